@@ -1,0 +1,195 @@
+"""Every error that maildefer raises, named for the fact it states.
+
+Each error carries its facts as attributes, and its text says what happened, to which thing, and what to do next.
+`storage_fault` turns an `OSError` of a queue's filesystem into the error that names it.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import ClassVar, NoReturn
+
+
+class MaildeferError(Exception):
+    """The base of every error of this package."""
+
+
+class ConfigurationError(MaildeferError):
+    """The settings, a handler module or a command's arguments cannot be used; commands exit with 78."""
+
+
+class HandlerMissing(ConfigurationError):
+    """A `"module.FUNCTION"` that no queue, or more than one, lists."""
+
+
+class RouteNotFound(MaildeferError):
+    """No route of the queue matches the recipient."""
+
+    def __init__(self, recipient: str) -> None:
+        super().__init__(f"no route matches {recipient!r}; `maildefer routes --test {recipient}` shows what was tried")
+        self.recipient = recipient
+
+
+class NotRunning(MaildeferError):
+    """No live process stands behind the pid file or the runtime record."""
+
+
+class AlreadyRunning(MaildeferError):
+    """Another supervisor of this host holds the same pid file."""
+
+
+class UnsafeMount(MaildeferError):
+    """The doctor found a mount on which a message could be lost."""
+
+
+class QueueError(MaildeferError):
+    """Something is wrong with a queue or an entry; `data` is the thing it happened to."""
+
+    def __init__(self, msg: str, data: object = None) -> None:
+        super().__init__(msg)
+        self.data = data
+
+
+class QueueMissing(QueueError):
+    """There is no directory at the queue's path."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(
+            f"no queue at {path}: check the spelling, or name it in `queues` of conf/settings.py to have it made", path
+        )
+        self.path = path
+
+
+class NotAQueue(QueueError):
+    """Something is at the queue's path, but it is not a Maildir."""
+
+    def __init__(self, path: str, what: str) -> None:
+        super().__init__(f"{path} is not a Maildir ({what}): give the folder that holds tmp, new and cur", path)
+        self.path = path
+
+
+class FormatUnknown(QueueError):
+    """The queue was laid out by another, newer version, or its format file is damaged."""
+
+    def __init__(self, path: str, found: str) -> None:
+        super().__init__(f"{path} has the format {found}, which this maildefer does not know: upgrade this host", path)
+        self.path = path
+        self.found = found
+
+
+class EntryNotFound(QueueError, KeyError):
+    """No entry of that key is in the folder that was searched."""
+
+    def __init__(self, key: str, where: str) -> None:
+        super().__init__(f"no entry {key} in {where}: `maildefer queue list {where}` shows what there is", key)
+        self.key = key
+
+    __str__ = Exception.__str__  # KeyError's would quote the sentence
+
+
+class EntryMalformed(QueueError):
+    """An entry that is no plain file: a directory, a link, a device."""
+
+    def __init__(self, path: str, what: str) -> None:
+        super().__init__(f"{path} is {what}, not a message", path)
+        self.path = path
+
+
+class EntryTooLarge(QueueError):
+    """An entry with more bytes than the limit; it was not read."""
+
+    def __init__(self, path: str, size_bytes: int, limit_bytes: int) -> None:
+        super().__init__(f"{path} has {size_bytes} bytes, more than the limit of {limit_bytes}", path)
+        self.path = path
+        self.size_bytes = size_bytes
+        self.limit_bytes = limit_bytes
+
+
+class ClaimLost(QueueError):
+    """The claim was fenced and taken back: somebody else handles, or has handled, the entry."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"the claim {name} is lost: its lease was fenced; the entry is in other hands", name)
+        self.name = name
+
+
+class LeaseFenced(QueueError):
+    """This lease was fenced by another host, which takes its owner for dead."""
+
+    def __init__(self, lease: str) -> None:
+        super().__init__(f"the lease {lease} was fenced: this host was silent for longer than the TTL", lease)
+        self.lease = lease
+
+
+class UseAfterFork(QueueError):
+    """A consumer or claim was used in a process other than the one that made it."""
+
+
+class StorageFault(QueueError):
+    """The filesystem refused; the entry is where it was."""
+
+    remedy: ClassVar[str] = "see the system's log"
+    temporary: ClassVar[bool] = True
+
+    def __init__(self, path: str, fault: OSError) -> None:
+        super().__init__(f"{path}: {fault.strerror or fault}: {self.remedy}", path)
+        self.path = path
+        self.errno = fault.errno
+
+
+class NoSpace(StorageFault):
+    remedy = "free space or inodes on that filesystem; nothing was lost, what was not accepted can be sent again"
+
+
+class QuotaExceeded(StorageFault):
+    remedy = "raise the quota of this user on that filesystem; what was not accepted can be sent again"
+
+
+class ReadOnly(StorageFault):
+    remedy = "mount the filesystem read-write"
+
+
+class PermissionRefused(StorageFault):
+    remedy = "give this user (or the shared group) write permission to the queue's folders"
+
+
+class MountFault(StorageFault):
+    remedy = "the filesystem or its server is at fault: see the kernel's log; use a hard mount for NFS"
+
+
+class StaleHandle(StorageFault):
+    remedy = "the server lost this file or folder: if it lasts, mount the filesystem anew"
+
+
+class NameTooLong(StorageFault):
+    remedy = "this filesystem takes no names of 255 bytes: move the queue to one that does"
+    temporary = False
+
+
+class ResourcesExhausted(StorageFault):
+    remedy = "raise the limits on open files, memory or processes of this user"
+
+
+_BY_ERRNO: dict[int, type[StorageFault]] = {
+    errno.ENOSPC: NoSpace,
+    errno.EDQUOT: QuotaExceeded,
+    errno.EROFS: ReadOnly,
+    errno.EACCES: PermissionRefused,
+    errno.EPERM: PermissionRefused,
+    errno.EIO: MountFault,
+    errno.ESTALE: StaleHandle,
+    errno.ENAMETOOLONG: NameTooLong,
+    errno.EMFILE: ResourcesExhausted,
+    errno.ENFILE: ResourcesExhausted,
+    errno.ENOMEM: ResourcesExhausted,
+}
+
+
+def storage_fault(path: str, fault: OSError) -> StorageFault:
+    """The named error for what the filesystem answered about `path`."""
+    return _BY_ERRNO.get(fault.errno or 0, MountFault)(path, fault)
+
+
+def raise_named(path: str, fault: OSError) -> NoReturn:
+    """Raise the named error for `fault`, with it as the cause."""
+    raise storage_fault(path, fault) from fault
