@@ -1,0 +1,126 @@
+"""Log events: constant names, facts as keys, one line each on standard error.
+
+The processes of a pool are many and small, so this is a renderer of its own, without structlog (18 MB a process);
+at the edges (command line, handlers' own logging) structlog writes the same line format: see `maildefer.logs`.
+The line of each attempt is on the hot path and comes ready made from `pool.attempts`, through `write` below.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from typing import Final, Literal
+
+Format = Literal["console", "logfmt", "json"]
+
+EVENTS: Final[dict[str, str]] = {
+    "attempt.ended": "one attempt at an entry, with its outcome (the canonical line)",
+    "entry.pushed": "an entry is durable in new/",
+    "entry.returned": "a mail reader had moved an entry to cur/; it is back in new/",
+    "entry.promoted": "a deferred entry is due",
+    "entry.buried": "an entry is in the dead letters",
+    "entry.unreadable": "an entry can't be read for a fault that isn't its own; released uncharged",
+    "claim.lost": "a settle found that its claim had been fenced and taken back",
+    "claim.reclaimed": "a dead owner's claim was taken back and its crash charged",
+    "claim.released": "a claim that no worker is on was given back uncharged",
+    "lease.joined": "a supervisor takes part in a queue",
+    "lease.left": "a supervisor left a queue in good order",
+    "lease.fenced": "a lease that was silent for the TTL was ended",
+    "lease.lost": "our own lease was fenced; the workers on its claims are killed",
+    "beat.failed": "a lease could not be renewed; no claims until it can",
+    "clock.differs": "this host's clock and the mount's differ by over a minute",
+    "queue.paused": "no claims from this queue for now",
+    "queue.resumed": "claims again",
+    "queue.vanished": "the queue's directory went away",
+    "queue.joined": "the queue's directory is back, or was made",
+    "queue.unsafe": "a mount on which something may be lost",
+    "pool.started": "the supervisor is up",
+    "pool.draining": "no new claims; messages in hand are finished",
+    "pool.stopped": "the supervisor ends, with its reason",
+    "pool.reloading": "workers are replaced one at a time",
+    "pool.resized": "one worker more or fewer",
+    "pool.paused": "no claims until resumed",
+    "pool.resumed": "claims again",
+    "pool.throttled": "children die at once; they are forked more slowly",
+    "application.broken": "settings or handlers can't be loaded",
+    "worker.started": "a worker is ready",
+    "worker.ended": "a worker left in good order",
+    "worker.died": "a worker died",
+    "worker.timed_out": "a handler was over its time limit; its worker was killed",
+    "worker.recycled": "a worker has handled its share, or is over its memory limit",
+    "child.started": "keeper, scout or intake is up",
+    "child.died": "keeper, scout or intake died",
+    "request.received": "another host asked for something through the mount",
+    "intake.listening": "the front end takes connections",
+    "intake.accepted": "a message is durable for all its recipients",
+    "intake.refused": "a recipient or a message was refused",
+    "handler.failed": "a handler raised; its traceback",
+    "handler.logged": "what a handler said through logging",
+    "sink.received": "the development sink took a message",
+}
+
+_format: Format = "logfmt"
+_context: dict[str, object] = {}
+
+
+def configure(format: Format | None = None, **context: object) -> None:
+    """Choose the line format and the facts that every line of this process carries.
+
+    Called once in each process before its first event; without a format, `MAILDEFER_LOG_FORMAT` decides, then
+    whether standard error is a terminal.
+    """
+    global _format
+    chosen = format or os.environ.get("MAILDEFER_LOG_FORMAT", "")
+    if chosen == "console" or chosen == "json" or chosen == "logfmt":
+        _format = chosen
+    else:
+        _format = "console" if os.isatty(2) else "logfmt"
+    _context.update(context)
+
+
+def current_format() -> Format:
+    return _format
+
+
+def emit(event: str, **facts: object) -> None:
+    """Write one event line. Never raises for a broken standard error: a full log disk must not stop the mail."""
+    assert event in EVENTS, f"{event} is not in the table of events"
+    write(render(event, _context | facts, time.time()) + "\n")
+
+
+def render(event: str, facts: dict[str, object], when: float) -> str:
+    """One line without its end, in the configured format. Facts that are None are left out."""
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(when)) + f".{int(when % 1 * 1000):03d}Z"
+    facts = {key: value for key, value in facts.items() if value is not None}
+    if _format == "json":
+        return json.dumps({"ts": stamp, "event": event, **facts}, default=str)
+    if _format == "console":
+        return f"{stamp[11:23]} {event:<18} " + " ".join(f"{k}={quoted(v)}" for k, v in facts.items())
+    return " ".join([f"ts={stamp}", f"event={event}", *(f"{k}={quoted(v)}" for k, v in facts.items())])
+
+
+def quoted(value: object) -> str:
+    """A fact's value for a logfmt line: bare where it can be, else a JSON string, so no value can forge a line."""
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    text = str(value)
+    if text and text.isascii() and text.isprintable() and not any(c in ' "=\\' for c in text):
+        return text
+    return json.dumps(text)
+
+
+def write(text: str) -> None:
+    """Write ready lines to standard error in one call, as far as it takes them."""
+    try:
+        os.write(2, text.encode("utf-8", "backslashreplace"))
+    except OSError:  # a closed pipe or a full disk: logging must never end a worker
+        pass
+
+
+Emit = Callable[..., None]
+
+if sys.stderr is None:  # started without descriptors: keep 2 from becoming somebody's file
+    os.open(os.devnull, os.O_WRONLY)
