@@ -1,0 +1,44 @@
+# Every target sets up what it needs first (.ci/setup: a virtual environment here, nothing when it is there already).
+
+SHELL := /bin/bash
+PYTHON := .venv/bin/python
+PYTEST_FLAGS ?= -n auto
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-fast lint format bench chaos clean
+
+help:  ## list these targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1|/' | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+setup:  ## make the virtual environment .venv, with maildefer and what its tests need
+	@.ci/setup
+
+demo: setup  ## see it: mail by SMTP, eight workers, a worker killed, nothing lost
+	@$(PYTHON) -m benchmarks.demo
+
+test: lint  ## all checks and all tests
+	$(PYTHON) -m pytest $(PYTEST_FLAGS)
+
+test-fast: setup  ## the tests that are done in a minute
+	$(PYTHON) -m pytest $(PYTEST_FLAGS) -m "not slow and not mount"
+
+lint: setup  ## style, types, and the direction of imports
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy maildefer workers conf
+	.venv/bin/lint-imports --no-logo
+
+format: setup  ## put all files into the one format
+	.venv/bin/ruff check --fix .
+	.venv/bin/ruff format .
+
+bench:  ## the figures: drain, push, front end, memory, latency (takes a while)
+	@.ci/setup bench
+	@$(PYTHON) -m benchmarks.run
+
+chaos: setup  ## 20,000 messages, two hosts, workers and supervisors killed all the time
+	@$(PYTHON) -m benchmarks.chaos
+
+clean:  ## remove all that was made here, but for run/
+	rm -rf .cache .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
