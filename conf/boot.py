@@ -1,0 +1,8 @@
+"""The front end: `maildefer start`. It only puts mail into the queue; `maildefer supervise` runs the handlers."""
+
+from __future__ import annotations
+
+from conf import settings
+from maildefer.server import SMTPReceiver
+
+settings.receiver = SMTPReceiver(settings.receiver_config["host"], settings.receiver_config["port"])

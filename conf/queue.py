@@ -1,0 +1,13 @@
+"""One receiver, without a pool, for the work that can wait: `maildefer start --boot conf.queue --pid run/queue.pid`."""
+
+from __future__ import annotations
+
+from conf import settings
+from maildefer.routing import Router
+from maildefer.server import QueueReceiver
+
+settings.receiver = QueueReceiver(settings.queue_config["queue"], settings.queue_config["sleep"])
+
+Router.defaults(**settings.router_defaults)
+Router.load(settings.queue_handlers)
+Router.RELOAD = True

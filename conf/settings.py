@@ -1,0 +1,28 @@
+"""All settings of this project, as plain Python names.
+
+The command line comes before them, then `MAILDEFER_*` variables.
+"""
+
+from __future__ import annotations
+
+# Where the front end listens for mail (`maildefer start`).
+receiver_config = {"host": "127.0.0.1", "port": 8823}
+
+# Where answers go: the development sink (`maildefer log`), or your mail server.
+relay_config = {"host": "127.0.0.1", "port": 8825}
+
+# What stands in parentheses in a route, as regular expressions.
+router_defaults = {"host": r"[a-z0-9.-]+", "post_name": r"[a-z0-9][a-z0-9_-]*"}
+
+# Jinja2 templates of answers.
+template_config = {"dir": "workers/templates"}
+
+# The front end's queue, and who handles what is in it.
+handlers = ["workers.posting"]
+
+# The queue of the work that can wait; these two names are read by conf/queue.py.
+queue_config = {"queue": "run/posts", "sleep": 10}
+queue_handlers = ["workers.index"]
+
+# What `maildefer supervise` serves, in order of priority.
+queues = {"run/queue": handlers, "run/posts": queue_handlers}

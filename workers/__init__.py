@@ -1,0 +1,1 @@
+"""The reference application: a blog that posts by mail."""

@@ -1,0 +1,55 @@
+"""The quick part: publish the post, answer its author, hand the slow part on."""
+
+from __future__ import annotations
+
+from maildefer import view
+from maildefer.handling.outcomes import Reject
+from maildefer.mail import MailRequest
+from maildefer.routing import route, stateless
+from maildefer.server import Relay
+from maildefer.utils import settings
+from workers import blog
+
+relay = Relay(**settings.relay_config)
+
+
+@route("(post_name)@osb\\.(host)")
+@stateless
+def POSTING(message: MailRequest, post_name: str, host: str) -> str:
+    """Publish the post and tell its author, then go on in the queue of `workers.index`.
+
+    Runs again if it was cut short, so each step can be done twice: the page is replaced by the same page, and the
+    author isn't told again. A relay that can't be reached raises, which defers the message with backoff.
+    """
+    if not message.From:
+        raise Reject("a bounce, not a post")
+    try:
+        page = blog.publish(
+            post_name, author=message.From, title=message["Subject"] or "", text=first_text(message)
+        )
+    except blog.PostNameRefused as refused:
+        raise Reject(str(refused)) from refused
+    if wants_answer(message) and not blog.was_answered(message.key):
+        answer = view.respond(
+            {"page": page, "host": host, "author": message.From},
+            "page_ready.msg",
+            From=f"{page.name}@osb.{host}",
+            To=message.From,
+            Subject="Your post is published",
+        )
+        # For programs that answer everything: this needs none (RFC 3834).
+        answer["Auto-Submitted"] = "auto-replied"
+        relay.deliver(answer)
+        blog.note_answered(message.key)
+    return "workers.index.START"
+
+
+def wants_answer(message: MailRequest) -> bool:
+    """Programs get no answer, or two of them could go on forever (RFC 3834, section 2)."""
+    return (message["Auto-Submitted"] or "no").strip().lower() == "no"
+
+
+def first_text(message: MailRequest) -> str:
+    """The first text in the message, or nothing."""
+    bodies = [message.body(), *(part.body for part in message.walk())]
+    return next((body for body in bodies if isinstance(body, str) and body.strip()), "")
