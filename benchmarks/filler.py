@@ -1,0 +1,53 @@
+"""Fills a queue quickly: entries as maildefer's push writes them, but never synced."""
+
+from __future__ import annotations
+
+import os
+import time
+
+ENTRY_BYTES = 2048
+_HOST = "bench-000000"
+
+
+def make_maildir(path: str) -> str:
+    """Makes a plain, empty Maildir; maildefer takes it as it is."""
+    for directory in ("tmp", "new", "cur"):
+        os.makedirs(os.path.join(path, directory))
+    return path
+
+
+def fill(path: str, count: int, *, size_bytes: int = ENTRY_BYTES, recipient: str = "noop@osb.example.org") -> None:
+    """Writes `count` entries into `new/`. One process at a time: names count up from its pid."""
+    new = os.path.join(path, "new") + "/"
+    for index in range(count):
+        stem = entry_stem(index)
+        content = entry_bytes(stem, size_bytes, recipient)
+        fd = os.open(f"{new}{stem},S={len(content)}", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        os.write(fd, content)
+        os.close(fd)
+
+
+def entry_stem(index: int) -> str:
+    """A key without its size, unlike any other of this process."""
+    now_us = time.time_ns() // 1000
+    token = os.urandom(4).hex()
+    return f"{now_us // 1_000_000}.M{now_us % 1_000_000:06d}P{os.getpid()}Q{index}R{token}.{_HOST}"
+
+
+def entry_bytes(stem: str, size_bytes: int = ENTRY_BYTES, recipient: str = "noop@osb.example.org") -> bytes:
+    """One entry: the envelope's three lines, a header, and a body that fills it up."""
+    head = (
+        f"Return-Path: <sender@example.org>\nDelivered-To: {recipient}\n"
+        f"Received: by {_HOST} (maildefer) id {stem}; Mon, 01 Jan 2024 00:00:00 +0000\n"
+    ) + message_head(recipient)
+    body = ("All work and no play makes a dull queue.\n" * (size_bytes // 40 + 1)).encode()
+    return head.encode() + body[: max(0, size_bytes - len(head))]
+
+
+def message_head(recipient: str) -> str:
+    """The header of an ordinary short mail."""
+    return (
+        f"From: Sender <sender@example.org>\nTo: {recipient}\nSubject: a message of the benchmark\n"
+        "Date: Mon, 01 Jan 2024 00:00:00 +0000\nMessage-ID: <benchmark@example.org>\n"
+        "MIME-Version: 1.0\nContent-Type: text/plain; charset=utf-8\n\n"
+    )
