@@ -35,11 +35,42 @@ class NotRunning(MaildeferError):
 
 
 class AlreadyRunning(MaildeferError):
-    """Another supervisor of this host holds the same pid file."""
+    """Another process of this host holds the same pid file; `pid` is None if it has not said which."""
+
+    def __init__(self, pidfile: str, pid: int | None) -> None:
+        who = f"process {pid}" if pid else "another process"
+        super().__init__(f"{who} already runs with the pid file {pidfile}: stop it, or give another one with --pid")
+        self.pidfile = pidfile
+        self.pid = pid
+
+
+class PidFileUnusable(MaildeferError):
+    """A pid file that can't be read, or names no process: nobody is signalled for it."""
+
+    def __init__(self, path: str, what: str) -> None:
+        super().__init__(f"the pid file {path} {what}: if nothing runs with it, remove it")
+        self.path = path
+
+
+class UnsafeRuntimeDirectory(MaildeferError):
+    """The host's own runtime directory could be written by somebody else, so nothing in it can be trusted."""
+
+    def __init__(self, path: str, what: str) -> None:
+        super().__init__(f"the runtime directory {path} {what}: remove it, or name another in MAILDEFER_RUNTIME_DIR")
+        self.path = path
 
 
 class UnsafeMount(MaildeferError):
     """The doctor found a mount on which a message could be lost."""
+
+
+class AddressRefused(MaildeferError, ValueError):
+    """An address that cannot stand in an envelope unmistakably."""
+
+    def __init__(self, address: str, why: str) -> None:
+        super().__init__(f"the address {address[:100]!r} is refused: {why}; give it as local@domain")
+        self.address = address
+        self.why = why
 
 
 class QueueError(MaildeferError):

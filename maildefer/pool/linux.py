@@ -1,0 +1,35 @@
+"""Two things of Linux that the standard library lacks a name for: dying with one's parent, and the boot clock.
+
+ctypes costs 0.45 MB, once: the supervisor loads it before it forks, and its children share the pages.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from ctypes import CDLL, c_int, c_ulong, get_errno
+from typing import Final
+
+_PR_SET_PDEATHSIG: Final = 1  # prctl(2)
+_prctl = CDLL(None, use_errno=True).prctl  # resolved before any fork
+_prctl.restype = c_int
+
+
+def die_with_parent(parent: int, signum: int = signal.SIGKILL) -> None:
+    """Have the kernel send `signum` to this process when its parent ends; called by every child, first thing.
+
+    `parent` is the parent's pid as the parent itself saw it before the fork. If it has ended already, there is nobody
+    whose end could be signalled any more, so the signal is raised at once. Kept across exec, lost in one's own forks.
+    The kernel watches the *thread* that forked: fork children from a thread that lives as long as the process.
+    """
+    if _prctl(c_int(_PR_SET_PDEATHSIG), c_ulong(signum), c_ulong(0), c_ulong(0), c_ulong(0)):
+        code = get_errno()
+        raise OSError(code, f"prctl(PR_SET_PDEATHSIG): {os.strerror(code)}")
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signum)
+
+
+def boottime() -> float:
+    """Seconds since the boot, counting suspension: what observers time other hosts' leases by."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)

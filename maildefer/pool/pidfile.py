@@ -1,0 +1,230 @@
+"""Pid files: the first line a bare pid, for everybody's scripts; the second, JSON that tells whose pid it is.
+
+A pid file may lie on a mount that many hosts share, and may outlive its process by years, so whoever means to signal
+the pid asks `verify` first.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import time
+from dataclasses import dataclass
+from typing import Final, Literal, assert_never
+
+from maildefer.errors import NotRunning, PidFileUnusable
+from maildefer.pool.identity import Host, alive, exists, start_time
+
+Verdict = Literal["running", "stale", "other-host", "unverified"]
+
+_LIMIT_BYTES: Final = 1 << 20
+_PID_MAX: Final = 1 << 22  # PID_MAX_LIMIT of Linux
+_CLOCK_SLACK_SECONDS: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PidFile:
+    """What a pid file says. One by another program holds a pid only; then everything else is empty."""
+
+    pid: int
+    start_time: int = 0  # clock ticks after the boot
+    host: str = ""  # the label
+    boot_id: str = ""
+    pid_namespace: str = ""
+    kind: str = ""  # "supervise", "start", "log"
+    lease: str | None = None
+    queues: tuple[str, ...] = ()
+    started: float = 0.0  # unix seconds by the writer's clock
+
+    @property
+    def foreign(self) -> bool:
+        """Whether another program wrote it."""
+        return not self.boot_id
+
+    def same_process(self, other: PidFile) -> bool:
+        """Whether both mean one and the same process, whatever has become of its lease."""
+        return (self.pid, self.start_time, self.host, self.boot_id, self.pid_namespace) == (
+            other.pid,
+            other.start_time,
+            other.host,
+            other.boot_id,
+            other.pid_namespace,
+        )
+
+
+def for_process(
+    pid: int,
+    host: Host,
+    *,
+    kind: str,
+    lease: str | None = None,
+    queues: tuple[str, ...] = (),
+    started: float = 0.0,
+) -> PidFile:
+    """What to write for a live process of this host. Queue paths are made absolute by the caller."""
+    return PidFile(
+        pid=pid,
+        start_time=start_time(pid) or 0,
+        host=host.label,
+        boot_id=host.boot_id,
+        pid_namespace=host.pid_namespace,
+        kind=kind,
+        lease=lease,
+        queues=queues,
+        started=started or time.time(),
+    )
+
+
+def write(path: str, pidfile: PidFile) -> None:
+    """Write by one rename, so that a reader sees the old one or the new one whole; makes the directory.
+
+    Raises OSError. One writer at a time and host, which the lock on the pid file's path sees to.
+    """
+    facts = {name: getattr(pidfile, name) for name in _FIELDS}
+    text = f"{pidfile.pid}\n{json.dumps(facts)}\n"
+    directory = os.path.dirname(path) or "."
+    os.makedirs(directory, exist_ok=True)
+    fresh = os.path.join(directory, f".{os.path.basename(path)[:150]}.{pidfile.host}.{os.getpid()}")
+    try:
+        with open(fresh, "w", encoding="utf-8", errors="surrogateescape") as file:
+            file.write(text)
+        os.rename(fresh, path)
+    except OSError:
+        try:
+            os.unlink(fresh)
+        except OSError:  # the first error is the one to tell
+            pass
+        raise
+
+
+def read(path: str) -> PidFile:
+    """Read a pid file of ours or of another program. Raises NotRunning if there is none, PidFileUnusable."""
+    try:
+        # O_NONBLOCK: a fifo of that name must not hang `stop`
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(descriptor, "rb") as file:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise PidFileUnusable(path, "is not a plain file")
+            data = file.read(_LIMIT_BYTES)
+    except FileNotFoundError:
+        raise NotRunning(
+            f"there is no pid file {path}: nothing was started with it, or it has ended"
+        ) from None
+    except OSError as fault:
+        raise PidFileUnusable(path, f"can't be read ({fault.strerror})") from fault
+    return parse(path, data)
+
+
+def parse(path: str, data: bytes) -> PidFile:
+    """What a pid file's bytes say; `path` is for the errors' text."""
+    first, _, rest = data.partition(b"\n")
+    number = first.strip()
+    if not number:
+        raise PidFileUnusable(path, "is empty")
+    if not (number.isascii() and number.isdigit()):
+        raise PidFileUnusable(path, f"does not begin with a pid but with {number[:40]!r}")
+    if len(number) > 10 or not 0 < int(number) <= _PID_MAX:
+        raise PidFileUnusable(path, f"names {number[:20].decode()}, which no process can have")
+    pid = int(number)
+    try:
+        facts = json.loads(rest.decode("utf-8", "surrogateescape"))
+        return _ours(pid, facts)
+    except (ValueError, KeyError, TypeError, RecursionError):  # another program's: the pid is all there is
+        return PidFile(pid=pid)
+
+
+def verify(pidfile: PidFile, host: Host) -> Verdict:
+    """Whether the pid may be signalled here: only "running" says so.
+
+    "stale" is a process of this host that has ended. "other-host" means that only that host knows.
+    "unverified" is another program's file with a live pid, of which nobody can tell whose it is.
+    """
+    if pidfile.foreign:
+        return "unverified" if exists(pidfile.pid) else "stale"
+    if host.shares_pids_with(pidfile.boot_id, pidfile.pid_namespace):
+        return "running" if alive(pidfile.pid, pidfile.start_time) else "stale"
+    if pidfile.host == host.label and not _of_a_clone(pidfile):
+        return "stale"  # this host's, from before it was booted
+    return "other-host"
+
+
+def choose_path(default_path: str, host: Host) -> str:
+    """Where this host's pid file goes when none was asked for: not on top of another host's.
+
+    NAME.pid, else NAME-HOST.pid, else (a clone, of the same label) NAME-HOST-BOOT.pid.
+    """
+    stem, suffix = os.path.splitext(default_path)
+    named = stem if stem.endswith(f"-{host.label}") else f"{stem}-{host.label}"
+    boot = "".join(c for c in host.boot_id if c.isalnum())[-8:]
+    for path in (default_path, f"{named}{suffix}"):
+        if not _belongs_to_another_host(path, host):
+            return path
+    return f"{named}-{boot}{suffix}"
+
+
+def remove(path: str, pidfile: PidFile) -> bool:
+    """Remove the file if it still means that process; says whether it did. Raises OSError.
+
+    Between the look and the unlink another could slip in its own, but only under the same host's lock on this path.
+    """
+    try:
+        if not read(path).same_process(pidfile):
+            return False
+        os.unlink(path)
+    except (NotRunning, PidFileUnusable, FileNotFoundError):  # gone already, or no longer ours
+        return False
+    return True
+
+
+_FIELDS: Final = (
+    "pid",
+    "start_time",
+    "host",
+    "boot_id",
+    "pid_namespace",
+    "kind",
+    "lease",
+    "queues",
+    "started",
+)
+
+
+def _ours(pid: int, facts: dict[str, object]) -> PidFile:
+    lease, started, queues = facts["lease"], facts["started"], facts["queues"]
+    begun = facts["start_time"]
+    if facts["pid"] != pid or type(begun) is not int or not isinstance(queues, list):
+        raise ValueError
+    if not isinstance(started, int | float) or not facts["boot_id"]:
+        raise ValueError
+    return PidFile(
+        pid=pid,
+        start_time=begun,
+        host=str(facts["host"]),
+        boot_id=str(facts["boot_id"]),
+        pid_namespace=str(facts["pid_namespace"]),
+        kind=str(facts["kind"]),
+        lease=None if lease is None else str(lease),
+        queues=tuple(str(queue) for queue in queues),
+        started=float(started),
+    )
+
+
+def _of_a_clone(pidfile: PidFile) -> bool:
+    """Whether a file with our label but another boot id was written since this host's boot, so not by this host."""
+    booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+    return pidfile.started > booted + _CLOCK_SLACK_SECONDS
+
+
+def _belongs_to_another_host(path: str, host: Host) -> bool:
+    try:
+        verdict = verify(read(path), host)
+    except (NotRunning, PidFileUnusable):  # free, or nobody's
+        return False
+    match verdict:
+        case "other-host":
+            return True
+        case "running" | "stale" | "unverified":
+            return False
+        case _:
+            assert_never(verdict)
