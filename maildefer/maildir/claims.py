@@ -1,0 +1,264 @@
+"""Claiming an entry by one rename, and settling the claim by one more, or by the final unlink.
+
+The destination of a claim is unique to the claimer (I3), the attempt is charged by the claim itself (I5), a settle names
+the claimed entry in full (I7), and every way back changes `n` (I4).
+"""
+
+from __future__ import annotations
+
+import errno
+import math
+import re
+from collections.abc import Callable
+from typing import Protocol
+
+from maildefer.errors import ClaimLost, QueueMissing, raise_named, storage_fault
+from maildefer.maildir import doubt, names, reading
+from maildefer.maildir import layout as layouts
+from maildefer.maildir.layout import Layout
+from maildefer.maildir.names import EntryName
+from maildefer.maildir.reasons import write_reason
+from maildefer.maildir.system import SYSTEM, System
+
+_OTHER = re.compile(r":|,[cd]=").search
+QUICK_SECONDS = 0.1  # an ENOENT sooner than this is no retried request: somebody else was first
+
+
+class Hand(Protocol):
+    """Where a claimer publishes, before it sends the claim, what it may hold: the board, for the audit."""
+
+    def next_seq(self) -> int: ...
+
+    def take(self, seq: int, name: str) -> int:
+        """Publish; returns the place to be cleared later."""
+
+    def drop(self, place: int) -> None: ...
+
+
+class Claimer:
+    """One process's claims on one queue under one lease; not for use after a fork. Claims may be settled in any thread."""
+
+    __slots__ = ("_cur", "_lease", "_local", "_new", "_owner", "hand", "host", "layout", "mount_time", "system")
+
+    def __init__(
+        self,
+        layout: Layout,
+        hand: Hand,
+        *,
+        lease: str,
+        host: str,
+        local: bool = False,
+        mount_time: Callable[[], float] | None = None,
+        system: System = SYSTEM,
+    ) -> None:
+        self.layout = layout
+        self.hand = hand
+        self.host = host
+        self.system = system
+        self.mount_time = mount_time or system.time
+        self._local = local
+        self._new = f"{layout.new}/"
+        self._cur = f"{layout.cur}/"
+        self.serve_under(lease)
+
+    @property
+    def lease(self) -> str:
+        return self._lease
+
+    def serve_under(self, lease: str) -> None:
+        """Claim under this lease from now on; claims in hand keep theirs."""
+        self._lease = lease
+        self._owner = f"{lease}.{self.system.pid()}."
+
+    def claim(self, name: str) -> Claim | None:
+        """Take the entry that was seen as `new/NAME`, or None when somebody else was first (I10).
+
+        Raises StorageFault's kinds; the entry is then where it was.
+        """
+        hand = self.hand
+        seq = hand.next_seq()
+        if ",n=" in name or ",a=" in name or _OTHER(name) or len(name) > names.MAX_KEY_BYTES or not name.isascii():
+            entry = names.carried(EntryName.parse(name), self.host, self.system)
+            claimed = entry.claimed(f"{self._owner}{seq}")
+        else:  # the same for an entry that is here for the first time
+            entry = None
+            claimed = f"{name},a=1:1,{self._owner}{seq}"
+        place = hand.take(seq, claimed)
+        system = self.system
+        began = system.boottime()
+        try:
+            system.rename(self._new + name, self._cur + claimed)
+        except OSError as fault:
+            if not self._was_claimed(fault, began, claimed, place):
+                return None
+        return Claim(self, claimed, name if entry is None else entry.key, entry, place, began)
+
+    def _was_claimed(self, fault: OSError, began: float, claimed: str, place: int) -> bool:
+        """Settle a claim's doubtful reply by looking for the unique destination.
+
+        A look that is wrong or too early is harmless: a claim that lands later is found by the audit.
+        """
+        system = self.system
+        lost = fault.errno == errno.ENOENT
+        if lost and (self._local or system.boottime() - began < QUICK_SECONDS):
+            self.hand.drop(place)
+            return False
+        try:
+            if fault.errno in doubt.DOUBTFUL and doubt.listed(self.layout.cur, claimed, system):
+                return True
+        except OSError:  # the look failed: as if not there, the audit will tell
+            pass
+        self.hand.drop(place)
+        if lost:
+            return False
+        raise_named(self._new, fault)
+
+
+class Claim:
+    """An entry in hand. Settle it once: ack, release, postpone, defer, bury or handoff; one thread at a time.
+
+    Every settle raises ClaimLost when the lease was fenced and the entry is in other hands, and StorageFault's kinds
+    when the filesystem refused; after the latter the claim is still held and may be settled again.
+    """
+
+    __slots__ = ("_claimer", "_entry", "_place", "began", "key", "name")
+
+    def __init__(
+        self, claimer: Claimer, name: str, key: str, entry: EntryName | None, place: int, began: float
+    ) -> None:
+        self._claimer = claimer
+        self.name = name  # in cur/
+        self.key = key  # stable over attempts, queues and time
+        self._entry = entry  # as it was waiting; None: all counters are zero
+        self._place = place
+        self.began = began  # on the boot clock
+
+    @property
+    def entry(self) -> EntryName:
+        """The entry's parts as claimed, this attempt charged."""
+        return EntryName.parse(self.name)
+
+    @property
+    def attempt(self) -> int:
+        return 1 if self._entry is None else self._entry.attempts + 1
+
+    @property
+    def crashes(self) -> int:
+        return 0 if self._entry is None else self._entry.crashes
+
+    @property
+    def pushed_at(self) -> float | None:
+        return names.pushed_at(self.key)
+
+    def read(self, limit_bytes: int = 64 << 20) -> bytes:
+        """The entry's bytes. Raises EntryMalformed, EntryTooLarge, ClaimLost, StorageFault's kinds."""
+        claimer = self._claimer
+        try:
+            return reading.read_entry(claimer._cur + self.name, limit_bytes, system=claimer.system)
+        except FileNotFoundError as fault:
+            self._let_go()
+            raise ClaimLost(self.name) from fault
+
+    def ack(self, *, keep: bool = False) -> None:
+        """Done: the entry is unlinked, or with `keep` moved to `.done/`."""
+        claimer = self._claimer
+        if keep:
+            return self._move(claimer.layout.done_new, self.entry.returned().waiting(), folder=".done")
+        try:
+            claimer.system.unlink(claimer._cur + self.name)
+        except OSError as fault:
+            if self._still_there(fault):
+                raise_named(claimer._cur + self.name, fault)
+        claimer.hand.drop(self._place)
+
+    def release(self) -> None:
+        """Back to `new/`, the attempt not charged: a fault that isn't the message's."""
+        self._move(self._claimer.layout.new, self.entry.returned(attempts=-1).waiting())
+
+    def postpone(self, seconds: float) -> None:
+        """To `.later/` for so long, the attempt not charged."""
+        entry = self.entry.returned(attempts=-1)
+        due = math.ceil(self._claimer.mount_time() + seconds)
+        self._move(self._claimer.layout.later_new, f"{entry.waiting()},d={due}", folder=".later")
+
+    def defer(self, seconds: float) -> str:
+        """To `.later/` for so long, the attempt charged. Returns the deferred name."""
+        name = self.entry.deferred(math.ceil(self._claimer.mount_time() + seconds))
+        self._move(self._claimer.layout.later_new, name, folder=".later")
+        return name
+
+    def bury(self, reason: str, **facts: object) -> str:
+        """To the dead letters, the reason beside it first, durably. Returns the dead name."""
+        claimer, entry = self._claimer, self.entry.returned()
+        try:
+            write_reason(claimer.layout, entry, reason, facts, host=claimer.host, system=claimer.system)
+        except OSError as fault:
+            raise_named(claimer.layout.reasons, fault)
+        self._move(claimer.layout.dead_new, entry.waiting(), folder=".dead")
+        return entry.waiting()
+
+    def handoff(self, other: Layout) -> None:
+        """To another queue on the same filesystem, in one rename; key and crashes go along, attempts start anew.
+
+        Raises QueueMissing where the other queue isn't there, and OSError EXDEV across filesystems: see `ship`.
+        """
+        entry = self.entry
+        entry = entry.returned(attempts=-entry.attempts)
+        self._move(other.new, entry.waiting(), other=other)
+
+    def abandon(self) -> None:
+        """Forget the claim without a settle: the audit takes the entry back. For faults that do not end."""
+        self._let_go()
+
+    def _move(self, folder_path: str, name: str, *, folder: str | None = None, other: Layout | None = None) -> None:
+        claimer = self._claimer
+        source, destination = claimer._cur + self.name, f"{folder_path}/{name}"
+        for last in (False, True):
+            try:
+                claimer.system.rename(source, destination)
+                break
+            except OSError as fault:
+                if fault.errno == errno.EXDEV:
+                    raise
+                if not self._still_there(fault):
+                    break
+                if other is not None and fault.errno == errno.ENOENT:
+                    raise QueueMissing(other.path) from fault
+                if last or fault.errno != errno.ENOENT:
+                    raise storage_fault(destination, fault) from fault
+                self._make_again(folder)
+        claimer.hand.drop(self._place)
+
+    def _make_again(self, folder: str | None) -> None:
+        """Our own name is in `cur/`, so it is the destination's folder that is missing."""
+        claimer = self._claimer
+        try:
+            if folder is not None:
+                layouts.make_folder(claimer.layout, folder, claimer.system)
+            else:
+                layouts.create_queue(claimer.layout.path, system=claimer.system)
+        except OSError as fault:
+            raise_named(claimer.layout.path, fault)
+
+    def _still_there(self, fault: OSError) -> bool:
+        """Settle a settle's doubtful reply: True, nothing happened; False, it is done; ClaimLost, somebody took it.
+
+        Not by the destination, since the entry may have moved on from there.
+        """
+        claimer = self._claimer
+        if fault.errno not in doubt.DOUBTFUL:
+            return True
+        try:
+            if doubt.listed(claimer.layout.cur, self.name, claimer.system):
+                return True
+            owner = names.owner_of(self.name)
+            assert owner is not None, self.name
+            if doubt.lease_is_live(claimer.layout, owner.lease, claimer.system):
+                return False
+        except OSError as worse:
+            raise_named(claimer.layout.path, worse)
+        self._let_go()
+        raise ClaimLost(self.name) from fault
+
+    def _let_go(self) -> None:
+        self._claimer.hand.drop(self._place)

@@ -1,0 +1,44 @@
+"""Settling doubtful replies by fresh listings.
+
+A rename's reply can be lost: the server did it, the client retries, and the retry says ENOENT; EIO, ESTALE and EINTR
+leave the same doubt. Never settled by `stat` of a name (a cached negative look-up answers for up to 30 s), never
+through a kept descriptor, never by a destination that others share.
+"""
+
+from __future__ import annotations
+
+import errno
+
+from maildefer.maildir.layout import Layout
+from maildefer.maildir.names import split_beat
+from maildefer.maildir.system import System
+
+DOUBTFUL = frozenset({errno.ENOENT, errno.EIO, errno.ESTALE, errno.EINTR, errno.ETIMEDOUT})
+
+
+def fresh_listing(path: str, system: System, *, touch: bool = True) -> list[str]:
+    """The directory's names now. A change of one's own is what surely drops an NFSv3 client's stale listing."""
+    if touch:
+        try:
+            system.utime(path)
+        except OSError:  # read-only, or somebody else's folder: the listing is as fresh as it gets
+            pass
+    return system.listdir(path)
+
+
+def listed(path: str, name: str, system: System) -> bool:
+    return name in fresh_listing(path, system)
+
+
+def live_leases(layout: Layout, system: System) -> dict[str, int]:
+    """Leases and their beats, by one fresh listing; one that is renamed meanwhile may be missing, or be there twice."""
+    found: dict[str, int] = {}
+    for name in fresh_listing(layout.leases, system):
+        if beat := split_beat(name):
+            found[beat[0]] = max(beat[1], found.get(beat[0], 0))
+    return found
+
+
+def lease_is_live(layout: Layout, lease: str, system: System) -> bool:
+    """Whether our own lease is there; two looks, since a beat in between can hide it from one."""
+    return lease in live_leases(layout, system) or lease in live_leases(layout, system)

@@ -1,0 +1,136 @@
+"""Writing so that it survives a power cut: file first, then its directory (I1).
+
+`DirectorySync` lets all that wait for one directory share a single fsync (group commit).
+On Linux NFS the directory's fsync does nothing, since the server's `sync` export has done it; ext4, xfs, btrfs and
+CephFS need it (fsync(2), NOTES).
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Sequence
+
+from maildefer.maildir.system import SYSTEM, System
+
+FILE_MODE = 0o660
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+
+
+def create(path: str, chunks: Sequence[bytes], *, system: System = SYSTEM) -> int:
+    """Create `path`, write the chunks, sync the file; returns the descriptor, still open. Leaves nothing on a fault."""
+    descriptor = system.open(path, _NEW, FILE_MODE)
+    try:
+        write_all(descriptor, b"".join(chunks), system)
+        system.fsync(descriptor)
+    except BaseException:
+        system.close(descriptor)
+        discard(path, system)
+        raise
+    return descriptor
+
+
+def write_all(descriptor: int, data: bytes, system: System) -> None:
+    """write(2) may take less than it is given, on a full disk above all."""
+    written = system.write(descriptor, data)
+    while written < len(data):
+        written += system.write(descriptor, data[written : written + (1 << 20)])
+
+
+def write_new(path: str, chunks: Sequence[bytes], *, system: System = SYSTEM) -> None:
+    system.close(create(path, chunks, system=system))
+
+
+def replace_file(path: str, data: bytes, draft: str, *, durably: bool = True, system: System = SYSTEM) -> None:
+    """Put `data` at `path` in one step, by way of `draft` on the same filesystem; readers see the old or the new."""
+    if durably:
+        write_new(draft, [data], system=system)
+    else:
+        descriptor = system.open(draft, _NEW, FILE_MODE)
+        try:
+            write_all(descriptor, data, system)
+        finally:
+            system.close(descriptor)
+    try:
+        system.rename(draft, path)
+    except OSError:
+        discard(draft, system)
+        raise
+    if durably:
+        sync_directory(os.path.dirname(path), system=system)
+
+
+def read_small(path: str, *, limit_bytes: int = 1 << 16, system: System = SYSTEM) -> bytes:
+    """The file's bytes, up to a limit; of control files only, which are small."""
+    descriptor = system.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        return system.read(descriptor, limit_bytes)
+    finally:
+        system.close(descriptor)
+
+
+def sync_directory(path: str, *, system: System = SYSTEM) -> None:
+    descriptor = system.open(path, _DIRECTORY)  # by path each time: the folder may have been replaced
+    try:
+        system.fsync(descriptor)
+    finally:
+        system.close(descriptor)
+
+
+def discard(path: str, system: System) -> None:
+    """Remove what is ours and half done; where that fails too, the sweep of `tmp/` does it one day."""
+    try:
+        system.unlink(path)
+    except OSError:
+        pass
+
+
+class _Round:
+    """One sync that is to come or under way, and how it ended."""
+
+    __slots__ = ("done", "fault")
+
+    def __init__(self) -> None:
+        self.done = False
+        self.fault: OSError | None = None
+
+
+class DirectorySync:
+    """One fsync of a directory for all callers that wait for it at the time; any thread may call.
+
+    A caller needs a sync that *began* after its rename. While one runs, those who come wait together for the next,
+    and the first of them to wake carries it out.
+    """
+
+    def __init__(self, path: str, *, system: System = SYSTEM) -> None:
+        self._path = path
+        self._system = system
+        self._changed = threading.Condition(threading.Lock())
+        self._running = False
+        self._next = _Round()
+
+    def sync(self) -> None:
+        """Return when the directory's entries of now are on stable storage; raises the OSError of that fsync."""
+        with self._changed:
+            mine = self._next
+            while self._running and not mine.done:
+                self._changed.wait()
+            if not mine.done:
+                self._running = True
+                self._next = _Round()
+        if not mine.done:
+            self._carry_out(mine)
+        if mine.fault is not None:
+            raise mine.fault
+
+    def _carry_out(self, mine: _Round) -> None:
+        try:
+            sync_directory(self._path, system=self._system)
+        except OSError as fault:
+            mine.fault = fault
+        finally:
+            with self._changed:
+                mine.done = True
+                self._running = False
+                self._changed.notify_all()

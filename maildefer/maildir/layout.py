@@ -1,0 +1,186 @@
+"""Where the things of a queue lie, and how a queue is made and opened.
+
+A queue is a Maildir with two Maildir++ folders (`.later`, `.dead`) and a control folder (`.maildefer`).
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from dataclasses import dataclass, field
+
+from maildefer.errors import FormatUnknown, NotAQueue, QueueMissing, raise_named
+from maildefer.maildir import durable
+from maildefer.maildir.system import SYSTEM, System
+
+FORMAT_VERSION = 1
+DIRECTORY_MODE = 0o770
+_MAILDIR = ("tmp", "new", "cur")
+_CONTROL = ("leases", "fenced", "dead", "tokens", "states", "status", "requests", "requests/done")
+_KNOWN = {*_MAILDIR, ".later", ".dead", ".done", ".maildefer"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Format:
+    """What all hosts must agree on. The TTL is three beats and two of an NFS client's longest retries."""
+
+    version: int = FORMAT_VERSION
+    beat_seconds: float = 5.0
+    ttl_seconds: float = 45.0
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The absolute paths of one queue. Every listing and rename goes by these, never by a kept descriptor (I10)."""
+
+    path: str
+    tmp: str = field(init=False)
+    new: str = field(init=False)
+    cur: str = field(init=False)
+    later_new: str = field(init=False)
+    later_cur: str = field(init=False)
+    dead_new: str = field(init=False)
+    dead_cur: str = field(init=False)
+    done_new: str = field(init=False)
+    control: str = field(init=False)
+    leases: str = field(init=False)
+    fenced: str = field(init=False)
+    reasons: str = field(init=False)
+    tokens: str = field(init=False)
+    states: str = field(init=False)
+    status: str = field(init=False)
+    requests: str = field(init=False)
+    requests_done: str = field(init=False)
+    format: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        path = os.path.abspath(self.path)
+        control = f"{path}/.maildefer"
+        places = {
+            "path": path,
+            "tmp": f"{path}/tmp",
+            "new": f"{path}/new",
+            "cur": f"{path}/cur",
+            "later_new": f"{path}/.later/new",
+            "later_cur": f"{path}/.later/cur",
+            "dead_new": f"{path}/.dead/new",
+            "dead_cur": f"{path}/.dead/cur",
+            "done_new": f"{path}/.done/new",
+            "control": control,
+            "leases": f"{control}/leases",
+            "fenced": f"{control}/fenced",
+            "reasons": f"{control}/dead",
+            "tokens": f"{control}/tokens",
+            "states": f"{control}/states",
+            "status": f"{control}/status",
+            "requests": f"{control}/requests",
+            "requests_done": f"{control}/requests/done",
+            "format": f"{control}/format",
+        }
+        for name, value in places.items():
+            object.__setattr__(self, name, value)
+
+
+def create_queue(path: str, *, format: Format | None = None, system: System = SYSTEM) -> Layout:
+    """Make the queue at `path` as far as it isn't there, and open it; any number of hosts may do so at once.
+
+    A Maildir of another program is taken as it is. `format` counts only for a queue that has none yet.
+    Raises NotAQueue, FormatUnknown, and StorageFault's kinds.
+    """
+    layout = Layout(path)
+    try:
+        _make(layout.path, system, parents=True)
+        present = set(system.listdir(layout.path))
+        if present and not present & _KNOWN:
+            raise NotAQueue(layout.path, "it holds other things")
+        for name in _MAILDIR:
+            _make(f"{layout.path}/{name}", system)
+        for folder in (".later", ".dead"):
+            make_folder(layout, folder, system)
+        if ".maildefer" not in present:
+            _make_control(layout, format or Format(), system)
+    except NotADirectoryError as fault:
+        raise NotAQueue(layout.path, "it is a file") from fault
+    except OSError as fault:
+        raise_named(layout.path, fault)
+    return open_queue(path, system=system)
+
+
+def open_queue(path: str, *, system: System = SYSTEM) -> Layout:
+    """Open a queue that is there. Raises QueueMissing, NotAQueue, FormatUnknown, and StorageFault's kinds.
+
+    A Maildir without a control folder is a queue that nobody has served yet: it gets one.
+    """
+    layout = Layout(path)
+    try:
+        present = set(system.listdir(layout.path))
+    except FileNotFoundError as fault:
+        raise QueueMissing(layout.path) from fault
+    except NotADirectoryError as fault:
+        raise NotAQueue(layout.path, "it is a file") from fault
+    except OSError as fault:
+        raise_named(layout.path, fault)
+    if absent := [name for name in _MAILDIR if name not in present]:
+        raise NotAQueue(layout.path, f"it has no {', '.join(absent)}")
+    if not {".maildefer", ".later", ".dead"} <= present:
+        return create_queue(path, system=system)
+    read_format(layout, system=system)
+    return layout
+
+
+def read_format(layout: Layout, *, system: System = SYSTEM) -> Format:
+    """What the hosts agreed on. Raises FormatUnknown for a newer version and for a damaged file."""
+    try:
+        found = json.loads(durable.read_small(layout.format, system=system))
+        version, beat, ttl = found["version"], float(found["beat_seconds"]), float(found["ttl_seconds"])
+    except OSError as fault:
+        raise_named(layout.format, fault)
+    except (ValueError, KeyError, TypeError) as fault:
+        raise FormatUnknown(layout.path, "in a damaged file") from fault
+    if version != FORMAT_VERSION:
+        raise FormatUnknown(layout.path, f"version {version}")
+    if not 0 < beat * 3 <= ttl:
+        raise FormatUnknown(layout.path, f"with a TTL of {ttl} s, less than three beats of {beat} s,")
+    return Format(version=version, beat_seconds=beat, ttl_seconds=ttl)
+
+
+def make_folder(layout: Layout, folder: str, system: System) -> None:
+    """A Maildir++ folder, which mail readers recognise by its `maildirfolder` file."""
+    _make(f"{layout.path}/{folder}", system)
+    for name in _MAILDIR:
+        _make(f"{layout.path}/{folder}/{name}", system)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
+    system.close(system.open(f"{layout.path}/{folder}/maildirfolder", flags, 0o660))
+
+
+def _make_control(layout: Layout, format: Format, system: System) -> None:
+    """Build the control folder in `tmp/` and rename it into place; who loses the race takes the winner's."""
+    draft = f"{layout.tmp}/.maildefer-{system.pid()}-{system.token(6)}"
+    for name in ("", *_CONTROL):
+        _make(f"{draft}/{name}".rstrip("/"), system)
+    text = json.dumps(
+        {"version": format.version, "beat_seconds": format.beat_seconds, "ttl_seconds": format.ttl_seconds}
+    )
+    durable.write_new(f"{draft}/format", [text.encode() + b"\n"], system=system)
+    try:
+        system.rename(draft, layout.control)
+        durable.sync_directory(layout.path, system=system)
+    except OSError as fault:
+        if fault.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOENT):
+            raise
+        system.unlink(f"{draft}/format")  # somebody else's is in place
+        for name in (*reversed(_CONTROL), ""):
+            system.rmdir(f"{draft}/{name}".rstrip("/"))
+
+
+def _make(path: str, system: System, *, parents: bool = False) -> None:
+    try:
+        system.mkdir(path, DIRECTORY_MODE)
+    except FileExistsError:  # made before, or by another host just now
+        return
+    except FileNotFoundError:
+        if not parents:
+            raise
+        _make(os.path.dirname(path), system, parents=True)
+        _make(path, system)

@@ -1,0 +1,134 @@
+"""Leases: a supervisor's sign of life in a queue, without clocks and without locks.
+
+A lease is a file `leases/LEASE.BEAT`; its owner renames it to the next beat, and whoever finds one unchanged for the TTL
+fences it by renaming the very beat that it saw. Every process that holds claims does so under a lease.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+from dataclasses import asdict, dataclass
+
+from maildefer.errors import LeaseFenced, raise_named
+from maildefer.maildir import doubt, durable
+from maildefer.maildir.layout import Layout
+from maildefer.maildir.system import SYSTEM, System
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holder:
+    """Who holds a lease, for observers on the same host: dead there means fenced at once."""
+
+    host: str
+    boot_id: str
+    pid_namespace: str
+    pid: int
+    start_time: int
+    keeper_pid: int
+    keeper_start_time: int
+
+
+class Lease:
+    """One's own lease in one queue; used by the thread that beats, and no other."""
+
+    def __init__(self, layout: Layout, name: str, beat: int, *, system: System = SYSTEM) -> None:
+        self.layout = layout
+        self.name = name
+        self.beat = beat
+        self._system = system
+
+    @property
+    def path(self) -> str:
+        return f"{self.layout.leases}/{self.name}.{self.beat}"
+
+    @classmethod
+    def join(cls, layout: Layout, name: str, holder: Holder, *, system: System = SYSTEM) -> Lease:
+        """Write the lease durably, before its first claim. Raises StorageFault's kinds."""
+        lease = cls(layout, name, 0, system=system)
+        draft = f"{layout.tmp}/.lease-{name}-{system.token(4)}"
+        try:
+            durable.replace_file(lease.path, json.dumps(asdict(holder)).encode(), draft, system=system)
+        except OSError as fault:
+            raise_named(layout.leases, fault)
+        return lease
+
+    @classmethod
+    def take_over(cls, layout: Layout, name: str, holder: Holder, *, system: System = SYSTEM) -> Lease:
+        """Go on with the lease of a keeper that died. Raises LeaseFenced when it is gone, StorageFault's kinds.
+
+        The caller waits a full beat interval before its first beat, since its predecessor may just have beaten.
+        """
+        try:
+            beat = doubt.live_leases(layout, system).get(name)
+            if beat is None:
+                beat = doubt.live_leases(layout, system).get(name)
+            if beat is None:
+                raise LeaseFenced(name)
+            lease = cls(layout, name, beat, system=system)
+            lease._rewrite(holder)
+        except OSError as fault:
+            raise_named(layout.leases, fault)
+        return lease
+
+    def _rewrite(self, holder: Holder) -> None:
+        """In place: observers that read half of it only do without the same host's short cut."""
+        import os
+
+        descriptor = self._system.open(self.path, os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC)
+        try:
+            durable.write_all(descriptor, json.dumps(asdict(holder)).encode(), self._system)
+        finally:
+            self._system.close(descriptor)
+
+    def renew(self) -> None:
+        """Beat once. Raises LeaseFenced when somebody ended the lease, StorageFault's kinds when it is not known.
+
+        A doubtful reply is settled by looking for one's own next beat; neither it nor the old one there: fenced.
+        """
+        following = f"{self.layout.leases}/{self.name}.{self.beat + 1}"
+        try:
+            self._system.rename(self.path, following)
+        except OSError as fault:
+            if fault.errno not in doubt.DOUBTFUL:
+                raise_named(self.path, fault)
+            self._settle_by_look(fault)
+        self.beat += 1
+
+    def _settle_by_look(self, fault: OSError) -> None:
+        try:
+            beat = doubt.live_leases(self.layout, self._system).get(self.name)
+        except OSError as worse:
+            raise_named(self.layout.leases, worse)
+        if beat is None:
+            raise LeaseFenced(self.name) from fault
+        if beat == self.beat:
+            raise_named(self.path, fault if fault.errno != errno.ENOENT else OSError(errno.EIO, "no such beat, yet listed"))
+        self.beat = beat - 1
+
+    def leave(self) -> None:
+        """Remove the lease; the last act, after the last claim is settled. Gone already is as well."""
+        try:
+            self._system.unlink(self.path)
+        except FileNotFoundError:
+            pass
+        except OSError as fault:
+            raise_named(self.path, fault)
+
+
+def read_holder(layout: Layout, lease: str, beat: int, *, system: System = SYSTEM) -> Holder | None:
+    """Who holds a lease; None when the file can't be read, which only means that no short cut is taken."""
+    try:
+        found = json.loads(durable.read_small(f"{layout.leases}/{lease}.{beat}", system=system))
+        return Holder(**found)
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def fence(layout: Layout, lease: str, beat: int, *, system: System = SYSTEM) -> bool:
+    """End a lease by moving the very beat that was seen; False when it has beaten since, or somebody else did it."""
+    try:
+        system.rename(f"{layout.leases}/{lease}.{beat}", f"{layout.fenced}/{lease}.{beat}")
+    except FileNotFoundError:
+        return False
+    return True

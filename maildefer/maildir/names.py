@@ -1,0 +1,156 @@
+"""Names of entries and leases: the one place that parses and builds them.
+
+    new/    KEY[,a=ATTEMPTS][,c=CRASHES][,n=RETURNS]
+    cur/    KEY,a=…,c=…,n=…:1,LEASE.PID.SEQ
+    later/  KEY,a=…,c=…,n=…,d=DUE_UNIX_SECONDS
+    KEY  =  <unix secs>.M<usecs>P<pid>Q<count>R<random hex>.<host>,S=<bytes>
+    LEASE = <host>-<pid>-<random hex>
+
+Names of other writers have none of our fields, which then count as zero; fields that we do not know stay where they
+are, as part of the key. Source of the form: the Maildir description (cr.yp.to/proto/maildir.html), Maildir++ for `S=`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import re
+from dataclasses import dataclass, replace
+
+from maildefer.maildir.system import System
+
+MAX_KEY_BYTES = 160  # so that key, fields, lease and sequence stay under the 255 bytes of NAME_MAX
+MAX_RETURNS = 1000  # a handoff beyond it is a loop
+_FIELD = re.compile(r"([acnd])=([0-9]{1,12})\Z")
+_OWNER = re.compile(r"([a-z0-9-]{1,40}-[0-9]{1,10}-[0-9a-f]{4,16})\.([0-9]{1,10})\.([0-9]{1,19})\Z")
+_POP = "pop-"
+_count = itertools.count()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EntryName:
+    """An entry's name in parts. `attempts` were charged by claims, `crashes` by reclaims; `returns` tells generations."""
+
+    key: str
+    attempts: int = 0
+    crashes: int = 0
+    returns: int = 0
+    due: int | None = None
+
+    @classmethod
+    def parse(cls, name: str) -> EntryName:
+        """Take any name apart; an info part (`:2,S`) is dropped, a field given twice counts with its larger value."""
+        head, *rest = name.partition(":")[0].split(",")
+        found: dict[str, int] = {}
+        kept = [head]
+        for text in rest:
+            if field := _FIELD.match(text):
+                found[field[1]] = max(found.get(field[1], 0), int(field[2]))
+            else:
+                kept.append(text)
+        return cls(
+            key=",".join(kept),
+            attempts=found.get("a", 0),
+            crashes=found.get("c", 0),
+            returns=found.get("n", 0),
+            due=found.get("d"),
+        )
+
+    def waiting(self) -> str:
+        """The name in `new/`, and in `.dead/`."""
+        fields = self.key
+        if self.attempts:
+            fields += f",a={self.attempts}"
+        if self.crashes:
+            fields += f",c={self.crashes}"
+        if self.returns:
+            fields += f",n={self.returns}"
+        return fields
+
+    def claimed(self, owner: str) -> str:
+        """The name in `cur/`; `owner` is LEASE.PID.SEQ. The attempt is charged here (I5)."""
+        return f"{replace(self, attempts=self.attempts + 1).waiting()}:1,{owner}"
+
+    def deferred(self, due: int) -> str:
+        """The name in `.later/new/`, one generation on (I4)."""
+        return f"{self.returned().waiting()},d={due}"
+
+    def returned(self, *, attempts: int = 0, crashes: int = 0) -> EntryName:
+        """The next generation (I4), with what is to be added to the counters."""
+        return replace(
+            self,
+            attempts=max(0, self.attempts + attempts),
+            crashes=self.crashes + crashes,
+            returns=self.returns + 1,
+            due=None,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Who holds a claim: a lease, a process under it, and that process's number for the claim."""
+
+    lease: str
+    pid: int
+    seq: int
+
+
+def owner_of(name: str) -> Owner | None:
+    """The owner in a name of `cur/`; None for the names of mail readers and of `pop`."""
+    info = name.partition(":1,")[2]
+    if match := _OWNER.match(info):
+        return Owner(match[1], int(match[2]), int(match[3]))
+    return None
+
+
+def pop_name(entry: EntryName, system: System) -> str:
+    """A destination in `cur/` for a read that happens at most once, under no lease."""
+    return f"{entry.waiting()}:1,{_POP}{system.pid()}-{system.token(8)}"
+
+
+def fresh_stem(host: str, system: System) -> str:
+    """A key's stem, unique over all hosts and times; the size is added when it is known."""
+    seconds, micros = divmod(int(system.time() * 1_000_000), 1_000_000)
+    return f"{seconds}.M{micros:06d}P{system.pid()}Q{next(_count)}R{system.token(8)}.{host}"
+
+
+def carried(entry: EntryName, host: str, system: System) -> EntryName:
+    """The entry under a key short enough for every suffix; a key of another writer may have to be replaced."""
+    if len(entry.key) <= MAX_KEY_BYTES and (entry.key.isascii() or len(entry.key.encode("utf-8", "replace")) <= MAX_KEY_BYTES):
+        return entry
+    return replace(entry, key=fresh_stem(host, system))
+
+
+def pushed_at(key: str) -> float | None:
+    """When the entry was pushed, in Unix seconds, as far as its key tells (Maildir's first field)."""
+    seconds = key.partition(".")[0]
+    return float(seconds) if seconds.isascii() and seconds.isdecimal() and len(seconds) <= 11 else None
+
+
+def size_of(key: str) -> int | None:
+    """The size in bytes that the key states, as Maildir++ has it; None where it does not."""
+    text = key.rpartition(",S=")[2].partition(",")[0]
+    return int(text) if ",S=" in key and text.isascii() and text.isdecimal() and len(text) <= 15 else None
+
+
+def host_label(name: str) -> str:
+    """A short, safe and unlike label for a host's name: at most 20 of [a-z0-9-], a dash, six digits of a hash."""
+    readable = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:20].strip("-")
+    return f"{readable or 'host'}-{hashlib.sha256(name.encode('utf-8', 'surrogateescape')).hexdigest()[:6]}"
+
+
+def is_entry(name: str) -> bool:
+    """Names that start with a dot are nobody's entries: folders, and the `.nfs…` files of an NFS client."""
+    return not name.startswith(".")
+
+
+def lease_name(host: str, system: System) -> str:
+    return f"{host}-{system.pid()}-{system.token(6)}"
+
+
+def split_beat(name: str) -> tuple[str, int] | None:
+    """A file of `leases/` as (lease, beat); None for anything else that lies there."""
+    lease, dot, beat = name.rpartition(".")
+    if not dot or not lease or not (beat.isascii() and beat.isdecimal()) or lease.startswith("."):
+        return None
+    return lease, int(beat)

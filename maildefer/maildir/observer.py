@@ -1,0 +1,123 @@
+"""Watching the others' leases on one's own clock, and telling which claims have no owner any more.
+
+Clock skew between hosts cannot matter: what counts is for how long *this* observer saw a name unchanged, and only while
+its own beats succeed (an NFSv4 server in its grace period lists but does not rename).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from maildefer.maildir import doubt, leases
+from maildefer.maildir.layout import Format, Layout
+from maildefer.maildir.leases import Holder
+from maildefer.maildir.system import SYSTEM, System
+
+LONGEST_PATIENCE_SECONDS = 300.0
+
+
+@dataclass(slots=True)
+class Watched:
+    """One lease of another supervisor: its beat as last seen, and since when it is that."""
+
+    beat: int
+    since: float
+    holder: Holder | None
+
+
+class Observer:
+    """Watches the leases of one queue; one thread only.
+
+    `known_dead(holder)` tells whether a holder of this very host is dead; it must be sure.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        format: Format,
+        own: Callable[[], str],
+        known_dead: Callable[[Holder], bool],
+        *,
+        system: System = SYSTEM,
+    ) -> None:
+        self._layout = layout
+        self._format = format
+        self._own = own
+        self._known_dead = known_dead
+        self._system = system
+        self._watched: dict[str, Watched] = {}
+        self._patience = format.ttl_seconds
+        self._stalled_since: float | None = None
+
+    @property
+    def others(self) -> list[str]:
+        """The other live leases, as of the last look."""
+        return sorted(self._watched)
+
+    def look(self, last_good_beat: float) -> list[str]:
+        """List the leases, judge, and fence those that are silent or known dead; returns the fenced ones.
+
+        `last_good_beat` is when our own last good beat was sent. Raises OSError when the listing fails.
+        """
+        system = self._system
+        seen = doubt.live_leases(self._layout, system)
+        now = system.boottime()
+        self._mind_own_stall(now, last_good_beat)
+        own = self._own()
+        for gone in self._watched.keys() - seen.keys():
+            del self._watched[gone]
+        fenced = []
+        for lease, beat in seen.items():
+            if lease == own:
+                continue
+            watched = self._watched.get(lease)
+            if watched is None:
+                watched = self._watched[lease] = Watched(beat, now, leases.read_holder(self._layout, lease, beat, system=system))
+            elif watched.beat != beat:
+                if watched.holder is None or watched.beat > beat:
+                    watched.holder = leases.read_holder(self._layout, lease, beat, system=system)
+                watched.beat, watched.since = beat, now
+            if self._is_over(watched, now) and leases.fence(self._layout, lease, beat, system=system):
+                del self._watched[lease]
+                fenced.append(lease)
+        return fenced
+
+    def _is_over(self, watched: Watched, now: float) -> bool:
+        if watched.holder is not None and self._known_dead(watched.holder):
+            return True
+        return now - watched.since >= self._patience and self._stalled_since is None
+
+    def _mind_own_stall(self, now: float, last_good_beat: float) -> None:
+        """While our own beats fail, and until they have gone well again for as long as we were away, nobody is late."""
+        if now - last_good_beat > 2 * self._format.beat_seconds:
+            if self._stalled_since is None:
+                self._stalled_since = last_good_beat
+        elif self._stalled_since is not None:
+            stall = now - self._stalled_since
+            self._patience = min(max(self._format.ttl_seconds, stall), LONGEST_PATIENCE_SECONDS)
+            self._stalled_since = None
+            self._start_anew(now)
+        if self._stalled_since is not None:
+            self._start_anew(now)
+
+    def _start_anew(self, now: float) -> None:
+        for watched in self._watched.values():
+            watched.since = now
+
+    def abandoned(self, owners: Iterable[str]) -> set[str]:
+        """Which of these leases, all seen on claims before this call, are gone for sure (I6). Raises OSError.
+
+        Missing from two fresh listings, with less than half a beat interval from the first's start to the second's end:
+        at most one beat falls into that time, and it can hide a name from one listing only.
+        """
+        wanted = set(owners) - {self._own()}
+        if not wanted:
+            return set()
+        began = self._system.boottime()
+        missing = wanted - doubt.live_leases(self._layout, self._system).keys()
+        if missing:
+            missing -= doubt.live_leases(self._layout, self._system).keys()
+        if self._system.boottime() - began >= self._format.beat_seconds / 2:
+            return set()
+        return missing

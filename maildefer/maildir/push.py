@@ -1,0 +1,90 @@
+"""Push: make an entry durable in `new/`, and only then say so (I1)."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Sequence
+
+from maildefer.errors import MountFault, QueueMissing, StaleHandle, StorageFault, raise_named, storage_fault
+from maildefer.maildir import doubt, durable, names
+from maildefer.maildir.layout import Layout
+from maildefer.maildir.system import SYSTEM, System
+
+Compose = Callable[[str], Sequence[bytes]]
+_TRIES = 5
+
+
+class Pusher:
+    """Pushes into one queue; any number of threads may, and share directory syncs. One for each process.
+
+    >>> pusher = Pusher(layout, host="mx1-0a1b2c")           # doctest: +SKIP
+    >>> key = pusher.push(lambda stem: [block(stem), data])  # doctest: +SKIP
+    """
+
+    def __init__(self, layout: Layout, *, host: str, system: System = SYSTEM) -> None:
+        self.layout = layout
+        self._host = host
+        self._system = system
+        self._commit = durable.DirectorySync(layout.new, system=system)
+
+    def push(self, compose: Compose) -> str:
+        """Write what `compose(stem)` returns as one entry; the stem is the key without its size. Returns the key.
+
+        When it returns, data and directory entry are on stable storage. When it raises (StorageFault's kinds,
+        QueueMissing), nothing of it will be handled, except that after a MountFault a copy may be.
+        A lost reply is settled without pushing twice, as long as nobody has swept `tmp/`.
+        """
+        for _ in range(_TRIES):
+            stem = names.fresh_stem(self._host, self._system)
+            chunks = compose(stem)
+            key = f"{stem},S={sum(map(len, chunks))}"
+            if self._place(key, chunks):
+                return key
+        raise StaleHandle(self.layout.tmp, OSError(errno.ESTALE, "files in tmp/ are taken away while being written"))
+
+    def _place(self, key: str, chunks: Sequence[bytes]) -> bool:
+        """Create, rename, sync; False when `tmp/KEY` was swept before its rename, so that it is written anew."""
+        draft, place, system = f"{self.layout.tmp}/{key}", f"{self.layout.new}/{key}", self._system
+        try:
+            descriptor = durable.create(draft, chunks, system=system)
+        except FileNotFoundError as fault:
+            raise QueueMissing(self.layout.path) from fault
+        except OSError as fault:
+            raise_named(self.layout.tmp, fault)
+        try:
+            system.rename(draft, place)
+        except OSError as fault:
+            if not self._was_placed(fault, draft, descriptor):
+                return False
+        finally:
+            system.close(descriptor)
+        try:
+            self._commit.sync()
+        except OSError as fault:
+            raise_named(self.layout.new, fault)
+        return True
+
+    def _was_placed(self, fault: OSError, draft: str, descriptor: int) -> bool:
+        """Settle a rename's doubtful reply: the draft gone and its file still linked somewhere means that it is done.
+
+        Not by looking in `new/`: the entry may have been claimed, handled and unlinked by now.
+        """
+        system = self._system
+        if fault.errno not in doubt.DOUBTFUL:
+            durable.discard(draft, system)
+            raise_named(self.layout.new, fault)
+        try:
+            if draft.rpartition("/")[2] in system.listdir(self.layout.tmp):  # by a fresh listing, never by stat
+                durable.discard(draft, system)
+                raise self._not_placed(fault)
+            return system.fstat(descriptor).st_nlink > 0
+        except OSError as worse:
+            if worse.errno == errno.ESTALE:
+                return False
+            durable.discard(draft, system)
+            raise_named(self.layout.tmp, worse)
+
+    def _not_placed(self, fault: OSError) -> QueueMissing | StorageFault:
+        if fault.errno == errno.ENOENT:
+            return QueueMissing(self.layout.path)  # new/ is not there
+        return storage_fault(self.layout.new, fault) if fault.errno != errno.EINTR else MountFault(self.layout.new, fault)

@@ -1,0 +1,62 @@
+"""Why an entry was buried: one JSON file beside the dead letters, named for the dead name's key and generation."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from maildefer.maildir import durable
+from maildefer.maildir.layout import Layout
+from maildefer.maildir.names import EntryName
+from maildefer.maildir.system import SYSTEM, System
+
+_LIMIT_BYTES = 60_000
+
+
+def reason_path(layout: Layout, dead: EntryName) -> str:
+    """An entry may be buried more than once, so the generation is in the name."""
+    return f"{layout.reasons}/{dead.key},n={dead.returns}.json"
+
+
+def write_reason(
+    layout: Layout,
+    dead: EntryName,
+    reason: str,
+    facts: Mapping[str, object],
+    *,
+    host: str,
+    system: System = SYSTEM,
+) -> None:
+    """Write it durably, before the entry moves: a dead letter without a reason helps nobody. Raises OSError."""
+    record = {
+        "reason": reason,
+        "key": dead.key,
+        "attempts": dead.attempts,
+        "crashes": dead.crashes,
+        "host": host,
+        "time": system.time(),
+        **facts,
+    }
+    data = json.dumps(record, default=str).encode("utf-8", "backslashreplace")
+    if len(data) > _LIMIT_BYTES:  # a traceback without end
+        record = {key: value[-8000:] if isinstance(value, str) else value for key, value in record.items()}
+        data = json.dumps(record, default=str).encode("utf-8", "backslashreplace")
+    path = reason_path(layout, dead)
+    draft = f"{layout.tmp}/.reason-{system.pid()}-{system.token(8)}"
+    try:
+        durable.replace_file(path, data + b"\n", draft, system=system)
+    except FileNotFoundError:  # the folder is missing: ours to make
+        try:
+            system.mkdir(layout.reasons, 0o770)
+        except FileExistsError:
+            pass
+        durable.replace_file(path, data + b"\n", draft, system=system)
+
+
+def read_reason(layout: Layout, dead: EntryName, *, system: System = SYSTEM) -> dict[str, object]:
+    """The reason's record; a plain one when there is none or it is damaged."""
+    try:
+        found = json.loads(durable.read_small(reason_path(layout, dead), system=system))
+    except (OSError, ValueError):
+        return {"reason": "unknown: its reason file is missing or damaged", "key": dead.key}
+    return found if isinstance(found, dict) else {"reason": str(found), "key": dead.key}

@@ -1,0 +1,47 @@
+"""What the queue needs from the world: the filesystem, the clock, randomness, in one value that a simulation replaces."""
+
+from __future__ import annotations
+
+import os
+import time as _time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+
+def boottime() -> float:
+    """Seconds on the clock that no one sets and that counts suspension (clock_gettime(2), CLOCK_BOOTTIME)."""
+    return _time.clock_gettime(_time.CLOCK_BOOTTIME)
+
+
+def token(size_bytes: int) -> str:
+    """Random bytes in hexadecimal; from the kernel, since forked children share every other generator's state."""
+    return os.urandom(size_bytes).hex()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class System:
+    """Functions with the names and the behaviour of `os` and `time`; the defaults are those functions themselves."""
+
+    rename: Callable[[str, str], None] = os.rename
+    unlink: Callable[[str], None] = os.unlink
+    open: Callable[..., int] = os.open
+    read: Callable[[int, int], bytes] = os.read
+    write: Callable[[int, bytes], int] = os.write
+    fsync: Callable[[int], None] = os.fsync
+    close: Callable[[int], None] = os.close
+    fstat: Callable[[int], os.stat_result] = os.fstat
+    lstat: Callable[[str], os.stat_result] = os.lstat
+    mkdir: Callable[..., None] = os.mkdir
+    rmdir: Callable[[str], None] = os.rmdir
+    utime: Callable[[str], None] = os.utime
+    listdir: Callable[[str], list[str]] = os.listdir
+    scandir: Callable[[str], Any] = os.scandir  # lazily: an iterator of entries with .name, and a context manager
+    time: Callable[[], float] = _time.time
+    boottime: Callable[[], float] = boottime
+    sleep: Callable[[float], None] = _time.sleep
+    token: Callable[[int], str] = token
+    pid: Callable[[], int] = os.getpid
+
+
+SYSTEM = System()
