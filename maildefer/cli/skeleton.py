@@ -1,0 +1,47 @@
+"""Write a new project: a copy of the reference application that the package carries."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+
+from maildefer.errors import MaildeferError
+
+
+class ProjectExists(MaildeferError):
+    """Something is where the new project should be written."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            f"{path} exists and is not empty: choose another place, or overwrite its files with --force"
+        )
+        self.path = path
+
+
+def write_project(target: Path, *, force: bool = False) -> list[Path]:
+    """Write a runnable project to `target` and return the files written, in order of name.
+
+    Raises ProjectExists when something is there, unless `force`, which overwrites the skeleton's own files and
+    leaves all others alone.
+    """
+    if target.exists() and not force and (not target.is_dir() or any(target.iterdir())):
+        raise ProjectExists(target)
+    source = Path(str(files("maildefer"))) / "skeleton"
+    written = []
+    for path in sorted(_files(source)):
+        copy = target / path.relative_to(source)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, copy)  # not its mode: a system-wide install is often read-only
+        written.append(copy)
+    return written
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    # In a checkout, workers, conf and tests are symbolic links: is_dir follows them, as it should.
+    for path in folder.iterdir():
+        if path.is_dir() and path.name != "__pycache__":
+            yield from _files(path)
+        elif path.is_file() and path.suffix != ".pyc":
+            yield path

@@ -1,0 +1,77 @@
+"""What happens to a mail that posts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from maildefer.handling.outcomes import Reject
+from workers.posting import POSTING
+
+
+def test_a_post_is_published_and_its_author_told(mail, pages: Path, relay) -> None:
+    POSTING(mail(), post_name="hello", host="example")
+    assert "It works." in (pages / "hello.html").read_text()
+    [answer] = relay.delivered
+    assert answer["To"] == "ann@example.org"
+    assert answer["From"] == "hello@osb.example"
+    assert "hello.html" in str(answer)
+
+
+def test_the_front_page_is_left_to_the_other_queue(mail, pages: Path) -> None:
+    assert POSTING(mail(), post_name="hello", host="example") == "workers.index.START"
+    assert not (pages / "index.html").exists()
+
+
+def test_an_attempt_after_the_answer_does_not_answer_again(mail, relay) -> None:
+    POSTING(mail(key="same"), post_name="hello", host="example")
+    POSTING(mail(key="same"), post_name="hello", host="example")
+    assert len(relay.delivered) == 1
+
+
+def test_another_mail_to_the_same_post_is_answered(mail, relay) -> None:
+    POSTING(mail(key="one"), post_name="hello", host="example")
+    POSTING(mail(key="two"), post_name="hello", host="example")
+    assert len(relay.delivered) == 2
+
+
+def test_a_relay_that_cannot_be_reached_leaves_the_answer_to_the_next_attempt(
+    mail, pages: Path, relay
+) -> None:
+    relay.fault = ConnectionRefusedError("refused")
+    with pytest.raises(ConnectionRefusedError):
+        POSTING(mail(), post_name="hello", host="example")
+    assert (pages / "hello.html").exists()
+    relay.fault = None
+    POSTING(mail(), post_name="hello", host="example")
+    assert len(relay.delivered) == 1
+
+
+def test_a_bounce_is_no_post(mail, pages: Path) -> None:
+    with pytest.raises(Reject):
+        POSTING(mail(sender=""), post_name="hello", host="example")
+    assert not pages.exists()
+
+
+def test_an_automatic_mail_is_published_but_not_answered(mail, pages: Path, relay) -> None:
+    POSTING(mail(Auto_Submitted="auto-generated"), post_name="hello", host="example")
+    assert (pages / "hello.html").exists()
+    assert relay.delivered == []
+
+
+@pytest.mark.parametrize(
+    "name", ["..", "../x", "a/b", ".hidden", "index", "INDEX", "x" * 101, "", "a\0b", "a\n"]
+)
+def test_a_name_that_is_no_safe_file_name_is_rejected(mail, pages: Path, name: str) -> None:
+    with pytest.raises(Reject):
+        POSTING(mail(), post_name=name, host="example")
+    assert not pages.exists()
+
+
+def test_what_a_stranger_writes_is_text_and_never_markup(mail, pages: Path) -> None:
+    POSTING(mail(text="<script>alert(1)</script>", sender='"<b>"@x.org'), post_name="hello", host="example")
+    page = (pages / "hello.html").read_text()
+    assert "<script>" not in page
+    assert "&lt;script&gt;" in page
+    assert "<b>" not in page
