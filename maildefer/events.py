@@ -12,7 +12,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from typing import Final, Literal
+from typing import Final, Literal, cast, get_args
 
 Format = Literal["console", "logfmt", "json"]
 
@@ -74,8 +74,8 @@ def configure(format: Format | None = None, **context: object) -> None:
     """
     global _format
     chosen = format or os.environ.get("MAILDEFER_LOG_FORMAT", "")
-    if chosen == "console" or chosen == "json" or chosen == "logfmt":
-        _format = chosen
+    if chosen in get_args(Format):
+        _format = cast(Format, chosen)
     else:
         _format = "console" if os.isatty(2) else "logfmt"
     _context.update(context)

@@ -38,7 +38,18 @@ class Hand(Protocol):
 class Claimer:
     """One process's claims on one queue under one lease; not for use after a fork. Claims may be settled in any thread."""
 
-    __slots__ = ("_cur", "_lease", "_local", "_new", "_owner", "hand", "host", "layout", "mount_time", "system")
+    __slots__ = (
+        "_cur",
+        "_lease",
+        "_local",
+        "_new",
+        "_owner",
+        "hand",
+        "host",
+        "layout",
+        "mount_time",
+        "system",
+    )
 
     def __init__(
         self,
@@ -77,7 +88,13 @@ class Claimer:
         """
         hand = self.hand
         seq = hand.next_seq()
-        if ",n=" in name or ",a=" in name or _OTHER(name) or len(name) > names.MAX_KEY_BYTES or not name.isascii():
+        if (
+            ",n=" in name
+            or ",a=" in name
+            or _OTHER(name)
+            or len(name) > names.MAX_KEY_BYTES
+            or not name.isascii()
+        ):
             entry = names.carried(EntryName.parse(name), self.host, self.system)
             claimed = entry.claimed(f"{self._owner}{seq}")
         else:  # the same for an entry that is here for the first time
@@ -210,7 +227,9 @@ class Claim:
         """Forget the claim without a settle: the audit takes the entry back. For faults that do not end."""
         self._let_go()
 
-    def _move(self, folder_path: str, name: str, *, folder: str | None = None, other: Layout | None = None) -> None:
+    def _move(
+        self, folder_path: str, name: str, *, folder: str | None = None, other: Layout | None = None
+    ) -> None:
         claimer = self._claimer
         source, destination = claimer._cur + self.name, f"{folder_path}/{name}"
         for last in (False, True):

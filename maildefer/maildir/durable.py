@@ -42,7 +42,9 @@ def write_new(path: str, chunks: Sequence[bytes], *, system: System = SYSTEM) ->
     system.close(create(path, chunks, system=system))
 
 
-def replace_file(path: str, data: bytes, draft: str, *, durably: bool = True, system: System = SYSTEM) -> None:
+def replace_file(
+    path: str, data: bytes, draft: str, *, durably: bool = True, system: System = SYSTEM
+) -> None:
     """Put `data` at `path` in one step, by way of `draft` on the same filesystem; readers see the old or the new."""
     if durably:
         write_new(draft, [data], system=system)

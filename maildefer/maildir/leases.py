@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 from dataclasses import asdict, dataclass
 
 from maildefer.errors import LeaseFenced, raise_named
@@ -73,8 +74,6 @@ class Lease:
 
     def _rewrite(self, holder: Holder) -> None:
         """In place: observers that read half of it only do without the same host's short cut."""
-        import os
-
         descriptor = self._system.open(self.path, os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC)
         try:
             durable.write_all(descriptor, json.dumps(asdict(holder)).encode(), self._system)
@@ -103,7 +102,10 @@ class Lease:
         if beat is None:
             raise LeaseFenced(self.name) from fault
         if beat == self.beat:
-            raise_named(self.path, fault if fault.errno != errno.ENOENT else OSError(errno.EIO, "no such beat, yet listed"))
+            raise_named(
+                self.path,
+                fault if fault.errno != errno.ENOENT else OSError(errno.EIO, "no such beat, yet listed"),
+            )
         self.beat = beat - 1
 
     def leave(self) -> None:

@@ -12,7 +12,6 @@ are, as part of the key. Source of the form: the Maildir description (cr.yp.to/p
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import re
 from dataclasses import dataclass, replace
@@ -116,7 +115,9 @@ def fresh_stem(host: str, system: System) -> str:
 
 def carried(entry: EntryName, host: str, system: System) -> EntryName:
     """The entry under a key short enough for every suffix; a key of another writer may have to be replaced."""
-    if len(entry.key) <= MAX_KEY_BYTES and (entry.key.isascii() or len(entry.key.encode("utf-8", "replace")) <= MAX_KEY_BYTES):
+    if len(entry.key) <= MAX_KEY_BYTES and (
+        entry.key.isascii() or len(entry.key.encode("utf-8", "replace")) <= MAX_KEY_BYTES
+    ):
         return entry
     return replace(entry, key=fresh_stem(host, system))
 
@@ -131,12 +132,6 @@ def size_of(key: str) -> int | None:
     """The size in bytes that the key states, as Maildir++ has it; None where it does not."""
     text = key.rpartition(",S=")[2].partition(",")[0]
     return int(text) if ",S=" in key and text.isascii() and text.isdecimal() and len(text) <= 15 else None
-
-
-def host_label(name: str) -> str:
-    """A short, safe and unlike label for a host's name: at most 20 of [a-z0-9-], a dash, six digits of a hash."""
-    readable = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:20].strip("-")
-    return f"{readable or 'host'}-{hashlib.sha256(name.encode('utf-8', 'surrogateescape')).hexdigest()[:6]}"
 
 
 def is_entry(name: str) -> bool:

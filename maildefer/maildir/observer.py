@@ -48,6 +48,7 @@ class Observer:
         self._system = system
         self._watched: dict[str, Watched] = {}
         self._patience = format.ttl_seconds
+        self._patient_until = 0.0
         self._stalled_since: float | None = None
 
     @property
@@ -73,7 +74,9 @@ class Observer:
                 continue
             watched = self._watched.get(lease)
             if watched is None:
-                watched = self._watched[lease] = Watched(beat, now, leases.read_holder(self._layout, lease, beat, system=system))
+                watched = self._watched[lease] = Watched(
+                    beat, now, leases.read_holder(self._layout, lease, beat, system=system)
+                )
             elif watched.beat != beat:
                 if watched.holder is None or watched.beat > beat:
                     watched.holder = leases.read_holder(self._layout, lease, beat, system=system)
@@ -96,8 +99,11 @@ class Observer:
         elif self._stalled_since is not None:
             stall = now - self._stalled_since
             self._patience = min(max(self._format.ttl_seconds, stall), LONGEST_PATIENCE_SECONDS)
+            self._patient_until = now + self._patience
             self._stalled_since = None
             self._start_anew(now)
+        elif now > self._patient_until:
+            self._patience = self._format.ttl_seconds
         if self._stalled_since is not None:
             self._start_anew(now)
 

@@ -40,7 +40,9 @@ class Pusher:
             key = f"{stem},S={sum(map(len, chunks))}"
             if self._place(key, chunks):
                 return key
-        raise StaleHandle(self.layout.tmp, OSError(errno.ESTALE, "files in tmp/ are taken away while being written"))
+        raise StaleHandle(
+            self.layout.tmp, OSError(errno.ESTALE, "files in tmp/ are taken away while being written")
+        )
 
     def _place(self, key: str, chunks: Sequence[bytes]) -> bool:
         """Create, rename, sync; False when `tmp/KEY` was swept before its rename, so that it is written anew."""
@@ -74,7 +76,9 @@ class Pusher:
             durable.discard(draft, system)
             raise_named(self.layout.new, fault)
         try:
-            if draft.rpartition("/")[2] in system.listdir(self.layout.tmp):  # by a fresh listing, never by stat
+            if draft.rpartition("/")[2] in system.listdir(
+                self.layout.tmp
+            ):  # by a fresh listing, never by stat
                 durable.discard(draft, system)
                 raise self._not_placed(fault)
             return system.fstat(descriptor).st_nlink > 0
@@ -87,4 +91,8 @@ class Pusher:
     def _not_placed(self, fault: OSError) -> QueueMissing | StorageFault:
         if fault.errno == errno.ENOENT:
             return QueueMissing(self.layout.path)  # new/ is not there
-        return storage_fault(self.layout.new, fault) if fault.errno != errno.EINTR else MountFault(self.layout.new, fault)
+        return (
+            storage_fault(self.layout.new, fault)
+            if fault.errno != errno.EINTR
+            else MountFault(self.layout.new, fault)
+        )

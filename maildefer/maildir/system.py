@@ -36,7 +36,9 @@ class System:
     rmdir: Callable[[str], None] = os.rmdir
     utime: Callable[[str], None] = os.utime
     listdir: Callable[[str], list[str]] = os.listdir
-    scandir: Callable[[str], Any] = os.scandir  # lazily: an iterator of entries with .name, and a context manager
+    scandir: Callable[[str], Any] = (
+        os.scandir
+    )  # lazily: an iterator of entries with .name, and a context manager
     time: Callable[[], float] = _time.time
     boottime: Callable[[], float] = boottime
     sleep: Callable[[float], None] = _time.sleep

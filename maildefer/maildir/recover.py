@@ -1,0 +1,147 @@
+"""Taking back what nobody holds any more: the audit of one's own claims, the reclaim of dead owners', the return of what
+a mail reader moved.
+
+Needed for as long as a queue is served, over all of `cur/`, not once at a fence: a claim can land when nobody expects it
+any more, seconds after its worker was killed or its lease was fenced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from maildefer.maildir import reasons
+from maildefer.maildir.doubt import fresh_listing
+from maildefer.maildir.layout import Layout
+from maildefer.maildir.names import EntryName, Owner, is_entry, owner_of
+from maildefer.maildir.observer import Observer
+from maildefer.maildir.system import SYSTEM, System
+
+OwnerState = Literal[
+    "held", "alive", "dead"
+]  # a worker is on the claim; it lives but is not on it; it does not live
+_MOST_FOREIGN = 10_000  # names of mail readers that are watched at a time
+
+
+@dataclass(slots=True)
+class Taken:
+    """What a scan took back, by key."""
+
+    reclaimed: list[str] = field(default_factory=list)
+    released: list[str] = field(default_factory=list)
+    buried: list[str] = field(default_factory=list)
+    returned: list[str] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.reclaimed or self.released or self.buried or self.returned)
+
+
+class Recovery:
+    """The scans of one queue's `cur/`; one thread only."""
+
+    def __init__(
+        self,
+        layout: Layout,
+        observer: Observer,
+        *,
+        own: Callable[[], str],
+        state_of: Callable[[Owner], OwnerState],
+        host: str,
+        max_crashes: int,
+        grace_seconds: float,
+        system: System = SYSTEM,
+    ) -> None:
+        """`state_of` reads the board; it is asked only after the listing that showed the claim."""
+        self._layout = layout
+        self._observer = observer
+        self._own = own
+        self._state_of = state_of
+        self._host = host
+        self._max_crashes = max_crashes
+        self._grace = grace_seconds
+        self._system = system
+        self._foreign: dict[str, float] = {}  # name in cur/ or .later/cur/: first seen, on the boot clock
+
+    def scan(self) -> Taken:
+        """One pass: list `cur/` first, look at the board and the leases after. Raises OSError."""
+        taken = Taken()
+        mine: list[tuple[str, Owner]] = []
+        theirs: dict[str, list[str]] = {}
+        foreign: list[str] = []
+        own = self._own()
+        for name in fresh_listing(self._layout.cur, self._system):
+            if not is_entry(name):
+                continue
+            owner = owner_of(name)
+            if owner is None:
+                foreign.append(name)
+            elif owner.lease == own:
+                mine.append((name, owner))
+            else:
+                theirs.setdefault(owner.lease, []).append(name)
+        for name, owner in mine:
+            self._audit(name, owner, taken)
+        for lease in self._observer.abandoned(theirs):
+            for name in theirs[lease]:
+                self.give_back(name, charged=True, taken=taken)
+        self._return_foreign(foreign, taken)
+        return taken
+
+    def take_back(self, pid: int, *, charged: bool) -> Taken:
+        """The claims of one worker of ours that is known to be dead, under any of our leases. Raises OSError."""
+        taken = Taken()
+        own = self._own()
+        for name in fresh_listing(self._layout.cur, self._system):
+            owner = owner_of(name)
+            if owner is not None and owner.pid == pid and owner.lease == own:
+                self.give_back(name, charged=charged, taken=taken)
+        return taken
+
+    def _audit(self, name: str, owner: Owner, taken: Taken) -> None:
+        match self._state_of(owner):
+            case "held":
+                pass
+            case "alive":  # its claim was given up as not ours, and landed after all
+                self.give_back(name, charged=False, taken=taken)
+            case "dead":
+                self.give_back(name, charged=True, taken=taken)
+
+    def give_back(self, name: str, *, charged: bool, taken: Taken) -> None:
+        """Reclaim (the crash charged, at the limit buried) or release; needs no answer: gone means somebody did it."""
+        entry, system = EntryName.parse(name), self._system
+        back = entry.returned(crashes=1) if charged else entry.returned(attempts=-1)
+        folder, report = self._layout.new, taken.reclaimed if charged else taken.released
+        if charged and back.crashes >= self._max_crashes:
+            reason = f"its worker died {back.crashes} times while handling it"
+            reasons.write_reason(
+                self._layout, back, reason, {"error": "crash limit"}, host=self._host, system=system
+            )
+            folder, report = self._layout.dead_new, taken.buried
+        try:
+            system.rename(f"{self._layout.cur}/{name}", f"{folder}/{back.waiting()}")
+        except FileNotFoundError:
+            return
+        report.append(back.key)
+
+    def _return_foreign(self, names: list[str], taken: Taken) -> None:
+        """A mail reader moved `new/X` to `cur/X:2,S`: looking at a queue must not empty it. The same in `.later/`."""
+        later = [name for name in fresh_listing(self._layout.later_cur, self._system) if is_entry(name)]
+        now = self._system.boottime()
+        seen = [
+            *(f"{self._layout.cur}/{name}" for name in names),
+            *(f"{self._layout.later_cur}/{name}" for name in later),
+        ]
+        self._foreign = {path: self._foreign.get(path, now) for path in seen[:_MOST_FOREIGN]}
+        for path, since in self._foreign.items():
+            if now - since < self._grace:
+                continue
+            entry = EntryName.parse(path.rpartition("/")[2])
+            back = f"{self._layout.new}/{entry.returned().waiting()}"
+            if entry.due is not None and path.startswith(self._layout.later_cur):
+                back = f"{self._layout.later_new}/{entry.deferred(entry.due)}"
+            try:
+                self._system.rename(path, back)
+            except FileNotFoundError:
+                continue
+            taken.returned.append(entry.key)
