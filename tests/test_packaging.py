@@ -1,0 +1,118 @@
+"""What is installed: from a wheel, from a source distribution, and in place."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import sysconfig
+import tarfile
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from maildefer.cli.skeleton import write_project
+
+ROOT = Path(__file__).resolve().parent.parent
+
+pytestmark = pytest.mark.slow
+
+# What a fresh environment must be able to do: find its own files, and write a project from them.
+PROBE = """
+import importlib.resources, pathlib, sys
+import maildefer
+from maildefer.cli.skeleton import write_project
+home = pathlib.Path(maildefer.__file__).parent
+assert home.is_relative_to(sys.argv[1]), home
+assert (home / "py.typed").is_file()
+target = pathlib.Path(sys.argv[2])
+for path in write_project(target):
+    print(path.relative_to(target))
+"""
+
+
+def run(*command: str | Path, cwd: Path) -> str:
+    done = subprocess.run(
+        [str(part) for part in command], cwd=cwd, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the source distribution, and the wheel that is built from it."""
+    # From a copy: a build leaves its traces beside the sources, and other tests read those.
+    copy = tmp_path_factory.mktemp("source") / "maildefer"
+    copy.mkdir()
+    files = run("git", "ls-files", "--cached", "--others", "--exclude-standard", cwd=ROOT).splitlines()
+    with tarfile.open(copy.with_suffix(".tar"), "w") as archive:
+        for name in files:
+            if (ROOT / name).is_symlink() or (ROOT / name).is_file():
+                archive.add(ROOT / name, name)
+    with tarfile.open(copy.with_suffix(".tar")) as archive:
+        archive.extractall(copy, filter="tar")
+    out = tmp_path_factory.mktemp("dist")
+    run(sys.executable, "-m", "build", "--no-isolation", "--outdir", out, cwd=copy)
+    return out
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> Path:
+    """A fresh virtual environment that borrows this one's dependencies, but for maildefer itself."""
+    home = tmp_path / "venv"
+    venv.create(home, with_pip=False, symlinks=True)
+    site = next(home.glob("lib/python*/site-packages"))
+    # A path, not a site directory: the editable install's own .pth in there isn't followed.
+    (site / "borrowed.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
+    return home
+
+
+def installed_files(environment: Path, what: Path, tmp_path: Path) -> set[str]:
+    python = environment / "bin" / "python"
+    pip = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps"]
+    run(*pip, "--no-build-isolation", "--ignore-installed", "--no-index", what, cwd=tmp_path)
+    assert (environment / "bin" / "maildefer").is_file()
+    return set(run(python, "-c", PROBE, environment, tmp_path / "project", cwd=tmp_path).split())
+
+
+def skeleton_files(tmp_path: Path) -> set[str]:
+    target = tmp_path / "expected"
+    return {str(path.relative_to(target)) for path in write_project(target)}
+
+
+def test_the_wheel_carries_the_whole_skeleton(built: Path, environment: Path, tmp_path: Path) -> None:
+    [wheel] = built.glob("*.whl")
+    assert installed_files(environment, wheel, tmp_path) == skeleton_files(tmp_path)
+
+
+def test_the_source_distribution_carries_the_whole_skeleton(
+    built: Path, environment: Path, tmp_path: Path
+) -> None:
+    [sdist] = built.glob("*.tar.gz")
+    assert installed_files(environment, sdist, tmp_path) == skeleton_files(tmp_path)
+
+
+def test_only_maildefer_is_installed(built: Path) -> None:
+    [wheel] = built.glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"maildefer"}
+    assert not [name for name in names if "__pycache__" in name]
+    assert [name for name in names if name.endswith(("licenses/LICENSE", "dist-info/LICENSE"))]
+
+
+def test_the_source_distribution_can_be_tested(built: Path) -> None:
+    [sdist] = built.glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert {"setup.cfg", "Makefile", ".ci/setup", "tests/test_packaging.py", "workers/posting.py"} <= names
+    assert not [name for name in names if name.startswith(("run/", ".venv/", ".cache/"))]
+
+
+def test_the_version_stands_in_one_place() -> None:
+    from importlib.metadata import version
+
+    from maildefer.version import VERSION
+
+    assert version("maildefer") == VERSION
