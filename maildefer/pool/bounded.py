@@ -1,0 +1,132 @@
+"""A look at a mount that may hang, bounded in time: the look is done by a forked child, and a child that hangs in the
+kernel, where not even KILL reaches it, is left behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import select
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from maildefer.errors import MaildeferError
+
+T = TypeVar("T")
+
+LOOK_SECONDS: Final = 2.0
+
+_abandoned: list[int] = []
+
+
+@dataclass(frozen=True, slots=True)
+class TimedOut:
+    """The function had not returned after so many seconds; its process was told to die, and not waited for."""
+
+    seconds: float
+
+
+def bounded(function: Callable[[], T], seconds: float = LOOK_SECONDS) -> T | TimedOut:
+    """Run `function` in a forked child and hand over what it returns, or raises; TimedOut if that takes too long.
+
+    What it returns is pickled. What it changes in this process's memory is lost. An exception that can't be pickled
+    comes as a MaildeferError of the same text. For a process of one thread: the command line.
+    """
+    _reap()
+    deadline = time.monotonic() + seconds
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    child = os.fork()
+    if child == 0:
+        _run(function, writer)
+    os.close(writer)
+    try:
+        data = _read_all(reader, deadline)
+    finally:
+        os.close(reader)
+        _abandoned.append(child)
+        if not _reap_soon(child, deadline):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
+    if data is None:
+        return TimedOut(seconds)
+    if not data:
+        raise MaildeferError("the process that looked at the mount died: see the kernel's log")
+    succeeded, value = pickle.loads(data)
+    if not succeeded:
+        raise value
+    result: T = value
+    return result
+
+
+def _run(function: Callable[[], object], writer: int) -> None:
+    """The child: nothing of what it does may reach the parent's files, nor may it outlive the answer."""
+    status = 1
+    try:
+        # Whoever reads our output would otherwise wait for a child that hangs with it; and so would locks.
+        null = os.open(os.devnull, os.O_RDWR)
+        for standard in range(3):
+            os.dup2(null, standard)
+        if writer != 3:
+            os.dup2(writer, 3)
+        os.closerange(4, os.sysconf("SC_OPEN_MAX") if os.sysconf("SC_OPEN_MAX") > 0 else 65536)
+        for signum in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(signum, signal.SIG_DFL)
+        data = memoryview(_outcome(function))
+        while data:
+            data = data[os.write(3, data) :]
+        status = 0
+    finally:
+        os._exit(status)
+
+
+def _outcome(function: Callable[[], object]) -> bytes:
+    try:
+        return pickle.dumps((True, function()))
+    except Exception as error:  # noqa: BLE001 - whatever it is, the parent raises it
+        try:
+            data = pickle.dumps((False, error))
+            if str(pickle.loads(data)[1]) == str(error):
+                return data
+        except Exception:  # noqa: BLE001, S110 - an error that takes other arguments than its text
+            pass
+        return pickle.dumps((False, MaildeferError(str(error))))
+
+
+def _read_all(reader: int, deadline: float) -> bytes | None:
+    """All that comes until the end of file; None if the end does not come in time."""
+    poll = select.poll()
+    poll.register(reader, select.POLLIN)
+    data = bytearray()
+    while True:
+        left = deadline - time.monotonic()
+        if left <= 0 or not poll.poll(left * 1000):
+            return None
+        chunk = os.read(reader, 1 << 20)
+        if not chunk:
+            return bytes(data)
+        data += chunk
+
+
+def _reap_soon(child: int, deadline: float) -> bool:
+    """Reap the child, which has nothing left to do but end; says whether it did in time."""
+    while child in _abandoned:
+        _reap()
+        if child not in _abandoned:
+            break
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.0005)
+    return True
+
+
+def _reap() -> None:
+    for child in tuple(_abandoned):
+        try:
+            if os.waitpid(child, os.WNOHANG)[0] == child:
+                _abandoned.remove(child)
+        except ChildProcessError:  # somebody else's handler has reaped it
+            _abandoned.remove(child)

@@ -1,0 +1,203 @@
+"""What an operator's commands find and do on this host: look for the processes behind pid files, signal them, ask
+them how they are.
+
+The runtime directory's records come first; a pid file on a mount is read in a child with a time limit, so that a hung
+mount can't hang the command. For the command line only.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from maildefer.errors import MaildeferError, NotRunning, PidFileUnusable
+from maildefer.pool import pidfile as pidfiles
+from maildefer.pool import runtime, statussocket
+from maildefer.pool.bounded import TimedOut, bounded
+from maildefer.pool.identity import Host, this_host
+from maildefer.pool.pidfile import PidFile, Verdict
+from maildefer.pool.process import Process
+from maildefer.pool.requests import LiveLease, Verb, leases
+from maildefer.pool.runtime import Record
+
+SIGNALS: Final[dict[Verb, signal.Signals]] = {
+    "stop": signal.SIGTERM,
+    "pause": signal.SIGTSTP,
+    "resume": signal.SIGCONT,
+    "reload": signal.SIGHUP,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """A pid file, or the directory of them that could not be looked at, and what stands behind it."""
+
+    path: str
+    verdict: Verdict | Literal["unusable", "no-answer"]
+    pidfile: PidFile | None = None
+    record: Record | None = None
+    problem: str = ""  # for "unusable" and "no-answer"
+
+    @property
+    def process(self) -> PidFile:
+        assert self.pidfile is not None, f"{self.verdict} names no process"
+        return self.pidfile
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalStatus:
+    """One running process of this host and its answer; `problem` says why there is none."""
+
+    record: Record
+    status: dict[str, object] | None
+    problem: str = ""
+
+
+def find(directory: str, host: Host | None = None) -> list[Found]:
+    """Every pid file in a directory, and every process of this host that was asked for one there, by path.
+
+    If the mount does not answer, this host's processes are found all the same, and one Found with the verdict
+    "no-answer" stands for the directory. Raises NotRunning if there is no such directory and nothing runs there.
+    """
+    host = host or this_host()
+    directory = os.path.abspath(directory)
+    found = {
+        record.pidfile: _by_record(record, host)
+        for record in runtime.records(host)
+        if os.path.dirname(record.pidfile) == directory
+    }
+    try:
+        listed = bounded(lambda: _read_directory(directory))
+    except FileNotFoundError:
+        if not found:
+            raise NotRunning(
+                f"there is no directory {directory}: give the one that holds the pid files"
+            ) from None
+        listed = {}
+    except OSError as fault:
+        found[directory] = Found(path=directory, verdict="no-answer", problem=fault.strerror or str(fault))
+        listed = {}
+    if isinstance(listed, TimedOut):
+        found[directory] = _no_answer(directory, listed)
+        listed = {}
+    for path, content in listed.items():
+        if path not in found:
+            found[path] = _by_content(path, content, host)
+    return [found[path] for path in sorted(found)]
+
+
+def look(path: str, host: Host | None = None) -> Found:
+    """What stands behind one pid file. Raises NotRunning if there is neither the file nor a process."""
+    host = host or this_host()
+    path = os.path.abspath(path)
+    for record in runtime.records(host):
+        if record.pidfile == path:
+            return _by_record(record, host)
+    content = bounded(lambda: _read(path))
+    if isinstance(content, TimedOut):
+        return _no_answer(path, content)
+    if content is None:
+        raise NotRunning(f"there is no pid file {path}: nothing was started with it, or it has ended")
+    return _by_content(path, content, host)
+
+
+def signal_process(found: Found, verb: Verb) -> str:
+    """Signal a running process of this host for a verb, and say what was done. Raises NotRunning, MaildeferError.
+
+    A process that has no handler for the signal is left alone: HUP would end it, TSTP freeze it.
+    """
+    if found.verdict != "running":
+        raise NotRunning(f"nothing of this host runs with the pid file {found.path} ({found.verdict})")
+    pid, signum = found.process.pid, SIGNALS[verb]
+    try:
+        process = Process(pid, found.process.start_time)
+        try:
+            if verb != "stop" and not process.takes(signum):
+                raise MaildeferError(
+                    f"process {pid} of {found.path} does not take `{verb}`: restart it instead"
+                )
+            process.send(signum)
+        finally:
+            process.close()
+    except (ProcessLookupError, FileNotFoundError):
+        raise NotRunning(f"process {pid} of {found.path} has just ended") from None
+    except PermissionError as fault:
+        raise MaildeferError(
+            f"process {pid} of {found.path} belongs to another user: use that one, or root"
+        ) from fault
+    return f"sent {signum.name} to process {pid} of {found.path}"
+
+
+def local_status(host: Host | None = None, seconds: float = 2.0) -> list[LocalStatus]:
+    """What runs on this host and how it is, without a look at any mount."""
+    answers: list[LocalStatus] = []
+    for record in runtime.records(host):
+        if record.status_socket is None:
+            answers.append(LocalStatus(record=record, status=None, problem="it answers no questions"))
+            continue
+        try:
+            status = statussocket.ask(record.status_socket, seconds)
+            answers.append(LocalStatus(record=record, status=status))
+        except TimeoutError:
+            problem = f"no answer within {seconds:g} s: it is stopped, or hangs"
+            answers.append(LocalStatus(record=record, status=None, problem=problem))
+        except (OSError, ValueError) as fault:
+            answers.append(LocalStatus(record=record, status=None, problem=str(fault)))
+    return answers
+
+
+def mount_status(queue_path: str, seconds: float = 2.0) -> list[LiveLease] | TimedOut:
+    """All hosts' leases and status files in a queue. Raises QueueMissing, and StorageFault's kinds."""
+    return bounded(lambda: leases(queue_path), seconds)
+
+
+def as_pidfile(record: Record, host: Host) -> PidFile:
+    """What the pid file of a recorded process says, once its keeper has written it."""
+    return PidFile(
+        pid=record.pid,
+        start_time=record.start_time,
+        host=host.label,
+        boot_id=host.boot_id,
+        pid_namespace=host.pid_namespace,
+        kind=record.kind,
+        lease=next(iter(record.leases.values()), None),
+        queues=record.queues,
+        started=record.started,
+    )
+
+
+def _by_record(record: Record, host: Host) -> Found:
+    return Found(path=record.pidfile, verdict="running", pidfile=as_pidfile(record, host), record=record)
+
+
+def _by_content(path: str, content: PidFile | str, host: Host) -> Found:
+    if isinstance(content, str):
+        return Found(path=path, verdict="unusable", problem=content)
+    return Found(path=path, verdict=pidfiles.verify(content, host), pidfile=content)
+
+
+def _no_answer(path: str, late: TimedOut) -> Found:
+    problem = f"the filesystem did not answer within {late.seconds:g} s; only what runs on this host is known"
+    return Found(path=path, verdict="no-answer", problem=problem)
+
+
+def _read_directory(directory: str) -> dict[str, PidFile | str]:
+    contents: dict[str, PidFile | str] = {}
+    for name in os.listdir(directory):
+        if name.endswith(".pid") and not name.startswith("."):
+            path = os.path.join(directory, name)
+            content = _read(path)
+            if content is not None:
+                contents[path] = content
+    return contents
+
+
+def _read(path: str) -> PidFile | str | None:
+    try:
+        return pidfiles.read(path)
+    except PidFileUnusable as error:
+        return str(error)
+    except NotRunning:  # removed by its process meanwhile
+        return None

@@ -1,0 +1,121 @@
+"""Asking supervisors of any host for something, through the mount: a file named for their lease.
+
+A keeper sees the requests of its lease within a beat, and consumes each by a rename into `requests/done/`.
+These functions touch the mount, and hang with it: call them through `bounded`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import dataclass, field
+from secrets import token_hex
+from typing import Final, Literal
+
+from maildefer.errors import QueueMissing, raise_named
+from maildefer.maildir.layout import Layout
+from maildefer.pool.identity import this_host
+
+Verb = Literal["stop", "pause", "resume", "reload"]
+
+VERBS: Final[tuple[Verb, ...]] = ("stop", "pause", "resume", "reload")
+_LIMIT_BYTES: Final = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveLease:
+    """A lease that nobody has fenced or left, and what its supervisor tells about itself."""
+
+    queue: str
+    name: str
+    beat: int
+    facts: dict[str, object] = field(default_factory=dict)  # the lease file: host, boot id, pids
+    status: dict[str, object] = field(default_factory=dict)  # the status file; empty if there is none yet
+
+
+def request(queue_path: str, lease: str, verb: Verb) -> str:
+    """File a request for one lease; the same one again replaces it. Returns its path.
+
+    Raises QueueMissing, and StorageFault's kinds. Nobody need be there to read it: a lease name never comes back, so
+    a request that is left over can reach nobody else.
+    """
+    layout = Layout(queue_path)
+    host = this_host()
+    text = json.dumps(
+        {"verb": verb, "lease": lease, "from": host.label, "pid": os.getpid(), "time": time.time()}
+    )
+    fresh = f"{layout.tmp}/request-{host.label}-{os.getpid()}-{token_hex(4)}"
+    path = f"{layout.requests}/{lease}.{verb}"
+    try:
+        with open(fresh, "w", encoding="utf-8") as file:
+            file.write(text + "\n")
+        os.rename(fresh, path)
+    except FileNotFoundError as fault:
+        raise QueueMissing(layout.path) from fault
+    except OSError as fault:
+        raise_named(path, fault)
+    return path
+
+
+def request_all(queue_path: str, verb: Verb) -> list[str]:
+    """File a request for each live lease of the queue; returns the leases. Raises as `request` does."""
+    names = live_names(queue_path)
+    for name in names:
+        request(queue_path, name, verb)
+    return sorted(names)
+
+
+def withdraw(queue_path: str, lease: str, verb: Verb) -> None:
+    """Take back a request that its lease did not live to read."""
+    try:
+        os.unlink(f"{Layout(queue_path).requests}/{lease}.{verb}")
+    except FileNotFoundError:  # it was read, which is the ordinary case
+        pass
+
+
+def leases(queue_path: str) -> list[LiveLease]:
+    """The live leases of a queue with their status, by name. Raises QueueMissing, and StorageFault's kinds.
+
+    Only names are believed (I10): whether a lease beats, two calls an interval apart tell.
+    """
+    layout = Layout(queue_path)
+    return [
+        LiveLease(
+            queue=layout.path,
+            name=name,
+            beat=beat,
+            # A beat between the listing and this look renames it, once.
+            facts=_json(f"{layout.leases}/{name}.{beat}") or _json(f"{layout.leases}/{name}.{beat + 1}"),
+            status=_json(f"{layout.status}/{name}.json"),
+        )
+        for name, beat in sorted(live_names(queue_path).items())
+    ]
+
+
+def live_names(queue_path: str) -> dict[str, int]:
+    """Each live lease's name and its beat. Raises QueueMissing, and StorageFault's kinds."""
+    layout = Layout(queue_path)
+    found: dict[str, int] = {}
+    try:
+        listed = os.listdir(layout.leases)
+    except FileNotFoundError as fault:
+        if os.path.isdir(layout.cur):  # a Maildir that nobody has served yet
+            return {}
+        raise QueueMissing(layout.path) from fault
+    except OSError as fault:
+        raise_named(layout.leases, fault)
+    for file_name in listed:
+        name, _, beat = file_name.rpartition(".")
+        if name and not name.startswith(".") and beat.isascii() and beat.isdigit():
+            found[name] = max(int(beat), found.get(name, 0))  # a listing may show the old name and the new
+    return found
+
+
+def _json(path: str) -> dict[str, object]:
+    try:
+        with open(path, "rb") as file:
+            facts = json.loads(file.read(_LIMIT_BYTES))
+    except (OSError, ValueError):  # renamed by a beat, not written yet, or by a newer version
+        return {}
+    return facts if isinstance(facts, dict) else {}
