@@ -1,0 +1,85 @@
+"""What handler modules put above their functions.
+
+`@route` and `@route_like` come on top, `@stateless` below them; the function itself stays what it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NoReturn, TypeVar
+
+from maildefer.handling import marks
+from maildefer.handling.marks import Handler
+from maildefer.handling.patterns import regex_text
+from maildefer.handling.routes import KeyFunction, Router
+
+Function = TypeVar("Function", bound=Handler)
+
+
+def route(format: str, **captures: str) -> Callable[[Function], Function]:
+    """Send the messages whose recipient matches `format` to the function below.
+
+    Each `(name)` in it stands for the regex given for that name here or in `Router.defaults`, as it is at this moment,
+    and comes to the function as the keyword argument `name`. Works on functions of a module, not on methods: there
+    the call fails with `TypeError`.
+    """
+    regex = regex_text(format, {**Router.DEFAULT_CAPTURES, **captures})
+    return lambda function: _registered(function, (regex,))
+
+
+def route_like(func: Handler) -> Callable[[Function], Function]:
+    """The routes of `func`, of this or another module. Raises `TypeError` if it has none."""
+    regexes = marks.routes_of(func)
+    if not regexes:
+        raise TypeError(f"{marks.full_name(func)} has no route to be like: put @route above it first")
+    return lambda function: _registered(function, regexes)
+
+
+def stateless(func: Function) -> Function:
+    """The function gets every matching message, whatever state the sender is in.
+
+    Stands below `@route` or `@route_like`, else raises `TypeError`.
+    """
+    _below_the_route("@stateless", func)
+    marks.mark_stateless(func)
+    return func
+
+
+def nolocking(func: Function) -> Function:
+    """The function may run at any time, beside others of this process and of its own conversation."""
+    marks.mark_nolocking(func)
+    return func
+
+
+def state_key_generator(func: KeyFunction) -> KeyFunction:
+    """`func(module_name, message)` makes the key under which states of its module are kept, say one per list."""
+    Router.HANDLERS[marks.module_of(func)] = func
+    return func
+
+
+def _registered(function: Function, regexes: tuple[str, ...]) -> Function:
+    chosen = _refusal(function) if _is_method(function) else function
+    for regex in regexes:
+        Router.register_route(regex, chosen)
+        marks.add_route(chosen, regex)
+    return chosen
+
+
+def _below_the_route(decorator: str, function: Handler) -> None:
+    if marks.routes_of(function):
+        raise TypeError(f"{decorator} stands above the route of {marks.full_name(function)}: put it below")
+
+
+def _is_method(function: Handler) -> bool:
+    """Whether it was defined in a class's body, which only its qualified name tells while that runs."""
+    outer, _, _ = getattr(function, "__qualname__", "").rpartition(".")
+    return bool(outer) and not outer.endswith("<locals>")
+
+
+def _refusal(function: Function) -> Function:
+    def refuse(*_: object, **__: object) -> NoReturn:
+        raise TypeError(f"{function.__qualname__} is a method: @route goes on the functions of a module")
+
+    refuse.__name__, refuse.__qualname__ = function.__name__, function.__qualname__
+    refuse.__module__ = function.__module__
+    return refuse  # type: ignore[return-value]  # takes and refuses whatever the method would take

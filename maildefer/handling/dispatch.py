@@ -1,0 +1,286 @@
+"""From a message to the handlers of one queue, and from what they did to one outcome.
+
+A dispatcher sees only the functions whose module its queue lists. Nothing that a handler raises gets past it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, Final, NamedTuple, Protocol
+
+from maildefer.errors import HandlerMissing, StorageFault
+from maildefer.handling import marks
+from maildefer.handling.marks import ERROR_STATE, Addressed, Handler
+from maildefer.handling.outcomes import (
+    ACKED,
+    NO_ROUTE,
+    Buried,
+    Defer,
+    Deferred,
+    HandedOff,
+    Outcome,
+    Postponed,
+    Reject,
+    worst,
+)
+from maildefer.handling.results import Handoff, interpreted
+from maildefer.handling.routes import RoutingBase
+from maildefer.message.smtp_error import SMTPError
+
+TOKEN_SECONDS: Final = 1.0
+STATE_FAULT_SECONDS: Final = 30.0
+
+
+class Tokens(Protocol):
+    """Who may handle a conversation: one worker of all hosts at a time."""
+
+    def take(self, conversation: str, /) -> bool:
+        """Take the token, at once or not at all."""
+
+    def give_back(self, conversation: str, /) -> None: ...
+
+
+class _Step(NamedTuple):
+    function: Handler
+    name: str
+    module: str
+    stateless: bool
+    nolocking: bool
+
+
+# A row: its match function, its steps, whether any of them is stateful.
+_Row = tuple[Callable[[str], re.Match[str] | None], Sequence[_Step], bool]
+_Matched = list[tuple[Sequence[_Step], re.Match[str], bool]]
+
+
+class Dispatcher:
+    """Runs the handlers of one queue, or with `modules` None those of the whole router.
+
+    `dispatch` may be called by several threads; handlers then run one at a time, but for `@nolocking` ones.
+    `queues_of` says which queues list a module, for handoffs; without it nobody is asked. `tokens` keeps other workers
+    out of a conversation; without it, as in a single process, nobody is kept out.
+    """
+
+    def __init__(
+        self,
+        router: RoutingBase,
+        modules: Collection[str] | None = None,
+        *,
+        queues_of: Mapping[str, Sequence[str]] | None = None,
+        tokens: Tokens | None = None,
+    ) -> None:
+        self._router = router
+        self._modules = None if modules is None else frozenset(modules)
+        self._queues_of = queues_of
+        self._tokens = tokens
+        self._generation = -1
+        self._table: list[_Row] = []
+        self._stateful_modules: frozenset[str] = frozenset()
+
+    def dispatch(self, message: Addressed) -> tuple[Outcome, str]:
+        """Run every handler that is due for the message; returns the worst outcome, and the handlers' full names."""
+        if self._generation != self._router.generation:
+            self._build()
+        matched = self._matching(message.To or "")
+        if not matched:
+            return Buried(NO_ROUTE), ""
+        try:
+            for _, _, stateful in matched:
+                if stateful:
+                    return self._converse(message, matched)
+            return self._walk(message, matched)
+        finally:
+            self._router.attempt_ended(message)
+
+    def matches(self, address: str) -> list[str]:
+        """The full names of the functions whose routes match, in order, whatever their states are."""
+        if self._generation != self._router.generation:
+            self._build()
+        return [step.name for steps, _, _ in self._matching(address) for step in steps]
+
+    def buried(self, message: Addressed, outcome: Outcome) -> None:
+        """The worker gives the message up after this outcome: after an exception the conversation is in `ERROR`.
+
+        Not before, so that each retry finds the handler that failed. Raises nothing of the store's: the entry is
+        going to the dead letters in any case.
+        """
+        if isinstance(outcome, Deferred) and outcome.module in self._stateful_modules:
+            try:
+                self._router.set_state(outcome.module, message, ERROR_STATE)
+            except Exception:  # noqa: BLE001, S110  # the state stays as it was, which is what a retry would find
+                pass
+
+    def _build(self) -> None:
+        """Precompute what each message needs. Literal recipients could get a dictionary in front of the list here."""
+        generation = self._router.generation
+        table: list[_Row] = []
+        for regex in tuple(self._router.ORDER):
+            pattern, functions = self._router.REGISTERED[regex]
+            steps = tuple(_step(function) for function in functions if self._sees(function))
+            if steps:
+                table.append((pattern.match, steps, not all(step.stateless for step in steps)))
+        self._stateful_modules = frozenset(
+            s.module for _, steps, _ in table for s in steps if not s.stateless
+        )
+        self._table, self._generation = table, generation
+
+    def _sees(self, function: Handler) -> bool:
+        return self._modules is None or marks.module_of(function) in self._modules
+
+    def _matching(self, address: str) -> _Matched:
+        return [
+            (steps, found, stateful)
+            for match, steps, stateful in self._table
+            if (found := match(address)) is not None
+        ]
+
+    def _converse(self, message: Addressed, matched: _Matched) -> tuple[Outcome, str]:
+        """The walk under the tokens of all conversations that may take part, taken before anything runs."""
+        tokens = self._tokens
+        if tokens is None:
+            return self._walk(message, matched)
+        try:
+            wanted = self._conversations(message, matched)
+        except Exception as fault:  # noqa: BLE001  # a @state_key_generator is the user's code
+            return _failure(fault, None), ""
+        taken: list[str] = []
+        try:
+            for conversation in wanted:
+                if not tokens.take(conversation):
+                    return Postponed(TOKEN_SECONDS, f"the conversation {conversation} is in other hands"), ""
+                taken.append(conversation)
+            return self._walk(message, matched)
+        finally:
+            for conversation in reversed(taken):
+                tokens.give_back(conversation)
+
+    def _conversations(self, message: Addressed, matched: _Matched) -> list[str]:
+        """In one order for all workers; taking is all or nothing, so there is no deadlock, and no livelock either."""
+        modules = {
+            step.module
+            for steps, _, _ in matched
+            for step in steps
+            if not step.stateless and not step.nolocking
+        }
+        return sorted({ascii([self._router.state_key(module, message), message.From]) for module in modules})
+
+    def _walk(self, message: Addressed, matched: _Matched) -> tuple[Outcome, str]:
+        """Every stateless handler, and the first stateful one that is its module's state by the time it is reached."""
+        outcome: Outcome = ACKED
+        names = ""
+        chosen = False
+        for steps, found, _ in matched:
+            groups = found.groupdict()
+            for step in steps:
+                if not step.stateless:
+                    if chosen:
+                        continue
+                    try:
+                        if not self._router.in_state(step.function, message):
+                            continue
+                    except Exception as fault:  # noqa: BLE001  # the store may be the user's
+                        chosen = True
+                        outcome = worst(outcome, _state_fault(fault, step, ran=bool(names)))
+                        if isinstance(outcome, Postponed):
+                            return outcome, ""
+                        continue
+                    chosen = True
+                names = f"{names},{step.name}" if names else step.name
+                ended = self._run(step, message, groups)
+                if ended is not ACKED:
+                    outcome = worst(outcome, ended)
+        if not names and outcome is ACKED:
+            return Buried("no handler in the sender's state", detail=_states_text(matched)), ""
+        if type(outcome) is HandedOff:
+            outcome = self._begin(outcome, message)
+        return outcome, names
+
+    def _run(self, step: _Step, message: Addressed, groups: dict[str, Any]) -> Outcome:
+        try:
+            if step.nolocking:
+                result = step.function(message, **groups)
+            else:
+                with self._router.lock:
+                    result = step.function(message, **groups)
+            if not result:
+                return ACKED
+            following = interpreted(step.function, result)
+            if following is None:
+                return ACKED
+            if isinstance(following, Handoff):
+                return self._handoff(following)
+            self._router.set_state(following.module, message, following.state)
+            return ACKED
+        except Defer as asked:
+            return Deferred(asked.reason, asked.after)
+        except Reject as asked:
+            return Buried(asked.reason)
+        except SMTPError as reply:
+            return _replied(reply, step.module)
+        except BaseException as fault:  # noqa: BLE001  # no worker ends for a sys.exit in a handler
+            return _failure(fault, step.module)
+
+    def _handoff(self, handoff: Handoff) -> Outcome:
+        """To the one queue that lists the module; what could not be seen at load is buried here."""
+        name = f"{handoff.module}.{handoff.function}"
+        try:
+            self._router.function_of(handoff)
+        except HandlerMissing as missing:
+            return Buried(f"no handler {name}", detail=str(missing))
+        if self._queues_of is None:
+            return HandedOff(handoff.module, handoff.function)
+        queues = self._queues_of.get(handoff.module, ())
+        if len(queues) == 1:
+            return HandedOff(handoff.module, handoff.function, queues[0])
+        if queues:
+            return Buried(f"{name} is in several queues: {', '.join(queues)}")
+        return Buried(f"{name} is in no queue")
+
+    def _begin(self, outcome: HandedOff, message: Addressed) -> Outcome:
+        """A state function gets the message only if the sender is in that state when it arrives."""
+        try:
+            function = self._router.function_of(Handoff(outcome.module, outcome.function))
+            if not marks.is_stateless(function):
+                self._router.begin_state(outcome.module, message, outcome.function)
+        except Exception as fault:  # noqa: BLE001  # the store may be the user's
+            return _failure(fault, outcome.module)
+        return outcome
+
+
+def _step(function: Handler) -> _Step:
+    return _Step(
+        function,
+        marks.full_name(function),
+        marks.module_of(function),
+        marks.is_stateless(function),
+        marks.is_nolocking(function),
+    )
+
+
+def _replied(reply: SMTPError, module: str) -> Outcome:
+    if 400 <= reply.code < 500:
+        return Deferred(str(reply))
+    if 500 <= reply.code < 600:
+        return Buried(str(reply))
+    return _failure(reply, module)
+
+
+def _state_fault(fault: Exception, step: _Step, *, ran: bool) -> Outcome:
+    """A filesystem that refuses is not the message's fault: as long as nothing has run, nothing is charged."""
+    if isinstance(fault, StorageFault) and not ran:
+        return Postponed(STATE_FAULT_SECONDS, f"its state can't be read: {fault}")
+    return _failure(fault, step.module)
+
+
+def _failure(fault: BaseException, module: str | None) -> Deferred:
+    import traceback  # needed only here, and not by an idle pool
+
+    text = "".join(traceback.format_exception_only(fault)).strip()
+    detail = "".join(traceback.format_exception(fault))
+    return Deferred(text, error=text, detail=detail, module=module)
+
+
+def _states_text(matched: _Matched) -> str:
+    names = ", ".join(step.name for steps, _, _ in matched for step in steps)
+    return f"its routes match {names}, but the sender is in another state; see `Router.set_state`"

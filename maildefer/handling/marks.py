@@ -1,0 +1,69 @@
+"""What the decorators write on a handler function, and what a routable message has.
+
+The marks are plain attributes, so that `functools.wraps` carries them to a wrapper and the function stays itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, Protocol
+
+Handler = Callable[..., object]
+
+FIRST_STATE: Final = "START"
+ERROR_STATE: Final = "ERROR"
+
+_ROUTES: Final = "_maildefer_routes"
+_STATELESS: Final = "_maildefer_stateless"
+_NOLOCKING: Final = "_maildefer_nolocking"
+
+
+class Addressed(Protocol):
+    """The part of a `MailRequest` that routing looks at."""
+
+    @property
+    def To(self) -> str | None: ...
+    @property
+    def From(self) -> str | None: ...
+
+
+def routes_of(function: object) -> tuple[str, ...]:
+    """The regular expressions of the function's routes, in the order of their registration."""
+    return getattr(function, _ROUTES, ())
+
+
+def is_stateless(function: object) -> bool:
+    return getattr(function, _STATELESS, False)
+
+
+def is_nolocking(function: object) -> bool:
+    return getattr(function, _NOLOCKING, False)
+
+
+def add_route(function: object, regex: str) -> None:
+    setattr(function, _ROUTES, (*routes_of(function), regex))
+
+
+def mark_stateless(function: object) -> None:
+    setattr(function, _STATELESS, True)
+
+
+def mark_nolocking(function: object) -> None:
+    setattr(function, _NOLOCKING, True)
+
+
+def name_of(function: Handler) -> str:
+    return getattr(function, "__name__", type(function).__name__)
+
+
+def module_of(function: Handler) -> str:
+    return getattr(function, "__module__", None) or ""
+
+
+def full_name(function: Handler) -> str:
+    return f"{module_of(function)}.{name_of(function)}"
+
+
+def entry_key(message: object) -> str | None:
+    """The key of the entry that the message is from; None for a message that is not from a queue."""
+    return getattr(message, "key", None)

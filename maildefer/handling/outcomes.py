@@ -1,0 +1,106 @@
+"""What an attempt at a message ended in, as values; settled in one place, the worker's loop.
+
+A handler speaks in return values and exceptions (`Defer`, `Reject`, anything else); the dispatcher turns them into
+one of the outcomes below. Several handlers can match one message: the worst of their outcomes counts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+
+class Defer(Exception):
+    """Raised by a handler: not now, try again `after` seconds, or by the usual backoff without it."""
+
+    def __init__(self, reason: str = "deferred by the handler", after: float | None = None) -> None:
+        if after is not None and not 0 <= after < float("inf"):
+            raise ValueError(f"Defer(after={after!r}): give seconds, zero or more")
+        super().__init__(reason)
+        self.reason = reason
+        self.after = after
+
+
+class Reject(Exception):
+    """Raised by a handler: never. The entry is buried, and can be looked at and requeued from there."""
+
+    def __init__(self, reason: str = "rejected by the handler") -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Acked:
+    """Done: the entry goes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deferred:
+    """Later: after the time asked for, or by the retry policy, which may also give up and bury.
+
+    `error` is None where the handler asked for it (`Defer`, a 4yz reply), else the type and text of its exception,
+    with the traceback in `detail` and the module of the failed handler in `module`.
+    """
+
+    reason: str
+    after_seconds: float | None = None
+    error: str | None = None
+    detail: str | None = None
+    module: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Buried:
+    """Never: to the dead letters, with the reason."""
+
+    reason: str
+    error: str | None = None
+    detail: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HandedOff:
+    """On to the queue that lists `module`; `queue` is its path as the settings name it, None if not looked up."""
+
+    module: str
+    function: str
+    queue: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Postponed:
+    """Not begun, and so not charged: its conversation is in other hands, or its state can't be read."""
+
+    seconds: float
+    reason: str
+
+
+Outcome = Acked | Deferred | Buried | HandedOff | Postponed
+
+ACKED: Final = Acked()
+NO_ROUTE: Final = "no route"
+
+
+def severity(outcome: Outcome) -> int:
+    """The order of the design: reject, exception, defer, handoff, ack.
+
+    A postponement stands above all: nothing was run, so there is nothing else to settle.
+    """
+    match outcome:
+        case Postponed():
+            return 5
+        case Buried():
+            return 4
+        case Deferred(error=None):
+            return 2
+        case Deferred():
+            return 3
+        case HandedOff():
+            return 1
+        case Acked():
+            return 0
+
+
+def worst(first: Outcome, second: Outcome) -> Outcome:
+    """The outcome that counts for both; of equals, the first."""
+    return second if severity(second) > severity(first) else first

@@ -1,0 +1,261 @@
+"""The table of routes, and the bare delivery that runs in the caller: `Router.deliver`.
+
+There is one `Router` per process, into which handler modules register themselves when they are imported. In a pool
+each queue has its `Dispatcher`, which sees only its own part of the table and gives outcomes instead of raising.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import re
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, Final, Protocol
+
+from maildefer.errors import HandlerMissing
+from maildefer.handling import marks
+from maildefer.handling.marks import ERROR_STATE, FIRST_STATE, Addressed, Handler, entry_key
+from maildefer.handling.patterns import compiled
+from maildefer.handling.results import Handoff, interpreted
+from maildefer.handling.state import EntryStorage, MemoryStorage, StateStorage
+from maildefer.message.smtp_error import SMTPError
+
+LOG: Final = logging.getLogger("routing")
+ROUTE_FIRST_STATE: Final = FIRST_STATE
+
+KeyFunction = Callable[[str, Any], str]
+
+
+class Pushable(Protocol):
+    """Whatever takes undeliverable messages."""
+
+    def push(self, message: Any, /) -> object: ...
+
+
+def DEFAULT_STATE_KEY(mod: str, msg: object) -> str:  # Salmon's name
+    return mod
+
+
+class RoutingBase:
+    """Routes, states and defaults of one application. Delivery is safe among threads, also during `reload`."""
+
+    def __init__(self) -> None:
+        self.REGISTERED: dict[str, tuple[re.Pattern[str], list[Handler]]] = {}
+        self.ORDER: list[str] = []
+        self.DEFAULT_CAPTURES: dict[str, str] = {}
+        self.STATE_STORE: StateStorage = MemoryStorage()
+        self.HANDLERS: dict[str, KeyFunction] = {}
+        self.RELOAD = False
+        self.LOG_EXCEPTIONS = True
+        self.UNDELIVERABLE_QUEUE: Pushable | None = None
+        self.generation = 0  # grows with every change of the table, for who keeps something made from it
+        self.lock = threading.RLock()  # one handler of the process at a time, but for @nolocking
+        self._table_lock = threading.RLock()
+        self._draft: tuple[dict[str, tuple[re.Pattern[str], list[Handler]]], list[str]] | None = None
+
+    # The table
+
+    def defaults(self, **captures: str) -> None:
+        """Add captures for every pattern that is registered from now on: call before importing handlers."""
+        self.DEFAULT_CAPTURES.update(captures)
+
+    def register_route(self, format: str, func: Handler) -> None:
+        """Append `func` to those of the regular expression `format`, which keeps the place of its first use."""
+        with self._table_lock:
+            registered, order = self._draft or (self.REGISTERED, self.ORDER)
+            if format in registered:
+                registered[format][1].append(func)
+            else:
+                registered[format] = (compiled(format), [func])
+                order.append(format)
+            self.generation += 1
+
+    def match(self, address: str) -> Iterator[tuple[list[Handler], dict[str, Any]]]:
+        """The functions and named groups of each regular expression that matches, in order."""
+        registered = self.REGISTERED
+        for regex in tuple(self.ORDER):
+            pattern, functions = registered[regex]
+            found = pattern.match(address)
+            if found:
+                yield functions, found.groupdict()
+
+    def clear_routes(self) -> None:
+        with self._table_lock:
+            self.REGISTERED.clear()
+            self.ORDER.clear()
+            self.generation += 1
+
+    def load(self, modules: list[str] | tuple[str, ...]) -> None:
+        """Import handler modules, which register themselves. Twice is harmless."""
+        for module in modules:
+            try:
+                importlib.import_module(module)
+                self.HANDLERS.setdefault(module, DEFAULT_STATE_KEY)
+            except ImportError:
+                self._complain(f"cannot import the handler module {module}")
+
+    def reload(self) -> None:
+        """Import all handler modules anew, in the order of their loading; states stay.
+
+        Others deliver by the old table until the new one is whole: it replaces the old one in one step.
+        """
+        with self._table_lock:
+            self._draft = ({}, [])
+            try:
+                for name in tuple(self.HANDLERS):
+                    if name in sys.modules:
+                        self._reload_module(name)
+            finally:
+                (self.REGISTERED, self.ORDER), self._draft = self._draft, None
+                self.generation += 1
+
+    def _reload_module(self, name: str) -> None:
+        try:
+            importlib.reload(sys.modules[name])
+        except (TypeError, NameError, ImportError):
+            self._complain(f"cannot reload the handler module {name}")
+
+    # States
+
+    def state_key(self, module_name: str, message: Addressed) -> str:
+        return self.HANDLERS.get(module_name, DEFAULT_STATE_KEY)(module_name, message)
+
+    def get_state(self, module_name: str, message: Addressed) -> str:
+        """The sender's state in that module. A retry finds the state that its first try found."""
+        key, entry = self.state_key(module_name, message), entry_key(message)
+        if entry is not None and isinstance(self.STATE_STORE, EntryStorage):
+            return self.STATE_STORE.get_for(key, message.From, entry)
+        return self.STATE_STORE.get(key, message.From)
+
+    def set_state(self, module_name: str, message: Addressed, state: str) -> None:
+        key, entry = self.state_key(module_name, message), entry_key(message)
+        if entry is not None and isinstance(self.STATE_STORE, EntryStorage):
+            self.STATE_STORE.set_for(key, message.From, state, entry)
+        else:
+            self.STATE_STORE.set(key, message.From, state)
+
+    def begin_state(self, module_name: str, message: Addressed, state: str) -> None:
+        """Set the state from which the message is to start in that module, where it is handed to."""
+        key, entry = self.state_key(module_name, message), entry_key(message)
+        if entry is not None and isinstance(self.STATE_STORE, EntryStorage):
+            self.STATE_STORE.begin_for(key, message.From, state, entry)
+        else:
+            self.STATE_STORE.set(key, message.From, state)
+
+    def attempt_ended(self, message: Addressed) -> None:
+        """Tell the store that the message was handled, or failed; called by who runs handlers."""
+        store, entry = self.STATE_STORE, entry_key(message)
+        if entry is not None and isinstance(store, EntryStorage):
+            store.ended(entry)
+
+    def in_state(self, func: Handler, message: Addressed) -> bool:
+        return self.get_state(marks.module_of(func), message) == marks.name_of(func)
+
+    def in_error(self, func: Handler, message: Addressed) -> bool:
+        return self.get_state(marks.module_of(func), message) == ERROR_STATE
+
+    def clear_states(self) -> None:
+        self.STATE_STORE.clear()
+
+    # Delivery
+
+    def deliver(self, message: Addressed) -> None:
+        """Run the handlers for the message here and now; returns nothing.
+
+        An `SMTPError` comes through. Another exception moves the sender's state in that module to `ERROR`, and the
+        message goes to `UNDELIVERABLE_QUEUE`, as one does that no handler took.
+        """
+        if self.RELOAD:
+            self.reload()
+        try:
+            self._deliver(message)
+        finally:
+            self.attempt_ended(message)
+
+    def _deliver(self, message: Addressed) -> None:
+        ran: list[Handler] = []
+        handoffs: list[Handoff] = []
+        for function, groups in self._chosen(message):
+            ran.append(function)
+            handoff = self.call_safely(function, message, groups)
+            if handoff is not None:
+                handoffs.append(handoff)
+        for handoff in handoffs:
+            self._continue(handoff, message, ran)
+        if not ran:
+            self._undeliverable(message, "no handler took it")
+
+    def _chosen(self, message: Addressed) -> Iterator[tuple[Handler, dict[str, Any]]]:
+        """Every stateless function, and the first stateful one that is its module's state by the time it's reached."""
+        stateful_chosen = False
+        for functions, groups in self.match(message.To or ""):
+            for function in tuple(functions):
+                if marks.is_stateless(function):
+                    yield function, groups
+                elif not stateful_chosen and self.in_state(function, message):
+                    stateful_chosen = True
+                    yield function, groups
+
+    def call_safely(self, func: Handler, message: Addressed, kwargs: dict[str, Any]) -> Handoff | None:
+        """Run one handler by the rules of `deliver`; returns where it hands the message on to, if it does."""
+        module = marks.module_of(func)
+        try:
+            result = self.call(func, message, kwargs)
+            following = interpreted(func, result)
+            if isinstance(following, Handoff):
+                self.function_of(following)
+                return following
+            if following is not None:
+                self.set_state(following.module, message, following.state)
+        except SMTPError:
+            raise
+        except Exception:  # noqa: BLE001  # the user's code may raise anything
+            self.set_state(module, message, ERROR_STATE)
+            self._undeliverable(message, f"{marks.full_name(func)} failed")
+            self._complain(f"{marks.full_name(func)} failed on a message for {message.To}")
+        return None
+
+    def call(self, func: Handler, message: Addressed, kwargs: dict[str, Any]) -> object:
+        """Call the handler under the lock that keeps the process's other handlers out, unless it is `@nolocking`."""
+        if marks.is_nolocking(func):
+            return func(message, **kwargs)
+        with self.lock:
+            return func(message, **kwargs)
+
+    def function_of(self, handoff: Handoff) -> Handler:
+        """The registered function that is handed on to. Raises `HandlerMissing`."""
+        for _, functions in self.REGISTERED.values():
+            for function in functions:
+                if (marks.module_of(function), marks.name_of(function)) == handoff:
+                    return function
+        raise HandlerMissing(
+            f"no handler {handoff.module}.{handoff.function}: correct the name that is returned, "
+            f"or list {handoff.module} in `queues` of the settings"
+        )
+
+    def _continue(self, handoff: Handoff, message: Addressed, ran: list[Handler]) -> None:
+        """Without a pool there is no other queue: the handler it is handed to runs here, unless it just has."""
+        function = self.function_of(handoff)
+        if not marks.is_stateless(function):
+            self.begin_state(handoff.module, message, handoff.function)
+        if function not in ran:
+            ran.append(function)
+            groups = next((g for functions, g in self.match(message.To or "") if function in functions), {})
+            self.call_safely(function, message, groups)
+
+    def _undeliverable(self, message: Addressed, why: str) -> None:
+        if self.UNDELIVERABLE_QUEUE is not None:
+            self.UNDELIVERABLE_QUEUE.push(message)
+        else:
+            LOG.warning("undeliverable message for %s from %s: %s", message.To, message.From, why)
+
+    def _complain(self, what: str) -> None:
+        """In an `except` clause: log the exception, or raise it where tests ask for that."""
+        if not self.LOG_EXCEPTIONS:
+            raise  # what the caller's except clause has caught
+        LOG.exception(what)
+
+
+Router: Final = RoutingBase()
