@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -46,13 +48,10 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     # From a copy: a build leaves its traces beside the sources, and other tests read those.
     copy = tmp_path_factory.mktemp("source") / "maildefer"
     copy.mkdir()
-    files = run("git", "ls-files", "--cached", "--others", "--exclude-standard", cwd=ROOT).splitlines()
-    with tarfile.open(copy.with_suffix(".tar"), "w") as archive:
-        for name in files:
-            if (ROOT / name).is_symlink() or (ROOT / name).is_file():
-                archive.add(ROOT / name, name)
-    with tarfile.open(copy.with_suffix(".tar")) as archive:
-        archive.extractall(copy, filter="tar")
+    for name in run("git", "ls-files", "--cached", "--others", "--exclude-standard", cwd=ROOT).splitlines():
+        if os.path.lexists(ROOT / name):  # a file deleted since is still listed
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, copy / name, follow_symlinks=False)
     out = tmp_path_factory.mktemp("dist")
     run(sys.executable, "-m", "build", "--no-isolation", "--outdir", out, cwd=copy)
     return out
