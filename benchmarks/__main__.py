@@ -21,7 +21,8 @@ class Benchmark(Protocol):
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure maildefer beside what else there is.")
+    description = "Measure maildefer beside what else there is."
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=description)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"which to run, of {', '.join(NAMES)} (all)")
     parser.add_argument("--quick", action="store_true", help="fewer rounds and entries: to see that it works")
     arguments = parser.parse_args()
@@ -45,6 +46,9 @@ def run(name: str, *, quick: bool) -> bool:
     except Unavailable as why:
         print(f"  skipped: {why}")
         return True
+    except RuntimeError as failure:
+        print(f"  failed: {failure}")
+        return False
     show(figures)
     keep(figures)
     return not any(figure.passed is False for figure in figures)

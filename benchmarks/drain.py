@@ -7,9 +7,7 @@ goes on by CONT, the loops wait at their gate); it stops when nothing is left, s
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -66,7 +64,7 @@ def contenders(run: Run) -> dict[str, Callable[[], float]]:
 
 
 def _drain_maildir(run: Run, command: Callable[[str], list[str]]) -> float:
-    with _fresh(run) as base:
+    with filesystem.fresh_directory(run.directory) as base:
         queue = make_maildir(os.path.join(base, "queue"))
         fill(queue, run.entries)
         filesystem.settle_disk(base)
@@ -75,7 +73,7 @@ def _drain_maildir(run: Run, command: Callable[[str], list[str]]) -> float:
 
 def _drain_dirq(run: Run) -> float:
     command = [PYTHON, "-m", "benchmarks.contenders.drain_dirq"]
-    with _fresh(run) as base:
+    with filesystem.fresh_directory(run.directory) as base:
         queue = os.path.join(base, "queue")
         subprocess.run([*command, queue, "fill", str(run.entries), str(ENTRY_BYTES)], cwd=ROOT, check=True)
         filesystem.settle_disk(base)
@@ -83,7 +81,7 @@ def _drain_dirq(run: Run) -> float:
 
 
 def _drain_pool(run: Run) -> float:
-    with _fresh(run) as base:
+    with filesystem.fresh_directory(run.directory) as base:
         queue = make_maildir(os.path.join(base, "queue"))
         with Pool(queue, workers=run.workers) as pool:
             pool.pause()
@@ -126,18 +124,3 @@ def _dirq_empty(queue: str) -> bool:
 def _directory_empty(path: str) -> bool:
     with os.scandir(path) as entries:
         return next(entries, None) is None
-
-
-class _fresh:
-    """A directory of its own for one measurement, removed and forgotten by the disk before the next one."""
-
-    def __init__(self, run: Run) -> None:
-        self._base = run.directory
-
-    def __enter__(self) -> str:
-        self._path = tempfile.mkdtemp(prefix="run-", dir=self._base)
-        return self._path
-
-    def __exit__(self, *exception: object) -> None:
-        shutil.rmtree(self._path, ignore_errors=True)
-        filesystem.settle_disk(self._base)

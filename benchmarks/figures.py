@@ -49,7 +49,9 @@ class Figure:
     @property
     def passed(self) -> bool | None:
         """None where no limit was set."""
-        return None if self.limit is None else self.limit.met(self.median if self.ratio is None else self.ratio)
+        return (
+            None if self.limit is None else self.limit.met(self.median if self.ratio is None else self.ratio)
+        )
 
 
 def interleave(
@@ -80,7 +82,9 @@ def compare(
             ratio = statistics.median(mine / theirs for mine, theirs in zip(ours, values, strict=True))
         limit = limits.get(name) if ratio is not None else None
         figures.append(
-            Figure(benchmark=benchmark, case=case, name=name, unit=unit, samples=values, ratio=ratio, limit=limit)
+            Figure(
+                benchmark=benchmark, case=case, name=name, unit=unit, samples=values, ratio=ratio, limit=limit
+            )
         )
     return figures
 

@@ -28,7 +28,9 @@ def ext4() -> Iterator[str]:
         with image.open("wb") as file:
             file.truncate(EXT4_BYTES)
         point.mkdir()
-        _run("mkfs.ext4", "-q", "-F", "-i", "8192", "-E", "lazy_itable_init=0,lazy_journal_init=0", str(image))
+        _run(
+            "mkfs.ext4", "-q", "-F", "-i", "8192", "-E", "lazy_itable_init=0,lazy_journal_init=0", str(image)
+        )
         _run("mount", "-o", "loop", str(image), str(point))  # the loop device goes with the last unmount
         try:
             yield str(point)
@@ -50,6 +52,17 @@ def tmpfs() -> Iterator[str]:
 
 
 FILESYSTEMS: dict[str, Callable[[], AbstractContextManager[str]]] = {"ext4": ext4, "tmpfs": tmpfs}
+
+
+@contextmanager
+def fresh_directory(base: str) -> Iterator[str]:
+    """A directory of its own for one measurement, removed, and forgotten by the disk, before the next one."""
+    path = tempfile.mkdtemp(prefix="run-", dir=base)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+        settle_disk(base)
 
 
 def settle_disk(path: str) -> None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import time
 
+from maildefer.message.envelope import block
+
 ENTRY_BYTES = 2048
+RECIPIENT = "noop@osb.example.org"
 _HOST = "bench-000000"
 
 
@@ -16,13 +19,13 @@ def make_maildir(path: str) -> str:
     return path
 
 
-def fill(path: str, count: int, *, size_bytes: int = ENTRY_BYTES, recipient: str = "noop@osb.example.org") -> None:
-    """Writes `count` entries into `new/`. One process at a time: names count up from its pid."""
+def fill(path: str, count: int) -> None:
+    """Writes `count` entries into `new/`. Names count up from this process's pid: no two are alike."""
     new = os.path.join(path, "new") + "/"
     for index in range(count):
         stem = entry_stem(index)
-        content = entry_bytes(stem, size_bytes, recipient)
-        fd = os.open(f"{new}{stem},S={len(content)}", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        content = entry_bytes(stem)
+        fd = os.open(f"{new}{stem},S={len(content)}", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o660)
         os.write(fd, content)
         os.close(fd)
 
@@ -34,20 +37,18 @@ def entry_stem(index: int) -> str:
     return f"{now_us // 1_000_000}.M{now_us % 1_000_000:06d}P{os.getpid()}Q{index}R{token}.{_HOST}"
 
 
-def entry_bytes(stem: str, size_bytes: int = ENTRY_BYTES, recipient: str = "noop@osb.example.org") -> bytes:
-    """One entry: the envelope's three lines, a header, and a body that fills it up."""
+def entry_bytes(stem: str) -> bytes:
+    """One entry of ENTRY_BYTES: the envelope's three lines, a header, and a body that fills it up."""
+    top = block(stem, "sender@example.org", RECIPIENT, host=_HOST, when=time.time(), via="push")
+    return top + message_bytes(ENTRY_BYTES - len(top))
+
+
+def message_bytes(size_bytes: int) -> bytes:
+    """An ordinary short mail."""
     head = (
-        f"Return-Path: <sender@example.org>\nDelivered-To: {recipient}\n"
-        f"Received: by {_HOST} (maildefer) id {stem}; Mon, 01 Jan 2024 00:00:00 +0000\n"
-    ) + message_head(recipient)
-    body = ("All work and no play makes a dull queue.\n" * (size_bytes // 40 + 1)).encode()
-    return head.encode() + body[: max(0, size_bytes - len(head))]
-
-
-def message_head(recipient: str) -> str:
-    """The header of an ordinary short mail."""
-    return (
-        f"From: Sender <sender@example.org>\nTo: {recipient}\nSubject: a message of the benchmark\n"
+        f"From: Sender <sender@example.org>\nTo: {RECIPIENT}\nSubject: a message of the benchmark\n"
         "Date: Mon, 01 Jan 2024 00:00:00 +0000\nMessage-ID: <benchmark@example.org>\n"
         "MIME-Version: 1.0\nContent-Type: text/plain; charset=utf-8\n\n"
-    )
+    ).encode()
+    body = b"All work and no play makes a dull queue.\n" * (size_bytes // 40 + 1)
+    return head + body[: max(0, size_bytes - len(head))]

@@ -37,7 +37,9 @@ class Gated:
             raise RuntimeError(f"{self._process.args!r} ended with {self._process.returncode}")
         return printed
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._process.poll() is None:
             self._process.kill()
             self._process.wait()

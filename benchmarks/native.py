@@ -46,4 +46,6 @@ def _unpack_postfix(target: Path) -> None:
         package = max(download.glob("postfix_*.deb"), key=lambda path: path.stat().st_mtime)
         subprocess.run(["dpkg", "-x", str(package), str(target)], check=True, capture_output=True)
     except (OSError, ValueError, subprocess.CalledProcessError) as error:
-        raise Unavailable(f"no smtp-source, and postfix can't be fetched ({error}): apt-get install postfix") from error
+        raise Unavailable(
+            f"no smtp-source, and postfix can't be fetched ({error}): apt-get install postfix"
+        ) from error

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from pathlib import Path
 
 _TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
+# A title, "maildefer: scout run/queue", or what a child of its own was started as, "maildefer.pool.keeper".
+_ROLE = re.compile(rb"maildefer(?::|\.pool\.)[ \w-]*?(keeper|scout|worker|intake)")
 
 
 def tree(pid: int) -> list[int]:
-    """`pid` and its descendants, those that live now."""
+    """`pid` and its descendants, those that live now; parents come before their children."""
     found, waiting = [], [pid]
     while waiting:
         member = waiting.pop()
@@ -25,21 +28,28 @@ def tree(pid: int) -> list[int]:
 
 def cpu_ns(pid: int) -> int:
     """CPU that the tree under `pid` used so far, ended children of `pid` included (those to a tick)."""
-    total = 0
-    for member in tree(pid):
-        try:
-            for task in os.listdir(f"/proc/{member}/task"):
-                total += int(Path(f"/proc/{member}/task/{task}/schedstat").read_text().split()[0])
-        except OSError:
-            continue  # it has just ended
-    return total + _ended_children_ns(pid)
+    return sum(map(own_cpu_ns, tree(pid))) + _ended_children_ns(pid)
+
+
+def own_cpu_ns(pid: int) -> int:
+    """CPU of one process, all its threads, from schedstat; 0 when it has ended."""
+    try:
+        tasks = os.listdir(f"/proc/{pid}/task")
+        return sum(int(Path(f"/proc/{pid}/task/{task}/schedstat").read_text().split()[0]) for task in tasks)
+    except OSError:
+        return 0
 
 
 def rss_bytes(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    """Resident memory; 0 when it has ended."""
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0
 
 
 def pss_bytes(pid: int) -> int:
+    """Resident memory, what is shared counted in parts."""
     for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
         if line.startswith("Pss:"):
             return int(line.split()[1]) * 1024
@@ -47,19 +57,20 @@ def pss_bytes(pid: int) -> int:
 
 
 def by_role(pid: int) -> dict[str, list[int]]:
-    """The pool's members by what their titles say: supervisor (its root), keeper, scout, worker, other."""
+    """The pool's members by what their titles say: supervisor (its root), keeper, scout, worker, intake, other."""
     roles: dict[str, list[int]] = {"supervisor": [pid]}
     for member in tree(pid)[1:]:
         try:
-            title = Path(f"/proc/{member}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            title = Path(f"/proc/{member}/cmdline").read_bytes().replace(b"\0", b" ")
         except OSError:
-            continue
-        role = next((role for role in ("keeper", "scout", "worker") if role in title), "other")
-        roles.setdefault(role, []).append(member)
+            continue  # it has just ended
+        found = _ROLE.search(title)
+        roles.setdefault(found[1].decode() if found else "other", []).append(member)
     return roles
 
 
 def kill(pids: list[int]) -> None:
+    """Ends them at once; those that have ended are no error."""
     for pid in pids:
         try:
             os.kill(pid, signal.SIGKILL)

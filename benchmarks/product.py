@@ -1,4 +1,4 @@
-"""The one place that knows how maildefer is started: its command lines, and what a pool looks like in /proc."""
+"""The one place that knows how maildefer is started: its command lines, its settings, its public names."""
 
 from __future__ import annotations
 
@@ -6,23 +6,47 @@ import importlib.util
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from benchmarks import processes
 from benchmarks.places import APPLICATIONS, PYTHON, ROOT, Unavailable
+from maildefer.maildir.layout import Format, create_queue
 
 START_SECONDS = 20
 STOP_SECONDS = 40
 
 
-def supervise_command(queue: str, workers: int, pid_path: str) -> list[str]:
-    """A pool in the foreground; its log goes to stderr."""
-    return [PYTHON, "-m", "maildefer.cli", "supervise", "--workers", str(workers), "--pid", pid_path, queue]
+def supervise_command(queue: str | None, workers: int, pid_path: str) -> list[str]:
+    """A pool in the foreground, its log on stderr; without a queue it serves all of the settings'."""
+    command = [PYTHON, "-m", "maildefer.cli", "supervise", "--workers", str(workers), "--pid", pid_path]
+    return command if queue is None else [*command, queue]
+
+
+def intake_command(queue: str, socket_fd: int, routes_path: str) -> list[str]:
+    """A front end on an inherited listening socket."""
+    return [
+        *(PYTHON, "-m", "maildefer.intake"),
+        *("--socket-fd", str(socket_fd), "--queue", queue, "--routes", routes_path),
+    ]
+
+
+def probe_command() -> list[str]:
+    """Prints the application's routes as JSON."""
+    return [PYTHON, "-m", "maildefer.pool.probe"]
+
+
+def environment(directory: str, queue: str | None, host_id: str | None = None) -> dict[str, str]:
+    """What the applications of the benchmarks read, and where maildefer is."""
+    env = {"PYTHONPATH": str(ROOT), "BENCHMARK_QUEUE": queue or "", "BENCHMARK_NOTES": f"{directory}/notes"}
+    return os.environ | env | ({"MAILDEFER_HOST_ID": host_id} if host_id else {})
 
 
 class Pool:
@@ -31,24 +55,27 @@ class Pool:
     On entry every worker is up and idle. On exit it is stopped, or killed if it does not stop.
     """
 
-    def __init__(self, queue: str, *, workers: int, application: Path | str = "noop", host_id: str | None = None) -> None:
-        _require("maildefer.cli.__main__")
+    def __init__(
+        self, queue: str | None, *, workers: int, application: Path | str = "noop", host_id: str | None = None
+    ) -> None:
+        require("maildefer.cli.__main__")
         self.queue, self.workers = queue, workers
-        self.directory = tempfile.mkdtemp(prefix="maildefer-pool-")
-        self._application = application if isinstance(application, Path) else APPLICATIONS / application
+        self._application = APPLICATIONS / application  # an absolute path stays what it is
         self._host_id = host_id
-        self.log_path = os.path.join(self.directory, "pool.log")
-        self.process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Pool:
-        for part in ("conf", "workers"):
-            shutil.copytree(self._application / part, os.path.join(self.directory, part))
-        env = os.environ | {"PYTHONPATH": str(ROOT), "BENCHMARK_QUEUE": self.queue}
-        env |= {"BENCHMARK_NOTES": self.notes_path} | ({"MAILDEFER_HOST_ID": self._host_id} if self._host_id else {})
-        command = supervise_command(self.queue, self.workers, os.path.join(self.directory, "pool.pid"))
+        self.directory = application_directory(self._application)
+        self.notes_path = os.path.join(self.directory, "notes")  # where handlers leave notes
+        Path(self.notes_path).touch()
+        self.log_path = os.path.join(self.directory, "pool.log")
         with open(self.log_path, "wb") as log:
             self.process = subprocess.Popen(
-                command, cwd=self.directory, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                supervise_command(self.queue, self.workers, os.path.join(self.directory, "pool.pid")),
+                cwd=self.directory,
+                env=environment(self.directory, self.queue, self._host_id),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
             )
         try:
             self.wait_until_idle()
@@ -58,56 +85,90 @@ class Pool:
         return self
 
     @property
-    def notes_path(self) -> str:
-        """Where handlers of the benchmarks' applications leave notes."""
-        return os.path.join(self.directory, "notes")
-
-    @property
     def pid(self) -> int:
         """The supervisor's."""
-        assert self.process is not None
         return self.process.pid
 
     def wait_until_idle(self) -> None:
         """Returns when all workers live and the pool has used next to no CPU for a while."""
         deadline = time.monotonic() + START_SECONDS
-        while time.monotonic() < deadline:
+        while time.monotonic() < deadline and self.process.poll() is None:
             before = processes.cpu_ns(self.pid)
             time.sleep(0.3)
-            if self.process is None or self.process.poll() is not None:
-                break
-            grown = processes.cpu_ns(self.pid) - before
-            if len(processes.tree(self.pid)) >= self.workers + 2 and grown < 6_000_000:
+            used = processes.cpu_ns(self.pid) - before if self.process.poll() is None else 0
+            if len(processes.tree(self.pid)) >= self.workers + 2 and used < 6_000_000:
                 return
-        raise RuntimeError(f"the pool did not come up; its log ends:\n{self._log_end()}")
+        log = Path(self.log_path).read_text(errors="replace")
+        raise RuntimeError(f"the pool is not up and idle; its log ends:\n{log[-3000:]}")
 
     def pause(self) -> None:
-        """Stops claiming; returns when the pool had time to note it."""
+        """Stops claiming; returns when the pool had time to do so."""
         os.kill(self.pid, signal.SIGTSTP)
         time.sleep(0.5)
 
     def resume(self) -> None:
+        """Goes on claiming."""
         os.kill(self.pid, signal.SIGCONT)
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        assert self.process is not None
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         members = processes.tree(self.pid)
-        if self.process.poll() is None:
+        try:
             self.process.terminate()
-            try:
-                self.process.wait(STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                processes.kill(members)
-                self.process.wait()
-        shutil.rmtree(self.directory, ignore_errors=True)
+            self.process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            processes.kill(members)
+            self.process.wait()
+        finally:
+            shutil.rmtree(self.directory, ignore_errors=True)
 
-    def _log_end(self) -> str:
-        return Path(self.log_path).read_text(errors="replace")[-3000:]
+
+@contextmanager
+def intake(queue: str) -> Iterator[int]:
+    """maildefer's front end for `queue`, with the routes of the no-op application; gives its port."""
+    require("maildefer.intake.__main__")
+    require("maildefer.pool.probe")
+    directory = application_directory(APPLICATIONS / "noop")
+    env, routes = environment(directory, queue), os.path.join(directory, "routes.json")
+    try:
+        with open(routes, "wb") as file:
+            subprocess.run(probe_command(), cwd=directory, env=env, stdout=file, check=True)
+        with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
+            command, port = intake_command(queue, listener.fileno(), routes), listener.getsockname()[1]
+            with open(os.path.join(directory, "intake.log"), "wb") as log:
+                process = subprocess.Popen(
+                    command, cwd=directory, env=env, stdout=log, stderr=log, pass_fds=[listener.fileno()]
+                )
+        try:
+            with socket.create_connection(("127.0.0.1", port), timeout=START_SECONDS) as client:
+                if not (banner := client.recv(512)).startswith(b"220"):
+                    raise RuntimeError(f"the front end greets with {banner!r}")
+            yield port
+        finally:
+            process.terminate()
+            process.wait(STOP_SECONDS)
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def opened(queue: str) -> Any:
+    """The public `Queue` of a path."""
+    require("maildefer.queue")
+    return importlib.import_module("maildefer.queue").Queue(queue)
 
 
 def set_beat(queue: str, *, beat_seconds: float, ttl_seconds: float) -> None:
-    """Makes `queue` maildefer's, with its own beat and TTL in its format file. Before any pool joins it."""
-    raise Unavailable("the format file is not there yet")
+    """Makes `queue` maildefer's, with its own beat and TTL. Before any pool joins it."""
+    create_queue(queue, format=Format(beat_seconds=beat_seconds, ttl_seconds=ttl_seconds))
+
+
+def application_directory(application: Path) -> str:
+    """A copy of an application's code in a directory of its own, so that its `run/` is not the project's."""
+    directory = tempfile.mkdtemp(prefix="maildefer-benchmark-")
+    for part in ("conf", "workers"):
+        shutil.copytree(application / part, os.path.join(directory, part))
+    return directory
 
 
 def wait_until(condition: Callable[[], bool], seconds: float, what: str, poll_seconds: float = 0.005) -> None:
@@ -119,7 +180,8 @@ def wait_until(condition: Callable[[], bool], seconds: float, what: str, poll_se
         time.sleep(poll_seconds)
 
 
-def _require(module: str) -> None:
+def require(module: str) -> None:
+    """Unavailable unless maildefer has `module`."""
     try:
         found = importlib.util.find_spec(module)
     except ModuleNotFoundError:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks.contenders.drain_loop import run
 from dirq.QueueSimple import QueueSimple
+
+from benchmarks.contenders.drain_loop import run
 
 
 def drain(queue: QueueSimple) -> None:

@@ -43,7 +43,8 @@ def run(processes: int, work: Callable[[int, int], None]) -> int:
     print("ready", flush=True)
     sys.stdin.readline()
     os.close(gate)  # end of file for all of them at once
-    return int(any([os.waitpid(child, 0)[1] for child in children]))
+    statuses = [os.waitpid(child, 0)[1] for child in children]
+    return int(any(statuses))
 
 
 if __name__ == "__main__":

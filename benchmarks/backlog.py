@@ -1,0 +1,116 @@
+"""What a long backlog costs: CPU per message over a full drain of ten times the entries, and memory meanwhile."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+
+from benchmarks import filesystem, processes
+from benchmarks.drain import maildir_empty
+from benchmarks.figures import Figure, Limit, interleave
+from benchmarks.filler import fill, make_maildir
+from benchmarks.places import Unavailable
+from benchmarks.product import Pool
+
+WORKERS = 2
+ROLES = ("supervisor", "keeper", "scout")
+CPU_LIMIT = Limit(bound=1.15, at_most=True)
+FLAT_LIMIT = Limit(
+    bound=1.1, at_most=True
+)  # a tenth: the allocator's own noise, nothing that grows with a backlog
+SAMPLE_SECONDS = 0.05
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """Of one drain: CPU of the whole pool, and the highest RSS seen of those that must stay flat."""
+
+    cpu_us_per_message: float
+    peak_bytes: dict[str, int]
+
+
+def measure(quick: bool) -> list[Figure]:
+    """10,000 and 100,000 entries in turn, on ext4 where that can be had."""
+    short, rounds = (2_000, 3) if quick else (10_000, 7)
+    long = 10 * short
+    costs: dict[str, list[Cost]] = {f"{short:,}": [], f"{long:,}": []}
+    with _place() as base:
+
+        def one(entries: int) -> float:
+            cost = drain_cost(base, entries)
+            costs[f"{entries:,}"].append(cost)
+            return cost.cpu_us_per_message
+
+        cpu = interleave(
+            {f"{short:,}": lambda: one(short), f"{long:,}": lambda: one(long)}, rounds, note=print
+        )
+    return list(_figures(cpu, costs))
+
+
+def _figures(cpu: dict[str, list[float]], costs: dict[str, list[Cost]]) -> Iterator[Figure]:
+    if len(cpu) < 2:
+        return
+    few, many = cpu
+    for name, samples in cpu.items():
+        yield _figure(f"CPU, {name} entries", "µs/msg", samples)
+    growth = [long / short for short, long in zip(cpu[few], cpu[many], strict=True)]
+    yield _figure(f"CPU, {many} / {few}", "times", growth, CPU_LIMIT)
+    for role in ROLES:
+        peaks = [cost.peak_bytes.get(role, 0) / 1e6 for cost in costs[many]]
+        before = [cost.peak_bytes.get(role, 0) / 1e6 for cost in costs[few]]
+        yield _figure(f"RSS of {role}, {many}", "MB", peaks)
+        growth = [long / short for short, long in zip(before, peaks, strict=True) if short]
+        if growth:
+            yield _figure(f"RSS of {role}, {many} / {few}", "times", growth, FLAT_LIMIT)
+
+
+def drain_cost(base: str, entries: int) -> Cost:
+    """Drains `entries` with a pool that was paused until then."""
+    with filesystem.fresh_directory(base) as directory:
+        queue = make_maildir(os.path.join(directory, "queue"))
+        with Pool(queue, workers=WORKERS) as pool:
+            pool.pause()
+            fill(queue, entries)
+            filesystem.settle_disk(base)
+            pool.wait_until_idle()
+            peaks: dict[str, int] = {}
+            before = processes.cpu_ns(pool.pid)
+            pool.resume()
+            deadline = time.monotonic() + 60 + entries / 1_000
+            while not maildir_empty(queue):
+                _note_peaks(pool.pid, peaks)
+                if time.monotonic() > deadline:
+                    raise RuntimeError(f"{entries} entries not drained in time")
+                time.sleep(SAMPLE_SECONDS)
+            used = processes.cpu_ns(pool.pid) - before
+            _note_peaks(pool.pid, peaks)
+    return Cost(cpu_us_per_message=used / entries / 1_000, peak_bytes=peaks)
+
+
+def _note_peaks(pid: int, peaks: dict[str, int]) -> None:
+    for role, members in processes.by_role(pid).items():
+        if role in ROLES:
+            peaks[role] = max(peaks.get(role, 0), *map(processes.rss_bytes, members))
+
+
+@contextmanager
+def _place() -> Iterator[str]:
+    place: AbstractContextManager[str] = filesystem.ext4()
+    try:
+        base = place.__enter__()
+    except Unavailable as why:
+        print(f"  on tmpfs, since ext4 can't be had: {why}")
+        place = filesystem.tmpfs()
+        base = place.__enter__()
+    try:
+        yield base
+    finally:
+        place.__exit__(None, None, None)
+
+
+def _figure(name: str, unit: str, samples: list[float], limit: Limit | None = None) -> Figure:
+    case = f"drain, {WORKERS} workers"
+    return Figure(benchmark="backlog", case=case, name=name, unit=unit, samples=samples, limit=limit)
