@@ -32,9 +32,9 @@ format: setup  ## put all files into the one format
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
 
-bench:  ## the figures: drain, push, front end, memory, latency (takes a while)
+bench:  ## the figures: drain, push, front end, memory, latency (BENCH="drain push" for some)
 	@.ci/setup bench
-	@$(PYTHON) -m benchmarks.run
+	@$(PYTHON) -m benchmarks $(BENCH)
 
 chaos: setup  ## 20,000 messages, two hosts, workers and supervisors killed all the time
 	@$(PYTHON) -m benchmarks.chaos

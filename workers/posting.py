@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from maildefer import view
-from maildefer.handling.outcomes import Reject
 from maildefer.mail import MailRequest
-from maildefer.routing import route, stateless
+from maildefer.routing import Reject, route, stateless
 from maildefer.server import Relay
 from maildefer.utils import settings
 from workers import blog

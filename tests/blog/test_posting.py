@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from maildefer.handling.outcomes import Reject
+from maildefer.routing import Reject
 from workers.posting import POSTING
 
 
