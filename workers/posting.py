@@ -28,7 +28,8 @@ def POSTING(message: MailRequest, post_name: str, host: str) -> str:
         )
     except blog.PostNameRefused as refused:
         raise Reject(str(refused)) from refused
-    if wants_answer(message) and not blog.was_answered(message.key):
+    key = message.key or ""  # there is always one in a queue
+    if wants_answer(message) and not blog.was_answered(key):
         answer = view.respond(
             {"page": page, "host": host, "author": message.From},
             "page_ready.msg",
@@ -39,7 +40,7 @@ def POSTING(message: MailRequest, post_name: str, host: str) -> str:
         # For programs that answer everything: this needs none (RFC 3834).
         answer["Auto-Submitted"] = "auto-replied"
         relay.deliver(answer)
-        blog.note_answered(message.key)
+        blog.note_answered(key)
     return "workers.index.START"
 
 
