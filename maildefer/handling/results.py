@@ -35,9 +35,9 @@ def interpreted(function: Handler, result: object) -> Move | Handoff | None:
     if not result:
         return None
     if isinstance(result, str):
-        found = _HANDOFF.fullmatch(result)
-        if found:
-            return Handoff(found[1][:-1], found[2])
+        handoff = handoff_in(result)
+        if handoff is not None:
+            return handoff
     if marks.is_stateless(function):
         return None
     if callable(result) and hasattr(result, "__name__"):
@@ -46,3 +46,9 @@ def interpreted(function: Handler, result: object) -> Move | Handoff | None:
         f"{marks.full_name(function)} returned {result!r}: "
         'return the function that is the next state, "module.FUNCTION" of another queue, or nothing'
     )
+
+
+def handoff_in(text: str) -> Handoff | None:
+    """`"module.FUNCTION"`, dotted names and nothing else, taken apart."""
+    found = _HANDOFF.fullmatch(text)
+    return Handoff(found[1][:-1], found[2]) if found else None

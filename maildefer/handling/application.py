@@ -1,0 +1,167 @@
+"""A project, loaded: its settings, its handler modules, and what each of its queues sees of them.
+
+A worker loads it after its fork; a probe child loads it for the supervisor, which imports no user code.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from inspect import CO_ASYNC_GENERATOR, CO_COROUTINE, CO_GENERATOR
+from types import ModuleType
+from typing import Any, Final
+
+from maildefer.errors import ConfigurationError, HandlerMissing
+from maildefer.handling import marks
+from maildefer.handling.dispatch import Dispatcher, Tokens
+from maildefer.handling.loading import import_user_module, module_files, project_files
+from maildefer.handling.retry import RetryPolicy
+from maildefer.handling.routes import DEFAULT_STATE_KEY, Router, RoutingBase
+from maildefer.handling.settings import PoolSettings, load_settings, place, pool_settings, wrong
+from maildefer.handling.shared_state import DirectoryStorage
+from maildefer.handling.state import MemoryStorage
+
+__all__ = ["Application", "PoolSettings", "load_settings", "module_files", "pool_settings", "provide"]
+
+_NEVER_RUNS: Final = CO_COROUTINE | CO_GENERATOR | CO_ASYNC_GENERATOR
+
+
+class Application:
+    """The settings and the router, with every queue's handler modules imported. Made by `Application.load`."""
+
+    def __init__(self, settings: PoolSettings, router: RoutingBase = Router) -> None:
+        self.settings = settings
+        self.router = router
+        self.queues_of = _queues_of(settings.queues)
+
+    @classmethod
+    def load(cls, module: str | None = None) -> Application:
+        """Load the project in the working directory. Raises `ConfigurationError` for whatever is wrong with it."""
+        loaded = load_settings(module)
+        application = cls(pool_settings(loaded))
+        provide(loaded)
+        application.import_handlers()
+        return application
+
+    def import_handlers(self) -> None:
+        """Set the defaults for captures and the shared state store, then import each queue's modules, in order."""
+        self.router.defaults(**self.settings.router_defaults)
+        store = self.router.STATE_STORE
+        if type(store) is MemoryStorage and not store.states:  # else the settings module has chosen one
+            self.router.STATE_STORE = DirectoryStorage(self._absolute(self.settings.state_path))
+        for queue, modules in self.settings.queues.items():
+            for name in modules:
+                import_user_module(name, listed_in=f"handlers of {queue} in {self.settings.module}")
+                self.router.HANDLERS.setdefault(name, DEFAULT_STATE_KEY)
+                self._check(queue, name)
+
+    def dispatcher(self, queue: str, *, tokens: Tokens | None = None) -> Dispatcher:
+        """The dispatcher of a queue, named as in the settings or by its absolute path. Raises `ConfigurationError`."""
+        modules = self.settings.queues[self.queue_named(queue)]
+        return Dispatcher(self.router, modules, queues_of=self.queues_of, tokens=tokens)
+
+    def queue_named(self, queue: str) -> str:
+        """The settings' own spelling of a queue's path."""
+        for known in self.settings.queues:
+            if self._absolute(known) == self._absolute(queue):
+                return known
+        raise ConfigurationError(
+            f"no handlers for {queue}: the settings have {', '.join(self.settings.queues)}; "
+            f"add it to `queues` in {self.settings.module}"
+        )
+
+    def queue_for(self, module: str) -> str:
+        """The one queue that lists the module. Raises `HandlerMissing` for none or several."""
+        queues = self.queues_of.get(module, ())
+        if len(queues) != 1:
+            where = f"is in several queues ({', '.join(queues)})" if queues else "is in no queue"
+            raise HandlerMissing(f"{module} {where}: list it once in `queues` of {self.settings.module}")
+        return queues[0]
+
+    def retry_policy(self) -> RetryPolicy:
+        return RetryPolicy(
+            max_attempts=self.settings.max_attempts, lifetime_seconds=self.settings.lifetime_seconds
+        )
+
+    def routes_table(self) -> list[dict[str, Any]]:
+        """Every route of every queue, in the order in which they are tried, as plain data."""
+        return [
+            {
+                "queue": queue,
+                "pattern": regex,
+                "module": marks.module_of(function),
+                "function": marks.name_of(function),
+                "stateless": marks.is_stateless(function),
+            }
+            for queue, modules in self.settings.queues.items()
+            for regex in self.router.ORDER
+            for function in self.router.REGISTERED[regex][1]
+            if marks.module_of(function) in modules
+        ]
+
+    def files(self) -> list[str]:
+        """The source files whose change should make a pool reload: handlers, settings, and what they import here."""
+        handlers = [name for modules in self.settings.queues.values() for name in modules]
+        return sorted({*module_files([*handlers, self.settings.module]), *project_files()})
+
+    def _absolute(self, path: str) -> str:
+        return os.path.normpath(os.path.join(self.settings.project, path))
+
+    def _check(self, queue: str, name: str) -> None:
+        functions = [
+            function
+            for _, functions in self.router.REGISTERED.values()
+            for function in functions
+            if marks.module_of(function) == name
+        ]
+        if not functions:
+            raise ConfigurationError(
+                f"{name} has no routes, so {queue} could never use it: "
+                f"put @route above its handlers, or take it out of {self.settings.module}"
+            )
+        for function in functions:
+            code = getattr(function, "__code__", None)
+            if code is not None and code.co_flags & _NEVER_RUNS:
+                raise ConfigurationError(
+                    f"{code.co_filename}:{code.co_firstlineno}: {marks.full_name(function)} is a coroutine or "
+                    f"a generator, whose body no call runs: make it a plain function"
+                )
+
+
+def provide(settings: ModuleType) -> None:
+    """Give handlers what the settings describe: `settings.relay`, and templates for `maildefer.view`.
+
+    Both only where nobody has set them, and both cheap: what they need is imported at their first use.
+    """
+    config = getattr(settings, "relay_config", None)
+    if config is not None and not hasattr(settings, "relay"):
+        settings.relay = _relay(settings, config)  # type: ignore[attr-defined]  # as Salmon's boot modules do
+    config = getattr(settings, "template_config", None)
+    if config is not None:
+        _use_templates(settings, config)
+
+
+def _relay(settings: ModuleType, config: object) -> object:
+    from maildefer.message.relay import Relay
+
+    try:
+        return Relay(**config)  # type: ignore[arg-type]  # whatever it holds, the call checks it
+    except TypeError as fault:
+        raise ConfigurationError(
+            f"{place(settings, 'relay_config')}: relay_config: {fault}: give the arguments of Relay, "
+            'such as {"host": "127.0.0.1", "port": 8825}'
+        ) from fault
+
+
+def _queues_of(queues: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    found: dict[str, tuple[str, ...]] = {}
+    for queue, modules in queues.items():
+        for module in modules:
+            found[module] = (*found.get(module, ()), queue)
+    return found
+
+
+def _use_templates(settings: ModuleType, config: object) -> None:
+    parts = [config.get("dir"), config.get("module", "")] if isinstance(config, Mapping) else [None]
+    if not all(isinstance(part, str) for part in parts):
+        raise wrong(settings, "template_config", 'a mapping such as {"dir": "workers/templates"}', config)

@@ -1,0 +1,78 @@
+"""Importing the user's modules, with every failure named for its place and its remedy."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from types import ModuleType, TracebackType
+
+from maildefer.errors import ConfigurationError
+
+
+def import_user_module(name: str, *, listed_in: str) -> ModuleType:
+    """Import `name` from the project; `listed_in` says in the error where the name came from.
+
+    Raises `ConfigurationError` whatever the module does, a `sys.exit` included.
+    """
+    put_project_on_path()
+    try:
+        return importlib.import_module(name)
+    except (ConfigurationError, KeyboardInterrupt):
+        raise
+    except SyntaxError as fault:
+        raise ConfigurationError(
+            f"{fault.filename}:{fault.lineno}: syntax error: {fault.msg}: correct that line ({listed_in})"
+        ) from fault
+    except ModuleNotFoundError as fault:
+        if fault.name is not None and (name == fault.name or name.startswith(f"{fault.name}.")):
+            raise ConfigurationError(
+                f"there is no module {name} in {os.getcwd()} or on the import path: "
+                f"change to the project's folder, or correct the name ({listed_in})"
+            ) from fault
+        raise _failed(name, listed_in, fault) from fault
+    except BaseException as fault:
+        raise _failed(name, listed_in, fault) from fault
+
+
+def put_project_on_path() -> None:
+    """Make the working directory's packages importable, as `python -m` does and a console script does not."""
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+
+
+def module_files(modules: list[str] | tuple[str, ...]) -> list[str]:
+    """The source files of those of the modules that are imported."""
+    files = (getattr(sys.modules.get(name), "__file__", None) for name in modules)
+    return [file for file in files if file]
+
+
+def project_files() -> list[str]:
+    """The source files of all imported modules that lie under the working directory, packages installed there aside."""
+    root = os.path.join(os.getcwd(), "")
+    files = module_files(tuple(sys.modules))
+    return sorted({file for file in files if file.startswith(root) and "site-packages" not in file})
+
+
+def _failed(name: str, listed_in: str, fault: BaseException) -> ConfigurationError:
+    return ConfigurationError(
+        f"{_place(fault.__traceback__)}: {name} can't be imported: {type(fault).__name__}: {fault}: "
+        f"correct that line, or install what it needs ({listed_in})"
+    )
+
+
+def _place(trace: TracebackType | None) -> str:
+    """The last line of the user's in the traceback: not the import machinery's, not an installed package's."""
+    found = "?"
+    while trace is not None:
+        file = trace.tb_frame.f_code.co_filename
+        if _is_users(file):
+            found = f"{file}:{trace.tb_lineno}"
+        trace = trace.tb_next
+    return found
+
+
+def _is_users(file: str) -> bool:
+    if file in (__file__, importlib.__file__) or "site-packages" in file:
+        return False
+    return not file.startswith(("<frozen", sys.base_prefix + os.sep + "lib"))
