@@ -41,7 +41,7 @@ class Claimer:
     __slots__ = (
         "_cur",
         "_lease",
-        "_local",
+        "local",
         "_new",
         "_owner",
         "hand",
@@ -67,7 +67,7 @@ class Claimer:
         self.host = host
         self.system = system
         self.mount_time = mount_time or system.time
-        self._local = local
+        self.local = local
         self._new = f"{layout.new}/"
         self._cur = f"{layout.cur}/"
         self.serve_under(lease)
@@ -117,7 +117,7 @@ class Claimer:
         """
         system = self.system
         lost = fault.errno == errno.ENOENT
-        if lost and (self._local or system.boottime() - began < QUICK_SECONDS):
+        if lost and (self.local or system.boottime() - began < QUICK_SECONDS):
             self.hand.drop(place)
             return False
         try:

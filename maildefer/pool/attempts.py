@@ -1,0 +1,77 @@
+"""The canonical line of each attempt, ready made and buffered: it is on the hot path.
+
+structlog's chain costs 10 µs and a write a line; these lines cost one, and leave together when the worker is idle or
+100 ms have passed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+
+from maildefer import events
+
+FLUSH_SECONDS = 0.1
+_MOST_LINES = 1000
+
+
+class AttemptLog:
+    """One worker's attempt lines. Flush before sleeping, before ending, and when `due`."""
+
+    __slots__ = ("_format", "_lines", "_pid", "_second", "_stamp", "_flush_at")
+
+    def __init__(self) -> None:
+        self._format = events.current_format()
+        self._lines: list[str] = []
+        self._pid = os.getpid()
+        self._second = -1
+        self._stamp = ""
+        self._flush_at = 0.0
+
+    def add(
+        self, queue: str, key: str, handler: str, outcome: str, attempt: int, seconds: float, now: float, **more: object
+    ) -> None:
+        """Note one attempt that ended at `now` (boot clock). `queue` and `handler` are ours, `key` is anybody's."""
+        if (second := int(now)) != self._second:
+            self._second = second
+            self._stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        lines = self._lines
+        if not lines:
+            self._flush_at = now + FLUSH_SECONDS
+        if self._format == "logfmt" and not more and not (' ' in key or '"' in key or "\\" in key) and key.isprintable():
+            lines.append(
+                f"ts={self._stamp} event=attempt.ended queue={queue} key={key} handler={handler or '-'} outcome={outcome}"
+                f" attempt={attempt} duration={seconds:.6f} pid={self._pid}\n"
+            )
+        else:
+            lines.append(self._slow(queue, key, handler, outcome, attempt, seconds, more))
+        if now >= self._flush_at or len(lines) >= _MOST_LINES:
+            self.flush()
+
+    def flush(self) -> None:
+        if self._lines:
+            text = "".join(self._lines)
+            self._lines.clear()
+            events.write(text)
+
+    def _slow(
+        self, queue: str, key: str, handler: str, outcome: str, attempt: int, seconds: float, more: dict[str, object]
+    ) -> str:
+        facts = {
+            "queue": queue,
+            "key": key,
+            "handler": handler or "-",
+            "outcome": outcome,
+            "attempt": attempt,
+            "duration": round(seconds, 6),
+            "pid": self._pid,
+            **{name: value for name, value in more.items() if value is not None},
+        }
+        if self._format == "json":
+            return json.dumps({"ts": self._stamp, "event": "attempt.ended", **facts}) + "\n"
+        if self._format == "console":
+            pairs = " ".join(f"{name}={events.quoted(value)}" for name, value in facts.items() if name != "pid")
+            return f"{self._stamp[11:19]}     attempt.ended      {pairs}\n"
+        pairs = " ".join(f"{name}={events.quoted(value)}" for name, value in facts.items())
+        return f"ts={self._stamp} event=attempt.ended {pairs}\n"

@@ -1,0 +1,218 @@
+"""The board: shared memory in which a host's processes tell each other what they are on, without a system call.
+
+Three kinds of records, all of aligned 64-bit words, each written in one store: one header, one record for each queue, one
+slot for each child. Whoever owns a word is its only writer, except where said.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from enum import IntEnum
+
+_WORD = 8
+_HEADER_WORDS = 32
+_QUEUE_WORDS = 64
+_SLOT_WORDS = 160
+PLACES = 32  # claims that one process may hold at a time
+_NAME_WORD = 16 + PLACES
+_NAME_BYTES = (_SLOT_WORDS - _NAME_WORD) * _WORD
+_LEASE_WORD = 32
+_LEASE_BYTES = 96
+_BIAS = 1 << 62  # words are unsigned; the clock's offset is not
+
+
+class Kind(IntEnum):
+    """What a slot's process is."""
+
+    FREE = 0
+    KEEPER = 1
+    SCOUT = 2
+    WORKER = 3
+    INTAKE = 4
+
+
+class State(IntEnum):
+    """Where a slot's process stands. The two DEAD states last until the keeper has taken its claims back."""
+
+    STARTING = 0
+    IDLE = 1
+    BUSY = 2
+    DEAD_CHARGED = 3
+    DEAD_UNCHARGED = 4
+
+
+class QueueState(IntEnum):
+    """How a queue stands for this host."""
+
+    ABSENT = 0  # not joined: never, or its directory is away
+    SERVED = 1
+    FENCED = 2  # our lease was ended; its claims are being dropped
+
+
+class Header(IntEnum):
+    TICK = 0  # boot clock, ns: the supervisor lives
+    PAUSED = 1
+    DRAINING = 2
+    DEATHS = 3  # workers that died so far: the scout forgets its offers
+    STARTED = 4
+    WORKERS_WANTED = 5
+
+
+class Q(IntEnum):
+    """Words of a queue's record."""
+
+    STATE = 0
+    BEAT = 1  # when the last good beat was sent: boot clock, ns
+    CLAIM_UNTIL = 2  # no claim later than this (I8): boot clock, ns
+    GENERATION = 3  # grows with each lease
+    HOSTS = 4  # live leases that share this queue, ours included
+    INDEX = 5  # ours among them
+    PAUSED_UNTIL = 6  # after a fault: boot clock, ns; written by workers and supervisor
+    FAULTS = 7  # in a row; written by workers
+    UNROUTED = 8  # burials for `no route` in a row; written by workers
+    CLOCK_OFFSET = 9  # mount's time less ours, microseconds, biased
+    LOCAL = 10  # 1: a local filesystem
+    PAUSE_CODE = 11  # errno of the fault, or 0
+    SCANS = 12  # of the keeper, so far
+    FORMAT_TTL = 13  # milliseconds
+    FORMAT_BEAT = 14
+
+
+class S(IntEnum):
+    """Words of a child's slot."""
+
+    PID = 0
+    KIND = 1
+    STATE = 2
+    QUEUE = 3  # which queue it is on
+    DEADLINE = 4  # of the handler: boot clock, ns; 0 outside a handler
+    HANDLED = 5  # settled so far
+    ACKED = 6
+    DEFERRED = 7
+    BURIED = 8
+    RELEASED = 9
+    LOST = 10
+    HANDED = 11
+    NAME_LENGTH = 12
+    STARTED = 13
+    GENERATION = 14  # of the application
+    BEGAN = 15  # of the handler
+    HELD = 16  # the first of PLACES words: SEQ of a claim that may be held, or 0
+
+
+class Board:
+    """One mapping, inherited over fork, or shared by a descriptor with an executed child."""
+
+    def __init__(self, queues: int, slots: int, descriptor: int = -1) -> None:
+        self.queues = queues
+        self.slots = slots
+        self.descriptor = descriptor
+        size = (_HEADER_WORDS + queues * _QUEUE_WORDS + slots * _SLOT_WORDS) * _WORD
+        if descriptor >= 0 and os.fstat(descriptor).st_size < size:
+            os.ftruncate(descriptor, size)
+        self._memory = mmap.mmap(descriptor, size)
+        self.words = memoryview(self._memory).cast("Q")
+
+    @classmethod
+    def shared(cls, queues: int, slots: int) -> Board:
+        """A board whose descriptor an executed child may inherit."""
+        descriptor = os.memfd_create("maildefer-board", os.MFD_CLOEXEC)
+        return cls(queues, slots, descriptor)
+
+    def queue(self, index: int) -> int:
+        """Where the record of a queue begins, in words."""
+        return _HEADER_WORDS + index * _QUEUE_WORDS
+
+    def slot(self, index: int) -> int:
+        """Where a child's slot begins, in words."""
+        return _HEADER_WORDS + self.queues * _QUEUE_WORDS + index * _SLOT_WORDS
+
+    def clear_slot(self, index: int) -> None:
+        base = self.slot(index)
+        for word in range(base, base + _NAME_WORD):
+            self.words[word] = 0
+
+    def lease(self, index: int) -> str:
+        start = (self.queue(index) + _LEASE_WORD) * _WORD
+        return self._memory[start : start + _LEASE_BYTES].rstrip(b"\0").decode("ascii", "replace")
+
+    def set_lease(self, index: int, lease: str) -> None:
+        """Written by the keeper while the queue is not served."""
+        start = (self.queue(index) + _LEASE_WORD) * _WORD
+        self._memory[start : start + _LEASE_BYTES] = lease.encode("ascii").ljust(_LEASE_BYTES, b"\0")
+        self.words[self.queue(index) + Q.GENERATION] += 1
+
+    def clock_offset(self, index: int) -> float:
+        """The mount's time less this host's, in seconds."""
+        word = self.words[self.queue(index) + Q.CLOCK_OFFSET]
+        return (word - _BIAS) / 1e6 if word else 0.0
+
+    def set_clock_offset(self, index: int, seconds: float) -> None:
+        self.words[self.queue(index) + Q.CLOCK_OFFSET] = int(seconds * 1e6) + _BIAS
+
+    def name(self, slot: int) -> str:
+        """The entry that a child was last on: a hint for people."""
+        base = self.slot(slot)
+        start = (base + _NAME_WORD) * _WORD
+        length = min(self.words[base + S.NAME_LENGTH], _NAME_BYTES)
+        return os.fsdecode(self._memory[start : start + length])
+
+    def workers(self) -> list[int]:
+        """The slots in which a worker lives."""
+        words = self.words
+        return [
+            slot
+            for slot in range(self.slots)
+            if words[self.slot(slot) + S.KIND] == Kind.WORKER
+            and words[self.slot(slot) + S.STATE] <= State.BUSY
+        ]
+
+    def holds(self, slot: int) -> bool:
+        """Whether the child may hold any claim."""
+        first = self.slot(slot) + S.HELD
+        return any(self.words[first : first + PLACES])
+
+    def on_claim(self, pid: int, seq: int) -> bool | None:
+        """Whether the process is on that claim; None when no living process of that pid is here."""
+        for index in range(self.slots):
+            base = self.slot(index)
+            if self.words[base + S.PID] == pid:
+                if seq in self.words[base + S.HELD : base + S.HELD + PLACES]:
+                    return True  # alive, or dead and still to be taken back: that is in hand already
+                if self.words[base + S.STATE] <= State.BUSY:
+                    return False
+        return None
+
+
+class Hand:
+    """A process's own places on the board: what it may hold. Used by that process only; implements `claims.Hand`."""
+
+    __slots__ = ("_words", "_memory", "_free", "_seq", "_name_start", "_length_word")
+
+    def __init__(self, board: Board, slot: int) -> None:
+        base = board.slot(slot)
+        self._words = board.words
+        self._memory = board._memory
+        self._free = list(range(base + S.HELD + PLACES - 1, base + S.HELD - 1, -1))
+        self._seq = 0
+        self._name_start = (base + _NAME_WORD) * _WORD
+        self._length_word = base + S.NAME_LENGTH
+
+    def next_seq(self) -> int:
+        self._seq += 1
+        return self._seq
+
+    def take(self, seq: int, name: str) -> int:
+        """Publish SEQ, in one store, and the name as a hint; IndexError when all places are taken."""
+        place = self._free.pop()
+        self._words[place] = seq
+        hint = name.encode("utf-8", "surrogateescape")
+        start = self._name_start
+        self._memory[start : start + len(hint)] = hint
+        self._words[self._length_word] = len(hint)
+        return place
+
+    def drop(self, place: int) -> None:
+        self._words[place] = 0
+        self._free.append(place)

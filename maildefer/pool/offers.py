@@ -1,0 +1,69 @@
+"""Offers: names that the scout writes and the workers read, through one socket pair for each queue.
+
+A SEQPACKET socket that all workers read wakes exactly one of them for each offer: no herd. A full socket, kept small, is
+the back-pressure. An offer is a hint (I10): one that is lost, doubled or stale costs time.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+
+SEND_BUFFER_BYTES = 1  # the kernel takes its least, which is some ten offers
+MOST_BYTES = 60_000
+MOST_NAMES = 64
+_EVERY = 8  # each so many takes begin one queue lower, so that nothing starves
+
+
+def channel() -> tuple[socket.socket, socket.socket]:
+    """The scout's end and the workers' end."""
+    sending, receiving = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    return sending, receiving
+
+
+def pack(names: list[str]) -> bytes:
+    return b"\0".join(map(os.fsencode, names))
+
+
+def unpack(data: bytes) -> list[str]:
+    return list(map(os.fsdecode, data.split(b"\0")))
+
+
+class Offers:
+    """A worker's end of all queues' offers, in order of priority. `waker` is a descriptor that ends a wait."""
+
+    def __init__(self, sockets: list[socket.socket], waker: int) -> None:
+        self._sockets = sockets
+        for sock in sockets:
+            sock.setblocking(False)
+        self._poll = select.poll()
+        self._poll.register(waker, select.POLLIN)
+        self._waker = waker
+        for sock in sockets:
+            self._poll.register(sock.fileno(), select.POLLIN)
+        self._takes = 0
+
+    def take(self) -> tuple[int, list[str]] | None:
+        """The next offer that is there: the queue's index and names; None when there is none."""
+        self._takes += 1
+        count = len(self._sockets)
+        first = (self._takes // _EVERY) % count if count > 1 and self._takes % _EVERY == 0 else 0
+        for step in range(count):
+            index = (first + step) % count
+            try:
+                data = self._sockets[index].recv(MOST_BYTES)
+            except BlockingIOError:  # nothing there, or another worker was quicker
+                continue
+            if data:
+                return index, unpack(data)
+        return None
+
+    def wait(self, timeout_seconds: float | None = None) -> None:
+        """Sleep until there may be an offer, or the waker is readable; empties the waker."""
+        ready = self._poll.poll(None if timeout_seconds is None else timeout_seconds * 1000)
+        if any(descriptor == self._waker for descriptor, _ in ready):
+            try:
+                os.read(self._waker, 4096)
+            except BlockingIOError:
+                pass

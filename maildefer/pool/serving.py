@@ -1,0 +1,79 @@
+"""One process's view of one queue: under which lease it claims, whether it may, and what to do about faults."""
+
+from __future__ import annotations
+
+import errno
+import time
+
+from maildefer import events
+from maildefer.errors import StorageFault
+from maildefer.maildir.claims import Claimer, Hand
+from maildefer.maildir.layout import Layout
+from maildefer.maildir.system import boottime
+from maildefer.pool.board import Board, Q, QueueState
+
+_FIRST_PAUSE_SECONDS = 1.0
+_LONGEST_PAUSE_SECONDS = 60.0
+UNROUTED_LIMIT = 100  # burials for `no route` in a row: a deployment fault, not the messages'
+_UNROUTED_PAUSE_SECONDS = 60.0
+
+
+class Serving:
+    """A queue as a worker serves it; used by that worker only."""
+
+    __slots__ = ("name", "index", "claimer", "_board", "_words", "_base", "_generation")
+
+    def __init__(self, name: str, layout: Layout, index: int, board: Board, hand: Hand, host: str) -> None:
+        self.name = name
+        self.index = index
+        self._board = board
+        self._words = board.words
+        self._base = board.queue(index)
+        self._generation = -1
+        self.claimer = Claimer(layout, hand, lease="", host=host, mount_time=self._mount_time)
+
+    def may_claim(self) -> bool:
+        """Whether a claim may be sent now (I8), under the lease of now. Called before each claim."""
+        words, base = self._words, self._base
+        if words[base + Q.CLAIM_UNTIL] < time.clock_gettime_ns(time.CLOCK_BOOTTIME):
+            return False
+        if words[base + Q.GENERATION] != self._generation:
+            if words[base + Q.STATE] != QueueState.SERVED:
+                return False
+            self._generation = words[base + Q.GENERATION]
+            self.claimer.serve_under(self._board.lease(self.index))
+            self.claimer.local = bool(words[base + Q.LOCAL])
+        return True
+
+    def note_fault(self, fault: StorageFault) -> None:
+        """The filesystem refused, which isn't the message's fault: pause the queue on this host, longer each time."""
+        faults = self._words[self._base + Q.FAULTS] = self._words[self._base + Q.FAULTS] + 1
+        seconds = min(_FIRST_PAUSE_SECONDS * 2.0 ** min(faults - 1, 10), _LONGEST_PAUSE_SECONDS)
+        self.pause(seconds, fault.errno or errno.EIO, str(fault))
+
+    def note_success(self) -> None:
+        """An entry was read: what was wrong with the filesystem is over."""
+        if self._words[self._base + Q.FAULTS]:
+            self._words[self._base + Q.FAULTS] = 0
+            self._words[self._base + Q.PAUSE_CODE] = 0
+
+    def note_acked(self) -> None:
+        if self._words[self._base + Q.UNROUTED]:
+            self._words[self._base + Q.UNROUTED] = 0
+
+    def note_unrouted(self) -> None:
+        word = self._base + Q.UNROUTED
+        self._words[word] += 1
+        if self._words[word] >= UNROUTED_LIMIT and self._words[word] % UNROUTED_LIMIT == 0:
+            self.pause(_UNROUTED_PAUSE_SECONDS, errno.ENOENT, f"{self._words[word]} messages in a row had no route")
+
+    def pause(self, seconds: float, code: int, why: str) -> None:
+        self._words[self._base + Q.PAUSE_CODE] = code
+        self._words[self._base + Q.PAUSED_UNTIL] = int((boottime() + seconds) * 1e9)
+        events.emit("queue.paused", queue=self.name, seconds=seconds, why=why)
+
+    def is_paused(self) -> bool:
+        return self._words[self._base + Q.PAUSED_UNTIL] > boottime() * 1e9
+
+    def _mount_time(self) -> float:
+        return time.time() + self._board.clock_offset(self.index)

@@ -1,0 +1,118 @@
+"""From a handler's outcome to what happens to its claim: the retry policy's verdicts, and patience with the filesystem."""
+
+from __future__ import annotations
+
+import errno
+import random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar, assert_never
+
+from maildefer.errors import QueueMissing, StorageFault
+from maildefer.handling.outcomes import Acked, Buried, Deferred, HandedOff, Outcome, Postponed
+from maildefer.handling.retry import RetryPolicy
+from maildefer.maildir.claims import Claim
+from maildefer.maildir.layout import Layout, open_queue
+from maildefer.maildir.names import MAX_RETURNS
+from maildefer.pool import shipping
+
+T = TypeVar("T")
+_LONGEST_PAUSE_SECONDS = 5.0
+
+
+class Burial(Protocol):
+    """Told that a message is given up, so that its conversation can show it: `Dispatcher.buried`."""
+
+    def __call__(self, message: object, outcome: Outcome, /) -> None: ...
+
+
+@dataclass(slots=True)
+class Settler:
+    """Settles claims as outcomes say; one for each process. `gone` tells when patience with a fault has to end."""
+
+    policy: RetryPolicy
+    layouts: Mapping[str, Layout]  # by the queue's path as the settings name it
+    host: str
+    gone: Callable[[], bool] = lambda: False
+    random: Callable[[], float] = random.random
+    deferred: Callable[[Claim, str], None] = lambda claim, name: None  # told of each deferred name
+    _opened: dict[str, Layout] = field(default_factory=dict)
+
+    def settle(self, claim: Claim, outcome: Outcome, handler: str, message: object, buried: Burial) -> str:
+        """End the claim; returns what happened in a word: acked, deferred, buried, handed_off, postponed.
+
+        Raises ClaimLost; StorageFault only once `gone()`, with the claim still held.
+        """
+        match outcome:
+            case Acked():
+                self.persist(claim.ack)
+                return "acked"
+            case Deferred():
+                return self._defer(claim, outcome, handler, message, buried)
+            case Buried():
+                buried(message, outcome)
+                self._bury(claim, outcome.reason, handler, outcome.error, outcome.detail)
+                return "buried"
+            case HandedOff():
+                return self._hand_off(claim, outcome, handler)
+            case Postponed():
+                self.persist(lambda: claim.postpone(outcome.seconds))
+                return "postponed"
+            case _:
+                assert_never(outcome)
+
+    def _defer(self, claim: Claim, outcome: Deferred, handler: str, message: object, buried: Burial) -> str:
+        pushed = claim.pushed_at
+        age = 0.0 if pushed is None else max(0.0, time.time() - pushed)
+        seconds = self.policy.delay(outcome, claim.attempt, age, self.random)
+        if seconds is None:
+            buried(message, outcome)
+            reason = f"given up after {claim.attempt} attempts: {outcome.reason}"
+            self._bury(claim, reason, handler, outcome.error, outcome.detail)
+            return "buried"
+        name = self.persist(lambda: claim.defer(seconds))
+        self.deferred(claim, name)
+        return "deferred"
+
+    def _bury(self, claim: Claim, reason: str, handler: str, error: str | None, detail: str | None) -> None:
+        self.persist(lambda: claim.bury(reason, handler=handler, error=error, traceback=detail))
+
+    def _hand_off(self, claim: Claim, outcome: HandedOff, handler: str) -> str:
+        target = f"{outcome.module}.{outcome.function}"
+        if claim.entry.returns >= MAX_RETURNS:
+            self._bury(claim, f"handed on {MAX_RETURNS} times, last to {target}: a loop", handler, None, None)
+            return "buried"
+        try:
+            other = self._layout(outcome.queue or "")
+            self.persist(lambda: self._move(claim, other))
+        except QueueMissing as missing:
+            self._bury(claim, f"no such queue: {missing.path}, for {target}", handler, str(missing), None)
+            return "buried"
+        return "handed_off"
+
+    def _move(self, claim: Claim, other: Layout) -> None:
+        try:
+            claim.handoff(other)
+        except OSError as fault:
+            if fault.errno != errno.EXDEV:
+                raise
+            shipping.ship(claim, other, host=self.host)  # another filesystem: a copy, then the ack
+
+    def _layout(self, queue: str) -> Layout:
+        layout = self.layouts.get(queue) or self._opened.get(queue)
+        if layout is None:
+            layout = self._opened[queue] = open_queue(queue)
+        return layout
+
+    def persist(self, settle: Callable[[], T]) -> T:
+        """Try a settle until the filesystem takes it: the entry is in our hands, and where else should it go?"""
+        pause = 0.1
+        while True:
+            try:
+                return settle()
+            except StorageFault as fault:
+                if not fault.temporary or self.gone():
+                    raise
+                time.sleep(pause)
+                pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)

@@ -1,0 +1,74 @@
+"""What the processes of one supervisor have in common: the settings, the queues, the board, the sockets between them."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from maildefer.handling.settings import PoolSettings
+from maildefer.maildir.layout import Layout
+from maildefer.pool.board import Board
+from maildefer.pool.identity import Host
+
+MESSAGE_BYTES = 60_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueOfPool:
+    """One queue that the pool serves; `name` is the settings' spelling, in order of priority."""
+
+    name: str
+    layout: Layout
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shared:
+    """Made by the supervisor before it forks; read by its children."""
+
+    settings: PoolSettings
+    project: str
+    pidfile: str
+    host: Host
+    queues: tuple[QueueOfPool, ...]
+    board: Board
+    offers: tuple[tuple[socket.socket, socket.socket], ...]  # scout's end, workers' end
+    keeper: tuple[socket.socket, socket.socket]  # supervisor's end, keeper's end: messages both ways
+    deferrals: tuple[socket.socket, socket.socket]  # keeper's end, workers' end: names just deferred
+    supervisor: int  # pid
+    force: bool = False
+
+
+def send(sock: socket.socket, **message: object) -> bool:
+    """One message to another process of the pool; never blocks. False when it did not go."""
+    try:
+        sock.send(json.dumps(message).encode(), socket.MSG_DONTWAIT)
+    except OSError:  # full, or nobody is there: everything that matters is on the board as well
+        return False
+    return True
+
+
+def receive(sock: socket.socket) -> Iterator[dict[str, object]]:
+    """The messages that are there now."""
+    while True:
+        try:
+            data = sock.recv(MESSAGE_BYTES, socket.MSG_DONTWAIT)
+        except OSError:  # nothing there
+            return
+        if not data:
+            return
+        yield json.loads(data)
+
+
+@contextmanager
+def working_directory(path: str) -> Iterator[None]:
+    """Be in `path` for a while: the supervisor itself stays in `/`."""
+    before = os.getcwd()
+    os.chdir(path)
+    try:
+        yield
+    finally:
+        os.chdir(before)

@@ -1,0 +1,188 @@
+"""A worker: offer → claim → read → handler → settle, one message at a time.
+
+It loads the application after the fork, so that what its handlers import is its own; the paths of a reload end here.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import gc
+import os
+import random
+import signal
+import time
+
+from maildefer import events
+from maildefer.errors import ClaimLost, ConfigurationError, EntryMalformed, EntryTooLarge, StorageFault
+from maildefer.handling.application import Application
+from maildefer.handling.dispatch import Dispatcher
+from maildefer.handling.outcomes import ACKED, NO_ROUTE, Buried, Outcome
+from maildefer.maildir.claims import Claim
+from maildefer.message.request import received
+from maildefer.pool.attempts import AttemptLog
+from maildefer.pool.board import Hand, Header, S, State
+from maildefer.pool.offers import Offers
+from maildefer.pool.serving import Serving
+from maildefer.pool.settle import Settler
+from maildefer.pool.shared import Shared, send
+from maildefer.pool.titles import set_title
+
+EXIT_APPLICATION_BROKEN = 78
+_COUNTERS = {"acked": S.ACKED, "deferred": S.DEFERRED, "buried": S.BURIED, "handed_off": S.HANDED}
+_PAUSED_POLL_SECONDS = 0.25
+
+
+def run(shared: Shared, slot: int, number: int) -> int:
+    """The life of a worker in its own process; returns the exit code."""
+    try:
+        os.chdir(shared.project)
+        application = Application.load(shared.settings.module)
+    except ConfigurationError as fault:
+        events.emit("application.broken", error=str(fault), pid=os.getpid())
+        return EXIT_APPLICATION_BROKEN
+    except OSError as fault:
+        events.emit("application.broken", error=f"{shared.project}: {fault.strerror}", pid=os.getpid())
+        return EXIT_APPLICATION_BROKEN
+    worker = Worker(shared, slot, application)
+    set_title(f"worker {number} {' '.join(queue.name for queue in shared.queues)}")
+    events.emit("worker.started", worker=number, pid=os.getpid())
+    worker.serve()
+    return 0
+
+
+class Worker:
+    """The receiver in a worker process."""
+
+    def __init__(self, shared: Shared, slot: int, application: Application) -> None:
+        settings = shared.settings
+        self._shared = shared
+        self._words = shared.board.words
+        self._base = shared.board.slot(slot)
+        self._hand = Hand(shared.board, slot)
+        self._stopping = False
+        self._waker = self._catch_signals()
+        self._offers = Offers([workers for _, workers in shared.offers], self._waker)
+        self._queues = [
+            Serving(queue.name, queue.layout, index, shared.board, self._hand, shared.host.label)
+            for index, queue in enumerate(shared.queues)
+        ]
+        self._dispatchers: list[Dispatcher] = [application.dispatcher(queue.name) for queue in shared.queues]
+        self._settler = Settler(
+            policy=application.retry_policy(),
+            layouts={queue.name: queue.layout for queue in shared.queues},
+            host=shared.host.label,
+            gone=lambda: self._stopping,
+            deferred=self._tell_keeper,
+        )
+        self._log = AttemptLog()
+        self._limit_bytes = settings.max_bytes
+        self._timeout_ns = int(settings.handler_timeout_seconds * 1e9)
+        share = settings.messages_per_worker
+        self._left = int(share * random.uniform(0.9, 1.1)) if share else -1
+        faulthandler.enable()
+        gc.collect()
+        gc.freeze()
+
+    def serve(self) -> None:
+        """Take offers until told to stop, or until this worker's share is done."""
+        while not self._stopping and self._left != 0:
+            offer = None if self._words[Header.PAUSED] else self._offers.take()
+            if offer is None:
+                self._rest()
+                continue
+            self._words[self._base + S.STATE] = State.BUSY
+            queue = self._queues[offer[0]]
+            for name in offer[1]:
+                if self._stopping or self._left == 0 or queue.is_paused() or self._words[Header.PAUSED]:
+                    break
+                self._attempt(queue, name)
+        self._log.flush()
+
+    def _attempt(self, queue: Serving, name: str) -> None:
+        """One message: claim, read, handle, settle. Nothing that is wrong with it ends the worker."""
+        if not queue.may_claim():
+            return
+        self._words[self._base + S.QUEUE] = queue.index
+        try:
+            claim = queue.claimer.claim(name)
+            if claim is None:
+                return
+            self._left -= 1
+            message: object = None
+            try:
+                data = claim.read(self._limit_bytes)
+                message = request = received(data, claim.key, claim.attempt, queue.name, queue.name)
+                outcome, handler = self._handle(queue, request, claim)
+            except (EntryMalformed, EntryTooLarge) as fault:
+                outcome, handler = Buried(str(fault), error=type(fault).__name__), ""
+            self._settle(queue, claim, outcome, handler, message)
+            queue.note_success()
+        except ClaimLost as lost:
+            self._words[self._base + S.LOST] += 1
+            events.emit("claim.lost", queue=queue.name, name=lost.name)
+        except StorageFault as fault:
+            self._give_back(queue, fault)
+
+    def _handle(self, queue: Serving, request: object, claim: Claim) -> tuple[Outcome, str]:
+        """The handler, under its deadline; what it does to signals and descriptors of others is its own affair."""
+        words, base = self._words, self._base
+        words[base + S.BEGAN] = began = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        words[base + S.DEADLINE] = began + self._timeout_ns if self._timeout_ns else 1 << 62
+        try:
+            return self._dispatchers[queue.index].dispatch(request)  # type: ignore[arg-type]
+        finally:
+            words[base + S.DEADLINE] = 0
+
+    def _settle(self, queue: Serving, claim: Claim, outcome: Outcome, handler: str, message: object) -> None:
+        words, base = self._words, self._base
+        if outcome is ACKED:
+            claim.ack()
+            word = "acked"
+            queue.note_acked()
+        else:
+            dispatcher = self._dispatchers[queue.index]
+            word = self._settler.settle(claim, outcome, handler, message, dispatcher.buried)  # type: ignore[arg-type]
+            if isinstance(outcome, Buried) and outcome.reason == NO_ROUTE:
+                queue.note_unrouted()
+        words[base + S.HANDLED] += 1
+        counter = base + _COUNTERS.get(word, S.RELEASED)
+        words[counter] += 1
+        now = time.clock_gettime(time.CLOCK_BOOTTIME)
+        if outcome is ACKED:
+            self._log.add(queue.name, claim.key, handler, word, claim.attempt, now - claim.began, now)
+        else:
+            self._log_other(queue, claim, outcome, handler, word, now)
+
+    def _log_other(
+        self, queue: Serving, claim: Claim, outcome: Outcome, handler: str, word: str, now: float
+    ) -> None:
+        reason = getattr(outcome, "reason", None)
+        self._log.add(queue.name, claim.key, handler, word, claim.attempt, now - claim.began, now, reason=reason)
+        if detail := getattr(outcome, "detail", None):
+            events.emit("handler.failed", queue=queue.name, key=claim.key, handler=handler, traceback=detail)
+
+    def _give_back(self, queue: Serving, fault: StorageFault) -> None:
+        """A fault that isn't the message's: the audit, or we ourselves, release it uncharged; the queue pauses."""
+        queue.note_fault(fault)
+        self._words[self._base + S.RELEASED] += 1
+
+    def _tell_keeper(self, claim: Claim, name: str) -> None:
+        send(self._shared.deferrals[1], queue=self._words[self._base + S.QUEUE], name=name)
+
+    def _rest(self) -> None:
+        """Nothing to do: say so on the board, let the log lines go, and sleep until an offer or a signal."""
+        self._log.flush()
+        if self._words[self._base + S.STATE] != State.IDLE:
+            self._words[self._base + S.STATE] = State.IDLE
+        self._offers.wait(_PAUSED_POLL_SECONDS if self._words[Header.PAUSED] else None)
+
+    def _catch_signals(self) -> int:
+        """TERM is only noted; the waker ends a wait that it falls into. Everything else is the supervisor's."""
+        reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        signal.signal(signal.SIGTERM, self._note_stop)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the supervisor decides
+        return reader
+
+    def _note_stop(self, signum: int, frame: object) -> None:
+        self._stopping = True
