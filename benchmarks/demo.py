@@ -108,50 +108,63 @@ def run(project: Project, mail: list[Mail]) -> Sent:
 def report(project: Project, mail: list[Mail], sent: Sent, stopped: str) -> int:
     """Print what became of everything; 0 if all of it is accounted for."""
     pages, listed, answers, dead = project.pages(), project.listed(), project.answers(), project.dead()
-    by_name = {one.name: one for one in mail}
-    expected = {name for name in sent.accepted if not by_name[name].is_bounce}
-    lost = sorted(expected - pages - set(dead))
-    unlisted = sorted(pages - listed)
-    unanswered = sorted(
-        name for name in expected & pages if by_name[name].wants_answer and name not in answers
-    )
-    told_twice = sum(count - 1 for count in answers.values() if count > 1)
-    wrongly_dead = sorted(name for name in dead if name in expected)
-    bounces_kept = sum(1 for name in dead if name not in expected)
-    left = project.left()
+    accepted = [one for one in mail if one.name in sent.accepted]
+    wanted = {one.name for one in accepted if not one.is_bounce}
+    lost = sorted(wanted - pages - set(dead))
+    rejected = {one.name for one in accepted if one.is_bounce}
+    left, log = sum(project.left().values()), project.log
+    twice = sum(answers.values()) - len(answers)
+    refused = "; ".join(f"{name}: {reply}" for name, reply in sent.refused.items())
+    for what, count, remark in (
+        (
+            "accepted",
+            len(accepted),
+            f"{sum(one.is_real for one in accepted)} of them real mail, durable before their 250",
+        ),
+        ("refused", len(sent.refused), refused),
+        ("handled", len(pages), "published, each on a page of its own"),
+        ("rebuilt", log.rebuilt, f"times, in the background; the front page lists {len(listed)}"),
+        (
+            "answered",
+            sum(answers.values()),
+            f"{twice} of them twice, where a worker died between answer and note",
+        ),
+        ("killed", project.killed, "workers, by kill -9"),
+        (
+            "retried",
+            log.reclaimed + log.deferred,
+            "taken back from the killed, or deferred; then handled by others",
+        ),
+        ("dead", sum(dead.values()), "dead letters: mail from the null sender, which the blog rejects"),
+        ("left", left, "in the queues"),
+        ("lost", len(lost), " ".join(lost)),
+    ):
+        print(f"  {what:<10}{count:6}   {remark if count else ''}".rstrip())
+    home = project.home
     print(f"""
-accepted   {len(sent.accepted):5}   of {len(mail)} by SMTP, {sent.real_accepted(by_name)} of them real mail, each durable before its 250
-refused    {len(sent.refused):5}   {"" if not sent.refused else ", ".join(f"{n}: {r}" for n, r in list(sent.refused.items())[:3])}
-handled    {len(pages):5}   published, each with a page of its own
-rebuilt    {project.log.rebuilt:5}   times, in the background; the front page lists {len(listed)}
-answered   {sum(answers.values()):5}   {f"{told_twice} of them twice, by workers killed between the answer and its note" if told_twice else "none twice"}
-killed     {project.killed:5}   workers, by kill -9
-retried    {project.log.reclaimed + project.log.deferred:5}   taken back from the killed or deferred, and handled by others
-dead       {len(dead):5}   dead letters: the {bounces_kept} bounces that were sent to be rejected{f", and {wrongly_dead}" if wrongly_dead else ""}
-left       {sum(left.values()):5}   in the queues
-lost       {len(lost):5}   {lost[:5] or ""}
-
 Where to look:
-  {project.where("run/blog/index.html")}   the front page
-  {project.where("run/log")}   the answers, a Maildir
-  {project.where("run/supervise.log")}   one line for each attempt
-  cd {HOME} && {project.command} dead list run/queue   the dead letters, with their reasons
-  cd {HOME} && {project.command} supervise --workers {WORKERS}   and everything runs again
+  {home}/run/blog/index.html   the front page
+  {home}/run/log/   the answers, a Maildir
+  {home}/run/supervise.log   one line for each attempt
+  cd {home} && {project.command} dead list run/queue   the dead letters, with their reasons
+  cd {home} && {project.command} supervise   and it runs again
 
 {stopped}""")
     faults = {
         "lost": lost,
-        "not on the front page": unlisted,
-        "not answered": unanswered,
-        "in the dead letters without cause": wrongly_dead,
-        "left in a queue": sum(left.values()),
-        "bounces missing from the dead letters": sum(1 for n in sent.accepted if by_name[n].is_bounce)
-        - bounces_kept,
+        "not on the front page": sorted(pages - listed),
+        "not answered": sorted(
+            one.name for one in accepted if one.name in pages - set(answers) and one.wants_answer
+        ),
+        "in the dead letters without cause": sorted(set(dead) - rejected),
+        "rejected, but not in the dead letters": sorted(rejected - set(dead)),
+        "left in the queues": left,
+        "accepted by nobody": not accepted,
         "no worker was killed": project.killed == 0,
         "still running": project.alive(),
     }
-    wrong = [f"{what}: {facts}" for what, facts in faults.items() if facts]
-    print("\n".join(f"NOT ACCOUNTED FOR: {line}" for line in wrong) or "Everything is accounted for.")
+    wrong = [f"NOT ACCOUNTED FOR: {what}: {facts}" for what, facts in faults.items() if facts]
+    print("\n".join(wrong) or "Everything is accounted for.")
     return int(bool(wrong))
 
 

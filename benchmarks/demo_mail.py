@@ -43,9 +43,6 @@ class Sent:
     refused: dict[str, str] = field(default_factory=dict)
     failed: str = ""
 
-    def real_accepted(self, mail: dict[str, Mail]) -> int:
-        return sum(1 for name in self.accepted if mail[name].is_real)
-
 
 def real(corpus: Iterable[tuple[str, bytes]]) -> Iterator[Mail]:
     """The messages of the corpus, as they are, posted by one of the authors."""

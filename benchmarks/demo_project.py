@@ -164,9 +164,6 @@ class Project:
             found.update(match[1] for match in [_NAME.search(str(answer["From"]))] if match)
         return found
 
-    def where(self, path: str) -> Path:
-        return self.home / path
-
     def _entries(self, folder: str) -> list[str]:
         try:
             return [name for name in os.listdir(self.home / folder) if not name.startswith(".")]
