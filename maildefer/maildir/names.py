@@ -149,3 +149,8 @@ def split_beat(name: str) -> tuple[str, int] | None:
     if not dot or not lease or not (beat.isascii() and beat.isdecimal()) or lease.startswith("."):
         return None
     return lease, int(beat)
+
+
+def is_popped(name: str) -> bool:
+    """Whether a name of `cur/` is one of `pop_name`'s: in somebody's hands, or left by a crash."""
+    return name.partition(":1,")[2].startswith(_POP)

@@ -1,0 +1,163 @@
+"""What operators do with single entries: find, show, requeue, release, delete; each by one rename or unlink.
+
+Any process on any host may, while pools run: whoever is first moves the entry, the other finds it gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from maildefer.errors import EntryNotFound, raise_named
+from maildefer.maildir import doubt, durable, names, reading, reasons, scan
+from maildefer.maildir.layout import Layout
+from maildefer.maildir.names import EntryName
+from maildefer.maildir.system import SYSTEM, System
+
+Folder = Literal["waiting", "claimed", "deferred", "dead"]
+FOLDERS: Final[tuple[Folder, ...]] = ("waiting", "claimed", "deferred", "dead")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Where an entry was seen; a hint, since somebody may move it at any time (I10)."""
+
+    folder: Folder
+    directory: str
+    name: str
+
+    @property
+    def path(self) -> str:
+        return f"{self.directory}/{self.name}"
+
+    @property
+    def entry(self) -> EntryName:
+        return EntryName.parse(self.name)
+
+    @property
+    def key(self) -> str:
+        return self.entry.key
+
+
+def listed(layout: Layout, folder: Folder, *, system: System = SYSTEM) -> Iterator[Found]:
+    """The folder's entries, lazily and in no order. Raises OSError.
+
+    What a mail reader moved to `cur/` counts as waiting there, and as deferred or dead in the other folders' `cur/`.
+    """
+    match folder:
+        case "waiting":
+            yield from (Found(folder, layout.new, name) for name in scan.entries(layout.new, system=system))
+            for name in scan.entries(layout.cur, system=system):
+                if not _is_claimed(name):
+                    yield Found(folder, layout.cur, name)
+        case "claimed":
+            for name in scan.entries(layout.cur, system=system):
+                if _is_claimed(name):
+                    yield Found(folder, layout.cur, name)
+        case "deferred":
+            yield from _both(folder, layout.later_new, layout.later_cur, system)
+        case "dead":
+            yield from _both(folder, layout.dead_new, layout.dead_cur, system)
+
+
+def find(
+    layout: Layout, key: str, folders: tuple[Folder, ...] = FOLDERS, *, system: System = SYSTEM
+) -> Found:
+    """The entry of that key, or of that whole name. Raises EntryNotFound and StorageFault's kinds."""
+    entry = EntryName.parse(key)
+    head = entry.key.partition(",")[0]
+    try:
+        if "waiting" in folders and _is_plain(key) and _is_there(f"{layout.new}/{key}", system):
+            return Found("waiting", layout.new, key)  # spares the listing of a long queue
+        for folder in folders:
+            for found in listed(layout, folder, system=system):
+                if found.name.startswith(head) and (found.name == key or found.key == entry.key):
+                    return found
+    except OSError as fault:
+        raise_named(layout.path, fault)
+    raise EntryNotFound(key, layout.path)
+
+
+def show(found: Found, limit_bytes: int = 64 << 20, *, system: System = SYSTEM) -> bytes:
+    """The entry's bytes. Raises EntryNotFound, EntryMalformed, EntryTooLarge, StorageFault's kinds."""
+    try:
+        return reading.read_entry(found.path, limit_bytes, system=system)
+    except FileNotFoundError as fault:
+        raise EntryNotFound(found.key, found.directory) from fault
+
+
+def requeue(layout: Layout, found: Found, *, system: System = SYSTEM) -> str:
+    """A dead letter goes back to `new/`, its attempts and crashes counted anew; its reason stays for a week.
+
+    Returns the waiting name. Raises EntryNotFound and StorageFault's kinds.
+    """
+    fresh = EntryName(key=found.key, returns=found.entry.returns + 1)
+    return _to_new(layout, found, fresh, system)
+
+
+def release_deferred(layout: Layout, found: Found, *, system: System = SYSTEM) -> str:
+    """A deferred entry goes back to `new/` before it is due, its attempts counted on. Returns the waiting name."""
+    return _to_new(layout, found, found.entry.returned(), system)
+
+
+def delete(layout: Layout, found: Found, *, system: System = SYSTEM) -> None:
+    """Remove the entry for good, a dead letter with its reason. Raises EntryNotFound and StorageFault's kinds.
+
+    A claimed entry is refused as not found: it is in a worker's hands.
+    """
+    if found.folder == "claimed":
+        raise EntryNotFound(found.key, layout.new)
+    try:
+        system.unlink(found.path)
+    except FileNotFoundError as fault:
+        raise EntryNotFound(found.key, found.directory) from fault
+    except OSError as fault:
+        raise_named(found.path, fault)
+    if found.folder == "dead":
+        durable.discard(reasons.reason_path(layout, found.entry), system)
+
+
+def clear(layout: Layout, folder: Folder, *, system: System = SYSTEM) -> int:
+    """Delete what is in the folder; returns how many. What is claimed meanwhile is left to its claimer."""
+    deleted = 0
+    for found in listed(layout, folder, system=system):
+        try:
+            delete(layout, found, system=system)
+            deleted += 1
+        except EntryNotFound:
+            pass
+    return deleted
+
+
+def _to_new(layout: Layout, found: Found, entry: EntryName, system: System) -> str:
+    name = entry.waiting()
+    try:
+        system.rename(found.path, f"{layout.new}/{name}")
+    except FileNotFoundError as fault:  # moved by somebody, or by us and the reply was lost: then it is there
+        if not doubt.listed(layout.new, name, system):
+            raise EntryNotFound(found.key, found.directory) from fault
+    except OSError as fault:
+        raise_named(found.path, fault)
+    return name
+
+
+def _both(folder: Folder, new: str, cur: str, system: System) -> Iterator[Found]:
+    for directory in (new, cur):
+        yield from (Found(folder, directory, name) for name in scan.entries(directory, system=system))
+
+
+def _is_claimed(name: str) -> bool:
+    return names.owner_of(name) is not None or names.is_popped(name)
+
+
+def _is_plain(name: str) -> bool:
+    return "/" not in name and names.is_entry(name) and name != ""
+
+
+def _is_there(path: str, system: System) -> bool:
+    try:
+        system.lstat(path)
+    except OSError:  # a listing decides
+        return False
+    return True
