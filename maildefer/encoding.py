@@ -1,0 +1,43 @@
+"""Messages and their coding: `MailBase`, and the way from bytes to it and back. The code is in `maildefer.message`."""
+
+from maildefer.message.base import MailBase
+from maildefer.message.canonical import from_file, from_message, from_string, to_file, to_message, to_string
+from maildefer.message.charsets import attempt_decoding, guess_encoding_and_decode
+from maildefer.message.content import (
+    CONTENT_ENCODING_KEYS,
+    CONTENT_ENCODING_REMOVED_PARAMS,
+    ContentEncoding,
+)
+from maildefer.message.errors import EncodingError
+from maildefer.message.headers import (
+    apply_charset_to_header,
+    header_from_mime_encoding,
+    header_to_mime_encoding,
+    normalize_header,
+    parse_parameter_header,
+    properly_decode_header,
+)
+from maildefer.message.mime import MIMEPart
+
+__all__ = [
+    "CONTENT_ENCODING_KEYS",
+    "CONTENT_ENCODING_REMOVED_PARAMS",
+    "ContentEncoding",
+    "EncodingError",
+    "MIMEPart",
+    "MailBase",
+    "apply_charset_to_header",
+    "attempt_decoding",
+    "from_file",
+    "from_message",
+    "from_string",
+    "guess_encoding_and_decode",
+    "header_from_mime_encoding",
+    "header_to_mime_encoding",
+    "normalize_header",
+    "parse_parameter_header",
+    "properly_decode_header",
+    "to_file",
+    "to_message",
+    "to_string",
+]

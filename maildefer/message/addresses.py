@@ -1,0 +1,50 @@
+"""Bare addresses out of what envelopes, headers and callers give: one, several, with names, as bytes or text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+Given = str | bytes | Iterable[str | bytes] | None
+
+_PLAIN = re.compile(r"[^\s<>\"(),;:\\]+").fullmatch
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
+
+
+def first(given: Given) -> str:
+    """The first address, bare and in lower case, as routes and states compare it; empty if there is none.
+
+    An address with a domain goes before a word without one, which is taken when there is nothing better.
+    """
+    found = every(given)
+    for address in found:
+        if "@" in address:
+            return address.lower()
+    return found[0].lower() if found else ""
+
+
+def every(given: Given) -> list[str]:
+    """All addresses in their order, bare, in their own case."""
+    if given is None:
+        return []
+    if isinstance(given, bytes):
+        return _parsed(given.decode("utf-8", "surrogateescape"))
+    if isinstance(given, str):
+        return _parsed(given)
+    return [address for one in given for address in every(one)]
+
+
+def _parsed(text: str) -> list[str]:
+    if _PLAIN(text) and "=?" not in text:
+        return [text]
+    # The e-mail package is 4.5 MB: only for what is more than a bare address.
+    from email.utils import getaddresses
+
+    text = _CONTROL.sub(" ", text)
+    found = [address for _, address in getaddresses([text]) if address]
+    if "=?" in text and not any("@" in address for address in found):  # all of it is one encoded word
+        from maildefer.message.headers import properly_decode_header
+
+        decoded = _CONTROL.sub(" ", properly_decode_header(text))
+        found = [address for _, address in getaddresses([decoded]) if address]
+    return found

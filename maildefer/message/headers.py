@@ -1,0 +1,165 @@
+"""Header values: from what stands on the wire to text, and back (RFC 2047, RFC 2231)."""
+
+from __future__ import annotations
+
+import binascii
+import re
+from email.header import Header
+from email.message import Message
+from email.utils import collapse_rfc2231_value, getaddresses, quote
+from typing import Any
+
+from maildefer.message.charsets import attempt_decoding, lenient
+from maildefer.message.errors import EncodingError
+
+ADDRESS_HEADERS = frozenset({"From", "To", "Delivered-To", "Cc", "Bcc"})
+
+_WORD = re.compile(r"=\?([^?\s]+)\?([BbQq])\?(.*?)\?=", re.DOTALL)
+_FOLD = re.compile(r"\r?\n[ \t]*|\r")
+_LONGEST_LINE = 900  # of the 998 bytes that RFC 5322 allows
+
+
+def normalize_header(name: str) -> str:
+    """Each word capitalised: `mime-version` → `Mime-Version`."""
+    return "-".join(word.capitalize() for word in name.strip().split("-"))
+
+
+def header_from_mime_encoding(header: Any) -> Any:
+    """The text of a header value: None stays None, a list becomes a list of texts."""
+    if header is None:
+        return None
+    if isinstance(header, list):
+        return [properly_decode_header(str(one)) for one in header]
+    return str(header) if isinstance(header, Header) else properly_decode_header(header)
+
+
+def properly_decode_header(header: str) -> str:
+    """`header` without folds and encoded words. Takes any text; what no charset fits gets replacement characters.
+
+    Neighbours of one charset and coding are joined as bytes first, since mailers split characters between them.
+    """
+    text = _FOLD.sub(" ", _unescaped(header))
+    result: list[str] = []
+    pending: tuple[str, str, bytes] | None = None  # charset, coding, bytes so far
+    end = 0
+    for word in _WORD.finditer(text):
+        between = text[end : word.start()]
+        charset, coding, raw = (
+            word[1].partition("*")[0].lower(),
+            word[2].upper(),
+            _word_bytes(word[2], word[3]),
+        )
+        end = word.end()
+        adjacent = pending is not None and not between.strip()
+        if pending is not None and adjacent and pending[:2] == (charset, coding):
+            pending = (charset, coding, pending[2] + raw)
+            continue
+        if pending is not None:
+            result.append(lenient(pending[0], pending[2]))
+        if not adjacent:
+            result.append(between)
+        pending = (charset, coding, raw)
+    if pending is not None:
+        result.append(lenient(pending[0], pending[2]))
+    result.append(text[end:])
+    return "".join(result)
+
+
+def apply_charset_to_header(charset: str, encoding: str, data: str | bytes) -> str:
+    """The text of one encoded word's content. Raises `EncodingError` for a coding other than B and Q."""
+    if encoding.upper() not in ("B", "Q"):
+        raise EncodingError(f"{encoding!r} is no coding of RFC 2047: it has B and Q")
+    text = data.decode("ascii", "replace") if isinstance(data, bytes) else data
+    return attempt_decoding(charset, _word_bytes(encoding, text))
+
+
+def _word_bytes(coding: str, text: str) -> bytes:
+    raw = text.encode("utf-8", "replace")
+    if coding in "Qq":
+        return binascii.a2b_qp(raw, header=True)
+    clean = re.sub(rb"[^A-Za-z0-9+/]", b"", raw)
+    if len(clean) % 4 == 1:  # a lone character holds no byte
+        clean = clean[:-1]
+    return binascii.a2b_base64(clean + b"=" * (-len(clean) % 4))
+
+
+def _unescaped(text: str) -> str:
+    """Raw bytes beyond ASCII, which the parser keeps as surrogates, in the charset they seem to have."""
+    if text.isascii():
+        return text
+    try:
+        text.encode("utf-8")
+        return text
+    except UnicodeEncodeError:
+        return lenient("utf-8", text.encode("utf-8", "surrogateescape"))
+
+
+def header_to_mime_encoding(value: Any, not_email: bool = False) -> str:
+    """The wire form: ASCII as it is, else encoded words in UTF-8; a list is joined by `"; "`; falsy is empty.
+
+    Unless `not_email`, in a value with addresses only their display names are encoded. No value can begin another
+    header: line ends become spaces.
+    """
+    if not value:
+        return ""
+    if isinstance(value, (list, tuple)):
+        value = "; ".join(str(one) for one in value)
+    text = one_line(value)
+    if text.isascii() and text.isprintable():
+        return text if len(text) <= _LONGEST_LINE else Header(text, "us-ascii", maxlinelen=76).encode()
+    if not not_email and "@" in text:
+        return _encoded_addresses(text)
+    return _encoded(text)
+
+
+def canonical_header(name: str, raw: str) -> str:
+    """The wire form of a header that may be on the wire already, its encoded words made UTF-8 ones.
+
+    Addresses are taken apart before they are decoded: a comma in an encoded name separates nothing.
+    """
+    if "=?" not in raw:
+        return header_to_mime_encoding(raw, not_email=name not in ADDRESS_HEADERS)
+    if name in ADDRESS_HEADERS and "@" in raw and (encoded := _encoded_addresses(one_line(raw))):
+        return encoded
+    text = properly_decode_header(raw)
+    # What looks like an encoded word now was meant literally.
+    return _encoded(text) if "=?" in text else header_to_mime_encoding(text, not_email=True)
+
+
+def one_line(value: Any) -> str:
+    """`value` as text of one line, raw bytes decoded, encoded words left alone."""
+    return _FOLD.sub(" ", _unescaped(str(value))).strip()
+
+
+def _encoded_addresses(text: str) -> str:
+    return ",\n ".join(_encoded_address(name, address) for name, address in getaddresses([text]) if address)
+
+
+def _encoded_address(name: str, address: str) -> str:
+    # An address beyond ASCII stays as it is (RFC 6532): an encoded word is not allowed in one (RFC 2047, section 5).
+    address = address.encode("utf-8", "replace").decode("utf-8")
+    name = properly_decode_header(name)
+    if not name:
+        return address
+    if name.isascii() and name.isprintable() and "=?" not in name:
+        return f'"{quote(name)}" <{address}>'
+    return f'"{_encoded(name)}" <{address}>'
+
+
+def _encoded(text: str) -> str:
+    return Header(text.encode("utf-8", "replace").decode("utf-8"), "utf-8", maxlinelen=76).encode()
+
+
+def parse_parameter_header(message: Message, header: str) -> tuple[str | None, dict[str, str]]:
+    """Value and parameters of a header such as Content-Type; the value in lower case, None if there is no such header.
+
+    Takes what broken mailers write: what cannot be read as parameters is left out.
+    """
+    try:
+        params = message.get_params(header=header, failobj=None)
+    except (ValueError, TypeError, IndexError):  # the parser's answers to broken RFC 2231 continuations
+        params = [(str(message[header]).partition(";")[0].strip(), "")]
+    if not params:
+        return None, {}
+    found = {name.lower(): collapse_rfc2231_value(value) for name, value in params[1:] if name}
+    return params[0][0].strip().lower() or None, found

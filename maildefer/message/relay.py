@@ -1,0 +1,180 @@
+"""Outgoing mail: each delivery over a connection of its own."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from maildefer.errors import MaildeferError
+from maildefer.message import addresses
+
+if TYPE_CHECKING:
+    import smtplib
+
+
+class RelayUnresolved(MaildeferError):
+    """No host can be told that takes mail for the recipient."""
+
+
+@runtime_checkable
+class _Bytes(Protocol):
+    def to_bytes(self) -> bytes: ...
+
+
+class Relay:
+    """Sends messages by SMTP or LMTP to one host, or with `host=None` to each recipient's own (by MX).
+
+    May be used by several threads and after a fork, since nothing is kept between deliveries. Raises `TypeError`
+    for `ssl` together with `starttls` or `lmtp`.
+    """
+
+    def __init__(
+        self,
+        host: str | None = "127.0.0.1",
+        port: int = 25,
+        username: str | None = None,
+        password: str | None = None,
+        ssl: bool = False,
+        starttls: bool = False,
+        debug: int = 0,
+        lmtp: bool = False,
+    ) -> None:
+        if ssl and (starttls or lmtp):
+            raise TypeError(
+                "ssl goes neither with starttls (which upgrades a plain connection) nor with lmtp"
+            )
+        self.hostname = host
+        self.port = port
+        self.username = username
+        self.password = password
+        self.ssl = ssl
+        self.starttls = starttls
+        self.debug = debug
+        self.lmtp = lmtp
+
+    def deliver(self, message: Any, To: addresses.Given = None, From: addresses.Given = None) -> None:
+        """Send a request, a response, an `email` message, text or bytes.
+
+        Recipients and sender: the argument, else the message's attribute, else its header; `From=""` is the null
+        sender. A received message that was not changed goes out byte for byte. Socket and `smtplib` errors
+        propagate, also when only some of the recipients are refused (`SMTPRecipientsRefused`, its `recipients`);
+        raises `RelayUnresolved` without a recipient.
+        """
+        recipients = addresses.every(_first_given(message, To, "To"))
+        if not recipients:
+            raise RelayUnresolved("the message has no recipient: give To, or set its To header")
+        senders = addresses.every(_first_given(message, From, "From"))
+        data = _wire_bytes(message)
+        by_host: dict[str, list[str]] = {}
+        for recipient in recipients:
+            by_host.setdefault(self.resolve_relay_host(recipient), []).append(recipient)
+        for hostname, taken in by_host.items():
+            self._send(hostname, senders[0] if senders else "", taken, data)
+
+    def _send(self, hostname: str, sender: str, recipients: list[str], data: bytes) -> None:
+        import smtplib  # 10 MB with ssl: only for a process that sends
+
+        connection = self.configure_relay(hostname)
+        try:
+            options = ["SMTPUTF8"] if not all(one.isascii() for one in (sender, *recipients)) else []
+            refused = connection.sendmail(sender, recipients, data, options)
+        finally:
+            try:
+                connection.quit()
+            except (
+                OSError,
+                smtplib.SMTPException,
+            ):  # the server has hung up already; what was sent is answered
+                connection.close()
+        if refused:  # smtplib is silent about some when others were taken
+            raise smtplib.SMTPRecipientsRefused(refused)
+
+    def configure_relay(self, hostname: str) -> smtplib.SMTP:
+        """A connection to that host, encrypted and logged in as asked."""
+        import smtplib  # as above
+
+        relay: smtplib.SMTP
+        if self.lmtp:
+            relay = smtplib.LMTP(hostname, self.port)
+        elif self.ssl:
+            relay = smtplib.SMTP_SSL(hostname, self.port)
+        else:
+            relay = smtplib.SMTP(hostname, self.port)
+        try:
+            relay.set_debuglevel(self.debug)
+            if self.starttls:
+                relay.starttls()
+            if self.username and self.password:
+                relay.login(self.username, self.password)
+        except BaseException:
+            relay.close()
+            raise
+        return relay
+
+    def resolve_relay_host(self, To: str) -> str:
+        """The host to deliver to: the configured one, else the recipient's first MX, else the recipient's domain.
+
+        Raises `RelayUnresolved` for an address without a domain, a domain that takes no mail (RFC 7505), and
+        where `dnspython` isn't installed.
+        """
+        if self.hostname is not None:
+            return self.hostname
+        domain = addresses.first(To).rpartition("@")[2]
+        if "@" not in To or not domain:
+            raise RelayUnresolved(f"{To!r} has no domain to look up: give local@domain, or the relay a host")
+        return _first_exchanger(domain)
+
+    def send(self, To: addresses.Given, From: str, Subject: str, Body: str) -> None:
+        """Send a plain text message."""
+        from maildefer.message.response import MailResponse  # the e-mail package, for a process that sends
+
+        recipients = addresses.every(To)
+        self.deliver(MailResponse(To=recipients, From=From, Subject=Subject, Body=Body), To=recipients)
+
+    def reply(self, original: Any, From: str, Subject: str, Body: str) -> None:
+        """Send a plain text message to the sender of a received one."""
+        self.send(original.From, From, Subject, Body)
+
+
+def _first_given(message: Any, given: addresses.Given, name: str) -> addresses.Given:
+    if given is not None:
+        return given
+    attribute: addresses.Given = getattr(message, name, None)
+    if attribute is not None:
+        return attribute
+    if isinstance(message, (str, bytes)):
+        from maildefer.message.canonical import from_string  # the e-mail package, for a process that sends
+
+        return from_string(message).raw(name)
+    header: addresses.Given = message[name]
+    return header
+
+
+def _wire_bytes(message: Any) -> bytes:
+    """With the line ends that SMTP has; `smtplib` doubles leading dots itself."""
+    if isinstance(message, bytes):
+        data = message
+    elif isinstance(message, _Bytes):
+        data = message.to_bytes()
+    else:
+        data = str(message).encode("utf-8", "surrogateescape")
+    return data
+
+
+def _first_exchanger(domain: str) -> str:
+    try:
+        resolver: Any = importlib.import_module("dns.resolver")  # optional: maildefer[mx]
+    except ImportError as error:
+        raise RelayUnresolved(
+            f"the mail host of {domain} can't be looked up without dnspython: "
+            "install maildefer[mx], or give the relay a host"
+        ) from error
+    try:
+        answers = resolver.resolve(domain, "MX")
+    except (resolver.NoAnswer, resolver.NXDOMAIN):
+        return domain  # RFC 5321, section 5.1: the domain itself is the host
+    best = min(answers, key=lambda answer: int(answer.preference))
+    host = str(best.exchange).rstrip(".")
+    if not host:
+        raise RelayUnresolved(f"{domain} takes no mail: it publishes a null MX (RFC 7505)")
+    return host

@@ -1,0 +1,180 @@
+"""What a handler gets: a message with its envelope, parsed no further than somebody asks.
+
+Making one costs about a microsecond and imports nothing; the first look at a header, body or part parses the bytes.
+A request belongs to one thread at a time.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from maildefer.message import addresses
+from maildefer.message.envelope import split, trace
+
+if TYPE_CHECKING:
+    from maildefer.message.base import MailBase
+    from maildefer.message.mime import MIMEPart
+
+# The header that tells the recipient when there is no envelope; set it by its name in `maildefer.mail`.
+ROUTABLE_TO_HEADER = "to"
+
+
+class MailRequest:
+    """A received message: `Peer`, `From`, `To`, `Data`, and by `request["Subject"]`, `.body()`, … what is in it.
+
+    `From` and `To` are bare addresses in lower case. They are the envelope's if one is given; if not, they are read
+    from the headers when first asked for, the first address where there are several, and empty where there is none.
+    An empty `From` beside a `To` is the null sender, and no header takes its place.
+    `Data` is the message byte for byte (I9). `key`, `attempt` and `queue` are None outside a queue; `key` stays the
+    same over all attempts and handoffs.
+    """
+
+    __slots__ = ("Data", "From", "Peer", "To", "__dict__", "__weakref__", "attempt", "base", "key", "queue")
+
+    Peer: Any
+    From: str
+    To: str
+    Data: bytes | str
+    base: MailBase
+    key: str | None
+    attempt: int | None
+    queue: str | None
+
+    def __init__(self, Peer: Any, From: addresses.Given, To: addresses.Given, Data: bytes | str) -> None:
+        self.Peer = Peer
+        self.Data = Data
+        self.key = self.attempt = self.queue = None
+        if To:
+            self.To = addresses.first(To)
+        if From or (From is not None and To):
+            self.From = addresses.first(From)
+
+    if not TYPE_CHECKING:  # a type checker should go on finding misspelt attributes
+
+        def __getattr__(self, name):
+            """Fill `base`, `From` or `To` at the first look; afterwards they are plain slots."""
+            if name == "base":
+                value = self._parsed()
+            elif name == "From":
+                value = addresses.first(self.base.raw("from"))
+            elif name == "To":
+                value = addresses.first(self.base.raw(ROUTABLE_TO_HEADER))
+            else:
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            setattr(self, name, value)
+            return value
+
+    def _parsed(self) -> MailBase:
+        from maildefer.message.canonical import from_string  # the e-mail package: see the module's docstring
+
+        base = from_string(self.Data)
+        for name in ("From", "To"):
+            try:
+                address = object.__getattribute__(self, name)
+            except AttributeError:  # not given, and not asked for yet
+                continue
+            if address and name not in base:
+                base[name] = address
+        return base
+
+    def body(self) -> Any:
+        """The body of the first part, or of the message if it has no parts: text, or bytes for other types."""
+        part = self.base
+        while part.parts:
+            part = part.parts[0]
+        return part.body
+
+    def all_parts(self) -> list[MailBase]:
+        """The direct parts; none for a message of a single part."""
+        return self.base.parts
+
+    def walk(self) -> Iterator[MailBase]:
+        """All parts, depth first, without the message itself."""
+        return self.base.walk()
+
+    def __getitem__(self, name: str) -> str | None:
+        return self.base[name]
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        self.base[name] = value
+
+    def __delitem__(self, name: str) -> None:
+        del self.base[name]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.base
+
+    def keys(self) -> list[str]:
+        return self.base.keys()
+
+    def items(self) -> list[tuple[str, str]]:
+        return self.base.items()
+
+    def to_message(self) -> MIMEPart:
+        """The message in canonical form, as an object of the `email` package."""
+        from maildefer.message.canonical import to_message
+
+        return to_message(self.base)
+
+    def to_bytes(self) -> bytes:
+        """The bytes to send or push on: `Data` untouched unless headers, body or parts were changed.
+
+        A look at a header must not cost a signature (DKIM) its validity, so a parsed message is compared with a
+        fresh one instead of being re-encoded for having been parsed.
+        """
+        data = self.Data if isinstance(self.Data, bytes) else self.Data.encode("utf-8", "surrogateescape")
+        try:
+            object.__getattribute__(self, "base")
+        except AttributeError:  # never parsed
+            return data
+        from maildefer.message.canonical import from_string, to_string
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UnicodeWarning)  # not for a comparison
+            current = to_string(self.base)
+            # With and without From and To filled in: `To` may have been read from another header since.
+            untouched = current in (to_string(self._parsed()), to_string(from_string(self.Data)))
+        return data if untouched else current.encode("utf-8", "surrogateescape")
+
+    __bytes__ = to_bytes
+
+    def __str__(self) -> str:
+        from maildefer.message.canonical import to_string
+
+        return to_string(self.base)
+
+    def __repr__(self) -> str:
+        return f"<MailRequest key={self.key!r} From={self.From!r} To={self.To!r}>"
+
+    @property
+    def original(self) -> bytes | str:
+        """Salmon's old name of `Data`."""
+        warnings.warn("`original` is the old name of `Data`", DeprecationWarning, stacklevel=2)
+        return self.Data
+
+
+def received(data: bytes, key: str | None, attempt: int | None, queue: str | None, peer: Any) -> MailRequest:
+    """The request for an entry's bytes: envelope from the block or trace lines on top, `Data` from below the block.
+
+    Takes any bytes and never raises for what is in them. `attempt` is 1 the first time.
+    """
+    envelope, offset = split(data, key)
+    request = MailRequest.__new__(MailRequest)
+    request.Peer = peer
+    request.key = key
+    request.attempt = attempt
+    request.queue = queue
+    if offset and envelope is not None:
+        request.Data = data[offset:]
+        request.From = envelope.sender.lower()
+        request.To = envelope.recipient.lower()
+        return request
+    request.Data = data
+    sender, recipient = trace(data)  # another writer's: what is missing comes from the headers
+    if sender is not None:
+        request.From = addresses.first(sender)
+    if recipient is not None:
+        request.To = addresses.first(recipient)
+    return request

@@ -1,0 +1,43 @@
+"""The error by which a handler chooses the SMTP reply."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from maildefer.errors import MaildeferError
+
+# RFC 3463, section 3: the first digit and the second.
+CLASSES: Final = {2: "Success", 4: "Persistent Transient Failure", 5: "Permanent Failure"}
+SUBJECTS: Final = {
+    0: "Other or Undefined Status",
+    1: "Addressing Status",
+    2: "Mailbox Status",
+    3: "Mail System Status",
+    4: "Network and Routing Status",
+    5: "Mail Delivery Protocol Status",
+    6: "Message Content or Media Status",
+    7: "Security or Policy Status",
+}
+
+
+class SMTPError(MaildeferError):
+    """Raised by a handler: 4yz defers the message, 5yz buries it; a front end that waits sends it as the reply.
+
+    With no message, the text is what RFC 3463 calls the class and the subject of the code's first two digits.
+    """
+
+    def __init__(self, code: int, message: str | None = None) -> None:
+        self.code = code
+        self.message = message or self.error_for_code(code)
+        super().__init__(f"{code} {self.message}")
+
+    @staticmethod
+    def error_for_code(code: int) -> str:
+        """The RFC's names for the first two digits of a code; unknown digits are left out."""
+        names = (CLASSES.get(code // 100 % 10), SUBJECTS.get(code // 10 % 10))
+        return " ".join(name for name in names if name)
+
+    @property
+    def is_temporary(self) -> bool:
+        """Should the message be tried again?"""
+        return 400 <= self.code < 500

@@ -1,0 +1,98 @@
+"""Messages out of templates, by whatever loader the application has chosen."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Mapping
+from typing import Any, Protocol, runtime_checkable
+
+from maildefer.message.response import MailResponse
+
+
+class Template(Protocol):
+    def render(self, variables: Any, /) -> str: ...
+
+
+@runtime_checkable
+class Loader(Protocol):
+    """What Jinja2's Environment, Mako's TemplateLookup and Django's engines are."""
+
+    def get_template(self, name: str, /) -> Any: ...
+
+
+class LazyJinjaLoader:
+    """A Jinja2 environment over folders, made at the first template: the import is 12 MB that few processes need.
+
+    Templates named `*.html`, `*.htm` and `*.xml` are escaped, texts are not. `options` go to `jinja2.Environment`.
+    """
+
+    def __init__(self, *paths: str | os.PathLike[str], **options: Any) -> None:
+        self.paths = [os.path.abspath(path) for path in paths]
+        self._options = options
+        self._environment: Any = None
+
+    @property
+    def environment(self) -> Any:
+        """The `jinja2.Environment`, for filters and globals of one's own."""
+        if self._environment is None:
+            jinja2: Any = importlib.import_module("jinja2")
+            options = {"autoescape": jinja2.select_autoescape(("html", "htm", "xml"))} | self._options
+            self._environment = jinja2.Environment(loader=jinja2.FileSystemLoader(self.paths), **options)
+        return self._environment
+
+    def get_template(self, name: str) -> Any:
+        return self.environment.get_template(name)
+
+
+def load(loader: Loader | None, template: str) -> Template:
+    """The template of that name. Raises `TypeError` without a loader."""
+    if loader is None:
+        raise TypeError(
+            f"no loader for the template {template!r}: set maildefer.view.LOADER, "
+            'for example to maildefer.view.jinja_loader("workers/templates")'
+        )
+    found: Template = loader.get_template(template)
+    return found
+
+
+def render(loader: Loader | None, variables: Mapping[str, Any], template: str) -> str:
+    """The text of a template with these variables."""
+    return load(loader, template).render(variables)
+
+
+def respond(
+    loader: Loader | None,
+    variables: Mapping[str, Any],
+    Body: str | None = None,
+    Html: str | None = None,
+    **kwd: Any,
+) -> MailResponse:
+    """A response whose body and page come from the templates named; the headers are %-formatted with the variables.
+
+    Raises `TypeError` with neither, and `KeyError` for a variable that a header asks for and there isn't.
+    """
+    if not Body and not Html:
+        raise TypeError("name a template: Body, Html or both")
+    headers = {name: value % variables if isinstance(value, str) else value for name, value in kwd.items()}
+    response = MailResponse(**headers)
+    if Body:
+        response.Body = render(loader, variables, Body)
+    if Html:
+        response.Html = render(loader, variables, Html)
+    response.multipart = bool(response.Body and response.Html)
+    return response
+
+
+def attach(
+    loader: Loader | None,
+    message: MailResponse,
+    variables: Mapping[str, Any],
+    template: str,
+    filename: str | None = None,
+    content_type: str | None = None,
+    disposition: str | None = None,
+) -> None:
+    """Attach a rendered template, under its own name and type unless others are given."""
+    data = render(loader, variables, template)
+    message.attach(filename=filename, content_type=content_type, data=data, disposition=disposition)

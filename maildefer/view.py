@@ -1,0 +1,57 @@
+"""Templates, as handlers use them: `view.respond(locals(), "page_ready.msg", From=…, To=…, Subject=…)`.
+
+Set `LOADER` once, in the boot module or the settings; any process may do so before it handles a message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from maildefer.message import templates
+from maildefer.message.response import MailResponse
+from maildefer.message.templates import Loader, Template
+
+__all__ = ["LOADER", "attach", "configured_loader", "jinja_loader", "load", "render", "respond"]
+
+LOADER: Loader | None = None
+"""Anything with `get_template(name)` that gives an object with `render(dict)`: Jinja2, Mako, Django."""
+
+jinja_loader = templates.LazyJinjaLoader
+
+
+def configured_loader(config: Mapping[str, str]) -> Loader:
+    """The loader for `template_config = {"dir": "workers", "module": "templates"}`: the folder workers/templates."""
+    return jinja_loader(f"{config['dir']}/{config.get('module', 'templates').replace('.', '/')}")
+
+
+def load(template: str) -> Template:
+    """The template of that name. Raises `TypeError` while `LOADER` is None."""
+    return templates.load(LOADER, template)
+
+
+def render(variables: Mapping[str, Any], template: str) -> str:
+    """The text of a template."""
+    return templates.render(LOADER, variables, template)
+
+
+def respond(
+    variables: Mapping[str, Any], Body: str | None = None, Html: str | None = None, **kwd: Any
+) -> MailResponse:
+    """A `MailResponse`: `Body` and `Html` name templates; `From`, `To`, `Subject` are %-formatted with the variables.
+
+    Raises `TypeError` with neither template.
+    """
+    return templates.respond(LOADER, variables, Body, Html, **kwd)
+
+
+def attach(
+    msg: MailResponse,
+    variables: Mapping[str, Any],
+    template: str,
+    filename: str | None = None,
+    content_type: str | None = None,
+    disposition: str | None = None,
+) -> None:
+    """Attach a rendered template to a response."""
+    templates.attach(LOADER, msg, variables, template, filename, content_type, disposition)
