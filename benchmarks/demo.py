@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from benchmarks.corpus import CorpusMissing, messages
 from benchmarks.demo_mail import Mail, Sent, bounces, posts, real, send_all
-from benchmarks.demo_project import HOME, Project, Trouble
+from benchmarks.demo_project import Project, Trouble
 
 WORKERS = 8
 KILLS = 3

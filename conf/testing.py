@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from conf import settings
 from maildefer.routing import Router
+from maildefer.utils import import_settings
+
+settings = import_settings(boot_also=False)
 
 Router.defaults(**settings.router_defaults)
 Router.load(settings.handlers + settings.queue_handlers)
