@@ -24,7 +24,7 @@ from maildefer.maildir import durable
 from maildefer.maildir.system import SYSTEM, System
 
 DIRECTORY_MODE = 0o770
-_TRIES = 5
+_TRIES = 20
 _IN_HAND = 256
 _LIMIT_BYTES = 1 << 20
 
@@ -95,20 +95,24 @@ class DirectoryStorage(EntryStorage):
         digest = _digest(key, sender)
         bucket = f"{self.path}/{digest[:3]}"
         for _ in range(_TRIES):
-            names = self._versions(bucket, digest)
-            for _, name in names:
-                try:
-                    data = durable.read_small(
-                        f"{bucket}/{name}", limit_bytes=_LIMIT_BYTES, system=self._system
-                    )
-                except OSError as fault:
-                    if fault.errno in (errno.ENOENT, errno.ESTALE):  # replaced since the listing: list again
-                        break
-                    raise_named(f"{bucket}/{name}", fault)
-                if (record := _parse(data, key, sender)) is not None:
-                    return record
-            else:
-                return None
+            # Listed twice where nothing is found: a listing that runs beside a write may show neither name (I10).
+            names = self._versions(bucket, digest) or self._versions(bucket, digest)
+            try:
+                return self._newest(bucket, names, key, sender)
+            except (FileNotFoundError, InterruptedError):  # replaced since the listing: list again
+                continue
+            except OSError as fault:
+                if fault.errno != errno.ESTALE:
+                    raise_named(bucket, fault)
+        raise_named(bucket, OSError(errno.ESTALE, os.strerror(errno.ESTALE)))
+
+    def _newest(
+        self, bucket: str, names: list[tuple[int, str]], key: str, sender: str | None
+    ) -> _Record | None:
+        for _, name in names:
+            data = durable.read_small(f"{bucket}/{name}", limit_bytes=_LIMIT_BYTES, system=self._system)
+            if (record := _parse(data, key, sender)) is not None:
+                return record
         return None
 
     def _write(self, record: _Record) -> None:
