@@ -8,14 +8,14 @@ from __future__ import annotations
 # Where the front end listens for mail (`maildefer start`).
 receiver_config = {"host": "127.0.0.1", "port": 8823}
 
-# Where answers go: the development sink (`maildefer log`), or your mail server.
+# Where answers go, as `settings.relay`: the development sink (`maildefer log`), or your mail server.
 relay_config = {"host": "127.0.0.1", "port": 8825}
 
 # What stands in parentheses in a route, as regular expressions.
 router_defaults = {"host": r"[a-z0-9.-]+", "post_name": r"[a-z0-9][a-z0-9_-]*"}
 
-# Jinja2 templates of answers.
-template_config = {"dir": "workers/templates"}
+# Jinja2 templates of answers, for `maildefer.view`: the folder workers/templates.
+template_config = {"dir": "workers", "module": "templates"}
 
 # The front end's queue, and who handles what is in it.
 handlers = ["workers.posting"]

@@ -5,11 +5,8 @@ from __future__ import annotations
 from maildefer import view
 from maildefer.mail import MailRequest
 from maildefer.routing import Reject, route, stateless
-from maildefer.server import Relay
 from maildefer.utils import settings
 from workers import blog
-
-relay = Relay(**settings.relay_config)
 
 
 @route("(post_name)@osb\\.(host)")
@@ -31,15 +28,15 @@ def POSTING(message: MailRequest, post_name: str, host: str) -> str:
     key = message.key or ""  # there is always one in a queue
     if wants_answer(message) and not blog.was_answered(key):
         answer = view.respond(
-            {"page": page, "host": host, "author": message.From},
+            {"page": page, "name": page.name, "host": host, "author": message.From},
             "page_ready.msg",
-            From=f"{page.name}@osb.{host}",
-            To=message.From,
+            From="%(name)s@osb.%(host)s",
+            To="%(author)s",
             Subject="Your post is published",
         )
-        # For programs that answer everything: this needs none (RFC 3834).
+        # An answer by a program, from the null sender: nothing may answer it in turn (RFC 3834).
         answer["Auto-Submitted"] = "auto-replied"
-        relay.deliver(answer)
+        settings.relay.deliver(answer, From="")
         blog.note_answered(key)
     return "workers.index.START"
 

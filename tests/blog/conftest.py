@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from conf import testing  # noqa: F401  (importing it is the set-up)
+from conf.testing import settings
 from maildefer.mail import MailRequest, MailResponse
 from maildefer.routing import Router
-from workers import blog, posting
+from workers import blog
 
 Post = Callable[..., MailRequest]
 
@@ -20,12 +20,14 @@ class FakeRelay:
 
     def __init__(self) -> None:
         self.delivered: list[MailResponse] = []
+        self.senders: list[str | None] = []
         self.fault: OSError | None = None
 
-    def deliver(self, message: MailResponse) -> None:
+    def deliver(self, message: MailResponse, To: str | None = None, From: str | None = None) -> None:
         if self.fault is not None:
             raise self.fault
         self.delivered.append(message)
+        self.senders.append(From)
 
 
 @pytest.fixture
@@ -37,7 +39,7 @@ def pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def relay(monkeypatch: pytest.MonkeyPatch) -> FakeRelay:
     fake = FakeRelay()
-    monkeypatch.setattr(posting, "relay", fake)
+    monkeypatch.setattr(settings, "relay", fake)
     return fake
 
 

@@ -19,6 +19,17 @@ def test_a_post_is_published_and_its_author_told(mail, pages: Path, relay) -> No
     assert "hello.html" in str(answer)
 
 
+def test_the_answer_cannot_be_answered(mail, relay) -> None:
+    POSTING(mail(), post_name="hello", host="example")
+    assert relay.delivered[0]["Auto-Submitted"] == "auto-replied"
+    assert relay.senders == [""]
+
+
+def test_an_author_with_a_percent_sign_is_an_address_like_any_other(mail, relay) -> None:
+    POSTING(mail(sender="ann%d@example.org"), post_name="hello", host="example")
+    assert relay.delivered[0]["To"] == "ann%d@example.org"
+
+
 def test_the_front_page_is_left_to_the_other_queue(mail, pages: Path) -> None:
     assert POSTING(mail(), post_name="hello", host="example") == "workers.index.START"
     assert not (pages / "index.html").exists()
