@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from conf import settings
 from maildefer.server import SMTPReceiver
+from maildefer.utils import settings
 
 settings.receiver = SMTPReceiver(settings.receiver_config["host"], settings.receiver_config["port"])

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from conf import settings
 from maildefer.routing import Router
 from maildefer.server import QueueReceiver
+from maildefer.utils import settings
 
 settings.receiver = QueueReceiver(settings.queue_config["queue"], settings.queue_config["sleep"])
 

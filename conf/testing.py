@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from maildefer import view
 from maildefer.routing import Router
 from maildefer.server import Relay
 from maildefer.utils import import_settings
 
-settings = import_settings(boot_also=False)
+settings: Any = import_settings(boot_also=False)
 settings.relay = Relay(**settings.relay_config)
 view.LOADER = view.configured_loader(settings.template_config)
 
