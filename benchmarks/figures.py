@@ -91,13 +91,19 @@ def compare(
 
 def show(figures: list[Figure]) -> None:
     """Prints a table, one line per figure."""
-    print(f"  {'case':<24} {'':<24} {'min':>11} {'median':>11} {'max':>11} {'unit':<10} {'ratio':>6}  limit")
+    if not figures:
+        return
+    wide = max(len(figure.case) for figure in figures)
+    wider = max(len(figure.name) for figure in figures)
+    print(
+        f"  {'case':<{wide}} {'':<{wider}} {'min':>11} {'median':>11} {'max':>11} {'unit':<10} {'ratio':>6}  limit"
+    )
     for figure in figures:
         ratio = "" if figure.ratio is None else f"{figure.ratio:.2f}"
         verdict = {None: "", True: f"{figure.limit} pass", False: f"{figure.limit} FAIL"}[figure.passed]
         low, median, high = min(figure.samples), figure.median, max(figure.samples)
         print(
-            f"  {figure.case:<24} {figure.name:<24} {_short(low):>11} {_short(median):>11} {_short(high):>11} "
+            f"  {figure.case:<{wide}} {figure.name:<{wider}} {_short(low):>11} {_short(median):>11} {_short(high):>11} "
             f"{figure.unit:<10} {ratio:>6}  {verdict}".rstrip(),
             flush=True,
         )

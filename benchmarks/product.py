@@ -58,7 +58,7 @@ class Pool:
     def __init__(
         self, queue: str | None, *, workers: int, application: Path | str = "noop", host_id: str | None = None
     ) -> None:
-        require("maildefer.cli.__main__")
+        require("maildefer.cli.supervise")
         self.queue, self.workers = queue, workers
         self._application = APPLICATIONS / application  # an absolute path stays what it is
         self._host_id = host_id
