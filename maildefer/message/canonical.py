@@ -87,7 +87,7 @@ def to_message(mail: MailBase) -> MIMEPart:
     if _is_status_block(mail):  # its fields are no headers of a part, and it has no type
         _copy_headers(mail, part)
         part.set_payload("")
-        part.digest = hashlib.sha256(str(part.raw_items()).encode("utf-8", "replace")).digest()
+        part.digest = hashlib.sha256(str(part.items()).encode("utf-8", "replace")).digest()
         return part
     ctype, declared = _type_of(mail)
     params = declared
@@ -103,20 +103,20 @@ def to_message(mail: MailBase) -> MIMEPart:
     # Back into `mail` goes what was declared; a charset that was only found must not bind the next body.
     mail.content_encoding["Content-Type"] = (ctype, declared)
     _copy_headers(mail, part)
+    if mail.parent is None and "Mime-Version" not in part:
+        part["Mime-Version"] = "1.0"
     add_content_header(part, "Content-Type", ctype, params)
     if ctype.startswith("multipart/"):
         part.set_param("boundary", f"=_{part.digest.hex()[:32]}")
     if encoding is not None:
         part["Content-Transfer-Encoding"] = encoding
-    if mail.parent is None and "Mime-Version" not in part:
-        part["Mime-Version"] = "1.0"
     return part
 
 
 def _type_of(mail: MailBase) -> tuple[str, dict[str, str]]:
     ctype, params = mail.content_encoding["Content-Type"]
     if ctype is None or "/" not in ctype:
-        ctype, params = ("multipart/mixed" if mail.parts else "text/plain"), {}
+        ctype, params = _default_type(mail), {}
     main = ctype.partition("/")[0]
     if mail.parts and main not in ("multipart", "message"):
         raise EncodingError(
@@ -125,6 +125,13 @@ def _type_of(mail: MailBase) -> tuple[str, dict[str, str]]:
     if not mail.parts and main == "multipart" and mail.body:
         return "text/plain", {}  # said to be multipart, but no boundary was ever found in it
     return ctype, params
+
+
+def _default_type(mail: MailBase) -> str:
+    if not mail.parts:
+        return "text/plain"
+    default = mail.mime_part.get_default_type()  # differs in a multipart/digest
+    return default if default.startswith("message/") else "multipart/mixed"
 
 
 def _copy_headers(mail: MailBase, part: MIMEPart) -> None:

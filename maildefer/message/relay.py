@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from maildefer.errors import MaildeferError
@@ -10,6 +11,9 @@ from maildefer.message import addresses
 
 if TYPE_CHECKING:
     import smtplib
+    import ssl as tls
+
+_LINE_END = re.compile(rb"\r\n|\r|\n")
 
 
 class RelayUnresolved(MaildeferError):
@@ -25,8 +29,12 @@ class Relay:
     """Sends messages by SMTP or LMTP to one host, or with `host=None` to each recipient's own (by MX).
 
     May be used by several threads and after a fork, since nothing is kept between deliveries. Raises `TypeError`
-    for `ssl` together with `starttls` or `lmtp`.
+    for `ssl` together with `starttls` or `lmtp`. Where a password is sent, the server's certificate is verified;
+    for one that no authority has signed, set `tls_context`.
     """
+
+    timeout_seconds: float = 300  # RFC 5321, section 4.5.3.2
+    tls_context: tls.SSLContext | None = None
 
     def __init__(
         self,
@@ -68,48 +76,65 @@ class Relay:
         by_host: dict[str, list[str]] = {}
         for recipient in recipients:
             by_host.setdefault(self.resolve_relay_host(recipient), []).append(recipient)
+        refused: dict[str, tuple[int, bytes]] = {}
         for hostname, taken in by_host.items():
-            self._send(hostname, senders[0] if senders else "", taken, data)
+            refused.update(self._send(hostname, senders[0] if senders else "", taken, data))
+        if len(refused) > 0:  # smtplib is silent about some when others were taken
+            import smtplib  # 10 MB with ssl: only for a process that sends
 
-    def _send(self, hostname: str, sender: str, recipients: list[str], data: bytes) -> None:
-        import smtplib  # 10 MB with ssl: only for a process that sends
+            raise smtplib.SMTPRecipientsRefused(refused)
+
+    def _send(
+        self, hostname: str, sender: str, recipients: list[str], data: bytes
+    ) -> dict[str, tuple[int, bytes]]:
+        import smtplib  # as above
 
         connection = self.configure_relay(hostname)
+        refused: dict[str, tuple[int, bytes]] = {}
         try:
-            options = ["SMTPUTF8"] if not all(one.isascii() for one in (sender, *recipients)) else []
-            refused = connection.sendmail(sender, recipients, data, options)
+            connection.ehlo_or_helo_if_needed()
+            options = [] if all(one.isascii() for one in (sender, *recipients)) else ["SMTPUTF8"]
+            if not data.isascii() and connection.has_extn("8bitmime"):
+                options.append("BODY=8BITMIME")
+            # LMTP answers DATA once for each recipient, of which smtplib reads the first only.
+            for taken in [[one] for one in recipients] if self.lmtp else [recipients]:
+                refused.update(connection.sendmail(sender, taken, data, options))
         finally:
             try:
                 connection.quit()
-            except (
-                OSError,
-                smtplib.SMTPException,
-            ):  # the server has hung up already; what was sent is answered
-                connection.close()
-        if refused:  # smtplib is silent about some when others were taken
-            raise smtplib.SMTPRecipientsRefused(refused)
+            except (OSError, smtplib.SMTPException):
+                connection.close()  # the server has hung up already; what was sent is answered
+        return refused
 
     def configure_relay(self, hostname: str) -> smtplib.SMTP:
         """A connection to that host, encrypted and logged in as asked."""
         import smtplib  # as above
 
         relay: smtplib.SMTP
+        timeout = self.timeout_seconds
         if self.lmtp:
-            relay = smtplib.LMTP(hostname, self.port)
+            relay = smtplib.LMTP(hostname, self.port, timeout=timeout)
         elif self.ssl:
-            relay = smtplib.SMTP_SSL(hostname, self.port)
+            relay = smtplib.SMTP_SSL(hostname, self.port, timeout=timeout, context=self._context())
         else:
-            relay = smtplib.SMTP(hostname, self.port)
+            relay = smtplib.SMTP(hostname, self.port, timeout=timeout)
         try:
             relay.set_debuglevel(self.debug)
             if self.starttls:
-                relay.starttls()
+                relay.starttls(context=self._context())
             if self.username and self.password:
                 relay.login(self.username, self.password)
         except BaseException:
             relay.close()
             raise
         return relay
+
+    def _context(self) -> tls.SSLContext | None:
+        if self.tls_context is not None or not self.password:
+            return self.tls_context
+        import ssl  # comes with smtplib
+
+        return ssl.create_default_context()
 
     def resolve_relay_host(self, To: str) -> str:
         """The host to deliver to: the configured one, else the recipient's first MX, else the recipient's domain.
@@ -151,14 +176,14 @@ def _first_given(message: Any, given: addresses.Given, name: str) -> addresses.G
 
 
 def _wire_bytes(message: Any) -> bytes:
-    """With the line ends that SMTP has; `smtplib` doubles leading dots itself."""
+    """With the line ends of SMTP, since bare ones let a message smuggle another; `smtplib` sees to leading dots."""
     if isinstance(message, bytes):
         data = message
     elif isinstance(message, _Bytes):
         data = message.to_bytes()
     else:
         data = str(message).encode("utf-8", "surrogateescape")
-    return data
+    return _LINE_END.sub(b"\r\n", data)
 
 
 def _first_exchanger(domain: str) -> str:

@@ -45,8 +45,13 @@ class LazyJinjaLoader:
         return self.environment.get_template(name)
 
 
+configured: Loader | None = None
+"""What `template_config` of the settings names; used where the application has not chosen a loader itself."""
+
+
 def load(loader: Loader | None, template: str) -> Template:
     """The template of that name. Raises `TypeError` without a loader."""
+    loader = loader or configured
     if loader is None:
         raise TypeError(
             f"no loader for the template {template!r}: set maildefer.view.LOADER, "
