@@ -142,7 +142,7 @@ def provide(settings: ModuleType) -> None:
 
 
 def _relay(settings: ModuleType, config: object) -> object:
-    from maildefer.message.relay import Relay
+    from maildefer.message.relay import Relay  # only for applications that send
 
     try:
         return Relay(**config)  # type: ignore[arg-type]  # whatever it holds, the call checks it
@@ -162,6 +162,13 @@ def _queues_of(queues: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ..
 
 
 def _use_templates(settings: ModuleType, config: object) -> None:
-    parts = [config.get("dir"), config.get("module", "")] if isinstance(config, Mapping) else [None]
-    if not all(isinstance(part, str) for part in parts):
+    from maildefer.message import (
+        templates,
+    )  # brings the e-mail package, which an application without them can spare
+
+    folder, below = (
+        (config.get("dir"), config.get("module", "")) if isinstance(config, Mapping) else (None, "")
+    )
+    if not isinstance(folder, str) or not isinstance(below, str):
         raise wrong(settings, "template_config", 'a mapping such as {"dir": "workers/templates"}', config)
+    templates.configured = templates.LazyJinjaLoader(os.path.join(folder, below))
