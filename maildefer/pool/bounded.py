@@ -57,7 +57,7 @@ def bounded(function: Callable[[], T], seconds: float = LOOK_SECONDS) -> T | Tim
         raise MaildeferError("the process that looked at the mount died: see the kernel's log")
     succeeded, value = pickle.loads(data)
     if not succeeded:
-        raise value
+        raise _rebuilt(*value)
     result: T = value
     return result
 
@@ -88,12 +88,16 @@ def _outcome(function: Callable[[], object]) -> bytes:
         return pickle.dumps((True, function()))
     except Exception as error:  # noqa: BLE001 - whatever it is, the parent raises it
         try:
-            data = pickle.dumps((False, error))
-            if str(pickle.loads(data)[1]) == str(error):
-                return data
-        except Exception:  # noqa: BLE001, S110 - an error that takes other arguments than its text
-            pass
-        return pickle.dumps((False, MaildeferError(str(error))))
+            return pickle.dumps((False, (type(error), error.args, error.__dict__)))
+        except Exception:  # noqa: BLE001 - an error that carries a lock, a socket, a local class
+            return pickle.dumps((False, (MaildeferError, (str(error),), {})))
+
+
+def _rebuilt(kind: type[Exception], arguments: tuple[object, ...], facts: dict[str, object]) -> Exception:
+    """The error as it was. Not by its own constructor, which takes facts rather than the text in `args`."""
+    error = kind.__new__(kind, *arguments)
+    error.__dict__.update(facts)
+    return error
 
 
 def _read_all(reader: int, deadline: float) -> bytes | None:

@@ -43,10 +43,14 @@ def acquire_lock(pidfile: str) -> int:
     descriptor = os.dup(lock.descriptor)
     lock.release()
     os.set_inheritable(descriptor, True)
-    os.ftruncate(descriptor, 0)
-    # Exec keeps both, so they are true of whatever comes after it.
-    os.pwrite(descriptor, b"%d %d\n" % (os.getpid(), start_time(os.getpid()) or 0), 0)
+    name_holder(descriptor)
     return descriptor
+
+
+def name_holder(descriptor: int) -> None:
+    """Write down that this process holds the lock; again after a fork by the one that goes on. Exec changes nothing."""
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, b"%d %d\n" % (os.getpid(), start_time(os.getpid()) or 0), 0)
 
 
 class _LastingLock(filelock.UnixFileLock):

@@ -46,6 +46,11 @@ class Notifier:
             return True
         return self._send("", text)
 
+    def close(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
     def _send(self, state: str, status: str) -> bool:
         if self._address is None:
             return False

@@ -14,7 +14,9 @@ from secrets import token_hex
 from typing import Final, Literal
 
 from maildefer.errors import QueueMissing, raise_named
+from maildefer.maildir.doubt import live_leases
 from maildefer.maildir.layout import Layout
+from maildefer.maildir.system import SYSTEM
 from maildefer.pool.identity import this_host
 
 Verb = Literal["stop", "pause", "resume", "reload"]
@@ -45,7 +47,7 @@ def request(queue_path: str, lease: str, verb: Verb) -> str:
     text = json.dumps(
         {"verb": verb, "lease": lease, "from": host.label, "pid": os.getpid(), "time": time.time()}
     )
-    fresh = f"{layout.tmp}/request-{host.label}-{os.getpid()}-{token_hex(4)}"
+    fresh = f"{layout.tmp}/.request-{host.label}-{os.getpid()}-{token_hex(4)}"
     path = f"{layout.requests}/{lease}.{verb}"
     try:
         with open(fresh, "w", encoding="utf-8") as file:
@@ -96,20 +98,15 @@ def leases(queue_path: str) -> list[LiveLease]:
 def live_names(queue_path: str) -> dict[str, int]:
     """Each live lease's name and its beat. Raises QueueMissing, and StorageFault's kinds."""
     layout = Layout(queue_path)
-    found: dict[str, int] = {}
     try:
-        listed = os.listdir(layout.leases)
+        # Twice: a listing may miss a lease that beats meanwhile.
+        return live_leases(layout, SYSTEM) | live_leases(layout, SYSTEM)
     except FileNotFoundError as fault:
         if os.path.isdir(layout.cur):  # a Maildir that nobody has served yet
             return {}
         raise QueueMissing(layout.path) from fault
     except OSError as fault:
         raise_named(layout.leases, fault)
-    for file_name in listed:
-        name, _, beat = file_name.rpartition(".")
-        if name and not name.startswith(".") and beat.isascii() and beat.isdigit():
-            found[name] = max(int(beat), found.get(name, 0))  # a listing may show the old name and the new
-    return found
 
 
 def _json(path: str) -> dict[str, object]:

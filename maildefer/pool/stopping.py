@@ -9,6 +9,7 @@ import signal
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, Literal
 
 from maildefer.errors import (
@@ -173,7 +174,7 @@ def _request(process: PidFile, lease: str) -> str:
     problems: list[str] = []
     for queue in process.queues:
         try:
-            if isinstance(bounded(lambda queue=queue: request(queue, lease, "stop")), TimedOut):  # type: ignore[misc]
+            if isinstance(bounded(partial(request, queue, lease, "stop")), TimedOut):
                 problems.append(f"{queue} does not answer")
         except MaildeferError as error:
             problems.append(str(error))
@@ -196,7 +197,7 @@ def _await_local(local: list[_Local], seconds: float) -> Iterator[Step]:
 def _await_remote(remote: list[_Remote]) -> Iterator[Step]:
     for waiting in tuple(remote):
         found, process = waiting.found, waiting.found.process
-        glance = bounded(lambda found=found: _glance(found))  # type: ignore[misc]
+        glance = bounded(partial(_glance, found))
         if isinstance(glance, TimedOut) or glance is None:
             continue
         if glance.pidfile is None or not glance.pidfile.same_process(process):
@@ -246,7 +247,7 @@ def _glance(found: Found) -> _Glance | None:
 def _withdraw(process: PidFile, lease: str) -> None:
     for queue in process.queues:
         try:
-            bounded(lambda queue=queue: withdraw(queue, lease, "stop"))  # type: ignore[misc]
+            bounded(partial(withdraw, queue, lease, "stop"))
         except (OSError, MaildeferError):  # a request nobody reads any more: untidy, nothing worse
             pass
 
