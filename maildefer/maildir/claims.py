@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable
 from typing import Protocol
 
-from maildefer.errors import ClaimLost, QueueMissing, raise_named, storage_fault
+from maildefer.errors import ClaimLost, QueueError, QueueMissing, raise_named, storage_fault
 from maildefer.maildir import doubt, names, reading
 from maildefer.maildir import layout as layouts
 from maildefer.maildir.layout import Layout
@@ -179,6 +179,7 @@ class Claim:
     def ack(self, *, keep: bool = False) -> None:
         """Done: the entry is unlinked, or with `keep` moved to `.done/`."""
         claimer = self._claimer
+        self._must_be_held()
         if keep:
             return self._move(claimer.layout.done_new, self.entry.returned().waiting(), folder=".done")
         try:
@@ -186,7 +187,7 @@ class Claim:
         except OSError as fault:
             if self._still_there(fault):
                 raise_named(claimer._cur + self.name, fault)
-        claimer.hand.drop(self._place)
+        self._let_go()
 
     def release(self) -> None:
         """Back to `new/`, the attempt not charged: a fault that isn't the message's."""
@@ -207,6 +208,7 @@ class Claim:
     def bury(self, reason: str, **facts: object) -> str:
         """To the dead letters, the reason beside it first, durably. Returns the dead name."""
         claimer, entry = self._claimer, self.entry.returned()
+        self._must_be_held()
         try:
             write_reason(claimer.layout, entry, reason, facts, host=claimer.host, system=claimer.system)
         except OSError as fault:
@@ -231,6 +233,7 @@ class Claim:
         self, folder_path: str, name: str, *, folder: str | None = None, other: Layout | None = None
     ) -> None:
         claimer = self._claimer
+        self._must_be_held()
         source, destination = claimer._cur + self.name, f"{folder_path}/{name}"
         for last in (False, True):
             try:
@@ -246,7 +249,7 @@ class Claim:
                 if last or fault.errno != errno.ENOENT:
                     raise storage_fault(destination, fault) from fault
                 self._make_again(folder)
-        claimer.hand.drop(self._place)
+        self._let_go()
 
     def _make_again(self, folder: str | None) -> None:
         """Our own name is in `cur/`, so it is the destination's folder that is missing."""
@@ -279,5 +282,11 @@ class Claim:
         self._let_go()
         raise ClaimLost(self.name) from fault
 
+    def _must_be_held(self) -> None:
+        if self._place < 0:
+            raise QueueError(f"the claim {self.name} is settled already: a claim is settled once", self.name)
+
     def _let_go(self) -> None:
-        self._claimer.hand.drop(self._place)
+        if self._place >= 0:
+            self._claimer.hand.drop(self._place)
+            self._place = -1

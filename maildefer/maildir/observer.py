@@ -42,7 +42,7 @@ class Observer:
         system: System = SYSTEM,
     ) -> None:
         self._layout = layout
-        self._format = format
+        self.format = format
         self._own = own
         self._known_dead = known_dead
         self._system = system
@@ -93,17 +93,17 @@ class Observer:
 
     def _mind_own_stall(self, now: float, last_good_beat: float) -> None:
         """While our own beats fail, and until they have gone well again for as long as we were away, nobody is late."""
-        if now - last_good_beat > 2 * self._format.beat_seconds:
+        if now - last_good_beat > 2 * self.format.beat_seconds:
             if self._stalled_since is None:
                 self._stalled_since = last_good_beat
         elif self._stalled_since is not None:
             stall = now - self._stalled_since
-            self._patience = min(max(self._format.ttl_seconds, stall), LONGEST_PATIENCE_SECONDS)
+            self._patience = min(max(self.format.ttl_seconds, stall), LONGEST_PATIENCE_SECONDS)
             self._patient_until = now + self._patience
             self._stalled_since = None
             self._start_anew(now)
         elif now > self._patient_until:
-            self._patience = self._format.ttl_seconds
+            self._patience = self.format.ttl_seconds
         if self._stalled_since is not None:
             self._start_anew(now)
 
@@ -124,6 +124,6 @@ class Observer:
         missing = wanted - doubt.live_leases(self._layout, self._system).keys()
         if missing:
             missing -= doubt.live_leases(self._layout, self._system).keys()
-        if self._system.boottime() - began >= self._format.beat_seconds / 2:
+        if self._system.boottime() - began >= self.format.beat_seconds / 2:
             return set()
         return missing

@@ -1,0 +1,111 @@
+"""The keeper: holds the supervisor's lease in each queue, and gives back what nobody holds any more.
+
+Its main thread listens to the supervisor and to the workers; each queue has two threads of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+
+from maildefer.maildir.names import lease_name
+from maildefer.maildir.system import SYSTEM, boottime
+from maildefer.pool.board import Header, Kind, Q, S, State
+from maildefer.pool.clerk import Clerk
+from maildefer.pool.lifeline import Lifeline
+from maildefer.pool.shared import Shared, receive, send
+from maildefer.pool.tender import Tender
+from maildefer.pool.titles import set_title
+
+_LOOK_SECONDS = 5.0
+
+
+def run(shared: Shared) -> int:
+    """The life of a keeper in its own process; returns the exit code."""
+    set_title(f"keeper {' '.join(queue.name for queue in shared.queues)}")
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it outlives the drain; the supervisor says when to leave
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return Keeper(shared).serve()
+
+
+class Keeper:
+    """The main thread of a keeper."""
+
+    def __init__(self, shared: Shared) -> None:
+        self._shared = shared
+        self._clerk = Clerk(shared)
+        lease = lease_name(shared.host.label, SYSTEM)  # one name for all queues, as long as none is fenced
+        self._lifelines = [Lifeline(shared, i, lease, self._clerk.check) for i in range(len(shared.queues))]
+        self._tenders = [Tender(shared, i, line, self._free) for i, line in enumerate(self._lifelines)]
+        self._leaving = False
+
+    def serve(self) -> int:
+        """Run until told to leave, then until every lease is left."""
+        for thread in (*(line.thread for line in self._lifelines), *(tender.thread for tender in self._tenders)):
+            thread.start()
+        self._clerk.start()
+        self._find_dead()
+        poll = select.poll()
+        orders, deferrals = self._shared.keeper[1], self._shared.deferrals[0]
+        poll.register(orders, select.POLLIN)
+        poll.register(deferrals, select.POLLIN)
+        while not self._leaving:
+            poll.poll(self._look_seconds() * 1000)
+            for message in receive(orders):
+                self._obey(message)
+            for message in receive(deferrals):
+                self._tenders[int(str(message["queue"]))].hear(str(message["name"]))
+            self._mind_supervisor()
+        for line in self._lifelines:
+            line.left.wait()
+        self._clerk.close()
+        return 0
+
+    def _obey(self, message: dict[str, object]) -> None:
+        match message.get("do"):
+            case "take back":
+                self._find_dead()
+            case "leave":
+                self._leaving = True
+                for line in self._lifelines:
+                    line.leaving.set()
+                for tender in self._tenders:
+                    tender.wake()
+            case "told leases":
+                self._clerk.write_again()
+
+    def _find_dead(self) -> None:
+        """All slots that wait to be taken back: also those of before our own start."""
+        board = self._shared.board
+        for slot in range(board.slots):
+            base = board.slot(slot)
+            if board.words[base + S.STATE] in (State.DEAD_CHARGED, State.DEAD_UNCHARGED):
+                if board.words[base + S.KIND] == Kind.WORKER:
+                    self._tenders[min(board.words[base + S.QUEUE], board.queues - 1)].take_back(slot)
+
+    def _free(self, slot: int) -> None:
+        """Confirmed: no claim of that dead worker is left."""
+        board = self._shared.board
+        if board.words[board.slot(slot) + S.STATE] in (State.DEAD_CHARGED, State.DEAD_UNCHARGED):
+            board.clear_slot(slot)
+            send(self._shared.keeper[1], freed=slot)
+
+    def _mind_supervisor(self) -> None:
+        """A supervisor that is stopped or hangs is a frozen host, not a live one: end with it."""
+        words = self._shared.board.words
+        ttl = max((words[self._shared.board.queue(i) + Q.FORMAT_TTL] for i in range(len(self._lifelines))), default=0)
+        tick = words[Header.TICK] / 1e9
+        if tick and ttl and boottime() - tick > ttl / 1000:
+            for slot in self._shared.board.workers():
+                try:
+                    os.kill(self._shared.board.words[self._shared.board.slot(slot) + S.PID], signal.SIGKILL)
+                except ProcessLookupError:
+                    pass
+            os._exit(1)
+
+    def _look_seconds(self) -> float:
+        beats = [line.format.beat_seconds for line in self._lifelines]
+        return min(_LOOK_SECONDS, *beats) if beats else _LOOK_SECONDS
+
+

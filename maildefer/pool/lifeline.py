@@ -1,0 +1,175 @@
+"""The thread that keeps one queue's lease alive, and does nothing else.
+
+A hung mount of one queue, or a long sweep, must not silence another, so each queue has its own.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+
+from maildefer import events
+from maildefer.errors import LeaseFenced, MaildeferError, QueueMissing, StorageFault
+from maildefer.maildir.layout import Format, create_queue, open_queue, read_format
+from maildefer.maildir.leases import Holder, Lease
+from maildefer.maildir.names import lease_name
+from maildefer.maildir.system import SYSTEM, boottime
+from maildefer.pool.board import Kind, Q, QueueState, S, State
+from maildefer.pool.identity import start_time
+from maildefer.pool.shared import Shared, send
+
+_JOIN_RETRY_SECONDS = 1.0
+_LONGEST_JOIN_RETRY_SECONDS = 15.0
+_DROP_POLL_SECONDS = 0.02
+
+
+class Lifeline:
+    """Joins, beats, joins anew when fenced, leaves. `check(layout_path)` refuses an unsafe mount by raising."""
+
+    def __init__(self, shared: Shared, index: int, first_lease: str, check: Callable[[int], None]) -> None:
+        self.queue = shared.queues[index]
+        self.format = Format()
+        self.leaving = threading.Event()
+        self.joined = threading.Event()
+        self.left = threading.Event()
+        self.last_good_beat = 0.0
+        self._shared = shared
+        self._index = index
+        self._lease_name = first_lease
+        self._check = check
+        self._base = shared.board.queue(index)
+        self._seen = False
+        self._failing = False
+        self.thread = threading.Thread(target=self._run, name=f"beat-{self.queue.name}", daemon=True)
+
+    @property
+    def lease(self) -> str:
+        """The lease of now; read by the tending thread too."""
+        return self._lease_name
+
+    def _run(self) -> None:
+        while not self.leaving.is_set():
+            if (lease := self._join()) is None:
+                break
+            self._keep_beating(lease)
+        self.left.set()
+
+    def _join(self) -> Lease | None:
+        """Try until it is done, or we are leaving; a queue whose directory went away is not made again."""
+        pause, told = _JOIN_RETRY_SECONDS, ""
+        while not self.leaving.is_set():
+            try:
+                return self._try_to_join()
+            except LeaseFenced:
+                self._drop_claims()
+            except (MaildeferError, OSError) as fault:
+                if str(fault) != told:
+                    told = str(fault)
+                    event = "queue.vanished" if isinstance(fault, QueueMissing) else "queue.unsafe"
+                    events.emit(event, queue=self.queue.name, error=told)
+                    send(self._shared.keeper[1], trouble=told, queue=self._index)
+                self.leaving.wait(pause)
+                pause = min(pause * 2, _LONGEST_JOIN_RETRY_SECONDS) if not self._seen else _JOIN_RETRY_SECONDS
+        return None
+
+    def _try_to_join(self) -> Lease:
+        layout, words = self.queue.layout, self._shared.board.words
+        if self._seen:
+            open_queue(layout.path)
+        else:
+            create_queue(layout.path)
+        self.format = read_format(layout)
+        self._check(self._index)
+        served = words[self._base + Q.STATE] == QueueState.SERVED
+        sent = boottime()
+        if served and self._shared.board.lease(self._index):
+            self._lease_name = self._shared.board.lease(self._index)
+            lease = Lease.take_over(layout, self._lease_name, self._holder())
+        else:
+            lease = Lease.join(layout, self._lease_name, self._holder())
+            self._shared.board.set_lease(self._index, self._lease_name)
+        words[self._base + Q.FORMAT_TTL] = int(self.format.ttl_seconds * 1000)
+        words[self._base + Q.FORMAT_BEAT] = int(self.format.beat_seconds * 1000)
+        self.last_good_beat = sent
+        if not served:
+            self._publish(sent)
+        words[self._base + Q.STATE] = QueueState.SERVED
+        self._seen = True
+        self.joined.set()
+        events.emit("lease.joined", queue=self.queue.name, lease=self._lease_name)
+        send(self._shared.keeper[1], joined=self._index, lease=self._lease_name)
+        return lease
+
+    def _keep_beating(self, lease: Lease) -> None:
+        """A full interval between a beat's reply and the next beat: observers rely on it."""
+        while not self.leaving.wait(self.format.beat_seconds):
+            sent = boottime()
+            try:
+                lease.renew()
+            except LeaseFenced:
+                events.emit("lease.lost", queue=self.queue.name, lease=lease.name)
+                self._drop_claims()
+                return
+            except StorageFault as fault:
+                self._tell_failing(fault)
+                if not os.path.isdir(self.queue.layout.leases):
+                    self._drop_claims()
+                    return
+                continue
+            self._failing = False
+            self._publish(sent)
+        try:
+            lease.leave()
+            events.emit("lease.left", queue=self.queue.name, lease=lease.name)
+        except StorageFault as fault:
+            self._tell_failing(fault)
+
+    def _publish(self, sent: float) -> None:
+        """Claims may be sent until half the TTL after the beat was *sent* (I8)."""
+        self.last_good_beat = sent
+        words = self._shared.board.words
+        words[self._base + Q.BEAT] = int(sent * 1e9)
+        words[self._base + Q.CLAIM_UNTIL] = int((sent + self.format.ttl_seconds / 2) * 1e9)
+
+    def _drop_claims(self) -> None:
+        """Our lease is gone: no claim any more, the workers on claims of this queue die, then a fresh lease."""
+        words = self._shared.board.words
+        words[self._base + Q.CLAIM_UNTIL] = 0
+        words[self._base + Q.STATE] = QueueState.FENCED
+        self.joined.clear()
+        send(self._shared.keeper[1], fenced=self._index)
+        while not self.leaving.is_set() and self._is_held():
+            self.leaving.wait(_DROP_POLL_SECONDS)
+        words[self._base + Q.STATE] = QueueState.ABSENT
+        self._lease_name = lease_name(self._shared.host.label, SYSTEM)
+
+    def _is_held(self) -> bool:
+        board = self._shared.board
+        for slot in range(board.slots):
+            base = board.slot(slot)
+            if (
+                board.words[base + S.KIND] == Kind.WORKER
+                and board.words[base + S.STATE] <= State.BUSY
+                and board.words[base + S.QUEUE] == self._index
+                and board.holds(slot)
+            ):
+                return True
+        return False
+
+    def _holder(self) -> Holder:
+        shared = self._shared
+        return Holder(
+            host=shared.host.label,
+            boot_id=shared.host.boot_id,
+            pid_namespace=shared.host.pid_namespace,
+            pid=shared.supervisor,
+            start_time=start_time(shared.supervisor) or 0,
+            keeper_pid=os.getpid(),
+            keeper_start_time=start_time(os.getpid()) or 0,
+        )
+
+    def _tell_failing(self, fault: StorageFault) -> None:
+        if not self._failing:
+            self._failing = True
+            events.emit("beat.failed", queue=self.queue.name, error=str(fault))

@@ -1,0 +1,192 @@
+"""The scout: the only process of a host that lists `new/`; it offers names to the workers.
+
+Memory stays flat whatever the backlog: `new/` is read lazily, and one pass over a million entries serves a million
+claims. Each queue has its thread, since each mount may hang by itself.
+"""
+
+from __future__ import annotations
+
+import signal
+import socket
+import threading
+import time
+from binascii import crc32
+from collections import deque
+
+from maildefer import events
+from maildefer.maildir import scan
+from maildefer.maildir.names import EntryName
+from maildefer.maildir.system import boottime
+from maildefer.pool.board import Board, Header, Kind, Q, QueueState, S, State
+from maildefer.pool.offers import MOST_NAMES, pack
+from maildefer.pool.shared import Shared
+from maildefer.pool.titles import set_title
+from maildefer.pool.watch import Watch
+
+SLICE_SECONDS = 0.005  # an offer holds no more than a worker handles in this time
+REMEMBER_SECONDS = 1.0
+_REMEMBERED = 8192
+_SHORTEST_WAIT, _LONGEST_WAIT = 0.05, 1.0
+_PAUSED_WAIT = 0.25
+_TOUCH_SECONDS = 5.0  # an NFSv3 client's stale listing lasts until the directory changes
+
+
+def run(shared: Shared) -> int:
+    """The life of a scout in its own process."""
+    set_title(f"scout {' '.join(queue.name for queue in shared.queues)}")
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    scouts = [QueueScout(shared, index) for index in range(len(shared.queues))]
+    for scout in scouts[1:]:
+        threading.Thread(target=scout.serve, name=f"scout-{scout.name}", daemon=True).start()
+    scouts[0].serve()
+    return 0
+
+
+class QueueScout:
+    """Offers the names of one queue, oldest first as far as a slice of the listing tells."""
+
+    def __init__(self, shared: Shared, index: int) -> None:
+        self.name = shared.queues[index].name
+        self._layout = shared.queues[index].layout
+        self._board = shared.board
+        self._words = shared.board.words
+        self._base = shared.board.queue(index)
+        self._socket: socket.socket = shared.offers[index][0]
+        self._watch = Watch(self._layout.new)
+        self._memory = Memory()
+        self._pace = Pace(shared.board)
+        self._deaths = 0
+        self._wait_seconds = _SHORTEST_WAIT
+        self._touched_at = 0.0
+
+    def serve(self) -> None:
+        """Pass over the listing, then sleep until something comes or may have come, for ever."""
+        while True:
+            if not self._may_offer():
+                time.sleep(_PAUSED_WAIT)
+                continue
+            try:
+                self._pass()
+                self._rest()
+            except OSError as fault:
+                events.emit("queue.vanished", queue=self.name, error=str(fault))
+                time.sleep(_LONGEST_WAIT)
+
+    def _pass(self) -> None:
+        """Offer what the listing shows: first what is this host's share, then, with none of that, everybody's."""
+        self._forget_after_deaths()
+        offered = False
+        others: list[str] = []
+        for chunk in scan.chunks(self._layout.new):
+            mine, theirs = self._split(self._memory.unknown(chunk, boottime()))
+            offered |= bool(mine)
+            self._offer(mine)
+            if not offered and not others:
+                others = theirs
+            if not self._may_offer():
+                return
+        if not offered:
+            self._offer(others)
+        self._wait_seconds = _SHORTEST_WAIT if offered or others else min(self._wait_seconds * 2, _LONGEST_WAIT)
+
+    def _rest(self) -> None:
+        """Wait for local writers' events, which name the entries, or for the next poll, for other hosts' entries."""
+        names = self._watch.wait(self._wait_seconds)
+        while names and self._may_offer():
+            self._offer(self._memory.unknown(sorted(names), boottime()))
+            self._wait_seconds = _SHORTEST_WAIT
+            names = self._watch.wait(self._wait_seconds)
+        if boottime() - self._touched_at > _TOUCH_SECONDS:
+            self._touched_at = boottime()
+            if not self._words[self._base + Q.LOCAL]:
+                self._watch.touch()
+
+    def _offer(self, names: list[str]) -> None:
+        """Write the names to the workers' socket; a full socket holds us up, which is what it is for."""
+        start = 0
+        while start < len(names):
+            count = self._pace.names_per_offer()
+            self._socket.send(pack(names[start : start + count]))
+            start += count
+
+    def _may_offer(self) -> bool:
+        words, base = self._words, self._base
+        return (
+            words[base + Q.STATE] == QueueState.SERVED
+            and not words[Header.PAUSED]
+            and not words[Header.DRAINING]
+            and words[base + Q.PAUSED_UNTIL] <= boottime() * 1e9
+        )
+
+    def _split(self, names: list[str]) -> tuple[list[str], list[str]]:
+        """This host's share, by the key's hash, and the others'."""
+        hosts = self._words[self._base + Q.HOSTS]
+        if hosts <= 1:
+            return names, []
+        index = self._words[self._base + Q.INDEX]
+        mine: list[str] = []
+        theirs: list[str] = []
+        for name in names:
+            (mine if share_of(name, hosts) == index else theirs).append(name)
+        return mine, theirs
+
+    def _forget_after_deaths(self) -> None:
+        if (deaths := self._words[Header.DEATHS]) != self._deaths:
+            self._deaths = deaths
+            self._memory.clear()
+
+
+def share_of(name: str, hosts: int) -> int:
+    """Whose an entry is first: the hosts share 1,024 slots of the key's hash evenly."""
+    key = EntryName.parse(name).key
+    return crc32(key.encode("utf-8", "surrogateescape")) % 1024 * hosts // 1024
+
+
+class Memory:
+    """What was offered within the last second; bounded, since older offers are taken or worth another."""
+
+    def __init__(self) -> None:
+        self._names: set[str] = set()
+        self._order: deque[tuple[float, str]] = deque()
+
+    def unknown(self, names: list[str], now: float) -> list[str]:
+        """Those that were not offered lately; they are remembered from now on."""
+        order, known = self._order, self._names
+        while order and (order[0][0] < now - REMEMBER_SECONDS or len(order) > _REMEMBERED):
+            known.discard(order.popleft()[1])
+        fresh = [name for name in names if name not in known] if known else names
+        for name in fresh[-_REMEMBERED:]:
+            known.add(name)
+            order.append((now, name))
+        return fresh
+
+    def clear(self) -> None:
+        self._names.clear()
+        self._order.clear()
+
+
+class Pace:
+    """How many names an offer carries: one while any worker is idle, else what one handles in its last 5 ms."""
+
+    def __init__(self, board: Board) -> None:
+        self._board = board
+        self._measured_at = 0.0
+        self._handled = 0
+        self._per_slice = 1
+
+    def names_per_offer(self) -> int:
+        words = self._board.words
+        workers = handled = 0
+        idle = False
+        for slot in range(self._board.slots):
+            base = self._board.slot(slot)
+            if words[base + S.KIND] == Kind.WORKER and words[base + S.STATE] in (State.IDLE, State.BUSY):
+                workers += 1
+                handled += words[base + S.HANDLED]
+                idle = idle or words[base + S.STATE] == State.IDLE
+        now = boottime()
+        if now - self._measured_at >= SLICE_SECONDS:
+            rate = max(0, handled - self._handled) / (now - self._measured_at) / max(workers, 1)
+            self._per_slice = max(1, min(int(rate * SLICE_SECONDS), MOST_NAMES))
+            self._measured_at, self._handled = now, handled
+        return 1 if idle else self._per_slice

@@ -1,0 +1,76 @@
+"""The board in words: what `status` shows of this host, and what the keeper leaves on the mount for other hosts."""
+
+from __future__ import annotations
+
+import errno
+from typing import Any
+
+from maildefer.maildir.system import boottime
+from maildefer.pool.board import Board, Header, Kind, Q, QueueState, S, State
+from maildefer.pool.shared import Shared
+
+
+def of_pool(shared: Shared, **more: object) -> dict[str, Any]:
+    """Everything, as plain data. Reads memory only, so it works whatever the mounts do."""
+    words = shared.board.words
+    return {
+        "host": shared.host.label,
+        "pid": shared.supervisor,
+        "project": shared.project,
+        "pidfile": shared.pidfile,
+        "paused": bool(words[Header.PAUSED]),
+        "draining": bool(words[Header.DRAINING]),
+        "up_seconds": round(boottime() - words[Header.STARTED] / 1e9, 1),
+        "workers": [one for slot in range(shared.board.slots) if (one := of_worker(shared, slot))],
+        "queues": [of_queue(shared, index) for index in range(len(shared.queues))],
+        **more,
+    }
+
+
+def of_queue(shared: Shared, index: int) -> dict[str, Any]:
+    """One queue as this host serves it."""
+    board, words = shared.board, shared.board.words
+    base, now = board.queue(index), boottime()
+    paused_for = max(0.0, words[base + Q.PAUSED_UNTIL] / 1e9 - now)
+    code = words[base + Q.PAUSE_CODE]
+    workers = [one for slot in range(board.slots) if (one := of_worker(shared, slot)) and one["queue_index"] == index]
+    return {
+        "queue": shared.queues[index].name,
+        "path": shared.queues[index].layout.path,
+        "host": shared.host.label,
+        "pid": shared.supervisor,
+        "state": QueueState(words[base + Q.STATE]).name.lower(),
+        "lease": board.lease(index),
+        "beat_age_seconds": round(now - words[base + Q.BEAT] / 1e9, 1) if words[base + Q.BEAT] else None,
+        "hosts": words[base + Q.HOSTS],
+        "paused": bool(words[Header.PAUSED]) or paused_for > 0,
+        "paused_seconds": round(paused_for, 1),
+        "paused_for": errno.errorcode.get(code, str(code)) if code and paused_for else None,
+        "clock_offset_seconds": round(board.clock_offset(index), 3),
+        "workers": workers,
+    }
+
+
+def of_worker(shared: Shared, slot: int) -> dict[str, Any] | None:
+    """One worker, and what it is on; None where the slot has none."""
+    board: Board = shared.board
+    words, base = board.words, board.slot(slot)
+    if words[base + S.KIND] != Kind.WORKER:
+        return None
+    index = min(words[base + S.QUEUE], len(shared.queues) - 1)
+    handling = words[base + S.DEADLINE] != 0
+    return {
+        "pid": words[base + S.PID],
+        "state": "handling" if handling else State(words[base + S.STATE]).name.lower(),
+        "queue": shared.queues[index].name,
+        "queue_index": index,
+        "entry": board.name(slot) if board.holds(slot) else None,
+        "seconds": round(boottime() - words[base + S.BEGAN] / 1e9, 3) if handling else None,
+        "handled": words[base + S.HANDLED],
+        "acked": words[base + S.ACKED],
+        "deferred": words[base + S.DEFERRED],
+        "buried": words[base + S.BURIED],
+        "released": words[base + S.RELEASED],
+        "handed_off": words[base + S.HANDED],
+        "lost": words[base + S.LOST],
+    }

@@ -1,0 +1,49 @@
+"""Being woken when a local writer puts something into a directory; other hosts' writes make no such event."""
+
+from __future__ import annotations
+
+import os
+
+from inotify_simple import INotify, flags
+
+_ARRIVALS = flags.MOVED_TO | flags.CREATE
+_ENDS = flags.DELETE_SELF | flags.MOVE_SELF
+_GONE = flags.IGNORED | flags.DELETE_SELF | flags.MOVE_SELF | flags.UNMOUNT
+
+
+class Watch:
+    """One directory, by inotify(7); made anew when the directory was replaced. One thread only."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._inotify: INotify | None = None
+
+    def wait(self, timeout_seconds: float) -> set[str]:
+        """Sleep so long, or until names arrive, which are returned; hints, like every listing."""
+        inotify = self._inotify or self._begin()
+        names: set[str] = set()
+        for event in inotify.read(timeout=int(timeout_seconds * 1000)):
+            if event.mask & _GONE:
+                self._end()
+                break
+            if event.name and not event.name.startswith("."):
+                names.add(event.name)
+        return names
+
+    def touch(self) -> None:
+        """Change the directory, so that an NFSv3 client drops a listing that has stayed stale."""
+        os.utime(self._path)
+
+    def _begin(self) -> INotify:
+        inotify = self._inotify = INotify()
+        try:
+            inotify.add_watch(self._path, _ARRIVALS | _ENDS)
+        except OSError:
+            self._end()
+            raise
+        return inotify
+
+    def _end(self) -> None:
+        if self._inotify is not None:
+            self._inotify.close()
+            self._inotify = None
