@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from email.message import Message
-from typing import Any
+from typing import Any, TypeGuard
 
 from maildefer.message.charsets import lenient
 from maildefer.message.content import ContentEncoding
@@ -17,6 +17,7 @@ from maildefer.message.headers import header_from_mime_encoding, normalize_heade
 
 Headers = Mapping[str, str] | Iterable[tuple[str, str]]
 
+_TYPE = re.compile(r"[!#$%&'*+.^_`{|}~0-9a-z-]+/[!#$%&'*+.^_`{|}~0-9a-z-]+")  # RFC 2045, section 5.1
 _HEADER_NAME = re.compile(r"[!-9;-~]+")  # RFC 5322, section 2.2
 
 
@@ -146,9 +147,14 @@ class MailBase:
             yield from part.walk()
 
 
+def is_type(ctype: str | None) -> TypeGuard[str]:
+    """Is this a type at all? What broken mailers write (`text`, `(null)/plain`) counts as none."""
+    return ctype is not None and _TYPE.fullmatch(ctype) is not None
+
+
 def is_text(ctype: str | None) -> bool:
-    """Is a body of this type read as `str`? A type that is none (`plain`) counts as text, as none does."""
-    return ctype is None or "/" not in ctype or ctype.startswith("text/")
+    """Is a body of this type, or of none, read as `str`?"""
+    return not is_type(ctype) or ctype.startswith("text/")
 
 
 def _decoded_body(mail: MailBase) -> Any:

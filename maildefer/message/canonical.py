@@ -13,7 +13,7 @@ import hashlib
 from email.message import Message
 from typing import IO, Any
 
-from maildefer.message.base import MailBase
+from maildefer.message.base import MailBase, is_type
 from maildefer.message.content import add_content_header
 from maildefer.message.errors import EncodingError
 from maildefer.message.headers import canonical_header, normalize_header
@@ -115,7 +115,7 @@ def to_message(mail: MailBase) -> MIMEPart:
 
 def _type_of(mail: MailBase) -> tuple[str, dict[str, str]]:
     ctype, params = mail.content_encoding["Content-Type"]
-    if ctype is None or "/" not in ctype:
+    if not is_type(ctype):
         ctype, params = _default_type(mail), {}
     main = ctype.partition("/")[0]
     if mail.parts and main not in ("multipart", "message"):

@@ -161,5 +161,12 @@ def parse_parameter_header(message: Message, header: str) -> tuple[str | None, d
         params = [(str(message[header]).partition(";")[0].strip(), "")]
     if not params:
         return None, {}
-    found = {name.lower(): collapse_rfc2231_value(value) for name, value in params[1:] if name}
+    found = {name.lower(): _collapsed(value) for name, value in params[1:] if name}
     return params[0][0].strip().lower() or None, found
+
+
+def _collapsed(value: Any) -> str:
+    try:
+        return collapse_rfc2231_value(value)
+    except ValueError:  # a charset that cannot even be looked up
+        return str(value[-1])
