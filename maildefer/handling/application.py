@@ -88,14 +88,14 @@ class Application:
         return [
             {
                 "queue": queue,
-                "pattern": regex,
+                "pattern": pattern.pattern,
                 "module": marks.module_of(function),
                 "function": marks.name_of(function),
                 "stateless": marks.is_stateless(function),
             }
             for queue, modules in self.settings.queues.items()
-            for regex in self.router.ORDER
-            for function in self.router.REGISTERED[regex][1]
+            for pattern, functions in self.router.table()
+            for function in functions
             if marks.module_of(function) in modules
         ]
 
@@ -110,7 +110,7 @@ class Application:
     def _check(self, queue: str, name: str) -> None:
         functions = [
             function
-            for _, functions in self.router.REGISTERED.values()
+            for _, functions in self.router.table()
             for function in functions
             if marks.module_of(function) == name
         ]

@@ -115,8 +115,7 @@ class Dispatcher:
         """Precompute what each message needs. Literal recipients could get a dictionary in front of the list here."""
         generation = self._router.generation
         table: list[_Row] = []
-        for regex in tuple(self._router.ORDER):
-            pattern, functions = self._router.REGISTERED[regex]
+        for pattern, functions in self._router.table():
             steps = tuple(_step(function) for function in functions if self._sees(function))
             if steps:
                 table.append((pattern.match, steps, not all(step.stateless for step in steps)))

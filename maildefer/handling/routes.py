@@ -28,6 +28,9 @@ ROUTE_FIRST_STATE: Final = FIRST_STATE
 KeyFunction = Callable[[str, Any], str]
 
 
+_Table = tuple[dict[str, tuple[re.Pattern[str], list[Handler]]], list[str]]
+
+
 class Pushable(Protocol):
     """Whatever takes undeliverable messages."""
 
@@ -53,7 +56,8 @@ class RoutingBase:
         self.generation = 0  # grows with every change of the table, for who keeps something made from it
         self.lock = threading.RLock()  # one handler of the process at a time, but for @nolocking
         self._table_lock = threading.RLock()
-        self._draft: tuple[dict[str, tuple[re.Pattern[str], list[Handler]]], list[str]] | None = None
+        self._swap_lock = threading.Lock()
+        self._draft: _Table | None = None
 
     # The table
 
@@ -69,22 +73,25 @@ class RoutingBase:
                 registered[format][1].append(func)
             else:
                 registered[format] = (compiled(format), [func])
-                order.append(format)
+                order.append(format)  # second, so that who walks the order finds each of it
             self.generation += 1
 
     def match(self, address: str) -> Iterator[tuple[list[Handler], dict[str, Any]]]:
         """The functions and named groups of each regular expression that matches, in order."""
-        registered = self.REGISTERED
-        for regex in tuple(self.ORDER):
-            pattern, functions = registered[regex]
+        for pattern, functions in self.table():
             found = pattern.match(address)
             if found:
                 yield functions, found.groupdict()
 
+    def table(self) -> list[tuple[re.Pattern[str], list[Handler]]]:
+        """Each regular expression with its functions, in order, as it is at this moment."""
+        with self._swap_lock:
+            return [self.REGISTERED[regex] for regex in tuple(self.ORDER) if regex in self.REGISTERED]
+
     def clear_routes(self) -> None:
         with self._table_lock:
-            self.REGISTERED.clear()
             self.ORDER.clear()
+            self.REGISTERED.clear()
             self.generation += 1
 
     def load(self, modules: list[str] | tuple[str, ...]) -> None:
@@ -99,23 +106,28 @@ class RoutingBase:
     def reload(self) -> None:
         """Import all handler modules anew, in the order of their loading; states stay.
 
-        Others deliver by the old table until the new one is whole: it replaces the old one in one step.
+        Others deliver by the old table until the new one is whole: it replaces the old one in one step, and not at
+        all if a module is broken, so that a half-saved file makes no message undeliverable.
         """
         with self._table_lock:
-            self._draft = ({}, [])
+            draft: _Table = ({}, [])
+            self._draft = draft
             try:
-                for name in tuple(self.HANDLERS):
-                    if name in sys.modules:
-                        self._reload_module(name)
+                reloaded = [self._reload_module(name) for name in tuple(self.HANDLERS) if name in sys.modules]
+                if all(reloaded):
+                    with self._swap_lock:
+                        self.REGISTERED, self.ORDER = draft
             finally:
-                (self.REGISTERED, self.ORDER), self._draft = self._draft, None
+                self._draft = None
                 self.generation += 1
 
-    def _reload_module(self, name: str) -> None:
+    def _reload_module(self, name: str) -> bool:
         try:
             importlib.reload(sys.modules[name])
         except (TypeError, NameError, ImportError):
             self._complain(f"cannot reload the handler module {name}")
+            return False
+        return True
 
     # States
 
@@ -226,7 +238,7 @@ class RoutingBase:
 
     def function_of(self, handoff: Handoff) -> Handler:
         """The registered function that is handed on to. Raises `HandlerMissing`."""
-        for _, functions in self.REGISTERED.values():
+        for _, functions in self.table():
             for function in functions:
                 if (marks.module_of(function), marks.name_of(function)) == handoff:
                     return function
