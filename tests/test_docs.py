@@ -1,0 +1,91 @@
+"""What the documents say is tried: code, links, commands, events."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from maildefer.events import EVENTS
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+README_CODE = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+
+TRY_HANDLER = """
+from maildefer.mail import MailRequest
+from maildefer.routing import Router
+
+def mail(sender, to):
+    return MailRequest("test", sender, to, "Subject: A title\\n\\nText.\\n")
+
+Router.LOG_EXCEPTIONS = False
+Router.deliver(mail("ann@example.org", "hello@osb.localhost"))
+for sender, name, outcome in (("", "hello", Reject), ("ann@example.org", "later", Defer)):
+    try:
+        POSTING(mail(sender, f"{name}@osb.localhost"), post_name=name)
+    except outcome as raised:
+        print(type(raised).__name__)
+"""
+
+
+def run(code: str, cwd: Path) -> str:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], cwd=cwd, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_handler_of_the_readme_does_what_its_comments_say(tmp_path: Path) -> None:
+    [handler] = [code for code in README_CODE if "@route" in code]
+    assert run(handler + TRY_HANDLER, tmp_path).split() == ["hello", "A", "title", "Reject", "Defer"]
+
+
+def test_the_queue_of_the_readme_keeps_the_message(tmp_path: Path) -> None:
+    [push] = [code for code in README_CODE if "queue.push" in code]
+    assert run(push, tmp_path).endswith("is on disk\n")
+    [entry] = (tmp_path / "run" / "queue" / "new").iterdir()
+    assert entry.read_bytes().endswith(b"Subject: Hello\n\nIt works.\n")
+
+
+def test_every_python_block_of_the_readme_is_tried() -> None:
+    assert len(README_CODE) == 2
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    targets = re.findall(r"\]\(([^)#]+)", page.read_text())
+    assert [target for target in targets if not (page.parent / target).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_events_that_are_named_exist(page: Path) -> None:
+    nouns = {event.partition(".")[0] for event in EVENTS}
+    named = re.findall(r"`([a-z]+\.[a-z_]+)`", page.read_text())
+    assert [name for name in named if name.partition(".")[0] in nouns and name not in EVENTS] == []
+
+
+def test_targets_that_are_named_exist() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for page in PAGES:
+        named = set(re.findall(r"\bmake ([a-z]+(?:-[a-z]+)*)`", page.read_text()))
+        assert named <= targets, f"{page.name} names targets that there are not"
+
+
+def test_commands_that_are_named_exist() -> None:
+    from maildefer.cli.program import COMMANDS
+
+    for page in PAGES:
+        named = set(re.findall(r"`maildefer ([a-z]+)", page.read_text()))
+        assert named <= set(COMMANDS), f"{page.name} names commands that there are not"
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs/decisions").glob("*.md")), ids=lambda page: page.name)
+def test_a_decision_is_under_a_page(page: Path) -> None:
+    text = page.read_text()
+    assert len(text.splitlines()) <= 60
+    assert re.findall(r"^## (\w+)", text, re.MULTILINE) == ["Context", "Choice", "Rejected", "Consequences"]
