@@ -1,0 +1,8 @@
+"""`python -m maildefer.cli`."""
+
+from __future__ import annotations
+
+from maildefer.cli import main
+
+if __name__ == "__main__":
+    main()

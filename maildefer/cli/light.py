@@ -1,0 +1,105 @@
+"""Commands whose parameters are converted without pydantic.
+
+Newer versions of typer have pydantic convert every parameter, even to `str`, which costs each command 70 ms; older ones
+never ask for what is put in its place here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+import typer
+import typer.core
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class _Light:
+    """Mixed into typer's own classes, before them."""
+
+    params: list[Any]
+
+    def __init__(self, *arguments: Any, **attributes: Any) -> None:
+        super().__init__(*arguments, **attributes)
+        for parameter in self.params:
+            _lighten(parameter)
+
+    def get_help_option(self, ctx: Any) -> Any:
+        option = super().get_help_option(ctx)  # type: ignore[misc]  # click's Command has it
+        _lighten(option)
+        return option
+
+
+class Command(_Light, typer.core.TyperCommand):
+    pass
+
+
+class Group(_Light, typer.core.TyperGroup):
+    pass
+
+
+class Commands(typer.Typer):
+    """The collection of a module's commands, its `app`; with a help text, they are subcommands of one."""
+
+    def __init__(self, help: str | None = None, *, cls: type[Group] = Group, **attributes: Any) -> None:
+        super().__init__(
+            cls=cls,
+            help=help,
+            add_completion=False,
+            rich_markup_mode=None,  # rich takes 100 ms
+            pretty_exceptions_enable=False,
+            no_args_is_help=True,
+            **attributes,
+        )
+        if help:
+            super().callback()(_nothing)
+
+    def command(self, *arguments: Any, **attributes: Any) -> Callable[[F], F]:
+        return super().command(*arguments, **{"cls": Command, **attributes})
+
+
+def _nothing() -> None:
+    pass
+
+
+class _Plain:
+    """Conversion to the plain types that our parameters have; typer calls `coerce`."""
+
+    __slots__ = ("_convert", "_many", "_minimum")
+
+    def __init__(self, convert: type, many: bool, minimum: float | None) -> None:
+        self._convert = convert
+        self._many = many
+        self._minimum = minimum
+
+    def coerce(self, value: Any, param: Any, ctx: Any) -> Any:
+        if self._many:
+            return [self._one(item, param, ctx) for item in value or ()]
+        return None if value is None else self._one(value, param, ctx)
+
+    def _one(self, value: Any, param: Any, ctx: Any) -> Any:
+        try:
+            converted = self._convert(value)
+        except ValueError:
+            wanted = {int: "integer", float: "number"}.get(self._convert, self._convert.__name__)
+            raise typer.BadParameter(f"{value!r} is not a valid {wanted}.", ctx=ctx, param=param) from None
+        if self._minimum is not None and not converted >= self._minimum:  # so put that NaN is refused too
+            raise typer.BadParameter(f"{value} is less than {self._minimum:g}.", ctx=ctx, param=param)
+        return converted
+
+
+_PLAIN: Final[dict[Any, tuple[type, bool]]] = {
+    bool: (bool, False),
+    str: (str, False),
+    int: (int, False),
+    float: (float, False),
+    list[str]: (str, True),
+}
+
+
+def _lighten(parameter: Any) -> None:
+    descriptor = getattr(parameter, "type_descriptor", None)
+    if hasattr(parameter, "_runtime_param") and descriptor is not None and descriptor.annotation in _PLAIN:
+        convert, many = _PLAIN[descriptor.annotation]
+        parameter._runtime_param = _Plain(convert, many, descriptor.parameter_info.min)

@@ -1,0 +1,34 @@
+"""`new`, and `gen`, which is Salmon's name for it."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from maildefer.cli import output
+from maildefer.cli.light import Commands
+from maildefer.cli.skeleton import write_project
+
+app = Commands()
+
+
+@app.command()
+def new(
+    path: Annotated[str, typer.Argument(help="The project's directory; it is made.")],
+    force: Annotated[
+        bool, typer.Option("--force", "-f", help="Write over the files of a project that is there.")
+    ] = False,
+) -> None:
+    """Write a new project."""
+    written = write_project(Path(path), force=force)
+    for file in written:
+        output.line(output.clean(file))
+    output.say(
+        f"wrote {output.count(len(written), 'file', 'files')} to {path}; next:\n"
+        f"  cd {shlex.quote(path)}\n"
+        "  maildefer log && maildefer start    # the sink for what it sends, and the front end\n"
+        "  maildefer supervise --workers 2     # the pool; its handlers are in workers/"
+    )

@@ -1,0 +1,88 @@
+"""Printing: data to standard output, all else to standard error; what comes from entries is untrusted."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Sequence
+
+
+def clean(text: object) -> str:
+    """Text that may stand on a terminal: nothing in it moves the cursor, changes the direction or forges a line."""
+    plain = str(text)
+    if plain.isprintable():
+        return plain
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in plain)
+
+
+def line(text: str) -> None:
+    """One line of data. What is in it must be clean already; what can't be encoded is escaped."""
+    try:
+        print(text)
+    except UnicodeEncodeError:
+        print(
+            text.encode(sys.stdout.encoding or "ascii", "backslashreplace").decode(
+                sys.stdout.encoding or "ascii"
+            )
+        )
+
+
+def record(facts: dict[str, object]) -> None:
+    """One line of JSON Lines; ASCII only, so it is harmless on a terminal too."""
+    print(json.dumps(facts, default=str).replace("\x7f", "\\u007f"))
+
+
+def raw(data: bytes) -> None:
+    """Bytes as they are, for pipes and files."""
+    sys.stdout.flush()
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()
+
+
+def say(text: str) -> None:
+    """What was done and what may be done next: to standard error."""
+    print(clean_lines(text), file=sys.stderr)
+
+
+def complain(text: str) -> None:
+    """An error, as one line."""
+    print(f"maildefer: {clean(text.strip())}", file=sys.stderr)
+
+
+def clean_lines(text: str) -> str:
+    return "\n".join(map(clean, text.split("\n")))
+
+
+def table(rows: Iterable[Sequence[object]], head: Sequence[str] = ()) -> None:
+    """Rows in aligned columns, cleaned; the last column is as wide as it is."""
+    cells = [[clean(cell) for cell in row] for row in ([head] if head else []) + list(rows)]
+    widths = [max(map(len, column)) for column in zip(*(row[:-1] for row in cells), strict=True)]
+    for row in cells:
+        padded = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
+        line("  ".join([*padded, row[-1]]).rstrip())
+
+
+def duration(seconds: float) -> str:
+    """Roughly how long: `850 ms`, `12 s`, `5 min`, `3.2 h`, `4.1 d`."""
+    if seconds < 0:
+        return f"-{duration(-seconds)}"
+    for limit, unit, divisor in ((1, "ms", 0.001), (120, "s", 1), (7200, "min", 60), (172800, "h", 3600)):
+        if seconds < limit:
+            return f"{seconds / divisor:.0f} {unit}" if unit != "h" else f"{seconds / divisor:.1f} h"
+    return f"{seconds / 86400:.1f} d"
+
+
+def count(number: int, one: str, many: str) -> str:
+    return f"{number} {one if number == 1 else many}"
+
+
+def confirmed(question: str, yes: bool) -> bool:
+    """Ask on a terminal; without one, only `--yes` is a yes."""
+    if yes:
+        return True
+    if not (os.isatty(0) and os.isatty(2)):
+        complain(f"{question} Say so with --yes.")
+        return False
+    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")

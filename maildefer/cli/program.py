@@ -1,0 +1,69 @@
+"""The command `maildefer`: the table of its commands, and the exit codes that errors become.
+
+0 done, 1 failure, 2 usage, 3 not running (`status`), 75 temporary failure (`push`), 78 bad configuration.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, NoReturn
+
+import typer
+import typer.main
+
+from maildefer.cli.lazy import LazyGroup
+from maildefer.cli.light import Commands
+from maildefer.version import VERSION
+
+# Name: module below maildefer.cli, and the sentence that its help begins with. A command with subcommands names its
+# module's `app`, any other the function of its own name there.
+COMMANDS: Final[dict[str, tuple[str, str]]] = {
+    "new": ("new", "Write a new project."),
+    "supervise": ("supervise", "Run a pool of workers on the queues."),
+    "start": ("start", "Run a front end or a single receiver in the background."),
+    "log": ("log", "Run a development sink that keeps all mail it is sent."),
+    "stop": ("stop", "Stop what was started."),
+    "status": ("status", "Show what runs, on this host and on all that share the queues."),
+    "pause": ("steer", "Let pools claim no more messages."),
+    "resume": ("steer", "Let paused pools claim messages again."),
+    "reload": ("steer", "Let pools load settings and handlers anew, one worker at a time."),
+    "push": ("push", "Put messages into a queue."),
+    "queue": ("queue", "Look at queued messages and change what becomes of them."),
+    "dead": ("dead", "Look at dead letters, requeue or delete them."),
+    "routes": ("routes", "Show the routes, and which of them match an address."),
+    "send": ("send", "Send one message over SMTP or LMTP."),
+    "doctor": ("doctor", "Check whether a mount is safe for a queue."),
+    "gen": ("new", "Write a new project (Salmon's name of `new`)."),
+}
+
+
+class Program(LazyGroup):
+    table = COMMANDS
+    package = "maildefer.cli"
+    unlisted = ("gen",)
+
+
+app = Commands(
+    cls=Program,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"maildefer {VERSION}")
+        raise typer.Exit()
+
+
+@app.callback()
+def _program(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Run a pool of workers over a shared Maildir."""
+
+
+def run(arguments: list[str] | None = None) -> NoReturn:
+    """Carry out one command line and exit."""
+    typer.main.get_command(app)(arguments, prog_name="maildefer")
+    raise AssertionError("a command that is done exits")

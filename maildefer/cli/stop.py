@@ -1,0 +1,73 @@
+"""`stop`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from maildefer.cli import output
+from maildefer.cli.light import Commands
+from maildefer.cli.places import SMTP_PID, pid_path
+from maildefer.errors import NotRunning
+from maildefer.pool import control, runtime, stopping
+from maildefer.pool.control import Found
+from maildefer.pool.identity import this_host
+
+app = Commands()
+
+
+@app.command()
+def stop(
+    pid: Annotated[
+        str | None, typer.Option("--pid", metavar="PATH", help=f"The pid file of what to stop ({SMTP_PID}).")
+    ] = None,
+    all_in: Annotated[
+        str | None, typer.Option("--all", metavar="DIR", help="Stop everything whose pid file is in there.")
+    ] = None,
+    this_host_only: Annotated[
+        bool, typer.Option("--this-host", help="Leave alone what runs on other hosts.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", "-f", help="Kill what has not stopped after the timeout.")
+    ] = False,
+    timeout: Annotated[
+        float, typer.Option("--timeout", metavar="SECONDS", min=0, help="How long to wait for all together.")
+    ] = 40.0,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON Lines.")] = False,
+) -> None:
+    """Stop what was started."""
+    if pid and all_in:
+        raise typer.BadParameter("--pid and --all exclude each other.")
+    found = _found(pid, all_in)
+    failed = False
+    for step in stopping.stop(found, timeout_seconds=timeout, kill=force, this_host_only=this_host_only):
+        failed = failed or step.failed
+        if json:
+            facts = {"path": step.path, "what": step.what, "text": step.text, "pid": step.pid}
+            output.record({**facts, "host": step.host, "failed": step.failed})
+        else:
+            output.line(output.clean(f"{step.path}: {step.text}"))
+    if failed:
+        output.complain("not everything was stopped: `maildefer status` shows what runs")
+        raise typer.Exit(1)
+
+
+def _found(pid: str | None, all_in: str | None) -> list[Found]:
+    if all_in is not None:
+        found = control.find(all_in)
+        if not found:
+            output.say(f"no pid files in {all_in}: nothing to stop")
+        else:
+            output.say(f"pid files in {all_in}:")
+            for item in found:
+                output.say(f"  {item.path}")
+        return found
+    try:
+        return [control.look(pid_path(pid, SMTP_PID))]
+    except NotRunning as error:
+        here = [record.pidfile for record in runtime.records(this_host())]
+        if not here:
+            raise
+        others = ", ".join(here)
+        raise NotRunning(f"{error}; what runs on this host has these: {others}") from None

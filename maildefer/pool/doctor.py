@@ -1,0 +1,218 @@
+"""Is this place safe for a queue? Facts and remedies, for `maildefer doctor` and for a pool that starts.
+
+Safe on a live queue: all trials happen in a folder of their own below `tmp/`, which is taken away again. The functions
+fork, so the calling process should have one thread; they touch the mount, and hang with it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from maildefer.errors import (
+    FormatUnknown,
+    MaildeferError,
+    NotAQueue,
+    QueueMissing,
+    UnsafeMount,
+    UnsafeRuntimeDirectory,
+)
+from maildefer.maildir import leases, scan
+from maildefer.maildir.layout import Layout, read_format
+from maildefer.maildir.names import split_beat
+from maildefer.maildir.system import SYSTEM
+from maildefer.pool import runtime, trials
+from maildefer.pool.findings import Finding, ok, refuse, warn
+from maildefer.pool.judge import judge
+from maildefer.pool.mounts import mount_of
+
+_SKEW_SECONDS: Final = 60.0
+_FEW_PERCENT: Final = 2
+_NFS: Final = frozenset(("nfs", "nfs4"))
+
+
+def examine(path: str) -> list[Finding]:
+    """Everything about a queue, or about a directory in which queues are to be made. Raises QueueMissing."""
+    path = os.path.abspath(path)
+    if not os.path.exists(path):
+        raise QueueMissing(path)
+    layout = Layout(path)
+    is_queue = all(os.path.isdir(folder) for folder in (layout.tmp, layout.new, layout.cur))
+    found = [*glance(path), *_space(path), *_runtime_directory()]
+    if is_queue:
+        found += [*_format(layout), *_permissions(layout)]
+    place = layout.tmp if is_queue else path
+    try:
+        with trials.trial_folder(place) as folder:
+            found += [
+                trials.try_names(folder),
+                trials.try_race(folder),
+                trials.try_sight(folder),
+                trials.try_sync(folder),
+                _clock(folder),
+            ]
+    except OSError as fault:
+        what = fault.strerror or str(fault)
+        found.append(
+            refuse("write", f"nothing can be written to {place}: {what}", "see permissions, space and mount")
+        )
+    return [*found, *_other_hosts(layout)] if is_queue else found
+
+
+def glance(path: str) -> list[Finding]:
+    """The mount's kind and options only, of the nearest directory that is there; a few microseconds."""
+    path = os.path.abspath(path)
+    while path != "/" and not os.path.lexists(path):
+        path = os.path.dirname(path)
+    return list(judge(mount_of(path)))
+
+
+def refuse_unsafe(path: str, findings: Iterable[Finding]) -> None:
+    """Raise UnsafeMount, which names every fact and its remedy, if any finding refuses."""
+    if bad := [f"{finding.fact}: {finding.remedy}" for finding in findings if finding.verdict == "refuse"]:
+        raise UnsafeMount(f"{path} is not safe for a queue: {'; '.join(bad)} (--force if you know better)")
+
+
+def _space(path: str) -> Iterator[Finding]:
+    facts = os.statvfs(path)
+    for what, free, total in (
+        ("bytes", facts.f_bavail, facts.f_blocks),
+        ("inodes", facts.f_favail, facts.f_files),
+    ):
+        if total and free * 100 < total * _FEW_PERCENT:
+            yield warn(
+                "space",
+                f"{free * 100 / total:.1f} % of {what} are free",
+                "make room: a full disk refuses mail",
+            )
+            return
+    yield ok("space", f"{facts.f_bavail * facts.f_frsize / 2**30:.1f} GiB free")
+
+
+def _runtime_directory() -> Iterator[Finding]:
+    try:
+        path = runtime.directory()
+    except UnsafeRuntimeDirectory as error:
+        yield refuse(
+            "runtime", str(error), f"set {runtime.DIRECTORY_VARIABLE} to a directory of your own on this host"
+        )
+        return
+    except OSError as fault:
+        text = f"the runtime directory can't be made: {fault}"
+        yield refuse(
+            "runtime", text, f"set {runtime.DIRECTORY_VARIABLE} to a directory of your own on this host"
+        )
+        return
+    mount = mount_of(path)
+    if mount is not None and mount.kind in _NFS:
+        yield warn(
+            "runtime",
+            f"{path} is on {mount.kind}, whose locks outlive their holders, and hangs with it",
+            f"set {runtime.DIRECTORY_VARIABLE} to a directory on this host's own disk or memory",
+        )
+    else:
+        yield ok("runtime", path)
+
+
+def _format(layout: Layout) -> Iterator[Finding]:
+    if not os.path.isdir(layout.control):
+        yield ok("format", "a Maildir that nobody has served yet")
+        return
+    try:
+        found = read_format(layout)
+    except (FormatUnknown, NotAQueue) as error:
+        yield refuse("format", str(error), "run the same version on all hosts")
+    except MaildeferError as error:
+        yield refuse("format", str(error), "see to it that the file can be read")
+    else:
+        beats = f"beat {found.beat_seconds:g} s, TTL {found.ttl_seconds:g} s"
+        yield ok("format", f"version {found.version}, {beats}")
+
+
+def _permissions(layout: Layout) -> Iterator[Finding]:
+    folders = [layout.tmp, layout.new, layout.cur, layout.later_new, layout.dead_new]
+    folders += [layout.leases, layout.fenced, layout.reasons, layout.requests, layout.status]
+    shut = [f for f in folders if os.path.lexists(f) and not os.access(f, os.R_OK | os.W_OK | os.X_OK)]
+    if shut:
+        names = ", ".join(os.path.relpath(folder, layout.path) for folder in shut)
+        yield refuse(
+            "permissions", f"this user may not write to {names}", "give them to this user, or its group"
+        )
+        return
+    mode = stat.S_IMODE(os.stat(layout.new).st_mode)
+    mask = _umask()
+    if mode & 0o002 and not mode & stat.S_ISVTX:
+        yield warn(
+            "permissions",
+            f"new/ has mode {mode:04o}: anybody can put in and take out",
+            "chmod o-w",
+        )
+    elif mode & stat.S_ISGID and mode & 0o020 and mask & 0o060:
+        text = f"new/ is shared by its group, but the umask {mask:04o} hides new files from the group"
+        yield warn("permissions", text, "start with umask 0007, or UMask=0007 in the systemd unit")
+    else:
+        yield ok("permissions", f"new/ has mode {mode:04o}, the umask is {mask:04o}")
+
+
+def _umask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
+def _clock(folder: str) -> Finding:
+    """This host's clock against the mount's, which is what deferred entries go by."""
+    path = f"{folder}/clock"
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(descriptor, b".")
+        os.fsync(descriptor)
+        offset = os.fstat(descriptor).st_mtime - SYSTEM.time()
+    finally:
+        os.close(descriptor)
+        os.unlink(path)
+    if abs(offset) > _SKEW_SECONDS:
+        return warn(
+            "clock",
+            f"this host's clock and the mount's differ by {offset:.0f} s",
+            "run a time service on both",
+        )
+    return ok("clock", f"this host's and the mount's differ by {abs(offset):.2f} s")
+
+
+def _other_hosts(layout: Layout) -> Iterator[Finding]:
+    """Each live lease's status file: the host's own time in it, and the mount's time of writing it."""
+    try:
+        names = sorted({beat for name in scan.entries(layout.leases) if (beat := split_beat(name))})
+    except OSError as fault:
+        yield refuse("leases", f"{layout.leases} can't be read: {fault.strerror}", "see to its permissions")
+        return
+    for lease, number in names:
+        skew = _skew(f"{layout.status}/{lease}.json")
+        holder = leases.read_holder(layout, lease, number)
+        who = holder.host if holder else lease
+        if skew is None:
+            yield ok("hosts", f"{who}: serves this queue; its clock is not known")
+        elif abs(skew) > _SKEW_SECONDS:
+            yield warn(
+                "hosts",
+                f"{who}: its clock and the mount's differ by {skew:.0f} s",
+                "run a time service there",
+            )
+        else:
+            yield ok(
+                "hosts", f"{who}: serves this queue; its clock and the mount's differ by {abs(skew):.1f} s"
+            )
+
+
+def _skew(path: str) -> float | None:
+    try:
+        with open(path, "rb") as file:
+            facts = json.loads(file.read(1 << 20))
+            written = os.fstat(file.fileno()).st_mtime
+        return float(facts["time"]) - written
+    except (OSError, ValueError, KeyError, TypeError):  # none yet, or of another version
+        return None

@@ -1,0 +1,145 @@
+"""Judging a mount by its kind and options alone, without touching it."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from collections.abc import Iterator
+from typing import Final
+
+from maildefer.pool.findings import Finding, ok, refuse, warn
+from maildefer.pool.mounts import Mount
+
+_PROVEN: Final = frozenset(
+    (
+        "ext2",
+        "ext3",
+        "ext4",
+        "xfs",
+        "btrfs",
+        "zfs",
+        "f2fs",
+        "bcachefs",
+        "jfs",
+        "ceph",
+        "lustre",
+        "gpfs",
+        "fuse.glusterfs",
+    )
+)
+_NETWORK: Final = frozenset(("nfs", "nfs4"))
+_FORGETFUL: Final = frozenset(("tmpfs", "ramfs", "overlay"))
+_NO_BARRIERS: Final = frozenset(("nobarrier", "barrier=0"))
+_ETAB: Final = "/var/lib/nfs/etab"
+
+
+def judge(mount: Mount | None, *, etab: str = _ETAB) -> Iterator[Finding]:
+    """What is to be said about a mount. Reads this host's own export table where the server is this host."""
+    if mount is None:
+        yield warn("filesystem", "the kernel does not tell what it is", "mount /proc, and look again")
+        return
+    where = f"{mount.kind} at {mount.point}"
+    if "ro" in mount.options:
+        yield refuse("filesystem", f"{where} is mounted read-only", "mount it read-write")
+    if mount.kind in _NETWORK:
+        yield from _judge_nfs(mount, where, etab)
+    elif mount.kind in _FORGETFUL:
+        what = "what is written to it is gone after a reboot, or with the container"
+        yield warn(
+            "filesystem", f"{where}: {what}", "put queues on a disk, or on a mount that outlives the host"
+        )
+    elif mount.kind in _PROVEN:
+        yield ok("filesystem", where)
+    elif mount.kind.startswith("fuse"):
+        what = "whether its rename is atomic and its fsync reaches a disk depends on the program behind it"
+        yield warn(
+            "filesystem", f"{where}: {what}", "ask its documentation, or use a filesystem of the kernel"
+        )
+    else:
+        yield warn(
+            "filesystem",
+            f"{where} has not been tried",
+            "use NFS with hard mounts, or a local disk",
+        )
+    if mount.options & _NO_BARRIERS:
+        yield warn(
+            "barriers",
+            f"{where} is mounted without barriers: a power cut can undo an fsync",
+            "mount it with barriers",
+        )
+
+
+def _judge_nfs(mount: Mount, where: str, etab: str) -> Iterator[Finding]:
+    version = mount.option("vers") or mount.option("nfsvers") or "?"
+    what = f"{where}, version {version}, from {mount.source}"
+    sound = True
+    if mount.options & {"soft", "softerr"}:
+        sound = False
+        yield refuse(
+            "filesystem",
+            f"{what}: it is a soft mount, whose failed requests may be executed all the same",
+            "mount it with the option hard",
+        )
+    if (mount.option("proto") or "").startswith("udp") or "udp" in mount.options:
+        sound = False
+        yield refuse(
+            "filesystem",
+            f"{what}: over UDP a request may be executed again after its reply",
+            "mount it with proto=tcp",
+        )
+    if sound:
+        yield ok("filesystem", f"{what}, hard, over {mount.option('proto') or 'tcp'}")
+    yield _judge_export(mount, etab)
+
+
+def _judge_export(mount: Mount, etab: str) -> Finding:
+    """Whether the server keeps what it confirms: to be seen only where the server is this host."""
+    server, _, export = mount.source.rpartition(":")
+    options = (
+        _export_options(export, etab) if _is_this_host(mount.option("addr") or server.strip("[]")) else None
+    )
+    if options is None:
+        return ok(
+            "export", "unverified: the server's export can't be seen from here; it must say sync, not async"
+        )
+    if "async" in options:
+        return refuse(
+            "export",
+            f"this host exports {export} async: it confirms what is not on disk yet",
+            "export it with the option sync: `exportfs -o sync …`, and in /etc/exports",
+        )
+    return ok("export", f"this host exports {export} sync")
+
+
+def _export_options(export: str, etab: str) -> set[str] | None:
+    """The options of all clients' lines of the longest exported path that holds `export`; None if none is seen."""
+    try:
+        with open(etab, encoding="utf-8", errors="surrogateescape") as file:
+            lines = [line.rstrip("\n").partition("\t") for line in file]
+    except OSError:
+        return None
+    holding = [path for path, _, _ in lines if export == path or export.startswith(path.rstrip("/") + "/")]
+    if not holding:
+        return None
+    longest = max(holding, key=len)
+    options: set[str] = set()
+    for path, _, clients in lines:
+        if path == longest:
+            options.update(
+                option for group in re.findall(r"\(([^)]*)\)", clients) for option in group.split(",")
+            )
+    return options
+
+
+def _is_this_host(address: str) -> bool:
+    """Whether an address is one of this host's: then a socket can be bound to it."""
+    if not address or os.path.sep in address:
+        return False
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as trial:
+            trial.bind((address, 0))
+    except OSError:  # another host's, or a name, which is not looked up here
+        return False
+    return True

@@ -1,0 +1,195 @@
+"""What the doctor tries out, in a folder that it makes for itself and takes away again."""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from maildefer.pool.findings import Finding, ok, refuse, warn
+
+RACES: Final = 200
+_LOOKS: Final = 10
+_PATIENCE_SECONDS: Final = 30.0
+_SLOW_SIGHT_SECONDS: Final = 1.0
+_WORD: Final = 8
+
+
+@contextmanager
+def trial_folder(parent: str) -> Iterator[str]:
+    """A folder whose name no reader takes for an entry; the sweep of `tmp/` would remove what a crash leaves."""
+    path = f"{parent}/.doctor-{os.getpid()}-{secrets.token_hex(6)}"
+    os.mkdir(path, 0o700)
+    try:
+        yield path
+    finally:
+        _empty(path)
+        os.rmdir(path)
+
+
+def try_names(folder: str) -> Finding:
+    """Names of 255 bytes, with every character that entries' names have."""
+    name = ("k,a=1,S=2:1," + "x" * 255)[:255]
+    try:
+        _touch(f"{folder}/{name}")
+    except OSError as fault:
+        if fault.errno in (errno.ENAMETOOLONG, errno.EINVAL, errno.EPROTO):
+            return refuse(
+                "names",
+                f"a name of 255 bytes with a colon is refused: {fault.strerror}",
+                "use a filesystem with POSIX names",
+            )
+        raise
+    listed = os.listdir(folder)
+    _empty(folder)
+    if listed != [name]:
+        return refuse(
+            "names", f"a name came back changed: {listed!r}"[:300], "use a filesystem with POSIX names"
+        )
+    return ok("names", "255 bytes, unchanged")
+
+
+def try_race(folder: str, rounds: int = RACES) -> Finding:
+    """Two processes rename one source to destinations of their own, `rounds` times: exactly one may win each."""
+    for number in range(rounds):
+        _touch(f"{folder}/s{number}")
+    board = mmap.mmap(-1, 2 * (rounds + 1) * _WORD)
+    words = memoryview(board).cast("Q")  # for each process: how far it is, then what each rename said
+    child = os.fork()
+    if child == 0:
+        _in_child(lambda: _race(folder, words, 0, rounds))
+    finished = _race(folder, words, 1, rounds)
+    if not finished:
+        os.kill(child, 9)
+    status = os.waitpid(child, 0)[1]
+    says = [words[side * (rounds + 1) + 1 : (side + 1) * (rounds + 1)].tolist() for side in (0, 1)]
+    words.release()
+    listed = os.listdir(folder)
+    _empty(folder)
+    if status or not finished:
+        return refuse(
+            "rename", "two processes that rename at once did not come to an end", "see the kernel's log"
+        )
+    wrong = [n for n in range(rounds) if (f"d{n}.0" in listed) == (f"d{n}.1" in listed) or f"s{n}" in listed]
+    both = [n for n in range(rounds) if says[0][n] == says[1][n] == _WON]
+    if wrong or both:
+        fact = f"in {len({*wrong, *both})} of {rounds} races for one file not exactly one process won"
+        return refuse("rename", fact, "use a filesystem whose rename is atomic")
+    return ok("rename", f"atomic: in {rounds} races of two processes exactly one won each")
+
+
+_WON, _LOST = 1, 2
+
+
+def _race(folder: str, words: memoryview, side: int, rounds: int) -> bool:
+    mine, other = side * (rounds + 1), (1 - side) * (rounds + 1)
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    for number in range(rounds):
+        words[mine] = number + 1
+        while words[other] <= number:  # both at the line
+            if time.monotonic() > deadline:
+                return False
+            os.sched_yield()
+        try:
+            os.rename(f"{folder}/s{number}", f"{folder}/d{number}.{side}")
+            words[mine + 1 + number] = _WON
+        except FileNotFoundError:
+            words[mine + 1 + number] = _LOST
+    return True
+
+
+def try_sight(folder: str, looks: int = _LOOKS) -> Finding:
+    """How soon one process's rename stands in another's fresh listing; the child confirms each by a pipe."""
+    answers, answering = os.pipe2(os.O_CLOEXEC)
+    child = os.fork()
+    if child == 0:
+        _in_child(lambda: _rename_on(folder, answering, looks))
+    os.close(answering)
+    longest, seen = 0.0, True
+    for number in range(looks):
+        if os.read(answers, 1) != b".":
+            break
+        began = time.monotonic()
+        while f"v{number}" not in os.listdir(folder):
+            if time.monotonic() - began > _SLOW_SIGHT_SECONDS * 5:
+                seen = False
+                break
+            time.sleep(0.001)
+        longest = max(longest, time.monotonic() - began)
+    os.close(answers)
+    status = os.waitpid(child, 0)[1]
+    _empty(folder)
+    if status or not seen:
+        return refuse(
+            "visibility",
+            "a rename did not show in a fresh listing by another process",
+            "use a filesystem whose listings are fresh",
+        )
+    text = f"a rename shows in another process's listing after {longest * 1000:.1f} ms"
+    if longest > _SLOW_SIGHT_SECONDS:
+        return warn("visibility", text, "expect messages to wait as long; see the mount's caching options")
+    return ok("visibility", f"{text} at most")
+
+
+def _rename_on(folder: str, answering: int, looks: int) -> bool:
+    for number in range(looks):
+        _touch(f"{folder}/w{number}")
+        os.rename(f"{folder}/w{number}", f"{folder}/v{number}")
+        os.write(answering, b".")
+    return True
+
+
+def try_sync(folder: str) -> Finding:
+    """fsync of a file and of its folder, which each push waits for (I1)."""
+    took: list[float] = []
+    for number in range(5):
+        began = time.monotonic()
+        descriptor = os.open(
+            f"{folder}/f{number}", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600
+        )
+        try:
+            os.write(descriptor, b"x" * 2048)
+            os.fsync(descriptor)
+        except OSError as fault:
+            return refuse(
+                "fsync", f"fsync of a file fails: {fault.strerror}", "use a filesystem that can sync"
+            )
+        finally:
+            os.close(descriptor)
+        directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(directory)
+        except OSError as fault:
+            return refuse(
+                "fsync", f"fsync of a folder fails: {fault.strerror}", "use a filesystem that can sync"
+            )
+        finally:
+            os.close(directory)
+        took.append(time.monotonic() - began)
+    middle = sorted(took)[len(took) // 2]
+    text = f"a durable file takes {middle * 1000:.2f} ms"
+    if middle > 1:
+        return warn("fsync", text, "each push waits for that: look for what else keeps the disk busy")
+    return ok("fsync", text)
+
+
+def _touch(path: str) -> None:
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+
+
+def _empty(folder: str) -> None:
+    for name in os.listdir(folder):
+        os.unlink(f"{folder}/{name}")
+
+
+def _in_child(action: Callable[[], bool]) -> None:
+    status = 1
+    try:
+        status = 0 if action() else 1
+    finally:
+        os._exit(status)
