@@ -1,0 +1,74 @@
+"""What all connections of the process share: the doors, the limits, and who is in."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+from maildefer.intake.accept import Acceptor
+from maildefer.intake.options import Options
+from maildefer.intake.recipients import Recipients
+
+
+class Visitor(Protocol):
+    """A connection, as the hall sees it."""
+
+    @property
+    def busy(self) -> bool: ...
+
+    def dismiss(self) -> None: ...
+
+
+class Hall:
+    """Event loop only; no thread may call."""
+
+    def __init__(
+        self,
+        options: Options,
+        acceptor: Acceptor,
+        recipients: Recipients,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self.options = options
+        self.acceptor = acceptor
+        self.recipients = recipients
+        self.loop = loop
+        self.draining = False
+        self._visitors: set[Visitor] = set()
+        self._held_bytes = 0
+        self._empty = asyncio.Event()
+
+    def enter(self, visitor: Visitor) -> bool:
+        """False when there are too many, or the doors are being closed."""
+        if self.draining or len(self._visitors) >= self.options.max_connections:
+            return False
+        self._visitors.add(visitor)
+        return True
+
+    def leave(self, visitor: Visitor) -> None:
+        self._visitors.discard(visitor)
+        if self.draining and not self._visitors:
+            self._empty.set()
+
+    def hold(self, size_bytes: int) -> bool:
+        """Account for bytes of a message that is not stored yet; False when all together would be too many."""
+        if self._held_bytes + size_bytes > self.options.max_held_bytes:
+            return False
+        self._held_bytes += size_bytes
+        return True
+
+    def give_back(self, size_bytes: int) -> None:
+        self._held_bytes -= size_bytes
+
+    async def drain(self, seconds: float) -> int:
+        """Send away who is idle, let the others finish for so long; returns how many did not."""
+        self.draining = True
+        for visitor in tuple(self._visitors):
+            if not visitor.busy:
+                visitor.dismiss()
+        if self._visitors:
+            try:
+                await asyncio.wait_for(self._empty.wait(), seconds)
+            except TimeoutError:
+                pass
+        return len(self._visitors)

@@ -1,0 +1,65 @@
+"""Whether any route takes a recipient, by the table that the probe made in another process (I11)."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from collections.abc import Mapping
+
+from maildefer.errors import ConfigurationError
+
+
+class Recipients:
+    """The route table's patterns for one queue; `path` None takes every recipient."""
+
+    def __init__(self, queue: str, path: str | None) -> None:
+        self._queue = os.path.abspath(queue)
+        self._path = path
+        self._patterns: list[re.Pattern[str]] = []
+        self.read()
+
+    def read(self) -> None:
+        """Read the table, again at HUP; a table that can't be used leaves the old one. Raises ConfigurationError."""
+        if self._path is None:
+            return
+        try:
+            if self._path == "-":
+                text, self._path = sys.stdin.read(), None if self._patterns else "-"
+            else:
+                with open(self._path, encoding="utf-8") as file:
+                    text = file.read()
+            self._patterns = [re.compile(row, re.IGNORECASE) for row in self._rows(json.loads(text))]
+        except (OSError, ValueError, TypeError, KeyError, re.error) as fault:
+            raise ConfigurationError(
+                f"the route table {self._path} can't be used ({fault}): "
+                "make it anew by `python -m maildefer.pool.probe`"
+            ) from fault
+
+    @property
+    def checked(self) -> bool:
+        return self._path is not None
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is a table, without a route for this queue: a fault of the set-up, not of the sender."""
+        return self.checked and not self._patterns
+
+    def accept(self, address: str) -> bool:
+        """As `Router.match` does it: the address in lower case, from its beginning."""
+        if not self.checked:
+            return True
+        address = address.lower()
+        return any(pattern.match(address) for pattern in self._patterns)
+
+    def _rows(self, table: object) -> list[str]:
+        """The patterns of the routes that this queue sees; a route without a queue counts for all."""
+        routes = table.get("routes", []) if isinstance(table, Mapping) else table
+        if not isinstance(routes, list):
+            raise TypeError("it holds no list of routes")
+        rows = [row for row in routes if self._is_ours(row.get("queue"))]
+        return list(dict.fromkeys(row["pattern"] for row in rows))
+
+    def _is_ours(self, queue: str | None) -> bool:
+        return queue is None or os.path.abspath(queue) == self._queue
