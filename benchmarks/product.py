@@ -141,15 +141,24 @@ def intake(queue: str) -> Iterator[int]:
                     command, cwd=directory, env=env, stdout=log, stderr=log, pass_fds=[listener.fileno()]
                 )
         try:
-            with socket.create_connection(("127.0.0.1", port), timeout=START_SECONDS) as client:
-                if not (banner := client.recv(512)).startswith(b"220"):
-                    raise RuntimeError(f"the front end greets with {banner!r}")
+            _await_banner(port, os.path.join(directory, "intake.log"))
             yield port
         finally:
             process.terminate()
             process.wait(STOP_SECONDS)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def _await_banner(port: int, log_path: str) -> None:
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=START_SECONDS) as client:
+            banner = client.recv(512)
+    except OSError as error:
+        banner = str(error).encode()
+    if not banner.startswith(b"220"):
+        log = Path(log_path).read_text(errors="replace")
+        raise RuntimeError(f"the front end greets with {banner!r}; its log ends:\n{log[-3000:]}")
 
 
 def opened(queue: str) -> Any:
