@@ -45,6 +45,7 @@ class _Step(NamedTuple):
     function: Handler
     name: str
     module: str
+    state: str
     stateless: bool
     nolocking: bool
 
@@ -169,6 +170,7 @@ class Dispatcher:
         outcome: Outcome = ACKED
         names = ""
         chosen = False
+        states: dict[str, str] = {}  # as read since a handler last ran
         for steps, found, _ in matched:
             groups = found.groupdict()
             for step in steps:
@@ -176,7 +178,9 @@ class Dispatcher:
                     if chosen:
                         continue
                     try:
-                        if not self._router.in_state(step.function, message):
+                        if step.module not in states:
+                            states[step.module] = self._router.get_state(step.module, message)
+                        if states[step.module] != step.state:
                             continue
                     except Exception as fault:  # noqa: BLE001  # the store may be the user's
                         chosen = True
@@ -187,6 +191,8 @@ class Dispatcher:
                     chosen = True
                 names = f"{names},{step.name}" if names else step.name
                 ended = self._run(step, message, groups)
+                if states:
+                    states.clear()
                 if ended is not ACKED:
                     outcome = worst(outcome, ended)
         if not names and outcome is ACKED:
@@ -252,6 +258,7 @@ def _step(function: Handler) -> _Step:
         function,
         marks.full_name(function),
         marks.module_of(function),
+        marks.name_of(function),
         marks.is_stateless(function),
         marks.is_nolocking(function),
     )
