@@ -6,11 +6,13 @@ Set `LOADER` once, in the boot module or the settings; any process may do so bef
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from maildefer.message import templates
-from maildefer.message.response import MailResponse
 from maildefer.message.templates import Loader, Template
+
+if TYPE_CHECKING:
+    from maildefer.message.response import MailResponse
 
 __all__ = ["LOADER", "attach", "configured_loader", "jinja_loader", "load", "render", "respond"]
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from maildefer.message.response import MailResponse
+if TYPE_CHECKING:
+    from maildefer.message.response import MailResponse
 
 
 class Template(Protocol):
@@ -79,6 +80,8 @@ def respond(
     """
     if not Body and not Html:
         raise TypeError("name a template: Body, Html or both")
+    from maildefer.message.response import MailResponse  # the e-mail package, 4.5 MB: for a process that answers
+
     headers = {name: value % variables if isinstance(value, str) else value for name, value in kwd.items()}
     response = MailResponse(**headers)
     if Body:
