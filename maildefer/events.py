@@ -59,26 +59,44 @@ EVENTS: Final[dict[str, str]] = {
     "intake.refused": "a recipient or a message was refused",
     "handler.failed": "a handler raised; its traceback",
     "handler.logged": "what a handler said through logging",
+    "log.unusable": "the log file can't be opened; the log goes on as before",
     "sink.received": "the development sink took a message",
 }
 
 _format: Format = "logfmt"
 _context: dict[str, object] = {}
+_log_file: str | None = None
 
 
-def configure(format: Format | None = None, **context: object) -> None:
+def configure(format: str | None = None, log_file: str | None = None, **context: object) -> None:
     """Choose the line format and the facts that every line of this process carries.
 
     Called once in each process before its first event; without a format, `MAILDEFER_LOG_FORMAT` decides, then
-    whether standard error is a terminal.
+    whether standard error is a terminal. With `log_file`, standard error goes there from now on, children's too.
     """
-    global _format
+    global _format, _log_file
+    if log_file is not None:
+        _log_file = log_file
+        reopen()
     chosen = format or os.environ.get("MAILDEFER_LOG_FORMAT", "")
     if chosen in get_args(Format):
         _format = cast(Format, chosen)
     else:
         _format = "console" if os.isatty(2) else "logfmt"
     _context.update(context)
+
+
+def reopen() -> None:
+    """Open the log file anew, after it was moved away (`USR1`); nothing to do where there is none."""
+    if _log_file is None:
+        return
+    try:
+        descriptor = os.open(_log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+    except OSError as fault:  # the old one goes on
+        emit("log.unusable", path=_log_file, error=str(fault))
+        return
+    os.dup2(descriptor, 2)
+    os.close(descriptor)
 
 
 def current_format() -> Format:

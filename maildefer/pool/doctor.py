@@ -1,7 +1,7 @@
 """Is this place safe for a queue? Facts and remedies, for `maildefer doctor` and for a pool that starts.
 
-Safe on a live queue: all trials happen in a folder of their own below `tmp/`, which is taken away again. The functions
-fork, so the calling process should have one thread; they touch the mount, and hang with it.
+Safe on a live queue: all trials happen in a folder of their own below `tmp/`, which is taken away again.
+All of it touches the mount, and hangs with it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from maildefer.errors import (
     UnsafeMount,
     UnsafeRuntimeDirectory,
 )
-from maildefer.maildir import leases, scan
+from maildefer.maildir import scan
 from maildefer.maildir.layout import Layout, read_format
 from maildefer.maildir.names import split_beat
 from maildefer.maildir.system import SYSTEM
@@ -34,8 +34,11 @@ _FEW_PERCENT: Final = 2
 _NFS: Final = frozenset(("nfs", "nfs4"))
 
 
-def examine(path: str) -> list[Finding]:
-    """Everything about a queue, or about a directory in which queues are to be made. Raises QueueMissing."""
+def examine(path: str, *, races: bool = True) -> list[Finding]:
+    """Everything about a queue, or about a directory in which queues are to be made. Raises QueueMissing.
+
+    The trials of two processes fork: with more than one thread about, do without `races`.
+    """
     path = os.path.abspath(path)
     if not os.path.exists(path):
         raise QueueMissing(path)
@@ -47,13 +50,9 @@ def examine(path: str) -> list[Finding]:
     place = layout.tmp if is_queue else path
     try:
         with trials.trial_folder(place) as folder:
-            found += [
-                trials.try_names(folder),
-                trials.try_race(folder),
-                trials.try_sight(folder),
-                trials.try_sync(folder),
-                _clock(folder),
-            ]
+            found += [trials.try_names(folder), trials.try_sync(folder), _clock(folder)]
+            if races:
+                found += [trials.try_race(folder), trials.try_sight(folder)]
     except OSError as fault:
         what = fault.strerror or str(fault)
         found.append(
@@ -184,35 +183,25 @@ def _clock(folder: str) -> Finding:
 
 
 def _other_hosts(layout: Layout) -> Iterator[Finding]:
-    """Each live lease's status file: the host's own time in it, and the mount's time of writing it."""
+    """What each live lease's status file says of its host's clock against the mount's."""
     try:
-        names = sorted({beat for name in scan.entries(layout.leases) if (beat := split_beat(name))})
+        leases = sorted({beat[0] for name in scan.entries(layout.leases) if (beat := split_beat(name))})
     except OSError as fault:
         yield refuse("leases", f"{layout.leases} can't be read: {fault.strerror}", "see to its permissions")
         return
-    for lease, number in names:
-        skew = _skew(f"{layout.status}/{lease}.json")
-        holder = leases.read_holder(layout, lease, number)
-        who = holder.host if holder else lease
-        if skew is None:
-            yield ok("hosts", f"{who}: serves this queue; its clock is not known")
-        elif abs(skew) > _SKEW_SECONDS:
-            yield warn(
-                "hosts",
-                f"{who}: its clock and the mount's differ by {skew:.0f} s",
-                "run a time service there",
-            )
+    for lease in leases:
+        offset = _clock_offset(f"{layout.status}/{lease}.json")
+        if offset is None:
+            yield ok("hosts", f"{lease} serves this queue; its clock is not known")
+        elif abs(offset) > _SKEW_SECONDS:
+            yield warn("hosts", f"the clock of {lease} and the mount's differ by {offset:.0f} s", "run NTP there")
         else:
-            yield ok(
-                "hosts", f"{who}: serves this queue; its clock and the mount's differ by {abs(skew):.1f} s"
-            )
+            yield ok("hosts", f"{lease} serves this queue; its clock and the mount's differ by {abs(offset):.2f} s")
 
 
-def _skew(path: str) -> float | None:
+def _clock_offset(path: str) -> float | None:
     try:
         with open(path, "rb") as file:
-            facts = json.loads(file.read(1 << 20))
-            written = os.fstat(file.fileno()).st_mtime
-        return float(facts["time"]) - written
+            return float(json.loads(file.read(1 << 20))["clock_offset_seconds"])
     except (OSError, ValueError, KeyError, TypeError):  # none yet, or of another version
         return None

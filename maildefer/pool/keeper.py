@@ -42,7 +42,10 @@ class Keeper:
 
     def serve(self) -> int:
         """Run until told to leave, then until every lease is left."""
-        for thread in (*(line.thread for line in self._lifelines), *(tender.thread for tender in self._tenders)):
+        for thread in (
+            *(line.thread for line in self._lifelines),
+            *(tender.thread for tender in self._tenders),
+        ):
             thread.start()
         self._clerk.start()
         self._find_dead()
@@ -94,7 +97,10 @@ class Keeper:
     def _mind_supervisor(self) -> None:
         """A supervisor that is stopped or hangs is a frozen host, not a live one: end with it."""
         words = self._shared.board.words
-        ttl = max((words[self._shared.board.queue(i) + Q.FORMAT_TTL] for i in range(len(self._lifelines))), default=0)
+        ttl = max(
+            (words[self._shared.board.queue(i) + Q.FORMAT_TTL] for i in range(len(self._lifelines))),
+            default=0,
+        )
         tick = words[Header.TICK] / 1e9
         if tick and ttl and boottime() - tick > ttl / 1000:
             for slot in self._shared.board.workers():
@@ -107,5 +113,3 @@ class Keeper:
     def _look_seconds(self) -> float:
         beats = [line.format.beat_seconds for line in self._lifelines]
         return min(_LOOK_SECONDS, *beats) if beats else _LOOK_SECONDS
-
-

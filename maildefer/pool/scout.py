@@ -17,7 +17,7 @@ from maildefer import events
 from maildefer.maildir import scan
 from maildefer.maildir.names import EntryName
 from maildefer.maildir.system import boottime
-from maildefer.pool.board import Board, Header, Kind, Q, QueueState, S, State
+from maildefer.pool.board import Board, Header, Q, QueueState, S, State
 from maildefer.pool.offers import MOST_NAMES, pack
 from maildefer.pool.shared import Shared
 from maildefer.pool.titles import set_title
@@ -87,14 +87,19 @@ class QueueScout:
                 return
         if not offered:
             self._offer(others)
-        self._wait_seconds = _SHORTEST_WAIT if offered or others else min(self._wait_seconds * 2, _LONGEST_WAIT)
+        self._wait_seconds = (
+            _SHORTEST_WAIT if offered or others else min(self._wait_seconds * 2, _LONGEST_WAIT)
+        )
 
     def _rest(self) -> None:
         """Wait for local writers' events, which name the entries, or for the next poll, for other hosts' entries."""
+        listed_at = boottime()
         names = self._watch.wait(self._wait_seconds)
         while names and self._may_offer():
             self._offer(self._memory.unknown(sorted(names), boottime()))
             self._wait_seconds = _SHORTEST_WAIT
+            if boottime() - listed_at > REMEMBER_SECONDS:  # time to list again, however busy the writers are
+                return
             names = self._watch.wait(self._wait_seconds)
         if boottime() - self._touched_at > _TOUCH_SECONDS:
             self._touched_at = boottime()
@@ -173,20 +178,22 @@ class Pace:
         self._measured_at = 0.0
         self._handled = 0
         self._per_slice = 1
+        self._workers: list[int] = []
 
     def names_per_offer(self) -> int:
-        words = self._board.words
-        workers = handled = 0
-        idle = False
-        for slot in range(self._board.slots):
-            base = self._board.slot(slot)
-            if words[base + S.KIND] == Kind.WORKER and words[base + S.STATE] in (State.IDLE, State.BUSY):
-                workers += 1
-                handled += words[base + S.HANDLED]
-                idle = idle or words[base + S.STATE] == State.IDLE
-        now = boottime()
+        """Called for each offer, so it looks only at the workers that lived at the last measurement."""
+        words, now = self._board.words, boottime()
         if now - self._measured_at >= SLICE_SECONDS:
-            rate = max(0, handled - self._handled) / (now - self._measured_at) / max(workers, 1)
-            self._per_slice = max(1, min(int(rate * SLICE_SECONDS), MOST_NAMES))
-            self._measured_at, self._handled = now, handled
-        return 1 if idle else self._per_slice
+            self._measure(now)
+        for base in self._workers:
+            if words[base + S.STATE] == State.IDLE:
+                return 1
+        return self._per_slice
+
+    def _measure(self, now: float) -> None:
+        words = self._board.words
+        self._workers = [self._board.slot(slot) for slot in self._board.workers()]
+        handled = sum(words[base + S.HANDLED] for base in self._workers)
+        rate = max(0, handled - self._handled) / (now - self._measured_at) / max(len(self._workers), 1)
+        self._per_slice = max(1, min(int(rate * SLICE_SECONDS), MOST_NAMES))
+        self._measured_at, self._handled = now, handled

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 from maildefer.handling.settings import PoolSettings
@@ -42,6 +40,11 @@ class Shared:
     force: bool = False
 
 
+def pair() -> tuple[socket.socket, socket.socket]:
+    """Two ends for small messages between processes of the pool."""
+    return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+
 def send(sock: socket.socket, **message: object) -> bool:
     """One message to another process of the pool; never blocks. False when it did not go."""
     try:
@@ -61,14 +64,3 @@ def receive(sock: socket.socket) -> Iterator[dict[str, object]]:
         if not data:
             return
         yield json.loads(data)
-
-
-@contextmanager
-def working_directory(path: str) -> Iterator[None]:
-    """Be in `path` for a while: the supervisor itself stays in `/`."""
-    before = os.getcwd()
-    os.chdir(path)
-    try:
-        yield
-    finally:
-        os.chdir(before)

@@ -175,7 +175,10 @@ class Tender:
                 send(self._shared.keeper[1], request=verb)
 
     def _write_status(self) -> None:
-        status = snapshot.of_queue(self._shared, self._index) | {"lease": self._lifeline.lease, "time": time.time()}
+        status = snapshot.of_queue(self._shared, self._index) | {
+            "lease": self._lifeline.lease,
+            "time": time.time(),
+        }
         path = f"{self._layout.status}/{self._lifeline.lease}.json"
         draft = f"{self._layout.tmp}/.status-{self._lifeline.lease}"
         try:
@@ -214,7 +217,9 @@ class Tender:
         """Dead for sure, since its pids are this host's: supervisor and keeper, whose workers die with them."""
         if not self._shared.host.shares_pids_with(holder.boot_id, holder.pid_namespace):
             return False
-        return not alive(holder.pid, holder.start_time) and not alive(holder.keeper_pid, holder.keeper_start_time)
+        return not alive(holder.pid, holder.start_time) and not alive(
+            holder.keeper_pid, holder.keeper_start_time
+        )
 
     def _mount_time(self) -> float:
         return time.time() + self._shared.board.clock_offset(self._index)

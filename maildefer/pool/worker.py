@@ -5,6 +5,7 @@ It loads the application after the fork, so that what its handlers import is its
 
 from __future__ import annotations
 
+import errno
 import faulthandler
 import gc
 import os
@@ -13,7 +14,15 @@ import signal
 import time
 
 from maildefer import events
-from maildefer.errors import ClaimLost, ConfigurationError, EntryMalformed, EntryTooLarge, StorageFault
+from maildefer.errors import (
+    ClaimLost,
+    ConfigurationError,
+    EntryMalformed,
+    EntryTooLarge,
+    QueueError,
+    ResourcesExhausted,
+    StorageFault,
+)
 from maildefer.handling.application import Application
 from maildefer.handling.dispatch import Dispatcher
 from maildefer.handling.outcomes import ACKED, NO_ROUTE, Buried, Outcome
@@ -60,6 +69,8 @@ class Worker:
         self._base = shared.board.slot(slot)
         self._hand = Hand(shared.board, slot)
         self._stopping = False
+        self._forked = False
+        os.register_at_fork(after_in_child=self._note_fork)
         self._waker = self._catch_signals()
         self._offers = Offers([workers for _, workers in shared.offers], self._waker)
         self._queues = [
@@ -76,7 +87,7 @@ class Worker:
         )
         self._log = AttemptLog()
         self._limit_bytes = settings.max_bytes
-        self._timeout_ns = int(settings.handler_timeout_seconds * 1e9)
+        self._timeout_ns = int(settings.handler_timeout_seconds * 1e9) or 1 << 60
         share = settings.messages_per_worker
         self._left = int(share * random.uniform(0.9, 1.1)) if share else -1
         faulthandler.enable()
@@ -103,35 +114,36 @@ class Worker:
         if not queue.may_claim():
             return
         self._words[self._base + S.QUEUE] = queue.index
+        claim = None
         try:
             claim = queue.claimer.claim(name)
             if claim is None:
                 return
             self._left -= 1
-            message: object = None
-            try:
-                data = claim.read(self._limit_bytes)
-                message = request = received(data, claim.key, claim.attempt, queue.name, queue.name)
-                outcome, handler = self._handle(queue, request, claim)
-            except (EntryMalformed, EntryTooLarge) as fault:
-                outcome, handler = Buried(str(fault), error=type(fault).__name__), ""
-            self._settle(queue, claim, outcome, handler, message)
+            request, outcome, handler = self._handle(queue, claim)
+            self._settle(queue, claim, outcome, handler, request)
             queue.note_success()
         except ClaimLost as lost:
             self._words[self._base + S.LOST] += 1
             events.emit("claim.lost", queue=queue.name, name=lost.name)
-        except StorageFault as fault:
-            self._give_back(queue, fault)
+        except (StorageFault, MemoryError) as fault:
+            self._give_back(queue, claim, fault)
 
-    def _handle(self, queue: Serving, request: object, claim: Claim) -> tuple[Outcome, str]:
-        """The handler, under its deadline; what it does to signals and descriptors of others is its own affair."""
+    def _handle(self, queue: Serving, claim: Claim) -> tuple[object, Outcome, str]:
+        """Read the message and run its handlers, these under the deadline; returns request, outcome, handlers."""
+        try:
+            data = claim.read(self._limit_bytes)
+        except (EntryMalformed, EntryTooLarge) as fault:
+            return None, Buried(str(fault), error=type(fault).__name__), ""
+        request = received(data, claim.key, claim.attempt, queue.name, queue.name)
         words, base = self._words, self._base
         words[base + S.BEGAN] = began = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-        words[base + S.DEADLINE] = began + self._timeout_ns if self._timeout_ns else 1 << 62
-        try:
-            return self._dispatchers[queue.index].dispatch(request)  # type: ignore[arg-type]
-        finally:
-            words[base + S.DEADLINE] = 0
+        words[base + S.DEADLINE] = began + self._timeout_ns
+        outcome, handler = self._dispatchers[queue.index].dispatch(request)
+        if self._forked:  # a handler's own child came back from it: this is not the worker
+            os._exit(0)
+        words[base + S.DEADLINE] = 0
+        return request, outcome, handler
 
     def _settle(self, queue: Serving, claim: Claim, outcome: Outcome, handler: str, message: object) -> None:
         words, base = self._words, self._base
@@ -157,14 +169,24 @@ class Worker:
         self, queue: Serving, claim: Claim, outcome: Outcome, handler: str, word: str, now: float
     ) -> None:
         reason = getattr(outcome, "reason", None)
-        self._log.add(queue.name, claim.key, handler, word, claim.attempt, now - claim.began, now, reason=reason)
+        self._log.add(
+            queue.name, claim.key, handler, word, claim.attempt, now - claim.began, now, reason=reason
+        )
         if detail := getattr(outcome, "detail", None):
             events.emit("handler.failed", queue=queue.name, key=claim.key, handler=handler, traceback=detail)
 
-    def _give_back(self, queue: Serving, fault: StorageFault) -> None:
-        """A fault that isn't the message's: the audit, or we ourselves, release it uncharged; the queue pauses."""
+    def _give_back(self, queue: Serving, claim: Claim | None, fault: StorageFault | MemoryError) -> None:
+        """A fault that isn't the message's: released uncharged, by us or else by the audit, and the queue pauses."""
+        if isinstance(fault, MemoryError):
+            fault = ResourcesExhausted(queue.name, OSError(errno.ENOMEM, "no memory left"))
         queue.note_fault(fault)
+        if claim is None:
+            return
         self._words[self._base + S.RELEASED] += 1
+        try:
+            claim.release()
+        except QueueError:
+            claim.abandon()
 
     def _tell_keeper(self, claim: Claim, name: str) -> None:
         send(self._shared.deferrals[1], queue=self._words[self._base + S.QUEUE], name=name)
@@ -186,3 +208,6 @@ class Worker:
 
     def _note_stop(self, signum: int, frame: object) -> None:
         self._stopping = True
+
+    def _note_fork(self) -> None:
+        self._forked = True

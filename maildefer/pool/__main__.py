@@ -1,0 +1,78 @@
+"""`python -m maildefer.pool PLAN`: becomes the supervisor. Executed by `maildefer supervise`, which took the lock."""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+from typing import Any
+
+from maildefer import events
+from maildefer.errors import ConfigurationError, MaildeferError
+from maildefer.pool import offers, runtime, statussocket
+from maildefer.pool.board import Board
+from maildefer.pool.identity import this_host
+from maildefer.pool.plan import Plan
+from maildefer.pool.probing import Probe
+from maildefer.pool.shared import Shared, pair
+from maildefer.pool.supervisor import Supervisor
+from maildefer.pool.titles import set_title
+
+EX_CONFIG = 78
+
+
+def main() -> int:
+    """Probe the application, lay out what the processes share, and supervise; returns the exit code."""
+    try:
+        plan = Plan.parse(sys.argv[1] if len(sys.argv) > 1 else "")
+        events.configure(plan.log_format, log_file=plan.log_file)
+        if plan.lock_fd >= 0:
+            os.set_inheritable(plan.lock_fd, False)
+        probed = Probe(plan.project).wait()
+        supervisor = Supervisor(*assemble(plan, probed))
+    except ConfigurationError as fault:
+        events.emit(
+            "application.broken", error=str(fault), detail="\n".join(getattr(fault, "__notes__", [])) or None
+        )
+        return EX_CONFIG
+    except (MaildeferError, OSError) as fault:
+        events.emit("pool.stopped", reason=str(fault))
+        return 1
+    os.chdir("/")  # from here on a mount that hangs does not hang us
+    _share_memory_with_children()
+    set_title(f"supervisor {plan.pidfile}")
+    return supervisor.run()
+
+
+def assemble(plan: Plan, probed: dict[str, Any]) -> tuple[Shared, Plan, dict[str, Any], Any]:
+    """Everything that the supervisor and its children have in common. Raises ConfigurationError."""
+    settings = plan.settings(probed)
+    queues = plan.served(settings)
+    slots = max(64, 2 * settings.workers + 16)
+    shared = Shared(
+        settings=settings,
+        project=plan.project,
+        pidfile=plan.pidfile,
+        host=this_host(),
+        queues=queues,
+        board=Board(len(queues), slots),
+        offers=tuple(offers.channel() for _ in queues),
+        keeper=pair(),
+        deferrals=pair(),
+        supervisor=os.getpid(),
+        force=plan.force,
+    )
+    return shared, plan, probed, statussocket.listen(runtime.socket_path(plan.pidfile))
+
+
+def _share_memory_with_children() -> None:
+    """Import what every child will need, then keep the collector from touching, and so copying, those pages."""
+    import email.parser  # noqa: F401  # workers parse mail with it
+    import email.policy  # noqa: F401
+
+    gc.collect()
+    gc.freeze()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,96 @@
+"""Making child processes: by fork for the pool's own, by exec for what must not share our memory."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from maildefer.pool.board import Kind
+from maildefer.pool.linux import die_with_parent
+
+Killed = Literal["", "drain", "fence", "timeout", "recycled", "retired"]
+_ALL = set(signal.valid_signals())
+
+
+@dataclass(slots=True, kw_only=True)
+class Child:
+    """A child as its supervisor knows it."""
+
+    pid: int
+    kind: Kind
+    slot: int
+    number: int  # for people: worker 3
+    generation: int = 0  # of the application
+    began: float = field(default=0.0)  # boot clock
+    retiring: bool = False  # was told to end
+    killed: Killed = ""
+    aborted_at: float = 0.0
+
+
+def fork(main: Callable[[], int]) -> int:
+    """Fork a child that runs `main` and ends with its code; returns the pid. Called from the main thread only.
+
+    Signals are blocked meanwhile, so that none meets the parent's handlers in the child.
+    """
+    parent = os.getpid()
+    sys.stderr.flush()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _ALL)
+    pid = os.fork()
+    if pid:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        return pid
+    code = 1
+    try:
+        _begin(parent)
+        code = main()
+    except BaseException:  # noqa: BLE001  # the last stop: tell it, and end as a failure
+        traceback.print_exc()
+    finally:
+        try:
+            sys.stderr.flush()
+        finally:
+            os._exit(code)
+
+
+def spawn(
+    argv: Sequence[str],
+    *,
+    cwd: str,
+    environ: Mapping[str, str] | None = None,
+    stdout: int = -1,
+    keep: Sequence[int] = (),
+) -> int:
+    """Execute a program as a child that ends with us; returns the pid. `keep` are descriptors it inherits."""
+
+    def main() -> int:
+        os.chdir(cwd)
+        if stdout >= 0:
+            os.dup2(stdout, 1)
+        for descriptor in keep:
+            os.set_inheritable(descriptor, True)
+        os.execve(argv[0], list(argv), dict(environ if environ is not None else os.environ))
+
+    return fork(main)
+
+
+def _begin(parent: int) -> None:
+    """Defaults for a child: its own signals, an end when the parent ends."""
+    signal.set_wakeup_fd(-1)
+    for signum in (
+        signal.SIGTERM,
+        signal.SIGINT,
+        signal.SIGQUIT,
+        signal.SIGHUP,
+        signal.SIGCHLD,
+        signal.SIGUSR1,
+    ):
+        signal.signal(signum, signal.SIG_DFL)
+    for signum in (signal.SIGTTIN, signal.SIGTTOU, signal.SIGTSTP, signal.SIGCONT, signal.SIGPIPE):
+        signal.signal(signum, signal.SIG_DFL)
+    die_with_parent(parent)
+    signal.pthread_sigmask(signal.SIG_SETMASK, set())

@@ -1,0 +1,138 @@
+"""The supervisor's front ends: intake processes, executed anew so that no handler code is in them (I11)."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from maildefer import events
+from maildefer.errors import ConfigurationError
+from maildefer.maildir.system import boottime
+from maildefer.pool import children, runtime
+from maildefer.pool.plan import Plan
+from maildefer.pool.shared import Shared
+from maildefer.pool.throttle import Throttle
+
+_BACKLOG = 512
+_OPTIONS = (
+    "hostname",
+    "max_bytes",
+    "max_backlog",
+    "min_free_bytes",
+    "max_connections",
+    "max_recipients",
+    "threads",
+)
+
+
+class FrontEnds:
+    """Binds `receiver_config`'s address once, and keeps `processes` intake children on it. None without `--intake`."""
+
+    def __init__(self, shared: Shared, plan: Plan, probed: Mapping[str, Any]) -> None:
+        """Raises ConfigurationError when there is no usable address or queue to front."""
+        self._shared = shared
+        self._pids: dict[int, float] = {}
+        self._throttle = Throttle()
+        self._socket: socket.socket | None = None
+        self._wanted = 0
+        self._retiring = False
+        if plan.intake:
+            self._config = dict(shared.settings.receiver_config or {})
+            self._queue = shared.queues[0]
+            if name := self._config.get("queue"):
+                self._queue = self._named(str(name))
+            self._wanted = int(self._config.get("processes", 1))
+            self._routes_path = f"{os.path.splitext(runtime.record_path(shared.pidfile))[0]}.routes"
+            self._socket = self._bind()
+            self._write_routes(probed)
+
+    def __len__(self) -> int:
+        return len(self._pids)
+
+    def refill(self) -> None:
+        """Execute whatever is missing."""
+        while (
+            self._socket is not None
+            and len(self._pids) < self._wanted
+            and not self._throttle.wait(boottime())
+        ):
+            pid = children.spawn(
+                self._argv(self._socket), cwd=self._shared.project, keep=[self._socket.fileno()]
+            )
+            self._pids[pid] = boottime()
+            host, port = self._socket.getsockname()[:2]
+            events.emit("child.started", kind="intake", pid=pid, address=f"{host}:{port}")
+
+    def bury(self, pid: int, status: int) -> bool:
+        """Note that a child has ended; False when it is none of ours."""
+        if pid not in self._pids:
+            return False
+        lived = boottime() - self._pids.pop(pid)
+        if not self._retiring:
+            events.emit("child.died", kind="intake", pid=pid, code=os.waitstatus_to_exitcode(status))
+            self._throttle.note_death(int(lived > 60), boottime())
+        return True
+
+    def reload(self, probed: Mapping[str, Any]) -> None:
+        """The routes have changed: the children read them again."""
+        if self._socket is not None:
+            self._write_routes(probed)
+            self._signal_all(signal.SIGHUP)
+
+    def retire_all(self) -> None:
+        """Finish the transactions in hand, and end; new connections are refused from now on."""
+        self._retiring = True
+        self._wanted = 0
+        self._signal_all(signal.SIGTERM)
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    def kill_all(self) -> None:
+        self._signal_all(signal.SIGKILL)
+
+    def _signal_all(self, signum: signal.Signals) -> None:
+        for pid in self._pids:
+            try:
+                os.kill(pid, signum)
+            except ProcessLookupError:  # ended, and reaped in a moment
+                pass
+
+    def _named(self, name: str) -> Any:
+        path = os.path.normpath(os.path.join(self._shared.project, name))
+        for queue in self._shared.queues:
+            if queue.layout.path == path:
+                return queue
+        raise ConfigurationError(
+            f"receiver_config: this pool does not serve the queue {name}: name one that it does"
+        )
+
+    def _bind(self) -> socket.socket:
+        host, port = str(self._config.get("host", "127.0.0.1")), self._config.get("port", 8825)
+        try:
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            sock = socket.create_server((host, int(port)), family=family, backlog=_BACKLOG)
+        except (OSError, ValueError) as fault:
+            raise ConfigurationError(f"receiver_config: can't listen on {host}:{port}: {fault}") from fault
+        return sock
+
+    def _argv(self, sock: socket.socket) -> list[str]:
+        argv = [sys.executable, "-m", "maildefer.intake", "--socket-fd", str(sock.fileno())]
+        argv += ["--queue", self._queue.layout.path, "--routes", self._routes_path]
+        for name in _OPTIONS:
+            if name in self._config:
+                argv += [f"--{name.replace('_', '-')}", str(self._config[name])]
+        return argv
+
+    def _write_routes(self, probed: Mapping[str, Any]) -> None:
+        """Only the routes of the queue in front of which we stand: what a later queue handles is not for the network."""
+        routes = [route for route in probed["routes"] if route["queue"] == self._queue.name]
+        draft = f"{self._routes_path}.draft"
+        with open(draft, "w", encoding="utf-8") as file:
+            json.dump({"routes": routes}, file)
+        os.replace(draft, self._routes_path)

@@ -1,0 +1,66 @@
+"""What `maildefer supervise` was asked for, as the command line hands it to the process that becomes the supervisor."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from maildefer.errors import ConfigurationError
+from maildefer.handling.settings import PoolSettings
+from maildefer.maildir.layout import Layout
+from maildefer.pool.shared import QueueOfPool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """One JSON argument, which a restart under the same pid hands on."""
+
+    project: str
+    pidfile: str
+    queues: tuple[str, ...] | None = None  # None: all of the settings
+    workers: int | None = None
+    lock_fd: int = -1
+    force: bool = False
+    intake: bool = False
+    log_format: str | None = None
+    log_file: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Plan:
+        """Raises ConfigurationError: this is not for typing by hand."""
+        try:
+            found: dict[str, Any] = json.loads(text)
+            known = {field.name for field in fields(cls)}
+            given = {name: value for name, value in found.items() if name in known and value is not None}
+            if given.get("queues") is not None:
+                given["queues"] = tuple(given["queues"]) or None
+            return cls(**given)
+        except (ValueError, TypeError, KeyError) as fault:
+            raise ConfigurationError(
+                f"not a plan: {fault}; start the pool by `maildefer supervise`"
+            ) from fault
+
+    def text(self) -> str:
+        return json.dumps({field.name: getattr(self, field.name) for field in fields(self)})
+
+    def settings(self, probed: Mapping[str, Any]) -> PoolSettings:
+        """The application's settings with what was asked for on the command line over them."""
+        settings = PoolSettings.from_json(probed["settings"])
+        return replace(settings, workers=self.workers) if self.workers is not None else settings
+
+    def served(self, settings: PoolSettings) -> tuple[QueueOfPool, ...]:
+        """The queues to serve, in the settings' order of priority. Raises ConfigurationError for an unknown one."""
+        absolute = {os.path.join(self.project, name): name for name in settings.queues}
+        absolute = {os.path.normpath(path): name for path, name in absolute.items()}
+        wanted = {os.path.normpath(os.path.join(self.project, path)) for path in self.queues or absolute}
+        if unknown := sorted(wanted - absolute.keys()):
+            known = ", ".join(settings.queues)
+            raise ConfigurationError(
+                f"no handlers for {', '.join(unknown)}: `queues` in the settings has {known}"
+            )
+        return tuple(
+            QueueOfPool(name=name, layout=Layout(path)) for path, name in absolute.items() if path in wanted
+        )

@@ -1,0 +1,144 @@
+"""The supervisor's workers: how many live, which are to go, what their deaths mean."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+from maildefer import events
+from maildefer.maildir.system import boottime
+from maildefer.pool.board import Board, Header, Kind, S, State
+from maildefer.pool.children import Child, Killed
+from maildefer.pool.throttle import Throttle
+
+_ABORT_SECONDS = 5.0  # from ABRT, which prints where the handler stands, to KILL
+
+
+class Workforce:
+    """Bookkeeping of worker processes; forking itself is the supervisor's."""
+
+    def __init__(self, board: Board) -> None:
+        self._board = board
+        self._words = board.words
+        self.by_pid: dict[int, Child] = {}
+        self.throttle = Throttle()
+        self.broken = 0  # workers in a row that could not load the application
+
+    def __len__(self) -> int:
+        return len(self.by_pid)
+
+    def free_slot(self) -> int | None:
+        """A slot that no process has and whose claims are all taken back."""
+        for slot in range(self._board.slots):
+            if self._words[self._board.slot(slot) + S.KIND] == Kind.FREE:
+                return slot
+        return None
+
+    def occupy(self, slot: int, child: Child) -> None:
+        base = self._board.slot(slot)
+        self._words[base + S.PID] = child.pid
+        self._words[base + S.STARTED] = int(child.began * 1e9)
+        self._words[base + S.GENERATION] = child.generation
+        self.by_pid[child.pid] = child
+
+    def staying(self) -> list[Child]:
+        return [child for child in self.by_pid.values() if not child.retiring]
+
+    def is_ready(self, child: Child) -> bool:
+        return self._word(child, S.STATE) in (State.IDLE, State.BUSY)
+
+    def retire(self, child: Child, killed: Killed = "") -> None:
+        """Tell it to end after the message in hand."""
+        child.retiring = True
+        child.killed = child.killed or killed
+        self._signal(child, signal.SIGTERM)
+
+    def retire_all(self) -> None:
+        for child in self.by_pid.values():
+            self.retire(child)
+
+    def kill_all(self) -> None:
+        """At once; what they held is released uncharged."""
+        for child in self.by_pid.values():
+            child.retiring = True
+            child.killed = "drain"
+            self._signal(child, signal.SIGKILL)
+
+    def kill_holders(self, queue: int) -> None:
+        """Our lease in a queue was fenced: whoever holds a claim of it is no longer its owner."""
+        for child in self.by_pid.values():
+            if self._word(child, S.QUEUE) == queue and self._board.holds(child.slot):
+                child.killed = "fence"
+                self._signal(child, signal.SIGKILL)
+
+    def least_busy(self) -> Child | None:
+        """Whom to let go when the pool shrinks: an idle one, else the youngest."""
+        staying = self.staying()
+        idle = [child for child in staying if self._word(child, S.STATE) == State.IDLE]
+        return (idle or staying)[-1] if staying else None
+
+    def mind_deadlines(self, now: float) -> float | None:
+        """End handlers that are over their time limit; returns when the next deadline is, on the boot clock."""
+        soonest: float | None = None
+        for child in self.by_pid.values():
+            deadline = self._word(child, S.DEADLINE) / 1e9
+            if child.aborted_at:
+                if now - child.aborted_at > _ABORT_SECONDS:
+                    self._signal(child, signal.SIGKILL)
+            elif deadline and now > deadline:
+                child.killed, child.aborted_at = "timeout", now
+                entry = self._board.name(child.slot)
+                events.emit("worker.timed_out", worker=child.number, pid=child.pid, entry=entry)
+                self._signal(child, signal.SIGABRT)
+            elif deadline:
+                soonest = deadline if soonest is None else min(soonest, deadline)
+        return soonest
+
+    def any_overdue(self) -> bool:
+        return any(child.aborted_at for child in self.by_pid.values())
+
+    def mind_memory(self, limit_bytes: int) -> None:
+        """Replace workers that have grown over the limit, after the message in hand."""
+        for child in self.staying():
+            try:
+                with open(f"/proc/{child.pid}/statm", "rb") as file:
+                    resident = int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+            except (OSError, IndexError):  # it has just ended
+                continue
+            if resident > limit_bytes:
+                events.emit("worker.recycled", worker=child.number, pid=child.pid, resident_bytes=resident)
+                self.retire(child, "recycled")
+
+    def bury(self, child: Child, status: int) -> bool:
+        """A worker has ended; returns whether its claims have to be taken back before its slot is free."""
+        del self.by_pid[child.pid]
+        base = self._board.slot(child.slot)
+        settled = self._words[base + S.HANDLED]
+        held = self._board.holds(child.slot)
+        handling = self._words[base + S.DEADLINE] != 0
+        code = os.waitstatus_to_exitcode(status)
+        if code == 0 and not held:
+            events.emit("worker.ended", worker=child.number, pid=child.pid, handled=settled)
+            self.broken = 0
+            self._board.clear_slot(child.slot)
+            return False
+        charged = handling and child.killed not in ("drain", "fence")
+        self._words[base + S.DEADLINE] = 0
+        self._words[base + S.STATE] = State.DEAD_CHARGED if charged else State.DEAD_UNCHARGED
+        self._words[Header.DEATHS] += 1
+        how = signal.Signals(-code).name if code < 0 else f"exit {code}"
+        entry = self._board.name(child.slot) if held else None
+        events.emit("worker.died", worker=child.number, pid=child.pid, how=how, entry=entry, charged=charged)
+        if not child.retiring and child.killed == "":
+            self.broken = self.broken + 1 if code == 78 and not settled else 0
+            self.throttle.note_death(settled, boottime())
+        return True
+
+    def _word(self, child: Child, word: S) -> int:
+        return self._words[self._board.slot(child.slot) + word]
+
+    def _signal(self, child: Child, signum: signal.Signals) -> None:
+        try:
+            os.kill(child.pid, signum)
+        except ProcessLookupError:  # ended, and reaped in a moment
+            pass
