@@ -25,7 +25,7 @@ test-fast: setup  ## the tests that are done in a minute
 lint: setup  ## style, types, and the direction of imports
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
-	.venv/bin/mypy maildefer workers conf
+	.venv/bin/mypy maildefer workers conf tests benchmarks
 	.venv/bin/lint-imports --no-logo
 
 format: setup  ## put all files into the one format

@@ -70,7 +70,16 @@ def environment(tmp_path: Path) -> Path:
 
 def installed_files(environment: Path, what: Path, tmp_path: Path) -> set[str]:
     python = environment / "bin" / "python"
-    pip = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps"]
+    pip: list[str | Path] = [
+        sys.executable,
+        "-m",
+        "pip",
+        "--python",
+        python,
+        "install",
+        "--quiet",
+        "--no-deps",
+    ]
     run(*pip, "--no-build-isolation", "--ignore-installed", "--no-index", what, cwd=tmp_path)
     assert (environment / "bin" / "maildefer").is_file()
     return set(run(python, "-c", PROBE, environment, tmp_path / "project", cwd=tmp_path).split())

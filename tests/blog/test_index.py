@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from maildefer.mail import MailRequest
 from workers import blog
 from workers.index import START
 
@@ -73,7 +74,9 @@ def test_workers_that_rebuild_at_the_same_time_drop_no_post(pages: Path) -> None
     assert front.count("<li>") == 48
 
 
-def test_the_note_of_an_answer_goes_with_the_work_that_is_done(mail, pages: Path) -> None:
+def test_the_note_of_an_answer_goes_with_the_work_that_is_done(
+    mail: Callable[..., MailRequest], pages: Path
+) -> None:
     blog.note_answered("1.M1")
     START(mail(key="1.M1"), post_name="hello", host="example")
     assert not blog.was_answered("1.M1")

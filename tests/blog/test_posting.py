@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from maildefer.mail import MailRequest
 from maildefer.routing import Reject
 from workers.posting import POSTING
 
+Post = Callable[..., MailRequest]
 
-def test_a_post_is_published_and_its_author_told(mail, pages: Path, relay) -> None:
+
+def test_a_post_is_published_and_its_author_told(mail: Post, pages: Path, relay: Any) -> None:
     POSTING(mail(), post_name="hello", host="example")
     assert "It works." in (pages / "hello.html").read_text()
     [answer] = relay.delivered
@@ -19,29 +24,29 @@ def test_a_post_is_published_and_its_author_told(mail, pages: Path, relay) -> No
     assert "hello.html" in str(answer)
 
 
-def test_the_answer_cannot_be_answered(mail, relay) -> None:
+def test_the_answer_cannot_be_answered(mail: Post, relay: Any) -> None:
     POSTING(mail(), post_name="hello", host="example")
     assert relay.delivered[0]["Auto-Submitted"] == "auto-replied"
     assert relay.senders == [""]
 
 
-def test_an_author_with_a_percent_sign_is_an_address_like_any_other(mail, relay) -> None:
+def test_an_author_with_a_percent_sign_is_an_address_like_any_other(mail: Post, relay: Any) -> None:
     POSTING(mail(sender="ann%d@example.org"), post_name="hello", host="example")
     assert relay.delivered[0]["To"] == "ann%d@example.org"
 
 
-def test_the_front_page_is_left_to_the_other_queue(mail, pages: Path) -> None:
+def test_the_front_page_is_left_to_the_other_queue(mail: Post, pages: Path) -> None:
     assert POSTING(mail(), post_name="hello", host="example") == "workers.index.START"
     assert not (pages / "index.html").exists()
 
 
-def test_an_attempt_after_the_answer_does_not_answer_again(mail, relay) -> None:
+def test_an_attempt_after_the_answer_does_not_answer_again(mail: Post, relay: Any) -> None:
     POSTING(mail(key="same"), post_name="hello", host="example")
     POSTING(mail(key="same"), post_name="hello", host="example")
     assert len(relay.delivered) == 1
 
 
-def test_another_mail_to_the_same_post_is_answered(mail, relay) -> None:
+def test_another_mail_to_the_same_post_is_answered(mail: Post, relay: Any) -> None:
     POSTING(mail(key="one"), post_name="hello", host="example")
     POSTING(mail(key="two"), post_name="hello", host="example")
     assert len(relay.delivered) == 2
@@ -59,13 +64,13 @@ def test_a_relay_that_cannot_be_reached_leaves_the_answer_to_the_next_attempt(
     assert len(relay.delivered) == 1
 
 
-def test_a_bounce_is_no_post(mail, pages: Path) -> None:
+def test_a_bounce_is_no_post(mail: Post, pages: Path) -> None:
     with pytest.raises(Reject):
         POSTING(mail(sender=""), post_name="hello", host="example")
     assert not pages.exists()
 
 
-def test_an_automatic_mail_is_published_but_not_answered(mail, pages: Path, relay) -> None:
+def test_an_automatic_mail_is_published_but_not_answered(mail: Post, pages: Path, relay: Any) -> None:
     POSTING(mail(Auto_Submitted="auto-generated"), post_name="hello", host="example")
     assert (pages / "hello.html").exists()
     assert relay.delivered == []
@@ -74,13 +79,13 @@ def test_an_automatic_mail_is_published_but_not_answered(mail, pages: Path, rela
 @pytest.mark.parametrize(
     "name", ["..", "../x", "a/b", ".hidden", "index", "INDEX", "x" * 101, "", "a\0b", "a\n"]
 )
-def test_a_name_that_is_no_safe_file_name_is_rejected(mail, pages: Path, name: str) -> None:
+def test_a_name_that_is_no_safe_file_name_is_rejected(mail: Post, pages: Path, name: str) -> None:
     with pytest.raises(Reject):
         POSTING(mail(), post_name=name, host="example")
     assert not pages.exists()
 
 
-def test_what_a_stranger_writes_is_text_and_never_markup(mail, pages: Path) -> None:
+def test_what_a_stranger_writes_is_text_and_never_markup(mail: Post, pages: Path) -> None:
     POSTING(mail(text="<script>alert(1)</script>", sender='"<b>"@x.org'), post_name="hello", host="example")
     page = (pages / "hello.html").read_text()
     assert "<script>" not in page
