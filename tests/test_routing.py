@@ -508,6 +508,16 @@ def test_a_broken_module_leaves_the_old_routes_in_place(package: Path, source: s
     assert Router.ORDER == ["^a@b$"]
 
 
+def test_a_broken_module_that_is_only_logged_leaves_the_old_routes_too(package: Path) -> None:
+    Router.LOG_EXCEPTIONS = True
+    write(package, "one", "a@b")
+    write(package, "two", "c@d")
+    Router.load(["reloadable.one", "reloadable.two"])
+    (package / "one.py").write_text("undefined_name\n")
+    Router.reload()
+    assert Router.ORDER == ["^a@b$", "^c@d$"]
+
+
 def test_while_one_thread_reloads_others_deliver_by_the_old_table(
     package: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
