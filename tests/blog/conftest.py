@@ -49,7 +49,7 @@ def mail(pages: Path, relay: FakeRelay) -> Iterator[Post]:
 
     def make(
         to: str = "hello@osb.example", *, sender: str = "ann@example.org", key: str = "1.M1", **headers: str
-    ):
+    ) -> MailRequest:
         text = headers.pop("text", "It works.")
         lines = [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
         request = MailRequest("test", sender, to, "\n".join(["Subject: A title", *lines, "", text, ""]))

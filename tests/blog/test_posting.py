@@ -53,7 +53,7 @@ def test_another_mail_to_the_same_post_is_answered(mail: Post, relay: Any) -> No
 
 
 def test_a_relay_that_cannot_be_reached_leaves_the_answer_to_the_next_attempt(
-    mail, pages: Path, relay
+    mail: Post, pages: Path, relay: Any
 ) -> None:
     relay.fault = ConnectionRefusedError("refused")
     with pytest.raises(ConnectionRefusedError):
