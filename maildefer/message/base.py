@@ -159,17 +159,17 @@ def is_text(ctype: str | None) -> bool:
 
 def _decoded_body(mail: MailBase) -> Any:
     message = mail.mime_part
-    if message.is_multipart() or message.get_payload() is None:
+    # As it is: `get_payload()` would decode raw bytes by the declared charset, losing what does not fit.
+    payload: Any = vars(message).get("_payload")
+    if payload is None or message.is_multipart():
         return None
     ctype, params = mail.content_encoding["Content-Type"]
-    payload = message.get_payload()
     if isinstance(payload, str) and not payload.isascii() and not _has_raw_bytes(payload):
         return payload if is_text(ctype) else payload.encode()  # set by a program, not read from a wire
     try:
-        data = message.get_payload(decode=True)
+        data: Any = message.get_payload(decode=True)
     except (ValueError, LookupError):  # what the decoders say to transfer encodings beyond repair
         data = str(payload).encode("utf-8", "surrogateescape")
-    assert isinstance(data, bytes)
     return lenient(params.get("charset"), data) if is_text(ctype) else data
 
 

@@ -57,8 +57,8 @@ def _tree(message: Message, parent: MailBase | None, depth: int) -> MailBase:
     if depth > _DEEPEST:
         raise EncodingError(f"the message has parts nested more than {_DEEPEST} deep: handle its bytes")
     mail = MailBase(message, parent)
-    payload = message.get_payload()
-    if isinstance(payload, list):
+    if message.is_multipart():
+        payload: Any = message.get_payload()
         mail.parts = [_tree(part, mail, depth + 1) for part in payload if isinstance(part, Message)]
     return mail
 
