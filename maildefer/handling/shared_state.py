@@ -12,7 +12,6 @@ A conversation is handled by one worker at a time (its token), so a write has no
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
 from dataclasses import asdict, dataclass
@@ -166,6 +165,8 @@ class DirectoryStorage(EntryStorage):
 
 def _digest(key: str, sender: str | None) -> str:
     """Safe as a file's name whatever an address holds, and of one length."""
+    import hashlib  # brings OpenSSL, 1 MB that only conversations need
+
     return hashlib.blake2b(ascii([key, sender]).encode(), digest_size=20).hexdigest()
 
 
