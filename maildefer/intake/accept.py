@@ -8,12 +8,10 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 
 from maildefer import events
-from maildefer.errors import MaildeferError
 from maildefer.intake import replies
+from maildefer.intake.committer import Committer, Result
 from maildefer.intake.room import Room
-from maildefer.maildir import durable
-from maildefer.maildir.push import Pusher
-from maildefer.maildir.system import SYSTEM
+from maildefer.maildir.push import Compose
 from maildefer.message.envelope import block, hops
 
 MAX_HOPS = 100  # RFC 5321, section 6.3
@@ -42,8 +40,8 @@ class Pushed:
 class Acceptor:
     """Pushes messages from the event loop's side; the pushes themselves run in threads and share directory syncs."""
 
-    def __init__(self, pusher: Pusher, room: Room, threads: Executor, *, hostname: str) -> None:
-        self._pusher = pusher
+    def __init__(self, committer: Committer, room: Room, threads: Executor, *, hostname: str) -> None:
+        self._committer = committer
         self._room = room
         self._threads = threads
         self._hostname = hostname
@@ -67,7 +65,8 @@ class Acceptor:
         pushed = await self._push_all(message)
         failed = any(each.key is None for each in pushed.values())
         if failed and together:
-            await self._withdraw([each.key for each in pushed.values() if each.key is not None])
+            keys = [each.key for each in pushed.values() if each.key is not None]
+            await asyncio.get_running_loop().run_in_executor(self._threads, self._committer.withdraw, keys)
         else:
             self._report(message, pushed, time.monotonic() - began)
         if failed:
@@ -99,35 +98,29 @@ class Acceptor:
                 )
 
     async def _push_all(self, message: Received) -> dict[str, Pushed]:
-        run = asyncio.get_running_loop().run_in_executor
-        jobs = [run(self._threads, self._push, message, recipient) for recipient in message.recipients]
-        pushed = [await jobs[0]] if len(jobs) == 1 else await asyncio.gather(*jobs)
-        return dict(zip(message.recipients, pushed, strict=True))
+        if self._room.shortage:
+            return dict.fromkeys(message.recipients, Pushed(replies.FULL, error=self._room.shortage))
+        pushes = [self._committer.push(self._entry(message, recipient)) for recipient in message.recipients]
+        results = [await pushes[0]] if len(pushes) == 1 else await asyncio.gather(*pushes)
+        return dict(zip(message.recipients, map(_pushed, results), strict=True))
 
-    async def _withdraw(self, keys: list[str]) -> None:
-        run = asyncio.get_running_loop().run_in_executor
-        new = self._pusher.layout.new
-        for key in keys:
-            await run(self._threads, durable.discard, f"{new}/{key}", SYSTEM)
-
-    def _push(self, message: Received, recipient: str) -> Pushed:
-        if shortage := self._room.look():
-            return Pushed(replies.FULL, error=shortage)
-        try:
-            key = self._pusher.push(
-                lambda stem: (
-                    block(
-                        stem,
-                        message.sender,
-                        recipient,
-                        host=self._hostname,
-                        when=time.time(),
-                        via=message.via,
-                        client=message.client,
-                    ),
-                    message.data,
-                )
+    def _entry(self, message: Received, recipient: str) -> Compose:
+        def compose(stem: str) -> tuple[bytes, bytes]:
+            top = block(
+                stem,
+                message.sender,
+                recipient,
+                host=self._hostname,
+                when=time.time(),
+                via=message.via,
+                client=message.client,
             )
-        except MaildeferError as fault:
-            return Pushed(replies.refusal(fault), error=str(fault))
-        return Pushed(replies.queued([key]), key)
+            return top, message.data
+
+        return compose
+
+
+def _pushed(result: Result) -> Pushed:
+    if isinstance(result, str):
+        return Pushed(replies.queued([result]), result)
+    return Pushed(replies.refusal(result), error=str(result))

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from maildefer import events
 from maildefer.errors import ConfigurationError
 from maildefer.intake.accept import Acceptor
+from maildefer.intake.committer import Committer
 from maildefer.intake.hall import Hall
 from maildefer.intake.lmtp import LmtpSession
 from maildefer.intake.options import Options
@@ -30,8 +31,8 @@ async def serve(options: Options) -> None:
     recipients = Recipients(options.queue, options.routes_path)
     stop = asyncio.Event()
     _listen_to_signals(loop, stop, recipients, options.lifeline_fd)
-    with ThreadPoolExecutor(options.threads, "push") as threads:
-        hall = Hall(options, _acceptor(options, threads), recipients, loop)
+    with ThreadPoolExecutor(options.threads + 1, "push") as threads:
+        hall = Hall(options, _acceptor(options, threads, loop), recipients, loop)
         kind = LmtpSession if options.lmtp else Session
         sockets = [socket.socket(fileno=fd) for fd in options.socket_fds]
         servers = [
@@ -45,11 +46,12 @@ async def serve(options: Options) -> None:
         await hall.drain(options.drain_seconds)
 
 
-def _acceptor(options: Options, threads: ThreadPoolExecutor) -> Acceptor:
+def _acceptor(options: Options, threads: ThreadPoolExecutor, loop: asyncio.AbstractEventLoop) -> Acceptor:
     layout = create_queue(options.queue)
     pusher = Pusher(layout, host=this_host().label)
     room = Room(layout, min_free_bytes=options.min_free_bytes, max_backlog=options.max_backlog)
-    return Acceptor(pusher, room, threads, hostname=options.hostname)
+    committer = Committer(pusher, threads, options.threads, loop)
+    return Acceptor(committer, room, threads, hostname=options.hostname)
 
 
 def _listen_to_signals(

@@ -5,7 +5,15 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Sequence
 
-from maildefer.errors import MountFault, QueueMissing, StaleHandle, StorageFault, raise_named, storage_fault
+from maildefer.errors import (
+    MaildeferError,
+    MountFault,
+    QueueMissing,
+    StaleHandle,
+    StorageFault,
+    raise_named,
+    storage_fault,
+)
 from maildefer.maildir import doubt, durable, names
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.system import SYSTEM, System
@@ -34,6 +42,30 @@ class Pusher:
         QueueMissing), nothing of it will be handled, except that after a MountFault a copy may be.
         A lost reply is settled without pushing twice, as long as nobody has swept `tmp/`.
         """
+        key = self._placed(compose)
+        self._sync()
+        return key
+
+    def push_all(self, composes: Sequence[Compose]) -> list[str | MaildeferError]:
+        """Push several entries with one directory sync: for each its key, or what `push` would have raised for it.
+
+        Also what `compose` raises, as far as it is an error of this package.
+        """
+        results: list[str | MaildeferError] = []
+        for compose in composes:
+            try:
+                results.append(self._placed(compose))
+            except MaildeferError as fault:
+                results.append(fault)
+        try:
+            if any(isinstance(result, str) for result in results):
+                self._sync()
+        except MaildeferError as fault:
+            return [fault if isinstance(result, str) else result for result in results]
+        return results
+
+    def _placed(self, compose: Compose) -> str:
+        """Write one entry and rename it into `new/`; not durable before the next sync."""
         for _ in range(_TRIES):
             stem = names.fresh_stem(self._host, self._system)
             chunks = compose(stem)
@@ -44,8 +76,14 @@ class Pusher:
             self.layout.tmp, OSError(errno.ESTALE, "files in tmp/ are taken away while being written")
         )
 
+    def _sync(self) -> None:
+        try:
+            self._commit.sync()
+        except OSError as fault:
+            raise_named(self.layout.new, fault)
+
     def _place(self, key: str, chunks: Sequence[bytes]) -> bool:
-        """Create, rename, sync; False when `tmp/KEY` was swept before its rename, so that it is written anew."""
+        """Create and rename; False when `tmp/KEY` was swept before its rename, so that it is written anew."""
         draft, place, system = f"{self.layout.tmp}/{key}", f"{self.layout.new}/{key}", self._system
         try:
             descriptor = durable.create(draft, chunks, system=system)
@@ -60,10 +98,6 @@ class Pusher:
                 return False
         finally:
             system.close(descriptor)
-        try:
-            self._commit.sync()
-        except OSError as fault:
-            raise_named(self.layout.new, fault)
         return True
 
     def _was_placed(self, fault: OSError, draft: str, descriptor: int) -> bool:
