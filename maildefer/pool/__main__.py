@@ -59,6 +59,7 @@ def assemble(plan: Plan, probed: dict[str, Any]) -> tuple[Shared, Plan, dict[str
         offers=tuple(offers.channel() for _ in queues),
         keeper=pair(),
         deferrals=pair(),
+        gate=os.eventfd(1, os.EFD_NONBLOCK | os.EFD_CLOEXEC),
         supervisor=os.getpid(),
         force=plan.force,
     )

@@ -194,9 +194,13 @@ def _other_hosts(layout: Layout) -> Iterator[Finding]:
         if offset is None:
             yield ok("hosts", f"{lease} serves this queue; its clock is not known")
         elif abs(offset) > _SKEW_SECONDS:
-            yield warn("hosts", f"the clock of {lease} and the mount's differ by {offset:.0f} s", "run NTP there")
+            yield warn(
+                "hosts", f"the clock of {lease} and the mount's differ by {offset:.0f} s", "run NTP there"
+            )
         else:
-            yield ok("hosts", f"{lease} serves this queue; its clock and the mount's differ by {abs(offset):.2f} s")
+            yield ok(
+                "hosts", f"{lease} serves this queue; its clock and the mount's differ by {abs(offset):.2f} s"
+            )
 
 
 def _clock_offset(path: str) -> float | None:

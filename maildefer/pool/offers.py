@@ -31,17 +31,22 @@ def unpack(data: bytes) -> list[str]:
 
 
 class Offers:
-    """A worker's end of all queues' offers, in order of priority. `waker` is a descriptor that ends a wait."""
+    """A worker's end of all queues' offers, in order of priority.
 
-    def __init__(self, sockets: list[socket.socket], waker: int) -> None:
+    `waker` is a descriptor that ends a wait; `gate` one that is readable unless the pool is paused.
+    """
+
+    def __init__(self, sockets: list[socket.socket], waker: int, gate: int) -> None:
         self._sockets = sockets
         for sock in sockets:
             sock.setblocking(False)
-        self._poll = select.poll()
-        self._poll.register(waker, select.POLLIN)
         self._waker = waker
-        for sock in sockets:
-            self._poll.register(sock.fileno(), select.POLLIN)
+        self._open = select.poll()
+        self._paused = select.poll()
+        for descriptor in (waker, *(sock.fileno() for sock in sockets)):
+            self._open.register(descriptor, select.POLLIN)
+        for descriptor in (waker, gate):
+            self._paused.register(descriptor, select.POLLIN)
         self._takes = 0
 
     def take(self) -> tuple[int, list[str]] | None:
@@ -59,9 +64,9 @@ class Offers:
                 return index, unpack(data)
         return None
 
-    def wait(self, timeout_seconds: float | None = None) -> None:
-        """Sleep until there may be an offer, or the waker is readable; empties the waker."""
-        ready = self._poll.poll(None if timeout_seconds is None else timeout_seconds * 1000)
+    def wait(self, *, paused: bool) -> None:
+        """Sleep until there may be an offer (or, paused, until we are so no longer), or a signal came."""
+        ready = (self._paused if paused else self._open).poll()
         if any(descriptor == self._waker for descriptor, _ in ready):
             try:
                 os.read(self._waker, 4096)

@@ -6,6 +6,7 @@ claims. Each queue has its thread, since each mount may hang by itself.
 
 from __future__ import annotations
 
+import select
 import signal
 import socket
 import threading
@@ -27,7 +28,7 @@ SLICE_SECONDS = 0.005  # an offer holds no more than a worker handles in this ti
 REMEMBER_SECONDS = 1.0
 _REMEMBERED = 8192
 _SHORTEST_WAIT, _LONGEST_WAIT = 0.05, 1.0
-_PAUSED_WAIT = 0.25
+_NO_LEAVE_SECONDS = 0.1
 _TOUCH_SECONDS = 5.0  # an NFSv3 client's stale listing lasts until the directory changes
 
 
@@ -52,6 +53,7 @@ class QueueScout:
         self._words = shared.board.words
         self._base = shared.board.queue(index)
         self._socket: socket.socket = shared.offers[index][0]
+        self._gate = shared.gate
         self._watch = Watch(self._layout.new)
         self._memory = Memory()
         self._pace = Pace(shared.board)
@@ -63,7 +65,7 @@ class QueueScout:
         """Pass over the listing, then sleep until something comes or may have come, for ever."""
         while True:
             if not self._may_offer():
-                time.sleep(_PAUSED_WAIT)
+                self._wait_for_leave()
                 continue
             try:
                 self._pass()
@@ -122,6 +124,13 @@ class QueueScout:
             and not words[Header.DRAINING]
             and words[base + Q.PAUSED_UNTIL] <= boottime() * 1e9
         )
+
+    def _wait_for_leave(self) -> None:
+        """Paused: until the gate opens; for another reason (no lease, a fault): look again soon."""
+        if self._words[Header.PAUSED]:
+            select.select([self._gate], [], [])
+        else:
+            time.sleep(_NO_LEAVE_SECONDS)
 
     def _split(self, names: list[str]) -> tuple[list[str], list[str]]:
         """This host's share, by the key's hash, and the others'."""

@@ -174,8 +174,7 @@ class Supervisor:
             case signal.SIGTTIN | signal.SIGTTOU:
                 self._resize(1 if signum == signal.SIGTTIN else -1)
             case signal.SIGTSTP:
-                self._words[Header.PAUSED] = 1
-                events.emit("pool.paused")
+                self._pause()
             case signal.SIGCONT:
                 self._resume()
             case signal.SIGUSR1:
@@ -200,14 +199,20 @@ class Supervisor:
             self._probe = None
         self._roll = None
 
+    def _pause(self) -> None:
+        if not self._words[Header.PAUSED]:
+            self._words[Header.PAUSED] = 1
+            os.eventfd_read(self._shared.gate)
+            events.emit("pool.paused")
+
     def _resume(self) -> None:
-        was = self._words[Header.PAUSED]
-        self._words[Header.PAUSED] = 0
         for index in range(len(self._shared.queues)):
             base = self._shared.board.queue(index)
             for word in (Q.PAUSED_UNTIL, Q.PAUSE_CODE, Q.FAULTS, Q.UNROUTED):
                 self._words[base + word] = 0
-        if was:
+        if self._words[Header.PAUSED]:
+            self._words[Header.PAUSED] = 0
+            os.eventfd_write(self._shared.gate, 1)
             events.emit("pool.resumed")
 
     def _resize(self, by: int) -> None:

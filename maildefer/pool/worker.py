@@ -38,7 +38,6 @@ from maildefer.pool.titles import set_title
 
 EXIT_APPLICATION_BROKEN = 78
 _COUNTERS = {"acked": S.ACKED, "deferred": S.DEFERRED, "buried": S.BURIED, "handed_off": S.HANDED}
-_PAUSED_POLL_SECONDS = 0.25
 
 
 def run(shared: Shared, slot: int, number: int) -> int:
@@ -72,7 +71,7 @@ class Worker:
         self._forked = False
         os.register_at_fork(after_in_child=self._note_fork)
         self._waker = self._catch_signals()
-        self._offers = Offers([workers for _, workers in shared.offers], self._waker)
+        self._offers = Offers([workers for _, workers in shared.offers], self._waker, shared.gate)
         self._queues = [
             Serving(queue.name, queue.layout, index, shared.board, self._hand, shared.host.label)
             for index, queue in enumerate(shared.queues)
@@ -196,7 +195,7 @@ class Worker:
         self._log.flush()
         if self._words[self._base + S.STATE] != State.IDLE:
             self._words[self._base + S.STATE] = State.IDLE
-        self._offers.wait(_PAUSED_POLL_SECONDS if self._words[Header.PAUSED] else None)
+        self._offers.wait(paused=bool(self._words[Header.PAUSED]))
 
     def _catch_signals(self) -> int:
         """TERM is only noted; the waker ends a wait that it falls into. Everything else is the supervisor's."""

@@ -1,0 +1,107 @@
+"""What a queue holds and who serves it, as the mount shows it now; for the command line.
+
+It touches the mount, and hangs with it: call it through `bounded`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from maildefer.errors import raise_named
+from maildefer.maildir import operate
+from maildefer.maildir.layout import Layout, open_queue
+from maildefer.maildir.names import pushed_at
+from maildefer.pool.requests import LiveLease, leases
+
+_GLANCE: Final = 500  # names between two looks at the clock
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Serving:
+    """One host's pool in this queue, by its own account in its status file, which may be a few seconds old."""
+
+    lease: str
+    beat: int
+    workers: int = 0
+    busy: int = 0
+    rate: float | None = None  # messages a second
+    status: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Census:
+    """Counts of entries; `complete` is False where time ran out before all were counted."""
+
+    queue: str
+    waiting: int
+    oldest_seconds: float | None  # since the push of the oldest that waits, as far as keys tell
+    claimed: int
+    deferred: int
+    dead: int
+    complete: bool
+    serving: tuple[Serving, ...]
+
+
+def take(queue: str, seconds: float) -> Census:
+    """Count for at most so long. Raises QueueMissing, NotAQueue, FormatUnknown and StorageFault's kinds."""
+    layout = open_queue(queue)
+    serving = tuple(map(_serving, leases(queue)))
+    deadline = time.monotonic() + seconds
+    counts: dict[str, int] = {}
+    complete, oldest = True, None
+    for folder in ("dead", "claimed", "deferred", "waiting"):  # the longest last
+        counter = _Counter(deadline)
+        try:
+            counter.count(layout, folder)
+        except OSError as fault:
+            raise_named(layout.path, fault)
+        counts[folder] = counter.number
+        complete = complete and counter.complete
+        oldest = counter.oldest
+    return Census(
+        queue=layout.path,
+        waiting=counts["waiting"],
+        oldest_seconds=None if oldest is None else max(0.0, round(time.time() - oldest, 1)),
+        claimed=counts["claimed"],
+        deferred=counts["deferred"],
+        dead=counts["dead"],
+        complete=complete,
+        serving=serving,
+    )
+
+
+class _Counter:
+    def __init__(self, deadline: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._deadline = deadline
+        self._clock = clock
+        self.number = 0
+        self.oldest: float | None = None
+        self.complete = True
+
+    def count(self, layout: Layout, folder: operate.Folder) -> None:
+        for found in operate.listed(layout, folder):
+            self.number += 1
+            pushed = pushed_at(found.name)
+            if pushed is not None and (self.oldest is None or pushed < self.oldest):
+                self.oldest = pushed
+            if self.number % _GLANCE == 0 and self._clock() > self._deadline:
+                self.complete = False
+                return
+
+
+def _serving(lease: LiveLease) -> Serving:
+    """Other versions and other hosts wrote the file: whatever is in it, it is shown or passed over."""
+    told = lease.status.get("workers")
+    workers = [worker for worker in told if isinstance(worker, dict)] if isinstance(told, list) else []
+    rate = lease.status.get("rate_per_second")
+    return Serving(
+        lease=lease.name,
+        beat=lease.beat,
+        workers=len(workers),
+        busy=sum(1 for worker in workers if worker.get("state") in ("busy", "handling")),
+        rate=float(rate) if isinstance(rate, int | float) else None,
+        status=lease.status,
+    )
