@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 from benchmarks import filesystem, processes
-from benchmarks.drain import maildir_empty
+from benchmarks.drain import maildir_empty, refuse_unhandled
 from benchmarks.figures import Figure, Limit, interleave
 from benchmarks.filler import fill, make_maildir
 from benchmarks.places import Unavailable
@@ -87,6 +87,7 @@ def drain_cost(base: str, entries: int) -> Cost:
                 time.sleep(SAMPLE_SECONDS)
             used = processes.cpu_ns(pool.pid) - before
             _note_peaks(pool.pid, peaks)
+            refuse_unhandled(queue)
     return Cost(cpu_us_per_message=used / entries / 1_000, peak_bytes=peaks)
 
 

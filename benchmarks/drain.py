@@ -90,7 +90,9 @@ def _drain_pool(run: Run) -> float:
             pool.wait_until_idle()
             if (waiting := len(os.listdir(os.path.join(queue, "new")))) != run.entries:
                 raise RuntimeError(f"the paused pool took {run.entries - waiting} entries")
-            return _clock(run, nullcontext(), lambda: maildir_empty(queue), begin=pool.resume)
+            rate = _clock(run, nullcontext(), lambda: maildir_empty(queue), begin=pool.resume)
+            refuse_unhandled(queue)
+            return rate
 
 
 def _clock(
@@ -115,6 +117,13 @@ def _clock(
 def maildir_empty(queue: str) -> bool:
     """True when nothing waits and nothing is claimed. `new/` first: entries only move from there to `cur/`."""
     return _directory_empty(os.path.join(queue, "new")) and _directory_empty(os.path.join(queue, "cur"))
+
+
+def refuse_unhandled(queue: str) -> None:
+    """RuntimeError where a drained queue's entries were not handled, but buried or deferred."""
+    for folder in (".dead/new", ".later/new"):
+        if count := len(os.listdir(os.path.join(queue, folder))):
+            raise RuntimeError(f"{count} entries went to {folder}")
 
 
 def _dirq_empty(queue: str) -> bool:

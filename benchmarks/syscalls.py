@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from benchmarks import filesystem, processes
-from benchmarks.drain import maildir_empty
+from benchmarks.drain import maildir_empty, refuse_unhandled
 from benchmarks.figures import Figure
 from benchmarks.filler import fill, make_maildir
 from benchmarks.places import Unavailable
@@ -51,6 +51,7 @@ def counted(base: str, entries: int) -> dict[str, dict[str, int]]:
                 stack.enter_context(traced(roles[role][0], table))
             pool.resume()
             wait_until(lambda: maildir_empty(queue), 300, "drained under strace", poll_seconds=0.05)
+        refuse_unhandled(queue)
         return {role: parse(Path(table).read_text()) for role, table in tables.items()}
 
 
