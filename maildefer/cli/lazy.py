@@ -40,12 +40,6 @@ class LazyGroup(Group):
     def list_commands(self, ctx: Any) -> list[str]:
         return list(self.commands)
 
-    def format_commands(self, ctx: Any, formatter: Any) -> None:
-        """As the base class's, but from the table: the overview should load no module."""
-        rows = [(name, command.help or "") for name, command in self.commands.items() if not command.hidden]
-        with formatter.section("Commands"):
-            formatter.write_dl(rows)
-
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)

@@ -36,7 +36,12 @@ class Command(_Light, typer.core.TyperCommand):
 
 
 class Group(_Light, typer.core.TyperGroup):
-    pass
+    """Lists its commands with their whole sentences, and without loading any: subclasses may load them late."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        rows = [(name, command.help or "") for name, command in self.commands.items() if not command.hidden]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
 
 
 class Commands(typer.Typer):

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import os
-from typing import Final, TypeVar
+from collections.abc import Iterable
+from typing import Final, TypeVar, get_args
 
-from maildefer.errors import MaildeferError
+import typer
+
+from maildefer.errors import MaildeferError, QueueMissing
+from maildefer.events import Format
+from maildefer.maildir.layout import Layout, create_queue, open_queue
 from maildefer.pool import pidfile
 from maildefer.pool.bounded import TimedOut, bounded
 from maildefer.pool.identity import this_host
@@ -40,3 +45,30 @@ def answered(result: T | TimedOut, what: str) -> T:
             f"{what} did not answer within {result.seconds:g} s: its filesystem hangs; see the kernel's log"
         )
     return result
+
+
+def log_format(given: str | None) -> str | None:
+    """Check the name of a log format; None leaves it to `MAILDEFER_LOG_FORMAT` and the terminal."""
+    if given is not None and given not in get_args(Format):
+        raise typer.BadParameter(f"--log-format: {given!r} is not one of {', '.join(get_args(Format))}.")
+    return given
+
+
+def queues_seen(pidfiles: Iterable[pidfile.PidFile]) -> list[str]:
+    """The queues that some pid files name, each once, in their order."""
+    return list(dict.fromkeys(queue for one in pidfiles for queue in one.queues))
+
+
+def open_or_make(path: str) -> Layout:
+    """Open a queue; one that is missing is made if the settings name it, else it is a spelling mistake."""
+    try:
+        return open_queue(path)
+    except QueueMissing:
+        from maildefer.handling.settings import load_settings, pool_settings  # the project's own code
+
+        if not os.path.exists("conf/settings.py") and not os.environ.get("MAILDEFER_SETTINGS_MODULE"):
+            raise
+        named = pool_settings(load_settings()).queues
+        if os.path.abspath(path) not in map(os.path.abspath, named):
+            raise
+        return create_queue(path)

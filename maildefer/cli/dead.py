@@ -1,0 +1,97 @@
+"""`dead`: the dead letters of a queue and their reasons."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from maildefer.cli import entries, output
+from maildefer.cli.entries import All, Json, Keys, Limit, OlderThan, OneKey, QueuePath, Reason, Yes
+from maildefer.cli.light import Commands
+from maildefer.maildir import operate, reasons
+from maildefer.maildir.layout import open_queue
+
+app = Commands("Look at dead letters, requeue or delete them.")
+
+
+@app.command("list")
+def list_(
+    queue: QueuePath,
+    keys: Keys = None,
+    reason: Reason = None,
+    older_than: OlderThan = None,
+    limit: Limit = None,
+    json: Json = False,
+) -> None:
+    """List dead letters with their reasons."""
+    layout = open_queue(queue)
+    wanted = entries.choice(keys, not keys, reason, older_than)
+    number = 0
+    for found in entries.chosen(layout, ("dead",), wanted):
+        if limit is not None and number >= limit:
+            break
+        number += 1
+        told = entries.facts(layout, found)
+        output.record(told) if json else entries.show_line(told)
+    if number and not json:
+        output.say(
+            f"`maildefer dead show {queue} KEY` tells more, `maildefer dead requeue {queue} …` tries again"
+        )
+
+
+@app.command()
+def show(
+    queue: QueuePath,
+    key: OneKey,
+    raw: Annotated[bool, typer.Option("--raw", help="Print only the message, byte for byte.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print only the reason, in JSON.")] = False,
+) -> None:
+    """Show one dead letter: why it was buried, and the message."""
+    layout = open_queue(queue)
+    found = operate.find(layout, key, ("dead",))
+    record = reasons.read_reason(layout, found.entry)
+    if json:
+        output.record(entries.facts(layout, found) | record)
+        return
+    if not raw:
+        for name, value in record.items():
+            if value not in (None, ""):
+                output.line(f"{output.clean(name)}: {output.clean_lines(str(value).strip())}")
+        output.line("")
+    entries.show_message(operate.show(found), whole=False)
+
+
+@app.command()
+def requeue(
+    queue: QueuePath,
+    keys: Keys = None,
+    all: All = False,
+    reason: Reason = None,
+    older_than: OlderThan = None,
+) -> None:
+    """Put dead letters back into the queue, their attempts counted anew."""
+    layout = open_queue(queue)
+    wanted = entries.choice(keys, all, reason, older_than)
+    entries.apply(layout, ("dead",), wanted, lambda found: operate.requeue(layout, found), "requeued")
+
+
+@app.command()
+def delete(
+    queue: QueuePath,
+    keys: Keys = None,
+    all: All = False,
+    reason: Reason = None,
+    older_than: OlderThan = None,
+    yes: Yes = False,
+) -> None:
+    """Delete dead letters and their reasons for good."""
+    layout = open_queue(queue)
+    wanted = entries.choice(keys, all, reason, older_than)
+    if (
+        not wanted.keys
+        and not wanted.is_empty
+        and not output.confirmed(f"Delete dead letters of {queue}?", yes)
+    ):
+        raise typer.Exit(1)
+    entries.apply(layout, ("dead",), wanted, lambda found: operate.delete(layout, found), "deleted")

@@ -1,0 +1,193 @@
+"""Entries as `queue` and `dead` name, choose and print them."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+import typer
+
+from maildefer.cli import output
+from maildefer.errors import EntryNotFound, MaildeferError
+from maildefer.maildir import durable, operate, reasons
+from maildefer.maildir.layout import Layout
+from maildefer.maildir.names import owner_of, pushed_at, size_of
+from maildefer.maildir.operate import Folder, Found
+from maildefer.message.envelope import TOP_LIMIT_BYTES, split
+
+QueuePath = Annotated[str, typer.Argument(metavar="QUEUE", help="The queue's directory.")]
+Keys = Annotated[list[str] | None, typer.Argument(metavar="[KEY]...", help="Entries by their keys.")]
+OneKey = Annotated[str, typer.Argument(metavar="KEY", help="The entry's key.")]
+All = Annotated[bool, typer.Option("--all", "-a", help="All that are there.")]
+Reason = Annotated[
+    str | None, typer.Option("--reason", metavar="TEXT", help="Those whose reason contains this.")
+]
+OlderThan = Annotated[
+    str | None,
+    typer.Option("--older-than", metavar="AGE", help="Those older than 90s, 15m, 6h, 2d."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON Lines.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+Limit = Annotated[int | None, typer.Option("--limit", "-n", min=1, help="No more than so many.")]
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """Which entries a command is for."""
+
+    keys: list[str] = field(default_factory=list)
+    all: bool = False
+    reason: str | None = None
+    older_than_seconds: float | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.keys and not self.all and self.reason is None and self.older_than_seconds is None
+
+
+def choice(
+    keys: list[str] | None, all: bool, reason: str | None = None, older_than: str | None = None
+) -> Choice:
+    return Choice(keys=keys or [], all=all, reason=reason, older_than_seconds=_seconds(older_than))
+
+
+def chosen(layout: Layout, folders: tuple[Folder, ...], wanted: Choice) -> Iterator[Found]:
+    """The entries, lazily. Keys that are nowhere are complained of after the others. Raises OSError, EntryNotFound."""
+    missing = set(wanted.keys)
+    if len(missing) == 1:
+        found = operate.find(layout, wanted.keys[0], folders)
+        if _fits(layout, found, wanted):
+            yield found
+        return
+    for folder in folders:
+        for found in operate.listed(layout, folder):
+            if missing or wanted.keys:
+                name = next((one for one in (found.key, found.name) if one in missing), None)
+                if name is None:
+                    continue
+                missing.discard(name)
+            if _fits(layout, found, wanted):
+                yield found
+    if missing:
+        for key in sorted(missing):
+            output.complain(f"no entry {key} in {layout.path}")
+        raise EntryNotFound(sorted(missing)[0], layout.path)
+
+
+def apply(
+    layout: Layout, folders: tuple[Folder, ...], wanted: Choice, action: Callable[[Found], object], done: str
+) -> int:
+    """Do it to each chosen entry and print its key; an entry that somebody else moved first is told and passed over."""
+    if wanted.is_empty:
+        raise typer.BadParameter("Name the entries by their keys, or choose them by an option such as --all.")
+    number = 0
+    for found in chosen(layout, folders, wanted):
+        try:
+            action(found)
+        except EntryNotFound:
+            output.complain(f"{found.key} was moved by somebody else meanwhile")
+            continue
+        output.line(output.clean(found.key))
+        number += 1
+    output.say(f"{output.count(number, 'entry', 'entries')} {done}")
+    return number
+
+
+def facts(layout: Layout, found: Found, *, envelope: bool = True) -> dict[str, Any]:
+    """What is known about an entry, in the words of `postqueue -j` where it has them."""
+    entry = found.entry
+    pushed, size, owner = pushed_at(entry.key), size_of(entry.key), owner_of(found.name)
+    told: dict[str, Any] = {
+        "queue_name": found.folder,
+        "queue_id": entry.key,
+        "queue": layout.path,
+        "arrival_time": None if pushed is None else int(pushed),
+        "message_size": size if size is not None else _size(found.path),
+        "attempts": entry.attempts,
+        "crashes": entry.crashes,
+        "due_time": entry.due,
+        "owner": None if owner is None else {"lease": owner.lease, "pid": owner.pid},
+    }
+    if envelope:
+        told |= _envelope(found.path)
+    if found.folder == "dead":
+        told |= {"reason": str(reasons.read_reason(layout, entry).get("reason", ""))}
+    return told
+
+
+def show_line(told: dict[str, Any]) -> None:
+    """One entry in one line; no columns are measured, since listings may be endless."""
+    arrival, size = told["arrival_time"], told["message_size"]
+    age = output.duration(time.time() - arrival) if arrival is not None else "?"
+    people = (
+        f"<{told.get('sender') or ''}> → {', '.join(r['address'] for r in told.get('recipients', [])) or '?'}"
+    )
+    tries = f"try {told['attempts']}" + (f", {told['crashes']} crashed" if told["crashes"] else "")
+    note = ""
+    if told["due_time"] is not None:
+        note = f"due in {output.duration(told['due_time'] - time.time())}"
+    elif told["owner"]:
+        note = f"held by {told['owner']['lease']}.{told['owner']['pid']}"
+    elif told.get("reason"):
+        note = told["reason"]
+    words = [
+        f"{told['queue_name']:<8}",
+        f"{age:>7}",
+        f"{size if size is not None else '?':>9}",
+        f"{tries:<6}",
+    ]
+    output.line(output.clean("  ".join([*words, told["queue_id"], people, note]).rstrip()))
+
+
+def show_message(data: bytes, *, whole: bool) -> None:
+    """The message as it was pushed, or the file as it lies there: bytes for a pipe, made harmless for a terminal."""
+    shown = data if whole else data[split(data)[1] :]
+    if os.isatty(1):
+        output.line(output.clean_lines(shown.decode("utf-8", "backslashreplace").replace("\r\n", "\n")))
+    else:
+        output.raw(shown)
+
+
+def _fits(layout: Layout, found: Found, wanted: Choice) -> bool:
+    if wanted.reason is None and wanted.older_than_seconds is None:
+        return True
+    record = reasons.read_reason(layout, found.entry) if found.folder == "dead" else {}
+    if wanted.reason is not None and wanted.reason.lower() not in str(record.get("reason", "")).lower():
+        return False
+    if wanted.older_than_seconds is not None:
+        told = record.get("time")
+        since = float(told) if isinstance(told, int | float) else pushed_at(found.name)
+        return since is not None and time.time() - since > wanted.older_than_seconds
+    return True
+
+
+def _envelope(path: str) -> dict[str, Any]:
+    try:
+        top = durable.read_small(path, limit_bytes=TOP_LIMIT_BYTES)
+    except OSError:  # moved meanwhile, or no plain file
+        return {}
+    envelope = split(top)[0]
+    if envelope is None:
+        return {}
+    return {"sender": envelope.sender, "recipients": [{"address": envelope.recipient}]}
+
+
+def _size(path: str) -> int | None:
+    try:
+        return os.lstat(path).st_size
+    except OSError:  # moved meanwhile
+        return None
+
+
+def _seconds(age: str | None) -> float | None:
+    if age is None:
+        return None
+    number, unit = (age[:-1], _UNITS.get(age[-1:])) if not age[-1:].isdigit() else (age, 1)
+    if unit is None or not number.isascii() or not number.isdecimal():
+        raise MaildeferError(f"{age!r} is no age: give a number and a unit, such as 90s, 15m, 6h or 2d")
+    return float(number) * unit

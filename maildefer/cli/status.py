@@ -1,0 +1,134 @@
+"""`status`: this host's processes without a look at any mount, then each queue, bounded in time, as all hosts share it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+
+from maildefer.cli import output
+from maildefer.cli.light import Commands
+from maildefer.cli.places import RUN
+from maildefer.errors import MaildeferError, NotRunning
+from maildefer.pool import control
+from maildefer.pool.bounded import TimedOut, bounded
+from maildefer.pool.census import Census, take
+from maildefer.pool.control import LocalStatus
+
+app = Commands()
+
+EX_NOT_RUNNING = 3
+_SECONDS = 2.0
+
+
+@app.command()
+def status(
+    queues: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[QUEUE]...", help="Look at these; else at those that are served."),
+    ] = None,
+    pid: Annotated[
+        str | None,
+        typer.Option("--pid", metavar="PATH", help="Of this host, only the process with this pid file."),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON Lines.")] = False,
+) -> None:
+    """Show what runs, on this host and on all that share the queues."""
+    local = [
+        one for one in control.local_status() if pid is None or one.record.pidfile == os.path.abspath(pid)
+    ]
+    for one in local:
+        _show_json(one) if json else _show(one)
+    runs = bool(local)
+    for queue in dict.fromkeys(map(os.path.abspath, queues or _queues(local, pid))):
+        census = _census(queue)
+        if isinstance(census, str):
+            output.complain(f"{queue}: {census}")
+            continue
+        runs = runs or (bool(census.serving) and pid is None)
+        output.record({"kind": "queue", **asdict(census)}) if json else _show_queue(census)
+    if not runs:
+        what = f"nothing of this host runs with the pid file {pid}" if pid else "nothing runs"
+        output.complain(f"{what}: `maildefer supervise` starts a pool, `maildefer start` a front end")
+        raise typer.Exit(EX_NOT_RUNNING)
+
+
+def _queues(local: list[LocalStatus], pid: str | None) -> list[str]:
+    """Those that this host serves, and those that pid files in `run` name for other hosts."""
+    queues = [queue for one in local for queue in one.record.queues]
+    if pid is None:
+        try:
+            queues += [queue for item in control.find(RUN) if item.pidfile for queue in item.pidfile.queues]
+        except NotRunning:  # there is no such directory
+            pass
+    return queues
+
+
+def _census(queue: str) -> Census | str:
+    try:
+        census = bounded(lambda: take(queue, _SECONDS * 0.75), _SECONDS)
+    except MaildeferError as error:
+        return str(error)
+    if isinstance(census, TimedOut):
+        return (
+            f"no answer within {census.seconds:g} s: its filesystem hangs; this host's processes are as shown"
+        )
+    return census
+
+
+def _show_json(one: LocalStatus) -> None:
+    record = one.record
+    facts: dict[str, object] = {"kind": record.kind, "pid": record.pid, "pidfile": record.pidfile}
+    facts |= {"started": record.started, "queues": list(record.queues), "leases": dict(record.leases)}
+    output.record({**facts, "problem": one.problem or None, "status": one.status})
+
+
+def _show(one: LocalStatus) -> None:
+    record = one.record
+    state = one.status or {}
+    words = [f"{record.kind} {record.pid}"]
+    words += [word for word in ("paused", "draining", "throttled") if state.get(word)]
+    if state.get("up_seconds") is not None:
+        words.append(f"up {output.duration(float(state['up_seconds']))}")  # type: ignore[arg-type]
+    words.append(record.pidfile)
+    output.line(output.clean("  ".join(words)))
+    if one.problem and record.kind == "supervise":
+        output.line(output.clean(f"  {one.problem}"))
+    workers: Any = state.get("workers") or []
+    if workers:
+        output.table(
+            map(_worker, workers), ("  worker", "state", "for", "handled", "failed", "queue", "entry")
+        )
+
+
+def _worker(worker: dict[str, Any]) -> list[object]:
+    seconds = worker.get("seconds")
+    handled = sum(int(worker.get(name) or 0) for name in ("acked", "handed_off"))
+    failed = sum(int(worker.get(name) or 0) for name in ("deferred", "buried"))
+    busy = output.duration(seconds) if seconds is not None else ""
+    entry = worker.get("entry") or ""
+    return [f"  {worker.get('pid')}", worker.get("state"), busy, handled, failed, worker.get("queue"), entry]
+
+
+def _show_queue(census: Census) -> None:
+    oldest = f", oldest {output.duration(census.oldest_seconds)}" if census.oldest_seconds is not None else ""
+    more = "" if census.complete else " or more (not all was counted)"
+    others = f"{census.claimed} claimed, {census.deferred} deferred, {census.dead} dead"
+    output.line(output.clean(f"{census.queue}: {census.waiting} waiting{oldest}, {others}{more}"))
+    rows = []
+    for lease in census.serving:
+        state = lease.status
+        busy = f"{lease.busy} of {lease.workers} busy" if lease.workers else "workers not known"
+        words = [word for word in ("paused", "throttled") if state.get(word)]
+        if state.get("paused_for"):
+            words.append(f"for {state['paused_for']}")
+        rate = f"{lease.rate:.1f}/s" if lease.rate is not None else ""
+        rows.append((f"  {lease.lease}", f"beat {lease.beat}", busy, rate, " ".join(words)))
+    if rows:
+        output.table(rows)
+    else:
+        output.line("  nobody serves it")
+    if census.dead:
+        output.say(f"`maildefer dead list {os.path.relpath(census.queue)}` shows the dead letters")

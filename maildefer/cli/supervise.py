@@ -1,0 +1,64 @@
+"""`supervise`: takes the lock of the pid file, then becomes the supervisor, which is to stay without typer."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from maildefer.cli import output
+from maildefer.cli.light import Commands
+from maildefer.cli.places import RUN, log_format, pid_path, supervise_pid
+
+app = Commands()
+
+
+@app.command()
+def supervise(
+    queues: Annotated[
+        list[str] | None, typer.Argument(metavar="[QUEUE]...", help="Of the settings' queues, only these.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", "-w", min=1, help="How many; else as the settings say.")
+    ] = None,
+    pid: Annotated[
+        str | None, typer.Option("--pid", metavar="PATH", help="The pid file (run/supervise-HOST.pid).")
+    ] = None,
+    intake: Annotated[
+        bool, typer.Option("--intake", help="Run the front end of receiver_config as well.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", "-f", help="Start on a mount that the doctor refuses.")
+    ] = False,
+    log_format_name: Annotated[
+        str | None, typer.Option("--log-format", metavar="FORMAT", help="console, logfmt or json.")
+    ] = None,
+) -> None:
+    """Run a pool of workers on the queues."""
+    from maildefer.pool.doctor import glance, refuse_unsafe
+    from maildefer.pool.lock import acquire_lock  # filelock
+
+    chosen_format = log_format(log_format_name)
+    for place in queues or [RUN]:
+        findings = glance(place)
+        if not force:
+            refuse_unsafe(place, findings)
+        for finding in findings:
+            if finding.verdict != "ok":
+                output.say(f"{finding.fact}: {finding.remedy}")
+    pidfile = pid_path(pid, supervise_pid())
+    orders = {
+        "project": os.getcwd(),
+        "queues": [os.path.abspath(queue) for queue in queues] if queues else None,
+        "workers": workers,
+        "pidfile": pidfile,
+        "lock_fd": acquire_lock(pidfile),
+        "force": force,
+        "intake": intake,
+        "log_format": chosen_format,
+    }
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, "-m", "maildefer.pool", json.dumps(orders)])
