@@ -272,3 +272,18 @@ def test_files_of_text_and_bytes() -> None:
     encoding.to_file(mail, raw)
     assert text.getvalue() == raw.getvalue().decode() == encoding.to_string(mail)
     assert encoding.to_string(mail, envelope_header=True).startswith("From ")
+
+
+def test_a_line_end_in_a_value_never_reaches_the_mime_part() -> None:
+    mail = MailBase()
+    mail["X-A"] = "a\r\nBcc: victim@x"
+    mail.content_encoding["Content-Disposition"] = ("attachment", {"filename": "a\nBcc: x"})
+    assert "\n" not in mail.mime_part["X-A"] + mail.mime_part["Content-Disposition"]
+
+
+def test_a_charset_that_was_only_found_does_not_bind_the_next_body() -> None:
+    mail = MailBase()
+    mail.body = "ascii"
+    assert encoding.to_message(mail).get_content_charset() == "us-ascii"
+    mail.body = "漢字"  # a warning would fail this test
+    assert encoding.to_message(mail).get_content_charset() == "utf-8"

@@ -175,3 +175,8 @@ def test_hops_are_the_received_lines_below_our_block() -> None:
 def test_a_huge_line_costs_no_time() -> None:
     huge = b"Return-Path: <" + b"(maildefer) with x id " * 500_000
     assert timeit.timeit(lambda: envelope.split(huge), number=10) < 1
+
+
+def test_a_block_longer_than_any_that_we_write_is_not_ours() -> None:
+    assert envelope.split(block(recipient="r" * 800 + "@y") + b"x", KEY)[1] > 800
+    assert envelope.split(block().replace(b"s@x", b"s" * 5000 + b"@x"))[1] == 0

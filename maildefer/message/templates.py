@@ -80,7 +80,7 @@ def respond(
     """
     if not Body and not Html:
         raise TypeError("name a template: Body, Html or both")
-    from maildefer.message.response import MailResponse  # the e-mail package, 4.5 MB: for a process that answers
+    from maildefer.message.response import MailResponse  # the e-mail package: for who answers
 
     headers = {name: value % variables if isinstance(value, str) else value for name, value in kwd.items()}
     response = MailResponse(**headers)
