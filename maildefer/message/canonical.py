@@ -86,8 +86,10 @@ def to_message(mail: MailBase) -> MIMEPart:
     part = MIMEPart()
     if _is_status_block(mail):  # its fields are no headers of a part, and it has no type
         _copy_headers(mail, part)
-        part.set_payload("")
-        part.digest = hashlib.sha256(str(part.items()).encode("utf-8", "replace")).digest()
+        part.set_payload(
+            str(mail.body or "").encode("ascii", "replace").decode()
+        )  # stray text between fields
+        part.digest = hashlib.sha256(part.as_string().encode("utf-8", "replace")).digest()
         return part
     ctype, declared = _type_of(mail)
     params = declared

@@ -45,5 +45,5 @@ def _flattened(message: object) -> bytes:
     from io import BytesIO
 
     buffer = BytesIO()
-    BytesGenerator(buffer, mangle_from_=False).flatten(message)  # type: ignore[arg-type]
+    BytesGenerator(buffer, mangle_from_=False).flatten(message)
     return buffer.getvalue()
