@@ -22,7 +22,7 @@ from maildefer.maildir.push import Compose, Pusher
 from maildefer.maildir.system import SYSTEM
 
 Result = str | MaildeferError
-_ONE_THREAD_SECONDS: Final = 0.0005  # storage that takes no longer for an entry is served by one thread
+_ONE_THREAD_SECONDS: Final = 0.001  # storage that takes no longer for an entry is served by one thread
 _MOST: Final = 64  # entries of a batch: who came first should not wait for all
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final, Literal
 
 from maildefer.errors import EntryNotFound, raise_named
@@ -17,6 +18,7 @@ from maildefer.maildir.system import SYSTEM, System
 
 Folder = Literal["waiting", "claimed", "deferred", "dead"]
 FOLDERS: Final[tuple[Folder, ...]] = ("waiting", "claimed", "deferred", "dead")
+MOST_LISTED: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,16 @@ def listed(layout: Layout, folder: Folder, *, system: System = SYSTEM) -> Iterat
             yield from _both(folder, layout.later_new, layout.later_cur, system)
         case "dead":
             yield from _both(folder, layout.dead_new, layout.dead_cur, system)
+
+
+def oldest(layout: Layout, *, system: System = SYSTEM) -> list[Found]:
+    """The oldest of the first so many waiting entries that the filesystem lists. Raises StorageFault's kinds."""
+    try:
+        return sorted(
+            islice(listed(layout, "waiting", system=system), MOST_LISTED), key=lambda found: found.name
+        )
+    except OSError as fault:
+        raise_named(layout.new, fault)
 
 
 def find(

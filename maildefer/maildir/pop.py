@@ -1,0 +1,81 @@
+"""Taking an entry at most once, under no lease: one rename to a name of one's own, a read, the final unlink.
+
+What a crash leaves under such a name goes back to `new/` after the TTL (see `recover`); an unlink then finds it gone,
+and nothing is handed out that somebody else may have.
+"""
+
+from __future__ import annotations
+
+from maildefer.errors import EntryMalformed, StorageFault, raise_named, storage_fault
+from maildefer.maildir import doubt, names, reading
+from maildefer.maildir.layout import Layout
+from maildefer.maildir.names import EntryName
+from maildefer.maildir.operate import Found
+from maildefer.maildir.reasons import write_reason
+from maildefer.maildir.system import SYSTEM, System
+
+_NO_LIMIT = 1 << 62
+
+
+class Popped:
+    """An entry that is in this process's hands; not durably, and for one thread."""
+
+    def __init__(self, layout: Layout, entry: EntryName, name: str, host: str, system: System) -> None:
+        self.entry = entry
+        self.path = f"{layout.cur}/{name}"
+        self._layout = layout
+        self._name = name
+        self._host = host
+        self._system = system
+
+    def read(self, limit_bytes: int = _NO_LIMIT) -> bytes | None:
+        """The bytes; None when the entry is gone, or was no file and is a dead letter now.
+
+        Raises EntryTooLarge, still in hand; StorageFault's kinds, with the entry put back.
+        """
+        try:
+            return reading.read_entry(self.path, limit_bytes, system=self._system)
+        except FileNotFoundError:
+            return None
+        except EntryMalformed as fault:
+            write_reason(
+                self._layout, self.entry.returned(), str(fault), {}, host=self._host, system=self._system
+            )
+            self.move_to(self._layout.dead_new)
+            return None
+        except StorageFault:
+            self.move_to(self._layout.new)
+            raise
+
+    def unlink(self) -> bool:
+        """End the entry. True only when this call did it: the bytes may then be handed out (at most once)."""
+        try:
+            self._system.unlink(self.path)
+        except FileNotFoundError:
+            return False
+        except OSError as fault:
+            raise_named(self.path, fault)
+        return True
+
+    def move_to(self, directory: str) -> None:
+        """Put the entry elsewhere on the same filesystem, under its next name (I4). Raises OSError."""
+        try:
+            self._system.rename(self.path, f"{directory}/{self.entry.returned().waiting()}")
+        except FileNotFoundError:  # returned to new/ by a keeper, which has come to the same
+            pass
+
+
+def take(layout: Layout, found: Found, *, host: str, system: System = SYSTEM) -> Popped | None:
+    """Take the entry that was seen waiting; None when somebody was first. Raises StorageFault's kinds."""
+    entry = names.carried(found.entry, host, system)
+    name = names.pop_name(entry, system)
+    try:
+        system.rename(found.path, f"{layout.cur}/{name}")
+    except OSError as fault:
+        if fault.errno not in doubt.DOUBTFUL:
+            raise_named(found.path, fault)
+        if not doubt.listed(layout.cur, name, system):  # else it is ours, and the reply was lost
+            if isinstance(fault, FileNotFoundError):
+                return None
+            raise storage_fault(found.path, fault) from fault
+    return Popped(layout, entry, name, host, system)

@@ -1,0 +1,211 @@
+"""The queue in any Python program: `Queue("run/posts").push(message)`.
+
+The real things live in `maildefer.maildir` (push, pop, operate) and `maildefer.pool.consumer`. Importing this costs no
+e-mail package, since every worker does.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from maildefer.errors import EntryTooLarge, QueueError
+from maildefer.maildir import operate
+from maildefer.maildir.layout import create_queue
+from maildefer.maildir.operate import Found
+from maildefer.maildir.pop import Popped, take
+from maildefer.maildir.push import Pusher
+from maildefer.message import pushable
+from maildefer.message.envelope import TOP_LIMIT_BYTES, block
+from maildefer.message.request import MailRequest, received
+from maildefer.pool.identity import this_host
+
+if TYPE_CHECKING:
+    import mailbox
+
+    from maildefer.maildir.safe import SafeMaildir as SafeMaildir
+    from maildefer.pool.consumer import Consumer
+
+__all__ = ["Queue", "QueueError", "SafeMaildir"]
+
+_pushers: dict[str, Pusher] = {}  # one for each queue and process, so that its threads share directory syncs
+os.register_at_fork(after_in_child=_pushers.clear)  # a parent's sync may be under way, and never end here
+
+
+class Queue:
+    """A queue by its directory, which is made when it is absent. Any process, thread and host may use it at any time.
+
+    `pop_limit`, in bytes, is for `pop` and `oversize` only; what is over it goes to `oversize_dir`, a queue too, or is
+    deleted where there is none. `safe` chooses the class of `mbox`. Raises NotAQueue, FormatUnknown, and StorageFault's
+    kinds.
+    """
+
+    def __init__(
+        self, queue_dir: str, safe: bool = False, pop_limit: int = 0, oversize_dir: str | None = None
+    ) -> None:
+        self.dir = os.fspath(queue_dir)
+        self.pop_limit = pop_limit
+        self.oversize_dir: str | None = None
+        self._oversize: str | None = None
+        if oversize_dir:
+            self._oversize = os.fspath(oversize_dir)
+            self.oversize_dir = os.path.join(self._oversize, "new")
+            _pusher(self._oversize)
+        self._safe = safe
+        self._layout = _pusher(self.dir).layout
+        self._hints: list[Found] = []  # names seen and not tried yet
+
+    def push(self, message: object, *, sender: str | None = None, recipient: str | None = None) -> str:
+        """Make one entry of `message`, for one recipient; durable when it returns (I1). Returns the stable key.
+
+        `message`: bytes (kept as they are), str, a message of the `email` package, a MailRequest, whose envelope goes
+        along, or whatever `str()` makes a message of. `sender` ("" is the null sender) and `recipient` are the
+        envelope; without a recipient there is none, and From and To are read from the headers. Threads that push at
+        the same time share directory syncs. Raises AddressRefused, QueueMissing, StorageFault's kinds.
+        """
+        data = pushable.bytes_of(message)
+        known = pushable.envelope_of(message)
+        to = recipient if recipient is not None else known.recipient
+        by = sender if sender is not None else known.sender
+        pusher = _pusher(self.dir)
+        if not to and sender is None and recipient is None:
+            return pusher.push(lambda stem: (data,))
+
+        def compose(stem: str) -> tuple[bytes, bytes]:
+            return block(stem, by, to, host=os.uname().nodename, when=time.time(), via="push"), data
+
+        return pusher.push(compose)
+
+    def pop(self) -> tuple[str, MailRequest] | tuple[None, None]:
+        """Take any waiting entry out of the queue, *at most once*: its key and message, or (None, None).
+
+        The entry is gone when this returns; if this process dies a moment later, so is the message. Use `consumer()`
+        where that matters. Raises StorageFault's kinds, with the entry where it was.
+        """
+        for found in self._seen():
+            popped = take(self._layout, found, host=_host())
+            if popped is None:
+                continue
+            try:
+                data = popped.read(self.pop_limit + TOP_LIMIT_BYTES) if self.pop_limit else popped.read()
+            except EntryTooLarge:
+                self._set_aside(popped)
+                continue
+            if data is None:
+                continue
+            key = popped.entry.key
+            message = received(data, key, popped.entry.attempts + 1, self.dir, self.dir)
+            if self.pop_limit and len(message.Data) > self.pop_limit:
+                self._set_aside(popped)
+            elif popped.unlink():
+                return key, message
+        return None, None
+
+    def get(self, key: str) -> MailRequest:
+        """The message of that key, left where it is: waiting, claimed, deferred or dead.
+
+        Raises EntryNotFound (a KeyError), EntryMalformed, EntryTooLarge, StorageFault's kinds.
+        """
+        found = operate.find(self._layout, key)
+        data = operate.show(found)
+        return received(data, found.key, found.entry.attempts or None, self.dir, self.dir)
+
+    def remove(self, key: str) -> None:
+        """Delete a waiting or deferred entry. Raises EntryNotFound (a KeyError), StorageFault's kinds."""
+        operate.delete(self._layout, operate.find(self._layout, key, ("waiting", "deferred")))
+
+    def clear(self) -> None:
+        """Delete all waiting entries; what is claimed, deferred or dead stays."""
+        self._hints.clear()
+        operate.clear(self._layout, "waiting")
+
+    def keys(self) -> list[str]:
+        """The stable keys of the waiting entries, in no order."""
+        return [found.key for found in operate.listed(self._layout, "waiting")]
+
+    def count(self) -> int:
+        """How many entries wait."""
+        return sum(1 for _ in operate.listed(self._layout, "waiting"))
+
+    __len__ = count
+
+    def oversize(self, key: str) -> tuple[bool, str | None]:
+        """Whether the waiting entry's message is over `pop_limit`, and its path; (False, None) without a limit.
+
+        Raises EntryNotFound (a KeyError), StorageFault's kinds.
+        """
+        if not self.pop_limit:
+            return False, None
+        found = operate.find(self._layout, key, ("waiting",))
+        try:
+            data = operate.show(found, self.pop_limit + TOP_LIMIT_BYTES)
+        except EntryTooLarge:
+            return True, found.path
+        return len(received(data, found.key, None, None, None).Data) > self.pop_limit, found.path
+
+    def consumer(self, **options: Any) -> Consumer:
+        """Join the queue with a lease of one's own and take claims: `with queue.consumer() as claims: …`.
+
+        At least once, as a pool does it. The options are those of `maildefer.pool.consumer.Consumer`.
+        """
+        from maildefer.pool.consumer import Consumer  # only for who consumes: most programs only push
+
+        return Consumer(self._layout, **options)
+
+    @property
+    def mbox(self) -> mailbox.Maildir:
+        """The directory as the standard library's Maildir, for a look at it; it knows no claims and no deferring."""
+        import mailbox  # the e-mail package and more, which few programs need here
+
+        from maildefer.maildir.safe import SafeMaildir
+
+        return SafeMaildir(self.dir) if self._safe else mailbox.Maildir(self.dir)
+
+    def __repr__(self) -> str:
+        return f"Queue({self.dir!r})"
+
+    def _seen(self) -> Iterator[Found]:
+        """Waiting entries as last listed, then as listed now; a listing is a hint (I10)."""
+        while self._hints:
+            yield self._hints.pop()
+        fresh = operate.oldest(self._layout)
+        while fresh:
+            self._hints = fresh[::-1]
+            while self._hints:
+                yield self._hints.pop()
+            fresh = operate.oldest(self._layout) if len(fresh) == operate.MOST_LISTED else []
+
+    def _set_aside(self, popped: Popped) -> None:
+        if self._oversize is None:
+            popped.unlink()
+            return
+        try:
+            popped.move_to(_pusher(self._oversize).layout.new)
+        except OSError:  # another filesystem: a copy, then the end of the first
+            data = popped.read()
+            if data is not None:
+                _pusher(self._oversize).push(lambda stem: (data,))
+                popped.unlink()
+
+
+def _pusher(path: str) -> Pusher:
+    """The process's one pusher for the queue, which is made where it is not there (again)."""
+    absolute = os.path.abspath(path)
+    found = _pushers.get(absolute)
+    if found is None or not os.path.isdir(found.layout.new):
+        found = _pushers.setdefault(absolute, Pusher(create_queue(absolute), host=_host()))
+    return found
+
+
+def _host() -> str:
+    return this_host().label
+
+
+def __getattr__(name: str) -> object:
+    if name == "SafeMaildir":
+        from maildefer.maildir.safe import SafeMaildir  # see `Queue.mbox`
+
+        return SafeMaildir
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
