@@ -125,7 +125,7 @@ def quoted(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
     text = str(value)
-    if text and text.isascii() and text.isprintable() and not any(c in ' "=\\' for c in text):
+    if text and text.isascii() and text.isprintable() and not any(c in ' "\\' for c in text):
         return text
     return json.dumps(text)
 

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable
 from typing import Protocol
 
-from maildefer.errors import ClaimLost, QueueError, QueueMissing, raise_named, storage_fault
+from maildefer.errors import ClaimLost, QueueError, QueueMissing, UseAfterFork, raise_named, storage_fault
 from maildefer.maildir import doubt, names, reading
 from maildefer.maildir import layout as layouts
 from maildefer.maildir.layout import Layout
@@ -46,8 +46,10 @@ class Claimer:
         "_owner",
         "hand",
         "host",
+        "kind",
         "layout",
         "mount_time",
+        "stale",
         "system",
     )
 
@@ -60,9 +62,12 @@ class Claimer:
         host: str,
         local: bool = False,
         mount_time: Callable[[], float] | None = None,
+        kind: type[Claim] | None = None,
         system: System = SYSTEM,
     ) -> None:
         self.layout = layout
+        self.kind = kind or Claim  # what claims are made as
+        self.stale = False  # set in a forked child, which is not the claimer
         self.hand = hand
         self.host = host
         self.system = system
@@ -108,7 +113,7 @@ class Claimer:
         except OSError as fault:
             if not self._was_claimed(fault, began, claimed, place):
                 return None
-        return Claim(self, claimed, name if entry is None else entry.key, entry, place, began)
+        return self.kind(self, claimed, name if entry is None else entry.key, entry, place, began)
 
     def _was_claimed(self, fault: OSError, began: float, claimed: str, place: int) -> bool:
         """Settle a claim's doubtful reply by looking for the unique destination.
@@ -283,6 +288,10 @@ class Claim:
         raise ClaimLost(self.name) from fault
 
     def _must_be_held(self) -> None:
+        if self._claimer.stale:
+            raise UseAfterFork(
+                f"the claim {self.name} belongs to the parent process: settle it there", self.name
+            )
         if self._place < 0:
             raise QueueError(f"the claim {self.name} is settled already: a claim is settled once", self.name)
 

@@ -20,8 +20,10 @@ class Clerk:
         self._thread = threading.Thread(target=self._run, name="clerk", daemon=True)
 
     def start(self) -> None:
-        self._again.set()
-        self._thread.start()
+        """Begin; there is nothing to do where no pid file was asked for."""
+        if self._shared.pidfile:
+            self._again.set()
+            self._thread.start()
 
     def write_again(self) -> None:
         """The leases have changed. Any thread."""
@@ -29,9 +31,10 @@ class Clerk:
 
     def close(self) -> None:
         """Remove the pid file; waits no longer than the folder lets it within five seconds."""
-        self._closing = True
-        self._again.set()
-        self._thread.join(5.0)
+        if self._shared.pidfile:
+            self._closing = True
+            self._again.set()
+            self._thread.join(5.0)
 
     def check(self, index: int) -> None:
         """Refuse a queue on a mount that could lose mail, by raising UnsafeMount; warn of lesser things."""

@@ -95,7 +95,9 @@ class Keeper:
             send(self._shared.keeper[1], freed=slot)
 
     def _mind_supervisor(self) -> None:
-        """A supervisor that is stopped or hangs is a frozen host, not a live one: end with it."""
+        """A supervisor that is stopped or hangs is a frozen host, not a live one: end with it, and with its process."""
+        if os.getppid() != self._shared.supervisor:
+            os._exit(1)
         words = self._shared.board.words
         ttl = max(
             (words[self._shared.board.queue(i) + Q.FORMAT_TTL] for i in range(len(self._lifelines))),

@@ -1,0 +1,107 @@
+"""A keeper for a process without a supervisor: executed, not forked, since that process may have threads.
+
+`python -m maildefer.pool.alone FACTS`: the descriptors that FACTS names are inherited; they are the board and the ends of
+the sockets. It ends with the process that started it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+from maildefer import events
+from maildefer.handling.settings import PoolSettings
+from maildefer.maildir.layout import Layout
+from maildefer.pool import keeper
+from maildefer.pool.board import Board
+from maildefer.pool.identity import this_host
+from maildefer.pool.linux import die_with_parent
+from maildefer.pool.shared import QueueOfPool, Shared, pair
+
+SLOTS = 2  # the process itself, and one to spare
+
+
+@dataclass(slots=True)
+class Alone:
+    """What a process shares with its own keeper."""
+
+    shared: Shared
+    process: subprocess.Popen[bytes] | None = None
+
+    @classmethod
+    def prepare(cls, path: str, *, max_crashes: int) -> Alone:
+        """Everything but the keeper's process itself."""
+        settings = PoolSettings(
+            project="/", module="", queues={path: ()}, router_defaults={}, max_crashes=max_crashes
+        )
+        shared = Shared(
+            settings=settings,
+            project="/",
+            pidfile="",
+            host=this_host(),
+            queues=(QueueOfPool(name=path, layout=Layout(path)),),
+            board=Board.shared(1, SLOTS),
+            offers=(),
+            keeper=pair(),
+            deferrals=pair(),
+            gate=-1,
+            supervisor=os.getpid(),
+        )
+        return cls(shared)
+
+    def start(self) -> None:
+        """Execute the keeper, in the place of one that died."""
+        shared = self.shared
+        descriptors = (shared.board.descriptor, shared.keeper[1].fileno(), shared.deferrals[0].fileno())
+        facts = {
+            "queue": shared.queues[0].layout.path,
+            "max_crashes": shared.settings.max_crashes,
+            "parent": shared.supervisor,
+            "board": descriptors[0],
+            "keeper": descriptors[1],
+            "deferrals": descriptors[2],
+        }
+        argv = [sys.executable, "-m", "maildefer.pool.alone", json.dumps(facts)]
+        self.process = subprocess.Popen(
+            argv, pass_fds=descriptors, stdin=subprocess.DEVNULL, cwd="/", env=_environ()
+        )
+
+    def is_running(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+
+def _environ() -> dict[str, str]:
+    """Ours, and where this package is: the program may have put that on its path by itself."""
+    home = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    path = os.environ.get("PYTHONPATH", "")
+    return {**os.environ, "PYTHONPATH": f"{home}{os.pathsep}{path}" if path else home}
+
+
+def main() -> int:
+    facts: dict[str, Any] = json.loads(sys.argv[1])
+    die_with_parent(facts["parent"])
+    events.configure()
+    alone = Alone.prepare(facts["queue"], max_crashes=facts["max_crashes"])
+    shared = Shared(
+        settings=alone.shared.settings,
+        project="/",
+        pidfile="",
+        host=alone.shared.host,
+        queues=alone.shared.queues,
+        board=Board(1, SLOTS, facts["board"]),
+        offers=(),
+        keeper=(alone.shared.keeper[0], socket.socket(fileno=facts["keeper"])),
+        deferrals=(socket.socket(fileno=facts["deferrals"]), alone.shared.deferrals[1]),
+        gate=-1,
+        supervisor=facts["parent"],
+    )
+    return keeper.run(shared)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
