@@ -1,4 +1,4 @@
-"""`status`: this host's processes without a look at any mount, then each queue, bounded in time, as all hosts share it."""
+"""`status`: this host's processes without a look at a mount, then each queue, in bounded time, as all hosts see it."""
 
 from __future__ import annotations
 

@@ -1,0 +1,178 @@
+"""`python -m maildefer.cli.served ORDERS`: the process behind `maildefer start` and `maildefer log`.
+
+Executed by the command line, so that typer is not in it; it holds the lock of its pid file as long as it lives.
+A receiver listens once it is constructed; its `start()` returns, or loops until `close()`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from maildefer import events
+from maildefer.errors import ConfigurationError, MaildeferError
+from maildefer.pool import pidfile, runtime
+from maildefer.pool.background import READY
+from maildefer.pool.identity import start_time, this_host
+from maildefer.pool.titles import set_title
+
+_DRAIN_SECONDS = 30.0
+_LOOPS_SECONDS = 1.0  # a start() that has not returned by then, nor raised, is at work
+_LOOK_SECONDS = 0.5
+
+
+def main(arguments: list[str]) -> int:
+    """0 after TERM or INT, 78 for a project or an address that can't be used, 1 for all else."""
+    orders = json.loads(arguments[0])
+    events.configure()
+    logging.basicConfig(
+        level=logging.DEBUG if orders["debug"] else logging.INFO, format="%(asctime)s %(name)s: %(message)s"
+    )
+    try:
+        os.set_inheritable(orders["lock_fd"], False)
+        return Service(orders).run()
+    except ConfigurationError as error:
+        events.write(f"maildefer: {error}\n")
+        return 78
+    except (MaildeferError, OSError) as error:
+        events.write(f"maildefer: {error}\n")
+        return 1
+
+
+def _hold(lock: int) -> None:
+    """The lock says who holds it, and its taker was the command line, which has ended or become us."""
+    os.set_inheritable(lock, False)
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, b"%d %d\n" % (os.getpid(), start_time(os.getpid()) or 0), 0)
+
+
+class Service:
+    """One receiver from its construction to its end."""
+
+    def __init__(self, orders: Mapping[str, Any]) -> None:
+        self._orders = orders
+        self._stopping = threading.Event()
+        self._receiver: Any = None
+        self._returned = False
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(signum, self._note)
+
+    def run(self) -> int:
+        self._receiver = self._construct()
+        self._register()
+        try:
+            self._become_user()
+            self._start()
+            self._wait()
+            self._receiver.close()
+        finally:
+            self._unregister()
+        return 0
+
+    def _construct(self) -> Any:
+        orders = self._orders
+        if orders["kind"] == "log":
+            from maildefer.cli.sink import Sink  # only for `log`
+
+            set_title("log")
+            return Sink(orders["host"], orders["port"], orders["queue"])
+        from maildefer.utils import import_settings  # the user's own code comes with it
+
+        set_title(f"start {orders['boot']}")
+        settings = import_settings(True, orders["boot"])
+        receiver = getattr(settings, "receiver", None)
+        if receiver is None:
+            raise ConfigurationError(
+                f"{orders['boot']} sets no settings.receiver: see conf/boot.py of `maildefer new` for an example"
+            )
+        return receiver
+
+    def _start(self) -> None:
+        """A receiver that loops is ready once it has been at it for a while without raising."""
+        threading.Thread(target=self._announce_loop, name="ready", daemon=True).start()
+        try:
+            self._receiver.start()
+        except Exception:
+            if not self._stopping.is_set():
+                raise
+        self._returned = True
+        self._announce()
+
+    def _announce_loop(self) -> None:
+        if not self._stopping.wait(_LOOPS_SECONDS) and not self._returned:
+            self._announce()
+
+    def _announce(self) -> None:
+        ready, self._orders = self._orders.get("ready_fd"), {**self._orders, "ready_fd": None}
+        if ready is not None:
+            os.write(ready, READY)
+            os.close(ready)
+
+    def _wait(self) -> None:
+        """Until told to stop, for a receiver that serves by itself."""
+        ended = getattr(self._receiver, "ended", None)
+        while not self._stopping.wait(_LOOK_SECONDS):
+            if ended is not None and (code := ended()) is not None:
+                raise MaildeferError(
+                    f"the process that takes mail has ended with {code}: see its output above"
+                )
+
+    def _note(self, signum: int, frame: object) -> None:
+        """TERM, INT: let it end; a second one ends it at once."""
+        if self._stopping.is_set():
+            os._exit(1)
+        self._stopping.set()
+        if self._receiver is None:
+            raise SystemExit(0)
+        if not self._returned:  # start() still loops, in the code that this handler interrupts
+            threading.Thread(target=self._end_loop, name="end", daemon=True).start()
+
+    def _end_loop(self) -> None:
+        self._receiver.close()
+        time.sleep(_DRAIN_SECONDS)
+        events.write("maildefer: what is in hand was not finished in time\n")
+        self._unregister()
+        os._exit(1)
+
+    def _become_user(self) -> None:
+        """After the sockets are bound and the pid file is written, which may need root."""
+        uid, gid = self._orders["uid"], self._orders["gid"]
+        if uid is not None and gid is not None:
+            os.setgroups([])
+            os.setgid(gid)
+            os.setuid(uid)
+
+    def _register(self) -> None:
+        host, path = this_host(), self._orders["pidfile"]
+        self._record = runtime.Record(
+            pid=os.getpid(),
+            start_time=start_time(os.getpid()) or 0,
+            kind="log" if self._orders["kind"] == "log" else "start",
+            pidfile=path,
+            started=time.time(),
+        )
+        self._pidfile = pidfile.for_process(os.getpid(), host, kind=self._record.kind)
+        runtime.write_record(self._record, host)
+        pidfile.write(path, self._pidfile)
+
+    def _unregister(self) -> None:
+        """What a dropped privilege forbids, the next `stop` or `status` tidies up."""
+        for remove in (
+            lambda: pidfile.remove(self._record.pidfile, self._pidfile),
+            lambda: runtime.remove_record(self._record),
+        ):
+            try:
+                remove()
+            except (OSError, MaildeferError):
+                pass
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,122 @@
+"""What `start` and `log` have in common: Salmon's server options, the lock, and the process that does the work."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated
+
+import typer
+
+from maildefer.cli import output
+from maildefer.cli.places import pid_path
+from maildefer.errors import AlreadyRunning, MaildeferError
+from maildefer.pool import control, stopping
+from maildefer.pool.background import Failed, launch
+
+Pid = Annotated[str | None, typer.Option("--pid", metavar="PATH", help="The pid file.")]
+Force = Annotated[bool, typer.Option("--force", "-f", help="Stop what runs with that pid file, then start.")]
+Chdir = Annotated[str, typer.Option("--chdir", metavar="PATH", help="The project's folder.")]
+Chroot = Annotated[
+    str | None,
+    typer.Option("--chroot", metavar="PATH", help="A root that holds Python, maildefer and the project."),
+]
+Umask = Annotated[str | None, typer.Option("--umask", metavar="MASK", help="Octal, such as 0027.")]
+Uid = Annotated[
+    int | None, typer.Option("--uid", min=0, help="Become this user once it listens; with --gid.")
+]
+Gid = Annotated[
+    int | None, typer.Option("--gid", min=0, help="Become this group once it listens; with --uid.")
+]
+Debug = Annotated[bool, typer.Option("--debug", help="Log what is logged for debugging too.")]
+Daemon = Annotated[bool, typer.Option(help="In the background, with its output in logs/.")]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    pid: str | None
+    force: bool
+    chdir: str
+    chroot: str | None
+    umask: str | None
+    uid: int | None
+    gid: int | None
+    debug: bool
+    daemon: bool
+
+
+def serve(kind: str, default_pid: str, options: Options, more: dict[str, object]) -> None:
+    """Take the lock and start, or with --no-daemon become, `python -m maildefer.cli.served`."""
+    if (options.uid is None) != (options.gid is None):
+        raise typer.BadParameter("--uid and --gid go together.")
+    mask = _mask(options.umask)
+    os.chdir(options.chdir)
+    pidfile = pid_path(options.pid, default_pid)
+    lock = _lock(pidfile, options.force)
+    orders: dict[str, object] = {"kind": kind, "pidfile": pidfile, "lock_fd": lock, "debug": options.debug}
+    orders |= {"uid": options.uid, "gid": options.gid, **more}
+    enter = _entering(options.chroot, mask)
+    if not options.daemon:
+        enter()
+        sys.stdout.flush()
+        os.execv(sys.executable, _command(orders))
+    name = os.path.splitext(os.path.basename(pidfile))[0]
+    log_path = os.path.abspath(f"logs/{name}.out")
+    started = launch(
+        lambda ready: _command({**orders, "ready_fd": ready}), log_path=log_path, keep=(lock,), before=enter
+    )
+    if isinstance(started, Failed):
+        output.say(started.last_words)
+        output.complain(f"it has not come up: {log_path} tells why")
+        raise typer.Exit(started.code if started.code > 0 else 1)
+    output.line(str(started))
+    shown = os.path.relpath(pidfile)
+    output.say(f"process {started} is up; its output goes to {os.path.relpath(log_path)}; next:")
+    output.say(f"  maildefer stop{'' if options.pid is None and kind == 'start' else f' --pid {shown}'}")
+
+
+def _command(orders: dict[str, object]) -> list[str]:
+    return [sys.executable, "-m", "maildefer.cli.served", json.dumps(orders)]
+
+
+def _mask(text: str | None) -> int | None:
+    if text is None:
+        return None
+    try:
+        mask = int(text, 8)
+    except ValueError:
+        mask = -1
+    if not 0 <= mask <= 0o777:
+        raise typer.BadParameter(f"--umask: {text!r} is no octal number such as 0027.")
+    return mask
+
+
+def _entering(chroot: str | None, mask: int | None) -> Callable[[], None]:
+    """What the new process does before exec."""
+
+    def enter() -> None:
+        if mask is not None:
+            os.umask(mask)
+        if chroot is not None:
+            os.chroot(chroot)
+            os.chdir("/")
+
+    return enter
+
+
+def _lock(pidfile: str, force: bool) -> int:
+    from maildefer.pool.lock import acquire_lock  # filelock
+
+    try:
+        return acquire_lock(pidfile)
+    except AlreadyRunning:
+        if not force:
+            raise
+    for step in stopping.stop([control.look(pidfile)], kill=True):
+        output.say(f"{step.path}: {step.text}")
+        if step.failed:
+            raise MaildeferError(f"what runs with {pidfile} would not stop") from None
+    return acquire_lock(pidfile)
