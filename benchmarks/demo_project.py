@@ -211,7 +211,10 @@ class Project:
 
 def _is_worker(process: psutil.Process) -> bool:
     try:
-        return "worker" in " ".join(process.cmdline()) and process.status() != psutil.STATUS_ZOMBIE
+        return (
+            " ".join(process.cmdline()).startswith("maildefer: worker")
+            and process.status() != psutil.STATUS_ZOMBIE
+        )
     except psutil.Error:
         return False
 
