@@ -34,8 +34,7 @@ class Cost:
 
 def measure(quick: bool) -> list[Figure]:
     """10,000 and 100,000 entries in turn, on ext4 where that can be had."""
-    short, rounds = (2_000, 3) if quick else (10_000, 7)
-    long = 10 * short
+    short, long, rounds = 10_000, 100_000, 1 if quick else 7
     costs: dict[str, list[Cost]] = {f"{short:,}": [], f"{long:,}": []}
     with _place() as base:
 
