@@ -54,7 +54,6 @@ def test_every_test_dependency_and_script_is_declared() -> None:
         "inotify_simple",
         "Jinja2",
         "psutil",
-        "setproctitle",
         "structlog",
         "typer",
     }
