@@ -68,7 +68,7 @@ def assemble(plan: Plan, probed: dict[str, Any]) -> tuple[Shared, Plan, dict[str
 
 def _share_memory_with_children() -> None:
     """Import what every child will need, then keep the collector from touching, and so copying, those pages."""
-    import email.parser  # noqa: F401  # workers parse mail with it
+    import email.parser  # workers parse mail with it
     import email.policy  # noqa: F401
 
     gc.collect()

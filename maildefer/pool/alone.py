@@ -1,7 +1,7 @@
 """A keeper for a process without a supervisor: executed, not forked, since that process may have threads.
 
-`python -m maildefer.pool.alone FACTS`: the descriptors that FACTS names are inherited; they are the board and the ends of
-the sockets. It ends with the process that started it.
+`python -m maildefer.pool.alone FACTS`: the descriptors that FACTS names are inherited: the board, and the ends of the
+sockets. It ends with the process that started it.
 """
 
 from __future__ import annotations

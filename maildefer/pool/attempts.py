@@ -30,7 +30,15 @@ class AttemptLog:
         self._flush_at = 0.0
 
     def add(
-        self, queue: str, key: str, handler: str, outcome: str, attempt: int, seconds: float, now: float, **more: object
+        self,
+        queue: str,
+        key: str,
+        handler: str,
+        outcome: str,
+        attempt: int,
+        seconds: float,
+        now: float,
+        **more: object,
     ) -> None:
         """Note one attempt that ended at `now` (boot clock). `queue` and `handler` are ours, `key` is anybody's."""
         if (second := int(now)) != self._second:
@@ -39,10 +47,10 @@ class AttemptLog:
         lines = self._lines
         if not lines:
             self._flush_at = now + FLUSH_SECONDS
-        if self._format == "logfmt" and not more and not (' ' in key or '"' in key or "\\" in key) and key.isprintable():
+        if self._format == "logfmt" and not more and " " not in key and '"' not in key and key.isprintable():
             lines.append(
-                f"ts={self._stamp} event=attempt.ended queue={queue} key={key} handler={handler or '-'} outcome={outcome}"
-                f" attempt={attempt} duration={seconds:.6f} pid={self._pid}\n"
+                f"ts={self._stamp} event=attempt.ended queue={queue} key={key} handler={handler or '-'}"
+                f" outcome={outcome} attempt={attempt} duration={seconds:.6f} pid={self._pid}\n"
             )
         else:
             lines.append(self._slow(queue, key, handler, outcome, attempt, seconds, more))
@@ -56,7 +64,14 @@ class AttemptLog:
             events.write(text)
 
     def _slow(
-        self, queue: str, key: str, handler: str, outcome: str, attempt: int, seconds: float, more: dict[str, object]
+        self,
+        queue: str,
+        key: str,
+        handler: str,
+        outcome: str,
+        attempt: int,
+        seconds: float,
+        more: dict[str, object],
     ) -> str:
         facts = {
             "queue": queue,
@@ -71,7 +86,9 @@ class AttemptLog:
         if self._format == "json":
             return json.dumps({"ts": self._stamp, "event": "attempt.ended", **facts}) + "\n"
         if self._format == "console":
-            pairs = " ".join(f"{name}={events.quoted(value)}" for name, value in facts.items() if name != "pid")
+            pairs = " ".join(
+                f"{name}={events.quoted(value)}" for name, value in facts.items() if name != "pid"
+            )
             return f"{self._stamp[11:19]}     attempt.ended      {pairs}\n"
         pairs = " ".join(f"{name}={events.quoted(value)}" for name, value in facts.items())
         return f"ts={self._stamp} event=attempt.ended {pairs}\n"

@@ -1,7 +1,7 @@
 """The board: shared memory in which a host's processes tell each other what they are on, without a system call.
 
-Three kinds of records, all of aligned 64-bit words, each written in one store: one header, one record for each queue, one
-slot for each child. Whoever owns a word is its only writer, except where said.
+Three kinds of records, all of aligned 64-bit words, each written in one store: one header, one record for each queue,
+one slot for each child. Whoever owns a word is its only writer, except where said.
 """
 
 from __future__ import annotations

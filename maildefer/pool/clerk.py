@@ -1,12 +1,16 @@
-"""The keeper's paperwork: the pid file that was asked for, which may lie on the mount, and the doctor's look at a queue."""
+"""The keeper's paperwork: the pid file, which may lie on the mount, and the doctor's look at a queue."""
 
 from __future__ import annotations
 
 import threading
 
 from maildefer import events
-from maildefer.pool import pidfile
+from maildefer.pool import doctor, pidfile
+from maildefer.pool.board import Q
+from maildefer.pool.mounts import mount_of
 from maildefer.pool.shared import Shared
+
+_LOCAL = {"ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "zfs", "tmpfs", "overlay", "bcachefs"}
 
 
 class Clerk:
@@ -16,6 +20,7 @@ class Clerk:
         self._shared = shared
         self._again = threading.Event()
         self._closing = False
+        self._told: set[str] = set()
         self._written: pidfile.PidFile | None = None
         self._thread = threading.Thread(target=self._run, name="clerk", daemon=True)
 
@@ -37,7 +42,21 @@ class Clerk:
             self._thread.join(5.0)
 
     def check(self, index: int) -> None:
-        """Refuse a queue on a mount that could lose mail, by raising UnsafeMount; warn of lesser things."""
+        """The doctor's glance at a queue's mount, before we join: raises UnsafeMount, unless forced; warns once.
+
+        Also tells the board whether the mount is local, where an ENOENT leaves no doubt.
+        """
+        layout, board = self._shared.queues[index].layout, self._shared.board
+        findings = doctor.glance(layout.path)
+        for finding in findings:
+            text = f"{finding.fact}: {finding.remedy}"
+            if finding.verdict != "ok" and text not in self._told:
+                self._told.add(text)
+                events.emit("queue.unsafe", queue=self._shared.queues[index].name, error=text)
+        if not self._shared.force:
+            doctor.refuse_unsafe(layout.path, findings)
+        mount = mount_of(layout.path)
+        board.words[board.queue(index) + Q.LOCAL] = int(mount is not None and mount.kind in _LOCAL)
 
     def _run(self) -> None:
         while True:

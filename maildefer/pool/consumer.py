@@ -31,7 +31,7 @@ from maildefer.maildir.layout import Layout
 from maildefer.maildir.system import SYSTEM, boottime
 from maildefer.message.request import MailRequest, received
 from maildefer.pool.alone import Alone
-from maildefer.pool.board import PLACES, Hand, Kind, QueueState, Q, S, State
+from maildefer.pool.board import PLACES, Hand, Kind, Q, QueueState, S, State
 from maildefer.pool.serving import Serving
 from maildefer.pool.shared import receive, send
 from maildefer.pool.watch import Watch
@@ -151,7 +151,7 @@ class Consumer:
     def claim(self, timeout_seconds: float | None = 0.0) -> ConsumedClaim | None:
         """The next claim; None when there is none within the time (None: wait for ever, 0: look once).
 
-        Raises StorageFault's kinds when the mount refuses, and LeaseFenced never: a fenced consumer joins anew by itself.
+        Raises StorageFault's kinds when the mount refuses. A consumer that was fenced joins anew by itself.
         """
         self._check()
         deadline = None if timeout_seconds is None else boottime() + timeout_seconds

@@ -130,7 +130,7 @@ class FrontEnds:
         return argv
 
     def _write_routes(self, probed: Mapping[str, Any]) -> None:
-        """Only the routes of the queue in front of which we stand: what a later queue handles is not for the network."""
+        """Only the routes of the queue behind us: what a later queue handles is not for the network."""
         routes = [route for route in probed["routes"] if route["queue"] == self._queue.name]
         draft = f"{self._routes_path}.draft"
         with open(draft, "w", encoding="utf-8") as file:

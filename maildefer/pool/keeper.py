@@ -83,9 +83,9 @@ class Keeper:
         board = self._shared.board
         for slot in range(board.slots):
             base = board.slot(slot)
-            if board.words[base + S.STATE] in (State.DEAD_CHARGED, State.DEAD_UNCHARGED):
-                if board.words[base + S.KIND] == Kind.WORKER:
-                    self._tenders[min(board.words[base + S.QUEUE], board.queues - 1)].take_back(slot)
+            is_dead = board.words[base + S.STATE] in (State.DEAD_CHARGED, State.DEAD_UNCHARGED)
+            if is_dead and board.words[base + S.KIND] == Kind.WORKER:
+                self._tenders[min(board.words[base + S.QUEUE], board.queues - 1)].take_back(slot)
 
     def _free(self, slot: int) -> None:
         """Confirmed: no claim of that dead worker is left."""

@@ -10,7 +10,8 @@ import threading
 from collections.abc import Callable
 
 from maildefer import events
-from maildefer.errors import LeaseFenced, MaildeferError, QueueMissing, StorageFault
+from maildefer.errors import LeaseFenced, MaildeferError, QueueMissing, StorageFault, UnsafeMount
+from maildefer.maildir import durable
 from maildefer.maildir.layout import Format, create_queue, open_queue, read_format
 from maildefer.maildir.leases import Holder, Lease
 from maildefer.maildir.names import lease_name
@@ -63,6 +64,9 @@ class Lifeline:
                 return self._try_to_join()
             except LeaseFenced:
                 self._drop_claims()
+            except UnsafeMount as fault:
+                send(self._shared.keeper[1], refused=str(fault))
+                self.leaving.wait()
             except (MaildeferError, OSError) as fault:
                 if str(fault) != told:
                     told = str(fault)
@@ -121,6 +125,7 @@ class Lifeline:
             self._publish(sent)
         try:
             lease.leave()
+            durable.discard(f"{self.queue.layout.status}/{lease.name}.json", SYSTEM)
             events.emit("lease.left", queue=self.queue.name, lease=lease.name)
         except StorageFault as fault:
             self._tell_failing(fault)

@@ -1,7 +1,7 @@
 """Offers: names that the scout writes and the workers read, through one socket pair for each queue.
 
-A SEQPACKET socket that all workers read wakes exactly one of them for each offer: no herd. A full socket, kept small, is
-the back-pressure. An offer is a hint (I10): one that is lost, doubled or stale costs time.
+A SEQPACKET socket that all workers read wakes exactly one of them for each offer: no herd. A full socket, kept small,
+is the back-pressure. An offer is a hint (I10): one that is lost, doubled or stale costs time.
 """
 
 from __future__ import annotations

@@ -1,15 +1,77 @@
-"""Rolling a pool over to new code: one worker more, and when it is ready, one old worker less, until all are new."""
+"""Reloading: a look at the application first, then a roll, one worker at a time, until all are new."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
+from maildefer import events
+from maildefer.errors import ConfigurationError
+from maildefer.handling.settings import PoolSettings
 from maildefer.maildir.system import boottime
+from maildefer.pool.plan import Plan
+from maildefer.pool.probing import Probe
+from maildefer.pool.shared import QueueOfPool
 from maildefer.pool.workforce import Workforce
 
 _LOOK_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reloaded:
+    """An application that was found sound."""
+
+    probed: dict[str, Any]
+    settings: PoolSettings
+    queues: tuple[QueueOfPool, ...]
+
+
+class Reloader:
+    """Looks at the application again: when asked to, and with `Router.RELOAD` when its files change."""
+
+    def __init__(self, plan: Plan, probed: Mapping[str, Any]) -> None:
+        self._plan = plan
+        self._files = FileWatch(probed)
+        self._probe: Probe | None = None
+
+    @property
+    def descriptor(self) -> int | None:
+        """What to poll while a look is under way."""
+        return None if self._probe is None else self._probe.descriptor
+
+    def begin(self) -> None:
+        """Start a look, unless one is under way."""
+        if self._probe is None:
+            self._probe = Probe(self._plan.project)
+
+    def stop(self) -> None:
+        if self._probe is not None:
+            self._probe.end()
+            self._probe = None
+
+    def poll(self) -> Reloaded | None:
+        """The application once it is known and sound. Raises ConfigurationError when it is broken."""
+        if self._files.changed():
+            self.begin()
+        if self._probe is None:
+            return None
+        try:
+            probed = self._probe.poll()
+            if probed is None:
+                return None
+            settings = self._plan.settings(probed)
+            found = Reloaded(probed=probed, settings=settings, queues=self._plan.served(settings))
+        except ConfigurationError as fault:
+            self._probe = None
+            events.emit(
+                "application.broken", error=str(fault), detail="\n".join(getattr(fault, "__notes__", []))
+            )
+            raise
+        self._probe = None
+        self._files = FileWatch(probed)
+        return found
 
 
 class Roll:

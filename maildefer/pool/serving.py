@@ -65,7 +65,9 @@ class Serving:
         word = self._base + Q.UNROUTED
         self._words[word] += 1
         if self._words[word] >= UNROUTED_LIMIT and self._words[word] % UNROUTED_LIMIT == 0:
-            self.pause(_UNROUTED_PAUSE_SECONDS, errno.ENOENT, f"{self._words[word]} messages in a row had no route")
+            self.pause(
+                _UNROUTED_PAUSE_SECONDS, errno.ENOENT, f"{self._words[word]} messages in a row had no route"
+            )
 
     def pause(self, seconds: float, code: int, why: str) -> None:
         self._words[self._base + Q.PAUSE_CODE] = code

@@ -1,4 +1,4 @@
-"""From a handler's outcome to what happens to its claim: the retry policy's verdicts, and patience with the filesystem."""
+"""From a handler's outcome to what happens to its claim, with patience for the filesystem."""
 
 from __future__ import annotations
 

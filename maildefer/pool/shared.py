@@ -1,4 +1,4 @@
-"""What the processes of one supervisor have in common: the settings, the queues, the board, the sockets between them."""
+"""What the processes of one supervisor have in common: settings, queues, board, the sockets between them."""
 
 from __future__ import annotations
 

@@ -25,7 +25,13 @@ def ship(claim: Claim, other: Layout, *, host: str) -> None:
         if found is None or not offset:
             return [data]
         block = envelope.block(
-            stem, found.sender, found.recipient, host=host, when=SYSTEM.time(), via=VIA, client=f"key {claim.key}"
+            stem,
+            found.sender,
+            found.recipient,
+            host=host,
+            when=SYSTEM.time(),
+            via=VIA,
+            client=f"key {claim.key}",
         )
         return [block, data[offset:]]
 

@@ -23,6 +23,7 @@ from maildefer.pool import snapshot
 from maildefer.pool.board import Header, Q, S, State
 from maildefer.pool.identity import alive
 from maildefer.pool.lifeline import Lifeline
+from maildefer.pool.rates import Rates
 from maildefer.pool.shared import Shared, send
 
 _CLOCK_EVERY_SECONDS = 60.0
@@ -49,6 +50,7 @@ class Tender:
         self._sweeper = Sweeper(self._layout)
         self._observer = Observer(self._layout, lifeline.format, lambda: lifeline.lease, self._is_known_dead)
         self._recovery = self._make_recovery()
+        self._rates = Rates(shared.board)
         self._scan_at = 0.0
         self._clock_at = 0.0
         self._sweep_at = boottime() + _CLOCK_EVERY_SECONDS
@@ -175,9 +177,11 @@ class Tender:
                 send(self._shared.keeper[1], request=verb)
 
     def _write_status(self) -> None:
+        self._rates.note(boottime())
         status = snapshot.of_queue(self._shared, self._index) | {
             "lease": self._lifeline.lease,
             "time": time.time(),
+            "rate_per_second": self._rates.per_second(),
         }
         path = f"{self._layout.status}/{self._lifeline.lease}.json"
         draft = f"{self._layout.tmp}/.status-{self._lifeline.lease}"

@@ -7,7 +7,7 @@ import signal
 
 from maildefer import events
 from maildefer.maildir.system import boottime
-from maildefer.pool.board import Board, Header, Kind, S, State
+from maildefer.pool.board import Board, Header, S, State
 from maildefer.pool.children import Child, Killed
 from maildefer.pool.throttle import Throttle
 
@@ -27,15 +27,9 @@ class Workforce:
     def __len__(self) -> int:
         return len(self.by_pid)
 
-    def free_slot(self) -> int | None:
-        """A slot that no process has and whose claims are all taken back."""
-        for slot in range(self._board.slots):
-            if self._words[self._board.slot(slot) + S.KIND] == Kind.FREE:
-                return slot
-        return None
-
-    def occupy(self, slot: int, child: Child) -> None:
-        base = self._board.slot(slot)
+    def occupy(self, child: Child) -> None:
+        """A worker was forked into its slot."""
+        base = self._board.slot(child.slot)
         self._words[base + S.PID] = child.pid
         self._words[base + S.STARTED] = int(child.began * 1e9)
         self._words[base + S.GENERATION] = child.generation

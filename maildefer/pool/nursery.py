@@ -1,0 +1,105 @@
+"""Where the supervisor's own children come from: a slot on the board, a fork, and keeper and scout kept alive."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+
+from maildefer import events
+from maildefer.maildir.system import boottime
+from maildefer.pool import children, keeper, scout, worker
+from maildefer.pool.board import Kind, S
+from maildefer.pool.children import Child
+from maildefer.pool.shared import Shared
+from maildefer.pool.throttle import Throttle
+
+_STEADY_SECONDS = 60.0
+
+
+class Nursery:
+    """Forks workers, keeper and scout. `close` is what a child must not keep of its parent's."""
+
+    def __init__(self, shared: Shared, close: Callable[[], None]) -> None:
+        self._board = shared.board
+        self._close = close
+        self._stewards: dict[Kind, Child] = {}
+        self._throttle = Throttle()
+        self._numbers = 0
+
+    @property
+    def stewards(self) -> list[Child]:
+        return list(self._stewards.values())
+
+    def has(self, kind: Kind) -> bool:
+        return kind in self._stewards
+
+    def worker(self, shared: Shared, generation: int) -> Child | None:
+        """One more worker; None while no slot is free, or the machine refuses."""
+        if (slot := self._free_slot()) is None:
+            return None
+        self._numbers += 1
+        number = self._numbers
+        pid = self._fork(Kind.WORKER, slot, lambda: worker.run(shared, slot, number))
+        if pid is None:
+            return None
+        return Child(
+            pid=pid, kind=Kind.WORKER, slot=slot, number=number, generation=generation, began=boottime()
+        )
+
+    def steward(self, kind: Kind, shared: Shared) -> None:
+        """See to it that there is a keeper, or a scout."""
+        if kind in self._stewards or self._throttle.wait(boottime()):
+            return
+        slot = self._board.slots - (
+            1 if kind is Kind.KEEPER else 2
+        )  # reserved: dead workers wait for the keeper
+        main = (lambda: keeper.run(shared)) if kind is Kind.KEEPER else (lambda: scout.run(shared))
+        if (pid := self._fork(kind, slot, main)) is not None:
+            self._board.words[self._board.slot(slot) + S.PID] = pid
+            self._stewards[kind] = Child(pid=pid, kind=kind, slot=slot, number=0, began=boottime())
+            events.emit("child.started", kind=kind.name.lower(), pid=pid)
+
+    def bury(self, pid: int, status: int, *, expected: bool) -> None:
+        """A keeper or scout has ended; anything else that was reaped is nobody we know."""
+        for kind, child in list(self._stewards.items()):
+            if child.pid == pid:
+                del self._stewards[kind]
+                self._board.clear_slot(child.slot)
+                if not expected:
+                    code = os.waitstatus_to_exitcode(status)
+                    events.emit("child.died", kind=kind.name.lower(), pid=pid, code=code)
+                    self._throttle.note_death(int(boottime() - child.began > _STEADY_SECONDS), boottime())
+
+    def kill(self, *kinds: Kind) -> None:
+        for kind in kinds:
+            if (child := self._stewards.get(kind)) is not None:
+                try:
+                    os.kill(child.pid, signal.SIGKILL)
+                except ProcessLookupError:  # ended already
+                    pass
+
+    def _free_slot(self) -> int | None:
+        """A slot that no process has and whose claims are all taken back."""
+        for slot in range(self._board.slots - 2):
+            if self._board.words[self._board.slot(slot) + S.KIND] == Kind.FREE:
+                return slot
+        return None
+
+    def _fork(self, kind: Kind, slot: int, main: Callable[[], int]) -> int | None:
+        board = self._board
+        board.clear_slot(slot)
+        board.words[board.slot(slot) + S.KIND] = kind
+
+        def begin() -> int:
+            board.words[board.slot(slot) + S.PID] = os.getpid()
+            self._close()
+            signal.signal(signal.SIGUSR1, lambda *_: events.reopen())
+            return main()
+
+        try:
+            return children.fork(begin)
+        except OSError as fault:  # EAGAIN, ENOMEM: the machine is full; the loop tries again
+            board.clear_slot(slot)
+            events.emit("pool.throttled", deaths=0, error=str(fault))
+            return None

@@ -1,0 +1,41 @@
+"""Signals of the supervisor: handlers only note them, the loop acts."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+CAUGHT = (
+    signal.SIGTERM,
+    signal.SIGINT,
+    signal.SIGQUIT,
+    signal.SIGHUP,
+    signal.SIGTTIN,
+    signal.SIGTTOU,
+    signal.SIGTSTP,
+    signal.SIGCONT,
+    signal.SIGUSR1,
+    signal.SIGCHLD,
+)
+
+
+class Signals:
+    """The signals that came since the last look; `descriptor` is readable when there are any. Main thread only."""
+
+    def __init__(self) -> None:
+        self._noted: list[signal.Signals] = []
+        self.descriptor, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        for signum in CAUGHT:
+            signal.signal(signum, self._note)
+
+    def take(self) -> list[signal.Signals]:
+        try:
+            os.read(self.descriptor, 4096)
+        except BlockingIOError:  # none came
+            pass
+        noted, self._noted = self._noted, []
+        return noted
+
+    def _note(self, signum: int, frame: object) -> None:
+        self._noted.append(signal.Signals(signum))
