@@ -87,16 +87,21 @@ def _show_json(one: LocalStatus) -> None:
 
 def _show(one: LocalStatus) -> None:
     record = one.record
-    state = one.status or {}
+    state: dict[str, Any] = one.status or {}
     words = [f"{record.kind} {record.pid}"]
-    words += [word for word in ("paused", "draining", "throttled") if state.get(word)]
+    words += [word for word in ("paused", "draining") if state.get(word)]
+    if state.get("throttled_seconds"):
+        words.append(f"throttled: next fork in {state['throttled_seconds']} s")
     if state.get("up_seconds") is not None:
-        words.append(f"up {output.duration(float(state['up_seconds']))}")  # type: ignore[arg-type]
+        words.append(f"up {output.duration(state['up_seconds'])}")
+    if state.get("rate_per_second") is not None:
+        words.append(f"{state['rate_per_second']}/s")
     words.append(record.pidfile)
     output.line(output.clean("  ".join(words)))
-    if one.problem and record.kind == "supervise":
-        output.line(output.clean(f"  {one.problem}"))
-    workers: Any = state.get("workers") or []
+    for problem in (one.problem if record.kind == "supervise" else "", state.get("trouble")):
+        if problem:
+            output.line(output.clean(f"  {problem}"))
+    workers = state.get("workers") or []
     if workers:
         output.table(
             map(_worker, workers), ("  worker", "state", "for", "handled", "failed", "queue", "entry")
@@ -120,7 +125,7 @@ def _show_queue(census: Census) -> None:
     rows = []
     for lease in census.serving:
         state = lease.status
-        busy = f"{lease.busy} of {lease.workers} busy" if lease.workers else "workers not known"
+        busy = f"{lease.busy} of its workers busy"
         words = [word for word in ("paused", "throttled") if state.get(word)]
         if state.get("paused_for"):
             words.append(f"for {state['paused_for']}")

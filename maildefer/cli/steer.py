@@ -10,7 +10,7 @@ from maildefer.cli import output
 from maildefer.cli.light import Commands
 from maildefer.cli.places import RUN, answered, pid_path, queues_seen, supervise_pid
 from maildefer.errors import MaildeferError, NotRunning
-from maildefer.pool import control, runtime
+from maildefer.pool import control
 from maildefer.pool.bounded import bounded
 from maildefer.pool.requests import Verb, live_names, request
 
@@ -22,9 +22,7 @@ Queues = Annotated[
         metavar="[QUEUE]...", help="With --all-hosts or --host: the queues whose hosts are meant."
     ),
 ]
-Pid = Annotated[
-    str | None, typer.Option("--pid", metavar="PATH", help="The pool's pid file (all pools of this host).")
-]
+Pid = Annotated[str | None, typer.Option("--pid", metavar="PATH", help="The pool's pid file (those in run).")]
 AllHosts = Annotated[bool, typer.Option("--all-hosts", help="Ask every host that serves the queues.")]
 OneHost = Annotated[
     str | None, typer.Option("--host", metavar="LABEL", help="Ask that host, as `status` names it.")
@@ -69,9 +67,10 @@ def _steer(verb: Verb, queues: list[str] | None, pid: str | None, all_hosts: boo
 
 
 def _pools(pid: str | None) -> list[control.Found]:
+    """This project's pools on this host; other projects' are named by their pid files only."""
     if pid is not None:
         return [control.look(pid)]
-    pools = [control.look(record.pidfile) for record in runtime.records() if record.kind == "supervise"]
+    pools = [one for one in control.find(RUN) if one.verdict == "running" and one.process.kind == "supervise"]
     return pools or [control.look(pid_path(None, supervise_pid()))]  # which says that nothing runs
 
 
