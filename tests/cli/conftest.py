@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import io
+import json
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from maildefer.cli.program import run
+from maildefer.maildir.layout import Layout, create_queue
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.out.splitlines()]
+
+
+Maildefer = Callable[..., Ended]
+
+
+@pytest.fixture(autouse=True)
+def _alone(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A runtime directory and a project folder of the test's own."""
+    monkeypatch.setenv("MAILDEFER_RUNTIME_DIR", str(tmp_path_factory.mktemp("runtime") / "r"))
+    monkeypatch.delenv("MAILDEFER_SETTINGS_MODULE", raising=False)
+    monkeypatch.setenv("MAILDEFER_HOST_ID", f"test{os.getpid()}")
+    monkeypatch.chdir(tmp_path_factory.mktemp("project"))
+
+
+@pytest.fixture
+def maildefer(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Maildefer:
+    """Carry out one command in this process."""
+
+    def carry_out(*arguments: str, stdin: bytes = b"") -> Ended:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as end:
+            run(list(arguments))
+        out, err = capfd.readouterr()
+        code = end.value.code
+        return Ended(code if isinstance(code, int) else 0 if code is None else 1, out, err)
+
+    return carry_out
+
+
+@pytest.fixture
+def queue(tmp_path: Any) -> Layout:
+    return create_queue(str(tmp_path / "q"))

@@ -1,0 +1,267 @@
+"""`push`, `queue` and `dead`, on a real directory."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from maildefer.maildir import durable
+from maildefer.maildir.names import EntryName
+from maildefer.maildir.reasons import write_reason
+from maildefer.message.envelope import split
+
+MESSAGE = b"Subject: caf\xe9\r\n\r\nbody\x1b[31m\n"
+
+
+@pytest.fixture
+def push(maildefer, queue):
+    def one(*options: str) -> str:
+        return maildefer("push", queue.path, *options, stdin=MESSAGE).out.strip()
+
+    return one
+
+
+def bury(layout, key: str, reason: str = "no route") -> None:
+    dead = EntryName.parse(key).returned()
+    write_reason(layout, dead, reason, {"handler": "workers.x.START"}, host="h")
+    os.rename(f"{layout.new}/{key}", f"{layout.dead_new}/{dead.waiting()}")
+
+
+def defer(layout, key: str, due: float) -> None:
+    os.rename(f"{layout.new}/{key}", f"{layout.later_new}/{EntryName.parse(key).deferred(int(due))}")
+
+
+def claim(layout, key: str) -> None:
+    name = EntryName.parse(key).claimed("host-0a1b2c-4242-0123456789ab.4243.7")
+    os.rename(f"{layout.new}/{key}", f"{layout.cur}/{name}")
+
+
+def test_pushed_bytes_stand_untouched_below_the_envelope(push, queue):
+    key = push("-r", "post@osb.example", "-f", "a@b.example")
+    data = Path(f"{queue.new}/{key}").read_bytes()
+    envelope, offset = split(data, key)
+    assert envelope == ("a@b.example", "post@osb.example")
+    assert data[offset:] == MESSAGE
+
+
+def test_a_push_without_a_recipient_adds_nothing(push, queue):
+    assert Path(f"{queue.new}/{push()}").read_bytes() == MESSAGE
+
+
+def test_each_recipient_gets_an_entry(push, queue):
+    keys = push("-r", "a@x.example", "-r", "b@x.example").splitlines()
+    assert sorted(os.listdir(queue.new)) == sorted(keys)
+    assert len(keys) == 2
+
+
+def test_many_files_are_pushed_in_order(maildefer, queue, tmp_path):
+    files = [tmp_path / f"m{n}" for n in range(20)]
+    for number, file in enumerate(files):
+        file.write_bytes(b"%d" % number)
+    ended = maildefer("push", queue.path, *map(str, files), "--json")
+    assert ended.code == 0
+    assert [Path(f"{queue.new}/{told['queue_id']}").read_bytes() for told in ended.records] == [
+        b"%d" % number for number in range(20)
+    ]
+
+
+def test_an_entry_pushed_again_has_its_old_envelope_and_only_one(push, maildefer, queue):
+    first = push("-r", "post@osb.example", "-f", "a@b.example")
+    ended = maildefer("push", queue.path, f"{queue.new}/{first}")
+    data = Path(f"{queue.new}/{ended.out.strip()}").read_bytes()
+    assert split(data)[0] == ("a@b.example", "post@osb.example")
+    assert data[split(data)[1] :] == MESSAGE
+
+
+def test_a_sender_without_a_recipient_is_refused(maildefer, queue):
+    ended = maildefer("push", queue.path, "-f", "a@b.example", stdin=MESSAGE)
+    assert ended.code == 1
+    assert os.listdir(queue.new) == []
+
+
+def test_an_address_that_would_forge_a_line_is_refused(maildefer, queue):
+    ended = maildefer("push", queue.path, "-r", "a@b\nX: y", stdin=MESSAGE)
+    assert ended.code == 1
+    assert ended.err.count("\n") == 1
+    assert os.listdir(queue.new) == []
+
+
+def test_a_full_disk_is_a_temporary_failure(maildefer, queue, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(durable, "create", full)
+    ended = maildefer("push", queue.path, stdin=MESSAGE)
+    assert ended.code == 75
+    assert "free space" in ended.err
+
+
+def test_a_mistyped_queue_is_not_made(maildefer):
+    ended = maildefer("push", "run/mistyped", stdin=MESSAGE)
+    assert ended.code == 1
+    assert not os.path.exists("run")
+
+
+def test_a_queue_that_the_settings_name_is_made(maildefer, monkeypatch):
+    os.makedirs("named_here")
+    with open("named_here/settings.py", "w") as file:
+        file.write("queues = {'run/queue': ['workers.posting']}\n")
+    monkeypatch.syspath_prepend(os.getcwd())
+    monkeypatch.setenv("MAILDEFER_SETTINGS_MODULE", "named_here.settings")
+    assert maildefer("push", "run/queue", stdin=MESSAGE).code == 0
+    assert maildefer("push", "run/other", stdin=MESSAGE).code == 1
+
+
+def test_the_list_tells_where_each_entry_is(maildefer, push, queue):
+    waiting, claimed, deferred = (push("-r", "post@osb.example", "-f", "a@b.example") for _ in range(3))
+    claim(queue, claimed)
+    defer(queue, deferred, time.time() + 3600)
+    told = {one["queue_id"]: one for one in maildefer("queue", "list", queue.path, "--json").records}
+    assert {key: one["queue_name"] for key, one in told.items()} == {
+        waiting: "waiting",
+        claimed: "claimed",
+        deferred: "deferred",
+    }
+    assert told[waiting]["sender"] == "a@b.example"
+    assert told[waiting]["recipients"] == [{"address": "post@osb.example"}]
+    assert told[waiting]["message_size"] == os.stat(f"{queue.new}/{waiting}").st_size
+    assert told[claimed]["owner"] == {"lease": "host-0a1b2c-4242-0123456789ab", "pid": 4243}
+    assert told[claimed]["attempts"] == 1
+    assert 3500 < told[deferred]["due_time"] - time.time() < 3600
+    assert "due in" in maildefer("queue", "list", queue.path).out
+
+
+def test_the_list_ends_at_its_limit(maildefer, push, queue):
+    push(), push(), push()
+    assert len(maildefer("queue", "list", queue.path, "-n", "2", "--json").records) == 2
+
+
+def test_a_name_from_elsewhere_cannot_write_to_the_terminal(maildefer, queue):
+    Path(f"{queue.new}/1.evil\x1b[2J\n.host").touch()
+    ended = maildefer("queue", "list", queue.path)
+    assert "\x1b" not in ended.out
+    assert ended.out.count("\n") == 1
+
+
+@pytest.mark.parametrize("make", ["directory", "fifo", "link"])
+def test_what_is_no_message_is_listed_all_the_same(maildefer, queue, make):
+    path = f"{queue.new}/1.odd.host"
+    {"directory": os.mkdir, "fifo": os.mkfifo, "link": lambda p: os.symlink("/etc/passwd", p)}[make](path)
+    (told,) = maildefer("queue", "list", queue.path, "--json").records
+    assert told["queue_id"] == "1.odd.host"
+    assert "sender" not in told
+
+
+def test_show_gives_the_very_bytes_to_a_pipe(push, queue):
+    import subprocess
+    import sys
+
+    key = push("-r", "post@osb.example")
+    command = [sys.executable, "-m", "maildefer", "queue", "show", queue.path, key]
+    assert subprocess.run(command, capture_output=True, check=True).stdout == MESSAGE
+    whole = subprocess.run([*command, "--file"], capture_output=True, check=True).stdout
+    assert whole == Path(f"{queue.new}/{key}").read_bytes()
+
+
+def test_count_counts_every_folder(maildefer, push, queue):
+    push(), bury(queue, push()), defer(queue, push(), 9e9)
+    (told,) = maildefer("queue", "count", queue.path, "--json").records
+    assert told == {"queue": queue.path, "waiting": 1, "claimed": 0, "deferred": 1, "dead": 1}
+    assert maildefer("queue", "count", queue.path, "--in", "dead").out == "1\n"
+
+
+def test_a_released_entry_waits_again_with_its_attempts(maildefer, push, queue):
+    key = push()
+    os.rename(f"{queue.new}/{key}", f"{queue.later_new}/{key},a=2,n=2,d=9999999999")
+    assert maildefer("queue", "release", queue.path, key).out.strip() == key
+    assert os.listdir(queue.new) == [f"{key},a=2,n=3"]
+
+
+def test_delete_takes_only_what_was_named(maildefer, push, queue):
+    keys = [push() for _ in range(3)]
+    assert maildefer("queue", "delete", queue.path, keys[0], keys[2]).code == 0
+    assert os.listdir(queue.new) == [keys[1]]
+
+
+def test_an_unknown_key_is_a_failure_after_the_others_were_done(maildefer, push, queue):
+    first, second = push(), push()
+    ended = maildefer("queue", "delete", queue.path, first, second, "no-such-key")
+    assert ended.code == 1
+    assert "no-such-key" in ended.err
+    assert os.listdir(queue.new) == []
+
+
+def test_a_claimed_entry_cannot_be_deleted(maildefer, push, queue):
+    key = push()
+    claim(queue, key)
+    assert maildefer("queue", "delete", queue.path, key).code == 1
+    assert len(os.listdir(queue.cur)) == 1
+
+
+def test_deleting_all_asks_first(maildefer, push, queue):
+    push()
+    assert maildefer("queue", "delete", queue.path, "--all").code == 1
+    assert maildefer("queue", "clear", queue.path).code == 1
+    assert len(os.listdir(queue.new)) == 1
+    assert maildefer("queue", "clear", queue.path, "--yes").code == 0
+    assert os.listdir(queue.new) == []
+
+
+def test_nothing_chosen_is_a_usage_error(maildefer, push, queue):
+    bury(queue, push())
+    assert maildefer("dead", "requeue", queue.path).code == 2
+    assert len(os.listdir(queue.dead_new)) == 1
+
+
+def test_dead_letters_are_listed_with_their_reasons(maildefer, push, queue):
+    key = push("-r", "post@osb.example")
+    bury(queue, key, "the database\x1b[31m is gone")
+    ended = maildefer("dead", "list", queue.path)
+    assert r"the database\x1b[31m is gone" in ended.out
+    assert key in ended.out
+    (told,) = maildefer("dead", "list", queue.path, "--json").records
+    assert told["reason"] == "the database\x1b[31m is gone"
+
+
+def test_a_dead_letter_is_shown_with_what_happened(maildefer, push, queue):
+    key = push()
+    bury(queue, key)
+    ended = maildefer("dead", "show", queue.path, key)
+    assert "reason: no route" in ended.out
+    assert "handler: workers.x.START" in ended.out
+    assert "body" in ended.out
+
+
+def test_requeue_by_reason_takes_those_and_no_others(maildefer, push, queue):
+    route, crash = push(), push()
+    bury(queue, route, "no route"), bury(queue, crash, "crash limit")
+    ended = maildefer("dead", "requeue", queue.path, "--reason", "Crash")
+    assert ended.out.strip() == crash
+    assert os.listdir(queue.new) == [f"{crash},n=2"]
+    assert os.listdir(queue.dead_new) == [f"{route},n=1"]
+
+
+def test_only_those_that_lie_there_long_enough_are_taken(maildefer, push, queue):
+    key = push()
+    bury(queue, key)
+    assert maildefer("dead", "requeue", queue.path, "--older-than", "1h").out == ""
+    assert maildefer("dead", "requeue", queue.path, "--older-than", "0s").out.strip() == key
+
+
+@pytest.mark.parametrize("age", ["", "5y", "h", "-1h", "1.5h"])
+def test_an_age_that_is_none_is_refused(maildefer, queue, age):
+    ended = maildefer("dead", "list", queue.path, f"--older-than={age}")
+    assert ended.code == 1
+    assert "is no age" in ended.err
+
+
+def test_a_deleted_dead_letter_leaves_no_reason_behind(maildefer, push, queue):
+    key = push()
+    bury(queue, key)
+    assert maildefer("dead", "delete", queue.path, key).code == 0
+    assert os.listdir(queue.dead_new) == []
+    assert os.listdir(queue.reasons) == []
