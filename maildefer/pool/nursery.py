@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from maildefer import events
 from maildefer.maildir.system import boottime
-from maildefer.pool import children, keeper, scout, worker
+from maildefer.pool import children, worker
 from maildefer.pool.board import Kind, S
 from maildefer.pool.children import Child
 from maildefer.pool.shared import Shared
@@ -54,7 +54,7 @@ class Nursery:
         slot = self._board.slots - (
             1 if kind is Kind.KEEPER else 2
         )  # reserved: dead workers wait for the keeper
-        main = (lambda: keeper.run(shared)) if kind is Kind.KEEPER else (lambda: scout.run(shared))
+        main = (lambda: _keep(shared)) if kind is Kind.KEEPER else (lambda: _scout(shared))
         if (pid := self._fork(kind, slot, main)) is not None:
             self._board.words[self._board.slot(slot) + S.PID] = pid
             self._stewards[kind] = Child(pid=pid, kind=kind, slot=slot, number=0, began=boottime())
@@ -103,3 +103,18 @@ class Nursery:
             board.clear_slot(slot)
             events.emit("pool.throttled", deaths=0, error=str(fault))
             return None
+
+
+# What only one process of the pool needs is imported in it, and stays out of the supervisor and the workers.
+
+
+def _keep(shared: Shared) -> int:
+    from maildefer.pool import keeper
+
+    return keeper.run(shared)
+
+
+def _scout(shared: Shared) -> int:
+    from maildefer.pool import scout
+
+    return scout.run(shared)

@@ -10,13 +10,12 @@ import json
 import os
 import time
 from dataclasses import dataclass, field
-from secrets import token_hex
 from typing import Final, Literal
 
 from maildefer.errors import QueueMissing, raise_named
 from maildefer.maildir.doubt import live_leases
 from maildefer.maildir.layout import Layout
-from maildefer.maildir.system import SYSTEM
+from maildefer.maildir.system import SYSTEM, token
 from maildefer.pool.identity import this_host
 
 Verb = Literal["stop", "pause", "resume", "reload"]
@@ -47,7 +46,7 @@ def request(queue_path: str, lease: str, verb: Verb) -> str:
     text = json.dumps(
         {"verb": verb, "lease": lease, "from": host.label, "pid": os.getpid(), "time": time.time()}
     )
-    fresh = f"{layout.tmp}/.request-{host.label}-{os.getpid()}-{token_hex(4)}"
+    fresh = f"{layout.tmp}/.request-{host.label}-{os.getpid()}-{token(4)}"
     path = f"{layout.requests}/{lease}.{verb}"
     try:
         with open(fresh, "w", encoding="utf-8") as file:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import errno
 import mmap
 import os
-import secrets
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from maildefer.maildir.system import token
 from maildefer.pool.findings import Finding, ok, refuse, warn
 
 RACES: Final = 200
@@ -23,7 +23,7 @@ _WORD: Final = 8
 @contextmanager
 def trial_folder(parent: str) -> Iterator[str]:
     """A folder whose name no reader takes for an entry; the sweep of `tmp/` would remove what a crash leaves."""
-    path = f"{parent}/.doctor-{os.getpid()}-{secrets.token_hex(6)}"
+    path = f"{parent}/.doctor-{os.getpid()}-{token(6)}"
     os.mkdir(path, 0o700)
     try:
         yield path
