@@ -66,11 +66,12 @@ class Supervisor:
         """Until the pool is stopped; returns the exit code. Does not return when it restarts itself."""
         self._boot()
         while not self._is_over():
-            self._wait()
+            ready = self._wait()
             self._heed_signals()
-            self._reap()
-            self._hear_keeper()
-            self._answer_status()
+            if self._shared.keeper[0].fileno() in ready:
+                self._hear_keeper()
+            if self._status_socket.fileno() in ready:
+                self._answer_status()
             self._mind_time()
             self._mind_reload()
             self._refill()
@@ -107,7 +108,8 @@ class Supervisor:
             os.execv(sys.executable, [sys.executable, "-m", "maildefer.pool", self._plan.text()])
         return self._exit_code
 
-    def _wait(self) -> None:
+    def _wait(self) -> set[int]:
+        """Sleep until something is to be done; returns the descriptors that say what."""
         poll = select.poll()
         for descriptor in (
             self._signals.descriptor,
@@ -117,7 +119,7 @@ class Supervisor:
             poll.register(descriptor, select.POLLIN)
         if (probe := self._reloader.descriptor) is not None:
             poll.register(probe, select.POLLIN)
-        poll.poll(self._until_next() * 1000)
+        return {descriptor for descriptor, _ in poll.poll(self._until_next() * 1000)}
 
     def _until_next(self) -> float:
         now, wait = boottime(), _TICK_SECONDS
@@ -156,7 +158,9 @@ class Supervisor:
                 events.reopen()
                 for child in (*self._workforce.by_pid.values(), *self._nursery.stewards):
                     os.kill(child.pid, signal.SIGUSR1)
-            case _:  # SIGCHLD only had to wake us
+            case signal.SIGCHLD:
+                self._reap()
+            case _:  # SIGHUP in a drain
                 pass
 
     def _drain(self, reason: str) -> None:

@@ -29,6 +29,8 @@ from maildefer.pool.shared import Shared, send
 _CLOCK_EVERY_SECONDS = 60.0
 _SWEEP_EVERY_SECONDS = 900.0
 _CLOCK_WARNING_SECONDS = 60.0
+_STATUS_EVERY_SECONDS = 30.0
+_MOVING = {"beat_age_seconds", "paused_seconds"}
 _VERBS = {"stop", "pause", "resume", "reload"}
 
 
@@ -55,6 +57,8 @@ class Tender:
         self._clock_at = 0.0
         self._sweep_at = boottime() + _CLOCK_EVERY_SECONDS
         self._fault = ""
+        self._status: dict[str, object] = {}
+        self._status_at = 0.0
         self.thread = threading.Thread(target=self._run, name=f"tend-{self._name}", daemon=True)
 
     def take_back(self, slot: int) -> None:
@@ -177,19 +181,20 @@ class Tender:
                 send(self._shared.keeper[1], request=verb)
 
     def _write_status(self) -> None:
-        self._rates.note(boottime())
-        status = snapshot.of_queue(self._shared, self._index) | {
-            "lease": self._lifeline.lease,
-            "time": time.time(),
-            "rate_per_second": self._rates.per_second(),
-        }
+        """For other hosts' operators; what has not changed is written anew twice a minute only."""
+        status = snapshot.of_queue(self._shared, self._index) | {"lease": self._lifeline.lease}
+        steady = {name: value for name, value in status.items() if name not in _MOVING}
+        if steady == self._status and boottime() < self._status_at:
+            return
+        self._status, self._status_at = steady, boottime() + _STATUS_EVERY_SECONDS
         path = f"{self._layout.status}/{self._lifeline.lease}.json"
         draft = f"{self._layout.tmp}/.status-{self._lifeline.lease}"
         try:
             os.unlink(draft)
         except FileNotFoundError:  # the ordinary case
             pass
-        durable.replace_file(path, json.dumps(status).encode(), draft, durably=False)
+        data = json.dumps(status | {"time": time.time()}).encode()
+        durable.replace_file(path, data, draft, durably=False)
 
     def _tell(self, taken: Taken) -> None:
         for key in taken.reclaimed:
