@@ -13,7 +13,7 @@ import random
 import signal
 import time
 
-from maildefer import events
+from maildefer import events, logs
 from maildefer.errors import (
     ClaimLost,
     ConfigurationError,
@@ -51,6 +51,7 @@ def run(shared: Shared, slot: int, number: int) -> int:
     except OSError as fault:
         events.emit("application.broken", error=f"{shared.project}: {fault.strerror}", pid=os.getpid())
         return EXIT_APPLICATION_BROKEN
+    logs.adopt()
     worker = Worker(shared, slot, application)
     set_title(f"worker {number} {' '.join(queue.name for queue in shared.queues)}")
     events.emit("worker.started", worker=number, pid=os.getpid())

@@ -1,0 +1,52 @@
+"""Handlers' logging comes out in the pool's own form of line."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+PROGRAM = """
+import {module}
+from maildefer import events, logs
+events.configure("{format}")
+logs.adopt()
+{statement}
+"""
+
+
+def lines_of(module: str, statement: str, format: str = "logfmt") -> list[str]:
+    program = PROGRAM.format(module=module, statement=statement, format=format)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    return done.stderr.splitlines()
+
+
+def test_what_a_handler_logs_is_an_event_line() -> None:
+    (line,) = lines_of("logging", 'logging.getLogger("blog").info("published %s", "a post")')
+    assert 'event=handler.logged level=info logger=blog message="published a post"' in line
+
+
+def test_a_logged_exception_brings_its_traceback_in_the_same_line() -> None:
+    (line,) = lines_of("logging", "try: 1 / 0\nexcept ZeroDivisionError: logging.exception('no')")
+    assert "ZeroDivisionError" in line
+    assert "traceback=" in line
+
+
+def test_structlog_writes_the_same_form_of_line() -> None:
+    (line,) = lines_of("structlog", 'structlog.get_logger().bind(post="x").warning("rebuilt", took=3)')
+    assert "event=handler.logged level=warning message=rebuilt" in line
+    assert "post=x took=3" in line
+
+
+def test_json_is_spoken_by_both_where_the_pool_speaks_it() -> None:
+    (line,) = lines_of("structlog", 'structlog.get_logger().info("hello", n=1)', format="json")
+    assert '"event": "handler.logged", "level": "info", "message": "hello", "n": 1' in line
+
+
+def test_an_application_that_configured_logging_itself_keeps_it() -> None:
+    (line,) = lines_of("logging; logging.basicConfig(format='mine %(message)s')", 'logging.error("x")')
+    assert line == "mine x"
+
+
+def test_nothing_is_imported_for_an_application_that_does_not_log() -> None:
+    statement = "import sys\nassert 'structlog' not in sys.modules and 'logging' not in sys.modules"
+    assert lines_of("os", statement) == []
