@@ -88,51 +88,83 @@ def discard(path: str, system: System) -> None:
         pass
 
 
-class _Round:
-    """One sync that is to come or under way, and how it ended."""
+class _Waiter:
+    """One caller that waits: asleep on its own lock, so that each wake-up wakes one thread and no herd."""
 
-    __slots__ = ("done", "fault")
+    __slots__ = ("fault", "followers", "gate")
 
     def __init__(self) -> None:
-        self.done = False
+        self.gate = threading.Lock()
+        self.gate.acquire()
         self.fault: OSError | None = None
+        self.followers: list[_Waiter] | None = None  # set for the one that carries out their sync
 
 
 class DirectorySync:
     """One fsync of a directory for all callers that wait for it at the time; any thread may call.
 
-    A caller needs a sync that *began* after its rename. While one runs, those who come wait together for the next,
-    and the first of them to wake carries it out.
+    A caller needs a sync that *began* after its rename. While one runs, those who come wait together for the next;
+    when it ends, the first of them carries that out, and is woken before anybody else.
     """
 
     def __init__(self, path: str, *, system: System = SYSTEM) -> None:
         self._path = path
         self._system = system
-        self._changed = threading.Condition(threading.Lock())
+        self._lock = threading.Lock()
         self._running = False
-        self._next = _Round()
+        self._waiting: list[_Waiter] = []
 
     def sync(self) -> None:
         """Return when the directory's entries of now are on stable storage; raises the OSError of that fsync."""
-        with self._changed:
-            mine = self._next
-            while self._running and not mine.done:
-                self._changed.wait()
-            if not mine.done:
+        with self._lock:
+            if not self._running:
                 self._running = True
-                self._next = _Round()
-        if not mine.done:
-            self._carry_out(mine)
-        if mine.fault is not None:
-            raise mine.fault
+                waiter = None
+            else:
+                waiter = _Waiter()
+                self._waiting.append(waiter)
+        if waiter is None:
+            self._lead([])
+            return
+        self._wait(waiter)
+        if waiter.followers is not None:
+            self._lead(waiter.followers)
+        elif waiter.fault is not None:
+            raise waiter.fault
 
-    def _carry_out(self, mine: _Round) -> None:
+    def _lead(self, followers: list[_Waiter]) -> None:
+        fault = None
         try:
             sync_directory(self._path, system=self._system)
-        except OSError as fault:
-            mine.fault = fault
-        finally:
-            with self._changed:
-                mine.done = True
-                self._running = False
-                self._changed.notify_all()
+        except OSError as caught:
+            fault = caught
+        except BaseException:  # an interrupt: not synced, so one of those who wait carries it out (I1)
+            self._hand_over(followers)
+            raise
+        self._hand_over([])
+        for waiter in followers:
+            waiter.fault = fault
+            waiter.gate.release()
+        if fault is not None:
+            raise fault
+
+    def _hand_over(self, again: list[_Waiter]) -> None:
+        """Have the next sync begin, for all who wait and for those whose sync did not happen."""
+        with self._lock:
+            following, self._waiting = [*again, *self._waiting], []
+            self._running = bool(following)
+            if following:
+                following[0].followers = following[1:]
+        if following:
+            following[0].gate.release()
+
+    def _wait(self, waiter: _Waiter) -> None:
+        try:
+            waiter.gate.acquire()
+        except BaseException:  # an interrupt: whatever this waiter was to do, another does
+            with self._lock:
+                if waiter in self._waiting:
+                    self._waiting.remove(waiter)
+            if waiter.followers is not None:
+                self._hand_over(waiter.followers)
+            raise
