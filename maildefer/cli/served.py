@@ -32,11 +32,10 @@ def main(arguments: list[str]) -> int:
     """0 after TERM or INT, 78 for a project or an address that can't be used, 1 for all else."""
     orders = json.loads(arguments[0])
     events.configure()
-    logging.basicConfig(
-        level=logging.DEBUG if orders["debug"] else logging.INFO, format="%(asctime)s %(name)s: %(message)s"
-    )
+    level = logging.DEBUG if orders["debug"] else logging.INFO
+    logging.basicConfig(level=level, format="%(asctime)s %(name)s: %(message)s")
     try:
-        os.set_inheritable(orders["lock_fd"], False)
+        _hold(orders["lock_fd"])
         return Service(orders).run()
     except ConfigurationError as error:
         events.write(f"maildefer: {error}\n")

@@ -1,0 +1,438 @@
+"""Commands that start, steer and stop real processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from maildefer.cli import supervise as supervise_module
+from maildefer.maildir.layout import Format, create_queue
+from maildefer.pool import census, doctor
+from maildefer.pool.findings import refuse
+
+pytestmark = pytest.mark.lifecycle
+
+PATIENCE_SECONDS = 20.0
+
+RECEIVERS = """
+import os, threading, time
+from maildefer.utils import settings
+
+class Serves:
+    def start(self): open("started", "w").close()
+    def close(self): open("closed", "w").close()
+
+class Loops:
+    def __init__(self): self.ending = threading.Event()
+    def start(self):
+        open("started", "w").close()
+        self.ending.wait()
+        open("finished", "w").close()
+    def close(self): self.ending.set()
+
+class Fails:
+    def start(self): raise OSError(98, "address already in use")
+
+settings.receiver = {}()
+"""
+
+
+def until(condition, what="it"):
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not (found := condition()):
+        assert time.monotonic() < deadline, f"{what} did not happen"
+        time.sleep(0.01)
+    return found
+
+
+def is_gone(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat") as facts:
+            return facts.read().rpartition(")")[2].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
+def command(*arguments: str, **options):
+    return subprocess.run(
+        [sys.executable, "-m", "maildefer", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS * 2,
+        check=False,
+        **options,
+    )
+
+
+@pytest.fixture
+def project():
+    """The working directory as a project with a settings module; whatever still runs at the end is killed."""
+    for package in ("conf", "workers"):
+        os.mkdir(package)
+        Path(package, "__init__.py").touch()
+    Path("conf/settings.py").write_text("queues = {'run/queue': ['workers.noop']}\nworkers = 2\n")
+    Path("workers/noop.py").write_text(
+        "from maildefer.routing import route, stateless\n\n"
+        "@route('(to)@.+', to='.+')\n@stateless\ndef START(message, to=None):\n    pass\n"
+    )
+    os.mkdir("run")
+    yield Path.cwd()
+    for file in Path("run").glob("*.pid"):
+        pid = int(file.read_text().split()[0])
+        if not is_gone(pid):
+            os.kill(pid, signal.SIGKILL)
+
+
+def boot(name: str, receiver: str) -> None:
+    Path(f"conf/{name}.py").write_text(RECEIVERS.replace("{}", receiver))
+
+
+# The sink
+
+
+def test_the_sink_keeps_what_it_is_sent(project):
+    started = command("log", "--port", "0")
+    assert started.returncode == 0, started.stderr
+    port = re.search(r"at=127\.0\.0\.1:(\d+)", Path("logs/log.out").read_text())[1]
+    sent = command(
+        "send", "--port", port, "--sender", "a@b.example", "--to", "c@d.example", "--body", "hello sink"
+    )
+    assert sent.returncode == 0, sent.stderr
+    (told,) = [json.loads(line) for line in command("queue", "list", "run/log", "--json").stdout.splitlines()]
+    assert told["sender"] == "a@b.example"
+    assert told["recipients"] == [{"address": "c@d.example"}]
+    assert "hello sink" in command("queue", "show", "run/log", told["queue_id"]).stdout
+    stopped = command("stop", "--pid", "run/log.pid")
+    assert stopped.returncode == 0, stopped.stderr
+    assert is_gone(int(started.stdout))
+    assert not os.path.exists("run/log.pid")
+
+
+def test_a_second_process_with_the_same_pid_file_is_refused_until_forced(project):
+    first = command("log", "--port", "0")
+    second = command("log", "--port", "0")
+    assert second.returncode == 1
+    assert f"process {first.stdout.strip()} already runs" in second.stderr
+    third = command("log", "--port", "0", "--force")
+    assert third.returncode == 0, third.stderr
+    assert is_gone(int(first.stdout))
+    assert command("stop", "--all", "run").returncode == 0
+    assert is_gone(int(third.stdout))
+
+
+def test_an_address_in_use_is_told_with_its_exit_code(project):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        ended = command("log", "--port", str(taken.getsockname()[1]))
+    assert ended.returncode == 78
+    assert "can't listen on" in ended.stderr
+    assert not os.path.exists("run/log.pid")
+
+
+# Boot modules
+
+
+@pytest.mark.parametrize(("receiver", "trace"), [("Serves", "closed"), ("Loops", "finished")])
+def test_a_receiver_is_started_and_ended_in_good_order(project, receiver, trace):
+    boot("queue", receiver)
+    started = command("start", "--boot", "conf.queue", "--pid", "run/queue.pid")
+    assert started.returncode == 0, started.stderr
+    pid = int(started.stdout)
+    assert Path("run/queue.pid").read_text().split()[0] == str(pid)
+    assert os.getsid(pid) == pid
+    assert os.path.exists("started")
+    assert command("stop", "--pid", "run/queue.pid").returncode == 0
+    assert is_gone(pid)
+    assert os.path.exists(trace)
+    assert not os.path.exists("run/queue.pid")
+
+
+def test_the_default_pid_file_is_salmons(project):
+    boot("boot", "Serves")
+    pid = int(command("start").stdout)
+    assert int(Path("run/smtp.pid").read_text().split()[0]) == pid
+    assert command("stop").returncode == 0
+    assert is_gone(pid)
+
+
+def test_without_daemon_it_is_the_very_process(project):
+    boot("boot", "Serves")
+    with subprocess.Popen([sys.executable, "-m", "maildefer", "start", "--no-daemon"]) as process:
+        until(lambda: os.path.exists("run/smtp.pid") and os.path.exists("started"))
+        assert Path("run/smtp.pid").read_text().split()[0] == str(process.pid)
+        process.terminate()
+        assert process.wait(PATIENCE_SECONDS) == 0
+    assert os.path.exists("closed")
+
+
+def test_a_receiver_that_does_not_start_ends_the_process(project):
+    boot("boot", "Fails")
+    ended = command("start")
+    assert ended.returncode == 1
+    assert "address already in use" in ended.stderr
+    assert not os.path.exists("run/smtp.pid")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("x = (\n", "conf/boot.py:1: syntax error"),
+        ("pass\n", "sets no settings.receiver"),
+        ("1/0\n", "boot.py:1"),
+    ],
+)
+def test_a_boot_module_that_cannot_be_used_is_bad_configuration(project, text, told):
+    Path("conf/boot.py").write_text(text)
+    ended = command("start")
+    assert ended.returncode == 78
+    assert told in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_the_umask_is_octal(project):
+    boot("boot", "Serves")
+    assert command("start", "--umask", "0027").returncode == 0
+    assert os.stat("started").st_mode & 0o777 == 0o640
+    command("stop")
+    assert command("start", "--umask", "99").returncode == 2
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
+def test_privileges_are_dropped_before_the_receiver_starts(project):
+    os.chmod(".", 0o777)
+    boot("boot", "Serves")
+    started = command("start", "--uid", "65534", "--gid", "65534")
+    assert started.returncode == 0, started.stderr
+    assert os.stat("started").st_uid == 65534
+    assert command("stop").returncode == 0
+    assert is_gone(int(started.stdout))
+    assert command("start", "--uid", "65534").returncode == 2
+
+
+# Stop and status without a pool
+
+
+def test_a_stale_pid_file_is_tidied_and_its_reused_pid_left_alone(project):
+    with subprocess.Popen(["sleep", "60"]) as stranger:
+        from maildefer.pool import pidfile
+        from maildefer.pool.identity import this_host
+
+        dead = pidfile.for_process(stranger.pid, this_host(), kind="start")
+        pidfile.write("run/smtp.pid", pidfile.PidFile(**{**_fields(dead), "start_time": dead.start_time - 1}))
+        ended = command("stop", "--all", "run")
+        assert ended.returncode == 0, ended.stderr
+        assert stranger.poll() is None
+        assert not os.path.exists("run/smtp.pid")
+        stranger.kill()
+
+
+def _fields(record):
+    return {name: getattr(record, name) for name in record.__slots__}
+
+
+def test_another_programs_pid_file_is_no_reason_to_signal_it(project):
+    with subprocess.Popen(["sleep", "60"]) as stranger:
+        Path("run/other.pid").write_text(f"{stranger.pid}\n")
+        ended = command("stop", "--all", "run")
+        assert ended.returncode == 1
+        assert "run/other.pid" in ended.stdout
+        assert stranger.poll() is None
+        stranger.kill()
+
+
+def test_status_says_by_its_exit_code_that_nothing_runs(project):
+    ended = command("status")
+    assert ended.returncode == 3
+    assert "maildefer supervise" in ended.stderr
+
+
+def test_a_hung_mount_does_not_hang_status(maildefer, queue, monkeypatch):
+    from maildefer.cli import status
+
+    monkeypatch.setattr(status, "take", lambda *_: time.sleep(60))
+    monkeypatch.setattr(status, "_SECONDS", 0.2)
+    began = time.monotonic()
+    ended = maildefer("status", queue.path)
+    assert time.monotonic() - began < 10
+    assert "hangs" in ended.err
+    assert ended.code == 3
+
+
+def test_a_count_that_takes_too_long_says_that_it_is_not_all(queue, monkeypatch):
+    monkeypatch.setattr(census, "_GLANCE", 1)
+    for number in range(5):
+        Path(queue.new, f"{number}.x.host").touch()
+    assert not census.take(queue.path, 0).complete
+    assert census.take(queue.path, 10).complete
+
+
+# A pool
+
+
+@pytest.fixture
+def pool(project):
+    """A supervisor of two workers, up and ready, on a queue with a quick beat."""
+    create_queue("run/queue", format=Format(beat_seconds=0.3, ttl_seconds=6.0))
+    with open("pool.log", "wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "maildefer", "supervise", "--pid", "run/pool.pid"], stdout=log, stderr=log
+        )
+    until(lambda: _workers() and os.path.exists("run/pool.pid"), f"a pool: {Path('pool.log').read_text()}")
+    yield process
+    if process.poll() is None:
+        process.kill()
+    process.wait()
+
+
+def _status():
+    lines = command("status", "--json").stdout.splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def _workers():
+    told = [one for one in _status() if one["kind"] == "supervise" and one["status"]]
+    ready = [worker for worker in told[0]["status"]["workers"] if worker["state"] == "idle"] if told else []
+    return ready if len(ready) == 2 else None
+
+
+def _is_paused():
+    return next(one["status"]["paused"] for one in _status() if one["kind"] == "supervise" and one["status"])
+
+
+def test_a_pool_is_fed_watched_steered_and_stopped(pool):
+    pushed = command("push", "run/queue", "-r", "a@b.example", input="Subject: x\n\nx\n")
+    assert pushed.returncode == 0, pushed.stderr
+    until(lambda: command("queue", "count", "run/queue", "--in", "waiting").stdout == "0\n", "the handling")
+    (queue,) = [one for one in _status() if one["kind"] == "queue"]
+    assert len(queue["serving"]) == 1
+    host = queue["serving"][0]["lease"].rsplit("-", 2)[0]
+
+    assert command("pause").returncode == 0
+    until(_is_paused, "the pause by signal")
+    assert command("resume").returncode == 0
+    until(lambda: not _is_paused(), "the resumption by signal")
+    assert command("pause", "--all-hosts").returncode == 0
+    until(_is_paused, "the pause through the mount")
+    assert command("resume", "--host", host).returncode == 0
+    until(lambda: not _is_paused(), "the resumption through the mount")
+    assert command("pause", "--host", "elsewhere").returncode == 1
+
+    before = {worker["pid"] for worker in _workers()}
+    assert command("reload").returncode == 0
+    until(lambda: (now := _workers()) and not before & {worker["pid"] for worker in now}, "the reload")
+
+    text = command("status").stdout
+    assert f"supervise {pool.pid}" in text
+    assert "0 waiting" in text
+    stopped = command("stop", "--all", "run")
+    assert stopped.returncode == 0, stopped.stderr
+    assert "run/pool.pid" in stopped.stderr
+    assert pool.wait(PATIENCE_SECONDS) == 0
+    assert not os.path.exists("run/pool.pid")
+
+
+def test_the_lock_outlives_the_command_line(pool):
+    ended = command("supervise", "--pid", "run/pool.pid")
+    assert ended.returncode == 1
+    assert f"process {pool.pid} already runs" in ended.stderr
+
+
+def test_other_hosts_are_stopped_through_the_mount_or_left_alone(pool):
+    elsewhere = {
+        **os.environ,
+        "MAILDEFER_HOST_ID": "another",
+        "MAILDEFER_RUNTIME_DIR": os.path.abspath("other"),
+    }
+    spared = command("stop", "--all", "run", "--this-host", env=elsewhere)
+    assert spared.returncode == 0, spared.stdout
+    assert pool.poll() is None
+    ended = command("stop", "--all", "run", env=elsewhere)
+    assert ended.returncode == 0, ended.stdout
+    assert pool.wait(PATIENCE_SECONDS) == 0
+
+
+def test_supervise_becomes_the_supervisor_with_what_was_asked_for(maildefer, project, monkeypatch):
+    executed = []
+
+    def note(path, arguments):
+        executed.append(arguments)
+        raise SystemExit(0)
+
+    monkeypatch.setattr(os, "execv", note)
+    maildefer("supervise", "-w", "3", "--intake", "--log-format", "json", "run/queue")
+    ((python, *module, orders),) = executed
+    assert (python, module) == (sys.executable, ["-m", "maildefer.pool"])
+    told = json.loads(orders)
+    os.fstat(told.pop("lock_fd"))
+    assert os.path.basename(told["pidfile"]).startswith("supervise-")
+    assert told == {
+        "project": os.getcwd(),
+        "queues": [os.path.abspath("run/queue")],
+        "workers": 3,
+        "pidfile": told["pidfile"],
+        "force": False,
+        "intake": True,
+        "log_format": "json",
+    }
+
+
+@pytest.mark.parametrize("arguments", [["--log-format", "xml"], ["-w", "0"]])
+def test_supervise_refuses_what_it_does_not_know(maildefer, project, arguments):
+    assert maildefer("supervise", *arguments).code == 2
+
+
+def test_an_unsafe_mount_keeps_a_pool_from_starting_but_for_force(maildefer, project, monkeypatch):
+    unsafe = [refuse("filesystem", "it is a soft mount", "mount it hard")]
+    monkeypatch.setattr(doctor, "glance", lambda path: unsafe)
+    executed = []
+    monkeypatch.setattr(supervise_module.os, "execv", lambda *arguments: executed.append(arguments))
+    ended = maildefer("supervise")
+    assert ended.code == 78
+    assert "it is a soft mount: mount it hard" in ended.err
+    assert executed == []
+    maildefer("supervise", "--force")
+    assert len(executed) == 1
+
+
+# Sending
+
+
+@pytest.mark.parametrize(("reply", "code"), [("450 later", 75), ("550 never", 1)])
+def test_a_servers_refusal_is_the_exit_code(maildefer, reply, code):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=_refuse, args=(server, reply))
+        thread.start()
+        port = str(server.getsockname()[1])
+        ended = maildefer(
+            "send", "--port", port, "--sender", "a@b.example", "--to", "c@d.example", "--body", "x"
+        )
+        thread.join()
+    assert ended.code == code
+    assert reply.split()[1] in ended.err
+
+
+def _refuse(server: socket.socket, reply: str) -> None:
+    connection, _ = server.accept()
+    with connection, connection.makefile("rw", newline="\r\n") as talk:
+        talk.write("220 test\r\n")
+        talk.flush()
+        for line in talk:
+            talk.write(f"{reply}\r\n" if line.upper().startswith("RCPT") else "250 ok\r\n")
+            talk.flush()
+            if line.upper().startswith("QUIT"):
+                return
+
+
+def test_nobody_listening_is_a_failure_with_a_hint(maildefer):
+    ended = maildefer("send", "--port", "1", "--to", "c@d.example", "--body", "x")
+    assert ended.code == 1
+    assert "maildefer log" in ended.err

@@ -1,0 +1,90 @@
+"""`new` and `routes`."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture
+def project(maildefer, monkeypatch):
+    assert maildefer("new", "blog").code == 0
+    monkeypatch.chdir("blog")
+
+
+@pytest.mark.parametrize("name", ["new", "gen"])
+def test_a_project_is_written_and_its_files_named(maildefer, name):
+    ended = maildefer(name, "there")
+    assert ended.code == 0
+    assert "there/conf/settings.py" in ended.out.splitlines()
+    assert all(os.path.isfile(line) for line in ended.out.splitlines())
+    assert "maildefer supervise" in ended.err
+
+
+def test_what_is_there_is_not_written_over(maildefer):
+    os.mkdir("there")
+    Path("there/mine").touch()
+    assert maildefer("new", "there").code == 1
+    assert maildefer("new", "there", "--force").code == 0
+    assert os.path.exists("there/mine")
+
+
+def test_routes_shows_the_table_of_all_queues(maildefer, project):
+    told = maildefer("routes", "--json").records
+    assert {(one["queue"], one["module"]) for one in told} == {
+        ("run/queue", "workers.posting"),
+        ("run/posts", "workers.index"),
+    }
+
+
+def test_routes_tells_captures_of_an_address(maildefer, project):
+    told = maildefer("routes", "--test", "First-Post@osb.example", "--json").records
+    assert all(one["captures"] == {"post_name": "First-Post", "host": "example"} for one in told)
+    assert "post_name='First-Post'" in maildefer("routes", "--test", "First-Post@osb.example").out
+
+
+def test_an_address_that_no_route_matches_is_a_failure(maildefer, project):
+    ended = maildefer("routes", "--test", "x@elsewhere.example")
+    assert ended.code == 1
+    assert ended.out == ""
+
+
+def test_modules_that_are_in_no_queue_can_be_tried(maildefer, project):
+    os.mkdir("more")
+    Path("more/extra.py").write_text(
+        "from maildefer.routing import route\nprint('noise')\n@route('(post_name)@x')\ndef START(message, **k): ...\n"
+    )
+    (told,) = maildefer("routes", "extra", "--path", "more", "--json").records
+    assert told["pattern"].startswith("^(?P<post_name>")
+    assert (told["module"], told["function"], told["stateless"]) == ("extra", "START", False)
+
+
+def test_a_module_that_cannot_be_imported_is_bad_configuration(maildefer, project):
+    Path("workers/broken.py").write_text("import nothing_of_that_name\n")
+    ended = maildefer("routes", "workers.broken")
+    assert ended.code == 78
+    assert "workers/broken.py:1" in ended.err
+    assert maildefer("routes", "workers.missing").code == 78
+
+
+def test_modules_without_a_route_are_bad_configuration(maildefer, project):
+    Path("workers/empty.py").touch()
+    assert maildefer("routes", "workers.empty").code == 78
+
+
+def test_the_command_itself_imports_no_handler(project):
+    program = """
+import sys
+sys.argv = ["maildefer", "routes"]
+from maildefer.cli import main
+try:
+    main()
+finally:
+    print(any(name.startswith(("workers", "conf")) for name in sys.modules), file=sys.stderr)
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert ended.stderr.splitlines()[-1] == "False"
