@@ -103,7 +103,8 @@ class FormatUnknown(QueueError):
     """The queue was laid out by another, newer version, or its format file is damaged."""
 
     def __init__(self, path: str, found: str) -> None:
-        super().__init__(f"{path} has the format {found}, which this maildefer does not know: upgrade this host", path)
+        remedy = f"upgrade maildefer on this host, or put {path}/.maildefer/format right"
+        super().__init__(f"{path} has {found}: {remedy}", path)
         self.path = path
         self.found = found
 

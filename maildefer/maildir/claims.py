@@ -1,13 +1,12 @@
 """Claiming an entry by one rename, and settling the claim by one more, or by the final unlink.
 
-The destination of a claim is unique to the claimer (I3), the attempt is charged by the claim itself (I5), a settle names
-the claimed entry in full (I7), and every way back changes `n` (I4).
+The destination of a claim is unique to the claimer (I3), the attempt is charged by the claim itself (I5), a settle
+names the claimed entry in full (I7), and every way back changes `n` (I4).
 """
 
 from __future__ import annotations
 
 import errno
-import math
 import re
 from collections.abc import Callable
 from typing import Protocol
@@ -36,7 +35,7 @@ class Hand(Protocol):
 
 
 class Claimer:
-    """One process's claims on one queue under one lease; not for use after a fork. Claims may be settled in any thread."""
+    """One process's claims on one queue under one lease; not for use after a fork. Claims are settled in any thread."""
 
     __slots__ = (
         "_cur",
@@ -201,12 +200,12 @@ class Claim:
     def postpone(self, seconds: float) -> None:
         """To `.later/` for so long, the attempt not charged."""
         entry = self.entry.returned(attempts=-1)
-        due = math.ceil(self._claimer.mount_time() + seconds)
+        due = names.due_at(self._claimer.mount_time() + seconds)
         self._move(self._claimer.layout.later_new, f"{entry.waiting()},d={due}", folder=".later")
 
     def defer(self, seconds: float) -> str:
         """To `.later/` for so long, the attempt charged. Returns the deferred name."""
-        name = self.entry.deferred(math.ceil(self._claimer.mount_time() + seconds))
+        name = self.entry.deferred(names.due_at(self._claimer.mount_time() + seconds))
         self._move(self._claimer.layout.later_new, name, folder=".later")
         return name
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import heapq
 
-from maildefer.maildir import scan
+from maildefer.maildir import names, scan
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.names import EntryName
 from maildefer.maildir.system import SYSTEM, System
@@ -28,9 +28,9 @@ class Promoter:
         self._relist_at = 0.0
 
     def hear(self, name: str) -> None:
-        """A name that this host has just put into `.later/new/`."""
+        """A name that this host has just put into `.later/new/`; beyond twice the heap, the next listing tells."""
         due = EntryName.parse(name).due
-        if due is not None and name not in self._known:
+        if due is not None and name not in self._known and len(self._heap) < 2 * HEAP:
             self._known.add(name)
             heapq.heappush(self._heap, (due, name))
 
@@ -39,8 +39,8 @@ class Promoter:
         began = self._system.boottime()
         if began < self._relist_at:
             return
-        names = scan.entries(self._layout.later_new, system=self._system)
-        dues = ((EntryName.parse(name).due or 0, name) for name in names)  # without a due time: due at once
+        listed = scan.entries(self._layout.later_new, system=self._system)
+        dues = ((EntryName.parse(name).due or 0, name) for name in listed)  # without a due time: due at once
         self._heap = heapq.nsmallest(HEAP, dues)  # sorted, and so a heap
         self._known = {name for _, name in self._heap}
         took = self._system.boottime() - began
@@ -55,7 +55,7 @@ class Promoter:
         promoted = []
         while self._heap and self._heap[0][0] <= mount_time:
             name = self._heap[0][1]
-            entry = EntryName.parse(name)
+            entry = names.carried(EntryName.parse(name), "later", self._system)
             try:
                 self._system.rename(
                     f"{self._layout.later_new}/{name}", f"{self._layout.new}/{entry.returned().waiting()}"

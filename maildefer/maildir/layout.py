@@ -16,6 +16,7 @@ from maildefer.maildir.system import SYSTEM, System
 
 FORMAT_VERSION = 1
 DIRECTORY_MODE = 0o770
+_LONGEST_TTL_SECONDS = 1e6
 _MAILDIR = ("tmp", "new", "cur")
 _CONTROL = ("leases", "fenced", "dead", "tokens", "states", "status", "requests", "requests/done")
 _KNOWN = {*_MAILDIR, ".later", ".dead", ".done", ".maildefer"}
@@ -92,7 +93,7 @@ def create_queue(path: str, *, format: Format | None = None, system: System = SY
     try:
         _make(layout.path, system, parents=True)
         present = set(system.listdir(layout.path))
-        if present and not present & _KNOWN:
+        if present - _KNOWN and not present.issuperset(_MAILDIR):
             raise NotAQueue(layout.path, "it holds other things")
         for name in _MAILDIR:
             _make(f"{layout.path}/{name}", system)
@@ -100,6 +101,8 @@ def create_queue(path: str, *, format: Format | None = None, system: System = SY
             make_folder(layout, folder, system)
         if ".maildefer" not in present:
             _make_control(layout, format or Format(), system)
+        if not present.issuperset(_KNOWN - {".done"}):
+            durable.sync_directory(layout.path, system=system)
     except NotADirectoryError as fault:
         raise NotAQueue(layout.path, "it is a file") from fault
     except OSError as fault:
@@ -123,10 +126,33 @@ def open_queue(path: str, *, system: System = SYSTEM) -> Layout:
         raise_named(layout.path, fault)
     if absent := [name for name in _MAILDIR if name not in present]:
         raise NotAQueue(layout.path, f"it has no {', '.join(absent)}")
+    for name in _MAILDIR:
+        _must_be_directory(layout, name, system)
     if not {".maildefer", ".later", ".dead"} <= present:
         return create_queue(path, system=system)
     read_format(layout, system=system)
+    _mend_control(layout, system)
     return layout
+
+
+def _must_be_directory(layout: Layout, name: str, system: System) -> None:
+    try:
+        system.close(system.open(f"{layout.path}/{name}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+    except (NotADirectoryError, FileNotFoundError) as fault:  # a file, or a link to nowhere
+        raise NotAQueue(layout.path, f"its {name} is no directory") from fault
+    except OSError as fault:
+        raise_named(f"{layout.path}/{name}", fault)
+
+
+def _mend_control(layout: Layout, system: System) -> None:
+    """Make again what a copy without empty directories, or an operator's hand, has left out."""
+    try:
+        present = system.listdir(layout.control)
+        for name in _CONTROL:
+            if name.partition("/")[0] not in present:
+                _make(f"{layout.control}/{name}", system)
+    except OSError as fault:
+        raise_named(layout.control, fault)
 
 
 def read_format(layout: Layout, *, system: System = SYSTEM) -> Format:
@@ -134,14 +160,16 @@ def read_format(layout: Layout, *, system: System = SYSTEM) -> Format:
     try:
         found = json.loads(durable.read_small(layout.format, system=system))
         version, beat, ttl = found["version"], float(found["beat_seconds"]), float(found["ttl_seconds"])
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as fault:
+        raise FormatUnknown(layout.path, "no format file") from fault
     except OSError as fault:
         raise_named(layout.format, fault)
-    except (ValueError, KeyError, TypeError) as fault:
-        raise FormatUnknown(layout.path, "in a damaged file") from fault
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as fault:
+        raise FormatUnknown(layout.path, "a damaged format file") from fault
     if version != FORMAT_VERSION:
-        raise FormatUnknown(layout.path, f"version {version}")
-    if not 0 < beat * 3 <= ttl:
-        raise FormatUnknown(layout.path, f"with a TTL of {ttl} s, less than three beats of {beat} s,")
+        raise FormatUnknown(layout.path, f"the format version {version}")
+    if not 0 < beat * 3 <= ttl < _LONGEST_TTL_SECONDS:
+        raise FormatUnknown(layout.path, f"a TTL of {ttl} s with beats of {beat} s")
     return Format(version=version, beat_seconds=beat, ttl_seconds=ttl)
 
 
@@ -152,6 +180,7 @@ def make_folder(layout: Layout, folder: str, system: System) -> None:
         _make(f"{layout.path}/{folder}/{name}", system)
     flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
     system.close(system.open(f"{layout.path}/{folder}/maildirfolder", flags, 0o660))
+    durable.sync_directory(f"{layout.path}/{folder}", system=system)
 
 
 def _make_control(layout: Layout, format: Format, system: System) -> None:
@@ -163,20 +192,25 @@ def _make_control(layout: Layout, format: Format, system: System) -> None:
         {"version": format.version, "beat_seconds": format.beat_seconds, "ttl_seconds": format.ttl_seconds}
     )
     durable.write_new(f"{draft}/format", [text.encode() + b"\n"], system=system)
+    durable.sync_directory(draft, system=system)
     try:
         system.rename(draft, layout.control)
-        durable.sync_directory(layout.path, system=system)
     except OSError as fault:
+        durable.discard(f"{draft}/format", system)  # and what can't be removed is swept one day
+        for name in (*reversed(_CONTROL), ""):
+            try:
+                system.rmdir(f"{draft}/{name}".rstrip("/"))
+            except OSError:  # renamed all the same, and the reply was lost
+                pass
         if fault.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOENT):
             raise
-        system.unlink(f"{draft}/format")  # somebody else's is in place
-        for name in (*reversed(_CONTROL), ""):
-            system.rmdir(f"{draft}/{name}".rstrip("/"))
 
 
 def _make(path: str, system: System, *, parents: bool = False) -> None:
     try:
         system.mkdir(path, DIRECTORY_MODE)
+        if parents:  # what it stands in must survive too (I1)
+            durable.sync_directory(os.path.dirname(path), system=system)
     except FileExistsError:  # made before, or by another host just now
         return
     except FileNotFoundError:

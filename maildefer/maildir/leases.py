@@ -1,7 +1,7 @@
 """Leases: a supervisor's sign of life in a queue, without clocks and without locks.
 
-A lease is a file `leases/LEASE.BEAT`; its owner renames it to the next beat, and whoever finds one unchanged for the TTL
-fences it by renaming the very beat that it saw. Every process that holds claims does so under a lease.
+A lease is a file `leases/LEASE.BEAT`; its owner renames it to the next beat, and whoever finds one unchanged for the
+TTL fences it by renaming the very beat that it saw. Every process that holds claims does so under a lease.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 
 from maildefer.errors import LeaseFenced, raise_named
 from maildefer.maildir import doubt, durable
-from maildefer.maildir.layout import Layout
+from maildefer.maildir.layout import DIRECTORY_MODE, Layout
 from maildefer.maildir.system import SYSTEM, System
 
 
@@ -97,11 +97,13 @@ class Lease:
     def _settle_by_look(self, fault: OSError) -> None:
         try:
             beat = doubt.live_leases(self.layout, self._system).get(self.name)
+            if beat is None:  # a late copy of the request may hide the name from one listing
+                beat = doubt.live_leases(self.layout, self._system).get(self.name)
         except OSError as worse:
             raise_named(self.layout.leases, worse)
         if beat is None:
             raise LeaseFenced(self.name) from fault
-        if beat == self.beat:
+        if beat <= self.beat:
             raise_named(
                 self.path,
                 fault if fault.errno != errno.ENOENT else OSError(errno.EIO, "no such beat, yet listed"),
@@ -123,14 +125,19 @@ def read_holder(layout: Layout, lease: str, beat: int, *, system: System = SYSTE
     try:
         found = json.loads(durable.read_small(f"{layout.leases}/{lease}.{beat}", system=system))
         return Holder(**found)
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         return None
 
 
 def fence(layout: Layout, lease: str, beat: int, *, system: System = SYSTEM) -> bool:
     """End a lease by moving the very beat that was seen; False when it has beaten since, or somebody else did it."""
+    seen, ended = f"{layout.leases}/{lease}.{beat}", f"{layout.fenced}/{lease}.{beat}"
     try:
-        system.rename(f"{layout.leases}/{lease}.{beat}", f"{layout.fenced}/{lease}.{beat}")
+        system.rename(seen, ended)
     except FileNotFoundError:
-        return False
+        try:
+            system.mkdir(layout.fenced, DIRECTORY_MODE)
+        except FileExistsError:  # the ordinary case: somebody else fenced it, or it has beaten
+            return False
+        system.rename(seen, ended)
     return True

@@ -13,6 +13,7 @@ are, as part of the key. Source of the form: the Maildir description (cr.yp.to/p
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from dataclasses import dataclass, replace
 
@@ -20,7 +21,8 @@ from maildefer.maildir.system import System
 
 MAX_KEY_BYTES = 160  # so that key, fields, lease and sequence stay under the 255 bytes of NAME_MAX
 MAX_RETURNS = 1000  # a handoff beyond it is a loop
-_FIELD = re.compile(r"([acnd])=([0-9]{1,12})\Z")
+MAX_DUE = 10**12 - 1  # a field has at most 12 digits
+_RANK = {"a=": 0, "c=": 1, "n=": 2, "d=": 3}  # our fields, in the order in which they stand
 _OWNER = re.compile(r"([a-z0-9-]{1,40}-[0-9]{1,10}-[0-9a-f]{4,16})\.([0-9]{1,10})\.([0-9]{1,19})\Z")
 _POP = "pop-"
 _count = itertools.count()
@@ -28,7 +30,7 @@ _count = itertools.count()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EntryName:
-    """An entry's name in parts. `attempts` were charged by claims, `crashes` by reclaims; `returns` tells generations."""
+    """An entry's name in parts. Claims charge `attempts`, reclaims `crashes`; `returns` tells generations."""
 
     key: str
     attempts: int = 0
@@ -38,22 +40,23 @@ class EntryName:
 
     @classmethod
     def parse(cls, name: str) -> EntryName:
-        """Take any name apart; an info part (`:2,S`) is dropped, a field given twice counts with its larger value."""
-        head, *rest = name.partition(":")[0].split(",")
-        found: dict[str, int] = {}
-        kept = [head]
-        for text in rest:
-            if field := _FIELD.match(text):
-                found[field[1]] = max(found.get(field[1], 0), int(field[2]))
-            else:
-                kept.append(text)
-        return cls(
-            key=",".join(kept),
-            attempts=found.get("a", 0),
-            crashes=found.get("c", 0),
-            returns=found.get("n", 0),
-            due=found.get("d"),
-        )
+        """Take any name apart. An info part (`:2,S`) is dropped: Maildir's rule is one name for each unique part.
+
+        Only what `waiting` and `deferred` write counts as our fields; anything else is part of the key, so that two
+        names never become one.
+        """
+        key, colon, info = name.partition(":")
+        if colon and (":" in info or not info.startswith(("1,", "2,"))):  # no info: a colon of another writer
+            return cls(key=name)
+        found, last = [0, 0, 0, 0], len(_RANK)
+        while True:
+            rest, _, text = key.rpartition(",")
+            rank = _RANK.get(text[:2], last)
+            if rank >= last or not rest or (value := _count_of(text)) < 1:
+                break
+            key, last, found[rank] = rest, rank, value
+        attempts, crashes, returns, due = found
+        return cls(key=key, attempts=attempts, crashes=crashes, returns=returns, due=due or None)
 
     def waiting(self) -> str:
         """The name in `new/`, and in `.dead/`."""
@@ -114,12 +117,36 @@ def fresh_stem(host: str, system: System) -> str:
 
 
 def carried(entry: EntryName, host: str, system: System) -> EntryName:
-    """The entry under a key short enough for every suffix; a key of another writer may have to be replaced."""
-    if len(entry.key) <= MAX_KEY_BYTES and (
-        entry.key.isascii() or len(entry.key.encode("utf-8", "replace")) <= MAX_KEY_BYTES
+    """The entry under a key that takes our fields and every suffix; one of another writer may have to be replaced."""
+    key = entry.key
+    if (
+        0 < len(key) <= MAX_KEY_BYTES
+        and ":" not in key
+        and not is_field(key.rpartition(",")[2])
+        and (key.isascii() or len(key.encode("utf-8", "replace")) <= MAX_KEY_BYTES)
     ):
         return entry
     return replace(entry, key=fresh_stem(host, system))
+
+
+def is_field(text: str) -> bool:
+    """Whether it looks like one of our fields; a key that ends so could not be told from its own next name."""
+    return text[:2] in _RANK and _count_of(text) >= 0
+
+
+def _count_of(text: str) -> int:
+    """The number in `x=NUMBER`, as we write it; -1 for anything else."""
+    digits = text[2:]
+    if digits.isdecimal() and digits.isascii() and len(digits) <= 12 and (digits[0] != "0" or digits == "0"):
+        return int(digits)
+    return -1
+
+
+def due_at(when: float) -> int:
+    """A due time as a name holds it: whole seconds, never before `when`, for all that a handler may ask."""
+    if not when >= 1:
+        return 1
+    return math.ceil(when) if when < MAX_DUE else MAX_DUE
 
 
 def pushed_at(key: str) -> float | None:

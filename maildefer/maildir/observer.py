@@ -50,6 +50,7 @@ class Observer:
         self._patience = format.ttl_seconds
         self._patient_until = 0.0
         self._stalled_since: float | None = None
+        self._looked: float | None = None
 
     @property
     def others(self) -> list[str]:
@@ -81,24 +82,34 @@ class Observer:
                 if watched.holder is None or watched.beat > beat:
                     watched.holder = leases.read_holder(self._layout, lease, beat, system=system)
                 watched.beat, watched.since = beat, now
-            if self._is_over(watched, now) and leases.fence(self._layout, lease, beat, system=system):
+            if self._is_over(lease, watched, now) and leases.fence(self._layout, lease, beat, system=system):
                 del self._watched[lease]
                 fenced.append(lease)
         return fenced
 
-    def _is_over(self, watched: Watched, now: float) -> bool:
+    def _is_over(self, lease: str, watched: Watched, now: float) -> bool:
         if watched.holder is not None and self._known_dead(watched.holder):
-            return True
+            watched.holder = leases.read_holder(self._layout, lease, watched.beat, system=self._system)
+            # Read again: another keeper may have taken it over meanwhile.
+            if watched.holder is not None and self._known_dead(watched.holder):
+                return True
         return now - watched.since >= self._patience and self._stalled_since is None
 
     def _mind_own_stall(self, now: float, last_good_beat: float) -> None:
-        """While our own beats fail, and until they have gone well again for as long as we were away, nobody is late."""
+        """While our own beats fail, and until they have gone well again for as long as we were away, nobody is late.
+
+        The same if we ourselves have not looked for long: a frozen observer's first beat may be sooner than its look,
+        and the others, frozen with it or waiting for the same server, may be slower than both.
+        """
+        looked, self._looked = self._looked, now
+        if looked is not None and now - looked > self.format.ttl_seconds / 2:
+            self._stalled_since = looked if self._stalled_since is None else self._stalled_since
         if now - last_good_beat > 2 * self.format.beat_seconds:
             if self._stalled_since is None:
                 self._stalled_since = last_good_beat
         elif self._stalled_since is not None:
             stall = now - self._stalled_since
-            self._patience = min(max(self.format.ttl_seconds, stall), LONGEST_PATIENCE_SECONDS)
+            self._patience = max(self.format.ttl_seconds, min(stall, LONGEST_PATIENCE_SECONDS))
             self._patient_until = now + self._patience
             self._stalled_since = None
             self._start_anew(now)

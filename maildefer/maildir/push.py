@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 
 from maildefer.errors import (
     MaildeferError,
-    MountFault,
     QueueMissing,
     StaleHandle,
     StorageFault,
@@ -39,11 +38,12 @@ class Pusher:
         """Write what `compose(stem)` returns as one entry; the stem is the key without its size. Returns the key.
 
         When it returns, data and directory entry are on stable storage. When it raises (StorageFault's kinds,
-        QueueMissing), nothing of it will be handled, except that after a MountFault a copy may be.
+        QueueMissing), nothing of it will be handled, except that a copy may be after a MountFault, or where the
+        directory's sync failed and somebody had claimed it before it was withdrawn.
         A lost reply is settled without pushing twice, as long as nobody has swept `tmp/`.
         """
         key = self._placed(compose)
-        self._sync()
+        self._sync([key])
         return key
 
     def push_all(self, composes: Sequence[Compose]) -> list[str | MaildeferError]:
@@ -58,8 +58,8 @@ class Pusher:
             except MaildeferError as fault:
                 results.append(fault)
         try:
-            if any(isinstance(result, str) for result in results):
-                self._sync()
+            if placed := [result for result in results if isinstance(result, str)]:
+                self._sync(placed)
         except MaildeferError as fault:
             return [fault if isinstance(result, str) else result for result in results]
         return results
@@ -76,19 +76,26 @@ class Pusher:
             self.layout.tmp, OSError(errno.ESTALE, "files in tmp/ are taken away while being written")
         )
 
-    def _sync(self) -> None:
+    def _sync(self, keys: Sequence[str]) -> None:
         try:
             self._commit.sync()
         except OSError as fault:
+            for key in keys:  # not accepted, so withdrawn, but for those that are claimed already
+                durable.discard(f"{self.layout.new}/{key}", self._system)
             raise_named(self.layout.new, fault)
 
     def _place(self, key: str, chunks: Sequence[bytes]) -> bool:
-        """Create and rename; False when `tmp/KEY` was swept before its rename, so that it is written anew."""
+        """Create and rename; False when it has to be written anew, under another key.
+
+        That is when `tmp/KEY` was swept before its rename, or was there: a CREATE whose reply was lost.
+        """
         draft, place, system = f"{self.layout.tmp}/{key}", f"{self.layout.new}/{key}", self._system
         try:
             descriptor = durable.create(draft, chunks, system=system)
         except FileNotFoundError as fault:
             raise QueueMissing(self.layout.path) from fault
+        except FileExistsError:
+            return False
         except OSError as fault:
             raise_named(self.layout.tmp, fault)
         try:
@@ -110,9 +117,7 @@ class Pusher:
             durable.discard(draft, system)
             raise_named(self.layout.new, fault)
         try:
-            if draft.rpartition("/")[2] in system.listdir(
-                self.layout.tmp
-            ):  # by a fresh listing, never by stat
+            if doubt.listed(self.layout.tmp, draft.rpartition("/")[2], system):
                 durable.discard(draft, system)
                 raise self._not_placed(fault)
             return system.fstat(descriptor).st_nlink > 0
@@ -120,13 +125,11 @@ class Pusher:
             if worse.errno == errno.ESTALE:
                 return False
             durable.discard(draft, system)
+            if worse.errno == errno.ENOENT:
+                raise QueueMissing(self.layout.path) from worse
             raise_named(self.layout.tmp, worse)
 
     def _not_placed(self, fault: OSError) -> QueueMissing | StorageFault:
         if fault.errno == errno.ENOENT:
             return QueueMissing(self.layout.path)  # new/ is not there
-        return (
-            storage_fault(self.layout.new, fault)
-            if fault.errno != errno.EINTR
-            else MountFault(self.layout.new, fault)
-        )
+        return storage_fault(self.layout.new, fault)

@@ -38,8 +38,10 @@ def write_reason(
         **facts,
     }
     data = json.dumps(record, default=str).encode("utf-8", "backslashreplace")
-    if len(data) > _LIMIT_BYTES:  # a traceback without end
-        record = {key: value[-8000:] if isinstance(value, str) else value for key, value in record.items()}
+    limit = 16_000
+    while len(data) > _LIMIT_BYTES and limit:  # a traceback without end
+        limit //= 2
+        record = {key: value[-limit:] if isinstance(value, str) else value for key, value in record.items()}
         data = json.dumps(record, default=str).encode("utf-8", "backslashreplace")
     path = reason_path(layout, dead)
     draft = f"{layout.tmp}/.reason-{system.pid()}-{system.token(8)}"
@@ -57,6 +59,6 @@ def read_reason(layout: Layout, dead: EntryName, *, system: System = SYSTEM) -> 
     """The reason's record; a plain one when there is none or it is damaged."""
     try:
         found = json.loads(durable.read_small(reason_path(layout, dead), system=system))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {"reason": "unknown: its reason file is missing or damaged", "key": dead.key}
     return found if isinstance(found, dict) else {"reason": str(found), "key": dead.key}

@@ -1,8 +1,8 @@
-"""Taking back what nobody holds any more: the audit of one's own claims, the reclaim of dead owners', the return of what
-a mail reader moved.
+"""Taking back what nobody holds any more: the audit of one's own claims, the reclaim of dead owners', the return
+of what a mail reader moved.
 
-Needed for as long as a queue is served, over all of `cur/`, not once at a fence: a claim can land when nobody expects it
-any more, seconds after its worker was killed or its lease was fenced.
+Needed for as long as a queue is served, over all of `cur/`, not once at a fence: a claim can land when nobody expects
+it any more, seconds after its worker was killed or its lease was fenced.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
-from maildefer.maildir import reasons
+from maildefer.maildir import names, reasons
 from maildefer.maildir.doubt import fresh_listing
-from maildefer.maildir.layout import Layout
+from maildefer.maildir.layout import Layout, make_folder
 from maildefer.maildir.names import EntryName, Owner, is_entry, owner_of
 from maildefer.maildir.observer import Observer
 from maildefer.maildir.system import SYSTEM, System
@@ -61,10 +61,14 @@ class Recovery:
         self._max_crashes = max_crashes
         self._grace = grace_seconds
         self._system = system
+        self._fault: OSError | None = None  # the last one of a scan
         self._foreign: dict[str, float] = {}  # name in cur/ or .later/cur/: first seen, on the boot clock
 
     def scan(self) -> Taken:
-        """One pass: list `cur/` first, look at the board and the leases after. Raises OSError."""
+        """One pass: list `cur/` first, look at the board and the leases after.
+
+        Raises OSError: at once if it cannot list, at the end if single entries could not be moved.
+        """
         taken = Taken()
         mine: list[tuple[str, Owner]] = []
         theirs: dict[str, list[str]] = {}
@@ -84,28 +88,45 @@ class Recovery:
             self._audit(name, owner, taken)
         for lease in self._observer.abandoned(theirs):
             for name in theirs[lease]:
-                self.give_back(name, charged=True, taken=taken)
+                self._try_to_give_back(name, charged=True, taken=taken)
         self._return_foreign(foreign, taken)
-        return taken
+        return self._all_done(taken)
 
     def take_back(self, pid: int, *, charged: bool) -> Taken:
-        """The claims of one worker of ours that is known to be dead, under any of our leases. Raises OSError."""
+        """The claims of one worker of ours that is known to be dead, under our lease of now. Raises OSError.
+
+        What it held under an earlier lease, which was fenced, `scan` reclaims.
+        """
         taken = Taken()
         own = self._own()
         for name in fresh_listing(self._layout.cur, self._system):
             owner = owner_of(name)
             if owner is not None and owner.pid == pid and owner.lease == own:
-                self.give_back(name, charged=charged, taken=taken)
-        return taken
+                self._try_to_give_back(name, charged=charged, taken=taken)
+        return self._all_done(taken)
 
     def _audit(self, name: str, owner: Owner, taken: Taken) -> None:
         match self._state_of(owner):
             case "held":
                 pass
             case "alive":  # its claim was given up as not ours, and landed after all
-                self.give_back(name, charged=False, taken=taken)
+                self._try_to_give_back(name, charged=False, taken=taken)
             case "dead":
-                self.give_back(name, charged=True, taken=taken)
+                self._try_to_give_back(name, charged=True, taken=taken)
+
+    def _try_to_give_back(self, name: str, *, charged: bool, taken: Taken) -> None:
+        """One entry that can't be moved, or buried on a full disk, must not keep the others from it."""
+        try:
+            self.give_back(name, charged=charged, taken=taken)
+        except OSError as fault:
+            self._fault = fault
+
+    def _all_done(self, taken: Taken) -> Taken:
+        """Say at the end of a scan what went wrong in it; the next scan tries again."""
+        fault, self._fault = self._fault, None
+        if fault is not None:
+            raise fault
+        return taken
 
     def give_back(self, name: str, *, charged: bool, taken: Taken) -> None:
         """Reclaim (the crash charged, at the limit buried) or release; needs no answer: gone means somebody did it."""
@@ -121,22 +142,24 @@ class Recovery:
         try:
             system.rename(f"{self._layout.cur}/{name}", f"{folder}/{back.waiting()}")
         except FileNotFoundError:
+            if folder == self._layout.dead_new:  # its folder may be missing: the next scan finds it made
+                make_folder(self._layout, ".dead", system)
             return
         report.append(back.key)
 
-    def _return_foreign(self, names: list[str], taken: Taken) -> None:
+    def _return_foreign(self, foreign: list[str], taken: Taken) -> None:
         """A mail reader moved `new/X` to `cur/X:2,S`: looking at a queue must not empty it. The same in `.later/`."""
-        later = [name for name in fresh_listing(self._layout.later_cur, self._system) if is_entry(name)]
+        later = self._names_in_later()
         now = self._system.boottime()
         seen = [
-            *(f"{self._layout.cur}/{name}" for name in names),
+            *(f"{self._layout.cur}/{name}" for name in foreign),
             *(f"{self._layout.later_cur}/{name}" for name in later),
         ]
         self._foreign = {path: self._foreign.get(path, now) for path in seen[:_MOST_FOREIGN]}
         for path, since in self._foreign.items():
             if now - since < self._grace:
                 continue
-            entry = EntryName.parse(path.rpartition("/")[2])
+            entry = names.carried(EntryName.parse(path.rpartition("/")[2]), self._host, self._system)
             back = f"{self._layout.new}/{entry.returned().waiting()}"
             if entry.due is not None and path.startswith(self._layout.later_cur):
                 back = f"{self._layout.later_new}/{entry.deferred(entry.due)}"
@@ -144,4 +167,13 @@ class Recovery:
                 self._system.rename(path, back)
             except FileNotFoundError:
                 continue
+            except OSError as fault:
+                self._fault = fault
+                continue
             taken.returned.append(entry.key)
+
+    def _names_in_later(self) -> list[str]:
+        try:
+            return [name for name in fresh_listing(self._layout.later_cur, self._system) if is_entry(name)]
+        except FileNotFoundError:  # the folder is made again by the next defer
+            return []

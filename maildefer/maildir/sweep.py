@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import stat
 
-from maildefer.maildir import scan
+from maildefer.maildir import durable, scan
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.names import EntryName, split_beat
 from maildefer.maildir.system import SYSTEM, System
@@ -71,12 +71,11 @@ class Sweeper:
         return [name for name in names if name != "done"]
 
     def _orphaned_reasons(self) -> list[str]:
-        present = {
-            f"{entry.key},n={entry.returns}.json"
-            for folder in (self._layout.dead_new, self._layout.dead_cur)
-            for entry in map(EntryName.parse, scan.entries(folder, system=self._system))
-        }
-        return [name for name in self._names(self._layout.reasons) if name not in present]
+        orphans = dict.fromkeys(self._names(self._layout.reasons))
+        for folder in (self._layout.dead_new, self._layout.dead_cur):  # of which there may be millions
+            for entry in map(EntryName.parse, scan.entries(folder, system=self._system)):
+                orphans.pop(f"{entry.key},n={entry.returns}.json", None)
+        return list(orphans)
 
     def _is_older(self, path: str, than: float) -> bool:
         try:
@@ -103,4 +102,4 @@ def mount_time_offset(layout: Layout, *, system: System = SYSTEM) -> float:
         return system.fstat(descriptor).st_mtime - system.time()
     finally:
         system.close(descriptor)
-        system.unlink(path)
+        durable.discard(path, system)

@@ -1,4 +1,4 @@
-"""What the queue needs from the world: the filesystem, the clock, randomness, in one value that a simulation replaces."""
+"""What the queue needs from the world, in one value that a simulation replaces: filesystem, clock, randomness."""
 
 from __future__ import annotations
 
