@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Queue", "QueueError", "SafeMaildir"]
 
+_HOST = os.uname().nodename
 _pushers: dict[str, Pusher] = {}  # one for each queue and process, so that its threads share directory syncs
 os.register_at_fork(after_in_child=_pushers.clear)  # a parent's sync may be under way, and never end here
 
@@ -69,14 +70,10 @@ class Queue:
         known = pushable.envelope_of(message)
         to = recipient if recipient is not None else known.recipient
         by = sender if sender is not None else known.sender
-        pusher = _pusher(self.dir)
+        pusher = _pushers.get(self._layout.path) or _pusher(self.dir)
         if not to and sender is None and recipient is None:
             return pusher.push(lambda stem: (data,))
-
-        def compose(stem: str) -> tuple[bytes, bytes]:
-            return block(stem, by, to, host=os.uname().nodename, when=time.time(), via="push"), data
-
-        return pusher.push(compose)
+        return pusher.push(lambda stem: (block(stem, by, to, host=_HOST, when=time.time(), via="push"), data))
 
     def pop(self) -> tuple[str, MailRequest] | tuple[None, None]:
         """Take any waiting entry out of the queue, *at most once*: its key and message, or (None, None).

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 import time
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from maildefer.errors import AddressRefused
@@ -156,6 +157,7 @@ def hops(data: bytes) -> int:
     return (b"\n" + header.lower()).count(b"\nreceived:")
 
 
+@lru_cache(maxsize=1024)
 def encode_address(address: str) -> bytes:
     """The bytes of an address as they stand in a block. Raises `AddressRefused` for what could forge a line.
 
@@ -181,6 +183,11 @@ def encode_address(address: str) -> bytes:
 
 def date(when: float) -> str:
     """RFC 5322's date, in UTC; `time.strftime` would speak the locale's language."""
+    return _date(int(when // 1))
+
+
+@lru_cache(maxsize=4)  # many messages a second have one date
+def _date(when: int) -> str:
     year, month, day, hour, minute, second, weekday = time.gmtime(when)[:7]
     return (
         f"{_DAYS[weekday]}, {day:02} {_MONTHS[month - 1]} {year:04} {hour:02}:{minute:02}:{second:02} +0000"
