@@ -190,7 +190,7 @@ def test_a_plain_directory_is_examined_and_not_made_a_queue(tmp_path):
 
 def test_without_races_nothing_is_forked(queue, monkeypatch):
     monkeypatch.setattr(os, "fork", None)
-    assert verdicts(doctor.examine(queue.path, races=False))["fsync"] == "ok"
+    assert verdicts(doctor.examine(queue.path, races=0))["fsync"] == "ok"
 
 
 def test_a_missing_place_is_an_error(tmp_path):
@@ -247,6 +247,11 @@ def test_a_runtime_directory_of_others_is_refused(queue, tmp_path, monkeypatch):
 def test_a_glance_needs_no_directory_and_writes_nothing(tmp_path):
     assert doctor.glance(str(tmp_path / "a" / "b"))[0].check == "filesystem"
     assert os.listdir(tmp_path) == []
+
+
+def test_a_start_looks_at_what_is_there_and_at_the_mount_of_what_is_not(tmp_path):
+    assert "rename" in verdicts(doctor.at_start(str(tmp_path)))
+    assert set(verdicts(doctor.at_start(str(tmp_path / "none")))) <= {"filesystem", "export", "barriers"}
 
 
 def test_only_what_is_refused_keeps_a_pool_from_starting():

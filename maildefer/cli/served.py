@@ -7,7 +7,6 @@ A receiver listens once it is constructed; its `start()` returns, or loops until
 from __future__ import annotations
 
 import json
-import logging
 import os
 import signal
 import sys
@@ -18,6 +17,7 @@ from typing import Any
 
 from maildefer import events
 from maildefer.errors import ConfigurationError, MaildeferError
+from maildefer.logs import adopt
 from maildefer.pool import pidfile, runtime
 from maildefer.pool.background import READY
 from maildefer.pool.identity import start_time, this_host
@@ -32,8 +32,6 @@ def main(arguments: list[str]) -> int:
     """0 after TERM or INT, 78 for a project or an address that can't be used, 1 for all else."""
     orders = json.loads(arguments[0])
     events.configure()
-    level = logging.DEBUG if orders["debug"] else logging.INFO
-    logging.basicConfig(level=level, format="%(asctime)s %(name)s: %(message)s")
     try:
         _hold(orders["lock_fd"])
         return Service(orders).run()
@@ -65,6 +63,7 @@ class Service:
 
     def run(self) -> int:
         self._receiver = self._construct()
+        adopt("DEBUG" if self._orders["debug"] else "INFO")
         self._register()
         try:
             self._become_user()

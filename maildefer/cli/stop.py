@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -39,7 +40,7 @@ def stop(
     """Stop what was started."""
     if pid and all_in:
         raise typer.BadParameter("--pid and --all exclude each other.")
-    found = _found(pid, all_in)
+    found = _found(pid, all_in, output.say if json else output.line)
     failed = False
     for step in stopping.stop(found, timeout_seconds=timeout, kill=force, this_host_only=this_host_only):
         failed = failed or step.failed
@@ -53,15 +54,13 @@ def stop(
         raise typer.Exit(1)
 
 
-def _found(pid: str | None, all_in: str | None) -> list[Found]:
+def _found(pid: str | None, all_in: str | None, tell: Callable[[str], None]) -> list[Found]:
     if all_in is not None:
         found = control.find(all_in)
+        for item in found:
+            tell(output.clean(item.path))
         if not found:
             output.say(f"no pid files in {all_in}: nothing to stop")
-        else:
-            output.say(f"pid files in {all_in}:")
-            for item in found:
-                output.say(f"  {item.path}")
         return found
     try:
         return [control.look(pid_path(pid, SMTP_PID))]

@@ -38,17 +38,17 @@ def supervise(
     ] = None,
 ) -> None:
     """Run a pool of workers on the queues."""
-    from maildefer.pool.doctor import glance, refuse_unsafe
+    from maildefer.pool.doctor import at_start, refuse_unsafe
     from maildefer.pool.lock import acquire_lock  # filelock
 
     chosen_format = log_format(log_format_name)
     for place in queues or [RUN]:
-        findings = glance(place)
+        findings = at_start(place)
         if not force:
             refuse_unsafe(place, findings)
         for finding in findings:
             if finding.verdict != "ok":
-                output.say(f"{finding.fact}: {finding.remedy}")
+                output.say(f"{place}: {finding.fact}: {finding.remedy}")
     pidfile = pid_path(pid, supervise_pid())
     orders = {
         "project": os.getcwd(),

@@ -31,13 +31,15 @@ from maildefer.pool.mounts import mount_of
 
 _SKEW_SECONDS: Final = 60.0
 _FEW_PERCENT: Final = 2
+_RACES_AT_START: Final = 50
 _NFS: Final = frozenset(("nfs", "nfs4"))
 
 
-def examine(path: str, *, races: bool = True) -> list[Finding]:
+def examine(path: str, *, races: int = trials.RACES) -> list[Finding]:
     """Everything about a queue, or about a directory in which queues are to be made. Raises QueueMissing.
 
-    The trials of two processes fork: with more than one thread about, do without `races`.
+    `races` is how often two processes compete for one file. They are forked: with more than one thread about, let it
+    be 0.
     """
     path = os.path.abspath(path)
     if not os.path.exists(path):
@@ -52,7 +54,7 @@ def examine(path: str, *, races: bool = True) -> list[Finding]:
         with trials.trial_folder(place) as folder:
             found += [trials.try_names(folder), trials.try_sync(folder), _clock(folder)]
             if races:
-                found += [trials.try_race(folder), trials.try_sight(folder)]
+                found += [trials.try_race(folder, races), trials.try_sight(folder)]
     except OSError as fault:
         what = fault.strerror or str(fault)
         found.append(
@@ -67,6 +69,11 @@ def glance(path: str) -> list[Finding]:
     while path != "/" and not os.path.lexists(path):
         path = os.path.dirname(path)
     return list(judge(mount_of(path)))
+
+
+def at_start(path: str) -> list[Finding]:
+    """What a pool wants to know before it serves a queue, or the queues in a directory, which need not be there yet."""
+    return examine(path, races=_RACES_AT_START) if os.path.isdir(path) else glance(path)
 
 
 def refuse_unsafe(path: str, findings: Iterable[Finding]) -> None:

@@ -198,6 +198,19 @@ def test_a_boot_module_that_cannot_be_used_is_bad_configuration(project, text, t
     assert "Traceback" not in ended.stderr
 
 
+def test_what_the_application_logs_is_in_the_pools_line_format(project):
+    boot("boot", "Serves")
+    text = "import logging\n" + Path("conf/boot.py").read_text().replace(
+        "def start(self):", "def start(self): logging.getLogger('app').info('up'); logging.debug('deep');", 1
+    )
+    Path("conf/boot.py").write_text(text)
+    command("start")
+    assert "event=handler.logged level=info logger=app message=up" in Path("logs/smtp.out").read_text()
+    assert "deep" not in Path("logs/smtp.out").read_text()
+    command("start", "--force", "--debug")
+    assert "message=deep" in Path("logs/smtp.out").read_text()
+
+
 def test_the_umask_is_octal(project):
     boot("boot", "Serves")
     assert command("start", "--umask", "0027").returncode == 0
@@ -335,7 +348,9 @@ def test_a_pool_is_fed_watched_steered_and_stopped(pool):
     assert "0 waiting" in text
     stopped = command("stop", "--all", "run")
     assert stopped.returncode == 0, stopped.stderr
-    assert "run/pool.pid" in stopped.stderr
+    listed, sent, ended = stopped.stdout.splitlines()
+    assert listed == os.path.abspath("run/pool.pid")
+    assert (f"process {pool.pid} was sent TERM" in sent, "has ended" in ended) == (True, True)
     assert pool.wait(PATIENCE_SECONDS) == 0
     assert not os.path.exists("run/pool.pid")
 
@@ -392,7 +407,7 @@ def test_supervise_refuses_what_it_does_not_know(maildefer, project, arguments):
 
 def test_an_unsafe_mount_keeps_a_pool_from_starting_but_for_force(maildefer, project, monkeypatch):
     unsafe = [refuse("filesystem", "it is a soft mount", "mount it hard")]
-    monkeypatch.setattr(doctor, "glance", lambda path: unsafe)
+    monkeypatch.setattr(doctor, "at_start", lambda path: unsafe)
     executed = []
     monkeypatch.setattr(supervise_module.os, "execv", lambda *arguments: executed.append(arguments))
     ended = maildefer("supervise")
