@@ -1,0 +1,47 @@
+"""The rate of settled messages, from the board."""
+
+from __future__ import annotations
+
+from maildefer.pool.board import Board, S
+from maildefer.pool.rates import Rates
+
+
+def settle(board: Board, slot: int, pid: int, settled: int) -> None:
+    base = board.slot(slot)
+    board.words[base + S.PID], board.words[base + S.HANDLED] = pid, settled
+
+
+def test_one_look_tells_no_rate():
+    rates = Rates(Board(1, 2))
+    rates.note(0.0)
+    assert rates.per_second() is None
+
+
+def test_the_rate_is_that_of_all_workers_together():
+    board = Board(1, 2)
+    rates = Rates(board)
+    rates.note(0.0)
+    settle(board, 0, 11, 30), settle(board, 1, 12, 10)
+    rates.note(4.0)
+    assert rates.per_second() == 10.0
+
+
+def test_a_worker_in_the_place_of_another_counts_from_zero():
+    board = Board(1, 1)
+    settle(board, 0, 11, 1000)
+    rates = Rates(board)
+    rates.note(0.0)
+    settle(board, 0, 12, 5)
+    rates.note(1.0)
+    assert rates.per_second() == 5.0
+
+
+def test_what_was_long_ago_is_forgotten():
+    board = Board(1, 1)
+    rates = Rates(board)
+    rates.note(0.0)
+    settle(board, 0, 11, 1000)
+    for second in range(1, 40):
+        rates.note(float(second))
+    assert rates.per_second() == 0.0
+    assert len(rates._notes) < 15
