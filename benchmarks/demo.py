@@ -32,22 +32,22 @@ class Watch:
     total: int
     began: float = field(default_factory=time.monotonic)
     _said: float = 0.0
+    _facts: str = ""
 
     def show(self, *, last: bool = False) -> None:
         terminal = sys.stderr.isatty()
         if not last and not terminal and time.monotonic() - self._said < 2:
             return
-        self._said = time.monotonic()
         seen = self.project.log
-        line = (
-            f"{time.monotonic() - self.began:5.1f} s   accepted {len(self.sent.accepted):4}/{self.total}   "
-            f"posted {seen.posted:4}   front page rebuilt {seen.rebuilt:4}   taken back {seen.reclaimed}"
+        facts = (
+            f"accepted {len(self.sent.accepted):4}/{self.total}   posted {seen.posted:4}   "
+            f"front page rebuilt {seen.rebuilt:4}   taken back {seen.reclaimed}"
         )
-        print(
-            f"\r  {line}  " if terminal else f"  {line}",
-            end="" if terminal and not last else "\n",
-            file=sys.stderr,
-        )
+        if facts == self._facts and not last:
+            return
+        self._said, self._facts = time.monotonic(), facts
+        line = f"  {self._said - self.began:5.1f} s   {facts}"
+        print(f"\r{line}  " if terminal else line, end="" if terminal and not last else "\n", file=sys.stderr)
 
 
 def main() -> int:
@@ -95,7 +95,8 @@ def run(project: Project, mail: list[Mail]) -> Sent:
         project.log.read()
         if kills_at and project.log.posted >= kills_at[0] and (pid := project.kill_a_worker()):
             kills_at.pop(0)
-            print(f"\n  kill -9 {pid}, a worker; what it had in hand is taken back", file=sys.stderr)
+            start = "\n" if sys.stderr.isatty() else ""
+            print(f"{start}  kill -9 {pid}, a worker; what it had in hand is taken back", file=sys.stderr)
         watch.show()
         time.sleep(0.05)
     project.log.read()
