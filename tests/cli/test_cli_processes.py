@@ -11,14 +11,16 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from maildefer.cli import supervise as supervise_module
 from maildefer.maildir.layout import Format, create_queue
-from maildefer.pool import census, doctor
+from maildefer.pool import census, doctor, pidfile
 from maildefer.pool.findings import refuse
+from maildefer.pool.identity import this_host
 
 pytestmark = pytest.mark.lifecycle
 
@@ -234,32 +236,28 @@ def test_privileges_are_dropped_before_the_receiver_starts(project):
 # Stop and status without a pool
 
 
-def test_a_stale_pid_file_is_tidied_and_its_reused_pid_left_alone(project):
-    with subprocess.Popen(["sleep", "60"]) as stranger:
-        from maildefer.pool import pidfile
-        from maildefer.pool.identity import this_host
-
-        dead = pidfile.for_process(stranger.pid, this_host(), kind="start")
-        pidfile.write("run/smtp.pid", pidfile.PidFile(**{**_fields(dead), "start_time": dead.start_time - 1}))
-        ended = command("stop", "--all", "run")
-        assert ended.returncode == 0, ended.stderr
-        assert stranger.poll() is None
-        assert not os.path.exists("run/smtp.pid")
-        stranger.kill()
+@pytest.fixture
+def stranger():
+    with subprocess.Popen(["sleep", "60"]) as process:
+        yield process
+        process.kill()
 
 
-def _fields(record):
-    return {name: getattr(record, name) for name in record.__slots__}
+def test_a_stale_pid_file_is_tidied_and_its_reused_pid_left_alone(project, stranger):
+    dead = pidfile.for_process(stranger.pid, this_host(), kind="start")
+    pidfile.write("run/smtp.pid", replace(dead, start_time=dead.start_time - 1))
+    ended = command("stop", "--all", "run")
+    assert ended.returncode == 0, ended.stderr
+    assert stranger.poll() is None
+    assert not os.path.exists("run/smtp.pid")
 
 
-def test_another_programs_pid_file_is_no_reason_to_signal_it(project):
-    with subprocess.Popen(["sleep", "60"]) as stranger:
-        Path("run/other.pid").write_text(f"{stranger.pid}\n")
-        ended = command("stop", "--all", "run")
-        assert ended.returncode == 1
-        assert "run/other.pid" in ended.stdout
-        assert stranger.poll() is None
-        stranger.kill()
+def test_another_programs_pid_file_is_no_reason_to_signal_it(project, stranger):
+    Path("run/other.pid").write_text(f"{stranger.pid}\n")
+    ended = command("stop", "--all", "run")
+    assert ended.returncode == 1
+    assert "run/other.pid" in ended.stdout
+    assert stranger.poll() is None
 
 
 def test_status_says_by_its_exit_code_that_nothing_runs(project):
@@ -353,6 +351,17 @@ def test_a_pool_is_fed_watched_steered_and_stopped(pool):
     assert (f"process {pool.pid} was sent TERM" in sent, "has ended" in ended) == (True, True)
     assert pool.wait(PATIENCE_SECONDS) == 0
     assert not os.path.exists("run/pool.pid")
+
+
+def test_a_host_that_serves_several_queues_is_asked_once(maildefer, tmp_path):
+    queues = [create_queue(str(tmp_path / name)) for name in ("a", "b")]
+    for queue in queues:
+        Path(queue.leases, "mx1-0a1b2c-7-0123456789ab.4").touch()
+    ended = maildefer("reload", "--host", "mx1", *(queue.path for queue in queues))
+    assert ended.code == 0
+    assert ended.out.count("\n") == 1
+    asked = [name for queue in queues for name in os.listdir(queue.requests) if name != "done"]
+    assert asked == ["mx1-0a1b2c-7-0123456789ab.reload"]
 
 
 def test_the_lock_outlives_the_command_line(pool):
