@@ -7,8 +7,10 @@ import sys
 
 from maildefer import events
 from maildefer.errors import ConfigurationError, MaildeferError
+from maildefer.intake import writer
 from maildefer.intake.options import parse
 from maildefer.intake.service import serve
+from maildefer.pool.titles import set_title
 
 
 def main() -> int:
@@ -16,14 +18,16 @@ def main() -> int:
     options = parse()
     events.configure()
     try:
-        asyncio.run(serve(options))
+        line = writer.fork(options)
+        set_title(f"intake {options.queue}")
+        in_order = asyncio.run(serve(options, line))
     except ConfigurationError as fault:
         print(f"maildefer.intake: {fault}", file=sys.stderr)
         return 78
     except (MaildeferError, OSError) as fault:
         print(f"maildefer.intake: {fault}", file=sys.stderr)
         return 1
-    return 0
+    return 0 if in_order else 1
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
-from maildefer.intake.accept import Acceptor
+from maildefer.intake.line import Line
 from maildefer.intake.options import Options
 from maildefer.intake.recipients import Recipients
 
@@ -25,12 +25,12 @@ class Hall:
     def __init__(
         self,
         options: Options,
-        acceptor: Acceptor,
+        line: Line,
         recipients: Recipients,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self.options = options
-        self.acceptor = acceptor
+        self.line = line
         self.recipients = recipients
         self.loop = loop
         self.draining = False

@@ -18,6 +18,7 @@ INTERNAL: Final = "451 4.3.0 internal error; try again later"
 LOOP: Final = "554 5.4.6 too many hops: this message goes around in circles"
 TOO_LARGE: Final = "552 5.3.4 the message is too large"
 CLOSING: Final = "421 4.3.2 closing, try again later"
+TIMEOUT: Final = "421 4.4.2 nothing came for too long; closing"
 TOO_MANY_CONNECTIONS: Final = "421 4.3.2 too many connections; try again later"
 
 

@@ -14,7 +14,7 @@ _LOOK_SECONDS = 1.0
 
 
 class Room:
-    """The limits of one queue; a look may hang with its mount, so it is for the push threads only."""
+    """The limits of one queue; a look may hang with its mount, so it is for the writer only."""
 
     def __init__(
         self,
@@ -32,15 +32,6 @@ class Room:
         self._statvfs = statvfs
         self._shortage: str | None = None
         self._look_at = 0.0
-
-    @property
-    def shortage(self) -> str | None:
-        """What the last look found, without a look."""
-        return self._shortage
-
-    @property
-    def look_is_due(self) -> bool:
-        return self._clock() >= self._look_at
 
     def look(self) -> str | None:
         """What there is too little of, or None. Any thread may call; faults are left to the push itself."""

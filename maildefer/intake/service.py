@@ -6,52 +6,44 @@ import asyncio
 import os
 import signal
 import socket
-from concurrent.futures import ThreadPoolExecutor
 
 from maildefer import events
 from maildefer.errors import ConfigurationError
-from maildefer.intake.accept import Acceptor
-from maildefer.intake.committer import Committer
 from maildefer.intake.hall import Hall
+from maildefer.intake.line import Line
 from maildefer.intake.lmtp import LmtpSession
 from maildefer.intake.options import Options
 from maildefer.intake.recipients import Recipients
-from maildefer.intake.room import Room
 from maildefer.intake.session import Session
-from maildefer.maildir.layout import create_queue
-from maildefer.maildir.push import Pusher
-from maildefer.pool.identity import this_host
 
 BACKLOG = 512
 
 
-async def serve(options: Options) -> None:
-    """Take mail until TERM, INT, or the end of the lifeline. Raises ConfigurationError, QueueError's kinds, OSError."""
+async def serve(options: Options, writer: socket.socket) -> bool:
+    """Take mail until TERM, INT, or the end of the lifeline; False when it was the writer that ended.
+
+    `writer` is our end of the line to it. Raises ConfigurationError, OSError.
+    """
     loop = asyncio.get_running_loop()
     recipients = Recipients(options.queue, options.routes_path)
     stop = asyncio.Event()
     _listen_to_signals(loop, stop, recipients, options.lifeline_fd)
-    with ThreadPoolExecutor(options.threads + 1, "push") as threads:
-        hall = Hall(options, _acceptor(options, threads, loop), recipients, loop)
-        kind = LmtpSession if options.lmtp else Session
-        sockets = [socket.socket(fileno=fd) for fd in options.socket_fds]
-        servers = [
-            await loop.create_server(lambda: kind(hall), sock=each, backlog=BACKLOG) for each in sockets
-        ]
-        addresses = " ".join(map(_address, sockets))
-        events.emit("intake.listening", pid=os.getpid(), at=addresses, queue=options.queue)
-        await stop.wait()
-        for server in servers:
-            server.close()
-        await hall.drain(options.drain_seconds)
-
-
-def _acceptor(options: Options, threads: ThreadPoolExecutor, loop: asyncio.AbstractEventLoop) -> Acceptor:
-    layout = create_queue(options.queue)
-    pusher = Pusher(layout, host=this_host().label)
-    room = Room(layout, min_free_bytes=options.min_free_bytes, max_backlog=options.max_backlog)
-    committer = Committer(pusher, threads, options.threads, loop)
-    return Acceptor(committer, room, threads, hostname=options.hostname)
+    line = await Line.open(writer)
+    hall = Hall(options, line, recipients, loop)
+    kind = LmtpSession if options.lmtp else Session
+    sockets = [socket.socket(fileno=fd) for fd in options.socket_fds]
+    servers = [await loop.create_server(lambda: kind(hall), sock=each, backlog=BACKLOG) for each in sockets]
+    addresses = " ".join(map(_address, sockets))
+    events.emit("intake.listening", pid=os.getpid(), at=addresses, queue=options.queue)
+    await asyncio.wait(
+        [asyncio.create_task(event.wait()) for event in (stop, line.closed)],
+        return_when=asyncio.FIRST_COMPLETED,
+    )
+    for server in servers:
+        server.close()
+    await hall.drain(options.drain_seconds)
+    await line.close()
+    return stop.is_set()
 
 
 def _listen_to_signals(

@@ -12,9 +12,10 @@ from aiosmtpd.smtp import Session as Peer
 
 from maildefer import events
 from maildefer.intake import replies
-from maildefer.intake.accept import Received
+from maildefer.intake.accept import accept
 from maildefer.intake.data import receive
 from maildefer.intake.hall import Hall
+from maildefer.intake.wire import Message
 from maildefer.message.envelope import TOP_LIMIT_BYTES, encode_address
 
 _BUFFER_BYTES = 64 << 10
@@ -35,6 +36,7 @@ class Session(SMTP):
         self._hall = hall
         self._refused = False
         self._held_bytes = 0
+        self._deadline = 0.0
         self.command_size_limits = defaultdict(
             lambda: _COMMAND_BYTES
         )  # aiosmtpd's is shared by all connections
@@ -52,6 +54,7 @@ class Session(SMTP):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         if self._hall.enter(self):
+            transport.max_size = _BUFFER_BYTES  # type: ignore[attr-defined]  # asyncio's 256 KiB a read cost more
             return super().connection_made(transport)
         self._refused = True
         cast(asyncio.Transport, transport).write(f"{replies.TOO_MANY_CONNECTIONS}\r\n".encode())
@@ -64,6 +67,19 @@ class Session(SMTP):
 
     def eof_received(self) -> bool | None:
         return None if self._refused else super().eof_received()
+
+    def _reset_timeout(self, duration: float | None = None) -> None:
+        """aiosmtpd makes a timer for each command; here one timer looks whether the last command is long ago."""
+        self._deadline = self.loop.time() + (duration or self._timeout_duration)
+        if self._timeout_handle is None:
+            self._timeout_handle = self.loop.call_at(self._deadline, self._look_at_deadline)
+
+    def _look_at_deadline(self) -> None:
+        if self.loop.time() < self._deadline:
+            self._timeout_handle = self.loop.call_at(self._deadline, self._look_at_deadline)
+        elif self.transport is not None:
+            cast(asyncio.Transport, self.transport).write(f"{replies.TIMEOUT}\r\n".encode())
+            self.transport.close()
 
     @property
     def busy(self) -> bool:
@@ -88,8 +104,7 @@ class Session(SMTP):
         try:
             data = await receive(self._reader, self._limit_bytes, hold=self._hold, alive=self._reset_timeout)
             if data.refusal is None:
-                message = self._received(data.message)
-                answers = await self._hall.acceptor.accept(message, together=not self._hall.options.lmtp)
+                answers = await accept(self._hall.line, self._received(data.message))
             else:
                 note_refusal(self, envelope, data.refusal)
                 answers = dict.fromkeys(envelope.rcpt_tos, data.refusal)
@@ -115,19 +130,20 @@ class Session(SMTP):
         self._held_bytes += size_bytes
         return True
 
-    def _received(self, data: bytes) -> Received:
+    def _received(self, data: bytes) -> Message:
         protocol = "SMTP"
         if self._hall.options.lmtp:
             protocol = "UTF8LMTP" if self.envelope.smtp_utf8 else "LMTP"  # RFC 6531, section 4.3
         elif self.session.extended_smtp:
             protocol = "UTF8SMTP" if self.envelope.smtp_utf8 else "ESMTP"
         sender = self.envelope.mail_from
-        return Received(
+        return Message(
             sender="" if sender is None or sender == _NULL else sender,
             recipients=tuple(dict.fromkeys(self.envelope.rcpt_tos)),
             data=data,
             client=client_of(self.session),
             via=protocol,
+            together=not self._hall.options.lmtp,
         )
 
     def _getaddr(self, arg: str) -> tuple[str | None, str | None]:
@@ -154,7 +170,7 @@ class Hooks:
             encode_address(address)
         except ValueError:
             return replies.BAD_SENDER
-        if await self._hall.acceptor.shortage():
+        if await self._hall.line.shortage():
             return replies.FULL
         envelope.mail_from = address
         return "250 2.1.0 sender ok"

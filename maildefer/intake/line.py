@@ -1,0 +1,86 @@
+"""The front end's end of the line to its writer: awaitable pushes."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+
+from maildefer.intake import replies
+from maildefer.intake.wire import LENGTH_BYTES, Answer, Job, Message, Stored, pack, unpack_answers
+
+_LOOK_SECONDS = 1.0
+_PATIENCE_SECONDS = 5.0
+_SILENT = "the storage does not answer"
+
+
+class Line:
+    """One for the process; event loop only. `closed` is set when the writer is gone: the process should end too."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.closed = asyncio.Event()
+        self._reader = reader
+        self._writer = writer
+        self._pending: dict[int, asyncio.Future[Answer]] = {}
+        self._number = 0
+        self._shortage = ""
+        self._look_at = 0.0
+        self._task = asyncio.create_task(self._listen())
+
+    @classmethod
+    async def open(cls, end: socket.socket) -> Line:
+        return cls(*await asyncio.open_connection(sock=end, limit=1 << 20))
+
+    async def push(self, message: Message) -> list[Stored]:
+        """For each recipient, in their order; with keys only once all is durable (I1)."""
+        try:
+            answer = await self._ask(message)
+        except ConnectionError:
+            return [Stored("", replies.FAULT, "the writer is gone")] * len(message.recipients)
+        self._note(answer.shortage)
+        return answer.stored
+
+    async def shortage(self) -> str:
+        """What there is too little of, or an empty text; asked for no more than once a second."""
+        if time.monotonic() >= self._look_at:
+            self._look_at = time.monotonic() + _LOOK_SECONDS
+            try:
+                self._note((await asyncio.wait_for(self._ask(None), _PATIENCE_SECONDS)).shortage)
+            except (TimeoutError, ConnectionError):
+                self._shortage = _SILENT
+        return self._shortage
+
+    async def close(self) -> None:
+        """Let the writer end."""
+        self._writer.close()
+        self._task.cancel()
+
+    def _note(self, shortage: str) -> None:
+        self._shortage = shortage
+        self._look_at = time.monotonic() + _LOOK_SECONDS
+
+    async def _ask(self, message: Message | None) -> Answer:
+        if self.closed.is_set():
+            raise ConnectionError
+        number = self._number = self._number + 1
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._pending[number] = future
+        self._writer.write(pack(Job(number, message)))
+        try:
+            return await future
+        finally:
+            self._pending.pop(number, None)
+
+    async def _listen(self) -> None:
+        try:
+            while True:
+                size = int.from_bytes(await self._reader.readexactly(LENGTH_BYTES))
+                for answer in unpack_answers(await self._reader.readexactly(size)):
+                    future = self._pending.pop(answer.number, None)
+                    if future is not None and not future.done():  # its client has gone: stored all the same
+                        future.set_result(answer)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            self.closed.set()
+            for future in self._pending.values():
+                if not future.done():
+                    future.set_exception(ConnectionError("the writer is gone"))

@@ -1,0 +1,153 @@
+"""The process that writes: it pushes what the front end received, and it alone touches the queue's filesystem.
+
+Apart from the front end's event loop for two reasons. A hung mount must not hang who talks to clients. And threads that
+do system calls all the time take the interpreter from the event loop at every turn (measured: with the pushes in
+threads beside it, a `send` cost the loop 50 to 100 µs, without 24).
+
+The threads take turns in reading: one waits for messages and takes all that have come as its batch; while it pushes
+them, with one directory sync, the next one reads. So pushes overlap as far as the storage is slow, and no further.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+import time
+
+from maildefer.errors import MaildeferError
+from maildefer.intake import replies
+from maildefer.intake.options import Options
+from maildefer.intake.room import Room
+from maildefer.intake.wire import Answer, Frames, Job, Message, Stored, pack_answers, unpack
+from maildefer.maildir import durable
+from maildefer.maildir.layout import Layout, create_queue
+from maildefer.maildir.push import Compose, Pusher
+from maildefer.maildir.system import SYSTEM
+from maildefer.message.envelope import block
+from maildefer.pool.identity import this_host
+from maildefer.pool.titles import set_title
+
+_MOST = 64  # messages of a batch: who came first should not wait for all
+_READ_BYTES = 256 << 10
+
+
+def fork(options: Options) -> socket.socket:
+    """Start the writer, before there is any thread; returns our end of the line to it. Raises QueueError's kinds."""
+    layout = create_queue(options.queue)
+    ours, theirs = socket.socketpair()
+    if os.fork():
+        theirs.close()
+        return ours
+    try:
+        ours.close()
+        for descriptor in (*options.socket_fds, options.lifeline_fd):
+            if descriptor is not None:
+                os.close(descriptor)
+        for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(signum, signal.SIG_IGN)  # it ends when the line does, with its last push
+        set_title(f"intake writer {options.queue}")
+        Writer(layout, options, theirs).run()
+    finally:
+        os._exit(0)
+
+
+class Writer:
+    """The threads and what they share."""
+
+    def __init__(self, layout: Layout, options: Options, line: socket.socket) -> None:
+        self._layout = layout
+        self._pusher = Pusher(layout, host=this_host().label)
+        self._room = Room(layout, min_free_bytes=options.min_free_bytes, max_backlog=options.max_backlog)
+        self._hostname = options.hostname
+        self._threads = options.threads
+        self._line = line
+        self._frames = Frames()
+        self._reading = threading.Lock()
+        self._writing = threading.Lock()
+
+    def run(self) -> None:
+        """Serve until the line ends."""
+        threads = [threading.Thread(target=self._serve) for _ in range(self._threads)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    def _serve(self) -> None:
+        while batch := self._next_batch():
+            answers = pack_answers(self.answer(batch))
+            with self._writing:
+                try:
+                    self._line.sendall(answers)
+                except OSError:  # the front end is gone; what is pushed stays, though nobody was told
+                    return
+
+    def _next_batch(self) -> list[Job]:
+        with self._reading:
+            while not (frames := self._frames.take(_MOST)):
+                try:
+                    data = self._line.recv(_READ_BYTES)
+                except OSError:
+                    data = b""
+                if not data:
+                    return []
+                self._frames.feed(data)
+        return [unpack(frame) for frame in frames]
+
+    def answer(self, batch: list[Job]) -> list[Answer]:
+        """Push a batch; when it returns, what has a key is durable (I1)."""
+        shortage = self._room.look() or ""
+        messages = [] if shortage else [job.message for job in batch if job.message is not None]
+        pushed = iter(self._push(messages))
+        answers = []
+        for number, message in batch:
+            if message is None:
+                stored = []
+            elif shortage:
+                stored = [Stored("", replies.FULL, shortage)] * len(message.recipients)
+            else:
+                stored = [next(pushed) for _ in message.recipients]
+                if message.together and not all(each.key for each in stored):
+                    self._withdraw(stored)
+            answers.append(Answer(number, stored, shortage))
+        return answers
+
+    def _push(self, messages: list[Message]) -> list[Stored]:
+        composes = [self._compose(message, to) for message in messages for to in message.recipients]
+        try:
+            results = self._pusher.push_all(composes)
+        except Exception as fault:  # noqa: BLE001  # the thread must go on, and the clients must hear of it
+            return [Stored("", replies.INTERNAL, f"{type(fault).__name__}: {fault}")] * len(composes)
+        return [_stored(result) for result in results]
+
+    def _compose(self, message: Message, recipient: str) -> Compose:
+        def compose(stem: str) -> tuple[bytes, bytes]:
+            top = block(
+                stem,
+                message.sender,
+                recipient,
+                host=self._hostname,
+                when=time.time(),
+                via=message.via,
+                client=message.client,
+            )
+            return top, message.data
+
+        return compose
+
+    def _withdraw(self, stored: list[Stored]) -> None:
+        """Take back what was pushed before another push failed, lest each new try of the client doubles it.
+
+        What a worker has taken meanwhile may still come twice.
+        """
+        for each in stored:
+            if each.key:
+                durable.discard(f"{self._layout.new}/{each.key}", SYSTEM)
+
+
+def _stored(result: str | MaildeferError) -> Stored:
+    if isinstance(result, str):
+        return Stored(result, replies.queued([result]))
+    return Stored("", replies.refusal(result), str(result))
