@@ -15,6 +15,16 @@ from maildefer.pool.linux import die_with_parent
 
 Killed = Literal["", "drain", "fence", "timeout", "recycled", "retired"]
 _ALL = set(signal.valid_signals())
+# A terminal sends these to the whole group; or they may come before a child has set up its own handler.
+_THE_SUPERVISORS = (
+    signal.SIGINT,
+    signal.SIGQUIT,
+    signal.SIGHUP,
+    signal.SIGTSTP,
+    signal.SIGTTIN,
+    signal.SIGTTOU,
+    signal.SIGUSR1,
+)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -81,16 +91,13 @@ def spawn(
 def _begin(parent: int) -> None:
     """Defaults for a child: its own signals, an end when the parent ends."""
     signal.set_wakeup_fd(-1)
-    for signum in (
-        signal.SIGTERM,
-        signal.SIGINT,
-        signal.SIGQUIT,
-        signal.SIGHUP,
-        signal.SIGCHLD,
-        signal.SIGUSR1,
-    ):
+    for signum in (signal.SIGTERM, signal.SIGCHLD, signal.SIGCONT):
         signal.signal(signum, signal.SIG_DFL)
-    for signum in (signal.SIGTTIN, signal.SIGTTOU, signal.SIGTSTP, signal.SIGCONT, signal.SIGPIPE):
-        signal.signal(signum, signal.SIG_DFL)
+    for signum in _THE_SUPERVISORS:
+        signal.signal(signum, _leave_it)
     die_with_parent(parent)
     signal.pthread_sigmask(signal.SIG_SETMASK, set())
+
+
+def _leave_it(signum: int, frame: object) -> None:
+    """Not SIG_IGN, which the programs that handlers execute would inherit."""

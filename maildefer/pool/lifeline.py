@@ -40,7 +40,7 @@ class Lifeline:
         self._lease_name = first_lease
         self._check = check
         self._base = shared.board.queue(index)
-        self._seen = False
+        self._seen = bool(shared.board.lease(index))  # by us, or by a keeper before us
         self._failing = False
         self.thread = threading.Thread(target=self._run, name=f"beat-{self.queue.name}", daemon=True)
 

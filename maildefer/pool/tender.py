@@ -20,7 +20,7 @@ from maildefer.maildir.recover import OwnerState, Recovery, Taken
 from maildefer.maildir.sweep import Sweeper, mount_time_offset
 from maildefer.maildir.system import boottime
 from maildefer.pool import snapshot
-from maildefer.pool.board import Header, Q, S, State
+from maildefer.pool.board import Header, Q, QueueState, S, State
 from maildefer.pool.identity import alive
 from maildefer.pool.lifeline import Lifeline
 from maildefer.pool.rates import Rates
@@ -81,8 +81,8 @@ class Tender:
                 self._round()
                 self._wake.wait(self._until_next())
                 self._wake.clear()
-            elif not self._dead.empty():  # not joined, so there is nothing of ours to take back under a lease
-                self._free_all()
+            elif self._shared.board.words[self._base + Q.STATE] != QueueState.SERVED:
+                self._free_all()  # no lease, so nothing to take back under it; a new keeper just hasn't joined yet
 
     def _round(self) -> None:
         """One look at everything that is due; a fault is told once, and met again at the next round."""
@@ -126,6 +126,8 @@ class Tender:
             slot = self._dead.get()
             base = self._shared.board.slot(slot)
             pid, state = self._shared.board.words[base + S.PID], self._shared.board.words[base + S.STATE]
+            if state not in (State.DEAD_CHARGED, State.DEAD_UNCHARGED):  # told twice: it may be another's by now
+                continue
             try:
                 self._tell(self._recovery.take_back(pid, charged=state == State.DEAD_CHARGED))
             except OSError:
