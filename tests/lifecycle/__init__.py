@@ -1,0 +1,1 @@
+"""Lifecycle tests: real pools, real forks, real signals."""

@@ -1,0 +1,112 @@
+"""Handlers whose recipient says what they are to do: `sleep0.5@test`, `exit3@test`."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from maildefer.routing import Defer, Reject, route, stateless
+from workers.journal import note
+
+hoard: list[bytearray] = []
+
+
+@route("(what)(argument)@test")
+@stateless
+def HANDLE(message: Any, what: str, argument: str) -> str | None:
+    note("start", message)
+    result = ACTIONS[what](argument)
+    note("end", message)
+    return result
+
+
+def _wait(argument: str) -> None:
+    """Until the test says so."""
+    while not os.path.exists("go"):
+        time.sleep(0.005)
+
+
+def _defer(argument: str) -> None:
+    raise Defer("not now", after=float(argument))
+
+
+def _reject(argument: str) -> None:
+    raise Reject("never")
+
+
+def _fail(argument: str) -> None:
+    raise RuntimeError("it broke")
+
+
+def _system_exit(argument: str) -> None:
+    sys.exit(int(argument))
+
+
+def _interrupt(argument: str) -> None:
+    raise KeyboardInterrupt
+
+
+def _segfault(argument: str) -> None:
+    ctypes.string_at(0)
+
+
+def _forget_child(argument: str) -> None:
+    """A child that comes back from the handler, as after a careless fork."""
+    pid = os.fork()
+    if pid:
+        os.waitpid(pid, 0)
+
+
+def _close_all(argument: str) -> None:
+    os.closerange(0, 4096)
+
+
+def _broken_pipe(argument: str) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        os.write(writer, b"x")
+    except BrokenPipeError:
+        return
+    finally:
+        os.close(writer)
+
+
+def _stubborn(argument: str) -> None:
+    """Hangs, and does not even end by ABRT."""
+    signal.signal(signal.SIGABRT, signal.SIG_IGN)
+    time.sleep(3600)
+
+
+def _once(argument: str) -> None:
+    """The worker's death at the first attempt, nothing at the next."""
+    if not os.path.exists("once"):
+        open("once", "x").close()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+ACTIONS: dict[str, Callable[[str], Any]] = {
+    "quick": lambda argument: None,
+    "sleep": lambda argument: time.sleep(float(argument)),
+    "wait": _wait,
+    "hang": lambda argument: time.sleep(3600),
+    "defer": _defer,
+    "reject": _reject,
+    "fail": _fail,
+    "handoff": lambda argument: "workers.back.HANDLE",
+    "grow": lambda argument: hoard.append(bytearray(int(argument) << 20)),
+    "exit": lambda argument: os._exit(int(argument)),
+    "sysexit": _system_exit,
+    "interrupt": _interrupt,
+    "segfault": _segfault,
+    "fork": _forget_child,
+    "closeall": _close_all,
+    "brokenpipe": _broken_pipe,
+    "once": _once,
+    "stubborn": _stubborn,
+}

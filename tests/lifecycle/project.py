@@ -1,0 +1,119 @@
+"""A project in a directory of its own: the application, its queues, what is in them, what its handlers did."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from maildefer.maildir import scan
+from maildefer.maildir.layout import Format, Layout, create_queue
+from maildefer.maildir.names import EntryName
+from maildefer.maildir.push import Pusher
+from maildefer.message.envelope import block
+
+APPLICATION = Path(__file__).parent / "application"
+BEAT_SECONDS, TTL_SECONDS = 0.6, 6.0
+BODY = b"Subject: a test\n\nIt goes in, and it comes out.\n"
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """One line of the journal."""
+
+    word: str  # start, end
+    key: str
+    attempt: int
+    pid: int
+    time: float  # monotonic
+
+
+class Project:
+    """A copy of an application, with its queues made for a small TTL."""
+
+    def __init__(
+        self,
+        path: Path,
+        application: Path = APPLICATION,
+        *,
+        queues: tuple[str, ...] = ("run/queue", "run/later"),
+        beat_seconds: float = BEAT_SECONDS,
+        ttl_seconds: float = TTL_SECONDS,
+    ) -> None:
+        self.path = path
+        shutil.copytree(application, path, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+        agreed = Format(beat_seconds=beat_seconds, ttl_seconds=ttl_seconds)
+        self.layouts = {name: create_queue(str(path / name), format=agreed) for name in queues}
+        self._pushers = {name: Pusher(layout, host="test") for name, layout in self.layouts.items()}
+
+    @property
+    def queue(self) -> Layout:
+        """The first."""
+        return next(iter(self.layouts.values()))
+
+    def push(self, what: str = "quick", count: int = 1, queue: str | None = None) -> list[str]:
+        """Push messages to `WHAT@test`; returns their keys."""
+        pusher = self._pushers[queue or next(iter(self._pushers))]
+        compose = lambda stem: [  # noqa: E731
+            block(stem, "ann@example.org", f"{what}@test", host="test", when=time.time(), via="push"),
+            BODY,
+        ]
+        return [key for key in pusher.push_all([compose] * count) if isinstance(key, str)]
+
+    def go(self) -> None:
+        """Let the handlers of `wait@test` come to their ends."""
+        (self.path / "go").touch()
+
+    def edit(self, file: str, old: str, new: str) -> None:
+        """Change the application's source."""
+        path = self.path / file
+        text = path.read_text()
+        assert old in text, f"{file} has no {old!r}"
+        path.write_text(text.replace(old, new))
+        for compiled in path.parent.glob("__pycache__/*"):  # two edits within a second have one mtime
+            compiled.unlink()
+
+    def notes(self, word: str | None = None, key: str | None = None) -> list[Note]:
+        """What the handlers wrote, oldest first."""
+        try:
+            lines = [line.split() for line in (self.path / "journal").read_text().splitlines()]
+        except FileNotFoundError:
+            return []
+        notes = [Note(w, k, int(attempt), int(pid), float(at)) for w, k, attempt, pid, at, *_ in lines]
+        return [note for note in notes if word in (None, note.word) and key in (None, note.key)]
+
+    def starts(self) -> Counter[str]:
+        """How often each key was handled."""
+        return Counter(note.key for note in self.notes("start"))
+
+    def names(self, folder: str = "new", queue: str | None = None) -> list[EntryName]:
+        """What lies in one folder of a queue: new, cur, later_new, dead_new."""
+        layout = self.layouts[queue] if queue else self.queue
+        return [EntryName.parse(name) for name in scan.entries(getattr(layout, folder))]
+
+    def is_empty(self) -> bool:
+        """No entry waits, is claimed, or is deferred in any queue."""
+        return not any(
+            next(scan.entries(path), None)
+            for layout in self.layouts.values()
+            for path in (layout.new, layout.cur, layout.later_new, layout.later_cur)
+        )
+
+    def leases(self) -> list[str]:
+        return [name for name in os.listdir(self.queue.leases) if not name.startswith(".")]
+
+
+def eventually(condition: Callable[[], T], what: str, seconds: float = 15.0) -> T:
+    """Wait until the condition gives something true, and return that; AssertionError when it does not in time."""
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline, f"{what}: not within {seconds:g} s"
+        time.sleep(0.005)
+    return found

@@ -1,0 +1,181 @@
+"""What a pool tells of itself: pid file, status, systemd's socket, process titles, exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from maildefer.pool import pidfile
+from maildefer.pool.identity import this_host
+from tests.lifecycle.conftest import Start
+from tests.lifecycle.project import Project, eventually
+
+pytestmark = pytest.mark.lifecycle
+
+
+def test_the_pid_file_names_the_supervisor_and_what_it_serves(
+    project: Project, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = start()
+    lease = pool.status()["queues"][0]["lease"]
+    content = eventually(
+        lambda: os.path.exists(pool.pidfile) and (read := pidfile.read(pool.pidfile)).lease == lease and read,
+        "the pid file, with the lease",
+    )
+    assert isinstance(content, pidfile.PidFile)
+    first = Path(pool.pidfile).read_text().splitlines()[0]
+    assert first == str(pool.pid) == str(content.pid)
+    assert content.kind == "supervise"
+    assert content.queues == tuple(layout.path for layout in project.layouts.values())
+    monkeypatch.setenv("MAILDEFER_HOST_ID", pool.host)
+    assert pidfile.verify(content, this_host()) == "running"
+    monkeypatch.setenv("MAILDEFER_HOST_ID", "b")
+    assert pidfile.verify(content, this_host()) == "other-host"
+    pool.kill_tree()
+    monkeypatch.setenv("MAILDEFER_HOST_ID", pool.host)
+    assert pidfile.verify(pidfile.read(pool.pidfile), this_host()) == "stale"
+
+
+def test_a_second_supervisor_with_the_same_pid_file_is_refused(project: Project, start: Start) -> None:
+    first = start(ready=False)
+    first.kill_tree()  # only its environment is wanted
+    command = [sys.executable, "-m", "maildefer.cli", "supervise", "--workers", "1", "--pid", first.pidfile]
+    environ = first.environ
+    one = subprocess.Popen(command, cwd=project.path, env=environ, stderr=subprocess.DEVNULL)
+    try:
+        eventually(lambda: os.path.exists(first.pidfile), "the first one runs")
+        two = subprocess.run(
+            command, cwd=project.path, env=environ, capture_output=True, text=True, timeout=20
+        )
+        assert two.returncode == 1
+        assert str(one.pid) in two.stderr
+        assert one.poll() is None
+    finally:
+        one.terminate()
+        assert one.wait(15) == 0
+
+
+def test_status_tells_what_each_worker_is_on(project: Project, start: Start) -> None:
+    pool = start(workers=2)
+    [key] = project.push("wait")
+    eventually(lambda: project.notes("start"), "the handler begins")
+    busy = [worker for worker in pool.status()["workers"] if worker["state"] == "handling"]
+    assert [worker["pid"] for worker in busy] == [project.notes("start")[0].pid]
+    assert busy[0]["entry"].startswith(key)
+    assert busy[0]["seconds"] >= 0
+    assert pool.status()["wanted"] == 2
+    project.go()
+
+
+def test_every_process_says_in_its_title_what_it_is(start: Start) -> None:
+    pool = start(workers=2)
+
+    def titles() -> list[str]:
+        return sorted(
+            Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
+            for pid in pool.tree()
+        )
+
+    patterns = [
+        r"maildefer: keeper run/queue run/later",
+        r"maildefer: scout run/queue run/later",
+        r"maildefer: supervisor /.*",
+        r"maildefer: worker 1 run/queue run/later",
+        r"maildefer: worker 2 run/queue run/later",
+    ]
+    eventually(lambda: all(map(re.match, patterns, titles())), "the titles")
+
+
+@pytest.fixture
+def manager(tmp_path: Path) -> Iterator[socket.socket]:
+    """What systemd listens on."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.bind(f"\0{tmp_path}/notify")
+        sock.settimeout(15)
+        yield sock
+
+
+def test_systemd_hears_of_start_life_and_end(tmp_path: Path, manager: socket.socket, start: Start) -> None:
+    environ = {"NOTIFY_SOCKET": f"@{tmp_path}/notify", "WATCHDOG_USEC": "2000000"}
+    pool = start(environ=environ)
+    heard: list[str] = []
+
+    def hear(wanted: str) -> None:
+        while not any(line.startswith(wanted) for line in heard):
+            heard.extend(manager.recv(4096).decode().splitlines())
+
+    hear("READY=1")
+    hear("STATUS=serving: 2 workers")
+    heard.clear()
+    hear("WATCHDOG=1")
+    assert pool.stop() == 0
+    hear("STOPPING=1")
+
+
+@pytest.mark.slow
+def test_the_watchdog_goes_hungry_while_a_handler_is_over_its_time(
+    tmp_path: Path, project: Project, manager: socket.socket, start: Start
+) -> None:
+    environ = {"NOTIFY_SOCKET": f"@{tmp_path}/notify", "WATCHDOG_USEC": "2000000"}
+    pool = start(environ=environ, settings={"handler_timeout_seconds": 0.2})
+    project.push("stubborn")
+    pool.await_event("worker.timed_out")
+    manager.setblocking(False)
+    while _received(manager):  # what was sent before
+        pass
+    while not pool.events("worker.died"):
+        hungry = b"WATCHDOG=1" not in _received(manager)
+        assert hungry or pool.events("worker.died"), "fed while a worker was past its deadline"
+
+
+def test_a_broken_application_ends_the_start_with_78_and_the_reason(project: Project, start: Start) -> None:
+    project.edit("workers/front.py", "def HANDLE(", "def HANDLE((")
+    pool = start(ready=False)
+    assert pool.wait() == 78
+    [event] = pool.events("application.broken")
+    assert re.search(r"workers/front\.py:\d+: syntax error", event["error"])
+
+
+def test_an_unknown_queue_ends_the_start_with_78(start: Start) -> None:
+    pool = start(ready=False, queues=["run/other"])
+    assert pool.wait() == 78
+    assert "run/other" in pool.events("application.broken")[0]["error"]
+
+
+def test_a_pool_whose_workers_cannot_load_the_application_ends_with_78(
+    project: Project, start: Start
+) -> None:
+    """The probe could load it, the workers can't: say, a resource that only one process may have."""
+    project.edit(
+        "conf/settings.py",
+        '"""Two',
+        'import sys\nif "maildefer.pool.worker" in sys.modules: raise RuntimeError("no licence left")\n"""Two',
+    )
+    pool = start(ready=False)
+    assert pool.wait(30) == 78
+    assert "no licence left" in pool.events("application.broken")[-1]["error"]
+    assert "no worker can load the application" in pool.events("pool.stopped")[-1]["reason"]
+
+
+def test_the_log_is_one_json_object_a_line(project: Project, start: Start) -> None:
+    pool = start()
+    project.push("quick", 3)
+    eventually(project.is_empty, "all are handled")
+    assert pool.stop() == 0
+    assert all(isinstance(json.loads(line)["event"], str) for line in pool.log().splitlines())
+    assert len(pool.events("attempt.ended", outcome="acked")) == 3
+
+
+def _received(sock: socket.socket) -> bytes:
+    try:
+        return sock.recv(4096) + b"\n"
+    except BlockingIOError:
+        return b""
