@@ -91,7 +91,7 @@ def create_queue(path: str, *, format: Format | None = None, system: System = SY
     """
     layout = Layout(path)
     try:
-        _make(layout.path, system, parents=True)
+        _make_with_parents(layout.path, system)
         present = set(system.listdir(layout.path))
         if present - _KNOWN and not present.issuperset(_MAILDIR):
             raise NotAQueue(layout.path, "it holds other things")
@@ -105,6 +105,8 @@ def create_queue(path: str, *, format: Format | None = None, system: System = SY
             durable.sync_directory(layout.path, system=system)
     except NotADirectoryError as fault:
         raise NotAQueue(layout.path, "it is a file") from fault
+    except FileNotFoundError as fault:  # below a link to nowhere, or taken away while it is made
+        raise QueueMissing(layout.path) from fault
     except OSError as fault:
         raise_named(layout.path, fault)
     return open_queue(path, system=system)
@@ -176,11 +178,11 @@ def read_format(layout: Layout, *, system: System = SYSTEM) -> Format:
 def make_folder(layout: Layout, folder: str, system: System) -> None:
     """A Maildir++ folder, which mail readers recognise by its `maildirfolder` file."""
     _make(f"{layout.path}/{folder}", system)
-    for name in _MAILDIR:
-        _make(f"{layout.path}/{folder}/{name}", system)
+    made = [name for name in _MAILDIR if _make(f"{layout.path}/{folder}/{name}", system)]
     flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
     system.close(system.open(f"{layout.path}/{folder}/maildirfolder", flags, 0o660))
-    durable.sync_directory(f"{layout.path}/{folder}", system=system)
+    if made:
+        durable.sync_directory(f"{layout.path}/{folder}", system=system)
 
 
 def _make_control(layout: Layout, format: Format, system: System) -> None:
@@ -206,15 +208,20 @@ def _make_control(layout: Layout, format: Format, system: System) -> None:
             raise
 
 
-def _make(path: str, system: System, *, parents: bool = False) -> None:
+def _make_with_parents(path: str, system: System) -> None:
+    try:
+        made = _make(path, system)
+    except FileNotFoundError:
+        _make_with_parents(os.path.dirname(path), system)
+        made = _make(path, system)
+    if made:  # what it stands in must survive too (I1)
+        durable.sync_directory(os.path.dirname(path), system=system)
+
+
+def _make(path: str, system: System) -> bool:
+    """Whether it was made now, by this call."""
     try:
         system.mkdir(path, DIRECTORY_MODE)
-        if parents:  # what it stands in must survive too (I1)
-            durable.sync_directory(os.path.dirname(path), system=system)
     except FileExistsError:  # made before, or by another host just now
-        return
-    except FileNotFoundError:
-        if not parents:
-            raise
-        _make(os.path.dirname(path), system, parents=True)
-        _make(path, system)
+        return False
+    return True

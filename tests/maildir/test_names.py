@@ -1,0 +1,270 @@
+"""Names of entries and leases."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from maildefer.maildir import names
+from maildefer.maildir.names import EntryName, Owner
+from maildefer.pool import identity
+from tests.maildir.world import LABEL, START, World
+
+KEY = "1700000000.M000123P17Q1Rab.host-0a1b2c,S=22"
+OWNER = f"{LABEL}-17-abcdef012345.18.1"
+
+counters = st.integers(0, 10**9)
+plain_keys = st.from_regex(
+    r"[0-9]{1,10}\.[A-Za-z0-9_-]{1,40}(,S=[0-9]{1,9})?(,W=[0-9]{1,3})?", fullmatch=True
+)
+# Any name that a directory can hold, as os.listdir gives it: bytes that are no UTF-8 come as surrogates.
+foreign_names = (
+    st.binary(min_size=1, max_size=255)
+    .filter(lambda raw: b"\0" not in raw and b"/" not in raw and not raw.startswith(b"."))
+    .map(lambda raw: raw.decode("utf-8", "surrogateescape"))
+)
+# … and those that look like ours, or nearly.
+parts = st.sampled_from(
+    ("a=1", "a=0", "a=01", "c=2", "n=3", "n=3000000000000", "d=9", "S=1", "a=", "=", "x", "a=²")
+)
+likely_names = st.builds(
+    lambda head, fields, info: ",".join([head, *fields]) + info,
+    st.sampled_from(("X", "", "12:30", "Y,a=1")),
+    st.lists(parts, max_size=5),
+    st.sampled_from(("", ":2,", ":2,S", ":2,S:1,x", ":1,pop-1-a", ":x", ":", f":1,{OWNER}")),
+).filter(lambda name: name not in ("", ",") and not name.startswith("."))
+any_names = foreign_names | likely_names | plain_keys
+entries = st.builds(
+    lambda key, a, c, n: EntryName(key=key, attempts=a, crashes=c, returns=n),
+    plain_keys,
+    counters,
+    counters,
+    counters,
+)
+
+
+@given(entries)
+def test_a_waiting_name_is_read_back_as_it_was_built(entry: EntryName) -> None:
+    assert EntryName.parse(entry.waiting()) == entry
+
+
+@given(entries, st.integers(1, names.MAX_DUE))
+def test_a_deferred_name_tells_its_due_time_and_is_a_generation_on(entry: EntryName, due: int) -> None:
+    assert EntryName.parse(entry.deferred(due)) == replace(entry, returns=entry.returns + 1, due=due)
+
+
+@pytest.mark.invariant(5)
+@given(entries)
+def test_a_claimed_name_charges_the_attempt_and_nothing_else(entry: EntryName) -> None:
+    assert EntryName.parse(entry.claimed(OWNER)) == replace(entry, attempts=entry.attempts + 1)
+
+
+@given(
+    entries,
+    st.sampled_from(("web", "a" * 60, "x--y", "ÄÖ", "1.2.3.4")),
+    st.integers(1, 2**22),
+    st.integers(1, 10**18),
+)
+def test_a_claimed_name_tells_its_owner(entry: EntryName, host: str, pid: int, seq: int) -> None:
+    world = World(pid=pid)
+    lease = names.lease_name(identity.label(host, host), world.system)
+    assert names.owner_of(entry.claimed(f"{lease}.{pid}.{seq}")) == Owner(lease, pid, seq)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "X",
+        "X:2,S",
+        "X:2,",
+        "X:1,",
+        "X:1,pop-17-abcdef",
+        f"X:2,{OWNER}",
+        f"X:1,{OWNER}x",
+        f"X:1,{LABEL}-17-abcdef012345.18",
+        f"X:1,{OWNER}\n",
+        "X:1,HOST-17-abcdef012345.18.1",
+    ],
+)
+def test_names_of_mail_readers_and_of_pop_have_no_owner(name: str) -> None:
+    assert names.owner_of(name) is None
+
+
+def test_fields_at_zero_are_left_out() -> None:
+    assert EntryName(key=KEY).waiting() == KEY
+    assert EntryName(key=KEY, attempts=3, returns=2).waiting() == f"{KEY},a=3,n=2"
+
+
+def test_the_fields_stand_in_the_order_of_the_design() -> None:
+    entry = EntryName(key=KEY, attempts=1, crashes=2, returns=3)
+    assert entry.waiting() == f"{KEY},a=1,c=2,n=3"
+    assert entry.claimed("L.1.2") == f"{KEY},a=2,c=2,n=3:1,L.1.2"
+    assert entry.deferred(9) == f"{KEY},a=1,c=2,n=4,d=9"
+
+
+def test_a_name_of_another_writer_counts_as_zero_everywhere() -> None:
+    entry = EntryName.parse("1700000000.17.host:2,S")
+    assert entry == EntryName(key="1700000000.17.host")
+
+
+def test_unknown_fields_are_carried_along() -> None:
+    entry = EntryName.parse("X,S=12,W=13,z=9,a=2")
+    assert entry == EntryName(key="X,S=12,W=13,z=9", attempts=2)
+
+
+@given(any_names, any_names)
+def test_two_names_have_one_key_and_counters_only_if_they_differ_in_their_info(one: str, other: str) -> None:
+    if EntryName.parse(one) == EntryName.parse(other):
+        assert one.partition(":")[0] == other.partition(":")[0]
+
+
+@given(any_names)
+def test_what_is_carried_is_read_back_through_every_transition(name: str) -> None:
+    entry = names.carried(EntryName.parse(name), LABEL, World().system)
+    held = EntryName.parse(entry.claimed(OWNER))
+    assert held == replace(entry, attempts=entry.attempts + 1, due=None)
+    for back in (
+        held.returned(),
+        held.returned(attempts=-1),
+        held.returned(attempts=-held.attempts),
+        held.returned(crashes=1),
+        EntryName(key=held.key),
+    ):
+        assert EntryName.parse(back.waiting()) == back
+        assert EntryName.parse(back.deferred(7)).key == entry.key
+
+
+@given(any_names)
+def test_every_name_fits_into_255_bytes_with_all_that_is_ever_added(name: str) -> None:
+    entry = names.carried(EntryName.parse(name), identity.label("a" * 30, "x"), World(pid=4_194_304).system)
+    entry = replace(entry, attempts=99, crashes=9, returns=9999)
+    lease = names.lease_name(identity.label("a" * 30, "x"), World(pid=4_194_304).system)
+    assert len(entry.claimed(f"{lease}.4194304.{10**9}").encode("utf-8", "surrogateescape")) <= 255
+    assert len(f"{entry.key},n=99999.json".encode("utf-8", "surrogateescape")) <= 255
+
+
+@pytest.mark.invariant(2)
+@given(any_names, any_names)
+def test_two_entries_never_map_onto_one_destination(one: str, other: str) -> None:
+    assume(one.partition(":")[0] != other.partition(":")[0])  # Maildir: one name for each unique part
+    world = World()
+    first = names.carried(EntryName.parse(one), LABEL, world.system)
+    second = names.carried(EntryName.parse(other), LABEL, world.system)
+    assert destinations(first).isdisjoint(destinations(second))
+
+
+def destinations(entry: EntryName) -> set[str]:
+    """Where its next transitions lead, those apart that count anew for one key (handoff, requeue)."""
+    held = EntryName.parse(entry.claimed(OWNER))
+    return {
+        entry.waiting(),
+        entry.returned().waiting(),
+        held.returned(attempts=-1).waiting(),
+        held.returned().waiting(),
+        held.returned(crashes=1).waiting(),
+        held.deferred(2_000_000_000),
+    }
+
+
+@pytest.mark.invariant(4)
+@given(entries, st.integers(-1, 1), st.integers(0, 1))
+def test_each_return_is_a_generation_on(entry: EntryName, attempts: int, crashes: int) -> None:
+    assert entry.returned(attempts=attempts, crashes=crashes).returns == entry.returns + 1
+
+
+def test_attempts_never_fall_below_zero() -> None:
+    assert EntryName(key=KEY).returned(attempts=-1).attempts == 0
+
+
+@pytest.mark.parametrize("key", ["12:30:00.mail", "x" * 161, "é" * 100, "", "X,a=1", "X,d=0", "\udcff" * 161])
+def test_a_foreign_key_that_cannot_carry_our_fields_gets_a_fresh_one(key: str) -> None:
+    entry = names.carried(EntryName(key=key, attempts=2), LABEL, World().system)
+    assert entry.key.endswith(f".{LABEL}")
+    assert entry.attempts == 2
+
+
+@pytest.mark.parametrize(
+    "key", [KEY, "x" * 160, "é" * 80, "\udcff" * 160, "with space", "new\nline", "X,a=01"]
+)
+def test_any_other_foreign_key_is_taken_as_it_is(key: str) -> None:
+    assert names.carried(EntryName(key=key), LABEL, World().system).key == key
+
+
+def test_keys_are_unique_within_a_process_even_if_the_clock_stands_still() -> None:
+    world = World()
+    stems = {names.fresh_stem(LABEL, replace(world.system, token=lambda size: "00")) for _ in range(100)}
+    assert len(stems) == 100
+
+
+def test_keys_are_unique_over_forks_that_share_every_counter(monkeypatch: pytest.MonkeyPatch) -> None:
+    stems = set()
+    for pid in (17, 18):
+        monkeypatch.setattr(names, "_count", itertools.count(5))
+        stems.add(names.fresh_stem(LABEL, replace(World(pid=pid).system, token=lambda size: "00")))
+    assert len(stems) == 2
+
+
+def test_a_stem_has_the_form_of_maildir() -> None:
+    stem = names.fresh_stem(LABEL, World(seconds=1_700_000_000.000123, pid=17).system)
+    assert stem.startswith("1700000000.M000123P17Q")
+    assert stem.endswith(f".{LABEL}")
+
+
+def test_a_key_tells_when_it_was_pushed() -> None:
+    assert names.pushed_at(KEY) == START
+    assert names.pushed_at("mail.txt") is None
+    assert names.pushed_at("²³.x") is None
+    assert names.pushed_at("9" * 12 + ".x") is None
+
+
+def test_a_key_tells_its_size() -> None:
+    assert names.size_of(KEY) == 22
+    assert names.size_of("X,S=7,W=9") == 7
+    assert names.size_of("X") is None
+    assert names.size_of("X,S=many") is None
+
+
+@pytest.mark.parametrize(
+    ("when", "due"),
+    [
+        (START, 1_700_000_000),
+        (START + 0.1, 1_700_000_001),
+        (-5.0, 1),
+        (float("inf"), names.MAX_DUE),
+        (1e30, names.MAX_DUE),
+    ],
+)
+def test_a_due_time_is_never_early_and_always_fits_its_field(when: float, due: int) -> None:
+    assert names.due_at(when) == due
+    assert EntryName.parse(EntryName(key=KEY).deferred(names.due_at(when))).due == due
+
+
+def test_a_due_time_that_is_no_number_is_now() -> None:
+    assert names.due_at(float("nan")) == 1
+
+
+def test_dotted_names_are_no_entries() -> None:
+    assert not names.is_entry(".nfs0001")
+    assert names.is_entry("X")
+
+
+@pytest.mark.parametrize("name", ["x", "x.", ".5", "x.y", "x.-1", "x.²", ".x.5"])
+def test_what_is_no_beat_is_none(name: str) -> None:
+    assert names.split_beat(name) is None
+
+
+def test_a_beat_is_split_at_the_last_dot() -> None:
+    assert names.split_beat("a.b.17") == ("a.b", 17)
+
+
+def test_a_popped_name_is_told_from_a_claim_and_keeps_the_counters() -> None:
+    entry = EntryName(key=KEY, attempts=2, returns=1)
+    name = names.pop_name(entry, World().system)
+    assert names.is_popped(name)
+    assert not names.is_popped(entry.claimed(OWNER))
+    assert not names.is_popped("X:2,pop-")
+    assert EntryName.parse(name) == entry

@@ -1,0 +1,338 @@
+"""Pushing: durable before acknowledged, settled without a double, clean on every fault."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from maildefer.errors import (
+    MaildeferError,
+    MountFault,
+    NameTooLong,
+    NoSpace,
+    PermissionRefused,
+    QueueMissing,
+    QuotaExceeded,
+    ReadOnly,
+    StaleHandle,
+    StorageFault,
+)
+from maildefer.maildir.layout import Layout, create_queue
+from maildefer.maildir.push import Pusher
+from maildefer.maildir.system import SYSTEM
+from tests.maildir.world import DATA, FAULTS, LABEL, World, everywhere
+
+NAMED: dict[int, type[StorageFault]] = {
+    errno.ENOSPC: NoSpace,
+    errno.EDQUOT: QuotaExceeded,
+    errno.EROFS: ReadOnly,
+    errno.EACCES: PermissionRefused,
+    errno.EIO: MountFault,
+    errno.ESTALE: StaleHandle,
+    errno.ENAMETOOLONG: NameTooLong,
+}
+
+
+def push(pusher: Pusher, *chunks: bytes) -> str:
+    return pusher.push(lambda stem: chunks or [DATA])
+
+
+@pytest.mark.invariant(1)
+def test_data_then_name_then_directory_are_durable_before_a_push_returns(
+    pusher: Pusher, world: World, layout: Layout
+) -> None:
+    key = push(pusher)
+    draft = f"{layout.tmp}/{key}"
+    asked = [(call.what, *call.arguments) for call in world.calls]
+    assert asked == [
+        ("open", draft),
+        ("write", draft),
+        ("fsync", draft),
+        ("rename", draft, f"{layout.new}/{key}"),
+        ("close", draft),
+        ("open", layout.new),
+        ("fsync", layout.new),
+        ("close", layout.new),
+    ]
+
+
+@pytest.mark.invariant(1)
+@pytest.mark.parametrize("what", ["write", "fsync", "rename", "open"])
+def test_no_key_is_returned_if_any_step_fails(
+    pusher: Pusher, world: World, layout: Layout, what: str
+) -> None:
+    world.refuse(what, errno.ENOSPC)
+    with pytest.raises(NoSpace):
+        push(pusher)
+    assert everywhere(layout) == {}
+
+
+@pytest.mark.invariant(1)
+def test_a_push_whose_directory_sync_fails_is_withdrawn(pusher: Pusher, world: World, layout: Layout) -> None:
+    world.refuse("open", errno.ESTALE, where="/new")
+    with pytest.raises(StaleHandle):
+        push(pusher)
+    assert everywhere(layout) == {}
+
+
+@pytest.mark.invariant(1)
+def test_several_pushes_share_one_directory_sync(pusher: Pusher, world: World, layout: Layout) -> None:
+    keys = pusher.push_all([lambda stem: [b"1"], lambda stem: [b"2"], lambda stem: [b"3"]])
+    assert [call.arguments[0] for call in world.asked("fsync")] == [
+        *(f"{layout.tmp}/{key}" for key in keys),
+        layout.new,
+    ]
+    assert everywhere(layout) == {
+        f"new/{key}": data for key, data in zip(keys, (b"1", b"2", b"3"), strict=True)
+    }
+
+
+def test_one_of_several_that_fails_does_not_fail_the_others(
+    pusher: Pusher, world: World, layout: Layout
+) -> None:
+    world.refuse("write", errno.EDQUOT)
+    first, second = pusher.push_all([lambda stem: [b"1"], lambda stem: [b"2"]])
+    assert isinstance(first, QuotaExceeded)
+    assert everywhere(layout) == {f"new/{second}": b"2"}
+
+
+@pytest.mark.invariant(1)
+def test_none_of_several_is_accepted_if_their_sync_fails(
+    pusher: Pusher, world: World, layout: Layout
+) -> None:
+    world.refuse("fsync", errno.EIO, where="/new")
+    results = pusher.push_all([lambda stem: [b"1"], lambda stem: [b"2"]])
+    assert [type(result) for result in results] == [MountFault, MountFault]
+    assert everywhere(layout) == {}
+
+
+def test_nothing_is_synced_if_nothing_was_placed(pusher: Pusher, world: World, layout: Layout) -> None:
+    world.refuse("open", errno.ENOSPC)
+    assert [type(result) for result in pusher.push_all([lambda stem: [b"1"]])] == [NoSpace]
+    assert world.asked("fsync") == []
+
+
+def test_what_compose_raises_is_told_for_its_entry(pusher: Pusher) -> None:
+    def refuse(stem: str) -> list[bytes]:
+        raise MaildeferError("no")
+
+    first, second = pusher.push_all([refuse, lambda stem: [b"2"]])
+    assert isinstance(first, MaildeferError)
+    assert isinstance(second, str)
+
+
+def test_the_chunks_are_composed_for_the_keys_stem_and_its_size_is_in_the_key(
+    pusher: Pusher, layout: Layout
+) -> None:
+    stems = []
+
+    def compose(stem: str) -> list[bytes]:
+        stems.append(stem)
+        return [stem.encode(), b"\n", DATA]
+
+    key = pusher.push(compose)
+    content = f"{stems[0]}\n".encode() + DATA
+    assert key == f"{stems[0]},S={len(content)}"
+    assert everywhere(layout) == {f"new/{key}": content}
+
+
+@pytest.mark.invariant(9)
+@given(chunks=st.lists(st.binary(max_size=3000), max_size=4))
+def test_the_bytes_are_stored_untouched(
+    tmp_path_factory: pytest.TempPathFactory, chunks: list[bytes]
+) -> None:
+    layout = create_queue(str(tmp_path_factory.mktemp("q")))
+    key = Pusher(layout, host=LABEL).push(lambda stem: chunks)
+    assert everywhere(layout) == {f"new/{key}": b"".join(chunks)}
+
+
+@pytest.mark.invariant(9)
+def test_a_write_that_takes_less_than_it_was_given_is_gone_on_with(layout: Layout) -> None:
+    system = replace(SYSTEM, write=lambda descriptor, data: os.write(descriptor, bytes(data)[:3]))
+    key = Pusher(layout, host=LABEL, system=system).push(lambda stem: [DATA])
+    assert everywhere(layout) == {f"new/{key}": DATA}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize(
+    ("what", "where"),
+    [("open", "/tmp/"), ("write", ""), ("fsync", "/tmp/"), ("rename", ""), ("fsync", "/new")],
+)
+def test_a_refused_push_names_the_fault_with_a_remedy_and_leaves_nothing(
+    pusher: Pusher, world: World, layout: Layout, what: str, where: str, fault: int
+) -> None:
+    world.refuse(what, fault, where=where)
+    with pytest.raises(NAMED[fault]) as error:
+        push(pusher)
+    assert error.value.remedy in str(error.value)
+    assert error.value.errno == fault
+    assert layout.path in str(error.value)
+    assert everywhere(layout) == {}
+    assert push(pusher) in os.listdir(layout.new)
+
+
+def test_a_push_into_a_queue_that_is_gone_says_so(pusher: Pusher, layout: Layout) -> None:
+    os.rename(layout.path, f"{layout.path}-away")
+    with pytest.raises(QueueMissing):
+        push(pusher)
+
+
+def test_a_push_into_a_queue_without_new_says_so_and_cleans_up(pusher: Pusher, layout: Layout) -> None:
+    os.rmdir(layout.new)
+    with pytest.raises(QueueMissing):
+        push(pusher)
+    assert os.listdir(layout.tmp) == []
+
+
+def test_a_queue_that_goes_away_between_rename_and_look_is_missing(
+    pusher: Pusher, world: World, layout: Layout
+) -> None:
+    world.before("rename", lambda: os.rename(layout.path, f"{layout.path}-away"))
+    with pytest.raises(QueueMissing):
+        push(pusher)
+
+
+@pytest.mark.parametrize("fault", [errno.ENOENT, errno.EIO, errno.ESTALE, errno.EINTR, errno.ETIMEDOUT])
+def test_a_lost_reply_is_settled_without_pushing_twice(
+    pusher: Pusher, world: World, layout: Layout, fault: int
+) -> None:
+    world.lose_reply("rename", fault)
+    key = push(pusher)
+    assert everywhere(layout) == {f"new/{key}": DATA}
+
+
+@pytest.mark.invariant(1)
+def test_a_push_whose_reply_was_lost_is_durable_all_the_same(
+    pusher: Pusher, world: World, layout: Layout
+) -> None:
+    world.lose_reply("rename", errno.ENOENT)
+    push(pusher)
+    assert str(world.asked("fsync")[-1]) == "fsync new"
+
+
+def test_a_push_is_done_wherever_the_entry_is_by_now(pusher: Pusher, world: World, layout: Layout) -> None:
+    def claim() -> None:
+        [name] = os.listdir(layout.new)
+        os.rename(f"{layout.new}/{name}", f"{layout.cur}/{name}")
+
+    world.lose_reply("rename", errno.ENOENT)
+    world.after("rename", claim)
+    key = push(pusher)
+    assert everywhere(layout) == {f"cur/{key}": DATA}
+
+
+def test_an_entry_swept_from_tmp_before_its_rename_is_pushed_anew_under_a_fresh_key(
+    pusher: Pusher, world: World, layout: Layout
+) -> None:
+    swept = []
+
+    def sweep() -> None:
+        swept.extend(os.listdir(layout.tmp))
+        os.unlink(f"{layout.tmp}/{swept[0]}")
+
+    world.before("rename", sweep)
+    key = push(pusher)
+    assert everywhere(layout) == {f"new/{key}": DATA}
+    assert swept != [key]
+
+
+def test_a_stale_descriptor_after_a_doubtful_reply_means_pushed_anew(
+    pusher: Pusher, world: World, layout: Layout
+) -> None:
+    world.before("rename", lambda: os.unlink(f"{layout.tmp}/{os.listdir(layout.tmp)[0]}"))
+    world.refuse("fstat", errno.ESTALE)
+    assert set(everywhere(layout)) == set()
+    key = push(pusher)
+    assert everywhere(layout) == {f"new/{key}": DATA}
+
+
+def test_a_sweeper_that_never_rests_ends_in_an_error(pusher: Pusher, world: World, layout: Layout) -> None:
+    sweep = lambda: [os.unlink(f"{layout.tmp}/{name}") for name in os.listdir(layout.tmp)]  # noqa: E731
+    world.before("rename", sweep, times=20)
+    with pytest.raises(StaleHandle, match="taken away"):
+        push(pusher)
+
+
+def test_a_doubtful_reply_whose_request_was_not_carried_out_is_refused(
+    pusher: Pusher, world: World, layout: Layout
+) -> None:
+    world.hold("rename", errno.EIO)
+    with pytest.raises(MountFault):
+        push(pusher)
+    assert world.land() == [errno.ENOENT], "the late copy finds its draft gone"
+    assert everywhere(layout) == {}
+
+
+def test_a_look_that_fails_after_a_doubtful_reply_is_a_fault(
+    pusher: Pusher, world: World, layout: Layout
+) -> None:
+    world.refuse("rename", errno.EIO)
+    world.refuse("listdir", errno.EIO)
+    with pytest.raises(MountFault):
+        push(pusher)
+    assert everywhere(layout) == {}
+
+
+def test_the_look_is_made_fresh_by_a_change_of_its_own(pusher: Pusher, world: World, layout: Layout) -> None:
+    world.lose_reply("rename", errno.ENOENT)
+    push(pusher)
+    looks = [call for call in world.calls if call.what in ("utime", "listdir")]
+    assert [(call.what, *call.arguments) for call in looks] == [
+        ("utime", layout.tmp),
+        ("listdir", layout.tmp),
+    ]
+    assert world.asked("lstat") == []
+
+
+def test_a_create_whose_reply_was_lost_is_repeated_under_a_fresh_key(
+    pusher: Pusher, world: World, layout: Layout
+) -> None:
+    world.lose_reply("open", errno.EEXIST)
+    key = push(pusher)
+    assert everywhere(layout)[f"new/{key}"] == DATA
+    assert len(os.listdir(layout.new)) == 1
+
+
+def test_no_descriptor_is_left_open_by_any_fault(pusher: Pusher, world: World, layout: Layout) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    for what in ("write", "fsync", "rename"):
+        for fault in FAULTS:
+            world.refuse(what, fault)
+            with pytest.raises(StorageFault):
+                push(pusher)
+    world.lose_reply("rename", errno.ENOENT)
+    push(pusher)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_an_interrupt_leaves_no_draft(pusher: Pusher, world: World, layout: Layout) -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    world.before("fsync", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        push(pusher)
+    assert everywhere(layout) == {}
+
+
+def test_threads_push_at_once_and_every_key_is_there(tmp_path: Path) -> None:
+    layout = create_queue(str(tmp_path / "q"))
+    pusher = Pusher(layout, host=LABEL)
+    keys: list[str] = []
+    threads = [
+        threading.Thread(target=lambda: keys.extend(pusher.push(lambda stem: [DATA]) for _ in range(25)))
+        for _ in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert len(set(keys)) == 200
+    assert sorted(os.listdir(layout.new)) == sorted(keys)
