@@ -16,6 +16,7 @@ import json
 import os
 from dataclasses import asdict, dataclass
 
+from maildefer.digest import blake2b
 from maildefer.errors import raise_named
 from maildefer.handling.marks import FIRST_STATE
 from maildefer.handling.state import EntryStorage
@@ -165,9 +166,7 @@ class DirectoryStorage(EntryStorage):
 
 def _digest(key: str, sender: str | None) -> str:
     """Safe as a file's name whatever an address holds, and of one length."""
-    import hashlib  # brings OpenSSL, 1 MB that only conversations need
-
-    return hashlib.blake2b(ascii([key, sender]).encode(), digest_size=20).hexdigest()
+    return blake2b(ascii([key, sender]).encode(), digest_size=20).hexdigest()
 
 
 def _parse(data: bytes, key: str, sender: str | None) -> _Record | None:

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import email
 import email.parser
-import hashlib
 from email.message import Message
 from typing import IO, Any
 
+from maildefer.digest import blake2b
 from maildefer.message.base import MailBase, is_type
 from maildefer.message.content import add_content_header
 from maildefer.message.errors import EncodingError
@@ -89,7 +89,7 @@ def to_message(mail: MailBase) -> MIMEPart:
         part.set_payload(
             str(mail.body or "").encode("ascii", "replace").decode()
         )  # stray text between fields
-        part.digest = hashlib.sha256(part.as_string().encode("utf-8", "replace")).digest()
+        part.digest = blake2b(part.as_string().encode("utf-8", "replace")).digest()
         return part
     ctype, declared = _type_of(mail)
     params = declared
@@ -97,11 +97,11 @@ def to_message(mail: MailBase) -> MIMEPart:
         children = [to_message(child) for child in mail.parts]
         encoding = None
         part.set_payload([*children])
-        part.digest = hashlib.sha256(ctype.encode() + b"".join(child.digest for child in children)).digest()
+        part.digest = blake2b(ctype.encode() + b"".join(child.digest for child in children)).digest()
     else:
         text, encoding, params = encode_body(mail.body, ctype, declared, mail.content_encoding)
         part.set_payload(text)
-        part.digest = hashlib.sha256(ctype.encode() + text.encode("utf-8", "surrogateescape")).digest()
+        part.digest = blake2b(ctype.encode() + text.encode("utf-8", "surrogateescape")).digest()
     # Back into `mail` goes what was declared; a charset that was only found must not bind the next body.
     mail.content_encoding["Content-Type"] = (ctype, declared)
     _copy_headers(mail, part)

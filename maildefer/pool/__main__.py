@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import os
 import sys
 from typing import Any
@@ -66,11 +67,26 @@ def assemble(plan: Plan, probed: dict[str, Any]) -> tuple[Shared, Plan, dict[str
     return shared, plan, probed, statussocket.listen(runtime.socket_path(plan.pidfile))
 
 
-def _share_memory_with_children() -> None:
-    """Import what every child will need, then keep the collector from touching, and so copying, those pages."""
-    import email.parser  # workers parse mail with it
-    import email.policy  # noqa: F401
+# What handlers import of us, and what those modules import when a message is parsed. By name: the pool does not depend
+# on them, it only loads them once where each worker would load them for itself.
+_HANDLERS_IMPORT = (
+    "email.parser",
+    "email.policy",
+    "json",
+    "maildefer.mail",
+    "maildefer.message.canonical",
+    "maildefer.message.relay",
+    "maildefer.message.response",
+    "maildefer.queue",
+    "maildefer.routing",
+    "maildefer.view",
+)
 
+
+def _share_memory_with_children() -> None:
+    """Load what every worker will need, then keep the collector from touching, and so copying, those pages."""
+    for name in _HANDLERS_IMPORT:
+        importlib.import_module(name)
     gc.collect()
     gc.freeze()
 

@@ -1,0 +1,10 @@
+"""BLAKE2 without OpenSSL, which `import hashlib` loads along: 4 MB in every process."""
+
+from __future__ import annotations
+
+try:
+    from _blake2 import blake2b
+except ImportError:  # not CPython, or another one than we know
+    from hashlib import blake2b
+
+__all__ = ["blake2b"]
