@@ -1,0 +1,258 @@
+"""Workers that die, hang or grow, and what becomes of the messages that they were on."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+
+import pytest
+
+from tests.lifecycle.conftest import Start
+from tests.lifecycle.project import Project, eventually
+
+pytestmark = pytest.mark.lifecycle
+
+
+def test_a_killed_workers_message_is_handled_by_another_and_its_crash_is_charged(
+    project: Project, start: Start
+) -> None:
+    pool = start(workers=2)
+    [key] = project.push("wait")
+    [first] = eventually(lambda: project.notes("start"), "the handler begins")
+    os.kill(first.pid, signal.SIGKILL)
+    _, second = eventually(lambda: len(n := project.notes("start")) == 2 and n, "another worker has it") or ()
+    assert (second.key, second.attempt) == (key, 2)
+    assert second.pid != first.pid
+    [claimed] = project.names("cur")
+    assert (claimed.key, claimed.attempts, claimed.crashes) == (key, 2, 1)
+    assert second.time - first.time < 5, "at once, without waiting for the TTL"
+    project.go()
+    eventually(project.is_empty, "it is acked")
+    died = pool.events("worker.died")
+    assert [(event["pid"], event["how"], event["charged"]) for event in died] == [(first.pid, "SIGKILL", True)]
+
+
+def test_a_worker_killed_between_messages_charges_nobody(project: Project, start: Start) -> None:
+    pool = start(workers=2)
+    for pid in pool.worker_pids():
+        os.kill(pid, signal.SIGKILL)
+    pool.await_event("worker.died", 2)
+    project.push("wait", 2)
+    eventually(lambda: len(project.notes("start")) == 2, "new workers serve")
+    assert [entry.crashes for entry in project.names("cur")] == [0, 0]
+    assert pool.events("worker.died", charged=True) == []
+
+
+def test_a_worker_killed_while_it_claims_or_settles_charges_nobody(project: Project, start: Start) -> None:
+    """It is stopped on its way to the handler: the claim is on the board, the handler's deadline isn't."""
+    project.edit(
+        "workers/front.py",
+        "hoard: list",
+        "from maildefer.pool import worker as _worker\n"
+        "def _received(*arguments):\n    time.sleep(0.005)\n    while not os.path.exists('go'): time.sleep(0.005)\n"
+        "    return _original(*arguments)\n"
+        "_original, _worker.received = _worker.received, _received\nhoard: list",
+    )
+    pool = start(workers=1)
+    [key] = project.push()
+    eventually(lambda: project.names("cur"), "it is claimed")
+    [pid] = pool.worker_pids()
+    os.kill(pid, signal.SIGKILL)
+    eventually(lambda: [e for e in project.names("cur") if e.returns == 1], "another has it")
+    [entry] = project.names("cur")
+    assert (entry.key, entry.attempts, entry.crashes) == (key, 1, 0)
+    assert [event["charged"] for event in pool.events("worker.died")] == [False]
+    project.go()
+    eventually(project.is_empty, "it is handled")
+
+
+@pytest.mark.parametrize("what", ["exit0", "exit3", "segfault"])
+def test_a_handler_that_ends_its_process_is_charged_and_its_message_buried_at_the_limit(
+    project: Project, start: Start, what: str
+) -> None:
+    pool = start(workers=2, settings={"max_crashes": 2})
+    [key] = project.push(what)
+    others = project.push("quick", 20)
+    eventually(lambda: project.names("dead_new"), "it is buried")
+    eventually(project.is_empty, "the others are handled")
+    [dead] = project.names("dead_new")
+    assert (dead.key, dead.crashes) == (key, 2)
+    assert project.starts() == {key: 2, **dict.fromkeys(others, 1)}
+    [reason] = (project.path / "run/queue/.maildefer/dead").iterdir()
+    assert "died 2 times" in json.loads(reason.read_text())["reason"]
+    assert len(pool.events("worker.died", charged=True)) == 2
+
+
+@pytest.mark.parametrize("what", ["sysexit0", "sysexit3", "interrupt", "fail"])
+def test_a_handler_that_raises_whatever_it_is_defers_and_ends_no_worker(
+    project: Project, start: Start, what: str
+) -> None:
+    pool = start(workers=1)
+    before = pool.worker_pids()
+    [key] = project.push(what)
+    eventually(lambda: project.names("later_new"), "it is deferred")
+    project.push()
+    eventually(lambda: project.notes("end"), "the same worker serves on")
+    assert pool.worker_pids() == before
+    [entry] = project.names("later_new")
+    assert (entry.key, entry.attempts, entry.crashes) == (key, 1, 0)
+
+
+def test_a_child_that_a_handler_forked_ends_and_settles_nothing(project: Project, start: Start) -> None:
+    pool = start(workers=1)
+    before = pool.worker_pids()
+    [key] = project.push("fork")
+    others = project.push("quick", 5)
+    eventually(project.is_empty, "all are handled")
+    ends = [note.pid for note in project.notes("end", key)]
+    assert len(set(ends)) == 2, "the child came back from the handler"
+    assert project.starts() == dict.fromkeys([key, *others], 1)
+    assert pool.worker_pids() == before
+    assert len(pool.events("attempt.ended")) == 6
+    assert pool.events("claim.lost") == []
+
+
+def test_a_handler_that_closes_every_descriptor_loses_at_most_its_worker(project: Project, start: Start) -> None:
+    pool = start(workers=1)
+    [key] = project.push("closeall")
+    others = project.push("quick", 20)
+    eventually(project.is_empty, "all are handled")
+    pool.await_event("worker.died", charged=False)
+    assert project.starts() == dict.fromkeys([key, *others], 1)
+    assert project.names("dead_new") == []
+
+
+def test_a_handlers_write_to_a_closed_pipe_is_an_exception_and_no_death(project: Project, start: Start) -> None:
+    pool = start(workers=1)
+    project.push("brokenpipe")
+    eventually(lambda: project.notes("end"), "the handler saw BrokenPipeError")
+    eventually(project.is_empty, "it is acked")
+    assert pool.events("worker.died") == []
+
+
+def test_a_handler_over_its_time_is_killed_with_its_stack_in_the_log(project: Project, start: Start) -> None:
+    pool = start(workers=1, settings={"handler_timeout_seconds": 0.2, "max_crashes": 2})
+    [key] = project.push("hang")
+    eventually(lambda: project.names("dead_new"), "it is buried after two crashes")
+    [dead] = project.names("dead_new")
+    assert (dead.key, dead.crashes) == (key, 2)
+    timed_out = pool.events("worker.timed_out")
+    assert [event["entry"].startswith(key) for event in timed_out] == [True, True]
+    log = pool.log()
+    assert "Fatal Python error: Aborted" in log
+    assert "front.py" in log.partition("Fatal Python error")[2], "where the handler stood"
+    project.push()
+    eventually(lambda: project.notes("end"), "the pool serves on")
+
+
+def test_a_deadline_counts_the_handlers_time_only(project: Project, start: Start) -> None:
+    pool = start(workers=1, settings={"handler_timeout_seconds": 0.5})
+    project.push("sleep0.2", 6)
+    eventually(project.is_empty, "all are handled")
+    pool.await_event("attempt.ended", 6)
+    assert pool.events("worker.timed_out") == []
+
+
+def test_five_deaths_in_a_row_slow_the_forks_down(project: Project, start: Start) -> None:
+    pool = start(workers=2, settings={"max_crashes": 50})
+    project.push("exit3")
+    event = pool.await_event("pool.throttled")
+    assert (event["deaths"], event["seconds"]) == (5, 1)
+    eventually(lambda: pool.status()["throttled_seconds"] > 0, "status says so")
+    pool.await_event("pool.throttled", 2)
+    assert len(project.notes("start")) <= 7
+
+
+def test_a_throttled_pool_recovers_with_the_first_settle(project: Project, start: Start) -> None:
+    pool = start(workers=2, settings={"max_crashes": 5})
+    project.push("exit3")
+    eventually(lambda: project.names("dead_new"), "the poison is buried")
+    keys = project.push("quick", 5)
+    eventually(project.is_empty, "the others are handled")
+    eventually(lambda: len(pool.worker_pids()) == 2, "all workers are back")
+    assert set(keys) <= project.starts().keys()
+
+
+def test_a_worker_is_replaced_after_its_share(project: Project, start: Start) -> None:
+    pool = start(workers=1, settings={"messages_per_worker": 20})
+    keys = project.push("quick", 100)
+    eventually(project.is_empty, "all are handled")
+    pool.await_event("worker.ended", 4)
+    assert all(18 <= event["handled"] <= 22 for event in pool.events("worker.ended"))
+    assert project.starts() == dict.fromkeys(keys, 1)
+    assert pool.events("worker.died") == []
+
+
+def test_a_worker_that_has_grown_is_replaced_after_its_message(project: Project, start: Start) -> None:
+    pool = start(workers=1, settings={"memory_bytes_per_worker": 150 << 20})
+    [before] = pool.worker_pids()
+    project.push("grow200")
+    event = pool.await_event("worker.recycled")
+    assert event["pid"] == before
+    assert event["resident_bytes"] > 150 << 20
+    eventually(lambda: pool.worker_pids() and before not in pool.worker_pids(), "another takes its place")
+    project.push()
+    eventually(project.is_empty, "it serves")
+
+
+def test_no_child_survives_a_killed_supervisor(project: Project, start: Start) -> None:
+    pool = start(workers=2)
+    project.push("hang", 2)
+    eventually(lambda: len(project.notes("start")) == 2, "both are busy")
+    children = pool.tree()[1:]
+    assert len(children) == 4
+    pool.signal(signal.SIGKILL)
+    pool.wait()
+    eventually(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in children), "all are gone", 3)
+
+
+def test_the_next_supervisor_of_a_host_takes_over_at_once(project: Project, start: Start) -> None:
+    first = start(workers=2)
+    keys = project.push("wait", 2)
+    eventually(lambda: len(project.notes("start")) == 2, "both are busy")
+    first.kill_tree()
+    second = start(workers=2)
+    eventually(lambda: len(project.notes("start")) == 4, "they are taken over long before the TTL", 4)
+    assert second.events("lease.fenced") != []
+    assert [entry.crashes for entry in project.names("cur")] == [1, 1]
+    project.go()
+    eventually(project.is_empty, "they are acked")
+    assert project.starts() == dict.fromkeys(keys, 2)
+
+
+def test_a_killed_keeper_is_replaced_under_the_same_lease(project: Project, start: Start) -> None:
+    pool = start(workers=2)
+    lease = pool.status()["queues"][0]["lease"]
+    keys = project.push("sleep0.01", 100)
+    os.kill(pool.child("keeper"), signal.SIGKILL)
+    pool.await_event("child.started", 2, kind="keeper")
+    eventually(project.is_empty, "all are handled")
+    eventually(lambda: any(name.startswith(lease) for name in project.leases()), "the lease lives")
+    pool.await_event("lease.joined", 4)
+    assert pool.status()["queues"][0]["lease"] == lease
+    assert project.starts() == dict.fromkeys(keys, 1)
+    assert pool.stop() == 0
+
+
+def test_keeper_and_worker_killed_together_still_charge_the_crash(project: Project, start: Start) -> None:
+    pool = start(workers=1)
+    [key] = project.push("wait")
+    [first] = eventually(lambda: project.notes("start"), "the handler begins")
+    os.kill(pool.child("keeper"), signal.SIGKILL)
+    os.kill(first.pid, signal.SIGKILL)
+    eventually(lambda: len(project.notes("start")) == 2, "it is taken over")
+    [entry] = project.names("cur")
+    assert (entry.key, entry.crashes) == (key, 1)
+    project.go()
+    eventually(project.is_empty, "it is acked")
+
+
+def test_a_killed_scout_is_replaced_and_nothing_is_left_lying(project: Project, start: Start) -> None:
+    pool = start(workers=2)
+    keys = project.push("sleep0.01", 60)
+    os.kill(pool.child("scout"), signal.SIGKILL)
+    keys += project.push("sleep0.01", 60)
+    pool.await_event("child.started", 2, kind="scout")
+    eventually(project.is_empty, "all are handled")
+    assert project.starts() == dict.fromkeys(keys, 1)

@@ -1,0 +1,139 @@
+"""HUP and other reasons to roll the workers over to new code."""
+
+from __future__ import annotations
+
+import signal
+import threading
+
+import pytest
+
+from tests.lifecycle.conftest import Start
+from tests.lifecycle.pool import Pool
+from tests.lifecycle.project import Project, eventually
+
+pytestmark = pytest.mark.lifecycle
+
+
+def test_hup_replaces_every_worker_and_the_new_ones_run_the_new_code(project: Project, start: Start) -> None:
+    pool = start(workers=2)
+    old = set(pool.worker_pids())
+    project.edit("workers/front.py", 'note("start", message)', 'note("start", message); note("new", message)')
+    pool.signal(signal.SIGHUP)
+    await_rolled(pool, old)
+    project.push()
+    eventually(project.is_empty, "it is handled")
+    assert len(project.notes("new")) == 1
+    assert pool.events("worker.died") == []
+
+
+def test_a_roll_under_load_loses_nothing_and_handles_nothing_twice(project: Project, start: Start) -> None:
+    pool = start(workers=2)
+    old = set(pool.worker_pids())
+    keys = project.push("sleep0.01", 40)
+    pool.signal(signal.SIGHUP)
+    keys += project.push("sleep0.01", 100)
+    await_rolled(pool, old)
+    eventually(project.is_empty, "all are handled")
+    assert project.starts() == dict.fromkeys(keys, 1)
+    assert {note.pid for note in project.notes("end")} - old, "the new ones handle too"
+
+
+def test_there_are_never_fewer_workers_than_wanted_during_a_roll(project: Project, start: Start) -> None:
+    pool = start(workers=3)
+    old = set(pool.worker_pids())
+    seen: list[int] = []
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.is_set():
+            ready = [w for w in pool.status().get("workers", ()) if w["state"] in ("idle", "busy", "handling")]
+            seen.append(len(ready))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        pool.signal(signal.SIGHUP)
+        await_rolled(pool, old, count=3)
+    finally:
+        done.set()
+        watcher.join()
+    assert min(seen) >= 3
+    assert max(seen) <= 4, "one at a time"
+
+
+def test_a_worker_finishes_its_message_before_it_is_replaced(project: Project, start: Start) -> None:
+    pool = start(workers=1)
+    [key] = project.push("wait")
+    eventually(lambda: project.notes("start"), "the handler begins")
+    pool.signal(signal.SIGHUP)
+    pool.await_event("worker.started", 2)
+    project.push("quick", 5)
+    eventually(lambda: len(project.notes("end")) == 5, "the new worker serves while the old one is busy")
+    project.go()
+    eventually(project.is_empty, "all are handled")
+    assert project.starts()[key] == 1
+
+
+def test_a_broken_application_keeps_the_old_workers_and_says_why(project: Project, start: Start) -> None:
+    pool = start(workers=2)
+    old = sorted(pool.worker_pids())
+    project.edit("workers/front.py", "def HANDLE(", "def HANDLE((")
+    pool.signal(signal.SIGHUP)
+    assert "workers/front.py" in pool.await_event("application.broken")["error"]
+    project.push()
+    eventually(project.is_empty, "the old code goes on")
+    assert sorted(pool.worker_pids()) == old
+    project.edit("workers/front.py", "def HANDLE((", "def HANDLE(")
+    pool.signal(signal.SIGHUP)
+    await_rolled(pool, set(old))
+
+
+def test_new_code_that_only_the_workers_cannot_load_keeps_an_old_one(project: Project, start: Start) -> None:
+    """The probe is content, the new workers die at their start: the roll goes no further."""
+    pool = start(workers=2)
+    project.edit(
+        "conf/settings.py",
+        '"""Two',
+        'import sys\nif "maildefer.pool.worker" in sys.modules: raise RuntimeError("no licence left")\n"""Two',
+    )
+    pool.signal(signal.SIGHUP)
+    pool.await_event("worker.died", 2, how="exit 78")
+    project.push()
+    eventually(project.is_empty, "the old workers still serve")
+    assert pool.stop() == 0
+
+
+def test_other_queues_in_the_settings_restart_the_pool_under_the_same_pid(
+    project: Project, start: Start
+) -> None:
+    pool = start(workers=1)
+    [key] = project.push("wait")
+    eventually(lambda: project.notes("start"), "the handler begins")
+    project.edit("conf/settings.py", '"run/later"', '"run/third"')
+    pool.signal(signal.SIGHUP)
+    pool.await_event("pool.draining", reason="other queues in the settings")
+    project.go()
+    pool.await_event("pool.started", 2)
+    pool.await_ready()
+    assert [queue["queue"] for queue in pool.status()["queues"]] == ["run/queue", "run/third"]
+    project.push()
+    eventually(project.is_empty, "it serves")
+    assert project.starts()[key] == 1
+    assert pool.stop() == 0
+
+
+def test_with_reload_on_a_saved_file_is_enough(project: Project, start: Start) -> None:
+    pool = start(workers=1, settings={"reload": 1})
+    old = set(pool.worker_pids())
+    project.edit("workers/front.py", 'note("start", message)', 'note("start", message); note("new", message)')
+    await_rolled(pool, old, count=1)
+    project.push()
+    eventually(lambda: project.notes("new"), "the new code runs")
+
+
+def await_rolled(pool: Pool, old: set[int], count: int = 2) -> None:
+    def rolled() -> bool:
+        pids = set(pool.worker_pids())
+        return len(pids) == count and not pids & old
+
+    eventually(rolled, "all workers are new")
