@@ -55,7 +55,7 @@ class Queue:
             self.oversize_dir = os.path.join(self._oversize, "new")
             _pusher(self._oversize)
         self._safe = safe
-        self._layout = _pusher(self.dir).layout
+        self.layout = _pusher(self.dir).layout
         self._hints: list[Found] = []  # names seen and not tried yet
 
     def push(self, message: object, *, sender: str | None = None, recipient: str | None = None) -> str:
@@ -70,7 +70,7 @@ class Queue:
         known = pushable.envelope_of(message)
         to = recipient if recipient is not None else known.recipient
         by = sender if sender is not None else known.sender
-        pusher = _pushers.get(self._layout.path) or _pusher(self.dir)
+        pusher = _pushers.get(self.layout.path) or _pusher(self.dir)
         if not to and sender is None and recipient is None:
             return pusher.push(lambda stem: (data,))
         return pusher.push(lambda stem: (block(stem, by, to, host=_HOST, when=time.time(), via="push"), data))
@@ -82,7 +82,7 @@ class Queue:
         where that matters. Raises StorageFault's kinds, with the entry where it was.
         """
         for found in self._seen():
-            popped = take(self._layout, found, host=_host())
+            popped = take(self.layout, found, host=_host())
             if popped is None:
                 continue
             try:
@@ -105,26 +105,26 @@ class Queue:
 
         Raises EntryNotFound (a KeyError), EntryMalformed, EntryTooLarge, StorageFault's kinds.
         """
-        found = operate.find(self._layout, key)
+        found = operate.find(self.layout, key)
         data = operate.show(found)
         return received(data, found.key, found.entry.attempts or None, self.dir, self.dir)
 
     def remove(self, key: str) -> None:
         """Delete a waiting or deferred entry. Raises EntryNotFound (a KeyError), StorageFault's kinds."""
-        operate.delete(self._layout, operate.find(self._layout, key, ("waiting", "deferred")))
+        operate.delete(self.layout, operate.find(self.layout, key, ("waiting", "deferred")))
 
     def clear(self) -> None:
         """Delete all waiting entries; what is claimed, deferred or dead stays."""
         self._hints.clear()
-        operate.clear(self._layout, "waiting")
+        operate.clear(self.layout, "waiting")
 
     def keys(self) -> list[str]:
         """The stable keys of the waiting entries, in no order."""
-        return [found.key for found in operate.listed(self._layout, "waiting")]
+        return [found.key for found in operate.listed(self.layout, "waiting")]
 
     def count(self) -> int:
         """How many entries wait."""
-        return sum(1 for _ in operate.listed(self._layout, "waiting"))
+        return sum(1 for _ in operate.listed(self.layout, "waiting"))
 
     __len__ = count
 
@@ -135,7 +135,7 @@ class Queue:
         """
         if not self.pop_limit:
             return False, None
-        found = operate.find(self._layout, key, ("waiting",))
+        found = operate.find(self.layout, key, ("waiting",))
         try:
             data = operate.show(found, self.pop_limit + TOP_LIMIT_BYTES)
         except EntryTooLarge:
@@ -149,7 +149,7 @@ class Queue:
         """
         from maildefer.pool.consumer import Consumer  # only for who consumes: most programs only push
 
-        return Consumer(self._layout, **options)
+        return Consumer(self.layout, **options)
 
     @property
     def mbox(self) -> mailbox.Maildir:
@@ -167,12 +167,12 @@ class Queue:
         """Waiting entries as last listed, then as listed now; a listing is a hint (I10)."""
         while self._hints:
             yield self._hints.pop()
-        fresh = operate.oldest(self._layout)
+        fresh = operate.oldest(self.layout)
         while fresh:
             self._hints = fresh[::-1]
             while self._hints:
                 yield self._hints.pop()
-            fresh = operate.oldest(self._layout) if len(fresh) == operate.MOST_LISTED else []
+            fresh = operate.oldest(self.layout) if len(fresh) == operate.MOST_LISTED else []
 
     def _set_aside(self, popped: Popped) -> None:
         if self._oversize is None:

@@ -149,7 +149,7 @@ def test_a_queue_that_went_away_is_missed(queue: Queue, tmp_path: Path) -> None:
     assert Queue(queue.dir).keys() == []  # named again, made again
     os.rename(queue.dir, tmp_path / "elsewhere2")
     with pytest.raises(QueueMissing):
-        push_module.Pusher(queue._layout, host="host-0a1b2c").push(lambda stem: [DATA])
+        push_module.Pusher(queue.layout, host="host-0a1b2c").push(lambda stem: [DATA])
 
 
 @pytest.mark.invariant(1)

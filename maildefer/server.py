@@ -1,0 +1,33 @@
+"""Front ends and receivers, as boot modules name them.
+
+The code is in `maildefer.pool.frontdoor`, `maildefer.pool.receiver`, `maildefer.message.relay`; each is imported at its
+first use, since handlers import this module for `Relay` alone.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+from maildefer.message.smtp_error import SMTPError
+
+if TYPE_CHECKING:
+    from maildefer.message.relay import Relay
+    from maildefer.pool.frontdoor import LMTPReceiver, SMTPReceiver, undeliverable_message
+    from maildefer.pool.receiver import QueueReceiver
+
+__all__ = ["LMTPReceiver", "QueueReceiver", "Relay", "SMTPError", "SMTPReceiver", "undeliverable_message"]
+
+_HOMES = {
+    "Relay": "maildefer.message.relay",
+    "SMTPReceiver": "maildefer.pool.frontdoor",
+    "LMTPReceiver": "maildefer.pool.frontdoor",
+    "undeliverable_message": "maildefer.pool.frontdoor",
+    "QueueReceiver": "maildefer.pool.receiver",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
