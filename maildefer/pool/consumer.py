@@ -31,7 +31,7 @@ from maildefer.maildir.layout import Layout
 from maildefer.maildir.system import SYSTEM, boottime
 from maildefer.message.request import MailRequest, received
 from maildefer.pool.alone import Alone
-from maildefer.pool.board import PLACES, Hand, Kind, Q, QueueState, S, State
+from maildefer.pool.board import PLACES, Hand, Header, Kind, Q, QueueState, S, State
 from maildefer.pool.serving import Serving
 from maildefer.pool.shared import receive, send
 from maildefer.pool.watch import Watch
@@ -106,6 +106,7 @@ class Consumer:
         shared = self._alone.shared
         self._pid = os.getpid()
         board = shared.board
+        board.words[Header.USED] = 1
         board.words[board.slot(0) + S.KIND] = Kind.WORKER
         board.words[board.slot(0) + S.PID] = self._pid
         board.words[board.slot(0) + S.STATE] = State.BUSY

@@ -26,6 +26,7 @@ from maildefer.pool.receiver import QueueReceiver
 LOG = logging.getLogger("maildefer.receiver")
 _BACKLOG = 512
 _START_SECONDS = 30.0
+_LOOK_SECONDS = 0.5
 _END_SECONDS = 15.0
 _SOUND_SECONDS = 5.0  # an intake process that lived so long is worth another
 _LIMITS = {
@@ -44,7 +45,8 @@ class SMTPReceiver:
 
     It only enqueues. If routes are loaded in this process (`Router.load`), a `QueueReceiver` in a thread also handles
     what it took, so that a single process does both; if not, somebody else does (`maildefer supervise`), and a probe
-    of the project's settings tells which recipients there are. `limits` are options of the intake process: hostname, max_bytes, max_backlog, min_free_bytes, max_connections, max_recipients, threads.
+    of the project's settings tells which recipients there are. `limits` are options of the intake process:
+    hostname, max_bytes, max_backlog, min_free_bytes, max_connections, max_recipients, threads.
     Raises ConfigurationError for an address in use, QueueError's kinds.
     """
 
@@ -59,16 +61,17 @@ class SMTPReceiver:
         **limits: Any,
     ) -> None:
         self.host = host
-        self._prepare(_bound(host, port), queue, limits)
+        self._prepare(queue, limits)
+        self._socket = _bound(host, port)
         self.port: int = self._socket.getsockname()[1]
 
-    def _prepare(self, listener: socket.socket, queue: str, limits: dict[str, Any]) -> None:
+    def _prepare(self, queue: str, limits: dict[str, Any]) -> None:
         if unknown := limits.keys() - _LIMITS:
             raise TypeError(
                 f"unknown limits {', '.join(sorted(unknown))}: there are {', '.join(sorted(_LIMITS))}"
             )
         self.queue_dir = queue
-        self._socket = listener
+        self._socket: socket.socket
         self._limits = limits
         self._layout = create_queue(queue)
         self._process: subprocess.Popen[bytes] | None = None
@@ -112,7 +115,7 @@ class SMTPReceiver:
     def serve_forever(self) -> None:
         """`start`, then stay until `close()` is called in a signal handler or another thread."""
         self.start()
-        while not self._closed.wait(0.5):
+        while not self._closed.wait(_LOOK_SECONDS):
             if code := self.ended():
                 raise MaildeferError(f"the process that takes mail ended with {code}: see its log above")
 
@@ -232,7 +235,8 @@ class LMTPReceiver(SMTPReceiver):
             super().__init__(host, port, queue=queue, **limits)
             return
         self.host, self.port = socket, 0
-        self._prepare(_bound_file(socket), queue, limits)
+        self._prepare(queue, limits)
+        self._socket = _bound_file(socket)
 
 
 def undeliverable_message(raw: bytes | str, failure_type: str) -> None:

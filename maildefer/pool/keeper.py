@@ -81,7 +81,7 @@ class Keeper:
     def _find_dead(self) -> None:
         """All slots that wait to be taken back: also those of before our own start."""
         board = self._shared.board
-        for slot in range(board.slots):
+        for slot in board.worker_slots():
             base = board.slot(slot)
             is_dead = board.words[base + S.STATE] in (State.DEAD_CHARGED, State.DEAD_UNCHARGED)
             if is_dead and board.words[base + S.KIND] == Kind.WORKER:

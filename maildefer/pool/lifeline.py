@@ -151,7 +151,7 @@ class Lifeline:
 
     def _is_held(self) -> bool:
         board = self._shared.board
-        for slot in range(board.slots):
+        for slot in board.worker_slots():
             base = board.slot(slot)
             if (
                 board.words[base + S.KIND] == Kind.WORKER

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from maildefer import events
 from maildefer.maildir.system import boottime
 from maildefer.pool import children, worker
-from maildefer.pool.board import Kind, S
+from maildefer.pool.board import Header, Kind, S
 from maildefer.pool.children import Child
 from maildefer.pool.shared import Shared
 from maildefer.pool.throttle import Throttle
@@ -90,6 +90,8 @@ class Nursery:
         board = self._board
         board.clear_slot(slot)
         board.words[board.slot(slot) + S.KIND] = kind
+        if kind is Kind.WORKER:
+            board.words[Header.USED] = max(board.words[Header.USED], slot + 1)
 
         def begin() -> int:
             board.words[board.slot(slot) + S.PID] = os.getpid()

@@ -22,7 +22,7 @@ class Rates:
     def note(self, now: float) -> None:
         """Look at all slots' counters; a slot that another process has got counts from zero."""
         words = self._board.words
-        for slot in range(self._board.slots):
+        for slot in self._board.worker_slots():
             base = self._board.slot(slot)
             pid, settled = words[base + S.PID], words[base + S.HANDLED]
             before_pid, before = self._seen.get(slot, (0, 0))

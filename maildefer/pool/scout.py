@@ -24,10 +24,12 @@ from maildefer.pool.shared import Shared
 from maildefer.pool.titles import set_title
 from maildefer.pool.watch import Watch
 
+_IDLE, _SERVED = int(State.IDLE), int(QueueState.SERVED)
 SLICE_SECONDS = 0.005  # an offer holds no more than a worker handles in this time
 REMEMBER_SECONDS = 1.0
 _REMEMBERED = 8192
 _SHORTEST_WAIT, _LONGEST_WAIT = 0.05, 1.0
+_LONGEST_LOCAL_WAIT = 5.0  # where every writer goes through this kernel, and so through inotify
 _NO_LEAVE_SECONDS = 0.1
 _TOUCH_SECONDS = 5.0  # an NFSv3 client's stale listing lasts until the directory changes
 
@@ -119,7 +121,7 @@ class QueueScout:
     def _may_offer(self) -> bool:
         words, base = self._words, self._base
         return (
-            words[base + Q.STATE] == QueueState.SERVED
+            words[base + Q.STATE] == _SERVED
             and not words[Header.PAUSED]
             and not words[Header.DRAINING]
             and words[base + Q.PAUSED_UNTIL] <= boottime() * 1e9
@@ -195,7 +197,7 @@ class Pace:
         if now - self._measured_at >= SLICE_SECONDS:
             self._measure(now)
         for base in self._workers:
-            if words[base + S.STATE] == State.IDLE:
+            if words[base + S.STATE] == _IDLE:
                 return 1
         return self._per_slice
 

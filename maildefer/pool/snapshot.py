@@ -21,7 +21,7 @@ def of_pool(shared: Shared, **more: object) -> dict[str, Any]:
         "paused": bool(words[Header.PAUSED]),
         "draining": bool(words[Header.DRAINING]),
         "up_seconds": round(boottime() - words[Header.STARTED] / 1e9, 1),
-        "workers": [one for slot in range(shared.board.slots) if (one := of_worker(shared, slot))],
+        "workers": [one for slot in shared.board.worker_slots() if (one := of_worker(shared, slot))],
         "queues": [of_queue(shared, index) for index in range(len(shared.queues))],
         **more,
     }
@@ -34,7 +34,7 @@ def of_queue(shared: Shared, index: int) -> dict[str, Any]:
     paused_for = max(0.0, words[base + Q.PAUSED_UNTIL] / 1e9 - now)
     code = words[base + Q.PAUSE_CODE]
     workers = [
-        one for slot in range(board.slots) if (one := of_worker(shared, slot)) and one["queue_index"] == index
+        one for slot in board.worker_slots() if (one := of_worker(shared, slot)) and one["queue_index"] == index
     ]
     return {
         "queue": shared.queues[index].name,

@@ -30,7 +30,7 @@ from maildefer.pool.shared import Shared, receive, send
 from maildefer.pool.signals import Signals
 from maildefer.pool.workforce import Workforce
 
-_TICK_SECONDS = 1.0
+_TICK_SECONDS = 2.0
 _LEAVE_SECONDS = 5.0  # for the keeper to leave its leases; a hung mount does not hold us longer
 _VERBS = {"stop": signal.SIGTERM, "pause": signal.SIGTSTP, "resume": signal.SIGCONT, "reload": signal.SIGHUP}
 
@@ -52,6 +52,7 @@ class Supervisor:
         self._notifier = Notifier()
         self._reloader = Reloader(plan, probed)
         self._roll: Roll | None = None
+        self._tick_seconds = _tick_seconds(shared, probed)
         self._wanted = shared.settings.workers
         self._generation = 1
         self._drain_until: float | None = None
@@ -122,7 +123,7 @@ class Supervisor:
         return {descriptor for descriptor, _ in poll.poll(self._until_next() * 1000)}
 
     def _until_next(self) -> float:
-        now, wait = boottime(), _TICK_SECONDS
+        now, wait = boottime(), self._tick_seconds
         if self._drain_until is not None:
             wait = min(wait, max(0.0, self._drain_until - now), 0.2)
         if self._roll is not None:
@@ -192,7 +193,7 @@ class Supervisor:
             os.eventfd_write(self._shared.gate, 1)
             events.emit("pool.resumed")
 
-    def _clear_faults(self, *words: Q) -> None:
+    def _clear_faults(self, *words: int) -> None:
         for index in range(len(self._shared.queues)):
             for word in words:
                 self._words[self._shared.board.queue(index) + word] = 0
@@ -341,9 +342,17 @@ class Supervisor:
 
     def _is_all_taken_back(self) -> bool:
         board = self._shared.board
-        return all(self._words[board.slot(slot) + S.KIND] != Kind.WORKER for slot in range(board.slots))
+        return all(self._words[board.slot(slot) + S.KIND] != Kind.WORKER for slot in board.worker_slots())
 
     def _close_in_child(self) -> None:
         self._status_socket.close()
         if self._plan.lock_fd >= 0:
             os.close(self._plan.lock_fd)
+
+
+def _tick_seconds(shared: Shared, probed: dict[str, Any]) -> float:
+    """How often to look at the board: a short time limit of handlers, or sources that may change, want it more often."""
+    limit = shared.settings.handler_timeout_seconds
+    return min(
+        _TICK_SECONDS, 1.0 if probed.get("reload") else _TICK_SECONDS, max(0.2, limit / 4) if limit else 60.0
+    )

@@ -37,6 +37,7 @@ from maildefer.pool.shared import Shared, send
 from maildefer.pool.titles import set_title
 
 EXIT_APPLICATION_BROKEN = 78
+_IDLE, _BUSY = int(State.IDLE), int(State.BUSY)
 _COUNTERS = {"acked": S.ACKED, "deferred": S.DEFERRED, "buried": S.BURIED, "handed_off": S.HANDED}
 
 
@@ -101,7 +102,7 @@ class Worker:
             if offer is None:
                 self._rest()
                 continue
-            self._words[self._base + S.STATE] = State.BUSY
+            self._words[self._base + S.STATE] = _BUSY
             queue = self._queues[offer[0]]
             for name in offer[1]:
                 if self._stopping or self._left == 0 or queue.is_paused() or self._words[Header.PAUSED]:
@@ -194,8 +195,8 @@ class Worker:
     def _rest(self) -> None:
         """Nothing to do: say so on the board, let the log lines go, and sleep until an offer or a signal."""
         self._log.flush()
-        if self._words[self._base + S.STATE] != State.IDLE:
-            self._words[self._base + S.STATE] = State.IDLE
+        if self._words[self._base + S.STATE] != _IDLE:
+            self._words[self._base + S.STATE] = _IDLE
         self._offers.wait(paused=bool(self._words[Header.PAUSED]))
 
     def _catch_signals(self) -> int:

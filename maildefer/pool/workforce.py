@@ -128,7 +128,7 @@ class Workforce:
             self.throttle.note_death(settled, boottime())
         return True
 
-    def _word(self, child: Child, word: S) -> int:
+    def _word(self, child: Child, word: int) -> int:
         return self._words[self._board.slot(child.slot) + word]
 
     def _signal(self, child: Child, signum: signal.Signals) -> None:
