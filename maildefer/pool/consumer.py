@@ -251,6 +251,8 @@ class Consumer:
             raise QueueError(f"this consumer of {self._layout.path} is closed", self._layout.path)
 
     def _leave(self) -> None:
+        if self._watch is not None:
+            self._watch.close()
         process = self._alone.process
         if process is None:
             return

@@ -11,7 +11,6 @@ import subprocess
 import sys
 import threading
 import time
-from importlib.util import find_spec
 from typing import Any, ClassVar
 
 from maildefer.errors import ConfigurationError, MaildeferError
@@ -51,6 +50,7 @@ class SMTPReceiver:
     """
 
     lmtp: ClassVar[bool] = False
+    _socket: socket.socket
 
     def __init__(
         self,
@@ -71,7 +71,6 @@ class SMTPReceiver:
                 f"unknown limits {', '.join(sorted(unknown))}: there are {', '.join(sorted(_LIMITS))}"
             )
         self.queue_dir = queue
-        self._socket: socket.socket
         self._limits = limits
         self._layout = create_queue(queue)
         self._process: subprocess.Popen[bytes] | None = None
@@ -273,10 +272,10 @@ def _bound_file(path: str) -> socket.socket:
 
 
 def _has_settings() -> bool:
-    """Whether this is a project's folder."""
-    if os.environ.get("MAILDEFER_SETTINGS_MODULE"):
-        return True
-    try:
-        return find_spec(DEFAULT_MODULE) is not None
-    except ModuleNotFoundError:
-        return False
+    """Whether this is a project's folder. Settings that an installed package happens to have are not the project's."""
+    path = DEFAULT_MODULE.replace(".", "/")
+    return (
+        bool(os.environ.get("MAILDEFER_SETTINGS_MODULE"))
+        or os.path.exists(f"{path}.py")
+        or os.path.isdir(path)
+    )

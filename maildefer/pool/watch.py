@@ -43,6 +43,10 @@ class Watch:
             raise
         return inotify
 
+    def close(self) -> None:
+        """Give the descriptor back; the next wait would take another."""
+        self._end()
+
     def _end(self) -> None:
         if self._inotify is not None:
             self._inotify.close()

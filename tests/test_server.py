@@ -1,0 +1,399 @@
+"""Receivers as boot modules use them."""
+
+from __future__ import annotations
+
+import os
+import smtplib
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from maildefer.errors import ConfigurationError
+from maildefer.handling import settings as settings_module
+from maildefer.queue import Queue
+from maildefer.routing import Defer, Reject, Router, nolocking, route, stateless
+from maildefer.server import LMTPReceiver, QueueReceiver, SMTPError, SMTPReceiver, undeliverable_message
+
+DATA = b"Subject: hello\r\n\r\nhello\r\n"
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty folder, no settings, an empty router; all as it was afterwards."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry not in ("", os.getcwd())])
+    monkeypatch.setattr(settings_module, "_loaded", None)
+    for name in [name for name in sys.modules if name == "conf" or name.startswith("conf.")]:
+        monkeypatch.delitem(sys.modules, name)
+    registered, order = dict(Router.REGISTERED), list(Router.ORDER)
+    handlers, captures = dict(Router.HANDLERS), dict(Router.DEFAULT_CAPTURES)
+    Router.clear_routes()
+    Router.HANDLERS.clear()
+    yield tmp_path
+    Router.clear_routes()
+    Router.clear_states()
+    Router.REGISTERED.update(registered)
+    Router.ORDER.extend(order)
+    Router.HANDLERS.clear()
+    Router.HANDLERS.update(handlers)
+    Router.DEFAULT_CAPTURES.clear()
+    Router.DEFAULT_CAPTURES.update(captures)
+    Router.RELOAD = False
+    Router.UNDELIVERABLE_QUEUE = None
+    Router.generation += 1
+
+
+class Note:
+    """What the handler below has seen."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, str, str | None]] = []
+        self.behave: Callable[[], object] = lambda: None
+
+
+@pytest.fixture
+def note() -> Note:
+    """A loaded handler of everything at osb.example."""
+    noted = Note()
+
+    @route("(name)@osb.example", name="[a-z]+")
+    @stateless
+    @nolocking
+    def START(message, name):  # type: ignore[no-untyped-def]
+        noted.seen.append((message.From, message.To, message.key))
+        return noted.behave()
+
+    return noted
+
+
+def wait_until(condition: Callable[[], object], seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.01)
+
+
+def send(port: int, *recipients: str, sender: str = "author@example.org") -> None:
+    with smtplib.SMTP("127.0.0.1", port, timeout=20) as client:
+        client.sendmail(sender, recipients, DATA)
+
+
+# QueueReceiver
+
+
+def test_one_shot_handles_what_is_there_and_returns(note: Note) -> None:
+    queue = Queue("run/posts")
+    keys = [queue.push(DATA, sender="A@b", recipient="post@osb.example") for _ in range(20)]
+    QueueReceiver("run/posts", sleep=1).start(one_shot=True)
+    assert sorted(key or "" for _, _, key in note.seen) == sorted(keys)
+    assert note.seen[0][:2] == ("a@b", "post@osb.example")
+    assert os.listdir("run/posts/new") == os.listdir("run/posts/cur") == []
+
+
+def test_one_shot_also_handles_what_its_handlers_push(note: Note) -> None:
+    queue = Queue("run/posts")
+    queue.push(DATA, sender="a@b", recipient="first@osb.example")
+
+    def push_once() -> None:
+        if len(note.seen) == 1:
+            queue.push(DATA, sender="a@b", recipient="second@osb.example")
+
+    note.behave = push_once
+    QueueReceiver("run/posts").start(one_shot=True)
+    assert [to for _, to, _ in note.seen] == ["first@osb.example", "second@osb.example"]
+
+
+def test_a_deferred_message_waits_in_later(note: Note) -> None:
+    def defer() -> None:
+        raise Defer("database down", after=60)
+
+    note.behave = defer
+    Queue("run/posts").push(DATA, sender="a@b", recipient="post@osb.example")
+    QueueReceiver("run/posts").start(one_shot=True)
+    assert len(os.listdir("run/posts/.later/new")) == 1
+
+
+@pytest.mark.parametrize("error", [Reject("no such blog"), SMTPError(550)])
+def test_a_refused_message_is_a_dead_letter(note: Note, error: Exception) -> None:
+    def refuse() -> None:
+        raise error
+
+    note.behave = refuse
+    Queue("run/posts").push(DATA, sender="a@b", recipient="post@osb.example")
+    QueueReceiver("run/posts").start(one_shot=True)
+    assert len(os.listdir("run/posts/.dead/new")) == 1
+
+
+def test_a_message_without_a_route_is_a_dead_letter(note: Note) -> None:
+    Queue("run/posts").push(DATA, sender="a@b", recipient="post@elsewhere.example")
+    QueueReceiver("run/posts").start(one_shot=True)
+    assert len(os.listdir("run/posts/.dead/new")) == 1
+
+
+def test_a_message_over_the_limit_goes_to_the_oversize_queue(note: Note) -> None:
+    queue = Queue("run/posts")
+    queue.push(b"x" * 101, sender="a@b", recipient="post@osb.example")
+    queue.push(b"x" * 100, sender="a@b", recipient="post@osb.example")
+    QueueReceiver("run/posts", size_limit=100, oversize_dir="run/big").start(one_shot=True)
+    assert len(note.seen) == 1
+    assert len(Queue("run/big")) == 1
+
+
+def test_a_message_over_the_limit_is_a_dead_letter_where_there_is_no_oversize_queue(note: Note) -> None:
+    Queue("run/posts").push(b"x" * 101, sender="a@b", recipient="post@osb.example")
+    QueueReceiver("run/posts", size_limit=100).start(one_shot=True)
+    assert note.seen == []
+    assert len(os.listdir("run/posts/.dead/new")) == 1
+
+
+def test_messages_are_handled_side_by_side_by_nolocking_handlers(note: Note) -> None:
+    together = threading.Barrier(3)
+
+    def meet() -> None:
+        together.wait(20)
+
+    note.behave = meet
+    queue = Queue("run/posts")
+    for _ in range(3):
+        queue.push(DATA, sender="a@b", recipient="post@osb.example")
+    QueueReceiver("run/posts", workers=3).start(one_shot=True)
+    assert len(note.seen) == 3
+    assert os.listdir("run/posts/.later/new") == []
+
+
+def test_close_ends_the_loop_when_what_is_in_hand_is_settled(note: Note) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def wait() -> None:
+        begun.set()
+        assert go_on.wait(20)
+
+    note.behave = wait
+    Queue("run/posts").push(DATA, sender="a@b", recipient="post@osb.example")
+    receiver = QueueReceiver("run/posts", sleep=10)
+    thread = threading.Thread(target=receiver.start)
+    thread.start()
+    assert begun.wait(20)
+    receiver.close()
+    go_on.set()
+    thread.join(20)
+    assert not thread.is_alive()
+    assert os.listdir("run/posts/cur") == os.listdir("run/posts/new") == []
+
+
+def test_a_receiver_without_routes_does_not_start() -> None:
+    key = Queue("run/posts").push(DATA)
+    with pytest.raises(ConfigurationError):
+        QueueReceiver("run/posts").start(one_shot=True)
+    assert os.listdir("run/posts/new") == [key]
+
+
+def test_process_message_never_raises(note: Note) -> None:
+    def fail() -> None:
+        raise ValueError("broken")
+
+    note.behave = fail
+    queue = Queue("run/posts")
+    receiver = QueueReceiver("run/posts")
+    for recipient in ("post@osb.example", "post@elsewhere.example"):
+        queue.push(DATA, sender="a@b", recipient=recipient)
+        assert receiver.process_message(queue.pop()[1]) is None  # type: ignore[func-returns-value, arg-type]
+
+
+def test_a_string_result_hands_the_entry_to_the_queue_that_lists_the_module(
+    note: Note, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conf = ModuleType("conf.settings")
+    conf.queues = {"run/posts": ["tests_posting"], "run/index": ["later_index"]}  # type: ignore[attr-defined]
+    monkeypatch.setattr(settings_module, "_loaded", conf)
+    (project / "later_index.py").write_text(
+        "from maildefer.routing import route, stateless\n"
+        "@route('.+')\n@stateless\ndef START(message):\n    raise AssertionError('not in this queue')\n"
+    )
+    monkeypatch.syspath_prepend(str(project))
+    monkeypatch.delitem(sys.modules, "later_index", raising=False)
+    note.behave = lambda: "later_index.START"
+    key = Queue("run/posts").push(DATA, sender="a@b", recipient="post@osb.example")
+    Queue("run/index")
+    QueueReceiver("run/posts").start(one_shot=True)
+    assert Queue("run/index").keys() == [key]
+
+
+# SMTPReceiver
+
+
+@pytest.fixture
+def receivers() -> Iterator[list[SMTPReceiver]]:
+    made: list[SMTPReceiver] = []
+    yield made
+    for receiver in made:
+        receiver.close()
+
+
+def test_a_front_end_listens_once_it_is_constructed(receivers: list[SMTPReceiver]) -> None:
+    receivers.append(SMTPReceiver("127.0.0.1", 0))
+    with socket.create_connection(("127.0.0.1", receivers[0].port), timeout=5):
+        pass
+
+
+def test_an_address_in_use_is_named(receivers: list[SMTPReceiver]) -> None:
+    receivers.append(SMTPReceiver("127.0.0.1", 0))
+    with pytest.raises(ConfigurationError, match=str(receivers[0].port)):
+        SMTPReceiver("127.0.0.1", receivers[0].port)
+
+
+def test_a_misspelt_limit_is_refused() -> None:
+    with pytest.raises(TypeError, match="max_byte"):
+        SMTPReceiver("127.0.0.1", 0, max_byte=17)
+
+
+def test_a_front_end_without_handlers_only_enqueues(receivers: list[SMTPReceiver]) -> None:
+    receivers.append(SMTPReceiver("127.0.0.1", 0))
+    receivers[0].start()
+    send(receivers[0].port, "any@where.example")
+    request = Queue("run/queue").pop()[1]
+    assert request is not None
+    assert (request.From, request.To) == ("author@example.org", "any@where.example")
+
+
+def test_a_front_end_with_loaded_handlers_also_handles(note: Note, receivers: list[SMTPReceiver]) -> None:
+    receivers.append(SMTPReceiver("127.0.0.1", 0))
+    receivers[0].start()
+    send(receivers[0].port, "post@osb.example")
+    wait_until(lambda: note.seen)
+    assert note.seen[0][:2] == ("author@example.org", "post@osb.example")
+    wait_until(lambda: not os.listdir("run/queue/cur"))
+
+
+def test_a_recipient_that_no_loaded_route_takes_is_refused(note: Note, receivers: list[SMTPReceiver]) -> None:
+    receivers.append(SMTPReceiver("127.0.0.1", 0))
+    receivers[0].start()
+    with pytest.raises(smtplib.SMTPRecipientsRefused) as caught:
+        send(receivers[0].port, "post@elsewhere.example")
+    assert caught.value.recipients["post@elsewhere.example"][0] == 550
+
+
+def write_project(project: Path, handler: str) -> None:
+    (project / "conf").mkdir()
+    (project / "conf" / "__init__.py").touch()
+    (project / "conf" / "settings.py").write_text("queues = {'run/queue': ['probed_handler']}\n")
+    (project / "probed_handler.py").write_text(handler)
+
+
+def test_without_loaded_handlers_a_probe_tells_the_recipients(
+    project: Path, receivers: list[SMTPReceiver], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_project(
+        project,
+        "from maildefer.routing import route, stateless\n"
+        "@route('post@osb.example')\n@stateless\ndef START(message):\n    pass\n",
+    )
+    monkeypatch.setenv("MAILDEFER_SETTINGS_MODULE", "conf.settings")
+    receivers.append(SMTPReceiver("127.0.0.1", 0))
+    receivers[0].start()
+    assert "probed_handler" not in sys.modules
+    send(receivers[0].port, "post@osb.example")
+    with pytest.raises(smtplib.SMTPRecipientsRefused):
+        send(receivers[0].port, "other@osb.example")
+
+
+def test_a_broken_application_does_not_start(
+    project: Path, receivers: list[SMTPReceiver], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_project(project, "this is no python\n")
+    monkeypatch.setenv("MAILDEFER_SETTINGS_MODULE", "conf.settings")
+    receivers.append(SMTPReceiver("127.0.0.1", 0))
+    with pytest.raises(ConfigurationError, match="probed_handler"):
+        receivers[0].start()
+
+
+def test_close_ends_the_intake_process_and_may_be_called_twice(receivers: list[SMTPReceiver]) -> None:
+    receivers.append(SMTPReceiver("127.0.0.1", 0))
+    receivers[0].start()
+    assert receivers[0].ended() is None
+    receivers[0].close()
+    receivers[0].close()
+    assert receivers[0].ended() == 0
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", receivers[0].port), timeout=5)
+
+
+def test_serve_forever_ends_at_close(receivers: list[SMTPReceiver]) -> None:
+    receivers.append(SMTPReceiver("127.0.0.1", 0))
+    thread = threading.Thread(target=receivers[0].serve_forever)
+    thread.start()
+    with smtplib.SMTP("127.0.0.1", receivers[0].port, timeout=20):
+        pass
+    receivers[0].close()
+    thread.join(20)
+    assert not thread.is_alive()
+
+
+def test_an_intake_process_that_dies_at_once_ends_the_receiver(receivers: list[SMTPReceiver]) -> None:
+    receivers.append(SMTPReceiver("127.0.0.1", 0))
+    receivers[0].start()
+    process = receivers[0]._process
+    assert process is not None
+    process.kill()
+    wait_until(lambda: receivers[0].ended() is not None)
+
+
+def test_an_intake_process_that_served_for_a_while_gets_a_successor(
+    receivers: list[SMTPReceiver], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("maildefer.pool.frontdoor._SOUND_SECONDS", 0)
+    receivers.append(SMTPReceiver("127.0.0.1", 0))
+    receivers[0].start()
+    first = receivers[0]._process
+    assert first is not None
+    first.kill()
+    first.wait(20)
+    assert receivers[0].ended() is None
+    assert receivers[0]._process is not first
+    send(receivers[0].port, "any@where.example")
+
+
+def test_process_message_delivers_here_and_now(note: Note, receivers: list[SMTPReceiver]) -> None:
+    receivers.append(SMTPReceiver("127.0.0.1", 0))
+    assert receivers[0].process_message(("127.0.0.1", 1), "A@b", ["post@osb.example"], DATA) is None
+    assert note.seen == [("a@b", "post@osb.example", None)]
+
+
+def test_process_message_gives_the_text_of_an_smtp_error(note: Note, receivers: list[SMTPReceiver]) -> None:
+    def refuse() -> None:
+        raise SMTPError(451, "come back later")
+
+    note.behave = refuse
+    receivers.append(SMTPReceiver("127.0.0.1", 0))
+    answer = receivers[0].process_message("peer", "a@b", "post@osb.example", DATA)
+    assert answer == "451 come back later"
+
+
+def test_lmtp_answers_for_each_recipient(note: Note, receivers: list[SMTPReceiver], project: Path) -> None:
+    receivers.append(LMTPReceiver(socket="run.lmtp"))
+    receivers[0].start()
+    with smtplib.LMTP(str(project / "run.lmtp")) as client:
+        refused = client.sendmail("a@b", ["post@osb.example", "post@elsewhere.example"], DATA)
+    assert list(refused) == ["post@elsewhere.example"]
+    wait_until(lambda: note.seen)
+
+
+def test_a_socket_file_that_nobody_listens_on_is_replaced(receivers: list[SMTPReceiver]) -> None:
+    receivers.append(LMTPReceiver(socket="run.lmtp"))
+    with pytest.raises(ConfigurationError, match="somebody listens"):
+        LMTPReceiver(socket="run.lmtp")
+    receivers[0].close()
+    receivers.append(LMTPReceiver(socket="run.lmtp"))
+
+
+def test_undeliverable_messages_go_where_the_router_says() -> None:
+    undeliverable_message(DATA, "no queue is set")
+    Router.UNDELIVERABLE_QUEUE = queue = Queue("run/undeliverable")
+    undeliverable_message(DATA, "handler failed")
+    assert queue.count() == 1
