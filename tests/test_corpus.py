@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
 from benchmarks.corpus import MESSAGES, CorpusMissing, messages
-from maildefer import view
+from maildefer.handling import marks
 from maildefer.handling.dispatch import Dispatcher
-from maildefer.handling.outcomes import HandedOff
-from maildefer.handling.routes import Router
+from maildefer.handling.outcomes import HandedOff, Outcome
+from maildefer.handling.routes import RoutingBase
 from maildefer.maildir import operate, scan
 from maildefer.maildir.claims import Claimer
 from maildefer.maildir.layout import Layout, create_queue
 from maildefer.maildir.push import Pusher
 from maildefer.message import envelope
-from maildefer.message.request import received
+from maildefer.message.request import MailRequest, received
 
 pytestmark = pytest.mark.slow
 
@@ -76,13 +75,9 @@ def test_the_corpus_is_whole(corpus: list[tuple[str, bytes]]) -> None:
 
 
 def test_every_message_is_claimed_parsed_handed_on_and_buried_with_its_bytes_intact(
-    corpus: list[tuple[str, bytes]],
-    queue: Layout,
-    claimer: Claimer,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    corpus: list[tuple[str, bytes]], queue: Layout, claimer: Claimer
 ) -> None:
-    dispatch = blog_dispatcher(tmp_path, monkeypatch)
+    dispatch = reading_dispatcher()
     for name, data in corpus:
         key = push(queue, data)
         [waiting] = scan.entries(queue.new)
@@ -93,7 +88,7 @@ def test_every_message_is_claimed_parsed_handed_on_and_buried_with_its_bytes_int
         assert (request.Data, request.From, request.To) == (data, SENDER.lower(), RECIPIENT), name
         outcome, handlers = dispatch(request)
         assert isinstance(outcome, HandedOff), f"{name}: {outcome}"
-        assert handlers == "workers.posting.POSTING"
+        assert handlers == "reader.READ"
         claim.bury("the end of this test", handler=handlers)
         dead = operate.find(queue, key, ("dead",))
         assert operate.show(dead) == raw, name
@@ -101,16 +96,19 @@ def test_every_message_is_claimed_parsed_handed_on_and_buried_with_its_bytes_int
         operate.delete(queue, dead)
 
 
-def blog_dispatcher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The blog's first queue, with nobody to answer to: what is tested here is what real mail does to it."""
-    from conf.testing import settings
-    from workers import blog
+def reading_dispatcher() -> Callable[[MailRequest], tuple[Outcome, str]]:
+    """One route, whose handler reads all that there is in a message, and hands it on."""
 
-    monkeypatch.setattr(blog, "ROOT", str(tmp_path / "blog"))
-    monkeypatch.setattr(settings, "relay", SimpleNamespace(deliver=_taken_as_bytes))
-    monkeypatch.setattr(view, "LOADER", view.configured_loader(settings.template_config))
-    return Dispatcher(Router, ["workers.posting"], queues_of={"workers.index": ["run/posts"]}).dispatch
+    def READ(message: MailRequest, post_name: str) -> str:
+        assert post_name == "a-post"
+        for part in (message.base, *message.walk()):
+            assert isinstance(part.body, str | bytes | None)
+            assert all(isinstance(value, str) for _, value in part.items())
+        assert message.to_message().as_bytes()
+        return "workers.index.START"
 
-
-def _taken_as_bytes(message: Any, From: str) -> None:
-    assert message.to_message().as_bytes()
+    READ.__module__, READ.__name__ = "reader", "READ"
+    marks.mark_stateless(READ)
+    router = RoutingBase()
+    router.register_route(r"^(?P<post_name>[a-z-]+)@osb\.example$", READ)
+    return Dispatcher(router, ["reader"], queues_of={"workers.index": ["run/posts"]}).dispatch

@@ -61,7 +61,6 @@ def test_force_overwrites_its_own_files_and_no_others(tmp_path: Path) -> None:
     assert "router_defaults" in (tmp_path / "conf" / "settings.py").read_text()
 
 
-@pytest.mark.slow
 def test_the_tests_of_a_new_project_pass(tmp_path: Path) -> None:
     write_project(tmp_path / "blog")
     run = subprocess.run(

@@ -1,7 +1,7 @@
 """The blog itself: posts and a front page, as files under `run/blog/`.
 
 Any number of workers on any number of hosts may call everything here at the same time, and twice for the same mail:
-each file is replaced by one rename, and nothing is kept in memory.
+each file is replaced by one rename, and what is kept in memory is only what was read of a file that hasn't changed.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from html import escape, unescape
 from typing import Final
 
@@ -77,7 +78,7 @@ def rebuild_index() -> int:
     """
     posts = _posts()
     while True:
-        items = "\n".join(f'<li><a href="{name}">{escape(_title(name))}</a></li>' for name, _, _ in posts)
+        items = "\n".join(f'<li><a href="{post[0]}">{escape(_title(ROOT, *post))}</a></li>' for post in posts)
         _replace(os.path.join(ROOT, FRONT_PAGE), _FRONT.format(count=len(posts), items=items), durable=False)
         written, posts = posts, _posts()
         if posts == written:
@@ -119,8 +120,10 @@ def _posts() -> list[tuple[str, int, int]]:
     return sorted(found)
 
 
-def _title(name: str) -> str:
-    with open(os.path.join(ROOT, name), "rb") as page:
+@lru_cache(maxsize=10_000)
+def _title(root: str, name: str, inode: int, time: int) -> str:
+    """A post's title; read once for each time that the post is published."""
+    with open(os.path.join(root, name), "rb") as page:
         found = _TITLE.search(page.read(_HEAD_BYTES).decode("utf-8", "replace"))
     return unescape(found[1]) if found else name
 
