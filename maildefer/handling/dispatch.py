@@ -92,7 +92,8 @@ class Dispatcher:
                     return self._converse(message, matched)
             return self._walk(message, matched)
         finally:
-            self._router.attempt_ended(message)
+            if self._router.keeps_states:
+                self._router.attempt_ended(message)
 
     def matches(self, address: str) -> list[str]:
         """The full names of the functions whose routes match, in order, whatever their states are."""

@@ -49,6 +49,7 @@ class RoutingBase:
         self.ORDER: list[str] = []
         self.DEFAULT_CAPTURES: dict[str, str] = {}
         self.STATE_STORE: StateStorage = MemoryStorage()
+        self.keeps_states = False  # whether any was ever set here: stateless applications skip the bookkeeping
         self.HANDLERS: dict[str, KeyFunction] = {}
         self.RELOAD = False
         self.LOG_EXCEPTIONS = True
@@ -142,6 +143,7 @@ class RoutingBase:
         return self.STATE_STORE.get(key, message.From)
 
     def set_state(self, module_name: str, message: Addressed, state: str) -> None:
+        self.keeps_states = True
         key, entry = self.state_key(module_name, message), entry_key(message)
         if entry is not None and isinstance(self.STATE_STORE, EntryStorage):
             self.STATE_STORE.set_for(key, message.From, state, entry)
@@ -150,6 +152,7 @@ class RoutingBase:
 
     def begin_state(self, module_name: str, message: Addressed, state: str) -> None:
         """Set the state from which the message is to start in that module, where it is handed to."""
+        self.keeps_states = True
         key, entry = self.state_key(module_name, message), entry_key(message)
         if entry is not None and isinstance(self.STATE_STORE, EntryStorage):
             self.STATE_STORE.begin_for(key, message.From, state, entry)

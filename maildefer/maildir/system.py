@@ -6,12 +6,13 @@ import os
 import time as _time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 
-def boottime() -> float:
-    """Seconds on the clock that no one sets and that counts suspension (clock_gettime(2), CLOCK_BOOTTIME)."""
-    return _time.clock_gettime(_time.CLOCK_BOOTTIME)
+# Seconds on the clock that no one sets and that counts suspension (clock_gettime(2)); a partial, since it is read for
+# each claim, and half as dear as a function.
+boottime: Callable[[], float] = partial(_time.clock_gettime, _time.CLOCK_BOOTTIME)
 
 
 def token(size_bytes: int) -> str:

@@ -75,7 +75,8 @@ class Serving:
         events.emit("queue.paused", queue=self.name, seconds=seconds, why=why)
 
     def is_paused(self) -> bool:
-        return self._words[self._base + Q.PAUSED_UNTIL] > boottime() * 1e9
+        until = self._words[self._base + Q.PAUSED_UNTIL]
+        return until != 0 and until > boottime() * 1e9
 
     def _mount_time(self) -> float:
         return time.time() + self._board.clock_offset(self.index)
