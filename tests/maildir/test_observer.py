@@ -288,9 +288,8 @@ def test_two_listings_that_take_half_a_beat_interval_prove_nothing(
     watcher: Watcher, theirs: Lease, world: World, first: float, second: float
 ) -> None:
     theirs.leave()
-    world.after(
-        "listdir", lambda: (world.pass_time(first), world.after("listdir", lambda: world.pass_time(second)))
-    )
+    world.take("listdir", first)
+    world.after("listdir", lambda: world.take("listdir", second))
     assert watcher.observer.abandoned([THEIRS]) == set()
 
 

@@ -1,0 +1,178 @@
+"""Promoting deferred entries when they are due."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+import pytest
+
+from maildefer.maildir import later
+from maildefer.maildir.later import Promoter
+from maildefer.maildir.layout import Layout
+from tests.maildir.world import DATA, START, World, everywhere, put
+
+
+@pytest.fixture
+def promoter(layout: Layout, world: World) -> Promoter:
+    return Promoter(layout, system=world.system)
+
+
+def deferred(layout: Layout, name: str) -> str:
+    return put(layout.later_new, name)
+
+
+def test_what_is_due_goes_back_to_new_a_generation_on_and_without_its_due_time(
+    promoter: Promoter, layout: Layout, world: World
+) -> None:
+    deferred(layout, "1.x,a=2,c=1,n=3,d=1700000000")
+    promoter.relist()
+    world.forget()
+    assert promoter.promote(START) == ["1.x"]
+    assert everywhere(layout) == {"new/1.x,a=2,c=1,n=4": DATA}
+    assert [call.what for call in world.calls] == ["rename"]
+
+
+def test_nothing_is_promoted_before_it_is_due(promoter: Promoter, layout: Layout) -> None:
+    deferred(layout, "1.x,n=1,d=1700000001")
+    promoter.relist()
+    assert promoter.next_due() == 1_700_000_001
+    assert promoter.promote(START + 0.999) == []
+    assert promoter.promote(START + 1) == ["1.x"]
+    assert promoter.next_due() is None
+
+
+def test_the_earliest_are_promoted_first(promoter: Promoter, layout: Layout) -> None:
+    for due in (5, 3, 9, 1):
+        deferred(layout, f"{due}.x,n=1,d={due}")
+    promoter.relist()
+    assert promoter.promote(6) == ["1.x", "3.x", "5.x"]
+
+
+def test_an_entry_without_a_due_time_is_due_at_once(promoter: Promoter, layout: Layout) -> None:
+    deferred(layout, "1.x")
+    promoter.relist()
+    assert promoter.promote(START) == ["1.x"]
+
+
+def test_a_defer_of_this_host_is_heard_of_without_a_listing(
+    promoter: Promoter, layout: Layout, world: World
+) -> None:
+    promoter.hear(deferred(layout, "1.x,a=1,n=1,d=1700000000"))
+    assert promoter.promote(START) == ["1.x"]
+    assert world.asked("scandir", "listdir") == []
+
+
+def test_a_name_heard_twice_or_heard_and_listed_is_promoted_once(promoter: Promoter, layout: Layout) -> None:
+    name = deferred(layout, "1.x,a=1,n=1,d=1700000000")
+    promoter.relist()
+    promoter.hear(name)
+    promoter.hear(name)
+    assert promoter.promote(START) == ["1.x"]
+
+
+@pytest.mark.invariant(10)
+def test_a_name_that_another_host_has_promoted_costs_one_call(promoter: Promoter, layout: Layout) -> None:
+    name = deferred(layout, "1.x,n=1,d=1700000000")
+    promoter.relist()
+    os.unlink(f"{layout.later_new}/{name}")
+    assert promoter.promote(START) == []
+    assert promoter.next_due() is None
+
+
+@pytest.mark.invariant(4)
+def test_a_late_copy_of_a_promotion_finds_nothing_after_the_next_defer(
+    promoter: Promoter, layout: Layout, world: World
+) -> None:
+    deferred(layout, "1.x,a=1,n=1,d=1700000000")
+    promoter.relist()
+    world.hold("rename", errno.EIO)
+    with pytest.raises(OSError, match="Input/output"):
+        promoter.promote(START)
+    assert promoter.promote(START) == ["1.x"]
+    os.rename(f"{layout.new}/1.x,a=1,n=2", f"{layout.later_new}/1.x,a=2,n=3,d=1700000000")
+    assert world.land() == [errno.ENOENT]
+
+
+def test_a_promotion_that_is_refused_stays_known_and_is_tried_again(
+    promoter: Promoter, layout: Layout, world: World
+) -> None:
+    deferred(layout, "1.x,n=1,d=1700000000")
+    promoter.relist()
+    world.refuse("rename", errno.ENOSPC)
+    with pytest.raises(OSError, match="No space"):
+        promoter.promote(START)
+    assert promoter.promote(START) == ["1.x"]
+
+
+@pytest.mark.parametrize("name", ["x" * 255, "é" * 127, "12:30:00"])
+def test_a_name_too_foreign_to_promote_gets_a_fresh_key_and_holds_up_nobody(
+    promoter: Promoter, layout: Layout, name: str
+) -> None:
+    deferred(layout, name)
+    deferred(layout, "1.x,n=1,d=1700000000")
+    promoter.relist()
+    assert len(promoter.promote(START)) == 2
+    assert len(os.listdir(layout.new)) == 2
+
+
+def test_a_missing_folder_is_an_empty_one(promoter: Promoter, layout: Layout) -> None:
+    os.rename(f"{layout.path}/.later", f"{layout.path}-away")
+    promoter.relist()
+    assert promoter.promote(START) == []
+
+
+def test_a_listing_takes_a_hundredth_of_the_time_at_most(promoter: Promoter, world: World) -> None:
+    world.take("scandir", 0.5)
+    promoter.relist()
+    for wait, listings in ((49.0, 1), (0.6, 2)):
+        world.pass_time(wait)
+        promoter.relist()
+        assert len(world.asked("scandir")) == listings
+
+
+def test_a_quick_listing_is_repeated_after_a_second_a_slow_one_after_a_minute(
+    promoter: Promoter, world: World
+) -> None:
+    promoter.relist()
+    world.pass_time(0.9)
+    promoter.relist()
+    assert len(world.asked("scandir")) == 1
+    world.pass_time(0.2)
+    world.take("scandir", 30.0)
+    promoter.relist()
+    world.pass_time(31.0)
+    promoter.relist()
+    assert len(world.asked("scandir")) == 3
+
+
+def test_memory_is_bounded_and_what_did_not_fit_comes_with_the_next_listing(
+    promoter: Promoter, layout: Layout, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(later, "HEAP", 3)
+    for due in range(1, 11):
+        deferred(layout, f"{due}.x,n=1,d={due}")
+    promoter.relist()
+    for due in range(11, 21):
+        promoter.hear(deferred(layout, f"{due}.x,n=1,d={due}"))
+    assert len(promoter._heap) == len(promoter._known) == 6
+    promoted = []
+    for _ in range(7):
+        promoted += promoter.promote(100)
+        world.pass_time(61)
+        promoter.relist()
+    assert sorted(promoted) == sorted(f"{due}.x" for due in range(1, 21))
+
+
+@pytest.mark.invariant(10)
+def test_a_name_that_a_listing_misses_is_promoted_later(
+    promoter: Promoter, layout: Layout, world: World
+) -> None:
+    name = deferred(layout, "1.x,n=1,d=1700000000")
+    world.hide(name)
+    promoter.relist()
+    assert promoter.promote(START) == []
+    world.hidden.clear()
+    world.pass_time(60)
+    promoter.relist()
+    assert promoter.promote(START) == ["1.x"]
