@@ -24,6 +24,7 @@ EVENTS: Final[dict[str, str]] = {
     "entry.buried": "an entry is in the dead letters",
     "entry.unreadable": "an entry can't be read for a fault that isn't its own; released uncharged",
     "claim.lost": "a settle found that its claim had been fenced and taken back",
+    "settle.delayed": "the filesystem does not take what a handler's outcome wants; tried until it does",
     "claim.reclaimed": "a dead owner's claim was taken back and its crash charged",
     "claim.released": "a claim that no worker is on was given back uncharged",
     "lease.joined": "a supervisor takes part in a queue",

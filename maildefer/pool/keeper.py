@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+import threading
 
 from maildefer.maildir.names import lease_name
 from maildefer.maildir.system import SYSTEM, boottime
@@ -26,6 +27,7 @@ def run(shared: Shared) -> int:
     set_title(f"keeper {' '.join(queue.name for queue in shared.queues)}")
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it outlives the drain; the supervisor says when to leave
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.excepthook = _end_with_thread
     return Keeper(shared).serve()
 
 
@@ -115,3 +117,9 @@ class Keeper:
     def _look_seconds(self) -> float:
         beats = [line.format.beat_seconds for line in self._lifelines]
         return min(_LOOK_SECONDS, *beats) if beats else _LOOK_SECONDS
+
+
+def _end_with_thread(failure: threading.ExceptHookArgs) -> None:
+    """A keeper without one of its threads would look alive and not be: end, and let a successor take over."""
+    threading.__excepthook__(failure)
+    os._exit(1)

@@ -6,6 +6,7 @@ claims. Each queue has its thread, since each mount may hang by itself.
 
 from __future__ import annotations
 
+import os
 import select
 import signal
 import socket
@@ -38,11 +39,18 @@ def run(shared: Shared) -> int:
     """The life of a scout in its own process."""
     set_title(f"scout {' '.join(queue.name for queue in shared.queues)}")
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.excepthook = _end_with_thread
     scouts = [QueueScout(shared, index) for index in range(len(shared.queues))]
     for scout in scouts[1:]:
         threading.Thread(target=scout.serve, name=f"scout-{scout.name}", daemon=True).start()
     scouts[0].serve()
     return 0
+
+
+def _end_with_thread(failure: threading.ExceptHookArgs) -> None:
+    """A scout that has lost a queue's thread ends; its successor serves all of them."""
+    threading.__excepthook__(failure)
+    os._exit(1)
 
 
 class QueueScout:

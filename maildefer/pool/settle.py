@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar, assert_never
 
+from maildefer import events
 from maildefer.errors import QueueMissing, StorageFault
 from maildefer.handling.outcomes import Acked, Buried, Deferred, HandedOff, Outcome, Postponed
 from maildefer.handling.retry import RetryPolicy
@@ -18,7 +19,7 @@ from maildefer.maildir.names import MAX_RETURNS
 from maildefer.pool import shipping
 
 T = TypeVar("T")
-_LONGEST_PAUSE_SECONDS = 5.0
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.1, 5.0
 
 
 class Burial(Protocol):
@@ -107,12 +108,14 @@ class Settler:
 
     def persist(self, settle: Callable[[], T]) -> T:
         """Try a settle until the filesystem takes it: the entry is in our hands, and where else should it go?"""
-        pause = 0.1
+        pause = _FIRST_PAUSE_SECONDS
         while True:
             try:
                 return settle()
             except StorageFault as fault:
                 if not fault.temporary or self.gone():
                     raise
+                if pause == _FIRST_PAUSE_SECONDS:
+                    events.emit("settle.delayed", error=str(fault))
                 time.sleep(pause)
                 pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)

@@ -31,6 +31,7 @@ from maildefer.pool.signals import Signals
 from maildefer.pool.workforce import Workforce
 
 _TICK_SECONDS = 2.0
+_REMIND_SECONDS = 1.0
 _LEAVE_SECONDS = 5.0  # for the keeper to leave its leases; a hung mount does not hold us longer
 _VERBS = {"stop": signal.SIGTERM, "pause": signal.SIGTSTP, "resume": signal.SIGCONT, "reload": signal.SIGHUP}
 
@@ -57,6 +58,7 @@ class Supervisor:
         self._generation = 1
         self._drain_until: float | None = None
         self._leave_until: float | None = None
+        self._remind_at = 0.0
         self._restart = False
         self._ready = False
         self._trouble = ""
@@ -172,6 +174,7 @@ class Supervisor:
             self._reason = reason
         self._words[Header.DRAINING] = 1
         self._drain_until = boottime() + self._shared.settings.drain_seconds
+        self._remind_at = boottime() + _REMIND_SECONDS
         self._notifier.stopping("draining")
         events.emit("pool.draining", reason=self._reason, seconds=self._shared.settings.drain_seconds)
         self._front_ends.retire_all()
@@ -262,6 +265,9 @@ class Supervisor:
         if self._drain_until is not None and now >= self._drain_until:
             self._workforce.kill_all()
             self._front_ends.kill_all()
+        elif self._drain_until is not None and now >= self._remind_at:
+            self._remind_at = now + _REMIND_SECONDS  # a handler may have caught the first TERM itself
+            self._workforce.retire_all()
         if limit := self._shared.settings.memory_bytes_per_worker:
             self._workforce.mind_memory(limit)
         if not self._ready and any(map(self._workforce.is_ready, self._workforce.staying())):
@@ -351,7 +357,7 @@ class Supervisor:
 
 
 def _tick_seconds(shared: Shared, probed: dict[str, Any]) -> float:
-    """How often to look at the board: a short time limit of handlers, or sources that may change, want it more often."""
+    """How often to look at the board; more often for a short time limit, or for sources that may change."""
     limit = shared.settings.handler_timeout_seconds
     return min(
         _TICK_SECONDS, 1.0 if probed.get("reload") else _TICK_SECONDS, max(0.2, limit / 4) if limit else 60.0

@@ -197,15 +197,22 @@ class Worker:
         self._log.flush()
         if self._words[self._base + S.STATE] != _IDLE:
             self._words[self._base + S.STATE] = _IDLE
+        self._listen()
+        if self._stopping:
+            return
         self._offers.wait(paused=bool(self._words[Header.PAUSED]))
 
     def _catch_signals(self) -> int:
         """TERM is only noted; the waker ends a wait that it falls into. Everything else is the supervisor's."""
-        reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-        signal.signal(signal.SIGTERM, self._note_stop)
+        reader, self._wake_writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the supervisor decides
+        self._listen()
         return reader
+
+    def _listen(self) -> None:
+        """Also before each sleep, since handlers, and event loops that they run, may have taken signals over."""
+        signal.set_wakeup_fd(self._wake_writer, warn_on_full_buffer=False)
+        signal.signal(signal.SIGTERM, self._note_stop)
 
     def _note_stop(self, signum: int, frame: object) -> None:
         self._stopping = True
