@@ -1,0 +1,94 @@
+"""Silence stops work: no claim is sent when our own last good beat is too old."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from maildefer.maildir.layout import create_queue
+from maildefer.pool.board import Board, Hand, Q, QueueState
+from maildefer.pool.serving import Serving
+
+LEASE = "host-0a1b2c-17-abcdef012345"
+TTL_SECONDS = 45.0
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.seconds = 1000.0
+
+    def __call__(self, clock: int) -> int:
+        assert clock == time.CLOCK_BOOTTIME
+        return int(self.seconds * 1e9)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(time, "clock_gettime_ns", clock)
+    return clock
+
+
+@pytest.fixture
+def board() -> Board:
+    board = Board(1, 1)
+    board.set_lease(0, LEASE)
+    board.words[board.queue(0) + Q.STATE] = QueueState.SERVED
+    return board
+
+
+@pytest.fixture
+def beat(board: Board) -> Callable[[float], None]:
+    """What the keeper publishes for a beat that was sent then."""
+
+    def publish(sent: float) -> None:
+        board.words[board.queue(0) + Q.CLAIM_UNTIL] = int((sent + TTL_SECONDS / 2) * 1e9)
+
+    return publish
+
+
+@pytest.fixture
+def queue(tmp_path: Path, board: Board, clock: Clock) -> Serving:
+    return Serving("queue", create_queue(f"{tmp_path}/queue"), 0, board, Hand(board, 0), "host-0a1b2c")
+
+
+@pytest.mark.invariant(8)
+@pytest.mark.parametrize(("age", "allowed"), [(0.0, True), (22.4, True), (22.6, False), (900.0, False)])
+def test_no_claim_is_sent_with_a_beat_older_than_half_the_ttl(
+    queue: Serving, clock: Clock, beat: Callable[[float], None], age: float, allowed: bool
+) -> None:
+    beat(clock.seconds - age)
+    assert queue.may_claim() is allowed
+
+
+@pytest.mark.invariant(8)
+def test_no_claim_is_sent_before_the_first_beat(queue: Serving) -> None:
+    assert not queue.may_claim()
+
+
+@pytest.mark.invariant(8)
+def test_claims_go_on_with_the_next_good_beat(
+    queue: Serving, clock: Clock, beat: Callable[[float], None]
+) -> None:
+    beat(clock.seconds)
+    clock.seconds += 30
+    assert not queue.may_claim()
+    beat(clock.seconds - 1)
+    assert queue.may_claim()
+
+
+@pytest.mark.invariant(8)
+def test_no_claim_is_sent_under_a_lease_that_is_not_served_yet(
+    queue: Serving, clock: Clock, board: Board, beat: Callable[[float], None]
+) -> None:
+    beat(clock.seconds)
+    assert queue.may_claim()
+    board.words[board.queue(0) + Q.STATE] = QueueState.FENCED
+    board.set_lease(0, LEASE.replace("17", "18"))
+    assert not queue.may_claim()
+    board.words[board.queue(0) + Q.STATE] = QueueState.SERVED
+    assert queue.may_claim()
+    assert queue.claimer.lease == LEASE.replace("17", "18")
