@@ -31,7 +31,7 @@ class Recipients:
                 with open(self._path, encoding="utf-8") as file:
                     text = file.read()
             self._patterns = [re.compile(row, re.IGNORECASE) for row in self._rows(json.loads(text))]
-        except (OSError, ValueError, TypeError, KeyError, re.error) as fault:
+        except (OSError, ValueError, TypeError, AttributeError, KeyError, re.error) as fault:
             raise ConfigurationError(
                 f"the route table {self._path} can't be used ({fault}): "
                 "make it anew by `python -m maildefer.pool.probe`"

@@ -261,13 +261,16 @@ def _bound_file(path: str) -> socket.socket:
     try:
         with socket.socket(socket.AF_UNIX) as trial:
             if trial.connect_ex(path) == 0:
-                raise ConfigurationError(f"somebody listens on {path}: stop it, or choose another path")
+                raise OSError("somebody listens there")
         if os.path.exists(path):
             os.unlink(path)
         listener.bind(path)
         listener.listen(_BACKLOG)
     except OSError as fault:
-        raise ConfigurationError(f"can't listen on {path}: {fault.strerror or fault}") from fault
+        listener.close()
+        raise ConfigurationError(
+            f"can't listen on {path}: {fault.strerror or fault}: stop what does, or choose another path"
+        ) from fault
     return listener
 
 
