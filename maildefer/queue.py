@@ -38,8 +38,8 @@ os.register_at_fork(after_in_child=_pushers.clear)  # a parent's sync may be und
 class Queue:
     """A queue by its directory, which is made when it is absent. Any process, thread and host may use it at any time.
 
-    `pop_limit`, in bytes, is for `pop` and `oversize` only; what is over it goes to `oversize_dir`, a queue too, or is
-    deleted where there is none. `safe` chooses the class of `mbox`. Raises NotAQueue, FormatUnknown, and StorageFault's
+    `pop_limit`, in bytes, is for `pop` and `oversize` only; what is over it goes to `oversize_dir`, a queue too, or to
+    the dead letters where there is none (Salmon deletes it). `safe` chooses the class of `mbox`. Raises NotAQueue, FormatUnknown, and StorageFault's
     kinds.
     """
 
@@ -176,7 +176,7 @@ class Queue:
 
     def _set_aside(self, popped: Popped) -> None:
         if self._oversize is None:
-            popped.unlink()
+            popped.bury(f"over the pop limit of {self.pop_limit} bytes")
             return
         try:
             popped.move_to(_pusher(self._oversize).layout.new)

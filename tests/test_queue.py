@@ -324,11 +324,12 @@ def test_a_message_over_the_limit_goes_to_the_oversize_queue(tmp_path: Path, siz
     assert Queue(str(tmp_path / "big")).keys() == [big]
 
 
-def test_a_message_over_the_limit_is_deleted_where_there_is_no_oversize_queue(tmp_path: Path) -> None:
+def test_a_message_over_the_limit_is_a_dead_letter_where_there_is_no_oversize_queue(tmp_path: Path) -> None:
     queue = Queue(str(tmp_path / "q"), pop_limit=100)
-    queue.push(b"x" * 101)
+    key = queue.push(b"x" * 101)
     assert queue.pop() == (None, None)
     assert os.listdir(f"{queue.dir}/cur") == []
+    assert queue.get(key).Data == b"x" * 101
 
 
 def test_nothing_is_oversize_without_a_limit(queue: Queue) -> None:

@@ -38,10 +38,7 @@ class Popped:
         except FileNotFoundError:
             return None
         except EntryMalformed as fault:
-            write_reason(
-                self._layout, self.entry.returned(), str(fault), {}, host=self._host, system=self._system
-            )
-            self.move_to(self._layout.dead_new)
+            self.bury(str(fault))
             return None
         except StorageFault:
             self.move_to(self._layout.new)
@@ -56,6 +53,12 @@ class Popped:
         except OSError as fault:
             raise_named(self.path, fault)
         return True
+
+    def bury(self, reason: str) -> None:
+        """To the dead letters, the reason beside it first. Raises OSError."""
+        dead = self.entry.returned()
+        write_reason(self._layout, dead, reason, {}, host=self._host, system=self._system)
+        self.move_to(self._layout.dead_new)
 
     def move_to(self, directory: str) -> None:
         """Put the entry elsewhere on the same filesystem, under its next name (I4). Raises OSError."""
