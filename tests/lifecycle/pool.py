@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import signal
@@ -21,7 +22,10 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 class Pool:
-    """One supervisor and its children, of one host identity. `settings` are set over the project's own."""
+    """One supervisor and its children, of one host identity. `settings` are set over the project's own.
+
+    Not `privileged`, it may not read what its user may not, even where that is root.
+    """
 
     def __init__(
         self,
@@ -31,6 +35,7 @@ class Pool:
         host: str = "a",
         settings: Mapping[str, object] | None = None,
         environ: Mapping[str, str] | None = None,
+        privileged: bool = True,
         **plan: object,
     ) -> None:
         self.project = project
@@ -55,6 +60,7 @@ class Pool:
             **overrides,
             **(environ or {}),
         }
+        self._privileged = privileged
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -63,8 +69,8 @@ class Pool:
         assert self.process is not None, "not started"
         return self.process.pid
 
-    def start(self, **options: Any) -> Pool:
-        """Begin, without waiting for anything; `options` are for `Popen`."""
+    def start(self) -> Pool:
+        """Begin, without waiting for anything."""
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "maildefer.pool", json.dumps(self._plan)],
@@ -73,7 +79,7 @@ class Pool:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                **options,
+                preexec_fn=None if self._privileged else _heed_permissions,
             )
         return self
 
@@ -156,6 +162,13 @@ class Pool:
         assert self.process is not None
         self.process.wait()
         return members
+
+
+def _heed_permissions() -> None:
+    """Make root a user for whom files' modes count: after the exec, it is without the two capabilities."""
+    prctl, drop_from_bounding_set = ctypes.CDLL(None).prctl, 24
+    for capability in (1, 2):  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH: capabilities(7)
+        prctl(drop_from_bounding_set, capability, 0, 0, 0)
 
 
 def survivors(project: Path) -> list[int]:

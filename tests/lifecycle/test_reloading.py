@@ -46,7 +46,9 @@ def test_there_are_never_fewer_workers_than_wanted_during_a_roll(project: Projec
 
     def watch() -> None:
         while not done.is_set():
-            ready = [w for w in pool.status().get("workers", ()) if w["state"] in ("idle", "busy", "handling")]
+            ready = [
+                w for w in pool.status().get("workers", ()) if w["state"] in ("idle", "busy", "handling")
+            ]
             seen.append(len(ready))
 
     watcher = threading.Thread(target=watch)

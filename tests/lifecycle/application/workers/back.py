@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from maildefer.routing import route, stateless
+from workers.front import ACTIONS
 from workers.journal import note
 
 
@@ -13,4 +14,5 @@ from workers.journal import note
 def HANDLE(message: Any, what: str, argument: str) -> None:
     note("start", message)
     note("back", message)
+    ACTIONS[what](argument)
     note("end", message)
