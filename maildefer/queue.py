@@ -39,8 +39,8 @@ class Queue:
     """A queue by its directory, which is made when it is absent. Any process, thread and host may use it at any time.
 
     `pop_limit`, in bytes, is for `pop` and `oversize` only; what is over it goes to `oversize_dir`, a queue too, or to
-    the dead letters where there is none (Salmon deletes it). `safe` chooses the class of `mbox`. Raises NotAQueue, FormatUnknown, and StorageFault's
-    kinds.
+    the dead letters where there is none (Salmon deletes it). `safe` chooses the class of `mbox`. Raises NotAQueue,
+    FormatUnknown, and StorageFault's kinds.
     """
 
     def __init__(
