@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -130,7 +131,7 @@ def test_a_requeue_whose_reply_was_lost_has_happened(layout: Layout) -> None:
 
     def rename_and_lose_the_reply(source: str, destination: str) -> None:
         os.rename(source, destination)
-        raise FileNotFoundError(source)
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), source)
 
     system = replace(SYSTEM, rename=rename_and_lose_the_reply)
     assert operate.requeue(layout, operate.find(layout, key), system=system) == f"{key},n=7"

@@ -143,14 +143,15 @@ def clear(layout: Layout, folder: Folder, *, system: System = SYSTEM) -> int:
 
 
 def _to_new(layout: Layout, found: Found, entry: EntryName, system: System) -> str:
-    name = entry.waiting()
+    name = names.carried(entry, "requeued", system).waiting()
     try:
         system.rename(found.path, f"{layout.new}/{name}")
-    except FileNotFoundError as fault:  # moved by somebody, or by us and the reply was lost: then it is there
-        if not doubt.listed(layout.new, name, system):
-            raise EntryNotFound(found.key, found.directory) from fault
     except OSError as fault:
-        raise_named(found.path, fault)
+        # Moved by us, and the reply was lost: then it is there, or claimed already, which reads as gone.
+        if fault.errno not in doubt.DOUBTFUL or not doubt.listed(layout.new, name, system):
+            if isinstance(fault, FileNotFoundError):
+                raise EntryNotFound(found.key, found.directory) from fault
+            raise_named(found.path, fault)
     return name
 
 

@@ -414,6 +414,16 @@ def test_one_that_cannot_be_returned_does_not_keep_the_others(
     assert len(keeper.scan().returned) == 1
 
 
+def test_a_name_that_is_gone_before_its_return_is_not_told_as_returned(
+    keeper: Keeper, layout: Layout, world: World
+) -> None:
+    put(layout.cur, "1.x:2,S")
+    keeper.scan()
+    world.pass_time(GRACE)
+    world.after("listdir", lambda: os.unlink(f"{layout.cur}/1.x:2,S"), where="/cur")
+    assert not keeper.scan()
+
+
 def test_directories_links_and_fifos_are_returned_as_well_to_be_buried_by_a_worker(
     keeper: Keeper, layout: Layout, world: World
 ) -> None:
