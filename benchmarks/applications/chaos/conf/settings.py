@@ -1,0 +1,3 @@
+"""One queue, two hosts on it."""
+
+queues = {"run/queue": ["workers.chaos"]}

@@ -1,0 +1,134 @@
+"""What a run of chaos came to: everything counted from the queue's folders and the handlers' journals."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from maildefer.maildir import scan
+from tests.lifecycle.project import Project
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What the driver saw."""
+
+    project: Project
+    pushed: Sequence[str]
+    acked: Sequence[str]  # keys, as the log has them; a killed worker's last lines are not in it
+    counts: Mapping[str, int]
+    exit_codes: Sequence[int]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Journal:
+    """What one worker process wrote."""
+
+    starts: list[str]
+    ends: list[str]
+
+    @property
+    def died_handling(self) -> str | None:
+        """The key it was on when it was killed; None if it was between two."""
+        return self.starts[-1] if len(self.starts) > len(self.ends) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    rows: list[tuple[str, object]]
+    violations: list[str]
+
+    def table(self) -> str:
+        width = max(len(name) for name, _ in self.rows)
+        lines = [f"  {name:<{width}}  {value:>8}" for name, value in self.rows]
+        return "\n".join([*lines, *(f"VIOLATED: {text}" for text in self.violations or ())])
+
+
+def judge(facts: Facts) -> Verdict:
+    """Compare what was pushed with what was handled and with what still lies in the queue."""
+    journals = [read(path) for path in (facts.project.path / "journal").iterdir()]
+    starts = Counter(key for journal in journals for key in journal.starts)
+    ends = Counter(key for journal in journals for key in journal.ends)
+    pushed = set(facts.pushed)
+    died_handling = Counter(key for journal in journals if (key := journal.died_handling))
+    last = Counter(journal.starts[-1] for journal in journals if journal.starts)
+    extra = {key: count - 1 for key, count in starts.items() if count > 1}
+    # After its handler's end and before the ack's reply a message is in a worker's hands as well.
+    died_settling = sum(
+        min(count, last[key]) - min(count, died_handling[key]) for key, count in extra.items()
+    )
+    unexplained = {key: count for key, count in extra.items() if count > last[key]}
+    dead = _dead(facts.project)
+    by_limit = {key for key, error in dead.items() if error == "crash limit"}
+    lost = pushed - ends.keys() - dead.keys()
+    left = _left_over(facts.project)
+    doubly_acked = [key for key, count in Counter(facts.acked).items() if count > 1]
+    rows: list[tuple[str, object]] = [
+        ("messages pushed", len(pushed)),
+        ("seconds", f"{facts.seconds:.1f}"),
+        *facts.counts.items(),
+        ("worker processes that handled something", len(journals)),
+        ("worker processes that died while handling", sum(died_handling.values())),
+        ("… that died between the handler's end and the ack", died_settling),
+        ("handlings begun", sum(starts.values())),
+        ("handlings ended", sum(ends.values())),
+        ("handlings beyond one a message", sum(extra.values())),
+        ("lost", len(lost)),
+        ("entries left over", sum(left.values())),
+        ("dead letters by the crash limit", len(by_limit)),
+        ("dead letters for another reason", len(dead) - len(by_limit)),
+    ]
+    checks = [
+        (len(pushed) == len(facts.pushed), "two pushes got one key"),
+        (not lost, f"{len(lost)} messages were never handled to the end, such as {sorted(lost)[:3]}"),
+        (starts.keys() <= pushed, "something was handled that was never pushed"),
+        (
+            sum(extra.values()) <= sum(died_handling.values()) + died_settling,
+            "more extra handlings than workers that died with a message in hand",
+        ),
+        (
+            not unexplained,
+            f"handled again, though no worker died on it: {sorted(unexplained)[:3]}",
+        ),
+        (not doubly_acked, f"acked twice: {doubly_acked[:3]}"),
+        (not any(left.values()), f"left over: {left}"),
+        (len(by_limit) == len(dead), f"buried for another reason than crashes: {dead}"),
+        (not any(facts.exit_codes), f"a supervisor ended with {facts.exit_codes}"),
+    ]
+    return Verdict(rows, [text for good, text in checks if not good])
+
+
+def read(path: Path) -> Journal:
+    lines = [line.split() for line in path.read_text().splitlines()]
+    return Journal(
+        [key for word, key in lines if word == "start"], [key for word, key in lines if word == "end"]
+    )
+
+
+def _dead(project: Project) -> dict[str, str]:
+    """The dead letters' keys, and the error that each was buried for."""
+    dead = {entry.key: "no reason" for entry in project.names("dead_new")}
+    for name in os.listdir(project.queue.reasons):
+        reason = json.loads(Path(project.queue.reasons, name).read_text())
+        key = name.partition(",a=")[0].partition(",n=")[0].removesuffix(".json")
+        if key in dead:
+            dead[key] = str(reason.get("error"))
+    return dead
+
+
+def _left_over(project: Project) -> dict[str, int]:
+    queue = project.queue
+    folders = {
+        "new": queue.new,
+        "cur": queue.cur,
+        "tmp": queue.tmp,
+        ".later/new": queue.later_new,
+        ".later/cur": queue.later_cur,
+        "leases": queue.leases,
+    }
+    return {name: scan.count(path) for name, path in folders.items()}
