@@ -13,10 +13,11 @@ import sys
 import threading
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from benchmarks.corpus import CorpusMissing, messages
 from benchmarks.demo_mail import Mail, Sent, bounces, posts, real, send_all
-from benchmarks.demo_project import Project, Trouble
+from benchmarks.demo_project import HOME, Project, Trouble
 
 WORKERS = 8
 KILLS = 3
@@ -55,10 +56,11 @@ def main() -> int:
     parser.add_argument(
         "--posts", type=int, default=400, help="blog posts to write, beside the real mail (400)"
     )
+    parser.add_argument("--home", type=Path, default=HOME, help=f"where its project is to be ({HOME})")
     arguments = parser.parse_args()
     mail = [*real(corpus()), *posts(arguments.posts), *bounces(3)]
     random.Random(2).shuffle(mail)
-    project = Project.fresh()
+    project = Project.fresh(arguments.home)
     try:
         project.start(workers=WORKERS)
         sent = run(project, mail)

@@ -58,7 +58,7 @@ class Log:
 
 
 class Project:
-    """A running project under `.cache/demo`."""
+    """A running project, under `.cache/demo` unless told otherwise."""
 
     def __init__(self, home: Path, smtp_port: int, sink_port: int) -> None:
         self.home, self.smtp_port, self.sink_port = home, smtp_port, sink_port
@@ -69,16 +69,16 @@ class Project:
         self._seen: dict[int, psutil.Process] = {}
 
     @classmethod
-    def fresh(cls) -> Project:
+    def fresh(cls, home: Path = HOME) -> Project:
         """A new project in place of the last demo's, on ports that are free."""
-        shutil.rmtree(HOME, ignore_errors=True)
-        write_project(HOME)
+        shutil.rmtree(home, ignore_errors=True)
+        write_project(home)
         smtp_port, sink_port = _free_ports(2)
-        settings = HOME / "conf" / "settings.py"
+        settings = home / "conf" / "settings.py"
         text = settings.read_text().replace("8823", str(smtp_port)).replace("8825", str(sink_port))
         settings.write_text(text)
-        (HOME / "run").mkdir()
-        return cls(HOME, smtp_port, sink_port)
+        (home / "run").mkdir()
+        return cls(home, smtp_port, sink_port)
 
     def start(self, *, workers: int) -> None:
         """The sink for answers, the front end, the pool: as the README's reader would."""
