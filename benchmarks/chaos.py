@@ -7,7 +7,6 @@ than dead workers account for. The random choices come from a seed, which is pri
 from __future__ import annotations
 
 import argparse
-import os
 import random
 import signal
 import sys
@@ -19,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks import filesystem
+from benchmarks import filesystem, processes
 from benchmarks.chaos_verdict import Facts, Verdict, judge
 from benchmarks.places import APPLICATIONS, Unavailable
 from tests.lifecycle.pool import Pool
@@ -28,6 +27,7 @@ from tests.lifecycle.project import TTL_SECONDS, Project, eventually
 HOSTS = ("a", "b")
 WORKERS = 4  # on each
 KILLS_PER_SECOND = 10.0
+STEWARDS = 0.03  # of the kills go to a keeper or a scout
 TREE_EVERY_SECONDS = (2.0, 5.0)
 RESTART_AFTER_SECONDS = (0.0, 1.0)
 BATCH = 25  # messages pushed with one directory sync
@@ -100,8 +100,9 @@ class Chaos:
         for index in list(self._down):
             self._restart(index)
         self._settle()
+        survivors = [pid for pool in self._pools for pid in pool.worker_pids()]
         codes = [pool.stop(60) for pool in self._pools]
-        return judge(self._facts(codes, time.monotonic() - began))
+        return judge(self._facts(survivors, codes, time.monotonic() - began))
 
     def end(self) -> None:
         """Leave no process behind, whatever happened."""
@@ -119,20 +120,20 @@ class Chaos:
             self._pushed += self._project.push("chaos", min(BATCH, self._messages - len(self._pushed)))
 
     def _kill_until_handled(self, pusher: threading.Thread, progress: bool) -> None:
-        now = began = shown = time.monotonic()
+        now = began = shown = due = time.monotonic()
         next_tree = began + self._random.uniform(*TREE_EVERY_SECONDS)
         while pusher.is_alive() or not self._project.is_empty():
             if now - began > self._seconds * PATIENCE:
                 return
-            self._halt.wait(self._random.expovariate(KILLS_PER_SECOND))
+            due += 1 / KILLS_PER_SECOND
+            self._halt.wait(max(0.0, due - time.monotonic()))
             now = time.monotonic()
             for index in [index for index, at in self._down.items() if now >= at]:
                 self._restart(index)
             if now >= next_tree:
                 next_tree = now + self._random.uniform(*TREE_EVERY_SECONDS)
                 self._kill_tree()
-            else:
-                self._kill_worker()
+            self._kill_one()
             if progress and now - shown > 1:
                 shown = now
                 sys.stdout.write(f"\r{now - began:4.0f} s, {len(self._pushed)} pushed, {dict(self._counts)} ")
@@ -140,16 +141,14 @@ class Chaos:
         if progress:
             print()
 
-    def _kill_worker(self) -> None:
-        index = self._random.randrange(len(self._pools))
-        if index in self._down:
-            return
-        if pids := self._pools[index].worker_pids():
-            try:
-                os.kill(self._random.choice(pids), signal.SIGKILL)
-                self._counts["workers killed"] += 1
-            except ProcessLookupError:  # it has just ended by itself
-                pass
+    def _kill_one(self) -> None:
+        """A worker, whatever it is doing just now; once in a while a keeper or a scout instead."""
+        up = [pool for index, pool in enumerate(self._pools) if index not in self._down]
+        kind = "worker" if self._random.random() > STEWARDS else self._random.choice(("keeper", "scout"))
+        pids = [pid for pool in up for pid in _pids(pool, kind)]
+        if pids:
+            processes.kill([self._random.choice(pids)])
+            self._counts[f"{kind}s killed"] += 1
 
     def _kill_tree(self) -> None:
         index = self._random.randrange(len(self._pools))
@@ -174,7 +173,7 @@ class Chaos:
         except AssertionError as failure:
             print(failure)
 
-    def _facts(self, codes: list[int], seconds: float) -> Facts:
+    def _facts(self, survivors: list[int], codes: list[int], seconds: float) -> Facts:
         acked = [
             event["key"] for pool in self._pools for event in pool.events("attempt.ended", outcome="acked")
         ]
@@ -182,11 +181,16 @@ class Chaos:
         return Facts(
             project=self._project,
             pushed=self._pushed,
+            survivors=survivors,
             acked=acked,
             counts={**self._counts, "worker deaths told by supervisors": len(died)},
             exit_codes=codes,
             seconds=seconds,
         )
+
+
+def _pids(pool: Pool, kind: str) -> list[int]:
+    return pool.worker_pids() if kind == "worker" else processes.by_role(pool.pid).get(kind, [])
 
 
 @contextmanager

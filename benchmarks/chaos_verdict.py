@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from maildefer.maildir import scan
+from maildefer.maildir.reasons import read_reason
 from tests.lifecycle.project import Project
 
 
@@ -19,6 +18,7 @@ class Facts:
 
     project: Project
     pushed: Sequence[str]
+    survivors: Collection[int]  # workers that lived to the end: no handling beyond one is theirs to explain
     acked: Sequence[str]  # keys, as the log has them; a killed worker's last lines are not in it
     counts: Mapping[str, int]
     exit_codes: Sequence[int]
@@ -29,6 +29,7 @@ class Facts:
 class Journal:
     """What one worker process wrote."""
 
+    pid: int
     starts: list[str]
     ends: list[str]
 
@@ -55,8 +56,9 @@ def judge(facts: Facts) -> Verdict:
     starts = Counter(key for journal in journals for key in journal.starts)
     ends = Counter(key for journal in journals for key in journal.ends)
     pushed = set(facts.pushed)
-    died_handling = Counter(key for journal in journals if (key := journal.died_handling))
-    last = Counter(journal.starts[-1] for journal in journals if journal.starts)
+    dead_ones = [journal for journal in journals if journal.pid not in facts.survivors]
+    died_handling = Counter(key for journal in dead_ones if (key := journal.died_handling))
+    last = Counter(journal.starts[-1] for journal in dead_ones if journal.starts)
     extra = {key: count - 1 for key, count in starts.items() if count > 1}
     # After its handler's end and before the ack's reply a message is in a worker's hands as well.
     died_settling = sum(
@@ -112,13 +114,9 @@ def read(path: Path) -> Journal:
 
 def _dead(project: Project) -> dict[str, str]:
     """The dead letters' keys, and the error that each was buried for."""
-    dead = {entry.key: "no reason" for entry in project.names("dead_new")}
-    for name in os.listdir(project.queue.reasons):
-        reason = json.loads(Path(project.queue.reasons, name).read_text())
-        key = name.partition(",a=")[0].partition(",n=")[0].removesuffix(".json")
-        if key in dead:
-            dead[key] = str(reason.get("error"))
-    return dead
+    return {
+        entry.key: str(read_reason(project.queue, entry).get("error")) for entry in project.names("dead_new")
+    }
 
 
 def _left_over(project: Project) -> dict[str, int]:

@@ -1,0 +1,89 @@
+"""The chaos of `make chaos`, small; and that its verdict sees what it is to see."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+from benchmarks import chaos
+from benchmarks.chaos_verdict import Facts, judge
+from benchmarks.places import APPLICATIONS
+from maildefer.maildir.reasons import write_reason
+from tests.lifecycle.project import Project
+
+
+@pytest.mark.lifecycle
+@pytest.mark.slow
+def test_nothing_is_lost_or_handled_again_for_no_reason_while_everybody_is_killed(tmp_path: Path) -> None:
+    seed = random.SystemRandom().randrange(1 << 31)
+    verdict = chaos.run(tmp_path, messages=1500, seconds=12, seed=seed)
+    table = f"seed {seed}\n{verdict.table()}"
+    assert verdict.violations == [], table
+    assert dict(verdict.rows)["handlings beyond one a message"] != 0, f"nobody died at work:\n{table}"
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    (tmp_path / "journal").mkdir()
+    return Project(tmp_path, APPLICATIONS / "chaos", queues=("run/queue",))
+
+
+def violations(
+    project: Project, pushed: list[str], *journals: str, survivor: int = 0, acked: tuple[str, ...] = ()
+) -> list[str]:
+    for number, text in enumerate(journals, 1):
+        path = project.path / "journal" / f"{number}-1"
+        path.write_text("".join(f"{line.strip()}\n" for line in text.split(",")))
+    facts = Facts(
+        project=project,
+        pushed=pushed,
+        survivors=[survivor],
+        acked=acked,
+        counts={},
+        exit_codes=[0, 0],
+        seconds=1,
+    )
+    return judge(facts).violations
+
+
+def test_messages_that_are_handled_once_satisfy_the_verdict(project: Project) -> None:
+    assert violations(project, ["a", "b"], "start a, end a", "start b, end b") == []
+
+
+def test_one_more_handling_for_a_worker_that_died_on_it_satisfies_the_verdict(project: Project) -> None:
+    assert violations(project, ["a"], "start a", "start a, end a") == []
+    assert violations(project, ["a"], "start a, end a", "start a, end a") == [], "it died before its ack"
+
+
+def test_a_message_that_was_not_handled_to_its_end_is_lost(project: Project) -> None:
+    [found] = violations(project, ["a", "b"], "start a, end a", "start b")
+    assert "never handled to the end" in found
+
+
+def test_another_handling_without_a_death_is_seen(project: Project) -> None:
+    found = violations(project, ["a", "b"], "start a, end a, start b, end b", "start a, end a", survivor=2)
+    assert any("though no worker died on it" in text for text in found)
+    assert any("more extra handlings" in text for text in found)
+
+
+def test_an_entry_left_over_anywhere_is_seen(project: Project) -> None:
+    Path(project.queue.later_new, "a,a=1,d=5").touch()
+    [found] = violations(project, ["a"], "start a, end a")
+    assert "left over" in found
+
+
+def test_a_dead_letter_is_allowed_by_the_crash_limit_only(project: Project) -> None:
+    Path(project.queue.dead_new, "a,a=5,c=5,n=5").touch()
+    [entry] = project.names("dead_new")
+    write_reason(project.queue, entry, "it died", {"error": "crash limit"}, host="a")
+    assert violations(project, ["a"], "start a") == []
+    Path(project.queue.dead_new, "b,n=1").touch()
+    [found] = violations(project, ["a", "b"], "start a, end a")
+    assert "another reason" in found
+
+
+def test_a_second_ack_of_one_message_is_seen(project: Project) -> None:
+    [found] = violations(project, ["a"], "start a, end a", acked=("a", "a"))
+    assert "acked twice" in found
