@@ -108,7 +108,9 @@ def judge(facts: Facts) -> Verdict:
 def read(path: Path) -> Journal:
     lines = [line.split() for line in path.read_text().splitlines()]
     return Journal(
-        [key for word, key in lines if word == "start"], [key for word, key in lines if word == "end"]
+        pid=int(path.name.partition("-")[0]),
+        starts=[key for word, key in lines if word == "start"],
+        ends=[key for word, key in lines if word == "end"],
     )
 
 
