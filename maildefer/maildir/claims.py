@@ -37,20 +37,7 @@ class Hand(Protocol):
 class Claimer:
     """One process's claims on one queue under one lease; not for use after a fork. Claims are settled in any thread."""
 
-    __slots__ = (
-        "_cur",
-        "_lease",
-        "local",
-        "_new",
-        "_owner",
-        "hand",
-        "host",
-        "kind",
-        "layout",
-        "mount_time",
-        "stale",
-        "system",
-    )
+    __slots__ = tuple("_cur _lease _new _owner hand host kind layout local mount_time stale system".split())
 
     def __init__(
         self,
@@ -197,11 +184,13 @@ class Claim:
         """Back to `new/`, the attempt not charged: a fault that isn't the message's."""
         self._move(self._claimer.layout.new, self.entry.returned(attempts=-1).waiting())
 
-    def postpone(self, seconds: float) -> None:
-        """To `.later/` for so long, the attempt not charged."""
+    def postpone(self, seconds: float) -> str:
+        """To `.later/` for so long, the attempt not charged. Returns the deferred name."""
         entry = self.entry.returned(attempts=-1)
         due = names.due_at(self._claimer.mount_time() + seconds)
-        self._move(self._claimer.layout.later_new, f"{entry.waiting()},d={due}", folder=".later")
+        name = f"{entry.waiting()},d={due}"
+        self._move(self._claimer.layout.later_new, name, folder=".later")
+        return name
 
     def defer(self, seconds: float) -> str:
         """To `.later/` for so long, the attempt charged. Returns the deferred name."""

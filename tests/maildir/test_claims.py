@@ -18,6 +18,7 @@ from maildefer.errors import (
     QueueError,
     QueueMissing,
     StorageFault,
+    UseAfterFork,
     storage_fault,
 )
 from maildefer.maildir import leases, names, reasons
@@ -431,6 +432,20 @@ def test_a_claim_is_settled_once(held: Claim, other: Layout, world: World, settl
 
 
 @pytest.mark.parametrize("settle", SETTLES)
+def test_a_claim_cannot_be_settled_in_a_forked_child(
+    held: Claim, claimer: Claimer, layout: Layout, other: Layout, world: World, settle: str
+) -> None:
+    claimer.stale = True
+    with pytest.raises(UseAfterFork, match="parent"):
+        SETTLES[settle][0](held, other)
+    assert world.calls == []
+
+
+def test_a_postponed_or_deferred_claim_tells_its_new_name(claimed: Claimed, layout: Layout) -> None:
+    assert {claimed().defer(5), claimed().postpone(5)} == set(os.listdir(layout.later_new))
+
+
+@pytest.mark.parametrize("settle", SETTLES)
 @pytest.mark.parametrize("fault", [errno.ENOENT, errno.EIO, errno.ESTALE, errno.EINTR, errno.ETIMEDOUT])
 def test_a_settle_whose_reply_was_lost_is_done(
     held: Claim, layout: Layout, other: Layout, hand: FakeHand, world: World, settle: str, fault: int
@@ -686,3 +701,15 @@ def test_a_message_goes_all_the_way_byte_for_byte(pusher: Pusher, claimer: Claim
     assert claim.read() == DATA
     claim.ack()
     assert everywhere(layout) == {}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become somebody else")
+def test_a_directory_of_another_user_cannot_be_claimed_and_stays_where_it_is(public_path: Path) -> None:
+    """rename(2): a directory that changes its parent must itself be writable."""
+    layout = create_queue(f"{public_path}/q")
+    for directory in (layout.path, layout.new, layout.cur):
+        os.chmod(directory, 0o777)
+    os.mkdir(f"{layout.new}/dir", 0o755)
+    with somebody_else(), pytest.raises(PermissionRefused):
+        Claimer(layout, FakeHand(), lease=f"{LABEL}-1-abcd", host=LABEL).claim("dir")
+    assert os.listdir(layout.new) == ["dir"]

@@ -497,6 +497,12 @@ def test_no_return_changes_a_byte(keeper: Keeper, theirs: Lease, layout: Layout)
     assert list(everywhere(layout).values()) == [data, data]
 
 
+@pytest.mark.parametrize("what", ["reclaimed", "released", "buried", "returned"])
+def test_a_scan_that_took_anything_back_is_true(what: str) -> None:
+    assert Taken(**{what: ["1.x"]})
+    assert not Taken()
+
+
 def test_owners_are_told_apart_by_lease_process_and_number() -> None:
     name = EntryName(key="1.x").claimed(f"{THEIRS}.9.12")
     assert names.owner_of(name) == Owner(THEIRS, 9, 12)
