@@ -14,6 +14,7 @@ from maildefer.errors import (
     ClaimLost,
     EntryMalformed,
     EntryTooLarge,
+    NoSpace,
     PermissionRefused,
     QueueError,
     QueueMissing,
@@ -145,7 +146,7 @@ def test_what_may_be_held_is_published_before_the_claim_is_sent(
     seen: list[dict[int, tuple[int, str]]] = []
     world.before("rename", lambda: seen.append(dict(hand.held)))
     claim = taken(claimer, waiting(layout, "1.x"))
-    assert seen == [{1: (1, claim.name)}]
+    assert seen == [{0: (1, claim.name)}]
 
 
 @pytest.mark.invariant(10)
@@ -544,6 +545,18 @@ def test_a_missing_folder_of_ours_is_made_again(
     os.rename(f"{layout.path}/{folder}", f"{layout.path}-away")
     SETTLES[settle][0](held, other)
     assert all_entries(layout, other) == expected(settle)
+
+
+def test_a_folder_that_cannot_be_made_again_is_a_named_fault_and_keeps_the_claim(
+    held: Claim, layout: Layout, hand: FakeHand, world: World
+) -> None:
+    os.rename(f"{layout.path}/.later", f"{layout.path}-away")
+    world.refuse("mkdir", errno.ENOSPC)
+    with pytest.raises(NoSpace):
+        held.defer(60)
+    assert len(hand.held) == 1
+    held.defer(60)
+    assert hand.held == {}
 
 
 def test_a_missing_new_is_made_again_by_a_release(held: Claim, layout: Layout, other: Layout) -> None:

@@ -218,3 +218,26 @@ def test_a_holder_whose_file_is_gone_is_none(layout: Layout, lease: Lease) -> No
 
 def test_lease_names_differ_between_processes_and_times(world: World) -> None:
     assert lease_name(LABEL, world.system) != lease_name(LABEL, world.system)
+
+
+def test_a_lease_that_another_keeper_has_beaten_further_is_followed(layout: Layout, lease: Lease) -> None:
+    os.rename(lease.path, f"{layout.leases}/{lease.name}.5")
+    lease.renew()
+    assert lease.beat == 5
+    lease.renew()
+    assert beats(layout) == [f"{lease.name}.6"]
+
+
+def test_a_leave_that_is_refused_is_a_named_fault(layout: Layout, lease: Lease, world: World) -> None:
+    world.refuse("unlink", errno.EROFS)
+    with pytest.raises(StorageFault):
+        lease.leave()
+    lease.leave()
+    assert beats(layout) == []
+
+
+def test_no_descriptor_is_left_open(layout: Layout, lease: Lease, world: World) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    Lease.take_over(layout, lease.name, holder())
+    leases.read_holder(layout, lease.name, 0)
+    assert len(os.listdir("/proc/self/fd")) == before

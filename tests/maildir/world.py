@@ -239,9 +239,10 @@ class FakeHand:
         return self.seq
 
     def take(self, seq: int, name: str) -> int:
-        self.held[seq] = (seq, name)
+        place = seq - 1  # the first place is 0
+        self.held[place] = (seq, name)
         self.published.append(name)
-        return seq
+        return place
 
     def drop(self, place: int) -> None:
         del self.held[place]
