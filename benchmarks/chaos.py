@@ -151,11 +151,18 @@ class Chaos:
             self._counts[f"{kind}s killed"] += 1
 
     def _kill_tree(self) -> None:
+        """A whole host at once, or its supervisor alone, whose children then end by themselves."""
         index = self._random.randrange(len(self._pools))
-        if index not in self._down:
+        if index in self._down:
+            return
+        if self._random.random() < 0.5:
             self._pools[index].kill_tree()
             self._counts["supervisors killed with all children"] += 1
-            self._down[index] = time.monotonic() + self._random.uniform(*RESTART_AFTER_SECONDS)
+        else:
+            self._pools[index].signal(signal.SIGKILL)
+            self._pools[index].wait()
+            self._counts["supervisors killed alone"] += 1
+        self._down[index] = time.monotonic() + self._random.uniform(*RESTART_AFTER_SECONDS)
 
     def _restart(self, index: int) -> None:
         del self._down[index]
