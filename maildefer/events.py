@@ -27,6 +27,7 @@ EVENTS: Final[dict[str, str]] = {
     "settle.delayed": "the filesystem does not take what a handler's outcome wants; tried until it does",
     "claim.reclaimed": "a dead owner's claim was taken back and its crash charged",
     "claim.released": "a claim that no worker is on was given back uncharged",
+    "token.freed": "conversations whose worker is gone may go on",
     "lease.joined": "a supervisor takes part in a queue",
     "lease.left": "a supervisor left a queue in good order",
     "lease.fenced": "a lease that was silent for the TTL was ended",

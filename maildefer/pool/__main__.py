@@ -48,7 +48,7 @@ def main() -> int:
 def assemble(plan: Plan, probed: dict[str, Any]) -> tuple[Shared, Plan, dict[str, Any], Any]:
     """Everything that the supervisor and its children have in common. Raises ConfigurationError."""
     settings = plan.settings(probed)
-    queues = plan.served(settings)
+    queues = plan.served(settings, probed["routes"])
     slots = max(64, 2 * settings.workers + 16)
     shared = Shared(
         settings=settings,

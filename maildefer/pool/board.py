@@ -18,7 +18,7 @@ _HEADER_WORDS = 32
 _QUEUE_WORDS = 64
 _SLOT_WORDS = 160
 PLACES = 32  # claims that one process may hold at a time
-_NAME_WORD = 16 + PLACES
+_NAME_WORD = 17 + PLACES
 _NAME_BYTES = (_SLOT_WORDS - _NAME_WORD) * _WORD
 _LEASE_WORD = 32
 _LEASE_BYTES = 96
@@ -60,6 +60,7 @@ class Header:
     DEATHS: Final = 3  # workers that died so far: the scout forgets its offers
     STARTED: Final = 4
     USED: Final = 5  # worker slots that were ever taken; the others need no look
+    TOKENS: Final = 6  # 1 + the queue in which conversation tokens lie, once one was taken; written by workers
 
 
 class Q:
@@ -101,7 +102,8 @@ class S:
     STARTED: Final = 13
     GENERATION: Final = 14  # of the application
     BEGAN: Final = 15  # of the handler
-    HELD: Final = 16  # the first of PLACES words: SEQ of a claim that may be held, or 0
+    HELD: Final = 16  # the first of PLACES words: SEQ of a claim, or token, that may be held, or 0
+    TOKENS: Final = HELD + PLACES  # how many of them are conversation tokens
 
 
 class Board:
@@ -180,6 +182,13 @@ class Board:
         first = self.slot(slot) + S.HELD
         return any(self.words[first : first + PLACES])
 
+    def holds_under(self, slot: int, queue: int) -> bool:
+        """Whether the child may hold anything under our lease in that queue: a claim, or a token that lies there."""
+        base = self.slot(slot)
+        if self.words[base + S.TOKENS] and self.words[Header.TOKENS] == queue + 1:
+            return True
+        return self.words[base + S.QUEUE] == queue and self.holds(slot)
+
     def on_claim(self, pid: int, seq: int) -> bool | None:
         """Whether the process is on that claim; None when no living process of that pid is here."""
         for index in self.worker_slots():
@@ -218,6 +227,12 @@ class Hand:
         start = self._name_start
         self._memory[start : start + len(hint)] = hint
         self._words[self._length_word] = len(hint)
+        return place
+
+    def take_unnamed(self, seq: int) -> int:
+        """The same without a name: the hint stays the entry's."""
+        place = self._free.pop()
+        self._words[place] = seq
         return place
 
     def drop(self, place: int) -> None:

@@ -90,8 +90,11 @@ class Keeper:
                 self._tenders[min(board.words[base + S.QUEUE], board.queues - 1)].take_back(slot)
 
     def _free(self, slot: int) -> None:
-        """Confirmed: no claim of that dead worker is left."""
+        """Confirmed: no claim of that dead worker is left in its queue. Its tokens may lie in another one."""
         board = self._shared.board
+        if board.words[board.slot(slot) + S.TOKENS]:
+            self._tenders[board.words[Header.TOKENS] - 1].take_back(slot)
+            return
         if board.words[board.slot(slot) + S.STATE] in (State.DEAD_CHARGED, State.DEAD_UNCHARGED):
             board.clear_slot(slot)
             send(self._shared.keeper[1], freed=slot)

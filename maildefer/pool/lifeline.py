@@ -156,8 +156,7 @@ class Lifeline:
             if (
                 board.words[base + S.KIND] == Kind.WORKER
                 and board.words[base + S.STATE] <= State.BUSY
-                and board.words[base + S.QUEUE] == self._index
-                and board.holds(slot)
+                and board.holds_under(slot, self._index)
             ):
                 return True
         return False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -51,8 +51,13 @@ class Plan:
         settings = PoolSettings.from_json(probed["settings"])
         return replace(settings, workers=self.workers) if self.workers is not None else settings
 
-    def served(self, settings: PoolSettings) -> tuple[QueueOfPool, ...]:
-        """The queues to serve, in the settings' order of priority. Raises ConfigurationError for an unknown one."""
+    def served(
+        self, settings: PoolSettings, routes: Sequence[Mapping[str, Any]] = ()
+    ) -> tuple[QueueOfPool, ...]:
+        """The queues to serve, in the settings' order of priority. Raises ConfigurationError for an unknown one.
+
+        If `routes` shows conversations in them, the pool is a guest of the queue in which their tokens lie.
+        """
         absolute = {os.path.join(self.project, name): name for name in settings.queues}
         absolute = {os.path.normpath(path): name for path, name in absolute.items()}
         wanted = {os.path.normpath(os.path.join(self.project, path)) for path in self.queues or absolute}
@@ -61,6 +66,12 @@ class Plan:
             raise ConfigurationError(
                 f"no handlers for {', '.join(unknown)}: `queues` in the settings has {known}"
             )
-        return tuple(
+        served = [
             QueueOfPool(name=name, layout=Layout(path)) for path, name in absolute.items() if path in wanted
-        )
+        ]
+        names = {queue.name for queue in served}
+        if any(not route["stateless"] and route["queue"] in names for route in routes):
+            home, first = next(iter(absolute.items()))
+            if first not in names:
+                served.append(QueueOfPool(name=first, layout=Layout(home), guest=True))
+        return tuple(served)

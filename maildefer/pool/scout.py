@@ -40,7 +40,7 @@ def run(shared: Shared) -> int:
     set_title(f"scout {' '.join(queue.name for queue in shared.queues)}")
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.excepthook = _end_with_thread
-    scouts = [QueueScout(shared, index) for index in range(len(shared.queues))]
+    scouts = [QueueScout(shared, index) for index, queue in enumerate(shared.queues) if not queue.guest]
     for scout in scouts[1:]:
         threading.Thread(target=scout.serve, name=f"scout-{scout.name}", daemon=True).start()
     scouts[0].serve()

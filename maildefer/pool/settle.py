@@ -58,7 +58,8 @@ class Settler:
             case HandedOff():
                 return self._hand_off(claim, outcome, handler)
             case Postponed():
-                self.persist(lambda: claim.postpone(outcome.seconds))
+                name = self.persist(lambda: claim.postpone(outcome.seconds))
+                self.deferred(claim, name)
                 return "postponed"
             case _:
                 assert_never(outcome)

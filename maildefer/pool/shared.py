@@ -17,10 +17,14 @@ MESSAGE_BYTES = 60_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueOfPool:
-    """One queue that the pool serves; `name` is the settings' spelling, in order of priority."""
+    """One queue that the pool serves; `name` is the settings' spelling, in order of priority.
+
+    With `guest` it takes part with a lease only, for the conversation tokens that lie there, and claims no entries.
+    """
 
     name: str
     layout: Layout
+    guest: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +43,15 @@ class Shared:
     gate: int  # an eventfd that is readable while claims go on, and not while the pool is paused
     supervisor: int  # pid
     force: bool = False
+
+    @property
+    def tokens_in(self) -> int | None:
+        """Which queue's control folder holds the tokens of all conversations: the first of the settings, for all hosts.
+
+        None where this pool has no lease there, since its queues have no conversations.
+        """
+        first = next(iter(self.settings.queues), None)
+        return next((index for index, queue in enumerate(self.queues) if queue.name == first), None)
 
 
 def pair() -> tuple[socket.socket, socket.socket]:

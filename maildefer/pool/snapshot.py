@@ -39,6 +39,7 @@ def of_queue(shared: Shared, index: int) -> dict[str, Any]:
     return {
         "queue": shared.queues[index].name,
         "path": shared.queues[index].layout.path,
+        "guest": shared.queues[index].guest,
         "host": shared.host.label,
         "pid": shared.supervisor,
         "state": QueueState(words[base + Q.STATE]).name.lower(),

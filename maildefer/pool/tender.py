@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from queue import SimpleQueue
+from typing import TYPE_CHECKING
 
 from maildefer import events
 from maildefer.errors import MaildeferError
@@ -25,6 +26,9 @@ from maildefer.pool.identity import alive
 from maildefer.pool.lifeline import Lifeline
 from maildefer.pool.rates import Rates
 from maildefer.pool.shared import Shared, send
+
+if TYPE_CHECKING:
+    from maildefer.maildir.freeing import Freeing
 
 _CLOCK_EVERY_SECONDS = 60.0
 _SWEEP_EVERY_SECONDS = 900.0
@@ -114,6 +118,8 @@ class Tender:
         for lease in self._observer.look(self._lifeline.last_good_beat):
             events.emit("lease.fenced", queue=self._name, lease=lease)
         self._tell(self._recovery.scan())
+        if (tokens := self._freeing()) is not None:
+            self._tell_freed(tokens.scan())
         self._share()
         self._answer_requests()
         self._write_status()
@@ -130,6 +136,9 @@ class Tender:
                 continue
             try:
                 self._tell(self._recovery.take_back(pid, charged=state == State.DEAD_CHARGED))
+                if (tokens := self._freeing()) is not None:
+                    self._tell_freed(tokens.take_back(pid))
+                    self._shared.board.words[base + S.TOKENS] = 0
             except OSError:
                 self._dead.put(slot)  # still to be done: the slot stays dead on the board
                 raise
@@ -137,7 +146,10 @@ class Tender:
 
     def _free_all(self) -> None:
         while not self._dead.empty():
-            self._freed(self._dead.get())
+            slot = self._dead.get()
+            if self._shared.board.words[Header.TOKENS] == self._index + 1:
+                self._shared.board.words[self._shared.board.slot(slot) + S.TOKENS] = 0
+            self._freed(slot)
 
     def _promote(self) -> None:
         while not self._heard.empty():
@@ -155,17 +167,19 @@ class Tender:
             events.emit("clock.differs", queue=self._name, seconds=round(offset, 1))
 
     def _share(self) -> None:
-        """Tell the scout which keys are this host's first: one share for each live lease that is not paused."""
-        leases = [lease for lease in self._observer.others if not self._is_paused(lease)]
+        """Tell the scout which keys are this host's first: one share for each live lease that claims entries."""
+        leases = [lease for lease in self._observer.others if not self._is_idle(lease)]
         own = self._lifeline.lease
         leases = sorted([*leases, own])
         words = self._shared.board.words
         words[self._base + Q.INDEX] = leases.index(own)
         words[self._base + Q.HOSTS] = len(leases)
 
-    def _is_paused(self, lease: str) -> bool:
+    def _is_idle(self, lease: str) -> bool:
+        """Paused, or only a guest."""
         try:
-            return bool(json.loads(durable.read_small(f"{self._layout.status}/{lease}.json")).get("paused"))
+            status = json.loads(durable.read_small(f"{self._layout.status}/{lease}.json"))
+            return bool(status.get("paused") or status.get("guest"))
         except (OSError, ValueError, AttributeError):
             return False
 
@@ -208,6 +222,10 @@ class Tender:
         for key in taken.returned:
             events.emit("entry.returned", queue=self._name, key=key)
 
+    def _tell_freed(self, count: int) -> None:
+        if count:
+            events.emit("token.freed", queue=self._name, count=count)
+
     def _make_recovery(self) -> Recovery:
         return Recovery(
             self._layout,
@@ -217,6 +235,16 @@ class Tender:
             host=self._shared.host.label,
             max_crashes=self._shared.settings.max_crashes,
             grace_seconds=self._lifeline.format.ttl_seconds,
+        )
+
+    def _freeing(self) -> Freeing | None:
+        """For the queue in which the tokens lie, from the first conversation on; else there is nothing to do."""
+        if self._shared.board.words[Header.TOKENS] != self._index + 1:
+            return None
+        from maildefer.maildir.freeing import Freeing  # an application without conversations never needs it
+
+        return Freeing(
+            self._layout, self._observer, own=lambda: self._lifeline.lease, state_of=self._state_of
         )
 
     def _state_of(self, owner: Owner) -> OwnerState:

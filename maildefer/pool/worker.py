@@ -30,6 +30,7 @@ from maildefer.maildir.claims import Claim
 from maildefer.message.request import received
 from maildefer.pool.attempts import AttemptLog
 from maildefer.pool.board import Hand, Header, S, State
+from maildefer.pool.conversing import Conversing
 from maildefer.pool.offers import Offers
 from maildefer.pool.serving import Serving
 from maildefer.pool.settle import Settler
@@ -78,7 +79,11 @@ class Worker:
             Serving(queue.name, queue.layout, index, shared.board, self._hand, shared.host.label)
             for index, queue in enumerate(shared.queues)
         ]
-        self._dispatchers: list[Dispatcher] = [application.dispatcher(queue.name) for queue in shared.queues]
+        home = None if shared.tokens_in is None else self._queues[shared.tokens_in]
+        tokens = Conversing(home, shared.board, slot, self._hand) if home else None
+        self._dispatchers: list[Dispatcher] = [
+            application.dispatcher(queue.name, tokens=tokens) for queue in shared.queues
+        ]
         self._settler = Settler(
             policy=application.retry_policy(),
             layouts={queue.name: queue.layout for queue in shared.queues},

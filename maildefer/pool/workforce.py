@@ -59,9 +59,9 @@ class Workforce:
             self._signal(child, signal.SIGKILL)
 
     def kill_holders(self, queue: int) -> None:
-        """Our lease in a queue was fenced: whoever holds a claim of it is no longer its owner."""
+        """Our lease in a queue was fenced: whoever holds a claim or token of it is no longer its owner."""
         for child in self.by_pid.values():
-            if self._word(child, S.QUEUE) == queue and self._board.holds(child.slot):
+            if self._board.holds_under(child.slot, queue):
                 child.killed = "fence"
                 self._signal(child, signal.SIGKILL)
 

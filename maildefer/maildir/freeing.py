@@ -1,0 +1,77 @@
+"""Freeing conversation tokens that nobody holds any more: own ones by the audit, dead owners' once their lease is gone.
+
+The same rules as for claims (see `recover`), and for as long: a request of the dead may take a token late. But a token
+is never charged or buried, it just becomes free.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from maildefer.maildir.doubt import fresh_listing
+from maildefer.maildir.layout import Layout
+from maildefer.maildir.names import Owner, owner_of
+from maildefer.maildir.observer import Observer
+from maildefer.maildir.recover import OwnerState
+from maildefer.maildir.system import SYSTEM, System
+from maildefer.maildir.tokens import free_path, held_path
+
+
+class Freeing:
+    """The scans of one queue's taken tokens; one thread only, that of the queue's `Recovery`."""
+
+    def __init__(
+        self,
+        layout: Layout,
+        observer: Observer,
+        *,
+        own: Callable[[], str],
+        state_of: Callable[[Owner], OwnerState],
+        system: System = SYSTEM,
+    ) -> None:
+        """`state_of` reads the board; it is asked only after the listing that showed the token."""
+        self._layout = layout
+        self._observer = observer
+        self._own = own
+        self._state_of = state_of
+        self._system = system
+
+    def scan(self) -> int:
+        """Free what nobody holds; returns how many. Raises OSError, at the end if it is about single tokens."""
+        own, taken = self._own(), self._taken()
+        over = [
+            name for name, owner in taken.items() if owner.lease == own and self._state_of(owner) != "held"
+        ]
+        gone = self._observer.abandoned({owner.lease for owner in taken.values()})
+        over += [name for name, owner in taken.items() if owner.lease in gone]
+        return self._free(over)
+
+    def take_back(self, pid: int) -> int:
+        """Free the tokens of one worker of ours that is known to be dead, under our lease of now. Raises OSError."""
+        own = self._own()
+        return self._free(
+            [name for name, owner in self._taken().items() if (owner.pid, owner.lease) == (pid, own)]
+        )
+
+    def _taken(self) -> dict[str, Owner]:
+        """Who holds what, as a fresh listing shows it; names that we don't know are left alone."""
+        try:
+            listed = fresh_listing(f"{self._layout.tokens}/held", self._system)
+        except FileNotFoundError:  # there has been no conversation yet
+            return {}
+        return {name: owner for name in listed if (owner := owner_of(name)) is not None}
+
+    def _free(self, names: list[str]) -> int:
+        """Needs no answer: gone means that somebody did it."""
+        freed, fault = 0, None
+        for name in names:
+            try:
+                self._system.rename(held_path(self._layout, name), free_path(self._layout, name))
+                freed += 1
+            except FileNotFoundError:
+                pass
+            except OSError as refused:  # the others must not wait for this one
+                fault = refused
+        if fault is not None:
+            raise fault
+        return freed

@@ -1,0 +1,194 @@
+"""Conversation tokens: whoever holds the token of a conversation is the only one, on all hosts, to handle it.
+
+    tokens/3f2/3f2a,n=N                     a free token
+    tokens/held/3f2a,n=N:1,LEASE.PID.SEQ    a taken one
+
+There are 65,536 tokens, sixteen in a folder, and a conversation has the one that its hash names. A folder is made
+whole, elsewhere, and renamed into place, which the filesystem refuses where one is: so no token is ever made twice, not
+even by a host whose listing overlooked it. They are taken and given back as entries are (I3, I4, I10), and freed by
+`freeing` when their owner dies.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from binascii import crc32
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from maildefer.errors import raise_named
+from maildefer.maildir import doubt, durable
+from maildefer.maildir.claims import QUICK_SECONDS, Hand
+from maildefer.maildir.layout import DIRECTORY_MODE, Layout
+from maildefer.maildir.names import EntryName
+from maildefer.maildir.system import SYSTEM, System
+
+MARK = "made"  # stays in a folder, which is never empty therefore, whoever has its tokens
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+
+
+@dataclass(slots=True)
+class _Held:
+    name: str  # in held/
+    place: int  # on the board
+    times: int = 1
+
+
+class Tokens:
+    """One process's tokens; of one thread, and of no use in a forked child, which is not the owner.
+
+    `hand` publishes what may be held, for the audit. `lease` gives the lease to take tokens under, in the queue where
+    they lie, or None while nothing may be claimed there (I8).
+    """
+
+    def __init__(
+        self, layout: Layout, hand: Hand, *, lease: Callable[[], str | None], system: System = SYSTEM
+    ) -> None:
+        self._layout = layout
+        self._hand = hand
+        self._lease = lease
+        self._system = system
+        self._pid = system.pid()
+        self._held: dict[str, _Held] = {}
+
+    def take(self, conversation: str) -> bool:
+        """Take the conversation's token, at once or not at all. Raises StorageFault's kinds; it is then not held.
+
+        False also where a listing overlooks it, or another conversation of the same hash is being handled: to be
+        asked again later.
+        """
+        token = token_of(conversation)
+        if token in self._held:  # two conversations of one message
+            self._held[token].times += 1
+            return True
+        if (lease := self._lease()) is None:
+            return False
+        try:
+            names = self._find(token)
+            if not names or not self._claim(token, names[0], lease):
+                return False
+        except OSError as fault:
+            raise_named(self._layout.tokens, fault)
+        for older in names[1:]:  # listed beside a rename, and gone; in a torn copy of the queue, one too many
+            durable.discard(f"{folder_of(self._layout, token)}/{older}", self._system)
+        return True
+
+    def give_back(self, conversation: str) -> None:
+        """Free it again; raises nothing. If the rename fails, or its reply does, the keeper finds what is left."""
+        token = token_of(conversation)
+        held = self._held.get(token)
+        if held is None or self._system.pid() != self._pid:
+            return
+        held.times -= 1
+        if held.times:
+            return
+        del self._held[token]
+        try:
+            self._system.rename(held_path(self._layout, held.name), free_path(self._layout, held.name))
+        except OSError:  # the token is on nobody's place of the board then, which is what the audit looks for
+            pass
+        self._hand.drop(held.place)
+
+    def _find(self, token: str) -> list[str]:
+        """The token's free names as a fresh listing shows them, newest first: one or none, if all is well."""
+        folder = folder_of(self._layout, token)
+        try:
+            listed = doubt.fresh_listing(folder, self._system)
+        except FileNotFoundError:
+            self._make(token[:-1])
+            listed = doubt.fresh_listing(folder, self._system)
+        names = [name for name in listed if name.partition(",")[0] == token]
+        return sorted(names, key=lambda name: EntryName.parse(name).returns, reverse=True)
+
+    def _claim(self, token: str, name: str, lease: str) -> bool:
+        """One rename to a destination of our own, published before it is sent."""
+        system = self._system
+        seq = self._hand.next_seq()
+        taken = f"{name}:1,{lease}.{self._pid}.{seq}"
+        place = self._hand.take(seq, taken)
+        began = system.boottime()
+        try:
+            system.rename(f"{folder_of(self._layout, token)}/{name}", held_path(self._layout, taken))
+        except OSError as fault:
+            if not self._was_taken(fault, began, taken):
+                self._hand.drop(place)
+                if fault.errno != errno.ENOENT:
+                    raise
+                self._make_directory(f"{self._layout.tokens}/held")  # else nobody was first: it was removed
+                return False
+        self._held[token] = _Held(taken, place)
+        return True
+
+    def _was_taken(self, fault: OSError, began: float, taken: str) -> bool:
+        """A doubtful reply, settled as a claim's: by a look for the unique destination, or not at all.
+
+        A look that is wrong or too early is harmless: what lands later, the audit finds.
+        """
+        quick = self._system.boottime() - began < QUICK_SECONDS
+        if fault.errno not in doubt.DOUBTFUL or (fault.errno == errno.ENOENT and quick):
+            return False
+        try:
+            return doubt.listed(f"{self._layout.tokens}/held", taken, self._system)
+        except OSError:
+            return False
+
+    def _make(self, prefix: str) -> None:
+        """A folder of tokens, whole and durable before it can be seen; who loses the race takes the winner's."""
+        system = self._system
+        for path in (self._layout.tokens, f"{self._layout.tokens}/held"):
+            self._make_directory(path)
+        draft = f"{self._layout.tmp}/.tokens-{prefix}-{system.pid()}-{system.token(6)}"
+        names = [MARK, *(f"{prefix}{digit:x}" for digit in range(16))]
+        system.mkdir(draft, DIRECTORY_MODE)
+        try:
+            for name in names:
+                system.close(system.open(f"{draft}/{name}", _NEW, durable.FILE_MODE))
+            durable.sync_directory(draft, system=system)
+        except OSError:
+            self._discard(draft, names)
+            raise
+        try:
+            system.rename(draft, f"{self._layout.tokens}/{prefix}")
+        except OSError as fault:
+            if fault.errno in (
+                errno.EEXIST,
+                errno.ENOTEMPTY,
+            ):  # one is there for good, so this one can't land later
+                self._discard(draft, names)
+            elif fault.errno != errno.ENOENT:  # it may have landed, or may yet: it must stay whole
+                raise
+
+    def _discard(self, draft: str, names: list[str]) -> None:
+        for name in names:
+            durable.discard(f"{draft}/{name}", self._system)
+        try:
+            self._system.rmdir(draft)
+        except OSError:  # the sweep of `tmp/` does it one day
+            pass
+
+    def _make_directory(self, path: str) -> None:
+        try:
+            self._system.mkdir(path, DIRECTORY_MODE)
+        except FileExistsError:  # the ordinary case
+            pass
+
+
+def token_of(conversation: str) -> str:
+    """The token that a conversation shares with one in 65,536 others."""
+    # crc32, as hashlib costs 4 MB a process; who could find two of one hash on purpose could as well send from one.
+    return f"{crc32(conversation.encode('utf-8', 'surrogateescape')) & 0xFFFF:04x}"
+
+
+def folder_of(layout: Layout, token: str) -> str:
+    return f"{layout.tokens}/{token[:-1]}"
+
+
+def held_path(layout: Layout, taken: str) -> str:
+    return f"{layout.tokens}/held/{taken}"
+
+
+def free_path(layout: Layout, taken: str) -> str:
+    """Where a taken token goes when it is free again: under the next generation's name (I4)."""
+    entry = EntryName.parse(taken).returned()
+    return f"{folder_of(layout, entry.key)}/{entry.waiting()}"

@@ -1,0 +1,84 @@
+"""A worker's side of the conversation tokens: under which lease, and what the board shows of them.
+
+Costs nothing before the first message for a stateful handler: until then nothing is imported, listed or made.
+
+A taken token is waited for a moment, since most handlers are quick: else a sender's burst is handled at the pace of
+postponements, whose unit is a second (50 messages of 10 ms took 91 s; now 4). In vain it costs no more than such a
+message itself does, where its handler takes a tenth of a second.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from maildefer.maildir.system import SYSTEM, System
+from maildefer.pool.board import Board, Hand, Header, S
+from maildefer.pool.serving import Serving
+
+if TYPE_CHECKING:
+    from maildefer.maildir.tokens import Tokens
+
+
+PATIENCE_SECONDS = 0.1
+_LOOK_SECONDS = 0.005
+
+
+class Conversing:
+    """The worker's tokens, which lie in the queue `home`; implements the dispatcher's `Tokens`. Of one thread."""
+
+    def __init__(
+        self, home: Serving, board: Board, slot: int, hand: Hand, *, system: System = SYSTEM
+    ) -> None:
+        self._home = home
+        self._system = system
+        self._board = board
+        self._hand = TokenHand(board, slot, hand)
+        self._tokens: Tokens | None = None
+
+    def take(self, conversation: str) -> bool:
+        """Raises StorageFault's kinds, where the filesystem refuses."""
+        tokens = self._tokens or self._begin()
+        return tokens.take(conversation) or self._wait_for(conversation, tokens)
+
+    def give_back(self, conversation: str) -> None:
+        if self._tokens is not None:
+            self._tokens.give_back(conversation)
+
+    def _wait_for(self, conversation: str, tokens: Tokens) -> bool:
+        system = self._system
+        until = system.boottime() + PATIENCE_SECONDS
+        while system.boottime() < until:
+            system.sleep(_LOOK_SECONDS)
+            if tokens.take(conversation):
+                return True
+        return False
+
+    def _begin(self) -> Tokens:
+        from maildefer.maildir.tokens import Tokens  # an application without conversations never needs it
+
+        self._board.words[Header.TOKENS] = self._home.index + 1  # the keeper looks after them from now on
+        self._tokens = Tokens(self._home.claimer.layout, self._hand, lease=self._lease, system=self._system)
+        return self._tokens
+
+    def _lease(self) -> str | None:
+        return self._home.claimer.lease if self._home.may_claim() else None
+
+
+class TokenHand:
+    """Places for tokens, among those of the process's hand: counted, and without a name; implements `claims.Hand`."""
+
+    def __init__(self, board: Board, slot: int, hand: Hand) -> None:
+        self._words = board.words
+        self._count = board.slot(slot) + S.TOKENS
+        self._hand = hand
+
+    def next_seq(self) -> int:
+        return self._hand.next_seq()
+
+    def take(self, seq: int, name: str) -> int:
+        self._words[self._count] += 1  # first, so that who finds a place taken finds it counted
+        return self._hand.take_unnamed(seq)
+
+    def drop(self, place: int) -> None:
+        self._hand.drop(place)
+        self._words[self._count] -= 1
