@@ -11,7 +11,7 @@ import typer
 
 from maildefer.cli import output
 from maildefer.cli.light import Commands
-from maildefer.cli.places import RUN, log_format, pid_path, supervise_pid
+from maildefer.cli.places import log_format, pid_path, supervise_pid
 
 app = Commands()
 
@@ -36,13 +36,16 @@ def supervise(
     log_format_name: Annotated[
         str | None, typer.Option("--log-format", metavar="FORMAT", help="console, logfmt or json.")
     ] = None,
+    log_file: Annotated[
+        str | None, typer.Option("--log-file", metavar="PATH", help="Append the log there; USR1 opens it anew.")
+    ] = None,
 ) -> None:
     """Run a pool of workers on the queues."""
     from maildefer.pool.doctor import at_start, refuse_unsafe
     from maildefer.pool.lock import acquire_lock  # filelock
 
     chosen_format = log_format(log_format_name)
-    for place in queues or [RUN]:
+    for place in queues or []:  # each queue's keeper looks at its mount again, named or not
         findings = at_start(place)
         if not force:
             refuse_unsafe(place, findings)
@@ -59,6 +62,7 @@ def supervise(
         "force": force,
         "intake": intake,
         "log_format": chosen_format,
+        "log_file": os.path.abspath(log_file) if log_file else None,
     }
     sys.stdout.flush()
     os.execv(sys.executable, [sys.executable, "-m", "maildefer.pool", json.dumps(orders)])

@@ -392,7 +392,7 @@ def test_supervise_becomes_the_supervisor_with_what_was_asked_for(maildefer, pro
         raise SystemExit(0)
 
     monkeypatch.setattr(os, "execv", note)
-    maildefer("supervise", "-w", "3", "--intake", "--log-format", "json", "run/queue")
+    maildefer("supervise", "-w", "3", "--intake", "--log-format", "json", "--log-file", "pool.log", "run/queue")
     ((python, *module, orders),) = executed
     assert (python, module) == (sys.executable, ["-m", "maildefer.pool"])
     told = json.loads(orders)
@@ -402,6 +402,7 @@ def test_supervise_becomes_the_supervisor_with_what_was_asked_for(maildefer, pro
         "project": os.getcwd(),
         "queues": [os.path.abspath("run/queue")],
         "workers": 3,
+        "log_file": os.path.abspath("pool.log"),
         "pidfile": told["pidfile"],
         "force": False,
         "intake": True,
