@@ -420,11 +420,11 @@ def test_an_unsafe_mount_keeps_a_pool_from_starting_but_for_force(maildefer, pro
     monkeypatch.setattr(doctor, "at_start", lambda path: unsafe)
     executed = []
     monkeypatch.setattr(supervise_module.os, "execv", lambda *arguments: executed.append(arguments))
-    ended = maildefer("supervise")
+    ended = maildefer("supervise", "run/queue")
     assert ended.code == 78
     assert "it is a soft mount: mount it hard" in ended.err
     assert executed == []
-    maildefer("supervise", "--force")
+    maildefer("supervise", "--force", "run/queue")
     assert len(executed) == 1
 
 
