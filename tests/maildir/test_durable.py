@@ -134,6 +134,67 @@ def test_an_interrupted_sync_counts_for_nobody_and_another_carries_it_out(disk: 
     )
 
 
+class Gate:
+    """Where a waiter sleeps; it is interrupted there, once `first` is so."""
+
+    def __init__(self, first: Callable[[], object]) -> None:
+        self._first = first
+        self.calls = 0
+
+    def acquire(self) -> None:
+        self.calls += 1
+        if self.calls > 1:  # its maker takes it first
+            self._first()
+            raise KeyboardInterrupt
+
+    def release(self) -> None:
+        pass
+
+
+def test_a_waiter_that_is_interrupted_is_forgotten(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = Caller(disk)
+    until(lambda: disk.begun == 1)
+    gate = Gate(lambda: until(lambda: waiting(disk) == 1))
+    with monkeypatch.context() as patch:
+        patch.setattr(threading, "Lock", lambda: gate)
+        with pytest.raises(KeyboardInterrupt):
+            disk.sync.sync()
+    assert waiting(disk) == 0
+    disk.let_go()
+    until(lambda: first.done)
+    assert disk.begun == 1, "nobody is there for whom to sync again"
+    disk.let_go()
+    disk.sync.sync()
+
+
+@pytest.mark.invariant(1)
+def test_a_waiter_that_is_interrupted_when_its_turn_comes_hands_it_over(
+    disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = Caller(disk)
+    until(lambda: disk.begun == 1)
+    others: list[Caller] = []
+
+    def turn_comes() -> None:
+        patch.undo()
+        until(lambda: waiting(disk) == 1)
+        [waiter] = disk.sync._waiting
+        others.append(Caller(disk))
+        until(lambda: waiting(disk) == 2)
+        disk.let_go()
+        until(lambda: waiter.followers is not None)
+
+    with monkeypatch.context() as patch:
+        gate = Gate(turn_comes)
+        patch.setattr(threading, "Lock", lambda: gate)
+        with pytest.raises(KeyboardInterrupt):
+            disk.sync.sync()
+    until(lambda: disk.begun == 2)
+    disk.let_go()
+    until(lambda: first.done and others[0].done)
+    assert (first.fault, others[0].fault) == (None, None)
+
+
 def test_the_next_sync_after_all_have_left_begins_at_once(disk: Disk) -> None:
     disk.let_go(2)
     disk.sync.sync()

@@ -77,8 +77,9 @@ def test_a_beat_that_did_not_happen_is_a_fault_and_the_next_one_is_good(
     layout: Layout, lease: Lease, world: World, fault: int
 ) -> None:
     world.refuse("rename", fault)
-    with pytest.raises(StorageFault):
+    with pytest.raises(StorageFault) as error:
         lease.renew()
+    assert error.value.errno == fault
     assert beats(layout) == [f"{lease.name}.0"]
     lease.renew()
     assert beats(layout) == [f"{lease.name}.1"]
@@ -131,8 +132,9 @@ def test_a_listing_that_shows_no_later_beat_is_no_good_beat(
     lease.renew()
     assert leases.fence(layout, lease.name, 1)
     world.show(layout.leases, f"{lease.name}.{listed}")  # stale
-    with pytest.raises(StorageFault):
+    with pytest.raises(StorageFault, match="yet listed") as error:
         lease.renew()
+    assert error.value.errno == errno.EIO
     assert lease.beat == 1
 
 
