@@ -20,7 +20,7 @@ test: lint  ## all checks and all tests
 	$(PYTHON) -m pytest $(PYTEST_FLAGS)
 
 test-fast: setup  ## the tests that are done in a minute
-	$(PYTHON) -m pytest $(PYTEST_FLAGS) -m "not slow and not mount"
+	$(PYTHON) -m pytest $(PYTEST_FLAGS) -m "not slow and not lifecycle and not mount"
 
 lint: setup  ## style, types, and the direction of imports
 	.venv/bin/ruff check .
