@@ -2,13 +2,14 @@
 
 Costs nothing before the first message for a stateful handler: until then nothing is imported, listed or made.
 
-A taken token is waited for a moment, since most handlers are quick: else a sender's burst is handled at the pace of
-postponements, whose unit is a second (50 messages of 10 ms took 91 s; now 4). In vain it costs no more than such a
-message itself does, where its handler takes a tenth of a second.
+A taken token is waited for: a tenth of a second, since most handlers are quick, and longer while the worker has nothing
+else to do. Else a sender's burst is handled at the pace of postponements, whose unit is a second: 50 messages of 10 ms
+took 91 s, now 3. In vain it costs other messages no more than a handler of a tenth of a second does.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from maildefer.maildir.system import SYSTEM, System
@@ -20,16 +21,29 @@ if TYPE_CHECKING:
 
 
 PATIENCE_SECONDS = 0.1
+IDLE_PATIENCE_SECONDS = 5.0
 _LOOK_SECONDS = 0.005
+_IDLE_LOOK_SECONDS = 0.02
 
 
 class Conversing:
-    """The worker's tokens, which lie in the queue `home`; implements the dispatcher's `Tokens`. Of one thread."""
+    """The worker's tokens, which lie in the queue `home`; implements the dispatcher's `Tokens`. Of one thread.
+
+    `is_wanted` tells whether the worker is wanted elsewhere: for another message, or to end.
+    """
 
     def __init__(
-        self, home: Serving, board: Board, slot: int, hand: Hand, *, system: System = SYSTEM
+        self,
+        home: Serving,
+        board: Board,
+        slot: int,
+        hand: Hand,
+        is_wanted: Callable[[], bool],
+        *,
+        system: System = SYSTEM,
     ) -> None:
         self._home = home
+        self._is_wanted = is_wanted
         self._system = system
         self._board = board
         self._hand = TokenHand(board, slot, hand)
@@ -45,10 +59,11 @@ class Conversing:
             self._tokens.give_back(conversation)
 
     def _wait_for(self, conversation: str, tokens: Tokens) -> bool:
-        system = self._system
-        until = system.boottime() + PATIENCE_SECONDS
-        while system.boottime() < until:
-            system.sleep(_LOOK_SECONDS)
+        began = self._system.boottime()
+        while (waited := self._system.boottime() - began) < IDLE_PATIENCE_SECONDS:
+            if waited >= PATIENCE_SECONDS and self._is_wanted():
+                return False
+            self._system.sleep(_LOOK_SECONDS if waited < PATIENCE_SECONDS else _IDLE_LOOK_SECONDS)
             if tokens.take(conversation):
                 return True
         return False

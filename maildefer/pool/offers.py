@@ -64,6 +64,10 @@ class Offers:
                 return index, unpack(data)
         return None
 
+    def is_any(self) -> bool:
+        """Whether there may be an offer, or a signal came."""
+        return bool(self._open.poll(0))
+
     def wait(self, *, paused: bool) -> None:
         """Sleep until there may be an offer (or, paused, until we are so no longer), or a signal came."""
         ready = (self._paused if paused else self._open).poll()

@@ -80,7 +80,8 @@ class Worker:
             for index, queue in enumerate(shared.queues)
         ]
         home = None if shared.tokens_in is None else self._queues[shared.tokens_in]
-        tokens = Conversing(home, shared.board, slot, self._hand) if home else None
+        wanted = self._offers.is_any
+        tokens = Conversing(home, shared.board, slot, self._hand, wanted) if home is not None else None
         self._dispatchers: list[Dispatcher] = [
             application.dispatcher(queue.name, tokens=tokens) for queue in shared.queues
         ]
