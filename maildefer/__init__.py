@@ -1,6 +1,6 @@
 """maildefer: a distributed worker pool over a shared Maildir.
 
-The names below are what most programs need; each is imported at its first use, so that `import maildefer` costs nothing.
+The names below are what most programs need; each is imported at its first use: `import maildefer` costs nothing.
 """
 
 from __future__ import annotations
@@ -10,14 +10,25 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from maildefer.errors import MaildeferError as MaildeferError
-    from maildefer.mail import MailRequest as MailRequest, MailResponse as MailResponse
+    from maildefer.mail import MailRequest as MailRequest
+    from maildefer.mail import MailResponse as MailResponse
     from maildefer.queue import Queue as Queue
     from maildefer.routing import (
         Defer as Defer,
+    )
+    from maildefer.routing import (
         Reject as Reject,
+    )
+    from maildefer.routing import (
         Router as Router,
+    )
+    from maildefer.routing import (
         route as route,
+    )
+    from maildefer.routing import (
         route_like as route_like,
+    )
+    from maildefer.routing import (
         stateless as stateless,
     )
     from maildefer.version import VERSION as __version__
@@ -34,7 +45,7 @@ _HOMES = {
     "Reject": "routing",
     "MaildeferError": "errors",
 }
-__all__ = ["__version__", *_HOMES]  # noqa: PLE0604 - the names are strings
+__all__ = ["__version__", *_HOMES]
 
 
 def __getattr__(name: str) -> object:

@@ -26,7 +26,9 @@ class RouteNotFound(MaildeferError):
     """No route of the queue matches the recipient."""
 
     def __init__(self, recipient: str) -> None:
-        super().__init__(f"no route matches {recipient!r}; `maildefer routes --test {recipient}` shows what was tried")
+        super().__init__(
+            f"no route matches {recipient!r}; `maildefer routes --test {recipient}` shows what was tried"
+        )
         self.recipient = recipient
 
 
@@ -39,7 +41,9 @@ class AlreadyRunning(MaildeferError):
 
     def __init__(self, pidfile: str, pid: int | None) -> None:
         who = f"process {pid}" if pid else "another process"
-        super().__init__(f"{who} already runs with the pid file {pidfile}: stop it, or give another one with --pid")
+        super().__init__(
+            f"{who} already runs with the pid file {pidfile}: stop it, or give another one with --pid"
+        )
         self.pidfile = pidfile
         self.pid = pid
 
@@ -56,7 +60,9 @@ class UnsafeRuntimeDirectory(MaildeferError):
     """The host's own runtime directory could be written by somebody else, so nothing in it can be trusted."""
 
     def __init__(self, path: str, what: str) -> None:
-        super().__init__(f"the runtime directory {path} {what}: remove it, or name another in MAILDEFER_RUNTIME_DIR")
+        super().__init__(
+            f"the runtime directory {path} {what}: remove it, or name another in MAILDEFER_RUNTIME_DIR"
+        )
         self.path = path
 
 
@@ -86,7 +92,8 @@ class QueueMissing(QueueError):
 
     def __init__(self, path: str) -> None:
         super().__init__(
-            f"no queue at {path}: check the spelling, or name it in `queues` of conf/settings.py to have it made", path
+            f"no queue at {path}: check the spelling, or name it in `queues` of conf/settings.py to have it made",
+            path,
         )
         self.path = path
 
@@ -95,7 +102,9 @@ class NotAQueue(QueueError):
     """Something is at the queue's path, but it is not a Maildir."""
 
     def __init__(self, path: str, what: str) -> None:
-        super().__init__(f"{path} is not a Maildir ({what}): give the folder that holds tmp, new and cur", path)
+        super().__init__(
+            f"{path} is not a Maildir ({what}): give the folder that holds tmp, new and cur", path
+        )
         self.path = path
 
 
@@ -113,7 +122,9 @@ class EntryNotFound(QueueError, KeyError):
     """No entry of that key is in the folder that was searched."""
 
     def __init__(self, key: str, where: str) -> None:
-        super().__init__(f"no entry {key} in {where}: `maildefer queue list {where}` shows what there is", key)
+        super().__init__(
+            f"no entry {key} in {where}: `maildefer queue list {where}` shows what there is", key
+        )
         self.key = key
 
     __str__ = Exception.__str__  # KeyError's would quote the sentence
@@ -170,7 +181,9 @@ class StorageFault(QueueError):
 
 
 class NoSpace(StorageFault):
-    remedy = "free space or inodes on that filesystem; nothing was lost, what was not accepted can be sent again"
+    remedy = (
+        "free space or inodes on that filesystem; nothing was lost, what was not accepted can be sent again"
+    )
 
 
 class QuotaExceeded(StorageFault):

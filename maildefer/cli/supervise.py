@@ -37,7 +37,8 @@ def supervise(
         str | None, typer.Option("--log-format", metavar="FORMAT", help="console, logfmt or json.")
     ] = None,
     log_file: Annotated[
-        str | None, typer.Option("--log-file", metavar="PATH", help="Append the log there; USR1 opens it anew.")
+        str | None,
+        typer.Option("--log-file", metavar="PATH", help="Append the log there; USR1 opens it anew."),
     ] = None,
 ) -> None:
     """Run a pool of workers on the queues."""

@@ -49,7 +49,9 @@ class RoutingBase:
         self.ORDER: list[str] = []
         self.DEFAULT_CAPTURES: dict[str, str] = {}
         self.STATE_STORE: StateStorage = MemoryStorage()
-        self.keeps_states = False  # whether any was ever set here: stateless applications skip the bookkeeping
+        self.keeps_states = (
+            False  # whether any was ever set here: stateless applications skip the bookkeeping
+        )
         self.HANDLERS: dict[str, KeyFunction] = {}
         self.RELOAD = False
         self.LOG_EXCEPTIONS = True

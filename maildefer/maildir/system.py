@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-
 # Seconds on the clock that no one sets and that counts suspension (clock_gettime(2)); a partial, since it is read for
 # each claim, and half as dear as a function.
 boottime: Callable[[], float] = partial(_time.clock_gettime, _time.CLOCK_BOOTTIME)

@@ -60,7 +60,9 @@ class Header:
     DEATHS: Final = 3  # workers that died so far: the scout forgets its offers
     STARTED: Final = 4
     USED: Final = 5  # worker slots that were ever taken; the others need no look
-    TOKENS: Final = 6  # 1 + the queue in which conversation tokens lie, once one was taken; written by workers
+    TOKENS: Final = (
+        6  # 1 + the queue in which conversation tokens lie, once one was taken; written by workers
+    )
 
 
 class Q:

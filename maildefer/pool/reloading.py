@@ -62,7 +62,9 @@ class Reloader:
             if probed is None:
                 return None
             settings = self._plan.settings(probed)
-            found = Reloaded(probed=probed, settings=settings, queues=self._plan.served(settings, probed["routes"]))
+            found = Reloaded(
+                probed=probed, settings=settings, queues=self._plan.served(settings, probed["routes"])
+            )
         except ConfigurationError as fault:
             self._probe = None
             events.emit(

@@ -34,7 +34,9 @@ def of_queue(shared: Shared, index: int) -> dict[str, Any]:
     paused_for = max(0.0, words[base + Q.PAUSED_UNTIL] / 1e9 - now)
     code = words[base + Q.PAUSE_CODE]
     workers = [
-        one for slot in board.worker_slots() if (one := of_worker(shared, slot)) and one["queue_index"] == index
+        one
+        for slot in board.worker_slots()
+        if (one := of_worker(shared, slot)) and one["queue_index"] == index
     ]
     return {
         "queue": shared.queues[index].name,

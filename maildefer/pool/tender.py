@@ -132,7 +132,10 @@ class Tender:
             slot = self._dead.get()
             base = self._shared.board.slot(slot)
             pid, state = self._shared.board.words[base + S.PID], self._shared.board.words[base + S.STATE]
-            if state not in (State.DEAD_CHARGED, State.DEAD_UNCHARGED):  # told twice: it may be another's by now
+            if state not in (
+                State.DEAD_CHARGED,
+                State.DEAD_UNCHARGED,
+            ):  # told twice: it may be another's by now
                 continue
             try:
                 self._tell(self._recovery.take_back(pid, charged=state == State.DEAD_CHARGED))

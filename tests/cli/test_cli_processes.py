@@ -16,7 +16,6 @@ from pathlib import Path
 
 import pytest
 
-from maildefer.cli import supervise as supervise_module
 from maildefer.maildir.layout import Format, create_queue
 from maildefer.pool import census, doctor, pidfile
 from maildefer.pool.findings import refuse
@@ -392,7 +391,9 @@ def test_supervise_becomes_the_supervisor_with_what_was_asked_for(maildefer, pro
         raise SystemExit(0)
 
     monkeypatch.setattr(os, "execv", note)
-    maildefer("supervise", "-w", "3", "--intake", "--log-format", "json", "--log-file", "pool.log", "run/queue")
+    maildefer(
+        "supervise", "-w", "3", "--intake", "--log-format", "json", "--log-file", "pool.log", "run/queue"
+    )
     ((python, *module, orders),) = executed
     assert (python, module) == (sys.executable, ["-m", "maildefer.pool"])
     told = json.loads(orders)
@@ -419,7 +420,7 @@ def test_an_unsafe_mount_keeps_a_pool_from_starting_but_for_force(maildefer, pro
     unsafe = [refuse("filesystem", "it is a soft mount", "mount it hard")]
     monkeypatch.setattr(doctor, "at_start", lambda path: unsafe)
     executed = []
-    monkeypatch.setattr(supervise_module.os, "execv", lambda *arguments: executed.append(arguments))
+    monkeypatch.setattr(os, "execv", lambda *arguments: executed.append(arguments))
     ended = maildefer("supervise", "run/queue")
     assert ended.code == 78
     assert "it is a soft mount: mount it hard" in ended.err
