@@ -112,15 +112,10 @@ class Observer:
             self._patience = max(self.format.ttl_seconds, min(stall, LONGEST_PATIENCE_SECONDS))
             self._patient_until = now + self._patience
             self._stalled_since = None
-            self._start_anew(now)
+            for watched in self._watched.values():
+                watched.since = now
         elif now > self._patient_until:
             self._patience = self.format.ttl_seconds
-        if self._stalled_since is not None:
-            self._start_anew(now)
-
-    def _start_anew(self, now: float) -> None:
-        for watched in self._watched.values():
-            watched.since = now
 
     def abandoned(self, owners: Iterable[str]) -> set[str]:
         """Which of these leases, all seen on claims before this call, are gone for sure (I6). Raises OSError.

@@ -144,10 +144,9 @@ def test_all_timers_start_anew_once_our_own_last_beat_is_older_than_two_interval
     assert watcher.watch(5) == [THEIRS]
 
 
-def test_a_beat_of_ours_that_is_a_little_late_changes_nothing(watcher: Watcher) -> None:
+def test_a_beat_of_ours_that_is_two_intervals_old_changes_nothing(watcher: Watcher) -> None:
     assert watcher.watch(35) == []
-    assert watcher.watch(9, beating=False) == []
-    assert watcher.watch(1) == [THEIRS]
+    assert watcher.watch(10, beating=False) == [THEIRS]
 
 
 def test_after_a_stall_we_wait_for_as_long_as_it_was(watcher: Watcher) -> None:
@@ -189,8 +188,15 @@ def test_an_observer_that_was_frozen_starts_anew_even_if_it_beats_before_it_look
 
 
 def test_a_look_that_is_somewhat_late_is_no_freeze(watcher: Watcher) -> None:
-    assert watcher.watch(44, step=22) == []
-    assert watcher.watch(1) == [THEIRS]
+    assert watcher.watch(45, step=22.5) == [THEIRS]
+    assert watcher.observer.others == []
+
+
+def test_a_beat_seen_costs_no_reading(watcher: Watcher, theirs: Lease, world: World) -> None:
+    theirs.renew()
+    world.forget()
+    watcher.watch(5)
+    assert [call.what for call in world.calls] == ["utime", "listdir"]
 
 
 def test_a_listing_that_fails_is_an_error(watcher: Watcher, world: World) -> None:
