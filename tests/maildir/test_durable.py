@@ -259,3 +259,19 @@ def test_a_small_file_is_read_up_to_its_limit_and_never_through_a_link(tmp_path:
 def test_a_fifo_in_place_of_a_small_file_holds_nobody(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "x")
     assert durable.read_small(f"{tmp_path}/x") == b""
+
+
+@pytest.mark.parametrize("fault", [None, "write", "fsync", "rename", "read"])
+def test_no_descriptor_is_left_open(tmp_path: Path, world: World, fault: str | None) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    for number, durably in enumerate((True, False)):
+        if fault is not None:
+            world.refuse(fault, errno.EIO)
+        try:
+            durable.replace_file(
+                f"{tmp_path}/x", b"new", f"{tmp_path}/draft{number}", durably=durably, system=world.system
+            )
+            durable.read_small(f"{tmp_path}/x", system=world.system)
+        except OSError:
+            pass
+    assert len(os.listdir("/proc/self/fd")) == before
