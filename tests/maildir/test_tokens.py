@@ -302,6 +302,17 @@ def test_a_token_too_many_in_a_torn_copy_of_the_queue_is_removed(
     assert free(layout) == []
 
 
+@pytest.mark.invariant(10)
+def test_a_name_that_a_listing_still_shows_does_not_hide_the_newer_one(
+    make: Callable[..., Tokens], layout: Layout, world: World
+) -> None:
+    tokens = make()
+    tokens.take(TALK)
+    tokens.give_back(TALK)
+    world.show(f"{layout.tokens}/{TOKEN[:-1]}", TOKEN)
+    assert tokens.take(TALK)
+
+
 # Doubtful replies
 
 
@@ -483,7 +494,7 @@ def test_one_token_that_can_not_be_freed_does_not_keep_the_others_from_it(
     first = make()
     first.take(TALK)
     first.take("another")
-    world.refuse("rename", errno.EIO, where=held(layout)[0])
+    world.refuse("rename", errno.EIO, where="/held/")
     with pytest.raises(OSError, match="error"):
         freeing(layout, lease, world, "dead").scan()
     assert len(held(layout)) == 1
