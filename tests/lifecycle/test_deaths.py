@@ -154,10 +154,12 @@ def test_a_handler_over_its_time_is_killed_with_its_stack_in_the_log(project: Pr
 
 
 def test_a_deadline_counts_the_handlers_time_only(project: Project, start: Start) -> None:
+    """Neither the time of other messages, nor that between them."""
     pool = start(workers=1, settings={"handler_timeout_seconds": 0.5})
     project.push("sleep0.2", 6)
     eventually(project.is_empty, "all are handled")
-    pool.await_event("attempt.ended", 6)
+    ended = pool.status()["up_seconds"]
+    eventually(lambda: pool.status()["up_seconds"] > ended + 2, "some looks at the deadlines later")
     assert pool.events("worker.timed_out") == []
 
 
@@ -208,7 +210,7 @@ def test_no_child_survives_a_killed_supervisor(project: Project, start: Start) -
     project.push("hang", 2)
     eventually(lambda: len(project.notes("start")) == 2, "both are busy")
     children = pool.tree()[1:]
-    assert len(children) == 4
+    assert len(children) >= 4  # the scout may be starting something
     pool.signal(signal.SIGKILL)
     pool.wait()
     eventually(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in children), "all are gone", 3)
