@@ -151,11 +151,8 @@ class Tokens:
         try:
             system.rename(draft, f"{self._layout.tokens}/{prefix}")
         except OSError as fault:
-            if fault.errno in (
-                errno.EEXIST,
-                errno.ENOTEMPTY,
-            ):  # one is there for good, so this one can't land later
-                self._discard(draft, names)
+            if fault.errno in (errno.EEXIST, errno.ENOTEMPTY):
+                self._discard(draft, names)  # one is there for good, so this one can't land later
             elif fault.errno != errno.ENOENT:  # it may have landed, or may yet: it must stay whole
                 raise
 
