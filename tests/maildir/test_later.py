@@ -29,6 +29,7 @@ def test_what_is_due_goes_back_to_new_a_generation_on_and_without_its_due_time(
     promoter.relist()
     world.forget()
     assert promoter.promote(START) == ["1.x"]
+    assert promoter._known == set()
     assert everywhere(layout) == {"new/1.x,a=2,c=1,n=4": DATA}
     assert [call.what for call in world.calls] == ["rename"]
 

@@ -261,3 +261,14 @@ def test_a_queue_that_one_may_not_write_to_says_whose_permission_it_is(public_pa
 def test_the_format_is_stored_as_json(layout: Layout) -> None:
     with open(layout.format, encoding="utf-8") as file:
         assert json.load(file) == {"version": 1, "beat_seconds": 5.0, "ttl_seconds": 45.0}
+
+
+def test_a_ttl_of_three_beats_is_the_least(tmp_path: Path) -> None:
+    layout = create_queue(f"{tmp_path}/q", format=Format(beat_seconds=2, ttl_seconds=6))
+    assert read_format(layout).ttl_seconds == 6
+
+
+def test_what_a_maildir_lacks_is_told(tmp_path: Path) -> None:
+    (tmp_path / "tmp").mkdir()
+    with pytest.raises(NotAQueue, match="it has no new, cur"):
+        open_queue(str(tmp_path))
