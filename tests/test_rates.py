@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from maildefer.pool.board import Board, S
+from maildefer.pool.board import Board, Header, S
 from maildefer.pool.rates import Rates
 
 
 def settle(board: Board, slot: int, pid: int, settled: int) -> None:
     base = board.slot(slot)
+    board.words[Header.USED] = max(board.words[Header.USED], slot + 1)
     board.words[base + S.PID], board.words[base + S.HANDLED] = pid, settled
 
 

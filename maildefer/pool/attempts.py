@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Callable
 
 from maildefer import events
 
@@ -17,11 +18,16 @@ _MOST_LINES = 1000
 
 
 class AttemptLog:
-    """One worker's attempt lines. Flush before sleeping, before ending, and when `due`."""
+    """One worker's attempt lines. Flush before sleeping and before ending.
 
-    __slots__ = ("_format", "_lines", "_pid", "_second", "_stamp", "_flush_at")
+    `waiting` is told since when lines wait, in boot-clock seconds, or 0 when none do: a handler that runs for long must
+    not hold them back, so the supervisor has them flushed by a signal.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_flush_at", "_format", "_lines", "_pid", "_second", "_stamp", "_waiting")
+
+    def __init__(self, waiting: Callable[[float], None] = lambda since: None) -> None:
+        self._waiting = waiting
         self._format = events.current_format()
         self._lines: list[str] = []
         self._pid = os.getpid()
@@ -44,24 +50,26 @@ class AttemptLog:
         if (second := int(now)) != self._second:
             self._second = second
             self._stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        lines = self._lines
-        if not lines:
+        if not self._lines:
             self._flush_at = now + FLUSH_SECONDS
+            self._waiting(now)
         if self._format == "logfmt" and not more and " " not in key and '"' not in key and key.isprintable():
-            lines.append(
+            line = (
                 f"ts={self._stamp} event=attempt.ended queue={queue} key={key} handler={handler or '-'}"
                 f" outcome={outcome} attempt={attempt} duration={seconds:.6f} pid={self._pid}\n"
             )
         else:
-            lines.append(self._slow(queue, key, handler, outcome, attempt, seconds, more))
-        if now >= self._flush_at or len(lines) >= _MOST_LINES:
+            line = self._slow(queue, key, handler, outcome, attempt, seconds, more)
+        self._lines.append(line)
+        if now >= self._flush_at or len(self._lines) >= _MOST_LINES:
             self.flush()
 
     def flush(self) -> None:
-        if self._lines:
-            text = "".join(self._lines)
-            self._lines.clear()
-            events.write(text)
+        """Write what waits. May interrupt anything here, being called by a signal handler too."""
+        lines, self._lines = self._lines, []
+        if lines:
+            self._waiting(0.0)
+            events.write("".join(lines))
 
     def _slow(
         self,

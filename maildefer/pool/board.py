@@ -18,7 +18,7 @@ _HEADER_WORDS = 32
 _QUEUE_WORDS = 64
 _SLOT_WORDS = 160
 PLACES = 32  # claims that one process may hold at a time
-_NAME_WORD = 17 + PLACES
+_NAME_WORD = 18 + PLACES
 _NAME_BYTES = (_SLOT_WORDS - _NAME_WORD) * _WORD
 _LEASE_WORD = 32
 _LEASE_BYTES = 96
@@ -106,6 +106,7 @@ class S:
     BEGAN: Final = 15  # of the handler
     HELD: Final = 16  # the first of PLACES words: SEQ of a claim, or token, that may be held, or 0
     TOKENS: Final = HELD + PLACES  # how many of them are conversation tokens
+    LINES_SINCE: Final = HELD + PLACES + 1  # attempt lines wait since then: boot clock, ns; 0: none do
 
 
 class Board:

@@ -17,13 +17,12 @@ from typing import Any
 from maildefer import events
 from maildefer.errors import ConfigurationError
 from maildefer.maildir.system import boottime
-from maildefer.pool import snapshot, statussocket
-from maildefer.pool.board import Header, Kind, Q, S
+from maildefer.pool.board import Header, Kind, Q
+from maildefer.pool.desk import Desk
+from maildefer.pool.draining import Draining
 from maildefer.pool.frontends import FrontEnds
-from maildefer.pool.notify import Notifier
 from maildefer.pool.nursery import Nursery
 from maildefer.pool.plan import Plan
-from maildefer.pool.rates import Rates
 from maildefer.pool.register import Register
 from maildefer.pool.reloading import Reloaded, Reloader, Roll
 from maildefer.pool.shared import Shared, receive, send
@@ -31,8 +30,7 @@ from maildefer.pool.signals import Signals
 from maildefer.pool.workforce import Workforce
 
 _TICK_SECONDS = 2.0
-_REMIND_SECONDS = 1.0
-_LEAVE_SECONDS = 5.0  # for the keeper to leave its leases; a hung mount does not hold us longer
+_EX_CONFIG = 78
 _VERBS = {"stop": signal.SIGTERM, "pause": signal.SIGTSTP, "resume": signal.SIGCONT, "reload": signal.SIGHUP}
 
 
@@ -43,38 +41,29 @@ class Supervisor:
         self._shared = shared
         self._plan = plan
         self._words = shared.board.words
-        self._status_socket = status
         self._signals = Signals()
         self._workforce = Workforce(shared.board)
         self._nursery = Nursery(shared, self._close_in_child)
         self._front_ends = FrontEnds(shared, plan, probed)
         self._register = Register(shared)
-        self._rates = Rates(shared.board)
-        self._notifier = Notifier()
+        self._desk = Desk(shared, self._workforce, status)
+        self._draining = Draining(shared)
         self._reloader = Reloader(plan, probed)
         self._roll: Roll | None = None
         self._tick_seconds = _tick_seconds(shared, probed)
         self._wanted = shared.settings.workers
         self._generation = 1
-        self._drain_until: float | None = None
-        self._leave_until: float | None = None
-        self._remind_at = 0.0
-        self._restart = False
-        self._ready = False
-        self._trouble = ""
-        self._exit_code = 0
-        self._reason = "stopped"
 
     def run(self) -> int:
         """Until the pool is stopped; returns the exit code. Does not return when it restarts itself."""
         self._boot()
-        while not self._is_over():
+        while not self._draining.is_over(self._workforce, self._front_ends, self._nursery):
             ready = self._wait()
             self._heed_signals()
             if self._shared.keeper[0].fileno() in ready:
                 self._hear_keeper()
-            if self._status_socket.fileno() in ready:
-                self._answer_status()
+            if self._desk.descriptor in ready:
+                self._desk.answer(**self._facts())
             self._mind_time()
             self._mind_reload()
             self._refill()
@@ -87,36 +76,23 @@ class Supervisor:
         events.emit("pool.started", workers=self._wanted, queues=queues, host=self._shared.host.label)
         self._refill()
 
-    def _is_over(self) -> bool:
-        """Drained, every dead worker's claims taken back, every lease left; or the keeper's time for that is up."""
-        if self._drain_until is None or len(self._workforce) or len(self._front_ends):
-            return False
-        if self._leave_until is None:
-            self._nursery.kill(Kind.SCOUT)
-            self._leave_until = boottime() + _LEAVE_SECONDS
-        if not self._nursery.has(Kind.KEEPER):
-            return True
-        if self._is_all_taken_back():
-            send(self._shared.keeper[0], do="leave")
-        return boottime() > self._leave_until
-
     def _end(self) -> int:
         self._nursery.kill(Kind.KEEPER, Kind.SCOUT)
         self._register.remove()
-        self._status_socket.close()
-        events.emit("pool.stopped", reason=self._reason)
-        if self._restart:  # the settings name other queues: the same process, from the beginning
+        self._desk.close()
+        events.emit("pool.stopped", reason=self._draining.reason)
+        if self._draining.restart:  # the same process, from the beginning
             if self._plan.lock_fd >= 0:
                 os.set_inheritable(self._plan.lock_fd, True)
             os.execv(sys.executable, [sys.executable, "-m", "maildefer.pool", self._plan.text()])
-        return self._exit_code
+        return self._draining.exit_code
 
     def _wait(self) -> set[int]:
         """Sleep until something is to be done; returns the descriptors that say what."""
         poll = select.poll()
         for descriptor in (
             self._signals.descriptor,
-            self._status_socket.fileno(),
+            self._desk.descriptor,
             self._shared.keeper[0].fileno(),
         ):
             poll.register(descriptor, select.POLLIN)
@@ -125,9 +101,8 @@ class Supervisor:
         return {descriptor for descriptor, _ in poll.poll(self._until_next() * 1000)}
 
     def _until_next(self) -> float:
-        now, wait = boottime(), self._tick_seconds
-        if self._drain_until is not None:
-            wait = min(wait, max(0.0, self._drain_until - now), 0.2)
+        now = boottime()
+        wait = min(self._tick_seconds, self._draining.seconds_left(now))
         if self._roll is not None:
             wait = min(wait, 0.1)
         throttled = self._workforce.throttle.wait(now)
@@ -141,13 +116,13 @@ class Supervisor:
         match signum:
             case signal.SIGTERM:
                 self._drain("SIGTERM")
-            case signal.SIGINT if self._drain_until is None:
+            case signal.SIGINT if not self._draining.has_begun:
                 self._drain("SIGINT")
             case signal.SIGINT | signal.SIGQUIT:
                 self._drain(signum.name)
-                self._drain_until = boottime()
-            case signal.SIGHUP if self._drain_until is None:
-                self._notifier.reloading()
+                self._draining.hurry()
+            case signal.SIGHUP if not self._draining.has_begun:
+                self._desk.notifier.reloading()
                 self._reloader.begin()
             case signal.SIGTTIN | signal.SIGTTOU:
                 self._wanted += 1 if signum == signal.SIGTTIN else -1
@@ -166,21 +141,14 @@ class Supervisor:
             case _:  # SIGHUP in a drain
                 pass
 
-    def _drain(self, reason: str) -> None:
+    def _drain(self, reason: str, *, exit_code: int = 0, restart: bool = False) -> None:
         """Stop claiming, let everybody finish what is in hand, for so long."""
-        if self._drain_until is not None:
-            return
-        if not self._restart and not self._exit_code:
-            self._reason = reason
-        self._words[Header.DRAINING] = 1
-        self._drain_until = boottime() + self._shared.settings.drain_seconds
-        self._remind_at = boottime() + _REMIND_SECONDS
-        self._notifier.stopping("draining")
-        events.emit("pool.draining", reason=self._reason, seconds=self._shared.settings.drain_seconds)
-        self._front_ends.retire_all()
-        self._workforce.retire_all()
-        self._reloader.stop()
-        self._roll = None
+        if self._draining.begin(reason, exit_code=exit_code, restart=restart):
+            self._desk.notifier.stopping("draining")
+            self._front_ends.retire_all()
+            self._workforce.retire_all()
+            self._reloader.stop()
+            self._roll = None
 
     def _pause(self) -> None:
         if not self._words[Header.PAUSED]:
@@ -214,16 +182,12 @@ class Supervisor:
                     send(self._shared.keeper[0], do="take back")
                     self._give_up_if_broken()
             elif not self._front_ends.bury(pid, status):
-                self._nursery.bury(pid, status, expected=self._drain_until is not None)
+                self._nursery.bury(pid, status, expected=self._draining.has_begun)
 
     def _give_up_if_broken(self) -> None:
         """No worker lives and none can load the application: say so and end, rather than fork for ever."""
         if self._workforce.broken >= max(5, self._wanted) and not self._workforce.staying():
-            self._give_up("no worker can load the application; the log says why")
-
-    def _give_up(self, why: str) -> None:
-        self._exit_code, self._reason = 78, why
-        self._drain(why)
+            self._drain("no worker can load the application; the log says why", exit_code=_EX_CONFIG)
 
     def _hear_keeper(self) -> None:
         for message in receive(self._shared.keeper[0]):
@@ -231,83 +195,51 @@ class Supervisor:
                 case {"fenced": int(index)}:
                     self._workforce.kill_holders(index)
                 case {"joined": int()}:
-                    self._trouble = ""
+                    self._desk.trouble = ""
                     self._register.write()
                     send(self._shared.keeper[0], do="told leases")
                 case {"request": str(verb)}:
                     self._heed(_VERBS[verb])
                 case {"refused": str(why)}:
-                    self._give_up(why)
+                    self._drain(why, exit_code=_EX_CONFIG)
                 case {"trouble": str(why)}:
-                    self._trouble = why
+                    self._desk.trouble = why
 
-    def _answer_status(self) -> None:
-        while True:
-            try:
-                connection, _ = self._status_socket.accept()
-            except OSError:  # nobody asks
-                return
-            more: dict[str, object] = {
-                "wanted": self._wanted,
-                "throttled_seconds": round(self._workforce.throttle.wait(boottime()), 1),
-                "trouble": self._trouble or None,
-                "front_ends": len(self._front_ends),
-                "generation": self._generation,
-                "rate_per_second": self._rates.per_second(),
-            }
-            statussocket.answer(connection, snapshot.of_pool(self._shared, **more))
+    def _facts(self) -> dict[str, object]:
+        """What `status` shows and only we know."""
+        return {
+            "wanted": self._wanted,
+            "throttled_seconds": round(self._workforce.throttle.wait(boottime()), 1),
+            "front_ends": len(self._front_ends),
+            "generation": self._generation,
+        }
 
     def _mind_time(self) -> None:
         now = boottime()
         self._words[Header.TICK] = int(now * 1e9)
-        self._rates.note(now)
         self._workforce.mind_deadlines(now)
-        if self._drain_until is not None and now >= self._drain_until:
-            self._workforce.kill_all()
-            self._front_ends.kill_all()
-        elif self._drain_until is not None and now >= self._remind_at:
-            self._remind_at = now + _REMIND_SECONDS  # a handler may have caught the first TERM itself
-            self._workforce.retire_all()
+        self._workforce.mind_logs(now)
+        self._draining.mind(now, self._workforce, self._front_ends)
         if limit := self._shared.settings.memory_bytes_per_worker:
             self._workforce.mind_memory(limit)
-        if not self._ready and any(map(self._workforce.is_ready, self._workforce.staying())):
-            self._ready = True
-            self._notifier.ready()
-        if self._notifier.enabled:
-            if self._ready and not self._workforce.any_overdue():
-                self._notifier.watchdog()
-            self._notifier.status(self._trouble or self._status_line())
-
-    def _status_line(self) -> str:
-        handled = sum(
-            self._words[self._shared.board.slot(c.slot) + S.HANDLED] for c in self._workforce.staying()
-        )
-        state = (
-            "draining"
-            if self._drain_until is not None
-            else "paused"
-            if self._words[Header.PAUSED]
-            else "serving"
-        )
-        return f"{state}: {len(self._workforce)} workers, {handled} messages handled by them"
+        self._desk.mind(now)
 
     def _mind_reload(self) -> None:
-        if self._drain_until is not None:
+        if self._draining.has_begun:
             return
         try:
             if (reloaded := self._reloader.poll()) is not None:
                 self._adopt(reloaded)
         except ConfigurationError:  # told already; the old workers stay
-            self._notifier.ready()
+            self._desk.notifier.ready()
         if self._roll is not None and self._roll.step(self._workforce, self._fork_worker, self._wanted):
             self._roll = None
-            self._notifier.ready()
+            self._desk.notifier.ready()
 
     def _adopt(self, reloaded: Reloaded) -> None:
         """A sound application: roll the workers over to it, or start anew where it has other queues."""
         if reloaded.queues != self._shared.queues:
-            self._restart, self._reason = True, "other queues in the settings"
-            self._drain(self._reason)
+            self._drain("other queues in the settings", restart=True)
             return
         self._shared = replace(self._shared, settings=reloaded.settings)
         self._generation += 1
@@ -321,9 +253,9 @@ class Supervisor:
 
     def _refill(self) -> None:
         """Fork whatever is missing. The keeper comes first: dead workers' slots wait for it."""
-        if self._leave_until is None or not self._is_all_taken_back():
+        if self._draining.needs_keeper(self._workforce):
             self._nursery.steward(Kind.KEEPER, self._shared)
-        if self._drain_until is not None:
+        if self._draining.has_begun:
             return
         self._nursery.steward(Kind.SCOUT, self._shared)
         self._front_ends.refill()
@@ -346,12 +278,8 @@ class Supervisor:
             self._workforce.occupy(child)
         return child is not None
 
-    def _is_all_taken_back(self) -> bool:
-        board = self._shared.board
-        return all(self._words[board.slot(slot) + S.KIND] != Kind.WORKER for slot in board.worker_slots())
-
     def _close_in_child(self) -> None:
-        self._status_socket.close()
+        self._desk.close()
         if self._plan.lock_fd >= 0:
             os.close(self._plan.lock_fd)
 

@@ -92,7 +92,7 @@ class Worker:
             gone=lambda: self._stopping,
             deferred=self._tell_keeper,
         )
-        self._log = AttemptLog()
+        self._log = AttemptLog(self._note_lines)
         self._limit_bytes = settings.max_bytes
         self._timeout_ns = int(settings.handler_timeout_seconds * 1e9) or 1 << 60
         share = settings.messages_per_worker
@@ -219,6 +219,13 @@ class Worker:
         """Also before each sleep, since handlers, and event loops that they run, may have taken signals over."""
         signal.set_wakeup_fd(self._wake_writer, warn_on_full_buffer=False)
         signal.signal(signal.SIGTERM, self._note_stop)
+        signal.signal(signal.SIGCONT, self._flush_lines)
+
+    def _note_lines(self, since: float) -> None:
+        self._words[self._base + S.LINES_SINCE] = int(since * 1e9)
+
+    def _flush_lines(self, signum: int, frame: object) -> None:
+        self._log.flush()
 
     def _note_stop(self, signum: int, frame: object) -> None:
         self._stopping = True

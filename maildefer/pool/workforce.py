@@ -7,10 +7,11 @@ import signal
 
 from maildefer import events
 from maildefer.maildir.system import boottime
-from maildefer.pool.board import Board, Header, S, State
+from maildefer.pool.board import Board, Header, Kind, S, State
 from maildefer.pool.children import Child, Killed
 from maildefer.pool.throttle import Throttle
 
+_LINES_SECONDS = 0.1
 _ABORT_SECONDS = 5.0  # from ABRT, which prints where the handler stands, to KILL
 
 
@@ -90,6 +91,22 @@ class Workforce:
 
     def any_overdue(self) -> bool:
         return any(child.aborted_at for child in self.by_pid.values())
+
+    def mind_logs(self, now: float) -> None:
+        """Have attempt lines written that wait for the end of a long handler. CONT, since nobody dies of it."""
+        for child in self.by_pid.values():
+            since = self._word(child, S.LINES_SINCE)
+            if since and now - since / 1e9 > _LINES_SECONDS and self._word(child, S.DEADLINE):
+                self._signal(child, signal.SIGCONT)
+
+    def handled(self) -> int:
+        """Messages that the workers of now have settled."""
+        return sum(self._word(child, S.HANDLED) for child in self.staying())
+
+    def is_all_taken_back(self) -> bool:
+        """No worker is left, and no dead one's claims."""
+        board = self._board
+        return all(self._words[board.slot(slot) + S.KIND] != Kind.WORKER for slot in board.worker_slots())
 
     def mind_memory(self, limit_bytes: int) -> None:
         """Replace workers that have grown over the limit, after the message in hand."""

@@ -1,0 +1,65 @@
+"""Where the supervisor says how it does: to `maildefer status` through its socket, and to the service manager."""
+
+from __future__ import annotations
+
+import socket
+
+from maildefer.pool import snapshot, statussocket
+from maildefer.pool.board import Header
+from maildefer.pool.notify import Notifier
+from maildefer.pool.rates import Rates
+from maildefer.pool.shared import Shared
+from maildefer.pool.workforce import Workforce
+
+
+class Desk:
+    """Answers from memory only, so that a hung mount does not matter."""
+
+    def __init__(self, shared: Shared, workforce: Workforce, listening: socket.socket) -> None:
+        self._shared = shared
+        self._workforce = workforce
+        self._socket = listening
+        self._rates = Rates(shared.board)
+        self._ready = False
+        self.notifier = Notifier()
+        self.trouble = ""  # what keeps the pool from a queue, in words
+
+    @property
+    def descriptor(self) -> int:
+        return self._socket.fileno()
+
+    def answer(self, **more: object) -> None:
+        """Serve all who ask now."""
+        while True:
+            try:
+                connection, _ = self._socket.accept()
+            except OSError:  # nobody asks
+                return
+            status = snapshot.of_pool(
+                self._shared,
+                trouble=self.trouble or None,
+                rate_per_second=self._rates.per_second(),
+                **more,
+            )
+            statussocket.answer(connection, status)
+
+    def mind(self, now: float) -> None:
+        """Note the rate; tell the service manager that we are up, alive and how it goes."""
+        self._rates.note(now)
+        if not self._ready and any(map(self._workforce.is_ready, self._workforce.staying())):
+            self._ready = True
+            self.notifier.ready()
+        if self.notifier.enabled:
+            if self._ready and not self._workforce.any_overdue():
+                self.notifier.watchdog()
+            self.notifier.status(self.trouble or self._line())
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def _line(self) -> str:
+        words = self._shared.board.words
+        state = "draining" if words[Header.DRAINING] else "paused" if words[Header.PAUSED] else "serving"
+        return (
+            f"{state}: {len(self._workforce)} workers, {self._workforce.handled()} messages handled by them"
+        )

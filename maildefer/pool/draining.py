@@ -1,0 +1,78 @@
+"""The end of a pool: no more claims, time to finish what is in hand, then the leases are left."""
+
+from __future__ import annotations
+
+from maildefer import events
+from maildefer.maildir.system import boottime
+from maildefer.pool.board import Header, Kind
+from maildefer.pool.frontends import FrontEnds
+from maildefer.pool.nursery import Nursery
+from maildefer.pool.shared import Shared, send
+from maildefer.pool.workforce import Workforce
+
+_REMIND_SECONDS = 1.0
+_LEAVE_SECONDS = 5.0  # for the keeper to leave its leases; a hung mount does not hold us longer
+
+
+class Draining:
+    """How far the end has come. `exit_code` and `reason` are what the supervisor ends with."""
+
+    def __init__(self, shared: Shared) -> None:
+        self._shared = shared
+        self._until: float | None = None
+        self._leave_until: float | None = None
+        self._remind_at = 0.0
+        self.exit_code = 0
+        self.reason = "stopped"
+        self.restart = False
+
+    @property
+    def has_begun(self) -> bool:
+        return self._until is not None
+
+    def begin(self, reason: str, *, exit_code: int = 0, restart: bool = False) -> bool:
+        """Say so on the board; False when it has begun before."""
+        if self._until is not None:
+            return False
+        self.reason, self.exit_code, self.restart = reason, exit_code, restart
+        self._shared.board.words[Header.DRAINING] = 1
+        self._until = boottime() + self._shared.settings.drain_seconds
+        self._remind_at = boottime() + _REMIND_SECONDS
+        events.emit("pool.draining", reason=reason, seconds=self._shared.settings.drain_seconds)
+        return True
+
+    def hurry(self) -> None:
+        """Not a moment longer."""
+        self._until = boottime()
+
+    def seconds_left(self, now: float) -> float:
+        """Until what is in hand is given back, or the next look is due."""
+        return 60.0 if self._until is None else min(max(0.0, self._until - now), 0.2)
+
+    def mind(self, now: float, workforce: Workforce, front_ends: FrontEnds) -> None:
+        """Remind those who have not heard, since a handler may have caught the first TERM itself; at last, kill."""
+        if self._until is None:
+            return
+        if now >= self._until:
+            workforce.kill_all()
+            front_ends.kill_all()
+        elif now >= self._remind_at:
+            self._remind_at = now + _REMIND_SECONDS
+            workforce.retire_all()
+
+    def is_over(self, workforce: Workforce, front_ends: FrontEnds, nursery: Nursery) -> bool:
+        """Every worker gone, every dead one's claims taken back, every lease left; or the time for that is up."""
+        if self._until is None or len(workforce) or len(front_ends):
+            return False
+        if self._leave_until is None:
+            nursery.kill(Kind.SCOUT)
+            self._leave_until = boottime() + _LEAVE_SECONDS
+        if not nursery.has(Kind.KEEPER):
+            return True
+        if workforce.is_all_taken_back():
+            send(self._shared.keeper[0], do="leave")
+        return boottime() > self._leave_until
+
+    def needs_keeper(self, workforce: Workforce) -> bool:
+        """A keeper that has left its leases is not followed by another."""
+        return self._leave_until is None or not workforce.is_all_taken_back()
