@@ -73,6 +73,7 @@ class QueueScout:
 
     def serve(self) -> None:
         """Pass over the listing, then sleep until something comes or may have come, for ever."""
+        told = ""
         while True:
             if not self._may_offer():
                 self._wait_for_leave()
@@ -80,8 +81,11 @@ class QueueScout:
             try:
                 self._pass()
                 self._rest()
+                told = ""
             except OSError as fault:
-                events.emit("queue.vanished", queue=self.name, error=str(fault))
+                if str(fault) != told:
+                    told = str(fault)
+                    events.emit("queue.vanished", queue=self.name, error=told)
                 time.sleep(_LONGEST_WAIT)
 
     def _pass(self) -> None:
@@ -90,7 +94,8 @@ class QueueScout:
         offered = False
         others: list[str] = []
         for chunk in scan.chunks(self._layout.new):
-            mine, theirs = self._split(self._memory.unknown(chunk, boottime()))
+            mine, theirs = self._split(chunk)
+            mine = self._memory.unknown(mine, boottime())
             offered |= bool(mine)
             self._offer(mine)
             if not offered and not others:
@@ -98,6 +103,7 @@ class QueueScout:
             if not self._may_offer():
                 return
         if not offered:
+            others = self._memory.unknown(others, boottime())
             self._offer(others)
         self._wait_seconds = (
             _SHORTEST_WAIT if offered or others else min(self._wait_seconds * 2, _LONGEST_WAIT)
@@ -115,6 +121,7 @@ class QueueScout:
             names = self._watch.wait(self._wait_seconds)
         if boottime() - self._touched_at > _TOUCH_SECONDS:
             self._touched_at = boottime()
+            self._watch.look_again()
             if not self._words[self._base + Q.LOCAL]:
                 self._watch.touch()
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import time
 
 from inotify_simple import INotify, flags
 
 _ARRIVALS = flags.MOVED_TO | flags.CREATE
 _ENDS = flags.DELETE_SELF | flags.MOVE_SELF
+_USED_UP = {errno.EMFILE, errno.ENFILE, errno.ENOSPC}  # fs.inotify.max_user_instances, max_user_watches
 _GONE = flags.IGNORED | flags.DELETE_SELF | flags.MOVE_SELF | flags.UNMOUNT
 
 
@@ -17,10 +20,17 @@ class Watch:
     def __init__(self, path: str) -> None:
         self._path = path
         self._inotify: INotify | None = None
+        self._watched = (0, 0)  # device and inode
 
     def wait(self, timeout_seconds: float) -> set[str]:
-        """Sleep so long, or until names arrive, which are returned; hints, like every listing."""
-        inotify = self._inotify or self._begin()
+        """Sleep so long, or until names arrive, which are returned; hints, like every listing. Raises OSError."""
+        try:
+            inotify = self._inotify or self._begin()
+        except OSError as fault:
+            if fault.errno not in _USED_UP:
+                raise
+            time.sleep(timeout_seconds)  # others have all the watches: polling does, only later
+            return set()
         names: set[str] = set()
         for event in inotify.read(timeout=int(timeout_seconds * 1000)):
             if event.mask & _GONE:
@@ -34,10 +44,18 @@ class Watch:
         """Change the directory, so that an NFSv3 client drops a listing that has stayed stale."""
         os.utime(self._path)
 
+    def look_again(self) -> None:
+        """Watch what is at the path by now: a directory that moved away with its parents made no event. OSError."""
+        found = os.stat(self._path)
+        if self._watched != (found.st_dev, found.st_ino):
+            self._end()
+
     def _begin(self) -> INotify:
         inotify = self._inotify = INotify()
         try:
             inotify.add_watch(self._path, _ARRIVALS | _ENDS)
+            found = os.stat(self._path)
+            self._watched = found.st_dev, found.st_ino
         except OSError:
             self._end()
             raise
