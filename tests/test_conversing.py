@@ -1,0 +1,145 @@
+"""A worker's side of conversation tokens: how long it waits, what the board shows, that postponements are told of."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from maildefer.handling.outcomes import Postponed
+from maildefer.handling.retry import RetryPolicy
+from maildefer.maildir.claims import Claim
+from maildefer.maildir.layout import Layout, create_queue
+from maildefer.maildir.push import Pusher
+from maildefer.pool.board import PLACES, Board, Hand, Header, Q, QueueState, S
+from maildefer.pool.conversing import IDLE_PATIENCE_SECONDS, PATIENCE_SECONDS, Conversing
+from maildefer.pool.serving import Serving
+from maildefer.pool.settle import Settler
+from tests.maildir.world import LABEL, World
+
+TALK = "ann"
+LEASE = f"{LABEL}-1-0badcafe"
+HOME = 1  # the tokens lie in the second queue
+
+
+@dataclass
+class Host:
+    """Two workers of one board, on two queues."""
+
+    layout: Layout
+    world: World
+    wanted: bool = False
+    board: Board = field(default_factory=lambda: Board(2, 4))
+
+    def __post_init__(self) -> None:
+        self.board.set_lease(HOME, LEASE)
+        base = self.board.queue(HOME)
+        self.board.words[base + Q.STATE] = QueueState.SERVED
+        self.board.words[base + Q.CLAIM_UNTIL] = (1 << 63) - 1
+
+    def worker(self, slot: int) -> Conversing:
+        hand = Hand(self.board, slot)
+        home = Serving("home", self.layout, HOME, self.board, hand, LABEL)
+        return Conversing(home, self.board, slot, hand, lambda: self.wanted, system=self.world.system)
+
+    def held(self, slot: int) -> tuple[int, int]:
+        """How many tokens the slot shows, and how many places."""
+        base = self.board.slot(slot)
+        places = self.board.words[base + S.HELD : base + S.HELD + PLACES]
+        return self.board.words[base + S.TOKENS], sum(map(bool, places))
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Host:
+    return Host(create_queue(str(tmp_path / "home")), World())
+
+
+def seconds_of(world: World, act: Callable[[], object]) -> float:
+    began = world.uptime
+    act()
+    return world.uptime - began
+
+
+def test_the_board_shows_a_token_while_it_is_held(host: Host) -> None:
+    worker = host.worker(0)
+    assert (host.board.words[Header.TOKENS], host.held(0)) == (0, (0, 0))
+    assert worker.take(TALK)
+    assert (host.board.words[Header.TOKENS], host.held(0)) == (1 + HOME, (1, 1))
+    worker.give_back(TALK)
+    assert host.held(0) == (0, 0)
+
+
+def test_who_holds_a_token_holds_something_in_its_queue_and_in_no_other(host: Host) -> None:
+    worker = host.worker(0)
+    assert not host.board.holds_under(0, HOME)
+    worker.take(TALK)
+    assert host.board.holds_under(0, HOME)
+    host.board.words[host.board.slot(0) + S.QUEUE] = 2
+    assert host.board.holds_under(0, HOME)
+    assert not host.board.holds_under(0, 0)
+
+
+def test_a_tokens_name_does_not_hide_the_entrys(host: Host) -> None:
+    worker = host.worker(0)
+    Hand(host.board, 0).take(1, "entry")
+    worker.take(TALK)
+    assert host.board.name(0) == "entry"
+
+
+def test_a_token_that_is_given_back_soon_is_waited_for(host: Host) -> None:
+    first, second = host.worker(0), host.worker(1)
+    first.take(TALK)
+    host.wanted = True
+    host.world.after("listdir", lambda: first.give_back(TALK), where="/tokens/")
+    assert second.take(TALK)
+
+
+def test_who_is_wanted_elsewhere_waits_a_moment_only(host: Host) -> None:
+    first, second = host.worker(0), host.worker(1)
+    first.take(TALK)
+    host.wanted = True
+    waited = seconds_of(host.world, lambda: second.take(TALK))
+    assert PATIENCE_SECONDS <= waited < PATIENCE_SECONDS * 1.5
+    assert host.held(1) == (0, 0)
+
+
+def test_who_has_nothing_else_to_do_waits_longer_but_not_for_ever(host: Host) -> None:
+    first, second = host.worker(0), host.worker(1)
+    first.take(TALK)
+    waited = seconds_of(host.world, lambda: second.take(TALK))
+    assert IDLE_PATIENCE_SECONDS <= waited < IDLE_PATIENCE_SECONDS * 1.1
+
+
+def test_a_free_token_is_not_waited_for(host: Host) -> None:
+    assert seconds_of(host.world, lambda: host.worker(0).take(TALK)) == 0
+
+
+@pytest.mark.invariant(8)
+def test_without_a_good_beat_no_token_is_taken(host: Host) -> None:
+    host.wanted = True
+    host.board.words[host.board.queue(HOME) + Q.CLAIM_UNTIL] = 0
+    assert not host.worker(0).take(TALK)
+    assert not os.path.exists(f"{host.layout.tokens}/held")
+
+
+def test_the_keeper_is_told_of_what_is_postponed(host: Host) -> None:
+    """Else it would hear of it only when it lists `.later/` again, which is seldom."""
+    told: list[str] = []
+
+    def note(claim: Claim, name: str) -> None:
+        told.append(name)
+
+    settler = Settler(policy=RetryPolicy(), layouts={}, host=LABEL, deferred=note)
+    name = Pusher(host.layout, host=LABEL).push(lambda stem: [b"x"])
+    serving = Serving("home", host.layout, HOME, host.board, Hand(host.board, 0), LABEL)
+    assert serving.may_claim()
+    claim = serving.claimer.claim(name)
+    assert claim is not None
+    word = settler.settle(
+        claim, Postponed(1.0, "its token is taken"), "", None, lambda message, outcome: None
+    )
+    assert word == "postponed"
+    assert told == os.listdir(host.layout.later_new)
