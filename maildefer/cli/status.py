@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,6 +16,9 @@ from maildefer.pool import control
 from maildefer.pool.bounded import TimedOut, bounded
 from maildefer.pool.census import Census, take
 from maildefer.pool.control import LocalStatus
+
+if TYPE_CHECKING:
+    from maildefer.cli.usage import Usage
 
 app = Commands()
 
@@ -82,6 +85,8 @@ def _show_json(one: LocalStatus) -> None:
     record = one.record
     facts: dict[str, object] = {"kind": record.kind, "pid": record.pid, "pidfile": record.pidfile}
     facts |= {"started": record.started, "queues": list(record.queues), "leases": dict(record.leases)}
+    usage = _usage(record.pid)
+    facts["usage"] = None if usage is None else asdict(usage)
     output.record({**facts, "problem": one.problem or None, "status": one.status})
 
 
@@ -96,6 +101,8 @@ def _show(one: LocalStatus) -> None:
         words.append(f"up {output.duration(state['up_seconds'])}")
     if state.get("rate_per_second") is not None:
         words.append(f"{state['rate_per_second']}/s")
+    if (usage := _usage(record.pid)) is not None:
+        words.append(f"{usage.processes} processes, {usage.memory_bytes / 1e6:.0f} MB")
     words.append(record.pidfile)
     output.line(output.clean("  ".join(words)))
     for problem in (one.problem if record.kind == "supervise" else "", state.get("trouble")):
@@ -106,6 +113,12 @@ def _show(one: LocalStatus) -> None:
         output.table(
             map(_worker, workers), ("  worker", "state", "for", "handled", "failed", "queue", "entry")
         )
+
+
+def _usage(pid: int) -> Usage | None:
+    from maildefer.cli.usage import of_tree  # psutil, for those who have something to look at
+
+    return of_tree(pid)
 
 
 def _worker(worker: dict[str, Any]) -> list[object]:

@@ -1,0 +1,36 @@
+"""What a process and its children use, for `status`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import psutil
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """Of a whole tree of processes. Shared pages are counted once (PSS), where the kernel tells."""
+
+    processes: int
+    memory_bytes: int
+    cpu_seconds: float
+
+
+def of_tree(pid: int) -> Usage | None:
+    """None when the process has ended, or is somebody else's. Reads /proc only."""
+    try:
+        top = psutil.Process(pid)
+        tree = [top, *top.children(recursive=True)]
+    except psutil.Error:
+        return None
+    count, memory, cpu = 0, 0, 0.0
+    for process in tree:
+        try:
+            facts = process.memory_full_info()
+            times = process.cpu_times()
+        except psutil.Error:  # it has ended meanwhile, or may not be looked into
+            continue
+        count += 1
+        memory += getattr(facts, "pss", 0) or facts.rss
+        cpu += times.user + times.system
+    return Usage(processes=count, memory_bytes=memory, cpu_seconds=round(cpu, 2)) if count else None
