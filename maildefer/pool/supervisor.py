@@ -180,14 +180,18 @@ class Supervisor:
             if pid in self._workforce.by_pid:
                 if self._workforce.bury(self._workforce.by_pid[pid], status):
                     send(self._shared.keeper[0], do="take back")
-                    self._give_up_if_broken()
+                    self._give_up_if_broken(os.waitstatus_to_exitcode(status))
             elif not self._front_ends.bury(pid, status):
                 self._nursery.bury(pid, status, expected=self._draining.has_begun)
 
-    def _give_up_if_broken(self) -> None:
-        """No worker lives and none can load the application: say so and end, rather than fork for ever."""
-        if self._workforce.broken >= max(5, self._wanted) and not self._workforce.staying():
-            self._drain("no worker can load the application; the log says why", exit_code=_EX_CONFIG)
+    def _give_up_if_broken(self, code: int) -> None:
+        """No worker lives and none comes up: say so and end, rather than fork for ever."""
+        if self._workforce.unborn >= max(5, self._wanted) and not self._workforce.staying():
+            if code == _EX_CONFIG:
+                self._drain("no worker can load the application; the log says why", exit_code=_EX_CONFIG)
+            else:
+                how = f"{self._workforce.unborn} in a row died while they loaded the application"
+                self._drain(f"no worker comes up: {how}; the log says how", exit_code=1)
 
     def _hear_keeper(self) -> None:
         for message in receive(self._shared.keeper[0]):

@@ -23,7 +23,7 @@ class Workforce:
         self._words = board.words
         self.by_pid: dict[int, Child] = {}
         self.throttle = Throttle()
-        self.broken = 0  # workers in a row that could not load the application
+        self.unborn = 0  # workers in a row that died before they were ready
 
     def __len__(self) -> int:
         return len(self.by_pid)
@@ -127,10 +127,11 @@ class Workforce:
         settled = self._words[base + S.HANDLED]
         held = self._board.holds(child.slot)
         handling = self._words[base + S.DEADLINE] != 0
+        was_starting = self._words[base + S.STATE] == State.STARTING
         code = os.waitstatus_to_exitcode(status)
         if code == 0 and not held:
             events.emit("worker.ended", worker=child.number, pid=child.pid, handled=settled)
-            self.broken = 0
+            self.unborn = 0
             self._board.clear_slot(child.slot)
             return False
         charged = handling and child.killed not in ("drain", "fence")
@@ -141,7 +142,7 @@ class Workforce:
         entry = self._board.name(child.slot) if held else None
         events.emit("worker.died", worker=child.number, pid=child.pid, how=how, entry=entry, charged=charged)
         if not child.retiring and child.killed == "":
-            self.broken = self.broken + 1 if code == 78 and not settled else 0
+            self.unborn = self.unborn + 1 if was_starting else 0
             self.throttle.note_death(settled, boottime())
         return True
 

@@ -165,6 +165,17 @@ def test_a_pool_whose_workers_cannot_load_the_application_ends_with_78(
     assert "no worker can load the application" in pool.events("pool.stopped")[-1]["reason"]
 
 
+def test_a_pool_whose_workers_die_at_their_start_ends_with_1(project: Project, start: Start) -> None:
+    project.edit(
+        "conf/settings.py",
+        '"""Two',
+        'import os, sys\nif "maildefer.pool.worker" in sys.modules: os._exit(3)\n"""Two',
+    )
+    pool = start(ready=False)
+    assert pool.wait(30) == 1
+    assert "no worker comes up" in pool.events("pool.stopped")[-1]["reason"]
+
+
 def test_the_log_is_one_json_object_a_line(project: Project, start: Start) -> None:
     pool = start()
     project.push("quick", 3)
