@@ -36,7 +36,7 @@ class Tokens(Protocol):
     """Who may handle a conversation: one worker of all hosts at a time."""
 
     def take(self, conversation: str, /) -> bool:
-        """Take the token, at once or not at all."""
+        """Take the token, or say that it is in other hands. Raises StorageFault's kinds."""
 
     def give_back(self, conversation: str, /) -> None: ...
 
