@@ -202,7 +202,9 @@ def test_the_mounts_time_comes_from_a_file_just_written(layout: Layout, world: W
 
 @pytest.mark.parametrize("what", ["write", "fsync", "fstat"])
 def test_a_clock_file_that_cannot_be_written_leaves_nothing(layout: Layout, world: World, what: str) -> None:
+    before = len(os.listdir("/proc/self/fd"))
     world.refuse(what, errno.ENOSPC)
     with pytest.raises(OSError, match="No space"):
         mount_time_offset(layout, system=world.system)
     assert os.listdir(layout.tmp) == []
+    assert len(os.listdir("/proc/self/fd")) == before
