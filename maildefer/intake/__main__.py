@@ -16,7 +16,7 @@ from maildefer.pool.titles import set_title
 def main() -> int:
     """0 after TERM; 78 for a route table that can't be used, 1 for a queue or socket that can't."""
     options = parse()
-    events.configure()
+    events.configure(options.log_format, log_file=options.log_file)
     try:
         line = writer.fork(options)
         set_title(f"intake {options.queue}")

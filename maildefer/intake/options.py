@@ -30,6 +30,8 @@ class Options:
     command_seconds: float = 300.0
     drain_seconds: float = 5.0
     lifeline_fd: int | None = None
+    log_format: str | None = None
+    log_file: str | None = None
 
 
 def parse(arguments: Sequence[str] | None = None) -> Options:
@@ -76,6 +78,8 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
         help="finish transactions at TERM so long",
     )
     add("--lifeline-fd", type=int, help="an inherited pipe: end when its other end is closed")
+    add("--log-format", help="console, logfmt or json")
+    add("--log-file", metavar="PATH", help="append the log there, and open it anew on USR1")
     given = parser.parse_args(arguments)
     return Options(
         queue=given.queue,
@@ -93,4 +97,6 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
         command_seconds=given.command_seconds,
         drain_seconds=given.drain_seconds,
         lifeline_fd=given.lifeline_fd,
+        log_format=given.log_format,
+        log_file=given.log_file,
     )

@@ -52,6 +52,7 @@ def _listen_to_signals(
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     loop.add_signal_handler(signal.SIGINT, stop.set)
     loop.add_signal_handler(signal.SIGHUP, _read_again, recipients)
+    loop.add_signal_handler(signal.SIGUSR1, events.reopen)
     if lifeline_fd is not None:  # our starter holds the other end: readable means that it is gone
         loop.add_reader(lifeline_fd, _cut, loop, stop, lifeline_fd)
 

@@ -39,6 +39,7 @@ class FrontEnds:
         self._pids: dict[int, float] = {}
         self._throttle = Throttle()
         self._socket: socket.socket | None = None
+        self._log_file = plan.log_file
         self._wanted = 0
         self._retiring = False
         if plan.intake:
@@ -84,6 +85,11 @@ class FrontEnds:
             self._write_routes(probed)
             self._signal_all(signal.SIGHUP)
 
+    def reopen_log(self) -> None:
+        """The log file was moved away."""
+        if self._log_file is not None:
+            self._signal_all(signal.SIGUSR1)
+
     def retire_all(self) -> None:
         """Finish the transactions in hand, and end; new connections are refused from now on."""
         self._retiring = True
@@ -124,6 +130,9 @@ class FrontEnds:
     def _argv(self, sock: socket.socket) -> list[str]:
         argv = [sys.executable, "-m", "maildefer.intake", "--socket-fd", str(sock.fileno())]
         argv += ["--queue", self._queue.layout.path, "--routes", self._routes_path]
+        argv += ["--log-format", events.current_format()]
+        if self._log_file is not None:
+            argv += ["--log-file", self._log_file]
         for name in _OPTIONS:
             if name in self._config:
                 argv += [f"--{name.replace('_', '-')}", str(self._config[name])]

@@ -35,6 +35,7 @@ class Reloader:
         self._plan = plan
         self._files = FileWatch(probed)
         self._probe: Probe | None = None
+        self._asked_again = False
 
     @property
     def descriptor(self) -> int | None:
@@ -42,9 +43,12 @@ class Reloader:
         return None if self._probe is None else self._probe.descriptor
 
     def begin(self) -> None:
-        """Start a look, unless one is under way."""
-        if self._probe is None:
-            self._probe = Probe(self._plan.project)
+        """Start a look; one that is under way may have seen old files, so another follows it."""
+        if self._probe is not None:
+            self._asked_again = True
+            return
+        self._asked_again = False
+        self._probe = Probe(self._plan.project)
 
     def stop(self) -> None:
         if self._probe is not None:
@@ -53,7 +57,7 @@ class Reloader:
 
     def poll(self) -> Reloaded | None:
         """The application once it is known and sound. Raises ConfigurationError when it is broken."""
-        if self._files.changed():
+        if self._files.changed() or (self._asked_again and self._probe is None):
             self.begin()
         if self._probe is None:
             return None
@@ -77,9 +81,10 @@ class Reloader:
 
 
 class Roll:
-    """One roll under way."""
+    """One roll under way, to the application that `probed` describes."""
 
-    def __init__(self, generation: int) -> None:
+    def __init__(self, generation: int, probed: Mapping[str, Any]) -> None:
+        self.probed = probed
         self._generation = generation
 
     def step(self, workforce: Workforce, fork: Callable[[], bool], wanted: int) -> bool:

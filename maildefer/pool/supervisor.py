@@ -136,6 +136,7 @@ class Supervisor:
                 events.reopen()
                 for child in (*self._workforce.by_pid.values(), *self._nursery.stewards):
                     os.kill(child.pid, signal.SIGUSR1)
+                self._front_ends.reopen_log()
             case signal.SIGCHLD:
                 self._reap()
             case _:  # SIGHUP in a drain
@@ -237,8 +238,7 @@ class Supervisor:
         except ConfigurationError:  # told already; the old workers stay
             self._desk.notifier.ready()
         if self._roll is not None and self._roll.step(self._workforce, self._fork_worker, self._wanted):
-            self._roll = None
-            self._desk.notifier.ready()
+            self._complete(self._roll)
 
     def _adopt(self, reloaded: Reloaded) -> None:
         """A sound application: roll the workers over to it, or start anew where it has other queues."""
@@ -248,12 +248,17 @@ class Supervisor:
         self._shared = replace(self._shared, settings=reloaded.settings)
         self._generation += 1
         self._workforce.throttle.note_good()
-        self._clear_faults(Q.UNROUTED, Q.PAUSED_UNTIL)  # new code may have the routes that were missing
         if self._plan.workers is None:
             self._wanted = reloaded.settings.workers
-        self._front_ends.reload(reloaded.probed)
         events.emit("pool.reloading", generation=self._generation)
-        self._roll = Roll(self._generation)
+        self._roll = Roll(self._generation, reloaded.probed)
+
+    def _complete(self, roll: Roll) -> None:
+        """Only now: an old worker would bury for want of a route what the new routes let in."""
+        self._roll = None
+        self._front_ends.reload(roll.probed)
+        self._clear_faults(Q.UNROUTED, Q.PAUSED_UNTIL)
+        self._desk.notifier.ready()
 
     def _refill(self) -> None:
         """Fork whatever is missing. The keeper comes first: dead workers' slots wait for it."""

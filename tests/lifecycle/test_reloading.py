@@ -7,6 +7,7 @@ import threading
 
 import pytest
 
+from benchmarks import processes
 from tests.lifecycle.conftest import Start
 from tests.lifecycle.pool import Pool
 from tests.lifecycle.project import Project, eventually
@@ -88,6 +89,19 @@ def test_a_broken_application_keeps_the_old_workers_and_says_why(project: Projec
     project.edit("workers/front.py", "def HANDLE((", "def HANDLE(")
     pool.signal(signal.SIGHUP)
     await_rolled(pool, set(old))
+
+
+def test_a_second_hup_during_the_look_at_the_application_is_not_lost(project: Project, start: Start) -> None:
+    """The first look has read the file by then; what is saved after it needs another one."""
+    project.edit(
+        "conf/settings.py", '"""Two', 'import os, time\nif os.path.exists("slow"): time.sleep(1)\n"""Two'
+    )
+    pool = start(workers=1)
+    (project.path / "slow").touch()
+    pool.signal(signal.SIGHUP)
+    eventually(lambda: processes.by_role(pool.pid).get("other"), "the look is under way")
+    pool.signal(signal.SIGHUP)
+    pool.await_event("pool.reloading", 2)
 
 
 def test_new_code_that_only_the_workers_cannot_load_keeps_an_old_one(project: Project, start: Start) -> None:

@@ -97,16 +97,19 @@ def test_a_hundred_unrouted_messages_in_a_row_pause_the_queue(project: Project, 
     assert pool.status()["queues"][0]["paused"]
 
 
-def test_new_code_ends_a_pause_for_want_of_routes(project: Project, start: Start) -> None:
+def test_new_code_ends_a_pause_for_want_of_routes_once_no_old_worker_is_left(
+    project: Project, start: Start
+) -> None:
     pool = start(workers=2)
     project.push("no-such-route", UNROUTED_LIMIT + 60)
     pool.await_event("queue.paused", queue="run/queue")
-    project.edit(
-        "workers/front.py", 'route("(what)(argument)@test")', 'route("(what)(argument)@test", what="[a-z-]+")'
-    )
+    eventually(lambda: project.names("cur") == [], "what was in hand is settled")
+    waiting = {entry.key for entry in project.names("new")}
+    project.edit("workers/front.py", "(argument)@test", '(argument)@test", what="[a-z-]+')
     project.edit("workers/front.py", "ACTIONS[what]", "ACTIONS.get(what, ACTIONS['quick'])")
     pool.signal(signal.SIGHUP)
-    eventually(lambda: project.names("new") == [], "the rest is handled")
+    eventually(lambda: project.names("new") == [] == project.names("cur"), "the rest is settled")
+    assert {note.key for note in project.notes("end")} == waiting, "by handlers"
 
 
 def test_now_and_then_an_unrouted_message_pauses_nothing(project: Project, start: Start) -> None:
