@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from maildefer.errors import EntryTooLarge, QueueError
+from maildefer.host.identity import this_host
 from maildefer.maildir import operate
 from maildefer.maildir.layout import create_queue
 from maildefer.maildir.operate import Found
@@ -20,7 +21,6 @@ from maildefer.maildir.push import Pusher
 from maildefer.message import pushable
 from maildefer.message.envelope import TOP_LIMIT_BYTES, block
 from maildefer.message.request import MailRequest, received
-from maildefer.pool.identity import this_host
 
 if TYPE_CHECKING:
     import mailbox

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from maildefer.pool.background import READY, Failed, launch
+from maildefer.host.background import READY, Failed, launch
 
 pytestmark = pytest.mark.lifecycle
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from maildefer.errors import MaildeferError, NoSpace, QueueMissing
-from maildefer.pool import bounded as module
-from maildefer.pool.bounded import TimedOut, bounded
-from maildefer.pool.identity import exists
+from maildefer.host import bounded as module
+from maildefer.host.bounded import TimedOut, bounded
+from maildefer.host.identity import exists
 
 
 def sleep_for_ever() -> None:
@@ -67,7 +67,7 @@ def test_a_child_that_cannot_be_killed_is_not_waited_for(monkeypatch: pytest.Mon
 def test_a_child_that_hangs_does_not_hold_our_output_open() -> None:
     code = (
         "import signal, os\n"
-        "from maildefer.pool.bounded import bounded\n"
+        "from maildefer.host.bounded import bounded\n"
         "os.kill = lambda *a: None\n"  # it can't be killed
         "pid = os.getpid()\n"
         "def hang():\n"

@@ -11,12 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from maildefer.control import look as control
+from maildefer.control.requests import Verb
 from maildefer.errors import MaildeferError, NotRunning
-from maildefer.pool import control, pidfile, runtime, statussocket
-from maildefer.pool.bounded import TimedOut, bounded
-from maildefer.pool.identity import HOST_ID_VARIABLE, start_time, this_host
-from maildefer.pool.requests import Verb
-from maildefer.pool.runtime import Record
+from maildefer.host import pidfile, runtime, statussocket
+from maildefer.host.bounded import TimedOut, bounded
+from maildefer.host.identity import HOST_ID_VARIABLE, start_time, this_host
+from maildefer.host.runtime import Record
 
 pytestmark = pytest.mark.lifecycle
 

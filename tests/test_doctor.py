@@ -7,12 +7,14 @@ import os
 
 import pytest
 
+from maildefer.doctor import examine as doctor
+from maildefer.doctor import trials
+from maildefer.doctor.findings import refuse, warn
+from maildefer.doctor.judge import judge
 from maildefer.errors import QueueMissing, UnsafeMount
+from maildefer.host import runtime
+from maildefer.host.mounts import mount_of, parse
 from maildefer.maildir.layout import create_queue
-from maildefer.pool import doctor, runtime, trials
-from maildefer.pool.findings import refuse, warn
-from maildefer.pool.judge import judge
-from maildefer.pool.mounts import mount_of, parse
 
 NFS = "64 29 0:52 / /srv/mail rw,relatime shared:340 - nfs4 192.0.2.7:/export/mail rw,vers=4.2,{},addr=192.0.2.7"
 

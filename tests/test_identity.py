@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from maildefer.pool import identity
+from maildefer.host import identity
 
 
 @pytest.fixture(autouse=True)

@@ -9,14 +9,14 @@ import time
 
 import pytest
 
-from maildefer.pool.linux import boottime, die_with_parent
+from maildefer.host.linux import boottime, die_with_parent
 
 pytestmark = pytest.mark.lifecycle
 
 # A parent that forks a child, tells its pid, and waits for a line before it ends.
 PARENT = """
 import os, sys, signal
-from maildefer.pool.linux import die_with_parent
+from maildefer.host.linux import die_with_parent
 parent = os.getpid()
 child = os.fork()
 if child == 0:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from maildefer.pool.notify import Notifier
+from maildefer.host.notify import Notifier
 
 Make = Callable[[dict[str, str]], Notifier]
 

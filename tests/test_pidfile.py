@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from maildefer.errors import NotRunning, PidFileUnusable
-from maildefer.pool import pidfile
-from maildefer.pool.identity import Host, this_host
-from maildefer.pool.pidfile import PidFile
+from maildefer.host import pidfile
+from maildefer.host.identity import Host, this_host
+from maildefer.host.pidfile import PidFile
 
 HERE = this_host()
 ELSEWHERE = Host(label="other-abcdef", boot_id="b" * 36, pid_namespace=HERE.pid_namespace)

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from maildefer.pool.identity import start_time
-from maildefer.pool.process import Process, wait_any
+from maildefer.host.identity import start_time
+from maildefer.host.process import Process, wait_any
 
 pytestmark = pytest.mark.lifecycle
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from maildefer.control import requests
 from maildefer.errors import QueueMissing
 from maildefer.maildir.layout import Layout, create_queue
-from maildefer.pool import requests
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from maildefer.errors import AlreadyRunning, UnsafeRuntimeDirectory
-from maildefer.pool import lock, runtime
-from maildefer.pool.identity import HOST_ID_VARIABLE, start_time, this_host
-from maildefer.pool.runtime import Record
+from maildefer.host import lock, runtime
+from maildefer.host.identity import HOST_ID_VARIABLE, start_time, this_host
+from maildefer.host.runtime import Record
 
 
 @pytest.fixture(autouse=True)
@@ -126,7 +126,7 @@ def test_another_users_directory_is_refused(base: Path) -> None:
 
 HOLDER = """
 import os, sys
-from maildefer.pool.lock import acquire_lock
+from maildefer.host.lock import acquire_lock
 descriptor = acquire_lock(sys.argv[1])
 os.execv(sys.executable, [sys.executable, "-c", "print('up', flush=True); input()"])
 """
@@ -175,7 +175,7 @@ def test_a_fork_that_goes_on_can_say_so() -> None:
 def test_the_lock_is_kept_by_a_fork_whose_parent_has_ended() -> None:
     code = """
 import os, sys
-from maildefer.pool.lock import acquire_lock
+from maildefer.host.lock import acquire_lock
 acquire_lock(sys.argv[1])
 if os.fork() == 0:
     print(os.getpid(), flush=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from maildefer.pool import statussocket
+from maildefer.host import statussocket
 
 
 def serve_once(sock: socket.socket, status: dict[str, object]) -> threading.Thread:

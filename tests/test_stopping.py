@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from maildefer.control import look as control
+from maildefer.control.stopping import Step, stop
+from maildefer.host import pidfile, runtime
+from maildefer.host.bounded import bounded
+from maildefer.host.identity import HOST_ID_VARIABLE, Host, this_host
 from maildefer.maildir.layout import Format, Layout, create_queue
-from maildefer.pool import control, pidfile, runtime
-from maildefer.pool.bounded import bounded
-from maildefer.pool.identity import HOST_ID_VARIABLE, Host, this_host
-from maildefer.pool.stopping import Step, stop
 
 pytestmark = pytest.mark.lifecycle
 

@@ -9,7 +9,7 @@ import pytest
 
 CODE = """
 import os, sys
-from maildefer.pool.titles import set_title
+from maildefer.host.titles import set_title
 set_title(sys.argv[1] * int(sys.argv[2]))
 print(os.environ["MARK"], flush=True)
 sys.stdin.read()
@@ -47,7 +47,7 @@ def test_a_title_longer_than_the_command_line_is_cut_and_the_environment_kept() 
 
 
 def test_a_process_without_proc_goes_without_a_title(monkeypatch: pytest.MonkeyPatch) -> None:
-    from maildefer.pool import titles
+    from maildefer.host import titles
 
     def refuse(text: bytes) -> None:
         raise PermissionError

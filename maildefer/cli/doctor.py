@@ -12,8 +12,8 @@ from maildefer.cli import output
 from maildefer.cli.lazy import EX_CONFIG
 from maildefer.cli.light import Commands
 from maildefer.cli.places import RUN
-from maildefer.pool.doctor import examine
-from maildefer.pool.findings import Finding
+from maildefer.doctor.examine import examine
+from maildefer.doctor.findings import Finding
 
 app = Commands()
 _MARKS = {"ok": "ok", "warn": "WARN", "refuse": "REFUSE"}

@@ -10,10 +10,10 @@ import typer
 
 from maildefer.errors import MaildeferError, QueueMissing
 from maildefer.events import Format
+from maildefer.host import pidfile
+from maildefer.host.bounded import TimedOut, bounded
+from maildefer.host.identity import this_host
 from maildefer.maildir.layout import Layout, create_queue, open_queue
-from maildefer.pool import pidfile
-from maildefer.pool.bounded import TimedOut, bounded
-from maildefer.pool.identity import this_host
 
 T = TypeVar("T")
 

@@ -14,9 +14,9 @@ from maildefer.cli.lazy import EX_TEMPFAIL
 from maildefer.cli.light import Commands
 from maildefer.cli.places import open_or_make
 from maildefer.errors import MaildeferError, StorageFault
+from maildefer.host.identity import this_host
 from maildefer.maildir.push import Pusher
 from maildefer.message.envelope import block, split
-from maildefer.pool.identity import this_host
 
 app = Commands()
 _THREADS = 16  # that wait for the disk together and share directory syncs

@@ -17,11 +17,11 @@ from typing import Any
 
 from maildefer import events
 from maildefer.errors import ConfigurationError, MaildeferError
+from maildefer.host import pidfile, runtime
+from maildefer.host.background import READY
+from maildefer.host.identity import start_time, this_host
+from maildefer.host.titles import set_title
 from maildefer.logs import adopt
-from maildefer.pool import pidfile, runtime
-from maildefer.pool.background import READY
-from maildefer.pool.identity import start_time, this_host
-from maildefer.pool.titles import set_title
 
 _DRAIN_SECONDS = 30.0
 _LOOPS_SECONDS = 1.0  # a start() that has not returned by then, nor raised, is at work

@@ -13,9 +13,10 @@ import typer
 
 from maildefer.cli import output
 from maildefer.cli.places import pid_path
+from maildefer.control import look as control
+from maildefer.control import stopping
 from maildefer.errors import AlreadyRunning, MaildeferError
-from maildefer.pool import control, stopping
-from maildefer.pool.background import Failed, launch
+from maildefer.host.background import Failed, launch
 
 Pid = Annotated[str | None, typer.Option("--pid", metavar="PATH", help="The pid file.")]
 Force = Annotated[bool, typer.Option("--force", "-f", help="Stop what runs with that pid file, then start.")]
@@ -108,7 +109,7 @@ def _entering(chroot: str | None, mask: int | None) -> Callable[[], None]:
 
 
 def _lock(pidfile: str, force: bool) -> int:
-    from maildefer.pool.lock import acquire_lock  # filelock
+    from maildefer.host.lock import acquire_lock  # filelock
 
     try:
         return acquire_lock(pidfile)

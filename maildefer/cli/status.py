@@ -11,11 +11,11 @@ import typer
 from maildefer.cli import output
 from maildefer.cli.light import Commands
 from maildefer.cli.places import RUN
+from maildefer.control import look as control
+from maildefer.control.census import Census, take
+from maildefer.control.look import LocalStatus
 from maildefer.errors import MaildeferError, NotRunning
-from maildefer.pool import control
-from maildefer.pool.bounded import TimedOut, bounded
-from maildefer.pool.census import Census, take
-from maildefer.pool.control import LocalStatus
+from maildefer.host.bounded import TimedOut, bounded
 
 if TYPE_CHECKING:
     from maildefer.cli.usage import Usage

@@ -9,10 +9,10 @@ import typer
 from maildefer.cli import output
 from maildefer.cli.light import Commands
 from maildefer.cli.places import RUN, answered, pid_path, queues_seen, supervise_pid
+from maildefer.control import look as control
+from maildefer.control.requests import Verb, live_names, request
 from maildefer.errors import MaildeferError, NotRunning
-from maildefer.pool import control
-from maildefer.pool.bounded import bounded
-from maildefer.pool.requests import Verb, live_names, request
+from maildefer.host.bounded import bounded
 
 app = Commands()
 

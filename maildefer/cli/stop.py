@@ -10,10 +10,12 @@ import typer
 from maildefer.cli import output
 from maildefer.cli.light import Commands
 from maildefer.cli.places import SMTP_PID, pid_path
+from maildefer.control import look as control
+from maildefer.control import stopping
+from maildefer.control.look import Found
 from maildefer.errors import NotRunning
-from maildefer.pool import control, runtime, stopping
-from maildefer.pool.control import Found
-from maildefer.pool.identity import this_host
+from maildefer.host import runtime
+from maildefer.host.identity import this_host
 
 app = Commands()
 

@@ -42,8 +42,8 @@ def supervise(
     ] = None,
 ) -> None:
     """Run a pool of workers on the queues."""
-    from maildefer.pool.doctor import at_start, refuse_unsafe
-    from maildefer.pool.lock import acquire_lock  # filelock
+    from maildefer.doctor.examine import at_start, refuse_unsafe
+    from maildefer.host.lock import acquire_lock  # filelock
 
     chosen_format = log_format(log_format_name)
     for place in queues or []:  # each queue's keeper looks at its mount again, named or not

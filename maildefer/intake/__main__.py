@@ -7,10 +7,10 @@ import sys
 
 from maildefer import events
 from maildefer.errors import ConfigurationError, MaildeferError
+from maildefer.host.titles import set_title
 from maildefer.intake import writer
 from maildefer.intake.options import parse
 from maildefer.intake.service import serve
-from maildefer.pool.titles import set_title
 
 
 def main() -> int:

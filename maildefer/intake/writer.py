@@ -17,6 +17,8 @@ import threading
 import time
 
 from maildefer.errors import MaildeferError
+from maildefer.host.identity import this_host
+from maildefer.host.titles import set_title
 from maildefer.intake import replies
 from maildefer.intake.options import Options
 from maildefer.intake.room import Room
@@ -26,8 +28,6 @@ from maildefer.maildir.layout import Layout, create_queue
 from maildefer.maildir.push import Compose, Pusher
 from maildefer.maildir.system import SYSTEM
 from maildefer.message.envelope import block
-from maildefer.pool.identity import this_host
-from maildefer.pool.titles import set_title
 
 _MOST = 64  # messages of a batch: who came first should not wait for all
 _READ_BYTES = 256 << 10

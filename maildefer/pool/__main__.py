@@ -10,14 +10,15 @@ from typing import Any
 
 from maildefer import events
 from maildefer.errors import ConfigurationError, MaildeferError
-from maildefer.pool import offers, runtime, statussocket
+from maildefer.host import runtime, statussocket
+from maildefer.host.identity import this_host
+from maildefer.host.titles import set_title
+from maildefer.pool import offers
 from maildefer.pool.board import Board
-from maildefer.pool.identity import this_host
 from maildefer.pool.plan import Plan
 from maildefer.pool.probing import Probe
 from maildefer.pool.shared import Shared, pair
 from maildefer.pool.supervisor import Supervisor
-from maildefer.pool.titles import set_title
 
 EX_CONFIG = 78
 

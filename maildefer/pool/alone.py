@@ -16,11 +16,11 @@ from typing import Any
 
 from maildefer import events
 from maildefer.handling.settings import PoolSettings
+from maildefer.host.identity import this_host
+from maildefer.host.linux import die_with_parent
 from maildefer.maildir.layout import Layout
 from maildefer.pool import keeper
 from maildefer.pool.board import Board
-from maildefer.pool.identity import this_host
-from maildefer.pool.linux import die_with_parent
 from maildefer.pool.shared import QueueOfPool, Shared, pair
 
 SLOTS = 2  # the process itself, and one to spare

@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from maildefer.host.linux import die_with_parent
 from maildefer.pool.board import Kind
-from maildefer.pool.linux import die_with_parent
 
 Killed = Literal["", "drain", "fence", "timeout", "recycled", "retired"]
 _ALL = set(signal.valid_signals())

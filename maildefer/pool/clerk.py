@@ -5,9 +5,10 @@ from __future__ import annotations
 import threading
 
 from maildefer import events
-from maildefer.pool import doctor, pidfile
+from maildefer.doctor import examine as doctor
+from maildefer.host import pidfile
+from maildefer.host.mounts import mount_of
 from maildefer.pool.board import Q
-from maildefer.pool.mounts import mount_of
 from maildefer.pool.shared import Shared
 
 _LOCAL = {"ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "zfs", "tmpfs", "overlay", "bcachefs"}

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import socket
 
-from maildefer.pool import snapshot, statussocket
+from maildefer.host import statussocket
+from maildefer.host.notify import Notifier
+from maildefer.pool import snapshot
 from maildefer.pool.board import Header
-from maildefer.pool.notify import Notifier
 from maildefer.pool.rates import Rates
 from maildefer.pool.shared import Shared
 from maildefer.pool.workforce import Workforce

@@ -12,8 +12,9 @@ from typing import Any
 
 from maildefer import events
 from maildefer.errors import ConfigurationError
+from maildefer.host import runtime
 from maildefer.maildir.system import boottime
-from maildefer.pool import children, runtime
+from maildefer.pool import children
 from maildefer.pool.plan import Plan
 from maildefer.pool.shared import Shared
 from maildefer.pool.throttle import Throttle

@@ -10,6 +10,7 @@ import select
 import signal
 import threading
 
+from maildefer.host.titles import set_title
 from maildefer.maildir.names import lease_name
 from maildefer.maildir.system import SYSTEM, boottime
 from maildefer.pool.board import Header, Kind, Q, S, State
@@ -17,7 +18,6 @@ from maildefer.pool.clerk import Clerk
 from maildefer.pool.lifeline import Lifeline
 from maildefer.pool.shared import Shared, receive, send
 from maildefer.pool.tender import Tender
-from maildefer.pool.titles import set_title
 
 _LOOK_SECONDS = 5.0
 

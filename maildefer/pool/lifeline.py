@@ -11,13 +11,13 @@ from collections.abc import Callable
 
 from maildefer import events
 from maildefer.errors import LeaseFenced, MaildeferError, QueueMissing, StorageFault, UnsafeMount
+from maildefer.host.identity import start_time
 from maildefer.maildir import durable
 from maildefer.maildir.layout import Format, create_queue, open_queue, read_format
 from maildefer.maildir.leases import Holder, Lease
 from maildefer.maildir.names import lease_name
 from maildefer.maildir.system import SYSTEM, boottime
 from maildefer.pool.board import Kind, Q, QueueState, S, State
-from maildefer.pool.identity import start_time
 from maildefer.pool.shared import Shared, send
 
 _JOIN_RETRY_SECONDS = 1.0

@@ -23,12 +23,12 @@ from maildefer.handling.outcomes import Buried, Outcome
 from maildefer.handling.retry import RetryPolicy
 from maildefer.handling.routes import Router
 from maildefer.handling.settings import PoolSettings, loaded_settings
+from maildefer.host.identity import this_host
 from maildefer.maildir.layout import create_queue
 from maildefer.pool import shipping
 from maildefer.pool.attempts import AttemptLog
 from maildefer.pool.board import PLACES
 from maildefer.pool.consumer import ConsumedClaim, Consumer
-from maildefer.pool.identity import this_host
 from maildefer.pool.reloading import FileWatch
 from maildefer.pool.settle import Settler
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import time
 
-from maildefer.pool import runtime
-from maildefer.pool.identity import start_time
-from maildefer.pool.runtime import Record
+from maildefer.host import runtime
+from maildefer.host.identity import start_time
+from maildefer.host.runtime import Record
 from maildefer.pool.shared import Shared
 
 

@@ -16,13 +16,13 @@ from binascii import crc32
 from collections import deque
 
 from maildefer import events
+from maildefer.host.titles import set_title
 from maildefer.maildir import scan
 from maildefer.maildir.names import EntryName
 from maildefer.maildir.system import boottime
 from maildefer.pool.board import Board, Header, Q, QueueState, S, State
 from maildefer.pool.offers import MOST_NAMES, pack
 from maildefer.pool.shared import Shared
-from maildefer.pool.titles import set_title
 from maildefer.pool.watch import Watch
 
 _IDLE, _SERVED = int(State.IDLE), int(QueueState.SERVED)

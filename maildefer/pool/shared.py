@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from maildefer.handling.settings import PoolSettings
+from maildefer.host.identity import Host
 from maildefer.maildir.layout import Layout
 from maildefer.pool.board import Board
-from maildefer.pool.identity import Host
 
 MESSAGE_BYTES = 60_000
 

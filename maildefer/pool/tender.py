@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from maildefer import events
 from maildefer.errors import MaildeferError
+from maildefer.host.identity import alive
 from maildefer.maildir import durable
 from maildefer.maildir.later import Promoter
 from maildefer.maildir.leases import Holder
@@ -22,7 +23,6 @@ from maildefer.maildir.sweep import Sweeper, mount_time_offset
 from maildefer.maildir.system import boottime
 from maildefer.pool import snapshot
 from maildefer.pool.board import Header, Q, QueueState, S, State
-from maildefer.pool.identity import alive
 from maildefer.pool.lifeline import Lifeline
 from maildefer.pool.rates import Rates
 from maildefer.pool.shared import Shared, send

@@ -26,6 +26,7 @@ from maildefer.errors import (
 from maildefer.handling.application import Application
 from maildefer.handling.dispatch import Dispatcher
 from maildefer.handling.outcomes import ACKED, NO_ROUTE, Buried, Outcome
+from maildefer.host.titles import set_title
 from maildefer.maildir.claims import Claim
 from maildefer.message.request import received
 from maildefer.pool.attempts import AttemptLog
@@ -35,7 +36,6 @@ from maildefer.pool.offers import Offers
 from maildefer.pool.serving import Serving
 from maildefer.pool.settle import Settler
 from maildefer.pool.shared import Shared, send
-from maildefer.pool.titles import set_title
 
 EXIT_APPLICATION_BROKEN = 78
 _IDLE, _BUSY = int(State.IDLE), int(State.BUSY)

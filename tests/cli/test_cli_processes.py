@@ -16,10 +16,12 @@ from pathlib import Path
 
 import pytest
 
+from maildefer.control import census
+from maildefer.doctor import examine as doctor
+from maildefer.doctor.findings import refuse
+from maildefer.host import pidfile
+from maildefer.host.identity import this_host
 from maildefer.maildir.layout import Format, create_queue
-from maildefer.pool import census, doctor, pidfile
-from maildefer.pool.findings import refuse
-from maildefer.pool.identity import this_host
 
 pytestmark = pytest.mark.lifecycle
 

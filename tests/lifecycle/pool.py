@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import processes
-from maildefer.pool import statussocket
-from maildefer.pool.identity import label
-from maildefer.pool.runtime import stem
+from maildefer.host import statussocket
+from maildefer.host.identity import label
+from maildefer.host.runtime import stem
 from tests.lifecycle.project import Project, eventually
 
 ROOT = Path(__file__).parent.parent.parent

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from maildefer.pool import requests
+from maildefer.control import requests
 from tests.lifecycle.conftest import Start
 from tests.lifecycle.project import BEAT_SECONDS, TTL_SECONDS, Project, eventually
 

@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from maildefer.pool import requests
+from maildefer.control import requests
 from tests.lifecycle.conftest import Start
 from tests.lifecycle.project import Project, eventually
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from maildefer.pool import pidfile
-from maildefer.pool.identity import this_host
+from maildefer.host import pidfile
+from maildefer.host.identity import this_host
 from tests.lifecycle.conftest import Start
 from tests.lifecycle.project import Project, eventually
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from maildefer.host import identity
 from maildefer.maildir import names
 from maildefer.maildir.names import EntryName, Owner
-from maildefer.pool import identity
 from tests.maildir.world import LABEL, START, World
 
 KEY = "1700000000.M000123P17Q1Rab.host-0a1b2c,S=22"

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from maildefer.errors import UnsafeRuntimeDirectory
-from maildefer.pool.identity import Host, alive, this_host
+from maildefer.host.identity import Host, alive, this_host
 
 DIRECTORY_VARIABLE: Final = "MAILDEFER_RUNTIME_DIR"
 
@@ -33,7 +33,7 @@ class Record:
     started: float  # unix seconds
     leases: Mapping[str, str] = field(default_factory=dict)  # queue path: lease name
     queues: tuple[str, ...] = ()
-    status_socket: str | None = None  # see `pool.statussocket`
+    status_socket: str | None = None  # see `host.statussocket`
     boot_id: str = ""  # filled in by write_record
     pid_namespace: str = ""
 
@@ -73,7 +73,7 @@ def record_path(pidfile: str) -> str:
 
 
 def lock_path(pidfile: str) -> str:
-    """The file whose flock means "somebody runs with this pid file"; taken by `pool.lock`."""
+    """The file whose flock means "somebody runs with this pid file"; taken by `host.lock`."""
     return os.path.join(directory(), f"{stem(pidfile)}.lock")
 
 

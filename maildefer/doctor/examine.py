@@ -12,6 +12,9 @@ import stat
 from collections.abc import Iterable, Iterator
 from typing import Final
 
+from maildefer.doctor import trials
+from maildefer.doctor.findings import Finding, ok, refuse, warn
+from maildefer.doctor.judge import judge
 from maildefer.errors import (
     FormatUnknown,
     MaildeferError,
@@ -20,14 +23,12 @@ from maildefer.errors import (
     UnsafeMount,
     UnsafeRuntimeDirectory,
 )
+from maildefer.host import runtime
+from maildefer.host.mounts import mount_of
 from maildefer.maildir import scan
 from maildefer.maildir.layout import Layout, read_format
 from maildefer.maildir.names import split_beat
 from maildefer.maildir.system import SYSTEM
-from maildefer.pool import runtime, trials
-from maildefer.pool.findings import Finding, ok, refuse, warn
-from maildefer.pool.judge import judge
-from maildefer.pool.mounts import mount_of
 
 _SKEW_SECONDS: Final = 60.0
 _FEW_PERCENT: Final = 2

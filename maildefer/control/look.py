@@ -12,15 +12,15 @@ import signal
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from maildefer.control.requests import LiveLease, Verb, leases
 from maildefer.errors import MaildeferError, NotRunning, PidFileUnusable
-from maildefer.pool import pidfile as pidfiles
-from maildefer.pool import runtime, statussocket
-from maildefer.pool.bounded import TimedOut, bounded
-from maildefer.pool.identity import Host, this_host
-from maildefer.pool.pidfile import PidFile, Verdict
-from maildefer.pool.process import Process
-from maildefer.pool.requests import LiveLease, Verb, leases
-from maildefer.pool.runtime import Record
+from maildefer.host import pidfile as pidfiles
+from maildefer.host import runtime, statussocket
+from maildefer.host.bounded import TimedOut, bounded
+from maildefer.host.identity import Host, this_host
+from maildefer.host.pidfile import PidFile, Verdict
+from maildefer.host.process import Process
+from maildefer.host.runtime import Record
 
 SIGNALS: Final[dict[Verb, signal.Signals]] = {
     "stop": signal.SIGTERM,

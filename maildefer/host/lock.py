@@ -14,8 +14,8 @@ from typing import Final
 import filelock
 
 from maildefer.errors import AlreadyRunning
-from maildefer.pool import runtime
-from maildefer.pool.identity import alive, start_time
+from maildefer.host import runtime
+from maildefer.host.identity import alive, start_time
 
 _PATIENCE_SECONDS: Final = 2.0
 

@@ -8,8 +8,8 @@ import socket
 from collections.abc import Iterator
 from typing import Final
 
-from maildefer.pool.findings import Finding, ok, refuse, warn
-from maildefer.pool.mounts import Mount
+from maildefer.doctor.findings import Finding, ok, refuse, warn
+from maildefer.host.mounts import Mount
 
 _PROVEN: Final = frozenset(
     (

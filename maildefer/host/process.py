@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
-from maildefer.pool.identity import alive
+from maildefer.host.identity import alive
 
 _POLL_SECONDS: Final = 0.05
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from maildefer.errors import QueueMissing, raise_named
+from maildefer.host.identity import this_host
 from maildefer.maildir.doubt import live_leases
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.system import SYSTEM, token
-from maildefer.pool.identity import this_host
 
 Verb = Literal["stop", "pause", "resume", "reload"]
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final, Literal
 
+from maildefer.control.look import Found
+from maildefer.control.requests import live_names, request, withdraw
 from maildefer.errors import (
     FormatUnknown,
     MaildeferError,
@@ -20,13 +22,11 @@ from maildefer.errors import (
     QueueMissing,
     StorageFault,
 )
+from maildefer.host import pidfile as pidfiles
+from maildefer.host.bounded import TimedOut, bounded
+from maildefer.host.pidfile import PidFile
+from maildefer.host.process import Process, wait_any
 from maildefer.maildir.layout import Format, Layout, read_format
-from maildefer.pool import pidfile as pidfiles
-from maildefer.pool.bounded import TimedOut, bounded
-from maildefer.pool.control import Found
-from maildefer.pool.pidfile import PidFile
-from maildefer.pool.process import Process, wait_any
-from maildefer.pool.requests import live_names, request, withdraw
 
 What = Literal[
     "signalled", "requested", "stopped", "removed", "killed", "skipped",  # as it should be

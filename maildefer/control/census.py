@@ -10,11 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from maildefer.control.requests import LiveLease, leases
 from maildefer.errors import raise_named
 from maildefer.maildir import operate
 from maildefer.maildir.layout import Layout, open_queue
 from maildefer.maildir.names import pushed_at
-from maildefer.pool.requests import LiveLease, leases
 
 _GLANCE: Final = 500  # names between two looks at the clock
 

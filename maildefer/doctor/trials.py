@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from maildefer.doctor.findings import Finding, ok, refuse, warn
 from maildefer.maildir.system import token
-from maildefer.pool.findings import Finding, ok, refuse, warn
 
 RACES: Final = 200
 _LOOKS: Final = 10

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, assert_never
 
 from maildefer.errors import NotRunning, PidFileUnusable
-from maildefer.pool.identity import Host, alive, exists, start_time
+from maildefer.host.identity import Host, alive, exists, start_time
 
 Verdict = Literal["running", "stale", "other-host", "unverified"]
 

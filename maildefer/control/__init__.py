@@ -1,0 +1,1 @@
+"""What an operator asks of pools, from outside: look, stop, pause, resume, reload; here, and through the mount."""

@@ -1,0 +1,1 @@
+"""Whether a place is safe for a queue: facts, verdicts and remedies."""
