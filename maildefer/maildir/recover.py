@@ -64,12 +64,12 @@ class Recovery:
         self._fault: OSError | None = None  # the last one of a scan
         self._foreign: dict[str, float] = {}  # name in cur/ or .later/cur/: first seen, on the boot clock
 
-    def scan(self) -> Taken:
-        """One pass: list `cur/` first, look at the board and the leases after.
+    def scan(self, taken: Taken | None = None) -> Taken:
+        """One pass: list `cur/` first, look at the board and the leases after. Returns `taken`, added to.
 
         Raises OSError: at once if it cannot list, at the end if single entries could not be moved.
         """
-        taken = Taken()
+        taken = Taken() if taken is None else taken
         mine: list[tuple[str, Owner]] = []
         theirs: dict[str, list[str]] = {}
         foreign: list[str] = []
@@ -92,12 +92,12 @@ class Recovery:
         self._return_foreign(foreign, taken)
         return self._all_done(taken)
 
-    def take_back(self, pid: int, *, charged: bool) -> Taken:
+    def take_back(self, pid: int, *, charged: bool, taken: Taken | None = None) -> Taken:
         """The claims of one worker of ours that is known to be dead, under our lease of now. Raises OSError.
 
         What it held under an earlier lease, which was fenced, `scan` reclaims.
         """
-        taken = Taken()
+        taken = Taken() if taken is None else taken
         own = self._own()
         for name in fresh_listing(self._layout.cur, self._system):
             owner = owner_of(name)

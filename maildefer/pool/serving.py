@@ -13,6 +13,9 @@ from maildefer.maildir.system import boottime
 from maildefer.pool.board import Board, Q, QueueState
 
 _FIRST_PAUSE_SECONDS = 1.0
+_FAULTS_IN_A_ROW = 3
+_ASIDE_SECONDS = 60.0
+_MOST_ASIDE = 1000
 _LONGEST_PAUSE_SECONDS = 60.0
 UNROUTED_LIMIT = 100  # burials for `no route` in a row: a deployment fault, not the messages'
 _UNROUTED_PAUSE_SECONDS = 60.0
@@ -21,7 +24,7 @@ _UNROUTED_PAUSE_SECONDS = 60.0
 class Serving:
     """A queue as a worker serves it; used by that worker only."""
 
-    __slots__ = ("name", "index", "claimer", "_board", "_words", "_base", "_generation")
+    __slots__ = ("_aside", "_base", "_board", "_generation", "_words", "claimer", "index", "name")
 
     def __init__(self, name: str, layout: Layout, index: int, board: Board, hand: Hand, host: str) -> None:
         self.name = name
@@ -30,6 +33,9 @@ class Serving:
         self._words = board.words
         self._base = board.queue(index)
         self._generation = -1
+        self._aside: dict[
+            str, float
+        ] = {}  # names that could not be claimed: not before this boot-clock second
         self.claimer = Claimer(layout, hand, lease="", host=host, mount_time=self._mount_time)
 
     def may_claim(self) -> bool:
@@ -45,11 +51,28 @@ class Serving:
             self.claimer.local = bool(words[base + Q.LOCAL])
         return True
 
-    def note_fault(self, fault: StorageFault) -> None:
-        """The filesystem refused, which isn't the message's fault: pause the queue on this host, longer each time."""
+    def is_aside(self, name: str) -> bool:
+        """Whether this name could not be claimed a moment ago, as a directory of another user can't."""
+        return bool(self._aside) and self._aside.get(name, 0.0) > boottime()
+
+    def note_fault(self, fault: StorageFault, name: str) -> None:
+        """The filesystem refused, which isn't the message's fault.
+
+        One name alone is set aside for a minute. Faults of several in a row are the filesystem's own: the queue is
+        paused on this host, longer each time.
+        """
+        if len(self._aside) >= _MOST_ASIDE:
+            self._aside.clear()
+        self._aside[name] = boottime() + _ASIDE_SECONDS
         faults = self._words[self._base + Q.FAULTS] = self._words[self._base + Q.FAULTS] + 1
-        seconds = min(_FIRST_PAUSE_SECONDS * 2.0 ** min(faults - 1, 10), _LONGEST_PAUSE_SECONDS)
-        self.pause(seconds, fault.errno or errno.EIO, str(fault))
+        if faults >= _FAULTS_IN_A_ROW:
+            seconds = min(
+                _FIRST_PAUSE_SECONDS * 2.0 ** min(faults - _FAULTS_IN_A_ROW, 10), _LONGEST_PAUSE_SECONDS
+            )
+            self._aside.clear()  # it is not they
+            self.pause(seconds, fault.errno or errno.EIO, str(fault))
+        else:
+            events.emit("entry.unreadable", queue=self.name, name=name, error=str(fault))
 
     def note_success(self) -> None:
         """An entry was read: what was wrong with the filesystem is over."""

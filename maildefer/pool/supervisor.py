@@ -90,11 +90,7 @@ class Supervisor:
     def _wait(self) -> set[int]:
         """Sleep until something is to be done; returns the descriptors that say what."""
         poll = select.poll()
-        for descriptor in (
-            self._signals.descriptor,
-            self._desk.descriptor,
-            self._shared.keeper[0].fileno(),
-        ):
+        for descriptor in (self._signals.descriptor, self._desk.descriptor, self._shared.keeper[0].fileno()):
             poll.register(descriptor, select.POLLIN)
         if (probe := self._reloader.descriptor) is not None:
             poll.register(probe, select.POLLIN)
@@ -295,7 +291,5 @@ class Supervisor:
 
 def _tick_seconds(shared: Shared, probed: dict[str, Any]) -> float:
     """How often to look at the board; more often for a short time limit, or for sources that may change."""
-    limit = shared.settings.handler_timeout_seconds
-    return min(
-        _TICK_SECONDS, 1.0 if probed.get("reload") else _TICK_SECONDS, max(0.2, limit / 4) if limit else 60.0
-    )
+    limit = shared.settings.handler_timeout_seconds or _TICK_SECONDS * 4
+    return min(1.0 if probed.get("reload") else _TICK_SECONDS, max(0.2, limit / 4))

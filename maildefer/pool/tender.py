@@ -6,7 +6,8 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
@@ -117,7 +118,8 @@ class Tender:
         self._scan_at = boottime() + interval
         for lease in self._observer.look(self._lifeline.last_good_beat):
             events.emit("lease.fenced", queue=self._name, lease=lease)
-        self._tell(self._recovery.scan())
+        with self._told() as taken:
+            self._recovery.scan(taken)
         if (tokens := self._freeing()) is not None:
             self._tell_freed(tokens.scan())
         self._share()
@@ -138,7 +140,8 @@ class Tender:
             ):  # told twice: it may be another's by now
                 continue
             try:
-                self._tell(self._recovery.take_back(pid, charged=state == State.DEAD_CHARGED))
+                with self._told() as taken:
+                    self._recovery.take_back(pid, charged=state == State.DEAD_CHARGED, taken=taken)
                 if (tokens := self._freeing()) is not None:
                     self._tell_freed(tokens.take_back(pid))
                     self._shared.board.words[base + S.TOKENS] = 0
@@ -214,6 +217,15 @@ class Tender:
             pass
         data = json.dumps(status | {"time": time.time()}).encode()
         durable.replace_file(path, data, draft, durably=False)
+
+    @contextmanager
+    def _told(self) -> Iterator[Taken]:
+        """What is put in here is logged, also when its scan ends in a fault."""
+        taken = Taken()
+        try:
+            yield taken
+        finally:
+            self._tell(taken)
 
     def _tell(self, taken: Taken) -> None:
         for key in taken.reclaimed:

@@ -38,6 +38,7 @@ from maildefer.pool.settle import Settler
 from maildefer.pool.shared import Shared, send
 
 EXIT_APPLICATION_BROKEN = 78
+_UNREADABLE_SECONDS = 600.0  # what can't be read is tried after 2 s, 4 s, … and at last so
 _IDLE, _BUSY = int(State.IDLE), int(State.BUSY)
 _COUNTERS = {"acked": S.ACKED, "deferred": S.DEFERRED, "buried": S.BURIED, "handed_off": S.HANDED}
 
@@ -118,7 +119,7 @@ class Worker:
 
     def _attempt(self, queue: Serving, name: str) -> None:
         """One message: claim, read, handle, settle. Nothing that is wrong with it ends the worker."""
-        if not queue.may_claim():
+        if not queue.may_claim() or queue.is_aside(name):
             return
         self._words[self._base + S.QUEUE] = queue.index
         claim = None
@@ -134,7 +135,7 @@ class Worker:
             self._words[self._base + S.LOST] += 1
             events.emit("claim.lost", queue=queue.name, name=lost.name)
         except (StorageFault, MemoryError) as fault:
-            self._give_back(queue, claim, fault)
+            self._give_back(queue, name, claim, fault)
 
     def _handle(self, queue: Serving, claim: Claim) -> tuple[object, Outcome, str]:
         """Read the message and run its handlers, these under the deadline; returns request, outcome, handlers."""
@@ -182,16 +183,23 @@ class Worker:
         if detail := getattr(outcome, "detail", None):
             events.emit("handler.failed", queue=queue.name, key=claim.key, handler=handler, traceback=detail)
 
-    def _give_back(self, queue: Serving, claim: Claim | None, fault: StorageFault | MemoryError) -> None:
-        """A fault that isn't the message's: released uncharged, by us or else by the audit, and the queue pauses."""
+    def _give_back(
+        self, queue: Serving, name: str, claim: Claim | None, fault: StorageFault | MemoryError
+    ) -> None:
+        """A fault that isn't the message's: back uncharged, by us or else by the audit.
+
+        What could be claimed but not read waits in `.later/`, so that one bad file does not keep a queue busy.
+        """
         if isinstance(fault, MemoryError):
             fault = ResourcesExhausted(queue.name, OSError(errno.ENOMEM, "no memory left"))
-        queue.note_fault(fault)
+        queue.note_fault(fault, name)
         if claim is None:
             return
         self._words[self._base + S.RELEASED] += 1
         try:
-            claim.release()
+            self._tell_keeper(
+                claim, claim.postpone(min(2.0 ** (1 + claim.entry.returns / 2), _UNREADABLE_SECONDS))
+            )
         except QueueError:
             claim.abandon()
 

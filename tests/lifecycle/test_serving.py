@@ -121,7 +121,7 @@ def test_now_and_then_an_unrouted_message_pauses_nothing(project: Project, start
     assert pool.events("queue.paused") == []
 
 
-def test_entries_that_cannot_be_read_are_released_uncharged_and_pause_the_queue(
+def test_an_entry_that_cannot_be_read_waits_uncharged_and_holds_up_nobody(
     project: Project, start: Start
 ) -> None:
     pool = start(ready=False, privileged=False)
@@ -131,15 +131,32 @@ def test_entries_that_cannot_be_read_are_released_uncharged_and_pause_the_queue(
     [key] = project.push()
     Path(project.queue.new, key).chmod(0)
     pool.signal(signal.SIGCONT)
+    event = pool.await_event("entry.unreadable", queue="run/queue")
+    assert "permission" in event["error"].lower()
+    [other] = project.push("quick")
+    eventually(lambda: other in project.starts(), "the next message is handled meanwhile", 5)
+    waiting = eventually(lambda: project.names("later_new"), "it waits", 5)[0]
+    assert (waiting.key, waiting.attempts, waiting.crashes) == (key, 0, 0)
+    for path in (*Path(project.queue.later_new).iterdir(), *Path(project.queue.new).iterdir()):
+        path.chmod(0o600)
+    eventually(project.is_empty, "it is handled when it can be read", 20)
+    assert project.starts()[key] == 1
+    assert project.names("dead_new") == []
+    assert pool.events("queue.paused") == []
+
+
+def test_several_unreadable_entries_in_a_row_pause_the_queue(project: Project, start: Start) -> None:
+    pool = start(ready=False, privileged=False)
+    pool.await_ready()
+    pool.signal(signal.SIGTSTP)
+    pool.await_event("pool.paused")
+    for key in project.push("quick", 5):
+        Path(project.queue.new, key).chmod(0)
+    pool.signal(signal.SIGCONT)
     event = pool.await_event("queue.paused", queue="run/queue")
     assert "permission" in event["why"].lower()
     eventually(lambda: pool.status()["queues"][0]["paused_for"] == "EACCES", "status says why")
-    eventually(lambda: project.names("cur") == [], "it is released")
-    [waiting] = project.names("new")
-    assert (waiting.key, waiting.attempts, waiting.crashes) == (key, 0, 0)
-    Path(project.queue.new, waiting.waiting()).chmod(0o600)
-    eventually(project.is_empty, "it is handled when it can be read", 5)
-    assert project.starts() == {key: 1}
+    assert project.starts() == {}
     assert project.names("dead_new") == []
 
 
