@@ -30,6 +30,12 @@ _BLOCK: Final = re.compile(
     rb"Received: [^\n]*\(maildefer\) with [!-~]+ id ([!-:<-~]+);[^\n]*\n"
 ).match
 
+HANDOFF: Final = "handoff"  # the `via` of an entry that was copied to another filesystem, under a fresh key
+_HANDED: Final = b" (maildefer) with handoff id "
+_FIRST_KEY: Final = re.compile(
+    rb"\nReceived: from key ([!-~]+) by [^\n]* \(maildefer\) with handoff id "
+).search
+
 # Quoted strings (RFC 5321's local parts) and characters that can neither end nor leave the line they stand in.
 _ADDRESS: Final = re.compile(
     r'(?:[^\s"<>\\\x00-\x1f\x7f-\x9f]|\\[^\s\x00-\x1f\x7f-\x9f]'
@@ -97,6 +103,17 @@ def split(data: bytes, key: str | None = None) -> tuple[Envelope | None, int]:
     if foreign_recipient is None:
         return None, 0
     return Envelope(foreign_sender or "", foreign_recipient), 0
+
+
+def handed(data: bytes, offset: int) -> str | None:
+    """The first key of an entry that came from a queue on another filesystem, as its block tells; else None.
+
+    `offset` is where `split` found the end of our own block.
+    """
+    if data.find(_HANDED, 0, offset) < 0:
+        return None
+    found = _FIRST_KEY(data[:offset])
+    return found[1].decode() if found else None
 
 
 def strip(data: bytes, key: str | None = None) -> bytes:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from maildefer.message import addresses
-from maildefer.message.envelope import split, trace
+from maildefer.message.envelope import handed, split, trace
 
 if TYPE_CHECKING:
     from maildefer.message.base import MailBase
@@ -168,6 +168,8 @@ def received(data: bytes, key: str | None, attempt: int | None, queue: str | Non
     request.queue = queue
     if offset and envelope is not None:
         request.Data = data[offset:]
+        if (first := handed(data, offset)) is not None:
+            request.key = first
         request.From = envelope.sender.lower()
         request.To = envelope.recipient.lower()
         return request

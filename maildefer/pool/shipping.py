@@ -1,6 +1,7 @@
 """Handing an entry to a queue on another filesystem, where no rename leads: push a copy under a fresh key, then ack.
 
-The copy may double, when the host dies between the two; the first key stands in the copy's `Received` line.
+The copy may double, when the host dies between the two; the first key stands in the copy's `Received` line, and is what
+handlers see as `message.key`, so that they can tell.
 """
 
 from __future__ import annotations
@@ -13,13 +14,12 @@ from maildefer.maildir.push import Pusher
 from maildefer.maildir.system import SYSTEM
 from maildefer.message import envelope
 
-VIA = "handoff"
-
 
 def ship(claim: Claim, other: Layout, *, host: str) -> None:
     """Copy and ack. Raises what a push and a settle raise; before the ack, the claim is still held."""
     data = claim.read()
     found, offset = envelope.split(data, claim.key)
+    first = envelope.handed(data, offset) or claim.key
 
     def compose(stem: str) -> Sequence[bytes]:
         if found is None or not offset:
@@ -30,8 +30,8 @@ def ship(claim: Claim, other: Layout, *, host: str) -> None:
             found.recipient,
             host=host,
             when=SYSTEM.time(),
-            via=VIA,
-            client=f"key {claim.key}",
+            via=envelope.HANDOFF,
+            client=f"key {first}",
         )
         return [block, data[offset:]]
 
