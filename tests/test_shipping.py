@@ -20,7 +20,7 @@ HOST = "host-0a1b2c"
 
 @pytest.fixture
 def queues(tmp_path: Path) -> Iterator[tuple[Layout, Layout, Layout]]:
-    yield tuple(create_queue(str(tmp_path / name)) for name in ("first", "second", "third"))  # type: ignore[misc]
+    return tuple(create_queue(str(tmp_path / name)) for name in ("first", "second", "third"))  # type: ignore[misc]
 
 
 def claimer(layout: Layout) -> Claimer:
