@@ -5,7 +5,6 @@ A hung mount of one queue, or a long sweep, must not silence another, so each qu
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable
 
@@ -16,7 +15,7 @@ from maildefer.maildir import durable
 from maildefer.maildir.layout import Format, create_queue, open_queue, read_format
 from maildefer.maildir.leases import Holder, Lease
 from maildefer.maildir.names import lease_name
-from maildefer.maildir.system import SYSTEM, boottime
+from maildefer.maildir.system import SYSTEM, System
 from maildefer.pool.board import Kind, Q, QueueState, S, State
 from maildefer.pool.shared import Shared, send
 
@@ -28,7 +27,15 @@ _DROP_POLL_SECONDS = 0.02
 class Lifeline:
     """Joins, beats, joins anew when fenced, leaves. `check(layout_path)` refuses an unsafe mount by raising."""
 
-    def __init__(self, shared: Shared, index: int, first_lease: str, check: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        shared: Shared,
+        index: int,
+        first_lease: str,
+        check: Callable[[int], None],
+        *,
+        system: System = SYSTEM,
+    ) -> None:
         self.queue = shared.queues[index]
         self.format = Format()
         self.leaving = threading.Event()
@@ -36,6 +43,7 @@ class Lifeline:
         self.left = threading.Event()
         self.last_good_beat = 0.0
         self._shared = shared
+        self._system = system
         self._index = index
         self._lease_name = first_lease
         self._check = check
@@ -80,18 +88,18 @@ class Lifeline:
     def _try_to_join(self) -> Lease:
         layout, words = self.queue.layout, self._shared.board.words
         if self._seen:
-            open_queue(layout.path)
+            open_queue(layout.path, system=self._system)
         else:
-            create_queue(layout.path)
-        self.format = read_format(layout)
+            create_queue(layout.path, system=self._system)
+        self.format = read_format(layout, system=self._system)
         self._check(self._index)
         served = words[self._base + Q.STATE] == QueueState.SERVED
-        sent = boottime()
+        sent = self._system.boottime()
         if served and self._shared.board.lease(self._index):
             self._lease_name = self._shared.board.lease(self._index)
-            lease = Lease.take_over(layout, self._lease_name, self._holder())
+            lease = Lease.take_over(layout, self._lease_name, self._holder(), system=self._system)
         else:
-            lease = Lease.join(layout, self._lease_name, self._holder())
+            lease = Lease.join(layout, self._lease_name, self._holder(), system=self._system)
             self._shared.board.set_lease(self._index, self._lease_name)
         words[self._base + Q.FORMAT_TTL] = int(self.format.ttl_seconds * 1000)
         words[self._base + Q.FORMAT_BEAT] = int(self.format.beat_seconds * 1000)
@@ -108,7 +116,7 @@ class Lifeline:
     def _keep_beating(self, lease: Lease) -> None:
         """A full interval between a beat's reply and the next beat: observers rely on it."""
         while not self.leaving.wait(self.format.beat_seconds):
-            sent = boottime()
+            sent = self._system.boottime()
             try:
                 lease.renew()
             except LeaseFenced:
@@ -117,7 +125,7 @@ class Lifeline:
                 return
             except StorageFault as fault:
                 self._tell_failing(fault)
-                if not os.path.isdir(self.queue.layout.leases):
+                if not self._has_leases():
                     self._drop_claims()
                     return
                 continue
@@ -125,10 +133,17 @@ class Lifeline:
             self._publish(sent)
         try:
             lease.leave()
-            durable.discard(f"{self.queue.layout.status}/{lease.name}.json", SYSTEM)
+            durable.discard(f"{self.queue.layout.status}/{lease.name}.json", self._system)
             events.emit("lease.left", queue=self.queue.name, lease=lease.name)
         except StorageFault as fault:
             self._tell_failing(fault)
+
+    def _has_leases(self) -> bool:
+        try:
+            self._system.lstat(self.queue.layout.leases)
+        except OSError:  # taken away, with the queue or without
+            return False
+        return True
 
     def _publish(self, sent: float) -> None:
         """Claims may be sent until half the TTL after the beat was *sent* (I8)."""
@@ -147,7 +162,7 @@ class Lifeline:
         while not self.leaving.is_set() and self._is_held():
             self.leaving.wait(_DROP_POLL_SECONDS)
         words[self._base + Q.STATE] = QueueState.ABSENT
-        self._lease_name = lease_name(self._shared.host.label, SYSTEM)
+        self._lease_name = lease_name(self._shared.host.label, self._system)
 
     def _is_held(self) -> bool:
         board = self._shared.board
@@ -169,8 +184,8 @@ class Lifeline:
             pid_namespace=shared.host.pid_namespace,
             pid=shared.supervisor,
             start_time=start_time(shared.supervisor) or 0,
-            keeper_pid=os.getpid(),
-            keeper_start_time=start_time(os.getpid()) or 0,
+            keeper_pid=self._system.pid(),
+            keeper_start_time=start_time(self._system.pid()) or 0,
         )
 
     def _tell_failing(self, fault: StorageFault) -> None:

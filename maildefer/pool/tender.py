@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
@@ -19,14 +16,15 @@ from maildefer.maildir.later import Promoter
 from maildefer.maildir.leases import Holder
 from maildefer.maildir.names import Owner
 from maildefer.maildir.observer import Observer
-from maildefer.maildir.recover import OwnerState, Recovery, Taken
+from maildefer.maildir.recover import OwnerState, Recovery
 from maildefer.maildir.sweep import Sweeper, mount_time_offset
-from maildefer.maildir.system import boottime
+from maildefer.maildir.system import SYSTEM, System
 from maildefer.pool import snapshot
 from maildefer.pool.board import Header, Q, QueueState, S, State
 from maildefer.pool.lifeline import Lifeline
 from maildefer.pool.rates import Rates
 from maildefer.pool.shared import Shared, send
+from maildefer.pool.taken import told
 
 if TYPE_CHECKING:
     from maildefer.maildir.freeing import Freeing
@@ -42,8 +40,17 @@ _VERBS = {"stop", "pause", "resume", "reload"}
 class Tender:
     """What the keeper does for one queue besides beating."""
 
-    def __init__(self, shared: Shared, index: int, lifeline: Lifeline, freed: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        shared: Shared,
+        index: int,
+        lifeline: Lifeline,
+        freed: Callable[[int], None],
+        *,
+        system: System = SYSTEM,
+    ) -> None:
         self._shared = shared
+        self._system = system
         self._index = index
         self._base = shared.board.queue(index)
         self._lifeline = lifeline
@@ -53,14 +60,14 @@ class Tender:
         self._dead: SimpleQueue[int] = SimpleQueue()
         self._heard: SimpleQueue[str] = SimpleQueue()
         self._wake = threading.Event()
-        self._promoter = Promoter(self._layout)
-        self._sweeper = Sweeper(self._layout)
-        self._observer = Observer(self._layout, lifeline.format, lambda: lifeline.lease, self._is_known_dead)
+        self._promoter = Promoter(self._layout, system=system)
+        self._sweeper = Sweeper(self._layout, system=system)
+        self._observer = self._make_observer()
         self._recovery = self._make_recovery()
         self._rates = Rates(shared.board)
         self._scan_at = 0.0
         self._clock_at = 0.0
-        self._sweep_at = boottime() + _CLOCK_EVERY_SECONDS
+        self._sweep_at = self._system.boottime() + _CLOCK_EVERY_SECONDS
         self._fault = ""
         self._status: dict[str, object] = {}
         self._status_at = 0.0
@@ -92,33 +99,31 @@ class Tender:
     def _round(self) -> None:
         """One look at everything that is due; a fault is told once, and met again at the next round."""
         if self._observer.format is not self._lifeline.format:  # joined anew
-            self._observer = Observer(
-                self._layout, self._lifeline.format, lambda: self._lifeline.lease, self._is_known_dead
-            )
+            self._observer = self._make_observer()
             self._recovery = self._make_recovery()
             self._scan_at = 0.0
         try:
             self._take_back_dead()
             self._mind_clock()
             self._promote()
-            if boottime() >= self._scan_at:
+            if self._system.boottime() >= self._scan_at:
                 self._scan()
-            if boottime() >= self._sweep_at:
-                self._sweep_at = boottime() + _SWEEP_EVERY_SECONDS
+            if self._system.boottime() >= self._sweep_at:
+                self._sweep_at = self._system.boottime() + _SWEEP_EVERY_SECONDS
                 self._sweeper.sweep(self._mount_time())
             self._fault = ""
         except (OSError, MaildeferError) as fault:
             if str(fault) != self._fault:
                 self._fault = str(fault)
                 events.emit("beat.failed", queue=self._name, error=self._fault)
-            self._scan_at = boottime() + self._lifeline.format.beat_seconds
+            self._scan_at = self._system.boottime() + self._lifeline.format.beat_seconds
 
     def _scan(self) -> None:
         interval = self._lifeline.format.beat_seconds
-        self._scan_at = boottime() + interval
+        self._scan_at = self._system.boottime() + interval
         for lease in self._observer.look(self._lifeline.last_good_beat):
             events.emit("lease.fenced", queue=self._name, lease=lease)
-        with self._told() as taken:
+        with told(self._name) as taken:
             self._recovery.scan(taken)
         if (tokens := self._freeing()) is not None:
             self._tell_freed(tokens.scan())
@@ -140,7 +145,7 @@ class Tender:
             ):  # told twice: it may be another's by now
                 continue
             try:
-                with self._told() as taken:
+                with told(self._name) as taken:
                     self._recovery.take_back(pid, charged=state == State.DEAD_CHARGED, taken=taken)
                 if (tokens := self._freeing()) is not None:
                     self._tell_freed(tokens.take_back(pid))
@@ -164,10 +169,10 @@ class Tender:
             events.emit("entry.promoted", queue=self._name, key=key)
 
     def _mind_clock(self) -> None:
-        if boottime() < self._clock_at:
+        if self._system.boottime() < self._clock_at:
             return
-        self._clock_at = boottime() + _CLOCK_EVERY_SECONDS
-        offset = mount_time_offset(self._layout)
+        self._clock_at = self._system.boottime() + _CLOCK_EVERY_SECONDS
+        offset = mount_time_offset(self._layout, system=self._system)
         self._shared.board.set_clock_offset(self._index, offset)
         if abs(offset) > _CLOCK_WARNING_SECONDS:
             events.emit("clock.differs", queue=self._name, seconds=round(offset, 1))
@@ -184,7 +189,9 @@ class Tender:
     def _is_idle(self, lease: str) -> bool:
         """Paused, or only a guest."""
         try:
-            status = json.loads(durable.read_small(f"{self._layout.status}/{lease}.json"))
+            status = json.loads(
+                durable.read_small(f"{self._layout.status}/{lease}.json", system=self._system)
+            )
             return bool(status.get("paused") or status.get("guest"))
         except (OSError, ValueError, AttributeError):
             return False
@@ -192,11 +199,13 @@ class Tender:
     def _answer_requests(self) -> None:
         """What operators asked of this lease through the mount; consumed by a rename."""
         mark = f"{self._lifeline.lease}."
-        for name in os.listdir(self._layout.requests):
+        for name in self._system.listdir(self._layout.requests):
             verb = name.removeprefix(mark)
             if name.startswith(mark) and verb in _VERBS:
                 try:
-                    os.rename(f"{self._layout.requests}/{name}", f"{self._layout.requests_done}/{name}")
+                    self._system.rename(
+                        f"{self._layout.requests}/{name}", f"{self._layout.requests_done}/{name}"
+                    )
                 except FileNotFoundError:  # withdrawn
                     continue
                 events.emit("request.received", queue=self._name, verb=verb)
@@ -206,40 +215,30 @@ class Tender:
         """For other hosts' operators; what has not changed is written anew twice a minute only."""
         status = snapshot.of_queue(self._shared, self._index) | {"lease": self._lifeline.lease}
         steady = {name: value for name, value in status.items() if name not in _MOVING}
-        if steady == self._status and boottime() < self._status_at:
+        if steady == self._status and self._system.boottime() < self._status_at:
             return
-        self._status, self._status_at = steady, boottime() + _STATUS_EVERY_SECONDS
+        self._status, self._status_at = steady, self._system.boottime() + _STATUS_EVERY_SECONDS
         path = f"{self._layout.status}/{self._lifeline.lease}.json"
         draft = f"{self._layout.tmp}/.status-{self._lifeline.lease}"
         try:
-            os.unlink(draft)
+            self._system.unlink(draft)
         except FileNotFoundError:  # the ordinary case
             pass
-        data = json.dumps(status | {"time": time.time()}).encode()
-        durable.replace_file(path, data, draft, durably=False)
-
-    @contextmanager
-    def _told(self) -> Iterator[Taken]:
-        """What is put in here is logged, also when its scan ends in a fault."""
-        taken = Taken()
-        try:
-            yield taken
-        finally:
-            self._tell(taken)
-
-    def _tell(self, taken: Taken) -> None:
-        for key in taken.reclaimed:
-            events.emit("claim.reclaimed", queue=self._name, key=key)
-        for key in taken.released:
-            events.emit("claim.released", queue=self._name, key=key)
-        for key in taken.buried:
-            events.emit("entry.buried", queue=self._name, key=key, reason="crash limit")
-        for key in taken.returned:
-            events.emit("entry.returned", queue=self._name, key=key)
+        data = json.dumps(status | {"time": self._system.time()}).encode()
+        durable.replace_file(path, data, draft, durably=False, system=self._system)
 
     def _tell_freed(self, count: int) -> None:
         if count:
             events.emit("token.freed", queue=self._name, count=count)
+
+    def _make_observer(self) -> Observer:
+        return Observer(
+            self._layout,
+            self._lifeline.format,
+            lambda: self._lifeline.lease,
+            self._is_known_dead,
+            system=self._system,
+        )
 
     def _make_recovery(self) -> Recovery:
         return Recovery(
@@ -250,6 +249,7 @@ class Tender:
             host=self._shared.host.label,
             max_crashes=self._shared.settings.max_crashes,
             grace_seconds=self._lifeline.format.ttl_seconds,
+            system=self._system,
         )
 
     def _freeing(self) -> Freeing | None:
@@ -259,7 +259,11 @@ class Tender:
         from maildefer.maildir.freeing import Freeing  # an application without conversations never needs it
 
         return Freeing(
-            self._layout, self._observer, own=lambda: self._lifeline.lease, state_of=self._state_of
+            self._layout,
+            self._observer,
+            own=lambda: self._lifeline.lease,
+            state_of=self._state_of,
+            system=self._system,
         )
 
     def _state_of(self, owner: Owner) -> OwnerState:
@@ -276,11 +280,11 @@ class Tender:
         )
 
     def _mount_time(self) -> float:
-        return time.time() + self._shared.board.clock_offset(self._index)
+        return self._system.time() + self._shared.board.clock_offset(self._index)
 
     def _until_next(self) -> float:
         """Seconds until something is due; woken earlier for a death or a defer of this host."""
-        wait = self._scan_at - boottime()
+        wait = self._scan_at - self._system.boottime()
         if (due := self._promoter.next_due()) is not None:
             wait = min(wait, due - self._mount_time())
         if self._shared.board.words[Header.DRAINING]:
