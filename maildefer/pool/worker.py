@@ -156,7 +156,10 @@ class Worker:
     def _settle(self, queue: Serving, claim: Claim, outcome: Outcome, handler: str, message: object) -> None:
         words, base = self._words, self._base
         if outcome is ACKED:
-            claim.ack()
+            try:
+                claim.ack()
+            except StorageFault:  # it has been handled: to give it back now would handle it again
+                self._settler.persist(claim.ack)
             word = "acked"
             queue.note_acked()
         else:
@@ -193,6 +196,9 @@ class Worker:
         if isinstance(fault, MemoryError):
             fault = ResourcesExhausted(queue.name, OSError(errno.ENOMEM, "no memory left"))
         queue.note_fault(fault, name)
+        if isinstance(fault, ResourcesExhausted):  # a handler has leaked them: a fresh process has them again
+            events.emit("worker.recycled", pid=os.getpid(), error=str(fault))
+            self._stopping = True
         if claim is None:
             return
         self._words[self._base + S.RELEASED] += 1

@@ -128,6 +128,18 @@ def test_a_handler_that_closes_every_descriptor_loses_at_most_its_worker(
     assert project.names("dead_new") == []
 
 
+def test_a_worker_whose_handler_has_used_up_the_descriptors_is_replaced(
+    project: Project, start: Start
+) -> None:
+    pool = start(workers=2)
+    project.push("leak")  # it fails itself, having nothing left to write its note with
+    others = set(project.push("quick", 40))
+    eventually(lambda: others <= {note.key for note in project.notes("end")}, "the others are handled", 10)
+    assert len(pool.events("worker.recycled")) == 1
+    assert [entry.crashes for entry in project.names("later_new")] == [0]
+    assert project.names("dead_new") == []
+
+
 def test_a_handlers_write_to_a_closed_pipe_is_an_exception_and_no_death(
     project: Project, start: Start
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import signal
 import sys
 import time
@@ -66,6 +67,16 @@ def _close_all(argument: str) -> None:
     os.closerange(0, 4096)
 
 
+def _leak(argument: str) -> None:
+    """Every descriptor that this process may have."""
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+    try:
+        while True:
+            os.open(os.devnull, os.O_RDONLY)
+    except OSError:
+        return
+
+
 def _broken_pipe(argument: str) -> None:
     reader, writer = os.pipe()
     os.close(reader)
@@ -106,6 +117,7 @@ ACTIONS: dict[str, Callable[[str], Any]] = {
     "segfault": _segfault,
     "fork": _forget_child,
     "closeall": _close_all,
+    "leak": _leak,
     "brokenpipe": _broken_pipe,
     "once": _once,
     "stubborn": _stubborn,
