@@ -107,6 +107,11 @@ def test_new_code_ends_a_pause_for_want_of_routes_once_no_old_worker_is_left(
     waiting = {entry.key for entry in project.names("new")}
     project.edit("workers/front.py", "(argument)@test", '(argument)@test", what="[a-z-]+')
     project.edit("workers/front.py", "ACTIONS[what]", "ACTIONS.get(what, ACTIONS['quick'])")
+    project.edit(  # new workers take their time, so that old ones have it to claim
+        "conf/settings.py",
+        '"""Two',
+        'import sys, time\nif "maildefer.pool.worker" in sys.modules: time.sleep(0.3)\n"""Two',
+    )
     pool.signal(signal.SIGHUP)
     eventually(lambda: project.names("new") == [] == project.names("cur"), "the rest is settled")
     assert {note.key for note in project.notes("end")} == waiting, "by handlers"
@@ -143,6 +148,24 @@ def test_an_entry_that_cannot_be_read_waits_uncharged_and_holds_up_nobody(
     assert project.starts()[key] == 1
     assert project.names("dead_new") == []
     assert pool.events("queue.paused") == []
+
+
+def test_a_message_whose_ack_is_refused_for_a_while_is_not_handled_again(
+    project: Project, start: Start
+) -> None:
+    pool = start(workers=2, privileged=False)
+    [key] = project.push("wait")
+    eventually(lambda: project.notes("start"), "the handler begins")
+    folder = Path(project.queue.cur)
+    folder.chmod(0o500)
+    project.go()
+    eventually(lambda: project.notes("end"), "the handler ends")
+    scans = pool.status()["up_seconds"]
+    eventually(lambda: pool.status()["up_seconds"] > scans + 1, "it is tried for a while")
+    assert len(project.names("cur")) == 1
+    folder.chmod(0o770)
+    eventually(project.is_empty, "it is acked")
+    assert project.starts() == {key: 1}
 
 
 def test_several_unreadable_entries_in_a_row_pause_the_queue(project: Project, start: Start) -> None:
