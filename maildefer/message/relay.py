@@ -68,21 +68,29 @@ class Relay:
         propagate, also when only some of the recipients are refused (`SMTPRecipientsRefused`, its `recipients`);
         raises `RelayUnresolved` without a recipient.
         """
-        recipients = addresses.every(_first_given(message, To, "To"))
-        if not recipients:
-            raise RelayUnresolved("the message has no recipient: give To, or set its To header")
-        senders = addresses.every(_first_given(message, From, "From"))
+        sender, recipients = self.envelope_of(message, To, From)
         data = _wire_bytes(message)
         by_host: dict[str, list[str]] = {}
         for recipient in recipients:
             by_host.setdefault(self.resolve_relay_host(recipient), []).append(recipient)
         refused: dict[str, tuple[int, bytes]] = {}
         for hostname, taken in by_host.items():
-            refused.update(self._send(hostname, senders[0] if senders else "", taken, data))
+            refused.update(self._send(hostname, sender, taken, data))
         if len(refused) > 0:  # smtplib is silent about some when others were taken
             import smtplib  # 10 MB with ssl: only for a process that sends
 
             raise smtplib.SMTPRecipientsRefused(refused)
+
+    @staticmethod
+    def envelope_of(
+        message: Any, To: addresses.Given = None, From: addresses.Given = None
+    ) -> tuple[str, list[str]]:
+        """The sender and the recipients that `deliver` would send it with. Raises `RelayUnresolved` without one."""
+        recipients = addresses.every(_first_given(message, To, "To"))
+        if not recipients:
+            raise RelayUnresolved("the message has no recipient: give To, or set its To header")
+        senders = addresses.every(_first_given(message, From, "From"))
+        return senders[0] if senders else "", recipients
 
     def _send(
         self, hostname: str, sender: str, recipients: list[str], data: bytes

@@ -15,6 +15,7 @@ from maildefer.message.envelope import handed, split, trace
 
 if TYPE_CHECKING:
     from maildefer.message.base import MailBase
+    from maildefer.message.bounce import BounceAnalyzer
     from maildefer.message.mime import MIMEPart
 
 # The header that tells the recipient when there is no envelope; set it by its name in `maildefer.mail`.
@@ -41,6 +42,8 @@ class MailRequest:
     key: str | None
     attempt: int | None
     queue: str | None
+    bounce: BounceAnalyzer | None
+    """What the message says as a bounce; None until `is_bounce` was asked."""
 
     def __init__(self, Peer: Any, From: addresses.Given, To: addresses.Given, Data: bytes | str) -> None:
         self.Peer = Peer
@@ -61,6 +64,8 @@ class MailRequest:
                 value = addresses.first(self.base.raw("from"))
             elif name == "To":
                 value = addresses.first(self.base.raw(ROUTABLE_TO_HEADER))
+            elif name == "bounce":
+                value = None
             else:
                 raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
             setattr(self, name, value)
@@ -111,6 +116,14 @@ class MailRequest:
 
     def items(self) -> list[tuple[str, str]]:
         return self.base.items()
+
+    def is_bounce(self, threshold: float = 0.3) -> bool:
+        """Is it a bounce? Analysed at the first call, after which `bounce` tells what it says."""
+        if self.bounce is None:
+            from maildefer.message.bounce import detect  # parses: only for who asks
+
+            self.bounce = detect(self)
+        return self.bounce.probable(threshold)
 
     def to_message(self) -> MIMEPart:
         """The message in canonical form, as an object of the `email` package."""

@@ -2,22 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from maildefer.errors import MaildeferError
-
-# RFC 3463, section 3: the first digit and the second.
-CLASSES: Final = {2: "Success", 4: "Persistent Transient Failure", 5: "Permanent Failure"}
-SUBJECTS: Final = {
-    0: "Other or Undefined Status",
-    1: "Addressing Status",
-    2: "Mailbox Status",
-    3: "Mail System Status",
-    4: "Network and Routing Status",
-    5: "Mail Delivery Protocol Status",
-    6: "Message Content or Media Status",
-    7: "Security or Policy Status",
-}
+from maildefer.message.status import CLASSES, SUBJECTS
 
 
 class SMTPError(MaildeferError):

@@ -1,0 +1,22 @@
+"""Bounces: `@bounce_to(soft=…, hard=…)` below `@route`, and `detect` for a look at one.
+
+The code is in `maildefer.message.bounce`, which is imported when it is used, and `maildefer.handling.bouncing`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+from maildefer.handling.bouncing import bounce_to
+
+if TYPE_CHECKING:
+    from maildefer.message.bounce import BOUNCE_MATCHERS, BounceAnalyzer, detect
+
+__all__ = ["BOUNCE_MATCHERS", "BounceAnalyzer", "bounce_to", "detect"]
+
+
+def __getattr__(name: str) -> object:
+    if name in __all__:
+        return getattr(importlib.import_module("maildefer.message.bounce"), name)  # parses mail: 4.5 MB
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
