@@ -1,13 +1,17 @@
 """Settings: `from maildefer.utils import settings` in a handler module, `import_settings` in a program.
 
-Both live in `maildefer.handling.settings`.
+Both live in `maildefer.handling.settings`. The rest is what Salmon's `start` was made of, for programs that call it.
 """
 
 from __future__ import annotations
 
+import os
+import sys
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
+from maildefer.handling.finding import boot_module as beside_settings
 from maildefer.handling.loading import import_user_module
 from maildefer.handling.settings import load_settings, loaded_settings
 
@@ -16,18 +20,112 @@ from maildefer.handling.settings import load_settings, loaded_settings
 settings: Any
 
 
-def import_settings(boot_also: bool, boot_module: str = "conf.boot") -> ModuleType:
-    """Import the module that `MAILDEFER_SETTINGS_MODULE` names (`conf.settings`) once, then the boot module if asked.
+def import_settings(boot_also: bool, boot_module: str = "config.boot") -> ModuleType:
+    """Import the settings module once, then the boot module if asked.
 
-    The settings are set before the boot module runs, whose handlers import them. Raises `ConfigurationError`.
+    `MAILDEFER_SETTINGS_MODULE` or `SALMON_SETTINGS_MODULE` names it, else it is `conf.settings`, or `config.settings`
+    where that is absent; the default boot module stands beside it. The settings are set before the boot module runs,
+    whose handlers import them. Raises `ConfigurationError`.
     """
     global settings
     if globals().get("settings") is None:
         settings = load_settings()
-    if boot_also:
-        import_user_module(boot_module, listed_in="the boot module")
     loaded: ModuleType = settings
+    if boot_also:
+        name = beside_settings(boot_module, getattr(loaded, "__name__", ""))
+        import_user_module(name, listed_in="the boot module")
     return loaded
+
+
+def make_fake_settings(host: str, port: int) -> ModuleType:
+    """Settings without a project: a receiver that listens there, no relay, the log in `logs/logger.log`. Once only."""
+    global settings
+    if globals().get("settings") is not None:
+        loaded: ModuleType = settings
+        return loaded
+    import logging  # with the next, for a process that listens
+
+    from maildefer.server import SMTPReceiver
+
+    os.makedirs("logs", exist_ok=True)
+    logging.basicConfig(filename="logs/logger.log", level=logging.DEBUG)
+    made = ModuleType("settings", "Made by make_fake_settings.")
+    vars(made).update(receiver=SMTPReceiver(host, port), relay=None)
+    settings = made
+    return made
+
+
+def check_for_pid(pid: str, force: bool) -> None:
+    """End the program with 1 if the pid file is there; with `force`, delete it."""
+    if not os.path.exists(pid):
+        return
+    if force:
+        os.unlink(pid)
+        return
+    print(f"maildefer: the pid file {pid} is there: stop what runs, or use force", file=sys.stderr)
+    sys.exit(1)
+
+
+def drop_priv(uid: int, gid: int) -> None:
+    """Become that user and group for good. Raises PermissionError."""
+    os.setgroups([])
+    os.setgid(gid)
+    os.setuid(uid)
+
+
+def daemonize(
+    pid: str, chdir: str | None, chroot: str | None, umask: int | None, *, log_dir: str = "logs"
+) -> None:
+    """Go on in the background: a new session, output to two files in `log_dir`, the pid in the file `pid`."""
+    os.makedirs(log_dir, exist_ok=True)
+    os.makedirs(os.path.dirname(pid) or ".", exist_ok=True)
+    logs, pid = os.path.abspath(log_dir), os.path.abspath(pid)
+    for _ in range(2):  # twice, so that it can never get a terminal
+        if os.fork():
+            os._exit(0)
+        if os.getsid(0) != os.getpid() and os.getpgrp() != os.getpid():
+            os.setsid()
+    for descriptor, name in ((1, "salmon.out"), (2, "salmon.err")):
+        file = os.open(os.path.join(logs, name), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640)
+        os.dup2(file, descriptor)
+        os.close(file)
+    with open(pid, "w", encoding="ascii") as record:
+        record.write(f"{os.getpid()}\n")
+    if chroot:
+        os.chroot(chroot)
+    os.chdir(chdir or "/")
+    if umask is not None:
+        os.umask(umask)
+
+
+def start_server(
+    pid: str,
+    force: bool,
+    chroot: str | None,
+    chdir: str | None,
+    uid: int | None,
+    gid: int | None,
+    umask: int | None,
+    settings_loader: Callable[[], Any],
+    debug: bool = False,
+    daemon_proc: bool = True,
+) -> None:
+    """Check the pid file, go into the background, load the settings, become the user, start the receiver.
+
+    `maildefer start` does this with a lock and with every failure told; use that where you can.
+    """
+    check_for_pid(pid, force)
+    if daemon_proc:
+        daemonize(pid, chdir, chroot, umask)
+    sys.path.append(os.getcwd())
+    loaded = settings_loader()
+    if uid is not None and gid is not None:
+        drop_priv(uid, gid)
+    if debug:
+        import logging  # for who debugs
+
+        logging.getLogger().setLevel(logging.DEBUG)
+    loaded.receiver.start()
 
 
 def __getattr__(name: str) -> ModuleType | None:

@@ -11,6 +11,7 @@ import sys
 
 from maildefer.errors import ConfigurationError
 from maildefer.handling import marks
+from maildefer.handling.finding import is_project
 from maildefer.handling.loading import import_user_module
 from maildefer.handling.routes import Router
 from maildefer.handling.settings import load_settings, pool_settings
@@ -30,7 +31,7 @@ def main(modules: list[str]) -> int:
 
 def table(modules: list[str]) -> list[dict[str, object]]:
     """In the order in which routes are tried. Raises ConfigurationError."""
-    if os.path.exists("conf/settings.py") or os.environ.get("MAILDEFER_SETTINGS_MODULE"):
+    if is_project():
         Router.defaults(**pool_settings(load_settings()).router_defaults)
     for module in modules:
         import_user_module(module, listed_in="the command line")

@@ -64,9 +64,10 @@ def open_or_make(path: str) -> Layout:
     try:
         return open_queue(path)
     except QueueMissing:
+        from maildefer.handling.finding import is_project
         from maildefer.handling.settings import load_settings, pool_settings  # the project's own code
 
-        if not os.path.exists("conf/settings.py") and not os.environ.get("MAILDEFER_SETTINGS_MODULE"):
+        if not is_project():
             raise
         named = pool_settings(load_settings()).queues
         if os.path.abspath(path) not in map(os.path.abspath, named):

@@ -17,7 +17,7 @@ app = Commands()
 def start(
     boot: Annotated[
         str, typer.Option("--boot", metavar="MODULE", help="The module that sets settings.receiver.")
-    ] = "conf.boot",
+    ] = "config.boot",
     pid: Pid = None,
     force: Force = False,
     chdir: Chdir = ".",

@@ -21,7 +21,8 @@
 | `reload` | `MAILDEFER_RELOAD` | false | roll the workers when a module's file changes |
 | `state_path` | `MAILDEFER_STATE_PATH` | in the first queue | the directory of conversation states |
 
-`MAILDEFER_SETTINGS_MODULE` names the module, `conf.settings` by default. A variable comes before the module.
+`MAILDEFER_SETTINGS_MODULE` or `SALMON_SETTINGS_MODULE` names the module, else it is `conf.settings`, or
+`config.settings` where there is no such. A variable comes before the module.
 """
 
 from __future__ import annotations
@@ -33,9 +34,9 @@ from types import ModuleType
 from typing import Any, Final
 
 from maildefer.errors import ConfigurationError
+from maildefer.handling.finding import settings_module
 from maildefer.handling.loading import import_user_module
 
-DEFAULT_MODULE: Final = "conf.settings"
 FRONT_QUEUE: Final = "run/queue"
 
 _loaded: ModuleType | None = None
@@ -44,9 +45,7 @@ _loaded: ModuleType | None = None
 def load_settings(module: str | None = None) -> ModuleType:
     """Import the settings module and return it. Raises `ConfigurationError` with file and line."""
     global _loaded
-    variable = os.environ.get("MAILDEFER_SETTINGS_MODULE")
-    name = module or variable or DEFAULT_MODULE
-    source = "MAILDEFER_SETTINGS_MODULE" if variable and not module else "the settings module"
+    name, source = (module, "the settings module") if module else settings_module()
     _loaded = import_user_module(name, listed_in=source)
     return _loaded
 

@@ -14,8 +14,9 @@ import time
 from typing import Any, ClassVar
 
 from maildefer.errors import ConfigurationError, MaildeferError
+from maildefer.handling.finding import is_project
 from maildefer.handling.routes import Router
-from maildefer.handling.settings import DEFAULT_MODULE, loaded_settings
+from maildefer.handling.settings import loaded_settings
 from maildefer.maildir.layout import create_queue
 from maildefer.message.request import MailRequest
 from maildefer.message.smtp_error import SMTPError
@@ -194,7 +195,7 @@ class SMTPReceiver:
         """What is loaded here; else what a probe says of this queue; None where nothing is said of it."""
         if table := Router.table():
             return [pattern.pattern for pattern, _ in table]
-        if loaded_settings() is None and not _has_settings():
+        if loaded_settings() is None and not is_project():
             return None
         routes = Probe(os.getcwd()).wait()["routes"]
         ours = [route["pattern"] for route in routes if os.path.abspath(route["queue"]) == self._layout.path]
@@ -272,13 +273,3 @@ def _bound_file(path: str) -> socket.socket:
             f"can't listen on {path}: {fault.strerror or fault}: stop what does, or choose another path"
         ) from fault
     return listener
-
-
-def _has_settings() -> bool:
-    """Whether this is a project's folder. Settings that an installed package happens to have are not the project's."""
-    path = DEFAULT_MODULE.replace(".", "/")
-    return (
-        bool(os.environ.get("MAILDEFER_SETTINGS_MODULE"))
-        or os.path.exists(f"{path}.py")
-        or os.path.isdir(path)
-    )
