@@ -1,0 +1,125 @@
+"""Confirmations: a message waits until its sender has answered a secret that was mailed to him.
+
+Workers on several hosts need a storage that they share: give `ConfirmationStorage` a mapping that is.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, MutableMapping
+from typing import Any
+
+from maildefer import view
+from maildefer.mail import MailRequest
+from maildefer.message import addresses
+from maildefer.queue import Queue
+
+__all__ = ["ConfirmationEngine", "ConfirmationStorage"]
+
+_SECRET_BYTES = 16
+
+
+class ConfirmationStorage:
+    """Which secret was sent to whom, in `db`, a mapping; without one, in a dictionary of its own."""
+
+    def __init__(self, db: MutableMapping[bytes, tuple[str, str]] | None = None) -> None:
+        self.confirmations = {} if db is None else db
+
+    def key(self, target: str, from_address: str) -> bytes:
+        """`target:address`, in ASCII, which every database takes."""
+        return f"{target}:{from_address}".encode("ascii", "backslashreplace")
+
+    def store(self, target: str, from_address: str, expected_secret: str, pending_message_id: str) -> None:
+        self.confirmations[self.key(target, from_address)] = (expected_secret, pending_message_id)
+
+    def get(self, target: str, from_address: str) -> tuple[str, str] | tuple[None, None]:
+        """The secret and the pending message's key; (None, None) where nothing is pending."""
+        return self.confirmations.get(self.key(target, from_address), (None, None))
+
+    def delete(self, target: str, from_address: str) -> None:
+        """Forget it; what is not there is forgotten already."""
+        self.confirmations.pop(self.key(target, from_address), None)
+
+    def clear(self) -> None:
+        self.confirmations.clear()
+
+
+class ConfirmationEngine:
+    """Keeps the messages in the queue `pending_queue`, a path, and their secrets in `storage`."""
+
+    def __init__(self, pending_queue: str, storage: ConfirmationStorage) -> None:
+        self.pending = Queue(pending_queue)
+        self.storage = storage
+
+    def send(
+        self, relay: Any, target: str, message: MailRequest, template: str, vars: Mapping[str, Any]
+    ) -> None:
+        """Keep the message, and mail its sender the rendered template from the address that is to be answered.
+
+        That is `target-confirm-SECRET@host`, with the host from `vars`; the template gets `vars`, and
+        `confirm_address`, the part before the `@`.
+        """
+        variables = {**vars, "target": target, "message": message}
+        variables["confirm_address"] = self.register(target, message)
+        address = f"{variables['confirm_address']}@{vars['host']}"
+        question = view.respond(variables, template)
+        question["To"] = message.From
+        question["From"] = question["Reply-To"] = address
+        question["Subject"] = "Confirmation required"
+        question["Auto-Submitted"] = "auto-replied"  # no program may answer it (RFC 3834)
+        relay.deliver(question, To=message.From, From=address)
+
+    def register(self, target: str, message: MailRequest) -> str:
+        """Keep the message under a new secret; returns `target-confirm-SECRET`."""
+        secret = self.make_random_secret()
+        self.storage.store(target, _bare(message.From), secret, self.push_pending(message))
+        return f"{target}-confirm-{secret}"
+
+    def verify(self, target: str, from_address: str, expect_secret: str) -> MailRequest | None:
+        """The pending message, if that is the secret, which is forgotten then; the message stays pending."""
+        key = self._confirmed(target, from_address, expect_secret)
+        if key is None:
+            return None
+        self.storage.delete(target, _bare(from_address))
+        return self.get_pending(key)
+
+    def cancel(self, target: str, from_address: str, expect_secret: str) -> None:
+        """Forget secret and message, if that is the secret."""
+        key = self._confirmed(target, from_address, expect_secret)
+        if key is not None:
+            self.delete_pending(key)
+            self.storage.delete(target, _bare(from_address))
+
+    def push_pending(self, message: MailRequest) -> str:
+        return self.pending.push(message)
+
+    def get_pending(self, pending_id: str) -> MailRequest:
+        """Raises EntryNotFound (a KeyError)."""
+        return self.pending.get(pending_id)
+
+    def delete_pending(self, pending_id: str) -> None:
+        """Raises EntryNotFound (a KeyError)."""
+        self.pending.remove(pending_id)
+
+    def make_random_secret(self) -> str:
+        return os.urandom(_SECRET_BYTES).hex()
+
+    def clear(self) -> None:
+        """Forget all secrets and pending messages."""
+        self.pending.clear()
+        self.storage.clear()
+
+    def _confirmed(self, target: str, from_address: str, given: str) -> str | None:
+        """The pending message's key, if the secret is right."""
+        from hmac import compare_digest  # OpenSSL, 4 MB: only for who has something to compare
+
+        secret, key = self.storage.get(target, _bare(from_address))
+        if secret is None or not compare_digest(
+            secret.encode(), str(given).lower().encode("utf-8", "replace")
+        ):
+            return None
+        return key
+
+
+def _bare(from_address: str) -> str:
+    return addresses.first(from_address)

@@ -1,0 +1,1 @@
+"""Ready handler modules, for the settings' `handlers`: `maildefer.handlers.log`, `.queue`, `.forward`."""

@@ -1,0 +1,16 @@
+"""Deliver every message by `settings.relay`: a handler module for `Router.load` or the settings.
+
+An open relay, if strangers can reach the front end.
+"""
+
+from __future__ import annotations
+
+from maildefer import utils
+from maildefer.mail import MailRequest
+from maildefer.routing import route, stateless
+
+
+@route("(to)@(host)", to=".+", host=".+")
+@stateless
+def START(message: MailRequest, to: str | None = None, host: str | None = None) -> None:
+    utils.settings.relay.deliver(message)
