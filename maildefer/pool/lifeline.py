@@ -141,8 +141,10 @@ class Lifeline:
     def _has_leases(self) -> bool:
         try:
             self._system.lstat(self.queue.layout.leases)
-        except OSError:  # taken away, with the queue or without
+        except FileNotFoundError:  # taken away, with the queue or without
             return False
+        except OSError:  # a mount in trouble: our silence is what the others go by
+            return True
         return True
 
     def _publish(self, sent: float) -> None:
