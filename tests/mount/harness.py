@@ -1,0 +1,181 @@
+"""Whole pools on the clients of a bed, messages that enter on all of them, and the reckoning at the end.
+
+Beat and TTL are small, and keep the relation of the defaults: three beats and two of a client's longest retry.  With
+the default TTL the retry is the NFSv4 client's longest pause during a server's grace period, 15 s: 3 * 5 + 2 * 15 = 45.
+Here the grace period is 10 s; the client pauses 0.1 s, 0.2 s, … 6.4 s, so 6.4 s is the longest that begins in it:
+3 * 1 + 2 * 6.4 = 15.8.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from tests.mount.bed import EXPORT, NfsBed
+from tests.mount.guest import Guest, Job
+
+BEAT_SECONDS, TTL_SECONDS = 1.0, 16.0
+WORKERS = 2
+APPLICATION = Path(__file__).parent / "application"
+ROOT = Path(__file__).resolve().parent.parent.parent
+QUEUE, RUN = "/mnt/nfs/queue", "/mnt/nfs/run"
+_LEFT = "tmp new cur .later .dead .maildefer/leases .maildefer/tokens .maildefer/dead"
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """What a case came to."""
+
+    accepted: int
+    lost: int
+    extra: int
+    takeovers: int
+    fences: int
+    doubles: int  # generations of an entry that were handled twice: two claims of one name
+    left: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class Crew:
+    """The pools and the feeders of a bed's clients."""
+
+    bed: NfsBed
+    pools: list[Job] = field(default_factory=list)
+    feeders: list[Job] = field(default_factory=list)
+
+    def python(self, guest: Guest, *argv: str) -> Job:
+        """Start Python in the application's directory, with this checkout."""
+        env = {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", "MAILDEFER_HOST_ID": guest.name}
+        env |= {"MAILDEFER_RUNTIME_DIR": "/run/maildefer", "MAILDEFER_LOG_FORMAT": "logfmt"}
+        script = 'mkdir -p -m 700 /run/maildefer; cd "$0" && exec "$@"'
+        return guest.run(["sh", "-c", script, str(APPLICATION), sys.executable, *argv], env)
+
+    def maildefer(self, guest: Guest, *argv: str) -> Job:
+        return self.python(guest, "-m", "maildefer.cli", *argv)
+
+    def begin(self) -> None:
+        """Make the queue, and start a pool on every client; they are up when each has joined."""
+        self.make_queue()
+        for guest in self.bed.clients:
+            self.start_pool(guest)
+        eventually(lambda: self.count("lease.joined") == len(self.bed.clients), "all pools join", 60)
+
+    def make_queue(self) -> None:
+        made = self.python(self.bed.clients[0], "make.py", str(BEAT_SECONDS), str(TTL_SECONDS))
+        assert made.wait(60) == 0, made.err.read_text()
+
+    def start_pool(self, guest: Guest) -> Job:
+        pid = f"{RUN}/{guest.name}.pid"
+        pool = self.maildefer(guest, "supervise", "--workers", str(WORKERS), "--pid", pid)
+        self.pools.append(pool)
+        return pool
+
+    def feed(self, count: int, *, at_once: int = 0, pause_seconds: float = 0.1) -> None:
+        """Let messages enter on every client: some as fast as they can, the others one after each pause."""
+        for guest in self.bed.clients:
+            self.feeders.append(self.python(guest, "feed.py", str(at_once), str(count), str(pause_seconds)))
+
+    def count(self, event: str, guest: Guest | None = None, **facts: str) -> int:
+        """How many lines of an event there are in the logs of all pools, or of one client's."""
+        return len(self.lines(event, guest, **facts))
+
+    def lines(self, event: str, guest: Guest | None = None, **facts: str) -> list[str]:
+        wanted = [f" event={event} ", *(f" {name}={value}" for name, value in facts.items())]
+        return [
+            line
+            for pool in self.pools
+            if guest is None or pool.guest is guest
+            for line in pool.err.read_text(errors="replace").splitlines()
+            if all(want in f"{line} " for want in wanted)
+        ]
+
+    def notes(self, word: str, guest: Guest | None = None) -> list[tuple[str, int]]:
+        """Keys and attempts that the handlers noted."""
+        pattern = f"journal.{guest.name if guest else '*'}.*"
+        rows = [line.split() for path in self._journals(pattern) for line in path.read_text().splitlines()]
+        return [(row[1], int(row[2])) for row in rows if row[0] == word and len(row) == 3]
+
+    def accepted(self) -> set[str]:
+        return {key for path in self._journals("accepted.*") for key in path.read_text().split()}
+
+    def in_hand(self, guest: Guest) -> Counter[tuple[str, int]]:
+        """What a client's handlers have begun and not ended."""
+        begun = Counter(self.notes("start", guest))
+        return begun - Counter(self.notes("end", guest)) - Counter(self.notes("defer", guest))
+
+    def await_handled(self, count: int, guest: Guest | None = None, seconds: float = 90) -> None:
+        what = f"{guest.name if guest else 'somebody'} handles {count}"
+        eventually(lambda: len(self.notes("end", guest)) >= count, what, seconds)
+
+    def await_fenced(self, guest: Guest, seconds: float = 120) -> None:
+        """Somebody else has ended the client's lease."""
+        eventually(lambda: self._fences_of(guest), f"{guest.name} is fenced", seconds)
+
+    def _fences_of(self, guest: Guest) -> int:
+        lines = self.lines("lease.fenced")
+        return sum(1 for line in lines if re.search(rf" lease={guest.name}-", line))
+
+    def drain(self, seconds: float = 180) -> None:
+        """Wait for the feeders, then until nothing waits, is claimed or is deferred."""
+        deadline = time.monotonic() + seconds
+        for feeder in self.feeders:
+            code = feeder.wait(max(1.0, deadline - time.monotonic()))
+            assert code in (0, 137), (
+                f"feeding on {feeder.guest.name} ended in {code}: {feeder.err.read_text()}"
+            )
+        folders = " ".join(f"{EXPORT}/queue/{folder}" for folder in ("new", "cur", ".later/new"))
+        look = ["sh", "-c", f"find {folders} -type f | head -n 5"]
+        eventually(lambda: not self.bed.server.check(look), "everything is drained", seconds)
+
+    def stop(self, guest: Guest | None = None) -> None:
+        """One client stops the pools of all, through the mount; then every supervisor that lived has ended well."""
+        stop = self.maildefer(guest or self.bed.clients[-1], "stop", "--all", RUN, "--timeout", "60")
+        assert stop.wait(120) == 0, f"stop: {stop.out.read_text()} {stop.err.read_text()}"
+        for pool in self.pools:
+            code = pool.wait(30)
+            assert code in (0, 137), f"the pool of {pool.guest.name} ended in {code}: {self.tail(pool)}"
+        for client in self.bed.clients:
+            left = client.check(["sh", "-c", "ps -e -o args= | grep '[m]aildefer' || true"])
+            assert left == "", f"{client.name} still runs {left}"
+
+    def tail(self, pool: Job) -> str:
+        lines = pool.err.read_text(errors="replace").splitlines()
+        return "\n".join(
+            [line for line in lines if "attempt.ended" not in line and "entry.promoted" not in line][-40:]
+        )
+
+    def reckon(self) -> Figures:
+        """Compare what was accepted, what the handlers noted, what the logs tell, and what lies on the server."""
+        accepted, started, ended = self.accepted(), self.notes("start"), self.notes("end")
+        expected = len({key for key, _ in started}) + len({key for key, _ in self.notes("defer")})
+        places = f"{_LEFT} .maildefer/requests ../run"
+        script = f"cd {EXPORT}/queue && find {places} -type f ! -path '*/done/*' ! -name maildirfolder"
+        return Figures(
+            accepted=len(accepted),
+            lost=len(accepted - {key for key, _ in ended}),
+            extra=len(started) - expected,
+            takeovers=self.count("claim.reclaimed") + self.count("claim.released"),
+            fences=self.count("lease.fenced"),
+            doubles=sum(times - 1 for times in Counter(started).values()),
+            left=tuple(self.bed.server.check(["sh", "-c", script]).split()),
+        )
+
+    def _journals(self, pattern: str) -> list[Path]:
+        return list(self.bed.directory.glob(pattern))
+
+
+def eventually(condition: Callable[[], T], what: str, seconds: float) -> T:
+    """Wait until the condition gives something true, and return that; AssertionError when it does not in time."""
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline, f"{what}: not within {seconds:g} s"
+        time.sleep(0.05)
+    return found

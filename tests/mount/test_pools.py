@@ -1,0 +1,149 @@
+"""Whole pools on three hosts over real NFS, under one fault at a time: nothing is lost, nobody hangs, nothing stays."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from tests.mount.cases import EVERY, on
+from tests.mount.conftest import Enlist, Tell
+from tests.mount.guest import Guest
+from tests.mount.harness import WORKERS, Crew, Figures, eventually
+from tests.mount.wire import Link
+
+_KEY = rb"(\d+\.M\d+P\d+Q\d+R[0-9a-f]+\.[a-z0-9-]+,S=\d+)"
+# Both names in one frame: only the RENAME call has them.  The old one ends before a padding byte or the next field.
+CLAIM = re.compile(_KEY + rb"[^,].{0,400}\1,a=1:1,c0-", re.DOTALL)
+DEFER = re.compile(_KEY + rb",a=1:1,c0-.{0,400}\1,a=1,n=1,d=", re.DOTALL)
+BEAT = re.compile(rb"(c0-[0-9a-f]{6}-\d+-[0-9a-f]{4,16})\.\d+[^0-9].{0,400}\1\.\d+", re.DOTALL)
+
+
+def settle_accounts(crew: Crew) -> Figures:
+    """Everything drains and ends; what holds in every case is asserted here."""
+    crew.drain()
+    crew.stop()
+    figures = crew.reckon()
+    assert figures.lost == 0
+    assert figures.doubles == 0, "one claim a generation (I3, I4)"
+    assert figures.extra <= figures.takeovers
+    assert figures.extra <= figures.fences * WORKERS
+    assert figures.left == ()
+    return figures
+
+
+@on(*EVERY, chosen=("3",))
+def test_without_faults_everything_is_handled_once(vers: str, enlist: Enlist, tell: Tell) -> None:
+    crew = enlist(vers)
+    crew.begin()
+    crew.feed(200, at_once=200)
+    figures = settle_accounts(crew)
+    tell(vers, figures)
+    assert (figures.accepted, figures.extra, figures.takeovers, figures.fences) == (600, 0, 0, 0)
+
+
+@on(*EVERY, chosen=("4.2",))
+def test_the_server_crashes_twice_and_nobody_is_fenced(vers: str, enlist: Enlist, tell: Tell) -> None:
+    crew = enlist(vers)
+    crew.begin()
+    crew.feed(150, at_once=75)
+    for handled in (60, 160):
+        crew.await_handled(handled)
+        crew.bed.server.kill()
+        crew.bed.server.boot()
+    figures = settle_accounts(crew)
+    tell(vers, figures)
+    assert figures.fences == 0
+
+
+@on(*EVERY, chosen=("4.2",))
+def test_a_claim_whose_reply_is_lost_for_good(vers: str, enlist: Enlist, tell: Tell) -> None:
+    lose_one_reply(CLAIM, vers, enlist, tell)
+
+
+@on(*EVERY)
+def test_a_defer_whose_reply_is_lost_for_good(vers: str, enlist: Enlist, tell: Tell) -> None:
+    lose_one_reply(DEFER, vers, enlist, tell)
+
+
+@on(*EVERY)
+def test_a_beat_whose_reply_is_lost_for_good(vers: str, enlist: Enlist, tell: Tell) -> None:
+    lose_one_reply(BEAT, vers, enlist, tell)
+
+
+def lose_one_reply(call: re.Pattern[bytes], vers: str, enlist: Enlist, tell: Tell) -> None:
+    """The server has done it, its reply cache is gone, and the client asks again."""
+    crew = enlist(vers)
+    crew.begin()
+    crew.feed(120, at_once=40)
+    crew.await_handled(20)
+    passed = crew.bed.wire.lose_reply("c0", call)
+    assert passed.wait(60), "the client sends such a call"
+    crew.bed.restart_nfsd()
+    crew.bed.wire.reset("c0")
+    crew.bed.wire.heal()
+    figures = settle_accounts(crew)
+    tell(vers, figures)
+    assert (figures.extra, figures.takeovers, figures.fences) == (0, 0, 0), "the look settles the doubt"
+
+
+@on(*EVERY)
+def test_a_client_that_is_cut_off_longer_than_the_ttl_is_fenced_and_comes_back(
+    vers: str, enlist: Enlist, tell: Tell
+) -> None:
+    crew = enlist(vers)
+    away = take_away(crew, lambda guest: crew.bed.wire.partition(guest.name, "server"))
+    crew.bed.wire.heal()
+    tell(vers, welcome_back(crew, away))
+
+
+@on(*EVERY)
+def test_a_client_that_is_frozen_longer_than_the_ttl_is_fenced_and_comes_back(
+    vers: str, enlist: Enlist, tell: Tell
+) -> None:
+    crew = enlist(vers)
+    away = take_away(crew, Guest.freeze)
+    away.thaw()
+    tell(vers, welcome_back(crew, away))
+
+
+@on(*EVERY)
+def test_a_client_that_is_killed_is_fenced_and_may_start_anew(vers: str, enlist: Enlist, tell: Tell) -> None:
+    crew = enlist(vers)
+    away = take_away(crew, Guest.kill)
+    away.boot()
+    crew.bed.mount(on=[away.name])
+    crew.start_pool(away)
+    tell(vers, welcome_back(crew, away))
+
+
+def take_away(crew: Crew, how: Callable[[Guest], None]) -> Guest:
+    """Take one client away while its handlers work, until the others have fenced it."""
+    away = crew.bed.clients[0]
+    crew.begin()
+    crew.feed(250, at_once=150)
+    crew.await_handled(20, away)
+    eventually(lambda: crew.in_hand(away), "it has work in hand", 60)
+    how(away)
+    crew.await_fenced(away)
+    return away
+
+
+def welcome_back(crew: Crew, away: Guest) -> Figures:
+    eventually(lambda: crew.count("lease.joined", away) == 2, f"{away.name} joins under a new lease", 90)
+    figures = settle_accounts(crew)
+    assert figures.fences == 1
+    return figures
+
+
+@on("4.2", "3")
+def test_packets_are_lost_doubled_reordered_and_late(vers: str, enlist: Enlist, tell: Tell) -> None:
+    crew = enlist(vers)
+    crew.begin()
+    for client in crew.bed.clients:
+        for src, dst in ((client.name, "server"), ("server", client.name)):
+            link = Link(loss=0.02, duplicate=0.05, reorder=0.1, delay_seconds=0.001, jitter_seconds=0.004)
+            crew.bed.wire.shape(src, dst, link)
+    crew.feed(60, at_once=60)
+    figures = settle_accounts(crew)
+    tell(vers, figures)
+    assert figures.fences == 0
