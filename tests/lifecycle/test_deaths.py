@@ -14,6 +14,7 @@ from tests.lifecycle.project import Project, eventually
 pytestmark = pytest.mark.lifecycle
 
 
+@pytest.mark.invariant(5)
 def test_a_killed_workers_message_is_handled_by_another_and_its_crash_is_charged(
     project: Project, start: Start
 ) -> None:
@@ -256,6 +257,7 @@ def test_a_killed_keeper_is_replaced_under_the_same_lease(project: Project, star
     assert pool.stop() == 0
 
 
+@pytest.mark.invariant(5)
 def test_keeper_and_worker_killed_together_still_charge_the_crash(project: Project, start: Start) -> None:
     pool = start(workers=1)
     [key] = project.push("wait")

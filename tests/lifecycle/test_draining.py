@@ -41,6 +41,7 @@ def test_a_draining_pool_claims_nothing_more(project: Project, start: Start) -> 
     assert sorted(entry.waiting() for entry in project.names("new")) == sorted(waiting)
 
 
+@pytest.mark.invariant(5)
 def test_what_is_killed_at_the_drains_deadline_is_released_uncharged(project: Project, start: Start) -> None:
     pool = start(workers=1, settings={"drain_seconds": 0.3})
     [key] = project.push("hang")

@@ -15,6 +15,7 @@ from tests.lifecycle.project import BEAT_SECONDS, TTL_SECONDS, Project, eventual
 pytestmark = pytest.mark.lifecycle
 
 
+@pytest.mark.invariant(3)
 def test_two_hosts_share_the_work_and_handle_each_message_once(project: Project, start: Start) -> None:
     first, second = start(host="a", workers=2), start(host="b", workers=2)
     eventually(lambda: first.status()["queues"][0]["hosts"] == 2, "a knows of b")
@@ -67,6 +68,7 @@ def test_a_killed_hosts_messages_are_taken_over_within_the_ttl_and_a_bit(
     assert project.starts() == dict.fromkeys(keys, 2)
 
 
+@pytest.mark.invariant(7)
 @pytest.mark.slow
 def test_a_host_frozen_longer_than_the_ttl_settles_nothing_twice(project: Project, start: Start) -> None:
     """All of its processes stop, as in a suspended machine, with messages in hand; another host takes these over."""
@@ -97,6 +99,7 @@ def test_a_host_frozen_longer_than_the_ttl_settles_nothing_twice(project: Projec
     assert len(set(acked)) == len(acked), "nothing is settled twice"
 
 
+@pytest.mark.invariant(8)
 @pytest.mark.slow
 def test_a_stopped_supervisor_is_a_frozen_host(project: Project, start: Start) -> None:
     """Its keeper ends the workers and stops beating, so that another host takes over."""
