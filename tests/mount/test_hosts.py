@@ -69,7 +69,7 @@ def test_status_and_stop_work_while_the_mount_hangs(vers: str, enlist: Enlist, t
     took = [timed(crew, *command, timeout=60) for command in (["status"], ["status", "--json"])]
     assert [code for code, _ in took] == [0, 0]
     assert max(seconds for _, seconds in took) < PATIENCE_SECONDS
-    code, stop_seconds = timed(crew, "stop", "--all", RUN, timeout=120)
+    code, stop_seconds = timed(crew, "stop", "--all", RUN, "--timeout", "10", timeout=60)
     crew.bed.wire.heal()
     assert crew.pools[0].wait(60) is not None
     figures = settle_accounts(crew)
