@@ -30,6 +30,7 @@ EVENTS: Final[dict[str, str]] = {
     "token.freed": "conversations whose worker is gone may go on",
     "lease.joined": "a supervisor takes part in a queue",
     "lease.left": "a supervisor left a queue in good order",
+    "lease.kept": "the pool ended before its leases could be left (a mount hangs?); other hosts will fence them",
     "lease.fenced": "a lease that was silent for the TTL was ended",
     "lease.lost": "our own lease was fenced; the workers on its claims are killed",
     "beat.failed": "a lease could not be renewed; no claims until it can",

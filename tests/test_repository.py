@@ -51,7 +51,7 @@ def test_every_test_dependency_and_script_is_declared() -> None:
     assert set(required) == {
         "aiosmtpd",
         "filelock",
-        "inotify_simple",
+        "flufl",
         "Jinja2",
         "psutil",
         "structlog",

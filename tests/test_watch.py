@@ -81,7 +81,7 @@ def test_without_a_watch_to_be_had_it_sleeps(watching: Watch, monkeypatch: pytes
     def refuse() -> None:
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
-    monkeypatch.setattr(watch, "INotify", refuse)
+    monkeypatch.setattr(watch, "Inotify", refuse)
     slept: list[float] = []
     monkeypatch.setattr(time, "sleep", slept.append)
     assert watching.wait(0.25) == set()

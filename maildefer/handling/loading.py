@@ -9,6 +9,10 @@ from types import ModuleType, TracebackType
 
 from maildefer.errors import ConfigurationError
 
+_PACKAGE = (
+    os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+)  # our own lines are not the user's
+
 
 def import_user_module(name: str, *, listed_in: str) -> ModuleType:
     """Import `name` from the project; `listed_in` says in the error where the name came from.

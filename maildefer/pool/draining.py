@@ -71,7 +71,10 @@ class Draining:
             return True
         if workforce.is_all_taken_back():
             send(self._shared.keeper[0], do="leave")
-        return boottime() > self._leave_until
+        if boottime() <= self._leave_until:
+            return False
+        events.emit("lease.kept", seconds=_LEAVE_SECONDS)
+        return True
 
     def needs_keeper(self, workforce: Workforce) -> bool:
         """A keeper that has left its leases is not followed by another."""

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from maildefer import events
 from maildefer.errors import LeaseFenced, MaildeferError, QueueMissing, StorageFault, UnsafeMount
 from maildefer.host.identity import start_time
-from maildefer.maildir import durable
+from maildefer.maildir import doubt, durable
 from maildefer.maildir.layout import Format, create_queue, open_queue, read_format
-from maildefer.maildir.leases import Holder, Lease
+from maildefer.maildir.leases import Holder, Lease, fence
 from maildefer.maildir.names import lease_name
 from maildefer.maildir.system import SYSTEM, System
 from maildefer.pool.board import Kind, Q, QueueState, S, State
@@ -46,6 +46,7 @@ class Lifeline:
         self._system = system
         self._index = index
         self._lease_name = first_lease
+        self._left_behind = ""  # our lease before this one
         self._check = check
         self._base = shared.board.queue(index)
         self._seen = bool(shared.board.lease(index))  # by us, or by a keeper before us
@@ -93,6 +94,7 @@ class Lifeline:
             create_queue(layout.path, system=self._system)
         self.format = read_format(layout, system=self._system)
         self._check(self._index)
+        self._end_what_was_left_behind()
         served = words[self._base + Q.STATE] == QueueState.SERVED
         sent = self._system.boottime()
         if served and self._shared.board.lease(self._index):
@@ -112,6 +114,15 @@ class Lifeline:
         events.emit("lease.joined", queue=self.queue.name, lease=self._lease_name)
         send(self._shared.keeper[1], joined=self._index, lease=self._lease_name)
         return lease
+
+    def _end_what_was_left_behind(self) -> None:
+        """A folder that went away and is back still holds our earlier lease: nobody beats it, so nobody need wait."""
+        if not self._left_behind:
+            return
+        beat = doubt.live_leases(self.queue.layout, self._system).get(self._left_behind)
+        if beat is not None:
+            fence(self.queue.layout, self._left_behind, beat, system=self._system)
+        self._left_behind = ""
 
     def _keep_beating(self, lease: Lease) -> None:
         """A full interval between a beat's reply and the next beat: observers rely on it."""
@@ -164,6 +175,7 @@ class Lifeline:
         while not self.leaving.is_set() and self._is_held():
             self.leaving.wait(_DROP_POLL_SECONDS)
         words[self._base + Q.STATE] = QueueState.ABSENT
+        self._left_behind = self._lease_name
         self._lease_name = lease_name(self._shared.host.label, self._system)
 
     def _is_held(self) -> bool:

@@ -1,7 +1,7 @@
 """Offers: names that the scout writes and the workers read, through one socket pair for each queue.
 
-A SEQPACKET socket that all workers read wakes exactly one of them for each offer: no herd. A full socket, kept small,
-is the back-pressure. An offer is a hint (I10): one that is lost, doubled or stale costs time.
+All workers read one SEQPACKET socket, and wait for it by EPOLLEXCLUSIVE, so that an offer wakes one of them: no herd. A
+full socket, kept small, is the back-pressure. An offer is a hint (I10): one that is lost, doubled or stale costs time.
 """
 
 from __future__ import annotations
@@ -41,10 +41,11 @@ class Offers:
         for sock in sockets:
             sock.setblocking(False)
         self._waker = waker
-        self._open = select.poll()
+        self._open = select.epoll()
+        self._open.register(waker, select.EPOLLIN)
+        for sock in sockets:
+            self._open.register(sock.fileno(), select.EPOLLIN | select.EPOLLEXCLUSIVE)
         self._paused = select.poll()
-        for descriptor in (waker, *(sock.fileno() for sock in sockets)):
-            self._open.register(descriptor, select.POLLIN)
         for descriptor in (waker, gate):
             self._paused.register(descriptor, select.POLLIN)
         self._takes = 0

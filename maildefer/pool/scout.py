@@ -106,8 +106,11 @@ class QueueScout:
             others = self._memory.unknown(others, boottime())
             self._offer(others)
         self._wait_seconds = (
-            _SHORTEST_WAIT if offered or others else min(self._wait_seconds * 2, _LONGEST_WAIT)
+            _SHORTEST_WAIT if offered or others else min(self._wait_seconds * 2, self._longest_wait())
         )
+
+    def _longest_wait(self) -> float:
+        return _LONGEST_LOCAL_WAIT if self._words[self._base + Q.LOCAL] else _LONGEST_WAIT
 
     def _rest(self) -> None:
         """Wait for local writers' events, which name the entries, or for the next poll, for other hosts' entries."""

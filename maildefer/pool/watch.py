@@ -6,12 +6,13 @@ import errno
 import os
 import time
 
-from inotify_simple import INotify, flags
+from maildefer.host import inotify
+from maildefer.host.inotify import Inotify
 
-_ARRIVALS = flags.MOVED_TO | flags.CREATE
-_ENDS = flags.DELETE_SELF | flags.MOVE_SELF
+_ARRIVALS = inotify.MOVED_TO | inotify.CREATE
+_ENDS = inotify.DELETE_SELF | inotify.MOVE_SELF
 _USED_UP = {errno.EMFILE, errno.ENFILE, errno.ENOSPC}  # fs.inotify.max_user_instances, max_user_watches
-_GONE = flags.IGNORED | flags.DELETE_SELF | flags.MOVE_SELF | flags.UNMOUNT
+_GONE = inotify.IGNORED | inotify.DELETE_SELF | inotify.MOVE_SELF | inotify.UNMOUNT
 
 
 class Watch:
@@ -19,25 +20,25 @@ class Watch:
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._inotify: INotify | None = None
+        self._inotify: Inotify | None = None
         self._watched = (0, 0)  # device and inode
 
     def wait(self, timeout_seconds: float) -> set[str]:
         """Sleep so long, or until names arrive, which are returned; hints, like every listing. Raises OSError."""
         try:
-            inotify = self._inotify or self._begin()
+            watching = self._inotify or self._begin()
         except OSError as fault:
             if fault.errno not in _USED_UP:
                 raise
             time.sleep(timeout_seconds)  # others have all the watches: polling does, only later
             return set()
         names: set[str] = set()
-        for event in inotify.read(timeout=int(timeout_seconds * 1000)):
-            if event.mask & _GONE:
+        for mask, name in watching.read(timeout_seconds):
+            if mask & _GONE:
                 self._end()
                 break
-            if event.name and not event.name.startswith("."):
-                names.add(event.name)
+            if name and not name.startswith("."):
+                names.add(name)
         return names
 
     def touch(self) -> None:
@@ -50,16 +51,16 @@ class Watch:
         if self._watched != (found.st_dev, found.st_ino):
             self._end()
 
-    def _begin(self) -> INotify:
-        inotify = self._inotify = INotify()
+    def _begin(self) -> Inotify:
+        watching = self._inotify = Inotify()
         try:
-            inotify.add_watch(self._path, _ARRIVALS | _ENDS)
+            watching.watch(self._path, _ARRIVALS | _ENDS)
             found = os.stat(self._path)
             self._watched = found.st_dev, found.st_ino
         except OSError:
             self._end()
             raise
-        return inotify
+        return watching
 
     def close(self) -> None:
         """Give the descriptor back; the next wait would take another."""
