@@ -16,6 +16,7 @@ ERROR_STATE: Final = "ERROR"
 _ROUTES: Final = "_maildefer_routes"
 _STATELESS: Final = "_maildefer_stateless"
 _NOLOCKING: Final = "_maildefer_nolocking"
+_KEPT: Final = "_maildefer_kept"
 
 
 class Addressed(Protocol):
@@ -50,6 +51,15 @@ def mark_stateless(function: object) -> None:
 
 def mark_nolocking(function: object) -> None:
     setattr(function, _NOLOCKING, True)
+
+
+def is_kept(fault: BaseException) -> bool:
+    """Whether the message that raised it is in the undeliverable queue already, if there is one."""
+    return getattr(fault, _KEPT, False)
+
+
+def mark_kept(fault: BaseException) -> None:
+    setattr(fault, _KEPT, True)
 
 
 def name_of(function: Handler) -> str:

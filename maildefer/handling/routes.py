@@ -228,9 +228,10 @@ class RoutingBase:
                 self.set_state(following.module, message, following.state)
         except SMTPError:
             raise
-        except Exception:  # noqa: BLE001  # the user's code may raise anything
+        except Exception as fault:  # noqa: BLE001  # the user's code may raise anything
             self.set_state(module, message, ERROR_STATE)
             self._undeliverable(message, f"{marks.full_name(func)} failed")
+            marks.mark_kept(fault)
             self._complain(f"{marks.full_name(func)} failed on a message for {message.To}")
         return None
 

@@ -14,6 +14,7 @@ import time
 from typing import Any, ClassVar
 
 from maildefer.errors import ConfigurationError, MaildeferError
+from maildefer.handling import marks
 from maildefer.handling.finding import is_project
 from maildefer.handling.routes import Router
 from maildefer.handling.settings import loaded_settings
@@ -149,9 +150,10 @@ class SMTPReceiver:
             Router.deliver(message)
         except SMTPError as reply:
             return str(reply)
-        except Exception:
+        except Exception as fault:
             LOG.exception("no handler finished a message for %s from %s", To, From)
-            undeliverable_message(Data, "handler failed")
+            if not marks.is_kept(fault):
+                undeliverable_message(Data, "handler failed")
         return None
 
     def _handle(self) -> None:

@@ -98,11 +98,16 @@ class QueueReceiver:
             self._settled.notify_all()
 
     def process_message(self, msg: Addressed) -> None:
-        """Run the handlers for a message here and now, without a queue. Never raises; failures are logged."""
+        """Run the handlers for a message here and now, without a queue. Never raises.
+
+        Failures, of which an `SMTPError` is one here, are logged, and the message is kept as undeliverable.
+        """
         try:
             Router.deliver(msg)
-        except Exception:
+        except Exception as fault:
             LOG.exception("no handler finished a message for %s from %s", msg.To, msg.From)
+            if Router.UNDELIVERABLE_QUEUE is not None and not marks.is_kept(fault):
+                Router.UNDELIVERABLE_QUEUE.push(msg)
 
     def _next(self, consumer: Consumer, timeout_seconds: float) -> ConsumedClaim | None:
         """The next claim, when a thread is free for it."""
