@@ -1,7 +1,6 @@
 """inotify(7) over the libc that is loaded already.
 
-The package inotify_simple searches for libc by running ldconfig, 17 ms and a child process in each scout, and loads 0.8 MB
-for that.
+The package inotify_simple searches for libc by running ldconfig: 17 ms, a child process in each scout, and 0.8 MB.
 """
 
 from __future__ import annotations
