@@ -17,7 +17,7 @@ import pytest
 from maildefer.errors import ConfigurationError
 from maildefer.handling import settings as settings_module
 from maildefer.queue import Queue
-from maildefer.routing import Defer, Reject, Router, nolocking, route, stateless
+from maildefer.routing import Defer, MemoryStorage, Reject, Router, nolocking, route, stateless
 from maildefer.server import LMTPReceiver, QueueReceiver, SMTPError, SMTPReceiver, undeliverable_message
 
 DATA = b"Subject: hello\r\n\r\nhello\r\n"
@@ -397,3 +397,33 @@ def test_undeliverable_messages_go_where_the_router_says() -> None:
     Router.UNDELIVERABLE_QUEUE = queue = Queue("run/undeliverable")
     undeliverable_message(DATA, "handler failed")
     assert queue.count() == 1
+
+
+def test_a_receivers_threads_never_handle_one_conversation_on_the_same_state(project, monkeypatch) -> None:
+    meeting = threading.Barrier(2)
+    ran: list[str] = []
+
+    class MeetingStorage(MemoryStorage):
+        def get(self, key: str, sender: str | None) -> str:
+            state = super().get(key, sender)
+            try:
+                meeting.wait(0.2)  # for the other thread, which must not come
+            except threading.BrokenBarrierError:
+                meeting.reset()
+            return state
+
+    @route(".+@x")
+    def START(message):
+        ran.append("START")
+        return END
+
+    @route(".+@x")
+    def END(message):
+        ran.append("END")
+        return START
+
+    monkeypatch.setattr(Router, "STATE_STORE", MeetingStorage())
+    for _ in range(2):
+        Queue("run/queue").push(DATA, sender="ann@example.org", recipient="post@x")
+    QueueReceiver("run/queue", workers=2).start(one_shot=True)
+    assert ran == ["START", "END"]

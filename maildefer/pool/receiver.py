@@ -23,6 +23,7 @@ from maildefer.handling.outcomes import Buried, Outcome
 from maildefer.handling.retry import RetryPolicy
 from maildefer.handling.routes import Router
 from maildefer.handling.settings import PoolSettings, loaded_settings
+from maildefer.handling.turns import Turns
 from maildefer.host.identity import this_host
 from maildefer.maildir.layout import create_queue
 from maildefer.pool import shipping
@@ -42,7 +43,8 @@ class QueueReceiver:
 
     `sleep`: the most seconds between two looks at an empty queue; local pushes wake it at once. A message over
     `size_limit` bytes (0: none) goes to the queue `oversize_dir`, or to the dead letters. Up to `workers` messages are
-    in hand at a time; their handlers run one at a time unless they are `@nolocking`. Not for use across a fork.
+    in hand at a time; their handlers run one at a time unless they are `@nolocking`, and no two messages of one
+    conversation are handled at once in this process; other processes are not kept out. Not for use across a fork.
     """
 
     def __init__(
@@ -174,7 +176,7 @@ class Attempts:
             raise ConfigurationError(
                 "no routes are loaded: call Router.load([...]) before the receiver starts"
             )
-        self._dispatcher = Dispatcher(Router, own, queues_of=self._queues_of(own))
+        self._dispatcher = Dispatcher(Router, own, queues_of=self._queues_of(own), tokens=Turns())
         self._settler = Settler(policy=self._policy(), layouts={}, host=this_host().label)
         self._log = AttemptLog()
         self._writing = threading.Lock()
