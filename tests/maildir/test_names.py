@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from dataclasses import replace
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from maildefer.host import identity
 from maildefer.maildir import names
 from maildefer.maildir.names import EntryName, Owner
+from maildefer.maildir.system import token
 from tests.maildir.world import LABEL, START, World
 
 KEY = "1700000000.M000123P17Q1Rab.host-0a1b2c,S=22"
@@ -268,3 +270,18 @@ def test_a_popped_name_is_told_from_a_claim_and_keeps_the_counters() -> None:
     assert not names.is_popped(entry.claimed(OWNER))
     assert not names.is_popped("X:2,pop-")
     assert EntryName.parse(name) == entry
+
+
+def test_parent_and_forked_child_never_draw_the_same_token() -> None:
+    token(8)  # so that there are some in stock
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.write(writer, " ".join(token(8) for _ in range(200)).encode())
+        os._exit(0)
+    os.waitpid(pid, 0)
+    os.close(writer)
+    with open(reader, encoding="ascii") as end:
+        childs = set(end.read().split())
+    assert len(childs) == 200
+    assert childs.isdisjoint({token(8) for _ in range(200)})
