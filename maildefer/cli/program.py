@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final, NoReturn
+from typing import Annotated, Any, Final, NoReturn
 
 import typer
 import typer.main
@@ -31,9 +31,19 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "dead": ("dead", "Look at dead letters, requeue or delete them."),
     "routes": ("routes", "Show the routes, and which of them match an address."),
     "send": ("send", "Send one message over SMTP or LMTP."),
+    "sendmail": (
+        "sendmail",
+        "Put the message on standard input into the queue, as sendmail(8) would take it.",
+    ),
+    "cleanse": ("mailboxes", "Write all messages of a mailbox anew, in canonical form, into a Maildir."),
+    "blast": ("mailboxes", "Send every message of a mailbox to a server."),
     "doctor": ("doctor", "Check whether a mount is safe for a queue."),
     "gen": ("new", "Write a new project (Salmon's name of `new`)."),
 }
+
+
+_OLD_SPELLINGS: Final = {"-boot": "--boot", "-pid": "--pid", "-ALL": "--all"}
+_SPELT_ANEW: Final = ("start", "stop", "status", "log")
 
 
 class Program(LazyGroup):
@@ -41,11 +51,21 @@ class Program(LazyGroup):
     package = "maildefer.cli"
     unlisted = ("gen",)
 
+    def parse_args(self, ctx: Any, args: list[str]) -> Any:
+        return super().parse_args(ctx, _modern(args))
+
 
 app = Commands(
     cls=Program,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
+
+
+def _modern(arguments: list[str]) -> list[str]:
+    """A command line with the options that Salmon had of old in their new spelling."""
+    if not arguments or arguments[0] not in _SPELT_ANEW:
+        return arguments
+    return [_OLD_SPELLINGS.get(argument, argument) for argument in arguments]
 
 
 def _version(wanted: bool) -> None:

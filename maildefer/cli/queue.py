@@ -9,17 +9,21 @@ import typer
 from maildefer.cli import entries, output
 from maildefer.cli.entries import All, Json, Keys, Limit, OlderThan, OneKey, QueuePath, Yes
 from maildefer.cli.light import Commands
+from maildefer.cli.salmon import QueueGroup, salmon
 from maildefer.maildir import operate
 from maildefer.maildir.layout import open_queue
 from maildefer.maildir.operate import FOLDERS, Folder
 
-app = Commands("Look at queued messages and change what becomes of them.")
+app = Commands("Look at queued messages and change what becomes of them.", cls=QueueGroup)
 _LIVE: tuple[Folder, ...] = ("waiting", "claimed", "deferred")
 _CLEARED: tuple[Folder, ...] = ("waiting", "deferred")
 
 In = Annotated[
     str | None, typer.Option("--in", metavar="FOLDER", help="Only waiting, claimed, deferred or dead ones.")
 ]
+
+
+app.command("salmon", hidden=True)(salmon)
 
 
 @app.command("list")
