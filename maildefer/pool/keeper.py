@@ -19,6 +19,7 @@ from maildefer.pool.lifeline import Lifeline
 from maildefer.pool.shared import Shared, receive, send
 from maildefer.pool.tender import Tender
 
+_END_SECONDS = 5.0
 _LOOK_SECONDS = 5.0
 
 
@@ -64,6 +65,9 @@ class Keeper:
             self._mind_supervisor()
         for line in self._lifelines:
             line.left.wait()
+        for tender in self._tenders:
+            tender.wake()
+            tender.thread.join(_END_SECONDS)  # it takes its status file away, if the mount lets it
         self._clerk.close()
         return 0
 

@@ -95,6 +95,8 @@ class Tender:
                 self._wake.clear()
             elif self._shared.board.words[self._base + Q.STATE] != QueueState.SERVED:
                 self._free_all()  # no lease, so nothing to take back under it; a new keeper just hasn't joined yet
+        for path in self._status_paths():  # it may have been written after the lease was left
+            durable.discard(path, self._system)
 
     def _round(self) -> None:
         """One look at everything that is due; a fault is told once, and met again at the next round."""
@@ -218,14 +220,17 @@ class Tender:
         if steady == self._status and self._system.boottime() < self._status_at:
             return
         self._status, self._status_at = steady, self._system.boottime() + _STATUS_EVERY_SECONDS
-        path = f"{self._layout.status}/{self._lifeline.lease}.json"
-        draft = f"{self._layout.tmp}/.status-{self._lifeline.lease}"
+        path, draft = self._status_paths()
         try:
             self._system.unlink(draft)
         except FileNotFoundError:  # the ordinary case
             pass
         data = json.dumps(status | {"time": self._system.time()}).encode()
         durable.replace_file(path, data, draft, durably=False, system=self._system)
+
+    def _status_paths(self) -> tuple[str, str]:
+        lease = self._lifeline.lease
+        return f"{self._layout.status}/{lease}.json", f"{self._layout.tmp}/.status-{lease}"
 
     def _tell_freed(self, count: int) -> None:
         if count:
