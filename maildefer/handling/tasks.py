@@ -1,0 +1,164 @@
+"""Functions as handlers: a call becomes a message with its arguments as JSON, and is made when that is handled.
+
+The message is to `module.name@task.invalid` (no mail can come for that domain, RFC 2606). Anybody who reaches a front
+end can write that address, so a call is signed with a secret of the queue's directory, and what isn't is rejected.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import json
+import os
+import re
+import time
+from collections.abc import Callable
+from typing import Any, Final, Generic, ParamSpec, TypeVar, overload
+
+from maildefer.errors import MaildeferError
+from maildefer.handling import marks, taskkey
+from maildefer.handling.finding import is_project
+from maildefer.handling.outcomes import Reject
+from maildefer.handling.routes import Router
+from maildefer.handling.settings import FRONT_QUEUE, load_settings, loaded_settings, pool_settings
+from maildefer.host.identity import this_host
+from maildefer.maildir.layout import create_queue
+from maildefer.maildir.push import Pusher
+from maildefer.message.envelope import block
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+DOMAIN: Final = "task.invalid"
+SIGNATURE: Final = "Maildefer-Signature"
+_HEAD: Final = re.compile(rf"To: [^\n]*\nSubject: [^\n]*\n{SIGNATURE}: ([0-9a-f]+)\n(?:[^\n]+\n)*\n".encode())
+
+
+class ArgumentsRefused(MaildeferError, TypeError):
+    """The arguments don't fit the function, or would not come out of JSON as they went in."""
+
+
+class Task(Generic[P, R]):
+    """A function that can be called as ever, or later by `defer`. Any thread and process may do either."""
+
+    def __init__(self, function: Callable[P, R], queue: str | None = None) -> None:
+        if "." in function.__qualname__ or inspect.iscoroutinefunction(function):
+            raise TypeError(f"@task on {function.__qualname__}: it goes on plain functions of a module")
+        functools.update_wrapper(self, function)
+        self.function = function
+        self.name = f"{function.__module__}.{function.__name__}"
+        self.address = f"{self.name.lower()}@{DOMAIN}"
+        self._queue = queue
+        self._signature = inspect.signature(function)
+
+    def __call__(self, *arguments: P.args, **named: P.kwargs) -> R:
+        return self.function(*arguments, **named)
+
+    def defer(self, *arguments: P.args, **named: P.kwargs) -> str:
+        """Have a worker make the call; durable when this returns the entry's key.
+
+        Raises ArgumentsRefused, QueueError's kinds.
+        """
+        layout = create_queue(self.queue)
+        data = self.message(layout.path, *arguments, **named)
+        host = this_host().label
+        return Pusher(layout, host=host).push(
+            lambda stem: (block(stem, "", self.address, host=host, when=time.time(), via="push"), data)
+        )
+
+    @property
+    def queue(self) -> str:
+        """Where calls wait: as given; else the queue whose handlers have the function's module, or the first one."""
+        if self._queue is not None:
+            return self._queue
+        settings = loaded_settings() or (load_settings() if is_project() else None)
+        if settings is None:
+            return FRONT_QUEUE
+        known = pool_settings(settings)
+        listed = [queue for queue, modules in known.queues.items() if self.function.__module__ in modules]
+        return os.path.join(known.project, (listed or list(known.queues))[0])
+
+    def message(self, signed_for: str, /, *arguments: P.args, **named: P.kwargs) -> bytes:
+        """The message that stands for the call in that queue. Raises ArgumentsRefused."""
+        try:
+            bound = self._signature.bind(*arguments, **named)
+        except TypeError as fault:
+            raise ArgumentsRefused(f"{self.name}: {fault}: call it as it is defined") from fault
+        text = _encoded({"task": self.name, "args": list(bound.args), "kwargs": bound.kwargs}, self.name)
+        head = (
+            f"To: {self.address}\nSubject: {self.name}\n{SIGNATURE}: {taskkey.signature(signed_for, text)}\n"
+            "MIME-Version: 1.0\nContent-Type: application/json\n\n"
+        )
+        return head.encode() + text + b"\n"
+
+    def handle(self, message: Any) -> None:
+        """Make the call that the message stands for; `Defer` and `Reject` do what they do in any handler."""
+        data = message.Data
+        found = _HEAD.match(data if isinstance(data, bytes) else data.encode())
+        if found is None or message.queue is None:
+            raise Reject("no call of a task")
+        text = data[found.end() :].rstrip(b"\n")
+        if not taskkey.is_signed(message.queue, text, found[1].decode()):
+            raise Reject("a call of a task that was not deferred here")
+        call = json.loads(text)
+        if call["task"] == self.name:  # addresses have no case, names do
+            self.function(*call["args"], **call["kwargs"])
+
+
+@overload
+def task(function: Callable[P, R], /) -> Task[P, R]: ...
+@overload
+def task(*, queue: str | None = None) -> Callable[[Callable[P, R]], Task[P, R]]: ...
+
+
+def task(function: Any = None, /, *, queue: str | None = None) -> Any:
+    """`@task`, or `@task(queue="run/slow")`, on a function of a module that the queue's handlers list.
+
+    The function's result is lost; what it raises is treated as any handler's exception. A call may be made more than
+    once, as any message may be handled more than once. Raises TypeError for methods and coroutines.
+    """
+    if function is None:
+        return lambda given: _registered(Task(given, queue))
+    return _registered(Task(function, queue))
+
+
+def _registered(made: Task[P, R]) -> Task[P, R]:
+    function = made.function
+
+    def handler(message: Any) -> None:
+        made.handle(message)
+
+    handler.__name__ = handler.__qualname__ = function.__name__
+    handler.__module__ = function.__module__
+    marks.mark_stateless(handler)
+    regex = f"^{re.escape(made.address)}$"
+    marks.add_route(handler, regex)
+    Router.register_route(regex, handler)
+    return made
+
+
+def _encoded(call: dict[str, Any], name: str) -> bytes:
+    """JSON from which the same comes out again. Raises ArgumentsRefused."""
+    try:
+        text = json.dumps(call, allow_nan=False)
+        survives = _same(json.loads(text), call)
+    except (TypeError, ValueError, RecursionError) as fault:
+        raise ArgumentsRefused(f"{name}: its arguments are no JSON: {fault}: give plain values") from fault
+    if not survives:
+        raise ArgumentsRefused(
+            f"{name}: its arguments would not come out of JSON as they are: give lists for tuples, texts for keys"
+        )
+    return text.encode()
+
+
+def _same(first: Any, second: Any) -> bool:
+    """Equal, and of the same types all the way down."""
+    if type(first) is not type(second):
+        return False
+    if isinstance(first, list):
+        return len(first) == len(second) and all(map(_same, first, second))
+    if isinstance(first, dict):
+        return first.keys() == second.keys() and all(
+            type(key) is str and _same(first[key], second[key]) for key in second
+        )
+    return bool(first == second)

@@ -1,0 +1,142 @@
+"""Functions as deferred work."""
+
+from __future__ import annotations
+
+import enum
+import math
+import types
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from maildefer.handling import settings as settings_module
+from maildefer.handling.dispatch import Dispatcher
+from maildefer.handling.outcomes import ACKED, Buried, Deferred
+from maildefer.handling.routes import Router, RoutingBase
+from maildefer.queue import Queue
+from maildefer.routing import Defer
+from maildefer.tasks import ArgumentsRefused, task
+
+CALLS: list[Any] = []
+
+
+def rebuild(blog_id: int, *more: Any, **named: Any) -> str:
+    CALLS.append((blog_id, more, named))
+    return "workers.index.START"  # no handoff: results are lost
+
+
+@pytest.fixture(autouse=True)
+def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(settings_module, "_loaded", None)
+    for variable in ("MAILDEFER_SETTINGS_MODULE", "SALMON_SETTINGS_MODULE"):
+        monkeypatch.delenv(variable, raising=False)
+    for name, value in vars(RoutingBase()).items():
+        monkeypatch.setattr(Router, name, value)
+    CALLS.clear()
+
+
+def handled(queue: str = "run/queue") -> Any:
+    _, message = Queue(queue).pop()
+    assert message is not None
+    return Dispatcher(Router, [__name__]).dispatch(message)
+
+
+def test_a_deferred_call_is_made_when_its_message_is_handled() -> None:
+    deferred = task(rebuild)
+    key = deferred.defer(7, ["é", None, 1.5], title="A\nB")
+    assert CALLS == []
+    assert key in Queue("run/queue").keys()  # noqa: SIM118
+    assert handled() == (ACKED, f"{__name__}.rebuild")
+    assert CALLS == [(7, (["é", None, 1.5],), {"title": "A\nB"})]
+
+
+def test_a_task_is_still_the_function() -> None:
+    deferred = task(rebuild)
+    assert deferred(7) == "workers.index.START"
+    assert (deferred.name, deferred.__doc__, deferred.__module__) == (f"{__name__}.rebuild", None, __name__)
+
+
+def test_the_message_of_a_call_is_json() -> None:
+    task(rebuild).defer(blog_id=7)
+    _, message = Queue("run/queue").pop()
+    assert message is not None
+    assert message.base.content_encoding["Content-Type"][0] == "application/json"
+    assert (message.From, message.To) == ("", f"{__name__}.rebuild@task.invalid".lower())
+
+
+class Colour(enum.IntEnum):
+    RED = 1
+
+
+@pytest.mark.parametrize(
+    "value",
+    [(1, 2), {1: 2}, {"a": (1,)}, b"x", object(), math.nan, math.inf, Colour.RED, {1}, [Colour.RED]],
+    ids=lambda value: type(value).__name__,
+)
+def test_arguments_that_do_not_survive_json_are_refused(value: Any) -> None:
+    with pytest.raises(ArgumentsRefused, match="rebuild"):
+        task(rebuild).defer(value)
+    assert Queue("run/queue").count() == 0
+
+
+def test_arguments_without_end_are_refused() -> None:
+    endless: Any = []
+    endless.append(endless)
+    with pytest.raises(ArgumentsRefused):
+        task(rebuild).defer(endless)
+
+
+def test_arguments_that_the_function_does_not_take_are_refused() -> None:
+    with pytest.raises(ArgumentsRefused, match="blog_id"):
+        task(rebuild).defer(title="x")  # type: ignore[call-arg]
+    assert issubclass(ArgumentsRefused, TypeError)
+
+
+def test_a_call_that_was_not_deferred_here_is_rejected() -> None:
+    deferred = task(rebuild)
+    deferred.defer(7)
+    _, genuine = Queue("run/queue").pop()
+    assert genuine is not None
+    assert isinstance(genuine.Data, bytes)
+    forged = genuine.Data.replace(b'"args": [7]', b'"args": [8]')
+    unsigned = b"Subject: x\n\n" + forged.partition(b"\n\n")[2]
+    for data in (forged, unsigned, b""):
+        Queue("run/queue").push(data, sender="eve@x", recipient=deferred.address)
+        assert isinstance(handled()[0], Buried)
+    deferred.message(Queue("run/other").layout.path, 9)
+    Queue("run/other").push(genuine.Data, recipient=deferred.address)
+    assert isinstance(handled("run/other")[0], Buried)
+    assert CALLS == []
+
+
+def test_what_a_task_raises_is_treated_as_a_handlers_exception() -> None:
+    def later(seconds: float) -> None:
+        raise Defer("not now", after=seconds)
+
+    later.__qualname__ = "later"
+    task(later).defer(60)
+    assert handled()[0] == Deferred("not now", 60)
+
+
+def test_calls_wait_in_the_queue_that_has_the_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = types.ModuleType("conf.settings")
+    vars(settings)["queues"] = {"run/first": ["workers.front"], "run/mine": [__name__]}
+    monkeypatch.setattr(settings_module, "_loaded", settings)
+    task(rebuild).defer(1)
+    assert (Queue("run/first").count(), Queue("run/mine").count()) == (0, 1)
+    task(queue="run/asked")(rebuild).defer(1)
+    assert Queue("run/asked").count() == 1
+
+
+def test_methods_and_coroutines_are_refused() -> None:
+    async def never() -> None: ...
+
+    class Blog:
+        def rebuild(self) -> None: ...
+
+    never.__qualname__ = "never"
+    for wrong in (Blog.rebuild, never):
+        with pytest.raises(TypeError):
+            task(wrong)
