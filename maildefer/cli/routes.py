@@ -13,7 +13,8 @@ import typer
 
 from maildefer.cli import output
 from maildefer.cli.light import Commands
-from maildefer.errors import ConfigurationError, RouteNotFound
+from maildefer.errors import ConfigurationError, MaildeferError, RouteNotFound
+from maildefer.handling.finding import is_project
 
 app = Commands()
 _SECONDS = 60.0
@@ -35,7 +36,14 @@ def routes(
     json: Annotated[bool, typer.Option("--json", help="Print JSON Lines.")] = False,
 ) -> None:
     """Show the routes, and which of them match an address."""
-    table = _table(modules or [], path)
+    if not modules and not is_project():
+        raise typer.BadParameter("Name the modules: there are no settings here that do.")
+    try:
+        table = _table(modules or [], path)
+    except ConfigurationError as fault:
+        if not modules:
+            raise
+        raise MaildeferError(str(fault)) from fault  # of an argument, not of the project's configuration
     if test is not None:
         table = [row for row in (_matched(row, test) for row in table) if row is not None]
         if not table:

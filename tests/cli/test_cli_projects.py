@@ -63,17 +63,26 @@ def test_modules_that_are_in_no_queue_can_be_tried(maildefer, project):
     assert (told["module"], told["function"], told["stateless"]) == ("extra", "START", False)
 
 
-def test_a_module_that_cannot_be_imported_is_bad_configuration(maildefer, project):
+def test_a_module_that_cannot_be_imported_is_a_failure(maildefer, project):
     Path("workers/broken.py").write_text("import nothing_of_that_name\n")
     ended = maildefer("routes", "workers.broken")
-    assert ended.code == 78
+    assert ended.code == 1
     assert "workers/broken.py:1" in ended.err
-    assert maildefer("routes", "workers.missing").code == 78
+    assert maildefer("routes", "workers.missing").code == 1
 
 
-def test_modules_without_a_route_are_bad_configuration(maildefer, project):
+def test_without_modules_and_without_settings_there_is_nothing_to_show(maildefer):
+    assert maildefer("routes").code == 2
+
+
+def test_modules_that_the_settings_name_are_bad_configuration_if_they_are_broken(maildefer, project):
+    Path("workers/index.py").write_text("import nothing_of_that_name\n")
+    assert maildefer("routes").code == 78
+
+
+def test_modules_without_a_route_are_a_failure(maildefer, project):
     Path("workers/empty.py").touch()
-    assert maildefer("routes", "workers.empty").code == 78
+    assert maildefer("routes", "workers.empty").code == 1
 
 
 def test_the_command_itself_imports_no_handler(project):
