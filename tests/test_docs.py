@@ -56,6 +56,23 @@ def test_every_python_block_of_the_readme_is_tried() -> None:
     assert len(README_CODE) == 2
 
 
+BLOCKS = [
+    pytest.param(code, id=f"{page.stem}-{number}")
+    for page in PAGES[1:]
+    for number, code in enumerate(re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL), 1)
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("code", BLOCKS)
+def test_a_python_block_of_the_documents_runs(code: str, tmp_path: Path) -> None:
+    run(code, tmp_path)
+
+
+def test_the_documents_have_python_blocks() -> None:
+    assert len(BLOCKS) >= 9
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_somewhere(page: Path) -> None:
     targets = re.findall(r"\]\(([^)#]+)", page.read_text())
