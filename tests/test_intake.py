@@ -749,3 +749,15 @@ def test_lmtp_has_one_reply_for_each_recipient(start: Start) -> None:
 def test_lmtp_knows_no_helo(start: Start) -> None:
     answers = start("--lmtp").speak(b"HELO c\r\nEHLO c\r\n")
     assert answers.count(b"\r\n500 ") == 2
+
+
+@pytest.mark.parametrize(
+    "routes", [None, {"routes": [{"queue": None, "pattern": "^.+$"}]}], ids=["any", "table"]
+)
+def test_no_stranger_calls_a_task(start: Start, routes: object) -> None:
+    front = start(routes=routes)
+    with front.connect() as client:
+        client.ehlo()
+        client.mail("ann@example.org")
+        assert client.rcpt("workers.index.rebuild@Task.invalid")[0] == 550
+        assert client.rcpt("bob@example.org")[0] == 250

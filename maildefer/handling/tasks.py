@@ -1,7 +1,8 @@
 """Functions as handlers: a call becomes a message with its arguments as JSON, and is made when that is handled.
 
 The message is to `module.name@task.invalid` (no mail can come for that domain, RFC 2606). Anybody who reaches a front
-end can write that address, so a call is signed with a secret of the queue's directory, and what isn't is rejected.
+end could write that address, so front ends refuse it; and other programs may feed the queue with what they were sent,
+so a call is signed with a secret of the queue's directory, and what isn't is rejected.
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ from maildefer.handling.settings import FRONT_QUEUE, load_settings, loaded_setti
 from maildefer.host.identity import this_host
 from maildefer.maildir.layout import create_queue
 from maildefer.maildir.push import Pusher
+from maildefer.message.addresses import TASK_DOMAIN
 from maildefer.message.envelope import block
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-DOMAIN: Final = "task.invalid"
 SIGNATURE: Final = "Maildefer-Signature"
 _HEAD: Final = re.compile(rf"To: [^\n]*\nSubject: [^\n]*\n{SIGNATURE}: ([0-9a-f]+)\n(?:[^\n]+\n)*\n".encode())
 
@@ -47,7 +48,7 @@ class Task(Generic[P, R]):
         functools.update_wrapper(self, function)
         self.function = function
         self.name = f"{function.__module__}.{function.__name__}"
-        self.address = f"{self.name.lower()}@{DOMAIN}"
+        self.address = f"{self.name.lower()}@{TASK_DOMAIN}"
         self._queue = queue
         self._signature = inspect.signature(function)
 

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping
 
 from maildefer.errors import ConfigurationError
+from maildefer.message.addresses import TASK_DOMAIN
 
 
 class Recipients:
@@ -47,10 +48,12 @@ class Recipients:
         return self.checked and not self._patterns
 
     def accept(self, address: str) -> bool:
-        """As `Router.match` does it: the address in lower case, from its beginning."""
+        """As `Router.match` does it: the address in lower case, from its beginning. No stranger calls a task."""
+        address = address.lower()
+        if address.endswith(f"@{TASK_DOMAIN}"):
+            return False
         if not self.checked:
             return True
-        address = address.lower()
         return any(pattern.match(address) for pattern in self._patterns)
 
     def _rows(self, table: object) -> list[str]:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from typing import Final
+
+TASK_DOMAIN: Final = "task.invalid"
+"""Where messages that stand for calls are addressed to; no mail can come for it (RFC 2606), and none is accepted."""
 
 Given = str | bytes | Iterable[str | bytes] | None
 
