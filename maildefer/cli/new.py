@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from pathlib import Path
 from typing import Annotated
@@ -10,19 +11,24 @@ import typer
 
 from maildefer.cli import output
 from maildefer.cli.light import Commands
-from maildefer.cli.skeleton import write_project
+from maildefer.cli.skeleton import ProjectExists, write_project
 
 app = Commands()
 
 
 @app.command()
 def new(
+    ctx: typer.Context,
     path: Annotated[str, typer.Argument(help="The project's directory; it is made.")],
     force: Annotated[
         bool, typer.Option("--force", "-f", help="Write over the files of a project that is there.")
     ] = False,
 ) -> None:
     """Write a new project."""
+    if (
+        ctx.info_name == "gen" and not force and os.path.exists(path)
+    ):  # Salmon's takes no folder that is there
+        raise ProjectExists(Path(path))
     written = write_project(Path(path), force=force)
     for file in written:
         output.line(output.clean(file))

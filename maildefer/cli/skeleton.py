@@ -15,7 +15,7 @@ class ProjectExists(MaildeferError):
 
     def __init__(self, path: Path) -> None:
         super().__init__(
-            f"{path} exists and is not empty: choose another place, or overwrite its files with --force"
+            f"{path} exists: choose another place, or overwrite its files with --force"
         )
         self.path = path
 

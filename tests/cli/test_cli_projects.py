@@ -97,3 +97,12 @@ finally:
 """
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert ended.stderr.splitlines()[-1] == "False"
+
+
+def test_gen_takes_no_folder_that_is_there_and_new_an_empty_one(maildefer):
+    os.mkdir("there")
+    assert maildefer("gen", "there").code == 1
+    assert os.listdir("there") == []
+    assert maildefer("gen", "there", "--force").code == 0
+    os.mkdir("empty")
+    assert maildefer("new", "empty").code == 0
