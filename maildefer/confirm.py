@@ -67,7 +67,7 @@ class ConfirmationEngine:
         question["From"] = question["Reply-To"] = address
         question["Subject"] = "Confirmation required"
         question["Auto-Submitted"] = "auto-replied"  # no program may answer it (RFC 3834)
-        relay.deliver(question, To=message.From, From=address)
+        relay.deliver(question)
 
     def register(self, target: str, message: MailRequest) -> str:
         """Keep the message under a new secret; returns `target-confirm-SECRET`."""

@@ -1294,7 +1294,7 @@ def engine():
 
 
 class Outbox(list[Any]):
-    def deliver(self, message: Any, To: Any = None, From: Any = None) -> None:
+    def deliver(self, message: Any) -> None:
         self.append(message)
 
 
