@@ -14,9 +14,7 @@ class ProjectExists(MaildeferError):
     """Something is where the new project should be written."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(
-            f"{path} exists: choose another place, or overwrite its files with --force"
-        )
+        super().__init__(f"{path} exists: choose another place, or overwrite its files with --force")
         self.path = path
 
 
