@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from maildefer.routing import (
         stateless as stateless,
     )
+    from maildefer.tasks import (
+        task as task,
+    )
     from maildefer.version import VERSION as __version__
 
 _HOMES = {
@@ -43,6 +46,7 @@ _HOMES = {
     "stateless": "routing",
     "Defer": "routing",
     "Reject": "routing",
+    "task": "tasks",
     "MaildeferError": "errors",
 }
 __all__ = ["__version__", *_HOMES]

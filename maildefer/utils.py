@@ -80,12 +80,12 @@ def daemonize(
     os.makedirs(log_dir, exist_ok=True)
     os.makedirs(os.path.dirname(pid) or ".", exist_ok=True)
     logs, pid = os.path.abspath(log_dir), os.path.abspath(pid)
-    for _ in range(2):  # twice, so that it can never get a terminal
-        if os.fork():
-            os._exit(0)
-        if os.getsid(0) != os.getpid() and os.getpgrp() != os.getpid():
-            os.setsid()
-    for descriptor, name in ((1, "salmon.out"), (2, "salmon.err")):
+    if os.fork():
+        os._exit(0)
+    os.setsid()
+    if os.fork():  # no leader of a session, so that it can never get a terminal
+        os._exit(0)
+    for descriptor, name in ((1, "maildefer.out"), (2, "maildefer.err")):
         file = os.open(os.path.join(logs, name), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640)
         os.dup2(file, descriptor)
         os.close(file)
