@@ -86,6 +86,22 @@ def test_detectors_that_fail_make_no_bounce(monkeypatch):
     assert not MailRequest("peer", "", "ann@x", "Subject: x\n\n").is_bounce()
 
 
+def test_only_the_beginning_of_a_long_message_is_searched(monkeypatch):
+    import flufl.bounce
+
+    seen: list[int] = []
+
+    def look(message: Any) -> tuple[set[bytes], set[bytes]]:
+        seen.append(len(message.as_bytes()))
+        return set(), set()
+
+    monkeypatch.setattr(flufl.bounce, "all_failures", look)
+    for length in (1000, 1 << 20):
+        MailRequest("peer", "", "ann@x", b"Subject: x\n\n" + b"a line\n" * (length // 7)).is_bounce()
+    assert seen[0] > 900
+    assert seen[1] <= 128 << 10
+
+
 @pytest.mark.parametrize("status", ["5.1", "5.1.", "9999.1.1", "", "=?x?", "5.1.1" * 1000])
 def test_a_hostile_status_is_an_unknown_one(status):
     data = f"Content-Type: multipart/x; boundary=B\n\n--B\nStatus: {status}\n\n--B--\n"

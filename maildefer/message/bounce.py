@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from maildefer.message.canonical import from_string
 from maildefer.message.headers import header_from_mime_encoding, normalize_header
 from maildefer.message.status import CLASSES, DETAILS, SUBJECTS
 
@@ -35,6 +36,7 @@ BOUNCE_MATCHERS: Final[dict[str, re.Pattern[str]]] = {
 
 _MOST_SCORE: Final = 16  # two points for each of the eight headers above
 _LONGEST: Final = 2000
+_READ_BYTES: Final = 128 << 10  # the detectors take a second for a megabyte, and what they look for is at its top
 
 # Whose mail is worth a look at its text, and which subjects: a person may write about bounces, too.
 _DAEMONS: Final = re.compile(r"daemon|postmaster|mail.?(system|delivery)|<>", re.IGNORECASE)
@@ -50,6 +52,8 @@ class Walked(Protocol):
 
     @property
     def base(self) -> MailBase: ...
+    @property
+    def Data(self) -> bytes | str: ...
     @property
     def From(self) -> str | None: ...
     def walk(self) -> Iterator[MailBase]: ...
@@ -164,10 +168,18 @@ def _failures(msg: Walked) -> tuple[frozenset[str], frozenset[str]]:
     except ImportError:  # a stripped installation: the score alone decides
         return _no_failures()
     try:
-        temporary, permanent = known.all_failures(msg.base.mime_part)
+        temporary, permanent = known.all_failures(_beginning(msg))
     except Exception:  # noqa: BLE001  # the detectors' answer to what is no text; it can't be told then
         return _no_failures()
     return _texts(temporary), _texts(permanent)
+
+
+def _beginning(msg: Walked) -> Any:
+    data = msg.Data
+    if len(data) <= _READ_BYTES:
+        return msg.base.mime_part
+    top = data[:_READ_BYTES]
+    return from_string(top).mime_part
 
 
 def _is_by_a_daemon(msg: Walked) -> bool:
