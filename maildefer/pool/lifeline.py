@@ -101,7 +101,7 @@ class Lifeline:
             self._lease_name = self._shared.board.lease(self._index)
             lease = Lease.take_over(layout, self._lease_name, self._holder(), system=self._system)
         else:
-            lease = Lease.join(layout, self._lease_name, self._holder(), system=self._system)
+            lease = self._begin()
             self._shared.board.set_lease(self._index, self._lease_name)
         words[self._base + Q.FORMAT_TTL] = int(self.format.ttl_seconds * 1000)
         words[self._base + Q.FORMAT_BEAT] = int(self.format.beat_seconds * 1000)
@@ -124,10 +124,20 @@ class Lifeline:
             fence(self.queue.layout, self._left_behind, beat, system=self._system)
         self._left_behind = ""
 
+    def _begin(self) -> Lease:
+        """A join that failed may have been done, or be done later: its name is not used again (I4)."""
+        try:
+            return Lease.join(self.queue.layout, self._lease_name, self._holder(), system=self._system)
+        except StorageFault:
+            self._lease_name = lease_name(self._shared.host.label, self._system)
+            raise
+
     def _keep_beating(self, lease: Lease) -> None:
         """A full interval between a beat's reply and the next beat: observers rely on it."""
+        self._failing, sent = False, 0.0
         while not self.leaving.wait(self.format.beat_seconds):
-            sent = self._system.boottime()
+            if not self._failing:  # else what succeeds may be what was sent first, and carried out then (I8)
+                sent = self._system.boottime()
             try:
                 lease.renew()
             except LeaseFenced:
