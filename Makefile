@@ -5,7 +5,7 @@ PYTHON := .venv/bin/python
 PYTEST_FLAGS ?= -n auto
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast lint format bench chaos nfs clean
+.PHONY: help setup demo test test-fast lint format simulate bench chaos nfs clean
 
 help:  ## list these targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1|/' | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -31,6 +31,10 @@ lint: setup  ## style, types, and the direction of imports
 format: setup  ## put all files into the one format
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
+
+simulate: setup  ## a minute of seeded schedules under every fault, then the planted bugs (SIMULATE="--seed K" for one)
+	@$(PYTHON) -m tests.simulation $(or $(SIMULATE),--seconds 60)
+	@$(if $(SIMULATE),,$(PYTHON) -m tests.simulation --mutants)
 
 bench:  ## the figures: drain, push, front end, memory, latency (BENCH="drain push" for some)
 	@.ci/setup bench

@@ -1,0 +1,11 @@
+"""The deterministic simulation: the real code of the queue, interleaved at every filesystem call by a seed.
+
+scheduler   threads as greenlets, simulated time, processes that die and freeze
+server      the shared filesystem in memory, and what a power cut leaves of it
+client      one host's view of it: the `System` of each process, with all that a network does to a request
+weather     what goes wrong in one schedule, drawn from its seed
+hosts       hosts of real keepers, workers and pushers
+oracle      the invariants, looked at with each request that the server carries out
+schedule    one seed's run, from its first push to the last look
+mutants     planted bugs, each of which must be caught
+"""

@@ -1,0 +1,339 @@
+"""One process's filesystem and clock: the `System` that the real code gets, with all that a client does to a request.
+
+A rename or unlink may be refused, delayed, sent again because its reply was lost, copied, or answered by a fault that
+says nothing; a listing may be this host's stale one, or torn, so that an entry that is renamed meanwhile shows zero,
+one or two times; a name that was looked up in vain stays missing for a while. One's own change to a directory drops
+what the host has cached of it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+from zlib import crc32
+
+from greenlet import GreenletExit
+
+from maildefer.maildir.system import System
+from tests.simulation.scheduler import Process
+from tests.simulation.server import Directory, File, refusal
+from tests.simulation.world import LATEST_COPY_SECONDS, LONGEST_RETRY_SECONDS, Request, World
+
+_NEGATIVE_SECONDS = 30.0
+_REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE)
+_DOUBTS = (errno.EIO, errno.ESTALE, errno.EINTR)
+
+
+@dataclass(slots=True)
+class Cache:
+    """What one host has cached of directories, by path; shared by its processes."""
+
+    listings: dict[str, list[str]] = field(default_factory=dict)
+    missing: dict[str, dict[str, float]] = field(default_factory=dict)
+    partitioned_until: float = 0.0
+    skew: float = 0.0  # of the wall clock
+    uptime: float = 0.0  # of the boot clock, at the schedule's start
+    drift: float = 1.0
+
+    def changed(self, *directories: str) -> None:
+        for path in directories:
+            self.listings.pop(path, None)
+            self.missing.pop(path, None)
+
+
+class Client:
+    """The calls of one process."""
+
+    def __init__(self, world: World, process: Process, cache: Cache) -> None:
+        self.world = world
+        self.process = process
+        self.cache = cache
+        self._opened: dict[int, list[Any]] = {}  # descriptor: node, path, position
+        self._descriptor = 2
+        self.system = System(
+            rename=self.rename,
+            unlink=self.unlink,
+            open=self.open,
+            read=self.read,
+            write=self.write,
+            fsync=self.fsync,
+            close=self.close,
+            fstat=self.fstat,
+            lstat=self.lstat,
+            mkdir=self.mkdir,
+            rmdir=self.rmdir,
+            utime=self.utime,
+            listdir=self.listdir,
+            scandir=self.scandir,
+            time=self.time,
+            boottime=self.boottime,
+            sleep=self.sleep,
+            token=self.token,
+            pid=lambda: process.pid,
+        )
+
+    # Clocks and chance
+
+    def time(self) -> float:
+        return self.world.mount_time + self.cache.skew
+
+    def boottime(self) -> float:
+        return self.cache.uptime + self.world.scheduler.now * self.cache.drift
+
+    def sleep(self, seconds: float) -> None:
+        self._must_live()
+        self.world.scheduler.sleep(seconds / self.cache.drift)
+
+    def token(self, size_bytes: int) -> str:
+        return f"{self.world.scheduler.random.getrandbits(8 * size_bytes):0{2 * size_bytes}x}"
+
+    def _must_live(self) -> None:
+        if not self.process.alive:  # its `finally` clauses run, and have no effect
+            raise GreenletExit
+
+    # The way to the server and back
+
+    def _travel(self, *, changes: bool) -> None:
+        """To the server, which may be away; after a restart it lists for a while, but does not rename."""
+        self._must_live()
+        world, scheduler = self.world, self.world.scheduler
+        latency = scheduler.random.expovariate(1 / world.weather.latency)
+        if world.chance(world.weather.slow):
+            latency += scheduler.random.uniform(0, LONGEST_RETRY_SECONDS)
+        scheduler.sleep(min(latency, LONGEST_RETRY_SECONDS))
+        while True:
+            until = max(self.cache.partitioned_until, world.grace_until if changes else world.down_until)
+            if until <= world.now:
+                return
+            scheduler.sleep(until - world.now + scheduler.random.uniform(0, LONGEST_RETRY_SECONDS))
+
+    def _refuse(self, path: str) -> None:
+        if self.world.chance(self.world.weather.refused):
+            self._travel(changes=True)
+            code = self.world.scheduler.random.choice(_REFUSALS)
+            self.world.note(self.process.name, f"{os.path.basename(path)} refused: {errno.errorcode[code]}")
+            raise refusal(code, path)
+
+    def _change(self, what: str, source: str, destination: str = "") -> None:
+        """A rename or unlink, with all that may happen to it."""
+        self._must_live()
+        world, random, weather = self.world, self.world.scheduler.random, self.world.weather
+        if self._is_missing(source):
+            raise refusal(errno.ENOENT, source)
+        self._refuse(source)
+        if destination and not weather.local and world.server.look(destination) is None:
+            self._note_missing(destination)
+        request = Request(what, source, destination, self.process, world.now)
+        if world.watcher is not None:
+            world.watcher.sends(request)
+        if world.chance(weather.copied):
+            world.carry_out_late(request, random.uniform(0, LATEST_COPY_SECONDS))
+        if world.chance(weather.doubtful / 2):
+            self._travel(changes=True)
+            world.carry_out_late(request, random.uniform(0, LATEST_COPY_SECONDS))
+            raise refusal(random.choice(_DOUBTS), source)
+        boots = -1
+        while boots != world.boots:
+            self._send(request)
+            boots = world.boots
+            fault: OSError | None = None
+            try:
+                world.carry_out(request)
+            except OSError as refused:
+                fault = refused
+            if random.random() < 0.3:  # else the reply is as quick as can be
+                self._travel(changes=False)
+            if world.chance(weather.lost):
+                world.note(self.process.name, "has no reply, sends it again")
+                world.scheduler.sleep(random.uniform(0.1, LONGEST_RETRY_SECONDS))
+                boots = -1
+        if fault is not None:
+            raise fault
+        self.cache.changed(*(path.rpartition("/")[0] for path in (source, destination) if path))
+        if world.chance(weather.doubtful / 2):
+            raise refusal(random.choice(_DOUBTS), source)
+
+    def _send(self, request: Request) -> None:
+        """On its way a request outlives its sender: it may be carried out seconds after that has died."""
+        thread, world = self.world.scheduler.thread, self.world
+        assert thread is not None
+        thread.sending = lambda: world.carry_out_late(
+            request, world.scheduler.random.uniform(0, LATEST_COPY_SECONDS)
+        )
+        self._travel(changes=True)
+        thread.sending = None
+
+    # Names
+
+    def rename(self, source: str, destination: str) -> None:
+        self._change("rename", source, destination)
+
+    def unlink(self, path: str) -> None:
+        self._change("unlink", path)
+
+    def mkdir(self, path: str, mode: int = 0o777) -> None:
+        self._travel(changes=True)
+        self.world.server.mkdir(path, self.world.mount_time)
+        self.cache.changed(path.rpartition("/")[0])
+
+    def rmdir(self, path: str) -> None:
+        self._travel(changes=True)
+        self.world.server.rmdir(path, self.world.mount_time)
+        self.cache.changed(path.rpartition("/")[0])
+
+    def utime(self, path: str) -> None:
+        self._travel(changes=True)
+        self.world.server.directory(path).mtime = self.world.mount_time
+        self.cache.changed(path)
+
+    def listdir(self, path: str) -> list[str]:
+        world = self.world
+        self._must_live()
+        if path in self.cache.listings and world.chance(world.weather.stale):
+            return list(self.cache.listings[path])
+        self._refuse(path)
+        self._travel(changes=False)
+        names = list(world.server.directory(path).names)
+        if world.chance(world.weather.torn):
+            salt, middle = str(len(world.trace) % 7), world.scheduler.random.getrandbits(32)
+            names = [name for name in names if crc32((salt + name).encode()) < middle]
+            self._travel(changes=False)
+            world.scheduler.sleep(world.scheduler.random.uniform(0, world.weather.gap))
+            names += [
+                name for name in world.server.directory(path).names if crc32((salt + name).encode()) >= middle
+            ]
+        if not world.weather.local:
+            self.cache.listings[path] = list(names)
+        return names
+
+    def scandir(self, path: str) -> Listing:
+        return Listing(self.listdir(path))
+
+    # Files
+
+    def open(self, path: str, flags: int, mode: int = 0o777) -> int:
+        world = self.world
+        creates = bool(flags & os.O_CREAT)
+        if not creates and self._is_missing(path):
+            raise refusal(errno.ENOENT, path)
+        if not flags & os.O_DIRECTORY:
+            self._refuse(path)
+        self._travel(changes=creates)
+        if creates:
+            node: Any = world.server.create(path, world.mount_time, exclusive=bool(flags & os.O_EXCL))
+            self.cache.changed(path.rpartition("/")[0])
+        else:
+            node = world.server.directories.get(path) or world.server.look(path)
+            if node is None:
+                self._note_missing(path)
+                raise refusal(errno.ENOENT, path)
+            if flags & os.O_TRUNC:
+                node.data = b""
+        self._descriptor += 1
+        self._opened[self._descriptor] = [node, path, 0]
+        return self._descriptor
+
+    def read(self, descriptor: int, size_bytes: int) -> bytes:
+        opened = self._opened[descriptor]
+        node, _, start = opened
+        self._must_live()
+        if isinstance(node, Directory):
+            raise refusal(errno.EISDIR, opened[1])
+        data: bytes = node.data[start : start + size_bytes]
+        opened[2] += len(data)
+        return data
+
+    def write(self, descriptor: int, data: bytes) -> int:
+        node, path, _ = self._opened[descriptor]
+        self._must_live()
+        self._refuse(path)
+        if self.world.chance(self.world.weather.refused) and len(data) > 1:
+            data = data[: len(data) // 2]
+        self.world.server.write(node, data, self.world.mount_time)
+        return len(data)
+
+    def fsync(self, descriptor: int) -> None:
+        node, path, _ = self._opened[descriptor]
+        self._refuse(path)
+        self._travel(changes=True)
+        if isinstance(node, File):
+            node.synced = node.data
+        else:
+            self.world.server.sync_directory(path)
+            if self.world.watcher is not None:
+                self.world.watcher.synced(path)
+
+    def close(self, descriptor: int) -> None:
+        self._must_live()
+        del self._opened[descriptor]
+
+    def fstat(self, descriptor: int) -> os.stat_result:
+        node, path, _ = self._opened[descriptor]
+        self._travel(changes=False)
+        if (
+            isinstance(node, File)
+            and node.links == 0
+            and not self.world.weather.local
+            and self.world.chance(0.5)
+        ):
+            raise refusal(errno.ESTALE, path)
+        return _facts(node)
+
+    def lstat(self, path: str) -> os.stat_result:
+        if self._is_missing(path):
+            raise refusal(errno.ENOENT, path)
+        self._travel(changes=False)
+        node = self.world.server.directories.get(path) or self.world.server.look(path)
+        if node is None:
+            self._note_missing(path)
+            raise refusal(errno.ENOENT, path)
+        return _facts(node)
+
+    # Names that were looked up in vain
+
+    def _note_missing(self, path: str) -> None:
+        if not self.world.weather.local:
+            parent, _, name = path.rpartition("/")
+            self.cache.missing.setdefault(parent, {})[name] = self.world.now
+
+    def _is_missing(self, path: str) -> bool:
+        parent, _, name = path.rpartition("/")
+        since = self.cache.missing.get(parent, {}).get(name)
+        return since is not None and self.world.now - since < _NEGATIVE_SECONDS
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    name: str
+
+
+class Listing:
+    """What `os.scandir` returns, as far as it is used."""
+
+    def __init__(self, names: list[str]) -> None:
+        self._names = names
+
+    def __enter__(self) -> Listing:
+        return self
+
+    def __exit__(self, *why: object) -> None:
+        pass
+
+    def __iter__(self) -> Iterator[Seen]:
+        return map(Seen, self._names)
+
+
+def _facts(node: Any) -> os.stat_result:
+    is_file = isinstance(node, File)
+    facts: Any = SimpleNamespace(
+        st_mode=stat.S_IFREG if is_file else stat.S_IFDIR,
+        st_nlink=node.links if is_file else 2,
+        st_size=len(node.data) if is_file else 4096,
+        st_mtime=node.mtime,
+    )
+    return facts  # type: ignore[no-any-return]

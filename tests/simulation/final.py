@@ -1,0 +1,52 @@
+"""The last look: every acknowledged push was handled to its end, or is a dead letter with a reason; nothing is left."""
+
+from __future__ import annotations
+
+from maildefer.maildir.names import EntryName, split_beat
+from tests.simulation.oracle import Oracle
+from tests.simulation.server import Directory, File
+
+
+def outstanding(oracle: Oracle) -> list[str]:
+    """What waits, is claimed, or is deferred."""
+    server, layout = oracle.world.server, oracle.layout
+    found = []
+    for path in (layout.new, layout.cur, layout.later_new, layout.later_cur):
+        folder = server.directories.get(path)
+        if isinstance(folder, Directory):
+            found += [f"{path.rpartition('/')[2]}/{name}" for name in folder.names]
+    return found
+
+
+def check(oracle: Oracle, families: list[object], settled: bool) -> None:
+    """Raises Violation. `settled`: the pools had the time to do everything."""
+    if left := outstanding(oracle):
+        oracle.fail("liveness", f"left over in the end: {', '.join(left[:3])}")
+    dead = _dead(oracle)
+    for key, story in oracle.stories.items():
+        if key in dead:
+            if dead[key] != story.data and not oracle.torn_by_power:
+                oracle.fail("I9", f"a dead letter has other bytes than were pushed: {key}")
+        elif story.acknowledged and story.end != "acked":
+            oracle.fail(
+                "lost", f"acknowledged, and neither handled nor dead: {key} (last: {story.end or 'waiting'})"
+            )
+        elif story.acknowledged and not story.finished:
+            oracle.fail("lost", f"acknowledged, and gone without a handler: {key}")
+    leases = oracle.world.server.directories[oracle.layout.leases].names
+    for name in leases if settled else ():
+        beat = split_beat(name)
+        if beat is None or oracle.leases[beat[0]].family not in families:
+            oracle.fail("liveness", f"a dead supervisor's lease was never fenced: {name}")
+
+
+def _dead(oracle: Oracle) -> dict[str, bytes]:
+    server, layout = oracle.world.server, oracle.layout
+    found = {}
+    for name, node in server.directories[layout.dead_new].names.items():
+        entry = EntryName.parse(name)
+        reason = server.look(f"{layout.reasons}/{entry.key},n={entry.returns}.json")
+        if not isinstance(reason, File) or not reason.data:
+            oracle.fail("reason", f"a dead letter has no reason: {name}")
+        found[entry.key] = node.data if isinstance(node, File) else b""
+    return found

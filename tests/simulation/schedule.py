@@ -1,0 +1,258 @@
+"""One schedule: a seed, its weather, the pools under it, a calm end, and the last look."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any
+
+from maildefer.maildir import operate
+from maildefer.maildir.layout import Format, Layout, create_queue
+from tests.simulation import final
+from tests.simulation.client import Cache, Client
+from tests.simulation.hosts import SimulatedHost
+from tests.simulation.oracle import Oracle, Violation
+from tests.simulation.scheduler import Process, Scheduler
+from tests.simulation.server import Server
+from tests.simulation.stand_ins import installed
+from tests.simulation.weather import Weather, forecast
+from tests.simulation.world import BEAT_SECONDS, LATEST_COPY_SECONDS, TTL_SECONDS, Request, World
+
+_CALM_SECONDS = 240.0
+_SETTLED_EVERY = 4  # of so many schedules one waits in the end until all dead leases are fenced
+
+
+@dataclass(slots=True)
+class Result:
+    """What came of a schedule."""
+
+    seed: int
+    weather: Weather
+    failure: str = ""
+    steps: int = 0
+    claims: int = 0
+    taken_back: int = 0
+    trace: list[tuple[float, str, object]] = field(default_factory=list, repr=False)
+
+
+def run(seed: int, weather: Weather | None = None) -> Result:
+    """Run one schedule to its end, or to the first violation."""
+    weather = forecast(seed) if weather is None else weather
+    play = Play(seed, weather)
+    failure = ""
+    try:
+        with installed(play.scheduler, play.oracle.processes, play.heard, play.oracle.looks_through):
+            play.through()
+    except Violation as violation:
+        failure = str(violation)
+    except Exception as error:  # noqa: BLE001  # whatever the code under test raises out of its loop is a failure
+        failure = f"{type(error).__name__}: {error}"
+    finally:
+        play.close()
+    oracle = play.oracle
+    return Result(
+        seed, weather, failure, play.scheduler.steps, oracle.claims, oracle.taken_back, list(play.world.trace)
+    )
+
+
+class Play:
+    """The hosts and what is done to them."""
+
+    def __init__(self, seed: int, weather: Weather) -> None:
+        self.scheduler = Scheduler(seed)
+        self.world = World(self.scheduler, Server(), Weather(latency=0.001, local=weather.local))
+        self.layout = Layout("/q")
+        self.oracle = Oracle(self.world, self.layout)
+        self.weather = weather
+        self.hosts: list[SimulatedHost] = []
+        self.settled = seed % _SETTLED_EVERY == 0
+
+    def heard(self, event: str, facts: dict[str, Any]) -> None:
+        if event == "lease.lost":
+            self.oracle.believes_fenced(str(facts["lease"]))
+
+    def through(self) -> None:
+        """The queue is made; the storm; the calm; the last look."""
+        self._make_queue()
+        self.world.watcher = self.oracle
+        self.world.weather = self.weather
+        SimulatedHost.pids = count(100)
+        self.hosts = [
+            SimulatedHost(self.world, self.oracle, self.layout, i) for i in range(self.weather.hosts)
+        ]
+        for number in range(self.weather.entries):
+            self.scheduler.random.choice(self.hosts).to_push.append(f"Subject: {number}\n\nbody\n".encode())
+        self._plan_disasters()
+        start = self.scheduler.now
+        storm = start + self.weather.seconds
+        quiet_by = storm + LATEST_COPY_SECONDS
+        self.scheduler.run(lambda: self.scheduler.now >= storm)
+        self._clear_up()
+        done: Callable[[], bool] = lambda: self.scheduler.now >= quiet_by and self._is_done()  # noqa: E731
+        self.scheduler.run(done, limit=quiet_by + _CALM_SECONDS)
+        if self.settled:
+            until = self.scheduler.now + 4 * TTL_SECONDS + 6 * BEAT_SECONDS
+            self.scheduler.run(lambda: self.scheduler.now >= until)
+        final.check(self.oracle, [host.supervisor for host in self.hosts], self.settled)
+
+    def close(self) -> None:
+        for process in self.oracle.processes.values():
+            self.scheduler.kill(process)
+
+    def _make_queue(self) -> None:
+        process = Process("setup", 1)
+        process.client = Client(self.world, process, Cache())
+        made: list[Layout] = []
+
+        def make() -> None:
+            agreed = Format(beat_seconds=BEAT_SECONDS, ttl_seconds=TTL_SECONDS)
+            made.append(create_queue("/q", format=agreed, system=process.client.system))
+
+        self.scheduler.start(process, "make", make)
+        self.scheduler.run(lambda: bool(made))
+        if self.weather.local:
+            self.world.server.can_lose_power()
+
+    def _is_done(self) -> bool:
+        return not any(host.to_push for host in self.hosts) and not final.outstanding(self.oracle)
+
+    def _clear_up(self) -> None:
+        world = self.world
+        world.weather = Weather(latency=0.002, workers=self.weather.workers, local=self.weather.local)
+        world.down_until = world.grace_until = min(world.grace_until, world.now)
+        self._end_quiet()
+        for host in self.hosts:
+            host.calm = True
+            host.cache.partitioned_until = 0.0
+            if not host.supervisor.alive:
+                host.start(reboot=True)
+
+    # Disasters
+
+    def _plan_disasters(self) -> None:
+        weather, random = self.weather, self.scheduler.random
+        start = self.scheduler.now
+        plans: list[tuple[int, Callable[[], object]]] = [
+            (weather.worker_deaths, self._kill_worker),
+            (weather.keeper_deaths, self._kill_keeper),
+            (weather.host_deaths, self._kill_host),
+            (weather.freezes, self._freeze),
+            (weather.partitions, self._partition),
+            (weather.restarts, self._restart_server),
+            (weather.power_cuts, self._cut_power),
+            (weather.readers, self._read_mail),
+            (weather.operators, self._requeue),
+        ]
+        for times, disaster in plans:
+            for _ in range(times):
+                self.scheduler.at(start + random.uniform(0.5, weather.seconds), disaster)
+
+    def _kill_worker(self) -> None:
+        host = self.scheduler.random.choice(self.hosts)
+        if host.workers:
+            slot = self.scheduler.random.choice(sorted(host.workers))
+            host.kill_worker(slot, host.workers[slot])
+
+    def _kill_keeper(self) -> None:
+        """And often a worker at the same time."""
+        host = self.scheduler.random.choice(self.hosts)
+        if self.scheduler.random.random() < 0.5 and host.workers:
+            slot = self.scheduler.random.choice(sorted(host.workers))
+            host.kill_worker(slot, host.workers[slot])
+        host.kill_keeper()
+
+    def _kill_host(self) -> None:
+        random = self.scheduler.random
+        host = random.choice(self.hosts)
+        if host.supervisor.alive:
+            host.die()
+            reboot = random.random() < 0.5
+            self.world.later(random.uniform(0.1, 15), lambda: self._revive(host, reboot))
+
+    def _revive(self, host: SimulatedHost, reboot: bool) -> None:
+        if not host.supervisor.alive:
+            host.start(reboot=reboot)
+
+    def _freeze(self) -> None:
+        """A whole host, or one process of it."""
+        random = self.scheduler.random
+        host = random.choice(self.hosts)
+        frozen = host.processes() if random.random() < 0.5 else [random.choice(host.processes())]
+        until = self.scheduler.now + self._absence()
+        for process in frozen:
+            process.frozen_until = until
+            self.world.note(process.name, f"frozen until {until:.1f}")
+
+    def _absence(self) -> float:
+        """Shorter or longer than the TTL, and often about as long."""
+        random = self.scheduler.random
+        return (
+            random.uniform(0.1, 3 * TTL_SECONDS)
+            if random.random() < 0.5
+            else TTL_SECONDS + random.gauss(0, 0.7)
+        )
+
+    def _partition(self) -> None:
+        random = self.scheduler.random
+        host = random.choice(self.hosts)
+        host.cache.partitioned_until = self.scheduler.now + self._absence()
+        self.world.note(host.label, f"partitioned until {host.cache.partitioned_until:.1f}")
+
+    def _restart_server(self) -> None:
+        """Replies under way are lost; then it lists for a while, but does not rename."""
+        random, world = self.scheduler.random, self.world
+        world.boots += 1
+        world.down_until = world.now + random.uniform(0.1, 6)
+        world.grace_until = world.down_until + random.choice((0.0, random.uniform(0, 8)))
+        self._end_quiet()
+        world.quiet.append((world.now, world.grace_until))
+        world.note(
+            "server", f"restarts, back at {world.down_until:.1f}, in grace until {world.grace_until:.1f}"
+        )
+
+    def _end_quiet(self) -> None:
+        quiet, now = self.world.quiet, self.world.now
+        if quiet and quiet[-1][1] > now:
+            quiet[-1] = (quiet[-1][0], now)
+
+    def _cut_power(self) -> None:
+        host = self.hosts[0]
+        if host.supervisor.alive:
+            host.die()
+            random = self.scheduler.random
+            self.world.server.cut_power(random, ordered=random.random() < 0.5)
+            self.oracle.power_was_cut()
+            self.world.note("power", "cut")
+            self.world.later(random.uniform(0.1, 3), lambda: self._revive(host, True))
+
+    def _read_mail(self) -> None:
+        """A mail reader opens the queue."""
+        names = list(self.world.server.directories[self.layout.new].names)
+        if names:
+            name = self.scheduler.random.choice(names)
+            reader = self.oracle.processes.setdefault(2, Process("reader", 2))
+            self.world.carry_out(
+                Request(
+                    "rename",
+                    f"{self.layout.new}/{name}",
+                    f"{self.layout.cur}/{name}:2,S",
+                    reader,
+                    self.world.now,
+                )
+            )
+
+    def _requeue(self) -> None:
+        """An operator puts a dead letter back."""
+        host = self.scheduler.random.choice(self.hosts)
+        process = host._process("operator", None)
+
+        def operate_it() -> None:
+            system = process.client.system
+            try:
+                for found in list(operate.listed(self.layout, "dead", system=system))[:1]:
+                    operate.requeue(self.layout, found, system=system)
+            except Exception:  # noqa: BLE001  # told to a person, who tries again
+                pass
+
+        self.scheduler.start(process, "operate", operate_it)

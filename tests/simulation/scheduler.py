@@ -1,0 +1,119 @@
+"""Threads of many processes on simulated time, one at a time, handed over where they sleep or call the filesystem.
+
+Nothing here is random but the seed: two runs of one seed are the same, call by call.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+from greenlet import GreenletExit, getcurrent, greenlet
+
+_NEVER = float("inf")
+_MOST_STEPS = 200_000
+
+
+@dataclass(slots=True, eq=False)
+class Process:
+    """What lives, freezes and dies as one."""
+
+    name: str
+    pid: int
+    family: object = None  # the supervisor that it belongs to, or None
+    client: Any = field(default=None, repr=False)
+    alive: bool = True
+    by_fence: bool = False  # killed because its lease was fenced
+    frozen_until: float = 0.0
+    threads: list[Thread] = field(default_factory=list, repr=False)
+
+
+@dataclass(slots=True, eq=False)
+class Thread:
+    name: str
+    process: Process
+    let: greenlet = field(repr=False)
+    turn: int = 0  # which of its wake-ups counts
+    sending: Callable[[], object] | None = field(default=None, repr=False)  # a request that is under way
+
+
+class Scheduler:
+    """Runs whatever is due first; `random` is the only source of chance in a schedule."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = Random(seed)
+        self.now = 0.0
+        self.steps = 0
+        self.thread: Thread | None = None  # that runs now
+        self._queue: list[tuple[float, int, Thread | None, int, Callable[[], object] | None]] = []
+        self._count = 0
+        self._main = getcurrent()
+
+    def start(self, process: Process, name: str, life: Callable[[], object], *, after: float = 0.0) -> Thread:
+        """A thread of `process`; its end is no more than that, whatever it raises ends the whole schedule."""
+        thread = Thread(name, process, greenlet(life, self._main))
+        process.threads.append(thread)
+        self._wake(thread, self.now + after)
+        return thread
+
+    def at(self, when: float, action: Callable[[], object]) -> None:
+        """Something that just happens at a time, outside all processes."""
+        self._count += 1
+        heapq.heappush(self._queue, (when, self._count, None, 0, action))
+
+    def sleep(self, seconds: float) -> None:
+        """Called in a thread: hand over, and go on so much later."""
+        thread = self.thread
+        assert thread is not None
+        self._wake(thread, self.now + seconds)
+        self._main.switch()
+
+    def wake(self, thread: Thread) -> None:
+        """End its sleep now."""
+        self._wake(thread, self.now)
+
+    def _wake(self, thread: Thread, when: float) -> None:
+        self._count += 1
+        thread.turn += 1
+        heapq.heappush(self._queue, (when, self._count, thread, thread.turn, None))
+
+    def run(self, until: Callable[[], bool], *, limit: float = _NEVER) -> bool:
+        """Go on until `until()`; False when simulated time reaches the limit, or nothing is left to do."""
+        queue = self._queue
+        while not until():
+            if not queue or queue[0][0] > limit:
+                return False
+            when, _, thread, turn, action = heapq.heappop(queue)
+            if when > self.now:
+                self.now = when
+            self.steps += 1
+            if self.steps > _MOST_STEPS:
+                raise RuntimeError("the schedule does not end")
+            if thread is None:
+                assert action is not None
+                action()
+            elif turn == thread.turn and thread.process.alive:
+                if thread.process.frozen_until > self.now:
+                    self._wake(thread, thread.process.frozen_until)
+                else:
+                    self._switch(thread)
+        return True
+
+    def _switch(self, thread: Thread) -> None:
+        self.thread = thread
+        try:
+            thread.let.switch()
+        finally:
+            self.thread = None
+
+    def kill(self, process: Process) -> None:
+        """At once, wherever its threads are; what their `finally` clauses would do must have no effect any more."""
+        process.alive = False
+        for thread in process.threads:
+            if thread.let is not getcurrent() and not thread.let.dead:
+                thread.let.parent = getcurrent()
+                thread.let.throw(GreenletExit)
+        process.threads.clear()

@@ -1,0 +1,108 @@
+"""What goes wrong in one schedule, as plain numbers: drawn from the seed, and taken away one by one to shrink it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from random import Random
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weather:
+    """Chances for each request, and how often each disaster happens. All zero: a fine day."""
+
+    hosts: int = 2
+    workers: int = 2
+    entries: int = 4
+    seconds: float = 25.0  # of disasters; then it clears up
+    latency: float = 0.002
+    handling: float = 0.05  # seconds that a handler takes
+    gap: float = 0.0  # seconds between the two parts of a torn listing, at most
+    local: bool = False  # a local filesystem, of one host
+    slow: float = 0.0  # the request, or its reply, takes up to the client's longest retry
+    lost: float = 0.0  # the reply is lost, and the request sent again
+    copied: float = 0.0  # a copy of the request is carried out late
+    refused: float = 0.0  # ENOSPC, EDQUOT, EIO, ESTALE: not carried out
+    doubtful: float = 0.0  # EIO, ESTALE, EINTR: carried out, or carried out late
+    stale: float = 0.0  # a listing that this host has cached
+    torn: float = 0.0  # a listing in two parts
+    worker_deaths: int = 0
+    keeper_deaths: int = 0
+    host_deaths: int = 0
+    freezes: int = 0
+    partitions: int = 0
+    restarts: int = 0  # of the server
+    power_cuts: int = 0
+    readers: int = 0  # mail readers that move new/X to cur/X:2,S
+    operators: int = 0  # that requeue a dead letter
+
+    def __str__(self) -> str:
+        plain = Weather()
+        told = [f.name for f in fields(self) if getattr(self, f.name) != getattr(plain, f.name)]
+        return " ".join(f"{name}={getattr(self, name):g}" for name in told) or "fine"
+
+
+def forecast(seed: int) -> Weather:
+    """Each schedule has a few kinds of trouble, not all of them: rules break where one kind is frequent."""
+    random = Random(seed ^ 0x5EED)
+
+    def chance(often: float, most: float) -> float:
+        return round(random.uniform(0.1, 1.0) * most, 3) if random.random() < often else 0.0
+
+    def times(often: float, most: int) -> int:
+        return random.randint(1, most) if random.random() < often else 0
+
+    local = random.random() < 0.15
+    weather = Weather(
+        hosts=1 if local else random.choice((2, 2, 3)),
+        workers=random.choice((1, 2, 2)),
+        entries=random.randint(1, 6),
+        seconds=random.uniform(5, 30),
+        latency=random.choice((0.0005, 0.005, 0.05)),
+        handling=random.choice((0.05, 0.5, 3.0)),
+        local=local,
+        slow=chance(0.5, 0.1),
+        refused=chance(0.3, 0.05),
+        worker_deaths=times(0.5, 4),
+        keeper_deaths=times(0.4, 3),
+        host_deaths=times(0.3, 2),
+        freezes=times(0.4, 2),
+        power_cuts=times(0.9, 2) if local else 0,
+        readers=times(0.2, 2),
+        operators=times(0.3, 2),
+    )
+    if local:
+        return weather
+    return replace(
+        weather,
+        lost=chance(0.5, 0.15),
+        copied=chance(0.5, 0.15),
+        doubtful=chance(0.4, 0.08),
+        stale=chance(0.5, 0.8),
+        torn=chance(0.6, 0.8),
+        gap=random.choice((0.0, 0.1)),
+        partitions=times(0.25, 2),
+        restarts=times(0.25, 2),
+    )
+
+
+def simpler(weather: Weather) -> list[Weather]:
+    """The same with one trouble less, for shrinking."""
+    plain = Weather()
+    found = []
+    for field in fields(weather):
+        value = getattr(weather, field.name)
+        if field.name in ("hosts", "workers", "local", "latency", "seconds", "handling", "gap"):
+            continue
+        least = 1 if field.name == "entries" else getattr(plain, field.name)
+        if value != least:
+            found.append(_with(weather, field.name, least))
+            if isinstance(value, int) and value > least + 1:
+                found.append(_with(weather, field.name, value - 1))
+    if weather.workers > 1:
+        found.append(replace(weather, workers=1))
+    return found
+
+
+def _with(weather: Weather, name: str, value: Any) -> Weather:
+    return replace(weather, **{name: value})
