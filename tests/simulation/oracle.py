@@ -232,7 +232,10 @@ class Oracle:
         believed = self.leases[before[0]]
         if after != (before[0], before[1] + 1) or believed.family is not request.process.family:
             self.fail("I6", f"{request.process.name} renamed a lease: {request}")
-        believed.beaten, believed.sent = self.world.now, request.sent
+        believed.beaten = self.world.now
+        # A dead keeper's last beat, landing late, its successor may take for its own, an interval later.
+        of_the_dead = request.late and not request.process.alive
+        believed.sent = self.world.now + BEAT_SECONDS if of_the_dead else request.sent
 
     def _fenced(self, request: Request, name: str) -> None:
         lease = split_beat(name)

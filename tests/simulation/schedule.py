@@ -33,7 +33,7 @@ class Result:
     steps: int = 0
     claims: int = 0
     taken_back: int = 0
-    trace: list[tuple[float, str, object]] = field(default_factory=list, repr=False)
+    trace: list[tuple[float, str, str]] = field(default_factory=list, repr=False)
 
 
 def run(seed: int, weather: Weather | None = None) -> Result:
@@ -51,9 +51,8 @@ def run(seed: int, weather: Weather | None = None) -> Result:
     finally:
         play.close()
     oracle = play.oracle
-    return Result(
-        seed, weather, failure, play.scheduler.steps, oracle.claims, oracle.taken_back, list(play.world.trace)
-    )
+    trace = [(when, who, str(what)) for when, who, what in play.world.trace]
+    return Result(seed, weather, failure, play.scheduler.steps, oracle.claims, oracle.taken_back, trace)
 
 
 class Play:
