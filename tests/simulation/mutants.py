@@ -13,7 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
-from maildefer.errors import ClaimLost, LeaseFenced
+from maildefer.errors import ClaimLost, LeaseFenced, raise_named
 from maildefer.maildir import (
     claims,
     doubt,
@@ -113,10 +113,10 @@ def _one_listing(old: Any) -> Any:
 
 def _far_apart(old: Any) -> Any:
     def abandoned(self: Any, owners: Any) -> set[str]:
-        missing = set(owners) - {self._own()}
-        for _ in range(2):
+        missing = set(owners) - {self._own()} - doubt.live_leases(self._layout, self._system).keys()
+        if missing:
+            self._system.sleep(1.5 * self.format.beat_seconds)
             missing -= doubt.live_leases(self._layout, self._system).keys()
-            self._system.sleep(3)
         return missing
 
     return abandoned
@@ -174,11 +174,14 @@ def _no_file_sync(old: Any) -> Any:
 def _rename_first(old: Any) -> Any:
     def placed(self: Any, key: str, chunks: Any) -> bool:
         draft, system = f"{self.layout.tmp}/{key}", self._system
-        descriptor = system.open(draft, durable._NEW, 0o600)
-        durable.write_all(descriptor, b"".join(chunks), system)
-        system.rename(draft, f"{self.layout.new}/{key}")
-        system.fsync(descriptor)
-        system.close(descriptor)
+        try:
+            descriptor = system.open(draft, durable._NEW, 0o600)
+            durable.write_all(descriptor, b"".join(chunks), system)
+            system.rename(draft, f"{self.layout.new}/{key}")
+            system.fsync(descriptor)
+            system.close(descriptor)
+        except OSError as fault:
+            raise_named(draft, fault)
         return True
 
     return placed
