@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from maildefer.handling import settings as settings_module
+from maildefer.handling import taskkey
 from maildefer.handling.dispatch import Dispatcher
 from maildefer.handling.outcomes import ACKED, Buried, Deferred
 from maildefer.handling.routes import Router, RoutingBase
@@ -109,6 +110,24 @@ def test_a_call_that_was_not_deferred_here_is_rejected() -> None:
     Queue("run/other").push(genuine.Data, recipient=deferred.address)
     assert isinstance(handled("run/other")[0], Buried)
     assert CALLS == []
+
+
+def test_names_that_differ_in_case_only_are_two_tasks() -> None:
+    def Rebuild() -> None:
+        CALLS.append("the other")
+
+    Rebuild.__qualname__ = "Rebuild"
+    task(rebuild)
+    task(Rebuild).defer()
+    assert handled()[0] == ACKED
+    assert CALLS == ["the other"]
+
+
+def test_a_signature_that_is_no_number_is_none() -> None:
+    path = Queue("run/queue").layout.path
+    assert taskkey.is_signed(path, b"text", taskkey.signature(path, b"text"))
+    for given in ("zz", "abc", ""):
+        assert not taskkey.is_signed(path, b"text", given)
 
 
 def test_what_a_task_raises_is_treated_as_a_handlers_exception() -> None:
