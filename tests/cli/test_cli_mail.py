@@ -72,6 +72,11 @@ def test_a_sender_without_a_name_is_the_user_of_this_host(maildefer, inbox):
     assert (message.To, message.From.endswith(f"@{host}")) == (f"root@{host}", True)
 
 
+def test_a_recipient_named_twice_gets_one_entry(maildefer, inbox):
+    maildefer("sendmail", "-t", "ann@x", "ann@x", stdin=b"To: ann@x\n\n")
+    assert len(taken(inbox)) == 1
+
+
 def test_the_null_sender_is_kept(maildefer, inbox):
     maildefer("sendmail", "-f", "<>", "ann@x", stdin=b"Subject: x\n\n")
     assert taken(inbox)[0].From == ""
