@@ -10,16 +10,13 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from types import SimpleNamespace
 from typing import Any
 from zlib import crc32
 
 from greenlet import GreenletExit
 
 from maildefer.maildir.system import System
+from tests.simulation.cache import Cache, Listing, facts_of
 from tests.simulation.scheduler import Process
 from tests.simulation.server import Directory, File, refusal
 from tests.simulation.world import LATEST_COPY_SECONDS, LONGEST_RETRY_SECONDS, Request, World
@@ -27,23 +24,6 @@ from tests.simulation.world import LATEST_COPY_SECONDS, LONGEST_RETRY_SECONDS, R
 _NEGATIVE_SECONDS = 30.0
 _REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE)
 _DOUBTS = (errno.EIO, errno.ESTALE, errno.EINTR)
-
-
-@dataclass(slots=True)
-class Cache:
-    """What one host has cached of directories, by path; shared by its processes."""
-
-    listings: dict[str, list[str]] = field(default_factory=dict)
-    missing: dict[str, dict[str, float]] = field(default_factory=dict)
-    partitioned_until: float = 0.0
-    skew: float = 0.0  # of the wall clock
-    uptime: float = 0.0  # of the boot clock, at the schedule's start
-    drift: float = 1.0
-
-    def changed(self, *directories: str) -> None:
-        for path in directories:
-            self.listings.pop(path, None)
-            self.missing.pop(path, None)
 
 
 class Client:
@@ -282,7 +262,7 @@ class Client:
             and self.world.chance(0.5)
         ):
             raise refusal(errno.ESTALE, path)
-        return _facts(node)
+        return facts_of(node)
 
     def lstat(self, path: str) -> os.stat_result:
         if self._is_missing(path):
@@ -292,7 +272,7 @@ class Client:
         if node is None:
             self._note_missing(path)
             raise refusal(errno.ENOENT, path)
-        return _facts(node)
+        return facts_of(node)
 
     # Names that were looked up in vain
 
@@ -305,35 +285,3 @@ class Client:
         parent, _, name = path.rpartition("/")
         since = self.cache.missing.get(parent, {}).get(name)
         return since is not None and self.world.now - since < _NEGATIVE_SECONDS
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    name: str
-
-
-class Listing:
-    """What `os.scandir` returns, as far as it is used."""
-
-    def __init__(self, names: list[str]) -> None:
-        self._names = names
-
-    def __enter__(self) -> Listing:
-        return self
-
-    def __exit__(self, *why: object) -> None:
-        pass
-
-    def __iter__(self) -> Iterator[Seen]:
-        return map(Seen, self._names)
-
-
-def _facts(node: Any) -> os.stat_result:
-    is_file = isinstance(node, File)
-    facts: Any = SimpleNamespace(
-        st_mode=stat.S_IFREG if is_file else stat.S_IFDIR,
-        st_nlink=node.links if is_file else 2,
-        st_size=len(node.data) if is_file else 4096,
-        st_mtime=node.mtime,
-    )
-    return facts  # type: ignore[no-any-return]

@@ -50,3 +50,21 @@ def _dead(oracle: Oracle) -> dict[str, bytes]:
             oracle.fail("reason", f"a dead letter has no reason: {name}")
         found[entry.key] = node.data if isinstance(node, File) else b""
     return found
+
+
+def power_was_cut(oracle: Oracle) -> None:
+    """What was not on the disk may be as it was before: entries come back, their counters with them."""
+    oracle.torn_by_power = True
+    oracle.unsynced.clear()
+    present = {
+        EntryName.parse(name).key: folder
+        for path, folder in oracle.folders.items()
+        for name in oracle.world.server.directories[path].names
+        if folder not in ("tmp", "leases", "fenced")
+    }
+    for key, folder in present.items():
+        if key in oracle.stories:
+            oracle.stories[key].end = "dead" if folder == "dead" else ""
+    for key, story in oracle.stories.items():
+        if story.acknowledged and key not in present and story.end != "acked":
+            oracle.fail("I1", f"acknowledged, and gone with the power: {key}")

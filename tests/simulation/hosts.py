@@ -19,7 +19,8 @@ from maildefer.pool.keeper import Keeper
 from maildefer.pool.lifeline import Lifeline
 from maildefer.pool.shared import QueueOfPool, Shared
 from maildefer.pool.tender import Tender
-from tests.simulation.client import Cache, Client
+from tests.simulation.cache import Cache
+from tests.simulation.client import Client
 from tests.simulation.oracle import Oracle
 from tests.simulation.scheduler import Process
 from tests.simulation.stand_ins import Event, Mailbox

@@ -2,43 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, NoReturn
 
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.names import EntryName, owner_of, split_beat
-from maildefer.maildir.system import System
 from tests.simulation.scheduler import Process
 from tests.simulation.server import Directory, File, Node
+from tests.simulation.stories import Believed, Story, Violation
 from tests.simulation.world import BEAT_SECONDS, TTL_SECONDS, Request, World, short
 
 _SLACK: Final = 0.05
-
-
-class Violation(Exception):
-    """An invariant does not hold; the schedule ends."""
-
-
-@dataclass(slots=True)
-class Believed:
-    """What is known of one lease, from the server's side."""
-
-    family: object
-    beaten: float  # when its name changed last
-    sent: float  # when that beat was sent
-
-
-@dataclass(slots=True)
-class Story:
-    """One entry, by its key."""
-
-    data: bytes
-    pushed_by: Process
-    starts: int = 0  # handlers that began, since it was pushed or requeued
-    finished: int = 0
-    end: str = ""  # acked, or dead
-    acknowledged: bool = False
 
 
 @dataclass(slots=True)
@@ -254,23 +228,6 @@ class Oracle:
                     f"{request.process.name} fenced {name} after {silent:.2f} s, {quiet:.2f} of them quiet",
                 )
 
-    def power_was_cut(self) -> None:
-        """What was not on the disk may be as it was before: entries come back, their counters with them."""
-        self.torn_by_power = True
-        self.unsynced.clear()
-        present = {
-            EntryName.parse(name).key: folder
-            for path, folder in self.folders.items()
-            for name in self.world.server.directories[path].names
-            if folder not in ("tmp", "leases", "fenced")
-        }
-        for key, folder in present.items():
-            if key in self.stories:
-                self.stories[key].end = "dead" if folder == "dead" else ""
-        for key, story in self.stories.items():
-            if story.acknowledged and key not in present and story.end != "acked":
-                self.fail("I1", f"acknowledged, and gone with the power: {key}")
-
     # What processes believe
 
     def acknowledged(self, key: str, data: bytes) -> None:
@@ -326,18 +283,6 @@ class Oracle:
         self.handling.pop(process.pid, None)
         if claimed not in self.left:
             self.fail("I7", f"{process.name} believes that it lost {claimed}, and nobody took it")
-
-    def looks_through(self, listed: Callable[[str, str, System], bool]) -> Callable[[str, str, System], bool]:
-        """A look for a name must show what stood there all the time."""
-
-        def look(path: str, name: str, system: System) -> bool:
-            before = self.world.server.look(f"{path}/{name}")
-            seen = listed(path, name, system)
-            if not seen and before is not None and self.world.server.look(f"{path}/{name}") is before:
-                self.fail("I10", f"a look overlooked what was there all the time: {short(path)}/{name}")
-            return seen
-
-        return look
 
     def believes_fenced(self, lease: str) -> None:
         if self.is_live(lease):

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
 from typing import Any
 
 from maildefer.maildir import operate
 from maildefer.maildir.layout import Format, Layout, create_queue
 from tests.simulation import final
-from tests.simulation.client import Cache, Client
+from tests.simulation.cache import Cache
+from tests.simulation.client import Client
 from tests.simulation.hosts import SimulatedHost
-from tests.simulation.oracle import Oracle, Violation
+from tests.simulation.looks import watched
+from tests.simulation.oracle import Oracle
 from tests.simulation.scheduler import Process, Scheduler
 from tests.simulation.server import Server
 from tests.simulation.stand_ins import installed
+from tests.simulation.stories import Violation
 from tests.simulation.weather import Weather, forecast
 from tests.simulation.world import BEAT_SECONDS, LATEST_COPY_SECONDS, TTL_SECONDS, Request, World
 
@@ -42,7 +46,7 @@ def run(seed: int, weather: Weather | None = None) -> Result:
     play = Play(seed, weather)
     failure = ""
     try:
-        with installed(play.scheduler, play.oracle.processes, play.heard, play.oracle.looks_through):
+        with installed(play.scheduler, play.oracle.processes, play.heard, partial(watched, play.oracle)):
             play.through()
     except Violation as violation:
         failure = str(violation)
@@ -162,8 +166,23 @@ class Play:
         host.kill_keeper()
 
     def _kill_host(self) -> None:
+        """Often in the middle of a worker's request."""
         random = self.scheduler.random
         host = random.choice(self.hosts)
+        if random.random() < 0.7:
+            self._when_sending(host, lambda: self._end_host(host), tries=300)
+        else:
+            self._end_host(host)
+
+    def _when_sending(self, host: SimulatedHost, action: Callable[[], object], tries: int) -> None:
+        threads = [thread for process in host.workers.values() for thread in process.threads]
+        if tries == 0 or any(thread.sending is not None for thread in threads):
+            action()
+        else:
+            self.world.later(0.01, lambda: self._when_sending(host, action, tries - 1))
+
+    def _end_host(self, host: SimulatedHost) -> None:
+        random = self.scheduler.random
         if host.supervisor.alive:
             host.die()
             reboot = random.random() < 0.5
@@ -221,7 +240,7 @@ class Play:
             host.die()
             random = self.scheduler.random
             self.world.server.cut_power(random, ordered=random.random() < 0.5)
-            self.oracle.power_was_cut()
+            final.power_was_cut(self.oracle)
             self.world.note("power", "cut")
             self.world.later(random.uniform(0.1, 3), lambda: self._revive(host, True))
 

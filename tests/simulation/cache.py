@@ -1,0 +1,61 @@
+"""What one host has cached, and the shapes in which answers come."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+from tests.simulation.server import File
+
+
+@dataclass(slots=True)
+class Cache:
+    """What one host has cached of directories, by path; shared by its processes."""
+
+    listings: dict[str, list[str]] = field(default_factory=dict)
+    missing: dict[str, dict[str, float]] = field(default_factory=dict)
+    partitioned_until: float = 0.0
+    skew: float = 0.0  # of the wall clock
+    uptime: float = 0.0  # of the boot clock, at the schedule's start
+    drift: float = 1.0
+
+    def changed(self, *directories: str) -> None:
+        for path in directories:
+            self.listings.pop(path, None)
+            self.missing.pop(path, None)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    name: str
+
+
+class Listing:
+    """What `os.scandir` returns, as far as it is used."""
+
+    def __init__(self, names: list[str]) -> None:
+        self._names = names
+
+    def __enter__(self) -> Listing:
+        return self
+
+    def __exit__(self, *why: object) -> None:
+        pass
+
+    def __iter__(self) -> Iterator[Seen]:
+        return map(Seen, self._names)
+
+
+def facts_of(node: Any) -> os.stat_result:
+    is_file = isinstance(node, File)
+    facts: Any = SimpleNamespace(
+        st_mode=stat.S_IFREG if is_file else stat.S_IFDIR,
+        st_nlink=node.links if is_file else 2,
+        st_size=len(node.data) if is_file else 4096,
+        st_mtime=node.mtime,
+    )
+    return facts  # type: ignore[no-any-return]
