@@ -36,7 +36,9 @@ BOUNCE_MATCHERS: Final[dict[str, re.Pattern[str]]] = {
 
 _MOST_SCORE: Final = 16  # two points for each of the eight headers above
 _LONGEST: Final = 2000
-_READ_BYTES: Final = 128 << 10  # the detectors take a second for a megabyte, and what they look for is at its top
+_READ_BYTES: Final = (
+    128 << 10
+)  # the detectors take a second for a megabyte, and what they look for is at its top
 
 # Whose mail is worth a look at its text, and which subjects: a person may write about bounces, too.
 _DAEMONS: Final = re.compile(r"daemon|postmaster|mail.?(system|delivery)|<>", re.IGNORECASE)
