@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import sys
-import timeit
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -477,10 +476,7 @@ def test_a_handoff_outdone_by_a_worse_outcome_moves_no_state(project: Project) -
 # Cost
 
 
-@pytest.mark.slow
-def test_a_stateless_handler_that_does_nothing_costs_under_four_microseconds(
-    project: Project, tmp_path: Path
-) -> None:
+def test_a_stateless_handler_that_does_nothing_costs_few_calls(project: Project, tmp_path: Path) -> None:
     def START(message: MailRequest, post_name: str, host: str) -> None: ...
 
     marks.mark_stateless(START)
@@ -489,6 +485,11 @@ def test_a_stateless_handler_that_does_nothing_costs_under_four_microseconds(
     dispatcher = Dispatcher(project.router, [__name__])
     message = mail("post@osb.example")
     assert dispatcher.dispatch(message)[0] is ACKED
-    best = min(timeit.repeat(lambda: dispatcher.dispatch(message), number=10_000, repeat=10)) / 10_000
-    if sys.gettrace() is None:
-        assert best < 4e-6
+    calls: list[str] = []
+    sys.setprofile(lambda frame, event, arg: calls.append(event) if event in ("call", "c_call") else None)
+    try:
+        dispatcher.dispatch(message)
+    finally:
+        sys.setprofile(None)
+    # dispatch, its table, match, the walk, groupdict, run, the lock twice, the handler; and setprofile itself
+    assert len(calls) <= 14, calls
