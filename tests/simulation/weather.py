@@ -80,7 +80,7 @@ def forecast(seed: int) -> Weather:
         doubtful=chance(0.4, 0.08),
         stale=chance(0.5, 0.8),
         torn=chance(0.6, 0.8),
-        gap=random.choice((0.0, 0.1)),
+        gap=random.choice((0.0, 0.1, 0.6)),
         partitions=times(0.25, 2),
         restarts=times(0.25, 2),
     )
