@@ -16,8 +16,12 @@ setup:  ## make the virtual environment .venv, with maildefer and what its tests
 demo: setup  ## see it: mail by SMTP, eight workers, a worker killed, nothing lost
 	@$(PYTHON) -m benchmarks.demo
 
+# What starts whole pools, or whole hosts, runs with less beside it: its deadlines are long, but not endless.
 test: lint  ## all checks and all tests
-	$(PYTHON) -m pytest $(PYTEST_FLAGS)
+	@.ci/setup test
+	$(PYTHON) -m pytest $(PYTEST_FLAGS) -m "not lifecycle and not mount"
+	$(PYTHON) -m pytest -n 2 -m lifecycle
+	$(PYTHON) -m pytest -m mount
 
 test-fast: setup  ## the tests that are done in a minute
 	$(PYTHON) -m pytest $(PYTEST_FLAGS) -m "not slow and not lifecycle and not mount"
