@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,8 +18,9 @@ HOST = "host-0a1b2c"
 
 
 @pytest.fixture
-def queues(tmp_path: Path) -> Iterator[tuple[Layout, Layout, Layout]]:
-    return tuple(create_queue(str(tmp_path / name)) for name in ("first", "second", "third"))  # type: ignore[misc]
+def queues(tmp_path: Path) -> tuple[Layout, Layout, Layout]:
+    first, second, third = (create_queue(str(tmp_path / name)) for name in ("first", "second", "third"))
+    return first, second, third
 
 
 def claimer(layout: Layout) -> Claimer:
