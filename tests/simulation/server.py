@@ -187,9 +187,12 @@ class Server:
             if record.durable or (index < kept if ordered else random.random() < 0.5):
                 self._replay(record)
         for file in self._files():
-            unsynced = len(file.data) - len(file.synced)
-            file.data = file.synced + file.data[len(file.synced) :][: random.randint(0, unsynced)]
             file.links = 1
+            unsynced = len(file.data) - len(file.synced)
+            if unsynced < 0:  # written anew in place: the old bytes or the new ones
+                file.data = random.choice((file.synced, file.data))
+                continue
+            file.data = file.synced + file.data[len(file.synced) :][: random.randint(0, unsynced)]
         self.can_lose_power()
 
     def _replay(self, record: Record) -> None:

@@ -1,4 +1,4 @@
-"""The simulation in the test run: a rotating part of the schedules, and the planted bugs."""
+"""The simulation in the test run: some schedules, and a planted bug."""
 
 from __future__ import annotations
 
@@ -34,8 +34,9 @@ def simulate(*arguments: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.invariant(7)
 @pytest.mark.invariant(8)
 @pytest.mark.invariant(10)
-def test_no_schedule_of_the_day_breaks_an_invariant() -> None:
-    done = simulate("--seconds", "20")
+def test_no_schedule_breaks_an_invariant() -> None:
+    """The same ones each time, so that a change is what makes it fail; `make simulate` goes through new ones."""
+    done = simulate("--seed", "1000", "--seeds", "600")
     assert done.returncode == 0, done.stdout + done.stderr
 
 
