@@ -179,7 +179,8 @@ def test_a_deadline_counts_the_handlers_time_only(project: Project, start: Start
 def test_five_deaths_in_a_row_slow_the_forks_down(project: Project, start: Start) -> None:
     pool = start(workers=2, settings={"max_crashes": 50})
     project.push("exit3")
-    event = pool.await_event("pool.throttled")
+    pool.await_event("pool.throttled")
+    event = pool.events("pool.throttled")[0]  # two workers may have died at once
     assert (event["deaths"], event["seconds"]) == (5, 1)
     eventually(lambda: pool.status()["throttled_seconds"] > 0, "status says so")
     pool.await_event("pool.throttled", 2)
