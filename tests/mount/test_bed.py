@@ -50,7 +50,7 @@ def test_what_is_missing_is_named_with_what_to_install(monkeypatch: pytest.Monke
 
 
 def test_the_script_that_sets_up_installs_what_the_bed_names() -> None:
-    assert f"need_packages {bed.PACKAGES}\n" in (bed.HERE.parent.parent / ".ci" / "setup").read_text()
+    assert f'nfs="{bed.PACKAGES}"\n' in (bed.HERE.parent.parent / ".ci" / "setup").read_text()
 
 
 def test_a_lost_reply_is_that_of_the_call_that_was_asked_for(
