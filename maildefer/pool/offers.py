@@ -10,7 +10,6 @@ import os
 import select
 import socket
 
-SEND_BUFFER_BYTES = 1  # the kernel takes its least, which is some ten offers
 MOST_BYTES = 60_000
 MOST_NAMES = 64
 _EVERY = 8  # each so many takes begin one queue lower, so that nothing starves
