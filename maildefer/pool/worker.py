@@ -6,7 +6,6 @@ It loads the application after the fork, so that what its handlers import is its
 from __future__ import annotations
 
 import errno
-import faulthandler
 import gc
 import os
 import random
@@ -26,6 +25,7 @@ from maildefer.errors import (
 from maildefer.handling.application import Application
 from maildefer.handling.dispatch import Dispatcher
 from maildefer.handling.outcomes import ACKED, NO_ROUTE, Buried, Outcome
+from maildefer.host import stackdumps
 from maildefer.host.titles import set_title
 from maildefer.maildir.claims import Claim
 from maildefer.message.request import received
@@ -98,7 +98,7 @@ class Worker:
         self._timeout_ns = int(settings.handler_timeout_seconds * 1e9) or 1 << 60
         share = settings.messages_per_worker
         self._left = int(share * random.uniform(0.9, 1.1)) if share else -1
-        faulthandler.enable()
+        stackdumps.enable()
         gc.collect()
         gc.freeze()
 
