@@ -42,6 +42,7 @@ class Keeper:
         self._lifelines = [Lifeline(shared, i, lease, self._clerk.check) for i in range(len(shared.queues))]
         self._tenders = [Tender(shared, i, line, self._free) for i, line in enumerate(self._lifelines)]
         self._leaving = False
+        self._looked_at = self._patient_from = 0.0
 
     def serve(self) -> int:
         """Run until told to leave, then until every lease is left."""
@@ -104,19 +105,23 @@ class Keeper:
             send(self._shared.keeper[1], freed=slot)
 
     def _mind_supervisor(self) -> None:
-        """A supervisor that is stopped or hangs is a frozen host, not a live one: end with it, and with its process."""
+        """A supervisor that is stopped or hangs is a frozen host, not a live one: end with it, and with its process.
+
+        Where we were away ourselves, the whole host was: the supervisor gets as long as ever to come back.
+        """
         if os.getppid() != self._shared.supervisor:
             os._exit(1)
-        words = self._shared.board.words
-        ttl = max(
-            (words[self._shared.board.queue(i) + Q.FORMAT_TTL] for i in range(len(self._lifelines))),
-            default=0,
-        )
-        tick = words[Header.TICK] / 1e9
-        if tick and ttl and boottime() - tick > ttl / 1000:
-            for slot in self._shared.board.workers():
+        board, now = self._shared.board, boottime()
+        agreed = [board.words[board.queue(index) + Q.FORMAT_TTL] for index in range(len(self._lifelines))]
+        ttl = max(agreed, default=0) / 1000
+        if now - self._looked_at > ttl / 2:
+            self._patient_from = now
+        self._looked_at = now
+        tick = board.words[Header.TICK] / 1e9
+        if tick and ttl and now - max(tick, self._patient_from) > ttl:
+            for slot in board.workers():
                 try:
-                    os.kill(self._shared.board.words[self._shared.board.slot(slot) + S.PID], signal.SIGKILL)
+                    os.kill(board.words[board.slot(slot) + S.PID], signal.SIGKILL)
                 except ProcessLookupError:
                     pass
             os._exit(1)

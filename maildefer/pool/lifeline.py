@@ -71,7 +71,8 @@ class Lifeline:
         while not self.leaving.is_set():
             try:
                 return self._try_to_join()
-            except LeaseFenced:
+            except LeaseFenced:  # the keeper before us had it
+                events.emit("lease.lost", queue=self.queue.name, lease=self._lease_name)
                 self._drop_claims()
             except UnsafeMount as fault:
                 send(self._shared.keeper[1], refused=str(fault))

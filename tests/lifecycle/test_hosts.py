@@ -86,8 +86,12 @@ def test_a_host_frozen_longer_than_the_ttl_settles_nothing_twice(project: Projec
     # The workers first: they come to the end of their handlers before anybody tells them that they are dead.
     send_all(workers, signal.SIGCONT)
     first.await_event("claim.lost", 2)
-    send_all(frozen, signal.SIGCONT)
+    # Then the keeper, which must not take a supervisor that wakes a moment later for one that hangs.
+    supervisor, *others = frozen
+    send_all(others, signal.SIGCONT)
     first.await_event("lease.lost", queue="run/queue")
+    assert not first.events("child.died")
+    send_all([supervisor], signal.SIGCONT)
     first.await_event("lease.joined", 3)
     assert first.status()["queues"][0]["lease"] != lease
     more = project.push("quick", 40)
