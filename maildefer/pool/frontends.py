@@ -13,6 +13,7 @@ from typing import Any
 from maildefer import events
 from maildefer.errors import ConfigurationError
 from maildefer.host import runtime
+from maildefer.intake import limits
 from maildefer.maildir.system import boottime
 from maildefer.pool import children
 from maildefer.pool.plan import Plan
@@ -20,15 +21,7 @@ from maildefer.pool.shared import Shared
 from maildefer.pool.throttle import Throttle
 
 _BACKLOG = 512
-_OPTIONS = (
-    "hostname",
-    "max_bytes",
-    "max_backlog",
-    "min_free_bytes",
-    "max_connections",
-    "max_recipients",
-    "threads",
-)
+_OPTIONS = ("hostname", *sorted(limits.NAMES))
 
 
 class FrontEnds:
