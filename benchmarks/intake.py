@@ -1,73 +1,165 @@
-"""Durable accepts per second over SMTP, beside an aiosmtpd handler that stores with mailbox.Maildir and syncs.
+"""Durable accepts per second over SMTP, and memory meanwhile, beside Postfix and a naive aiosmtpd handler that syncs.
 
-The load is Postfix's smtp-source, on 8 and on 32 connections that are kept open.
+The load is Postfix's smtp-source: 1, 8, 32 and 100 connections, kept open for many messages or made anew for each,
+2 KiB and 1 MiB.
 """
 
 from __future__ import annotations
 
 import os
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from functools import partial
 
-from benchmarks import filesystem, native, product
+from benchmarks import filesystem, native, postfix, processes, product
 from benchmarks.figures import OURS, Figure, Limit, compare, interleave
-from benchmarks.filler import ENTRY_BYTES, RECIPIENT, make_maildir
+from benchmarks.filler import RECIPIENT, make_maildir
 from benchmarks.places import PYTHON, ROOT
 
-NAIVE = "naive aiosmtpd"
-LIMITS = {NAIVE: Limit(bound=2)}
+NAIVE, POSTFIX = "naive aiosmtpd", "Postfix, held"
+SMALL, LARGE = 2 << 10, 1 << 20
+LIMITS = {
+    8: {NAIVE: Limit(bound=2), POSTFIX: Limit(bound=1)},
+    32: {NAIVE: Limit(bound=2), POSTFIX: Limit(bound=1.5)},
+}
+_LOOK_SECONDS = 0.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """What smtp-source sends; `kept`: many messages per connection, else one."""
+
+    connections: int
+    kept: bool = True
+    message_bytes: int = SMALL
+
+    @property
+    def messages(self) -> int:
+        """A second's worth or two."""
+        if self.message_bytes == LARGE:
+            return 120
+        return {1: 300, 8: 1200}.get(self.connections, 2400)
+
+    @property
+    def limits(self) -> dict[str, Limit]:
+        """Promised for short messages over connections that are kept."""
+        return LIMITS.get(self.connections, {}) if self.kept and self.message_bytes == SMALL else {}
+
+    def __str__(self) -> str:
+        size = "2 KiB" if self.message_bytes == SMALL else "1 MiB"
+        return f"{self.connections} × {'many' if self.kept else 'one'}, {size}"
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """One that takes mail: where, whose processes they are, how many messages it has taken."""
+
+    port: int
+    pid: int
+    count: Callable[[], int]
+
+
+Contender = Callable[[str], AbstractContextManager[Server]]
+
+
+def loads(quick: bool) -> list[Load]:
+    """All of them; `quick`, one of each kind."""
+    if quick:
+        return [Load(connections=8), Load(connections=32), Load(connections=32, message_bytes=LARGE)]
+    return [
+        Load(connections=connections, kept=kept, message_bytes=size)
+        for size in (SMALL, LARGE)
+        for kept in (True, False)
+        for connections in (1, 8, 32, 100)
+    ]
 
 
 def measure(quick: bool) -> list[Figure]:
-    """8 and 32 connections, on ext4."""
-    messages, rounds = (400, 3) if quick else (3_200, 7)
+    """Rates of all contenders in turn, then what memory each takes under the same load."""
     figures = []
     with filesystem.ext4() as base:
-        for connections in (8, 32):
-            samples = interleave(contenders(base, messages, connections), rounds, note=print)
-            figures += compare("intake", f"ext4, {connections} connections", samples, "msg/s", LIMITS)
+        for load in loads(quick):
+            rounds = 3 if quick else 7 if load.limits else 3
+            rate = {name: partial(_rate, base, load, server) for name, server in CONTENDERS.items()}
+            samples = interleave(rate, rounds, note=print)
+            figures += compare("intake", f"ext4, {load}", samples, "msg/s", load.limits)
+        for load in (Load(connections=32), Load(connections=100), Load(connections=32, message_bytes=LARGE)):
+            memory = {name: partial(_memory, base, load, server) for name, server in CONTENDERS.items()}
+            samples = interleave(memory, 1, note=print)
+            figures += compare("intake", f"memory, {load}", samples, "MB PSS", {})
     return figures
 
 
-def contenders(base: str, messages: int, connections: int) -> dict[str, Callable[[], float]]:
-    """Accepts per second of each."""
-    return {
-        NAIVE: lambda: _accept(base, messages, connections, naive),
-        OURS: lambda: _accept(base, messages, connections, product.intake),
-    }
+def _rate(base: str, load: Load, contender: Contender) -> float:
+    with filesystem.fresh_directory(base) as directory, contender(directory) as server:
+        _send(server, load, load.connections)  # warms it up
+        begin = time.perf_counter()
+        _send(server, load, load.messages)
+        seconds = time.perf_counter() - begin
+        if (taken := server.count()) != load.messages + load.connections:
+            raise RuntimeError(f"{load.messages + load.connections} messages sent, {taken} are there")
+    return load.messages / seconds
 
 
-def _accept(
-    base: str, messages: int, connections: int, server: Callable[[str], AbstractContextManager[int]]
-) -> float:
+def _memory(base: str, load: Load, contender: Contender) -> float:
+    """The most that all processes of the server had at a time, in megabytes."""
+    most = 0
+    with filesystem.fresh_directory(base) as directory, contender(directory) as server:
+        sender = threading.Thread(target=_send, args=(server, load, load.messages))
+        sender.start()
+        while sender.is_alive():
+            most = max(most, sum(map(_pss_bytes, processes.tree(server.pid))))
+            sender.join(_LOOK_SECONDS)
+    return most / 1e6
+
+
+def _pss_bytes(pid: int) -> int:
+    try:
+        return processes.pss_bytes(pid)
+    except (OSError, RuntimeError):  # one of Postfix's has just ended
+        return 0
+
+
+def _send(server: Server, load: Load, messages: int) -> None:
     program, env = native.smtp_source()
-    with filesystem.fresh_directory(base) as directory:
-        queue = make_maildir(os.path.join(directory, "queue"))
-        with server(queue) as port:
-            load = [program, "-d", "-s", str(connections), "-l", str(ENTRY_BYTES)]
-            load += ["-f", "sender@example.org", "-t", RECIPIENT]
-            target = f"127.0.0.1:{port}"
-            subprocess.run([*load, "-m", str(connections), target], env=env, check=True)  # warms it up
-            start = time.perf_counter()
-            subprocess.run([*load, "-m", str(messages), target], env=env, check=True)
-            seconds = time.perf_counter() - start
-        accepted = len(os.listdir(os.path.join(queue, "new")))
-        if accepted != messages + connections:
-            raise RuntimeError(f"{messages + connections} messages sent, {accepted} entries are there")
-    return messages / seconds
+    command = [program, *(["-d"] if load.kept else []), "-s", str(load.connections), "-m", str(messages)]
+    command += ["-l", str(load.message_bytes), "-f", "sender@example.org", "-t", RECIPIENT]
+    subprocess.run([*command, f"127.0.0.1:{server.port}"], env=env, check=True)
 
 
 @contextmanager
-def naive(queue: str) -> Iterator[int]:
-    """The naive front end; gives its port."""
+def _postfix(directory: str) -> Iterator[Server]:
+    with postfix.holding(directory) as held:
+        yield Server(held.port, held.pid, held.count)
+
+
+@contextmanager
+def _maildefer(directory: str) -> Iterator[Server]:
+    queue = make_maildir(os.path.join(directory, "queue"))
+    with product.intake(queue) as (port, pid):
+        yield Server(port, pid, lambda: _entries(queue))
+
+
+@contextmanager
+def _naive(directory: str) -> Iterator[Server]:
+    queue = make_maildir(os.path.join(directory, "queue"))
     command = [PYTHON, "-m", "benchmarks.contenders.naive_smtp", queue]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     try:
-        yield int(process.stdout.readline())
+        yield Server(int(process.stdout.readline()), process.pid, lambda: _entries(queue))
     finally:
         process.terminate()
         process.wait()
         process.stdout.close()
+
+
+def _entries(queue: str) -> int:
+    return len(os.listdir(os.path.join(queue, "new")))
+
+
+CONTENDERS: dict[str, Contender] = {POSTFIX: _postfix, NAIVE: _naive, OURS: _maildefer}

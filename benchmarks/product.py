@@ -125,8 +125,8 @@ class Pool:
 
 
 @contextmanager
-def intake(queue: str) -> Iterator[int]:
-    """maildefer's front end for `queue`, with the routes of the no-op application; gives its port."""
+def intake(queue: str) -> Iterator[tuple[int, int]]:
+    """maildefer's front end for `queue`, with the routes of the no-op application; gives its port and its pid."""
     require("maildefer.intake.__main__")
     require("maildefer.pool.probe")
     directory = application_directory(APPLICATIONS / "noop")
@@ -142,7 +142,7 @@ def intake(queue: str) -> Iterator[int]:
                 )
         try:
             _await_banner(port, os.path.join(directory, "intake.log"))
-            yield port
+            yield port, process.pid
         finally:
             process.terminate()
             process.wait(STOP_SECONDS)
