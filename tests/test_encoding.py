@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 import warnings
 from email.header import Header
 from email.message import Message
@@ -228,6 +229,34 @@ def test_charsets_are_guessed_and_binary_is_refused() -> None:
     )
 
 
+class Asked:
+    """In the place of charset-normalizer, which is not there where it isn't installed."""
+
+    def __init__(self, encoding: str) -> None:
+        self.encoding = encoding
+        self.asked: list[bytes] = []
+
+    def from_bytes(self, data: bytes) -> Asked:
+        self.asked.append(data)
+        return self
+
+    def best(self) -> Asked:
+        return self
+
+
+def test_a_detector_is_asked_of_texts_that_no_western_language_has(monkeypatch) -> None:
+    asked = Asked("koi8-r")
+    monkeypatch.setitem(sys.modules, "charset_normalizer", asked)
+    russian = "Привет, мир".encode("koi8-r")
+    assert encoding.guess_encoding_and_decode("ascii", russian) == "Привет, мир"
+    assert asked.asked == [russian]
+    assert encoding.guess_encoding_and_decode("ascii", b"J\xf6rg M\xfcller, Bj\xf6rn na\xefve") == (
+        "Jörg Müller, Björn naïve"
+    )
+    assert encoding.guess_encoding_and_decode("ascii", "Привет".encode()) == "Привет"
+    assert asked.asked == [russian]
+
+
 def test_an_encoded_word_has_coding_b_or_q() -> None:
     assert encoding.apply_charset_to_header("utf-8", "b", "w6k=") == "é"
     assert encoding.apply_charset_to_header("utf-8", "Q", "=C3=A9_x") == "é x"
@@ -289,3 +318,20 @@ def test_a_charset_that_was_only_found_does_not_bind_the_next_body() -> None:
     assert encoding.to_message(mail).get_content_charset() == "us-ascii"
     mail.body = "漢字"  # a warning would fail this test
     assert encoding.to_message(mail).get_content_charset() == "utf-8"
+
+
+def test_an_address_beyond_ascii_stays_an_address() -> None:
+    mail = MailBase([("To", "Jörg <jörg@exämple.org>, ann@example.org")])
+    expected = '"=?utf-8?b?SsO2cmc=?=" <jörg@exämple.org>,\n ann@example.org'
+    assert encoding.to_message(mail)["To"] == expected
+    assert f"To: {expected}\n" in encoding.to_string(mail)
+    assert encoding.to_message(mail).as_bytes() == encoding.to_string(mail).encode()
+
+
+def test_a_coding_that_makes_no_header_leaves_the_old_one() -> None:
+    mail = MailBase([("Content-Type", "text/html")])
+    with pytest.raises(AttributeError):
+        mail.content_encoding["Content-Type"] = ("text/plain", 7)  # type: ignore[assignment]
+    assert mail.content_encoding["Content-Type"] == ("text/html", {})
+    mail.content_encoding["Content-Type"] = ("text/plain", None)  # type: ignore[assignment]
+    assert mail.content_encoding["Content-Type"] == ("text/plain", {})

@@ -10,6 +10,8 @@ from maildefer.message.errors import EncodingError
 
 # No text has these, in any charset that mail uses (escape belongs to ISO-2022-JP, and to no guess of ours).
 _BINARY = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f-\x9f]").search
+# Four letters beyond ASCII in a row, or the escapes of ISO-2022: no western language has them.
+_DENSE = re.compile(rb"[\x80-\xff]{4}|\x1b[$(]").search
 
 
 def attempt_decoding(charset: str | None, data: bytes | str) -> str:
@@ -26,7 +28,10 @@ def attempt_decoding(charset: str | None, data: bytes | str) -> str:
 
 
 def guess_encoding_and_decode(original: str | None, data: bytes | str, errors: str = "strict") -> str:
-    """`data` in the charset that it seems to have: UTF-8, what charset-normalizer says if it is installed, CP1252.
+    """`data` in the charset that it seems to have: UTF-8, CP1252 or another.
+
+    Words with a stray letter beyond ASCII are read as CP1252, since any detector is at a loss with a name or a subject
+    line. Of other texts, charset-normalizer is asked if it is installed.
 
     With `errors` other than strict, what fits nothing is decoded as `original`, or as UTF-8, with that error handler;
     with strict it raises `EncodingError`.
@@ -34,6 +39,8 @@ def guess_encoding_and_decode(original: str | None, data: bytes | str, errors: s
     if isinstance(data, str):
         return data
     for charset in ("utf-8", None, "cp1252", "latin-1"):
+        if charset is None and _DENSE(data) is None:
+            continue
         text = _detected(data) if charset is None else _fitting(data, charset)
         if text is not None:
             return text

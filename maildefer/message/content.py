@@ -52,9 +52,12 @@ class ContentEncoding:
     def __setitem__(self, name: str, coding: Coding) -> None:
         name = _known(name)
         value, params = coding
-        del self._mail.mime_part[name]
+        changed = Message()
         if value:
-            add_content_header(self._mail.mime_part, name, value, params)
+            add_content_header(changed, name, value, params or {})
+        del self._mail.mime_part[name]  # only now: a pair that makes no header leaves the old one
+        for header in changed.raw_items():
+            self._mail.mime_part[header[0]] = header[1]
 
     def __delitem__(self, name: str) -> None:
         del self._mail.mime_part[_known(name)]

@@ -2,8 +2,27 @@
 
 from __future__ import annotations
 
+from email._policybase import Compat32  # `email.policy` would load a header parser, which few processes need
 from email.message import Message
 from typing import Any
+
+
+class _Canonical(Compat32):
+    """Headers are in their wire form when they get here, and stay so.
+
+    What is beyond ASCII in them is an address (RFC 6532), of which `email` would make one encoded word, and so no
+    address at all.
+    """
+
+    def fold(self, name: str, value: Any) -> str:
+        text = str(value)
+        return super().fold(name, value) if text.isascii() else f"{name}: {text}{self.linesep}"
+
+    def fold_binary(self, name: str, value: Any) -> bytes:
+        return self.fold(name, value).encode("utf-8", "surrogateescape")
+
+
+_CANONICAL = _Canonical()
 
 
 class MIMEPart(Message):
@@ -13,6 +32,6 @@ class MIMEPart(Message):
     """A hash of all content below, from which the boundary is made."""
 
     def __init__(self, type_: str | None = None, **params: Any) -> None:
-        super().__init__()
+        super().__init__(policy=_CANONICAL)
         if type_ is not None:
             self.add_header("Content-Type", type_, **params)

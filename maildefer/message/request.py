@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from maildefer.message import addresses
 from maildefer.message.envelope import handed, split, trace
+from maildefer.message.headed import Headed
 
 if TYPE_CHECKING:
     from maildefer.message.base import MailBase
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 ROUTABLE_TO_HEADER = "to"
 
 
-class MailRequest:
+class MailRequest(Headed):
     """A received message: `Peer`, `From`, `To`, `Data`, and by `request["Subject"]`, `.body()`, … what is in it.
 
     `From` and `To` are bare addresses in lower case. They are the envelope's if one is given; if not, they are read
@@ -98,24 +99,6 @@ class MailRequest:
     def walk(self) -> Iterator[MailBase]:
         """All parts, depth first, without the message itself."""
         return self.base.walk()
-
-    def __getitem__(self, name: str) -> str | None:
-        return self.base[name]
-
-    def __setitem__(self, name: str, value: Any) -> None:
-        self.base[name] = value
-
-    def __delitem__(self, name: str) -> None:
-        del self.base[name]
-
-    def __contains__(self, name: str) -> bool:
-        return name in self.base
-
-    def keys(self) -> list[str]:
-        return self.base.keys()
-
-    def items(self) -> list[tuple[str, str]]:
-        return self.base.items()
 
     def is_bounce(self, threshold: float = 0.3) -> bool:
         """Is it a bounce? Analysed at the first call, after which `bounce` tells what it says."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from maildefer.message.base import MailBase
 from maildefer.message.canonical import to_message, to_string
+from maildefer.message.headed import Headed
 from maildefer.message.mime import MIMEPart
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ class Attachment:
     part: MailBase | None = None
 
 
-class MailResponse:
+class MailResponse(Headed):
     """A message to send: `Body`, `Html` or both, and `attachments`; headers as in `MailRequest`.
 
     `Body` or `Html` alone makes a single text part, both make `multipart/alternative`; with attachments it is
@@ -103,24 +104,6 @@ class MailResponse:
         """Set many headers."""
         for name, value in headers.items():
             self[name] = value
-
-    def __getitem__(self, name: str) -> str | None:
-        return self.base[name]
-
-    def __setitem__(self, name: str, value: Any) -> None:
-        self.base[name] = value
-
-    def __delitem__(self, name: str) -> None:
-        del self.base[name]
-
-    def __contains__(self, name: str) -> bool:
-        return name in self.base
-
-    def keys(self) -> list[str]:
-        return self.base.keys()
-
-    def items(self) -> list[tuple[str, str]]:
-        return self.base.items()
 
     def all_parts(self) -> list[MailBase]:
         """The direct parts, as the message would be built now; none if it is a single text."""

@@ -101,6 +101,6 @@ def attach(
     content_type: str | None = None,
     disposition: str | None = None,
 ) -> None:
-    """Attach a rendered template, under its own name and type unless others are given."""
+    """Attach a rendered template as `MailResponse.attach` does: with a type, or a name from which it is guessed."""
     data = render(loader, variables, template)
     message.attach(filename=filename, content_type=content_type, data=data, disposition=disposition)
