@@ -14,6 +14,7 @@ __all__ = ["main"]
 def _group() -> Any:
     """A group as Click knows them, which also has what Typer's own runner asks of an application."""
     group: Any = typer.main.get_command(app)
+    group.name = "maildefer"  # what a runner says in usage errors
     for name, value in vars(app).items():
         if not hasattr(group, name):
             setattr(group, name, value)

@@ -11,7 +11,7 @@ import typer
 
 from maildefer.cli import output
 from maildefer.cli.light import Commands
-from maildefer.cli.skeleton import ProjectExists, write_project
+from maildefer.cli.skeleton import ProjectExists, set_aside, write_project
 
 app = Commands()
 
@@ -21,14 +21,19 @@ def new(
     ctx: typer.Context,
     path: Annotated[str, typer.Argument(help="The project's directory; it is made.")],
     force: Annotated[
-        bool, typer.Option("--force", "-f", help="Write over the files of a project that is there.")
+        bool,
+        typer.Option(
+            "--force", "-f", help="Write over the files that are there; `gen` moves them aside first."
+        ),
     ] = False,
 ) -> None:
     """Write a new project."""
-    if (
-        ctx.info_name == "gen" and not force and os.path.exists(path)
-    ):  # Salmon's takes no folder that is there
-        raise ProjectExists(Path(path))
+    if ctx.info_name == "gen" and os.path.exists(path):  # Salmon's takes no folder that is there
+        if not force:
+            raise ProjectExists(Path(path))
+        if os.path.samefile(path, "."):
+            raise typer.BadParameter("The working directory can't be written afresh: go to the one above it.")
+        output.say(f"what was {path} is {set_aside(Path(path))} now")
     written = write_project(Path(path), force=force)
     for file in written:
         output.line(output.clean(file))

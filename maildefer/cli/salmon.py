@@ -18,10 +18,13 @@ class QueueGroup(Group):
     """A group that carries out Salmon's options where no subcommand is named."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> Any:
-        named = next((arg for arg in args if not arg.startswith("-")), None)
-        asked = any(arg.partition("=")[0] in OPTIONS for arg in args)
-        if asked and (named not in self.commands or args[0] in OPTIONS):
-            args = ["salmon", *args]
+        """An option that comes before a subcommand's name makes it Salmon's; one behind it is the subcommand's."""
+        for arg in args:
+            if arg in self.commands:
+                break
+            if arg.partition("=")[0] in OPTIONS:
+                args = ["salmon", *args]
+                break
         return super().parse_args(ctx, args)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 import shutil
 from collections.abc import Iterator
 from importlib.resources import files
@@ -14,7 +16,7 @@ class ProjectExists(MaildeferError):
     """Something is where the new project should be written."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(f"{path} exists: choose another place, or overwrite its files with --force")
+        super().__init__(f"{path} exists: choose another place, or give --force")
         self.path = path
 
 
@@ -34,6 +36,16 @@ def write_project(target: Path, *, force: bool = False) -> list[Path]:
         shutil.copyfile(path, copy)  # not its mode: a system-wide install is often read-only
         written.append(copy)
     return written
+
+
+def set_aside(path: Path) -> Path:
+    """Rename what is there to the first free `PATH.old`, `PATH.old-2`, …, and return that."""
+    for number in itertools.count(1):
+        aside = path.with_name(f"{path.name}.old{f'-{number}' if number > 1 else ''}")
+        if not os.path.lexists(aside):
+            path.rename(aside)
+            return aside
+    raise AssertionError("there is a free number")
 
 
 def _files(folder: Path) -> Iterator[Path]:

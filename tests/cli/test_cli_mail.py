@@ -224,6 +224,28 @@ def test_the_operations_of_a_queue_in_salmons_spelling(maildefer):
     assert maildefer("queue", "--pop").code == 0
 
 
+@pytest.mark.parametrize("given", [("--count", "list"), ("--count=", "list"), ("list", "--count")])
+def test_an_option_before_a_subcommands_name_makes_it_a_folder(maildefer, given):
+    Queue("list").push("Subject: x\n\n")
+    ended = maildefer("queue", *given)
+    if given == ("--count", "list"):
+        assert (ended.code, ended.out) == (0, "1\n")
+    else:  # a flag takes no value; `list` has no such option
+        assert (ended.code, ended.out) == (2, "")
+
+
+def test_a_key_may_be_spelt_as_a_subcommand_is(maildefer):
+    Queue("run/queue")
+    assert "no entry list" in maildefer("queue", "--get", "list").err
+    assert "no entry list" in maildefer("queue", "--get=list").err
+    assert "no entry list" in maildefer("queue", "run/queue", "--remove", "list").err
+
+
+def test_a_folder_without_an_operation_is_no_subcommand(maildefer):
+    Queue("run/queue")
+    assert maildefer("queue", "run/queue", "list").code == 2
+
+
 def test_one_operation_at_a_time(maildefer):
     Queue("run/queue")
     assert maildefer("queue", "--count", "--keys").code == 2

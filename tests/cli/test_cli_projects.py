@@ -106,3 +106,25 @@ def test_gen_takes_no_folder_that_is_there_and_new_an_empty_one(maildefer):
     assert maildefer("gen", "there", "--force").code == 0
     os.mkdir("empty")
     assert maildefer("new", "empty").code == 0
+
+
+def test_gen_by_force_writes_a_project_afresh_and_keeps_what_was_there(maildefer):
+    os.mkdir("blog")
+    for text in ("first", "second"):
+        Path("blog/diary").write_text(text)
+        ended = maildefer("gen", "blog", "--force")
+        assert (ended.code, os.path.exists("blog/diary"), os.path.exists("blog/conf/boot.py")) == (
+            0,
+            False,
+            True,
+        )
+    assert (Path("blog.old/diary").read_text(), Path("blog.old-2/diary").read_text()) == ("first", "second")
+    assert maildefer("gen", "absent", "--force").code == 0
+    assert maildefer("gen", ".", "--force").code == 2
+
+
+def test_new_by_force_leaves_alone_what_is_not_its_own(maildefer):
+    os.mkdir("blog")
+    Path("blog/diary").write_text("mine")
+    assert maildefer("new", "blog", "--force").code == 0
+    assert Path("blog/diary").read_text() == "mine"
