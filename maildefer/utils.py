@@ -68,7 +68,10 @@ def check_for_pid(pid: str, force: bool) -> None:
 
 def drop_priv(uid: int, gid: int) -> None:
     """Become that user and group for good. Raises PermissionError."""
-    os.setgroups([])
+    try:
+        os.setgroups([])
+    except PermissionError:
+        pass  # who may not give up groups may not become another group either: the next line says so
     os.setgid(gid)
     os.setuid(uid)
 

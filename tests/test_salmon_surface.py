@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from importlib import import_module, invalidate_caches, reload
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -1038,6 +1039,16 @@ def test_a_relay_logs_in_and_encrypts_if_it_is_told_to(monkeypatch):
     assert list(parameters(server.Relay.configure_relay)) == ["hostname"]
 
 
+@pytest.mark.parametrize("kind", [mock.Mock, mock.MagicMock])
+def test_a_mock_can_stand_in_for_smtplib_where_the_server_has_it(monkeypatch, kind):
+    made = kind()
+    monkeypatch.setattr(f"{PACKAGE}.server.smtplib.SMTP", made)
+    server.Relay("h", 2).deliver(mail.MailResponse("b@x", "a@x", "S", "text"))
+    assert made.call_args.args == ("h", 2)
+    assert made.return_value.sendmail.call_args.args[:2] == ("a@x", ["b@x"])
+    assert made.return_value.quit.call_count == 1
+
+
 def test_a_relay_lets_socket_errors_through():
     with pytest.raises(OSError, match=r"."):
         server.Relay("127.0.0.1", 1).deliver(DATA)
@@ -1456,7 +1467,7 @@ def test_fake_settings_listen_and_are_made_once(here):
         made.receiver.close()
 
 
-def test_the_steps_of_start(here):
+def test_the_steps_of_start(here, monkeypatch):
     Path("a.pid").write_text("1")
     with pytest.raises(SystemExit) as end:
         utils.check_for_pid("a.pid", False)
@@ -1465,6 +1476,12 @@ def test_the_steps_of_start(here):
     assert not Path("a.pid").exists()
     utils.check_for_pid("a.pid", False)
     assert list(parameters(utils.drop_priv)) == ["uid", "gid"]
+    become = mock.Mock()
+    for name in ("setgroups", "setgid", "setuid"):
+        monkeypatch.setattr(os, name, getattr(become, name))
+    become.setgroups.side_effect = PermissionError
+    utils.drop_priv(3, 4)
+    assert become.mock_calls == [mock.call.setgroups([]), mock.call.setgid(4), mock.call.setuid(3)]
     assert callable(utils.daemonize)
     assert callable(utils.start_server)
 
