@@ -211,7 +211,7 @@ if (pid := os.fork()) == 0:
 status = os.waitpid(pid, 0)[1]
 os._exit(os.waitstatus_to_exitcode(status))
 """
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=20)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
     assert {Path(queue.dir, "new", name).read_bytes() for name in os.listdir(f"{queue.dir}/new")} == {
         b"parent",
         b"child",
@@ -396,7 +396,7 @@ def test_a_safe_maildir_does_not_tell_the_hosts_name(tmp_path: Path, monkeypatch
 def test_importing_the_queue_brings_no_heavy_module() -> None:
     code = "import sys, maildefer.queue; print(*sys.modules)"
     loaded = subprocess.run(
-        [sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=20
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60
     ).stdout.split()
     heavy = {"email", "mailbox", "structlog", "smtplib", "socket", "typing_extensions", "asyncio", "jinja2"}
     assert heavy.isdisjoint(loaded)
@@ -422,7 +422,7 @@ def test_the_pusher_of_a_queue_is_shared_by_all_its_objects(tmp_path: Path) -> N
     assert [path for path in _pushers if path.startswith(str(tmp_path))] == [str(tmp_path / "q")]
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 10) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
     waiting = threading.Event()
     for _ in range(int(seconds * 200)):
         if condition():

@@ -72,7 +72,7 @@ def note() -> Note:
     return noted
 
 
-def wait_until(condition: Callable[[], object], seconds: float = 20) -> None:
+def wait_until(condition: Callable[[], object], seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
@@ -80,7 +80,7 @@ def wait_until(condition: Callable[[], object], seconds: float = 20) -> None:
 
 
 def send(port: int, *recipients: str, sender: str = "author@example.org") -> None:
-    with smtplib.SMTP("127.0.0.1", port, timeout=20) as client:
+    with smtplib.SMTP("127.0.0.1", port, timeout=60) as client:
         client.sendmail(sender, recipients, DATA)
 
 
@@ -328,7 +328,7 @@ def test_serve_forever_ends_at_close(receivers: list[SMTPReceiver]) -> None:
     receivers.append(SMTPReceiver("127.0.0.1", 0))
     thread = threading.Thread(target=receivers[0].serve_forever)
     thread.start()
-    with smtplib.SMTP("127.0.0.1", receivers[0].port, timeout=20):
+    with smtplib.SMTP("127.0.0.1", receivers[0].port, timeout=60):
         pass
     receivers[0].close()
     thread.join(20)

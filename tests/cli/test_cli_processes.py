@@ -25,7 +25,7 @@ from maildefer.maildir.layout import Format, create_queue
 
 pytestmark = pytest.mark.lifecycle
 
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 60.0
 
 RECEIVERS = """
 import os, threading, time

@@ -52,7 +52,7 @@ finally:
     print("LOADED", *sys.modules, file=sys.stderr)
 """
     ended = subprocess.run(
-        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=30, check=False
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
     )
     loaded = set(ended.stderr.rpartition("LOADED ")[2].split())
     assert "typer" in loaded

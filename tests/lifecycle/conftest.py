@@ -14,8 +14,10 @@ Start = Callable[..., Pool]
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Project:
-    return Project(tmp_path)
+def project(tmp_path: Path, request: pytest.FixtureRequest) -> Project:
+    """With a small TTL; or with the one of the test's mark `ttl`, for what must not wait for it."""
+    mark = request.node.get_closest_marker("ttl")
+    return Project(tmp_path, ttl_seconds=mark.args[0]) if mark else Project(tmp_path)
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from benchmarks import processes
 from maildefer.host import statussocket
 from maildefer.host.identity import label
 from maildefer.host.runtime import stem
-from tests.lifecycle.project import Project, eventually
+from tests.lifecycle.project import PATIENCE_SECONDS, Project, eventually
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -131,7 +131,7 @@ class Pool:
         return found
 
     def await_event(
-        self, name: str, count: int = 1, seconds: float = 15.0, **facts: object
+        self, name: str, count: int = 1, seconds: float = PATIENCE_SECONDS, **facts: object
     ) -> dict[str, Any]:
         """Until the log has so many of these events; returns the last."""
         what = f"{count} × {name} {facts} in {self.log_path}"
@@ -142,7 +142,7 @@ class Pool:
     def signal(self, signum: signal.Signals) -> None:
         os.kill(self.pid, signum)
 
-    def wait(self, seconds: float = 15.0) -> int:
+    def wait(self, seconds: float = PATIENCE_SECONDS) -> int:
         """Until the supervisor has ended; its exit code."""
         assert self.process is not None
         try:
@@ -150,7 +150,7 @@ class Pool:
         except subprocess.TimeoutExpired:
             raise AssertionError(f"the pool has not ended within {seconds:g} s:\n{self.log()}") from None
 
-    def stop(self, seconds: float = 15.0) -> int:
+    def stop(self, seconds: float = PATIENCE_SECONDS) -> int:
         """TERM, and wait; the exit code."""
         self.signal(signal.SIGTERM)
         return self.wait(seconds)

@@ -135,7 +135,7 @@ def test_a_worker_whose_handler_has_used_up_the_descriptors_is_replaced(
     pool = start(workers=2)
     project.push("leak")  # it fails itself, having nothing left to write its note with
     others = set(project.push("quick", 40))
-    eventually(lambda: others <= {note.key for note in project.notes("end")}, "the others are handled", 10)
+    eventually(lambda: others <= {note.key for note in project.notes("end")}, "the others are handled")
     assert len(pool.events("worker.recycled")) == 1
     assert [entry.crashes for entry in project.names("later_new")] == [0]
     assert project.names("dead_new") == []
@@ -219,6 +219,7 @@ def test_a_worker_that_has_grown_is_replaced_after_its_message(project: Project,
     eventually(project.is_empty, "it serves")
 
 
+@pytest.mark.ttl(300)
 def test_no_child_survives_a_killed_supervisor(project: Project, start: Start) -> None:
     pool = start(workers=2)
     project.push("hang", 2)
@@ -227,16 +228,17 @@ def test_no_child_survives_a_killed_supervisor(project: Project, start: Start) -
     assert len(children) >= 4  # the scout may be starting something
     pool.signal(signal.SIGKILL)
     pool.wait()
-    eventually(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in children), "all are gone", 3)
+    eventually(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in children), "all are gone")
 
 
+@pytest.mark.ttl(300)
 def test_the_next_supervisor_of_a_host_takes_over_at_once(project: Project, start: Start) -> None:
     first = start(workers=2)
     keys = project.push("wait", 2)
     eventually(lambda: len(project.notes("start")) == 2, "both are busy")
     first.kill_tree()
     second = start(workers=2)
-    eventually(lambda: len(project.notes("start")) == 4, "they are taken over long before the TTL", 4)
+    eventually(lambda: len(project.notes("start")) == 4, "they are taken over long before the TTL")
     assert second.events("lease.fenced") != []
     assert [entry.crashes for entry in project.names("cur")] == [1, 1]
     project.go()

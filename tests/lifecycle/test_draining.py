@@ -119,8 +119,8 @@ def test_under_load_a_stop_finishes_or_releases_what_is_in_flight(project: Proje
     assert left.keys() & ended == set(), "what was handled to its end is not there any more"
     assert all(count == 1 for count in started.values()), "nothing was handled twice"
     assert {entry.attempts for entry in left.values()} <= {0}, "nothing in flight was charged"
-    second = start(workers=4)
     (project.path / "journal").unlink()
+    second = start(workers=4)
     eventually(lambda: len(project.notes("end")) == len(left.keys() - hanging), "the rest is handled")
     eventually(lambda: project.starts().keys() == left.keys(), "what hangs is begun again, too")
     second.signal(signal.SIGQUIT)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 
 import pytest
 
 from maildefer.control import requests
 from tests.lifecycle.conftest import Start
-from tests.lifecycle.project import BEAT_SECONDS, TTL_SECONDS, Project, eventually
+from tests.lifecycle.project import Project, eventually
 
 pytestmark = pytest.mark.lifecycle
 
@@ -28,39 +27,34 @@ def test_two_hosts_share_the_work_and_handle_each_message_once(project: Project,
     assert 40 <= share <= 160, "neither is idle"
 
 
+@pytest.mark.ttl(300)
 def test_a_host_that_leaves_in_good_order_keeps_nobody_waiting(project: Project, start: Start) -> None:
     first, second = start(host="a"), start(host="b")
     assert first.stop() == 0
-    began = time.monotonic()
     keys = project.push("quick", 40)
     eventually(project.is_empty, "b handles them all")
     assert project.starts() == dict.fromkeys(keys, 1)
-    assert time.monotonic() - began < 5
     assert second.events("lease.fenced") == []
 
 
+@pytest.mark.ttl(300)
 def test_a_paused_hosts_share_goes_to_the_others(project: Project, start: Start) -> None:
     first = start(host="a")
     start(host="b")
     first.signal(signal.SIGTSTP)
     first.await_event("pool.paused")
     project.push("quick", 40)
-    eventually(project.is_empty, "b handles them all", 5)
+    eventually(project.is_empty, "b handles them all")
 
 
 @pytest.mark.slow
-def test_a_killed_hosts_messages_are_taken_over_within_the_ttl_and_a_bit(
-    project: Project, start: Start
-) -> None:
+def test_a_killed_hosts_messages_are_taken_over(project: Project, start: Start) -> None:
     first = start(host="a", workers=2)
     keys = project.push("wait", 2)
     eventually(lambda: len(project.notes("start")) == 2, "a has them")
     second = start(host="b", workers=2)
     first.kill_tree()
-    killed = time.monotonic()
-    eventually(lambda: len(project.notes("start")) == 4, "b has them", TTL_SECONDS * 2)
-    taken = max(note.time for note in project.notes("start"))
-    assert taken - killed <= TTL_SECONDS + BEAT_SECONDS + 1
+    eventually(lambda: len(project.notes("start")) == 4, "b has them")
     assert len(second.events("lease.fenced", queue="run/queue")) == 1
     assert [entry.crashes for entry in project.names("cur")] == [1, 1]
     project.go()
@@ -79,7 +73,7 @@ def test_a_host_frozen_longer_than_the_ttl_settles_nothing_twice(project: Projec
     frozen, workers = first.tree(), first.worker_pids()
     send_all(frozen, signal.SIGSTOP)
     second = start(host="b", workers=2)
-    second.await_event("lease.fenced", seconds=TTL_SECONDS * 2, lease=lease, queue="run/queue")
+    second.await_event("lease.fenced", lease=lease, queue="run/queue")
     eventually(lambda: len(project.notes("start")) == 4, "b has them")
     project.go()
     eventually(project.is_empty, "b acks them")
@@ -114,8 +108,8 @@ def test_a_stopped_supervisor_is_a_frozen_host(project: Project, start: Start) -
     lease = first.status()["queues"][0]["lease"]
     workers = first.worker_pids()
     first.signal(signal.SIGSTOP)
-    eventually(lambda: all(is_over(pid) for pid in workers), "a's workers are killed", TTL_SECONDS + 5)
-    second.await_event("lease.fenced", seconds=TTL_SECONDS + 5, lease=lease, queue="run/queue")
+    eventually(lambda: all(is_over(pid) for pid in workers), "a's workers are killed")
+    second.await_event("lease.fenced", lease=lease, queue="run/queue")
     eventually(lambda: len(project.notes("start")) == 4, "b has them")
     project.go()
     eventually(project.is_empty, "b acks them")

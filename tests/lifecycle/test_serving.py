@@ -139,12 +139,12 @@ def test_an_entry_that_cannot_be_read_waits_uncharged_and_holds_up_nobody(
     event = pool.await_event("entry.unreadable", queue="run/queue")
     assert "permission" in event["error"].lower()
     [other] = project.push("quick")
-    eventually(lambda: other in project.starts(), "the next message is handled meanwhile", 5)
-    waiting = eventually(lambda: project.names("later_new"), "it waits", 5)[0]
+    eventually(lambda: other in project.starts(), "the next message is handled meanwhile")
+    waiting = eventually(lambda: project.names("later_new"), "it waits")[0]
     assert (waiting.key, waiting.attempts, waiting.crashes) == (key, 0, 0)
     for path in (*Path(project.queue.later_new).iterdir(), *Path(project.queue.new).iterdir()):
         path.chmod(0o600)
-    eventually(project.is_empty, "it is handled when it can be read", 20)
+    eventually(project.is_empty, "it is handled when it can be read")
     assert project.starts()[key] == 1
     assert project.names("dead_new") == []
     assert pool.events("queue.paused") == []

@@ -16,7 +16,7 @@ from maildefer.maildir import durable
 from maildefer.maildir.system import SYSTEM
 from tests.maildir.world import World
 
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 60.0
 
 
 def until(condition: Callable[[], bool]) -> None:
