@@ -43,8 +43,22 @@ _ADDRESS: Final = re.compile(
 )
 _TOKEN: Final = re.compile(r"[!-:=?-~]+")  # printable, no space, none of ; < >
 _UNPRINTABLE: Final = re.compile(r"[^ -~]")
-_DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
-_MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_UNFIT: Final = "{!r} cannot stand in a Received line"
+_DAYS: Final = (b"Mon", b"Tue", b"Wed", b"Thu", b"Fri", b"Sat", b"Sun")
+_MONTHS: Final = (
+    b"Jan",
+    b"Feb",
+    b"Mar",
+    b"Apr",
+    b"May",
+    b"Jun",
+    b"Jul",
+    b"Aug",
+    b"Sep",
+    b"Oct",
+    b"Nov",
+    b"Dec",
+)
 
 # What delivery agents put above the message; only the first two are read, the others may stand between them.
 _TRACE: Final = {b"return-path", b"delivered-to", b"x-original-to", b"envelope-to", b"delivery-date"}
@@ -70,17 +84,29 @@ def block(
     who sent it, if known (`helo.example ([192.0.2.1])`). Raises `AddressRefused` for an address that cannot stand
     on one line unmistakably, and for an empty recipient: what has no recipient is pushed without a block.
     """
+    if not _TOKEN.fullmatch(stem):
+        raise ValueError(_UNFIT.format(stem))
+    return b"%b%b; %b\n" % (
+        _up_to_the_id(sender, recipient, host, via, client),
+        stem.encode("ascii"),
+        _date(int(when // 1)),
+    )
+
+
+@lru_cache(maxsize=1024)  # a push is a few microseconds in all, and most have been seen before
+def _up_to_the_id(sender: str, recipient: str, host: str, via: str, client: str) -> bytes:
     if not recipient:
         raise AddressRefused(recipient, "a recipient cannot be empty")
-    for word in (stem, host, via):
+    for word in (host, via):
         if not _TOKEN.fullmatch(word):
-            raise ValueError(f"{word!r} cannot stand in a Received line")
+            raise ValueError(_UNFIT.format(word))
     origin = f"from {_printable(client)} " if client else ""
-    received = f"Received: {origin}by {host} (maildefer) with {via} id {stem}; {date(when)}\n"
-    return b"Return-Path: <%b>\nDelivered-To: %b\n%b" % (
+    return b"Return-Path: <%b>\nDelivered-To: %b\nReceived: %bby %b (maildefer) with %b id " % (
         encode_address(sender),
         encode_address(recipient),
-        received.encode("ascii"),
+        origin.encode("ascii"),
+        host.encode("ascii"),
+        via.encode("ascii"),
     )
 
 
@@ -200,14 +226,20 @@ def encode_address(address: str) -> bytes:
 
 def date(when: float) -> str:
     """RFC 5322's date, in UTC; `time.strftime` would speak the locale's language."""
-    return _date(int(when // 1))
+    return _date(int(when // 1)).decode("ascii")
 
 
 @lru_cache(maxsize=4)  # many messages a second have one date
-def _date(when: int) -> str:
+def _date(when: int) -> bytes:
     year, month, day, hour, minute, second, weekday = time.gmtime(when)[:7]
-    return (
-        f"{_DAYS[weekday]}, {day:02} {_MONTHS[month - 1]} {year:04} {hour:02}:{minute:02}:{second:02} +0000"
+    return b"%b, %02d %b %04d %02d:%02d:%02d +0000" % (
+        _DAYS[weekday],
+        day,
+        _MONTHS[month - 1],
+        year,
+        hour,
+        minute,
+        second,
     )
 
 
