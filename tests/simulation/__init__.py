@@ -4,8 +4,11 @@ scheduler   threads as greenlets, simulated time, processes that die and freeze
 server      the shared filesystem in memory, and what a power cut leaves of it
 client      one host's view of it: the `System` of each process, with all that a network does to a request
 weather     what goes wrong in one schedule, drawn from its seed
-hosts       hosts of real keepers, workers and pushers
+stand_ins   events, sockets and inotify on simulated time
+stage       where these and the simulated clock stand in for the real ones
+hosts       hosts, each with a supervisor, a keeper, a scout, workers and a pusher, which run the real code
 oracle      the invariants, looked at with each request that the server carries out
 schedule    one seed's run, from its first push to the last look
-mutants     planted bugs, each of which must be caught
+explore     very many seeds, in many sittings
+mutants     planted bugs, each of which must be caught; table prints by what
 """

@@ -120,7 +120,7 @@ def rename_first(old: Any) -> Any:
     def placed(self: Any, key: str, chunks: Any) -> bool:
         draft, system = f"{self.layout.tmp}/{key}", self._system
         try:
-            descriptor = system.open(draft, durable._NEW, 0o600)
+            descriptor = system.open(draft, durable.NEW, 0o600)
             durable.write_all(descriptor, b"".join(chunks), system)
             system.rename(draft, f"{self.layout.new}/{key}")
             system.fsync(descriptor)

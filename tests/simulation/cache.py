@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -22,6 +22,16 @@ class Cache:
     skew: float = 0.0  # of the wall clock
     uptime: float = 0.0  # of the boot clock, at the schedule's start
     drift: float = 1.0
+    watched: dict[str, Callable[[str], None]] = field(default_factory=dict)  # by directory: inotify
+
+    next_request: Callable[[], object] | None = None  # what happens to the host in the middle of it
+
+    def arrived(self, path: str) -> None:
+        """One of this host's processes has put something there."""
+        if self.watched:
+            folder, _, name = path.rpartition("/")
+            if (heard := self.watched.get(folder)) is not None:
+                heard(name)
 
     def changed(self, *directories: str) -> None:
         for path in directories:
@@ -29,9 +39,13 @@ class Cache:
             self.missing.pop(path, None)
 
 
-@dataclass(frozen=True, slots=True)
 class Seen:
-    name: str
+    """What a scan finds."""
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: str) -> None:
+        self.name = name
 
 
 class Listing:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
+from math import log
 from typing import Any
 from zlib import crc32
 
@@ -35,6 +36,7 @@ class Client:
         self.cache = cache
         self._opened: dict[int, list[Any]] = {}  # descriptor: node, path, position
         self._descriptor = 2
+        self._random = world.scheduler.random.random
         self.system = System(
             rename=self.rename,
             unlink=self.unlink,
@@ -80,20 +82,25 @@ class Client:
 
     def _travel(self, *, changes: bool) -> None:
         """To the server, which may be away; after a restart it lists for a while, but does not rename."""
-        self._must_live()
-        world, scheduler = self.world, self.world.scheduler
-        latency = scheduler.random.expovariate(1 / world.weather.latency)
-        if world.chance(world.weather.slow):
-            latency += scheduler.random.uniform(0, LONGEST_RETRY_SECONDS)
-        scheduler.sleep(min(latency, LONGEST_RETRY_SECONDS))
+        if not self.process.alive:
+            raise GreenletExit
+        world, weather, random = self.world, self.world.weather, self._random
+        latency = -log(1.0 - random()) * weather.latency
+        if weather.slow and random() < weather.slow:
+            latency += random() * LONGEST_RETRY_SECONDS
+        scheduler = world.scheduler
+        scheduler.sleep(latency if latency < LONGEST_RETRY_SECONDS else LONGEST_RETRY_SECONDS)
         while True:
-            until = max(self.cache.partitioned_until, world.grace_until if changes else world.down_until)
-            if until <= world.now:
+            until = world.grace_until if changes else world.down_until
+            if until < self.cache.partitioned_until:
+                until = self.cache.partitioned_until
+            if until <= scheduler.now:
                 return
-            scheduler.sleep(until - world.now + scheduler.random.uniform(0, LONGEST_RETRY_SECONDS))
+            scheduler.sleep(until - scheduler.now + random() * LONGEST_RETRY_SECONDS)
 
     def _refuse(self, path: str) -> None:
-        if self.world.chance(self.world.weather.refused):
+        refused = self.world.weather.refused
+        if refused and self._random() < refused:
             self._travel(changes=True)
             code = self.world.scheduler.random.choice(_REFUSALS)
             self.world.note(self.process.name, f"{os.path.basename(path)} refused: {errno.errorcode[code]}")
@@ -102,21 +109,21 @@ class Client:
     def _change(self, what: str, source: str, destination: str = "") -> None:
         """A rename or unlink, with all that may happen to it."""
         self._must_live()
-        world, random, weather = self.world, self.world.scheduler.random, self.world.weather
+        world, random, weather = self.world, self._random, self.world.weather
         if self._is_missing(source):
             raise refusal(errno.ENOENT, source)
         self._refuse(source)
         if destination and not weather.local and world.server.look(destination) is None:
             self._note_missing(destination)
-        request = Request(what, source, destination, self.process, world.now)
+        request = Request(what, source, destination, self.process, world.scheduler.now)
         if world.watcher is not None:
             world.watcher.sends(request)
-        if world.chance(weather.copied):
-            world.carry_out_late(request, random.uniform(0, LATEST_COPY_SECONDS))
-        if world.chance(weather.doubtful / 2):
+        if weather.copied and random() < weather.copied:
+            world.carry_out_late(request, random() * LATEST_COPY_SECONDS)
+        if weather.doubtful and random() < weather.doubtful / 2:
             self._travel(changes=True)
-            world.carry_out_late(request, random.uniform(0, LATEST_COPY_SECONDS))
-            raise refusal(random.choice(_DOUBTS), source)
+            world.carry_out_late(request, random() * LATEST_COPY_SECONDS)
+            raise refusal(world.scheduler.random.choice(_DOUBTS), source)
         boots = -1
         while boots != world.boots:
             self._send(request)
@@ -126,25 +133,28 @@ class Client:
                 world.carry_out(request)
             except OSError as refused:
                 fault = refused
-            if random.random() < 0.3:  # else the reply is as quick as can be
+            if random() < 0.3:  # else the reply is as quick as can be
                 self._travel(changes=False)
-            if world.chance(weather.lost):
+            if weather.lost and random() < weather.lost:
                 world.note(self.process.name, "has no reply, sends it again")
-                world.scheduler.sleep(random.uniform(0.1, LONGEST_RETRY_SECONDS))
+                world.scheduler.sleep(0.1 + random() * (LONGEST_RETRY_SECONDS - 0.1))
                 boots = -1
         if fault is not None:
             raise fault
         self.cache.changed(*(path.rpartition("/")[0] for path in (source, destination) if path))
-        if world.chance(weather.doubtful / 2):
-            raise refusal(random.choice(_DOUBTS), source)
+        if destination:
+            self.cache.arrived(destination)
+        if weather.doubtful and random() < weather.doubtful / 2:
+            raise refusal(world.scheduler.random.choice(_DOUBTS), source)
 
     def _send(self, request: Request) -> None:
         """On its way a request outlives its sender: it may be carried out seconds after that has died."""
-        thread, world = self.world.scheduler.thread, self.world
+        thread = self.world.scheduler.thread
         assert thread is not None
-        thread.sending = lambda: world.carry_out_late(
-            request, world.scheduler.random.uniform(0, LATEST_COPY_SECONDS)
-        )
+        thread.sending = request
+        if (doom := self.cache.next_request) is not None:
+            self.cache.next_request = None
+            self.world.later(self._random() * self.world.weather.latency, doom)
         self._travel(changes=True)
         thread.sending = None
 
@@ -174,20 +184,21 @@ class Client:
     def listdir(self, path: str) -> list[str]:
         world = self.world
         self._must_live()
-        if path in self.cache.listings and world.chance(world.weather.stale):
+        weather = world.weather
+        if weather.stale and path in self.cache.listings and self._random() < weather.stale:
             return list(self.cache.listings[path])
         self._refuse(path)
         self._travel(changes=False)
         names = list(world.server.directory(path).names)
-        if world.chance(world.weather.torn):
-            salt, middle = str(len(world.trace) % 7), world.scheduler.random.getrandbits(32)
-            names = [name for name in names if crc32((salt + name).encode()) < middle]
+        if weather.torn and self._random() < weather.torn:
+            salt, middle = world.scheduler.steps % 7, world.scheduler.random.getrandbits(32)
+            names = [name for name in names if crc32(name.encode(), salt) < middle]
             self._travel(changes=False)
-            world.scheduler.sleep(world.scheduler.random.uniform(0, world.weather.gap))
-            names += [
-                name for name in world.server.directory(path).names if crc32((salt + name).encode()) >= middle
-            ]
-        if not world.weather.local:
+            if weather.gap:
+                world.scheduler.sleep(self._random() * weather.gap)
+            found = world.server.directory(path).names
+            names += [name for name in found if crc32(name.encode(), salt) >= middle]
+        if not weather.local:
             self.cache.listings[path] = list(names)
         return names
 
@@ -282,6 +293,8 @@ class Client:
             self.cache.missing.setdefault(parent, {})[name] = self.world.now
 
     def _is_missing(self, path: str) -> bool:
+        if not self.cache.missing:
+            return False
         parent, _, name = path.rpartition("/")
         since = self.cache.missing.get(parent, {}).get(name)
         return since is not None and self.world.now - since < _NEGATIVE_SECONDS

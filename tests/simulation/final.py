@@ -18,8 +18,8 @@ def outstanding(oracle: Oracle) -> list[str]:
     return found
 
 
-def check(oracle: Oracle, families: list[object], settled: bool) -> None:
-    """Raises Violation. `settled`: the pools had the time to do everything."""
+def check(oracle: Oracle, families: list[object] | None) -> None:
+    """Raises Violation. `families`: the supervisors that live, where the pools had the time to fence the others."""
     if left := outstanding(oracle):
         oracle.fail("liveness", f"left over in the end: {', '.join(left[:3])}")
     dead = _dead(oracle)
@@ -33,11 +33,17 @@ def check(oracle: Oracle, families: list[object], settled: bool) -> None:
             )
         elif story.acknowledged and not story.finished:
             oracle.fail("lost", f"acknowledged, and gone without a handler: {key}")
+    if families is not None and (names := leftover_leases(oracle, families)):
+        oracle.fail("liveness", f"a dead supervisor's lease was never fenced: {names[0]}")
+
+
+def leftover_leases(oracle: Oracle, families: list[object]) -> list[str]:
+    """Leases of none of these supervisors."""
     leases = oracle.world.server.directories[oracle.layout.leases].names
-    for name in leases if settled else ():
-        beat = split_beat(name)
-        if beat is None or oracle.leases[beat[0]].family not in families:
-            oracle.fail("liveness", f"a dead supervisor's lease was never fenced: {name}")
+    beats = {name: split_beat(name) for name in leases}
+    return [
+        name for name, beat in beats.items() if beat is None or oracle.leases[beat[0]].family not in families
+    ]
 
 
 def _dead(oracle: Oracle) -> dict[str, bytes]:

@@ -1,4 +1,4 @@
-"""Hosts of a simulated pool: real lifelines, tenders, workers and pushers, and a supervisor's part in plain code."""
+"""Hosts of a simulated pool: one machine each, with supervisor, keeper, scout, workers and a pusher."""
 
 from __future__ import annotations
 
@@ -12,39 +12,17 @@ from greenlet import GreenletExit
 from maildefer.errors import MaildeferError
 from maildefer.host.identity import Host
 from maildefer.maildir.layout import Layout
-from maildefer.maildir.names import lease_name
 from maildefer.maildir.push import Pusher
-from maildefer.pool.board import Board, Header, Kind, S, State
-from maildefer.pool.keeper import Keeper
-from maildefer.pool.lifeline import Lifeline
+from maildefer.pool.board import Board
 from maildefer.pool.shared import QueueOfPool, Shared
-from maildefer.pool.tender import Tender
 from tests.simulation.cache import Cache
 from tests.simulation.client import Client
+from tests.simulation.keepers import SimulatedKeeper, SimulatedScout
 from tests.simulation.oracle import Oracle
 from tests.simulation.scheduler import Process
-from tests.simulation.stand_ins import Event, Mailbox
-from tests.simulation.workers import SimulatedWorker
+from tests.simulation.stand_ins import Bell, Channel, Mailbox
+from tests.simulation.supervisors import SimulatedWorkforce
 from tests.simulation.world import World
-
-_KEEPER_SLOT = 0
-
-
-class SimulatedKeeper(Keeper):
-    """The keeper's main thread is driven by the host: only what it holds, and how it finds the dead, is real."""
-
-    def __init__(self, host: SimulatedHost, process: Process) -> None:
-        scheduler = host.world.scheduler
-        system = process.client.system
-        self._shared = host.shared
-        lifeline = Lifeline(host.shared, 0, lease_name(host.label, system), lambda index: None, system=system)
-        lifeline.leaving, lifeline.joined, lifeline.left = (Event(scheduler) for _ in range(3))
-        tender = Tender(host.shared, 0, lifeline, self._free, system=system)
-        tender._wake = Event(scheduler)
-        self._lifelines, self._tenders = [lifeline], [tender]
-        scheduler.start(process, "beat", lifeline._run)
-        scheduler.start(process, "tend", tender._run)
-        self._find_dead()
 
 
 class SimulatedHost:
@@ -68,17 +46,15 @@ class SimulatedHost:
         )
         self.start(reboot=True)
 
-    # The supervisor's part
-
     def start(self, *, reboot: bool) -> None:
         """A supervisor starts; with `reboot`, on a machine that has just booted."""
         self._boots += reboot
-        self.supervisor = self._process("supervisor", None)
+        self.supervisor = self.process("supervisor", None)
         self.supervisor.family = self.supervisor
-        workers = self.world.weather.workers
-        self.board = Board(1, 2 * workers + 2)
-        self.board.words[Header.USED] = 2 * workers + 2
-        self.workers: dict[int, Process] = {}  # by slot
+        scheduler, weather = self.world.scheduler, self.world.weather
+        self.board = Board(1, 2 * weather.workers + 2)
+        self.bell, room = Bell(scheduler), Bell(scheduler)
+        self.channels = [Channel(self.bell, room)]
         settings: Any = SimpleNamespace(max_crashes=3, queues={"q": ()})
         nobody: Any = None
         keepers_end: Any = Mailbox(self._hear)
@@ -97,12 +73,14 @@ class SimulatedHost:
             supervisor=self.supervisor.pid,
         )
         self._start_keeper()
-        for _ in range(workers):
-            self._start_worker()
-        self.pusher = self._process("pusher", None)
-        self.world.scheduler.start(self.pusher, "push", self._push_all)
+        self._start_scout()
+        self.workforce = SimulatedWorkforce(self)
+        for _ in range(weather.workers):
+            self.workforce.fork()
+        self.pusher = self.process("pusher", None)
+        scheduler.start(self.pusher, "push", self._push_all)
 
-    def _process(self, kind: str, family: Process | None) -> Process:
+    def process(self, kind: str, family: Process | None) -> Process:
         pid = next(self.pids)
         process = Process(f"{self.label[0]}.{kind}{pid}", pid, family)
         process.client = Client(self.world, process, self.cache)
@@ -110,83 +88,60 @@ class SimulatedHost:
         return process
 
     def _start_keeper(self) -> None:
-        self.keeper_process = self._process("keeper", self.supervisor)
+        self.keeper_process = self.process("keeper", self.supervisor)
         self.keeper = SimulatedKeeper(self, self.keeper_process)
 
-    def _start_worker(self) -> None:
-        words = self.board.words
-        slot = next((slot for slot in range(1, self.board.slots) if not words[self.board.slot(slot)]), None)
-        if slot is None:  # all wait to be taken back
-            return self._soon(0.5, self._start_worker)
-        process = self._process("worker", self.supervisor)
-        base = self.board.slot(slot)
-        words[base + S.PID], words[base + S.KIND], words[base + S.STATE] = (
-            process.pid,
-            Kind.WORKER,
-            State.IDLE,
-        )
-        self.workers[slot] = process
-        worker = SimulatedWorker(self, slot, process, self.layout)
-        self.world.scheduler.start(process, "work", worker.live)
-        return None
+    def _start_scout(self) -> None:
+        self.scout_process = self.process("scout", self.supervisor)
+        SimulatedScout(self, self.scout_process, 0)
 
-    def _soon(self, seconds: float, action: Callable[[], object]) -> None:
+    def soon(self, seconds: float, action: Callable[[], object]) -> None:
         """Unless the supervisor is gone by then."""
         supervisor = self.supervisor
         self.world.later(seconds, lambda: action() if supervisor.alive else None)
 
-    def _hear(self, message: dict[str, Any]) -> None:
-        match message:
-            case {"fenced": _}:
-                self._soon(self.world.scheduler.random.uniform(0, 0.1), self._kill_holders)
-
-    def _kill_holders(self) -> None:
-        for slot, process in list(self.workers.items()):
-            if self.board.holds_under(slot, 0):
-                self.kill_worker(slot, process, by_fence=True)
-
-    def kill_worker(self, slot: int, process: Process, *, by_fence: bool = False) -> None:
-        """KILL; the supervisor reaps it a moment later, has its claims taken back, and starts another."""
-        if self.workers.get(slot) is not process:
-            return
-        del self.workers[slot]
-        process.by_fence = by_fence
-        self.end(process)
-        self._soon(self.world.scheduler.random.uniform(0, 0.05), lambda: self._reap(slot, by_fence))
-
-    def _reap(self, slot: int, by_fence: bool) -> None:
-        words, base = self.board.words, self.board.slot(slot)
-        charged = words[base + S.DEADLINE] != 0 and not by_fence
-        words[base + S.DEADLINE] = 0
-        words[base + S.STATE] = State.DEAD_CHARGED if charged else State.DEAD_UNCHARGED
-        words[Header.DEATHS] += 1
+    def tell_keeper(self) -> None:
         if self.keeper_process.alive:
             self.keeper._find_dead()
-        self._start_worker()
+
+    def _hear(self, message: dict[str, Any]) -> None:
+        match message:
+            case {"fenced": index}:
+                delay = self.world.scheduler.random.uniform(0, 0.1)
+                self.soon(delay, lambda: self.workforce.kill_holders(index))
+
+    # Ends
 
     def kill_keeper(self) -> None:
         if self.keeper_process.alive:
             self.end(self.keeper_process)
-            self._soon(self.world.scheduler.random.uniform(0.05, 3), self._start_keeper)
+            self.soon(self.world.scheduler.random.uniform(0.05, 3), self._start_keeper)
+
+    def kill_scout(self) -> None:
+        if self.scout_process.alive:
+            self.end(self.scout_process)
+            self.soon(self.world.scheduler.random.uniform(0.05, 3), self._start_scout)
 
     def die(self) -> None:
         """All processes of the supervisor end with it."""
         self.supervisor.alive = False
-        for process in (*self.workers.values(), self.keeper_process, self.pusher):
+        for process in self.processes():
             self.end(process)
-        self.workers.clear()
+        self.workforce.processes.clear()
+        self.cache.watched.clear()
 
     def end(self, process: Process) -> None:
         """What it had sent may still arrive."""
+        world = self.world
         for thread in process.threads:
-            if thread.sending is not None and not self.world.weather.local and self.world.chance(0.7):
-                thread.sending()
-        self.world.note(process.name, "dies")
-        self.oracle.handling.pop(process.pid, None)
-        self.world.scheduler.kill(process)
+            if thread.sending is not None and not world.weather.local and world.chance(0.7):
+                world.carry_out_late(thread.sending, world.a_while())
+        world.note(process.name, "dies")
+        self.oracle.ended(process)
+        world.scheduler.kill(process)
 
     def processes(self) -> list[Process]:
-        return [*self.workers.values(), self.keeper_process, self.pusher]
+        return [*self.workforce.processes.values(), self.keeper_process, self.scout_process, self.pusher]
 
     # Pushes
 

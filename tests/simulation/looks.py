@@ -8,18 +8,14 @@ from maildefer.maildir.system import System
 from tests.simulation.oracle import Oracle
 from tests.simulation.world import short
 
-Listed = Callable[[str, str, System], bool]
 
-
-def watched(oracle: Oracle, listed: Listed) -> Listed:
+def watched(
+    oracle: Oracle, listed: Callable[[str, str, System], bool], path: str, name: str, system: System
+) -> bool:
     """`doubt.listed`, with the server's truth beside it."""
     server = oracle.world.server
-
-    def look(path: str, name: str, system: System) -> bool:
-        before = server.look(f"{path}/{name}")
-        seen = listed(path, name, system)
-        if not seen and before is not None and server.look(f"{path}/{name}") is before:
-            oracle.fail("I10", f"a look overlooked what was there all the time: {short(path)}/{name}")
-        return seen
-
-    return look
+    before = server.look(f"{path}/{name}")
+    seen = listed(path, name, system)
+    if not seen and before is not None and server.look(f"{path}/{name}") is before:
+        oracle.fail("I10", f"a look overlooked what was there all the time: {short(path)}/{name}")
+    return seen

@@ -30,6 +30,7 @@ from maildefer.pool import keeper, lifeline, serving, worker
 from maildefer.pool.board import Hand
 from tests.simulation import bugs
 from tests.simulation.schedule import run
+from tests.simulation.stage import installed
 
 Replacement = tuple[Any, str, Callable[[Any], Any]]
 
@@ -49,7 +50,7 @@ class Mutant:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    mutant_rule: str
+    rule: str
     schedules: int
     seed: int | None  # the one that caught it
     failure: str
@@ -58,7 +59,7 @@ class Verdict:
 def judge(mutant: Mutant, first_seed: int, *, most: int, seconds: float) -> Verdict:
     """Run schedules until one fails."""
     until = time.monotonic() + seconds
-    with mutant.planted():
+    with mutant.planted(), installed():
         for number in range(most):
             result = run(first_seed + number)
             if result.failure:

@@ -230,6 +230,10 @@ class Oracle:
 
     # What processes believe
 
+    def ended(self, process: Process) -> None:
+        """It is on no handler any more."""
+        self.handling.pop(process.pid, None)
+
     def acknowledged(self, key: str, data: bytes) -> None:
         story = self.stories.get(key)
         if story is None or story.end == "withdrawn":

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from itertools import count
 from typing import Any
 
@@ -17,17 +17,19 @@ from tests.simulation.hosts import SimulatedHost
 from tests.simulation.looks import watched
 from tests.simulation.oracle import Oracle
 from tests.simulation.scheduler import Process, Scheduler
-from tests.simulation.server import Server
-from tests.simulation.stand_ins import installed
+from tests.simulation.server import Server, Tree
+from tests.simulation.stage import Stage, playing
 from tests.simulation.stories import Violation
 from tests.simulation.weather import Weather, forecast
-from tests.simulation.world import BEAT_SECONDS, LATEST_COPY_SECONDS, TTL_SECONDS, Request, World
+from tests.simulation.world import BEAT_SECONDS, TTL_SECONDS, Request, World
 
 _CALM_SECONDS = 240.0
+_SETTLING_SECONDS = 4 * TTL_SECONDS + 6 * BEAT_SECONDS
 _SETTLED_EVERY = 4  # of so many schedules one waits in the end until all dead leases are fenced
+_made: list[Tree] = []  # a queue that nobody has used yet
 
 
-@dataclass(slots=True)
+@dataclass
 class Result:
     """What came of a schedule."""
 
@@ -37,7 +39,12 @@ class Result:
     steps: int = 0
     claims: int = 0
     taken_back: int = 0
-    trace: list[tuple[float, str, str]] = field(default_factory=list, repr=False)
+    recorded: Sequence[tuple[float, str, object]] = field(default=(), repr=False)
+
+    @cached_property
+    def trace(self) -> list[tuple[float, str, str]]:
+        """In words."""
+        return [(when, who, str(what)) for when, who, what in self.recorded]
 
 
 def run(seed: int, weather: Weather | None = None) -> Result:
@@ -45,18 +52,18 @@ def run(seed: int, weather: Weather | None = None) -> Result:
     weather = forecast(seed) if weather is None else weather
     play = Play(seed, weather)
     failure = ""
-    try:
-        with installed(play.scheduler, play.oracle.processes, play.heard, partial(watched, play.oracle)):
+    with playing(play.stage):
+        try:
             play.through()
-    except Violation as violation:
-        failure = str(violation)
-    except Exception as error:  # noqa: BLE001  # whatever the code under test raises out of its loop is a failure
-        failure = f"{type(error).__name__}: {error}"
-    finally:
-        play.close()
+        except Violation as violation:
+            failure = str(violation)
+        except Exception as error:  # noqa: BLE001  # whatever the code under test raises out of its loop
+            failure = f"{type(error).__name__}: {error}"
+        finally:
+            play.close()
     oracle = play.oracle
-    trace = [(when, who, str(what)) for when, who, what in play.world.trace]
-    return Result(seed, weather, failure, play.scheduler.steps, oracle.claims, oracle.taken_back, trace)
+    steps, trace = play.scheduler.steps, play.world.trace
+    return Result(seed, weather, failure, steps, oracle.claims, oracle.taken_back, trace)
 
 
 class Play:
@@ -69,10 +76,14 @@ class Play:
         self.oracle = Oracle(self.world, self.layout)
         self.weather = weather
         self.hosts: list[SimulatedHost] = []
+        self.frozen_until = 0.0  # the longest
+        self.over = False
         self.settled = seed % _SETTLED_EVERY == 0
+        look = partial(watched, self.oracle)
+        self.stage = Stage(self.scheduler, self.oracle.processes, self.heard, look, weather.paperwork)
 
     def heard(self, event: str, facts: dict[str, Any]) -> None:
-        if event == "lease.lost":
+        if event == "lease.lost" and not self.over:
             self.oracle.believes_fenced(str(facts["lease"]))
 
     def through(self) -> None:
@@ -87,42 +98,57 @@ class Play:
         for number in range(self.weather.entries):
             self.scheduler.random.choice(self.hosts).to_push.append(f"Subject: {number}\n\nbody\n".encode())
         self._plan_disasters()
-        start = self.scheduler.now
-        storm = start + self.weather.seconds
-        quiet_by = storm + LATEST_COPY_SECONDS
-        self.scheduler.run(lambda: self.scheduler.now >= storm)
+        self.scheduler.run_to(self.scheduler.now + self.weather.seconds)
         self._clear_up()
-        done: Callable[[], bool] = lambda: self.scheduler.now >= quiet_by and self._is_done()  # noqa: E731
-        self.scheduler.run(done, limit=quiet_by + _CALM_SECONDS)
+        self.scheduler.run(self._is_done, limit=self.scheduler.now + _CALM_SECONDS)
         if self.settled:
-            until = self.scheduler.now + 4 * TTL_SECONDS + 6 * BEAT_SECONDS
-            self.scheduler.run(lambda: self.scheduler.now >= until)
-        final.check(self.oracle, [host.supervisor for host in self.hosts], self.settled)
+            self.scheduler.run(self._is_settled, limit=self.scheduler.now + _SETTLING_SECONDS)
+        final.check(self.oracle, self._families() if self.settled else None)
 
     def close(self) -> None:
+        self.over = True
         for process in self.oracle.processes.values():
             self.scheduler.kill(process)
 
     def _make_queue(self) -> None:
-        process = Process("setup", 1)
-        process.client = Client(self.world, process, Cache())
-        made: list[Layout] = []
+        """By the real code, once; the schedules after that begin with a copy."""
+        if not _made:
+            process = Process("setup", 1)
+            process.client = Client(self.world, process, Cache())
+            made: list[Layout] = []
 
-        def make() -> None:
-            agreed = Format(beat_seconds=BEAT_SECONDS, ttl_seconds=TTL_SECONDS)
-            made.append(create_queue("/q", format=agreed, system=process.client.system))
+            def make() -> None:
+                agreed = Format(beat_seconds=BEAT_SECONDS, ttl_seconds=TTL_SECONDS)
+                made.append(create_queue("/q", format=agreed, system=process.client.system))
 
-        self.scheduler.start(process, "make", make)
-        self.scheduler.run(lambda: bool(made))
+            self.scheduler.start(process, "make", make)
+            self.scheduler.run(lambda: bool(made))
+            _made.append(self.world.server.tree())
+        server = self.world.server = Server(_made[0])
         if self.weather.local:
-            self.world.server.can_lose_power()
+            server.can_lose_power()
 
     def _is_done(self) -> bool:
-        return not any(host.to_push for host in self.hosts) and not final.outstanding(self.oracle)
+        """Everybody is awake, every late request has landed, and nothing is left to do."""
+        return (
+            not self.world.under_way
+            and self.frozen_until <= self.scheduler.now
+            and not any(host.to_push for host in self.hosts)
+            and not final.outstanding(self.oracle)
+        )
+
+    def _is_settled(self) -> bool:
+        return not final.leftover_leases(self.oracle, self._families())
+
+    def _families(self) -> list[object]:
+        return [host.supervisor for host in self.hosts]
 
     def _clear_up(self) -> None:
         world = self.world
-        world.weather = Weather(latency=0.002, workers=self.weather.workers, local=self.weather.local)
+        weather = self.weather
+        world.weather = Weather(
+            latency=0.002, workers=weather.workers, local=weather.local, paperwork=weather.paperwork
+        )
         world.down_until = world.grace_until = min(world.grace_until, world.now)
         self._end_quiet()
         for host in self.hosts:
@@ -146,43 +172,38 @@ class Play:
             (weather.power_cuts, self._cut_power),
             (weather.readers, self._read_mail),
             (weather.operators, self._requeue),
+            (weather.scout_deaths, lambda: random.choice(self.hosts).kill_scout()),
         ]
         for times, disaster in plans:
             for _ in range(times):
                 self.scheduler.at(start + random.uniform(0.5, weather.seconds), disaster)
 
     def _kill_worker(self) -> None:
-        host = self.scheduler.random.choice(self.hosts)
-        if host.workers:
-            slot = self.scheduler.random.choice(sorted(host.workers))
-            host.kill_worker(slot, host.workers[slot])
+        workforce = self.scheduler.random.choice(self.hosts).workforce
+        if workforce.processes:
+            workforce.kill(self.scheduler.random.choice(sorted(workforce.processes)))
 
     def _kill_keeper(self) -> None:
         """And often a worker at the same time."""
-        host = self.scheduler.random.choice(self.hosts)
-        if self.scheduler.random.random() < 0.5 and host.workers:
-            slot = self.scheduler.random.choice(sorted(host.workers))
-            host.kill_worker(slot, host.workers[slot])
+        random = self.scheduler.random
+        host = random.choice(self.hosts)
+        if random.random() < 0.5 and host.workforce.processes:
+            host.workforce.kill(random.choice(sorted(host.workforce.processes)))
         host.kill_keeper()
 
     def _kill_host(self) -> None:
         """Often in the middle of a worker's request."""
         random = self.scheduler.random
         host = random.choice(self.hosts)
+        doom = lambda: self._end_host(host)  # noqa: E731
         if random.random() < 0.7:
-            self._when_sending(host, lambda: self._end_host(host), tries=300)
+            host.cache.next_request = doom
+            self.world.later(3, lambda: doom() if host.cache.next_request is doom else None)
         else:
-            self._end_host(host)
-
-    def _when_sending(self, host: SimulatedHost, action: Callable[[], object], tries: int) -> None:
-        threads = [thread for process in host.workers.values() for thread in process.threads]
-        if tries == 0 or any(thread.sending is not None for thread in threads):
-            action()
-        else:
-            self.world.later(0.01, lambda: self._when_sending(host, action, tries - 1))
+            doom()
 
     def _end_host(self, host: SimulatedHost) -> None:
-        random = self.scheduler.random
+        random, host.cache.next_request = self.scheduler.random, None
         if host.supervisor.alive:
             host.die()
             reboot = random.random() < 0.5
@@ -198,6 +219,7 @@ class Play:
         host = random.choice(self.hosts)
         frozen = host.processes() if random.random() < 0.5 else [random.choice(host.processes())]
         until = self.scheduler.now + self._absence()
+        self.frozen_until = max(self.frozen_until, until)
         for process in frozen:
             process.frozen_until = until
             self.world.note(process.name, f"frozen until {until:.1f}")
@@ -263,7 +285,7 @@ class Play:
     def _requeue(self) -> None:
         """An operator puts a dead letter back."""
         host = self.scheduler.random.choice(self.hosts)
-        process = host._process("operator", None)
+        process = host.process("operator", None)
 
         def operate_it() -> None:
             system = process.client.system

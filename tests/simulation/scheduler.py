@@ -37,7 +37,7 @@ class Thread:
     process: Process
     let: greenlet = field(repr=False)
     turn: int = 0  # which of its wake-ups counts
-    sending: Callable[[], object] | None = field(default=None, repr=False)  # a request that is under way
+    sending: Any = field(default=None, repr=False)  # a request that is under way
 
 
 class Scheduler:
@@ -50,6 +50,7 @@ class Scheduler:
         self.thread: Thread | None = None  # that runs now
         self._queue: list[tuple[float, int, Thread | None, int, Callable[[], object] | None]] = []
         self._count = 0
+        self._limit = _NEVER
         self._main = getcurrent()
 
     def start(self, process: Process, name: str, life: Callable[[], object], *, after: float = 0.0) -> Thread:
@@ -65,10 +66,19 @@ class Scheduler:
         heapq.heappush(self._queue, (when, self._count, None, 0, action))
 
     def sleep(self, seconds: float) -> None:
-        """Called in a thread: hand over, and go on so much later."""
+        """Called in a thread: hand over, and go on so much later; at once, where nobody else is due before."""
         thread = self.thread
         assert thread is not None
-        self._wake(thread, self.now + seconds)
+        when, queue = self.now + seconds, self._queue
+        if when < self._limit and (not queue or when < queue[0][0]) and thread.process.frozen_until <= when:
+            self.now = when
+            self.steps += 1
+            if self.steps > _MOST_STEPS:
+                raise RuntimeError("the schedule does not end")
+            return
+        self._count += 1
+        thread.turn += 1
+        heapq.heappush(queue, (when, self._count, thread, thread.turn, None))
         self._main.switch()
 
     def wake(self, thread: Thread) -> None:
@@ -82,11 +92,15 @@ class Scheduler:
 
     def run(self, until: Callable[[], bool], *, limit: float = _NEVER) -> bool:
         """Go on until `until()`; False when simulated time reaches the limit, or nothing is left to do."""
-        queue = self._queue
+        queue, pop = self._queue, heapq.heappop
+        self._limit = limit
         while not until():
-            if not queue or queue[0][0] > limit:
+            if not queue or queue[0][0] >= limit:
+                self.now = max(self.now, limit) if limit < _NEVER else self.now
                 return False
-            when, _, thread, turn, action = heapq.heappop(queue)
+            when, _, thread, turn, action = pop(queue)
+            if thread is not None and turn != thread.turn:
+                continue  # its sleep was ended before
             if when > self.now:
                 self.now = when
             self.steps += 1
@@ -95,25 +109,29 @@ class Scheduler:
             if thread is None:
                 assert action is not None
                 action()
-            elif turn == thread.turn and thread.process.alive:
+            elif thread.process.alive:
                 if thread.process.frozen_until > self.now:
                     self._wake(thread, thread.process.frozen_until)
                 else:
-                    self._switch(thread)
+                    self.thread = thread
+                    try:
+                        thread.let.switch()
+                    finally:
+                        self.thread = None
         return True
 
-    def _switch(self, thread: Thread) -> None:
-        self.thread = thread
-        try:
-            thread.let.switch()
-        finally:
-            self.thread = None
+    def run_to(self, limit: float) -> None:
+        """All that happens before a time."""
+        self.run(lambda: False, limit=limit)
 
     def kill(self, process: Process) -> None:
         """At once, wherever its threads are; what their `finally` clauses would do must have no effect any more."""
         process.alive = False
+        before = self.thread
         for thread in process.threads:
             if thread.let is not getcurrent() and not thread.let.dead:
+                self.thread = thread
                 thread.let.parent = getcurrent()
                 thread.let.throw(GreenletExit)
+        self.thread = before
         process.threads.clear()

@@ -46,15 +46,41 @@ def refusal(code: int, path: str) -> OSError:
     return OSError(code, os.strerror(code), path)
 
 
+# Each directory's names: the bytes of a file, None for another directory.
+Tree = dict[str, dict[str, bytes | None]]
+
+
 class Server:
     """Each method is one request, carried out at once and as a whole."""
 
-    def __init__(self) -> None:
+    def __init__(self, tree: Tree | None = None) -> None:
         self._numbers = 0
-        self.directories: dict[str, Directory] = {}
         self.journal: list[Record] | None = None  # since the last cut; None where no power can be cut
         self._base: dict[str, dict[str, Node]] = {}
-        self.directories["/"] = self._new_directory()
+        self.directories: dict[str, Directory] = {}
+        if tree is None:
+            self.directories["/"] = self._new_directory()
+        else:
+            self._plant(tree)
+
+    def tree(self) -> Tree:
+        """What is there now, to begin another server with."""
+        return {
+            path: {name: node.data if isinstance(node, File) else None for name, node in folder.names.items()}
+            for path, folder in self.directories.items()
+        }
+
+    def _plant(self, tree: Tree) -> None:
+        self.directories.update({path: self._new_directory() for path in tree})
+        for path, names in tree.items():
+            folder = self.directories[path].names
+            for name, data in names.items():
+                place = f"{path.rstrip('/')}/{name}"
+                folder[name] = self.directories[place] if data is None else self._new_file(data)
+
+    def _new_file(self, data: bytes, now: float = 0.0) -> File:
+        self._numbers += 1
+        return File(self._numbers, data, data, now)
 
     def _new_directory(self) -> Directory:
         self._numbers += 1
@@ -127,8 +153,7 @@ class Server:
             if not isinstance(there, File):
                 raise refusal(errno.EISDIR, path)
             return there
-        self._numbers += 1
-        made = folder.names[name] = File(self._numbers, mtime=now)
+        made = folder.names[name] = self._new_file(b"", now)
         folder.mtime = now
         self._note("create", path, path, made)
         return made

@@ -1,24 +1,20 @@
-"""Stand-ins for what a pool has beside the filesystem: sockets, events, /proc, the `time` module, the log."""
+"""Stand-ins for what a pool has beside the filesystem: events, sockets, inotify.
+
+They are put in the place of the real ones by `stage`.
+"""
 
 from __future__ import annotations
 
 import json
-import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from itertools import count
+from collections import deque
+from collections.abc import Callable
 from typing import Any
-from unittest.mock import patch
 
-from maildefer import events
-from maildefer.maildir import doubt, names
-from maildefer.maildir.system import System
-from maildefer.pool import lifeline, serving, settle, snapshot, tender, worker
-from tests.simulation.scheduler import Process, Scheduler, Thread
+from maildefer.pool.offers import Offers
+from tests.simulation.scheduler import Scheduler, Thread
 
 _FOREVER = 1e9
-Listed = Callable[[str, str, System], bool]
+_MOST_OFFERS = 2  # in a socket, whose buffer is kept small
 
 
 class Mailbox:
@@ -32,82 +28,125 @@ class Mailbox:
         return len(data)
 
 
-class Event(threading.Event):
-    """An event on simulated time."""
+class Event:
+    """In the place of `threading.Event`, on simulated time."""
 
     def __init__(self, scheduler: Scheduler) -> None:
-        super().__init__()
         self._scheduler = scheduler
+        self._is_set = False
         self._sleeping: list[Thread] = []
 
+    def is_set(self) -> bool:
+        return self._is_set
+
     def set(self) -> None:
-        super().set()
-        sleeping, self._sleeping = self._sleeping, []
-        for thread in sleeping:
-            self._scheduler.wake(thread)
+        self._is_set = True
+        if self._sleeping:
+            sleeping, self._sleeping = self._sleeping, []
+            for thread in sleeping:
+                self._scheduler.wake(thread)
+
+    def clear(self) -> None:
+        self._is_set = False
 
     def wait(self, timeout: float | None = None) -> bool:
-        if not self.is_set():
+        if not self._is_set:
             thread = self._scheduler.thread
             assert thread is not None
             self._sleeping.append(thread)
             self._scheduler.sleep(_FOREVER if timeout is None else timeout)
             if thread in self._sleeping:
                 self._sleeping.remove(thread)
-        return self.is_set()
+        return self._is_set
 
 
-class Time:
-    """The `time` module, as the process that runs now has it."""
-
-    CLOCK_BOOTTIME = time.CLOCK_BOOTTIME
+class Bell:
+    """Sleepers of whom one is woken at a time, as by EPOLLEXCLUSIVE; also by a signal of its own."""
 
     def __init__(self, scheduler: Scheduler) -> None:
         self._scheduler = scheduler
+        self._sleeping: deque[Thread] = deque()
 
-    def _client(self) -> Any:
-        assert self._scheduler.thread is not None
-        return self._scheduler.thread.process.client
+    def wait(self, seconds: float = _FOREVER) -> None:
+        thread = self._scheduler.thread
+        assert thread is not None
+        self._sleeping.append(thread)
+        try:
+            self._scheduler.sleep(seconds)
+        finally:
+            if thread in self._sleeping:
+                self._sleeping.remove(thread)
 
-    def time(self) -> float:
-        return float(self._client().time())
+    def ring(self) -> None:
+        if self._sleeping:
+            self._scheduler.wake(self._sleeping.popleft())
 
-    def sleep(self, seconds: float) -> None:
-        self._client().sleep(seconds)
-
-    def boottime(self) -> float:
-        return float(self._client().boottime())
-
-    def clock_gettime(self, clock: int) -> float:
-        return self.boottime()
-
-    def clock_gettime_ns(self, clock: int) -> int:
-        return int(self.boottime() * 1e9)
+    def rouse(self, threads: list[Thread]) -> None:
+        for thread in threads:
+            if thread in self._sleeping:
+                self._sleeping.remove(thread)
+                self._scheduler.wake(thread)
 
 
-@contextmanager
-def installed(
-    scheduler: Scheduler,
-    processes: dict[int, Process],
-    heard: Callable[[str, dict[str, Any]], None],
-    looked: Callable[[Listed], Listed],
-) -> Iterator[None]:
-    """Put these in the place of the real ones, for the modules that don't get a `System`."""
-    clock = Time(scheduler)
+class Channel:
+    """Both ends of one queue's offers: bounded, so that it holds up the scout; each message goes to one worker."""
 
-    def alive(pid: int, start: int) -> bool:
-        process = processes.get(pid)
-        return process is not None and process.alive
+    def __init__(self, bell: Bell, room: Bell) -> None:
+        self._bell = bell
+        self._room = room
+        self._messages: deque[bytes] = deque()
 
-    with ExitStack() as stack:
-        put = stack.enter_context
-        for module in (worker, serving, settle):
-            put(patch.object(module, "time", clock))
-        for holder in (serving, snapshot):
-            put(patch.object(holder, "boottime", clock.boottime))
-        put(patch.object(lifeline, "start_time", lambda pid: 1))
-        put(patch.object(tender, "alive", alive))
-        put(patch.object(events, "emit", lambda event, **facts: heard(event, facts)))
-        put(patch.object(doubt, "listed", looked(doubt.listed)))
-        put(patch.object(names, "_count", count()))
-        yield
+    def send(self, data: bytes) -> int:
+        while len(self._messages) >= _MOST_OFFERS:
+            self._room.wait()
+        self._messages.append(data)
+        self._bell.ring()
+        return len(data)
+
+    def recv(self, size_bytes: int) -> bytes:
+        if not self._messages:
+            raise BlockingIOError
+        data = self._messages.popleft()
+        self._room.ring()
+        return data
+
+    def __len__(self) -> int:
+        return len(self._messages)
+
+
+class WaitedOffers(Offers):
+    """A worker's end: the real order of priority, waits on simulated time."""
+
+    def __init__(self, channels: list[Channel], bell: Bell) -> None:
+        self._sockets: Any = channels
+        self._bell = bell
+        self._takes = 0
+
+    def is_any(self) -> bool:
+        return any(map(len, self._sockets))
+
+    def wait(self, *, paused: bool) -> None:
+        if paused or not self.is_any():
+            self._bell.wait(1.0 if paused else _FOREVER)
+
+
+class Arrivals:
+    """In the place of inotify: what this host's own processes put into the directory."""
+
+    def __init__(self, scheduler: Scheduler, touch: Callable[[], None]) -> None:
+        self._event = Event(scheduler)
+        self._names: set[str] = set()
+        self.touch = touch
+
+    def note(self, name: str) -> None:
+        self._names.add(name)
+        self._event.set()
+
+    def wait(self, timeout_seconds: float) -> set[str]:
+        self._event.wait(timeout_seconds)
+        self._event.clear()
+        names, self._names = self._names, set()
+        return names
+
+    def look_again(self) -> None:
+        pass

@@ -36,7 +36,7 @@ def simulate(*arguments: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.invariant(10)
 def test_no_schedule_breaks_an_invariant() -> None:
     """The same ones each time, so that a change is what makes it fail; `make simulate` goes through new ones."""
-    done = simulate("--seed", "1000", "--seeds", "600")
+    done = simulate("--seed-from", "1000", "--schedules", "600")
     assert done.returncode == 0, done.stdout + done.stderr
 
 

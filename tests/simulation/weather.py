@@ -35,6 +35,8 @@ class Weather:
     power_cuts: int = 0
     readers: int = 0  # mail readers that move new/X to cur/X:2,S
     operators: int = 0  # that requeue a dead letter
+    scout_deaths: int = 0
+    paperwork: bool = False  # keepers write status files, read the others', and look for requests
 
     def __str__(self) -> str:
         plain = Weather()
@@ -57,7 +59,7 @@ def forecast(seed: int) -> Weather:
         hosts=1 if local else random.choice((2, 2, 3)),
         workers=random.choice((1, 2, 2)),
         entries=random.randint(1, 6),
-        seconds=random.uniform(5, 30),
+        seconds=random.uniform(3, 9) if random.random() < 0.7 else random.uniform(9, 25),
         latency=random.choice((0.0005, 0.005, 0.05)),
         handling=random.choice((0.05, 0.5, 3.0)),
         local=local,
@@ -70,6 +72,8 @@ def forecast(seed: int) -> Weather:
         power_cuts=times(0.9, 2) if local else 0,
         readers=times(0.2, 2),
         operators=times(0.3, 2),
+        scout_deaths=times(0.15, 2),
+        paperwork=random.random() < 0.15,
     )
     if local:
         return weather

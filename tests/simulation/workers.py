@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING, Any
 from maildefer.errors import ClaimLost
 from maildefer.handling.outcomes import ACKED, Buried, Deferred, Outcome
 from maildefer.handling.retry import RetryPolicy
-from maildefer.maildir import scan
-from maildefer.maildir.claims import Claim
-from maildefer.maildir.layout import Layout
-from maildefer.pool.board import Board, Hand, S, State
+from maildefer.maildir.claims import Claim, Claimer
+from maildefer.pool.board import Board, Hand
 from maildefer.pool.serving import Serving
 from maildefer.pool.settle import Settler
 from maildefer.pool.worker import Worker
 from tests.simulation.oracle import Oracle
 from tests.simulation.scheduler import Process
+from tests.simulation.stand_ins import WaitedOffers
 from tests.simulation.world import TTL_SECONDS
 
 if TYPE_CHECKING:
@@ -66,7 +65,7 @@ class WatchedClaim(Claim):
     def abandon(self) -> None:
         super().abandon()
         hand: Any = self._claimer.hand
-        hand.oracle.handling.pop(hand.process.pid, None)
+        hand.oracle.ended(hand.process)
 
     def _told(self, settle: Any) -> None:
         hand: Any = self._claimer.hand
@@ -122,34 +121,22 @@ class _Lines:
 
 
 class SimulatedWorker(Worker):
-    """The real `_attempt`, fed from a listing of its own in the place of a scout's offers."""
+    """The real loop, from offers to settles; signals and offers are stand-ins."""
 
-    def __init__(self, host: SimulatedHost, slot: int, process: Process, layout: Layout) -> None:
+    def __init__(self, host: SimulatedHost, slot: int, process: Process) -> None:
         board: Board = host.board
-        self._host = host
-        self._process = process
         self._shared = host.shared
         self._words = board.words
         self._base = board.slot(slot)
         self._forked = self._stopping = False
-        hand = WatchedHand(board, slot, process, host.oracle)
-        self._hand = hand
-        serving = Serving("q", layout, 0, board, hand, host.label)
-        serving.claimer = type(serving.claimer)(
-            layout,
-            hand,
-            lease="",
-            host=host.label,
-            mount_time=serving._mount_time,
-            kind=WatchedClaim,
-            system=process.client.system,
-        )
-        self._queues = [serving]
-        handlers: Any = Handlers(host, hand)
-        self._dispatchers = [handlers]
+        self._hand = WatchedHand(board, slot, process, host.oracle)
+        self._offers = WaitedOffers(host.channels, host.bell)
+        self._queues = [self._serving(host, process, index) for index in range(len(host.shared.queues))]
+        handlers: Any = Handlers(host, self._hand)
+        self._dispatchers = [handlers for _ in self._queues]
         self._settler = Settler(
             policy=POLICY,
-            layouts={"q": layout},
+            layouts={queue.name: queue.layout for queue in host.shared.queues},
             host=host.label,
             random=host.world.scheduler.random.random,
             deferred=self._tell_keeper,
@@ -160,20 +147,24 @@ class SimulatedWorker(Worker):
         self._timeout_ns = 1 << 60
         self._left = -1
 
-    def live(self) -> None:
-        """List, take some, rest."""
-        random, system = self._host.world.scheduler.random, self._process.client.system
-        queue = self._queues[0]
-        while True:
-            try:
-                found = list(scan.entries(queue.claimer.layout.new, system=system))
-            except OSError:
-                found = []
-            random.shuffle(found)
-            self._words[self._base + S.STATE] = State.BUSY
-            for name in found[:3]:
-                if not queue.is_paused():
-                    self._attempt(queue, name)
-                    self._host.oracle.handling.pop(self._process.pid, None)
-            self._words[self._base + S.STATE] = State.IDLE
-            system.sleep(random.uniform(0.02, 0.5))
+    def _serving(self, host: SimulatedHost, process: Process, index: int) -> Serving:
+        queue = host.shared.queues[index]
+        serving = Serving(queue.name, queue.layout, index, host.board, self._hand, host.label)
+        serving.claimer = Claimer(
+            queue.layout,
+            self._hand,
+            lease="",
+            host=host.label,
+            mount_time=serving._mount_time,
+            kind=WatchedClaim,
+            system=process.client.system,
+        )
+        return serving
+
+    def _attempt(self, queue: Serving, name: str) -> None:
+        super()._attempt(queue, name)
+        hand: Any = self._hand
+        hand.oracle.ended(hand.process)
+
+    def _listen(self) -> None:
+        pass

@@ -15,11 +15,11 @@ START: Final = 1_700_000_000.0
 BEAT_SECONDS: Final = 1.0
 LONGEST_RETRY_SECONDS: Final = 1.0
 TTL_SECONDS: Final = 3 * BEAT_SECONDS + 2 * LONGEST_RETRY_SECONDS
-LATEST_COPY_SECONDS: Final = 12.0
+LATEST_COPY_SECONDS: Final = 8.0  # so that one lands after its owner was fenced and its entry taken back
 _TRACE_LINES: Final = 4000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Request:
     """One change of names on its way to the server; `sent` is simulated time."""
 
@@ -31,9 +31,19 @@ class Request:
     late: bool = False
 
     def __str__(self) -> str:
-        return " ".join(
-            filter(None, (self.what, short(self.source), self.destination and "→", short(self.destination)))
-        )
+        target = f" → {short(self.destination)}" if self.destination else ""
+        return f"{self.what} {short(self.source)}{target}{' (late)' if self.late else ''}"
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """For the trace: put into words only when somebody reads it."""
+
+    request: Request
+    fault: OSError
+
+    def __str__(self) -> str:
+        return f"{self.request}: {type(self.fault).__name__}"
 
 
 class Watcher(Protocol):
@@ -54,6 +64,7 @@ class World:
     grace_until: float = 0.0
     boots: int = 0
     quiet: list[tuple[float, float]] = field(default_factory=list)  # when the server did not rename
+    under_way: int = 0  # late requests that have not landed yet
     trace: deque[tuple[float, str, object]] = field(default_factory=lambda: deque(maxlen=_TRACE_LINES))
 
     @property
@@ -67,13 +78,17 @@ class World:
     def chance(self, probability: float) -> bool:
         return probability > 0 and self.scheduler.random.random() < probability
 
+    def a_while(self) -> float:
+        """Until something late arrives."""
+        return self.scheduler.random.uniform(0, LATEST_COPY_SECONDS)
+
     def note(self, who: str, what: object) -> None:
         self.trace.append((self.scheduler.now, who, what))
 
     def carry_out(self, request: Request) -> None:
         """The server does it, and the oracle looks on. Raises OSError."""
         server, now = self.server, self.mount_time
-        who = f"{request.process.name}{'(late)' if request.late else ''}"
+        who = request.process.name
         overwritten: Node | None = None
         try:
             if request.what == "rename":
@@ -83,7 +98,7 @@ class World:
                 node = server.unlink(request.source, now)
             self.note(who, request)
         except OSError as fault:
-            self.note(who, f"{request}: {type(fault).__name__}")
+            self.note(who, Refused(request, fault))
             raise
         if self.watcher is not None:
             self.watcher.done(request, node, overwritten)
@@ -91,8 +106,10 @@ class World:
     def carry_out_late(self, request: Request, seconds: float) -> None:
         """A copy, or what its sender has given up, or died with."""
         late = Request(request.what, request.source, request.destination, request.process, request.sent, True)
+        self.under_way += 1
 
         def land() -> None:
+            self.under_way -= 1
             try:
                 self.carry_out(late)
             except OSError:  # it finds nothing any more: the ordinary case

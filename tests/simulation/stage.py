@@ -1,0 +1,131 @@
+"""Where schedules are played: the real modules with a simulated clock, /proc and log.
+
+They ask the stage, and the stage asks the schedule that is being played.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from itertools import count
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import patch
+
+from maildefer import events
+from maildefer.maildir import doubt, names, scan
+from maildefer.maildir.layout import Layout
+from maildefer.maildir.system import System
+from maildefer.pool import lifeline, scout, serving, settle, snapshot, tender, worker, workforce
+from tests.simulation.scheduler import Process, Scheduler
+
+Listed = Callable[[str, str, System], bool]
+Look = Callable[[Listed, str, str, System], bool]
+
+
+@dataclass(slots=True)
+class Stage:
+    """What the stand-ins need to know of the schedule that is on."""
+
+    scheduler: Scheduler
+    processes: dict[int, Process]
+    heard: Callable[[str, dict[str, Any]], None]
+    look: Look  # at `doubt.listed`, with the truth beside it
+    thorough: bool  # keepers look whether every folder of the queue is there
+
+
+_on: list[Stage] = []
+_installed: list[bool] = []
+
+
+class Time:
+    """The `time` module, as the process that runs now has it."""
+
+    CLOCK_BOOTTIME = time.CLOCK_BOOTTIME
+
+    def time(self) -> float:
+        return float(running().client.time())
+
+    def sleep(self, seconds: float) -> None:
+        running().client.sleep(seconds)
+
+    def boottime(self) -> float:
+        return float(running().client.boottime())
+
+    def clock_gettime(self, clock: int) -> float:
+        return self.boottime()
+
+    def clock_gettime_ns(self, clock: int) -> int:
+        return int(self.boottime() * 1e9)
+
+
+def running() -> Process:
+    """The process whose thread runs now, or for whom the schedule acts."""
+    thread = _on[-1].scheduler.thread
+    assert thread is not None
+    return thread.process
+
+
+def _thoroughly(real: Callable[..., Layout]) -> Callable[..., Layout]:
+    """What a keeper does to a queue that it joins: dozens of requests that find everything there."""
+
+    def opened(path: str, *, system: System) -> Layout:
+        if _on[-1].thorough:
+            return real(path, system=system)
+        system.listdir(path)
+        return Layout(path)
+
+    return opened
+
+
+def _alive(pid: int, start: int) -> bool:
+    process = _on[-1].processes.get(pid)
+    return process is not None and process.alive
+
+
+@contextmanager
+def playing(stage: Stage) -> Iterator[None]:
+    """A schedule is on. Keys count from zero in each, so that it replays."""
+    with installed():
+        _on.append(stage)
+        names._count = count()
+        try:
+            yield
+        finally:
+            _on.pop()
+
+
+@contextmanager
+def installed() -> Iterator[None]:
+    """Put the stand-ins in their places, for as many schedules as are played inside; a planted bug goes outside."""
+    if _installed:
+        yield
+        return
+    clock = Time()
+    listed = doubt.listed
+    system = SimpleNamespace(chunks=lambda path: scan.chunks(path, system=running().client.system))
+    with ExitStack() as stack:
+
+        def put(module: Any, name: str, value: object) -> None:
+            stack.enter_context(patch.object(module, name, value))
+
+        for module in (worker, serving, settle, scout):
+            put(module, "time", clock)
+        for module in (serving, snapshot, scout):
+            put(module, "boottime", clock.boottime)
+        put(workforce, "boottime", lambda: _on[-1].scheduler.now)  # in no thread: only the throttle asks
+        put(scout, "scan", system)
+        for name in ("create_queue", "open_queue"):
+            put(lifeline, name, _thoroughly(getattr(lifeline, name)))
+        put(lifeline, "start_time", lambda pid: 1)
+        put(tender, "alive", _alive)
+        put(events, "emit", lambda event, **facts: _on[-1].heard(event, facts))
+        put(doubt, "listed", lambda path, name, system: _on[-1].look(listed, path, name, system))
+        put(names, "_count", count())
+        _installed.append(True)
+        try:
+            yield
+        finally:
+            _installed.pop()
