@@ -22,7 +22,7 @@ class Line:
         self._reader = reader
         self._writer = writer
         self._pending: dict[int, asyncio.Future[Answer]] = {}
-        self._number = 0
+        self._number = self._draft = 0
         self._shortage = ""
         self._look_at = 0.0
         self._task = asyncio.create_task(self._listen())
@@ -39,6 +39,15 @@ class Line:
             return [Stored("", replies.FAULT, "the writer is gone")] * len(message.recipients)
         self._note(answer.shortage)
         return answer.stored
+
+    def fresh_draft(self) -> int:
+        """The number of a message that comes in parts, each pushed once the last is answered."""
+        self._draft += 1
+        return self._draft
+
+    def drop(self, draft: int) -> None:
+        """Forget a message whose end will not come; not while a part of it is being pushed."""
+        self._writer.write(pack(Job(0, Message("", (), b"", "", "", False, draft))))
 
     async def shortage(self) -> str:
         """What there is too little of, or an empty text; asked for no more than once a second."""

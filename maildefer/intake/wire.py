@@ -15,6 +15,7 @@ class Message(NamedTuple):
     """One message as it came: its envelope, its bytes with LF as line ends, how, and from whom.
 
     `together`: all recipients' pushes or none, as SMTP's one reply wants it.
+    With a `draft`, `data` is a part of it, and the last one where it is `whole`; that without recipients drops it.
     """
 
     sender: str
@@ -23,6 +24,8 @@ class Message(NamedTuple):
     via: str
     client: str
     together: bool
+    draft: int = 0
+    whole: bool = True
 
 
 class Stored(NamedTuple):

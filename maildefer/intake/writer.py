@@ -15,6 +15,8 @@ import signal
 import socket
 import threading
 import time
+from functools import partial
+from itertools import islice
 
 from maildefer.errors import MaildeferError
 from maildefer.host.identity import this_host
@@ -22,6 +24,7 @@ from maildefer.host.titles import set_title
 from maildefer.intake import replies
 from maildefer.intake.options import Options
 from maildefer.intake.room import Room
+from maildefer.intake.spool import Spool
 from maildefer.intake.wire import Answer, Frames, Job, Message, Stored, pack_answers, unpack
 from maildefer.maildir import durable
 from maildefer.maildir.layout import Layout, create_queue
@@ -61,6 +64,7 @@ class Writer:
         self._pusher = Pusher(layout, host=this_host().label)
         self._room = Room(layout, min_free_bytes=options.min_free_bytes, max_backlog=options.max_backlog)
         self._hostname = options.hostname
+        self._spool = Spool(self._pusher, self._top)
         self._threads = options.threads
         self._line = line
         self._frames = Frames()
@@ -74,6 +78,7 @@ class Writer:
             thread.start()
         for thread in threads:
             thread.join()
+        self._spool.drop_all()
 
     def _serve(self) -> None:
         while batch := self._next_batch():
@@ -99,43 +104,75 @@ class Writer:
     def answer(self, batch: list[Job]) -> list[Answer]:
         """Push a batch; when it returns, what has a key is durable (I1)."""
         shortage = self._room.look() or ""
-        messages = [] if shortage else [job.message for job in batch if job.message is not None]
-        pushed = iter(self._push(messages))
+        whole = (
+            []
+            if shortage
+            else [job.message for job in batch if job.message is not None and job.message.whole]
+        )
+        pushed = iter(self._push(whole))
         answers = []
         for number, message in batch:
-            if message is None:
-                stored = []
-            elif shortage:
+            stored: list[Stored] = []
+            if message is not None and shortage:
+                self._spool.drop(message.draft)
                 stored = [Stored("", replies.FULL, shortage)] * len(message.recipients)
-            else:
-                stored = [next(pushed) for _ in message.recipients]
+            elif message is not None and not message.whole:
+                stored = self._keep(message)
+            elif message is not None:
+                stored = next(pushed)
                 if message.together and not all(each.key for each in stored):
                     self._withdraw(stored)
             answers.append(Answer(number, stored, shortage))
         return answers
 
-    def _push(self, messages: list[Message]) -> list[Stored]:
-        composes = [self._compose(message, to) for message in messages for to in message.recipients]
+    def _keep(self, message: Message) -> list[Stored]:
+        """A part of a large message goes to `tmp/`; nothing is to be said of it but a fault."""
         try:
-            results = self._pusher.push_all(composes)
+            self._spool.add(message)
+        except MaildeferError as fault:
+            return [_stored(fault)]
+        return []
+
+    def _push(self, messages: list[Message]) -> list[list[Stored]]:
+        """For each message, how it went for each of its recipients."""
+        composes: list[Compose] = []
+        counts = []
+        for message in messages:
+            made = self._composes(message)
+            composes += made
+            counts.append(len(made))
+        try:
+            results = list(map(_stored, self._pusher.push_all(composes)))
         except Exception as fault:  # noqa: BLE001  # the thread must go on, and the clients must hear of it
-            return [Stored("", replies.INTERNAL, f"{type(fault).__name__}: {fault}")] * len(composes)
-        return [_stored(result) for result in results]
+            results = [Stored("", replies.INTERNAL, f"{type(fault).__name__}: {fault}")] * len(composes)
+        rest = iter(results)
+        stored = [list(islice(rest, count)) for count in counts]
+        for message, each in zip(messages, stored, strict=True):
+            if message.draft and each:
+                each.insert(0, each.pop())  # see Spool.composes
+        return stored
 
-    def _compose(self, message: Message, recipient: str) -> Compose:
-        def compose(stem: str) -> tuple[bytes, bytes]:
-            top = block(
-                stem,
-                message.sender,
-                recipient,
-                host=self._hostname,
-                when=time.time(),
-                via=message.via,
-                client=message.client,
-            )
-            return top, message.data
+    def _composes(self, message: Message) -> list[Compose]:
+        if not message.draft:
+            return [partial(self._composed, message, to) for to in message.recipients]
+        if not message.recipients:
+            self._spool.drop(message.draft)
+            return []
+        return self._spool.composes(message)
 
-        return compose
+    def _composed(self, message: Message, recipient: str, stem: str) -> tuple[bytes, bytes]:
+        return self._top(stem, message, recipient), message.data
+
+    def _top(self, stem: str, message: Message, recipient: str) -> bytes:
+        return block(
+            stem,
+            message.sender,
+            recipient,
+            host=self._hostname,
+            when=time.time(),
+            via=message.via,
+            client=message.client,
+        )
 
     def _withdraw(self, stored: list[Stored]) -> None:
         """Take back what was pushed before another push failed, lest each new try of the client doubles it.

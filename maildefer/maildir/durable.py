@@ -14,13 +14,13 @@ from collections.abc import Sequence
 from maildefer.maildir.system import SYSTEM, System
 
 FILE_MODE = 0o660
-_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 def create(path: str, chunks: Sequence[bytes], *, system: System = SYSTEM) -> int:
     """Create `path`, write the chunks, sync the file; returns the descriptor, still open. Leaves nothing on a fault."""
-    descriptor = system.open(path, _NEW, FILE_MODE)
+    descriptor = system.open(path, NEW, FILE_MODE)
     try:
         write_all(descriptor, b"".join(chunks), system)
         system.fsync(descriptor)
@@ -49,7 +49,7 @@ def replace_file(
     if durably:
         write_new(draft, [data], system=system)
     else:
-        descriptor = system.open(draft, _NEW, FILE_MODE)
+        descriptor = system.open(draft, NEW, FILE_MODE)
         try:
             write_all(descriptor, data, system)
         finally:

@@ -14,10 +14,11 @@ from maildefer.errors import (
     storage_fault,
 )
 from maildefer.maildir import doubt, durable, names
+from maildefer.maildir.draft import Draft
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.system import SYSTEM, System
 
-Compose = Callable[[str], Sequence[bytes]]
+Compose = Callable[[str], Sequence[bytes] | Draft]
 _TRIES = 5
 
 
@@ -46,6 +47,11 @@ class Pusher:
         self._sync([key])
         return key
 
+    def draft(self, stem: str | None = None) -> Draft:
+        """Begin an entry whose bytes come in parts; a compose that returns it makes `push_all` finish it."""
+        stem = stem or names.fresh_stem(self._host, self._system)
+        return Draft(self.layout, stem, system=self._system)
+
     def push_all(self, composes: Sequence[Compose]) -> list[str | MaildeferError]:
         """Push several entries with one directory sync: for each its key, or what `push` would have raised for it.
 
@@ -69,6 +75,10 @@ class Pusher:
         for _ in range(_TRIES):
             stem = names.fresh_stem(self._host, self._system)
             chunks = compose(stem)
+            if isinstance(chunks, Draft):
+                if self._finish(chunks):
+                    return chunks.key
+                break
             key = f"{stem},S={sum(map(len, chunks))}"
             if self._place(key, chunks):
                 return key
@@ -89,7 +99,7 @@ class Pusher:
 
         That is when `tmp/KEY` was swept before its rename, or was there: a CREATE whose reply was lost.
         """
-        draft, place, system = f"{self.layout.tmp}/{key}", f"{self.layout.new}/{key}", self._system
+        draft, system = f"{self.layout.tmp}/{key}", self._system
         try:
             descriptor = durable.create(draft, chunks, system=system)
         except FileNotFoundError as fault:
@@ -99,12 +109,23 @@ class Pusher:
         except OSError as fault:
             raise_named(self.layout.tmp, fault)
         try:
-            system.rename(draft, place)
-        except OSError as fault:
-            if not self._was_placed(fault, draft, descriptor):
-                return False
+            return self._moved(draft, key, descriptor)
         finally:
             system.close(descriptor)
+
+    def _finish(self, draft: Draft) -> bool:
+        """Sync and rename; False when it was swept before its rename."""
+        draft.sync()
+        try:
+            return self._moved(draft.path, draft.key, draft.descriptor)
+        finally:
+            draft.close()
+
+    def _moved(self, draft: str, key: str, descriptor: int) -> bool:
+        try:
+            self._system.rename(draft, f"{self.layout.new}/{key}")
+        except OSError as fault:
+            return self._was_placed(fault, draft, descriptor)
         return True
 
     def _was_placed(self, fault: OSError, draft: str, descriptor: int) -> bool:

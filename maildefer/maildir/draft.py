@@ -1,0 +1,78 @@
+"""An entry that is written into `tmp/` while its bytes come, since it is too large to wait for its end in memory."""
+
+from __future__ import annotations
+
+import os
+
+from maildefer.errors import QueueMissing, raise_named
+from maildefer.maildir import durable
+from maildefer.maildir.layout import Layout
+from maildefer.maildir.system import SYSTEM, System
+
+_COPY_BYTES = 256 << 10
+
+
+class Draft:
+    """One thread at a time. Nothing of it is an entry before `Pusher` has synced it and moved it into `new/`.
+
+    Raises what a push raises; a draft that could not be written is gone, as is one that was discarded.
+    """
+
+    def __init__(self, layout: Layout, stem: str, *, system: System = SYSTEM) -> None:
+        self.stem = stem
+        self.path = f"{layout.tmp}/{stem}"
+        self.size_bytes = 0
+        self._layout = layout
+        self._system = system
+        try:
+            self.descriptor = system.open(self.path, durable.NEW, durable.FILE_MODE)
+        except FileNotFoundError as fault:
+            raise QueueMissing(layout.path) from fault
+        except OSError as fault:
+            raise_named(layout.tmp, fault)
+
+    @property
+    def key(self) -> str:
+        """What it will be called."""
+        return f"{self.stem},S={self.size_bytes}"
+
+    def append(self, data: bytes) -> None:
+        try:
+            durable.write_all(self.descriptor, data, self._system)
+        except OSError as fault:
+            self.discard()
+            raise_named(self._layout.tmp, fault)
+        self.size_bytes += len(data)
+
+    def append_from(self, other: Draft, offset: int) -> None:
+        """What the other has from there on; in pieces, so that memory stays flat."""
+        system = self._system
+        try:
+            source = system.open(other.path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                at = 0
+                while data := system.read(source, _COPY_BYTES):
+                    self.append(data[max(0, offset - at) :])
+                    at += len(data)
+            finally:
+                system.close(source)
+        except OSError as fault:
+            self.discard()
+            raise_named(self._layout.tmp, fault)
+
+    def sync(self) -> None:
+        try:
+            self._system.fsync(self.descriptor)
+        except OSError as fault:
+            self.discard()
+            raise_named(self._layout.tmp, fault)
+
+    def close(self) -> None:
+        """The file stays, where it is by now."""
+        if self.descriptor >= 0:
+            self._system.close(self.descriptor)
+            self.descriptor = -1
+
+    def discard(self) -> None:
+        self.close()
+        durable.discard(self.path, self._system)
