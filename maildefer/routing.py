@@ -6,7 +6,7 @@ Routes and decorators live in `maildefer.handling.routes` and `.decorators`, the
 
 from __future__ import annotations
 
-from maildefer.handling.decorators import nolocking, route, route_like, state_key_generator, stateless
+from maildefer.handling.decorators import batch, nolocking, route, route_like, state_key_generator, stateless
 from maildefer.handling.outcomes import Defer, Reject
 from maildefer.handling.routes import DEFAULT_STATE_KEY, LOG, ROUTE_FIRST_STATE, Router, RoutingBase
 from maildefer.handling.shared_state import DirectoryStorage
@@ -17,6 +17,7 @@ __all__ = [
     "route_like",
     "stateless",
     "nolocking",
+    "batch",
     "state_key_generator",
     "Router",
     "RoutingBase",

@@ -60,6 +60,15 @@ class Application:
         modules = self.settings.queues[self.queue_named(queue)]
         return Dispatcher(self.router, modules, queues_of=self.queues_of, tokens=tokens)
 
+    def has_batches(self, queue: str) -> bool:
+        """Whether any handler of the queue is a `@batch`."""
+        modules = self.settings.queues[self.queue_named(queue)]
+        return any(
+            marks.batch_of(function) is not None and marks.module_of(function) in modules
+            for _, functions in self.router.table()
+            for function in functions
+        )
+
     def queue_named(self, queue: str) -> str:
         """The settings' own spelling of a queue's path."""
         for known in self.settings.queues:
@@ -120,6 +129,11 @@ class Application:
                 f"put @route above its handlers, or take it out of {self.settings.module}"
             )
         for function in functions:
+            if marks.batch_of(function) is not None and self.settings.max_crashes < 2:
+                raise ConfigurationError(
+                    f"{marks.full_name(function)} is a @batch, and max_crashes = 1 would bury all its messages for "
+                    f"one that kills the worker: set max_crashes to 2 or more in {self.settings.module}"
+                )
             code = getattr(function, "__code__", None)
             if code is not None and code.co_flags & _NEVER_RUNS:
                 raise ConfigurationError(

@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
+from maildefer.handling import marks
 from maildefer.handling.marks import Handler
 
 Function = TypeVar("Function", bound=Handler)
@@ -14,13 +15,16 @@ Function = TypeVar("Function", bound=Handler)
 def bounce_to(soft: Callable[[Any], object], hard: Callable[[Any], object]) -> Callable[[Function], Function]:
     """Stands below `@route`. A bounce goes to `soft` or `hard`, whose result is the handler's; all else goes on.
 
-    Both take the message alone. Raises `TypeError` if they can't be called.
+    Both take the message alone. Raises `TypeError` if they can't be called, and on a function that takes a `@batch`.
     """
     for name, function in (("soft", soft), ("hard", hard)):
         if not callable(function):
             raise TypeError(f"bounce_to({name}={function!r}): give a function that takes the message")
 
     def decorate(func: Function) -> Function:
+        if marks.batch_of(func) is not None:
+            raise TypeError(f"@bounce_to looks at one message, and {marks.full_name(func)} takes a @batch")
+
         @functools.wraps(func)
         def handler(message: Any, *arguments: Any, **captures: Any) -> object:
             if message.is_bounce():
@@ -30,6 +34,7 @@ def bounce_to(soft: Callable[[Any], object], hard: Callable[[Any], object]) -> C
                     return soft(message)
             return func(message, *arguments, **captures)
 
+        marks.mark_one(handler)
         return cast(Function, handler)
 
     return decorate

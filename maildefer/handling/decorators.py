@@ -1,6 +1,6 @@
 """What handler modules put above their functions.
 
-`@route` and `@route_like` come on top, `@stateless` below them; the function itself stays what it is.
+`@route` and `@route_like` come on top, `@stateless`, `@batch` below them; the function itself stays what it is.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import NoReturn, TypeVar
 
 from maildefer.handling import marks
+from maildefer.handling.batches import LONGEST_LINGER_SECONDS, MOST_MESSAGES
 from maildefer.handling.marks import Handler
 from maildefer.handling.patterns import regex_text
 from maildefer.handling.routes import KeyFunction, Router
@@ -51,6 +52,29 @@ def nolocking(func: Function) -> Function:
     return func
 
 
+def batch(*, limit: int = 100, linger: float = 1.0) -> Callable[[Function], Function]:
+    """The function takes a list of up to `limit` messages, the first of which waits `linger` seconds for the others.
+
+    Stands below `@route` and `@stateless`. The captures of a message are its `captures`. What the function raises or
+    returns holds for all messages; a mapping from messages to exceptions or `"module.FUNCTION"` says it for each.
+    With `linger=0`, it gets what waits already. Raises `ValueError` for terms that can't be kept, `TypeError` for
+    functions that can't take lists.
+    """
+    if type(limit) is not int or not 1 <= limit <= MOST_MESSAGES:
+        raise ValueError(f"@batch(limit={limit!r}): give a number from 1 to {MOST_MESSAGES}")
+    if not isinstance(linger, int | float) or not 0 <= linger <= LONGEST_LINGER_SECONDS:
+        raise ValueError(f"@batch(linger={linger!r}): give seconds from 0 to {LONGEST_LINGER_SECONDS:g}")
+
+    def decorate(func: Function) -> Function:
+        _below_the_route("@batch", func)
+        if marks.takes_one(func):
+            raise TypeError(f"@batch on {marks.full_name(func)}, which takes one message at a time")
+        marks.mark_batch(func, marks.BatchTerms(limit, float(linger)))
+        return func
+
+    return decorate
+
+
 def state_key_generator(func: KeyFunction) -> KeyFunction:
     """`func(module_name, message)` makes the key under which states of its module are kept, say one per list."""
     Router.HANDLERS[marks.module_of(func)] = func
@@ -59,6 +83,11 @@ def state_key_generator(func: KeyFunction) -> KeyFunction:
 
 def _registered(function: Function, regexes: tuple[str, ...]) -> Function:
     chosen = _refusal(function) if _is_method(function) else function
+    if marks.batch_of(function) is not None and not marks.is_stateless(function):
+        raise TypeError(
+            f"{marks.full_name(function)} is a state, and takes one sender's message at a time: "
+            "put @stateless between @route and @batch"
+        )
     for regex in regexes:
         Router.register_route(regex, chosen)
         marks.add_route(chosen, regex)

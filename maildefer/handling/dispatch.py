@@ -7,26 +7,27 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, Protocol
 
-from maildefer.errors import HandlerMissing, StorageFault
+from maildefer.errors import StorageFault
 from maildefer.handling import marks
+from maildefer.handling.batches import Batches
 from maildefer.handling.marks import ERROR_STATE, Addressed, Handler
+from maildefer.handling.onward import Onward
 from maildefer.handling.outcomes import (
     ACKED,
     NO_ROUTE,
     Buried,
-    Defer,
     Deferred,
     HandedOff,
     Outcome,
     Postponed,
-    Reject,
     worst,
 )
+from maildefer.handling.raised import failure, outcome_of
 from maildefer.handling.results import Handoff, interpreted
 from maildefer.handling.routes import RoutingBase
-from maildefer.message.smtp_error import SMTPError
+from maildefer.handling.steps import Step, step_of
 
 TOKEN_SECONDS: Final = 1.0
 STATE_FAULT_SECONDS: Final = 30.0
@@ -41,18 +42,9 @@ class Tokens(Protocol):
     def give_back(self, conversation: str, /) -> None: ...
 
 
-class _Step(NamedTuple):
-    function: Handler
-    name: str
-    module: str
-    state: str
-    stateless: bool
-    nolocking: bool
-
-
 # A row: its match function, its steps, whether any of them is stateful.
-_Row = tuple[Callable[[str], re.Match[str] | None], Sequence[_Step], bool]
-_Matched = list[tuple[Sequence[_Step], re.Match[str], bool]]
+_Row = tuple[Callable[[str], re.Match[str] | None], Sequence[Step], bool]
+_Matched = list[tuple[Sequence[Step], re.Match[str], bool]]
 
 
 class Dispatcher:
@@ -73,7 +65,8 @@ class Dispatcher:
     ) -> None:
         self._router = router
         self._modules = None if modules is None else frozenset(modules)
-        self._queues_of = queues_of
+        self._onward = Onward(router, queues_of)
+        self._batches = Batches(router, self._onward)
         self._tokens = tokens
         self._generation = -1
         self._table: list[_Row] = []
@@ -101,6 +94,23 @@ class Dispatcher:
             self._build()
         return [step.name for steps, _, _ in self._matching(address) for step in steps]
 
+    def batch_for(self, message: Addressed) -> Step | None:
+        """The `@batch` function that takes the message with others; None where it is to be dispatched alone.
+
+        So it is where other handlers' routes match it, too: then their outcomes and this one's make one.
+        """
+        if self._generation != self._router.generation:
+            self._build()
+        matched = self._matching(message.To or "")
+        if len(matched) != 1 or len(steps := matched[0][0]) != 1 or steps[0].terms is None:
+            return None
+        message.captures = matched[0][1].groupdict()  # type: ignore[attr-defined]  # a MailRequest takes it
+        return steps[0]
+
+    def dispatch_batch(self, step: Step, messages: Sequence[Addressed]) -> list[Outcome] | Deferred:
+        """Run a `@batch` function once: an outcome for each message, or one failure, of which each may be the cause."""
+        return self._batches.run(step, messages)
+
     def buried(self, message: Addressed, outcome: Outcome) -> None:
         """The worker gives the message up after this outcome: after an exception the conversation is in `ERROR`.
 
@@ -118,7 +128,7 @@ class Dispatcher:
         generation = self._router.generation
         table: list[_Row] = []
         for pattern, functions in self._router.table():
-            steps = tuple(_step(function) for function in functions if self._sees(function))
+            steps = tuple(step_of(function) for function in functions if self._sees(function))
             if steps:
                 table.append((pattern.match, steps, not all(step.stateless for step in steps)))
         self._stateful_modules = frozenset(
@@ -144,7 +154,7 @@ class Dispatcher:
         try:
             wanted = self._conversations(message, matched)
         except Exception as fault:  # noqa: BLE001  # a @state_key_generator is the user's code
-            return _failure(fault, None), ""
+            return failure(fault, None), ""
         taken: list[str] = []
         try:
             for conversation in wanted:
@@ -199,10 +209,10 @@ class Dispatcher:
         if not names and outcome is ACKED:
             return Buried("no handler in the sender's state", detail=_states_text(matched)), ""
         if type(outcome) is HandedOff:
-            outcome = self._begin(outcome, message)
+            outcome = self._onward.begun(outcome, message)
         return outcome, names
 
-    def _run(self, step: _Step, message: Addressed, groups: dict[str, Any]) -> Outcome:
+    def _run(self, step: Step, message: Addressed, groups: dict[str, Any]) -> Outcome:
         try:
             if step.nolocking:
                 result = step.function(message, **groups)
@@ -215,77 +225,18 @@ class Dispatcher:
             if following is None:
                 return ACKED
             if isinstance(following, Handoff):
-                return self._handoff(following)
+                return self._onward.outcome(following)
             self._router.set_state(following.module, message, following.state)
             return ACKED
-        except Defer as asked:
-            return Deferred(asked.reason, asked.after)
-        except Reject as asked:
-            return Buried(asked.reason)
-        except SMTPError as reply:
-            return _replied(reply, step.module)
         except BaseException as fault:  # noqa: BLE001  # no worker ends for a sys.exit in a handler
-            return _failure(fault, step.module)
-
-    def _handoff(self, handoff: Handoff) -> Outcome:
-        """To the one queue that lists the module; what could not be seen at load is buried here."""
-        name = f"{handoff.module}.{handoff.function}"
-        try:
-            self._router.function_of(handoff)
-        except HandlerMissing as missing:
-            return Buried(f"no handler {name}", detail=str(missing))
-        if self._queues_of is None:
-            return HandedOff(handoff.module, handoff.function)
-        queues = self._queues_of.get(handoff.module, ())
-        if len(queues) == 1:
-            return HandedOff(handoff.module, handoff.function, queues[0])
-        if queues:
-            return Buried(f"{name} is in several queues: {', '.join(queues)}")
-        return Buried(f"{name} is in no queue")
-
-    def _begin(self, outcome: HandedOff, message: Addressed) -> Outcome:
-        """A state function gets the message only if the sender is in that state when it arrives."""
-        try:
-            function = self._router.function_of(Handoff(outcome.module, outcome.function))
-            if not marks.is_stateless(function):
-                self._router.begin_state(outcome.module, message, outcome.function)
-        except Exception as fault:  # noqa: BLE001  # the store may be the user's
-            return _failure(fault, outcome.module)
-        return outcome
+            return outcome_of(fault, step.module)
 
 
-def _step(function: Handler) -> _Step:
-    return _Step(
-        function,
-        marks.full_name(function),
-        marks.module_of(function),
-        marks.name_of(function),
-        marks.is_stateless(function),
-        marks.is_nolocking(function),
-    )
-
-
-def _replied(reply: SMTPError, module: str) -> Outcome:
-    if 400 <= reply.code < 500:
-        return Deferred(str(reply))
-    if 500 <= reply.code < 600:
-        return Buried(str(reply))
-    return _failure(reply, module)
-
-
-def _state_fault(fault: Exception, step: _Step, *, ran: bool) -> Outcome:
+def _state_fault(fault: Exception, step: Step, *, ran: bool) -> Outcome:
     """A filesystem that refuses is not the message's fault: as long as nothing has run, nothing is charged."""
     if isinstance(fault, StorageFault) and not ran:
         return Postponed(STATE_FAULT_SECONDS, f"its state can't be read: {fault}")
-    return _failure(fault, step.module)
-
-
-def _failure(fault: BaseException, module: str | None) -> Deferred:
-    import traceback  # needed only here, and not by an idle pool
-
-    text = "".join(traceback.format_exception_only(fault)).strip()
-    detail = "".join(traceback.format_exception(fault))
-    return Deferred(text, error=text, detail=detail, module=module)
+    return failure(fault, step.module)
 
 
 def _states_text(matched: _Matched) -> str:

@@ -6,7 +6,7 @@ The marks are plain attributes, so that `functools.wraps` carries them to a wrap
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 Handler = Callable[..., object]
 
@@ -16,7 +16,16 @@ ERROR_STATE: Final = "ERROR"
 _ROUTES: Final = "_maildefer_routes"
 _STATELESS: Final = "_maildefer_stateless"
 _NOLOCKING: Final = "_maildefer_nolocking"
+_BATCH: Final = "_maildefer_batch"
+_ONE: Final = "_maildefer_one"
 _KEPT: Final = "_maildefer_kept"
+
+
+class BatchTerms(NamedTuple):
+    """How many messages a `@batch` function takes at most, and how long the first of them waits for the others."""
+
+    limit: int
+    linger_seconds: float
 
 
 class Addressed(Protocol):
@@ -41,6 +50,11 @@ def is_nolocking(function: object) -> bool:
     return getattr(function, _NOLOCKING, False)
 
 
+def batch_of(function: object) -> BatchTerms | None:
+    """None for a function that takes one message."""
+    return getattr(function, _BATCH, None)
+
+
 def add_route(function: object, regex: str) -> None:
     setattr(function, _ROUTES, (*routes_of(function), regex))
 
@@ -51,6 +65,19 @@ def mark_stateless(function: object) -> None:
 
 def mark_nolocking(function: object) -> None:
     setattr(function, _NOLOCKING, True)
+
+
+def mark_batch(function: object, terms: BatchTerms) -> None:
+    setattr(function, _BATCH, terms)
+
+
+def takes_one(function: object) -> bool:
+    """Whether it can't be given a list, since something above it looks at the message."""
+    return getattr(function, _ONE, False)
+
+
+def mark_one(function: object) -> None:
+    setattr(function, _ONE, True)
 
 
 def is_kept(fault: BaseException) -> bool:

@@ -16,6 +16,7 @@ from typing import Any, Final, Protocol
 
 from maildefer.errors import HandlerMissing
 from maildefer.handling import marks
+from maildefer.handling.batches import one_by_one
 from maildefer.handling.marks import ERROR_STATE, FIRST_STATE, Addressed, Handler, entry_key
 from maildefer.handling.patterns import compiled
 from maildefer.handling.results import Handoff, interpreted
@@ -237,6 +238,7 @@ class RoutingBase:
 
     def call(self, func: Handler, message: Addressed, kwargs: dict[str, Any]) -> object:
         """Call the handler under the lock that keeps the process's other handlers out, unless it is `@nolocking`."""
+        func = one_by_one(func)
         if marks.is_nolocking(func):
             return func(message, **kwargs)
         with self.lock:

@@ -43,9 +43,12 @@ class Task(Generic[P, R]):
     """A function that can be called as ever, or later by `defer`. Any thread and process may do either."""
 
     def __init__(self, function: Callable[P, R], queue: str | None = None) -> None:
+        if marks.batch_of(function) is not None:
+            raise TypeError(f"@task on {function.__qualname__}: its calls come one by one, never as a @batch")
         if "." in function.__qualname__ or inspect.iscoroutinefunction(function):
             raise TypeError(f"@task on {function.__qualname__}: it goes on plain functions of a module")
         functools.update_wrapper(self, function)
+        marks.mark_one(self)
         self.function = function
         self.name = f"{function.__module__}.{function.__name__}"
         self.address = f"{self.name.lower()}@{TASK_DOMAIN}"

@@ -7,7 +7,7 @@ A request belongs to one thread at a time.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from maildefer.message import addresses
@@ -43,6 +43,8 @@ class MailRequest(Headed):
     key: str | None
     attempt: int | None
     queue: str | None
+    captures: Mapping[str, str | None]
+    """The named groups of its route; only in a message that comes in a `@batch`."""
     bounce: BounceAnalyzer | None
     """What the message says as a bounce; None until `is_bounce` was asked."""
 

@@ -1,0 +1,47 @@
+"""Where a message goes that a handler hands on: to the one queue that lists the handler's module."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from maildefer.errors import HandlerMissing
+from maildefer.handling import marks
+from maildefer.handling.marks import Addressed
+from maildefer.handling.outcomes import Buried, HandedOff, Outcome
+from maildefer.handling.raised import failure
+from maildefer.handling.results import Handoff
+from maildefer.handling.routes import RoutingBase
+
+
+class Onward:
+    """The ways on from one application's handlers. `queues_of` says which queues list a module; None: ask nobody."""
+
+    def __init__(self, router: RoutingBase, queues_of: Mapping[str, Sequence[str]] | None) -> None:
+        self._router = router
+        self._queues_of = queues_of
+
+    def outcome(self, handoff: Handoff) -> Outcome:
+        """To the one queue that lists the module; what could not be seen at load is buried here."""
+        name = f"{handoff.module}.{handoff.function}"
+        try:
+            self._router.function_of(handoff)
+        except HandlerMissing as missing:
+            return Buried(f"no handler {name}", detail=str(missing))
+        if self._queues_of is None:
+            return HandedOff(handoff.module, handoff.function)
+        queues = self._queues_of.get(handoff.module, ())
+        if len(queues) == 1:
+            return HandedOff(handoff.module, handoff.function, queues[0])
+        if queues:
+            return Buried(f"{name} is in several queues: {', '.join(queues)}")
+        return Buried(f"{name} is in no queue")
+
+    def begun(self, outcome: HandedOff, message: Addressed) -> Outcome:
+        """A state function gets the message only if the sender is in that state when it arrives."""
+        try:
+            function = self._router.function_of(Handoff(outcome.module, outcome.function))
+            if not marks.is_stateless(function):
+                self._router.begin_state(outcome.module, message, outcome.function)
+        except Exception as fault:  # noqa: BLE001  # the store may be the user's
+            return failure(fault, outcome.module)
+        return outcome
