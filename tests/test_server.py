@@ -11,11 +11,13 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
 from maildefer.errors import ConfigurationError
 from maildefer.handling import settings as settings_module
+from maildefer.handling.retry import RetryPolicy
 from maildefer.queue import Queue
 from maildefer.routing import Defer, MemoryStorage, Reject, Router, nolocking, route, stateless
 from maildefer.server import LMTPReceiver, QueueReceiver, SMTPError, SMTPReceiver, undeliverable_message
@@ -187,11 +189,63 @@ def test_close_ends_the_loop_when_what_is_in_hand_is_settled(note: Note) -> None
     assert os.listdir("run/posts/cur") == os.listdir("run/posts/new") == []
 
 
-def test_a_receiver_without_routes_does_not_start() -> None:
+def test_a_receiver_that_goes_on_for_ever_does_not_start_without_routes() -> None:
     key = Queue("run/posts").push(DATA)
     with pytest.raises(ConfigurationError):
-        QueueReceiver("run/posts").start(one_shot=True)
+        QueueReceiver("run/posts").start()
     assert os.listdir("run/posts/new") == [key]
+
+
+def test_one_shot_empties_the_queue_without_routes_too() -> None:
+    Queue("run/posts").push(DATA)
+    QueueReceiver("run/posts").start(one_shot=True)
+    assert [len(os.listdir(f"run/posts/{folder}/new")) for folder in (".", ".dead")] == [0, 1]
+
+
+@pytest.mark.parametrize("kind", ["no route", "rejected", "given up"])
+def test_what_would_be_buried_goes_to_the_undeliverable_queue_of_the_boot_module(
+    note: Note, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(RetryPolicy, "delay", lambda *_: None)
+
+    def fail() -> None:
+        raise Reject("no") if kind == "rejected" else ValueError
+
+    note.behave = fail
+    Router.UNDELIVERABLE_QUEUE = Queue("run/undeliverable")
+    to = "post@elsewhere.example" if kind == "no route" else "post@osb.example"
+    Queue("run/posts").push(DATA, sender="ann@example.org", recipient=to)
+    QueueReceiver("run/posts").start(one_shot=True)
+    _, kept = Router.UNDELIVERABLE_QUEUE.pop()
+    assert (kept.Data, kept.From, kept.To) == (DATA, "ann@example.org", to)
+    assert [len(os.listdir(f"run/posts/{folder}/new")) for folder in (".", ".dead", ".later")] == [0, 0, 0]
+
+
+def test_what_the_undeliverable_queue_does_not_take_is_buried() -> None:
+    class Full:
+        def push(self, message: object) -> None:
+            raise OSError("full")
+
+    Router.UNDELIVERABLE_QUEUE = Full()
+    Queue("run/posts").push(DATA)
+    QueueReceiver("run/posts").start(one_shot=True)
+    assert len(os.listdir("run/posts/.dead/new")) == 1
+
+
+def test_a_process_message_of_a_subclass_takes_the_handlers_place(note: Note) -> None:
+    seen = []
+
+    class Own(QueueReceiver):
+        def process_message(self, msg: Any) -> None:
+            seen.append(msg.To)
+            if len(seen) == 2:
+                raise Defer("later", after=3600)
+
+    for number in range(2):
+        Queue("run/posts").push(DATA, sender="a@b", recipient=f"post{number}@elsewhere.example")
+    Own("run/posts", workers=1).start(one_shot=True)
+    assert (sorted(seen), note.seen) == (["post0@elsewhere.example", "post1@elsewhere.example"], [])
+    assert [len(os.listdir(f"run/posts/{folder}/new")) for folder in (".", ".dead", ".later")] == [0, 0, 1]
 
 
 def test_process_message_never_raises(note: Note) -> None:
@@ -226,6 +280,25 @@ def test_a_string_result_hands_the_entry_to_the_queue_that_lists_the_module(
 
 
 # SMTPReceiver
+
+
+def test_a_front_end_with_a_process_message_of_its_own_gives_it_what_it_took(
+    receivers: list[SMTPReceiver],
+) -> None:
+    seen = []
+
+    class Own(SMTPReceiver):
+        def process_message(self, Peer: Any, From: Any, To: Any, Data: Any, **kwargs: Any) -> str | None:
+            seen.append((From, To, Data))
+            return "550 no more" if len(seen) == 2 else None
+
+    receivers.append(Own("127.0.0.1", 0))
+    receivers[0].start()
+    for _ in range(2):
+        send(receivers[0].port, "Post@osb.example")
+    wait_until(lambda: len(os.listdir("run/queue/.dead/new")) == 1)
+    assert [(sender, to) for sender, to, _ in seen] == [("author@example.org", ["post@osb.example"])] * 2
+    assert os.listdir("run/queue/new") == []
 
 
 @pytest.fixture

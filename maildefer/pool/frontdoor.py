@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 from maildefer.errors import ConfigurationError, MaildeferError
@@ -31,7 +32,7 @@ _START_SECONDS = 30.0
 _LOOK_SECONDS = 0.5
 _END_SECONDS = 15.0
 _SOUND_SECONDS = 5.0  # an intake process that lived so long is worth another
-_LIMITS = {"hostname", *limits.NAMES}
+_LIMITS = {"hostname", "user", "group", *limits.NAMES}
 
 
 class SMTPReceiver:
@@ -39,8 +40,9 @@ class SMTPReceiver:
 
     It only enqueues. If routes are loaded in this process (`Router.load`), a `QueueReceiver` in a thread also handles
     what it took, so that a single process does both; if not, somebody else does (`maildefer supervise`), and a probe
-    of the project's settings tells which recipients there are. `limits` are options of the intake process:
-    hostname, and those of `maildefer.intake.limits`.
+    of the project's settings tells which recipients there are. A subclass's `process_message` gets all messages in the
+    handlers' place; what it returns, an SMTP reply, then decides. `limits` are options of the intake process:
+    hostname, user and group that it becomes, and those of `maildefer.intake.limits`.
     Raises ConfigurationError for an address in use, QueueError's kinds.
     """
 
@@ -81,8 +83,11 @@ class SMTPReceiver:
         self._write_routes()
         self._execute()
         self._await_greeting()
-        if Router.table():
+        replaced = self._replaced()
+        if Router.table() or replaced is not None:
             self._handling = QueueReceiver(self.queue_dir)
+            if replaced is not None:
+                self._handling.process_message = replaced  # type: ignore[method-assign]
             self._handling.reloaded = self.reload
             self._thread = threading.Thread(target=self._handle, name="receiver", daemon=True)
             self._thread.start()
@@ -148,6 +153,19 @@ class SMTPReceiver:
             if not marks.is_kept(fault):
                 undeliverable_message(Data, "handler failed")
         return None
+
+    def _replaced(self) -> Callable[..., None] | None:
+        """What calls the `process_message` that a subclass, or somebody, has put in the place of ours."""
+        chosen = self.process_message
+        if getattr(chosen, "__func__", None) is SMTPReceiver.process_message:
+            return None
+
+        def process_message(msg: Any) -> None:
+            reply = chosen(msg.Peer, msg.From, [msg.To], msg.Data)
+            if reply and (code := str(reply)[:3]).isdecimal():  # a client who waits would have been told
+                raise SMTPError(int(code), str(reply)[4:])
+
+        return process_message
 
     def _handle(self) -> None:
         assert self._handling is not None

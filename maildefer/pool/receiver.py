@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 from maildefer import events
 from maildefer.errors import ClaimLost, ConfigurationError, QueueError, StorageFault
@@ -21,7 +22,7 @@ from maildefer.handling.loading import module_files
 from maildefer.handling.marks import Addressed
 from maildefer.handling.outcomes import Buried, Outcome
 from maildefer.handling.retry import RetryPolicy
-from maildefer.handling.routes import Router
+from maildefer.handling.routes import Router, RoutingBase
 from maildefer.handling.settings import PoolSettings, loaded_settings
 from maildefer.handling.turns import Turns
 from maildefer.host.identity import this_host
@@ -45,6 +46,8 @@ class QueueReceiver:
     `size_limit` bytes (0: none) goes to the queue `oversize_dir`, or to the dead letters. Up to `workers` messages are
     in hand at a time; their handlers run one at a time unless they are `@nolocking`, and no two messages of one
     conversation are handled at once in this process; other processes are not kept out. Not for use across a fork.
+    What has no route, is rejected or given up goes to `Router.UNDELIVERABLE_QUEUE` where one is set, else to the dead
+    letters. A `process_message` of a subclass's, or of the object's own, is given the messages in the handlers' place.
     """
 
     def __init__(
@@ -70,7 +73,12 @@ class QueueReceiver:
         """Loop in the caller until `close()`; with `one_shot` until the queue is empty and all is settled.
 
         Raises ConfigurationError when no routes are loaded, UnsafeMount and QueueError when the queue can't be joined.
+        With `one_shot`, or with `Router.UNDELIVERABLE_QUEUE` set, somebody wants the queue empty even without routes.
         """
+        if not (Router.table() or one_shot or Router.UNDELIVERABLE_QUEUE is not None or self._replaced()):
+            raise ConfigurationError(
+                "no routes are loaded: call Router.load([...]) before the receiver starts"
+            )
         attempts = Attempts(self, self._oversized)
         files = FileWatch({"files": module_files(tuple(Router.HANDLERS)), "reload": True})
         options = attempts.settings
@@ -110,6 +118,11 @@ class QueueReceiver:
             LOG.exception("no handler finished a message for %s from %s", msg.To, msg.From)
             if Router.UNDELIVERABLE_QUEUE is not None and not marks.is_kept(fault):
                 Router.UNDELIVERABLE_QUEUE.push(msg)
+
+    def _replaced(self) -> Callable[[Any], object] | None:
+        """The `process_message` that somebody has put in the place of ours."""
+        chosen = self.process_message
+        return None if getattr(chosen, "__func__", None) is QueueReceiver.process_message else chosen
 
     def _next(self, consumer: Consumer, timeout_seconds: float) -> ConsumedClaim | None:
         """The next claim, when a thread is free for it."""
@@ -172,12 +185,11 @@ class Attempts:
         self._queue = receiver.queue_dir
         self._set_aside = set_aside
         own = tuple(dict.fromkeys(marks.module_of(f) for _, functions in Router.table() for f in functions))
-        if not own:
-            raise ConfigurationError(
-                "no routes are loaded: call Router.load([...]) before the receiver starts"
-            )
         self._dispatcher = Dispatcher(Router, own, queues_of=self._queues_of(own), tokens=Turns())
-        self._settler = Settler(policy=self._policy(), layouts={}, host=this_host().label)
+        if (process_message := receiver._replaced()) is not None:
+            self._dispatcher = Dispatcher(_only(process_message))
+        host = this_host().label
+        self._settler = Settler(policy=self._policy(), layouts={}, host=host, keep=_kept)
         self._log = AttemptLog()
         self._writing = threading.Lock()
 
@@ -229,3 +241,28 @@ class Attempts:
         for module in own:
             queues_of.setdefault(module, (self._queue,))
         return queues_of
+
+
+def _only(function: Callable[[Any], object]) -> RoutingBase:
+    """A router whose one handler gets every message."""
+
+    def process_message(message: Any) -> object:
+        return function(message)
+
+    marks.mark_stateless(process_message)
+    marks.mark_nolocking(process_message)
+    router = RoutingBase()
+    router.register_route("(?s:.*)", process_message)
+    return router
+
+
+def _kept(message: object) -> bool:
+    """Give what would be buried to `Router.UNDELIVERABLE_QUEUE`; where that takes nothing, it is buried after all."""
+    if Router.UNDELIVERABLE_QUEUE is None:
+        return False
+    try:
+        Router.UNDELIVERABLE_QUEUE.push(message)
+    except Exception:
+        LOG.exception("the undeliverable queue did not take a message: it goes to the dead letters")
+        return False
+    return True

@@ -38,6 +38,7 @@ class Settler:
     gone: Callable[[], bool] = lambda: False
     random: Callable[[], float] = random.random
     deferred: Callable[[Claim, str], None] = lambda claim, name: None  # told of each deferred name
+    keep: Callable[[object], bool] = lambda message: False  # takes what would be buried, if it says so
     _opened: dict[str, Layout] = field(default_factory=dict)
 
     def settle(self, claim: Claim, outcome: Outcome, handler: str, message: object, buried: Burial) -> str:
@@ -53,10 +54,10 @@ class Settler:
                 return self._defer(claim, outcome, handler, message, buried)
             case Buried():
                 buried(message, outcome)
-                self._bury(claim, outcome.reason, handler, outcome.error, outcome.detail)
+                self._bury(claim, message, outcome.reason, handler, outcome.error, outcome.detail)
                 return "buried"
             case HandedOff():
-                return self._hand_off(claim, outcome, handler)
+                return self._hand_off(claim, message, outcome, handler)
             case Postponed():
                 name = self.persist(lambda: claim.postpone(outcome.seconds))
                 self.deferred(claim, name)
@@ -71,25 +72,32 @@ class Settler:
         if seconds is None:
             buried(message, outcome)
             reason = f"given up after {claim.attempt} attempts: {outcome.reason}"
-            self._bury(claim, reason, handler, outcome.error, outcome.detail)
+            self._bury(claim, message, reason, handler, outcome.error, outcome.detail)
             return "buried"
         name = self.persist(lambda: claim.defer(seconds))
         self.deferred(claim, name)
         return "deferred"
 
-    def _bury(self, claim: Claim, reason: str, handler: str, error: str | None, detail: str | None) -> None:
+    def _bury(
+        self, claim: Claim, message: object, reason: str, handler: str, error: str | None, detail: str | None
+    ) -> None:
+        if self.keep(message):
+            self.persist(claim.ack)
+            return
         self.persist(lambda: claim.bury(reason, handler=handler, error=error, traceback=detail))
 
-    def _hand_off(self, claim: Claim, outcome: HandedOff, handler: str) -> str:
+    def _hand_off(self, claim: Claim, message: object, outcome: HandedOff, handler: str) -> str:
         target = f"{outcome.module}.{outcome.function}"
         if claim.entry.returns >= MAX_RETURNS:
-            self._bury(claim, f"handed on {MAX_RETURNS} times, last to {target}: a loop", handler, None, None)
+            reason = f"handed on {MAX_RETURNS} times, last to {target}: a loop"
+            self._bury(claim, message, reason, handler, None, None)
             return "buried"
         try:
             other = self._layout(outcome.queue or "")
             self.persist(lambda: self._move(claim, other))
         except QueueMissing as missing:
-            self._bury(claim, f"no such queue: {missing.path}, for {target}", handler, str(missing), None)
+            reason = f"no such queue: {missing.path}, for {target}"
+            self._bury(claim, message, reason, handler, str(missing), None)
             return "buried"
         return "handed_off"
 
