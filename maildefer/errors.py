@@ -118,6 +118,14 @@ class FormatUnknown(QueueError):
         self.found = found
 
 
+class JournalMissing(QueueError):
+    """The queue keeps no journal, so nothing can be proven of it from outside."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(f"{path} keeps no journal: `maildefer audit --on {path}` begins one", path)
+        self.path = path
+
+
 class EntryNotFound(QueueError, KeyError):
     """No entry of that key is in the folder that was searched."""
 

@@ -29,6 +29,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "push": ("push", "Put messages into a queue."),
     "queue": ("queue", "Look at queued messages and change what becomes of them."),
     "dead": ("dead", "Look at dead letters, requeue or delete them."),
+    "audit": ("audit", "Prove from a queue's journal that nothing was lost."),
     "routes": ("routes", "Show the routes, and which of them match an address."),
     "send": ("send", "Send one message over SMTP or LMTP."),
     "sendmail": (

@@ -14,6 +14,7 @@ from typing import Protocol
 from maildefer.errors import ClaimLost, QueueError, QueueMissing, UseAfterFork, raise_named, storage_fault
 from maildefer.maildir import doubt, names, reading
 from maildefer.maildir import layout as layouts
+from maildefer.maildir.journal import Journal, journal_of
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.names import EntryName
 from maildefer.maildir.reasons import write_reason
@@ -37,7 +38,9 @@ class Hand(Protocol):
 class Claimer:
     """One process's claims on one queue under one lease; not for use after a fork. Claims are settled in any thread."""
 
-    __slots__ = tuple("_cur _lease _new _owner hand host kind layout local mount_time stale system".split())
+    __slots__ = tuple(
+        "_cur _lease _new _owner hand host journal kind layout local mount_time stale system".split()
+    )
 
     def __init__(
         self,
@@ -59,6 +62,7 @@ class Claimer:
         self.system = system
         self.mount_time = mount_time or system.time
         self.local = local
+        self.journal: Journal | None = None
         self._new = f"{layout.new}/"
         self._cur = f"{layout.cur}/"
         self.serve_under(lease)
@@ -71,6 +75,8 @@ class Claimer:
         """Claim under this lease from now on; claims in hand keep theirs."""
         self._lease = lease
         self._owner = f"{lease}.{self.system.pid()}."
+        if lease:  # so not before the mount is known to answer
+            self.journal = journal_of(self.layout, self.system)
 
     def claim(self, name: str) -> Claim | None:
         """Take the entry that was seen as `new/NAME`, or None when somebody else was first (I10).
@@ -173,6 +179,8 @@ class Claim:
         self._must_be_held()
         if keep:
             return self._move(claimer.layout.done_new, self.entry.returned().waiting(), folder=".done")
+        if claimer.journal is not None:
+            claimer.journal.ends("ack", self.key)
         try:
             claimer.system.unlink(claimer._cur + self.name)
         except OSError as fault:
@@ -228,6 +236,8 @@ class Claim:
         claimer = self._claimer
         self._must_be_held()
         source, destination = claimer._cur + self.name, f"{folder_path}/{name}"
+        if claimer.journal is not None:
+            claimer.journal.moves(self.key, destination)
         for last in (False, True):
             try:
                 claimer.system.rename(source, destination)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import heapq
 
 from maildefer.maildir import names, scan
+from maildefer.maildir.journal import journal_of
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.names import EntryName
 from maildefer.maildir.system import SYSTEM, System
@@ -56,10 +57,11 @@ class Promoter:
         while self._heap and self._heap[0][0] <= mount_time:
             name = self._heap[0][1]
             entry = names.carried(EntryName.parse(name), "later", self._system)
+            back = f"{self._layout.new}/{entry.returned().waiting()}"
+            if (journal := journal_of(self._layout, self._system)) is not None:
+                journal.moves(entry.key, back)
             try:
-                self._system.rename(
-                    f"{self._layout.later_new}/{name}", f"{self._layout.new}/{entry.returned().waiting()}"
-                )
+                self._system.rename(f"{self._layout.later_new}/{name}", back)
                 promoted.append(entry.key)
             except FileNotFoundError:  # another host did it, or an operator
                 pass

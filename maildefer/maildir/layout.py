@@ -54,6 +54,7 @@ class Layout:
     requests: str = field(init=False)
     requests_done: str = field(init=False)
     format: str = field(init=False)
+    journal: str = field(init=False)
 
     def __post_init__(self) -> None:
         path = os.path.abspath(self.path)
@@ -78,6 +79,7 @@ class Layout:
             "requests": f"{control}/requests",
             "requests_done": f"{control}/requests/done",
             "format": f"{control}/format",
+            "journal": f"{control}/journal",
         }
         for name, value in places.items():
             object.__setattr__(self, name, value)

@@ -12,6 +12,7 @@ from typing import Final, Literal
 
 from maildefer.errors import EntryNotFound, raise_named
 from maildefer.maildir import doubt, durable, names, reading, reasons, scan
+from maildefer.maildir.journal import journal_of
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.names import EntryName
 from maildefer.maildir.system import SYSTEM, System
@@ -120,9 +121,13 @@ def delete(layout: Layout, found: Found, *, system: System = SYSTEM) -> None:
     """
     if found.folder == "claimed":
         raise EntryNotFound(found.key, layout.new)
+    if (journal := journal_of(layout, system)) is not None:
+        journal.ends("delete", found.key)
     try:
         system.unlink(found.path)
     except FileNotFoundError as fault:
+        if journal is not None:
+            journal.kept(found.key)
         raise EntryNotFound(found.key, found.directory) from fault
     except OSError as fault:
         raise_named(found.path, fault)
@@ -144,6 +149,8 @@ def clear(layout: Layout, folder: Folder, *, system: System = SYSTEM) -> int:
 
 def _to_new(layout: Layout, found: Found, entry: EntryName, system: System) -> str:
     name = names.carried(entry, "requeued", system).waiting()
+    if (journal := journal_of(layout, system)) is not None:
+        journal.moves(entry.key, f"{layout.new}/{name}")
     try:
         system.rename(found.path, f"{layout.new}/{name}")
     except OSError as fault:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from maildefer.errors import EntryMalformed, StorageFault, raise_named, storage_fault
 from maildefer.maildir import doubt, names, reading
+from maildefer.maildir.journal import journal_of
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.names import EntryName
 from maildefer.maildir.operate import Found
@@ -46,9 +47,13 @@ class Popped:
 
     def unlink(self) -> bool:
         """End the entry. True only when this call did it: the bytes may then be handed out (at most once)."""
+        if (journal := journal_of(self._layout, self._system)) is not None:
+            journal.ends("pop", self.entry.key)
         try:
             self._system.unlink(self.path)
         except FileNotFoundError:
+            if journal is not None:
+                journal.kept(self.entry.key)
             return False
         except OSError as fault:
             raise_named(self.path, fault)
@@ -62,8 +67,11 @@ class Popped:
 
     def move_to(self, directory: str) -> None:
         """Put the entry elsewhere on the same filesystem, under its next name (I4). Raises OSError."""
+        destination = f"{directory}/{self.entry.returned().waiting()}"
+        if (journal := journal_of(self._layout, self._system)) is not None:
+            journal.moves(self.entry.key, destination)
         try:
-            self._system.rename(self.path, f"{directory}/{self.entry.returned().waiting()}")
+            self._system.rename(self.path, destination)
         except FileNotFoundError:  # returned to new/ by a keeper, which has come to the same
             pass
 

@@ -15,6 +15,7 @@ from maildefer.errors import (
 )
 from maildefer.maildir import doubt, durable, names
 from maildefer.maildir.draft import Draft
+from maildefer.maildir.journal import Journal, journal_of
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.system import SYSTEM, System
 
@@ -29,10 +30,13 @@ class Pusher:
     >>> key = pusher.push(lambda stem: [block(stem), data])  # doctest: +SKIP
     """
 
-    def __init__(self, layout: Layout, *, host: str, system: System = SYSTEM) -> None:
+    def __init__(
+        self, layout: Layout, *, host: str, system: System = SYSTEM, journal: Journal | None = None
+    ) -> None:
         self.layout = layout
         self._host = host
         self._system = system
+        self._journal = journal or journal_of(layout, system)
         self._commit = durable.DirectorySync(layout.new, system=system)
 
     def push(self, compose: Compose) -> str:
@@ -70,6 +74,16 @@ class Pusher:
             return [fault if isinstance(result, str) else result for result in results]
         return results
 
+    def withdraw(self, key: str) -> None:
+        """Take back what was pushed and is not acknowledged yet; what somebody has claimed meanwhile stays."""
+        if self._journal is not None:
+            self._journal.ends("withdraw", key)
+        try:
+            self._system.unlink(f"{self.layout.new}/{key}")
+        except OSError:
+            if self._journal is not None:
+                self._journal.kept(key)
+
     def _placed(self, compose: Compose) -> str:
         """Write one entry and rename it into `new/`; not durable before the next sync."""
         for _ in range(_TRIES):
@@ -93,6 +107,8 @@ class Pusher:
             for key in keys:  # not accepted, so withdrawn, but for those that are claimed already
                 durable.discard(f"{self.layout.new}/{key}", self._system)
             raise_named(self.layout.new, fault)
+        if self._journal is not None:
+            self._journal.pushed(keys)
 
     def _place(self, key: str, chunks: Sequence[bytes]) -> bool:
         """Create and rename; False when it has to be written anew, under another key.

@@ -13,6 +13,7 @@ from typing import Literal
 
 from maildefer.maildir import names, reasons
 from maildefer.maildir.doubt import fresh_listing
+from maildefer.maildir.journal import journal_of
 from maildefer.maildir.layout import Layout, make_folder
 from maildefer.maildir.names import EntryName, Owner, is_entry, owner_of
 from maildefer.maildir.observer import Observer
@@ -92,17 +93,20 @@ class Recovery:
         self._return_foreign(foreign, taken)
         return self._all_done(taken)
 
-    def take_back(self, pid: int, *, charged: bool, taken: Taken | None = None) -> Taken:
+    def take_back(
+        self, pid: int, *, charged: bool, spared: frozenset[int] = frozenset(), taken: Taken | None = None
+    ) -> Taken:
         """The claims of one worker of ours that is known to be dead, under our lease of now. Raises OSError.
 
-        What it held under an earlier lease, which was fenced, `scan` reclaims.
+        Those of the SEQs `spared` are never charged: it had not begun with them. What it held under an earlier lease,
+        which was fenced, `scan` reclaims.
         """
         taken = Taken() if taken is None else taken
         own = self._own()
         for name in fresh_listing(self._layout.cur, self._system):
             owner = owner_of(name)
             if owner is not None and owner.pid == pid and owner.lease == own:
-                self._try_to_give_back(name, charged=charged, taken=taken)
+                self._try_to_give_back(name, charged=charged and owner.seq not in spared, taken=taken)
         return self._all_done(taken)
 
     def _audit(self, name: str, owner: Owner, taken: Taken) -> None:
@@ -139,6 +143,8 @@ class Recovery:
                 self._layout, back, reason, {"error": "crash limit"}, host=self._host, system=system
             )
             folder, report = self._layout.dead_new, taken.buried
+        if (journal := journal_of(self._layout, system)) is not None:
+            journal.moves(back.key, f"{folder}/{back.waiting()}")
         try:
             system.rename(f"{self._layout.cur}/{name}", f"{folder}/{back.waiting()}")
         except FileNotFoundError:

@@ -9,6 +9,7 @@ import os
 import stat
 
 from maildefer.maildir import durable, scan
+from maildefer.maildir.journal import KEPT_SECONDS as JOURNAL_SECONDS
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.names import EntryName, split_beat
 from maildefer.maildir.system import SYSTEM, System
@@ -45,6 +46,12 @@ class Sweeper:
             (f"{layout.status}/{name}", DRAFT_SECONDS)
             for name in self._names(layout.status)
             if name.removesuffix(".json") not in leases
+        ]
+        over += [
+            (f"{layout.journal}/{name}", seconds)
+            for name in self._names(layout.journal)
+            for kind, seconds in JOURNAL_SECONDS.items()
+            if name.endswith(f".{kind}")
         ]
         over += [(f"{layout.reasons}/{name}", KEPT_SECONDS) for name in self._orphaned_reasons()]
         self._first_seen = {path: self._first_seen.get(path, now) for path, _ in over[: 4 * _MOST]}

@@ -1,0 +1,101 @@
+"""`audit`: the proof that nothing was lost, and the journal that it rests on."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from maildefer.cli import output
+from maildefer.cli.entries import Json, Yes
+from maildefer.cli.light import Commands
+from maildefer.cli.places import open_or_make
+from maildefer.control.audit import PATIENCE_SECONDS, Report
+from maildefer.control.audit import audit as take
+from maildefer.maildir import journal
+from maildefer.maildir.layout import open_queue
+from maildefer.maildir.operate import FOLDERS
+
+app = Commands()
+
+
+@app.command()
+def audit(
+    queues: Annotated[list[str], typer.Argument(metavar="QUEUE...", help="The queues' directories.")],
+    on: Annotated[bool, typer.Option("--on", help="Keep a journal from now on.")] = False,
+    off: Annotated[bool, typer.Option("--off", help="Keep none from now on, and delete it.")] = False,
+    patience: Annotated[
+        float, typer.Option("--patience", metavar="SECONDS", min=0.0, help="Look so long before accusing.")
+    ] = PATIENCE_SECONDS,
+    yes: Yes = False,
+    json: Json = False,
+) -> None:
+    """Prove from a queue's journal that nothing was lost."""
+    if on and off:
+        raise typer.BadParameter("Give one of --on and --off.")
+    if on:
+        _begin(queues)
+    elif off:
+        _end(queues, yes)
+    else:
+        _audit(queues, patience, json)
+
+
+def _begin(queues: list[str]) -> None:
+    for queue in queues:
+        begun = journal.begin(open_or_make(queue))
+        output.say(f"{queue} keeps a journal {'from now on' if begun else 'already'}")
+    output.say(
+        "processes that run keep none yet: `maildefer reload --all-hosts`, and start anew what pushes;\n"
+        "what they accept from then on is proven by `maildefer audit`"
+    )
+
+
+def _end(queues: list[str], yes: bool) -> None:
+    if not output.confirmed(f"Delete the journal of {', '.join(queues)}?", yes):
+        raise typer.Exit(1)
+    for queue in queues:
+        layout = open_queue(queue)
+        try:
+            journal.end(layout)
+        except FileNotFoundError:  # there was none
+            pass
+        output.say(f"{queue} keeps no journal")
+
+
+def _audit(queues: list[str], patience: float, json: bool) -> None:
+    report = take(queues, patience_seconds=patience)
+    for suspect in report.suspects:
+        if json:
+            output.record({"kind": "suspect", **asdict(suspect)})
+        else:
+            age = output.duration(time.time() - suspect.pushed_at)
+            facts = f"accepted {age} ago, last {suspect.last}: {suspect.why}"
+            output.line(output.clean(f"{suspect.verdict}  {suspect.key}  {facts}"))
+    lost, unproven = report.count("lost"), report.count("unproven")
+    if json:
+        facts_of_all = asdict(report)
+        del facts_of_all["suspects"]
+        output.record({"kind": "audit", **facts_of_all, "lost": lost, "unproven": unproven})
+    else:
+        _show(report, lost, unproven)
+    if lost or unproven:
+        output.complain(f"{lost} lost, {unproven} unproven: `maildefer queue show QUEUE KEY` looks once more")
+        raise typer.Exit(1)
+
+
+def _show(report: Report, lost: int, unproven: int) -> None:
+    rows: list[tuple[object, str]] = [(report.accepted, "accepted"), (report.ended, "ended")]
+    rows += [(report.found[folder], folder) for folder in FOLDERS]
+    rows += [(unproven, "unproven"), (lost, "lost")]
+    output.table(rows)
+    if report.since is not None:
+        output.say(
+            f"what was accepted in the last {output.duration(time.time() - report.since)} is in the journal"
+        )
+    if report.torn:
+        output.say(f"{output.count(report.torn, 'record is', 'records are')} torn: their writers were killed")
+    if report.gaps:
+        output.say(f"for {output.count(report.gaps, 'time', 'times')} records could not be written")

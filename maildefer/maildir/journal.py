@@ -1,0 +1,185 @@
+"""The optional journal of a queue: a record of each accepted push and each settle, by which `maildefer audit` proves
+from outside that nothing was lost.
+
+It is kept where `.maildefer/journal/` is a directory, by every process that begins to use the queue after that: two
+files for each day and each boot of a host, appended to by all of that host's processes with one write a record.
+
+    2026-11-24.mx1.0f8fad5b.pushed     TIME push KEY .                  after it was durable, before it is acknowledged
+    2026-11-24.mx1.0f8fad5b.settled    TIME ack|pop|delete|withdraw KEY .             before the final unlink
+                                       TIME move KEY FOLDER/NAME .                    before the rename
+                                       TIME kept KEY .    the unlink found it gone: the record before did not come true
+                                       TIME gap SINCE .   records since then could not be written (a full disk)
+
+A record begins with a newline and ends with " .": the torn one of a killed process spoils no other.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+import time
+from collections.abc import Iterable
+from typing import Final, Literal
+
+from maildefer.maildir.layout import DIRECTORY_MODE, Layout
+from maildefer.maildir.system import SYSTEM, System
+
+Kind = Literal["pushed", "settled"]
+End = Literal["ack", "pop", "delete", "withdraw"]
+KEPT_SECONDS: Final[dict[Kind, float]] = {  # an end is kept for longer than its push, or it would be missed
+    "pushed": 30 * 86400.0,
+    "settled": 32 * 86400.0,
+}
+_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+_HIGH = 200  # where no handler's next file lands that has closed all descriptors
+
+
+class Journal:
+    """One process's pen; any thread. Never raises: a journal that can't be written must not stop the mail."""
+
+    def __init__(self, layout: Layout, *, host: str, boot: str, system: System = SYSTEM) -> None:
+        self._layout = layout
+        self._writer = f"{host}.{boot}"
+        self._system = system
+        self._lock = threading.Lock()
+        self._descriptors: dict[Kind, int] = {}
+        self._day = -1
+        self._gap: float | None = None
+
+    def pushed(self, keys: Iterable[str]) -> None:
+        """These are durable, and about to be acknowledged: one write for all of them."""
+        now = self._system.time()
+        self._append("pushed", now, "".join(f"\n{now:.3f} push {quoted(key)} ." for key in keys))
+
+    def ends(self, how: End, key: str) -> None:
+        """This entry is about to be unlinked."""
+        now = self._system.time()
+        self._append("settled", now, f"\n{now:.3f} {how} {quoted(key)} .")
+
+    def moves(self, key: str, destination: str) -> None:
+        """This entry is about to be renamed to that path, in this queue or another one."""
+        now, home = self._system.time(), f"{self._layout.path}/"
+        if destination.startswith(home):
+            place = destination.removeprefix(home)
+        else:  # hosts may have the mount at different places
+            place = os.path.relpath(destination, self._layout.path)
+        self._append("settled", now, f"\n{now:.3f} move {quoted(key)} {quoted(place)} .")
+
+    def kept(self, key: str) -> None:
+        """The entry was in other hands, so it did not end as was said."""
+        now = self._system.time()
+        self._append("settled", now, f"\n{now:.3f} kept {quoted(key)} .")
+
+    def _append(self, kind: Kind, now: float, text: str) -> None:
+        with self._lock:
+            for last in (False, True):
+                data = (text if self._gap is None else f"\n{now:.3f} gap {self._gap:.3f} .{text}").encode()
+                try:
+                    if self._system.write(self._descriptor(kind, now), data) == len(data):
+                        self._gap = None
+                        return
+                    break
+                except OSError as fault:
+                    self._close()
+                    if last or fault.errno != errno.EBADF:  # else a handler has closed it
+                        break
+            self._gap = now if self._gap is None else self._gap
+
+    def _descriptor(self, kind: Kind, now: float) -> int:
+        day = int(now // 86400)
+        if day != self._day:
+            self._close()
+            self._day = day
+        if (descriptor := self._descriptors.get(kind)) is None:
+            name = f"{time.strftime('%Y-%m-%d', time.gmtime(now))}.{self._writer}.{kind}"
+            from fcntl import F_DUPFD_CLOEXEC, fcntl  # a library of its own, for who keeps a journal only
+
+            opened = self._system.open(f"{self._layout.journal}/{name}", _FLAGS, 0o660)
+            try:
+                descriptor = fcntl(opened, F_DUPFD_CLOEXEC, _HIGH)
+                self._system.close(opened)
+            except OSError:  # fewer are allowed
+                descriptor = opened
+            self._descriptors[kind] = descriptor
+        return descriptor
+
+    def _close(self) -> None:
+        for descriptor in self._descriptors.values():
+            try:
+                self._system.close(descriptor)
+            except OSError:  # closed by a handler
+                pass
+        self._descriptors.clear()
+
+
+_journals: dict[str, Journal | None] = {}  # of this process, by the queue's path
+os.register_at_fork(after_in_child=_journals.clear)
+
+
+def journal_of(layout: Layout, system: System = SYSTEM) -> Journal | None:
+    """The queue's journal; None where none is kept, as was found at this process's first use of the queue.
+
+    A model of a filesystem has none.
+    """
+    if system is not SYSTEM:
+        return None
+    try:
+        return _journals[layout.path]
+    except KeyError:
+        pass
+    try:
+        kept = os.path.isdir(layout.journal)
+    except ValueError:  # a path with a NUL
+        kept = False
+    return _journals.setdefault(
+        layout.path, Journal(layout, host=host_name(), boot=boot_name()) if kept else None
+    )
+
+
+def begin(layout: Layout) -> bool:
+    """Keep a journal from now on, in processes that begin after this; False where one is kept already."""
+    try:
+        os.mkdir(layout.journal, DIRECTORY_MODE)
+    except FileExistsError:
+        return False
+    _journals.pop(layout.path, None)
+    return True
+
+
+def end(layout: Layout) -> None:
+    """Keep none from now on, and forget what was written. Raises OSError."""
+    _journals.pop(layout.path, None)
+    for name in os.listdir(layout.journal):
+        os.unlink(f"{layout.journal}/{name}")
+    os.rmdir(layout.journal)
+
+
+def host_name() -> str:
+    """This host as it stands in names of files: letters, digits and dashes."""
+    name = os.uname().nodename.partition(".")[0].lower()
+    return "".join(c if c.isascii() and c.isalnum() else "-" for c in name)[:30] or "host"
+
+
+def boot_name() -> str:
+    """This boot of the host: what was written before another one, and not synced, may be gone."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id") as file:
+            return file.read(8)
+    except OSError:
+        return "unknown"
+
+
+def quoted(text: str) -> str:
+    """A field of a record: as it is, but for names of other writers that would break the line."""
+    if text.isascii() and text.isprintable() and " " not in text and "%" not in text:
+        return text
+    return "".join(chr(c) if 0x21 <= c < 0x7F and c != 0x25 else f"%{c:02X}" for c in os.fsencode(text))
+
+
+def unquoted(text: str) -> str:
+    """The inverse."""
+    if "%" not in text:
+        return text
+    first, *rest = text.encode().split(b"%")
+    return os.fsdecode(first + b"".join(bytes([int(part[:2], 16)]) + part[2:] for part in rest))

@@ -1,0 +1,87 @@
+"""`audit`: beginning a journal, proving, accusing, ending it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from maildefer.maildir import journal
+
+
+@pytest.fixture(autouse=True)
+def _anew() -> Iterator[None]:
+    yield
+    journal._journals.clear()
+
+
+@pytest.fixture
+def kept(maildefer, queue):
+    assert maildefer("audit", "--on", queue.path).code == 0
+    return queue
+
+
+def pushed(maildefer, queue) -> str:
+    return maildefer("push", queue.path, stdin=b"Subject: x\n\nx\n").out.strip()
+
+
+def test_beginning_says_what_to_do_next(maildefer, queue) -> None:
+    ended = maildefer("audit", "--on", queue.path)
+    assert (ended.code, ended.out) == (0, "")
+    assert "from now on" in ended.err
+    assert "maildefer reload --all-hosts" in ended.err
+    assert "already" in maildefer("audit", "--on", queue.path).err
+
+
+def test_a_proof_counts_what_was_accepted(maildefer, kept) -> None:
+    pushed(maildefer, kept)
+    maildefer("queue", "delete", kept.path, pushed(maildefer, kept))
+    ended = maildefer("audit", kept.path)
+    assert ended.code == 0
+    rows = dict(reversed(line.split()) for line in ended.out.splitlines())
+    assert rows == {
+        "accepted": "2",
+        "ended": "1",
+        "waiting": "1",
+        "claimed": "0",
+        "deferred": "0",
+        "dead": "0",
+        "unproven": "0",
+        "lost": "0",
+    }
+
+
+def test_a_loss_is_named_and_fails_the_command(maildefer, kept) -> None:
+    key = pushed(maildefer, kept)
+    os.unlink(f"{kept.new}/{key}")
+    ended = maildefer("audit", "--patience", "0", kept.path)
+    assert ended.code == 1
+    assert ended.out.startswith(f"lost  {key}  accepted ")
+    assert "1 lost, 0 unproven" in ended.err
+
+
+def test_programs_read_json(maildefer, kept) -> None:
+    key = pushed(maildefer, kept)
+    os.unlink(f"{kept.new}/{key}")
+    suspect, whole = maildefer("audit", "--json", "--patience", "0", kept.path).records
+    assert (suspect["kind"], suspect["key"], suspect["verdict"]) == ("suspect", key, "lost")
+    assert (whole["kind"], whole["accepted"], whole["lost"]) == ("audit", 1, 1)
+
+
+def test_a_queue_without_a_journal_says_how_to_begin_one(maildefer, queue) -> None:
+    ended = maildefer("audit", queue.path)
+    assert ended.code == 1
+    assert f"maildefer audit --on {queue.path}" in ended.err
+
+
+def test_ending_asks_first(maildefer, kept) -> None:
+    pushed(maildefer, kept)
+    assert maildefer("audit", "--off", kept.path).code == 1
+    assert os.listdir(kept.journal)
+    assert maildefer("audit", "--off", "--yes", kept.path).code == 0
+    assert not os.path.exists(kept.journal)
+
+
+def test_on_and_off_together_are_wrong_usage(maildefer, queue) -> None:
+    assert maildefer("audit", "--on", "--off", queue.path).code == 2

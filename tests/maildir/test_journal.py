@@ -1,0 +1,270 @@
+"""The journal's records: which there are, when they are written, and what is torn."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from maildefer.errors import EntryNotFound, MountFault
+from maildefer.maildir import journal, later, operate, pop
+from maildefer.maildir.claims import Claim, Claimer
+from maildefer.maildir.journal import Journal
+from maildefer.maildir.layout import Layout, create_queue
+from maildefer.maildir.push import Pusher
+from maildefer.maildir.system import SYSTEM
+from tests.maildir.world import DATA, LABEL, FakeHand
+
+LEASE = f"{LABEL}-17-abcdef012345"
+
+
+@pytest.fixture
+def queue(tmp_path: Path) -> Iterator[Layout]:
+    """A queue of the real filesystem that keeps a journal."""
+    layout = create_queue(str(tmp_path / "queue"))
+    assert journal.begin(layout)
+    yield layout
+    journal._journals.clear()
+
+
+@pytest.fixture
+def pusher(queue: Layout) -> Pusher:
+    return Pusher(queue, host=LABEL)
+
+
+def push(pusher: Pusher) -> str:
+    return pusher.push(lambda stem: [DATA])
+
+
+def claimed(queue: Layout, key: str) -> Claim:
+    claim = Claimer(queue, FakeHand(), lease=LEASE, host=LABEL).claim(key)
+    assert claim is not None
+    return claim
+
+
+def records(queue: Layout) -> list[list[str]]:
+    """Verb, key, detail; without times."""
+    found: list[list[str]] = []
+    for path in sorted(Path(queue.journal).iterdir()):
+        for line in filter(None, path.read_text().split("\n")):
+            fields = line.split(" ")
+            assert fields[-1] == "."
+            found.append(fields[1:-1])
+    return found
+
+
+def test_a_push_is_recorded_after_it_is_durable(queue: Layout, pusher: Pusher) -> None:
+    key = push(pusher)
+    assert records(queue) == [["push", key]]
+    [name] = os.listdir(queue.journal)
+    assert name.endswith(".pushed")
+
+
+def test_pushes_of_a_batch_are_recorded_by_one_write(queue: Layout) -> None:
+    writes: list[bytes] = []
+    system = replace(SYSTEM, write=lambda fd, data: writes.append(data) or os.write(fd, data))
+    pen = Journal(queue, host="h", boot="b", system=system)
+    pen.pushed(["1.a", "2.b", "3.c"])
+    assert len(writes) == 1
+    assert records(queue) == [["push", "1.a"], ["push", "2.b"], ["push", "3.c"]]
+
+
+def test_a_push_that_failed_is_not_recorded(queue: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    pusher = Pusher(queue, host=LABEL)
+    monkeypatch.setattr(pusher._commit, "sync", lambda: (_ for _ in ()).throw(OSError(errno.EIO, "gone")))
+    with pytest.raises(MountFault):
+        push(pusher)
+    assert records(queue) == []
+
+
+def test_an_ack_is_recorded_before_the_unlink(queue: Layout, pusher: Pusher) -> None:
+    """Whoever is killed in between leaves a record too much, and never one too few."""
+    key = push(pusher)
+    seen: list[list[list[str]]] = []
+    claimer = Claimer(
+        queue,
+        FakeHand(),
+        lease=LEASE,
+        host=LABEL,
+        system=replace(SYSTEM, unlink=lambda path: seen.append(records(queue)) or os.unlink(path)),
+    )
+    claimer.journal = journal.journal_of(queue)
+    claim = claimer.claim(key)
+    assert claim is not None
+    claim.ack()
+    assert seen == [[["push", key], ["ack", key]]]
+
+
+@pytest.mark.parametrize(
+    ("settle", "place"),
+    [
+        ("release", "new/{key},n=1"),
+        ("defer", ".later/new/{key},a=1,n=1,d="),
+        ("postpone", ".later/new/{key},n=1,d="),
+        ("bury", ".dead/new/{key},a=1,n=1"),
+        ("handoff", "../other/new/{key},n=1"),
+        ("keep", ".done/new/{key},a=1,n=1"),
+    ],
+)
+def test_each_other_settle_is_recorded_with_where_it_leads(
+    queue: Layout, pusher: Pusher, settle: str, place: str
+) -> None:
+    key = push(pusher)
+    claim = claimed(queue, key)
+    other = create_queue(f"{queue.path}/../other")
+    {
+        "release": claim.release,
+        "defer": lambda: claim.defer(60),
+        "postpone": lambda: claim.postpone(60),
+        "bury": lambda: claim.bury("no"),
+        "handoff": lambda: claim.handoff(other),
+        "keep": lambda: claim.ack(keep=True),
+    }[settle]()
+    _, record = records(queue)
+    assert record[:2] == ["move", key]
+    assert record[2].startswith(place.format(key=key))
+
+
+def test_what_operators_do_is_recorded(queue: Layout, pusher: Pusher) -> None:
+    requeued, deleted = push(pusher), push(pusher)
+    claimed(queue, requeued).bury("no")
+    operate.requeue(queue, operate.find(queue, requeued))
+    operate.delete(queue, operate.find(queue, deleted))
+    assert ["move", requeued, f"new/{requeued},n=2"] in records(queue)
+    assert ["delete", deleted] in records(queue)
+
+
+def test_what_was_to_be_deleted_and_was_gone_is_recorded_as_kept(queue: Layout, pusher: Pusher) -> None:
+    key = push(pusher)
+    found = operate.find(queue, key)
+    claimed(queue, key)
+    with pytest.raises(EntryNotFound):
+        operate.delete(queue, found)
+    assert records(queue)[1:] == [["delete", key], ["kept", key]]
+
+
+def test_a_pop_and_a_withdrawal_are_ends(queue: Layout, pusher: Pusher) -> None:
+    popped, withdrawn = push(pusher), push(pusher)
+    pusher.withdraw(withdrawn)
+    [found] = operate.listed(queue, "waiting")
+    taken = pop.take(queue, found, host=LABEL)
+    assert taken is not None
+    assert taken.unlink()
+    assert records(queue)[2:] == [["withdraw", withdrawn], ["pop", popped]]
+
+
+def test_a_promotion_is_recorded(queue: Layout, pusher: Pusher) -> None:
+    key = push(pusher)
+    claimed(queue, key).defer(0)
+    promoter = later.Promoter(queue)
+    promoter.relist()
+    assert promoter.promote(SYSTEM.time() + 10) == [key]
+    assert records(queue)[-1] == ["move", key, f"new/{key},a=1,n=2"]
+
+
+def test_without_its_folder_there_is_no_journal(tmp_path: Path) -> None:
+    layout = create_queue(str(tmp_path / "plain"))
+    assert journal.journal_of(layout) is None
+    key = push(Pusher(layout, host=LABEL))
+    claim = claimed(layout, key)
+    assert claim._claimer.journal is None
+    claim.ack()
+    assert not os.path.exists(layout.journal)
+
+
+def test_a_journal_that_is_ended_leaves_nothing(queue: Layout, pusher: Pusher) -> None:
+    push(pusher)
+    journal.end(queue)
+    assert not os.path.exists(queue.journal)
+    assert journal.journal_of(queue) is None
+
+
+def test_names_of_other_writers_cannot_forge_a_record(queue: Layout) -> None:
+    evil = "1.x\n1.0 push y .\n %é\udcff"
+    assert journal.unquoted(journal.quoted(evil)) == evil
+    journal.journal_of(queue).ends("ack", evil)
+    assert records(queue) == [["ack", journal.quoted(evil)]]
+
+
+def test_a_full_disk_stops_nobody_and_leaves_a_gap(queue: Layout) -> None:
+    full = [True]
+
+    def write(descriptor: int, data: bytes) -> int:
+        if full[0]:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return os.write(descriptor, data)
+
+    pen = Journal(queue, host="h", boot="b", system=replace(SYSTEM, write=write, time=lambda: 1000.0))
+    pen.ends("ack", "1.a")
+    full[0] = False
+    pen.ends("ack", "2.b")
+    pen.ends("ack", "3.c")
+    assert records(queue) == [["gap", "1000.000"], ["ack", "2.b"], ["ack", "3.c"]]
+
+
+def test_a_short_write_leaves_a_torn_record_and_a_gap(queue: Layout) -> None:
+    short = [True]
+
+    def write(descriptor: int, data: bytes) -> int:
+        return os.write(descriptor, data[:9] if short[0] else data)
+
+    pen = Journal(queue, host="h", boot="b", system=replace(SYSTEM, write=write))
+    pen.ends("ack", "1.a")
+    short[0] = False
+    pen.ends("ack", "2.b")
+    [path] = Path(queue.journal).iterdir()
+    torn, gap, whole = filter(None, path.read_text().split("\n"))
+    assert not torn.endswith(" .")
+    assert gap.split(" ")[1] == "gap"
+    assert whole.split(" ")[1:] == ["ack", "2.b", "."]
+
+
+def test_a_handler_that_closes_every_descriptor_costs_no_record(queue: Layout, pusher: Pusher) -> None:
+    """Nor does a record get into what is opened next."""
+    script = (
+        "import os, sys\n"
+        "from maildefer.maildir.journal import Journal\n"
+        "from maildefer.maildir.layout import Layout\n"
+        "pen = Journal(Layout(sys.argv[1]), host='h', boot='b')\n"
+        "pen.ends('ack', '1.a')\n"
+        "os.closerange(0, 4096)\n"
+        "mine = [os.open(sys.argv[2], os.O_RDWR | os.O_CREAT) for _ in range(20)]\n"
+        "pen.ends('ack', '2.b')\n"
+    )
+    theirs = f"{queue.path}/../theirs"
+    subprocess.run([sys.executable, "-c", script, queue.path, theirs], check=True)
+    assert records(queue) == [["ack", "1.a"], ["ack", "2.b"]]
+    assert os.stat(theirs).st_size == 0
+
+
+def test_threads_share_a_journal(queue: Layout) -> None:
+    pen = journal.journal_of(queue)
+    assert pen is not None
+
+    def write(number: int) -> None:
+        for count in range(200):
+            pen.ends("ack", f"{number}.{count}")
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(records(queue)) == 800
+    assert len(os.listdir(queue.journal)) == 1
+
+
+def test_each_day_has_its_own_file(queue: Layout) -> None:
+    clock = [86400.0 * 10 - 1]
+    pen = Journal(queue, host="h", boot="b", system=replace(SYSTEM, time=lambda: clock[0]))
+    pen.ends("ack", "1.a")
+    clock[0] += 2
+    pen.ends("ack", "2.b")
+    assert sorted(os.listdir(queue.journal)) == ["1970-01-10.h.b.settled", "1970-01-11.h.b.settled"]

@@ -1,0 +1,216 @@
+"""The audit: what it proves, whom it names, and what it takes for an explanation."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from maildefer.control.audit import Report, audit
+from maildefer.control.ledger import Ledger
+from maildefer.errors import JournalMissing
+from maildefer.maildir import journal, operate
+from maildefer.maildir.claims import Claim, Claimer
+from maildefer.maildir.layout import Layout, create_queue
+from maildefer.maildir.names import EntryName
+from maildefer.maildir.push import Pusher
+from maildefer.maildir.system import SYSTEM
+from tests.maildir.world import DATA, LABEL, FakeHand
+
+LEASE = f"{LABEL}-17-abcdef012345"
+DAY = 86400.0
+
+
+@pytest.fixture
+def queue(tmp_path: Path) -> Iterator[Layout]:
+    layout = create_queue(str(tmp_path / "queue"))
+    journal.begin(layout)
+    yield layout
+    journal._journals.clear()
+
+
+def push(queue: Layout) -> str:
+    return Pusher(queue, host=LABEL).push(lambda stem: [DATA])
+
+
+def claim(queue: Layout, key: str) -> Claim:
+    taken = Claimer(queue, FakeHand(), lease=LEASE, host=LABEL).claim(key)
+    assert taken is not None
+    return taken
+
+
+def audited(*queues: Layout, sleep: Callable[[float], None] = lambda seconds: None) -> Report:
+    return audit([queue.path for queue in queues], patience_seconds=0, system=replace(SYSTEM, sleep=sleep))
+
+
+def write(queue: Layout, name: str, *records: str) -> None:
+    with open(f"{queue.journal}/{name}", "a") as file:
+        file.write("".join(f"\n{record} ." for record in records))
+
+
+def verdicts(report: Report) -> dict[str, str]:
+    return {suspect.key: suspect.verdict for suspect in report.suspects}
+
+
+def test_every_accepted_key_is_proven_wherever_it_is(queue: Layout) -> None:
+    push(queue)
+    claim(queue, push(queue))
+    claim(queue, push(queue)).defer(60)
+    claim(queue, push(queue)).bury("no")
+    claim(queue, push(queue)).ack()
+    claim(queue, push(queue)).ack(keep=True)
+    operate.delete(queue, operate.find(queue, push(queue)))
+    report = audited(queue)
+    assert (report.accepted, report.ended, report.suspects) == (7, 3, [])
+    assert report.found == {"waiting": 1, "claimed": 1, "deferred": 1, "dead": 1}
+    assert report.looks == 1
+
+
+def test_an_entry_that_is_gone_without_an_end_is_named_with_what_is_known(queue: Layout) -> None:
+    gone, moved = push(queue), push(queue)
+    os.unlink(f"{queue.new}/{gone}")
+    name = claim(queue, moved).defer(60)
+    os.unlink(f"{queue.later_new}/{name}")
+    report = audited(queue)
+    assert verdicts(report) == {gone: "lost", moved: "lost"}
+    assert {suspect.last for suspect in report.suspects} == {"accepted", f"moved to .later/new/{name}"}
+    assert report.looks >= 3, "it looks again before it accuses"
+
+
+def test_what_is_gone_during_one_look_is_looked_for_again(queue: Layout) -> None:
+    """As an entry that is renamed from one folder to another while they are listed."""
+    key = push(queue)
+    os.rename(f"{queue.new}/{key}", f"{queue.path}/hidden")
+    hidden = Path(queue.path, "hidden")
+
+    def show(seconds: float) -> None:
+        if hidden.exists():
+            hidden.rename(f"{queue.new}/{key}")
+
+    report = audited(queue, sleep=show)
+    assert report.suspects == []
+    assert report.looks == 2
+
+
+def test_an_end_that_is_recorded_after_the_journal_was_read_is_heard_of(queue: Layout) -> None:
+    key = push(queue)
+    taken = claim(queue, key)
+    os.rename(f"{queue.cur}/{taken.name}", f"{queue.path}/hidden")
+
+    def settle(seconds: float) -> None:
+        if os.path.exists(f"{queue.path}/hidden"):
+            os.rename(f"{queue.path}/hidden", f"{queue.cur}/{taken.name}")
+            taken.ack()
+
+    report = audited(queue, sleep=settle)
+    assert (report.accepted, report.ended, report.suspects) == (1, 1, [])
+
+
+def test_an_entry_is_followed_into_the_queue_to_which_it_was_handed(queue: Layout, tmp_path: Path) -> None:
+    other = create_queue(str(tmp_path / "other"))
+    journal.begin(other)
+    there, done = push(queue), push(queue)
+    for key in (there, done):
+        claim(queue, key).handoff(other)
+    claim(other, f"{done},n=1").ack()
+    report = audited(queue)
+    assert report.suspects == []
+    assert report.queues == [queue.path, other.path]
+    assert (report.ended, report.found["waiting"]) == (1, 1)
+
+
+def test_what_was_handed_to_a_queue_without_a_journal_is_unproven(queue: Layout, tmp_path: Path) -> None:
+    other = create_queue(str(tmp_path / "other"))
+    key = push(queue)
+    claim(queue, key).handoff(other)
+    assert os.listdir(other.new) == [f"{key},n=1"]
+    [suspect] = audited(queue).suspects
+    assert suspect.verdict == "unproven"
+    assert "keeps no journal" in suspect.why
+
+
+def test_entries_of_other_writers_accuse_nobody(queue: Layout) -> None:
+    Path(queue.new, "1.somebody").write_bytes(DATA)
+    claim(queue, "1.somebody").ack()
+    report = audited(queue)
+    assert (report.accepted, report.ended, report.suspects) == (0, 0, [])
+
+
+def test_an_end_may_be_recorded_before_its_push(queue: Layout) -> None:
+    """A worker is as quick as that, and hosts' clocks differ at midnight."""
+    write(queue, "2026-11-23.a.1.settled", "1.0 ack 1.a")
+    write(queue, "2026-11-24.b.1.pushed", "2.0 push 1.a")
+    report = audited(queue)
+    assert (report.accepted, report.ended, report.suspects) == (1, 1, [])
+
+
+def test_a_torn_record_is_passed_over(queue: Layout) -> None:
+    write(queue, "2026-11-24.a.1.pushed", "1.0 push 1.a")
+    write(queue, "2026-11-24.a.1.settled", "1.0 ack 1.")
+    with open(f"{queue.journal}/2026-11-24.a.1.settled", "a") as file:
+        file.write("\n1.0 ack 1.")
+    write(queue, "2026-11-24.a.1.settled", "1.0 ack 1.a")
+    report = audited(queue)
+    assert (report.torn, report.suspects) == (1, [])
+
+
+def test_a_record_that_is_being_written_is_read_once_it_is_whole(queue: Layout) -> None:
+    write(queue, "2026-11-24.a.1.pushed", "1.0 push 1.a")
+    path = Path(queue.journal, "2026-11-24.a.1.settled")
+    path.write_text("\n1.0 ack 1")
+
+    def finish(seconds: float) -> None:
+        path.write_text("\n1.0 ack 1.a .")
+
+    report = audited(queue, sleep=finish)
+    assert (report.torn, report.suspects) == (0, [])
+
+
+def test_a_power_cut_is_told_from_a_loss_by_the_hosts_next_boot(queue: Layout) -> None:
+    write(queue, "2026-11-24.a.boot1.pushed", "1000.0 push 1.a", "1001.0 push 2.b")
+    write(queue, "2026-11-24.a.boot1.settled", "1002.0 ack 2.b")
+    assert verdicts(audited(queue)) == {"1.a": "lost"}
+    write(queue, "2026-11-24.a.boot2.pushed", "2000.0 push 3.c")
+    report = audited(queue)
+    assert verdicts(report) == {"1.a": "unproven", "3.c": "lost"}
+    assert "booted again" in report.suspects[0].why
+
+
+def test_a_full_disk_is_told_from_a_loss_by_the_gap(queue: Layout) -> None:
+    write(queue, "2026-11-24.a.1.pushed", "1000.0 push 1.a", "3000.0 push 2.b")
+    write(queue, "2026-11-24.a.1.settled", "1900.0 gap 1500.0")
+    report = audited(queue)
+    assert verdicts(report) == {"1.a": "unproven", "2.b": "lost"}
+    assert report.gaps == 1
+
+
+def test_a_deletion_that_found_it_gone_leaves_it_to_be_proven(queue: Layout) -> None:
+    write(queue, "2026-11-24.a.1.pushed", "1.0 push 1.a", "1.0 push 2.b")
+    write(queue, "2026-11-24.a.1.settled", "2.0 delete 1.a", "2.0 kept 1.a", "2.0 delete 2.b", "2.0 kept 2.b")
+    write(queue, "2026-11-24.a.1.settled", "3.0 ack 2.b")
+    assert verdicts(audited(queue)) == {"1.a": "unproven"}
+
+
+def test_a_requeued_letter_is_open_again(queue: Layout) -> None:
+    key = push(queue)
+    claim(queue, key).bury("no")
+    operate.requeue(queue, operate.find(queue, key))
+    assert audited(queue).found["waiting"] == 1
+    os.unlink(f"{queue.new}/{EntryName(key=key, returns=2).waiting()}")
+    assert verdicts(audited(queue)) == {key: "lost"}
+
+
+def test_a_queue_without_a_journal_cannot_be_audited(tmp_path: Path) -> None:
+    with pytest.raises(JournalMissing, match="audit --on"):
+        audit([create_queue(str(tmp_path / "plain")).path])
+
+
+def test_a_ledger_forgets_foreign_ends_of_former_days(queue: Layout) -> None:
+    for day in range(10, 20):
+        write(queue, f"2026-11-{day}.a.1.settled", f"1.0 ack {day}.foreign")
+    ledger = Ledger([queue])
+    ledger.read()
+    assert set(ledger._early) == {"18.foreign", "19.foreign"}
