@@ -26,6 +26,7 @@ class Limits:
     max_errors: int = 20
     max_commands: int = 100
     max_hops: int = 50
+    max_deliveries: int = 1
     idle_seconds: float = 300.0
     command_seconds: float = 60.0
     data_seconds: float = 3600.0
@@ -50,6 +51,7 @@ _HELP: Final = {
     "max_errors": "replies of 4yz and 5yz to a client that brings no message; then it is sent away",
     "max_commands": "commands of a client that brings no message; then it is sent away",
     "max_hops": "Received lines, after which a message goes around in circles",
+    "max_deliveries": "Delivered-To lines with a recipient, after which it is a loop for this one; 0: not looked at",
     "idle_seconds": "wait so long for a command to begin, or for more of a message",
     "command_seconds": "wait so long for the end of a command that has begun",
     "data_seconds": "wait so long for the end of a message",

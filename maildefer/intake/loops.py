@@ -1,0 +1,59 @@
+"""Whether a message goes around in circles, by the trace lines that it brings along.
+
+Each server adds a Received line (RFC 5321, section 6.3: some hundred of them are a loop; Postfix takes 50 for one), and
+one that delivers for an address and may forward adds Delivered-To with it: who sees its own there has seen it before.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Final
+
+from maildefer.intake.limits import Limits
+from maildefer.message.envelope import HEADER_LIMIT_BYTES, encode_address, split
+
+_DELIVERED: Final = re.compile(rb"\ndelivered-to:[ \t]*<?([^\n>]*?)>?[ \t\r]*(?=\n)").findall
+_NAME_BYTES: Final = 2000  # kept of a line that has not ended: its name, and an address
+
+
+class Trace:
+    """Reads the header section of one message, which may come in parts; keeps a line of it at most."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._max_hops = limits.max_hops
+        self._max_deliveries = limits.max_deliveries
+        self._hops = 0
+        self._delivered: list[bytes] = []
+        self._rest: bytes | None = None  # of a line; None: nothing has come
+        self._size_bytes = 0
+        self._ended = False
+
+    def feed(self, data: bytes) -> None:
+        """The next part, as Maildir has it. A block of our own on top of it all does not count."""
+        if self._ended:
+            return
+        if self._rest is None:
+            data, self._rest = data[split(data)[1] :], b""
+        self._size_bytes += len(data)
+        lines = b"\n" + self._rest + data
+        ends = [at for at in (lines.find(b"\n\n"), lines.find(b"\n\r\n")) if at >= 0]
+        self._ended = bool(ends) or self._size_bytes > HEADER_LIMIT_BYTES
+        end = min(ends) if ends else lines.rfind(b"\n")
+        self._rest = lines[end + 1 : end + 1 + _NAME_BYTES]
+        self._note(lines[: end + 1].lower())
+
+    def loops(self, recipients: Sequence[str]) -> str:
+        """Why it is a loop, for the log; an empty text when it is none."""
+        if self._hops >= self._max_hops:
+            return f"{self._hops} Received lines"
+        if self._max_deliveries and self._delivered:
+            for recipient in recipients:
+                if self._delivered.count(encode_address(recipient).lower()) >= self._max_deliveries:
+                    return f"delivered to {recipient} before"
+        return ""
+
+    def _note(self, lines: bytes) -> None:
+        self._hops += lines.count(b"\nreceived:")
+        if b"\ndelivered-to:" in lines:
+            self._delivered += _DELIVERED(lines)
