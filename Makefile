@@ -5,7 +5,7 @@ PYTHON := .venv/bin/python
 PYTEST_FLAGS ?= -n auto
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast lint format simulate bench chaos nfs clean
+.PHONY: help setup demo test test-fast lint format simulate bench chaos nfs power clean
 
 help:  ## list these targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1|/' | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -47,9 +47,13 @@ bench:  ## the figures: drain, push, front end, memory, latency (BENCH="drain pu
 chaos: setup  ## 20,000 messages, two hosts, workers and supervisors killed all the time
 	@$(PYTHON) -m benchmarks.chaos
 
-nfs:  ## whole pools on real NFS, every fault, versions 3 to 4.2: a quarter of an hour
+nfs:  ## whole pools on real NFS, every fault, versions 3 to 4.2: half an hour
 	@.ci/setup nfs
-	MAILDEFER_NFS=all $(PYTHON) -m pytest $(PYTEST_FLAGS) tests/mount
+	MAILDEFER_NFS=all $(PYTHON) -m pytest tests/mount
+
+power:  ## power cuts at every moment, and chaos, on ext4, xfs and btrfs: a quarter of an hour
+	@.ci/setup power
+	MAILDEFER_POWER=all $(PYTHON) -m pytest tests/power
 
 clean:  ## remove all that was made here, but for run/
 	rm -rf .cache .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

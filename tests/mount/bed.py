@@ -20,6 +20,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Self
 
 from tests.mount.guest import KERNEL, BedError, Guest
 from tests.mount.wire import Wire
@@ -50,27 +51,38 @@ def _needs_shim() -> bool:
     return " amx_tile" in Path("/proc/cpuinfo").read_text()
 
 
-class NfsBed:
-    """A server and its clients c0, c1, ...; as a context manager it leaves no process and no file behind."""
+class Bed:
+    """Guests on one wire; as a context manager it leaves no process and no file behind."""
 
-    def __init__(self, *, clients: int = 3, vers: str = "4.2", options: str = "", keep: bool = False) -> None:
-        self.vers, self.options, self.keep = vers, options, keep
+    def __init__(self, *, keep: bool = False) -> None:
+        self.keep = keep
         self.directory = Path(tempfile.mkdtemp(prefix="nfsbed-"))
         self.environment = os.environ | {"HOME": str(self.directory), "TMPDIR": "/dev/shm"}
         self.wire = Wire()
-        self.server = self._guest("server", 1, f"{self.directory}/export.img")
-        self.clients = [self._guest(f"c{k}", 10 + k) for k in range(clients)]
-        self.guests = {guest.name: guest for guest in [self.server, *self.clients]}
+        self.guests: dict[str, Guest] = {}
         self.boot_seconds = 0.0
 
-    def __enter__(self) -> NfsBed:
+    def add(self, name: str, port: int, *, disk: str = "", memory_mebibytes: int = 256) -> Guest:
+        """A guest to be booted: the server, a client c0, c1, …, or any other name, which gets no NFS."""
+        guest = self.guests[name] = Guest(
+            name,
+            port,
+            directory=self.directory,
+            wire=self.wire,
+            environment=self.environment,
+            disk=disk,
+            memory_mebibytes=memory_mebibytes,
+        )
+        return guest
+
+    def __enter__(self) -> Self:
         began = time.monotonic()
         self.wire.start()
         try:
             self._lay_out()
             with ThreadPoolExecutor() as pool:
                 list(pool.map(Guest.boot, self.guests.values()))
-            self.mount()
+            self._settle_in()
             self.boot_seconds = time.monotonic() - began
         except BaseException:
             self.__exit__()
@@ -84,6 +96,29 @@ class NfsBed:
         self.wire.join()
         if not self.keep:
             shutil.rmtree(self.directory, ignore_errors=True)
+
+    def _lay_out(self) -> None:
+        if text := missing():
+            raise BedError(text)
+        shutil.copy(HERE / "init.sh", self.directory / "init")
+        (self.directory / "init").chmod(0o755)
+        if _needs_shim():
+            shim = self.environment["LD_PRELOAD"] = f"{self.directory}/xstate.so"
+            compile_it = ["cc", "-D_GNU_SOURCE", "-shared", "-fPIC", "-O2", "-o", shim, f"{HERE}/xstate.c"]
+            subprocess.run(compile_it, check=True)
+
+    def _settle_in(self) -> None:
+        """What is to be done once all have booted."""
+
+
+class NfsBed(Bed):
+    """A server and its clients c0, c1, …"""
+
+    def __init__(self, *, clients: int = 3, vers: str = "4.2", options: str = "", keep: bool = False) -> None:
+        super().__init__(keep=keep)
+        self.vers, self.options = vers, options
+        self.server = self.add("server", 1, disk=f"{self.directory}/export.img")
+        self.clients = [self.add(f"c{k}", 10 + k) for k in range(clients)]
 
     def mount(self, *, vers: str | None = None, options: str | None = None, on: Sequence[str] = ()) -> None:
         """Mount the export on the named clients or on all, in place of what is mounted there."""
@@ -102,19 +137,10 @@ class NfsBed:
         self.server.check(["sh", "-c", f"rpc.nfsd 0; sleep {down_seconds}; rpc.nfsd 8"], 60 + down_seconds)
 
     def _lay_out(self) -> None:
-        if text := missing():
-            raise BedError(text)
-        shutil.copy(HERE / "init.sh", self.directory / "init")
-        (self.directory / "init").chmod(0o755)
-        if _needs_shim():
-            shim = self.environment["LD_PRELOAD"] = f"{self.directory}/xstate.so"
-            compile_it = ["cc", "-D_GNU_SOURCE", "-shared", "-fPIC", "-O2", "-o", shim, f"{HERE}/xstate.c"]
-            subprocess.run(compile_it, check=True)
+        super()._lay_out()
         with open(self.directory / "export.img", "wb") as image:
             image.truncate(IMAGE_BYTES)
         subprocess.run(["/usr/sbin/mkfs.ext4", "-q", "-F", "-E", "root_owner=0:0", image.name], check=True)
 
-    def _guest(self, name: str, port: int, disk: str = "") -> Guest:
-        return Guest(
-            name, port, directory=self.directory, wire=self.wire, environment=self.environment, disk=disk
-        )
+    def _settle_in(self) -> None:
+        self.mount()

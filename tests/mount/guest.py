@@ -57,10 +57,12 @@ class Guest:
         wire: Wire,
         environment: Mapping[str, str],
         disk: str = "",
+        memory_mebibytes: int = 256,
     ) -> None:
         self.name, self.port = name, port
         self.address, self.log = f"10.77.0.{port}", directory / f"{name}.log"
         self._directory, self._wire, self._environment, self._disk = directory, wire, environment, disk
+        self._memory_mebibytes = memory_mebibytes
         self.process: subprocess.Popen[bytes] | None = None
         self._jobs: dict[int, Job] = {}
 
@@ -70,7 +72,8 @@ class Guest:
         wire, vec0 = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._line, ssl0 = socket.socketpair()
         home = self._directory
-        command = f"{KERNEL} mem=256M umid={self.name} uml_dir={home} con=null con0=null,fd:1 ssl=null quiet "
+        command = f"{KERNEL} mem={self._memory_mebibytes}M umid={self.name} uml_dir={home} "
+        command += "con=null con0=null,fd:1 ssl=null quiet "
         command += f"ssl0=fd:{ssl0.fileno()} vec0:transport=fd,fd={vec0.fileno()},mac=02:00:00:00:00:{self.port:02x} "
         command += (
             f"root=/dev/root rootfstype=hostfs rootflags=/ ro init={home}/init BED={home} ROLE={self.name} "

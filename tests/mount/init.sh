@@ -11,9 +11,13 @@ ln -s /usr/lib/uml /mnt/lib && ln -s ../lib /mnt/usr/lib  # so that modprobe fin
 printf '#!/bin/sh\nexec modprobe -d /mnt "$@"\n' > /mnt/modprobe && chmod +x /mnt/modprobe
 echo /mnt/modprobe > /proc/sys/kernel/modprobe
 ip link set lo up && ip addr add "$ADDRESS/24" dev vec0 && ip link set vec0 up
-modprobe -d /mnt -a nfs nfsv3 nfsv4 nfsd
-mount -t rpc_pipefs rpc_pipefs /run/rpc_pipefs
-rpcbind -w
+case "$ROLE" in
+server|c[0-9]*)
+    modprobe -d /mnt -a nfs nfsv3 nfsv4 nfsd
+    mount -t rpc_pipefs rpc_pipefs /run/rpc_pipefs
+    rpcbind -w ;;
+*)  modprobe -d /mnt -a loop dm-log-writes ;;
+esac
 if [ "$ROLE" = server ]; then
     mount -t ext4 -o noatime /dev/ubda /mnt/export
     mkdir -p /mnt/export/.state && mount --bind /mnt/export/.state /var/lib/nfs  # so it outlives a crash
@@ -24,7 +28,7 @@ if [ "$ROLE" = server ]; then
     exportfs -o rw,sync,no_root_squash,no_subtree_check,insecure,fsid=0 10.77.0.0/24:/mnt/export
     rpc.nfsd 8 && rpc.mountd -p 20048
 fi
-rpc.statd --no-notify
+case "$ROLE" in server|c[0-9]*) rpc.statd --no-notify ;; esac
 exec 3<>/dev/ttyS0 && stty -F /dev/ttyS0 raw -echo && echo ready >&3
 while read -r number <&3; do
     { setsid sh "/mnt/bed/$number.sh" > "/mnt/bed/$number.out" 2> "/mnt/bed/$number.err" < /dev/null 3>&-

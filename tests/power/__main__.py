@@ -1,0 +1,131 @@
+"""`python -m tests.power FILESYSTEM`, as root where the kernel has dm-log-writes: record, cut, mount, look.
+
+It prints one line of JSON.  `--forget files` or `--forget directories` plants a bug: those are not synced.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from tempfile import TemporaryDirectory
+from typing import Final
+
+from tests.power.disks import MAKE
+from tests.power.inspection import complaints, mounted
+from tests.power.mapper import Recorder
+from tests.power.record import Cut, Entry, cuts, entries, marks_before
+from tests.power.workload import forgetful, work
+
+_LOG_BYTES: Final = 1 << 30  # sparse
+
+
+@dataclass(slots=True)
+class Trial:
+    """A disk, the log of what was written to it, and what came of each cut."""
+
+    kind: str
+    home: Path
+    found: list[str] = field(default_factory=list)
+
+    def record(self, pushes: int, seed: int, forget: str) -> None:
+        """Let the workload run on a fresh filesystem, whose state at first is kept."""
+        size, make = MAKE[self.kind]
+        for name, size_bytes in (("disk", size), ("log", _LOG_BYTES)):
+            with open(self.home / name, "wb") as file:
+                file.truncate(size_bytes)
+        subprocess.run([*make, str(self.home / "disk")], check=True)
+        self._copy("disk", "base")
+        disk, log = attach(self.home / "disk"), attach(self.home / "log")
+        point = self._point("mount")
+        try:
+            with Recorder(disk, log) as recorder, mounted(recorder.path, point, self.kind):
+                work(f"{point}/queue", pushes, seed, recorder.mark, forgetful(forget))
+        finally:
+            subprocess.run(["losetup", "--detach", disk, log], check=True)
+
+    def cut(self, log: list[Entry], chosen: list[Cut]) -> None:
+        """Rebuild the disk for each cut, in order, and look."""
+        point, at = self._point("after"), 0
+        with open(self.home / "base", "r+b", 0) as base, open(self.home / "log", "rb", 0) as data:
+            for cut in chosen:
+                for entry in log[at : cut.end]:
+                    write(base.fileno(), entry.at_byte, data.fileno(), entry.data_at, entry.size_bytes)
+                at = cut.end
+                self._copy("base", "work")
+                with open(self.home / "work", "r+b", 0) as disk:
+                    for where, size, source in cut.pieces:
+                        write(disk.fileno(), where, data.fileno(), source, size)
+                with mounted(str(self.home / "work"), point, self.kind, "-o", "loop"):
+                    marks = marks_before(log, cut)
+                    text = f"cut at {cut.end} of {len(log)}, {len(cut.pieces)} pieces more"
+                    self.found += [f"{text}: {what}" for what in complaints(f"{point}/queue", marks)]
+
+    def _copy(self, source: str, target: str) -> None:
+        subprocess.run(
+            ["cp", "--sparse=always", str(self.home / source), str(self.home / target)], check=True
+        )
+
+    def _point(self, name: str) -> str:
+        (self.home / name).mkdir()
+        return str(self.home / name)
+
+
+def attach(path: Path) -> str:
+    """A loop device for a file."""
+    done = subprocess.run(
+        ["losetup", "--find", "--show", str(path)], check=True, capture_output=True, text=True
+    )
+    return done.stdout.strip()
+
+
+def write(disk: int, where: int, log: int, source: int, size: int) -> None:
+    if size:
+        os.pwrite(disk, os.pread(log, size, source), where)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.power", description=(__doc__ or "").splitlines()[0]
+    )
+    parser.add_argument("filesystem", choices=sorted(MAKE))
+    parser.add_argument("--pushes", type=int, default=60)
+    parser.add_argument("--cuts", type=int, default=0, help="so many, chosen at random (0: all)")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--forget", choices=("nothing", "files", "directories"), default="nothing")
+    options = parser.parse_args()
+    random = Random(options.seed)
+    with TemporaryDirectory(dir="/dev/shm") as home:
+        trial = Trial(options.filesystem, Path(home))
+        trial.record(options.pushes, options.seed, options.forget)
+        log = list(entries(f"{home}/log"))
+        begin = next(number for number, entry in enumerate(log) if entry.mark == "begin")
+        every = list(cuts(log, begin, random))
+        chosen = (
+            sorted(random.sample(every, options.cuts), key=every.index)
+            if 0 < options.cuts < len(every)
+            else every
+        )
+        trial.cut(log, chosen)
+    print(
+        json.dumps(
+            {
+                "pushed": sum(entry.mark.startswith("pushed") for entry in log),
+                "writes": sum(entry.size_bytes > 0 for entry in log),
+                "confirmed": sum(entry.is_durable for entry in log),
+                "cuts": len(chosen),
+                "possible": len(every),
+                "found": trial.found,
+            }
+        )
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

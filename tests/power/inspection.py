@@ -1,0 +1,72 @@
+"""Mounting a disk as the power cut left it, and looking whether the queue still holds what it must."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+from maildefer import Queue
+from maildefer.maildir import scan
+from maildefer.maildir.layout import Layout, open_queue
+from maildefer.maildir.names import EntryName
+from maildefer.maildir.reasons import read_reason
+from tests.power.workload import digest
+
+
+@contextmanager
+def mounted(device: str, point: str, kind: str, *more: str) -> Iterator[None]:
+    """Mounted, which replays the filesystem's journal."""
+    subprocess.run(["mount", "-t", kind, *more, device, point], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", point], check=True)
+
+
+def complaints(path: str, marks: Iterable[str]) -> Iterator[str]:
+    """What is wrong with the queue at `path` after these marks; nothing, if all is well."""
+    pushed: dict[str, str] = {}
+    acking: set[str] = set()
+    for mark in marks:
+        match mark.split("/"):
+            case ["pushed", key, sum_of_it]:
+                pushed[key] = sum_of_it
+            case ["acking", key]:
+                acking.add(key)
+    layout = open_queue(path)
+    found = _entries(layout)
+    for key, sum_of_it in pushed.items():
+        if len(found[key]) > 1:
+            yield f"{key} is in {len(found[key])} places: {found[key]}"
+        if not found[key] and key not in acking:
+            yield f"{key} is lost"
+        for place in found[key]:
+            if digest(_read(place)) != sum_of_it:
+                yield f"{place} is damaged"
+    for key in found.keys() - pushed.keys():  # its push had not returned
+        for place in found[key]:
+            if os.path.getsize(place) != int(key.rpartition(",S=")[2]):
+                yield f"{place} is not whole"
+    for name in scan.entries(layout.dead_new):
+        if read_reason(layout, EntryName.parse(name)).get("reason") != "on purpose":
+            yield f"the dead letter {name} is without its reason"
+    key = Queue(path).push(b"Subject: life goes on\n\n")
+    if Queue(path).get(key).Data != b"Subject: life goes on\n\n":
+        yield "a new message does not come back"
+
+
+def _entries(layout: Layout) -> dict[str, list[str]]:
+    """Every place of every key."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for folder in (layout.new, layout.cur, layout.later_new, layout.dead_new):
+        for name in scan.entries(folder):
+            found[EntryName.parse(name).key].append(f"{folder}/{name}")
+    return found
+
+
+def _read(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()

@@ -1,0 +1,103 @@
+"""The power goes at every moment, on a disk whose writes were recorded: what was pushed is there, once and whole."""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+from tests.mount.bed import Bed, missing
+from tests.mount.guest import Guest
+from tests.power.conftest import WHOLE, Tell, require_tools
+from tests.power.disks import MAKE
+from tests.power.record import PAGE_BYTES, SECTOR_BYTES, Entry, cuts, entries, marks_before
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+PUSHES, CUTS = ("150", "0") if WHOLE else ("30", "25")
+MEMORY_MEBIBYTES = 1536
+
+
+@pytest.fixture(scope="module")
+def guest() -> Iterator[Guest]:
+    """A machine whose kernel has dm-log-writes, and whose root one need not be."""
+    if text := missing():
+        pytest.fail(text) if os.environ.get("CI") == "true" else pytest.skip(text)
+    require_tools()
+    with Bed() as bed:
+        guest = bed.add("power", 20, memory_mebibytes=MEMORY_MEBIBYTES)
+        guest.boot()
+        yield guest
+
+
+def try_cuts(guest: Guest, kind: str, *more: str) -> dict[str, Any]:
+    argv = [sys.executable, "-m", "tests.power", kind, "--pushes", PUSHES, *more]
+    env = {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+    job = guest.run(argv, env)
+    assert job.wait(1200) == 0, job.err.read_text()
+    facts: dict[str, Any] = json.loads(job.out.read_text())
+    return facts
+
+
+@pytest.mark.invariant(1)
+@pytest.mark.invariant(2)
+@pytest.mark.parametrize("kind", MAKE)
+def test_what_was_acknowledged_survives_each_power_cut(kind: str, guest: Guest, tell: Tell) -> None:
+    facts = try_cuts(guest, kind, "--cuts", CUTS)
+    found = facts.pop("found")
+    tell(filesystem=kind, kernel=guest.check(["uname", "-r"]).strip(), **facts, found=len(found))
+    assert found == []
+    assert facts["pushed"] == int(PUSHES)
+    assert facts["cuts"] >= int(CUTS)
+
+
+@pytest.mark.parametrize("forgotten", ["files", "directories"])
+@pytest.mark.parametrize("kind", MAKE if WHOLE else ["ext4"])
+def test_a_sync_that_is_left_out_is_found(kind: str, forgotten: str, guest: Guest, tell: Tell) -> None:
+    facts = try_cuts(guest, kind, "--forget", forgotten, "--cuts", "15")
+    found = facts.pop("found")
+    tell(filesystem=kind, forgotten=forgotten, **facts, found=len(found))
+    wanted = "is lost" if forgotten == "directories" else ("is damaged", "is not whole")
+    assert any(text.endswith(wanted) for text in found)
+
+
+def log_of(path: Path, *written: tuple[int, int, bytes]) -> list[Entry]:
+    """A log as the kernel writes it: (byte on the disk, flags, data or a mark's text)."""
+    with open(path, "wb") as log:
+        log.write(
+            struct.pack("<QQQI", 0x6A736677736872, 1, len(written), SECTOR_BYTES).ljust(SECTOR_BYTES, b"\0")
+        )
+        for at, flags, data in written:
+            sectors, mark = (0, data) if flags & 8 else (len(data) // SECTOR_BYTES, b"")
+            head = struct.pack("<QQQQ", at // SECTOR_BYTES, sectors, flags, len(mark)) + mark
+            log.write(head.ljust(SECTOR_BYTES, b"\0") + (b"" if mark else data))
+    return list(entries(str(path)))
+
+
+def test_a_cut_has_all_that_was_flushed_and_some_of_what_was_not(tmp_path: Path) -> None:
+    page = bytes(PAGE_BYTES)
+    log = log_of(
+        tmp_path / "log",
+        (0, 0, page),
+        (4096, 1, page),
+        (0, 8, b"told"),
+        (8192, 0, page * 2),
+        (16384, 3, page),
+        (0, 8, b"later"),
+    )
+    assert [entry.mark for entry in log] == ["", "", "told", "", "", "later"]
+    seen = set()
+    for seed in range(40):
+        exact, torn, last = cuts(log, 0, Random(seed))
+        assert [cut.end for cut in (exact, torn, last)] == [2, 2, 5]
+        assert exact.pieces == last.pieces == ()
+        seen.add(tuple(at for at, _, _ in torn.pieces))
+        assert marks_before(log, exact) == ["told"], "set before the second flush was confirmed"
+        assert marks_before(log, last) == ["told", "later"]
+    assert seen == {(), (8192,), (12288,), (8192, 12288)}

@@ -1,0 +1,91 @@
+"""The queue's own code at work on a recorded disk: pushes of several threads, claims and all that ends them.
+
+Each fact that is told to the world becomes a mark in the log: `pushed/KEY/DIGEST` once a push has returned,
+`acking/KEY` just before the entry may go.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from random import Random
+from typing import Final
+
+from maildefer.digest import blake2b
+from maildefer.maildir import scan
+from maildefer.maildir.claims import Claimer
+from maildefer.maildir.layout import create_queue
+from maildefer.maildir.leases import Lease
+from maildefer.maildir.names import lease_name
+from maildefer.maildir.push import Pusher
+from maildefer.maildir.system import SYSTEM, System
+from tests.maildir.world import LABEL, FakeHand, holder
+
+THREADS: Final = 3
+_SIZES: Final = (80, 900, 5_000, 30_000)  # within a block, and over some
+
+Mark = Callable[[str], None]
+
+
+def forgetful(what: str) -> System:
+    """A system with a planted bug: it syncs no files, or no directories."""
+
+    def fsync(descriptor: int) -> None:
+        if what != ("directories" if os.path.isdir(f"/proc/self/fd/{descriptor}") else "files"):
+            os.fsync(descriptor)
+
+    return replace(SYSTEM, fsync=fsync)
+
+
+def digest(data: bytes) -> str:
+    return blake2b(data, digest_size=8).hexdigest()
+
+
+def work(path: str, pushes: int, seed: int, mark: Mark, system: System = SYSTEM) -> None:
+    """Make the queue, push, claim and settle, all at the same time."""
+    layout = create_queue(path)
+    mark("begin")
+    pusher = Pusher(layout, host=LABEL, system=system)
+    done = threading.Event()
+
+    def push(thread: int) -> None:
+        random = Random(f"{seed} {thread}")
+        for number in range(pushes // THREADS):
+            body = f"Subject: {thread}.{number}\n\n".encode() + random.randbytes(random.choice(_SIZES))
+            key = pusher.push(lambda stem, body=body: [body])  # type: ignore[misc]
+            mark(f"pushed/{key}/{digest(body)}")
+
+    lease = Lease.join(layout, lease_name(LABEL, SYSTEM), holder())
+    claimer = Claimer(layout, FakeHand(), lease=lease.name, host=LABEL)
+    with ThreadPoolExecutor(THREADS + 1) as threads:
+        consumer = threads.submit(_consume, claimer, done, mark, Random(seed))
+        try:
+            list(threads.map(push, range(THREADS)))
+        finally:
+            done.set()
+        consumer.result()
+
+
+def _consume(claimer: Claimer, done: threading.Event, mark: Mark, random: Random) -> None:
+    """Half of what waits stays, so that there is something to lose."""
+    spared: set[str] = set()
+    while not done.wait(0.01):
+        for name in [name for name in scan.entries(claimer.layout.new) if name not in spared]:
+            if random.random() < 0.5:
+                spared.add(name)
+                continue
+            claim = claimer.claim(name)
+            assert claim is not None, "nobody else claims"
+            match random.choice(("ack", "defer", "bury", "release", "hold")):
+                case "ack":
+                    mark(f"acking/{claim.key}")
+                    claim.ack()
+                case "defer":
+                    claim.defer(60)
+                case "bury":
+                    claim.bury("on purpose")
+                case "release":
+                    claim.release()
