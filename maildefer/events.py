@@ -60,6 +60,7 @@ EVENTS: Final[dict[str, str]] = {
     "intake.listening": "the front end takes connections",
     "intake.accepted": "a message is durable for all its recipients",
     "intake.refused": "a recipient or a message was refused",
+    "policy.failed": "a policy raised, crashed or took too long; its recipient was refused for now",
     "handler.failed": "a handler raised; its traceback",
     "handler.logged": "what a handler said through logging",
     "log.unusable": "the log file can't be opened; the log goes on as before",

@@ -1,0 +1,79 @@
+"""The process that asks a project's policy: `python -m maildefer.handling.policing MODULE.FUNCTION FD`.
+
+The front end started it, holds the other end of the socket, and ends it when an answer takes too long: the project's
+code is never in the process that talks to the network (I11), and can't hold it up. One JSON object a line, both ways:
+first ours, `{"ready": true}` or `{"error": TEXT}`; then for each `{"session", "sender", "recipient"}` either
+`{"reply": TEXT or null}`, or `{"fault": TEXT}` for an exception, which does not end us.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import sys
+import traceback
+from typing import Any
+
+from maildefer import events
+from maildefer.errors import ConfigurationError
+from maildefer.handling.loading import import_user_module
+from maildefer.handling.policy import Accept, Session, decide
+from maildefer.host.linux import die_with_parent
+from maildefer.host.titles import set_title
+
+EX_CONFIG = 78
+
+
+def main() -> int:
+    """0 when the front end has hung up; 78 for a policy that can't be loaded."""
+    parent, (name, descriptor) = os.getppid(), sys.argv[1:]
+    die_with_parent(parent)
+    for signum in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):  # of a terminal, or meant for the front end
+        signal.signal(signum, signal.SIG_IGN)
+    events.configure()
+    set_title(f"policy {name}")
+    with socket.socket(fileno=int(descriptor)) as line, line.makefile("rwb") as stream:
+        try:
+            accept = load(name)
+        except ConfigurationError as fault:
+            _tell(stream, {"error": str(fault)})
+            return EX_CONFIG
+        _tell(stream, {"ready": True})
+        for question in stream:
+            _tell(stream, answer(accept, json.loads(question)))
+    return 0
+
+
+def load(name: str) -> Accept:
+    """The function of that name. Raises ConfigurationError."""
+    module_name, dot, function = name.rpartition(".")
+    if not dot:
+        raise ConfigurationError(
+            f"receiver_config: policy is {name!r}: give module.function, such as conf.policy.accept"
+        )
+    module = import_user_module(module_name, listed_in='receiver_config["policy"]')
+    accept: Any = getattr(module, function, None)
+    if not callable(accept):
+        raise ConfigurationError(f"receiver_config: policy is {name}: {module_name} has no such function")
+    return accept  # type: ignore[no-any-return]
+
+
+def answer(accept: Accept, question: dict[str, Any]) -> dict[str, str | None]:
+    """What goes back for one question."""
+    try:
+        session = Session.of(question["session"])
+        return {"reply": decide(accept, session, question["sender"], question["recipient"])}
+    except Exception as fault:  # noqa: BLE001  # the project's code: whatever it raises, the client is to try again
+        traceback.print_exc()
+        return {"fault": f"{type(fault).__name__}: {fault}"}
+
+
+def _tell(stream: Any, message: dict[str, Any]) -> None:
+    stream.write(json.dumps(message).encode() + b"\n")
+    stream.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
