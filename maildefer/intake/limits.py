@@ -22,6 +22,7 @@ class Limits:
     max_recipients: int = 1000
     max_connections: int = 500
     max_connections_per_client: int = 50
+    domains: str = ""
     exempt_networks: str = "127.0.0.0/8 ::1/128"
     max_errors: int = 20
     max_commands: int = 100
@@ -47,6 +48,7 @@ _HELP: Final = {
     "max_recipients": "of a message; the rest may come later (452)",
     "max_connections": "at a time",
     "max_connections_per_client": "at a time from one IPv4 address or IPv6 /64; 0: no limit",
+    "domains": "that mail is taken for, whatever the routes say; empty: those of the routes",
     "exempt_networks": "whose clients are not counted, slowed down or sent away: relays of our own",
     "max_errors": "replies of 4yz and 5yz to a client that brings no message; then it is sent away",
     "max_commands": "commands of a client that brings no message; then it is sent away",

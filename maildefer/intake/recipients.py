@@ -9,15 +9,19 @@ import sys
 from collections.abc import Mapping
 
 from maildefer.errors import ConfigurationError
+from maildefer.intake import replies
+from maildefer.intake.domains import Domains
 from maildefer.message.addresses import TASK_DOMAIN
 
 
 class Recipients:
-    """The route table's patterns for one queue; `path` None takes every recipient."""
+    """The route table's patterns for one queue; `path` None takes every recipient of the `domains`, or of any."""
 
-    def __init__(self, queue: str, path: str | None) -> None:
+    def __init__(self, queue: str, path: str | None, domains: str = "") -> None:
         self._queue = os.path.abspath(queue)
         self._path = path
+        self._given = domains
+        self._domains = Domains((), domains)
         self._patterns: list[re.Pattern[str]] = []
         self.read()
 
@@ -31,7 +35,9 @@ class Recipients:
             else:
                 with open(self._path, encoding="utf-8") as file:
                     text = file.read()
-            self._patterns = [re.compile(row, re.IGNORECASE) for row in self._rows(json.loads(text))]
+            rows = self._rows(json.loads(text))
+            self._patterns = [re.compile(row, re.IGNORECASE) for row in rows]
+            self._domains = Domains(rows, self._given)
         except (OSError, ValueError, TypeError, AttributeError, KeyError, re.error) as fault:
             raise ConfigurationError(
                 f"the route table {self._path} can't be used ({fault}): "
@@ -46,6 +52,16 @@ class Recipients:
     def empty(self) -> bool:
         """Whether there is a table, without a route for this queue: a fault of the set-up, not of the sender."""
         return self.checked and not self._patterns
+
+    def refusal(self, address: str) -> str | None:
+        """The reply for a recipient that is not taken; None for one that is."""
+        if self.empty:
+            return replies.NO_TABLE
+        if self._domains.forbid(address):
+            return replies.NO_RELAY
+        if self.accept(address):
+            return None
+        return replies.NO_ROUTE if self._domains.know(address) else replies.NO_RELAY
 
     def accept(self, address: str) -> bool:
         """As `Router.match` does it: the address in lower case, from its beginning. No stranger calls a task."""

@@ -7,6 +7,7 @@ from typing import Final
 from maildefer.errors import AddressRefused, MaildeferError, NoSpace, QuotaExceeded
 
 NO_ROUTE: Final = "550 5.1.1 no handler takes mail for this address"
+NO_RELAY: Final = "554 5.7.1 relay access denied: mail for this domain is not taken here"
 NO_TABLE: Final = "451 4.3.5 no route is configured for this queue; try again later"
 BAD_SENDER: Final = "553 5.1.7 this sender's address can't be used"
 BAD_RECIPIENT: Final = "553 5.1.3 this recipient's address can't be used"
