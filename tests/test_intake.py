@@ -213,7 +213,6 @@ def test_addresses_beyond_ascii_are_kept(start: Start) -> None:
         (b"<postmaster>", "postmaster"),
         (b" <Post@OSB.example>", "Post@OSB.example"),
         (b"post@osb.example", "post@osb.example"),
-        (b"<@relay.example,@mx.example:post@osb.example>", "post@osb.example"),
         (b"<post@[192.0.2.1]>", "post@[192.0.2.1]"),
     ],
 )
@@ -509,8 +508,9 @@ def _is_taken(front_end: FrontEnd, data: bytes) -> bool:
 @pytest.mark.parametrize("address", ['<a"b@c>', "<a b@c>", "<a\x01b@c>", "<" + "a" * 1000 + "@c>"])
 def test_addresses_that_cannot_stand_in_an_envelope_are_refused(start: Start, address: str) -> None:
     front_end = start()
-    answers = front_end.speak(f"EHLO c\r\nMAIL FROM:<a@b>\r\nRCPT TO:{address}\r\n".encode())
-    assert b"\r\n553 " in answers
+    answers = front_end.speak(f"EHLO c\r\nMAIL FROM:<a@b>\r\nRCPT TO:{address}\r\nDATA\r\n".encode())
+    assert b"\r\n553 " in answers or b"\r\n501 5.5.2 " in answers
+    assert b"\r\n503 5.5.1 no recipient" in answers
 
 
 def test_a_silent_client_is_dismissed(start: Start) -> None:

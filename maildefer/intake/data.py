@@ -1,4 +1,4 @@
-"""The bytes between DATA's 354 and its lone dot.
+"""The bytes of a message as they come: between DATA's 354 and its lone dot, or in the chunks of BDAT (RFC 3030).
 
 Only CRLF.CRLF ends a message (RFC 5321, section 4.1.1.4), so that nothing can be smuggled in behind a bare LF. What
 is kept is the message as sent, dots unstuffed, each CRLF as LF, as Maildir and its other writers have it; bare CR and
@@ -7,62 +7,144 @@ bare LF stay what they are. Lines may be of any length, since the bytes go on un
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from maildefer.intake import replies
 
-_END: Final = b".\r\n"
+_END: Final = b"\r\n.\r\n"
 
 
-@dataclass(frozen=True, slots=True)
-class Data:
-    """A received message, or the reply for its refusal."""
+class Letter:
+    """What is kept of one message until it is stored, or the reply for its refusal."""
 
-    message: bytes
-    refusal: str | None
+    def __init__(
+        self,
+        limit_bytes: int,
+        *,
+        hold: Callable[[int], bool],
+        part_bytes: int,
+        ship: Callable[[bytes], Awaitable[str]],
+    ) -> None:
+        """`hold` accounts for bytes kept, False where there are too many; `ship` takes them away part by part."""
+        self.refusal: str | None = None
+        self.kept_bytes = 0  # and not shipped yet
+        self._limit_bytes = limit_bytes
+        self._hold = hold
+        self._part_bytes = part_bytes
+        self._ship = ship
+        self._size_bytes = 0
+        self._pieces: list[bytes] = []
+
+    def expect(self, more_bytes: int) -> None:
+        """Count what comes, before it is kept. ConnectionError for a client that sends twice the limit and goes on."""
+        self._size_bytes += more_bytes
+        if self._size_bytes > self._limit_bytes:
+            self.refuse(replies.TOO_LARGE)
+            if self._size_bytes > 2 * self._limit_bytes:
+                raise ConnectionError(f"{self._size_bytes} bytes without an end")
+
+    def keep(self, piece: bytes) -> None:
+        """Of a message that is refused nothing is kept; it is read to its end, as the reply may not come earlier."""
+        if self.refusal is not None or not piece:
+            return
+        if self._hold(len(piece)):
+            self.kept_bytes += len(piece)
+            self._pieces.append(piece)
+        else:
+            self.refuse(replies.BUSY)
+
+    def refuse(self, reply: str) -> None:
+        self._pieces.clear()
+        if self.refusal is None:
+            self.refusal = reply
+
+    def pause(self) -> Awaitable[str] | None:
+        """What to wait for before more is fed: a part that is being taken away."""
+        if self.refusal is not None or self.kept_bytes < self._part_bytes:
+            return None
+        return self._ship(self.take())
+
+    def take(self) -> bytes:
+        """What was kept since the last time; it stays accounted for."""
+        data = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
+        self._pieces.clear()
+        return data
 
 
-async def receive(
-    reader: asyncio.StreamReader,
-    limit_bytes: int,
-    *,
-    hold: Callable[[int], bool],
-    alive: Callable[[], object],
-) -> Data:
-    """Read to the end of the message; what is refused is read to its end too, as the reply may not come earlier.
+class Dotted:
+    """DATA: up to a line that is a dot (RFC 5321, section 4.5.2)."""
 
-    `hold` accounts for bytes kept, False where there are too many; `alive` is called as data comes. Raises
-    ConnectionResetError for a client that sends twice the limit and does not end.
-    """
-    chunks: list[bytes] = []
-    size, tail, refusal = 0, b"\r\n", None
-    while tail != b"\r\n.\r\n":
-        try:
-            chunk = await reader.readuntil(_END)  # also after any other line that ends with a dot
-        except asyncio.LimitOverrunError as overrun:  # no dot in sight: take what is there
-            chunk = await reader.readexactly(overrun.consumed)
-            alive()
-        size += len(chunk)
-        tail = (tail + chunk)[-5:]
-        if refusal is None:
-            if size > limit_bytes + len(_END):
-                refusal = replies.TOO_LARGE
-            elif not hold(len(chunk)):
-                refusal = replies.BUSY
-        if refusal is None:
-            chunks.append(chunk)
-            continue
-        chunks.clear()
-        if size > 2 * limit_bytes:
-            raise ConnectionResetError(f"{size} bytes without an end")
-    return Data(_unstuffed(b"".join(chunks)[: -len(_END)]) if refusal is None else b"", refusal)
+    def __init__(self, letter: Letter) -> None:
+        self._letter = letter
+        self._held = (
+            b"\r\n"  # an end of the message may begin with it; a first line that is a dot ends it too
+        )
+        self._first = True
+
+    def feed(self, data: bytes) -> bytes | None:
+        """What comes behind the end; None before it."""
+        data = self._held + data
+        end = data.find(_END)
+        if end < 0:
+            keep = next((size for size in (4, 3, 2, 1) if data.endswith(_END[:size])), 0)
+            self._take(data[: len(data) - keep])
+            self._held = data[len(data) - keep :]
+            return None
+        self._take(data[: end + 2])
+        return data[end + len(_END) :]
+
+    def pause(self) -> Awaitable[str] | None:
+        return self._letter.pause()
+
+    def _take(self, data: bytes) -> None:
+        if not data:
+            return
+        self._letter.expect(len(data) - 2 if self._first else len(data))
+        data = data.replace(b"\r\n.", b"\r\n").replace(b"\r\n", b"\n")
+        self._letter.keep(data[1:] if self._first else data)
+        self._first = False
 
 
-def _unstuffed(data: bytes) -> bytes:
-    """RFC 5321, section 4.5.2, backwards; then Maildir's line ends."""
-    if data.startswith(b"."):
-        data = data[1:]
-    return data.replace(b"\r\n.", b"\r\n").replace(b"\r\n", b"\n")
+class Chunked:
+    """All chunks of one message (RFC 3030); a chunk may end between CR and LF."""
+
+    def __init__(self, letter: Letter) -> None:
+        self._letter = letter
+        self._left_bytes = 0
+        self._held = b""
+
+    def begin(self, size_bytes: int) -> None:
+        self._left_bytes = size_bytes
+
+    def feed(self, data: bytes) -> bytes | None:
+        """What comes behind the chunk; None before its end."""
+        mine = data[: self._left_bytes]
+        self._left_bytes -= len(mine)
+        self._letter.expect(len(mine))
+        text = self._held + mine
+        self._held = b"\r" if text.endswith(b"\r") else b""
+        self._letter.keep(text[: len(text) - len(self._held)].replace(b"\r\n", b"\n"))
+        return None if self._left_bytes else data[len(mine) :]
+
+    def pause(self) -> Awaitable[str] | None:
+        return self._letter.pause()
+
+    def end(self) -> None:
+        """There are no more chunks."""
+        self._letter.keep(self._held)
+
+
+class Unwanted:
+    """A chunk that belongs to no message: read, since what follows it is a command, and dropped."""
+
+    def __init__(self, size_bytes: int) -> None:
+        self._left_bytes = size_bytes
+
+    def feed(self, data: bytes) -> bytes | None:
+        rest = data[self._left_bytes :]
+        self._left_bytes -= min(len(data), self._left_bytes)
+        return None if self._left_bytes else rest
+
+    def pause(self) -> None:
+        return None

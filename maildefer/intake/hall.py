@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
+from maildefer.intake import replies
 from maildefer.intake.line import Line
 from maildefer.intake.options import Options
 from maildefer.intake.recipients import Recipients
+
+if TYPE_CHECKING:
+    from maildefer.intake.tls import Certificate  # ssl is 4 MB: only where there is one
 
 
 class Visitor(Protocol):
@@ -33,17 +37,18 @@ class Hall:
         self.line = line
         self.recipients = recipients
         self.loop = loop
+        self.certificate: Certificate | None = None  # none: no encryption is offered
         self.draining = False
         self._visitors: set[Visitor] = set()
         self._held_bytes = 0
         self._empty = asyncio.Event()
 
-    def enter(self, visitor: Visitor) -> bool:
-        """False when there are too many, or the doors are being closed."""
+    def enter(self, visitor: Visitor) -> str | None:
+        """The reply for whom there is no room, or who comes when the doors are being closed."""
         if self.draining or len(self._visitors) >= self.options.max_connections:
-            return False
+            return replies.TOO_MANY_CONNECTIONS
         self._visitors.add(visitor)
-        return True
+        return None
 
     def leave(self, visitor: Visitor) -> None:
         self._visitors.discard(visitor)

@@ -49,6 +49,10 @@ class Line:
         """Forget a message whose end will not come; not while a part of it is being pushed."""
         self._writer.write(pack(Job(0, Message("", (), b"", "", "", False, draft))))
 
+    def known_shortage(self) -> str | None:
+        """The same without asking; None when it has to be asked for."""
+        return self._shortage if time.monotonic() < self._look_at else None
+
     async def shortage(self) -> str:
         """What there is too little of, or an empty text; asked for no more than once a second."""
         if time.monotonic() >= self._look_at:

@@ -1,25 +1,29 @@
-"""LMTP (RFC 2033): the same session with LHLO, and one reply for each recipient after DATA."""
+"""LMTP (RFC 2033): the same session with LHLO, and one reply for each recipient after the message."""
 
 from __future__ import annotations
 
-from aiosmtpd.smtp import syntax
-
+from maildefer.intake import replies
+from maildefer.intake.connection import Answer
+from maildefer.intake.incoming import Incoming
 from maildefer.intake.session import Session
 
 
 class LmtpSession(Session):
     """An LMTP connection to the hall's queue."""
 
-    @syntax("LHLO hostname")
-    async def smtp_LHLO(self, arg: str) -> None:
-        await super().smtp_EHLO(arg)
+    lmtp = True
+    protocol = "LMTP"
 
-    async def smtp_HELO(self, arg: str) -> None:
-        await self.push("500 5.5.1 this is LMTP: send LHLO")
+    def no_helo(self, argument: str) -> Answer:
+        return replies.LHLO_INSTEAD
 
-    async def smtp_EHLO(self, arg: str) -> None:
-        await self.push("500 5.5.1 this is LMTP: send LHLO")
+    async def answer(self, incoming: Incoming) -> str:
+        return "\r\n".join(await incoming.store())
 
-    async def answer(self, answers: list[str]) -> None:
-        for answer in answers:
-            await self.push(answer)
+
+LmtpSession.commands = {
+    **Session.commands,
+    b"LHLO": Session.ehlo,
+    b"EHLO": LmtpSession.no_helo,
+    b"HELO": LmtpSession.no_helo,
+}

@@ -6,6 +6,37 @@ from typing import Final
 
 from maildefer.errors import AddressRefused, MaildeferError, NoSpace, QuotaExceeded
 
+SENDER_OK: Final = "250 2.1.0 sender ok"
+RECIPIENT_OK: Final = "250 2.1.5 recipient ok"
+RESET: Final = "250 2.0.0 nothing is left of it"
+NOOP: Final = "250 2.0.0 nothing was done"
+VRFY: Final = "252 2.5.2 no address is verified; send, and see"
+BYE: Final = "221 2.0.0 bye"
+TLS_READY: Final = "220 2.0.0 ready for TLS"
+
+UNKNOWN: Final = "500 5.5.1 no such command here"
+LINE_TOO_LONG: Final = "500 5.5.2 this line is too long"
+NOT_UTF8: Final = "501 5.5.2 this is neither ASCII nor UTF-8"
+UNPRINTABLE: Final = "501 5.5.2 control characters have no place in a command"
+SYNTAX_HELO: Final = "501 5.5.4 say who you are in one word"
+SYNTAX_MAIL: Final = "501 5.5.4 Syntax: MAIL FROM:<address> [SP parameters]"
+SYNTAX_RCPT: Final = "501 5.5.4 Syntax: RCPT TO:<address>"
+SYNTAX_DATA: Final = "501 5.5.4 Syntax: DATA"
+SYNTAX_BDAT: Final = "501 5.5.4 Syntax: BDAT size [SP LAST]; closing"
+SYNTAX_RSET: Final = "501 5.5.4 Syntax: RSET"
+SYNTAX_VRFY: Final = "501 5.5.4 Syntax: VRFY address"
+SYNTAX_STARTTLS: Final = "501 5.5.4 Syntax: STARTTLS"
+BAD_BODY: Final = "501 5.5.4 BODY is 7BIT or 8BITMIME"
+LHLO_INSTEAD: Final = "500 5.5.1 this is LMTP: say LHLO"
+NOT_HERE: Final = "502 5.5.1 this is not done here"
+HELO_FIRST: Final = "503 5.5.1 say EHLO first"
+NESTED: Final = "503 5.5.1 there was MAIL already; RSET drops it"
+MAIL_FIRST: Final = "503 5.5.1 say MAIL first"
+RCPT_FIRST: Final = "503 5.5.1 no recipient was accepted"
+IN_CHUNKS: Final = "503 5.5.1 the message comes by BDAT; RSET drops it"
+ALREADY_TLS: Final = "503 5.5.1 this is TLS already"
+UNKNOWN_PARAMETER: Final = "555 5.5.4 this parameter is not known here"
+
 NO_ROUTE: Final = "550 5.1.1 no handler takes mail for this address"
 NO_RELAY: Final = "554 5.7.1 relay access denied: mail for this domain is not taken here"
 NO_TABLE: Final = "451 4.3.5 no route is configured for this queue; try again later"
@@ -22,6 +53,9 @@ TOO_LARGE: Final = "552 5.3.4 the message is too large"
 CLOSING: Final = "421 4.3.2 closing, try again later"
 TIMEOUT: Final = "421 4.4.2 nothing came for too long; closing"
 TOO_MANY_CONNECTIONS: Final = "421 4.3.2 too many connections; try again later"
+
+NEEDS_UTF8: Final = "553 5.6.7 an address beyond ASCII needs SMTPUTF8"
+SOURCE_ROUTE: Final = "553 5.1.3 source routes are not taken: give the address alone"
 
 
 def queued(keys: list[str]) -> str:

@@ -1,223 +1,216 @@
-# Being replaced (14:25-14:50): see /tmp/plan/session-rewrite.txt before editing.
-"""One connection: aiosmtpd's SMTP, hardened, with a DATA of its own."""
+"""An SMTP session (RFC 5321): one method for each command, which returns its reply."""
 
 from __future__ import annotations
 
-import asyncio
-import re
-from collections import defaultdict
-from typing import Any, cast
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
-from aiosmtpd.smtp import SMTP, Envelope, syntax
-from aiosmtpd.smtp import Session as Peer
+from maildefer.intake import grammar, replies
+from maildefer.intake.connection import Answer
+from maildefer.intake.incoming import note_refusal
+from maildefer.intake.messages import Mailing
+from maildefer.intake.transaction import Transaction
+from maildefer.message.envelope import encode_address
 
-from maildefer import events
-from maildefer.intake import replies
-from maildefer.intake.accept import accept
-from maildefer.intake.data import receive
-from maildefer.intake.hall import Hall
-from maildefer.intake.wire import Message
-from maildefer.message.envelope import TOP_LIMIT_BYTES, encode_address
-
-_BUFFER_BYTES = 64 << 10
-_COMMAND_BYTES = 2048  # an envelope's address may have 900, and be escaped
-_NULL = "<>"  # aiosmtpd's spelling of the null sender, since an empty one reads as none to it
-# RFC 5321, section 4.1.2: in brackets, after a source route that counts no more; bare too, as some clients send it.
-# aiosmtpd's own parser is 50 times slower, and makes other addresses of some that are wrong.
-_DOMAIN = r'(?:[^\s<>"\\()\[\],:;@]+|\[[^\s<>\[\]]+\])'
-_WORD = r'[^\s<>"\\()\[\],:;@]+'
-_QUOTED = r'"(?:[^"\\]|\\.)*"'
-_PATH = re.compile(
-    rf"\s*(?:<(?:@[^\s<>:]+:)?((?:{_WORD}|{_QUOTED})(?:@{_DOMAIN})?|)>|({_WORD}@{_DOMAIN}))(\s.*)?\Z",
-    re.DOTALL,
-).match
+Command = Callable[[Any, str], Answer]
+_BODIES = {"7BIT", "8BITMIME"}
 
 
-class Session(SMTP):
+class Session(Mailing):
     """An SMTP connection to the hall's queue."""
 
-    line_length_limit = _BUFFER_BYTES
-    envelope: Envelope
-    session: Peer
+    commands: ClassVar[Mapping[bytes, Command]]
+    protocol: ClassVar[str] = "SMTP"
 
-    def __init__(self, hall: Hall) -> None:
-        self._hall = hall
-        self._refused = False
-        self._held_bytes = 0
-        self._deadline = 0.0
-        self.command_size_limits = defaultdict(
-            lambda: _COMMAND_BYTES
-        )  # aiosmtpd's is shared by all connections
-        self._limit_bytes = hall.options.max_bytes - TOP_LIMIT_BYTES
-        super().__init__(
-            Hooks(hall),
-            data_size_limit=self._limit_bytes,
-            enable_SMTPUTF8=True,
-            hostname=hall.options.hostname,
-            ident="maildefer",
-            timeout=hall.options.idle_seconds,
-            auth_exclude_mechanism=("LOGIN", "PLAIN"),
-            loop=hall.loop,
+    def greet(self) -> str:
+        return f"220 {self.hall.options.hostname} {'LMTP' if self.lmtp else 'ESMTP'} maildefer"
+
+    def obey(self, line: bytes) -> Answer:
+        verb, _, argument = line.strip(b" \t").partition(b" ")
+        command = self.commands.get(verb.upper())
+        if command is None:
+            return replies.UNKNOWN
+        try:
+            text = argument.decode()
+        except UnicodeDecodeError:
+            return replies.NOT_UTF8
+        if not text.isprintable():
+            return replies.UNPRINTABLE
+        return command(self, text.strip())
+
+    def forget(self) -> None:
+        self.client.forget()
+        self._reset()
+
+    # The commands
+
+    def helo(self, argument: str) -> Answer:
+        return self._greeted(argument) or f"250 {self.hall.options.hostname}"
+
+    def ehlo(self, argument: str) -> Answer:
+        if refusal := self._greeted(argument):
+            return refusal
+        self.client.extended = True
+        return "\r\n".join(
+            [
+                f"250-{self.hall.options.hostname}",
+                *(f"250-{extension}" for extension in self._extensions()),
+                "250 SMTPUTF8",
+            ]
         )
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        if self._hall.enter(self):
-            transport.max_size = _BUFFER_BYTES  # type: ignore[attr-defined]  # asyncio's 256 KiB a read cost more
-            return super().connection_made(transport)
-        self._refused = True
-        cast(asyncio.Transport, transport).write(f"{replies.TOO_MANY_CONNECTIONS}\r\n".encode())
-        transport.close()
-
-    def connection_lost(self, error: Exception | None) -> None:
-        if not self._refused:
-            self._hall.leave(self)
-            super().connection_lost(error)
-
-    def eof_received(self) -> bool | None:
-        return None if self._refused else super().eof_received()
-
-    def _reset_timeout(self, duration: float | None = None) -> None:
-        """aiosmtpd makes a timer for each command; here one timer looks whether the last command is long ago."""
-        self._deadline = self.loop.time() + (duration or self._timeout_duration)
-        if self._timeout_handle is None:
-            self._timeout_handle = self.loop.call_at(self._deadline, self._look_at_deadline)
-
-    def _look_at_deadline(self) -> None:
-        if self.loop.time() < self._deadline:
-            self._timeout_handle = self.loop.call_at(self._deadline, self._look_at_deadline)
-        elif self.transport is not None:
-            cast(asyncio.Transport, self.transport).write(f"{replies.TIMEOUT}\r\n".encode())
-            self.transport.close()
-
-    @property
-    def busy(self) -> bool:
-        """Whether a transaction is under way."""
-        return self.envelope.mail_from is not None
-
-    def dismiss(self) -> None:
-        """Say that we close, and do; for a connection without a transaction."""
-        if self.transport is not None:
-            cast(asyncio.Transport, self.transport).write(f"{replies.CLOSING}\r\n".encode())
-            self.transport.close()
-
-    @syntax("DATA")
-    async def smtp_DATA(self, arg: str | None) -> None:
-        if await self.check_helo_needed():
-            return
-        if arg or not self.envelope.rcpt_tos:
-            await self.push("501 5.5.4 Syntax: DATA" if arg else "503 5.5.1 Error: need RCPT command")
-            return
-        await self.push("354 End data with <CR><LF>.<CR><LF>")
-        envelope = self.envelope
-        try:
-            data = await receive(self._reader, self._limit_bytes, hold=self._hold, alive=self._reset_timeout)
-            if data.refusal is None:
-                answers = await accept(self._hall.line, self._received(data.message))
-            else:
-                note_refusal(self, envelope, data.refusal)
-                answers = dict.fromkeys(envelope.rcpt_tos, data.refusal)
-        finally:
-            self._hall.give_back(self._held_bytes)
-            self._held_bytes = 0
-        self._set_post_data_state()  # type: ignore[no-untyped-call]
-        await self.answer([answers[recipient] for recipient in envelope.rcpt_tos])
-        if self._hall.draining:
-            self.dismiss()
-
-    async def answer(self, answers: list[str]) -> None:
-        """SMTP has one reply for all recipients; they were pushed together, or none was."""
-        refused = [answer for answer in answers if not answer.startswith("250")]
-        if refused:
-            await self.push(min(refused))  # what may be tried again (4yz) before what may not (5yz)
-        else:
-            await self.push(replies.queued([answer.rpartition(" ")[2] for answer in answers]))
-
-    def _hold(self, size_bytes: int) -> bool:
-        if not self._hall.hold(size_bytes):
-            return False
-        self._held_bytes += size_bytes
-        return True
-
-    def _received(self, data: bytes) -> Message:
-        protocol = "SMTP"
-        if self._hall.options.lmtp:
-            protocol = "UTF8LMTP" if self.envelope.smtp_utf8 else "LMTP"  # RFC 6531, section 4.3
-        elif self.session.extended_smtp:
-            protocol = "UTF8SMTP" if self.envelope.smtp_utf8 else "ESMTP"
-        sender = self.envelope.mail_from
-        return Message(
-            sender="" if sender is None or sender == _NULL else sender,
-            recipients=tuple(dict.fromkeys(self.envelope.rcpt_tos)),
-            data=data,
-            client=client_of(self.session),
-            via=protocol,
-            together=not self._hall.options.lmtp,
-        )
-
-    def _getaddr(self, arg: str) -> tuple[str | None, str | None]:
-        path = _PATH(arg)
-        return (None, None) if path is None else (path[1] or path[2] or _NULL, path[3] or "")
-
-
-class Hooks:
-    """What aiosmtpd asks of its handler: the decisions at EHLO, MAIL and RCPT."""
-
-    def __init__(self, hall: Hall) -> None:
-        self._hall = hall
-
-    async def handle_EHLO(
-        self, server: SMTP, session: Peer, envelope: Envelope, hostname: str, responses: list[str]
-    ) -> list[str]:
-        session.host_name = hostname
-        return [*responses[:-1], "250-PIPELINING", responses[-1]]
-
-    async def handle_MAIL(
-        self, server: SMTP, session: Peer, envelope: Envelope, address: str, options: list[str]
-    ) -> str:
-        try:
-            encode_address(address)
-        except ValueError:
+    def mail(self, argument: str) -> Answer:
+        if not self.client.helo:
+            return replies.HELO_FIRST
+        if self.transaction is not None:
+            return replies.NESTED
+        if argument[:5].upper() != "FROM:":
+            return replies.SYNTAX_MAIL
+        if grammar.is_source_route(argument[5:]):
+            return replies.SOURCE_ROUTE
+        if (path := grammar.path(argument[5:])) is None or not _can_stand(path.address):
             return replies.BAD_SENDER
-        if await self._hall.line.shortage():
-            return replies.FULL
-        envelope.mail_from = address
-        return "250 2.1.0 sender ok"
+        if (parameters := grammar.parameters(path.parameters)) is None:
+            return replies.SYNTAX_MAIL
+        utf8 = parameters.pop("SMTPUTF8", None) is not None
+        if refusal := self._unwanted(parameters) or _unsaid(path.address, utf8):
+            return refusal
+        if (shortage := self.hall.line.known_shortage()) is None:
+            return self._mail_if_room(path.address, utf8)
+        return replies.FULL if shortage else self._begin_transaction(path.address, utf8)
 
-    async def handle_RCPT(
-        self, server: Session, session: Peer, envelope: Envelope, address: str, options: list[str]
-    ) -> str:
-        refusal = self._refusal(address, len(envelope.rcpt_tos))
+    def rcpt(self, argument: str) -> Answer:
+        if self.transaction is None:
+            return replies.MAIL_FIRST
+        if self._incoming is not None:
+            return replies.IN_CHUNKS
+        if argument[:3].upper() != "TO:":
+            return replies.SYNTAX_RCPT
+        if grammar.is_source_route(argument[3:]):
+            return replies.SOURCE_ROUTE
+        if (path := grammar.path(argument[3:])) is None or not path.address or not _can_stand(path.address):
+            return replies.BAD_RECIPIENT
+        if path.parameters:
+            known = grammar.parameters(path.parameters) is not None
+            return replies.UNKNOWN_PARAMETER if known else replies.SYNTAX_RCPT
+        refusal = _unsaid(path.address, self.transaction.utf8) or self._refusal(
+            path.address, len(self.transaction.recipients)
+        )
         if refusal is None:
-            envelope.rcpt_tos.append(address)
-            return "250 2.1.5 recipient ok"
-        note_refusal(server, envelope, refusal, recipient=address)
+            self.transaction.recipients.append(path.address)
+            return replies.RECIPIENT_OK
+        note_refusal(self.client, self.transaction.sender, refusal, recipient=path.address)
         return refusal
 
+    def rset(self, argument: str) -> Answer:
+        if argument:
+            return replies.SYNTAX_RSET
+        self._reset()
+        return replies.RESET
+
+    def noop(self, argument: str) -> Answer:
+        return replies.NOOP
+
+    def vrfy(self, argument: str) -> Answer:
+        return replies.VRFY if argument else replies.SYNTAX_VRFY
+
+    def expn(self, argument: str) -> Answer:
+        return replies.NOT_HERE
+
+    def help(self, argument: str) -> Answer:
+        return f"214 2.0.0 {' '.join(sorted(verb.decode() for verb in self.commands))}"
+
+    def quit(self, argument: str) -> Answer:
+        self.close(replies.BYE)
+        return ""
+
+    def starttls(self, argument: str) -> Answer:
+        if self.hall.certificate is None:
+            return replies.UNKNOWN
+        if argument:
+            return replies.SYNTAX_STARTTLS
+        if self.client.tls:
+            return replies.ALREADY_TLS
+        self.encrypt(self.hall.certificate.context, replies.TLS_READY)
+        return ""
+
+    # What they are made of
+
+    def _greeted(self, argument: str) -> str | None:
+        if (name := grammar.greeting_name(argument)) is None:
+            return replies.SYNTAX_HELO
+        self._reset()
+        self.client.helo = name
+        self.client.extended = False
+        return None
+
+    def _extensions(self) -> list[str]:
+        """Without the last one, which every client is offered."""
+        offered = ["PIPELINING", f"SIZE {self._limit_bytes}"]
+        if self.hall.certificate is not None and not self.client.tls:
+            offered.append("STARTTLS")
+        return [*offered, "8BITMIME", "ENHANCEDSTATUSCODES", "CHUNKING"]
+
+    def _unwanted(self, parameters: dict[str, str]) -> str | None:
+        """The refusal of what MAIL asks for."""
+        if parameters.pop("BODY", "7BIT").upper() not in _BODIES:
+            return replies.BAD_BODY
+        size = parameters.pop("SIZE", "0")
+        if not (size.isascii() and size.isdigit()) or len(size) > 20:
+            return replies.SYNTAX_MAIL
+        if int(size) > self._limit_bytes:
+            return replies.TOO_LARGE
+        return replies.UNKNOWN_PARAMETER if parameters else None
+
+    async def _mail_if_room(self, sender: str, utf8: bool) -> str:
+        return replies.FULL if await self.hall.line.shortage() else self._begin_transaction(sender, utf8)
+
+    def _begin_transaction(self, sender: str, utf8: bool) -> str:
+        self.transaction = Transaction(sender=sender, via=self._via(utf8), utf8=utf8)
+        return replies.SENDER_OK
+
+    def _via(self, utf8: bool) -> str:
+        """RFC 3848, and RFC 6531, section 4.3."""
+        secured = ("S" if self.client.tls else "") + ("A" if self.client.user else "")
+        if utf8:
+            return f"UTF8{self.protocol}{secured}"
+        if self.lmtp:
+            return f"LMTP{secured}"
+        return f"ESMTP{secured}" if self.client.extended else "SMTP"
+
     def _refusal(self, address: str, others: int) -> str | None:
-        try:
-            if not encode_address(address):
-                return replies.BAD_RECIPIENT
-        except ValueError:
-            return replies.BAD_RECIPIENT
-        if others >= self._hall.options.max_recipients:
+        if others >= self.hall.options.max_recipients:
             return replies.TOO_MANY_RECIPIENTS
-        if self._hall.recipients.empty:
+        if self.hall.recipients.empty:
             return replies.NO_TABLE
-        return None if self._hall.recipients.accept(address) else replies.NO_ROUTE
-
-    async def handle_exception(self, error: Exception) -> str:
-        events.emit("intake.refused", reason=f"{type(error).__name__}: {error}")
-        return replies.INTERNAL
+        return None if self.hall.recipients.accept(address) else replies.NO_ROUTE
 
 
-def note_refusal(session: Session, envelope: Envelope, reply: str, **facts: Any) -> None:
-    events.emit(
-        "intake.refused", client=client_of(session.session), sender=envelope.mail_from, reason=reply, **facts
-    )
+def _can_stand(address: str) -> bool:
+    try:
+        encode_address(address)
+    except ValueError:
+        return False
+    return True
 
 
-def client_of(session: Peer) -> str:
-    """Who sends, as a Received line has it."""
-    peer = session.peer
-    address = f" ([{peer[0]}])" if isinstance(peer, tuple) else ""
-    return f"{session.host_name or 'unknown'}{address}"
+def _unsaid(address: str, utf8: bool) -> str | None:
+    """RFC 6531, section 3.3: what is beyond ASCII has to be announced."""
+    return None if utf8 or address.isascii() else replies.NEEDS_UTF8
+
+
+Session.commands = {
+    b"HELO": Session.helo,
+    b"EHLO": Session.ehlo,
+    b"MAIL": Session.mail,
+    b"RCPT": Session.rcpt,
+    b"DATA": Session.data,
+    b"BDAT": Session.bdat,
+    b"RSET": Session.rset,
+    b"NOOP": Session.noop,
+    b"VRFY": Session.vrfy,
+    b"EXPN": Session.expn,
+    b"HELP": Session.help,
+    b"QUIT": Session.quit,
+    b"STARTTLS": Session.starttls,
+}

@@ -1,0 +1,48 @@
+"""Who is at the other end of a connection, as far as it is known by now."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+
+@dataclass(slots=True, kw_only=True)
+class Client:
+    """`address` is empty on a socket file. Behind a proxy that is trusted, address and port are what it says."""
+
+    address: str = ""
+    port: int = 0
+    name: str = ""
+    """From the domain name system, as a trusted proxy says; nothing is looked up here."""
+    helo: str = ""
+    extended: bool = False
+    """Said EHLO or LHLO."""
+    tls: str = ""
+    """The version of the encryption, such as TLSv1.3; empty without."""
+    user: str = ""
+    """Who it has proved to be by AUTH."""
+
+    @classmethod
+    def of(cls, transport: asyncio.BaseTransport) -> Client:
+        peer = transport.get_extra_info("peername")
+        if not isinstance(peer, tuple):
+            return cls()
+        return cls(address=plain_address(peer[0]), port=peer[1])
+
+    def forget(self) -> None:
+        """After STARTTLS: nothing that was said before counts (RFC 3207, section 4.2)."""
+        self.helo = self.user = ""
+        self.extended = False
+
+    def __str__(self) -> str:
+        """As a Received line has it (RFC 5321, section 4.4)."""
+        helo = self.helo or "unknown"
+        if not self.address:
+            return helo
+        literal = f"[IPv6:{self.address}]" if ":" in self.address else f"[{self.address}]"
+        return f"{helo} ({self.name} {literal})" if self.name else f"{helo} ({literal})"
+
+
+def plain_address(address: str) -> str:
+    """Without a scope, and an IPv4 address as such, where a socket for both shows it as IPv6."""
+    return address.removeprefix("::ffff:").partition("%")[0] if ":" in address else address

@@ -1,0 +1,108 @@
+"""Messages on a connection: by DATA (RFC 5321), or in chunks by BDAT (RFC 3030)."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import ClassVar
+
+from maildefer.intake import replies
+from maildefer.intake.connection import Answer, Connection
+from maildefer.intake.data import Chunked, Dotted, Unwanted
+from maildefer.intake.hall import Hall
+from maildefer.intake.incoming import Incoming
+from maildefer.intake.transaction import Transaction
+from maildefer.message.envelope import TOP_LIMIT_BYTES
+
+
+class Mailing(Connection):
+    """A connection with a transaction; whoever derives from it begins that."""
+
+    lmtp: ClassVar[bool] = False
+
+    def __init__(self, hall: Hall, *, tls_first: bool = False) -> None:
+        super().__init__(hall, tls_first=tls_first)
+        self.transaction: Transaction | None = None
+        self._limit_bytes = hall.options.max_bytes - TOP_LIMIT_BYTES
+        self._incoming: Incoming | None = None
+        self._chunked: Chunked | None = None  # the message comes by BDAT
+
+    @property
+    def busy(self) -> bool:
+        return self.transaction is not None
+
+    def abandon(self) -> None:
+        if self._incoming is not None:
+            self._incoming.abandon()
+
+    def data(self, argument: str) -> Answer:
+        if argument:
+            return replies.SYNTAX_DATA
+        if self._incoming is not None:
+            return replies.IN_CHUNKS
+        if self.transaction is None or not self.transaction.recipients:
+            return replies.RCPT_FIRST
+        self.take(Dotted(self._begin_message().letter), self._message_came)
+        return "354 End data with <CR><LF>.<CR><LF>"
+
+    def bdat(self, argument: str) -> Answer:
+        """RFC 3030; without its BINARYMIME, since line ends change on their way to the Maildir."""
+        size, _, last = argument.partition(" ")
+        if (
+            not (size.isascii() and size.isdigit())
+            or len(size) > 20
+            or last.strip().upper() not in ("", "LAST")
+        ):
+            self.close(replies.SYNTAX_BDAT)  # who knows what of the rest is message
+            return ""
+        if int(size) > 2 * self._limit_bytes:
+            self.close(replies.TOO_LARGE)
+            return ""
+        if self.transaction is None or not self.transaction.recipients:
+            return (
+                self.take(Unwanted(int(size)), lambda: replies.RCPT_FIRST)
+                if int(size)
+                else replies.RCPT_FIRST
+            )
+        if self._chunked is None:
+            self._chunked = Chunked(self._begin_message().letter)
+        self._chunked.begin(int(size))
+        then = partial(self._chunk_came, int(size), bool(last))
+        return self.take(self._chunked, then) if int(size) else then()
+
+    async def answer(self, incoming: Incoming) -> str:
+        """SMTP has one reply for all recipients; they were pushed together, or none was."""
+        answers = await incoming.store()
+        refused = [answer for answer in answers if not answer.startswith("250")]
+        if refused:
+            return min(refused)  # what may be tried again (4yz) before what may not (5yz)
+        return replies.queued([answer.rpartition(" ")[2] for answer in answers])
+
+    def _begin_message(self) -> Incoming:
+        assert self.transaction is not None
+        self._incoming = Incoming(self.hall, self.client, self.transaction, together=not self.lmtp)
+        return self._incoming
+
+    def _message_came(self) -> Answer:
+        assert self._incoming is not None
+        return self._stored(self._incoming)
+
+    def _chunk_came(self, size_bytes: int, last: bool) -> Answer:
+        assert self._incoming is not None
+        assert self._chunked is not None
+        if not last:
+            return self._incoming.letter.refusal or f"250 2.0.0 {size_bytes} octets"
+        self._chunked.end()
+        return self._stored(self._incoming)
+
+    async def _stored(self, incoming: Incoming) -> str:
+        try:
+            return await self.answer(incoming)
+        finally:
+            self._incoming, self._chunked, self.transaction = None, None, None
+            if self.hall.draining:
+                self.hall.loop.call_soon(self.dismiss)
+
+    def _reset(self) -> None:
+        if self._incoming is not None:
+            self._incoming.abandon()
+        self._incoming, self._chunked, self.transaction = None, None, None
