@@ -1,4 +1,4 @@
-"""Which domains the routes are for: who writes to another one hears that nothing is relayed, not that nobody is there."""
+"""Which domains the routes are for: who writes to another one hears that this is no relay, not that nobody is here."""
 
 from __future__ import annotations
 
