@@ -5,7 +5,7 @@ PYTHON := .venv/bin/python
 PYTEST_FLAGS ?= -n auto
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast lint format simulate bench chaos nfs power clean
+.PHONY: help setup demo test test-fast lint format simulate bench chaos soak nfs power clean
 
 help:  ## list these targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1|/' | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -44,8 +44,11 @@ bench:  ## the figures: drain, push, front end, memory, latency (BENCH="drain pu
 	@.ci/setup bench
 	@$(PYTHON) -m benchmarks $(BENCH)
 
-chaos: setup  ## 20,000 messages, two hosts, workers and supervisors killed all the time
-	@$(PYTHON) -m benchmarks.chaos
+chaos: setup  ## 20,000 messages, two hosts, everybody killed or frozen all the time (CHAOS="--messages 100000")
+	@$(PYTHON) -m benchmarks.chaos $(CHAOS)
+
+soak: setup  ## an hour of steady mixed load, memory and descriptors plotted (SOAK="--minutes 20")
+	@$(PYTHON) -m benchmarks.soak $(SOAK)
 
 nfs:  ## whole pools on real NFS, every fault, versions 3 to 4.2: half an hour
 	@.ci/setup nfs

@@ -56,6 +56,23 @@ def pss_bytes(pid: int) -> int:
     raise RuntimeError(f"no Pss in smaps_rollup of {pid}")
 
 
+def private_bytes(pid: int) -> int:
+    """Memory that is this process's alone, as a leak would be; 0 when it has ended."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Private_"))
+
+
+def descriptors(pid: int) -> int:
+    """How many it has open; 0 when it has ended."""
+    try:
+        return len(os.listdir(f"/proc/{pid}/fd"))
+    except OSError:
+        return 0
+
+
 def by_role(pid: int) -> dict[str, list[int]]:
     """The pool's members by what their titles say: supervisor (its root), keeper, scout, worker, intake, other."""
     roles: dict[str, list[int]] = {"supervisor": [pid]}

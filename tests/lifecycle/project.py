@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from maildefer.maildir import journal as journals
 from maildefer.maildir import scan
 from maildefer.maildir.layout import Format, Layout, create_queue
 from maildefer.maildir.names import EntryName
@@ -47,11 +48,15 @@ class Project:
         queues: tuple[str, ...] = ("run/queue", "run/later"),
         beat_seconds: float = BEAT_SECONDS,
         ttl_seconds: float = TTL_SECONDS,
+        journal: bool = False,
     ) -> None:
         self.path = path
         shutil.copytree(application, path, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
         agreed = Format(beat_seconds=beat_seconds, ttl_seconds=ttl_seconds)
         self.layouts = {name: create_queue(str(path / name), format=agreed) for name in queues}
+        if journal:
+            for layout in self.layouts.values():
+                journals.begin(layout)
         self._pushers = {name: Pusher(layout, host="test") for name, layout in self.layouts.items()}
 
     @property

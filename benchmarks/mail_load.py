@@ -1,0 +1,98 @@
+"""Steady mail by SMTP from a client that nothing discourages, and that writes down what it was told."""
+
+from __future__ import annotations
+
+import smtplib
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+_TIMEOUT_SECONDS = 30.0
+_PAUSE_SECONDS = 0.05
+_HEAD = b"From: ann@example.org\r\nSubject: a message\r\n\r\n"
+
+
+@dataclass(slots=True)
+class Told:
+    """What front ends said. A transaction without a last reply may have been accepted or not."""
+
+    keys: list[str] = field(default_factory=list)
+    unanswered: int = 0
+    refused: int = 0
+
+
+class MailLoad:
+    """A thread that sends `count` messages, one every `every_seconds`, each until it is accepted.
+
+    `port` says where a front end listens now, None where none is known; `recipient` gives the next message's.
+    """
+
+    def __init__(
+        self,
+        port: Callable[[], int | None],
+        recipient: Callable[[], str],
+        count: int,
+        every_seconds: float,
+        body: bytes = b"Hello.\r\n",
+    ) -> None:
+        self.told = Told()
+        self._port = port
+        self._recipient = recipient
+        self._count = count
+        self._every = every_seconds
+        self._message = _HEAD + body
+        self._halt = threading.Event()
+        self._connection: smtplib.SMTP | None = None
+        self.thread = threading.Thread(target=self._run, name="mail")
+
+    def stop(self) -> None:
+        """Send no more, whatever is left."""
+        self._halt.set()
+
+    def _run(self) -> None:
+        due = time.monotonic()
+        for _ in range(self._count):
+            recipient = self._recipient()
+            while not self._halt.is_set() and not self._sent(recipient):
+                self._halt.wait(_PAUSE_SECONDS)
+            due += self._every
+            if self._halt.wait(max(0.0, due - time.monotonic())):
+                break
+        self._drop()
+
+    def _sent(self, recipient: str) -> bool:
+        """One transaction; False when it has to be tried again."""
+        begun = False
+        try:
+            connection = self._connected()
+            if connection is None:
+                return False
+            if connection.mail("ann@example.org")[0] != 250 or connection.rcpt(recipient)[0] != 250:
+                self.told.refused += 1
+                self._drop()
+                return False
+            begun = True
+            code, text = connection.data(self._message)
+        except smtplib.SMTPDataError:  # said before the message was sent
+            self.told.refused += 1
+        except (OSError, smtplib.SMTPException):
+            self.told.unanswered += begun
+        else:
+            if code == 250:
+                self.told.keys.append(text.rpartition(b" ")[2].decode())
+                return True
+            self.told.refused += 1
+        self._drop()
+        return False
+
+    def _connected(self) -> smtplib.SMTP | None:
+        if self._connection is None and (port := self._port()) is not None:
+            self._connection = smtplib.SMTP("127.0.0.1", port, timeout=_TIMEOUT_SECONDS)
+            self._connection.ehlo()
+        return self._connection
+
+    def _drop(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
