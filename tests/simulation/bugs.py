@@ -16,7 +16,7 @@ from maildefer.maildir import (
     operate,
 )
 from maildefer.maildir.names import EntryName
-from maildefer.pool.board import Q, QueueState
+from maildefer.pool.board import Q, QueueState, S
 
 
 def constant(value: Any) -> Callable[[Any], Any]:
@@ -259,3 +259,21 @@ def joined_again(old: Any) -> Any:
     return lambda self: leases.Lease.join(
         self.queue.layout, self._lease_name, self._holder(), system=self._system
     )
+
+
+def never_buried(old: Any) -> Any:
+    def give_back(self: Any, name: str, *, charged: bool, taken: Any) -> None:
+        self._max_crashes = 99
+        old(self, name, charged=charged, taken=taken)
+
+    return give_back
+
+
+def uncharged_deaths(old: Any) -> Any:
+    """Every death taken for one outside a handler."""
+
+    def bury(self: Any, child: Any, status: int) -> bool:
+        self._words[self._board.slot(child.slot) + S.DEADLINE] = 0
+        return bool(old(self, child, status))
+
+    return bury

@@ -12,7 +12,6 @@ import errno
 import os
 from math import log
 from typing import Any
-from zlib import crc32
 
 from greenlet import GreenletExit
 
@@ -191,16 +190,19 @@ class Client:
         self._travel(changes=False)
         names = list(world.server.directory(path).names)
         if weather.torn and self._random() < weather.torn:
-            salt, middle = world.scheduler.steps % 7, world.scheduler.random.getrandbits(32)
-            names = [name for name in names if crc32(name.encode(), salt) < middle]
             self._travel(changes=False)
             if weather.gap:
                 world.scheduler.sleep(self._random() * weather.gap)
-            found = world.server.directory(path).names
-            names += [name for name in found if crc32(name.encode(), salt) >= middle]
+            names = self._torn(names, world.server.directory(path).names)
         if not weather.local:
             self.cache.listings[path] = list(names)
         return names
+
+    def _torn(self, before: list[str], after: dict[str, Any]) -> list[str]:
+        """POSIX leaves open whether what came or went meanwhile is shown; so a renamed entry is so 0, 1 or 2 times."""
+        seen, random = set(before), self._random
+        kept = [name for name in before if name in after or random() < 0.5]
+        return kept + [name for name in after if name not in seen and random() < 0.5]
 
     def scandir(self, path: str) -> Listing:
         return Listing(self.listdir(path))

@@ -25,7 +25,7 @@ def check(oracle: Oracle, families: list[object] | None) -> None:
     dead = _dead(oracle)
     for key, story in oracle.stories.items():
         if key in dead:
-            if dead[key] != story.data and not oracle.torn_by_power:
+            if dead[key] != story.data:
                 oracle.fail("I9", f"a dead letter has other bytes than were pushed: {key}")
         elif story.acknowledged and story.end != "acked":
             oracle.fail(
@@ -59,18 +59,22 @@ def _dead(oracle: Oracle) -> dict[str, bytes]:
 
 
 def power_was_cut(oracle: Oracle) -> None:
-    """What was not on the disk may be as it was before: entries come back, their counters with them."""
-    oracle.torn_by_power = True
+    """What was not on the disk may be as it was before: entries come back, their counters with them.
+
+    An attempt whose charge is gone is one that the entry's name does not know of: so many handlers may begin again,
+    and no more. All else holds as before.
+    """
     oracle.unsynced.clear()
     present = {
-        EntryName.parse(name).key: folder
+        EntryName.parse(name).key: (folder, EntryName.parse(name).attempts)
         for path, folder in oracle.folders.items()
         for name in oracle.world.server.directories[path].names
         if folder not in ("tmp", "leases", "fenced")
     }
-    for key, folder in present.items():
-        if key in oracle.stories:
-            oracle.stories[key].end = "dead" if folder == "dead" else ""
     for key, story in oracle.stories.items():
-        if story.acknowledged and key not in present and story.end != "acked":
+        if key in present:
+            folder, attempts = present[key]
+            story.end = "dead" if folder == "dead" else ""
+            story.starts = min(story.starts, attempts)
+        elif story.acknowledged and story.end != "acked":
             oracle.fail("I1", f"acknowledged, and gone with the power: {key}")

@@ -22,7 +22,7 @@ from tests.simulation.oracle import Oracle
 from tests.simulation.scheduler import Process
 from tests.simulation.stand_ins import Bell, Channel, Mailbox
 from tests.simulation.supervisors import SimulatedWorkforce
-from tests.simulation.world import World
+from tests.simulation.world import MAX_CRASHES, World
 
 
 class SimulatedHost:
@@ -53,9 +53,11 @@ class SimulatedHost:
         self.supervisor.family = self.supervisor
         scheduler, weather = self.world.scheduler, self.world.weather
         self.board = Board(1, 2 * weather.workers + 2)
+        board = self.board
+        self.supervisor.lease = lambda: board.lease(0)
         self.bell, room = Bell(scheduler), Bell(scheduler)
         self.channels = [Channel(self.bell, room)]
-        settings: Any = SimpleNamespace(max_crashes=3, queues={"q": ()})
+        settings: Any = SimpleNamespace(max_crashes=MAX_CRASHES, queues={"q": ()})
         nobody: Any = None
         keepers_end: Any = Mailbox(self._hear)
         workers_end: Any = Mailbox(lambda message: self.keeper._tenders[0].hear(str(message["name"])))
@@ -137,7 +139,7 @@ class SimulatedHost:
             if thread.sending is not None and not world.weather.local and world.chance(0.7):
                 world.carry_out_late(thread.sending, world.a_while())
         world.note(process.name, "dies")
-        self.oracle.ended(process)
+        self.oracle.dies(process)
         world.scheduler.kill(process)
 
     def processes(self) -> list[Process]:

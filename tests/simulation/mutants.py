@@ -26,7 +26,7 @@ from maildefer.maildir import (
     recover,
 )
 from maildefer.maildir.names import EntryName
-from maildefer.pool import keeper, lifeline, serving, worker
+from maildefer.pool import keeper, lifeline, serving, worker, workforce
 from maildefer.pool.board import Hand
 from tests.simulation import bugs
 from tests.simulation.schedule import run
@@ -114,6 +114,8 @@ MUTANTS = (
     Mutant("reclaim: without a fence", one(observer.Observer, "abandoned", bugs.all_others)),
     Mutant("reclaim: once for each lease", one(observer.Observer, "abandoned", bugs.once)),
     Mutant("reclaim: the crash not charged", one(recover.Recovery, "give_back", bugs.crash_free)),
+    Mutant("reclaim: never buried", one(recover.Recovery, "give_back", bugs.never_buried)),
+    Mutant("death: in a handler, not charged", one(workforce.Workforce, "bury", bugs.uncharged_deaths)),
     Mutant("audit: none", one(recover.Recovery, "_audit", bugs.constant(None))),
     Mutant("audit: the board read before the listing", one(recover.Recovery, "scan", bugs.board_first)),
     Mutant("audit: a new keeper forgets the dead", one(keeper.Keeper, "_find_dead", bugs.forgets_dead)),

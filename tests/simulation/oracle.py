@@ -10,9 +10,19 @@ from maildefer.maildir.names import EntryName, owner_of, split_beat
 from tests.simulation.scheduler import Process
 from tests.simulation.server import Directory, File, Node
 from tests.simulation.stories import Believed, Story, Violation
-from tests.simulation.world import BEAT_SECONDS, TTL_SECONDS, Request, World, short
+from tests.simulation.world import (
+    BEAT_SECONDS,
+    LONGEST_RETRY_SECONDS,
+    MAX_CRASHES,
+    TTL_SECONDS,
+    Request,
+    World,
+    short,
+)
 
 _SLACK: Final = 0.05
+# A silence of two intervals is a stall (see `Observer`); it is seen one interval and one slow request later at most.
+_NOTICED_SECONDS: Final = 3 * BEAT_SECONDS + LONGEST_RETRY_SECONDS
 
 
 @dataclass(slots=True)
@@ -26,9 +36,9 @@ class Oracle:
     handling: dict[int, str] = field(default_factory=dict)  # by pid: the claim whose handler runs
     begun: set[str] = field(default_factory=set)  # claims whose handler began
     outcomes: dict[str, str] = field(default_factory=dict)  # by claim: what its handler ended in
+    died_in: set[str] = field(default_factory=set)  # claims in whose handlers their workers died
     left: dict[str, Process] = field(default_factory=dict)  # by claim: who moved it from cur/
     unsynced: set[str] = field(default_factory=set)  # keys whose names are in new/ and not on the disk
-    torn_by_power: bool = False
     claims: int = 0
     taken_back: int = 0
     folders: dict[str, str] = field(default_factory=dict)
@@ -56,16 +66,31 @@ class Oracle:
     # What the server does
 
     def sends(self, request: Request) -> None:
+        if request.source.startswith(f"{self.layout.leases}/"):
+            return self._sends_beat(request)
         if not request.destination.startswith(f"{self.layout.cur}/") or not request.source.startswith(
             self.layout.new
         ):
-            return
+            return None
         owner = owner_of(request.destination)
         believed = self.leases.get(owner.lease) if owner else None
         if believed and request.sent - believed.sent > TTL_SECONDS / 2 + _SLACK:
             self.fail(
                 "I8", f"claim sent {request.sent - believed.sent:.2f} s after the last good beat: {request}"
             )
+        return None
+
+    def _sends_beat(self, request: Request) -> None:
+        """Asking for the beat that a dead keeper's late request has brought about is as good as beating."""
+        beat = split_beat(request.destination.rpartition("/")[2])
+        believed = self.leases.get(beat[0]) if beat else None
+        if believed is None or believed.family is not request.process.family:
+            return
+        asked = (request.process.pid, request.destination)
+        if asked not in believed.asked:  # again: what succeeds may be what was sent first
+            believed.asked[asked] = request.sent
+            if believed.by_the_dead == request.destination:
+                believed.sent, believed.by_the_dead = request.sent, ""
 
     def synced(self, path: str) -> None:
         if path == self.layout.new:
@@ -154,10 +179,16 @@ class Oracle:
                     charged = EntryName.parse(new_name).crashes > EntryName.parse(name).crashes
                     if not charged and name in self.begun and story is not None:
                         self._forgiven(name, story, holder)
+                    if charged and EntryName.parse(new_name).crashes >= MAX_CRASHES:
+                        self.fail(
+                            "I5", f"its workers died {MAX_CRASHES} times, and it is not buried: {new_name}"
+                        )
                     self._moved(
                         request, name, new_name, attempts=0 if charged else -1, crashes=1 if charged else 0
                     )
                 case "dead":
+                    if EntryName.parse(new_name).crashes < MAX_CRASHES:
+                        self.fail("I5", f"buried before the crash limit: {new_name}")
                     self._moved(request, name, new_name, attempts=0, crashes=1)
                 case _:
                     self.fail("I7", f"{mover.name} settled {name}, which is not its own")
@@ -168,9 +199,13 @@ class Oracle:
                 self._must_have_reason(EntryName.parse(new_name))
 
     def _forgiven(self, name: str, story: Story, holder: Process | None) -> None:
-        """Uncharged on purpose: its worker died outside a handler, or was killed for a fence."""
-        if name not in self.outcomes and (holder is None or not holder.by_fence):
-            self.fail("I5", f"released uncharged, though its handler had begun: {name}")
+        """The attempt is given back (I5): only when its worker died for a fence, or outside a handler.
+
+        The design says so on purpose: what a worker that dies between handler and settle has done may be done again,
+        but the message is not to blame for that death.
+        """
+        if holder is None or holder.alive or (name in self.died_in and not holder.by_fence):
+            self.fail("I5", f"released uncharged, though its worker did not die outside a handler: {name}")
         story.starts -= 1
 
     def _settled(self, request: Request, name: str, destination: str, new_name: str) -> None:
@@ -206,26 +241,38 @@ class Oracle:
         believed = self.leases[before[0]]
         if after != (before[0], before[1] + 1) or believed.family is not request.process.family:
             self.fail("I6", f"{request.process.name} renamed a lease: {request}")
-        believed.beaten = self.world.now
-        # A dead keeper's last beat, landing late, its successor may take for its own, an interval later.
-        of_the_dead = request.late and not request.process.alive
-        believed.sent = self.world.now + BEAT_SECONDS if of_the_dead else request.sent
+        # When it was sent is what counts (I8). A dead keeper's beat may land late, and its successor, who asks for the
+        # same one, then finds it done: that beat is the successor's own, of the time when it asked.
+        believed.beaten, believed.sent, believed.by_the_dead = self.world.now, request.sent, ""
+        if not request.process.alive:
+            successors = [
+                sent
+                for (pid, beat), sent in believed.asked.items()
+                if beat == request.destination and self.processes[pid].alive
+            ]
+            believed.sent = max([request.sent, *successors])
+            believed.by_the_dead = "" if successors else request.destination
 
     def _fenced(self, request: Request, name: str) -> None:
         lease = split_beat(name)
         assert lease is not None
         believed = self.leases[lease[0]]
         if getattr(believed.family, "alive", False):
+            if request.process.family is believed.family and lease[0] == believed.family.lease():
+                self.fail("I6", f"{request.process.name} fenced {name}, which is its own")
             silent = self.world.now - believed.beaten
-            quiet = sum(
-                max(0.0, min(end, self.world.now) - max(start, believed.beaten))
-                for start, end in self.world.quiet
-            )
-            least = TTL_SECONDS if not quiet else TTL_SECONDS - 2 * BEAT_SECONDS + quiet
-            if silent < least - _SLACK:
+            if silent < TTL_SECONDS - _SLACK:
+                self.fail("I6", f"{request.process.name} fenced {name} after {silent:.2f} s")
+            self._must_have_been_patient(request, name, believed)
+
+    def _must_have_been_patient(self, request: Request, name: str, believed: Believed) -> None:
+        """Where the server did not rename for so long that a beat of one's own must have failed, one waits anew."""
+        for start, end in self.world.quiet:
+            since = max(start, believed.beaten)
+            if end - since > _NOTICED_SECONDS and self.world.now - end < TTL_SECONDS - _SLACK:
                 self.fail(
                     "I6",
-                    f"{request.process.name} fenced {name} after {silent:.2f} s, {quiet:.2f} of them quiet",
+                    f"{request.process.name} fenced {name} {self.world.now - end:.2f} s after the server was back",
                 )
 
     # What processes believe
@@ -233,6 +280,11 @@ class Oracle:
     def ended(self, process: Process) -> None:
         """It is on no handler any more."""
         self.handling.pop(process.pid, None)
+
+    def dies(self, process: Process) -> None:
+        claimed = self.handling.pop(process.pid, None)
+        if claimed is not None and claimed not in self.outcomes:
+            self.died_in.add(claimed)
 
     def acknowledged(self, key: str, data: bytes) -> None:
         story = self.stories.get(key)
@@ -252,7 +304,7 @@ class Oracle:
             self.fail("I9", f"the handler got other bytes than were pushed: {claimed}")
         story.starts += 1
         self.begun.add(claimed)
-        if story.starts > entry.attempts and not self.torn_by_power:
+        if story.starts > entry.attempts:
             self.fail(
                 "I5", f"{story.starts} handlers began, {entry.attempts} attempts are charged: {claimed}"
             )
@@ -277,7 +329,7 @@ class Oracle:
 
     def reports_settled(self, process: Process, claimed: str) -> None:
         self.handling.pop(process.pid, None)
-        if self.left.get(claimed) is not process and not self.torn_by_power:
+        if self.left.get(claimed) is not process:
             by = self.left.get(claimed)
             self.fail(
                 "I7", f"{process.name} believes it settled {claimed}; {by.name if by else 'nobody'} did"

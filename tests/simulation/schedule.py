@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from itertools import count
 from typing import Any
 
@@ -24,9 +24,7 @@ from tests.simulation.weather import Weather, forecast
 from tests.simulation.world import BEAT_SECONDS, TTL_SECONDS, Request, World
 
 _CALM_SECONDS = 240.0
-_SETTLING_SECONDS = 4 * TTL_SECONDS + 6 * BEAT_SECONDS
 _SETTLED_EVERY = 4  # of so many schedules one waits in the end until all dead leases are fenced
-_made: list[Tree] = []  # a queue that nobody has used yet
 
 
 @dataclass
@@ -100,9 +98,7 @@ class Play:
         self._plan_disasters()
         self.scheduler.run_to(self.scheduler.now + self.weather.seconds)
         self._clear_up()
-        self.scheduler.run(self._is_done, limit=self.scheduler.now + _CALM_SECONDS)
-        if self.settled:
-            self.scheduler.run(self._is_settled, limit=self.scheduler.now + _SETTLING_SECONDS)
+        self.scheduler.run(self._is_over, limit=self.scheduler.now + _CALM_SECONDS)
         final.check(self.oracle, self._families() if self.settled else None)
 
     def close(self) -> None:
@@ -111,20 +107,8 @@ class Play:
             self.scheduler.kill(process)
 
     def _make_queue(self) -> None:
-        """By the real code, once; the schedules after that begin with a copy."""
-        if not _made:
-            process = Process("setup", 1)
-            process.client = Client(self.world, process, Cache())
-            made: list[Layout] = []
-
-            def make() -> None:
-                agreed = Format(beat_seconds=BEAT_SECONDS, ttl_seconds=TTL_SECONDS)
-                made.append(create_queue("/q", format=agreed, system=process.client.system))
-
-            self.scheduler.start(process, "make", make)
-            self.scheduler.run(lambda: bool(made))
-            _made.append(self.world.server.tree())
-        server = self.world.server = Server(_made[0])
+        """A copy of one that was made by the real code, in a schedule of its own."""
+        server = self.world.server = Server(made())
         if self.weather.local:
             server.can_lose_power()
 
@@ -137,8 +121,9 @@ class Play:
             and not final.outstanding(self.oracle)
         )
 
-    def _is_settled(self) -> bool:
-        return not final.leftover_leases(self.oracle, self._families())
+    def _is_over(self) -> bool:
+        """The same, and where it is waited for, no dead supervisor's lease is left."""
+        return self._is_done() and not (self.settled and final.leftover_leases(self.oracle, self._families()))
 
     def _families(self) -> list[object]:
         return [host.supervisor for host in self.hosts]
@@ -296,3 +281,20 @@ class Play:
                 pass
 
         self.scheduler.start(process, "operate", operate_it)
+
+
+@cache
+def made() -> Tree:
+    """A queue that nobody has used yet."""
+    world = World(Scheduler(0), Server(), Weather(latency=0.001))
+    process = Process("setup", 1)
+    process.client = Client(world, process, Cache())
+    done: list[Layout] = []
+
+    def make() -> None:
+        agreed = Format(beat_seconds=BEAT_SECONDS, ttl_seconds=TTL_SECONDS)
+        done.append(create_queue("/q", format=agreed, system=process.client.system))
+
+    world.scheduler.start(process, "make", make)
+    world.scheduler.run(lambda: bool(done))
+    return world.server.tree()

@@ -23,7 +23,8 @@ class Process:
 
     name: str
     pid: int
-    family: object = None  # the supervisor that it belongs to, or None
+    family: Process | None = None  # the supervisor that it belongs to, or None
+    lease: Callable[[], str] = lambda: ""  # a supervisor's, as its board has it
     client: Any = field(default=None, repr=False)
     alive: bool = True
     by_fence: bool = False  # killed because its lease was fenced

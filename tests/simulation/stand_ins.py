@@ -125,9 +125,9 @@ class WaitedOffers(Offers):
     def is_any(self) -> bool:
         return any(map(len, self._sockets))
 
-    def wait(self, *, paused: bool) -> None:
+    def wait(self, *, paused: bool, seconds: float | None = None) -> None:
         if paused or not self.is_any():
-            self._bell.wait(1.0 if paused else _FOREVER)
+            self._bell.wait(1.0 if paused else _FOREVER if seconds is None else seconds)
 
 
 class Arrivals:

@@ -54,6 +54,8 @@ def forecast(seed: int) -> Weather:
     def times(often: float, most: int) -> int:
         return random.randint(1, most) if random.random() < often else 0
 
+    if random.random() < 0.04:
+        return _haze(random)
     local = random.random() < 0.15
     weather = Weather(
         hosts=1 if local else random.choice((2, 2, 3)),
@@ -87,6 +89,20 @@ def forecast(seed: int) -> Weather:
         gap=random.choice((0.0, 0.1, 0.6)),
         partitions=times(0.25, 2),
         restarts=times(0.25, 2),
+    )
+
+
+def _haze(random: Random) -> Weather:
+    """No disaster, long handlers, and no listing that can be trusted: a beat falls into every second one."""
+    return Weather(
+        hosts=3,
+        workers=random.choice((1, 2)),
+        entries=random.randint(3, 6),
+        seconds=random.uniform(12, 20),
+        handling=8.0,
+        torn=1.0,
+        gap=1.0,
+        paperwork=False,
     )
 
 
