@@ -17,11 +17,16 @@ _WORD = 8
 _HEADER_WORDS = 32
 _QUEUE_WORDS = 64
 _SLOT_WORDS = 160
-PLACES = 32  # claims that one process may hold at a time
-_NAME_WORD = 18 + PLACES
+PLACES = 32  # claims that one process may hold at a time, besides those that it gathers
+GATHERED_PLACES = 1024  # for batches; at the board's end, where nobody looks who has none
+_NAME_WORD = 19 + PLACES
 _NAME_BYTES = (_SLOT_WORDS - _NAME_WORD) * _WORD
 _LEASE_WORD = 32
 _LEASE_BYTES = 96
+QUEUE_SHIFT = 48  # a gathered claim's word: SEQ, above it 1 + its queue, above that whether a handler has it
+_SEQ_MASK = (1 << QUEUE_SHIFT) - 1
+_QUEUE_MASK = (1 << 62) - 1
+IN_HANDLER = 1 << 63
 _BIAS = 1 << 62  # words are unsigned; the clock's offset is not
 
 
@@ -107,6 +112,7 @@ class S:
     HELD: Final = 16  # the first of PLACES words: SEQ of a claim, or token, that may be held, or 0
     TOKENS: Final = HELD + PLACES  # how many of them are conversation tokens
     LINES_SINCE: Final = HELD + PLACES + 1  # attempt lines wait since then: boot clock, ns; 0: none do
+    GATHERED: Final = HELD + PLACES + 2  # how many of its places for gathered claims it has ever used
 
 
 class Board:
@@ -116,7 +122,8 @@ class Board:
         self.queues = queues
         self.slots = slots
         self.descriptor = descriptor
-        size = (_HEADER_WORDS + queues * _QUEUE_WORDS + slots * _SLOT_WORDS) * _WORD
+        self._gathered = _HEADER_WORDS + queues * _QUEUE_WORDS + slots * _SLOT_WORDS
+        size = (self._gathered + slots * GATHERED_PLACES) * _WORD
         if descriptor >= 0 and os.fstat(descriptor).st_size < size:
             os.ftruncate(descriptor, size)
         self._memory = mmap.mmap(descriptor, size)
@@ -140,8 +147,14 @@ class Board:
         """Where a child's slot begins, in words."""
         return _HEADER_WORDS + self.queues * _QUEUE_WORDS + index * _SLOT_WORDS
 
+    def gathering(self, slot: int) -> int:
+        """Where a child's places for gathered claims begin, in words."""
+        return self._gathered + slot * GATHERED_PLACES
+
     def clear_slot(self, index: int) -> None:
-        base = self.slot(index)
+        base, places = self.slot(index), self.gathering(index)
+        for word in range(places, places + self.words[base + S.GATHERED]):
+            self.words[word] = 0
         for word in range(base, base + _NAME_WORD):
             self.words[word] = 0
 
@@ -183,25 +196,58 @@ class Board:
     def holds(self, slot: int) -> bool:
         """Whether the child may hold any claim."""
         first = self.slot(slot) + S.HELD
-        return any(self.words[first : first + PLACES])
+        return any(self.words[first : first + PLACES]) or any(self._gathered_words(slot))
 
     def holds_under(self, slot: int, queue: int) -> bool:
         """Whether the child may hold anything under our lease in that queue: a claim, or a token that lies there."""
         base = self.slot(slot)
         if self.words[base + S.TOKENS] and self.words[Header.TOKENS] == queue + 1:
             return True
-        return self.words[base + S.QUEUE] == queue and self.holds(slot)
+        if self.words[base + S.QUEUE] == queue and any(self.words[base + S.HELD : base + S.HELD + PLACES]):
+            return True
+        return any(_queue_of(word) == queue for word in self._gathered_words(slot) if word)
+
+    def gathered(self, slot: int) -> int:
+        """How many claims the child holds for batches."""
+        return sum(1 for word in self._gathered_words(slot) if word)
+
+    def spared(self, slot: int, queue: int) -> frozenset[int]:
+        """The claims that the child had gathered in that queue, and that no handler of its had begun with, by SEQ."""
+        words = self._gathered_words(slot)
+        return frozenset(w & _SEQ_MASK for w in words if w and not w & IN_HANDLER and _queue_of(w) == queue)
+
+    def gathered_in(self, slot: int) -> int | None:
+        """A queue of which the child may hold gathered claims."""
+        return next((_queue_of(word) for word in self._gathered_words(slot) if word), None)
+
+    def forget_gathered(self, slot: int, queue: int) -> None:
+        """They are taken back, or nobody's: there is no lease of ours any more. By the keeper, for a dead child."""
+        first = self.gathering(slot)
+        for place, word in enumerate(self._gathered_words(slot), first):
+            if word and _queue_of(word) == queue:
+                self.words[place] = 0
+
+    def _gathered_words(self, slot: int) -> memoryview:
+        first = self.gathering(slot)
+        return self.words[first : first + self.words[self.slot(slot) + S.GATHERED]]
 
     def on_claim(self, pid: int, seq: int) -> bool | None:
         """Whether the process is on that claim; None when no living process of that pid is here."""
         for index in self.worker_slots():
             base = self.slot(index)
             if self.words[base + S.PID] == pid:
-                if seq in self.words[base + S.HELD : base + S.HELD + PLACES]:
+                if seq in self.words[base + S.HELD : base + S.HELD + PLACES] or any(
+                    word & _SEQ_MASK == seq for word in self._gathered_words(index)
+                ):
                     return True  # alive, or dead and still to be taken back: that is in hand already
                 if self.words[base + S.STATE] <= State.BUSY:
                     return False
         return None
+
+
+def _queue_of(word: int) -> int:
+    """The queue of a gathered claim."""
+    return ((word & _QUEUE_MASK) >> QUEUE_SHIFT) - 1
 
 
 class Hand:
@@ -226,11 +272,16 @@ class Hand:
         """Publish SEQ, in one store, and the name as a hint; IndexError when all places are taken."""
         place = self._free.pop()
         self._words[place] = seq
-        hint = name.encode("utf-8", "surrogateescape")
+        hint = name.encode("utf-8", "surrogateescape")  # as in `hint`, a call less
         start = self._name_start
         self._memory[start : start + len(hint)] = hint
         self._words[self._length_word] = len(hint)
         return place
+
+    def hint(self, name: str) -> None:
+        hint = name.encode("utf-8", "surrogateescape")
+        self._memory[self._name_start : self._name_start + len(hint)] = hint
+        self._words[self._length_word] = len(hint)
 
     def take_unnamed(self, seq: int) -> int:
         """The same without a name: the hint stays the entry's."""

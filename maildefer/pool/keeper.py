@@ -95,8 +95,11 @@ class Keeper:
                 self._tenders[min(board.words[base + S.QUEUE], board.queues - 1)].take_back(slot)
 
     def _free(self, slot: int) -> None:
-        """Confirmed: no claim of that dead worker is left in its queue. Its tokens may lie in another one."""
+        """Confirmed: nothing of that dead worker is left in one queue. Tokens and gathered claims may lie in others."""
         board = self._shared.board
+        if (queue := board.gathered_in(slot)) is not None:
+            self._tenders[queue].take_back(slot)
+            return
         if board.words[board.slot(slot) + S.TOKENS]:
             self._tenders[board.words[Header.TOKENS] - 1].take_back(slot)
             return

@@ -68,9 +68,12 @@ class Offers:
         """Whether there may be an offer, or a signal came."""
         return bool(self._open.poll(0))
 
-    def wait(self, *, paused: bool) -> None:
-        """Sleep until there may be an offer (or, paused, until we are so no longer), or a signal came."""
-        ready = (self._paused if paused else self._open).poll()
+    def wait(self, *, paused: bool, seconds: float | None = None) -> None:
+        """Sleep until there may be an offer (or, paused, until we are so no longer), or a signal came, or so long."""
+        if paused:
+            ready = self._paused.poll(None if seconds is None else seconds * 1000)
+        else:
+            ready = self._open.poll(seconds)
         if any(descriptor == self._waker for descriptor, _ in ready):
             try:
                 os.read(self._waker, 4096)

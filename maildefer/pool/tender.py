@@ -139,19 +139,20 @@ class Tender:
     def _take_back_dead(self) -> None:
         while not self._dead.empty():
             slot = self._dead.get()
-            base = self._shared.board.slot(slot)
-            pid, state = self._shared.board.words[base + S.PID], self._shared.board.words[base + S.STATE]
-            if state not in (
-                State.DEAD_CHARGED,
-                State.DEAD_UNCHARGED,
-            ):  # told twice: it may be another's by now
-                continue
+            board = self._shared.board
+            base = board.slot(slot)
+            pid, state = board.words[base + S.PID], board.words[base + S.STATE]
+            if state not in (State.DEAD_CHARGED, State.DEAD_UNCHARGED):
+                continue  # told twice: it may be another's by now
             try:
                 with told(self._name) as taken:
-                    self._recovery.take_back(pid, charged=state == State.DEAD_CHARGED, taken=taken)
+                    spared = board.spared(slot, self._index)
+                    charged = state == State.DEAD_CHARGED
+                    self._recovery.take_back(pid, charged=charged, spared=spared, taken=taken)
+                board.forget_gathered(slot, self._index)
                 if (tokens := self._freeing()) is not None:
                     self._tell_freed(tokens.take_back(pid))
-                    self._shared.board.words[base + S.TOKENS] = 0
+                    board.words[base + S.TOKENS] = 0
             except OSError:
                 self._dead.put(slot)  # still to be done: the slot stays dead on the board
                 raise
@@ -162,6 +163,7 @@ class Tender:
             slot = self._dead.get()
             if self._shared.board.words[Header.TOKENS] == self._index + 1:
                 self._shared.board.words[self._shared.board.slot(slot) + S.TOKENS] = 0
+            self._shared.board.forget_gathered(slot, self._index)
             self._freed(slot)
 
     def _promote(self) -> None:

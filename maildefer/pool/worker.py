@@ -55,11 +55,19 @@ def run(shared: Shared, slot: int, number: int) -> int:
         events.emit("application.broken", error=f"{shared.project}: {fault.strerror}", pid=os.getpid())
         return EXIT_APPLICATION_BROKEN
     logs.adopt()
-    worker = Worker(shared, slot, application)
+    worker = _make(shared, slot, application)
     set_title(f"worker {number} {' '.join(queue.name for queue in shared.queues)}")
     events.emit("worker.started", worker=number, pid=os.getpid())
     worker.serve()
     return 0
+
+
+def _make(shared: Shared, slot: int, application: Application) -> Worker:
+    if not any(application.has_batches(queue.name) for queue in shared.queues):
+        return Worker(shared, slot, application)
+    from maildefer.pool.batching import BatchingWorker  # it builds on this module, and few pools need it
+
+    return BatchingWorker(shared, slot, application)
 
 
 class Worker:
@@ -132,8 +140,7 @@ class Worker:
             self._settle(queue, claim, outcome, handler, request)
             queue.note_success()
         except ClaimLost as lost:
-            self._words[self._base + S.LOST] += 1
-            events.emit("claim.lost", queue=queue.name, name=lost.name)
+            self._note_lost(queue, lost)
         except (StorageFault, MemoryError) as fault:
             self._give_back(queue, name, claim, fault)
 
@@ -186,6 +193,10 @@ class Worker:
         if detail := getattr(outcome, "detail", None):
             events.emit("handler.failed", queue=queue.name, key=claim.key, handler=handler, traceback=detail)
 
+    def _note_lost(self, queue: Serving, lost: ClaimLost) -> None:
+        self._words[self._base + S.LOST] += 1
+        events.emit("claim.lost", queue=queue.name, name=lost.name)
+
     def _give_back(
         self, queue: Serving, name: str, claim: Claim | None, fault: StorageFault | MemoryError
     ) -> None:
@@ -220,7 +231,11 @@ class Worker:
         self._listen()
         if self._stopping:
             return
-        self._offers.wait(paused=bool(self._words[Header.PAUSED]))
+        self._offers.wait(paused=bool(self._words[Header.PAUSED]), seconds=self._patience_seconds())
+
+    def _patience_seconds(self) -> float | None:
+        """How long to sleep at most, where something is due without an offer: see `BatchingWorker`."""
+        return None
 
     def _catch_signals(self) -> int:
         """TERM is only noted; the waker ends a wait that it falls into. Everything else is the supervisor's."""

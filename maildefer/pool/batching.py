@@ -1,0 +1,172 @@
+"""A worker whose application has `@batch` handlers: it gathers messages for them, beside all else that it does.
+
+Nothing waits for a batch but the batch itself: while one gathers, the worker takes offers as ever, handles at once what
+is for other handlers, and sleeps no longer than until the batch is due.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from maildefer.errors import ClaimLost, EntryMalformed, EntryTooLarge, QueueError, StorageFault
+from maildefer.handling.application import Application
+from maildefer.handling.outcomes import Buried, Deferred, Outcome
+from maildefer.maildir.system import boottime
+from maildefer.message.request import received
+from maildefer.pool.board import Header, S, State
+from maildefer.pool.gathered import GatheredClaim, GatherHand, Group, company
+from maildefer.pool.serving import Serving
+from maildefer.pool.shared import Shared
+from maildefer.pool.sifting import sift
+from maildefer.pool.worker import Worker
+
+T = TypeVar("T")
+_NEVER = float("inf")
+
+
+class BatchingWorker(Worker):
+    """In queues without batches it does what any worker does."""
+
+    def __init__(self, shared: Shared, slot: int, application: Application) -> None:
+        super().__init__(shared, slot, application)
+        self._max_crashes = shared.settings.max_crashes
+        self._groups: dict[tuple[int, str, int], Group] = {}  # by queue, handler, crashes so far
+        self._due = _NEVER  # the first of them
+        self._free = GatherHand.places(shared.board, slot)
+        self._hands: dict[int, GatherHand] = {}
+        for queue in self._queues:
+            if application.has_batches(queue.name):
+                hand = GatherHand(shared.board, slot, self._hand, queue.index, self._free)
+                self._hands[queue.index] = queue.claimer.hand = hand
+                queue.claimer.kind = GatheredClaim
+
+    def serve(self) -> None:
+        """As any worker; at the end, what is gathered is handled as the message in hand, but in a drain given back."""
+        super().serve()
+        while self._groups:
+            group = self._groups.pop(next(iter(self._groups)))
+            if self._words[Header.DRAINING]:
+                self._release(group)
+            else:
+                self._handle_group(group)
+        self._log.flush()
+
+    def _attempt(self, queue: Serving, name: str) -> None:
+        if queue.index in self._hands:
+            self._take(queue, name)
+        else:
+            super()._attempt(queue, name)
+        self._mind_due()
+
+    def _rest(self) -> None:
+        self._mind_due(idle=True)
+        super()._rest()
+        self._mind_due()
+
+    def _patience_seconds(self) -> float | None:
+        return None if self._due == _NEVER else max(0.0, self._due - boottime())
+
+    def _take(self, queue: Serving, name: str) -> None:
+        """Claim and read; then gather it, or handle it at once. The same as `_attempt` otherwise."""
+        if not queue.may_claim() or queue.is_aside(name):
+            return
+        if not self._free:
+            self._handle_group(self._groups.pop(min(self._groups, key=lambda key: self._groups[key].due)))
+        self._words[self._base + S.QUEUE] = queue.index
+        claim = None
+        try:
+            claim = queue.claimer.claim(name)
+            if claim is None:
+                return
+            assert isinstance(claim, GatheredClaim)
+            self._left -= 1
+            self._sort(queue, claim)
+            queue.note_success()
+        except ClaimLost as lost:
+            self._note_lost(queue, lost)
+        except (StorageFault, MemoryError) as fault:
+            self._give_back(queue, name, claim, fault)
+
+    def _sort(self, queue: Serving, claim: GatheredClaim) -> None:
+        """To the messages that wait for the same handler, or to its handlers now."""
+        try:
+            data = claim.read(self._limit_bytes)
+        except (EntryMalformed, EntryTooLarge) as fault:
+            self._settle(queue, claim, Buried(str(fault), error=type(fault).__name__), "", None)
+            return
+        claim.message = request = received(data, claim.key, claim.attempt, queue.name, queue.name)
+        step = self._dispatchers[queue.index].batch_for(request)
+        if step is None or step.terms is None:
+            dispatch = self._dispatchers[queue.index].dispatch
+            outcome, handler = self._in_handler(queue, [claim], lambda: dispatch(request))
+            self._settle(queue, claim, outcome, handler, request)
+            return
+        key = (queue.index, step.name, claim.crashes)
+        group = self._groups.get(key)
+        if group is None:
+            limit, linger = step.terms
+            limit = company(limit, claim.crashes, self._max_crashes)
+            group = self._groups[key] = Group(queue, step, limit, linger > 0, boottime() + linger)
+            self._due = min(self._due, group.due)
+        group.add(claim, len(data))
+        if group.is_full(self._limit_bytes):
+            self._handle_group(self._groups.pop(key))
+
+    def _mind_due(self, *, idle: bool = False) -> None:
+        """Handle what has waited long enough; without a linger, that is as soon as there is nothing else to do."""
+        now = boottime()
+        if self._due > now or self._stopping:
+            return
+        for key, group in list(self._groups.items()):
+            if group.due <= now and (idle or group.lingers):
+                del self._groups[key]
+                self._handle_group(group)
+
+    def _handle_group(self, group: Group) -> None:
+        """Call the function, and settle each message by itself."""
+        self._due = min((waiting.due for waiting in self._groups.values()), default=_NEVER)
+        self._words[self._base + S.STATE] = State.BUSY
+        self._words[self._base + S.QUEUE] = group.queue.index
+        dispatcher = self._dispatchers[group.queue.index]
+
+        def call(claims: list[GatheredClaim]) -> list[Outcome] | Deferred:
+            messages = [claim.message for claim in claims]
+            return self._in_handler(
+                group.queue, claims, lambda: dispatcher.dispatch_batch(group.step, messages)
+            )
+
+        for claims, outcomes in sift(group.claims, call, lambda: not self._stopping):
+            for claim, outcome in zip(claims, outcomes, strict=True):
+                self._settle_one(group, claim, outcome)
+
+    def _in_handler(self, queue: Serving, claims: list[GatheredClaim], run: Callable[[], T]) -> T:
+        """Run handlers under the deadline, their messages marked as theirs."""
+        words, base = self._words, self._base
+        self._hands[queue.index].begin(claims)
+        words[base + S.BEGAN] = began = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        words[base + S.DEADLINE] = began + self._timeout_ns
+        result = run()
+        if self._forked:  # a handler's own child came back from it: this is not the worker
+            os._exit(0)
+        words[base + S.DEADLINE] = 0
+        self._hands[queue.index].end(claims)
+        return result
+
+    def _settle_one(self, group: Group, claim: GatheredClaim, outcome: Outcome) -> None:
+        try:
+            self._settle(group.queue, claim, outcome, group.step.name, claim.message)
+        except ClaimLost as lost:
+            self._note_lost(group.queue, lost)
+        except (StorageFault, MemoryError) as fault:
+            self._give_back(group.queue, claim.name, claim, fault)
+
+    def _release(self, group: Group) -> None:
+        for claim in group.claims:
+            try:
+                claim.release()
+                self._words[self._base + S.RELEASED] += 1
+            except QueueError:  # the audit takes it back, or somebody has
+                claim.abandon()

@@ -1,0 +1,16 @@
+"""The batches of the second queue."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from maildefer.routing import batch, route, stateless
+from workers.actions import handled
+from workers.front import LIMIT, LINGER
+
+
+@route("(what)(argument)@test")
+@stateless
+@batch(limit=LIMIT, linger=LINGER)
+def LATER(messages: list[Any]) -> dict[Any, Exception]:
+    return handled(messages)
