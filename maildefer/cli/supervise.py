@@ -30,6 +30,12 @@ def supervise(
     intake: Annotated[
         bool, typer.Option("--intake", help="Run the front end of receiver_config as well.")
     ] = False,
+    user: Annotated[
+        str, typer.Option("--user", metavar="NAME", help="The front end becomes this user once it listens.")
+    ] = "",
+    group: Annotated[
+        str, typer.Option("--group", metavar="NAME", help="And this group; else the user's own.")
+    ] = "",
     force: Annotated[
         bool, typer.Option("--force", "-f", help="Start on a mount that the doctor refuses.")
     ] = False,
@@ -45,6 +51,8 @@ def supervise(
     from maildefer.doctor.examine import at_start, refuse_unsafe
     from maildefer.host.lock import acquire_lock  # filelock
 
+    if (user or group) and not intake:
+        raise typer.BadParameter("--user and --group are for the front end: add --intake.")
     chosen_format = log_format(log_format_name)
     for place in queues or []:  # each queue's keeper looks at its mount again, named or not
         findings = at_start(place)
@@ -62,6 +70,8 @@ def supervise(
         "lock_fd": acquire_lock(pidfile),
         "force": force,
         "intake": intake,
+        "user": user,
+        "group": group,
         "log_format": chosen_format,
         "log_file": os.path.abspath(log_file) if log_file else None,
     }

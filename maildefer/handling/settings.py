@@ -6,7 +6,7 @@
 | `handlers` | | | modules of `run/queue`, where `queues` is missing |
 | `queue_config["queue"]`, `queue_handlers` | | | the second queue, where `queues` is missing |
 | `router_defaults` | | `{}` | captures for routes |
-| `receiver_config` | | none | the front end: host, port |
+| `receiver_config` | | none | the front end: host, port, queue, processes, hostname, user, group, and its limits |
 | `relay_config` | | none | arguments of `Relay`, made as `settings.relay` where the module has none |
 | `template_config` | | none | `dir`, and `module` below it: where `maildefer.view` finds templates |
 | `workers` | `MAILDEFER_WORKERS` | CPUs, at least 2 | processes that handle |

@@ -8,10 +8,11 @@ from __future__ import annotations
 import os
 import signal
 import time
-from ctypes import CDLL, c_int, c_ulong, get_errno
+from ctypes import CDLL, byref, c_int, c_ulong, get_errno
 from typing import Final
 
 _PR_SET_PDEATHSIG: Final = 1  # prctl(2)
+_PR_GET_PDEATHSIG: Final = 2
 _prctl = CDLL(None, use_errno=True).prctl  # resolved before any fork
 _prctl.restype = c_int
 
@@ -28,6 +29,15 @@ def die_with_parent(parent: int, signum: int = signal.SIGKILL) -> None:
         raise OSError(code, f"prctl(PR_SET_PDEATHSIG): {os.strerror(code)}")
     if os.getppid() != parent:
         os.kill(os.getpid(), signum)
+
+
+def death_signal() -> int:
+    """The signal that this process gets when its parent ends, 0 for none."""
+    signum = c_int(0)
+    if _prctl(c_int(_PR_GET_PDEATHSIG), byref(signum), c_ulong(0), c_ulong(0), c_ulong(0)):
+        code = get_errno()
+        raise OSError(code, f"prctl(PR_GET_PDEATHSIG): {os.strerror(code)}")
+    return signum.value
 
 
 def boottime() -> float:

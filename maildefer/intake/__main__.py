@@ -14,10 +14,15 @@ from maildefer.intake.service import serve
 
 
 def main() -> int:
-    """0 after TERM; 78 for a route table that can't be used, 1 for a queue or socket that can't."""
+    """0 after TERM; 78 for a route table or a user that can't be used, 1 for a queue or socket that can't."""
     options = parse()
     events.configure(options.log_format, log_file=options.log_file)
     try:
+        if options.user or options.group:
+            from maildefer.host.privileges import drop  # ctypes, and only here
+
+            set_title(f"intake {options.queue}")  # the kernel does not let who has dropped privileges
+            drop(options.user, options.group)
         line = writer.fork(options)
         set_title(f"intake {options.queue}")
         in_order = asyncio.run(serve(options, line))

@@ -21,6 +21,8 @@ class Options(Limits):
     hostname: str = ""
     lmtp: bool = False
     lifeline_fd: int | None = None
+    user: str = ""
+    group: str = ""
     log_format: str | None = None
     log_file: str | None = None
 
@@ -38,6 +40,8 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
     add("--lmtp", action="store_true", help="speak LMTP: one reply for each recipient")
     limits.add_arguments(parser)
     add("--lifeline-fd", type=int, help="an inherited pipe: end when its other end is closed")
+    add("--user", default="", help="become this user, a name or a number, for good before anything else")
+    add("--group", default="", help="become this group; else the user's own and its supplementary ones")
     add("--log-format", help="console, logfmt or json")
     add("--log-file", metavar="PATH", help="append the log there, and open it anew on USR1")
     given = parser.parse_args(arguments)
@@ -48,6 +52,8 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
         hostname=given.hostname or os.uname().nodename,
         lmtp=given.lmtp,
         lifeline_fd=given.lifeline_fd,
+        user=given.user,
+        group=given.group,
         log_format=given.log_format,
         log_file=given.log_file,
         **limits.given(given),

@@ -15,10 +15,11 @@ import signal
 import socket
 import threading
 import time
+import traceback
 from functools import partial
 from itertools import islice
 
-from maildefer.errors import MaildeferError
+from maildefer.errors import MaildeferError, QueueError
 from maildefer.host.identity import this_host
 from maildefer.host.titles import set_title
 from maildefer.intake import replies
@@ -26,10 +27,8 @@ from maildefer.intake.options import Options
 from maildefer.intake.room import Room
 from maildefer.intake.spool import Spool
 from maildefer.intake.wire import Answer, Frames, Job, Message, Stored, pack_answers, unpack
-from maildefer.maildir import durable
-from maildefer.maildir.layout import Layout, create_queue
+from maildefer.maildir.layout import Layout, create_queue, open_queue
 from maildefer.maildir.push import Compose, Pusher
-from maildefer.maildir.system import SYSTEM
 from maildefer.message.envelope import block
 
 _MOST = 64  # messages of a batch: who came first should not wait for all
@@ -38,7 +37,7 @@ _READ_BYTES = 256 << 10
 
 def fork(options: Options) -> socket.socket:
     """Start the writer, before there is any thread; returns our end of the line to it. Raises QueueError's kinds."""
-    layout = create_queue(options.queue)
+    layout = _opened(options.queue)
     ours, theirs = socket.socketpair()
     if os.fork():
         theirs.close()
@@ -52,15 +51,24 @@ def fork(options: Options) -> socket.socket:
             signal.signal(signum, signal.SIG_IGN)  # it ends when the line does, with its last push
         set_title(f"intake writer {options.queue}")
         Writer(layout, options, theirs).run()
+    except BaseException:  # noqa: BLE001  # the last stop: tell it; the front end ends with us
+        traceback.print_exc()
     finally:
         os._exit(0)
+
+
+def _opened(path: str) -> Layout:
+    """What is there is left as it is: who may only write to `tmp/` and `new/` can serve it too."""
+    try:
+        return open_queue(path)
+    except QueueError:  # none yet, or one to be completed; else it says so again
+        return create_queue(path)
 
 
 class Writer:
     """The threads and what they share."""
 
     def __init__(self, layout: Layout, options: Options, line: socket.socket) -> None:
-        self._layout = layout
         self._pusher = Pusher(layout, host=this_host().label)
         self._room = Room(layout, min_free_bytes=options.min_free_bytes, max_backlog=options.max_backlog)
         self._hostname = options.hostname
@@ -181,7 +189,7 @@ class Writer:
         """
         for each in stored:
             if each.key:
-                durable.discard(f"{self._layout.new}/{each.key}", SYSTEM)
+                self._pusher.withdraw(each.key)
 
 
 def _stored(result: str | MaildeferError) -> Stored:

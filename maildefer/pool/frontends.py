@@ -12,7 +12,7 @@ from typing import Any
 
 from maildefer import events
 from maildefer.errors import ConfigurationError
-from maildefer.host import runtime
+from maildefer.host.privileges import resolve
 from maildefer.intake import limits
 from maildefer.maildir.system import boottime
 from maildefer.pool import children
@@ -42,7 +42,8 @@ class FrontEnds:
             if name := self._config.get("queue"):
                 self._queue = self._named(str(name))
             self._wanted = int(self._config.get("processes", 1))
-            self._routes_path = f"{os.path.splitext(runtime.record_path(shared.pidfile))[0]}.routes"
+            self._identity = self._checked(plan)
+            self._routes = os.memfd_create("routes")  # readable for whoever the children become
             self._socket = self._bind()
             self._write_routes(probed)
 
@@ -56,9 +57,8 @@ class FrontEnds:
             and len(self._pids) < self._wanted
             and not self._throttle.wait(boottime())
         ):
-            pid = children.spawn(
-                self._argv(self._socket), cwd=self._shared.project, keep=[self._socket.fileno()]
-            )
+            keep = [self._socket.fileno(), self._routes]
+            pid = children.spawn(self._argv(self._socket), cwd=self._shared.project, keep=keep)
             self._pids[pid] = boottime()
             host, port = self._socket.getsockname()[:2]
             events.emit("child.started", kind="intake", pid=pid, address=f"{host}:{port}")
@@ -112,6 +112,15 @@ class FrontEnds:
             f"receiver_config: this pool does not serve the queue {name}: name one that it does"
         )
 
+    def _checked(self, plan: Plan) -> list[str]:
+        """Whom the children become, who find out too late for the one who starts us. Raises ConfigurationError."""
+        user = plan.user or str(self._config.get("user", ""))
+        group = plan.group or str(self._config.get("group", ""))
+        if not user and not group:
+            return []
+        resolve(user, group)
+        return ["--user", user, "--group", group]
+
     def _bind(self) -> socket.socket:
         host, port = str(self._config.get("host", "127.0.0.1")), self._config.get("port", 8825)
         try:
@@ -123,8 +132,8 @@ class FrontEnds:
 
     def _argv(self, sock: socket.socket) -> list[str]:
         argv = [sys.executable, "-m", "maildefer.intake", "--socket-fd", str(sock.fileno())]
-        argv += ["--queue", self._queue.layout.path, "--routes", self._routes_path]
-        argv += ["--log-format", events.current_format()]
+        argv += ["--queue", self._queue.layout.path, "--routes", f"/proc/self/fd/{self._routes}"]
+        argv += [*self._identity, "--log-format", events.current_format()]
         if self._log_file is not None:
             argv += ["--log-file", self._log_file]
         for name in _OPTIONS:
@@ -135,7 +144,7 @@ class FrontEnds:
     def _write_routes(self, probed: Mapping[str, Any]) -> None:
         """Only the routes of the queue behind us: what a later queue handles is not for the network."""
         routes = [route for route in probed["routes"] if route["queue"] == self._queue.name]
-        draft = f"{self._routes_path}.draft"
-        with open(draft, "w", encoding="utf-8") as file:
-            json.dump({"routes": routes}, file)
-        os.replace(draft, self._routes_path)
+        data = json.dumps({"routes": routes}).encode()
+        before = os.fstat(self._routes).st_size
+        os.pwrite(self._routes, data.ljust(before), 0)  # never shorter for a moment: a child may be reading
+        os.ftruncate(self._routes, len(data))

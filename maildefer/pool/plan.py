@@ -25,6 +25,8 @@ class Plan:
     lock_fd: int = -1
     force: bool = False
     intake: bool = False
+    user: str = ""  # of the front ends; before what receiver_config says
+    group: str = ""
     log_format: str | None = None
     log_file: str | None = None
 

@@ -1,0 +1,66 @@
+"""Becoming another user for good: what a process that talks to the network does once it has its sockets."""
+
+from __future__ import annotations
+
+import codecs
+import os
+from dataclasses import dataclass
+
+from maildefer.errors import ConfigurationError
+from maildefer.host.linux import death_signal, die_with_parent
+
+SHARED_UMASK = 0o007  # entries are for their queue's group, and nobody else
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Whom to become: `groups` are the supplementary ones."""
+
+    uid: int
+    gid: int
+    groups: tuple[int, ...] = ()
+
+
+def resolve(user: str, group: str) -> Identity:
+    """By names or numbers; an empty `user` stays who one is. Raises ConfigurationError for one that isn't there.
+
+    Without a group it is the user's own with the supplementary ones; with it, that group alone.
+    """
+    import grp  # both only where privileges are dropped
+    import pwd
+
+    try:
+        number = int(user) if user.isdecimal() else pwd.getpwnam(user).pw_uid if user else os.geteuid()
+        if group:
+            return Identity(number, int(group) if group.isdecimal() else grp.getgrnam(group).gr_gid)
+        account = pwd.getpwuid(number)
+    except KeyError as fault:
+        raise ConfigurationError(
+            f"no such user or group ({fault.args[0]}): make it, or name another by --user and --group"
+        ) from fault
+    return Identity(account.pw_uid, account.pw_gid, tuple(os.getgrouplist(account.pw_name, account.pw_gid)))
+
+
+def drop(user: str, group: str) -> None:
+    """Become them, with no way back, and a umask for a shared group; nothing to do where both are empty.
+
+    Called before there is any thread. What was to end with its parent still does (the kernel forgets it at a change of
+    user). Raises ConfigurationError for a user or group that isn't there, or without the right to become it.
+    """
+    if not user and not group:
+        return
+    wanted, parent, signum = resolve(user, group), os.getppid(), death_signal()
+    codecs.lookup("ascii")  # loaded at its first use, when Python's own library may be out of reach
+    try:
+        if os.geteuid() == 0:
+            os.setgroups(wanted.groups)
+        os.setresgid(wanted.gid, wanted.gid, wanted.gid)
+        os.setresuid(wanted.uid, wanted.uid, wanted.uid)
+    except PermissionError as fault:
+        raise ConfigurationError(
+            f"this process may not become user {user or 'of now'}, group {group or 'of that user'}: "
+            "start it as root, or as that very user without --user and --group"
+        ) from fault
+    if signum:
+        die_with_parent(parent, signum)
+    os.umask(SHARED_UMASK)
