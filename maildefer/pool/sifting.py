@@ -48,8 +48,9 @@ def sift(
 
 
 def _taken_out(pieces: list[list[T]], index: int) -> list[T]:
-    """One item by itself, by its number; no piece stays empty."""
-    for place, piece in enumerate(pieces):
+    """One item by itself, by its number in the order in which they would come; no piece stays empty."""
+    for place in reversed(range(len(pieces))):
+        piece = pieces[place]
         if index < len(piece):
             pieces[place] = piece[:index] + piece[index + 1 :]
             if not pieces[place]:
