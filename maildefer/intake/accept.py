@@ -5,24 +5,20 @@ from __future__ import annotations
 import time
 
 from maildefer import events
-from maildefer.intake import replies
 from maildefer.intake.line import Line
 from maildefer.intake.wire import Message, Stored
-from maildefer.message.envelope import hops
-
-MAX_HOPS = 100  # RFC 5321, section 6.3
 
 
-async def accept(line: Line, message: Message) -> dict[str, str]:
-    """Each recipient's reply; returns when all pushes are durable or have failed (I1)."""
-    if hops(message.data) >= MAX_HOPS:
-        events.emit("intake.refused", client=message.client, sender=message.sender, reason="mail loop")
-        return dict.fromkeys(message.recipients, replies.LOOP)
+async def accept(line: Line, message: Message, size_bytes: int) -> dict[str, str]:
+    """Each recipient's reply; returns when all pushes are durable or have failed (I1).
+
+    `size_bytes` is the whole message's, of which `message` may be the last part.
+    """
     began = time.monotonic()
     stored = dict(zip(message.recipients, await line.push(message), strict=True))
     failed = {recipient: each for recipient, each in stored.items() if not each.key}
     if not failed or not message.together:
-        _tell_accepted(message, stored, time.monotonic() - began)
+        _tell_accepted(message, stored, size_bytes, time.monotonic() - began)
     for recipient, each in failed.items():
         events.emit(
             "intake.refused",
@@ -34,7 +30,7 @@ async def accept(line: Line, message: Message) -> dict[str, str]:
     return {recipient: each.reply for recipient, each in stored.items()}
 
 
-def _tell_accepted(message: Message, stored: dict[str, Stored], seconds: float) -> None:
+def _tell_accepted(message: Message, stored: dict[str, Stored], size_bytes: int, seconds: float) -> None:
     keys = {recipient: each.key for recipient, each in stored.items() if each.key}
     if keys:
         events.emit(
@@ -42,7 +38,7 @@ def _tell_accepted(message: Message, stored: dict[str, Stored], seconds: float) 
             keys=" ".join(keys.values()),
             sender=message.sender,
             recipients=" ".join(keys),
-            bytes=len(message.data),
+            bytes=size_bytes,
             client=message.client,
             duration=seconds,
         )

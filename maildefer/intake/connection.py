@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 from maildefer import events
 from maildefer.intake import replies
 from maildefer.intake.client import Client
+from maildefer.intake.conduct import Conduct
 from maildefer.intake.hall import Hall
 from maildefer.intake.inbox import Inbox, LineTooLong
 from maildefer.intake.patience import Patience
@@ -119,6 +120,7 @@ class Connection(asyncio.Protocol):
             self.close(refusal)
             return
         self._admitted = True
+        self._conduct = Conduct(self.hall.options, lenient=self.hall.exempts(self.client))
         if hasattr(transport, "max_size"):  # not uvloop's
             transport.max_size = _READ_BYTES
         if self._tls_first:
@@ -217,20 +219,34 @@ class Connection(asyncio.Protocol):
         return True
 
     def _settle(self, answer: Answer) -> None:
-        if isinstance(answer, str):
+        seconds = self._conduct.note(answer) if isinstance(answer, str) else 0.0
+        if isinstance(answer, str) and not seconds:
             self._reply(answer)
+            self._judge()
         else:
-            self._waiting = self.hall.loop.create_task(self._wait_for(answer))
+            self._waiting = self.hall.loop.create_task(self._wait_for(answer, seconds))
 
-    async def _wait_for(self, answer: Awaitable[str]) -> None:
+    def _judge(self) -> None:
+        if verdict := self._conduct.verdict():
+            events.emit("intake.refused", client=str(self.client), reason=verdict)
+            self.close(verdict)
+
+    async def _wait_for(self, answer: Answer, seconds: float) -> None:
         self._flush()
         try:
-            reply = await answer
+            if isinstance(answer, str):
+                reply = answer
+            else:
+                reply = await answer
+                seconds = self._conduct.note(reply)
+            if seconds:
+                await asyncio.sleep(seconds)
         except Exception as error:  # noqa: BLE001  # whatever it is, the client is to try again
             events.emit("intake.refused", client=str(self.client), reason=f"{type(error).__name__}: {error}")
             reply = replies.INTERNAL
         self._waiting = None
         self._reply(reply)
+        self._judge()
         self._advance()
 
     async def _shake_hands(self, context: SSLContext) -> None:

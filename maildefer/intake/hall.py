@@ -6,8 +6,12 @@ import asyncio
 from typing import TYPE_CHECKING, Protocol
 
 from maildefer.intake import replies
+from maildefer.intake.client import Client
+from maildefer.intake.guests import Guests
 from maildefer.intake.line import Line
+from maildefer.intake.networks import Networks
 from maildefer.intake.options import Options
+from maildefer.intake.policy import Policy
 from maildefer.intake.recipients import Recipients
 
 if TYPE_CHECKING:
@@ -16,6 +20,8 @@ if TYPE_CHECKING:
 
 class Visitor(Protocol):
     """A connection, as the hall sees it."""
+
+    client: Client
 
     @property
     def busy(self) -> bool: ...
@@ -38,8 +44,11 @@ class Hall:
         self.recipients = recipients
         self.loop = loop
         self.certificate: Certificate | None = None  # none: no encryption is offered
+        self.policy: Policy | None = None
         self.draining = False
-        self._visitors: set[Visitor] = set()
+        self._visitors: dict[Visitor, str] = {}  # and the address for which each counts
+        self._guests = Guests(options.max_connections_per_client)
+        self._exempt = Networks(options.exempt_networks)
         self._held_bytes = 0
         self._empty = asyncio.Event()
 
@@ -47,11 +56,19 @@ class Hall:
         """The reply for whom there is no room, or who comes when the doors are being closed."""
         if self.draining or len(self._visitors) >= self.options.max_connections:
             return replies.TOO_MANY_CONNECTIONS
-        self._visitors.add(visitor)
+        address = "" if self.exempts(visitor.client) else visitor.client.address
+        if address and not self._guests.enter(address):
+            return replies.TOO_MANY_OF_YOURS
+        self._visitors[visitor] = address
         return None
 
+    def exempts(self, client: Client) -> bool:
+        """Whether it is one of our own."""
+        return self._exempt.has(client.address)
+
     def leave(self, visitor: Visitor) -> None:
-        self._visitors.discard(visitor)
+        if address := self._visitors.pop(visitor, ""):
+            self._guests.leave(address)
         if self.draining and not self._visitors:
             self._empty.set()
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from maildefer import events
+from maildefer.intake import replies
 from maildefer.intake.accept import accept
 from maildefer.intake.client import Client
 from maildefer.intake.data import Letter
 from maildefer.intake.hall import Hall
+from maildefer.intake.loops import Trace
 from maildefer.intake.transaction import Transaction
 from maildefer.intake.wire import Message
 from maildefer.message.envelope import TOP_LIMIT_BYTES
@@ -25,7 +27,9 @@ class Incoming:
         self._together = together
         self._draft = 0
         self._shipping = self._storing = self._abandoned = False
-        self._held_bytes = 0
+        self._held_bytes = self._shipped_bytes = 0
+        self._trace = Trace(hall.options)
+        self._circling: dict[str, None] = {}  # recipients to whom it must not go
         self.letter = Letter(
             hall.options.max_bytes - TOP_LIMIT_BYTES,
             hold=self._hold,
@@ -42,7 +46,12 @@ class Incoming:
                 self._drop()
                 note_refusal(self._client, self._transaction.sender, self.letter.refusal)
                 return [self.letter.refusal] * len(recipients)
-            answers = await accept(self._hall.line, self._message(self.letter.take(), whole=True))
+            message = self._message(self.letter.take(), whole=True)
+            answers = dict.fromkeys(self._circling, replies.LOOP)
+            if message.recipients:
+                answers |= await accept(self._hall.line, message, self._shipped_bytes + len(message.data))
+            else:
+                self._drop()
             return [answers[recipient] for recipient in recipients]
         finally:
             self._give_back()
@@ -57,10 +66,15 @@ class Incoming:
         self._give_back()
 
     async def _ship(self, part: bytes) -> str:
-        self._draft = self._draft or self._hall.line.fresh_draft()
         self._shipping = True
         try:
-            for fault in await self._hall.line.push(self._message(part, whole=False)):
+            message = self._message(part, whole=False)
+            if not message.recipients:
+                self.letter.refuse(replies.LOOP)
+                return ""
+            self._draft = self._draft or self._hall.line.fresh_draft()
+            self._shipped_bytes += len(part)
+            for fault in await self._hall.line.push(message._replace(draft=self._draft)):
                 self.letter.refuse(fault.reply)
                 note_refusal(self._client, self._transaction.sender, fault.reason)
         finally:
@@ -71,9 +85,12 @@ class Incoming:
         return ""
 
     def _message(self, data: bytes, *, whole: bool) -> Message:
+        """For those recipients for whom it does not go around in circles."""
+        recipients = tuple(dict.fromkeys(self._transaction.recipients))
+        self._look_for_loops(data, recipients)
         return Message(
             sender=self._transaction.sender,
-            recipients=tuple(dict.fromkeys(self._transaction.recipients)),
+            recipients=tuple(each for each in recipients if each not in self._circling),
             data=data,
             via=self._transaction.via,
             client=str(self._client),
@@ -81,6 +98,15 @@ class Incoming:
             draft=self._draft,
             whole=whole,
         )
+
+    def _look_for_loops(self, data: bytes, recipients: tuple[str, ...]) -> None:
+        """With SMTP, whose reply is one for all, it goes to all or none; so too once a draft was begun for all."""
+        self._trace.feed(data)
+        found = self._trace.loops(recipients)
+        for recipient in found.keys() - self._circling.keys():
+            reason = f"mail loop: {found[recipient]}"
+            note_refusal(self._client, self._transaction.sender, reason, recipient=recipient)
+            self._circling |= dict.fromkeys(recipients if self._together or self._draft else [recipient])
 
     def _drop(self) -> None:
         if self._draft:

@@ -23,7 +23,8 @@ class Limits:
     max_connections: int = 500
     max_connections_per_client: int = 50
     domains: str = ""
-    exempt_networks: str = "127.0.0.0/8 ::1/128"
+    policy: str = ""
+    exempt_networks: str = "127.0.0.0/8 ::1 unix"
     max_errors: int = 20
     max_commands: int = 100
     max_hops: int = 50
@@ -49,9 +50,10 @@ _HELP: Final = {
     "max_connections": "at a time",
     "max_connections_per_client": "at a time from one IPv4 address or IPv6 /64; 0: no limit",
     "domains": "that mail is taken for, whatever the routes say; empty: those of the routes",
+    "policy": "a function of the project's, module.function, that is asked for each recipient (docs/delivery.md)",
     "exempt_networks": "whose clients are not counted, slowed down or sent away: relays of our own",
     "max_errors": "replies of 4yz and 5yz to a client that brings no message; then it is sent away",
-    "max_commands": "commands of a client that brings no message; then it is sent away",
+    "max_commands": "commands of a client that bring no message on, such as NOOP and RSET; then it is sent away",
     "max_hops": "Received lines, after which a message goes around in circles",
     "max_deliveries": "Delivered-To lines with a recipient, after which it is a loop for this one; 0: not looked at",
     "idle_seconds": "wait so long for a command to begin, or for more of a message",

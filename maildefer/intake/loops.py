@@ -43,15 +43,17 @@ class Trace:
         self._rest = lines[end + 1 : end + 1 + _NAME_BYTES]
         self._note(lines[: end + 1].lower())
 
-    def loops(self, recipients: Sequence[str]) -> str:
-        """Why it is a loop, for the log; an empty text when it is none."""
+    def loops(self, recipients: Sequence[str]) -> dict[str, str]:
+        """The recipients for whom it is a loop, as far as the header section is known, and why, for the log."""
         if self._hops >= self._max_hops:
-            return f"{self._hops} Received lines"
-        if self._max_deliveries and self._delivered:
-            for recipient in recipients:
-                if self._delivered.count(encode_address(recipient).lower()) >= self._max_deliveries:
-                    return f"delivered to {recipient} before"
-        return ""
+            return dict.fromkeys(recipients, f"{self._hops} Received lines")
+        if not self._max_deliveries or not self._delivered:
+            return {}
+        return {
+            recipient: "delivered to it before"
+            for recipient in recipients
+            if self._delivered.count(encode_address(recipient).lower()) >= self._max_deliveries
+        }
 
     def _note(self, lines: bytes) -> None:
         self._hops += lines.count(b"\nreceived:")

@@ -129,7 +129,7 @@ class Policy:
     ) -> None:
         over = [self._loop.create_task(event) for event in (process.wait(), reload.wait())]
         try:
-            while (question := await self._next_question(over)) is not None:
+            while (question := await self._next_question(reader, over)) is not None:
                 reply: str | None = replies.NO_POLICY
                 try:
                     writer.write(question.text.encode() + b"\n")
@@ -138,13 +138,15 @@ class Policy:
                     self._throttle.note_good()
                 finally:
                     question.settle(reply)
-            if process.returncode is not None:
-                raise Broken(f"it ended with {process.returncode} while nothing was asked")
+            if reader.at_eof():
+                raise Broken(f"it ended with {await process.wait()} while nothing was asked")
         finally:
             for task in over:
                 task.cancel()
 
-    async def _next_question(self, over: list[asyncio.Task[Any]]) -> Question | None:
+    async def _next_question(
+        self, reader: asyncio.StreamReader, over: list[asyncio.Task[Any]]
+    ) -> Question | None:
         """None when the process has ended, or is to be replaced."""
         while True:
             coming = self._loop.create_task(self._questions.get())
@@ -156,7 +158,7 @@ class Policy:
             if not coming.done() or coming.cancelled():
                 return None
             question = coming.result()
-            if any(task.done() for task in over):
+            if reader.at_eof() or any(task.done() for task in over):
                 self._questions.put_nowait(question)  # for another process
                 return None
             if not question.answer.done():

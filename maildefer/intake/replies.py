@@ -48,18 +48,29 @@ BUSY: Final = "452 4.3.1 too much mail in hand; try again later"
 NO_POLICY: Final = "451 4.3.5 the policy can't be asked now; try again later"
 FAULT: Final = "451 4.3.0 the queue can't be written to now; try again later"
 INTERNAL: Final = "451 4.3.0 internal error; try again later"
-LOOP: Final = "554 5.4.6 too many hops: this message goes around in circles"
+LOOP: Final = "554 5.4.6 this message goes around in circles"
 TOO_LARGE: Final = "552 5.3.4 the message is too large"
 CLOSING: Final = "421 4.3.2 closing, try again later"
 TIMEOUT: Final = "421 4.4.2 nothing came for too long; closing"
 TOO_MANY_CONNECTIONS: Final = "421 4.3.2 too many connections; try again later"
+TOO_MANY_OF_YOURS: Final = "421 4.7.0 too many connections from your address; try again later"
+TOO_MANY_ERRORS: Final = "421 4.7.0 too many errors; closing"
+TOO_MANY_COMMANDS: Final = "421 4.7.0 too many commands without a message; closing"
 
 NEEDS_UTF8: Final = "553 5.6.7 an address beyond ASCII needs SMTPUTF8"
 SOURCE_ROUTE: Final = "553 5.1.3 source routes are not taken: give the address alone"
 
 
+_QUEUED: Final = "250 2.0.0 queued as "
+
+
 def queued(keys: list[str]) -> str:
-    return f"250 2.0.0 queued as {' '.join(keys[:3])}" + (" ..." if len(keys) > 3 else "")
+    return _QUEUED + " ".join(keys[:3]) + (" ..." if len(keys) > 3 else "")
+
+
+def is_queued(reply: str) -> bool:
+    """Whether a message was taken, for one of its recipients at least."""
+    return _QUEUED in reply
 
 
 def refusal(fault: MaildeferError) -> str:

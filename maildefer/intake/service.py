@@ -13,6 +13,7 @@ from maildefer.intake.hall import Hall
 from maildefer.intake.line import Line
 from maildefer.intake.lmtp import LmtpSession
 from maildefer.intake.options import Options
+from maildefer.intake.policy import Policy
 from maildefer.intake.recipients import Recipients
 from maildefer.intake.session import Session
 
@@ -25,11 +26,14 @@ async def serve(options: Options, writer: socket.socket) -> bool:
     `writer` is our end of the line to it. Raises ConfigurationError, OSError.
     """
     loop = asyncio.get_running_loop()
-    recipients = Recipients(options.queue, options.routes_path)
+    recipients = Recipients(options.queue, options.routes_path, options.domains)
     stop = asyncio.Event()
-    _listen_to_signals(loop, stop, recipients, options.lifeline_fd)
     line = await Line.open(writer)
     hall = Hall(options, line, recipients, loop)
+    if options.policy:
+        seconds, processes = options.policy_seconds, options.policy_processes
+        hall.policy = Policy(options.policy, seconds=seconds, processes=processes)
+    _listen_to_signals(loop, stop, hall)
     kind = LmtpSession if options.lmtp else Session
     sockets = [socket.socket(fileno=fd) for fd in options.socket_fds]
     servers = [await loop.create_server(lambda: kind(hall), sock=each, backlog=BACKLOG) for each in sockets]
@@ -42,16 +46,17 @@ async def serve(options: Options, writer: socket.socket) -> bool:
     for server in servers:
         server.close()
     await hall.drain(options.drain_seconds)
+    if hall.policy is not None:
+        await hall.policy.close()
     await line.close()
     return stop.is_set()
 
 
-def _listen_to_signals(
-    loop: asyncio.AbstractEventLoop, stop: asyncio.Event, recipients: Recipients, lifeline_fd: int | None
-) -> None:
+def _listen_to_signals(loop: asyncio.AbstractEventLoop, stop: asyncio.Event, hall: Hall) -> None:
+    lifeline_fd = hall.options.lifeline_fd
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     loop.add_signal_handler(signal.SIGINT, stop.set)
-    loop.add_signal_handler(signal.SIGHUP, _read_again, recipients)
+    loop.add_signal_handler(signal.SIGHUP, _read_again, hall)
     loop.add_signal_handler(signal.SIGUSR1, events.reopen)
     if lifeline_fd is not None:  # our starter holds the other end: readable means that it is gone
         loop.add_reader(lifeline_fd, _cut, loop, stop, lifeline_fd)
@@ -62,9 +67,11 @@ def _cut(loop: asyncio.AbstractEventLoop, stop: asyncio.Event, lifeline_fd: int)
     stop.set()
 
 
-def _read_again(recipients: Recipients) -> None:
+def _read_again(hall: Hall) -> None:
+    if hall.policy is not None:
+        hall.policy.reload()
     try:
-        recipients.read()
+        hall.recipients.read()
     except ConfigurationError as fault:
         events.emit("application.broken", reason=str(fault))
 

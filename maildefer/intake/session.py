@@ -9,6 +9,7 @@ from maildefer.intake import grammar, replies
 from maildefer.intake.connection import Answer
 from maildefer.intake.incoming import note_refusal
 from maildefer.intake.messages import Mailing
+from maildefer.intake.policy import Policy
 from maildefer.intake.transaction import Transaction
 from maildefer.message.envelope import encode_address
 
@@ -96,11 +97,9 @@ class Session(Mailing):
         refusal = _unsaid(path.address, self.transaction.utf8) or self._refusal(
             path.address, len(self.transaction.recipients)
         )
-        if refusal is None:
-            self.transaction.recipients.append(path.address)
-            return replies.RECIPIENT_OK
-        note_refusal(self.client, self.transaction.sender, refusal, recipient=path.address)
-        return refusal
+        if refusal is None and self.hall.policy is not None:
+            return self._rcpt_if_agreed(self.hall.policy, self.transaction, path.address)
+        return self._settle_recipient(self.transaction, path.address, refusal)
 
     def rset(self, argument: str) -> Answer:
         if argument:
@@ -178,12 +177,21 @@ class Session(Mailing):
             return f"LMTP{secured}"
         return f"ESMTP{secured}" if self.client.extended else "SMTP"
 
+    async def _rcpt_if_agreed(self, policy: Policy, transaction: Transaction, address: str) -> str:
+        refusal = await policy.ask(self.client, transaction.sender, address)
+        return self._settle_recipient(transaction, address, refusal)
+
+    def _settle_recipient(self, transaction: Transaction, address: str, refusal: str | None) -> str:
+        if refusal is None:
+            transaction.recipients.append(address)
+            return replies.RECIPIENT_OK
+        note_refusal(self.client, transaction.sender, refusal, recipient=address)
+        return refusal
+
     def _refusal(self, address: str, others: int) -> str | None:
         if others >= self.hall.options.max_recipients:
             return replies.TOO_MANY_RECIPIENTS
-        if self.hall.recipients.empty:
-            return replies.NO_TABLE
-        return None if self.hall.recipients.accept(address) else replies.NO_ROUTE
+        return self.hall.recipients.refusal(address)
 
 
 def _can_stand(address: str) -> bool:

@@ -23,7 +23,9 @@ class Spool:
 
     def add(self, message: Message) -> None:
         """Append a part; the first one opens the draft, which is its first recipient's. Raises what a push raises."""
-        draft, offset = self._drafts.pop(message.draft, None) or self._begun(message)
+        draft, offset = (
+            self._drafts.pop(message.draft) if message.draft in self._drafts else self._begun(message)
+        )
         draft.append(message.data)
         self._drafts[message.draft] = draft, offset
 
