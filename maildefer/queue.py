@@ -66,10 +66,13 @@ class Queue:
         envelope; without a recipient there is none, and From and To are read from the headers. Threads that push at
         the same time share directory syncs. Raises AddressRefused, QueueMissing, StorageFault's kinds.
         """
-        data = pushable.bytes_of(message)
-        known = pushable.envelope_of(message)
-        to = recipient if recipient is not None else known.recipient
-        by = sender if sender is not None else known.sender
+        if type(message) is bytes:  # the ordinary case: all that it is lies in the other arguments
+            data = message
+            to, by = recipient or "", sender or ""
+        else:
+            data, known = pushable.bytes_of(message), pushable.envelope_of(message)
+            to = recipient if recipient is not None else known.recipient
+            by = sender if sender is not None else known.sender
         pusher = _pushers.get(self.layout.path) or _pusher(self.dir)
         if not to and sender is None and recipient is None:
             return pusher.push(lambda stem: (data,))

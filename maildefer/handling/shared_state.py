@@ -125,7 +125,7 @@ class DirectoryStorage(EntryStorage):
             data = json.dumps(asdict(record)).encode()
             self._make(bucket)
             try:
-                durable.write_new(f"{bucket}/.{random}", [data], system=self._system)
+                durable.write_new(f"{bucket}/.{random}", data, system=self._system)
                 self._system.rename(f"{bucket}/.{random}", f"{bucket}/{digest},{version}.{random}")
             except OSError as fault:
                 raise_named(bucket, fault)

@@ -41,7 +41,7 @@ def _secret(queue: str) -> bytes:
         pass
     path = os.path.join(queue, _NAME)
     draft = f"{path}.{SYSTEM.token(6)}"
-    durable.write_new(draft, [os.urandom(_BYTES)])
+    durable.write_new(draft, os.urandom(_BYTES))
     try:
         os.link(draft, path)  # the loser of a race takes the winner's; a rename would replace it
     except FileExistsError:

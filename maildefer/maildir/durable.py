@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Sequence
 
 from maildefer.maildir.system import SYSTEM, System
 
@@ -18,11 +17,11 @@ NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
-def create(path: str, chunks: Sequence[bytes], *, system: System = SYSTEM) -> int:
-    """Create `path`, write the chunks, sync the file; returns the descriptor, still open. Leaves nothing on a fault."""
+def create(path: str, data: bytes, *, system: System = SYSTEM) -> int:
+    """Create `path`, write the data, sync the file; returns the descriptor, still open. Leaves nothing on a fault."""
     descriptor = system.open(path, NEW, FILE_MODE)
     try:
-        write_all(descriptor, b"".join(chunks), system)
+        write_all(descriptor, data, system)
         system.fsync(descriptor)
     except BaseException:
         system.close(descriptor)
@@ -38,8 +37,8 @@ def write_all(descriptor: int, data: bytes, system: System) -> None:
         written += system.write(descriptor, data[written : written + (1 << 20)])
 
 
-def write_new(path: str, chunks: Sequence[bytes], *, system: System = SYSTEM) -> None:
-    system.close(create(path, chunks, system=system))
+def write_new(path: str, data: bytes, *, system: System = SYSTEM) -> None:
+    system.close(create(path, data, system=system))
 
 
 def replace_file(
@@ -47,7 +46,7 @@ def replace_file(
 ) -> None:
     """Put `data` at `path` in one step, by way of `draft` on the same filesystem; readers see the old or the new."""
     if durably:
-        write_new(draft, [data], system=system)
+        write_new(draft, data, system=system)
     else:
         descriptor = system.open(draft, NEW, FILE_MODE)
         try:

@@ -195,7 +195,7 @@ def _make_control(layout: Layout, format: Format, system: System) -> None:
     text = json.dumps(
         {"version": format.version, "beat_seconds": format.beat_seconds, "ttl_seconds": format.ttl_seconds}
     )
-    durable.write_new(f"{draft}/format", [text.encode() + b"\n"], system=system)
+    durable.write_new(f"{draft}/format", text.encode() + b"\n", system=system)
     durable.sync_directory(draft, system=system)
     try:
         system.rename(draft, layout.control)

@@ -93,8 +93,9 @@ class Pusher:
                 if self._finish(chunks):
                     return chunks.key
                 break
-            key = f"{stem},S={sum(map(len, chunks))}"
-            if self._place(key, chunks):
+            data = b"".join(chunks)
+            key = f"{stem},S={len(data)}"
+            if self._place(key, data):
                 return key
         raise StaleHandle(
             self.layout.tmp, OSError(errno.ESTALE, "files in tmp/ are taken away while being written")
@@ -110,14 +111,14 @@ class Pusher:
         if self._journal is not None:
             self._journal.pushed(keys)
 
-    def _place(self, key: str, chunks: Sequence[bytes]) -> bool:
+    def _place(self, key: str, data: bytes) -> bool:
         """Create and rename; False when it has to be written anew, under another key.
 
         That is when `tmp/KEY` was swept before its rename, or was there: a CREATE whose reply was lost.
         """
         draft, system = f"{self.layout.tmp}/{key}", self._system
         try:
-            descriptor = durable.create(draft, chunks, system=system)
+            descriptor = durable.create(draft, data, system=system)
         except FileNotFoundError as fault:
             raise QueueMissing(self.layout.path) from fault
         except FileExistsError:
