@@ -25,11 +25,15 @@ def doctor(
         str | None,
         typer.Argument(metavar="[QUEUE|PATH]", help="A queue, or where queues are to be (run, or here)."),
     ] = None,
+    user: Annotated[
+        str, typer.Option("--user", metavar="NAME", help="Also try what a front end of this user may do.")
+    ] = "",
+    group: Annotated[str, typer.Option("--group", metavar="NAME", help="And of this group.")] = "",
     json: Annotated[bool, typer.Option("--json", help="Print JSON Lines.")] = False,
 ) -> None:
     """Check whether a mount is safe for a queue."""
     place = path or (RUN if os.path.isdir(RUN) else ".")
-    findings = examine(place)
+    findings = examine(place, user=user, group=group)
     if json:
         for finding in findings:
             output.record({"path": os.path.abspath(place), **asdict(finding)})

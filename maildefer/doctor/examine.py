@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 import os
-import stat
 from collections.abc import Iterable, Iterator
 from typing import Final
 
 from maildefer.doctor import trials
 from maildefer.doctor.findings import Finding, ok, refuse, warn
 from maildefer.doctor.judge import judge
+from maildefer.doctor.modes import front_end, permissions
 from maildefer.errors import (
     FormatUnknown,
     MaildeferError,
@@ -36,8 +36,11 @@ _RACES_AT_START: Final = 50
 _NFS: Final = frozenset(("nfs", "nfs4"))
 
 
-def examine(path: str, *, races: int = trials.RACES) -> list[Finding]:
+def examine(path: str, *, races: int = trials.RACES, user: str = "", group: str = "") -> list[Finding]:
     """Everything about a queue, or about a directory in which queues are to be made. Raises QueueMissing.
+
+    With a user or a group, also whether a front end that becomes them could serve it; ConfigurationError if they
+    aren't there.
 
     `races` is how often two processes compete for one file. They are forked: with more than one thread about, let it
     be 0.
@@ -49,7 +52,9 @@ def examine(path: str, *, races: int = trials.RACES) -> list[Finding]:
     is_queue = all(os.path.isdir(folder) for folder in (layout.tmp, layout.new, layout.cur))
     found = [*glance(path), *_space(path), *_runtime_directory()]
     if is_queue:
-        found += [*_format(layout), *_permissions(layout)]
+        found += [*_format(layout), *permissions(layout)]
+        if user or group:
+            found += front_end(layout, user, group)
     place = layout.tmp if is_queue else path
     try:
         with trials.trial_folder(place) as folder:
@@ -89,7 +94,7 @@ def _space(path: str) -> Iterator[Finding]:
         ("bytes", facts.f_bavail, facts.f_blocks),
         ("inodes", facts.f_favail, facts.f_files),
     ):
-        if total and free * 100 < total * _FEW_PERCENT:
+        if 0 <= free * 100 < total * _FEW_PERCENT:  # CephFS has -1 free inodes: it does not count them
             yield warn(
                 "space",
                 f"{free * 100 / total:.1f} % of {what} are free",
@@ -137,37 +142,6 @@ def _format(layout: Layout) -> Iterator[Finding]:
     else:
         beats = f"beat {found.beat_seconds:g} s, TTL {found.ttl_seconds:g} s"
         yield ok("format", f"version {found.version}, {beats}")
-
-
-def _permissions(layout: Layout) -> Iterator[Finding]:
-    folders = [layout.tmp, layout.new, layout.cur, layout.later_new, layout.dead_new]
-    folders += [layout.leases, layout.fenced, layout.reasons, layout.requests, layout.status]
-    shut = [f for f in folders if os.path.lexists(f) and not os.access(f, os.R_OK | os.W_OK | os.X_OK)]
-    if shut:
-        names = ", ".join(os.path.relpath(folder, layout.path) for folder in shut)
-        yield refuse(
-            "permissions", f"this user may not write to {names}", "give them to this user, or its group"
-        )
-        return
-    mode = stat.S_IMODE(os.stat(layout.new).st_mode)
-    mask = _umask()
-    if mode & 0o002 and not mode & stat.S_ISVTX:
-        yield warn(
-            "permissions",
-            f"new/ has mode {mode:04o}: anybody can put in and take out",
-            "chmod o-w",
-        )
-    elif mode & stat.S_ISGID and mode & 0o020 and mask & 0o060:
-        text = f"new/ is shared by its group, but the umask {mask:04o} hides new files from the group"
-        yield warn("permissions", text, "start with umask 0007, or UMask=0007 in the systemd unit")
-    else:
-        yield ok("permissions", f"new/ has mode {mode:04o}, the umask is {mask:04o}")
-
-
-def _umask() -> int:
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
 
 
 def _clock(folder: str) -> Finding:
