@@ -1,12 +1,15 @@
-"""`python -m benchmarks.chaos`: two hosts on one directory, whose workers and supervisors are killed all the time.
+"""`python -m benchmarks.chaos`: two hosts on one directory, whose processes are killed and frozen all the time.
 
+Ten kills a second: workers, and at times a keeper, a scout, a process of a front end, a supervisor or a whole host.
 It prints what happened, and ends with 1 if a message was lost, left over, buried without reason, or handled once more
-than dead workers account for. The random choices come from a seed, which is printed; the timing does not.
+than dead workers and claims lost in the frost account for; or if `maildefer audit` says anything but that all is
+proven. The random choices come from a seed, which is printed; the timing does not.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import random
 import signal
 import sys
@@ -16,21 +19,27 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-from benchmarks import filesystem, processes
+from benchmarks import filesystem
+from benchmarks.chaos_faults import Faults
 from benchmarks.chaos_verdict import Facts, Verdict, judge
+from benchmarks.mail_load import Door, MailLoad
 from benchmarks.places import APPLICATIONS, Unavailable
+from maildefer.control.audit import audit
+from maildefer.maildir.names import EntryName
 from tests.lifecycle.pool import Pool
 from tests.lifecycle.project import TTL_SECONDS, Project, eventually
 
 HOSTS = ("a", "b")
 WORKERS = 4  # on each
 KILLS_PER_SECOND = 10.0
-STEWARDS = 0.03  # of the kills go to a keeper or a scout
-TREE_EVERY_SECONDS = (2.0, 5.0)
-RESTART_AFTER_SECONDS = (0.0, 1.0)
+RATE = 333.0  # messages a second, where nothing else is said
 BATCH = 25  # messages pushed with one directory sync
+MAIL = 0.2  # of the messages comes by SMTP
+CONNECTIONS = 4
 PUSHING = 0.7  # of the time: the rest is for the backlog
 BUSY = 0.6  # of the workers' time goes to handlers, the rest to dying and being born
 PATIENCE = 10  # times the planned time, then what is still there is left over
@@ -42,7 +51,7 @@ def main() -> int:
     )
     parser.add_argument("--messages", type=int, default=20_000)
     parser.add_argument(
-        "--seconds", type=float, default=60, help="how long handling them is to take, about (60)"
+        "--seconds", type=float, help=f"how long handling them is to take, about ({RATE:g} messages a second)"
     )
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 31))
     parser.add_argument(
@@ -56,7 +65,11 @@ def main() -> int:
     )
     with _directory(options.directory) as directory:
         verdict = run(
-            Path(directory), options.messages, options.seconds, options.seed, progress=sys.stdout.isatty()
+            Path(directory),
+            options.messages,
+            options.seconds or options.messages / RATE,
+            options.seed,
+            progress=sys.stdout.isatty(),
         )
     print(verdict.table())
     return int(bool(verdict.violations))
@@ -75,16 +88,24 @@ class Chaos:
     """One run."""
 
     def __init__(self, directory: Path, messages: int, seconds: float, seed: int) -> None:
-        self._random = random.Random(seed)
         self._messages, self._seconds = messages, seconds
-        self._project = Project(directory, APPLICATIONS / "chaos", queues=("run/queue",))
+        self._project = Project(directory, APPLICATIONS / "chaos", queues=("run/queue",), journal=True)
         (directory / "journal").mkdir()
         handler_seconds = seconds * BUSY * len(HOSTS) * WORKERS / messages
         environ = {"CHAOS_HANDLER_SECONDS": f"{handler_seconds:.6f}"}
-        self._pools = [Pool(self._project, host=host, workers=WORKERS, environ=environ) for host in HOSTS]
+        self._pools = [
+            Pool(self._project, host=host, workers=WORKERS, environ=environ, intake=True) for host in HOSTS
+        ]
+        self._faults = Faults(random.Random(seed), self._pools)
+        self._doors = [Door(pool.log_path) for pool in self._pools]
+        by_mail = int(messages * MAIL) // CONNECTIONS
+        every = seconds * PUSHING / (by_mail or 1)
+        self._mail = [
+            MailLoad(partial(self._door, number), lambda: "chaos@test", by_mail, every)
+            for number in range(CONNECTIONS)
+        ]
         self._pushed: list[str] = []
-        self._counts: Counter[str] = Counter()
-        self._down: dict[int, float] = {}  # index of a pool: when it is started again
+        self._by_push = messages - by_mail * CONNECTIONS
         self._halt = threading.Event()
 
     def run(self, progress: bool) -> Verdict:
@@ -93,12 +114,15 @@ class Chaos:
             pool.start()
         for pool in self._pools:
             pool.await_ready()
-        pusher = threading.Thread(target=self._push, name="pusher")
-        pusher.start()
-        self._kill_until_handled(pusher, progress)
-        pusher.join()
-        for index in list(self._down):
-            self._restart(index)
+        senders = [threading.Thread(target=self._push, name="pusher"), *(load.thread for load in self._mail)]
+        for thread in senders:
+            thread.start()
+        self._strike_until_handled(senders, progress)
+        for load in self._mail:
+            load.stop()
+        for thread in senders:
+            thread.join()
+        self._faults.end()
         self._settle()
         survivors = [pid for pool in self._pools for pid in pool.worker_pids()]
         codes = [pool.stop(60) for pool in self._pools]
@@ -107,97 +131,89 @@ class Chaos:
     def end(self) -> None:
         """Leave no process behind, whatever happened."""
         self._halt.set()
+        for load in self._mail:
+            load.stop()
         for pool in self._pools:
             if pool.process is not None and pool.process.poll() is None:
                 pool.kill_tree()
 
+    def _door(self, number: int) -> int | None:
+        """Each sender has one host's front end; it hears where that listens now."""
+        return self._doors[number % len(self._doors)].port()
+
     def _push(self) -> None:
         """All along, so that pushes, too, meet with deaths; a little faster than they are handled."""
-        pause = self._seconds * PUSHING * BATCH / self._messages
+        pause = self._seconds * PUSHING * BATCH / self._by_push
         due = time.monotonic()
-        while len(self._pushed) < self._messages and not self._halt.wait(max(0.0, due - time.monotonic())):
+        while len(self._pushed) < self._by_push and not self._halt.wait(max(0.0, due - time.monotonic())):
             due += pause
-            self._pushed += self._project.push("chaos", min(BATCH, self._messages - len(self._pushed)))
+            self._pushed += self._project.push("chaos", min(BATCH, self._by_push - len(self._pushed)))
 
-    def _kill_until_handled(self, pusher: threading.Thread, progress: bool) -> None:
+    def _strike_until_handled(self, senders: list[threading.Thread], progress: bool) -> None:
         now = began = shown = due = time.monotonic()
-        next_tree = began + self._random.uniform(*TREE_EVERY_SECONDS)
-        while pusher.is_alive() or not self._project.is_empty():
+        while any(thread.is_alive() for thread in senders) or not self._project.is_empty():
             if now - began > self._seconds * PATIENCE:
                 return
             due += 1 / KILLS_PER_SECOND
             self._halt.wait(max(0.0, due - time.monotonic()))
             now = time.monotonic()
-            for index in [index for index, at in self._down.items() if now >= at]:
-                self._restart(index)
-            if now >= next_tree:
-                next_tree = now + self._random.uniform(*TREE_EVERY_SECONDS)
-                self._kill_tree()
-            self._kill_one()
+            self._faults.strike(now)
             if progress and now - shown > 1:
                 shown = now
-                sys.stdout.write(f"\r{now - began:4.0f} s, {len(self._pushed)} pushed, {dict(self._counts)} ")
+                sys.stdout.write(f"\r{now - began:4.0f} s, {len(self._keys())} accepted ")
                 sys.stdout.flush()
         if progress:
             print()
 
-    def _kill_one(self) -> None:
-        """A worker, whatever it is doing just now; once in a while a keeper or a scout instead."""
-        up = [pool for index, pool in enumerate(self._pools) if index not in self._down]
-        kind = "worker" if self._random.random() > STEWARDS else self._random.choice(("keeper", "scout"))
-        pids = [pid for pool in up for pid in _pids(pool, kind)]
-        if pids:
-            processes.kill([self._random.choice(pids)])
-            self._counts[f"{kind}s killed"] += 1
-
-    def _kill_tree(self) -> None:
-        """A whole host at once, or its supervisor alone, whose children then end by themselves."""
-        index = self._random.randrange(len(self._pools))
-        if index in self._down:
-            return
-        if self._random.random() < 0.5:
-            self._pools[index].kill_tree()
-            self._counts["supervisors killed with all children"] += 1
-        else:
-            self._pools[index].signal(signal.SIGKILL)
-            self._pools[index].wait()
-            self._counts["supervisors killed alone"] += 1
-        self._down[index] = time.monotonic() + self._random.uniform(*RESTART_AFTER_SECONDS)
-
-    def _restart(self, index: int) -> None:
-        del self._down[index]
-        self._pools[index].start()
+    def _keys(self) -> list[str]:
+        return [*self._pushed, *(key for load in self._mail for key in load.told.keys)]
 
     def _settle(self) -> None:
         """Let the pools finish in peace: whatever still lies about afterwards is left over."""
         for pool in self._pools:
             pool.await_ready()
         try:
-            eventually(self._project.is_empty, "all is handled", TTL_SECONDS * 3)
+            eventually(self._project.is_empty, "all is handled", TTL_SECONDS * 5)
             eventually(
-                lambda: len(self._project.leases()) == len(HOSTS), "old leases are fenced", TTL_SECONDS * 3
+                lambda: len(self._project.leases()) == len(HOSTS), "old leases are fenced", TTL_SECONDS * 5
             )
         except AssertionError as failure:
             print(failure)
 
     def _facts(self, survivors: list[int], codes: list[int], seconds: float) -> Facts:
-        acked = [
-            event["key"] for pool in self._pools for event in pool.events("attempt.ended", outcome="acked")
-        ]
-        died = [event for pool in self._pools for event in pool.events("worker.died")]
+        events = [event for pool in self._pools for event in _events(pool.log_path)]
+        named = Counter(event["event"] for event in events)
         return Facts(
             project=self._project,
-            pushed=self._pushed,
+            pushed=self._keys(),
+            wanted=self._messages,
+            doubtful=sum(load.told.doubtful for load in self._mail),
             survivors=survivors,
-            acked=acked,
-            counts={**self._counts, "worker deaths told by supervisors": len(died)},
+            acked=[event["key"] for event in events if event.get("outcome") == "acked"],
+            lost_claims=[
+                EntryName.parse(event["name"]).key for event in events if event["event"] == "claim.lost"
+            ],
+            audited=audit([self._project.queue.path], patience_seconds=10),
+            counts={
+                **self._faults.counts,
+                "messages accepted by SMTP": sum(len(load.told.keys) for load in self._mail),
+                "sent by SMTP without a good reply": sum(load.told.doubtful for load in self._mail),
+                "leases fenced": named["lease.fenced"],
+                "worker deaths told by supervisors": named["worker.died"],
+            },
             exit_codes=codes,
             seconds=seconds,
         )
 
 
-def _pids(pool: Pool, kind: str) -> list[int]:
-    return pool.worker_pids() if kind == "worker" else processes.by_role(pool.pid).get(kind, [])
+def _events(log_path: Path) -> Iterator[dict[str, Any]]:
+    """The log, but for lines in which their writer was killed."""
+    with log_path.open(errors="replace") as log:
+        for line in log:
+            try:
+                yield json.loads(line)
+            except ValueError:
+                continue
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from maildefer.control.audit import Report
 from maildefer.maildir import scan
 from maildefer.maildir.reasons import read_reason
 from tests.lifecycle.project import Project
@@ -23,6 +24,12 @@ class Facts:
     counts: Mapping[str, int]
     exit_codes: Sequence[int]
     seconds: float
+    wanted: int = 0  # how many were to be accepted
+    doubtful: int = 0  # sent by SMTP without a good reply: accepted or not, nobody knows
+    lost_claims: Sequence[
+        str
+    ] = ()  # keys of claims whose settle found them taken: their worker had been frozen
+    audited: Report | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +71,16 @@ def judge(facts: Facts) -> Verdict:
     died_settling = sum(
         min(count, last[key]) - min(count, died_handling[key]) for key, count in extra.items()
     )
-    unexplained = {key: count for key, count in extra.items() if count > last[key]}
+    # A worker that lives on after a fence, and handles to the end what others have by then.
+    frozen = Counter(facts.lost_claims)
+    outlived = sum(min(max(0, count - last[key]), frozen[key]) for key, count in extra.items())
+    unexplained = {key: count for key, count in extra.items() if count > last[key] + frozen[key]}
     dead = _dead(facts.project)
     by_limit = {key for key, error in dead.items() if error == "crash limit"}
     lost = pushed - ends.keys() - dead.keys()
+    unknown = starts.keys() - pushed
     left = _left_over(facts.project)
+    drafts = left.pop("tmp")  # of front ends that were killed at it: swept after 36 hours
     doubly_acked = [key for key, count in Counter(facts.acked).items() if count > 1]
     rows: list[tuple[str, object]] = [
         ("messages pushed", len(pushed)),
@@ -77,21 +89,25 @@ def judge(facts: Facts) -> Verdict:
         ("worker processes that handled something", len(journals)),
         ("worker processes that died while handling", sum(died_handling.values())),
         ("… that died between the handler's end and the ack", died_settling),
+        ("claims that a frozen worker lost to a fence", len(facts.lost_claims)),
         ("handlings begun", sum(starts.values())),
         ("handlings ended", sum(ends.values())),
         ("handlings beyond one a message", sum(extra.values())),
+        ("… of which by frozen workers that lived on", outlived),
         ("lost", len(lost)),
         ("entries left over", sum(left.values())),
+        ("drafts of killed front ends in tmp/", drafts),
         ("dead letters by the crash limit", len(by_limit)),
         ("dead letters for another reason", len(dead) - len(by_limit)),
     ]
     checks = [
         (len(pushed) == len(facts.pushed), "two pushes got one key"),
+        (len(pushed) >= facts.wanted, f"only {len(pushed)} of {facts.wanted} messages were accepted in time"),
         (not lost, f"{len(lost)} messages were never handled to the end, such as {sorted(lost)[:3]}"),
-        (starts.keys() <= pushed, "something was handled that was never pushed"),
+        (len(unknown) <= facts.doubtful, f"{len(unknown)} handled that nobody sent: {sorted(unknown)[:3]}"),
         (
-            sum(extra.values()) <= sum(died_handling.values()) + died_settling,
-            "more extra handlings than workers that died with a message in hand",
+            sum(extra.values()) <= sum(died_handling.values()) + died_settling + outlived,
+            "more extra handlings than workers that died, or lost a claim, with a message in hand",
         ),
         (
             not unexplained,
@@ -99,14 +115,40 @@ def judge(facts: Facts) -> Verdict:
         ),
         (not doubly_acked, f"acked twice: {doubly_acked[:3]}"),
         (not any(left.values()), f"left over: {left}"),
+        (drafts <= facts.doubtful, f"{drafts} drafts are left in tmp/"),
         (len(by_limit) == len(dead), f"buried for another reason than crashes: {dead}"),
         (not any(facts.exit_codes), f"a supervisor ended with {facts.exit_codes}"),
     ]
+    if facts.audited is not None:
+        audit_rows, audit_checks = _audited(facts.audited, len(pushed), facts.doubtful)
+        rows += audit_rows
+        checks += audit_checks
     return Verdict(rows, [text for good, text in checks if not good])
 
 
+def _audited(
+    report: Report, pushed: int, doubtful: int
+) -> tuple[list[tuple[str, object]], list[tuple[bool, str]]]:
+    """What the journal proves, beside what the driver and the handlers wrote down."""
+    rows: list[tuple[str, object]] = [
+        ("audit: accepted", report.accepted),
+        ("audit: ended", report.ended),
+        ("audit: dead", report.found["dead"]),
+        ("audit: unproven", report.count("unproven")),
+        ("audit: lost", report.count("lost")),
+    ]
+    checks = [
+        (not report.suspects, f"the audit accuses: {report.suspects[:3]}"),
+        (
+            pushed <= report.accepted <= pushed + doubtful,
+            f"{pushed} pushes returned and the journal has {report.accepted}",
+        ),
+    ]
+    return rows, checks
+
+
 def read(path: Path) -> Journal:
-    lines = [line.split() for line in path.read_text().splitlines()]
+    lines = [line.split() for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
     return Journal(
         pid=int(path.name.partition("-")[0]),
         starts=[key for word, key in lines if word == "start"],

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import smtplib
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 _TIMEOUT_SECONDS = 30.0
 _PAUSE_SECONDS = 0.05
@@ -15,11 +17,41 @@ _HEAD = b"From: ann@example.org\r\nSubject: a message\r\n\r\n"
 
 @dataclass(slots=True)
 class Told:
-    """What front ends said. A transaction without a last reply may have been accepted or not."""
+    """What front ends said.
+
+    Doubtful is a message that was sent whole, and got no reply, or one that it is to be tried again: what pushed it may
+    have been killed before it could say so.
+    """
 
     keys: list[str] = field(default_factory=list)
-    unanswered: int = 0
+    doubtful: int = 0
     refused: int = 0
+
+
+class Door:
+    """Where a pool's front end listens, as its log says; read on from where the last look ended. Any thread."""
+
+    def __init__(self, log_path: Path) -> None:
+        self._log_path = log_path
+        self._at = 0
+        self._port: int | None = None
+        self._lock = threading.Lock()
+
+    def port(self) -> int | None:
+        """None as long as there is none."""
+        with self._lock:
+            try:
+                with self._log_path.open("rb") as log:
+                    log.seek(self._at)
+                    for line in log:
+                        if not line.endswith(b"\n"):
+                            break
+                        self._at += len(line)
+                        if b'"child.started"' in line and b'"intake"' in line:
+                            self._port = int(json.loads(line)["address"].rpartition(":")[2])
+            except FileNotFoundError:  # the pool has not been started
+                pass
+            return self._port
 
 
 class MailLoad:
@@ -77,12 +109,12 @@ class MailLoad:
         except smtplib.SMTPDataError:  # said before the message was sent
             self.told.refused += 1
         except (OSError, smtplib.SMTPException):
-            self.told.unanswered += begun
+            self.told.doubtful += begun
         else:
             if code == 250:
                 self.told.keys.append(text.rpartition(b" ")[2].decode())
                 return True
-            self.told.refused += 1
+            self.told.doubtful += 1
         self._drop()
         return False
 

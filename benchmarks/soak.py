@@ -155,7 +155,7 @@ class Soak:
             f"{report.found['dead']} dead, {report.count('lost')} lost, {report.count('unproven')} unproven"
         )
         found = [f"{suspect.verdict}: {suspect.key}" for suspect in report.suspects]
-        if accepted != sent or self._mail.told.unanswered or report.ended != accepted:
+        if accepted != sent or self._mail.told.doubtful or report.ended != accepted:
             found.append(f"{sent} were acknowledged, {accepted} accepted, {report.ended} ended")
         return found
 

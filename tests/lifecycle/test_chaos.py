@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from benchmarks import chaos
 from benchmarks.chaos_verdict import Facts, judge
 from benchmarks.places import APPLICATIONS
+from maildefer.control.audit import audit
 from maildefer.maildir.reasons import write_reason
 from tests.lifecycle.project import Project
 
@@ -27,25 +29,25 @@ def test_nothing_is_lost_or_handled_again_for_no_reason_while_everybody_is_kille
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
     (tmp_path / "journal").mkdir()
-    return Project(tmp_path, APPLICATIONS / "chaos", queues=("run/queue",))
+    return Project(tmp_path, APPLICATIONS / "chaos", queues=("run/queue",), journal=True)
 
 
 def violations(
-    project: Project, pushed: list[str], *journals: str, survivor: int = 0, acked: tuple[str, ...] = ()
+    project: Project, pushed: list[str], *journals: str, survivor: int = 0, **more: Any
 ) -> list[str]:
     for number, text in enumerate(journals, 1):
         path = project.path / "journal" / f"{number}-1"
-        path.write_text("".join(f"{line.strip()}\n" for line in text.split(",")))
-    facts = Facts(
-        project=project,
-        pushed=pushed,
-        survivors=[survivor],
-        acked=acked,
-        counts={},
-        exit_codes=[0, 0],
-        seconds=1,
-    )
-    return judge(facts).violations
+        path.write_text("".join(f"{line.strip()}\n" for line in text.split(", ")))
+    facts: dict[str, Any] = {
+        "project": project,
+        "pushed": pushed,
+        "survivors": [survivor],
+        "acked": (),
+        "counts": {},
+        "exit_codes": [0, 0],
+        "seconds": 1,
+    }
+    return judge(Facts(**facts | more)).violations
 
 
 def test_messages_that_are_handled_once_satisfy_the_verdict(project: Project) -> None:
@@ -87,3 +89,41 @@ def test_a_dead_letter_is_allowed_by_the_crash_limit_only(project: Project) -> N
 def test_a_second_ack_of_one_message_is_seen(project: Project) -> None:
     [found] = violations(project, ["a"], "start a, end a", acked=("a", "a"))
     assert "acked twice" in found
+
+
+def test_another_handling_is_explained_by_a_claim_that_a_frozen_worker_lost(project: Project) -> None:
+    journals = ("start a, end a", "start a, end a")
+    assert violations(project, ["a"], *journals, survivors=[1, 2], lost_claims=["a"]) == []
+    assert violations(project, ["a"], *journals, survivors=[1, 2]) != []
+
+
+def test_what_was_sent_without_a_good_reply_may_be_handled(project: Project) -> None:
+    assert violations(project, [], "start a, end a", doubtful=1) == []
+    [found] = violations(project, [], "start a, end a")
+    assert "that nobody sent" in found
+
+
+def test_fewer_messages_than_wanted_are_seen(project: Project) -> None:
+    [found] = violations(project, ["a"], "start a, end a", wanted=2)
+    assert "only 1 of 2" in found
+
+
+def test_drafts_are_left_by_killed_front_ends_only(project: Project) -> None:
+    Path(project.queue.tmp, "1.x").touch()
+    assert violations(project, [], doubtful=1) == []
+    [found] = violations(project, [])
+    assert "drafts" in found
+
+
+def test_what_the_audit_accuses_is_seen(project: Project) -> None:
+    [key] = project.push()
+    Path(project.queue.new, key).unlink()
+    report = audit([project.queue.path], patience_seconds=0)
+    found = violations(project, [key], f"start {key}, end {key}", audited=report)
+    assert any("the audit accuses" in text for text in found)
+
+
+def test_a_push_without_a_record_is_seen(project: Project) -> None:
+    report = audit([project.queue.path], patience_seconds=0)
+    [found] = violations(project, ["a"], "start a, end a", audited=report)
+    assert "the journal has 0" in found
