@@ -59,7 +59,7 @@ def contenders(run: Run) -> dict[str, Callable[[], float]]:
             run, lambda path: [PYTHON, str(CONTENDERS / "drain_loop.py"), path, str(run.workers)]
         ),
         "dirq": lambda: _drain_dirq(run),
-        OURS: lambda: _drain_pool(run),
+        OURS: lambda: drain_pool(run),
     }
 
 
@@ -80,10 +80,11 @@ def _drain_dirq(run: Run) -> float:
         return _clock(run, Gated([*command, queue, str(run.workers)]), lambda: _dirq_empty(queue))
 
 
-def _drain_pool(run: Run) -> float:
+def drain_pool(run: Run, application: str = "noop") -> float:
+    """Messages per second of the whole product, with that application's handlers."""
     with filesystem.fresh_directory(run.directory) as base:
         queue = make_maildir(os.path.join(base, "queue"))
-        with Pool(queue, workers=run.workers) as pool:
+        with Pool(queue, workers=run.workers, application=application) as pool:
             pool.pause()
             fill(queue, run.entries)
             filesystem.settle_disk(base)
