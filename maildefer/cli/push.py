@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
-from typing import Annotated
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from functools import partial
+from itertools import islice
+from typing import IO, Annotated
 
 import typer
 
@@ -16,10 +20,15 @@ from maildefer.cli.places import open_or_make
 from maildefer.errors import MaildeferError, StorageFault
 from maildefer.host.identity import this_host
 from maildefer.maildir.push import Pusher
+from maildefer.message import streams
 from maildefer.message.envelope import block, split
+from maildefer.message.streams import Found
 
 app = Commands()
 _THREADS = 16  # that wait for the disk together and share directory syncs
+_AHEAD = 4 * _THREADS  # messages in memory
+
+Work = tuple[str, Callable[[], list[str]]]  # where it is from, and the push, which returns its keys
 
 
 @app.command()
@@ -38,45 +47,99 @@ def push(
     sender: Annotated[
         str | None, typer.Option("--sender", "-f", metavar="ADDRESS", help="The reverse-path; '' for none.")
     ] = None,
+    mbox: Annotated[bool, typer.Option("--mbox", help="Each file holds many messages, as an mbox.")] = False,
+    null: Annotated[
+        bool, typer.Option("--null", "-0", help="Each file holds many messages, with a NUL behind each.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON Lines.")] = False,
 ) -> None:
     """Put messages into a queue."""
+    if mbox and null:
+        raise typer.BadParameter("--mbox and --null are two ways to hold many messages: give one.")
     layout = open_or_make(queue)
     pusher = Pusher(layout, host=this_host().label)
+    reader = streams.mbox if mbox else streams.null_separated if null else None
     number = 0
-    try:
-        for file, key in _pushed(pusher, files or ["-"], recipients or [], sender):
+    fault: Exception | None = None
+    for file, result in _pushed(_works(pusher, files or ["-"], reader, recipients or [], sender)):
+        if isinstance(result, Exception):
+            fault = fault or result
+            continue
+        for key in result:
             number += 1
             facts: dict[str, object] = {"queue_id": key, "queue": layout.path, "file": file}
             output.record(facts) if json else output.line(output.clean(key))
-    except StorageFault as fault:
+    if isinstance(fault, StorageFault):
         output.complain(f"{fault} (pushed so far: {number})")
         raise typer.Exit(EX_TEMPFAIL if fault.temporary else 1) from fault
+    if fault is not None:
+        if number:
+            output.say(f"pushed before that: {number}")
+        raise fault
     entries = output.count(number, "entry is", "entries are")
     output.say(f"{entries} durable in {queue}: `maildefer queue list {queue}` shows what waits")
 
 
-def _pushed(
-    pusher: Pusher, files: list[str], recipients: list[str], sender: str | None
-) -> Iterator[tuple[str, str]]:
-    """Each file with each of its keys, in order."""
+def _pushed(works: Iterator[Work]) -> Iterator[tuple[str, list[str] | Exception]]:
+    """What became of each message, in order; after the first that failed only those that had been begun by then."""
+    first = list(islice(works, 2))
+    if len(first) < 2:
+        for file, work in first:
+            yield file, _outcome(work)
+        return
+    from concurrent.futures import Future, ThreadPoolExecutor  # for many messages only
 
-    def one(file: str) -> list[str]:
-        return list(_push(pusher, _read(file), recipients, sender))
+    with ThreadPoolExecutor(_THREADS) as executor:
+        under_way: deque[tuple[str, Future[list[str] | Exception]]] = deque()
+        waiting: Iterator[Work] = iter(first)
+        failed = False
+        while True:
+            while not failed and len(under_way) < _AHEAD:
+                if (next_one := next(waiting, None) or next(works, None)) is None:
+                    break
+                under_way.append((next_one[0], executor.submit(_outcome, next_one[1])))
+            if not under_way:
+                return
+            file, future = under_way.popleft()
+            result = future.result()
+            failed = failed or isinstance(result, Exception)
+            yield file, result
 
-    keys: Iterable[list[str]]
-    if len(files) == 1:
-        keys = map(one, files)
-    else:
-        from concurrent.futures import ThreadPoolExecutor  # for many files only
 
-        keys = ThreadPoolExecutor(_THREADS).map(one, files)
-    for file, each in zip(files, keys, strict=True):
-        for key in each:
-            yield file, key
+def _outcome(work: Callable[[], list[str]]) -> list[str] | Exception:
+    try:
+        return work()
+    except (MaildeferError, OSError, ValueError) as fault:
+        return fault
 
 
-def _push(pusher: Pusher, data: bytes, recipients: list[str], sender: str | None) -> Iterator[str]:
+def _works(
+    pusher: Pusher,
+    files: list[str],
+    reader: Callable[[IO[bytes]], Iterator[Found]] | None,
+    recipients: list[str],
+    sender: str | None,
+) -> Iterator[Work]:
+    for file in files:
+        if reader is None:
+            yield file, lambda file=file: _push(pusher, _read(file), recipients, sender)  # type: ignore[misc]
+            continue
+        try:
+            with _opened(file) as source:
+                for found in reader(source):
+                    by = found.sender if sender is None and recipients else sender
+                    yield file, partial(_push, pusher, found.data, recipients, by)
+        except streams.NotAnMbox as fault:
+            yield file, partial(_fail, MaildeferError(f"{file}: {fault}"))
+        except OSError as fault:
+            yield file, partial(_fail, fault)
+
+
+def _fail(fault: Exception) -> list[str]:
+    raise fault
+
+
+def _push(pusher: Pusher, data: bytes, recipients: list[str], sender: str | None) -> list[str]:
     """An entry's file that is pushed again keeps its envelope, as far as it is not given anew."""
     host = this_host().label
     envelope, offset = split(data)
@@ -87,18 +150,22 @@ def _push(pusher: Pusher, data: bytes, recipients: list[str], sender: str | None
     if not recipients:
         if sender is not None:
             raise MaildeferError("a sender without a recipient is no envelope: give --recipient too")
-        yield pusher.push(lambda _: [data])
-    for recipient in recipients:
-        yield pusher.push(
+        return [pusher.push(lambda _: [data])]
+    return [
+        pusher.push(
             lambda stem, to=recipient: [  # type: ignore[misc]
                 block(stem, sender or "", to, host=host, when=time.time(), via="push"),
                 message,
             ]
         )
+        for recipient in recipients
+    ]
+
+
+def _opened(file: str) -> IO[bytes]:
+    return nullcontext(sys.stdin.buffer) if file == "-" else open(file, "rb")  # type: ignore[return-value]
 
 
 def _read(file: str) -> bytes:
-    if file == "-":
-        return sys.stdin.buffer.read()
-    with open(file, "rb") as source:
+    with _opened(file) as source:
         return source.read()
