@@ -32,6 +32,19 @@ class RouteNotFound(MaildeferError):
         self.recipient = recipient
 
 
+class RouteTooSlow(MaildeferError):
+    """A route's regular expression takes too long on an address: it backtracks without end, or nearly so."""
+
+    def __init__(self, regex: str, address: str, limit_seconds: float) -> None:
+        super().__init__(
+            f"the route {regex} takes more than {limit_seconds:g} s on {address[:80]!r}: it has a repeat in a repeat, "
+            "or too many; write it so that each text can be matched in one way only"
+        )
+        self.regex = regex
+        self.address = address
+        self.limit_seconds = limit_seconds
+
+
 class NotRunning(MaildeferError):
     """No live process stands behind the pid file or the runtime record."""
 

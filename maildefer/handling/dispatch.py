@@ -6,10 +6,10 @@ A dispatcher sees only the functions whose module its queue lists. Nothing that 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final, Protocol
 
-from maildefer.errors import StorageFault
+from maildefer.errors import RouteTooSlow, StorageFault
 from maildefer.handling import marks
 from maildefer.handling.batches import Batches
 from maildefer.handling.marks import ERROR_STATE, Addressed, Handler
@@ -28,6 +28,7 @@ from maildefer.handling.raised import failure, outcome_of
 from maildefer.handling.results import Handoff, interpreted
 from maildefer.handling.routes import RoutingBase
 from maildefer.handling.steps import Step, step_of
+from maildefer.message.matching import LONGEST, Index, Match, limited, match_of
 
 TOKEN_SECONDS: Final = 1.0
 STATE_FAULT_SECONDS: Final = 30.0
@@ -43,7 +44,7 @@ class Tokens(Protocol):
 
 
 # A row: its match function, its steps, whether any of them is stateful.
-_Row = tuple[Callable[[str], re.Match[str] | None], Sequence[Step], bool]
+_Row = tuple[Match, Sequence[Step], bool]
 _Matched = list[tuple[Sequence[Step], re.Match[str], bool]]
 
 
@@ -69,14 +70,17 @@ class Dispatcher:
         self._batches = Batches(router, self._onward)
         self._tokens = tokens
         self._generation = -1
-        self._table: list[_Row] = []
+        self._table: Index[_Row] = Index(())
         self._stateful_modules: frozenset[str] = frozenset()
 
     def dispatch(self, message: Addressed) -> tuple[Outcome, str]:
         """Run every handler that is due for the message; returns the worst outcome, and the handlers' full names."""
         if self._generation != self._router.generation:
             self._build()
-        matched = self._matching(message.To or "")
+        try:
+            matched = self._matching(message.To or "")
+        except RouteTooSlow as fault:  # and so it would be at each attempt
+            return Buried(str(fault)), ""
         if not matched:
             return Buried(NO_ROUTE), ""
         try:
@@ -101,7 +105,10 @@ class Dispatcher:
         """
         if self._generation != self._router.generation:
             self._build()
-        matched = self._matching(message.To or "")
+        try:
+            matched = self._matching(message.To or "")
+        except RouteTooSlow:
+            return None
         if len(matched) != 1 or len(steps := matched[0][0]) != 1 or steps[0].terms is None:
             return None
         message.captures = matched[0][1].groupdict()  # type: ignore[attr-defined]  # a MailRequest takes it
@@ -124,25 +131,31 @@ class Dispatcher:
                 pass
 
     def _build(self) -> None:
-        """Precompute what each message needs. Literal recipients could get a dictionary in front of the list here."""
+        """Precompute what each message needs."""
         generation = self._router.generation
-        table: list[_Row] = []
+        table: list[tuple[str, _Row]] = []
         for pattern, functions in self._router.table():
             steps = tuple(step_of(function) for function in functions if self._sees(function))
             if steps:
-                table.append((pattern.match, steps, not all(step.stateless for step in steps)))
+                stateful = not all(step.stateless for step in steps)
+                table.append((pattern.pattern, (match_of(pattern), steps, stateful)))
         self._stateful_modules = frozenset(
-            s.module for _, steps, _ in table for s in steps if not s.stateless
+            s.module for _, (_, steps, _) in table for s in steps if not s.stateless
         )
-        self._table, self._generation = table, generation
+        self._table, self._generation = Index(table), generation
 
     def _sees(self, function: Handler) -> bool:
         return self._modules is None or marks.module_of(function) in self._modules
 
     def _matching(self, address: str) -> _Matched:
+        if len(address) > LONGEST:
+            return limited(lambda: self._tried(address), "table", address)
+        return self._tried(address)
+
+    def _tried(self, address: str) -> _Matched:
         return [
             (steps, found, stateful)
-            for match, steps, stateful in self._table
+            for match, steps, stateful in self._table.rows(address)
             if (found := match(address)) is not None
         ]
 

@@ -18,5 +18,8 @@ def regex_text(pattern: str, captures: Mapping[str, str]) -> str:
 
 
 def compiled(text: str) -> re.Pattern[str]:
-    """Addresses are compared without regard to case."""
-    return re.compile(text, re.IGNORECASE)
+    """Addresses are compared without regard to case. Raises `re.error`, which names the expression."""
+    try:
+        return re.compile(text, re.IGNORECASE)
+    except re.error as fault:
+        raise re.error(f"the route {text} is no regular expression: {fault.msg}", text, fault.pos) from fault

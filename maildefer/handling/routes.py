@@ -21,6 +21,7 @@ from maildefer.handling.marks import ERROR_STATE, FIRST_STATE, Addressed, Handle
 from maildefer.handling.patterns import compiled
 from maildefer.handling.results import Handoff, interpreted
 from maildefer.handling.state import EntryStorage, MemoryStorage, StateStorage
+from maildefer.message.matching import Index, Match, match_of
 from maildefer.message.smtp_error import SMTPError
 
 LOG: Final = logging.getLogger("routing")
@@ -62,6 +63,8 @@ class RoutingBase:
         self._table_lock = threading.RLock()
         self._swap_lock = threading.Lock()
         self._draft: _Table | None = None
+        self._indexed: tuple[int, list[str], int] | None = None  # what of the table `_rows` was made from
+        self._rows: Index[tuple[Match, list[Handler]]] = Index(())
 
     # The table
 
@@ -82,10 +85,19 @@ class RoutingBase:
 
     def match(self, address: str) -> Iterator[tuple[list[Handler], dict[str, Any]]]:
         """The functions and named groups of each regular expression that matches, in order."""
-        for pattern, functions in self.table():
-            found = pattern.match(address)
+        for match, functions in self._index().rows(address):
+            found = match(address)
             if found:
                 yield functions, found.groupdict()
+
+    def _index(self) -> Index[tuple[Match, list[Handler]]]:
+        """The table, made ready for look-ups; made anew when it has changed."""
+        with self._swap_lock:
+            if self._indexed != (self.generation, self.ORDER, len(self.REGISTERED)):
+                self._indexed = (self.generation, list(self.ORDER), len(self.REGISTERED))
+                entries = [self.REGISTERED[regex] for regex in self.ORDER if regex in self.REGISTERED]
+                self._rows = Index([(p.pattern, (match_of(p), functions)) for p, functions in entries])
+            return self._rows
 
     def table(self) -> list[tuple[re.Pattern[str], list[Handler]]]:
         """Each regular expression with its functions, in order, as it is at this moment."""
