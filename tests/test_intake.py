@@ -598,14 +598,14 @@ def test_when_one_push_fails_the_others_of_its_message_are_withdrawn(writer: Wri
     bad = "not\nan address"
     (answer,) = writer.answer([Job(1, message("c@d", bad, "e@f"))])
     assert [bool(each.key) for each in answer.stored] == [True, False, True]
-    assert os.listdir(writer._layout.new) == []
+    assert os.listdir(writer._room._layout.new) == []
 
 
 def test_lmtp_keeps_what_could_be_pushed(writer: Writer) -> None:
     bad = "not\nan address"
     (answer,) = writer.answer([Job(1, message("c@d", bad, together=False))])
     assert [each.reply[:3] for each in answer.stored] == ["250", "553"]
-    assert len(os.listdir(writer._layout.new)) == 1
+    assert len(os.listdir(writer._room._layout.new)) == 1
 
 
 @pytest.mark.invariant(1)

@@ -3,7 +3,8 @@
 The front end started it, holds the other end of the socket, and ends it when an answer takes too long: the project's
 code is never in the process that talks to the network (I11), and can't hold it up. One JSON object a line, both ways:
 first ours, `{"ready": true}` or `{"error": TEXT}`; then for each `{"session", "sender", "recipient"}` either
-`{"reply": TEXT or null}`, or `{"fault": TEXT}` for an exception, which does not end us.
+`{"reply": TEXT or null}`, or `{"fault": TEXT}` for an exception, which does not end us. Another function is asked in the
+same way for each `{"user", "password"}`, and says whether they belong together.
 """
 
 from __future__ import annotations
@@ -14,16 +15,18 @@ import signal
 import socket
 import sys
 import traceback
+from collections.abc import Callable
 from typing import Any
 
 from maildefer import events
 from maildefer.errors import ConfigurationError
 from maildefer.handling.loading import import_user_module
-from maildefer.handling.policy import Accept, Session, decide
+from maildefer.handling.policy import Session, decide
 from maildefer.host.linux import die_with_parent
 from maildefer.host.titles import set_title
 
 EX_CONFIG = 78
+NOT_VOUCHED = "535 5.7.8 this name and this password do not belong together"
 
 
 def main() -> int:
@@ -46,23 +49,25 @@ def main() -> int:
     return 0
 
 
-def load(name: str) -> Accept:
+def load(name: str) -> Callable[..., Any]:
     """The function of that name. Raises ConfigurationError."""
     module_name, dot, function = name.rpartition(".")
     if not dot:
         raise ConfigurationError(
-            f"receiver_config: policy is {name!r}: give module.function, such as conf.policy.accept"
+            f"receiver_config: {name!r}: give module.function, such as conf.policy.accept"
         )
-    module = import_user_module(module_name, listed_in='receiver_config["policy"]')
+    module = import_user_module(module_name, listed_in="receiver_config")
     accept: Any = getattr(module, function, None)
     if not callable(accept):
-        raise ConfigurationError(f"receiver_config: policy is {name}: {module_name} has no such function")
+        raise ConfigurationError(f"receiver_config: {name}: {module_name} has no such function")
     return accept  # type: ignore[no-any-return]
 
 
-def answer(accept: Accept, question: dict[str, Any]) -> dict[str, str | None]:
+def answer(accept: Callable[..., Any], question: dict[str, Any]) -> dict[str, str | None]:
     """What goes back for one question."""
     try:
+        if "user" in question:
+            return {"reply": None if accept(question["user"], question["password"]) is True else NOT_VOUCHED}
         session = Session.of(question["session"])
         return {"reply": decide(accept, session, question["sender"], question["recipient"])}
     except Exception as fault:  # noqa: BLE001  # the project's code: whatever it raises, the client is to try again

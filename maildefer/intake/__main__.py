@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
+import socket
 import sys
 
 from maildefer import events
 from maildefer.errors import ConfigurationError, MaildeferError
 from maildefer.host.titles import set_title
-from maildefer.intake import writer
-from maildefer.intake.options import parse
-from maildefer.intake.service import serve
+from maildefer.intake import eventloop, writer
+from maildefer.intake.guard import Guard
+from maildefer.intake.options import Options, parse
 
 
 def main() -> int:
-    """0 after TERM; 78 for a route table or a user that can't be used, 1 for a queue or socket that can't."""
+    """0 after TERM; 78 for what the options name and can't be used, 1 for a queue or socket that can't."""
     options = parse()
     events.configure(options.log_format, log_file=options.log_file)
     try:
+        guard = Guard(options)
         if options.user or options.group:
             from maildefer.host.privileges import drop  # ctypes, and only here
 
@@ -25,7 +26,7 @@ def main() -> int:
             drop(options.user, options.group)
         line = writer.fork(options)
         set_title(f"intake {options.queue}")
-        in_order = asyncio.run(serve(options, line))
+        in_order = _serve(options, line, guard)
     except ConfigurationError as fault:
         print(f"maildefer.intake: {fault}", file=sys.stderr)
         return 78
@@ -33,6 +34,15 @@ def main() -> int:
         print(f"maildefer.intake: {fault}", file=sys.stderr)
         return 1
     return 0 if in_order else 1
+
+
+def _serve(options: Options, line: socket.socket, guard: Guard) -> bool:
+    """What takes asyncio is imported last: the writer has no use for it, and its ssl has none without a certificate."""
+    if guard.certificate is None:
+        eventloop.leave_out_ssl()
+    from maildefer.intake.service import serve
+
+    return eventloop.run(serve(options, line, guard))
 
 
 if __name__ == "__main__":

@@ -21,6 +21,8 @@ class Client:
     """The version of the encryption, such as TLSv1.3; empty without."""
     user: str = ""
     """Who it has proved to be by AUTH."""
+    forwarded: str = ""
+    """For whom it speaks, as it says by XFORWARD: for the log and the Received line only."""
 
     @classmethod
     def of(cls, transport: asyncio.BaseTransport) -> Client:
@@ -31,16 +33,16 @@ class Client:
 
     def forget(self) -> None:
         """After STARTTLS: nothing that was said before counts (RFC 3207, section 4.2)."""
-        self.helo = self.user = ""
+        self.helo = self.user = self.forwarded = ""
         self.extended = False
 
     def __str__(self) -> str:
         """As a Received line has it (RFC 5321, section 4.4)."""
-        helo = self.helo or "unknown"
-        if not self.address:
-            return helo
-        literal = f"[IPv6:{self.address}]" if ":" in self.address else f"[{self.address}]"
-        return f"{helo} ({self.name} {literal})" if self.name else f"{helo} ({literal})"
+        text = self.helo or "unknown"
+        if self.address:
+            literal = f"[IPv6:{self.address}]" if ":" in self.address else f"[{self.address}]"
+            text += f" ({self.name} {literal})" if self.name else f" ({literal})"
+        return f"{text} (for {self.forwarded})" if self.forwarded else text
 
 
 def plain_address(address: str) -> str:

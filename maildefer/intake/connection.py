@@ -43,9 +43,13 @@ class Connection(asyncio.Protocol):
     """To be derived: `greet`, `obey`, `forget`. Event loop only."""
 
     client: Client
+    origin: str
+    """The address that the connection is from, whatever is said of it since."""
 
-    def __init__(self, hall: Hall, *, tls_first: bool = False) -> None:
+    def __init__(self, hall: Hall, *, tls_first: bool = False, client: Client | None = None) -> None:
+        """`client`: for whom a proxy has opened it."""
         self.hall = hall
+        self._announced = client
         self._tls_first = tls_first
         self._transport: asyncio.Transport | None = None
         self._inbox = Inbox()
@@ -115,7 +119,8 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        self.client = self.client_of(transport)
+        self.client = self._announced or Client.of(transport)
+        self.origin = self.client.address
         if refusal := self.hall.enter(self):
             self.close(refusal)
             return
@@ -124,13 +129,10 @@ class Connection(asyncio.Protocol):
         if hasattr(transport, "max_size"):  # not uvloop's
             transport.max_size = _READ_BYTES
         if self._tls_first:
-            assert self.hall.certificate is not None
-            self.encrypt(self.hall.certificate.context)
+            assert self.hall.guard.certificate is not None
+            self.encrypt(self.hall.guard.certificate.context)
         else:
             self._begin()
-
-    def client_of(self, transport: asyncio.BaseTransport) -> Client:
-        return Client.of(transport)
 
     def data_received(self, data: bytes) -> None:
         if self._closing:

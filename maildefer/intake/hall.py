@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Protocol
+import os
+from typing import Protocol
 
 from maildefer.intake import replies
 from maildefer.intake.client import Client
+from maildefer.intake.guard import Guard
 from maildefer.intake.guests import Guests
 from maildefer.intake.line import Line
 from maildefer.intake.networks import Networks
 from maildefer.intake.options import Options
 from maildefer.intake.policy import Policy
 from maildefer.intake.recipients import Recipients
-
-if TYPE_CHECKING:
-    from maildefer.intake.tls import Certificate  # ssl is 4 MB: only where there is one
 
 
 class Visitor(Protocol):
@@ -38,14 +37,16 @@ class Hall:
         line: Line,
         recipients: Recipients,
         loop: asyncio.AbstractEventLoop,
+        guard: Guard,
     ) -> None:
         self.options = options
         self.line = line
         self.recipients = recipients
         self.loop = loop
-        self.certificate: Certificate | None = None  # none: no encryption is offered
+        self.guard = guard
         self.policy: Policy | None = None
         self.draining = False
+        self.accepted = 0  # messages
         self._visitors: dict[Visitor, str] = {}  # and the address for which each counts
         self._guests = Guests(options.max_connections_per_client)
         self._exempt = Networks(options.exempt_networks)
@@ -71,6 +72,20 @@ class Hall:
             self._guests.leave(address)
         if self.draining and not self._visitors:
             self._empty.set()
+
+    def facts(self) -> dict[str, object]:
+        """For `maildefer status`."""
+        return {
+            "pid": os.getpid(),
+            "queue": self.options.queue,
+            "connections": len(self._visitors),
+            "max_connections": self.options.max_connections,
+            "clients": len(self._guests),
+            "accepted": self.accepted,
+            "held_bytes": self._held_bytes,
+            "max_backlog": self.options.max_backlog,
+            "min_free_bytes": self.options.min_free_bytes,
+        }
 
     def hold(self, size_bytes: int) -> bool:
         """Account for bytes of a message that is not stored yet; False when all together would be too many."""

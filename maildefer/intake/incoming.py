@@ -52,6 +52,7 @@ class Incoming:
                 answers |= await accept(self._hall.line, message, self._shipped_bytes + len(message.data))
             else:
                 self._drop()
+            self._hall.accepted += any(map(replies.is_queued, answers.values()))
             return [answers[recipient] for recipient in recipients]
         finally:
             self._give_back()

@@ -53,6 +53,11 @@ class Line:
         """The same without asking; None when it has to be asked for."""
         return self._shortage if time.monotonic() < self._look_at else None
 
+    @property
+    def last_shortage(self) -> str:
+        """What was last heard of it."""
+        return self._shortage
+
     async def shortage(self) -> str:
         """What there is too little of, or an empty text; asked for no more than once a second."""
         if time.monotonic() >= self._look_at:

@@ -6,6 +6,7 @@ from functools import partial
 from typing import ClassVar
 
 from maildefer.intake import replies
+from maildefer.intake.client import Client
 from maildefer.intake.connection import Answer, Connection
 from maildefer.intake.data import Chunked, Dotted, Unwanted
 from maildefer.intake.hall import Hall
@@ -19,8 +20,8 @@ class Mailing(Connection):
 
     lmtp: ClassVar[bool] = False
 
-    def __init__(self, hall: Hall, *, tls_first: bool = False) -> None:
-        super().__init__(hall, tls_first=tls_first)
+    def __init__(self, hall: Hall, *, tls_first: bool = False, client: Client | None = None) -> None:
+        super().__init__(hall, tls_first=tls_first, client=client)
         self.transaction: Transaction | None = None
         self._limit_bytes = hall.options.max_bytes - TOP_LIMIT_BYTES
         self._incoming: Incoming | None = None

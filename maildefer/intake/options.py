@@ -7,24 +7,29 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from maildefer.intake import limits
-from maildefer.intake.limits import Limits
+from maildefer.intake import doors, limits, trust
+from maildefer.intake.doors import Door, Kind
+from maildefer.intake.trust import Trust
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Options(Limits):
+class Options(Trust):
     """`routes_path` None: every recipient is taken. `lifeline_fd`: a pipe whose end ends this process."""
 
     queue: str
-    socket_fds: tuple[int, ...]
+    doors: tuple[Door, ...]
     routes_path: str | None = None
     hostname: str = ""
-    lmtp: bool = False
     lifeline_fd: int | None = None
+    ready_fd: int | None = None
     user: str = ""
     group: str = ""
     log_format: str | None = None
     log_file: str | None = None
+
+    @property
+    def socket_fds(self) -> tuple[int, ...]:
+        return tuple(door.fd for door in self.doors)
 
 
 def parse(arguments: Sequence[str] | None = None) -> Options:
@@ -33,28 +38,44 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
         prog="python -m maildefer.intake", description="Take mail from a listening socket into a queue."
     )
     add = parser.add_argument
-    add("--socket-fd", type=int, action="append", required=True, help="an inherited bound socket; repeatable")
+    add(
+        "--socket-fd",
+        metavar="N[:KIND]",
+        action="append",
+        required=True,
+        help="an inherited bound socket, and smtp, smtps or lmtp; repeatable",
+    )
     add("--queue", required=True, help="the queue's directory")
     add("--routes", metavar="FILE", help="the probe's JSON, '-' for standard input; without it all are taken")
     add("--hostname", default="", help="the name to greet with")
-    add("--lmtp", action="store_true", help="speak LMTP: one reply for each recipient")
+    add(
+        "--lmtp", action="store_true", help="speak LMTP, one reply for each recipient, where no kind is given"
+    )
     limits.add_arguments(parser)
+    trust.add_arguments(parser)
     add("--lifeline-fd", type=int, help="an inherited pipe: end when its other end is closed")
+    add("--ready-fd", type=int, help="an inherited pipe: a byte is written to it once connections are taken")
     add("--user", default="", help="become this user, a name or a number, for good before anything else")
     add("--group", default="", help="become this group; else the user's own and its supplementary ones")
     add("--log-format", help="console, logfmt or json")
     add("--log-file", metavar="PATH", help="append the log there, and open it anew on USR1")
     given = parser.parse_args(arguments)
+    default = Kind.LMTP if given.lmtp else Kind.SMTP
+    try:
+        found = tuple(doors.read(text, default) for text in given.socket_fd)
+    except ValueError as fault:
+        parser.error(f"--socket-fd: {fault}")
     return Options(
         queue=given.queue,
-        socket_fds=tuple(given.socket_fd),
+        doors=found,
         routes_path=given.routes,
         hostname=given.hostname or os.uname().nodename,
-        lmtp=given.lmtp,
         lifeline_fd=given.lifeline_fd,
+        ready_fd=given.ready_fd,
         user=given.user,
         group=given.group,
         log_format=given.log_format,
         log_file=given.log_file,
         **limits.given(given),
+        **trust.given(given),
     )

@@ -30,11 +30,11 @@ class Broken(Exception):
 
 
 class Question:
-    """One recipient of one client."""
+    """One recipient of one client, or one user's password; `about` is for the log."""
 
-    def __init__(self, client: Client, sender: str, recipient: str) -> None:
-        self.recipient = recipient
-        self.text = json.dumps({"session": asdict(client), "sender": sender, "recipient": recipient})
+    def __init__(self, asked: dict[str, Any], **about: str) -> None:
+        self.about = about
+        self.text = json.dumps(asked)
         self.answer: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
 
     def settle(self, reply: str | None) -> None:
@@ -57,14 +57,21 @@ class Policy:
 
     async def ask(self, client: Client, sender: str, recipient: str) -> str | None:
         """The reply of a refusal, or None; 451 where there is no answer in time."""
+        asked = {"session": asdict(client), "sender": sender, "recipient": recipient}
+        return await self._answered(Question(asked, recipient=recipient))
+
+    async def vouch(self, user: str, password: str) -> str | None:
+        """None where the password is the user's; else the reply."""
+        return await self._answered(Question({"user": user, "password": password}, user=user))
+
+    async def _answered(self, question: Question) -> str | None:
         if self._is_down():
             return replies.NO_POLICY
-        question = Question(client, sender, recipient)
         self._questions.put_nowait(question)
         try:
             return await asyncio.wait_for(question.answer, self._seconds)
         except TimeoutError:
-            events.emit("policy.failed", policy=self._name, reason="no answer in time", recipient=recipient)
+            events.emit("policy.failed", policy=self._name, reason="no answer in time", **question.about)
             return replies.NO_POLICY
 
     def reload(self) -> None:
@@ -166,7 +173,7 @@ class Policy:
 
     def _fault(self, heard: dict[str, Any], question: Question) -> str:
         reason = str(heard.get("fault"))
-        events.emit("policy.failed", policy=self._name, reason=reason, recipient=question.recipient)
+        events.emit("policy.failed", policy=self._name, reason=reason, **question.about)
         return replies.NO_POLICY
 
     async def _hear(self, reader: asyncio.StreamReader, seconds: float) -> dict[str, Any]:

@@ -9,18 +9,16 @@ import socket
 
 from maildefer import events
 from maildefer.errors import ConfigurationError
+from maildefer.intake.entrance import Entrance
+from maildefer.intake.guard import Guard
 from maildefer.intake.hall import Hall
 from maildefer.intake.line import Line
-from maildefer.intake.lmtp import LmtpSession
 from maildefer.intake.options import Options
 from maildefer.intake.policy import Policy
 from maildefer.intake.recipients import Recipients
-from maildefer.intake.session import Session
-
-BACKLOG = 512
 
 
-async def serve(options: Options, writer: socket.socket) -> bool:
+async def serve(options: Options, writer: socket.socket, guard: Guard) -> bool:
     """Take mail until TERM, INT, or the end of the lifeline; False when it was the writer that ended.
 
     `writer` is our end of the line to it. Raises ConfigurationError, OSError.
@@ -29,25 +27,31 @@ async def serve(options: Options, writer: socket.socket) -> bool:
     recipients = Recipients(options.queue, options.routes_path, options.domains)
     stop = asyncio.Event()
     line = await Line.open(writer)
-    hall = Hall(options, line, recipients, loop)
+    hall = Hall(options, line, recipients, loop, guard)
+    if guard.credentials is not None:
+        guard.credentials.begin()
     if options.policy:
         seconds, processes = options.policy_seconds, options.policy_processes
         hall.policy = Policy(options.policy, seconds=seconds, processes=processes)
     _listen_to_signals(loop, stop, hall)
-    kind = LmtpSession if options.lmtp else Session
-    sockets = [socket.socket(fileno=fd) for fd in options.socket_fds]
-    servers = [await loop.create_server(lambda: kind(hall), sock=each, backlog=BACKLOG) for each in sockets]
-    addresses = " ".join(map(_address, sockets))
-    events.emit("intake.listening", pid=os.getpid(), at=addresses, queue=options.queue)
+    entrances = [Entrance(hall, door) for door in options.doors]
+    for entrance in entrances:
+        await entrance.open()
+    events.emit("intake.listening", pid=os.getpid(), at=" ".join(map(str, entrances)), queue=options.queue)
+    if options.ready_fd is not None:
+        os.write(options.ready_fd, b"\n")
+        os.close(options.ready_fd)
     await asyncio.wait(
         [asyncio.create_task(event.wait()) for event in (stop, line.closed)],
         return_when=asyncio.FIRST_COMPLETED,
     )
-    for server in servers:
-        server.close()
+    for entrance in entrances:
+        entrance.close()
     await hall.drain(options.drain_seconds)
     if hall.policy is not None:
         await hall.policy.close()
+    if guard.credentials is not None:
+        await guard.credentials.close()
     await line.close()
     return stop.is_set()
 
@@ -70,12 +74,8 @@ def _cut(loop: asyncio.AbstractEventLoop, stop: asyncio.Event, lifeline_fd: int)
 def _read_again(hall: Hall) -> None:
     if hall.policy is not None:
         hall.policy.reload()
+    hall.guard.read()
     try:
         hall.recipients.read()
     except ConfigurationError as fault:
         events.emit("application.broken", reason=str(fault))
-
-
-def _address(listener: socket.socket) -> str:
-    name = listener.getsockname()
-    return f"{name[0]}:{name[1]}" if isinstance(name, tuple) else str(name)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
-from maildefer.intake import grammar, replies
+from maildefer.intake import auth, grammar, replies, sasl, xclient
+from maildefer.intake.client import Client
 from maildefer.intake.connection import Answer
+from maildefer.intake.hall import Hall
 from maildefer.intake.incoming import note_refusal
 from maildefer.intake.messages import Mailing
 from maildefer.intake.policy import Policy
@@ -15,6 +17,16 @@ from maildefer.message.envelope import encode_address
 
 Command = Callable[[Any, str], Answer]
 _BODIES = {"7BIT", "8BITMIME"}
+_IN_THE_CLEAR = {
+    b"EHLO",
+    b"LHLO",
+    b"HELO",
+    b"STARTTLS",
+    b"NOOP",
+    b"RSET",
+    b"QUIT",
+    b"XCLIENT",
+}  # RFC 3207, section 4
 
 
 class Session(Mailing):
@@ -23,14 +35,28 @@ class Session(Mailing):
     commands: ClassVar[Mapping[bytes, Command]]
     protocol: ClassVar[str] = "SMTP"
 
+    def __init__(self, hall: Hall, *, tls_first: bool = False, client: Client | None = None) -> None:
+        super().__init__(hall, tls_first=tls_first, client=client)
+        self._exchange = auth.Exchange(self)
+        self._expecting: Callable[[bytes], Answer] | None = None
+
+    def expect_line(self, then: Callable[[bytes], Answer]) -> None:
+        """The next line is no command but what `then` answers."""
+        self._expecting = then
+
     def greet(self) -> str:
         return f"220 {self.hall.options.hostname} {'LMTP' if self.lmtp else 'ESMTP'} maildefer"
 
     def obey(self, line: bytes) -> Answer:
+        if self._expecting is not None:
+            then, self._expecting = self._expecting, None
+            return then(line)
         verb, _, argument = line.strip(b" \t").partition(b" ")
         command = self.commands.get(verb.upper())
         if command is None:
             return replies.UNKNOWN
+        if barred := self._barred(verb.upper()):
+            return barred
         try:
             text = argument.decode()
         except UnicodeDecodeError:
@@ -123,17 +149,28 @@ class Session(Mailing):
         self.close(replies.BYE)
         return ""
 
+    def auth(self, argument: str) -> Answer:
+        return self._exchange.begin(argument)
+
     def starttls(self, argument: str) -> Answer:
-        if self.hall.certificate is None:
-            return replies.UNKNOWN
+        if self.hall.guard.certificate is None:
+            return replies.NOT_HERE
         if argument:
             return replies.SYNTAX_STARTTLS
         if self.client.tls:
             return replies.ALREADY_TLS
-        self.encrypt(self.hall.certificate.context, replies.TLS_READY)
+        self.encrypt(self.hall.guard.certificate.context, replies.TLS_READY)
         return ""
 
     # What they are made of
+
+    def _barred(self, verb: bytes) -> str | None:
+        options = self.hall.options
+        if options.tls_required and not self.client.tls and verb not in _IN_THE_CLEAR:
+            return replies.TLS_FIRST
+        if options.auth_required and not self.client.user and verb == b"MAIL":
+            return replies.AUTH_FIRST
+        return None
 
     def _greeted(self, argument: str) -> str | None:
         if (name := grammar.greeting_name(argument)) is None:
@@ -146,8 +183,12 @@ class Session(Mailing):
     def _extensions(self) -> list[str]:
         """Without the last one, which every client is offered."""
         offered = ["PIPELINING", f"SIZE {self._limit_bytes}"]
-        if self.hall.certificate is not None and not self.client.tls:
+        if self.hall.guard.certificate is not None and not self.client.tls:
             offered.append("STARTTLS")
+        if auth.offered(self):
+            offered.append(f"AUTH {' '.join(sasl.MECHANISMS)}")
+        if xclient.allowed(self):
+            offered += [f"XCLIENT {xclient.XCLIENT}", f"XFORWARD {xclient.XFORWARD}"]
         return [*offered, "8BITMIME", "ENHANCEDSTATUSCODES", "CHUNKING"]
 
     def _unwanted(self, parameters: dict[str, str]) -> str | None:
@@ -221,4 +262,7 @@ Session.commands = {
     b"HELP": Session.help,
     b"QUIT": Session.quit,
     b"STARTTLS": Session.starttls,
+    b"AUTH": Session.auth,
+    b"XCLIENT": xclient.xclient,
+    b"XFORWARD": xclient.xforward,
 }

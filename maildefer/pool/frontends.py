@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -13,38 +12,41 @@ from typing import Any
 from maildefer import events
 from maildefer.errors import ConfigurationError
 from maildefer.host.privileges import resolve
-from maildefer.intake import limits
+from maildefer.intake import configured
 from maildefer.maildir.system import boottime
-from maildefer.pool import children
+from maildefer.pool import children, sockets
 from maildefer.pool.plan import Plan
 from maildefer.pool.shared import Shared
+from maildefer.pool.sockets import Listener
 from maildefer.pool.throttle import Throttle
-
-_BACKLOG = 512
-_OPTIONS = ("hostname", *sorted(limits.NAMES))
 
 
 class FrontEnds:
-    """Binds `receiver_config`'s address once, and keeps `processes` intake children on it. None without `--intake`."""
+    """Binds `receiver_config`'s addresses once, and keeps its `processes` on them. None without `--intake`."""
 
     def __init__(self, shared: Shared, plan: Plan, probed: Mapping[str, Any]) -> None:
         """Raises ConfigurationError when there is no usable address or queue to front."""
         self._shared = shared
         self._pids: dict[int, float] = {}
         self._throttle = Throttle()
-        self._socket: socket.socket | None = None
+        self._listeners: list[Listener] = []
         self._log_file = plan.log_file
         self._wanted = 0
         self._retiring = False
         if plan.intake:
             self._config = dict(shared.settings.receiver_config or {})
+            configured.refuse_unknown(self._config)
             self._queue = shared.queues[0]
             if name := self._config.get("queue"):
                 self._queue = self._named(str(name))
             self._wanted = int(self._config.get("processes", 1))
             self._identity = self._checked(plan)
             self._routes = os.memfd_create("routes")  # readable for whoever the children become
-            self._socket = self._bind()
+            self._listeners = sockets.listen(
+                configured.addresses(self._config),
+                folder=shared.project,
+                mode=configured.socket_mode(self._config),
+            )
             self._write_routes(probed)
 
     def __len__(self) -> int:
@@ -52,16 +54,11 @@ class FrontEnds:
 
     def refill(self) -> None:
         """Execute whatever is missing."""
-        while (
-            self._socket is not None
-            and len(self._pids) < self._wanted
-            and not self._throttle.wait(boottime())
-        ):
-            keep = [self._socket.fileno(), self._routes]
-            pid = children.spawn(self._argv(self._socket), cwd=self._shared.project, keep=keep)
+        while self._listeners and len(self._pids) < self._wanted and not self._throttle.wait(boottime()):
+            keep = [*(listener.socket.fileno() for listener in self._listeners), self._routes]
+            pid = children.spawn(self._argv(), cwd=self._shared.project, keep=keep)
             self._pids[pid] = boottime()
-            host, port = self._socket.getsockname()[:2]
-            events.emit("child.started", kind="intake", pid=pid, address=f"{host}:{port}")
+            events.emit("child.started", kind="intake", pid=pid, address=" ".join(map(str, self._listeners)))
 
     def bury(self, pid: int, status: int) -> bool:
         """Note that a child has ended; False when it is none of ours."""
@@ -75,7 +72,7 @@ class FrontEnds:
 
     def reload(self, probed: Mapping[str, Any]) -> None:
         """The routes have changed: the children read them again."""
-        if self._socket is not None:
+        if self._listeners:
             self._write_routes(probed)
             self._signal_all(signal.SIGHUP)
 
@@ -89,9 +86,9 @@ class FrontEnds:
         self._retiring = True
         self._wanted = 0
         self._signal_all(signal.SIGTERM)
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
+        for listener in self._listeners:
+            listener.socket.close()
+        self._listeners = []
 
     def kill_all(self) -> None:
         self._signal_all(signal.SIGKILL)
@@ -112,34 +109,24 @@ class FrontEnds:
             f"receiver_config: this pool does not serve the queue {name}: name one that it does"
         )
 
-    def _checked(self, plan: Plan) -> list[str]:
+    def _checked(self, plan: Plan) -> dict[str, str]:
         """Whom the children become, who find out too late for the one who starts us. Raises ConfigurationError."""
         user = plan.user or str(self._config.get("user", ""))
         group = plan.group or str(self._config.get("group", ""))
         if not user and not group:
-            return []
+            return {}
         resolve(user, group)
-        return ["--user", user, "--group", group]
+        return {"user": user, "group": group}
 
-    def _bind(self) -> socket.socket:
-        host, port = str(self._config.get("host", "127.0.0.1")), self._config.get("port", 8825)
-        try:
-            family = socket.AF_INET6 if ":" in host else socket.AF_INET
-            sock = socket.create_server((host, int(port)), family=family, backlog=_BACKLOG)
-        except (OSError, ValueError) as fault:
-            raise ConfigurationError(f"receiver_config: can't listen on {host}:{port}: {fault}") from fault
-        return sock
-
-    def _argv(self, sock: socket.socket) -> list[str]:
-        argv = [sys.executable, "-m", "maildefer.intake", "--socket-fd", str(sock.fileno())]
+    def _argv(self) -> list[str]:
+        argv = [sys.executable, "-m", "maildefer.intake"]
+        for listener in self._listeners:
+            argv += ["--socket-fd", listener.option]
         argv += ["--queue", self._queue.layout.path, "--routes", f"/proc/self/fd/{self._routes}"]
-        argv += [*self._identity, "--log-format", events.current_format()]
+        argv += ["--log-format", events.current_format()]
         if self._log_file is not None:
             argv += ["--log-file", self._log_file]
-        for name in _OPTIONS:
-            if name in self._config:
-                argv += [f"--{name.replace('_', '-')}", str(self._config[name])]
-        return argv
+        return argv + configured.arguments(self._config | self._identity)
 
     def _write_routes(self, probed: Mapping[str, Any]) -> None:
         """Only the routes of the queue behind us: what a later queue handles is not for the network."""

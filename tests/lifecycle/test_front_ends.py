@@ -81,7 +81,9 @@ def child(pool: Pool) -> int:
 
 
 def address(pool: Pool) -> tuple[str, int]:
-    host, _, port = pool.await_event("child.started", kind="intake")["address"].rpartition(":")
+    host, _, port = (
+        pool.await_event("child.started", kind="intake")["address"].removeprefix("smtp://").rpartition(":")
+    )
     return host, int(port)
 
 

@@ -1,0 +1,138 @@
+"""The listening sockets of a front end: bound here, or passed on by systemd, and what is to be spoken on each.
+
+An address is `KIND://HOST:PORT`, `KIND:PATH` for a socket file, or `KIND:systemd` and `KIND:systemd:NAME` for sockets
+of the unit (`FileDescriptorName=`); KIND is smtp, smtps or lmtp.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterable, Mapping
+from typing import Final, NamedTuple
+
+from maildefer.errors import ConfigurationError
+from maildefer.intake.doors import Kind
+
+_BACKLOG: Final = 512
+_FIRST_PASSED: Final = 3  # sd_listen_fds(3)
+_SYSTEMD: Final = "systemd"
+
+
+class Listener(NamedTuple):
+    """A bound socket, and what is spoken on it."""
+
+    socket: socket.socket
+    kind: Kind
+
+    @property
+    def option(self) -> str:
+        """For the command line of an intake process, which inherits it."""
+        return f"{self.socket.fileno()}:{self.kind}"
+
+    def __str__(self) -> str:
+        name = self.socket.getsockname()
+        return f"{self.kind}://{name[0]}:{name[1]}" if isinstance(name, tuple) else f"{self.kind}:{name}"
+
+
+def listen(
+    addresses: Iterable[str],
+    *,
+    folder: str = "",
+    mode: int | None = None,
+    environment: Mapping[str, str] = os.environ,
+) -> list[Listener]:
+    """All of them; `folder` and `mode` are for socket files. Raises ConfigurationError, and leaves none open."""
+    found: list[Listener] = []
+    try:
+        for address in addresses:
+            kind, rest = _split(address)
+            if rest.startswith("//"):
+                found.append(Listener(bound(*_host_and_port(rest[2:], address)), kind))
+            elif rest.partition(":")[0] == _SYSTEMD:
+                passed_on = passed(rest.partition(":")[2], environment)
+                found += [Listener(each, kind) for each in passed_on]
+            else:
+                found.append(Listener(bound_file(os.path.join(folder, rest), mode), kind))
+    except BaseException:
+        for each in found:
+            each.socket.close()
+        raise
+    if not found:
+        raise ConfigurationError("no address to listen on: give one such as smtp://127.0.0.1:8825")
+    return found
+
+
+def bound(host: str, port: int) -> socket.socket:
+    """Raises ConfigurationError for an address in use, or that isn't ours."""
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except (OSError, OverflowError) as fault:
+        raise ConfigurationError(
+            f"can't listen on {host}:{port}: {getattr(fault, 'strerror', None) or fault}: stop what does, or choose "
+            "another port"
+        ) from fault
+
+
+def bound_file(path: str, mode: int | None = None) -> socket.socket:
+    """A file that nobody listens on any more is replaced. Raises ConfigurationError."""
+    listener = socket.socket(socket.AF_UNIX)
+    try:
+        with socket.socket(socket.AF_UNIX) as trial:
+            if trial.connect_ex(path) == 0:
+                raise OSError("somebody listens there")
+        if os.path.exists(path):
+            os.unlink(path)
+        listener.bind(path)
+        if mode is not None:
+            os.chmod(path, mode)
+        listener.listen(_BACKLOG)
+    except OSError as fault:
+        listener.close()
+        raise ConfigurationError(
+            f"can't listen on {path}: {fault.strerror or fault}: stop what does, or choose another path"
+        ) from fault
+    return listener
+
+
+def passed(name: str, environment: Mapping[str, str]) -> list[socket.socket]:
+    """The sockets that systemd has bound for this very process, all or those of a name. Raises ConfigurationError."""
+    if environment.get("LISTEN_PID") != str(os.getpid()):
+        raise ConfigurationError(
+            "no socket was passed to this process by systemd: it takes a .socket unit, and a service that is not put "
+            "into the background (`maildefer start --no-daemon`, `maildefer supervise`)"
+        )
+    names = environment.get("LISTEN_FDNAMES", "").split(":")
+    descriptors = range(_FIRST_PASSED, _FIRST_PASSED + int(environment.get("LISTEN_FDS", "0")))
+    wanted = [fd for at, fd in enumerate(descriptors) if not name or names[at : at + 1] == [name]]
+    if not wanted:
+        raise ConfigurationError(
+            f"systemd has passed no socket named {name!r} but {', '.join(names)}: see FileDescriptorName= of the unit"
+        )
+    found = []
+    for fd in wanted:
+        os.set_inheritable(fd, False)
+        found.append(socket.socket(fileno=fd))
+        if found[-1].type != socket.SOCK_STREAM:
+            raise ConfigurationError(f"the socket {fd} of systemd is none for streams: use ListenStream=")
+    return found
+
+
+def _split(address: str) -> tuple[Kind, str]:
+    kind, colon, rest = address.partition(":")
+    try:
+        if not colon or not rest:
+            raise ValueError
+        return Kind(kind), rest
+    except ValueError:
+        raise ConfigurationError(
+            f"can't listen on {address!r}: give smtp://HOST:PORT, smtps://HOST:PORT, lmtp:PATH or smtp:systemd:NAME"
+        ) from None
+
+
+def _host_and_port(text: str, address: str) -> tuple[str, int]:
+    host, colon, port = text.rpartition(":")
+    if not colon or not (port.isascii() and port.isdigit()):
+        raise ConfigurationError(f"can't listen on {address!r}: give a port, as in smtp://127.0.0.1:8825")
+    return host.strip("[]") or "0.0.0.0", int(port)
