@@ -118,6 +118,14 @@ def test_this_filesystem_passes_every_trial(tmp_path):
         assert os.listdir(tmp_path) == []
 
 
+def test_inodes_that_are_not_counted_are_not_scarce(queue, monkeypatch):
+    """As CephFS says it."""
+    facts = os.statvfs(queue.path)
+    uncounted = os.statvfs_result((*facts[:5], 1, -1, -1, *facts[8:]))
+    monkeypatch.setattr(doctor.os, "statvfs", lambda path: uncounted)
+    assert verdicts(doctor.examine(queue.path, races=0))["space"] == "ok"
+
+
 def test_two_winners_of_one_race_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "rename", os.link)
     found = trials.try_race(str(tmp_path), 10)

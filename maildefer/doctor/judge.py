@@ -25,6 +25,7 @@ _PROVEN: Final = frozenset(
         "ceph",
         "lustre",
         "gpfs",
+        "fuse.ceph-fuse",
         "fuse.glusterfs",
     )
 )
