@@ -1,4 +1,4 @@
-"""Deliver every message by `settings.relay`: a handler module for `Router.load` or the settings.
+"""Forward every message by `settings.relay`, below a Received line of ours, lest it goes around: a handler module for `Router.load` or the settings.
 
 An open relay, if strangers can reach the front end.
 """
@@ -6,6 +6,7 @@ An open relay, if strangers can reach the front end.
 from __future__ import annotations
 
 from maildefer import utils
+from maildefer.delivery import forwarded
 from maildefer.mail import MailRequest
 from maildefer.routing import route, stateless
 
@@ -13,4 +14,4 @@ from maildefer.routing import route, stateless
 @route("(to)@(host)", to=".+", host=".+")
 @stateless
 def START(message: MailRequest, to: str | None = None, host: str | None = None) -> None:
-    utils.settings.relay.deliver(message)
+    utils.settings.relay.deliver(MailRequest(message.Peer, message.From, message.To, forwarded(message)))
