@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from maildefer.errors import (
     MaildeferError,
@@ -21,6 +22,16 @@ from maildefer.maildir.system import SYSTEM, System
 
 Compose = Callable[[str], Sequence[bytes] | Draft]
 _TRIES = 5
+_TOGETHER = 32  # written before the first of them is synced; so many descriptors are open
+
+
+class _Begun(NamedTuple):
+    """An entry in `tmp/` that is not synced yet; `draft` where it can't be written anew."""
+
+    key: str
+    path: str
+    descriptor: int
+    draft: Draft | None
 
 
 class Pusher:
@@ -62,11 +73,8 @@ class Pusher:
         Also what `compose` raises, as far as it is an error of this package.
         """
         results: list[str | MaildeferError] = []
-        for compose in composes:
-            try:
-                results.append(self._placed(compose))
-            except MaildeferError as fault:
-                results.append(fault)
+        for first in range(0, len(composes), _TOGETHER):
+            results += self._all_placed(composes[first : first + _TOGETHER])
         try:
             if placed := [result for result in results if isinstance(result, str)]:
                 self._sync(placed)
@@ -101,6 +109,74 @@ class Pusher:
             self.layout.tmp, OSError(errno.ESTALE, "files in tmp/ are taken away while being written")
         )
 
+    def _all_placed(self, composes: Sequence[Compose]) -> list[str | MaildeferError]:
+        """Write all, then sync and rename each: the first sync does most of what the others wait for."""
+        if len(composes) == 1:
+            return [self._tried(composes[0], None)]
+        waiting: list[_Begun] = []
+        try:
+            begun = [self._begun(compose, waiting) for compose in composes]
+            for each in waiting:
+                durable.announce_sync(each.descriptor, self._system)
+            results = []
+            for compose, entry in zip(composes, begun, strict=True):
+                if isinstance(entry, _Begun):
+                    waiting.pop(0)
+                results.append(self._tried(compose, entry))
+            return results
+        finally:
+            for each in waiting:  # after an interrupt
+                self._system.close(each.descriptor)
+                durable.discard(each.path, self._system)
+
+    def _begun(self, compose: Compose, waiting: list[_Begun]) -> _Begun | MaildeferError | None:
+        """Also at the end of `waiting`; None where a file of that name was there."""
+        stem = names.fresh_stem(self._host, self._system)
+        try:
+            chunks = compose(stem)
+            if isinstance(chunks, Draft):
+                begun = _Begun(chunks.key, chunks.path, chunks.descriptor, chunks)
+            else:
+                data = b"".join(chunks)
+                key = f"{stem},S={len(data)}"
+                path = f"{self.layout.tmp}/{key}"
+                begun = _Begun(key, path, self._created(path, data, durable.begin), None)
+        except FileExistsError:
+            return None
+        except MaildeferError as fault:
+            return fault
+        waiting.append(begun)
+        return begun
+
+    def _tried(self, compose: Compose, begun: _Begun | MaildeferError | None) -> str | MaildeferError:
+        try:
+            match begun:
+                case _Begun() if self._completed(begun):
+                    return begun.key
+                case MaildeferError():
+                    return begun
+            return self._placed(compose)  # or written anew
+        except MaildeferError as fault:
+            return fault
+
+    def _completed(self, begun: _Begun) -> bool:
+        """Sync and rename; False when it was swept before its rename."""
+        if begun.draft is not None:
+            return self._finish(begun.draft)
+        system = self._system
+        try:
+            system.fsync(begun.descriptor)
+        except BaseException as fault:
+            system.close(begun.descriptor)
+            durable.discard(begun.path, system)
+            if isinstance(fault, OSError):
+                raise_named(self.layout.tmp, fault)
+            raise
+        try:
+            return self._moved(begun.path, begun.key, begun.descriptor)
+        finally:
+            system.close(begun.descriptor)
+
     def _sync(self, keys: Sequence[str]) -> None:
         try:
             self._commit.sync()
@@ -116,19 +192,25 @@ class Pusher:
 
         That is when `tmp/KEY` was swept before its rename, or was there: a CREATE whose reply was lost.
         """
-        draft, system = f"{self.layout.tmp}/{key}", self._system
+        draft = f"{self.layout.tmp}/{key}"
         try:
-            descriptor = durable.create(draft, data, system=system)
-        except FileNotFoundError as fault:
-            raise QueueMissing(self.layout.path) from fault
+            descriptor = self._created(draft, data, durable.create)
         except FileExistsError:
             return False
-        except OSError as fault:
-            raise_named(self.layout.tmp, fault)
         try:
             return self._moved(draft, key, descriptor)
         finally:
-            system.close(descriptor)
+            self._system.close(descriptor)
+
+    def _created(self, path: str, data: bytes, how: Callable[..., int]) -> int:
+        try:
+            return how(path, data, system=self._system)
+        except FileNotFoundError as fault:
+            raise QueueMissing(self.layout.path) from fault
+        except FileExistsError:
+            raise
+        except OSError as fault:
+            raise_named(self.layout.tmp, fault)
 
     def _finish(self, draft: Draft) -> bool:
         """Sync and rename; False when it was swept before its rename."""

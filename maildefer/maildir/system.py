@@ -43,6 +43,7 @@ class System:
     read: Callable[[int, int], bytes] = os.read
     write: Callable[[int, bytes], int] = os.write
     fsync: Callable[[int], None] = os.fsync
+    posix_fadvise: Callable[[int, int, int, int], None] = os.posix_fadvise
     close: Callable[[int], None] = os.close
     fstat: Callable[[int], os.stat_result] = os.fstat
     lstat: Callable[[str], os.stat_result] = os.lstat

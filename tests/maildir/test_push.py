@@ -94,6 +94,80 @@ def test_several_pushes_share_one_directory_sync(pusher: Pusher, world: World, l
     }
 
 
+def test_all_of_several_are_written_before_the_first_is_synced_and_none_is_moved_unsynced(
+    pusher: Pusher, world: World
+) -> None:
+    keys = pusher.push_all([lambda stem: [b"1"], lambda stem: [b"2"]])
+    one, two = (os.path.basename(str(key)) for key in keys)
+    steps = [str(call) for call in world.calls if call.what in ("write", "fsync", "rename")]
+    assert steps == [
+        *(f"write {one}", f"write {two}"),
+        *(f"fsync {one}", f"rename {one} -> {one}"),
+        *(f"fsync {two}", f"rename {two} -> {two}"),
+        "fsync new",
+    ]
+
+
+def test_no_more_than_some_are_open_at_a_time(pusher: Pusher, layout: Layout) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    counts: list[int] = []
+
+    def compose(stem: str) -> list[bytes]:
+        counts.append(len(os.listdir("/proc/self/fd")) - before)
+        return [DATA]
+
+    assert len(set(pusher.push_all([compose] * 100))) == 100
+    assert 16 < max(counts) < 64
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(everywhere(layout)) == 100
+
+
+def test_one_of_several_that_is_swept_before_its_rename_is_pushed_anew(
+    pusher: Pusher, world: World, layout: Layout
+) -> None:
+    swept = []
+
+    def sweep() -> None:
+        swept.extend(sorted(os.listdir(layout.tmp)))
+        os.unlink(f"{layout.tmp}/{swept[-1]}")
+
+    world.before("rename", sweep)
+    first, second = pusher.push_all([lambda stem: [b"1"], lambda stem: [b"2"]])
+    assert everywhere(layout) == {f"new/{first}": b"1", f"new/{second}": b"2"}
+    assert second not in swept
+
+
+def test_of_several_whose_sync_fails_only_that_one_fails(
+    pusher: Pusher, world: World, layout: Layout
+) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    world.refuse("fsync", errno.ENOSPC, where="/tmp/")
+    first, second = pusher.push_all([lambda stem: [b"1"], lambda stem: [b"2"]])
+    assert isinstance(first, NoSpace)
+    assert everywhere(layout) == {f"new/{second}": b"2"}
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.parametrize("what", ["write", "fsync"])
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_an_interrupt_of_several_leaves_no_draft(
+    pusher: Pusher, world: World, layout: Layout, what: str, number: int
+) -> None:
+    seen = []
+
+    def interrupt() -> None:
+        seen.append(1)
+        if len(seen) == number:
+            raise KeyboardInterrupt
+
+    before = len(os.listdir("/proc/self/fd"))
+    world.before(what, interrupt, times=number)
+    with pytest.raises(KeyboardInterrupt):
+        pusher.push_all([lambda stem: [b"1"], lambda stem: [b"2"], lambda stem: [b"3"]])
+    assert os.listdir(layout.tmp) == []
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
 def test_one_of_several_that_fails_does_not_fail_the_others(
     pusher: Pusher, world: World, layout: Layout
 ) -> None:
