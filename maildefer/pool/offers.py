@@ -12,12 +12,14 @@ import socket
 
 MOST_BYTES = 60_000
 MOST_NAMES = 64
+_BUFFER_BYTES = 32 << 10  # some tens of names, where net.unix.max_dgram_qlen (10; systemd makes it 512) allows more
 _EVERY = 8  # each so many takes begin one queue lower, so that nothing starves
 
 
 def channel() -> tuple[socket.socket, socket.socket]:
     """The scout's end and the workers' end."""
     sending, receiving = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    sending.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER_BYTES)
     return sending, receiving
 
 
