@@ -1,4 +1,4 @@
-"""Forward every message by `settings.relay`, below a Received line of ours, lest it goes around: a handler module for `Router.load` or the settings.
+"""Forward every message by `settings.relay`, below a Received line of ours: a module for `Router.load` or the settings.
 
 An open relay, if strangers can reach the front end.
 """
