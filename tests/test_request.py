@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import email
+import email.parser
 import subprocess
 import sys
 
@@ -159,3 +161,54 @@ def test_making_a_request_does_not_import_the_email_package() -> None:
         "assert r['subject'] == '\\xe9' and 'email' in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+@given(
+    st.lists(
+        st.sampled_from([*"ab:\r\n \t", "\r\n", "A: b", "Subject", "From x", "é", "\x0b", "\n\n", "\x85"]),
+        max_size=30,
+    )
+)
+def test_headers_read_alone_are_those_of_the_whole_message(pieces: list[str]) -> None:
+    text = "".join(pieces)
+    for data in (text, text.encode("latin-1")):
+        alone, whole = (MailRequest("peer", "ann@x", "bob@x", data) for _ in range(2))
+        assert whole.base is not None
+        assert (alone.items(), alone.keys(), "subject" in alone) == (
+            whole.items(),
+            whole.keys(),
+            "subject" in whole,
+        )
+        assert (alone["a"], alone["subject"]) == (whole["a"], whole["subject"])
+        assert alone.base.items() == whole.items()
+
+
+def test_a_look_at_headers_parses_no_body(monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed: list[int] = []
+    parsebytes = email.parser.BytesHeaderParser.parsebytes
+    monkeypatch.setattr(
+        email.parser.BytesHeaderParser,
+        "parsebytes",
+        lambda self, data, *rest: parsed.append(len(data)) or parsebytes(self, data, *rest),
+    )
+    monkeypatch.setattr(email, "message_from_bytes", lambda *_: pytest.fail("all of it was parsed"))
+    head = b"From: ann@example.org\nTo: bob@example.org\nSubject: a title\nX-A: 1\n\n"
+    request = MailRequest("peer", None, None, head + b"x" * 1_000_000)
+    assert (request["subject"], request["x-a"], "x-b" in request) == ("a title", "1", False)
+    assert (request.From, request.To, len(request.items()), request.keys()[0]) == (
+        "ann@example.org",
+        "bob@example.org",
+        4,
+        "From",
+    )
+    assert request.to_bytes() == request.Data
+    assert parsed == [len(head)]
+
+
+def test_what_is_set_after_a_look_at_the_headers_is_seen_and_sent() -> None:
+    request = MailRequest("peer", "ann@x", "bob@x", "Subject: old\nFrom: ann@x\nTo: bob@x\n\ntext\n")
+    assert request["Subject"] == "old"
+    request["Subject"] = "new"
+    assert request["Subject"] == "new"
+    assert b"Subject: new" in request.to_bytes()
+    assert request.body() == "text\n"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import email
 import email.parser
+import re
 from email.message import Message
 from typing import IO, Any
 
@@ -21,6 +22,10 @@ from maildefer.message.mime import MIMEPart
 from maildefer.message.payload import encode_body
 
 _DEEPEST = 60
+# An empty line; `email` takes a lone CR for a line's end, too.
+_EMPTY_LINE = r"(?:\A|\r\n|\r(?!\n)|\n)(?:\r\n|\r|\n)"
+_END_OF_HEADERS_TEXT = re.compile(_EMPTY_LINE)
+_END_OF_HEADERS = re.compile(_EMPTY_LINE.encode())
 
 
 def from_string(data: str | bytes) -> MailBase:
@@ -31,6 +36,17 @@ def from_string(data: str | bytes) -> MailBase:
     except (EncodingError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         # Nesting without end, and the parser's bugs on hostile parameters: the headers alone can always be read.
         return from_message(email.parser.BytesHeaderParser().parsebytes(raw))
+
+
+def headers_from_string(data: str | bytes) -> MailBase:
+    """The headers that `from_string` would find; what is below them costs nothing."""
+    if isinstance(data, str):
+        found = _END_OF_HEADERS_TEXT.search(data)
+        raw = _wire(data[: found.end()] if found else data)
+    else:
+        end = _END_OF_HEADERS.search(data)
+        raw = data[: end.end()] if end else data
+    return from_message(email.parser.BytesHeaderParser().parsebytes(raw))
 
 
 def _wire(text: str) -> bytes:

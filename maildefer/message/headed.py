@@ -15,8 +15,12 @@ class Headed:
 
     base: MailBase
 
+    def _readable(self) -> MailBase:
+        """Where headers are read; as good as `base`, and maybe cheaper."""
+        return self.base
+
     def __getitem__(self, name: str) -> str | None:
-        return self.base[name]
+        return self._readable()[name]
 
     def __setitem__(self, name: str, value: Any) -> None:
         self.base[name] = value
@@ -25,12 +29,12 @@ class Headed:
         del self.base[name]
 
     def __contains__(self, name: str) -> bool:
-        return name in self.base
+        return name in self._readable()
 
     def keys(self) -> list[str]:
         """The names of all headers, repeated ones too, each word capitalised."""
-        return self.base.keys()
+        return self._readable().keys()
 
     def items(self) -> list[tuple[str, str]]:
         """All headers: name, text."""
-        return self.base.items()
+        return self._readable().items()

@@ -1,6 +1,7 @@
 """What a handler gets: a message with its envelope, parsed no further than somebody asks.
 
-Making one costs about a microsecond and imports nothing; the first look at a header, body or part parses the bytes.
+Making one costs about a microsecond and imports nothing; the first look at a header parses the headers, and the first
+look at the body or a part all of the bytes.
 A request belongs to one thread at a time.
 """
 
@@ -33,13 +34,17 @@ class MailRequest(Headed):
     same over all attempts and handoffs.
     """
 
-    __slots__ = ("Data", "From", "Peer", "To", "__dict__", "__weakref__", "attempt", "base", "key", "queue")
+    __slots__ = (
+        *("Data", "From", "Peer", "To", "attempt", "key", "queue"),
+        *("__dict__", "__weakref__", "_head", "base"),
+    )
 
     Peer: Any
     From: str
     To: str
     Data: bytes | str
     base: MailBase
+    _head: MailBase
     key: str | None
     attempt: int | None
     queue: str | None
@@ -63,10 +68,12 @@ class MailRequest(Headed):
             """Fill `base`, `From` or `To` at the first look; afterwards they are plain slots."""
             if name == "base":
                 value = self._parsed()
+            elif name == "_head":
+                value = self._parsed(only_headers=True)
             elif name == "From":
-                value = addresses.first(self.base.raw("from"))
+                value = addresses.first(self._readable().raw("from"))
             elif name == "To":
-                value = addresses.first(self.base.raw(ROUTABLE_TO_HEADER))
+                value = addresses.first(self._readable().raw(ROUTABLE_TO_HEADER))
             elif name == "bounce":
                 value = None
             else:
@@ -74,10 +81,18 @@ class MailRequest(Headed):
             setattr(self, name, value)
             return value
 
-    def _parsed(self) -> MailBase:
-        from maildefer.message.canonical import from_string  # the e-mail package: see the module's docstring
+    def _readable(self) -> MailBase:
+        try:
+            parsed: MailBase = object.__getattribute__(self, "base")
+            return parsed
+        except AttributeError:
+            return self._head
 
-        base = from_string(self.Data)
+    def _parsed(self, only_headers: bool = False) -> MailBase:
+        # The e-mail package: see the module's docstring.
+        from maildefer.message.canonical import from_string, headers_from_string
+
+        base = headers_from_string(self.Data) if only_headers else from_string(self.Data)
         for name in ("From", "To"):
             try:
                 address = object.__getattribute__(self, name)
