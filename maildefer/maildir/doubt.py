@@ -15,14 +15,21 @@ from maildefer.maildir.system import System
 
 DOUBTFUL = frozenset({errno.ENOENT, errno.EIO, errno.ESTALE, errno.EINTR, errno.ETIMEDOUT})
 
+_NOT_OURS = frozenset({errno.EROFS, errno.EPERM, errno.EACCES})
+
 
 def fresh_listing(path: str, system: System, *, touch: bool = True) -> list[str]:
-    """The directory's names now. A change of one's own is what surely drops an NFSv3 client's stale listing."""
+    """The directory's names now. A change of one's own is what surely drops an NFSv3 client's stale listing.
+
+    Raises OSError, also where that change fails: whoever takes a stale listing for the truth takes a live owner's
+    claims. Only who may not change the directory at all, and so does not rename there either, just reads it.
+    """
     if touch:
         try:
             system.utime(path)
-        except OSError:  # read-only, or somebody else's folder: the listing is as fresh as it gets
-            pass
+        except OSError as fault:
+            if fault.errno not in _NOT_OURS:
+                raise
     return system.listdir(path)
 
 

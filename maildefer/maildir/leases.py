@@ -38,6 +38,7 @@ class Lease:
         self.name = name
         self.beat = beat
         self._system = system
+        self._inherited = False  # whether the next beat may be found done by a dead predecessor
 
     @property
     def path(self) -> str:
@@ -67,6 +68,7 @@ class Lease:
             if beat is None:
                 raise LeaseFenced(name)
             lease = cls(layout, name, beat, system=system)
+            lease._inherited = True
             lease._rewrite(holder)
         except OSError as fault:
             raise_named(layout.leases, fault)
@@ -80,19 +82,24 @@ class Lease:
         finally:
             self._system.close(descriptor)
 
-    def renew(self) -> None:
+    def renew(self) -> bool:
         """Beat once. Raises LeaseFenced when somebody ended the lease, StorageFault's kinds when it is not known.
 
         A doubtful reply is settled by looking for one's own next beat; neither it nor the old one there: fenced.
+        False where the beat so found may be the last request of a keeper that died, carried out late: the lease lives,
+        but nobody knows since when, so it is no beat of ours to count from (I8).
         """
-        following = f"{self.layout.leases}/{self.name}.{self.beat + 1}"
+        following, certain = f"{self.layout.leases}/{self.name}.{self.beat + 1}", True
         try:
             self._system.rename(self.path, following)
         except OSError as fault:
             if fault.errno not in doubt.DOUBTFUL:
                 raise_named(self.path, fault)
             self._settle_by_look(fault)
+            certain = not self._inherited
         self.beat += 1
+        self._inherited = False
+        return certain
 
     def _settle_by_look(self, fault: OSError) -> None:
         try:

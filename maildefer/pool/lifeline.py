@@ -140,7 +140,7 @@ class Lifeline:
             if not self._failing:  # else what succeeds may be what was sent first, and carried out then (I8)
                 sent = self._system.boottime()
             try:
-                lease.renew()
+                is_ours = lease.renew()
             except LeaseFenced:
                 events.emit("lease.lost", queue=self.queue.name, lease=lease.name)
                 self._drop_claims()
@@ -152,7 +152,8 @@ class Lifeline:
                     return
                 continue
             self._failing = False
-            self._publish(sent)
+            if is_ours:
+                self._publish(sent)
         try:
             lease.leave()
             durable.discard(f"{self.queue.layout.status}/{lease.name}.json", self._system)

@@ -19,8 +19,17 @@ def test_a_fresh_listing_changes_the_directory_first(layout: Layout, world: Worl
     assert [call.what for call in world.calls] == ["utime", "listdir"]
 
 
-@pytest.mark.parametrize("fault", [errno.EROFS, errno.EPERM, errno.EACCES, errno.ENOENT])
-def test_a_directory_that_cannot_be_changed_is_listed_all_the_same(
+@pytest.mark.parametrize("fault", [errno.EIO, errno.ESTALE, errno.EINTR, errno.ENOSPC, errno.ENOENT])
+@pytest.mark.invariant(10)
+def test_a_directory_whose_change_failed_is_not_believed(layout: Layout, world: World, fault: int) -> None:
+    put(layout.cur, "X")
+    world.refuse("utime", fault)
+    with pytest.raises(OSError, match=os.strerror(fault)):
+        doubt.fresh_listing(layout.cur, world.system)
+
+
+@pytest.mark.parametrize("fault", [errno.EROFS, errno.EPERM, errno.EACCES])
+def test_a_directory_that_may_not_be_changed_is_listed_all_the_same(
     layout: Layout, world: World, fault: int
 ) -> None:
     put(layout.cur, "X")

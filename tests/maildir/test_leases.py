@@ -152,7 +152,21 @@ def test_a_keeper_goes_on_with_the_lease_of_one_that_died(layout: Layout, lease:
     taken = Lease.take_over(layout, lease.name, holder(keeper_pid=3))
     assert taken.beat == 1
     assert leases.read_holder(layout, lease.name, 1) == holder(keeper_pid=3)
-    taken.renew()
+    assert taken.renew()
+    assert beats(layout) == [f"{lease.name}.2"]
+
+
+@pytest.mark.invariant(8)
+def test_a_dead_keepers_late_beat_is_no_beat_of_its_successor(
+    layout: Layout, lease: Lease, world: World
+) -> None:
+    world.hold("rename", errno.EIO)
+    with pytest.raises(StorageFault):
+        lease.renew()
+    taken = Lease.take_over(layout, lease.name, holder(keeper_pid=3), system=world.system)
+    assert world.land() == []  # and nobody knows when
+    assert not taken.renew()
+    assert taken.renew()
     assert beats(layout) == [f"{lease.name}.2"]
 
 

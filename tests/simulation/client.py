@@ -176,7 +176,10 @@ class Client:
         self.cache.changed(path.rpartition("/")[0])
 
     def utime(self, path: str) -> None:
+        self._refuse(path)
         self._travel(changes=True)
+        if self.world.chance(self.world.weather.untouchable):
+            raise refusal(self.world.scheduler.random.choice(_REFUSALS), path)
         self.world.server.directory(path).mtime = self.world.mount_time
         self.cache.changed(path)
 

@@ -102,6 +102,7 @@ MUTANTS = (
     Mutant(
         "lease: a doubtful beat taken for good", one(leases.Lease, "_settle_by_look", bugs.constant(None))
     ),
+    Mutant("lease: a dead keeper's late beat counted", one(leases.Lease, "renew", bugs.late_beat_taken)),
     Mutant("lease: joined anew under the same name", one(lifeline.Lifeline, "_begin", bugs.joined_again)),
     Mutant("silence: measured from the reply", one(lifeline.Lifeline, "_publish", bugs.from_reply)),
     Mutant("fence: whatever beat is there", one(leases, "fence", bugs.fence_by_prefix)),

@@ -66,31 +66,16 @@ class Oracle:
     # What the server does
 
     def sends(self, request: Request) -> None:
-        if request.source.startswith(f"{self.layout.leases}/"):
-            return self._sends_beat(request)
         if not request.destination.startswith(f"{self.layout.cur}/") or not request.source.startswith(
             self.layout.new
         ):
-            return None
+            return
         owner = owner_of(request.destination)
         believed = self.leases.get(owner.lease) if owner else None
         if believed and request.sent - believed.sent > TTL_SECONDS / 2 + _SLACK:
             self.fail(
                 "I8", f"claim sent {request.sent - believed.sent:.2f} s after the last good beat: {request}"
             )
-        return None
-
-    def _sends_beat(self, request: Request) -> None:
-        """Asking for the beat that a dead keeper's late request has brought about is as good as beating."""
-        beat = split_beat(request.destination.rpartition("/")[2])
-        believed = self.leases.get(beat[0]) if beat else None
-        if believed is None or believed.family is not request.process.family:
-            return
-        asked = (request.process.pid, request.destination)
-        if asked not in believed.asked:  # again: what succeeds may be what was sent first
-            believed.asked[asked] = request.sent
-            if believed.by_the_dead == request.destination:
-                believed.sent, believed.by_the_dead = request.sent, ""
 
     def synced(self, path: str) -> None:
         if path == self.layout.new:
@@ -241,17 +226,7 @@ class Oracle:
         believed = self.leases[before[0]]
         if after != (before[0], before[1] + 1) or believed.family is not request.process.family:
             self.fail("I6", f"{request.process.name} renamed a lease: {request}")
-        # When it was sent is what counts (I8). A dead keeper's beat may land late, and its successor, who asks for the
-        # same one, then finds it done: that beat is the successor's own, of the time when it asked.
-        believed.beaten, believed.sent, believed.by_the_dead = self.world.now, request.sent, ""
-        if not request.process.alive:
-            successors = [
-                sent
-                for (pid, beat), sent in believed.asked.items()
-                if beat == request.destination and self.processes[pid].alive
-            ]
-            believed.sent = max([request.sent, *successors])
-            believed.by_the_dead = "" if successors else request.destination
+        believed.beaten, believed.sent = self.world.now, request.sent
 
     def _fenced(self, request: Request, name: str) -> None:
         lease = split_beat(name)

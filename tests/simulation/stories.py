@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from tests.simulation.scheduler import Process
 
@@ -18,12 +18,6 @@ class Believed:
     family: Process | None
     beaten: float  # when its name changed last
     sent: float  # when that beat was sent
-    by_the_dead: str = (
-        ""  # where that beat is, if a dead keeper's request brought it about and nobody asked for it yet
-    )
-    asked: dict[tuple[int, str], float] = field(
-        default_factory=dict
-    )  # by pid and beat: when it was first sent
 
 
 @dataclass(slots=True)

@@ -23,6 +23,7 @@ class Weather:
     lost: float = 0.0  # the reply is lost, and the request sent again
     copied: float = 0.0  # a copy of the request is carried out late
     refused: float = 0.0  # ENOSPC, EDQUOT, EIO, ESTALE: not carried out
+    untouchable: float = 0.0  # a directory's times can't be set
     doubtful: float = 0.0  # EIO, ESTALE, EINTR: carried out, or carried out late
     stale: float = 0.0  # a listing that this host has cached
     torn: float = 0.0  # a listing in two parts
@@ -85,6 +86,7 @@ def forecast(seed: int) -> Weather:
         copied=chance(0.5, 0.15),
         doubtful=chance(0.4, 0.08),
         stale=chance(0.5, 0.8),
+        untouchable=chance(0.1, 0.8),
         torn=chance(0.6, 0.8),
         gap=random.choice((0.0, 0.1, 0.6)),
         partitions=times(0.25, 2),
