@@ -52,12 +52,12 @@ class FrontEnd:
 
 
 @contextmanager
-def front_end(folder: Path, *arguments: str) -> Iterator[FrontEnd]:
-    """In that working directory; ended with the block."""
+def front_end(folder: Path, *arguments: str, kind: str = "smtp") -> Iterator[FrontEnd]:
+    """In that working directory; ended with the block. `kind` is what it speaks: smtp, smtps, lmtp."""
     queue, log = folder / "queue", folder / "log"
     with socket.create_server(("127.0.0.1", 0), backlog=64) as listener, open(log, "ab") as stderr:
         port = listener.getsockname()[1]
-        command = [sys.executable, "-m", "maildefer.intake", "--socket-fd", str(listener.fileno())]
+        command = [sys.executable, "-m", "maildefer.intake", "--socket-fd", f"{listener.fileno()}:{kind}"]
         environ = {**os.environ, "PYTHONPATH": str(ROOT)}
         process = subprocess.Popen(
             [*command, "--queue", str(queue), *arguments],

@@ -349,7 +349,7 @@ def test_a_recipient_that_no_loaded_route_takes_is_refused(note: Note, receivers
     receivers[0].start()
     with pytest.raises(smtplib.SMTPRecipientsRefused) as caught:
         send(receivers[0].port, "post@elsewhere.example")
-    assert caught.value.recipients["post@elsewhere.example"][0] == 550
+    assert caught.value.recipients["post@elsewhere.example"][0] == 554
 
 
 def write_project(project: Path, handler: str) -> None:

@@ -60,6 +60,7 @@ class Service:
         self._returned = False
         for signum in (signal.SIGTERM, signal.SIGINT):
             signal.signal(signum, self._note)
+        signal.signal(signal.SIGHUP, self._note_reload)
 
     def run(self) -> int:
         self._receiver = self._construct()
@@ -131,6 +132,20 @@ class Service:
             raise SystemExit(0)
         if not self._returned:  # start() still loops, in the code that this handler interrupts
             threading.Thread(target=self._end_loop, name="end", daemon=True).start()
+
+    def _note_reload(self, signum: int, frame: object) -> None:
+        """HUP, from a thread: what it does may take a while, and whoever runs here may hold what it needs."""
+        threading.Thread(target=self._reload, name="reload", daemon=True).start()
+
+    def _reload(self) -> None:
+        """A receiver that has nothing to read again goes on as it is."""
+        reload = getattr(self._receiver, "reload", None)
+        if reload is None or self._stopping.is_set():
+            return
+        try:
+            reload()
+        except (MaildeferError, OSError) as fault:  # the old routes stay
+            events.emit("application.broken", reason=str(fault))
 
     def _end_loop(self) -> None:
         self._receiver.close()

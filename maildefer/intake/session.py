@@ -195,6 +195,8 @@ class Session(Mailing):
         """The refusal of what MAIL asks for."""
         if parameters.pop("BODY", "7BIT").upper() not in _BODIES:
             return replies.BAD_BODY
+        if self.hall.guard.credentials is not None:
+            parameters.pop("AUTH", None)  # whom it vouches for; nobody here asks (RFC 4954, section 5)
         size = parameters.pop("SIZE", "0")
         if not (size.isascii() and size.isdigit()) or len(size) > 20:
             return replies.SYNTAX_MAIL

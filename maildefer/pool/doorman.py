@@ -1,0 +1,94 @@
+"""The intake process of a front end in a boot module: executed anew, so that no handler code is in it (I11)."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+
+from maildefer.errors import MaildeferError
+from maildefer.pool.sockets import Listener
+
+_START_SECONDS = 30.0
+_END_SECONDS = 15.0
+
+
+class Doorman:
+    """One process at a time. It ends with its lifeline, so with us, however we end."""
+
+    def __init__(self, listeners: Sequence[Listener], queue: str, arguments: Sequence[str]) -> None:
+        self.process: subprocess.Popen[bytes] | None = None
+        self.began = 0.0
+        self._listeners = listeners
+        self._arguments = ["--queue", queue, *arguments]
+        self._routes: int | None = None  # a file in memory, which the process reads again at HUP
+        self._lifeline: int | None = None
+        self._ready: int | None = None
+
+    def write_routes(self, patterns: list[str]) -> None:
+        """Whose mail is taken; until this has been called, everybody's is."""
+        if self._routes is None:
+            self._routes = os.memfd_create("routes")
+        data = json.dumps({"routes": [{"pattern": pattern} for pattern in patterns]}).encode()
+        before = os.fstat(self._routes).st_size
+        os.pwrite(self._routes, data.ljust(before), 0)  # never shorter for a moment: it may be reading
+        os.ftruncate(self._routes, len(data))
+
+    def execute(self) -> None:
+        """Start it."""
+        self._close_pipes()
+        theirs, self._lifeline = os.pipe2(os.O_CLOEXEC)
+        self._ready, announced = os.pipe2(os.O_CLOEXEC)
+        inherited = [theirs, announced, *(listener.socket.fileno() for listener in self._listeners)]
+        command = [sys.executable, "-m", "maildefer.intake", *self._arguments]
+        command += ["--lifeline-fd", str(theirs), "--ready-fd", str(announced)]
+        for listener in self._listeners:
+            command += ["--socket-fd", listener.option]
+        if self._routes is not None:
+            command += ["--routes", f"/proc/self/fd/{self._routes}"]
+            inherited.append(self._routes)
+        try:
+            self.process = subprocess.Popen(command, pass_fds=inherited, stdin=subprocess.DEVNULL)
+        finally:
+            os.close(theirs)
+            os.close(announced)
+        self.began = time.monotonic()
+
+    def await_ready(self) -> None:
+        """Return once it takes connections. Raises MaildeferError when it does not come up."""
+        assert self._ready is not None
+        assert self.process is not None
+        if not select.select([self._ready], [], [], _START_SECONDS)[0]:
+            raise MaildeferError(f"the process that takes mail was not ready within {_START_SECONDS:.0f} s")
+        if not os.read(self._ready, 1):  # it has ended
+            raise MaildeferError(f"the process that takes mail ended with {self.process.wait(_END_SECONDS)}")
+
+    def reload(self) -> None:
+        """It is to read its files again: routes, certificate, passwords."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(signal.SIGHUP)
+
+    def close(self) -> None:
+        """Let it finish the transactions in hand. May be called twice."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(_END_SECONDS)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        self._close_pipes()
+        if self._routes is not None:
+            os.close(self._routes)
+            self._routes = None
+
+    def _close_pipes(self) -> None:
+        for descriptor in (self._lifeline, self._ready):
+            if descriptor is not None:
+                os.close(descriptor)
+        self._lifeline = self._ready = None
