@@ -58,6 +58,10 @@ power:  ## power cuts at every moment, and chaos, on ext4, xfs and btrfs: a quar
 	@.ci/setup power
 	MAILDEFER_POWER=all $(PYTHON) -m pytest tests/power
 
+shared:  ## GlusterFS, MooseFS and CephFS brought up here and tried, as root: SHARED="cephfs" for one
+	@.ci/setup shared
+	tests/shared/run.sh $(or $(SHARED),glusterfs moosefs cephfs)
+
 clean:  ## remove all that was made here, but for run/
 	rm -rf .cache .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

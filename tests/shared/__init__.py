@@ -1,0 +1,1 @@
+"""A shared filesystem of one's own, tried: two hosts, each through a mount of its own."""
