@@ -14,7 +14,8 @@ from maildefer.handling.retry import RetryPolicy
 from maildefer.maildir.claims import Claim
 from maildefer.maildir.layout import Layout, create_queue
 from maildefer.maildir.push import Pusher
-from maildefer.pool.board import PLACES, Board, Hand, Header, Q, QueueState, S
+from maildefer.maildir.tokens import Tokens
+from maildefer.pool.board import PLACES, Board, Hand, Header, Kind, Q, QueueState, S, State
 from maildefer.pool.conversing import IDLE_PATIENCE_SECONDS, PATIENCE_SECONDS, Conversing
 from maildefer.pool.serving import Serving
 from maildefer.pool.settle import Settler
@@ -44,6 +45,16 @@ class Host:
         hand = Hand(self.board, slot)
         home = Serving("home", self.layout, HOME, self.board, hand, LABEL)
         return Conversing(home, self.board, slot, hand, lambda: self.wanted, system=self.world.system)
+
+    def enter(self, slot: int, name: str) -> None:
+        """A live worker, on that entry."""
+        base = self.board.slot(slot)
+        self.board.words[Header.USED] = max(self.board.words[Header.USED], slot + 1)
+        self.board.words[base + S.KIND], self.board.words[base + S.STATE] = Kind.WORKER, State.BUSY
+        Hand(self.board, slot).hint(name)
+
+    def waits(self, slot: int, conversation: str) -> None:
+        self.board.words[self.board.slot(slot) + S.WAITS_FOR] = Tokens.number(conversation)
 
     def held(self, slot: int) -> tuple[int, int]:
         """How many tokens the slot shows, and how many places."""
@@ -143,3 +154,47 @@ def test_the_keeper_is_told_of_what_is_postponed(host: Host) -> None:
     )
     assert word == "postponed"
     assert told == os.listdir(host.layout.later_new)
+
+
+def test_the_oldest_entry_that_waits_for_a_token_is_the_next_to_get_it(host: Host) -> None:
+    for slot, name in enumerate(["1.a", "3.c", "2.b"]):
+        host.enter(slot, name)
+    younger, older = host.worker(1), host.worker(2)
+    host.waits(2, TALK)
+    assert not younger.take(TALK), "it is free, and another's turn"
+    host.waits(2, "bob")
+    assert younger.take(TALK), "nobody else waits for it"
+    younger.give_back(TALK)
+    host.waits(1, TALK)
+    assert older.take(TALK), "who is older does not wait for who is younger"
+
+
+def test_nobody_waits_for_a_worker_that_died_while_it_waited(host: Host) -> None:
+    for slot, name in enumerate(["1.a", "2.b"]):
+        host.enter(slot, name)
+    host.waits(0, TALK)
+    assert not host.worker(1).take(TALK)
+    host.board.words[host.board.slot(0) + S.STATE] = State.DEAD_UNCHARGED
+    assert host.worker(1).take(TALK)
+
+
+def test_a_message_of_two_conversations_with_one_token_does_not_wait_for_itself(host: Host) -> None:
+    for slot, name in enumerate(["1.a", "2.b"]):
+        host.enter(slot, name)
+    younger = host.worker(1)
+    assert younger.take(TALK)
+    host.waits(0, TALK)
+    assert younger.take(TALK)
+
+
+def test_who_waits_says_so_only_while_it_does(host: Host) -> None:
+    host.enter(0, "1.a")
+    host.enter(1, "2.b")
+    assert host.worker(0).take(TALK)
+    seen: list[int] = []
+    word = host.board.slot(1) + S.WAITS_FOR
+    look = lambda: seen.append(host.board.words[word])  # noqa: E731
+    host.world.before("listdir", look, where="/tokens/", times=1000)
+    assert not host.worker(1).take(TALK)
+    assert (seen[0], set(seen[1:])) == (0, {Tokens.number(TALK)})
+    assert host.board.words[word] == 0

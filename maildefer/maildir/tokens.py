@@ -74,6 +74,14 @@ class Tokens:
             durable.discard(f"{folder_of(self._layout, token)}/{older}", self._system)
         return True
 
+    def holds(self, conversation: str) -> bool:
+        return token_of(conversation) in self._held
+
+    @staticmethod
+    def number(conversation: str) -> int:
+        """Its token's, from 1 on."""
+        return 1 + int(token_of(conversation), 16)
+
     def give_back(self, conversation: str) -> None:
         """Free it again; raises nothing. If the rename fails, or its reply does, the keeper finds what is left."""
         token = token_of(conversation)

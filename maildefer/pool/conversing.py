@@ -5,6 +5,9 @@ Costs nothing before the first message for a stateful handler: until then nothin
 A taken token is waited for: a tenth of a second, since most handlers are quick, and longer while the worker has nothing
 else to do. Else a sender's burst is handled at the pace of postponements, whose unit is a second: 50 messages of 10 ms
 took 91 s, now 3. In vain it costs other messages no more than a handler of a tenth of a second does.
+
+Who waits says so on the board, and of a host's entries the oldest is first, so that a conversation has the queue's
+order. What had to be postponed comes when it comes.
 """
 
 from __future__ import annotations
@@ -46,27 +49,46 @@ class Conversing:
         self._is_wanted = is_wanted
         self._system = system
         self._board = board
+        self._slot = slot
+        self._waits = board.slot(slot) + S.WAITS_FOR
         self._hand = TokenHand(board, slot, hand)
         self._tokens: Tokens | None = None
 
     def take(self, conversation: str) -> bool:
         """Raises StorageFault's kinds, where the filesystem refuses."""
         tokens = self._tokens or self._begin()
-        return tokens.take(conversation) or self._wait_for(conversation, tokens)
+        number = tokens.number(conversation)
+        if (tokens.holds(conversation) or self._is_first(number)) and tokens.take(conversation):
+            return True
+        self._board.words[self._waits] = number
+        try:
+            return self._wait_for(conversation, number, tokens)
+        finally:
+            self._board.words[self._waits] = 0
 
     def give_back(self, conversation: str) -> None:
         if self._tokens is not None:
             self._tokens.give_back(conversation)
 
-    def _wait_for(self, conversation: str, tokens: Tokens) -> bool:
+    def _wait_for(self, conversation: str, number: int, tokens: Tokens) -> bool:
         began = self._system.boottime()
         while (waited := self._system.boottime() - began) < IDLE_PATIENCE_SECONDS:
             if waited >= PATIENCE_SECONDS and self._is_wanted():
                 return False
             self._system.sleep(_LOOK_SECONDS if waited < PATIENCE_SECONDS else _IDLE_LOOK_SECONDS)
-            if tokens.take(conversation):
+            if self._is_first(number) and tokens.take(conversation):
                 return True
         return False
+
+    def _is_first(self, number: int) -> bool:
+        """Whether no older entry waits for that token in another worker of this host."""
+        board = self._board
+        waiting = [
+            slot
+            for slot in board.workers()
+            if board.words[board.slot(slot) + S.WAITS_FOR] == number and slot != self._slot
+        ]
+        return not waiting or board.name(self._slot) < min(map(board.name, waiting))
 
     def _begin(self) -> Tokens:
         from maildefer.maildir.tokens import Tokens  # an application without conversations never needs it

@@ -72,6 +72,7 @@ def of_worker(shared: Shared, slot: int) -> dict[str, Any] | None:
         "entry": board.name(slot) if board.holds(slot) else None,
         "seconds": round(boottime() - words[base + S.BEGAN] / 1e9, 3) if handling else None,
         "gathered": board.gathered(slot),
+        "waits_for": words[base + S.WAITS_FOR] or None,
         "handled": words[base + S.HANDLED],
         "acked": words[base + S.ACKED],
         "deferred": words[base + S.DEFERRED],

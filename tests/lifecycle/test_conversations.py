@@ -17,6 +17,7 @@ from maildefer.maildir.names import split_beat
 from maildefer.maildir.push import Pusher
 from maildefer.message.envelope import block
 from tests.lifecycle.conftest import Start
+from tests.lifecycle.pool import Pool
 from tests.lifecycle.project import APPLICATION, BODY, Project, eventually
 
 pytestmark = pytest.mark.lifecycle
@@ -48,6 +49,11 @@ def overlaps(project: Project) -> int:
     """How often a handler began while another was at it."""
     words = [note.word for note in project.notes()]
     return sum(1 for before, after in pairwise(words) if before == after == "start")
+
+
+def waiting(pool: Pool) -> int:
+    """How many workers wait for a conversation."""
+    return sum(worker["waits_for"] is not None for worker in pool.status().get("workers", ()))
 
 
 def test_messages_of_one_conversation_are_handled_one_at_a_time(project: Project, start: Start) -> None:
@@ -91,6 +97,21 @@ def test_a_host_that_does_not_serve_the_tokens_queue_heeds_them_all_the_same(
     assert overlaps(project) == 0
     assert counted(project) == 20
     assert {event["queue"] for event in guest.events("attempt.ended")} == {"run/later"}
+
+
+def test_what_waits_for_its_conversation_is_handled_in_the_queues_order(
+    project: Project, start: Start
+) -> None:
+    pool = start(workers=5, environ={"PATIENCE": "60"})
+    keys = push(project, ANN, "wait")
+    eventually(lambda: project.notes("start"), "the first is in its handler")
+    for count in range(1, 5):
+        keys += push(project, ANN, "quick")
+        eventually(lambda count=count: waiting(pool) == count, "another one waits")  # type: ignore[misc]
+    project.go()
+    eventually(project.is_empty, "all are handled")
+    assert [note.key for note in project.notes("start")] == keys
+    assert counted(project) == 5
 
 
 def test_another_conversation_does_not_wait(project: Project, start: Start) -> None:

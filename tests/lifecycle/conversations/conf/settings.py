@@ -2,6 +2,7 @@
 
 import os
 
+from maildefer.pool import conversing
 from maildefer.pool.conversing import Conversing
 
 queues = {"run/queue": ["workers.first"], "run/later": ["workers.second"]}
@@ -13,3 +14,6 @@ if os.environ.get("WITHOUT_TOKENS"):  # to show what they are for
         return True
 
     Conversing.take = _take  # type: ignore[method-assign]
+
+if patience := os.environ.get("PATIENCE"):  # in seconds, whatever else there is to do
+    conversing.PATIENCE_SECONDS = conversing.IDLE_PATIENCE_SECONDS = float(patience)
