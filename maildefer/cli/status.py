@@ -108,11 +108,27 @@ def _show(one: LocalStatus) -> None:
     for problem in (one.problem if record.kind == "supervise" else "", state.get("trouble")):
         if problem:
             output.line(output.clean(f"  {problem}"))
+    for front_end in state.get("front_ends") or []:
+        _show_front_end(front_end)
     workers = state.get("workers") or []
     if workers:
         output.table(
             map(_worker, workers), ("  worker", "state", "for", "handled", "failed", "queue", "entry")
         )
+
+
+def _show_front_end(told: dict[str, Any]) -> None:
+    """Where it listens, who is in, and what it can take no more for."""
+    words = [f"  {told.get('kind')} {told.get('pid')}", str(told.get("address") or "")]
+    if "connections" in told:
+        words.append(f"{told['connections']} of {told.get('max_connections')} connections")
+        words.append(f"{told.get('accepted')} messages taken")
+    for name, unit in (("max_backlog", "waiting entries"), ("min_free_bytes", "free bytes")):
+        if told.get(name):
+            words.append(f"{'up to' if name == 'max_backlog' else 'down to'} {told[name]} {unit}")
+    output.line(output.clean("  ".join(words)))
+    for queue, reason in (told.get("shortages") or {}).items():
+        output.line(output.clean(f"    refuses for now (452): {queue}: {reason}"))
 
 
 def _usage(pid: int) -> Usage | None:
@@ -134,7 +150,8 @@ def _show_queue(census: Census) -> None:
     oldest = f", oldest {output.duration(census.oldest_seconds)}" if census.oldest_seconds is not None else ""
     more = "" if census.complete else " or more (not all was counted)"
     others = f"{census.claimed} claimed, {census.deferred} deferred, {census.dead} dead"
-    output.line(output.clean(f"{census.queue}: {census.waiting} waiting{oldest}, {others}{more}"))
+    free = f", {census.free_bytes / 1e9:.1f} GB free" if census.free_bytes is not None else ""
+    output.line(output.clean(f"{census.queue}: {census.waiting} waiting{oldest}, {others}{more}{free}"))
     rows = []
     for lease in census.serving:
         state = lease.status

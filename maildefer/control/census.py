@@ -5,6 +5,7 @@ It touches the mount, and hangs with it: call it through `bounded`.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -43,6 +44,7 @@ class Census:
     dead: int
     complete: bool
     serving: tuple[Serving, ...]
+    free_bytes: int | None = None  # of its filesystem; None where it does not say
 
 
 def take(queue: str, seconds: float) -> Census:
@@ -70,7 +72,16 @@ def take(queue: str, seconds: float) -> Census:
         dead=counts["dead"],
         complete=complete,
         serving=serving,
+        free_bytes=_free_bytes(layout.path),
     )
+
+
+def _free_bytes(path: str) -> int | None:
+    try:
+        facts = os.statvfs(path)
+    except OSError:
+        return None
+    return facts.f_bavail * facts.f_frsize if facts.f_blocks else None
 
 
 class _Counter:

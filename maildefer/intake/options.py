@@ -22,6 +22,7 @@ class Options(Trust):
     hostname: str = ""
     lifeline_fd: int | None = None
     ready_fd: int | None = None
+    report_fd: int | None = None
     user: str = ""
     group: str = ""
     log_format: str | None = None
@@ -55,6 +56,7 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
     trust.add_arguments(parser)
     add("--lifeline-fd", type=int, help="an inherited pipe: end when its other end is closed")
     add("--ready-fd", type=int, help="an inherited pipe: a byte is written to it once connections are taken")
+    add("--report-fd", type=int, help="an inherited file: what `maildefer status` shows is written to it")
     add("--user", default="", help="become this user, a name or a number, for good before anything else")
     add("--group", default="", help="become this group; else the user's own and its supplementary ones")
     add("--log-format", help="console, logfmt or json")
@@ -72,6 +74,7 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
         hostname=given.hostname or os.uname().nodename,
         lifeline_fd=given.lifeline_fd,
         ready_fd=given.ready_fd,
+        report_fd=given.report_fd,
         user=given.user,
         group=given.group,
         log_format=given.log_format,

@@ -16,6 +16,7 @@ from maildefer.intake.line import Line
 from maildefer.intake.options import Options
 from maildefer.intake.policy import Policy
 from maildefer.intake.recipients import Recipients
+from maildefer.intake.report import Report
 
 
 async def serve(options: Options, writer: socket.socket, guard: Guard) -> bool:
@@ -41,6 +42,7 @@ async def serve(options: Options, writer: socket.socket, guard: Guard) -> bool:
     if options.ready_fd is not None:
         os.write(options.ready_fd, b"\n")
         os.close(options.ready_fd)
+    report = loop.create_task(Report(hall.facts, {options.queue: line}, options.report_fd).keep())
     await asyncio.wait(
         [asyncio.create_task(event.wait()) for event in (stop, line.closed)],
         return_when=asyncio.FIRST_COMPLETED,
@@ -48,6 +50,7 @@ async def serve(options: Options, writer: socket.socket, guard: Guard) -> bool:
     for entrance in entrances:
         entrance.close()
     await hall.drain(options.drain_seconds)
+    report.cancel()
     if hall.policy is not None:
         await hall.policy.close()
     if guard.credentials is not None:

@@ -211,7 +211,7 @@ class Supervisor:
         return {
             "wanted": self._wanted,
             "throttled_seconds": round(self._workforce.throttle.wait(boottime()), 1),
-            "front_ends": len(self._front_ends),
+            "front_ends": self._front_ends.facts(),
             "generation": self._generation,
         }
 

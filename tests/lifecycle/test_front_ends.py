@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import smtplib
+from typing import Any
 
 import pytest
 
@@ -73,6 +74,61 @@ def test_a_front_end_writes_to_the_pools_log_in_its_format_and_reopens_it(
     pool.await_event("intake.accepted")
     assert pool.stop() == 0
     assert all(isinstance(json.loads(line), dict) for line in log.read_text().splitlines())
+
+
+def test_several_processes_take_mail_on_one_port_and_none_is_missed(fronted: Project, start: Start) -> None:
+    fronted.edit("conf/settings.py", '"port": 0}', '"port": 0, "processes": 2}')
+    pool = start(intake=True)
+    pool.await_event("intake.listening", 2)
+    one, other = (event["pid"] for event in pool.events("child.started", kind="intake"))
+    os.kill(one, signal.SIGSTOP)  # the other has to take all of them
+    try:
+        for _ in range(3):
+            send(pool, "quick@test")
+    finally:
+        os.kill(one, signal.SIGCONT)
+    os.kill(other, signal.SIGSTOP)
+    try:
+        for _ in range(3):
+            send(pool, "quick@test")
+    finally:
+        os.kill(other, signal.SIGCONT)
+    eventually(lambda: len(fronted.notes("end")) == 6, "all of them are handled")
+    assert pool.stop() == 0
+
+
+def test_a_backlog_over_its_limit_is_refused_and_shown_until_it_is_gone(
+    fronted: Project, start: Start
+) -> None:
+    fronted.edit("conf/settings.py", '"port": 0}', '"port": 0, "max_backlog": 2}')
+    pool = start(intake=True)
+    pool.signal(signal.SIGTSTP)
+    pool.await_event("pool.paused")
+    refusal = eventually(lambda: refused(pool, "quick@test"), "the front end refuses")
+    assert refusal.startswith("452 4.3.1")
+    [shown] = eventually(lambda: front_ends(pool, "shortages"), "status shows it")
+    assert "backlog" in next(iter(shown["shortages"].values()))
+    assert shown["max_backlog"] == 2
+    pool.signal(signal.SIGCONT)
+    eventually(lambda: not front_ends(pool, "shortages"), "it passes by itself")
+    assert refused(pool, "quick@test") == ""
+    assert pool.events("intake.closed")
+    assert pool.events("intake.opened")
+    assert pool.stop() == 0
+
+
+def front_ends(pool: Pool, having: str) -> list[dict[str, Any]]:
+    return [one for one in pool.status()["front_ends"] if one.get(having)]
+
+
+def refused(pool: Pool, recipient: str) -> str:
+    """The reply to MAIL or RCPT, or to the message; empty where it was taken."""
+    with smtplib.SMTP(*address(pool), timeout=60) as client:
+        try:
+            client.sendmail("ann@example.org", [recipient], b"Subject: a test\r\n\r\nHello\r\n")
+        except (smtplib.SMTPSenderRefused, smtplib.SMTPDataError) as refusal:
+            return f"{refusal.smtp_code} {refusal.smtp_error!r}".replace("b'", "")
+    return ""
 
 
 def child(pool: Pool) -> int:

@@ -1,0 +1,116 @@
+"""The processes of one front end: executed anew, so that no handler code is in them (I11), and kept on its sockets."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from maildefer import events
+from maildefer.maildir.system import boottime
+from maildefer.pool import children
+from maildefer.pool.sockets import Listener
+from maildefer.pool.throttle import Throttle
+
+_REPORT_BYTES = 4096
+_STEADY_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Hand:
+    """One process, and the memory to which it writes how it is."""
+
+    began: float
+    report: int
+
+
+class Crew:
+    """Keeps `wanted` processes of one kind; its sockets are bound once, so that no death of one refuses anybody."""
+
+    def __init__(
+        self,
+        kind: str,
+        module: str,
+        *,
+        folder: str,
+        listeners: Sequence[Listener],
+        options: Sequence[str],
+        keep: Sequence[int] = (),
+        wanted: int = 1,
+    ) -> None:
+        """`module` is executed with `options`; `keep` are descriptors that those name."""
+        self._kind = kind
+        self._module = module
+        self._folder = folder
+        self._listeners = list(listeners)
+        self._options = list(options)
+        self._keep = list(keep)
+        self._wanted = wanted
+        self._hands: dict[int, Hand] = {}
+        self._throttle = Throttle()
+
+    def __len__(self) -> int:
+        return len(self._hands)
+
+    @property
+    def address(self) -> str:
+        return " ".join(map(str, self._listeners))
+
+    def refill(self) -> None:
+        """Execute whatever is missing."""
+        while len(self._hands) < self._wanted and not self._throttle.wait(boottime()):
+            report = os.memfd_create(f"{self._kind} report")
+            argv = [sys.executable, "-m", self._module, "--report-fd", str(report)]
+            for listener in self._listeners:
+                argv += ["--socket-fd", listener.option]
+            keep = [*(listener.socket.fileno() for listener in self._listeners), report, *self._keep]
+            pid = children.spawn([*argv, *self._options], cwd=self._folder, keep=keep)
+            self._hands[pid] = Hand(boottime(), report)
+            events.emit("child.started", kind=self._kind, pid=pid, address=self.address)
+
+    def bury(self, pid: int, status: int) -> bool:
+        """Note that a child has ended; False when it is none of ours."""
+        hand = self._hands.pop(pid, None)
+        if hand is None:
+            return False
+        os.close(hand.report)
+        if self._wanted:
+            events.emit("child.died", kind=self._kind, pid=pid, code=os.waitstatus_to_exitcode(status))
+            self._throttle.note_death(int(boottime() - hand.began > _STEADY_SECONDS), boottime())
+        return True
+
+    def retire(self) -> None:
+        """Finish the transactions in hand, and end; new connections are refused from now on."""
+        self._wanted = 0
+        self.signal(signal.SIGTERM)
+        for listener in self._listeners:
+            listener.socket.close()
+        self._listeners = []
+
+    def signal(self, signum: signal.Signals) -> None:
+        for pid in self._hands:
+            try:
+                os.kill(pid, signum)
+            except ProcessLookupError:  # ended, and reaped in a moment
+                pass
+
+    def facts(self) -> list[dict[str, Any]]:
+        """What each process says of itself, for `maildefer status`; from memory only."""
+        address = self.address
+        return [
+            {"kind": self._kind, "address": address, **read_report(hand.report), "pid": pid}
+            for pid, hand in self._hands.items()
+        ]
+
+
+def read_report(descriptor: int) -> dict[str, Any]:
+    """What a front end last wrote there; empty before it has, and while it does."""
+    try:
+        found = json.loads(os.pread(descriptor, _REPORT_BYTES, 0))
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
