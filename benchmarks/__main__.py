@@ -11,7 +11,21 @@ from typing import Protocol, cast
 from benchmarks.figures import Figure, keep, machine, show
 from benchmarks.places import RESULTS, Unavailable
 
-NAMES = ("drain", "push", "intake", "idle", "latency", "backlog", "recovery", "syscalls", "tokens", "batches")
+NAMES = (
+    "drain",
+    "push",
+    "intake",
+    "idle",
+    "latency",
+    "backlog",
+    "recovery",
+    "syscalls",
+    "tokens",
+    "batches",
+    "routes",
+    "parsing",
+    "handler",
+)
 
 
 class Benchmark(Protocol):

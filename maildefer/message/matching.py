@@ -13,7 +13,7 @@ import re
 import signal
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, Generic, TypeVar
 
 from maildefer.errors import RouteTooSlow
@@ -21,13 +21,13 @@ from maildefer.message.literals import literal_runs, may_take_long
 
 T = TypeVar("T")
 Match = Callable[[str], re.Match[str] | None]
+Triple = tuple[str, str, str]
 
 LIMIT_SECONDS: Final = 1.0
 LONGEST: Final = (
     320  # characters of an address (RFC 3696, section 3); longer ones are given the limit in any case
 )
 _FEW: Final = 12  # patterns that are tried one after the other sooner than triples are looked up
-_WIDTH: Final = 3
 
 
 class Index(Generic[T]):
@@ -36,8 +36,8 @@ class Index(Generic[T]):
     def __init__(self, rows: Sequence[tuple[str, T]]) -> None:
         self._all = tuple(row for _, row in rows)
         self._always: list[int] = []
-        self._by_triple: dict[str, list[int]] = {}
-        triples = [_triples(regex) for regex, _ in rows] if len(rows) > _FEW else []
+        self._by_triple: dict[Triple, list[int]] = {}
+        triples = [_needed(regex) for regex, _ in rows] if len(rows) > _FEW else []
         common = Counter(triple for of_one in triples for triple in of_one)
         for place, of_one in enumerate(triples):
             if of_one:
@@ -45,6 +45,7 @@ class Index(Generic[T]):
                 self._by_triple.setdefault(rarest, []).append(place)
             else:
                 self._always.append(place)
+        self._known = frozenset(self._by_triple)
         self._found_none = tuple(self._all[place] for place in self._always)
 
     def rows(self, address: str) -> Sequence[T]:
@@ -52,14 +53,12 @@ class Index(Generic[T]):
         # Beyond ASCII, letters have unexpected siblings: K, the sign for kelvin, matches a k.
         if not self._by_triple or not address.isascii():
             return self._all
-        low, places = address.lower(), set[int]()
-        for start in range(len(low) - _WIDTH + 1):
-            found = self._by_triple.get(low[start : start + _WIDTH])
-            if found is not None:
-                places.update(found)
-        if not places:
+        found = self._known.intersection(_triples(address.lower()))  # the one loop over the address, and in C
+        if not found:
             return self._found_none
-        places.update(self._always)
+        places = set(self._always)
+        for triple in found:
+            places.update(self._by_triple[triple])
         return [self._all[place] for place in sorted(places)]
 
 
@@ -93,7 +92,9 @@ def limited(work: Callable[[], T], what: str, address: str) -> T:
         signal.signal(signal.SIGVTALRM, before)
 
 
-def _triples(regex: str) -> set[str]:
-    return {
-        run[start : start + _WIDTH] for run in literal_runs(regex) for start in range(len(run) - _WIDTH + 1)
-    }
+def _needed(regex: str) -> set[Triple]:
+    return {triple for run in literal_runs(regex) for triple in _triples(run)}
+
+
+def _triples(text: str) -> Iterator[Triple]:
+    return zip(text, text[1:], text[2:], strict=False)
