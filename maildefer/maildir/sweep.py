@@ -1,4 +1,5 @@
-"""Clearing away what crashes left: drafts in `tmp/`, reasons without an entry, ended leases, answered requests.
+"""Clearing away what crashes left: drafts in `tmp/`, reasons without an entry, ended leases, answered requests and
+those that nobody will answer.
 
 By the mount's time and the sweeper's own watching together, since either clock alone may be wrong.
 """
@@ -41,6 +42,11 @@ class Sweeper:
         over += [(f"{layout.fenced}/{name}", KEPT_SECONDS) for name in self._names(layout.fenced)]
         over += [
             (f"{layout.requests_done}/{name}", KEPT_SECONDS) for name in self._names(layout.requests_done)
+        ]
+        over += [
+            (f"{layout.requests}/{name}", DRAFT_SECONDS)
+            for name in self._names(layout.requests)
+            if name.rpartition(".")[0] not in leases  # nobody is left to answer
         ]
         over += [
             (f"{layout.status}/{name}", DRAFT_SECONDS)

@@ -100,9 +100,13 @@ def test_fenced_leases_and_answered_requests_are_kept_for_a_week(
     assert os.listdir(layout.fenced) == os.listdir(layout.requests_done) == ["new"]
 
 
-def test_requests_that_are_not_answered_stay(sweeper: Sweeper, layout: Layout, world: World) -> None:
-    old(f"{layout.requests}/x.stop")
-    assert watched(sweeper, world) == 0
+def test_a_request_stays_while_its_lease_lives_and_goes_where_nobody_will_answer(
+    sweeper: Sweeper, layout: Layout, lease: Lease, world: World
+) -> None:
+    old(f"{layout.requests}/{lease.name}.stop")
+    old(f"{layout.requests}/gone-000000-1-abcd.stop")
+    assert watched(sweeper, world) == 1
+    assert set(os.listdir(layout.requests)) == {f"{lease.name}.stop", "done"}
 
 
 def test_the_status_of_a_live_lease_stays_and_of_a_gone_one_goes(
