@@ -26,6 +26,7 @@ from maildefer.intake.room import Room
 from maildefer.intake.wire import Frames, Job, Message, pack, unpack
 from maildefer.intake.writer import Writer
 from maildefer.maildir.layout import Layout, create_queue
+from maildefer.message import matching
 from maildefer.message.envelope import Envelope, split
 
 pytestmark = pytest.mark.lifecycle
@@ -382,6 +383,22 @@ def test_the_routes_of_other_queues_do_not_count(tmp_path: Path, monkeypatch: py
     assert not recipients.accept("other@osb.example")
     assert recipients.empty
     assert Recipients("elsewhere", "routes").accept("other@osb.example")
+
+
+def test_a_route_that_backtracks_without_end_holds_up_the_front_end_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(matching, "LIMIT_SECONDS", 0.05)
+    table = tmp_path / "routes"
+    table.write_text(json.dumps([{"pattern": "^(a+)+@osb[.]example$"}, {"pattern": "^b@(([a-z]+)+)+$"}]))
+    recipients = Recipients("queue", str(table))
+    assert recipients.refusal("aaa@osb.example") is None
+    assert recipients.refusal("b@" + "a" * 60 + "!") is not None
+    assert recipients.refusal("a" * 60 + "!@osb.example") is None  # the dead letters will tell why
+    assert recipients.refusal("c@osb.example") is None
+    assert capfd.readouterr().err.count("route.slow") == 1
+    recipients.read()
+    assert recipients.refusal("c@osb.example") is not None
 
 
 def test_a_table_without_a_route_for_the_queue_is_no_permanent_refusal(start: Start) -> None:

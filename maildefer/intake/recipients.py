@@ -8,10 +8,12 @@ import re
 import sys
 from collections.abc import Mapping
 
-from maildefer.errors import ConfigurationError
+from maildefer import events
+from maildefer.errors import ConfigurationError, RouteTooSlow
 from maildefer.intake import replies
 from maildefer.intake.domains import Domains
 from maildefer.message.addresses import TASK_DOMAIN
+from maildefer.message.matching import LONGEST, Index, Match, limited, match_of
 
 
 class Recipients:
@@ -23,6 +25,8 @@ class Recipients:
         self._given = domains
         self._domains = Domains((), domains)
         self._patterns: list[re.Pattern[str]] = []
+        self._index: Index[Match] = Index(())
+        self._slow = False
         self.read()
 
     def read(self) -> None:
@@ -37,6 +41,8 @@ class Recipients:
                     text = file.read()
             rows = self._rows(json.loads(text))
             self._patterns = [re.compile(row, re.IGNORECASE) for row in rows]
+            self._index = Index([(pattern.pattern, match_of(pattern)) for pattern in self._patterns])
+            self._slow = False
             self._domains = Domains(rows, self._given)
         except (OSError, ValueError, TypeError, AttributeError, KeyError, re.error) as fault:
             raise ConfigurationError(
@@ -61,7 +67,13 @@ class Recipients:
             return replies.NO_RELAY
         if self.accept(address):
             return None
-        return replies.NO_ROUTE if self._domains.know(address) else replies.NO_RELAY
+        return replies.NO_ROUTE if self._is_known(address) else replies.NO_RELAY
+
+    def _is_known(self, address: str) -> bool:
+        try:
+            return limited(lambda: self._domains.know(address), "table", address)
+        except RouteTooSlow:
+            return True
 
     def accept(self, address: str) -> bool:
         """As `Router.match` does it: the address in lower case, from its beginning. No stranger calls a task."""
@@ -70,7 +82,18 @@ class Recipients:
             return False
         if not self.checked:
             return True
-        return any(pattern.match(address) for pattern in self._patterns)
+        try:
+            if self._slow or len(address) <= LONGEST:
+                return self._slow or self._matches(address)
+            return limited(lambda: self._matches(address), "table", address)
+        except RouteTooSlow as fault:
+            # Taken, so that the dead letters tell what is wrong; and not asked again, since others wait meanwhile.
+            events.emit("route.slow", queue=self._queue, error=str(fault))
+            self._slow = True
+            return True
+
+    def _matches(self, address: str) -> bool:
+        return any(match(address) for match in self._index.rows(address))
 
     def _rows(self, table: object) -> list[str]:
         """The patterns of the routes that this queue sees; a route without a queue counts for all."""
