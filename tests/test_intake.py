@@ -393,7 +393,7 @@ def test_a_route_that_backtracks_without_end_holds_up_the_front_end_once(
     table.write_text(json.dumps([{"pattern": "^(a+)+@osb[.]example$"}, {"pattern": "^b@(([a-z]+)+)+$"}]))
     recipients = Recipients("queue", str(table))
     assert recipients.refusal("aaa@osb.example") is None
-    assert recipients.refusal("b@" + "a" * 60 + "!") is not None
+    assert recipients.refusal("z@" + "a" * 60 + "!") is not None
     assert recipients.refusal("a" * 60 + "!@osb.example") is None  # the dead letters will tell why
     assert recipients.refusal("c@osb.example") is None
     assert capfd.readouterr().err.count("route.slow") == 1
