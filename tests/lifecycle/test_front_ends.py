@@ -127,7 +127,8 @@ def refused(pool: Pool, recipient: str) -> str:
         try:
             client.sendmail("ann@example.org", [recipient], b"Subject: a test\r\n\r\nHello\r\n")
         except (smtplib.SMTPSenderRefused, smtplib.SMTPDataError) as refusal:
-            return f"{refusal.smtp_code} {refusal.smtp_error!r}".replace("b'", "")
+            text = refusal.smtp_error
+            return f"{refusal.smtp_code} {text.decode() if isinstance(text, bytes) else text}"
     return ""
 
 
