@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable
 
 from tests.mount.cases import EVERY, on
 from tests.mount.conftest import Enlist, Tell
 from tests.mount.guest import Guest
-from tests.mount.harness import WORKERS, Crew, Figures, eventually
+from tests.mount.harness import TTL_SECONDS, WORKERS, Crew, Figures, eventually
 from tests.mount.wire import Link
+
+AWAY_SECONDS = TTL_SECONDS * 1.5
 
 _KEY = rb"(\d+\.M\d+P\d+Q\d+R[0-9a-f]+\.[a-z0-9-]+,S=\d+)"
 _LENGTH = rb"\x00\x00\x00[\x10-\xff]"  # of a name, as XDR has it
@@ -18,12 +21,17 @@ CLAIM = re.compile(_LENGTH + _KEY + rb"\x00.{0,400}\1,a=1:1,c0-", re.DOTALL)
 DEFER = re.compile(_LENGTH + _KEY + rb",a=1:1,c0-.{0,400}\1,a=1,n=1,d=", re.DOTALL)
 _BEAT = rb"(c0-[0-9a-f]{6}-\d+-[0-9a-f]{4,16})\.\d+\x00.{0,400}"
 BEAT = re.compile(_LENGTH + _BEAT + _LENGTH + rb"\1\.\d+", re.DOTALL)
+# NFSv3's REMOVE by its head, NFSv4's by its number, with the directory's handle before it: see RFC 1813 and RFC 7530.
+_REMOVE3 = rb"\x00\x01\x86\xa3\x00\x00\x00\x03\x00\x00\x00\x0c.{40,400}"
+_REMOVE4 = rb"\x00\x00\x00\x1c"
+ACK = re.compile(rb"(?:" + _REMOVE3 + rb"|" + _REMOVE4 + rb")" + _LENGTH + _KEY + rb",a=1:1,c0-", re.DOTALL)
 
 
-def settle_accounts(crew: Crew, killed: Guest | None = None) -> Figures:
+def settle_accounts(crew: Crew, killed: Guest | None = None, deaths: int = 0) -> Figures:
     """Everything drains and ends; what holds in every case is asserted here.
 
-    What a killed host was writing in `tmp/` stays for the sweep, which takes it after 36 hours.
+    What a killed host was writing in `tmp/` stays for the sweep, which takes it after 36 hours. `deaths` are those of
+    workers that a test has killed.
     """
     crew.drain()
     crew.stop()
@@ -31,7 +39,7 @@ def settle_accounts(crew: Crew, killed: Guest | None = None) -> Figures:
     assert figures.lost == 0
     assert figures.doubles == 0, "one claim a generation (I3, I4)"
     assert figures.extra <= figures.takeovers
-    assert figures.extra <= figures.fences * WORKERS
+    assert figures.extra <= figures.fences * WORKERS + deaths
     drafts = {
         path for path in figures.left if killed and path.startswith("tmp/") and f"{killed.name}-" in path
     }
@@ -71,6 +79,11 @@ def test_a_claim_whose_reply_is_lost_for_good(vers: str, enlist: Enlist, tell: T
 @on(*EVERY)
 def test_a_defer_whose_reply_is_lost_for_good(vers: str, enlist: Enlist, tell: Tell) -> None:
     lose_one_reply(DEFER, vers, enlist, tell)
+
+
+@on(*EVERY, chosen=("4.1",))
+def test_an_ack_whose_reply_is_lost_for_good(vers: str, enlist: Enlist, tell: Tell) -> None:
+    lose_one_reply(ACK, vers, enlist, tell)
 
 
 @on(*EVERY)
@@ -145,7 +158,65 @@ def welcome_back(crew: Crew, away: Guest, killed: Guest | None = None) -> Figure
     return figures
 
 
+@on(*EVERY)
+def test_all_clients_are_cut_off_longer_than_the_ttl_and_nobody_is_fenced(
+    vers: str, enlist: Enlist, tell: Tell
+) -> None:
+    """Whoever was away himself has seen nobody's silence."""
+    crew = enlist(vers)
+    crew.begin()
+    crew.feed(150, at_once=75)
+    crew.await_handled(20)
+    for client in crew.bed.clients:
+        crew.bed.wire.partition(client.name, "server")
+    last_for(AWAY_SECONDS)
+    crew.bed.wire.heal()
+    figures = settle_accounts(crew)
+    tell(vers, figures)
+    assert figures.fences == 0
+
+
 @on("4.2", "3")
+def test_the_server_is_frozen_longer_than_the_ttl_and_nobody_is_fenced(
+    vers: str, enlist: Enlist, tell: Tell
+) -> None:
+    crew = enlist(vers)
+    crew.begin()
+    crew.feed(150, at_once=75)
+    crew.await_handled(20)
+    crew.bed.server.freeze()
+    last_for(AWAY_SECONDS)
+    crew.bed.server.thaw()
+    figures = settle_accounts(crew)
+    tell(vers, figures)
+    assert figures.fences == 0
+
+
+@on(*EVERY)
+def test_a_worker_is_killed_while_its_request_is_on_its_way(vers: str, enlist: Enlist, tell: Tell) -> None:
+    """The request may be executed seconds after its process has died: the audit finds what has landed."""
+    crew = enlist(vers)
+    away = crew.bed.clients[0]
+    crew.begin()
+    crew.feed(200, at_once=150)
+    crew.await_handled(20, away)
+    crew.bed.wire.partition(away.name, "server")
+    eventually(lambda: not crew.in_hand(away), "its handlers have ended, and wait for the server", 60)
+    workers = away.check(["sh", "-c", "pgrep -f 'maildefer: worker'"]).split()
+    away.check(["kill", "-9", *workers])
+    eventually(lambda: crew.count("worker.died", away) >= WORKERS, "the supervisor has seen them die", 60)
+    crew.bed.wire.heal()
+    figures = settle_accounts(crew, deaths=WORKERS)
+    tell(vers, figures, f"{crew.count('worker.died', away)} died, {figures.takeovers} taken back")
+
+
+def last_for(seconds: float) -> None:
+    """A fault's length is what such a case is about; there is nothing to wait for but the time."""
+    until = time.monotonic() + seconds
+    eventually(lambda: time.monotonic() > until, "time passes", seconds + 60)
+
+
+@on(*EVERY)
 def test_packets_are_lost_doubled_reordered_and_late(vers: str, enlist: Enlist, tell: Tell) -> None:
     crew = enlist(vers)
     crew.begin()
