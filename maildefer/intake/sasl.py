@@ -33,10 +33,9 @@ def plain(initial: str | None) -> Dialogue:
 def login(initial: str | None) -> Dialogue:
     """Name and password, one after the other; not standardized, and still what some programs speak only."""
     user = _decoded((yield "VXNlcm5hbWU6") if initial is None else initial)
-    password = _decoded((yield "UGFzc3dvcmQ6"))
     if not user:
         raise BadResponse
-    return Claim(user, password)
+    return Claim(user, _decoded((yield "UGFzc3dvcmQ6")))
 
 
 MECHANISMS: Final[dict[str, Callable[[str | None], Dialogue]]] = {"PLAIN": plain, "LOGIN": login}
