@@ -29,7 +29,7 @@ def queue(tmp_path: Path) -> Iterator[Layout]:
     layout = create_queue(str(tmp_path / "queue"))
     journal.begin(layout)
     yield layout
-    journal._journals.clear()
+    journal.close()
 
 
 def push(queue: Layout) -> str:

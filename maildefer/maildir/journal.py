@@ -71,6 +71,11 @@ class Journal:
         now = self._system.time()
         self._append("settled", now, f"\n{now:.3f} kept {quoted(key)} .")
 
+    def close(self) -> None:
+        """Until the next record."""
+        with self._lock:
+            self._close()
+
     def _append(self, kind: Kind, now: float, text: str) -> None:
         with self._lock:
             for last in (False, True):
@@ -153,6 +158,14 @@ def end(layout: Layout) -> None:
     for name in os.listdir(layout.journal):
         os.unlink(f"{layout.journal}/{name}")
     os.rmdir(layout.journal)
+
+
+def close() -> None:
+    """Close this process's journals, and forget which queues keep one."""
+    for journal in _journals.values():
+        if journal is not None:
+            journal.close()
+    _journals.clear()
 
 
 def host_name() -> str:

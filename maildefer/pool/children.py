@@ -45,12 +45,16 @@ class Child:
 def fork(main: Callable[[], int]) -> int:
     """Fork a child that runs `main` and ends with its code; returns the pid. Called from the main thread only.
 
-    Signals are blocked meanwhile, so that none meets the parent's handlers in the child.
+    Signals are blocked meanwhile, so that none meets the parent's handlers in the child. Raises OSError.
     """
     parent = os.getpid()
     sys.stderr.flush()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _ALL)
-    pid = os.fork()
+    try:
+        pid = os.fork()
+    except OSError:  # EAGAIN, ENOMEM: who could not fork must not be deaf from now on
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        raise
     if pid:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         return pid

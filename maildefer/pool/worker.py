@@ -39,6 +39,7 @@ from maildefer.pool.shared import Shared, send
 
 EXIT_APPLICATION_BROKEN = 78
 _UNREADABLE_SECONDS = 600.0  # what can't be read is tried after 2 s, 4 s, … and at last so
+_HEARD = (signal.SIGTERM, signal.SIGCONT)
 _IDLE, _BUSY = int(State.IDLE), int(State.BUSY)
 _COUNTERS = {"acked": S.ACKED, "deferred": S.DEFERRED, "buried": S.BURIED, "handed_off": S.HANDED}
 
@@ -246,6 +247,7 @@ class Worker:
 
     def _listen(self) -> None:
         """Also before each sleep, since handlers, and event loops that they run, may have taken signals over."""
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _HEARD)
         signal.set_wakeup_fd(self._wake_writer, warn_on_full_buffer=False)
         signal.signal(signal.SIGTERM, self._note_stop)
         signal.signal(signal.SIGCONT, self._flush_lines)

@@ -31,7 +31,7 @@ def queue(tmp_path: Path) -> Iterator[Layout]:
     layout = create_queue(str(tmp_path / "queue"))
     assert journal.begin(layout)
     yield layout
-    journal._journals.clear()
+    journal.close()
 
 
 @pytest.fixture
