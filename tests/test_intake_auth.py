@@ -21,24 +21,33 @@ from tests.front_end import FrontEnd, front_end, wait_until
 Begin = Callable[..., AbstractContextManager[FrontEnd]]
 
 
-@pytest.fixture
-def begin(tmp_path: Path) -> Begin:
-    """Starts a front end that knows ann's password, `sesame`."""
-    certificate = certificates.make(tmp_path)
-    passwords.write(
-        str(tmp_path / "passwords"), {"ann": passwords.hashed("sesame"), "bøb": passwords.hashed("")}
-    )
+def starter(folder: Path) -> Begin:
+    """Starts front ends that know ann's password, `sesame`."""
+    certificate = certificates.make(folder)
+    known = {"ann": passwords.hashed("sesame"), "bøb": passwords.hashed("")}
+    passwords.write(str(folder / "passwords"), known)
 
     @contextmanager
     def start(
         *arguments: str, kind: str = "smtps", known: str = "--auth-file=passwords"
     ) -> Iterator[FrontEnd]:
-        with front_end(
-            tmp_path, "--tls-certificate", str(certificate), known, *arguments, kind=kind
-        ) as running:
+        trust = ("--tls-certificate", str(certificate), known)
+        with front_end(folder, *trust, *arguments, kind=kind) as running:
             yield running
 
     return start
+
+
+@pytest.fixture
+def begin(tmp_path: Path) -> Begin:
+    return starter(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FrontEnd]:
+    """One for all tests that look at replies only."""
+    with starter(tmp_path_factory.mktemp("front"))() as running:
+        yield running
 
 
 def connect(server: FrontEnd) -> smtplib.SMTP_SSL:

@@ -106,10 +106,10 @@ def test_who_has_to_send_a_header_and_does_not_gets_no_word(trusting: FrontEnd, 
     before = trusting.log().count("no PROXY header")
     with trusting.dial() as client:
         client.sendall(header)
-        client.shutdown(socket.SHUT_WR)
         try:
+            client.shutdown(socket.SHUT_WR)
             assert client.recv(4096) == b""
-        except ConnectionResetError:
+        except OSError:  # it was reset
             pass
     wait_until(lambda: trusting.log().count("no PROXY header") > before)
     assert b"250 2.0.0 queued" in trusting.speak(b"PROXY UNKNOWN\r\n" + MAIL)
