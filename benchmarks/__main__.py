@@ -21,6 +21,7 @@ NAMES = (
     "recovery",
     "syscalls",
     "tokens",
+    "journal",
     "batches",
     "routes",
     "parsing",

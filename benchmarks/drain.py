@@ -83,17 +83,21 @@ def _drain_dirq(run: Run) -> float:
 def drain_pool(run: Run, application: str = "noop") -> float:
     """Messages per second of the whole product, with that application's handlers."""
     with filesystem.fresh_directory(run.directory) as base:
-        queue = make_maildir(os.path.join(base, "queue"))
-        with Pool(queue, workers=run.workers, application=application) as pool:
-            pool.pause()
-            fill(queue, run.entries)
-            filesystem.settle_disk(base)
-            pool.wait_until_idle()
-            if (waiting := len(os.listdir(os.path.join(queue, "new")))) != run.entries:
-                raise RuntimeError(f"the paused pool took {run.entries - waiting} entries")
-            rate = _clock(run, nullcontext(), lambda: maildir_empty(queue), begin=pool.resume)
-            refuse_unhandled(queue)
-            return rate
+        return drained(run, make_maildir(os.path.join(base, "queue")), application)
+
+
+def drained(run: Run, queue: str, application: str = "noop") -> float:
+    """The same with an empty queue that is there."""
+    with Pool(queue, workers=run.workers, application=application) as pool:
+        pool.pause()
+        fill(queue, run.entries)
+        filesystem.settle_disk(queue)
+        pool.wait_until_idle()
+        if (waiting := len(os.listdir(os.path.join(queue, "new")))) != run.entries:
+            raise RuntimeError(f"the paused pool took {run.entries - waiting} entries")
+        rate = _clock(run, nullcontext(), lambda: maildir_empty(queue), begin=pool.resume)
+        refuse_unhandled(queue)
+        return rate
 
 
 def _clock(
