@@ -60,14 +60,16 @@ class Application:
         modules = self.settings.queues[self.queue_named(queue)]
         return Dispatcher(self.router, modules, queues_of=self.queues_of, tokens=tokens)
 
-    def has_batches(self, queue: str) -> bool:
-        """Whether any handler of the queue is a `@batch`."""
+    def has_batches(self, queue: str, *, only: bool = False) -> bool:
+        """Whether any handler of the queue is a `@batch`; with `only`, whether all are."""
         modules = self.settings.queues[self.queue_named(queue)]
-        return any(
-            marks.batch_of(function) is not None and marks.module_of(function) in modules
+        found = [
+            marks.batch_of(function) is not None
             for _, functions in self.router.table()
             for function in functions
-        )
+            if marks.module_of(function) in modules
+        ]
+        return any(found) and (not only or all(found))
 
     def queue_named(self, queue: str) -> str:
         """The settings' own spelling of a queue's path."""

@@ -59,6 +59,7 @@ def assemble(plan: Plan, probed: dict[str, Any]) -> tuple[Shared, Plan, dict[str
         queues=queues,
         board=Board(len(queues), slots),
         offers=tuple(offers.channel() for _ in queues),
+        gathering=tuple(pair() for _ in queues),
         keeper=pair(),
         deferrals=pair(),
         gate=os.eventfd(1, os.EFD_NONBLOCK | os.EFD_CLOEXEC),

@@ -18,6 +18,7 @@ from maildefer.maildir.system import boottime
 from maildefer.message.request import received
 from maildefer.pool.board import Header, S, State
 from maildefer.pool.gathered import GatheredClaim, GatherHand, Group, company
+from maildefer.pool.gatherer import Gatherer
 from maildefer.pool.serving import Serving
 from maildefer.pool.shared import Shared
 from maildefer.pool.sifting import sift
@@ -42,10 +43,17 @@ class BatchingWorker(Worker):
                 hand = GatherHand(shared.board, slot, self._hand, queue.index, self._free)
                 self._hands[queue.index] = queue.claimer.hand = hand
                 queue.claimer.kind = GatheredClaim
+        self._gatherers = {
+            index: Gatherer(shared.board, slot, index, shared.gathering[index], self._offers)
+            for index in self._hands
+            if application.has_batches(self._queues[index].name, only=True)
+        }
 
     def serve(self) -> None:
         """As any worker; at the end, what is gathered is handled as the message in hand, but in a drain given back."""
         super().serve()
+        for gatherer in self._gatherers.values():
+            gatherer.end()
         while self._groups:
             group = self._groups.pop(next(iter(self._groups)))
             if self._words[Header.DRAINING]:
@@ -55,21 +63,24 @@ class BatchingWorker(Worker):
         self._log.flush()
 
     def _attempt(self, queue: Serving, name: str) -> None:
-        if queue.index in self._hands:
-            self._take(queue, name)
-        else:
+        gatherer = self._gatherers.get(queue.index)
+        if queue.index not in self._hands:
             super()._attempt(queue, name)
-        self._mind_due()
+        elif gatherer is None or not gatherer.is_another():
+            self._take(queue, name, gatherer)
+        elif not gatherer.pass_on(name):
+            self._take(queue, name, None)
+        self._mind_gathering()
 
     def _rest(self) -> None:
-        self._mind_due(idle=True)
+        self._mind_gathering(idle=True)
         super()._rest()
-        self._mind_due()
+        self._mind_gathering()
 
     def _patience_seconds(self) -> float | None:
         return None if self._due == _NEVER else max(0.0, self._due - boottime())
 
-    def _take(self, queue: Serving, name: str) -> None:
+    def _take(self, queue: Serving, name: str, gatherer: Gatherer | None) -> None:
         """Claim and read; then gather it, or handle it at once. The same as `_attempt` otherwise."""
         if not queue.may_claim() or queue.is_aside(name):
             return
@@ -83,14 +94,14 @@ class BatchingWorker(Worker):
                 return
             assert isinstance(claim, GatheredClaim)
             self._left -= 1
-            self._sort(queue, claim)
+            self._sort(queue, claim, gatherer)
             queue.note_success()
         except ClaimLost as lost:
             self._note_lost(queue, lost)
         except (StorageFault, MemoryError) as fault:
             self._give_back(queue, name, claim, fault)
 
-    def _sort(self, queue: Serving, claim: GatheredClaim) -> None:
+    def _sort(self, queue: Serving, claim: GatheredClaim, gatherer: Gatherer | None) -> None:
         """To the messages that wait for the same handler, or to its handlers now."""
         try:
             data = claim.read(self._limit_bytes)
@@ -109,14 +120,41 @@ class BatchingWorker(Worker):
         if group is None:
             limit, linger = step.terms
             limit = company(limit, claim.crashes, self._max_crashes)
+            if gatherer is not None and linger and limit > 1 and gatherer.is_another():
+                claim.release()  # both began at once; the scout offers it again, and then it is passed on
+                self._words[self._base + S.RELEASED] += 1
+                return
             group = self._groups[key] = Group(queue, step, limit, linger > 0, boottime() + linger)
             self._due = min(self._due, group.due)
+            self._lead(queue.index)
         group.add(claim, len(data))
         if group.is_full(self._limit_bytes):
             self._handle_group(self._groups.pop(key))
 
-    def _mind_due(self, *, idle: bool = False) -> None:
-        """Handle what has waited long enough; without a linger, that is as soon as there is nothing else to do."""
+    def _lead(self, queue: int) -> None:
+        """Have what comes for that queue's batches passed on to this worker, if it has any that wait."""
+        if (gatherer := self._gatherers.get(queue)) is not None:
+            dues = [
+                group.due
+                for group in self._groups.values()
+                if group.queue.index == queue and group.lingers and group.limit > 1
+            ]
+            if dues:
+                gatherer.begin(min(dues))
+
+    def _mind_gathering(self, *, idle: bool = False) -> None:
+        """Take what was passed on, and handle what has waited long enough."""
+        for index, gatherer in self._gatherers.items():
+            queue = self._queues[index]
+            while self._may_take(queue) and (name := gatherer.taken()) is not None:
+                self._take(queue, name, gatherer)
+        self._mind_due(idle=idle)
+
+    def _may_take(self, queue: Serving) -> bool:
+        return not (self._stopping or self._left == 0 or self._words[Header.PAUSED] or queue.is_paused())
+
+    def _mind_due(self, *, idle: bool) -> None:
+        """Without a linger, it is due as soon as there is nothing else to do."""
         now = boottime()
         if self._due > now or self._stopping:
             return
@@ -131,6 +169,8 @@ class BatchingWorker(Worker):
         self._words[self._base + S.STATE] = State.BUSY
         self._words[self._base + S.QUEUE] = group.queue.index
         dispatcher = self._dispatchers[group.queue.index]
+        if (gatherer := self._gatherers.get(group.queue.index)) is not None:
+            gatherer.end()
 
         def call(claims: list[GatheredClaim]) -> list[Outcome] | Deferred:
             messages = [claim.message for claim in claims]
@@ -141,6 +181,7 @@ class BatchingWorker(Worker):
         for claims, outcomes in sift(group.claims, call, lambda: not self._stopping):
             for claim, outcome in zip(claims, outcomes, strict=True):
                 self._settle_one(group, claim, outcome)
+        self._lead(group.queue.index)
 
     def _in_handler(self, queue: Serving, claims: list[GatheredClaim], run: Callable[[], T]) -> T:
         """Run handlers under the deadline, their messages marked as theirs."""

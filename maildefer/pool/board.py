@@ -88,6 +88,10 @@ class Q:
     SCANS: Final = 12  # of the keeper, so far
     FORMAT_TTL: Final = 13  # milliseconds
     FORMAT_BEAT: Final = 14
+    GATHERER: Final = (
+        15  # 1 + the slot of the worker to which this host's others pass offers on; written by workers
+    )
+    GATHERS_UNTIL: Final = 16  # not longer: boot clock, ns
 
 
 class S:

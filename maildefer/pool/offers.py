@@ -12,7 +12,9 @@ import socket
 
 MOST_BYTES = 60_000
 MOST_NAMES = 64
-_BUFFER_BYTES = 32 << 10  # some tens of names, where net.unix.max_dgram_qlen (10; systemd makes it 512) allows more
+_BUFFER_BYTES = (
+    32 << 10
+)  # some tens of names, where net.unix.max_dgram_qlen (10; systemd makes it 512) allows more
 _EVERY = 8  # each so many takes begin one queue lower, so that nothing starves
 
 
@@ -65,6 +67,13 @@ class Offers:
             if data:
                 return index, unpack(data)
         return None
+
+    def also_from(self, end: socket.socket) -> None:
+        """Wake for what is passed on there, too, which `take` does not read."""
+        self._open.register(end.fileno(), select.EPOLLIN)
+
+    def no_longer_from(self, end: socket.socket) -> None:
+        self._open.unregister(end.fileno())
 
     def is_any(self) -> bool:
         """Whether there may be an offer, or a signal came."""

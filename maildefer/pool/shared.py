@@ -39,6 +39,7 @@ class Shared:
     board: Board
     offers: tuple[tuple[socket.socket, socket.socket], ...]  # scout's end, workers' end
     keeper: tuple[socket.socket, socket.socket]  # supervisor's end, keeper's end: messages both ways
+    gathering: tuple[tuple[socket.socket, socket.socket], ...] = ()  # to the one who gathers, and its own end
     deferrals: tuple[socket.socket, socket.socket]  # keeper's end, workers' end: names just deferred
     gate: int  # an eventfd that is readable while claims go on, and not while the pool is paused
     supervisor: int  # pid

@@ -68,7 +68,7 @@ def test_messages_that_wait_are_handled_in_one_call(project: Project, start: Sta
     eventually(project.is_empty, "all are handled")
     assert sizes(project) == [10, 10]
     assert project.starts() == dict.fromkeys(keys, 1)
-    assert len(pool.events("attempt.ended", outcome="acked", handler="workers.front.TOGETHER")) == 20
+    pool.await_event("attempt.ended", 20, outcome="acked", handler="workers.front.TOGETHER")
 
 
 def test_a_batch_that_is_not_full_waits_as_long_as_it_lingers(project: Project, start: Start) -> None:
@@ -114,6 +114,41 @@ def test_each_queues_batch_is_its_own(project: Project, start: Start) -> None:
     assert gathered(pool) == 1
 
 
+def test_where_all_handlers_are_batches_one_worker_of_a_host_gathers_for_all(
+    project: Project, start: Start
+) -> None:
+    pool = start(workers=4, environ=terms(limit=41, linger=LONG))
+    for count in range(1, 6):
+        push(project, *["quick@test"] * 8, queue="run/later")
+        eventually(lambda count=count: gathered(pool) == 8 * count, "they are gathered")  # type: ignore[misc]
+    assert len([worker for worker in pool.status()["workers"] if worker["gathered"]]) == 1
+    push(project, "quick@test", queue="run/later")
+    eventually(project.is_empty, "the batch is full")
+    assert sizes(project) == [41]
+
+
+def test_while_the_one_who_gathered_is_in_its_handler_another_gathers(project: Project, start: Start) -> None:
+    pool = start(workers=3, environ=terms(limit=3, linger=LONG))
+    push(project, "wait@test", "quick@test", "quick@test", queue="run/later")
+    eventually(lambda: sizes(project) == [3], "the first batch is in its handler")
+    push(project, *["quick@test"] * 3, queue="run/later")
+    eventually(lambda: sizes(project) == [3, 3], "the second one is handled meanwhile")
+    assert len(pool.events("attempt.ended")) <= 3
+    project.go()
+    eventually(project.is_empty, "the first one, too")
+
+
+def test_the_death_of_the_one_who_gathers_holds_nothing_up(project: Project, start: Start) -> None:
+    pool = start(workers=3, environ=terms(limit=6, linger=LONG))
+    push(project, *["quick@test"] * 3, queue="run/later")
+    eventually(lambda: gathered(pool) == 3, "they are gathered")
+    [one] = [worker["pid"] for worker in pool.status()["workers"] if worker["gathered"]]
+    os.kill(one, signal.SIGKILL)
+    push(project, *["quick@test"] * 3, queue="run/later")
+    eventually(project.is_empty, "another one has all six")
+    assert sizes(project) == [6]
+
+
 # Outcomes
 
 
@@ -137,7 +172,7 @@ def test_a_message_on_which_the_handler_fails_is_found_and_the_others_are_done(
     eventually(lambda: project.names("later_new") and not project.names("cur"), "the batch is settled")
     assert [entry.key for entry in project.names("later_new")] == [keys[4]]
     assert sizes(project) == [8, 4, 4, 2, 1, 1, 2]
-    assert len(pool.events("attempt.ended", outcome="acked")) == 7
+    pool.await_event("attempt.ended", 7, outcome="acked")
     assert len(pool.events("handler.failed")) == 1
 
 
@@ -146,6 +181,8 @@ def test_a_failure_on_everything_is_not_tried_on_everything(project: Project, st
     push(project, *["fail@test"] * 32)
     eventually(lambda: len(project.names("later_new")) == 32, "all are deferred")
     assert sizes(project) == [32, 16, 8, 4, 2, 1, 1, 1]
+    pool.await_event("handler.failed", 3)
+    assert pool.stop() == 0
     assert len(pool.events("handler.failed")) == 3
 
 
@@ -163,7 +200,7 @@ def test_a_message_that_kills_the_worker_takes_no_other_to_the_dead_letters(
     [dead] = project.names("dead_new")
     assert (dead.key, dead.crashes) == (keys[17], 5)
     assert {note.key for note in project.notes("end")} == set(keys) - {keys[17]}
-    assert len(pool.events("worker.died", charged=True)) == 5
+    pool.await_event("worker.died", 5, charged=True)
 
 
 def test_a_dead_worker_charges_the_batch_that_it_handled_and_nothing_else(
@@ -227,6 +264,7 @@ def test_a_child_that_the_handler_forked_settles_nothing(project: Project, start
     pool = start(workers=1, environ=terms(limit=3, linger=LONG))
     push(project, "quick@test", "fork@test", "quick@test")
     eventually(project.is_empty, "all are handled")
+    assert pool.stop() == 0
     assert len(pool.events("attempt.ended")) == 3
     assert pool.events("claim.lost") == []
 
