@@ -7,6 +7,7 @@
 | `queue_config["queue"]`, `queue_handlers` | | | the second queue, where `queues` is missing |
 | `router_defaults` | | `{}` | captures for routes |
 | `receiver_config` | | none | the front end: host, port, queue, processes, hostname, user, group, and its limits |
+| `web_config` | | none | the front end by HTTP: token_file, host, port, queues, processes and its limits |
 | `relay_config` | | none | arguments of `Relay`, made as `settings.relay` where the module has none |
 | `template_config` | | none | `dir`, and `module` below it: where `maildefer.view` finds templates |
 | `workers` | `MAILDEFER_WORKERS` | CPUs, at least 2 | processes that handle |
@@ -64,6 +65,7 @@ class PoolSettings:
     queues: Mapping[str, tuple[str, ...]]
     router_defaults: Mapping[str, str]
     receiver_config: Mapping[str, Any] | None = None
+    web_config: Mapping[str, Any] | None = None
     workers: int = 2
     handler_timeout_seconds: float = 3600.0
     drain_seconds: float = 30.0
@@ -105,10 +107,13 @@ def pool_settings(module: ModuleType, environ: Mapping[str, str] = os.environ) -
         module=module.__name__,
         queues=queues,
         router_defaults=_table(module, "router_defaults", (str,)) or {},
-        receiver_config=_table(module, "receiver_config", (str, int, float, bool, type(None))),
+        receiver_config=_table(module, "receiver_config", _SCALARS),
+        web_config=_table(module, "web_config", (*_SCALARS, list, tuple)),
         **values,
     )
 
+
+_SCALARS: Final = (str, int, float, bool, type(None))
 
 # Name, type, least value.
 _PLAIN: Final[tuple[tuple[str, type, float], ...]] = (

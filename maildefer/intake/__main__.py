@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import socket
 import sys
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from maildefer import events
 from maildefer.errors import ConfigurationError, MaildeferError
@@ -22,9 +24,11 @@ def main() -> int:
         if options.user or options.group:
             from maildefer.host.privileges import drop  # ctypes, and only here
 
+            _load(guard)  # from where whom we become may not come to
             set_title(f"intake {options.queue}")  # the kernel does not let who has dropped privileges
             drop(options.user, options.group)
-        line = writer.fork(options)
+        closing = (*options.socket_fds, options.lifeline_fd)
+        line = writer.fork(options.queue, options, hostname=options.hostname, closing=closing)
         set_title(f"intake {options.queue}")
         in_order = _serve(options, line, guard)
     except ConfigurationError as fault:
@@ -38,11 +42,16 @@ def main() -> int:
 
 def _serve(options: Options, line: socket.socket, guard: Guard) -> bool:
     """What takes asyncio is imported last: the writer has no use for it, and its ssl has none without a certificate."""
+    serve = _load(guard)
+    return eventloop.run(serve(options, line, guard))
+
+
+def _load(guard: Guard) -> Callable[[Options, socket.socket, Guard], Coroutine[Any, Any, bool]]:
     if guard.certificate is None:
         eventloop.leave_out_ssl()
     from maildefer.intake.service import serve
 
-    return eventloop.run(serve(options, line, guard))
+    return serve
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ The figures are those of Postfix where it has such a limit, and RFC 5321's least
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Final
 
@@ -73,9 +74,11 @@ _HELP: Final = {
 NAMES: Final = frozenset(_HELP)
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """An option for each limit."""
+def add_arguments(parser: argparse.ArgumentParser, names: Collection[str] = NAMES) -> None:
+    """An option for each limit, or for those of some names."""
     for field in fields(Limits):
+        if field.name not in names:
+            continue
         parser.add_argument(
             f"--{field.name.replace('_', '-')}",
             type=type(field.default),
@@ -85,6 +88,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         )
 
 
-def given(parsed: argparse.Namespace) -> dict[str, Any]:
+def given(parsed: argparse.Namespace, names: Collection[str] = NAMES) -> dict[str, Any]:
     """What the command line says of them, to make an instance of."""
-    return {name: getattr(parsed, name) for name in NAMES}
+    return {name: getattr(parsed, name) for name in names}

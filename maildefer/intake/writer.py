@@ -16,6 +16,7 @@ import socket
 import threading
 import time
 import traceback
+from collections.abc import Iterable
 from functools import partial
 from itertools import islice
 
@@ -23,7 +24,7 @@ from maildefer.errors import MaildeferError, QueueError
 from maildefer.host.identity import this_host
 from maildefer.host.titles import set_title
 from maildefer.intake import replies
-from maildefer.intake.options import Options
+from maildefer.intake.limits import Limits
 from maildefer.intake.room import Room
 from maildefer.intake.spool import Spool
 from maildefer.intake.wire import Answer, Frames, Job, Message, Stored, pack_answers, unpack
@@ -35,22 +36,25 @@ _MOST = 64  # messages of a batch: who came first should not wait for all
 _READ_BYTES = 256 << 10
 
 
-def fork(options: Options) -> socket.socket:
-    """Start the writer, before there is any thread; returns our end of the line to it. Raises QueueError's kinds."""
-    layout = _opened(options.queue)
+def fork(queue: str, limits: Limits, *, hostname: str, closing: Iterable[int | None] = ()) -> socket.socket:
+    """Start a queue's writer, before there is any thread; returns our end of the line to it.
+
+    `closing`: descriptors that are not for it. Raises QueueError's kinds.
+    """
+    layout = _opened(queue)
     ours, theirs = socket.socketpair()
     if os.fork():
         theirs.close()
         return ours
     try:
         ours.close()
-        for descriptor in (*options.socket_fds, options.lifeline_fd):
+        for descriptor in closing:
             if descriptor is not None:
                 os.close(descriptor)
         for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(signum, signal.SIG_IGN)  # it ends when the line does, with its last push
-        set_title(f"intake writer {options.queue}")
-        Writer(layout, options, theirs).run()
+        set_title(f"intake writer {queue}")
+        Writer(layout, limits, theirs, hostname=hostname).run()
     except BaseException:  # noqa: BLE001  # the last stop: tell it; the front end ends with us
         traceback.print_exc()
     finally:
@@ -68,12 +72,12 @@ def _opened(path: str) -> Layout:
 class Writer:
     """The threads and what they share."""
 
-    def __init__(self, layout: Layout, options: Options, line: socket.socket) -> None:
+    def __init__(self, layout: Layout, limits: Limits, line: socket.socket, *, hostname: str = "") -> None:
         self._pusher = Pusher(layout, host=this_host().label)
-        self._room = Room(layout, min_free_bytes=options.min_free_bytes, max_backlog=options.max_backlog)
-        self._hostname = options.hostname
+        self._room = Room(layout, min_free_bytes=limits.min_free_bytes, max_backlog=limits.max_backlog)
+        self._hostname = hostname or os.uname().nodename
         self._spool = Spool(self._pusher, self._top)
-        self._threads = options.threads
+        self._threads = limits.threads
         self._line = line
         self._frames = Frames()
         self._reading = threading.Lock()
@@ -172,6 +176,8 @@ class Writer:
         return self._top(stem, message, recipient), message.data
 
     def _top(self, stem: str, message: Message, recipient: str) -> bytes:
+        if not recipient:  # pushed without an envelope, which SMTP never does
+            return b""
         return block(
             stem,
             message.sender,

@@ -5,19 +5,29 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from maildefer import events
 from maildefer.maildir.system import boottime
 from maildefer.pool import children
-from maildefer.pool.sockets import Listener
 from maildefer.pool.throttle import Throttle
 
 _REPORT_BYTES = 4096
 _STEADY_SECONDS = 60.0
+
+
+class Listener(Protocol):
+    """A bound socket; as text, its address."""
+
+    @property
+    def socket(self) -> socket.socket: ...
+
+    @property
+    def option(self) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,17 +16,23 @@ from maildefer.pool import sockets
 from maildefer.pool.crew import Crew
 from maildefer.pool.plan import Plan
 from maildefer.pool.shared import Shared
+from maildefer.web import options as web
 
 
 class FrontEnds:
-    """Binds `receiver_config`'s addresses once, and keeps its `processes` on them. None without `--intake`."""
+    """Those of `receiver_config` and of `web_config`, whose addresses are bound once. None without `--intake`."""
 
     def __init__(self, shared: Shared, plan: Plan, probed: Mapping[str, Any]) -> None:
         """Raises ConfigurationError when there is no usable address or queue to front."""
         self._shared = shared
         self._plan = plan
         self._crews: list[Crew] = []
-        if plan.intake:
+        self._routes = -1
+        if not plan.intake:
+            return
+        if shared.settings.web_config is not None:
+            self._crews.append(self._web(dict(shared.settings.web_config)))
+        if shared.settings.receiver_config is not None or not self._crews:
             self._crews.append(self._intake(dict(shared.settings.receiver_config or {}), probed))
 
     def __len__(self) -> int:
@@ -43,9 +49,9 @@ class FrontEnds:
 
     def reload(self, probed: Mapping[str, Any]) -> None:
         """The routes have changed: the children read them again."""
-        if self._crews:
+        if self._routes >= 0:
             self._write_routes(probed)
-            self._signal_all(signal.SIGHUP)
+        self._signal_all(signal.SIGHUP)
 
     def reopen_log(self) -> None:
         """The log file was moved away."""
@@ -88,6 +94,30 @@ class FrontEnds:
             keep=[self._routes],
             wanted=int(config.get("processes", 1)),
         )
+
+    def _web(self, config: dict[str, Any]) -> Crew:
+        web.refuse_unknown(config)
+        project = self._shared.project
+        options = ["--token-file", os.path.join(project, str(config["token_file"]))]
+        for name, path in self._web_queues(config).items():
+            options += ["--queue", f"{name}={path}"]
+        return Crew(
+            "web",
+            "maildefer.web",
+            folder=project,
+            listeners=[sockets.web(config.get("host", "127.0.0.1"), config.get("port", web.DEFAULT_PORT))],
+            options=[*options, *self._log_options(), *web.arguments(config | self._checked(config))],
+            wanted=int(config.get("processes", 1)),
+        )
+
+    def _web_queues(self, config: Mapping[str, Any]) -> dict[str, str]:
+        """The directory of each by the last part of its path, which stands in the URL."""
+        named = config.get("queues") or [self._shared.queues[0].name]
+        queues = [self._named("web_config", name) for name in ([named] if isinstance(named, str) else named)]
+        found = {os.path.basename(queue.layout.path): queue.layout.path for queue in queues}
+        if len(found) < len(queues):
+            raise ConfigurationError("web_config: two of its queues have paths that end alike: rename one")
+        return found
 
     def _log_options(self) -> list[str]:
         options = ["--log-format", events.current_format()]

@@ -35,6 +35,27 @@ class Listener(NamedTuple):
         return f"{self.kind}://{name[0]}:{name[1]}" if isinstance(name, tuple) else f"{self.kind}:{name}"
 
 
+class WebListener(NamedTuple):
+    """A bound socket for HTTP."""
+
+    socket: socket.socket
+
+    @property
+    def option(self) -> str:
+        return str(self.socket.fileno())
+
+    def __str__(self) -> str:
+        host, port = self.socket.getsockname()[:2]
+        return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def web(host: object, port: object) -> WebListener:
+    """Raises ConfigurationError."""
+    if not isinstance(port, int):
+        raise ConfigurationError(f"web_config: port is {port!r}: give a number")
+    return WebListener(bound(str(host), port))
+
+
 def listen(
     addresses: Iterable[str],
     *,

@@ -1,0 +1,55 @@
+"""`python -m maildefer.web --socket-fd N --queue NAME=DIR --token-file FILE`: see `--help`."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import sys
+from importlib.util import find_spec
+
+from maildefer import events
+from maildefer.errors import ConfigurationError, MaildeferError
+from maildefer.host.titles import set_title
+from maildefer.intake import writer
+from maildefer.web.options import Options, parse
+from maildefer.web.tokens import Tokens
+
+
+def main() -> int:
+    """0 after TERM; 78 for what the options name and can't be used, 1 for a queue or socket that can't."""
+    options = parse()
+    events.configure(options.log_format, log_file=options.log_file)
+    try:
+        if find_spec("aiohttp") is None:
+            raise ConfigurationError("taking messages by HTTP needs aiohttp: install maildefer[web]")
+        tokens = Tokens(options.token_file)
+        if options.user or options.group:
+            from maildefer.host.privileges import drop  # ctypes, and only here
+
+            set_title("web")
+            drop(options.user, options.group)
+        lines = _fork_writers(options)
+        set_title(f"web {' '.join(options.queues)}")
+        from maildefer.web.service import serve  # after the forks: writers have no use for aiohttp
+
+        in_order = asyncio.run(serve(options, lines, tokens))
+    except ConfigurationError as fault:
+        print(f"maildefer.web: {fault}", file=sys.stderr)
+        return 78
+    except (MaildeferError, OSError) as fault:
+        print(f"maildefer.web: {fault}", file=sys.stderr)
+        return 1
+    return 0 if in_order else 1
+
+
+def _fork_writers(options: Options) -> dict[str, socket.socket]:
+    """A writer for each queue, none of which holds another's line open."""
+    lines: dict[str, socket.socket] = {}
+    for name, path in options.queues.items():
+        closing = (*options.socket_fds, *(line.fileno() for line in lines.values()))
+        lines[name] = writer.fork(path, options, hostname=options.hostname, closing=closing)
+    return lines
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,102 @@
+"""What the process is told on its command line, and what settings may say of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from maildefer.errors import ConfigurationError
+from maildefer.intake import limits
+from maildefer.intake.limits import Limits
+
+# Of the limits of `maildefer.intake.limits`, those that mean something here.
+LIMITS: Final = (
+    "max_bytes",
+    "max_recipients",
+    "max_connections",
+    "data_seconds",
+    "buffer_bytes",
+    "max_held_bytes",
+    "max_backlog",
+    "min_free_bytes",
+    "threads",
+    "drain_seconds",
+)
+OPTIONS: Final = frozenset({"hostname", "user", "group", *LIMITS})
+PLACES: Final = frozenset({"host", "port", "token_file", "queues", "processes"})
+DEFAULT_PORT: Final = 8826
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options(Limits):
+    """`queues`: the directory of each by its name in the URL."""
+
+    queues: Mapping[str, str]
+    socket_fds: tuple[int, ...]
+    token_file: str
+    hostname: str
+    user: str = ""
+    group: str = ""
+    report_fd: int | None = None
+    log_format: str | None = None
+    log_file: str | None = None
+
+
+def parse(arguments: Sequence[str] | None = None) -> Options:
+    """Read the command line; ends the process with 2 and a usage line when it is wrong."""
+    import argparse  # the supervisor reads only the names here
+
+    parser = argparse.ArgumentParser(
+        prog="python -m maildefer.web", description="Take messages by HTTP: POST /queues/NAME."
+    )
+    add = parser.add_argument
+    add("--socket-fd", type=int, action="append", required=True, help="an inherited bound socket; repeatable")
+    add("--queue", metavar="NAME=DIR", action="append", required=True, help="a queue; repeatable")
+    add("--token-file", required=True, help="who may push what")
+    add("--hostname", default="", help="the name in Received lines")
+    limits.add_arguments(parser, LIMITS)
+    add("--report-fd", type=int, help="an inherited file: what `maildefer status` shows is written to it")
+    add("--user", default="", help="become this user, a name or a number, for good before anything else")
+    add("--group", default="", help="become this group; else the user's own and its supplementary ones")
+    add("--log-format", help="console, logfmt or json")
+    add("--log-file", metavar="PATH", help="append the log there, and open it anew on USR1")
+    given = parser.parse_args(arguments)
+    queues = dict(text.partition("=")[::2] for text in given.queue)
+    if not all(queues) or not all(queues.values()):
+        parser.error("--queue: give NAME=DIR")
+    return Options(
+        queues=queues,
+        socket_fds=tuple(given.socket_fd),
+        token_file=given.token_file,
+        hostname=given.hostname or os.uname().nodename,
+        user=given.user,
+        group=given.group,
+        report_fd=given.report_fd,
+        log_format=given.log_format,
+        log_file=given.log_file,
+        **limits.given(given, LIMITS),
+    )
+
+
+def arguments(said: Mapping[str, Any]) -> list[str]:
+    """The options for what `web_config` says."""
+    return [
+        f"--{name.replace('_', '-')}={said[name]}"
+        for name in sorted(OPTIONS & said.keys())
+        if said[name] is not None
+    ]
+
+
+def refuse_unknown(said: Mapping[str, Any]) -> None:
+    """Raises ConfigurationError for a name that means nothing here, and where nobody could push."""
+    known = OPTIONS | PLACES
+    if unknown := sorted(said.keys() - known):
+        raise ConfigurationError(
+            f"web_config: {', '.join(unknown)} means nothing: there are {', '.join(sorted(known))}"
+        )
+    if not said.get("token_file"):
+        raise ConfigurationError(
+            "web_config: name a token_file, which says who may push: see docs/delivery.md"
+        )

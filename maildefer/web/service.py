@@ -1,0 +1,64 @@
+"""The process: sockets, signals, and its end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+from collections.abc import Mapping
+
+from aiohttp import web
+
+from maildefer import events
+from maildefer.errors import ConfigurationError
+from maildefer.intake.line import Line
+from maildefer.intake.report import Report
+from maildefer.web.door import Door
+from maildefer.web.options import Options
+from maildefer.web.tokens import Tokens
+
+_KEPT_SECONDS = 75.0  # an idle connection
+
+
+async def serve(options: Options, writers: Mapping[str, socket.socket], tokens: Tokens) -> bool:
+    """Take messages until TERM or INT; False when it was a writer that ended. Raises OSError."""
+    loop, stop = asyncio.get_running_loop(), asyncio.Event()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signum, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, _read_again, tokens)
+    loop.add_signal_handler(signal.SIGUSR1, events.reopen)
+    lines = {name: await Line.open(end) for name, end in writers.items()}
+    door = Door(options, lines, tokens)
+    application = web.Application()
+    application.router.add_post("/queues/{name}", door.post, expect_handler=door.expect)
+    runner = web.AppRunner(
+        application,
+        access_log=None,  # our own events tell it
+        auto_decompress=False,  # a bomb
+        keepalive_timeout=_KEPT_SECONDS,
+        shutdown_timeout=options.drain_seconds,
+    )
+    await runner.setup()
+    sockets = [socket.socket(fileno=fd) for fd in options.socket_fds]
+    for each in sockets:
+        await web.SockSite(runner, each).start()
+    addresses = " ".join(str(each.getsockname()) for each in sockets)
+    events.emit("intake.listening", pid=os.getpid(), at=addresses, queues=" ".join(options.queues))
+    report = loop.create_task(Report(door.facts, lines, options.report_fd).keep())
+    await asyncio.wait(
+        [loop.create_task(event.wait()) for event in (stop, *(line.closed for line in lines.values()))],
+        return_when=asyncio.FIRST_COMPLETED,
+    )
+    report.cancel()
+    await runner.cleanup()
+    for line in lines.values():
+        await line.close()
+    return stop.is_set()
+
+
+def _read_again(tokens: Tokens) -> None:
+    try:
+        tokens.read()
+    except ConfigurationError as fault:
+        events.emit("intake.stale", reason=str(fault))
