@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -41,15 +41,16 @@ def messages(cache: Path = CACHE) -> Iterator[tuple[str, bytes]]:
                 yield path.stem, data
 
 
-def fetch(cache: Path = CACHE) -> Path:
+def fetch(cache: Path = CACHE, sources: Iterable[str] = SOURCES) -> Path:
     """The folder with the unpacked distributions. Any number of processes may ask at the same time."""
-    home = cache / "-".join(source.replace("==", "-") for source in SOURCES)
+    sources = tuple(sources)
+    home = cache / "-".join(source.replace("==", "-") for source in sources)
     if home.is_dir():
         return home
     cache.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(dir=cache))
     try:
-        for archive in _download(draft):
+        for archive in _download(draft, sources):
             with tarfile.open(archive) as tar:
                 # The filter came with Python 3.11.4, and Debian 12 has 3.11.2; pip's archives need none.
                 tar.extractall(draft, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))  # type: ignore[arg-type]
@@ -64,18 +65,18 @@ def fetch(cache: Path = CACHE) -> Path:
         shutil.rmtree(draft, ignore_errors=True)
 
 
-def _download(folder: Path) -> list[Path]:
+def _download(folder: Path, sources: tuple[str, ...]) -> list[Path]:
     # --no-binary with the names: with `:all:`, pip would build its build tools from source, too.
-    names = ",".join(source.partition("==")[0] for source in SOURCES)
+    names = ",".join(source.partition("==")[0] for source in sources)
     pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
     done = subprocess.run(
-        [*pip, "--no-binary", names, "--dest", str(folder), *SOURCES],
+        [*pip, "--no-binary", names, "--dest", str(folder), *sources],
         capture_output=True,
         text=True,
         check=False,
     )
     if done.returncode != 0:
-        raise CorpusMissing(f"pip cannot download {', '.join(SOURCES)}:\n{done.stderr.strip()}")
+        raise CorpusMissing(f"pip cannot download {', '.join(sources)}:\n{done.stderr.strip()}")
     return sorted(folder.glob("*.tar.gz"))
 
 

@@ -164,13 +164,14 @@ def _decoded_body(mail: MailBase) -> Any:
     if payload is None or message.is_multipart():
         return None
     ctype, params = mail.content_encoding["Content-Type"]
+    text = is_text(ctype) or str(ctype).startswith("multipart/")  # whose boundary was never found
     if isinstance(payload, str) and not payload.isascii() and not _has_raw_bytes(payload):
-        return payload if is_text(ctype) else payload.encode()  # set by a program, not read from a wire
+        return payload if text else payload.encode()  # set by a program, not read from a wire
     try:
         data: Any = message.get_payload(decode=True)
     except (ValueError, LookupError):  # what the decoders say to transfer encodings beyond repair
         data = str(payload).encode("utf-8", "surrogateescape")
-    return lenient(params.get("charset"), data) if is_text(ctype) else data
+    return lenient(params.get("charset"), data) if text else data
 
 
 def _has_raw_bytes(text: str) -> bool:

@@ -22,6 +22,7 @@ from maildefer.message.mime import MIMEPart
 from maildefer.message.payload import encode_body
 
 _DEEPEST = 60
+STATUS = "message/delivery-status"
 # An empty line; `email` takes a lone CR for a line's end, too.
 _EMPTY_LINE = r"(?:\A|\r\n|\r(?!\n)|\n)(?:\r\n|\r|\n)"
 _END_OF_HEADERS_TEXT = re.compile(_EMPTY_LINE)
@@ -75,6 +76,8 @@ def _tree(message: Message, parent: MailBase | None, depth: int) -> MailBase:
     mail = MailBase(message, parent)
     if message.is_multipart():
         payload: Any = message.get_payload()
+        if message.get_content_type() == STATUS:  # an empty line more is an empty block to `email`
+            payload = [part for part in payload if part.keys() or str(part.get_payload()).strip()]
         mail.parts = [_tree(part, mail, depth + 1) for part in payload if isinstance(part, Message)]
     return mail
 
@@ -103,7 +106,7 @@ def to_message(mail: MailBase) -> MIMEPart:
     if _is_status_block(mail):  # its fields are no headers of a part, and it has no type
         _copy_headers(mail, part)
         part.set_payload(
-            str(mail.body or "").encode("ascii", "replace").decode()
+            str(mail.body or "").lstrip("\r\n").encode("ascii", "replace").decode()
         )  # stray text between fields
         part.digest = blake2b(part.as_string().encode("utf-8", "replace")).digest()
         return part
@@ -115,7 +118,8 @@ def to_message(mail: MailBase) -> MIMEPart:
         part.set_payload([*children])
         part.digest = blake2b(ctype.encode() + b"".join(child.digest for child in children)).digest()
     else:
-        text, encoding, params = encode_body(mail.body, ctype, declared, mail.content_encoding)
+        body = "" if ctype.startswith("multipart/") else mail.body  # see _type_of
+        text, encoding, params = encode_body(body, ctype, declared, mail.content_encoding)
         part.set_payload(text)
         part.digest = blake2b(ctype.encode() + text.encode("utf-8", "surrogateescape")).digest()
     # Back into `mail` goes what was declared; a charset that was only found must not bind the next body.
@@ -140,7 +144,7 @@ def _type_of(mail: MailBase) -> tuple[str, dict[str, str]]:
         raise EncodingError(
             f"a message of type {ctype} cannot have parts: make it multipart/mixed, or clear its parts"
         )
-    if not mail.parts and main == "multipart" and mail.body:
+    if not mail.parts and main == "multipart" and mail.body and mail.body.strip():
         return "text/plain", {}  # said to be multipart, but no boundary was ever found in it
     return ctype, params
 
@@ -166,4 +170,4 @@ def _copy_headers(mail: MailBase, part: MIMEPart) -> None:
 def _is_status_block(mail: MailBase) -> bool:
     """One of the groups of fields in a delivery report (RFC 3464), which `email` gives as parts."""
     parent = mail.parent
-    return parent is not None and parent.content_encoding["Content-Type"][0] == "message/delivery-status"
+    return parent is not None and parent.content_encoding["Content-Type"][0] == STATUS

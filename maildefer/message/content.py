@@ -81,6 +81,7 @@ class ContentEncoding:
 def add_content_header(message: Message, name: str, value: str, params: dict[str, str]) -> None:
     """Append `name: value; param="…"`, parameters quoted as `email` does, those beyond ASCII by RFC 2231."""
     texts = {key: one_line(text) for key, text in params.items()}
+    texts = dict(sorted(texts.items(), key=lambda one: not one[1].isascii()))  # as `email` reads them again
     message.add_header(
         name,
         header_to_mime_encoding(value, not_email=True),

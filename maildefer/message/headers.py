@@ -132,7 +132,7 @@ def one_line(value: Any) -> str:
 
 
 def _encoded_addresses(text: str) -> str:
-    return ",\n ".join(_encoded_address(name, address) for name, address in getaddresses([text]) if address)
+    return ", ".join(_encoded_address(name, address) for name, address in getaddresses([text]) if address)
 
 
 def _encoded_address(name: str, address: str) -> str:

@@ -16,12 +16,16 @@ class _Canonical(Compat32):
 
     def fold(self, name: str, value: Any) -> str:
         text = str(value)
-        return super().fold(name, value) if text.isascii() else f"{name}: {text}{self.linesep}"
+        if text.isascii():
+            return super().fold(name, value)
+        folded = text if len(text) < _LINE else text.replace(", ", f",{self.linesep} ")
+        return f"{name}: {folded}{self.linesep}"
 
     def fold_binary(self, name: str, value: Any) -> bytes:
         return self.fold(name, value).encode("utf-8", "surrogateescape")
 
 
+_LINE = 70
 _CANONICAL = _Canonical()
 
 
