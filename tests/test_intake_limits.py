@@ -104,14 +104,16 @@ def test_a_network_of_ipv6_is_one_client() -> None:
 
 @pytest.fixture
 def start(tmp_path: Path, request: pytest.FixtureRequest):
-    def begin(*arguments: str, policy: str | None = None, routes: object = None) -> FrontEnd:
+    def begin(
+        *arguments: str, policy: str | None = None, routes: object = None, kind: str = "smtp"
+    ) -> FrontEnd:
         if policy is not None:
             (tmp_path / "mypolicy.py").write_text(policy)
             arguments = (*arguments, "--policy", "mypolicy.accept")
         if routes is not None:
             (tmp_path / "routes.json").write_text(json.dumps(routes))
             arguments = (*arguments, "--routes", "routes.json")
-        running = front_end(tmp_path, *arguments)
+        running = front_end(tmp_path, *arguments, kind=kind)
         request.addfinalizer(lambda: running.__exit__(None, None, None))
         return running.__enter__()
 
@@ -283,7 +285,7 @@ def test_a_message_that_was_delivered_to_its_recipient_before_is_refused(start) 
 
 @pytest.mark.parametrize("padding", [0, 900_000])
 def test_lmtp_refuses_the_recipient_that_had_it(start, padding: int) -> None:
-    front = start("--lmtp")
+    front = start(kind="lmtp")
     message = b"DATA\r\nDelivered-To: c@d\r\n\r\n" + b"x" * padding + b"\r\n.\r\n"
     answers = front.speak(b"LHLO c\r\n" + ENVELOPE + b"RCPT TO:<e@f>\r\n" + message)
     assert b"\r\n554 5.4.6" in answers

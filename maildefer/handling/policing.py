@@ -3,8 +3,8 @@
 The front end started it, holds the other end of the socket, and ends it when an answer takes too long: the project's
 code is never in the process that talks to the network (I11), and can't hold it up. One JSON object a line, both ways:
 first ours, `{"ready": true}` or `{"error": TEXT}`; then for each `{"session", "sender", "recipient"}` either
-`{"reply": TEXT or null}`, or `{"fault": TEXT}` for an exception, which does not end us. Another function is asked in the
-same way for each `{"user", "password"}`, and says whether they belong together.
+`{"reply": TEXT or null}`, or `{"fault": TEXT}` for an exception, which does not end us. Another function is asked in
+the same way for each `{"user", "password"}`, and says whether they belong together.
 """
 
 from __future__ import annotations
