@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import smtplib
+import urllib.request
 from typing import Any
 
 import pytest
@@ -114,6 +115,31 @@ def test_a_backlog_over_its_limit_is_refused_and_shown_until_it_is_gone(
     assert refused(pool, "quick@test") == ""
     assert pool.events("intake.closed")
     assert pool.events("intake.opened")
+    assert pool.stop() == 0
+
+
+def test_a_message_that_comes_by_http_is_handled(project: Project, start: Start) -> None:
+    token = project.path / "tokens"
+    token.write_text("a-token-that-is-long\n")
+    token.chmod(0o600)
+    project.edit(
+        "conf/settings.py", "router_def", 'web_config = {"token_file": "tokens", "port": 0}\nrouter_def'
+    )
+    pool = start(intake=True)
+    pool.await_event("intake.listening")
+    address = pool.await_event("child.started", kind="web")["address"]
+    queue = os.path.basename(pool.status()["queues"][0]["path"])
+    request = urllib.request.Request(
+        f"{address}/queues/{queue}?recipient=quick@test",
+        b"Subject: a test\n\nHello\n",
+        {"Authorization": "Bearer a-token-that-is-long"},
+    )
+    with urllib.request.urlopen(request, timeout=60) as response:
+        assert response.status == 201
+    eventually(lambda: project.notes("end"), "it is handled")
+    [shown] = eventually(lambda: front_ends(pool, "accepted"), "status counts it")
+    assert (shown["kind"], shown["accepted"]) == ("web", 1)
+    assert not pool.events("child.started", kind="intake")  # nobody asked for one
     assert pool.stop() == 0
 
 
