@@ -30,7 +30,13 @@ class Door:
         self.log_path = place / "intake.log"
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=512)
         self.address = self._listener.getsockname()[:2]
-        self.process = self._execute(place, arguments, routes)
+        self._started_with = (place, arguments, routes)
+        self.process = self._execute(*self._started_with)
+
+    def restart(self) -> None:
+        """After a kill, on the same socket, as a supervisor does."""
+        self.process.wait(PATIENCE_SECONDS)
+        self.process = self._execute(*self._started_with)
 
     def _execute(
         self, place: Path, arguments: tuple[str, ...], routes: int | None
