@@ -133,6 +133,10 @@ class Soak:
         if self._pool.process is not None and self._pool.process.poll() is None:
             self._pool.kill_tree()
 
+    def samples(self, name: str) -> list[float]:
+        """A process's memory, in bytes."""
+        return next(series.private_bytes for series in self._series.values() if series.name == name)
+
     def plots(self) -> str:
         """For each process two lines of bars, from its least to its most."""
         lines = []
@@ -143,7 +147,7 @@ class Soak:
             ):
                 low, high = min(values), max(values)
                 lines.append(
-                    f"  {series.name:<12} {what:<6} {_bars(values)} {low:.1f} – {high:.1f} {unit}".rstrip()
+                    f"  {series.name:<12} {what:<6} {bars(values)} {low:.1f} – {high:.1f} {unit}".rstrip()
                 )
         return "\n".join(lines)
 
@@ -190,7 +194,7 @@ class Soak:
         }
 
 
-def _bars(values: list[float]) -> str:
+def bars(values: list[float]) -> str:
     """The values in so many columns, the mean of each."""
     low, high = min(values), max(values)
     step = max(1.0, len(values) / WIDTH)
