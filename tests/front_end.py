@@ -52,16 +52,25 @@ class FrontEnd:
 
 
 @contextmanager
-def front_end(folder: Path, *arguments: str, kind: str = "smtp") -> Iterator[FrontEnd]:
+def front_end(
+    folder: Path,
+    *arguments: str,
+    kind: str = "smtp",
+    listener: socket.socket | None = None,
+    inherited: tuple[int, ...] = (),
+) -> Iterator[FrontEnd]:
     """In that working directory; ended with the block. `kind` is what it speaks: smtp, smtps, lmtp."""
     queue, log = folder / "queue", folder / "log"
-    with socket.create_server(("127.0.0.1", 0), backlog=64) as listener, open(log, "ab") as stderr:
-        port = listener.getsockname()[1]
+    with (
+        listener or socket.create_server(("127.0.0.1", 0), backlog=64) as listener,
+        open(log, "ab") as stderr,
+    ):
+        port = listener.getsockname()[1] if listener.family != socket.AF_UNIX else 0
         command = [sys.executable, "-m", "maildefer.intake", "--socket-fd", f"{listener.fileno()}:{kind}"]
         environ = {**os.environ, "PYTHONPATH": str(ROOT)}
         process = subprocess.Popen(
             [*command, "--queue", str(queue), *arguments],
-            pass_fds=[listener.fileno()],
+            pass_fds=[listener.fileno(), *inherited],
             stderr=stderr,
             cwd=folder,
             env=environ,

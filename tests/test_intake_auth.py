@@ -147,11 +147,12 @@ def test_who_guesses_is_sent_away_and_no_password_is_logged(begin: Begin) -> Non
 def test_passwords_are_read_again_at_hup_and_a_broken_file_is_not(begin: Begin, tmp_path: Path) -> None:
     path = tmp_path / "passwords"
 
-    def admitted(password: str) -> bool:
-        with connect(server) as client:
-            return client.docmd("AUTH PLAIN " + encoded(f"\0ann\0{password}"))[0] == 235
-
     with begin() as server:
+
+        def admitted(password: str) -> bool:
+            with connect(server) as client:
+                return client.docmd("AUTH PLAIN " + encoded(f"\0ann\0{password}"))[0] == 235
+
         assert admitted("sesame")
         passwords.write(str(path), {"ann": passwords.hashed("changed")})
         server.process.send_signal(signal.SIGHUP)
