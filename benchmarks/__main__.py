@@ -15,6 +15,7 @@ NAMES = (
     "drain",
     "push",
     "intake",
+    "large",
     "idle",
     "latency",
     "backlog",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import smtplib
 import socket
@@ -105,7 +106,11 @@ def test_a_network_of_ipv6_is_one_client() -> None:
 @pytest.fixture
 def start(tmp_path: Path, request: pytest.FixtureRequest):
     def begin(
-        *arguments: str, policy: str | None = None, routes: object = None, kind: str = "smtp"
+        *arguments: str,
+        policy: str | None = None,
+        routes: object = None,
+        kind: str = "smtp",
+        inherited: tuple[int, ...] = (),
     ) -> FrontEnd:
         if policy is not None:
             (tmp_path / "mypolicy.py").write_text(policy)
@@ -113,7 +118,7 @@ def start(tmp_path: Path, request: pytest.FixtureRequest):
         if routes is not None:
             (tmp_path / "routes.json").write_text(json.dumps(routes))
             arguments = (*arguments, "--routes", "routes.json")
-        running = front_end(tmp_path, *arguments, kind=kind)
+        running = front_end(tmp_path, *arguments, kind=kind, inherited=inherited)
         request.addfinalizer(lambda: running.__exit__(None, None, None))
         return running.__enter__()
 
@@ -317,6 +322,29 @@ def test_a_large_message_is_in_tmp_as_it_comes_and_whole_in_the_end(start) -> No
     assert b"\r\n250 2.0.0 queued" in answers
     assert [data for _, data in front.entries()] == [body.replace(b"\r\n", b"\n")] * 2
     assert list((front.queue / "tmp").iterdir()) == []
+
+
+def test_of_large_messages_a_bounded_buffer_each_is_in_memory(start, tmp_path: Path) -> None:
+    """Ten clients are in the middle of 3 MB each: nearly all of it is in tmp/, and what is held is accounted for."""
+    report = os.memfd_create("report")
+    os.set_inheritable(report, True)
+    front = start("--report-fd", str(report), "--buffer-bytes", "100000", inherited=(report,))
+    clients = [front.dial() for _ in range(10)]
+    for client in clients:
+        client.sendall(HELLO + ENVELOPE + b"DATA\r\n" + b"x" * 3_000_000)
+
+    def is_in_tmp() -> bool:
+        sizes = [path.stat().st_size for path in (front.queue / "tmp").iterdir()]
+        return len(sizes) == 10 and min(sizes) > 2_800_000
+
+    wait_until(is_in_tmp)
+    wait_until(lambda: json.loads(os.pread(report, 4096, 0) or b"{}").get("connections") == 10)
+    held = json.loads(os.pread(report, 4096, 0))["held_bytes"]
+    assert held <= 10 * (100_000 + 65_536)
+    for client in clients:
+        client.close()
+    wait_until(lambda: json.loads(os.pread(report, 4096, 0))["held_bytes"] == 0)
+    os.close(report)
 
 
 def test_a_client_that_leaves_in_the_middle_leaves_nothing(start) -> None:
