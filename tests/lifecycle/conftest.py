@@ -7,17 +7,23 @@ from pathlib import Path
 
 import pytest
 
+from maildefer.maildir import journal
 from tests.lifecycle.pool import Pool, survivors
-from tests.lifecycle.project import Project, eventually
+from tests.lifecycle.project import TTL_SECONDS, Project, eventually
 
 Start = Callable[..., Pool]
 
 
 @pytest.fixture
-def project(tmp_path: Path, request: pytest.FixtureRequest) -> Project:
-    """With a small TTL; or with the one of the test's mark `ttl`, for what must not wait for it."""
+def project(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Project]:
+    """With a small TTL; or with the one of the test's mark `ttl`, for what must not wait for it.
+
+    Its queues keep a journal, by which nothing may be lost in the end, whatever the test was about.
+    """
     mark = request.node.get_closest_marker("ttl")
-    return Project(tmp_path, ttl_seconds=mark.args[0]) if mark else Project(tmp_path)
+    ttl_seconds = mark.args[0] if mark else TTL_SECONDS
+    yield Project(tmp_path, ttl_seconds=ttl_seconds, journal=True)
+    journal.close()
 
 
 @pytest.fixture
@@ -36,3 +42,4 @@ def start(project: Project) -> Iterator[Start]:
         if pool.process is not None and pool.process.poll() is None:
             pool.kill_tree()
     eventually(lambda: not survivors(project.path), "every child ends with its supervisor")
+    assert project.lost() == []

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from maildefer.control.audit import Suspect, audit
 from maildefer.maildir import journal as journals
 from maildefer.maildir import scan
 from maildefer.maildir.layout import Format, Layout, create_queue
@@ -111,6 +112,12 @@ class Project:
             for layout in self.layouts.values()
             for path in (layout.new, layout.cur, layout.later_new, layout.later_cur)
         )
+
+    def lost(self) -> list[Suspect]:
+        """What the audit can't prove of what was accepted, in the queues that keep a journal."""
+        kept = [layout.path for layout in self.layouts.values() if os.path.isdir(layout.journal)]
+        report = audit(kept, patience_seconds=5) if kept else None
+        return [each for each in report.suspects if each.verdict == "lost"] if report else []
 
     def leases(self) -> list[str]:
         return [name for name in os.listdir(self.queue.leases) if not name.startswith(".")]

@@ -113,6 +113,7 @@ def test_a_child_that_a_handler_forked_ends_and_settles_nothing(project: Project
     assert len(set(ends)) == 2, "the child came back from the handler"
     assert project.starts() == dict.fromkeys([key, *others], 1)
     assert pool.worker_pids() == before
+    pool.await_event("attempt.ended", 6)
     assert len(pool.events("attempt.ended")) == 6
     assert pool.events("claim.lost") == []
 
