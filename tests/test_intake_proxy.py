@@ -160,9 +160,11 @@ def test_xclient_begins_anew_as_that_client(tmp_path: Path) -> None:
 @pytest.mark.lifecycle
 def test_xforward_only_tells_for_whom_it_is(tmp_path: Path) -> None:
     with front_end(tmp_path, "--xclient-networks", "127.0.0.1") as server:
-        said = b"XFORWARD NAME=[UNAVAILABLE] ADDR=192.0.2.1 HELO=spike.test PROTO=SMTP SOURCE=REMOTE\r\n"
+        said = b"XFORWARD NAME=[UNAVAILABLE] ADDR=192.0.2.1\r\nXFORWARD HELO=spike.test PROTO=SMTP SOURCE=REMOTE\r\n"
         assert b"250 2.0.0 queued" in server.speak(MAIL[:8] + said + MAIL[8:])
         assert received(server).startswith("Received: from c ([127.0.0.1]) (for spike.test [192.0.2.1]) by ")
+        server.speak(MAIL[:8] + said + MAIL[8:] + MAIL[8:])
+        assert server.log().count("(for spike.test") == 2  # not with the message after it
 
 
 @pytest.mark.lifecycle

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(slots=True, kw_only=True)
@@ -21,8 +21,8 @@ class Client:
     """The version of the encryption, such as TLSv1.3; empty without."""
     user: str = ""
     """Who it has proved to be by AUTH."""
-    forwarded: str = ""
-    """For whom it speaks, as it says by XFORWARD: for the log and the Received line only."""
+    forwarded: dict[str, str] = field(default_factory=dict)
+    """For whom it speaks with the next message, as it says by XFORWARD: for the log and the Received line only."""
 
     @classmethod
     def of(cls, transport: asyncio.BaseTransport) -> Client:
@@ -33,7 +33,8 @@ class Client:
 
     def forget(self) -> None:
         """After STARTTLS: nothing that was said before counts (RFC 3207, section 4.2)."""
-        self.helo = self.user = self.forwarded = ""
+        self.helo = self.user = ""
+        self.forwarded = {}
         self.extended = False
 
     def __str__(self) -> str:
@@ -42,7 +43,11 @@ class Client:
         if self.address:
             literal = f"[IPv6:{self.address}]" if ":" in self.address else f"[{self.address}]"
             text += f" ({self.name} {literal})" if self.name else f" ({literal})"
-        return f"{text} (for {self.forwarded})" if self.forwarded else text
+        if self.forwarded:
+            said = self.forwarded
+            literal = f"[{said['ADDR']}]" if said.get("ADDR") else ""
+            text += f" (for {' '.join(filter(None, (said.get('HELO'), said.get('NAME'), literal)))})"
+        return text
 
 
 def plain_address(address: str) -> str:

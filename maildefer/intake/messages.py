@@ -100,6 +100,7 @@ class Mailing(Connection):
             return await self.answer(incoming)
         finally:
             self._incoming, self._chunked, self.transaction = None, None, None
+            self.client.forwarded = {}
             if self.hall.draining:
                 self.hall.loop.call_soon(self.dismiss)
 
@@ -107,3 +108,4 @@ class Mailing(Connection):
         if self._incoming is not None:
             self._incoming.abandon()
         self._incoming, self._chunked, self.transaction = None, None, None
+        self.client.forwarded = {}

@@ -43,8 +43,7 @@ def xclient(session: Session, argument: str) -> Answer:
 def xforward(session: Session, argument: str) -> Answer:
     if (said := _said(session, argument, XFORWARD)) is None or isinstance(said, str):
         return said or replies.SYNTAX_XCLIENT
-    words = [said.get("HELO", ""), said.get("NAME", ""), f"[{said['ADDR']}]" if said.get("ADDR") else ""]
-    session.client.forwarded = " ".join(filter(None, words))
+    session.client.forwarded |= said  # it comes in several commands
     return replies.FORWARDED
 
 
