@@ -42,13 +42,11 @@ def _parsed(text: str) -> list[str]:
     if _PLAIN(text) and "=?" not in text:
         return [text]
     # The e-mail package is 4.5 MB: only for what is more than a bare address.
-    from email.utils import getaddresses
+    from maildefer.message.headers import addresses_in, properly_decode_header
 
     text = _CONTROL.sub(" ", text)
-    found = [address for _, address in getaddresses([text]) if address]
+    found = [address for _, address in addresses_in(text) if address]
     if "=?" in text and not any("@" in address for address in found):  # all of it is one encoded word
-        from maildefer.message.headers import properly_decode_header
-
         decoded = _CONTROL.sub(" ", properly_decode_header(text))
-        found = [address for _, address in getaddresses([decoded]) if address]
+        found = [address for _, address in addresses_in(decoded) if address]
     return found

@@ -7,6 +7,7 @@ of servers that write no reports; it is imported, and the message parsed, only w
 from __future__ import annotations
 
 import importlib
+import logging
 import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -169,6 +170,8 @@ def _failures(msg: Walked) -> tuple[frozenset[str], frozenset[str]]:
         known: Any = importlib.import_module("flufl.bounce")
     except ImportError:  # a stripped installation: the score alone decides
         return _no_failures()
+    # Hostile mail makes single detectors fail, which it survives, and need not tell each time.
+    logging.getLogger("flufl.bounce").setLevel(logging.CRITICAL)
     try:
         temporary, permanent = known.all_failures(_beginning(msg))
     except Exception:  # noqa: BLE001  # the detectors' answer to what is no text; it can't be told then

@@ -7,9 +7,9 @@ same text each time: boundaries are made from the content's hash, not from chanc
 
 from __future__ import annotations
 
-import email
 import email.parser
 import re
+from email.feedparser import FeedParser
 from email.message import Message
 from typing import IO, Any
 
@@ -22,6 +22,8 @@ from maildefer.message.mime import MIMEPart
 from maildefer.message.payload import encode_body
 
 _DEEPEST = 60
+_TOO_DEEP = f"the message has parts nested more than {_DEEPEST} deep: handle its bytes"
+_CHUNK = 8192
 STATUS = "message/delivery-status"
 # An empty line; `email` takes a lone CR for a line's end, too.
 _EMPTY_LINE = r"(?:\A|\r\n|\r(?!\n)|\n)(?:\r\n|\r|\n)"
@@ -33,10 +35,29 @@ def from_string(data: str | bytes) -> MailBase:
     """Read a message. Takes any bytes; what `email` cannot take apart becomes headers and one body."""
     raw = data if isinstance(data, bytes) else _wire(data)
     try:
-        return from_message(email.message_from_bytes(raw))
+        return from_message(_parsed(raw))
     except (EncodingError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         # Nesting without end, and the parser's bugs on hostile parameters: the headers alone can always be read.
         return from_message(email.parser.BytesHeaderParser().parsebytes(raw))
+
+
+class _Parser(FeedParser):
+    """Stops where no mailer goes: each line of a part costs as much as the part is deep."""
+
+    _msgstack: list[Message]  # the message in hand, and those around it
+
+    def _new_message(self) -> None:
+        if len(self._msgstack) > _DEEPEST:
+            raise EncodingError(_TOO_DEEP)
+        super()._new_message()  # type: ignore[misc]  # email's own, and nobody else's business
+
+
+def _parsed(raw: bytes) -> Message:
+    parser = _Parser()
+    text = raw.decode("ascii", "surrogateescape")
+    for start in range(0, len(text), _CHUNK):
+        parser.feed(text[start : start + _CHUNK])
+    return parser.close()
 
 
 def headers_from_string(data: str | bytes) -> MailBase:
@@ -72,7 +93,7 @@ def from_message(message: Message, parent: MailBase | None = None) -> MailBase:
 
 def _tree(message: Message, parent: MailBase | None, depth: int) -> MailBase:
     if depth > _DEEPEST:
-        raise EncodingError(f"the message has parts nested more than {_DEEPEST} deep: handle its bytes")
+        raise EncodingError(_TOO_DEEP)
     mail = MailBase(message, parent)
     if message.is_multipart():
         payload: Any = message.get_payload()

@@ -15,7 +15,8 @@ from maildefer.message.errors import EncodingError
 ADDRESS_HEADERS = frozenset({"From", "To", "Delivered-To", "Cc", "Bcc"})
 
 _WORD = re.compile(r"=\?([^?\s]+)\?([BbQq])\?(.*?)\?=", re.DOTALL)
-_FOLD = re.compile(r"\r?\n[ \t]*|\r")
+# Those of mail, and what else `email` takes for a line's end when it writes.
+_FOLD = re.compile(r"\r?\n[ \t]*|[\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
 _LONGEST_LINE = 900  # of the 998 bytes that RFC 5322 allows
 
 
@@ -132,7 +133,15 @@ def one_line(value: Any) -> str:
 
 
 def _encoded_addresses(text: str) -> str:
-    return ", ".join(_encoded_address(name, address) for name, address in getaddresses([text]) if address)
+    return ", ".join(_encoded_address(name, address) for name, address in addresses_in(text) if address)
+
+
+def addresses_in(text: str) -> list[tuple[str, str]]:
+    """Names and addresses of a header's value, as `email` finds them; none where it gets lost in nested comments."""
+    try:
+        return getaddresses([text])
+    except RecursionError:
+        return []
 
 
 def _encoded_address(name: str, address: str) -> str:
