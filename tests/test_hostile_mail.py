@@ -72,7 +72,8 @@ def test_twice_as_much_costs_twice_as_much(shape: str) -> None:
 def test_nesting_without_end_costs_no_more_than_nesting_that_is_refused() -> None:
     refused, deep = (work(nested(depth, "line\n" * 20_000)) for depth in (62, 900))
     assert deep <= refused + 200 * 900
-    request = used(nested(900).encode())
+    used(nested(900).encode())
+    request = MailRequest("peer", None, None, nested(900))
     assert request["content-type"] == 'multipart/mixed; boundary="b0"'
     assert isinstance(request.body(), str)
     assert request.all_parts() == []
