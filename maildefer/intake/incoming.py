@@ -40,6 +40,10 @@ class Incoming:
     async def store(self) -> list[str]:
         """The replies, in the order of the recipients; returns when all is durable, or has failed (I1)."""
         recipients = self._transaction.recipients
+        if (
+            self._abandoned
+        ):  # the client left before this began: what went ahead to tmp/ is dropped, the rest with it
+            return [replies.CLOSING] * len(recipients)
         self._storing = True
         try:
             if self.letter.refusal is not None:
