@@ -23,7 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks import filesystem
+from benchmarks import filesystem, processes
 from benchmarks.chaos_faults import Faults
 from benchmarks.chaos_verdict import Facts, Verdict, judge
 from benchmarks.mail_load import Door, MailLoad
@@ -124,7 +124,7 @@ class Chaos:
             thread.join()
         self._faults.end()
         self._settle()
-        survivors = [pid for pool in self._pools for pid in pool.worker_pids()]
+        survivors = {pid: processes.began(pid) for pool in self._pools for pid in pool.worker_pids()}
         codes = [pool.stop(60) for pool in self._pools]
         return judge(self._facts(survivors, codes, time.monotonic() - began))
 
@@ -180,7 +180,7 @@ class Chaos:
         except AssertionError as failure:
             print(failure)
 
-    def _facts(self, survivors: list[int], codes: list[int], seconds: float) -> Facts:
+    def _facts(self, survivors: dict[int, float], codes: list[int], seconds: float) -> Facts:
         events = [event for pool in self._pools for event in _events(pool.log_path)]
         named = Counter(event["event"] for event in events)
         return Facts(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,7 @@ class Facts:
 
     project: Project
     pushed: Sequence[str]
-    survivors: Collection[int]  # workers that lived to the end: no handling beyond one is theirs to explain
+    survivors: Mapping[int, float]  # workers that lived to the end, and when each began: they explain nothing
     acked: Sequence[str]  # keys, as the log has them; a killed worker's last lines are not in it
     counts: Mapping[str, int]
     exit_codes: Sequence[int]
@@ -37,6 +37,7 @@ class Journal:
     """What one worker process wrote."""
 
     pid: int
+    began: float  # in seconds since the boot, since pids come again
     starts: list[str]
     ends: list[str]
 
@@ -63,7 +64,7 @@ def judge(facts: Facts) -> Verdict:
     starts = Counter(key for journal in journals for key in journal.starts)
     ends = Counter(key for journal in journals for key in journal.ends)
     pushed = set(facts.pushed)
-    dead_ones = [journal for journal in journals if journal.pid not in facts.survivors]
+    dead_ones = [journal for journal in journals if journal.began < facts.survivors.get(journal.pid, 1e12)]
     died_handling = Counter(key for journal in dead_ones if (key := journal.died_handling))
     last = Counter(journal.starts[-1] for journal in dead_ones if journal.starts)
     extra = {key: count - 1 for key, count in starts.items() if count > 1}
@@ -151,6 +152,7 @@ def read(path: Path) -> Journal:
     lines = [line.split() for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
     return Journal(
         pid=int(path.name.partition("-")[0]),
+        began=int(path.name.partition("-")[2]) / 1e9,
         starts=[key for word, key in lines if word == "start"],
         ends=[key for word, key in lines if word == "end"],
     )

@@ -56,13 +56,22 @@ def pss_bytes(pid: int) -> int:
     raise RuntimeError(f"no Pss in smaps_rollup of {pid}")
 
 
-def private_bytes(pid: int) -> int:
-    """Memory that is this process's alone, as a leak would be; 0 when it has ended."""
+def began(pid: int) -> float:
+    """When it was started, in seconds since the boot. Raises OSError when it has ended."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[19]) * _TICK_NS / 1e9
+
+
+def anonymous_bytes(pid: int) -> int:
+    """Memory that no file stands behind, as a leak would be; 0 when it has ended.
+
+    Not what is private: a library's pages are so as soon as nobody else happens to use it.
+    """
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     except OSError:
         return 0
-    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Private_"))
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith(("Anonymous:", "Swap:")))
 
 
 def descriptors(pid: int) -> int:

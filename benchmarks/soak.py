@@ -1,7 +1,7 @@
 """`python -m benchmarks.soak`: a pool under steady mixed load for an hour, its memory and descriptors plotted.
 
-Flat is: of each process, the median of the last quarter's private memory is no more than 3 % or 1 MB above that of the
-second quarter's (the first is for warming up), and that of its descriptors no more than one above.
+Flat is: of each process, the median of the last quarter's anonymous memory is no more than 3 % or 1 MB above that of
+the second quarter's (the first is for warming up), and that of its descriptors no more than one above.
 Ends with 1 if a process was replaced, is not flat, a message was lost or left over, or the pool did not end in order.
 """
 
@@ -38,17 +38,17 @@ class Series:
     """One process's samples."""
 
     name: str
-    private_bytes: list[float] = field(default_factory=list)
+    memory_bytes: list[float] = field(default_factory=list)
     descriptors: list[float] = field(default_factory=list)
 
     def faults(self) -> list[str]:
         """In what it is not flat."""
-        quarter = len(self.private_bytes) // 4
+        quarter = len(self.memory_bytes) // 4
         if not quarter:
             return [f"{self.name}: too few samples"]
         (before, after), (fewer, more) = (
             (statistics.median(values[quarter : 2 * quarter]), statistics.median(values[-quarter:]))
-            for values in (self.private_bytes, self.descriptors)
+            for values in (self.memory_bytes, self.descriptors)
         )
         found = []
         if after > before + max(before * GROWTH, GROWTH_BYTES):
@@ -135,14 +135,14 @@ class Soak:
 
     def samples(self, name: str) -> list[float]:
         """A process's memory, in bytes."""
-        return next(series.private_bytes for series in self._series.values() if series.name == name)
+        return next(series.memory_bytes for series in self._series.values() if series.name == name)
 
     def plots(self) -> str:
         """For each process two lines of bars, from its least to its most."""
         lines = []
         for series in self._series.values():
             for what, values, unit in (
-                ("memory", [value / 1e6 for value in series.private_bytes], "MB"),
+                ("memory", [value / 1e6 for value in series.memory_bytes], "MB"),
                 ("files", series.descriptors, ""),
             ):
                 low, high = min(values), max(values)
@@ -181,8 +181,8 @@ class Soak:
             due += every
             time.sleep(max(0.0, due - time.monotonic()))
             for pid, series in self._series.items():
-                if memory := processes.private_bytes(pid):
-                    series.private_bytes.append(memory)
+                if memory := processes.anonymous_bytes(pid):
+                    series.memory_bytes.append(memory)
                     series.descriptors.append(processes.descriptors(pid))
 
     def _members(self) -> dict[int, Series]:

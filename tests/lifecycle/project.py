@@ -58,6 +58,10 @@ class Project:
         if journal:
             for layout in self.layouts.values():
                 journals.begin(layout)
+        self.renew()
+
+    def renew(self) -> None:
+        """Push as a program does that was started just now."""
         self._pushers = {name: Pusher(layout, host="test") for name, layout in self.layouts.items()}
 
     @property

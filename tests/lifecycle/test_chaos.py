@@ -41,7 +41,7 @@ def violations(
     facts: dict[str, Any] = {
         "project": project,
         "pushed": pushed,
-        "survivors": [survivor],
+        "survivors": {survivor: 0.0},
         "acked": (),
         "counts": {},
         "exit_codes": [0, 0],
@@ -93,8 +93,8 @@ def test_a_second_ack_of_one_message_is_seen(project: Project) -> None:
 
 def test_another_handling_is_explained_by_a_claim_that_a_frozen_worker_lost(project: Project) -> None:
     journals = ("start a, end a", "start a, end a")
-    assert violations(project, ["a"], *journals, survivors=[1, 2], lost_claims=["a"]) == []
-    assert violations(project, ["a"], *journals, survivors=[1, 2]) != []
+    assert violations(project, ["a"], *journals, survivors={1: 0.0, 2: 0.0}, lost_claims=["a"]) == []
+    assert violations(project, ["a"], *journals, survivors={1: 0.0, 2: 0.0}) != []
 
 
 def test_what_was_sent_without_a_good_reply_may_be_handled(project: Project) -> None:
@@ -127,3 +127,11 @@ def test_a_push_without_a_record_is_seen(project: Project) -> None:
     report = audit([project.queue.path], patience_seconds=0)
     [found] = violations(project, ["a"], "start a, end a", audited=report)
     assert "the journal has 0" in found
+
+
+def test_a_dead_worker_may_have_had_a_survivors_pid(project: Project) -> None:
+    journals = ("start a", "start a, end a")
+    assert violations(project, ["a"], *journals, survivors={1: 0.0, 2: 0.0}) != [], (
+        "it is the survivor's journal"
+    )
+    assert violations(project, ["a"], *journals, survivors={1: 5.0, 2: 0.0}) == [], "the survivor began later"
