@@ -49,7 +49,6 @@ def test_every_test_dependency_and_script_is_declared() -> None:
     config.read(ROOT / "setup.cfg")
     required = re.findall(r"^([\w-]+)", config["options"]["install_requires"], re.MULTILINE)
     assert set(required) == {
-        "aiosmtpd",
         "filelock",
         "flufl",
         "Jinja2",

@@ -36,6 +36,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
         "sendmail",
         "Put the message on standard input into the queue, as sendmail(8) would take it.",
     ),
+    "passwd": ("passwd", "Set a password for a front end's AUTH."),
     "cleanse": ("mailboxes", "Write all messages of a mailbox anew, in canonical form, into a Maildir."),
     "blast": ("mailboxes", "Send every message of a mailbox to a server."),
     "doctor": ("doctor", "Check whether a mount is safe for a queue."),
