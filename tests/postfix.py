@@ -93,11 +93,12 @@ def home() -> Iterator[Path]:
 
 
 @contextmanager
-def relaying(folder: Path, transport: str, *settings: str) -> Iterator[Relay]:
-    """In a folder from `home`; to a transport such as `lmtp:unix:/path`; settings as lines of main.cf."""
+def relaying(folder: Path, transport: str, *settings: str, service: str = "") -> Iterator[Relay]:
+    """In a folder from `home`; to a transport such as `lmtp:unix:/path`; settings as lines of main.cf, and a service
+    as one of master.cf."""
     with socket.create_server(("127.0.0.1", 0)) as trial:
         port = trial.getsockname()[1]
-    _lay_out(folder, transport, port, settings)
+    _lay_out(folder, transport, port, settings, service)
     relay = Relay(port, folder)
     with open(folder / "out", "wb") as out:
         command = [str(_DAEMONS / "master"), "-s", "-c", str(folder)]
@@ -114,11 +115,11 @@ def relaying(folder: Path, transport: str, *settings: str) -> Iterator[Relay]:
         shutil.rmtree(folder / "spool")
 
 
-def _lay_out(folder: Path, transport: str, port: int, settings: tuple[str, ...]) -> None:
+def _lay_out(folder: Path, transport: str, port: int, settings: tuple[str, ...], service: str) -> None:
     owner, group = pwd.getpwnam("postfix").pw_uid, grp.getgrnam("postdrop").gr_gid
     main = _MAIN.format(home=folder, daemons=_DAEMONS, transport=transport)
     (folder / "main.cf").write_text(main + "".join(f"{line}\n" for line in settings))
-    (folder / "master.cf").write_text(_MASTER.format(port=port))
+    (folder / "master.cf").write_text(f"{_MASTER.format(port=port)}{service}\n")
     spool = folder / "spool"
     for path in (folder / "data", *(spool / name for name in _OWNED)):
         path.mkdir(0o700, parents=True)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from functools import partial
 from itertools import islice
-from typing import IO, Annotated
+from typing import IO, Annotated, NoReturn
 
 import typer
 
@@ -56,7 +56,10 @@ def push(
     """Put messages into a queue."""
     if mbox and null:
         raise typer.BadParameter("--mbox and --null are two ways to hold many messages: give one.")
-    layout = open_or_make(queue)
+    try:
+        layout = open_or_make(queue)
+    except StorageFault as refusal:
+        _give_up(refusal)
     pusher = Pusher(layout, host=this_host().label)
     reader = streams.mbox if mbox else streams.null_separated if null else None
     number = 0
@@ -70,14 +73,19 @@ def push(
             facts: dict[str, object] = {"queue_id": key, "queue": layout.path, "file": file}
             output.record(facts) if json else output.line(output.clean(key))
     if isinstance(fault, StorageFault):
-        output.complain(f"{fault} (pushed so far: {number})")
-        raise typer.Exit(EX_TEMPFAIL if fault.temporary else 1) from fault
+        _give_up(fault, f" (pushed so far: {number})")
     if fault is not None:
         if number:
             output.say(f"pushed before that: {number}")
         raise fault
     entries = output.count(number, "entry is", "entries are")
     output.say(f"{entries} durable in {queue}: `maildefer queue list {queue}` shows what waits")
+
+
+def _give_up(fault: StorageFault, more: str = "") -> NoReturn:
+    """Whoever called is to try again."""
+    output.complain(f"{fault}{more}")
+    raise typer.Exit(EX_TEMPFAIL if fault.temporary else 1) from fault
 
 
 def _pushed(works: Iterator[Work]) -> Iterator[tuple[str, list[str] | Exception]]:

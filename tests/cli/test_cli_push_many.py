@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from maildefer.errors import PermissionRefused
 from maildefer.maildir import durable
 from maildefer.message.envelope import split
 
@@ -76,3 +77,13 @@ def test_a_disk_that_fills_up_tells_each_entry_that_is_there(maildefer, queue, m
 
 def test_two_formats_at_once_are_a_wrong_usage(maildefer, queue):
     assert maildefer("push", queue.path, "--mbox", "-0").code == 2
+
+
+def test_a_queue_that_may_not_be_read_is_a_temporary_failure(maildefer, queue, monkeypatch):
+    def refuse(*_, **__):
+        raise PermissionRefused(queue.format, OSError(errno.EACCES, "Permission denied"))
+
+    monkeypatch.setattr("maildefer.cli.push.open_or_make", refuse)
+    ended = maildefer("push", queue.path, stdin=b"x")
+    assert (ended.code, ended.out) == (75, "")
+    assert "write permission" in ended.err
