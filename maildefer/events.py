@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Callable
 from typing import Final, Literal, cast, get_args
 
 Format = Literal["console", "logfmt", "json"]
+_BARE: Final = re.compile(r"[!#-\[\]-~]+").fullmatch  # printable ASCII but for space, quote and backslash
 
 EVENTS: Final[dict[str, str]] = {
     "attempt.ended": "one attempt at an entry, with its outcome (the canonical line)",
@@ -134,9 +136,7 @@ def quoted(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
     text = str(value)
-    if text and text.isascii() and text.isprintable() and not any(c in ' "\\' for c in text):
-        return text
-    return json.dumps(text)
+    return text if _BARE(text) else json.dumps(text)
 
 
 def write(text: str) -> None:
