@@ -220,7 +220,7 @@ class Dispatcher:
                 if ended is not ACKED:
                     outcome = worst(outcome, ended)
         if not names and outcome is ACKED:
-            return Buried("no handler in the sender's state", detail=_states_text(matched)), ""
+            return Buried("no handler in the sender's state", detail=_states_text(matched, states)), ""
         if type(outcome) is HandedOff:
             outcome = self._onward.begun(outcome, message)
         return outcome, names
@@ -252,6 +252,10 @@ def _state_fault(fault: Exception, step: Step, *, ran: bool) -> Outcome:
     return failure(fault, step.module)
 
 
-def _states_text(matched: _Matched) -> str:
+def _states_text(matched: _Matched, states: Mapping[str, str]) -> str:
     names = ", ".join(step.name for steps, _, _ in matched for step in steps)
-    return f"its routes match {names}, but the sender is in another state; see `Router.set_state`"
+    found = ", ".join(f"{module}.{state}" for module, state in states.items())
+    return (
+        f"its routes match {names}, but the sender is in the state {found}: "
+        "write that function, give it such a route, or move the sender by `Router.set_state`"
+    )

@@ -77,6 +77,6 @@ def _place(trace: TracebackType | None) -> str:
 
 
 def _is_users(file: str) -> bool:
-    if file in (__file__, importlib.__file__) or "site-packages" in file:
+    if file == importlib.__file__ or file.startswith(_PACKAGE) or "site-packages" in file:
         return False
     return not file.startswith(("<frozen", sys.base_prefix + os.sep + "lib"))
