@@ -124,6 +124,17 @@ def test_who_has_nothing_else_to_do_waits_longer_but_not_for_ever(host: Host) ->
     assert IDLE_PATIENCE_SECONDS <= waited < IDLE_PATIENCE_SECONDS * 1.1
 
 
+@pytest.mark.invariant(5)
+def test_the_handlers_time_does_not_run_while_a_token_is_waited_for(host: Host) -> None:
+    base, seen = host.board.slot(1), []
+    assert host.worker(0).take(TALK)
+    host.board.words[base + S.DEADLINE] = 10**9
+    host.world.before("listdir", lambda: seen.append(host.board.words[base + S.DEADLINE]), times=2)
+    waited = seconds_of(host.world, lambda: host.worker(1).take(TALK))
+    assert seen == [0, 0]
+    assert host.board.words[base + S.DEADLINE] - 10**9 == pytest.approx(waited * 1e9, rel=0.01)
+
+
 def test_a_free_token_is_not_waited_for(host: Host) -> None:
     assert seconds_of(host.world, lambda: host.worker(0).take(TALK)) == 0
 

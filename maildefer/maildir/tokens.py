@@ -62,11 +62,12 @@ class Tokens:
         if token in self._held:  # two conversations of one message
             self._held[token].times += 1
             return True
-        if (lease := self._lease()) is None:
+        if self._lease() is None:
             return False
         try:
             names = self._find(token)
-            if not names or not self._claim(token, names[0], lease):
+            lease = self._lease()  # once more, since a listing may take long (I8)
+            if not names or lease is None or not self._claim(token, names[0], lease):
                 return False
         except OSError as fault:
             raise_named(self._layout.tokens, fault)

@@ -55,7 +55,20 @@ class Conversing:
         self._tokens: Tokens | None = None
 
     def take(self, conversation: str) -> bool:
-        """Raises StorageFault's kinds, where the filesystem refuses."""
+        """Raises StorageFault's kinds, where the filesystem refuses.
+
+        The handler's time does not run meanwhile: that a mount hangs, or another handler takes long, is not its fault,
+        and a death in here not its crash (I5).
+        """
+        words, deadline = self._board.words, self._board.slot(self._slot) + S.DEADLINE
+        until, words[deadline] = words[deadline], 0
+        began = self._system.boottime()
+        try:
+            return self._take(conversation)
+        finally:
+            words[deadline] = until and until + int((self._system.boottime() - began) * 1e9)
+
+    def _take(self, conversation: str) -> bool:
         tokens = self._tokens or self._begin()
         number = tokens.number(conversation)
         if (tokens.holds(conversation) or self._is_first(number)) and tokens.take(conversation):

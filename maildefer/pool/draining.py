@@ -11,6 +11,7 @@ from maildefer.pool.shared import Shared, send
 from maildefer.pool.workforce import Workforce
 
 _REMIND_SECONDS = 1.0
+_LOOK_SECONDS = 0.2
 _LEAVE_SECONDS = 5.0  # for the keeper to leave its leases; a hung mount does not hold us longer
 
 
@@ -47,7 +48,9 @@ class Draining:
 
     def seconds_left(self, now: float) -> float:
         """Until what is in hand is given back, or the next look is due."""
-        return 60.0 if self._until is None else min(max(0.0, self._until - now), 0.2)
+        if self._until is None:
+            return 60.0
+        return min(self._until - now, _LOOK_SECONDS) if now < self._until else _LOOK_SECONDS
 
     def mind(self, now: float, workforce: Workforce, front_ends: FrontEnds) -> None:
         """Remind those who have not heard, since a handler may have caught the first TERM itself; at last, kill."""

@@ -155,10 +155,12 @@ class Worker:
         words, base = self._words, self._base
         words[base + S.BEGAN] = began = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
         words[base + S.DEADLINE] = began + self._timeout_ns
-        outcome, handler = self._dispatchers[queue.index].dispatch(request)
-        if self._forked:  # a handler's own child came back from it: this is not the worker
-            os._exit(0)
-        words[base + S.DEADLINE] = 0
+        try:
+            outcome, handler = self._dispatchers[queue.index].dispatch(request)
+        finally:  # also after a fault of the conversation's token
+            if self._forked:  # a handler's own child came back from it: this is not the worker
+                os._exit(0)
+            words[base + S.DEADLINE] = 0
         return request, outcome, handler
 
     def _settle(self, queue: Serving, claim: Claim, outcome: Outcome, handler: str, message: object) -> None:

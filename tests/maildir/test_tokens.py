@@ -150,6 +150,18 @@ def test_nothing_is_taken_while_there_is_no_good_lease(make: Callable[..., Token
     assert world.asked("rename") == []
 
 
+@pytest.mark.invariant(8)
+def test_nothing_is_taken_after_a_listing_that_outlasted_the_lease(
+    layout: Layout, lease: Lease, world: World
+) -> None:
+    lives = [lease.name, lease.name, lease.name, None]
+    tokens = Tokens(layout, FakeHand(), lease=lambda: lives.pop(0), system=world.system)
+    assert tokens.take(TALK)
+    tokens.give_back(TALK)
+    assert not tokens.take(TALK)
+    assert held(layout) == []
+
+
 def test_a_child_that_a_handler_forked_gives_nothing_back(
     make: Callable[..., Tokens], world: World, layout: Layout
 ) -> None:

@@ -6,8 +6,9 @@ client      one host's view of it: the `System` of each process, with all that a
 weather     what goes wrong in one schedule, drawn from its seed
 stand_ins   events, sockets and inotify on simulated time
 stage       where these and the simulated clock stand in for the real ones
-hosts       hosts, each with a supervisor, a keeper, a scout, workers and a pusher, which run the real code
-oracle      the invariants, looked at with each request that the server carries out
+hosts       machines; supervisors, workforces, keepers, workers and handlers are what runs on them, mostly the real code
+oracle      the invariants, looked at with each request that the server carries out: by transitions for entries,
+            beats for leases, conversations for tokens, looks for listings, and final in the end
 schedule    one seed's run, from its first push to the last look
 explore     very many seeds, in many sittings
 mutants     planted bugs, each of which must be caught; table prints by what

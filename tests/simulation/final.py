@@ -4,57 +4,62 @@ from __future__ import annotations
 
 from maildefer.maildir.names import EntryName, split_beat
 from tests.simulation.oracle import Oracle
+from tests.simulation.scheduler import Process
 from tests.simulation.server import Directory, File
 
 
 def outstanding(oracle: Oracle) -> list[str]:
-    """What waits, is claimed, or is deferred."""
-    server, layout = oracle.world.server, oracle.layout
-    found = []
-    for path in (layout.new, layout.cur, layout.later_new, layout.later_cur):
-        folder = server.directories.get(path)
-        if isinstance(folder, Directory):
-            found += [f"{path.rpartition('/')[2]}/{name}" for name in folder.names]
+    """What waits, is claimed, or is deferred; and tokens that are taken."""
+    server = oracle.world.server
+    found = oracle.conversations.outstanding()
+    for layout in oracle.layouts:
+        for path in (layout.new, layout.cur, layout.later_new, layout.later_cur):
+            folder = server.directories.get(path)
+            if isinstance(folder, Directory):
+                found += [f"{path.rpartition('/')[2]}/{name}" for name in folder.names]
     return found
 
 
-def check(oracle: Oracle, families: list[object] | None) -> None:
+def check(oracle: Oracle, families: list[Process] | None) -> None:
     """Raises Violation. `families`: the supervisors that live, where the pools had the time to fence the others."""
     if left := outstanding(oracle):
         oracle.fail("liveness", f"left over in the end: {', '.join(left[:3])}")
+    oracle.conversations.check()
     dead = _dead(oracle)
     for key, story in oracle.stories.items():
         if key in dead:
             if dead[key] != story.data:
                 oracle.fail("I9", f"a dead letter has other bytes than were pushed: {key}")
-        elif story.acknowledged and story.end != "acked":
+        elif story.acknowledged and story.end not in ("acked", "popped"):
             oracle.fail(
                 "lost", f"acknowledged, and neither handled nor dead: {key} (last: {story.end or 'waiting'})"
             )
-        elif story.acknowledged and not story.finished:
+        elif story.acknowledged and not story.finished and story.end != "popped":
             oracle.fail("lost", f"acknowledged, and gone without a handler: {key}")
     if families is not None and (names := leftover_leases(oracle, families)):
         oracle.fail("liveness", f"a dead supervisor's lease was never fenced: {names[0]}")
 
 
-def leftover_leases(oracle: Oracle, families: list[object]) -> list[str]:
+def leftover_leases(oracle: Oracle, families: list[Process]) -> list[str]:
     """Leases of none of these supervisors."""
-    leases = oracle.world.server.directories[oracle.layout.leases].names
-    beats = {name: split_beat(name) for name in leases}
-    return [
-        name for name, beat in beats.items() if beat is None or oracle.leases[beat[0]].family not in families
-    ]
+    found = []
+    for layout in oracle.layouts:
+        for name in oracle.world.server.directories[layout.leases].names:
+            beat = split_beat(name)
+            if beat is None or oracle.beats.family(layout, beat[0]) not in families:
+                found.append(name)
+    return found
 
 
 def _dead(oracle: Oracle) -> dict[str, bytes]:
-    server, layout = oracle.world.server, oracle.layout
-    found = {}
-    for name, node in server.directories[layout.dead_new].names.items():
-        entry = EntryName.parse(name)
-        reason = server.look(f"{layout.reasons}/{entry.key},n={entry.returns}.json")
-        if not isinstance(reason, File) or not reason.data:
-            oracle.fail("reason", f"a dead letter has no reason: {name}")
-        found[entry.key] = node.data if isinstance(node, File) else b""
+    server, found = oracle.world.server, {}
+    for layout in oracle.layouts:
+        for name, node in server.directories[layout.dead_new].names.items():
+            entry = EntryName.parse(name)
+            reason = server.look(f"{layout.reasons}/{entry.key},n={entry.returns}.json")
+            if not isinstance(reason, File) or not reason.data:
+                oracle.fail("reason", f"a dead letter has no reason: {name}")
+            found[entry.key] = node.data if isinstance(node, File) else b""
     return found
 
 
@@ -67,7 +72,7 @@ def power_was_cut(oracle: Oracle) -> None:
     oracle.unsynced.clear()
     present = {
         EntryName.parse(name).key: (folder, EntryName.parse(name).attempts)
-        for path, folder in oracle.folders.items()
+        for path, (folder, _) in oracle.places.items()
         for name in oracle.world.server.directories[path].names
         if folder not in ("tmp", "leases", "fenced")
     }
@@ -76,5 +81,5 @@ def power_was_cut(oracle: Oracle) -> None:
             folder, attempts = present[key]
             story.end = "dead" if folder == "dead" else ""
             story.starts = min(story.starts, attempts)
-        elif story.acknowledged and story.end != "acked":
+        elif story.acknowledged and story.end not in ("acked", "popped"):
             oracle.fail("I1", f"acknowledged, and gone with the power: {key}")

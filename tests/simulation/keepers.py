@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from maildefer.maildir.names import lease_name
+from maildefer.pool.board import Kind
 from maildefer.pool.keeper import Keeper
 from maildefer.pool.lifeline import Lifeline
 from maildefer.pool.scout import Memory, Pace, QueueScout
@@ -13,7 +14,9 @@ from tests.simulation.scheduler import Process
 from tests.simulation.stand_ins import Arrivals, Event
 
 if TYPE_CHECKING:
-    from tests.simulation.hosts import SimulatedHost
+    from tests.simulation.supervisors import SimulatedSupervisor
+
+_END_SECONDS = 5.0
 
 
 class SimulatedTender(Tender):
@@ -35,36 +38,63 @@ class SimulatedTender(Tender):
 
 
 class SimulatedKeeper(Keeper):
-    """The main thread's messages come from the host; what it holds, and how it finds the dead, is real."""
+    """Messages are heard at once; what the main thread does with them, and between them, is real."""
 
-    def __init__(self, host: SimulatedHost, process: Process) -> None:
-        scheduler = host.world.scheduler
+    def __init__(self, supervisor: SimulatedSupervisor, process: Process) -> None:
+        scheduler = supervisor.world.scheduler
         system = process.client.system
-        self._shared = host.shared
-        name = lease_name(host.label, system)
+        shared = self._shared = supervisor.shared
+        self._supervisor = supervisor
+        self._process = process
+        self._leaving = False
+        self._looked_at = self._patient_from = 0.0
+        name = lease_name(shared.host.label, system)
         self._lifelines, self._tenders = [], []
-        for index in range(len(host.shared.queues)):
-            lifeline = Lifeline(host.shared, index, name, lambda index: None, system=system)
+        for index in range(len(shared.queues)):
+            lifeline = Lifeline(shared, index, name, lambda index: None, system=system)
             events: list[Any] = [Event(scheduler) for _ in range(4)]
             lifeline.leaving, lifeline.joined, lifeline.left = events[:3]
-            tender = SimulatedTender(host.shared, index, lifeline, self._free, system=system)
-            tender.paperwork = host.world.weather.paperwork
+            tender = SimulatedTender(shared, index, lifeline, self._free, system=system)
+            tender.paperwork = supervisor.world.weather.paperwork
             tender._wake = events[3]
             self._lifelines.append(lifeline)
             self._tenders.append(tender)
             scheduler.start(process, "beat", lifeline._run)
             scheduler.start(process, "tend", tender._run)
         self._find_dead()
+        scheduler.start(process, "mind", self._mind)
+
+    def hear(self, message: dict[str, Any]) -> None:
+        if self._process.alive:
+            self._obey(message)
+
+    def hear_deferred(self, message: dict[str, Any]) -> None:
+        if self._process.alive:
+            self._tenders[int(message["queue"])].hear(str(message["name"]))
+
+    def _mind(self) -> None:
+        """The main thread, between its messages; at last it waits until the leases are left."""
+        client = self._process.client
+        while not self._leaving:
+            try:
+                self._mind_supervisor()
+            except SystemExit:
+                return self._supervisor.lose(Kind.KEEPER)
+            client.sleep(self._look_seconds())
+        for line in self._lifelines:
+            line.left.wait()
+        self._process.alive = False
+        return None
 
 
 class SimulatedScout(QueueScout):
     """The real passes over the listing, with offers and arrivals on simulated time."""
 
-    def __init__(self, host: SimulatedHost, process: Process, index: int) -> None:
-        shared = host.shared
+    def __init__(self, supervisor: SimulatedSupervisor, process: Process, index: int) -> None:
+        shared, host = supervisor.shared, supervisor.host
         path = shared.queues[index].layout.new
         arrivals: Any = Arrivals(host.world.scheduler, lambda: process.client.utime(path))
-        channel: Any = host.channels[index]
+        channel: Any = supervisor.channels[index]
         self.name = shared.queues[index].name
         self._layout = shared.queues[index].layout
         self._board = shared.board

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property, partial
@@ -10,6 +11,7 @@ from typing import Any
 
 from maildefer.maildir import operate
 from maildefer.maildir.layout import Format, Layout, create_queue
+from maildefer.pool.board import Header, Kind
 from tests.simulation import final
 from tests.simulation.cache import Cache
 from tests.simulation.client import Client
@@ -70,19 +72,22 @@ class Play:
     def __init__(self, seed: int, weather: Weather) -> None:
         self.scheduler = Scheduler(seed)
         self.world = World(self.scheduler, Server(), Weather(latency=0.001, local=weather.local))
-        self.layout = Layout("/q")
-        self.oracle = Oracle(self.world, self.layout)
+        second = "/far/p" if weather.far else "/p"
+        self.layouts = [Layout(path) for path in ("/q", second)[: weather.queues]]
+        self.oracle = Oracle(self.world, self.layouts)
         self.weather = weather
         self.hosts: list[SimulatedHost] = []
         self.frozen_until = 0.0  # the longest
         self.over = False
         self.settled = seed % _SETTLED_EVERY == 0
         look = partial(watched, self.oracle)
-        self.stage = Stage(self.scheduler, self.oracle.processes, self.heard, look, weather.paperwork)
+        self.stage = Stage(
+            self.scheduler, self.oracle.processes, self.heard, look, weather.paperwork, self._kill
+        )
 
     def heard(self, event: str, facts: dict[str, Any]) -> None:
         if event == "lease.lost" and not self.over:
-            self.oracle.believes_fenced(str(facts["lease"]))
+            self.oracle.beats.believes_fenced(str(facts["lease"]), self.layouts)
 
     def through(self) -> None:
         """The queue is made; the storm; the calm; the last look."""
@@ -91,7 +96,7 @@ class Play:
         self.world.weather = self.weather
         SimulatedHost.pids = count(100)
         self.hosts = [
-            SimulatedHost(self.world, self.oracle, self.layout, i) for i in range(self.weather.hosts)
+            SimulatedHost(self.world, self.oracle, self.layouts, i) for i in range(self.weather.hosts)
         ]
         for number in range(self.weather.entries):
             self.scheduler.random.choice(self.hosts).to_push.append(f"Subject: {number}\n\nbody\n".encode())
@@ -108,7 +113,7 @@ class Play:
 
     def _make_queue(self) -> None:
         """A copy of one that was made by the real code, in a schedule of its own."""
-        server = self.world.server = Server(made())
+        server = self.world.server = Server(made(*(layout.path for layout in self.layouts)))
         if self.weather.local:
             server.can_lose_power()
 
@@ -125,21 +130,27 @@ class Play:
         """The same, and where it is waited for, no dead supervisor's lease is left."""
         return self._is_done() and not (self.settled and final.leftover_leases(self.oracle, self._families()))
 
-    def _families(self) -> list[object]:
-        return [host.supervisor for host in self.hosts]
+    def _families(self) -> list[Process]:
+        return [host.supervisor.process for host in self.hosts]
 
     def _clear_up(self) -> None:
         world = self.world
         weather = self.weather
         world.weather = Weather(
-            latency=0.002, workers=weather.workers, local=weather.local, paperwork=weather.paperwork
+            latency=0.002,
+            workers=weather.workers,
+            local=weather.local,
+            paperwork=weather.paperwork,
+            queues=weather.queues,
+            conversations=weather.conversations,
         )
         world.down_until = world.grace_until = min(world.grace_until, world.now)
         self._end_quiet()
         for host in self.hosts:
             host.calm = True
             host.cache.partitioned_until = 0.0
-            if not host.supervisor.alive:
+            host.supervisor.board.words[Header.PAUSED] = 0
+            if not host.alive:
                 host.start(reboot=True)
 
     # Disasters
@@ -157,24 +168,65 @@ class Play:
             (weather.power_cuts, self._cut_power),
             (weather.readers, self._read_mail),
             (weather.operators, self._requeue),
-            (weather.scout_deaths, lambda: random.choice(self.hosts).kill_scout()),
+            (weather.scout_deaths, self._kill_scout),
+            (weather.supervisor_freezes, self._freeze_supervisor),
+            (weather.drains, self._drain),
+            (weather.pauses, self._pause),
         ]
         for times, disaster in plans:
             for _ in range(times):
                 self.scheduler.at(start + random.uniform(0.5, weather.seconds), disaster)
 
-    def _kill_worker(self) -> None:
-        workforce = self.scheduler.random.choice(self.hosts).workforce
+    def _any(self) -> SimulatedHost:
+        return self.scheduler.random.choice(self.hosts)
+
+    def _kill(self, pid: int) -> None:
+        """A keeper kills a worker of its host."""
+        process = self.oracle.processes[pid]
+        for host in self.hosts:
+            if process.family is host.supervisor.process:
+                host.supervisor.workforce.end(process)
+
+    def _kill_worker(self, host: SimulatedHost | None = None) -> None:
+        workforce = (host or self._any()).supervisor.workforce
         if workforce.processes:
-            workforce.kill(self.scheduler.random.choice(sorted(workforce.processes)))
+            pid = self.scheduler.random.choice(sorted(workforce.processes))
+            cause = self.scheduler.random.choice((signal.SIGKILL, signal.SIGSEGV))
+            workforce.end(workforce.processes[pid], cause)
 
     def _kill_keeper(self) -> None:
         """And often a worker at the same time."""
-        random = self.scheduler.random
-        host = random.choice(self.hosts)
-        if random.random() < 0.5 and host.workforce.processes:
-            host.workforce.kill(random.choice(sorted(host.workforce.processes)))
-        host.kill_keeper()
+        host = self._any()
+        if self.scheduler.random.random() < 0.5:
+            self._kill_worker(host)
+        if host.alive:
+            host.supervisor.lose(Kind.KEEPER)
+
+    def _kill_scout(self) -> None:
+        host = self._any()
+        if host.alive:
+            host.supervisor.lose(Kind.SCOUT)
+
+    def _drain(self) -> None:
+        """Another supervisor follows."""
+        host = self._any()
+        if host.alive and not host.supervisor.draining.has_begun:
+            host.supervisor.drain()
+            self.world.note(host.label, "is told to stop")
+            self.world.later(self.scheduler.random.uniform(1, 12), lambda: self._revive(host, False))
+
+    def _pause(self) -> None:
+        """Stop claiming, and go on."""
+        words = self._any().supervisor.board.words
+        words[Header.PAUSED] = 1
+
+        def resume() -> None:
+            words[Header.PAUSED] = 0
+
+        self.world.later(self.scheduler.random.uniform(0.5, 4), resume)
+
+    def _freeze_supervisor(self) -> None:
+        self._frozen([self._any().supervisor.process])
 
     def _kill_host(self) -> None:
         """Often in the middle of a worker's request."""
@@ -189,20 +241,24 @@ class Play:
 
     def _end_host(self, host: SimulatedHost) -> None:
         random, host.cache.next_request = self.scheduler.random, None
-        if host.supervisor.alive:
+        if host.alive:
             host.die()
             reboot = random.random() < 0.5
             self.world.later(random.uniform(0.1, 15), lambda: self._revive(host, reboot))
 
     def _revive(self, host: SimulatedHost, reboot: bool) -> None:
-        if not host.supervisor.alive:
+        if not host.alive:
             host.start(reboot=reboot)
+        elif host.supervisor.draining.has_begun:
+            self.world.later(1, lambda: self._revive(host, reboot))
 
     def _freeze(self) -> None:
         """A whole host, or one process of it."""
         random = self.scheduler.random
         host = random.choice(self.hosts)
-        frozen = host.processes() if random.random() < 0.5 else [random.choice(host.processes())]
+        self._frozen(host.processes() if random.random() < 0.5 else [random.choice(host.processes())])
+
+    def _frozen(self, frozen: list[Process]) -> None:
         until = self.scheduler.now + self._absence()
         self.frozen_until = max(self.frozen_until, until)
         for process in frozen:
@@ -243,7 +299,7 @@ class Play:
 
     def _cut_power(self) -> None:
         host = self.hosts[0]
-        if host.supervisor.alive:
+        if host.alive:
             host.die()
             random = self.scheduler.random
             self.world.server.cut_power(random, ordered=random.random() < 0.5)
@@ -253,15 +309,15 @@ class Play:
 
     def _read_mail(self) -> None:
         """A mail reader opens the queue."""
-        names = list(self.world.server.directories[self.layout.new].names)
+        names = list(self.world.server.directories[self.layouts[0].new].names)
         if names:
             name = self.scheduler.random.choice(names)
             reader = self.oracle.processes.setdefault(2, Process("reader", 2))
             self.world.carry_out(
                 Request(
                     "rename",
-                    f"{self.layout.new}/{name}",
-                    f"{self.layout.cur}/{name}:2,S",
+                    f"{self.layouts[0].new}/{name}",
+                    f"{self.layouts[0].cur}/{name}:2,S",
                     reader,
                     self.world.now,
                 )
@@ -275,8 +331,9 @@ class Play:
         def operate_it() -> None:
             system = process.client.system
             try:
-                for found in list(operate.listed(self.layout, "dead", system=system))[:1]:
-                    operate.requeue(self.layout, found, system=system)
+                for layout in self.layouts:
+                    for found in list(operate.listed(layout, "dead", system=system))[:1]:
+                        operate.requeue(layout, found, system=system)
             except Exception:  # noqa: BLE001  # told to a person, who tries again
                 pass
 
@@ -284,8 +341,8 @@ class Play:
 
 
 @cache
-def made() -> Tree:
-    """A queue that nobody has used yet."""
+def made(*paths: str) -> Tree:
+    """Queues that nobody has used yet."""
     world = World(Scheduler(0), Server(), Weather(latency=0.001))
     process = Process("setup", 1)
     process.client = Client(world, process, Cache())
@@ -293,8 +350,9 @@ def made() -> Tree:
 
     def make() -> None:
         agreed = Format(beat_seconds=BEAT_SECONDS, ttl_seconds=TTL_SECONDS)
-        done.append(create_queue("/q", format=agreed, system=process.client.system))
+        for path in paths:
+            done.append(create_queue(path, format=agreed, system=process.client.system))
 
     world.scheduler.start(process, "make", make)
-    world.scheduler.run(lambda: bool(done))
+    world.scheduler.run(lambda: len(done) == len(paths))
     return world.server.tree()

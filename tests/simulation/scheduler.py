@@ -24,10 +24,11 @@ class Process:
     name: str
     pid: int
     family: Process | None = None  # the supervisor that it belongs to, or None
-    lease: Callable[[], str] = lambda: ""  # a supervisor's, as its board has it
+    leases: Callable[[], dict[str, str]] = dict  # a supervisor's, by queue, as its board has them
     client: Any = field(default=None, repr=False)
     alive: bool = True
-    by_fence: bool = False  # killed because its lease was fenced
+    spared: bool = False  # killed for a fence or a drain, which is not its message's fault
+    stopping: bool = False  # was told to end
     frozen_until: float = 0.0
     threads: list[Thread] = field(default_factory=list, repr=False)
 

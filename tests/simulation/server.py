@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Literal
 
+FAR = "/far/"  # what lies below is another filesystem
 Operation = Literal["create", "rename", "unlink"]
 
 
@@ -103,6 +104,8 @@ class Server:
     # Requests
 
     def rename(self, source: str, destination: str, now: float) -> Node:
+        if source.startswith(FAR) != destination.startswith(FAR):
+            raise refusal(errno.EXDEV, destination)
         folder, name = self._parent(source)
         if (node := folder.names.get(name)) is None:
             raise refusal(errno.ENOENT, source)

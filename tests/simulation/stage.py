@@ -17,8 +17,21 @@ from unittest.mock import patch
 from maildefer import events
 from maildefer.maildir import doubt, names, scan
 from maildefer.maildir.layout import Layout
+from maildefer.maildir.push import Pusher
 from maildefer.maildir.system import System
-from maildefer.pool import lifeline, scout, serving, settle, snapshot, tender, worker, workforce
+from maildefer.pool import (
+    draining,
+    keeper,
+    lifeline,
+    scout,
+    serving,
+    settle,
+    shipping,
+    snapshot,
+    tender,
+    worker,
+    workforce,
+)
 from tests.simulation.scheduler import Process, Scheduler
 
 Listed = Callable[[str, str, System], bool]
@@ -34,6 +47,8 @@ class Stage:
     heard: Callable[[str, dict[str, Any]], None]
     look: Look  # at `doubt.listed`, with the truth beside it
     thorough: bool  # keepers look whether every folder of the queue is there
+    kill: Callable[[int], None]  # what a process does to another one
+    acting: Process | None = None  # for whom the schedule acts, where no thread runs
 
 
 _on: list[Stage] = []
@@ -63,9 +78,30 @@ class Time:
 
 def running() -> Process:
     """The process whose thread runs now, or for whom the schedule acts."""
-    thread = _on[-1].scheduler.thread
-    assert thread is not None
-    return thread.process
+    stage = _on[-1]
+    if stage.scheduler.thread is not None:
+        return stage.scheduler.thread.process
+    assert stage.acting is not None
+    return stage.acting
+
+
+def act_as(process: Process) -> None:
+    """What follows is done by this process, without a thread."""
+    _on[-1].acting = process
+
+
+def _parent() -> int:
+    """Of a child of a supervisor, which dies with it."""
+    family = running().family
+    return 1 if family is None or not family.alive else family.pid
+
+
+def _exit(code: int) -> None:
+    raise SystemExit(code)
+
+
+def _kill(pid: int, signum: int) -> None:
+    _on[-1].kill(pid)
 
 
 def _thoroughly(real: Callable[..., Layout]) -> Callable[..., Layout]:
@@ -115,8 +151,16 @@ def installed() -> Iterator[None]:
             put(module, "time", clock)
         for module in (serving, snapshot, scout):
             put(module, "boottime", clock.boottime)
-        put(workforce, "boottime", lambda: _on[-1].scheduler.now)  # in no thread: only the throttle asks
+        put(keeper, "boottime", clock.boottime)
+        put(keeper, "os", SimpleNamespace(getppid=_parent, _exit=_exit, kill=_kill))
+        put(
+            shipping, "Pusher", lambda layout, host: Pusher(layout, host=host, system=running().client.system)
+        )
+        put(shipping, "SYSTEM", clock)
+        for module in (workforce, draining):
+            put(module, "boottime", clock.boottime)
         put(scout, "scan", system)
+        put(scout, "select", SimpleNamespace(select=lambda *descriptors: clock.sleep(0.1)))  # the gate
         for name in ("create_queue", "open_queue"):
             put(lifeline, name, _thoroughly(getattr(lifeline, name)))
         put(lifeline, "start_time", lambda pid: 1)

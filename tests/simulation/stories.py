@@ -1,4 +1,4 @@
-"""What the oracle knows of each entry and each lease."""
+"""What the oracle knows of each entry."""
 
 from __future__ import annotations
 
@@ -12,15 +12,6 @@ class Violation(Exception):
 
 
 @dataclass(slots=True)
-class Believed:
-    """What is known of one lease, from the server's side."""
-
-    family: Process | None
-    beaten: float  # when its name changed last
-    sent: float  # when that beat was sent
-
-
-@dataclass(slots=True)
 class Story:
     """One entry, by its key."""
 
@@ -28,5 +19,5 @@ class Story:
     pushed_by: Process
     starts: int = 0  # handlers that began, since it was pushed or requeued
     finished: int = 0
-    end: str = ""  # acked, or dead
+    end: str = ""  # acked, popped, withdrawn, or dead
     acknowledged: bool = False

@@ -1,74 +1,158 @@
-"""A simulated host's supervisor: the real bookkeeping of workers, with simulated signals, forks and deaths."""
+"""A simulated host's supervisor: workers, keeper and scout kept alive, ticks, the end of a pool."""
 
 from __future__ import annotations
 
-import signal
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
-from maildefer.pool.board import Header, Kind, S
-from maildefer.pool.children import Child
-from maildefer.pool.workforce import Workforce
+from maildefer.host.identity import Host
+from maildefer.pool.board import Board, Header, Kind
+from maildefer.pool.draining import Draining
+from maildefer.pool.shared import QueueOfPool, Shared, send
+from tests.simulation.keepers import SimulatedKeeper, SimulatedScout
 from tests.simulation.scheduler import Process
-from tests.simulation.workers import SimulatedWorker
+from tests.simulation.stage import act_as
+from tests.simulation.stand_ins import Bell, Channel, Mailbox
+from tests.simulation.workforces import SimulatedWorkforce
+from tests.simulation.world import MAX_CRASHES
 
 if TYPE_CHECKING:
     from tests.simulation.hosts import SimulatedHost
 
+_TICK_SECONDS = 2.0
+_DRAIN_SECONDS = 4.0
 
-class SimulatedWorkforce(Workforce):
-    """Signals go to simulated processes, which are reaped a moment later."""
 
-    def __init__(self, host: SimulatedHost) -> None:
-        super().__init__(host.board)
+class SimulatedSupervisor:
+    """Its loop is written anew, for simulated time; the drain and the workers' bookkeeping in it are the real ones."""
+
+    def __init__(self, host: SimulatedHost, boot_id: str) -> None:
         self.host = host
-        self.processes: dict[int, Process] = {}  # that live, by pid
-        self._born = 0
-
-    def fork(self) -> None:
-        """One more worker, as soon as a slot is free and the throttle allows."""
-        host, words, board = self.host, self._words, self._board
-        free = [slot for slot in range(board.slots) if words[board.slot(slot) + S.KIND] == Kind.FREE]
-        if not free or self.throttle.wait(host.world.now):
-            return host.soon(0.5, self.fork)
-        process = host.process("worker", host.supervisor)
-        self._born += 1
-        base = board.slot(free[0])
-        board.clear_slot(free[0])
-        words[base + S.KIND] = Kind.WORKER
-        words[Header.USED] = max(words[Header.USED], free[0] + 1)
-        self.processes[process.pid] = process
-        self.occupy(
-            Child(pid=process.pid, kind=Kind.WORKER, slot=free[0], number=self._born, began=host.world.now)
+        self.world = host.world
+        self.oracle = host.oracle
+        scheduler, weather = self.world.scheduler, self.world.weather
+        self.process = host.process("supervisor", None)
+        self.process.family = self.process
+        self.client = self.process.client
+        self.board = board = Board(len(host.layouts), 2 * weather.workers + 2)
+        paths = [layout.path for layout in host.layouts]
+        self.process.leases = lambda: {path: board.lease(index) for index, path in enumerate(paths)}
+        self.bell, room = Bell(scheduler), Bell(scheduler)
+        self.channels = [Channel(self.bell, room) for _ in host.layouts]
+        settings: Any = SimpleNamespace(
+            max_crashes=MAX_CRASHES, queues=dict.fromkeys(paths, ()), drain_seconds=_DRAIN_SECONDS
         )
-        worker = SimulatedWorker(host, free[0], process)
-        host.world.scheduler.start(process, "work", lambda: self._live(worker, process))
-        return None
+        to_keeper: Any = Mailbox(lambda message: self.keeper.hear(message))
+        to_supervisor: Any = Mailbox(self._hear)
+        deferred: Any = Mailbox(lambda message: self.keeper.hear_deferred(message))
+        nobody: Any = None
+        self.shared = Shared(
+            settings=settings,
+            project="/",
+            pidfile="",
+            host=Host(label=host.label, boot_id=boot_id, pid_namespace="p"),
+            queues=tuple(
+                QueueOfPool(name=name, layout=layout)
+                for name, layout in zip(paths, host.layouts, strict=True)
+            ),
+            board=board,
+            offers=(),
+            keeper=(to_keeper, to_supervisor),
+            deferrals=(nobody, deferred),
+            gate=0,
+            supervisor=self.process.pid,
+        )
+        self.draining = Draining(self.shared)
+        self.workforce = SimulatedWorkforce(self)
+        self.keeper_process = self.scout_process = Process("nobody", 0, alive=False)
+        act_as(self.process)
+        self._start_keeper()
+        self._start_scout()
+        for _ in range(weather.workers):
+            self.workforce.fork()
+        scheduler.start(self.process, "tick", self._live)
 
-    def _live(self, worker: SimulatedWorker, process: Process) -> None:
-        """Returns only when the worker ends by itself."""
-        worker.serve()
-        process.alive = False
-        self.processes.pop(process.pid, None)
-        self.host.oracle.ended(process)
-        self._soon_reaped(process.pid, 0)
+    def child(self, kind: str) -> Process:
+        return self.host.process(kind, self.process)
 
-    def _signal(self, child: Child, signum: signal.Signals) -> None:
-        process = self.processes.pop(child.pid, None)
-        if process is None:
-            return
-        process.by_fence = child.killed == "fence"
-        self.host.end(process)
-        self._soon_reaped(child.pid, int(signum))
+    def soon(self, seconds: float, action: Callable[[], object]) -> None:
+        """Something that the supervisor does then, or as soon as it is not frozen any more, unless it is gone."""
 
-    def kill(self, pid: int) -> None:
-        """By somebody else: the kernel, an operator, a fault of its own."""
-        if pid in self.processes:
-            self._signal(self.by_pid[pid], signal.SIGKILL)
+        def act() -> None:
+            if not self.process.alive:
+                return
+            if self.process.frozen_until > self.world.now:
+                self.world.later(self.process.frozen_until - self.world.now, act)
+            else:
+                act_as(self.process)
+                action()
 
-    def _soon_reaped(self, pid: int, status: int) -> None:
-        self.host.soon(self.host.world.scheduler.random.uniform(0, 0.05), lambda: self._reap(pid, status))
+        self.world.later(seconds, act)
 
-    def _reap(self, pid: int, status: int) -> None:
-        if self.bury(self.by_pid[pid], status):
-            self.host.tell_keeper()
-        self.fork()
+    def _live(self) -> None:
+        nobody: Any = _FrontEnds()
+        while True:
+            now = self.client.boottime()
+            self.board.words[Header.TICK] = int(now * 1e9)
+            self.workforce.mind_deadlines(now)
+            self.draining.mind(now, self.workforce, nobody)
+            if self.draining.is_over(self.workforce, nobody, self):  # type: ignore[arg-type]
+                return self.host.end_supervisor()
+            self.client.sleep(min(_TICK_SECONDS, self.draining.seconds_left(now)))
+
+    def drain(self) -> None:
+        """TERM."""
+        act_as(self.process)
+        if self.draining.begin("SIGTERM"):
+            self.workforce.retire_all()
+
+    def _hear(self, message: dict[str, Any]) -> None:
+        match message:
+            case {"fenced": index}:
+                delay = self.world.scheduler.random.uniform(0, 0.1)
+                self.soon(delay, lambda: self.workforce.kill_holders(index))
+
+    def tell_keeper(self, order: str) -> None:
+        send(self.shared.keeper[0], do=order)
+
+    # Keeper and scout, of which the drain sees no more than this
+
+    def has(self, kind: Kind) -> bool:
+        return (self.keeper_process if kind is Kind.KEEPER else self.scout_process).alive
+
+    def kill(self, *kinds: Kind) -> None:
+        for kind in kinds:
+            process = self.keeper_process if kind is Kind.KEEPER else self.scout_process
+            if process.alive:
+                self.host.end(process)
+
+    def _start_keeper(self) -> None:
+        if not self.has(Kind.KEEPER) and self.draining.needs_keeper(self.workforce):
+            self.keeper_process = self.child("keeper")
+            self.keeper = SimulatedKeeper(self, self.keeper_process)
+
+    def _start_scout(self) -> None:
+        if not self.has(Kind.SCOUT) and not self.draining.has_begun:
+            self.scout_process = self.child("scout")
+            for index in range(len(self.shared.queues)):
+                SimulatedScout(self, self.scout_process, index)
+
+    def lose(self, kind: Kind) -> None:
+        """Keeper or scout is killed, or ends by itself; another follows."""
+        self.kill(kind)
+        start = self._start_keeper if kind is Kind.KEEPER else self._start_scout
+        self.soon(self.world.scheduler.random.uniform(0.05, 3), start)
+
+    def processes(self) -> list[Process]:
+        return [*self.workforce.processes.values(), self.keeper_process, self.scout_process]
+
+
+class _FrontEnds:
+    """None."""
+
+    def __len__(self) -> int:
+        return 0
+
+    def kill_all(self) -> None:
+        pass

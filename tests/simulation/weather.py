@@ -37,6 +37,12 @@ class Weather:
     readers: int = 0  # mail readers that move new/X to cur/X:2,S
     operators: int = 0  # that requeue a dead letter
     scout_deaths: int = 0
+    supervisor_freezes: int = 0  # STOP for the supervisor alone
+    drains: int = 0  # TERM for a supervisor; another follows
+    pauses: int = 0
+    queues: int = 1  # with two, handlers hand half of the entries on
+    far: bool = False  # the second one is on another filesystem
+    conversations: bool = False  # messages belong to conversations, which take turns
     paperwork: bool = False  # keepers write status files, read the others', and look for requests
 
     def __str__(self) -> str:
@@ -76,6 +82,12 @@ def forecast(seed: int) -> Weather:
         readers=times(0.2, 2),
         operators=times(0.3, 2),
         scout_deaths=times(0.15, 2),
+        supervisor_freezes=times(0.1, 2),
+        drains=times(0.15, 2),
+        pauses=times(0.05, 2),
+        queues=2 if random.random() < 0.12 else 1,
+        far=random.random() < 0.4,
+        conversations=not local and random.random() < 0.15,  # the model of power knows no renamed folders
         paperwork=random.random() < 0.15,
     )
     if local:
@@ -114,9 +126,9 @@ def simpler(weather: Weather) -> list[Weather]:
     found = []
     for field in fields(weather):
         value = getattr(weather, field.name)
-        if field.name in ("hosts", "workers", "local", "latency", "seconds", "handling", "gap"):
+        if field.name in ("hosts", "workers", "local", "latency", "seconds", "handling", "gap", "far"):
             continue
-        least = 1 if field.name == "entries" else getattr(plain, field.name)
+        least = 1 if field.name in ("entries", "queues") else getattr(plain, field.name)
         if value != least:
             found.append(_with(weather, field.name, least))
             if isinstance(value, int) and value > least + 1:

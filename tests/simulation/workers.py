@@ -1,45 +1,54 @@
-"""Workers of a simulated host: the real loop's body, with handlers that end in everything a handler can end in."""
+"""Workers of a simulated host: the real loop, with handlers that end in everything a handler can end in."""
 
 from __future__ import annotations
 
+import signal
 from typing import TYPE_CHECKING, Any
 
 from maildefer.errors import ClaimLost
-from maildefer.handling.outcomes import ACKED, Buried, Deferred, Outcome
 from maildefer.handling.retry import RetryPolicy
 from maildefer.maildir.claims import Claim, Claimer
 from maildefer.pool.board import Board, Hand
+from maildefer.pool.conversing import Conversing
 from maildefer.pool.serving import Serving
 from maildefer.pool.settle import Settler
 from maildefer.pool.worker import Worker
+from tests.simulation.handlers import Handlers
 from tests.simulation.oracle import Oracle
 from tests.simulation.scheduler import Process
 from tests.simulation.stand_ins import WaitedOffers
-from tests.simulation.world import TTL_SECONDS
 
 if TYPE_CHECKING:
-    from tests.simulation.hosts import SimulatedHost
+    from tests.simulation.supervisors import SimulatedSupervisor
 
+_TIMEOUT_NS = 9_000_000_000
 POLICY = RetryPolicy(max_attempts=8, first_seconds=0.5, cap_seconds=3)
 
 
 class WatchedHand(Hand):
-    """A process's places on the board, and the same for the oracle."""
+    """A process's places on the board, and the same for the oracle: claims by name, tokens by SEQ."""
 
-    __slots__ = ("process", "oracle", "current", "_names")
+    __slots__ = ("process", "oracle", "claim", "current", "_names")
 
     def __init__(self, board: Board, slot: int, process: Process, oracle: Oracle) -> None:
         super().__init__(board, slot)
         self.process = process
         self.oracle = oracle
         self.current = ""
-        self._names: dict[int, str] = {}
+        self.claim: Any = None
+        self._names: dict[int, str | int] = {}
         oracle.held[process.pid] = set()
 
     def take(self, seq: int, name: str) -> int:
         place = super().take(seq, name)
         self._names[place] = name
         self.oracle.held[self.process.pid].add(name)
+        return place
+
+    def take_unnamed(self, seq: int) -> int:
+        place = super().take_unnamed(seq)
+        self._names[place] = seq
+        self.oracle.held[self.process.pid].add(seq)
         return place
 
     def drop(self, place: int) -> None:
@@ -54,7 +63,8 @@ class WatchedClaim(Claim):
 
     def __init__(self, *facts: Any) -> None:
         super().__init__(*facts)
-        self._claimer.hand.current = self.name  # type: ignore[attr-defined]
+        hand: Any = self._claimer.hand
+        hand.current, hand.claim = f"{self._claimer.layout.cur}/{self.name}", self
 
     def ack(self, *, keep: bool = False) -> None:
         self._told(lambda: super(WatchedClaim, self).ack(keep=keep))
@@ -69,47 +79,13 @@ class WatchedClaim(Claim):
 
     def _told(self, settle: Any) -> None:
         hand: Any = self._claimer.hand
+        claimed = f"{self._claimer.layout.cur}/{self.name}"
         try:
             settle()
         except ClaimLost:
-            hand.oracle.reports_lost(hand.process, self.name)
+            hand.oracle.reports_lost(hand.process, claimed)
             raise
-        hand.oracle.reports_settled(hand.process, self.name)
-
-
-class Handlers:
-    """In the place of a dispatcher."""
-
-    def __init__(self, host: SimulatedHost, hand: WatchedHand) -> None:
-        self._host = host
-        self._hand = hand
-
-    def dispatch(self, request: Any) -> tuple[Outcome, str]:
-        world, hand = self._host.world, self._hand
-        hand.oracle.begins(hand.process, hand.current, request.Data)
-        world.note(hand.process.name, f"handles {hand.current}")
-        random = world.scheduler.random
-        seconds = random.expovariate(1 / world.weather.handling)
-        if not self._host.calm and random.random() < 0.1:
-            seconds = random.uniform(0, 2 * TTL_SECONDS)
-        hand.process.client.sleep(seconds)
-        outcome = self._outcome()
-        hand.oracle.ends(hand.process, hand.current, type(outcome).__name__)
-        return outcome, "handler"
-
-    def _outcome(self) -> Outcome:
-        random = self._host.world.scheduler.random
-        draw = random.random() * (0.7 if self._host.calm else 1.0)
-        if draw < 0.6:
-            return ACKED
-        if draw < 0.8:
-            return Deferred("not now", after_seconds=random.uniform(0, 4))
-        if draw < 0.93:
-            return Deferred("failed", error="RuntimeError: failed", detail="Traceback")
-        return Buried("never")
-
-    def buried(self, message: object, outcome: Outcome) -> None:
-        pass
+        hand.oracle.reports_settled(hand.process, claimed)
 
 
 class _Lines:
@@ -121,43 +97,55 @@ class _Lines:
 
 
 class SimulatedWorker(Worker):
-    """The real loop, from offers to settles; signals and offers are stand-ins."""
+    """Signals, offers and the log are stand-ins; offers are taken, handled and settled by the real code."""
 
-    def __init__(self, host: SimulatedHost, slot: int, process: Process) -> None:
-        board: Board = host.board
-        self._shared = host.shared
+    def __init__(self, supervisor: SimulatedSupervisor, slot: int, process: Process) -> None:
+        board: Board = supervisor.board
+        self._process = process
+        self._bell = supervisor.bell
+        self._shared = supervisor.shared
         self._words = board.words
         self._base = board.slot(slot)
         self._forked = self._stopping = False
-        self._hand = WatchedHand(board, slot, process, host.oracle)
-        self._offers = WaitedOffers(host.channels, host.bell)
-        self._queues = [self._serving(host, process, index) for index in range(len(host.shared.queues))]
-        handlers: Any = Handlers(host, self._hand)
-        self._dispatchers = [handlers for _ in self._queues]
+        hand = self._hand = WatchedHand(board, slot, process, supervisor.oracle)
+        self._offers = WaitedOffers(supervisor.channels, supervisor.bell)
+        self._queues = [self._serving(supervisor, index) for index in range(len(self._shared.queues))]
+        home = self._queues[0]
+        system = process.client.system
+        tokens = Conversing(home, board, slot, hand, self._offers.is_any, system=system)
+        handlers: Any = [Handlers(supervisor, hand, tokens, queue.name) for queue in self._shared.queues]
+        self._dispatchers = handlers
         self._settler = Settler(
             policy=POLICY,
-            layouts={queue.name: queue.layout for queue in host.shared.queues},
-            host=host.label,
-            random=host.world.scheduler.random.random,
+            layouts={queue.name: queue.layout for queue in self._shared.queues},
+            host=self._shared.host.label,
+            gone=lambda: self._stopping,
+            random=supervisor.world.scheduler.random.random,
             deferred=self._tell_keeper,
         )
         lines: Any = _Lines()
         self._log = lines
         self._limit_bytes = 1 << 20
-        self._timeout_ns = 1 << 60
+        self._timeout_ns = _TIMEOUT_NS
         self._left = -1
 
-    def _serving(self, host: SimulatedHost, process: Process, index: int) -> Serving:
-        queue = host.shared.queues[index]
-        serving = Serving(queue.name, queue.layout, index, host.board, self._hand, host.label)
+    def note_stop(self) -> None:
+        """TERM, which also ends a wait for offers."""
+        self._process.stopping = True
+        self._note_stop(signal.SIGTERM, None)
+        self._bell.rouse(self._process.threads)
+
+    def _serving(self, supervisor: SimulatedSupervisor, index: int) -> Serving:
+        queue, label = supervisor.shared.queues[index], supervisor.shared.host.label
+        serving = Serving(queue.name, queue.layout, index, supervisor.board, self._hand, label)
         serving.claimer = Claimer(
             queue.layout,
             self._hand,
             lease="",
-            host=host.label,
+            host=label,
             mount_time=serving._mount_time,
             kind=WatchedClaim,
-            system=process.client.system,
+            system=self._process.client.system,
         )
         return serving
 

@@ -1,0 +1,72 @@
+"""In the place of a dispatcher: handlers that take their time, and end in everything a handler can end in."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from zlib import crc32
+
+from maildefer.handling.outcomes import ACKED, Buried, Deferred, HandedOff, Outcome, Postponed
+from maildefer.pool.conversing import Conversing
+from tests.simulation.world import TTL_SECONDS
+
+if TYPE_CHECKING:
+    from tests.simulation.supervisors import SimulatedSupervisor
+    from tests.simulation.workers import WatchedHand
+
+_CONVERSATIONS = 2
+
+
+class Handlers:
+    """One worker's, for one queue. With tokens, a message belongs to a conversation, as for a stateful handler."""
+
+    def __init__(
+        self, supervisor: SimulatedSupervisor, hand: WatchedHand, tokens: Conversing, queue: str
+    ) -> None:
+        self._host = supervisor.host
+        self._hand = hand
+        self._tokens = tokens
+        self._queue = queue
+
+    def dispatch(self, request: Any) -> tuple[Outcome, str]:
+        if not self._host.world.weather.conversations:
+            return self._handle(request), "handler"
+        conversation = f"conversation {crc32(request.Data) % _CONVERSATIONS}"
+        oracle, process = self._hand.oracle, self._hand.process
+        if not self._tokens.take(conversation):
+            oracle.ends(process, self._hand.current, "Postponed")
+            return Postponed(1.0, "the conversation is in other hands"), ""
+        try:
+            oracle.converses(process, conversation, self._hand.current)
+            return self._handle(request), "handler"
+        finally:
+            oracle.falls_silent(process)
+            self._tokens.give_back(conversation)
+
+    def _handle(self, request: Any) -> Outcome:
+        world, hand = self._host.world, self._hand
+        hand.oracle.begins(hand.process, hand.current, request.Data)
+        world.note(hand.process.name, f"handles {hand.current.rpartition('/')[2]}")
+        random = world.scheduler.random
+        seconds = random.expovariate(1 / world.weather.handling)
+        if not self._host.calm and random.random() < 0.1:
+            seconds = random.uniform(0, 2 * TTL_SECONDS)
+        hand.process.client.sleep(seconds)
+        outcome = self._outcome()
+        hand.oracle.ends(hand.process, hand.current, type(outcome).__name__)
+        return outcome
+
+    def _outcome(self) -> Outcome:
+        random, others = self._host.world.scheduler.random, self._host.layouts[1:]
+        if others and self._queue != others[0].path and random.random() < 0.5:
+            return HandedOff("module", "FUNCTION", others[0].path)
+        draw = random.random() * (0.7 if self._host.calm else 1.0)
+        if draw < 0.6:
+            return ACKED
+        if draw < 0.8:
+            return Deferred("not now", after_seconds=random.uniform(0, 4))
+        if draw < 0.93:
+            return Deferred("failed", error="RuntimeError: failed", detail="Traceback")
+        return Buried("never")
+
+    def buried(self, message: object, outcome: Outcome) -> None:
+        pass

@@ -1,0 +1,199 @@
+"""What the server does to entries: each transition has its own arithmetic, and its own right to be made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from maildefer.maildir.layout import Layout
+from maildefer.maildir.names import EntryName, is_popped, owner_of
+from tests.simulation.scheduler import Process
+from tests.simulation.server import File, Node
+from tests.simulation.stories import Story
+from tests.simulation.world import MAX_CRASHES, Request, short
+
+if TYPE_CHECKING:
+    from tests.simulation.oracle import Oracle
+
+
+@dataclass(slots=True)
+class Transitions:
+    oracle: Oracle
+
+    def pushed(self, request: Request, node: Node, name: str) -> None:
+        assert isinstance(node, File)
+        key = EntryName.parse(name).key
+        self.oracle.stories[key] = Story(node.data, request.process)
+        self.oracle.unsynced.add(key)
+
+    def claimed(self, request: Request, name: str, claimed: str) -> None:
+        oracle, owner = self.oracle, owner_of(claimed)
+        if owner is None:  # a mail reader, or `pop`
+            return
+        oracle.claims += 1
+        if owner.pid != request.process.pid:
+            oracle.fail(
+                "I3", f"{request.process.name} claims in another's name: {short(request.destination)}"
+            )
+        self.moved(request, name, claimed, attempts=1, crashes=0, returns=0)
+
+    def moved(
+        self, request: Request, name: str, new_name: str, *, attempts: int, crashes: int, returns: int = 1
+    ) -> None:
+        """The counters go as the design says (I4, I5)."""
+        before, after = EntryName.parse(name), EntryName.parse(new_name)
+        expected = (
+            before.key,
+            max(0, before.attempts + attempts),
+            before.crashes + crashes,
+            before.returns + returns,
+        )
+        if (after.key, after.attempts, after.crashes, after.returns) != expected:
+            what = "I5" if after.returns == expected[3] and after.key == expected[0] else "I4"
+            self.oracle.fail(what, f"{request.process.name} renamed {name} to {new_name}, not to {expected}")
+
+    def withdrawn(self, request: Request, name: str) -> None:
+        story = self.oracle.stories.get(EntryName.parse(name).key)
+        if story is None or story.acknowledged or request.process is not story.pushed_by:
+            self.oracle.fail("I1", f"{request.process.name} removed {name} from new/")
+        story.end = "withdrawn"
+
+    def handed_off(self, request: Request, name: str, new_name: str) -> None:
+        """To another queue's new/: attempts start anew, crashes go along."""
+        oracle = self.oracle
+        attempts = EntryName.parse(name).attempts
+        oracle.handling.pop(request.process.pid, None)
+        if oracle.outcomes.get(request.source) != "HandedOff":
+            oracle.fail("I7", f"{request.process.name} handed off {name}, whose handler did not say so")
+        self.moved(request, name, new_name, attempts=-attempts, crashes=0)
+        oracle.left[request.source] = request.process
+        oracle.stories[EntryName.parse(name).key].starts = 0
+
+    def left_cur(self, request: Request, queue: Layout, name: str, destination: str, new_name: str) -> None:
+        owner, oracle = owner_of(name), self.oracle
+        story = oracle.stories.get(EntryName.parse(name).key)
+        if owner is None:
+            if is_popped(name):
+                return self._popped(request, story, destination, name, new_name)
+            return self.moved(request, name, new_name, attempts=0, crashes=0)
+        holder, mover = oracle.processes.get(owner.pid), request.process
+        if mover is holder:
+            self._settled(request, name, destination, new_name)
+        else:
+            oracle.taken_back += 1
+            if oracle.is_live(request.source):
+                if holder is not None and holder.alive and name in oracle.held.get(owner.pid, ()):
+                    oracle.fail(
+                        "I3", f"{mover.name} took {name} from {holder.name}, which lives and holds it"
+                    )
+                if oracle.beats.family(queue, owner.lease) is not mover.family:
+                    oracle.fail("I6", f"{mover.name} took {name} under another's live lease")
+            self._taken_back(request, name, destination, new_name)
+        oracle.left[request.source] = mover
+        if story is not None and destination in ("", "dead"):
+            story.end = destination or "acked"
+            if destination == "dead":
+                self._must_have_reason(queue, EntryName.parse(new_name))
+        return None
+
+    def _taken_back(self, request: Request, name: str, destination: str, new_name: str) -> None:
+        oracle = self.oracle
+        before, after = EntryName.parse(name), EntryName.parse(new_name)
+        story = oracle.stories.get(before.key)
+        owner = owner_of(name)
+        holder = oracle.processes.get(owner.pid) if owner else None
+        match destination:
+            case "new":
+                charged = after.crashes > before.crashes
+                if charged and after.crashes >= MAX_CRASHES:
+                    oracle.fail(
+                        "I5", f"its workers died {MAX_CRASHES} times, and it is not buried: {new_name}"
+                    )
+                if not charged and request.source in oracle.begun and story is not None:
+                    self._forgiven(request.source, story, holder)
+                self.moved(request, name, new_name, attempts=0 if charged else -1, crashes=int(charged))
+            case "dead":
+                if after.crashes < MAX_CRASHES:
+                    oracle.fail("I5", f"buried before the crash limit: {new_name}")
+                self.moved(request, name, new_name, attempts=0, crashes=1)
+            case _:
+                oracle.fail("I7", f"{request.process.name} settled {name}, which is not its own")
+
+    def _forgiven(self, claimed: str, story: Story, holder: Process | None) -> None:
+        """The attempt is given back (I5): only when its worker died for a fence or a drain, or outside a handler.
+
+        The design says so on purpose: what a worker that dies between handler and settle has done may be done again,
+        but the message is not to blame for that death.
+        """
+        oracle = self.oracle
+        if holder is None or holder.alive or (claimed in oracle.died_in and not holder.spared):
+            oracle.fail(
+                "I5", f"released uncharged, though its worker did not die outside a handler: {short(claimed)}"
+            )
+        story.starts -= 1
+
+    def _settled(self, request: Request, name: str, destination: str, new_name: str) -> None:
+        oracle = self.oracle
+        outcome = oracle.outcomes.get(request.source, "not handled")
+        oracle.handling.pop(request.process.pid, None)
+        match destination:
+            case "":
+                if outcome == "HandedOff":
+                    self._must_be_shipped(request, name)
+                elif outcome != "Acked":
+                    oracle.fail("I5", f"acked, but its handler has {outcome}: {name}")
+            case "dead" | "later":
+                uncharged = EntryName.parse(new_name).attempts < EntryName.parse(name).attempts
+                if uncharged and request.source in oracle.begun:
+                    self._given_back(request, name)
+                self.moved(request, name, new_name, attempts=-1 if uncharged else 0, crashes=0)
+            case "new":
+                if request.source in oracle.begun:
+                    self._given_back(request, name)
+                self.moved(request, name, new_name, attempts=-1, crashes=0)
+            case _:
+                oracle.fail("I2", f"moved to nowhere: {request}")
+
+    def _given_back(self, request: Request, name: str) -> None:
+        """By its own worker, after the handler (I5): only a worker that is told to end has no patience with a fault."""
+        if not request.process.stopping:
+            self.oracle.fail("I5", f"given back uncharged, though its handler had begun: {name}")
+        self.oracle.stories[EntryName.parse(name).key].starts -= 1
+
+    def _must_be_shipped(self, request: Request, name: str) -> None:
+        """Across filesystems a copy has to be in the other queue, and on its disk, before the ack (I1)."""
+        oracle = self.oracle
+        story = oracle.stories[EntryName.parse(name).key]
+        copies = {
+            key: copy
+            for key, copy in oracle.stories.items()
+            if copy.pushed_by is request.process and copy.data == story.data and copy is not story
+        }
+        if not any(copy.end != "withdrawn" and key not in oracle.unsynced for key, copy in copies.items()):
+            oracle.fail("I1", f"acked before its copy is on the other disk: {name}")
+        for copy in copies.values():
+            copy.acknowledged = copy.end != "withdrawn"
+
+    def _popped(
+        self, request: Request, story: Story | None, destination: str, name: str, new_name: str
+    ) -> None:
+        """`pop` ends an entry at once; what its crash leaves, a keeper returns."""
+        if destination == "":
+            if story is not None:
+                story.end = "popped"
+        elif destination == "new":
+            self.moved(request, name, new_name, attempts=0, crashes=0)
+        else:
+            self.oracle.fail("I2", f"popped to nowhere: {request}")
+
+    def _must_have_reason(self, queue: Layout, dead: EntryName) -> None:
+        found = self.oracle.world.server.look(f"{queue.reasons}/{dead.key},n={dead.returns}.json")
+        if not isinstance(found, File) or not found.data.strip().endswith(b"}"):
+            self.oracle.fail("reason", f"buried without a reason: {dead.waiting()}")
+
+    def requeued(self, name: str, new_name: str) -> None:
+        before, after = EntryName.parse(name), EntryName.parse(new_name)
+        if after.returns != before.returns + 1:
+            self.oracle.fail("I4", f"requeued {name} as {new_name}")
+        story = self.oracle.stories[before.key]
+        story.starts, story.end = 0, ""
