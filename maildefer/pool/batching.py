@@ -128,6 +128,7 @@ class BatchingWorker(Worker):
             self._due = min(self._due, group.due)
             self._lead(queue.index)
         group.add(claim, len(data))
+        self._words[self._base + S.TAKEN] += 1
         if group.is_full(self._limit_bytes):
             self._handle_group(self._groups.pop(key))
 
@@ -146,7 +147,7 @@ class BatchingWorker(Worker):
         """Take what was passed on, and handle what has waited long enough."""
         for index, gatherer in self._gatherers.items():
             queue = self._queues[index]
-            while self._may_take(queue) and (name := gatherer.taken()) is not None:
+            while gatherer.listens and self._may_take(queue) and (name := gatherer.taken()) is not None:
                 self._take(queue, name, gatherer)
         self._mind_due(idle=idle)
 

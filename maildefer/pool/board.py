@@ -19,7 +19,7 @@ _QUEUE_WORDS = 64
 _SLOT_WORDS = 160
 PLACES = 32  # claims that one process may hold at a time, besides those that it gathers
 GATHERED_PLACES = 1024  # for batches; at the board's end, where nobody looks who has none
-_NAME_WORD = 20 + PLACES
+_NAME_WORD = 21 + PLACES
 _NAME_BYTES = (_SLOT_WORDS - _NAME_WORD) * _WORD
 _LEASE_WORD = 32
 _LEASE_BYTES = 96
@@ -117,6 +117,7 @@ class S:
     TOKENS: Final = HELD + PLACES  # how many of them are conversation tokens
     LINES_SINCE: Final = HELD + PLACES + 1  # attempt lines wait since then: boot clock, ns; 0: none do
     GATHERED: Final = HELD + PLACES + 2  # how many of its places for gathered claims it has ever used
+    TAKEN: Final = HELD + PLACES + 4  # how many it has gathered so far
     WAITS_FOR: Final = HELD + PLACES + 3  # 1 + the conversation token that its entry waits for, or 0
 
 

@@ -37,7 +37,7 @@ class Gatherer:
         for end in ends:
             end.setblocking(False)
         self._offers = offers
-        self._listens = False
+        self.listens = False
         self.end()  # the slot's last worker may have died as the one
 
     def is_another(self) -> bool:
@@ -56,18 +56,18 @@ class Gatherer:
         """From now on it is this worker, until its batch is due, or `end`; unless it is another."""
         if self.is_another():
             return
-        if not self._listens:
+        if not self.listens:
             self._offers.also_from(self._mine)
-            self._listens = True
+            self.listens = True
         self._words[self._until] = int(due * 1e9)
         self._words[self._who] = self._me
 
     def end(self) -> None:
         if self._words[self._who] == self._me:
             self._words[self._who] = 0
-        if self._listens:
+        if self.listens:
             self._offers.no_longer_from(self._mine)
-            self._listens = False
+            self.listens = False
 
     def pass_on(self, name: str) -> bool:
         """False when that did not go: the other one has more than it can take."""
@@ -82,7 +82,7 @@ class Gatherer:
 
     def taken(self) -> str | None:
         """A name that was passed on to this worker; None when there is none."""
-        if not self._listens:
+        if not self.listens:
             return None
         try:
             return os.fsdecode(self._mine.recv(4096))

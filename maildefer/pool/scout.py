@@ -222,7 +222,7 @@ class Pace:
     def _measure(self, now: float) -> None:
         words = self._board.words
         self._workers = [self._board.slot(slot) for slot in self._board.workers()]
-        handled = sum(words[base + S.HANDLED] for base in self._workers)
+        handled = sum(words[base + S.HANDLED] + words[base + S.TAKEN] for base in self._workers)
         rate = max(0, handled - self._handled) / (now - self._measured_at) / max(len(self._workers), 1)
         self._per_slice = max(1, min(int(rate * SLICE_SECONDS), MOST_NAMES))
         self._measured_at, self._handled = now, handled
