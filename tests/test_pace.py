@@ -38,22 +38,22 @@ def host(monkeypatch: pytest.MonkeyPatch) -> Host:
 def test_an_offer_carries_what_a_worker_did_in_its_last_5_ms_settled_or_gathered(
     host: Host, word: int
 ) -> None:
-    host.now += SLICE_SECONDS
-    host.write(0, word, 12)
-    host.write(1, word, 8)
+    host.now += 2 * SLICE_SECONDS
+    host.write(0, word, 24)
+    host.write(1, word, 16)
     assert 9 <= host.pace.names_per_offer() <= 10
 
 
 def test_an_offer_carries_one_name_while_a_worker_is_idle_or_slow(host: Host) -> None:
-    host.now += SLICE_SECONDS
+    host.now += 2 * SLICE_SECONDS
     assert host.pace.names_per_offer() == 1
-    host.now += SLICE_SECONDS
+    host.now += 2 * SLICE_SECONDS
     host.write(0, S.HANDLED, 1000)
     host.write(1, S.STATE, State.IDLE)
     assert host.pace.names_per_offer() == 1
 
 
 def test_no_offer_carries_more_than_fits(host: Host) -> None:
-    host.now += SLICE_SECONDS
+    host.now += 2 * SLICE_SECONDS
     host.write(0, S.HANDLED, 100_000)
     assert host.pace.names_per_offer() == MOST_NAMES
