@@ -6,7 +6,7 @@
 | `handlers` | | | modules of `run/queue`, where `queues` is missing |
 | `queue_config["queue"]`, `queue_handlers` | | | the second queue, where `queues` is missing |
 | `router_defaults` | | `{}` | captures for routes |
-| `receiver_config` | | none | the front end: host, port, queue, processes, hostname, user, group, and its limits |
+| `receiver_config` | | none | the front end: where it listens, queue, processes, TLS, AUTH, limits (docs/delivery.md) |
 | `web_config` | | none | the front end by HTTP: token_file, host, port, queues, processes and its limits |
 | `relay_config` | | none | arguments of `Relay`, made as `settings.relay` where the module has none |
 | `template_config` | | none | `dir`, and `module` below it: where `maildefer.view` finds templates |
@@ -107,7 +107,7 @@ def pool_settings(module: ModuleType, environ: Mapping[str, str] = os.environ) -
         module=module.__name__,
         queues=queues,
         router_defaults=_table(module, "router_defaults", (str,)) or {},
-        receiver_config=_table(module, "receiver_config", _SCALARS),
+        receiver_config=_table(module, "receiver_config", (*_SCALARS, list, tuple)),
         web_config=_table(module, "web_config", (*_SCALARS, list, tuple)),
         **values,
     )

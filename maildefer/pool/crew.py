@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from maildefer import events
 from maildefer.maildir.system import boottime
 from maildefer.pool import children
+from maildefer.pool.sockets import let_go
 from maildefer.pool.throttle import Throttle
 
 _REPORT_BYTES = 4096
@@ -91,15 +92,14 @@ class Crew:
         if self._wanted:
             events.emit("child.died", kind=self._kind, pid=pid, code=os.waitstatus_to_exitcode(status))
             self._throttle.note_death(int(boottime() - hand.began > _STEADY_SECONDS), boottime())
+        self._leave_if_empty()
         return True
 
     def retire(self) -> None:
-        """Finish the transactions in hand, and end; new connections are refused from now on."""
+        """Finish the transactions in hand, and end; once all have, connections are refused."""
         self._wanted = 0
         self.signal(signal.SIGTERM)
-        for listener in self._listeners:
-            listener.socket.close()
-        self._listeners = []
+        self._leave_if_empty()
 
     def signal(self, signum: signal.Signals) -> None:
         for pid in self._hands:
@@ -107,6 +107,13 @@ class Crew:
                 os.kill(pid, signum)
             except ProcessLookupError:  # ended, and reaped in a moment
                 pass
+
+    def _leave_if_empty(self) -> None:
+        """The workers have inherited the sockets, and may stay longer: nobody must wait in vain there."""
+        if not self._wanted and not self._hands:
+            for listener in self._listeners:
+                let_go(listener.socket)
+            self._listeners = []
 
     def facts(self) -> list[dict[str, Any]]:
         """What each process says of itself, for `maildefer status`; from memory only."""
@@ -118,9 +125,9 @@ class Crew:
 
 
 def read_report(descriptor: int) -> dict[str, Any]:
-    """What a front end last wrote there; empty before it has, and while it does."""
+    """What a front end last wrote there; empty before it has, while it does, and when the memory is gone."""
     try:
         found = json.loads(os.pread(descriptor, _REPORT_BYTES, 0))
-    except ValueError:
+    except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -117,15 +117,27 @@ def bound_file(path: str, mode: int | None = None) -> socket.socket:
     return listener
 
 
+def let_go(listener: socket.socket) -> None:
+    """Stop listening, also for children that have inherited it; systemd's stay open, for what we may become by exec."""
+    if listener.fileno() in _descriptors(os.environ):
+        os.set_inheritable(listener.detach(), True)
+        return
+    try:
+        listener.shutdown(socket.SHUT_RDWR)
+    except OSError:  # it was already
+        pass
+    listener.close()
+
+
 def passed(name: str, environment: Mapping[str, str]) -> list[socket.socket]:
     """The sockets that systemd has bound for this very process, all or those of a name. Raises ConfigurationError."""
-    if environment.get("LISTEN_PID") != str(os.getpid()):
+    descriptors = _descriptors(environment)
+    if not descriptors:
         raise ConfigurationError(
             "no socket was passed to this process by systemd: it takes a .socket unit, and a service that is not put "
             "into the background (`maildefer start --no-daemon`, `maildefer supervise`)"
         )
     names = environment.get("LISTEN_FDNAMES", "").split(":")
-    descriptors = range(_FIRST_PASSED, _FIRST_PASSED + int(environment.get("LISTEN_FDS", "0")))
     wanted = [fd for at, fd in enumerate(descriptors) if not name or names[at : at + 1] == [name]]
     if not wanted:
         raise ConfigurationError(
@@ -138,6 +150,12 @@ def passed(name: str, environment: Mapping[str, str]) -> list[socket.socket]:
         if found[-1].type != socket.SOCK_STREAM:
             raise ConfigurationError(f"the socket {fd} of systemd is none for streams: use ListenStream=")
     return found
+
+
+def _descriptors(environment: Mapping[str, str]) -> range:
+    if environment.get("LISTEN_PID") != str(os.getpid()):
+        return range(0)
+    return range(_FIRST_PASSED, _FIRST_PASSED + int(environment.get("LISTEN_FDS", "0")))
 
 
 def _split(address: str) -> tuple[Kind, str]:
