@@ -28,7 +28,9 @@ from tests.mount.wire import Wire
 HERE = Path(__file__).parent
 MOUNT = "/mnt/nfs"  # where a client sees the export
 EXPORT = "/mnt/export"  # where the server keeps it
-PACKAGES = "user-mode-linux nfs-kernel-server nfs-common rpcbind iproute2 kmod e2fsprogs gcc libc6-dev"
+PACKAGES = (
+    "user-mode-linux nfs-kernel-server nfs-common rpcbind iproute2 kmod e2fsprogs gcc libc6-dev procps mutt"
+)
 NEEDED = (
     KERNEL,
     "/usr/sbin/rpc.nfsd",

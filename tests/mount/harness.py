@@ -78,10 +78,11 @@ class Crew:
         self.pools.append(pool)
         return pool
 
-    def feed(self, count: int, *, at_once: int = 0, pause_seconds: float = 0.1) -> None:
+    def feed(self, count: int, *, at_once: int = 0, pause_seconds: float = 0.1, dead: int = 0) -> None:
         """Let messages enter on every client: some as fast as they can, the others one after each pause."""
+        argv = list(map(str, (at_once, count, pause_seconds, dead)))
         for guest in self.bed.clients:
-            self.feeders.append(self.python(guest, "feed.py", str(at_once), str(count), str(pause_seconds)))
+            self.feeders.append(self.python(guest, "feed.py", *argv))
 
     def count(self, event: str, guest: Guest | None = None, **facts: str) -> int:
         """How many lines of an event there are in the logs of all pools, or of one client's."""
@@ -164,9 +165,17 @@ class Crew:
             extra=len(started) - expected,
             takeovers=self.count("claim.reclaimed") + self.count("claim.released"),
             fences=self.count("lease.fenced"),
-            doubles=sum(times - 1 for times in Counter(started).values()),
+            doubles=self._doubles(started),
             left=tuple(self.bed.server.check(["sh", "-c", script]).split()),
         )
+
+    def _doubles(self, started: list[tuple[str, int]]) -> int:
+        """A release gives the attempt back, so that its key may begin the same attempt once more, in a later name."""
+        released = Counter(re.findall(r" key=(\S+)", "\n".join(self.lines("claim.released"))))
+        again: Counter[str] = Counter()
+        for (key, _), times in Counter(started).items():
+            again[key] += times - 1
+        return (again - released).total()
 
     def _journals(self, pattern: str) -> list[Path]:
         return list(self.bed.directory.glob(pattern))

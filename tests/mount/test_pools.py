@@ -27,11 +27,11 @@ _REMOVE4 = rb"\x00\x00\x00\x1c"
 ACK = re.compile(rb"(?:" + _REMOVE3 + rb"|" + _REMOVE4 + rb")" + _LENGTH + _KEY + rb",a=1:1,c0-", re.DOTALL)
 
 
-def settle_accounts(crew: Crew, killed: Guest | None = None, deaths: int = 0) -> Figures:
+def settle_accounts(crew: Crew, killed: Guest | None = None, deaths: int = 0, dead: int = 0) -> Figures:
     """Everything drains and ends; what holds in every case is asserted here.
 
     What a killed host was writing in `tmp/` stays for the sweep, which takes it after 36 hours. `deaths` are those of
-    workers that a test has killed.
+    workers that a test has killed, `dead` the letters that are to be dead in the end, each with its reason.
     """
     crew.drain()
     crew.stop()
@@ -43,7 +43,10 @@ def settle_accounts(crew: Crew, killed: Guest | None = None, deaths: int = 0) ->
     drafts = {
         path for path in figures.left if killed and path.startswith("tmp/") and f"{killed.name}-" in path
     }
-    assert set(figures.left) == drafts
+    letters = {path for path in figures.left if path.startswith(".dead/")}
+    reasons = {path for path in figures.left if path.startswith(".maildefer/dead/")}
+    assert set(figures.left) - letters - reasons == drafts
+    assert (len(letters), len(reasons)) == (dead, dead)
     return figures
 
 
@@ -202,7 +205,7 @@ def test_a_worker_is_killed_while_its_request_is_on_its_way(vers: str, enlist: E
     crew.await_handled(20, away)
     crew.bed.wire.partition(away.name, "server")
     eventually(lambda: not crew.in_hand(away), "its handlers have ended, and wait for the server", 60)
-    workers = away.check(["sh", "-c", "pgrep -f 'maildefer: worker'"]).split()
+    workers = away.check(["sh", "-c", "pgrep -f '[m]aildefer: worker'"]).split()
     away.check(["kill", "-9", *workers])
     eventually(lambda: crew.count("worker.died", away) >= WORKERS, "the supervisor has seen them die", 60)
     crew.bed.wire.heal()

@@ -1,4 +1,7 @@
-"""Messages enter on this client, and each is noted once its push has returned: feed.py AT_ONCE COUNT PAUSE_SECONDS."""
+"""Messages enter here, and each is noted once its push has returned: feed.py AT_ONCE COUNT PAUSE_SECONDS DEAD.
+
+The first DEAD of them are to be rejected, and every tenth is put off once.
+"""
 
 import sys
 import time
@@ -6,11 +9,11 @@ import time
 from maildefer import Queue
 from workers.journal import Journal
 
-at_once, count, pause = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
+at_once, count, pause, dead = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4])
 journal = Journal("accepted")
 queue = Queue("/mnt/nfs/queue")
 for number in range(count):
-    what = "later" if number % 10 == 9 else "now"
+    what = "dead" if number < dead else "later" if number % 10 == 9 else "now"
     text = f"Subject: {number}\n\n" + "All of it, and once. " * 40
     journal.note(queue.push(text, sender="ann@example.org", recipient=f"{what}-{number}@test"))
     if number >= at_once:

@@ -1,11 +1,11 @@
-"""Notes each handling's start and end; `later-N` is put off once, so that entries are deferred and promoted too."""
+"""Notes each handling's start and end; `later-N` is put off once, and `dead-N` is rejected in the end."""
 
 from __future__ import annotations
 
 import time
 from typing import Any
 
-from maildefer.routing import Defer, route, stateless
+from maildefer.routing import Defer, Reject, route, stateless
 from workers.journal import Journal
 
 HANDLING_SECONDS = 0.03
@@ -21,3 +21,5 @@ def NOTE(message: Any, what: str, **_: str) -> None:
         journal.note("defer", message.key, message.attempt)
         raise Defer("not at the first attempt", after=1)
     journal.note("end", message.key, message.attempt)
+    if what == "dead":
+        raise Reject("as it was asked for")
