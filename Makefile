@@ -5,7 +5,7 @@ PYTHON := .venv/bin/python
 PYTEST_FLAGS ?= -n auto
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast lint format simulate bench chaos soak nfs power clean
+.PHONY: help setup demo test test-fast lint format simulate fuzz bench chaos soak nfs power clean
 
 help:  ## list these targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1|/' | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -39,6 +39,9 @@ format: setup  ## put all files into the one format
 simulate: setup  ## a minute of seeded schedules under every fault, then the planted bugs (SIMULATE="--seed K" for one)
 	@$(PYTHON) -m tests.simulation $(or $(SIMULATE),--seconds 60)
 	@$(if $(SIMULATE),,$(PYTHON) -m tests.simulation --mutants)
+
+fuzz: setup  ## ten minutes of wild clients against the front end's sessions (FUZZ="--seed N --cases N" shows one again)
+	@$(PYTHON) -m tests.security.fuzz $(or $(FUZZ),--seconds 600)
 
 bench:  ## the figures: drain, push, front end, memory, latency (BENCH="drain push" for some)
 	@.ci/setup bench

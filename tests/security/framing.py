@@ -82,6 +82,8 @@ class Reader:
         if len(line) > LINE_BYTES:
             return not self.answers.pop(0).startswith(b"421")
         answer = self.answers[0]
+        if answer.startswith(b"421"):  # it had enough before this line
+            return False
         if verb == b"BDAT" and not answer.startswith((b"501 ", b"500 ", b"530 ", b"552 5.3.4")):
             return self._chunk(argument.strip(), answer)
         if verb == b"BDAT" and answer.startswith(b"552") and self._chunks is not None:
