@@ -17,7 +17,8 @@ from typing import Any
 
 from maildefer import events
 from maildefer.errors import ConfigurationError, MaildeferError
-from maildefer.host import pidfile, runtime
+from maildefer.host import pidfile, runtime, statussocket
+from maildefer.host.answering import answer_forever
 from maildefer.host.background import READY
 from maildefer.host.identity import start_time, this_host
 from maildefer.host.titles import set_title
@@ -164,12 +165,17 @@ class Service:
 
     def _register(self) -> None:
         host, path = this_host(), self._orders["pidfile"]
+        socket_path, tell = None, getattr(self._receiver, "status", None)
+        if callable(tell):
+            socket_path = runtime.socket_path(path)
+            answer_forever(statussocket.listen(socket_path), tell)
         self._record = runtime.Record(
             pid=os.getpid(),
             start_time=start_time(os.getpid()) or 0,
             kind="log" if self._orders["kind"] == "log" else "start",
             pidfile=path,
             started=time.time(),
+            status_socket=socket_path,
         )
         self._pidfile = pidfile.for_process(os.getpid(), host, kind=self._record.kind)
         runtime.write_record(self._record, host)

@@ -10,8 +10,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from maildefer.errors import MaildeferError
+from maildefer.pool.crew import read_report
 from maildefer.pool.sockets import Listener
 
 _START_SECONDS = 30.0
@@ -29,6 +31,7 @@ class Doorman:
         self._routes: int | None = None  # a file in memory, which the process reads again at HUP
         self._lifeline: int | None = None
         self._ready: int | None = None
+        self._report = os.memfd_create("report")
 
     def write_routes(self, patterns: list[str]) -> None:
         """Whose mail is taken; until this has been called, everybody's is."""
@@ -44,9 +47,16 @@ class Doorman:
         self._close_pipes()
         theirs, self._lifeline = os.pipe2(os.O_CLOEXEC)
         self._ready, announced = os.pipe2(os.O_CLOEXEC)
-        inherited = [theirs, announced, *(listener.socket.fileno() for listener in self._listeners)]
+        os.ftruncate(self._report, 0)
+        inherited = [
+            theirs,
+            announced,
+            self._report,
+            *(listener.socket.fileno() for listener in self._listeners),
+        ]
         command = [sys.executable, "-m", "maildefer.intake", *self._arguments]
         command += ["--lifeline-fd", str(theirs), "--ready-fd", str(announced)]
+        command += ["--report-fd", str(self._report)]
         for listener in self._listeners:
             command += ["--socket-fd", listener.option]
         if self._routes is not None:
@@ -68,6 +78,11 @@ class Doorman:
         if not os.read(self._ready, 1):  # it has ended
             raise MaildeferError(f"the process that takes mail ended with {self.process.wait(_END_SECONDS)}")
 
+    def facts(self) -> dict[str, Any]:
+        """What the process says of itself, for `maildefer status`."""
+        address = " ".join(map(str, self._listeners))
+        return {"kind": "intake", "address": address, **read_report(self._report)}
+
     def reload(self) -> None:
         """It is to read its files again: routes, certificate, passwords."""
         if self.process is not None and self.process.poll() is None:
@@ -86,6 +101,9 @@ class Doorman:
         if self._routes is not None:
             os.close(self._routes)
             self._routes = None
+        if self._report >= 0:
+            os.close(self._report)
+            self._report = -1
 
     def _close_pipes(self) -> None:
         for descriptor in (self._lifeline, self._ready):

@@ -96,6 +96,10 @@ class SMTPReceiver:
         self._write_routes()
         self._doorman.reload()
 
+    def status(self) -> dict[str, Any]:
+        """What `maildefer status` shows of it."""
+        return {"front_ends": [self._doorman.facts()]}
+
     def ended(self) -> int | None:
         """None while it serves; else the code of an intake process that ended too soon for another to make sense."""
         if self._closed.is_set() or self._process is None:

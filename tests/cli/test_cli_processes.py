@@ -106,7 +106,7 @@ def boot(name: str, receiver: str) -> None:
 def test_the_sink_keeps_what_it_is_sent(project):
     started = command("log", "--port", "0")
     assert started.returncode == 0, started.stderr
-    port = re.search(r"at=127\.0\.0\.1:(\d+)", Path("logs/log.out").read_text())[1]
+    port = re.search(r"at=smtp://127\.0\.0\.1:(\d+)", Path("logs/log.out").read_text())[1]
     sent = command(
         "send", "--port", port, "--sender", "a@b.example", "--to", "c@d.example", "--body", "hello sink"
     )
@@ -267,6 +267,26 @@ def test_status_says_by_its_exit_code_that_nothing_runs(project):
     assert "maildefer supervise" in ended.stderr
 
 
+def test_status_shows_a_front_end_of_a_boot_module(project):
+    Path("conf/boot.py").write_text(
+        "from maildefer.server import SMTPReceiver\nfrom maildefer.utils import settings\n"
+        "settings.receiver = SMTPReceiver('127.0.0.1', 0, queue='run/queue', max_backlog=1)\n"
+    )
+    started = command("start", "--boot", "conf.boot", "--pid", "run/smtp.pid")
+    assert started.returncode == 0, started.stderr
+    Path("run/queue/new/1.M1P1Q1R1.host").touch()
+
+    def shown() -> str:
+        return command("status").stdout
+
+    until(lambda: "refuses for now (452): " in shown(), "the refusal is shown")
+    assert re.search(
+        r"intake \d+  smtp://127.0.0.1:\d+  0 of 500 connections  0 messages taken  up to 1", shown()
+    )
+    Path("run/queue/new/1.M1P1Q1R1.host").unlink()
+    until(lambda: "refuses for now" not in shown(), "its end")
+
+
 def test_a_hung_mount_does_not_hang_status(maildefer, queue, monkeypatch):
     from maildefer.cli import status
 
@@ -409,6 +429,8 @@ def test_supervise_becomes_the_supervisor_with_what_was_asked_for(maildefer, pro
         "pidfile": told["pidfile"],
         "force": False,
         "intake": True,
+        "user": "",
+        "group": "",
         "log_format": "json",
     }
 
