@@ -27,6 +27,7 @@ NAMES = (
     "routes",
     "parsing",
     "handler",
+    "nfs",
 )
 
 
