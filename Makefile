@@ -57,7 +57,7 @@ nfs:  ## whole pools on real NFS, every fault, versions 3 to 4.2: half an hour
 	@.ci/setup nfs
 	MAILDEFER_NFS=all $(PYTHON) -m pytest tests/mount
 
-power:  ## power cuts at every moment, and chaos, on ext4, xfs and btrfs: a quarter of an hour
+power:  ## power cuts at every moment, and chaos, on ext4, xfs and btrfs: twenty minutes
 	@.ci/setup power
 	MAILDEFER_POWER=all $(PYTHON) -m pytest tests/power
 
