@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Annotated
+from dataclasses import dataclass, fields
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
@@ -38,15 +39,42 @@ Daemon = Annotated[bool, typer.Option(help="In the background, with its output i
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    pid: str | None
-    force: bool
-    chdir: str
-    chroot: str | None
-    umask: str | None
-    uid: int | None
-    gid: int | None
-    debug: bool
-    daemon: bool
+    """The server options, as `with_options` gives them to a command."""
+
+    pid: Pid = None
+    force: Force = False
+    chdir: Chdir = "."
+    chroot: Chroot = None
+    umask: Umask = None
+    uid: Uid = None
+    gid: Gid = None
+    debug: Debug = False
+    daemon: Daemon = True
+
+
+def with_options(command: Callable[..., None]) -> Callable[..., None]:
+    """What typer is to see of a command: its own parameters, and behind them the server options for its `options`."""
+    own = [
+        one for one in inspect.signature(command, eval_str=True).parameters.values() if one.name != "options"
+    ]
+    hints = get_type_hints(Options, include_extras=True)
+    shared = [
+        inspect.Parameter(
+            field.name,
+            inspect.Parameter.POSITIONAL_OR_KEYWORD,
+            default=field.default,
+            annotation=hints[field.name],
+        )
+        for field in fields(Options)
+    ]
+
+    def carry_out(**given: Any) -> None:
+        command(options=Options(**{field.name: given.pop(field.name) for field in fields(Options)}), **given)
+
+    carry_out.__name__, carry_out.__doc__ = command.__name__, command.__doc__
+    carry_out.__annotations__ = {one.name: one.annotation for one in (*own, *shared)}
+    vars(carry_out)["__signature__"] = inspect.Signature([*own, *shared])
+    return carry_out
 
 
 def serve(kind: str, default_pid: str, options: Options, more: dict[str, object]) -> None:
