@@ -6,14 +6,16 @@ import importlib
 import re
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from maildefer.errors import MaildeferError
+from maildefer.errors import AddressRefused, MaildeferError
 from maildefer.message import addresses
+from maildefer.message.envelope import encode_address
 
 if TYPE_CHECKING:
     import smtplib
     import ssl as tls
 
 _LINE_END = re.compile(rb"\r\n|\r|\n")
+_LINE_BREAK = re.compile(r"[\r\n](?![ \t\n])|\0").search  # and no fold of a header
 
 
 class RelayUnresolved(MaildeferError):
@@ -85,11 +87,14 @@ class Relay:
     def envelope_of(
         message: Any, To: addresses.Given = None, From: addresses.Given = None
     ) -> tuple[str, list[str]]:
-        """The sender and the recipients that `deliver` would send it with. Raises `RelayUnresolved` without one."""
-        recipients = addresses.every(_first_given(message, To, "To"))
+        """The sender and the recipients that `deliver` would send it with.
+
+        Raises `RelayUnresolved` without one, `AddressRefused` for what could be more than an address to the server.
+        """
+        recipients = _addresses(_first_given(message, To, "To"))
         if not recipients:
             raise RelayUnresolved("the message has no recipient: give To, or set its To header")
-        senders = addresses.every(_first_given(message, From, "From"))
+        senders = _addresses(_first_given(message, From, "From"))
         return senders[0] if senders else "", recipients
 
     def _send(
@@ -169,6 +174,19 @@ class Relay:
     def reply(self, original: Any, From: str, Subject: str, Body: str) -> None:
         """Send a plain text message to the sender of a received one."""
         self.send(original.From, From, Subject, Body)
+
+
+def _addresses(given: addresses.Given) -> list[str]:
+    """Whoever lets a stranger write into an address is not to send commands for him."""
+    given = given if given is None or isinstance(given, (str, bytes)) else list(given)
+    for one in given if isinstance(given, list) else [given]:
+        text = one.decode("utf-8", "surrogateescape") if isinstance(one, bytes) else one or ""
+        if _LINE_BREAK(text.strip()):
+            raise AddressRefused(text, "it goes over several lines")
+    found = addresses.every(given)
+    for address in found:
+        encode_address(address)
+    return found
 
 
 def _first_given(message: Any, given: addresses.Given, name: str) -> addresses.Given:

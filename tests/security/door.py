@@ -30,6 +30,7 @@ class Door:
         self.log_path = place / "intake.log"
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=512)
         self.address = self._listener.getsockname()[:2]
+        self.arguments = arguments
         self._started_with = (place, arguments, routes)
         self.process = self._execute(*self._started_with)
 
