@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from maildefer.maildir.system import boottime
-from maildefer.pool.board import Board, Kind, S, State
+from maildefer.pool.board import Board, Header, Kind, S, State
 from maildefer.pool.gatherer import Gatherer
 from maildefer.pool.offers import Offers, channel
 from maildefer.pool.shared import pair
@@ -20,6 +20,7 @@ class Host:
 
     def __init__(self) -> None:
         self.board = Board(2, 8)
+        self.board.words[Header.USED] = WORKERS
         self.sockets: list[socket.socket] = []
         self.ends = self.keep(pair())
         self.offers = [self.offer() for _ in range(WORKERS)]
@@ -71,8 +72,8 @@ def test_nobody_is_another_to_himself_or_before_anybody_gathers(host: Host) -> N
 
 def test_a_second_one_does_not_begin_beside_the_first(host: Host) -> None:
     one, other, _ = host.workers
-    one.begin(soon())
-    other.begin(soon())
+    assert one.begin(soon())
+    assert not other.begin(soon())
     assert (other.is_another(), one.is_another()) == (True, False)
 
 
@@ -98,8 +99,30 @@ def test_nothing_is_passed_on_when_the_batch_is_due(host: Host) -> None:
 
 def test_the_successor_in_a_slot_is_not_taken_for_the_one_who_gathered_there(host: Host) -> None:
     host.workers[0].begin(soon())
-    host.worker(0)
+    host.board.clear_slot(0)
+    base = host.board.slot(0)
+    host.board.words[base + S.KIND], host.board.words[base + S.STATE] = Kind.WORKER, State.IDLE
     assert not host.workers[1].is_another()
+
+
+def test_of_two_that_begin_at_once_at_most_one_goes_on(host: Host) -> None:
+    one, other, _ = host.workers
+    base = host.board.slot(0)
+    host.board.words[base + S.GATHERS_UNTIL] = int(soon() * 1e9)
+    host.board.words[base + S.GATHERS] = 1 << QUEUE  # it has said so, and has not looked yet
+    assert not other.begin(soon())
+    assert not one.is_another(), "the other one has taken it back"
+    assert one.begin(soon())
+
+
+def test_each_queue_has_its_own(host: Host) -> None:
+    one, other, _ = host.workers
+    elsewhere = Gatherer(host.board, 0, 0, host.keep(pair()), host.offers[0])
+    assert elsewhere.begin(soon())
+    assert not other.is_another()
+    assert one.begin(soon())
+    elsewhere.end()
+    assert other.is_another()
 
 
 def test_after_its_end_nothing_is_taken(host: Host) -> None:

@@ -26,6 +26,7 @@ from maildefer.pool.worker import Worker
 
 T = TypeVar("T")
 _NEVER = float("inf")
+_MOST_QUEUES = 64  # as many as a word has bits
 
 
 class BatchingWorker(Worker):
@@ -46,7 +47,7 @@ class BatchingWorker(Worker):
         self._gatherers = {
             index: Gatherer(shared.board, slot, index, shared.gathering[index], self._offers)
             for index in self._hands
-            if application.has_batches(self._queues[index].name, only=True)
+            if index < _MOST_QUEUES and application.has_batches(self._queues[index].name, only=True)
         }
 
     def serve(self) -> None:
@@ -120,28 +121,23 @@ class BatchingWorker(Worker):
         if group is None:
             limit, linger = step.terms
             limit = company(limit, claim.crashes, self._max_crashes)
-            if gatherer is not None and linger and limit > 1 and gatherer.is_another():
+            due = boottime() + linger
+            if gatherer is not None and linger and limit > 1 and not gatherer.begin(min(due, self._due)):
                 claim.release()  # both began at once; the scout offers it again, and then it is passed on
                 self._words[self._base + S.RELEASED] += 1
                 return
-            group = self._groups[key] = Group(queue, step, limit, linger > 0, boottime() + linger)
-            self._due = min(self._due, group.due)
-            self._lead(queue.index)
+            group = self._groups[key] = Group(queue, step, limit, linger > 0, due)
+            self._due = min(self._due, due)
         group.add(claim, len(data))
         self._words[self._base + S.TAKEN] += 1
         if group.is_full(self._limit_bytes):
             self._handle_group(self._groups.pop(key))
 
-    def _lead(self, queue: int) -> None:
-        """Have what comes for that queue's batches passed on to this worker, if it has any that wait."""
-        if (gatherer := self._gatherers.get(queue)) is not None:
-            dues = [
-                group.due
-                for group in self._groups.values()
-                if group.queue.index == queue and group.lingers and group.limit > 1
-            ]
-            if dues:
-                gatherer.begin(min(dues))
+    def _lead(self) -> None:
+        """Go on gathering for this host, where anything waits for the next call, and nobody else does by now."""
+        for index, gatherer in self._gatherers.items():
+            if any(g.queue.index == index and g.lingers and g.limit > 1 for g in self._groups.values()):
+                gatherer.begin(self._due)
 
     def _mind_gathering(self, *, idle: bool = False) -> None:
         """Take what was passed on, and handle what has waited long enough."""
@@ -182,7 +178,7 @@ class BatchingWorker(Worker):
         for claims, outcomes in sift(group.claims, call, lambda: not self._stopping):
             for claim, outcome in zip(claims, outcomes, strict=True):
                 self._settle_one(group, claim, outcome)
-        self._lead(group.queue.index)
+        self._lead()
 
     def _in_handler(self, queue: Serving, claims: list[GatheredClaim], run: Callable[[], T]) -> T:
         """Run handlers under the deadline, their messages marked as theirs."""

@@ -19,7 +19,7 @@ _QUEUE_WORDS = 64
 _SLOT_WORDS = 160
 PLACES = 32  # claims that one process may hold at a time, besides those that it gathers
 GATHERED_PLACES = 1024  # for batches; at the board's end, where nobody looks who has none
-_NAME_WORD = 21 + PLACES
+_NAME_WORD = 23 + PLACES
 _NAME_BYTES = (_SLOT_WORDS - _NAME_WORD) * _WORD
 _LEASE_WORD = 32
 _LEASE_BYTES = 96
@@ -88,10 +88,6 @@ class Q:
     SCANS: Final = 12  # of the keeper, so far
     FORMAT_TTL: Final = 13  # milliseconds
     FORMAT_BEAT: Final = 14
-    GATHERER: Final = (
-        15  # 1 + the slot of the worker to which this host's others pass offers on; written by workers
-    )
-    GATHERS_UNTIL: Final = 16  # not longer: boot clock, ns
 
 
 class S:
@@ -118,6 +114,10 @@ class S:
     LINES_SINCE: Final = HELD + PLACES + 1  # attempt lines wait since then: boot clock, ns; 0: none do
     GATHERED: Final = HELD + PLACES + 2  # how many of its places for gathered claims it has ever used
     TAKEN: Final = HELD + PLACES + 4  # how many it has gathered so far
+    GATHERS: Final = (
+        HELD + PLACES + 5
+    )  # in which queues it gathers for all workers of this host: one bit each
+    GATHERS_UNTIL: Final = HELD + PLACES + 6  # and how long: boot clock, ns
     WAITS_FOR: Final = HELD + PLACES + 3  # 1 + the conversation token that its entry waits for, or 0
 
 

@@ -11,14 +11,18 @@ import select
 import socket
 
 from maildefer.maildir.system import boottime
-from maildefer.pool.board import Board, Kind, Q, S, State
+from maildefer.pool.board import Board, Kind, S, State
 from maildefer.pool.offers import Offers
 
 _ROOM_SECONDS = 0.05  # the kernel may hold ten names only (net.unix.max_dgram_qlen)
 
 
 class Gatherer:
-    """A queue's, as one worker sees it: whether that is another one, or itself from `begin` to `end`."""
+    """A queue's, as one worker sees it: whether that is another one, or itself from `begin` to `end`.
+
+    Each worker says on its own slot that it gathers, and looks at the others' after: of two that begin at once at most
+    one goes on.
+    """
 
     def __init__(
         self,
@@ -30,41 +34,49 @@ class Gatherer:
     ) -> None:
         self._board = board
         self._words = board.words
-        self._me = slot + 1
-        self._who = board.queue(queue) + Q.GATHERER
-        self._until = board.queue(queue) + Q.GATHERS_UNTIL
+        self._slot = slot
+        self._bit = 1 << queue
+        self._gathers = board.slot(slot) + S.GATHERS
+        self._until = board.slot(slot) + S.GATHERS_UNTIL
         self._sending, self._mine = ends
         for end in ends:
             end.setblocking(False)
         self._offers = offers
         self.listens = False
-        self.end()  # the slot's last worker may have died as the one
 
     def is_another(self) -> bool:
         """Whether there is one who takes what is passed on: it lives, is in no handler, and its batch is not due."""
-        who = self._words[self._who]
-        if who in (0, self._me) or self._words[self._until] <= boottime() * 1e9:
-            return False
-        base = self._board.slot(who - 1)
+        words, bit = self._words, self._bit
+        for slot in self._board.worker_slots():
+            base = self._board.slot(slot)
+            if words[base + S.GATHERS] & bit and slot != self._slot and self._takes(base):
+                return True
+        return False
+
+    def _takes(self, base: int) -> bool:
+        words = self._words
         return (
-            self._words[base + S.KIND] == Kind.WORKER
-            and self._words[base + S.STATE] in (State.IDLE, State.BUSY)
-            and not self._words[base + S.DEADLINE]
+            words[base + S.KIND] == Kind.WORKER
+            and words[base + S.STATE] in (State.IDLE, State.BUSY)
+            and not words[base + S.DEADLINE]
+            and words[base + S.GATHERS_UNTIL] > boottime() * 1e9
         )
 
-    def begin(self, due: float) -> None:
-        """From now on it is this worker, until its batch is due, or `end`; unless it is another."""
+    def begin(self, due: float) -> bool:
+        """From now on it is this worker, until its batch is due, or `end`; False if it is another."""
+        words = self._words
+        words[self._until] = int(due * 1e9)
+        words[self._gathers] |= self._bit
         if self.is_another():
-            return
+            self.end()
+            return False
         if not self.listens:
             self._offers.also_from(self._mine)
             self.listens = True
-        self._words[self._until] = int(due * 1e9)
-        self._words[self._who] = self._me
+        return True
 
     def end(self) -> None:
-        if self._words[self._who] == self._me:
-            self._words[self._who] = 0
+        self._words[self._gathers] &= ~self._bit
         if self.listens:
             self._offers.no_longer_from(self._mine)
             self.listens = False

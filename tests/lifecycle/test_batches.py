@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,7 @@ from tests.lifecycle.project import APPLICATION, BODY, Project, eventually
 
 pytestmark = pytest.mark.lifecycle
 
-LONG = "30"  # seconds; a batch that lingers so long is run for another reason, or not at all
+LONG = "300"  # seconds; a batch that lingers so long is run for another reason, or not at all
 
 
 @pytest.fixture
@@ -51,7 +52,12 @@ def sizes(project: Project) -> list[int]:
 
 def gathered(pool: Pool) -> int:
     """How many claims wait in workers' hands."""
-    return sum(worker["gathered"] for worker in pool.status().get("workers", ()))
+    return sum(worker["gathered"] for worker in workers(pool))
+
+
+def workers(pool: Pool) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = eventually(pool.status, "it tells how it does")["workers"]
+    return found
 
 
 def crashes(project: Project) -> dict[str, int]:
@@ -100,7 +106,8 @@ def test_messages_for_other_handlers_do_not_wait_for_the_batch(project: Project,
     alone = push(project, *["quick@alone"] * 3)
     eventually(lambda: len(project.notes("alone")) == 3, "the others are handled meanwhile")
     assert {note.key for note in project.notes("alone")} == set(alone)
-    assert (gathered(pool), sizes(project)) == (2, [])
+    eventually(lambda: gathered(pool) == 2, "the others are settled, too")
+    assert sizes(project) == []
 
 
 def test_each_queues_batch_is_its_own(project: Project, start: Start) -> None:
@@ -111,7 +118,7 @@ def test_each_queues_batch_is_its_own(project: Project, start: Start) -> None:
     push(project, "quick@test", queue="run/later")
     eventually(lambda: sizes(project) == [2], "the second queue's is full")
     pool.await_event("attempt.ended", 2, handler="workers.back.LATER")
-    assert gathered(pool) == 1
+    eventually(lambda: gathered(pool) == 1, "the first queue's waits on")
 
 
 def test_where_all_handlers_are_batches_one_worker_of_a_host_gathers_for_all(
@@ -121,7 +128,7 @@ def test_where_all_handlers_are_batches_one_worker_of_a_host_gathers_for_all(
     for count in range(1, 6):
         push(project, *["quick@test"] * 8, queue="run/later")
         eventually(lambda count=count: gathered(pool) == 8 * count, "they are gathered")  # type: ignore[misc]
-    assert len([worker for worker in pool.status()["workers"] if worker["gathered"]]) == 1
+    assert len([worker for worker in workers(pool) if worker["gathered"]]) == 1
     push(project, "quick@test", queue="run/later")
     eventually(project.is_empty, "the batch is full")
     assert sizes(project) == [41]
@@ -142,7 +149,7 @@ def test_the_death_of_the_one_who_gathers_holds_nothing_up(project: Project, sta
     pool = start(workers=3, environ=terms(limit=6, linger=LONG))
     push(project, *["quick@test"] * 3, queue="run/later")
     eventually(lambda: gathered(pool) == 3, "they are gathered")
-    [one] = [worker["pid"] for worker in pool.status()["workers"] if worker["gathered"]]
+    [one] = [worker["pid"] for worker in workers(pool) if worker["gathered"]]
     os.kill(one, signal.SIGKILL)
     push(project, *["quick@test"] * 3, queue="run/later")
     eventually(project.is_empty, "another one has all six")
