@@ -14,6 +14,7 @@ from maildefer.handling.routes import RoutingBase
 from maildefer.handling.state import MemoryStorage
 from maildefer.handling.turns import Turns
 from maildefer.message.request import MailRequest
+from tests.lifecycle.project import eventually
 
 
 def test_a_conversation_has_one_thread_at_a_time() -> None:
@@ -33,6 +34,35 @@ def test_who_waits_gets_the_turn_when_it_is_given_back() -> None:
     turns.give_back("ann")
     waiting.join(30)
     assert got == [True]
+
+
+def test_who_came_first_is_first() -> None:
+    turns, order = Turns(patience_seconds=30), []
+
+    def wait(number: int) -> None:
+        assert turns.take("ann")
+        order.append(number)
+        turns.give_back("ann")
+
+    assert turns.take("ann")
+    threads = [threading.Thread(target=wait, args=[number]) for number in range(8)]
+    for number, thread in enumerate(threads):
+        thread.start()
+        eventually(lambda number=number: len(turns._lines["ann"]) == number + 2, "it waits")  # type: ignore[misc]
+    turns.give_back("ann")
+    for thread in threads:
+        thread.join(30)
+    assert order == list(range(8))
+
+
+def test_who_has_waited_in_vain_is_in_nobodys_way() -> None:
+    turns = Turns(patience_seconds=0)
+    assert turns.take("ann")
+    assert not turns.take("ann")
+    turns.give_back("ann")
+    assert turns.take("ann")
+    turns.give_back("ann")
+    assert turns._lines == {}, "nothing is kept of conversations that nobody is in"
 
 
 class MeetingStorage(MemoryStorage):
