@@ -128,7 +128,7 @@ def test_where_all_handlers_are_batches_one_worker_of_a_host_gathers_for_all(
     for count in range(1, 6):
         push(project, *["quick@test"] * 8, queue="run/later")
         eventually(lambda count=count: gathered(pool) == 8 * count, "they are gathered")  # type: ignore[misc]
-    assert len([worker for worker in workers(pool) if worker["gathered"]]) == 1
+    eventually(lambda: len([w for w in workers(pool) if w["gathered"]]) == 1, "by one worker")
     push(project, "quick@test", queue="run/later")
     eventually(project.is_empty, "the batch is full")
     assert sizes(project) == [41]
