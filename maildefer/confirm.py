@@ -1,6 +1,6 @@
 """Confirmations: a message waits until its sender has answered a secret that was mailed to him.
 
-Workers on several hosts need a storage that they share: give `ConfirmationStorage` a mapping that is.
+Workers, on one host or several, need a storage that they share: `ConfirmationStorage("run/confirmations")`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Mapping, MutableMapping
 from typing import Any
 
 from maildefer import view
+from maildefer.handling.shared_mapping import DirectoryMapping
 from maildefer.mail import MailRequest
 from maildefer.message import addresses
 from maildefer.queue import Queue
@@ -20,10 +21,17 @@ _SECRET_BYTES = 16
 
 
 class ConfirmationStorage:
-    """Which secret was sent to whom, in `db`, a mapping; without one, in a dictionary of its own."""
+    """Which secret was sent to whom, in `db`: a mapping, or the path of a directory on the mount, which hosts share.
 
-    def __init__(self, db: MutableMapping[bytes, tuple[str, str]] | None = None) -> None:
-        self.confirmations = {} if db is None else db
+    Without it, in a dictionary of its own, for one process.
+    """
+
+    def __init__(self, db: MutableMapping[bytes, tuple[str, str]] | str | None = None) -> None:
+        self.confirmations: MutableMapping[bytes, tuple[str, str]]
+        if isinstance(db, str):
+            self.confirmations = DirectoryMapping(db)
+        else:
+            self.confirmations = {} if db is None else db
 
     def key(self, target: str, from_address: str) -> bytes:
         """`target:address`, in ASCII, which every database takes."""

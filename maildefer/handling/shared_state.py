@@ -14,6 +14,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
 from maildefer.digest import blake2b
@@ -90,6 +91,23 @@ class DirectoryStorage(EntryStorage):
         for bucket in self._list(self.path):
             for name in self._list(f"{self.path}/{bucket}"):
                 durable.discard(f"{self.path}/{bucket}/{name}", self._system)
+
+    def conversations(self) -> Iterator[tuple[str, str | None]]:
+        """The key and sender of each that is not in `START`; what changes meanwhile may be told or not."""
+        told = set()
+        for bucket in self._list(self.path):
+            for name in self._list(f"{self.path}/{bucket}"):
+                record = self._recorded(f"{self.path}/{bucket}/{name}")
+                if record is not None and (found := (record.key, record.sender)) not in told:
+                    told.add(found)
+                    if self.get(*found) != FIRST_STATE:
+                        yield found
+
+    def _recorded(self, path: str) -> _Record | None:
+        try:
+            return _record(durable.read_small(path, limit_bytes=_LIMIT_BYTES, system=self._system))
+        except OSError:  # replaced since the listing, or not ours
+            return None
 
     def _read(self, key: str, sender: str | None) -> _Record | None:
         digest = _digest(key, sender)
@@ -170,9 +188,13 @@ def _digest(key: str, sender: str | None) -> str:
 
 
 def _parse(data: bytes, key: str, sender: str | None) -> _Record | None:
+    record = _record(data)
+    return record if record is not None and (record.key, record.sender) == (key, sender) else None
+
+
+def _record(data: bytes) -> _Record | None:
     """A file's record; None for one that isn't ours or was damaged, which counts as not there."""
     try:
-        record = _Record(**json.loads(data))
+        return _Record(**json.loads(data))
     except (ValueError, TypeError):
         return None
-    return record if (record.key, record.sender) == (key, sender) else None
