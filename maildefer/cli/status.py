@@ -143,7 +143,12 @@ def _worker(worker: dict[str, Any]) -> list[object]:
     failed = sum(int(worker.get(name) or 0) for name in ("deferred", "buried"))
     busy = output.duration(seconds) if seconds is not None else ""
     entry = worker.get("entry") or ""
-    return [f"  {worker.get('pid')}", worker.get("state"), busy, handled, failed, worker.get("queue"), entry]
+    state = worker.get("state")
+    if state in ("idle", "busy") and worker.get("gathered"):
+        state = f"gathers {worker['gathered']}"
+    elif worker.get("waits_for"):
+        state = "waits"
+    return [f"  {worker.get('pid')}", state, busy, handled, failed, worker.get("queue"), entry]
 
 
 def _show_queue(census: Census) -> None:
