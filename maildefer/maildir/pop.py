@@ -39,10 +39,16 @@ class Popped:
         except FileNotFoundError:
             return None
         except EntryMalformed as fault:
-            self.bury(str(fault))
+            try:
+                self.bury(str(fault))
+            except OSError as worse:
+                raise_named(self._layout.dead_new, worse)
             return None
         except StorageFault:
-            self.move_to(self._layout.new)
+            try:
+                self.move_to(self._layout.new)
+            except OSError:  # a keeper does it, after the TTL
+                pass
             raise
 
     def unlink(self) -> bool:
@@ -85,7 +91,11 @@ def take(layout: Layout, found: Found, *, host: str, system: System = SYSTEM) ->
     except OSError as fault:
         if fault.errno not in doubt.DOUBTFUL:
             raise_named(found.path, fault)
-        if not doubt.listed(layout.cur, name, system):  # else it is ours, and the reply was lost
+        try:
+            is_ours = doubt.listed(layout.cur, name, system)
+        except OSError as worse:  # if it is, a keeper puts it back after the TTL
+            raise_named(layout.cur, worse)
+        if not is_ours:
             if isinstance(fault, FileNotFoundError):
                 return None
             raise storage_fault(found.path, fault) from fault

@@ -74,15 +74,12 @@ class Beats:
         silent = oracle.world.now - believed.beaten
         if silent < TTL_SECONDS - _SLACK:
             oracle.fail("I6", f"{request.process.name} fenced {name} after {silent:.2f} s")
-        for (
-            start,
-            end,
-        ) in oracle.world.quiet:  # so long that a beat of one's own must have failed: one waits anew
-            since, back = max(start, believed.beaten), oracle.world.now - end
-            if end - since > _NOTICED_SECONDS and back < TTL_SECONDS - _SLACK:
-                oracle.fail(
-                    "I6", f"{request.process.name} fenced {name} {back:.2f} s after the server was back"
-                )
+        # Where the server was away for so long that one's own beat must have failed, one waits anew.
+        for start, end in oracle.world.quiet:
+            since, back = max(start, believed.beaten), request.sent - end
+            lasted = min(end, request.sent) - since
+            if lasted > _NOTICED_SECONDS and back < TTL_SECONDS - _SLACK:
+                oracle.fail("I6", f"{request.process.name} fenced {name}, the server back for {back:.2f} s")
 
     def believes_fenced(self, lease: str, queues: list[Layout]) -> None:
         """An owner takes itself for fenced, in one of its queues."""

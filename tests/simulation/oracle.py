@@ -103,6 +103,8 @@ class Oracle:
                 self.transitions.claimed(request, name, new_name)
             case "new", "":
                 self.transitions.withdrawn(request, name)
+            case "cur", "cur":
+                self.transitions.seized(request, name, new_name)
             case "cur", "new" if other is not queue:
                 self.transitions.handed_off(request, name, new_name)
             case "cur", _:
@@ -144,12 +146,23 @@ class Oracle:
             self.fail("I9", f"pushed other bytes than were given: {key}")
         story.acknowledged = True
 
+    def handed_out(self, process: Process, key: str, data: bytes) -> None:
+        """`pop` has returned it, which happens at most once, and to nobody who handles it."""
+        story = self.stories[EntryName.parse(key).key]
+        if data != story.data:
+            self.fail("I9", f"popped other bytes than were pushed: {key}")
+        if story.handed_out or story.end != "popped":
+            self.fail("pop", f"{process.name} got what another has: {key} ({story.end or 'waiting'})")
+        story.handed_out = True
+
     def begins(self, process: Process, claimed: str, data: bytes) -> None:
         """A handler starts."""
         entry = EntryName.parse(claimed.rpartition("/")[2])
         story = self.stories[entry.key]
         if data != story.data:
             self.fail("I9", f"the handler got other bytes than were pushed: {short(claimed)}")
+        if story.handed_out:
+            self.fail("pop", f"handled after it was popped: {short(claimed)}")
         story.starts += 1
         self.begun.add(claimed)
         if story.starts > entry.attempts:

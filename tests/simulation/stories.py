@@ -21,3 +21,4 @@ class Story:
     finished: int = 0
     end: str = ""  # acked, popped, withdrawn, or dead
     acknowledged: bool = False
+    handed_out: bool = False  # by pop

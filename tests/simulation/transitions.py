@@ -174,6 +174,12 @@ class Transitions:
         for copy in copies.values():
             copy.acknowledged = copy.end != "withdrawn"
 
+    def seized(self, request: Request, name: str, new_name: str) -> None:
+        """`pop` takes what a mail reader has moved."""
+        if owner_of(name) is not None or is_popped(name) or not is_popped(new_name):
+            self.oracle.fail("I3", f"{request.process.name} renamed a claim in cur/: {request}")
+        self.moved(request, name, new_name, attempts=0, crashes=0, returns=0)
+
     def _popped(
         self, request: Request, story: Story | None, destination: str, name: str, new_name: str
     ) -> None:
@@ -183,6 +189,8 @@ class Transitions:
                 story.end = "popped"
         elif destination == "new":
             self.moved(request, name, new_name, attempts=0, crashes=0)
+        elif destination == "dead":
+            self.oracle.fail("I5", f"buried without an attempt: {request}")
         else:
             self.oracle.fail("I2", f"popped to nowhere: {request}")
 

@@ -36,6 +36,7 @@ class Weather:
     power_cuts: int = 0
     readers: int = 0  # mail readers that move new/X to cur/X:2,S
     operators: int = 0  # that requeue a dead letter
+    pops: int = 0  # programs that take entries without a lease
     scout_deaths: int = 0
     supervisor_freezes: int = 0  # STOP for the supervisor alone
     drains: int = 0  # TERM for a supervisor; another follows
@@ -81,6 +82,7 @@ def forecast(seed: int) -> Weather:
         power_cuts=times(0.9, 2) if local else 0,
         readers=times(0.2, 2),
         operators=times(0.3, 2),
+        pops=times(0.15, 3),
         scout_deaths=times(0.15, 2),
         supervisor_freezes=times(0.1, 2),
         drains=times(0.15, 2),

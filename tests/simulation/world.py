@@ -110,6 +110,9 @@ class World:
         self.under_way += 1
 
         def land() -> None:
+            if self.grace_until > self.now:  # it is sent again, like all others
+                self.scheduler.at(self.grace_until + seconds / 10, land)
+                return
             self.under_way -= 1
             try:
                 self.carry_out(late)

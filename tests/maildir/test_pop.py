@@ -1,0 +1,46 @@
+"""Taking an entry at most once: what its faults leave behind. `tests/test_queue.py` has the rest."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+import pytest
+
+from maildefer.errors import MountFault, StaleHandle
+from maildefer.maildir import operate, pop
+from maildefer.maildir.layout import Layout
+from tests.maildir.world import LABEL, World, put
+
+
+def take(layout: Layout, world: World) -> pop.Popped | None:
+    return pop.take(layout, operate.oldest(layout)[0], host=LABEL, system=world.system)
+
+
+@pytest.mark.invariant(3)
+def test_a_lost_reply_is_settled_by_a_look(layout: Layout, world: World) -> None:
+    put(layout.new, "X")
+    world.lose_reply("rename", errno.EIO)
+    popped = take(layout, world)
+    assert popped is not None
+    assert popped.unlink()
+
+
+@pytest.mark.parametrize("call", ["utime", "listdir"])
+def test_a_look_that_fails_is_a_named_fault(layout: Layout, world: World, call: str) -> None:
+    put(layout.new, "X")
+    world.lose_reply("rename", errno.EIO)
+    world.refuse(call, errno.ESTALE)
+    with pytest.raises(StaleHandle):
+        take(layout, world)
+
+
+def test_what_can_be_neither_read_nor_put_back_is_a_named_fault(layout: Layout, world: World) -> None:
+    put(layout.new, "X")
+    popped = take(layout, world)
+    assert popped is not None
+    world.refuse("open", errno.EIO)
+    world.refuse("rename", errno.EIO)
+    with pytest.raises(MountFault):
+        popped.read()
+    assert len(os.listdir(layout.cur)) == 1  # a keeper returns it

@@ -1,0 +1,226 @@
+"""What is done to the hosts of a schedule, each disaster at a time of its own."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from maildefer.errors import MaildeferError
+from maildefer.maildir import operate, pop
+from maildefer.maildir.layout import Layout
+from maildefer.pool.board import Header, Kind
+from tests.simulation import final
+from tests.simulation.hosts import SimulatedHost
+from tests.simulation.oracle import Oracle
+from tests.simulation.scheduler import Process
+from tests.simulation.weather import Weather
+from tests.simulation.world import TTL_SECONDS, Request, World
+
+
+@dataclass(slots=True)
+class Disasters:
+    """Planned once, when the hosts are there."""
+
+    world: World
+    oracle: Oracle
+    layouts: list[Layout]
+    hosts: list[SimulatedHost]
+    frozen_until: float = 0.0  # the longest
+
+    def plan(self, weather: Weather) -> None:
+        random, start = self.world.scheduler.random, self.world.now
+        plans: list[tuple[int, Callable[[], object]]] = [
+            (weather.worker_deaths, self._kill_worker),
+            (weather.keeper_deaths, self._kill_keeper),
+            (weather.host_deaths, self._kill_host),
+            (weather.freezes, self._freeze),
+            (weather.partitions, self._partition),
+            (weather.restarts, self._restart_server),
+            (weather.power_cuts, self._cut_power),
+            (weather.readers, self._read_mail),
+            (weather.operators, self._requeue),
+            (weather.pops, self._pop),
+            (weather.scout_deaths, self._kill_scout),
+            (weather.supervisor_freezes, self._freeze_supervisor),
+            (weather.drains, self._drain),
+            (weather.pauses, self._pause),
+        ]
+        for times, disaster in plans:
+            for _ in range(times):
+                self.world.scheduler.at(start + random.uniform(0.5, weather.seconds), disaster)
+
+    def _any(self) -> SimulatedHost:
+        return self.world.scheduler.random.choice(self.hosts)
+
+    def _kill_worker(self, host: SimulatedHost | None = None) -> None:
+        workforce = (host or self._any()).supervisor.workforce
+        if workforce.processes:
+            pid = self.world.scheduler.random.choice(sorted(workforce.processes))
+            cause = self.world.scheduler.random.choice((signal.SIGKILL, signal.SIGSEGV))
+            workforce.end(workforce.processes[pid], cause)
+
+    def _kill_keeper(self) -> None:
+        """And often a worker at the same time."""
+        host = self._any()
+        if self.world.scheduler.random.random() < 0.5:
+            self._kill_worker(host)
+        if host.alive:
+            host.supervisor.lose(Kind.KEEPER)
+
+    def _kill_scout(self) -> None:
+        host = self._any()
+        if host.alive:
+            host.supervisor.lose(Kind.SCOUT)
+
+    def _drain(self) -> None:
+        """Another supervisor follows."""
+        host = self._any()
+        if host.alive and not host.supervisor.draining.has_begun:
+            host.supervisor.drain()
+            self.world.note(host.label, "is told to stop")
+            self.world.later(self.world.scheduler.random.uniform(1, 12), lambda: self._revive(host, False))
+
+    def _pause(self) -> None:
+        """Stop claiming, and go on."""
+        words = self._any().supervisor.board.words
+        words[Header.PAUSED] = 1
+
+        def resume() -> None:
+            words[Header.PAUSED] = 0
+
+        self.world.later(self.world.scheduler.random.uniform(0.5, 4), resume)
+
+    def _freeze_supervisor(self) -> None:
+        self._frozen([self._any().supervisor.process])
+
+    def _kill_host(self) -> None:
+        """Often in the middle of a worker's request."""
+        random = self.world.scheduler.random
+        host = random.choice(self.hosts)
+        doom = lambda: self._end_host(host)  # noqa: E731
+        if random.random() < 0.7:
+            host.cache.next_request = doom
+            self.world.later(3, lambda: doom() if host.cache.next_request is doom else None)
+        else:
+            doom()
+
+    def _end_host(self, host: SimulatedHost) -> None:
+        random, host.cache.next_request = self.world.scheduler.random, None
+        if host.alive:
+            host.die()
+            reboot = random.random() < 0.5
+            self.world.later(random.uniform(0.1, 15), lambda: self._revive(host, reboot))
+
+    def _revive(self, host: SimulatedHost, reboot: bool) -> None:
+        if not host.alive:
+            host.start(reboot=reboot)
+        elif host.supervisor.draining.has_begun:
+            self.world.later(1, lambda: self._revive(host, reboot))
+
+    def _freeze(self) -> None:
+        """A whole host, or one process of it."""
+        random = self.world.scheduler.random
+        host = random.choice(self.hosts)
+        self._frozen(host.processes() if random.random() < 0.5 else [random.choice(host.processes())])
+
+    def _frozen(self, frozen: list[Process]) -> None:
+        until = self.world.now + self._absence()
+        self.frozen_until = max(self.frozen_until, until)
+        for process in frozen:
+            process.frozen_until = until
+            self.world.note(process.name, f"frozen until {until:.1f}")
+
+    def _absence(self) -> float:
+        """Shorter or longer than the TTL, and often about as long."""
+        random = self.world.scheduler.random
+        return (
+            random.uniform(0.1, 3 * TTL_SECONDS)
+            if random.random() < 0.5
+            else TTL_SECONDS + random.gauss(0, 0.7)
+        )
+
+    def _partition(self) -> None:
+        random = self.world.scheduler.random
+        host = random.choice(self.hosts)
+        host.cache.partitioned_until = self.world.now + self._absence()
+        self.world.note(host.label, f"partitioned until {host.cache.partitioned_until:.1f}")
+
+    def _restart_server(self) -> None:
+        """Replies under way are lost; then it lists for a while, but does not rename."""
+        random, world = self.world.scheduler.random, self.world
+        world.boots += 1
+        world.down_until = world.now + random.uniform(0.1, 6)
+        world.grace_until = world.down_until + random.choice((0.0, random.uniform(0, 8)))
+        self.end_quiet()
+        world.quiet.append((world.now, world.grace_until))
+        world.note(
+            "server", f"restarts, back at {world.down_until:.1f}, in grace until {world.grace_until:.1f}"
+        )
+
+    def end_quiet(self) -> None:
+        quiet, now = self.world.quiet, self.world.now
+        if quiet and quiet[-1][1] > now:
+            quiet[-1] = (quiet[-1][0], now)
+
+    def _cut_power(self) -> None:
+        host = self.hosts[0]
+        if host.alive:
+            host.die()
+            random = self.world.scheduler.random
+            self.world.server.cut_power(random, ordered=random.random() < 0.5)
+            final.power_was_cut(self.oracle)
+            self.world.note("power", "cut")
+            self.world.later(random.uniform(0.1, 3), lambda: self._revive(host, True))
+
+    def _read_mail(self) -> None:
+        """A mail reader opens the queue."""
+        names = list(self.world.server.directories[self.layouts[0].new].names)
+        if names:
+            name = self.world.scheduler.random.choice(names)
+            reader = self.oracle.processes.setdefault(2, Process("reader", 2))
+            self.world.carry_out(
+                Request(
+                    "rename",
+                    f"{self.layouts[0].new}/{name}",
+                    f"{self.layouts[0].cur}/{name}:2,S",
+                    reader,
+                    self.world.now,
+                )
+            )
+
+    def _pop(self) -> None:
+        """A program of another kind takes what it finds, as `Queue.pop` does."""
+        host = self._any()
+        process = host.process("popper", None)
+        system = process.client.system
+
+        def pop_one(found: operate.Found) -> None:
+            popped = pop.take(self.layouts[0], found, host=host.label, system=system)
+            if popped is not None and (data := popped.read()) is not None and popped.unlink():
+                self.oracle.handed_out(process, popped.entry.key, data)
+
+        def pop_some() -> None:
+            try:
+                for found in operate.oldest(self.layouts[0], system=system)[:2]:
+                    pop_one(found)
+            except MaildeferError:  # told to the program
+                pass
+
+        self.world.scheduler.start(process, "pop", pop_some)
+
+    def _requeue(self) -> None:
+        """An operator puts a dead letter back."""
+        host = self.world.scheduler.random.choice(self.hosts)
+        process = host.process("operator", None)
+
+        def operate_it() -> None:
+            system = process.client.system
+            try:
+                for layout in self.layouts:
+                    for found in list(operate.listed(layout, "dead", system=system))[:1]:
+                        operate.requeue(layout, found, system=system)
+            except Exception:  # noqa: BLE001  # told to a person, who tries again
+                pass
+
+        self.world.scheduler.start(process, "operate", operate_it)
