@@ -19,7 +19,9 @@ from maildefer.handling.settings import PoolSettings
 from maildefer.handling.state import MemoryStorage
 from maildefer.mail import MailRequest
 from maildefer.message.smtp_error import SMTPError
+from maildefer.queue import Queue
 from maildefer.routing import Defer, Reject, Router, batch, nolocking, route, route_like, stateless
+from maildefer.server import QueueReceiver
 from maildefer.tasks import task
 from maildefer.testing import RouterConversation
 
@@ -181,6 +183,19 @@ def test_a_conversation_of_a_test_speaks_to_it_with_one_message_at_a_time(
     ann.say("post1@blog", "Hello.")
     ann.say("post2@blog", "Hello.")
     assert seen == [[("post1@blog", {"post": "post1"})], [("post2@blog", {"post": "post2"})]]
+
+
+def test_a_receiver_gives_it_one_message_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    queue = Queue("run/queue")
+    keys = [
+        queue.push("Subject: x\n\n", sender="ann@example.org", recipient=f"post{n}@blog") for n in range(3)
+    ]
+    seen: list[Any] = []
+    handler(lambda messages: seen.append([(m.key, m.captures) for m in messages]))
+    QueueReceiver("run/queue", sleep=0).start(one_shot=True)
+    assert sorted(seen) == [[(key, {"post": f"post{n}"})] for n, key in enumerate(keys)]
+    assert len(queue) == 0
 
 
 def test_what_is_said_for_one_message_ends_a_bare_delivery_as_if_raised() -> None:
