@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from itertools import pairwise
 
 import pytest
@@ -141,3 +143,12 @@ def _claim(places: GatherHand) -> GatheredClaim:
 
 def _seq(claim: GatheredClaim) -> int:
     return int(claim.name.rpartition(".")[2])
+
+
+def test_a_worker_without_batches_loads_nothing_of_them() -> None:
+    loaded = (
+        "import sys, maildefer.pool.worker, maildefer.pool.keeper, maildefer.pool.scout; print(*sys.modules)"
+    )
+    modules = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True)
+    of_batches = {f"maildefer.pool.{name}" for name in ("batching", "gathered", "gatherer", "sifting")}
+    assert of_batches.isdisjoint(modules.stdout.split())
