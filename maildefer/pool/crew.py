@@ -62,6 +62,7 @@ class Crew:
         self._keep = list(keep)
         self._wanted = wanted
         self._hands: dict[int, Hand] = {}
+        self._leaving: set[int] = set()
         self._throttle = Throttle()
 
     def __len__(self) -> int:
@@ -73,7 +74,7 @@ class Crew:
 
     def refill(self) -> None:
         """Execute whatever is missing."""
-        while len(self._hands) < self._wanted and not self._throttle.wait(boottime()):
+        while len(self._hands) - len(self._leaving) < self._wanted and not self._throttle.wait(boottime()):
             report = os.memfd_create(f"{self._kind} report")
             argv = [sys.executable, "-m", self._module, "--report-fd", str(report)]
             for listener in self._listeners:
@@ -89,11 +90,21 @@ class Crew:
         if hand is None:
             return False
         os.close(hand.report)
-        if self._wanted:
+        if pid in self._leaving:
+            self._leaving.discard(pid)
+        elif self._wanted:
             events.emit("child.died", kind=self._kind, pid=pid, code=os.waitstatus_to_exitcode(status))
             self._throttle.note_death(int(boottime() - hand.began > _STEADY_SECONDS), boottime())
         self._leave_if_empty()
         return True
+
+    def follow(self, options: Sequence[str], wanted: int) -> None:
+        """Put others in the place of all that are there, who finish what they have in hand."""
+        self._options, self._wanted = list(options), wanted
+        self._throttle.note_good()
+        self._leaving = set(self._hands)
+        self.signal(signal.SIGTERM)
+        self.refill()
 
     def retire(self) -> None:
         """Finish the transactions in hand, and end; once all have, connections are refused."""

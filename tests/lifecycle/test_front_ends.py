@@ -118,6 +118,45 @@ def test_a_backlog_over_its_limit_is_refused_and_shown_until_it_is_gone(
     assert pool.stop() == 0
 
 
+def test_a_reload_gives_the_front_end_its_new_limits_and_policy_on_the_same_port(
+    fronted: Project, start: Start
+) -> None:
+    (fronted.path / "conf" / "policy.py").write_text(
+        "def accept(*asked):\n    return '554 5.7.1 not today'\n"
+    )
+    pool = start(intake=True)
+    send(pool, "quick@test")
+    fronted.edit(
+        "conf/settings.py", '"port": 0}', '"port": 0, "max_bytes": 50000, "policy": "conf.policy.accept"}'
+    )
+    pool.signal(signal.SIGHUP)
+    eventually(lambda: refused(pool, "quick@test") == "554 5.7.1 not today", "the policy is asked")
+    with smtplib.SMTP(*address(pool), timeout=60) as client:
+        client.ehlo()
+        assert int(client.esmtp_features["size"]) < 50_000
+    (fronted.path / "conf" / "policy.py").write_text("def accept(*asked):\n    return True\n")
+    pool.signal(signal.SIGHUP)  # the policy is loaded anew, by the same process
+    eventually(lambda: refused(pool, "quick@test") == "", "its new version is asked")
+    assert len(pool.events("child.started", kind="intake")) == 2
+    assert not pool.events("child.died", kind="intake")
+    assert pool.stop() == 0
+
+
+def test_a_front_end_that_is_to_listen_elsewhere_or_cannot_be_stays_as_it_is(
+    fronted: Project, start: Start
+) -> None:
+    pool = start(intake=True)
+    fronted.edit("conf/settings.py", '"port": 0}', '"port": 1}')
+    pool.signal(signal.SIGHUP)
+    pool.await_event("intake.stale")
+    fronted.edit("conf/settings.py", '"port": 1}', '"port": 0, "max_byte": 1}')
+    pool.signal(signal.SIGHUP)
+    pool.await_event("intake.stale", 2)
+    send(pool, "quick@test")
+    assert len(pool.events("child.started", kind="intake")) == 1
+    assert pool.stop() == 0
+
+
 def test_a_message_that_comes_by_http_is_handled(project: Project, start: Start) -> None:
     token = project.path / "tokens"
     token.write_text("a-token-that-is-long\n")
@@ -148,14 +187,18 @@ def front_ends(pool: Pool, having: str) -> list[dict[str, Any]]:
 
 
 def refused(pool: Pool, recipient: str) -> str:
-    """The reply to MAIL or RCPT, or to the message; empty where it was taken."""
-    with smtplib.SMTP(*address(pool), timeout=60) as client:
-        try:
-            client.sendmail("ann@example.org", [recipient], b"Subject: a test\r\n\r\nHello\r\n")
-        except (smtplib.SMTPSenderRefused, smtplib.SMTPDataError) as refusal:
-            text = refusal.smtp_error
-            return f"{refusal.smtp_code} {text.decode() if isinstance(text, bytes) else text}"
-    return ""
+    """The reply that refuses it; empty where it was taken."""
+    try:
+        send(pool, recipient)
+    except smtplib.SMTPRecipientsRefused as refusal:
+        code, text = refusal.recipients[recipient]
+    except smtplib.SMTPResponseException as refusal:  # also 421, from one that makes way for another
+        code, text = refusal.smtp_code, refusal.smtp_error  # type: ignore[assignment]
+    except (OSError, smtplib.SMTPServerDisconnected) as fault:
+        return str(fault)
+    else:
+        return ""
+    return f"{code} {text.decode() if isinstance(text, bytes) else text}"
 
 
 def child(pool: Pool) -> int:
