@@ -63,7 +63,7 @@ EVENTS: Final[dict[str, str]] = {
     "intake.accepted": "a message is durable for all its recipients",
     "intake.refused": "a recipient or a message was refused",
     "intake.authenticated": "a client has proved by AUTH who it is",
-    "intake.stale": "a certificate or password file can't be read again; what was read before stays",
+    "intake.stale": "settings, a certificate or a file of passwords or tokens can't be taken over; the old ones stay",
     "intake.closed": "the queue can take no more for now (452): its backlog or the free space has reached its limit",
     "intake.opened": "it can take more again",
     "policy.failed": "a policy raised, crashed or took too long; its recipient was refused for now",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import mailbox
 import os
 import subprocess
@@ -15,6 +16,7 @@ from typer.testing import CliRunner
 from maildefer.cli.outgoing import completed, recipients_of
 from maildefer.cli.program import COMMANDS
 from maildefer.commands import main
+from maildefer.maildir import durable
 from maildefer.queue import Queue
 
 MESSAGE = b"To: ann@x, Bob <bob@x>\nCc: cid@x\nBcc: dan@x,\n eve@x\nSubject: hi\n\nbody\n.\nmore\n"
@@ -282,3 +284,17 @@ def test_main_can_be_driven_by_clicks_own_runner():
 def test_every_command_of_salmon_is_there():
     salmons = "start stop status log queue routes send sendmail gen cleanse blast"
     assert set(salmons.split()) <= set(COMMANDS)
+
+
+def test_sendmail_that_fails_for_one_recipient_leaves_no_entry_for_the_others(maildefer, inbox, monkeypatch):
+    real, calls = durable.begin, []
+
+    def full(*arguments, **system):
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(*arguments, **system)
+
+    monkeypatch.setattr(durable, "begin", full)
+    assert maildefer("sendmail", "-i", "-f", "me@x", "ann@x", "bob@x", "cid@x", stdin=MESSAGE).code == 75
+    assert len(inbox) == 0
