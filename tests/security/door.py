@@ -84,6 +84,14 @@ class Door:
         """The front end and its writer."""
         return processes.tree(self.process.pid)
 
+    def memory(self) -> int:
+        """What both processes have for themselves, in bytes."""
+        return sum(map(processes.pss_bytes, self.pids()))
+
+    def descriptors(self) -> int:
+        """The front end's."""
+        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+
     def connect(self) -> socket.socket:
         return socket.create_connection(self.address, timeout=PATIENCE_SECONDS)
 
