@@ -33,6 +33,7 @@ def table(tmp_path: Path):
         (r"^(?P<all>.+@.+)$", None),
         (r"^a@b|c@d$", None),
         (r"^a@b@c$", None),
+        (r"^a@b|c$", None),
         (r"^(?P<name>.+)@(?P=name)\.example$", None),
     ],
 )
