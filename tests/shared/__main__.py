@@ -71,7 +71,7 @@ class Hosts:
         self.project = self._living()
         self._await("all is handled", self.project.is_empty)
         self._await("old leases are fenced", lambda: len(self.project.leases()) == len(self.pools))
-        survivors = [pid for pool in self.pools for pid in pool.worker_pids()]
+        survivors = {pid: processes.began(pid) for pool in self.pools for pid in pool.worker_pids()}
         codes = [pool.stop(60) for pool in self.pools]
         acked = [
             event["key"] for pool in self.pools for event in pool.events("attempt.ended", outcome="acked")
