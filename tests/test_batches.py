@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +20,16 @@ from maildefer.handling.outcomes import ACKED, NO_ROUTE, Buried, Deferred, Hande
 from maildefer.handling.settings import PoolSettings
 from maildefer.handling.state import MemoryStorage
 from maildefer.mail import MailRequest
+from maildefer.maildir.layout import Format, create_queue
+from maildefer.maildir.names import EntryName
 from maildefer.message.smtp_error import SMTPError
+from maildefer.pool.consumer import Consumer
 from maildefer.queue import Queue
 from maildefer.routing import Defer, Reject, Router, batch, nolocking, route, route_like, stateless
 from maildefer.server import QueueReceiver
 from maildefer.tasks import task
 from maildefer.testing import RouterConversation
+from tests.lifecycle.project import eventually
 
 Messages = list[MailRequest]
 
@@ -39,6 +45,12 @@ def _fresh_router(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     Router.generation += 1
     yield
     Router.generation += 1
+
+
+@pytest.fixture
+def in_a_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    create_queue("run/queue", format=Format(beat_seconds=0.3, ttl_seconds=6))
 
 
 def mail(to: str = "first@blog", key: str = "1.k") -> MailRequest:
@@ -185,17 +197,116 @@ def test_a_conversation_of_a_test_speaks_to_it_with_one_message_at_a_time(
     assert seen == [[("post1@blog", {"post": "post1"})], [("post2@blog", {"post": "post2"})]]
 
 
-def test_a_receiver_gives_it_one_message_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+# In a receiver
+
+
+def pushed(count: int, to: str = "post{n}@blog") -> list[str]:
     queue = Queue("run/queue")
-    keys = [
-        queue.push("Subject: x\n\n", sender="ann@example.org", recipient=f"post{n}@blog") for n in range(3)
-    ]
+    recipients = [to.format(n=number) for number in range(count)]
+    return [queue.push("Subject: x\n\n", sender="ann@example.org", recipient=to) for to in recipients]
+
+
+def lying(folder: str) -> list[EntryName]:
+    return [EntryName.parse(name) for name in os.listdir(f"run/queue/{folder}")]
+
+
+@contextmanager
+def receiving(**options: Any) -> Iterator[QueueReceiver]:
+    """A receiver that goes on until the end of the block."""
+    receiver = QueueReceiver("run/queue", sleep=0.1, **options)
+    thread = threading.Thread(target=receiver.start)
+    thread.start()
+    try:
+        yield receiver
+    finally:
+        receiver.close()
+        thread.join(60)
+        assert not thread.is_alive()
+
+
+@pytest.mark.usefixtures("in_a_directory")
+def test_a_receiver_gives_it_what_waits() -> None:
+    keys = pushed(7)
     seen: list[Any] = []
-    handler(lambda messages: seen.append([(m.key, m.captures) for m in messages]))
+    handler(lambda messages: seen.append([(m.key, m.captures["post"]) for m in messages]))  # up to five
     QueueReceiver("run/queue", sleep=0).start(one_shot=True)
-    assert sorted(seen) == [[(key, {"post": f"post{n}"})] for n, key in enumerate(keys)]
-    assert len(queue) == 0
+    assert sorted(map(len, seen)) == [2, 5]
+    assert sorted(one for messages in seen for one in messages) == [
+        (k, f"post{n}") for n, k in enumerate(keys)
+    ]
+    assert lying("new") == lying("cur") == []
+
+
+@pytest.mark.usefixtures("in_a_directory")
+def test_a_receivers_batch_is_settled_one_by_one_and_its_failure_is_one_messages() -> None:
+    keys = pushed(5)
+
+    def handle(messages: Messages) -> object:
+        by_key = {message.key: message for message in messages}
+        if keys[1] in by_key:
+            raise ValueError("odd")
+        return {by_key[keys[3]]: Reject("never")} if keys[3] in by_key else None
+
+    handler(handle)
+    QueueReceiver("run/queue", sleep=0).start(one_shot=True)
+    assert [entry.key for entry in lying(".later/new")] == [keys[1]]
+    assert [entry.key for entry in lying(".dead/new")] == [keys[3]]
+    assert lying("new") == lying("cur") == []
+
+
+@pytest.mark.usefixtures("in_a_directory")
+def test_a_receivers_batch_lingers_and_its_other_messages_do_not_wait() -> None:
+    seen: list[Any] = []
+
+    @route("(post)@blog", post="[a-z0-9]+")
+    @stateless
+    @batch(limit=3, linger=300)
+    def START(messages: Messages) -> None:
+        seen.append(len(messages))
+
+    @route("single@elsewhere")
+    @stateless
+    def SINGLE(message: MailRequest) -> None:
+        seen.append("single")
+
+    with receiving():
+        pushed(2)
+        eventually(lambda: len(lying("cur")) == 2, "two are claimed", 60)
+        pushed(1, "single@elsewhere")
+        eventually(lambda: seen == ["single"], "the other one is handled", 60)
+        pushed(1)
+        eventually(lambda: seen == ["single", 3], "the batch is full", 60)
+        eventually(lambda: not lying("cur"), "it is settled", 60)
+
+
+@pytest.mark.usefixtures("in_a_directory")
+def test_a_receiver_that_is_closed_gives_back_what_lingers() -> None:
+    @route("(post)@blog", post="[a-z0-9]+")
+    @stateless
+    @batch(limit=100, linger=300)
+    def START(messages: Messages) -> None:
+        raise AssertionError("it had not waited long enough")
+
+    keys = pushed(40)  # more than a consumer without batches may hold
+    with receiving():
+        eventually(lambda: len(lying("cur")) == 40, "they are claimed", 60)
+    found = {entry.key: (entry.attempts, entry.crashes) for entry in lying("new")}
+    assert found == dict.fromkeys(keys, (0, 0))
+
+
+@pytest.mark.usefixtures("in_a_directory")
+def test_a_consumer_of_batches_that_breaks_is_charged_with_all_that_it_held() -> None:
+    keys = pushed(3)
+
+    def consume() -> None:
+        with Consumer(create_queue("run/queue"), batches=True) as consumer:
+            for _ in keys:
+                assert consumer.claim() is not None
+            raise KeyError("it broke")
+
+    with pytest.raises(KeyError):
+        consume()
+    assert {entry.key: entry.crashes for entry in lying("new")} == dict.fromkeys(keys, 1)
 
 
 def test_what_is_said_for_one_message_ends_a_bare_delivery_as_if_raised() -> None:

@@ -31,7 +31,8 @@ from maildefer.maildir.layout import Layout
 from maildefer.maildir.system import SYSTEM, boottime
 from maildefer.message.request import MailRequest, received
 from maildefer.pool.alone import Alone
-from maildefer.pool.board import PLACES, Hand, Header, Kind, Q, QueueState, S, State
+from maildefer.pool.board import GATHERED_PLACES, PLACES, Hand, Header, Kind, Q, QueueState, S, State
+from maildefer.pool.gathered import GatherHand
 from maildefer.pool.serving import Serving
 from maildefer.pool.shared import receive, send
 from maildefer.pool.watch import Watch
@@ -98,7 +99,9 @@ class Consumer:
         max_bytes: int = 64 << 20,
         max_crashes: int = 5,
         poll_seconds: float = _POLL_SECONDS,
+        batches: bool = False,
     ) -> None:
+        """With `batches`, a thousand claims may be in hand."""
         self._layout = layout
         self._max_bytes = max_bytes
         self._poll_seconds = poll_seconds
@@ -111,7 +114,10 @@ class Consumer:
         board.words[board.slot(0) + S.PID] = self._pid
         board.words[board.slot(0) + S.STATE] = State.BUSY
         self._board = board
-        self._serving = Serving(layout.path, layout, 0, board, Hand(board, 0), shared.host.label)
+        hand = Hand(board, 0)
+        self._gathering = GatherHand(board, 0, hand, 0, GatherHand.places(board, 0)) if batches else None
+        self._serving = Serving(layout.path, layout, 0, board, self._gathering or hand, shared.host.label)
+        self._most = GATHERED_PLACES if batches else PLACES
         self._serving.claimer.kind = ConsumedClaim
         self._names: Iterator[str] = iter(())
         self._watch: Watch | None = None
@@ -171,6 +177,8 @@ class Consumer:
             return
         self._closed = True
         base = self._board.slot(0)
+        if charged and self._gathering is not None:
+            self._gathering.begin_all()
         if self._board.holds(0) and self._alone.is_running():
             self._board.words[base + S.STATE] = State.DEAD_CHARGED if charged else State.DEAD_UNCHARGED
             send(self._alone.shared.keeper[0], do="take back")
@@ -205,7 +213,7 @@ class Consumer:
             claim = self._serving.claimer.claim(name)
         except IndexError:
             raise QueueError(
-                f"{PLACES} claims are in hand: settle some before the next", self._layout.path
+                f"{self._most} claims are in hand: settle some before the next", self._layout.path
             ) from None
         if claim is None:
             return None

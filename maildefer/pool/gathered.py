@@ -72,6 +72,12 @@ class GatherHand:
         for claim in claims:
             self._words[claim.place] |= IN_HANDLER
 
+    def begin_all(self) -> None:
+        """As if a handler had all that is held: a program that breaks is charged with it."""
+        for place in range(self._first, self._first + self._words[self._top]):
+            if self._words[place]:
+                self._words[place] |= IN_HANDLER
+
     def end(self, claims: list[GatheredClaim]) -> None:
         """It has come back from the handler, and is not settled yet."""
         for claim in claims:

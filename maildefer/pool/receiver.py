@@ -8,31 +8,25 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 from maildefer import events
-from maildefer.errors import ClaimLost, ConfigurationError, QueueError, StorageFault
+from maildefer.errors import ConfigurationError, StorageFault
 from maildefer.handling import marks
-from maildefer.handling.application import pool_settings
-from maildefer.handling.dispatch import Dispatcher
 from maildefer.handling.loading import module_files
 from maildefer.handling.marks import Addressed
-from maildefer.handling.outcomes import Buried, Outcome
-from maildefer.handling.retry import RetryPolicy
-from maildefer.handling.routes import Router, RoutingBase
-from maildefer.handling.settings import PoolSettings, loaded_settings
-from maildefer.handling.turns import Turns
+from maildefer.handling.routes import Router
 from maildefer.host.identity import this_host
 from maildefer.maildir.layout import create_queue
 from maildefer.pool import shipping
-from maildefer.pool.attempts import AttemptLog
 from maildefer.pool.board import PLACES
+from maildefer.pool.collecting import Collecting
 from maildefer.pool.consumer import ConsumedClaim, Consumer
+from maildefer.pool.receiving import Attempts
 from maildefer.pool.reloading import FileWatch
-from maildefer.pool.settle import Settler
 
 LOG = logging.getLogger("maildefer.receiver")
 _LOOK_SECONDS = 0.5
@@ -79,7 +73,8 @@ class QueueReceiver:
             raise ConfigurationError(
                 "no routes are loaded: call Router.load([...]) before the receiver starts"
             )
-        attempts = Attempts(self, self._oversized)
+        attempts = Attempts(self.queue_dir, self._oversized, self._replaced())
+        batches = attempts.collecting()
         files = FileWatch({"files": module_files(tuple(Router.HANDLERS)), "reload": True})
         options = attempts.settings
         with (
@@ -88,6 +83,7 @@ class QueueReceiver:
                 max_bytes=options.max_bytes if options else 64 << 20,
                 max_crashes=options.max_crashes if options else 5,
                 poll_seconds=self.sleep or _LOOK_SECONDS,
+                batches=batches is not None,
             ) as consumer,
             ThreadPoolExecutor(self.workers, "receiver") as threads,
         ):
@@ -95,11 +91,20 @@ class QueueReceiver:
                 if Router.RELOAD and files.changed():
                     Router.reload()
                     self.reloaded()
-                claim = self._next(consumer, 0 if one_shot else min(self.sleep, _LOOK_SECONDS))
-                if claim is not None:
-                    threads.submit(self._handle, attempts, claim)
-                elif one_shot and self._all_settled():
+                patience = 0 if one_shot else min(self.sleep, _LOOK_SECONDS)
+                claim = self._next(
+                    consumer, patience if batches is None else batches.patience_seconds(patience)
+                )
+                if claim is not None and (batches is None or not self._is_collected(batches, claim)):
+                    threads.submit(self._handle, attempts, partial(attempts.make, claim))
+                idle = claim is None
+                for collected in batches.due(idle=idle, everything=idle and one_shot) if batches else ():
+                    self._begin()
+                    threads.submit(self._handle, attempts, partial(attempts.make_all, collected))
+                if idle and one_shot and self._all_settled():
                     break
+            if batches is not None:
+                batches.release()
 
     def close(self) -> None:
         """Have `start` return once what is in hand is settled. Any thread may call, any number of times."""
@@ -136,9 +141,20 @@ class QueueReceiver:
             self._stopped.wait(_FAULT_SECONDS)
             return None
         if claim is not None:
-            with self._settled:
-                self._in_hand += 1
+            self._begin()
         return claim
+
+    def _is_collected(self, batches: Collecting, claim: ConsumedClaim) -> bool:
+        """Whether it waits for others now, in nobody's hand."""
+        if self._is_oversized(claim) or not batches.add(claim):
+            return False
+        with self._settled:
+            self._in_hand -= 1
+        return True
+
+    def _begin(self) -> None:
+        with self._settled:
+            self._in_hand += 1
 
     def _has_room(self) -> bool:
         return self._in_hand < self.workers or self._stopped.is_set()
@@ -151,9 +167,9 @@ class QueueReceiver:
             self._settled.wait(_LOOK_SECONDS)
             return False
 
-    def _handle(self, attempts: Attempts, claim: ConsumedClaim) -> None:
+    def _handle(self, attempts: Attempts, attempt: Callable[[], None]) -> None:
         try:
-            attempts.make(claim)
+            attempt()
         finally:
             with self._settled:
                 self._in_hand -= 1
@@ -164,7 +180,7 @@ class QueueReceiver:
 
     def _oversized(self, claim: ConsumedClaim) -> bool:
         """Put away a message over the limit; it is no handler's."""
-        if not self.size_limit or len(claim.message.Data) <= self.size_limit:
+        if not self._is_oversized(claim):
             return False
         if self._oversize is None:
             claim.bury(f"over the receiver's limit of {self.size_limit} bytes")
@@ -175,94 +191,5 @@ class QueueReceiver:
             shipping.ship(claim, self._oversize, host=this_host().label)
         return True
 
-
-class Attempts:
-    """From a claim to its end; for any number of threads."""
-
-    def __init__(self, receiver: QueueReceiver, set_aside: Callable[[ConsumedClaim], bool]) -> None:
-        module = loaded_settings()
-        self.settings: PoolSettings | None = None if module is None else pool_settings(module)
-        self._queue = receiver.queue_dir
-        self._set_aside = set_aside
-        own = tuple(dict.fromkeys(marks.module_of(f) for _, functions in Router.table() for f in functions))
-        self._dispatcher = Dispatcher(Router, own, queues_of=self._queues_of(own), tokens=Turns())
-        if (process_message := receiver._replaced()) is not None:
-            self._dispatcher = Dispatcher(_only(process_message))
-        host = this_host().label
-        self._settler = Settler(policy=self._policy(), layouts={}, host=host, keep=_kept)
-        self._log = AttemptLog()
-        self._writing = threading.Lock()
-
-    def make(self, claim: ConsumedClaim) -> None:
-        """One attempt; raises nothing, so that the thread goes on."""
-        try:
-            if self._set_aside(claim):
-                return
-            outcome, handler = self._dispatcher.dispatch(claim.message)
-            word = self._settler.settle(claim, outcome, handler, claim.message, self._dispatcher.buried)  # type: ignore[arg-type]
-            self._note(claim, outcome, handler, word)
-        except ClaimLost as lost:
-            events.emit("claim.lost", queue=self._queue, name=lost.name)
-        except (QueueError, MemoryError) as fault:
-            events.emit("entry.unreadable", queue=self._queue, key=claim.key, error=str(fault))
-            claim.abandon()
-
-    def flush(self) -> None:
-        with self._writing:
-            self._log.flush()
-
-    def _note(self, claim: ConsumedClaim, outcome: Outcome, handler: str, word: str) -> None:
-        now = time.clock_gettime(time.CLOCK_BOOTTIME)
-        facts = {"reason": reason} if (reason := getattr(outcome, "reason", None)) else {}
-        with self._writing:
-            self._log.add(
-                self._queue, claim.key, handler, word, claim.attempt, now - claim.began, now, **facts
-            )
-        if detail := getattr(outcome, "detail", None):
-            events.emit("handler.failed", queue=self._queue, key=claim.key, handler=handler, traceback=detail)
-        if isinstance(outcome, Buried):
-            events.emit("entry.buried", queue=self._queue, key=claim.key, reason=outcome.reason)
-
-    def _policy(self) -> RetryPolicy:
-        if self.settings is None:
-            return RetryPolicy()
-        return RetryPolicy(
-            max_attempts=self.settings.max_attempts, lifetime_seconds=self.settings.lifetime_seconds
-        )
-
-    def _queues_of(self, own: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
-        """Who lists which module, for handoffs; other queues' modules are loaded, and none of their routes used."""
-        queues_of: dict[str, tuple[str, ...]] = {}
-        if self.settings is not None:
-            for queue, modules in self.settings.queues.items():
-                for module in modules:
-                    queues_of[module] = (*queues_of.get(module, ()), queue)
-            Router.load([module for module in queues_of if module not in own])
-        for module in own:
-            queues_of.setdefault(module, (self._queue,))
-        return queues_of
-
-
-def _only(function: Callable[[Any], object]) -> RoutingBase:
-    """A router whose one handler gets every message."""
-
-    def process_message(message: Any) -> object:
-        return function(message)
-
-    marks.mark_stateless(process_message)
-    marks.mark_nolocking(process_message)
-    router = RoutingBase()
-    router.register_route("(?s:.*)", process_message)
-    return router
-
-
-def _kept(message: object) -> bool:
-    """Give what would be buried to `Router.UNDELIVERABLE_QUEUE`; where that takes nothing, it is buried after all."""
-    if Router.UNDELIVERABLE_QUEUE is None:
-        return False
-    try:
-        Router.UNDELIVERABLE_QUEUE.push(message)
-    except Exception:
-        LOG.exception("the undeliverable queue did not take a message: it goes to the dead letters")
-        return False
-    return True
+    def _is_oversized(self, claim: ConsumedClaim) -> bool:
+        return bool(self.size_limit) and len(claim.message.Data) > self.size_limit
