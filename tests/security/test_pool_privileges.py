@@ -1,0 +1,93 @@
+"""A pool that root starts: its front end becomes somebody else, its workers stay who they are."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import smtplib
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.lifecycle.pool import Pool
+from tests.lifecycle.project import Project, eventually
+from tests.security.test_privileges import GROUP, GUEST, status
+
+pytestmark = [
+    pytest.mark.lifecycle,
+    pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else"),
+]
+
+
+@pytest.fixture
+def project() -> Iterator[Project]:
+    """Where others may go, with a queue that the front end's group may write `tmp/` and `new/` of."""
+    place = Path(tempfile.mkdtemp(prefix="maildefer-", dir="/tmp"))
+    place.chmod(0o755)
+    made = Project(place / "project")
+    made.edit(
+        "conf/settings.py", "router_def", 'receiver_config = {"host": "127.0.0.1", "port": 0}\nrouter_def'
+    )
+    (made.path / "run").chmod(0o755)
+    for folder, _, files in os.walk(made.queue.path):
+        os.chown(folder, -1, GROUP)
+        os.chmod(folder, 0o2770 if folder in (made.queue.tmp, made.queue.new) else 0o2750)
+        for file in files:
+            os.chown(f"{folder}/{file}", -1, GROUP)
+            os.chmod(f"{folder}/{file}", 0o660)
+    yield made
+    shutil.rmtree(place)
+
+
+@pytest.mark.parametrize("how", ["command line", "settings"])
+def test_a_pools_front_end_becomes_another_user_and_its_workers_do_not(project: Project, how: str) -> None:
+    plan: dict[str, Any] = {"user": str(GUEST), "group": str(GROUP)}
+    if how == "settings":
+        project.edit("conf/settings.py", '"port": 0}', f'"port": 0, "user": "{GUEST}", "group": "{GROUP}"}}')
+        plan = {}
+    pool = Pool(project, intake=True, **plan)
+    pool.start()
+    try:
+        pool.await_ready()
+        pool.await_event("intake.listening", seconds=30)
+        assert status(pool.child("intake"))["Uid"] == [str(GUEST)] * 4
+        assert all(status(pid)["Uid"] == ["0"] * 4 for pid in pool.worker_pids())
+        send(pool)
+        eventually(lambda: project.notes("end"), "it is handled", 30)
+        eventually(project.is_empty, "and acked", 30)
+        project.edit("workers/front.py", '@route("(what)', '@route("new.recipient@test")\n@route("(what)')
+        project.edit(
+            "workers/front.py", "what: str, argument: str)", 'what: str = "quick", argument: str = "")'
+        )
+        pool.signal(signal.SIGHUP)
+        eventually(lambda: accepts(pool, "new.recipient@test"), "it reads the new routes all the same", 30)
+        assert pool.stop(30) == 0
+    finally:
+        if pool.process is not None and pool.process.poll() is None:
+            pool.kill_tree()
+
+
+def test_a_front_end_of_nobody_keeps_the_pool_from_starting(project: Project) -> None:
+    pool = Pool(project, intake=True, user="no-such-user")
+    pool.start()
+    assert pool.wait(30) == 78
+    assert "no-such-user" in pool.log()
+
+
+def send(pool: Pool, recipient: str = "quick@test") -> None:
+    address = str(pool.events("child.started", kind="intake")[-1]["address"])
+    host, _, port = address.removeprefix("smtp://").rpartition(":")
+    with smtplib.SMTP(host, int(port), timeout=30) as client:
+        client.sendmail("ann@example.org", [recipient], b"Subject: a test\r\n\r\nHello\r\n")
+
+
+def accepts(pool: Pool, recipient: str) -> bool:
+    try:
+        send(pool, recipient)
+    except smtplib.SMTPException:
+        return False
+    return True
