@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
 import re
-from typing import Any
 
+from maildefer.message.detection import detected
 from maildefer.message.errors import EncodingError
 
 # No text has these, in any charset that mail uses (escape belongs to ISO-2022-JP, and to no guess of ours).
 _BINARY = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f-\x9f]").search
+_LOOKED_AT = 4096  # bytes, up to the last space
 # Four letters beyond ASCII in a row, or the escapes of ISO-2022: no western language has them.
 _DENSE = re.compile(rb"[\x80-\xff]{4}|\x1b[$(]").search
 
@@ -28,20 +28,19 @@ def attempt_decoding(charset: str | None, data: bytes | str) -> str:
 
 
 def guess_encoding_and_decode(original: str | None, data: bytes | str, errors: str = "strict") -> str:
-    """`data` in the charset that it seems to have: UTF-8, CP1252 or another.
-
-    Words with a stray letter beyond ASCII are read as CP1252, since any detector is at a loss with a name or a subject
-    line. Of other texts, charset-normalizer is asked if it is installed.
+    """`data` in the charset that it seems to have: UTF-8, one that is no western language's, or CP1252.
 
     With `errors` other than strict, what fits nothing is decoded as `original`, or as UTF-8, with that error handler;
     with strict it raises `EncodingError`.
     """
     if isinstance(data, str):
         return data
-    for charset in ("utf-8", None, "cp1252", "latin-1"):
-        if charset is None and _DENSE(data) is None:
-            continue
-        text = _detected(data) if charset is None else _fitting(data, charset)
+    told = detected(_beginning(data)) if _DENSE(data) else None
+    first = (
+        (told, "utf-8") if b"\x1b" in data else ("utf-8", told)
+    )  # ISO-2022 has seven bits, and so is UTF-8 as well
+    for charset in (*first, "cp1252", "latin-1"):
+        text = None if charset is None else _fitting(data, charset)
         if text is not None:
             return text
     if errors == "strict":
@@ -63,19 +62,14 @@ def lenient(charset: str | None, data: bytes | str) -> str:
         return data if isinstance(data, str) else data.decode("utf-8", "replace")
 
 
+def _beginning(data: bytes) -> bytes:
+    """As much as it takes to tell, and no half of a character at its end."""
+    return data if len(data) <= _LOOKED_AT else data[:_LOOKED_AT].rpartition(b" ")[0] or data
+
+
 def _fitting(data: bytes, charset: str) -> str | None:
     try:
         text = data.decode(charset)
     except UnicodeDecodeError:
         return None
     return text if charset == "utf-8" or not _BINARY(text) else None
-
-
-def _detected(data: bytes) -> str | None:
-    """What charset-normalizer makes of it; it is an optional guest, and heavy, so it is looked for only here."""
-    try:
-        normalizer: Any = importlib.import_module("charset_normalizer")
-    except ImportError:
-        return None
-    best = normalizer.from_bytes(data[:65536]).best()
-    return None if best is None else _fitting(data, best.encoding)
