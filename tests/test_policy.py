@@ -15,7 +15,7 @@ from maildefer.handling.policing import load
 from maildefer.handling.policy import PolicyFault, Session, decide
 from maildefer.intake import replies
 from maildefer.intake.client import Client
-from maildefer.intake.policy import Policy
+from maildefer.intake.policy import Policy, Question
 from maildefer.message.smtp_error import SMTPError
 
 CLIENT = Client(address="192.0.2.1", port=4242, helo="client.example", tls="TLSv1.3", user="ann")
@@ -194,6 +194,21 @@ def test_one_that_dies_while_nothing_is_asked_costs_no_recipient(project: Path) 
         assert await asked("yes@d") is None
 
     ask(talk)
+
+
+def test_a_question_that_comes_as_its_process_is_gone_is_kept_for_another() -> None:
+    async def run() -> None:
+        policy = Policy("nowhere.accept", seconds=1, processes=1)
+        await policy.close()
+        question = Question({}, recipient="c@d")
+        policy._questions.put_nowait(question)
+        reader, never = asyncio.StreamReader(), asyncio.ensure_future(asyncio.Event().wait())
+        reader.feed_eof()
+        assert await policy._next_question(reader, [never]) is None
+        assert policy._questions.get_nowait() is question
+        never.cancel()
+
+    asyncio.run(run())
 
 
 def test_a_reload_replaces_the_processes(project: Path) -> None:
