@@ -47,6 +47,16 @@ class Beats:
             silent = request.sent - believed.sent
             self.oracle.fail("I8", f"claim sent {silent:.2f} s after the last good beat: {request}")
 
+    def must_be_led(self, request: Request) -> None:
+        """A supervisor that is stopped is a frozen host: its keeper ends its workers after the TTL."""
+        family, now = request.process.family, self.oracle.world.now
+        if family is not None and family.frozen_until > now:
+            alone = now - max(family.frozen_since, family.minded_from)
+            if alone > TTL_SECONDS + BEAT_SECONDS + _SLACK:
+                self.oracle.fail(
+                    "I8", f"claim sent {alone:.2f} s after its supervisor was stopped: {request}"
+                )
+
     def joined(self, request: Request, queue: Layout, name: str) -> None:
         beat = split_beat(name)
         assert beat is not None

@@ -11,12 +11,9 @@ from maildefer.errors import ClaimLost, LeaseFenced, raise_named
 from maildefer.maildir import (
     doubt,
     durable,
-    leases,
-    names,
     operate,
 )
 from maildefer.maildir.names import EntryName
-from maildefer.pool.board import Q, QueueState, S
 
 
 def constant(value: Any) -> Callable[[Any], Any]:
@@ -83,33 +80,6 @@ def all_others(old: Any) -> Any:
     return lambda self, owners: set(owners) - {self._own()}
 
 
-def board_first(old: Any) -> Any:
-    def scan(self: Any, taken: Any = None) -> Any:
-        on = {pid: set(names) for pid, names in held_now(self).items()}
-        real = self._state_of
-
-        def state_of(owner: Any) -> str:
-            state = real(owner)
-            return "alive" if state == "held" and owner.seq not in on.get(owner.pid, ()) else str(state)
-
-        self._state_of = state_of
-        try:
-            return old(self, taken)
-        finally:
-            self._state_of = real
-
-    return scan
-
-
-def held_now(recovery: Any) -> dict[int, set[int]]:
-    board = recovery._state_of.__self__._shared.board
-    found: dict[int, set[int]] = {}
-    for slot in board.worker_slots():
-        base = board.slot(slot)
-        found.setdefault(board.words[base], set()).update(board.words[base + 16 : base + 48])
-    return found
-
-
 def no_file_sync(old: Any) -> Any:
     return lambda path, chunks, *, system: old(
         path, chunks, system=replace(system, fsync=lambda descriptor: None)
@@ -130,15 +100,6 @@ def rename_first(old: Any) -> Any:
         return True
 
     return placed
-
-
-def ack_first(old: Any) -> Any:
-    def handle(self: Any, queue: Any, claim: Any) -> Any:
-        found = claim.read(self._limit_bytes)
-        claim.ack()
-        return found, None, ""
-
-    return handle
 
 
 def promote_without(old: Any) -> Any:
@@ -170,45 +131,12 @@ def impatient(old: Any) -> Any:
     return lambda self, lease, watched, now: now - watched.since >= 1.5 * self.format.beat_seconds
 
 
-def may_always(old: Any) -> Any:
-    def may_claim(self: Any) -> bool:
-        if self._words[self._base + Q.STATE] != QueueState.SERVED:
-            return False
-        self.claimer.serve_under(self._board.lease(self.index))
-        return True
-
-    return may_claim
-
-
-def from_reply(old: Any) -> Any:
-    return lambda self, sent: old(self, self._system.boottime())
-
-
 def cleared_early(old: Any) -> Any:
     def move(self: Any, *where: Any, **more: Any) -> None:
         self._claimer.hand._words[self._place] = 0
         old(self, *where, **more)
 
     return move
-
-
-def published_late(old: Any) -> Any:
-    def take(self: Any, seq: int, name: str) -> int:
-        place = int(old(self, seq, name))
-        self._words[place] = 0
-        return place
-
-    return take
-
-
-def published_with_claim(old: Any) -> Any:
-    def begin(self: Any, claimer: Any, name: str, key: str, entry: Any, place: int, began: float) -> None:
-        old(self, claimer, name, key, entry, place, began)
-        owner = names.owner_of(name)
-        assert owner is not None
-        claimer.hand._words[place] = owner.seq
-
-    return begin
 
 
 def same_stem(old: Any) -> Any:
@@ -238,15 +166,6 @@ def requeue_same(old: Any) -> Any:
     return lambda layout, found, *, system: operate._to_new(layout, found, EntryName(key=found.key), system)
 
 
-def forgets_dead(old: Any) -> Any:
-    def find_dead(self: Any) -> None:
-        if getattr(self, "_asked", False):
-            old(self)
-        self._asked = True
-
-    return find_dead
-
-
 def crash_free(old: Any) -> Any:
     return lambda self, name, *, charged, taken: old(self, name, charged=False, taken=taken)
 
@@ -255,30 +174,9 @@ def foreign_unreturned(old: Any) -> Any:
     return SimpleNamespace(carried=lambda entry, host, system: replace(entry, returns=entry.returns - 1))
 
 
-def joined_again(old: Any) -> Any:
-    return lambda self: leases.Lease.join(
-        self.queue.layout, self._lease_name, self._holder(), system=self._system
-    )
-
-
 def never_buried(old: Any) -> Any:
     def give_back(self: Any, name: str, *, charged: bool, taken: Any) -> None:
         self._max_crashes = 99
         old(self, name, charged=charged, taken=taken)
 
     return give_back
-
-
-def uncharged_deaths(old: Any) -> Any:
-    """Every death taken for one outside a handler."""
-
-    def bury(self: Any, child: Any, status: int) -> bool:
-        self._words[self._board.slot(child.slot) + S.DEADLINE] = 0
-        return bool(old(self, child, status))
-
-    return bury
-
-
-def late_beat_taken(old: Any) -> Any:
-    """A successor counts from a beat that its dead predecessor may have sent."""
-    return lambda self: old(self) or True

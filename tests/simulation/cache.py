@@ -64,6 +64,13 @@ class Listing:
         return map(Seen, self._names)
 
 
+def torn(before: list[str], after: dict[str, Any], random: Callable[[], float]) -> list[str]:
+    """POSIX leaves open whether what came or went meanwhile is shown; so a renamed entry is so 0, 1 or 2 times."""
+    seen = set(before)
+    kept = [name for name in before if name in after or random() < 0.5]
+    return kept + [name for name in after if name not in seen and random() < 0.5]
+
+
 def facts_of(node: Any) -> os.stat_result:
     is_file = isinstance(node, File)
     facts: Any = SimpleNamespace(

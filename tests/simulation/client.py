@@ -16,7 +16,7 @@ from typing import Any
 from greenlet import GreenletExit
 
 from maildefer.maildir.system import System
-from tests.simulation.cache import Cache, Listing, facts_of
+from tests.simulation.cache import Cache, Listing, facts_of, torn
 from tests.simulation.scheduler import Process
 from tests.simulation.server import Directory, File, refusal
 from tests.simulation.world import LATEST_COPY_SECONDS, LONGEST_RETRY_SECONDS, Request, World
@@ -196,16 +196,10 @@ class Client:
             self._travel(changes=False)
             if weather.gap:
                 world.scheduler.sleep(self._random() * weather.gap)
-            names = self._torn(names, world.server.directory(path).names)
+            names = torn(names, world.server.directory(path).names, self._random)
         if not weather.local:
             self.cache.listings[path] = list(names)
         return names
-
-    def _torn(self, before: list[str], after: dict[str, Any]) -> list[str]:
-        """POSIX leaves open whether what came or went meanwhile is shown; so a renamed entry is so 0, 1 or 2 times."""
-        seen, random = set(before), self._random
-        kept = [name for name in before if name in after or random() < 0.5]
-        return kept + [name for name in after if name not in seen and random() < 0.5]
 
     def scandir(self, path: str) -> Listing:
         return Listing(self.listdir(path))

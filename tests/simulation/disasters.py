@@ -128,7 +128,12 @@ class Disasters:
         until = self.world.now + self._absence()
         self.frozen_until = max(self.frozen_until, until)
         for process in frozen:
+            process.frozen_since = (
+                self.world.now if process.frozen_until <= self.world.now else process.frozen_since
+            )
             process.frozen_until = until
+            if process.family is not None and process.family is not process:
+                process.family.minded_from = max(process.family.minded_from, until)
             self.world.note(process.name, f"frozen until {until:.1f}")
 
     def _absence(self) -> float:
@@ -193,11 +198,14 @@ class Disasters:
         """A program of another kind takes what it finds, as `Queue.pop` does."""
         host = self._any()
         process = host.process("popper", None)
-        system = process.client.system
+        system, random = process.client.system, self.world.scheduler.random
 
         def pop_one(found: operate.Found) -> None:
             popped = pop.take(self.layouts[0], found, host=host.label, system=system)
-            if popped is not None and (data := popped.read()) is not None and popped.unlink():
+            if popped is None or (data := popped.read()) is None:
+                return
+            process.client.sleep(random.choice((0.0, random.uniform(0, 3 * TTL_SECONDS))))
+            if popped.unlink():
                 self.oracle.handed_out(process, popped.entry.key, data)
 
         def pop_some() -> None:

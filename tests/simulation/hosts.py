@@ -29,6 +29,7 @@ class SimulatedHost:
         self.layouts = layouts
         self.label = f"{'abc'[number]}-00000{number}"
         self.calm = False
+        self.pace = world.weather.pace
         self.to_push: list[bytes] = []
         self._boots = 0
         self.cache = Cache(
@@ -107,4 +108,4 @@ class SimulatedHost:
                 continue
             self.to_push.pop()
             self.oracle.acknowledged(key, data)
-            client.sleep(random.expovariate(1))
+            client.sleep(random.expovariate(1 / self.pace))

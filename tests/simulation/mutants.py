@@ -16,19 +16,22 @@ from maildefer.maildir import (
     claims,
     doubt,
     durable,
+    freeing,
     later,
     leases,
     names,
     observer,
     operate,
+    pop,
     push,
     reading,
     recover,
+    tokens,
 )
 from maildefer.maildir.names import EntryName
-from maildefer.pool import keeper, lifeline, serving, worker, workforce
+from maildefer.pool import conversing, keeper, lifeline, scout, serving, shipping, worker, workforce
 from maildefer.pool.board import Hand
-from tests.simulation import bugs
+from tests.simulation import bugs, poolbugs
 from tests.simulation.schedule import run
 from tests.simulation.stage import installed
 
@@ -76,10 +79,10 @@ def one(where: Any, name: str, make: Callable[[Any], Any]) -> tuple[Replacement,
 MUTANTS = (
     Mutant("claim: the destination is everybody's", one(claims.Claimer, "serve_under", bugs.shared_owner)),
     Mutant("claim: not charged", one(EntryName, "claimed", bugs.uncharged)),
-    Mutant("claim: sent in silence", one(serving.Serving, "may_claim", bugs.may_always)),
+    Mutant("claim: sent in silence", one(serving.Serving, "may_claim", poolbugs.may_always)),
     Mutant(
         "claim: published after it was sent",
-        ((Hand, "take", bugs.published_late), (claims.Claim, "__init__", bugs.published_with_claim)),
+        ((Hand, "take", poolbugs.published_late), (claims.Claim, "__init__", poolbugs.published_with_claim)),
     ),
     Mutant("return: n not raised", one(EntryName, "returned", bugs.unreturned)),
     Mutant("return of a mail reader's name: n not raised", one(recover, "names", bugs.foreign_unreturned)),
@@ -88,7 +91,7 @@ MUTANTS = (
     Mutant("settle: ENOENT taken for done", one(claims.Claim, "_still_there", bugs.constant(False))),
     Mutant("settle: judged by its destination", one(claims.Claim, "_move", bugs.by_destination)),
     Mutant("settle: cleared from the board before its reply", one(claims.Claim, "_move", bugs.cleared_early)),
-    Mutant("settle: ack before the handler", one(worker.Worker, "_handle", bugs.ack_first)),
+    Mutant("settle: ack before the handler", one(worker.Worker, "_handle", poolbugs.ack_first)),
     Mutant("bury: no reason", one(claims, "write_reason", bugs.constant(None))),
     Mutant("read: not all bytes", one(reading, "read_entry", bugs.truncated)),
     Mutant("look: by stat", one(doubt, "listed", bugs.by_stat)),
@@ -102,9 +105,9 @@ MUTANTS = (
     Mutant(
         "lease: a doubtful beat taken for good", one(leases.Lease, "_settle_by_look", bugs.constant(None))
     ),
-    Mutant("lease: a dead keeper's late beat counted", one(leases.Lease, "renew", bugs.late_beat_taken)),
-    Mutant("lease: joined anew under the same name", one(lifeline.Lifeline, "_begin", bugs.joined_again)),
-    Mutant("silence: measured from the reply", one(lifeline.Lifeline, "_publish", bugs.from_reply)),
+    Mutant("lease: a dead keeper's late beat counted", one(leases.Lease, "renew", poolbugs.late_beat_taken)),
+    Mutant("lease: joined anew under the same name", one(lifeline.Lifeline, "_begin", poolbugs.joined_again)),
+    Mutant("silence: measured from the reply", one(lifeline.Lifeline, "_publish", poolbugs.from_reply)),
     Mutant("fence: whatever beat is there", one(leases, "fence", bugs.fence_by_prefix)),
     Mutant("fence: before the TTL", one(observer.Observer, "_is_over", bugs.impatient)),
     Mutant(
@@ -116,8 +119,31 @@ MUTANTS = (
     Mutant("reclaim: once for each lease", one(observer.Observer, "abandoned", bugs.once)),
     Mutant("reclaim: the crash not charged", one(recover.Recovery, "give_back", bugs.crash_free)),
     Mutant("reclaim: never buried", one(recover.Recovery, "give_back", bugs.never_buried)),
-    Mutant("death: in a handler, not charged", one(workforce.Workforce, "bury", bugs.uncharged_deaths)),
+    Mutant("death: in a handler, not charged", one(workforce.Workforce, "bury", poolbugs.uncharged_deaths)),
+    Mutant("look: a refresh that failed overlooked", one(doubt, "fresh_listing", poolbugs.refreshed_or_not)),
+    Mutant("token: taken on an earlier leave", one(tokens.Tokens, "take", poolbugs.early_lease)),
+    Mutant("token: freed under its holder", one(freeing.Freeing, "scan", poolbugs.freed_anyway)),
+    Mutant(
+        "token: n not raised",
+        ((tokens, "free_path", poolbugs.same_token), (freeing, "free_path", poolbugs.same_token)),
+    ),
+    Mutant(
+        "token: waited for on the handler's time", one(conversing.Conversing, "take", poolbugs.on_its_time)
+    ),
+    Mutant("handoff: n not raised", one(claims.Claim, "handoff", poolbugs.handed_on(returns=-1))),
+    Mutant("handoff: attempts kept", one(claims.Claim, "handoff", poolbugs.handed_on(attempts=1))),
+    Mutant("handoff: crashes forgotten", one(claims.Claim, "handoff", poolbugs.handed_on(crashes=-9))),
+    Mutant("handoff: acked before its copy", one(shipping, "ship", poolbugs.acked_before_shipped)),
+    Mutant(
+        "pop: somebody else's unlink taken for its own",
+        one(pop.Popped, "unlink", poolbugs.unlinked_by_somebody),
+    ),
+    Mutant("scout: goes by arrivals alone", one(scout.QueueScout, "_pass", bugs.constant(None))),
+    Mutant("worker: a fault leaves the deadline", one(worker.Worker, "_handle", poolbugs.deadline_left)),
+    Mutant(
+        "supervisor: stopped, and nobody minds", one(keeper.Keeper, "_mind_supervisor", bugs.constant(None))
+    ),
     Mutant("audit: none", one(recover.Recovery, "_audit", bugs.constant(None))),
-    Mutant("audit: the board read before the listing", one(recover.Recovery, "scan", bugs.board_first)),
-    Mutant("audit: a new keeper forgets the dead", one(keeper.Keeper, "_find_dead", bugs.forgets_dead)),
+    Mutant("audit: the board read before the listing", one(recover.Recovery, "scan", poolbugs.board_first)),
+    Mutant("audit: a new keeper forgets the dead", one(keeper.Keeper, "_find_dead", poolbugs.forgets_dead)),
 )

@@ -80,6 +80,7 @@ class Oracle:
         if owner is not None:
             layout = next(layout for layout in self.layouts if request.source.startswith(f"{layout.path}/"))
             self.beats.must_be_heard(request, layout, owner.lease)
+            self.beats.must_be_led(request)
 
     def synced(self, path: str) -> None:
         if self.places.get(path, ("",))[0] == "new":

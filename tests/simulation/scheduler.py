@@ -29,7 +29,11 @@ class Process:
     alive: bool = True
     spared: bool = False  # killed for a fence or a drain, which is not its message's fault
     stopping: bool = False  # was told to end
+    frozen_since: float = 0.0
     frozen_until: float = 0.0
+    minded_from: float = (
+        0.0  # a supervisor: since when its keeper, frozen itself before, looks after it again
+    )
     threads: list[Thread] = field(default_factory=list, repr=False)
 
 

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from maildefer.host.identity import Host
+from maildefer.maildir.layout import Format
 from maildefer.pool.board import Board, Header, Kind
 from maildefer.pool.draining import Draining
 from maildefer.pool.shared import QueueOfPool, Shared, send
@@ -130,6 +131,8 @@ class SimulatedSupervisor:
     def _start_keeper(self) -> None:
         if not self.has(Kind.KEEPER) and self.draining.needs_keeper(self.workforce):
             self.keeper_process = self.child("keeper")
+            # Before it has joined, it looks up from its work as seldom as by the default format.
+            self.process.minded_from = self.world.now + Format().beat_seconds
             self.keeper = SimulatedKeeper(self, self.keeper_process)
 
     def _start_scout(self) -> None:

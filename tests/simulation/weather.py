@@ -17,6 +17,7 @@ class Weather:
     seconds: float = 25.0  # of disasters; then it clears up
     latency: float = 0.002
     handling: float = 0.05  # seconds that a handler takes
+    pace: float = 1.0  # seconds between a host's pushes
     gap: float = 0.0  # seconds between the two parts of a torn listing, at most
     local: bool = False  # a local filesystem, of one host
     slow: float = 0.0  # the request, or its reply, takes up to the client's longest retry
@@ -62,8 +63,13 @@ def forecast(seed: int) -> Weather:
     def times(often: float, most: int) -> int:
         return random.randint(1, most) if random.random() < often else 0
 
-    if random.random() < 0.04:
+    kind = random.random()
+    if kind < 0.04:
         return _haze(random)
+    if kind < 0.06:
+        return _fog(random)
+    if kind < 0.08:
+        return _headless(random)
     local = random.random() < 0.15
     weather = Weather(
         hosts=1 if local else random.choice((2, 2, 3)),
@@ -122,13 +128,52 @@ def _haze(random: Random) -> Weather:
     )
 
 
+def _fog(random: Random) -> Weather:
+    """Hosts come and go, replies are lost, and no look can refresh what it looks at."""
+    return Weather(
+        hosts=3,
+        entries=random.randint(3, 6),
+        seconds=random.uniform(6, 15),
+        handling=random.choice((0.5, 3.0)),
+        lost=0.2,
+        doubtful=0.1,
+        stale=0.9,
+        untouchable=0.9,
+        host_deaths=random.randint(1, 3),
+        keeper_deaths=random.randint(0, 1),
+    )
+
+
+def _headless(random: Random) -> Weather:
+    """Supervisors are stopped while there is work for a long time."""
+    return Weather(
+        hosts=random.choice((1, 2)),
+        workers=random.choice((1, 2)),
+        entries=random.randint(5, 8),
+        seconds=random.uniform(8, 16),
+        pace=2.5,
+        supervisor_freezes=random.randint(1, 2),
+        worker_deaths=random.randint(0, 2),
+    )
+
+
 def simpler(weather: Weather) -> list[Weather]:
     """The same with one trouble less, for shrinking."""
     plain = Weather()
     found = []
     for field in fields(weather):
         value = getattr(weather, field.name)
-        if field.name in ("hosts", "workers", "local", "latency", "seconds", "handling", "gap", "far"):
+        if field.name in (
+            "hosts",
+            "workers",
+            "local",
+            "latency",
+            "seconds",
+            "handling",
+            "pace",
+            "gap",
+            "far",
+        ):
             continue
         least = 1 if field.name in ("entries", "queues") else getattr(plain, field.name)
         if value != least:

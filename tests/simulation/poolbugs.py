@@ -1,0 +1,202 @@
+"""Planted bugs of the pool's processes, of conversations, handoffs and `pop`; `bugs` has the queue's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from maildefer.errors import MaildeferError
+from maildefer.maildir import (
+    leases,
+    names,
+    tokens,
+)
+from maildefer.maildir.names import EntryName
+from maildefer.pool import shipping
+from maildefer.pool.board import Q, QueueState, S
+
+
+def early_lease(old: Any) -> Any:
+    """A token taken under the lease that was good before its listing."""
+
+    def take(self: Any, conversation: str) -> bool:
+        real = self._lease
+        first = real()
+        self._lease = lambda: first
+        try:
+            return bool(old(self, conversation))
+        finally:
+            self._lease = real
+
+    return take
+
+
+def on_its_time(old: Any) -> Any:
+    return lambda self, conversation: self._take(conversation)
+
+
+def freed_anyway(old: Any) -> Any:
+    def scan(self: Any) -> int:
+        self._state_of = lambda owner: "alive"
+        return int(old(self))
+
+    return scan
+
+
+def same_token(old: Any) -> Any:
+    def free_path(layout: Any, taken: str) -> str:
+        entry = EntryName.parse(taken)
+        return f"{tokens.folder_of(layout, entry.key)}/{entry.waiting()}"
+
+    return free_path
+
+
+def handed_on(**changes: int) -> Callable[[Any], Any]:
+    """A handoff that counts wrongly."""
+
+    def make(old: Any) -> Any:
+        def handoff(self: Any, other: Any) -> None:
+            entry = self.entry.returned(attempts=-self.entry.attempts)
+            wrong = {name: max(0, getattr(entry, name) + step) for name, step in changes.items()}
+            self._move(other.new, replace(entry, **wrong).waiting(), other=other)
+
+        return handoff
+
+    return make
+
+
+def acked_before_shipped(old: Any) -> Any:
+    def ship(claim: Any, other: Any, *, host: str) -> None:
+        data, staged = claim.read(), shipping
+        claim.ack()
+        staged.Pusher(other, host=host).push(lambda stem: [data])  # type: ignore[attr-defined]
+
+    return ship
+
+
+def unlinked_by_somebody(old: Any) -> Any:
+    return lambda self: old(self) or True
+
+
+def refreshed_or_not(old: Any) -> Any:
+    def fresh_listing(path: str, system: Any, *, touch: bool = True) -> Any:
+        try:
+            return old(path, system, touch=touch)
+        except OSError:
+            return system.listdir(path)
+
+    return fresh_listing
+
+
+def deadline_left(old: Any) -> Any:
+    """A fault that comes out of a dispatch leaves the handler's deadline standing."""
+
+    def handle(self: Any, queue: Any, claim: Any) -> Any:
+        try:
+            return old(self, queue, claim)
+        except MaildeferError:
+            now = self._hand.process.client.boottime()
+            self._words[self._base + S.DEADLINE] = int(now * 1e9) + self._timeout_ns
+            raise
+
+    return handle
+
+
+def board_first(old: Any) -> Any:
+    def scan(self: Any, taken: Any = None) -> Any:
+        on = {pid: set(names) for pid, names in held_now(self).items()}
+        real = self._state_of
+
+        def state_of(owner: Any) -> str:
+            state = real(owner)
+            return "alive" if state == "held" and owner.seq not in on.get(owner.pid, ()) else str(state)
+
+        self._state_of = state_of
+        try:
+            return old(self, taken)
+        finally:
+            self._state_of = real
+
+    return scan
+
+
+def held_now(recovery: Any) -> dict[int, set[int]]:
+    board = recovery._state_of.__self__._shared.board
+    found: dict[int, set[int]] = {}
+    for slot in board.worker_slots():
+        base = board.slot(slot)
+        found.setdefault(board.words[base], set()).update(board.words[base + 16 : base + 48])
+    return found
+
+
+def ack_first(old: Any) -> Any:
+    def handle(self: Any, queue: Any, claim: Any) -> Any:
+        found = claim.read(self._limit_bytes)
+        claim.ack()
+        return found, None, ""
+
+    return handle
+
+
+def may_always(old: Any) -> Any:
+    def may_claim(self: Any) -> bool:
+        if self._words[self._base + Q.STATE] != QueueState.SERVED:
+            return False
+        self.claimer.serve_under(self._board.lease(self.index))
+        return True
+
+    return may_claim
+
+
+def from_reply(old: Any) -> Any:
+    return lambda self, sent: old(self, self._system.boottime())
+
+
+def published_late(old: Any) -> Any:
+    def take(self: Any, seq: int, name: str) -> int:
+        place = int(old(self, seq, name))
+        self._words[place] = 0
+        return place
+
+    return take
+
+
+def published_with_claim(old: Any) -> Any:
+    def begin(self: Any, claimer: Any, name: str, key: str, entry: Any, place: int, began: float) -> None:
+        old(self, claimer, name, key, entry, place, began)
+        owner = names.owner_of(name)
+        assert owner is not None
+        claimer.hand._words[place] = owner.seq
+
+    return begin
+
+
+def forgets_dead(old: Any) -> Any:
+    def find_dead(self: Any) -> None:
+        if getattr(self, "_asked", False):
+            old(self)
+        self._asked = True
+
+    return find_dead
+
+
+def joined_again(old: Any) -> Any:
+    return lambda self: leases.Lease.join(
+        self.queue.layout, self._lease_name, self._holder(), system=self._system
+    )
+
+
+def uncharged_deaths(old: Any) -> Any:
+    """Every death taken for one outside a handler."""
+
+    def bury(self: Any, child: Any, status: int) -> bool:
+        self._words[self._board.slot(child.slot) + S.DEADLINE] = 0
+        return bool(old(self, child, status))
+
+    return bury
+
+
+def late_beat_taken(old: Any) -> Any:
+    """A successor counts from a beat that its dead predecessor may have sent."""
+    return lambda self: old(self) or True
