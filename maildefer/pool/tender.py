@@ -223,12 +223,12 @@ class Tender:
             return
         self._status, self._status_at = steady, self._system.boottime() + _STATUS_EVERY_SECONDS
         path, draft = self._status_paths()
-        try:
-            self._system.unlink(draft)
-        except FileNotFoundError:  # the ordinary case
-            pass
+        durable.discard(draft, self._system)
         data = json.dumps(status | {"time": self._system.time()}).encode()
-        durable.replace_file(path, data, draft, durably=False, system=self._system)
+        try:
+            durable.replace_file(path, data, draft, durably=False, system=self._system)
+        except FileNotFoundError:  # done, and the reply was lost; else it is written again soon
+            pass
 
     def _status_paths(self) -> tuple[str, str]:
         lease = self._lifeline.lease
