@@ -26,7 +26,7 @@ Answer = str | Awaitable[str]
 
 _READ_BYTES = 64 << 10  # asyncio's 256 KiB a read cost more
 _AHEAD_BYTES = 64 << 10  # kept of what comes while an answer is waited for
-_HANDSHAKE_SECONDS = 30.0
+HANDSHAKE_SECONDS = 30.0
 
 
 class Body(Protocol):
@@ -46,11 +46,10 @@ class Connection(asyncio.Protocol):
     origin: str
     """The address that the connection is from, whatever is said of it since."""
 
-    def __init__(self, hall: Hall, *, tls_first: bool = False, client: Client | None = None) -> None:
+    def __init__(self, hall: Hall, *, client: Client | None = None) -> None:
         """`client`: for whom a proxy has opened it."""
         self.hall = hall
         self._announced = client
-        self._tls_first = tls_first
         self._transport: asyncio.Transport | None = None
         self._inbox = Inbox()
         self._output: list[str] = []
@@ -91,7 +90,7 @@ class Connection(asyncio.Protocol):
         self._patience.body_begins()
         return ""
 
-    def encrypt(self, context: SSLContext, reply: str = "") -> None:
+    def encrypt(self, context: SSLContext, reply: str) -> None:
         """Say so, and go on with TLS; whatever came before it in the clear is dropped, and never obeyed."""
         if self._transport is None:
             return
@@ -128,11 +127,10 @@ class Connection(asyncio.Protocol):
         self._conduct = Conduct(self.hall.options, lenient=self.hall.exempts(self.client))
         if hasattr(transport, "max_size"):  # not uvloop's
             transport.max_size = _READ_BYTES
-        if self._tls_first:
-            assert self.hall.guard.certificate is not None
-            self.encrypt(self.hall.guard.certificate.context)
-        else:
-            self._begin()
+        if transport.get_extra_info("ssl_object") is not None:
+            self._note_encryption()
+        self._reply(self.greet())
+        self._advance()
 
     def data_received(self, data: bytes) -> None:
         if self._closing:
@@ -162,10 +160,6 @@ class Connection(asyncio.Protocol):
             self.abandon()
 
     # How it goes on
-
-    def _begin(self) -> None:
-        self._reply(self.greet())
-        self._advance()
 
     def _advance(self) -> None:
         """Obey what has come, as far as nothing has to be waited for; then all replies go in one write."""
@@ -256,7 +250,7 @@ class Connection(asyncio.Protocol):
         assert transport is not None
         try:
             self._transport = await self.hall.loop.start_tls(
-                transport, self, context, server_side=True, ssl_handshake_timeout=_HANDSHAKE_SECONDS
+                transport, self, context, server_side=True, ssl_handshake_timeout=HANDSHAKE_SECONDS
             )
         except (OSError, TimeoutError) as fault:  # ssl.SSLError is an OSError
             events.emit("intake.refused", client=str(self.client), reason=f"no encryption: {fault}")
@@ -266,13 +260,9 @@ class Connection(asyncio.Protocol):
         self._waiting = None
         if self._transport is None or self._closing:
             return
-        if not self.client.helo and self._tls_first:
-            self._note_encryption()
-            self._begin()
-        else:
-            self.forget()
-            self._note_encryption()
-            self._advance()
+        self.forget()
+        self._note_encryption()
+        self._advance()
 
     def _note_encryption(self) -> None:
         assert self._transport is not None

@@ -9,6 +9,7 @@ import socket
 from maildefer import events
 from maildefer.intake import proxy
 from maildefer.intake.client import Client, plain_address
+from maildefer.intake.connection import HANDSHAKE_SECONDS
 from maildefer.intake.doors import Door, Kind
 from maildefer.intake.hall import Hall
 from maildefer.intake.lmtp import LmtpSession
@@ -16,7 +17,7 @@ from maildefer.intake.session import Session
 
 BACKLOG = 512
 _HEADER_SECONDS = 10.0
-_MOST_WAITING = 1000  # for a PROXY header
+_MOST_WAITING = 1000  # for a PROXY header or a handshake
 _FULL_SECONDS = 1.0
 
 
@@ -36,7 +37,7 @@ class Entrance:
 
     async def open(self) -> None:
         """Take connections."""
-        if self._hall.guard.proxies:
+        if self._hall.guard.proxies or self._kind is Kind.SMTPS:
             self._listener.setblocking(False)
             self._listener.listen(BACKLOG)
             task = self._hall.loop.create_task(self._receive())
@@ -52,15 +53,17 @@ class Entrance:
 
     def _session(self, client: Client | None = None) -> Session:
         kind = LmtpSession if self._kind is Kind.LMTP else Session
-        return kind(self._hall, tls_first=self._kind is Kind.SMTPS, client=client)
+        return kind(self._hall, client=client)
 
     async def _receive(self) -> None:
-        """The event loop's own server would read what comes first; here that may be a proxy's header."""
+        """For what a session does not begin with: the event loop's own server would not tell a header, nor bound what
+        waits for a handshake, nor take a new certificate.
+        """
         while True:
             try:
                 sock, peer = await self._hall.loop.sock_accept(self._listener)
             except OSError as fault:
-                if fault.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                if fault.errno != errno.ECONNABORTED:  # no descriptors, no memory
                     await asyncio.sleep(_FULL_SECONDS)
                 continue
             if len(self._waiting) >= _MOST_WAITING:
@@ -76,10 +79,28 @@ class Entrance:
             client = None
             if self._hall.guard.proxies.has(address):
                 client = await proxy.read(sock, _HEADER_SECONDS)
-            await self._hall.loop.connect_accepted_socket(lambda: self._session(client), sock)
-        except (proxy.BadHeader, OSError, TimeoutError) as fault:
+            await self._begin(sock, client)
+        except proxy.BadHeader as fault:
             events.emit("intake.refused", client=address, reason=f"no PROXY header: {fault}")
+            sock.close()
+        except (OSError, TimeoutError) as fault:  # ssl.SSLError is an OSError
+            events.emit(
+                "intake.refused", client=address, reason=f"it has not begun: {fault or 'nothing came'}"
+            )
             sock.close()
         except BaseException:
             sock.close()
             raise
+
+    async def _begin(self, sock: socket.socket, client: Client | None) -> None:
+        loop, certificate = self._hall.loop, self._hall.guard.certificate
+        if self._kind is not Kind.SMTPS:
+            await loop.connect_accepted_socket(lambda: self._session(client), sock)
+            return
+        assert certificate is not None
+        await loop.connect_accepted_socket(
+            lambda: self._session(client),
+            sock,
+            ssl=certificate.context,
+            ssl_handshake_timeout=HANDSHAKE_SECONDS,
+        )

@@ -20,8 +20,8 @@ class Mailing(Connection):
 
     lmtp: ClassVar[bool] = False
 
-    def __init__(self, hall: Hall, *, tls_first: bool = False, client: Client | None = None) -> None:
-        super().__init__(hall, tls_first=tls_first, client=client)
+    def __init__(self, hall: Hall, *, client: Client | None = None) -> None:
+        super().__init__(hall, client=client)
         self.transaction: Transaction | None = None
         self._limit_bytes = hall.options.max_bytes - TOP_LIMIT_BYTES
         self._incoming: Incoming | None = None

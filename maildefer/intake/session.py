@@ -35,8 +35,8 @@ class Session(Mailing):
     commands: ClassVar[Mapping[bytes, Command]]
     protocol: ClassVar[str] = "SMTP"
 
-    def __init__(self, hall: Hall, *, tls_first: bool = False, client: Client | None = None) -> None:
-        super().__init__(hall, tls_first=tls_first, client=client)
+    def __init__(self, hall: Hall, *, client: Client | None = None) -> None:
+        super().__init__(hall, client=client)
         self._exchange = auth.Exchange(self)
         self._expecting: Callable[[bytes], Answer] | None = None
 
