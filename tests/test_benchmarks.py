@@ -7,14 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import handler, parsing, routes
 from benchmarks.contenders import drain_loop
 from benchmarks.drain import maildir_empty
 from benchmarks.figures import OURS, Figure, Limit, compare, interleave
-from benchmarks.filler import ENTRY_BYTES, RECIPIENT, fill, make_maildir
+from benchmarks.filler import ENTRY_BYTES, RECIPIENT, entry_bytes, fill, make_maildir
 from benchmarks.gate import Gated
 from benchmarks.native import compiled
 from benchmarks.places import PYTHON, Unavailable
 from benchmarks.syscalls import parse
+from maildefer.handling.patterns import regex_text
 from maildefer.message.envelope import Envelope, split
 
 
@@ -60,6 +62,29 @@ def test_an_entry_has_its_size_and_an_envelope_of_its_own(tmp_path: Path) -> Non
     assert len(content) == ENTRY_BYTES
     assert name.endswith(f",S={ENTRY_BYTES}")
     assert split(content, name)[0] == Envelope("sender@example.org", RECIPIENT)
+
+
+def test_the_finders_of_routes_find_the_same() -> None:
+    for pattern, address in routes.SHAPES.values():
+        finds = routes._finds([regex_text(pattern(n), routes.CAPTURES) for n in range(50)])
+        assert {name: find(address(7)) for name, find in finds.items()} == {OURS: 1, routes.EACH: 1}
+        assert {name: find("nobody@nowhere.test") for name, find in finds.items()} == {
+            OURS: 0,
+            routes.EACH: 0,
+        }
+
+
+def test_every_look_at_a_message_sees_something() -> None:
+    for data in (parsing._large(), entry_bytes(parsing.KEY)):
+        assert parsing._envelope(data) == ("sender@example.org", RECIPIENT)
+        assert parsing._headers(data) == ("a message of the benchmark", "<benchmark@example.org>")
+    assert len(parsing._whole(parsing._large())) == 1 + parsing.PARTS
+
+
+def test_the_way_to_a_handler_empties_the_queue_as_the_bare_drain_does(tmp_path: Path) -> None:
+    for handle in (handler._handle(100), lambda claim, data: None):
+        assert handler._drain(str(tmp_path), 20, handle) > 0
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("language", ["C", "Python"])

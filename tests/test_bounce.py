@@ -18,6 +18,9 @@ SOFT_BY_STATUS = {"dsn_02", "mail_malformed_2"}
 # Spam whose text looks like a bounce to flufl.bounce; nothing about its sender or subject does.
 NO_BOUNCES = {"mail_test_15"}
 
+# Their Final-Recipient, which Salmon goes by, is not the address that the mail was sent to.
+OTHER_NAMES = {"dsn_01", "dsn_02", "dsn_04", "dsn_09", "dsn_17"}
+
 
 @pytest.fixture(scope="module")
 def corpus() -> list[tuple[str, bytes]]:
@@ -49,6 +52,23 @@ def test_the_verdicts_on_real_bounces_are_those_of_flufl_bounce(corpus):
         hard = permanent and name not in SOFT_BY_STATUS
         assert (message.bounce.is_hard(), message.bounce.is_soft()) == (hard, not hard), name
     assert found == 113
+
+
+@pytest.mark.slow
+def test_who_was_not_reached_is_whom_flufl_bounce_names(corpus):
+    from flufl.bounce import all_failures
+
+    found = 0
+    for name, message, temporary, permanent in verdicts(corpus):
+        if not (temporary or permanent) or name in NO_BOUNCES | OTHER_NAMES:
+            continue
+        found += 1
+        named = {str(one.decode()).lower() for part in all_failures(message.base.mime_part) for one in part}
+        assert message.is_bounce(), name
+        ours = message.bounce.failed_recipients[0] | message.bounce.failed_recipients[1]
+        ours |= {message.bounce.final_recipient or ""}
+        assert {one.strip("<>").lower() for one in ours} & named, name
+    assert found == 108
 
 
 @pytest.mark.slow
