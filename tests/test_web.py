@@ -169,8 +169,9 @@ def web(start) -> Web:
 
 @pytest.mark.invariant(9)
 def test_a_message_is_an_entry_as_it_was_sent_and_its_key_is_told(web: Web) -> None:
-    status, told, _ = web.post()
+    status, told, response = web.post()
     assert (status, told["queue"]) == (201, "queue")
+    assert response.getheader("Server") == "maildefer"
     assert os.listdir(web.folder / "queue" / "new") == [told["key"]] == told["keys"]
     assert web.entries() == [(None, MESSAGE)]
 

@@ -32,6 +32,7 @@ async def serve(options: Options, writers: Mapping[str, socket.socket], tokens: 
     door = Door(options, lines, tokens)
     application = web.Application()
     application.router.add_post("/queues/{name}", door.post, expect_handler=door.expect)
+    application.on_response_prepare.append(_name_ourselves)
     runner = web.AppRunner(
         application,
         access_log=None,  # our own events tell it
@@ -55,6 +56,10 @@ async def serve(options: Options, writers: Mapping[str, socket.socket], tokens: 
     for line in lines.values():
         await line.close()
     return stop.is_set()
+
+
+async def _name_ourselves(request: web.Request, response: web.StreamResponse) -> None:
+    response.headers["Server"] = "maildefer"  # whose versions are nobody's business
 
 
 def _read_again(tokens: Tokens) -> None:
