@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,15 +22,28 @@ HOSTILE_NAMES = [
 ]
 
 
+@pytest.fixture(scope="module")
+def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
+    with Door(tmp_path_factory.mktemp("door")) as door:
+        yield door
+
+
+@pytest.fixture
+def door(standing: Door) -> Door:
+    """With an empty queue."""
+    for entry in (standing.queue / "new").iterdir():
+        entry.unlink()
+    return standing
+
+
 # Commands and headers that come along with something else
 
 
 @pytest.mark.parametrize("name", HOSTILE_NAMES)
-def test_a_greeting_brings_no_line_along(tmp_path: Path, name: bytes) -> None:
-    with Door(tmp_path) as door:
-        said = door.speak(b"EHLO " + name + b"\r\n" + ENVELOPE)
-        assert b"\r\n501 " in said
-        assert b"sender ok" not in said
+def test_a_greeting_brings_no_line_along(door: Door, name: bytes) -> None:
+    said = door.speak(b"EHLO " + name + b"\r\n" + ENVELOPE)
+    assert b"\r\n501 " in said
+    assert b"sender ok" not in said
 
 
 @pytest.mark.parametrize(
@@ -45,23 +59,19 @@ def test_a_greeting_brings_no_line_along(tmp_path: Path, name: bytes) -> None:
     ],
 )
 @pytest.mark.parametrize("command", [b"MAIL FROM:", b"RCPT TO:"])
-def test_an_address_brings_no_command_along(tmp_path: Path, address: bytes, command: bytes) -> None:
+def test_an_address_brings_no_command_along(door: Door, address: bytes, command: bytes) -> None:
     first = b"" if command.startswith(b"MAIL") else b"MAIL FROM:<ann@example.org>\r\n"
-    with Door(tmp_path) as door:
-        said = door.speak(GREETING + first + command + address + b" SMTPUTF8\r\n").split(b"\r\n")
-        assert said[-3][:3] in (b"501", b"553", b"555")
-        assert len(said) == len(
-            door.speak(GREETING + first + b"NOOP\r\n").split(b"\r\n")
-        )  # one reply, not two
+    said = door.speak(GREETING + first + command + address + b" SMTPUTF8\r\n").split(b"\r\n")
+    assert said[-3][:3] in (b"501", b"553", b"555")
+    assert len(said) == len(door.speak(GREETING + first + b"NOOP\r\n").split(b"\r\n"))  # one reply, not two
 
 
-def test_nothing_in_a_message_stands_in_for_its_envelope(tmp_path: Path) -> None:
+def test_nothing_in_a_message_stands_in_for_its_envelope(door: Door) -> None:
     forged = (
         b"Return-Path: <evil@example.org>\r\nDelivered-To: root@osb.example\r\nReceived: from a by b; now\r\n"
     )
-    with Door(tmp_path) as door:
-        assert door.send(forged + b"\r\nx\r\n").startswith(b"250 ")
-        ((envelope, data),) = door.entries()
+    assert door.send(forged + b"\r\nx\r\n").startswith(b"250 ")
+    ((envelope, data),) = door.entries()
     assert envelope is not None
     assert (envelope.sender, envelope.recipient) == ("ann@example.org", "post@osb.example")
     assert data.startswith(b"Return-Path: <evil@example.org>\n")
@@ -80,14 +90,14 @@ def test_an_address_brings_no_header_along_into_a_queue(tmp_path: Path, address:
 @pytest.mark.parametrize(
     "local", [b"../../../../etc/passwd", b"/etc/passwd", b"a/../../b", b"..", b"new/x:2,S"]
 )
-def test_an_address_is_no_path(tmp_path: Path, local: bytes) -> None:
-    with Door(tmp_path) as door:
-        before = sorted(path for path in tmp_path.rglob("*") if path.parent != door.queue / "new")
-        envelope = b"MAIL FROM:<%b@example.org>\r\nRCPT TO:<%b@osb.example>\r\n" % (local, local)
-        said = door.speak(GREETING + envelope + b"DATA\r\nx\r\n.\r\n")
-        assert (b"queued as" in said) == (b"553 5.1" not in said)
-        assert sorted(path for path in tmp_path.rglob("*") if path.parent != door.queue / "new") == before
-        assert all("passwd" not in path.name for path in (door.queue / "new").iterdir())
+def test_an_address_is_no_path(door: Door, local: bytes) -> None:
+    new, place = door.queue / "new", door.queue.parent
+    before = sorted(path for path in place.rglob("*") if path.parent != new)
+    envelope = b"MAIL FROM:<%b@example.org>\r\nRCPT TO:<%b@osb.example>\r\n" % (local, local)
+    said = door.speak(GREETING + envelope + b"DATA\r\nx\r\n.\r\n")
+    assert (b"queued as" in said) == (b"553 5.1" not in said)
+    assert sorted(path for path in place.rglob("*") if path.parent != new) == before
+    assert all("passwd" not in path.name for path in new.iterdir())
 
 
 # The log
@@ -191,12 +201,11 @@ def test_a_message_of_any_lines_costs_bounded_memory(tmp_path: Path, line: bytes
 
 
 @pytest.mark.parametrize("size", [b"99999999999", b"9" * 30, b"-1", b"1e9", b"0x10"])
-def test_a_size_that_lies_takes_no_memory(tmp_path: Path, size: bytes) -> None:
-    with Door(tmp_path) as door:
-        before = door.memory()
-        said = door.speak(GREETING + b"MAIL FROM:<a@b> SIZE=" + size + b"\r\n")
-        assert said.split(b"\r\n")[-3][:3] in (b"501", b"552")
-        said = door.speak(GREETING + ENVELOPE + b"BDAT " + size + b" LAST\r\nNOOP\r\n", quit=False)
-        assert b"queued" not in said
-        assert said.rstrip().split(b"\r\n")[-1][:3] in (b"501", b"552")
-        assert door.memory() - before < 4e6
+def test_a_size_that_lies_takes_no_memory(door: Door, size: bytes) -> None:
+    before = door.memory()
+    said = door.speak(GREETING + b"MAIL FROM:<a@b> SIZE=" + size + b"\r\n")
+    assert said.split(b"\r\n")[-3][:3] in (b"501", b"552")
+    said = door.speak(GREETING + ENVELOPE + b"BDAT " + size + b" LAST\r\nNOOP\r\n", quit=False)
+    assert b"queued" not in said
+    assert said.rstrip().split(b"\r\n")[-1][:3] in (b"501", b"552")
+    assert door.memory() - before < 4e6
