@@ -60,7 +60,7 @@ def show(result: Result) -> int:
     if small is not result:
         print(f"shrunk to: {small.weather}\n{small.failure}")
     print(story(small))
-    print(f"replay: python -m tests.simulation --seed {result.seed}")
+    print(f"replay: PYTHONHASHSEED=0 python -m tests.simulation --seed {result.seed}")
     return 1
 
 

@@ -87,11 +87,11 @@ def no_file_sync(old: Any) -> Any:
 
 
 def rename_first(old: Any) -> Any:
-    def placed(self: Any, key: str, chunks: Any) -> bool:
+    def placed(self: Any, key: str, data: bytes) -> bool:
         draft, system = f"{self.layout.tmp}/{key}", self._system
         try:
             descriptor = system.open(draft, durable.NEW, 0o600)
-            durable.write_all(descriptor, b"".join(chunks), system)
+            durable.write_all(descriptor, data, system)
             system.rename(draft, f"{self.layout.new}/{key}")
             system.fsync(descriptor)
             system.close(descriptor)

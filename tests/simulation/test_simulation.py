@@ -1,27 +1,39 @@
-"""The simulation in the test run: some schedules, and a planted bug."""
+"""The simulation in the test run: fixed schedules, new ones, and the planted bugs."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.conftest import SECTION
+
 ROOT = Path(__file__).resolve().parents[2]
+ROTATING_SECONDS = float(os.environ.get("MAILDEFER_SIMULATE_SECONDS", "0"))
+
+Record = Callable[[str, object], None]
 
 
-def simulate(*arguments: str) -> subprocess.CompletedProcess[str]:
+def simulate(*arguments: str) -> str:
     """In a process of its own, since sets of names are walked in an order that is fixed at its start."""
+    done = python("-m", "tests.simulation", *arguments)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def python(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "tests.simulation", *arguments],
+        [sys.executable, *arguments],
         cwd=ROOT,
         env={**os.environ, "PYTHONHASHSEED": "0"},
         capture_output=True,
         text=True,
         check=False,
-        timeout=600,
+        timeout=1200,
     )
 
 
@@ -35,8 +47,26 @@ def simulate(*arguments: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.invariant(8)
 @pytest.mark.invariant(10)
 def test_no_schedule_breaks_an_invariant() -> None:
-    """The same ones each time, so that a change is what makes it fail; `make simulate` goes through new ones."""
-    done = simulate("--seed-from", "1000", "--schedules", "600")
+    """The same ones each time, so that a change is what makes it fail."""
+    simulate("--seed-from", "1000", "--schedules", "400", "--processes", "1")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not ROTATING_SECONDS, reason="MAILDEFER_SIMULATE_SECONDS=60 tries new schedules for a minute"
+)
+def test_no_new_schedule_does_either(record_property: Record) -> None:
+    """Others each time; a failure shows the seed, the command that replays it, and the shrunk trace."""
+    told = simulate("--seconds", f"{ROTATING_SECONDS:g}", "--processes", "1")
+    record_property(SECTION, f"simulation\n{told.strip()}")
+
+
+@pytest.mark.slow
+def test_every_planted_bug_is_caught(record_property: Record) -> None:
+    done = python(
+        "-m", "tests.simulation", "--mutants", "--seed-from", "1000", "--seconds", "300", "--processes", "2"
+    )
+    record_property(SECTION, f"planted bugs\n{done.stdout.strip()}")
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -44,20 +74,12 @@ def test_no_schedule_breaks_an_invariant() -> None:
 def test_a_schedule_replays_exactly() -> None:
     """Alone, and after others in the same process."""
     first, second = (
-        subprocess.run(
-            [
-                sys.executable,
-                "-c",
-                "from tests.simulation.schedule import run\n"
-                f"for seed in {seeds}:\n"
-                "    result = run(seed)\n"
-                "print(*result.trace, sep='\\n')",
-            ],
-            cwd=ROOT,
-            env={**os.environ, "PYTHONHASHSEED": "0"},
-            capture_output=True,
-            text=True,
-            check=True,
+        python(
+            "-c",
+            "from tests.simulation.schedule import run\n"
+            f"for seed in {seeds}:\n"
+            "    result = run(seed)\n"
+            "print(*result.trace, sep='\\n')",
         ).stdout
         for seeds in ([11], [5, 8, 11])
     )
@@ -66,22 +88,19 @@ def test_a_schedule_replays_exactly() -> None:
 
 
 @pytest.mark.slow
-def test_a_planted_bug_fails_and_its_trace_is_short() -> None:
-    code = (
+def test_a_failure_tells_its_seed_its_replay_and_a_short_trace() -> None:
+    done = python(
+        "-c",
+        "from tests.simulation.__main__ import show\n"
         "from tests.simulation.mutants import MUTANTS\n"
         "from tests.simulation.schedule import run\n"
-        "from tests.simulation.shrink import shrink, story\n"
         "mutant = next(m for m in MUTANTS if m.rule == 'reclaim: without a fence')\n"
         "with mutant.planted():\n"
-        "    print(story(shrink(next(r for s in range(50) if (r := run(s)).failure))))\n"
+        "    show(next(r for s in range(50) if (r := run(s)).failure))\n",
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONHASHSEED": "0"},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert "I6" in done.stdout or "I3" in done.stdout
-    assert len(done.stdout.splitlines()) <= 61
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("seed ")
+    assert lines[-1].startswith("replay: PYTHONHASHSEED=0 python -m tests.simulation --seed ")
+    assert any(line.lstrip().startswith(("I3", "I6")) for line in lines)
+    assert len(lines) <= 70

@@ -64,12 +64,9 @@ def forecast(seed: int) -> Weather:
         return random.randint(1, most) if random.random() < often else 0
 
     kind = random.random()
-    if kind < 0.04:
-        return _haze(random)
-    if kind < 0.06:
-        return _fog(random)
-    if kind < 0.08:
-        return _headless(random)
+    for until, special in ((0.04, _haze), (0.06, _fog), (0.08, _headless), (0.11, _dark)):
+        if kind < until:
+            return special(random)
     local = random.random() < 0.15
     weather = Weather(
         hosts=1 if local else random.choice((2, 2, 3)),
@@ -154,6 +151,21 @@ def _headless(random: Random) -> Weather:
         pace=2.5,
         supervisor_freezes=random.randint(1, 2),
         worker_deaths=random.randint(0, 2),
+    )
+
+
+def _dark(random: Random) -> Weather:
+    """The power goes while there is much to push."""
+    return Weather(
+        hosts=1,
+        workers=random.choice((1, 2)),
+        local=True,
+        entries=random.randint(5, 9),
+        pace=0.2,
+        seconds=random.uniform(2, 5),
+        latency=0.05,
+        refused=random.choice((0.0, 0.05)),
+        power_cuts=random.randint(2, 4),
     )
 
 
