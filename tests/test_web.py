@@ -5,11 +5,13 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import re
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from maildefer.web.options import arguments, parse, refuse_unknown
 from maildefer.web.tokens import Tokens
 from tests.front_end import ROOT, SECONDS, wait_until
 
+GUEST = 61_003
 ALL, POSTS = "token-for-all-queues", "token-for-posts-only"
 MESSAGE = b"Subject: hello\r\n\r\nIt works.\r\n"
 
@@ -103,11 +106,11 @@ def test_what_settings_say_reaches_the_process() -> None:
 class Web:
     """A running process, and its two queues."""
 
-    def __init__(self, process: subprocess.Popen[bytes], port: int, folder: Path) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], port: int, folder: Path, log_path: Path) -> None:
         self.process = process
         self.port = port
         self.folder = folder
-        self.log_path = folder / "log"
+        self.log_path = log_path
 
     def post(
         self,
@@ -139,10 +142,10 @@ class Web:
 
 @pytest.fixture
 def start(tmp_path: Path, token_file: Path, request: pytest.FixtureRequest):
-    def begin(*options: str) -> Web:
+    def begin(*options: str, folder: Path = tmp_path) -> Web:
         command = [sys.executable, "-m", "maildefer.web", "--token-file", str(token_file)]
         for name in ("queue", "posts"):
-            command += ["--queue", f"{name}={create_queue(str(tmp_path / name)).path}"]
+            command += ["--queue", f"{name}={create_queue(str(folder / name)).path}"]
         log = tmp_path / "log"
         with socket.create_server(("127.0.0.1", 0)) as listener, open(log, "ab") as stderr:
             port = listener.getsockname()[1]
@@ -154,7 +157,7 @@ def start(tmp_path: Path, token_file: Path, request: pytest.FixtureRequest):
             )
         request.addfinalizer(lambda: (process.terminate(), process.wait(SECONDS)))
         wait_until(lambda: b"intake.listening" in log.read_bytes() or process.poll() is not None)
-        return Web(process, port, tmp_path)
+        return Web(process, port, folder, log)
 
     return begin
 
@@ -317,6 +320,22 @@ def test_tokens_that_cannot_be_used_end_the_process_with_78(start, token_file: P
     web = start()
     assert web.process.wait(SECONDS) == 78
     assert b"chmod o=" in web.log_path.read_bytes()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_it_gives_up_its_privileges_before_it_listens(start) -> None:
+    with tempfile.TemporaryDirectory(prefix="maildefer-", dir="/tmp") as folder:
+        os.chmod(folder, 0o755)
+        for name in ("queue", "posts"):
+            layout = create_queue(f"{folder}/{name}")
+            for path in (Path(layout.path), *Path(layout.path).rglob("*")):
+                os.chown(path, GUEST, GUEST)
+        web = start("--user", str(GUEST), "--group", str(GUEST), folder=Path(folder))
+        status, told, _ = web.post()
+        assert status == 201
+        assert os.stat(f"{folder}/queue/new/{told['key']}").st_uid == GUEST
+        ids = re.findall(r"^[UG]id:(.*)", Path(f"/proc/{web.process.pid}/status").read_text(), re.MULTILINE)
+        assert {word for line in ids for word in line.split()} == {str(GUEST)}
 
 
 @pytest.mark.invariant(11)

@@ -22,6 +22,8 @@ def main() -> int:
     try:
         if find_spec("aiohttp") is None:
             raise ConfigurationError("taking messages by HTTP needs aiohttp: install maildefer[web]")
+        from maildefer.web.service import serve  # what takes aiohttp; while its files can still be read
+
         tokens = Tokens(options.token_file)
         if options.user or options.group:
             from maildefer.host.privileges import drop  # ctypes, and only here
@@ -30,8 +32,6 @@ def main() -> int:
             drop(options.user, options.group)
         lines = _fork_writers(options)
         set_title(f"web {' '.join(options.queues)}")
-        from maildefer.web.service import serve  # after the forks: writers have no use for aiohttp
-
         in_order = asyncio.run(serve(options, lines, tokens))
     except ConfigurationError as fault:
         print(f"maildefer.web: {fault}", file=sys.stderr)

@@ -44,7 +44,9 @@ async def serve(options: Options, writers: Mapping[str, socket.socket], tokens: 
     sockets = [socket.socket(fileno=fd) for fd in options.socket_fds]
     for each in sockets:
         await web.SockSite(runner, each).start()
-    addresses = " ".join(str(each.getsockname()) for each in sockets)
+    addresses = " ".join(
+        f"http://{host}:{port}" for host, port, *_ in (each.getsockname() for each in sockets)
+    )
     events.emit("intake.listening", pid=os.getpid(), at=addresses, queues=" ".join(options.queues))
     report = loop.create_task(Report(door.facts, lines, options.report_fd).keep())
     await asyncio.wait(
