@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 Answer = str | Awaitable[str]
 """A reply, of several lines or none, without its end; or an awaitable of one."""
 
-_READ_BYTES = 64 << 10  # asyncio's 256 KiB a read cost more
+# What is read lands here, for all connections, and is dealt with before the next read: event loops would else choose
+# the size, which uvloop sets to 256 KiB, and allocate so much each time.
+_READ = memoryview(bytearray(64 << 10))
 _AHEAD_BYTES = 64 << 10  # kept of what comes while an answer is waited for
 HANDSHAKE_SECONDS = 30.0
 
@@ -39,7 +41,7 @@ class Body(Protocol):
         """What to wait for before more is fed; its reply is empty."""
 
 
-class Connection(asyncio.Protocol):
+class Connection(asyncio.BufferedProtocol):
     """To be derived: `greet`, `obey`, `forget`. Event loop only."""
 
     client: Client
@@ -125,14 +127,19 @@ class Connection(asyncio.Protocol):
             return
         self._admitted = True
         self._conduct = Conduct(self.hall.options, lenient=self.hall.exempts(self.client))
-        if hasattr(transport, "max_size"):  # not uvloop's
-            transport.max_size = _READ_BYTES
         if transport.get_extra_info("ssl_object") is not None:
             self._note_encryption()
         self._reply(self.greet())
         self._advance()
 
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return _READ
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.data_received(bytes(_READ[:nbytes]))
+
     def data_received(self, data: bytes) -> None:
+        """What has come."""
         if self._closing:
             return
         self._inbox.add(data)
