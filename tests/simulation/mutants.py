@@ -5,12 +5,15 @@ A mutant is a list of replacements: (where, name, a function that gets what was 
 
 from __future__ import annotations
 
+import io
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import dataclass
 from typing import Any
 from unittest.mock import patch
+
+import pytest
 
 from maildefer.maildir import (
     claims,
@@ -42,6 +45,7 @@ Replacement = tuple[Any, str, Callable[[Any], Any]]
 class Mutant:
     rule: str  # what is broken
     replacements: tuple[Replacement, ...]
+    units: str = ""  # the unit tests that catch what only one schedule in hundreds meets
 
     @contextmanager
     def planted(self) -> Iterator[None]:
@@ -56,20 +60,40 @@ class Verdict:
     rule: str
     schedules: int
     seed: int | None  # the one that caught it
-    failure: str
+    failure: str  # of that schedule, or the unit test that fails; empty where it survives
 
 
 def judge(mutant: Mutant, first_seed: int, *, most: int, seconds: float) -> Verdict:
-    """Run schedules until one fails."""
-    until = time.monotonic() + seconds
+    """Run schedules until one fails, or as many as there is time for; then the unit tests, if it has some."""
+    until, number = time.monotonic() + (seconds / 10 if mutant.units else seconds), 0
     with mutant.planted(), installed():
-        for number in range(most):
-            result = run(first_seed + number)
+        for number in range(1, most + 1):
+            result = run(first_seed + number - 1)
             if result.failure:
-                return Verdict(mutant.rule, number + 1, result.seed, result.failure)
+                return Verdict(mutant.rule, number, result.seed, result.failure)
             if time.monotonic() > until:
                 break
-    return Verdict(mutant.rule, number + 1, None, "")
+    return Verdict(mutant.rule, number, None, _failing_unit(mutant))
+
+
+class _First:
+    """Notes the first test that fails."""
+
+    name = ""
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed and not self.name:
+            self.name = report.nodeid.rpartition("::")[2]
+
+
+def _failing_unit(mutant: Mutant) -> str:
+    if not mutant.units:
+        return ""
+    first = _First()
+    options = ["-q", "-x", "-p", "no:randomly", "-p", "no:cacheprovider", "-p", "no:xdist"]
+    with mutant.planted(), redirect_stdout(io.StringIO()):
+        pytest.main([*options, mutant.units], plugins=[first])
+    return first.name
 
 
 def one(where: Any, name: str, make: Callable[[Any], Any]) -> tuple[Replacement, ...]:
@@ -98,25 +122,45 @@ MUTANTS = (
     Mutant("look: a listing without a change of one's own", one(doubt, "fresh_listing", bugs.untouched)),
     Mutant("push: no sync of the directory", one(durable.DirectorySync, "sync", bugs.constant(None))),
     Mutant("push: no sync of the file", one(durable, "create", bugs.no_file_sync)),
-    Mutant("push: rename before the sync", one(push.Pusher, "_place", bugs.rename_first)),
+    Mutant(
+        "push: rename before the sync",
+        one(push.Pusher, "_place", bugs.rename_first),
+        units="tests/maildir/test_push.py",
+    ),
     Mutant("push: a doubtful rename taken for done", one(push.Pusher, "_was_placed", bugs.constant(True))),
     Mutant("push: keys that come back", one(names, "fresh_stem", bugs.same_stem)),
     Mutant("lease: a doubtful beat taken for fenced", one(leases.Lease, "_settle_by_look", bugs.no_look)),
     Mutant(
         "lease: a doubtful beat taken for good", one(leases.Lease, "_settle_by_look", bugs.constant(None))
     ),
-    Mutant("lease: a dead keeper's late beat counted", one(leases.Lease, "renew", poolbugs.late_beat_taken)),
+    Mutant(
+        "lease: a dead keeper's late beat counted",
+        one(leases.Lease, "renew", poolbugs.late_beat_taken),
+        units="tests/maildir/test_leases.py",
+    ),
     Mutant("lease: joined anew under the same name", one(lifeline.Lifeline, "_begin", poolbugs.joined_again)),
     Mutant("silence: measured from the reply", one(lifeline.Lifeline, "_publish", poolbugs.from_reply)),
-    Mutant("fence: whatever beat is there", one(leases, "fence", bugs.fence_by_prefix)),
+    Mutant(
+        "fence: whatever beat is there",
+        one(leases, "fence", bugs.fence_by_prefix),
+        units="tests/maildir/test_leases.py",
+    ),
     Mutant("fence: before the TTL", one(observer.Observer, "_is_over", bugs.impatient)),
     Mutant(
         "fence: one's own stall not minded", one(observer.Observer, "_mind_own_stall", bugs.constant(None))
     ),
-    Mutant("reclaim: absence from one listing", one(observer.Observer, "abandoned", bugs.one_listing)),
+    Mutant(
+        "reclaim: absence from one listing",
+        one(observer.Observer, "abandoned", bugs.one_listing),
+        units="tests/maildir/test_observer.py",
+    ),
     Mutant("reclaim: two listings far apart", one(observer.Observer, "abandoned", bugs.far_apart)),
     Mutant("reclaim: without a fence", one(observer.Observer, "abandoned", bugs.all_others)),
-    Mutant("reclaim: once for each lease", one(observer.Observer, "abandoned", bugs.once)),
+    Mutant(
+        "reclaim: once for each lease",
+        one(observer.Observer, "abandoned", bugs.once),
+        units="tests/maildir/test_recover.py",
+    ),
     Mutant("reclaim: the crash not charged", one(recover.Recovery, "give_back", bugs.crash_free)),
     Mutant("reclaim: never buried", one(recover.Recovery, "give_back", bugs.never_buried)),
     Mutant("death: in a handler, not charged", one(workforce.Workforce, "bury", poolbugs.uncharged_deaths)),
@@ -137,6 +181,7 @@ MUTANTS = (
     Mutant(
         "pop: somebody else's unlink taken for its own",
         one(pop.Popped, "unlink", poolbugs.unlinked_by_somebody),
+        units="tests/test_queue.py",
     ),
     Mutant("scout: goes by arrivals alone", one(scout.QueueScout, "_pass", bugs.constant(None))),
     Mutant("worker: a fault leaves the deadline", one(worker.Worker, "_handle", poolbugs.deadline_left)),

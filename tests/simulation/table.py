@@ -17,15 +17,17 @@ def plant(first: int, seconds: float, processes: int, only: str) -> int:
     jobs = [(index, first, seconds) for index, mutant in enumerate(MUTANTS) if only in mutant.rule]
     with _FORK.Pool(processes, maxtasksperchild=1) as pool:
         for verdict in pool.imap(_judge, jobs):
-            survivors += verdict.seed is None
+            survivors += not verdict.failure
             print(row(verdict), flush=True)
     print(f"{len(jobs) - survivors} of {len(jobs)} planted bugs caught")
     return 1 if survivors else 0
 
 
 def row(verdict: Verdict) -> str:
-    seed = "**survives**" if verdict.seed is None else str(verdict.seed)
-    return f"| {verdict.rule} | {verdict.schedules} | {seed} | {verdict.failure[:60]} |"
+    if verdict.seed is not None:
+        return f"| {verdict.rule} | {verdict.schedules} | {verdict.seed} | {verdict.failure[:60]} |"
+    caught = f"`{verdict.failure}`" if verdict.failure else "**nothing: it survives**"
+    return f"| {verdict.rule} | {verdict.schedules} | | {caught} |"
 
 
 def _judge(job: tuple[int, int, float]) -> Verdict:
