@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -109,11 +108,13 @@ def _memory(base: str, load: Load, contender: Contender) -> float:
     """The most that all processes of the server had at a time, in megabytes."""
     most = 0
     with filesystem.fresh_directory(base) as directory, contender(directory) as server:
-        sender = threading.Thread(target=_send, args=(server, load, load.messages))
-        sender.start()
-        while sender.is_alive():
-            most = max(most, sum(map(_pss_bytes, processes.tree(server.pid))))
-            sender.join(_LOOK_SECONDS)
+        command, env = _command(server, load, load.messages)
+        with subprocess.Popen(command, env=env) as sender:
+            while sender.poll() is None:
+                most = max(most, sum(map(_pss_bytes, processes.tree(server.pid))))
+                time.sleep(_LOOK_SECONDS)
+        if sender.returncode:
+            raise RuntimeError(f"{command[0]} ended with {sender.returncode}")
     return most / 1e6
 
 
@@ -125,10 +126,15 @@ def _pss_bytes(pid: int) -> int:
 
 
 def _send(server: Server, load: Load, messages: int) -> None:
+    command, env = _command(server, load, messages)
+    subprocess.run(command, env=env, check=True)
+
+
+def _command(server: Server, load: Load, messages: int) -> tuple[list[str], dict[str, str]]:
     program, env = native.smtp_source()
     command = [program, *(["-d"] if load.kept else []), "-s", str(load.connections), "-m", str(messages)]
     command += ["-l", str(load.message_bytes), "-f", "sender@example.org", "-t", RECIPIENT]
-    subprocess.run([*command, f"127.0.0.1:{server.port}"], env=env, check=True)
+    return [*command, f"127.0.0.1:{server.port}"], env
 
 
 @contextmanager
