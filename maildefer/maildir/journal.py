@@ -11,6 +11,10 @@ files for each day and each boot of a host, appended to by all of that host's pr
                                        TIME gap SINCE .   records since then could not be written (a full disk)
 
 A record begins with a newline and ends with " .": the torn one of a killed process spoils no other.
+
+On NFS each process has a `settled` file of its own, written past the page cache (`O_DIRECT`): what lies in the cache is
+lost with the host, and unseen by others for half a minute. Not so elsewhere, where it would be a wait for the disk; and
+not in one file, where such writes are not appended one after the other.
 """
 
 from __future__ import annotations
@@ -38,9 +42,12 @@ _HIGH = 200  # where no handler's next file lands that has closed all descriptor
 class Journal:
     """One process's pen; any thread. Never raises: a journal that can't be written must not stop the mail."""
 
-    def __init__(self, layout: Layout, *, host: str, boot: str, system: System = SYSTEM) -> None:
+    def __init__(
+        self, layout: Layout, *, host: str, boot: str, direct: bool = False, system: System = SYSTEM
+    ) -> None:
         self._layout = layout
         self._writer = f"{host}.{boot}"
+        self._direct = direct
         self._system = system
         self._lock = threading.Lock()
         self._descriptors: dict[Kind, int] = {}
@@ -87,8 +94,9 @@ class Journal:
                     break
                 except OSError as fault:
                     self._close()
-                    if last or fault.errno != errno.EBADF:  # else a handler has closed it
+                    if last or fault.errno not in (errno.EBADF, errno.EINVAL):  # else a handler has closed it
                         break
+                    self._direct = self._direct and fault.errno != errno.EINVAL
             self._gap = now if self._gap is None else self._gap
 
     def _descriptor(self, kind: Kind, now: float) -> int:
@@ -98,9 +106,13 @@ class Journal:
             self._day = day
         if (descriptor := self._descriptors.get(kind)) is None:
             name = f"{time.strftime('%Y-%m-%d', time.gmtime(now))}.{self._writer}.{kind}"
+            flags = _FLAGS
+            if self._direct and kind == "settled":
+                name = f"{name.removesuffix(kind)}{self._system.token(4)}.{kind}"
+                flags = _FLAGS & ~os.O_APPEND | os.O_DIRECT  # NFS takes no two of them together: open(2)
             from fcntl import F_DUPFD_CLOEXEC, fcntl  # a library of its own, for who keeps a journal only
 
-            opened = self._system.open(f"{self._layout.journal}/{name}", _FLAGS, 0o660)
+            opened = self._system.open(f"{self._layout.journal}/{name}", flags, 0o660)
             try:
                 descriptor = fcntl(opened, F_DUPFD_CLOEXEC, _HIGH)
                 self._system.close(opened)
@@ -133,13 +145,11 @@ def journal_of(layout: Layout, system: System = SYSTEM) -> Journal | None:
         return _journals[layout.path]
     except KeyError:
         pass
-    try:
-        kept = os.path.isdir(layout.journal)
-    except ValueError:  # a path with a NUL
-        kept = False
-    return _journals.setdefault(
-        layout.path, Journal(layout, host=host_name(), boot=boot_name()) if kept else None
-    )
+    journal = None
+    if os.path.isdir(layout.journal):
+        direct = is_nfs(layout.journal)
+        journal = Journal(layout, host=host_name(), boot=boot_name(), direct=direct, system=system)
+    return _journals.setdefault(layout.path, journal)
 
 
 def begin(layout: Layout) -> bool:
@@ -181,6 +191,18 @@ def boot_name() -> str:
             return file.read(8)
     except OSError:
         return "unknown"
+
+
+def is_nfs(path: str) -> bool:
+    """Whether an NFS mount holds it, as this process's mounts say; False where they don't."""
+    try:
+        device = os.stat(path).st_dev
+        mark = f"{os.major(device)}:{os.minor(device)}"
+        with open("/proc/self/mountinfo", errors="surrogateescape") as file:  # proc(5)
+            lines = [line.split(" ") for line in file]
+    except OSError:
+        return False
+    return any(line[2] == mark and line[line.index("-") + 1].startswith("nfs") for line in lines)
 
 
 def quoted(text: str) -> str:

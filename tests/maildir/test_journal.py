@@ -261,6 +261,41 @@ def test_threads_share_a_journal(queue: Layout) -> None:
     assert len(os.listdir(queue.journal)) == 1
 
 
+def test_on_nfs_each_process_writes_its_ends_past_the_cache_into_a_file_of_its_own(queue: Layout) -> None:
+    opened: dict[str, int] = {}
+
+    def note(path: str, flags: int, mode: int) -> int:
+        opened[os.path.basename(path)] = flags
+        return os.open(path, flags & ~os.O_DIRECT, mode)
+
+    system = replace(SYSTEM, open=note)
+    for _ in range(2):
+        pen = Journal(queue, host="h", boot="b", direct=True, system=system)
+        pen.ends("ack", "1.a")
+        pen.pushed(["2.b"])
+        pen.close()
+    ends = [name for name in opened if name.endswith(".settled")]
+    assert [opened[name] & (os.O_DIRECT | os.O_APPEND) for name in ends] == [os.O_DIRECT] * 2
+    assert [flags & os.O_DIRECT for name, flags in opened.items() if name.endswith(".pushed")] == [0]
+    assert all(name.split(".")[1:3] == ["h", "b"] for name in opened)
+
+
+def test_where_the_cache_cannot_be_passed_it_is_used(queue: Layout) -> None:
+    def refuse(path: str, flags: int, mode: int) -> int:
+        if flags & os.O_DIRECT:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        return os.open(path, flags, mode)
+
+    pen = Journal(queue, host="h", boot="b", direct=True, system=replace(SYSTEM, open=refuse))
+    pen.ends("ack", "1.a")
+    pen.ends("ack", "2.b")
+    assert records(queue) == [["ack", "1.a"], ["ack", "2.b"]]
+
+
+def test_a_local_filesystem_is_no_nfs(queue: Layout) -> None:
+    assert not journal.is_nfs(queue.journal)
+
+
 def test_each_day_has_its_own_file(queue: Layout) -> None:
     clock = [86400.0 * 10 - 1]
     pen = Journal(queue, host="h", boot="b", system=replace(SYSTEM, time=lambda: clock[0]))
