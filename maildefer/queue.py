@@ -82,7 +82,8 @@ class Queue:
         """Take any waiting entry out of the queue, *at most once*: its key and message, or (None, None).
 
         The entry is gone when this returns; if this process dies a moment later, so is the message, and if the power
-        of its filesystem's machine fails, it may be back. Use `consumer()` where that matters. Raises StorageFault's kinds, with the entry where it was.
+        of its filesystem's machine fails, it may be back. Use `consumer()` where that matters. Raises StorageFault's
+        kinds, with the entry where it was.
         """
         for found in self._seen():
             popped = take(self.layout, found, host=_host())

@@ -122,7 +122,7 @@ def test_inodes_that_are_not_counted_are_not_scarce(queue, monkeypatch):
     """As CephFS says it."""
     facts = os.statvfs(queue.path)
     uncounted = os.statvfs_result((*facts[:5], 1, -1, -1, *facts[8:]))
-    monkeypatch.setattr(doctor.os, "statvfs", lambda path: uncounted)
+    monkeypatch.setattr(os, "statvfs", lambda path: uncounted)
     assert verdicts(doctor.examine(queue.path, races=0))["space"] == "ok"
 
 
