@@ -39,7 +39,7 @@ def main() -> int:
         return show(run(options.seed))
     first = int(time.time()) % 10**8 * 1000 if options.seed_from is None else options.seed_from
     if options.mutants:
-        return plant(first, options.seconds or 20.0, options.processes, options.only)
+        return plant(first, options.seconds or 60.0, options.processes, options.only)
     seconds = 60.0 if options.schedules is None and options.seconds is None else options.seconds
     began = time.monotonic()
     print(f"schedules from seed {first}", flush=True)
