@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 @dataclass(slots=True)
 class Conversations:
     oracle: Oracle
+    minded: Callable[[], bool] = lambda: True  # whether any keeper looks after tokens
     held: dict[int, tuple[str, str]] = field(
         default_factory=dict
     )  # by pid: conversation, and claim it is for
@@ -80,6 +82,8 @@ class Conversations:
             self.oracle.fail("I2", f"a token is there more than once: {doubled[0]}")
 
     def outstanding(self) -> list[str]:
-        """Tokens that are taken."""
+        """Tokens that are taken; but a host in which nobody has conversed yet leaves the dead's until one does."""
+        if not self.minded():
+            return []
         folder = self.oracle.world.server.directories.get(f"{self.oracle.layouts[0].tokens}/held")
         return [f"held/{name}" for name in folder.names] if folder else []

@@ -197,6 +197,8 @@ class Disasters:
     def _pop(self) -> None:
         """A program of another kind takes what it finds, as `Queue.pop` does."""
         host = self._any()
+        if not host.alive:
+            return
         process = host.process("popper", None)
         system, random = process.client.system, self.world.scheduler.random
 
@@ -220,6 +222,8 @@ class Disasters:
     def _requeue(self) -> None:
         """An operator puts a dead letter back."""
         host = self.world.scheduler.random.choice(self.hosts)
+        if not host.alive:
+            return
         process = host.process("operator", None)
 
         def operate_it() -> None:

@@ -32,6 +32,7 @@ class SimulatedHost:
         self.pace = world.weather.pace
         self.to_push: list[bytes] = []
         self._boots = 0
+        self._guests: list[Process] = []  # programs beside the pool
         self.cache = Cache(
             skew=random.choice((0.0, random.uniform(-90, 90))),
             uptime=random.uniform(10, 1e5),
@@ -57,6 +58,8 @@ class SimulatedHost:
         process = Process(f"{self.label[0]}.{kind}{pid}", pid, family)
         process.client = Client(self.world, process, self.cache)
         self.oracle.processes[pid] = process
+        if kind in ("popper", "operator"):
+            self._guests.append(process)
         return process
 
     def processes(self) -> list[Process]:
@@ -65,7 +68,9 @@ class SimulatedHost:
     def die(self) -> None:
         """Everything ends."""
         self.end_supervisor()
-        self.end(self.pusher)
+        for process in (self.pusher, *self._guests):
+            self.end(process)
+        self._guests.clear()
 
     def end_supervisor(self) -> None:
         """All its children end with it."""

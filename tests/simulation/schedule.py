@@ -98,6 +98,9 @@ class Play:
         ]
         for number in range(self.weather.entries):
             self.scheduler.random.choice(self.hosts).to_push.append(f"Subject: {number}\n\nbody\n".encode())
+        self.oracle.conversations.minded = lambda: any(
+            host.supervisor.board.words[Header.TOKENS] for host in self.hosts
+        )
         self.disasters = Disasters(self.world, self.oracle, self.layouts, self.hosts)
         self.disasters.plan(self.weather)
         self.scheduler.run_to(self.scheduler.now + self.weather.seconds)
