@@ -122,6 +122,27 @@ def test_an_entry_is_followed_into_the_queue_to_which_it_was_handed(queue: Layou
     assert (report.ended, report.found["waiting"]) == (1, 1)
 
 
+def test_an_entry_is_followed_into_a_queue_to_which_it_was_handed_while_the_audit_looked(
+    queue: Layout, tmp_path: Path
+) -> None:
+    other = create_queue(str(tmp_path / "other"))
+    journal.begin(other)
+    handed = claim(queue, push(queue))
+    os.rename(
+        f"{queue.cur}/{handed.name}", hidden := f"{queue.path}/hidden"
+    )  # in no folder while it is looked for
+
+    def meanwhile(seconds: float) -> None:
+        if os.path.exists(hidden):
+            os.rename(hidden, f"{queue.cur}/{handed.name}")
+            handed.handoff(other)
+            claim(other, os.listdir(other.new)[0]).ack()
+
+    report = audited(queue, sleep=meanwhile)
+    assert (report.accepted, report.ended, report.suspects) == (1, 1, [])
+    assert report.queues == [queue.path, other.path]
+
+
 def test_what_was_handed_to_a_queue_without_a_journal_is_unproven(queue: Layout, tmp_path: Path) -> None:
     other = create_queue(str(tmp_path / "other"))
     key = push(queue)

@@ -67,7 +67,9 @@ def audit(
     began = system.boottime()
     ledger, strangers = _ledger([_kept(path) for path in paths])
     missing = dict(ledger.open)
-    report = Report(queues=[queue.path for queue in ledger.queues])
+    report = Report(
+        queues=[], accepted=ledger.accepted, since=ledger.since
+    )  # what comes later is not asked for
     where: Counter[Folder] = Counter()
     pause = _FIRST_PAUSE_SECONDS
     while missing:
@@ -79,8 +81,11 @@ def audit(
             break
         system.sleep(pause)
         pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
-        missing = _still_open(ledger, missing)
-    report.accepted, report.since = ledger.accepted, ledger.since
+        ledger.read()
+        if _further(ledger, strangers):  # handed on since
+            ledger, strangers = _ledger(list(ledger.queues))
+        missing = {key: ledger.open[key] for key in missing if key in ledger.open}
+    report.queues = [queue.path for queue in ledger.queues]
     report.found |= where
     report.ended = report.accepted - sum(where.values()) - len(missing)
     report.torn, report.gaps = ledger.torn, len(ledger.gaps)
@@ -102,9 +107,7 @@ def _ledger(queues: list[Layout]) -> tuple[Ledger, dict[str, str]]:
     while True:
         ledger = Ledger(queues)
         ledger.read()
-        known = {queue.path for queue in queues} | strangers.keys()
-        further = {path for each in ledger.open.values() if (path := _leads_to(each)) and path not in known}
-        if not further:
+        if not (further := _further(ledger, strangers)):
             return ledger, strangers
         for path in sorted(further):
             try:
@@ -113,20 +116,18 @@ def _ledger(queues: list[Layout]) -> tuple[Ledger, dict[str, str]]:
                 strangers[path] = str(fault)
 
 
+def _further(ledger: Ledger, strangers: Iterable[str]) -> set[str]:
+    """Queues to which an open entry was handed, and of which nothing was read yet."""
+    known = {queue.path for queue in ledger.queues}.union(strangers)
+    return {path for each in ledger.open.values() if (path := _leads_to(each)) and path not in known}
+
+
 def _leads_to(each: Open) -> str | None:
     """The queue to which it was handed last."""
     if each.moved_to is None or not each.moved_to.startswith("../"):
         return None
     place = os.path.normpath(os.path.join(each.queue.path, each.moved_to))
     return os.path.dirname(os.path.dirname(place))
-
-
-def _still_open(ledger: Ledger, missing: dict[str, Open]) -> dict[str, Open]:
-    """Those that have no end by now; what was accepted since is not asked for, but for its number."""
-    before = ledger.accepted, ledger.since
-    ledger.read()
-    ledger.accepted, ledger.since = before
-    return {key: ledger.open[key] for key in missing if key in ledger.open}
 
 
 def _whereabouts(
