@@ -82,13 +82,13 @@ def test_what_has_no_room_is_refused_for_now_and_taken_again_when_there_is(disk:
             for _ in range(2):
                 before = load.replies[b"452"]
                 eventually(lambda: load.replies[b"452"] >= before + 10, "the disk is full")  # noqa: B023
+                eventually(lambda: REASONS[limit] in door.log(), "the log says why")
                 watch.look()
                 assert make_room(door.queue) > 0
                 had = len(load.acknowledged)
                 eventually(lambda: len(load.acknowledged) >= had + 20, "it goes on by itself")  # noqa: B023
         assert door.process.poll() is None
         eventually(lambda: door.drafts() == [], "no draft is left")
-    assert REASONS[limit] in door.log()
     assert set(load.replies) == {b"452"}
     assert watch.partial == []
     assert load.acknowledged <= set(watch.numbers())
