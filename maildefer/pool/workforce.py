@@ -134,7 +134,8 @@ class Workforce:
             self.unborn = 0
             self._board.clear_slot(child.slot)
             return False
-        spared = child.killed in ("drain", "fence") and code == -signal.SIGKILL  # not of its own accord, before ours
+        # It may have died of its own accord before our signal came.
+        spared = child.killed in ("drain", "fence") and code == -signal.SIGKILL
         charged = handling and not spared
         self._words[base + S.DEADLINE] = 0
         self._words[base + S.STATE] = State.DEAD_CHARGED if charged else State.DEAD_UNCHARGED
