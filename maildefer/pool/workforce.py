@@ -109,8 +109,13 @@ class Workforce:
         return all(self._words[board.slot(slot) + S.KIND] != Kind.WORKER for slot in board.worker_slots())
 
     def mind_memory(self, limit_bytes: int) -> None:
-        """Replace workers that have grown over the limit, after the message in hand."""
+        """Replace workers that have grown over the limit, after the messages in hand.
+
+        One that has had none yet would be replaced by one as big: then nothing would ever be handled.
+        """
         for child in self.staying():
+            if not self._word(child, S.HANDLED) and not self._board.holds(child.slot):
+                continue
             try:
                 with open(f"/proc/{child.pid}/statm", "rb") as file:
                     resident = int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")

@@ -335,10 +335,11 @@ def test_a_worker_that_is_replaced_handles_first_what_it_gathered(project: Proje
 def test_a_worker_over_its_memory_limit_handles_first_what_it_gathered(
     project: Project, start: Start
 ) -> None:
-    start(workers=1, ready=False, environ=terms(linger="2"), settings={"memory_bytes_per_worker": 1})
+    pool = start(workers=1, environ=terms(linger=LONG), settings={"memory_bytes_per_worker": 1})
     push(project, *["quick@test"] * 3)
-    eventually(project.is_empty, "they are handled all the same", 30)
+    eventually(project.is_empty, "they are handled all the same")
     assert len(project.notes("end")) == 3
+    assert pool.events("worker.died") == []
 
 
 def test_a_paused_pool_handles_what_it_has_gathered_and_takes_no_more(project: Project, start: Start) -> None:

@@ -220,6 +220,16 @@ def test_a_worker_that_has_grown_is_replaced_after_its_message(project: Project,
     eventually(project.is_empty, "it serves")
 
 
+def test_a_worker_that_was_too_big_from_the_start_handles_a_message_all_the_same(
+    project: Project, start: Start
+) -> None:
+    pool = start(workers=1, settings={"memory_bytes_per_worker": 1})
+    keys = project.push("quick", 3)
+    eventually(project.is_empty, "all are handled")
+    assert project.starts() == dict.fromkeys(keys, 1)
+    pool.await_event("worker.recycled")
+
+
 @pytest.mark.ttl(300)
 def test_no_child_survives_a_killed_supervisor(project: Project, start: Start) -> None:
     pool = start(workers=2)
