@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 app = Commands()
 
+EX_FAILURE = 1  # asked by Salmon's option, it answers as Salmon
 EX_NOT_RUNNING = 3
 _SECONDS = 2.0
 
@@ -55,7 +56,7 @@ def status(
     if not runs:
         what = f"nothing of this host runs with the pid file {pid}" if pid else "nothing runs"
         output.complain(f"{what}: `maildefer supervise` starts a pool, `maildefer start` a front end")
-        raise typer.Exit(EX_NOT_RUNNING)
+        raise typer.Exit(EX_NOT_RUNNING if pid is None else EX_FAILURE)
 
 
 def _queues(local: list[LocalStatus], pid: str | None) -> list[str]:

@@ -265,6 +265,7 @@ def test_status_says_by_its_exit_code_that_nothing_runs(project):
     ended = command("status")
     assert ended.returncode == 3
     assert "maildefer supervise" in ended.stderr
+    assert command("status", "--pid", "run/none.pid").returncode == 1, "as Salmon's does"
 
 
 def test_status_shows_a_front_end_of_a_boot_module(project):
