@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from maildefer.errors import MountFault
-from maildefer.pool.board import Board, S
+from maildefer.pool.batching import BatchingWorker
+from maildefer.pool.board import IN_HANDLER, Board, Hand, S
+from maildefer.pool.gathered import GatherHand
 from maildefer.pool.worker import Worker
 
 
@@ -34,3 +36,30 @@ def test_a_dispatch_that_ends_in_a_fault_leaves_no_deadline_behind() -> None:
         worker._handle(SimpleNamespace(index=0, name="q"), claim)
     assert deadlines[0] > 0
     assert board.words[board.slot(0) + S.DEADLINE] == 0
+
+
+def test_nor_does_one_in_a_worker_that_gathers_and_its_message_is_in_no_handler_any_more() -> None:
+    board = Board(1, 1)
+    worker: Any = BatchingWorker.__new__(BatchingWorker)
+    worker._words, worker._base, worker._timeout_ns, worker._forked = (
+        board.words,
+        board.slot(0),
+        1 << 60,
+        False,
+    )
+    free = GatherHand.places(board, 0)
+    hand = GatherHand(board, 0, Hand(board, 0), 0, free)
+    worker._hands = {0: hand}
+    place = hand.take(7, "key")
+    claim: Any = SimpleNamespace(place=place)
+    seen: list[int] = []
+
+    def refuse(message: object) -> None:
+        seen.extend((board.words[board.slot(0) + S.DEADLINE], board.words[place] & IN_HANDLER))
+        raise MountFault("tokens", OSError(errno.EIO, "no token"))
+
+    with pytest.raises(MountFault):
+        worker._in_handler(SimpleNamespace(index=0), [claim], refuse, "message")
+    assert all(seen)
+    assert board.words[board.slot(0) + S.DEADLINE] == 0
+    assert board.words[place] & IN_HANDLER == 0

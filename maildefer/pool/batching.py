@@ -6,10 +6,8 @@ is for other handlers, and sleeps no longer than until the batch is due.
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import Callable
-from typing import TypeVar
+from functools import partial
 
 from maildefer.errors import ClaimLost, EntryMalformed, EntryTooLarge, QueueError, StorageFault
 from maildefer.handling.application import Application
@@ -22,9 +20,8 @@ from maildefer.pool.gatherer import Gatherer
 from maildefer.pool.serving import Serving
 from maildefer.pool.shared import Shared
 from maildefer.pool.sifting import sift
-from maildefer.pool.worker import Worker
+from maildefer.pool.worker import M, T, Worker
 
-T = TypeVar("T")
 _NEVER = float("inf")
 _MOST_QUEUES = 64  # as many as a word has bits
 
@@ -113,7 +110,7 @@ class BatchingWorker(Worker):
         step = self._dispatchers[queue.index].batch_for(request)
         if step is None or step.terms is None:
             dispatch = self._dispatchers[queue.index].dispatch
-            outcome, handler = self._in_handler(queue, [claim], lambda: dispatch(request))
+            outcome, handler = self._in_handler(queue, [claim], dispatch, request)
             self._settle(queue, claim, outcome, handler, request)
             return
         key = (queue.index, step.name, claim.crashes)
@@ -172,7 +169,7 @@ class BatchingWorker(Worker):
         def call(claims: list[GatheredClaim]) -> list[Outcome] | Deferred:
             messages = [claim.message for claim in claims]
             return self._in_handler(
-                group.queue, claims, lambda: dispatcher.dispatch_batch(group.step, messages)
+                group.queue, claims, partial(dispatcher.dispatch_batch, group.step), messages
             )
 
         for claims, outcomes in sift(group.claims, call, lambda: not self._stopping):
@@ -180,18 +177,15 @@ class BatchingWorker(Worker):
                 self._settle_one(group, claim, outcome)
         self._lead()
 
-    def _in_handler(self, queue: Serving, claims: list[GatheredClaim], run: Callable[[], T]) -> T:
+    def _in_handler(
+        self, queue: Serving, claims: list[GatheredClaim], handlers: Callable[[M], T], messages: M
+    ) -> T:
         """Run handlers under the deadline, their messages marked as theirs."""
-        words, base = self._words, self._base
         self._hands[queue.index].begin(claims)
-        words[base + S.BEGAN] = began = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-        words[base + S.DEADLINE] = began + self._timeout_ns
-        result = run()
-        if self._forked:  # a handler's own child came back from it: this is not the worker
-            os._exit(0)
-        words[base + S.DEADLINE] = 0
-        self._hands[queue.index].end(claims)
-        return result
+        try:
+            return self._limited(handlers, messages)
+        finally:
+            self._hands[queue.index].end(claims)
 
     def _settle_one(self, group: Group, claim: GatheredClaim, outcome: Outcome) -> None:
         try:

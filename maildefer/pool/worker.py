@@ -11,6 +11,8 @@ import os
 import random
 import signal
 import time
+from collections.abc import Callable
+from typing import TypeVar
 
 from maildefer import events, logs
 from maildefer.errors import (
@@ -36,6 +38,9 @@ from maildefer.pool.offers import Offers
 from maildefer.pool.serving import Serving
 from maildefer.pool.settle import Settler
 from maildefer.pool.shared import Shared, send
+
+M = TypeVar("M")
+T = TypeVar("T")
 
 EXIT_APPLICATION_BROKEN = 78
 _UNREADABLE_SECONDS = 600.0  # what can't be read is tried after 2 s, 4 s, … and at last so
@@ -152,16 +157,20 @@ class Worker:
         except (EntryMalformed, EntryTooLarge) as fault:
             return None, Buried(str(fault), error=type(fault).__name__), ""
         request = received(data, claim.key, claim.attempt, queue.name, queue.name)
+        outcome, handler = self._limited(self._dispatchers[queue.index].dispatch, request)
+        return request, outcome, handler
+
+    def _limited(self, handlers: Callable[[M], T], messages: M) -> T:
+        """Run handlers with what they take, under the deadline."""
         words, base = self._words, self._base
         words[base + S.BEGAN] = began = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
         words[base + S.DEADLINE] = began + self._timeout_ns
         try:
-            outcome, handler = self._dispatchers[queue.index].dispatch(request)
+            return handlers(messages)
         finally:  # also after a fault of the conversation's token
             if self._forked:  # a handler's own child came back from it: this is not the worker
                 os._exit(0)
             words[base + S.DEADLINE] = 0
-        return request, outcome, handler
 
     def _settle(self, queue: Serving, claim: Claim, outcome: Outcome, handler: str, message: object) -> None:
         words, base = self._words, self._base
