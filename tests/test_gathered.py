@@ -8,7 +8,8 @@ import pytest
 
 from maildefer.handling.batches import MOST_MESSAGES
 from maildefer.pool.board import GATHERED_PLACES, Board, Hand, Header, Kind, S, State
-from maildefer.pool.gathered import GatheredClaim, GatherHand, company
+from maildefer.pool.gathered import GatheredClaim, GatherHand
+from maildefer.pool.groups import company
 
 PID = 4711
 

@@ -15,13 +15,15 @@ from maildefer.handling.outcomes import Buried, Deferred, Outcome
 from maildefer.maildir.system import boottime
 from maildefer.message.request import received
 from maildefer.pool.board import Header, S, State
-from maildefer.pool.gathered import GatheredClaim, GatherHand, Group, company
+from maildefer.pool.gathered import GatheredClaim, GatherHand
 from maildefer.pool.gatherer import Gatherer
+from maildefer.pool.groups import Group
 from maildefer.pool.serving import Serving
 from maildefer.pool.shared import Shared
 from maildefer.pool.sifting import sift
 from maildefer.pool.worker import M, T, Worker
 
+Key = tuple[int, str, int]  # queue, handler, crashes so far
 _NEVER = float("inf")
 _MOST_QUEUES = 64  # as many as a word has bits
 
@@ -32,7 +34,7 @@ class BatchingWorker(Worker):
     def __init__(self, shared: Shared, slot: int, application: Application) -> None:
         super().__init__(shared, slot, application)
         self._max_crashes = shared.settings.max_crashes
-        self._groups: dict[tuple[int, str, int], Group] = {}  # by queue, handler, crashes so far
+        self._groups: dict[Key, Group[GatheredClaim]] = {}
         self._due = _NEVER  # the first of them
         self._free = GatherHand.places(shared.board, slot)
         self._hands: dict[int, GatherHand] = {}
@@ -53,11 +55,11 @@ class BatchingWorker(Worker):
         for gatherer in self._gatherers.values():
             gatherer.end()
         while self._groups:
-            group = self._groups.pop(next(iter(self._groups)))
+            key = next(iter(self._groups))
             if self._words[Header.DRAINING]:
-                self._release(group)
+                self._release(key)
             else:
-                self._handle_group(group)
+                self._handle_group(key)
         self._log.flush()
 
     def _attempt(self, queue: Serving, name: str) -> None:
@@ -83,7 +85,7 @@ class BatchingWorker(Worker):
         if not queue.may_claim() or queue.is_aside(name):
             return
         if not self._free:
-            self._handle_group(self._groups.pop(min(self._groups, key=lambda key: self._groups[key].due)))
+            self._handle_group(min(self._groups, key=lambda key: self._groups[key].due))
         self._words[self._base + S.QUEUE] = queue.index
         claim = None
         try:
@@ -116,24 +118,26 @@ class BatchingWorker(Worker):
         key = (queue.index, step.name, claim.crashes)
         group = self._groups.get(key)
         if group is None:
-            limit, linger = step.terms
-            limit = company(limit, claim.crashes, self._max_crashes)
-            due = boottime() + linger
-            if gatherer is not None and linger and limit > 1 and not gatherer.begin(min(due, self._due)):
+            group = Group.begin(step, claim.crashes, self._max_crashes)
+            if (
+                gatherer is not None
+                and group.waits_for_more
+                and not gatherer.begin(min(group.due, self._due))
+            ):
                 claim.release()  # both began at once; the scout offers it again, and then it is passed on
                 self._words[self._base + S.RELEASED] += 1
                 return
-            group = self._groups[key] = Group(queue, step, limit, linger > 0, due)
-            self._due = min(self._due, due)
+            self._groups[key] = group
+            self._due = min(self._due, group.due)
         group.add(claim, len(data))
         self._words[self._base + S.TAKEN] += 1
         if group.is_full(self._limit_bytes):
-            self._handle_group(self._groups.pop(key))
+            self._handle_group(key)
 
     def _lead(self) -> None:
         """Go on gathering for this host, where anything waits for the next call, and nobody else does by now."""
         for index, gatherer in self._gatherers.items():
-            if any(g.queue.index == index and g.lingers and g.limit > 1 for g in self._groups.values()):
+            if any(key[0] == index and group.waits_for_more for key, group in self._groups.items()):
                 gatherer.begin(self._due)
 
     def _mind_gathering(self, *, idle: bool = False) -> None:
@@ -154,27 +158,24 @@ class BatchingWorker(Worker):
             return
         for key, group in list(self._groups.items()):
             if group.due <= now and (idle or group.lingers):
-                del self._groups[key]
-                self._handle_group(group)
+                self._handle_group(key)
 
-    def _handle_group(self, group: Group) -> None:
+    def _handle_group(self, key: Key) -> None:
         """Call the function, and settle each message by itself."""
+        queue, group = self._queues[key[0]], self._groups.pop(key)
         self._due = min((waiting.due for waiting in self._groups.values()), default=_NEVER)
         self._words[self._base + S.STATE] = State.BUSY
-        self._words[self._base + S.QUEUE] = group.queue.index
-        dispatcher = self._dispatchers[group.queue.index]
-        if (gatherer := self._gatherers.get(group.queue.index)) is not None:
+        self._words[self._base + S.QUEUE] = queue.index
+        dispatch = partial(self._dispatchers[queue.index].dispatch_batch, group.step)
+        if (gatherer := self._gatherers.get(queue.index)) is not None:
             gatherer.end()
 
         def call(claims: list[GatheredClaim]) -> list[Outcome] | Deferred:
-            messages = [claim.message for claim in claims]
-            return self._in_handler(
-                group.queue, claims, partial(dispatcher.dispatch_batch, group.step), messages
-            )
+            return self._in_handler(queue, claims, dispatch, [claim.message for claim in claims])
 
         for claims, outcomes in sift(group.claims, call, lambda: not self._stopping):
             for claim, outcome in zip(claims, outcomes, strict=True):
-                self._settle_one(group, claim, outcome)
+                self._settle_one(queue, claim, outcome, group.step.name)
         self._lead()
 
     def _in_handler(
@@ -187,16 +188,16 @@ class BatchingWorker(Worker):
         finally:
             self._hands[queue.index].end(claims)
 
-    def _settle_one(self, group: Group, claim: GatheredClaim, outcome: Outcome) -> None:
+    def _settle_one(self, queue: Serving, claim: GatheredClaim, outcome: Outcome, handler: str) -> None:
         try:
-            self._settle(group.queue, claim, outcome, group.step.name, claim.message)
+            self._settle(queue, claim, outcome, handler, claim.message)
         except ClaimLost as lost:
-            self._note_lost(group.queue, lost)
+            self._note_lost(queue, lost)
         except (StorageFault, MemoryError) as fault:
-            self._give_back(group.queue, claim.name, claim, fault)
+            self._give_back(queue, claim.name, claim, fault)
 
-    def _release(self, group: Group) -> None:
-        for claim in group.claims:
+    def _release(self, key: Key) -> None:
+        for claim in self._groups.pop(key).claims:
             try:
                 claim.release()
                 self._words[self._base + S.RELEASED] += 1

@@ -7,28 +7,14 @@ handle.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
 from maildefer.errors import QueueError
 from maildefer.handling.dispatch import Dispatcher
-from maildefer.handling.steps import Step
 from maildefer.maildir.system import boottime
 from maildefer.pool.consumer import ConsumedClaim
-from maildefer.pool.gathered import company
+from maildefer.pool.groups import Group
 
 MOST = 900  # claims that are collected at a time; the others of the board's places are for those in hand
-
-
-@dataclass(slots=True)
-class Collected:
-    """Claims for one call of a `@batch` function."""
-
-    step: Step
-    limit: int
-    lingers: bool
-    due: float  # on the boot clock
-    claims: list[ConsumedClaim] = field(default_factory=list)
-    size_bytes: int = 0
 
 
 class Collecting:
@@ -38,7 +24,7 @@ class Collecting:
         self._dispatcher = dispatcher
         self._max_crashes = max_crashes
         self._max_bytes = max_bytes
-        self._waiting: dict[tuple[str, int], Collected] = {}
+        self._waiting: dict[tuple[str, int], Group[ConsumedClaim]] = {}
 
     def __bool__(self) -> bool:
         return bool(self._waiting)
@@ -50,14 +36,11 @@ class Collecting:
             return False
         key = (step.name, claim.crashes)
         if (found := self._waiting.get(key)) is None:
-            limit, linger = step.terms
-            limit = company(limit, claim.crashes, self._max_crashes)
-            found = self._waiting[key] = Collected(step, limit, linger > 0, boottime() + linger)
-        found.claims.append(claim)
-        found.size_bytes += len(claim.data)
+            found = self._waiting[key] = Group.begin(step, claim.crashes, self._max_crashes)
+        found.add(claim, len(claim.data))
         return True
 
-    def due(self, *, idle: bool, everything: bool) -> Iterator[Collected]:
+    def due(self, *, idle: bool, everything: bool) -> Iterator[Group[ConsumedClaim]]:
         """What is full or has waited long enough; without a linger, when there is nothing else to be claimed.
 
         With `everything` also what could wait, since nothing more comes.
@@ -65,9 +48,8 @@ class Collecting:
         now = boottime()
         crowded = sum(len(one.claims) for one in self._waiting.values()) >= MOST
         for key, one in list(self._waiting.items()):
-            full = len(one.claims) >= one.limit or one.size_bytes >= self._max_bytes
             waited = one.due <= now and (idle or one.lingers)
-            if everything or crowded or full or waited:
+            if everything or crowded or waited or one.is_full(self._max_bytes):
                 del self._waiting[key]
                 yield one
 

@@ -1,4 +1,4 @@
-"""What a worker gathers for a `@batch`: claims with places of their own on the board, and the groups that they make.
+"""What a worker gathers for a `@batch`: claims with places of their own on the board.
 
 A place tells the claim's queue, and whether a handler has begun with it: a worker that dies in one handler has done no
 harm to what it gathered for another, and the keeper gives that back uncharged.
@@ -6,19 +6,13 @@ harm to what it gathered for another, and the keeper gives that back uncharged.
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from maildefer.maildir.claims import Claim
 from maildefer.pool.board import GATHERED_PLACES, IN_HANDLER, QUEUE_SHIFT, Board, Hand, S
 
 if TYPE_CHECKING:
-    from maildefer.handling.steps import Step
     from maildefer.message.request import MailRequest
-    from maildefer.pool.serving import Serving
-
-_ALONE_AFTER_CRASHES = 3
 
 
 class GatheredClaim(Claim):
@@ -82,33 +76,3 @@ class GatherHand:
         """It has come back from the handler, and is not settled yet."""
         for claim in claims:
             self._words[claim.place] &= ~IN_HANDLER
-
-
-@dataclass(slots=True)
-class Group:
-    """Messages for one call of a `@batch` function."""
-
-    queue: Serving
-    step: Step
-    limit: int
-    lingers: bool
-    due: float  # on the boot clock
-    claims: list[GatheredClaim] = field(default_factory=list)
-    size_bytes: int = 0
-
-    def add(self, claim: GatheredClaim, size_bytes: int) -> None:
-        self.claims.append(claim)
-        self.size_bytes += size_bytes
-
-    def is_full(self, limit_bytes: int) -> bool:
-        return len(self.claims) >= self.limit or self.size_bytes >= limit_bytes
-
-
-def company(limit: int, crashes: int, max_crashes: int) -> int:
-    """How many messages with so many crashes go into one batch: fewer at each, and at last one.
-
-    A batch that dies charges all its messages, whoever is to blame; so the innocent must be alone with time to spare
-    before the crash limit buries. With the limit at 500 and five crashes allowed: 500, 63, 8, 1, 1.
-    """
-    alone = min(_ALONE_AFTER_CRASHES, max_crashes - 1)
-    return 1 if crashes >= alone else math.ceil(limit ** (1 - crashes / alone))

@@ -20,8 +20,9 @@ from maildefer.handling.settings import PoolSettings, loaded_settings
 from maildefer.handling.turns import Turns
 from maildefer.host.identity import this_host
 from maildefer.pool.attempts import AttemptLog
-from maildefer.pool.collecting import Collected, Collecting
+from maildefer.pool.collecting import Collecting
 from maildefer.pool.consumer import ConsumedClaim
+from maildefer.pool.groups import Group
 from maildefer.pool.settle import Settler
 from maildefer.pool.sifting import sift
 
@@ -64,7 +65,7 @@ class Attempts:
         else:
             self._settle(claim, outcome, handler)
 
-    def make_all(self, collected: Collected) -> None:
+    def make_all(self, collected: Group[ConsumedClaim]) -> None:
         """One attempt at a batch, each of its messages settled by itself; raises nothing either."""
         step = collected.step
 
