@@ -17,29 +17,26 @@ NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
-def create(path: str, data: bytes, *, system: System = SYSTEM) -> int:
-    """Create `path`, write the data, sync the file; returns the descriptor, still open. Leaves nothing on a fault."""
+def begin(path: str, data: bytes, *, system: System = SYSTEM) -> int:
+    """Create `path` and write the data; returns the descriptor, still open. Leaves nothing on a fault."""
     descriptor = system.open(path, NEW, FILE_MODE)
     try:
         write_all(descriptor, data, system)
+    except BaseException:
+        system.close(descriptor)
+        discard(path, system)
+        raise
+    return descriptor
+
+
+def sync_begun(descriptor: int, path: str, system: System) -> None:
+    """Sync what `begin` has written; closes it and leaves nothing on a fault."""
+    try:
         system.fsync(descriptor)
     except BaseException:
         system.close(descriptor)
         discard(path, system)
         raise
-    return descriptor
-
-
-def begin(path: str, data: bytes, *, system: System = SYSTEM) -> int:
-    """The same without the sync, which is to follow."""
-    descriptor = system.open(path, NEW, FILE_MODE)
-    try:
-        write_all(descriptor, data, system)
-    except BaseException:
-        system.close(descriptor)
-        discard(path, system)
-        raise
-    return descriptor
 
 
 def announce_sync(descriptor: int, system: System) -> None:
@@ -64,7 +61,10 @@ def write_all(descriptor: int, data: bytes, system: System) -> None:
 
 
 def write_new(path: str, data: bytes, *, system: System = SYSTEM) -> None:
-    system.close(create(path, data, system=system))
+    """A file with that data, synced; nothing is left of it on a fault."""
+    descriptor = begin(path, data, system=system)
+    sync_begun(descriptor, path, system)
+    system.close(descriptor)
 
 
 def replace_file(

@@ -95,16 +95,12 @@ class Pusher:
     def _placed(self, compose: Compose) -> str:
         """Write one entry and rename it into `new/`; not durable before the next sync."""
         for _ in range(_TRIES):
-            stem = names.fresh_stem(self._host, self._system)
-            chunks = compose(stem)
-            if isinstance(chunks, Draft):
-                if self._finish(chunks):
-                    return chunks.key
-                break
-            data = b"".join(chunks)
-            key = f"{stem},S={len(data)}"
-            if self._place(key, data):
-                return key
+            begun = self._begun(compose)
+            if begun is not None:
+                if self._completed(begun):
+                    return begun.key
+                if begun.draft is not None:
+                    break
         raise StaleHandle(
             self.layout.tmp, OSError(errno.ESTALE, "files in tmp/ are taken away while being written")
         )
@@ -115,7 +111,14 @@ class Pusher:
             return [self._tried(composes[0], None)]
         waiting: list[_Begun] = []
         try:
-            begun = [self._begun(compose, waiting) for compose in composes]
+            begun: list[_Begun | MaildeferError | None] = []
+            for compose in composes:
+                try:
+                    begun.append(one := self._begun(compose))
+                except MaildeferError as fault:
+                    begun.append(fault)
+                else:
+                    waiting += [one] if one is not None else []
             for each in waiting:
                 durable.announce_sync(each.descriptor, self._system)
             results = []
@@ -129,25 +132,6 @@ class Pusher:
                 self._system.close(each.descriptor)
                 durable.discard(each.path, self._system)
 
-    def _begun(self, compose: Compose, waiting: list[_Begun]) -> _Begun | MaildeferError | None:
-        """Also at the end of `waiting`; None where a file of that name was there."""
-        stem = names.fresh_stem(self._host, self._system)
-        try:
-            chunks = compose(stem)
-            if isinstance(chunks, Draft):
-                begun = _Begun(chunks.key, chunks.path, chunks.descriptor, chunks)
-            else:
-                data = b"".join(chunks)
-                key = f"{stem},S={len(data)}"
-                path = f"{self.layout.tmp}/{key}"
-                begun = _Begun(key, path, self._created(path, data, durable.begin), None)
-        except FileExistsError:
-            return None
-        except MaildeferError as fault:
-            return fault
-        waiting.append(begun)
-        return begun
-
     def _tried(self, compose: Compose, begun: _Begun | MaildeferError | None) -> str | MaildeferError:
         try:
             match begun:
@@ -159,23 +143,36 @@ class Pusher:
         except MaildeferError as fault:
             return fault
 
+    def _begun(self, compose: Compose) -> _Begun | None:
+        """Create and write it; None where a file of that name was there: a CREATE whose reply was lost."""
+        stem = names.fresh_stem(self._host, self._system)
+        chunks = compose(stem)
+        if isinstance(chunks, Draft):
+            return _Begun(chunks.key, chunks.path, chunks.descriptor, chunks)
+        data = b"".join(chunks)
+        key = f"{stem},S={len(data)}"
+        path = f"{self.layout.tmp}/{key}"
+        try:
+            return _Begun(key, path, durable.begin(path, data, system=self._system), None)
+        except FileNotFoundError as fault:
+            raise QueueMissing(self.layout.path) from fault
+        except FileExistsError:
+            return None
+        except OSError as fault:
+            raise_named(self.layout.tmp, fault)
+
     def _completed(self, begun: _Begun) -> bool:
-        """Sync and rename; False when it was swept before its rename."""
+        """Sync and rename; False when it was swept before its rename, and has to be written anew, under another key."""
         if begun.draft is not None:
             return self._finish(begun.draft)
-        system = self._system
         try:
-            system.fsync(begun.descriptor)
-        except BaseException as fault:
-            system.close(begun.descriptor)
-            durable.discard(begun.path, system)
-            if isinstance(fault, OSError):
-                raise_named(self.layout.tmp, fault)
-            raise
+            durable.sync_begun(begun.descriptor, begun.path, self._system)
+        except OSError as fault:
+            raise_named(self.layout.tmp, fault)
         try:
             return self._moved(begun.path, begun.key, begun.descriptor)
         finally:
-            system.close(begun.descriptor)
+            self._system.close(begun.descriptor)
 
     def _sync(self, keys: Sequence[str]) -> None:
         try:
@@ -186,31 +183,6 @@ class Pusher:
             raise_named(self.layout.new, fault)
         if self._journal is not None:
             self._journal.pushed(keys)
-
-    def _place(self, key: str, data: bytes) -> bool:
-        """Create and rename; False when it has to be written anew, under another key.
-
-        That is when `tmp/KEY` was swept before its rename, or was there: a CREATE whose reply was lost.
-        """
-        draft = f"{self.layout.tmp}/{key}"
-        try:
-            descriptor = self._created(draft, data, durable.create)
-        except FileExistsError:
-            return False
-        try:
-            return self._moved(draft, key, descriptor)
-        finally:
-            self._system.close(descriptor)
-
-    def _created(self, path: str, data: bytes, how: Callable[..., int]) -> int:
-        try:
-            return how(path, data, system=self._system)
-        except FileNotFoundError as fault:
-            raise QueueMissing(self.layout.path) from fault
-        except FileExistsError:
-            raise
-        except OSError as fault:
-            raise_named(self.layout.tmp, fault)
 
     def _finish(self, draft: Draft) -> bool:
         """Sync and rename; False when it was swept before its rename."""

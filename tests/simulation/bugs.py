@@ -10,7 +10,6 @@ from typing import Any
 from maildefer.errors import ClaimLost, LeaseFenced, raise_named
 from maildefer.maildir import (
     doubt,
-    durable,
     operate,
 )
 from maildefer.maildir.names import EntryName
@@ -80,26 +79,18 @@ def all_others(old: Any) -> Any:
     return lambda self, owners: set(owners) - {self._own()}
 
 
-def no_file_sync(old: Any) -> Any:
-    return lambda path, chunks, *, system: old(
-        path, chunks, system=replace(system, fsync=lambda descriptor: None)
-    )
-
-
 def rename_first(old: Any) -> Any:
-    def placed(self: Any, key: str, data: bytes) -> bool:
-        draft, system = f"{self.layout.tmp}/{key}", self._system
+    def completed(self: Any, begun: Any) -> bool:
+        system = self._system
         try:
-            descriptor = system.open(draft, durable.NEW, 0o600)
-            durable.write_all(descriptor, data, system)
-            system.rename(draft, f"{self.layout.new}/{key}")
-            system.fsync(descriptor)
-            system.close(descriptor)
+            system.rename(begun.path, f"{self.layout.new}/{begun.key}")
+            system.fsync(begun.descriptor)
+            system.close(begun.descriptor)
         except OSError as fault:
-            raise_named(draft, fault)
+            raise_named(begun.path, fault)
         return True
 
-    return placed
+    return completed
 
 
 def promote_without(old: Any) -> Any:

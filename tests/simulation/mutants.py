@@ -121,10 +121,10 @@ MUTANTS = (
     Mutant("look: by stat", one(doubt, "listed", bugs.by_stat)),
     Mutant("look: a listing without a change of one's own", one(doubt, "fresh_listing", bugs.untouched)),
     Mutant("push: no sync of the directory", one(durable.DirectorySync, "sync", bugs.constant(None))),
-    Mutant("push: no sync of the file", one(durable, "create", bugs.no_file_sync)),
+    Mutant("push: no sync of the file", one(durable, "sync_begun", bugs.constant(None))),
     Mutant(
         "push: rename before the sync",
-        one(push.Pusher, "_place", bugs.rename_first),
+        one(push.Pusher, "_completed", bugs.rename_first),
         units="tests/maildir/test_push.py",
     ),
     Mutant("push: a doubtful rename taken for done", one(push.Pusher, "_was_placed", bugs.constant(True))),
