@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from maildefer.intake import doors, limits, trust
+from maildefer.intake import doors, limits, standing, trust
 from maildefer.intake.doors import Door, Kind
 from maildefer.intake.trust import Trust
 
@@ -19,14 +18,8 @@ class Options(Trust):
     queue: str
     doors: tuple[Door, ...]
     routes_path: str | None = None
-    hostname: str = ""
     lifeline_fd: int | None = None
     ready_fd: int | None = None
-    report_fd: int | None = None
-    user: str = ""
-    group: str = ""
-    log_format: str | None = None
-    log_file: str | None = None
 
     @property
     def socket_fds(self) -> tuple[int, ...]:
@@ -56,11 +49,7 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
     trust.add_arguments(parser)
     add("--lifeline-fd", type=int, help="an inherited pipe: end when its other end is closed")
     add("--ready-fd", type=int, help="an inherited pipe: a byte is written to it once connections are taken")
-    add("--report-fd", type=int, help="an inherited file: what `maildefer status` shows is written to it")
-    add("--user", default="", help="become this user, a name or a number, for good before anything else")
-    add("--group", default="", help="become this group; else the user's own and its supplementary ones")
-    add("--log-format", help="console, logfmt or json")
-    add("--log-file", metavar="PATH", help="append the log there, and open it anew on USR1")
+    standing.add_arguments(parser)
     given = parser.parse_args(arguments)
     default = Kind.LMTP if given.lmtp else Kind.SMTP
     try:
@@ -71,14 +60,9 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
         queue=given.queue,
         doors=found,
         routes_path=given.routes,
-        hostname=given.hostname or os.uname().nodename,
         lifeline_fd=given.lifeline_fd,
         ready_fd=given.ready_fd,
-        report_fd=given.report_fd,
-        user=given.user,
-        group=given.group,
-        log_format=given.log_format,
-        log_file=given.log_file,
+        **standing.given(given),
         **limits.given(given),
         **trust.given(given),
     )

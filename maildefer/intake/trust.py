@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from maildefer.intake.limits import Limits
+from maildefer.intake.standing import Standing
 
 if TYPE_CHECKING:
     import argparse
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Trust(Limits):
+class Trust(Standing):
     """One process's; `docs/operating.md` tells what they are for."""
 
     tls_certificate: str = ""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from maildefer.errors import ConfigurationError
-from maildefer.intake import limits
-from maildefer.intake.limits import Limits
+from maildefer.intake import limits, standing
+from maildefer.intake.standing import Standing
 
 # Of the limits of `maildefer.intake.limits`, those that mean something here.
 LIMITS: Final = (
@@ -30,18 +29,12 @@ DEFAULT_PORT: Final = 8826
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Options(Limits):
+class Options(Standing):
     """`queues`: the directory of each by its name in the URL."""
 
     queues: Mapping[str, str]
     socket_fds: tuple[int, ...]
     token_file: str
-    hostname: str
-    user: str = ""
-    group: str = ""
-    report_fd: int | None = None
-    log_format: str | None = None
-    log_file: str | None = None
 
 
 def parse(arguments: Sequence[str] | None = None) -> Options:
@@ -57,11 +50,7 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
     add("--token-file", required=True, help="who may push what")
     add("--hostname", default="", help="the name in Received lines")
     limits.add_arguments(parser, LIMITS)
-    add("--report-fd", type=int, help="an inherited file: what `maildefer status` shows is written to it")
-    add("--user", default="", help="become this user, a name or a number, for good before anything else")
-    add("--group", default="", help="become this group; else the user's own and its supplementary ones")
-    add("--log-format", help="console, logfmt or json")
-    add("--log-file", metavar="PATH", help="append the log there, and open it anew on USR1")
+    standing.add_arguments(parser)
     given = parser.parse_args(arguments)
     queues = dict(text.partition("=")[::2] for text in given.queue)
     if not all(queues) or not all(queues.values()):
@@ -70,13 +59,8 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
         queues=queues,
         socket_fds=tuple(given.socket_fd),
         token_file=given.token_file,
-        hostname=given.hostname or os.uname().nodename,
-        user=given.user,
-        group=given.group,
-        report_fd=given.report_fd,
-        log_format=given.log_format,
-        log_file=given.log_file,
         **limits.given(given, LIMITS),
+        **standing.given(given),
     )
 
 
