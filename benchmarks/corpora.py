@@ -8,23 +8,20 @@ into `.cache/corpora`, and is no part of this project. `python -m benchmarks.cor
 from __future__ import annotations
 
 import importlib.util
-import os
 import re
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from benchmarks import corpus
-from benchmarks.corpus import CorpusMissing
+from benchmarks.corpus import OUTLOOK, CorpusMissing, once
 
 CACHE: Final = Path(__file__).resolve().parent.parent / ".cache" / "corpora"
 LARGEST_BYTES: Final = 4 << 20
-_OUTLOOK: Final = bytes.fromhex("d0cf11e0a1b11ae1")  # a .msg file, which no mail server ever sends
 _FROM_LINE: Final = re.compile(rb"(?:\A|\n\n)From [^\n]*\d{4}[^\n]*\n")
 
 
@@ -42,7 +39,7 @@ class Corpus:
         home = self.fetch()
         for path in sorted({path for glob in self.globs for path in home.glob(glob) if path.is_file()}):
             data = path.read_bytes()
-            if len(data) > LARGEST_BYTES or data.startswith(_OUTLOOK):
+            if len(data) > LARGEST_BYTES or data.startswith(OUTLOOK):
                 continue
             name = str(path.relative_to(home))
             yield from ((f"{name}#{number}", each) for number, each in enumerate(divided(data)))
@@ -62,7 +59,7 @@ def _by_pip(source: str) -> Callable[[], Path]:
 
 
 def _by_apt(package: str) -> Callable[[], Path]:
-    return lambda: _once(CACHE / package, lambda draft: _apt_source(package, draft))
+    return lambda: once(CACHE / package, lambda draft: _apt_source(package, draft))
 
 
 def _of_the_interpreter() -> Path:
@@ -95,24 +92,6 @@ CORPORA: Final = (
     Corpus(name="bogofilter", fetch=_by_apt("bogofilter"), globs=("*/src/tests/inputs/*",), least=20),
     Corpus(name="test_email", fetch=_of_the_interpreter, globs=("data/msg_*.txt",), least=40),
 )
-
-
-def _once(home: Path, make: Callable[[Path], None]) -> Path:
-    """Make `home` in one step, whoever else does so at the same time."""
-    if home.is_dir():
-        return home
-    home.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(dir=home.parent))
-    try:
-        make(draft)
-        try:
-            os.rename(draft, home)
-        except OSError:  # another process was first, with the same files
-            if not home.is_dir():
-                raise
-        return home
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
 
 
 def _apt_source(package: str, draft: Path) -> None:

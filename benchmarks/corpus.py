@@ -12,7 +12,8 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -24,7 +25,7 @@ SOURCES: Final = {
     "flufl.bounce==6.0.0": "flufl_bounce-*/tests/data/*.txt",
     "mail-parser==4.8.0": "mail_parser-*/tests/mails/*",
 }
-_OUTLOOK: Final = bytes.fromhex("d0cf11e0a1b11ae1")  # one is a .msg file, which no mail server ever sends
+OUTLOOK: Final = bytes.fromhex("d0cf11e0a1b11ae1")  # one is a .msg file, which no mail server ever sends
 
 
 class CorpusMissing(Exception):
@@ -37,24 +38,24 @@ def messages(cache: Path = CACHE) -> Iterator[tuple[str, bytes]]:
     for pattern in SOURCES.values():
         for path in sorted(home.glob(pattern)):
             data = path.read_bytes()
-            if not data.startswith(_OUTLOOK):
+            if not data.startswith(OUTLOOK):
                 yield path.stem, data
 
 
 def fetch(cache: Path = CACHE, sources: Iterable[str] = SOURCES) -> Path:
     """The folder with the unpacked distributions. Any number of processes may ask at the same time."""
     sources = tuple(sources)
-    home = cache / "-".join(source.replace("==", "-") for source in sources)
+    return once(cache / "-".join(source.replace("==", "-") for source in sources), partial(_unpack, sources))
+
+
+def once(home: Path, make: Callable[[Path], None]) -> Path:
+    """Have `home` made in one step, by what fills a folder, whoever else does so at the same time."""
     if home.is_dir():
         return home
-    cache.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(dir=cache))
+    home.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(dir=home.parent))
     try:
-        for archive in _download(draft, sources):
-            with tarfile.open(archive) as tar:
-                # The filter came with Python 3.11.4, and Debian 12 has 3.11.2; pip's archives need none.
-                tar.extractall(draft, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))  # type: ignore[arg-type]
-            archive.unlink()
+        make(draft)
         try:
             os.rename(draft, home)
         except OSError:  # another process was first, with the same files
@@ -63,6 +64,14 @@ def fetch(cache: Path = CACHE, sources: Iterable[str] = SOURCES) -> Path:
         return home
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def _unpack(sources: tuple[str, ...], draft: Path) -> None:
+    for archive in _download(draft, sources):
+        with tarfile.open(archive) as tar:
+            # The filter came with Python 3.11.4, and Debian 12 has 3.11.2; pip's archives need none.
+            tar.extractall(draft, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))  # type: ignore[arg-type]
+        archive.unlink()
 
 
 def _download(folder: Path, sources: tuple[str, ...]) -> list[Path]:
