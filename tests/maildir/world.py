@@ -22,6 +22,7 @@ from typing import Any, Final
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.leases import Holder
 from maildefer.maildir.system import SYSTEM, System
+from tests.listing import Listing
 
 LABEL: Final = "host-0a1b2c"
 START: Final = 1_700_000_000.0
@@ -203,27 +204,6 @@ class World:
 
     def _shown(self, directory: str, names: list[str]) -> list[str]:
         return [name for name in names if name not in self.hidden]
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    name: str
-
-
-class Listing:
-    """What `os.scandir` returns, as far as it is used."""
-
-    def __init__(self, names: list[str]) -> None:
-        self._names = names
-
-    def __enter__(self) -> Listing:
-        return self
-
-    def __exit__(self, *why: object) -> None:
-        pass
-
-    def __iter__(self) -> Iterator[Seen]:
-        return map(Seen, self._names)
 
 
 class FakeHand:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -37,31 +37,6 @@ class Cache:
         for path in directories:
             self.listings.pop(path, None)
             self.missing.pop(path, None)
-
-
-class Seen:
-    """What a scan finds."""
-
-    __slots__ = ("name",)
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-
-class Listing:
-    """What `os.scandir` returns, as far as it is used."""
-
-    def __init__(self, names: list[str]) -> None:
-        self._names = names
-
-    def __enter__(self) -> Listing:
-        return self
-
-    def __exit__(self, *why: object) -> None:
-        pass
-
-    def __iter__(self) -> Iterator[Seen]:
-        return map(Seen, self._names)
 
 
 def torn(before: list[str], after: dict[str, Any], random: Callable[[], float]) -> list[str]:

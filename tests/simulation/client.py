@@ -16,7 +16,8 @@ from typing import Any
 from greenlet import GreenletExit
 
 from maildefer.maildir.system import System
-from tests.simulation.cache import Cache, Listing, facts_of, torn
+from tests.listing import Listing
+from tests.simulation.cache import Cache, facts_of, torn
 from tests.simulation.scheduler import Process
 from tests.simulation.server import Directory, File, refusal
 from tests.simulation.world import LATEST_COPY_SECONDS, LONGEST_RETRY_SECONDS, Request, World
