@@ -22,8 +22,8 @@ from pathlib import Path
 from benchmarks import processes
 from benchmarks.places import Unavailable
 
-_DAEMONS = Path("/usr/lib/postfix/sbin")
-_START_SECONDS = 20.0
+DAEMONS = Path("/usr/lib/postfix/sbin")
+_PATIENCE_SECONDS = 60.0
 _OWNED = (  # by the mail owner, under queue_directory
     "active bounce corrupt defer deferred flush hold incoming private saved trace maildrop public".split()
 )
@@ -71,33 +71,38 @@ class Held:
 @contextmanager
 def holding(base: str) -> Iterator[Held]:
     """Runs until the block ends, with its queue under `base`. Raises Unavailable without root or the package."""
-    owner, group = _users()
-    with tempfile.TemporaryDirectory(prefix="postfix-") as home:
-        queue, port = Path(base, "spool"), _free_port()
-        _lay_out(Path(home), queue, port, owner, group)
-        with open(f"{home}/out", "wb") as out:
-            master = subprocess.Popen(
-                [_DAEMONS / "master", "-s", "-c", home], stdin=subprocess.DEVNULL, stdout=out, stderr=out
-            )
-        try:
-            _await_greeting(port, master, Path(home))
-            yield Held(port, master.pid, queue / "hold")
-        finally:
-            _end(master)
-            shutil.rmtree(queue)
-
-
-def _users() -> tuple[int, int]:
-    if os.geteuid() != 0 or not (_DAEMONS / "master").exists():
+    if os.geteuid() != 0 or not (DAEMONS / "master").exists():
         raise Unavailable("a Postfix of our own needs root and its package: apt-get install postfix")
-    return pwd.getpwnam("postfix").pw_uid, grp.getgrnam("postdrop").gr_gid
+    with tempfile.TemporaryDirectory(prefix="postfix-") as home:
+        queue, port = Path(base, "spool"), free_port()
+        main = _MAIN.format(queue=queue, home=home, daemons=DAEMONS)
+        with running(Path(home), queue, port, main, _MASTER.format(port=port)) as pid:
+            yield Held(port, pid, queue / "hold")
 
 
-def _lay_out(home: Path, queue: Path, port: int, owner: int, group: int) -> None:
+@contextmanager
+def running(home: Path, queue: Path, port: int, main: str, master: str) -> Iterator[int]:
+    """A Postfix with these texts of main.cf and master.cf, its master's pid; ended, and its queue removed, at last."""
+    _lay_out(home, queue, main, master)
+    with open(home / "out", "wb") as out:
+        process = subprocess.Popen(
+            [DAEMONS / "master", "-s", "-c", home], stdin=subprocess.DEVNULL, stdout=out, stderr=out
+        )
+    try:
+        _await_greeting(port, process, home)
+        yield process.pid
+    finally:
+        _end(process)
+        shutil.rmtree(queue)
+
+
+def _lay_out(home: Path, queue: Path, main: str, master: str) -> None:
+    owner, group = pwd.getpwnam("postfix").pw_uid, grp.getgrnam("postdrop").gr_gid
     home.chmod(0o755)
     queue.mkdir()
-    (home / "main.cf").write_text(_MAIN.format(queue=queue, home=home, daemons=_DAEMONS))
-    (home / "master.cf").write_text(_MASTER.format(port=port))
+    queue.chmod(0o755)
+    (home / "main.cf").write_text(main)
+    (home / "master.cf").write_text(master)
     for path in (home / "data", *(queue / name for name in _OWNED)):
         path.mkdir(0o700)
         os.chown(path, owner, -1)
@@ -108,7 +113,7 @@ def _lay_out(home: Path, queue: Path, port: int, owner: int, group: int) -> None
 
 
 def _await_greeting(port: int, master: subprocess.Popen[bytes], home: Path) -> None:
-    deadline = time.monotonic() + _START_SECONDS
+    deadline = time.monotonic() + _PATIENCE_SECONDS
     while time.monotonic() < deadline and master.poll() is None:
         try:
             with socket.create_connection(("127.0.0.1", port), timeout=5) as client:
@@ -124,10 +129,10 @@ def _end(master: subprocess.Popen[bytes]) -> None:
     """Its daemons leave when their master does, in their own time: they are ended, so that none is in the next run."""
     members = processes.tree(master.pid)[1:]
     master.send_signal(signal.SIGTERM)
-    master.wait(20)
+    master.wait(_PATIENCE_SECONDS)
     processes.kill(members)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as trial:
         return int(trial.getsockname()[1])

@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import grp
 import os
-import pwd
-import shutil
-import signal
-import socket
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,14 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import processes
+from benchmarks.postfix import DAEMONS, free_port, running
 from tests.certificates import CI, need
-from tests.front_end import SECONDS, wait_until
 
-_DAEMONS = Path("/usr/lib/postfix/sbin")
-_OWNED = (
-    "active bounce corrupt defer deferred flush hold incoming private saved trace maildrop public".split()
-)
 _MAIN = """\
 compatibility_level = 3.6
 queue_directory = {home}/spool
@@ -96,44 +85,8 @@ def home() -> Iterator[Path]:
 def relaying(folder: Path, transport: str, *settings: str, service: str = "") -> Iterator[Relay]:
     """In a folder from `home`; to a transport such as `lmtp:unix:/path`; settings as lines of main.cf, and a service
     as one of master.cf."""
-    with socket.create_server(("127.0.0.1", 0)) as trial:
-        port = trial.getsockname()[1]
-    _lay_out(folder, transport, port, settings, service)
-    relay = Relay(port, folder)
-    with open(folder / "out", "wb") as out:
-        command = [str(_DAEMONS / "master"), "-s", "-c", str(folder)]
-        master = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
-    try:
-        wait_until(lambda: _greets(port) or master.poll() is not None)
-        assert master.poll() is None, (folder / "out").read_text() + relay.log()
-        yield relay
-    finally:
-        members = processes.tree(master.pid)[1:]
-        master.send_signal(signal.SIGTERM)
-        master.wait(SECONDS)
-        processes.kill(members)
-        shutil.rmtree(folder / "spool")
-
-
-def _lay_out(folder: Path, transport: str, port: int, settings: tuple[str, ...], service: str) -> None:
-    owner, group = pwd.getpwnam("postfix").pw_uid, grp.getgrnam("postdrop").gr_gid
-    main = _MAIN.format(home=folder, daemons=_DAEMONS, transport=transport)
-    (folder / "main.cf").write_text(main + "".join(f"{line}\n" for line in settings))
-    (folder / "master.cf").write_text(f"{_MASTER.format(port=port)}{service}\n")
-    spool = folder / "spool"
-    for path in (folder / "data", *(spool / name for name in _OWNED)):
-        path.mkdir(0o700, parents=True)
-        os.chown(path, owner, -1)
-    spool.chmod(0o755)
-    (spool / "pid").mkdir(0o755)
-    for name, mode in (("maildrop", 0o1730), ("public", 0o2710)):
-        os.chown(spool / name, owner, group)
-        (spool / name).chmod(mode)
-
-
-def _greets(port: int) -> bool:
-    try:
-        with socket.create_connection(("127.0.0.1", port), timeout=5) as client:
-            return client.recv(512).startswith(b"220")
-    except OSError:
-        return False
+    port = free_port()
+    main = _MAIN.format(home=folder, daemons=DAEMONS, transport=transport)
+    main += "".join(f"{line}\n" for line in settings)
+    with running(folder, folder / "spool", port, main, f"{_MASTER.format(port=port)}{service}\n"):
+        yield Relay(port, folder)
