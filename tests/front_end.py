@@ -43,12 +43,17 @@ class FrontEnd:
         return self.log_path.read_text(errors="replace")
 
     def entries(self) -> list[tuple[Envelope | None, bytes]]:
-        found = []
-        for name in sorted(os.listdir(self.queue / "new")):
-            data = (self.queue / "new" / name).read_bytes()
-            envelope, offset = split(data, name)
-            found.append((envelope, data[offset:]))
-        return found
+        return stored(self.queue)
+
+
+def stored(queue: Path) -> list[tuple[Envelope | None, bytes]]:
+    """What waits there, in order of name, each with its envelope."""
+    found = []
+    for name in sorted(os.listdir(queue / "new")):
+        data = (queue / "new" / name).read_bytes()
+        envelope, offset = split(data, name)
+        found.append((envelope, data[offset:]))
+    return found
 
 
 @contextmanager

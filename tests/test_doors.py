@@ -18,12 +18,12 @@ import pytest
 
 from maildefer.mail import MailRequest
 from maildefer.maildir.layout import Layout, create_queue
-from maildefer.message.envelope import Envelope, split
+from maildefer.message.envelope import Envelope
 from maildefer.message.request import received
 from maildefer.server import Relay
 from tests import postfix
 from tests.certificates import need
-from tests.front_end import ROOT, SECONDS, front_end, wait_until
+from tests.front_end import ROOT, SECONDS, front_end, stored, wait_until
 from tests.pop3 import mailbox
 
 pytestmark = pytest.mark.lifecycle
@@ -32,12 +32,7 @@ MESSAGE = b"From: Ann <ann@s.example>\nTo: post@d.example\nSubject: hello\n\nIt 
 
 def entries(queue: Layout) -> list[tuple[Envelope | None, bytes]]:
     """As a worker reads them."""
-    found = []
-    for name in sorted(os.listdir(queue.new)):
-        data = Path(queue.new, name).read_bytes()
-        envelope, offset = split(data, name)
-        found.append((envelope, data[offset:]))
-    return found
+    return stored(Path(queue.path))
 
 
 def fetched(queue: Layout) -> MailRequest:

@@ -27,7 +27,8 @@ from maildefer.intake.wire import Frames, Job, Message, pack, unpack
 from maildefer.intake.writer import Writer
 from maildefer.maildir.layout import Layout, create_queue
 from maildefer.message import matching
-from maildefer.message.envelope import Envelope, split
+from maildefer.message.envelope import Envelope
+from tests.front_end import stored, wait_until
 
 pytestmark = pytest.mark.lifecycle
 SENDER, RECIPIENT = "author@example.org", "post@osb.example"
@@ -60,12 +61,7 @@ class FrontEnd:
             return b"".join(iter(lambda: client.recv(65536), b""))
 
     def entries(self) -> list[tuple[Envelope | None, bytes]]:
-        found = []
-        for name in sorted(os.listdir(self.queue / "new")):
-            data = (self.queue / "new" / name).read_bytes()
-            envelope, offset = split(data, name)
-            found.append((envelope, data[offset:]))
-        return found
+        return stored(self.queue)
 
     def writer_pid(self) -> int:
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
@@ -107,13 +103,6 @@ def start(tmp_path: Path) -> Iterator[Start]:
             os.close(front_end.lifeline)
         front_end.process.terminate()
         front_end.process.wait(20)
-
-
-def wait_until(condition: Callable[[], object], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.01)
 
 
 # What is stored

@@ -20,6 +20,7 @@ from maildefer.maildir.layout import Layout, create_queue
 from maildefer.maildir.push import Pusher
 from maildefer.maildir.system import System
 from maildefer.message.envelope import Envelope, split
+from tests.front_end import stored
 
 
 @pytest.fixture
@@ -47,13 +48,10 @@ def push(writer: Writer, *messages: Message) -> list[Answer]:
 
 
 def entries(layout: Layout) -> list[tuple[Envelope | None, bytes]]:
-    found = []
-    for name in sorted(os.listdir(layout.new)):
-        data = Path(layout.new, name).read_bytes()
-        assert name.endswith(f",S={len(data)}")
-        envelope, offset = split(data, name)
-        found.append((envelope, data[offset:]))
-    return found
+    assert all(
+        name.endswith(f",S={Path(layout.new, name).stat().st_size}") for name in os.listdir(layout.new)
+    )
+    return stored(Path(layout.path))
 
 
 @pytest.mark.invariant(9)
@@ -80,10 +78,10 @@ def test_each_recipient_gets_an_entry_and_its_own_reply_in_order(writer: Writer,
     body = os.urandom(700_000).replace(b"\r", b"\n")
     _, last = push(writer, part(body[:300_000], *recipients), part(body[300_000:], *recipients, whole=True))
     found = {}
-    for stored in last.stored:
-        envelope, offset = split(data := Path(layout.new, stored.key).read_bytes(), stored.key)
+    for each in last.stored:
+        envelope, offset = split(data := Path(layout.new, each.key).read_bytes(), each.key)
         assert data[offset:] == body
-        found[stored.key] = envelope.recipient if envelope else None
+        found[each.key] = envelope.recipient if envelope else None
     assert list(found.values()) == list(recipients)
 
 

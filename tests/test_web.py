@@ -20,10 +20,10 @@ import pytest
 
 from maildefer.errors import ConfigurationError
 from maildefer.maildir.layout import create_queue
-from maildefer.message.envelope import Envelope, split
+from maildefer.message.envelope import Envelope
 from maildefer.web.options import arguments, parse, refuse_unknown
 from maildefer.web.tokens import Tokens
-from tests.front_end import ROOT, SECONDS, wait_until
+from tests.front_end import ROOT, SECONDS, stored, wait_until
 
 GUEST = 61_003
 ALL, POSTS = "token-for-all-queues", "token-for-posts-only"
@@ -129,12 +129,7 @@ class Web:
         return response.status, json.loads(data) if data[:1] == b"{" else {}, response
 
     def entries(self, queue: str = "queue") -> list[tuple[Envelope | None, bytes]]:
-        found = []
-        for name in sorted(os.listdir(self.folder / queue / "new")):
-            data = (self.folder / queue / "new" / name).read_bytes()
-            envelope, offset = split(data, name)
-            found.append((envelope, data[offset:]))
-        return found
+        return stored(self.folder / queue)
 
     def drafts(self) -> list[str]:
         return os.listdir(self.folder / "queue" / "tmp")
