@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import smtplib
+import socket
 import sys
 import threading
 from collections.abc import Iterator
@@ -15,6 +17,7 @@ from aiosmtpd.lmtp import LMTP
 from aiosmtpd.smtp import SMTP
 
 from maildefer.mail import MailRequest, MailResponse
+from maildefer.message import relay as module
 from maildefer.message.relay import Relay, RelayUnresolved
 from maildefer.message.smtp_error import SMTPError
 
@@ -70,6 +73,43 @@ def smtp() -> Iterator[tuple[Relay, Sink]]:
 @pytest.fixture
 def lmtp() -> Iterator[tuple[Relay, Sink]]:
     yield from serve(LMTP)
+
+
+@pytest.mark.parametrize(
+    ("full", "addresses", "said"),
+    [
+        ("mx1.example.org", [], "mx1.example.org"),
+        ("mx1", ["192.0.2.7"], "[192.0.2.7]"),
+        ("mx1", [], "[127.0.0.1]"),
+    ],
+)
+def test_our_own_name_is_asked_for_once_a_process(
+    smtp: tuple[Relay, Sink], monkeypatch: pytest.MonkeyPatch, full: str, addresses: list[str], said: str
+) -> None:
+    """With each delivery it would be a wait for the DNS, of seconds where that is slow."""
+    relay, _ = smtp
+    asked: list[str] = []
+
+    def getfqdn() -> str:
+        asked.append("name")
+        return full
+
+    def gethostbyname(name: str) -> str:
+        asked.append("address")
+        if not addresses:
+            raise socket.gaierror("nobody knows")
+        return addresses[0]
+
+    monkeypatch.setattr(socket, "getfqdn", getfqdn)
+    monkeypatch.setattr(socket, "gethostbyname", gethostbyname)
+    module._own_name.cache_clear()
+    try:
+        for _ in range(3):
+            with contextlib.closing(relay.configure_relay("127.0.0.1")) as connection:
+                assert connection.local_hostname == said
+        assert asked == (["name"] if "." in full else ["name", "address"])
+    finally:
+        module._own_name.cache_clear()
 
 
 def test_a_response_goes_to_its_headers_addresses(smtp: tuple[Relay, Sink]) -> None:

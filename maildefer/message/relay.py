@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import re
+import socket
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from maildefer.errors import AddressRefused, MaildeferError
@@ -126,13 +128,14 @@ class Relay:
         import smtplib  # as above
 
         relay: smtplib.SMTP
-        timeout = self.timeout_seconds
+        timeout, us = self.timeout_seconds, _own_name()
         if self.lmtp:
-            relay = smtplib.LMTP(hostname, self.port, timeout=timeout)
+            relay = smtplib.LMTP(hostname, self.port, local_hostname=us, timeout=timeout)
         elif self.ssl:
-            relay = smtplib.SMTP_SSL(hostname, self.port, timeout=timeout, context=self._context())
+            context = self._context()
+            relay = smtplib.SMTP_SSL(hostname, self.port, local_hostname=us, timeout=timeout, context=context)
         else:
-            relay = smtplib.SMTP(hostname, self.port, timeout=timeout)
+            relay = smtplib.SMTP(hostname, self.port, local_hostname=us, timeout=timeout)
         try:
             relay.set_debuglevel(self.debug)
             if self.starttls:
@@ -174,6 +177,22 @@ class Relay:
     def reply(self, original: Any, From: str, Subject: str, Body: str) -> None:
         """Send a plain text message to the sender of a received one."""
         self.send(original.From, From, Subject, Body)
+
+
+@lru_cache(maxsize=1)
+def _own_name() -> str:
+    """What we say in EHLO, found out once a process.
+
+    Left to itself `smtplib` asks the DNS for it with each connection, and where a name server is slow to say that it
+    does not know us, that takes seconds each time.
+    """
+    name = socket.getfqdn()
+    if "." in name:
+        return name
+    try:
+        return f"[{socket.gethostbyname(socket.gethostname())}]"
+    except OSError:
+        return "[127.0.0.1]"
 
 
 def _addresses(given: addresses.Given) -> list[str]:
