@@ -107,6 +107,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setattr(module("handling.settings"), "_loaded", None)
     monkeypatch.delitem(vars(utils), "settings", raising=False)
     monkeypatch.setattr(view, "LOADER", None)
+    for name in list(sys.modules):  # this project's own, if other tests have loaded it
+        if name.partition(".")[0] in ("conf", "config", "workers"):
+            monkeypatch.delitem(sys.modules, name)
     before = set(sys.modules)
     yield tmp_path
     vars(utils).pop("settings", None)
