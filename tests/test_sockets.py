@@ -7,10 +7,7 @@ import signal
 import smtplib
 import socket
 import ssl
-import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -21,48 +18,8 @@ from maildefer.intake.doors import Kind
 from maildefer.pool import sockets
 from maildefer.server import LMTPReceiver, SMTPReceiver
 from tests import certificates
-from tests.front_end import ROOT, SECONDS, wait_until
-
-# Systemd's side of it: the sockets are 3, 4, …, and the process knows that they are meant for it.
-ACTIVATE = """
-import os, socket, sys
-kept = [socket.socket(fileno=int(fd)) for fd in sys.argv[1].split(",")]
-for at, each in enumerate(kept):
-    os.dup2(each.fileno(), 100 + at)
-for at, each in enumerate(kept):
-    os.dup2(100 + at, 3 + at, inheritable=True)
-    os.close(100 + at)
-os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS=str(len(kept)), LISTEN_FDNAMES=sys.argv[2])
-os.execv(sys.executable, [sys.executable, *sys.argv[3:]])
-"""
-
-
-@contextmanager
-def activated(names: str, *command: str, folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], list[int]]]:
-    """A process with a socket for each name; gives their ports too."""
-    bound = [socket.create_server(("127.0.0.1", 0)) for _ in names.split(":")]
-    ports = [each.getsockname()[1] for each in bound]
-    argv = [sys.executable, "-c", ACTIVATE, ",".join(str(each.fileno()) for each in bound), names, *command]
-    environ = os.environ | {"PYTHONPATH": str(ROOT), "MAILDEFER_RUNTIME_DIR": str(folder / "runtime")}
-    log = open(folder / "log", "ab")
-    process = subprocess.Popen(
-        argv,
-        pass_fds=[each.fileno() for each in bound],
-        cwd=folder,
-        env=environ,
-        stdout=subprocess.PIPE,
-        stderr=log,
-    )
-    log.close()
-    for each in bound:
-        each.close()
-    try:
-        yield process, ports
-    finally:
-        process.terminate()
-        process.wait(SECONDS)
-        assert process.stdout is not None
-        process.stdout.close()
+from tests.activation import activated
+from tests.front_end import SECONDS, wait_until
 
 
 def close(listeners: list[sockets.Listener]) -> None:
@@ -161,7 +118,7 @@ except Exception as fault:
 
 
 def test_sockets_are_taken_from_systemd_by_name(tmp_path: Path) -> None:
-    with activated("mx:local", "-c", TAKE, folder=tmp_path) as (process, (mx, local)):
+    with activated("mx:local", sys.executable, "-c", TAKE, folder=tmp_path) as (process, (mx, local)):
         assert process.stdout is not None
         said = process.stdout.read().decode().splitlines()
     assert said[:3] == [f"{mx}", f"{mx} {local}", f"{mx} {local} {mx} {local}"]
@@ -267,7 +224,7 @@ def takes(port: int, recipient: str) -> bool:
 @pytest.mark.lifecycle
 def test_maildefer_start_serves_a_socket_of_systemds_and_heeds_hup(tmp_path: Path) -> None:
     write_project(tmp_path, "listen='smtp:systemd:mx'")
-    command = ("-m", "maildefer", "start", "--no-daemon")
+    command = (sys.executable, "-m", "maildefer", "start", "--no-daemon")
     log = tmp_path / "log"
     with activated("mx", *command, folder=tmp_path) as (process, (port,)):
         assert takes(port, "post@blog.test")
@@ -287,7 +244,7 @@ def test_a_pools_front_end_serves_sockets_of_systemds(tmp_path: Path) -> None:
     write_project(tmp_path, "")
     with open(tmp_path / "conf/settings.py", "a") as file:
         file.write("receiver_config = {'listen': ['smtp:systemd:mx', 'lmtp:systemd:local', 'lmtp:door']}\n")
-    command = ("-m", "maildefer", "supervise", "--intake", "--workers", "1", "--force")
+    command = (sys.executable, "-m", "maildefer", "supervise", "--intake", "--workers", "1", "--force")
     with activated("mx:local", *command, folder=tmp_path) as (_, ports):
         assert takes(ports[0], "post@blog.test")
         for client in (smtplib.LMTP("127.0.0.1", ports[1]), smtplib.LMTP(str(tmp_path / "door"))):
