@@ -80,7 +80,7 @@ def power_was_cut(oracle: Oracle) -> None:
         if key in present:
             folder, attempts = present[key]
             story.end = "dead" if folder == "dead" else ""
-            story.starts = min(story.starts, attempts)
+            story.starts, story.charged = min(story.starts, attempts), attempts
             story.handed_out = False  # what `pop` ends, no sync makes durable
         elif story.acknowledged and story.end not in ("acked", "popped"):
             oracle.fail("I1", f"acknowledged, and gone with the power: {key}")

@@ -164,12 +164,11 @@ class Oracle:
             self.fail("I9", f"the handler got other bytes than were pushed: {short(claimed)}")
         if story.handed_out:
             self.fail("pop", f"handled after it was popped: {short(claimed)}")
-        story.starts += 1
         self.begun.add(claimed)
-        if story.starts > entry.attempts:
+        if not story.begins(entry.attempts):
             self.fail(
                 "I5",
-                f"{story.starts} handlers began, {entry.attempts} attempts are charged: {short(claimed)}",
+                f"{story.starts} handlers began, {story.charged} attempts are charged: {short(claimed)}",
             )
         for pid, other in self.handling.items():
             if (

@@ -18,7 +18,25 @@ class Story:
     data: bytes
     pushed_by: Process
     starts: int = 0  # handlers that began, since it was pushed or requeued
+    charged: int = 0  # the most attempts that the name of any of those bore
     finished: int = 0
     end: str = ""  # acked, popped, withdrawn, or dead
     acknowledged: bool = False
     handed_out: bool = False  # by pop
+
+    def begins(self, attempts: int) -> bool:
+        """A handler starts, under a name with so many attempts; whether each start so far was charged (I5).
+
+        One that begins late, after its claim was taken over and handled again, bears fewer than were charged by then.
+        """
+        self.starts += 1
+        self.charged = max(self.charged, attempts)
+        return self.starts <= self.charged
+
+    def given_back(self) -> None:
+        """A start that does not count, and whose attempt is given back."""
+        self.starts -= 1
+        self.charged -= 1
+
+    def counted_anew(self) -> None:
+        self.starts = self.charged = 0

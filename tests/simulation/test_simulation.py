@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import SECTION
+from tests.simulation.scheduler import Process
+from tests.simulation.stories import Story
 
 ROOT = Path(__file__).resolve().parents[2]
 ROTATING_SECONDS = float(os.environ.get("MAILDEFER_SIMULATE_SECONDS", "0"))
@@ -68,6 +70,14 @@ def test_every_planted_bug_is_caught(record_property: Record) -> None:
     )
     record_property(SECTION, f"planted bugs\n{done.stdout.strip()}")
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_handler_that_begins_after_its_claim_was_taken_over_was_charged_all_the_same() -> None:
+    story = Story(b"x", Process("a.pusher1", 1))
+    assert story.begins(1)
+    assert story.begins(3), "the second attempt was claimed, and its worker frozen before its handler"
+    assert story.begins(2), "now it thaws"
+    assert not story.begins(2), "but twice in one attempt is once too often"
 
 
 @pytest.mark.slow

@@ -67,7 +67,7 @@ class Transitions:
             oracle.fail("I7", f"{request.process.name} handed off {name}, whose handler did not say so")
         self.moved(request, name, new_name, attempts=-attempts, crashes=0)
         oracle.left[request.source] = request.process
-        oracle.stories[EntryName.parse(name).key].starts = 0
+        oracle.stories[EntryName.parse(name).key].counted_anew()
 
     def left_cur(self, request: Request, queue: Layout, name: str, destination: str, new_name: str) -> None:
         owner, oracle = owner_of(name), self.oracle
@@ -130,7 +130,7 @@ class Transitions:
             oracle.fail(
                 "I5", f"released uncharged, though its worker did not die outside a handler: {short(claimed)}"
             )
-        story.starts -= 1
+        story.given_back()
 
     def _settled(self, request: Request, name: str, destination: str, new_name: str) -> None:
         oracle = self.oracle
@@ -158,7 +158,7 @@ class Transitions:
         """By its own worker, after the handler (I5): only a worker that is told to end has no patience with a fault."""
         if not request.process.stopping:
             self.oracle.fail("I5", f"given back uncharged, though its handler had begun: {name}")
-        self.oracle.stories[EntryName.parse(name).key].starts -= 1
+        self.oracle.stories[EntryName.parse(name).key].given_back()
 
     def _must_be_shipped(self, request: Request, name: str) -> None:
         """Across filesystems a copy has to be in the other queue, and on its disk, before the ack (I1)."""
@@ -204,4 +204,5 @@ class Transitions:
         if after.returns != before.returns + 1:
             self.oracle.fail("I4", f"requeued {name} as {new_name}")
         story = self.oracle.stories[before.key]
-        story.starts, story.end = 0, ""
+        story.counted_anew()
+        story.end = ""
