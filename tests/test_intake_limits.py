@@ -15,7 +15,7 @@ import pytest
 
 from maildefer.intake import replies
 from maildefer.intake.conduct import Conduct
-from maildefer.intake.guests import Guests, one_client
+from maildefer.intake.guests import Full, Guests, one_client
 from maildefer.intake.limits import Limits
 from tests.front_end import FrontEnd, front_end, wait_until
 
@@ -83,16 +83,36 @@ def test_no_tarpit_means_no_wait() -> None:
     assert [client.note(NO) for _ in range(2)] == [0, 0]
 
 
+def guests(most: int = 100, of_one: int = 0, exempt: str = "") -> Guests:
+    return Guests(Limits(max_connections=most, max_connections_per_client=of_one, exempt_networks=exempt))
+
+
 def test_a_client_has_its_share_of_connections() -> None:
-    guests = Guests(2)
-    assert [guests.enter("192.0.2.1") for _ in range(3)] == [True, True, False]
-    assert guests.enter("192.0.2.2")
-    guests.leave("192.0.2.1")
-    assert guests.enter("192.0.2.1")
+    here = guests(of_one=2)
+    assert [here.enter("192.0.2.1") for _ in range(3)] == [None, None, Full.FOR_THIS_CLIENT]
+    assert here.enter("192.0.2.2") is None
+    here.leave("192.0.2.1")
+    assert here.enter("192.0.2.1") is None
+    assert (len(here), here.clients) == (3, 2)
     for address in ("192.0.2.1", "192.0.2.1", "192.0.2.2"):
-        guests.leave(address)
-    assert len(guests) == 0
-    assert all(Guests(0).enter("192.0.2.1") for _ in range(1000))
+        here.leave(address)
+    assert (len(here), here.clients) == (0, 0)
+
+
+def test_without_a_limit_for_one_client_there_is_that_for_all() -> None:
+    here = guests(most=10)
+    entered = [here.enter("192.0.2.1") for _ in range(11)]
+    assert entered == [None] * 10 + [Full.FOR_ANYBODY]
+
+
+def test_our_own_networks_and_socket_files_count_in_all_and_not_for_themselves() -> None:
+    here = guests(most=4, of_one=1, exempt="127.0.0.0/8")
+    assert [here.enter(address) for address in ("127.0.0.1", "127.0.0.1", "", "")] == [None] * 4
+    assert (len(here), here.clients) == (4, 0)
+    assert here.enter("192.0.2.1") == Full.FOR_ANYBODY
+    here.leave("127.0.0.1")
+    here.leave("")
+    assert here.enter("192.0.2.1") is None
 
 
 def test_a_network_of_ipv6_is_one_client() -> None:

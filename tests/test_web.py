@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
-import json
 import os
 import re
 import shutil
@@ -12,9 +10,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -23,21 +19,17 @@ from maildefer.maildir.layout import create_queue
 from maildefer.message.envelope import Envelope
 from maildefer.web.options import arguments, parse, refuse_unknown
 from maildefer.web.tokens import Tokens
-from tests.front_end import ROOT, SECONDS, stored, wait_until
+from tests.front_end import ROOT, SECONDS, wait_until
+from tests.web import ALL, MESSAGE, POSTS, Web, serving, tokens_in
 
 GUEST = 61_003
-ALL, POSTS = "token-for-all-queues", "token-for-posts-only"
-MESSAGE = b"Subject: hello\r\n\r\nIt works.\r\n"
 
 # Tokens
 
 
 @pytest.fixture
 def token_file(tmp_path: Path) -> Path:
-    path = tmp_path / "tokens"
-    path.write_text(f"# who may push\n{ALL}   # the web application\n\n{POSTS}   posts, other\n")
-    path.chmod(0o640)
-    return path
+    return tokens_in(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -103,56 +95,12 @@ def test_what_settings_say_reaches_the_process() -> None:
 # The process
 
 
-class Web:
-    """A running process, and its two queues."""
-
-    def __init__(self, process: subprocess.Popen[bytes], port: int, folder: Path, log_path: Path) -> None:
-        self.process = process
-        self.port = port
-        self.folder = folder
-        self.log_path = log_path
-
-    def post(
-        self,
-        body: object = MESSAGE,
-        path: str = "/queues/queue",
-        token: str | None = ALL,
-        headers: Mapping[str, str] = {},
-        method: str = "POST",
-    ) -> tuple[int, dict[str, Any], http.client.HTTPResponse]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=SECONDS)
-        given = {**({"Authorization": f"Bearer {token}"} if token else {}), **headers}
-        connection.request(method, path, body, given)  # type: ignore[arg-type]
-        response = connection.getresponse()
-        data = response.read()
-        connection.close()
-        return response.status, json.loads(data) if data[:1] == b"{" else {}, response
-
-    def entries(self, queue: str = "queue") -> list[tuple[Envelope | None, bytes]]:
-        return stored(self.folder / queue)
-
-    def drafts(self) -> list[str]:
-        return os.listdir(self.folder / "queue" / "tmp")
-
-
 @pytest.fixture
 def start(tmp_path: Path, token_file: Path, request: pytest.FixtureRequest):
     def begin(*options: str, folder: Path = tmp_path) -> Web:
-        command = [sys.executable, "-m", "maildefer.web", "--token-file", str(token_file)]
-        for name in ("queue", "posts"):
-            command += ["--queue", f"{name}={create_queue(str(folder / name)).path}"]
-        log = tmp_path / "log"
-        with socket.create_server(("127.0.0.1", 0)) as listener, open(log, "ab") as stderr:
-            port = listener.getsockname()[1]
-            process = subprocess.Popen(
-                [*command, "--socket-fd", str(listener.fileno()), *options],
-                pass_fds=[listener.fileno()],
-                stderr=stderr,
-                cwd=ROOT,
-            )
-        request.addfinalizer(lambda: (process.terminate(), process.wait(SECONDS)))
-        wait_until(lambda: b"intake.listening" in log.read_bytes() or process.poll() is not None)
-        return Web(process, port, folder, log)
+        running = serving(folder, token_file, *options, log=tmp_path / "log")
+        request.addfinalizer(lambda: running.__exit__(None, None, None))
+        return running.__enter__()
 
     return begin
 

@@ -9,12 +9,16 @@ from typing import Protocol
 from maildefer.intake import replies
 from maildefer.intake.client import Client
 from maildefer.intake.guard import Guard
-from maildefer.intake.guests import Guests
+from maildefer.intake.guests import Full, Guests
 from maildefer.intake.line import Line
-from maildefer.intake.networks import Networks
 from maildefer.intake.options import Options
 from maildefer.intake.policy import Policy
 from maildefer.intake.recipients import Recipients
+
+_REFUSALS = {
+    Full.FOR_ANYBODY: replies.TOO_MANY_CONNECTIONS,
+    Full.FOR_THIS_CLIENT: replies.TOO_MANY_OF_YOURS,
+}
 
 
 class Visitor(Protocol):
@@ -47,28 +51,27 @@ class Hall:
         self.policy: Policy | None = None
         self.draining = False
         self.accepted = 0  # messages
-        self._visitors: dict[Visitor, str] = {}  # and the address for which each counts
-        self._guests = Guests(options.max_connections_per_client)
-        self._exempt = Networks(options.exempt_networks)
+        self._visitors: dict[Visitor, str] = {}  # and the address with which each has come
+        self._guests = Guests(options)
         self._held_bytes = 0
         self._empty = asyncio.Event()
 
     def enter(self, visitor: Visitor) -> str | None:
         """The reply for whom there is no room, or who comes when the doors are being closed."""
-        if self.draining or len(self._visitors) >= self.options.max_connections:
+        if self.draining:
             return replies.TOO_MANY_CONNECTIONS
-        address = "" if self.exempts(visitor.client) else visitor.client.address
-        if address and not self._guests.enter(address):
-            return replies.TOO_MANY_OF_YOURS
+        address = visitor.client.address
+        if (full := self._guests.enter(address)) is not None:
+            return _REFUSALS[full]
         self._visitors[visitor] = address
         return None
 
     def exempts(self, client: Client) -> bool:
         """Whether it is one of our own."""
-        return self._exempt.has(client.address)
+        return self._guests.exempts(client.address)
 
     def leave(self, visitor: Visitor) -> None:
-        if address := self._visitors.pop(visitor, ""):
+        if (address := self._visitors.pop(visitor, None)) is not None:
             self._guests.leave(address)
         if self.draining and not self._visitors:
             self._empty.set()
@@ -78,9 +81,9 @@ class Hall:
         return {
             "pid": os.getpid(),
             "queue": self.options.queue,
-            "connections": len(self._visitors),
+            "connections": len(self._guests),
             "max_connections": self.options.max_connections,
-            "clients": len(self._guests),
+            "clients": self._guests.clients,
             "accepted": self.accepted,
             "held_bytes": self._held_bytes,
             "max_backlog": self.options.max_backlog,

@@ -15,10 +15,10 @@ from maildefer.intake import replies
 from maildefer.intake.line import Line
 from maildefer.intake.wire import Message, Stored
 from maildefer.message.envelope import TOP_LIMIT_BYTES, encode_address
+from maildefer.web.gate import RETRY_SECONDS, Gate
 from maildefer.web.options import Options
 from maildefer.web.tokens import Tokens
 
-RETRY_SECONDS: Final = 30
 _STATUS: Final = {replies.BAD_RECIPIENT: 400}
 
 
@@ -39,13 +39,11 @@ class Door:
         self._options = options
         self._lines = lines
         self._tokens = tokens
-        self._accepted = self._held_bytes = self._requests = 0
+        self._accepted = self._held_bytes = 0
 
     def facts(self) -> dict[str, object]:
         """For `maildefer status`."""
         return {
-            "connections": self._requests,
-            "max_connections": self._options.max_connections,
             "accepted": self._accepted,
             "held_bytes": self._held_bytes,
             "max_backlog": self._options.max_backlog,
@@ -55,7 +53,7 @@ class Door:
     async def post(self, request: web.Request) -> web.Response:
         """201 with the keys; else a problem in JSON (RFC 9457)."""
         queue, began = request.match_info["name"], time.monotonic()
-        self._requests += 1
+        _in_hand(request)
         try:
             keys, size_bytes = await self._pushed(request)
         except Refused as no:
@@ -63,8 +61,6 @@ class Door:
                 "intake.refused", client=request.remote, queue=queue, reason=no.reason, status=no.status
             )
             return _problem(no)
-        finally:
-            self._requests -= 1
         self._accepted += 1
         events.emit(
             "intake.accepted",
@@ -78,6 +74,7 @@ class Door:
 
     async def expect(self, request: web.Request) -> web.Response | None:
         """`Expect: 100-continue`: who is refused anyway need not send the message."""
+        _in_hand(request)
         try:
             await self._checked(request)
         except Refused as no:
@@ -100,8 +97,6 @@ class Door:
         if (request.content_length or 0) > self._limit_bytes:
             raise Refused(413, f"more than {self._limit_bytes} bytes")
         message = self._envelope(request)
-        if self._requests > self._options.max_connections:
-            raise Refused(503, "too many requests at a time")
         if shortage := await line.shortage():
             raise Refused(503, _told(replies.FULL), shortage)
         return line, message
@@ -142,13 +137,17 @@ class Door:
                 line.drop(draft)
 
     async def _pieces(self, request: web.Request) -> AsyncIterator[bytes]:
-        """The body as it comes, within its time."""
-        deadline = asyncio.get_running_loop().time() + self._options.data_seconds
+        """The body as it comes, within its time, and without long pauses."""
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + self._options.data_seconds
         while True:
+            pause_until = clock() + self._options.idle_seconds
             try:
-                async with asyncio.timeout_at(deadline):
+                async with asyncio.timeout_at(min(deadline, pause_until)):
                     piece = await request.content.readany()
             except TimeoutError:
+                if pause_until < deadline:
+                    raise Refused(408, f"nothing came for {self._options.idle_seconds:g} s") from None
                 raise Refused(408, f"it did not end within {self._options.data_seconds:g} s") from None
             except (ClientError, HttpProcessingError, OSError) as fault:
                 raise Refused(400, f"it broke off: {type(fault).__name__}") from None
@@ -179,6 +178,17 @@ class Door:
     @property
     def _limit_bytes(self) -> int:
         return self._options.max_bytes - TOP_LIMIT_BYTES
+
+
+def _in_hand(request: web.Request) -> None:
+    if request.transport is not None and isinstance(gate := request.transport.get_protocol(), Gate):
+        gate.in_hand()
+
+
+def answered(request: web.Request) -> None:
+    """Whatever the answer is: to be called as it is about to be sent."""
+    if request.transport is not None and isinstance(gate := request.transport.get_protocol(), Gate):
+        gate.answered()
 
 
 def _refuse_faults(stored: list[Stored]) -> None:

@@ -14,11 +14,13 @@ from maildefer import events
 from maildefer.errors import ConfigurationError
 from maildefer.intake.line import Line
 from maildefer.intake.report import Report
-from maildefer.web.door import Door
+from maildefer.web.door import Door, answered
+from maildefer.web.gate import Lodge
 from maildefer.web.options import Options
 from maildefer.web.tokens import Tokens
 
-_KEPT_SECONDS = 75.0  # an idle connection
+_BACKLOG = 512
+_LINGER_SECONDS = 2.0  # for what still comes of a body that was refused
 
 
 async def serve(options: Options, writers: Mapping[str, socket.socket], tokens: Tokens) -> bool:
@@ -32,35 +34,42 @@ async def serve(options: Options, writers: Mapping[str, socket.socket], tokens: 
     door = Door(options, lines, tokens)
     application = web.Application()
     application.router.add_post("/queues/{name}", door.post, expect_handler=door.expect)
-    application.on_response_prepare.append(_name_ourselves)
+    application.on_response_prepare.append(_before_an_answer)
     runner = web.AppRunner(
         application,
         access_log=None,  # our own events tell it
         auto_decompress=False,  # a bomb
-        keepalive_timeout=_KEPT_SECONDS,
+        keepalive_timeout=options.idle_seconds,
+        lingering_time=_LINGER_SECONDS,
         shutdown_timeout=options.drain_seconds,
     )
     await runner.setup()
     sockets = [socket.socket(fileno=fd) for fd in options.socket_fds]
-    for each in sockets:
-        await web.SockSite(runner, each).start()
+    assert runner.server is not None
+    lodge = Lodge(options, runner.server)
+    servers = [await loop.create_server(lodge, sock=each, backlog=_BACKLOG) for each in sockets]
     addresses = " ".join(
         f"http://{host}:{port}" for host, port, *_ in (each.getsockname() for each in sockets)
     )
     events.emit("intake.listening", pid=os.getpid(), at=addresses, queues=" ".join(options.queues))
-    report = loop.create_task(Report(door.facts, lines, options.report_fd).keep())
+    report = loop.create_task(
+        Report(lambda: {**lodge.facts(), **door.facts()}, lines, options.report_fd).keep()
+    )
     await asyncio.wait(
         [loop.create_task(event.wait()) for event in (stop, *(line.closed for line in lines.values()))],
         return_when=asyncio.FIRST_COMPLETED,
     )
     report.cancel()
+    for server in servers:
+        server.close()
     await runner.cleanup()
     for line in lines.values():
         await line.close()
     return stop.is_set()
 
 
-async def _name_ourselves(request: web.Request, response: web.StreamResponse) -> None:
+async def _before_an_answer(request: web.Request, response: web.StreamResponse) -> None:
+    answered(request)
     response.headers["Server"] = "maildefer"  # whose versions are nobody's business
 
 

@@ -10,7 +10,7 @@ import pytest
 TESTS = Path(__file__).parent.parent
 PAGE = (TESTS.parent / "docs" / "security.md").read_text()
 NAMED = set(re.findall(r"`(test_\w+)`", PAGE))
-ATTACKS = ("attacks", "floods", "smuggling", "kills", "full_disk", "fuzz")
+ATTACKS = ("attacks", "floods", "web_floods", "smuggling", "kills", "full_disk", "fuzz")
 
 
 def functions(path: Path) -> set[str]:

@@ -1,0 +1,148 @@
+"""Between a connection and aiohttp's side of it: who is let in, and how long a request may take to begin.
+
+aiohttp has no limit for either in all of its versions. The time of a body is the door's, which reads it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Final, cast
+
+from maildefer.intake.client import Client
+from maildefer.intake.guests import Full, Guests
+from maildefer.intake.limits import Limits
+from maildefer.intake.patience import Patience
+
+RETRY_SECONDS: Final = 30
+_LINGER_SECONDS: Final = (
+    1.0  # for an answer to be read: to close at once would throw it away with what still comes
+)
+_MOST_LINGERING: Final = 100
+
+
+class Lodge:
+    """What all gates of the process share. Event loop only."""
+
+    def __init__(self, limits: Limits, inner: Callable[[], asyncio.Protocol]) -> None:
+        """`inner` makes what serves a connection."""
+        self.limits = limits
+        self.guests = Guests(limits)
+        self.inner = inner
+        self.lingering = 0
+
+    def __call__(self) -> Gate:
+        return Gate(self, asyncio.get_running_loop())
+
+    def facts(self) -> dict[str, object]:
+        """For `maildefer status`."""
+        return {
+            "connections": len(self.guests),
+            "max_connections": self.limits.max_connections,
+            "clients": self.guests.clients,
+        }
+
+
+class Gate(asyncio.Protocol):
+    """One connection's. It is told when a request is in hand, and when it is answered."""
+
+    def __init__(self, lodge: Lodge, loop: asyncio.AbstractEventLoop) -> None:
+        self._lodge = lodge
+        self._loop = loop
+        self._inner: asyncio.Protocol | None = None  # None: it was not let in
+        self._patience = Patience(loop, lodge.limits, self._out_of_patience)
+        self._in_hand = self._in_head = False
+        self._lingering: asyncio.TimerHandle | None = None
+
+    def in_hand(self) -> None:
+        """A request's head is complete: its time is somebody else's."""
+        self._in_hand, self._in_head = True, False
+        self._patience.line_ends()
+
+    def answered(self) -> None:
+        """Its answer is about to be sent; the client may take its time to read it, and to send another request."""
+        self._in_hand = self._in_head = False
+        self._patience.line_ends()
+        self._patience.something_came(in_line=False)
+
+    # What the event loop calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._address = Client.of(transport).address
+        match self._lodge.guests.enter(self._address):
+            case Full.FOR_ANYBODY:
+                self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections")
+            case Full.FOR_THIS_CLIENT:
+                self._refuse(HTTPStatus.TOO_MANY_REQUESTS, "too many connections from your address")
+            case None:
+                self._inner = self._lodge.inner()
+                self._inner.connection_made(transport)
+                self._patience.something_came(in_line=False)
+
+    def data_received(self, data: bytes) -> None:
+        if self._inner is None:
+            return
+        if not self._in_hand:
+            self._in_head = True
+            self._patience.something_came(in_line=True)
+        self._inner.data_received(data)
+
+    def eof_received(self) -> bool | None:
+        return None if self._inner is None else self._inner.eof_received()
+
+    def pause_writing(self) -> None:
+        if self._inner is not None:
+            self._inner.pause_writing()
+
+    def resume_writing(self) -> None:
+        if self._inner is not None:
+            self._inner.resume_writing()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._patience.stop()
+        if self._lingering is not None:
+            self._lingering.cancel()
+            self._lodge.lingering -= 1
+        if self._inner is not None:
+            self._lodge.guests.leave(self._address)
+            self._inner.connection_lost(error)
+
+    # How it ends
+
+    def _refuse(self, status: HTTPStatus, detail: str) -> None:
+        self._transport.write(problem(status, detail, retry=True))
+        if self._lodge.lingering >= _MOST_LINGERING:
+            self._transport.close()
+            return
+        self._transport.write_eof()
+        self._lodge.lingering += 1
+        self._lingering = self._loop.call_later(_LINGER_SECONDS, self._transport.abort)
+
+    def _out_of_patience(self) -> bool:
+        """True to go on waiting, as it is we who take so long, or as the body has a time of its own."""
+        if self._in_hand:
+            return True
+        if self._transport.get_write_buffer_size():  # it does not read: it would not let us close either
+            self._transport.abort()
+            return False
+        if self._in_head:
+            self._transport.write(problem(HTTPStatus.REQUEST_TIMEOUT, "the request did not begin in time"))
+        self._transport.close()
+        return False
+
+
+def problem(status: HTTPStatus, detail: str, *, retry: bool = False) -> bytes:
+    """A whole answer (RFC 9457), after which the connection ends."""
+    body = json.dumps({"status": status.value, "detail": detail}).encode()
+    head = [
+        f"HTTP/1.1 {status.value} {status.phrase}",
+        "Content-Type: application/problem+json",
+        f"Content-Length: {len(body)}",
+        *([f"Retry-After: {RETRY_SECONDS}"] if retry else []),
+        "Connection: close",
+        "Server: maildefer",
+    ]
+    return "\r\n".join([*head, "", ""]).encode() + body
