@@ -10,7 +10,7 @@ from typing import Any
 from maildefer import events
 from maildefer.errors import ConfigurationError, MaildeferError
 from maildefer.host.titles import set_title
-from maildefer.intake import eventloop, writer
+from maildefer.intake import crowd, eventloop, writer
 from maildefer.intake.guard import Guard
 from maildefer.intake.options import Options, parse
 
@@ -19,6 +19,7 @@ def main() -> int:
     """0 after TERM; 78 for what the options name and can't be used, 1 for a queue or socket that can't."""
     options = parse()
     events.configure(options.log_format, log_file=options.log_file)
+    crowd.prepare(options)
     try:
         guard = Guard(options)
         if options.user or options.group:

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from maildefer import events
 from maildefer.errors import ConfigurationError, MaildeferError
 from maildefer.host.titles import set_title
-from maildefer.intake import writer
+from maildefer.intake import crowd, writer
 from maildefer.web.options import Options, parse
 from maildefer.web.tokens import Tokens
 
@@ -19,6 +19,7 @@ def main() -> int:
     """0 after TERM; 78 for what the options name and can't be used, 1 for a queue or socket that can't."""
     options = parse()
     events.configure(options.log_format, log_file=options.log_file)
+    crowd.prepare(options)
     try:
         if find_spec("aiohttp") is None:
             raise ConfigurationError("taking messages by HTTP needs aiohttp: install maildefer[web]")

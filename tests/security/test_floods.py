@@ -15,7 +15,8 @@ import pytest
 from tests.security.door import ENVELOPE, GREETING, Door, eventually, read_all
 
 pytestmark = pytest.mark.lifecycle
-MANY = 3_000  # docs/security.md has the figure for 10,000
+MANY = 10_000
+MOST_BYTES = 6_000  # for an idle connection, as docs/security.md says
 
 
 @contextmanager
@@ -32,22 +33,51 @@ def crowd(door: Door, count: int, say: bytes = b"") -> Iterator[list[socket.sock
         yield clients
 
 
-@pytest.mark.slow
-def test_thousands_of_idle_connections_cost_little_and_the_others_are_served(tmp_path: Path) -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    count = min(MANY, hard - 500)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+@pytest.fixture
+def room_for_many() -> Iterator[None]:
+    """As many descriptors as a crowd takes at the clients' end, which is here."""
+    before = soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = MANY + 1_000
     try:
-        with Door(tmp_path, "--max-connections", str(count + 50)) as door:
-            before = door.memory()
-            with crowd(door, count, b"EHLO idle\r\n"):
-                assert (door.memory() - before) / count < 16e3
-                assert door.send().startswith(b"250 ")
-                with crowd(door, 50), door.connect() as late:
-                    assert read_all(late) == b"421 4.3.2 too many connections; try again later\r\n"
-            eventually(lambda: door.send().startswith(b"250 "), "and after they have gone")
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        if hard < needed:  # root may
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, needed))
+    except (OSError, ValueError):
+        pytest.skip(f"{needed} descriptors are needed, and {hard} allowed: ulimit -Hn")
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, max(hard, needed)))
+    if hard < needed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def allow_here(count: int) -> None:
+    """Not for the front end, which has been started by now."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("room_for_many")
+def test_ten_thousand_idle_connections_cost_little_and_the_others_are_served(tmp_path: Path) -> None:
+    allow_here(1024)  # as a process mostly has it: the front end is to allow itself more
+    with Door(tmp_path, "--max-connections", str(MANY + 50)) as door:
+        allow_here(MANY + 1_000)
+        before = door.memory()
+        with crowd(door, MANY, b"EHLO idle\r\n"):
+            each = (door.memory() - before) / MANY
+            print(f"{MANY} idle connections: {each:.0f} bytes each, {door.memory() / 1e6:.0f} MB in all")
+            assert each < MOST_BYTES
+            assert door.send().startswith(b"250 ")
+            with crowd(door, 50), door.connect() as late:
+                assert read_all(late) == b"421 4.3.2 too many connections; try again later\r\n"
+        eventually(lambda: door.send().startswith(b"250 "), "and after they have gone")
+        assert "intake.cramped" not in door.log()
+
+
+def test_a_front_end_that_may_not_have_so_many_descriptors_says_so(tmp_path: Path) -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with Door(tmp_path, "--max-connections", str(hard)) as door:
+        assert "intake.cramped" in door.log()
+        assert door.send().startswith(b"250 ")
 
 
 def test_without_a_descriptor_left_it_goes_on_and_takes_connections_again(tmp_path: Path) -> None:
