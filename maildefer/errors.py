@@ -45,6 +45,19 @@ class RouteTooSlow(MaildeferError):
         self.limit_seconds = limit_seconds
 
 
+class RouteUntried(MaildeferError):
+    """Whether a route that may take long matches is not known: there is no process to try it in, or it dies of it."""
+
+    def __init__(self, regex: str, address: str, why: str, *, died: bool) -> None:
+        super().__init__(
+            f"the route {regex} was not tried on {address[:80]!r}: {why}; "
+            "write it so that each text can be matched in one way only, and look for limits of processes and memory"
+        )
+        self.regex = regex
+        self.address = address
+        self.died = died  # of this route and address; else there was none
+
+
 class NotRunning(MaildeferError):
     """No live process stands behind the pid file or the runtime record."""
 

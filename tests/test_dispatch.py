@@ -9,7 +9,7 @@ import pytest
 
 from maildefer.errors import MountFault
 from maildefer.handling import marks
-from maildefer.handling.dispatch import STATE_FAULT_SECONDS, TOKEN_SECONDS, Dispatcher
+from maildefer.handling.dispatch import FAULT_SECONDS, TOKEN_SECONDS, Dispatcher
 from maildefer.handling.outcomes import (
     ACKED,
     NO_ROUTE,
@@ -316,7 +316,7 @@ def test_a_state_store_that_cannot_be_read_postpones_uncharged(project: Project)
     project.add("m.START", stateless=False)
     outcome, _ = project.dispatch()
     assert isinstance(outcome, Postponed)
-    assert outcome.seconds == STATE_FAULT_SECONDS
+    assert outcome.seconds == FAULT_SECONDS
     assert project.ran == []
 
 

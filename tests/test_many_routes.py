@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import cProfile
 import pstats
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -13,7 +14,7 @@ from maildefer.handling.dispatch import Dispatcher
 from maildefer.handling.outcomes import ACKED, Buried, Outcome
 from maildefer.handling.routes import RoutingBase
 from maildefer.mail import MailRequest
-from maildefer.message import matching
+from maildefer.message import matchers, matching
 
 ENDLESS = "^(a+)+@x$"
 ENDLESS_ADDRESS = "a" * 60 + "@y"
@@ -115,6 +116,19 @@ def test_an_address_of_unreasonable_length_is_not_tried_without_end() -> None:
 
 
 @pytest.mark.usefixtures("_soon")
-def test_a_bare_delivery_raises_what_is_wrong_with_the_route() -> None:
-    with pytest.raises(RouteTooSlow):
-        router(ENDLESS)[0].deliver(mail(ENDLESS_ADDRESS))
+@pytest.mark.parametrize("where", ["main thread", "another thread"])
+@pytest.mark.parametrize(
+    ("regex", "address"),
+    [(ENDLESS, ENDLESS_ADDRESS), ("^(?P<a>.+)-(?P<b>.+)-(?P<c>.+)@x$", "-" * 60_000)],
+)
+def test_a_bare_delivery_raises_what_is_wrong_with_the_route_before_any_handler_runs(
+    where: str, regex: str, address: str
+) -> None:
+    made, called = router("^.+$", regex)
+    if where == "main thread":
+        with pytest.raises(RouteTooSlow):
+            made.deliver(mail(address))
+    else:
+        with matchers.ended_afterwards(), ThreadPoolExecutor(1) as threads:
+            assert isinstance(threads.submit(made.deliver, mail(address)).exception(), RouteTooSlow)
+    assert called == []

@@ -6,6 +6,7 @@ import re
 import signal
 import threading
 from collections.abc import Callable
+from typing import cast
 
 import pytest
 from hypothesis import example, given, settings
@@ -13,9 +14,10 @@ from hypothesis import strategies as st
 
 from maildefer.errors import RouteTooSlow
 from maildefer.handling.patterns import compiled, regex_text
-from maildefer.message import literals, matching
-from maildefer.message.literals import literal_runs, may_take_long
-from maildefer.message.matching import Index, limited, match_of
+from maildefer.message import matchers, matching
+from maildefer.message.backtracking import may_take_long
+from maildefer.message.literals import literal_runs
+from maildefer.message.matching import LONGEST, Found, Index, Table, limited, match_of
 
 WORDS = ["dogs", "cats", "list-", "-add", "request", "@shop17", ".example", "K", "ſ", "a", "@"]
 words = st.sampled_from(WORDS)
@@ -133,13 +135,6 @@ def test_what_a_match_must_contain_is_read_from_the_expression(regex: str, runs:
 
 
 @pytest.mark.parametrize(
-    "regex", ["^(a+)+$", "^(a|aa)+$", "^(a?){30}$", "^((a*)b?)*$", "^(.+)(.+)(.+)(.+)@x$"]
-)
-def test_a_shape_that_may_backtrack_without_end_is_known(regex: str) -> None:
-    assert may_take_long(regex)
-
-
-@pytest.mark.parametrize(
     "regex", ["^(?P<a>[a-z]+)-(?P<b>.+)@(?P<host>.+)$", "^a{3}(b{2}){2}$", "^(add|del)@x$"]
 )
 def test_ordinary_routes_are_matched_without_a_limit(regex: str) -> None:
@@ -151,8 +146,7 @@ def test_where_the_shape_cannot_be_told_everything_is_tried_and_limited(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delattr(re, "_parser")
-    assert (literal_runs("^abc$"), may_take_long("^abc$")) == ([], True)
-    assert literals.literal_runs is literal_runs
+    assert (literal_runs("^(abc)+$"), may_take_long("^(abc)+$")) == ([], True)
 
 
 def test_a_match_without_end_is_ended_and_names_route_and_address(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,12 +163,62 @@ def test_a_match_without_end_is_ended_and_names_route_and_address(monkeypatch: p
     assert match("aaa")
 
 
-def test_other_threads_match_without_a_limit() -> None:
-    found: list[object] = []
-    thread = threading.Thread(target=lambda: found.append(limited(lambda: 7, "route", "address")))
+def in_a_thread(work: Callable[[], object]) -> object:
+    """What it returns, or the exception that it ends in."""
+    ended: list[object] = []
+
+    def run() -> None:
+        try:
+            ended.append(work())
+        except (RouteTooSlow, ValueError) as fault:
+            ended.append(fault)
+
+    thread = threading.Thread(target=run)
     thread.start()
     thread.join()
-    assert found == [7]
+    return ended[0]
+
+
+def test_outside_the_main_thread_nothing_is_tried_that_no_signal_could_end() -> None:
+    tried: list[str] = []
+    assert isinstance(
+        in_a_thread(lambda: limited(lambda: tried.append("address"), "route", "address")), ValueError
+    )
+    assert tried == []
+
+
+def test_a_match_without_end_is_ended_in_any_thread_with_the_same_words(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(matching, "LIMIT_SECONDS", 0.05)
+    match = match_of(compiled("^(?P<it>(a+)+)$"))
+    with pytest.raises(RouteTooSlow) as caught:
+        match("a" * 60 + "!")
+    with matchers.ended_afterwards():
+        ended = in_a_thread(lambda: match("a" * 60 + "!"))
+        found = in_a_thread(lambda: match("aaa"))
+    assert isinstance(ended, RouteTooSlow)
+    assert str(ended) == str(caught.value)
+    assert cast(Found, found).groupdict() == {"it": "aaa"}
+
+
+def test_an_address_over_the_length_that_is_reckoned_with_is_limited_in_any_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(matching, "LIMIT_SECONDS", 0.05)
+    regexes = ["^(?P<all>-+)$", "^(.+)-(.+)-(.+)@x$", "^(?P<some>-+)[^-]*$"]
+    table = Table([(compiled(regex), regex) for regex in regexes])
+    with matchers.ended_afterwards():
+        assert isinstance(in_a_thread(lambda: table.matches("-" * 60_000)), RouteTooSlow)
+        short = in_a_thread(lambda: table.matches("-" * LONGEST))
+        assert matchers.pids() != []
+    one = Table([(compiled(regex), regex) for regex in (regexes[0], "^x", regexes[2])])
+    address = "-" * (LONGEST + 1)
+    with matchers.ended_afterwards():
+        long = in_a_thread(lambda: one.matches(address))
+    for found, length in ((short, LONGEST), (long, LONGEST + 1), (one.matches(address), LONGEST + 1)):
+        rows = [(row, each.groupdict()) for row, each in cast("list[tuple[str, Found]]", found)]
+        assert rows == [(regexes[0], {"all": "-" * length}), (regexes[2], {"some": "-" * length})]
 
 
 def test_an_expression_that_does_not_compile_is_named() -> None:

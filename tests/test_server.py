@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,8 +19,9 @@ import pytest
 from maildefer.errors import ConfigurationError
 from maildefer.handling import settings as settings_module
 from maildefer.handling.retry import RetryPolicy
+from maildefer.message import matchers, matching
 from maildefer.queue import Queue
-from maildefer.routing import Defer, MemoryStorage, Reject, Router, nolocking, route, stateless
+from maildefer.routing import Defer, MemoryStorage, Reject, Router, batch, nolocking, route, stateless
 from maildefer.server import LMTPReceiver, QueueReceiver, SMTPError, SMTPReceiver, undeliverable_message
 
 DATA = b"Subject: hello\r\n\r\nhello\r\n"
@@ -167,6 +169,39 @@ def test_messages_are_handled_side_by_side_by_nolocking_handlers(note: Note) -> 
     QueueReceiver("run/posts", workers=3).start(one_shot=True)
     assert len(note.seen) == 3
     assert os.listdir("run/posts/.later/new") == []
+
+
+@pytest.mark.parametrize("where", ["main thread", "another thread"])
+@pytest.mark.parametrize("kind", [stateless, batch(limit=5)])
+def test_an_address_on_which_a_route_backtracks_without_end_is_a_dead_letter_and_holds_up_nobody(
+    note: Note, monkeypatch: pytest.MonkeyPatch, where: str, kind: Callable[..., Any]
+) -> None:
+    monkeypatch.setattr(matching, "LIMIT_SECONDS", 0.05)
+    names: list[str] = []
+
+    def START(message, name=None):  # type: ignore[no-untyped-def]
+        messages = message if isinstance(message, list) else [message]
+        names.extend(name or each.captures["name"] for each in messages)
+
+    route("(name)@slow.example", name="([a-z]+)+")(stateless(START if kind is stateless else kind(START)))
+    hostile = [f"{'a' * 60}{number}@slow.example" for number in range(4)]
+    queue = Queue("run/posts")
+    for to in (*hostile, "one@osb.example", "good@slow.example", *hostile, "two@osb.example"):
+        queue.push(DATA, sender="a@b", recipient=to)
+    start = partial(QueueReceiver("run/posts", sleep=1).start, one_shot=True)
+    if where == "main thread":
+        start()
+    else:
+        thread = threading.Thread(target=start)
+        thread.start()
+        thread.join()
+    assert sorted(to for _, to, _ in note.seen) == ["one@osb.example", "two@osb.example"]
+    assert names == ["good"]
+    reasons = [path.read_text() for path in Path("run/posts/.maildefer/dead").iterdir()]
+    assert len(reasons) == len(os.listdir("run/posts/.dead/new")) == 8
+    assert all("@slow.example$ takes more than 0.05 s" in reason for reason in reasons)
+    assert os.listdir("run/posts/new") == os.listdir("run/posts/cur") == []
+    assert matchers.pids() == []
 
 
 def test_close_ends_the_loop_when_what_is_in_hand_is_settled(note: Note) -> None:

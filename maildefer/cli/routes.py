@@ -15,6 +15,7 @@ from maildefer.cli import output
 from maildefer.cli.light import Commands
 from maildefer.errors import ConfigurationError, MaildeferError, RouteNotFound
 from maildefer.handling.finding import is_project
+from maildefer.message.matching import limited_matches
 
 app = Commands()
 _SECONDS = 60.0
@@ -67,7 +68,8 @@ def _kind(row: dict[str, Any]) -> str:
 
 
 def _matched(row: dict[str, Any], address: str) -> dict[str, Any] | None:
-    found = re.compile(row["pattern"], re.IGNORECASE).match(address)
+    pattern = re.compile(row["pattern"], re.IGNORECASE)
+    found = limited_matches((pattern,), pattern.pattern, address)[0]
     return None if found is None else {**row, "captures": found.groupdict()}
 
 

@@ -5,11 +5,10 @@ A dispatcher sees only the functions whose module its queue lists. Nothing that 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final, Protocol
 
-from maildefer.errors import RouteTooSlow, StorageFault
+from maildefer.errors import RouteTooSlow, RouteUntried, StorageFault
 from maildefer.handling import marks
 from maildefer.handling.batches import Batches
 from maildefer.handling.marks import ERROR_STATE, Addressed, Handler
@@ -28,10 +27,10 @@ from maildefer.handling.raised import failure, outcome_of
 from maildefer.handling.results import Handoff, interpreted
 from maildefer.handling.routes import RoutingBase
 from maildefer.handling.steps import Step, step_of
-from maildefer.message.matching import LONGEST, Index, Match, limited, match_of
+from maildefer.message.matching import Found, Pattern, Table
 
 TOKEN_SECONDS: Final = 1.0
-STATE_FAULT_SECONDS: Final = 30.0
+FAULT_SECONDS: Final = 30.0
 
 
 class Tokens(Protocol):
@@ -43,9 +42,9 @@ class Tokens(Protocol):
     def give_back(self, conversation: str, /) -> None: ...
 
 
-# A row: its match function, its steps, whether any of them is stateful.
-_Row = tuple[Match, Sequence[Step], bool]
-_Matched = list[tuple[Sequence[Step], re.Match[str], bool]]
+# A row: its steps, whether any of them is stateful.
+_Row = tuple[Sequence[Step], bool]
+_Matched = list[tuple[_Row, Found]]
 
 
 class Dispatcher:
@@ -70,7 +69,7 @@ class Dispatcher:
         self._batches = Batches(router, self._onward)
         self._tokens = tokens
         self._generation = -1
-        self._table: Index[_Row] = Index(())
+        self._table: Table[_Row] = Table(())
         self._stateful_modules: frozenset[str] = frozenset()
 
     def dispatch(self, message: Addressed) -> tuple[Outcome, str]:
@@ -78,13 +77,15 @@ class Dispatcher:
         if self._generation != self._router.generation:
             self._build()
         try:
-            matched = self._matching(message.To or "")
+            matched = self._table.matches(message.To or "")
         except RouteTooSlow as fault:  # and so it would be at each attempt
             return Buried(str(fault)), ""
+        except RouteUntried as fault:
+            return (failure(fault, None) if fault.died else Postponed(FAULT_SECONDS, str(fault))), ""
         if not matched:
             return Buried(NO_ROUTE), ""
         try:
-            for _, _, stateful in matched:
+            for (_, stateful), _ in matched:
                 if stateful:
                     return self._converse(message, matched)
             return self._walk(message, matched)
@@ -96,7 +97,7 @@ class Dispatcher:
         """The full names of the functions whose routes match, in order, whatever their states are."""
         if self._generation != self._router.generation:
             self._build()
-        return [step.name for steps, _, _ in self._matching(address) for step in steps]
+        return [step.name for (steps, _), _ in self._table.matches(address) for step in steps]
 
     def batch_for(self, message: Addressed) -> Step | None:
         """The `@batch` function that takes the message with others; None where it is to be dispatched alone.
@@ -106,10 +107,10 @@ class Dispatcher:
         if self._generation != self._router.generation:
             self._build()
         try:
-            matched = self._matching(message.To or "")
-        except RouteTooSlow:
+            matched = self._table.matches(message.To or "")
+        except (RouteTooSlow, RouteUntried):
             return None
-        if len(matched) != 1 or len(steps := matched[0][0]) != 1 or steps[0].terms is None:
+        if len(matched) != 1 or len(steps := matched[0][0][0]) != 1 or steps[0].terms is None:
             return None
         message.captures = matched[0][1].groupdict()  # type: ignore[attr-defined]  # a MailRequest takes it
         return steps[0]
@@ -133,31 +134,19 @@ class Dispatcher:
     def _build(self) -> None:
         """Precompute what each message needs."""
         generation = self._router.generation
-        table: list[tuple[str, _Row]] = []
+        table: list[tuple[Pattern, _Row]] = []
         for pattern, functions in self._router.table():
             steps = tuple(step_of(function) for function in functions if self._sees(function))
             if steps:
                 stateful = not all(step.stateless for step in steps)
-                table.append((pattern.pattern, (match_of(pattern), steps, stateful)))
+                table.append((pattern, (steps, stateful)))
         self._stateful_modules = frozenset(
-            s.module for _, (_, steps, _) in table for s in steps if not s.stateless
+            s.module for _, (steps, _) in table for s in steps if not s.stateless
         )
-        self._table, self._generation = Index(table), generation
+        self._table, self._generation = Table(table), generation
 
     def _sees(self, function: Handler) -> bool:
         return self._modules is None or marks.module_of(function) in self._modules
-
-    def _matching(self, address: str) -> _Matched:
-        if len(address) > LONGEST:
-            return limited(lambda: self._tried(address), "table", address)
-        return self._tried(address)
-
-    def _tried(self, address: str) -> _Matched:
-        return [
-            (steps, found, stateful)
-            for match, steps, stateful in self._table.rows(address)
-            if (found := match(address)) is not None
-        ]
 
     def _converse(self, message: Addressed, matched: _Matched) -> tuple[Outcome, str]:
         """The walk under the tokens of all conversations that may take part, taken before anything runs."""
@@ -183,7 +172,7 @@ class Dispatcher:
         """In one order for all workers; taking is all or nothing, so there is no deadlock, and no livelock either."""
         modules = {
             step.module
-            for steps, _, _ in matched
+            for (steps, _), _ in matched
             for step in steps
             if not step.stateless and not step.nolocking
         }
@@ -195,7 +184,7 @@ class Dispatcher:
         names = ""
         chosen = False
         states: dict[str, str] = {}  # as read since a handler last ran
-        for steps, found, _ in matched:
+        for (steps, _), found in matched:
             groups = found.groupdict()
             for step in steps:
                 if not step.stateless:
@@ -248,12 +237,12 @@ class Dispatcher:
 def _state_fault(fault: Exception, step: Step, *, ran: bool) -> Outcome:
     """A filesystem that refuses is not the message's fault: as long as nothing has run, nothing is charged."""
     if isinstance(fault, StorageFault) and not ran:
-        return Postponed(STATE_FAULT_SECONDS, f"its state can't be read: {fault}")
+        return Postponed(FAULT_SECONDS, f"its state can't be read: {fault}")
     return failure(fault, step.module)
 
 
 def _states_text(matched: _Matched, states: Mapping[str, str]) -> str:
-    names = ", ".join(step.name for steps, _, _ in matched for step in steps)
+    names = ", ".join(step.name for (steps, _), _ in matched for step in steps)
     found = ", ".join(f"{module}.{state}" for module, state in states.items())
     return (
         f"its routes match {names}, but the sender is in the state {found}: "

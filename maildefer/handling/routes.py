@@ -21,7 +21,7 @@ from maildefer.handling.marks import ERROR_STATE, FIRST_STATE, Addressed, Handle
 from maildefer.handling.patterns import compiled
 from maildefer.handling.results import Handoff, interpreted
 from maildefer.handling.state import EntryStorage, MemoryStorage, StateStorage
-from maildefer.message.matching import Index, Match, match_of
+from maildefer.message.matching import Table
 from maildefer.message.smtp_error import SMTPError
 
 LOG: Final = logging.getLogger("routing")
@@ -64,7 +64,7 @@ class RoutingBase:
         self._swap_lock = threading.Lock()
         self._draft: _Table | None = None
         self._indexed: tuple[int, list[str], int] | None = None  # what of the table `_rows` was made from
-        self._rows: Index[tuple[Match, list[Handler]]] = Index(())
+        self._rows: Table[list[Handler]] = Table(())
 
     # The table
 
@@ -84,19 +84,19 @@ class RoutingBase:
             self.generation += 1
 
     def match(self, address: str) -> Iterator[tuple[list[Handler], dict[str, Any]]]:
-        """The functions and named groups of each regular expression that matches, in order."""
-        for match, functions in self._index().rows(address):
-            found = match(address)
-            if found:
-                yield functions, found.groupdict()
+        """The functions and named groups of each regular expression that matches, in order.
 
-    def _index(self) -> Index[tuple[Match, list[Handler]]]:
+        Raises RouteTooSlow if one takes more than a second, and RouteUntried.
+        """
+        for functions, found in self._index().matches(address):
+            yield functions, found.groupdict()
+
+    def _index(self) -> Table[list[Handler]]:
         """The table, made ready for look-ups; made anew when it has changed."""
         with self._swap_lock:
             if self._indexed != (self.generation, self.ORDER, len(self.REGISTERED)):
                 self._indexed = (self.generation, list(self.ORDER), len(self.REGISTERED))
-                entries = [self.REGISTERED[regex] for regex in self.ORDER if regex in self.REGISTERED]
-                self._rows = Index([(p.pattern, (match_of(p), functions)) for p, functions in entries])
+                self._rows = Table(self.REGISTERED[regex] for regex in self.ORDER if regex in self.REGISTERED)
             return self._rows
 
     def table(self) -> list[tuple[re.Pattern[str], list[Handler]]]:

@@ -27,6 +27,7 @@ class Recipients:
         self._patterns: list[re.Pattern[str]] = []
         self._index: Index[Match] = Index(())
         self._slow = False
+        self._vague = False  # which domains are ours takes too long to be told
         self.read()
 
     def read(self) -> None:
@@ -42,7 +43,7 @@ class Recipients:
             rows = self._rows(json.loads(text))
             self._patterns = [re.compile(row, re.IGNORECASE) for row in rows]
             self._index = Index([(pattern.pattern, match_of(pattern)) for pattern in self._patterns])
-            self._slow = False
+            self._slow = self._vague = False
             self._domains = Domains(rows, self._given)
         except (OSError, ValueError, TypeError, AttributeError, KeyError, re.error) as fault:
             raise ConfigurationError(
@@ -71,8 +72,10 @@ class Recipients:
 
     def _is_known(self, address: str) -> bool:
         try:
-            return limited(lambda: self._domains.know(address), "table", address)
-        except RouteTooSlow:
+            return self._vague or limited(lambda: self._domains.know(address), "table", address)
+        except RouteTooSlow as fault:
+            events.emit("route.slow", queue=self._queue, error=str(fault))
+            self._vague = True  # not asked again, since others wait meanwhile
             return True
 
     def accept(self, address: str) -> bool:

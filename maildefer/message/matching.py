@@ -1,4 +1,4 @@
-"""Which of many patterns an address may match, found without trying each, and a limit to the time that one may take.
+"""Which of many patterns an address may match, found without trying each, and a limit to the time that this may take.
 
 Of each pattern the rarest three characters in a row that a matching address must have are kept; an address of thirty
 characters has 28 such triples, which are looked up, and only what they find is tried. So the cost does not grow with
@@ -11,22 +11,29 @@ from __future__ import annotations
 
 import re
 import signal
-import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from typing import Final, Generic, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 from maildefer.errors import RouteTooSlow
-from maildefer.message.literals import literal_runs, may_take_long
+from maildefer.message.backtracking import LENGTH, may_take_long
+from maildefer.message.literals import literal_runs
 
 T = TypeVar("T")
-Match = Callable[[str], re.Match[str] | None]
 Triple = tuple[str, str, str]
+Pattern = re.Pattern[str]
+
+
+class Found(Protocol):
+    """What of an `re.Match` is looked at."""
+
+    def groupdict(self) -> dict[str, Any]: ...
+
+
+Match = Callable[[str], Found | None]
 
 LIMIT_SECONDS: Final = 1.0
-LONGEST: Final = (
-    320  # characters of an address (RFC 3696, section 3); longer ones are given the limit in any case
-)
+LONGEST: Final = LENGTH  # of an address (RFC 3696, section 3); longer ones are given the limit in any case
 _FEW: Final = 12  # patterns that are tried one after the other sooner than triples are looked up
 
 
@@ -62,20 +69,54 @@ class Index(Generic[T]):
         return [self._all[place] for place in sorted(places)]
 
 
-def match_of(pattern: re.Pattern[str]) -> Match:
+class Table(Generic[T]):
+    """Patterns in their order, each with what it is for. Safe among threads."""
+
+    def __init__(self, rows: Iterable[tuple[Pattern, T]]) -> None:
+        self._index = Index([(pattern.pattern, (match_of(pattern), row, pattern)) for pattern, row in rows])
+
+    def matches(self, address: str) -> list[tuple[T, Found]]:
+        """What the patterns that match are for, each with its match. Raises RouteTooSlow and RouteUntried."""
+        if len(address) > LONGEST:
+            rows = self._index.rows(address)
+            every = limited_matches([pattern for _, _, pattern in rows], "table", address)
+            return [(row, found) for (_, row, _), found in zip(rows, every, strict=True) if found is not None]
+        return [
+            (row, found)
+            for match, row, _ in self._index.rows(address)
+            if (found := match(address)) is not None
+        ]
+
+
+def match_of(pattern: Pattern) -> Match:
     """Its `match`; under a limit, if its shape makes one think that it may take for ever."""
     if not may_take_long(pattern.pattern):
         return pattern.match
-    return lambda address: limited(lambda: pattern.match(address), pattern.pattern, address)
+    return lambda address: limited_matches((pattern,), pattern.pattern, address)[0]
+
+
+def limited_matches(patterns: Sequence[Pattern], what: str, address: str) -> Sequence[Found | None]:
+    """Each pattern's match; `RouteTooSlow` if all together take more than a second of processor time.
+
+    Any thread may call. No signal reaches another thread than the main one, and `re` never lets go of the interpreter:
+    there another process does the matching, and RouteUntried says that it can't.
+    """
+    try:
+        return limited(lambda: [pattern.match(address) for pattern in patterns], what, address)
+    except ValueError:
+        from maildefer.message import matchers  # hardly ever needed
+
+        found = matchers.matches(patterns, address, LIMIT_SECONDS)
+        if found is None:
+            raise RouteTooSlow(what, address, LIMIT_SECONDS) from None
+        return found
 
 
 def limited(work: Callable[[], T], what: str, address: str) -> T:
     """What `work` returns; `RouteTooSlow` if that takes more than a second of processor time.
 
-    A signal ends it, since `re` looks for signals as it goes; so only a process's main thread has the limit.
+    A signal ends it, since `re` looks for signals as it goes. Raises ValueError outside the main thread.
     """
-    if threading.current_thread() is not threading.main_thread():
-        return work()
 
     def end(signum: int, frame: object) -> None:
         raise RouteTooSlow(what, address, LIMIT_SECONDS)

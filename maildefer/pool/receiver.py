@@ -21,6 +21,7 @@ from maildefer.handling.marks import Addressed
 from maildefer.handling.routes import Router
 from maildefer.host.identity import this_host
 from maildefer.maildir.layout import create_queue
+from maildefer.message import matchers
 from maildefer.pool import shipping
 from maildefer.pool.board import PLACES
 from maildefer.pool.collecting import Collecting
@@ -78,6 +79,7 @@ class QueueReceiver:
         files = FileWatch({"files": module_files(tuple(Router.HANDLERS)), "reload": True})
         options = attempts.settings
         with (
+            matchers.ended_afterwards(),
             Consumer(
                 self._layout,
                 max_bytes=options.max_bytes if options else 64 << 20,

@@ -53,6 +53,15 @@ def test_an_address_that_no_route_matches_is_a_failure(maildefer, project):
     assert ended.out == ""
 
 
+def test_a_route_that_takes_too_long_to_be_tested_is_named(maildefer, project):
+    Path("slow.py").write_text(
+        "from maildefer.routing import route\n@route('(([a-z]+)+)+@slow')\ndef START(message, **k): ...\n"
+    )
+    ended = maildefer("routes", "slow", "--test", "a" * 60 + "!@slow")
+    assert ended.code == 1
+    assert "the route ^(([a-z]+)+)+@slow$ takes more than 1 s" in ended.err
+
+
 def test_modules_that_are_in_no_queue_can_be_tried(maildefer, project):
     os.mkdir("more")
     Path("more/extra.py").write_text(

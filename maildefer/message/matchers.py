@@ -1,0 +1,214 @@
+"""Matching by other processes, under a limit, for threads: no signal interrupts `re` in a thread, which meanwhile
+stops all others, since `re` keeps the interpreter to itself.
+
+Few routes have a shape that may take long, so there is no such process until one is needed. Then as many are at work
+as threads ask at a time, so that nobody waits behind a hostile address; two are kept. They are executed, not forked,
+since this process has threads; they end with it, and none is shared with its forks.
+"""
+
+from __future__ import annotations
+
+import atexit
+import marshal
+import os
+import re
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+from maildefer.errors import RouteUntried
+from maildefer.message import matcher
+from maildefer.message.matcher import Answer, Question, Span
+
+PATIENCE_SECONDS: Final = 30.0  # beyond the limit, which is of processor time
+KEPT: Final = 2
+_MOST: Final = 32  # as many as a receiver has messages in hand
+_TRIES: Final = 2
+_LENGTH_BYTES: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Captures:
+    """What came of a match."""
+
+    named: dict[str, str | None]
+
+    def groupdict(self) -> dict[str, Any]:
+        return dict(self.named)
+
+
+def matches(
+    patterns: Sequence[re.Pattern[str]], address: str, limit_seconds: float
+) -> list[Captures | None] | None:
+    """Each pattern's match; None if all together take more processor time. Any thread may call.
+
+    Raises RouteUntried if no process can be started, or if they die of it.
+    """
+    found = _MATCHERS.ask(([(one.pattern, one.flags) for one in patterns], address, limit_seconds))
+    if found is None:
+        return None
+    return [
+        None if spans is None else Captures(_named(pattern, address, spans))
+        for pattern, spans in zip(patterns, found, strict=True)
+    ]
+
+
+def rest() -> None:
+    """End those that are not at work; others are started when they are needed."""
+    _MATCHERS.rest()
+
+
+@contextmanager
+def ended_afterwards() -> Iterator[None]:
+    """With nobody left who asks: end them."""
+    try:
+        yield
+    finally:
+        rest()
+
+
+def pids() -> list[int]:
+    """Of all that there are."""
+    return _MATCHERS.pids()
+
+
+def _named(pattern: re.Pattern[str], address: str, spans: list[Span]) -> dict[str, str | None]:
+    named: dict[str, str | None] = {}
+    for name, group in pattern.groupindex.items():
+        begin, end = spans[group]
+        named[name] = None if begin < 0 else address[begin:end]
+    return named
+
+
+class _Matcher:
+    """One process, used by one thread at a time."""
+
+    def __init__(self) -> None:
+        """Raises OSError."""
+        self.socket, theirs = socket.socketpair()
+        # Its own interpreter only: no site packages, no environment, nothing of the program.
+        argv = [sys.executable, "-I", "-S", "-W", "ignore", os.path.abspath(matcher.__file__)]
+        try:
+            with theirs:
+                self.process = subprocess.Popen(
+                    argv, stdin=theirs.fileno(), stdout=subprocess.DEVNULL, cwd="/"
+                )
+        except BaseException:
+            self.socket.close()
+            raise
+
+    def ask(self, question: Question) -> Answer:
+        """Raises OSError and EOFError if it is dead, or does not answer."""
+        self.socket.settimeout(question[2] + PATIENCE_SECONDS)
+        data = marshal.dumps(question)
+        self.socket.sendall(len(data).to_bytes(_LENGTH_BYTES, "big") + data)
+        answer: Answer = marshal.loads(self._exactly(int.from_bytes(self._exactly(_LENGTH_BYTES), "big")))
+        return answer
+
+    def end(self) -> None:
+        self.socket.close()
+        self.process.kill()
+        self.process.wait()
+
+    def forget(self) -> None:
+        """In a fork: it is the parent's."""
+        self.socket.close()
+        self.process.returncode = 0
+
+    def _exactly(self, number: int) -> bytes:
+        data = b""
+        while len(data) < number:
+            chunk = self.socket.recv(number - len(data))
+            if not chunk:
+                raise EOFError
+            data += chunk
+        return data
+
+
+class _Matchers:
+    """Those of this process."""
+
+    def __init__(self) -> None:
+        self._reset()
+        atexit.register(self.rest)
+        os.register_at_fork(after_in_child=self._forget)
+
+    def ask(self, question: Question) -> Answer:
+        started = 0
+        with self._room:
+            while True:
+                one = self._take_idle()
+                if one is None:
+                    one = self._start(question)
+                    started += 1
+                try:
+                    answer = one.ask(question)
+                except (OSError, EOFError) as fault:  # killed, or stopped
+                    self._end(one)
+                    if started == _TRIES:
+                        raise _untried(
+                            question, f"its process dies of it, or hangs ({fault!r})", True
+                        ) from fault
+                except BaseException:  # a signal's, say: an answer may still come, and is nobody's
+                    self._end(one)
+                    raise
+                else:
+                    self._give_back(one)
+                    return answer
+
+    def rest(self) -> None:
+        while (one := self._take_idle()) is not None:
+            self._end(one)
+
+    def pids(self) -> list[int]:
+        with self._lock:
+            return [one.process.pid for one in self._all]
+
+    def _take_idle(self) -> _Matcher | None:
+        with self._lock:
+            return self._idle.pop() if self._idle else None
+
+    def _start(self, question: Question) -> _Matcher:
+        try:
+            one = _Matcher()
+        except OSError as fault:
+            raise _untried(question, f"no process for it can be started ({fault})", False) from fault
+        with self._lock:
+            self._all.add(one)
+        return one
+
+    def _give_back(self, one: _Matcher) -> None:
+        with self._lock:
+            if len(self._idle) < KEPT:
+                self._idle.append(one)
+                return
+        self._end(one)
+
+    def _end(self, one: _Matcher) -> None:
+        with self._lock:
+            self._all.discard(one)
+        one.end()
+
+    def _forget(self) -> None:
+        for one in self._all:
+            one.forget()
+        self._reset()
+
+    def _reset(self) -> None:
+        self._lock = threading.Lock()
+        self._room = threading.BoundedSemaphore(_MOST)
+        self._idle: list[_Matcher] = []
+        self._all: set[_Matcher] = set()
+
+
+def _untried(question: Question, why: str, died: bool) -> RouteUntried:
+    expressions, address, _ = question
+    return RouteUntried(expressions[0][0] if len(expressions) == 1 else "table", address, why, died=died)
+
+
+_MATCHERS: Final = _Matchers()
