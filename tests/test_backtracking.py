@@ -43,6 +43,7 @@ STEPS_WRITTEN_OUT = [
     "^(.+)(.+)(.+)(a{0,19})x$",
     "^(.+)(.+)(.+)(?=" + "a" * 150 + "b)",
     "^(.+)(.+)(.+)(?=.*x)",
+    "^(?:(?:(?:a|ab|.b){19}){19}){19}.*x$",  # more ways than a number can hold
     "^" + "\u212a*k*" * 3 + "x$",  # the sign for kelvin is a k to `re`
     "^" + "[\u0130-\u0131]*i*" * 3 + "x$",  # and these are an i
     "^" + "[^a-z]*[^\\W\\d_]*" * 3 + "x$",

@@ -207,4 +207,6 @@ def _product(one: Powers, other: Powers) -> Powers:
     for power, much in enumerate(one):
         for higher, more in enumerate(other, power):
             product[higher] += much * more
+    if max(product) > _ALLOWED:  # long before it is more than a number can hold
+        raise _Endless
     return tuple(product)
