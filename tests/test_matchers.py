@@ -16,6 +16,7 @@ from maildefer.errors import RouteUntried
 from maildefer.handling.dispatch import FAULT_SECONDS, Dispatcher
 from maildefer.handling.outcomes import ACKED, Buried, Deferred, Outcome, Postponed
 from maildefer.message import matchers, matching
+from maildefer.message.matcher import Question
 from tests.lifecycle.project import eventually
 from tests.test_many_routes import ENDLESS, ENDLESS_ADDRESS, mail, router
 
@@ -116,14 +117,16 @@ def test_one_that_was_stopped_is_replaced(monkeypatch: pytest.MonkeyPatch) -> No
     assert is_too_slow()
     (pid,) = matchers.pids()
     os.kill(pid, signal.SIGSTOP)
-    monkeypatch.setattr(matchers, "PATIENCE_SECONDS", 0.1)
-    found: list[bool] = []
-    thread = threading.Thread(target=lambda: found.append(is_too_slow(0.0001)))
-    thread.start()
-    eventually(lambda: pid not in matchers.pids(), "the end of the one that was stopped")
-    monkeypatch.setattr(matchers, "PATIENCE_SECONDS", 30)
-    thread.join(60)
-    assert found == [True]
+    start = matchers._Matchers._start
+
+    def start_with_patience(them: matchers._Matchers, question: Question) -> matchers._Matcher:
+        monkeypatch.setattr(matchers, "PATIENCE_SECONDS", 60)
+        return start(them, question)
+
+    monkeypatch.setattr(matchers, "PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr(matchers._Matchers, "_start", start_with_patience)
+    assert is_too_slow()
+    assert pid not in matchers.pids()
 
 
 def test_a_message_on_which_they_die_comes_again_by_the_usual_backoff(
@@ -248,3 +251,17 @@ def test_a_match_without_end_does_not_outlive_a_program_that_is_killed() -> None
         pid = int(program.stdout.readline())
         program.kill()
     eventually(lambda: not is_alive(pid), "the end of its process")
+
+
+DEAF = f"""
+import signal
+from maildefer.message import matcher
+matcher.GUARD_SECONDS = 0.05
+signal.signal(signal.SIGVTALRM, signal.SIG_IGN)
+matcher.answer([({ENDLESS!r}, 0)], {ENDLESS_ADDRESS!r}, 0.05)
+"""
+
+
+def test_a_match_that_looks_for_no_signal_is_ended_by_the_kernel() -> None:
+    ended = subprocess.run([sys.executable, "-c", DEAF], timeout=60, check=False)
+    assert ended.returncode == -signal.SIGPROF
