@@ -5,9 +5,9 @@ Nothing here is random but the seed: two runs of one seed are the same, call by 
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from heapq import heappop, heappush
 from random import Random
 from typing import Any
 
@@ -57,6 +57,7 @@ class Scheduler:
         self._queue: list[tuple[float, int, Thread | None, int, Callable[[], object] | None]] = []
         self._count = 0
         self._limit = _NEVER
+        self._until: Callable[[], bool] | None = None
         self._main = getcurrent()
 
     def start(self, process: Process, name: str, life: Callable[[], object], *, after: float = 0.0) -> Thread:
@@ -69,7 +70,7 @@ class Scheduler:
     def at(self, when: float, action: Callable[[], object]) -> None:
         """Something that just happens at a time, outside all processes."""
         self._count += 1
-        heapq.heappush(self._queue, (when, self._count, None, 0, action))
+        heappush(self._queue, (when, self._count, None, 0, action))
 
     def sleep(self, seconds: float) -> None:
         """Called in a thread: hand over, and go on so much later; at once, where nobody else is due before."""
@@ -84,8 +85,37 @@ class Scheduler:
             return
         self._count += 1
         thread.turn += 1
-        heapq.heappush(queue, (when, self._count, thread, thread.turn, None))
-        self._main.switch()
+        heappush(queue, (when, self._count, thread, thread.turn, None))
+        following = self._following() if thread.process.alive else self._main
+        if following is not thread.let:
+            following.switch()
+
+    def _following(self) -> greenlet:
+        """Who runs next: another thread, handed over to at once, where that is all `run` would do; else itself."""
+        queue, main, until = self._queue, self._main, self._until
+        while True:
+            when, _, thread, turn, _ = queue[0]
+            if (
+                thread is None
+                or when >= self._limit
+                or self.steps >= _MOST_STEPS
+                or not thread.let  # it begins, on the stack that all begin on
+                or (until is not None and until())
+            ):
+                return main
+            heappop(queue)
+            if turn != thread.turn:
+                continue
+            if when > self.now:
+                self.now = when
+            self.steps += 1
+            if not thread.process.alive:
+                continue
+            if thread.process.frozen_until > self.now:
+                self._wake(thread, thread.process.frozen_until)
+                continue
+            self.thread = thread
+            return thread.let
 
     def wake(self, thread: Thread) -> None:
         """End its sleep now."""
@@ -94,17 +124,20 @@ class Scheduler:
     def _wake(self, thread: Thread, when: float) -> None:
         self._count += 1
         thread.turn += 1
-        heapq.heappush(self._queue, (when, self._count, thread, thread.turn, None))
+        heappush(self._queue, (when, self._count, thread, thread.turn, None))
 
-    def run(self, until: Callable[[], bool], *, limit: float = _NEVER) -> bool:
-        """Go on until `until()`; False when simulated time reaches the limit, or nothing is left to do."""
-        queue, pop = self._queue, heapq.heappop
-        self._limit = limit
-        while not until():
+    def run(self, until: Callable[[], bool] | None, *, limit: float = _NEVER) -> bool:
+        """Go on until `until()`; False when simulated time reaches the limit, or nothing is left to do.
+
+        `until` only looks: threads that hand over to one another ask it too.
+        """
+        queue = self._queue
+        self._limit, self._until = limit, until
+        while until is None or not until():
             if not queue or queue[0][0] >= limit:
                 self.now = max(self.now, limit) if limit < _NEVER else self.now
                 return False
-            when, _, thread, turn, action = pop(queue)
+            when, _, thread, turn, action = heappop(queue)
             if thread is not None and turn != thread.turn:
                 continue  # its sleep was ended before
             if when > self.now:
@@ -128,7 +161,7 @@ class Scheduler:
 
     def run_to(self, limit: float) -> None:
         """All that happens before a time."""
-        self.run(lambda: False, limit=limit)
+        self.run(None, limit=limit)
 
     def kill(self, process: Process) -> None:
         """At once, wherever its threads are; what their `finally` clauses would do must have no effect any more."""
