@@ -71,6 +71,7 @@ def _played(blocks: Iterator[tuple[int, int]], processes: int, until: float | No
     with installed():
         gc.collect()
         gc.freeze()
+        gc.disable()  # see _play
         if processes == 1:
             yield from map(_play, blocks)
             return
@@ -87,6 +88,7 @@ def _play(block: tuple[int, int]) -> Sum:
     found = Sum(block[0])
     for seed in range(block[0], block[0] + block[1]):
         result = run(seed)
+        gc.collect()  # now, while all of a schedule is in the processor's caches, and nothing else is there to look at
         if result.failure:
             found.failed = seed
             break
@@ -94,7 +96,6 @@ def _play(block: tuple[int, int]) -> Sum:
         found.steps += result.steps
         found.claims += result.claims
         found.taken_back += result.taken_back
-    gc.collect()
     return found
 
 
