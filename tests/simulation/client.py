@@ -1,4 +1,4 @@
-"""One process's filesystem and clock: the `System` that the real code gets, with all that a client does to a request.
+"""One process's filesystem and clock: the real code's `System`, with all that a client does to a request.
 
 A rename or unlink may be refused, delayed, sent again because its reply was lost, copied, or answered by a fault that
 says nothing; a listing may be this host's stale one, or torn, so that an entry that is renamed meanwhile shows zero,
@@ -15,12 +15,11 @@ from typing import Any
 
 from greenlet import GreenletExit
 
-from maildefer.maildir.system import System
 from tests.listing import Listing
 from tests.simulation.cache import Cache, facts_of, torn
 from tests.simulation.scheduler import Process
 from tests.simulation.server import Directory, File, refusal
-from tests.simulation.world import LATEST_COPY_SECONDS, LONGEST_RETRY_SECONDS, Request, World
+from tests.simulation.world import LATEST_COPY_SECONDS, LONGEST_RETRY_SECONDS, START, Request, World
 
 _NEGATIVE_SECONDS = 30.0
 _REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE)
@@ -36,36 +35,22 @@ class Client:
         self.cache = cache
         self._opened: dict[int, list[Any]] = {}  # descriptor: node, path, position
         self._descriptor = 2
+        self._scheduler = world.scheduler
         self._random = world.scheduler.random.random
-        self.system = System(
-            rename=self.rename,
-            unlink=self.unlink,
-            open=self.open,
-            read=self.read,
-            write=self.write,
-            fsync=self.fsync,
-            close=self.close,
-            fstat=self.fstat,
-            lstat=self.lstat,
-            mkdir=self.mkdir,
-            rmdir=self.rmdir,
-            utime=self.utime,
-            listdir=self.listdir,
-            scandir=self.scandir,
-            time=self.time,
-            boottime=self.boottime,
-            sleep=self.sleep,
-            token=self.token,
-            pid=lambda: process.pid,
-        )
+
+    @property
+    def system(self) -> Any:
+        """Itself: its methods have the names of a `System`'s functions."""
+        return self
 
     # Clocks and chance
 
     def time(self) -> float:
-        return self.world.mount_time + self.cache.skew
+        return START + self._scheduler.now + self.cache.skew
 
     def boottime(self) -> float:
-        return self.cache.uptime + self.world.scheduler.now * self.cache.drift
+        cache = self.cache
+        return cache.uptime + self._scheduler.now * cache.drift
 
     def sleep(self, seconds: float) -> None:
         self._must_live()
@@ -73,6 +58,11 @@ class Client:
 
     def token(self, size_bytes: int) -> str:
         return f"{self.world.scheduler.random.getrandbits(8 * size_bytes):0{2 * size_bytes}x}"
+
+    def pid(self) -> int:
+        return self.process.pid
+
+    posix_fadvise = staticmethod(os.posix_fadvise)
 
     def _must_live(self) -> None:
         if not self.process.alive:  # its `finally` clauses run, and have no effect

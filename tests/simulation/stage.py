@@ -20,6 +20,7 @@ from maildefer.maildir.layout import Layout
 from maildefer.maildir.push import Pusher
 from maildefer.maildir.system import System
 from maildefer.pool import (
+    board,
     draining,
     keeper,
     lifeline,
@@ -33,6 +34,7 @@ from maildefer.pool import (
     workforce,
 )
 from tests.simulation.scheduler import Process, Scheduler
+from tests.simulation.stand_ins import Memory, nothing
 
 Listed = Callable[[str, str, System], bool]
 Look = Callable[[Listed, str, str, System], bool]
@@ -61,13 +63,15 @@ class Time:
     CLOCK_BOOTTIME = time.CLOCK_BOOTTIME
 
     def time(self) -> float:
-        return float(running().client.time())
+        now: float = running().client.time()
+        return now
 
     def sleep(self, seconds: float) -> None:
         running().client.sleep(seconds)
 
     def boottime(self) -> float:
-        return float(running().client.boottime())
+        now: float = running().client.boottime()
+        return now
 
     def clock_gettime(self, clock: int) -> float:
         return self.boottime()
@@ -79,8 +83,8 @@ class Time:
 def running() -> Process:
     """The process whose thread runs now, or for whom the schedule acts."""
     stage = _on[-1]
-    if stage.scheduler.thread is not None:
-        return stage.scheduler.thread.process
+    if (thread := stage.scheduler.thread) is not None:
+        return thread.process
     assert stage.acting is not None
     return stage.acting
 
@@ -163,6 +167,10 @@ def installed() -> Iterator[None]:
         put(scout, "select", SimpleNamespace(select=lambda *descriptors: clock.sleep(0.1)))  # the gate
         for name in ("create_queue", "open_queue"):
             put(lifeline, name, _thoroughly(getattr(lifeline, name)))
+        threads = SimpleNamespace(Event=nothing, Thread=nothing)  # a keeper's are made by `keepers`
+        for module in (lifeline, tender):
+            put(module, "threading", threads)
+        put(board, "mmap", SimpleNamespace(mmap=Memory))
         put(lifeline, "start_time", lambda pid: 1)
         put(tender, "alive", _alive)
         put(events, "emit", lambda event, **facts: _on[-1].heard(event, facts))

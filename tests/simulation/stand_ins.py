@@ -1,4 +1,4 @@
-"""Stand-ins for what a pool has beside the filesystem: events, sockets, inotify.
+"""Stand-ins for what a pool has beside the filesystem: events, sockets, inotify, shared memory.
 
 They are put in the place of the real ones by `stage`.
 """
@@ -15,6 +15,24 @@ from tests.simulation.scheduler import Scheduler, Thread
 
 _FOREVER = 1e9
 _MOST_OFFERS = 2  # in a socket, whose buffer is kept small
+
+
+def nothing(**facts: object) -> None:
+    """In the place of what a simulated process does not use."""
+
+
+class Memory(bytearray):
+    """In the place of a board's `mmap`, which one process here can do without: slices are bytes."""
+
+    def __new__(cls, descriptor: int, size: int) -> Memory:
+        return super().__new__(cls)
+
+    def __init__(self, descriptor: int, size: int) -> None:
+        super().__init__(size)
+
+    def __getitem__(self, place: Any) -> Any:
+        found = super().__getitem__(place)
+        return bytes(found) if isinstance(place, slice) else found
 
 
 class Mailbox:
