@@ -46,16 +46,20 @@ class RouteTooSlow(MaildeferError):
 
 
 class RouteUntried(MaildeferError):
-    """Whether a route that may take long matches is not known: there is no process to try it in, or it dies of it."""
+    """Whether a route matches is not known: there is no process to try it in, or the trying itself fails."""
 
-    def __init__(self, regex: str, address: str, why: str, *, died: bool) -> None:
+    def __init__(self, regex: str, address: str, why: str, *, failed: bool) -> None:
         super().__init__(
             f"the route {regex} was not tried on {address[:80]!r}: {why}; "
             "write it so that each text can be matched in one way only, and look for limits of processes and memory"
         )
         self.regex = regex
         self.address = address
-        self.died = died  # of this route and address; else there was none
+        self.failed = failed  # on this address; else nothing could be tried
+
+    @classmethod
+    def failing(cls, regex: str, address: str, why: str) -> RouteUntried:
+        return cls(regex, address, f"it fails ({why})", failed=True)
 
 
 class NotRunning(MaildeferError):

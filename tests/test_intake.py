@@ -405,6 +405,15 @@ def test_a_domain_that_backtracks_without_end_holds_up_the_front_end_once(
     assert recipients.refusal("z@osb.1") == replies.NO_RELAY
 
 
+def test_what_re_itself_fails_on_is_taken_so_that_the_dead_letters_tell_of_it(tmp_path: Path) -> None:
+    table = tmp_path / "routes"
+    table.write_text(json.dumps([{"pattern": r"^a@((x)|y|z)*+$"}, {"pattern": r"^b@osb[.]example$"}]))
+    recipients = Recipients("queue", str(table))
+    assert recipients.refusal("a@xyz") is None  # in some versions of `re`: gh-101955 of CPython's
+    assert recipients.refusal("c@xyz") == replies.NO_ROUTE
+    assert recipients.refusal("c@osb.example") == replies.NO_ROUTE
+
+
 def test_a_table_without_a_route_for_the_queue_is_no_permanent_refusal(start: Start) -> None:
     front_end = start(routes={"routes": []})
     with front_end.connect() as client:

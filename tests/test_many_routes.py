@@ -8,10 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from maildefer.errors import RouteTooSlow
+from maildefer.errors import RouteTooSlow, RouteUntried
 from maildefer.handling import marks
 from maildefer.handling.dispatch import Dispatcher
-from maildefer.handling.outcomes import ACKED, Buried, Outcome
+from maildefer.handling.outcomes import ACKED, Buried, Deferred, Outcome
 from maildefer.handling.routes import RoutingBase
 from maildefer.mail import MailRequest
 from maildefer.message import matchers, matching
@@ -132,3 +132,27 @@ def test_a_bare_delivery_raises_what_is_wrong_with_the_route_before_any_handler_
         with matchers.ended_afterwards(), ThreadPoolExecutor(1) as threads:
             assert isinstance(threads.submit(made.deliver, mail(address)).exception(), RouteTooSlow)
     assert called == []
+
+
+class Faulty:
+    """An expression that `re` itself fails on."""
+
+    pattern = "^(a)|(b)|(c)$"
+
+    def match(self, address: str) -> None:
+        raise SystemError("the span of a capturing group is wrong")
+
+
+@pytest.mark.parametrize("length", [1, matching.LONGEST + 1])
+def test_a_fault_of_re_s_own_is_the_message_s_and_nobody_dies_of_it(
+    length: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, _ = router("^x$")
+    monkeypatch.setitem(made.REGISTERED, "^x$", (Faulty(), made.REGISTERED["^x$"][1]))
+    dispatcher = Dispatcher(made)
+    outcome, _ = dispatcher.dispatch(mail("a" * length))
+    assert isinstance(outcome, Deferred)
+    assert "the span of a capturing group is wrong" in outcome.reason
+    assert dispatcher.batch_for(mail("a" * length)) is None
+    with pytest.raises(RouteUntried):
+        made.deliver(mail("a" * length))

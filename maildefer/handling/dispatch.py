@@ -81,7 +81,7 @@ class Dispatcher:
         except RouteTooSlow as fault:  # and so it would be at each attempt
             return Buried(str(fault)), ""
         except RouteUntried as fault:
-            return (failure(fault, None) if fault.died else Postponed(FAULT_SECONDS, str(fault))), ""
+            return (failure(fault, None) if fault.failed else Postponed(FAULT_SECONDS, str(fault))), ""
         if not matched:
             return Buried(NO_ROUTE), ""
         try:

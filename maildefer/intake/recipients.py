@@ -13,7 +13,7 @@ from maildefer.errors import ConfigurationError, RouteTooSlow
 from maildefer.intake import replies
 from maildefer.intake.domains import Domains
 from maildefer.message.addresses import TASK_DOMAIN
-from maildefer.message.matching import LONGEST, Index, Match, limited, match_of
+from maildefer.message.matching import LONGEST, RE_FAULTS, Index, Match, limited, match_of
 
 
 class Recipients:
@@ -77,6 +77,8 @@ class Recipients:
             events.emit("route.slow", queue=self._queue, error=str(fault))
             self._vague = True  # not asked again, since others wait meanwhile
             return True
+        except RE_FAULTS:
+            return True
 
     def accept(self, address: str) -> bool:
         """As `Router.match` does it: the address in lower case, from its beginning. No stranger calls a task."""
@@ -93,6 +95,8 @@ class Recipients:
             # Taken, so that the dead letters tell what is wrong; and not asked again, since others wait meanwhile.
             events.emit("route.slow", queue=self._queue, error=str(fault))
             self._slow = True
+            return True
+        except RE_FAULTS:
             return True
 
     def _matches(self, address: str) -> bool:

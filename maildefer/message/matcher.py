@@ -19,7 +19,9 @@ _LENGTH_BYTES: Final = 8
 
 Span = tuple[int, int]
 Question = tuple[list[tuple[str, int]], str, float]  # expressions with their flags, an address, seconds
-Answer = list[list[Span] | None] | None  # each expression's groups; None if it takes longer
+Answer = (
+    list[list[Span] | None] | str | None
+)  # each expression's groups; what is wrong; None if it takes longer
 
 
 class _TooSlow(Exception):
@@ -52,6 +54,8 @@ def answer(expressions: list[tuple[str, int]], address: str, limit_seconds: floa
             signal.setitimer(signal.ITIMER_VIRTUAL, 0)
     except _TooSlow:
         return None
+    except Exception as fault:  # noqa: BLE001  # `re` has faults of its own
+        return repr(fault)
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
     return [None if one is None else [one.span(group) for group in range(one.re.groups + 1)] for one in found]

@@ -32,6 +32,10 @@ _TRIES: Final = 2
 _LENGTH_BYTES: Final = 8
 
 
+class Unstarted(Exception):
+    """There can't be a process now."""
+
+
 @dataclass(frozen=True, slots=True)
 class Captures:
     """What came of a match."""
@@ -43,15 +47,23 @@ class Captures:
 
 
 def matches(
-    patterns: Sequence[re.Pattern[str]], address: str, limit_seconds: float
+    patterns: Sequence[re.Pattern[str]], what: str, address: str, limit_seconds: float
 ) -> list[Captures | None] | None:
     """Each pattern's match; None if all together take more processor time. Any thread may call.
 
-    Raises RouteUntried if no process can be started, or if they die of it.
+    Raises RouteUntried, which names `what`, if no process can be started, or if it fails, dies or hangs.
     """
-    found = _MATCHERS.ask(([(one.pattern, one.flags) for one in patterns], address, limit_seconds))
+    try:
+        found = _MATCHERS.ask(([(one.pattern, one.flags) for one in patterns], address, limit_seconds))
+    except Unstarted as fault:
+        why = f"no process for it can be started ({fault})"
+        raise RouteUntried(what, address, why, failed=False) from fault
+    except (OSError, EOFError) as fault:
+        raise RouteUntried.failing(what, address, f"its process dies or hangs: {fault!r}") from fault
     if found is None:
         return None
+    if isinstance(found, str):
+        raise RouteUntried.failing(what, address, found)
     return [
         None if spans is None else Captures(_named(pattern, address, spans))
         for pattern, spans in zip(patterns, found, strict=True)
@@ -139,21 +151,20 @@ class _Matchers:
         os.register_at_fork(after_in_child=self._forget)
 
     def ask(self, question: Question) -> Answer:
+        """Raises Unstarted, and OSError or EOFError if it was tried twice in vain."""
         started = 0
         with self._room:
             while True:
                 one = self._take_idle()
                 if one is None:
-                    one = self._start(question)
+                    one = self._start()
                     started += 1
                 try:
                     answer = one.ask(question)
-                except (OSError, EOFError) as fault:  # killed, or stopped
+                except (OSError, EOFError):  # killed, or stopped
                     self._end(one)
                     if started == _TRIES:
-                        raise _untried(
-                            question, f"its process dies of it, or hangs ({fault!r})", True
-                        ) from fault
+                        raise
                 except BaseException:  # a signal's, say: an answer may still come, and is nobody's
                     self._end(one)
                     raise
@@ -173,11 +184,11 @@ class _Matchers:
         with self._lock:
             return self._idle.pop() if self._idle else None
 
-    def _start(self, question: Question) -> _Matcher:
+    def _start(self) -> _Matcher:
         try:
             one = _Matcher()
         except OSError as fault:
-            raise _untried(question, f"no process for it can be started ({fault})", False) from fault
+            raise Unstarted(str(fault)) from fault
         with self._lock:
             self._all.add(one)
         return one
@@ -204,11 +215,6 @@ class _Matchers:
         self._room = threading.BoundedSemaphore(_MOST)
         self._idle: list[_Matcher] = []
         self._all: set[_Matcher] = set()
-
-
-def _untried(question: Question, why: str, died: bool) -> RouteUntried:
-    expressions, address, _ = question
-    return RouteUntried(expressions[0][0] if len(expressions) == 1 else "table", address, why, died=died)
 
 
 _MATCHERS: Final = _Matchers()

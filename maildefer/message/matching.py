@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, Generic, Protocol, TypeVar
 
-from maildefer.errors import RouteTooSlow
+from maildefer.errors import RouteTooSlow, RouteUntried
 from maildefer.message.backtracking import LENGTH, may_take_long
 from maildefer.message.literals import literal_runs
 
@@ -34,6 +34,8 @@ Match = Callable[[str], Found | None]
 
 LIMIT_SECONDS: Final = 1.0
 LONGEST: Final = LENGTH  # of an address (RFC 3696, section 3); longer ones are given the limit in any case
+# What `re` raises where it fails itself, as some of its versions do on possessive repeats with groups in them.
+RE_FAULTS: Final = (SystemError, RuntimeError)
 _FEW: Final = 12  # patterns that are tried one after the other sooner than triples are looked up
 
 
@@ -81,11 +83,14 @@ class Table(Generic[T]):
             rows = self._index.rows(address)
             every = limited_matches([pattern for _, _, pattern in rows], "table", address)
             return [(row, found) for (_, row, _), found in zip(rows, every, strict=True) if found is not None]
-        return [
-            (row, found)
-            for match, row, _ in self._index.rows(address)
-            if (found := match(address)) is not None
-        ]
+        try:
+            return [
+                (row, found)
+                for match, row, _ in self._index.rows(address)
+                if (found := match(address)) is not None
+            ]
+        except RE_FAULTS as fault:
+            raise RouteUntried.failing("table", address, repr(fault)) from fault
 
 
 def match_of(pattern: Pattern) -> Match:
@@ -103,10 +108,12 @@ def limited_matches(patterns: Sequence[Pattern], what: str, address: str) -> Seq
     """
     try:
         return limited(lambda: [pattern.match(address) for pattern in patterns], what, address)
+    except RE_FAULTS as fault:
+        raise RouteUntried.failing(what, address, repr(fault)) from fault
     except ValueError:
         from maildefer.message import matchers  # hardly ever needed
 
-        found = matchers.matches(patterns, address, LIMIT_SECONDS)
+        found = matchers.matches(patterns, what, address, LIMIT_SECONDS)
         if found is None:
             raise RouteTooSlow(what, address, LIMIT_SECONDS) from None
         return found
