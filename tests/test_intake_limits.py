@@ -87,16 +87,21 @@ def guests(most: int = 100, of_one: int = 0, exempt: str = "") -> Guests:
     return Guests(Limits(max_connections=most, max_connections_per_client=of_one, exempt_networks=exempt))
 
 
+def figures(here: Guests) -> tuple[object, object]:
+    facts = here.facts()
+    return facts["connections"], facts["clients"]
+
+
 def test_a_client_has_its_share_of_connections() -> None:
     here = guests(of_one=2)
     assert [here.enter("192.0.2.1") for _ in range(3)] == [None, None, Full.FOR_THIS_CLIENT]
     assert here.enter("192.0.2.2") is None
     here.leave("192.0.2.1")
     assert here.enter("192.0.2.1") is None
-    assert (len(here), here.clients) == (3, 2)
+    assert figures(here) == (3, 2)
     for address in ("192.0.2.1", "192.0.2.1", "192.0.2.2"):
         here.leave(address)
-    assert (len(here), here.clients) == (0, 0)
+    assert figures(here) == (0, 0)
 
 
 def test_without_a_limit_for_one_client_there_is_that_for_all() -> None:
@@ -108,7 +113,7 @@ def test_without_a_limit_for_one_client_there_is_that_for_all() -> None:
 def test_our_own_networks_and_socket_files_count_in_all_and_not_for_themselves() -> None:
     here = guests(most=4, of_one=1, exempt="127.0.0.0/8")
     assert [here.enter(address) for address in ("127.0.0.1", "127.0.0.1", "", "")] == [None] * 4
-    assert (len(here), here.clients) == (4, 0)
+    assert figures(here) == (4, 0)
     assert here.enter("192.0.2.1") == Full.FOR_ANYBODY
     here.leave("127.0.0.1")
     here.leave("")
@@ -116,8 +121,16 @@ def test_our_own_networks_and_socket_files_count_in_all_and_not_for_themselves()
 
 
 def test_a_network_of_ipv6_is_one_client() -> None:
-    assert one_client("2001:db8:1:2:3:4:5:6") == one_client("2001:db8:1:2::9") == "2001:db8:1:2::"
-    assert one_client("2001:db8:1:3::9") != "2001:db8:1:2::"
+    assert one_client("2001:db8:1:2:3:4:5:6") == one_client("2001:db8:1:2::9")
+    assert one_client("2001:db8:1:3::9") != one_client("2001:db8:1:2::9")
+
+
+def test_no_two_clients_are_one_and_each_is_somebody() -> None:
+    addresses = ["192.0.2.1", "0.0.0.0", "::c000:201", "2001:db8:c000:201::", "2001:db8::", "0:1:c000:201::"]
+    known = [one_client(address) for address in addresses]
+    assert all(known)
+    assert len(set(known[:-1])) == len(addresses) - 1
+    assert known[-1] == known[0]  # which nobody has: 0000::/8 is reserved
 
 
 # A real front end

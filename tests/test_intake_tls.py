@@ -10,6 +10,7 @@ import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -120,6 +121,36 @@ def test_a_client_in_the_clear_gets_no_word_out_of_smtps(tmp_path: Path, certifi
     ):
         client.sendall(b"EHLO c\r\nMAIL FROM:<a@b>\r\n")
         assert b"250" not in b"".join(iter(lambda: _received(client), b""))
+
+
+def test_one_client_that_begins_no_encryption_leaves_room_for_others(
+    tmp_path: Path, certificate: Path
+) -> None:
+    share = ("--max-connections-per-client", "2", "--exempt-networks", "")
+    with (
+        front_end(tmp_path, "--tls-certificate", str(certificate), *share, kind="smtps") as running,
+        ExitStack() as stack,
+    ):
+
+        def connected(source: str) -> socket.socket:
+            address = ("127.0.0.1", running.port)
+            return stack.enter_context(
+                socket.create_connection(address, timeout=SECONDS, source_address=(source, 0))
+            )
+
+        silent = [connected("127.0.0.1"), connected("127.0.0.1")]
+        assert connected("127.0.0.1").recv(1) == b""
+        assert _greets(connected("127.0.0.2"), certificate)
+        silent[0].close()
+        wait_until(lambda: _greets(connected("127.0.0.1"), certificate))
+
+
+def _greets(sock: socket.socket, certificate: Path) -> bool:
+    try:
+        with trusting(certificate).wrap_socket(sock, server_hostname="localhost") as client:
+            return client.recv(512).startswith(b"220 ")
+    except OSError:
+        return False
 
 
 def test_without_encryption_nothing_is_taken_where_it_is_required(tmp_path: Path, certificate: Path) -> None:

@@ -122,7 +122,7 @@ def _show_front_end(told: dict[str, Any]) -> None:
     """Where it listens, who is in, and what it can take no more for."""
     words = [f"  {told.get('kind')} {told.get('pid')}", str(told.get("address") or "")]
     if "connections" in told:
-        words.append(f"{told['connections']} of {told.get('max_connections')} connections")
+        words.append(_connections(told))
         words.append(f"{told.get('accepted')} messages taken")
     for name, unit in (("max_backlog", "waiting entries"), ("min_free_bytes", "free bytes")):
         if told.get(name):
@@ -130,6 +130,14 @@ def _show_front_end(told: dict[str, Any]) -> None:
     output.line(output.clean("  ".join(words)))
     for queue, reason in (told.get("shortages") or {}).items():
         output.line(output.clean(f"    refuses for now (452): {queue}: {reason}"))
+
+
+def _connections(told: dict[str, Any]) -> str:
+    own, of_all = told["connections"], told.get("connections_of_all", told["connections"])
+    most = told.get("max_connections")
+    return (
+        f"{own} of {most} connections" if of_all == own else f"{own} connections, {of_all} of {most} in all"
+    )
 
 
 def _usage(pid: int) -> Usage | None:

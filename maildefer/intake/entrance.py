@@ -5,19 +5,22 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
+from functools import partial
 
 from maildefer import events
 from maildefer.intake import proxy
 from maildefer.intake.client import Client, plain_address
 from maildefer.intake.connection import HANDSHAKE_SECONDS
 from maildefer.intake.doors import Door, Kind
+from maildefer.intake.guests import Guests
 from maildefer.intake.hall import Hall
+from maildefer.intake.limits import Limits
 from maildefer.intake.lmtp import LmtpSession
 from maildefer.intake.session import Session
 
 BACKLOG = 512
 _HEADER_SECONDS = 10.0
-_MOST_WAITING = 1000  # for a PROXY header or a handshake
+_MOST_WAITING = 1000  # for a PROXY header or a handshake; they are not in yet
 _FULL_SECONDS = 1.0
 
 
@@ -30,6 +33,14 @@ class Entrance:
         self._listener = socket.socket(fileno=door.fd)
         self._close = self._listener.close
         self._waiting: set[asyncio.Task[None]] = set()
+        options = hall.options
+        self._lobby = Guests(
+            Limits(
+                max_connections=_MOST_WAITING,
+                max_connections_per_client=options.max_connections_per_client,
+                exempt_networks=options.exempt_networks,
+            )
+        )
 
     def __str__(self) -> str:
         name = self._listener.getsockname()
@@ -66,18 +77,24 @@ class Entrance:
                 if fault.errno != errno.ECONNABORTED:  # no descriptors, no memory
                     await asyncio.sleep(_FULL_SECONDS)
                 continue
-            if len(self._waiting) >= _MOST_WAITING:
+            address = plain_address(peer[0]) if isinstance(peer, tuple) else ""
+            proxied = self._hall.guard.proxies.has(address)
+            for_itself = "" if proxied else address  # a proxy comes for many
+            if self._lobby.enter(for_itself) is not None:
                 sock.close()
                 continue
-            task = self._hall.loop.create_task(self._lead_in(sock, peer))
+            task = self._hall.loop.create_task(self._lead_in(sock, address, proxied=proxied))
             self._waiting.add(task)
-            task.add_done_callback(self._waiting.discard)
+            task.add_done_callback(partial(self._leave_lobby, for_itself))
 
-    async def _lead_in(self, sock: socket.socket, peer: object) -> None:
-        address = plain_address(peer[0]) if isinstance(peer, tuple) else ""
+    def _leave_lobby(self, address: str, task: asyncio.Task[None]) -> None:
+        self._waiting.discard(task)
+        self._lobby.leave(address)
+
+    async def _lead_in(self, sock: socket.socket, address: str, *, proxied: bool) -> None:
         try:
             client = None
-            if self._hall.guard.proxies.has(address):
+            if proxied:
                 client = await proxy.read(sock, _HEADER_SECONDS)
             await self._begin(sock, client)
         except proxy.BadHeader as fault:

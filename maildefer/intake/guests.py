@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import socket
-from collections import Counter
 from enum import Enum
 from typing import Final
 
+from maildefer.intake.guestbook import ALONE, Guestbook, Place
 from maildefer.intake.limits import Limits
 from maildefer.intake.networks import Networks
 
 _ONE_CLIENT_BYTES: Final = 8  # of an IPv6 address: a customer has a /64 at least
+# What no network of IPv6 that anybody has begins with (RFC 4291, section 2.4: 0000::/8 is reserved).
+_IPV4: Final = 1 << 32
+_ZERO: Final = 2 << 32
+_NO_ADDRESS: Final = 3 << 32
 
 
 class Full(Enum):
@@ -21,24 +25,18 @@ class Full(Enum):
 
 
 class Guests:
-    """Of one front end. Clients of exempt networks count in all, and not for themselves. Event loop only."""
+    """Of one process of a front end; the limits hold for all its processes together. Event loop only.
 
-    def __init__(self, limits: Limits) -> None:
-        """Raises ConfigurationError for a network that is none."""
+    Clients of exempt networks count in all, and not for themselves.
+    """
+
+    def __init__(self, limits: Limits, at: Place = ALONE) -> None:
+        """`at`: this process's place in the book of all. Raises ConfigurationError for a network that is none."""
         self._most = limits.max_connections
         self._most_of_one = limits.max_connections_per_client
         self._exempt = Networks(limits.exempt_networks)
-        self._counts: Counter[str] = Counter()
-        self._connections = 0
-
-    def __len__(self) -> int:
-        """Connections."""
-        return self._connections
-
-    @property
-    def clients(self) -> int:
-        """Those that count for themselves."""
-        return len(self._counts)
+        self._book = Guestbook(at, self._most + 1)  # one is noted before it is refused
+        self._lines: dict[int, list[int]] = {}  # of each client
 
     def exempts(self, address: str) -> bool:
         """Whether it is one of our own; `address` as `Client.address` has it."""
@@ -46,35 +44,49 @@ class Guests:
 
     def enter(self, address: str) -> Full | None:
         """None where it is in now: `leave` has to follow, with the same address."""
-        if self._connections >= self._most:
+        self._book.come()
+        if self._book.connections_of_all > self._most:
+            self._book.go()
             return Full.FOR_ANYBODY
-        if self._counts_for_itself(address):
-            client = one_client(address)
-            if 0 < self._most_of_one <= self._counts[client]:
-                return Full.FOR_THIS_CLIENT
-            self._counts[client] += 1
-        self._connections += 1
+        if not self._counts_for_itself(address):
+            return None
+        client = one_client(address)
+        line = self._book.note(client)
+        if self._most_of_one and self._book.count(client) > self._most_of_one:
+            self._book.strike(line)
+            self._book.go()
+            return Full.FOR_THIS_CLIENT
+        self._lines.setdefault(client, []).append(line)
         return None
 
     def leave(self, address: str) -> None:
-        self._connections -= 1
         if self._counts_for_itself(address):
             client = one_client(address)
-            self._counts[client] -= 1
-            if self._counts[client] <= 0:
-                del self._counts[client]
+            lines = self._lines[client]
+            self._book.strike(lines.pop())
+            if not lines:
+                del self._lines[client]
+        self._book.go()
+
+    def facts(self) -> dict[str, object]:
+        """For `maildefer status`; but for the second this process's own."""
+        return {
+            "connections": self._book.connections,
+            "connections_of_all": self._book.connections_of_all,
+            "max_connections": self._most,
+            "clients": len(self._lines),
+        }
 
     def _counts_for_itself(self, address: str) -> bool:
         """Who comes by a socket file has no address."""
         return bool(address) and not self.exempts(address)
 
 
-def one_client(address: str) -> str:
-    """What tells a client from others: its IPv4 address, the network of its IPv6 address."""
-    if ":" not in address:
-        return address
+def one_client(address: str) -> int:
+    """What tells a client from others, never 0: its IPv4 address, the network of its IPv6 address."""
     try:
-        packed = socket.inet_pton(socket.AF_INET6, address)
+        if ":" not in address:
+            return _IPV4 | int.from_bytes(socket.inet_pton(socket.AF_INET, address))
+        return int.from_bytes(socket.inet_pton(socket.AF_INET6, address)[:_ONE_CLIENT_BYTES]) or _ZERO
     except OSError:
-        return address
-    return socket.inet_ntop(socket.AF_INET6, packed[:_ONE_CLIENT_BYTES] + bytes(16 - _ONE_CLIENT_BYTES))
+        return _NO_ADDRESS

@@ -52,7 +52,7 @@ class Hall:
         self.draining = False
         self.accepted = 0  # messages
         self._visitors: dict[Visitor, str] = {}  # and the address with which each has come
-        self._guests = Guests(options)
+        self._guests = Guests(options, options.guestbook)
         self._held_bytes = 0
         self._empty = asyncio.Event()
 
@@ -81,9 +81,7 @@ class Hall:
         return {
             "pid": os.getpid(),
             "queue": self.options.queue,
-            "connections": len(self._guests),
-            "max_connections": self.options.max_connections,
-            "clients": self._guests.clients,
+            **self._guests.facts(),
             "accepted": self.accepted,
             "held_bytes": self._held_bytes,
             "max_backlog": self.options.max_backlog,

@@ -17,7 +17,7 @@ MAX_ENTRY_BYTES: Final = 64 << 20  # what a worker reads
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """One process's; `docs/delivery.md` has the table."""
+    """As one process is told them; `docs/delivery.md` has the table."""
 
     max_bytes: int = MAX_ENTRY_BYTES
     max_recipients: int = 1000
@@ -48,7 +48,7 @@ class Limits:
 _HELP: Final = {
     "max_bytes": "the largest entry, told in EHLO and looked at in MAIL FROM and while a message comes",
     "max_recipients": "of a message; the rest may come later (452)",
-    "max_connections": "at a time",
+    "max_connections": "at a time, of all processes of a front end",
     "max_connections_per_client": "at a time from one IPv4 address or IPv6 /64; 0: no limit",
     "domains": "that mail is taken for, whatever the routes say; empty: those of the routes",
     "policy": "a function of the project's, module.function, that is asked for each recipient (docs/delivery.md)",

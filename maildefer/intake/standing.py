@@ -6,12 +6,14 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from maildefer.intake import guestbook
+from maildefer.intake.guestbook import ALONE, Place
 from maildefer.intake.limits import Limits
 
 if TYPE_CHECKING:
     import argparse
 
-_NAMES: Final = ("report_fd", "user", "group", "log_format", "log_file")
+_NAMES: Final = ("report_fd", "guestbook", "user", "group", "log_format", "log_file")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +22,7 @@ class Standing(Limits):
 
     hostname: str = ""
     report_fd: int | None = None
+    guestbook: Place = ALONE
     user: str = ""
     group: str = ""
     log_format: str | None = None
@@ -30,6 +33,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """An option for each, but `hostname`, which means different things."""
     add = parser.add_argument
     add("--report-fd", type=int, help="an inherited file: what `maildefer status` shows is written to it")
+    add(
+        "--guestbook",
+        type=guestbook.place,
+        default=ALONE,
+        metavar="FD:NUMBER:PLACES",
+        help="an inherited file in memory, in which the processes of a front end count their connections together",
+    )
     add("--user", default="", help="become this user, a name or a number, for good before anything else")
     add("--group", default="", help="become this group; else the user's own and its supplementary ones")
     add("--log-format", help="console, logfmt or json")

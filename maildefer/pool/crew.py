@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from maildefer import events
+from maildefer.intake import guestbook
+from maildefer.intake.guestbook import Place
 from maildefer.maildir.system import boottime
 from maildefer.pool import children
 from maildefer.pool.sockets import let_go
@@ -33,10 +35,11 @@ class Listener(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Hand:
-    """One process, and the memory to which it writes how it is."""
+    """One process, the memory to which it writes how it is, and its place in the book of all."""
 
     began: float
     report: int
+    place: Place
 
 
 class Crew:
@@ -61,6 +64,7 @@ class Crew:
         self._options = list(options)
         self._keep = list(keep)
         self._wanted = wanted
+        self._book = guestbook.make()
         self._hands: dict[int, Hand] = {}
         self._leaving: set[int] = set()
         self._throttle = Throttle()
@@ -76,12 +80,18 @@ class Crew:
         """Execute whatever is missing."""
         while len(self._hands) - len(self._leaving) < self._wanted and not self._throttle.wait(boottime()):
             report = os.memfd_create(f"{self._kind} report")
-            argv = [sys.executable, "-m", self._module, "--report-fd", str(report)]
+            place = self._free_place()
+            argv = [sys.executable, "-m", self._module, "--report-fd", str(report), "--guestbook", str(place)]
             for listener in self._listeners:
                 argv += ["--socket-fd", listener.option]
-            keep = [*(listener.socket.fileno() for listener in self._listeners), report, *self._keep]
+            keep = [
+                *(listener.socket.fileno() for listener in self._listeners),
+                report,
+                self._book,
+                *self._keep,
+            ]
             pid = children.spawn([*argv, *self._options], cwd=self._folder, keep=keep)
-            self._hands[pid] = Hand(boottime(), report)
+            self._hands[pid] = Hand(boottime(), report, place)
             events.emit("child.started", kind=self._kind, pid=pid, address=self.address)
 
     def bury(self, pid: int, status: int) -> bool:
@@ -92,9 +102,11 @@ class Crew:
         os.close(hand.report)
         if pid in self._leaving:
             self._leaving.discard(pid)
-        elif self._wanted:
-            events.emit("child.died", kind=self._kind, pid=pid, code=os.waitstatus_to_exitcode(status))
-            self._throttle.note_death(int(boottime() - hand.began > _STEADY_SECONDS), boottime())
+        else:
+            guestbook.clear(hand.place)
+            if self._wanted:
+                events.emit("child.died", kind=self._kind, pid=pid, code=os.waitstatus_to_exitcode(status))
+                self._throttle.note_death(int(boottime() - hand.began > _STEADY_SECONDS), boottime())
         self._leave_if_empty()
         return True
 
@@ -103,6 +115,9 @@ class Crew:
         self._options, self._wanted = list(options), wanted
         self._throttle.note_good()
         self._leaving = set(self._hands)
+        # Those who go count among themselves, as those who come may have other limits.
+        os.close(self._book)
+        self._book = guestbook.make()
         self.signal(signal.SIGTERM)
         self.refill()
 
@@ -118,6 +133,12 @@ class Crew:
                 os.kill(pid, signum)
             except ProcessLookupError:  # ended, and reaped in a moment
                 pass
+
+    def _free_place(self) -> Place:
+        """In the book of those who are to stay."""
+        taken = {hand.place.number for pid, hand in self._hands.items() if pid not in self._leaving}
+        number = next(number for number in range(self._wanted) if number not in taken)
+        return Place(self._book, number, self._wanted)
 
     def _leave_if_empty(self) -> None:
         """The workers have inherited the sockets, and may stay longer: nobody must wait in vain there."""

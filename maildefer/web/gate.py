@@ -13,8 +13,8 @@ from typing import Final, cast
 
 from maildefer.intake.client import Client
 from maildefer.intake.guests import Full, Guests
-from maildefer.intake.limits import Limits
 from maildefer.intake.patience import Patience
+from maildefer.intake.standing import Standing
 
 RETRY_SECONDS: Final = 30
 _LINGER_SECONDS: Final = (
@@ -26,23 +26,15 @@ _MOST_LINGERING: Final = 100
 class Lodge:
     """What all gates of the process share. Event loop only."""
 
-    def __init__(self, limits: Limits, inner: Callable[[], asyncio.Protocol]) -> None:
+    def __init__(self, options: Standing, inner: Callable[[], asyncio.Protocol]) -> None:
         """`inner` makes what serves a connection."""
-        self.limits = limits
-        self.guests = Guests(limits)
+        self.limits = options
+        self.guests = Guests(options, options.guestbook)
         self.inner = inner
         self.lingering = 0
 
     def __call__(self) -> Gate:
         return Gate(self, asyncio.get_running_loop())
-
-    def facts(self) -> dict[str, object]:
-        """For `maildefer status`."""
-        return {
-            "connections": len(self.guests),
-            "max_connections": self.limits.max_connections,
-            "clients": self.guests.clients,
-        }
 
 
 class Gate(asyncio.Protocol):

@@ -53,7 +53,7 @@ async def serve(options: Options, writers: Mapping[str, socket.socket], tokens: 
     )
     events.emit("intake.listening", pid=os.getpid(), at=addresses, queues=" ".join(options.queues))
     report = loop.create_task(
-        Report(lambda: {**lodge.facts(), **door.facts()}, lines, options.report_fd).keep()
+        Report(lambda: {**lodge.guests.facts(), **door.facts()}, lines, options.report_fd).keep()
     )
     await asyncio.wait(
         [loop.create_task(event.wait()) for event in (stop, *(line.closed for line in lines.values()))],

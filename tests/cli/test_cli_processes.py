@@ -288,6 +288,23 @@ def test_status_shows_a_front_end_of_a_boot_module(project):
     until(lambda: "refuses for now" not in shown(), "its end")
 
 
+@pytest.mark.parametrize(
+    ("own", "of_all", "shown"), [(3, 3, "3 of 500 connections"), (3, 7, "3 connections, 7 of 500 in all")]
+)
+def test_status_tells_of_one_process_and_of_all_how_many_connections_there_are(own, of_all, shown, capsys):
+    from maildefer.cli.status import _show_front_end
+
+    told = {
+        "kind": "intake",
+        "pid": 1,
+        "connections": own,
+        "connections_of_all": of_all,
+        "max_connections": 500,
+    }
+    _show_front_end(told)
+    assert f"  {shown}  " in capsys.readouterr().out
+
+
 def test_a_hung_mount_does_not_hang_status(maildefer, queue, monkeypatch):
     from maildefer.cli import status
 

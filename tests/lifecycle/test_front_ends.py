@@ -6,7 +6,10 @@ import json
 import os
 import signal
 import smtplib
+import socket
 import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytest
@@ -96,6 +99,49 @@ def test_several_processes_take_mail_on_one_port_and_none_is_missed(fronted: Pro
         os.kill(other, signal.SIGCONT)
     eventually(lambda: len(fronted.notes("end")) == 6, "all of them are handled")
     assert pool.stop() == 0
+
+
+@contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    """So that another takes what comes."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def test_connections_are_bounded_for_all_processes_together_and_a_killed_ones_count_no_more(
+    fronted: Project, start: Start
+) -> None:
+    limits = '"processes": 2, "max_connections_per_client": 4, "exempt_networks": ""}'
+    fronted.edit("conf/settings.py", '"port": 0}', f'"port": 0, {limits}')
+    pool = start(intake=True)
+    pool.await_event("intake.listening", 2)
+    one, other = (event["pid"] for event in pool.events("child.started", kind="intake"))
+    with ExitStack() as stack:
+
+        def greeted(source: str = "127.0.0.1") -> bytes:
+            client = socket.create_connection(address(pool), timeout=60, source_address=(source, 0))
+            return stack.enter_context(client).recv(512)[:4]
+
+        for unheeding in (one, other):
+            with stopped(unheeding):
+                assert [greeted(), greeted()] == [b"220 "] * 2
+        assert [greeted(), greeted("127.0.0.2")] == [b"421 ", b"220 "]
+        shown = eventually(lambda: _shown(pool, 5), "status tells how many there are in all")
+        assert sorted(shown) == [2, 3]
+        os.kill(one, signal.SIGKILL)
+        pool.await_event("intake.listening", 3)
+        assert [greeted(), greeted(), greeted()] == [b"220 ", b"220 ", b"421 "]
+    assert pool.stop() == 0
+
+
+def _shown(pool: Pool, of_all: int) -> list[int]:
+    """The connections of each process, once both know of so many in all."""
+    found = pool.status()["front_ends"]
+    known = [one for one in found if one.get("connections_of_all") == of_all]
+    return [one["connections"] for one in known] if len(known) == 2 else []
 
 
 def test_a_backlog_over_its_limit_is_refused_and_shown_until_it_is_gone(
