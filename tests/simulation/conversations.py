@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from maildefer.maildir.names import EntryName, owner_of
 from maildefer.maildir.tokens import MARK
+from tests.simulation.readings import entry_in, owner_in
 from tests.simulation.scheduler import Process
 from tests.simulation.world import Request, short
 
@@ -46,14 +46,14 @@ class Conversations:
         return any(
             owner.pid == process.pid and self.oracle.is_live(f"{self.oracle.layouts[0].tokens}/held/{name}")
             for name in names
-            if (owner := owner_of(name)) is not None
+            if (owner := owner_in(name)) is not None
         )
 
     def moved(self, request: Request) -> None:
         """A token is taken, or freed: by its holder, or once that is dead, fenced, or not on it."""
         oracle, name = self.oracle, request.source.rpartition("/")[2]
-        before, after = EntryName.parse(name), EntryName.parse(request.destination.rpartition("/")[2])
-        owner = owner_of(name)
+        before, after = entry_in(name), entry_in(request.destination.rpartition("/")[2])
+        owner = owner_in(name)
         if owner is None:
             if request.destination and before != after:
                 oracle.fail("I4", f"took another token than was there: {request}")
@@ -77,7 +77,7 @@ class Conversations:
         found: Counter[str] = Counter()
         for path, folder in server.directories.items():
             if path.startswith(f"{tokens}/"):
-                found.update(EntryName.parse(name).key for name in folder.names if name != MARK)
+                found.update(entry_in(name).key for name in folder.names if name != MARK)
         if doubled := [token for token, count in found.items() if count > 1]:
             self.oracle.fail("I2", f"a token is there more than once: {doubled[0]}")
 

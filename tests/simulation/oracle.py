@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from typing import NoReturn
 
 from maildefer.maildir.layout import Layout
-from maildefer.maildir.names import EntryName, owner_of
 from tests.simulation.beats import Beats
 from tests.simulation.conversations import Conversations
+from tests.simulation.readings import entry_in, owner_in
 from tests.simulation.scheduler import Process
 from tests.simulation.server import Directory, Node
 from tests.simulation.stories import Story, Violation
@@ -68,7 +68,7 @@ class Oracle:
 
     def is_live(self, claimed: str) -> bool:
         """Whether the lease is there under which something was claimed, or a token taken."""
-        owner = owner_of(claimed)
+        owner = owner_in(claimed)
         layout = next(layout for layout in self.layouts if claimed.startswith(f"{layout.path}/"))
         return owner is not None and self.beats.is_live(layout, owner.lease)
 
@@ -76,7 +76,7 @@ class Oracle:
 
     def sends(self, request: Request) -> None:
         """A process asks for it."""
-        owner = owner_of(request.destination)
+        owner = owner_in(request.destination)
         if owner is not None:
             layout = next(layout for layout in self.layouts if request.source.startswith(f"{layout.path}/"))
             self.beats.must_be_heard(request, layout, owner.lease)
@@ -149,7 +149,7 @@ class Oracle:
 
     def handed_out(self, process: Process, key: str, data: bytes) -> None:
         """`pop` has returned it, which happens at most once, and to nobody who handles it."""
-        story = self.stories[EntryName.parse(key).key]
+        story = self.stories[entry_in(key).key]
         if data != story.data:
             self.fail("I9", f"popped other bytes than were pushed: {key}")
         if story.handed_out or story.end != "popped":
@@ -158,7 +158,7 @@ class Oracle:
 
     def begins(self, process: Process, claimed: str, data: bytes) -> None:
         """A handler starts."""
-        entry = EntryName.parse(claimed.rpartition("/")[2])
+        entry = entry_in(claimed.rpartition("/")[2])
         story = self.stories[entry.key]
         if data != story.data:
             self.fail("I9", f"the handler got other bytes than were pushed: {short(claimed)}")
@@ -172,7 +172,7 @@ class Oracle:
             )
         for pid, other in self.handling.items():
             if (
-                EntryName.parse(other.rpartition("/")[2]).key == entry.key
+                entry_in(other.rpartition("/")[2]).key == entry.key
                 and self.processes[pid].alive
                 and pid != process.pid
                 and self.is_live(claimed)
@@ -185,7 +185,7 @@ class Oracle:
         """A handler has returned or raised, or was not begun."""
         self.outcomes[claimed] = outcome
         if outcome != "Postponed":
-            self.stories[EntryName.parse(claimed.rpartition("/")[2]).key].finished += 1
+            self.stories[entry_in(claimed.rpartition("/")[2]).key].finished += 1
 
     def converses(self, process: Process, conversation: str, claimed: str) -> None:
         self.conversations.begins(process, conversation, claimed)

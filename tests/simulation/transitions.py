@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from maildefer.maildir.layout import Layout
-from maildefer.maildir.names import EntryName, is_popped, owner_of
+from maildefer.maildir.names import EntryName, is_popped
+from tests.simulation.readings import entry_in, owner_in
 from tests.simulation.scheduler import Process
 from tests.simulation.server import File, Node
 from tests.simulation.stories import Story
@@ -22,12 +23,12 @@ class Transitions:
 
     def pushed(self, request: Request, node: Node, name: str) -> None:
         assert isinstance(node, File)
-        key = EntryName.parse(name).key
+        key = entry_in(name).key
         self.oracle.stories[key] = Story(node.data, request.process)
         self.oracle.unsynced.add(key)
 
     def claimed(self, request: Request, name: str, claimed: str) -> None:
-        oracle, owner = self.oracle, owner_of(claimed)
+        oracle, owner = self.oracle, owner_in(claimed)
         if owner is None:  # a mail reader, or `pop`
             return
         oracle.claims += 1
@@ -41,7 +42,7 @@ class Transitions:
         self, request: Request, name: str, new_name: str, *, attempts: int, crashes: int, returns: int = 1
     ) -> None:
         """The counters go as the design says (I4, I5)."""
-        before, after = EntryName.parse(name), EntryName.parse(new_name)
+        before, after = entry_in(name), entry_in(new_name)
         expected = (
             before.key,
             max(0, before.attempts + attempts),
@@ -53,7 +54,7 @@ class Transitions:
             self.oracle.fail(what, f"{request.process.name} renamed {name} to {new_name}, not to {expected}")
 
     def withdrawn(self, request: Request, name: str) -> None:
-        story = self.oracle.stories.get(EntryName.parse(name).key)
+        story = self.oracle.stories.get(entry_in(name).key)
         if story is None or story.acknowledged or request.process is not story.pushed_by:
             self.oracle.fail("I1", f"{request.process.name} removed {name} from new/")
         story.end = "withdrawn"
@@ -61,17 +62,17 @@ class Transitions:
     def handed_off(self, request: Request, name: str, new_name: str) -> None:
         """To another queue's new/: attempts start anew, crashes go along."""
         oracle = self.oracle
-        attempts = EntryName.parse(name).attempts
+        attempts = entry_in(name).attempts
         oracle.handling.pop(request.process.pid, None)
         if oracle.outcomes.get(request.source) != "HandedOff":
             oracle.fail("I7", f"{request.process.name} handed off {name}, whose handler did not say so")
         self.moved(request, name, new_name, attempts=-attempts, crashes=0)
         oracle.left[request.source] = request.process
-        oracle.stories[EntryName.parse(name).key].counted_anew()
+        oracle.stories[entry_in(name).key].counted_anew()
 
     def left_cur(self, request: Request, queue: Layout, name: str, destination: str, new_name: str) -> None:
-        owner, oracle = owner_of(name), self.oracle
-        story = oracle.stories.get(EntryName.parse(name).key)
+        owner, oracle = owner_in(name), self.oracle
+        story = oracle.stories.get(entry_in(name).key)
         if owner is None:
             if is_popped(name):
                 return self._popped(request, story, destination, name, new_name)
@@ -93,14 +94,14 @@ class Transitions:
         if story is not None and destination in ("", "dead"):
             story.end = destination or "acked"
             if destination == "dead":
-                self._must_have_reason(queue, EntryName.parse(new_name))
+                self._must_have_reason(queue, entry_in(new_name))
         return None
 
     def _taken_back(self, request: Request, name: str, destination: str, new_name: str) -> None:
         oracle = self.oracle
-        before, after = EntryName.parse(name), EntryName.parse(new_name)
+        before, after = entry_in(name), entry_in(new_name)
         story = oracle.stories.get(before.key)
-        owner = owner_of(name)
+        owner = owner_in(name)
         holder = oracle.processes.get(owner.pid) if owner else None
         match destination:
             case "new":
@@ -143,7 +144,7 @@ class Transitions:
                 elif outcome != "Acked":
                     oracle.fail("I5", f"acked, but its handler has {outcome}: {name}")
             case "dead" | "later":
-                uncharged = EntryName.parse(new_name).attempts < EntryName.parse(name).attempts
+                uncharged = entry_in(new_name).attempts < entry_in(name).attempts
                 if uncharged and request.source in oracle.begun:
                     self._given_back(request, name)
                 self.moved(request, name, new_name, attempts=-1 if uncharged else 0, crashes=0)
@@ -158,12 +159,12 @@ class Transitions:
         """By its own worker, after the handler (I5): only a worker that is told to end has no patience with a fault."""
         if not request.process.stopping:
             self.oracle.fail("I5", f"given back uncharged, though its handler had begun: {name}")
-        self.oracle.stories[EntryName.parse(name).key].given_back()
+        self.oracle.stories[entry_in(name).key].given_back()
 
     def _must_be_shipped(self, request: Request, name: str) -> None:
         """Across filesystems a copy has to be in the other queue, and on its disk, before the ack (I1)."""
         oracle = self.oracle
-        story = oracle.stories[EntryName.parse(name).key]
+        story = oracle.stories[entry_in(name).key]
         copies = {
             key: copy
             for key, copy in oracle.stories.items()
@@ -176,7 +177,7 @@ class Transitions:
 
     def seized(self, request: Request, name: str, new_name: str) -> None:
         """`pop` takes what a mail reader has moved."""
-        if owner_of(name) is not None or is_popped(name) or not is_popped(new_name):
+        if owner_in(name) is not None or is_popped(name) or not is_popped(new_name):
             self.oracle.fail("I3", f"{request.process.name} renamed a claim in cur/: {request}")
         self.moved(request, name, new_name, attempts=0, crashes=0, returns=0)
 
@@ -200,7 +201,7 @@ class Transitions:
             self.oracle.fail("reason", f"buried without a reason: {dead.waiting()}")
 
     def requeued(self, name: str, new_name: str) -> None:
-        before, after = EntryName.parse(name), EntryName.parse(new_name)
+        before, after = entry_in(name), entry_in(new_name)
         if after.returns != before.returns + 1:
             self.oracle.fail("I4", f"requeued {name} as {new_name}")
         story = self.oracle.stories[before.key]
