@@ -33,10 +33,10 @@ class Cache:
             if (heard := self.watched.get(folder)) is not None:
                 heard(name)
 
-    def changed(self, *directories: str) -> None:
-        for path in directories:
-            self.listings.pop(path, None)
-            self.missing.pop(path, None)
+    def changed(self, path: str) -> None:
+        """A directory, by one of this host's processes."""
+        self.listings.pop(path, None)
+        self.missing.pop(path, None)
 
 
 def torn(before: list[str], after: dict[str, Any], random: Callable[[], float]) -> list[str]:

@@ -74,16 +74,16 @@ class Client:
         """To the server, which may be away; after a restart it lists for a while, but does not rename."""
         if not self.process.alive:
             raise GreenletExit
-        world, weather, random = self.world, self.world.weather, self._random
+        world, random, scheduler, cache = self.world, self._random, self._scheduler, self.cache
+        weather = world.weather
         latency = -log(1.0 - random()) * weather.latency
         if weather.slow and random() < weather.slow:
             latency += random() * LONGEST_RETRY_SECONDS
-        scheduler = world.scheduler
         scheduler.sleep(latency if latency < LONGEST_RETRY_SECONDS else LONGEST_RETRY_SECONDS)
         while True:
             until = world.grace_until if changes else world.down_until
-            if until < self.cache.partitioned_until:
-                until = self.cache.partitioned_until
+            if until < cache.partitioned_until:
+                until = cache.partitioned_until
             if until <= scheduler.now:
                 return
             scheduler.sleep(until - scheduler.now + random() * LONGEST_RETRY_SECONDS)
@@ -130,10 +130,15 @@ class Client:
                 world.scheduler.sleep(0.1 + random() * (LONGEST_RETRY_SECONDS - 0.1))
                 boots = -1
         if fault is not None:
-            raise fault
-        self.cache.changed(*(path.rpartition("/")[0] for path in (source, destination) if path))
+            try:
+                raise fault
+            finally:
+                del fault  # else it and this frame keep each other
+        cache = self.cache
+        cache.changed(source.rpartition("/")[0])
         if destination:
-            self.cache.arrived(destination)
+            cache.changed(destination.rpartition("/")[0])
+            cache.arrived(destination)
         if weather.doubtful and random() < weather.doubtful / 2:
             raise refusal(world.scheduler.random.choice(_DOUBTS), source)
 
@@ -167,20 +172,23 @@ class Client:
         self.cache.changed(path.rpartition("/")[0])
 
     def utime(self, path: str) -> None:
+        world = self.world
         self._refuse(path)
         self._travel(changes=True)
-        if self.world.chance(self.world.weather.untouchable):
-            raise refusal(self.world.scheduler.random.choice(_REFUSALS), path)
-        self.world.server.directory(path).mtime = self.world.mount_time
+        if world.weather.untouchable and world.chance(world.weather.untouchable):
+            raise refusal(world.scheduler.random.choice(_REFUSALS), path)
+        world.server.directory(path).mtime = START + self._scheduler.now
         self.cache.changed(path)
 
     def listdir(self, path: str) -> list[str]:
         world = self.world
-        self._must_live()
+        if not self.process.alive:
+            raise GreenletExit
         weather = world.weather
         if weather.stale and path in self.cache.listings and self._random() < weather.stale:
             return list(self.cache.listings[path])
-        self._refuse(path)
+        if weather.refused:
+            self._refuse(path)
         self._travel(changes=False)
         names = list(world.server.directory(path).names)
         if weather.torn and self._random() < weather.torn:
@@ -189,7 +197,7 @@ class Client:
                 world.scheduler.sleep(self._random() * weather.gap)
             names = torn(names, world.server.directory(path).names, self._random)
         if not weather.local:
-            self.cache.listings[path] = list(names)
+            self.cache.listings[path] = names[:]
         return names
 
     def scandir(self, path: str) -> Listing:
@@ -286,5 +294,7 @@ class Client:
         if not self.cache.missing:
             return False
         parent, _, name = path.rpartition("/")
-        since = self.cache.missing.get(parent, {}).get(name)
+        if (missing := self.cache.missing.get(parent)) is None:
+            return False
+        since = missing.get(name)
         return since is not None and self.world.now - since < _NEGATIVE_SECONDS

@@ -88,7 +88,7 @@ def _play(block: tuple[int, int]) -> Sum:
     found = Sum(block[0])
     for seed in range(block[0], block[0] + block[1]):
         result = run(seed)
-        gc.collect()  # now, while all of a schedule is in the processor's caches, and nothing else is there to look at
+        gc.collect(0)  # now, while all of a schedule is in the processor's caches; it all is young
         if result.failure:
             found.failed = seed
             break
@@ -96,6 +96,7 @@ def _play(block: tuple[int, int]) -> Sum:
         found.steps += result.steps
         found.claims += result.claims
         found.taken_back += result.taken_back
+    gc.collect()
     return found
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from maildefer.maildir.names import EntryName, split_beat
+from maildefer.maildir.names import split_beat
 from tests.simulation.oracle import Oracle
+from tests.simulation.readings import entry_in
 from tests.simulation.scheduler import Process
 from tests.simulation.server import Directory, File
 
@@ -18,6 +19,17 @@ def outstanding(oracle: Oracle) -> list[str]:
             if isinstance(folder, Directory):
                 found += [f"{path.rpartition('/')[2]}/{name}" for name in folder.names]
     return found
+
+
+def is_all_done(oracle: Oracle) -> bool:
+    """Whether nothing is outstanding; asked at each step of the calm."""
+    directories = oracle.world.server.directories
+    for layout in oracle.layouts:
+        for path in (layout.new, layout.cur, layout.later_new, layout.later_cur):
+            folder = directories.get(path)
+            if folder is not None and folder.names:
+                return False
+    return not oracle.conversations.outstanding()
 
 
 def check(oracle: Oracle, families: list[Process] | None) -> None:
@@ -55,7 +67,7 @@ def _dead(oracle: Oracle) -> dict[str, bytes]:
     server, found = oracle.world.server, {}
     for layout in oracle.layouts:
         for name, node in server.directories[layout.dead_new].names.items():
-            entry = EntryName.parse(name)
+            entry = entry_in(name)
             reason = server.look(f"{layout.reasons}/{entry.key},n={entry.returns}.json")
             if not isinstance(reason, File) or not reason.data:
                 oracle.fail("reason", f"a dead letter has no reason: {name}")
@@ -71,7 +83,7 @@ def power_was_cut(oracle: Oracle) -> None:
     """
     oracle.unsynced.clear()
     present = {
-        EntryName.parse(name).key: (folder, EntryName.parse(name).attempts)
+        entry_in(name).key: (folder, entry_in(name).attempts)
         for path, (folder, _) in oracle.places.items()
         for name in oracle.world.server.directories[path].names
         if folder not in ("tmp", "leases", "fenced")

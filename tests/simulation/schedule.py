@@ -125,7 +125,7 @@ class Play:
             not self.world.under_way
             and self.disasters.frozen_until <= self.scheduler.now
             and not any(host.to_push for host in self.hosts)
-            and not final.outstanding(self.oracle)
+            and final.is_all_done(self.oracle)
         )
 
     def _is_over(self) -> bool:

@@ -15,6 +15,7 @@ from greenlet import GreenletExit, getcurrent, greenlet
 
 _NEVER = float("inf")
 _MOST_STEPS = 200_000
+_DOOM = object()
 
 
 @dataclass(slots=True, eq=False)
@@ -87,8 +88,8 @@ class Scheduler:
         thread.turn += 1
         heappush(queue, (when, self._count, thread, thread.turn, None))
         following = self._following() if thread.process.alive else self._main
-        if following is not thread.let:
-            following.switch()
+        if following is not thread.let and following.switch() is _DOOM:
+            raise GreenletExit
 
     def _following(self) -> greenlet:
         """Who runs next: another thread, handed over to at once, where that is all `run` would do; else itself."""
@@ -171,6 +172,9 @@ class Scheduler:
             if thread.let is not getcurrent() and not thread.let.dead:
                 self.thread = thread
                 thread.let.parent = getcurrent()
-                thread.let.throw(GreenletExit)
+                if thread.let:
+                    thread.let.switch(_DOOM)  # a throw costs much more
+                else:  # it has not begun
+                    thread.let.throw(GreenletExit)
         self.thread = before
         process.threads.clear()

@@ -99,7 +99,7 @@ class Server:
 
     def _parent(self, path: str) -> tuple[Directory, str]:
         parent, _, name = path.rpartition("/")
-        return self.directory(parent or "/"), name
+        return self.directories.get(parent) or self.directory(parent or "/"), name
 
     # Requests
 

@@ -171,6 +171,7 @@ def installed() -> Iterator[None]:
         for module in (lifeline, tender):
             put(module, "threading", threads)
         put(board, "mmap", SimpleNamespace(mmap=Memory))
+        put(board, "GATHERED_PLACES", 0)  # no batches here, and a board is copied with each death
         put(lifeline, "start_time", lambda pid: 1)
         put(tender, "alive", _alive)
         put(events, "emit", lambda event, **facts: _on[-1].heard(event, facts))
