@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 from maildefer.errors import QueueMissing
 from maildefer.intake import replies
 from maildefer.intake.options import parse
-from maildefer.intake.wire import Answer, Job, Message
+from maildefer.intake.wire import Answer, Frames, Job, Message, pack, unpack_answers
 from maildefer.intake.writer import Writer
 from maildefer.maildir import durable
 from maildefer.maildir.draft import Draft
@@ -47,6 +48,12 @@ def push(writer: Writer, *messages: Message) -> list[Answer]:
     return [writer.answer([Job(number, message)])[0] for number, message in enumerate(messages, 1)]
 
 
+def answers_of(line: socket.socket, frames: Frames) -> list[Answer]:
+    while not (found := frames.take(1)):
+        frames.feed(line.recv(65536))
+    return unpack_answers(found[0])
+
+
 def entries(layout: Layout) -> list[tuple[Envelope | None, bytes]]:
     assert all(
         name.endswith(f",S={Path(layout.new, name).stat().st_size}") for name in os.listdir(layout.new)
@@ -62,6 +69,31 @@ def test_parts_become_one_entry_with_the_envelope_on_top(writer: Writer, layout:
     assert os.listdir(layout.new) == [last.stored[0].key]
     assert entries(layout) == [(Envelope("a@b", "c@d"), b"Subject: x\n\none\ntwo\n")]
     assert os.listdir(layout.tmp) == []
+
+
+@pytest.mark.ttl(300)
+def test_a_part_is_answered_while_other_messages_of_its_batch_are_still_being_synced(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, theirs = socket.socketpair()
+    options = parse(["--socket-fd", "0", "--queue", layout.path, "--min-free-bytes", "0", "--threads", "1"])
+    synced, sync = threading.Event(), durable.sync_directory
+    monkeypatch.setattr(durable, "sync_directory", lambda *path, **by: synced.wait(60) and sync(*path, **by))
+    thread = threading.Thread(target=Writer(layout, options, theirs).run)
+    thread.start()
+    ours.sendall(
+        pack(Job(1, Message("a@b", ("c@d",), b"x\n", "ESMTP", "client", True))) + pack(Job(2, part(b"y")))
+    )
+    try:
+        frames = Frames()
+        assert [answer.number for answer in answers_of(ours, frames)] == [2]
+        synced.set()
+        assert [answer.number for answer in answers_of(ours, frames)] == [1]
+    finally:
+        synced.set()
+        ours.close()
+        thread.join()
+        theirs.close()
 
 
 def test_a_part_is_in_tmp_and_not_an_entry_before_the_last_one_has_come(

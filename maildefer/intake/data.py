@@ -7,12 +7,17 @@ bare LF stay what they are. Lines may be of any length, since the bytes go on un
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 from typing import Final
 
 from maildefer.intake import replies
 
 _END: Final = b"\r\n.\r\n"
+# A CR that is bare, or whose line is followed by one with a dot: where there is none, taking all CR away does the whole
+# work, in a fifth of the time that `find` and two `replace` take.
+_ODD: Final = re.compile(rb"\r(?!\n(?!\.))").search
+_BARE: Final = re.compile(rb"\r(?!\n)").search
 
 
 class Letter:
@@ -85,24 +90,30 @@ class Dotted:
     def feed(self, data: bytes) -> bytes | None:
         """What comes behind the end; None before it."""
         data = self._held + data
+        if _ODD(data) is None:  # no line with a dot, so no end
+            kept = len(data) - 2 * data.endswith(b"\r\n")
+            self._take(data[:kept].replace(b"\r", b""), kept)
+            self._held = data[kept:]
+            return None
         end = data.find(_END)
         if end < 0:
             keep = next((size for size in (4, 3, 2, 1) if data.endswith(_END[:size])), 0)
-            self._take(data[: len(data) - keep])
-            self._held = data[len(data) - keep :]
+            kept = len(data) - keep
+            self._take(_unstuffed(data[:kept]), kept)
+            self._held = data[kept:]
             return None
-        self._take(data[: end + 2])
+        self._take(_unstuffed(data[: end + 2]), end + 2)
         return data[end + len(_END) :]
 
     def pause(self) -> Awaitable[str] | None:
         return self._letter.pause()
 
-    def _take(self, data: bytes) -> None:
-        if not data:
+    def _take(self, text: bytes, sent_bytes: int) -> None:
+        """Keep what is left of so many bytes; before the first of the message stands a CRLF that is not its own."""
+        if not sent_bytes:
             return
-        self._letter.expect(len(data) - 2 if self._first else len(data))
-        data = data.replace(b"\r\n.", b"\r\n").replace(b"\r\n", b"\n")
-        self._letter.keep(data[1:] if self._first else data)
+        self._letter.expect(sent_bytes - 2 if self._first else sent_bytes)
+        self._letter.keep(text[1:] if self._first else text)
         self._first = False
 
 
@@ -124,7 +135,7 @@ class Chunked:
         self._letter.expect(len(mine))
         text = self._held + mine
         self._held = b"\r" if text.endswith(b"\r") else b""
-        self._letter.keep(text[: len(text) - len(self._held)].replace(b"\r\n", b"\n"))
+        self._letter.keep(_with_lf(text[: len(text) - len(self._held)]))
         return None if self._left_bytes else data[len(mine) :]
 
     def pause(self) -> Awaitable[str] | None:
@@ -148,3 +159,12 @@ class Unwanted:
 
     def pause(self) -> None:
         return None
+
+
+def _unstuffed(data: bytes) -> bytes:
+    return _with_lf(data.replace(b"\r\n.", b"\r\n"))
+
+
+def _with_lf(data: bytes) -> bytes:
+    """Each CRLF as LF."""
+    return data.replace(b"\r", b"") if _BARE(data) is None else data.replace(b"\r\n", b"\n")

@@ -27,6 +27,7 @@ class Spool:
             self._drafts.pop(message.draft) if message.draft in self._drafts else self._begun(message)
         )
         draft.append(message.data)
+        draft.announce_sync()  # the disk works while the rest is on its way
         self._drafts[message.draft] = draft, offset
 
     def composes(self, message: Message) -> list[Compose]:

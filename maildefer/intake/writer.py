@@ -94,12 +94,19 @@ class Writer:
 
     def _serve(self) -> None:
         while batch := self._next_batch():
-            answers = pack_answers(self.answer(batch))
-            with self._writing:
-                try:
-                    self._line.sendall(answers)
-                except OSError:  # the front end is gone; what is pushed stays, though nobody was told
+            parts, others = _sorted(batch)
+            for jobs in (parts, others):
+                if jobs and not self._say(self.answer(jobs)):
                     return
+
+    def _say(self, answers: list[Answer]) -> bool:
+        """False when the front end is gone; what is pushed stays, though nobody was told."""
+        with self._writing:
+            try:
+                self._line.sendall(pack_answers(answers))
+            except OSError:
+                return False
+        return True
 
     def _next_batch(self) -> list[Job]:
         with self._reading:
@@ -196,6 +203,15 @@ class Writer:
         for each in stored:
             if each.key:
                 self._pusher.withdraw(each.key)
+
+
+def _sorted(batch: list[Job]) -> tuple[list[Job], list[Job]]:
+    """The parts of large messages, and all else: a part waits for no sync, and its client should not for others'."""
+    parts: list[Job] = []
+    others: list[Job] = []
+    for job in batch:
+        (others if job.message is None or job.message.whole else parts).append(job)
+    return parts, others
 
 
 def _stored(result: str | MaildeferError) -> Stored:

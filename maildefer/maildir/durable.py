@@ -39,16 +39,15 @@ def sync_begun(descriptor: int, path: str, system: System) -> None:
         raise
 
 
-def announce_sync(descriptor: int, system: System) -> None:
-    """Have the kernel begin to write a file that is going to be synced.
+def announce_sync(descriptor: int, system: System, *, offset: int = 0) -> None:
+    """Have the kernel begin to write a file that is going to be synced, from `offset` on.
 
     That gives its blocks a place, so that one commit of ext4's journal, at the first fsync of several, holds what all
     of them wait for: eight files take a third of the time, and each has its fsync all the same.
+    What is being written stays in the cache; what was announced before, and is written by now, would leave it.
     """
     try:
-        system.posix_fadvise(
-            descriptor, 0, 0, os.POSIX_FADV_DONTNEED
-        )  # what is being written stays in the cache
+        system.posix_fadvise(descriptor, offset, 0, os.POSIX_FADV_DONTNEED)
     except OSError:  # only a hint
         pass
 

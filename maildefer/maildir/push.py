@@ -33,6 +33,12 @@ class _Begun(NamedTuple):
     descriptor: int
     draft: Draft | None
 
+    def announce_sync(self, system: System) -> None:
+        if self.draft is not None:
+            self.draft.announce_sync()
+        else:
+            durable.announce_sync(self.descriptor, system)
+
 
 class Pusher:
     """Pushes into one queue; any number of threads may, and share directory syncs. One for each process.
@@ -120,7 +126,7 @@ class Pusher:
                 else:
                     waiting += [one] if one is not None else []
             for each in waiting:
-                durable.announce_sync(each.descriptor, self._system)
+                each.announce_sync(self._system)
             results = []
             for compose, entry in zip(composes, begun, strict=True):
                 if isinstance(entry, _Begun):
