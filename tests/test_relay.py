@@ -22,7 +22,7 @@ from maildefer.message.smtp_error import SMTPError
 
 
 class Sink:
-    """Takes everything but mail for `no@…`."""
+    """Takes everything but mail for `no@…`, and messages for `full@b`."""
 
     def __init__(self) -> None:
         self.taken: list[tuple[str, list[str], bytes]] = []
@@ -34,6 +34,8 @@ class Sink:
         return "250 OK"
 
     async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:
+        if "full@b" in envelope.rcpt_tos:
+            return "452 no room"
         self.taken.append((envelope.mail_from, envelope.rcpt_tos, envelope.original_content))
         return "250 OK"
 
@@ -172,6 +174,24 @@ def test_lmtp_takes_several_recipients(lmtp: tuple[Relay, Sink]) -> None:
     relay, sink = lmtp
     relay.deliver(b"x\r\n", To=["a@b", "c@d"], From="s@x")
     assert [taken[1] for taken in sink.taken] == [["a@b"], ["c@d"]]
+
+
+def test_by_lmtp_a_refused_recipient_keeps_the_message_from_no_other(lmtp: tuple[Relay, Sink]) -> None:
+    relay, sink = lmtp
+    with pytest.raises(smtplib.SMTPRecipientsRefused) as refused:
+        relay.deliver(b"x\r\n", To=["no@b", "a@b", "full@b", "c@d"], From="s@x")
+    assert refused.value.recipients == {"no@b": (550, b"not here"), "full@b": (452, b"no room")}
+    assert [taken[1] for taken in sink.taken] == [["a@b"], ["c@d"]]
+
+
+def test_by_lmtp_the_refusal_of_the_only_recipients_message_is_told_as_it_is(
+    lmtp: tuple[Relay, Sink],
+) -> None:
+    relay, sink = lmtp
+    with pytest.raises(smtplib.SMTPDataError) as refused:
+        relay.deliver(b"x\r\n", To="full@b", From="s@x")
+    assert refused.value.smtp_code == 452
+    assert sink.taken == []
 
 
 def test_a_closed_port_is_the_callers_error() -> None:

@@ -113,7 +113,18 @@ class Relay:
                 options.append("BODY=8BITMIME")
             # LMTP answers DATA once for each recipient, of which smtplib reads the first only.
             for taken in [[one] for one in recipients] if self.lmtp else [recipients]:
-                verdicts = connection.sendmail(sender, taken, data, options)
+                try:
+                    verdicts = connection.sendmail(sender, taken, data, options)
+                except smtplib.SMTPRecipientsRefused as refusal:
+                    if taken == recipients:
+                        raise
+                    verdicts = refusal.recipients  # the others are to have it all the same
+                except smtplib.SMTPDataError as refusal:
+                    if taken == recipients:
+                        raise
+                    text = refusal.smtp_error
+                    verdict = (refusal.smtp_code, text if isinstance(text, bytes) else text.encode())
+                    verdicts = {taken[0]: verdict}
                 if isinstance(verdicts, dict):  # a stand-in for smtplib in somebody's tests tells none
                     refused.update(verdicts)
         finally:
