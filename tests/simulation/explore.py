@@ -68,20 +68,24 @@ def explore(
 
 def _played(blocks: Iterator[tuple[int, int]], processes: int, until: float | None) -> Iterator[Sum]:
     """The blocks in their order."""
-    with installed():
-        gc.collect()
-        gc.freeze()
-        gc.disable()  # see _play
-        if processes == 1:
-            yield from map(_play, blocks)
-            return
-        if until is not None:  # a pool asks for all of them at once
-            rounds = iter(lambda: [next(blocks) for _ in range(processes)], None)
-        else:
-            rounds = iter([list(blocks)])
-        with _FORK.Pool(processes) as pool:
-            for some in rounds:
-                yield from pool.imap(_play, some)
+    gc.collect()
+    gc.freeze()
+    gc.disable()  # see _play
+    try:
+        with installed():
+            if processes == 1:
+                yield from map(_play, blocks)
+                return
+            if until is not None:  # a pool asks for all of them at once
+                rounds = iter(lambda: [next(blocks) for _ in range(processes)], None)
+            else:
+                rounds = iter([list(blocks)])
+            with _FORK.Pool(processes) as pool:
+                for some in rounds:
+                    yield from pool.imap(_play, some)
+    finally:
+        gc.enable()
+        gc.unfreeze()
 
 
 def _play(block: tuple[int, int]) -> Sum:
