@@ -54,7 +54,7 @@ class Client:
 
     def sleep(self, seconds: float) -> None:
         self._must_live()
-        self.world.scheduler.sleep(seconds / self.cache.drift)
+        self._scheduler.sleep(seconds / self.cache.drift)
 
     def token(self, size_bytes: int) -> str:
         return f"{self.world.scheduler.random.getrandbits(8 * size_bytes):0{2 * size_bytes}x}"

@@ -19,7 +19,7 @@ from tests.simulation.looks import watched
 from tests.simulation.oracle import Oracle
 from tests.simulation.scheduler import Process, Scheduler
 from tests.simulation.server import Server, Tree
-from tests.simulation.stage import Stage, playing
+from tests.simulation.stage import Stage, layout_of, playing
 from tests.simulation.stories import Violation
 from tests.simulation.weather import Weather, forecast
 from tests.simulation.world import BEAT_SECONDS, TTL_SECONDS, World
@@ -72,7 +72,7 @@ class Play:
         self.scheduler = Scheduler(seed)
         self.world = World(self.scheduler, Server(), Weather(latency=0.001, local=weather.local))
         second = "/far/p" if weather.far else "/p"
-        self.layouts = [Layout(path) for path in ("/q", second)[: weather.queues]]
+        self.layouts = [layout_of(path) for path in ("/q", second)[: weather.queues]]
         self.oracle = Oracle(self.world, self.layouts)
         self.weather = weather
         self.hosts: list[SimulatedHost] = []

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from itertools import count
 from types import SimpleNamespace
 from typing import Any
@@ -70,7 +71,9 @@ class Time:
         running().client.sleep(seconds)
 
     def boottime(self) -> float:
-        now: float = running().client.boottime()
+        scheduler = _on[-1].scheduler
+        cache = (running() if scheduler.thread is None else scheduler.thread.process).client.cache
+        now: float = cache.uptime + scheduler.now * cache.drift
         return now
 
     def clock_gettime(self, clock: int) -> float:
@@ -108,6 +111,12 @@ def _kill(pid: int, signum: int) -> None:
     _on[-1].kill(pid)
 
 
+@cache
+def layout_of(path: str) -> Layout:
+    """Made once, for all schedules."""
+    return Layout(path)
+
+
 def _thoroughly(real: Callable[..., Layout]) -> Callable[..., Layout]:
     """What a keeper does to a queue that it joins: dozens of requests that find everything there."""
 
@@ -115,7 +124,7 @@ def _thoroughly(real: Callable[..., Layout]) -> Callable[..., Layout]:
         if _on[-1].thorough:
             return real(path, system=system)
         system.listdir(path)
-        return Layout(path)
+        return layout_of(path)
 
     return opened
 

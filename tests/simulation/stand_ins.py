@@ -42,7 +42,7 @@ class Mailbox:
         self._hear = hear
 
     def send(self, data: bytes, flags: int = 0) -> int:
-        self._hear(json.loads(data))
+        self._hear(json.loads(data.decode()))
         return len(data)
 
 
