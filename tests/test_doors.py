@@ -25,6 +25,7 @@ from tests import postfix
 from tests.certificates import need
 from tests.front_end import ROOT, SECONDS, front_end, stored, wait_until
 from tests.pop3 import mailbox
+from tests.strangers import shared
 
 pytestmark = pytest.mark.lifecycle
 MESSAGE = b"From: Ann <ann@s.example>\nTo: post@d.example\nSubject: hello\n\nIt works.\n"
@@ -48,15 +49,6 @@ def fetched(queue: Layout) -> MailRequest:
 def home() -> Iterator[Path]:
     with postfix.home() as folder:
         yield folder
-
-
-def shared(home: Path) -> Layout:
-    """A queue to which Postfix may write as nobody."""
-    layout = create_queue(str(home / "queue"))
-    nobody = pwd.getpwnam("nobody")
-    for path in (layout.path, *(str(path) for path in Path(layout.path).rglob("*"))):
-        os.chown(path, nobody.pw_uid, nobody.pw_gid)
-    return layout
 
 
 def send(relay: postfix.Relay, *recipients: str, sender: str = "ann@s.example") -> None:

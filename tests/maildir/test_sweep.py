@@ -212,3 +212,15 @@ def test_a_clock_file_that_cannot_be_written_leaves_nothing(layout: Layout, worl
         mount_time_offset(layout, system=world.system)
     assert os.listdir(layout.tmp) == []
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_what_dovecot_keeps_in_a_queue_is_never_swept(sweeper: Sweeper, layout: Layout, world: World) -> None:
+    """It takes every folder with a dot for a mailbox, ours too."""
+    for folder in ("", "/.later", "/.dead", "/.maildefer"):
+        for name in ("dovecot-uidlist", "dovecot.index.log", "dovecot.index.cache"):
+            old(f"{layout.path}{folder}/{name}")
+    for name in ("cur", "new", "tmp"):
+        os.mkdir(f"{layout.path}/.maildefer/{name}")
+    before = sorted(os.walk(layout.path))
+    assert watched(sweeper, world) == 0
+    assert sorted(os.walk(layout.path)) == before
