@@ -6,12 +6,13 @@ import resource
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
+from tests.conftest import SECTION
 from tests.security.door import ENVELOPE, GREETING, Door, eventually, read_all
 
 pytestmark = pytest.mark.lifecycle
@@ -57,14 +58,17 @@ def allow_here(count: int) -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("room_for_many")
-def test_ten_thousand_idle_connections_cost_little_and_the_others_are_served(tmp_path: Path) -> None:
+def test_ten_thousand_idle_connections_cost_little_and_the_others_are_served(
+    tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
     allow_here(1024)  # as a process mostly has it: the front end is to allow itself more
     with Door(tmp_path, "--max-connections", str(MANY + 50)) as door:
         allow_here(MANY + 1_000)
         before = door.memory()
         with crowd(door, MANY, b"EHLO idle\r\n"):
             each = (door.memory() - before) / MANY
-            print(f"{MANY} idle connections: {each:.0f} bytes each, {door.memory() / 1e6:.0f} MB in all")
+            figures = f"{each:.0f} bytes each, {door.memory() / 1e6:.0f} MB in all"
+            record_property(SECTION, f"{MANY} idle connections to one front end\n{figures}")
             assert each < MOST_BYTES
             assert door.send().startswith(b"250 ")
             with crowd(door, 50), door.connect() as late:

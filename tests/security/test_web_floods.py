@@ -109,7 +109,7 @@ def test_above_all_connections_there_is_a_503_until_somebody_leaves(start: Start
         held = [stack.enter_context(web.dial()) for _ in range(3)]
         eventually(lambda: _refused(web, b"503"), "there is no room for more")
         assert [ask(each) for each in held] == [b"HTTP/1.1 201 Created"] * 3
-        assert _refused(web, b"503")
+        eventually(lambda: _refused(web, b"503"), "there still is none")
         held[0].close()
         eventually(lambda: web.post()[0] == 201, "there is room again")
 
@@ -120,7 +120,7 @@ def _refused(web: Web, status: bytes, source: str = "127.0.0.1") -> bool:
         client.settimeout(0.2)
         try:
             answer = read_all(client)
-        except TimeoutError:  # it is let in
+        except TimeoutError:  # it is let in; or the machine is slow
             return False
     assert b"\r\nRetry-After: " in answer
     return answer.startswith(b"HTTP/1.1 " + status)
@@ -132,7 +132,7 @@ def test_one_clients_flood_of_http_connections_leaves_room_for_others(start: Sta
         for source in ("127.0.0.1", "127.0.0.3"):
             for _ in range(2):
                 assert ask(stack.enter_context(web.dial(source))) == b"HTTP/1.1 201 Created"
-        assert _refused(web, b"429")
+        eventually(lambda: _refused(web, b"429"), "it has its share")
         status, told, response = web.post()
         assert (status, told["status"], response.getheader("Retry-After")) == (429, 429, "30")
         assert web.post(source="127.0.0.2")[0] == 201
