@@ -92,7 +92,6 @@ def _play(block: tuple[int, int]) -> Sum:
     found = Sum(block[0])
     for seed in range(block[0], block[0] + block[1]):
         result = run(seed)
-        gc.collect(0)  # now, while all of a schedule is in the processor's caches; it all is young
         if result.failure:
             found.failed = seed
             break
@@ -100,6 +99,8 @@ def _play(block: tuple[int, int]) -> Sum:
         found.steps += result.steps
         found.claims += result.claims
         found.taken_back += result.taken_back
+        del result  # its trace leads to all that a schedule was made of
+        gc.collect(0)  # now, while that is in the processor's caches; it all is young
     gc.collect()
     return found
 
