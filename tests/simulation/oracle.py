@@ -127,6 +127,11 @@ class Oracle:
         """It is on no handler any more."""
         self.handling.pop(process.pid, None)
 
+    def is_off(self, process: Process, claimed: str) -> None:
+        """The server settles that claim for it; late, and by now it may be on the next one."""
+        if self.handling.get(process.pid) == claimed:
+            del self.handling[process.pid]
+
     def dies(self, process: Process) -> None:
         claimed = self.handling.pop(process.pid, None)
         if claimed is not None and claimed not in self.outcomes:

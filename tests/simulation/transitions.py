@@ -63,7 +63,7 @@ class Transitions:
         """To another queue's new/: attempts start anew, crashes go along."""
         oracle = self.oracle
         attempts = entry_in(name).attempts
-        oracle.handling.pop(request.process.pid, None)
+        oracle.is_off(request.process, request.source)
         if oracle.outcomes.get(request.source) != "HandedOff":
             oracle.fail("I7", f"{request.process.name} handed off {name}, whose handler did not say so")
         self.moved(request, name, new_name, attempts=-attempts, crashes=0)
@@ -136,7 +136,7 @@ class Transitions:
     def _settled(self, request: Request, name: str, destination: str, new_name: str) -> None:
         oracle = self.oracle
         outcome = oracle.outcomes.get(request.source, "not handled")
-        oracle.handling.pop(request.process.pid, None)
+        oracle.is_off(request.process, request.source)
         match destination:
             case "":
                 if outcome == "HandedOff":
