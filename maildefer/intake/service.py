@@ -9,6 +9,7 @@ import socket
 
 from maildefer import events
 from maildefer.errors import ConfigurationError
+from maildefer.intake import early
 from maildefer.intake.entrance import Entrance
 from maildefer.intake.guard import Guard
 from maildefer.intake.hall import Hall
@@ -65,6 +66,7 @@ def _listen_to_signals(loop: asyncio.AbstractEventLoop, stop: asyncio.Event, hal
     loop.add_signal_handler(signal.SIGINT, stop.set)
     loop.add_signal_handler(signal.SIGHUP, _read_again, hall)
     loop.add_signal_handler(signal.SIGUSR1, events.reopen)
+    early.let_in()
     if lifeline_fd is not None:  # our starter holds the other end: readable means that it is gone
         loop.add_reader(lifeline_fd, _cut, loop, stop, lifeline_fd)
 

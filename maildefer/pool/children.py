@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -78,8 +78,12 @@ def spawn(
     environ: Mapping[str, str] | None = None,
     stdout: int = -1,
     keep: Sequence[int] = (),
+    hold: Collection[signal.Signals] = (),
 ) -> int:
-    """Execute a program as a child that ends with us; returns the pid. `keep` are descriptors it inherits."""
+    """Execute a program as a child that ends with us; returns the pid. `keep` are descriptors it inherits.
+
+    `hold` are signals that it is ready for later, and unblocks then.
+    """
 
     def main() -> int:
         os.chdir(cwd)
@@ -87,6 +91,7 @@ def spawn(
             os.dup2(stdout, 1)
         for descriptor in keep:
             os.set_inheritable(descriptor, True)
+        signal.pthread_sigmask(signal.SIG_BLOCK, hold)
         os.execve(argv[0], list(argv), dict(environ if environ is not None else os.environ))
 
     return fork(main)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from maildefer import events
-from maildefer.intake import guestbook
+from maildefer.intake import early, guestbook
 from maildefer.intake.guestbook import Place
 from maildefer.maildir.system import boottime
 from maildefer.pool import children
@@ -90,7 +90,7 @@ class Crew:
                 self._book,
                 *self._keep,
             ]
-            pid = children.spawn([*argv, *self._options], cwd=self._folder, keep=keep)
+            pid = children.spawn([*argv, *self._options], cwd=self._folder, keep=keep, hold=early.HELD)
             self._hands[pid] = Hand(boottime(), report, place)
             events.emit("child.started", kind=self._kind, pid=pid, address=self.address)
 

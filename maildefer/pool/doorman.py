@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from maildefer.errors import MaildeferError
+from maildefer.intake import early
 from maildefer.pool.crew import read_report
 from maildefer.pool.sockets import Listener
 
@@ -62,9 +63,11 @@ class Doorman:
         if self._routes is not None:
             command += ["--routes", f"/proc/self/fd/{self._routes}"]
             inherited.append(self._routes)
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, early.HELD)  # the process inherits it
         try:
             self.process = subprocess.Popen(command, pass_fds=inherited, stdin=subprocess.DEVNULL)
         finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
             os.close(theirs)
             os.close(announced)
         self.began = time.monotonic()

@@ -12,6 +12,7 @@ from aiohttp import web
 
 from maildefer import events
 from maildefer.errors import ConfigurationError
+from maildefer.intake import early
 from maildefer.intake.line import Line
 from maildefer.intake.report import Report
 from maildefer.web.door import Door, answered
@@ -30,6 +31,7 @@ async def serve(options: Options, writers: Mapping[str, socket.socket], tokens: 
         loop.add_signal_handler(signum, stop.set)
     loop.add_signal_handler(signal.SIGHUP, _read_again, tokens)
     loop.add_signal_handler(signal.SIGUSR1, events.reopen)
+    early.let_in()
     lines = {name: await Line.open(end) for name, end in writers.items()}
     door = Door(options, lines, tokens)
     application = web.Application()

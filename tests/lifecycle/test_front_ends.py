@@ -17,7 +17,7 @@ import pytest
 from benchmarks import processes
 from tests.lifecycle.conftest import Start
 from tests.lifecycle.pool import Pool
-from tests.lifecycle.project import Project, eventually
+from tests.lifecycle.project import PATIENCE_SECONDS, Project, eventually
 
 pytestmark = pytest.mark.lifecycle
 
@@ -260,7 +260,7 @@ def address(pool: Pool) -> tuple[str, int]:
 
 
 def send(pool: Pool, recipient: str, at: tuple[str, int] | None = None) -> None:
-    with smtplib.SMTP(*(at or address(pool)), timeout=15) as client:
+    with smtplib.SMTP(*(at or address(pool)), timeout=PATIENCE_SECONDS) as client:
         client.sendmail("ann@example.org", [recipient], b"Subject: a test\r\n\r\nHello\r\n")
 
 
