@@ -62,6 +62,8 @@ class Service:
         for signum in (signal.SIGTERM, signal.SIGINT):
             signal.signal(signum, self._note)
         signal.signal(signal.SIGHUP, self._note_reload)
+        for signum in (signal.SIGUSR1, signal.SIGUSR2):  # whoever rotates logs must not end it
+            signal.signal(signum, _leave_it)
 
     def run(self) -> int:
         self._receiver = self._construct()
@@ -191,6 +193,10 @@ class Service:
                 remove()
             except (OSError, MaildeferError):
                 pass
+
+
+def _leave_it(signum: int, frame: object) -> None:
+    """Not SIG_IGN, which the programs that it executes would inherit."""
 
 
 if __name__ == "__main__":

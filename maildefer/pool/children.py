@@ -15,7 +15,8 @@ from maildefer.pool.board import Kind
 
 Killed = Literal["", "drain", "fence", "timeout", "recycled", "retired"]
 _ALL = set(signal.valid_signals())
-# A terminal sends these to the whole group; or they may come before a child has set up its own handler.
+# A terminal sends these to the whole group; or they may come before a child has set up its own handler; or somebody
+# means the supervisor.
 _THE_SUPERVISORS = (
     signal.SIGINT,
     signal.SIGQUIT,
@@ -24,6 +25,7 @@ _THE_SUPERVISORS = (
     signal.SIGTTIN,
     signal.SIGTTOU,
     signal.SIGUSR1,
+    signal.SIGUSR2,
 )
 
 

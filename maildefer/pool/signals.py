@@ -15,6 +15,7 @@ CAUGHT = (
     signal.SIGTSTP,
     signal.SIGCONT,
     signal.SIGUSR1,
+    signal.SIGUSR2,  # of no use here, but other masters have one: it would end the whole pool
     signal.SIGCHLD,
 )
 

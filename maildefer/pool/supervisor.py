@@ -135,7 +135,7 @@ class Supervisor:
                 self._front_ends.reopen_log()
             case signal.SIGCHLD:
                 self._reap()
-            case _:  # SIGHUP in a drain
+            case _:  # SIGHUP in a drain; SIGUSR2
                 pass
 
     def _drain(self, reason: str, *, exit_code: int = 0, restart: bool = False) -> None:

@@ -20,6 +20,7 @@ TERMINAL = (
     signal.SIGTTIN,
     signal.SIGTTOU,
 )
+FOREIGN = (signal.SIGUSR2,)  # means something to other masters
 
 
 def test_ttin_forks_one_worker_more_and_ttou_lets_one_go(start: Start) -> None:
@@ -91,13 +92,24 @@ def test_signals_of_a_terminal_reach_only_the_supervisor(project: Project, start
     """Ctrl-C, Ctrl-Z, Ctrl-\\\\ and a hang-up go to the whole foreground group."""
     pool = start()
     before = sorted(pool.tree()[1:])
-    for signum in TERMINAL:
+    for signum in (*TERMINAL, *FOREIGN):
         for pid in before:
             os.kill(pid, signum)
     keys = project.push("quick", 10)
     eventually(project.is_empty, "the children go on")
     assert project.starts() == dict.fromkeys(keys, 1)
     assert sorted(pool.tree()[1:]) == before
+
+
+def test_a_signal_that_means_nothing_here_ends_nobody(project: Project, start: Start) -> None:
+    pool = start()
+    before = sorted(pool.tree())
+    for signum in FOREIGN:
+        pool.signal(signum)
+    keys = project.push("quick", 10)
+    eventually(project.is_empty, "the pool goes on")
+    assert project.starts() == dict.fromkeys(keys, 1)
+    assert sorted(pool.tree()) == before
 
 
 def test_usr1_reopens_the_log_in_every_process(project: Project, start: Start) -> None:
