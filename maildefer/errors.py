@@ -26,9 +26,7 @@ class RouteNotFound(MaildeferError):
     """No route of the queue matches the recipient."""
 
     def __init__(self, recipient: str) -> None:
-        super().__init__(
-            f"no route matches {recipient!r}; `maildefer routes --test {recipient}` shows what was tried"
-        )
+        super().__init__(f"no route matches {recipient!r}: `maildefer routes` shows those that there are")
         self.recipient = recipient
 
 
@@ -161,7 +159,9 @@ class EntryNotFound(QueueError, KeyError):
 
     def __init__(self, key: str, where: str) -> None:
         super().__init__(
-            f"no entry {key} in {where}: `maildefer queue list {where}` shows what there is", key
+            f"no entry {key} in {where}: `maildefer queue list {where}` shows what there is, "
+            f"`maildefer dead list {where}` its dead letters; or it was handled meanwhile",
+            key,
         )
         self.key = key
 

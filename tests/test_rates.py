@@ -18,6 +18,15 @@ def test_one_look_tells_no_rate():
     assert rates.per_second() is None
 
 
+def test_one_message_in_the_first_tenth_of_a_second_is_no_rate():
+    board = Board(1, 1)
+    rates = Rates(board)
+    rates.note(0.0)
+    settle(board, 0, 11, 1)
+    assert rates.noted(0.1) is None
+    assert rates.noted(1.0) == 1.0
+
+
 def test_the_rate_is_that_of_all_workers_together():
     board = Board(1, 2)
     rates = Rates(board)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Annotated
 
 import typer
@@ -57,7 +58,8 @@ def show(
     if not raw:
         for name, value in record.items():
             if value not in (None, ""):
-                output.line(f"{output.clean(name)}: {output.clean_lines(str(value).strip())}")
+                text = _moment(value) if name == "time" else str(value)
+                output.line(f"{output.clean(name)}: {output.clean_lines(text.strip())}")
         output.line("")
     entries.show_message(operate.show(found), whole=False)
 
@@ -95,3 +97,13 @@ def delete(
     ):
         raise typer.Exit(1)
     entries.apply(layout, ("dead",), wanted, lambda found: operate.delete(layout, found), "deleted")
+
+
+def _moment(value: object) -> str:
+    """When it was buried, for people. Another host wrote it, by its own clock."""
+    try:
+        seconds = float(str(value))
+        then = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+    except (ValueError, OverflowError, OSError):
+        return str(value)
+    return f"{then}, {output.duration(time.time() - seconds)} ago"

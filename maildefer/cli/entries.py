@@ -53,6 +53,9 @@ class Choice:
 def choice(
     keys: list[str] | None, all: bool, reason: str | None = None, older_than: str | None = None
 ) -> Choice:
+    """Raises BadParameter for a reason that is empty, as a script's unset variable is: it would be everybody's."""
+    if reason is not None and not reason.strip():
+        raise typer.BadParameter("--reason: it is empty; all are chosen by --all.")
     return Choice(keys=keys or [], all=all, reason=reason, older_than_seconds=_seconds(older_than))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,7 +13,7 @@ from maildefer.cli import output
 from maildefer.cli.light import Commands
 from maildefer.cli.places import RUN
 from maildefer.control import look as control
-from maildefer.control.census import Census, take
+from maildefer.control.census import Census, Serving, take
 from maildefer.control.look import LocalStatus
 from maildefer.errors import MaildeferError, NotRunning
 from maildefer.host.bounded import TimedOut, bounded
@@ -46,13 +47,14 @@ def status(
     for one in local:
         _show_json(one) if json else _show(one)
     runs = bool(local)
+    own = {lease for one in local if one.status is not None for lease in one.record.leases.values()}
     for queue in dict.fromkeys(map(os.path.abspath, queues or _queues(local, pid))):
         census = _census(queue)
         if isinstance(census, str):
             output.complain(f"{queue}: {census}")
             continue
         runs = runs or (bool(census.serving) and pid is None)
-        output.record({"kind": "queue", **asdict(census)}) if json else _show_queue(census)
+        output.record({"kind": "queue", **asdict(census)}) if json else _show_queue(census, own)
     if not runs:
         what = f"nothing of this host runs with the pid file {pid}" if pid else "nothing runs"
         output.complain(f"{what}: `maildefer supervise` starts a pool, `maildefer start` a front end")
@@ -106,7 +108,8 @@ def _show(one: LocalStatus) -> None:
         words.append(f"{usage.processes} processes, {usage.memory_bytes / 1e6:.0f} MB")
     words.append(record.pidfile)
     output.line(output.clean("  ".join(words)))
-    for problem in (one.problem if record.kind == "supervise" else "", state.get("trouble")):
+    asked = record.status_socket is not None  # others answer no questions, and need not
+    for problem in (one.problem if asked else "", state.get("trouble")):
         if problem:
             output.line(output.clean(f"  {problem}"))
     for front_end in state.get("front_ends") or []:
@@ -123,10 +126,11 @@ def _show_front_end(told: dict[str, Any]) -> None:
     words = [f"  {told.get('kind')} {told.get('pid')}", str(told.get("address") or "")]
     if "connections" in told:
         words.append(_connections(told))
-        words.append(f"{told.get('accepted')} messages taken")
-    for name, unit in (("max_backlog", "waiting entries"), ("min_free_bytes", "free bytes")):
-        if told.get(name):
-            words.append(f"{'up to' if name == 'max_backlog' else 'down to'} {told[name]} {unit}")
+        words.append(f"{output.count(told.get('accepted') or 0, 'message', 'messages')} taken")
+    if told.get("max_backlog"):
+        words.append(f"up to {told['max_backlog']} waiting entries")
+    if told.get("min_free_bytes"):
+        words.append(f"down to {told['min_free_bytes'] / 1e6:.0f} MB free")
     output.line(output.clean("  ".join(words)))
     for queue, reason in (told.get("shortages") or {}).items():
         output.line(output.clean(f"    refuses for now (452): {queue}: {reason}"))
@@ -160,7 +164,17 @@ def _worker(worker: dict[str, Any]) -> list[object]:
     return [f"  {worker.get('pid')}", state, busy, handled, failed, worker.get("queue"), entry]
 
 
-def _show_queue(census: Census) -> None:
+def _show_busy(lease: Serving) -> None:
+    """What another host's workers are on; this host's are listed above."""
+    for worker in lease.busy_workers:
+        seconds = worker.get("seconds")
+        busy = f" for {output.duration(seconds)}" if isinstance(seconds, int | float) else ""
+        words = f"  on {lease.lease}: worker {worker.get('pid')} {worker.get('state')}{busy}"
+        output.line(output.clean(f"{words}  {worker.get('entry') or ''}".rstrip()))
+
+
+def _show_queue(census: Census, own: Collection[str] = ()) -> None:
+    """With each lease that serves it; `own` are those whose workers were shown already."""
     oldest = f", oldest {output.duration(census.oldest_seconds)}" if census.oldest_seconds is not None else ""
     more = "" if census.complete else " or more (not all was counted)"
     others = f"{census.claimed} claimed, {census.deferred} deferred, {census.dead} dead"
@@ -173,10 +187,13 @@ def _show_queue(census: Census) -> None:
         words = [word for word in ("paused", "throttled") if state.get(word)]
         if state.get("paused_for"):
             words.append(f"for {state['paused_for']}")
-        rate = f"{lease.rate:.1f}/s" if lease.rate is not None else ""
+        rate = f"its pool {lease.rate:.1f}/s" if lease.rate is not None else ""
         rows.append((f"  {lease.lease}", f"beat {lease.beat}", busy, rate, " ".join(words)))
     if rows:
         output.table(rows)
+        for lease in census.serving:
+            if lease.lease not in own:
+                _show_busy(lease)
     else:
         output.line("  nobody serves it")
     if census.dead:

@@ -69,9 +69,17 @@ def _steer(verb: Verb, queues: list[str] | None, pid: str | None, all_hosts: boo
 def _pools(pid: str | None) -> list[control.Found]:
     """This project's pools on this host; other projects' are named by their pid files only."""
     if pid is not None:
-        return [control.look(pid)]
-    pools = [one for one in control.find(RUN) if one.verdict == "running" and one.process.kind == "supervise"]
-    return pools or [control.look(pid_path(None, supervise_pid()))]  # which says that nothing runs
+        return [control.look_or_suggest(pid)]
+    pools = [one for one in _here() if one.verdict == "running" and one.process.kind == "supervise"]
+    return pools or [control.look_or_suggest(pid_path(None, supervise_pid()))]  # which says that nothing runs
+
+
+def _here() -> list[control.Found]:
+    """What is in the project's `run`, which need not be there yet."""
+    try:
+        return control.find(RUN)
+    except NotRunning:
+        return []
 
 
 def _through_the_mount(verb: Verb, queues: list[str] | None, host: str | None) -> None:
@@ -97,7 +105,7 @@ def _is_on(host: str, lease: str) -> bool:
 
 
 def _known_queues() -> list[str]:
-    found = queues_seen(item.process for item in control.find(RUN) if item.pidfile is not None)
+    found = queues_seen(item.process for item in _here() if item.pidfile is not None)
     if not found:
         raise MaildeferError(f"no pid file in {RUN} names a queue: name the queues whose hosts are meant")
     return found

@@ -13,9 +13,6 @@ from maildefer.cli.places import SMTP_PID, pid_path
 from maildefer.control import look as control
 from maildefer.control import stopping
 from maildefer.control.look import Found
-from maildefer.errors import NotRunning
-from maildefer.host import runtime
-from maildefer.host.identity import this_host
 
 app = Commands()
 
@@ -64,11 +61,4 @@ def _found(pid: str | None, all_in: str | None, tell: Callable[[str], None]) -> 
         if not found:
             output.say(f"no pid files in {all_in}: nothing to stop")
         return found
-    try:
-        return [control.look(pid_path(pid, SMTP_PID))]
-    except NotRunning as error:
-        here = [record.pidfile for record in runtime.records(this_host())]
-        if not here:
-            raise
-        others = ", ".join(here)
-        raise NotRunning(f"{error}; what runs on this host has these: {others}") from None
+    return [control.look_or_suggest(pid_path(pid, SMTP_PID))]

@@ -28,8 +28,12 @@ class Serving:
     beat: int
     workers: int = 0
     busy: int = 0
-    rate: float | None = None  # messages a second
+    rate: float | None = None  # messages a second, of the whole pool
     status: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def busy_workers(self) -> list[dict[str, Any]]:
+        return _busy(_workers(self.status))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,14 +109,22 @@ class _Counter:
 
 def _serving(lease: LiveLease) -> Serving:
     """Other versions and other hosts wrote the file: whatever is in it, it is shown or passed over."""
-    told = lease.status.get("workers")
-    workers = [worker for worker in told if isinstance(worker, dict)] if isinstance(told, list) else []
+    workers = _workers(lease.status)
     rate = lease.status.get("rate_per_second")
     return Serving(
         lease=lease.name,
         beat=lease.beat,
         workers=len(workers),
-        busy=sum(1 for worker in workers if worker.get("state") in ("busy", "handling")),
+        busy=len(_busy(workers)),
         rate=float(rate) if isinstance(rate, int | float) else None,
         status=lease.status,
     )
+
+
+def _workers(status: dict[str, Any]) -> list[dict[str, Any]]:
+    told = status.get("workers")
+    return [worker for worker in told if isinstance(worker, dict)] if isinstance(told, list) else []
+
+
+def _busy(workers: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [worker for worker in workers if worker.get("state") in ("busy", "handling")]

@@ -103,6 +103,17 @@ def look(path: str, host: Host | None = None) -> Found:
     return _by_content(path, content, host)
 
 
+def look_or_suggest(path: str) -> Found:
+    """What stands behind one pid file. Raises NotRunning, which names what does run on this host."""
+    try:
+        return look(path)
+    except NotRunning as error:
+        here = [record.pidfile for record in runtime.records(this_host())]
+        if not here:
+            raise
+        raise NotRunning(f"{error}; what runs on this host has these: {', '.join(here)}") from None
+
+
 def signal_process(found: Found, verb: Verb) -> str:
     """Signal a running process of this host for a verb, and say what was done. Raises NotRunning, MaildeferError.
 

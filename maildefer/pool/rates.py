@@ -8,6 +8,7 @@ from typing import Final
 from maildefer.pool.board import Board, S
 
 _SPAN_SECONDS: Final = 10.0
+_LEAST_SECONDS: Final = 1.0
 
 
 class Rates:
@@ -32,9 +33,14 @@ class Rates:
         while len(self._notes) > 2 and self._notes[1][0] <= now - _SPAN_SECONDS:
             self._notes.popleft()
 
+    def noted(self, now: float) -> float | None:
+        """Note, and tell the rate up to now."""
+        self.note(now)
+        return self.per_second()
+
     def per_second(self) -> float | None:
-        """None until there are two notes to compare."""
+        """None until a second lies between two notes: one message in the first tenth is no ten a second."""
         if len(self._notes) < 2:
             return None
         (began, first), (ended, last) = self._notes[0], self._notes[-1]
-        return round((last - first) / (ended - began), 1) if ended > began else None
+        return round((last - first) / (ended - began), 1) if ended - began >= _LEAST_SECONDS else None

@@ -217,7 +217,8 @@ class Tender:
 
     def _write_status(self) -> None:
         """For other hosts' operators; what has not changed is written anew twice a minute only."""
-        status = snapshot.of_queue(self._shared, self._index) | {"lease": self._lifeline.lease}
+        more = {"lease": self._lifeline.lease, "rate_per_second": self._rates.noted(self._system.boottime())}
+        status = snapshot.of_queue(self._shared, self._index) | more
         steady = {name: value for name, value in status.items() if name not in _MOVING}
         if steady == self._status and self._system.boottime() < self._status_at:
             return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import time
 from pathlib import Path
 
@@ -233,6 +234,7 @@ def test_a_dead_letter_is_shown_with_what_happened(maildefer, push, queue):
     ended = maildefer("dead", "show", queue.path, key)
     assert "reason: no route" in ended.out
     assert "handler: workers.x.START" in ended.out
+    assert re.search(r"^time: \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ, \d+ ms ago$", ended.out, re.MULTILINE)
     assert "body" in ended.out
 
 
@@ -243,6 +245,14 @@ def test_requeue_by_reason_takes_those_and_no_others(maildefer, push, queue):
     assert ended.out.strip() == crash
     assert os.listdir(queue.new) == [f"{crash},n=2"]
     assert os.listdir(queue.dead_new) == [f"{route},n=1"]
+
+
+def test_an_empty_reason_is_not_everybodys(maildefer, push, queue):
+    """As in a script whose variable is not set."""
+    key = push()
+    bury(queue, key)
+    assert maildefer("dead", "delete", queue.path, "--reason", "", "--yes").code == 2
+    assert os.listdir(queue.dead_new) == [f"{key},n=1"]
 
 
 def test_only_those_that_lie_there_long_enough_are_taken(maildefer, push, queue):

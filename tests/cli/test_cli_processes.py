@@ -16,7 +16,9 @@ from pathlib import Path
 
 import pytest
 
+from maildefer.cli.status import _show_front_end, _show_queue
 from maildefer.control import census
+from maildefer.control.requests import LiveLease
 from maildefer.doctor import examine as doctor
 from maildefer.doctor.findings import refuse
 from maildefer.host import pidfile
@@ -42,6 +44,9 @@ class Loops:
         self.ending.wait()
         open("finished", "w").close()
     def close(self): self.ending.set()
+
+class Reports(Serves):
+    def status(self): return {}
 
 class Fails:
     def start(self): raise OSError(98, "address already in use")
@@ -177,6 +182,15 @@ def test_without_daemon_it_is_the_very_process(project):
     assert os.path.exists("closed")
 
 
+@pytest.mark.parametrize("signum", [signal.SIGUSR1, signal.SIGUSR2])
+def test_a_signal_that_a_receiver_has_no_use_for_does_not_end_it(project, signum):
+    boot("boot", "Loops")
+    pid = int(command("start").stdout)
+    os.kill(pid, signum)
+    assert command("stop").returncode == 0
+    assert os.path.exists("finished"), "it went on, and ended in good order"
+
+
 def test_a_receiver_that_does_not_start_ends_the_process(project):
     boot("boot", "Fails")
     ended = command("start")
@@ -268,6 +282,29 @@ def test_status_says_by_its_exit_code_that_nothing_runs(project):
     assert command("status", "--pid", "run/none.pid").returncode == 1, "as Salmon's does"
 
 
+@pytest.mark.parametrize("verb", ["pause", "resume", "reload"])
+def test_steering_what_does_not_run_says_so_in_a_project_without_run_too(maildefer, project, verb):
+    os.rmdir("run")
+    ended = maildefer(verb)
+    assert ended.code == 1
+    assert "nothing was started" in ended.err
+    asked = maildefer(verb, "--all-hosts")
+    assert asked.code == 1
+    assert "name the queues" in asked.err
+    os.mkdir("run")
+
+
+def test_a_stopped_front_end_is_told_apart_from_an_idle_one(project):
+    boot("boot", "Reports")
+    pid = int(command("start").stdout)
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        assert "it is stopped, or hangs" in command("status").stdout
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert command("stop").returncode == 0
+
+
 def test_status_shows_a_front_end_of_a_boot_module(project):
     Path("conf/boot.py").write_text(
         "from maildefer.server import SMTPReceiver\nfrom maildefer.utils import settings\n"
@@ -292,8 +329,6 @@ def test_status_shows_a_front_end_of_a_boot_module(project):
     ("own", "of_all", "shown"), [(3, 3, "3 of 500 connections"), (3, 7, "3 connections, 7 of 500 in all")]
 )
 def test_status_tells_of_one_process_and_of_all_how_many_connections_there_are(own, of_all, shown, capsys):
-    from maildefer.cli.status import _show_front_end
-
     told = {
         "kind": "intake",
         "pid": 1,
@@ -303,6 +338,20 @@ def test_status_tells_of_one_process_and_of_all_how_many_connections_there_are(o
     }
     _show_front_end(told)
     assert f"  {shown}  " in capsys.readouterr().out
+
+
+def test_what_other_hosts_workers_are_on_is_told_and_how_fast_their_pool_is(queue, capsys):
+    busy = {"pid": 4711, "state": "handling", "seconds": 12.0, "entry": "1.x.there"}
+    told = {"workers": [busy, {"pid": 4712, "state": "idle"}], "rate_per_second": 2.5}
+    lease = census._serving(LiveLease(queue=queue.path, name="there-1-2", beat=3, status=told))
+    seen = replace(census.take(queue.path, 10), serving=(lease,))
+    _show_queue(seen)
+    shown = capsys.readouterr().out
+    assert "1 of its workers busy  its pool 2.5/s" in shown
+    assert "on there-1-2: worker 4711 handling for 12 s  1.x.there" in shown
+    assert "4712" not in shown
+    _show_queue(seen, {"there-1-2"})
+    assert "4711" not in capsys.readouterr().out, "this host's are listed above"
 
 
 def test_a_hung_mount_does_not_hang_status(maildefer, queue, monkeypatch):

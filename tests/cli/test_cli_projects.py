@@ -51,6 +51,7 @@ def test_an_address_that_no_route_matches_is_a_failure(maildefer, project):
     ended = maildefer("routes", "--test", "x@elsewhere.example")
     assert ended.code == 1
     assert ended.out == ""
+    assert "--test" not in ended.err, "the remedy is not what was just done"
 
 
 def test_a_route_that_takes_too_long_to_be_tested_is_named(maildefer, project):

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from maildefer.control.requests import leases
 from maildefer.host import pidfile
 from maildefer.host.identity import this_host
 from tests.lifecycle.conftest import Start
@@ -61,6 +62,18 @@ def test_a_second_supervisor_with_the_same_pid_file_is_refused(project: Project,
     finally:
         one.terminate()
         assert one.wait(15) == 0
+
+
+def test_a_pool_tells_other_hosts_its_rate(project: Project, start: Start) -> None:
+    start()
+    queue = next(iter(project.layouts.values())).path
+    rate = eventually(
+        lambda: [
+            told for lease in leases(queue) if (told := lease.status.get("rate_per_second")) is not None
+        ],
+        "a rate in the status file",
+    )
+    assert isinstance(rate[0], float)
 
 
 def test_status_tells_what_each_worker_is_on(project: Project, start: Start) -> None:
