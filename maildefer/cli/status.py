@@ -53,7 +53,7 @@ def status(
         if isinstance(census, str):
             output.complain(f"{queue}: {census}")
             continue
-        runs = runs or (bool(census.serving) and pid is None)
+        runs = runs or (pid is None and not all(lease.silent for lease in census.serving))
         output.record({"kind": "queue", **asdict(census)}) if json else _show_queue(census, own)
     if not runs:
         what = f"nothing of this host runs with the pid file {pid}" if pid else "nothing runs"
@@ -188,11 +188,15 @@ def _show_queue(census: Census, own: Collection[str] = ()) -> None:
         if state.get("paused_for"):
             words.append(f"for {state['paused_for']}")
         rate = f"its pool {lease.rate:.1f}/s" if lease.rate is not None else ""
+        if lease.gone:
+            words.append("has ended; its work is taken back by the next pool here, or by others in time")
+        elif lease.silent:
+            words.append(f"silent for {output.duration(lease.told_seconds or 0)}: is that host alive?")
         rows.append((f"  {lease.lease}", f"beat {lease.beat}", busy, rate, " ".join(words)))
     if rows:
         output.table(rows)
         for lease in census.serving:
-            if lease.lease not in own:
+            if lease.lease not in own and not lease.silent:
                 _show_busy(lease)
     else:
         output.line("  nobody serves it")

@@ -13,10 +13,12 @@ from typing import Any, Final
 
 from maildefer.control.requests import LiveLease, leases
 from maildefer.errors import raise_named
+from maildefer.host.identity import Host, alive, this_host
 from maildefer.maildir import operate
-from maildefer.maildir.layout import Layout, open_queue
+from maildefer.maildir.layout import Layout, open_queue, read_format
 from maildefer.maildir.names import pushed_at
 
+_TOLD_EVERY_SECONDS: Final = 60.0  # and sooner: see the keeper's status files
 _GLANCE: Final = 500  # names between two looks at the clock
 
 
@@ -30,6 +32,9 @@ class Serving:
     busy: int = 0
     rate: float | None = None  # messages a second, of the whole pool
     status: dict[str, Any] = field(default_factory=dict)
+    told_seconds: float | None = None  # the status file's age
+    gone: bool = False  # its processes were this host's, and have ended
+    silent: bool = False  # gone, or it has told nothing for so long that others will fence it
 
     @property
     def busy_workers(self) -> list[dict[str, Any]]:
@@ -47,14 +52,15 @@ class Census:
     deferred: int
     dead: int
     complete: bool
-    serving: tuple[Serving, ...]
+    serving: tuple[Serving, ...]  # by live leases: of those that are silent, too, until they are fenced
     free_bytes: int | None = None  # of its filesystem; None where it does not say
 
 
 def take(queue: str, seconds: float) -> Census:
     """Count for at most so long. Raises QueueMissing, NotAQueue, FormatUnknown and StorageFault's kinds."""
     layout = open_queue(queue)
-    serving = tuple(map(_serving, leases(queue)))
+    patience = read_format(layout).ttl_seconds + _TOLD_EVERY_SECONDS
+    serving = tuple(_serving(lease, patience) for lease in leases(queue))
     deadline = time.monotonic() + seconds
     counts: dict[str, int] = {}
     complete, oldest = True, None
@@ -107,10 +113,19 @@ class _Counter:
                 return
 
 
-def _serving(lease: LiveLease) -> Serving:
+def _is_gone(facts: dict[str, object], host: Host) -> bool:
+    """Whether a lease's supervisor and keeper are proved dead: they were this host's, and have ended."""
+    if not host.shares_pids_with(str(facts.get("boot_id")), str(facts.get("pid_namespace"))):
+        return False
+    pids = [(facts.get(f"{who}pid"), facts.get(f"{who}start_time")) for who in ("", "keeper_")]
+    return all(isinstance(p, int) and isinstance(s, int) and not alive(p, s) for p, s in pids)
+
+
+def _serving(lease: LiveLease, patience_seconds: float) -> Serving:
     """Other versions and other hosts wrote the file: whatever is in it, it is shown or passed over."""
     workers = _workers(lease.status)
     rate = lease.status.get("rate_per_second")
+    gone = _is_gone(lease.facts, this_host())
     return Serving(
         lease=lease.name,
         beat=lease.beat,
@@ -118,6 +133,9 @@ def _serving(lease: LiveLease) -> Serving:
         busy=len(_busy(workers)),
         rate=float(rate) if isinstance(rate, int | float) else None,
         status=lease.status,
+        told_seconds=None if lease.told_seconds is None else round(lease.told_seconds, 1),
+        gone=gone,
+        silent=gone or (lease.told_seconds is not None and lease.told_seconds > patience_seconds),
     )
 
 

@@ -33,6 +33,7 @@ class LiveLease:
     beat: int
     facts: dict[str, object] = field(default_factory=dict)  # the lease file: host, boot id, pids
     status: dict[str, object] = field(default_factory=dict)  # the status file; empty if there is none yet
+    told_seconds: float | None = None  # how old that is, as far as this host's clock agrees with the mount's
 
 
 def request(queue_path: str, lease: str, verb: Verb) -> str:
@@ -89,6 +90,7 @@ def leases(queue_path: str) -> list[LiveLease]:
             # A beat between the listing and this look renames it, once.
             facts=_json(f"{layout.leases}/{name}.{beat}") or _json(f"{layout.leases}/{name}.{beat + 1}"),
             status=_json(f"{layout.status}/{name}.json"),
+            told_seconds=_age(f"{layout.status}/{name}.json"),
         )
         for name, beat in sorted(live_names(queue_path).items())
     ]
@@ -106,6 +108,13 @@ def live_names(queue_path: str) -> dict[str, int]:
         raise QueueMissing(layout.path) from fault
     except OSError as fault:
         raise_named(layout.leases, fault)
+
+
+def _age(path: str) -> float | None:
+    try:
+        return max(0.0, time.time() - os.stat(path).st_mtime)
+    except OSError:  # not written yet
+        return None
 
 
 def _json(path: str) -> dict[str, object]:

@@ -343,7 +343,7 @@ def test_status_tells_of_one_process_and_of_all_how_many_connections_there_are(o
 def test_what_other_hosts_workers_are_on_is_told_and_how_fast_their_pool_is(queue, capsys):
     busy = {"pid": 4711, "state": "handling", "seconds": 12.0, "entry": "1.x.there"}
     told = {"workers": [busy, {"pid": 4712, "state": "idle"}], "rate_per_second": 2.5}
-    lease = census._serving(LiveLease(queue=queue.path, name="there-1-2", beat=3, status=told))
+    lease = census._serving(LiveLease(queue=queue.path, name="there-1-2", beat=3, status=told), 60)
     seen = replace(census.take(queue.path, 10), serving=(lease,))
     _show_queue(seen)
     shown = capsys.readouterr().out
@@ -352,6 +352,30 @@ def test_what_other_hosts_workers_are_on_is_told_and_how_fast_their_pool_is(queu
     assert "4712" not in shown
     _show_queue(seen, {"there-1-2"})
     assert "4711" not in capsys.readouterr().out, "this host's are listed above"
+
+
+def test_a_lease_that_is_left_over_is_no_sign_of_life(maildefer, queue):
+    """After a power failure of all hosts, or a killed pool, nobody is there who would fence it."""
+    host = this_host()
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    facts: dict[str, object] = {"boot_id": host.boot_id, "pid_namespace": host.pid_namespace}
+    facts |= {"pid": ended.pid, "start_time": 1, "keeper_pid": ended.pid, "keeper_start_time": 2}
+    lease = Path(queue.leases, f"{host.label}-4242-0123456789ab.7")
+    lease.write_text(json.dumps(facts))
+    here = maildefer("status", queue.path)
+    assert here.code == 3
+    assert "has ended" in here.out
+
+    lease.write_text(json.dumps(facts | {"boot_id": "another host's"}))
+    assert maildefer("status", queue.path).code == 0, "it has only just joined"
+    told = Path(queue.status, f"{lease.stem}.json")
+    told.write_text("{}")
+    assert maildefer("status", queue.path).code == 0
+    os.utime(told, (time.time() - 300, time.time() - 300))
+    elsewhere = maildefer("status", queue.path)
+    assert elsewhere.code == 3
+    assert "silent for 5 min" in elsewhere.out
 
 
 def test_a_hung_mount_does_not_hang_status(maildefer, queue, monkeypatch):
