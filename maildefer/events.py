@@ -18,6 +18,8 @@ from typing import Final, Literal, cast, get_args
 Format = Literal["console", "logfmt", "json"]
 _BARE: Final = re.compile(r"[!#-\[\]-~]+").fullmatch  # printable ASCII but for space, quote and backslash
 
+_TRACES: Final = ("traceback", "detail")  # the facts that have many lines
+
 EVENTS: Final[dict[str, str]] = {
     "attempt.ended": "one attempt at an entry, with its outcome (the canonical line)",
     "entry.pushed": "an entry is durable in new/",
@@ -122,14 +124,24 @@ def emit(event: str, **facts: object) -> None:
 
 
 def render(event: str, facts: dict[str, object], when: float) -> str:
-    """One line without its end, in the configured format. Facts that are None are left out."""
+    """One line without its end, in the configured format. Facts that are None are left out.
+
+    On a terminal, a traceback follows in lines of its own; each begins with a bar, so that none passes for an event.
+    """
     stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(when)) + f".{int(when % 1 * 1000):03d}Z"
     facts = {key: value for key, value in facts.items() if value is not None}
     if _format == "json":
         return json.dumps({"ts": stamp, "event": event, **facts}, default=str)
     if _format == "console":
-        return f"{stamp[11:23]} {event:<18} " + " ".join(f"{k}={quoted(v)}" for k, v in facts.items())
+        traces = [str(facts.pop(name)) for name in _TRACES if name in facts]
+        line = f"{stamp[11:23]} {event:<18} " + " ".join(f"{k}={quoted(v)}" for k, v in facts.items())
+        return "\n".join([line, *(f"    | {_plain(one)}" for trace in traces for one in trace.splitlines())])
     return " ".join([f"ts={stamp}", f"event={event}", *(f"{k}={quoted(v)}" for k, v in facts.items())])
+
+
+def _plain(line: str) -> str:
+    """Text that moves no cursor."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
 
 
 def quoted(value: object) -> str:

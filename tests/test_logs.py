@@ -25,6 +25,14 @@ def test_what_a_handler_logs_is_an_event_line() -> None:
     assert 'event=handler.logged level=info logger=blog message="published a post"' in line
 
 
+def test_a_traceback_can_be_read_on_a_terminal_and_forges_no_line_there() -> None:
+    detail = "Traceback:\n  boom \x1b[2J\n12:00:00.000 entry.acked"
+    statement = f"events.emit('application.broken', error='x', detail={detail!r})"
+    first, *more = lines_of("json", statement, "console")
+    assert "application.broken error=x" in first
+    assert more == ["    | Traceback:", "    |   boom \\x1b[2J", "    | 12:00:00.000 entry.acked"]
+
+
 def test_a_logged_exception_brings_its_traceback_in_the_same_line() -> None:
     (line,) = lines_of("logging", "try: 1 / 0\nexcept ZeroDivisionError: logging.exception('no')")
     assert "ZeroDivisionError" in line

@@ -79,13 +79,23 @@ def test_what_user_code_prints_goes_to_standard_error(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_broken_project_is_an_error_with_its_traceback_and_exit_code_78(
+def test_a_broken_project_is_an_error_with_exit_code_78(
     tmp_path: Path, settings: str, handler: str, error: str
 ) -> None:
     status, report, _ = probe(tmp_path, settings, handler)
     assert status == 78
     assert error in report["error"]
-    assert "Traceback" in report["detail"]
+
+
+def test_a_traceback_begins_in_the_projects_code(tmp_path: Path) -> None:
+    _, report, _ = probe(
+        tmp_path, 'queues = {"run/queue": ["workers.posting"]}\n', "import json\njson.loads('x')\n"
+    )
+    first, second, *more = report["detail"].splitlines()
+    assert first == "Traceback (most recent call last):"
+    assert "workers/posting.py" in second
+    assert "JSONDecodeError" in more[-1]
+    assert "importlib" not in report["detail"]
 
 
 def test_a_thread_of_the_projects_does_not_hold_the_answer_up(tmp_path: Path) -> None:

@@ -160,7 +160,8 @@ def _fits(layout: Layout, found: Found, wanted: Choice) -> bool:
     if wanted.reason is None and wanted.older_than_seconds is None:
         return True
     record = reasons.read_reason(layout, found.entry) if found.folder == "dead" else {}
-    if wanted.reason is not None and wanted.reason.lower() not in str(record.get("reason", "")).lower():
+    said = f"{record.get('reason', '')}\n{record.get('error', '')}"  # the log of some has the latter
+    if wanted.reason is not None and wanted.reason.lower() not in said.lower():
         return False
     if wanted.older_than_seconds is not None:
         told = record.get("time")

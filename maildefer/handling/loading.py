@@ -70,13 +70,14 @@ def _place(trace: TracebackType | None) -> str:
     found = "?"
     while trace is not None:
         file = trace.tb_frame.f_code.co_filename
-        if _is_users(file):
+        if is_users(file):
             found = f"{file}:{trace.tb_lineno}"
         trace = trace.tb_next
     return found
 
 
-def _is_users(file: str) -> bool:
+def is_users(file: str) -> bool:
+    """Whether a line of that file is of the project, and not of Python, of an installed package, or ours."""
     if file == importlib.__file__ or file.startswith(_PACKAGE) or "site-packages" in file:
         return False
     return not file.startswith(("<frozen", sys.base_prefix + os.sep + "lib"))

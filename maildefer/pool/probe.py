@@ -1,8 +1,8 @@
 """Look at a project for the supervisor, which must not import its code: `python -m maildefer.pool.probe`.
 
 Run in the project's folder, it prints one line of JSON: `{"settings", "queues", "routes", "files", "reload"}`, or
-`{"error", "detail"}` with the traceback. It ends with 0, or 78 for a configuration that can't be used. What user code
-prints goes to standard error. How long it may take is its parent's business.
+`{"error", "detail"}` with the traceback in the project's code, if any. It ends with 0, or 78 for a configuration that
+can't be used. What user code prints goes to standard error. How long it may take is its parent's business.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 import os
 import sys
 import traceback
+from itertools import dropwhile
 from typing import Any
 
 from maildefer.errors import ConfigurationError
@@ -26,11 +27,23 @@ def main() -> None:
     except BaseException as fault:  # noqa: BLE001  # it is other people's code that runs here
         expected = isinstance(fault, ConfigurationError)
         text = str(fault) if expected else f"{type(fault).__name__}: {fault}"
-        report = {"error": text, "detail": "".join(traceback.format_exception(fault))}
+        report = {"error": text, "detail": _trace(fault.__cause__ if expected else fault)}
         status = EX_CONFIG
     _write(answer, json.dumps(report).encode() + b"\n")
     sys.stderr.flush()
     os._exit(status)  # no thread or exit handler of the project's can hold the answer up
+
+
+def _trace(fault: BaseException | None) -> str:
+    """Its traceback from the first line that is the project's; how we came there helps nobody to mend it."""
+    from maildefer.handling.loading import is_users  # in the try of `main`, all may fail
+
+    if fault is None:
+        return ""
+    told = traceback.TracebackException.from_exception(fault)
+    lines = list(dropwhile(lambda line: not is_users(line.filename), told.stack))
+    told.stack = traceback.StackSummary.from_list(lines)
+    return "".join(told.format())
 
 
 def probed() -> dict[str, Any]:

@@ -72,7 +72,9 @@ class Reloader:
         except ConfigurationError as fault:
             self._probe = None
             events.emit(
-                "application.broken", error=str(fault), detail="\n".join(getattr(fault, "__notes__", []))
+                "application.broken",
+                error=str(fault),
+                detail="\n".join(getattr(fault, "__notes__", [])) or None,
             )
             raise
         self._probe = None

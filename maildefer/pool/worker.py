@@ -111,7 +111,7 @@ class Worker:
         self._limit_bytes = settings.max_bytes
         self._timeout_ns = int(settings.handler_timeout_seconds * 1e9) or 1 << 60
         share = settings.messages_per_worker
-        self._left = int(share * random.uniform(0.9, 1.1)) if share else -1
+        self._left = max(1, round(share * random.uniform(0.9, 1.1))) if share else -1
         stackdumps.enable()
         gc.collect()
         gc.freeze()

@@ -26,9 +26,9 @@ def push(maildefer, queue):
     return one
 
 
-def bury(layout, key: str, reason: str = "no route") -> None:
+def bury(layout, key: str, reason: str = "no route", **more: str) -> None:
     dead = EntryName.parse(key).returned()
-    write_reason(layout, dead, reason, {"handler": "workers.x.START"}, host="h")
+    write_reason(layout, dead, reason, {"handler": "workers.x.START", **more}, host="h")
     os.rename(f"{layout.new}/{key}", f"{layout.dead_new}/{dead.waiting()}")
 
 
@@ -245,6 +245,15 @@ def test_requeue_by_reason_takes_those_and_no_others(maildefer, push, queue):
     assert ended.out.strip() == crash
     assert os.listdir(queue.new) == [f"{crash},n=2"]
     assert os.listdir(queue.dead_new) == [f"{route},n=1"]
+
+
+def test_the_logs_words_for_a_reason_are_understood_too(maildefer, push, queue):
+    key = push()
+    bury(queue, key, "its worker died 5 times while handling it", error="crash limit")
+    for reason in ("crash limit", "died 5 times"):
+        assert (
+            maildefer("dead", "list", queue.path, "--reason", reason, "--json").records[0]["queue_id"] == key
+        )
 
 
 def test_an_empty_reason_is_not_everybodys(maildefer, push, queue):

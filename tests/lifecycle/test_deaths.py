@@ -208,6 +208,14 @@ def test_a_worker_is_replaced_after_its_share(project: Project, start: Start) ->
     assert pool.events("worker.died") == []
 
 
+def test_a_share_of_one_message_is_one(project: Project, start: Start) -> None:
+    pool = start(workers=1, settings={"messages_per_worker": 1})
+    project.push("quick", 8)
+    eventually(project.is_empty, "all are handled")
+    pool.await_event("worker.ended", 8)
+    assert {event["handled"] for event in pool.events("worker.ended")} == {1}
+
+
 def test_a_worker_that_has_grown_is_replaced_after_its_message(project: Project, start: Start) -> None:
     pool = start(workers=1, settings={"memory_bytes_per_worker": 150 << 20})
     [before] = pool.worker_pids()
