@@ -15,6 +15,7 @@ from maildefer.errors import EntryTooLarge, QueueError
 from maildefer.host.identity import this_host
 from maildefer.maildir import operate
 from maildefer.maildir.layout import create_queue
+from maildefer.maildir.names import hashed
 from maildefer.maildir.operate import Found
 from maildefer.maildir.pop import Popped, take
 from maildefer.maildir.push import Pusher
@@ -32,6 +33,8 @@ __all__ = ["Queue", "QueueError", "SafeMaildir"]
 
 _HOST = os.uname().nodename
 _pushers: dict[str, Pusher] = {}  # one for each queue and process, so that its threads share directory syncs
+_safe_pushers: dict[str, Pusher] = {}  # the same, of keys that don't tell the host's name
+os.register_at_fork(after_in_child=_safe_pushers.clear)
 os.register_at_fork(after_in_child=_pushers.clear)  # a parent's sync may be under way, and never end here
 
 
@@ -39,8 +42,8 @@ class Queue:
     """A queue by its directory, which is made when it is absent. Any process, thread and host may use it at any time.
 
     `pop_limit`, in bytes, is for `pop` and `oversize` only; what is over it goes to `oversize_dir`, a queue too, or to
-    the dead letters where there is none (Salmon deletes it). `safe` chooses the class of `mbox`. Raises NotAQueue,
-    FormatUnknown, and StorageFault's kinds.
+    the dead letters where there is none (Salmon deletes it). With `safe`, new keys, and those of `mbox`, hold a hash
+    of the host's name in its place. Raises NotAQueue, FormatUnknown, and StorageFault's kinds.
     """
 
     def __init__(
@@ -55,7 +58,8 @@ class Queue:
             self.oversize_dir = os.path.join(self._oversize, "new")
             _pusher(self._oversize)
         self._safe = safe
-        self.layout = _pusher(self.dir).layout
+        self._known = _safe_pushers if safe else _pushers
+        self.layout = _pusher(self.dir, safe).layout
         self._hints: list[Found] = []  # names seen and not tried yet
 
     def push(self, message: object, *, sender: str | None = None, recipient: str | None = None) -> str:
@@ -73,7 +77,7 @@ class Queue:
             data, known = pushable.bytes_of(message), pushable.envelope_of(message)
             to = recipient if recipient is not None else known.recipient
             by = sender if sender is not None else known.sender
-        pusher = _pushers.get(self.layout.path) or _pusher(self.dir)
+        pusher = self._known.get(self.layout.path) or _pusher(self.dir, self._safe)
         if not to and sender is None and recipient is None:
             return pusher.push(lambda stem: (data,))
         return pusher.push(lambda stem: (block(stem, by, to, host=_HOST, when=time.time(), via="push"), data))
@@ -191,12 +195,14 @@ class Queue:
                 popped.unlink()
 
 
-def _pusher(path: str) -> Pusher:
+def _pusher(path: str, safe: bool = False) -> Pusher:
     """The process's one pusher for the queue, which is made where it is not there (again)."""
     absolute = os.path.abspath(path)
-    found = _pushers.get(absolute)
+    pushers = _safe_pushers if safe else _pushers
+    found = pushers.get(absolute)
     if found is None or not os.path.isdir(found.layout.new):
-        found = _pushers.setdefault(absolute, Pusher(create_queue(absolute), host=_host()))
+        host = hashed(_HOST) if safe else _host()
+        found = pushers.setdefault(absolute, Pusher(create_queue(absolute), host=host))
     return found
 
 

@@ -391,6 +391,10 @@ def test_a_safe_maildir_does_not_tell_the_hosts_name(tmp_path: Path, monkeypatch
     key = queue.mbox.add(DATA)
     assert name not in key
     assert queue.get(key).Data.startswith(b"From: header@example.org")  # type: ignore[arg-type]
+    for pushed in (queue.push(DATA), queue.push(DATA, recipient="b@example.org")):
+        assert pushed.partition(",")[0].rpartition(".")[2] == key.partition(",")[0].rpartition(".")[2]
+        assert queue.get(pushed).Data == DATA
+    assert name in Queue(str(tmp_path / "q")).push(DATA)
 
 
 def test_importing_the_queue_brings_no_heavy_module() -> None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
+from binascii import crc32
 from dataclasses import dataclass, replace
 
 from maildefer.maildir.system import System
@@ -115,6 +116,11 @@ def fresh_stem(host: str, system: System) -> str:
     seconds, micros = divmod(int(system.time() * 1_000_000), 1_000_000)
     padded = f"{1_000_000 + micros}"[1:]  # half of what a format of six digits costs
     return f"{seconds}.M{padded}P{system.pid()}Q{next(_count)}R{system.token(8)}.{host}"
+
+
+def hashed(host: str) -> str:
+    """What stands for the host in keys that must not tell its name."""
+    return f"{crc32(host.encode('utf-8', 'surrogateescape')):08x}"
 
 
 def carried(entry: EntryName, host: str, system: System) -> EntryName:

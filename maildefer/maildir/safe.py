@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import mailbox
 import os
-from binascii import crc32
 from typing import BinaryIO
 
-from maildefer.maildir.names import fresh_stem
+from maildefer.maildir.names import fresh_stem, hashed
 from maildefer.maildir.system import SYSTEM
 
 
@@ -16,6 +15,5 @@ class SafeMaildir(mailbox.Maildir):
 
     def _create_tmp(self) -> BinaryIO:
         """What `mailbox.Maildir.add` asks for the file that it then writes, and moves to `new/`."""
-        host = f"{crc32(os.fsencode(os.uname().nodename)):08x}"
-        path = os.path.join(self._path, "tmp", fresh_stem(host, SYSTEM))
+        path = os.path.join(self._path, "tmp", fresh_stem(hashed(os.uname().nodename), SYSTEM))
         return open(path, "xb+", opener=lambda name, flags: os.open(name, flags, 0o600))
