@@ -6,6 +6,7 @@ import io
 import warnings
 from email.header import Header
 from email.message import Message
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -80,6 +81,16 @@ def test_content_coding_is_a_pair_without_the_boundary_and_only_assignment_chang
         mail.content_encoding["X-Other"]
     with pytest.raises(EncodingError, match="X-Other"):
         mail.content_encoding["X-Other"] = ("a", {})
+
+
+@pytest.mark.parametrize(
+    "coding", ["text/html", ("text/html",), (b"text/html", {}), ("text/html", "charset")]
+)
+def test_a_content_coding_that_is_no_pair_is_refused_and_the_old_one_stays(coding: Any) -> None:
+    mail = encoding.from_string(b"Content-Type: text/plain\n\n")
+    with pytest.raises(EncodingError, match="a pair such as"):
+        mail.content_encoding["Content-Type"] = coding
+    assert mail.content_encoding["Content-Type"] == ("text/plain", {})
 
 
 def test_parts_are_attached_with_lower_case_types_only() -> None:
@@ -337,7 +348,7 @@ def test_an_address_beyond_ascii_stays_an_address() -> None:
 
 def test_a_coding_that_makes_no_header_leaves_the_old_one() -> None:
     mail = MailBase([("Content-Type", "text/html")])
-    with pytest.raises(AttributeError):
+    with pytest.raises(EncodingError):
         mail.content_encoding["Content-Type"] = ("text/plain", 7)  # type: ignore[assignment]
     assert mail.content_encoding["Content-Type"] == ("text/html", {})
     mail.content_encoding["Content-Type"] = ("text/plain", None)  # type: ignore[assignment]

@@ -66,6 +66,11 @@ def test_with_no_envelope_headers_are_parsed_and_the_first_recipient_counts() ->
     assert (request.From, request.To) == ("zed@x.example", "a@y.example")
 
 
+def test_a_list_of_none_is_no_envelope() -> None:
+    request = MailRequest("p", [None], [None], TEXT)
+    assert (request.From, request.To) == ("zed@x.example", "a@y.example")
+
+
 def test_without_any_address_both_are_empty() -> None:
     request = MailRequest("p", None, None, b"no headers at all")
     assert (request.From, request.To) == ("", "")

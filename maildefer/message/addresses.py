@@ -9,7 +9,7 @@ from typing import Final
 TASK_DOMAIN: Final = "task.invalid"
 """Where messages that stand for calls are addressed to; no mail can come for it (RFC 2606), and none is accepted."""
 
-Given = str | bytes | Iterable[str | bytes] | None
+Given = str | bytes | Iterable[str | bytes | None] | None
 
 _PLAIN = re.compile(r"[^\s<>\"(),;:\\]+").fullmatch
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]+")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from email.message import Message
 from typing import Final, Protocol
 
@@ -34,7 +34,7 @@ class ContentEncoding:
     """`content_encoding["Content-Type"]` → `("text/plain", {"charset": "utf-8"})`; `(None, {})` for what is absent.
 
     Only an assignment changes the part; the pair that is read is a copy. Keys outside `CONTENT_ENCODING_KEYS` raise
-    `EncodingError`.
+    `EncodingError`, and so does what is no such pair.
     """
 
     def __init__(self, mail: _HasMimePart) -> None:
@@ -51,10 +51,10 @@ class ContentEncoding:
 
     def __setitem__(self, name: str, coding: Coding) -> None:
         name = _known(name)
-        value, params = coding
+        value, params = _pair(name, coding)
         changed = Message()
         if value:
-            add_content_header(changed, name, value, params or {})
+            add_content_header(changed, name, value, params)
         del self._mail.mime_part[name]  # only now: a pair that makes no header leaves the old one
         for header in changed.raw_items():
             self._mail.mime_part[header[0]] = header[1]
@@ -91,6 +91,15 @@ def add_content_header(message: Message, name: str, value: str, params: dict[str
 
 def _encodable(text: str) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _pair(name: str, coding: object) -> Coding:
+    match coding:
+        case ((str() | None) as value, (Mapping() | None) as params):
+            return value, dict(params or {})
+    raise EncodingError(
+        f"{name} is set with a pair such as ('text/plain', {{'charset': 'utf-8'}}), not {coding!r}"
+    )
 
 
 def _known(name: str) -> str:

@@ -57,7 +57,9 @@ class MailRequest(Headed):
         self.Peer = Peer
         self.Data = Data
         self.key = self.attempt = self.queue = None
-        if To:
+        if From == [None]:
+            From = None
+        if To and To != [None]:
             self.To = addresses.first(To)
         if From or (From is not None and To):
             self.From = addresses.first(From)
