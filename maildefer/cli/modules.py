@@ -14,7 +14,7 @@ from maildefer.handling import marks
 from maildefer.handling.finding import is_project
 from maildefer.handling.loading import import_user_module
 from maildefer.handling.routes import Router
-from maildefer.handling.settings import load_settings, pool_settings
+from maildefer.handling.settings import load_settings, router_defaults
 
 
 def main(modules: list[str]) -> int:
@@ -32,7 +32,7 @@ def main(modules: list[str]) -> int:
 def table(modules: list[str]) -> list[dict[str, object]]:
     """In the order in which routes are tried. Raises ConfigurationError."""
     if is_project():
-        Router.defaults(**pool_settings(load_settings()).router_defaults)
+        Router.defaults(**router_defaults(load_settings()))
     for module in modules:
         import_user_module(module, listed_in="the command line")
     return [

@@ -106,11 +106,16 @@ def pool_settings(module: ModuleType, environ: Mapping[str, str] = os.environ) -
         project=os.getcwd(),
         module=module.__name__,
         queues=queues,
-        router_defaults=_table(module, "router_defaults", (str,)) or {},
+        router_defaults=router_defaults(module),
         receiver_config=_table(module, "receiver_config", (*_SCALARS, list, tuple)),
         web_config=_table(module, "web_config", (*_SCALARS, list, tuple)),
         **values,
     )
+
+
+def router_defaults(module: ModuleType) -> dict[str, str]:
+    """The module's captures for routes, whatever else it lacks. Raises `ConfigurationError`."""
+    return _table(module, "router_defaults", (str,)) or {}
 
 
 _SCALARS: Final = (str, int, float, bool, type(None))

@@ -73,6 +73,15 @@ def test_modules_that_are_in_no_queue_can_be_tried(maildefer, project):
     assert (told["module"], told["function"], told["stateless"]) == ("extra", "START", False)
 
 
+def test_modules_can_be_tried_whatever_queues_the_settings_lack(maildefer, project):
+    Path("conf/settings.py").write_text("router_defaults = {'post_name': '[a-z]+'}\n")
+    Path("extra.py").write_text(
+        "from maildefer.routing import route\n@route('(post_name)@x')\ndef START(message, **k): ...\n"
+    )
+    (told,) = maildefer("routes", "extra", "--json").records
+    assert told["pattern"] == "^(?P<post_name>[a-z]+)@x$"
+
+
 def test_a_module_that_cannot_be_imported_is_a_failure(maildefer, project):
     Path("workers/broken.py").write_text("import nothing_of_that_name\n")
     ended = maildefer("routes", "workers.broken")
