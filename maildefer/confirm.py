@@ -37,8 +37,8 @@ class ConfirmationStorage:
         """`target:address`, in ASCII, which every database takes."""
         return f"{target}:{from_address}".encode("ascii", "backslashreplace")
 
-    def store(self, target: str, from_address: str, expected_secret: str, pending_message_id: str) -> None:
-        self.confirmations[self.key(target, from_address)] = (expected_secret, pending_message_id)
+    def store(self, target: str, from_address: str, secret: str, pending_id: str) -> None:
+        self.confirmations[self.key(target, from_address)] = (secret, pending_id)
 
     def get(self, target: str, from_address: str) -> tuple[str, str] | tuple[None, None]:
         """The secret and the pending message's key; (None, None) where nothing is pending."""
@@ -83,17 +83,17 @@ class ConfirmationEngine:
         self.storage.store(target, _bare(message.From), secret, self.push_pending(message))
         return f"{target}-confirm-{secret}"
 
-    def verify(self, target: str, from_address: str, expect_secret: str) -> MailRequest | None:
+    def verify(self, target: str, from_address: str, secret: str) -> MailRequest | None:
         """The pending message, if that is the secret, which is forgotten then; the message stays pending."""
-        key = self._confirmed(target, from_address, expect_secret)
+        key = self._confirmed(target, from_address, secret)
         if key is None:
             return None
         self.storage.delete(target, _bare(from_address))
         return self.get_pending(key)
 
-    def cancel(self, target: str, from_address: str, expect_secret: str) -> None:
+    def cancel(self, target: str, from_address: str, secret: str) -> None:
         """Forget secret and message, if that is the secret."""
-        key = self._confirmed(target, from_address, expect_secret)
+        key = self._confirmed(target, from_address, secret)
         if key is not None:
             self.delete_pending(key)
             self.storage.delete(target, _bare(from_address))

@@ -1321,7 +1321,7 @@ def test_a_confirmation_storage():
     store.delete("t", "a@x")
     store.delete("t", "a@x")
     assert store.get("t", "a@x") == (None, None)
-    store.store("t", "a@x", "secret", "id")
+    store.store(target="t", from_address="a@x", secret="secret", pending_id="id")
     store.clear()
     assert len(store.confirmations) == 0
     assert confirm.ConfirmationStorage().confirmations is not store.confirmations
@@ -1339,7 +1339,7 @@ def test_a_confirmation_is_sent_and_verified(engine):
     assert (question["To"], question.Body) == ("ann@example.org", "ask: ann")
     assert int(secret, 16) > 0
     assert isinstance(engine.pending, queue.Queue)
-    assert engine.verify("sub", "ann@example.org", "wrong") is None
+    assert engine.verify(target="sub", from_address="ann@example.org", secret="wrong") is None
     got = engine.verify("sub", "Ann <ann@example.org>", secret)
     assert got["Subject"] == "A title"
     assert len(engine.pending) == 1
