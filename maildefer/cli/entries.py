@@ -77,7 +77,7 @@ def chosen(layout: Layout, folders: tuple[Folder, ...], wanted: Choice) -> Itera
             if _fits(layout, found, wanted):
                 yield found
     if missing:
-        for key in sorted(missing):
+        for key in sorted(missing)[1:]:  # and the first by the error
             output.complain(f"no entry {key} in {layout.path}")
         raise EntryNotFound(sorted(missing)[0], layout.path)
 

@@ -20,6 +20,7 @@ from maildefer.errors import ConfigurationError, MaildeferError
 from maildefer.host import pidfile, runtime, statussocket
 from maildefer.host.answering import answer_forever
 from maildefer.host.background import READY
+from maildefer.host.bounded import bounded
 from maildefer.host.identity import start_time, this_host
 from maildefer.host.titles import set_title
 from maildefer.logs import adopt
@@ -184,10 +185,13 @@ class Service:
         pidfile.write(path, self._pidfile)
 
     def _unregister(self) -> None:
-        """What a dropped privilege forbids, the next `stop` or `status` tidies up."""
+        """What a dropped privilege forbids, the next `stop` or `status` tidies up.
+
+        The pid file may be on a mount that hangs: it is removed last, and by a child that is left behind if need be.
+        """
         for remove in (
-            lambda: pidfile.remove(self._record.pidfile, self._pidfile),
             lambda: runtime.remove_record(self._record),
+            lambda: bounded(lambda: pidfile.remove(self._record.pidfile, self._pidfile)),
         ):
             try:
                 remove()

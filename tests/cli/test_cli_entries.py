@@ -196,6 +196,11 @@ def test_an_unknown_key_is_a_failure_after_the_others_were_done(maildefer, push,
     assert os.listdir(queue.new) == []
 
 
+def test_each_unknown_key_is_told_once(maildefer, push, queue):
+    ended = maildefer("queue", "delete", queue.path, push(), "one", "two")
+    assert (ended.err.count("no entry one"), ended.err.count("no entry two")) == (1, 1)
+
+
 def test_a_claimed_entry_cannot_be_deleted(maildefer, push, queue):
     key = push()
     claim(queue, key)

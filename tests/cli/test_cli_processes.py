@@ -16,12 +16,13 @@ from pathlib import Path
 
 import pytest
 
+from maildefer.cli.served import Service
 from maildefer.cli.status import _show_front_end, _show_queue
 from maildefer.control import census
 from maildefer.control.requests import LiveLease
 from maildefer.doctor import examine as doctor
 from maildefer.doctor.findings import refuse
-from maildefer.host import pidfile
+from maildefer.host import pidfile, runtime
 from maildefer.host.identity import this_host
 from maildefer.maildir.layout import Format, create_queue
 
@@ -189,6 +190,24 @@ def test_a_signal_that_a_receiver_has_no_use_for_does_not_end_it(project, signum
     os.kill(pid, signum)
     assert command("stop").returncode == 0
     assert os.path.exists("finished"), "it went on, and ended in good order"
+
+
+def test_a_receiver_ends_though_its_pid_files_mount_hangs(project, monkeypatch):
+    host, own = this_host(), os.getpid()
+    service = Service.__new__(Service)
+    service._record = runtime.Record(
+        pid=own, start_time=1, kind="start", pidfile=os.path.abspath("run/smtp.pid"), started=1.0
+    )
+    service._pidfile = pidfile.for_process(own, host, kind="start")
+    runtime.write_record(service._record, host)
+
+    def hang(*_):
+        assert os.getpid() != own, "it would hang itself"
+        time.sleep(60)
+
+    monkeypatch.setattr(pidfile, "remove", hang)
+    service._unregister()
+    assert not list(Path(os.environ["MAILDEFER_RUNTIME_DIR"]).rglob("*.json"))
 
 
 def test_a_receiver_that_does_not_start_ends_the_process(project):
