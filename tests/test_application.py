@@ -241,6 +241,12 @@ def test_settings_without_queues_say_what_to_add(project: Write) -> None:
         Application.load()
 
 
+def test_without_queues_the_front_queue_is_the_first() -> None:
+    settings = pool_settings(module(), {})
+    assert (settings.first_queue, settings.state_path) == ("run/queue", "run/queue/.maildefer/states")
+    assert pool_settings(module(queues={"run/a": ["m"], "run/b": ["n"]}), {}).first_queue == "run/a"
+
+
 def test_pool_settings_cross_processes_as_json() -> None:
     settings = pool_settings(module(handlers=["a"], receiver_config={"host": "127.0.0.1", "port": 8823}), {})
     data = json.loads(json.dumps(settings.to_json()))

@@ -421,6 +421,54 @@ def test_a_broken_application_does_not_start(
         receivers[0].start()
 
 
+def test_settings_that_name_no_handlers_do_for_a_receiver_whose_boot_module_loads_them(
+    project: Path, note: Note, receivers: list[SMTPReceiver]
+) -> None:
+    write_project(project, "")
+    (project / "conf" / "settings.py").write_text("relay_config = {'host': 'localhost', 'port': 8825}\n")
+    settings_module.load_settings()
+    receivers.append(SMTPReceiver("127.0.0.1", 0))
+    receivers[0].start()
+    send(receivers[0].port, "post@osb.example")
+    wait_until(lambda: note.seen)
+
+
+def test_settings_that_name_no_handlers_do_for_a_receiver_with_its_own_process_message(
+    project: Path, receivers: list[SMTPReceiver]
+) -> None:
+    write_project(project, "")
+    (project / "conf" / "settings.py").write_text("")
+    settings_module.load_settings()
+    seen: list[object] = []
+    receivers.append(SMTPReceiver("127.0.0.1", 0))
+    receivers[0].process_message = lambda Peer, From, To, Data: seen.append(To)  # type: ignore[assignment, misc]
+    receivers[0].start()
+    send(receivers[0].port, "post@osb.example")
+    wait_until(lambda: seen == [["post@osb.example"]])
+
+
+def test_a_receiver_imports_another_queues_module_only_when_a_message_is_handed_to_it(
+    project: Path, note: Note
+) -> None:
+    write_project(
+        project,
+        "from maildefer.routing import route, stateless\n@route('.+')\n@stateless\ndef START(message): ...\n",
+    )
+    (project / "conf" / "settings.py").write_text("queues = {'run/slow': ['probed_handler']}\n")
+    settings_module.load_settings()
+    sys.modules.pop("probed_handler", None)
+    queue, slow = Queue("run/posts"), Queue("run/slow")
+    queue.push(DATA, sender="a@b", recipient="post@osb.example")
+    QueueReceiver("run/posts").start(one_shot=True)
+    assert len(note.seen) == 1
+    assert "probed_handler" not in sys.modules
+    note.behave = lambda: "probed_handler.START"
+    queue.push(DATA, sender="a@b", recipient="post@osb.example")
+    QueueReceiver("run/posts").start(one_shot=True)
+    assert (len(queue), len(slow)) == (0, 1)
+    del sys.modules["probed_handler"]
+
+
 def test_close_ends_the_intake_process_and_may_be_called_twice(receivers: list[SMTPReceiver]) -> None:
     receivers.append(SMTPReceiver("127.0.0.1", 0))
     receivers[0].start()

@@ -69,7 +69,8 @@ def open_or_make(path: str) -> Layout:
 
         if not is_project():
             raise
-        named = pool_settings(load_settings()).queues
+        settings = pool_settings(load_settings())
+        named = (*settings.queues, settings.first_queue)
         if os.path.abspath(path) not in map(os.path.abspath, named):
             raise
         return create_queue(path)

@@ -222,7 +222,7 @@ def _queue(asked: Asked) -> str:
             f"no settings in {os.getcwd()} name a queue: give --queue, set MAILDEFER_QUEUE, or change to "
             "the project's folder"
         )
-    return next(iter(pool_settings(load_settings()).queues))
+    return pool_settings(load_settings()).first_queue
 
 
 def _qualified(address: str) -> str:

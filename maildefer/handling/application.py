@@ -39,6 +39,10 @@ class Application:
         """Load the project in the working directory. Raises `ConfigurationError` for whatever is wrong with it."""
         loaded = load_settings(module)
         application = cls(pool_settings(loaded))
+        if not application.settings.queues:
+            raise ConfigurationError(
+                f'{place(loaded)}: no queues: add queues = {{"run/queue": ["workers.posting"]}}, or handlers = […]'
+            )
         provide(loaded)
         application.import_handlers()
         return application

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 
 from maildefer.errors import HandlerMissing
 from maildefer.handling import marks
-from maildefer.handling.marks import Addressed
+from maildefer.handling.marks import Addressed, Handler
 from maildefer.handling.outcomes import Buried, HandedOff, Outcome
 from maildefer.handling.raised import failure
 from maildefer.handling.results import Handoff
@@ -24,9 +25,11 @@ class Onward:
         """To the one queue that lists the module; what could not be seen at load is buried here."""
         name = f"{handoff.module}.{handoff.function}"
         try:
-            self._router.function_of(handoff)
+            self._function(handoff)
         except HandlerMissing as missing:
             return Buried(f"no handler {name}", detail=str(missing))
+        except Exception as fault:  # noqa: BLE001  # the module's own
+            return failure(fault, None)
         if self._queues_of is None:
             return HandedOff(handoff.module, handoff.function)
         queues = self._queues_of.get(handoff.module, ())
@@ -39,9 +42,15 @@ class Onward:
     def begun(self, outcome: HandedOff, message: Addressed) -> Outcome:
         """A state function gets the message only if the sender is in that state when it arrives."""
         try:
-            function = self._router.function_of(Handoff(outcome.module, outcome.function))
+            function = self._function(Handoff(outcome.module, outcome.function))
             if not marks.is_stateless(function):
                 self._router.begin_state(outcome.module, message, outcome.function)
         except Exception as fault:  # noqa: BLE001  # the store may be the user's
             return failure(fault, outcome.module)
         return outcome
+
+    def _function(self, handoff: Handoff) -> Handler:
+        """A receiver has loaded its own modules; another queue's is imported when the first message goes there."""
+        if handoff.module in (self._queues_of or ()) and handoff.module not in sys.modules:
+            self._router.load([handoff.module])
+        return self._router.function_of(handoff)

@@ -78,6 +78,11 @@ class PoolSettings:
     reload: bool = False
     state_path: str = ""
 
+    @property
+    def first_queue(self) -> str:
+        """Where what is for no queue in particular goes. A boot module may name handlers that no setting does."""
+        return next(iter(self.queues), FRONT_QUEUE)
+
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "queues": {queue: list(modules) for queue, modules in self.queues.items()}}
 
@@ -100,7 +105,7 @@ def pool_settings(module: ModuleType, environ: Mapping[str, str] = os.environ) -
         elif hasattr(module, name):
             values[name] = _checked(getattr(module, name), kind, least, module, name)
     values["state_path"] = values.get("state_path") or os.path.join(
-        next(iter(queues)), ".maildefer", "states"
+        next(iter(queues), FRONT_QUEUE), ".maildefer", "states"
     )
     return PoolSettings(
         project=os.getcwd(),
@@ -165,10 +170,6 @@ def _queues(module: ModuleType) -> dict[str, tuple[str, ...]]:
                     module, "queue_config", 'a mapping such as {"queue": "run/posts", "sleep": 10}', config
                 )
             _add(queues, config["queue"], _names(module, "queue_handlers", module.queue_handlers))
-    if not queues:
-        raise ConfigurationError(
-            f'{place(module)}: no queues: add queues = {{"run/queue": ["workers.posting"]}}, or handlers = […]'
-        )
     return queues
 
 

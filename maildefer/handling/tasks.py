@@ -80,7 +80,7 @@ class Task(Generic[P, R]):
             return FRONT_QUEUE
         known = pool_settings(settings)
         listed = [queue for queue, modules in known.queues.items() if self.function.__module__ in modules]
-        return os.path.join(known.project, (listed or list(known.queues))[0])
+        return os.path.join(known.project, listed[0] if listed else known.first_queue)
 
     def message(self, signed_for: str, /, *arguments: P.args, **named: P.kwargs) -> bytes:
         """The message that stands for the call in that queue. Raises ArgumentsRefused."""

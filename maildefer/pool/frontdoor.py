@@ -173,10 +173,10 @@ class SMTPReceiver:
             self._doorman.write_routes(patterns)
 
     def _patterns(self) -> list[str] | None:
-        """What is loaded here; else what a probe says of this queue; None where nothing is said of it."""
+        """What is loaded here; else what a probe says of this queue; None where routes decide nothing."""
         if table := Router.table():
             return [pattern.pattern for pattern, _ in table]
-        if loaded_settings() is None and not is_project():
+        if self._replaced() is not None or (loaded_settings() is None and not is_project()):
             return None
         routes = Probe(os.getcwd()).wait()["routes"]
         ours = [route["pattern"] for route in routes if os.path.abspath(route["queue"]) == self._layout.path]

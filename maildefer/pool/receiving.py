@@ -124,13 +124,12 @@ class Attempts:
         )
 
     def _queues_of(self, own: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
-        """Who lists which module, for handoffs; other queues' modules are loaded, and none of their routes used."""
+        """Who lists which module, for handoffs. None is imported here that the program has not asked for."""
         queues_of: dict[str, tuple[str, ...]] = {}
         if self.settings is not None:
             for queue, modules in self.settings.queues.items():
                 for module in modules:
                     queues_of[module] = (*queues_of.get(module, ()), queue)
-            Router.load([module for module in queues_of if module not in own])
         for module in own:
             queues_of.setdefault(module, (self._queue,))
         return queues_of

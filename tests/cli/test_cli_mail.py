@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import mailbox
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -119,6 +120,20 @@ def test_the_project_tells_sendmail_its_queue(maildefer):
     code = "from maildefer.cli.program import run; run(['sendmail', 'ann@x'])"
     done = subprocess.run([sys.executable, "-c", code], input=b"Subject: x\n\n", check=False)
     assert (done.returncode, Queue("run/first").count()) == (0, 1)
+
+
+def test_settings_that_name_no_queue_mean_the_front_queue(maildefer):
+    os.makedirs("conf")
+    Path("conf/__init__.py").touch()
+    Path("conf/settings.py").write_text("relay_config = {'host': 'localhost', 'port': 8825}\n")
+    for command, told in ((["sendmail", "ann@x"], b""), (["queue", "--count"], b"0\n")):
+        code = f"from maildefer.cli.program import run; run({command})"
+        done = subprocess.run(
+            [sys.executable, "-c", code], input=b"Subject: x\n\n", stdout=subprocess.PIPE, check=False
+        )
+        assert (done.returncode, done.stdout) == (0, told)
+        assert os.path.isdir("run/queue/new")
+        shutil.rmtree("run")
 
 
 def test_sendmail_lists_the_queue(maildefer, inbox):
