@@ -100,6 +100,31 @@ def test_one_shot_handles_what_is_there_and_returns(note: Note) -> None:
     assert os.listdir("run/posts/new") == os.listdir("run/posts/cur") == []
 
 
+def test_the_log_tells_what_a_receiver_takes_and_when_it_waits(
+    note: Note, capfd: pytest.CaptureFixture[str]
+) -> None:
+    key = Queue("run/posts").push(DATA, sender="A@b", recipient="post@osb.example")
+    receiver = QueueReceiver("run/posts", sleep=0)
+    thread = threading.Thread(target=receiver.start)
+    thread.start()
+    told = ""
+
+    def waits_again() -> bool:
+        nonlocal told
+        told += capfd.readouterr().err
+        return "event=queue.waiting queue=run/posts" in told.partition("claim.taken")[2]
+
+    wait_until(waits_again)
+    receiver.close()
+    thread.join()
+    told += capfd.readouterr().err
+    assert (
+        f"event=claim.taken queue=run/posts key={key} peer={os.path.abspath('run/posts')} sender=a@b" in told
+    )
+    assert "recipient=post@osb.example" in told
+    assert "test_server.START outcome=acked" in told
+
+
 def test_one_shot_also_handles_what_its_handlers_push(note: Note) -> None:
     queue = Queue("run/posts")
     queue.push(DATA, sender="a@b", recipient="first@osb.example")

@@ -62,6 +62,7 @@ class QueueReceiver:
         self._stopped = threading.Event()
         self._settled = threading.Condition()
         self._in_hand = 0
+        self._waits = False
         self.reloaded: Callable[[], None] = lambda: None  # told after each `Router.reload`
 
     def start(self, one_shot: bool = False) -> None:
@@ -100,6 +101,7 @@ class QueueReceiver:
                 if claim is not None and (batches is None or not self._is_collected(batches, claim)):
                     threads.submit(self._handle, attempts, partial(attempts.make, claim))
                 idle = claim is None
+                self._tell(idle and not one_shot)
                 for collected in batches.due(idle=idle, everything=idle and one_shot) if batches else ():
                     self._begin()
                     threads.submit(self._handle, attempts, partial(attempts.make_all, collected))
@@ -153,6 +155,13 @@ class QueueReceiver:
         with self._settled:
             self._in_hand -= 1
         return True
+
+    def _tell(self, idle: bool) -> None:
+        """Say once that there is nothing to do, as the next message may be long in coming."""
+        waits = idle and not self._in_hand
+        if waits and not self._waits:
+            events.emit("queue.waiting", queue=self.queue_dir)
+        self._waits = waits
 
     def _begin(self) -> None:
         with self._settled:

@@ -57,6 +57,7 @@ class Attempts:
         try:
             if self._set_aside(claim):
                 return
+            self._tell(claim)
             outcome, handler = self._dispatcher.dispatch(claim.message)
         except ClaimLost as lost:
             events.emit("claim.lost", queue=self._queue, name=lost.name)
@@ -85,6 +86,18 @@ class Attempts:
             self._dispatcher,
             max_crashes=given.max_crashes if given else 5,
             max_bytes=given.max_bytes if given else 64 << 20,
+        )
+
+    def _tell(self, claim: ConsumedClaim) -> None:
+        """For who watches a receiver at work; a pool has one line for each attempt, and no more."""
+        message = claim.message
+        events.emit(
+            "claim.taken",
+            queue=self._queue,
+            key=claim.key,
+            peer=message.Peer,
+            sender=message.From,
+            recipient=message.To,
         )
 
     def _settle(self, claim: ConsumedClaim, outcome: Outcome, handler: str) -> None:
