@@ -7,7 +7,7 @@ import os
 import sys
 from types import ModuleType, TracebackType
 
-from maildefer.errors import ConfigurationError
+from maildefer.errors import ConfigurationError, MaildeferError
 
 _PACKAGE = (
     os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
@@ -59,6 +59,8 @@ def project_files() -> list[str]:
 
 
 def _failed(name: str, listed_in: str, fault: BaseException) -> ConfigurationError:
+    if isinstance(fault, MaildeferError):  # says itself what to do
+        return ConfigurationError(f"{_place(fault.__traceback__)}: {fault} ({listed_in})")
     return ConfigurationError(
         f"{_place(fault.__traceback__)}: {name} can't be imported: {type(fault).__name__}: {fault}: "
         f"correct that line, or install what it needs ({listed_in})"

@@ -234,6 +234,16 @@ def test_a_boot_module_that_cannot_be_used_is_bad_configuration(project, text, t
     assert "Traceback" not in ended.stderr
 
 
+def test_a_boot_module_that_meets_an_error_of_ours_tells_its_remedy_and_no_other(project):
+    create_queue("run/queue")
+    Path("run/queue/.maildefer/format").write_text('{"version": 99, "beat_seconds": 5, "ttl_seconds": 45}')
+    Path("conf/boot.py").write_text("from maildefer import Queue\nQueue('run/queue').push('x')\n")
+    told = command("start").stderr
+    assert "boot.py:2: " in told
+    assert "upgrade maildefer on this host" in told
+    assert "correct that line" not in told
+
+
 def test_what_the_application_logs_is_in_the_pools_line_format(project):
     boot("boot", "Serves")
     text = "import logging\n" + Path("conf/boot.py").read_text().replace(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import subprocess
 import sys
 
@@ -10,6 +11,7 @@ import pytest
 
 from maildefer.cli.lazy import load
 from maildefer.cli.program import COMMANDS
+from maildefer.maildir.layout import create_queue
 
 HEAVY = {
     "pydantic",
@@ -128,6 +130,33 @@ def test_an_error_is_one_line_without_a_traceback(maildefer):
     assert ended.out == ""
     assert ended.err.startswith("maildefer: no queue at ")
     assert ended.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("closed", "arguments", "code", "told"),
+    [
+        (0, ("push", "q", "-r", "a@b.example"), 1, "Bad file descriptor"),
+        (0, ("sendmail", "--queue", "q", "a@b.example"), 75, "Bad file descriptor"),
+        (1, ("supervise", "none", "--pid", "p"), 78, "no handlers"),
+        (2, ("status", "--json"), 3, ""),
+    ],
+)
+def test_a_closed_standard_descriptor_is_no_files(closed, arguments, code, told):
+    """As some init programs and daemons leave it."""
+    create_queue("q")
+    ended = subprocess.run(
+        [sys.executable, "-m", "maildefer", *arguments],
+        preexec_fn=lambda: os.close(closed),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert ended.returncode == code, ended.stderr
+    assert told in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert ended.stdout == ""
+    assert os.listdir("q/new") == []
 
 
 def test_python_runs_it_by_both_names():
