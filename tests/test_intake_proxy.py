@@ -143,6 +143,22 @@ def test_a_line_of_version_1_gives_address_and_port() -> None:
     assert (client.address, client.port) == ("192.0.2.1", 1234)
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"PROXY TCP4 192.0.2.1 192.0.2.2 70000 25\r\n",
+        b"PROXY TCP4 192.0.2.1 192.0.2.2 -1 25\r\n",
+        b"PROXY TCP4 192.0.2.1 192.0.2.2 1_0 25\r\n",
+        b"PROXY TCP4 192.0.2.1 192.0.2.2 1234 x\r\n",
+        b"PROXY TCP4 192.0.2.1 somewhere 1234 25\r\n",
+        b"PROXY TCP4 192.0.2.1 2001:db8::2 1234 25\r\n",
+    ],
+)
+def test_a_line_of_version_1_with_anything_else_in_it_is_none(line: bytes) -> None:
+    with pytest.raises(proxy.BadHeader):
+        proxy.first(line)
+
+
 # XCLIENT and XFORWARD
 
 
@@ -175,6 +191,10 @@ def test_xforward_only_tells_for_whom_it_is(tmp_path: Path) -> None:
         (b"XCLIENT ADDR\r\n", replies.SYNTAX_XCLIENT),
         (b"XCLIENT COLOUR=blue\r\n", replies.SYNTAX_XCLIENT),
         (b"XFORWARD LOGIN=ann\r\n", replies.SYNTAX_XCLIENT),
+        (b"XCLIENT ADDR=somewhere\r\n", replies.SYNTAX_XCLIENT),
+        (b"XFORWARD ADDR=192.0.2.256\r\n", replies.SYNTAX_XCLIENT),
+        (b"XCLIENT PORT=x\r\n", replies.SYNTAX_XCLIENT),
+        (b"XCLIENT ADDR=[UNAVAILABLE] PORT=[UNAVAILABLE]\r\n", "220 "),
         (b"XFORWARD NAME=a+0D+0Ab\r\n", replies.SYNTAX_XCLIENT),
         (b"EHLO c\r\nMAIL FROM:<a@b>\r\nXCLIENT ADDR=192.0.2.1\r\n", replies.NESTED),
         (b"XCLIENT ADDR=192.0.2.1\r\nXCLIENT ADDR=192.0.2.2\r\n", "220 "),

@@ -35,6 +35,10 @@ class Networks:
         return any(block.holds(packed) for block in self._blocks)
 
 
+def is_address(text: str) -> bool:
+    return _packed(text) is not None
+
+
 class _Block(NamedTuple):
     first: bytes
     bits: int

@@ -48,8 +48,9 @@ def first(line: bytes) -> Client | None:
     if len(words) != 6 or words[0] != "PROXY" or words[1] not in ("TCP4", "TCP6"):
         raise BadHeader(f"{line[:_LINE_BYTES]!r}")
     try:
-        socket.inet_pton(socket.AF_INET if words[1] == "TCP4" else socket.AF_INET6, words[2])
-        port = int(words[4])
+        for address in words[2:4]:
+            socket.inet_pton(socket.AF_INET if words[1] == "TCP4" else socket.AF_INET6, address)
+        port, _ = map(_port, words[4:])
     except (OSError, ValueError):
         raise BadHeader(f"{line[:_LINE_BYTES]!r}") from None
     return Client(address=plain_address(words[2]), port=port)
@@ -70,6 +71,12 @@ def second(fixed: bytes, rest: bytes) -> Client | None:
         raise BadHeader(f"{len(rest)} bytes of addresses")
     (port,) = struct.unpack_from("!H", rest, 2 * size)
     return Client(address=plain_address(socket.inet_ntop(kind, rest[:size])), port=port)
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text[:6]) <= 65535):
+        raise ValueError(text)
+    return int(text)
 
 
 async def _exactly(sock: socket.socket, size: int) -> bytes:

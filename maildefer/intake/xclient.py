@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from maildefer.intake import replies
 from maildefer.intake.client import plain_address
 from maildefer.intake.connection import Answer
+from maildefer.intake.networks import is_address
 
 if TYPE_CHECKING:
     from maildefer.intake.session import Session
@@ -35,7 +36,7 @@ def xclient(session: Session, argument: str) -> Answer:
     client = session.client
     client.name = said.get("NAME", "")
     client.address = said.get("ADDR", client.address)
-    client.port = int(said["PORT"]) if said.get("PORT", "").isdigit() else 0
+    client.port = int(said.get("PORT") or 0)
     client.user = said.get("LOGIN", "")
     return session.greet()
 
@@ -65,4 +66,8 @@ def _attributes(text: str, known: list[str]) -> dict[str, str] | None:
         found[name.upper()] = "" if value.upper() in _UNKNOWN else value
     if "ADDR" in found:
         found["ADDR"] = plain_address(found["ADDR"].removeprefix("IPV6:").removeprefix("IPv6:"))
+        if found["ADDR"] and not is_address(found["ADDR"]):
+            return None
+    if (port := found.get("PORT")) and not (port.isdigit() and int(port) <= 65535):
+        return None
     return found or None
