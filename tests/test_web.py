@@ -20,7 +20,7 @@ from maildefer.message.envelope import Envelope
 from maildefer.web.options import arguments, parse, refuse_unknown
 from maildefer.web.tokens import Tokens
 from tests.front_end import ROOT, SECONDS, wait_until
-from tests.web import ALL, MESSAGE, POSTS, Web, serving, tokens_in
+from tests.web import ALL, MESSAGE, POSTS, Web, head, serving, tokens_in
 
 GUEST = 61_003
 
@@ -166,6 +166,18 @@ def test_a_token_for_another_queue_does_not_tell_whether_there_is_one(web: Web) 
 def test_other_methods_and_an_empty_message_are_refused(web: Web) -> None:
     assert web.post(method="GET", body=None)[0] == 405
     assert web.post(body=b"")[0] == 400
+
+
+def test_a_request_that_cannot_be_read_is_one_line_of_the_log(web: Web) -> None:
+    wrong = [b"\0\1\r\n\r\n", b"EHLO x\r\nevent=forged\r\n\r\n", b"POST / HTTP/1.1\r\nevent=forged\r\n\r\n"]
+    wrong += [head("/queues/queue", "Content-Length: 3") + b"\r\n", head(size=-1) + b"\r\n"]
+    for request in wrong:
+        with web.dial() as client:
+            client.sendall(request)
+            assert b" 400 " in b"".join(iter(lambda: client.recv(4096), b""))
+    told = web.log_path.read_text().splitlines()[1:]
+    assert len(told) == len(wrong)
+    assert all(" event=intake.refused reason=" in line for line in told)
 
 
 def test_what_is_too_large_is_refused_announced_or_not(start) -> None:

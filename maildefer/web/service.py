@@ -15,6 +15,7 @@ from maildefer.errors import ConfigurationError
 from maildefer.intake import early
 from maildefer.intake.line import Line
 from maildefer.intake.report import Report
+from maildefer.web import faults
 from maildefer.web.door import Door, answered
 from maildefer.web.gate import Lodge
 from maildefer.web.options import Options
@@ -40,6 +41,7 @@ async def serve(options: Options, writers: Mapping[str, socket.socket], tokens: 
     runner = web.AppRunner(
         application,
         access_log=None,  # our own events tell it
+        logger=faults.logger(),
         auto_decompress=False,  # a bomb
         keepalive_timeout=options.idle_seconds,
         lingering_time=_LINGER_SECONDS,
