@@ -76,5 +76,25 @@ def test_domains_that_are_given_are_all_there_are(table) -> None:
     assert Recipients("queue", None, "osb.example").refusal("post@other.example") == replies.NO_RELAY
 
 
+@pytest.mark.parametrize(
+    ("patterns", "domains", "meant"),
+    [
+        ([r"^postmaster@(?P<host>.+)$"], "", "Postmaster@mx.osb.example"),
+        ([r"^postmaster@osb\.example$"], "", "Postmaster@osb.example"),
+        ([r"^postmaster@lists\.example$"], "osb.example lists.example", "Postmaster@lists.example"),
+        ([r"^postmaster$", r"^postmaster@osb\.example$"], "", "Postmaster"),
+        ([r"^postmaster@example$"], "", "Postmaster"),
+        ([r"^post@osb\.example$"], "", "Postmaster"),
+        ([r"^post@osb\.example$"], "osb.example lists.example", "Postmaster@osb.example"),
+    ],
+)
+def test_a_postmaster_without_a_domain_is_that_of_ours(
+    table, patterns: list[str], domains: str, meant: str
+) -> None:
+    recipients = table(*patterns, domains=domains)
+    assert recipients.at_home("Postmaster", "mx.osb.example") == meant
+    assert recipients.at_home("post", "mx.osb.example") == "post"
+
+
 def test_a_table_without_routes_is_no_permanent_refusal(table) -> None:
     assert table().refusal("a@osb.example") == replies.NO_TABLE

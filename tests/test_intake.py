@@ -200,6 +200,12 @@ def test_addresses_beyond_ascii_are_kept(start: Start) -> None:
     ("given", "kept"),
     [
         (b'<"a b"@osb.example>', '"a b"@osb.example'),
+        (b'<"post"@osb.example>', "post@osb.example"),
+        (b'<"p\\o\\st.a"@osb.example>', "post.a@osb.example"),
+        (b'<"a\\ \\"\\b\\\\"@osb.example>', '"a \\"b\\\\"@osb.example'),
+        (b'<".a"@osb.example>', '".a"@osb.example'),
+        (b'<""@osb.example>', '""@osb.example'),
+        (b'<"a@b"@osb.example>', '"a@b"@osb.example'),
         (b"<postmaster>", "postmaster"),
         (b" <Post@OSB.example>", "Post@OSB.example"),
         (b"post@osb.example", "post@osb.example"),
@@ -727,6 +733,23 @@ def test_term_waits_only_so_long(start: Start) -> None:
     client.mail(SENDER)
     front_end.process.terminate()
     assert front_end.process.wait(20) == 0
+
+
+@pytest.mark.parametrize(
+    "said", [b"", b"RCPT TO:<c@d>\r\nDATA\r\nhi\r\n", b"RCPT TO:<c@d>\r\nBDAT 9\r\nhi\r\n"]
+)
+def test_who_has_not_finished_by_then_is_told_to_come_again(start: Start, said: bytes) -> None:
+    front_end = start("--drain-seconds", "0.2")
+    with socket.create_connection(("127.0.0.1", front_end.port), timeout=20) as client:
+        client.sendall(b"EHLO c\r\nMAIL FROM:<a@b>\r\n" + said)
+        heard = b""
+        while (b"354 " if b"DATA" in said else b"2.1.5" if said else b"2.1.0") not in heard:
+            heard += client.recv(4096)
+        front_end.process.terminate()
+        assert b"".join(iter(lambda: client.recv(4096), b"")).startswith(b"421 4.3.2")
+    assert front_end.process.wait(20) == 0
+    assert front_end.entries() == []
+    assert os.listdir(front_end.queue / "tmp") == []
 
 
 def _refuses(port: int) -> bool:

@@ -121,6 +121,17 @@ def test_the_reply_to(server: FrontEnd, said: list[str], reply: str) -> None:
 
 
 @pytest.mark.lifecycle
+def test_a_response_that_is_too_long_ends_the_exchange(server: FrontEnd) -> None:
+    with connect(server) as client:
+        assert client.docmd("AUTH PLAIN")[0] == 334
+        code, text = client.docmd("A" * 20_000)
+        assert f"{code} {text.decode()}" == replies.RESPONSE_TOO_LONG
+        assert client.mail("a@b")[0] == 250
+        code, text = client.docmd("A" * 20_000)
+        assert f"{code} {text.decode()}" == replies.LINE_TOO_LONG
+
+
+@pytest.mark.lifecycle
 def test_no_password_is_taken_in_the_clear(begin: Begin) -> None:
     with begin(kind="smtp") as server, server.connect() as client:
         client.ehlo()

@@ -238,10 +238,22 @@ def test_a_message_that_comes_line_by_line_has_its_time(start) -> None:
     assert front.entries() == []
 
 
-def _drip(client: socket.socket, stop: threading.Event) -> None:
+def test_a_message_in_chunks_has_the_time_of_one_message(start) -> None:
+    front = start("--data-seconds", "1", "--idle-seconds", "600")
+    with front.dial() as client:
+        client.sendall(HELLO + ENVELOPE)
+        stop = threading.Event()
+        threading.Thread(target=_drip, args=(client, stop, b"BDAT 2\r\nx\n"), daemon=True).start()
+        answers = b"".join(iter(lambda: client.recv(4096), b""))
+        stop.set()
+    assert b"421 4.4.2" in answers
+    assert front.entries() == []
+
+
+def _drip(client: socket.socket, stop: threading.Event, piece: bytes = b"x") -> None:
     while not stop.wait(0.05):
         try:
-            client.sendall(b"x")
+            client.sendall(piece)
         except OSError:
             return
 

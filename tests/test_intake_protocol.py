@@ -74,6 +74,9 @@ def test_ehlo_offers_what_there_is(server: FrontEnd) -> None:
         (HELLO + b"MAIL FROM:<@relay:a@b>\r\n", replies.SOURCE_ROUTE),
         (HELLO + "MAIL FROM:<ä@b>\r\n".encode(), replies.NEEDS_UTF8),
         (HELLO + "MAIL FROM:<ä@b> SMTPUTF8\r\n".encode(), replies.SENDER_OK),
+        (HELLO + b"MAIL FROM:<a@b> SMTPUTF8=1\r\n", replies.SYNTAX_MAIL),
+        (HELLO + "MAIL FROM:<x@نامه\u200cای.example> SMTPUTF8\r\n".encode(), replies.SENDER_OK),
+        (HELLO + "MAIL FROM:<a\u00a0b@c> SMTPUTF8\r\n".encode(), replies.UNPRINTABLE),
         (HELLO + b"MAIL FROM:<\xe4@b>\r\n", replies.NOT_UTF8),
         (HELLO + b"MAIL FROM:<a\0@b>\r\n", replies.UNPRINTABLE),
         (HELLO + b"MAIL FROM:<a@b>\rRCPT\r\n", replies.UNPRINTABLE),
@@ -108,7 +111,8 @@ def test_ehlo_offers_what_there_is(server: FrontEnd) -> None:
         (b"STARTTLS\r\n", replies.NOT_HERE),
         (b"AUTH PLAIN AGEAYg==\r\n", replies.NOT_HERE),
         (b"XCLIENT ADDR=192.0.2.1\r\n", replies.NOT_FOR_YOU),
-        (b"GET / HTTP/1.1\r\n", replies.UNKNOWN),
+        (b"GET / HTTP/1.1\r\n", replies.NO_BROWSERS),
+        (b"TURN\r\n", replies.UNKNOWN),
         (b"\r\n", replies.UNKNOWN),
         (b"NOOP " + b"x" * 20_000 + b"\r\n", replies.LINE_TOO_LONG),
         (b"x" * 200_000 + b"\r\nNOOP\r\n", replies.NOOP),
@@ -196,6 +200,14 @@ def test_a_message_in_chunks_that_gets_too_large_is_refused_and_rset_helps(fresh
 
 def test_a_chunk_of_a_monstrous_size_ends_the_connection(server: FrontEnd) -> None:
     assert lines(server.speak(HELLO + TO + b"BDAT 999999999999 LAST\r\n"))[-1] == replies.TOO_LARGE
+
+
+def test_chunks_bring_a_message_on_however_many_they_are_and_empty_ones_do_not(tmp_path: Path) -> None:
+    with front_end(tmp_path, "--exempt-networks", "", "--max-commands", "5") as running:
+        answers = lines(running.speak(HELLO + TO + b"BDAT 1\r\nx" * 50 + b"BDAT 1 LAST\r\nx"))
+        assert answers[-1].startswith("250 2.0.0 queued")
+        answers = lines(running.speak(HELLO + TO + b"BDAT 0\r\n" * 50))
+        assert answers[-1] == replies.TOO_MANY_COMMANDS
 
 
 def test_rset_drops_the_chunks_that_came(fresh: FrontEnd) -> None:

@@ -27,6 +27,8 @@ class Conduct:
         if replies.is_queued(reply):
             self._errors = self._idle_commands = 0
             return 0.0
+        if replies.is_chunk_taken(reply):
+            return 0.0
         self._idle_commands += 1
         if reply[0] not in "45":
             return 0.0

@@ -74,6 +74,10 @@ class Connection(asyncio.BufferedProtocol):
         """The answer to a line, which comes without its end."""
         raise NotImplementedError
 
+    def too_long(self) -> str:
+        """The reply to a line of which nothing is kept."""
+        return replies.LINE_TOO_LONG
+
     def forget(self) -> None:
         """Drop what the client has said: it said it without encryption."""
         raise NotImplementedError
@@ -86,10 +90,10 @@ class Connection(asyncio.BufferedProtocol):
         """Whether a transaction is under way."""
         return False
 
-    def take(self, body: Body, then: Callable[[], Answer]) -> str:
-        """What comes next is no line; it is taken by `body`, and answered by `then`. No reply until then."""
+    def take(self, body: Body, then: Callable[[], Answer], *, more: bool = False) -> str:
+        """What comes next is no line, but for `body`, `more` of it or its first; `then` answers it, nobody before."""
         self._body, self._then = body, then
-        self._patience.body_begins()
+        self._patience.body_begins(more=more)
         return ""
 
     def encrypt(self, context: SSLContext, reply: str) -> None:
@@ -194,7 +198,7 @@ class Connection(asyncio.BufferedProtocol):
                 self.close(replies.LINE_TOO_LONG)
                 return False
             self._patience.line_ends()
-            self._settle(replies.LINE_TOO_LONG)
+            self._settle(self.too_long())
             return True
         if line is None:
             return False

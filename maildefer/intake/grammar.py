@@ -19,6 +19,7 @@ _PATH: Final = re.compile(
 ).fullmatch
 _ROUTE: Final = re.compile(r"\s*<?\s*@[^\s<>:]*:").match
 _PARAMETER: Final = re.compile(r"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([!-<>-~]+))?").fullmatch
+_DOT_STRING: Final = re.compile(r'[^\s<>"\\()\[\],:;@.]+(?:\.[^\s<>"\\()\[\],:;@.]+)*').fullmatch
 _NAME: Final = re.compile(r"[^\s\x00-\x1f\x7f]{1,255}").fullmatch
 
 
@@ -37,7 +38,7 @@ def path(text: str) -> Path | None:
     address = bare if bracketed is None else bracketed
     if address.endswith("]") and not _is_literal(address[address.rindex("[") + 1 : -1]):
         return None
-    return Path(address, parameters or "")
+    return Path(_unquoted(address) if address[:1] == '"' else address, parameters or "")
 
 
 def is_source_route(text: str) -> bool:
@@ -59,6 +60,16 @@ def greeting_name(text: str) -> str | None:
     """What a client calls itself: any one word, since many call themselves wrongly (section 4.1.4)."""
     name = text.strip()
     return name if _NAME(name) else None
+
+
+def _unquoted(address: str) -> str:
+    """With no more quotes than it needs: `"ann"@b` and `"a\\nn"@b` are ann's mailbox (section 4.1.2)."""
+    quoted, _, domain = address.rpartition('"')
+    local = re.sub(r"\\(.)", r"\1", quoted[1:])
+    if _DOT_STRING(local):
+        return local + domain
+    escaped = re.sub(r'(["\\])', r"\\\1", local)
+    return f'"{escaped}"{domain}'
 
 
 def _is_literal(text: str) -> bool:

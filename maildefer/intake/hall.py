@@ -99,7 +99,7 @@ class Hall:
         self._held_bytes -= size_bytes
 
     async def drain(self, seconds: float) -> int:
-        """Send away who is idle, let the others finish for so long; returns how many did not."""
+        """Send away who is idle, let the others finish for so long, and send away who has not; returns how many."""
         self.draining = True
         for visitor in tuple(self._visitors):
             if not visitor.busy:
@@ -109,4 +109,7 @@ class Hall:
                 await asyncio.wait_for(self._empty.wait(), seconds)
             except TimeoutError:
                 pass
-        return len(self._visitors)
+        left = tuple(self._visitors)
+        for visitor in left:
+            visitor.dismiss()
+        return len(left)

@@ -64,11 +64,15 @@ class Mailing(Connection):
                 if int(size)
                 else replies.RCPT_FIRST
             )
+        more = self._chunked is not None
+        if more and self._patience.is_over():
+            self.close(replies.TIMEOUT)
+            return ""
         if self._chunked is None:
             self._chunked = Chunked(self._begin_message().letter)
         self._chunked.begin(int(size))
         then = partial(self._chunk_came, int(size), bool(last))
-        return self.take(self._chunked, then) if int(size) else then()
+        return self.take(self._chunked, then, more=more) if int(size) else then()
 
     async def answer(self, incoming: Incoming) -> str:
         """SMTP has one reply for all recipients; they were pushed together, or none was."""
@@ -91,7 +95,7 @@ class Mailing(Connection):
         assert self._incoming is not None
         assert self._chunked is not None
         if not last:
-            return self._incoming.letter.refusal or f"250 2.0.0 {size_bytes} octets"
+            return self._incoming.letter.refusal or replies.chunk_taken(size_bytes)
         self._chunked.end()
         return self._stored(self._incoming)
 

@@ -20,9 +20,17 @@ class Patience:
         self._armed_at = self._deadline = 0.0
         self._line_until: float | None = None
         self._body_until: float | None = None
+        self._message_until = 0.0
 
-    def body_begins(self) -> None:
-        self._body_until = self._loop.time() + self._limits.data_seconds
+    def body_begins(self, *, more: bool = False) -> None:
+        """`more`: of the same message, whose time goes on."""
+        if not more:
+            self._message_until = self._loop.time() + self._limits.data_seconds
+        self._body_until = self._message_until
+
+    def is_over(self) -> bool:
+        """Whether the time of the message has passed that is coming: a chunk may begin in time, and end at once."""
+        return self._loop.time() >= self._message_until
 
     def body_ends(self) -> None:
         self._body_until = None

@@ -80,6 +80,19 @@ class Recipients:
         except RE_FAULTS:
             return True
 
+    def at_home(self, address: str, host: str) -> str:
+        """`postmaster` alone (RFC 5321, section 4.5.1) is that of the first domain with one; others stay as they are.
+
+        Of the domains that are given, or else of this host's name and those that it is in.
+        """
+        if address.lower() != "postmaster":
+            return address
+        labels = host.split(".")
+        parents = [".".join(labels[at:]) for at in range(max(1, len(labels) - 1))]
+        known = [f"{address}@{domain}" for domain in self._given.split() or parents]
+        tried = known if self._given.split() else [address, *known]
+        return next((each for each in tried if self.refusal(each) is None), tried[0])
+
     def accept(self, address: str) -> bool:
         """As `Router.match` does it: the address in lower case, from its beginning. No stranger calls a task."""
         address = address.lower()

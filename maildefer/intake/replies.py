@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from maildefer.errors import AddressRefused, MaildeferError, NoSpace, QuotaExceeded
@@ -19,6 +20,8 @@ FORWARDED: Final = "250 2.0.0 noted"
 AUTH_LATER: Final = "454 4.7.0 nobody can look that up now; try again later"
 TOO_MANY_TRIES: Final = "421 4.7.0 too many wrong passwords; closing"
 UNKNOWN: Final = "500 5.5.1 no such command here"
+NO_BROWSERS: Final = "421 4.7.0 this is no web server; closing"
+RESPONSE_TOO_LONG: Final = "500 5.5.6 this response is too long"
 LINE_TOO_LONG: Final = "500 5.5.2 this line is too long"
 NOT_UTF8: Final = "501 5.5.2 this is neither ASCII nor UTF-8"
 UNPRINTABLE: Final = "501 5.5.2 control characters have no place in a command"
@@ -75,11 +78,21 @@ NEEDS_UTF8: Final = "553 5.6.7 an address beyond ASCII needs SMTPUTF8"
 SOURCE_ROUTE: Final = "553 5.1.3 source routes are not taken: give the address alone"
 
 
+_CHUNK: Final = re.compile(r"250 2\.0\.0 [1-9]\d* octets").fullmatch
 _QUEUED: Final = "250 2.0.0 queued as "
 
 
 def queued(keys: list[str]) -> str:
     return _QUEUED + " ".join(keys[:3]) + (" ..." if len(keys) > 3 else "")
+
+
+def chunk_taken(size_bytes: int) -> str:
+    return f"250 2.0.0 {size_bytes} octets"
+
+
+def is_chunk_taken(reply: str) -> bool:
+    """Whether it brings a message on; an empty chunk does not."""
+    return _CHUNK(reply) is not None
 
 
 def is_queued(reply: str) -> bool:

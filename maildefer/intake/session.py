@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
+from maildefer import events
 from maildefer.intake import auth, grammar, replies, sasl, xclient
 from maildefer.intake.client import Client
 from maildefer.intake.connection import Answer
@@ -27,6 +28,10 @@ _IN_THE_CLEAR = {
     b"QUIT",
     b"XCLIENT",
 }  # RFC 3207, section 4
+
+# Invisible, and parts of words in several scripts (RFC 5892, appendix A).
+_JOINERS = {0x200C: None, 0x200D: None}
+_HTTP = {b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS", b"CONNECT", b"TRACE"}
 
 
 class Session(Mailing):
@@ -54,16 +59,21 @@ class Session(Mailing):
         verb, _, argument = line.strip(b" \t").partition(b" ")
         command = self.commands.get(verb.upper())
         if command is None:
-            return replies.UNKNOWN
+            return self._unknown(verb.upper())
         if barred := self._barred(verb.upper()):
             return barred
         try:
             text = argument.decode()
         except UnicodeDecodeError:
             return replies.NOT_UTF8
-        if not text.isprintable():
+        if not text.isprintable() and not text.translate(_JOINERS).isprintable():
             return replies.UNPRINTABLE
         return command(self, text.strip())
+
+    def too_long(self) -> str:
+        """It ends an exchange of AUTH as well (RFC 4954, section 4)."""
+        expected, self._expecting = self._expecting, None
+        return replies.LINE_TOO_LONG if expected is None else replies.RESPONSE_TOO_LONG
 
     def forget(self) -> None:
         self.client.forget()
@@ -99,7 +109,9 @@ class Session(Mailing):
             return replies.BAD_SENDER
         if (parameters := grammar.parameters(path.parameters)) is None:
             return replies.SYNTAX_MAIL
-        utf8 = parameters.pop("SMTPUTF8", None) is not None
+        utf8 = "SMTPUTF8" in parameters
+        if parameters.pop("SMTPUTF8", ""):  # it has no value (RFC 6531, section 3.1)
+            return replies.SYNTAX_MAIL
         if refusal := self._unwanted(parameters) or _unsaid(path.address, utf8):
             return refusal
         if (shortage := self.hall.line.known_shortage()) is None:
@@ -117,15 +129,16 @@ class Session(Mailing):
             return replies.SOURCE_ROUTE
         if (path := grammar.path(argument[3:])) is None or not path.address or not _can_stand(path.address):
             return replies.BAD_RECIPIENT
+        address = self.hall.recipients.at_home(path.address, self.hall.options.hostname)
         if path.parameters:
             known = grammar.parameters(path.parameters) is not None
             return replies.UNKNOWN_PARAMETER if known else replies.SYNTAX_RCPT
-        refusal = _unsaid(path.address, self.transaction.utf8) or self._refusal(
-            path.address, len(self.transaction.recipients)
+        refusal = _unsaid(address, self.transaction.utf8) or self._refusal(
+            address, len(self.transaction.recipients)
         )
         if refusal is None and self.hall.policy is not None:
-            return self._rcpt_if_agreed(self.hall.policy, self.transaction, path.address)
-        return self._settle_recipient(self.transaction, path.address, refusal)
+            return self._rcpt_if_agreed(self.hall.policy, self.transaction, address)
+        return self._settle_recipient(self.transaction, address, refusal)
 
     def rset(self, argument: str) -> Answer:
         if argument:
@@ -163,6 +176,14 @@ class Session(Mailing):
         return ""
 
     # What they are made of
+
+    def _unknown(self, verb: bytes) -> str:
+        """A browser is sent away at once: a page may have it post commands to whatever listens on its own host."""
+        if verb not in _HTTP:
+            return replies.UNKNOWN
+        events.emit("intake.refused", client=str(self.client), reason=replies.NO_BROWSERS)
+        self.close(replies.NO_BROWSERS)
+        return ""
 
     def _barred(self, verb: bytes) -> str | None:
         options = self.hall.options

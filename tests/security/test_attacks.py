@@ -39,6 +39,15 @@ def door(standing: Door) -> Door:
 # Commands and headers that come along with something else
 
 
+@pytest.mark.parametrize("verb", [b"GET", b"POST", b"put", b"OPTIONS", b"CONNECT"])
+def test_no_page_in_a_browser_speaks_smtp(door: Door, verb: bytes) -> None:
+    """It may post anything to a port of its own host, whose clients are trusted more than others."""
+    page = verb + b" / HTTP/1.1\r\nHost: localhost\r\n\r\n" + GREETING + ENVELOPE + b"DATA\r\nx\r\n.\r\n"
+    said = door.speak(page)
+    assert said.split(b"\r\n")[1:] == [b"421 4.7.0 this is no web server; closing", b""]
+    assert door.entries() == []
+
+
 @pytest.mark.parametrize("name", HOSTILE_NAMES)
 def test_a_greeting_brings_no_line_along(door: Door, name: bytes) -> None:
     said = door.speak(b"EHLO " + name + b"\r\n" + ENVELOPE)
