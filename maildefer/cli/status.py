@@ -112,6 +112,9 @@ def _show(one: LocalStatus) -> None:
     for problem in (one.problem if asked else "", state.get("trouble")):
         if problem:
             output.line(output.clean(f"  {problem}"))
+    if state.get("reload_refused"):
+        told = f"the last reload was refused, and the old application goes on: {state['reload_refused']}"
+        output.line(output.clean(f"  {told}"))
     for front_end in state.get("front_ends") or []:
         _show_front_end(front_end)
     workers = state.get("workers") or []

@@ -36,6 +36,7 @@ class Reloader:
         self._files = FileWatch(probed)
         self._probe: Probe | None = None
         self._asked_again = False
+        self.refused = ""  # why the last look found the application broken, for `status`
 
     @property
     def descriptor(self) -> int | None:
@@ -70,14 +71,14 @@ class Reloader:
                 probed=probed, settings=settings, queues=self._plan.served(settings, probed["routes"])
             )
         except ConfigurationError as fault:
-            self._probe = None
+            self._probe, self.refused = None, str(fault)
             events.emit(
                 "application.broken",
                 error=str(fault),
                 detail="\n".join(getattr(fault, "__notes__", [])) or None,
             )
             raise
-        self._probe = None
+        self._probe, self.refused = None, ""
         self._files = FileWatch(probed)
         return found
 

@@ -213,6 +213,7 @@ class Supervisor:
             "throttled_seconds": round(self._workforce.throttle.wait(boottime()), 1),
             "front_ends": self._front_ends.facts(),
             "generation": self._generation,
+            "reload_refused": self._reloader.refused or None,
         }
 
     def _mind_time(self) -> None:

@@ -17,8 +17,9 @@ from pathlib import Path
 import pytest
 
 from maildefer.cli.served import Service
-from maildefer.cli.status import _show_front_end, _show_queue
+from maildefer.cli.status import _show, _show_front_end, _show_queue
 from maildefer.control import census
+from maildefer.control.look import LocalStatus
 from maildefer.control.requests import LiveLease
 from maildefer.doctor import examine as doctor
 from maildefer.doctor.findings import refuse
@@ -309,6 +310,13 @@ def test_status_says_by_its_exit_code_that_nothing_runs(project):
     assert ended.returncode == 3
     assert "maildefer supervise" in ended.stderr
     assert command("status", "--pid", "run/none.pid").returncode == 1, "as Salmon's does"
+
+
+def test_status_says_that_a_reload_was_refused(capsys):
+    record = runtime.Record(pid=1 << 30, start_time=1, kind="supervise", pidfile="/run/p.pid", started=1.0)
+    refusal = {"reload_refused": "workers/x.py:1: syntax error"}
+    _show(LocalStatus(record=record, status=refusal))
+    assert "the old application goes on: workers/x.py:1: syntax error" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("verb", ["pause", "resume", "reload"])

@@ -87,9 +87,11 @@ def test_a_broken_application_keeps_the_old_workers_and_says_why(project: Projec
     project.push()
     eventually(project.is_empty, "the old code goes on")
     assert sorted(pool.worker_pids()) == old
+    assert "workers/front.py" in pool.status()["reload_refused"]
     project.edit("workers/front.py", "def HANDLE((", "def HANDLE(")
     pool.signal(signal.SIGHUP)
     await_rolled(pool, set(old))
+    assert pool.status()["reload_refused"] is None
 
 
 def test_a_second_hup_during_the_look_at_the_application_is_not_lost(project: Project, start: Start) -> None:
