@@ -112,6 +112,9 @@ def _show(one: LocalStatus) -> None:
     for problem in (one.problem if asked else "", state.get("trouble")):
         if problem:
             output.line(output.clean(f"  {problem}"))
+    for queue in state.get("queues") or []:
+        if stands := _standing(queue):
+            output.line(output.clean(f"  {queue.get('queue')}: {stands}"))
     if state.get("reload_refused"):
         told = f"the last reload was refused, and the old application goes on: {state['reload_refused']}"
         output.line(output.clean(f"  {told}"))
@@ -122,6 +125,24 @@ def _show(one: LocalStatus) -> None:
         output.table(
             map(_worker, workers), ("  worker", "state", "for", "handled", "failed", "queue", "entry")
         )
+
+
+def _standing(queue: dict[str, Any]) -> str:
+    """Why a pool claims nothing from a queue, where that is not an operator's doing; empty if it does."""
+    seconds = output.duration(float(queue.get("paused_seconds") or 0))
+    match queue.get("paused_for"):
+        case None:
+            pass
+        case "ENOENT":  # whatever is missing of a queue is a fault with another name
+            return f"paused for {seconds}: nothing has a route; see `maildefer routes` for what these settings take"
+        case code:
+            return f"paused for {seconds}: a fault of the storage ({code})"
+    if queue.get("state") == "served":
+        late = queue.get("may_claim") is False
+        return "no good beat: no claims until the mount answers in time" if late else ""
+    return {"absent": "not joined: it has no lease there", "fenced": "fenced: it joins anew"}.get(
+        str(queue.get("state")), ""
+    )
 
 
 def _show_front_end(told: dict[str, Any]) -> None:
@@ -187,9 +208,8 @@ def _show_queue(census: Census, own: Collection[str] = ()) -> None:
     for lease in census.serving:
         state = lease.status
         busy = f"{lease.busy} of its workers busy"
-        words = [word for word in ("paused", "throttled") if state.get(word)]
-        if state.get("paused_for"):
-            words.append(f"for {state['paused_for']}")
+        stands = _standing(state)
+        words = [stands] if stands else [word for word in ("paused",) if state.get(word)]
         rate = f"its pool {lease.rate:.1f}/s" if lease.rate is not None else ""
         if lease.gone:
             words.append("has ended; its work is taken back by the next pool here, or by others in time")

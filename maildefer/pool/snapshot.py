@@ -47,6 +47,7 @@ def of_queue(shared: Shared, index: int) -> dict[str, Any]:
         "state": QueueState(words[base + Q.STATE]).name.lower(),
         "lease": board.lease(index),
         "beat_age_seconds": round(now - words[base + Q.BEAT] / 1e9, 1) if words[base + Q.BEAT] else None,
+        "may_claim": words[base + Q.CLAIM_UNTIL] / 1e9 >= now,
         "hosts": words[base + Q.HOSTS],
         "paused": bool(words[Header.PAUSED]) or paused_for > 0,
         "paused_seconds": round(paused_for, 1),

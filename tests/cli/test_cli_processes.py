@@ -312,9 +312,32 @@ def test_status_says_by_its_exit_code_that_nothing_runs(project):
     assert command("status", "--pid", "run/none.pid").returncode == 1, "as Salmon's does"
 
 
+@pytest.mark.parametrize(
+    ("facts", "told"),
+    [
+        ({"paused_for": "ENOENT", "paused_seconds": 9.0}, "paused for 9 s: nothing has a route"),
+        ({"paused_for": "EIO", "paused_seconds": 9.0}, "paused for 9 s: a fault of the storage (EIO)"),
+        ({"may_claim": False}, "no good beat"),
+        ({"state": "absent", "may_claim": False}, "not joined"),
+        ({"state": "fenced", "may_claim": False}, "fenced"),
+    ],
+)
+def test_status_says_in_words_why_nothing_is_claimed(facts, told, capsys, queue):
+    record = runtime.Record(pid=1 << 30, start_time=1, kind="supervise", pidfile="/run/p.pid", started=1.0)
+    sound = {"queue": "run/queue", "state": "served", "may_claim": True, "paused_for": None}
+    _show(LocalStatus(record=record, status={"queues": [sound]}))
+    assert "run/queue" not in capsys.readouterr().out
+    _show(LocalStatus(record=record, status={"queues": [sound | facts]}))
+    assert f"run/queue: {told}" in capsys.readouterr().out
+
+    lease = census._serving(LiveLease(queue=queue.path, name="x-1-2", beat=3, status=sound | facts), 60)
+    _show_queue(replace(census.take(queue.path, 10), serving=(lease,)))
+    assert told in capsys.readouterr().out
+
+
 def test_status_says_that_a_reload_was_refused(capsys):
     record = runtime.Record(pid=1 << 30, start_time=1, kind="supervise", pidfile="/run/p.pid", started=1.0)
-    refusal = {"reload_refused": "workers/x.py:1: syntax error"}
+    refusal: dict[str, object] = {"reload_refused": "workers/x.py:1: syntax error"}
     _show(LocalStatus(record=record, status=refusal))
     assert "the old application goes on: workers/x.py:1: syntax error" in capsys.readouterr().out
 

@@ -85,6 +85,7 @@ def test_status_tells_what_each_worker_is_on(project: Project, start: Start) -> 
     assert busy[0]["entry"].startswith(key)
     assert busy[0]["seconds"] >= 0
     assert pool.status()["wanted"] == 2
+    assert all(queue["may_claim"] for queue in pool.status()["queues"])
     project.go()
 
 
