@@ -300,3 +300,35 @@ def test_no_handler_code_is_in_it(web: Web) -> None:
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout.split()
     assert [name for name in loaded if name.startswith(("maildefer.handling", "maildefer.routing"))] == []
+
+
+# The end
+
+
+def test_term_lets_a_request_finish(start) -> None:
+    web = start("--drain-seconds", "20")
+    with web.dial() as client, web.dial() as idle:
+        client.sendall(head("/queues/queue", "Expect: 100-continue") + b"\r\n")
+        assert client.recv(4096).startswith(b"HTTP/1.1 100 ")
+        web.process.terminate()
+        assert idle.recv(4096) == b""
+        client.sendall(MESSAGE)
+        answer = b"".join(iter(lambda: client.recv(4096), b""))
+    assert answer.startswith(b"HTTP/1.1 201 ")
+    assert web.process.wait(SECONDS) == 0
+    assert len(web.entries()) == 1
+
+
+def test_a_request_that_has_not_ended_by_then_is_to_come_again(start) -> None:
+    web = start("--drain-seconds", "0.2", "--buffer-bytes", "10")
+    with web.dial() as client:
+        client.sendall(head("/queues/queue", "Expect: 100-continue", size=100) + b"\r\n")
+        assert client.recv(4096).startswith(b"HTTP/1.1 100 ")
+        client.sendall(MESSAGE)
+        wait_until(web.drafts)
+        web.process.terminate()
+        answer = b"".join(iter(lambda: client.recv(4096), b""))
+    assert answer.startswith(b"HTTP/1.1 503 ")
+    assert b"\r\nRetry-After: " in answer
+    assert web.process.wait(SECONDS) == 0
+    assert (web.entries(), web.drafts()) == ([], [])

@@ -185,10 +185,11 @@ def _in_hand(request: web.Request) -> None:
         gate.in_hand()
 
 
-def answered(request: web.Request) -> None:
-    """Whatever the answer is: to be called as it is about to be sent."""
+def answered(request: web.Request) -> bool:
+    """Whatever the answer is: to be called as it is about to be sent. True where it has to be the connection's last."""
     if request.transport is not None and isinstance(gate := request.transport.get_protocol(), Gate):
-        gate.answered()
+        return gate.answered()
+    return False
 
 
 def _refuse_faults(stored: list[Stored]) -> None:

@@ -32,6 +32,31 @@ class Lodge:
         self.guests = Guests(options, options.guestbook)
         self.inner = inner
         self.lingering = 0
+        self.draining = False
+        self._gates: set[Gate] = set()  # those that were let in
+        self._empty = asyncio.Event()
+
+    def note(self, gate: Gate) -> None:
+        self._gates.add(gate)
+
+    def forget(self, gate: Gate) -> None:
+        self._gates.discard(gate)
+        if self.draining and not self._gates:
+            self._empty.set()
+
+    async def drain(self, seconds: float) -> None:
+        """Send away who is idle, let the others finish for so long, and send away who has not."""
+        self.draining = True
+        for gate in tuple(self._gates):
+            if not gate.busy:
+                gate.dismiss()
+        if self._gates:
+            try:
+                await asyncio.wait_for(self._empty.wait(), seconds)
+            except TimeoutError:
+                pass
+        for gate in tuple(self._gates):
+            gate.dismiss()
 
     def __call__(self) -> Gate:
         return Gate(self, asyncio.get_running_loop())
@@ -53,11 +78,28 @@ class Gate(asyncio.Protocol):
         self._in_hand, self._in_head = True, False
         self._patience.line_ends()
 
-    def answered(self) -> None:
-        """Its answer is about to be sent; the client may take its time to read it, and to send another request."""
+    def answered(self) -> bool:
+        """Its answer is about to be sent; the client may take its time to read it, and to send another request.
+
+        True where it may not send another.
+        """
         self._in_hand = self._in_head = False
         self._patience.line_ends()
         self._patience.something_came(in_line=False)
+        return self._lodge.draining
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request is on its way, or waits for its answer."""
+        return self._in_hand or self._in_head
+
+    def dismiss(self) -> None:
+        """Hang up; who waits for an answer is to come again."""
+        if self.busy:
+            self._transport.write(
+                problem(HTTPStatus.SERVICE_UNAVAILABLE, "closing; try again later", retry=True)
+            )
+        self._transport.close()
 
     # What the event loop calls
 
@@ -70,6 +112,7 @@ class Gate(asyncio.Protocol):
             case Full.FOR_THIS_CLIENT:
                 self._refuse(HTTPStatus.TOO_MANY_REQUESTS, "too many connections from your address")
             case None:
+                self._lodge.note(self)
                 self._inner = self._lodge.inner()
                 self._inner.connection_made(transport)
                 self._patience.something_came(in_line=False)
@@ -99,6 +142,7 @@ class Gate(asyncio.Protocol):
             self._lingering.cancel()
             self._lodge.lingering -= 1
         if self._inner is not None:
+            self._lodge.forget(self)
             self._lodge.guests.leave(self._address)
             self._inner.connection_lost(error)
 

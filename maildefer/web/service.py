@@ -24,6 +24,8 @@ from maildefer.web.tokens import Tokens
 _BACKLOG = 512
 _LINGER_SECONDS = 2.0  # for what still comes of a body that was refused
 
+_LAST_SECONDS = 0.5  # for who was sent away already
+
 
 async def serve(options: Options, writers: Mapping[str, socket.socket], tokens: Tokens) -> bool:
     """Take messages until TERM or INT; False when it was a writer that ended. Raises OSError."""
@@ -45,7 +47,7 @@ async def serve(options: Options, writers: Mapping[str, socket.socket], tokens: 
         auto_decompress=False,  # a bomb
         keepalive_timeout=options.idle_seconds,
         lingering_time=_LINGER_SECONDS,
-        shutdown_timeout=options.drain_seconds,
+        shutdown_timeout=_LAST_SECONDS,
     )
     await runner.setup()
     sockets = [socket.socket(fileno=fd) for fd in options.socket_fds]
@@ -66,6 +68,7 @@ async def serve(options: Options, writers: Mapping[str, socket.socket], tokens: 
     report.cancel()
     for server in servers:
         server.close()
+    await lodge.drain(options.drain_seconds)
     await runner.cleanup()
     for line in lines.values():
         await line.close()
@@ -73,7 +76,8 @@ async def serve(options: Options, writers: Mapping[str, socket.socket], tokens: 
 
 
 async def _before_an_answer(request: web.Request, response: web.StreamResponse) -> None:
-    answered(request)
+    if answered(request):
+        response.force_close()
     response.headers["Server"] = "maildefer"  # whose versions are nobody's business
 
 
