@@ -143,6 +143,16 @@ def test_a_deleted_dead_letter_takes_its_reason_along(layout: Layout) -> None:
     assert os.listdir(layout.dead_new) == os.listdir(layout.reasons) == []
 
 
+def test_a_directory_is_left_to_its_owner_and_the_others_are_deleted(layout: Layout) -> None:
+    for folder in "bdf":
+        os.mkdir(f"{layout.dead_new}/{folder}")
+    for file in "aceg":
+        Path(layout.dead_new, file).touch()
+    with pytest.raises(EntryMalformed, match=r"is a directory .*rm -r"):
+        operate.clear(layout, "dead")
+    assert sorted(os.listdir(layout.dead_new)) == ["b", "d", "f"]
+
+
 def test_a_claimed_entry_is_not_deleted(layout: Layout) -> None:
     key = moved(layout, layout.cur, "{key},a=1:1," + OWNER)
     with pytest.raises(EntryNotFound):

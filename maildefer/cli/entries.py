@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from maildefer.cli import output
-from maildefer.errors import EntryNotFound, MaildeferError
+from maildefer.errors import EntryMalformed, EntryNotFound, MaildeferError
 from maildefer.maildir import durable, operate, reasons
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.names import owner_of, pushed_at, size_of
@@ -85,19 +85,28 @@ def chosen(layout: Layout, folders: tuple[Folder, ...], wanted: Choice) -> Itera
 def apply(
     layout: Layout, folders: tuple[Folder, ...], wanted: Choice, action: Callable[[Found], object], done: str
 ) -> int:
-    """Do it to each chosen entry and print its key; an entry that somebody else moved first is told and passed over."""
+    """Do it to each chosen entry and print its key; returns how many.
+
+    An entry that somebody else moved first is told and passed over. One that it can't be done to fails the command,
+    once the others are done: EntryMalformed.
+    """
     if wanted.is_empty:
         raise typer.BadParameter("Name the entries by their keys, or choose them by an option such as --all.")
-    number = 0
+    number, left = 0, None
     for found in chosen(layout, folders, wanted):
         try:
             action(found)
+        except EntryMalformed as fault:
+            left = left or fault
+            continue
         except EntryNotFound:
             output.complain(f"{found.key} was moved by somebody else meanwhile")
             continue
         output.line(output.clean(found.key))
         number += 1
     output.say(f"{output.count(number, 'entry', 'entries')} {done}")
+    if left is not None:
+        raise left
     return number
 
 

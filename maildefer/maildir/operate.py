@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Final, Literal
 
-from maildefer.errors import EntryNotFound, raise_named
+from maildefer.errors import EntryMalformed, EntryNotFound, raise_named
 from maildefer.maildir import doubt, durable, names, reading, reasons, scan
 from maildefer.maildir.journal import journal_of
 from maildefer.maildir.layout import Layout
@@ -117,7 +117,8 @@ def release_deferred(layout: Layout, found: Found, *, system: System = SYSTEM) -
 def delete(layout: Layout, found: Found, *, system: System = SYSTEM) -> None:
     """Remove the entry for good, a dead letter with its reason. Raises EntryNotFound and StorageFault's kinds.
 
-    A claimed entry is refused as not found: it is in a worker's hands.
+    A claimed entry is refused as not found: it is in a worker's hands. A directory, which may hold anything, is left
+    to its owner: EntryMalformed.
     """
     if found.folder == "claimed":
         raise EntryNotFound(found.key, layout.new)
@@ -129,6 +130,11 @@ def delete(layout: Layout, found: Found, *, system: System = SYSTEM) -> None:
         if journal is not None:
             journal.kept(found.key)
         raise EntryNotFound(found.key, found.directory) from fault
+    except IsADirectoryError as fault:
+        if journal is not None:
+            journal.kept(found.key)
+        what = "a directory (remove it with `rm -r`, if nothing in it is wanted)"
+        raise EntryMalformed(found.path, what) from fault
     except OSError as fault:
         raise_named(found.path, fault)
     if found.folder == "dead":
@@ -136,14 +142,21 @@ def delete(layout: Layout, found: Found, *, system: System = SYSTEM) -> None:
 
 
 def clear(layout: Layout, folder: Folder, *, system: System = SYSTEM) -> int:
-    """Delete what is in the folder; returns how many. What is claimed meanwhile is left to its claimer."""
-    deleted = 0
+    """Delete what is in the folder; returns how many. What is claimed meanwhile is left to its claimer.
+
+    Raises StorageFault's kinds; EntryMalformed at the end, for a directory that is left.
+    """
+    deleted, left = 0, None
     for found in listed(layout, folder, system=system):
         try:
             delete(layout, found, system=system)
             deleted += 1
         except EntryNotFound:
             pass
+        except EntryMalformed as fault:
+            left = left or fault
+    if left is not None:
+        raise left
     return deleted
 
 

@@ -196,6 +196,16 @@ def test_an_unknown_key_is_a_failure_after_the_others_were_done(maildefer, push,
     assert os.listdir(queue.new) == []
 
 
+def test_a_directory_among_the_dead_is_named_after_the_others_are_deleted(maildefer, queue):
+    os.mkdir(f"{queue.dead_new}/b")
+    for file in "ac":
+        Path(queue.dead_new, file).touch()
+    ended = maildefer("dead", "delete", queue.path, "--all", "--yes")
+    assert ended.code == 1
+    assert sorted(ended.out.split()) == ["a", "c"]
+    assert "rm -r" in ended.err
+
+
 def test_each_unknown_key_is_told_once(maildefer, push, queue):
     ended = maildefer("queue", "delete", queue.path, push(), "one", "two")
     assert (ended.err.count("no entry one"), ended.err.count("no entry two")) == (1, 1)
