@@ -20,6 +20,7 @@ from maildefer.errors import ConfigurationError
 from maildefer.handling import settings as settings_module
 from maildefer.handling.retry import RetryPolicy
 from maildefer.message import matchers, matching
+from maildefer.message.request import MailRequest
 from maildefer.queue import Queue
 from maildefer.routing import Defer, MemoryStorage, Reject, Router, batch, nolocking, route, stateless
 from maildefer.server import LMTPReceiver, QueueReceiver, SMTPError, SMTPReceiver, undeliverable_message
@@ -227,6 +228,37 @@ def test_an_address_on_which_a_route_backtracks_without_end_is_a_dead_letter_and
     assert all("@slow.example$ takes more than 0.05 s" in reason for reason in reasons)
     assert os.listdir("run/posts/new") == os.listdir("run/posts/cur") == []
     assert matchers.pids() == []
+
+
+def test_a_stand_in_for_the_router_gets_what_receivers_process(
+    receivers: list[SMTPReceiver], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    delivered: list[str] = []
+
+    class StandIn:
+        UNDELIVERABLE_QUEUE = None
+
+        def deliver(self, message: MailRequest) -> None:
+            delivered.append(message.To)
+            raise SMTPError(450, "later")
+
+    monkeypatch.setattr("maildefer.routing.Router", StandIn())
+    receivers.append(SMTPReceiver("127.0.0.1", 0))
+    assert receivers[0].process_message("p", "a@b", "one@x", DATA) == "450 later"
+    QueueReceiver("run/posts").process_message(MailRequest("p", "a@b", "two@x", DATA))
+    Queue("run/posts").push(DATA, sender="a@b", recipient="three@x")
+    QueueReceiver("run/posts").start(one_shot=True)
+    assert delivered == ["one@x", "two@x", "three@x"]
+
+
+def test_a_stand_in_for_the_routers_deliver_gets_what_comes_from_the_queue(
+    note: Note, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    delivered: list[str] = []
+    monkeypatch.setattr(Router, "deliver", lambda message: delivered.append(message.To), raising=True)
+    Queue("run/posts").push(DATA, sender="a@b", recipient="post@osb.example")
+    QueueReceiver("run/posts").start(one_shot=True)
+    assert (delivered, note.seen) == (["post@osb.example"], [])
 
 
 def test_close_ends_the_loop_when_what_is_in_hand_is_settled(note: Note) -> None:

@@ -22,7 +22,7 @@ from maildefer.message.smtp_error import SMTPError
 from maildefer.pool import sockets
 from maildefer.pool.doorman import Doorman
 from maildefer.pool.probing import Probe
-from maildefer.pool.receiver import QueueReceiver
+from maildefer.pool.receiver import QueueReceiver, router
 
 LOG = logging.getLogger("maildefer.receiver")
 _LOOK_SECONDS = 0.5
@@ -138,7 +138,7 @@ class SMTPReceiver:
         """
         message = MailRequest(Peer, From, To, Data)
         try:
-            Router.deliver(message)
+            router().deliver(message)
         except SMTPError as reply:
             return str(reply)
         except Exception as fault:
@@ -202,6 +202,7 @@ class LMTPReceiver(SMTPReceiver):
 
 def undeliverable_message(raw: bytes | str, failure_type: str) -> None:
     """Push the raw message to `Router.UNDELIVERABLE_QUEUE`, if one is set."""
-    if Router.UNDELIVERABLE_QUEUE is not None:
-        key = Router.UNDELIVERABLE_QUEUE.push(raw)
+    kept_in = router().UNDELIVERABLE_QUEUE
+    if kept_in is not None:
+        key = kept_in.push(raw)
         LOG.error("undeliverable (%s): kept as %s", failure_type, key)
