@@ -141,6 +141,7 @@ def test_the_query_is_the_envelope_with_an_entry_for_each_recipient(web: Web) ->
         ("recipient=a%0AX:y@b", "is refused"),
         ("recipient=", "empty"),
         ("recipient=a@b&sender=%3Ca", "is refused"),
+        ("recipient=%FF@b", "UTF-8"),
     ],
 )
 def test_an_envelope_that_cannot_be_is_refused(web: Web, query: str, detail: str) -> None:

@@ -168,6 +168,8 @@ class Door:
         try:
             for address in (sender or "", *recipients):
                 encode_address(address)
+                if "\ufffd" in address:  # what the query's decoding makes of bytes that are no UTF-8
+                    raise ValueError("an address has to be UTF-8, in percent-encoding")
             if not all(recipients):
                 raise ValueError("a recipient cannot be empty")
         except ValueError as fault:

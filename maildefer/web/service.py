@@ -23,7 +23,6 @@ from maildefer.web.tokens import Tokens
 
 _BACKLOG = 512
 _LINGER_SECONDS = 2.0  # for what still comes of a body that was refused
-
 _LAST_SECONDS = 0.5  # for who was sent away already
 
 
