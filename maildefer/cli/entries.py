@@ -31,7 +31,7 @@ OlderThan = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON Lines.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
-Limit = Annotated[int | None, typer.Option("--limit", "-n", min=1, help="No more than so many.")]
+Limit = Annotated[int | None, typer.Option("--limit", "-n", metavar="N", min=1, help="No more than so many.")]
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 

@@ -17,8 +17,12 @@ app = Commands()
 @with_options
 def log(
     options: Options,
-    host: Annotated[str, typer.Option("--host", help="Listen on this address.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", min=0, help="Listen on this port; 0: any.")] = 8825,
+    host: Annotated[
+        str, typer.Option("--host", metavar="HOST", help="Listen on this address.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option("--port", metavar="PORT", min=0, help="Listen on this port; 0: any.")
+    ] = 8825,
     queue: Annotated[str, typer.Option("--queue", metavar="QUEUE", help="Keep the mail there.")] = "run/log",
 ) -> None:
     """Run a development sink that keeps all mail it is sent."""

@@ -49,8 +49,8 @@ def cleanse(
 @app.command()
 def blast(
     mailbox: Annotated[str, typer.Argument(metavar="MAILBOX", help="An mbox or a Maildir.")],
-    host: Annotated[str, typer.Option("--host", help="The server.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", min=1, help="Its port.")] = 8823,
+    host: Annotated[str, typer.Option("--host", metavar="HOST", help="The server.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", metavar="PORT", min=1, help="Its port.")] = 8823,
     lmtp: Annotated[bool, typer.Option("--lmtp", help="Speak LMTP.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the conversations.")] = False,
 ) -> None:

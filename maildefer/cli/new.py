@@ -19,7 +19,7 @@ app = Commands()
 @app.command()
 def new(
     ctx: typer.Context,
-    path: Annotated[str, typer.Argument(help="The project's directory; it is made.")],
+    path: Annotated[str, typer.Argument(metavar="PATH", help="The project's directory; it is made.")],
     force: Annotated[
         bool,
         typer.Option(

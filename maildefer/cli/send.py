@@ -17,18 +17,21 @@ app = Commands()
 
 @app.command()
 def send(
-    host: Annotated[str, typer.Option("--host", help="The server.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", min=1, help="Its port.")] = 8825,
-    username: Annotated[str | None, typer.Option("--username", help="Log in as.")] = None,
+    host: Annotated[str, typer.Option("--host", metavar="HOST", help="The server.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", metavar="PORT", min=1, help="Its port.")] = 8825,
+    username: Annotated[str | None, typer.Option("--username", metavar="NAME", help="Log in as.")] = None,
     password: Annotated[
-        str | None, typer.Option("--password", envvar="MAILDEFER_PASSWORD", help="Log in with.")
+        str | None,
+        typer.Option("--password", metavar="PASSWORD", envvar="MAILDEFER_PASSWORD", help="Log in with."),
     ] = None,
     sender: Annotated[str, typer.Option("--sender", metavar="ADDRESS", help="From whom.")] = "",
     to: Annotated[
         list[str] | None, typer.Option("--to", metavar="ADDRESS", help="To whom; may be given many times.")
     ] = None,
-    subject: Annotated[str, typer.Option("--subject", help="What it is about.")] = "",
-    body: Annotated[str | None, typer.Option("--body", help="Its text; from standard input without.")] = None,
+    subject: Annotated[str, typer.Option("--subject", metavar="TEXT", help="What it is about.")] = "",
+    body: Annotated[
+        str | None, typer.Option("--body", metavar="TEXT", help="Its text; from standard input without.")
+    ] = None,
     attach: Annotated[
         list[str] | None,
         typer.Option("--attach", metavar="FILE", help="Attach this; may be given many times."),

@@ -28,10 +28,12 @@ Chroot = Annotated[
 ]
 Umask = Annotated[str | None, typer.Option("--umask", metavar="MASK", help="Octal, such as 0027.")]
 Uid = Annotated[
-    int | None, typer.Option("--uid", min=0, help="Become this user once it listens; with --gid.")
+    int | None,
+    typer.Option("--uid", metavar="UID", min=0, help="Become this user once it listens; with --gid."),
 ]
 Gid = Annotated[
-    int | None, typer.Option("--gid", min=0, help="Become this group once it listens; with --uid.")
+    int | None,
+    typer.Option("--gid", metavar="GID", min=0, help="Become this group once it listens; with --uid."),
 ]
 Debug = Annotated[bool, typer.Option("--debug", help="Log what is logged for debugging too.")]
 Daemon = Annotated[bool, typer.Option(help="In the background, with its output in logs/.")]

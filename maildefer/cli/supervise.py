@@ -22,7 +22,8 @@ def supervise(
         list[str] | None, typer.Argument(metavar="[QUEUE]...", help="Of the settings' queues, only these.")
     ] = None,
     workers: Annotated[
-        int | None, typer.Option("--workers", "-w", min=1, help="How many; else as the settings say.")
+        int | None,
+        typer.Option("--workers", "-w", metavar="N", min=1, help="How many; else as the settings say."),
     ] = None,
     pid: Annotated[
         str | None, typer.Option("--pid", metavar="PATH", help="The pid file (run/supervise-HOST.pid).")

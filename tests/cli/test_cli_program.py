@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import subprocess
 import sys
 
@@ -89,6 +90,12 @@ def test_help_is_one_sentence(name, maildefer):
     ended = maildefer(name, "--help")
     assert ended.code == 0
     assert COMMANDS[name][1].split(" (")[0].rstrip(".") in " ".join(ended.out.split())
+
+
+@pytest.mark.parametrize("name", sorted(set(COMMANDS) - {"queue", "dead", "sendmail"}))
+def test_what_an_option_takes_is_named_for_people(name, maildefer):
+    options = maildefer(name, "--help").out.partition("Options:")[2]
+    assert not re.search(r"<(str|int|float|int range|list)", options), "a type of Python's"
 
 
 @pytest.mark.parametrize("module", ["queue", "dead"])
