@@ -62,8 +62,11 @@ class Beats:
     def joined(self, request: Request, queue: Layout, name: str) -> None:
         beat = split_beat(name)
         assert beat is not None
-        now = self.oracle.world.now
-        self.leases[queue.path, beat[0]] = Believed(request.process.family, now, request.sent)
+        now, family = self.oracle.world.now, request.process.family
+        if family is not None and _keeper(beat[0]) not in {_keeper(lease) for _, lease in self.leases}:
+            # Only now the keeper knows the TTL; its next look, which may be as far off as before, begins to count.
+            family.minded_from = max(family.minded_from, now + Format().beat_seconds)
+        self.leases[queue.path, beat[0]] = Believed(family, now, request.sent)
 
     def beaten(self, request: Request, queue: Layout, name: str, new_name: str) -> None:
         before, after = split_beat(name), split_beat(new_name)
@@ -97,3 +100,8 @@ class Beats:
         """An owner takes itself for fenced, in one of its queues."""
         if all(self.is_live(queue, lease) for queue in queues):
             self.oracle.fail("I6", f"an owner takes itself for fenced, and is not: {lease}")
+
+
+def _keeper(lease: str) -> str:
+    """Whose it is: the host and the process."""
+    return lease.rpartition("-")[0]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from maildefer.maildir.layout import Layout
+from maildefer.maildir.layout import Format, Layout
 from tests.simulation.oracle import Oracle
 from tests.simulation.scheduler import Process, Scheduler
 from tests.simulation.server import File, Server
 from tests.simulation.stories import Story, Violation
 from tests.simulation.weather import Weather
-from tests.simulation.world import Request, World
+from tests.simulation.world import TTL_SECONDS, Request, World
 
 
 def test_a_claim_that_is_settled_late_leaves_its_worker_on_the_next_one() -> None:
@@ -28,3 +28,19 @@ def test_a_claim_that_is_settled_late_leaves_its_worker_on_the_next_one() -> Non
     oracle.done(Request("unlink", now, "", worker, 0.0), File(2), None)
     with pytest.raises(Violation):
         oracle.timed_out(worker)
+
+
+def test_a_keeper_that_joins_late_may_mind_its_stopped_supervisor_from_then_on() -> None:
+    layout, supervisor = Layout("/q"), Process("supervisor", 5)
+    keeper, worker = Process("keeper", 6, supervisor), Process("worker", 7, supervisor)
+    world = World(Scheduler(0), Server(), Weather())
+    beats = Oracle(world, [layout]).beats
+    supervisor.frozen_until = 200.0
+    world.scheduler.now = 100.0
+    beats.joined(Request("rename", "", "", keeper, 100.0), layout, "h-6-0123456789ab.0")
+    claim = Request("rename", f"{layout.new}/1.x", "", worker, 100.0)
+    beats.must_be_led(claim)
+    beats.joined(Request("rename", "", "", keeper, 100.0), layout, "h-6-ba9876543210.0")
+    world.scheduler.now = 100.0 + 2 * Format().beat_seconds + TTL_SECONDS + 1
+    with pytest.raises(Violation):
+        beats.must_be_led(claim)
