@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -167,6 +168,7 @@ def test_half_a_message_is_none(fresh: FrontEnd) -> None:
         ([b"one\r\ntwo\r\n"], b"one\ntwo\n"),
         ([b"one\r", b"\ntwo\r\n"], b"one\ntwo\n"),
         ([b"one\r\n", b"", b".\r\n"], b"one\n.\n"),
+        ([b"", b"one\r\n"], b"one\n"),
         ([b".\r\n.\r\n..\r\n"], b".\n.\n..\n"),
         ([b"no end"], b"no end"),
         ([b"a\r"], b"a\r"),
@@ -206,8 +208,25 @@ def test_chunks_bring_a_message_on_however_many_they_are_and_empty_ones_do_not(t
     with front_end(tmp_path, "--exempt-networks", "", "--max-commands", "5") as running:
         answers = lines(running.speak(HELLO + TO + b"BDAT 1\r\nx" * 50 + b"BDAT 1 LAST\r\nx"))
         assert answers[-1].startswith("250 2.0.0 queued")
-        answers = lines(running.speak(HELLO + TO + b"BDAT 0\r\n" * 50))
+        with running.dial() as client:
+            client.sendall(HELLO + TO + b"BDAT 0\r\n" * 4)  # with EHLO, five
+            answers = lines(b"".join(iter(lambda: client.recv(4096), b"")))
         assert answers[-1] == replies.TOO_MANY_COMMANDS
+
+
+@pytest.mark.parametrize("envelope", [b"", TO])
+def test_a_chunk_may_come_byte_by_byte(fresh: FrontEnd, envelope: bytes) -> None:
+    with fresh.dial() as client:
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        client.sendall(HELLO + envelope)
+        for byte in b"BDAT 0\r\nBDAT 5\r\nhelloBDAT 5 LAST\r\nworld":
+            client.send(bytes([byte]))
+        client.sendall(b"QUIT\r\n")
+        answers = lines(b"".join(iter(lambda: client.recv(4096), b"")))
+    if envelope:
+        assert answers[-1].startswith("250 2.0.0 queued")
+    else:
+        assert answers == [replies.RCPT_FIRST] * 3
 
 
 def test_rset_drops_the_chunks_that_came(fresh: FrontEnd) -> None:

@@ -90,10 +90,10 @@ class Connection(asyncio.BufferedProtocol):
         """Whether a transaction is under way."""
         return False
 
-    def take(self, body: Body, then: Callable[[], Answer], *, more: bool = False) -> str:
-        """What comes next is no line, but for `body`, `more` of it or its first; `then` answers it, nobody before."""
+    def take(self, body: Body, then: Callable[[], Answer]) -> str:
+        """What comes next is no line; it is taken by `body`, and answered by `then`. No reply until then."""
         self._body, self._then = body, then
-        self._patience.body_begins(more=more)
+        self._patience.body_begins()
         return ""
 
     def encrypt(self, context: SSLContext, reply: str) -> None:

@@ -59,20 +59,18 @@ class Mailing(Connection):
             self.close(replies.TOO_LARGE)
             return ""
         if self.transaction is None or not self.transaction.recipients:
-            return (
-                self.take(Unwanted(int(size)), lambda: replies.RCPT_FIRST)
-                if int(size)
-                else replies.RCPT_FIRST
-            )
-        more = self._chunked is not None
-        if more and self._patience.is_over():
-            self.close(replies.TIMEOUT)
-            return ""
+            if not int(size):
+                return replies.RCPT_FIRST
+            self._patience.message_begins()
+            return self.take(Unwanted(int(size)), lambda: replies.RCPT_FIRST)
         if self._chunked is None:
             self._chunked = Chunked(self._begin_message().letter)
+        elif self._patience.is_over():
+            self.close(replies.TIMEOUT)
+            return ""
         self._chunked.begin(int(size))
         then = partial(self._chunk_came, int(size), bool(last))
-        return self.take(self._chunked, then, more=more) if int(size) else then()
+        return self.take(self._chunked, then) if int(size) else then()
 
     async def answer(self, incoming: Incoming) -> str:
         """SMTP has one reply for all recipients; they were pushed together, or none was."""
@@ -84,6 +82,7 @@ class Mailing(Connection):
 
     def _begin_message(self) -> Incoming:
         assert self.transaction is not None
+        self._patience.message_begins()
         self._incoming = Incoming(self.hall, self.client, self.transaction, together=not self.lmtp)
         return self._incoming
 

@@ -22,10 +22,11 @@ class Patience:
         self._body_until: float | None = None
         self._message_until = 0.0
 
-    def body_begins(self, *, more: bool = False) -> None:
-        """`more`: of the same message, whose time goes on."""
-        if not more:
-            self._message_until = self._loop.time() + self._limits.data_seconds
+    def message_begins(self) -> None:
+        self._message_until = self._loop.time() + self._limits.data_seconds
+
+    def body_begins(self) -> None:
+        """The message, or some of it."""
         self._body_until = self._message_until
 
     def is_over(self) -> bool:
