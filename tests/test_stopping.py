@@ -5,12 +5,14 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from maildefer.control import look as control
+from maildefer.control import stopping
 from maildefer.control.stopping import Step, stop
 from maildefer.host import pidfile, runtime
 from maildefer.host.bounded import bounded
@@ -207,6 +209,17 @@ def test_another_host_that_does_not_stop_is_named(run: Path, queue: Layout) -> N
     assert steps[-1].failed
     assert path.exists()
     assert (Path(queue.requests) / f"{LEASE}.stop").exists()
+
+
+def test_another_host_that_has_not_beaten_either_may_be_down_for_good(
+    run: Path, queue: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And with it all who would fence it, as after a power failure."""
+    elsewhere(run, queue)
+    assert "remove the pid file" in stop_all(run, 0.5)[-1].text
+    assert "remove the pid file" not in stop_all(run, 0.1)[-1].text, "too soon to tell"
+    monkeypatch.setattr(stopping, "live_names", lambda _: {LEASE: time.monotonic_ns()})
+    assert "remove the pid file" not in stop_all(run, 0.5)[-1].text, "it beats, and is only slow"
 
 
 def test_another_hosts_process_without_a_keeper_is_named_as_a_failure(run: Path) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, Literal
 
@@ -98,6 +98,8 @@ class _Remote:
     found: Found
     lease: str
     gone_since: float | None = None
+    beats: set[int] = field(default_factory=set)  # that were seen of it meanwhile
+    beat_seconds: float = Format().beat_seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +107,7 @@ class _Glance:
     """What the mount shows of another host's process."""
 
     pidfile: PidFile | None
-    lease_lives: bool
+    beat: int | None  # of the lease; None: there is no such lease any more
     beat_seconds: float
 
 
@@ -211,8 +213,10 @@ def _await_remote(remote: list[_Remote]) -> Iterator[Step]:
             problem = _request(glance.pidfile, waiting.lease)
             text = f"host {process.host} had joined anew, and was asked again to stop process {process.pid}"
             yield _step(found, "requested", f"{text}: {problem}" if problem else text)
-        elif glance.lease_lives:
+        elif glance.beat is not None:
             waiting.gone_since = None
+            waiting.beats.add(glance.beat)
+            waiting.beat_seconds = glance.beat_seconds
         elif waiting.gone_since is None:
             waiting.gone_since = time.monotonic()
         elif time.monotonic() - waiting.gone_since > 2 * glance.beat_seconds + _GLANCE_SECONDS:
@@ -226,22 +230,23 @@ def _await_remote(remote: list[_Remote]) -> Iterator[Step]:
 
 def _glance(found: Found) -> _Glance | None:
     """None where the mount's answer proves nothing."""
-    beat, lives = Format().beat_seconds, False
+    seconds = Format().beat_seconds
+    beats: list[int] = []
     try:
         current = pidfiles.read(found.path)
     except NotRunning:
-        return _Glance(None, False, beat)
+        return _Glance(None, None, seconds)
     except PidFileUnusable:
         return None
     for queue in current.queues:
         try:
-            lives = lives or current.lease in live_names(queue)
-            beat = read_format(Layout(queue)).beat_seconds
+            beats += [beat for name, beat in live_names(queue).items() if name == current.lease]
+            seconds = read_format(Layout(queue)).beat_seconds
         except (QueueMissing, FormatUnknown):  # a queue that is gone has no leases
             pass
         except StorageFault:
             return None
-    return _Glance(current, lives, beat)
+    return _Glance(current, max(beats, default=None), seconds)
 
 
 def _withdraw(process: PidFile, lease: str) -> None:
@@ -275,4 +280,6 @@ def _give_up(local: list[_Local], remote: list[_Remote], kill: bool, waited: flo
     for asked in remote:
         process = asked.found.process
         text = f"host {process.host} has not stopped process {process.pid} within {waited:g} s; the request stands"
+        if len(asked.beats) == 1 and waited > 3 * asked.beat_seconds:
+            text += "; its lease has not beaten meanwhile: if that host is down for good, remove the pid file"
         yield _step(asked.found, "would-not-stop", text)
