@@ -18,6 +18,10 @@ class ConfigurationError(MaildeferError):
     """The settings, a handler module or a command's arguments cannot be used; commands exit with 78."""
 
 
+class ModuleUnusable(ConfigurationError, ImportError):
+    """A module of the project is not there, or what it imports is not."""
+
+
 class HandlerMissing(ConfigurationError):
     """A `"module.FUNCTION"` that no queue, or more than one, lists."""
 

@@ -25,7 +25,7 @@ def import_settings(boot_also: bool, boot_module: str = "config.boot") -> Module
 
     `MAILDEFER_SETTINGS_MODULE` or `SALMON_SETTINGS_MODULE` names it, else it is `conf.settings`, or `config.settings`
     where that is absent; the default boot module stands beside it. The settings are set before the boot module runs,
-    whose handlers import them. Raises `ConfigurationError`.
+    whose handlers import them. Raises `ConfigurationError`, an `ImportError` too where a module is not there.
     """
     global settings
     if globals().get("settings") is None:

@@ -126,6 +126,21 @@ def test_import_settings_loads_once_then_boots_if_asked(
     assert utils.settings is loaded
 
 
+def test_settings_or_a_boot_module_that_are_not_there_are_an_import_error_too(
+    project: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(vars(utils), "settings", None)
+    with pytest.raises(ImportError, match=r"^there is no module app\.settings in "):
+        utils.import_settings(False)
+    project("settings.py", "")
+    with pytest.raises(ImportError, match=r"^there is no module app\.boot in "):
+        utils.import_settings(True, "app.boot")
+    project("boot.py", "import nothing_of_that_name\n")
+    with pytest.raises(ImportError, match=r"boot\.py:1: app\.boot can't be imported") as caught:
+        utils.import_settings(True, "app.boot")
+    assert isinstance(caught.value, ConfigurationError)
+
+
 def test_utils_has_no_other_names_than_its_own() -> None:
     with pytest.raises(AttributeError):
         utils.no_such_name  # noqa: B018

@@ -7,7 +7,7 @@ import os
 import sys
 from types import ModuleType, TracebackType
 
-from maildefer.errors import ConfigurationError, MaildeferError
+from maildefer.errors import ConfigurationError, MaildeferError, ModuleUnusable
 
 _PACKAGE = (
     os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
@@ -17,7 +17,8 @@ _PACKAGE = (
 def import_user_module(name: str, *, listed_in: str) -> ModuleType:
     """Import `name` from the project; `listed_in` says in the error where the name came from.
 
-    Raises `ConfigurationError` whatever the module does, a `sys.exit` included.
+    Raises `ConfigurationError` whatever the module does, a `sys.exit` included; what is not there is an `ImportError`
+    too, as programs expect that were written for Salmon.
     """
     put_project_on_path()
     try:
@@ -30,7 +31,7 @@ def import_user_module(name: str, *, listed_in: str) -> ModuleType:
         ) from fault
     except ModuleNotFoundError as fault:
         if fault.name is not None and (name == fault.name or name.startswith(f"{fault.name}.")):
-            raise ConfigurationError(
+            raise ModuleUnusable(
                 f"there is no module {name} in {os.getcwd()} or on the import path: "
                 f"change to the project's folder, or correct the name ({listed_in})"
             ) from fault
@@ -61,7 +62,8 @@ def project_files() -> list[str]:
 def _failed(name: str, listed_in: str, fault: BaseException) -> ConfigurationError:
     if isinstance(fault, MaildeferError):  # says itself what to do
         return ConfigurationError(f"{_place(fault.__traceback__)}: {fault} ({listed_in})")
-    return ConfigurationError(
+    kind = ModuleUnusable if isinstance(fault, ImportError) else ConfigurationError
+    return kind(
         f"{_place(fault.__traceback__)}: {name} can't be imported: {type(fault).__name__}: {fault}: "
         f"correct that line, or install what it needs ({listed_in})"
     )
