@@ -84,16 +84,14 @@ class Reader:
         answer = self.answers[0]
         if answer.startswith(b"421"):  # it had enough before this line
             return False
-        if verb == b"BDAT" and not answer.startswith((b"501 ", b"500 ", b"530 ", b"552 5.3.4")):
+        if verb == b"BDAT" and not answer.startswith((b"501 ", b"521 ", b"500 ", b"530 ", b"552 5.3.4")):
             return self._chunk(argument.strip(), answer)
         if verb == b"BDAT" and answer.startswith(b"552") and self._chunks is not None:
             return self._chunk(argument.strip(), answer)
         self.answers.pop(0)
         if verb == b"DATA" and answer.startswith(b"354"):
             return self._data()
-        if answer.startswith((b"221", b"421")) or (
-            verb == b"BDAT" and answer.startswith((b"501 5.5.4", b"552"))
-        ):
+        if answer.startswith((b"221", b"421")) or (verb == b"BDAT" and answer.startswith((b"521 ", b"552"))):
             return False
         if answer.startswith(b"250"):
             self._note(verb, argument)
@@ -155,7 +153,23 @@ def _address(argument: bytes) -> bytes:
     if text.startswith(b"<"):
         quoted, at = False, 1
         while at < len(text) and (quoted or text[at : at + 1] != b">"):
+            quoted ^= text[at : at + 1] == b'"'
             at += 1 if text[at : at + 1] != b"\\" else 2
-            quoted ^= text[at - 1 : at] == b'"'
-        return text[1:at]
+        return _least_quoted(text[1:at])
     return text.split(None, 1)[0]
+
+
+def _least_quoted(address: bytes) -> bytes:
+    """RFC 5321, section 4.1.2: quotes and backslashes are how a local part is written, and no part of it."""
+    if not address.startswith(b'"'):
+        return address
+    local, at = b"", 1
+    while address[at : at + 1] != b'"':
+        at += address[at : at + 1] == b"\\"
+        local += address[at : at + 1]
+        at += 1
+    domain = address[at + 1 :]
+    if all(local.split(b".")) and not any(byte in b' <>"\\()[],:;@' for byte in local):
+        return local + domain
+    escaped = local.replace(b"\\", b"\\\\").replace(b'"', b'\\"')
+    return b'"' + escaped + b'"' + domain

@@ -24,6 +24,7 @@ COMMANDS: Final = (
         b"rcpt to:<carl@osb.example>",
         b"RCPT TO:<>",
     ),
+    *(b'RCPT TO:<"post"@osb.example>', rb'RCPT TO:<"p\o\"s\\t"@osb.example>', b"POST / HTTP/1.1"),
     *(b'RCPT TO:<"a b"@osb.example>', b"RCPT TO:<postmaster>", b"RCPT TO:<@relay:x@osb.example>", b"RCPT"),
     *(b"RCPT TO:<a@b> NOTIFY=NEVER", b"RCPT TO:<../../etc/passwd@osb.example>", b"RCPT TO:<a\0b@c>"),
     *(b"GET / HTTP/1.1", b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2", b"\x16\x03\x01\x02\x00\x01", b"\r", b"\0"),
