@@ -33,6 +33,11 @@ def record(facts: dict[str, object]) -> None:
     print(json.dumps(facts, default=str).replace("\x7f", "\\u007f"))
 
 
+def flush() -> None:
+    """Show what has been printed so far."""
+    sys.stdout.flush()
+
+
 def raw(data: bytes) -> None:
     """Bytes as they are, for pipes and files."""
     sys.stdout.flush()

@@ -46,6 +46,7 @@ def status(
     ]
     for one in local:
         _show_json(one) if json else _show(one)
+    output.flush()  # whatever hangs from here on, this is known
     runs = bool(local)
     own = {lease for one in local if one.status is not None for lease in one.record.leases.values()}
     for queue in dict.fromkeys(map(os.path.abspath, queues or _queues(local, pid))):
@@ -169,9 +170,14 @@ def _connections(told: dict[str, Any]) -> str:
 
 
 def _usage(pid: int) -> Usage | None:
-    from maildefer.cli.usage import of_tree  # psutil, for those who have something to look at
+    """In bounded time: /proc has no answer about the memory of a process that hangs in a page fault."""
+    from maildefer.cli import usage  # psutil, for those who have something to look at
 
-    return of_tree(pid)
+    try:
+        used = bounded(lambda: usage.of_tree(pid), _SECONDS)
+    except MaildeferError:  # who looked was killed
+        return None
+    return None if isinstance(used, TimedOut) else used
 
 
 def _worker(worker: dict[str, Any]) -> list[object]:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from maildefer.cli import status, usage
 from maildefer.cli.served import Service
 from maildefer.cli.status import _show, _show_front_end, _show_queue
 from maildefer.control import census
@@ -439,8 +440,6 @@ def test_a_lease_that_is_left_over_is_no_sign_of_life(maildefer, queue):
 
 
 def test_a_hung_mount_does_not_hang_status(maildefer, queue, monkeypatch):
-    from maildefer.cli import status
-
     monkeypatch.setattr(status, "take", lambda *_: time.sleep(60))
     monkeypatch.setattr(status, "_SECONDS", 0.2)
     began = time.monotonic()
@@ -448,6 +447,21 @@ def test_a_hung_mount_does_not_hang_status(maildefer, queue, monkeypatch):
     assert time.monotonic() - began < 10
     assert "hangs" in ended.err
     assert ended.code == 3
+
+
+def test_a_process_whose_memory_cannot_be_read_does_not_hang_status(monkeypatch, capsys):
+    """As /proc of one that hangs in a page fault."""
+    own = os.getpid()
+
+    def hang(_):
+        assert os.getpid() != own, "it would hang itself"
+        time.sleep(60)
+
+    monkeypatch.setattr(usage, "of_tree", hang)
+    monkeypatch.setattr(status, "_SECONDS", 0.2)
+    record = runtime.Record(pid=own, start_time=1, kind="supervise", pidfile="/run/p.pid", started=1.0)
+    _show(LocalStatus(record=record, status={}))
+    assert capsys.readouterr().out.split() == ["supervise", str(own), "/run/p.pid"]
 
 
 def test_a_count_that_takes_too_long_says_that_it_is_not_all(queue, monkeypatch):
