@@ -115,20 +115,23 @@ def discard(path: str, system: System) -> None:
 class _Waiter:
     """One caller that waits: asleep on its own lock, so that each wake-up wakes one thread and no herd."""
 
-    __slots__ = ("fault", "followers", "gate")
+    __slots__ = ("after", "fault", "followers", "gate", "is_gone", "is_woken")
 
     def __init__(self) -> None:
         self.gate = threading.Lock()
         self.gate.acquire()
         self.fault: OSError | None = None
         self.followers: list[_Waiter] | None = None  # set for the one that carries out their sync
+        self.after: _Waiter | None = None  # whom it wakes in its turn
+        self.is_woken = self.is_gone = False
 
 
 class DirectorySync:
     """One fsync of a directory for all callers that wait for it at the time; any thread may call.
 
     A caller needs a sync that *began* after its rename. While one runs, those who come wait together for the next;
-    when it ends, the first of them carries that out, and is woken before anybody else.
+    when it ends, the first of them carries that out, and is woken before anybody else. Those whose sync it was wake one
+    another, since a crowd would wait for the interpreter, and have who carries out the next sync wait in it too.
     """
 
     def __init__(self, path: str, *, system: System = SYSTEM) -> None:
@@ -166,9 +169,11 @@ class DirectorySync:
             self._hand_over(followers)
             raise
         self._hand_over([])
-        for waiter in followers:
-            waiter.fault = fault
-            waiter.gate.release()
+        after = None
+        for waiter in reversed(followers):
+            waiter.fault, waiter.after = fault, after
+            after = waiter
+        self._wake(after)
         if fault is not None:
             raise fault
 
@@ -182,13 +187,28 @@ class DirectorySync:
         if following:
             following[0].gate.release()
 
+    def _wake(self, waiter: _Waiter | None) -> None:
+        """The first from there on that has not been interrupted; again does no harm."""
+        if waiter is None:
+            return
+        with self._lock:
+            while waiter is not None and waiter.is_gone:
+                waiter = waiter.after
+            if waiter is not None and not waiter.is_woken:
+                waiter.is_woken = True
+                waiter.gate.release()
+
     def _wait(self, waiter: _Waiter) -> None:
         try:
             waiter.gate.acquire()
+            self._wake(waiter.after)  # of one that is to lead there is none
         except BaseException:  # an interrupt: whatever this waiter was to do, another does
             with self._lock:
+                waiter.is_gone = True
                 if waiter in self._waiting:
                     self._waiting.remove(waiter)
             if waiter.followers is not None:
                 self._hand_over(waiter.followers)
+            if waiter.is_woken:
+                self._wake(waiter.after)
             raise

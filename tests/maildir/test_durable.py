@@ -195,6 +195,41 @@ def test_a_waiter_that_is_interrupted_when_its_turn_comes_hands_it_over(
     assert (first.fault, others[0].fault) == (None, None)
 
 
+@pytest.mark.invariant(1)
+@pytest.mark.parametrize("when", ["while they are being synced", "when it is woken"])
+def test_one_that_is_interrupted_lets_those_behind_it_be_woken(
+    disk: Disk, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    """They wake one another: leader, this one, and two behind it."""
+    callers = [Caller(disk)]
+    until(lambda: disk.begun == 1)
+    callers.append(Caller(disk))
+    until(lambda: waiting(disk) == 1)
+
+    def synced() -> None:
+        patch.undo()
+        until(lambda: waiting(disk) == 2)
+        waiter = disk.sync._waiting[1]
+        for _ in range(2):
+            callers.append(Caller(disk))
+            until(lambda: waiting(disk) == len(callers))
+        disk.let_go()
+        until(lambda: disk.begun == 2)
+        if when == "when it is woken":
+            disk.let_go()
+            until(lambda: waiter.is_woken)
+
+    with monkeypatch.context() as patch:
+        gate = Gate(synced)
+        patch.setattr(threading, "Lock", lambda: gate)
+        with pytest.raises(KeyboardInterrupt):
+            disk.sync.sync()
+    disk.let_go()
+    until(lambda: all(caller.done for caller in callers))
+    assert [caller.fault for caller in callers] == [None] * 4
+    assert disk.ended == 2
+
+
 def test_the_next_sync_after_all_have_left_begins_at_once(disk: Disk) -> None:
     disk.let_go(2)
     disk.sync.sync()
