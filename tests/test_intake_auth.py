@@ -191,6 +191,9 @@ def test_a_function_of_the_projects_is_asked_in_a_process_of_its_own(begin: Begi
             with connect(server) as client:
                 assert client.docmd("AUTH PLAIN " + encoded(f"\0{user}\0{password}"))[0] == code
         assert (tmp_path / "asked-in").read_text() != str(server.process.pid)
+        with connect(server) as client:  # nobody has said that any of these is wrong
+            answers = [client.docmd("AUTH PLAIN " + encoded("\0broken\0x"))[0] for _ in range(4)]
+            assert answers == [454] * 4
 
 
 # The file

@@ -63,7 +63,7 @@ class Exchange:
             session.client.user = claim.user
             events.emit("intake.authenticated", client=str(session.client), user=claim.user)
             return replies.AUTHENTICATED
-        self._tries += 1
+        self._tries += refusal.startswith("5")  # what can't be looked up now is no guess
         if self._tries < _MOST_TRIES:
             return refusal
         session.close(replies.TOO_MANY_TRIES)
