@@ -63,8 +63,8 @@ class Beats:
         beat = split_beat(name)
         assert beat is not None
         now, family = self.oracle.world.now, request.process.family
-        if family is not None and _keeper(beat[0]) not in {_keeper(lease) for _, lease in self.leases}:
-            # Only now the keeper knows the TTL; its next look, which may be as far off as before, begins to count.
+        if family is not None and not any(family.leases().values()):
+            # Only with its reply the keeper knows the TTL; its next look, as far off as before, begins to count.
             family.minded_from = max(family.minded_from, now + Format().beat_seconds)
         self.leases[queue.path, beat[0]] = Believed(family, now, request.sent)
 
@@ -100,8 +100,3 @@ class Beats:
         """An owner takes itself for fenced, in one of its queues."""
         if all(self.is_live(queue, lease) for queue in queues):
             self.oracle.fail("I6", f"an owner takes itself for fenced, and is not: {lease}")
-
-
-def _keeper(lease: str) -> str:
-    """Whose it is: the host and the process."""
-    return lease.rpartition("-")[0]

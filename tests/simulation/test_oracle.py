@@ -36,11 +36,16 @@ def test_a_keeper_that_joins_late_may_mind_its_stopped_supervisor_from_then_on()
     world = World(Scheduler(0), Server(), Weather())
     beats = Oracle(world, [layout]).beats
     supervisor.frozen_until = 200.0
-    world.scheduler.now = 100.0
-    beats.joined(Request("rename", "", "", keeper, 100.0), layout, "h-6-0123456789ab.0")
+    world.scheduler.now = 90.0
+    beats.joined(Request("rename", "", "", keeper, 90.0), layout, "h-6-0123456789ab.0")
+    world.scheduler.now = 100.0  # its reply was lost, so it tries again, and then has joined
+    beats.joined(Request("rename", "", "", keeper, 100.0), layout, "h-6-ba9876543210.0")
+    supervisor.leases = lambda: {layout.path: "h-6-ba9876543210"}
+    world.scheduler.now = 100.0 + Format().beat_seconds + TTL_SECONDS
     claim = Request("rename", f"{layout.new}/1.x", "", worker, 100.0)
     beats.must_be_led(claim)
-    beats.joined(Request("rename", "", "", keeper, 100.0), layout, "h-6-ba9876543210.0")
+    world.scheduler.now += 1
+    beats.joined(Request("rename", "", "", keeper, 110.0), layout, "h-6-0000000000ab.0")
     world.scheduler.now = 100.0 + 2 * Format().beat_seconds + TTL_SECONDS + 1
     with pytest.raises(Violation):
         beats.must_be_led(claim)
