@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from maildefer.cli.program import run
+from maildefer.handling import finding
 from maildefer.maildir.layout import Layout, create_queue
 
 
@@ -30,9 +31,12 @@ Maildefer = Callable[..., Ended]
 
 @pytest.fixture(autouse=True)
 def _alone(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A runtime directory and a project folder of the test's own."""
+    """A runtime directory and a project folder of the test's own; no project that another test has loaded."""
     monkeypatch.setenv("MAILDEFER_RUNTIME_DIR", str(tmp_path_factory.mktemp("runtime") / "r"))
-    monkeypatch.delenv("MAILDEFER_SETTINGS_MODULE", raising=False)
+    for variable in finding.VARIABLES:
+        monkeypatch.delenv(variable, raising=False)
+    for module in [name for name in sys.modules if name.partition(".")[0] in ("conf", "config")]:
+        monkeypatch.delitem(sys.modules, module)
     monkeypatch.setenv("MAILDEFER_HOST_ID", f"test{os.getpid()}")
     monkeypatch.chdir(tmp_path_factory.mktemp("project"))
 
