@@ -96,8 +96,12 @@ def read_small(path: str, *, limit_bytes: int = 1 << 16, system: System = SYSTEM
         system.close(descriptor)
 
 
-def sync_directory(path: str, *, system: System = SYSTEM) -> None:
-    descriptor = system.open(path, _DIRECTORY)  # by path each time: the folder may have been replaced
+def sync_directory(path: str, *, system: System = SYSTEM, opened: int = -1) -> None:
+    """By its path each time, since the folder may have been replaced; or what was `opened` for this, left open."""
+    if opened >= 0:
+        system.fsync(opened)
+        return
+    descriptor = system.open(path, _DIRECTORY)
     try:
         system.fsync(descriptor)
     finally:
@@ -115,7 +119,7 @@ def discard(path: str, system: System) -> None:
 class _Waiter:
     """One caller that waits: asleep on its own lock, so that each wake-up wakes one thread and no herd."""
 
-    __slots__ = ("after", "fault", "followers", "gate", "is_gone", "is_woken")
+    __slots__ = ("after", "directory", "fault", "followers", "gate", "is_gone", "is_woken")
 
     def __init__(self) -> None:
         self.gate = threading.Lock()
@@ -124,6 +128,7 @@ class _Waiter:
         self.followers: list[_Waiter] | None = None  # set for the one that carries out their sync
         self.after: _Waiter | None = None  # whom it wakes in its turn
         self.is_woken = self.is_gone = False
+        self.directory = -1  # opened by the one that is going to sync it, while it waits
 
 
 class DirectorySync:
@@ -150,19 +155,24 @@ class DirectorySync:
             else:
                 waiter = _Waiter()
                 self._waiting.append(waiter)
+                is_next = len(self._waiting) == 1
         if waiter is None:
             self._lead([])
             return
-        self._wait(waiter)
-        if waiter.followers is not None:
-            self._lead(waiter.followers)
-        elif waiter.fault is not None:
-            raise waiter.fault
+        try:
+            self._wait(waiter, is_next=is_next)
+            if waiter.followers is not None:
+                self._lead(waiter.followers, waiter.directory)
+            elif waiter.fault is not None:
+                raise waiter.fault
+        finally:
+            if waiter.directory >= 0:
+                self._system.close(waiter.directory)
 
-    def _lead(self, followers: list[_Waiter]) -> None:
+    def _lead(self, followers: list[_Waiter], directory: int = -1) -> None:
         fault = None
         try:
-            sync_directory(self._path, system=self._system)
+            sync_directory(self._path, system=self._system, opened=directory)
         except OSError as caught:
             fault = caught
         except BaseException:  # an interrupt: not synced, so one of those who wait carries it out (I1)
@@ -198,8 +208,17 @@ class DirectorySync:
                 waiter.is_woken = True
                 waiter.gate.release()
 
-    def _wait(self, waiter: _Waiter) -> None:
+    def _opened(self) -> int:
+        """-1 where it can't be, as its sync is going to tell."""
         try:
+            return self._system.open(self._path, _DIRECTORY)
+        except OSError:
+            return -1
+
+    def _wait(self, waiter: _Waiter, *, is_next: bool) -> None:
+        try:
+            if is_next:  # now, while nobody waits for this thread
+                waiter.directory = self._opened()
             waiter.gate.acquire()
             self._wake(waiter.after)  # of one that is to lead there is none
         except BaseException:  # an interrupt: whatever this waiter was to do, another does

@@ -246,6 +246,35 @@ def test_the_directory_is_opened_by_path_for_each_sync(tmp_path: Path, world: Wo
     assert [call.what for call in world.calls] == ["open", "fsync", "close"] * 2
 
 
+def test_who_waits_to_sync_has_the_directory_open_and_closes_it(disk: Disk) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    callers = [Caller(disk)]
+    until(lambda: disk.begun == 1)
+    callers += [Caller(disk)]
+    until(lambda: waiting(disk) == 1 and disk.sync._waiting[0].directory >= 0)
+    callers += [Caller(disk) for _ in range(3)]
+    until(lambda: waiting(disk) == 4)
+    assert [waiter.directory >= 0 for waiter in disk.sync._waiting] == [True, False, False, False]
+    disk.let_go(2)
+    until(lambda: not any(caller.is_alive() for caller in callers))
+    assert disk.ended == 2
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.invariant(1)
+def test_a_directory_that_cannot_be_opened_ahead_is_a_fault_of_its_sync(tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    disk = Disk(tmp_path / "d")
+    first = Caller(disk)
+    until(lambda: disk.begun == 1)
+    os.rename(tmp_path / "d", tmp_path / "gone")
+    second = Caller(disk)
+    until(lambda: waiting(disk) == 1)
+    disk.let_go(2)
+    until(lambda: first.done and second.done)
+    assert (first.fault, type(second.fault)) == (None, FileNotFoundError)
+
+
 @pytest.mark.invariant(1)
 def test_a_replaced_file_is_durable_before_its_name_and_its_directory_after(
     tmp_path: Path, world: World
