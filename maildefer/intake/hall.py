@@ -14,6 +14,7 @@ from maildefer.intake.line import Line
 from maildefer.intake.options import Options
 from maildefer.intake.policy import Policy
 from maildefer.intake.recipients import Recipients
+from maildefer.intake.visitors import Visitor, Visitors
 
 _REFUSALS = {
     Full.FOR_ANYBODY: replies.TOO_MANY_CONNECTIONS,
@@ -21,15 +22,10 @@ _REFUSALS = {
 }
 
 
-class Visitor(Protocol):
+class Caller(Visitor, Protocol):
     """A connection, as the hall sees it."""
 
     client: Client
-
-    @property
-    def busy(self) -> bool: ...
-
-    def dismiss(self) -> None: ...
 
 
 class Hall:
@@ -49,39 +45,27 @@ class Hall:
         self.loop = loop
         self.guard = guard
         self.policy: Policy | None = None
-        self.draining = False
+        self.visitors = Visitors(Guests(options, options.guestbook))
         self.accepted = 0  # messages
-        self._visitors: dict[Visitor, str] = {}  # and the address with which each has come
-        self._guests = Guests(options, options.guestbook)
         self._held_bytes = 0
-        self._empty = asyncio.Event()
 
-    def enter(self, visitor: Visitor) -> str | None:
+    def enter(self, caller: Caller) -> str | None:
         """The reply for whom there is no room, or who comes when the doors are being closed."""
-        if self.draining:
+        if self.visitors.draining:
             return replies.TOO_MANY_CONNECTIONS
-        address = visitor.client.address
-        if (full := self._guests.enter(address)) is not None:
-            return _REFUSALS[full]
-        self._visitors[visitor] = address
-        return None
+        full = self.visitors.enter(caller, caller.client.address)
+        return None if full is None else _REFUSALS[full]
 
     def exempts(self, client: Client) -> bool:
         """Whether it is one of our own."""
-        return self._guests.exempts(client.address)
-
-    def leave(self, visitor: Visitor) -> None:
-        if (address := self._visitors.pop(visitor, None)) is not None:
-            self._guests.leave(address)
-        if self.draining and not self._visitors:
-            self._empty.set()
+        return self.visitors.guests.exempts(client.address)
 
     def facts(self) -> dict[str, object]:
         """For `maildefer status`."""
         return {
             "pid": os.getpid(),
             "queue": self.options.queue,
-            **self._guests.facts(),
+            **self.visitors.guests.facts(),
             "accepted": self.accepted,
             "held_bytes": self._held_bytes,
             "max_backlog": self.options.max_backlog,
@@ -97,19 +81,3 @@ class Hall:
 
     def give_back(self, size_bytes: int) -> None:
         self._held_bytes -= size_bytes
-
-    async def drain(self, seconds: float) -> int:
-        """Send away who is idle, let the others finish for so long, and send away who has not; returns how many."""
-        self.draining = True
-        for visitor in tuple(self._visitors):
-            if not visitor.busy:
-                visitor.dismiss()
-        if self._visitors:
-            try:
-                await asyncio.wait_for(self._empty.wait(), seconds)
-            except TimeoutError:
-                pass
-        left = tuple(self._visitors)
-        for visitor in left:
-            visitor.dismiss()
-        return len(left)

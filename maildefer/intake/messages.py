@@ -104,7 +104,7 @@ class Mailing(Connection):
         finally:
             self._incoming, self._chunked, self.transaction = None, None, None
             self.client.forwarded = {}
-            if self.hall.draining:
+            if self.hall.visitors.draining:
                 self.hall.loop.call_soon(self.dismiss)
 
     def _reset(self) -> None:

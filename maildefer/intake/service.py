@@ -50,7 +50,7 @@ async def serve(options: Options, writer: socket.socket, guard: Guard) -> bool:
     )
     for entrance in entrances:
         entrance.close()
-    await hall.drain(options.drain_seconds)
+    await hall.visitors.drain(options.drain_seconds)
     report.cancel()
     if hall.policy is not None:
         await hall.policy.close()

@@ -15,6 +15,7 @@ from maildefer.intake.client import Client
 from maildefer.intake.guests import Full, Guests
 from maildefer.intake.patience import Patience
 from maildefer.intake.standing import Standing
+from maildefer.intake.visitors import Visitors
 
 RETRY_SECONDS: Final = 30
 _LINGER_SECONDS: Final = (
@@ -29,34 +30,9 @@ class Lodge:
     def __init__(self, options: Standing, inner: Callable[[], asyncio.Protocol]) -> None:
         """`inner` makes what serves a connection."""
         self.limits = options
-        self.guests = Guests(options, options.guestbook)
+        self.visitors = Visitors(Guests(options, options.guestbook))
         self.inner = inner
         self.lingering = 0
-        self.draining = False
-        self._gates: set[Gate] = set()  # those that were let in
-        self._empty = asyncio.Event()
-
-    def note(self, gate: Gate) -> None:
-        self._gates.add(gate)
-
-    def forget(self, gate: Gate) -> None:
-        self._gates.discard(gate)
-        if self.draining and not self._gates:
-            self._empty.set()
-
-    async def drain(self, seconds: float) -> None:
-        """Send away who is idle, let the others finish for so long, and send away who has not."""
-        self.draining = True
-        for gate in tuple(self._gates):
-            if not gate.busy:
-                gate.dismiss()
-        if self._gates:
-            try:
-                await asyncio.wait_for(self._empty.wait(), seconds)
-            except TimeoutError:
-                pass
-        for gate in tuple(self._gates):
-            gate.dismiss()
 
     def __call__(self) -> Gate:
         return Gate(self, asyncio.get_running_loop())
@@ -86,7 +62,7 @@ class Gate(asyncio.Protocol):
         self._in_hand = self._in_head = False
         self._patience.line_ends()
         self._patience.something_came(in_line=False)
-        return self._lodge.draining
+        return self._lodge.visitors.draining
 
     @property
     def busy(self) -> bool:
@@ -105,14 +81,12 @@ class Gate(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        self._address = Client.of(transport).address
-        match self._lodge.guests.enter(self._address):
+        match self._lodge.visitors.enter(self, Client.of(transport).address):
             case Full.FOR_ANYBODY:
                 self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections")
             case Full.FOR_THIS_CLIENT:
                 self._refuse(HTTPStatus.TOO_MANY_REQUESTS, "too many connections from your address")
             case None:
-                self._lodge.note(self)
                 self._inner = self._lodge.inner()
                 self._inner.connection_made(transport)
                 self._patience.something_came(in_line=False)
@@ -142,8 +116,7 @@ class Gate(asyncio.Protocol):
             self._lingering.cancel()
             self._lodge.lingering -= 1
         if self._inner is not None:
-            self._lodge.forget(self)
-            self._lodge.guests.leave(self._address)
+            self._lodge.visitors.leave(self)
             self._inner.connection_lost(error)
 
     # How it ends

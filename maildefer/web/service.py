@@ -58,7 +58,7 @@ async def serve(options: Options, writers: Mapping[str, socket.socket], tokens: 
     )
     events.emit("intake.listening", pid=os.getpid(), at=addresses, queues=" ".join(options.queues))
     report = loop.create_task(
-        Report(lambda: {**lodge.guests.facts(), **door.facts()}, lines, options.report_fd).keep()
+        Report(lambda: {**lodge.visitors.guests.facts(), **door.facts()}, lines, options.report_fd).keep()
     )
     await asyncio.wait(
         [loop.create_task(event.wait()) for event in (stop, *(line.closed for line in lines.values()))],
@@ -67,7 +67,7 @@ async def serve(options: Options, writers: Mapping[str, socket.socket], tokens: 
     report.cancel()
     for server in servers:
         server.close()
-    await lodge.drain(options.drain_seconds)
+    await lodge.visitors.drain(options.drain_seconds)
     await runner.cleanup()
     for line in lines.values():
         await line.close()
