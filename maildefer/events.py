@@ -137,13 +137,15 @@ def render(event: str, facts: dict[str, object], when: float) -> str:
     if _format == "console":
         traces = [str(facts.pop(name)) for name in _TRACES if name in facts]
         line = f"{stamp[11:23]} {event:<18} " + " ".join(f"{k}={quoted(v)}" for k, v in facts.items())
-        return "\n".join([line, *(f"    | {_plain(one)}" for trace in traces for one in trace.splitlines())])
+        return "\n".join([line, *(f"    | {plain(one)}" for trace in traces for one in trace.splitlines())])
     return " ".join([f"ts={stamp}", f"event={event}", *(f"{k}={quoted(v)}" for k, v in facts.items())])
 
 
-def _plain(line: str) -> str:
-    """Text that moves no cursor."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+def plain(text: str) -> str:
+    """With whatever is not printable escaped, so that nothing moves the cursor or forges a line."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def quoted(value: object) -> str:

@@ -7,13 +7,12 @@ import os
 import sys
 from collections.abc import Iterable, Sequence
 
+from maildefer.events import plain
+
 
 def clean(text: object) -> str:
     """Text that may stand on a terminal: nothing in it moves the cursor, changes the direction or forges a line."""
-    plain = str(text)
-    if plain.isprintable():
-        return plain
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in plain)
+    return plain(str(text))
 
 
 def line(text: str) -> None:
