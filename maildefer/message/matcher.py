@@ -11,7 +11,8 @@ import os
 import re
 import signal
 import sys
-from functools import lru_cache
+from collections.abc import Callable
+from functools import lru_cache, partial
 from typing import Any, Final
 
 GUARD_SECONDS: Final = 20.0  # of processor time, for a question as a whole
@@ -36,8 +37,8 @@ def main(descriptor: int = 0) -> None:
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
     try:
         while True:
-            question: Question = marshal.loads(_read(descriptor))
-            _write(descriptor, marshal.dumps(answer(*question)))
+            question: Question = received(partial(os.read, descriptor))
+            _write(descriptor, framed(answer(*question)))
     except (EOFError, ConnectionError):
         return
 
@@ -70,14 +71,21 @@ def _end(signum: int, frame: Any) -> None:
     raise _TooSlow
 
 
-def _read(descriptor: int) -> bytes:
-    return _exactly(descriptor, int.from_bytes(_exactly(descriptor, _LENGTH_BYTES), "big"))
+def framed(value: Question | Answer) -> bytes:
+    """As it goes over the socket, both ways."""
+    data = marshal.dumps(value)
+    return len(data).to_bytes(_LENGTH_BYTES, "big") + data
 
 
-def _exactly(descriptor: int, number: int) -> bytes:
+def received(read: Callable[[int], bytes]) -> Any:
+    """What comes over the socket next, by its `read`. Raises EOFError at its end, and what `read` raises."""
+    return marshal.loads(_exactly(read, int.from_bytes(_exactly(read, _LENGTH_BYTES), "big")))
+
+
+def _exactly(read: Callable[[int], bytes], number: int) -> bytes:
     data = b""
     while len(data) < number:
-        chunk = os.read(descriptor, number - len(data))
+        chunk = read(number - len(data))
         if not chunk:
             raise EOFError
         data += chunk
@@ -85,7 +93,6 @@ def _exactly(descriptor: int, number: int) -> bytes:
 
 
 def _write(descriptor: int, data: bytes) -> None:
-    data = len(data).to_bytes(_LENGTH_BYTES, "big") + data
     while data:
         data = data[os.write(descriptor, data) :]
 

@@ -9,7 +9,6 @@ since this process has threads; they end with it, and none is shared with its fo
 from __future__ import annotations
 
 import atexit
-import marshal
 import os
 import re
 import socket
@@ -23,13 +22,12 @@ from typing import Any, Final
 
 from maildefer.errors import RouteUntried
 from maildefer.message import matcher
-from maildefer.message.matcher import Answer, Question, Span
+from maildefer.message.matcher import Answer, Question, Span, framed, received
 
 PATIENCE_SECONDS: Final = 30.0  # beyond the limit, which is of processor time
 KEPT: Final = 2
 _MOST: Final = 32  # as many as a receiver has messages in hand
 _TRIES: Final = 2
-_LENGTH_BYTES: Final = 8
 
 
 class Unstarted(Exception):
@@ -117,9 +115,8 @@ class _Matcher:
     def ask(self, question: Question) -> Answer:
         """Raises OSError and EOFError if it is dead, or does not answer."""
         self.socket.settimeout(question[2] + PATIENCE_SECONDS)
-        data = marshal.dumps(question)
-        self.socket.sendall(len(data).to_bytes(_LENGTH_BYTES, "big") + data)
-        answer: Answer = marshal.loads(self._exactly(int.from_bytes(self._exactly(_LENGTH_BYTES), "big")))
+        self.socket.sendall(framed(question))
+        answer: Answer = received(self.socket.recv)
         return answer
 
     def end(self) -> None:
@@ -131,15 +128,6 @@ class _Matcher:
         """In a fork: it is the parent's."""
         self.socket.close()
         self.process.returncode = 0
-
-    def _exactly(self, number: int) -> bytes:
-        data = b""
-        while len(data) < number:
-            chunk = self.socket.recv(number - len(data))
-            if not chunk:
-                raise EOFError
-            data += chunk
-        return data
 
 
 class _Matchers:
