@@ -18,6 +18,7 @@ from typing import Any, Final
 
 import psutil
 
+from benchmarks.ports import free_port
 from maildefer.cli.skeleton import write_project
 
 HOME: Final = Path(os.path.relpath(Path(__file__).resolve().parent.parent / ".cache" / "demo"))
@@ -73,7 +74,7 @@ class Project:
         """A new project in place of the last demo's, on ports that are free."""
         shutil.rmtree(home, ignore_errors=True)
         write_project(home)
-        smtp_port, sink_port = _free_ports(2)
+        smtp_port, sink_port = free_port(), free_port()
         settings = home / "conf" / "settings.py"
         text = settings.read_text().replace("8823", str(smtp_port)).replace("8825", str(sink_port))
         settings.write_text(text)
@@ -217,11 +218,3 @@ def _is_worker(process: psutil.Process) -> bool:
         )
     except psutil.Error:
         return False
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from benchmarks import processes
 from benchmarks.places import Unavailable
+from benchmarks.ports import free_port
 
 DAEMONS = Path("/usr/lib/postfix/sbin")
 _PATIENCE_SECONDS = 60.0
@@ -131,8 +132,3 @@ def _end(master: subprocess.Popen[bytes]) -> None:
     master.send_signal(signal.SIGTERM)
     master.wait(_PATIENCE_SECONDS)
     processes.kill(members)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as trial:
-        return int(trial.getsockname()[1])

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.postfix import DAEMONS, free_port, running
+from benchmarks.ports import free_port
+from benchmarks.postfix import DAEMONS, running
 from tests.certificates import CI, need
 
 _MAIN = """\
