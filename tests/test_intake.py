@@ -20,6 +20,7 @@ import pytest
 
 from maildefer.errors import ConfigurationError, MountFault, NoSpace, PermissionRefused, QuotaExceeded
 from maildefer.intake import replies
+from maildefer.intake.link import Arena, pair
 from maildefer.intake.options import parse
 from maildefer.intake.recipients import Recipients
 from maildefer.intake.room import Room
@@ -619,15 +620,15 @@ def test_storage_faults_are_temporary_failures(fault: NoSpace, reply: str) -> No
 @pytest.fixture
 def writer(tmp_path: Path) -> Iterator[Writer]:
     layout = create_queue(str(tmp_path / "queue"))
-    ours, theirs = socket.socketpair()
     options = parse(["--socket-fd", "0", "--queue", layout.path, "--min-free-bytes", "0"])
+    ours, theirs = pair(options.buffer_bytes)
     yield Writer(layout, options, theirs)
-    ours.close()
-    theirs.close()
+    ours.socket.close()
+    theirs.socket.close()
 
 
 def message(*recipients: str, together: bool = True) -> Message:
-    return Message("a@b", recipients, b"x\n", "ESMTP", "client", together)
+    return Message("a@b", recipients, (b"x\n",), "ESMTP", "client", together)
 
 
 def test_when_one_push_fails_the_others_of_its_message_are_withdrawn(writer: Writer) -> None:
@@ -697,7 +698,7 @@ def test_frames_come_out_whole_however_the_stream_is_cut() -> None:
             found += frames.take(2)
         while more := frames.take(2):
             found += more
-        assert [unpack(frame) for frame in found] == jobs
+        assert [unpack(frame, Arena(1 << 16, blocks=1)) for frame in found] == jobs
 
 
 # The end

@@ -16,7 +16,7 @@ CUTS = st.lists(st.integers(0, 40), max_size=8)
 
 
 def letter() -> Letter:
-    async def ship(part: bytes) -> str:
+    async def ship(part: tuple[bytes, ...]) -> str:
         return ""
 
     return Letter(1 << 20, hold=lambda size: True, part_bytes=1 << 20, ship=ship)
@@ -40,7 +40,7 @@ def test_data_ends_at_the_first_lone_dot_and_is_kept_unstuffed_with_lf(text: byt
     while rest is None:
         rest = body.feed(fed.pop(0))
     assert rest + b"".join(fed) == behind
-    assert kept.take() == (own + b"\r\n").replace(b"\r\n.", b"\r\n").replace(b"\r\n", b"\n")[1:]
+    assert b"".join(kept.take()) == (own + b"\r\n").replace(b"\r\n.", b"\r\n").replace(b"\r\n", b"\n")[1:]
 
 
 @given(TEXTS, CUTS, CUTS)
@@ -54,4 +54,4 @@ def test_chunks_are_kept_with_lf_wherever_they_are_cut(
         for piece in pieces(chunk, cuts):
             body.feed(piece)
     body.end()
-    assert kept.take() == text.replace(b"\r\n", b"\n")
+    assert b"".join(kept.take()) == text.replace(b"\r\n", b"\n")

@@ -12,6 +12,7 @@ import pytest
 
 from maildefer.errors import QueueMissing
 from maildefer.intake import replies
+from maildefer.intake.link import pair
 from maildefer.intake.options import parse
 from maildefer.intake.wire import Answer, Frames, Job, Message, pack, unpack_answers
 from maildefer.intake.writer import Writer
@@ -31,17 +32,17 @@ def layout(tmp_path: Path) -> Layout:
 
 @pytest.fixture
 def writer(layout: Layout) -> Iterator[Writer]:
-    ours, theirs = socket.socketpair()
     options = parse(["--socket-fd", "0", "--queue", layout.path, "--min-free-bytes", "0"])
+    ours, theirs = pair(options.buffer_bytes)
     yield Writer(layout, options, theirs)
-    ours.close()
-    theirs.close()
+    ours.socket.close()
+    theirs.socket.close()
 
 
 def part(
     data: bytes, *recipients: str, draft: int = 1, whole: bool = False, together: bool = True
 ) -> Message:
-    return Message("a@b", recipients or ("c@d",), data, "ESMTP", "client", together, draft, whole)
+    return Message("a@b", recipients or ("c@d",), (data,), "ESMTP", "client", together, draft, whole)
 
 
 def push(writer: Writer, *messages: Message) -> list[Answer]:
@@ -75,25 +76,25 @@ def test_parts_become_one_entry_with_the_envelope_on_top(writer: Writer, layout:
 def test_a_part_is_answered_while_other_messages_of_its_batch_are_still_being_synced(
     layout: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ours, theirs = socket.socketpair()
     options = parse(["--socket-fd", "0", "--queue", layout.path, "--min-free-bytes", "0", "--threads", "1"])
+    ours, theirs = pair(options.buffer_bytes)
     synced, sync = threading.Event(), durable.sync_directory
     monkeypatch.setattr(durable, "sync_directory", lambda *path, **by: synced.wait(60) and sync(*path, **by))
     thread = threading.Thread(target=Writer(layout, options, theirs).run)
     thread.start()
-    ours.sendall(
-        pack(Job(1, Message("a@b", ("c@d",), b"x\n", "ESMTP", "client", True))) + pack(Job(2, part(b"y")))
+    ours.socket.sendall(
+        pack(Job(1, Message("a@b", ("c@d",), (b"x\n",), "ESMTP", "client", True))) + pack(Job(2, part(b"y")))
     )
     try:
         frames = Frames()
-        assert [answer.number for answer in answers_of(ours, frames)] == [2]
+        assert [answer.number for answer in answers_of(ours.socket, frames)] == [2]
         synced.set()
-        assert [answer.number for answer in answers_of(ours, frames)] == [1]
+        assert [answer.number for answer in answers_of(ours.socket, frames)] == [1]
     finally:
         synced.set()
-        ours.close()
+        ours.socket.close()
         thread.join()
-        theirs.close()
+        theirs.socket.close()
 
 
 def test_a_part_is_in_tmp_and_not_an_entry_before_the_last_one_has_come(
@@ -118,7 +119,7 @@ def test_each_recipient_gets_an_entry_and_its_own_reply_in_order(writer: Writer,
 
 
 def test_a_message_that_is_dropped_leaves_nothing(writer: Writer, layout: Layout) -> None:
-    push(writer, part(b"x"), Message("", (), b"", "", "", False, 1))
+    push(writer, part(b"x"), Message("", (), (), "", "", False, 1))
     assert os.listdir(layout.tmp) == os.listdir(layout.new) == []
 
 
@@ -177,15 +178,15 @@ def test_a_copy_that_fails_fails_its_message_or_with_lmtp_its_recipient(
 
 
 def test_a_shortage_in_the_middle_drops_what_is_there(layout: Layout) -> None:
-    ours, theirs = socket.socketpair()
     options = parse(["--socket-fd", "0", "--queue", layout.path, "--min-free-bytes", str(1 << 60)])
+    ours, theirs = pair(options.buffer_bytes)
     writer = Writer(layout, options, theirs)
     writer._spool.add(part(b"x"))
     (answer,) = push(writer, part(b"y"))
     assert [stored.reply for stored in answer.stored] == [replies.FULL]
     assert os.listdir(layout.tmp) == []
-    ours.close()
-    theirs.close()
+    ours.socket.close()
+    theirs.socket.close()
 
 
 def test_a_draft_that_is_swept_before_its_end_is_a_temporary_failure(writer: Writer, layout: Layout) -> None:

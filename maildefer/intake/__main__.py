@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import sys
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -12,6 +11,7 @@ from maildefer.errors import ConfigurationError, MaildeferError
 from maildefer.host.titles import set_title
 from maildefer.intake import crowd, eventloop, writer
 from maildefer.intake.guard import Guard
+from maildefer.intake.link import Link
 from maildefer.intake.options import Options, parse
 
 
@@ -29,9 +29,9 @@ def main() -> int:
             set_title(f"intake {options.queue}")  # the kernel does not let who has dropped privileges
             drop(options.user, options.group)
         closing = (*options.socket_fds, options.lifeline_fd)
-        line = writer.fork(options.queue, options, hostname=options.hostname, closing=closing)
+        link = writer.fork(options.queue, options, hostname=options.hostname, closing=closing)
         set_title(f"intake {options.queue}")
-        in_order = _serve(options, line, guard)
+        in_order = _serve(options, link, guard)
     except ConfigurationError as fault:
         print(f"maildefer.intake: {fault}", file=sys.stderr)
         return 78
@@ -41,13 +41,13 @@ def main() -> int:
     return 0 if in_order else 1
 
 
-def _serve(options: Options, line: socket.socket, guard: Guard) -> bool:
+def _serve(options: Options, link: Link, guard: Guard) -> bool:
     """What takes asyncio is imported last: the writer has no use for it, and its ssl has none without a certificate."""
     serve = _load(guard)
-    return eventloop.run(serve(options, line, guard))
+    return eventloop.run(serve(options, link, guard))
 
 
-def _load(guard: Guard) -> Callable[[Options, socket.socket, Guard], Coroutine[Any, Any, bool]]:
+def _load(guard: Guard) -> Callable[[Options, Link, Guard], Coroutine[Any, Any, bool]]:
     if guard.certificate is None:
         eventloop.leave_out_ssl()
     from maildefer.intake.service import serve

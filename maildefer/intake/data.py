@@ -29,7 +29,7 @@ class Letter:
         *,
         hold: Callable[[int], bool],
         part_bytes: int,
-        ship: Callable[[bytes], Awaitable[str]],
+        ship: Callable[[tuple[bytes, ...]], Awaitable[str]],
     ) -> None:
         """`hold` accounts for bytes kept, False where there are too many; `ship` takes them away part by part."""
         self.refusal: str | None = None
@@ -70,11 +70,11 @@ class Letter:
             return None
         return self._ship(self.take())
 
-    def take(self) -> bytes:
+    def take(self) -> tuple[bytes, ...]:
         """What was kept since the last time; it stays accounted for."""
-        data = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
+        pieces = tuple(self._pieces)
         self._pieces.clear()
-        return data
+        return pieces
 
 
 class Dotted:

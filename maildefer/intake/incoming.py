@@ -53,7 +53,7 @@ class Incoming:
             message = self._message(self.letter.take(), whole=True)
             answers = dict.fromkeys(self._circling, replies.LOOP)
             if message.recipients:
-                answers |= await accept(self._hall.line, message, self._shipped_bytes + len(message.data))
+                answers |= await accept(self._hall.line, message, self._shipped_bytes + _size_bytes(message))
             else:
                 self._drop()
             self._hall.accepted += any(map(replies.is_queued, answers.values()))
@@ -70,7 +70,7 @@ class Incoming:
             self._drop()
         self._give_back()
 
-    async def _ship(self, part: bytes) -> str:
+    async def _ship(self, part: tuple[bytes, ...]) -> str:
         self._shipping = True
         try:
             message = self._message(part, whole=False)
@@ -78,7 +78,7 @@ class Incoming:
                 self.letter.refuse(replies.LOOP)
                 return ""
             self._draft = self._draft or self._hall.line.fresh_draft()
-            self._shipped_bytes += len(part)
+            self._shipped_bytes += _size_bytes(message)
             for fault in await self._hall.line.push(message._replace(draft=self._draft)):
                 self.letter.refuse(fault.reply)
                 note_refusal(self._client, self._transaction.sender, fault.reason)
@@ -89,14 +89,14 @@ class Incoming:
                 self._drop()
         return ""
 
-    def _message(self, data: bytes, *, whole: bool) -> Message:
+    def _message(self, pieces: tuple[bytes, ...], *, whole: bool) -> Message:
         """For those recipients for whom it does not go around in circles."""
         recipients = tuple(dict.fromkeys(self._transaction.recipients))
-        self._look_for_loops(data, recipients)
+        self._look_for_loops(pieces, recipients)
         return Message(
             sender=self._transaction.sender,
             recipients=tuple(each for each in recipients if each not in self._circling),
-            data=data,
+            pieces=pieces,
             via=self._transaction.via,
             client=str(self._client),
             together=self._together,
@@ -104,9 +104,10 @@ class Incoming:
             whole=whole,
         )
 
-    def _look_for_loops(self, data: bytes, recipients: tuple[str, ...]) -> None:
+    def _look_for_loops(self, pieces: tuple[bytes, ...], recipients: tuple[str, ...]) -> None:
         """With SMTP, whose reply is one for all, it goes to all or none; so too once a draft was begun for all."""
-        self._trace.feed(data)
+        if not self._trace.ended:
+            self._trace.feed(b"".join(pieces))
         found = self._trace.loops(recipients)
         for recipient in found.keys() - self._circling.keys():
             reason = f"mail loop: {found[recipient]}"
@@ -127,6 +128,10 @@ class Incoming:
     def _give_back(self) -> None:
         self._hall.give_back(self._held_bytes)
         self._held_bytes = self.letter.kept_bytes = 0
+
+
+def _size_bytes(message: Message) -> int:
+    return sum(map(len, message.pieces))
 
 
 def note_refusal(client: Client, sender: str, reply: str, **facts: Any) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import time
 
 from maildefer.intake import replies
+from maildefer.intake.link import Arena, Link, Span
 from maildefer.intake.wire import LENGTH_BYTES, Answer, Job, Message, Stored, pack, unpack_answers
 
 _LOOK_SECONDS = 1.0
@@ -17,10 +17,12 @@ _SILENT = "the storage does not answer"
 class Line:
     """One for the process; event loop only. `closed` is set when the writer is gone: the process should end too."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, arena: Arena) -> None:
         self.closed = asyncio.Event()
         self._reader = reader
         self._writer = writer
+        self._arena = arena
+        self._lent: dict[int, Span] = {}
         self._pending: dict[int, asyncio.Future[Answer]] = {}
         self._number = self._draft = 0
         self._shortage = ""
@@ -28,8 +30,8 @@ class Line:
         self._task = asyncio.create_task(self._listen())
 
     @classmethod
-    async def open(cls, end: socket.socket) -> Line:
-        return cls(*await asyncio.open_connection(sock=end, limit=1 << 20))
+    async def open(cls, link: Link) -> Line:
+        return cls(*await asyncio.open_connection(sock=link.socket, limit=1 << 20), link.arena)
 
     async def push(self, message: Message) -> list[Stored]:
         """For each recipient, in their order; with keys only once all is durable (I1)."""
@@ -47,7 +49,7 @@ class Line:
 
     def drop(self, draft: int) -> None:
         """Forget a message whose end will not come; not while a part of it is being pushed."""
-        self._writer.write(pack(Job(0, Message("", (), b"", "", "", False, draft))))
+        self._writer.write(pack(Job(0, Message("", (), (), "", "", False, draft))))
 
     def known_shortage(self) -> str | None:
         """The same without asking; None when it has to be asked for."""
@@ -83,7 +85,10 @@ class Line:
         number = self._number = self._number + 1
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._pending[number] = future
-        self._writer.write(pack(Job(number, message)))
+        span = None if message is None else self._arena.put(message.pieces)
+        if span is not None:
+            self._lent[number] = span
+        self._writer.write(pack(Job(number, message), span))
         try:
             return await future
         finally:
@@ -94,6 +99,8 @@ class Line:
             while True:
                 size = int.from_bytes(await self._reader.readexactly(LENGTH_BYTES))
                 for answer in unpack_answers(await self._reader.readexactly(size)):
+                    if (span := self._lent.pop(answer.number, None)) is not None:
+                        self._arena.give_back(span)
                     future = self._pending.pop(answer.number, None)
                     if future is not None and not future.done():  # its client has gone: stored all the same
                         future.set_result(answer)

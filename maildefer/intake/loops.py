@@ -27,19 +27,22 @@ class Trace:
         self._delivered: list[bytes] = []
         self._rest: bytes | None = None  # of a line; None: nothing has come
         self._size_bytes = 0
-        self._ended = False
+        self.ended = False
 
     def feed(self, data: bytes) -> None:
         """The next part, as Maildir has it. A block of our own on top of it all does not count."""
-        if self._ended:
+        if self.ended:  # the header section, or as much of it as is read
             return
         if self._rest is None:
             data, self._rest = data[split(data)[1] :], b""
         self._size_bytes += len(data)
         lines = b"\n" + self._rest + data
-        ends = [at for at in (lines.find(b"\n\n"), lines.find(b"\n\r\n")) if at >= 0]
-        self._ended = bool(ends) or self._size_bytes > HEADER_LIMIT_BYTES
-        end = min(ends) if ends else lines.rfind(b"\n")
+        end = lines.find(b"\n\n")
+        sooner = lines.find(b"\n\r\n", 0, end if end >= 0 else len(lines))
+        end = sooner if sooner >= 0 else end
+        self.ended = end >= 0 or self._size_bytes > HEADER_LIMIT_BYTES
+        if end < 0:
+            end = lines.rfind(b"\n")
         self._rest = lines[end + 1 : end + 1 + _NAME_BYTES]
         self._note(lines[: end + 1].lower())
 

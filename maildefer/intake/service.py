@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 
 from maildefer import events
 from maildefer.errors import ConfigurationError
@@ -14,21 +13,22 @@ from maildefer.intake.entrance import Entrance
 from maildefer.intake.guard import Guard
 from maildefer.intake.hall import Hall
 from maildefer.intake.line import Line
+from maildefer.intake.link import Link
 from maildefer.intake.options import Options
 from maildefer.intake.policy import Policy
 from maildefer.intake.recipients import Recipients
 from maildefer.intake.report import Report
 
 
-async def serve(options: Options, writer: socket.socket, guard: Guard) -> bool:
+async def serve(options: Options, link: Link, guard: Guard) -> bool:
     """Take mail until TERM, INT, or the end of the lifeline; False when it was the writer that ended.
 
-    `writer` is our end of the line to it. Raises ConfigurationError, OSError.
+    `link` is our end of that with the writer. Raises ConfigurationError, OSError.
     """
     loop = asyncio.get_running_loop()
     recipients = Recipients(options.queue, options.routes_path, options.domains)
     stop = asyncio.Event()
-    line = await Line.open(writer)
+    line = await Line.open(link)
     hall = Hall(options, line, recipients, loop, guard)
     if guard.credentials is not None:
         guard.credentials.begin()

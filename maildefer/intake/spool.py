@@ -26,7 +26,7 @@ class Spool:
         draft, offset = (
             self._drafts.pop(message.draft) if message.draft in self._drafts else self._begun(message)
         )
-        draft.append(message.data)
+        draft.append_all(message.pieces)
         draft.announce_sync()  # the disk works while the rest is on its way
         self._drafts[message.draft] = draft, offset
 
@@ -34,7 +34,7 @@ class Spool:
         """The last part has come: an entry for each recipient, the *first last*: the others copy its draft."""
         draft, offset = self._drafts.pop(message.draft)
         try:
-            draft.append(message.data)
+            draft.append_all(message.pieces)
         except MaildeferError as fault:
             return [partial(_fail, fault)] * len(message.recipients)
         others = [partial(self._copied, draft, offset, message, to) for to in message.recipients[1:]]

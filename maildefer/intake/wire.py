@@ -8,19 +8,21 @@ from __future__ import annotations
 import marshal
 from typing import Any, NamedTuple
 
+from maildefer.intake.link import Arena, Span
+
 LENGTH_BYTES = 4
 
 
 class Message(NamedTuple):
-    """One message as it came: its envelope, its bytes with LF as line ends, how, and from whom.
+    """One message as it came: its envelope, its bytes with LF as line ends, in pieces, how, and from whom.
 
     `together`: all recipients' pushes or none, as SMTP's one reply wants it.
-    With a `draft`, `data` is a part of it, and the last one where it is `whole`; that without recipients drops it.
+    With a `draft`, the pieces are a part of it, and the last one where it is `whole`; that without recipients drops it.
     """
 
     sender: str
     recipients: tuple[str, ...]
-    data: bytes
+    pieces: tuple[bytes | memoryview, ...]
     via: str
     client: str
     together: bool
@@ -51,13 +53,23 @@ class Answer(NamedTuple):
     shortage: str
 
 
-def pack(job: Job) -> bytes:
-    return _framed((job.number, None if job.message is None else tuple(job.message)))
+def pack(job: Job, span: Span | None = None) -> bytes:
+    """`span`: where the message's pieces are in the arena, and not to be sent."""
+    number, message = job
+    if message is None:
+        return _framed((number, None, None))
+    if span is not None:
+        message = message._replace(pieces=())
+    return _framed((number, tuple(message), span and tuple(span)))
 
 
-def unpack(frame: bytes) -> Job:
-    number, message = marshal.loads(frame)
-    return Job(number, None if message is None else Message(*message))
+def unpack(frame: bytes, arena: Arena) -> Job:
+    """Pieces in the arena are there up to the answer."""
+    number, fields, span = marshal.loads(frame)
+    if fields is None:
+        return Job(number, None)
+    message = Message(*fields)
+    return Job(number, message if span is None else message._replace(pieces=(arena.get(Span(*span)),)))
 
 
 def pack_answers(answers: list[Answer]) -> bytes:

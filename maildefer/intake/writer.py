@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import threading
 import time
 import traceback
@@ -23,8 +22,9 @@ from itertools import islice
 from maildefer.errors import MaildeferError, QueueError
 from maildefer.host.identity import this_host
 from maildefer.host.titles import set_title
-from maildefer.intake import replies
+from maildefer.intake import link, replies
 from maildefer.intake.limits import Limits
+from maildefer.intake.link import Link
 from maildefer.intake.room import Room
 from maildefer.intake.spool import Spool
 from maildefer.intake.wire import Answer, Frames, Job, Message, Stored, pack_answers, unpack
@@ -36,18 +36,18 @@ _MOST = 64  # messages of a batch: who came first should not wait for all
 _READ_BYTES = 256 << 10
 
 
-def fork(queue: str, limits: Limits, *, hostname: str, closing: Iterable[int | None] = ()) -> socket.socket:
-    """Start a queue's writer, before there is any thread; returns our end of the line to it.
+def fork(queue: str, limits: Limits, *, hostname: str, closing: Iterable[int | None] = ()) -> Link:
+    """Start a queue's writer, before there is any thread; returns our end of the link with it.
 
     `closing`: descriptors that are not for it. Raises QueueError's kinds.
     """
     layout = _opened(queue)
-    ours, theirs = socket.socketpair()
+    ours, theirs = link.pair(limits.buffer_bytes)
     if os.fork():
-        theirs.close()
+        theirs.socket.close()
         return ours
     try:
-        ours.close()
+        ours.socket.close()
         for descriptor in closing:
             if descriptor is not None:
                 os.close(descriptor)
@@ -72,13 +72,13 @@ def _opened(path: str) -> Layout:
 class Writer:
     """The threads and what they share."""
 
-    def __init__(self, layout: Layout, limits: Limits, line: socket.socket, *, hostname: str = "") -> None:
+    def __init__(self, layout: Layout, limits: Limits, end: Link, *, hostname: str = "") -> None:
         self._pusher = Pusher(layout, host=this_host().label)
         self._room = Room(layout, min_free_bytes=limits.min_free_bytes, max_backlog=limits.max_backlog)
         self._hostname = hostname or os.uname().nodename
         self._spool = Spool(self._pusher, self._top)
         self._threads = limits.threads
-        self._line = line
+        self._line, self._arena = end
         self._frames = Frames()
         self._reading = threading.Lock()
         self._writing = threading.Lock()
@@ -118,7 +118,7 @@ class Writer:
                 if not data:
                     return []
                 self._frames.feed(data)
-        return [unpack(frame) for frame in frames]
+        return [unpack(frame, self._arena) for frame in frames]
 
     def answer(self, batch: list[Job]) -> list[Answer]:
         """Push a batch; when it returns, what has a key is durable (I1)."""
@@ -179,8 +179,8 @@ class Writer:
             return []
         return self._spool.composes(message)
 
-    def _composed(self, message: Message, recipient: str, stem: str) -> tuple[bytes, bytes]:
-        return self._top(stem, message, recipient), message.data
+    def _composed(self, message: Message, recipient: str, stem: str) -> tuple[bytes | memoryview, ...]:
+        return self._top(stem, message, recipient), *message.pieces
 
     def _top(self, stem: str, message: Message, recipient: str) -> bytes:
         if not recipient:  # pushed without an envelope, which SMTP never does

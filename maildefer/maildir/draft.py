@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 
 from maildefer.errors import QueueMissing, raise_named
 from maildefer.maildir import durable
@@ -37,7 +38,11 @@ class Draft:
         """What it will be called."""
         return f"{self.stem},S={self.size_bytes}"
 
-    def append(self, data: bytes) -> None:
+    def append_all(self, pieces: Iterable[bytes | memoryview]) -> None:
+        for piece in pieces:
+            self.append(piece)
+
+    def append(self, data: bytes | memoryview) -> None:
         try:
             durable.write_all(self.descriptor, data, self._system)
         except OSError as fault:

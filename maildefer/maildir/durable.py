@@ -52,7 +52,7 @@ def announce_sync(descriptor: int, system: System, *, offset: int = 0) -> None:
         pass
 
 
-def write_all(descriptor: int, data: bytes, system: System) -> None:
+def write_all(descriptor: int, data: bytes | memoryview, system: System) -> None:
     """write(2) may take less than it is given, on a full disk above all."""
     written = system.write(descriptor, data)
     while written < len(data):

@@ -20,7 +20,7 @@ from maildefer.maildir.journal import Journal, journal_of
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.system import SYSTEM, System
 
-Compose = Callable[[str], Sequence[bytes] | Draft]
+Compose = Callable[[str], Sequence[bytes | memoryview] | Draft]
 _TRIES = 5
 _TOGETHER = 32  # written before the first of them is synced; so many descriptors are open
 

@@ -41,7 +41,7 @@ class System:
     unlink: Callable[[str], None] = os.unlink
     open: Callable[..., int] = os.open
     read: Callable[[int, int], bytes] = os.read
-    write: Callable[[int, bytes], int] = os.write
+    write: Callable[[int, bytes | memoryview], int] = os.write
     fsync: Callable[[int], None] = os.fsync
     posix_fadvise: Callable[[int, int, int, int], None] = os.posix_fadvise
     close: Callable[[int], None] = os.close

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import sys
 from importlib.util import find_spec
 
@@ -11,6 +10,7 @@ from maildefer import events
 from maildefer.errors import ConfigurationError, MaildeferError
 from maildefer.host.titles import set_title
 from maildefer.intake import crowd, writer
+from maildefer.intake.link import Link
 from maildefer.web.options import Options, parse
 from maildefer.web.tokens import Tokens
 
@@ -31,9 +31,9 @@ def main() -> int:
 
             set_title("web")
             drop(options.user, options.group)
-        lines = _fork_writers(options)
+        links = _fork_writers(options)
         set_title(f"web {' '.join(options.queues)}")
-        in_order = asyncio.run(serve(options, lines, tokens))
+        in_order = asyncio.run(serve(options, links, tokens))
     except ConfigurationError as fault:
         print(f"maildefer.web: {fault}", file=sys.stderr)
         return 78
@@ -43,13 +43,13 @@ def main() -> int:
     return 0 if in_order else 1
 
 
-def _fork_writers(options: Options) -> dict[str, socket.socket]:
+def _fork_writers(options: Options) -> dict[str, Link]:
     """A writer for each queue, none of which holds another's line open."""
-    lines: dict[str, socket.socket] = {}
+    links: dict[str, Link] = {}
     for name, path in options.queues.items():
-        closing = (*options.socket_fds, *(line.fileno() for line in lines.values()))
-        lines[name] = writer.fork(path, options, hostname=options.hostname, closing=closing)
-    return lines
+        closing = (*options.socket_fds, *(link.socket.fileno() for link in links.values()))
+        links[name] = writer.fork(path, options, hostname=options.hostname, closing=closing)
+    return links
 
 
 if __name__ == "__main__":

@@ -120,7 +120,7 @@ class Door:
                 if kept >= self._options.buffer_bytes:
                     draft = draft or line.fresh_draft()
                     _refuse_faults(
-                        await line.push(message._replace(data=b"".join(pieces), draft=draft, whole=False))
+                        await line.push(message._replace(pieces=tuple(pieces), draft=draft, whole=False))
                     )
                     pieces.clear()
                     self._held_bytes -= kept
@@ -128,7 +128,7 @@ class Door:
             if not size:
                 raise Refused(400, "the message is empty")
             whole = True
-            stored = await line.push(message._replace(data=b"".join(pieces), draft=draft))
+            stored = await line.push(message._replace(pieces=tuple(pieces), draft=draft))
             _refuse_faults(stored)
             return [each.key for each in stored], size
         finally:
@@ -175,7 +175,7 @@ class Door:
         except ValueError as fault:
             raise Refused(400, str(fault)) from None
         client = f"([{request.remote}])" if request.remote else ""
-        return Message(sender or "", recipients or ("",), b"", "HTTP", client, True)
+        return Message(sender or "", recipients or ("",), (), "HTTP", client, True)
 
     @property
     def _limit_bytes(self) -> int:

@@ -14,6 +14,7 @@ from maildefer import events
 from maildefer.errors import ConfigurationError
 from maildefer.intake import early
 from maildefer.intake.line import Line
+from maildefer.intake.link import Link
 from maildefer.intake.report import Report
 from maildefer.web import faults
 from maildefer.web.door import Door, answered
@@ -26,7 +27,7 @@ _LINGER_SECONDS = 2.0  # for what still comes of a body that was refused
 _LAST_SECONDS = 0.5  # for who was sent away already
 
 
-async def serve(options: Options, writers: Mapping[str, socket.socket], tokens: Tokens) -> bool:
+async def serve(options: Options, links: Mapping[str, Link], tokens: Tokens) -> bool:
     """Take messages until TERM or INT; False when it was a writer that ended. Raises OSError."""
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     for signum in (signal.SIGTERM, signal.SIGINT):
@@ -34,7 +35,7 @@ async def serve(options: Options, writers: Mapping[str, socket.socket], tokens: 
     loop.add_signal_handler(signal.SIGHUP, _read_again, tokens)
     loop.add_signal_handler(signal.SIGUSR1, events.reopen)
     early.let_in()
-    lines = {name: await Line.open(end) for name, end in writers.items()}
+    lines = {name: await Line.open(link) for name, link in links.items()}
     door = Door(options, lines, tokens)
     application = web.Application()
     application.router.add_post("/queues/{name}", door.post, expect_handler=door.expect)

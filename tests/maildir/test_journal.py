@@ -68,7 +68,7 @@ def test_a_push_is_recorded_after_it_is_durable(queue: Layout, pusher: Pusher) -
 
 
 def test_pushes_of_a_batch_are_recorded_by_one_write(queue: Layout) -> None:
-    writes: list[bytes] = []
+    writes: list[bytes | memoryview] = []
     system = replace(SYSTEM, write=lambda fd, data: writes.append(data) or os.write(fd, data))
     pen = Journal(queue, host="h", boot="b", system=system)
     pen.pushed(["1.a", "2.b", "3.c"])
@@ -196,7 +196,7 @@ def test_names_of_other_writers_cannot_forge_a_record(queue: Layout) -> None:
 def test_a_full_disk_stops_nobody_and_leaves_a_gap(queue: Layout) -> None:
     full = [True]
 
-    def write(descriptor: int, data: bytes) -> int:
+    def write(descriptor: int, data: bytes | memoryview) -> int:
         if full[0]:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return os.write(descriptor, data)
@@ -212,7 +212,7 @@ def test_a_full_disk_stops_nobody_and_leaves_a_gap(queue: Layout) -> None:
 def test_a_short_write_leaves_a_torn_record_and_a_gap(queue: Layout) -> None:
     short = [True]
 
-    def write(descriptor: int, data: bytes) -> int:
+    def write(descriptor: int, data: bytes | memoryview) -> int:
         return os.write(descriptor, data[:9] if short[0] else data)
 
     pen = Journal(queue, host="h", boot="b", system=replace(SYSTEM, write=write))

@@ -12,7 +12,6 @@ import asyncio
 import os
 import random
 import shutil
-import socket
 import sys
 import tempfile
 import threading
@@ -26,6 +25,7 @@ from maildefer.intake import replies
 from maildefer.intake.guard import Guard
 from maildefer.intake.hall import Hall
 from maildefer.intake.line import Line
+from maildefer.intake.link import Link, pair
 from maildefer.intake.lmtp import LmtpSession
 from maildefer.intake.options import Options, parse
 from maildefer.intake.recipients import Recipients
@@ -201,20 +201,20 @@ Play = Callable[[Fuzzer, int], Awaitable[int]]
 
 
 @contextmanager
-def writing(options: Options, layout: Layout) -> Iterator[socket.socket]:
-    """A writer in threads of this process; its socket."""
-    ours, theirs = socket.socketpair()
+def writing(options: Options, layout: Layout) -> Iterator[Link]:
+    """A writer in threads of this process; the other end of its link."""
+    ours, theirs = pair(options.buffer_bytes)
     thread = threading.Thread(target=Writer(layout, options, theirs).run)
     thread.start()
     try:
         yield ours
     finally:
         thread.join(PATIENCE_SECONDS)
-        theirs.close()
+        theirs.socket.close()
 
 
 async def run(
-    options: Options, layout: Layout, end: socket.socket, play: Play, seed: int, seconds: float, cases: int
+    options: Options, layout: Layout, end: Link, play: Play, seed: int, seconds: float, cases: int
 ) -> str:
     line = await Line.open(end)
     recipients = Recipients(options.queue, None)

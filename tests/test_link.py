@@ -1,0 +1,188 @@
+"""What goes from a front end to its writer through the memory that they share."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import socket
+import threading
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from maildefer.intake import replies
+from maildefer.intake.line import Line
+from maildefer.intake.link import Arena, Link, Span, pair
+from maildefer.intake.options import parse
+from maildefer.intake.wire import Message, Stored
+from maildefer.intake.writer import Writer
+from maildefer.maildir.layout import create_queue
+from maildefer.message.envelope import split
+
+BLOCK_BYTES = 64 << 10
+LARGE = 40_000
+
+
+def message(*pieces: bytes, draft: int = 0, whole: bool = True) -> Message:
+    return Message("a@b", ("c@d",), pieces, "ESMTP", "client", True, draft, whole)
+
+
+def text(number: int, size_bytes: int = LARGE) -> bytes:
+    """No two of which are alike anywhere."""
+    line = b"%08d\n" % number
+    return line * (size_bytes // len(line))
+
+
+def served(queue: Path, play: Callable[[Line], Awaitable[None]], *options: str) -> Link:
+    """Play with a line to a real writer; our end, once all is over."""
+    layout = create_queue(str(queue))
+    ours, theirs = pair(BLOCK_BYTES)
+    limits = parse(["--socket-fd", "0", "--queue", layout.path, "--min-free-bytes", "0", *options])
+    thread = threading.Thread(target=Writer(layout, limits, theirs).run)
+    thread.start()
+
+    async def run() -> None:
+        line = await Line.open(ours)
+        try:
+            await play(line)
+        finally:
+            await line.close()
+
+    try:
+        asyncio.run(run())
+    finally:
+        thread.join()
+        theirs.socket.close()
+    return ours
+
+
+def free_blocks(link: Link) -> int:
+    """So many as can be taken; none of them is given back."""
+    count = 0
+    while link.arena.put([bytes(LARGE)]) is not None:
+        count += 1
+    return count
+
+
+def bodies(queue: Path) -> list[bytes]:
+    found = [path.read_bytes() for path in sorted((queue / "new").iterdir())]
+    return [data[split(data)[1] :] for data in found]
+
+
+# The memory
+
+
+def test_pieces_are_one_behind_the_other() -> None:
+    arena = Arena(BLOCK_BYTES)
+    span = arena.put([b"a" * 20_000, b"", memoryview(b"b" * 20_000)])
+    assert span is not None
+    assert bytes(arena.get(span)) == b"a" * 20_000 + b"b" * 20_000
+
+
+def test_blocks_do_not_mix() -> None:
+    arena = Arena(BLOCK_BYTES)
+    spans = [arena.put([bytes([number]) * BLOCK_BYTES]) for number in range(32)]
+    for number, span in enumerate(spans):
+        assert span is not None
+        assert bytes(arena.get(span)) == bytes([number]) * BLOCK_BYTES
+
+
+def test_what_is_small_or_too_large_is_better_sent() -> None:
+    arena = Arena(BLOCK_BYTES)
+    assert arena.put([b"x" * 2048]) is None
+    assert arena.put([b"x" * BLOCK_BYTES, b"y"]) is None
+
+
+def test_a_block_is_given_again_once_it_is_given_back() -> None:
+    arena = Arena(BLOCK_BYTES, blocks=1)
+    span = arena.put([b"x" * LARGE])
+    assert span == Span(0, LARGE)
+    assert arena.put([b"y" * LARGE]) is None
+    arena.give_back(span)
+    assert arena.put([b"z" * LARGE]) == span
+    assert bytes(arena.get(span)) == b"z" * LARGE
+
+
+def test_the_reader_cannot_change_it() -> None:
+    arena = Arena(BLOCK_BYTES)
+    span = arena.put([b"x" * LARGE])
+    assert span is not None
+    with pytest.raises(TypeError):
+        arena.get(span)[0] = 0
+
+
+def test_both_processes_see_it() -> None:
+    ours, theirs = pair(BLOCK_BYTES)
+    if not (pid := os.fork()):
+        ours.socket.close()
+        at, size = map(int, theirs.socket.recv(100).split())
+        digest = hashlib.sha256(theirs.arena.get(Span(at, size))).hexdigest()
+        theirs.socket.sendall(digest.encode())
+        os._exit(0)
+    theirs.socket.close()
+    span = ours.arena.put([data := os.urandom(LARGE)])
+    assert span is not None
+    ours.socket.sendall(f"{span.at} {span.size}".encode())
+    assert ours.socket.recv(100, socket.MSG_WAITALL).decode() == hashlib.sha256(data).hexdigest()
+    assert os.waitpid(pid, 0)[1] == 0
+    ours.socket.close()
+
+
+# Through it
+
+
+@pytest.mark.invariant(9)
+def test_more_messages_at_a_time_than_there_are_blocks_all_arrive_as_they_are(tmp_path: Path) -> None:
+    async def play(line: Line) -> None:
+        stored = await asyncio.gather(
+            *(line.push(message(text(number)[:30_000], text(number)[30_000:])) for number in range(100))
+        )
+        assert all(each[0].key for each in stored)
+
+    link = served(tmp_path, play)
+    assert sorted(bodies(tmp_path)) == [text(number) for number in range(100)]
+    assert free_blocks(link) == 32
+
+
+@pytest.mark.invariant(9)
+def test_parts_of_many_messages_go_the_same_way_and_do_not_mix(tmp_path: Path) -> None:
+    async def send(line: Line, number: int) -> list[Stored]:
+        draft = line.fresh_draft()
+        for _ in range(3):
+            assert await line.push(message(text(number), draft=draft, whole=False)) == []
+        return await line.push(message(b"end\n", draft=draft))
+
+    async def play(line: Line) -> None:
+        stored = await asyncio.gather(*(send(line, number) for number in range(60)))
+        assert all(each[0].key for each in stored)
+
+    served(tmp_path, play)
+    assert sorted(bodies(tmp_path)) == [text(number) * 3 + b"end\n" for number in range(60)]
+
+
+def test_a_block_comes_back_when_the_client_has_gone_but_not_before_the_writer_is_done(
+    tmp_path: Path,
+) -> None:
+    async def play(line: Line) -> None:
+        tasks = [asyncio.ensure_future(line.push(message(text(number)))) for number in range(20)]
+        await asyncio.sleep(0)  # they are sent
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*(line.push(message(text(number))) for number in range(20, 80)))
+
+    link = served(tmp_path, play)
+    assert sorted(bodies(tmp_path)) == [text(number) for number in range(80)]
+    assert free_blocks(link) == 32
+
+
+def test_a_block_comes_back_when_the_writer_refuses(tmp_path: Path) -> None:
+    async def play(line: Line) -> None:
+        for number in range(40):
+            (stored,) = await line.push(message(text(number)))
+            assert stored.reply == replies.FULL
+
+    link = served(tmp_path, play, "--min-free-bytes", str(1 << 60))
+    assert bodies(tmp_path) == []
+    assert free_blocks(link) == 32
