@@ -13,7 +13,7 @@ from maildefer.doctor.findings import refuse, warn
 from maildefer.doctor.judge import judge
 from maildefer.errors import QueueMissing, UnsafeMount
 from maildefer.host import runtime
-from maildefer.host.mounts import mount_of, parse
+from maildefer.host.mounts import is_local, mount_of, parse
 from maildefer.maildir.layout import create_queue
 
 NFS = "64 29 0:52 / /srv/mail rw,relatime shared:340 - nfs4 192.0.2.7:/export/mail rw,vers=4.2,{},addr=192.0.2.7"
@@ -55,6 +55,11 @@ def test_a_mounts_line_is_taken_apart_with_its_escapes():
     assert mount.source == "/dev/sd\\a"
     assert mount.options == {"ro", "noatime", "errors=remount-ro"}
     assert mount.option("errors") == "remount-ro"
+
+
+def test_a_disk_of_this_machine_is_told_from_what_is_not():
+    assert is_local("/dev/shm")
+    assert not is_local("/proc")
 
 
 def test_the_mount_of_a_path_is_the_kernels_own_answer():

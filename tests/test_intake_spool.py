@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from maildefer.errors import QueueMissing
 from maildefer.intake import replies
 from maildefer.intake.link import pair
 from maildefer.intake.options import parse
-from maildefer.intake.wire import Answer, Frames, Job, Message, pack, unpack_answers
+from maildefer.intake.wire import Answer, Job, Message
 from maildefer.intake.writer import Writer
 from maildefer.maildir import durable
 from maildefer.maildir.draft import Draft
@@ -33,7 +32,7 @@ def layout(tmp_path: Path) -> Layout:
 @pytest.fixture
 def writer(layout: Layout) -> Iterator[Writer]:
     options = parse(["--socket-fd", "0", "--queue", layout.path, "--min-free-bytes", "0"])
-    ours, theirs = pair(options.buffer_bytes)
+    ours, theirs = pair(options.buffer_bytes, local=True)
     yield Writer(layout, options, theirs)
     ours.socket.close()
     theirs.socket.close()
@@ -47,12 +46,6 @@ def part(
 
 def push(writer: Writer, *messages: Message) -> list[Answer]:
     return [writer.answer([Job(number, message)])[0] for number, message in enumerate(messages, 1)]
-
-
-def answers_of(line: socket.socket, frames: Frames) -> list[Answer]:
-    while not (found := frames.take(1)):
-        frames.feed(line.recv(65536))
-    return unpack_answers(found[0])
 
 
 def entries(layout: Layout) -> list[tuple[Envelope | None, bytes]]:
@@ -70,31 +63,6 @@ def test_parts_become_one_entry_with_the_envelope_on_top(writer: Writer, layout:
     assert os.listdir(layout.new) == [last.stored[0].key]
     assert entries(layout) == [(Envelope("a@b", "c@d"), b"Subject: x\n\none\ntwo\n")]
     assert os.listdir(layout.tmp) == []
-
-
-@pytest.mark.ttl(300)
-def test_a_part_is_answered_while_other_messages_of_its_batch_are_still_being_synced(
-    layout: Layout, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    options = parse(["--socket-fd", "0", "--queue", layout.path, "--min-free-bytes", "0", "--threads", "1"])
-    ours, theirs = pair(options.buffer_bytes)
-    synced, sync = threading.Event(), durable.sync_directory
-    monkeypatch.setattr(durable, "sync_directory", lambda *path, **by: synced.wait(60) and sync(*path, **by))
-    thread = threading.Thread(target=Writer(layout, options, theirs).run)
-    thread.start()
-    ours.socket.sendall(
-        pack(Job(1, Message("a@b", ("c@d",), (b"x\n",), "ESMTP", "client", True))) + pack(Job(2, part(b"y")))
-    )
-    try:
-        frames = Frames()
-        assert [answer.number for answer in answers_of(ours.socket, frames)] == [2]
-        synced.set()
-        assert [answer.number for answer in answers_of(ours.socket, frames)] == [1]
-    finally:
-        synced.set()
-        ours.socket.close()
-        thread.join()
-        theirs.socket.close()
 
 
 def test_a_part_is_in_tmp_and_not_an_entry_before_the_last_one_has_come(
@@ -179,7 +147,7 @@ def test_a_copy_that_fails_fails_its_message_or_with_lmtp_its_recipient(
 
 def test_a_shortage_in_the_middle_drops_what_is_there(layout: Layout) -> None:
     options = parse(["--socket-fd", "0", "--queue", layout.path, "--min-free-bytes", str(1 << 60)])
-    ours, theirs = pair(options.buffer_bytes)
+    ours, theirs = pair(options.buffer_bytes, local=True)
     writer = Writer(layout, options, theirs)
     writer._spool.add(part(b"x"))
     (answer,) = push(writer, part(b"y"))
@@ -196,6 +164,17 @@ def test_a_draft_that_is_swept_before_its_end_is_a_temporary_failure(writer: Wri
     (answer,) = push(writer, part(b"y", whole=True))
     assert [stored.reply for stored in answer.stored] == [replies.FAULT]
     assert os.listdir(layout.new) == []
+
+
+def test_a_draft_that_is_swept_fails_alone_of_those_that_end_together(writer: Writer, layout: Layout) -> None:
+    push(writer, part(b"x", draft=1))
+    (draft,) = os.listdir(layout.tmp)
+    Path(layout.tmp, draft).unlink()
+    push(writer, part(b"x", draft=2))
+    last = [Job(draft, part(b"y", draft=draft, whole=True)) for draft in (1, 2)]
+    one, two = (answer.stored[0] for answer in writer.answer(last))
+    assert one.reply == replies.FAULT
+    assert os.listdir(layout.new) == [two.key]
 
 
 @pytest.mark.invariant(1)

@@ -1,4 +1,4 @@
-"""What goes from a front end to its writer through the memory that they share."""
+"""What goes from a front end to its writer, through the socket and the memory that they share."""
 
 from __future__ import annotations
 
@@ -7,18 +7,21 @@ import hashlib
 import os
 import socket
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import pytest
 
+from maildefer.errors import MaildeferError
 from maildefer.intake import replies
 from maildefer.intake.line import Line
 from maildefer.intake.link import Arena, Link, Span, pair
 from maildefer.intake.options import parse
 from maildefer.intake.wire import Message, Stored
 from maildefer.intake.writer import Writer
+from maildefer.maildir import durable
 from maildefer.maildir.layout import create_queue
+from maildefer.maildir.push import Compose, Pusher
 from maildefer.message.envelope import split
 
 BLOCK_BYTES = 64 << 10
@@ -38,13 +41,13 @@ def text(number: int, size_bytes: int = LARGE) -> bytes:
 def served(queue: Path, play: Callable[[Line], Awaitable[None]], *options: str) -> Link:
     """Play with a line to a real writer; our end, once all is over."""
     layout = create_queue(str(queue))
-    ours, theirs = pair(BLOCK_BYTES)
+    ours, theirs = pair(BLOCK_BYTES, local=True)
     limits = parse(["--socket-fd", "0", "--queue", layout.path, "--min-free-bytes", "0", *options])
     thread = threading.Thread(target=Writer(layout, limits, theirs).run)
     thread.start()
 
     async def run() -> None:
-        line = await Line.open(ours)
+        line = await Line.open(ours, threads=limits.threads)
         try:
             await play(line)
         finally:
@@ -114,7 +117,7 @@ def test_the_reader_cannot_change_it() -> None:
 
 
 def test_both_processes_see_it() -> None:
-    ours, theirs = pair(BLOCK_BYTES)
+    ours, theirs = pair(BLOCK_BYTES, local=True)
     if not (pid := os.fork()):
         ours.socket.close()
         at, size = map(int, theirs.socket.recv(100).split())
@@ -186,3 +189,85 @@ def test_a_block_comes_back_when_the_writer_refuses(tmp_path: Path) -> None:
     link = served(tmp_path, play, "--min-free-bytes", str(1 << 60))
     assert bodies(tmp_path) == []
     assert free_blocks(link) == 32
+
+
+@pytest.mark.ttl(300)
+def test_a_part_is_answered_while_messages_are_still_being_synced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create_queue(str(tmp_path))  # which syncs too
+    synced, sync = threading.Event(), durable.sync_directory
+    monkeypatch.setattr(durable, "sync_directory", lambda *path, **by: synced.wait(60) and sync(*path, **by))
+
+    async def play(line: Line) -> None:
+        messages = [asyncio.ensure_future(line.push(message(b"x\n"))) for _ in range(3)]
+        try:
+            draft = line.fresh_draft()
+            assert await line.push(message(text(1), draft=draft, whole=False)) == []
+            assert not any(each.done() for each in messages)
+            line.drop(draft)
+        finally:
+            synced.set()
+        assert all(each[0].key for each in await asyncio.gather(*messages))
+
+    served(tmp_path, play, "--threads", "2")
+    assert os.listdir(tmp_path / "tmp") == []
+
+
+@pytest.mark.ttl(300)
+def test_a_batch_that_hangs_holds_up_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first is in the writer's hands for good; those that come are not many enough to be worth a second batch."""
+    hanging, go_on, renamed = threading.Event(), threading.Event(), Pusher.push_all
+
+    def push_all(pusher: Pusher, composes: Sequence[Compose]) -> list[str | MaildeferError]:
+        if not hanging.is_set():
+            hanging.set()
+            go_on.wait(60)
+        return renamed(pusher, composes)
+
+    monkeypatch.setattr(Pusher, "push_all", push_all)
+
+    async def play(line: Line) -> None:
+        first = asyncio.ensure_future(line.push(message(b"first\n")))
+        await asyncio.sleep(0)  # it is sent
+        try:
+            for _ in range(3):
+                assert (await line.push(message(b"later\n")))[0].key
+            assert not first.done()
+        finally:
+            go_on.set()
+        assert (await first)[0].key
+
+    served(tmp_path, play)
+    assert len(bodies(tmp_path)) == 4
+
+
+def test_what_comes_while_a_batch_is_written_goes_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    real = Writer.answer
+    monkeypatch.setattr(Writer, "answer", lambda self, jobs: sizes.append(len(jobs)) or real(self, jobs))
+
+    async def play(line: Line) -> None:
+        await asyncio.gather(*(line.push(message(b"%d\n" % number)) for number in range(12)))
+
+    served(tmp_path, play)
+    assert sizes == [1, 11]
+    assert len(bodies(tmp_path)) == 12
+
+
+def test_whoever_waits_when_the_writer_ends_is_told(tmp_path: Path) -> None:
+    ours, theirs = pair(BLOCK_BYTES, local=True)
+
+    async def run() -> None:
+        line = await Line.open(ours, threads=2)
+        pushes = [asyncio.ensure_future(line.push(message(text(number)))) for number in range(3)]
+        await asyncio.sleep(0)
+        theirs.socket.close()
+        assert [each[0].reply for each in await asyncio.gather(*pushes)] == [replies.FAULT] * 3
+        assert line.closed.is_set()
+        assert (await line.push(message(b"x")))[0].reply == replies.FAULT
+        await line.close()
+
+    asyncio.run(run())

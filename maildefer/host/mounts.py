@@ -7,6 +7,9 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+_LOCAL: Final = frozenset(
+    ("ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "zfs", "tmpfs", "overlay", "bcachefs")
+)
 _MOUNTINFO: Final = "/proc/self/mountinfo"
 _ESCAPE: Final = re.compile(r"\\([0-7]{3})")
 
@@ -35,6 +38,12 @@ def mount_of(path: str, mountinfo: str = _MOUNTINFO) -> Mount | None:
             return next((parse(line) for line in lines if line.split(" ", 1)[0] == number), None)
     finally:
         os.close(descriptor)
+
+
+def is_local(path: str) -> bool:
+    """Whether every other writer to an existing path goes through this kernel. Raises OSError if there is no path."""
+    mount = mount_of(path)
+    return mount is not None and mount.kind in _LOCAL
 
 
 def parse(line: str) -> Mount:

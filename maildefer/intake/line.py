@@ -6,32 +6,42 @@ import asyncio
 import time
 
 from maildefer.intake import replies
-from maildefer.intake.link import Arena, Link, Span
+from maildefer.intake.lane import Lane
+from maildefer.intake.link import Link, Span
 from maildefer.intake.wire import LENGTH_BYTES, Answer, Job, Message, Stored, pack, unpack_answers
 
 _LOOK_SECONDS = 1.0
 _PATIENCE_SECONDS = 5.0
 _SILENT = "the storage does not answer"
+_NO_BATCH = 0  # the number of what goes alone, at once
 
 
 class Line:
     """One for the process; event loop only. `closed` is set when the writer is gone: the process should end too."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, arena: Arena) -> None:
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, link: Link, threads: int
+    ) -> None:
         self.closed = asyncio.Event()
         self._reader = reader
         self._writer = writer
-        self._arena = arena
-        self._lent: dict[int, Span] = {}
+        self._arena = link.arena
+        self._loop = asyncio.get_running_loop()
+        # Parts of large messages wait for no sync, and should not for others': one thread is theirs.
+        self._messages = _Lane(max(1, threads - 1), link.local)
+        self._parts = _Lane(threads, link.local)
+        self._batches: dict[int, _Lane] = {}
         self._pending: dict[int, asyncio.Future[Answer]] = {}
-        self._number = self._draft = 0
+        self._lent: dict[int, Span] = {}
+        self._number = self._batch = self._draft = 0
         self._shortage = ""
         self._look_at = 0.0
         self._task = asyncio.create_task(self._listen())
 
     @classmethod
-    async def open(cls, link: Link) -> Line:
-        return cls(*await asyncio.open_connection(sock=link.socket, limit=1 << 20), link.arena)
+    async def open(cls, link: Link, *, threads: int) -> Line:
+        """`threads`: that the writer has."""
+        return cls(*await asyncio.open_connection(sock=link.socket, limit=1 << 20), link, threads)
 
     async def push(self, message: Message) -> list[Stored]:
         """For each recipient, in their order; with keys only once all is durable (I1)."""
@@ -49,7 +59,7 @@ class Line:
 
     def drop(self, draft: int) -> None:
         """Forget a message whose end will not come; not while a part of it is being pushed."""
-        self._writer.write(pack(Job(0, Message("", (), (), "", "", False, draft))))
+        self._send(_NO_BATCH, [Job(0, Message("", (), (), "", "", False, draft))])
 
     def known_shortage(self) -> str | None:
         """The same without asking; None when it has to be asked for."""
@@ -83,29 +93,70 @@ class Line:
         if self.closed.is_set():
             raise ConnectionError
         number = self._number = self._number + 1
-        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Answer] = self._loop.create_future()
         self._pending[number] = future
-        span = None if message is None else self._arena.put(message.pieces)
-        if span is not None:
-            self._lent[number] = span
-        self._writer.write(pack(Job(number, message), span))
+        job = Job(number, message)
+        if message is None:
+            self._send(_NO_BATCH, [job])
+        else:
+            lane = self._messages if message.whole else self._parts
+            lane.jobs.add(job, now=self._loop.time())
+            self._advance(lane)
         try:
             return await future
         finally:
             self._pending.pop(number, None)
 
+    def _advance(self, lane: _Lane) -> None:
+        """Send what is to be sent now, and see to the rest in time."""
+        while batch := lane.jobs.next(now=self._loop.time()):
+            self._batch += 1
+            self._batches[self._batch] = lane
+            self._send(self._batch, batch)
+        if lane.timer is None and (due := lane.jobs.due) is not None:
+            lane.timer = self._loop.call_at(due, self._time_is_up, lane)
+
+    def _time_is_up(self, lane: _Lane) -> None:
+        lane.timer = None
+        self._advance(lane)
+
+    def _send(self, batch: int, jobs: list[Job]) -> None:
+        self._writer.write(pack(batch, [(job, self._placed(job)) for job in jobs]))
+
+    def _placed(self, job: Job) -> Span | None:
+        """Where its message is in the arena, which is up to the answer."""
+        if job.message is None or (span := self._arena.put(job.message.pieces)) is None:
+            return None
+        self._lent[job.number] = span
+        return span
+
     async def _listen(self) -> None:
         try:
             while True:
                 size = int.from_bytes(await self._reader.readexactly(LENGTH_BYTES))
-                for answer in unpack_answers(await self._reader.readexactly(size)):
-                    if (span := self._lent.pop(answer.number, None)) is not None:
-                        self._arena.give_back(span)
-                    future = self._pending.pop(answer.number, None)
-                    if future is not None and not future.done():  # its client has gone: stored all the same
-                        future.set_result(answer)
+                self._answered(*unpack_answers(await self._reader.readexactly(size)))
         except (asyncio.IncompleteReadError, ConnectionError):
             self.closed.set()
             for future in self._pending.values():
                 if not future.done():
                     future.set_exception(ConnectionError("the writer is gone"))
+
+    def _answered(self, batch: int, answers: list[Answer]) -> None:
+        for answer in answers:
+            if (span := self._lent.pop(answer.number, None)) is not None:
+                self._arena.give_back(span)
+            future = self._pending.pop(answer.number, None)
+            if future is not None and not future.done():  # its client has gone: stored all the same
+                future.set_result(answer)
+        if batch != _NO_BATCH:
+            lane = self._batches.pop(batch)
+            lane.jobs.end()
+            self._advance(lane)
+
+
+class _Lane:
+    """With the timer of what waits in it."""
+
+    def __init__(self, threads: int, local: bool) -> None:
+        self.jobs: Lane[Job] = Lane(threads=threads, local=local)
+        self.timer: asyncio.TimerHandle | None = None

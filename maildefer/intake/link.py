@@ -62,10 +62,12 @@ class Link(NamedTuple):
 
     socket: socket.socket
     arena: Arena
+    local: bool
+    """Whether the queue is on a disk of this machine."""
 
 
-def pair(buffer_bytes: int) -> tuple[Link, Link]:
+def pair(buffer_bytes: int, *, local: bool) -> tuple[Link, Link]:
     """Both ends, for messages that come in parts of so many bytes and more."""
     arena = Arena(buffer_bytes + _MORE_BYTES)
     ours, theirs = socket.socketpair()
-    return Link(ours, arena), Link(theirs, arena)
+    return Link(ours, arena, local), Link(theirs, arena, local)

@@ -28,7 +28,7 @@ async def serve(options: Options, link: Link, guard: Guard) -> bool:
     loop = asyncio.get_running_loop()
     recipients = Recipients(options.queue, options.routes_path, options.domains)
     stop = asyncio.Event()
-    line = await Line.open(link)
+    line = await Line.open(link, threads=options.threads)
     hall = Hall(options, line, recipients, loop, guard)
     if guard.credentials is not None:
         guard.credentials.begin()

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import marshal
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from maildefer.intake.link import Arena, Span
@@ -53,36 +54,28 @@ class Answer(NamedTuple):
     shortage: str
 
 
-def pack(job: Job, span: Span | None = None) -> bytes:
-    """`span`: where the message's pieces are in the arena, and not to be sent."""
-    number, message = job
-    if message is None:
-        return _framed((number, None, None))
-    if span is not None:
-        message = message._replace(pieces=())
-    return _framed((number, tuple(message), span and tuple(span)))
+def pack(batch: int, jobs: Iterable[tuple[Job, Span | None]]) -> bytes:
+    """A batch with its number; with each job where its message's pieces are in the arena, and then not to be sent."""
+    return _framed((batch, [_packed(job, span) for job, span in jobs]))
 
 
-def unpack(frame: bytes, arena: Arena) -> Job:
+def unpack(frame: bytes, arena: Arena) -> tuple[int, list[Job]]:
     """Pieces in the arena are there up to the answer."""
-    number, fields, span = marshal.loads(frame)
-    if fields is None:
-        return Job(number, None)
-    message = Message(*fields)
-    return Job(number, message if span is None else message._replace(pieces=(arena.get(Span(*span)),)))
+    batch, packed = marshal.loads(frame)
+    return batch, [_unpacked(arena, *each) for each in packed]
 
 
-def pack_answers(answers: list[Answer]) -> bytes:
-    return _framed(
-        [(number, [tuple(each) for each in stored], shortage) for number, stored, shortage in answers]
-    )
+def pack_answers(batch: int, answers: list[Answer]) -> bytes:
+    packed = [(number, [tuple(each) for each in stored], shortage) for number, stored, shortage in answers]
+    return _framed((batch, packed))
 
 
-def unpack_answers(frame: bytes) -> list[Answer]:
-    return [
-        Answer(number, [Stored(*each) for each in stored], shortage)
-        for number, stored, shortage in marshal.loads(frame)
+def unpack_answers(frame: bytes) -> tuple[int, list[Answer]]:
+    batch, packed = marshal.loads(frame)
+    answers = [
+        Answer(number, [Stored(*each) for each in stored], shortage) for number, stored, shortage in packed
     ]
+    return batch, answers
 
 
 class Frames:
@@ -95,17 +88,17 @@ class Frames:
     def feed(self, data: bytes) -> None:
         self._buffer += data
 
-    def take(self, most: int) -> list[bytes]:
-        """The complete frames, at most so many."""
-        frames: list[bytes] = []
+    def take(self) -> bytes | None:
+        """The next one; None where it is not complete."""
         buffer = self._buffer
-        while len(frames) < most and (end := self._end()):
-            frames.append(bytes(memoryview(buffer)[self._at + LENGTH_BYTES : end]))
-            self._at = end
-        if self._at and not self._end():  # once in a batch: moving the rest costs
+        if not (end := self._end()):
+            return None
+        frame = bytes(memoryview(buffer)[self._at + LENGTH_BYTES : end])
+        self._at = end
+        if not self._end():  # once for many: moving the rest costs
             del buffer[: self._at]
             self._at = 0
-        return frames
+        return frame
 
     def _end(self) -> int:
         """Where the next frame ends; 0 when it is not whole."""
@@ -114,6 +107,22 @@ class Frames:
             return 0
         end = begin + int.from_bytes(self._buffer[self._at : begin])
         return end if len(self._buffer) >= end else 0
+
+
+def _packed(job: Job, span: Span | None) -> tuple[Any, ...]:
+    number, message = job
+    if message is None:
+        return number, None, None
+    if span is None:
+        return number, tuple(message), None
+    return number, tuple(message._replace(pieces=())), tuple(span)
+
+
+def _unpacked(arena: Arena, number: int, fields: tuple[Any, ...] | None, span: tuple[int, int] | None) -> Job:
+    if fields is None:
+        return Job(number, None)
+    message = Message(*fields)
+    return Job(number, message if span is None else message._replace(pieces=(arena.get(Span(*span)),)))
 
 
 def _framed(value: Any) -> bytes:

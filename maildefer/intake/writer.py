@@ -4,8 +4,8 @@ Apart from the front end's event loop for two reasons. A hung mount must not han
 do system calls all the time take the interpreter from the event loop at every turn (measured: with the pushes in
 threads beside it, a `send` cost the loop 50 to 100 µs, without 24).
 
-The threads take turns in reading: one waits for messages and takes all that have come as its batch; while it pushes
-them, with one directory sync, the next one reads. So pushes overlap as far as the storage is slow, and no further.
+The threads take turns in reading: one waits for a batch, and while it pushes that, with one directory sync, the next
+one reads. How many jobs make a batch, and how many batches overlap, the front end decides (`lane`).
 """
 
 from __future__ import annotations
@@ -16,11 +16,14 @@ import threading
 import time
 import traceback
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 
 from maildefer.errors import MaildeferError, QueueError
+from maildefer.host.aio import fsync_all
 from maildefer.host.identity import this_host
+from maildefer.host.mounts import is_local
 from maildefer.host.titles import set_title
 from maildefer.intake import link, replies
 from maildefer.intake.limits import Limits
@@ -30,9 +33,9 @@ from maildefer.intake.spool import Spool
 from maildefer.intake.wire import Answer, Frames, Job, Message, Stored, pack_answers, unpack
 from maildefer.maildir.layout import Layout, create_queue, open_queue
 from maildefer.maildir.push import Compose, Pusher
+from maildefer.maildir.system import SYSTEM
 from maildefer.message.envelope import block
 
-_MOST = 64  # messages of a batch: who came first should not wait for all
 _READ_BYTES = 256 << 10
 
 
@@ -42,7 +45,7 @@ def fork(queue: str, limits: Limits, *, hostname: str, closing: Iterable[int | N
     `closing`: descriptors that are not for it. Raises QueueError's kinds.
     """
     layout = _opened(queue)
-    ours, theirs = link.pair(limits.buffer_bytes)
+    ours, theirs = link.pair(limits.buffer_bytes, local=is_local(layout.path))
     if os.fork():
         theirs.socket.close()
         return ours
@@ -73,12 +76,12 @@ class Writer:
     """The threads and what they share."""
 
     def __init__(self, layout: Layout, limits: Limits, end: Link, *, hostname: str = "") -> None:
-        self._pusher = Pusher(layout, host=this_host().label)
+        self._pusher = Pusher(layout, host=this_host().label, system=replace(SYSTEM, fsync_all=fsync_all))
         self._room = Room(layout, min_free_bytes=limits.min_free_bytes, max_backlog=limits.max_backlog)
         self._hostname = hostname or os.uname().nodename
         self._spool = Spool(self._pusher, self._top)
         self._threads = limits.threads
-        self._line, self._arena = end
+        self._line, self._arena = end.socket, end.arena
         self._frames = Frames()
         self._reading = threading.Lock()
         self._writing = threading.Lock()
@@ -93,32 +96,26 @@ class Writer:
         self._spool.drop_all()
 
     def _serve(self) -> None:
-        while batch := self._next_batch():
-            parts, others = _sorted(batch)
-            for jobs in (parts, others):
-                if jobs and not self._say(self.answer(jobs)):
+        while (frame := self._next_frame()) is not None:
+            batch, jobs = unpack(frame, self._arena)
+            said = pack_answers(batch, self.answer(jobs))
+            with self._writing:
+                try:
+                    self._line.sendall(said)
+                except OSError:  # the front end is gone; what is pushed stays, though nobody was told
                     return
 
-    def _say(self, answers: list[Answer]) -> bool:
-        """False when the front end is gone; what is pushed stays, though nobody was told."""
-        with self._writing:
-            try:
-                self._line.sendall(pack_answers(answers))
-            except OSError:
-                return False
-        return True
-
-    def _next_batch(self) -> list[Job]:
+    def _next_frame(self) -> bytes | None:
         with self._reading:
-            while not (frames := self._frames.take(_MOST)):
+            while (frame := self._frames.take()) is None:
                 try:
                     data = self._line.recv(_READ_BYTES)
                 except OSError:
                     data = b""
                 if not data:
-                    return []
+                    return None
                 self._frames.feed(data)
-        return [unpack(frame, self._arena) for frame in frames]
+            return frame
 
     def answer(self, batch: list[Job]) -> list[Answer]:
         """Push a batch; when it returns, what has a key is durable (I1)."""
@@ -203,15 +200,6 @@ class Writer:
         for each in stored:
             if each.key:
                 self._pusher.withdraw(each.key)
-
-
-def _sorted(batch: list[Job]) -> tuple[list[Job], list[Job]]:
-    """The parts of large messages, and all else: a part waits for no sync, and its client should not for others'."""
-    parts: list[Job] = []
-    others: list[Job] = []
-    for job in batch:
-        (others if job.message is None or job.message.whole else parts).append(job)
-    return parts, others
 
 
 def _stored(result: str | MaildeferError) -> Stored:

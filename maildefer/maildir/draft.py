@@ -71,13 +71,6 @@ class Draft:
         durable.announce_sync(self.descriptor, self._system, offset=self._announced_bytes)
         self._announced_bytes = self.size_bytes
 
-    def sync(self) -> None:
-        try:
-            self._system.fsync(self.descriptor)
-        except OSError as fault:
-            self.discard()
-            raise_named(self._layout.tmp, fault)
-
     def close(self) -> None:
         """The file stays, where it is by now."""
         if self.descriptor >= 0:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Sequence
 
 from maildefer.maildir.system import SYSTEM, System
 
@@ -37,6 +38,21 @@ def sync_begun(descriptor: int, path: str, system: System) -> None:
         system.close(descriptor)
         discard(path, system)
         raise
+
+
+def sync_all(descriptors: Sequence[int], system: System) -> list[OSError | None]:
+    """Sync several files: for each its fault."""
+    if system.fsync_all is not None:
+        return system.fsync_all(descriptors)
+    faults: list[OSError | None] = []
+    for descriptor in descriptors:
+        try:
+            system.fsync(descriptor)
+        except OSError as fault:
+            faults.append(fault)
+        else:
+            faults.append(None)
+    return faults
 
 
 def announce_sync(descriptor: int, system: System, *, offset: int = 0) -> None:

@@ -33,6 +33,12 @@ class _Begun(NamedTuple):
     descriptor: int
     draft: Draft | None
 
+    def close(self, system: System) -> None:
+        if self.draft is not None:
+            self.draft.close()
+        else:
+            system.close(self.descriptor)
+
     def announce_sync(self, system: System) -> None:
         if self.draft is not None:
             self.draft.announce_sync()
@@ -107,12 +113,14 @@ class Pusher:
                     return begun.key
                 if begun.draft is not None:
                     break
-        raise StaleHandle(
-            self.layout.tmp, OSError(errno.ESTALE, "files in tmp/ are taken away while being written")
-        )
+        raise self._swept()
+
+    def _swept(self) -> StaleHandle:
+        fault = OSError(errno.ESTALE, "files in tmp/ are taken away while being written")
+        return StaleHandle(self.layout.tmp, fault)
 
     def _all_placed(self, composes: Sequence[Compose]) -> list[str | MaildeferError]:
-        """Write all, then sync and rename each: the first sync does most of what the others wait for."""
+        """Write all, sync all, rename each."""
         if len(composes) == 1:
             return [self._tried(composes[0], None)]
         waiting: list[_Begun] = []
@@ -127,24 +135,34 @@ class Pusher:
                     waiting += [one] if one is not None else []
             for each in waiting:
                 each.announce_sync(self._system)
+            faults = iter(durable.sync_all([each.descriptor for each in waiting], self._system))
             results = []
             for compose, entry in zip(composes, begun, strict=True):
+                synced = None
                 if isinstance(entry, _Begun):
                     waiting.pop(0)
-                results.append(self._tried(compose, entry))
+                    synced = next(faults)
+                results.append(self._tried(compose, entry, synced))
             return results
         finally:
             for each in waiting:  # after an interrupt
-                self._system.close(each.descriptor)
-                durable.discard(each.path, self._system)
+                self._undo(each)
 
-    def _tried(self, compose: Compose, begun: _Begun | MaildeferError | None) -> str | MaildeferError:
+    def _tried(
+        self, compose: Compose, begun: _Begun | MaildeferError | None, fault: OSError | None = None
+    ) -> str | MaildeferError:
+        """With what has been begun, and synced, unless that was at fault."""
         try:
-            match begun:
-                case _Begun() if self._completed(begun):
+            if isinstance(begun, MaildeferError):
+                return begun
+            if begun is not None:
+                if fault is not None:
+                    self._undo(begun)
+                    raise_named(self.layout.tmp, fault)
+                if self._renamed(begun):
                     return begun.key
-                case MaildeferError():
-                    return begun
+                if begun.draft is not None:  # of which nothing is left to be written anew
+                    raise self._swept()
             return self._placed(compose)  # or written anew
         except MaildeferError as fault:
             return fault
@@ -169,16 +187,25 @@ class Pusher:
 
     def _completed(self, begun: _Begun) -> bool:
         """Sync and rename; False when it was swept before its rename, and has to be written anew, under another key."""
-        if begun.draft is not None:
-            return self._finish(begun.draft)
         try:
-            durable.sync_begun(begun.descriptor, begun.path, self._system)
-        except OSError as fault:
-            raise_named(self.layout.tmp, fault)
+            self._system.fsync(begun.descriptor)
+        except BaseException as fault:
+            self._undo(begun)
+            if isinstance(fault, OSError):
+                raise_named(self.layout.tmp, fault)
+            raise
+        return self._renamed(begun)
+
+    def _renamed(self, begun: _Begun) -> bool:
+        """The same for what is synced."""
         try:
             return self._moved(begun.path, begun.key, begun.descriptor)
         finally:
-            self._system.close(begun.descriptor)
+            begun.close(self._system)
+
+    def _undo(self, begun: _Begun) -> None:
+        begun.close(self._system)
+        durable.discard(begun.path, self._system)
 
     def _sync(self, keys: Sequence[str]) -> None:
         try:
@@ -189,14 +216,6 @@ class Pusher:
             raise_named(self.layout.new, fault)
         if self._journal is not None:
             self._journal.pushed(keys)
-
-    def _finish(self, draft: Draft) -> bool:
-        """Sync and rename; False when it was swept before its rename."""
-        draft.sync()
-        try:
-            return self._moved(draft.path, draft.key, draft.descriptor)
-        finally:
-            draft.close()
 
     def _moved(self, draft: str, key: str, descriptor: int) -> bool:
         try:

@@ -7,11 +7,9 @@ import threading
 from maildefer import events
 from maildefer.doctor import examine as doctor
 from maildefer.host import pidfile
-from maildefer.host.mounts import mount_of
+from maildefer.host.mounts import is_local
 from maildefer.pool.board import Q
 from maildefer.pool.shared import Shared
-
-_LOCAL = {"ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "zfs", "tmpfs", "overlay", "bcachefs"}
 
 
 class Clerk:
@@ -56,8 +54,7 @@ class Clerk:
                 events.emit("queue.unsafe", queue=self._shared.queues[index].name, error=text)
         if not self._shared.force:
             doctor.refuse_unsafe(layout.path, findings)
-        mount = mount_of(layout.path)
-        board.words[board.queue(index) + Q.LOCAL] = int(mount is not None and mount.kind in _LOCAL)
+        board.words[board.queue(index) + Q.LOCAL] = int(is_local(layout.path))
 
     def _run(self) -> None:
         while True:

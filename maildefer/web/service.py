@@ -35,7 +35,7 @@ async def serve(options: Options, links: Mapping[str, Link], tokens: Tokens) -> 
     loop.add_signal_handler(signal.SIGHUP, _read_again, tokens)
     loop.add_signal_handler(signal.SIGUSR1, events.reopen)
     early.let_in()
-    lines = {name: await Line.open(link) for name, link in links.items()}
+    lines = {name: await Line.open(link, threads=options.threads) for name, link in links.items()}
     door = Door(options, lines, tokens)
     application = web.Application()
     application.router.add_post("/queues/{name}", door.post, expect_handler=door.expect)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -94,18 +95,43 @@ def test_several_pushes_share_one_directory_sync(pusher: Pusher, world: World, l
     }
 
 
-def test_all_of_several_are_written_before_the_first_is_synced_and_none_is_moved_unsynced(
-    pusher: Pusher, world: World
-) -> None:
+def test_all_of_several_are_written_then_synced_then_moved(pusher: Pusher, world: World) -> None:
     keys = pusher.push_all([lambda stem: [b"1"], lambda stem: [b"2"]])
     one, two = (os.path.basename(str(key)) for key in keys)
     steps = [str(call) for call in world.calls if call.what in ("write", "fsync", "rename")]
     assert steps == [
         *(f"write {one}", f"write {two}"),
-        *(f"fsync {one}", f"rename {one} -> {one}"),
-        *(f"fsync {two}", f"rename {two} -> {two}"),
+        *(f"fsync {one}", f"fsync {two}"),
+        *(f"rename {one} -> {one}", f"rename {two} -> {two}"),
         "fsync new",
     ]
+
+
+@pytest.mark.invariant(1)
+def test_they_are_synced_at_the_same_time_where_the_system_can(layout: Layout, world: World) -> None:
+    synced: list[list[int]] = []
+
+    def fsync_all(descriptors: Sequence[int]) -> list[OSError | None]:
+        assert [call.what for call in world.calls].count("rename") == 0
+        synced.append(list(descriptors))
+        return [None] * len(descriptors)
+
+    pusher = Pusher(layout, host="h", system=replace(world.system, fsync_all=fsync_all))
+    keys = pusher.push_all([lambda stem: [b"1"], lambda stem: [b"2"]])
+    assert [len(descriptors) for descriptors in synced] == [2]
+    assert sorted(os.listdir(layout.new)) == sorted(map(str, keys))
+
+
+def test_of_those_synced_at_the_same_time_only_the_one_at_fault_is_lost(layout: Layout, world: World) -> None:
+    def fsync_all(descriptors: Sequence[int]) -> list[OSError | None]:
+        return [None, OSError(errno.ENOSPC, "full"), None]
+
+    pusher = Pusher(layout, host="h", system=replace(world.system, fsync_all=fsync_all))
+    before = len(os.listdir("/proc/self/fd"))
+    one, two, three = pusher.push_all([lambda stem: [b"1"], lambda stem: [b"2"], lambda stem: [b"3"]])
+    assert isinstance(two, NoSpace)
+    assert everywhere(layout) == {f"new/{one}": b"1", f"new/{three}": b"3"}
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_no_more_than_some_are_open_at_a_time(pusher: Pusher, layout: Layout) -> None:

@@ -203,7 +203,7 @@ Play = Callable[[Fuzzer, int], Awaitable[int]]
 @contextmanager
 def writing(options: Options, layout: Layout) -> Iterator[Link]:
     """A writer in threads of this process; the other end of its link."""
-    ours, theirs = pair(options.buffer_bytes)
+    ours, theirs = pair(options.buffer_bytes, local=True)
     thread = threading.Thread(target=Writer(layout, options, theirs).run)
     thread.start()
     try:
@@ -216,7 +216,7 @@ def writing(options: Options, layout: Layout) -> Iterator[Link]:
 async def run(
     options: Options, layout: Layout, end: Link, play: Play, seed: int, seconds: float, cases: int
 ) -> str:
-    line = await Line.open(end)
+    line = await Line.open(end, threads=options.threads)
     recipients = Recipients(options.queue, None)
     hall = Hall(options, line, recipients, asyncio.get_running_loop(), Guard(options))
     fuzzer, queued, done = Fuzzer(hall, layout), 0, 0
