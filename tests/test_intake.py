@@ -694,6 +694,25 @@ def test_room_leaves_faults_to_the_push(tmp_path: Path) -> None:
     assert Room(Layout(str(tmp_path / "nowhere")), min_free_bytes=1, max_backlog=1).look() is None
 
 
+@pytest.mark.parametrize("local", [True, False])
+def test_files_are_synced_at_the_same_time_on_a_disk_and_one_by_one_on_a_mount(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, local: bool
+) -> None:
+    """Whose kernel's threads nobody can kill while its server is gone."""
+    together: list[int] = []
+    monkeypatch.setattr(
+        "maildefer.intake.writer.fsync_all", lambda fds: together.append(len(fds)) or [None] * len(fds)
+    )
+    layout = create_queue(str(tmp_path / "queue"))
+    options = parse(["--socket-fd", "0", "--queue", layout.path, "--min-free-bytes", "0"])
+    ours, theirs = pair(options.buffer_bytes, local=local)
+    answers = Writer(layout, options, theirs).answer([Job(1, message("a@b")), Job(2, message("c@d"))])
+    assert all(answer.stored[0].key for answer in answers)
+    assert together == ([2] if local else [])
+    ours.socket.close()
+    theirs.socket.close()
+
+
 def test_frames_come_out_whole_however_the_stream_is_cut() -> None:
     jobs = [Job(1, message("a@b")), Job(2, None), Job(3, message("c@d", "e@f", together=False))]
     batches = [(1, jobs[:1]), (2, jobs[1:]), (3, jobs)]

@@ -1,7 +1,8 @@
 """Syncing several files at the same time, by one thread: the kernel's asynchronous I/O (io_submit(2)).
 
 One after the other, each fsync(2) waits for the disk to empty its cache, though one commit of the journal may have held
-what all of them need; and on NFS each waits for an answer of the server. At the same time they wait together.
+what all of them need. At the same time they wait together. Not for a mount whose server may be gone: the kernel's own
+threads do it, whom no signal ends, and a process does not end before they have.
 The standard library has no name for it, and a thread for each file costs more than it saves.
 """
 

@@ -76,7 +76,9 @@ class Writer:
     """The threads and what they share."""
 
     def __init__(self, layout: Layout, limits: Limits, end: Link, *, hostname: str = "") -> None:
-        self._pusher = Pusher(layout, host=this_host().label, system=replace(SYSTEM, fsync_all=fsync_all))
+        # Not on a mount, where it would make a writer that waits for its server proof against SIGKILL.
+        system = replace(SYSTEM, fsync_all=fsync_all) if end.local else SYSTEM
+        self._pusher = Pusher(layout, host=this_host().label, system=system)
         self._room = Room(layout, min_free_bytes=limits.min_free_bytes, max_backlog=limits.max_backlog)
         self._hostname = hostname or os.uname().nodename
         self._spool = Spool(self._pusher, self._top)
