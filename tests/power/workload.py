@@ -1,4 +1,5 @@
-"""The queue's own code at work on a recorded disk: pushes of several threads, claims and all that ends them.
+"""The queue's own code at work on a recorded disk: pushes of several threads, alone and in batches, whose files are
+synced at the same time; claims, and all that ends them.
 
 Each fact that is told to the world becomes a mark in the log: `pushed/KEY/DIGEST` once a push has returned,
 `acking/KEY` just before the entry may go.
@@ -8,36 +9,41 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from random import Random
 from typing import Final
 
 from maildefer.digest import blake2b
+from maildefer.host import aio
 from maildefer.maildir import scan
 from maildefer.maildir.claims import Claimer
 from maildefer.maildir.layout import create_queue
 from maildefer.maildir.leases import Lease
 from maildefer.maildir.names import lease_name
-from maildefer.maildir.push import Pusher
+from maildefer.maildir.push import Compose, Pusher
 from maildefer.maildir.system import SYSTEM, System
 from tests.maildir.world import LABEL, FakeHand, holder
 
 THREADS: Final = 3
+_BATCH: Final = 5  # of the last thread's pushes
 _SIZES: Final = (80, 900, 5_000, 30_000)  # within a block, and over some
 
 Mark = Callable[[str], None]
 
 
 def forgetful(what: str) -> System:
-    """A system with a planted bug: it syncs no files, or no directories."""
+    """A system with a planted bug: it syncs no files, or no directories; or one that syncs all."""
 
     def fsync(descriptor: int) -> None:
         if what != ("directories" if os.path.isdir(f"/proc/self/fd/{descriptor}") else "files"):
             os.fsync(descriptor)
 
-    return replace(SYSTEM, fsync=fsync)
+    def fsync_all(descriptors: Sequence[int]) -> list[OSError | None]:
+        return [None] * len(descriptors) if what == "files" else aio.fsync_all(descriptors)
+
+    return replace(SYSTEM, fsync=fsync, fsync_all=fsync_all)
 
 
 def digest(data: bytes) -> str:
@@ -53,10 +59,16 @@ def work(path: str, pushes: int, seed: int, mark: Mark, system: System = SYSTEM)
 
     def push(thread: int) -> None:
         random = Random(f"{seed} {thread}")
-        for number in range(pushes // THREADS):
-            body = f"Subject: {thread}.{number}\n\n".encode() + random.randbytes(random.choice(_SIZES))
-            key = pusher.push(lambda stem, body=body: [body])  # type: ignore[misc]
-            mark(f"pushed/{key}/{digest(body)}")
+        size = _BATCH if thread == THREADS - 1 else 1
+        for first in range(0, pushes // THREADS, size):
+            bodies = [
+                f"Subject: {thread}.{number}\n\n".encode() + random.randbytes(random.choice(_SIZES))
+                for number in range(first, first + size)
+            ]
+            keys = pusher.push_all([_composed(body) for body in bodies])
+            for key, body in zip(keys, bodies, strict=True):
+                assert isinstance(key, str), key
+                mark(f"pushed/{key}/{digest(body)}")
 
     lease = Lease.join(layout, lease_name(LABEL, SYSTEM), holder())
     claimer = Claimer(layout, FakeHand(), lease=lease.name, host=LABEL)
@@ -67,6 +79,10 @@ def work(path: str, pushes: int, seed: int, mark: Mark, system: System = SYSTEM)
         finally:
             done.set()
         consumer.result()
+
+
+def _composed(body: bytes) -> Compose:
+    return lambda stem: [body]
 
 
 def _consume(claimer: Claimer, done: threading.Event, mark: Mark, random: Random) -> None:
