@@ -394,6 +394,18 @@ def receivers() -> Iterator[list[SMTPReceiver]]:
         receiver.close()
 
 
+def test_close_while_it_starts_leaves_nothing_running(
+    note: Note, receivers: list[SMTPReceiver], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    receivers.append(SMTPReceiver("127.0.0.1", 0))
+    ready = receivers[0]._doorman.await_ready
+    monkeypatch.setattr(receivers[0]._doorman, "await_ready", lambda: (ready(), receivers[0].close()))
+    receivers[0].start()
+    assert receivers[0]._thread is not None
+    assert not receivers[0]._thread.is_alive()
+    assert receivers[0].ended() == 0
+
+
 def test_a_front_end_listens_once_it_is_constructed(receivers: list[SMTPReceiver]) -> None:
     receivers.append(SMTPReceiver("127.0.0.1", 0))
     with socket.create_connection(("127.0.0.1", receivers[0].port), timeout=5):

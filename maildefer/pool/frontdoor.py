@@ -90,6 +90,8 @@ class SMTPReceiver:
             self._handling.reloaded = self.reload
             self._thread = threading.Thread(target=self._handle, name="receiver", daemon=True)
             self._thread.start()
+        if self._closed.is_set():  # by a signal's handler, or another thread, meanwhile
+            self.close()
 
     def reload(self) -> None:
         """Tell the intake process of the routes of now, and let it read its certificate and its passwords again."""
