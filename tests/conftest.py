@@ -1,10 +1,28 @@
-"""Tables in the test run's report: what a test records under `SECTION`, the end of the run shows."""
+"""For all tests: each leaves no project loaded, and what one records under `SECTION`, the end of the run shows."""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+
 import pytest
 
+from maildefer.handling.finding import PACKAGES
+
 SECTION = "section"  # record_property(SECTION, "title\nlines")
+
+
+@pytest.fixture(autouse=True)
+def _no_project_stays_loaded() -> Iterator[None]:
+    """Settings that were imported would be those of whichever test looks for its project next."""
+    before = _project_modules()
+    yield
+    for name in _project_modules() - before:
+        del sys.modules[name]
+
+
+def _project_modules() -> set[str]:
+    return {name for name in sys.modules if name.partition(".")[0] in PACKAGES}
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -6,10 +6,10 @@ import os
 import sys
 from typing import Final
 
+PACKAGES: Final = ("conf", "config")
 DEFAULT_MODULE: Final = "conf.settings"
 VARIABLES: Final = ("MAILDEFER_SETTINGS_MODULE", "SALMON_SETTINGS_MODULE")
 
-_PACKAGES: Final = ("conf", "config")
 _BOOT: Final = "config.boot"
 
 
@@ -18,7 +18,7 @@ def settings_module() -> tuple[str, str]:
     for variable in VARIABLES:
         if name := os.environ.get(variable):
             return name, variable
-    for package in _PACKAGES:
+    for package in PACKAGES:
         if _is_here(f"{package}.settings"):
             return f"{package}.settings", "the settings module"
     return DEFAULT_MODULE, "the settings module"
