@@ -30,16 +30,6 @@ def begin(path: str, data: bytes, *, system: System = SYSTEM) -> int:
     return descriptor
 
 
-def sync_begun(descriptor: int, path: str, system: System) -> None:
-    """Sync what `begin` has written; closes it and leaves nothing on a fault."""
-    try:
-        system.fsync(descriptor)
-    except BaseException:
-        system.close(descriptor)
-        discard(path, system)
-        raise
-
-
 def sync_all(descriptors: Sequence[int], system: System) -> list[OSError | None]:
     """Sync several files: for each its fault."""
     if system.fsync_all is not None:
@@ -78,7 +68,12 @@ def write_all(descriptor: int, data: bytes | memoryview, system: System) -> None
 def write_new(path: str, data: bytes, *, system: System = SYSTEM) -> None:
     """A file with that data, synced; nothing is left of it on a fault."""
     descriptor = begin(path, data, system=system)
-    sync_begun(descriptor, path, system)
+    try:
+        system.fsync(descriptor)
+    except BaseException:
+        system.close(descriptor)
+        discard(path, system)
+        raise
     system.close(descriptor)
 
 

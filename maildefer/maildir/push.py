@@ -187,6 +187,10 @@ class Pusher:
 
     def _completed(self, begun: _Begun) -> bool:
         """Sync and rename; False when it was swept before its rename, and has to be written anew, under another key."""
+        self._sync_file(begun)
+        return self._renamed(begun)
+
+    def _sync_file(self, begun: _Begun) -> None:
         try:
             self._system.fsync(begun.descriptor)
         except BaseException as fault:
@@ -194,10 +198,9 @@ class Pusher:
             if isinstance(fault, OSError):
                 raise_named(self.layout.tmp, fault)
             raise
-        return self._renamed(begun)
 
     def _renamed(self, begun: _Begun) -> bool:
-        """The same for what is synced."""
+        """What is synced; False where it was swept."""
         try:
             return self._moved(begun.path, begun.key, begun.descriptor)
         finally:

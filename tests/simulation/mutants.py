@@ -121,7 +121,7 @@ MUTANTS = (
     Mutant("look: by stat", one(doubt, "listed", bugs.by_stat)),
     Mutant("look: a listing without a change of one's own", one(doubt, "fresh_listing", bugs.untouched)),
     Mutant("push: no sync of the directory", one(durable.DirectorySync, "sync", bugs.constant(None))),
-    Mutant("push: no sync of the file", one(durable, "sync_begun", bugs.constant(None))),
+    Mutant("push: no sync of the file", one(push.Pusher, "_sync_file", bugs.constant(None))),
     Mutant(
         "push: rename before the sync",
         one(push.Pusher, "_completed", bugs.rename_first),
