@@ -85,6 +85,15 @@ def test_a_batch_is_not_so_large_that_who_came_first_waits_for_all() -> None:
     assert [len(batch) for batch in sent(lane)] == [64, 64, 22]
 
 
+def test_a_batch_is_no_larger_than_there_is_room_for() -> None:
+    for lane in (local(), mounted(threads=1)):
+        add(lane, 1, 2, 3)
+        assert lane.next(now=0.0, most=0) == []
+        assert lane.next(now=0.0, most=2) == [1, 2]
+        lane.end()
+        assert lane.next(now=0.0) == [3]
+
+
 def test_no_more_batches_are_out_than_there_are_threads() -> None:
     for lane in (local(threads=2), mounted(threads=2)):
         add(lane, *range(200))

@@ -61,14 +61,6 @@ def served(queue: Path, play: Callable[[Line], Awaitable[None]], *options: str) 
     return ours
 
 
-def free_blocks(link: Link) -> int:
-    """So many as can be taken; none of them is given back."""
-    count = 0
-    while link.arena.put([bytes(LARGE)]) is not None:
-        count += 1
-    return count
-
-
 def bodies(queue: Path) -> list[bytes]:
     found = [path.read_bytes() for path in sorted((queue / "new").iterdir())]
     return [data[split(data)[1] :] for data in found]
@@ -146,7 +138,7 @@ def test_more_messages_at_a_time_than_there_are_blocks_all_arrive_as_they_are(tm
 
     link = served(tmp_path, play)
     assert sorted(bodies(tmp_path)) == [text(number) for number in range(100)]
-    assert free_blocks(link) == 32
+    assert link.arena.free == 32
 
 
 @pytest.mark.invariant(9)
@@ -161,8 +153,30 @@ def test_parts_of_many_messages_go_the_same_way_and_do_not_mix(tmp_path: Path) -
         stored = await asyncio.gather(*(send(line, number) for number in range(60)))
         assert all(each[0].key for each in stored)
 
-    served(tmp_path, play)
+    link = served(tmp_path, play)
     assert sorted(bodies(tmp_path)) == [text(number) * 3 + b"end\n" for number in range(60)]
+    assert link.arena.free == 32
+
+
+def test_parts_wait_for_a_block_and_whole_messages_do_not(tmp_path: Path) -> None:
+    async def play(line: Line) -> None:
+        arena = line._arena
+        spans = [arena.put([bytes(LARGE)]) for _ in range(32)]
+        assert arena.free == 0
+        part = asyncio.ensure_future(
+            line.push(message(text(1), draft=(draft := line.fresh_draft()), whole=False))
+        )
+        await line.push(message(text(2)))  # through the socket
+        assert not part.done()
+        for span in spans:
+            assert span is not None
+            arena.give_back(span)
+        await line.push(message(text(3)))
+        assert await part == []
+        await line.push(message(b"end\n", draft=draft))
+
+    served(tmp_path, play)
+    assert sorted(bodies(tmp_path)) == [text(1) + b"end\n", text(2), text(3)]
 
 
 def test_a_block_comes_back_when_the_client_has_gone_but_not_before_the_writer_is_done(
@@ -177,7 +191,7 @@ def test_a_block_comes_back_when_the_client_has_gone_but_not_before_the_writer_i
 
     link = served(tmp_path, play)
     assert sorted(bodies(tmp_path)) == [text(number) for number in range(80)]
-    assert free_blocks(link) == 32
+    assert link.arena.free == 32
 
 
 def test_a_block_comes_back_when_the_writer_refuses(tmp_path: Path) -> None:
@@ -188,7 +202,7 @@ def test_a_block_comes_back_when_the_writer_refuses(tmp_path: Path) -> None:
 
     link = served(tmp_path, play, "--min-free-bytes", str(1 << 60))
     assert bodies(tmp_path) == []
-    assert free_blocks(link) == 32
+    assert link.arena.free == 32
 
 
 @pytest.mark.ttl(300)

@@ -12,7 +12,7 @@ from typing import Final, Generic, TypeVar
 
 J = TypeVar("J")
 
-_MOST: Final = 64  # jobs of a batch: who came first should not wait for all
+MOST: Final = 64  # jobs of a batch: who came first should not wait for all
 _ENOUGH: Final = 16  # to be worth a batch beside another
 PATIENCE_SECONDS: Final = 0.01  # that a job waits for a batch to end, which may be slow, or hang
 
@@ -51,14 +51,15 @@ class Lane(Generic[J]):
         """When to ask for the next batch, if none has ended before; None where nothing waits for that."""
         return self._since + PATIENCE_SECONDS if self._waiting and self._out < self._threads else None
 
-    def next(self, *, now: float) -> list[J]:
-        """A batch to be sent now; to be asked for until there is none."""
+    def next(self, *, now: float, most: int = MOST) -> list[J]:
+        """A batch to be sent now, of so many at most; to be asked for until there is none."""
         count = len(self._waiting)
-        if not count or self._out >= self._threads or not self._is_time(count, now):
+        if not count or not most or self._out >= self._threads or not self._is_time(count, now):
             return []
         if not self._local:  # for all threads that have nothing to do
             count = -(-count // (self._threads - self._out))
-        batch, self._waiting = self._waiting[: min(count, _MOST)], self._waiting[min(count, _MOST) :]
+        count = min(count, most)
+        batch, self._waiting = self._waiting[:count], self._waiting[count:]
         self._since = now
         self._out += 1
         return batch

@@ -6,7 +6,7 @@ import asyncio
 import time
 
 from maildefer.intake import replies
-from maildefer.intake.lane import Lane
+from maildefer.intake.lane import MOST, Lane
 from maildefer.intake.link import Link, Span
 from maildefer.intake.wire import LENGTH_BYTES, Answer, Job, Message, Stored, pack, unpack_answers
 
@@ -108,13 +108,17 @@ class Line:
             self._pending.pop(number, None)
 
     def _advance(self, lane: _Lane) -> None:
-        """Send what is to be sent now, and see to the rest in time."""
-        while batch := lane.jobs.next(now=self._loop.time()):
+        """Send what is to be sent now, and see to the rest in time; parts wait for blocks of the arena."""
+        while batch := lane.jobs.next(now=self._loop.time(), most=self._room(lane)):
             self._batch += 1
             self._batches[self._batch] = lane
             self._send(self._batch, batch)
-        if lane.timer is None and (due := lane.jobs.due) is not None:
+        if lane.timer is None and (due := lane.jobs.due) is not None and self._room(lane):
             lane.timer = self._loop.call_at(due, self._time_is_up, lane)
+
+    def _room(self, lane: _Lane) -> int:
+        """For so many jobs; when there is none, the next answer makes some."""
+        return self._arena.free if lane is self._parts else MOST
 
     def _time_is_up(self, lane: _Lane) -> None:
         lane.timer = None
@@ -152,6 +156,8 @@ class Line:
             lane = self._batches.pop(batch)
             lane.jobs.end()
             self._advance(lane)
+            if lane is self._messages:  # of which some may have had blocks
+                self._advance(self._parts)
 
 
 class _Lane:

@@ -38,6 +38,11 @@ class Arena:
         self._memory = memoryview(mmap.mmap(-1, blocks * block_bytes))
         self._free = list(range(0, blocks * block_bytes, block_bytes))
 
+    @property
+    def free(self) -> int:
+        """Blocks that can be had."""
+        return len(self._free)
+
     def put(self, pieces: Sequence[bytes | memoryview]) -> Span | None:
         """Copy them into a block, one behind the other; None where they are better sent, or no block is free."""
         size = sum(map(len, pieces))
