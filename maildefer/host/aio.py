@@ -9,7 +9,6 @@ The standard library has no name for it, and a thread for each file costs more t
 from __future__ import annotations
 
 import os
-import platform
 from collections.abc import Sequence
 from ctypes import (
     CDLL,
@@ -127,7 +126,7 @@ def _context() -> _Context | None:
         return _contexts.pop()
     except IndexError:
         pass
-    numbers = _NUMBERS.get(platform.machine()) if sizeof(c_void_p) == 8 else None
+    numbers = _NUMBERS.get(os.uname().machine) if sizeof(c_void_p) == 8 else None
     if numbers is None:
         return None
     try:

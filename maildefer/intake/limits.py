@@ -68,7 +68,7 @@ _HELP: Final = {
     "min_free_bytes": "refuse for now under so much free space",
     "policy_seconds": "wait so long for the policy's answer",
     "policy_processes": "that ask the policy, if there is one",
-    "threads": "pushes at a time",
+    "threads": "batches of messages that are being stored at a time",
     "drain_seconds": "finish transactions at TERM so long",
 }
 NAMES: Final = frozenset(_HELP)

@@ -81,7 +81,10 @@ class Line:
         return self._shortage
 
     async def close(self) -> None:
-        """Let the writer end."""
+        """Let the writer end. What waits to be sent is not, and nobody was told that it is stored."""
+        for lane in (self._messages, self._parts):
+            if lane.timer is not None:
+                lane.timer.cancel()
         self._writer.close()
         self._task.cancel()
 

@@ -1,6 +1,6 @@
 """What a front end and its writer share: a socket, and memory for what is too large to go through it.
 
-Through a socket each byte would be copied six times more, twice by the kernel: of a message of 1 MiB, that was a third
+Through a socket each byte would be copied eight times more, twice by the kernel: of a message of 1 MiB, that was half
 of the processor's time.
 """
 
@@ -12,9 +12,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 _BLOCKS: Final = 32
-_MORE_BYTES: Final = (
-    256 << 10
-)  # a part is sent when it is so large as it may be, or larger by what came meanwhile
+_MORE_BYTES: Final = 256 << 10  # that a part may be larger by: what came while the last one was on its way
 _LEAST_BYTES: Final = 16 << 10  # what is smaller goes through the socket as quickly
 
 

@@ -38,7 +38,7 @@ class Trace:
         self._size_bytes += len(data)
         lines = b"\n" + self._rest + data
         end = lines.find(b"\n\n")
-        sooner = lines.find(b"\n\r\n", 0, end if end >= 0 else len(lines))
+        sooner = lines.find(b"\n\r\n", 0, end + 1 if end >= 0 else len(lines))
         end = sooner if sooner >= 0 else end
         self.ended = end >= 0 or self._size_bytes > HEADER_LIMIT_BYTES
         if end < 0:
