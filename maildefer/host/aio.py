@@ -29,7 +29,7 @@ from ctypes import (
 from errno import EINTR
 from typing import Any, Final
 
-_MOST: Final = 64  # files at a time in one context
+_MOST: Final = 32  # files at a time in one context: as many as a push has open
 _FSYNC: Final = 2  # IOCB_CMD_FSYNC of linux/aio_abi.h, since Linux 4.18
 # io_setup, io_submit, io_getevents, which the C library does not wrap.
 _NUMBERS: Final = {"x86_64": (206, 209, 208), "aarch64": (0, 2, 4), "riscv64": (0, 2, 4)}
