@@ -26,6 +26,7 @@ from maildefer.intake.recipients import Recipients
 from maildefer.intake.room import Room
 from maildefer.intake.wire import Frames, Job, Message, pack, unpack
 from maildefer.intake.writer import Writer
+from maildefer.maildir import journal
 from maildefer.maildir.layout import Layout, create_queue
 from maildefer.message import matching
 from maildefer.message.envelope import Envelope
@@ -704,11 +705,15 @@ def test_files_are_synced_at_the_same_time_on_a_disk_and_one_by_one_on_a_mount(
         "maildefer.intake.writer.fsync_all", lambda fds: together.append(len(fds)) or [None] * len(fds)
     )
     layout = create_queue(str(tmp_path / "queue"))
+    journal.begin(layout)
     options = parse(["--socket-fd", "0", "--queue", layout.path, "--min-free-bytes", "0"])
     ours, theirs = pair(options.buffer_bytes, local=local)
     answers = Writer(layout, options, theirs).answer([Job(1, message("a@b")), Job(2, message("c@d"))])
-    assert all(answer.stored[0].key for answer in answers)
+    keys = [answer.stored[0].key for answer in answers]
+    assert sorted(os.listdir(layout.new)) == sorted(keys)
     assert together == ([2] if local else [])
+    [record] = Path(layout.journal).iterdir()
+    assert all(key in record.read_text() for key in keys), "the journal has them"
     ours.socket.close()
     theirs.socket.close()
 

@@ -16,7 +16,6 @@ import threading
 import time
 import traceback
 from collections.abc import Iterable
-from dataclasses import replace
 from functools import partial
 from itertools import islice
 
@@ -33,7 +32,6 @@ from maildefer.intake.spool import Spool
 from maildefer.intake.wire import Answer, Frames, Job, Message, Stored, pack_answers, unpack
 from maildefer.maildir.layout import Layout, create_queue, open_queue
 from maildefer.maildir.push import Compose, Pusher
-from maildefer.maildir.system import SYSTEM
 from maildefer.message.envelope import block
 
 _READ_BYTES = 256 << 10
@@ -77,8 +75,8 @@ class Writer:
 
     def __init__(self, layout: Layout, limits: Limits, end: Link, *, hostname: str = "") -> None:
         # Not on a mount, where it would make a writer that waits for its server proof against SIGKILL.
-        system = replace(SYSTEM, fsync_all=fsync_all) if end.local else SYSTEM
-        self._pusher = Pusher(layout, host=this_host().label, system=system)
+        sync_all = fsync_all if end.local else None
+        self._pusher = Pusher(layout, host=this_host().label, sync_all=sync_all)
         self._room = Room(layout, min_free_bytes=limits.min_free_bytes, max_backlog=limits.max_backlog)
         self._hostname = hostname or os.uname().nodename
         self._spool = Spool(self._pusher, self._top)

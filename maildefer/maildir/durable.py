@@ -31,9 +31,7 @@ def begin(path: str, data: bytes, *, system: System = SYSTEM) -> int:
 
 
 def sync_all(descriptors: Sequence[int], system: System) -> list[OSError | None]:
-    """Sync several files: for each its fault."""
-    if system.fsync_all is not None:
-        return system.fsync_all(descriptors)
+    """Sync several files, one after the other: for each its fault."""
     faults: list[OSError | None] = []
     for descriptor in descriptors:
         try:

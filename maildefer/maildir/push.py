@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from maildefer.errors import (
@@ -20,6 +21,7 @@ from maildefer.maildir.journal import Journal, journal_of
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.system import SYSTEM, System
 
+SyncAll = Callable[[Sequence[int]], list[OSError | None]]
 Compose = Callable[[str], Sequence[bytes | memoryview] | Draft]
 _TRIES = 5
 _TOGETHER = 32  # written before the first of them is synced; so many descriptors are open
@@ -54,12 +56,20 @@ class Pusher:
     """
 
     def __init__(
-        self, layout: Layout, *, host: str, system: System = SYSTEM, journal: Journal | None = None
+        self,
+        layout: Layout,
+        *,
+        host: str,
+        system: System = SYSTEM,
+        journal: Journal | None = None,
+        sync_all: SyncAll | None = None,
     ) -> None:
+        """`sync_all`: syncs the files of several entries where there is a better way than one after the other."""
         self.layout = layout
         self._host = host
         self._system = system
         self._journal = journal or journal_of(layout, system)
+        self._sync_all = sync_all or partial(durable.sync_all, system=system)
         self._commit = durable.DirectorySync(layout.new, system=system)
 
     def push(self, compose: Compose) -> str:
@@ -135,7 +145,7 @@ class Pusher:
                     waiting += [one] if one is not None else []
             for each in waiting:
                 each.announce_sync(self._system)
-            faults = iter(durable.sync_all([each.descriptor for each in waiting], self._system))
+            faults = iter(self._sync_all([each.descriptor for each in waiting]))
             results = []
             for compose, entry in zip(composes, begun, strict=True):
                 synced = None

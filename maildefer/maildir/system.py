@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time as _time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -43,8 +43,6 @@ class System:
     read: Callable[[int, int], bytes] = os.read
     write: Callable[[int, bytes | memoryview], int] = os.write
     fsync: Callable[[int], None] = os.fsync
-    fsync_all: Callable[[Sequence[int]], list[OSError | None]] | None = None
-    """Where several can be synced at the same time: for each its fault."""
     posix_fadvise: Callable[[int, int, int, int], None] = os.posix_fadvise
     close: Callable[[int], None] = os.close
     fstat: Callable[[int], os.stat_result] = os.fstat

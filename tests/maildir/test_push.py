@@ -111,22 +111,22 @@ def test_all_of_several_are_written_then_synced_then_moved(pusher: Pusher, world
 def test_they_are_synced_at_the_same_time_where_the_system_can(layout: Layout, world: World) -> None:
     synced: list[list[int]] = []
 
-    def fsync_all(descriptors: Sequence[int]) -> list[OSError | None]:
+    def sync_all(descriptors: Sequence[int]) -> list[OSError | None]:
         assert [call.what for call in world.calls].count("rename") == 0
         synced.append(list(descriptors))
         return [None] * len(descriptors)
 
-    pusher = Pusher(layout, host="h", system=replace(world.system, fsync_all=fsync_all))
+    pusher = Pusher(layout, host="h", system=world.system, sync_all=sync_all)
     keys = pusher.push_all([lambda stem: [b"1"], lambda stem: [b"2"]])
     assert [len(descriptors) for descriptors in synced] == [2]
     assert sorted(os.listdir(layout.new)) == sorted(map(str, keys))
 
 
 def test_of_those_synced_at_the_same_time_only_the_one_at_fault_is_lost(layout: Layout, world: World) -> None:
-    def fsync_all(descriptors: Sequence[int]) -> list[OSError | None]:
+    def sync_all(descriptors: Sequence[int]) -> list[OSError | None]:
         return [None, OSError(errno.ENOSPC, "full"), None]
 
-    pusher = Pusher(layout, host="h", system=replace(world.system, fsync_all=fsync_all))
+    pusher = Pusher(layout, host="h", system=world.system, sync_all=sync_all)
     before = len(os.listdir("/proc/self/fd"))
     one, two, three = pusher.push_all([lambda stem: [b"1"], lambda stem: [b"2"], lambda stem: [b"3"]])
     assert isinstance(two, NoSpace)

@@ -20,7 +20,7 @@ from tests.power.disks import MAKE
 from tests.power.inspection import complaints, mounted
 from tests.power.mapper import Recorder
 from tests.power.record import Cut, Entry, cuts, entries, marks_before
-from tests.power.workload import forgetful, work
+from tests.power.workload import work
 
 _LOG_BYTES: Final = 1 << 30  # sparse
 
@@ -45,7 +45,7 @@ class Trial:
         point = self._point("mount")
         try:
             with Recorder(disk, log) as recorder, mounted(recorder.path, point, self.kind):
-                work(f"{point}/queue", pushes, seed, recorder.mark, forgetful(forget))
+                work(f"{point}/queue", pushes, seed, recorder.mark, forget)
         finally:
             subprocess.run(["losetup", "--detach", disk, log], check=True)
 

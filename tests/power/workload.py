@@ -19,11 +19,11 @@ from maildefer.digest import blake2b
 from maildefer.host import aio
 from maildefer.maildir import scan
 from maildefer.maildir.claims import Claimer
-from maildefer.maildir.layout import create_queue
+from maildefer.maildir.layout import Layout, create_queue
 from maildefer.maildir.leases import Lease
 from maildefer.maildir.names import lease_name
 from maildefer.maildir.push import Compose, Pusher
-from maildefer.maildir.system import SYSTEM, System
+from maildefer.maildir.system import SYSTEM
 from tests.maildir.world import LABEL, FakeHand, holder
 
 THREADS: Final = 3
@@ -33,28 +33,28 @@ _SIZES: Final = (80, 900, 5_000, 30_000)  # within a block, and over some
 Mark = Callable[[str], None]
 
 
-def forgetful(what: str) -> System:
-    """A system with a planted bug: it syncs no files, or no directories; or one that syncs all."""
+def forgetful(layout: Layout, what: str) -> Pusher:
+    """One with a planted bug: it syncs no files, or no directories; or one that syncs all."""
 
     def fsync(descriptor: int) -> None:
         if what != ("directories" if os.path.isdir(f"/proc/self/fd/{descriptor}") else "files"):
             os.fsync(descriptor)
 
-    def fsync_all(descriptors: Sequence[int]) -> list[OSError | None]:
+    def sync_all(descriptors: Sequence[int]) -> list[OSError | None]:
         return [None] * len(descriptors) if what == "files" else aio.fsync_all(descriptors)
 
-    return replace(SYSTEM, fsync=fsync, fsync_all=fsync_all)
+    return Pusher(layout, host=LABEL, system=replace(SYSTEM, fsync=fsync), sync_all=sync_all)
 
 
 def digest(data: bytes) -> str:
     return blake2b(data, digest_size=8).hexdigest()
 
 
-def work(path: str, pushes: int, seed: int, mark: Mark, system: System = SYSTEM) -> None:
+def work(path: str, pushes: int, seed: int, mark: Mark, forget: str) -> None:
     """Make the queue, push, claim and settle, all at the same time."""
     layout = create_queue(path)
     mark("begin")
-    pusher = Pusher(layout, host=LABEL, system=system)
+    pusher = forgetful(layout, forget)
     done = threading.Event()
 
     def push(thread: int) -> None:
