@@ -20,7 +20,7 @@ import pytest
 
 from maildefer.errors import ConfigurationError, MountFault, NoSpace, PermissionRefused, QuotaExceeded
 from maildefer.intake import replies
-from maildefer.intake.link import Arena, pair
+from maildefer.intake.arena import Arena, pair
 from maildefer.intake.options import parse
 from maildefer.intake.recipients import Recipients
 from maildefer.intake.room import Room

@@ -11,7 +11,7 @@ import pytest
 
 from maildefer.errors import QueueMissing
 from maildefer.intake import replies
-from maildefer.intake.link import pair
+from maildefer.intake.arena import pair
 from maildefer.intake.options import parse
 from maildefer.intake.wire import Answer, Job, Message
 from maildefer.intake.writer import Writer

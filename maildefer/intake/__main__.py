@@ -10,8 +10,8 @@ from maildefer import events
 from maildefer.errors import ConfigurationError, MaildeferError
 from maildefer.host.titles import set_title
 from maildefer.intake import crowd, eventloop, writer
+from maildefer.intake.arena import Link
 from maildefer.intake.guard import Guard
-from maildefer.intake.link import Link
 from maildefer.intake.options import Options, parse
 
 

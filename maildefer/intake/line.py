@@ -6,8 +6,8 @@ import asyncio
 import time
 
 from maildefer.intake import replies
-from maildefer.intake.lane import MOST, Lane
-from maildefer.intake.link import Link, Span
+from maildefer.intake.arena import Link, Span
+from maildefer.intake.batching import MOST, Lane
 from maildefer.intake.wire import LENGTH_BYTES, Answer, Job, Message, Stored, pack, unpack_answers
 
 _LOOK_SECONDS = 1.0

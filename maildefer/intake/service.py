@@ -9,11 +9,11 @@ import signal
 from maildefer import events
 from maildefer.errors import ConfigurationError
 from maildefer.intake import early
+from maildefer.intake.arena import Link
 from maildefer.intake.entrance import Entrance
 from maildefer.intake.guard import Guard
 from maildefer.intake.hall import Hall
 from maildefer.intake.line import Line
-from maildefer.intake.link import Link
 from maildefer.intake.options import Options
 from maildefer.intake.policy import Policy
 from maildefer.intake.recipients import Recipients

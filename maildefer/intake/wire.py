@@ -9,7 +9,7 @@ import marshal
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from maildefer.intake.link import Arena, Span
+from maildefer.intake.arena import Arena, Span
 
 LENGTH_BYTES = 4
 

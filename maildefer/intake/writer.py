@@ -5,7 +5,7 @@ do system calls all the time take the interpreter from the event loop at every t
 threads beside it, a `send` cost the loop 50 to 100 µs, without 24).
 
 The threads take turns in reading: one waits for a batch, and while it pushes that, with one directory sync, the next
-one reads. How many jobs make a batch, and how many batches overlap, the front end decides (`lane`).
+one reads. How many jobs make a batch, and how many batches overlap, the front end decides (`batching`).
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from maildefer.host.aio import fsync_all
 from maildefer.host.identity import this_host
 from maildefer.host.mounts import is_local
 from maildefer.host.titles import set_title
-from maildefer.intake import link, replies
+from maildefer.intake import arena, replies
+from maildefer.intake.arena import Link
 from maildefer.intake.limits import Limits
-from maildefer.intake.link import Link
 from maildefer.intake.room import Room
 from maildefer.intake.spool import Spool
 from maildefer.intake.wire import Answer, Frames, Job, Message, Stored, pack_answers, unpack
@@ -43,7 +43,7 @@ def fork(queue: str, limits: Limits, *, hostname: str, closing: Iterable[int | N
     `closing`: descriptors that are not for it. Raises QueueError's kinds.
     """
     layout = _opened(queue)
-    ours, theirs = link.pair(limits.buffer_bytes, local=is_local(layout.path))
+    ours, theirs = arena.pair(limits.buffer_bytes, local=is_local(layout.path))
     if os.fork():
         theirs.socket.close()
         return ours

@@ -10,7 +10,7 @@ from maildefer import events
 from maildefer.errors import ConfigurationError, MaildeferError
 from maildefer.host.titles import set_title
 from maildefer.intake import crowd, writer
-from maildefer.intake.link import Link
+from maildefer.intake.arena import Link
 from maildefer.web.options import Options, parse
 from maildefer.web.tokens import Tokens
 

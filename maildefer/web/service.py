@@ -13,8 +13,8 @@ from aiohttp import web
 from maildefer import events
 from maildefer.errors import ConfigurationError
 from maildefer.intake import early
+from maildefer.intake.arena import Link
 from maildefer.intake.line import Line
-from maildefer.intake.link import Link
 from maildefer.intake.report import Report
 from maildefer.web import faults
 from maildefer.web.door import Door, answered

@@ -22,10 +22,10 @@ from pathlib import Path
 from typing import Any
 
 from maildefer.intake import replies
+from maildefer.intake.arena import Link, pair
 from maildefer.intake.guard import Guard
 from maildefer.intake.hall import Hall
 from maildefer.intake.line import Line
-from maildefer.intake.link import Link, pair
 from maildefer.intake.lmtp import LmtpSession
 from maildefer.intake.options import Options, parse
 from maildefer.intake.recipients import Recipients

@@ -14,8 +14,8 @@ import pytest
 
 from maildefer.errors import MaildeferError
 from maildefer.intake import replies
+from maildefer.intake.arena import Arena, Link, Span, pair
 from maildefer.intake.line import Line
-from maildefer.intake.link import Arena, Link, Span, pair
 from maildefer.intake.options import parse
 from maildefer.intake.wire import Message, Stored
 from maildefer.intake.writer import Writer

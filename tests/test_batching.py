@@ -8,7 +8,7 @@ from collections.abc import Callable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maildefer.intake.lane import PATIENCE_SECONDS, Lane
+from maildefer.intake.batching import PATIENCE_SECONDS, Lane
 
 
 def local(threads: int = 4) -> Lane[int]:
