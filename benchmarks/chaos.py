@@ -124,9 +124,19 @@ class Chaos:
             thread.join()
         self._faults.end()
         self._settle()
-        survivors = {pid: processes.began(pid) for pool in self._pools for pid in pool.worker_pids()}
+        survivors = self._survivors()
         codes = [pool.stop(60) for pool in self._pools]
         return judge(self._facts(survivors, codes, time.monotonic() - began))
+
+    def _survivors(self) -> dict[int, float]:
+        """The workers that live, and when each began."""
+        found = {}
+        for pid in [pid for pool in self._pools for pid in pool.worker_pids()]:
+            try:
+                found[pid] = processes.began(pid)
+            except OSError:  # one that was killed at the very last, and has ended by now
+                continue
+        return found
 
     def end(self) -> None:
         """Leave no process behind, whatever happened."""
