@@ -98,9 +98,10 @@ class Project:
     def notes(self, word: str | None = None, key: str | None = None) -> list[Note]:
         """What the handlers wrote, oldest first."""
         try:
-            whole = (self.path / "journal").read_text().rpartition("\n")[0]  # the last line may be half there yet
+            text = (self.path / "journal").read_text()
         except FileNotFoundError:
             return []
+        whole = text.rpartition("\n")[0]  # the last line may be half there yet
         lines = [line.split() for line in whole.splitlines()]
         notes = [Note(w, k, int(attempt), int(pid), float(at)) for w, k, attempt, pid, at, *_ in lines]
         return [note for note in notes if word in (None, note.word) and key in (None, note.key)]
