@@ -106,8 +106,7 @@ class Incoming:
 
     def _look_for_loops(self, pieces: tuple[bytes, ...], recipients: tuple[str, ...]) -> None:
         """With SMTP, whose reply is one for all, it goes to all or none; so too once a draft was begun for all."""
-        if not self._trace.ended:
-            self._trace.feed(b"".join(pieces))
+        self._trace.feed(*pieces)
         found = self._trace.loops(recipients)
         for recipient in found.keys() - self._circling.keys():
             reason = f"mail loop: {found[recipient]}"

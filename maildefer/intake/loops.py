@@ -27,12 +27,13 @@ class Trace:
         self._delivered: list[bytes] = []
         self._rest: bytes | None = None  # of a line; None: nothing has come
         self._size_bytes = 0
-        self.ended = False
+        self._ended = False
 
-    def feed(self, data: bytes) -> None:
-        """The next part, as Maildir has it. A block of our own on top of it all does not count."""
-        if self.ended:  # the header section, or as much of it as is read
+    def feed(self, *pieces: bytes) -> None:
+        """The next part, as Maildir has it, in pieces. A block of our own on top of it all does not count."""
+        if self._ended:  # the header section, or as much of it as is read
             return
+        data = b"".join(pieces)
         if self._rest is None:
             data, self._rest = data[split(data)[1] :], b""
         self._size_bytes += len(data)
@@ -40,7 +41,7 @@ class Trace:
         end = lines.find(b"\n\n")
         sooner = lines.find(b"\n\r\n", 0, end + 1 if end >= 0 else len(lines))
         end = sooner if sooner >= 0 else end
-        self.ended = end >= 0 or self._size_bytes > HEADER_LIMIT_BYTES
+        self._ended = end >= 0 or self._size_bytes > HEADER_LIMIT_BYTES
         if end < 0:
             end = lines.rfind(b"\n")
         self._rest = lines[end + 1 : end + 1 + _NAME_BYTES]
