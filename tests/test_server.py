@@ -35,8 +35,6 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry not in ("", os.getcwd())])
     monkeypatch.setattr(settings_module, "_loaded", None)
-    for name in [name for name in sys.modules if name == "conf" or name.startswith("conf.")]:
-        monkeypatch.delitem(sys.modules, name)
     registered, order = dict(Router.REGISTERED), list(Router.ORDER)
     handlers, captures = dict(Router.HANDLERS), dict(Router.DEFAULT_CAPTURES)
     Router.clear_routes()

@@ -31,12 +31,10 @@ Maildefer = Callable[..., Ended]
 
 @pytest.fixture(autouse=True)
 def _alone(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A runtime directory and a project folder of the test's own; no project that another test has loaded."""
+    """A runtime directory and a project folder of the test's own."""
     monkeypatch.setenv("MAILDEFER_RUNTIME_DIR", str(tmp_path_factory.mktemp("runtime") / "r"))
     for variable in finding.VARIABLES:
         monkeypatch.delenv(variable, raising=False)
-    for module in [name for name in sys.modules if name.partition(".")[0] in finding.PACKAGES]:
-        monkeypatch.delitem(sys.modules, module)
     monkeypatch.setenv("MAILDEFER_HOST_ID", f"test{os.getpid()}")
     monkeypatch.chdir(tmp_path_factory.mktemp("project"))
 
