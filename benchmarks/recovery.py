@@ -48,10 +48,10 @@ def killed_workers(base: str, kills: int) -> list[float]:
         with product.Pool(queue, workers=4, application="blocking") as pool:
             for _ in range(kills):
                 key = _push(queue)
-                first = _await(lambda: _notes(pool, key), 10, "first attempt")  # noqa: B023
+                first = _await(lambda: _notes(pool, key), 10, "first attempt")  # noqa: B023  # called at once
                 killed_ns = time.monotonic_ns()
                 processes.kill([first.pid])
-                second = _await(lambda: _notes(pool, key)[1:], 30, "second attempt")  # noqa: B023
+                second = _await(lambda: _notes(pool, key)[1:], 30, "second attempt")  # noqa: B023  # called at once
                 if second.pid == first.pid:
                     raise RuntimeError("the killed worker came back")
                 seconds.append((second.begun_ns - killed_ns) / 1e9)
@@ -74,7 +74,7 @@ def killed_host(base: str) -> float:
         ):
             for _ in range(100):
                 key = _push(queue)
-                _await(lambda: _notes(host_a, key) + _notes(host_b, key), 10, "first attempt")  # noqa: B023
+                _await(lambda: _notes(host_a, key) + _notes(host_b, key), 10, "first attempt")  # noqa: B023  # called at once
                 if _notes(host_a, key):
                     break
             else:

@@ -130,6 +130,7 @@ def _works(
 ) -> Iterator[Work]:
     for file in files:
         if reader is None:
+            # mypy infers no type for a lambda with a default, here and below.
             yield file, lambda file=file: _push(pusher, _read(file), recipients, sender)  # type: ignore[misc]
             continue
         try:
@@ -171,6 +172,7 @@ def _push(pusher: Pusher, data: bytes, recipients: list[str], sender: str | None
 
 
 def _opened(file: str) -> IO[bytes]:
+    # A context manager with a stream in it, which is all that is made of either.
     return nullcontext(sys.stdin.buffer) if file == "-" else open(file, "rb")  # type: ignore[return-value]
 
 
