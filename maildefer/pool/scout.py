@@ -68,6 +68,7 @@ class QueueScout:
         self._memory = Memory()
         self._pace = Pace(shared.board)
         self._deaths = 0
+        self._steals = False  # whether passes offer other hosts' shares
         self._wait_seconds = _SHORTEST_WAIT
         self._touched_at = 0.0
 
@@ -89,22 +90,30 @@ class QueueScout:
                 time.sleep(_LONGEST_WAIT)
 
     def _pass(self) -> None:
-        """Offer what the listing shows: first what is this host's share, then, with none of that, everybody's."""
+        """Offer what the listing shows: first what is this host's share, then, with none of that, everybody's.
+
+        After a pass that met none of its own, the next offers everybody's on its way, or each pass over a backlog of
+        hosts that claim nothing would serve one slice of it.
+        """
         self._forget_after_deaths()
-        offered = False
+        steals, offered = self._steals, False
         others: list[str] = []
         for chunk in scan.chunks(self._layout.new):
             mine, theirs = self._split(chunk)
             mine = self._memory.unknown(mine, boottime())
             offered |= bool(mine)
             self._offer(mine)
-            if not offered and not others:
+            if steals:
+                theirs = self._memory.unknown(theirs, boottime())
+                self._offer(theirs)
+            if not others and (steals or not offered):
                 others = theirs
             if not self._may_offer():
                 return
-        if not offered:
+        if not offered and not steals:
             others = self._memory.unknown(others, boottime())
             self._offer(others)
+        self._steals = bool(others) and not offered
         self._wait_seconds = (
             _SHORTEST_WAIT if offered or others else min(self._wait_seconds * 2, self._longest_wait())
         )

@@ -106,6 +106,7 @@ class SimulatedScout(QueueScout):
         self._memory = Memory()
         self._pace = Pace(shared.board)
         self._deaths = 0
+        self._steals = False
         self._wait_seconds = 0.05
         self._touched_at = 0.0
         host.cache.watched[path] = arrivals.note
