@@ -165,15 +165,18 @@ class Transitions:
         """Across filesystems a copy has to be in the other queue, and on its disk, before the ack (I1)."""
         oracle = self.oracle
         story = oracle.stories[entry_in(name).key]
-        copies = {
-            key: copy
+        copies = [
+            copy
             for key, copy in oracle.stories.items()
-            if copy.pushed_by is request.process and copy.data == story.data and copy is not story
-        }
-        if not any(copy.end != "withdrawn" and key not in oracle.unsynced for key, copy in copies.items()):
+            if copy.pushed_by is request.process
+            and copy.data == story.data
+            and copy is not story
+            and copy.end != "withdrawn"
+            and key not in oracle.unsynced
+        ]
+        if not copies:
             oracle.fail("I1", f"acked before its copy is on the other disk: {name}")
-        for copy in copies.values():
-            copy.acknowledged = copy.end != "withdrawn"
+        copies[-1].acknowledged = True  # an earlier one was given up: its withdrawal may still be under way
 
     def seized(self, request: Request, name: str, new_name: str) -> None:
         """`pop` takes what a mail reader has moved."""
