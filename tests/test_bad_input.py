@@ -100,8 +100,8 @@ def test_a_header_that_asks_for_a_variable_that_is_not_there_says_which(template
 def test_a_failure_that_lasts_ends_in_the_dead_letters() -> None:
     policy = RetryPolicy()
     failed = Deferred("no such template", error="TemplateNotFound")
-    assert policy.delay(failed, 1, 0, lambda: 0.5) is not None
-    assert policy.delay(failed, policy.max_attempts, 0, lambda: 0.5) is None
+    assert policy.delay(failed, 1, 1, 0, lambda: 0.5) is not None
+    assert policy.delay(failed, policy.max_attempts, policy.max_attempts, 0, lambda: 0.5) is None
 
 
 def test_a_state_whose_function_is_gone_makes_a_dead_letter_that_tells_of_it() -> None:

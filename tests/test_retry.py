@@ -15,7 +15,7 @@ def middle() -> float:
 
 
 def test_delays_double_from_one_minute_to_four_hours() -> None:
-    delays = [POLICY.next(attempt, 0, middle) for attempt in range(1, 12)]
+    delays = [POLICY.next(failures, 0, middle) for failures in range(1, 12)]
     assert delays == [60, 120, 240, 480, 960, 1920, 3840, 7680, 14400, 14400, 14400]
 
 
@@ -34,28 +34,34 @@ def test_a_failure_after_the_lifetime_is_the_last() -> None:
     assert POLICY.next(5, 5 * DAYS, middle) is None
 
 
-def test_an_old_message_still_gets_five_attempts() -> None:
+def test_an_old_message_may_still_fail_five_times() -> None:
     assert POLICY.next(4, 50 * DAYS, middle) == 480
 
 
-def test_a_huge_attempt_number_does_not_overflow() -> None:
+def test_a_huge_number_of_failures_does_not_overflow() -> None:
     assert RetryPolicy(max_attempts=10**6).next(5000, 0, middle) == 14400
 
 
 def test_a_handler_gets_the_delay_it_asks_for() -> None:
-    assert POLICY.delay(Deferred("later", 7), 3, 0, middle) == 7
-    assert POLICY.delay(Deferred("at once", 0), 3, 0, middle) == 0
+    assert POLICY.delay(Deferred("later", 7), 3, 0, 0, middle) == 7
+    assert POLICY.delay(Deferred("at once", 0), 3, 0, 0, middle) == 0
 
 
 def test_a_handler_that_asks_without_a_time_gets_the_backoff() -> None:
-    assert POLICY.delay(Deferred("later"), 3, 0, middle) == 240
+    assert POLICY.delay(Deferred("later"), 3, 0, 0, middle) == 240
 
 
 def test_what_a_handler_asks_for_ends_with_the_lifetime_not_with_a_number_of_attempts() -> None:
-    assert POLICY.delay(Deferred("later", 7), 500, 0, middle) == 7
-    assert POLICY.delay(Deferred("later", 7), 500, 5 * DAYS, middle) is None
+    assert POLICY.delay(Deferred("later", 7), 500, 0, 0, middle) == 7
+    assert POLICY.delay(Deferred("later", 7), 500, 0, 5 * DAYS, middle) is None
 
 
-def test_an_exception_ends_with_the_number_of_attempts() -> None:
-    assert POLICY.delay(FAILED, 19, 0, middle) == 14400
-    assert POLICY.delay(FAILED, 20, 0, middle) is None
+def test_an_exception_ends_with_the_number_of_failures() -> None:
+    assert POLICY.delay(FAILED, 19, 19, 0, middle) == 14400
+    assert POLICY.delay(FAILED, 20, 20, 0, middle) is None
+
+
+def test_what_was_deferred_on_purpose_does_not_count_against_an_exception() -> None:
+    assert POLICY.delay(FAILED, 500, 1, 0, middle) == 60
+    assert POLICY.delay(FAILED, 500, 1, 50 * DAYS, middle) == 60
+    assert POLICY.delay(FAILED, 500, 5, 50 * DAYS, middle) is None

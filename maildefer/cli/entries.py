@@ -121,7 +121,9 @@ def facts(layout: Layout, found: Found, *, envelope: bool = True) -> dict[str, A
         "arrival_time": None if pushed is None else int(pushed),
         "message_size": size if size is not None else _size(found.path),
         "attempts": entry.attempts,
+        "failures": entry.failures,
         "crashes": entry.crashes,
+        "handoffs": entry.handoffs,
         "due_time": entry.due,
         "owner": None if owner is None else {"lease": owner.lease, "pid": owner.pid},
     }

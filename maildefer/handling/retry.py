@@ -10,45 +10,53 @@ from maildefer.handling.outcomes import Deferred
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
-    """Doubling delays with jitter, until a number of attempts or an age is reached. Plain arithmetic, no clock.
+    """Doubling delays with jitter, until a number of failures or an age is reached. Plain arithmetic, no clock.
+
+    A failure is an attempt that ended in an exception or with its worker, and only failures count against an exception:
+    what a handler deferred of its own accord says nothing about what it will fail on one day.
 
     The jitter spreads what failed together, say because a database was down, over `jitter` of the delay to both sides.
     """
 
-    max_attempts: int = 20
+    max_attempts: int = 20  # that failed
     lifetime_seconds: float = 5 * 86400
     min_attempts: int = 5  # an entry that waited out its lifetime in a stopped pool still gets its tries
     first_seconds: float = 60
     cap_seconds: float = 4 * 3600
     jitter: float = 0.1
 
-    def next(self, attempt: int, age_seconds: float, random: Callable[[], float]) -> float | None:
-        """Seconds until the next try after the failed `attempt` (1 is the first), or None: give up and bury.
+    def next(self, failures: int, age_seconds: float, random: Callable[[], float]) -> float | None:
+        """Seconds until the next try after so many failures, the last one included, or None: give up and bury.
 
         `random` gives numbers from 0 to 1, as `random.random` does.
         """
-        if attempt >= self.max_attempts or self._too_old(attempt, age_seconds):
+        if failures >= self.max_attempts or self._too_old(failures, age_seconds):
             return None
-        return self._backoff(attempt, random)
+        return self._backoff(failures, random)
 
     def delay(
-        self, outcome: Deferred, attempt: int, age_seconds: float, random: Callable[[], float]
+        self,
+        outcome: Deferred,
+        attempt: int,
+        failures: int,
+        age_seconds: float,
+        random: Callable[[], float],
     ) -> float | None:
-        """Seconds until the next try after `outcome`, or None: give up and bury.
+        """Seconds until the next try after `outcome` of that attempt (1 is the first), or None: give up and bury.
 
         A handler that asks for a later try knows why, so only the lifetime ends that; twenty polls of a database that
         is away, a minute apart, must not bury a message. An exception is limited in number, too.
         """
         if outcome.error is not None:
-            return self.next(attempt, age_seconds, random)
+            return self.next(failures, age_seconds, random)
         if self._too_old(attempt, age_seconds):
             return None
         return self._backoff(attempt, random) if outcome.after_seconds is None else outcome.after_seconds
 
-    def _too_old(self, attempt: int, age_seconds: float) -> bool:
-        return age_seconds >= self.lifetime_seconds and attempt >= self.min_attempts
+    def _too_old(self, tries: int, age_seconds: float) -> bool:
+        return age_seconds >= self.lifetime_seconds and tries >= self.min_attempts
 
-    def _backoff(self, attempt: int, random: Callable[[], float]) -> float:
-        doublings = min(max(attempt, 1) - 1, 64)  # 2.0**1024 would overflow
+    def _backoff(self, tries: int, random: Callable[[], float]) -> float:
+        doublings = min(max(tries, 1) - 1, 64)  # 2.0**1024 would overflow
         base = min(self.cap_seconds, self.first_seconds * 2.0**doublings)
         return base * (1 + self.jitter * (2 * random() - 1))

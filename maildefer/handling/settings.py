@@ -13,7 +13,7 @@
 | `workers` | `MAILDEFER_WORKERS` | CPUs, at least 2 | processes that handle |
 | `handler_timeout_seconds` | `MAILDEFER_HANDLER_TIMEOUT_SECONDS` | 3600 | for one message; 0: none |
 | `drain_seconds` | `MAILDEFER_DRAIN_SECONDS` | 30 | from `TERM` to `KILL` |
-| `max_attempts` | `MAILDEFER_MAX_ATTEMPTS` | 20 | before an exception buries |
+| `max_attempts` | `MAILDEFER_MAX_ATTEMPTS` | 20 | attempts that fail before an exception buries; a `Defer` is none |
 | `lifetime_seconds` | `MAILDEFER_LIFETIME_SECONDS` | 432000 | after which a failure buries |
 | `max_crashes` | `MAILDEFER_MAX_CRASHES` | 5 | workers that an entry may take with it |
 | `max_bytes` | `MAILDEFER_MAX_BYTES` | 67108864 | larger entries are buried unread |

@@ -20,7 +20,7 @@ from maildefer.maildir.names import EntryName
 from maildefer.maildir.reasons import write_reason
 from maildefer.maildir.system import SYSTEM, System
 
-_OTHER = re.compile(r":|,[cd]=").search
+_OTHER = re.compile(r":|,[cdfh]=").search
 QUICK_SECONDS = 0.1  # an ENOENT sooner than this is no retried request: somebody else was first
 
 
@@ -200,15 +200,16 @@ class Claim:
         self._move(self._claimer.layout.later_new, name, folder=".later")
         return name
 
-    def defer(self, seconds: float) -> str:
-        """To `.later/` for so long, the attempt charged. Returns the deferred name."""
-        name = self.entry.deferred(names.due_at(self._claimer.mount_time() + seconds))
+    def defer(self, seconds: float, *, failed: bool = False) -> str:
+        """To `.later/` for so long, the attempt charged, and a failure if it was one. Returns the deferred name."""
+        due = names.due_at(self._claimer.mount_time() + seconds)
+        name = self.entry.deferred(due, failures=int(failed))
         self._move(self._claimer.layout.later_new, name, folder=".later")
         return name
 
-    def bury(self, reason: str, **facts: object) -> str:
+    def bury(self, reason: str, *, failed: bool = False, **facts: object) -> str:
         """To the dead letters, the reason beside it first, durably. Returns the dead name."""
-        claimer, entry = self._claimer, self.entry.returned()
+        claimer, entry = self._claimer, self.entry.returned(failures=int(failed))
         self._must_be_held()
         try:
             write_reason(claimer.layout, entry, reason, facts, host=claimer.host, system=claimer.system)
@@ -222,9 +223,7 @@ class Claim:
 
         Raises QueueMissing where the other queue isn't there, and OSError EXDEV across filesystems: see `ship`.
         """
-        entry = self.entry
-        entry = entry.returned(attempts=-entry.attempts)
-        self._move(other.new, entry.waiting(), other=other)
+        self._move(other.new, self.entry.handed_on().waiting(), other=other)
 
     def abandon(self) -> None:
         """Forget the claim without a settle: the audit takes the entry back. For faults that do not end."""

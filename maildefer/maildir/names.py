@@ -1,13 +1,14 @@
 """Names of entries and leases: the one place that parses and builds them.
 
-    new/    KEY[,a=ATTEMPTS][,c=CRASHES][,n=RETURNS]
-    cur/    KEY,a=…,c=…,n=…:1,LEASE.PID.SEQ
-    later/  KEY,a=…,c=…,n=…,d=DUE_UNIX_SECONDS
+    new/    KEY[,f=FAILURES][,h=HANDOFFS][,a=ATTEMPTS][,c=CRASHES][,n=RETURNS]
+    cur/    KEY,f=…,h=…,a=…,c=…,n=…:1,LEASE.PID.SEQ
+    later/  KEY,f=…,h=…,a=…,c=…,n=…,d=DUE_UNIX_SECONDS
     KEY  =  <unix secs>.M<usecs>P<pid>Q<count>R<random hex>.<host>,S=<bytes>
     LEASE = <host>-<pid>-<random hex>
 
 Names of other writers have none of our fields, which then count as zero; fields that we do not know stay where they
-are, as part of the key. Source of the form: the Maildir description (cr.yp.to/proto/maildir.html), Maildir++ for `S=`.
+are, as part of the key. `f` and `h`, which came later, stand first, so that an older version carries them along.
+Source of the form: the Maildir description (cr.yp.to/proto/maildir.html), Maildir++ for `S=`.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ from dataclasses import dataclass, replace
 
 from maildefer.maildir.system import System
 
-MAX_KEY_BYTES = 160  # so that key, fields, lease and sequence stay under the 255 bytes of NAME_MAX
-MAX_RETURNS = 1000  # a handoff beyond it is a loop
+MAX_KEY_BYTES = 144  # so that key, fields, lease and sequence stay under the 255 bytes of NAME_MAX
+MAX_HANDOFFS = 1000  # one more is a loop
 MAX_DUE = 10**12 - 1  # a field has at most 12 digits
-_RANK = {"a=": 0, "c=": 1, "n=": 2, "d=": 3}  # our fields, in the order in which they stand
+_RANK = {"f=": 0, "h=": 1, "a=": 2, "c=": 3, "n=": 4, "d=": 5}  # our fields, in the order in which they stand
 _OWNER = re.compile(r"([a-z0-9-]{1,40}-[0-9]{1,10}-[0-9a-f]{4,16})\.([0-9]{1,10})\.([0-9]{1,19})\Z")
 _POP = "pop-"
 _count = itertools.count()
@@ -31,9 +32,14 @@ _count = itertools.count()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EntryName:
-    """An entry's name in parts. Claims charge `attempts`, reclaims `crashes`; `returns` tells generations."""
+    """An entry's name in parts. Claims charge `attempts`, reclaims `crashes`; `returns` tells generations.
+
+    `failures` are attempts that ended in an exception, `handoffs` the queues that it has left.
+    """
 
     key: str
+    failures: int = 0
+    handoffs: int = 0
     attempts: int = 0
     crashes: int = 0
     returns: int = 0
@@ -49,19 +55,36 @@ class EntryName:
         key, colon, info = name.partition(":")
         if colon and (":" in info or not info.startswith(("1,", "2,"))):  # no info: a colon of another writer
             return cls(key=name)
-        found, last = [0, 0, 0, 0], len(_RANK)
+        found, last = [0] * len(_RANK), len(_RANK)
         while True:
             rest, _, text = key.rpartition(",")
             rank = _RANK.get(text[:2], last)
             if rank >= last or not rest or (value := _count_of(text)) < 1:
                 break
             key, last, found[rank] = rest, rank, value
-        attempts, crashes, returns, due = found
-        return cls(key=key, attempts=attempts, crashes=crashes, returns=returns, due=due or None)
+        failures, handoffs, attempts, crashes, returns, due = found
+        return cls(
+            key=key,
+            failures=failures,
+            handoffs=handoffs,
+            attempts=attempts,
+            crashes=crashes,
+            returns=returns,
+            due=due or None,
+        )
+
+    @property
+    def failed(self) -> int:
+        """How many attempts ended in an exception, or with their worker."""
+        return self.failures + self.crashes
 
     def waiting(self) -> str:
         """The name in `new/`, and in `.dead/`."""
         fields = self.key
+        if self.failures:
+            fields += f",f={self.failures}"
+        if self.handoffs:
+            fields += f",h={self.handoffs}"
         if self.attempts:
             fields += f",a={self.attempts}"
         if self.crashes:
@@ -74,14 +97,21 @@ class EntryName:
         """The name in `cur/`; `owner` is LEASE.PID.SEQ. The attempt is charged here (I5)."""
         return f"{replace(self, attempts=self.attempts + 1).waiting()}:1,{owner}"
 
-    def deferred(self, due: int) -> str:
+    def deferred(self, due: int, *, failures: int = 0) -> str:
         """The name in `.later/new/`, one generation on (I4)."""
-        return f"{self.returned().waiting()},d={due}"
+        return f"{self.returned(failures=failures).waiting()},d={due}"
 
-    def returned(self, *, attempts: int = 0, crashes: int = 0) -> EntryName:
+    def handed_on(self) -> EntryName:
+        """The next generation (I4), for another queue: crashes go along, attempts start anew."""
+        return replace(
+            self.returned(attempts=-self.attempts, failures=-self.failures), handoffs=self.handoffs + 1
+        )
+
+    def returned(self, *, attempts: int = 0, crashes: int = 0, failures: int = 0) -> EntryName:
         """The next generation (I4), with what is to be added to the counters."""
         return replace(
             self,
+            failures=self.failures + failures,
             attempts=max(0, self.attempts + attempts),
             crashes=self.crashes + crashes,
             returns=self.returns + 1,

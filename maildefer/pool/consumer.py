@@ -74,8 +74,8 @@ class ConsumedClaim(Claim):
             self._message = received(self._data, self.key, self.attempt, path, path)
             return self._message
 
-    def defer(self, seconds: float) -> str:
-        name = super().defer(seconds)
+    def defer(self, seconds: float, *, failed: bool = False) -> str:
+        name = super().defer(seconds, failed=failed)
         self._consumer.tell_deferred(name)
         return name
 

@@ -15,7 +15,7 @@ from maildefer.handling.outcomes import Acked, Buried, Deferred, HandedOff, Outc
 from maildefer.handling.retry import RetryPolicy
 from maildefer.maildir.claims import Claim
 from maildefer.maildir.layout import Layout, open_queue
-from maildefer.maildir.names import MAX_RETURNS
+from maildefer.maildir.names import MAX_HANDOFFS
 from maildefer.pool import shipping
 
 T = TypeVar("T")
@@ -68,28 +68,41 @@ class Settler:
     def _defer(self, claim: Claim, outcome: Deferred, handler: str, message: object, buried: Burial) -> str:
         pushed = claim.pushed_at
         age = 0.0 if pushed is None else max(0.0, time.time() - pushed)
-        seconds = self.policy.delay(outcome, claim.attempt, age, self.random)
+        failed = outcome.error is not None
+        failures = claim.entry.failed + failed
+        seconds = self.policy.delay(outcome, claim.attempt, failures, age, self.random)
         if seconds is None:
             buried(message, outcome)
-            reason = f"given up after {claim.attempt} attempts: {outcome.reason}"
-            self._bury(claim, message, reason, handler, outcome.error, outcome.detail)
+            some = f", {failures} of which failed" if failed and failures < claim.attempt else ""
+            reason = f"given up after {claim.attempt} attempts{some}: {outcome.reason}"
+            self._bury(claim, message, reason, handler, outcome.error, outcome.detail, failed=failed)
             return "buried"
-        name = self.persist(lambda: claim.defer(seconds))
+        name = self.persist(lambda: claim.defer(seconds, failed=failed))
         self.deferred(claim, name)
         return "deferred"
 
     def _bury(
-        self, claim: Claim, message: object, reason: str, handler: str, error: str | None, detail: str | None
+        self,
+        claim: Claim,
+        message: object,
+        reason: str,
+        handler: str,
+        error: str | None,
+        detail: str | None,
+        *,
+        failed: bool = False,
     ) -> None:
         if self.keep(message):
             self.persist(claim.ack)
             return
-        self.persist(lambda: claim.bury(reason, handler=handler, error=error, traceback=detail))
+        self.persist(
+            lambda: claim.bury(reason, failed=failed, handler=handler, error=error, traceback=detail)
+        )
 
     def _hand_off(self, claim: Claim, message: object, outcome: HandedOff, handler: str) -> str:
         target = f"{outcome.module}.{outcome.function}"
-        if claim.entry.returns >= MAX_RETURNS:
-            reason = f"handed on {MAX_RETURNS} times, last to {target}: a loop"
+        if claim.entry.handoffs >= MAX_HANDOFFS:
+            reason = f"handed on {MAX_HANDOFFS} times, and now to {target}: a loop"
             self._bury(claim, message, reason, handler, None, None)
             return "buried"
         try:

@@ -352,10 +352,18 @@ SETTLES: dict[str, tuple[Callable[[Claim, Layout], object], str]] = {
     "release": (lambda claim, other: claim.release(), "new/{key},a=3,c=1,n=6"),
     "postpone": (lambda claim, other: claim.postpone(60), ".later/new/{key},a=3,c=1,n=6,d=1700000060"),
     "defer": (lambda claim, other: claim.defer(60), ".later/new/{key},a=4,c=1,n=6,d=1700000060"),
+    "defer a failure": (
+        lambda claim, other: claim.defer(60, failed=True),
+        ".later/new/{failed},a=4,c=1,n=6,d=1700000060",
+    ),
     "bury": (lambda claim, other: claim.bury("no route"), ".dead/new/{key},a=4,c=1,n=6"),
-    "handoff": (lambda claim, other: claim.handoff(other), "OTHER/new/{key},c=1,n=6"),
+    "bury a failure": (
+        lambda claim, other: claim.bury("given up", failed=True),
+        ".dead/new/{failed},a=4,c=1,n=6",
+    ),
+    "handoff": (lambda claim, other: claim.handoff(other), "OTHER/new/{handed},c=1,n=6"),
 }
-WAITING = "1700000000.M1.h,S=22,a=3,c=1,n=5"
+WAITING = "1700000000.M1.h,S=22,f=2,h=7,a=3,c=1,n=5"
 KEY = "1700000000.M1.h,S=22"
 
 
@@ -373,7 +381,8 @@ def all_entries(layout: Layout, other: Layout) -> dict[str, bytes]:
 
 def expected(settle: str) -> dict[str, bytes]:
     where = SETTLES[settle][1]
-    return {where.format(key=KEY): DATA} if where else {}
+    names = {"key": f"{KEY},f=2,h=7", "failed": f"{KEY},f=3,h=7", "handed": f"{KEY},h=8"}
+    return {where.format(**names): DATA} if where else {}
 
 
 @pytest.mark.parametrize("settle", SETTLES)
@@ -572,7 +581,7 @@ def test_a_handoff_to_a_queue_that_is_not_there_keeps_the_claim(
         held.handoff(Layout(f"{tmp_path}/nowhere"))
     assert everywhere(layout) == {f"cur/{held.name}": DATA}
     held.bury("no such queue")
-    assert list(everywhere(layout)) == [f".dead/new/{KEY},a=4,c=1,n=6"]
+    assert list(everywhere(layout)) == [f".dead/new/{KEY},f=2,h=7,a=4,c=1,n=6"]
 
 
 def test_a_handoff_across_filesystems_is_told_and_keeps_the_claim(
@@ -590,7 +599,7 @@ def test_a_handed_off_entry_keeps_its_key_and_its_crashes_and_begins_its_attempt
 ) -> None:
     held.handoff(other)
     [name] = os.listdir(other.new)
-    assert EntryName.parse(name) == EntryName(key=KEY, crashes=1, returns=6)
+    assert EntryName.parse(name) == EntryName(key=KEY, handoffs=8, crashes=1, returns=6)
 
 
 @pytest.mark.invariant(4)

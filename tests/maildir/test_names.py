@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 from dataclasses import replace
 
 import pytest
@@ -31,7 +32,10 @@ foreign_names = (
 )
 # … and those that look like ours, or nearly.
 parts = st.sampled_from(
-    ("a=1", "a=0", "a=01", "c=2", "n=3", "n=3000000000000", "d=9", "S=1", "a=", "=", "x", "a=²")
+    (
+        *("a=1", "a=0", "a=01", "c=2", "n=3", "n=3000000000000", "d=9", "f=4", "h=5", "h=0"),
+        *("S=1", "a=", "f=", "=", "x", "a=²"),
+    )
 )
 likely_names = st.builds(
     lambda head, fields, info: ",".join([head, *fields]) + info,
@@ -41,11 +45,9 @@ likely_names = st.builds(
 ).filter(lambda name: name not in ("", ",") and not name.startswith("."))
 any_names = foreign_names | likely_names | plain_keys
 entries = st.builds(
-    lambda key, a, c, n: EntryName(key=key, attempts=a, crashes=c, returns=n),
+    lambda key, f, h, a, c, n: EntryName(key=key, failures=f, handoffs=h, attempts=a, crashes=c, returns=n),
     plain_keys,
-    counters,
-    counters,
-    counters,
+    *[counters] * 5,
 )
 
 
@@ -102,10 +104,30 @@ def test_fields_at_zero_are_left_out() -> None:
 
 
 def test_the_fields_stand_in_the_order_of_the_design() -> None:
-    entry = EntryName(key=KEY, attempts=1, crashes=2, returns=3)
-    assert entry.waiting() == f"{KEY},a=1,c=2,n=3"
-    assert entry.claimed("L.1.2") == f"{KEY},a=2,c=2,n=3:1,L.1.2"
-    assert entry.deferred(9) == f"{KEY},a=1,c=2,n=4,d=9"
+    entry = EntryName(key=KEY, failures=4, handoffs=5, attempts=1, crashes=2, returns=3)
+    assert entry.waiting() == f"{KEY},f=4,h=5,a=1,c=2,n=3"
+    assert entry.claimed("L.1.2") == f"{KEY},f=4,h=5,a=2,c=2,n=3:1,L.1.2"
+    assert entry.deferred(9) == f"{KEY},f=4,h=5,a=1,c=2,n=4,d=9"
+    assert entry.deferred(9, failures=1) == f"{KEY},f=5,h=5,a=1,c=2,n=4,d=9"
+    assert entry.handed_on().waiting() == f"{KEY},h=6,c=2,n=4"
+
+
+def test_a_name_of_an_older_version_has_no_failures_and_no_handoffs() -> None:
+    assert EntryName.parse(f"{KEY},a=3,c=1,n=4") == EntryName(key=KEY, attempts=3, crashes=1, returns=4)
+
+
+@given(entries, st.integers(1, names.MAX_DUE))
+def test_an_older_version_carries_failures_and_handoffs_along_as_the_key_and_counts_the_rest(
+    entry: EntryName, due: int
+) -> None:
+    """It takes its own fields off the end, `d`, `n`, `c` and `a`, and what is left is the key."""
+    entry = replace(entry, failures=entry.failures + 1, handoffs=entry.handoffs + 1)
+    carried = f"{entry.key},f={entry.failures},h={entry.handoffs}"
+    older = re.fullmatch(r"(.*?)(?:,a=(\d+))?(?:,c=(\d+))?(?:,n=(\d+))?(?:,d=(\d+))?", entry.deferred(due))
+    assert older is not None
+    counters = [int(text or 0) for text in older.groups()[1:]]
+    assert older[1] == carried
+    assert counters == [entry.attempts, entry.crashes, entry.returns + 1, due]
 
 
 def test_a_name_of_another_writer_counts_as_zero_everywhere() -> None:
@@ -132,8 +154,9 @@ def test_what_is_carried_is_read_back_through_every_transition(name: str) -> Non
     for back in (
         held.returned(),
         held.returned(attempts=-1),
-        held.returned(attempts=-held.attempts),
+        held.returned(failures=1),
         held.returned(crashes=1),
+        held.handed_on(),
         EntryName(key=held.key),
     ):
         assert EntryName.parse(back.waiting()) == back
@@ -143,10 +166,22 @@ def test_what_is_carried_is_read_back_through_every_transition(name: str) -> Non
 @given(any_names)
 def test_every_name_fits_into_255_bytes_with_all_that_is_ever_added(name: str) -> None:
     entry = names.carried(EntryName.parse(name), identity.label("a" * 30, "x"), World(pid=4_194_304).system)
-    entry = replace(entry, attempts=99, crashes=9, returns=9999)
+    entry = replace(entry, failures=99, handoffs=1000, attempts=99999, crashes=9, returns=99999)
     lease = names.lease_name(identity.label("a" * 30, "x"), World(pid=4_194_304).system)
     assert len(entry.claimed(f"{lease}.4194304.{10**9}").encode("utf-8", "surrogateescape")) <= 255
-    assert len(f"{entry.key},n=99999.json".encode("utf-8", "surrogateescape")) <= 255
+    assert len(f"{entry.key},n=999999.json".encode("utf-8", "surrogateescape")) <= 255
+
+
+def test_no_own_name_exceeds_200_bytes() -> None:
+    world = World(seconds=9_999_999_999.999999, pid=4_194_304)
+    host = identity.label("a" * 30, "x")
+    key = f"{names.fresh_stem(host, replace(world.system, token=token))},S={64 << 20}"
+    entry = EntryName(
+        key=key, failures=99, handoffs=1000, attempts=99999, crashes=9, returns=99999, due=names.MAX_DUE
+    )
+    lease = names.lease_name(host, replace(world.system, token=token))
+    assert len(entry.claimed(f"{lease}.4194304.{10**9}")) <= 200
+    assert len(entry.deferred(names.MAX_DUE)) <= 200
 
 
 @pytest.mark.invariant(2)
@@ -169,6 +204,7 @@ def destinations(entry: EntryName) -> set[str]:
         held.returned().waiting(),
         held.returned(crashes=1).waiting(),
         held.deferred(2_000_000_000),
+        held.deferred(2_000_000_000, failures=1),
     }
 
 
@@ -182,7 +218,9 @@ def test_attempts_never_fall_below_zero() -> None:
     assert EntryName(key=KEY).returned(attempts=-1).attempts == 0
 
 
-@pytest.mark.parametrize("key", ["12:30:00.mail", "x" * 161, "é" * 100, "", "X,a=1", "X,d=0", "\udcff" * 161])
+@pytest.mark.parametrize(
+    "key", ["12:30:00.mail", "x" * 145, "é" * 100, "", "X,a=1", "X,d=0", "X,f=1", "\udcff" * 145]
+)
 def test_a_foreign_key_that_cannot_carry_our_fields_gets_a_fresh_one(key: str) -> None:
     entry = names.carried(EntryName(key=key, attempts=2), LABEL, World().system)
     assert entry.key.endswith(f".{LABEL}")
@@ -190,7 +228,7 @@ def test_a_foreign_key_that_cannot_carry_our_fields_gets_a_fresh_one(key: str) -
 
 
 @pytest.mark.parametrize(
-    "key", [KEY, "x" * 160, "é" * 80, "\udcff" * 160, "with space", "new\nline", "X,a=01"]
+    "key", [KEY, "x" * 144, "é" * 72, "\udcff" * 144, "with space", "new\nline", "X,a=01"]
 )
 def test_any_other_foreign_key_is_taken_as_it_is(key: str) -> None:
     assert names.carried(EntryName(key=key), LABEL, World().system).key == key

@@ -13,7 +13,7 @@ from maildefer.maildir.layout import Layout
 from tests.maildir.world import DATA, FAULTS, World, everywhere, put
 
 
-def dead(layout: Layout, name: str = "1.x,a=5,c=2,n=7") -> operate.Found:
+def dead(layout: Layout, name: str = "1.x,f=3,h=4,a=5,c=2,n=7") -> operate.Found:
     return operate.Found("dead", layout.dead_new, put(layout.dead_new, name))
 
 
@@ -45,7 +45,7 @@ def test_a_refused_requeue_is_named_and_leaves_the_dead_letter(
     world.refuse("rename", fault)
     with pytest.raises(StorageFault):
         operate.requeue(layout, dead(layout), system=world.system)
-    assert list(everywhere(layout)) == [".dead/new/1.x,a=5,c=2,n=7"]
+    assert list(everywhere(layout)) == [".dead/new/1.x,f=3,h=4,a=5,c=2,n=7"]
 
 
 @pytest.mark.parametrize("name", ["x" * 255, "12:30:00"])
@@ -55,6 +55,6 @@ def test_a_dead_letter_of_any_name_can_be_requeued(layout: Layout, world: World,
 
 
 def test_a_deferred_entry_that_is_released_keeps_its_attempts(layout: Layout, world: World) -> None:
-    name = put(layout.later_new, "1.x,a=5,c=2,n=7,d=2000000000")
+    name = put(layout.later_new, "1.x,f=3,h=4,a=5,c=2,n=7,d=2000000000")
     found = operate.Found("deferred", layout.later_new, name)
-    assert operate.release_deferred(layout, found, system=world.system) == "1.x,a=5,c=2,n=8"
+    assert operate.release_deferred(layout, found, system=world.system) == "1.x,f=3,h=4,a=5,c=2,n=8"

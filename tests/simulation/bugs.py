@@ -28,9 +28,11 @@ def shared_owner(old: Any) -> Any:
 
 
 def unreturned(old: Any) -> Any:
-    return lambda self, *, attempts=0, crashes=0: replace(
-        old(self, attempts=attempts, crashes=crashes), returns=self.returns
-    )
+    return lambda self, **charged: replace(old(self, **charged), returns=self.returns)
+
+
+def failing(failed: bool) -> Callable[[Any], Any]:
+    return lambda old: lambda self, seconds, **told: old(self, seconds, failed=failed)
 
 
 def uncharged(old: Any) -> Any:

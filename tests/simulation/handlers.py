@@ -7,6 +7,7 @@ from zlib import crc32
 
 from maildefer.handling.outcomes import ACKED, Buried, Deferred, HandedOff, Outcome, Postponed
 from maildefer.pool.conversing import Conversing
+from tests.simulation.stories import FAILED
 from tests.simulation.world import TTL_SECONDS
 
 if TYPE_CHECKING:
@@ -52,7 +53,8 @@ class Handlers:
             seconds = random.uniform(0, 2 * TTL_SECONDS)
         hand.process.client.sleep(seconds)
         outcome = self._outcome()
-        hand.oracle.ends(hand.process, hand.current, type(outcome).__name__)
+        failed = isinstance(outcome, Deferred) and outcome.error is not None
+        hand.oracle.ends(hand.process, hand.current, FAILED if failed else type(outcome).__name__)
         return outcome
 
     def _outcome(self) -> Outcome:

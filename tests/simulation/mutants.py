@@ -176,6 +176,10 @@ MUTANTS = (
     ),
     Mutant("handoff: n not raised", one(claims.Claim, "handoff", poolbugs.handed_on(returns=-1))),
     Mutant("handoff: attempts kept", one(claims.Claim, "handoff", poolbugs.handed_on(attempts=1))),
+    Mutant("handoff: failures kept", one(claims.Claim, "handoff", poolbugs.handed_on(failures=1))),
+    Mutant("handoff: not counted", one(claims.Claim, "handoff", poolbugs.handed_on(handoffs=-1))),
+    Mutant("defer: a failure not counted", one(claims.Claim, "defer", bugs.failing(False))),
+    Mutant("defer: what a handler asked for, a failure", one(claims.Claim, "defer", bugs.failing(True))),
     Mutant("handoff: crashes forgotten", one(claims.Claim, "handoff", poolbugs.handed_on(crashes=-9))),
     Mutant("handoff: acked before its copy", one(shipping, "ship", poolbugs.acked_before_shipped)),
     Mutant(

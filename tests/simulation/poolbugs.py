@@ -57,7 +57,7 @@ def handed_on(**changes: int) -> Callable[[Any], Any]:
 
     def make(old: Any) -> Any:
         def handoff(self: Any, other: Any) -> None:
-            entry = self.entry.returned(attempts=-self.entry.attempts)
+            entry = self.entry.handed_on()
             wrong = {name: max(0, getattr(entry, name) + step) for name, step in changes.items()}
             self._move(other.new, replace(entry, **wrong).waiting(), other=other)
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from tests.simulation.scheduler import Process
 
+FAILED = "Deferred after an exception"  # what a handler ended in, where it is not the outcome's name
+
 
 class Violation(Exception):
     """An invariant does not hold; the schedule ends."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from maildefer.maildir.layout import Layout
@@ -10,7 +10,7 @@ from maildefer.maildir.names import EntryName, is_popped
 from tests.simulation.readings import entry_in, owner_in
 from tests.simulation.scheduler import Process
 from tests.simulation.server import File, Node
-from tests.simulation.stories import Story
+from tests.simulation.stories import FAILED, Story
 from tests.simulation.world import MAX_CRASHES, Request, short
 
 if TYPE_CHECKING:
@@ -39,19 +39,32 @@ class Transitions:
         self.moved(request, name, claimed, attempts=1, crashes=0, returns=0)
 
     def moved(
-        self, request: Request, name: str, new_name: str, *, attempts: int, crashes: int, returns: int = 1
+        self,
+        request: Request,
+        name: str,
+        new_name: str,
+        *,
+        attempts: int,
+        crashes: int,
+        failures: int = 0,
+        handoffs: int = 0,
+        returns: int = 1,
     ) -> None:
         """The counters go as the design says (I4, I5)."""
         before, after = entry_in(name), entry_in(new_name)
-        expected = (
-            before.key,
-            max(0, before.attempts + attempts),
-            before.crashes + crashes,
-            before.returns + returns,
+        expected = replace(
+            before,
+            attempts=max(0, before.attempts + attempts),
+            crashes=before.crashes + crashes,
+            failures=before.failures + failures,
+            handoffs=before.handoffs + handoffs,
+            returns=before.returns + returns,
+            due=after.due,
         )
-        if (after.key, after.attempts, after.crashes, after.returns) != expected:
-            what = "I5" if after.returns == expected[3] and after.key == expected[0] else "I4"
-            self.oracle.fail(what, f"{request.process.name} renamed {name} to {new_name}, not to {expected}")
+        if after != expected:
+            what = "I5" if after.returns == expected.returns and after.key == expected.key else "I4"
+            wanted = expected.waiting()
+            self.oracle.fail(what, f"{request.process.name} renamed {name} to {new_name}, not to {wanted}")
 
     def withdrawn(self, request: Request, name: str) -> None:
         story = self.oracle.stories.get(entry_in(name).key)
@@ -60,13 +73,20 @@ class Transitions:
         story.end = "withdrawn"
 
     def handed_off(self, request: Request, name: str, new_name: str) -> None:
-        """To another queue's new/: attempts start anew, crashes go along."""
-        oracle = self.oracle
-        attempts = entry_in(name).attempts
+        """To another queue's new/: attempts start anew, crashes go along, and the handoff is counted."""
+        oracle, entry = self.oracle, entry_in(name)
         oracle.is_off(request.process, request.source)
         if oracle.outcomes.get(request.source) != "HandedOff":
             oracle.fail("I7", f"{request.process.name} handed off {name}, whose handler did not say so")
-        self.moved(request, name, new_name, attempts=-attempts, crashes=0)
+        self.moved(
+            request,
+            name,
+            new_name,
+            attempts=-entry.attempts,
+            failures=-entry.failures,
+            crashes=0,
+            handoffs=1,
+        )
         oracle.left[request.source] = request.process
         oracle.stories[entry_in(name).key].counted_anew()
 
@@ -147,7 +167,14 @@ class Transitions:
                 uncharged = entry_in(new_name).attempts < entry_in(name).attempts
                 if uncharged and request.source in oracle.begun:
                     self._given_back(request, name)
-                self.moved(request, name, new_name, attempts=-1 if uncharged else 0, crashes=0)
+                self.moved(
+                    request,
+                    name,
+                    new_name,
+                    attempts=-1 if uncharged else 0,
+                    crashes=0,
+                    failures=int(outcome == FAILED and not uncharged),
+                )
             case "new":
                 if request.source in oracle.begun:
                     self._given_back(request, name)

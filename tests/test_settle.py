@@ -1,0 +1,113 @@
+"""From an outcome to the settled claim: what is counted for it, and when a message is given up."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from maildefer.handling.outcomes import Deferred, HandedOff, Outcome, Postponed
+from maildefer.handling.retry import RetryPolicy
+from maildefer.maildir import reasons
+from maildefer.maildir.claims import Claimer
+from maildefer.maildir.layout import Layout, create_queue
+from maildefer.maildir.names import MAX_HANDOFFS, EntryName
+from maildefer.pool.board import Board, Hand
+from maildefer.pool.settle import Settler
+
+HOST = "host-0a1b2c"
+ASKED = Deferred("not yet", after_seconds=60)
+FAILED = Deferred("boom", error="ValueError: boom", detail="Traceback")
+ONWARD = HandedOff("app.other", "START", "other")
+
+
+class Desk:
+    """Settles one message of one queue again and again; what is deferred or handed on waits again at once."""
+
+    def __init__(self, tmp_path: Path) -> None:
+        self.first, self.other = (create_queue(str(tmp_path / name)) for name in ("first", "other"))
+        self.entry = EntryName(key="5.M1P1Q1R1.host")  # pushed in 1970
+        self.given_up: list[Outcome] = []
+        layouts = {"first": self.first, "other": self.other}
+        self.settler = Settler(policy=RetryPolicy(), layouts=layouts, host=HOST, random=lambda: 0.5)
+        Path(self.first.new, self.entry.waiting()).write_bytes(b"Subject: x\n\n")
+
+    def settles(self, outcome: Outcome) -> str:
+        claimer = Claimer(self.first, Hand(Board(1, 1), 0), lease=f"{HOST}-1-abcdef", host=HOST)
+        claim = claimer.claim(self.entry.waiting())
+        assert claim is not None
+        word = self.settler.settle(claim, outcome, "app.START", None, lambda m, o: self.given_up.append(o))
+        self.entry = self._waits_again()
+        return word
+
+    def _waits_again(self) -> EntryName:
+        for folder in (self.first.dead_new, self.first.later_new, self.first.new, self.other.new):
+            for name in os.listdir(folder):
+                entry = EntryName.parse(name)
+                if folder != self.first.dead_new:
+                    entry = entry.returned()
+                    os.rename(f"{folder}/{name}", f"{self.first.new}/{entry.waiting()}")
+                return entry
+        raise AssertionError("it is nowhere")
+
+    def reason(self, layout: Layout | None = None) -> str:
+        return str(reasons.read_reason(layout or self.first, self.entry)["reason"])
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    return Desk(tmp_path)
+
+
+def test_a_message_that_was_deferred_on_purpose_many_times_survives_its_first_exceptions(desk: Desk) -> None:
+    desk.entry = aged(desk, attempts=500, returns=1000)
+    for failures in range(1, 5):  # the fifth would be the last, since it is over its lifetime
+        assert desk.settles(FAILED) == "deferred"
+        assert desk.entry.failures == failures
+    assert desk.settles(FAILED) == "buried"
+    assert desk.entry.failures == 5
+    assert desk.given_up == [FAILED]
+    assert desk.reason() == "given up after 505 attempts, 5 of which failed: boom"
+
+
+def test_what_a_handler_asks_for_and_what_is_postponed_is_no_failure(desk: Desk) -> None:
+    desk.entry = aged(desk, key=f"{2**34}.M1P1Q1R1.host", failures=3)  # pushed in the far future
+    assert [desk.settles(ASKED), desk.settles(Postponed(1.0, "its conversation is taken"))] == [
+        "deferred",
+        "postponed",
+    ]
+    assert desk.entry.failures == 3
+    assert desk.entry.attempts == 1
+
+
+def test_a_crash_is_a_failure(desk: Desk) -> None:
+    desk.entry = aged(desk, attempts=4, crashes=4, returns=4)
+    assert desk.settles(FAILED) == "buried"
+
+
+def test_a_reason_names_the_attempts_alone_where_all_of_them_failed(desk: Desk) -> None:
+    desk.entry = aged(desk, attempts=4, failures=4, returns=8)
+    assert desk.settles(FAILED) == "buried"
+    assert desk.reason() == "given up after 5 attempts: boom"
+
+
+def test_a_message_that_was_deferred_many_times_can_be_handed_on(desk: Desk) -> None:
+    desk.entry = aged(desk, attempts=500, failures=2, returns=5000)
+    assert desk.settles(ONWARD) == "handed_off"
+    assert (desk.entry.attempts, desk.entry.failures, desk.entry.handoffs) == (0, 0, 1)
+
+
+def test_a_loop_of_handoffs_is_buried(desk: Desk) -> None:
+    desk.entry = aged(desk, handoffs=MAX_HANDOFFS - 1, returns=1)
+    assert desk.settles(ONWARD) == "handed_off"
+    assert desk.settles(ONWARD) == "buried"
+    assert desk.reason() == "handed on 1000 times, and now to app.other.START: a loop"
+
+
+def aged(desk: Desk, key: str | None = None, **counters: int) -> EntryName:
+    """The same message, later in its life."""
+    [name] = os.listdir(desk.first.new)
+    entry = EntryName(key=key or desk.entry.key, **counters)
+    os.rename(f"{desk.first.new}/{name}", f"{desk.first.new}/{entry.waiting()}")
+    return entry
