@@ -170,6 +170,7 @@ def test_hops_are_the_received_lines_below_our_block() -> None:
     assert envelope.hops(block() + message) == 2
     assert envelope.hops(message.replace(b"\n", b"\r\n")) == 2
     assert envelope.hops(block()) == 0
+    assert envelope.hops(b"Received :\n x\n\nReceived: y\n") == 1
 
 
 def test_a_huge_line_costs_no_time() -> None:

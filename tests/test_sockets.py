@@ -42,6 +42,13 @@ def test_addresses_name_kind_and_place(tmp_path: Path) -> None:
         close(listeners)
 
 
+def test_the_folder_of_a_socket_file_is_made_and_none_above_it(tmp_path: Path) -> None:
+    close(sockets.listen(["lmtp:run/lmtp", "smtp:run/smtp"], folder=str(tmp_path)))
+    assert sorted(os.listdir(tmp_path / "run")) == ["lmtp", "smtp"]
+    with pytest.raises(ConfigurationError, match="No such file"):
+        sockets.listen(["lmtp:rum/there/lmtp"], folder=str(tmp_path))
+
+
 @pytest.mark.parametrize(
     "address",
     [

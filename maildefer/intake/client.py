@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from dataclasses import dataclass, field
+from typing import Final
+
+# What has a meaning of its own in a trace field: comments, quoted strings, routes, the end of the field.
+_SPECIAL: Final = re.compile(r'[^!-~]|[()<>\[\]"\\;,@]').sub
+_NAME_CHARACTERS: Final = (
+    100  # so that no line is cut in the middle of a comment, see `envelope.CLIENT_CHARACTERS`
+)
+_LITERAL: Final = re.compile(r"\[[0-9A-Za-z.:]+\]").fullmatch
 
 
 @dataclass(slots=True, kw_only=True)
@@ -38,16 +47,22 @@ class Client:
         self.extended = False
 
     def __str__(self) -> str:
-        """As a Received line has it (RFC 5321, section 4.4)."""
-        text = self.helo or "unknown"
+        """As a Received line has it (RFC 5321, section 4.4), where what the client says of itself opens nothing."""
+        text = _neutral(self.helo) or "unknown"
         if self.address:
             literal = f"[IPv6:{self.address}]" if ":" in self.address else f"[{self.address}]"
-            text += f" ({self.name} {literal})" if self.name else f" ({literal})"
+            text += f" ({_neutral(self.name)} {literal})" if self.name else f" ({literal})"
         if self.forwarded:
             said = self.forwarded
             literal = f"[{said['ADDR']}]" if said.get("ADDR") else ""
-            text += f" (for {' '.join(filter(None, (said.get('HELO'), said.get('NAME'), literal)))})"
+            names = (_neutral(said.get("HELO", "")), _neutral(said.get("NAME", "")))
+            text += f" (for {' '.join(filter(None, (*names, literal)))})"
         return text
+
+
+def _neutral(name: str) -> str:
+    """A name, or an address in brackets; what else it holds becomes a question mark, as with Postfix."""
+    return name if _LITERAL(name) else _SPECIAL("?", name)[:_NAME_CHARACTERS]
 
 
 def plain_address(address: str) -> str:

@@ -74,8 +74,8 @@ class Connection(asyncio.BufferedProtocol):
         """The answer to a line, which comes without its end."""
         raise NotImplementedError
 
-    def too_long(self) -> str:
-        """The reply to a line of which nothing is kept."""
+    def too_long(self, start: bytes) -> str:
+        """The reply to a line of which nothing is kept but how it starts."""
         return replies.LINE_TOO_LONG
 
     def forget(self) -> None:
@@ -198,7 +198,7 @@ class Connection(asyncio.BufferedProtocol):
                 self.close(replies.LINE_TOO_LONG)
                 return False
             self._patience.line_ends()
-            self._settle(self.too_long())
+            self._settle(self.too_long(fault.start))
             return True
         if line is None:
             return False

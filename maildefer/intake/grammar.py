@@ -21,6 +21,8 @@ _ROUTE: Final = re.compile(r"\s*<?\s*@[^\s<>:]*:").match
 _PARAMETER: Final = re.compile(r"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([!-<>-~]+))?").fullmatch
 _DOT_STRING: Final = re.compile(r'[^\s<>"\\()\[\],:;@.]+(?:\.[^\s<>"\\()\[\],:;@.]+)*').fullmatch
 _NAME: Final = re.compile(r"[^\s\x00-\x1f\x7f]{1,255}").fullmatch
+_LOCAL_PART_BYTES: Final = 64  # RFC 5321, section 4.5.3.1, as is the domain's
+_DOMAIN_BYTES: Final = 255
 
 
 class Path(NamedTuple):
@@ -39,6 +41,19 @@ def path(text: str) -> Path | None:
     if address.endswith("]") and not _is_literal(address[address.rindex("[") + 1 : -1]):
         return None
     return Path(_unquoted(address) if address[:1] == '"' else address, parameters or "")
+
+
+def is_too_long(address: str) -> bool:
+    """Whether a part of it is longer than other servers need to take (RFC 5321, section 4.5.3.1; octets of UTF-8)."""
+    if len(address) <= _LOCAL_PART_BYTES // 4:  # a character has four octets at most
+        return False
+    local, at, domain = address.rpartition("@")
+    if not at:
+        local, domain = domain, ""
+    return (
+        len(local.encode(errors="surrogateescape")) > _LOCAL_PART_BYTES
+        or len(domain.encode(errors="surrogateescape")) > _DOMAIN_BYTES
+    )
 
 
 def is_source_route(text: str) -> bool:

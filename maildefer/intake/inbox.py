@@ -6,13 +6,15 @@ from typing import Final
 
 LINE_BYTES: Final = 12288  # RFC 4954's for AUTH, and more than an envelope's longest address needs
 ENDLESS_BYTES: Final = 1 << 20
+START_BYTES: Final = 64  # kept of a line that is too long: which command it was
 
 
 class LineTooLong(Exception):
-    """Nothing of it is kept. `endless`: it is so long that nobody should wait for its end."""
+    """Nothing of it is kept but its `start`. `endless`: it is so long that nobody should wait for its end."""
 
-    def __init__(self, *, endless: bool) -> None:
+    def __init__(self, *, start: bytes, endless: bool) -> None:
         super().__init__()
+        self.start = start
         self.endless = endless
 
 
@@ -23,6 +25,7 @@ class Inbox:
         self._data = b""
         self._at = 0  # what is before it has been taken
         self._skipped = 0  # bytes of a line that is too long
+        self._start = b""  # of that line
 
     def __len__(self) -> int:
         return len(self._data) - self._at
@@ -60,12 +63,14 @@ class Inbox:
         return line[:-1] if line.endswith(b"\r") else line
 
     def _skip(self, size: int, end: int) -> None:
+        if not self._skipped:
+            self._start = self._data[self._at :].lstrip(b" \t")[:START_BYTES]
         self._skipped += size
         if self._skipped > ENDLESS_BYTES:
-            raise LineTooLong(endless=True)
+            raise LineTooLong(start=self._start, endless=True)
         if end < 0:
             self._data, self._at = b"", 0
             return
         self._at = end + 1
         self._skipped = 0
-        raise LineTooLong(endless=False)
+        raise LineTooLong(start=self._start, endless=False)

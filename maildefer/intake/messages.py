@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from maildefer.intake import replies
 from maildefer.intake.client import Client
@@ -13,6 +14,8 @@ from maildefer.intake.hall import Hall
 from maildefer.intake.incoming import Incoming
 from maildefer.intake.transaction import Transaction
 from maildefer.message.envelope import TOP_LIMIT_BYTES
+
+_CHUNK_FOLLOWS: Final = re.compile(rb"[ \t]*bdat(?![a-z0-9])", re.IGNORECASE).match
 
 
 class Mailing(Connection):
@@ -71,6 +74,15 @@ class Mailing(Connection):
         self._chunked.begin(int(size))
         then = partial(self._chunk_came, int(size), bool(last))
         return self.take(self._chunked, then) if int(size) else then()
+
+    def disobey(self, line: bytes, refusal: str) -> str:
+        """A chunk follows BDAT without waiting: where its line isn't obeyed, what comes next must not be taken for
+        commands (RFC 3030, section 2).
+        """
+        if _CHUNK_FOLLOWS(line) is None:
+            return refusal
+        self.close(refusal)
+        return ""
 
     async def answer(self, incoming: Incoming) -> str:
         """SMTP has one reply for all recipients; they were pushed together, or none was."""

@@ -59,21 +59,23 @@ class Session(Mailing):
         verb, _, argument = line.strip(b" \t").partition(b" ")
         command = self.commands.get(verb.upper())
         if command is None:
-            return self._unknown(verb.upper())
+            return self.disobey(line, self._unknown(verb.upper()))
         if barred := self._barred(verb.upper()):
-            return barred
+            return self.disobey(line, barred)
         try:
             text = argument.decode()
         except UnicodeDecodeError:
-            return replies.NOT_UTF8
+            return self.disobey(line, replies.NOT_UTF8)
         if not text.isprintable() and not text.translate(_JOINERS).isprintable():
-            return replies.UNPRINTABLE
+            return self.disobey(line, replies.UNPRINTABLE)
         return command(self, text.strip())
 
-    def too_long(self) -> str:
+    def too_long(self, start: bytes) -> str:
         """It ends an exchange of AUTH as well (RFC 4954, section 4)."""
         expected, self._expecting = self._expecting, None
-        return replies.LINE_TOO_LONG if expected is None else replies.RESPONSE_TOO_LONG
+        if expected is not None:
+            return replies.RESPONSE_TOO_LONG
+        return self.disobey(start, replies.LINE_TOO_LONG)
 
     def forget(self) -> None:
         self.client.forget()
@@ -259,6 +261,8 @@ class Session(Mailing):
 
 
 def _can_stand(address: str) -> bool:
+    if grammar.is_too_long(address):
+        return False
     try:
         encode_address(address)
     except ValueError:

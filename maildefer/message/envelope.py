@@ -20,7 +20,8 @@ from typing import Final, NamedTuple
 from maildefer.errors import AddressRefused
 
 ADDRESS_LIMIT_BYTES: Final = 900  # RFC 5322 allows a line 998 bytes; RFC 5321 an address 254
-TOP_LIMIT_BYTES: Final = 4096  # a block has at most some 2,600
+TOP_LIMIT_BYTES: Final = 4096  # a block has at most some 2,900
+CLIENT_CHARACTERS: Final = 600  # of who sent it, in the Received line
 HEADER_LIMIT_BYTES: Final = 1 << 20  # how far a header section is searched for its end
 
 # Tried at the first byte only, within TOP_LIMIT_BYTES: half the time of four `bytes.find`, which it replaced.
@@ -41,6 +42,7 @@ _ADDRESS: Final = re.compile(
     r'(?:[^\s"<>\\\x00-\x1f\x7f-\x9f]|\\[^\s\x00-\x1f\x7f-\x9f]'
     r'|"(?:[^"\\\x00-\x1f\x7f-\x9f\u2028\u2029]|\\[^\x00-\x1f\x7f-\x9f\u2028\u2029])*")+'
 )
+_RECEIVED: Final = re.compile(rb"\nreceived[ \t]*:").findall  # in lower case
 _TOKEN: Final = re.compile(r"[!-:=?-~]+")  # printable, no space, none of ; < >
 _UNPRINTABLE: Final = re.compile(r"[^ -~]")
 _UNFIT: Final = "{!r} cannot stand in a Received line"
@@ -197,7 +199,7 @@ def hops(data: bytes) -> int:
     header = data[start : start + HEADER_LIMIT_BYTES]
     ends = [at for at in (header.find(b"\n\n"), header.find(b"\n\r\n")) if at >= 0]
     header = header[: min(ends)] if ends else header
-    return (b"\n" + header.lower()).count(b"\nreceived:")
+    return len(_RECEIVED(b"\n" + header.lower()))
 
 
 @lru_cache(maxsize=1024)
@@ -248,4 +250,4 @@ def _text(raw: bytes) -> str:
 
 
 def _printable(text: str) -> str:
-    return _UNPRINTABLE.sub("?", text)[:300]
+    return _UNPRINTABLE.sub("?", text)[:CLIENT_CHARACTERS]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Final, NamedTuple
 
 from maildefer.errors import ConfigurationError
@@ -97,7 +98,10 @@ def bound(host: str, port: int) -> socket.socket:
 
 
 def bound_file(path: str, mode: int | None = None) -> socket.socket:
-    """A file that nobody listens on any more is replaced. Raises ConfigurationError."""
+    """A file that nobody listens on any more is replaced; its folder, such as `run/`, is made, but none above it.
+
+    Raises ConfigurationError.
+    """
     listener = socket.socket(socket.AF_UNIX)
     try:
         with socket.socket(socket.AF_UNIX) as trial:
@@ -105,6 +109,8 @@ def bound_file(path: str, mode: int | None = None) -> socket.socket:
                 raise OSError("somebody listens there")
         if os.path.exists(path):
             os.unlink(path)
+        with suppress(FileExistsError):
+            os.mkdir(os.path.dirname(path) or ".")
         listener.bind(path)
         if mode is not None:
             os.chmod(path, mode)

@@ -6,6 +6,7 @@ here anew.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
@@ -13,6 +14,7 @@ from typing import Final
 LINE_BYTES: Final = 12288
 ENDLESS_BYTES: Final = 1 << 20
 _END: Final = b"\r\n.\r\n"
+_BDAT: Final = re.compile(rb"[ \t]*BDAT(?![A-Z0-9])", re.IGNORECASE).match
 _QUEUED: Final = b"250 2.0.0 queued as "
 
 
@@ -80,7 +82,7 @@ class Reader:
                 self._chunk(argument.strip(), None)
             return False
         if len(line) > LINE_BYTES:
-            return not self.answers.pop(0).startswith(b"421")
+            return not self.answers.pop(0).startswith(b"421") and not _BDAT(line)
         answer = self.answers[0]
         if answer.startswith(b"421"):  # it had enough before this line
             return False
@@ -91,7 +93,7 @@ class Reader:
         self.answers.pop(0)
         if verb == b"DATA" and answer.startswith(b"354"):
             return self._data()
-        if answer.startswith((b"221", b"421")) or (verb == b"BDAT" and answer.startswith((b"521 ", b"552"))):
+        if answer.startswith((b"221", b"421")) or _BDAT(line):  # which was not obeyed: it closes
             return False
         if answer.startswith(b"250"):
             self._note(verb, argument)

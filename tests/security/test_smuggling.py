@@ -40,6 +40,9 @@ def door(doors: dict[str, Door], request: pytest.FixtureRequest) -> Door:
     return found
 
 
+MAIL = ENVELOPE + b"DATA\r\nhello\r\n.\r\n"
+
+
 def greeting(door: Door) -> bytes:
     return b"LHLO c\r\n" if "--lmtp" in door.arguments else GREETING
 
@@ -61,6 +64,32 @@ def test_no_end_of_data_counts_in_a_chunk(door: Door, end: bytes) -> None:
     replies = door.speak(greeting(door) + ENVELOPE + b"BDAT %d LAST\r\n" % len(data) + data)
     assert replies.count(b"queued as") == 1
     assert [kept for _, kept in door.entries()] == [data.replace(b"\r\n", b"\n")]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"BDAT\t%d LAST", b"BDAT %d LAST\0", b"BDAT %d \xff", b"BDAT %d LAST" + b" " * 13_000, b" bdat=%d"],
+)
+def test_a_chunk_behind_a_line_that_is_not_obeyed_is_not_taken_for_commands(door: Door, line: bytes) -> None:
+    chunk = ENVELOPE + b"DATA\r\nsmuggled\r\n.\r\n"
+    replies = door.speak(greeting(door) + line % len(chunk) + b"\r\n" + chunk)
+    assert re.search(rb"\r\n50[01] [^\r]*\r\n\Z", replies)
+    assert door.entries() == []
+
+
+@pytest.mark.parametrize(
+    "name", [b"(((", b'"', b"a;b", b"a\\", b"x" * 255, "\u00e4(".encode(), b"[(]"], ids=repr
+)
+def test_a_greeting_opens_nothing_in_a_trace_field(door: Door, name: bytes) -> None:
+    """RFC 5322: a comment or quoted string that it opened would hide what the front end itself says behind it."""
+    door.speak(
+        greeting(door).replace(b"client.example", name).replace(b" c\r\n", b" " + name + b"\r\n") + MAIL
+    )
+    (path,) = (door.queue / "new").iterdir()
+    (received,) = re.findall(rb"^Received: (.*)", path.read_bytes(), re.MULTILINE)
+    assert re.fullmatch(
+        rb"from [A-Za-z0-9?]+ \(\[127\.0\.0\.1\]\) by [^()\"]+ \(maildefer\) with [^()\"]+", received
+    )
 
 
 def test_a_dot_that_ends_with_the_next_command_in_one_packet_ends_one_message(door: Door) -> None:
