@@ -15,7 +15,8 @@ from typing import Final
 
 _WORD = 8
 _HEADER_WORDS = 32
-_QUEUE_WORDS = 64
+FAULT_WORD, FAULT_PLACES, FAULT_WORDS = 64, 16, 32  # of a queue: see `pool.faults`
+_QUEUE_WORDS = FAULT_WORD + FAULT_PLACES * FAULT_WORDS
 _SLOT_WORDS = 160
 PLACES = 32  # claims that one process may hold at a time, besides those that it gathers
 GATHERED_PLACES = 1024  # for batches; at the board's end, where nobody looks who has none
@@ -65,9 +66,7 @@ class Header:
     DEATHS: Final = 3  # workers that died so far: the scout forgets its offers
     STARTED: Final = 4
     USED: Final = 5  # worker slots that were ever taken; the others need no look
-    TOKENS: Final = (
-        6  # 1 + the queue in which conversation tokens lie, once one was taken; written by workers
-    )
+    TOKENS: Final = 6  # 1 + the queue in which conversation tokens lie, once one was taken; by workers
 
 
 class Q:

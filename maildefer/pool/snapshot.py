@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+from dataclasses import asdict
 from typing import Any
 
 from maildefer.maildir.system import boottime
 from maildefer.pool.board import Board, Header, Kind, Q, QueueState, S, State
+from maildefer.pool.faults import Faults
 from maildefer.pool.shared import Shared
 
 
@@ -53,6 +55,7 @@ def of_queue(shared: Shared, index: int) -> dict[str, Any]:
         "paused_seconds": round(paused_for, 1),
         "paused_for": errno.errorcode.get(code, str(code)) if code and paused_for else None,
         "clock_offset_seconds": round(board.clock_offset(index), 3),
+        "faults": [asdict(fault) for fault in Faults(board, index).all()],
         "workers": workers,
     }
 

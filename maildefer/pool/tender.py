@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
+import math
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from maildefer import events
+from maildefer.backoff import Backoff
 from maildefer.errors import MaildeferError
 from maildefer.host.identity import alive
-from maildefer.maildir import durable
 from maildefer.maildir.later import Promoter
 from maildefer.maildir.leases import Holder
 from maildefer.maildir.names import Owner
@@ -19,11 +19,12 @@ from maildefer.maildir.observer import Observer
 from maildefer.maildir.recover import OwnerState, Recovery
 from maildefer.maildir.sweep import Sweeper, mount_time_offset
 from maildefer.maildir.system import SYSTEM, System
-from maildefer.pool import snapshot
 from maildefer.pool.board import Header, Q, QueueState, S, State
+from maildefer.pool.chores import Chore, Chores
+from maildefer.pool.faults import Faults
 from maildefer.pool.lifeline import Lifeline
-from maildefer.pool.rates import Rates
-from maildefer.pool.shared import Shared, send
+from maildefer.pool.paperwork import Paperwork
+from maildefer.pool.shared import Shared
 from maildefer.pool.taken import told
 
 if TYPE_CHECKING:
@@ -32,13 +33,13 @@ if TYPE_CHECKING:
 _CLOCK_EVERY_SECONDS = 60.0
 _SWEEP_EVERY_SECONDS = 900.0
 _CLOCK_WARNING_SECONDS = 60.0
-_STATUS_EVERY_SECONDS = 30.0
-_MOVING = {"beat_age_seconds", "paused_seconds"}
-_VERBS = {"stop", "pause", "resume", "reload"}
+_LONGEST_LOOK_SECONDS = 10.0  # an observer that has not looked for half a TTL begins anew
 
 
 class Tender:
     """What the keeper does for one queue besides beating."""
+
+    papers: ClassVar = Paperwork
 
     def __init__(
         self,
@@ -64,13 +65,8 @@ class Tender:
         self._sweeper = Sweeper(self._layout, system=system)
         self._observer = self._make_observer()
         self._recovery = self._make_recovery()
-        self._rates = Rates(shared.board)
-        self._scan_at = 0.0
-        self._clock_at = 0.0
-        self._sweep_at = self._system.boottime() + _CLOCK_EVERY_SECONDS
-        self._fault = ""
-        self._status: dict[str, object] = {}
-        self._status_at = 0.0
+        self._paperwork = self.papers(shared, index, lifeline, system)
+        self._chores = Chores(self._name, self._make_chores(), Faults(shared.board, index), system)
         self.thread = threading.Thread(target=self._run, name=f"tend-{self._name}", daemon=True)
 
     def take_back(self, slot: int) -> None:
@@ -95,46 +91,70 @@ class Tender:
                 self._wake.clear()
             elif self._shared.board.words[self._base + Q.STATE] != QueueState.SERVED:
                 self._free_all()  # no lease, so nothing to take back under it; a new keeper just hasn't joined yet
-        for path in self._status_paths():  # it may have been written after the lease was left
-            durable.discard(path, self._system)
+        self._paperwork.discard_status()
 
     def _round(self) -> None:
-        """One look at everything that is due; a fault is told once, and met again at the next round."""
         if self._observer.format is not self._lifeline.format:  # joined anew
             self._observer = self._make_observer()
             self._recovery = self._make_recovery()
-            self._scan_at = 0.0
-        try:
-            self._take_back_dead()
-            self._mind_clock()
-            self._promote()
-            if self._system.boottime() >= self._scan_at:
-                self._scan()
-            if self._system.boottime() >= self._sweep_at:
-                self._sweep_at = self._system.boottime() + _SWEEP_EVERY_SECONDS
-                self._sweeper.sweep(self._mount_time())
-            self._fault = ""
-        except (OSError, MaildeferError) as fault:
-            if str(fault) != self._fault:
-                self._fault = str(fault)
-                events.emit("beat.failed", queue=self._name, error=self._fault)
-            self._scan_at = self._system.boottime() + self._lifeline.format.beat_seconds
+            self._chores.hurry()
+        self._chores.do_what_is_due()
 
-    def _scan(self) -> None:
-        interval = self._lifeline.format.beat_seconds
-        self._scan_at = self._system.boottime() + interval
+    def _make_chores(self) -> list[Chore]:
+        """In the order in which they are done: first what other hosts' work waits for."""
+
+        def beat() -> float:
+            return self._lifeline.format.beat_seconds
+
+        first_sweep = self._system.boottime() + _CLOCK_EVERY_SECONDS
+        papers = self._paperwork
+        looking = Backoff(longest_seconds=_LONGEST_LOOK_SECONDS)
+        return [
+            Chore(
+                name="take back",
+                event="takeback.failed",
+                work=self._take_back_dead,
+                wanted=lambda: math.inf if self._dead.empty() else 0.0,
+            ),
+            Chore(name="fence", event="fence.failed", work=self._fence, every=beat, backoff=looking),
+            Chore(name="reclaim", event="reclaim.failed", work=self._reclaim, every=beat),
+            Chore(
+                name="clock", event="clock.failed", work=self._mind_clock, every=lambda: _CLOCK_EVERY_SECONDS
+            ),
+            Chore(name="promote", event="promotion.failed", work=self._promote, wanted=self._promotes_at),
+            Chore(name="list deferred", event="listing.failed", work=self._promoter.relist, every=beat),
+            Chore(name="free tokens", event="token.failed", work=self._free_tokens, every=beat),
+            Chore(name="share", event="share.failed", work=self._share, every=beat),
+            Chore(name="requests", event="request.failed", work=papers.answer_requests, every=beat),
+            Chore(name="status", event="status.failed", work=papers.write_status, every=beat),
+            Chore(
+                name="sweep",
+                event="sweep.failed",
+                work=self._sweep,
+                every=lambda: _SWEEP_EVERY_SECONDS,
+                due=first_sweep,
+                at_once=False,
+            ),
+        ]
+
+    def _fence(self) -> None:
         for lease in self._observer.look(self._lifeline.last_good_beat):
             events.emit("lease.fenced", queue=self._name, lease=lease)
+
+    def _reclaim(self) -> None:
         with told(self._name) as taken:
             self._recovery.scan(taken)
+        self._shared.board.words[self._base + Q.SCANS] += 1
+
+    def _free_tokens(self) -> None:
         if (tokens := self._freeing()) is not None:
             self._tell_freed(tokens.scan())
-        self._share()
-        self._answer_requests()
-        self._write_status()
-        self._promoter.relist()
-        self._promote()
-        self._shared.board.words[self._base + Q.SCANS] += 1
+
+    def _share(self) -> None:
+        self._paperwork.share(self._observer.others)
+
+    def _sweep(self) -> None:
+        self._sweeper.sweep(self._mount_time())
 
     def _take_back_dead(self) -> None:
         while not self._dead.empty():
@@ -153,7 +173,7 @@ class Tender:
                 if (tokens := self._freeing()) is not None:
                     self._tell_freed(tokens.take_back(pid))
                     board.words[base + S.TOKENS] = 0
-            except OSError:
+            except (OSError, MaildeferError):
                 self._dead.put(slot)  # still to be done: the slot stays dead on the board
                 raise
             self._freed(slot)
@@ -173,67 +193,10 @@ class Tender:
             events.emit("entry.promoted", queue=self._name, key=key)
 
     def _mind_clock(self) -> None:
-        if self._system.boottime() < self._clock_at:
-            return
-        self._clock_at = self._system.boottime() + _CLOCK_EVERY_SECONDS
         offset = mount_time_offset(self._layout, system=self._system)
         self._shared.board.set_clock_offset(self._index, offset)
         if abs(offset) > _CLOCK_WARNING_SECONDS:
             events.emit("clock.differs", queue=self._name, seconds=round(offset, 1))
-
-    def _share(self) -> None:
-        """Tell the scout which keys are this host's first: one share for each live lease that claims entries."""
-        leases = [lease for lease in self._observer.others if not self._is_idle(lease)]
-        own = self._lifeline.lease
-        leases = sorted([*leases, own])
-        words = self._shared.board.words
-        words[self._base + Q.INDEX] = leases.index(own)
-        words[self._base + Q.HOSTS] = len(leases)
-
-    def _is_idle(self, lease: str) -> bool:
-        """Paused, or only a guest."""
-        try:
-            status = json.loads(
-                durable.read_small(f"{self._layout.status}/{lease}.json", system=self._system)
-            )
-            return bool(status.get("paused") or status.get("guest"))
-        except (OSError, ValueError, AttributeError):
-            return False
-
-    def _answer_requests(self) -> None:
-        """What operators asked of this lease through the mount; consumed by a rename."""
-        mark = f"{self._lifeline.lease}."
-        for name in self._system.listdir(self._layout.requests):
-            verb = name.removeprefix(mark)
-            if name.startswith(mark) and verb in _VERBS:
-                try:
-                    self._system.rename(
-                        f"{self._layout.requests}/{name}", f"{self._layout.requests_done}/{name}"
-                    )
-                except FileNotFoundError:  # withdrawn
-                    continue
-                events.emit("request.received", queue=self._name, verb=verb)
-                send(self._shared.keeper[1], request=verb)
-
-    def _write_status(self) -> None:
-        """For other hosts' operators; what has not changed is written anew twice a minute only."""
-        more = {"lease": self._lifeline.lease, "rate_per_second": self._rates.noted(self._system.boottime())}
-        status = snapshot.of_queue(self._shared, self._index) | more
-        steady = {name: value for name, value in status.items() if name not in _MOVING}
-        if steady == self._status and self._system.boottime() < self._status_at:
-            return
-        self._status, self._status_at = steady, self._system.boottime() + _STATUS_EVERY_SECONDS
-        path, draft = self._status_paths()
-        durable.discard(draft, self._system)
-        data = json.dumps(status | {"time": self._system.time()}).encode()
-        try:
-            durable.replace_file(path, data, draft, durably=False, system=self._system)
-        except FileNotFoundError:  # done, and the reply was lost; else it is written again soon
-            pass
-
-    def _status_paths(self) -> tuple[str, str]:
-        lease = self._lifeline.lease
-        return f"{self._layout.status}/{lease}.json", f"{self._layout.tmp}/.status-{lease}"
 
     def _tell_freed(self, count: int) -> None:
         if count:
@@ -292,9 +255,15 @@ class Tender:
 
     def _until_next(self) -> float:
         """Seconds until something is due; woken earlier for a death or a defer of this host."""
-        wait = self._scan_at - self._system.boottime()
-        if (due := self._promoter.next_due()) is not None:
-            wait = min(wait, due - self._mount_time())
+        wait = self._chores.next_at() - self._system.boottime()
         if self._shared.board.words[Header.DRAINING]:
             wait = min(wait, 0.2)
         return max(0.0, wait)
+
+    def _promotes_at(self) -> float:
+        """On the boot clock."""
+        if not self._heard.empty():
+            return 0.0
+        if (due := self._promoter.next_due()) is None:
+            return math.inf
+        return self._system.boottime() + due - self._mount_time()

@@ -8,6 +8,7 @@ from maildefer.maildir.names import lease_name
 from maildefer.pool.board import Kind
 from maildefer.pool.keeper import Keeper
 from maildefer.pool.lifeline import Lifeline
+from maildefer.pool.paperwork import Paperwork
 from maildefer.pool.scout import Memory, Pace, QueueScout
 from maildefer.pool.tender import Tender
 from tests.simulation.scheduler import Process
@@ -19,22 +20,27 @@ if TYPE_CHECKING:
 _END_SECONDS = 5.0
 
 
+class SimulatedPaperwork(Paperwork):
+    """Left out in most schedules: it tells operators and scouts how hosts stand."""
+
+    is_done = True
+
+    def share(self, others: list[str]) -> None:
+        if self.is_done:
+            super().share(others)
+
+    def answer_requests(self) -> None:
+        if self.is_done:
+            super().answer_requests()
+
+    def write_status(self) -> None:
+        if self.is_done:
+            super().write_status()
+
+
 class SimulatedTender(Tender):
-    """Without the keeper's paperwork in most schedules, which tells operators and scouts how hosts stand."""
-
-    paperwork = True
-
-    def _share(self) -> None:
-        if self.paperwork:
-            super()._share()
-
-    def _answer_requests(self) -> None:
-        if self.paperwork:
-            super()._answer_requests()
-
-    def _write_status(self) -> None:
-        if self.paperwork:
-            super()._write_status()
+    papers = SimulatedPaperwork
+    _paperwork: SimulatedPaperwork
 
 
 class SimulatedKeeper(Keeper):
@@ -55,7 +61,7 @@ class SimulatedKeeper(Keeper):
             events: list[Any] = [Event(scheduler) for _ in range(4)]
             lifeline.leaving, lifeline.joined, lifeline.left = events[:3]
             tender = SimulatedTender(shared, index, lifeline, self._free, system=system)
-            tender.paperwork = supervisor.world.weather.paperwork
+            tender._paperwork.is_done = supervisor.world.weather.paperwork
             tender._wake = events[3]
             self._lifelines.append(lifeline)
             self._tenders.append(tender)

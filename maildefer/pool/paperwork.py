@@ -1,0 +1,93 @@
+"""What a keeper reads and writes on the mount for others: operators' requests, its status, the hosts' shares."""
+
+from __future__ import annotations
+
+import json
+from typing import Final
+
+from maildefer import events
+from maildefer.maildir import durable
+from maildefer.maildir.system import System
+from maildefer.pool import snapshot
+from maildefer.pool.board import Q
+from maildefer.pool.lifeline import Lifeline
+from maildefer.pool.rates import Rates
+from maildefer.pool.shared import Shared, send
+
+_STATUS_EVERY_SECONDS: Final = 30.0
+_MOVING: Final = {"beat_age_seconds", "paused_seconds"}
+_VERBS: Final = {"stop", "pause", "resume", "reload"}
+
+
+class Paperwork:
+    """That of one queue; used by the thread that looks after it."""
+
+    def __init__(self, shared: Shared, index: int, lifeline: Lifeline, system: System) -> None:
+        self._shared = shared
+        self._index = index
+        self._lifeline = lifeline
+        self._layout = lifeline.queue.layout
+        self._name = lifeline.queue.name
+        self._system = system
+        self._rates = Rates(shared.board)
+        self._status: dict[str, object] = {}
+        self._status_at = 0.0
+
+    def share(self, others: list[str]) -> None:
+        """Tell the scout which keys are this host's first: one share for each live lease that claims entries."""
+        leases = [lease for lease in others if not self._is_idle(lease)]
+        own = self._lifeline.lease
+        leases = sorted([*leases, own])
+        words, base = self._shared.board.words, self._shared.board.queue(self._index)
+        words[base + Q.INDEX] = leases.index(own)
+        words[base + Q.HOSTS] = len(leases)
+
+    def _is_idle(self, lease: str) -> bool:
+        """Paused, or only a guest."""
+        try:
+            status = json.loads(
+                durable.read_small(f"{self._layout.status}/{lease}.json", system=self._system)
+            )
+            return bool(status.get("paused") or status.get("guest"))
+        except (OSError, ValueError, AttributeError):
+            return False
+
+    def answer_requests(self) -> None:
+        """What operators asked of this lease through the mount; consumed by a rename. Raises OSError."""
+        mark = f"{self._lifeline.lease}."
+        for name in self._system.listdir(self._layout.requests):
+            verb = name.removeprefix(mark)
+            if name.startswith(mark) and verb in _VERBS:
+                try:
+                    self._system.rename(
+                        f"{self._layout.requests}/{name}", f"{self._layout.requests_done}/{name}"
+                    )
+                except FileNotFoundError:  # withdrawn
+                    continue
+                events.emit("request.received", queue=self._name, verb=verb)
+                send(self._shared.keeper[1], request=verb)
+
+    def write_status(self) -> None:
+        """For other hosts' operators; what has not changed is written anew twice a minute only. Raises OSError."""
+        more = {"lease": self._lifeline.lease, "rate_per_second": self._rates.noted(self._system.boottime())}
+        status = snapshot.of_queue(self._shared, self._index) | more
+        steady = {name: value for name, value in status.items() if name not in _MOVING}
+        if steady == self._status and self._system.boottime() < self._status_at:
+            return
+        self._status, self._status_at = steady, self._system.boottime() + _STATUS_EVERY_SECONDS
+        path, draft = self._status_paths()
+        durable.discard(draft, self._system)
+        data = json.dumps(status | {"time": self._system.time()}).encode()
+        try:
+            durable.replace_file(path, data, draft, durably=False, system=self._system)
+        except FileNotFoundError:  # done, and the reply was lost; else it is written again soon
+            pass
+
+    def discard_status(self) -> None:
+        """The lease was left; it may have been written after that."""
+        for path in self._status_paths():
+            durable.discard(path, self._system)
+
+    def _status_paths(self) -> tuple[str, str]:
+        lease = self._lifeline.lease
+        return f"{self._layout.status}/{lease}.json", f"{self._layout.tmp}/.status-{lease}"

@@ -1,0 +1,160 @@
+"""The chores of one queue: each stands alone."""
+
+from __future__ import annotations
+
+import errno
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from maildefer import events
+from maildefer.maildir.system import SYSTEM
+from maildefer.pool.board import Board
+from maildefer.pool.chores import Chore, Chores
+from maildefer.pool.faults import CHORES, Fault, Faults
+
+START = 1_700_000_000
+
+
+class House:
+    """Chores that note when they are done, and fail while they are told to."""
+
+    def __init__(self, *names: str) -> None:
+        self.now = 1000.0
+        self.done: list[str] = []
+        self.failing: dict[str, Exception] = {}
+        self.faults = Faults(Board(2, 1), 1)
+        system = replace(SYSTEM, boottime=lambda: self.now, time=lambda: START + self.now)
+        chores = [
+            Chore(name=name, event=f"{name}.failed", work=self.work(name), every=lambda: 5.0)
+            for name in names
+        ]
+        self.chores = Chores("run/queue", chores, self.faults, system)
+
+    def work(self, name: str) -> Callable[[], None]:
+        def work() -> None:
+            if name in self.failing:
+                raise self.failing[name]
+            self.done.append(name)
+
+        return work
+
+    def round(self, seconds: float = 0.0) -> list[str]:
+        """So much later: what was done."""
+        self.now += seconds
+        self.done.clear()
+        self.chores.do_what_is_due()
+        return list(self.done)
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]:
+    lines: list[tuple[str, dict[str, Any]]] = []
+    monkeypatch.setattr(events, "emit", lambda event, **facts: lines.append((event, facts)))
+    return lines
+
+
+def refused(what: str = "refused") -> OSError:
+    return OSError(errno.EACCES, what)
+
+
+def test_what_fails_holds_up_nothing_that_stands_behind_it(told: list[object]) -> None:
+    house = House("fence", "reclaim", "status")
+    house.failing["fence"] = house.failing["reclaim"] = refused()
+    assert house.round() == ["status"]
+    assert house.round(5.0) == ["status"]
+
+
+def test_a_fault_is_told_once_under_the_chores_own_event_and_so_is_its_end(
+    told: list[tuple[str, dict[str, Any]]],
+) -> None:
+    house = House("fence", "status")
+    house.failing["fence"] = refused()
+    for _ in range(5):
+        house.round(60.0)
+    assert told == [("fence.failed", {"queue": "run/queue", "error": "[Errno 13] refused"})]
+    house.failing.clear()
+    house.round(60.0)
+    house.round(60.0)
+    assert told[1:] == [("chore.recovered", {"queue": "run/queue", "chore": "fence"})]
+
+
+def test_what_fails_is_tried_again_after_a_pause_that_grows(told: list[object]) -> None:
+    house = House("fence")
+    house.failing["fence"] = refused()
+    pauses = []
+    for _ in range(7):
+        house.round()
+        pauses.append(house.chores.next_at() - house.now)
+        house.now = house.chores.next_at()
+    assert pauses == [1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0]
+    house.failing.clear()
+    assert house.round() == ["fence"]
+    assert house.chores.next_at() - house.now == 5.0
+
+
+def test_what_is_wanted_at_once_and_fails_waits_for_its_pause_all_the_same(told: list[object]) -> None:
+    house = House()
+    tries = []
+
+    def work() -> None:
+        tries.append(house.now)
+        raise refused()
+
+    chores = [Chore(name="promote", event="promotion.failed", work=work, wanted=lambda: 0.0)]
+    house.chores = Chores("run/queue", chores, house.faults, house.chores._system)
+    for _ in range(100):
+        house.round(0.01)
+    assert len(tries) == 1
+
+
+def test_the_status_tells_which_chore_fails_since_when_and_with_which_error(told: list[object]) -> None:
+    house = House("fence", "status", "sweep")
+    house.failing["status"] = refused("a status that can't be written")
+    house.round()
+    house.failing["status"] = refused("another fault")
+    house.round(60.0)
+    assert house.faults.all() == [
+        Fault(chore="status", since=START + 1000, entries=0, error="[Errno 13] another fault")
+    ]
+    house.failing.clear()
+    house.round(60.0)
+    assert house.faults.all() == []
+
+
+def test_a_new_keeper_begins_without_the_faults_of_the_one_before_it(told: list[object]) -> None:
+    house = House("fence")
+    house.failing["fence"] = refused()
+    house.round()
+    Chores("run/queue", [Chore(name="fence", event="fence.failed", work=lambda: None)], house.faults, SYSTEM)
+    assert house.faults.all() == []
+
+
+def test_what_is_done_every_so_often_is_due_at_once_where_the_queue_is_joined_anew(
+    told: list[object],
+) -> None:
+    house = House("fence", "sweep")
+    house.chores._chores[1].at_once = False
+    assert house.round() == ["fence", "sweep"]
+    assert house.round(1.0) == []
+    house.chores.hurry()
+    assert house.round(1.0) == ["fence"]
+
+
+def test_without_chores_nothing_is_ever_due() -> None:
+    assert House().chores.next_at() == math.inf
+
+
+def test_each_chore_has_a_place_of_its_own_on_the_board_and_a_long_error_is_cut() -> None:
+    board = Board(2, 1)
+    faults = Faults(board, 0)
+    for number, name in enumerate(CHORES):
+        faults.tell(Fault(chore=name, since=number + 1, entries=number, error=f"{number}ä" * 500))
+    assert [(found.chore, found.since, found.entries) for found in faults.all()] == [
+        (name, number + 1, number) for number, name in enumerate(CHORES)
+    ]
+    assert all(found.error.startswith(f"{number}ä") for number, found in enumerate(faults.all()))
+    assert Faults(board, 1).all() == []
