@@ -7,6 +7,7 @@ Each error carries its facts as attributes, and its text says what happened, to 
 from __future__ import annotations
 
 import errno
+from collections.abc import Sequence
 from typing import ClassVar, NoReturn
 
 
@@ -170,6 +171,16 @@ class EntryNotFound(QueueError, KeyError):
         self.key = key
 
     __str__ = Exception.__str__  # KeyError's would quote the sentence
+
+
+class EntryAmbiguous(QueueError):
+    """What was given of a key is the beginning of several."""
+
+    def __init__(self, key: str, candidates: Sequence[str], where: str) -> None:
+        some = ", ".join(candidates[:3]) + (", …" if len(candidates) > 3 else "")
+        super().__init__(f"{key} begins several keys in {where}: give more of one of {some}", where)
+        self.key = key
+        self.candidates = tuple(candidates)
 
 
 class EntryMalformed(QueueError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from itertools import islice
 from typing import Annotated
 
 import typer
@@ -11,7 +12,7 @@ from maildefer.cli import entries, output
 from maildefer.cli.entries import All, Json, Keys, Limit, OlderThan, OneKey, QueuePath, Reason, Yes
 from maildefer.cli.light import Commands
 from maildefer.maildir import operate, reasons
-from maildefer.maildir.layout import open_queue
+from maildefer.maildir.layout import look_into_queue, open_queue
 
 app = Commands("Look at dead letters, requeue or delete them.")
 
@@ -25,13 +26,12 @@ def list_(
     limit: Limit = None,
     json: Json = False,
 ) -> None:
-    """List dead letters with their reasons."""
-    layout = open_queue(queue)
+    """List dead letters with their reasons, the oldest first."""
+    layout = look_into_queue(queue)
     wanted = entries.choice(keys, not keys, reason, older_than)
+    letters = entries.chosen(layout, ("dead",), wanted)
     number = 0
-    for found in entries.chosen(layout, ("dead",), wanted):
-        if limit is not None and number >= limit:
-            break
+    for found in islice(letters, limit) if keys else entries.by_age(letters, limit):
         number += 1
         told = entries.facts(layout, found)
         output.record(told) if json else entries.show_line(told)
@@ -49,8 +49,8 @@ def show(
     json: Annotated[bool, typer.Option("--json", help="Print only the reason, in JSON.")] = False,
 ) -> None:
     """Show one dead letter: why it was buried, and the message."""
-    layout = open_queue(queue)
-    found = operate.find(layout, key, ("dead",))
+    layout = look_into_queue(queue)
+    found = entries.one(layout, key, ("dead",))
     record = reasons.read_reason(layout, found.entry)
     if json:
         output.record(entries.facts(layout, found) | record)

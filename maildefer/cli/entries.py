@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import heapq
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
@@ -19,8 +20,10 @@ from maildefer.maildir.operate import Folder, Found
 from maildefer.message.envelope import TOP_LIMIT_BYTES, split
 
 QueuePath = Annotated[str, typer.Argument(metavar="QUEUE", help="The queue's directory.")]
-Keys = Annotated[list[str] | None, typer.Argument(metavar="[KEY]...", help="Entries by their keys.")]
-OneKey = Annotated[str, typer.Argument(metavar="KEY", help="The entry's key.")]
+Keys = Annotated[
+    list[str] | None, typer.Argument(metavar="[KEY]...", help="Entries by their keys, or how these begin.")
+]
+OneKey = Annotated[str, typer.Argument(metavar="KEY", help="The entry's key, or how it alone begins.")]
 All = Annotated[bool, typer.Option("--all", "-a", help="All that are there.")]
 Reason = Annotated[
     str | None, typer.Option("--reason", metavar="TEXT", help="Those whose reason contains this.")
@@ -31,7 +34,9 @@ OlderThan = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON Lines.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
-Limit = Annotated[int | None, typer.Option("--limit", "-n", metavar="N", min=1, help="No more than so many.")]
+Limit = Annotated[
+    int | None, typer.Option("--limit", "-n", metavar="N", min=1, help="Only so many, the oldest.")
+]
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
@@ -60,26 +65,39 @@ def choice(
 
 
 def chosen(layout: Layout, folders: tuple[Folder, ...], wanted: Choice) -> Iterator[Found]:
-    """The entries, lazily. Keys that are nowhere are complained of after the others. Raises OSError, EntryNotFound."""
-    missing = set(wanted.keys)
-    if len(missing) == 1:
-        found = operate.find(layout, wanted.keys[0], folders)
-        if _fits(layout, found, wanted):
-            yield found
+    """The entries, lazily. Keys that are nowhere are complained of after the others.
+
+    Raises OSError, EntryNotFound; EntryAmbiguous, before the first, for a key that is cut too short.
+    """
+    if not wanted.keys:
+        for folder in folders:
+            yield from (found for found in operate.listed(layout, folder) if _fits(layout, found, wanted))
         return
-    for folder in folders:
-        for found in operate.listed(layout, folder):
-            if missing or wanted.keys:
-                name = next((one for one in (found.key, found.name) if one in missing), None)
-                if name is None:
-                    continue
-                missing.discard(name)
-            if _fits(layout, found, wanted):
-                yield found
+    named = operate.named(layout, wanted.keys, folders)
+    for matches in named.values():
+        yield from (found for found in matches if _fits(layout, found, wanted))
+    missing = sorted(key for key, matches in named.items() if not matches)
+    for key in missing[1:]:  # and the first by the error
+        output.complain(f"no entry {key} in {layout.path}")
     if missing:
-        for key in sorted(missing)[1:]:  # and the first by the error
-            output.complain(f"no entry {key} in {layout.path}")
-        raise EntryNotFound(sorted(missing)[0], layout.path)
+        raise EntryNotFound(missing[0], layout.path)
+
+
+def one(layout: Layout, key: str, folders: tuple[Folder, ...] = operate.FOLDERS) -> Found:
+    """The entry that this key, or its beginning, names. Raises EntryNotFound, EntryAmbiguous, StorageFault's kinds."""
+    if not (matches := operate.named(layout, [key], folders)[key]):
+        raise EntryNotFound(key, layout.path)
+    return matches[0]
+
+
+def by_age(found: Iterable[Found], limit: int | None) -> list[Found]:
+    """The oldest first, as far as their keys tell; with a limit, only so many are ever kept."""
+    return sorted(found, key=_age) if limit is None else heapq.nsmallest(limit, found, key=_age)
+
+
+def _age(found: Found) -> tuple[bool, float, str]:
+    pushed = pushed_at(found.name)
+    return pushed is None, pushed or 0.0, found.name
 
 
 def apply(

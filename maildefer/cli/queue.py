@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Annotated
 
 import typer
@@ -11,7 +12,7 @@ from maildefer.cli.entries import All, Json, Keys, Limit, OlderThan, OneKey, Que
 from maildefer.cli.light import Commands
 from maildefer.cli.salmon import QueueGroup, salmon
 from maildefer.maildir import operate
-from maildefer.maildir.layout import open_queue
+from maildefer.maildir.layout import look_into_queue, open_queue
 from maildefer.maildir.operate import FOLDERS, Folder
 
 app = Commands("Look at queued messages and change what becomes of them.", cls=QueueGroup)
@@ -34,17 +35,15 @@ def list_(
     envelope: Annotated[bool, typer.Option(help="Read sender and recipient from each file.")] = True,
     json: Json = False,
 ) -> None:
-    """List what waits, is claimed and is deferred."""
-    layout = open_queue(queue)
-    number = 0
-    for each in _folders(folder, _LIVE):
-        for found in operate.listed(layout, each):
-            if limit is not None and number >= limit:
-                output.say(f"there may be more: `maildefer queue count {queue}` counts them")
-                return
-            number += 1
-            told = entries.facts(layout, found, envelope=envelope)
-            output.record(told) if json else entries.show_line(told)
+    """List what waits, is claimed and is deferred, the oldest first."""
+    layout = look_into_queue(queue)
+    listed = chain.from_iterable(operate.listed(layout, each) for each in _folders(folder, _LIVE))
+    shown = entries.by_age(listed, limit)
+    for found in shown:
+        told = entries.facts(layout, found, envelope=envelope)
+        output.record(told) if json else entries.show_line(told)
+    if len(shown) == limit:
+        output.say(f"there may be more: `maildefer queue count {queue}` counts them")
 
 
 @app.command()
@@ -55,8 +54,8 @@ def show(
     json: Annotated[bool, typer.Option("--json", help="Print what is known about it, in JSON.")] = False,
 ) -> None:
     """Show one message, wherever it is."""
-    layout = open_queue(queue)
-    found = operate.find(layout, key)
+    layout = look_into_queue(queue)
+    found = entries.one(layout, key)
     if json:
         output.record(entries.facts(layout, found))
         return
@@ -67,7 +66,7 @@ def show(
 @app.command()
 def count(queue: QueuePath, folder: In = None, json: Json = False) -> None:
     """Count the entries."""
-    layout = open_queue(queue)
+    layout = look_into_queue(queue)
     folders = _folders(folder, FOLDERS)
     counts: dict[str, object] = {each: sum(1 for _ in operate.listed(layout, each)) for each in folders}
     if json:

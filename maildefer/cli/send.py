@@ -70,12 +70,12 @@ def send(
     try:
         relay.deliver(message, To=to, From=sender)
     except smtplib.SMTPResponseException as refusal:
-        text = output.clean(f"{host}:{port} said {refusal.smtp_code} {refusal.smtp_error!r}")
+        text = output.clean(f"{host}:{port} said {refusal.smtp_code} {_text(refusal.smtp_error)}")
         output.complain(text)
         raise typer.Exit(EX_TEMPFAIL if 400 <= refusal.smtp_code < 500 else 1) from refusal
     except smtplib.SMTPRecipientsRefused as refusal:
         for address, (code, said) in refusal.recipients.items():
-            output.complain(f"{host}:{port} refused {address}: {code} {said!r}")
+            output.complain(f"{host}:{port} refused {address}: {code} {_text(said)}")
         temporary = all(400 <= code < 500 for code, _ in refusal.recipients.values())
         raise typer.Exit(EX_TEMPFAIL if temporary else 1) from refusal
     except (OSError, smtplib.SMTPException) as fault:
@@ -83,3 +83,8 @@ def send(
             f"{host}:{port}: {fault}: is `maildefer log`, or your server, up there?"
         ) from fault
     output.say(f"sent to {', '.join(to)} by {host}:{port}")
+
+
+def _text(reply: bytes | str) -> str:
+    """What a server said, which smtplib gives as bytes as a rule."""
+    return reply.decode("utf-8", "replace") if isinstance(reply, bytes) else reply

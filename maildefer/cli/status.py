@@ -106,7 +106,7 @@ def _show(one: LocalStatus) -> None:
     if state.get("rate_per_second") is not None:
         words.append(f"{state['rate_per_second']}/s")
     if (usage := _usage(record.pid)) is not None:
-        words.append(f"{usage.processes} processes, {usage.memory_bytes / 1e6:.0f} MB")
+        words.append(f"{usage.processes} processes, {output.size(usage.memory_bytes)}")
     words.append(record.pidfile)
     output.line(output.clean("  ".join(words)))
     asked = record.status_socket is not None  # others answer no questions, and need not
@@ -155,7 +155,7 @@ def _show_front_end(told: dict[str, Any]) -> None:
     if told.get("max_backlog"):
         words.append(f"up to {told['max_backlog']} waiting entries")
     if told.get("min_free_bytes"):
-        words.append(f"down to {told['min_free_bytes'] / 1e6:.0f} MB free")
+        words.append(f"down to {output.size(told['min_free_bytes'])} free")
     output.line(output.clean("  ".join(words)))
     for queue, reason in (told.get("shortages") or {}).items():
         output.line(output.clean(f"    refuses for now (452): {queue}: {reason}"))
@@ -208,7 +208,7 @@ def _show_queue(census: Census, own: Collection[str] = ()) -> None:
     oldest = f", oldest {output.duration(census.oldest_seconds)}" if census.oldest_seconds is not None else ""
     more = "" if census.complete else " or more (not all was counted)"
     others = f"{census.claimed} claimed, {census.deferred} deferred, {census.dead} dead"
-    free = f", {census.free_bytes / 1e9:.1f} GB free" if census.free_bytes is not None else ""
+    free = f", {output.size(census.free_bytes)} free" if census.free_bytes is not None else ""
     output.line(output.clean(f"{census.queue}: {census.waiting} waiting{oldest}, {others}{more}{free}"))
     rows = []
     for lease in census.serving:

@@ -15,7 +15,7 @@ from maildefer.control.requests import LiveLease, leases
 from maildefer.errors import raise_named
 from maildefer.host.identity import Host, alive, this_host
 from maildefer.maildir import operate
-from maildefer.maildir.layout import Layout, open_queue, read_format
+from maildefer.maildir.layout import Layout, look_into_queue, read_format
 from maildefer.maildir.names import pushed_at
 
 _TOLD_EVERY_SECONDS: Final = 60.0  # and sooner: see the keeper's status files
@@ -58,7 +58,7 @@ class Census:
 
 def take(queue: str, seconds: float) -> Census:
     """Count for at most so long. Raises QueueMissing, NotAQueue, FormatUnknown and StorageFault's kinds."""
-    layout = open_queue(queue)
+    layout = look_into_queue(queue)
     patience = read_format(layout).ttl_seconds + _TOLD_EVERY_SECONDS
     serving = tuple(_serving(lease, patience) for lease in leases(queue))
     deadline = time.monotonic() + seconds

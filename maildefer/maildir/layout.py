@@ -120,6 +120,23 @@ def open_queue(path: str, *, system: System = SYSTEM) -> Layout:
     A Maildir without a control folder is a queue that nobody has served yet: it gets one.
     """
     layout = Layout(path)
+    if not {".maildefer", ".later", ".dead"} <= _maildir(layout, system):
+        return create_queue(path, system=system)
+    read_format(layout, system=system)
+    _mend_control(layout, system)
+    return layout
+
+
+def look_into_queue(path: str, *, system: System = SYSTEM) -> Layout:
+    """A queue that is there, for somebody who only reads: nothing is made or mended. Raises as `open_queue` does."""
+    layout = Layout(path)
+    if ".maildefer" in _maildir(layout, system):
+        read_format(layout, system=system)
+    return layout
+
+
+def _maildir(layout: Layout, system: System) -> set[str]:
+    """What lies in a Maildir. Raises QueueMissing, NotAQueue, and StorageFault's kinds."""
     try:
         present = set(system.listdir(layout.path))
     except FileNotFoundError as fault:
@@ -132,11 +149,7 @@ def open_queue(path: str, *, system: System = SYSTEM) -> Layout:
         raise NotAQueue(layout.path, f"it has no {', '.join(absent)}")
     for name in _MAILDIR:
         _must_be_directory(layout, name, system)
-    if not {".maildefer", ".later", ".dead"} <= present:
-        return create_queue(path, system=system)
-    read_format(layout, system=system)
-    _mend_control(layout, system)
-    return layout
+    return present
 
 
 def _must_be_directory(layout: Layout, name: str, system: System) -> None:

@@ -5,12 +5,13 @@ Any process on any host may, while pools run: whoever is first moves the entry, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Final, Literal
 
-from maildefer.errors import EntryMalformed, EntryNotFound, raise_named
+from maildefer.errors import EntryAmbiguous, EntryMalformed, EntryNotFound, raise_named
 from maildefer.maildir import doubt, durable, names, reading, reasons, scan
 from maildefer.maildir.journal import journal_of
 from maildefer.maildir.layout import Layout
@@ -20,6 +21,7 @@ from maildefer.maildir.system import SYSTEM, System
 Folder = Literal["waiting", "claimed", "deferred", "dead"]
 FOLDERS: Final[tuple[Folder, ...]] = ("waiting", "claimed", "deferred", "dead")
 MOST_LISTED: Final = 1000
+_MOST_CANDIDATES: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +83,7 @@ def find(
     entry = EntryName.parse(key)
     head = entry.key.partition(",")[0]
     try:
-        if "waiting" in folders and _is_plain(key) and _is_there(f"{layout.new}/{key}", system):
+        if "waiting" in folders and _is_waiting(layout, key, system):
             return Found("waiting", layout.new, key)  # spares the listing of a long queue
         for folder in folders:
             for found in listed(layout, folder, system=system):
@@ -92,7 +94,42 @@ def find(
     raise EntryNotFound(key, layout.path)
 
 
-def show(found: Found, limit_bytes: int = 64 << 20, *, system: System = SYSTEM) -> bytes:
+def named(
+    layout: Layout, keys: Sequence[str], folders: tuple[Folder, ...] = FOLDERS, *, system: System = SYSTEM
+) -> dict[str, list[Found]]:
+    """What each of these means, for people: an entry's key, its whole name, or the beginning of one key only.
+
+    One listing of each folder, however many they are. A key that is nowhere has no entries. Raises EntryAmbiguous,
+    so that nothing is done before all of them are clear, and StorageFault's kinds.
+    """
+    if len(keys) == 1 and "waiting" in folders and _is_waiting(layout, keys[0], system):
+        return {keys[0]: [Found("waiting", layout.new, keys[0])]}  # spares the listing of a long queue
+    heads: dict[str, list[str]] = {}
+    for key in filter(None, dict.fromkeys(keys)):
+        for head in {key, EntryName.parse(key).key}:
+            heads.setdefault(head, []).append(key)
+    lengths = sorted({len(head) for head in heads})
+    exact: dict[str, list[Found]] = {key: [] for key in keys}
+    short: dict[str, list[Found]] = {key: [] for key in keys}
+    try:
+        for folder in folders:
+            for found in listed(layout, folder, system=system):
+                for length in lengths:
+                    for key in heads.get(found.name[:length], ()):
+                        if found.name == key or found.key == EntryName.parse(key).key:
+                            exact[key].append(found)
+                        elif found.key.startswith(key) and len(short[key]) < _MOST_CANDIDATES:
+                            short[key].append(found)
+    except OSError as fault:
+        raise_named(layout.path, fault)
+    chosen = {key: exact[key] or short[key] for key in exact}
+    for key, matches in chosen.items():
+        if len(candidates := sorted({found.key for found in matches})) > 1:
+            raise EntryAmbiguous(key, candidates, layout.path)
+    return chosen
+
+
+def show(found: Found, limit_bytes: int = sys.maxsize, *, system: System = SYSTEM) -> bytes:
     """The entry's bytes. Raises EntryNotFound, EntryMalformed, EntryTooLarge, StorageFault's kinds."""
     try:
         return reading.read_entry(found.path, limit_bytes, system=system)
@@ -184,13 +221,11 @@ def _is_claimed(name: str) -> bool:
     return names.owner_of(name) is not None or names.is_popped(name)
 
 
-def _is_plain(name: str) -> bool:
-    return "/" not in name and names.is_entry(name) and name != ""
-
-
-def _is_there(path: str, system: System) -> bool:
+def _is_waiting(layout: Layout, name: str, system: System) -> bool:
+    if "/" in name or not name or not names.is_entry(name):
+        return False
     try:
-        system.lstat(path)
+        system.lstat(f"{layout.new}/{name}")
     except OSError:  # a listing decides
         return False
     return True

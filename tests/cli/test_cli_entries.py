@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import re
+import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
+from maildefer.cli import output
 from maildefer.maildir import durable
 from maildefer.maildir.names import EntryName
 from maildefer.maildir.reasons import write_reason
@@ -158,8 +163,6 @@ def test_what_is_no_message_is_listed_all_the_same(maildefer, queue, make):
 
 
 def test_show_gives_the_very_bytes_to_a_pipe(push, queue):
-    import subprocess
-    import sys
 
     key = push("-r", "post@osb.example")
     command = [sys.executable, "-m", "maildefer", "queue", "show", queue.path, key]
@@ -299,3 +302,116 @@ def test_a_deleted_dead_letter_leaves_no_reason_behind(maildefer, push, queue):
     assert maildefer("dead", "delete", queue.path, key).code == 0
     assert os.listdir(queue.dead_new) == []
     assert os.listdir(queue.reasons) == []
+
+
+def aged(layout, *seconds: int) -> list[str]:
+    """Waiting entries that were pushed at these times, made in this order."""
+    names = [f"{second}.M1P1Q1R{second:x}.host-0a1b2c" for second in seconds]
+    for name in names:
+        Path(f"{layout.new}/{name}").write_bytes(MESSAGE)
+    return names
+
+
+def test_the_list_begins_with_the_oldest_of_all_folders(maildefer, queue):
+    names = aged(queue, 1_700_000_030, 1_700_000_010, 1_700_000_020, 999)
+    claim(queue, names[0])
+    defer(queue, names[1], 9e9)
+    listed = [told["queue_id"] for told in maildefer("queue", "list", queue.path, "--json").records]
+    assert listed == [names[3], names[1], names[2], names[0]]
+
+
+@pytest.mark.parametrize("command", ["queue", "dead"])
+def test_a_limited_list_has_the_oldest(maildefer, queue, command):
+    names = aged(queue, *(1_700_000_000 + number * 7919 % 101 for number in range(101)))
+    if command == "dead":
+        for name in names:
+            bury(queue, name)
+    told = maildefer(command, "list", queue.path, "-n", "3", "--json").records
+    assert [one["arrival_time"] for one in told] == [1_700_000_000, 1_700_000_001, 1_700_000_002]
+
+
+def test_a_key_may_be_cut_short_where_it_begins_only_one(maildefer, queue):
+    first, second = aged(queue, 1_700_000_011, 1_700_000_012)
+    assert maildefer("queue", "show", queue.path, "1700000012", "--json").records[0]["queue_id"] == second
+    assert maildefer("queue", "delete", queue.path, first[:10]).out.strip() == first
+    assert os.listdir(queue.new) == [second]
+    bury(queue, second)
+    assert "no route" in maildefer("dead", "show", queue.path, "170").out
+    assert maildefer("dead", "list", queue.path, "17", "--json").records[0]["queue_id"] == second
+    assert maildefer("dead", "requeue", queue.path, "17").out.strip() == second
+
+
+@pytest.mark.parametrize("more", [[], ["1700000013"]])
+def test_a_key_that_begins_several_is_refused_and_nothing_is_done(maildefer, queue, more):
+    names = aged(queue, 1_700_000_011, 1_700_000_012, 1_700_000_013)
+    ended = maildefer("queue", "delete", queue.path, *more, "170000001")
+    assert ended.code == 1
+    assert "170000001 begins several keys" in ended.err
+    assert names[0] in ended.err
+    assert sorted(os.listdir(queue.new)) == names
+
+
+def test_a_whole_key_is_meant_where_it_begins_others_too(maildefer, queue):
+    for name in ("1.a", "1.ab", "1.abc"):
+        Path(f"{queue.dead_new}/{name}").write_bytes(MESSAGE)
+    assert maildefer("dead", "delete", queue.path, "1.ab").out == "1.ab\n"
+    assert sorted(os.listdir(queue.dead_new)) == ["1.a", "1.abc"]
+
+
+@pytest.mark.parametrize("served", [True, False])
+def test_looking_needs_permission_to_read_only(maildefer, queue, served):
+    """Also where it is root's; the folders of a Maildir that nobody has served are not made."""
+    (key,) = aged(queue, 1_700_000_011)
+    if not served:
+        shutil.rmtree(queue.control)
+        shutil.rmtree(f"{queue.path}/.later")
+    for folder, _, files in os.walk(queue.path):
+        os.chmod(folder, 0o555)
+        for file in files:
+            os.chmod(f"{folder}/{file}", 0o444)
+    for arguments in (["list", queue.path], ["show", queue.path, key], ["count", queue.path]):
+        ended = subprocess.run(
+            [sys.executable, "-m", "maildefer", "queue", *arguments],
+            capture_output=True,
+            preexec_fn=_heed_permissions,
+            check=False,
+        )
+        assert (ended.returncode, b"maildefer:" in ended.stderr) == (0, False), ended.stderr
+    assert os.path.isdir(queue.control) is served
+
+
+def _heed_permissions() -> None:
+    """Make root a user for whom files' modes count: without CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH."""
+    prctl, drop_from_bounding_set = ctypes.CDLL(None).prctl, 24
+    for capability in (1, 2):
+        prctl(drop_from_bounding_set, capability, 0, 0, 0)
+
+
+def test_what_a_queues_max_bytes_allows_can_be_shown(queue):
+    key = "1700000011.large"
+    with open(f"{queue.new}/{key}", "wb") as file:
+        file.truncate((64 << 20) + 1)
+    command = [sys.executable, "-m", "maildefer", "queue", "show", queue.path, key]
+    shown = subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout
+    assert len(shown) == (64 << 20) + 1
+
+
+def test_a_servers_reply_is_told_as_text(maildefer, monkeypatch):
+    import smtplib
+
+    from maildefer.message.relay import Relay
+
+    def refuse(*_, **__):
+        raise smtplib.SMTPDataError(554, "5.7.1 caf\xe9".encode())
+
+    monkeypatch.setattr(Relay, "deliver", refuse)
+    said = maildefer("send", "--sender", "a@b.example", "--to", "c@d.example", "--body", "x").err
+    assert "said 554 5.7.1 caf\xe9" in said
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [(0, "0 B"), (999, "999 B"), (1234, "1.2 kB"), (51_000_000, "51 MB"), (1.5e9, "1.5 GB"), (3e13, "30 TB")],
+)
+def test_a_size_is_told_in_a_unit_that_fits(number, text):
+    assert output.size(number) == text
