@@ -27,6 +27,17 @@ class HandlerMissing(ConfigurationError):
     """A `"module.FUNCTION"` that no queue, or more than one, lists."""
 
 
+class HandlerNotRun(MaildeferError, TypeError):
+    """A call returned what nobody runs: a coroutine, another awaitable, a generator. Its work is not done."""
+
+    def __init__(self, function: str, what: str) -> None:
+        super().__init__(
+            f"{function} returned {what}, and nobody runs it, so the work is not done: make it a plain function, "
+            "or run it in there, as asyncio.run(…) does"
+        )
+        self.function = function
+
+
 class RouteNotFound(MaildeferError):
     """No route of the queue matches the recipient."""
 

@@ -14,7 +14,7 @@ from maildefer.handling import marks
 from maildefer.handling.marks import Addressed, Handler
 from maildefer.handling.outcomes import ACKED, Deferred, HandedOff, Outcome
 from maildefer.handling.raised import outcome_of
-from maildefer.handling.results import Handoff, handoff_in, interpreted
+from maildefer.handling.results import Handoff, ensure_run, handoff_in, interpreted
 
 if TYPE_CHECKING:
     from maildefer.handling.onward import Onward
@@ -94,6 +94,7 @@ def verdicts(function: Handler, messages: Sequence[object], returned: object) ->
     if not isinstance(returned, Mapping):
         following = interpreted(function, returned)
         return [".".join(following) if isinstance(following, Handoff) else None] * len(messages)
+    ensure_run(function, returned)
     given = {id(message): said for message, said in returned.items()}
     found = [given.pop(id(message), None) for message in messages]
     for said in found:

@@ -221,7 +221,7 @@ class Dispatcher:
             else:
                 with self._router.lock:
                     result = step.function(message, **groups)
-            if not result:
+            if result is None:
                 return ACKED
             following = interpreted(step.function, result)
             if following is None:

@@ -6,6 +6,7 @@ The marks are plain attributes, so that `functools.wraps` carries them to a wrap
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Final, NamedTuple, Protocol
 
 Handler = Callable[..., object]
@@ -90,10 +91,14 @@ def mark_kept(fault: BaseException) -> None:
 
 
 def name_of(function: Handler) -> str:
+    while isinstance(function, partial) and not hasattr(function, "__name__"):
+        function = function.func
     return getattr(function, "__name__", type(function).__name__)
 
 
 def module_of(function: Handler) -> str:
+    while isinstance(function, partial) and "__module__" not in vars(function):
+        function = function.func  # else every partial would be of functools
     return getattr(function, "__module__", None) or ""
 
 

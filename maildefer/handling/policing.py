@@ -22,6 +22,7 @@ from maildefer import events
 from maildefer.errors import ConfigurationError
 from maildefer.handling.loading import import_user_module
 from maildefer.handling.policy import Session, decide
+from maildefer.handling.results import ensure_run
 from maildefer.host.linux import die_with_parent
 from maildefer.host.titles import set_title
 
@@ -67,7 +68,9 @@ def answer(accept: Callable[..., Any], question: dict[str, Any]) -> dict[str, st
     """What goes back for one question."""
     try:
         if "user" in question:
-            return {"reply": None if accept(question["user"], question["password"]) is True else NOT_VOUCHED}
+            vouched = accept(question["user"], question["password"])
+            ensure_run(accept, vouched)
+            return {"reply": None if vouched is True else NOT_VOUCHED}
         session = Session.of(question["session"])
         return {"reply": decide(accept, session, question["sender"], question["recipient"])}
     except Exception as fault:  # noqa: BLE001  # the project's code: whatever it raises, the client is to try again

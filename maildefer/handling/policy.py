@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from maildefer.errors import MaildeferError
 from maildefer.handling.outcomes import Defer, Reject
+from maildefer.handling.results import ensure_run
 from maildefer.message.smtp_error import SMTPError
 
 REFUSED: Final = "refused by the policy of this server"
@@ -59,6 +60,7 @@ def decide(accept: Accept, session: Session, sender: str, recipient: str) -> str
     """The reply of a refusal, or None. Raises what the policy raises, but for the exceptions that are answers."""
     try:
         verdict = accept(session, sender, recipient)
+        ensure_run(accept, verdict)
     except Defer as later:
         return _line(f"451 4.7.1 {later.reason}")
     except Reject as never:

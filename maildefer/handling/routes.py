@@ -19,7 +19,7 @@ from maildefer.handling import marks
 from maildefer.handling.batches import one_by_one
 from maildefer.handling.marks import ERROR_STATE, FIRST_STATE, Addressed, Handler, entry_key
 from maildefer.handling.patterns import compiled
-from maildefer.handling.results import Handoff, interpreted
+from maildefer.handling.results import Handoff, ensure_run, interpreted
 from maildefer.handling.state import EntryStorage, MemoryStorage, StateStorage
 from maildefer.message.matching import Table
 from maildefer.message.smtp_error import SMTPError
@@ -148,7 +148,11 @@ class RoutingBase:
     # States
 
     def state_key(self, module_name: str, message: Addressed) -> str:
-        return self.HANDLERS.get(module_name, DEFAULT_STATE_KEY)(module_name, message)
+        made_by = self.HANDLERS.get(module_name, DEFAULT_STATE_KEY)
+        key = made_by(module_name, message)
+        if type(key) is not str:
+            ensure_run(made_by, key)
+        return key
 
     def get_state(self, module_name: str, message: Addressed) -> str:
         """The sender's state in that module. A retry finds the state that its first try found."""

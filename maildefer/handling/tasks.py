@@ -20,6 +20,7 @@ from maildefer.errors import MaildeferError
 from maildefer.handling import marks, taskkey
 from maildefer.handling.finding import is_project
 from maildefer.handling.outcomes import Reject
+from maildefer.handling.results import ensure_run
 from maildefer.handling.routes import Router
 from maildefer.handling.settings import FRONT_QUEUE, load_settings, loaded_settings, pool_settings
 from maildefer.host.identity import this_host
@@ -106,7 +107,7 @@ class Task(Generic[P, R]):
             raise Reject("a call of a task that was not deferred here")
         call = json.loads(text)
         if call["task"] == self.name:  # addresses have no case, names do
-            self.function(*call["args"], **call["kwargs"])
+            ensure_run(self.function, self.function(*call["args"], **call["kwargs"]))
 
 
 @overload
