@@ -140,6 +140,8 @@ def emit(event: str, **facts: object) -> None:
 def render(event: str, facts: dict[str, object], when: float) -> str:
     """One line without its end, in the configured format. Facts that are None are left out.
 
+    All times are UTC, in milliseconds; so are durations, whose names end in `_ms`.
+
     On a terminal, a traceback follows in lines of its own; each begins with a bar, so that none passes for an event.
     """
     stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(when)) + f".{int(when % 1 * 1000):03d}Z"
@@ -151,6 +153,11 @@ def render(event: str, facts: dict[str, object], when: float) -> str:
         line = f"{stamp[11:23]} {event:<18} " + " ".join(f"{k}={quoted(v)}" for k, v in facts.items())
         return "\n".join([line, *(f"    | {plain(one)}" for trace in traces for one in trace.splitlines())])
     return " ".join([f"ts={stamp}", f"event={event}", *(f"{k}={quoted(v)}" for k, v in facts.items())])
+
+
+def ms(seconds: float) -> float:
+    """A duration as events tell it, in the one unit of the log: its fact's name ends in `_ms`."""
+    return round(seconds * 1000, 3) if abs(seconds) < 1 else round(seconds * 1000)
 
 
 def plain(text: str) -> str:

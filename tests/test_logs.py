@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import subprocess
 import sys
 
@@ -58,3 +60,37 @@ def test_an_application_that_configured_logging_itself_keeps_it() -> None:
 def test_nothing_is_imported_for_an_application_that_does_not_log() -> None:
     statement = "import sys\nassert 'structlog' not in sys.modules and 'logging' not in sys.modules"
     assert lines_of("os", statement) == []
+
+
+ATTEMPT = """
+from maildefer import events
+from maildefer.pool.attempts import AttemptLog
+events.configure("{format}")
+log = AttemptLog()
+log.add("run/queue", "k", "blog.POSTING", "acked", 1, 0.00625, 1.0)
+log.add("run/queue", "k", "blog.POSTING", "deferred", 2, 90.0, 1.0, reason="not now")
+log.flush()
+events.emit("pool.draining", limit_ms=events.ms(3600.0))
+"""
+
+
+def attempts(format: str) -> list[str]:
+    program = [sys.executable, "-c", ATTEMPT.format(format=format)]
+    return subprocess.run(program, capture_output=True, text=True, check=True).stderr.splitlines()
+
+
+def test_an_attempts_line_is_timed_in_milliseconds_as_all_lines_are() -> None:
+    quick, slow, other = attempts("logfmt")
+    for line in (quick, slow, other):
+        assert re.match(r"ts=\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z event=", line)
+    assert " duration_ms=6.250 " in quick
+    assert " duration_ms=90000 " in slow
+    assert other.endswith(" limit_ms=3600000")
+
+
+def test_json_and_console_tell_the_same_durations() -> None:
+    assert [json.loads(line).get("duration_ms") for line in attempts("json")] == [6.25, 90000, None]
+    quick, slow, _ = attempts("console")
+    assert re.match(r"\d\d:\d\d:\d\d\.\d{3} attempt.ended      queue=run/queue key=k ", quick)
+    assert " duration_ms=6.25" in quick
+    assert " duration_ms=90000" in slow

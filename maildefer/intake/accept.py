@@ -40,5 +40,5 @@ def _tell_accepted(message: Message, stored: dict[str, Stored], size_bytes: int,
             recipients=" ".join(keys),
             bytes=size_bytes,
             client=message.client,
-            duration=seconds,
+            duration_ms=events.ms(seconds),
         )

@@ -39,7 +39,7 @@ class Draining:
         self._shared.board.words[Header.DRAINING] = 1
         self._until = boottime() + self._shared.settings.drain_seconds
         self._remind_at = boottime() + _REMIND_SECONDS
-        events.emit("pool.draining", reason=reason, seconds=self._shared.settings.drain_seconds)
+        events.emit("pool.draining", reason=reason, limit_ms=events.ms(self._shared.settings.drain_seconds))
         return True
 
     def hurry(self) -> None:
@@ -76,7 +76,7 @@ class Draining:
             send(self._shared.keeper[0], do="leave")
         if boottime() <= self._leave_until:
             return False
-        events.emit("lease.kept", seconds=_LEAVE_SECONDS)
+        events.emit("lease.kept", waited_ms=events.ms(_LEAVE_SECONDS))
         return True
 
     def needs_keeper(self, workforce: Workforce) -> bool:

@@ -95,7 +95,7 @@ class Serving:
     def pause(self, seconds: float, code: int, why: str) -> None:
         self._words[self._base + Q.PAUSE_CODE] = code
         self._words[self._base + Q.PAUSED_UNTIL] = int((boottime() + seconds) * 1e9)
-        events.emit("queue.paused", queue=self.name, seconds=seconds, why=why)
+        events.emit("queue.paused", queue=self.name, pause_ms=events.ms(seconds), why=why)
 
     def is_paused(self) -> bool:
         until = self._words[self._base + Q.PAUSED_UNTIL]

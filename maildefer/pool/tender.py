@@ -196,7 +196,7 @@ class Tender:
         offset = mount_time_offset(self._layout, system=self._system)
         self._shared.board.set_clock_offset(self._index, offset)
         if abs(offset) > _CLOCK_WARNING_SECONDS:
-            events.emit("clock.differs", queue=self._name, seconds=round(offset, 1))
+            events.emit("clock.differs", queue=self._name, offset_ms=events.ms(offset))
 
     def _tell_freed(self, count: int) -> None:
         if count:

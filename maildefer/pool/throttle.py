@@ -28,7 +28,7 @@ class Throttle:
         if self._deaths >= DEATHS:
             seconds = self._seconds()
             self._not_before = now + seconds
-            events.emit("pool.throttled", deaths=self._deaths, seconds=seconds)
+            events.emit("pool.throttled", deaths=self._deaths, pause_ms=events.ms(seconds))
 
     def note_good(self) -> None:
         """A worker has settled something."""

@@ -68,7 +68,7 @@ class Door:
             queue=queue,
             bytes=size_bytes,
             client=request.remote,
-            duration=time.monotonic() - began,
+            duration_ms=events.ms(time.monotonic() - began),
         )
         return web.json_response({"key": keys[0], "keys": keys, "queue": queue}, status=201)
 

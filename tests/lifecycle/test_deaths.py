@@ -182,7 +182,7 @@ def test_five_deaths_in_a_row_slow_the_forks_down(project: Project, start: Start
     project.push("exit3")
     pool.await_event("pool.throttled")
     event = pool.events("pool.throttled")[0]  # two workers may have died at once
-    assert (event["deaths"], event["seconds"]) == (5, 1)
+    assert (event["deaths"], event["pause_ms"]) == (5, 1000)
     eventually(lambda: pool.status()["throttled_seconds"] > 0, "status says so")
     pool.await_event("pool.throttled", 2)
     assert len(project.notes("start")) <= 7
