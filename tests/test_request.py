@@ -128,6 +128,17 @@ def test_body_parts_and_walk() -> None:
     assert list(request.walk()) == request.all_parts()
 
 
+def test_lines_of_a_body_end_alike_by_whichever_door_it_came_and_its_bytes_stay() -> None:
+    """SMTP stores LF, HTTP what was sent."""
+    crlf = b"Subject: x\r\nContent-Transfer-Encoding: base64\r\n\r\nYQ0KYgo=\r\n"
+    for data in (b"Subject: x\r\n\r\na\r\nb\n", crlf):
+        request = received(data, "key", 1, "q", "p")
+        assert request.body() == "a\nb\n"
+        assert request.Data == data
+        assert request.to_bytes() == data
+    assert received(b"Content-Type: image/x\r\n\r\na\r\n", "key", 1, "q", "p").body() in (b"a\r\n", b"a\n")
+
+
 def test_text_is_taken_as_data_too() -> None:
     request = MailRequest("p", None, None, "From: é <a@b>\n\nü")
     assert (request.body(), request["From"], request.From) == ("ü", "é <a@b>", "a@b")

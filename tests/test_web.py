@@ -175,7 +175,13 @@ def test_a_request_that_cannot_be_read_is_one_line_of_the_log(web: Web) -> None:
     for request in wrong:
         with web.dial() as client:
             client.sendall(request)
-            assert b" 400 " in b"".join(iter(lambda: client.recv(4096), b""))
+            answer = b"".join(iter(lambda: client.recv(4096), b""))
+            assert b" 400 " in answer
+            assert re.findall(rb"(?i)^server: (.*)\r$", answer, re.MULTILINE) == [b"maildefer"]
+            assert b"aiohttp" not in answer
+            assert (
+                answer.partition(b"\r\n\r\n")[2] == b'{"status": 400, "detail": "the request can\'t be read"}'
+            )
     told = web.log_path.read_text().splitlines()[1:]
     assert len(told) == len(wrong)
     assert all(" event=intake.refused reason=" in line for line in told)
@@ -186,6 +192,58 @@ def test_what_is_too_large_is_refused_announced_or_not(start) -> None:
     assert web.post(b"x" * 30_000)[0] == 413
     assert web.post(iter([b"x" * 5000] * 6))[0] == 413
     assert web.entries() == []
+
+
+@pytest.mark.parametrize("path", ["/queues/queue", "/nowhere"])
+def test_a_client_that_says_no_more_has_its_answer(web: Web, path: str) -> None:
+    with web.dial() as client:
+        client.sendall(head(path) + b"\r\n" + MESSAGE)
+        client.shutdown(socket.SHUT_WR)
+        answer = b"".join(iter(lambda: client.recv(4096), b""))
+    assert answer.startswith(b"HTTP/1.1 201" if path == "/queues/queue" else b"HTTP/1.1 404")
+    assert len(web.entries()) == (path == "/queues/queue")
+
+
+@pytest.mark.parametrize("sent", [head() + b"\r\n" + MESSAGE[:-1], head() + b"X: "])
+def test_a_client_that_says_no_more_in_the_middle_is_told_so(web: Web, sent: bytes) -> None:
+    with web.dial() as client:
+        client.sendall(sent)
+        client.shutdown(socket.SHUT_WR)
+        answer = b"".join(iter(lambda: client.recv(4096), b""))
+    assert answer.startswith(b"HTTP/1.1 400")
+    assert b"broke off" in answer
+    assert web.entries() == []
+
+
+def test_no_transfer_coding_but_chunked_is_taken(web: Web) -> None:
+    chunked = b"5\r\nx: y\n\r\n0\r\n\r\n"
+    for coding, status in (
+        ("chunked", 201),
+        ("Chunked", 201),
+        ("gzip, chunked", 501),
+        ("gzip\r\nTransfer-Encoding: chunked", 400),
+        ("gzip\r\n chunked", 400),
+        ("gzip", 400),
+    ):
+        lines = f"POST /queues/queue HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {ALL}\r\n"
+        with web.dial() as client:
+            client.sendall(f"{lines}Transfer-Encoding: {coding}\r\n\r\n".encode() + chunked)
+            assert b" %d " % status in client.recv(4096).partition(b"\r\n")[0], coding
+            if status != 201:
+                assert client.recv(4096) == b""
+    assert len(web.entries()) == 2
+
+
+def test_an_expectation_that_nobody_knows_is_refused(web: Web) -> None:
+    assert web.post(headers={"Expect": "200-ok"})[0] == 417
+    assert web.post(headers={"Expect": "100-Continue"})[0] == 201
+    assert len(web.entries()) == 1
+
+
+def test_an_address_whose_parts_are_too_long_is_refused(web: Web) -> None:
+    assert web.post(path=f"/queues/queue?recipient={'a' * 65}@b")[0] == 400
+    assert web.post(path=f"/queues/queue?recipient=c@d&sender=a@{'b' * 256}")[0] == 400
+    assert web.post(path=f"/queues/queue?recipient={'a' * 64}@{'b' * 255}")[0] == 201
 
 
 def test_who_waits_for_leave_is_refused_before_the_message(web: Web) -> None:

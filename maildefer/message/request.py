@@ -105,11 +105,14 @@ class MailRequest(Headed):
         return base
 
     def body(self) -> Any:
-        """The body of the first part, or of the message if it has no parts: text, or bytes for other types."""
+        """The body of the first part, or of the message if it has no parts: text, or bytes for other types.
+
+        The lines of text end with LF, whichever way the message came; in `Data` they end as they were sent.
+        """
         part = self.base
         while part.parts:
             part = part.parts[0]
-        return part.body
+        return part.body.replace("\r\n", "\n") if isinstance(part.body, str) else part.body
 
     def all_parts(self) -> list[MailBase]:
         """The direct parts; none for a message of a single part."""

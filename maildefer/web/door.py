@@ -12,6 +12,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from maildefer import events
 from maildefer.intake import replies
+from maildefer.intake.grammar import is_too_long
 from maildefer.intake.line import Line
 from maildefer.intake.wire import Message, Stored
 from maildefer.message.envelope import TOP_LIMIT_BYTES, encode_address
@@ -76,6 +77,8 @@ class Door:
         """`Expect: 100-continue`: who is refused anyway need not send the message."""
         _in_hand(request)
         try:
+            if request.headers["Expect"].lower() != "100-continue":
+                raise Refused(417, "nothing is done here but 100-continue")
             await self._checked(request)
         except Refused as no:
             return _problem(no)
@@ -85,6 +88,8 @@ class Door:
 
     async def _checked(self, request: web.Request) -> tuple[Line, Message]:
         """All that can be known without the body."""
+        if ", ".join(request.headers.getall("Transfer-Encoding", ["chunked"])).lower() != "chunked":
+            raise Refused(501, "no transfer coding but chunked is known here")
         queue = request.match_info["name"]
         allowed = self._tokens.allows(request.headers.get("Authorization", ""), queue)
         if allowed is None:
@@ -168,6 +173,8 @@ class Door:
         try:
             for address in (sender or "", *recipients):
                 encode_address(address)
+                if is_too_long(address):
+                    raise ValueError("a local part has 64 octets at most, a domain 255")
                 if "\ufffd" in address:  # what the query's decoding makes of bytes that are no UTF-8
                     raise ValueError("an address has to be UTF-8, in percent-encoding")
             if not all(recipients):
@@ -184,7 +191,7 @@ class Door:
 
 def _in_hand(request: web.Request) -> None:
     if request.transport is not None and isinstance(gate := request.transport.get_protocol(), Gate):
-        gate.in_hand()
+        gate.in_hand(request.content)
 
 
 def answered(request: web.Request) -> bool:
@@ -211,9 +218,12 @@ def _problem(no: Refused) -> web.Response:
         headers["Retry-After"] = str(RETRY_SECONDS)
     if no.status == 401:
         headers["WWW-Authenticate"] = 'Bearer realm="maildefer"'
-    return web.json_response(
+    response = web.json_response(
         {"status": no.status, "detail": no.detail},
         status=no.status,
         headers=headers,
         content_type="application/problem+json",
     )
+    if no.status == 501:  # who knows where the next request would begin
+        response.force_close()
+    return response

@@ -9,7 +9,7 @@ import asyncio
 import json
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Final, cast
+from typing import Final, Protocol, cast
 
 from maildefer.intake.client import Client
 from maildefer.intake.guests import Full, Guests
@@ -18,10 +18,21 @@ from maildefer.intake.standing import Standing
 from maildefer.intake.visitors import Visitors
 
 RETRY_SECONDS: Final = 30
+SERVER: Final = "maildefer"  # whose versions are nobody's business
 _LINGER_SECONDS: Final = (
     1.0  # for an answer to be read: to close at once would throw it away with what still comes
 )
 _MOST_LINGERING: Final = 100
+
+
+class Body(Protocol):
+    """What comes behind a request's head, as aiohttp reads it."""
+
+    def is_eof(self) -> bool:
+        """Whether all of it has come."""
+
+    def set_exception(self, exc: BaseException) -> None:
+        """Tell who reads it."""
 
 
 class Lodge:
@@ -47,11 +58,14 @@ class Gate(asyncio.Protocol):
         self._inner: asyncio.Protocol | None = None  # None: it was not let in
         self._patience = Patience(loop, lodge.limits, self._out_of_patience)
         self._in_hand = self._in_head = False
+        self._body: Body | None = None
+        self._ended = False  # it says no more
         self._lingering: asyncio.TimerHandle | None = None
 
-    def in_hand(self) -> None:
+    def in_hand(self, body: Body) -> None:
         """A request's head is complete: its time is somebody else's."""
         self._in_hand, self._in_head = True, False
+        self._body = body
         self._patience.line_ends()
 
     def answered(self) -> bool:
@@ -62,7 +76,7 @@ class Gate(asyncio.Protocol):
         self._in_hand = self._in_head = False
         self._patience.line_ends()
         self._patience.something_came(in_line=False)
-        return self._lodge.visitors.draining
+        return self._lodge.visitors.draining or self._ended
 
     @property
     def busy(self) -> bool:
@@ -99,8 +113,13 @@ class Gate(asyncio.Protocol):
             self._patience.something_came(in_line=True)
         self._inner.data_received(data)
 
-    def eof_received(self) -> bool | None:
-        return None if self._inner is None else self._inner.eof_received()
+    def eof_received(self) -> bool:
+        """True keeps our side open, for the answer to what has come; whether that is a whole request shows soon."""
+        if not self.busy:
+            return False
+        self._ended = True
+        self._loop.call_later(_LINGER_SECONDS, self._give_up_waiting)
+        return True
 
     def pause_writing(self) -> None:
         if self._inner is not None:
@@ -130,6 +149,14 @@ class Gate(asyncio.Protocol):
         self._lodge.lingering += 1
         self._lingering = self._loop.call_later(_LINGER_SECONDS, self._transport.abort)
 
+    def _give_up_waiting(self) -> None:
+        """For the rest of a request whose client says no more."""
+        if self._in_head:
+            self._transport.write(problem(HTTPStatus.BAD_REQUEST, "the request broke off"))
+            self._transport.close()
+        elif self._in_hand and self._body is not None and not self._body.is_eof():
+            self._body.set_exception(ConnectionError("it broke off"))
+
     def _out_of_patience(self) -> bool:
         """True to go on waiting, as it is we who take so long, or as the body has a time of its own."""
         if self._in_hand:
@@ -152,6 +179,6 @@ def problem(status: HTTPStatus, detail: str, *, retry: bool = False) -> bytes:
         f"Content-Length: {len(body)}",
         *([f"Retry-After: {RETRY_SECONDS}"] if retry else []),
         "Connection: close",
-        "Server: maildefer",
+        f"Server: {SERVER}",
     ]
     return "\r\n".join([*head, "", ""]).encode() + body

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 from collections.abc import Mapping
+from functools import partial
 
 from aiohttp import web
 
@@ -18,9 +19,10 @@ from maildefer.intake.line import Line
 from maildefer.intake.report import Report
 from maildefer.web import faults
 from maildefer.web.door import Door, answered
-from maildefer.web.gate import Lodge
+from maildefer.web.gate import SERVER, Lodge
 from maildefer.web.options import Options
 from maildefer.web.tokens import Tokens
+from maildefer.web.unreadable import Conversation
 
 _BACKLOG = 512
 _LINGER_SECONDS = 2.0  # for what still comes of a body that was refused
@@ -40,19 +42,21 @@ async def serve(options: Options, links: Mapping[str, Link], tokens: Tokens) -> 
     application = web.Application()
     application.router.add_post("/queues/{name}", door.post, expect_handler=door.expect)
     application.on_response_prepare.append(_before_an_answer)
-    runner = web.AppRunner(
-        application,
-        access_log=None,  # our own events tell it
+    runner = web.AppRunner(application, shutdown_timeout=_LAST_SECONDS)
+    await runner.setup()
+    sockets = [socket.socket(fileno=fd) for fd in options.socket_fds]
+    assert runner.server is not None
+    conversation = partial(
+        Conversation,
+        runner.server,
+        loop=loop,
+        access_log=None,  # type: ignore[arg-type]  # there is none: our own events tell it
         logger=faults.logger(),
         auto_decompress=False,  # a bomb
         keepalive_timeout=options.idle_seconds,
         lingering_time=_LINGER_SECONDS,
-        shutdown_timeout=_LAST_SECONDS,
     )
-    await runner.setup()
-    sockets = [socket.socket(fileno=fd) for fd in options.socket_fds]
-    assert runner.server is not None
-    lodge = Lodge(options, runner.server)
+    lodge = Lodge(options, conversation)
     servers = [await loop.create_server(lodge, sock=each, backlog=_BACKLOG) for each in sockets]
     addresses = " ".join(
         f"http://{host}:{port}" for host, port, *_ in (each.getsockname() for each in sockets)
@@ -78,7 +82,7 @@ async def serve(options: Options, links: Mapping[str, Link], tokens: Tokens) -> 
 async def _before_an_answer(request: web.Request, response: web.StreamResponse) -> None:
     if answered(request):
         response.force_close()
-    response.headers["Server"] = "maildefer"  # whose versions are nobody's business
+    response.headers["Server"] = SERVER
 
 
 def _read_again(tokens: Tokens) -> None:
