@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import itertools
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
 
 import pytest
 
@@ -15,6 +17,7 @@ from maildefer.handling.outcomes import (
     Reject,
     worst,
 )
+from maildefer.handling.raised import outcome_of
 
 FROM_WORST: list[Outcome] = [
     Postponed(1, "token taken"),
@@ -46,6 +49,24 @@ def test_defer_carries_its_reason_and_time() -> None:
 def test_defer_refuses_a_time_that_never_comes(after: float) -> None:
     with pytest.raises(ValueError, match="give seconds"):
         Defer("later", after=after)
+
+
+@pytest.mark.parametrize("name", ["at", "until"])
+@pytest.mark.parametrize("given", [datetime(2030, 1, 1), 1893456000, "2030-01-01"])
+def test_a_time_without_its_zone_is_refused(name: str, given: Any) -> None:
+    with pytest.raises(ValueError, match=rf"Defer\({name}=.*with its zone"):
+        Defer("later", **{name: given})
+
+
+def test_seconds_and_a_time_together_are_refused() -> None:
+    with pytest.raises(ValueError, match="give one of them"):
+        Defer("later", after=1, at=datetime(2030, 1, 1, tzinfo=UTC))
+
+
+def test_the_times_that_a_handler_gives_are_in_the_outcome() -> None:
+    zone = timezone(timedelta(hours=2))
+    asked = Defer("later", at=datetime(2030, 1, 1, 2, tzinfo=zone), until=datetime(2030, 1, 2, tzinfo=UTC))
+    assert outcome_of(asked, "m") == Deferred("later", at=1893456000.0, until=1893542400.0)
 
 
 def test_reject_carries_its_reason() -> None:

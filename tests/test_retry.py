@@ -51,9 +51,26 @@ def test_a_handler_that_asks_without_a_time_gets_the_backoff() -> None:
     assert POLICY.delay(Deferred("later"), 3, 0, 0, middle) == 240
 
 
-def test_what_a_handler_asks_for_ends_with_the_lifetime_not_with_a_number_of_attempts() -> None:
-    assert POLICY.delay(Deferred("later", 7), 500, 0, 0, middle) == 7
-    assert POLICY.delay(Deferred("later", 7), 500, 0, 5 * DAYS, middle) is None
+def test_a_time_that_a_handler_asks_for_has_no_end_by_age_or_number() -> None:
+    assert POLICY.delay(Deferred("later", 7), 500, 0, 500 * DAYS, middle) == 7
+    assert POLICY.delay(Deferred("later", at=1030.0), 500, 0, 500 * DAYS, middle, 1000.0) == 30
+
+
+def test_a_time_that_has_passed_is_now() -> None:
+    assert POLICY.delay(Deferred("later", at=900.0), 1, 0, 0, middle, 1000.0) == 0
+
+
+def test_a_handler_that_gives_no_time_ends_with_the_lifetime() -> None:
+    assert POLICY.delay(Deferred("later"), 500, 0, 5 * DAYS - 1, middle) == 14400
+    assert POLICY.delay(Deferred("later"), 500, 0, 5 * DAYS, middle) is None
+
+
+@pytest.mark.parametrize("age", [0.0, 500 * DAYS])
+@pytest.mark.parametrize("asked", [Deferred("later", 30, until=1100.0), Deferred("later", until=1100.0)])
+def test_the_end_that_a_handler_gives_takes_the_lifetimes_place(asked: Deferred, age: float) -> None:
+    assert POLICY.delay(asked, 1, 0, age, middle, 1000.0) in (30, 60)
+    assert POLICY.delay(asked, 500, 0, age, middle, 1090.0) == 10  # a last try then
+    assert POLICY.delay(asked, 500, 0, age, middle, 1100.0) is None
 
 
 def test_an_exception_ends_with_the_number_of_failures() -> None:

@@ -17,6 +17,7 @@ from maildefer.pool.board import Board, Hand
 from maildefer.pool.settle import Settler
 
 HOST = "host-0a1b2c"
+MONDAY = 2**34
 ASKED = Deferred("not yet", after_seconds=60)
 FAILED = Deferred("boom", error="ValueError: boom", detail="Traceback")
 ONWARD = HandedOff("app.other", "START", "other")
@@ -29,6 +30,7 @@ class Desk:
         self.first, self.other = (create_queue(str(tmp_path / name)) for name in ("first", "other"))
         self.entry = EntryName(key="5.M1P1Q1R1.host")  # pushed in 1970
         self.given_up: list[Outcome] = []
+        self.due: list[int | None] = []
         layouts = {"first": self.first, "other": self.other}
         self.settler = Settler(policy=RetryPolicy(), layouts=layouts, host=HOST, random=lambda: 0.5)
         Path(self.first.new, self.entry.waiting()).write_bytes(b"Subject: x\n\n")
@@ -45,6 +47,7 @@ class Desk:
         for folder in (self.first.dead_new, self.first.later_new, self.first.new, self.other.new):
             for name in os.listdir(folder):
                 entry = EntryName.parse(name)
+                self.due.append(entry.due)
                 if folder != self.first.dead_new:
                     entry = entry.returned()
                     os.rename(f"{folder}/{name}", f"{self.first.new}/{entry.waiting()}")
@@ -69,6 +72,18 @@ def test_a_message_that_was_deferred_on_purpose_many_times_survives_its_first_ex
     assert desk.entry.failures == 5
     assert desk.given_up == [FAILED]
     assert desk.reason() == "given up after 505 attempts, 5 of which failed: boom"
+
+
+def test_a_message_that_its_handler_puts_off_waits_until_then_however_old_it_is(desk: Desk) -> None:
+    """It was pushed in 1970, so it is over its lifetime."""
+    desk.entry = aged(desk, attempts=500)
+    assert desk.settles(ASKED) == "deferred"
+    assert desk.settles(Deferred("on Monday", at=MONDAY)) == "deferred"
+    assert desk.due[-1] in (MONDAY, MONDAY + 1)
+    assert desk.settles(Deferred("on Monday", at=MONDAY, until=MONDAY - 60)) == "deferred"
+    assert desk.due[-1] in (MONDAY - 60, MONDAY - 59)
+    assert desk.settles(Deferred("not yet", until=5.0)) == "buried"
+    assert desk.reason() == "given up after 504 attempts: not yet"
 
 
 def test_what_a_handler_asks_for_and_what_is_postponed_is_no_failure(desk: Desk) -> None:

@@ -8,10 +8,13 @@ from typing import Any
 
 import pytest
 
+from maildefer.cli.status import _worker as row
 from maildefer.errors import MountFault
+from maildefer.handling.outcomes import Deferred
 from maildefer.pool.batching import BatchingWorker
-from maildefer.pool.board import IN_HANDLER, Board, Hand, S
+from maildefer.pool.board import IN_HANDLER, Board, Hand, Kind, S
 from maildefer.pool.gathered import GatherHand
+from maildefer.pool.snapshot import of_worker
 from maildefer.pool.worker import Worker
 
 
@@ -63,3 +66,25 @@ def test_nor_does_one_in_a_worker_that_gathers_and_its_message_is_in_no_handler_
     assert all(seen)
     assert board.words[board.slot(0) + S.DEADLINE] == 0
     assert board.words[place] & IN_HANDLER == 0
+
+
+def test_only_what_was_deferred_after_an_exception_is_counted_as_failed() -> None:
+    board = Board(1, 1)
+    worker: Any = Worker.__new__(Worker)
+    worker._words, worker._base = board.words, board.slot(0)
+    worker._dispatchers = [SimpleNamespace(buried=None)]
+    worker._settler = SimpleNamespace(settle=lambda *given: "deferred")
+    worker._log = SimpleNamespace(add=lambda *line, **facts: None)
+    claim = SimpleNamespace(key="k", attempt=1, began=0.0)
+    for outcome in (
+        Deferred("later"),
+        Deferred("in an hour", 3600),
+        Deferred("boom", error="ValueError: boom"),
+    ):
+        worker._settle(SimpleNamespace(index=0, name="q"), claim, outcome, "m.START", None)
+    assert (board.words[board.slot(0) + S.DEFERRED], board.words[board.slot(0) + S.FAILED]) == (3, 1)
+    shared: Any = SimpleNamespace(board=board, queues=[SimpleNamespace(name="q")])
+    board.words[board.slot(0) + S.KIND] = Kind.WORKER
+    told = of_worker(shared, 0)
+    assert told is not None
+    assert row(told)[4] == 1

@@ -183,7 +183,7 @@ def _usage(pid: int) -> Usage | None:
 def _worker(worker: dict[str, Any]) -> list[object]:
     seconds = worker.get("seconds")
     handled = sum(int(worker.get(name) or 0) for name in ("acked", "handed_off"))
-    failed = sum(int(worker.get(name) or 0) for name in ("deferred", "buried"))
+    failed = sum(int(worker.get(name) or 0) for name in ("failed", "buried"))
     busy = output.duration(seconds) if seconds is not None else ""
     entry = worker.get("entry") or ""
     state = worker.get("state")

@@ -7,18 +7,46 @@ one of the outcomes below. Several handlers can match one message: the worst of 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 
 class Defer(Exception):
-    """Raised by a handler: not now, try again `after` seconds, or by the usual backoff without it."""
+    """Raised by a handler: not now, try again `after` seconds, or `at` a time, or by the usual backoff without either.
 
-    def __init__(self, reason: str = "deferred by the handler", after: float | None = None) -> None:
+    With `after` or `at` no age ends that: the message comes again as often as the handler says so, up to `until`, when
+    it is tried once more, if there is one. By the backoff it ends with the lifetime, or at `until` instead. Raises
+    ValueError for seconds that never come, for `after` together with `at`, and for times without a time zone.
+    """
+
+    def __init__(
+        self,
+        reason: str = "deferred by the handler",
+        after: float | None = None,
+        *,
+        at: datetime | None = None,
+        until: datetime | None = None,
+    ) -> None:
         if after is not None and not 0 <= after < float("inf"):
             raise ValueError(f"Defer(after={after!r}): give seconds, zero or more")
+        if after is not None and at is not None:
+            raise ValueError(f"Defer(after={after!r}, at={at!r}): give one of them")
+        _must_be_aware("at", at)
+        _must_be_aware("until", until)
         super().__init__(reason)
         self.reason = reason
         self.after = after
+        self.at = at
+        self.until = until
+
+
+def _must_be_aware(name: str, given: object) -> None:
+    if given is None:
+        return
+    if not isinstance(given, datetime) or given.utcoffset() is None:
+        raise ValueError(
+            f"Defer({name}={given!r}): give a time with its zone, such as datetime.now(UTC) + timedelta(days=1)"
+        )
 
 
 class Reject(Exception):
@@ -36,8 +64,9 @@ class Acked:
 
 @dataclass(frozen=True, slots=True)
 class Deferred:
-    """Later: after the time asked for, or by the retry policy, which may also give up and bury.
+    """Later: when the handler asked for it, or by the retry policy, which may also give up and bury.
 
+    `at` and `until` are unix seconds.
     `error` is None where the handler asked for it (`Defer`, a 4yz reply), else the type and text of its exception,
     with the traceback in `detail` and the module of the failed handler in `module`.
     """
@@ -47,6 +76,8 @@ class Deferred:
     error: str | None = None
     detail: str | None = None
     module: str | None = None
+    at: float | None = None
+    until: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

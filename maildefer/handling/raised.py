@@ -9,7 +9,8 @@ from maildefer.message.smtp_error import SMTPError
 def outcome_of(fault: BaseException, module: str) -> Outcome:
     """`Defer` and `Reject` as asked, an SMTP reply by its class; anything else is a failure of the handler's."""
     if isinstance(fault, Defer):
-        return Deferred(fault.reason, fault.after)
+        at, until = (None if one is None else one.timestamp() for one in (fault.at, fault.until))
+        return Deferred(fault.reason, fault.after, at=at, until=until)
     if isinstance(fault, Reject):
         return Buried(fault.reason)
     if isinstance(fault, SMTPError):

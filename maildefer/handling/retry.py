@@ -41,17 +41,25 @@ class RetryPolicy:
         failures: int,
         age_seconds: float,
         random: Callable[[], float],
+        now: float = 0.0,
     ) -> float | None:
         """Seconds until the next try after `outcome` of that attempt (1 is the first), or None: give up and bury.
 
-        A handler that asks for a later try knows why, so only the lifetime ends that; twenty polls of a database that
-        is away, a minute apart, must not bury a message. An exception is limited in number, too.
+        A handler that says when to try again knows why, so neither number nor age ends that, but the time that it gave
+        itself: what is to be sent in a week must not be buried for it. Without a time, the lifetime does. An exception
+        is limited in number, too. `now` is the time by which the outcome's `at` and `until` are meant.
         """
         if outcome.error is not None:
             return self.next(failures, age_seconds, random)
-        if self._too_old(attempt, age_seconds):
+        left = None if outcome.until is None else outcome.until - now
+        asked = outcome.after_seconds if outcome.at is None else max(0.0, outcome.at - now)
+        if left is None:
+            if asked is None and self._too_old(attempt, age_seconds):
+                return None
+        elif left <= 0:
             return None
-        return self._backoff(attempt, random) if outcome.after_seconds is None else outcome.after_seconds
+        wait = self._backoff(attempt, random) if asked is None else asked
+        return wait if left is None else min(wait, left)
 
     def _too_old(self, tries: int, age_seconds: float) -> bool:
         return age_seconds >= self.lifetime_seconds and tries >= self.min_attempts

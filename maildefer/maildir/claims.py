@@ -194,16 +194,14 @@ class Claim:
 
     def postpone(self, seconds: float) -> str:
         """To `.later/` for so long, the attempt not charged. Returns the deferred name."""
-        entry = self.entry.returned(attempts=-1)
-        due = names.due_at(self._claimer.mount_time() + seconds)
-        name = f"{entry.waiting()},d={due}"
+        due = names.due_at(self.mount_time() + seconds)
+        name = f"{self.entry.returned(attempts=-1).waiting()},d={due}"
         self._move(self._claimer.layout.later_new, name, folder=".later")
         return name
 
     def defer(self, seconds: float, *, failed: bool = False) -> str:
         """To `.later/` for so long, the attempt charged, and a failure if it was one. Returns the deferred name."""
-        due = names.due_at(self._claimer.mount_time() + seconds)
-        name = self.entry.deferred(due, failures=int(failed))
+        name = self.entry.deferred(names.due_at(self.mount_time() + seconds), failures=int(failed))
         self._move(self._claimer.layout.later_new, name, folder=".later")
         return name
 
@@ -224,6 +222,10 @@ class Claim:
         Raises QueueMissing where the other queue isn't there, and OSError EXDEV across filesystems: see `ship`.
         """
         self._move(other.new, self.entry.handed_on().waiting(), other=other)
+
+    def mount_time(self) -> float:
+        """Now, by the mount's clock, as far as this host knows it: unix seconds."""
+        return self._claimer.mount_time()
 
     def abandon(self) -> None:
         """Forget the claim without a settle: the audit takes the entry back. For faults that do not end."""

@@ -17,10 +17,10 @@ _WORD = 8
 _HEADER_WORDS = 32
 FAULT_WORD, FAULT_PLACES, FAULT_WORDS = 64, 16, 32  # of a queue: see `pool.faults`
 _QUEUE_WORDS = FAULT_WORD + FAULT_PLACES * FAULT_WORDS
-_SLOT_WORDS = 160
+_SLOT_WORDS = 161
 PLACES = 32  # claims that one process may hold at a time, besides those that it gathers
 GATHERED_PLACES = 1024  # for batches; at the board's end, where nobody looks who has none
-_NAME_WORD = 23 + PLACES
+_NAME_WORD = 24 + PLACES
 _NAME_BYTES = (_SLOT_WORDS - _NAME_WORD) * _WORD
 _LEASE_WORD = 32
 _LEASE_BYTES = 96
@@ -118,6 +118,7 @@ class S:
     )  # in which queues it gathers for all workers of this host: one bit each
     GATHERS_UNTIL: Final = HELD + PLACES + 6  # and how long: boot clock, ns
     WAITS_FOR: Final = HELD + PLACES + 3  # 1 + the conversation token that its entry waits for, or 0
+    FAILED: Final = HELD + PLACES + 7  # of DEFERRED, those after an exception
 
 
 class Board:

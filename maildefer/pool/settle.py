@@ -70,7 +70,7 @@ class Settler:
         age = 0.0 if pushed is None else max(0.0, time.time() - pushed)
         failed = outcome.error is not None
         failures = claim.entry.failed + failed
-        seconds = self.policy.delay(outcome, claim.attempt, failures, age, self.random)
+        seconds = self.policy.delay(outcome, claim.attempt, failures, age, self.random, claim.mount_time())
         if seconds is None:
             buried(message, outcome)
             some = f", {failures} of which failed" if failed and failures < claim.attempt else ""

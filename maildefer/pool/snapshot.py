@@ -80,6 +80,7 @@ def of_worker(shared: Shared, slot: int) -> dict[str, Any] | None:
         "handled": words[base + S.HANDLED],
         "acked": words[base + S.ACKED],
         "deferred": words[base + S.DEFERRED],
+        "failed": words[base + S.FAILED],
         "buried": words[base + S.BURIED],
         "released": words[base + S.RELEASED],
         "handed_off": words[base + S.HANDED],

@@ -26,7 +26,7 @@ from maildefer.errors import (
 )
 from maildefer.handling.application import Application
 from maildefer.handling.dispatch import Dispatcher
-from maildefer.handling.outcomes import ACKED, NO_ROUTE, Buried, Outcome
+from maildefer.handling.outcomes import ACKED, NO_ROUTE, Buried, Deferred, Outcome
 from maildefer.host import stackdumps
 from maildefer.host.titles import set_title
 from maildefer.maildir.claims import Claim
@@ -199,6 +199,8 @@ class Worker:
         self, queue: Serving, claim: Claim, outcome: Outcome, handler: str, word: str, now: float
     ) -> None:
         reason = getattr(outcome, "reason", None)
+        if word == "deferred" and isinstance(outcome, Deferred) and outcome.error is not None:
+            self._words[self._base + S.FAILED] += 1
         self._log.add(
             queue.name, claim.key, handler, word, claim.attempt, now - claim.began, now, reason=reason
         )
