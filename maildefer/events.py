@@ -80,7 +80,7 @@ EVENTS: Final[dict[str, str]] = {
     "intake.refused": "a recipient or a message was refused",
     "intake.authenticated": "a client has proved by AUTH who it is",
     "intake.stale": "settings, a certificate or a file of passwords or tokens can't be taken over; the old ones stay",
-    "intake.cramped": "the process may not have so many files open as its limit of connections needs",
+    "intake.cramped": "the process may not open as many files as its limit of connections needs, or none at all now",
     "intake.closed": "the queue can take no more for now (452): its backlog or the free space has reached its limit",
     "intake.opened": "it can take more again",
     "policy.failed": "a policy raised, crashed or took too long; its recipient was refused for now",

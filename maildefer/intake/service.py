@@ -38,7 +38,7 @@ async def serve(options: Options, link: Link, guard: Guard) -> bool:
     _listen_to_signals(loop, stop, hall)
     entrances = [Entrance(hall, door) for door in options.doors]
     for entrance in entrances:
-        await entrance.open()
+        entrance.open()
     events.emit("intake.listening", pid=os.getpid(), at=" ".join(map(str, entrances)), queue=options.queue)
     if options.ready_fd is not None:
         os.write(options.ready_fd, b"\n")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Final, Protocol, cast
@@ -44,16 +45,24 @@ class Lodge:
         self.visitors = Visitors(Guests(options, options.guestbook))
         self.inner = inner
         self.lingering = 0
+        self._beginning: set[asyncio.Task[object]] = set()
 
-    def __call__(self) -> Gate:
-        return Gate(self, asyncio.get_running_loop())
+    def take(self, sock: socket.socket, client: Client) -> None:
+        """A connection that has been accepted."""
+        loop = asyncio.get_running_loop()
+        task: asyncio.Task[object] = loop.create_task(
+            loop.connect_accepted_socket(lambda: Gate(self, client, loop), sock)
+        )
+        self._beginning.add(task)  # else nobody holds it
+        task.add_done_callback(self._beginning.discard)
 
 
 class Gate(asyncio.Protocol):
     """One connection's. It is told when a request is in hand, and when it is answered."""
 
-    def __init__(self, lodge: Lodge, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, lodge: Lodge, client: Client, loop: asyncio.AbstractEventLoop) -> None:
         self._lodge = lodge
+        self._client = client
         self._loop = loop
         self._inner: asyncio.Protocol | None = None  # None: it was not let in
         self._patience = Patience(loop, lodge.limits, self._out_of_patience)
@@ -95,7 +104,7 @@ class Gate(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        match self._lodge.visitors.enter(self, Client.of(transport).address):
+        match self._lodge.visitors.enter(self, self._client.address):
             case Full.FOR_ANYBODY:
                 self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections")
             case Full.FOR_THIS_CLIENT:

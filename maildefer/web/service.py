@@ -8,23 +8,24 @@ import signal
 import socket
 from collections.abc import Mapping
 from functools import partial
+from http import HTTPStatus
 
 from aiohttp import web
 
 from maildefer import events
 from maildefer.errors import ConfigurationError
 from maildefer.intake import early
+from maildefer.intake.acceptor import Acceptor
 from maildefer.intake.arena import Link
 from maildefer.intake.line import Line
 from maildefer.intake.report import Report
 from maildefer.web import faults
 from maildefer.web.door import Door, answered
-from maildefer.web.gate import SERVER, Lodge
+from maildefer.web.gate import SERVER, Lodge, problem
 from maildefer.web.options import Options
 from maildefer.web.tokens import Tokens
 from maildefer.web.unreadable import Conversation
 
-_BACKLOG = 512
 _LINGER_SECONDS = 2.0  # for what still comes of a body that was refused
 _LAST_SECONDS = 0.5  # for who was sent away already
 
@@ -57,7 +58,10 @@ async def serve(options: Options, links: Mapping[str, Link], tokens: Tokens) -> 
         lingering_time=_LINGER_SECONDS,
     )
     lodge = Lodge(options, conversation)
-    servers = [await loop.create_server(lodge, sock=each, backlog=_BACKLOG) for each in sockets]
+    refusal = problem(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections", retry=True)
+    acceptors = [Acceptor(loop, each, lodge.take, refusal=refusal) for each in sockets]
+    for acceptor in acceptors:
+        acceptor.open()
     addresses = " ".join(
         f"http://{host}:{port}" for host, port, *_ in (each.getsockname() for each in sockets)
     )
@@ -70,8 +74,8 @@ async def serve(options: Options, links: Mapping[str, Link], tokens: Tokens) -> 
         return_when=asyncio.FIRST_COMPLETED,
     )
     report.cancel()
-    for server in servers:
-        server.close()
+    for acceptor in acceptors:
+        acceptor.close()
     await lodge.visitors.drain(options.drain_seconds)
     await runner.cleanup()
     for line in lines.values():

@@ -84,18 +84,24 @@ def test_a_front_end_that_may_not_have_so_many_descriptors_says_so(tmp_path: Pat
         assert door.send().startswith(b"250 ")
 
 
-def test_without_a_descriptor_left_it_goes_on_and_takes_connections_again(tmp_path: Path) -> None:
+def test_without_a_descriptor_left_it_goes_on_tells_who_comes_and_takes_connections_again(
+    tmp_path: Path,
+) -> None:
     with Door(tmp_path, "--max-connections", "5000") as door:
         subprocess.run(["prlimit", f"--pid={door.process.pid}", "--nofile=40"], check=True)
         with ExitStack() as stack:
             first = stack.enter_context(door.connect())
             assert first.recv(512).startswith(b"220")
-            for _ in range(100):
-                stack.enter_context(door.connect())
+            others = [stack.enter_context(door.connect()) for _ in range(100)]
+            greetings = [other.recv(512)[:4] for other in others]
+            assert set(greetings) == {b"220 ", b"421 "}
+            assert greetings[-1] == b"421 "
             first.sendall(GREETING + ENVELOPE + b"DATA\r\nx\r\n.\r\nQUIT\r\n")
             assert b"queued as" in read_all(first)
         eventually(lambda: door.send().startswith(b"250 "), "it takes connections again")
         assert door.process.poll() is None
+        assert door.log().count("no connection can be taken: Too many open files") == 1
+        assert "Traceback" not in door.log()
 
 
 def test_one_clients_flood_of_connections_leaves_room_for_others(tmp_path: Path) -> None:

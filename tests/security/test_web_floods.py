@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -137,6 +138,21 @@ def test_one_clients_flood_of_http_connections_leaves_room_for_others(start: Sta
         assert (status, told["status"], response.getheader("Retry-After")) == (429, 429, "30")
         assert web.post(source="127.0.0.2")[0] == 201
         assert web.post(source="127.0.0.3")[0] == 201  # one of our own
+
+
+def test_without_a_descriptor_left_http_goes_on_and_tells_who_comes(start: Start) -> None:
+    web = start("--max-connections", "5000", "--max-connections-per-client", "0")
+    subprocess.run(["prlimit", f"--pid={web.process.pid}", "--nofile=40"], check=True)
+    with ExitStack() as stack:
+        first = stack.enter_context(web.dial())
+        assert b" 201 " in ask(first)
+        others = [stack.enter_context(web.dial()) for _ in range(60)]
+        assert read_all(others[-1]).startswith(b"HTTP/1.1 503")
+        assert b" 201 " in ask(first)
+    eventually(lambda: web.post()[0] == 201, "it takes connections again")
+    log = web.log_path.read_text()
+    assert log.count("no connection can be taken: Too many open files") == 1
+    assert "Traceback" not in log
 
 
 def test_a_flood_of_refused_connections_leaves_nothing_behind(start: Start) -> None:
