@@ -106,13 +106,13 @@ class Sweeper:
 
 
 def mount_time_offset(layout: Layout, *, system: System = SYSTEM) -> float:
-    """The mount's time less this host's, in seconds, from the mtime of a file that was just written. Raises OSError."""
+    """The mount's time less our boot clock, in seconds, from the mtime of a file just written. Raises OSError."""
     path = f"{layout.tmp}/.clock-{system.pid()}-{system.token(6)}"
     descriptor = system.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         system.write(descriptor, b".")
         system.fsync(descriptor)
-        return system.fstat(descriptor).st_mtime - system.time()
+        return system.fstat(descriptor).st_mtime - system.boottime()
     finally:
         system.close(descriptor)
         durable.discard(path, system)

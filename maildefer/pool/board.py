@@ -28,7 +28,7 @@ QUEUE_SHIFT = 48  # a gathered claim's word: SEQ, above it 1 + its queue, above 
 _SEQ_MASK = (1 << QUEUE_SHIFT) - 1
 _QUEUE_MASK = (1 << 62) - 1
 IN_HANDLER = 1 << 63
-_BIAS = 1 << 62  # words are unsigned; the clock's offset is not
+_BIAS = 1 << 62  # words are unsigned; the clock's offset need not be
 
 
 class Kind(IntEnum):
@@ -81,7 +81,7 @@ class Q:
     PAUSED_UNTIL: Final = 6  # after a fault: boot clock, ns; written by workers and supervisor
     FAULTS: Final = 7  # in a row; written by workers
     UNROUTED: Final = 8  # burials for `no route` in a row; written by workers
-    CLOCK_OFFSET: Final = 9  # mount's time less ours, microseconds, biased
+    CLOCK_OFFSET: Final = 9  # mount's time less our boot clock, which nobody sets; microseconds, biased
     LOCAL: Final = 10  # 1: a local filesystem
     PAUSE_CODE: Final = 11  # errno of the fault, or 0
     SCANS: Final = 12  # of the keeper, so far
@@ -113,9 +113,7 @@ class S:
     LINES_SINCE: Final = HELD + PLACES + 1  # attempt lines wait since then: boot clock, ns; 0: none do
     GATHERED: Final = HELD + PLACES + 2  # how many of its places for gathered claims it has ever used
     TAKEN: Final = HELD + PLACES + 4  # how many it has gathered so far
-    GATHERS: Final = (
-        HELD + PLACES + 5
-    )  # in which queues it gathers for all workers of this host: one bit each
+    GATHERS: Final = HELD + PLACES + 5  # in which queues it gathers for all workers here: one bit each
     GATHERS_UNTIL: Final = HELD + PLACES + 6  # and how long: boot clock, ns
     WAITS_FOR: Final = HELD + PLACES + 3  # 1 + the conversation token that its entry waits for, or 0
     FAILED: Final = HELD + PLACES + 7  # of DEFERRED, those after an exception
@@ -174,10 +172,11 @@ class Board:
         self._memory[start : start + _LEASE_BYTES] = lease.encode("ascii").ljust(_LEASE_BYTES, b"\0")
         self.words[self.queue(index) + Q.GENERATION] += 1
 
-    def clock_offset(self, index: int) -> float:
-        """The mount's time less this host's, in seconds."""
-        word = self.words[self.queue(index) + Q.CLOCK_OFFSET]
-        return (word - _BIAS) / 1e6 if word else 0.0
+    def mount_time(self, index: int, wall: float, boot: float) -> float:
+        """The mount's time while our clocks show these. A local filesystem goes by our own; so we do at first."""
+        base = self.queue(index)
+        word = self.words[base + Q.CLOCK_OFFSET]
+        return boot + (word - _BIAS) / 1e6 if word and not self.words[base + Q.LOCAL] else wall
 
     def set_clock_offset(self, index: int, seconds: float) -> None:
         self.words[self.queue(index) + Q.CLOCK_OFFSET] = int(seconds * 1e6) + _BIAS

@@ -15,7 +15,7 @@ from maildefer.pool.rates import Rates
 from maildefer.pool.shared import Shared, send
 
 _STATUS_EVERY_SECONDS: Final = 30.0
-_MOVING: Final = {"beat_age_seconds", "paused_seconds"}
+_MOVING: Final = {"beat_age_seconds", "clock_offset_seconds", "paused_seconds"}
 _VERBS: Final = {"stop", "pause", "resume", "reload"}
 
 

@@ -102,4 +102,4 @@ class Serving:
         return until != 0 and until > boottime() * 1e9
 
     def _mount_time(self) -> float:
-        return time.time() + self._board.clock_offset(self.index)
+        return self._board.mount_time(self.index, time.time(), boottime())

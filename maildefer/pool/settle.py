@@ -66,11 +66,11 @@ class Settler:
                 assert_never(outcome)
 
     def _defer(self, claim: Claim, outcome: Deferred, handler: str, message: object, buried: Burial) -> str:
-        pushed = claim.pushed_at
-        age = 0.0 if pushed is None else max(0.0, time.time() - pushed)
         failed = outcome.error is not None
         failures = claim.entry.failed + failed
-        seconds = self.policy.delay(outcome, claim.attempt, failures, age, self.random, claim.mount_time())
+        now, pushed = claim.mount_time(), claim.pushed_at
+        age = 0.0 if pushed is None else max(0.0, now - pushed)
+        seconds = self.policy.delay(outcome, claim.attempt, failures, age, self.random, now)
         if seconds is None:
             buried(message, outcome)
             some = f", {failures} of which failed" if failed and failures < claim.attempt else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import time
 from dataclasses import asdict
 from typing import Any
 
@@ -54,7 +55,7 @@ def of_queue(shared: Shared, index: int) -> dict[str, Any]:
         "paused": bool(words[Header.PAUSED]) or paused_for > 0,
         "paused_seconds": round(paused_for, 1),
         "paused_for": errno.errorcode.get(code, str(code)) if code and paused_for else None,
-        "clock_offset_seconds": round(board.clock_offset(index), 3),
+        "clock_offset_seconds": round(board.mount_time(index, wall := time.time(), now) - wall, 3),
         "faults": [asdict(fault) for fault in Faults(board, index).all()],
         "workers": workers,
     }

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 _CLOCK_EVERY_SECONDS = 60.0
 _SWEEP_EVERY_SECONDS = 900.0
 _CLOCK_WARNING_SECONDS = 60.0
+_CLOCK_SET_SECONDS = 1.0
 _LONGEST_LOOK_SECONDS = 10.0  # an observer that has not looked for half a TTL begins anew
 
 
@@ -60,6 +61,7 @@ class Tender:
         self._name = lifeline.queue.name
         self._dead: SimpleQueue[int] = SimpleQueue()
         self._heard: SimpleQueue[str] = SimpleQueue()
+        self._clock_seen = self._clock_due = 0.0
         self._wake = threading.Event()
         self._promoter = Promoter(self._layout, system=system)
         self._sweeper = Sweeper(self._layout, system=system)
@@ -118,9 +120,7 @@ class Tender:
             ),
             Chore(name="fence", event="fence.failed", work=self._fence, every=beat, backoff=looking),
             Chore(name="reclaim", event="reclaim.failed", work=self._reclaim, every=beat),
-            Chore(
-                name="clock", event="clock.failed", work=self._mind_clock, every=lambda: _CLOCK_EVERY_SECONDS
-            ),
+            Chore(name="clock", event="clock.failed", work=self._mind_clock, wanted=self._clock_at),
             Chore(name="promote", event="promotion.failed", work=self._promote, wanted=self._promotes_at),
             Chore(name="list deferred", event="listing.failed", work=self._promoter.relist, every=beat),
             Chore(name="free tokens", event="token.failed", work=self._free_tokens, every=beat),
@@ -193,10 +193,23 @@ class Tender:
             events.emit("entry.promoted", queue=self._name, key=key)
 
     def _mind_clock(self) -> None:
-        offset = mount_time_offset(self._layout, system=self._system)
-        self._shared.board.set_clock_offset(self._index, offset)
-        if abs(offset) > _CLOCK_WARNING_SECONDS:
-            events.emit("clock.differs", queue=self._name, offset_ms=events.ms(offset))
+        """Against the boot clock: a wall clock that is set must not move what is deferred in the next minute."""
+        board, now, own = self._shared.board, self._system.boottime(), self._own_offset()
+        if not board.words[self._base + Q.LOCAL]:
+            offset = mount_time_offset(self._layout, system=self._system)
+            board.set_clock_offset(self._index, offset)
+            if abs(offset - own) > _CLOCK_WARNING_SECONDS:
+                events.emit("clock.differs", queue=self._name, offset_ms=events.ms(offset - own))
+        self._clock_seen, self._clock_due = own, now + _CLOCK_EVERY_SECONDS
+
+    def _clock_at(self) -> float:
+        """On the boot clock: once a minute, and as soon as our wall clock was set, which may be the mount's as well."""
+        was_set = abs(self._own_offset() - self._clock_seen) > _CLOCK_SET_SECONDS
+        return 0.0 if was_set else self._clock_due
+
+    def _own_offset(self) -> float:
+        """Our wall clock less our boot clock, which changes when somebody sets the former."""
+        return self._system.time() - self._system.boottime()
 
     def _tell_freed(self, count: int) -> None:
         if count:
@@ -251,7 +264,7 @@ class Tender:
         )
 
     def _mount_time(self) -> float:
-        return self._system.time() + self._shared.board.clock_offset(self._index)
+        return self._shared.board.mount_time(self._index, self._system.time(), self._system.boottime())
 
     def _until_next(self) -> float:
         """Seconds until something is due; woken earlier for a death or a defer of this host."""

@@ -9,6 +9,7 @@ import errno
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -146,8 +147,9 @@ def test_children_that_a_handler_leaves_behind_hold_up_nobody(project: Project, 
 
 @pytest.fixture
 def tampered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """An environment whose Python processes fail to fork while `no-forks` is there, and whose clocks and disk are
-    off by as many seconds as the file `clock` says, as if somebody had set them: a module that Python loads first.
+    """An environment whose Python processes fail to fork while `no-forks` is there, whose clocks and disk are off by
+    as many seconds as the file `clock` says, as if somebody had set them, and to which all mounts are remote where
+    there is a file `remote`: a module that Python loads first.
     """
     folder = tmp_path_factory.mktemp("tampered")
     (folder / "sitecustomize.py").write_text(TAMPERING)
@@ -179,6 +181,10 @@ def fstat(descriptor):
     return os.stat_result([*found[:8], int(mtime), found[9]], more)
 
 os.fork, time.time, os.fstat = fork, lambda: _time() + offset("clock"), fstat
+
+if os.path.exists(f"{folder}/remote"):
+    from maildefer.host import mounts
+    mounts._LOCAL = frozenset()
 """
 
 
@@ -225,6 +231,26 @@ def test_a_clock_that_is_set_by_an_hour_fences_and_kills_and_loses_nobody(
         assert pool.events(never) == []
     proven(project)
     serves_on(project, pool)
+
+
+def test_a_host_whose_clock_is_put_right_names_what_it_defers_correctly_at_once(
+    project: Project, start: Start, tampered: dict[str, str]
+) -> None:
+    """On a mount, whose time it has measured while its own clock was three hours slow."""
+    folder = Path(tampered["TAMPERED"])
+    (folder / "remote").touch()
+    (folder / "clock").write_text(str(-3 * 3600))
+    pool = start(workers=1, environ=tampered)
+    differs = pool.await_event("clock.differs", queue="run/queue", seconds=LONG)
+    assert differs["offset_ms"] == pytest.approx(3 * 3_600_000, abs=5000)
+    (folder / "clock").write_text("0")
+    before = time.time()
+    project.push("defer30")
+    [entry] = eventually(lambda: project.names("later_new"), "it is deferred", LONG)
+    assert entry.due is not None
+    assert before + 30 <= entry.due <= time.time() + 31
+    [queue] = [queue for queue in pool.status()["queues"] if queue["queue"] == "run/queue"]
+    assert abs(queue["clock_offset_seconds"]) < 5
 
 
 @pytest.fixture

@@ -197,10 +197,12 @@ def test_a_sweep_is_bounded(
     assert sum(removed) <= 10
 
 
-def test_the_mounts_time_comes_from_a_file_just_written(layout: Layout, world: World) -> None:
+def test_the_mounts_time_comes_from_a_file_just_written_and_is_kept_against_the_boot_clock(
+    layout: Layout, world: World
+) -> None:
     when = START + 7200.0
     world.after("write", lambda: os.utime(f"{layout.tmp}/{os.listdir(layout.tmp)[0]}", (when, when)))
-    assert mount_time_offset(layout, system=world.system) == 7200.0
+    assert mount_time_offset(layout, system=world.system) == when - world.uptime
     assert os.listdir(layout.tmp) == []
 
 

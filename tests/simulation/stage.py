@@ -160,7 +160,7 @@ def installed() -> Iterator[None]:
         def put(module: Any, name: str, value: object) -> None:
             stack.enter_context(patch.object(module, name, value))
 
-        for module in (worker, serving, settle, scout):
+        for module in (worker, serving, settle, scout, snapshot):
             put(module, "time", clock)
         for module in (serving, snapshot, scout):
             put(module, "boottime", clock.boottime)
