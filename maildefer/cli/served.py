@@ -60,6 +60,8 @@ class Service:
         self._stopping = threading.Event()
         self._receiver: Any = None
         self._returned = False
+        self._reloads: dict[str, object] = {"asked": 0, "answered": 0, "refused": None}
+        self._reloading = threading.Lock()
         for signum in (signal.SIGTERM, signal.SIGINT):
             signal.signal(signum, self._note)
         signal.signal(signal.SIGHUP, self._note_reload)
@@ -146,10 +148,15 @@ class Service:
         reload = getattr(self._receiver, "reload", None)
         if reload is None or self._stopping.is_set():
             return
-        try:
-            reload()
-        except (MaildeferError, OSError) as fault:  # the old routes stay
-            events.emit("application.broken", reason=str(fault))
+        with self._reloading:
+            number, refused = int(str(self._reloads["answered"])) + 1, None
+            self._reloads["asked"] = number
+            try:
+                reload()
+            except (MaildeferError, OSError) as fault:  # the old routes stay
+                refused = str(fault)
+                events.emit("application.broken", reason=refused)
+            self._reloads = {"asked": number, "answered": number, "refused": refused}
 
     def _end_loop(self) -> None:
         self._receiver.close()
@@ -171,7 +178,11 @@ class Service:
         socket_path, tell = None, getattr(self._receiver, "status", None)
         if callable(tell):
             socket_path = runtime.socket_path(path)
-            answer_forever(statussocket.listen(socket_path), tell)
+            reloads = callable(getattr(self._receiver, "reload", None))
+            answer_forever(
+                statussocket.listen(socket_path),
+                lambda: {**tell(), "reload": self._reloads} if reloads else tell(),
+            )
         self._record = runtime.Record(
             pid=os.getpid(),
             start_time=start_time(os.getpid()) or 0,

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable, Iterator
 from typing import Annotated
 
 import typer
 
 from maildefer.cli import output
+from maildefer.cli.lazy import EX_CONFIG
 from maildefer.cli.light import Commands
 from maildefer.cli.places import RUN, answered, pid_path, queues_seen, supervise_pid
 from maildefer.control import look as control
+from maildefer.control import verdicts
 from maildefer.control.requests import Verb, live_names, request
-from maildefer.errors import MaildeferError, NotRunning
+from maildefer.control.verdicts import ReloadVerdict
+from maildefer.errors import ConfigurationError, MaildeferError, NotRunning
 from maildefer.host.bounded import bounded
 
 app = Commands()
@@ -48,22 +53,88 @@ def resume(queues: Queues = None, pid: Pid = None, all_hosts: AllHosts = False, 
 
 
 @app.command()
-def reload(queues: Queues = None, pid: Pid = None, all_hosts: AllHosts = False, host: OneHost = None) -> None:
+def reload(
+    queues: Queues = None,
+    pid: Pid = None,
+    all_hosts: AllHosts = False,
+    host: OneHost = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Only try whether settings and handlers load; touch no pool.")
+    ] = False,
+    wait: Annotated[bool, typer.Option(help="Wait for each pool's verdict.")] = True,
+    timeout: Annotated[
+        float, typer.Option("--timeout", metavar="SECONDS", min=0, help="How long to wait.")
+    ] = verdicts.SECONDS,
+) -> None:
     """Let pools load settings and handlers anew, one worker at a time."""
-    _steer("reload", queues, pid, all_hosts, host)
+    if check:
+        if queues or pid or all_hosts or host:
+            raise typer.BadParameter("--check looks at this project only.")
+        _check()
+    elif not wait:
+        _steer("reload", queues, pid, all_hosts, host)
+    elif _is_elsewhere(queues, pid, all_hosts, host):
+        _tell(_verdicts_there(queues, host, timeout))
+    else:
+        _tell(verdicts.reload_here(_pools(pid), timeout))
+
+
+def _check() -> None:
+    """As a pool does at its start and at a reload. Raises ConfigurationError."""
+    from maildefer.pool.plan import Plan  # for this only
+    from maildefer.pool.probing import Probe
+
+    plan = Plan(project=os.getcwd(), pidfile="")
+    try:
+        probed = Probe(plan.project).wait()
+        served = plan.served(plan.settings(probed), probed["routes"])
+    except ConfigurationError as error:
+        output.say("\n".join(getattr(error, "__notes__", [])).rstrip())
+        raise
+    number = sum(not queue.guest for queue in served)
+    routes = output.count(len(probed["routes"]), "route", "routes")
+    output.line(f"settings and handlers load: {output.count(number, 'queue', 'queues')}, {routes}")
+
+
+def _tell(found: Iterable[ReloadVerdict]) -> None:
+    outcomes: set[str] = set()
+    for verdict in found:
+        outcomes.add(verdict.outcome)
+        text = output.clean_lines(f"{verdict.who}: {verdict.text}".rstrip())
+        output.line(text) if verdict.outcome == "accepted" else output.say(f"maildefer: {text}")
+        output.flush()
+    if "refused" in outcomes:
+        raise typer.Exit(EX_CONFIG)
+    if "unknown" in outcomes:
+        raise typer.Exit(1)
+
+
+def _verdicts_there(queues: list[str] | None, host: str | None, seconds: float) -> Iterator[ReloadVerdict]:
+    asked: set[str] = set()
+    for queue in queues or _known_queues():
+        names = answered(bounded(lambda queue=queue: live_names(queue)), queue)  # type: ignore[misc]
+        wanted = sorted(name for name in set(names) - asked if host is None or _is_on(host, name))
+        asked.update(wanted)
+        yield from verdicts.reload_there(queue, wanted, seconds)
+    _must_be_some(asked, host)
 
 
 def _steer(verb: Verb, queues: list[str] | None, pid: str | None, all_hosts: bool, host: str | None) -> None:
-    if all_hosts or host:
-        if pid or (all_hosts and host):
-            raise typer.BadParameter("Give one of --pid, --all-hosts and --host.")
+    if _is_elsewhere(queues, pid, all_hosts, host):
         _through_the_mount(verb, queues, host)
     else:
-        if queues:
-            raise typer.BadParameter("Queues are named with --all-hosts or --host only.")
         for found in _pools(pid):
             output.line(output.clean(control.signal_process(found, verb)))
     output.say(_NEXT[verb])
+
+
+def _is_elsewhere(queues: list[str] | None, pid: str | None, all_hosts: bool, host: str | None) -> bool:
+    """Whether to ask through the mount. Raises BadParameter."""
+    if (all_hosts or host) and (pid or (all_hosts and host)):
+        raise typer.BadParameter("Give one of --pid, --all-hosts and --host.")
+    if queues and not (all_hosts or host):
+        raise typer.BadParameter("Queues are named with --all-hosts or --host only.")
+    return all_hosts or host is not None
 
 
 def _pools(pid: str | None) -> list[control.Found]:
@@ -92,6 +163,10 @@ def _through_the_mount(verb: Verb, queues: list[str] | None, host: str | None) -
                 answered(bounded(lambda q=queue, le=lease: request(q, le, verb)), queue)  # type: ignore[misc]
                 asked.add(lease)
                 output.line(output.clean(f"asked {lease} to {verb}, through {queue}"))
+    _must_be_some(asked, host)
+
+
+def _must_be_some(asked: set[str], host: str | None) -> None:
     if not asked:
         raise NotRunning(
             f"no live lease{f' of {host}' if host else ''}: `maildefer status QUEUE` shows who serves it"

@@ -84,6 +84,9 @@ class Keeper:
                     tender.wake()
             case "told leases":
                 self._clerk.write_again()
+            case "tell reload":
+                for tender in self._tenders:
+                    tender.note_reload(message.get("reload"))
 
     def _find_dead(self) -> None:
         """All slots that wait to be taken back: also those of before our own start."""

@@ -29,6 +29,7 @@ class Paperwork:
         self._layout = lifeline.queue.layout
         self._name = lifeline.queue.name
         self._system = system
+        self.reload: object = None  # how the last one went: see `Reloader.facts`
         self._rates = Rates(shared.board)
         self._status: dict[str, object] = {}
         self._status_at = 0.0
@@ -70,7 +71,7 @@ class Paperwork:
     def write_status(self) -> None:
         """For other hosts' operators; what has not changed is written anew twice a minute only. Raises OSError."""
         more = {"lease": self._lifeline.lease, "rate_per_second": self._rates.noted(self._system.boottime())}
-        status = snapshot.of_queue(self._shared, self._index) | more
+        status = snapshot.of_queue(self._shared, self._index) | more | {"reload": self.reload}
         steady = {name: value for name, value in status.items() if name not in _MOVING}
         if steady == self._status and self._system.boottime() < self._status_at:
             return

@@ -17,6 +17,7 @@ from maildefer.pool.shared import QueueOfPool
 from maildefer.pool.workforce import Workforce
 
 _LOOK_SECONDS = 1.0
+_MOST_CHARACTERS = 4000  # of an error; it goes through sockets and status files
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +37,8 @@ class Reloader:
         self._files = FileWatch(probed)
         self._probe: Probe | None = None
         self._asked_again = False
+        self._looks_for = 0  # how many had asked when the look under way began
+        self._asked = self._answered = 0
         self.refused = ""  # why the last look found the application broken, for `status`
 
     @property
@@ -43,12 +46,23 @@ class Reloader:
         """What to poll while a look is under way."""
         return None if self._probe is None else self._probe.descriptor
 
+    @property
+    def facts(self) -> dict[str, object]:
+        """For `maildefer reload`, which knows its answer by `answered` being more than `asked` was before."""
+        return {"asked": self._asked, "answered": self._answered, "refused": self.refused or None}
+
+    def ask(self) -> None:
+        """Somebody wants to know what a look that begins from now on finds."""
+        self._asked += 1
+        self.begin()
+
     def begin(self) -> None:
         """Start a look; one that is under way may have seen old files, so another follows it."""
         if self._probe is not None:
             self._asked_again = True
             return
         self._asked_again = False
+        self._looks_for = self._asked
         self._probe = Probe(self._plan.project)
 
     def stop(self) -> None:
@@ -71,16 +85,19 @@ class Reloader:
                 probed=probed, settings=settings, queues=self._plan.served(settings, probed["routes"])
             )
         except ConfigurationError as fault:
-            self._probe, self.refused = None, str(fault)
+            self._end_look(str(fault))
             events.emit(
                 "application.broken",
                 error=str(fault),
                 detail="\n".join(getattr(fault, "__notes__", [])) or None,
             )
             raise
-        self._probe, self.refused = None, ""
+        self._end_look("")
         self._files = FileWatch(probed)
         return found
+
+    def _end_look(self, refused: str) -> None:
+        self._probe, self.refused, self._answered = None, refused[:_MOST_CHARACTERS], self._looks_for
 
 
 class Roll:

@@ -22,6 +22,7 @@ from maildefer.pool.desk import Desk
 from maildefer.pool.draining import Draining
 from maildefer.pool.frontends import FrontEnds
 from maildefer.pool.nursery import Nursery
+from maildefer.pool.pausing import Pausing
 from maildefer.pool.plan import Plan
 from maildefer.pool.register import Register
 from maildefer.pool.reloading import Reloaded, Reloader, Roll
@@ -48,6 +49,7 @@ class Supervisor:
         self._register = Register(shared)
         self._desk = Desk(shared, self._workforce, status)
         self._draining = Draining(shared)
+        self._pausing = Pausing(shared)
         self._reloader = Reloader(plan, probed)
         self._roll: Roll | None = None
         self._tick_seconds = _tick_seconds(shared, probed)
@@ -119,15 +121,15 @@ class Supervisor:
                 self._draining.hurry()
             case signal.SIGHUP if not self._draining.has_begun:
                 self._desk.notifier.reloading()
-                self._reloader.begin()
+                self._reloader.ask()
             case signal.SIGTTIN | signal.SIGTTOU:
                 self._wanted += 1 if signum == signal.SIGTTIN else -1
                 self._wanted = max(1, min(self._wanted, self._shared.board.slots // 2 - 2))
                 events.emit("pool.resized", workers=self._wanted)
             case signal.SIGTSTP:
-                self._pause()
+                self._pausing.pause()
             case signal.SIGCONT:
-                self._resume()
+                self._pausing.resume()
             case signal.SIGUSR1:
                 events.reopen()
                 for child in (*self._workforce.by_pid.values(), *self._nursery.stewards):
@@ -146,25 +148,6 @@ class Supervisor:
             self._workforce.retire_all()
             self._reloader.stop()
             self._roll = None
-
-    def _pause(self) -> None:
-        if not self._words[Header.PAUSED]:
-            self._words[Header.PAUSED] = 1
-            os.eventfd_read(self._shared.gate)
-            events.emit("pool.paused")
-
-    def _resume(self) -> None:
-        """Go on, also with queues that a fault had paused."""
-        self._clear_faults(Q.PAUSED_UNTIL, Q.PAUSE_CODE, Q.FAULTS, Q.UNROUTED)
-        if self._words[Header.PAUSED]:
-            self._words[Header.PAUSED] = 0
-            os.eventfd_write(self._shared.gate, 1)
-            events.emit("pool.resumed")
-
-    def _clear_faults(self, *words: int) -> None:
-        for index in range(len(self._shared.queues)):
-            for word in words:
-                self._words[self._shared.board.queue(index) + word] = 0
 
     def _reap(self) -> None:
         while True:
@@ -199,6 +182,7 @@ class Supervisor:
                     self._desk.trouble = ""
                     self._register.write()
                     send(self._shared.keeper[0], do="told leases")
+                    self._tell_reload()
                 case {"request": str(verb)}:
                     self._heed(_VERBS[verb])
                 case {"refused": str(why)}:
@@ -214,6 +198,7 @@ class Supervisor:
             "front_ends": self._front_ends.facts(),
             "generation": self._generation,
             "reload_refused": self._reloader.refused or None,
+            "reload": self._reloader.facts,
         }
 
     def _mind_time(self) -> None:
@@ -231,11 +216,17 @@ class Supervisor:
             return
         try:
             if (reloaded := self._reloader.poll()) is not None:
+                self._tell_reload()
                 self._adopt(reloaded)
         except ConfigurationError:  # told already; the old workers stay
+            self._tell_reload()
             self._desk.notifier.ready()
         if self._roll is not None and self._roll.step(self._workforce, self._fork_worker, self._wanted):
             self._complete(self._roll)
+
+    def _tell_reload(self) -> None:
+        """For the status files, by which other hosts hear of it."""
+        send(self._shared.keeper[0], do="tell reload", reload=self._reloader.facts)
 
     def _adopt(self, reloaded: Reloaded) -> None:
         """A sound application: roll the workers over to it, or start anew where it has other queues."""
@@ -254,7 +245,7 @@ class Supervisor:
         """Only now: an old worker would bury for want of a route what the new routes let in."""
         self._roll = None
         self._front_ends.reload(roll.probed)
-        self._clear_faults(Q.UNROUTED, Q.PAUSED_UNTIL)
+        self._pausing.clear(Q.UNROUTED, Q.PAUSED_UNTIL)
         self._desk.notifier.ready()
 
     def _refill(self) -> None:

@@ -81,6 +81,10 @@ class Tender:
         self._heard.put(name)
         self._wake.set()
 
+    def note_reload(self, facts: object) -> None:
+        """How the last reload went, for the status file. Any thread."""
+        self._paperwork.reload = facts
+
     def wake(self) -> None:
         self._wake.set()
 

@@ -386,6 +386,24 @@ def test_status_shows_a_front_end_of_a_boot_module(project):
     until(lambda: "refuses for now" not in shown(), "its end")
 
 
+def test_a_front_end_of_a_boot_module_tells_its_verdict_on_a_reload(project):
+    Path("conf/boot.py").write_text(
+        "from maildefer.server import SMTPReceiver\nfrom maildefer.utils import settings\n"
+        "settings.receiver = SMTPReceiver('127.0.0.1', 0, queue='run/queue')\n"
+    )
+    started = command("start")
+    assert started.returncode == 0, started.stderr
+    accepted = command("reload", "--pid", "run/smtp.pid")
+    assert (accepted.returncode, "accepted" in accepted.stdout) == (0, True), accepted.stderr
+    text = Path("workers/noop.py").read_text()
+    Path("workers/noop.py").write_text("1/0\n")
+    refused = command("reload", "--pid", "run/smtp.pid")
+    assert refused.returncode == 78
+    assert "workers/noop.py" in refused.stderr
+    Path("workers/noop.py").write_text(text)
+    assert command("stop").returncode == 0
+
+
 @pytest.mark.parametrize(
     ("own", "of_all", "shown"), [(3, 3, "3 of 500 connections"), (3, 7, "3 connections, 7 of 500 in all")]
 )
@@ -543,7 +561,7 @@ def test_a_host_that_serves_several_queues_is_asked_once(maildefer, tmp_path):
     queues = [create_queue(str(tmp_path / name)) for name in ("a", "b")]
     for queue in queues:
         Path(queue.leases, "mx1-0a1b2c-7-0123456789ab.4").touch()
-    ended = maildefer("reload", "--host", "mx1", *(queue.path for queue in queues))
+    ended = maildefer("reload", "--no-wait", "--host", "mx1", *(queue.path for queue in queues))
     assert ended.code == 0
     assert ended.out.count("\n") == 1
     asked = [name for queue in queues for name in os.listdir(queue.requests) if name != "done"]
