@@ -55,6 +55,8 @@ EVENTS: Final[dict[str, str]] = {
     "queue.paused": "no claims from this queue for now",
     "queue.resumed": "claims again",
     "queue.waiting": "a single receiver has nothing to do until the next message comes",
+    "queue.unwatched": "new entries are found by polling alone: there is no inotify watch to be had",
+    "queue.watched": "local writers are heard of at once again",
     "queue.vanished": "the queue's directory went away",
     "queue.joined": "the queue's directory is back, or was made",
     "queue.unsafe": "a mount on which something may be lost",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 
@@ -41,6 +42,19 @@ def tree(path):
     return sorted(
         os.path.join(where, name) for where, folders, files in os.walk(path) for name in folders + files
     )
+
+
+def test_a_user_without_an_inotify_watch_left_is_warned(queue, monkeypatch):
+    assert "inotify" not in verdicts(doctor.examine(queue.path, races=0))
+
+    def refuse():
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(doctor, "Inotify", refuse)
+    (finding,) = [each for each in doctor.examine(queue.path, races=0) if each.check == "inotify"]
+    assert finding.verdict == "warn"
+    assert "up to a second late" in finding.fact
+    assert "max_user_instances" in finding.remedy
 
 
 # The mount's kind and options

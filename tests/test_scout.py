@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 from collections.abc import Iterator
@@ -11,8 +12,11 @@ from typing import Any
 
 import pytest
 
+from maildefer import events
+from maildefer.host.inotify import Inotify
 from maildefer.maildir import scan
 from maildefer.maildir.layout import create_queue
+from maildefer.pool import watch
 from maildefer.pool.board import Board, Q, QueueState
 from maildefer.pool.offers import unpack
 from maildefer.pool.scout import QueueScout, share_of
@@ -76,6 +80,36 @@ def fill(path: Path, count: int, *, share: int, hosts: int) -> None:
         if share_of(name, hosts) == share:
             (path / "queue/new" / name).touch()
             made += 1
+
+
+def test_without_inotify_it_polls_as_often_as_on_a_mount_and_says_so_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scout, _ = scout_of(tmp_path, index=0, hosts=1)
+    told: list[str] = []
+    slept: list[float] = []
+
+    def refuse() -> None:
+        raise OSError(errno.EMFILE, "no more of them")
+
+    def live() -> None:
+        for _ in range(10):
+            scout._pass()
+            scout._rest()
+
+    monkeypatch.setattr(events, "emit", lambda event, **facts: told.append(event))
+    monkeypatch.setattr(watch, "time", SimpleNamespace(sleep=slept.append))
+    with monkeypatch.context() as used_up:
+        used_up.setattr(watch, "Inotify", refuse)
+        live()
+        assert max(slept) == 1.0
+        assert told == ["queue.unwatched"]
+    waited: list[float] = []
+    monkeypatch.setattr(Inotify, "read", lambda self, seconds: waited.append(seconds) or [])
+    live()
+    assert told == ["queue.unwatched", "queue.watched"]
+    assert max(waited) == 5.0  # where all writers are heard of
+    scout._watch.close()
 
 
 def test_the_share_of_hosts_that_claim_nothing_is_taken_over_in_a_bounded_number_of_passes(

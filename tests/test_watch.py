@@ -86,3 +86,7 @@ def test_without_a_watch_to_be_had_it_sleeps(watching: Watch, monkeypatch: pytes
     monkeypatch.setattr(time, "sleep", slept.append)
     assert watching.wait(0.25) == set()
     assert slept == [0.25]
+    assert "Too many open files" in watching.missing
+    monkeypatch.undo()
+    watching.wait(0)
+    assert not watching.missing

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from typing import Final
 
 from maildefer.doctor import trials
@@ -23,7 +24,8 @@ from maildefer.errors import (
     UnsafeMount,
     UnsafeRuntimeDirectory,
 )
-from maildefer.host import runtime
+from maildefer.host import inotify, runtime
+from maildefer.host.inotify import Inotify
 from maildefer.host.mounts import mount_of
 from maildefer.maildir import scan
 from maildefer.maildir.layout import Layout, read_format
@@ -50,7 +52,7 @@ def examine(path: str, *, races: int = trials.RACES, user: str = "", group: str 
         raise QueueMissing(path)
     layout = Layout(path)
     is_queue = all(os.path.isdir(folder) for folder in (layout.tmp, layout.new, layout.cur))
-    found = [*glance(path), *_space(path), *_runtime_directory()]
+    found = [*glance(path), *_space(path), *_runtime_directory(), *_watches(path)]
     if is_queue:
         found += [*_format(layout), *permissions(layout)]
         if user or group:
@@ -127,6 +129,21 @@ def _runtime_directory() -> Iterator[Finding]:
         )
     else:
         yield ok("runtime", path)
+
+
+def _watches(path: str) -> Iterator[Finding]:
+    """A pool takes an inotify instance for each queue; where there is none, it polls."""
+    try:
+        with closing(Inotify()) as watching:
+            watching.watch(path, inotify.CREATE)
+    except OSError as fault:
+        if fault.errno not in inotify.USED_UP:
+            return
+        yield warn(
+            "inotify",
+            f"no watch is left for this user ({fault.strerror}): entries are found up to a second late",
+            "raise fs.inotify.max_user_instances and fs.inotify.max_user_watches (sysctl)",
+        )
 
 
 def _format(layout: Layout) -> Iterator[Finding]:

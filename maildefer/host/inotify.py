@@ -5,6 +5,7 @@ The package inotify_simple searches for libc by running ldconfig: 17 ms, a child
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import struct
@@ -17,6 +18,8 @@ DELETE_SELF: Final = 0x400
 MOVE_SELF: Final = 0x800
 UNMOUNT: Final = 0x2000
 IGNORED: Final = 0x8000
+USED_UP: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOSPC})
+"""Errors that mean that this user, or this process, has all it may have: fs.inotify.max_user_instances, _watches."""
 _ONLYDIR: Final = 0x01000000
 
 _EVENT: Final = struct.Struct("iIII")  # watch, mask, cookie, length of the name that follows

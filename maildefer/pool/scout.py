@@ -65,6 +65,7 @@ class QueueScout:
         self._socket: socket.socket = shared.offers[index][0]
         self._gate = shared.gate
         self._watch = Watch(self._layout.new)
+        self._told_missing = ""
         self._memory = Memory()
         self._pace = Pace(shared.board)
         self._deaths = 0
@@ -119,12 +120,28 @@ class QueueScout:
         )
 
     def _longest_wait(self) -> float:
-        return _LONGEST_LOCAL_WAIT if self._words[self._base + Q.LOCAL] else _LONGEST_WAIT
+        """Longer where local writers are heard of and there are no others."""
+        hears_all = self._words[self._base + Q.LOCAL] and not self._watch.missing
+        return _LONGEST_LOCAL_WAIT if hears_all else _LONGEST_WAIT
+
+    def _tell_whether_watched(self) -> None:
+        """Once where inotify can't be had, and once where it can again."""
+        if (missing := self._watch.missing) != self._told_missing:
+            self._told_missing = missing
+            if missing:
+                reason = (
+                    f"no inotify watch ({missing}): entries are found up to {_LONGEST_WAIT:g} s late; raise "
+                )
+                reason += "fs.inotify.max_user_instances and max_user_watches (sysctl)"
+                events.emit("queue.unwatched", queue=self.name, reason=reason)
+            else:
+                events.emit("queue.watched", queue=self.name)
 
     def _rest(self) -> None:
         """Wait for local writers' events, which name the entries, or for the next poll, for other hosts' entries."""
         listed_at = boottime()
         names = self._watch.wait(self._wait_seconds)
+        self._tell_whether_watched()
         while names and self._may_offer():
             self._offer(self._memory.unknown(sorted(names), boottime()))
             self._wait_seconds = _SHORTEST_WAIT

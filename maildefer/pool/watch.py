@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import time
 
@@ -11,7 +10,6 @@ from maildefer.host.inotify import Inotify
 
 _ARRIVALS = inotify.MOVED_TO | inotify.CREATE
 _ENDS = inotify.DELETE_SELF | inotify.MOVE_SELF
-_USED_UP = {errno.EMFILE, errno.ENFILE, errno.ENOSPC}  # fs.inotify.max_user_instances, max_user_watches
 _GONE = inotify.IGNORED | inotify.DELETE_SELF | inotify.MOVE_SELF | inotify.UNMOUNT
 
 
@@ -19,6 +17,8 @@ class Watch:
     """One directory, by inotify(7); made anew when the directory was replaced. One thread only."""
 
     def __init__(self, path: str) -> None:
+        self.missing = ""
+        """Why nothing is heard, where others have all the watches: names come by polling alone then."""
         self._path = path
         self._inotify: Inotify | None = None
         self._watched = (0, 0)  # device and inode
@@ -28,9 +28,10 @@ class Watch:
         try:
             watching = self._inotify or self._begin()
         except OSError as fault:
-            if fault.errno not in _USED_UP:
+            if fault.errno not in inotify.USED_UP:
                 raise
-            time.sleep(timeout_seconds)  # others have all the watches: polling does, only later
+            self.missing = os.strerror(fault.errno)
+            time.sleep(timeout_seconds)  # polling does, only later
             return set()
         names: set[str] = set()
         for mask, name in watching.read(timeout_seconds):
@@ -57,6 +58,7 @@ class Watch:
             watching.watch(self._path, _ARRIVALS | _ENDS)
             found = os.stat(self._path)
             self._watched = found.st_dev, found.st_ino
+            self.missing = ""
         except OSError:
             self._end()
             raise

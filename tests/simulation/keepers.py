@@ -109,6 +109,7 @@ class SimulatedScout(QueueScout):
         self._socket = channel
         self._gate = 0
         self._watch = arrivals
+        self._told_missing = ""
         self._memory = Memory()
         self._pace = Pace(shared.board)
         self._deaths = 0

@@ -151,6 +151,8 @@ class WaitedOffers(Offers):
 class Arrivals:
     """In the place of inotify: what this host's own processes put into the directory."""
 
+    missing = ""
+
     def __init__(self, scheduler: Scheduler, touch: Callable[[], None]) -> None:
         self._event = Event(scheduler)
         self._names: set[str] = set()
