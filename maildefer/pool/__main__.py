@@ -46,18 +46,20 @@ def main() -> int:
     return supervisor.run()
 
 
+_FEWEST_SLOTS = 128  # so that some more workers find room; what is never used takes no memory
+
+
 def assemble(plan: Plan, probed: dict[str, Any]) -> tuple[Shared, Plan, dict[str, Any], Any]:
     """Everything that the supervisor and its children have in common. Raises ConfigurationError."""
     settings = plan.settings(probed)
     queues = plan.served(settings, probed["routes"])
-    slots = max(64, 2 * settings.workers + 16)
     shared = Shared(
         settings=settings,
         project=plan.project,
         pidfile=plan.pidfile,
         host=this_host(),
         queues=queues,
-        board=Board(len(queues), slots),
+        board=Board(len(queues), max(_FEWEST_SLOTS, 2 * settings.workers + 16)),
         offers=tuple(offers.channel() for _ in queues),
         gathering=tuple(pair() for _ in queues),
         keeper=pair(),

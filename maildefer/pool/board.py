@@ -139,6 +139,11 @@ class Board:
         descriptor = os.memfd_create("maildefer-board", os.MFD_CLOEXEC)
         return cls(queues, slots, descriptor)
 
+    @property
+    def most_workers(self) -> int:
+        """How many may be wanted, beside a roll's new ones and the dead whose claims are still to be taken back."""
+        return self.slots // 2 - 2
+
     def worker_slots(self) -> range:
         """The slots in which there may be a worker, or what a dead one has left."""
         return range(self.words[Header.USED])

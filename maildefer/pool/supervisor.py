@@ -124,7 +124,7 @@ class Supervisor:
                 self._reloader.ask()
             case signal.SIGTTIN | signal.SIGTTOU:
                 self._wanted += 1 if signum == signal.SIGTTIN else -1
-                self._wanted = max(1, min(self._wanted, self._shared.board.slots // 2 - 2))
+                self._wanted = max(1, min(self._wanted, self._shared.board.most_workers))
                 events.emit("pool.resized", workers=self._wanted)
             case signal.SIGTSTP:
                 self._pausing.pause()
@@ -229,9 +229,12 @@ class Supervisor:
         send(self._shared.keeper[0], do="tell reload", reload=self._reloader.facts)
 
     def _adopt(self, reloaded: Reloaded) -> None:
-        """A sound application: roll the workers over to it, or start anew where it has other queues."""
+        """A sound application: roll the workers over to it, or start anew where what all share does not fit it."""
         if reloaded.queues != self._shared.queues:
             self._drain("other queues in the settings", restart=True)
+            return
+        if reloaded.settings.workers > self._shared.board.most_workers:
+            self._drain("more workers in the settings than there is room for", restart=True)
             return
         self._shared = replace(self._shared, settings=reloaded.settings)
         self._generation += 1

@@ -31,7 +31,7 @@ class Pool:
         self,
         project: Project,
         *,
-        workers: int = 2,
+        workers: int | None = 2,
         host: str = "a",
         settings: Mapping[str, object] | None = None,
         environ: Mapping[str, str] | None = None,
@@ -40,7 +40,7 @@ class Pool:
     ) -> None:
         self.project = project
         self.host = host
-        self.workers = workers
+        self.workers = 1 if workers is None else workers  # else as the settings say
         self.pidfile = str(project.path / f"run/{host}.pid")
         self.log_path = project.path / f"{host}.log"
         self.runtime = project.path / "runtime"

@@ -141,6 +141,22 @@ def test_other_queues_in_the_settings_restart_the_pool_under_the_same_pid(
     assert pool.stop() == 0
 
 
+def test_more_workers_than_the_pool_has_room_for_restart_it_under_the_same_pid(
+    project: Project, start: Start
+) -> None:
+    """The board's size is fixed; a roll to more workers than it holds would wait for a free slot for ever."""
+    project.edit("conf/settings.py", "queues =", "workers = 1\nqueues =")
+    pool = start(workers=None)
+    project.edit("conf/settings.py", "workers = 1", "workers = 80")
+    pool.signal(signal.SIGHUP)
+    pool.await_event("pool.draining", reason="more workers in the settings than there is room for")
+    pool.await_event("pool.started", 2)
+    eventually(lambda: len(pool.worker_pids()) == 80, "all are there")
+    project.push()
+    eventually(project.is_empty, "it serves")
+    assert pool.stop() == 0
+
+
 def test_with_reload_on_a_saved_file_is_enough(project: Project, start: Start) -> None:
     pool = start(workers=1, settings={"reload": 1})
     old = set(pool.worker_pids())
