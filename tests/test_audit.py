@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sqlite3
+import tracemalloc
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +13,7 @@ import pytest
 
 from maildefer.control.audit import Report, audit
 from maildefer.control.ledger import Ledger
-from maildefer.errors import JournalMissing
+from maildefer.errors import JournalMissing, MaildeferError
 from maildefer.maildir import journal, operate
 from maildefer.maildir.claims import Claim, Claimer
 from maildefer.maildir.layout import Layout, create_queue
@@ -234,4 +236,36 @@ def test_a_ledger_forgets_foreign_ends_of_former_days(queue: Layout) -> None:
         write(queue, f"2026-11-{day}.a.1.settled", f"1.0 ack {day}.foreign")
     ledger = Ledger([queue])
     ledger.read()
-    assert set(ledger._early) == {"18.foreign", "19.foreign"}
+    kept = {key for (key,) in ledger._database.execute("SELECT key FROM early")}
+    assert kept == {b"18.foreign", b"19.foreign"}
+
+
+def peak_bytes(queue: Layout, count: int) -> int:
+    """The most that an audit holds in Python's memory while so many keys are open."""
+    write(queue, "2026-11-10.a.1.pushed", *(f"{n}.0 push {n}.M1P1Q{n}.a,S=1" for n in range(count)))
+    tracemalloc.start()
+    try:
+        ledger = Ledger([queue])
+        ledger.read()
+        ledger.locate("waiting", (f"{n}.M1P1Q{n}.a,S=1" for n in range(count)))
+        assert ledger.located() == {"waiting": count}
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_an_audits_memory_stays_flat_whatever_is_open(queue: Layout) -> None:
+    few = peak_bytes(queue, 200)
+    os.unlink(f"{queue.journal}/2026-11-10.a.1.pushed")
+    assert peak_bytes(queue, 20_000) < 2 * few + 100_000
+
+
+def test_an_audit_without_room_for_its_temporary_file_says_so(
+    queue: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: Ledger) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(Ledger, "read", full)
+    with pytest.raises(MaildeferError, match="disk is full: make room for temporary files"):
+        audited(queue)

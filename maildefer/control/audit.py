@@ -8,9 +8,10 @@ as long as patience lasts, before it is named.
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
@@ -41,20 +42,20 @@ class Suspect:
     why: str
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     """What an audit found."""
 
     queues: list[str]  # as asked, and those to which entries were handed
-    accepted: int = 0
-    ended: int = 0
-    found: dict[Folder, int] = field(default_factory=lambda: dict.fromkeys(FOLDERS, 0))
-    suspects: list[Suspect] = field(default_factory=list)
-    since: float | None = None
-    torn: int = 0
-    gaps: int = 0
-    looks: int = 0
-    seconds: float = 0.0
+    accepted: int
+    ended: int
+    found: dict[Folder, int]
+    suspects: list[Suspect]
+    since: float | None
+    torn: int
+    gaps: int
+    looks: int
+    seconds: float
 
     def count(self, verdict: Verdict) -> int:
         return sum(suspect.verdict == verdict for suspect in self.suspects)
@@ -63,35 +64,50 @@ class Report:
 def audit(
     paths: Sequence[str], *, patience_seconds: float = PATIENCE_SECONDS, system: System = SYSTEM
 ) -> Report:
-    """Audit these queues together. Raises JournalMissing, QueueMissing and its kin, OSError."""
+    """Audit these queues together. Raises JournalMissing, QueueMissing and its kin, OSError.
+
+    Memory stays flat whatever is open; beyond some 100,000 open keys they lie in a temporary file.
+    """
+    try:
+        return _audited([_kept(path) for path in paths], patience_seconds, system)
+    except sqlite3.Error as fault:
+        raise MaildeferError(
+            f"the audit can't keep its open keys: {fault}: make room for temporary files, or name a folder with "
+            "room in SQLITE_TMPDIR"
+        ) from fault
+
+
+def _audited(queues: Sequence[Layout], patience_seconds: float, system: System) -> Report:
     began = system.boottime()
-    ledger, strangers = _ledger([_kept(path) for path in paths])
-    missing = dict(ledger.open)
-    report = Report(
-        queues=[], accepted=ledger.accepted, since=ledger.since
-    )  # what comes later is not asked for
-    where: Counter[Folder] = Counter()
-    pause = _FIRST_PAUSE_SECONDS
-    while missing:
-        report.looks += 1
-        for key, folder in _whereabouts(ledger.queues, missing, again=report.looks > 1, system=system):
-            where[folder] += 1
-            del missing[key]
-        if not missing or (report.looks >= LEAST_LOOKS and system.boottime() - began > patience_seconds):
+    ledger, strangers = _ledger(queues)
+    accepted, since = ledger.accepted, ledger.since
+    found: Counter[str] = Counter()
+    looks, pause = 0, _FIRST_PAUSE_SECONDS
+    while not ledger.is_complete():
+        looks += 1
+        _locate(ledger, again=looks > 1, system=system)
+        if ledger.is_complete() or (looks >= LEAST_LOOKS and system.boottime() - began > patience_seconds):
             break
         system.sleep(pause)
         pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
         ledger.read()
         if _further(ledger, strangers):  # handed on since
-            ledger, strangers = _ledger(list(ledger.queues))
-        missing = {key: ledger.open[key] for key in missing if key in ledger.open}
-    report.queues = [queue.path for queue in ledger.queues]
-    report.found |= where
-    report.ended = report.accepted - sum(where.values()) - len(missing)
-    report.torn, report.gaps = ledger.torn, len(ledger.gaps)
-    report.suspects = [_suspect(each, ledger, strangers) for each in missing.values()]
-    report.seconds = system.boottime() - began
-    return report
+            found.update(ledger.located())
+            ledger, strangers = _ledger(ledger.queues, asked=ledger)
+    found.update(ledger.located())
+    suspects = [_suspect(each, ledger, strangers) for each in ledger.missing()]
+    return Report(
+        queues=[queue.path for queue in ledger.queues],
+        accepted=accepted,
+        ended=accepted - found.total() - len(suspects),
+        found={folder: found[folder] for folder in FOLDERS},
+        suspects=suspects,
+        since=since,
+        torn=ledger.torn,
+        gaps=len(ledger.gaps),
+        looks=looks,
+        seconds=system.boottime() - began,
+    )
 
 
 def _kept(path: str) -> Layout:
@@ -101,13 +117,17 @@ def _kept(path: str) -> Layout:
     return layout
 
 
-def _ledger(queues: list[Layout]) -> tuple[Ledger, dict[str, str]]:
-    """The journals of these queues, and of all to which their entries were handed; with those that keep none."""
+def _ledger(queues: Sequence[Layout], asked: Ledger | None = None) -> tuple[Ledger, dict[str, str]]:
+    """The journals of these queues, and of all to which their entries were handed; with those that keep none.
+
+    With `asked`, only what is missing there is asked for.
+    """
     strangers: dict[str, str] = {}
     while True:
         ledger = Ledger(queues)
         ledger.read()
         if not (further := _further(ledger, strangers)):
+            ledger.ask_only(asked.missing() if asked is not None else None)
             return ledger, strangers
         for path in sorted(further):
             try:
@@ -119,23 +139,20 @@ def _ledger(queues: list[Layout]) -> tuple[Ledger, dict[str, str]]:
 def _further(ledger: Ledger, strangers: Iterable[str]) -> set[str]:
     """Queues to which an open entry was handed, and of which nothing was read yet."""
     known = {queue.path for queue in ledger.queues}.union(strangers)
-    return {path for each in ledger.open.values() if (path := _leads_to(each)) and path not in known}
+    return {
+        path for queue, moved_to in ledger.destinations() if (path := _leads_to(queue, moved_to)) not in known
+    }
 
 
-def _leads_to(each: Open) -> str | None:
-    """The queue to which it was handed last."""
-    if each.moved_to is None or not each.moved_to.startswith("../"):
-        return None
-    place = os.path.normpath(os.path.join(each.queue.path, each.moved_to))
+def _leads_to(queue: Layout, moved_to: str) -> str:
+    """The queue of an entry that was moved from this queue to a path such as ../OTHER/new/KEY."""
+    place = os.path.normpath(os.path.join(queue.path, moved_to))
     return os.path.dirname(os.path.dirname(place))
 
 
-def _whereabouts(
-    queues: Iterable[Layout], keys: dict[str, Open], *, again: bool, system: System
-) -> Iterable[tuple[str, Folder]]:
-    """Which of the keys lie where; each once, in the folder in which it was seen first."""
-    seen: dict[str, Folder] = {}
-    for queue in queues:
+def _locate(ledger: Ledger, *, again: bool, system: System) -> None:
+    """Look which of the missing keys lie in which folder; each counts where it is seen first."""
+    for queue in ledger.queues:
         if again:  # a change of one's own is what surely drops an NFSv3 client's stale listing
             for path in (queue.new, queue.cur, queue.later_new, queue.dead_new):
                 try:
@@ -143,10 +160,7 @@ def _whereabouts(
                 except OSError:  # not ours to touch: as fresh as it gets
                     pass
         for folder in FOLDERS:
-            for found in operate.listed(queue, folder, system=system):
-                if (key := found.key) in keys:
-                    seen.setdefault(key, folder)
-    return seen.items()
+            ledger.locate(folder, (found.key for found in operate.listed(queue, folder, system=system)))
 
 
 def _suspect(each: Open, ledger: Ledger, strangers: dict[str, str]) -> Suspect:
@@ -164,7 +178,7 @@ def _suspect(each: Open, ledger: Ledger, strangers: dict[str, str]) -> Suspect:
 
 def _explained(each: Open, ledger: Ledger, strangers: dict[str, str]) -> str | None:
     """What else than a loss may have come of it: a record that is missing for a reason that can be seen."""
-    if reason := strangers.get(_leads_to(each) or ""):
+    if each.moved_to is not None and (reason := strangers.get(_leads_to(each.queue, each.moved_to))):
         return f"handed to another queue, of which nothing is known: {reason}"
     if each.kept:
         return "whoever deleted, popped or withdrew it found it gone: perhaps by a lost reply"

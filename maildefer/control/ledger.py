@@ -1,31 +1,43 @@
 """What a queue's journal tells: which keys were accepted, and which of them have an end.
 
-Read day by day, so that it takes the memory of one day's keys and of those that are open, whatever the journal's size.
+Read day by day, so that it remembers one day's keys and those that are open, whatever the journal's size.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 from maildefer.maildir.journal import unquoted
 from maildefer.maildir.layout import Layout
 
 _DONE = ".done/"
+_TABLES = """
+PRAGMA journal_mode = OFF;
+PRAGMA cache_size = -16000;
+CREATE TABLE open (
+    key BLOB PRIMARY KEY, pushed_at REAL NOT NULL, queue INTEGER NOT NULL, moved_at REAL, moved_to TEXT,
+    kept INTEGER NOT NULL DEFAULT 0, folder TEXT
+) WITHOUT ROWID;
+CREATE TABLE early (key BLOB PRIMARY KEY, day TEXT NOT NULL) WITHOUT ROWID;  -- ended before their push was read
+"""
+_MOVE = """
+UPDATE open SET moved_at = ?, moved_to = ?, queue = ? WHERE key = ? AND (moved_at IS NULL OR moved_at <= ?)
+"""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Open:
     """An accepted key without a known end."""
 
     key: str
     pushed_at: float  # by the clock of the host that accepted it
     queue: Layout
-    moved_at: float | None = None
-    moved_to: str | None = None  # a path below the queue whose journal says so, or below another one
-    kept: bool = False  # somebody was about to unlink it, and found it gone
+    moved_to: str | None  # a path below the queue whose journal says so, or below another one
+    kept: bool  # somebody was about to unlink it, and found it gone
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,76 +67,139 @@ class _Record:
     detail: str | None
 
 
-@dataclass(slots=True)
 class Ledger:
-    """The journals of some queues, read together, since a key may be handed from one to another."""
+    """The journals of some queues, read together, since a key may be handed from one to another. One thread only.
 
-    queues: Sequence[Layout]
-    open: dict[str, Open] = field(default_factory=dict)
-    accepted: int = 0
-    ended: int = 0
-    torn: int = 0
-    since: float | None = None  # the first push of which a record is left
-    gaps: list[Gap] = field(default_factory=list)
-    boots: dict[tuple[str, str], Boot] = field(default_factory=dict)
-    _read: dict[str, int] = field(default_factory=dict)  # path: bytes
-    _early: dict[str, str] = field(default_factory=dict)  # ended before their push was read: key, day
-    _day: str = ""
+    The open keys are in a database of SQLite's that has no name and goes with the process: in memory as far as a
+    small cache reaches, else in a temporary file.
+    """
+
+    def __init__(self, queues: Sequence[Layout]) -> None:
+        self.queues = list(queues)
+        self.accepted = 0
+        self.torn = 0
+        self.since: float | None = None  # the first push of which a record is left
+        self.gaps: list[Gap] = []
+        self.boots: dict[tuple[str, str], Boot] = {}
+        self._read: dict[str, int] = {}  # path: bytes
+        self._day = ""
+        self._accepts = True
+        self._database = sqlite3.connect("", isolation_level=None)
+        self._database.executescript(_TABLES)
+
+    def close(self) -> None:
+        """Give the database's file and memory back."""
+        self._database.close()
 
     def read(self) -> None:
         """Read from the beginning, or on from where the last reading ended. Raises OSError.
 
         A file that is forgotten while this reads makes no difference: pushes go before their ends do.
         """
-        days: dict[str, list[tuple[Layout, str]]] = {}
-        for queue in self.queues:
+        days: dict[str, list[tuple[int, str]]] = {}
+        for number, queue in enumerate(self.queues):
             for name in sorted(os.listdir(queue.journal)):
-                days.setdefault(name[:10], []).append((queue, name))
+                days.setdefault(name[:10], []).append((number, name))
         for yesterday, day in pairwise(["", *sorted(days)]):
-            self._early = {key: seen for key, seen in self._early.items() if seen >= yesterday}
+            self._run("DELETE FROM early WHERE day < ?", yesterday)
             self._day = day
             for kind in ("pushed", "settled"):  # an end that comes after this is found by the next reading
-                for queue, name in days[day]:
+                for number, name in days[day]:
                     if name.endswith(f".{kind}"):
-                        self._take(queue, name)
+                        self._take(number, name)
 
-    def _take(self, queue: Layout, name: str) -> None:
-        for record in self._records(f"{queue.journal}/{name}"):
+    def ask_only(self, keys: Iterable[Open] | None) -> None:
+        """From now on only these of the open keys count, or, with None, all; no later push does."""
+        self._accepts = False
+        if keys is not None:
+            self._run("CREATE TABLE asked (key BLOB PRIMARY KEY) WITHOUT ROWID")
+            self._database.executemany(
+                "INSERT INTO asked VALUES (?)", ((os.fsencode(each.key),) for each in keys)
+            )
+            self._run("DELETE FROM open WHERE key NOT IN (SELECT key FROM asked)")
+            self._run("DROP TABLE asked")
+
+    def locate(self, folder: str, keys: Iterable[str]) -> None:
+        """These keys lie in that folder; no matter which is not open, or was located before."""
+        self._run("BEGIN")
+        try:
+            self._database.executemany(
+                "UPDATE open SET folder = ? WHERE key = ? AND folder IS NULL",
+                ((folder, os.fsencode(key)) for key in keys),
+            )
+        finally:
+            self._run("COMMIT")
+
+    def located(self) -> dict[str, int]:
+        """How many open keys were located in each folder."""
+        return dict(self._run("SELECT folder, count(*) FROM open WHERE folder NOTNULL GROUP BY folder"))
+
+    def missing(self) -> Iterator[Open]:
+        """The open keys that were not located, oldest first."""
+        columns = "key, pushed_at, queue, moved_to, kept"
+        rows = self._run(f"SELECT {columns} FROM open WHERE folder IS NULL ORDER BY pushed_at, key")
+        for key, pushed_at, queue, moved_to, kept in rows:
+            yield Open(
+                key=os.fsdecode(key),
+                pushed_at=pushed_at,
+                queue=self.queues[queue],
+                moved_to=moved_to,
+                kept=bool(kept),
+            )
+
+    def is_complete(self) -> bool:
+        """Whether no key is missing."""
+        return self._run("SELECT 1 FROM open WHERE folder IS NULL LIMIT 1").fetchone() is None
+
+    def destinations(self) -> Iterator[tuple[Layout, str]]:
+        """The queues whose open keys were handed elsewhere last, with the paths to which they were."""
+        rows = self._run("SELECT DISTINCT queue, moved_to FROM open WHERE moved_to LIKE '../%'")
+        return ((self.queues[queue], moved_to) for queue, moved_to in rows)
+
+    def _run(self, statement: str, *values: object) -> sqlite3.Cursor:
+        return self._database.execute(statement, values)
+
+    def _take(self, queue: int, name: str) -> None:
+        self._run("BEGIN")
+        for record in self._records(f"{self.queues[queue].journal}/{name}"):
             self._note_boot(name, record.when)
+            key = os.fsencode(record.key)
             match record.verb:
-                case "push":
-                    self._accept(queue, record)
+                case "push" if self._accepts:
+                    self._accept(queue, key, record.when)
                 case "ack" | "pop" | "delete" | "withdraw":
-                    self._end(record.key)
+                    self._end(key)
                 case "move" if (record.detail or "").startswith(_DONE):
-                    self._end(record.key)
+                    self._end(key)
                 case "move":
-                    found = self.open.get(record.key)
-                    if found is not None and (found.moved_at is None or found.moved_at <= record.when):
-                        found.moved_at, found.moved_to, found.queue = record.when, record.detail, queue
+                    self._run(_MOVE, record.when, record.detail, queue, key, record.when)
                 case "kept":
-                    self._reopen(queue, record)
+                    self._reopen(queue, key, record.when)
                 case "gap":
                     self.gaps.append(Gap(name.split(".")[1], float(record.key), record.when))
+        self._run("COMMIT")
 
-    def _accept(self, queue: Layout, record: _Record) -> None:
+    def _accept(self, queue: int, key: bytes, when: float) -> None:
         self.accepted += 1
-        self.since = record.when if self.since is None else min(self.since, record.when)
-        if self._early.pop(record.key, None) is not None:
-            self.ended += 1
-        else:
-            self.open[record.key] = Open(record.key, record.when, queue)
+        self.since = when if self.since is None else min(self.since, when)
+        if not self._run("DELETE FROM early WHERE key = ?", key).rowcount:
+            self._run(
+                "INSERT OR REPLACE INTO open (key, pushed_at, queue) VALUES (?, ?, ?)", key, when, queue
+            )
 
-    def _end(self, key: str) -> None:
-        if self.open.pop(key, None) is not None:
-            self.ended += 1
-        else:  # pushed on another day by another clock, by somebody else, or ended before
-            self._early[key] = self._day
+    def _end(self, key: bytes) -> None:
+        if not self._run("DELETE FROM open WHERE key = ?", key).rowcount:
+            # pushed on another day by another clock, by somebody else, or ended before
+            self._run("INSERT OR REPLACE INTO early VALUES (?, ?)", key, self._day)
 
-    def _reopen(self, queue: Layout, record: _Record) -> None:
-        if self._early.pop(record.key, None) is None and record.key not in self.open:
-            self.ended -= 1
-            self.open[record.key] = Open(record.key, record.when, queue, kept=True)
+    def _reopen(self, queue: int, key: bytes, when: float) -> None:
+        if not self._run("DELETE FROM early WHERE key = ?", key).rowcount:
+            self._run(
+                "INSERT OR IGNORE INTO open (key, pushed_at, queue, kept) VALUES (?, ?, ?, 1)",
+                key,
+                when,
+                queue,
+            )
 
     def _note_boot(self, name: str, when: float) -> None:
         _, host, boot, *_ = name.split(".")
