@@ -117,7 +117,7 @@ def test_an_entry_is_followed_into_the_queue_to_which_it_was_handed(queue: Layou
     there, done = push(queue), push(queue)
     for key in (there, done):
         claim(queue, key).handoff(other)
-    claim(other, f"{done},n=1").ack()
+    claim(other, f"{done},h=1,n=1").ack()
     report = audited(queue)
     assert report.suspects == []
     assert report.queues == [queue.path, other.path]
@@ -149,7 +149,7 @@ def test_what_was_handed_to_a_queue_without_a_journal_is_unproven(queue: Layout,
     other = create_queue(str(tmp_path / "other"))
     key = push(queue)
     claim(queue, key).handoff(other)
-    assert os.listdir(other.new) == [f"{key},n=1"]
+    assert os.listdir(other.new) == [f"{key},h=1,n=1"]
     [suspect] = audited(queue).suspects
     assert suspect.verdict == "unproven"
     assert "keeps no journal" in suspect.why
