@@ -467,7 +467,8 @@ def test_a_handoff_that_leads_nowhere_is_named_with_file_and_line(project: Write
 
 
 def test_a_handoff_to_a_module_in_several_queues_is_refused(project: Write) -> None:
-    project("settings.py", 'queues = {"a": ["app.posting"], "b": ["app.index"], "c": ["app.index"]}\n')
+    queues = 'queues = {"a": ["app.posting"], "b": ["app.index"], "c": ["app.index"]}\n'
+    project("settings.py", CAPTURES + queues)
     project("posting.py", SENDER.format('"app.index.START"'))
     with pytest.raises(HandlerMissing, match="several queues"):
         check_handoffs(Application.load())

@@ -15,6 +15,7 @@ from maildefer.handling.finding import is_project
 from maildefer.handling.loading import import_user_module
 from maildefer.handling.routes import Router
 from maildefer.handling.settings import load_settings, router_defaults
+from maildefer.handling.signatures import check
 
 
 def main(modules: list[str]) -> int:
@@ -35,6 +36,7 @@ def table(modules: list[str]) -> list[dict[str, object]]:
         Router.defaults(**router_defaults(load_settings()))
     for module in modules:
         import_user_module(module, listed_in="the command line")
+    check(Router.table())
     return [
         {
             "queue": None,

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from inspect import CO_ASYNC_GENERATOR, CO_COROUTINE, CO_GENERATOR
 from types import ModuleType
-from typing import Any, Final
+from typing import Any
 
 from maildefer.errors import ConfigurationError, HandlerMissing
 from maildefer.handling import marks
@@ -19,11 +18,10 @@ from maildefer.handling.retry import RetryPolicy
 from maildefer.handling.routes import DEFAULT_STATE_KEY, Router, RoutingBase
 from maildefer.handling.settings import PoolSettings, load_settings, place, pool_settings, wrong
 from maildefer.handling.shared_state import DirectoryStorage
+from maildefer.handling.signatures import check
 from maildefer.handling.state import MemoryStorage
 
 __all__ = ["Application", "PoolSettings", "load_settings", "module_files", "pool_settings", "provide"]
-
-_NEVER_RUNS: Final = CO_COROUTINE | CO_GENERATOR | CO_ASYNC_GENERATOR
 
 
 class Application:
@@ -57,7 +55,7 @@ class Application:
             for name in modules:
                 import_user_module(name, listed_in=f"handlers of {queue} in {self.settings.module}")
                 self.router.HANDLERS.setdefault(name, DEFAULT_STATE_KEY)
-                self._check(queue, name)
+        self._check()
 
     def dispatcher(self, queue: str, *, tokens: Tokens | None = None) -> Dispatcher:
         """The dispatcher of a queue, named as in the settings or by its absolute path. Raises `ConfigurationError`."""
@@ -122,30 +120,26 @@ class Application:
     def _absolute(self, path: str) -> str:
         return os.path.normpath(os.path.join(self.settings.project, path))
 
-    def _check(self, queue: str, name: str) -> None:
-        functions = [
-            function
-            for _, functions in self.router.table()
-            for function in functions
-            if marks.module_of(function) == name
+    def _check(self) -> None:
+        table = [
+            (pattern, [one for one in functions if marks.module_of(one) in self.queues_of])
+            for pattern, functions in self.router.table()
         ]
-        if not functions:
-            raise ConfigurationError(
-                f"{name} has no routes, so {queue} could never use it: "
-                f"put @route above its handlers, or take it out of {self.settings.module}"
-            )
-        for function in functions:
+        routed = {marks.module_of(function) for _, functions in table for function in functions}
+        for queue, modules in self.settings.queues.items():
+            for name in modules:
+                if name not in routed:
+                    raise ConfigurationError(
+                        f"{name} has no routes, so {queue} could never use it: "
+                        f"put @route above its handlers, or take it out of {self.settings.module}"
+                    )
+        for function in (function for _, functions in table for function in functions):
             if marks.batch_of(function) is not None and self.settings.max_crashes < 2:
                 raise ConfigurationError(
                     f"{marks.full_name(function)} is a @batch, and max_crashes = 1 would bury all its messages for "
                     f"one that kills the worker: set max_crashes to 2 or more in {self.settings.module}"
                 )
-            code = getattr(function, "__code__", None)
-            if code is not None and code.co_flags & _NEVER_RUNS:
-                raise ConfigurationError(
-                    f"{code.co_filename}:{code.co_firstlineno}: {marks.full_name(function)} is a coroutine or "
-                    f"a generator, whose body no call runs: make it a plain function"
-                )
+        check(table)
 
 
 def provide(settings: ModuleType) -> None:

@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import NoReturn, TypeVar
 
 from maildefer.handling import marks
 from maildefer.handling.batches import LONGEST_LINGER_SECONDS, MOST_MESSAGES
 from maildefer.handling.marks import Handler
-from maildefer.handling.patterns import regex_text
+from maildefer.handling.patterns import capture_faults, regex_text
 from maildefer.handling.routes import KeyFunction, Router
 
 Function = TypeVar("Function", bound=Handler)
@@ -22,10 +23,22 @@ def route(format: str, **captures: str) -> Callable[[Function], Function]:
 
     Each `(name)` in it stands for the regex given for that name here or in `Router.defaults`, as it is at this moment,
     and comes to the function as the keyword argument `name`. Works on functions of a module, not on methods: there
-    the call fails with `TypeError`.
+    the call fails with `TypeError`. A `(name)` that nothing defines, and a capture that `format` doesn't have, are
+    refused where the handlers are checked: before a pool or a receiver starts, and by `maildefer routes`.
     """
-    regex = regex_text(format, {**Router.DEFAULT_CAPTURES, **captures})
-    return lambda function: _registered(function, (regex,))
+    known = {**Router.DEFAULT_CAPTURES, **captures}
+    regex = regex_text(format, known)
+    faults = tuple(capture_faults(format, captures, known))
+    caller = sys._getframe(1)
+    place = f"{caller.f_code.co_filename}:{caller.f_lineno}"
+
+    def decorate(function: Function) -> Function:
+        chosen = _registered(function, (regex,))
+        for fault in faults:
+            marks.add_fault(chosen, f"{place}: the route {format!r}: {fault}")
+        return chosen
+
+    return decorate
 
 
 def route_like(func: Handler) -> Callable[[Function], Function]:

@@ -20,6 +20,7 @@ _NOLOCKING: Final = "_maildefer_nolocking"
 _BATCH: Final = "_maildefer_batch"
 _ONE: Final = "_maildefer_one"
 _KEPT: Final = "_maildefer_kept"
+_FAULTS: Final = "_maildefer_faults"
 
 
 class BatchTerms(NamedTuple):
@@ -58,6 +59,15 @@ def batch_of(function: object) -> BatchTerms | None:
 
 def add_route(function: object, regex: str) -> None:
     setattr(function, _ROUTES, (*routes_of(function), regex))
+
+
+def faults_of(function: object) -> tuple[str, ...]:
+    """What is wrong with the function's routes, each with its file and line."""
+    return getattr(function, _FAULTS, ())
+
+
+def add_fault(function: object, text: str) -> None:
+    setattr(function, _FAULTS, (*faults_of(function), text))
 
 
 def mark_stateless(function: object) -> None:

@@ -14,22 +14,20 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any, Final, Protocol
 
-from maildefer.errors import HandlerMissing
+from maildefer.errors import ConfigurationError, HandlerMissing
 from maildefer.handling import marks
 from maildefer.handling.batches import one_by_one
 from maildefer.handling.marks import ERROR_STATE, FIRST_STATE, Addressed, Handler, entry_key
 from maildefer.handling.patterns import compiled
 from maildefer.handling.results import Handoff, ensure_run, interpreted
+from maildefer.handling.signatures import check
 from maildefer.handling.state import EntryStorage, MemoryStorage, StateStorage
 from maildefer.message.matching import Table
 from maildefer.message.smtp_error import SMTPError
 
 LOG: Final = logging.getLogger("routing")
 ROUTE_FIRST_STATE: Final = FIRST_STATE
-
 KeyFunction = Callable[[str, Any], str]
-
-
 _Table = tuple[dict[str, tuple[re.Pattern[str], list[Handler]]], list[str]]
 
 
@@ -51,9 +49,7 @@ class RoutingBase:
         self.ORDER: list[str] = []
         self.DEFAULT_CAPTURES: dict[str, str] = {}
         self.STATE_STORE: StateStorage = MemoryStorage()
-        self.keeps_states = (
-            False  # whether any was ever set here: stateless applications skip the bookkeeping
-        )
+        self.keeps_states = False  # whether any was ever set here: who has none skips the bookkeeping
         self.HANDLERS: dict[str, KeyFunction] = {}
         self.RELOAD = False
         self.LOG_EXCEPTIONS = True
@@ -123,14 +119,14 @@ class RoutingBase:
         """Import all handler modules anew, in the order of their loading; states stay.
 
         Others deliver by the old table until the new one is whole: it replaces the old one in one step, and not at
-        all if a module is broken, so that a half-saved file makes no message undeliverable.
+        all if a module is broken, or a route wrong, so that a half-saved file makes no message undeliverable.
         """
         with self._table_lock:
             draft: _Table = ({}, [])
             self._draft = draft
             try:
                 reloaded = [self._reload_module(name) for name in tuple(self.HANDLERS) if name in sys.modules]
-                if all(reloaded):
+                if all(reloaded) and self._fits(draft):
                     with self._swap_lock:
                         self.REGISTERED, self.ORDER = draft
             finally:
@@ -145,12 +141,19 @@ class RoutingBase:
             return False
         return True
 
+    def _fits(self, draft: _Table) -> bool:
+        try:
+            check(draft[0].values())
+        except ConfigurationError as fault:
+            self._complain(f"the handlers are not reloaded: {fault}")
+            return False
+        return True
+
     # States
 
     def state_key(self, module_name: str, message: Addressed) -> str:
         made_by = self.HANDLERS.get(module_name, DEFAULT_STATE_KEY)
-        key = made_by(module_name, message)
-        if type(key) is not str:
+        if type(key := made_by(module_name, message)) is not str:
             ensure_run(made_by, key)
         return key
 

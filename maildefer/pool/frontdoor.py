@@ -15,6 +15,7 @@ from maildefer.handling import marks
 from maildefer.handling.finding import is_project
 from maildefer.handling.routes import Router
 from maildefer.handling.settings import loaded_settings
+from maildefer.handling.signatures import check
 from maildefer.intake import configured
 from maildefer.maildir.layout import create_queue
 from maildefer.message.request import MailRequest
@@ -79,6 +80,7 @@ class SMTPReceiver:
 
     def start(self) -> None:
         """Serve, and return once connections are taken. Raises ConfigurationError for a broken application."""
+        check(Router.table())
         self._write_routes()
         self._doorman.execute()
         self._doorman.await_ready()

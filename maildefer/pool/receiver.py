@@ -20,6 +20,7 @@ from maildefer.handling import marks
 from maildefer.handling.loading import module_files
 from maildefer.handling.marks import Addressed
 from maildefer.handling.routes import Router, RoutingBase
+from maildefer.handling.signatures import check
 from maildefer.host.identity import this_host
 from maildefer.maildir.layout import create_queue
 from maildefer.message import matchers
@@ -69,13 +70,14 @@ class QueueReceiver:
     def start(self, one_shot: bool = False) -> None:
         """Loop in the caller until `close()`; with `one_shot` until the queue is empty and all is settled.
 
-        Raises ConfigurationError when no routes are loaded, UnsafeMount and QueueError when the queue can't be joined.
+        Raises ConfigurationError for wrong routes, or none, UnsafeMount and QueueError when it can't join the queue.
         With `one_shot`, or with `Router.UNDELIVERABLE_QUEUE` set, somebody wants the queue empty even without routes.
         """
         if not (Router.table() or one_shot or Router.UNDELIVERABLE_QUEUE is not None or self._replaced()):
             raise ConfigurationError(
                 "no routes are loaded: call Router.load([...]) before the receiver starts"
             )
+        check(Router.table())
         attempts = Attempts(self.queue_dir, self._oversized, self._replaced())
         batches = attempts.collecting()
         files = FileWatch({"files": module_files(tuple(Router.HANDLERS)), "reload": True})
