@@ -15,6 +15,7 @@ from maildefer.pool.rates import Rates
 from maildefer.pool.shared import Shared, send
 
 _STATUS_EVERY_SECONDS: Final = 30.0
+_STATUS_LIMIT_BYTES: Final = 1 << 22  # some 10,000 workers
 _MOVING: Final = {"beat_age_seconds", "clock_offset_seconds", "paused_seconds"}
 _VERBS: Final = {"stop", "pause", "resume", "reload"}
 
@@ -45,9 +46,10 @@ class Paperwork:
 
     def _is_idle(self, lease: str) -> bool:
         """Paused, or only a guest."""
+        path = f"{self._layout.status}/{lease}.json"
         try:
             status = json.loads(
-                durable.read_small(f"{self._layout.status}/{lease}.json", system=self._system)
+                durable.read_small(path, limit_bytes=_STATUS_LIMIT_BYTES, system=self._system)
             )
             return bool(status.get("paused") or status.get("guest"))
         except (OSError, ValueError, AttributeError):
