@@ -134,12 +134,24 @@ class QueueError(MaildeferError):
 class QueueMissing(QueueError):
     """There is no directory at the queue's path."""
 
-    def __init__(self, path: str) -> None:
-        super().__init__(
-            f"no queue at {path}: check the spelling, or name it in `queues` of conf/settings.py to have it made",
-            path,
-        )
+    def __init__(
+        self,
+        path: str,
+        advice: str = "check the spelling, or name it in `queues` of conf/settings.py to have it made",
+    ) -> None:
+        super().__init__(f"no queue at {path}{', ' if advice.startswith('nor ') else ': '}{advice}", path)
         self.path = path
+
+
+class QueueUnlisted(QueueMissing):
+    """The project's settings list their queues, and this one, which is not there, is none of them."""
+
+    def __init__(self, path: str, settings: str, name: str) -> None:
+        super().__init__(
+            path,
+            f"nor is it in `queues` of {settings}: correct the name, "
+            f'or add "{name}": [] there if programs, and no handlers, are to read it',
+        )
 
 
 class NotAQueue(QueueError):

@@ -12,9 +12,10 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from maildefer.errors import EntryTooLarge, QueueError
+from maildefer.handling.queues import kept_apart, located, queue_at
 from maildefer.host.identity import this_host
 from maildefer.maildir import operate
-from maildefer.maildir.layout import create_queue
+from maildefer.maildir.layout import Layout
 from maildefer.maildir.names import hashed
 from maildefer.maildir.operate import Found
 from maildefer.maildir.pop import Popped, take
@@ -39,11 +40,13 @@ os.register_at_fork(after_in_child=_pushers.clear)  # a parent's sync may be und
 
 
 class Queue:
-    """A queue by its directory, which is made when it is absent. Any process, thread and host may use it at any time.
+    """A queue by its directory. Any process, thread and host may use it at any time.
 
+    A relative path is the project's, wherever the process stands. A queue that is absent is made: any that the
+    settings list; others where they list none; outside of a project with the last folder of its path only.
     `pop_limit`, in bytes, is for `pop` and `oversize` only; what is over it goes to `oversize_dir`, a queue too, or to
     the dead letters where there is none (Salmon deletes it). With `safe`, new keys, and those of `mbox`, hold a hash
-    of the host's name in its place. Raises NotAQueue, FormatUnknown, and StorageFault's kinds.
+    of the host's name in its place. Raises QueueMissing, NotAQueue, FormatUnknown, and StorageFault's kinds.
     """
 
     def __init__(
@@ -54,13 +57,19 @@ class Queue:
         self.oversize_dir: str | None = None
         self._oversize: str | None = None
         if oversize_dir:
-            self._oversize = os.fspath(oversize_dir)
-            self.oversize_dir = os.path.join(self._oversize, "new")
+            self._oversize = located(os.fspath(oversize_dir))
+            self.oversize_dir = os.path.join(os.fspath(oversize_dir), "new")
             _pusher(self._oversize)
         self._safe = safe
         self._known = _safe_pushers if safe else _pushers
-        self.layout = _pusher(self.dir, safe).layout
+        self._place = located(self.dir)
+        _pusher(self._place, safe)
         self._hints: list[Found] = []  # names seen and not tried yet
+
+    @property
+    def layout(self) -> Layout:
+        """Where its files are; in tests, in their own store, also if they began after it was made."""
+        return self._pusher().layout
 
     def push(self, message: object, *, sender: str | None = None, recipient: str | None = None) -> str:
         """Make one entry of `message`, for one recipient; durable when it returns (I1). Returns the stable key.
@@ -77,7 +86,7 @@ class Queue:
             data, known = pushable.bytes_of(message), pushable.envelope_of(message)
             to = recipient if recipient is not None else known.recipient
             by = sender if sender is not None else known.sender
-        pusher = self._known.get(self.layout.path) or _pusher(self.dir, self._safe)
+        pusher = self._pusher()
         if not to and sender is None and recipient is None:
             return pusher.push(lambda stem: (data,))
         return pusher.push(lambda stem: (block(stem, by, to, host=_HOST, when=time.time(), via="push"), data))
@@ -166,10 +175,14 @@ class Queue:
 
         from maildefer.maildir.safe import SafeMaildir
 
-        return SafeMaildir(self.dir) if self._safe else mailbox.Maildir(self.dir)
+        path = self.layout.path
+        return SafeMaildir(path) if self._safe else mailbox.Maildir(path)
 
     def __repr__(self) -> str:
         return f"Queue({self.dir!r})"
+
+    def _pusher(self) -> Pusher:
+        return self._known.get(kept_apart(self._place)) or _pusher(self._place, self._safe)
 
     def _seen(self) -> Iterator[Found]:
         """Waiting entries as last listed, then as listed now; a listing is a hint (I10)."""
@@ -197,12 +210,12 @@ class Queue:
 
 def _pusher(path: str, safe: bool = False) -> Pusher:
     """The process's one pusher for the queue, which is made where it is not there (again)."""
-    absolute = os.path.abspath(path)
+    absolute = kept_apart(path)
     pushers = _safe_pushers if safe else _pushers
     found = pushers.get(absolute)
     if found is None or not os.path.isdir(found.layout.new):
         host = hashed(_HOST) if safe else _host()
-        found = pushers.setdefault(absolute, Pusher(create_queue(absolute), host=host))
+        found = pushers.setdefault(absolute, Pusher(queue_at(path), host=host))
     return found
 
 

@@ -5,9 +5,11 @@ Set `LOADER` once, in the boot module or the settings; any process may do so bef
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from maildefer.handling.queues import located
 from maildefer.message import templates
 from maildefer.message.templates import Loader, Template
 
@@ -19,7 +21,10 @@ __all__ = ["LOADER", "attach", "configured_loader", "jinja_loader", "load", "ren
 LOADER: Loader | None = None
 """Anything with `get_template(name)` that gives an object with `render(dict)`: Jinja2, Mako, Django."""
 
-jinja_loader = templates.LazyJinjaLoader
+
+def jinja_loader(*paths: str | os.PathLike[str], **options: Any) -> templates.LazyJinjaLoader:
+    """Templates of Jinja2 in folders of the project, which is loaded with the first; see `LazyJinjaLoader`."""
+    return templates.LazyJinjaLoader(*(located(os.fspath(path)) for path in paths), **options)
 
 
 def configured_loader(config: Mapping[str, str]) -> Loader:

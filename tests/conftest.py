@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from maildefer.handling import settings
 from maildefer.handling.finding import PACKAGES
 
 SECTION = "section"  # record_property(SECTION, "title\nlines")
@@ -19,6 +20,7 @@ def _no_project_stays_loaded() -> Iterator[None]:
     yield
     for name in _project_modules() - before:
         del sys.modules[name]
+    settings._loaded = None
 
 
 def _project_modules() -> set[str]:

@@ -188,6 +188,7 @@ def test_a_conversation_of_a_test_speaks_to_it_with_one_message_at_a_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "run").mkdir()
     seen: list[Any] = []
     handler(lambda messages: seen.append([(m.To, m.captures) for m in messages]))
     ann = RouterConversation("ann@example.org", "A test")

@@ -33,6 +33,7 @@ for sender, name, outcome in (("", "hello", Reject), ("ann@example.org", "later"
 
 
 def run(code: str, cwd: Path) -> str:
+    (cwd / "run").mkdir()
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code], cwd=cwd, capture_output=True, text=True, check=False
     )

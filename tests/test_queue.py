@@ -25,6 +25,7 @@ DATA = b"From: header@example.org\nTo: other@example.org\nSubject: hello\n\nFrom
 
 @pytest.fixture
 def queue(tmp_path: Path) -> Queue:
+    (tmp_path / "run").mkdir()
     return Queue(str(tmp_path / "run" / "queue"))
 
 

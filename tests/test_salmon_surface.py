@@ -99,6 +99,7 @@ def parameters(function: Any, *names: str) -> dict[str, Any]:
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder of its own, a router as new, no settings."""
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "run").mkdir()
     monkeypatch.syspath_prepend(str(tmp_path))
     for name, value in vars(routing.RoutingBase()).items():
         monkeypatch.setattr(Router, name, value)

@@ -33,6 +33,7 @@ DATA = b"Subject: hello\r\n\r\nhello\r\n"
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty folder, no settings, an empty router; all as it was afterwards."""
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "run").mkdir()
     monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry not in ("", os.getcwd())])
     monkeypatch.setattr(settings_module, "_loaded", None)
     registered, order = dict(Router.REGISTERED), list(Router.ORDER)
@@ -514,7 +515,9 @@ def test_a_receiver_imports_another_queues_module_only_when_a_message_is_handed_
         project,
         "from maildefer.routing import route, stateless\n@route('.+')\n@stateless\ndef START(message): ...\n",
     )
-    (project / "conf" / "settings.py").write_text("queues = {'run/slow': ['probed_handler']}\n")
+    (project / "conf" / "settings.py").write_text(
+        "queues = {'run/slow': ['probed_handler'], 'run/posts': []}\n"
+    )
     settings_module.load_settings()
     sys.modules.pop("probed_handler", None)
     queue, slow = Queue("run/posts"), Queue("run/slow")

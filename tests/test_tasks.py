@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from maildefer.errors import ConfigurationError
 from maildefer.handling import settings as settings_module
 from maildefer.handling import taskkey
 from maildefer.handling.dispatch import Dispatcher
@@ -30,6 +31,8 @@ def rebuild(blog_id: int, *more: Any, **named: Any) -> str:
 @pytest.fixture(autouse=True)
 def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "run").mkdir()
+    monkeypatch.setenv("MAILDEFER_PROJECT", str(tmp_path))  # and not the one that has this test
     monkeypatch.setattr(settings_module, "_loaded", None)
     for variable in ("MAILDEFER_SETTINGS_MODULE", "SALMON_SETTINGS_MODULE"):
         monkeypatch.delenv(variable, raising=False)
@@ -145,8 +148,25 @@ def test_calls_wait_in_the_queue_that_has_the_module(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(settings_module, "_loaded", settings)
     task(rebuild).defer(1)
     assert (Queue("run/first").count(), Queue("run/mine").count()) == (0, 1)
-    task(queue="run/asked")(rebuild).defer(1)
-    assert Queue("run/asked").count() == 1
+    task(queue="run/mine")(rebuild).defer(1)
+    assert Queue("run/mine").count() == 2
+
+
+def test_a_task_for_a_queue_that_no_setting_lists_is_refused_where_it_is_loaded(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    early = task(queue="run/notfy")(rebuild)  # before settings are loaded, as a program may
+    settings = types.ModuleType("conf.settings")
+    vars(settings)["queues"] = {"run/first": ["workers.front"], "run/notify": [__name__], "run/kept": []}
+    monkeypatch.setattr(settings_module, "_loaded", settings)
+    for queue, why in (("run/notfy", "no setting lists"), ("run/first", "no handlers of that module")):
+        with pytest.raises(ConfigurationError, match=why):
+            task(queue=queue)(rebuild)
+    with pytest.raises(ConfigurationError, match="no setting lists the queue run/notfy"):
+        early.defer(1)
+    assert not (tmp_path / "run" / "notfy").exists()
+    task(queue="run/notify")(rebuild)
+    task(queue="run/kept")(rebuild)
 
 
 def test_methods_and_coroutines_are_refused() -> None:

@@ -65,12 +65,9 @@ def open_or_make(path: str) -> Layout:
         return open_queue(path)
     except QueueMissing:
         from maildefer.handling.finding import is_project
-        from maildefer.handling.settings import load_settings, pool_settings  # the project's own code
+        from maildefer.handling.queues import listed_queues
+        from maildefer.handling.settings import load_settings  # the project's own code
 
-        if not is_project():
-            raise
-        settings = pool_settings(load_settings())
-        named = (*settings.queues, settings.first_queue)
-        if os.path.abspath(path) not in map(os.path.abspath, named):
+        if not is_project() or os.path.abspath(path) not in listed_queues(load_settings()):
             raise
         return create_queue(path)

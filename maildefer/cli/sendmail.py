@@ -214,15 +214,16 @@ def _queue(asked: Asked) -> str:
     """The queue asked for, by option or `MAILDEFER_QUEUE`; else the first of the settings."""
     if named := asked.queue or os.environ.get("MAILDEFER_QUEUE"):
         return named
-    from maildefer.handling.finding import is_project
+    from maildefer.handling.finding import PROJECT, is_project
+    from maildefer.handling.queues import located
     from maildefer.handling.settings import load_settings, pool_settings
 
     if not is_project():
         raise ConfigurationError(
-            f"no settings in {os.getcwd()} name a queue: give --queue, set MAILDEFER_QUEUE, or change to "
-            "the project's folder"
+            f"no settings in {os.getcwd()} name a queue: give --queue, set MAILDEFER_QUEUE or {PROJECT}, or change "
+            "to the project's folder"
         )
-    return pool_settings(load_settings()).first_queue
+    return located(pool_settings(load_settings()).first_queue)
 
 
 def _qualified(address: str) -> str:

@@ -50,6 +50,7 @@ def supervise(
 ) -> None:
     """Run a pool of workers on the queues."""
     from maildefer.doctor.examine import at_start, refuse_unsafe
+    from maildefer.handling.finding import project
     from maildefer.host.lock import acquire_lock  # filelock
 
     if (user or group) and not intake:
@@ -64,7 +65,7 @@ def supervise(
                 output.say(f"{place}: {finding.fact}: {finding.remedy}")
     pidfile = pid_path(pid, supervise_pid())
     orders = {
-        "project": os.getcwd(),
+        "project": project(),
         "queues": [os.path.abspath(queue) for queue in queues] if queues else None,
         "workers": workers,
         "pidfile": pidfile,

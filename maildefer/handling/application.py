@@ -14,6 +14,7 @@ from maildefer.errors import ConfigurationError, HandlerMissing
 from maildefer.handling import marks
 from maildefer.handling.dispatch import Dispatcher, Tokens
 from maildefer.handling.loading import import_user_module, module_files, project_files
+from maildefer.handling.queues import located
 from maildefer.handling.retry import RetryPolicy
 from maildefer.handling.routes import DEFAULT_STATE_KEY, Router, RoutingBase
 from maildefer.handling.settings import PoolSettings, load_settings, place, pool_settings, wrong
@@ -34,7 +35,7 @@ class Application:
 
     @classmethod
     def load(cls, module: str | None = None) -> Application:
-        """Load the project in the working directory. Raises `ConfigurationError` for whatever is wrong with it."""
+        """Load the project (`finding.project`). Raises `ConfigurationError` for whatever is wrong with it."""
         loaded = load_settings(module)
         application = cls(pool_settings(loaded))
         if not application.settings.queues:
@@ -185,4 +186,4 @@ def _use_templates(settings: ModuleType, config: object) -> None:
     )
     if not isinstance(folder, str) or not isinstance(below, str):
         raise wrong(settings, "template_config", 'a mapping such as {"dir": "workers/templates"}', config)
-    templates.configured = templates.LazyJinjaLoader(os.path.join(folder, below))
+    templates.configured = templates.LazyJinjaLoader(located(os.path.join(folder, below)))

@@ -8,6 +8,7 @@ import sys
 from types import ModuleType, TracebackType
 
 from maildefer.errors import ConfigurationError, MaildeferError, ModuleUnusable
+from maildefer.handling.finding import PROJECT, project
 
 _PACKAGE = (
     os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
@@ -32,8 +33,8 @@ def import_user_module(name: str, *, listed_in: str) -> ModuleType:
     except ModuleNotFoundError as fault:
         if fault.name is not None and (name == fault.name or name.startswith(f"{fault.name}.")):
             raise ModuleUnusable(
-                f"there is no module {name} in {os.getcwd()} or on the import path: "
-                f"change to the project's folder, or correct the name ({listed_in})"
+                f"there is no module {name} in {project()} or on the import path: "
+                f"change to the project's folder, name it in {PROJECT}, or correct the name ({listed_in})"
             ) from fault
         raise _failed(name, listed_in, fault) from fault
     except BaseException as fault:
@@ -41,9 +42,10 @@ def import_user_module(name: str, *, listed_in: str) -> ModuleType:
 
 
 def put_project_on_path() -> None:
-    """Make the working directory's packages importable, as `python -m` does and a console script does not."""
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
+    """Make the project's packages importable, as `python -m` in its folder does and a console script does not."""
+    folder = project()
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
 
 
 def module_files(modules: list[str] | tuple[str, ...]) -> list[str]:
@@ -53,8 +55,8 @@ def module_files(modules: list[str] | tuple[str, ...]) -> list[str]:
 
 
 def project_files() -> list[str]:
-    """The source files of all imported modules that lie under the working directory, packages installed there aside."""
-    root = os.path.join(os.getcwd(), "")
+    """The source files of all imported modules that lie in the project's folder, packages installed there aside."""
+    root = os.path.join(project(), "")
     files = module_files(tuple(sys.modules))
     return sorted({file for file in files if file.startswith(root) and "site-packages" not in file})
 

@@ -2,7 +2,7 @@
 
 | name in the settings module | variable | default | |
 | --- | --- | --- | --- |
-| `queues` | | from the next three | queue's path → handler modules, in order of priority |
+| `queues` | | from the next three | queue's path → handler modules, in order of priority; `[]`: for programs only |
 | `handlers` | | | modules of `run/queue`, where `queues` is missing |
 | `queue_config["queue"]`, `queue_handlers` | | | the second queue, where `queues` is missing |
 | `router_defaults` | | `{}` | captures for routes |
@@ -23,7 +23,8 @@
 | `state_path` | `MAILDEFER_STATE_PATH` | in the first queue | the directory of conversation states |
 
 `MAILDEFER_SETTINGS_MODULE` or `SALMON_SETTINGS_MODULE` names the module, else it is `conf.settings`, or
-`config.settings` where there is no such. A variable comes before the module.
+`config.settings` where there is no such. A variable comes before the module. All relative paths begin at the project's
+folder: `MAILDEFER_PROJECT`, else the one from which the settings module was imported.
 """
 
 from __future__ import annotations
@@ -35,20 +36,24 @@ from types import ModuleType
 from typing import Any, Final
 
 from maildefer.errors import ConfigurationError
-from maildefer.handling.finding import settings_module
+from maildefer.handling import finding
 from maildefer.handling.loading import import_user_module
 
 FRONT_QUEUE: Final = "run/queue"
 
 _loaded: ModuleType | None = None
+_stood: tuple[ModuleType | None, str] = (None, "")  # the working directory when they were loaded
 
 
 def load_settings(module: str | None = None) -> ModuleType:
     """Import the settings module and return it. Raises `ConfigurationError` with file and line."""
-    global _loaded
-    name, source = (module, "the settings module") if module else settings_module()
-    _loaded = import_user_module(name, listed_in=source)
-    return _loaded
+    global _loaded, _stood
+    name, source = (module, "the settings module") if module else finding.settings_module()
+    found = import_user_module(name, listed_in=source)
+    if not module and source not in finding.VARIABLES:
+        finding.refuse_another(name, found)
+    _loaded, _stood = found, (found, os.getcwd())
+    return found
 
 
 def loaded_settings() -> ModuleType | None:
@@ -56,14 +61,27 @@ def loaded_settings() -> ModuleType | None:
     return _loaded
 
 
+def project(module: ModuleType | None = None) -> str:
+    """The folder at which the paths of these, else the loaded, settings begin.
+
+    `MAILDEFER_PROJECT`, or the folder from which the module was imported, or, if that is an installed package's, where
+    the process stood then; before any is loaded, what `finding.project` finds. Raises ConfigurationError.
+    """
+    module = module or _loaded
+    if module is None or finding.named_project() is not None:
+        return finding.project()
+    return finding.folder_of(module) or (_stood[1] if _stood[0] is module else finding.project())
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolSettings:
     """What supervisor, keeper, scout and workers need to know, as plain data that crosses processes as JSON."""
 
-    project: str  # the working directory: where relative paths begin, the queues' too
+    project: str  # where relative paths begin, the queues' too
     module: str
     queues: Mapping[str, tuple[str, ...]]
     router_defaults: Mapping[str, str]
+    kept: tuple[str, ...] = ()  # queues without handlers, which no pool serves
     receiver_config: Mapping[str, Any] | None = None
     web_config: Mapping[str, Any] | None = None
     workers: int = 2
@@ -90,13 +108,15 @@ class PoolSettings:
     def from_json(cls, data: Mapping[str, Any]) -> PoolSettings:
         """The inverse of `to_json`, of this or an older version."""
         known = {field.name for field in fields(cls)}
-        queues = {queue: tuple(modules) for queue, modules in data["queues"].items()}
-        return cls(**{name: value for name, value in data.items() if name in known} | {"queues": queues})
+        told = {name: value for name, value in data.items() if name in known}
+        told["queues"] = {queue: tuple(modules) for queue, modules in data["queues"].items()}
+        return cls(**told | {"kept": tuple(data.get("kept", ()))})
 
 
 def pool_settings(module: ModuleType, environ: Mapping[str, str] = os.environ) -> PoolSettings:
     """Check and collect the module's settings, with the variables over them. Raises `ConfigurationError`."""
-    queues = _queues(module)
+    listed = _queues(module)
+    queues = {path: modules for path, modules in listed.items() if modules}
     values: dict[str, Any] = {"workers": max(2, os.cpu_count() or 1)}
     for name, kind, least in _PLAIN:
         variable = f"MAILDEFER_{name.upper()}"
@@ -108,9 +128,10 @@ def pool_settings(module: ModuleType, environ: Mapping[str, str] = os.environ) -
         next(iter(queues), FRONT_QUEUE), ".maildefer", "states"
     )
     return PoolSettings(
-        project=os.getcwd(),
+        project=project(module),
         module=module.__name__,
         queues=queues,
+        kept=tuple(path for path, modules in listed.items() if not modules),
         router_defaults=router_defaults(module),
         receiver_config=_table(module, "receiver_config", (*_SCALARS, list, tuple)),
         web_config=_table(module, "web_config", (*_SCALARS, list, tuple)),

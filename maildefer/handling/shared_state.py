@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass
 from maildefer.digest import blake2b
 from maildefer.errors import raise_named
 from maildefer.handling.marks import FIRST_STATE
+from maildefer.handling.queues import kept_apart, located
 from maildefer.handling.state import EntryStorage
 from maildefer.maildir import durable
 from maildefer.maildir.system import SYSTEM, System
@@ -42,7 +43,7 @@ class _Record:
 
 
 class DirectoryStorage(EntryStorage):
-    """States under `path`, which is made at the first write (its parent must be there).
+    """States under `path`, of the project's where relative, made at the first write (its parent must be there).
 
     May be used by any number of threads, processes and hosts, and across a fork. A file's data is synced before its
     rename, so that a power cut leaves the old state or the new one, never an empty file; the rename isn't, as no
@@ -50,9 +51,14 @@ class DirectoryStorage(EntryStorage):
     """
 
     def __init__(self, path: str, *, system: System = SYSTEM) -> None:
-        self.path = os.path.abspath(path)
+        self._place = located(path)
         self._system = system
         self._moved: dict[str, dict[str, str]] = {}  # entry in hand → conversation → state
+
+    @property
+    def path(self) -> str:
+        """Its folder; in tests, one in their own store."""
+        return kept_apart(self._place)
 
     def get(self, key: str, sender: str | None) -> str:
         record = self._read(key, sender)

@@ -9,6 +9,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from maildefer.handling.marks import FIRST_STATE
+from maildefer.handling.queues import kept_apart, located
 
 if TYPE_CHECKING:
     import shelve
@@ -80,21 +81,22 @@ class ShelveStorage(StateStorage):
 
     def __init__(self, database_path: str) -> None:
         self.database_path = database_path
+        self._place = located(database_path)
         self._lock = threading.RLock()
 
     def get(self, key: str, sender: str | None) -> str:
-        with self._lock, _shelf(self.database_path) as shelf:
+        with self._lock, _shelf(kept_apart(self._place)) as shelf:
             return shelf.get(ascii([key, sender]), FIRST_STATE)
 
     def set(self, key: str, sender: str | None, state: str) -> None:
-        with self._lock, _shelf(self.database_path) as shelf:
+        with self._lock, _shelf(kept_apart(self._place)) as shelf:
             if state == FIRST_STATE:
                 shelf.pop(ascii([key, sender]), None)
             else:
                 shelf[ascii([key, sender])] = state
 
     def clear(self) -> None:
-        with self._lock, _shelf(self.database_path) as shelf:
+        with self._lock, _shelf(kept_apart(self._place)) as shelf:
             shelf.clear()
 
 

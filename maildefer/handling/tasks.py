@@ -12,19 +12,21 @@ import inspect
 import json
 import os
 import re
+import sys
 import time
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any, Final, Generic, ParamSpec, TypeVar, overload
 
-from maildefer.errors import MaildeferError
+from maildefer.errors import ConfigurationError, MaildeferError
 from maildefer.handling import marks, taskkey
-from maildefer.handling.finding import is_project
+from maildefer.handling.finding import is_project, named_project, settings_beside
 from maildefer.handling.outcomes import Reject
+from maildefer.handling.queues import kept_apart, listed_queues, located, queue_at
 from maildefer.handling.results import ensure_run
 from maildefer.handling.routes import Router
-from maildefer.handling.settings import FRONT_QUEUE, load_settings, loaded_settings, pool_settings
+from maildefer.handling.settings import FRONT_QUEUE, load_settings, loaded_settings, place, pool_settings
 from maildefer.host.identity import this_host
-from maildefer.maildir.layout import create_queue
 from maildefer.maildir.push import Pusher
 from maildefer.message.addresses import TASK_DOMAIN
 from maildefer.message.envelope import block
@@ -54,6 +56,7 @@ class Task(Generic[P, R]):
         self.name = f"{function.__module__}.{function.__name__}"
         self.address = f"{self.name.lower()}@{TASK_DOMAIN}"
         self._queue = queue
+        self._checked: ModuleType | None = None  # by which settings the queue was found to be right
         self._signature = inspect.signature(function)
 
     def __call__(self, *arguments: P.args, **named: P.kwargs) -> R:
@@ -62,9 +65,9 @@ class Task(Generic[P, R]):
     def defer(self, *arguments: P.args, **named: P.kwargs) -> str:
         """Have a worker make the call; durable when this returns the entry's key.
 
-        Raises ArgumentsRefused, QueueError's kinds.
+        Raises ArgumentsRefused, QueueError's kinds, ConfigurationError for a queue that no setting lists.
         """
-        layout = create_queue(self.queue)
+        layout = queue_at(self.queue)
         data = self.message(layout.path, *arguments, **named)
         host = this_host().label
         return Pusher(layout, host=host).push(
@@ -73,15 +76,37 @@ class Task(Generic[P, R]):
 
     @property
     def queue(self) -> str:
-        """Where calls wait: as given; else the queue whose handlers have the function's module, or the first one."""
-        if self._queue is not None:
-            return self._queue
-        settings = loaded_settings() or (load_settings() if is_project() else None)
-        if settings is None:
-            return FRONT_QUEUE
+        """Where calls wait: as given; else the queue whose handlers have the function's module, or the first one.
+
+        An absolute path in the function's project, wherever the process stands. Raises ConfigurationError.
+        """
+        settings = self._settings()
+        if settings is None or self._queue is not None:
+            path = located(self._queue or FRONT_QUEUE)
+            if settings is not None:
+                self.check(settings)
+            return path
         known = pool_settings(settings)
         listed = [queue for queue, modules in known.queues.items() if self.function.__module__ in modules]
         return os.path.join(known.project, listed[0] if listed else known.first_queue)
+
+    def check(self, settings: ModuleType) -> None:
+        """Raises ConfigurationError for a queue that no setting lists, or whose handlers don't have the function."""
+        if self._queue is None or self._checked is settings:
+            return
+        path, known = located(self._queue), pool_settings(settings)
+        if path not in listed_queues(settings):
+            raise ConfigurationError(
+                f"@task on {self.name}: no setting lists the queue {self._queue}: correct its name, or add "
+                f"{self._queue!r}: [{self.function.__module__!r}] to `queues` of {place(settings, 'queues')}"
+            )
+        for queue, modules in known.queues.items():
+            if located(queue) == path and self.function.__module__ not in modules:
+                raise ConfigurationError(
+                    f"@task on {self.name}: the queue {queue} has no handlers of that module, so its calls would be "
+                    f"buried: add {self.function.__module__!r} to them in {place(settings, 'queues')}"
+                )
+        self._checked = settings
 
     def message(self, signed_for: str, /, *arguments: P.args, **named: P.kwargs) -> bytes:
         """The message that stands for the call in that queue. Raises ArgumentsRefused."""
@@ -103,11 +128,20 @@ class Task(Generic[P, R]):
         if found is None or message.queue is None:
             raise Reject("no call of a task")
         text = data[found.end() :].rstrip(b"\n")
-        if not taskkey.is_signed(message.queue, text, found[1].decode()):
+        if not taskkey.is_signed(kept_apart(located(message.queue)), text, found[1].decode()):
             raise Reject("a call of a task that was not deferred here")
         call = json.loads(text)
         if call["task"] == self.name:  # addresses have no case, names do
             ensure_run(self.function, self.function(*call["args"], **call["kwargs"]))
+
+    def _settings(self) -> ModuleType | None:
+        """Those loaded; else those of the function's own project, or of the one in which the process stands."""
+        if (found := loaded_settings()) is not None:
+            return found
+        module = sys.modules.get(self.function.__module__)
+        if module is not None and named_project() is None and (beside := settings_beside(module)):
+            return load_settings(beside)
+        return load_settings() if is_project() else None
 
 
 @overload
@@ -120,7 +154,8 @@ def task(function: Any = None, /, *, queue: str | None = None) -> Any:
     """`@task`, or `@task(queue="run/slow")`, on a function of a module that the queue's handlers list.
 
     The function's result is lost; what it raises is treated as any handler's exception. A call may be made more than
-    once, as any message may be handled more than once. Raises TypeError for methods and coroutines.
+    once, as any message may be handled more than once. Raises TypeError for methods and coroutines, and, where settings
+    are loaded, ConfigurationError for a queue that they don't list.
     """
     if function is None:
         return lambda given: _registered(Task(given, queue))
@@ -129,6 +164,8 @@ def task(function: Any = None, /, *, queue: str | None = None) -> Any:
 
 def _registered(made: Task[P, R]) -> Task[P, R]:
     function = made.function
+    if (settings := loaded_settings()) is not None:
+        made.check(settings)
 
     def handler(message: Any) -> None:
         made.handle(message)

@@ -6,6 +6,7 @@ import gc
 import importlib
 import os
 import sys
+from dataclasses import replace
 from typing import Any
 
 from maildefer import events
@@ -52,6 +53,7 @@ _FEWEST_SLOTS = 128  # so that some more workers find room; what is never used t
 def assemble(plan: Plan, probed: dict[str, Any]) -> tuple[Shared, Plan, dict[str, Any], Any]:
     """Everything that the supervisor and its children have in common. Raises ConfigurationError."""
     settings = plan.settings(probed)
+    plan = replace(plan, project=settings.project)
     queues = plan.served(settings, probed["routes"])
     shared = Shared(
         settings=settings,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import subprocess
 import threading
 import time
@@ -13,11 +12,11 @@ from typing import Any, ClassVar
 from maildefer.errors import MaildeferError
 from maildefer.handling import marks
 from maildefer.handling.finding import is_project
+from maildefer.handling.queues import located, queue_at
 from maildefer.handling.routes import Router
-from maildefer.handling.settings import loaded_settings
+from maildefer.handling.settings import loaded_settings, project
 from maildefer.handling.signatures import check
 from maildefer.intake import configured
-from maildefer.maildir.layout import create_queue
 from maildefer.message.request import MailRequest
 from maildefer.message.smtp_error import SMTPError
 from maildefer.pool import sockets
@@ -64,8 +63,8 @@ class SMTPReceiver:
         said = {"host": host, "port": port, "socket": socket, "listen": listen, "lmtp": self.lmtp}
         mode = configured.socket_mode({"socket_mode": socket_mode})
         self.queue_dir = queue
-        self._layout = create_queue(queue)
-        self._listeners = sockets.listen(configured.addresses(said), mode=mode)
+        self._layout = queue_at(queue)
+        self._listeners = sockets.listen(configured.addresses(said), folder=project(), mode=mode)
         name = self._listeners[0].socket.getsockname()
         self.host: str = host if isinstance(name, tuple) else name
         self.port: int = name[1] if isinstance(name, tuple) else 0
@@ -182,8 +181,8 @@ class SMTPReceiver:
             return [pattern.pattern for pattern, _ in table]
         if self._replaced() is not None or (loaded_settings() is None and not is_project()):
             return None
-        routes = Probe(os.getcwd()).wait()["routes"]
-        ours = [route["pattern"] for route in routes if os.path.abspath(route["queue"]) == self._layout.path]
+        routes = Probe(project()).wait()["routes"]
+        ours = [route["pattern"] for route in routes if located(route["queue"]) == self._layout.path]
         return ours or None
 
 

@@ -19,10 +19,10 @@ from maildefer.errors import ConfigurationError, StorageFault
 from maildefer.handling import marks
 from maildefer.handling.loading import module_files
 from maildefer.handling.marks import Addressed
+from maildefer.handling.queues import queue_at
 from maildefer.handling.routes import Router, RoutingBase
 from maildefer.handling.signatures import check
 from maildefer.host.identity import this_host
-from maildefer.maildir.layout import create_queue
 from maildefer.message import matchers
 from maildefer.pool import shipping
 from maildefer.pool.board import PLACES
@@ -59,8 +59,8 @@ class QueueReceiver:
         self.sleep = sleep
         self.size_limit = size_limit
         self.workers = max(1, min(workers, PLACES))
-        self._layout = create_queue(queue_dir)
-        self._oversize = create_queue(oversize_dir) if oversize_dir else None
+        self._layout = queue_at(queue_dir)
+        self._oversize = queue_at(oversize_dir) if oversize_dir else None
         self._stopped = threading.Event()
         self._settled = threading.Condition()
         self._in_hand = 0

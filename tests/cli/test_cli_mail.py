@@ -26,7 +26,12 @@ MESSAGE = b"To: ann@x, Bob <bob@x>\nCc: cid@x\nBcc: dan@x,\n eve@x\nSubject: hi\
 @pytest.fixture
 def inbox(monkeypatch: pytest.MonkeyPatch) -> Queue:
     monkeypatch.setenv("MAILDEFER_QUEUE", "run/queue")
-    return Queue("run/queue")
+    return made("run/queue")
+
+
+def made(path: str) -> Queue:
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    return Queue(path)
 
 
 def taken(inbox: Queue) -> list[Any]:
@@ -227,7 +232,7 @@ def test_blast_tells_a_socket_error_and_a_missing_mailbox(maildefer, tmp_path):
 
 
 def test_the_operations_of_a_queue_in_salmons_spelling(maildefer):
-    box = Queue("run/queue")
+    box = made("run/queue")
     keys = [box.push(f"Subject: {n}\n\n") for n in range(3)]
     assert maildefer("queue", "--count").out == "3\n"
     assert sorted(maildefer("queue", "run/queue", "--keys").out.split()) == sorted(keys)
@@ -252,19 +257,19 @@ def test_an_option_before_a_subcommands_name_makes_it_a_folder(maildefer, given)
 
 
 def test_a_key_may_be_spelt_as_a_subcommand_is(maildefer):
-    Queue("run/queue")
+    made("run/queue")
     assert "no entry list" in maildefer("queue", "--get", "list").err
     assert "no entry list" in maildefer("queue", "--get=list").err
     assert "no entry list" in maildefer("queue", "run/queue", "--remove", "list").err
 
 
 def test_a_folder_without_an_operation_is_no_subcommand(maildefer):
-    Queue("run/queue")
+    made("run/queue")
     assert maildefer("queue", "run/queue", "list").code == 2
 
 
 def test_one_operation_at_a_time(maildefer):
-    Queue("run/queue")
+    made("run/queue")
     assert maildefer("queue", "--count", "--keys").code == 2
     assert maildefer("queue", "run/queue").code == 2
     assert maildefer("queue", "count", "run/queue").code == 0
@@ -291,7 +296,7 @@ def test_main_can_be_driven_by_a_runner():
 
 def test_main_can_be_driven_by_clicks_own_runner():
     click_testing = pytest.importorskip("click.testing")
-    Queue("run/queue")
+    made("run/queue")
     ended = click_testing.CliRunner().invoke(main, ["queue", "run/queue", "--count"])
     assert (ended.exit_code, ended.output) == (0, "0\n")
 

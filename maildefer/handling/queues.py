@@ -1,0 +1,81 @@
+"""Which place a path means, and which queue: those of the project, wherever the process stands.
+
+A queue that is not there is made if the settings list it. One that they don't list is refused where they list queues,
+since what is pushed to a mistyped name would lie there unseen. Outside of a project it is made, its parents are not.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from types import ModuleType
+
+from maildefer.errors import QueueMissing, QueueUnlisted
+from maildefer.handling import finding, settings
+from maildefer.maildir.layout import Layout, create_queue
+
+apart: Callable[[str], str] | None = None
+"""Where tests have what else lies at that place; set by `maildefer.testing`."""
+
+
+def located(path: str) -> str:
+    """The absolute place of a path that the settings, a task or a program names."""
+    if os.path.isabs(path):
+        return os.path.normpath(path)
+    return os.path.normpath(os.path.join(settings.project(), path))
+
+
+def kept_apart(place: str) -> str:
+    """The place itself; in tests, one in their own store."""
+    return place if apart is None else apart(place)
+
+
+def queue_at(path: str) -> Layout:
+    """Open the queue at that path, and make it where that is meant.
+
+    Raises QueueMissing where it is not, NotAQueue, FormatUnknown, ConfigurationError, StorageFault's kinds.
+    """
+    meant = located(path)
+    place = kept_apart(meant)
+    if not os.path.isdir(place):
+        _refuse_unless_meant(meant, parents=place != meant)
+    return create_queue(place)
+
+
+def listed_queues(module: ModuleType) -> list[str]:
+    """The places of all queues that the settings name. Raises ConfigurationError."""
+    known = settings.pool_settings(module)
+    return [
+        os.path.normpath(os.path.join(known.project, path))
+        for path in (*known.queues, *known.kept, known.first_queue)
+    ]
+
+
+def _refuse_unless_meant(place: str, *, parents: bool) -> None:
+    if os.path.isdir(place):
+        return
+    module = settings.loaded_settings()
+    if module is None and finding.is_project():
+        if _is_being_loaded():  # by the settings themselves, of which nothing is known yet
+            return
+        module = settings.load_settings()
+    if module is not None:
+        listed, folder = listed_queues(module), settings.project()
+        if place in listed:
+            return
+        if place.startswith(os.path.join(folder, "")):
+            if hasattr(module, "queues"):
+                raise QueueUnlisted(place, settings.place(module, "queues"), os.path.relpath(place, folder))
+            return
+    if not parents and not os.path.isdir(os.path.dirname(place)):
+        raise QueueMissing(
+            place,
+            f"nor a folder {os.path.dirname(place)} to make it in: make that folder, "
+            f"or name the project in {finding.PROJECT}",
+        )
+
+
+def _is_being_loaded() -> bool:
+    found = sys.modules.get(finding.settings_module()[0])
+    return bool(getattr(getattr(found, "__spec__", None), "_initializing", False))
