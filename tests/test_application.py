@@ -11,6 +11,7 @@ import pytest
 
 from maildefer import utils, view
 from maildefer.errors import ConfigurationError, HandlerMissing
+from maildefer.handling import marks
 from maildefer.handling import settings as settings_room
 from maildefer.handling.application import (
     Application,
@@ -464,6 +465,36 @@ def test_a_handoff_that_leads_nowhere_is_named_with_file_and_line(project: Write
     path = project("posting.py", SENDER.format(f'"{target}"'))
     with pytest.raises(HandlerMissing, match=rf"{path}:4: no handler {target}: correct the name"):
         check_handoffs(Application.load())
+
+
+def looks_at_handlers(project: Write, monkeypatch: pytest.MonkeyPatch, count: int) -> int:
+    """How often a handler is looked at while an application of so many modules is loaded and checked."""
+    names = [f"m{count}n{number}" for number in range(count)]
+    for name in names:
+        project(f"{name}.py", SENDER.format(f'"app.{names[0]}.START"').replace(".*", f"{name}@.*"))
+    project("settings.py", f"queues = {{'run/queue': {[f'app.{name}' for name in names]}}}")
+    looks = 0
+
+    def counted(function: object) -> str:
+        nonlocal looks
+        looks += 1
+        return function.__module__
+
+    monkeypatch.setattr(Router, "REGISTERED", {})
+    monkeypatch.setattr(Router, "ORDER", [])
+    sys.modules.pop("app.settings", None)
+    monkeypatch.setattr(settings_room, "_loaded", None)
+    with monkeypatch.context() as patch:
+        patch.setattr(marks, "module_of", counted)
+        check_handoffs(Application.load())
+    return looks
+
+
+def test_loading_and_checking_looks_at_each_handler_a_bounded_number_of_times(
+    project: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few, many = (looks_at_handlers(project, monkeypatch, count) for count in (5, 40))
+    assert many <= 8 * few
 
 
 def test_a_handoff_to_a_module_in_several_queues_is_refused(project: Write) -> None:

@@ -6,7 +6,7 @@ A worker loads it after its fork; a probe child loads it for the supervisor, whi
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import ModuleType
 from typing import Any
 
@@ -107,11 +107,14 @@ class Application:
                 "function": marks.name_of(function),
                 "stateless": marks.is_stateless(function),
             }
-            for queue, modules in self.settings.queues.items()
+            for queue, modules in self._modules_of_queues()
             for pattern, functions in self.router.table()
             for function in functions
             if marks.module_of(function) in modules
         ]
+
+    def _modules_of_queues(self) -> Iterator[tuple[str, frozenset[str]]]:
+        return ((queue, frozenset(modules)) for queue, modules in self.settings.queues.items())
 
     def files(self) -> list[str]:
         """The source files whose change should make a pool reload: handlers, settings, and what they import here."""

@@ -17,18 +17,18 @@ from maildefer.handling.results import Handoff, handoff_in
 
 def check_handoffs(application: Application) -> None:
     """Raises `HandlerMissing` for the first handoff to a function, or a queue, that there is not."""
+    handlers: dict[str, set[str]] = {}
+    for row in application.routes_table():
+        handlers.setdefault(row["module"], set()).add(row["function"])
     for module in application.queues_of:
         for file in module_files([module]):
-            for line, handoff in _written_out(file, _handlers(application, module)):
+            for line, handoff in _written_out(file, handlers.get(module, set())):
                 try:
-                    application.router.function_of(handoff)
+                    if handoff.function not in handlers.get(handoff.module, ()):
+                        application.router.function_of(handoff)  # says what is wrong, but walks all routes
                     application.queue_for(handoff.module)
                 except HandlerMissing as missing:
                     raise HandlerMissing(f"{file}:{line}: {missing}") from missing
-
-
-def _handlers(application: Application, module: str) -> set[str]:
-    return {row["function"] for row in application.routes_table() if row["module"] == module}
 
 
 def _written_out(file: str, handlers: set[str]) -> Iterator[tuple[int, Handoff]]:
