@@ -16,6 +16,8 @@ from collections.abc import Callable
 from typing import Final, Literal, cast, get_args
 
 Format = Literal["console", "logfmt", "json"]
+Level = Literal["debug", "info", "warning", "error"]
+_LEVELS: Final = get_args(Level)
 _BARE: Final = re.compile(r"[!#-\[\]-~]+").fullmatch  # printable ASCII but for space, quote and backslash
 
 _TRACES: Final = ("traceback", "detail")  # the facts that have many lines
@@ -93,18 +95,30 @@ EVENTS: Final[dict[str, str]] = {
     "sink.received": "the development sink took a message",
 }
 
+_ERRORS: Final = frozenset(
+    "application.broken child.died entry.buried lease.kept lease.lost log.unusable queue.vanished worker.died".split()
+)
+_WARNINGS: Final = frozenset(
+    "claim.lost claim.reclaimed clock.differs entry.unreadable intake.closed intake.cramped intake.stale lease.fenced"
+    " pool.throttled queue.paused queue.unsafe route.slow settle.delayed worker.timed_out".split()
+)
+
 _format: Format = "logfmt"
+_level: Level = "info"
 _context: dict[str, object] = {}
 _log_file: str | None = None
 
 
-def configure(format: str | None = None, log_file: str | None = None, **context: object) -> None:
-    """Choose the line format and the facts that every line of this process carries.
+def configure(
+    format: str | None = None, log_file: str | None = None, level: str | None = None, **context: object
+) -> None:
+    """Choose format, destination and least level of lines, and the facts that every line of this process carries.
 
-    Called once in each process before its first event; without a format, `MAILDEFER_LOG_FORMAT` decides, then
-    whether standard error is a terminal. With `log_file`, standard error goes there from now on, children's too.
+    Called in each process before its first event; without a format or level, `MAILDEFER_LOG_FORMAT` and
+    `MAILDEFER_LOG_LEVEL` decide, then whether standard error is a terminal. With `log_file`, standard error goes there
+    from now on, children's too.
     """
-    global _format, _log_file
+    global _format, _level, _log_file
     if log_file is not None:
         _log_file = log_file
         reopen()
@@ -113,6 +127,8 @@ def configure(format: str | None = None, log_file: str | None = None, **context:
         _format = cast(Format, chosen)
     else:
         _format = "console" if os.isatty(2) else "logfmt"
+    least = level or os.environ.get("MAILDEFER_LOG_LEVEL", "")
+    _level = cast(Level, least) if least in _LEVELS else "info"
     _context.update(context)
 
 
@@ -133,10 +149,36 @@ def current_format() -> Format:
     return _format
 
 
+def current_level() -> Level:
+    return _level
+
+
+def current_log_file() -> str | None:
+    return _log_file
+
+
 def emit(event: str, **facts: object) -> None:
     """Write one event line. Never raises for a broken standard error: a full log disk must not stop the mail."""
     assert event in EVENTS, f"{event} is not in the table of events"
-    write(render(event, _context | facts, time.time()) + "\n")
+    if shows(event):
+        write(line(event, facts) + "\n")
+
+
+def line(event: str, facts: dict[str, object]) -> str:
+    """One event of now, ready to be written but for its end."""
+    return render(event, _context | facts, time.time())
+
+
+def level_of(event: str) -> Level:
+    """How much it matters: whether a message or a process is worse off for it, or may soon be."""
+    if event in _ERRORS:
+        return "error"
+    return "warning" if event in _WARNINGS or event.endswith(".failed") else "info"
+
+
+def shows(event: str) -> bool:
+    """Whether the log is to have lines of that event."""
+    return _LEVELS.index(level_of(event)) >= _LEVELS.index(_level)
 
 
 def render(event: str, facts: dict[str, object], when: float) -> str:

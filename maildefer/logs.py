@@ -1,94 +1,196 @@
-"""Handlers' own logging, in the pool's line format: what they say through `logging` or structlog.
+"""Handlers' own logging, by structlog: one pipeline for what they say through `logging` and through structlog.
 
-Nothing is imported for it that the application has not imported itself: structlog alone is 18 MB a process.
+Lines of both go to the handlers of `logging`: the project's own (`logging_config`, or what a boot module sets up), or
+one that writes event lines of the pool's form. Workers and receivers only; nothing else of a pool loads a project.
 """
 
 from __future__ import annotations
 
+import importlib
+import json
+import logging
+import os
 import sys
-import time
-from collections.abc import MutableMapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, MutableMapping, Sequence
+from types import ModuleType
+from typing import Any, Final
 
-from maildefer import events
+from maildefer import events, logcontext
+from maildefer.errors import ConfigurationError
 
-if TYPE_CHECKING:
-    import logging
+EVENT: Final = "handler.logged"
+FAILED: Final = "handler.failed"
+FAILURES: Final = "maildefer.handler"  # the logger of handlers' exceptions
+_OURS: Final = (FAILURES, "maildefer.handlers", "maildefer.receiver", "routing")
+_WITHOUT: Final = ("rich", "better_exceptions")
 
-EVENT = "handler.logged"
+Facts = MutableMapping[str, Any]
+Processor = Callable[[Any, str, Facts], Any]
 
 
-def adopt(level: str = "INFO") -> None:
-    """Have this process's `logging` and structlog write event lines, as far as the application uses them.
+def load() -> None:
+    """Import structlog, without what it takes along for pretty tracebacks and for event loops: 3 MB and not 22.
 
-    Called once the application is loaded. An application that has set handlers or processors itself keeps them.
+    A supervisor does it once for all its workers, before it forks. `rich` is absent to `structlog.dev` from then on
+    (`importlib.reload(structlog.dev)` finds it); asyncio is imported when something of it is first used.
     """
-    if "logging" in sys.modules:
-        _adopt_logging(level)
     if "structlog" in sys.modules:
-        _adopt_structlog()
+        return
+    stand_ins: dict[str, ModuleType | None] = dict.fromkeys(_WITHOUT)  # None: an ImportError for who tries
+    stand_ins["asyncio"] = later = ModuleType("asyncio")
+    vars(later)["__getattr__"] = lambda name: getattr(importlib.import_module("asyncio"), name)
+    added = [name for name in stand_ins if name not in sys.modules]
+    sys.modules.update({name: stand_ins[name] for name in added})  # type: ignore[misc]
+    try:
+        importlib.import_module("structlog")
+    finally:
+        for name in added:
+            del sys.modules[name]
 
 
-def _adopt_logging(level: str) -> None:
-    import logging
+def configure(config: object) -> None:
+    """Set up `logging` as a project's `logging_config` says: a `dictConfig`, or the path of one, or of a `fileConfig`.
 
+    Before the handlers' modules are imported. Raises ConfigurationError.
+    """
+    from logging.config import dictConfig, fileConfig  # only for who has one
+
+    try:
+        if isinstance(config, str | os.PathLike) and not os.fspath(config).endswith(".json"):
+            with open(config, encoding="utf-8") as file:
+                fileConfig(file, disable_existing_loggers=False)
+            return
+        if isinstance(config, str | os.PathLike):
+            with open(config, encoding="utf-8") as file:
+                config = json.load(file)
+        dictConfig(config)  # type: ignore[arg-type]  # it says itself what it can't use
+    except Exception as fault:
+        cause = f": {fault.__cause__}" if fault.__cause__ else ""
+        raise ConfigurationError(
+            f"logging_config can't be used: {type(fault).__name__}: {fault}{cause}: give a mapping for "
+            "logging.config.dictConfig, or the path of a file such as conf/logging.conf"
+        ) from fault
+
+
+def adopt(level: str = "INFO", processors: Sequence[Processor] = ()) -> None:
+    """Have this process's `logging` and structlog write event lines, with what each is about.
+
+    Called once the application is loaded. An application that has set handlers or processors itself keeps them; its
+    handlers' records tell what they are about too (`%(key)s`), and a handler's exception is an event line in any case.
+    `processors` are the project's own, for each line before it is rendered.
+    """
+    load()
+    ours = _handler(processors)
     root = logging.getLogger()
     if root.handlers:
-        return
+        logging.getLogger(FAILURES).addHandler(ours)
+    else:
+        root.addHandler(ours)
+        root.setLevel(level)
+    for name in _OURS:  # a configuration disables what it does not name
+        logging.getLogger(name).disabled = False
+    for logger in (root, *root.manager.loggerDict.values()):
+        for handler in getattr(logger, "handlers", ()):
+            if handler is not ours:
+                handler.addFilter(tell_attempt)
+    _adopt_structlog()
+
+
+def merge_attempt(logger: object, method: str, facts: Facts) -> Facts:
+    """The processor, for chains of a project's own, that adds what a line is about: `key`, `queue`, `handler`, …."""
+    for name, value in logcontext.facts().items():
+        if value is not None:
+            facts.setdefault(name, value)
+    return facts
+
+
+def tell_attempt(record: logging.LogRecord) -> bool:
+    """The filter that has formatters find it in the record: `%(key)s`, … and a dash where there is none."""
+    found = logcontext.facts()
+    found.setdefault("key", found.get("keys"))
+    for name in logcontext.FIELDS:
+        if not hasattr(record, name):
+            value = found.get(name)
+            setattr(record, name, "-" if value is None else value)
+    return True
+
+
+def _handler(processors: Sequence[Processor]) -> logging.Handler:
+    from structlog import DropEvent
+    from structlog.contextvars import merge_contextvars
+    from structlog.processors import format_exc_info
+    from structlog.stdlib import ProcessorFormatter
 
     class EventHandler(logging.Handler):
         """Each record is one line; a traceback is one of its facts."""
 
         def emit(self, record: logging.LogRecord) -> None:
             try:
-                events.emit(EVENT, **_facts(record))
-            except Exception:  # noqa: BLE001  # logging's own way with a broken record: tell it, and go on
-                self.handleError(record)
+                events.write(self.format(record) + "\n")
+            except DropEvent:  # a processor of the project's wants it so
+                pass
+            except Exception as fault:  # noqa: BLE001  # no handler fails for a line that can't be written
+                events.emit("log.unusable", logger=record.name, error=f"{type(fault).__name__}: {fault}")
 
-    root.addHandler(EventHandler())
-    root.setLevel(level)
+    handler = EventHandler()
+    handler.setFormatter(
+        ProcessorFormatter(
+            foreign_pre_chain=[_unpacked, merge_contextvars, merge_attempt],
+            processors=[ProcessorFormatter.remove_processors_meta, *processors, format_exc_info, _rendered],
+        )
+    )
+    return handler
 
 
-def _facts(record: logging.LogRecord) -> dict[str, Any]:
-    trace = None
-    if record.exc_info:
-        import traceback
+_PLAIN: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "_structlog"}
 
-        trace = "".join(traceback.format_exception(*record.exc_info))
-    return {
-        "level": record.levelname.lower(),
-        "logger": record.name,
-        "message": record.getMessage(),
-        "traceback": trace,
-    }
+
+def _unpacked(logger: object, method: str, facts: Facts) -> Facts:
+    """What a structlog line carries in its record, or the `extra` of a line of `logging`'s."""
+    record = facts["_record"]
+    if (told := getattr(record, "_structlog", None)) is not None:
+        return {"level": method, **facts, "event": "", **told, "logger": record.name}
+    extra = {name: value for name, value in vars(record).items() if name not in _PLAIN and value != "-"}
+    return {"level": method, "logger": record.name, **facts, **extra}
+
+
+def _rendered(logger: object, method: str, facts: Facts) -> str:
+    """In their order: only a traceback comes last, as it has lines of its own on a terminal."""
+    trace = facts.pop("exception", None)
+    if facts.get("logger") == FAILURES:
+        told = {
+            "error" if name == "event" else name: value for name, value in facts.items() if name != "logger"
+        }
+        return events.line(FAILED, {**told, "traceback": trace})
+    told = {"message" if name == "event" else name: value for name, value in facts.items()}
+    return events.line(EVENT, {**told, "traceback": trace})
 
 
 def _adopt_structlog() -> None:
     import structlog
 
     if structlog.is_configured():
+        logcontext.bound = lambda facts: structlog.contextvars.bind_contextvars(**facts)
         return
     structlog.configure(
         processors=[
+            structlog.stdlib.filter_by_level,
             structlog.contextvars.merge_contextvars,
+            structlog.stdlib.PositionalArgumentsFormatter(),
             structlog.processors.add_log_level,
-            structlog.processors.format_exc_info,
-            _rendered,
+            _recorded,
         ],
-        logger_factory=lambda *_: _LineLogger(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )
 
 
-def _rendered(logger: object, method: str, facts: MutableMapping[str, Any]) -> str:
-    said = facts.pop("event", "")
-    return events.render(EVENT, {"level": facts.pop("level", method), "message": said, **facts}, time.time())
-
-
-class _LineLogger:
-    """What structlog's chain ends in: one line, in one write."""
-
-    def msg(self, line: str) -> None:
-        events.write(line + "\n")
-
-    log = debug = info = warning = warn = error = critical = exception = fatal = failure = err = msg
+def _recorded(logger: object, method: str, facts: Facts) -> tuple[tuple[str], dict[str, Any]]:
+    """As a record of `logging`: its text has all facts, for formatters that know nothing of them."""
+    given = {name: facts.pop(name) for name in ("exc_info", "stack_info", "stacklevel") if name in facts}
+    pairs = (
+        f"{name}={events.quoted(value)}" for name, value in facts.items() if name not in ("event", "level")
+    )
+    text = " ".join((str(facts.get("event", "")), *pairs))
+    return (text,), {**given, "extra": {"_structlog": dict(facts)}}

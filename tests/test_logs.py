@@ -6,6 +6,12 @@ import json
 import re
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from maildefer import events, logcontext
 
 PROGRAM = """
 import {module}
@@ -57,9 +63,244 @@ def test_an_application_that_configured_logging_itself_keeps_it() -> None:
     assert line == "mine x"
 
 
-def test_nothing_is_imported_for_an_application_that_does_not_log() -> None:
-    statement = "import sys\nassert 'structlog' not in sys.modules and 'logging' not in sys.modules"
-    assert lines_of("os", statement) == []
+def test_structlog_is_loaded_without_what_it_takes_along_for_terminals_and_event_loops() -> None:
+    statement = """import sys
+assert not {'rich', 'better_exceptions', 'asyncio', 'ssl'} & set(sys.modules)
+import asyncio, rich
+asyncio.run(structlog.get_logger().ainfo('from a loop'))"""
+    (line,) = lines_of("os; from maildefer import logs; logs.load(); import structlog", statement)
+    assert 'message="from a loop"' in line
+
+
+@pytest.mark.parametrize(
+    "modules",
+    [
+        "maildefer.intake.__main__, maildefer.intake.service, maildefer.intake.writer",
+        "maildefer.web.__main__, maildefer.web.service",
+        "maildefer.cli, maildefer.cli.queue, maildefer.cli.status, maildefer.cli.push, maildefer.cli.sendmail",
+        "maildefer.queue, maildefer.routing, maildefer.mail, maildefer.testing",
+    ],
+)
+def test_structlog_is_not_loaded_by_front_ends_light_commands_and_programs_that_push(modules: str) -> None:
+    program = f"import sys, {modules}\nassert 'structlog' not in sys.modules"
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+HANDLED = """
+import logging, sys, threading
+import structlog
+from contextlib import suppress
+from logging.handlers import BufferingHandler
+from maildefer import events, logs
+from maildefer.handling import marks
+from maildefer.handling.dispatch import Dispatcher
+from maildefer.handling.routes import RoutingBase
+from maildefer.message.request import MailRequest
+from maildefer.pool.attempts import tell_failure
+events.configure("json")
+router = RoutingBase()
+
+def handler(message):
+    {body}
+
+marks.mark_stateless(handler)
+handler.__module__ = "blog"
+router.register_route(".*", handler)
+{before}
+logs.adopt(processors={processors})
+for number in (1, 2):
+    message = MailRequest("peer", "ann@example.org", f"post-{{number}}@test", b"Subject: x\\n\\n")
+    message.key, message.queue, message.attempt = f"key{{number}}", "run/queue", number
+    {deliver}
+{after}
+"""
+DISPATCH = "outcome, name = Dispatcher(router).dispatch(message)"
+
+
+def handled(
+    body: str, *, deliver: str = DISPATCH, before: str = "", processors: str = "()", after: str = ""
+) -> list[dict[str, Any]]:
+    """What two messages' handlers have logged, line by line."""
+    program = HANDLED.format(body=body, deliver=deliver, before=before, processors=processors, after=after)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stderr.splitlines()]
+
+
+def about(line: dict[str, Any]) -> tuple[object, ...]:
+    return tuple(line.get(name) for name in logcontext.FIELDS)
+
+
+FIRST = ("key1", "run/queue", "blog.handler", 1, "ann@example.org", "post-1@test")
+SECOND = ("key2", "run/queue", "blog.handler", 2, "ann@example.org", "post-2@test")
+
+
+@pytest.mark.parametrize("deliver", [DISPATCH, "router.deliver(message)"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        "logging.getLogger('blog').info('here')",
+        "structlog.get_logger().info('here')",
+        "thread = threading.Thread(target=lambda: logging.info('here')); thread.start(); thread.join()",
+        "import asyncio; asyncio.run(asyncio.to_thread(logging.info, 'here'))",
+    ],
+    ids=["logging", "structlog", "a thread", "a loop's thread"],
+)
+def test_each_line_of_a_handler_tells_its_message(body: str, deliver: str) -> None:
+    first, second = handled(body, deliver=deliver, after="logging.info('idle')")[:2]
+    assert (first["message"], about(first), about(second)) == ("here", FIRST, SECOND)
+
+
+def test_a_line_outside_of_handlers_tells_no_message() -> None:
+    *_, idle = handled("pass", after="logging.info('idle')")
+    assert about(idle) == (None,) * 6
+
+
+def test_what_a_handler_binds_is_gone_with_its_message() -> None:
+    body = "structlog.contextvars.bind_contextvars(**{message.key: 1}); "
+    body += "structlog.get_logger().info('x'); logging.info('y')"
+    lines = handled(body)
+    assert [sorted({"key1", "key2"} & line.keys()) for line in lines] == [
+        ["key1"],
+        ["key1"],
+        ["key2"],
+        ["key2"],
+    ]
+
+
+def test_extra_facts_of_logging_are_facts() -> None:
+    first, _ = handled("logging.info('x', extra={'post': 3, 'key': 'mine'})")
+    assert (first["post"], first["key"]) == (3, "mine")
+
+
+def test_processors_of_the_project_see_and_change_each_line_of_both() -> None:
+    lines = handled(
+        "logging.info('secret'); structlog.get_logger().info('secret', n=1); logging.info('drop')",
+        before="def hide(logger, method, facts):\n"
+        "    if facts['event'] == 'drop': raise structlog.DropEvent\n"
+        "    return {**facts, 'event': 'hidden', 'saw': facts['key']}",
+        processors="(hide,)",
+    )
+    assert [(line["message"], line["saw"]) for line in lines] == [("hidden", "key1")] * 2 + [
+        ("hidden", "key2")
+    ] * 2
+
+
+def test_a_processor_that_raises_ends_no_handler() -> None:
+    lines = handled("logging.info('x')", before="def bad(*_): 1 / 0", processors="(bad,)")
+    assert [line["event"] for line in lines] == ["log.unusable"] * 2
+    assert "ZeroDivisionError" in lines[0]["error"]
+
+
+FAIL = DISPATCH + "; tell_failure(outcome, message, name, last=number == 2)"
+
+
+def test_a_handlers_exception_is_logged_as_a_warning_and_as_an_error_the_last_time() -> None:
+    recorder = "class Sentry(logging.Handler):\n    def emit(self, record): seen.append(record)\nseen = []\n"
+    attach = "logging.getLogger().addHandler(Sentry())"
+    first, last, *told = handled(
+        "1 / 0",
+        before=f"{recorder}logging.getLogger('maildefer.handler')\n{attach}",
+        deliver=FAIL,
+        after="for record in seen: events.emit('pool.stopped', name=record.name, level=record.levelname,"
+        " error=str(record.exc_info[1]), key=record.key, traced=record.exc_info[2].tb_next is not None)",
+    )
+    assert [first["event"], first["level"], first["error"]] == [
+        "handler.failed",
+        "warning",
+        "ZeroDivisionError: division by zero",
+    ]
+    assert "1 / 0" in first["traceback"] or "ZeroDivisionError" in first["traceback"]
+    assert (about(first), about(last), last["level"]) == (FIRST, SECOND, "error")
+    assert [(one["name"], one["level"], one["error"], one["key"]) for one in told] == [
+        ("maildefer.handler", "WARNING", "division by zero", "key1"),
+        ("maildefer.handler", "ERROR", "division by zero", "key2"),
+    ]
+    assert all(one["traced"] for one in told)
+
+
+SALMON = """\
+[loggers]
+keys=root
+[handlers]
+keys=file
+[formatters]
+keys=plain
+[logger_root]
+level=DEBUG
+handlers=file
+[handler_file]
+class=FileHandler
+formatter=plain
+args=("{file}",)
+[formatter_plain]
+format=%(levelname)s %(key)s %(recipient)s %(message)s
+"""
+
+
+def test_salmons_logging_conf_gets_what_handlers_say_and_their_exceptions(tmp_path: Path) -> None:
+    (tmp_path / "logging.conf").write_text(SALMON.format(file=tmp_path / "salmon.log"))
+    body = "logging.getLogger('blog').debug('deep'); structlog.get_logger().info('built', post=3); 1 / 0"
+    lines = handled(body, before=f"logs.configure({str(tmp_path / 'logging.conf')!r})", deliver=FAIL)
+    assert [line["event"] for line in lines] == ["handler.failed"] * 2  # ours too, in any case
+    text = (tmp_path / "salmon.log").read_text()
+    for said in (
+        "DEBUG key1 post-1@test deep\n",
+        "INFO key2 post-2@test built post=3\n",
+        "WARNING key1 post-1@test ZeroDivisionError: division by zero\nTraceback",
+        "ERROR key2 post-2@test ZeroDivisionError",
+    ):
+        assert said in text
+
+
+def test_a_dictconfig_that_disables_other_loggers_leaves_ours_on(tmp_path: Path) -> None:
+    config = {
+        "version": 1,
+        "handlers": {"mail": {"class": "logging.FileHandler", "filename": str(tmp_path / "mail")}},
+        "root": {"handlers": ["mail"], "level": "ERROR"},
+    }
+    handled(
+        "1 / 0", before=f"logging.getLogger('maildefer.handler')\nlogs.configure({config!r})", deliver=FAIL
+    )
+    assert (tmp_path / "mail").read_text().count("Traceback") == 1
+
+
+def test_an_own_chain_of_structlog_finds_the_message_bound() -> None:
+    chain = "chain = [structlog.contextvars.merge_contextvars, structlog.processors.JSONRenderer()]\n"
+    chain += "structlog.configure(processors=chain, logger_factory=structlog.PrintLoggerFactory(sys.stderr))"
+    first, second = handled("structlog.get_logger().info('mine')", before=chain)
+    assert (first["event"], about(first), about(second)) == ("mine", FIRST, SECOND)
+
+
+@pytest.mark.parametrize(
+    ("config", "told"),
+    [
+        ({"version": 7}, "Unsupported version: 7"),
+        ({"version": 1, "root": {"handlers": ["nobody"]}}, "nobody"),
+        ("nowhere.conf", "nowhere.conf"),
+        (3, "give a mapping"),
+    ],
+)
+def test_a_logging_config_that_cannot_be_used_is_told(config: object, told: str) -> None:
+    program = f"from maildefer import logs; logs.configure({config!r})"  # which changes the whole process
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    error = done.stderr.splitlines()[-1]
+    assert error.startswith("maildefer.errors.ConfigurationError: logging_config can't be used")
+    assert told in error
+
+
+def test_the_level_leaves_out_what_matters_less() -> None:
+    program = "from maildefer import events; events.configure('logfmt', level='warning');"
+    program += "events.emit('worker.started'); events.emit('lease.fenced'); events.emit('beat.failed')"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert [line.split()[1] for line in done.stderr.splitlines()] == [
+        "event=lease.fenced",
+        "event=beat.failed",
+    ]
+
+
+def test_every_event_with_a_level_of_its_own_is_in_the_table() -> None:
+    assert events.EVENTS.keys() >= events._ERRORS | events._WARNINGS
 
 
 ATTEMPT = """

@@ -9,7 +9,7 @@ from typing import Final, TypeVar, get_args
 import typer
 
 from maildefer.errors import MaildeferError, QueueMissing
-from maildefer.events import Format
+from maildefer.events import Format, Level
 from maildefer.host import pidfile
 from maildefer.host.bounded import TimedOut, bounded
 from maildefer.host.identity import this_host
@@ -51,6 +51,13 @@ def log_format(given: str | None) -> str | None:
     """Check the name of a log format; None leaves it to `MAILDEFER_LOG_FORMAT` and the terminal."""
     if given is not None and given not in get_args(Format):
         raise typer.BadParameter(f"--log-format: {given!r} is not one of {', '.join(get_args(Format))}.")
+    return given
+
+
+def log_level(given: str | None) -> str | None:
+    """Check the name of a level; None leaves it to `MAILDEFER_LOG_LEVEL` and the settings."""
+    if given is not None and given not in get_args(Level):
+        raise typer.BadParameter(f"--log-level: {given!r} is not one of {', '.join(get_args(Level))}.")
     return given
 
 

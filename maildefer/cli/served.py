@@ -12,10 +12,10 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from maildefer import events
+from maildefer import events, logs
 from maildefer.errors import ConfigurationError, MaildeferError
 from maildefer.host import pidfile, runtime, statussocket
 from maildefer.host.answering import answer_forever
@@ -23,7 +23,6 @@ from maildefer.host.background import READY
 from maildefer.host.bounded import bounded
 from maildefer.host.identity import start_time, this_host
 from maildefer.host.titles import set_title
-from maildefer.logs import adopt
 
 _DRAIN_SECONDS = 30.0
 _LOOPS_SECONDS = 1.0  # a start() that has not returned by then, nor raised, is at work
@@ -62,6 +61,7 @@ class Service:
         self._returned = False
         self._reloads: dict[str, object] = {"asked": 0, "answered": 0, "refused": None}
         self._reloading = threading.Lock()
+        self._processors: Sequence[logs.Processor] = ()
         for signum in (signal.SIGTERM, signal.SIGINT):
             signal.signal(signum, self._note)
         signal.signal(signal.SIGHUP, self._note_reload)
@@ -70,7 +70,9 @@ class Service:
 
     def run(self) -> int:
         self._receiver = self._construct()
-        adopt("DEBUG" if self._orders["debug"] else "INFO")
+        if self._orders["kind"] != "log":  # which has no project
+            level = "debug" if self._orders["debug"] else events.current_level()
+            logs.adopt(level.upper(), self._processors)
         self._register()
         try:
             self._become_user()
@@ -88,9 +90,17 @@ class Service:
 
             set_title("log")
             return Sink(orders["host"], orders["port"], orders["queue"])
-        from maildefer.utils import import_settings  # the user's own code comes with it
+        from maildefer.handling.application import (
+            set_up_logging,
+        )  # with the next, which brings the user's own code
+        from maildefer.handling.settings import plain_settings
+        from maildefer.utils import import_settings
 
         set_title(f"start {orders['boot']}")
+        loaded = import_settings(False)
+        said = plain_settings(loaded)
+        events.configure(said.get("log_format"), level=said.get("log_level"))
+        self._processors = set_up_logging(loaded)
         settings = import_settings(True, orders["boot"])
         receiver = getattr(settings, "receiver", None)
         if receiver is None:

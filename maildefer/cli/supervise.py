@@ -11,7 +11,7 @@ import typer
 
 from maildefer.cli import output
 from maildefer.cli.light import Commands
-from maildefer.cli.places import log_format, pid_path, supervise_pid
+from maildefer.cli.places import log_format, log_level, pid_path, supervise_pid
 
 app = Commands()
 
@@ -43,6 +43,9 @@ def supervise(
     log_format_name: Annotated[
         str | None, typer.Option("--log-format", metavar="FORMAT", help="console, logfmt or json.")
     ] = None,
+    log_level_name: Annotated[
+        str | None, typer.Option("--log-level", metavar="LEVEL", help="debug, info, warning or error.")
+    ] = None,
     log_file: Annotated[
         str | None,
         typer.Option("--log-file", metavar="PATH", help="Append the log there; USR1 opens it anew."),
@@ -55,7 +58,7 @@ def supervise(
 
     if (user or group) and not intake:
         raise typer.BadParameter("--user and --group are for the front end: add --intake.")
-    chosen_format = log_format(log_format_name)
+    chosen_format, chosen_level = log_format(log_format_name), log_level(log_level_name)
     for place in queues or []:  # each queue's keeper looks at its mount again, named or not
         findings = at_start(place)
         if not force:
@@ -75,6 +78,7 @@ def supervise(
         "user": user,
         "group": group,
         "log_format": chosen_format,
+        "log_level": chosen_level,
         "log_file": os.path.abspath(log_file) if log_file else None,
     }
     sys.stdout.flush()

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from types import ModuleType
 from typing import Any
 
+from maildefer import logs
 from maildefer.errors import ConfigurationError, HandlerMissing
 from maildefer.handling import marks
 from maildefer.handling.dispatch import Dispatcher, Tokens
@@ -32,6 +33,7 @@ class Application:
         self.settings = settings
         self.router = router
         self.queues_of = _queues_of(settings.queues)
+        self.log_processors: tuple[logs.Processor, ...] = ()
 
     @classmethod
     def load(cls, module: str | None = None) -> Application:
@@ -43,6 +45,7 @@ class Application:
                 f'{place(loaded)}: no queues: add queues = {{"run/queue": ["workers.posting"]}}, or handlers = […]'
             )
         provide(loaded)
+        application.log_processors = set_up_logging(loaded)
         application.import_handlers()
         return application
 
@@ -157,6 +160,22 @@ def provide(settings: ModuleType) -> None:
     config = getattr(settings, "template_config", None)
     if config is not None:
         _use_templates(settings, config)
+
+
+def set_up_logging(settings: ModuleType) -> tuple[logs.Processor, ...]:
+    """Carry out `logging_config`, before the handlers' modules are imported; returns `log_processors`.
+
+    Raises `ConfigurationError`.
+    """
+    if (config := getattr(settings, "logging_config", None)) is not None:
+        try:
+            logs.configure(config)
+        except ConfigurationError as fault:
+            raise ConfigurationError(f"{place(settings, 'logging_config')}: {fault}") from fault.__cause__
+    processors = getattr(settings, "log_processors", ())
+    if not isinstance(processors, list | tuple) or not all(map(callable, processors)):
+        raise wrong(settings, "log_processors", "a list of structlog processors", processors)
+    return tuple(processors)
 
 
 def _relay(settings: ModuleType, config: object) -> object:

@@ -10,6 +10,7 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from maildefer import logcontext
 from maildefer.handling import marks
 from maildefer.handling.marks import Addressed, Handler
 from maildefer.handling.outcomes import ACKED, Deferred, HandedOff, Outcome
@@ -40,6 +41,7 @@ class Batches:
 
         `Defer`, `Reject` and SMTP replies are no failures, but the function's word for all of them.
         """
+        logcontext.begin(list(messages), step.name)
         try:
             if step.nolocking:
                 returned = step.given(list(messages))

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final, Protocol
 
+from maildefer import logcontext
 from maildefer.errors import RouteTooSlow, RouteUntried, StorageFault
 from maildefer.handling import marks
 from maildefer.handling.batches import Batches
@@ -74,6 +75,9 @@ class Dispatcher:
 
     def dispatch(self, message: Addressed) -> tuple[Outcome, str]:
         """Run every handler that is due for the message; returns the worst outcome, and the handlers' full names."""
+        return logcontext.run(self._dispatch, message)
+
+    def _dispatch(self, message: Addressed) -> tuple[Outcome, str]:
         if self._generation != self._router.generation:
             self._build()
         try:
@@ -117,7 +121,7 @@ class Dispatcher:
 
     def dispatch_batch(self, step: Step, messages: Sequence[Addressed]) -> list[Outcome] | Deferred:
         """Run a `@batch` function once: an outcome for each message, or one failure, of which each may be the cause."""
-        return self._batches.run(step, messages)
+        return logcontext.run(self._batches.run, step, messages)
 
     def buried(self, message: Addressed, outcome: Outcome) -> None:
         """The worker gives the message up after this outcome: after an exception the conversation is in `ERROR`.
@@ -153,6 +157,7 @@ class Dispatcher:
         tokens = self._tokens
         if tokens is None:
             return self._walk(message, matched)
+        logcontext.begin(message, "")
         try:
             wanted = self._conversations(message, matched)
         except Exception as fault:  # noqa: BLE001  # a @state_key_generator is the user's code
@@ -215,6 +220,7 @@ class Dispatcher:
         return outcome, names
 
     def _run(self, step: Step, message: Addressed, groups: dict[str, Any]) -> Outcome:
+        logcontext.begin(message, step.name)
         try:
             if step.nolocking:
                 result = step.function(message, **groups)

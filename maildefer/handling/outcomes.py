@@ -6,7 +6,7 @@ one of the outcomes below. Several handlers can match one message: the worst of 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
@@ -68,7 +68,7 @@ class Deferred:
 
     `at` and `until` are unix seconds.
     `error` is None where the handler asked for it (`Defer`, a 4yz reply), else the type and text of its exception,
-    with the traceback in `detail` and the module of the failed handler in `module`.
+    with the traceback in `detail`, the module of the failed handler in `module` and the exception in `fault`.
     """
 
     reason: str
@@ -78,6 +78,7 @@ class Deferred:
     module: str | None = None
     at: float | None = None
     until: float | None = None
+    fault: BaseException | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

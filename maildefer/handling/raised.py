@@ -27,4 +27,4 @@ def failure(fault: BaseException, module: str | None) -> Deferred:
 
     text = "".join(traceback.format_exception_only(fault)).strip()
     detail = "".join(traceback.format_exception(fault))
-    return Deferred(text, error=text, detail=detail, module=module)
+    return Deferred(text, error=text, detail=detail, module=module, fault=fault)

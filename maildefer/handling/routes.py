@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any, Final, Protocol
 
+from maildefer import logcontext
 from maildefer.errors import ConfigurationError, HandlerMissing
 from maildefer.handling import marks
 from maildefer.handling.batches import one_by_one
@@ -63,7 +64,6 @@ class RoutingBase:
         self._rows: Table[list[Handler]] = Table(())
 
     # The table
-
     def defaults(self, **captures: str) -> None:
         """Add captures for every pattern that is registered from now on: call before importing handlers."""
         self.DEFAULT_CAPTURES.update(captures)
@@ -212,12 +212,10 @@ class RoutingBase:
             self.attempt_ended(message)
 
     def _deliver(self, message: Addressed) -> None:
-        ran: list[Handler] = []
-        handoffs: list[Handoff] = []
+        ran, handoffs = list[Handler](), list[Handoff]()
         for function, groups in self._chosen(message):
             ran.append(function)
-            handoff = self.call_safely(function, message, groups)
-            if handoff is not None:
+            if (handoff := self.call_safely(function, message, groups)) is not None:
                 handoffs.append(handoff)
         for handoff in handoffs:
             self._continue(handoff, message, ran)
@@ -235,8 +233,10 @@ class RoutingBase:
                     stateful_chosen = True
                     yield function, groups
 
+    @logcontext.contained
     def call_safely(self, func: Handler, message: Addressed, kwargs: dict[str, Any]) -> Handoff | None:
         """Run one handler by the rules of `deliver`; returns where it hands the message on to, if it does."""
+        logcontext.begin(message, marks.full_name(func))
         module = marks.module_of(func)
         try:
             result = self.call(func, message, kwargs)

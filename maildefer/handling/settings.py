@@ -20,6 +20,11 @@
 | `messages_per_worker` | `MAILDEFER_MESSAGES_PER_WORKER` | 10000 | then it is replaced; 0: never |
 | `memory_bytes_per_worker` | `MAILDEFER_MEMORY_BYTES_PER_WORKER` | 0 | above it, it is replaced; 0: never |
 | `reload` | `MAILDEFER_RELOAD` | false | roll the workers when a module's file changes |
+| `log_level` | `MAILDEFER_LOG_LEVEL` | info | the least level of lines: debug, info, warning or error |
+| `log_format` | `MAILDEFER_LOG_FORMAT` | by standard error | console, logfmt or json |
+| `log_file` | `MAILDEFER_LOG_FILE` | standard error | where a pool appends its log; `USR1` opens it anew |
+| `logging_config` | | none | for workers and receivers: a mapping for `logging.config.dictConfig`, or a file |
+| `log_processors` | | `[]` | for the same: structlog processors for each line of a handler's |
 | `state_path` | `MAILDEFER_STATE_PATH` | in the first queue | the directory of conversation states |
 
 `MAILDEFER_SETTINGS_MODULE` or `SALMON_SETTINGS_MODULE` names the module, else it is `conf.settings`, or
@@ -33,8 +38,9 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from types import ModuleType
-from typing import Any, Final
+from typing import Any, Final, get_args
 
+from maildefer import events
 from maildefer.errors import ConfigurationError
 from maildefer.handling import finding
 from maildefer.handling.loading import import_user_module
@@ -94,6 +100,9 @@ class PoolSettings:
     messages_per_worker: int = 10_000
     memory_bytes_per_worker: int = 0
     reload: bool = False
+    log_level: str = ""
+    log_format: str = ""
+    log_file: str = ""
     state_path: str = ""
 
     @property
@@ -117,13 +126,7 @@ def pool_settings(module: ModuleType, environ: Mapping[str, str] = os.environ) -
     """Check and collect the module's settings, with the variables over them. Raises `ConfigurationError`."""
     listed = _queues(module)
     queues = {path: modules for path, modules in listed.items() if modules}
-    values: dict[str, Any] = {"workers": max(2, os.cpu_count() or 1)}
-    for name, kind, least in _PLAIN:
-        variable = f"MAILDEFER_{name.upper()}"
-        if environ.get(variable):
-            values[name] = _parsed(environ[variable], kind, least, variable)
-        elif hasattr(module, name):
-            values[name] = _checked(getattr(module, name), kind, least, module, name)
+    values = {"workers": max(2, os.cpu_count() or 1), **plain_settings(module, environ)}
     values["state_path"] = values.get("state_path") or os.path.join(
         next(iter(queues), FRONT_QUEUE), ".maildefer", "states"
     )
@@ -137,6 +140,23 @@ def pool_settings(module: ModuleType, environ: Mapping[str, str] = os.environ) -
         web_config=_table(module, "web_config", (*_SCALARS, list, tuple)),
         **values,
     )
+
+
+def plain_settings(module: ModuleType, environ: Mapping[str, str] = os.environ) -> dict[str, Any]:
+    """Those of one value each that are given, by a variable or in the module. Raises `ConfigurationError`."""
+    values: dict[str, Any] = {}
+    for name, kind, least in _PLAIN:
+        variable = f"MAILDEFER_{name.upper()}"
+        if environ.get(variable):
+            values[name] = _parsed(environ[variable], kind, least, variable)
+        elif hasattr(module, name):
+            values[name] = _checked(getattr(module, name), kind, least, module, name)
+        if values.get(name) and (choices := _CHOICES.get(name)):
+            where = variable if environ.get(variable) else place(module, name)
+            if (chosen := values[name].lower()) not in choices:
+                raise ConfigurationError(f"{where}: {values[name]!r} is not one of {', '.join(choices)}")
+            values[name] = chosen
+    return values
 
 
 def router_defaults(module: ModuleType) -> dict[str, str]:
@@ -158,8 +178,12 @@ _PLAIN: Final[tuple[tuple[str, type, float], ...]] = (
     ("messages_per_worker", int, 0),
     ("memory_bytes_per_worker", int, 0),
     ("reload", bool, 0),
+    ("log_level", str, 0),
+    ("log_format", str, 0),
+    ("log_file", str, 0),
     ("state_path", str, 0),
 )
+_CHOICES: Final = {"log_level": get_args(events.Level), "log_format": get_args(events.Format)}
 _WORDS: Final = {
     "1": True,
     "true": True,

@@ -18,7 +18,7 @@ from maildefer.intake.options import Options, parse
 def main() -> int:
     """0 after TERM; 78 for what the options name and can't be used, 1 for a queue or socket that can't."""
     options = parse()
-    events.configure(options.log_format, log_file=options.log_file)
+    events.configure(options.log_format, log_file=options.log_file, level=options.log_level)
     crowd.prepare(options)
     try:
         guard = Guard(options)

@@ -13,7 +13,7 @@ from maildefer.intake.limits import Limits
 if TYPE_CHECKING:
     import argparse
 
-_NAMES: Final = ("report_fd", "guestbook", "user", "group", "log_format", "log_file")
+_NAMES: Final = ("report_fd", "guestbook", "user", "group", "log_level", "log_format", "log_file")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +25,7 @@ class Standing(Limits):
     guestbook: Place = ALONE
     user: str = ""
     group: str = ""
+    log_level: str | None = None
     log_format: str | None = None
     log_file: str | None = None
 
@@ -42,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--user", default="", help="become this user, a name or a number, for good before anything else")
     add("--group", default="", help="become this group; else the user's own and its supplementary ones")
+    add("--log-level", help="debug, info, warning or error")
     add("--log-format", help="console, logfmt or json")
     add("--log-file", metavar="PATH", help="append the log there, and open it anew on USR1")
 

@@ -9,7 +9,7 @@ import sys
 from dataclasses import replace
 from typing import Any
 
-from maildefer import events
+from maildefer import events, logs
 from maildefer.errors import ConfigurationError, MaildeferError
 from maildefer.host import runtime, statussocket
 from maildefer.host.identity import this_host
@@ -28,10 +28,11 @@ def main() -> int:
     """Probe the application, lay out what the processes share, and supervise; returns the exit code."""
     try:
         plan = Plan.parse(sys.argv[1] if len(sys.argv) > 1 else "")
-        events.configure(plan.log_format, log_file=plan.log_file)
+        events.configure(plan.log_format, log_file=plan.log_file, level=plan.log_level)
         if plan.lock_fd >= 0:
             os.set_inheritable(plan.lock_fd, False)
         probed = Probe(plan.project).wait()
+        plan.configure_log(plan.settings(probed))
         supervisor = Supervisor(*assemble(plan, probed))
     except ConfigurationError as fault:
         events.emit(
@@ -91,6 +92,7 @@ _HANDLERS_IMPORT = (
 
 def _share_memory_with_children() -> None:
     """Load what every worker will need, then keep the collector from touching, and so copying, those pages."""
+    logs.load()
     for name in _HANDLERS_IMPORT:
         importlib.import_module(name)
     gc.collect()

@@ -7,14 +7,35 @@ structlog's chain costs 10 µs and a write a line; these lines cost one, and lea
 from __future__ import annotations
 
 import json
+import logging
 import os
 import time
 from collections.abc import Callable
 
-from maildefer import events
+from maildefer import events, logcontext
+from maildefer.handling.outcomes import Outcome
 
+LOG = logging.getLogger("maildefer.handler")
 FLUSH_SECONDS = 0.1
 _MOST_LINES = 1000
+
+
+def tell_failure(outcome: Outcome, message: object, handler: str, *, last: bool) -> None:
+    """Log the exception, if one is what the attempt ended in, for all that listens to `logging`: Sentry, mail, a file.
+
+    An error if it was the last attempt, else a warning.
+    """
+    if (fault := getattr(outcome, "fault", None)) is not None:
+        logcontext.run(_log, fault, message, handler, logging.ERROR if last else logging.WARNING)
+
+
+def _log(fault: BaseException, message: object, handler: str, level: int) -> None:
+    logcontext.begin(message, handler)
+    text = f"{type(fault).__name__}: {fault}"
+    try:
+        LOG.log(level, "%s", text, exc_info=fault)
+    except Exception as another:  # noqa: BLE001  # a handler of the project's own; the message is settled
+        events.emit("log.unusable", error=f"{type(another).__name__}: {another}")
 
 
 class AttemptLog:

@@ -65,7 +65,7 @@ class FrontEnds:
 
     def reopen_log(self) -> None:
         """The log file was moved away."""
-        if self._plan.log_file is not None:
+        if events.current_log_file() is not None:
             self._signal_all(signal.SIGUSR1)
 
     def retire_all(self) -> None:

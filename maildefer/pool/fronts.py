@@ -102,8 +102,9 @@ def _processes(config: Mapping[str, Any]) -> int:
 
 
 def _log_options(plan: Plan) -> list[str]:
-    options = ["--log-format", events.current_format()]
-    return options if plan.log_file is None else [*options, "--log-file", plan.log_file]
+    options = ["--log-format", events.current_format(), "--log-level", events.current_level()]
+    file = events.current_log_file()
+    return options if file is None else [*options, "--log-file", file]
 
 
 def _named(setting: str, name: str, shared: Shared) -> QueueOfPool:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from maildefer import events
 from maildefer.errors import ConfigurationError
 from maildefer.handling.settings import PoolSettings
 from maildefer.maildir.layout import Layout
@@ -27,6 +28,7 @@ class Plan:
     intake: bool = False
     user: str = ""  # of the front ends; before what receiver_config says
     group: str = ""
+    log_level: str | None = None
     log_format: str | None = None
     log_file: str | None = None
 
@@ -52,6 +54,15 @@ class Plan:
         """The application's settings with what was asked for on the command line over them."""
         settings = PoolSettings.from_json(probed["settings"])
         return replace(settings, workers=self.workers) if self.workers is not None else settings
+
+    def configure_log(self, settings: PoolSettings) -> None:
+        """As the settings say where the command line, or a variable, said nothing; also after a reload."""
+        file = settings.log_file and os.path.join(settings.project, settings.log_file)
+        events.configure(
+            self.log_format or settings.log_format or None,
+            log_file=None if self.log_file or file == events.current_log_file() else file or None,
+            level=self.log_level or settings.log_level or None,
+        )
 
     def served(
         self, settings: PoolSettings, routes: Sequence[Mapping[str, Any]] = ()

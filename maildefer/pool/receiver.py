@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
-from maildefer import events
+from maildefer import events, logcontext
 from maildefer.errors import ConfigurationError, StorageFault
 from maildefer.handling import marks
 from maildefer.handling.loading import module_files
@@ -78,6 +78,7 @@ class QueueReceiver:
                 "no routes are loaded: call Router.load([...]) before the receiver starts"
             )
         check(Router.table())
+        logcontext.in_hand.append(lambda: self._in_hand)
         attempts = Attempts(self.queue_dir, self._oversized, self._replaced())
         batches = attempts.collecting()
         files = FileWatch({"files": module_files(tuple(Router.HANDLERS)), "reload": True})

@@ -19,7 +19,7 @@ from maildefer.handling.routes import Router, RoutingBase
 from maildefer.handling.settings import PoolSettings, loaded_settings
 from maildefer.handling.turns import Turns
 from maildefer.host.identity import this_host
-from maildefer.pool.attempts import AttemptLog
+from maildefer.pool.attempts import AttemptLog, tell_failure
 from maildefer.pool.collecting import Collecting
 from maildefer.pool.consumer import ConsumedClaim
 from maildefer.pool.groups import Group
@@ -124,8 +124,7 @@ class Attempts:
             self._log.add(
                 self._queue, claim.key, handler, word, claim.attempt, now - claim.began, now, **facts
             )
-        if detail := getattr(outcome, "detail", None):
-            events.emit("handler.failed", queue=self._queue, key=claim.key, handler=handler, traceback=detail)
+        tell_failure(outcome, claim.message, handler, last=word == "buried")
         if isinstance(outcome, Buried):
             events.emit("entry.buried", queue=self._queue, key=claim.key, reason=outcome.reason)
 

@@ -237,6 +237,7 @@ class Supervisor:
             self._drain("more workers in the settings than there is room for", restart=True)
             return
         self._shared = replace(self._shared, settings=reloaded.settings)
+        self._plan.configure_log(reloaded.settings)
         self._generation += 1
         self._workforce.throttle.note_good()
         if self._plan.workers is None:

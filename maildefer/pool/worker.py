@@ -31,7 +31,7 @@ from maildefer.host import stackdumps
 from maildefer.host.titles import set_title
 from maildefer.maildir.claims import Claim
 from maildefer.message.request import received
-from maildefer.pool.attempts import AttemptLog
+from maildefer.pool.attempts import AttemptLog, tell_failure
 from maildefer.pool.board import Hand, Header, S, State
 from maildefer.pool.conversing import Conversing
 from maildefer.pool.offers import Offers
@@ -60,7 +60,7 @@ def run(shared: Shared, slot: int, number: int) -> int:
     except OSError as fault:
         events.emit("application.broken", error=f"{shared.project}: {fault.strerror}", pid=os.getpid())
         return EXIT_APPLICATION_BROKEN
-    logs.adopt()
+    logs.adopt(events.current_level().upper(), application.log_processors)
     worker = _make(shared, slot, application)
     set_title(f"worker {number} {' '.join(queue.name for queue in shared.queues)}")
     events.emit("worker.started", worker=number, pid=os.getpid())
@@ -193,10 +193,17 @@ class Worker:
         if outcome is ACKED:
             self._log.add(queue.name, claim.key, handler, word, claim.attempt, now - claim.began, now)
         else:
-            self._log_other(queue, claim, outcome, handler, word, now)
+            self._log_other(queue, claim, outcome, handler, word, now, message)
 
     def _log_other(
-        self, queue: Serving, claim: Claim, outcome: Outcome, handler: str, word: str, now: float
+        self,
+        queue: Serving,
+        claim: Claim,
+        outcome: Outcome,
+        handler: str,
+        word: str,
+        now: float,
+        message: object,
     ) -> None:
         reason = getattr(outcome, "reason", None)
         if word == "deferred" and isinstance(outcome, Deferred) and outcome.error is not None:
@@ -204,8 +211,7 @@ class Worker:
         self._log.add(
             queue.name, claim.key, handler, word, claim.attempt, now - claim.began, now, reason=reason
         )
-        if detail := getattr(outcome, "detail", None):
-            events.emit("handler.failed", queue=queue.name, key=claim.key, handler=handler, traceback=detail)
+        tell_failure(outcome, message, handler, last=word == "buried")
 
     def _note_lost(self, queue: Serving, lost: ClaimLost) -> None:
         self._words[self._base + S.LOST] += 1

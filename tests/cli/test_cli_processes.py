@@ -614,6 +614,7 @@ def test_supervise_becomes_the_supervisor_with_what_was_asked_for(maildefer, pro
         "intake": True,
         "user": "",
         "group": "",
+        "log_level": None,
         "log_format": "json",
     }
 

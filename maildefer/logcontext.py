@@ -1,0 +1,99 @@
+"""What a line of the log is about: the attempt whose handlers write it.
+
+A handler runs in a context of its own (`contextvars`), so that what it binds, by `structlog.contextvars` too, is gone
+with its message. One variable tells the attempt; its six facts are read when a line is written, and not before: most
+messages are handled without one.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from contextvars import ContextVar, copy_context
+from typing import Any, Final, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+FIELDS: Final = ("key", "queue", "handler", "attempt", "sender", "recipient")
+_MOST_KEYS: Final = 20  # of a batch of a thousand; the line of each attempt has its own
+
+# A message, or the messages of a batch, and the handler's name.
+About = tuple[Any, str]
+_about: Final[ContextVar[About | None]] = ContextVar("maildefer_attempt", default=None)
+_latest: About | None = None  # of the whole process
+
+bound: Callable[[dict[str, object]], object] | None = None
+"""Also told the facts of each attempt: set where an application's own chain of processors is to find them bound."""
+
+in_hand: Final[list[Callable[[], int]]] = []
+"""Of the receivers of this process, which handle several messages at a time: how many those are."""
+
+
+def run(handlers: Callable[..., T], *arguments: Any) -> T:
+    """Call what runs the handlers of one message, in a context that ends with it."""
+    global _latest
+    try:
+        return copy_context().run(handlers, *arguments)
+    finally:
+        _latest = None
+
+
+def contained(function: Callable[P, T]) -> Callable[P, T]:
+    """Have each call of the function run as by `run`."""
+
+    @functools.wraps(function)
+    def call(*arguments: P.args, **named: P.kwargs) -> T:
+        return run(functools.partial(function, *arguments, **named))
+
+    return call
+
+
+def begin(message: Any, handler: str) -> None:
+    """From here on lines are about this message, or these messages of a batch, in this handler. Within `run` only."""
+    global _latest
+    _latest = about = (message, handler)
+    _about.set(about)
+    if bound is not None:
+        bound(facts())
+
+
+def facts() -> dict[str, object]:
+    """What a line written here and now is about; empty where no handler is at work.
+
+    A thread that a handler has started has no context of its handler's: its lines are about the message in hand, as
+    long as this process has one only.
+    """
+    about = _about.get() or _latest
+    if about is None or (about is not _about.get() and sum(count() for count in in_hand) > 1):
+        return {}
+    message, handler = about
+    return _facts_of_all(message, handler) if isinstance(message, list) else _facts(message, handler)
+
+
+def _facts(message: Any, handler: str) -> dict[str, object]:
+    return {
+        "key": getattr(message, "key", None),
+        "queue": getattr(message, "queue", None),
+        "handler": handler,
+        "attempt": getattr(message, "attempt", None),
+        "sender": _known(message, "From"),
+        "recipient": _known(message, "To"),
+    }
+
+
+def _facts_of_all(messages: list[Any], handler: str) -> dict[str, object]:
+    """Of a batch: the keys of its messages, and whatever else they have in common."""
+    each = [_facts(message, handler) for message in messages]
+    facts = {name: each[0][name] for name in FIELDS if all(one[name] == each[0][name] for one in each)}
+    if len(each) > 1:
+        facts |= {"keys": " ".join(str(one["key"]) for one in each[:_MOST_KEYS]), "messages": len(each)}
+    return facts
+
+
+def _known(message: Any, name: str) -> object:
+    """An address that the message has; not one for which its headers would have to be parsed first."""
+    try:
+        return object.__getattribute__(message, name)
+    except AttributeError:
+        return None
