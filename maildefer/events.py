@@ -53,6 +53,7 @@ EVENTS: Final[dict[str, str]] = {
     "clock.failed": "the mount's time could not be read; the last known offset counts",
     "sweep.failed": "what crashes left could not be cleared away",
     "chore.recovered": "a keeper's chore that failed is done again",
+    "host.duplicated": "another live host has this host's name: give each a MAILDEFER_HOST_ID of its own",
     "clock.differs": "this host's clock and the mount's differ by over a minute",
     "queue.paused": "no claims from this queue for now",
     "queue.resumed": "claims again",

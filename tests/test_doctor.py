@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+from dataclasses import asdict
 
 import pytest
 
@@ -16,6 +17,7 @@ from maildefer.errors import QueueMissing, UnsafeMount
 from maildefer.host import runtime
 from maildefer.host.mounts import is_local, mount_of, parse
 from maildefer.maildir.layout import create_queue
+from tests.maildir.world import holder
 
 NFS = "64 29 0:52 / /srv/mail rw,relatime shared:340 - nfs4 192.0.2.7:/export/mail rw,vers=4.2,{},addr=192.0.2.7"
 
@@ -263,6 +265,19 @@ def test_another_hosts_clock_is_judged_by_its_status(queue, offset, verdict):
     found = next(finding for finding in doctor.examine(queue.path) if finding.check == "hosts")
     assert found.verdict == verdict
     assert "mx2" in found.fact
+
+
+@pytest.mark.parametrize(("boots", "verdict"), [(("1", "2"), "warn"), (("1", "1"), "ok")])
+def test_two_machines_of_one_name_are_told_apart_and_warned_of(queue, boots, verdict):
+    for number, boot in enumerate(boots):
+        facts = {**asdict(holder(pid=7, host="mx-0a1b2c")), "boot_id": boot}
+        with open(f"{queue.leases}/mx-0a1b2c-7-00000000000{number}.4", "w") as file:
+            json.dump(facts, file)
+    found = next(finding for finding in doctor.examine(queue.path) if finding.check == "hosts")
+    assert found.verdict == verdict
+    if verdict == "warn":
+        assert "mx-0a1b2c-7-000000000000 and mx-0a1b2c-7-000000000001" in found.fact
+        assert "MAILDEFER_HOST_ID" in found.remedy
 
 
 def test_a_runtime_directory_of_others_is_refused(queue, tmp_path, monkeypatch):

@@ -41,10 +41,23 @@ def test_the_override_stands_for_name_and_boot_so_that_no_pids_are_shared(
     alpha = identity.this_host()
     monkeypatch.setenv(identity.HOST_ID_VARIABLE, "beta")
     beta = identity.this_host()
-    assert (alpha.boot_id, alpha.label[:6]) == ("id:alpha", "alpha-")
+    assert alpha.label[:6] == "alpha-"
     assert alpha.label != beta.label
     assert not alpha.shares_pids_with(beta.boot_id, beta.pid_namespace)
     assert alpha.shares_pids_with(alpha.boot_id, alpha.pid_namespace)
+
+
+def test_one_override_on_two_machines_does_not_make_them_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where a variable comes with an image. Pid namespaces of machines often have the same number."""
+    monkeypatch.setenv(identity.HOST_ID_VARIABLE, "web")
+    first = identity.this_host()
+    monkeypatch.setattr(identity, "_line", lambda path: "another boot id")
+    second = identity.this_host()
+    assert first.pid_namespace == second.pid_namespace
+    assert not first.shares_pids_with(second.boot_id, second.pid_namespace)
+    assert first.is_namesake(second.label, second.boot_id, second.pid_namespace)
+    assert not first.is_namesake(first.label, first.boot_id, first.pid_namespace)
+    assert not first.is_namesake("other-123456", second.boot_id, second.pid_namespace)
 
 
 def test_the_same_boot_in_another_pid_namespace_is_another_host() -> None:

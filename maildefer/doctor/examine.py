@@ -25,10 +25,12 @@ from maildefer.errors import (
     UnsafeRuntimeDirectory,
 )
 from maildefer.host import inotify, runtime
+from maildefer.host.identity import HOST_ID_VARIABLE
 from maildefer.host.inotify import Inotify
 from maildefer.host.mounts import mount_of
 from maildefer.maildir import scan
 from maildefer.maildir.layout import Layout, read_format
+from maildefer.maildir.leases import read_holder
 from maildefer.maildir.names import split_beat
 from maildefer.maildir.system import SYSTEM
 
@@ -182,12 +184,13 @@ def _clock(folder: str) -> Finding:
 
 
 def _other_hosts(layout: Layout) -> Iterator[Finding]:
-    """What each live lease's status file says of its host's clock against the mount's."""
+    """What each live lease's status file says of its host's clock against the mount's; and hosts of one name."""
     try:
-        leases = sorted({beat[0] for name in scan.entries(layout.leases) if (beat := split_beat(name))})
+        leases = dict(sorted(beat for name in scan.entries(layout.leases) if (beat := split_beat(name))))
     except OSError as fault:
         yield refuse("leases", f"{layout.leases} can't be read: {fault.strerror}", "see to its permissions")
         return
+    yield from _namesakes(layout, leases)
     for lease in leases:
         offset = _clock_offset(f"{layout.status}/{lease}.json")
         if offset is None:
@@ -199,6 +202,21 @@ def _other_hosts(layout: Layout) -> Iterator[Finding]:
         else:
             yield ok(
                 "hosts", f"{lease} serves this queue; its clock and the mount's differ by {abs(offset):.2f} s"
+            )
+
+
+def _namesakes(layout: Layout, leases: dict[str, int]) -> Iterator[Finding]:
+    """Machines, or containers, of one name: they work well side by side, but nobody can tell them apart by it."""
+    named: dict[str, dict[tuple[str, str], str]] = {}
+    for lease, beat in leases.items():
+        if (holder := read_holder(layout, lease, beat)) is not None:
+            named.setdefault(holder.host, {})[holder.boot_id, holder.pid_namespace] = lease
+    for host, machines in named.items():
+        if len(machines) > 1:
+            yield warn(
+                "hosts",
+                f"{' and '.join(machines.values())} are of different machines, or boots, that are all named {host}",
+                f"unless one has just been started anew, give each a {HOST_ID_VARIABLE} of its own, not the image's",
             )
 
 

@@ -4,7 +4,8 @@ A host, here, is whatever can see the same processes: the boot id and the pid na
 Host names and machine ids are not trusted for that (containers share boot ids but not pids, clones share names);
 they only make the label that people read in lease names, keys and pid files.
 
-`MAILDEFER_HOST_ID` overrides it all, so that several hosts can be tried on one machine, or clones be told apart.
+`MAILDEFER_HOST_ID` overrides the name, so that several hosts can be tried on one machine, or clones be told apart. The
+kernel's boot id counts beside it, since a variable may come with an image, to many hosts at once.
 """
 
 from __future__ import annotations
@@ -34,6 +35,10 @@ class Host:
         """Whether a pid written down under these two may be looked up here."""
         return bool(boot_id) and self.boot_id == boot_id and self.pid_namespace == pid_namespace
 
+    def is_namesake(self, label: str, boot_id: str, pid_namespace: str) -> bool:
+        """Whether these are another machine's, or container's, which has our name; or our own before its last boot."""
+        return label == self.label and not self.shares_pids_with(boot_id, pid_namespace)
+
 
 def this_host() -> Host:
     """The host this process runs on. Reads a few files of /proc, never the mount; safe in any process."""
@@ -41,15 +46,16 @@ def this_host() -> Host:
         namespace = os.readlink("/proc/self/ns/pid")
     except OSError:  # no /proc, or a kernel without namespaces: then there is only one
         namespace = ""
+    booted = _line("/proc/sys/kernel/random/boot_id")
     chosen = os.environ.get(HOST_ID_VARIABLE, "")
     if chosen:
-        return Host(label=label(chosen, chosen), boot_id=f"id:{chosen}", pid_namespace=namespace)
+        return Host(label=label(chosen, chosen), boot_id=f"id:{chosen}:{booted}", pid_namespace=namespace)
     name = os.uname().nodename
     # Not the boot id: the label, and the pid files and logs named for it, should outlive a reboot. The namespace
     # tells containers of one host apart.
     return Host(
         label=label(name, f"{name}\n{_line('/etc/machine-id')}\n{namespace}"),
-        boot_id=_line("/proc/sys/kernel/random/boot_id"),
+        boot_id=booted,
         pid_namespace=namespace,
     )
 

@@ -24,6 +24,7 @@ class Watched:
     beat: int
     since: float
     holder: Holder | None
+    has_beaten: bool = False  # while we looked on
 
 
 class Observer:
@@ -57,6 +58,14 @@ class Observer:
         """The other live leases, as of the last look."""
         return sorted(self._watched)
 
+    def beating(self) -> list[tuple[str, Holder]]:
+        """Those of them that live for sure, since this observer saw them beat, with who holds them."""
+        return [
+            (lease, watched.holder)
+            for lease, watched in self._watched.items()
+            if watched.has_beaten and watched.holder is not None
+        ]
+
     def look(self, last_good_beat: float) -> list[str]:
         """List the leases, judge, and fence those that are silent or known dead; returns the fenced ones.
 
@@ -81,7 +90,7 @@ class Observer:
             elif watched.beat != beat:
                 if watched.holder is None or watched.beat > beat:
                     watched.holder = leases.read_holder(self._layout, lease, beat, system=system)
-                watched.beat, watched.since = beat, now
+                watched.beat, watched.since, watched.has_beaten = beat, now, True
             if self._is_over(lease, watched, now) and leases.fence(self._layout, lease, beat, system=system):
                 del self._watched[lease]
                 fenced.append(lease)

@@ -61,6 +61,7 @@ class Tender:
         self._name = lifeline.queue.name
         self._dead: SimpleQueue[int] = SimpleQueue()
         self._heard: SimpleQueue[str] = SimpleQueue()
+        self._namesakes: set[str] = set()  # told of
         self._clock_seen = self._clock_due = 0.0
         self._wake = threading.Event()
         self._promoter = Promoter(self._layout, system=system)
@@ -144,6 +145,12 @@ class Tender:
     def _fence(self) -> None:
         for lease in self._observer.look(self._lifeline.last_good_beat):
             events.emit("lease.fenced", queue=self._name, lease=lease)
+        for lease, holder in self._observer.beating():
+            if lease not in self._namesakes and self._shared.host.is_namesake(
+                holder.host, holder.boot_id, holder.pid_namespace
+            ):
+                self._namesakes.add(lease)
+                events.emit("host.duplicated", queue=self._name, lease=lease, host=holder.host)
 
     def _reclaim(self) -> None:
         with told(self._name) as taken:

@@ -24,7 +24,8 @@ ROOT = Path(__file__).parent.parent.parent
 class Pool:
     """One supervisor and its children, of one host identity. `settings` are set over the project's own.
 
-    Not `privileged`, it may not read what its user may not, even where that is root.
+    Not `privileged`, it may not read what its user may not, even where that is root. `host` names its files, and the
+    host itself where it has no `host_id`.
     """
 
     def __init__(
@@ -33,6 +34,7 @@ class Pool:
         *,
         workers: int | None = 2,
         host: str = "a",
+        host_id: str = "",
         settings: Mapping[str, object] | None = None,
         environ: Mapping[str, str] | None = None,
         privileged: bool = True,
@@ -40,6 +42,7 @@ class Pool:
     ) -> None:
         self.project = project
         self.host = host
+        self.host_id = host_id or host
         self.workers = 1 if workers is None else workers  # else as the settings say
         self.pidfile = str(project.path / f"run/{host}.pid")
         self.log_path = project.path / f"{host}.log"
@@ -56,7 +59,7 @@ class Pool:
             **{name: value for name, value in os.environ.items() if not name.startswith("MAILDEFER_")},
             "PYTHONPATH": str(ROOT),
             "MAILDEFER_RUNTIME_DIR": str(self.runtime),
-            "MAILDEFER_HOST_ID": host,
+            "MAILDEFER_HOST_ID": self.host_id,
             **overrides,
             **(environ or {}),
         }
@@ -99,7 +102,7 @@ class Pool:
 
     def status(self) -> dict[str, Any]:
         """What the pool says of itself; empty while it does not answer."""
-        hosts = label(self.host, self.host)
+        hosts = label(self.host_id, self.host_id)
         try:
             return statussocket.ask(str(self.runtime / hosts / f"{stem(self.pidfile)}.sock"))
         except (OSError, ValueError):  # not yet, or no longer

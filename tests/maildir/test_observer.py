@@ -64,6 +64,17 @@ def test_a_lease_unchanged_for_the_ttl_is_fenced(watcher: Watcher, layout: Layou
     assert watcher.watch(100) == []
 
 
+def test_only_a_lease_that_was_seen_to_beat_lives_for_sure(watcher: Watcher, theirs: Lease) -> None:
+    assert watcher.observer.beating() == []
+    watcher.watch(20)
+    assert watcher.observer.beating() == []
+    theirs.renew()
+    watcher.watch(5)
+    assert [(lease, held.host) for lease, held in watcher.observer.beating()] == [(THEIRS, "other-000000")]
+    assert watcher.watch(60) == [THEIRS]
+    assert watcher.observer.beating() == []
+
+
 @pytest.mark.invariant(6)
 def test_a_lease_that_beats_is_never_fenced(watcher: Watcher, theirs: Lease) -> None:
     for _ in range(30):
