@@ -23,7 +23,8 @@ from maildefer.handling.routes import RoutingBase
 from maildefer.maildir.claims import Claim, Claimer
 from maildefer.maildir.layout import create_queue
 from maildefer.message.request import received
-from maildefer.pool.board import Board, Hand
+from maildefer.pool.board import Board
+from maildefer.pool.hand import Hand
 
 BARE = "bare drain"
 LEASE = "host-0a1b2c-1-0badcafe"

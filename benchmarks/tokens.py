@@ -10,7 +10,8 @@ from benchmarks.figures import Figure
 from benchmarks.places import Unavailable
 from maildefer.maildir.layout import create_queue
 from maildefer.maildir.tokens import Tokens
-from maildefer.pool.board import Board, Hand
+from maildefer.pool.board import Board
+from maildefer.pool.hand import Hand
 
 CONVERSATIONS = 10_000
 LEASE = "host-0a1b2c-1-0badcafe"

@@ -15,8 +15,9 @@ from maildefer.maildir.claims import Claim
 from maildefer.maildir.layout import Layout, create_queue
 from maildefer.maildir.push import Pusher
 from maildefer.maildir.tokens import Tokens
-from maildefer.pool.board import PLACES, Board, Hand, Header, Kind, Q, QueueState, S, State
+from maildefer.pool.board import PLACES, Board, Header, Kind, Q, QueueState, S, State
 from maildefer.pool.conversing import IDLE_PATIENCE_SECONDS, PATIENCE_SECONDS, Conversing
+from maildefer.pool.hand import Hand
 from maildefer.pool.serving import Serving
 from maildefer.pool.settle import Settler
 from tests.maildir.world import LABEL, World

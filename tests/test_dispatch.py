@@ -113,6 +113,14 @@ def test_without_modules_all_are_seen(project: Project) -> None:
     assert project.dispatch() == (ACKED, "workers.posting.START,workers.index.START")
 
 
+def test_each_handler_is_told_of_before_it_runs(project: Project) -> None:
+    told: list[tuple[str, list[str]]] = []
+    project.add("m.ONE")
+    project.add("m.TWO", raising(ValueError("odd")))
+    project.dispatch(running=lambda name: told.append((name, list(project.ran))))
+    assert told == [("m.ONE", []), ("m.TWO", ["m.ONE"])]
+
+
 def test_no_matching_route_is_buried(project: Project) -> None:
     project.add("m.START", regex="^other$")
     assert project.dispatch() == (Buried(NO_ROUTE), "")

@@ -7,9 +7,10 @@ from itertools import pairwise
 import pytest
 
 from maildefer.handling.batches import MOST_MESSAGES
-from maildefer.pool.board import GATHERED_PLACES, Board, Hand, Header, Kind, S, State
+from maildefer.pool.board import GATHERED_PLACES, Board, Header, Kind, S, State
 from maildefer.pool.gathered import GatheredClaim, GatherHand
 from maildefer.pool.groups import company
+from maildefer.pool.hand import Hand
 
 PID = 4711
 

@@ -13,7 +13,8 @@ from maildefer import events
 from maildefer.maildir.layout import Format, Layout, create_queue
 from maildefer.maildir.names import EntryName
 from maildefer.pool import serving, snapshot
-from maildefer.pool.board import Board, Hand, Q
+from maildefer.pool.board import Board, Q
+from maildefer.pool.hand import Hand
 from maildefer.pool.serving import Serving
 from maildefer.pool.shared import Shared
 from maildefer.pool.tender import Tender

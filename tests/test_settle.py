@@ -13,7 +13,8 @@ from maildefer.maildir import reasons
 from maildefer.maildir.claims import Claimer
 from maildefer.maildir.layout import Layout, create_queue
 from maildefer.maildir.names import MAX_HANDOFFS, EntryName
-from maildefer.pool.board import Board, Hand
+from maildefer.pool.board import Board
+from maildefer.pool.hand import Hand
 from maildefer.pool.settle import Settler
 
 HOST = "host-0a1b2c"

@@ -10,7 +10,8 @@ import pytest
 from maildefer.maildir.claims import Claimer
 from maildefer.maildir.layout import Layout, create_queue
 from maildefer.message.request import received
-from maildefer.pool.board import Board, Hand
+from maildefer.pool.board import Board
+from maildefer.pool.hand import Hand
 from maildefer.pool.shipping import ship
 from maildefer.queue import Queue
 

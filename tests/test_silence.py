@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from maildefer.maildir.layout import create_queue
-from maildefer.pool.board import Board, Hand, Q, QueueState
+from maildefer.pool.board import Board, Q, QueueState
+from maildefer.pool.hand import Hand
 from maildefer.pool.serving import Serving
 
 LEASE = "host-0a1b2c-17-abcdef012345"

@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
+
+from maildefer.host import stackdumps
 
 # Everything that can be caught comes at once, twenty times; what is written over shows when the heap is used.
 STORM = """
@@ -55,3 +59,24 @@ def test_a_stack_overflow_in_c_code_shows_the_python_stack() -> None:
     ended = subprocess.run([sys.executable, "-c", deep], capture_output=True, text=True, timeout=60)
     assert ended.returncode < 0
     assert "Fatal Python error: Segmentation fault" in ended.stderr
+
+
+def test_what_a_process_dumps_outlives_it_in_its_own_region() -> None:
+    dumps = stackdumps.Dumps(3)
+    for slot in (1, 2):
+        if not (pid := os.fork()):
+            stackdumps.enable(dumps.open(slot))
+            deep(slot)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGABRT
+    assert dumps.read(0) == ""
+    for slot in (1, 2):
+        assert dumps.read(slot).startswith("Fatal Python error: Aborted")
+        assert dumps.read(slot).count(" in deep") == slot + 1
+        assert "Extension modules" not in dumps.read(slot)
+    dumps.clear(1)
+    assert dumps.read(1) == ""
+    assert dumps.read(2) != ""
+
+
+def deep(levels: int) -> None:
+    deep(levels - 1) if levels else os.abort()

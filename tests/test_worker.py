@@ -12,8 +12,9 @@ from maildefer.cli.status import _worker as row
 from maildefer.errors import MountFault
 from maildefer.handling.outcomes import Deferred
 from maildefer.pool.batching import BatchingWorker
-from maildefer.pool.board import IN_HANDLER, Board, Hand, Kind, S
+from maildefer.pool.board import IN_HANDLER, Board, Kind, S
 from maildefer.pool.gathered import GatherHand
+from maildefer.pool.hand import Hand
 from maildefer.pool.snapshot import of_worker
 from maildefer.pool.worker import Worker
 

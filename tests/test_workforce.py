@@ -9,9 +9,11 @@ from typing import Any, Literal
 import pytest
 
 from maildefer.maildir.system import boottime
+from maildefer.pool import deaths
 from maildefer.pool.board import Board, Kind, S, State
 from maildefer.pool.children import Child
 from maildefer.pool.draining import Draining
+from maildefer.pool.hand import Hand
 from maildefer.pool.workforce import Workforce
 
 
@@ -45,3 +47,66 @@ def test_a_supervisor_past_its_drains_deadline_still_pauses() -> None:
     draining.begin("asked to")
     for seconds in (0, 1, 100):
         assert 0 < draining.seconds_left(boottime() + seconds) <= 0.2
+
+
+BEGAN = 5_000_000_000
+
+
+@pytest.mark.parametrize(
+    ("status", "killed", "how"),
+    [
+        (int(signal.SIGSEGV), "", "by SIGSEGV"),
+        (3 << 8, "", "by exiting with 3"),
+        (int(signal.SIGABRT), "timeout", "by its time limit of 2.5 s"),
+        (
+            int(signal.SIGKILL),
+            "timeout",
+            "by its time limit of 2.5 s, by SIGKILL, since SIGABRT did not end it",
+        ),
+    ],
+)
+def test_the_board_keeps_how_a_worker_died_until_its_slot_is_free(
+    status: int, killed: Literal["", "timeout"], how: str
+) -> None:
+    board = Board(1, 1)
+    workforce = Workforce(board)
+    child = Child(pid=7, kind=Kind.WORKER, slot=0, number=1)
+    workforce.occupy(child)
+    base = board.slot(0)
+    Hand(board, 0).running("app.front.START")
+    board.words[base + S.HELD] = 1
+    board.words[base + S.BEGAN] = BEGAN
+    board.words[base + S.DEADLINE] = BEGAN + 2_500_000_000
+    child.killed = killed
+    workforce.bury(child, status)
+    death = deaths.of(board, 0, None)
+    assert death is not None
+    assert (death.how, death.handler) == (how, "app.front.START")
+    assert death.seconds is not None
+    assert str(death).startswith(f"{how} in app.front.START after ")
+    board.clear_slot(0)
+    assert deaths.of(board, 0, None) is None
+
+
+def test_a_worker_that_died_between_messages_was_in_no_handler() -> None:
+    board = Board(1, 1)
+    workforce = Workforce(board)
+    child = Child(pid=7, kind=Kind.WORKER, slot=0, number=1)
+    workforce.occupy(child)
+    Hand(board, 0).running("app.front.START")
+    board.words[board.slot(0) + S.BEGAN] = BEGAN
+    workforce.bury(child, int(signal.SIGSEGV))
+    death = deaths.of(board, 0, None)
+    assert death is not None
+    assert (str(death), death.handler, death.seconds) == ("by SIGSEGV", None, None)
+
+
+def test_the_handler_of_now_is_on_the_board_whichever_was_there_before() -> None:
+    board = Board(1, 1)
+    hand = Hand(board, 0)
+    for name in ("app.front.A_LONG_NAME", "app.B", "app.B", "x" * 500):
+        board.words[board.slot(0) + S.HANDLER_LENGTH] = 0
+        assert board.handler(0) == ""
+        hand.running(name)
+        assert board.handler(0) == name[:128]
+    assert board.name(0) == ""

@@ -6,7 +6,7 @@ A worker loads it after its fork; a probe child loads it for the supervisor, whi
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import ModuleType
 from typing import Any
 
@@ -61,10 +61,12 @@ class Application:
                 self.router.HANDLERS.setdefault(name, DEFAULT_STATE_KEY)
         self._check()
 
-    def dispatcher(self, queue: str, *, tokens: Tokens | None = None) -> Dispatcher:
+    def dispatcher(
+        self, queue: str, *, tokens: Tokens | None = None, running: Callable[[str], None] | None = None
+    ) -> Dispatcher:
         """The dispatcher of a queue, named as in the settings or by its absolute path. Raises `ConfigurationError`."""
         modules = self.settings.queues[self.queue_named(queue)]
-        return Dispatcher(self.router, modules, queues_of=self.queues_of, tokens=tokens)
+        return Dispatcher(self.router, modules, queues_of=self.queues_of, tokens=tokens, running=running)
 
     def has_batches(self, queue: str, *, only: bool = False) -> bool:
         """Whether any handler of the queue is a `@batch`; with `only`, whether all are."""

@@ -5,7 +5,7 @@ A dispatcher sees only the functions whose module its queue lists. Nothing that 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from maildefer import logcontext
@@ -53,7 +53,8 @@ class Dispatcher:
 
     `dispatch` may be called by several threads; handlers then run one at a time, but for `@nolocking` ones.
     `queues_of` says which queues list a module, for handoffs; without it nobody is asked. `tokens` keeps other workers
-    out of a conversation; without it, as in a single process, nobody is kept out.
+    out of a conversation; without it, as in a single process, nobody is kept out. `running` is told the name of each
+    handler before it runs.
     """
 
     def __init__(
@@ -63,12 +64,14 @@ class Dispatcher:
         *,
         queues_of: Mapping[str, Sequence[str]] | None = None,
         tokens: Tokens | None = None,
+        running: Callable[[str], None] | None = None,
     ) -> None:
         self._router = router
         self._modules = None if modules is None else frozenset(modules)
         self._onward = Onward(router, queues_of)
         self._batches = Batches(router, self._onward)
         self._tokens = tokens
+        self._running = running
         self._generation = -1
         self._table: Table[_Row] = Table(())
         self._stateful_modules: frozenset[str] = frozenset()
@@ -121,6 +124,8 @@ class Dispatcher:
 
     def dispatch_batch(self, step: Step, messages: Sequence[Addressed]) -> list[Outcome] | Deferred:
         """Run a `@batch` function once: an outcome for each message, or one failure, of which each may be the cause."""
+        if self._running is not None:
+            self._running(step.name)
         return logcontext.run(self._batches.run, step, messages)
 
     def buried(self, message: Addressed, outcome: Outcome) -> None:
@@ -221,6 +226,8 @@ class Dispatcher:
 
     def _run(self, step: Step, message: Addressed, groups: dict[str, Any]) -> Outcome:
         logcontext.begin(message, step.name)
+        if self._running is not None:
+            self._running(step.name)
         try:
             if step.nolocking:
                 result = step.function(message, **groups)

@@ -29,6 +29,8 @@ from typing import Final
 _AT_MINSIGSTKSZ: Final = 51  # getauxval(3)
 _OLDEST_MINSIGSTKSZ: Final = 2048  # where the kernel does not tell
 _HANDLER_BYTES: Final = 4096  # what one handler's own C frames take, amply
+_REGION_BYTES: Final = 1 << 18  # of which only what is written takes memory
+_NOT_OF_THE_STACK: Final = "Extension modules: "
 _libc = CDLL(None, use_errno=True)
 _libc.getauxval.restype = c_ulong
 
@@ -44,14 +46,46 @@ class _Stack(Structure):
 _libc.sigaltstack.argtypes = (POINTER(_Stack), POINTER(_Stack))
 
 
-def enable() -> None:
-    """Have fatal signals, ABRT among them, dump all Python stacks to stderr. For the main thread, once a process.
+class Dumps:
+    """Memory for the dumps of many processes, a region for each; it outlives them, and whoever made it reads it.
+
+    Made before the fork. Each process writes through a file description of its own, so that no two move one offset.
+    """
+
+    def __init__(self, slots: int) -> None:
+        """Raises OSError."""
+        self._descriptor = os.memfd_create("maildefer-dumps", os.MFD_CLOEXEC)
+        os.ftruncate(self._descriptor, slots * _REGION_BYTES)
+
+    def open(self, slot: int) -> int:
+        """A descriptor for the dumps of that slot's process, to be opened by itself. Raises OSError."""
+        path = f"/proc/self/fd/{self._descriptor}"
+        descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        os.lseek(descriptor, slot * _REGION_BYTES, os.SEEK_SET)
+        return descriptor
+
+    def read(self, slot: int) -> str:
+        """What was dumped in that slot since it was cleared; the stacks themselves."""
+        text = self._bytes(slot).decode("utf-8", "replace")
+        return "\n".join(line for line in text.splitlines() if not line.startswith(_NOT_OF_THE_STACK)).strip()
+
+    def clear(self, slot: int) -> None:
+        """For its next process."""
+        if data := self._bytes(slot):
+            os.pwrite(self._descriptor, bytes(len(data)), slot * _REGION_BYTES)
+
+    def _bytes(self, slot: int) -> bytes:
+        return os.pread(self._descriptor, _REGION_BYTES, slot * _REGION_BYTES).partition(b"\0")[0]
+
+
+def enable(descriptor: int = 2) -> None:
+    """Have fatal signals, ABRT among them, dump all Python stacks there. For the main thread, once a process.
 
     The stack has room for every signal at once (each is blocked in its own handler); pages that no signal has come to
     cost nothing. Raises OSError.
     """
     global _stack
-    faulthandler.enable()
+    faulthandler.enable(descriptor)
     frame = (_libc.getauxval(c_ulong(_AT_MINSIGSTKSZ)) or _OLDEST_MINSIGSTKSZ) + _HANDLER_BYTES
     size = -(-frame * len(signal.valid_signals()) // mmap.PAGESIZE) * mmap.PAGESIZE
     if _stack is None:

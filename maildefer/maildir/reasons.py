@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from maildefer.maildir import durable
 from maildefer.maildir.layout import Layout
@@ -11,6 +12,28 @@ from maildefer.maildir.names import EntryName
 from maildefer.maildir.system import SYSTEM, System
 
 _LIMIT_BYTES = 60_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Death:
+    """How a process ended that had an entry in hand."""
+
+    how: str  # "by SIGSEGV", "by its time limit of 5 s"
+    handler: str | None = None  # its full name; None before any had begun
+    seconds: float | None = None  # since the handlers began
+    stack: str | None = None  # of all its threads at that moment, where it could still tell
+
+    def __str__(self) -> str:
+        where = f" in {self.handler}" if self.handler else ""
+        return self.how + where + (f" after {self.seconds:.1f} s" if self.seconds is not None else "")
+
+    def facts(self) -> dict[str, object]:
+        return {
+            "death": self.how,
+            "handler": self.handler,
+            "seconds": self.seconds,
+            "traceback": self.stack,
+        }
 
 
 def reason_path(layout: Layout, dead: EntryName) -> str:

@@ -17,6 +17,7 @@ from maildefer.maildir.journal import journal_of
 from maildefer.maildir.layout import Layout, make_folder
 from maildefer.maildir.names import EntryName, Owner, is_entry, owner_of
 from maildefer.maildir.observer import Observer
+from maildefer.maildir.reasons import Death
 from maildefer.maildir.system import SYSTEM, System
 
 OwnerState = Literal[
@@ -88,25 +89,33 @@ class Recovery:
         for name, owner in mine:
             self._audit(name, owner, taken)
         for lease in self._observer.abandoned(theirs):
+            death = Death(how=f"with all of {lease}, whose lease has ended")
             for name in theirs[lease]:
-                self._try_to_give_back(name, charged=True, taken=taken)
+                self._try_to_give_back(name, charged=True, taken=taken, death=death)
         self._return_foreign(foreign, taken)
         return self._all_done(taken)
 
     def take_back(
-        self, pid: int, *, charged: bool, spared: frozenset[int] = frozenset(), taken: Taken | None = None
+        self,
+        pid: int,
+        *,
+        charged: bool,
+        spared: frozenset[int] = frozenset(),
+        taken: Taken | None = None,
+        death: Death | None = None,
     ) -> Taken:
         """The claims of one worker of ours that is known to be dead, under our lease of now. Raises OSError.
 
         Those of the SEQs `spared` are never charged: it had not begun with them. What it held under an earlier lease,
-        which was fenced, `scan` reclaims.
+        which was fenced, `scan` reclaims. `death` is what is known of how it died.
         """
         taken = Taken() if taken is None else taken
         own = self._own()
         for name in fresh_listing(self._layout.cur, self._system):
             owner = owner_of(name)
             if owner is not None and owner.pid == pid and owner.lease == own:
-                self._try_to_give_back(name, charged=charged and owner.seq not in spared, taken=taken)
+                its_fault = charged and owner.seq not in spared
+                self._try_to_give_back(name, charged=its_fault, taken=taken, death=death)
         return self._all_done(taken)
 
     def _audit(self, name: str, owner: Owner, taken: Taken) -> None:
@@ -118,10 +127,12 @@ class Recovery:
             case "dead":
                 self._try_to_give_back(name, charged=True, taken=taken)
 
-    def _try_to_give_back(self, name: str, *, charged: bool, taken: Taken) -> None:
+    def _try_to_give_back(
+        self, name: str, *, charged: bool, taken: Taken, death: Death | None = None
+    ) -> None:
         """One entry that can't be moved, or buried on a full disk, must not keep the others from it."""
         try:
-            self.give_back(name, charged=charged, taken=taken)
+            self.give_back(name, charged=charged, taken=taken, death=death)
         except OSError as fault:
             self._fault = fault
 
@@ -132,16 +143,17 @@ class Recovery:
             raise fault
         return taken
 
-    def give_back(self, name: str, *, charged: bool, taken: Taken) -> None:
+    def give_back(self, name: str, *, charged: bool, taken: Taken, death: Death | None = None) -> None:
         """Reclaim (the crash charged, at the limit buried) or release; needs no answer: gone means somebody did it."""
         entry, system = EntryName.parse(name), self._system
         back = entry.returned(crashes=1) if charged else entry.returned(attempts=-1)
         folder, report = self._layout.new, taken.reclaimed if charged else taken.released
         if charged and back.crashes >= self._max_crashes:
             reason = f"its worker died {back.crashes} times while handling it"
-            reasons.write_reason(
-                self._layout, back, reason, {"error": "crash limit"}, host=self._host, system=system
-            )
+            facts: dict[str, object] = {"error": "crash limit"}
+            if death is not None:
+                reason, facts = f"{reason}, at last {death}", {**facts, **death.facts()}
+            reasons.write_reason(self._layout, back, reason, facts, host=self._host, system=system)
             folder, report = self._layout.dead_new, taken.buried
         if (journal := journal_of(self._layout, system)) is not None:
             journal.moves(back.key, f"{folder}/{back.waiting()}")

@@ -13,6 +13,7 @@ from maildefer import events, logs
 from maildefer.errors import ConfigurationError, MaildeferError
 from maildefer.host import runtime, statussocket
 from maildefer.host.identity import this_host
+from maildefer.host.stackdumps import Dumps
 from maildefer.host.titles import set_title
 from maildefer.pool import offers
 from maildefer.pool.board import Board
@@ -56,22 +57,31 @@ def assemble(plan: Plan, probed: dict[str, Any]) -> tuple[Shared, Plan, dict[str
     settings = plan.settings(probed)
     plan = replace(plan, project=settings.project)
     queues = plan.served(settings, probed["routes"])
+    slots = max(_FEWEST_SLOTS, 2 * settings.workers + 16)
     shared = Shared(
         settings=settings,
         project=plan.project,
         pidfile=plan.pidfile,
         host=this_host(),
         queues=queues,
-        board=Board(len(queues), max(_FEWEST_SLOTS, 2 * settings.workers + 16)),
+        board=Board(len(queues), slots),
         offers=tuple(offers.channel() for _ in queues),
         gathering=tuple(pair() for _ in queues),
         keeper=pair(),
         deferrals=pair(),
         gate=os.eventfd(1, os.EFD_NONBLOCK | os.EFD_CLOEXEC),
         supervisor=os.getpid(),
+        dumps=_dumps(slots),
         force=plan.force,
     )
     return shared, plan, probed, statussocket.listen(runtime.socket_path(plan.pidfile))
+
+
+def _dumps(slots: int) -> Dumps | None:
+    try:
+        return Dumps(slots)
+    except OSError:  # a limit on the size of files, a kernel without memfds: to standard error then
+        return None
 
 
 # What handlers import of us, and what those modules import when a message is parsed. By name: the pool does not depend

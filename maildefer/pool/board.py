@@ -13,15 +13,17 @@ import os
 from enum import IntEnum
 from typing import Final
 
-_WORD = 8
+WORD_BYTES = 8
 _HEADER_WORDS = 32
 FAULT_WORD, FAULT_PLACES, FAULT_WORDS = 64, 16, 32  # of a queue: see `pool.faults`
 _QUEUE_WORDS = FAULT_WORD + FAULT_PLACES * FAULT_WORDS
-_SLOT_WORDS = 161
+_SLOT_WORDS = 184
 PLACES = 32  # claims that one process may hold at a time, besides those that it gathers
 GATHERED_PLACES = 1024  # for batches; at the board's end, where nobody looks who has none
-_NAME_WORD = 24 + PLACES
-_NAME_BYTES = (_SLOT_WORDS - _NAME_WORD) * _WORD
+HANDLER_WORD = 28 + PLACES
+HANDLER_BYTES = 16 * WORD_BYTES
+NAME_WORD = 44 + PLACES
+_NAME_BYTES = (_SLOT_WORDS - NAME_WORD) * WORD_BYTES
 _LEASE_WORD = 32
 _LEASE_BYTES = 96
 QUEUE_SHIFT = 48  # a gathered claim's word: SEQ, above it 1 + its queue, above that whether a handler has it
@@ -117,6 +119,12 @@ class S:
     GATHERS_UNTIL: Final = HELD + PLACES + 6  # and how long: boot clock, ns
     WAITS_FOR: Final = HELD + PLACES + 3  # 1 + the conversation token that its entry waits for, or 0
     FAILED: Final = HELD + PLACES + 7  # of DEFERRED, those after an exception
+    HANDLER_LENGTH: Final = (
+        HELD + PLACES + 8
+    )  # of its name, at HANDLER_WORD; 0 before any handler has the message
+    EXIT: Final = HELD + PLACES + 9  # 1 + the wait status of a dead one; see `pool.deaths`
+    DIED: Final = HELD + PLACES + 10  # boot clock, ns
+    LIMIT: Final = HELD + PLACES + 11  # the time limit that it was ended for, ms; 0: it was not
 
 
 class Board:
@@ -127,7 +135,7 @@ class Board:
         self.slots = slots
         self.descriptor = descriptor
         self._gathered = _HEADER_WORDS + queues * _QUEUE_WORDS + slots * _SLOT_WORDS
-        size = (self._gathered + slots * GATHERED_PLACES) * _WORD
+        size = (self._gathered + slots * GATHERED_PLACES) * WORD_BYTES
         if descriptor >= 0 and os.fstat(descriptor).st_size < size:
             os.ftruncate(descriptor, size)
         self._memory = mmap.mmap(descriptor, size)
@@ -164,16 +172,16 @@ class Board:
         base, places = self.slot(index), self.gathering(index)
         for word in range(places, places + self.words[base + S.GATHERED]):
             self.words[word] = 0
-        for word in range(base, base + _NAME_WORD):
+        for word in range(base, base + NAME_WORD):
             self.words[word] = 0
 
     def lease(self, index: int) -> str:
-        start = (self.queue(index) + _LEASE_WORD) * _WORD
+        start = (self.queue(index) + _LEASE_WORD) * WORD_BYTES
         return self._memory[start : start + _LEASE_BYTES].rstrip(b"\0").decode("ascii", "replace")
 
     def set_lease(self, index: int, lease: str) -> None:
         """Written by the keeper while the queue is not served."""
-        start = (self.queue(index) + _LEASE_WORD) * _WORD
+        start = (self.queue(index) + _LEASE_WORD) * WORD_BYTES
         self._memory[start : start + _LEASE_BYTES] = lease.encode("ascii").ljust(_LEASE_BYTES, b"\0")
         self.words[self.queue(index) + Q.GENERATION] += 1
 
@@ -189,9 +197,16 @@ class Board:
     def name(self, slot: int) -> str:
         """The entry that a child was last on: a hint for people."""
         base = self.slot(slot)
-        start = (base + _NAME_WORD) * _WORD
+        start = (base + NAME_WORD) * WORD_BYTES
         length = min(self.words[base + S.NAME_LENGTH], _NAME_BYTES)
         return os.fsdecode(self._memory[start : start + length])
+
+    def handler(self, slot: int) -> str:
+        """The handler that a child was last in; empty if none had begun with its message."""
+        base = self.slot(slot)
+        start = (base + HANDLER_WORD) * WORD_BYTES
+        length = min(self.words[base + S.HANDLER_LENGTH], HANDLER_BYTES)
+        return self._memory[start : start + length].decode("utf-8", "replace")
 
     def workers(self) -> list[int]:
         """The slots in which a worker lives."""
@@ -258,47 +273,3 @@ class Board:
 def _queue_of(word: int) -> int:
     """The queue of a gathered claim."""
     return ((word & _QUEUE_MASK) >> QUEUE_SHIFT) - 1
-
-
-class Hand:
-    """A process's own places on the board: what it may hold. Used by that process only; implements `claims.Hand`."""
-
-    __slots__ = ("_words", "_memory", "_free", "_seq", "_name_start", "_length_word")
-
-    def __init__(self, board: Board, slot: int) -> None:
-        base = board.slot(slot)
-        self._words = board.words
-        self._memory = board._memory
-        self._free = list(range(base + S.HELD + PLACES - 1, base + S.HELD - 1, -1))
-        self._seq = 0
-        self._name_start = (base + _NAME_WORD) * _WORD
-        self._length_word = base + S.NAME_LENGTH
-
-    def next_seq(self) -> int:
-        self._seq += 1
-        return self._seq
-
-    def take(self, seq: int, name: str) -> int:
-        """Publish SEQ, in one store, and the name as a hint; IndexError when all places are taken."""
-        place = self._free.pop()
-        self._words[place] = seq
-        hint = name.encode("utf-8", "surrogateescape")  # as in `hint`, a call less
-        start = self._name_start
-        self._memory[start : start + len(hint)] = hint
-        self._words[self._length_word] = len(hint)
-        return place
-
-    def hint(self, name: str) -> None:
-        hint = name.encode("utf-8", "surrogateescape")
-        self._memory[self._name_start : self._name_start + len(hint)] = hint
-        self._words[self._length_word] = len(hint)
-
-    def take_unnamed(self, seq: int) -> int:
-        """The same without a name: the hint stays the entry's."""
-        place = self._free.pop()
-        self._words[place] = seq
-        return place
-
-    def drop(self, place: int) -> None:
-        self._words[place] = 0
-        self._free.append(place)

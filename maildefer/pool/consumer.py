@@ -30,9 +30,11 @@ from maildefer.maildir.claims import Claim
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.system import SYSTEM, boottime
 from maildefer.message.request import MailRequest, received
+from maildefer.pool import deaths
 from maildefer.pool.alone import Alone
-from maildefer.pool.board import GATHERED_PLACES, PLACES, Hand, Header, Kind, Q, QueueState, S, State
+from maildefer.pool.board import GATHERED_PLACES, PLACES, Header, Kind, Q, QueueState, S, State
 from maildefer.pool.gathered import GatherHand
+from maildefer.pool.hand import Hand
 from maildefer.pool.serving import Serving
 from maildefer.pool.shared import receive, send
 from maildefer.pool.watch import Watch
@@ -181,6 +183,8 @@ class Consumer:
             self._gathering.begin_all()
         if self._board.holds(0) and self._alone.is_running():
             self._board.words[base + S.STATE] = State.DEAD_CHARGED if charged else State.DEAD_UNCHARGED
+            if charged:
+                deaths.note_exception(self._board, 0)
             send(self._alone.shared.keeper[0], do="take back")
             deadline = boottime() + LEAVE_SECONDS
             while self._board.words[base + S.KIND] and boottime() < deadline and self._alone.is_running():

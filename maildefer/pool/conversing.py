@@ -16,7 +16,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from maildefer.maildir.system import SYSTEM, System
-from maildefer.pool.board import Board, Hand, Header, S
+from maildefer.pool.board import Board, Header, S
+from maildefer.pool.hand import Hand
 from maildefer.pool.serving import Serving
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from maildefer.maildir.claims import Claim
-from maildefer.pool.board import GATHERED_PLACES, IN_HANDLER, QUEUE_SHIFT, Board, Hand, S
+from maildefer.pool.board import GATHERED_PLACES, IN_HANDLER, QUEUE_SHIFT, Board, S
+from maildefer.pool.hand import Hand
 
 if TYPE_CHECKING:
     from maildefer.message.request import MailRequest

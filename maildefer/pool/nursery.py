@@ -22,6 +22,7 @@ class Nursery:
 
     def __init__(self, shared: Shared, close: Callable[[], None]) -> None:
         self._board = shared.board
+        self._dumps = shared.dumps
         self._close = close
         self._stewards: dict[Kind, Child] = {}
         self._throttle = Throttle()
@@ -91,6 +92,8 @@ class Nursery:
         board.clear_slot(slot)
         board.words[board.slot(slot) + S.KIND] = kind
         if kind is Kind.WORKER:
+            if self._dumps is not None:
+                self._dumps.clear(slot)
             board.words[Header.USED] = max(board.words[Header.USED], slot + 1)
 
         def begin() -> int:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from maildefer.handling.settings import PoolSettings
 from maildefer.host.identity import Host
+from maildefer.host.stackdumps import Dumps
 from maildefer.maildir.layout import Layout
 from maildefer.pool.board import Board
 
@@ -43,6 +44,7 @@ class Shared:
     deferrals: tuple[socket.socket, socket.socket]  # keeper's end, workers' end: names just deferred
     gate: int  # an eventfd that is readable while claims go on, and not while the pool is paused
     supervisor: int  # pid
+    dumps: Dumps | None = None  # where workers' stack dumps go; None: to standard error
     force: bool = False
 
     @property

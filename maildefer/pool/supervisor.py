@@ -43,7 +43,7 @@ class Supervisor:
         self._plan = plan
         self._words = shared.board.words
         self._signals = Signals()
-        self._workforce = Workforce(shared.board)
+        self._workforce = Workforce(shared.board, shared.dumps)
         self._nursery = Nursery(shared, self._close_in_child)
         self._front_ends = FrontEnds(shared, plan, probed)
         self._register = Register(shared)

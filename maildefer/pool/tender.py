@@ -19,6 +19,7 @@ from maildefer.maildir.observer import Observer
 from maildefer.maildir.recover import OwnerState, Recovery
 from maildefer.maildir.sweep import Sweeper, mount_time_offset
 from maildefer.maildir.system import SYSTEM, System
+from maildefer.pool import deaths
 from maildefer.pool.board import Header, Q, QueueState, S, State
 from maildefer.pool.chores import Chore, Chores
 from maildefer.pool.faults import Faults
@@ -179,7 +180,8 @@ class Tender:
                 with told(self._name) as taken:
                     spared = board.spared(slot, self._index)
                     charged = state == State.DEAD_CHARGED
-                    self._recovery.take_back(pid, charged=charged, spared=spared, taken=taken)
+                    death = deaths.of(board, slot, self._shared.dumps)
+                    self._recovery.take_back(pid, charged=charged, spared=spared, taken=taken, death=death)
                 board.forget_gathered(slot, self._index)
                 if (tokens := self._freeing()) is not None:
                     self._tell_freed(tokens.take_back(pid))

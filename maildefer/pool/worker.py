@@ -32,8 +32,9 @@ from maildefer.host.titles import set_title
 from maildefer.maildir.claims import Claim
 from maildefer.message.request import received
 from maildefer.pool.attempts import AttemptLog, tell_failure
-from maildefer.pool.board import Hand, Header, S, State
+from maildefer.pool.board import Header, S, State
 from maildefer.pool.conversing import Conversing
+from maildefer.pool.hand import Hand
 from maildefer.pool.offers import Offers
 from maildefer.pool.serving import Serving
 from maildefer.pool.settle import Settler
@@ -98,7 +99,8 @@ class Worker:
         wanted = self._offers.is_any
         tokens = Conversing(home, shared.board, slot, self._hand, wanted) if home is not None else None
         self._dispatchers: list[Dispatcher] = [
-            application.dispatcher(queue.name, tokens=tokens) for queue in shared.queues
+            application.dispatcher(queue.name, tokens=tokens, running=self._hand.running)
+            for queue in shared.queues
         ]
         self._settler = Settler(
             policy=application.retry_policy(),
@@ -112,7 +114,7 @@ class Worker:
         self._timeout_ns = int(settings.handler_timeout_seconds * 1e9) or 1 << 60
         share = settings.messages_per_worker
         self._left = max(1, round(share * random.uniform(0.9, 1.1))) if share else -1
-        stackdumps.enable()
+        stackdumps.enable(2 if shared.dumps is None else shared.dumps.open(slot))
         gc.collect()
         gc.freeze()
 
@@ -163,6 +165,7 @@ class Worker:
     def _limited(self, handlers: Callable[[M], T], messages: M) -> T:
         """Run handlers with what they take, under the deadline."""
         words, base = self._words, self._base
+        words[base + S.HANDLER_LENGTH] = 0
         words[base + S.BEGAN] = began = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
         words[base + S.DEADLINE] = began + self._timeout_ns
         try:
@@ -281,4 +284,6 @@ class Worker:
         self._stopping = True
 
     def _note_fork(self) -> None:
+        """In a handler's own child, which is not the worker: how it dies must not pass for the worker's death."""
         self._forked = True
+        stackdumps.enable()

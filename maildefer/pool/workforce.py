@@ -6,7 +6,9 @@ import os
 import signal
 
 from maildefer import events
+from maildefer.host.stackdumps import Dumps
 from maildefer.maildir.system import boottime
+from maildefer.pool import deaths
 from maildefer.pool.board import Board, Header, Kind, S, State
 from maildefer.pool.children import Child, Killed
 from maildefer.pool.throttle import Throttle
@@ -18,8 +20,9 @@ _ABORT_SECONDS = 5.0  # from ABRT, which prints where the handler stands, to KIL
 class Workforce:
     """Bookkeeping of worker processes; forking itself is the supervisor's."""
 
-    def __init__(self, board: Board) -> None:
+    def __init__(self, board: Board, dumps: Dumps | None = None) -> None:
         self._board = board
+        self._dumps = dumps
         self._words = board.words
         self.by_pid: dict[int, Child] = {}
         self.throttle = Throttle()
@@ -83,7 +86,10 @@ class Workforce:
             elif deadline and now > deadline:
                 child.killed, child.aborted_at = "timeout", now
                 entry = self._board.name(child.slot)
-                events.emit("worker.timed_out", worker=child.number, pid=child.pid, entry=entry)
+                handler = self._board.handler(child.slot) or None
+                events.emit(
+                    "worker.timed_out", worker=child.number, pid=child.pid, entry=entry, handler=handler
+                )
                 self._signal(child, signal.SIGABRT)
             elif deadline:
                 soonest = deadline if soonest is None else min(soonest, deadline)
@@ -142,12 +148,29 @@ class Workforce:
         # It may have died of its own accord before our signal came.
         spared = child.killed in ("drain", "fence") and code == -signal.SIGKILL
         charged = handling and not spared
+        limit = (self._words[base + S.DEADLINE] - self._words[base + S.BEGAN]) / 1e9
+        if not handling:
+            self._words[base + S.BEGAN] = self._words[base + S.HANDLER_LENGTH] = 0
+        over = handling and child.killed == "timeout"
+        death = deaths.noted(
+            self._board, child.slot, status, self._dumps, limit_seconds=limit if over else 0.0
+        )
         self._words[base + S.DEADLINE] = 0
         self._words[base + S.STATE] = State.DEAD_CHARGED if charged else State.DEAD_UNCHARGED
         self._words[Header.DEATHS] += 1
         how = signal.Signals(-code).name if code < 0 else f"exit {code}"
         entry = self._board.name(child.slot) if held else None
-        events.emit("worker.died", worker=child.number, pid=child.pid, how=how, entry=entry, charged=charged)
+        events.emit(
+            "worker.died",
+            worker=child.number,
+            pid=child.pid,
+            how=how,
+            entry=entry,
+            charged=charged,
+            handler=death.handler,
+            seconds=death.seconds,
+            traceback=death.stack,
+        )
         if not child.retiring and child.killed == "":
             self.unborn = self.unborn + 1 if was_starting else 0
             self.throttle.note_death(settled, boottime())

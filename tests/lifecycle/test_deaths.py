@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
+from typing import Any
 
 import pytest
 
@@ -83,8 +85,13 @@ def test_a_handler_that_ends_its_process_is_charged_and_its_message_buried_at_th
     [dead] = project.names("dead_new")
     assert (dead.key, dead.crashes) == (key, 2)
     assert project.starts() == {key: 2, **dict.fromkeys(others, 1)}
-    [reason] = (project.path / "run/queue/.maildefer/dead").iterdir()
-    assert "died 2 times" in json.loads(reason.read_text())["reason"]
+    [reason] = reasons(project)
+    how = {"exit0": "by exiting with 0", "exit3": "by exiting with 3", "segfault": "by SIGSEGV"}[what]
+    assert reason["reason"].startswith(
+        f"its worker died 2 times while handling it, at last {how} in workers.front.HANDLE after "
+    )
+    assert (reason["death"], reason["handler"]) == (how, "workers.front.HANDLE")
+    assert ("in _segfault" in str(reason["traceback"])) == (what == "segfault")
     assert len(pool.events("worker.died", charged=True)) == 2
 
 
@@ -160,11 +167,52 @@ def test_a_handler_over_its_time_is_killed_with_its_stack_in_the_log(project: Pr
     assert (dead.key, dead.crashes) == (key, 2)
     timed_out = pool.events("worker.timed_out")
     assert [event["entry"].startswith(key) for event in timed_out] == [True, True]
-    log = pool.log()
-    assert "Fatal Python error: Aborted" in log
-    assert "front.py" in log.partition("Fatal Python error")[2], "where the handler stood"
+    pool.await_event("worker.died", 2)
+    for died in pool.events("worker.died"):
+        assert (died["how"], died["handler"]) == ("SIGABRT", "workers.front.HANDLE")
+        assert "front.py" in died["traceback"], "where the handler stood"
+    assert "\nFatal Python error" not in pool.log(), "in the event, and nowhere else"
+    [reason] = reasons(project)
+    times, death = reason["reason"].split(", at last ")
+    assert times == "its worker died 2 times while handling it"
+    assert re.fullmatch(r"by its time limit of 0\.2 s in workers\.front\.HANDLE after \d\.\d s", death)
+    assert (reason["death"], reason["handler"]) == ("by its time limit of 0.2 s", "workers.front.HANDLE")
+    assert 0.2 <= reason["seconds"] < 60
+    assert re.search(r'front\.py", line \d+ in HANDLE', reason["traceback"])
     project.push()
     eventually(lambda: project.notes("end"), "the pool serves on")
+
+
+def test_a_handler_that_does_not_end_by_its_abort_is_told_of_as_well(project: Project, start: Start) -> None:
+    pool = start(workers=1, settings={"handler_timeout_seconds": 0.2, "max_crashes": 1})
+    project.push("stubborn")
+    eventually(lambda: project.names("dead_new"), "it is buried")
+    [reason] = reasons(project)
+    assert reason["death"] == "by its time limit of 0.2 s, by SIGKILL, since SIGABRT did not end it"
+    assert reason["handler"] == "workers.front.HANDLE"
+    [died] = pool.events("worker.died")
+    assert "traceback" not in died
+
+
+def test_the_dump_of_a_handlers_child_is_not_its_workers(project: Project, start: Start) -> None:
+    project.edit(
+        "workers/front.py",
+        "def _once(",
+        "def _twins(argument: str) -> None:\n    if not (pid := os.fork()):\n        ctypes.string_at(0)\n"
+        "    os.waitpid(pid, 0)\n    os.kill(os.getpid(), signal.SIGKILL)\n\n\ndef _once(",
+    )
+    project.edit("workers/front.py", '"once": _once', '"once": _once, "twins": _twins')
+    pool = start(workers=1, settings={"max_crashes": 1})
+    project.push("twins")
+    eventually(lambda: project.names("dead_new"), "it is buried")
+    [reason] = reasons(project)
+    assert (reason["death"], reason["traceback"]) == ("by SIGKILL", None)
+    assert "in _twins" in pool.log(), "it is in the log, as the child's own words"
+
+
+def reasons(project: Project) -> list[dict[str, Any]]:
+    folder = project.path / "run/queue/.maildefer/dead"
+    return [json.loads(path.read_text()) for path in folder.iterdir()]
 
 
 def test_a_deadline_counts_the_handlers_time_only(project: Project, start: Start) -> None:

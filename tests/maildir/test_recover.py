@@ -280,7 +280,9 @@ def test_a_poison_entry_is_buried_at_the_crash_limit_with_its_reason_first(
         " 1.x,a=5,c=5,n=5",
     ]
     reason = reasons.read_reason(layout, EntryName.parse("1.x,a=5,c=5,n=5"))
-    assert reason["reason"] == "its worker died 5 times while handling it"
+    assert reason["reason"] == (
+        f"its worker died 5 times while handling it, at last with all of {THEIRS}, whose lease has ended"
+    )
 
 
 @pytest.mark.invariant(5)

@@ -33,7 +33,7 @@ from maildefer.maildir import (
 )
 from maildefer.maildir.names import EntryName
 from maildefer.pool import conversing, keeper, lifeline, scout, serving, shipping, worker, workforce
-from maildefer.pool.board import Hand
+from maildefer.pool.hand import Hand
 from tests.simulation import bugs, poolbugs
 from tests.simulation.schedule import run
 from tests.simulation.stage import installed

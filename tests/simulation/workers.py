@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from maildefer.errors import ClaimLost
 from maildefer.handling.retry import RetryPolicy
 from maildefer.maildir.claims import Claim, Claimer
-from maildefer.pool.board import Board, Hand
+from maildefer.pool.board import Board
 from maildefer.pool.conversing import Conversing
+from maildefer.pool.hand import Hand
 from maildefer.pool.serving import Serving
 from maildefer.pool.settle import Settler
 from maildefer.pool.worker import Worker

@@ -1,0 +1,64 @@
+"""How workers die: noted on the board by whoever sees it, read by whoever tells it or writes it into a reason.
+
+On the board it outlives the keeper, and stays until the dead worker's slot is free.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import Final
+
+from maildefer.host.stackdumps import Dumps
+from maildefer.maildir.reasons import Death
+from maildefer.maildir.system import boottime
+from maildefer.pool.board import Board, S
+
+_EXCEPTION: Final = 1 << 32  # no wait status: its program left the consumer with an exception
+_MOST_STACK: Final = 16_000
+
+
+def noted(board: Board, slot: int, status: int, dumps: Dumps | None, *, limit_seconds: float = 0.0) -> Death:
+    """The process of that slot was reaped with that wait status; with a limit, it was ended for being over it."""
+    _note(board, slot, status + 1)
+    board.words[board.slot(slot) + S.LIMIT] = int(limit_seconds * 1000)
+    death = of(board, slot, dumps)
+    assert death is not None
+    return death
+
+
+def note_exception(board: Board, slot: int) -> None:
+    """The program in that slot goes on, but has given up what it held."""
+    _note(board, slot, _EXCEPTION)
+
+
+def _note(board: Board, slot: int, word: int) -> None:
+    base = board.slot(slot)
+    board.words[base + S.DIED] = int(boottime() * 1e9)
+    board.words[base + S.EXIT] = word
+
+
+def of(board: Board, slot: int, dumps: Dumps | None) -> Death | None:
+    """What is known of the death of that slot's process; None where none was noted."""
+    base = board.slot(slot)
+    word, began, died = (board.words[base + one] for one in (S.EXIT, S.BEGAN, S.DIED))
+    if not word:
+        return None
+    if word == _EXCEPTION:
+        return Death(how="by an exception of its program")
+    limit = board.words[base + S.LIMIT] / 1000
+    stack = dumps.read(slot)[:_MOST_STACK] if dumps is not None else ""
+    return Death(
+        how=_how(os.waitstatus_to_exitcode(word - 1), limit),
+        handler=board.handler(slot) or None,
+        seconds=round((died - began) / 1e9, 3) if began else None,
+        stack=stack or None,
+    )
+
+
+def _how(code: int, limit_seconds: float) -> str:
+    if limit_seconds and code == -signal.SIGKILL:
+        return f"by its time limit of {limit_seconds:g} s, by SIGKILL, since SIGABRT did not end it"
+    if limit_seconds:
+        return f"by its time limit of {limit_seconds:g} s"
+    return f"by {signal.Signals(-code).name}" if code < 0 else f"by exiting with {code}"
