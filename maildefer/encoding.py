@@ -1,7 +1,7 @@
 """Messages and their coding: `MailBase`, and the way from bytes to it and back. The code is in `maildefer.message`."""
 
 from maildefer.message.base import MailBase
-from maildefer.message.canonical import from_file, from_message, from_string, to_file, to_message, to_string
+from maildefer.message.canonical import to_file, to_message, to_string
 from maildefer.message.charsets import attempt_decoding, guess_encoding_and_decode
 from maildefer.message.content import (
     CONTENT_ENCODING_KEYS,
@@ -14,10 +14,11 @@ from maildefer.message.headers import (
     header_from_mime_encoding,
     header_to_mime_encoding,
     normalize_header,
-    parse_parameter_header,
     properly_decode_header,
 )
 from maildefer.message.mime import MIMEPart
+from maildefer.message.parameters import parse_parameter_header
+from maildefer.message.reading import from_file, from_message, from_string
 
 __all__ = [
     "CONTENT_ENCODING_KEYS",

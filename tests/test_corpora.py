@@ -14,9 +14,10 @@ import pytest
 
 from benchmarks.corpora import CORPORA, Corpus, divided
 from benchmarks.corpus import CorpusMissing
-from maildefer.encoding import MailBase, from_string, to_string
+from maildefer.encoding import MailBase, from_string, to_message, to_string
 from maildefer.mail import MailRequest, MailResponse
 from maildefer.message import envelope
+from maildefer.message.came import ends_with_empty_line
 from maildefer.message.request import received
 from maildefer.queue import Queue
 
@@ -66,10 +67,11 @@ def check(name: str, data: bytes) -> None:
     assert request.Data == data, name
     assert isinstance(request.is_bounce(), bool), name
     assert isinstance(request.bounce.error_for_humans(), str), name
+    assert request.to_message().as_bytes() == data, name
+    assert request.to_bytes() == data, name
+    changes_alone(name, data)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UnicodeWarning)  # some declare a charset that their text is not in
-        assert request.to_message().as_bytes(), name
-        assert request.to_bytes() == data, name
         canonical(name, data)
         attached(name, request)
 
@@ -90,12 +92,33 @@ def read(request: MailRequest) -> None:
         assert all("\n" not in value for value in (part["subject"] or "", part["from"] or ""))
 
 
+def changes_alone(name: str, data: bytes) -> None:
+    """A header more, and then one less, in the message and in its parts, leaves all others."""
+    mail = from_string(data)
+    before, regular = shape(mail), all(map(is_regular, (mail, *mail.walk())))
+    for part in (mail, *mail.walk()):
+        part["X-Not-There"] = "yes"
+    longer = to_message(mail).as_bytes()
+    assert b"X-Not-There: yes" in longer, name
+    for part in (mail, *mail.walk()):
+        del part["X-Not-There"]
+    assert to_message(mail).as_bytes() == data, name
+    again = from_string(longer)
+    assert again["X-Not-There"] == "yes", name
+    assert shape(again) == before or not regular, name
+
+
+def is_regular(mail: MailBase) -> bool:
+    """Whether an empty line divides its headers from what follows."""
+    return mail.came is not None and ends_with_empty_line(mail.came.head)
+
+
 def canonical(name: str, data: bytes) -> None:
     """The canonical form says the same, and is its own canonical form."""
     first = from_string(data)
-    text = to_string(first)
+    text = to_string(first, anew=True)
     again = from_string(text)
-    assert to_string(again) == text, name
+    assert to_string(again, anew=True) == text, name
     assert shape(again) == shape(first), name
 
 

@@ -26,17 +26,15 @@ def cleanse(
     out_mailbox: Annotated[str, typer.Argument(metavar="OUT_MAILBOX", help="The Maildir to make.")],
 ) -> None:
     """Write all messages of a mailbox anew, in canonical form, into a Maildir."""
-    from maildefer.message.canonical import (
-        from_string,
-        to_string,
-    )  # the e-mail package, as in the next command
+    from maildefer.message.canonical import to_string  # the e-mail package, as in the next command
+    from maildefer.message.reading import from_string
 
     box = _opened(in_mailbox)
     written = failed = 0
     out = mailbox.Maildir(out_mailbox)
     for name, data in _messages(box):
         try:
-            out.add(to_string(from_string(data)).encode("utf-8", "surrogateescape"))
+            out.add(to_string(from_string(data), anew=True).encode("utf-8", "surrogateescape"))
             written += 1
         except (MaildeferError, ValueError, LookupError) as fault:
             output.complain(f"{name}: {fault}")

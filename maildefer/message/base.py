@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from email.message import Message
 from typing import Any, TypeGuard
 
+from maildefer.message.came import Came
 from maildefer.message.charsets import lenient
 from maildefer.message.content import ContentEncoding
 from maildefer.message.errors import EncodingError
@@ -33,6 +34,9 @@ class MailBase:
         self.parent = parent
         self.parts: list[MailBase] = []
         self.content_encoding = ContentEncoding(self)
+        self.came: Came | None = None
+        """How it stood on the wire, if it was read."""
+        self.body_was_set = False
         self._body: Any = None
         self._body_is_known = False
         if isinstance(mime_part_or_headers, Message):
@@ -48,14 +52,14 @@ class MailBase:
     def body(self) -> Any:
         """Text of text types (and of no type), bytes of others, None if there is none. Can be set."""
         if not self._body_is_known:
-            self._body = _decoded_body(self)
+            self._body = decoded_body(self)
             self._body_is_known = True
         return self._body
 
     @body.setter
     def body(self, value: str | bytes | None) -> None:
         self._body = value
-        self._body_is_known = True
+        self._body_is_known = self.body_was_set = True
 
     def raw(self, name: str) -> str | None:
         """The first header of that name as it stands on the wire, encoded words and all."""
@@ -157,7 +161,8 @@ def is_text(ctype: str | None) -> bool:
     return not is_type(ctype) or ctype.startswith("text/")
 
 
-def _decoded_body(mail: MailBase) -> Any:
+def decoded_body(mail: MailBase) -> Any:
+    """What the body says that was read."""
     message = mail.mime_part
     # As it is: `get_payload()` would decode raw bytes by the declared charset, losing what does not fit.
     payload: Any = vars(message).get("_payload")

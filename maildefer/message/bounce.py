@@ -12,8 +12,8 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from maildefer.message.canonical import from_string
 from maildefer.message.headers import header_from_mime_encoding, normalize_header
+from maildefer.message.reading import from_string
 from maildefer.message.status import CLASSES, DETAILS, SUBJECTS
 
 if TYPE_CHECKING:

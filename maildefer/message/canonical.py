@@ -1,4 +1,4 @@
-"""Between bytes and `MailBase`: any message in, only canonical ones out.
+"""From `MailBase` to bytes: what was read and not changed as it came, everything else in canonical form.
 
 Canonical: ASCII throughout where it can be (an address beyond ASCII is the exception), headers as UTF-8 encoded words,
 text in ASCII or UTF-8 unless it declared a charset that fits, everything else in base64. The same message gives the
@@ -7,109 +7,33 @@ same text each time: boundaries are made from the content's hash, not from chanc
 
 from __future__ import annotations
 
-import email.parser
-import re
-from email.feedparser import FeedParser
 from email.message import Message
 from typing import IO, Any
 
 from maildefer.digest import blake2b
-from maildefer.message.base import MailBase, is_type
-from maildefer.message.content import add_content_header
+from maildefer.message.base import MailBase, decoded_body, is_type
+from maildefer.message.came import Came, Item, boundary_of
+from maildefer.message.content import CONTENT_ENCODING_KEYS, add_content_header
 from maildefer.message.errors import EncodingError
 from maildefer.message.headers import canonical_header, normalize_header
 from maildefer.message.mime import MIMEPart
+from maildefer.message.parameters import parsed
 from maildefer.message.payload import encode_body
 
-_DEEPEST = 60
-_TOO_DEEP = f"the message has parts nested more than {_DEEPEST} deep: handle its bytes"
-_CHUNK = 8192
+Coding = tuple[str, dict[str, str]] | None
+"""A value and its parameters; None for a header that is not to be there."""
+
 STATUS = "message/delivery-status"
-# An empty line; `email` takes a lone CR for a line's end, too.
-_EMPTY_LINE = r"(?:\A|\r\n|\r(?!\n)|\n)(?:\r\n|\r|\n)"
-_END_OF_HEADERS_TEXT = re.compile(_EMPTY_LINE)
-_END_OF_HEADERS = re.compile(_EMPTY_LINE.encode())
+_PLAIN_CODINGS = (None, "7bit", "8bit", "binary")
 
 
-def from_string(data: str | bytes) -> MailBase:
-    """Read a message. Takes any bytes; what `email` cannot take apart becomes headers and one body."""
-    raw = data if isinstance(data, bytes) else _wire(data)
-    try:
-        return from_message(_parsed(raw))
-    except (EncodingError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        # Nesting without end, and the parser's bugs on hostile parameters: the headers alone can always be read.
-        return from_message(email.parser.BytesHeaderParser().parsebytes(raw))
-
-
-class _Parser(FeedParser):
-    """Stops where no mailer goes: each line of a part costs as much as the part is deep."""
-
-    _msgstack: list[Message]  # the message in hand, and those around it
-
-    def _new_message(self) -> None:
-        if len(self._msgstack) > _DEEPEST:
-            raise EncodingError(_TOO_DEEP)
-        super()._new_message()  # type: ignore[misc]  # email's own, and nobody else's business
-
-
-def _parsed(raw: bytes) -> Message:
-    parser = _Parser()
-    text = raw.decode("ascii", "surrogateescape")
-    for start in range(0, len(text), _CHUNK):
-        parser.feed(text[start : start + _CHUNK])
-    return parser.close()
-
-
-def headers_from_string(data: str | bytes) -> MailBase:
-    """The headers that `from_string` would find; what is below them costs nothing."""
-    if isinstance(data, str):
-        found = _END_OF_HEADERS_TEXT.search(data)
-        raw = _wire(data[: found.end()] if found else data)
-    else:
-        end = _END_OF_HEADERS.search(data)
-        raw = data[: end.end()] if end else data
-    return from_message(email.parser.BytesHeaderParser().parsebytes(raw))
-
-
-def _wire(text: str) -> bytes:
-    try:
-        return text.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:
-        return text.encode("utf-8", "replace")
-
-
-def from_file(file: IO[Any]) -> MailBase:
-    """Read a message from a text or binary file."""
-    return from_string(file.read())
-
-
-def from_message(message: Message, parent: MailBase | None = None) -> MailBase:
-    """A `MailBase` over an `email` message and all its parts.
-
-    Raises `EncodingError` when they are nested over 60 deep, which no mailer does and no recursion should follow.
-    """
-    return _tree(message, parent, 0)
-
-
-def _tree(message: Message, parent: MailBase | None, depth: int) -> MailBase:
-    if depth > _DEEPEST:
-        raise EncodingError(_TOO_DEEP)
-    mail = MailBase(message, parent)
-    if message.is_multipart():
-        payload: Any = message.get_payload()
-        if message.get_content_type() == STATUS:  # an empty line more is an empty block to `email`
-            payload = [part for part in payload if part.keys() or str(part.get_payload()).strip()]
-        mail.parts = [_tree(part, mail, depth + 1) for part in payload if isinstance(part, Message)]
-    return mail
-
-
-def to_string(mail: MailBase, envelope_header: bool = False) -> str:
-    """The canonical text; with `envelope_header`, below an mbox `From ` line."""
-    return to_message(mail).as_string(unixfrom=envelope_header)
+def to_string(mail: MailBase, envelope_header: bool = False, *, anew: bool = False) -> str:
+    """The text; with `envelope_header`, below an mbox `From ` line; with `anew`, all of it in canonical form."""
+    return to_message(mail, anew=anew).as_string(unixfrom=envelope_header)
 
 
 def to_file(mail: MailBase, file: IO[Any]) -> None:
-    """Write the canonical text to a text or binary file."""
+    """Write the text to a text or binary file."""
     text = to_string(mail)
     try:
         file.write(text)
@@ -117,43 +41,207 @@ def to_file(mail: MailBase, file: IO[Any]) -> None:
         file.write(text.encode("utf-8", "surrogateescape"))
 
 
-def to_message(mail: MailBase) -> MIMEPart:
-    """The canonical `email` message. Its type is written back into `mail`, as the last header there.
+def to_message(mail: MailBase, *, anew: bool = False) -> MIMEPart:
+    """The `email` message. Its type is written back into `mail`, as the last header there.
 
-    Raises `EncodingError` if there are parts and the type can have none; warns with `UnicodeWarning` where text does
-    not fit the charset that it declared.
+    What was read and not changed stands in it as it came; with `anew`, everything is in canonical form. Raises
+    `EncodingError` if there are parts and the type can have none; warns with `UnicodeWarning` where text does not fit
+    the charset that it declared.
     """
+    parent = mail.parent
+    in_report = parent is not None and parent.mime_part.get_content_type() == STATUS
+    return _built(mail, anew, in_report, "\n")
+
+
+def _built(mail: MailBase, anew: bool, in_report: bool, line_end: str) -> MIMEPart:
+    """`in_report`: it is one of the groups of fields in a delivery report (RFC 3464), which `email` gives as parts."""
+    came = None if anew else mail.came
+    if came is not None and not (came.can_change or is_as_it_came(mail)):
+        came = None
     part = MIMEPart()
-    if _is_status_block(mail):  # its fields are no headers of a part, and it has no type
-        _copy_headers(mail, part)
-        part.set_payload(
-            str(mail.body or "").lstrip("\r\n").encode("ascii", "replace").decode()
-        )  # stray text between fields
-        part.digest = blake2b(part.as_string().encode("utf-8", "replace")).digest()
-        return part
+    part.came, part.line_end, part.is_block = came, came.line_end if came else line_end, in_report
+    if in_report and not mail.parts and (came is None or not _is_body_as_it_came(mail, came)):
+        text = str(mail.body or "").lstrip("\r\n")  # stray text between fields
+        part.set_payload(text.encode("ascii", "replace").decode().removesuffix("\n"))
+        _add_headers(mail, part, came, {})
+        return _digested(part, "")
     ctype, declared = _type_of(mail)
-    params = declared
     if mail.parts:
-        children = [to_message(child) for child in mail.parts]
-        encoding = None
+        children = [_built(child, anew, ctype == STATUS, part.line_end) for child in mail.parts]
         part.set_payload([*children])
-        part.digest = blake2b(ctype.encode() + b"".join(child.digest for child in children)).digest()
+        _digested(part, ctype)
+        contents = _content_headers_of_parts(mail, part, ctype, declared)
+    elif came is not None and _is_body_as_it_came(mail, came):
+        part.set_payload(came.body if isinstance(came.payload, list) else came.payload)
+        _digested(part, ctype)
+        contents = {}
     else:
-        body = "" if ctype.startswith("multipart/") else mail.body  # see _type_of
-        text, encoding, params = encode_body(body, ctype, declared, mail.content_encoding)
-        part.set_payload(text)
-        part.digest = blake2b(ctype.encode() + text.encode("utf-8", "surrogateescape")).digest()
-    # Back into `mail` goes what was declared; a charset that was only found must not bind the next body.
-    mail.content_encoding["Content-Type"] = (ctype, declared)
-    _copy_headers(mail, part)
-    if mail.parent is None and "Mime-Version" not in part:
-        part["Mime-Version"] = "1.0"
-    add_content_header(part, "Content-Type", ctype, params)
-    if ctype.startswith("multipart/"):
-        part.set_param("boundary", f"=_{part.digest.hex()[:32]}")
-    if encoding is not None:
-        part["Content-Transfer-Encoding"] = encoding
+        contents = _encode(mail, part, ctype, declared)
+        _digested(part, ctype)
+    if not in_report:
+        _write_type_back(mail, ctype, declared)
+    _add_headers(mail, part, came, contents)
     return part
+
+
+def is_as_it_came(mail: MailBase) -> bool:
+    """Has nobody changed the message, or any part of it, since it was read?"""
+    came = mail.came
+    if came is None or came.items_now(list(mail.mime_part.raw_items())) != came.items:
+        return False
+    if list(came.parts) != mail.parts:
+        return False
+    return all(map(is_as_it_came, mail.parts)) if mail.parts else _is_body_as_it_came(mail, came)
+
+
+def _is_body_as_it_came(mail: MailBase, came: Came) -> bool:
+    """The same text, to be read in the same way."""
+    if came.parts or vars(mail.mime_part).get("_payload") is not came.payload:
+        return False
+    if mail.body_was_set and mail.body != decoded_body(mail):
+        return False
+    now = came.items_now(list(mail.mime_part.raw_items()))
+    return now == came.items or _coding(now) == _coding(came.items)
+
+
+def _coding(items: list[Item]) -> tuple[str | None, str | None]:
+    """How the text below such headers is read: charset and transfer encoding."""
+    charset = encoding = None
+    for name, value in items:
+        if name.lower() == "content-type":
+            charset = parsed(value)[1].get("charset")
+        elif name.lower() == "content-transfer-encoding":
+            encoding = value.strip().lower()
+    return charset, None if encoding in _PLAIN_CODINGS else encoding
+
+
+def _digested(part: MIMEPart, ctype: str) -> MIMEPart:
+    payload: Any = vars(part).get("_payload")
+    if isinstance(payload, list):
+        below = b"".join(child.digest for child in payload)
+    else:
+        below = str(payload or "").encode("utf-8", "surrogateescape")
+    part.digest = blake2b(ctype.encode("utf-8", "surrogateescape") + below).digest()
+    return part
+
+
+def _content_headers_of_parts(
+    mail: MailBase, part: MIMEPart, ctype: str, declared: dict[str, str]
+) -> dict[str, Coding]:
+    """The text around the parts, and the headers that have to be other than those in `mail` for it."""
+    children: list[MIMEPart] = vars(part)["_payload"]
+    came, end = part.came, part.line_end
+    if not ctype.startswith("multipart/"):
+        same = came is not None and list(came.parts) == mail.parts
+        between = end if ctype == STATUS else ""
+        part.gaps = tuple(came.gaps) if came and same else ("", *[between] * (len(children) - 1), "")
+        return (
+            {} if came and boundary_of(came.items) is None and same else {"Content-Type": (ctype, declared)}
+        )
+    kept = came.boundary if came is not None and came.parts else None
+    fresh = [child for child in children if child.came is None]
+    if kept is None or any(f"--{kept}" in child.as_string() for child in fresh):
+        boundary = f"=_{part.digest.hex()[:32]}"
+    else:
+        boundary = kept
+    part.gaps = _gaps(mail, came if boundary == kept else None, boundary, end)
+    now = [] if came is None else came.items_now(list(mail.mime_part.raw_items()))
+    if came is not None and boundary_of(now) == boundary:
+        return {}
+    return {"Content-Type": (ctype, declared | {"boundary": boundary}), "Content-Transfer-Encoding": None}
+
+
+def _gaps(mail: MailBase, came: Came | None, boundary: str, end: str) -> tuple[str, ...]:
+    """What stands before, between and behind the parts; between those that were neighbours, what stood there."""
+    if came is None:
+        first, last, known = f"--{boundary}{end}", f"{end}--{boundary}--{end}", {}
+    else:
+        first, last = came.gaps[0], came.gaps[-1]
+        neighbours = zip(came.parts, came.parts[1:], came.gaps[1:-1], strict=False)
+        known = {(id(one), id(other)): gap for one, other, gap in neighbours}
+        if list(came.parts[-1:]) != mail.parts[-1:] and last[:1] not in ("\r", "\n"):
+            last = end + last
+    between = f"{end}--{boundary}{end}"
+    pairs = zip(mail.parts, mail.parts[1:], strict=False)
+    return (first, *(known.get((id(one), id(other)), between) for one, other in pairs), last)
+
+
+def _encode(mail: MailBase, part: MIMEPart, ctype: str, declared: dict[str, str]) -> dict[str, Coding]:
+    """Give `part` the body in its transfer encoding; returns the headers that have to be other than those in `mail`."""
+    body = "" if ctype.startswith("multipart/") else mail.body  # see _type_of
+    text, encoding, params = encode_body(body, ctype, declared, mail.content_encoding)
+    part.set_payload(text.replace("\r\n", "\n").replace("\n", part.line_end))
+    if part.came is None:
+        coding: Coding = None if encoding is None else (encoding, {})
+        return {"Content-Type": (ctype, params), "Content-Transfer-Encoding": coding}
+    contents: dict[str, Coding] = {}
+    needs_charset = params != declared and params.get("charset") != "us-ascii"
+    if needs_charset or mail.content_encoding["Content-Type"][0] not in (None, ctype):
+        contents["Content-Type"] = (ctype, params)
+    told = mail.content_encoding["Content-Transfer-Encoding"][0]
+    if encoding != told and not (encoding in _PLAIN_CODINGS and told in _PLAIN_CODINGS):
+        contents["Content-Transfer-Encoding"] = None if encoding is None else (encoding, {})
+    return contents
+
+
+def _write_type_back(mail: MailBase, ctype: str, declared: dict[str, str]) -> None:
+    """What was declared; a charset that was only found must not bind the next body."""
+    came = mail.came
+    before = list(mail.mime_part.raw_items())
+    mail.content_encoding["Content-Type"] = (ctype, declared)
+    if came is None:
+        return
+    own, first = (
+        [item for item in items if item[0].lower() == "content-type"] for items in (before, came.items)
+    )
+    was_written = any(value is came.type_written for _, value in own)
+    came.type_written = list(mail.mime_part.raw_items())[-1][1] if own == first or was_written else None
+
+
+def _add_headers(mail: MailBase, part: MIMEPart, came: Came | None, contents: dict[str, Coding]) -> None:
+    """Copy the headers: as they came or in canonical form, `contents` in the place of their own."""
+    now = list(mail.mime_part.raw_items())
+    if came is None:
+        _add_canonical_headers(mail, part, now)
+    else:
+        known, left = set(came.items), dict(contents)
+        for name, value in came.items_now(now):
+            normal = normalize_header(name)
+            if normal in contents:
+                _add_content(part, normal, left.pop(normal, None))
+            elif (name, value) in known:
+                part.set_raw(name, value)
+            elif normal in CONTENT_ENCODING_KEYS and value.isascii():
+                part.set_raw(normal, value)
+            else:
+                part.set_raw(normal, canonical_header(normal, value))
+    for name, coding in contents.items():
+        if name not in part:
+            _add_content(part, name, coding)
+
+
+def _add_content(part: MIMEPart, name: str, coding: Coding) -> None:
+    if coding is not None:
+        made = Message()
+        add_content_header(made, name, *coding)
+        part.set_raw(*next(iter(made.raw_items())))
+
+
+def _add_canonical_headers(mail: MailBase, part: MIMEPart, items: list[Item]) -> None:
+    disposed = False
+    for name, value in items:
+        normal = normalize_header(name)
+        if normal == "Content-Disposition":
+            if disposed:
+                continue
+            disposed = True
+            coding, params = mail.content_encoding[normal]
+            if coding:
+                add_content_header(part, normal, coding, params)
+        elif normal not in ("Content-Type", "Content-Transfer-Encoding"):
+            part[normal] = canonical_header(normal, str(value))
+    if mail.parent is None and not part.is_block and "Mime-Version" not in part:
+        part["Mime-Version"] = "1.0"
 
 
 def _type_of(mail: MailBase) -> tuple[str, dict[str, str]]:
@@ -175,20 +263,3 @@ def _default_type(mail: MailBase) -> str:
         return "text/plain"
     default = mail.mime_part.get_default_type()  # differs in a multipart/digest
     return default if default.startswith("message/") else "multipart/mixed"
-
-
-def _copy_headers(mail: MailBase, part: MIMEPart) -> None:
-    for name, value in mail.mime_part.raw_items():
-        normal = normalize_header(name)
-        if normal == "Content-Disposition":
-            coding, params = mail.content_encoding[normal]
-            if coding and normal not in part:
-                add_content_header(part, normal, coding, params)
-        elif normal not in ("Content-Type", "Content-Transfer-Encoding"):
-            part[normal] = canonical_header(normal, str(value))
-
-
-def _is_status_block(mail: MailBase) -> bool:
-    """One of the groups of fields in a delivery report (RFC 3464), which `email` gives as parts."""
-    parent = mail.parent
-    return parent is not None and parent.content_encoding["Content-Type"][0] == STATUS

@@ -11,9 +11,9 @@ from maildefer.message.headers import (
     header_to_mime_encoding,
     normalize_header,
     one_line,
-    parse_parameter_header,
     properly_decode_header,
 )
+from maildefer.message.parameters import parse_parameter_header
 
 CONTENT_ENCODING_KEYS: Final = {
     "Content-Type",

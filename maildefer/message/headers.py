@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import binascii
 import re
+from collections.abc import Iterator
 from email.header import Header
-from email.message import Message
-from email.utils import collapse_rfc2231_value, getaddresses, quote
+from email.utils import getaddresses, quote
 from typing import Any
 
 from maildefer.message.charsets import attempt_decoding, lenient
@@ -14,7 +14,7 @@ from maildefer.message.errors import EncodingError
 
 ADDRESS_HEADERS = frozenset({"From", "To", "Delivered-To", "Cc", "Bcc"})
 
-_WORD = re.compile(r"=\?([^?\s]+)\?([BbQq])\?(.*?)\?=", re.DOTALL)
+_WORD = re.compile(r"=\?([^?\s]+)\?([BbQq])\?")  # its beginning
 # Those of mail, and what else `email` takes for a line's end when it writes.
 _FOLD = re.compile(r"\r?\n[ \t]*|[\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
 _LONGEST_LINE = 900  # of the 998 bytes that RFC 5322 allows
@@ -41,29 +41,32 @@ def properly_decode_header(header: str) -> str:
     """
     text = _FOLD.sub(" ", _unescaped(header))
     result: list[str] = []
-    pending: tuple[str, str, bytes] | None = None  # charset, coding, bytes so far
+    kind: tuple[str, str] | None = None  # charset and coding of the words in hand
+    pieces: list[bytes] = []
     end = 0
-    for word in _WORD.finditer(text):
+    for word, content, word_end in _words(text):
         between = text[end : word.start()]
-        charset, coding, raw = (
-            word[1].partition("*")[0].lower(),
-            word[2].upper(),
-            _word_bytes(word[2], word[3]),
-        )
-        end = word.end()
-        adjacent = pending is not None and not between.strip()
-        if pending is not None and adjacent and pending[:2] == (charset, coding):
-            pending = (charset, coding, pending[2] + raw)
-            continue
-        if pending is not None:
-            result.append(lenient(pending[0], pending[2]))
+        adjacent = kind is not None and not between.strip()
+        this = word[1].partition("*")[0].lower(), word[2].upper()
+        if kind is not None and not (adjacent and this == kind):
+            result.append(lenient(kind[0], b"".join(pieces)))
+            pieces.clear()
         if not adjacent:
             result.append(between)
-        pending = (charset, coding, raw)
-    if pending is not None:
-        result.append(lenient(pending[0], pending[2]))
+        kind, end = this, word_end
+        pieces.append(_word_bytes(word[2], content))
+    if kind is not None:
+        result.append(lenient(kind[0], b"".join(pieces)))
     result.append(text[end:])
     return "".join(result)
+
+
+def _words(text: str) -> Iterator[tuple[re.Match[str], str, int]]:
+    """The beginning of each encoded word, its content, and where it ends; no place is looked at twice."""
+    at = 0
+    while (word := _WORD.search(text, at)) and (end := text.find("?=", word.end())) >= 0:
+        at = end + len("?=")
+        yield word, text[word.end() : end], at
 
 
 def apply_charset_to_header(charset: str, encoding: str, data: str | bytes) -> str:
@@ -157,25 +160,3 @@ def _encoded_address(name: str, address: str) -> str:
 
 def _encoded(text: str) -> str:
     return Header(text.encode("utf-8", "replace").decode("utf-8"), "utf-8", maxlinelen=76).encode()
-
-
-def parse_parameter_header(message: Message, header: str) -> tuple[str | None, dict[str, str]]:
-    """Value and parameters of a header such as Content-Type; the value in lower case, None if there is no such header.
-
-    Takes what broken mailers write: what cannot be read as parameters is left out.
-    """
-    try:
-        params = message.get_params(header=header, failobj=None)
-    except (ValueError, TypeError, IndexError):  # the parser's answers to broken RFC 2231 continuations
-        params = [(str(message[header]).partition(";")[0].strip(), "")]
-    if not params:
-        return None, {}
-    found = {name.lower(): _collapsed(value) for name, value in params[1:] if name}
-    return params[0][0].strip().lower() or None, found
-
-
-def _collapsed(value: Any) -> str:
-    try:
-        return collapse_rfc2231_value(value)
-    except ValueError:  # a charset that cannot even be looked up
-        return str(value[-1])

@@ -16,8 +16,8 @@ def bytes_of(message: object) -> bytes:
         return message.to_bytes()
     if isinstance(message, (bytearray, memoryview)):
         return bytes(message)
-    if hasattr(message, "get_content_maintype"):
-        return _flattened(message)
+    if hasattr(message, "get_content_maintype"):  # of the `email` package
+        return bytes(message.as_bytes())  # type: ignore[attr-defined]
     return str(message).encode("utf-8", "surrogateescape")
 
 
@@ -37,13 +37,3 @@ def _given(message: MailRequest, name: str) -> str:
     except AttributeError:  # it would be read from the headers
         return ""
     return found if isinstance(found, str) else ""
-
-
-def _flattened(message: object) -> bytes:
-    """A message of the `email` package, without its habit of writing ">From" for "From" in a body."""
-    from email.generator import BytesGenerator  # who made such a message has it loaded
-    from io import BytesIO
-
-    buffer = BytesIO()
-    BytesGenerator(buffer, mangle_from_=False).flatten(message)
-    return buffer.getvalue()

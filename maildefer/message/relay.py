@@ -226,7 +226,7 @@ def _first_given(message: Any, given: addresses.Given, name: str) -> addresses.G
     if attribute is not None:
         return attribute
     if isinstance(message, (str, bytes)):
-        from maildefer.message.canonical import from_string  # the e-mail package, for a process that sends
+        from maildefer.message.reading import from_string  # the e-mail package, for a process that sends
 
         return from_string(message).raw(name)
     header: addresses.Given = message[name]

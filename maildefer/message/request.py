@@ -92,7 +92,7 @@ class MailRequest(Headed):
 
     def _parsed(self, only_headers: bool = False) -> MailBase:
         # The e-mail package: see the module's docstring.
-        from maildefer.message.canonical import from_string, headers_from_string
+        from maildefer.message.reading import from_string, headers_from_string
 
         base = headers_from_string(self.Data) if only_headers else from_string(self.Data)
         for name in ("From", "To"):
@@ -102,6 +102,8 @@ class MailRequest(Headed):
                 continue
             if address and name not in base:
                 base[name] = address
+                if base.came is not None:  # not so in headers that are only looked at
+                    base.came.filled_in = (*base.came.filled_in, base.raw(name) or "")
         return base
 
     def body(self) -> Any:
@@ -131,30 +133,23 @@ class MailRequest(Headed):
         return self.bounce.probable(threshold)
 
     def to_message(self) -> MIMEPart:
-        """The message in canonical form, as an object of the `email` package."""
+        """The message as an object of the `email` package; what was not changed stands in it as it came."""
         from maildefer.message.canonical import to_message
 
         return to_message(self.base)
 
     def to_bytes(self) -> bytes:
-        """The bytes to send or push on: `Data` untouched unless headers, body or parts were changed.
-
-        A look at a header must not cost a signature (DKIM) its validity, so a parsed message is compared with a
-        fresh one instead of being re-encoded for having been parsed.
+        """The bytes to send or push on: `Data` untouched unless headers, body or parts were changed, and then
+        everything else as it stands there.
         """
         data = self.Data if isinstance(self.Data, bytes) else self.Data.encode("utf-8", "surrogateescape")
         try:
-            object.__getattribute__(self, "base")
+            base: MailBase = object.__getattribute__(self, "base")
         except AttributeError:  # never parsed
             return data
-        from maildefer.message.canonical import from_string, to_string
+        from maildefer.message.canonical import is_as_it_came, to_string
 
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UnicodeWarning)  # not for a comparison
-            current = to_string(self.base)
-            # With and without From and To filled in: `To` may have been read from another header since.
-            untouched = current in (to_string(self._parsed()), to_string(from_string(self.Data)))
-        return data if untouched else current.encode("utf-8", "surrogateescape")
+        return data if is_as_it_came(base) else to_string(base).encode("utf-8", "surrogateescape")
 
     __bytes__ = to_bytes
 

@@ -1,0 +1,71 @@
+"""The parameters of headers such as Content-Type, in one pass over the text, however many there are.
+
+`email` cuts the text anew at each parameter, so that 89 KB of them take it seconds each time that anybody asks.
+"""
+
+from __future__ import annotations
+
+import re
+from email.message import Message
+from email.utils import collapse_rfc2231_value, decode_params, unquote
+from typing import Any, Final
+
+_SIGN: Final = re.compile(r'\\"|"|;').finditer
+
+Value = str | tuple[Any, Any, str]
+"""A parameter's value; charset, language and value where it is in RFC 2231's form."""
+
+
+def parse_parameter_header(message: Message, header: str) -> tuple[str | None, dict[str, str]]:
+    """Value and parameters of a header such as Content-Type; the value in lower case, None if there is no such header.
+
+    Takes what broken mailers write: what cannot be read as parameters is left out.
+    """
+    text = message.get(header)
+    return (None, {}) if text is None else parsed(str(text))
+
+
+def parsed(text: str) -> tuple[str | None, dict[str, str]]:
+    """Value and parameters of a header's text."""
+    try:
+        params = decoded(text)
+    except (ValueError, TypeError, IndexError):  # the answers of `email` to broken RFC 2231 continuations
+        params = [(text.partition(";")[0].strip(), "")]
+    found = {name.lower(): _collapsed(value) for name, value in params[1:] if name}
+    return params[0][0].strip().lower() or None, found
+
+
+def decoded(text: str) -> list[tuple[str, Value]]:
+    """Names and values as `email` gives them, still in their quotes; the first name is the header's own value."""
+    params = []
+    for piece in pieces(text):
+        name, _, value = piece.partition("=")
+        params.append((name.strip(), value.strip()))
+    return decode_params(params)
+
+
+def pieces(text: str) -> list[str]:
+    """What stands between the semicolons that are in no quotes; names in lower case."""
+    found: list[str] = []
+    start, quoted = 0, False
+    for sign in _SIGN(text):
+        if sign[0] == '"':
+            quoted = not quoted
+        elif sign[0] == ";" and not quoted:
+            found.append(_tidy(text[start : sign.start()]))
+            start = sign.end()
+    found.append(_tidy(text[start:]))
+    return found
+
+
+def _tidy(piece: str) -> str:
+    name, equals, value = piece.partition("=")
+    return f"{name.strip().lower()}={value.strip()}" if equals else piece.strip()
+
+
+def _collapsed(value: Value) -> str:
+    bare = unquote(value) if isinstance(value, str) else (value[0], value[1], unquote(value[2]))
+    try:
+        return collapse_rfc2231_value(bare)
+    except ValueError:  # a charset that cannot even be looked up
+        return str(bare[-1])
