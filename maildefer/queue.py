@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from maildefer.errors import EntryTooLarge, QueueError
+from maildefer.errors import EntryTooLarge, QueueError, raise_named
 from maildefer.handling.queues import kept_apart, located, queue_at
 from maildefer.host.identity import this_host
 from maildefer.maildir import operate
 from maildefer.maildir.layout import Layout
-from maildefer.maildir.names import hashed
+from maildefer.maildir.names import EntryName, hashed, sized
 from maildefer.maildir.operate import Found
 from maildefer.maildir.pop import Popped, take
 from maildefer.maildir.push import Pusher
+from maildefer.maildir.reasons import write_reason
 from maildefer.message import pushable
 from maildefer.message.envelope import TOP_LIMIT_BYTES, block
 from maildefer.message.request import MailRequest, received
@@ -79,17 +80,22 @@ class Queue:
         envelope; without a recipient there is none, and From and To are read from the headers. Threads that push at
         the same time share directory syncs. Raises AddressRefused, QueueMissing, StorageFault's kinds.
         """
-        if type(message) is bytes:  # the ordinary case: all that it is lies in the other arguments
-            data = message
-            to, by = recipient or "", sender or ""
-        else:
-            data, known = pushable.bytes_of(message), pushable.envelope_of(message)
-            to = recipient if recipient is not None else known.recipient
-            by = sender if sender is not None else known.sender
-        pusher = self._pusher()
-        if not to and sender is None and recipient is None:
-            return pusher.push(lambda stem: (data,))
-        return pusher.push(lambda stem: (block(stem, by, to, host=_HOST, when=time.time(), via="push"), data))
+        return self._pusher().push(self._composed(message, sender, recipient))
+
+    def push_undeliverable(self, message: object, reason: str, /, **facts: object) -> str:
+        """`push` with the reason beside it, for `maildefer dead list`; what `Router.UNDELIVERABLE_QUEUE` is given."""
+        layout = self.layout
+
+        def compose(stem: str) -> tuple[bytes, ...]:
+            data = b"".join(self._composed(message, None, None)(stem))
+            entry = EntryName(key=sized(stem, len(data)))
+            try:
+                write_reason(layout, entry, reason, {"kept": True, **facts}, host=_host())
+            except OSError as fault:
+                raise_named(layout.reasons, fault)
+            return (data,)
+
+        return self._pusher().push(compose)
 
     def pop(self) -> tuple[str, MailRequest] | tuple[None, None]:
         """Take any waiting entry out of the queue, *at most once*: its key and message, or (None, None).
@@ -181,6 +187,20 @@ class Queue:
     def __repr__(self) -> str:
         return f"Queue({self.dir!r})"
 
+    def _composed(
+        self, message: object, sender: str | None, recipient: str | None
+    ) -> Callable[[str], tuple[bytes, ...]]:
+        if type(message) is bytes:  # the ordinary case: all that it is lies in the other arguments
+            data = message
+            to, by = recipient or "", sender or ""
+        else:
+            data, known = pushable.bytes_of(message), pushable.envelope_of(message)
+            to = recipient if recipient is not None else known.recipient
+            by = sender if sender is not None else known.sender
+        if not to and sender is None and recipient is None:
+            return lambda stem: (data,)
+        return lambda stem: (block(stem, by, to, host=_HOST, when=time.time(), via="push"), data)
+
     def _pusher(self) -> Pusher:
         return self._known.get(kept_apart(self._place)) or _pusher(self._place, self._safe)
 
@@ -196,11 +216,14 @@ class Queue:
             fresh = operate.oldest(self.layout) if len(fresh) == operate.MOST_LISTED else []
 
     def _set_aside(self, popped: Popped) -> None:
+        reason = f"over the pop limit of {self.pop_limit} bytes"
         if self._oversize is None:
-            popped.bury(f"over the pop limit of {self.pop_limit} bytes")
+            popped.bury(reason)
             return
+        other = _pusher(self._oversize).layout
         try:
-            popped.move_to(_pusher(self._oversize).layout.new)
+            write_reason(other, popped.entry.returned(), reason, {"queue": self.dir}, host=_host())
+            popped.move_to(other.new)
         except OSError:  # another filesystem: a copy, then the end of the first
             data = popped.read()
             if data is not None:

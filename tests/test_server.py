@@ -20,6 +20,8 @@ from maildefer import events
 from maildefer.errors import ConfigurationError
 from maildefer.handling import settings as settings_module
 from maildefer.handling.retry import RetryPolicy
+from maildefer.maildir import operate
+from maildefer.maildir.reasons import read_reason
 from maildefer.message import matchers, matching
 from maildefer.message.request import MailRequest
 from maildefer.queue import Queue
@@ -164,7 +166,11 @@ def test_a_message_over_the_limit_goes_to_the_oversize_queue(note: Note) -> None
     queue.push(b"x" * 100, sender="a@b", recipient="post@osb.example")
     QueueReceiver("run/posts", size_limit=100, oversize_dir="run/big").start(one_shot=True)
     assert len(note.seen) == 1
-    assert len(Queue("run/big")) == 1
+    [found] = operate.listed(Queue("run/big").layout, "undeliverable")
+    assert (
+        read_reason(Queue("run/big").layout, found.entry)["reason"]
+        == "over the receiver's limit of 100 bytes"
+    )
 
 
 def test_a_message_over_the_limit_is_a_dead_letter_where_there_is_no_oversize_queue(note: Note) -> None:
@@ -300,6 +306,12 @@ def test_what_would_be_buried_goes_to_the_undeliverable_queue_of_the_boot_module
     to = "post@elsewhere.example" if kind == "no route" else "post@osb.example"
     Queue("run/posts").push(DATA, sender="ann@example.org", recipient=to)
     QueueReceiver("run/posts").start(one_shot=True)
+    [found] = operate.listed(Router.UNDELIVERABLE_QUEUE.layout, "undeliverable")
+    told = read_reason(Router.UNDELIVERABLE_QUEUE.layout, found.entry)
+    assert {"no route": "no route", "rejected": "no", "given up": "given up after 1"}[kind] in str(
+        told["reason"]
+    )
+    assert told["queue"] == os.path.abspath("run/posts")
     _, kept = Router.UNDELIVERABLE_QUEUE.pop()
     assert (kept.Data, kept.From, kept.To) == (DATA, "ann@example.org", to)
     assert [len(os.listdir(f"run/posts/{folder}/new")) for folder in (".", ".dead", ".later")] == [0, 0, 0]

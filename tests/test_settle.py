@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
+from maildefer.handling import settings as settings_module
 from maildefer.handling.outcomes import Deferred, HandedOff, Outcome, Postponed
 from maildefer.handling.retry import RetryPolicy
 from maildefer.maildir import reasons
@@ -127,3 +130,31 @@ def aged(desk: Desk, key: str | None = None, **counters: int) -> EntryName:
     entry = EntryName(key=key or desk.entry.key, **counters)
     os.rename(f"{desk.first.new}/{name}", f"{desk.first.new}/{entry.waiting()}")
     return entry
+
+
+def test_a_handoff_makes_the_queue_that_the_settings_name_where_it_is_not_there_yet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = Desk(tmp_path)
+    desk.settler.layouts = {}
+    monkeypatch.setenv("MAILDEFER_PROJECT", str(tmp_path))
+    settings = ModuleType("conf.settings")
+    vars(settings)["queues"] = {"first": ["app.START"], "run/late": ["app.other"]}
+    monkeypatch.setattr(settings_module, "_loaded", settings)
+    desk.other = Layout(str(tmp_path / "run" / "late"))
+    onward = HandedOff("app.other", "START", "run/late")
+    assert desk.settles(onward) == "handed_off"
+    shutil.rmtree(tmp_path / "run")  # and again, if somebody has taken it away since
+    assert desk.settles(onward) == "handed_off"
+    assert desk.entry.handoffs == 2
+
+
+def test_a_handoff_to_what_can_be_no_queue_is_tried_again_and_buried_with_its_reason(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    desk.settler.layouts = {}
+    (tmp_path / "file").write_text("")
+    onward = HandedOff("app.other", "START", str(tmp_path / "file"))
+    words = [desk.settles(onward) for _ in range(5)]
+    assert words == ["deferred"] * 4 + ["buried"]  # pushed in 1970, its lifetime is over at the fifth
+    assert "can't be handed on to app.other.START" in desk.reason()
+    assert "it is a file" in desk.reason()

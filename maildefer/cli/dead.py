@@ -29,7 +29,7 @@ def list_(
     """List dead letters with their reasons, the oldest first."""
     layout = look_into_queue(queue)
     wanted = entries.choice(keys, not keys, reason, older_than)
-    letters = entries.chosen(layout, ("dead",), wanted)
+    letters = entries.chosen(layout, entries.BURIED, wanted)
     number = 0
     for found in islice(letters, limit) if keys else entries.by_age(letters, limit):
         number += 1
@@ -50,7 +50,7 @@ def show(
 ) -> None:
     """Show one dead letter: why it was buried, and the message."""
     layout = look_into_queue(queue)
-    found = entries.one(layout, key, ("dead",))
+    found = entries.one(layout, key, entries.BURIED)
     record = reasons.read_reason(layout, found.entry)
     if json:
         output.record(entries.facts(layout, found) | record)
@@ -96,7 +96,7 @@ def delete(
         and not output.confirmed(f"Delete dead letters of {queue}?", yes)
     ):
         raise typer.Exit(1)
-    entries.apply(layout, ("dead",), wanted, lambda found: operate.delete(layout, found), "deleted")
+    entries.apply(layout, entries.BURIED, wanted, lambda found: operate.delete(layout, found), "deleted")
 
 
 def _moment(value: object) -> str:

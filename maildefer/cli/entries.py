@@ -38,6 +38,7 @@ Limit = Annotated[
     int | None, typer.Option("--limit", "-n", metavar="N", min=1, help="Only so many, the oldest.")
 ]
 
+BURIED: tuple[Folder, ...] = ("dead", "undeliverable")  # those with a reason beside them
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
@@ -147,7 +148,7 @@ def facts(layout: Layout, found: Found, *, envelope: bool = True) -> dict[str, A
     }
     if envelope:
         told |= _envelope(found.path)
-    if found.folder == "dead":
+    if found.folder in BURIED:
         told |= {"reason": str(reasons.read_reason(layout, entry).get("reason", ""))}
     return told
 
@@ -188,7 +189,7 @@ def show_message(data: bytes, *, whole: bool) -> None:
 def _fits(layout: Layout, found: Found, wanted: Choice) -> bool:
     if wanted.reason is None and wanted.older_than_seconds is None:
         return True
-    record = reasons.read_reason(layout, found.entry) if found.folder == "dead" else {}
+    record = reasons.read_reason(layout, found.entry) if found.folder in BURIED else {}
     said = f"{record.get('reason', '')}\n{record.get('error', '')}"  # the log of some has the latter
     if wanted.reason is not None and wanted.reason.lower() not in said.lower():
         return False

@@ -16,7 +16,7 @@ from typing import Any, Final, Protocol
 
 from maildefer import logcontext
 from maildefer.errors import ConfigurationError, HandlerMissing
-from maildefer.handling import marks
+from maildefer.handling import marks, undeliverable
 from maildefer.handling.batches import one_by_one
 from maildefer.handling.marks import ERROR_STATE, FIRST_STATE, Addressed, Handler, entry_key
 from maildefer.handling.patterns import compiled
@@ -286,7 +286,7 @@ class RoutingBase:
 
     def _undeliverable(self, message: Addressed, why: str) -> None:
         if self.UNDELIVERABLE_QUEUE is not None:
-            self.UNDELIVERABLE_QUEUE.push(message)
+            undeliverable.give(self.UNDELIVERABLE_QUEUE, message, why)
         else:
             LOG.warning("undeliverable message for %s from %s: %s", message.To, message.From, why)
 

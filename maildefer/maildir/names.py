@@ -148,6 +148,11 @@ def fresh_stem(host: str, system: System) -> str:
     return f"{seconds}.M{padded}P{system.pid()}Q{next(_count)}R{system.token(8)}.{host}"
 
 
+def sized(stem: str, size_bytes: int) -> str:
+    """The key of an own push."""
+    return f"{stem},S={size_bytes}"
+
+
 def hashed(host: str) -> str:
     """What stands for the host in keys that must not tell its name."""
     return f"{crc32(host.encode('utf-8', 'surrogateescape')):08x}"

@@ -18,7 +18,7 @@ from maildefer.maildir.layout import Layout
 from maildefer.maildir.names import EntryName
 from maildefer.maildir.system import SYSTEM, System
 
-Folder = Literal["waiting", "claimed", "deferred", "dead"]
+Folder = Literal["waiting", "claimed", "deferred", "dead", "undeliverable"]
 FOLDERS: Final[tuple[Folder, ...]] = ("waiting", "claimed", "deferred", "dead")
 MOST_LISTED: Final = 1000
 _MOST_CANDIDATES: Final = 100
@@ -64,6 +64,11 @@ def listed(layout: Layout, folder: Folder, *, system: System = SYSTEM) -> Iterat
             yield from _both(folder, layout.later_new, layout.later_cur, system)
         case "dead":
             yield from _both(folder, layout.dead_new, layout.dead_cur, system)
+        case "undeliverable":  # those that wait, with a reason beside them: they count as waiting, too
+            told = reasons.told_of(layout, system=system)
+            for found in listed(layout, "waiting", system=system) if told else ():
+                if reasons.reason_name(found.entry) in told:
+                    yield Found(folder, found.directory, found.name)
 
 
 def oldest(layout: Layout, *, system: System = SYSTEM) -> list[Found]:
@@ -174,7 +179,7 @@ def delete(layout: Layout, found: Found, *, system: System = SYSTEM) -> None:
         raise EntryMalformed(found.path, what) from fault
     except OSError as fault:
         raise_named(found.path, fault)
-    if found.folder == "dead":
+    if found.folder in ("dead", "undeliverable"):
         durable.discard(reasons.reason_path(layout, found.entry), system)
 
 

@@ -184,7 +184,7 @@ class Pusher:
         if isinstance(chunks, Draft):
             return _Begun(chunks.key, chunks.path, chunks.descriptor, chunks)
         data = b"".join(chunks)
-        key = f"{stem},S={len(data)}"
+        key = names.sized(stem, len(data))
         path = f"{self.layout.tmp}/{key}"
         try:
             return _Begun(key, path, durable.begin(path, data, system=self._system), None)

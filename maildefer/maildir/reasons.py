@@ -37,8 +37,20 @@ class Death:
 
 
 def reason_path(layout: Layout, dead: EntryName) -> str:
+    return f"{layout.reasons}/{reason_name(dead)}"
+
+
+def reason_name(dead: EntryName) -> str:
     """An entry may be buried more than once, so the generation is in the name."""
-    return f"{layout.reasons}/{dead.key},n={dead.returns}.json"
+    return f"{dead.key},n={dead.returns}.json"
+
+
+def told_of(layout: Layout, *, system: System = SYSTEM) -> set[str]:
+    """The names of all reasons that are there. Raises OSError."""
+    try:
+        return set(system.listdir(layout.reasons))
+    except FileNotFoundError:  # a folder that is made with the first
+        return set()
 
 
 def write_reason(

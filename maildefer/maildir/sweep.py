@@ -13,6 +13,7 @@ from maildefer.maildir import durable, scan
 from maildefer.maildir.journal import KEPT_SECONDS as JOURNAL_SECONDS
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.names import EntryName, split_beat
+from maildefer.maildir.reasons import reason_name
 from maildefer.maildir.system import SYSTEM, System
 
 DRAFT_SECONDS = 36 * 3600.0  # Maildir's own figure
@@ -84,10 +85,11 @@ class Sweeper:
         return [name for name in names if name != "done"]
 
     def _orphaned_reasons(self) -> list[str]:
-        orphans = dict.fromkeys(self._names(self._layout.reasons))
-        for folder in (self._layout.dead_new, self._layout.dead_cur):  # of which there may be millions
-            for entry in map(EntryName.parse, scan.entries(folder, system=self._system)):
-                orphans.pop(f"{entry.key},n={entry.returns}.json", None)
+        layout = self._layout
+        orphans = dict.fromkeys(self._names(layout.reasons))
+        for folder in (layout.dead_new, layout.dead_cur, layout.new):  # of which there may be millions
+            for entry in map(EntryName.parse, scan.entries(folder, system=self._system) if orphans else ()):
+                orphans.pop(reason_name(entry), None)
         return list(orphans)
 
     def _is_older(self, path: str, than: float) -> bool:

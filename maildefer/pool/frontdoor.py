@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 from maildefer.errors import MaildeferError
-from maildefer.handling import marks
+from maildefer.handling import marks, undeliverable
 from maildefer.handling.finding import is_project
 from maildefer.handling.queues import located, queue_at
 from maildefer.handling.routes import Router
@@ -207,5 +207,5 @@ def undeliverable_message(raw: bytes | str, failure_type: str) -> None:
     """Push the raw message to `Router.UNDELIVERABLE_QUEUE`, if one is set."""
     kept_in = router().UNDELIVERABLE_QUEUE
     if kept_in is not None:
-        key = kept_in.push(raw)
-        LOG.error("undeliverable (%s): kept as %s", failure_type, key)
+        undeliverable.give(kept_in, raw, failure_type)
+        LOG.error("undeliverable (%s): kept", failure_type)

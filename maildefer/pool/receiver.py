@@ -16,13 +16,14 @@ from typing import Any
 
 from maildefer import events, logcontext
 from maildefer.errors import ConfigurationError, StorageFault
-from maildefer.handling import marks
+from maildefer.handling import marks, undeliverable
 from maildefer.handling.loading import module_files
 from maildefer.handling.marks import Addressed
 from maildefer.handling.queues import queue_at
 from maildefer.handling.routes import Router, RoutingBase
 from maildefer.handling.signatures import check
 from maildefer.host.identity import this_host
+from maildefer.maildir.reasons import write_reason
 from maildefer.message import matchers
 from maildefer.pool import shipping
 from maildefer.pool.board import PLACES
@@ -130,7 +131,7 @@ class QueueReceiver:
         except Exception as fault:
             LOG.exception("no handler finished a message for %s from %s", msg.To, msg.From)
             if router().UNDELIVERABLE_QUEUE is not None and not marks.is_kept(fault):
-                router().UNDELIVERABLE_QUEUE.push(msg)
+                undeliverable.give(router().UNDELIVERABLE_QUEUE, msg, "no handler finished it")
 
     def _replaced(self) -> Callable[[Any], object] | None:
         """The `process_message` that somebody has put in the place of ours, or ours for a stand-in of the router."""
@@ -200,13 +201,18 @@ class QueueReceiver:
         """Put away a message over the limit; it is no handler's."""
         if not self._is_oversized(claim):
             return False
+        reason = f"over the receiver's limit of {self.size_limit} bytes"
         if self._oversize is None:
-            claim.bury(f"over the receiver's limit of {self.size_limit} bytes")
+            claim.bury(reason)
             return True
+        host = this_host().label
         try:
+            write_reason(
+                self._oversize, claim.entry.handed_on(), reason, {"queue": self.queue_dir}, host=host
+            )
             claim.handoff(self._oversize)
         except OSError:  # another filesystem
-            shipping.ship(claim, self._oversize, host=this_host().label)
+            shipping.ship(claim, self._oversize, host=host)
         return True
 
     def _is_oversized(self, claim: ConsumedClaim) -> bool:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from maildefer import events
 from maildefer.errors import ClaimLost, QueueError
-from maildefer.handling import marks
+from maildefer.handling import marks, undeliverable
 from maildefer.handling.application import pool_settings
 from maildefer.handling.dispatch import Dispatcher
 from maildefer.handling.outcomes import Buried, Deferred, Outcome
@@ -160,12 +160,14 @@ def _only(function: Callable[[Any], object]) -> RoutingBase:
     return router
 
 
-def _kept(message: object) -> bool:
+def _kept(message: object, reason: str, facts: Mapping[str, object]) -> bool:
     """Give what would be buried to `Router.UNDELIVERABLE_QUEUE`; where that takes nothing, it is buried after all."""
     if Router.UNDELIVERABLE_QUEUE is None:
         return False
     try:
-        Router.UNDELIVERABLE_QUEUE.push(message)
+        queue, key, attempt = (getattr(message, name, None) for name in ("queue", "key", "attempt"))
+        told = {"queue": queue, "came_as": key, "attempts": attempt, **facts}
+        undeliverable.give(Router.UNDELIVERABLE_QUEUE, message, reason, **told)
     except Exception:
         LOG.exception("the undeliverable queue did not take a message: it goes to the dead letters")
         return False

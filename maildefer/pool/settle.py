@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 from typing import Protocol, TypeVar, assert_never
 
 from maildefer import events
-from maildefer.errors import QueueMissing, StorageFault
+from maildefer.errors import ClaimLost, ConfigurationError, QueueError, QueueMissing, StorageFault
 from maildefer.handling.outcomes import Acked, Buried, Deferred, HandedOff, Outcome, Postponed
+from maildefer.handling.queues import queue_at
 from maildefer.handling.retry import RetryPolicy
 from maildefer.maildir.claims import Claim
-from maildefer.maildir.layout import Layout, open_queue
+from maildefer.maildir.layout import Layout
 from maildefer.maildir.names import MAX_HANDOFFS
 from maildefer.pool import shipping
 
@@ -28,6 +29,10 @@ class Burial(Protocol):
     def __call__(self, message: object, outcome: Outcome, /) -> None: ...
 
 
+Keep = Callable[[object, str, Mapping[str, object]], bool]
+"""Takes what would be buried, its reason and what else is known of it, if it says so."""
+
+
 @dataclass(slots=True)
 class Settler:
     """Settles claims as outcomes say; one for each process. `gone` tells when patience with a fault has to end."""
@@ -38,7 +43,8 @@ class Settler:
     gone: Callable[[], bool] = lambda: False
     random: Callable[[], float] = random.random
     deferred: Callable[[Claim, str], None] = lambda claim, name: None  # told of each deferred name
-    keep: Callable[[object], bool] = lambda message: False  # takes what would be buried, if it says so
+    keep: Keep = lambda message, reason, facts: False
+    make: Callable[[str], Layout] = queue_at  # opens a queue of the settings, made where it is not there yet
     _opened: dict[str, Layout] = field(default_factory=dict)
 
     def settle(self, claim: Claim, outcome: Outcome, handler: str, message: object, buried: Burial) -> str:
@@ -57,7 +63,7 @@ class Settler:
                 self._bury(claim, message, outcome.reason, handler, outcome.error, outcome.detail)
                 return "buried"
             case HandedOff():
-                return self._hand_off(claim, message, outcome, handler)
+                return self._hand_off(claim, message, outcome, handler, buried)
             case Postponed():
                 name = self.persist(lambda: claim.postpone(outcome.seconds))
                 self.deferred(claim, name)
@@ -92,14 +98,15 @@ class Settler:
         *,
         failed: bool = False,
     ) -> None:
-        if self.keep(message):
+        facts = {"handler": handler, "error": error, "traceback": detail}
+        if self.keep(message, reason, facts):
             self.persist(claim.ack)
             return
-        self.persist(
-            lambda: claim.bury(reason, failed=failed, handler=handler, error=error, traceback=detail)
-        )
+        self.persist(lambda: claim.bury(reason, failed=failed, **facts))
 
-    def _hand_off(self, claim: Claim, message: object, outcome: HandedOff, handler: str) -> str:
+    def _hand_off(
+        self, claim: Claim, message: object, outcome: HandedOff, handler: str, buried: Burial
+    ) -> str:
         target = f"{outcome.module}.{outcome.function}"
         if claim.entry.handoffs >= MAX_HANDOFFS:
             reason = f"handed on {MAX_HANDOFFS} times, and now to {target}: a loop"
@@ -107,11 +114,21 @@ class Settler:
             return "buried"
         try:
             other = self._layout(outcome.queue or "")
-            self.persist(lambda: self._move(claim, other))
-        except QueueMissing as missing:
-            reason = f"no such queue: {missing.path}, for {target}"
-            self._bury(claim, message, reason, handler, str(missing), None)
-            return "buried"
+            try:
+                self.persist(lambda: self._move(claim, other))
+            except QueueMissing:  # taken away since it was opened
+                self.persist(lambda: self.make(other.path))
+                self.persist(lambda: self._move(claim, other))
+        except (ClaimLost, StorageFault):
+            raise
+        except (
+            QueueError,
+            ConfigurationError,
+        ) as fault:  # a place that can be no queue, until somebody mends it
+            later = Deferred(
+                f"can't be handed on to {target}: {fault}", error=f"{type(fault).__name__}: {fault}"
+            )
+            return self._defer(claim, later, handler, message, buried)
         return "handed_off"
 
     def _move(self, claim: Claim, other: Layout) -> None:
@@ -125,7 +142,7 @@ class Settler:
     def _layout(self, queue: str) -> Layout:
         layout = self.layouts.get(queue) or self._opened.get(queue)
         if layout is None:
-            layout = self._opened[queue] = open_queue(queue)
+            layout = self._opened[queue] = self.persist(lambda: self.make(queue))
         return layout
 
     def persist(self, settle: Callable[[], T]) -> T:

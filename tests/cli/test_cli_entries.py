@@ -19,6 +19,7 @@ from maildefer.maildir import durable
 from maildefer.maildir.names import EntryName
 from maildefer.maildir.reasons import write_reason
 from maildefer.message.envelope import split
+from maildefer.queue import Queue
 
 MESSAGE = b"Subject: caf\xe9\r\n\r\nbody\x1b[31m\n"
 
@@ -415,3 +416,14 @@ def test_a_servers_reply_is_told_as_text(maildefer, monkeypatch):
 )
 def test_a_size_is_told_in_a_unit_that_fits(number, text):
     assert output.size(number) == text
+
+
+def test_the_dead_letters_of_an_undeliverable_queue_wait_there_with_their_reasons(maildefer, tmp_path):
+    queue = Queue(str(tmp_path / "undeliverable"))
+    queue.push(b"Subject: not one of them\n\n")
+    key = queue.push_undeliverable(b"Subject: x\n\n", "no route", handler="app.START")
+    assert [row["reason"] for row in maildefer("dead", "list", queue.dir, "--json").records] == ["no route"]
+    assert "app.START" in maildefer("dead", "show", queue.dir, key).out
+    assert sorted(queue.keys()).index(key) >= 0
+    assert maildefer("dead", "delete", queue.dir, key).code == 0
+    assert (len(queue), os.listdir(queue.layout.reasons)) == (1, [])

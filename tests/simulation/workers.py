@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from maildefer.errors import ClaimLost
 from maildefer.handling.retry import RetryPolicy
 from maildefer.maildir.claims import Claim, Claimer
+from maildefer.maildir.layout import create_queue
 from maildefer.pool.board import Board
 from maildefer.pool.conversing import Conversing
 from maildefer.pool.hand import Hand
@@ -123,6 +124,7 @@ class SimulatedWorker(Worker):
             gone=lambda: self._stopping,
             random=supervisor.world.scheduler.random.random,
             deferred=self._tell_keeper,
+            make=lambda path: create_queue(path, system=system),
         )
         lines: Any = _Lines()
         self._log = lines
