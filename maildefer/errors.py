@@ -7,7 +7,6 @@ Each error carries its facts as attributes, and its text says what happened, to 
 from __future__ import annotations
 
 import errno
-from collections.abc import Sequence
 from typing import ClassVar, NoReturn
 
 
@@ -199,11 +198,10 @@ class EntryNotFound(QueueError, KeyError):
 class EntryAmbiguous(QueueError):
     """What was given of a key is the beginning of several."""
 
-    def __init__(self, key: str, candidates: Sequence[str], where: str) -> None:
+    def __init__(self, key: str, candidates: list[str], where: str) -> None:
         some = ", ".join(candidates[:3]) + (", …" if len(candidates) > 3 else "")
         super().__init__(f"{key} begins several keys in {where}: give more of one of {some}", where)
-        self.key = key
-        self.candidates = tuple(candidates)
+        self.key, self.candidates = key, candidates
 
 
 class EntryMalformed(QueueError):

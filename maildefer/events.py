@@ -49,6 +49,7 @@ EVENTS: Final[dict[str, str]] = {
     "token.failed": "conversations whose worker is gone could not be freed",
     "share.failed": "this host's share of the queue is not known",
     "request.failed": "what was asked through the mount could not be read or consumed",
+    "pause.failed": "whether the queue is paused on all hosts could not be seen; what was known last counts",
     "status.failed": "the status file for other hosts could not be written",
     "clock.failed": "the mount's time could not be read; the last known offset counts",
     "sweep.failed": "what crashes left could not be cleared away",

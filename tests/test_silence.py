@@ -5,12 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from maildefer.maildir import paused as marks
 from maildefer.maildir.layout import create_queue
+from maildefer.maildir.system import SYSTEM
 from maildefer.pool.board import Board, Q, QueueState
 from maildefer.pool.hand import Hand
+from maildefer.pool.pausing import heed_mark
 from maildefer.pool.serving import Serving
 
 LEASE = "host-0a1b2c-17-abcdef012345"
@@ -93,3 +97,40 @@ def test_no_claim_is_sent_under_a_lease_that_is_not_served_yet(
     board.words[board.queue(0) + Q.STATE] = QueueState.SERVED
     assert queue.may_claim()
     assert queue.claimer.lease == LEASE.replace("17", "18")
+
+
+def test_a_queue_that_an_operator_has_paused_is_claimed_from_no_more_until_it_is_resumed(
+    queue: Serving, board: Board, clock: Clock, beat: Callable[[float], None]
+) -> None:
+    beat(clock.seconds)
+    assert queue.may_claim()
+    for paused, allowed in ((True, False), (False, True), (True, False)):
+        clock.seconds += 1
+        _mark(queue, board, paused)
+        assert [queue.may_claim(), queue.may_claim()] == [allowed, allowed]
+
+
+def test_conversations_go_on_under_the_lease_of_a_paused_queue(
+    queue: Serving, board: Board, clock: Clock, beat: Callable[[float], None]
+) -> None:
+    """Their tokens lie in the first queue, and a pause of that one is none of the others."""
+    beat(clock.seconds)
+    _mark(queue, board, True)
+    assert queue.may_take_tokens()
+    assert queue.claimer.lease == LEASE
+    clock.seconds += 1
+    board.set_lease(0, f"{LEASE}0")
+    assert queue.may_take_tokens()
+    assert queue.claimer.lease == f"{LEASE}0"
+    assert not queue.may_claim()
+    board.words[board.queue(0) + Q.STATE] = QueueState.FENCED
+    clock.seconds += 1
+    assert not queue.may_take_tokens()
+
+
+def _mark(queue: Serving, board: Board, paused: bool) -> None:
+    """Make the mark, or take it away, and have the keeper see that."""
+    layout = queue.claimer.layout
+    marks.pause(layout, user="ann", host="a") if paused else marks.resume(layout)
+    shared = SimpleNamespace(board=board, queues=[SimpleNamespace(name="queue", layout=layout)])
+    heed_mark(shared, 0, SYSTEM)  # type: ignore[arg-type]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Collection
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,6 +18,7 @@ from maildefer.control.census import Census, Serving, take
 from maildefer.control.look import LocalStatus
 from maildefer.errors import MaildeferError, NotRunning
 from maildefer.host.bounded import TimedOut, bounded
+from maildefer.maildir.paused import Pause
 
 if TYPE_CHECKING:
     from maildefer.cli.usage import Usage
@@ -130,6 +132,8 @@ def _show(one: LocalStatus) -> None:
 
 def _standing(queue: dict[str, Any]) -> str:
     """Why a pool claims nothing from a queue, where that is not an operator's doing; empty if it does."""
+    if queue.get("paused_everywhere"):
+        return "paused on all hosts by an operator"
     seconds = output.duration(float(queue.get("paused_seconds") or 0))
     match queue.get("paused_for"):
         case None:
@@ -203,6 +207,12 @@ def _show_busy(lease: Serving) -> None:
         output.line(output.clean(f"{words}  {worker.get('entry') or ''}".rstrip()))
 
 
+def _pause(pause: Pause) -> str:
+    whom = f" by {pause.user or 'somebody'}{f' on {pause.host}' if pause.host else ''}"
+    since = f", {output.duration(time.time() - pause.since)} ago" if pause.since else ""
+    return f"paused on all hosts{whom}{since}"
+
+
 def _show_queue(census: Census, own: Collection[str] = ()) -> None:
     """With each lease that serves it; `own` are those whose workers were shown already."""
     oldest = f", oldest {output.duration(census.oldest_seconds)}" if census.oldest_seconds is not None else ""
@@ -210,6 +220,8 @@ def _show_queue(census: Census, own: Collection[str] = ()) -> None:
     others = f"{census.claimed} claimed, {census.deferred} deferred, {census.dead} dead"
     free = f", {output.size(census.free_bytes)} free" if census.free_bytes is not None else ""
     output.line(output.clean(f"{census.queue}: {census.waiting} waiting{oldest}, {others}{more}{free}"))
+    if census.pause is not None:
+        output.line(output.clean(f"  {_pause(census.pause)}; `maildefer resume` lets it go on"))
     rows = []
     for lease in census.serving:
         state = lease.status

@@ -1,4 +1,4 @@
-"""`pause`, `resume` and `reload`: this host's pool by a signal, other hosts' by requests through the mount."""
+"""`reload`, and how all pools are asked: this host's by a signal, other hosts' by requests through the mount."""
 
 from __future__ import annotations
 
@@ -33,24 +33,6 @@ OneHost = Annotated[
     str | None, typer.Option("--host", metavar="LABEL", help="Ask that host, as `status` names it.")
 ]
 
-_NEXT = {
-    "pause": "`maildefer resume` lets them go on",
-    "resume": "`maildefer status` shows them at work",
-    "reload": "`maildefer status` and the pool's log show how it goes",
-}
-
-
-@app.command()
-def pause(queues: Queues = None, pid: Pid = None, all_hosts: AllHosts = False, host: OneHost = None) -> None:
-    """Let pools claim no more messages."""
-    _steer("pause", queues, pid, all_hosts, host)
-
-
-@app.command()
-def resume(queues: Queues = None, pid: Pid = None, all_hosts: AllHosts = False, host: OneHost = None) -> None:
-    """Let paused pools claim messages again."""
-    _steer("resume", queues, pid, all_hosts, host)
-
 
 @app.command()
 def reload(
@@ -72,11 +54,12 @@ def reload(
             raise typer.BadParameter("--check looks at this project only.")
         _check()
     elif not wait:
-        _steer("reload", queues, pid, all_hosts, host)
-    elif _is_elsewhere(queues, pid, all_hosts, host):
+        ask("reload", queues, pid, all_hosts, host)
+        output.say("`maildefer status` and the pool's log show how it goes")
+    elif is_elsewhere(queues, pid, all_hosts, host):
         _tell(_verdicts_there(queues, host, timeout))
     else:
-        _tell(verdicts.reload_here(_pools(pid), timeout))
+        _tell(verdicts.reload_here(pools(pid), timeout))
 
 
 def _check() -> None:
@@ -111,7 +94,7 @@ def _tell(found: Iterable[ReloadVerdict]) -> None:
 
 def _verdicts_there(queues: list[str] | None, host: str | None, seconds: float) -> Iterator[ReloadVerdict]:
     asked: set[str] = set()
-    for queue in queues or _known_queues():
+    for queue in queues or known_queues():
         names = answered(bounded(lambda queue=queue: live_names(queue)), queue)  # type: ignore[misc]
         wanted = sorted(name for name in set(names) - asked if host is None or _is_on(host, name))
         asked.update(wanted)
@@ -119,16 +102,16 @@ def _verdicts_there(queues: list[str] | None, host: str | None, seconds: float) 
     _must_be_some(asked, host)
 
 
-def _steer(verb: Verb, queues: list[str] | None, pid: str | None, all_hosts: bool, host: str | None) -> None:
-    if _is_elsewhere(queues, pid, all_hosts, host):
+def ask(verb: Verb, queues: list[str] | None, pid: str | None, all_hosts: bool, host: str | None) -> None:
+    """Ask pools for something: this host's by a signal, with a host or all of them through the mount."""
+    if is_elsewhere(queues, pid, all_hosts, host):
         _through_the_mount(verb, queues, host)
     else:
-        for found in _pools(pid):
+        for found in pools(pid):
             output.line(output.clean(control.signal_process(found, verb)))
-    output.say(_NEXT[verb])
 
 
-def _is_elsewhere(queues: list[str] | None, pid: str | None, all_hosts: bool, host: str | None) -> bool:
+def is_elsewhere(queues: list[str] | None, pid: str | None, all_hosts: bool, host: str | None) -> bool:
     """Whether to ask through the mount. Raises BadParameter."""
     if (all_hosts or host) and (pid or (all_hosts and host)):
         raise typer.BadParameter("Give one of --pid, --all-hosts and --host.")
@@ -137,15 +120,15 @@ def _is_elsewhere(queues: list[str] | None, pid: str | None, all_hosts: bool, ho
     return all_hosts or host is not None
 
 
-def _pools(pid: str | None) -> list[control.Found]:
+def pools(pid: str | None) -> list[control.Found]:
     """This project's pools on this host; other projects' are named by their pid files only."""
     if pid is not None:
         return [control.look_or_suggest(pid)]
-    pools = [one for one in _here() if one.verdict == "running" and one.process.kind == "supervise"]
-    return pools or [control.look_or_suggest(pid_path(None, supervise_pid()))]  # which says that nothing runs
+    found = [one for one in here() if one.verdict == "running" and one.process.kind == "supervise"]
+    return found or [control.look_or_suggest(pid_path(None, supervise_pid()))]  # which says that nothing runs
 
 
-def _here() -> list[control.Found]:
+def here() -> list[control.Found]:
     """What is in the project's `run`, which need not be there yet."""
     try:
         return control.find(RUN)
@@ -156,7 +139,7 @@ def _here() -> list[control.Found]:
 def _through_the_mount(verb: Verb, queues: list[str] | None, host: str | None) -> None:
     """One request for each lease, however many queues it serves: two reloads would be one too many."""
     asked: set[str] = set()
-    for queue in queues or _known_queues():
+    for queue in queues or known_queues():
         names = answered(bounded(lambda queue=queue: live_names(queue)), queue)  # type: ignore[misc]
         for lease in sorted(set(names) - asked):
             if host is None or _is_on(host, lease):
@@ -179,8 +162,8 @@ def _is_on(host: str, lease: str) -> bool:
     return host in (label, label.rpartition("-")[0])
 
 
-def _known_queues() -> list[str]:
-    found = queues_seen(item.process for item in _here() if item.pidfile is not None)
+def known_queues() -> list[str]:
+    found = queues_seen(item.process for item in here() if item.pidfile is not None)
     if not found:
         raise MaildeferError(f"no pid file in {RUN} names a queue: name the queues whose hosts are meant")
     return found

@@ -14,9 +14,10 @@ from typing import Any, Final
 from maildefer.control.requests import LiveLease, leases
 from maildefer.errors import raise_named
 from maildefer.host.identity import Host, alive, this_host
-from maildefer.maildir import operate
+from maildefer.maildir import operate, paused
 from maildefer.maildir.layout import Layout, look_into_queue, read_format
 from maildefer.maildir.names import pushed_at
+from maildefer.maildir.paused import Pause
 
 _TOLD_EVERY_SECONDS: Final = 60.0  # and sooner: see the keeper's status files
 _GLANCE: Final = 500  # names between two looks at the clock
@@ -53,6 +54,7 @@ class Census:
     dead: int
     complete: bool
     serving: tuple[Serving, ...]  # by live leases: of those that are silent, too, until they are fenced
+    pause: Pause | None = None  # of the queue, on all hosts
     free_bytes: int | None = None  # of its filesystem; None where it does not say
 
 
@@ -82,6 +84,7 @@ def take(queue: str, seconds: float) -> Census:
         dead=counts["dead"],
         complete=complete,
         serving=serving,
+        pause=paused.look(layout),
         free_bytes=_free_bytes(layout.path),
     )
 

@@ -55,6 +55,7 @@ class Layout:
     requests_done: str = field(init=False)
     format: str = field(init=False)
     journal: str = field(init=False)
+    paused: str = field(init=False)
 
     def __post_init__(self) -> None:
         path = os.path.abspath(self.path)
@@ -80,6 +81,7 @@ class Layout:
             "requests_done": f"{control}/requests/done",
             "format": f"{control}/format",
             "journal": f"{control}/journal",
+            "paused": f"{control}/paused",
         }
         for name, value in places.items():
             object.__setattr__(self, name, value)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import time
 from enum import IntEnum
 from typing import Final
 
@@ -77,7 +78,7 @@ class Q:
     STATE: Final = 0
     BEAT: Final = 1  # when the last good beat was sent: boot clock, ns
     CLAIM_UNTIL: Final = 2  # no claim later than this (I8): boot clock, ns
-    GENERATION: Final = 3  # grows with each lease
+    GENERATION: Final = 3  # of lease and PAUSED: when either changed last, boot clock, ns
     HOSTS: Final = 4  # live leases that share this queue, ours included
     INDEX: Final = 5  # ours among them
     PAUSED_UNTIL: Final = 6  # after a fault: boot clock, ns; written by workers and supervisor
@@ -89,6 +90,7 @@ class Q:
     SCANS: Final = 12  # of the keeper, so far
     FORMAT_TTL: Final = 13  # milliseconds
     FORMAT_BEAT: Final = 14
+    PAUSED: Final = 15  # 1: by an operator, on all hosts; see `maildir.paused`
 
 
 class S:
@@ -183,7 +185,7 @@ class Board:
         """Written by the keeper while the queue is not served."""
         start = (self.queue(index) + _LEASE_WORD) * WORD_BYTES
         self._memory[start : start + _LEASE_BYTES] = lease.encode("ascii").ljust(_LEASE_BYTES, b"\0")
-        self.words[self.queue(index) + Q.GENERATION] += 1
+        self.words[self.queue(index) + Q.GENERATION] = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
     def mount_time(self, index: int, wall: float, boot: float) -> float:
         """The mount's time while our clocks show these. A local filesystem goes by our own; so we do at first."""

@@ -198,6 +198,9 @@ class Consumer:
 
     def _next(self) -> ConsumedClaim | None:
         """One pass over what is left of the listing, then over a new one."""
+        if not self._serving.may_claim():  # paused, as a rule: then a long listing is for nothing
+            self._revive()
+            return None
         for names in (self._names, self._listing()):
             self._names = names
             for name in names:

@@ -112,7 +112,7 @@ class Conversing:
         return self._tokens
 
     def _lease(self) -> str | None:
-        return self._home.claimer.lease if self._home.may_claim() else None
+        return self._home.claimer.lease if self._home.may_take_tokens() else None
 
 
 class TokenHand:

@@ -17,6 +17,7 @@ CHORES: Final = (
     "free tokens",
     "share",
     "requests",
+    "pause",
     "status",
     "sweep",
 )

@@ -17,6 +17,7 @@ from maildefer.maildir.leases import Holder, Lease, fence
 from maildefer.maildir.names import lease_name
 from maildefer.maildir.system import SYSTEM, System
 from maildefer.pool.board import Kind, Q, QueueState, S, State
+from maildefer.pool.pausing import heed_mark
 from maildefer.pool.shared import Shared, send
 
 _JOIN_RETRY_SECONDS = 1.0
@@ -95,6 +96,7 @@ class Lifeline:
             create_queue(layout.path, system=self._system)
         self.format = read_format(layout, system=self._system)
         self._check(self._index)
+        heed_mark(self._shared, self._index, self._system)  # before the first claim
         self._end_what_was_left_behind()
         served = words[self._base + Q.STATE] == QueueState.SERVED
         sent = self._system.boottime()

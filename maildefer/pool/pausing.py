@@ -1,16 +1,34 @@
-"""Stopping and going on with claims in all queues of one pool, as the supervisor is asked to."""
+"""Stopping and going on with claims: in all queues of one pool, or, by the mark in a queue, in that one everywhere."""
 
 from __future__ import annotations
 
 import os
+import time
 
 from maildefer import events
+from maildefer.maildir.paused import is_paused
+from maildefer.maildir.system import System
 from maildefer.pool.board import Header, Q
 from maildefer.pool.shared import Shared
 
 
+def heed_mark(shared: Shared, index: int, system: System) -> None:
+    """Put on the board whether the queue is paused on all hosts. By the keeper. Raises StorageFault's kinds."""
+    queue = shared.queues[index]
+    paused = is_paused(queue.layout, system=system)
+    words, base = shared.board.words, shared.board.queue(index)
+    if bool(words[base + Q.PAUSED]) == paused:
+        return
+    words[base + Q.PAUSED] = int(paused)
+    words[base + Q.GENERATION] = time.clock_gettime_ns(time.CLOCK_BOOTTIME)  # let workers look again
+    if paused:
+        events.emit("queue.paused", queue=queue.name, why="an operator has paused it on all hosts")
+    else:
+        events.emit("queue.resumed", queue=queue.name)
+
+
 class Pausing:
-    """What TSTP and CONT do. What pauses one queue on all hosts is in `maildir.paused`."""
+    """What TSTP and CONT do."""
 
     def __init__(self, shared: Shared) -> None:
         self._shared = shared

@@ -168,6 +168,7 @@ class QueueScout:
             words[base + Q.STATE] == _SERVED
             and not words[Header.PAUSED]
             and not words[Header.DRAINING]
+            and not words[base + Q.PAUSED]
             and words[base + Q.PAUSED_UNTIL] <= boottime() * 1e9
         )
 

@@ -39,16 +39,30 @@ class Serving:
         self.claimer = Claimer(layout, hand, lease="", host=host, mount_time=self._mount_time)
 
     def may_claim(self) -> bool:
-        """Whether a claim may be sent now (I8), under the lease of now. Called before each claim."""
+        """Whether an entry may be claimed now (I8), under the lease of now. Called before each claim."""
         words, base = self._words, self._base
         if words[base + Q.CLAIM_UNTIL] < time.clock_gettime_ns(time.CLOCK_BOOTTIME):
             return False
         if words[base + Q.GENERATION] != self._generation:
-            if words[base + Q.STATE] != QueueState.SERVED:
+            generation = words[base + Q.GENERATION]  # before what it stands for
+            if words[base + Q.PAUSED] or not self._serve_under_the_lease_of_now():
                 return False
-            self._generation = words[base + Q.GENERATION]
-            self.claimer.serve_under(self._board.lease(self.index))
-            self.claimer.local = bool(words[base + Q.LOCAL])
+            self._generation = generation
+        return True
+
+    def may_take_tokens(self) -> bool:
+        """The same for conversations: other queues' go on while this one is paused, though their tokens lie here."""
+        words, base = self._words, self._base
+        if words[base + Q.CLAIM_UNTIL] < time.clock_gettime_ns(time.CLOCK_BOOTTIME):
+            return False
+        return words[base + Q.GENERATION] == self._generation or self._serve_under_the_lease_of_now()
+
+    def _serve_under_the_lease_of_now(self) -> bool:
+        if self._words[self._base + Q.STATE] != QueueState.SERVED:
+            return False
+        if (lease := self._board.lease(self.index)) != self.claimer.lease:
+            self.claimer.serve_under(lease)
+        self.claimer.local = bool(self._words[self._base + Q.LOCAL])
         return True
 
     def is_aside(self, name: str) -> bool:

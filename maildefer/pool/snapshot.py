@@ -15,13 +15,14 @@ from maildefer.pool.shared import Shared
 
 def of_pool(shared: Shared, **more: object) -> dict[str, Any]:
     """Everything, as plain data. Reads memory only, so it works whatever the mounts do."""
-    words = shared.board.words
+    board, words = shared.board, shared.board.words
+    served = [board.queue(index) for index, queue in enumerate(shared.queues) if not queue.guest]
     return {
         "host": shared.host.label,
         "pid": shared.supervisor,
         "project": shared.project,
         "pidfile": shared.pidfile,
-        "paused": bool(words[Header.PAUSED]),
+        "paused": bool(words[Header.PAUSED]) or all(words[base + Q.PAUSED] for base in served),
         "draining": bool(words[Header.DRAINING]),
         "up_seconds": round(boottime() - words[Header.STARTED] / 1e9, 1),
         "workers": [one for slot in shared.board.worker_slots() if (one := of_worker(shared, slot))],
@@ -52,7 +53,8 @@ def of_queue(shared: Shared, index: int) -> dict[str, Any]:
         "beat_age_seconds": round(now - words[base + Q.BEAT] / 1e9, 1) if words[base + Q.BEAT] else None,
         "may_claim": words[base + Q.CLAIM_UNTIL] / 1e9 >= now,
         "hosts": words[base + Q.HOSTS],
-        "paused": bool(words[Header.PAUSED]) or paused_for > 0,
+        "paused": bool(words[Header.PAUSED] or words[base + Q.PAUSED]) or paused_for > 0,
+        "paused_everywhere": bool(words[base + Q.PAUSED]),
         "paused_seconds": round(paused_for, 1),
         "paused_for": errno.errorcode.get(code, str(code)) if code and paused_for else None,
         "clock_offset_seconds": round(board.mount_time(index, wall := time.time(), now) - wall, 3),

@@ -25,6 +25,7 @@ from maildefer.pool.chores import Chore, Chores
 from maildefer.pool.faults import Faults
 from maildefer.pool.lifeline import Lifeline
 from maildefer.pool.paperwork import Paperwork
+from maildefer.pool.pausing import heed_mark
 from maildefer.pool.shared import Shared
 from maildefer.pool.taken import told
 
@@ -132,6 +133,7 @@ class Tender:
             Chore(name="free tokens", event="token.failed", work=self._free_tokens, every=beat),
             Chore(name="share", event="share.failed", work=self._share, every=beat),
             Chore(name="requests", event="request.failed", work=papers.answer_requests, every=beat),
+            Chore(name="pause", event="pause.failed", work=self._heed_pause, every=beat),
             Chore(name="status", event="status.failed", work=papers.write_status, every=beat),
             Chore(
                 name="sweep",
@@ -164,6 +166,9 @@ class Tender:
 
     def _share(self) -> None:
         self._paperwork.share(self._observer.others)
+
+    def _heed_pause(self) -> None:
+        heed_mark(self._shared, self._index, self._system)
 
     def _sweep(self) -> None:
         self._sweeper.sweep(self._mount_time())
