@@ -53,9 +53,7 @@ class RouteTooSlow(MaildeferError):
             f"the route {regex} takes more than {limit_seconds:g} s on {address[:80]!r}: it has a repeat in a repeat, "
             "or too many; write it so that each text can be matched in one way only"
         )
-        self.regex = regex
-        self.address = address
-        self.limit_seconds = limit_seconds
+        self.regex, self.address, self.limit_seconds = regex, address, limit_seconds
 
 
 class RouteUntried(MaildeferError):
@@ -66,8 +64,7 @@ class RouteUntried(MaildeferError):
             f"the route {regex} was not tried on {address[:80]!r}: {why}; "
             "write it so that each text can be matched in one way only, and look for limits of processes and memory"
         )
-        self.regex = regex
-        self.address = address
+        self.regex, self.address = regex, address
         self.failed = failed  # on this address; else nothing could be tried
 
     @classmethod
@@ -87,8 +84,7 @@ class AlreadyRunning(MaildeferError):
         super().__init__(
             f"{who} already runs with the pid file {pidfile}: stop it, or give another one with --pid"
         )
-        self.pidfile = pidfile
-        self.pid = pid
+        self.pidfile, self.pid = pidfile, pid
 
 
 class PidFileUnusable(MaildeferError):
@@ -118,8 +114,7 @@ class AddressRefused(MaildeferError, ValueError):
 
     def __init__(self, address: str, why: str) -> None:
         super().__init__(f"the address {address[:100]!r} is refused: {why}; give it as local@domain")
-        self.address = address
-        self.why = why
+        self.address, self.why = address, why
 
 
 class QueueError(MaildeferError):
@@ -169,8 +164,7 @@ class FormatUnknown(QueueError):
     def __init__(self, path: str, found: str) -> None:
         remedy = f"upgrade maildefer on this host, or put {path}/.maildefer/format right"
         super().__init__(f"{path} has {found}: {remedy}", path)
-        self.path = path
-        self.found = found
+        self.path, self.found = path, found
 
 
 class JournalMissing(QueueError):
@@ -217,9 +211,7 @@ class EntryTooLarge(QueueError):
 
     def __init__(self, path: str, size_bytes: int, limit_bytes: int) -> None:
         super().__init__(f"{path} has {size_bytes} bytes, more than the limit of {limit_bytes}", path)
-        self.path = path
-        self.size_bytes = size_bytes
-        self.limit_bytes = limit_bytes
+        self.path, self.size_bytes, self.limit_bytes = path, size_bytes, limit_bytes
 
 
 class ClaimLost(QueueError):
@@ -250,14 +242,11 @@ class StorageFault(QueueError):
 
     def __init__(self, path: str, fault: OSError) -> None:
         super().__init__(f"{path}: {fault.strerror or fault}: {self.remedy}", path)
-        self.path = path
-        self.errno = fault.errno
+        self.path, self.errno = path, fault.errno
 
 
 class NoSpace(StorageFault):
-    remedy = (
-        "free space or inodes on that filesystem; nothing was lost, what was not accepted can be sent again"
-    )
+    remedy = "free space or inodes on that filesystem; what was not accepted can be sent again"
 
 
 class QuotaExceeded(StorageFault):
@@ -293,14 +282,11 @@ _BY_ERRNO: dict[int, type[StorageFault]] = {
     errno.ENOSPC: NoSpace,
     errno.EDQUOT: QuotaExceeded,
     errno.EROFS: ReadOnly,
-    errno.EACCES: PermissionRefused,
-    errno.EPERM: PermissionRefused,
+    **dict.fromkeys((errno.EACCES, errno.EPERM), PermissionRefused),
     errno.EIO: MountFault,
     errno.ESTALE: StaleHandle,
     errno.ENAMETOOLONG: NameTooLong,
-    errno.EMFILE: ResourcesExhausted,
-    errno.ENFILE: ResourcesExhausted,
-    errno.ENOMEM: ResourcesExhausted,
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE, errno.ENOMEM), ResourcesExhausted),
 }
 
 

@@ -89,6 +89,7 @@ with Queue("run/queue").consumer() as consumer:
 RECEIVER = """
 from maildefer.routing import Router
 from maildefer.server import QueueReceiver
+Router.defaults(what="[a-z]+", argument="[0-9.]*")
 Router.load(["workers.front"])
 print("joined", flush=True)
 QueueReceiver("run/queue", sleep=0.1).start()
