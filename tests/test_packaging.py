@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -102,6 +103,52 @@ def test_the_source_distribution_carries_the_whole_skeleton(
 ) -> None:
     [sdist] = built.glob("*.tar.gz")
     assert installed_files(environment, sdist, tmp_path) == skeleton_files(tmp_path)
+
+
+def test_the_installation_that_the_readme_shows_works(built: Path, tmp_path: Path) -> None:
+    """Each block as it stands, but for the place, and without asking an index: dependencies are borrowed."""
+    section = (ROOT / "README.md").read_text().partition("\n## Install\n")[2].partition("\n## ")[0]
+    commands = "".join(re.findall(r"```sh\n(.*?)```", section, re.DOTALL)).splitlines()
+    assert len(commands) == 4
+    home = tmp_path / "opt"
+    with tarfile.open(next(built.glob("*.tar.gz"))) as archive:
+        archive.extractall(tmp_path, filter="data")
+    [source] = tmp_path.glob("maildefer-*")
+    environ = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PIP_NO_INDEX": "1",
+        "PIP_NO_DEPS": "1",
+        "PIP_NO_BUILD_ISOLATION": "0",
+    }
+    for number, command in enumerate(commands):
+        run(
+            "env",
+            *(f"{k}={v}" for k, v in environ.items()),
+            "sh",
+            "-ec",
+            command.replace("/opt/maildefer", str(home)),
+            cwd=source,
+        )
+        if number == 0:
+            [site] = home.glob("lib/python*/site-packages")
+            (site / "borrowed.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
+        elif "install" in command:
+            assert "--help" in run(home / "bin" / "maildefer", "--help", cwd=tmp_path)
+
+
+def test_the_container_file_installs_the_wheel_and_nothing_the_project_from_an_index() -> None:
+    text = (ROOT / "conf/deploy/Containerfile").read_text()
+    assert "COPY dist/maildefer-*.whl /tmp/" in text
+    assert "pip install --no-cache-dir /tmp/maildefer-*.whl" in text
+    pages = [
+        ROOT / "README.md",
+        *ROOT.glob("docs/*.md"),
+        *(ROOT / "maildefer/skeleton").rglob("*.md"),
+        *(ROOT / "conf/deploy").rglob("*.*"),
+    ]
+    by_name = re.compile(r"pip3? install[^\n]*[ '\"]maildefer(?![-/*\w.])")
+    assert [str(page) for page in pages if by_name.search(page.read_text())] == []
 
 
 def test_only_maildefer_is_installed(built: Path) -> None:
