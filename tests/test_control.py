@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from maildefer.host import pidfile, runtime, statussocket
 from maildefer.host.bounded import TimedOut, bounded
 from maildefer.host.identity import HOST_ID_VARIABLE, start_time, this_host
 from maildefer.host.runtime import Record
+from maildefer.maildir.layout import create_queue
 
 pytestmark = pytest.mark.lifecycle
 
@@ -101,6 +103,20 @@ def test_every_pid_file_of_a_directory_is_found_with_what_stands_behind_it(run: 
         ("running.pid", "running"),
         ("stale.pid", "stale"),
     ]
+
+
+def test_who_wrote_its_status_after_this_host_was_booted_is_not_this_host(tmp_path: Path) -> None:
+    layout = create_queue(str(tmp_path / "queue"))
+    facts = pidfile.for_process(
+        os.getpid(), this_host(), kind="supervise", lease="web-1-7-ab", queues=(layout.path,)
+    )
+    assert not control.is_a_clones(facts), "it has none"
+    status = Path(layout.status, "web-1-7-ab.json")
+    status.touch()
+    assert control.is_a_clones(facts)
+    before = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) - 60
+    os.utime(status, (before, before))
+    assert not control.is_a_clones(facts)
 
 
 def test_a_process_whose_pid_file_is_not_written_yet_is_found_by_its_record(run: Path, spawn: Spawn) -> None:

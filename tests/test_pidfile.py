@@ -115,10 +115,10 @@ def test_another_hosts_pid_is_never_looked_up_here() -> None:
     assert pidfile.verify(mine(), container) == "other-host"
 
 
-def test_a_file_from_before_this_hosts_boot_is_stale() -> None:
+def test_a_file_from_before_this_hosts_boot_may_be_a_clones() -> None:
     before = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) - 3600
     old = dataclasses.replace(mine(), boot_id="f" * 36, started=before)
-    assert pidfile.verify(old, HERE) == "stale"
+    assert pidfile.verify(old, HERE) == "unproven"
 
 
 def test_a_clone_of_this_host_is_another_host() -> None:
@@ -150,6 +150,18 @@ def test_a_clone_of_the_same_label_gets_a_third_name(tmp_path: Path) -> None:
         default, dataclasses.replace(mine(), host=label, boot_id="b" * 36, started=time.time() + 3600)
     )
     assert pidfile.choose_path(default, clone) == str(tmp_path / f"supervise-{label}-cccccccc.pid")
+
+
+@pytest.mark.parametrize("lives", [True, False])
+def test_a_file_of_this_hosts_name_from_before_its_boot_is_taken_over_unless_a_clone_lives(
+    tmp_path: Path, lives: bool
+) -> None:
+    label = ELSEWHERE.label
+    default = str(tmp_path / f"supervise-{label}.pid")
+    here = dataclasses.replace(ELSEWHERE, boot_id="c" * 36)
+    pidfile.write(default, dataclasses.replace(mine(), host=label, boot_id="b" * 36, started=1.0))
+    chosen = str(tmp_path / f"supervise-{label}-cccccccc.pid") if lives else default
+    assert pidfile.choose_path(default, here, lambda found: lives) == chosen
 
 
 def test_a_broken_file_of_the_default_name_does_not_stand_in_the_way(tmp_path: Path) -> None:

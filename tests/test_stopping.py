@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from maildefer.control import asking
 from maildefer.control import look as control
-from maildefer.control import stopping
-from maildefer.control.stopping import Step, stop
+from maildefer.control.steps import Step
+from maildefer.control.stopping import stop
 from maildefer.host import pidfile, runtime
 from maildefer.host.bounded import bounded
 from maildefer.host.identity import HOST_ID_VARIABLE, Host, this_host
@@ -218,7 +219,7 @@ def test_another_host_that_has_not_beaten_either_may_be_down_for_good(
     elsewhere(run, queue)
     assert "remove the pid file" in stop_all(run, 0.5)[-1].text
     assert "remove the pid file" not in stop_all(run, 0.1)[-1].text, "too soon to tell"
-    monkeypatch.setattr(stopping, "live_names", lambda _: {LEASE: time.monotonic_ns()})
+    monkeypatch.setattr(asking, "live_names", lambda _: {LEASE: time.monotonic_ns()})
     assert "remove the pid file" not in stop_all(run, 0.5)[-1].text, "it beats, and is only slow"
 
 
@@ -242,11 +243,85 @@ def test_other_hosts_are_left_alone_when_only_this_one_is_meant(
     assert os.listdir(queue.requests) == ["done"]
 
 
-def test_a_queue_that_is_gone_cannot_carry_the_request(run: Path, queue: Layout) -> None:
-    elsewhere(run, queue)
+def test_a_queue_that_is_gone_cannot_carry_the_request_and_proves_nobody_dead(
+    run: Path, queue: Layout
+) -> None:
+    path = elsewhere(run, queue)
     os.rename(queue.path, queue.path + ".away")
-    (step,) = stop_all(run)
+    (step,) = stop_all(run, 0.6)
     assert (step.what, step.failed) == ("no-answer", True)
+    assert queue.path in step.text
+    assert path.exists()
+
+
+def test_another_host_that_could_not_be_asked_at_first_is_asked_until_the_timeout(
+    run: Path, queue: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asking, "_FAILED_SECONDS", 0.1)
+    path = elsewhere(run, queue)
+    os.rename(queue.path, queue.path + ".away")
+    steps = stop(told_when(control.find(str(run)), lambda: os.rename(queue.path + ".away", queue.path)))
+    assert next(steps).what == "requested"
+    path.unlink()
+    assert whats(list(steps)) == ["stopped"]
+
+
+def told_when(found: list[control.Found], then: Callable[[], object]) -> Iterator[control.Found]:
+    """And something happens when all of them have been asked for the first time."""
+    yield from found
+    then()
+
+
+def test_a_request_that_is_lost_is_filed_again(run: Path, queue: Layout) -> None:
+    path = elsewhere(run, queue)
+    request = Path(queue.requests, f"{LEASE}.stop")
+    steps = stop(told_when(control.find(str(run)), request.unlink), timeout_seconds=0.6)
+    assert whats(list(steps)) == ["requested", "would-not-stop"]
+    assert request.exists(), "filed again, and told of once"
+    assert path.exists()
+
+
+def unproven(run: Path, queue: Layout | None, lease: str | None = LEASE) -> Path:
+    """The pid file of this host before its boot, or of a clone of it which was started before that."""
+    path = elsewhere(run, queue, lease)
+    before = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) - 3600
+    was = pidfile.read(str(path))
+    pidfile.write(str(path), dataclasses.replace(was, host=this_host().label, started=before))
+    return path
+
+
+def test_a_living_pool_of_a_cloned_machine_is_asked_and_not_taken_for_ended(run: Path, queue: Layout) -> None:
+    path = unproven(run, queue)
+    steps = stop_all(run, 0.6)
+    assert whats(steps) == ["requested", "would-not-stop"]
+    assert steps[-1].failed
+    assert "clone" in steps[-1].text
+    assert path.exists()
+    assert os.path.exists(f"{queue.requests}/{LEASE}.stop")
+
+
+def test_what_was_this_hosts_before_its_boot_and_holds_no_lease_is_tidied_away(
+    run: Path, queue: Layout
+) -> None:
+    path = unproven(run, queue)
+    os.unlink(f"{queue.leases}/{LEASE}.3")
+    steps = stop_all(run)
+    assert whats(steps) == ["requested", "stopped"]
+    assert not path.exists()
+
+
+def test_what_may_be_a_clones_and_names_no_lease_is_left_and_said(run: Path) -> None:
+    path = unproven(run, None, None)
+    (step,) = stop_all(run)
+    assert (step.what, step.failed) == ("unverified", True)
+    assert "clone" in step.text
+    assert path.exists()
+
+
+def test_what_may_be_a_clones_is_left_alone_when_only_this_host_is_meant(run: Path, queue: Layout) -> None:
+    path = unproven(run, queue)
+    assert whats(stop_all(run, this_host_only=True)) == ["skipped"]
+    assert path.exists()
 
 
 def test_a_mount_that_hangs_does_not_keep_this_hosts_processes_from_being_stopped(

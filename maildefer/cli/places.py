@@ -8,6 +8,7 @@ from typing import Final, TypeVar, get_args
 
 import typer
 
+from maildefer.control.look import is_a_clones
 from maildefer.errors import MaildeferError, QueueMissing
 from maildefer.events import Format, Level
 from maildefer.host import pidfile
@@ -34,7 +35,7 @@ def pid_path(given: str | None, default: str) -> str:
     """
     if given is not None:
         return os.path.abspath(given)
-    chosen = bounded(lambda: pidfile.choose_path(os.path.abspath(default), this_host()))
+    chosen = bounded(lambda: pidfile.choose_path(os.path.abspath(default), this_host(), is_a_clones))
     return os.path.abspath(default) if isinstance(chosen, TimedOut) else chosen
 
 

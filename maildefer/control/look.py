@@ -21,7 +21,10 @@ from maildefer.host.identity import Host, this_host
 from maildefer.host.pidfile import PidFile, Verdict
 from maildefer.host.process import Process
 from maildefer.host.runtime import Record
+from maildefer.maildir.layout import Layout
+from maildefer.maildir.sweep import mount_time_offset
 
+_BOOT_SLACK_SECONDS: Final = 2.0
 SIGNALS: Final[dict[Verb, signal.Signals]] = {
     "stop": signal.SIGTERM,
     "pause": signal.SIGTSTP,
@@ -139,6 +142,21 @@ def signal_process(found: Found, verb: Verb) -> str:
             f"process {pid} of {found.path} belongs to another user: use that one, or root"
         ) from fault
     return f"sent {signum.name} to process {pid} of {found.path}"
+
+
+def is_a_clones(pidfile: PidFile) -> bool:
+    """Whether a process of our host's name, but of another boot, wrote its status after we were booted: it is not ours.
+
+    Both are the mount's times, so that no clock of a host matters. Touches the mount, and hangs with it.
+    """
+    for layout in map(Layout, pidfile.queues):
+        try:
+            told = os.stat(f"{layout.status}/{pidfile.lease}.json").st_mtime
+            if told > mount_time_offset(layout) + _BOOT_SLACK_SECONDS:  # the mount's time when we were booted
+                return True
+        except OSError:  # no such lease, or no queue: nobody tells
+            pass
+    return False
 
 
 def local_status(host: Host | None = None, seconds: float = 2.0) -> list[LocalStatus]:

@@ -8,51 +8,19 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from functools import partial
-from typing import Final, Literal
+from dataclasses import dataclass
+from typing import Final
 
+from maildefer.control.asking import Asking
 from maildefer.control.look import Found
-from maildefer.control.requests import live_names, request, withdraw
-from maildefer.errors import (
-    FormatUnknown,
-    MaildeferError,
-    NotRunning,
-    PidFileUnusable,
-    QueueMissing,
-    StorageFault,
-)
+from maildefer.control.steps import Step
+from maildefer.errors import MaildeferError
 from maildefer.host import pidfile as pidfiles
 from maildefer.host.bounded import TimedOut, bounded
-from maildefer.host.pidfile import PidFile
 from maildefer.host.process import Process, wait_any
-from maildefer.maildir.layout import Format, Layout, read_format
 
-What = Literal[
-    "signalled", "requested", "stopped", "removed", "killed", "skipped",  # as it should be
-    "would-not-stop", "refused", "unverified", "no-keeper", "no-answer", "unusable",  # failed
-]  # fmt: skip
-
-FAILURES: Final[frozenset[What]] = frozenset(
-    ("would-not-stop", "refused", "unverified", "no-keeper", "no-answer", "unusable")
-)
 _GLANCE_SECONDS: Final = 0.2
 _AFTER_KILL_SECONDS: Final = 5.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
-    """One thing that was done or found, as a line for the operator."""
-
-    path: str
-    what: What
-    text: str
-    pid: int | None = None
-    host: str = ""
-
-    @property
-    def failed(self) -> bool:
-        return self.what in FAILURES
 
 
 def stop(
@@ -64,7 +32,7 @@ def stop(
     in hand is reclaimed. Other hosts' supervisors can only be asked. The command failed if any step did.
     """
     local: list[_Local] = []
-    remote: list[_Remote] = []
+    remote = Asking()
     for item in found:
         match item.verdict:
             case "running":
@@ -72,47 +40,29 @@ def stop(
             case "stale":
                 yield _tidy(item)
             case "other-host" if this_host_only:
-                yield _step(item, "skipped", f"left alone: it belongs to host {item.process.host}")
-            case "other-host":
-                yield from _ask(item, remote)
+                yield Step.of(item, "skipped", f"left alone: it belongs to host {item.process.host}")
+            case "unproven" if this_host_only:
+                text = "left alone: it is of this host before its boot, or of a clone of it"
+                yield Step.of(item, "skipped", text)
+            case "other-host" | "unproven":
+                yield from remote.begin(item)
             case "unverified":
                 text = f"does not say whose process {item.process.pid} is: if it is what you mean, `kill` it yourself"
-                yield _step(item, "unverified", text)
+                yield Step.of(item, "unverified", text)
             case "unusable" | "no-answer":
                 yield Step(path=item.path, what=item.verdict, text=item.problem)
     deadline = time.monotonic() + timeout_seconds
     while (local or remote) and time.monotonic() < deadline:
         yield from _await_local(local, min(_GLANCE_SECONDS, max(deadline - time.monotonic(), 0)))
-        yield from _await_remote(remote)
-    yield from _give_up(local, remote, kill, timeout_seconds)
+        yield from remote.look()
+    yield from _give_up(local, kill, timeout_seconds)
+    yield from remote.give_up(timeout_seconds)
 
 
 @dataclass(slots=True)
 class _Local:
     found: Found
     process: Process
-
-
-@dataclass(slots=True)
-class _Remote:
-    found: Found
-    lease: str
-    gone_since: float | None = None
-    beats: set[int] = field(default_factory=set)  # that were seen of it meanwhile
-    beat_seconds: float = Format().beat_seconds
-
-
-@dataclass(frozen=True, slots=True)
-class _Glance:
-    """What the mount shows of another host's process."""
-
-    pidfile: PidFile | None
-    beat: int | None  # of the lease; None: there is no such lease any more
-    beat_seconds: float
-
-
-def _step(item: Found, what: What, text: str) -> Step:
-    return Step(path=item.path, what=what, text=text, pid=item.process.pid, host=item.process.host)
 
 
 def _signal(item: Found, local: list[_Local]) -> Iterator[Step]:
@@ -125,12 +75,12 @@ def _signal(item: Found, local: list[_Local]) -> Iterator[Step]:
     except ProcessLookupError:
         yield _tidy(item)
     except PermissionError:
-        yield _step(
+        yield Step.of(
             item, "refused", f"process {pid} belongs to another user: stop it as that one, or as root"
         )
     else:
         local.append(_Local(item, process))
-        yield _step(item, "signalled", f"process {pid} was sent TERM")
+        yield Step.of(item, "signalled", f"process {pid} was sent TERM")
 
 
 def _tidy(item: Found) -> Step:
@@ -139,13 +89,13 @@ def _tidy(item: Found) -> Step:
     if process.foreign:
         # Perhaps another host's: it does not say.
         text = f"names process {process.pid}, which this host does not have, and no host: remove it yourself"
-        return _step(item, "unverified", text)
+        return Step.of(item, "unverified", text)
     removed = _remove(item)
     if isinstance(removed, str):
-        return _step(
+        return Step.of(
             item, "refused", f"process {process.pid} has ended, but its pid file is still there: {removed}"
         )
-    return _step(item, "removed", f"process {process.pid} had ended already; its pid file was removed")
+    return Step.of(item, "removed", f"process {process.pid} had ended already; its pid file was removed")
 
 
 def _remove(item: Found) -> str | None:
@@ -155,32 +105,6 @@ def _remove(item: Found) -> str | None:
     except (OSError, MaildeferError) as fault:
         return str(fault)
     return "the filesystem does not answer" if isinstance(removed, TimedOut) else None
-
-
-def _ask(item: Found, remote: list[_Remote]) -> Iterator[Step]:
-    process = item.process
-    if process.lease is None or not process.queues:
-        text = f"belongs to host {process.host} and has no keeper that could be asked: stop it there"
-        yield _step(item, "no-keeper", text)
-        return
-    problem = _request(process, process.lease)
-    if problem:
-        yield _step(item, "no-answer", f"host {process.host} can't be asked to stop it: {problem}")
-        return
-    remote.append(_Remote(item, process.lease))
-    yield _step(item, "requested", f"host {process.host} was asked to stop process {process.pid}")
-
-
-def _request(process: PidFile, lease: str) -> str:
-    """File the request in each queue, so that one that hangs does not matter; what went wrong if none took it."""
-    problems: list[str] = []
-    for queue in process.queues:
-        try:
-            if isinstance(bounded(partial(request, queue, lease, "stop")), TimedOut):
-                problems.append(f"{queue} does not answer")
-        except MaildeferError as error:
-            problems.append(str(error))
-    return "; ".join(problems) if len(problems) == len(process.queues) else ""
 
 
 def _await_local(local: list[_Local], seconds: float) -> Iterator[Step]:
@@ -193,71 +117,10 @@ def _await_local(local: list[_Local], seconds: float) -> Iterator[Step]:
         waiting.process.close()
         # Its keeper removes it as a rule. If not, and the mount hangs, a stale file does no harm.
         _remove(waiting.found)
-        yield _step(waiting.found, "stopped", f"process {waiting.found.process.pid} has ended")
+        yield Step.of(waiting.found, "stopped", f"process {waiting.found.process.pid} has ended")
 
 
-def _await_remote(remote: list[_Remote]) -> Iterator[Step]:
-    for waiting in tuple(remote):
-        found, process = waiting.found, waiting.found.process
-        glance = bounded(partial(_glance, found))
-        if isinstance(glance, TimedOut) or glance is None:
-            continue
-        if glance.pidfile is None or not glance.pidfile.same_process(process):
-            remote.remove(waiting)
-            _withdraw(process, waiting.lease)
-            yield _step(found, "stopped", f"host {process.host} has stopped process {process.pid}")
-        elif glance.pidfile.lease is not None and glance.pidfile.lease != waiting.lease:
-            # It was fenced, and has joined anew: the old request reaches nobody.
-            _withdraw(process, waiting.lease)
-            waiting.lease, waiting.gone_since = glance.pidfile.lease, None
-            problem = _request(glance.pidfile, waiting.lease)
-            text = f"host {process.host} had joined anew, and was asked again to stop process {process.pid}"
-            yield _step(found, "requested", f"{text}: {problem}" if problem else text)
-        elif glance.beat is not None:
-            waiting.gone_since = None
-            waiting.beats.add(glance.beat)
-            waiting.beat_seconds = glance.beat_seconds
-        elif waiting.gone_since is None:
-            waiting.gone_since = time.monotonic()
-        elif time.monotonic() - waiting.gone_since > 2 * glance.beat_seconds + _GLANCE_SECONDS:
-            # Two beats without joining anew: it has left, or died and was fenced.
-            remote.remove(waiting)
-            _withdraw(process, waiting.lease)
-            _remove(found)
-            text = f"host {process.host} holds no lease for process {process.pid} any more; its pid file was removed"
-            yield _step(found, "stopped", text)
-
-
-def _glance(found: Found) -> _Glance | None:
-    """None where the mount's answer proves nothing."""
-    seconds = Format().beat_seconds
-    beats: list[int] = []
-    try:
-        current = pidfiles.read(found.path)
-    except NotRunning:
-        return _Glance(None, None, seconds)
-    except PidFileUnusable:
-        return None
-    for queue in current.queues:
-        try:
-            beats += [beat for name, beat in live_names(queue).items() if name == current.lease]
-            seconds = read_format(Layout(queue)).beat_seconds
-        except (QueueMissing, FormatUnknown):  # a queue that is gone has no leases
-            pass
-        except StorageFault:
-            return None
-    return _Glance(current, max(beats, default=None), seconds)
-
-
-def _withdraw(process: PidFile, lease: str) -> None:
-    for queue in process.queues:
-        try:
-            bounded(partial(withdraw, queue, lease, "stop"))
-        except (OSError, MaildeferError):  # a request nobody reads any more: untidy, nothing worse
-            pass
-
-
-def _give_up(local: list[_Local], remote: list[_Remote], kill: bool, waited: float) -> Iterator[Step]:
+def _give_up(local: list[_Local], kill: bool, waited: float) -> Iterator[Step]:
     if kill:
         for waiting in local:
             pid = waiting.process.pid
@@ -265,7 +128,7 @@ def _give_up(local: list[_Local], remote: list[_Remote], kill: bool, waited: flo
                 waiting.process.send(signal.SIGKILL)
             except ProcessLookupError:  # just in time
                 continue
-            yield _step(
+            yield Step.of(
                 waiting.found, "killed", f"process {pid} would not stop within {waited:g} s and was killed"
             )
     deadline = time.monotonic() + (_AFTER_KILL_SECONDS if kill else 0)
@@ -276,10 +139,4 @@ def _give_up(local: list[_Local], remote: list[_Remote], kill: bool, waited: flo
         hint = (
             "not even by KILL: it hangs in the kernel" if kill else f"within {waited:g} s: --force kills it"
         )
-        yield _step(waiting.found, "would-not-stop", f"process {waiting.process.pid} would not stop {hint}")
-    for asked in remote:
-        process = asked.found.process
-        text = f"host {process.host} has not stopped process {process.pid} within {waited:g} s; the request stands"
-        if len(asked.beats) == 1 and waited > 3 * asked.beat_seconds:
-            text += "; its lease has not beaten meanwhile: if that host is down for good, remove the pid file"
-        yield _step(asked.found, "would-not-stop", text)
+        yield Step.of(waiting.found, "would-not-stop", f"process {waiting.process.pid} would not stop {hint}")

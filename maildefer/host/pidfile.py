@@ -10,13 +10,14 @@ import json
 import os
 import stat
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Literal, assert_never
 
 from maildefer.errors import NotRunning, PidFileUnusable
 from maildefer.host.identity import Host, alive, exists, start_time
 
-Verdict = Literal["running", "stale", "other-host", "unverified"]
+Verdict = Literal["running", "stale", "unproven", "other-host", "unverified"]
 
 _LIMIT_BYTES: Final = 1 << 20
 _PID_MAX: Final = 1 << 22  # PID_MAX_LIMIT of Linux
@@ -138,6 +139,7 @@ def verify(pidfile: PidFile, host: Host) -> Verdict:
     """Whether the pid may be signalled here: only "running" says so.
 
     "stale" is a process of this host that has ended. "other-host" means that only that host knows.
+    "unproven" is one of this host from before it was booted, or one of a clone of it: its leases tell.
     "unverified" is another program's file with a live pid, of which nobody can tell whose it is.
     """
     if pidfile.foreign:
@@ -145,20 +147,23 @@ def verify(pidfile: PidFile, host: Host) -> Verdict:
     if host.shares_pids_with(pidfile.boot_id, pidfile.pid_namespace):
         return "running" if alive(pidfile.pid, pidfile.start_time) else "stale"
     if pidfile.host == host.label and not _of_a_clone(pidfile):
-        return "stale"  # this host's, from before it was booted
+        return "unproven"
     return "other-host"
 
 
-def choose_path(default_path: str, host: Host) -> str:
+def choose_path(
+    default_path: str, host: Host, is_a_clones: Callable[[PidFile], bool] = lambda pidfile: False
+) -> str:
     """Where this host's pid file goes when none was asked for: not on top of another host's.
 
-    NAME.pid, else NAME-HOST.pid, else (a clone, of the same label) NAME-HOST-BOOT.pid.
+    NAME.pid, else NAME-HOST.pid, else (a clone, of the same label) NAME-HOST-BOOT.pid. `is_a_clones` is asked of a file
+    that may be a clone's, or ours from before this boot.
     """
     stem, suffix = os.path.splitext(default_path)
     named = stem if stem.endswith(f"-{host.label}") else f"{stem}-{host.label}"
     boot = "".join(c for c in host.boot_id if c.isalnum())[-8:]
     for path in (default_path, f"{named}{suffix}"):
-        if not _belongs_to_another_host(path, host):
+        if not _belongs_to_another_host(path, host, is_a_clones):
             return path
     return f"{named}-{boot}{suffix}"
 
@@ -216,14 +221,17 @@ def _of_a_clone(pidfile: PidFile) -> bool:
     return pidfile.started > booted + _CLOCK_SLACK_SECONDS
 
 
-def _belongs_to_another_host(path: str, host: Host) -> bool:
+def _belongs_to_another_host(path: str, host: Host, is_a_clones: Callable[[PidFile], bool]) -> bool:
     try:
-        verdict = verify(read(path), host)
+        found = read(path)
+        verdict = verify(found, host)
     except (NotRunning, PidFileUnusable):  # free, or nobody's
         return False
     match verdict:
         case "other-host":
             return True
+        case "unproven":
+            return is_a_clones(found)
         case "running" | "stale" | "unverified":
             return False
         case _:

@@ -9,7 +9,7 @@ import pytest
 
 from maildefer.control import requests
 from tests.lifecycle.conftest import Start
-from tests.lifecycle.pool import ROOT
+from tests.lifecycle.machines import machine
 from tests.lifecycle.project import Project, eventually
 
 pytestmark = pytest.mark.lifecycle
@@ -38,38 +38,12 @@ def test_a_host_that_leaves_in_good_order_keeps_nobody_waiting(project: Project,
     assert second.events("lease.fenced") == []
 
 
-MACHINES = """
-import os
-from maildefer.host import identity
-
-_line, _alive = identity._line, identity.alive
-boot = os.environ["BOOT"]
-
-def alive(pid, start_time):
-    try:
-        with open(f"/proc/{pid}/environ", "rb") as file:
-            return f"BOOT={boot}".encode() in file.read().split(bytes(1)) and _alive(pid, start_time)
-    except OSError:
-        return False
-
-identity._line = lambda path: boot if path.endswith("boot_id") else _line(path)
-identity.alive = alive
-"""
-
-
 @pytest.mark.invariant(6)
 def test_machines_of_one_host_id_do_not_fence_each_other_and_say_that_they_have_one_name(
     project: Project, start: Start
 ) -> None:
     """As where the variable comes with an image: each has a boot id of its own, and sees none of the other's pids."""
-    folder = project.path / "machines"
-    folder.mkdir()
-    (folder / "sitecustomize.py").write_text(MACHINES)
-    path = f"{folder}{os.pathsep}{ROOT}"
-    first, second = (
-        start(host=host, host_id="image", environ={"PYTHONPATH": path, "BOOT": f"boot-{host}"})
-        for host in ("a", "b")
-    )
+    first, second = (start(host=host, host_id="image", environ=machine(project, host)) for host in ("a", "b"))
     leases = {pool.status()["queues"][0]["lease"]: pool for pool in (second, first)}
     for other, pool in zip(leases, (first, second), strict=True):
         told = pool.await_event("host.duplicated", queue="run/queue")

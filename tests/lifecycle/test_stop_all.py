@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 
 import pytest
 
 from tests.lifecycle.conftest import Start
+from tests.lifecycle.machines import machine
 from tests.lifecycle.pool import Pool
 from tests.lifecycle.project import Project, eventually
 
-pytestmark = [pytest.mark.lifecycle, pytest.mark.slow]
+pytestmark = pytest.mark.lifecycle
 
 
+@pytest.mark.slow
 def test_stop_all_under_load_finishes_or_releases_everything_in_flight(
     project: Project, start: Start
 ) -> None:
@@ -42,11 +47,36 @@ def test_stop_all_under_load_finishes_or_releases_everything_in_flight(
     assert {(entry.attempts, entry.crashes) for entry in left.values()} == {(0, 0)}, "nobody was charged"
 
 
-def stop_all(pool: Pool) -> subprocess.CompletedProcess[str]:
+def test_a_cloned_machines_living_pool_is_stopped_and_not_taken_for_ended(
+    project: Project, start: Start
+) -> None:
+    """Asked from a clone that was booted after it was started, so that its pid file may be the clone's own."""
+    pool = start(host="a", host_id="clone", environ=machine(project, "first"))
+    done = stop_all(pool, machine(project, "second", 1.0))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "or a clone) was asked to stop process" in done.stdout
+    assert pool.wait(5) == 0
+
+
+def test_one_that_does_not_answer_keeps_its_pid_file_and_the_command_fails(
+    project: Project, start: Start
+) -> None:
+    pool = start(host="a", host_id="clone", environ=machine(project, "first"))
+    pool.signal(signal.SIGSTOP)
+    done = stop_all(pool, machine(project, "second", 1.0), "--timeout", "2")
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "has not stopped process" in done.stdout
+    assert os.path.exists(pool.pidfile)
+    pool.signal(signal.SIGCONT)
+
+
+def stop_all(
+    pool: Pool, environ: Mapping[str, str] | None = None, *options: str
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "maildefer.cli", "stop", "--all", "run/"],
+        [sys.executable, "-m", "maildefer.cli", "stop", "--all", "run/", *options],
         cwd=pool.project.path,
-        env=pool.environ,
+        env={**pool.environ, **(environ or {})},
         capture_output=True,
         text=True,
         timeout=60,
