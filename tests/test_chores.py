@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from maildefer import events
+from maildefer.maildir.refusals import Refusals
 from maildefer.maildir.system import SYSTEM
 from maildefer.pool.board import Board
 from maildefer.pool.chores import Chore, Chores
@@ -25,6 +26,7 @@ class House:
     def __init__(self, *names: str) -> None:
         self.now = 1000.0
         self.done: list[str] = []
+        self.mended = 0
         self.failing: dict[str, Exception] = {}
         self.faults = Faults(Board(2, 1), 1)
         system = replace(SYSTEM, boottime=lambda: self.now, time=lambda: START + self.now)
@@ -32,7 +34,11 @@ class House:
             Chore(name=name, event=f"{name}.failed", work=self.work(name), every=lambda: 5.0)
             for name in names
         ]
-        self.chores = Chores("run/queue", chores, self.faults, system)
+        self.chores = Chores("run/queue", chores, self.faults, system, self.mend)
+
+    def mend(self) -> bool:
+        self.mended += 1
+        return self.mended < 2
 
     def work(self, name: str) -> Callable[[], None]:
         def work() -> None:
@@ -105,7 +111,7 @@ def test_what_is_wanted_at_once_and_fails_waits_for_its_pause_all_the_same(told:
         raise refused()
 
     chores = [Chore(name="promote", event="promotion.failed", work=work, wanted=lambda: 0.0)]
-    house.chores = Chores("run/queue", chores, house.faults, house.chores._system)
+    house.chores = Chores("run/queue", chores, house.faults, house.chores._system, house.mend)
     for _ in range(100):
         house.round(0.01)
     assert len(tries) == 1
@@ -129,7 +135,13 @@ def test_a_new_keeper_begins_without_the_faults_of_the_one_before_it(told: list[
     house = House("fence")
     house.failing["fence"] = refused()
     house.round()
-    Chores("run/queue", [Chore(name="fence", event="fence.failed", work=lambda: None)], house.faults, SYSTEM)
+    Chores(
+        "run/queue",
+        [Chore(name="fence", event="fence.failed", work=lambda: None)],
+        house.faults,
+        SYSTEM,
+        house.mend,
+    )
     assert house.faults.all() == []
 
 
@@ -158,3 +170,52 @@ def test_each_chore_has_a_place_of_its_own_on_the_board_and_a_long_error_is_cut(
     ]
     assert all(found.error.startswith(f"{number}ä") for number, found in enumerate(faults.all()))
     assert Faults(board, 1).all() == []
+
+
+def test_what_fails_for_want_of_a_folder_of_ours_is_done_once_more_when_it_is_made_again(
+    told: list[object],
+) -> None:
+    house = House("requests")
+    house.failing["requests"] = FileNotFoundError(errno.ENOENT, "gone")
+    real = house.mend
+
+    def mend() -> bool:
+        house.failing.clear()
+        return real()
+
+    house.chores._mend = mend
+    assert house.round() == ["requests"]
+    assert told == []
+
+
+def test_one_entry_that_fails_is_told_by_name_and_leaves_the_chore_at_its_pace(
+    told: list[tuple[str, dict[str, Any]]],
+) -> None:
+    house = House("promote", "status")
+    chore = house.chores._chores[0]
+    chore.refusals = stuck = Refusals(system=house.chores._system)
+    chore.event = "promotion.failed"
+    stuck.note("1.x,n=1", OSError(errno.EPERM, "not permitted"))
+    assert house.round() == ["promote", "status"]
+    assert house.round(5.0) == ["promote", "status"]
+    assert told == [
+        ("promotion.failed", {"queue": "run/queue", "entry": "1.x,n=1", "error": "not permitted"})
+    ]
+    assert house.faults.all() == [
+        Fault(chore="promote", since=START + 1000, entries=1, error="1.x,n=1: not permitted")
+    ]
+    stuck.forget("1.x,n=1")
+    house.round(5.0)
+    assert told[1:] == [("chore.recovered", {"queue": "run/queue", "chore": "promote"})]
+    assert house.faults.all() == []
+
+
+def test_of_many_entries_ten_are_told_by_name(told: list[tuple[str, dict[str, Any]]]) -> None:
+    house = House("promote")
+    house.chores._chores[0].refusals = stuck = Refusals(system=house.chores._system)
+    for number in range(1000):
+        stuck.note(str(number), OSError(errno.EPERM, "not permitted"))
+    house.round()
+    assert [facts.get("entry") for _, facts in told] == [*map(str, range(10)), None]
+    assert told[-1][1]["more"] == 990
+    assert house.faults.all()[0].entries == 1000

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from maildefer.errors import QueueMissing, raise_named
 from maildefer.maildir import durable
-from maildefer.maildir.layout import Layout
+from maildefer.maildir.layout import Layout, mend
 from maildefer.maildir.system import SYSTEM, System
 
 _COPY_BYTES = 256 << 10
@@ -27,11 +27,19 @@ class Draft:
         self._system = system
         self._announced_bytes = 0
         try:
-            self.descriptor = system.open(self.path, durable.NEW, durable.FILE_MODE)
+            self.descriptor = self._create()
         except FileNotFoundError as fault:
             raise QueueMissing(layout.path) from fault
         except OSError as fault:
             raise_named(layout.tmp, fault)
+
+    def _create(self) -> int:
+        try:
+            return self._system.open(self.path, durable.NEW, durable.FILE_MODE)
+        except FileNotFoundError:
+            if not mend(self._layout, system=self._system):
+                raise
+        return self._system.open(self.path, durable.NEW, durable.FILE_MODE)
 
     @property
     def key(self) -> str:

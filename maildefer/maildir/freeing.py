@@ -13,6 +13,7 @@ from maildefer.maildir.layout import Layout
 from maildefer.maildir.names import Owner, owner_of
 from maildefer.maildir.observer import Observer
 from maildefer.maildir.recover import OwnerState
+from maildefer.maildir.refusals import Refusals
 from maildefer.maildir.system import SYSTEM, System
 from maildefer.maildir.tokens import free_path, held_path
 
@@ -27,6 +28,7 @@ class Freeing:
         *,
         own: Callable[[], str],
         state_of: Callable[[Owner], OwnerState],
+        refusals: Refusals | None = None,
         system: System = SYSTEM,
     ) -> None:
         """`state_of` reads the board; it is asked only after the listing that showed the token."""
@@ -34,24 +36,41 @@ class Freeing:
         self._observer = observer
         self._own = own
         self._state_of = state_of
+        self._refusals = Refusals(system=system) if refusals is None else refusals
         self._system = system
 
     def scan(self) -> int:
-        """Free what nobody holds; returns how many. Raises OSError, at the end if it is about single tokens."""
+        """Free what nobody holds; returns how many. Raises OSError; a single token is tried again by itself."""
         own, taken = self._own(), self._taken()
+        self._refusals.keep(taken)
         over = [
             name for name, owner in taken.items() if owner.lease == own and self._state_of(owner) != "held"
         ]
         gone = self._observer.abandoned({owner.lease for owner in taken.values()})
         over += [name for name, owner in taken.items() if owner.lease in gone]
-        return self._free(over)
+        freed = 0
+        for name in filter(self._refusals.may_try, over):
+            try:
+                freed += self._free(name)
+            except OSError as fault:
+                self._refusals.note(name, fault)
+            else:
+                self._refusals.forget(name)
+        return freed
 
     def take_back(self, pid: int) -> int:
-        """Free the tokens of one worker of ours that is known to be dead, under our lease of now. Raises OSError."""
-        own = self._own()
-        return self._free(
-            [name for name, owner in self._taken().items() if (owner.pid, owner.lease) == (pid, own)]
-        )
+        """Free the tokens of one worker of ours that is known to be dead, under our lease of now. Raises OSError, at
+        the end if it is about single tokens."""
+        own, freed, fault = self._own(), 0, None
+        for name, owner in self._taken().items():
+            if (owner.pid, owner.lease) == (pid, own):
+                try:
+                    freed += self._free(name)
+                except OSError as refused:  # the others must not wait for this one
+                    fault = refused
+        if fault is not None:
+            raise fault
+        return freed
 
     def _taken(self) -> dict[str, Owner]:
         """Who holds what, as a fresh listing shows it; names that we don't know are left alone."""
@@ -61,17 +80,10 @@ class Freeing:
             return {}
         return {name: owner for name in listed if (owner := owner_of(name)) is not None}
 
-    def _free(self, names: list[str]) -> int:
+    def _free(self, name: str) -> bool:
         """Needs no answer: gone means that somebody did it."""
-        freed, fault = 0, None
-        for name in names:
-            try:
-                self._system.rename(held_path(self._layout, name), free_path(self._layout, name))
-                freed += 1
-            except FileNotFoundError:
-                pass
-            except OSError as refused:  # the others must not wait for this one
-                fault = refused
-        if fault is not None:
-            raise fault
-        return freed
+        try:
+            self._system.rename(held_path(self._layout, name), free_path(self._layout, name))
+        except FileNotFoundError:
+            return False
+        return True

@@ -97,7 +97,7 @@ def create_queue(path: str, *, format: Format | None = None, system: System = SY
     try:
         _make_with_parents(layout.path, system)
         present = set(system.listdir(layout.path))
-        if present - _KNOWN and not present.issuperset(_MAILDIR):
+        if present - _KNOWN and ".maildefer" not in present and not present.issuperset(_MAILDIR):
             raise NotAQueue(layout.path, "it holds other things")
         for name in _MAILDIR:
             _make(f"{layout.path}/{name}", system)
@@ -125,7 +125,12 @@ def open_queue(path: str, *, system: System = SYSTEM) -> Layout:
     if not {".maildefer", ".later", ".dead"} <= _maildir(layout, system):
         return create_queue(path, system=system)
     read_format(layout, system=system)
-    _mend_control(layout, system)
+    try:
+        present = set(system.listdir(layout.control))
+    except OSError as fault:
+        raise_named(layout.control, fault)
+    if not present.issuperset(_CONTROL[:-1]):
+        mend(layout, system=system)
     return layout
 
 
@@ -134,6 +139,12 @@ def look_into_queue(path: str, *, system: System = SYSTEM) -> Layout:
     layout = Layout(path)
     if ".maildefer" in _maildir(layout, system):
         read_format(layout, system=system)
+    try:
+        present = set(system.listdir(layout.control))
+    except OSError as fault:
+        raise_named(layout.control, fault)
+    if not present.issuperset(_CONTROL[:-1]):
+        mend(layout, system=system)
     return layout
 
 
@@ -147,6 +158,11 @@ def _maildir(layout: Layout, system: System) -> set[str]:
         raise NotAQueue(layout.path, "it is a file") from fault
     except OSError as fault:
         raise_named(layout.path, fault)
+    if ".maildefer" in present and not present.issuperset(
+        _KNOWN - {".done"}
+    ):  # else it may be another program's
+        mend(layout, system=system)
+        present |= _KNOWN
     if absent := [name for name in _MAILDIR if name not in present]:
         raise NotAQueue(layout.path, f"it has no {', '.join(absent)}")
     for name in _MAILDIR:
@@ -163,15 +179,35 @@ def _must_be_directory(layout: Layout, name: str, system: System) -> None:
         raise_named(f"{layout.path}/{name}", fault)
 
 
-def _mend_control(layout: Layout, system: System) -> None:
-    """Make again what a copy without empty directories, or an operator's hand, has left out."""
+def mend(layout: Layout, *, system: System = SYSTEM) -> bool:
+    """Make again what a copy without empty directories, a clean-up or an operator's hand has left out of a queue.
+
+    Whether anything was. Only where the control folder is there: else the queue is away, or never was ours.
+    Raises QueueMissing, and StorageFault's kinds.
+    """
+    made = False
     try:
+        present = system.listdir(layout.path)
+        if ".maildefer" not in present:
+            raise QueueMissing(layout.path)
+        for name in _MAILDIR:
+            made |= name not in present and _make(f"{layout.path}/{name}", system)
+        if made:
+            durable.sync_directory(layout.path, system=system)
+        for folder in (".later", ".dead"):
+            if folder not in present or not set(_MAILDIR) <= set(system.listdir(f"{layout.path}/{folder}")):
+                make_folder(layout, folder, system)
+                made = True
         present = system.listdir(layout.control)
+        if "requests" in present:
+            present += [f"requests/{name}" for name in system.listdir(layout.requests)]
         for name in _CONTROL:
-            if name.partition("/")[0] not in present:
-                _make(f"{layout.control}/{name}", system)
+            made |= name not in present and _make(f"{layout.control}/{name}", system)
+    except FileNotFoundError as fault:  # taken away while we look
+        raise QueueMissing(layout.path) from fault
     except OSError as fault:
-        raise_named(layout.control, fault)
+        raise_named(layout.path, fault)
+    return made
 
 
 def read_format(layout: Layout, *, system: System = SYSTEM) -> Format:

@@ -146,5 +146,17 @@ def fence(layout: Layout, lease: str, beat: int, *, system: System = SYSTEM) -> 
             system.mkdir(layout.fenced, DIRECTORY_MODE)
         except FileExistsError:  # the ordinary case: somebody else fenced it, or it has beaten
             return False
-        system.rename(seen, ended)
+        try:
+            system.rename(seen, ended)
+        except FileNotFoundError:  # the same, while we made the folder
+            return False
+    _take_status_along(layout, lease, system)
     return True
+
+
+def _take_status_along(layout: Layout, lease: str, system: System) -> None:
+    """What it told of itself is over, and is kept beside it for whoever asks; else the sweep takes it away."""
+    try:
+        system.rename(f"{layout.status}/{lease}.json", f"{layout.fenced}/{lease}.json")
+    except OSError:
+        pass

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from maildefer.maildir import doubt, leases
 from maildefer.maildir.layout import Format, Layout
 from maildefer.maildir.leases import Holder
+from maildefer.maildir.refusals import Refusals
 from maildefer.maildir.system import SYSTEM, System
 
 LONGEST_PATIENCE_SECONDS = 300.0
@@ -40,12 +41,14 @@ class Observer:
         own: Callable[[], str],
         known_dead: Callable[[Holder], bool],
         *,
+        refusals: Refusals | None = None,
         system: System = SYSTEM,
     ) -> None:
         self._layout = layout
         self.format = format
         self._own = own
         self._known_dead = known_dead
+        self._refusals = Refusals(system=system) if refusals is None else refusals
         self._system = system
         self._watched: dict[str, Watched] = {}
         self._patience = format.ttl_seconds
@@ -69,7 +72,8 @@ class Observer:
     def look(self, last_good_beat: float) -> list[str]:
         """List the leases, judge, and fence those that are silent or known dead; returns the fenced ones.
 
-        `last_good_beat` is when our own last good beat was sent. Raises OSError when the listing fails.
+        `last_good_beat` is when our own last good beat was sent. Raises OSError when the listing fails; a lease that
+        can't be ended is tried again by itself.
         """
         system = self._system
         seen = doubt.live_leases(self._layout, system)
@@ -91,10 +95,22 @@ class Observer:
                 if watched.holder is None or watched.beat > beat:
                     watched.holder = leases.read_holder(self._layout, lease, beat, system=system)
                 watched.beat, watched.since, watched.has_beaten = beat, now, True
-            if self._is_over(lease, watched, now) and leases.fence(self._layout, lease, beat, system=system):
+            if self._is_over(lease, watched, now) and self._fence(lease, beat):
                 del self._watched[lease]
                 fenced.append(lease)
+        self._refusals.keep(self._watched)
         return fenced
+
+    def _fence(self, lease: str, beat: int) -> bool:
+        if not self._refusals.may_try(lease):
+            return False
+        try:
+            is_ended = leases.fence(self._layout, lease, beat, system=self._system)
+        except OSError as fault:
+            self._refusals.note(lease, fault)
+            return False
+        self._refusals.forget(lease)
+        return is_ended
 
     def _is_over(self, lease: str, watched: Watched, now: float) -> bool:
         if watched.holder is not None and self._known_dead(watched.holder):

@@ -18,7 +18,7 @@ from maildefer.errors import (
 from maildefer.maildir import doubt, durable, names
 from maildefer.maildir.draft import Draft
 from maildefer.maildir.journal import Journal, journal_of
-from maildefer.maildir.layout import Layout
+from maildefer.maildir.layout import Layout, mend
 from maildefer.maildir.system import SYSTEM, System
 
 SyncAll = Callable[[Sequence[int]], list[OSError | None]]
@@ -178,7 +178,10 @@ class Pusher:
             return fault
 
     def _begun(self, compose: Compose) -> _Begun | None:
-        """Create and write it; None where a file of that name was there: a CREATE whose reply was lost."""
+        """Create and write it; None where it is to be begun anew.
+
+        A file of that name was there: a CREATE whose reply was lost. Or `tmp/` was not, and has been made again.
+        """
         stem = names.fresh_stem(self._host, self._system)
         chunks = compose(stem)
         if isinstance(chunks, Draft):
@@ -189,6 +192,8 @@ class Pusher:
         try:
             return _Begun(key, path, durable.begin(path, data, system=self._system), None)
         except FileNotFoundError as fault:
+            if self._is_mended():
+                return None
             raise QueueMissing(self.layout.path) from fault
         except FileExistsError:
             return None
@@ -234,10 +239,10 @@ class Pusher:
         try:
             self._system.rename(draft, f"{self.layout.new}/{key}")
         except OSError as fault:
-            return self._was_placed(fault, draft, descriptor)
+            return self._was_placed(fault, draft, key, descriptor)
         return True
 
-    def _was_placed(self, fault: OSError, draft: str, descriptor: int) -> bool:
+    def _was_placed(self, fault: OSError, draft: str, key: str, descriptor: int) -> bool:
         """Settle a rename's doubtful reply: the draft gone and its file still linked somewhere means that it is done.
 
         Not by looking in `new/`: the entry may have been claimed, handled and unlinked by now.
@@ -248,6 +253,8 @@ class Pusher:
             raise_named(self.layout.new, fault)
         try:
             if doubt.listed(self.layout.tmp, draft.rpartition("/")[2], system):
+                if fault.errno == errno.ENOENT and self._is_mended():  # new/ was not there
+                    return self._moved(draft, key, descriptor)
                 durable.discard(draft, system)
                 raise self._not_placed(fault)
             return system.fstat(descriptor).st_nlink > 0
@@ -258,6 +265,13 @@ class Pusher:
             if worse.errno == errno.ENOENT:
                 raise QueueMissing(self.layout.path) from worse
             raise_named(self.layout.tmp, worse)
+
+    def _is_mended(self) -> bool:
+        """Whether a folder of the queue was missing, as after a clean-up of empty ones, and has been made again."""
+        try:
+            return mend(self.layout, system=self._system)
+        except MaildeferError:  # there is no queue any more, or the filesystem refuses: the first fault tells
+            return False
 
     def _not_placed(self, fault: OSError) -> QueueMissing | StorageFault:
         if fault.errno == errno.ENOENT:

@@ -6,8 +6,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from maildefer.errors import MaildeferError
 from maildefer.maildir import durable
-from maildefer.maildir.layout import Layout
+from maildefer.maildir.layout import Layout, mend
 from maildefer.maildir.names import EntryName
 from maildefer.maildir.system import SYSTEM, System
 
@@ -82,11 +83,11 @@ def write_reason(
     draft = f"{layout.tmp}/.reason-{system.pid()}-{system.token(8)}"
     try:
         durable.replace_file(path, data + b"\n", draft, system=system)
-    except FileNotFoundError:  # the folder is missing: ours to make
+    except FileNotFoundError as fault:  # a folder is missing: ours to make
         try:
-            system.mkdir(layout.reasons, 0o770)
-        except FileExistsError:
-            pass
+            mend(layout, system=system)
+        except MaildeferError:
+            raise fault from None
         durable.replace_file(path, data + b"\n", draft, system=system)
 
 

@@ -7,8 +7,9 @@ it any more, seconds after its worker was killed or its lease was fenced.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Literal
 
 from maildefer.maildir import names, reasons
@@ -18,6 +19,7 @@ from maildefer.maildir.layout import Layout, make_folder
 from maildefer.maildir.names import EntryName, Owner, is_entry, owner_of
 from maildefer.maildir.observer import Observer
 from maildefer.maildir.reasons import Death
+from maildefer.maildir.refusals import Refusals
 from maildefer.maildir.system import SYSTEM, System
 
 OwnerState = Literal[
@@ -52,6 +54,7 @@ class Recovery:
         host: str,
         max_crashes: int,
         grace_seconds: float,
+        refusals: Refusals | None = None,
         system: System = SYSTEM,
     ) -> None:
         """`state_of` reads the board; it is asked only after the listing that showed the claim."""
@@ -63,20 +66,23 @@ class Recovery:
         self._max_crashes = max_crashes
         self._grace = grace_seconds
         self._system = system
-        self._fault: OSError | None = None  # the last one of a scan
-        self._foreign: dict[str, float] = {}  # name in cur/ or .later/cur/: first seen, on the boot clock
+        self._refusals = Refusals(system=system) if refusals is None else refusals
+        self._foreign: dict[str, dict[str, float]] = {}  # by folder: path, when first seen, on the boot clock
 
     def scan(self, taken: Taken | None = None) -> Taken:
         """One pass: list `cur/` first, look at the board and the leases after. Returns `taken`, added to.
 
-        Raises OSError: at once if it cannot list, at the end if single entries could not be moved.
+        Raises OSError if it cannot list; a single entry that can't be moved is tried again by itself.
         """
         taken = Taken() if taken is None else taken
         mine: list[tuple[str, Owner]] = []
         theirs: dict[str, list[str]] = {}
         foreign: list[str] = []
         own = self._own()
-        for name in fresh_listing(self._layout.cur, self._system):
+        listed = fresh_listing(self._layout.cur, self._system)
+        if len(self._refusals):
+            self._refusals.keep({f"{self._layout.cur}/{name}" for name in listed})
+        for name in listed:
             if not is_entry(name):
                 continue
             owner = owner_of(name)
@@ -92,8 +98,20 @@ class Recovery:
             death = Death(how=f"with all of {lease}, whose lease has ended")
             for name in theirs[lease]:
                 self._try_to_give_back(name, charged=True, taken=taken, death=death)
-        self._return_foreign(foreign, taken)
-        return self._all_done(taken)
+        self._return_foreign(self._layout.cur, foreign, taken, self._refusals)
+        return taken
+
+    def scan_deferred(self, refusals: Refusals, taken: Taken | None = None) -> Taken:
+        """What a mail reader moved in `.later/`. Raises OSError as `scan` does."""
+        taken = Taken() if taken is None else taken
+        try:
+            listed = fresh_listing(self._layout.later_cur, self._system)
+        except FileNotFoundError:  # the folder is made again by the next defer
+            listed = []
+        if len(refusals):
+            refusals.keep({f"{self._layout.later_cur}/{name}" for name in listed})
+        self._return_foreign(self._layout.later_cur, filter(is_entry, listed), taken, refusals)
+        return taken
 
     def take_back(
         self,
@@ -104,19 +122,26 @@ class Recovery:
         taken: Taken | None = None,
         death: Death | None = None,
     ) -> Taken:
-        """The claims of one worker of ours that is known to be dead, under our lease of now. Raises OSError.
+        """The claims of one worker of ours that is known to be dead, under our lease of now.
+
+        Raises OSError, at the end if single entries could not be moved.
 
         Those of the SEQs `spared` are never charged: it had not begun with them. What it held under an earlier lease,
         which was fenced, `scan` reclaims. `death` is what is known of how it died.
         """
         taken = Taken() if taken is None else taken
-        own = self._own()
+        own, fault = self._own(), None
         for name in fresh_listing(self._layout.cur, self._system):
             owner = owner_of(name)
             if owner is not None and owner.pid == pid and owner.lease == own:
                 its_fault = charged and owner.seq not in spared
-                self._try_to_give_back(name, charged=its_fault, taken=taken, death=death)
-        return self._all_done(taken)
+                try:
+                    self.give_back(name, charged=its_fault, taken=taken, death=death)
+                except OSError as refused:  # the others must not wait for this one
+                    fault = refused
+        if fault is not None:
+            raise fault
+        return taken
 
     def _audit(self, name: str, owner: Owner, taken: Taken) -> None:
         match self._state_of(owner):
@@ -131,17 +156,15 @@ class Recovery:
         self, name: str, *, charged: bool, taken: Taken, death: Death | None = None
     ) -> None:
         """One entry that can't be moved, or buried on a full disk, must not keep the others from it."""
+        path = f"{self._layout.cur}/{name}"
+        if not self._refusals.may_try(path):
+            return
         try:
             self.give_back(name, charged=charged, taken=taken, death=death)
         except OSError as fault:
-            self._fault = fault
-
-    def _all_done(self, taken: Taken) -> Taken:
-        """Say at the end of a scan what went wrong in it; the next scan tries again."""
-        fault, self._fault = self._fault, None
-        if fault is not None:
-            raise fault
-        return taken
+            self._refusals.note(path, fault)
+        else:
+            self._refusals.forget(path)
 
     def give_back(self, name: str, *, charged: bool, taken: Taken, death: Death | None = None) -> None:
         """Reclaim (the crash charged, at the limit buried) or release; needs no answer: gone means somebody did it."""
@@ -165,33 +188,24 @@ class Recovery:
             return
         report.append(back.key)
 
-    def _return_foreign(self, foreign: list[str], taken: Taken) -> None:
+    def _return_foreign(self, folder: str, foreign: Iterable[str], taken: Taken, refusals: Refusals) -> None:
         """A mail reader moved `new/X` to `cur/X:2,S`: looking at a queue must not empty it. The same in `.later/`."""
-        later = self._names_in_later()
-        now = self._system.boottime()
-        seen = [
-            *(f"{self._layout.cur}/{name}" for name in foreign),
-            *(f"{self._layout.later_cur}/{name}" for name in later),
-        ]
-        self._foreign = {path: self._foreign.get(path, now) for path in seen[:_MOST_FOREIGN]}
-        for path, since in self._foreign.items():
-            if now - since < self._grace:
+        now, before = self._system.boottime(), self._foreign.get(folder, {})
+        seen = (f"{folder}/{name}" for name in islice(foreign, _MOST_FOREIGN))
+        self._foreign[folder] = watched = {path: before.get(path, now) for path in seen}
+        for path, since in watched.items():
+            if now - since < self._grace or not refusals.may_try(path):
                 continue
             entry = names.carried(EntryName.parse(path.rpartition("/")[2]), self._host, self._system)
             back = f"{self._layout.new}/{entry.returned().waiting()}"
-            if entry.due is not None and path.startswith(self._layout.later_cur):
+            if entry.due is not None and folder == self._layout.later_cur:
                 back = f"{self._layout.later_new}/{entry.deferred(entry.due)}"
             try:
                 self._system.rename(path, back)
             except FileNotFoundError:
                 continue
             except OSError as fault:
-                self._fault = fault
+                refusals.note(path, fault)
                 continue
+            refusals.forget(path)
             taken.returned.append(entry.key)
-
-    def _names_in_later(self) -> list[str]:
-        try:
-            return [name for name in fresh_listing(self._layout.later_cur, self._system) if is_entry(name)]
-        except FileNotFoundError:  # the folder is made again by the next defer
-            return []

@@ -4,26 +4,31 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 
 from maildefer import events
 from maildefer.backoff import Backoff
 from maildefer.errors import MaildeferError
+from maildefer.maildir.refusals import Refusals
 from maildefer.maildir.system import System
 from maildefer.pool.faults import Fault, Faults
 
+_MOST_TOLD = 10  # entries by name, at a time
 
-@dataclass(slots=True, kw_only=True)
+
+@dataclass(slots=True)
 class Chore:
     """One of them. It is done when its time has come (`wanted`, on the boot clock), or every so many seconds."""
 
     name: str  # of `faults.CHORES`
     event: str  # sent when it begins to fail
-    work: Callable[[], None]  # raises OSError, MaildeferError
+    work: Callable[[], object]  # raises OSError, MaildeferError
+    _: KW_ONLY
     every: Callable[[], float] | None = None
     wanted: Callable[[], float] | None = None
     due: float = 0.0
     at_once: bool = True  # as soon as the queue is joined
+    refusals: Refusals | None = None  # what of it fails by itself
     backoff: Backoff = field(default_factory=Backoff)
     since: int = 0
     error: str = ""
@@ -37,8 +42,12 @@ class Chore:
 class Chores:
     """Those of one queue, in the order in which they are done; used by one thread."""
 
-    def __init__(self, queue: str, chores: list[Chore], faults: Faults, system: System) -> None:
+    def __init__(
+        self, queue: str, chores: list[Chore], faults: Faults, system: System, mend: Callable[[], bool]
+    ) -> None:
+        """`mend` makes again the folders of the queue that are missing, and tells whether there were any."""
         self._queue = queue
+        self._mend = mend
         self._chores = chores
         self._faults = faults
         self._system = system
@@ -63,24 +72,44 @@ class Chores:
         return min((chore.next_at() for chore in self._chores), default=math.inf)
 
     def _do(self, chore: Chore, now: float) -> None:
+        error = ""
+        try:
+            self._work(chore)
+        except (OSError, MaildeferError) as fault:
+            error = str(fault)
+            chore.backoff.note_failure(self._system.boottime())
+        else:
+            chore.backoff.note_success()
+            if chore.every is not None:
+                chore.due = now + chore.every()
+        self._tell(chore, error)
+
+    def _work(self, chore: Chore) -> None:
+        """Once more if it failed for want of a folder of ours."""
         try:
             chore.work()
-        except (OSError, MaildeferError) as fault:
-            self._tell(chore, fault)
-            chore.backoff.note_failure(self._system.boottime())
-            return
-        if chore.every is not None:
-            chore.due = now + chore.every()
-        if chore.backoff.failures:
-            chore.backoff.note_success()
-            chore.since, chore.error = 0, ""
+        except FileNotFoundError:
+            if not self._mend():
+                raise
+            chore.work()
+
+    def _tell(self, chore: Chore, error: str) -> None:
+        """What is new about it in the log, and how it stands on the board."""
+        if error and error != chore.error:
+            events.emit(chore.event, queue=self._queue, error=error)
+        chore.error = error
+        entries = 0
+        if (refusals := chore.refusals) is not None and (entries := len(refusals)):
+            error = error or refusals.first()
+        if refusals is not None and (untold := refusals.untold()):
+            for entry, why in untold[:_MOST_TOLD]:
+                events.emit(chore.event, queue=self._queue, entry=entry, error=why)
+            if (more := len(untold) - _MOST_TOLD) > 0:
+                events.emit(chore.event, queue=self._queue, more=more, error=untold[-1][1])
+        if error:
+            chore.since = chore.since or int(self._system.time())
+            self._faults.tell(Fault(chore=chore.name, since=chore.since, entries=entries, error=error))
+        elif chore.since:
+            chore.since = 0
             self._faults.clear(chore.name)
             events.emit("chore.recovered", queue=self._queue, chore=chore.name)
-
-    def _tell(self, chore: Chore, fault: Exception) -> None:
-        error = str(fault)
-        if error == chore.error:
-            return
-        chore.error, chore.since = error, chore.since or int(self._system.time())
-        self._faults.tell(Fault(chore=chore.name, since=chore.since, entries=0, error=error))
-        events.emit(chore.event, queue=self._queue, error=error)

@@ -14,12 +14,14 @@ CHORES: Final = (
     "clock",
     "promote",
     "list deferred",
+    "return",
     "free tokens",
     "share",
     "requests",
     "pause",
     "status",
     "sweep",
+    "folders",
 )
 _TEXT_WORD: Final = 3
 _TEXT_BYTES: Final = (FAULT_WORDS - _TEXT_WORD) * 8
@@ -32,7 +34,7 @@ class Fault:
 
     chore: str
     since: int  # unix seconds, by this host's clock
-    entries: int  # that fail by themselves, where the chore as a whole is well
+    entries: int  # that fail by themselves
     error: str
 
 

@@ -7,6 +7,7 @@ from typing import Final
 
 from maildefer import events
 from maildefer.maildir import durable
+from maildefer.maildir.refusals import Refusals
 from maildefer.maildir.system import System
 from maildefer.pool import snapshot
 from maildefer.pool.board import Q
@@ -32,8 +33,10 @@ class Paperwork:
         self._system = system
         self.reload: object = None  # how the last one went: see `Reloader.facts`
         self._rates = Rates(shared.board)
+        self.refusals = Refusals(system=system)  # requests that could not be consumed
         self._status: dict[str, object] = {}
         self._status_at = 0.0
+        self._told_by = ""  # the last status file
 
     def share(self, others: list[str]) -> None:
         """Tell the scout which keys are this host's first: one share for each live lease that claims entries."""
@@ -58,17 +61,31 @@ class Paperwork:
     def answer_requests(self) -> None:
         """What operators asked of this lease through the mount; consumed by a rename. Raises OSError."""
         mark = f"{self._lifeline.lease}."
-        for name in self._system.listdir(self._layout.requests):
+        listed = self._system.listdir(self._layout.requests)
+        self.refusals.keep(listed)
+        for name in listed:
             verb = name.removeprefix(mark)
-            if name.startswith(mark) and verb in _VERBS:
+            if name.startswith(mark) and verb in _VERBS and self.refusals.may_try(name):
                 try:
-                    self._system.rename(
-                        f"{self._layout.requests}/{name}", f"{self._layout.requests_done}/{name}"
-                    )
-                except FileNotFoundError:  # withdrawn
+                    is_ours = self._consume(name)
+                except FileNotFoundError:
+                    raise
+                except OSError as fault:  # not obeyed: it would be again with each beat
+                    self.refusals.note(name, fault)
                     continue
-                events.emit("request.received", queue=self._name, verb=verb)
-                send(self._shared.keeper[1], request=verb)
+                self.refusals.forget(name)
+                if is_ours:
+                    events.emit("request.received", queue=self._name, verb=verb)
+                    send(self._shared.keeper[1], request=verb)
+
+    def _consume(self, name: str) -> bool:
+        """False where it was withdrawn. Raises FileNotFoundError where it can't be moved for want of a folder."""
+        try:
+            self._system.rename(f"{self._layout.requests}/{name}", f"{self._layout.requests_done}/{name}")
+        except FileNotFoundError:
+            self._system.lstat(self._layout.requests_done)
+            return False
+        return True
 
     def write_status(self) -> None:
         """For other hosts' operators; what has not changed is written anew twice a minute only. Raises OSError."""
@@ -77,14 +94,21 @@ class Paperwork:
         steady = {name: value for name, value in status.items() if name not in _MOVING}
         if steady == self._status and self._system.boottime() < self._status_at:
             return
-        self._status, self._status_at = steady, self._system.boottime() + _STATUS_EVERY_SECONDS
         path, draft = self._status_paths()
+        if self._told_by not in (
+            "",
+            path,
+        ):  # under a lease that was fenced: it may have been written after that
+            durable.discard(self._told_by, self._system)
+        self._told_by = path
         durable.discard(draft, self._system)
         data = json.dumps(status | {"time": self._system.time()}).encode()
         try:
             durable.replace_file(path, data, draft, durably=False, system=self._system)
-        except FileNotFoundError:  # done, and the reply was lost; else it is written again soon
-            pass
+        except FileNotFoundError:  # done, and the reply was lost
+            for folder in (self._layout.tmp, self._layout.status):
+                self._system.lstat(folder)  # or one of these is missing
+        self._status, self._status_at = steady, self._system.boottime() + _STATUS_EVERY_SECONDS
 
     def discard_status(self) -> None:
         """The lease was left; it may have been written after that."""

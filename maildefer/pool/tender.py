@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, ClassVar
 
 from maildefer import events
-from maildefer.backoff import Backoff
-from maildefer.errors import MaildeferError
 from maildefer.host.identity import alive
 from maildefer.maildir.later import Promoter
+from maildefer.maildir.layout import mend
 from maildefer.maildir.leases import Holder
 from maildefer.maildir.names import Owner
 from maildefer.maildir.observer import Observer
 from maildefer.maildir.recover import OwnerState, Recovery
+from maildefer.maildir.refusals import Refusals
 from maildefer.maildir.sweep import Sweeper, mount_time_offset
 from maildefer.maildir.system import SYSTEM, System
-from maildefer.pool import deaths
-from maildefer.pool.board import Header, Q, QueueState, S, State
+from maildefer.pool.board import Header, Q, QueueState
 from maildefer.pool.chores import Chore, Chores
 from maildefer.pool.faults import Faults
 from maildefer.pool.lifeline import Lifeline
 from maildefer.pool.paperwork import Paperwork
 from maildefer.pool.pausing import heed_mark
 from maildefer.pool.shared import Shared
+from maildefer.pool.takeback import DeadSlots
 from maildefer.pool.taken import told
 
 if TYPE_CHECKING:
@@ -34,9 +33,18 @@ if TYPE_CHECKING:
 
 _CLOCK_EVERY_SECONDS = 60.0
 _SWEEP_EVERY_SECONDS = 900.0
+_FOLDERS_EVERY_SECONDS = 60.0
 _CLOCK_WARNING_SECONDS = 60.0
 _CLOCK_SET_SECONDS = 1.0
 _LONGEST_LOOK_SECONDS = 10.0  # an observer that has not looked for half a TTL begins anew
+_BY_ENTRY = (
+    "take back",
+    "fence",
+    "reclaim",
+    "promote",
+    "return",
+    "free tokens",
+)  # what of them fails by itself
 
 
 class Tender:
@@ -58,20 +66,22 @@ class Tender:
         self._index = index
         self._base = shared.board.queue(index)
         self._lifeline = lifeline
-        self._freed = freed
         self._layout = lifeline.queue.layout
         self._name = lifeline.queue.name
-        self._dead: SimpleQueue[int] = SimpleQueue()
         self._heard: SimpleQueue[str] = SimpleQueue()
         self._namesakes: set[str] = set()  # told of
         self._clock_seen = self._clock_due = 0.0
         self._wake = threading.Event()
-        self._promoter = Promoter(self._layout, system=system)
+        self._stuck = {chore: Refusals(system=system) for chore in _BY_ENTRY}
+        self._dead = DeadSlots(shared, index, self._name, freed, self._stuck["take back"])
+        self._promoter = Promoter(self._layout, refusals=self._stuck["promote"], system=system)
         self._sweeper = Sweeper(self._layout, system=system)
         self._observer = self._make_observer()
         self._recovery = self._make_recovery()
         self._paperwork = self.papers(shared, index, lifeline, system)
-        self._chores = Chores(self._name, self._make_chores(), Faults(shared.board, index), system)
+        self._chores = Chores(
+            self._name, self._make_chores(), Faults(shared.board, index), system, self._mend
+        )
         self.thread = threading.Thread(target=self._run, name=f"tend-{self._name}", daemon=True)
 
     def take_back(self, slot: int) -> None:
@@ -99,7 +109,7 @@ class Tender:
                 self._wake.wait(self._until_next())
                 self._wake.clear()
             elif self._shared.board.words[self._base + Q.STATE] != QueueState.SERVED:
-                self._free_all()  # no lease, so nothing to take back under it; a new keeper just hasn't joined yet
+                self._dead.free_all()  # no lease, so nothing to take back under it; a new keeper just hasn't joined yet
         self._paperwork.discard_status()
 
     def _round(self) -> None:
@@ -115,34 +125,32 @@ class Tender:
         def beat() -> float:
             return self._lifeline.format.beat_seconds
 
-        first_sweep = self._system.boottime() + _CLOCK_EVERY_SECONDS
-        papers = self._paperwork
-        looking = Backoff(longest_seconds=_LONGEST_LOOK_SECONDS)
+        stuck, papers = self._stuck, self._paperwork
+        fence = Chore("fence", "fence.failed", self._fence, every=beat, refusals=stuck["fence"])
+        fence.backoff.longest_seconds = _LONGEST_LOOK_SECONDS
+        sweep = Chore("sweep", "sweep.failed", self._sweep, every=lambda: _SWEEP_EVERY_SECONDS, at_once=False)
+        sweep.due = self._system.boottime() + _CLOCK_EVERY_SECONDS
+        take_back = Chore("take back", "takeback.failed", self._take_back_dead, refusals=stuck["take back"])
+        take_back.wanted = self._dead.next_at
+        promote = Chore("promote", "promotion.failed", self._promote, refusals=stuck["promote"])
+        promote.wanted = self._promotes_at
         return [
+            take_back,
+            fence,
+            Chore("reclaim", "reclaim.failed", self._reclaim, every=beat, refusals=stuck["reclaim"]),
+            Chore("clock", "clock.failed", self._mind_clock, wanted=self._clock_at),
+            promote,
+            Chore("list deferred", "listing.failed", self._promoter.relist, every=beat),
+            Chore("return", "return.failed", self._return, every=beat, refusals=stuck["return"]),
             Chore(
-                name="take back",
-                event="takeback.failed",
-                work=self._take_back_dead,
-                wanted=lambda: math.inf if self._dead.empty() else 0.0,
+                "free tokens", "token.failed", self._free_tokens, every=beat, refusals=stuck["free tokens"]
             ),
-            Chore(name="fence", event="fence.failed", work=self._fence, every=beat, backoff=looking),
-            Chore(name="reclaim", event="reclaim.failed", work=self._reclaim, every=beat),
-            Chore(name="clock", event="clock.failed", work=self._mind_clock, wanted=self._clock_at),
-            Chore(name="promote", event="promotion.failed", work=self._promote, wanted=self._promotes_at),
-            Chore(name="list deferred", event="listing.failed", work=self._promoter.relist, every=beat),
-            Chore(name="free tokens", event="token.failed", work=self._free_tokens, every=beat),
-            Chore(name="share", event="share.failed", work=self._share, every=beat),
-            Chore(name="requests", event="request.failed", work=papers.answer_requests, every=beat),
-            Chore(name="pause", event="pause.failed", work=self._heed_pause, every=beat),
-            Chore(name="status", event="status.failed", work=papers.write_status, every=beat),
-            Chore(
-                name="sweep",
-                event="sweep.failed",
-                work=self._sweep,
-                every=lambda: _SWEEP_EVERY_SECONDS,
-                due=first_sweep,
-                at_once=False,
-            ),
+            Chore("share", "share.failed", self._share, every=beat),
+            Chore("requests", "request.failed", papers.answer_requests, every=beat, refusals=papers.refusals),
+            Chore("pause", "pause.failed", self._heed_pause, every=beat),
+            Chore("status", "status.failed", papers.write_status, every=beat),
+            sweep,
+            Chore("folders", "folders.failed", self._mend, every=lambda: _FOLDERS_EVERY_SECONDS),
         ]
 
     def _fence(self) -> None:
@@ -160,6 +168,10 @@ class Tender:
             self._recovery.scan(taken)
         self._shared.board.words[self._base + Q.SCANS] += 1
 
+    def _return(self) -> None:
+        with told(self._name) as taken:
+            self._recovery.scan_deferred(self._stuck["return"], taken)
+
     def _free_tokens(self) -> None:
         if (tokens := self._freeing()) is not None:
             self._tell_freed(tokens.scan())
@@ -174,35 +186,7 @@ class Tender:
         self._sweeper.sweep(self._mount_time())
 
     def _take_back_dead(self) -> None:
-        while not self._dead.empty():
-            slot = self._dead.get()
-            board = self._shared.board
-            base = board.slot(slot)
-            pid, state = board.words[base + S.PID], board.words[base + S.STATE]
-            if state not in (State.DEAD_CHARGED, State.DEAD_UNCHARGED):
-                continue  # told twice: it may be another's by now
-            try:
-                with told(self._name) as taken:
-                    spared = board.spared(slot, self._index)
-                    charged = state == State.DEAD_CHARGED
-                    death = deaths.of(board, slot, self._shared.dumps)
-                    self._recovery.take_back(pid, charged=charged, spared=spared, taken=taken, death=death)
-                board.forget_gathered(slot, self._index)
-                if (tokens := self._freeing()) is not None:
-                    self._tell_freed(tokens.take_back(pid))
-                    board.words[base + S.TOKENS] = 0
-            except (OSError, MaildeferError):
-                self._dead.put(slot)  # still to be done: the slot stays dead on the board
-                raise
-            self._freed(slot)
-
-    def _free_all(self) -> None:
-        while not self._dead.empty():
-            slot = self._dead.get()
-            if self._shared.board.words[Header.TOKENS] == self._index + 1:
-                self._shared.board.words[self._shared.board.slot(slot) + S.TOKENS] = 0
-            self._shared.board.forget_gathered(slot, self._index)
-            self._freed(slot)
+        self._dead.take_back(self._recovery, self._freeing())
 
     def _promote(self) -> None:
         while not self._heard.empty():
@@ -239,6 +223,7 @@ class Tender:
             self._lifeline.format,
             lambda: self._lifeline.lease,
             self._is_known_dead,
+            refusals=self._stuck["fence"],
             system=self._system,
         )
 
@@ -251,6 +236,7 @@ class Tender:
             host=self._shared.host.label,
             max_crashes=self._shared.settings.max_crashes,
             grace_seconds=self._lifeline.format.ttl_seconds,
+            refusals=self._stuck["reclaim"],
             system=self._system,
         )
 
@@ -265,6 +251,7 @@ class Tender:
             self._observer,
             own=lambda: self._lifeline.lease,
             state_of=self._state_of,
+            refusals=self._stuck["free tokens"],
             system=self._system,
         )
 
@@ -295,6 +282,10 @@ class Tender:
         """On the boot clock."""
         if not self._heard.empty():
             return 0.0
+        again = self._stuck["promote"].next_at()
         if (due := self._promoter.next_due()) is None:
-            return math.inf
-        return self._system.boottime() + due - self._mount_time()
+            return again
+        return min(again, self._system.boottime() + due - self._mount_time())
+
+    def _mend(self) -> bool:
+        return mend(self._layout, system=self._system)

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import errno
 import os
+from itertools import pairwise
 
 import pytest
 
 from maildefer.maildir import later
 from maildefer.maildir.later import Promoter
 from maildefer.maildir.layout import Layout
+from maildefer.maildir.refusals import IN_A_ROW, Refusals
 from tests.maildir.world import DATA, START, World, everywhere, put
 
 
 @pytest.fixture
-def promoter(layout: Layout, world: World) -> Promoter:
-    return Promoter(layout, system=world.system)
+def refusals(world: World) -> Refusals:
+    return Refusals(system=world.system)
+
+
+@pytest.fixture
+def promoter(layout: Layout, refusals: Refusals, world: World) -> Promoter:
+    return Promoter(layout, refusals=refusals, system=world.system)
 
 
 def deferred(layout: Layout, name: str) -> str:
@@ -88,22 +95,83 @@ def test_a_late_copy_of_a_promotion_finds_nothing_after_the_next_defer(
     deferred(layout, "1.x,a=1,n=1,d=1700000000")
     promoter.relist()
     world.hold("rename", errno.EIO)
-    with pytest.raises(OSError, match="Input/output"):
-        promoter.promote(START)
+    assert promoter.promote(START) == []
+    world.pass_time(1.0)
     assert promoter.promote(START) == ["1.x"]
     os.rename(f"{layout.new}/1.x,a=1,n=2", f"{layout.later_new}/1.x,a=2,n=3,d=1700000000")
     assert world.land() == [errno.ENOENT]
 
 
 def test_a_promotion_that_is_refused_stays_known_and_is_tried_again(
-    promoter: Promoter, layout: Layout, world: World
+    promoter: Promoter, refusals: Refusals, layout: Layout, world: World
 ) -> None:
     deferred(layout, "1.x,n=1,d=1700000000")
     promoter.relist()
     world.refuse("rename", errno.ENOSPC)
-    with pytest.raises(OSError, match="No space"):
-        promoter.promote(START)
+    assert promoter.promote(START) == []
+    assert refusals.untold() == [("1.x,n=1,d=1700000000", "No space left on device")]
+    world.pass_time(1.0)
     assert promoter.promote(START) == ["1.x"]
+    assert len(refusals) == 0
+
+
+def test_one_that_can_not_be_promoted_holds_up_no_other(
+    promoter: Promoter, layout: Layout, world: World
+) -> None:
+    for due in range(3):
+        deferred(layout, f"{due}.x,n=1,d={due + 1}")
+    promoter.relist()
+    world.refuse("rename", errno.EPERM, where="/0.x", times=99)
+    assert promoter.promote(START) == ["1.x", "2.x"]
+
+
+def test_one_that_can_not_be_promoted_is_tried_after_pauses_that_grow_however_often_it_is_listed(
+    promoter: Promoter, refusals: Refusals, layout: Layout, world: World
+) -> None:
+    name = deferred(layout, "1.x,n=1,d=1700000000")
+    world.refuse("rename", errno.EPERM, times=99)
+    promoter.relist()
+    tries = []
+    for _ in range(1000):  # for a hundred seconds
+        world.forget()
+        promoter.hear(name)
+        promoter.relist()
+        promoter.promote(world.seconds)
+        tries += [world.uptime for _ in world.asked("rename")]
+        world.pass_time(0.1)
+    assert [round(later - sooner) for sooner, later in pairwise(tries)] == [1, 2, 4, 8, 16, 30, 30]
+    assert promoter.next_due() is None
+    assert refusals.next_at() > world.uptime, "nor is it due before"
+
+
+def test_of_one_that_somebody_else_has_moved_nothing_is_remembered(
+    promoter: Promoter, refusals: Refusals, layout: Layout, world: World
+) -> None:
+    name = deferred(layout, "1.x,n=1,d=1700000000")
+    promoter.relist()
+    world.refuse("rename", errno.EPERM)
+    promoter.promote(START)
+    os.unlink(f"{layout.later_new}/{name}")
+    world.pass_time(60)
+    promoter.relist()
+    assert len(refusals) == 0
+
+
+def test_where_all_are_refused_it_is_not_they_and_the_rest_is_not_tried(
+    promoter: Promoter, layout: Layout, world: World
+) -> None:
+    for number in range(100):
+        deferred(layout, f"{number:03}.x,n=1,d=1700000000")
+    promoter.relist()
+    world.forget()
+    world.refuse("rename", errno.EROFS, times=999)
+    with pytest.raises(OSError, match="Read-only"):
+        promoter.promote(START)
+    assert len(world.asked("rename")) == IN_A_ROW
+    world.rules.clear()
+    assert len(promoter.promote(START)) == 100 - IN_A_ROW
+    world.pass_time(1.0)
+    assert len(promoter.promote(START)) == IN_A_ROW
 
 
 @pytest.mark.parametrize("name", ["x" * 255, "é" * 127, "12:30:00"])

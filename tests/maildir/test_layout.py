@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from maildefer.errors import FormatUnknown, MountFault, NotAQueue, PermissionRefused, QueueMissing, ReadOnly
-from maildefer.maildir.layout import Format, Layout, create_queue, open_queue, read_format
+from maildefer.maildir.layout import Format, Layout, create_queue, mend, open_queue, read_format
 from maildefer.maildir.push import Pusher
 from tests.maildir.world import DATA, LABEL, World, everywhere, put, somebody_else
 
@@ -272,3 +272,36 @@ def test_what_a_maildir_lacks_is_told(tmp_path: Path) -> None:
     (tmp_path / "tmp").mkdir()
     with pytest.raises(NotAQueue, match="it has no new, cur"):
         open_queue(str(tmp_path))
+
+
+def test_whatever_a_clean_up_of_empty_folders_takes_is_made_again(layout: Layout) -> None:
+    def folders() -> set[str]:
+        return {path for path, _, _ in os.walk(layout.path)}
+
+    before = folders()
+    for path in sorted(before, reverse=True):
+        if not os.listdir(path):
+            os.rmdir(path)
+    assert len(folders()) < len(before)
+    assert mend(layout)
+    assert folders() == before
+    assert not mend(layout)
+    for path in sorted(before, reverse=True):
+        if not os.listdir(path):
+            os.rmdir(path)
+    assert open_queue(layout.path) == layout
+    assert os.path.isdir(layout.new)
+    assert os.path.isdir(layout.requests)
+
+
+def test_folders_are_not_made_again_where_the_queue_is_away(layout: Layout) -> None:
+    os.rename(layout.control, f"{layout.path}-control")
+    os.rmdir(layout.new)
+    with pytest.raises(QueueMissing):
+        mend(layout)
+    assert not os.path.exists(layout.new)
+
+
+def test_a_whole_queue_is_looked_through_without_a_change(layout: Layout, world: World) -> None:
+    assert not mend(layout, system=world.system)
+    assert {call.what for call in world.calls} == {"listdir"}

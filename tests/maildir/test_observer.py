@@ -12,7 +12,7 @@ from maildefer.maildir import leases
 from maildefer.maildir.layout import Format, Layout
 from maildefer.maildir.leases import Holder, Lease
 from maildefer.maildir.observer import LONGEST_PATIENCE_SECONDS, Observer
-from tests.maildir.world import World, holder
+from tests.maildir.world import World, holder, put
 
 FORMAT = Format(beat_seconds=5, ttl_seconds=45)
 THEIRS = "other-000000-9-abcd"
@@ -357,3 +357,32 @@ def test_a_fence_whose_reply_was_lost_has_ended_the_lease(
 def test_holders_are_plain_facts() -> None:
     assert isinstance(holder(), Holder)
     assert leases.Holder.__dataclass_params__.frozen  # type: ignore[attr-defined]
+
+
+def test_a_lease_that_can_not_be_ended_holds_up_no_other_and_is_tried_after_a_pause(
+    watcher: Watcher, layout: Layout, world: World
+) -> None:
+    Lease.join(layout, "zzz-000000-9-abcd", holder(pid=9), system=world.system)
+    watcher.look()
+    watcher.watch(44)
+    world.refuse("rename", errno.EPERM, where=THEIRS, times=2)
+    assert watcher.watch(1) == ["zzz-000000-9-abcd"]
+    assert watcher.watch(1) == []
+    assert watcher.watch(1) == []
+    assert watcher.watch(1) == [THEIRS]
+
+
+def test_a_fenced_lease_takes_its_status_file_along(watcher: Watcher, layout: Layout) -> None:
+    put(layout.status, f"{THEIRS}.json")
+    put(layout.status, "another-000000-9-abcd.json")
+    assert watcher.watch(45) == [THEIRS]
+    assert os.listdir(layout.status) == ["another-000000-9-abcd.json"]
+    assert f"{THEIRS}.json" in os.listdir(layout.fenced)
+
+
+def test_a_status_file_that_can_not_be_moved_does_not_keep_the_lease_from_its_end(
+    watcher: Watcher, layout: Layout, world: World
+) -> None:
+    put(layout.status, f"{THEIRS}.json")
+    world.refuse("rename", errno.EACCES, where="/status/")
+    assert watcher.watch(45) == [THEIRS]

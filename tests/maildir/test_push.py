@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
@@ -284,11 +285,35 @@ def test_a_push_into_a_queue_that_is_gone_says_so(pusher: Pusher, layout: Layout
         push(pusher)
 
 
-def test_a_push_into_a_queue_without_new_says_so_and_cleans_up(pusher: Pusher, layout: Layout) -> None:
-    os.rmdir(layout.new)
+@pytest.mark.parametrize("folder", ["new", "tmp"])
+@pytest.mark.parametrize("together", [1, 3])
+def test_a_push_makes_again_what_a_clean_up_of_empty_folders_took(
+    pusher: Pusher, layout: Layout, folder: str, together: int
+) -> None:
+    os.rmdir(f"{layout.path}/{folder}")
+    pushed = pusher.push_all([lambda stem: [DATA]] * together)
+    assert everywhere(layout) == {f"new/{key}": DATA for key in pushed}
+
+
+@pytest.mark.parametrize("folder", ["new", "tmp"])
+def test_a_large_message_too(pusher: Pusher, layout: Layout, folder: str) -> None:
+    os.rmdir(f"{layout.path}/{folder}")
+    draft = pusher.draft()
+    draft.append(DATA)
+    key = pusher.push(lambda stem: draft)
+    assert everywhere(layout) == {f"new/{key}": DATA}
+
+
+@pytest.mark.parametrize("folder", ["new", "tmp"])
+def test_a_push_into_what_is_no_queue_of_ours_says_so_and_makes_nothing(
+    pusher: Pusher, layout: Layout, folder: str
+) -> None:
+    shutil.rmtree(layout.control)
+    os.rmdir(f"{layout.path}/{folder}")
     with pytest.raises(QueueMissing):
         push(pusher)
-    assert os.listdir(layout.tmp) == []
+    assert everywhere(layout) == {}
+    assert not os.path.exists(f"{layout.path}/{folder}")
 
 
 def test_a_queue_that_goes_away_between_rename_and_look_is_missing(

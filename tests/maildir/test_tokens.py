@@ -507,8 +507,7 @@ def test_one_token_that_can_not_be_freed_does_not_keep_the_others_from_it(
     first.take(TALK)
     first.take("another")
     world.refuse("rename", errno.EIO, where="/held/")
-    with pytest.raises(OSError, match="error"):
-        freeing(layout, lease, world, "dead").scan()
+    assert freeing(layout, lease, world, "dead").scan() == 1
     assert len(held(layout)) == 1
     assert freeing(layout, lease, world, "dead").scan() == 1
 
