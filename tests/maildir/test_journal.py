@@ -109,7 +109,7 @@ def test_an_ack_is_recorded_before_the_unlink(queue: Layout, pusher: Pusher) -> 
         ("defer", ".later/new/{key},a=1,n=1,d="),
         ("postpone", ".later/new/{key},n=1,d="),
         ("bury", ".dead/new/{key},a=1,n=1"),
-        ("handoff", "../other/new/{key},n=1"),
+        ("handoff", "../other/new/{key},h=1,n=1"),
         ("keep", ".done/new/{key},a=1,n=1"),
     ],
 )
