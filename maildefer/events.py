@@ -7,6 +7,8 @@ The line of each attempt is on the hot path and comes ready made from `pool.atte
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
 import re
@@ -95,6 +97,7 @@ EVENTS: Final[dict[str, str]] = {
     "route.slow": "a route takes too long to tell whether it matches; recipients are no longer checked against it",
     "handler.failed": "a handler raised; its traceback",
     "handler.logged": "what a handler said through logging",
+    "handler.printed": "what a handler, or what it calls, wrote to standard output or error",
     "log.unusable": "the log file can't be opened; the log goes on as before",
     "sink.received": "the development sink took a message",
 }
@@ -111,6 +114,8 @@ _format: Format = "logfmt"
 _level: Level = "info"
 _context: dict[str, object] = {}
 _log_file: str | None = None
+_descriptor = 2
+_HIGH: Final = 1000
 
 
 def configure(
@@ -145,8 +150,36 @@ def reopen() -> None:
     except OSError as fault:  # the old one goes on
         emit("log.unusable", path=_log_file, error=str(fault))
         return
-    os.dup2(descriptor, 2)
+    os.dup2(descriptor, _descriptor, inheritable=_descriptor == 2)
     os.close(descriptor)
+
+
+def set_apart() -> int:
+    """Have the log go on where descriptor 2 leads, which is free for others from now on; returns its own. Once.
+
+    Raises OSError.
+    """
+    global _descriptor
+    if _descriptor == 2:
+        _descriptor = high(2)
+    return _descriptor
+
+
+def high(descriptor: int) -> int:
+    """Another descriptor for the same, with a number that is hardly taken again should a handler close it.
+
+    A handler that closes all there is, and opens files, would have our lines in them. Raises OSError.
+    """
+    import resource  # only where project code is
+
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    least = _HIGH if limit < 0 else max(3, min(_HIGH, limit - 24))
+    return fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, least)
+
+
+def descriptor() -> int:
+    """Where the log is written: 2, but where handlers' output is set apart from it."""
+    return _descriptor
 
 
 def current_format() -> Format:
@@ -225,9 +258,19 @@ def quoted(value: object) -> str:
 
 def write(text: str) -> None:
     """Write ready lines to standard error in one call, as far as it takes them."""
+    data = text.encode("utf-8", "backslashreplace")
     try:
-        os.write(2, text.encode("utf-8", "backslashreplace"))
-    except OSError:  # a closed pipe or a full disk: logging must never end a worker
+        os.write(_descriptor, data)
+    except OSError as fault:  # a closed pipe or a full disk: logging must never end a worker
+        if fault.errno == errno.EBADF and _descriptor != 2:
+            _write_printed(data)
+
+
+def _write_printed(data: bytes) -> None:
+    """A handler has closed our descriptor: the supervisor tells what its worker has left at 2."""
+    try:
+        os.write(2, data)
+    except OSError:  # and that one, too
         pass
 
 

@@ -26,6 +26,9 @@ _latest: About | None = None  # of the whole process
 bound: Callable[[dict[str, object]], object] | None = None
 """Also told the facts of each attempt: set where an application's own chain of processors is to find them bound."""
 
+ended: Callable[[], object] | None = None
+"""Called at the end of each attempt, while `facts` still tells what it was about."""
+
 in_hand: Final[list[Callable[[], int]]] = []
 """Of the receivers of this process, which handle several messages at a time: how many those are."""
 
@@ -36,6 +39,8 @@ def run(handlers: Callable[..., T], *arguments: Any) -> T:
     try:
         return copy_context().run(handlers, *arguments)
     finally:
+        if ended is not None:
+            ended()
         _latest = None
 
 

@@ -7,6 +7,7 @@ one that writes event lines of the pool's form. Workers and receivers only; noth
 from __future__ import annotations
 
 import importlib
+import io
 import json
 import logging
 import os
@@ -91,9 +92,28 @@ def adopt(level: str = "INFO", processors: Sequence[Processor] = ()) -> None:
         logging.getLogger(name).disabled = False
     for logger in (root, *root.manager.loggerDict.values()):
         for handler in getattr(logger, "handlers", ()):
-            if handler is not ours:
-                handler.addFilter(tell_attempt)
+            if handler is ours:
+                continue
+            handler.addFilter(tell_attempt)
+            if (
+                events.descriptor() != 2
+                and isinstance(handler, logging.StreamHandler)
+                and handler.stream in _standard_streams()
+            ):
+                handler.setStream(_Log())  # lines of its own form, and no handler's raw output
     _adopt_structlog()
+
+
+class _Log(io.TextIOBase):
+    """The log, for handlers that write to a stream."""
+
+    def write(self, text: str) -> int:
+        events.write(text)
+        return len(text)
+
+
+def _standard_streams() -> tuple[object, ...]:
+    return sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__
 
 
 def merge_attempt(logger: object, method: str, facts: Facts) -> Facts:

@@ -42,6 +42,7 @@ class Child:
     retiring: bool = False  # was told to end
     killed: Killed = ""
     aborted_at: float = 0.0
+    output: int = -1  # the file of what its handlers print
 
 
 def fork(main: Callable[[], int]) -> int:

@@ -7,6 +7,7 @@ import signal
 from collections.abc import Callable
 
 from maildefer import events
+from maildefer.host import printed
 from maildefer.maildir.system import boottime
 from maildefer.pool import children, worker
 from maildefer.pool.board import Header, Kind, S
@@ -41,11 +42,22 @@ class Nursery:
             return None
         self._numbers += 1
         number = self._numbers
-        pid = self._fork(Kind.WORKER, slot, lambda: worker.run(shared, slot, number))
+        try:
+            output = printed.make()
+        except OSError:  # EMFILE: its output goes where the log goes
+            output = -1
+        pid = self._fork(Kind.WORKER, slot, lambda: worker.run(shared, slot, number, output), output)
         if pid is None:
+            printed.tell_rest(output, {})
             return None
         return Child(
-            pid=pid, kind=Kind.WORKER, slot=slot, number=number, generation=generation, began=boottime()
+            pid=pid,
+            kind=Kind.WORKER,
+            slot=slot,
+            number=number,
+            generation=generation,
+            began=boottime(),
+            output=output,
         )
 
     def steward(self, kind: Kind, shared: Shared) -> None:
@@ -87,7 +99,7 @@ class Nursery:
                 return slot
         return None
 
-    def _fork(self, kind: Kind, slot: int, main: Callable[[], int]) -> int | None:
+    def _fork(self, kind: Kind, slot: int, main: Callable[[], int], output: int = -1) -> int | None:
         board = self._board
         board.clear_slot(slot)
         board.words[board.slot(slot) + S.KIND] = kind
@@ -99,6 +111,7 @@ class Nursery:
         def begin() -> int:
             board.words[board.slot(slot) + S.PID] = os.getpid()
             self._close()
+            printed.close(but=output)
             signal.signal(signal.SIGUSR1, lambda *_: events.reopen())
             return main()
 

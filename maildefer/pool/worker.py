@@ -28,6 +28,7 @@ from maildefer.handling.application import Application
 from maildefer.handling.dispatch import Dispatcher
 from maildefer.handling.outcomes import ACKED, NO_ROUTE, Buried, Deferred, Outcome
 from maildefer.host import stackdumps
+from maildefer.host.printed import Output
 from maildefer.host.titles import set_title
 from maildefer.maildir.claims import Claim
 from maildefer.message.request import received
@@ -50,9 +51,12 @@ _IDLE, _BUSY = int(State.IDLE), int(State.BUSY)
 _COUNTERS = {"acked": S.ACKED, "deferred": S.DEFERRED, "buried": S.BURIED, "handed_off": S.HANDED}
 
 
-def run(shared: Shared, slot: int, number: int) -> int:
-    """The life of a worker in its own process; returns the exit code."""
+def run(shared: Shared, slot: int, number: int, output: int = -1) -> int:
+    """The life of a worker in its own process; returns the exit code. `output` is the file of what its code prints."""
+    told = Output(output) if output >= 0 else None
     try:
+        if told is not None:
+            told.capture()
         os.chdir(shared.project)
         application = Application.load(shared.settings.module)
     except ConfigurationError as fault:
@@ -63,6 +67,7 @@ def run(shared: Shared, slot: int, number: int) -> int:
         return EXIT_APPLICATION_BROKEN
     logs.adopt(events.current_level().upper(), application.log_processors)
     worker = _make(shared, slot, application)
+    worker.output = told
     set_title(f"worker {number} {' '.join(queue.name for queue in shared.queues)}")
     events.emit("worker.started", worker=number, pid=os.getpid())
     worker.serve()
@@ -82,6 +87,7 @@ class Worker:
 
     def __init__(self, shared: Shared, slot: int, application: Application) -> None:
         settings = shared.settings
+        self.output: Output | None = None
         self._shared = shared
         self._words = shared.board.words
         self._base = shared.board.slot(slot)
@@ -279,6 +285,8 @@ class Worker:
 
     def _flush_lines(self, signum: int, frame: object) -> None:
         self._log.flush()
+        if self.output is not None:
+            self.output.drain(whole=False)
 
     def _note_stop(self, signum: int, frame: object) -> None:
         self._stopping = True

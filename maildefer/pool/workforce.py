@@ -6,7 +6,9 @@ import os
 import signal
 
 from maildefer import events
+from maildefer.host import printed
 from maildefer.host.stackdumps import Dumps
+from maildefer.maildir.names import EntryName
 from maildefer.maildir.system import boottime
 from maildefer.pool import deaths
 from maildefer.pool.board import Board, Header, Kind, S, State
@@ -99,10 +101,15 @@ class Workforce:
         return any(child.aborted_at for child in self.by_pid.values())
 
     def mind_logs(self, now: float) -> None:
-        """Have attempt lines written that wait for the end of a long handler. CONT, since nobody dies of it."""
+        """Have lines written that wait for the end of a long handler: attempts', and what it has printed so far.
+
+        CONT, since nobody dies of it.
+        """
         for child in self.by_pid.values():
+            if not self._word(child, S.DEADLINE):
+                continue
             since = self._word(child, S.LINES_SINCE)
-            if since and now - since / 1e9 > _LINES_SECONDS and self._word(child, S.DEADLINE):
+            if (since and now - since / 1e9 > _LINES_SECONDS) or printed.is_unread(child.output):
                 self._signal(child, signal.SIGCONT)
 
     def handled(self) -> int:
@@ -135,6 +142,7 @@ class Workforce:
         """A worker has ended; returns whether its claims have to be taken back before its slot is free."""
         del self.by_pid[child.pid]
         base = self._board.slot(child.slot)
+        printed.tell_rest(child.output, self._about(child))
         settled = self._words[base + S.HANDLED]
         held = self._board.holds(child.slot)
         handling = self._words[base + S.DEADLINE] != 0
@@ -168,13 +176,23 @@ class Workforce:
             entry=entry,
             charged=charged,
             handler=death.handler,
-            seconds=death.seconds,
+            duration_ms=None if death.seconds is None else events.ms(death.seconds),
             traceback=death.stack,
         )
         if not child.retiring and child.killed == "":
             self.unborn = self.unborn + 1 if was_starting else 0
             self.throttle.note_death(settled, boottime())
         return True
+
+    def _about(self, child: Child) -> dict[str, object]:
+        """Whose last words a dead worker's are."""
+        name = self._board.name(child.slot) if self._board.holds(child.slot) else ""
+        handler = self._board.handler(child.slot) if name else ""
+        return {
+            "pid": child.pid,
+            "key": EntryName.parse(name).key if name else None,
+            "handler": handler or None,
+        }
 
     def _word(self, child: Child, word: int) -> int:
         return self._words[self._board.slot(child.slot) + word]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
 import resource
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -101,6 +103,18 @@ def _once(argument: str) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+def _print(argument: str) -> None:
+    """In every way there is; with an argument, and then never to come back, or to wait."""
+    print("printed", argument)
+    os.write(1, b"written\n")
+    subprocess.run(["echo", "by a child"], check=True)
+    logging.getLogger("blog").info("logged")
+    if argument == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if argument == "wait":
+        _wait("")
+
+
 ACTIONS: dict[str, Callable[[str], Any]] = {
     "quick": lambda argument: None,
     "sleep": lambda argument: time.sleep(float(argument)),
@@ -120,5 +134,8 @@ ACTIONS: dict[str, Callable[[str], Any]] = {
     "leak": _leak,
     "brokenpipe": _broken_pipe,
     "once": _once,
+    "print": _print,
+    "printdie": lambda argument: _print("die"),
+    "printwait": lambda argument: _print("wait"),
     "stubborn": _stubborn,
 }

@@ -1,0 +1,174 @@
+"""What a process's handlers print, and whatever they call writes to descriptors 1 and 2, as events of its log.
+
+Python's own streams make events at once. C code and child programs write to a file in memory, which takes no reader to
+go on, outlives the process for whoever made it, and is read after each attempt: so each line is about its message.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from ctypes import CDLL, c_int, c_long
+from typing import Final
+
+from maildefer import events, logcontext
+
+EVENT: Final = "handler.printed"
+_CHUNK_BYTES: Final = 4096
+_LINE_BYTES: Final = 8192  # a longer one is several
+_KEPT_BYTES: Final = 1 << 20  # of what was read, until its memory is given back
+_PUNCH_HOLE: Final = 3  # fallocate(2): FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE
+
+_made: Final[set[int]] = set()
+
+
+def make() -> int:
+    """A file for one process, before its fork. Its offset, which both share, is how far it was read. Raises OSError."""
+    descriptor = os.memfd_create("maildefer-output", os.MFD_CLOEXEC)
+    _made.add(descriptor)
+    return descriptor
+
+
+def close(*, but: int = -1) -> None:
+    """In a child: close the files that its parent has made for others."""
+    for descriptor in _made - {but}:
+        os.close(descriptor)
+        _made.discard(descriptor)
+
+
+def is_unread(descriptor: int) -> bool:
+    return descriptor >= 0 and os.fstat(descriptor).st_size > os.lseek(descriptor, 0, os.SEEK_CUR)
+
+
+def tell_rest(descriptor: int, facts: Mapping[str, object]) -> None:
+    """What a process that has ended left unread."""
+    if descriptor < 0:
+        return
+    Output(descriptor, lambda: facts).drain()
+    _made.discard(descriptor)
+    os.close(descriptor)
+
+
+class Output:
+    """The file of one process, as events; `about` are further facts."""
+
+    def __init__(self, descriptor: int, about: Callable[[], Mapping[str, object]] = logcontext.facts) -> None:
+        self._descriptor = descriptor
+        self._about = about
+        self._rest = b""
+        self._released = 0
+        self._streams: tuple[_Stream, ...] = ()
+
+    def capture(self) -> None:
+        """From now on, descriptors 1 and 2, `sys.stdout` and `sys.stderr` are events; the log is where 2 was.
+
+        An attempt's end reads what has come. Called once, before any project code. Raises OSError.
+        """
+        writer = os.open(f"/proc/self/fd/{self._descriptor}", os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        events.set_apart()
+        given, self._descriptor = self._descriptor, events.high(self._descriptor)
+        os.close(given)
+        for descriptor in (1, 2):
+            os.dup2(writer, descriptor)
+        os.close(writer)
+        self._streams = (_Stream(1, "stdout"), _Stream(2, "stderr"))
+        sys.stdout, sys.stderr = self._streams
+        logcontext.ended = self.drain
+        os.register_at_fork(after_in_child=_leave_to_parent)
+
+    def drain(self, *, whole: bool = True) -> None:
+        """Tell what has come; unless `whole`, the beginning of a line waits for its end."""
+        for stream in self._streams if whole else ():
+            stream.end()
+        try:
+            while data := os.read(self._descriptor, _CHUNK_BYTES):
+                *lines, self._rest = (self._rest + data).split(b"\n")
+                for line in lines:
+                    self._tell(line)
+                if len(self._rest) >= _LINE_BYTES:
+                    self._tell_rest()
+        except OSError:  # a handler has closed all there is
+            return
+        if whole and self._rest:
+            self._tell_rest()
+
+    def _tell_rest(self) -> None:
+        line, self._rest = self._rest, b""
+        self._tell(line)
+
+    def _tell(self, line: bytes) -> None:
+        if line:
+            events.emit(EVENT, text=line.decode("utf-8", "backslashreplace"), **self._about())
+        read = os.lseek(self._descriptor, 0, os.SEEK_CUR)
+        if read - self._released > _KEPT_BYTES:
+            CDLL(None).fallocate(c_int(self._descriptor), c_int(_PUNCH_HOLE), c_long(0), c_long(read))
+            self._released = read
+
+
+class _Stream(io.TextIOBase):
+    """`sys.stdout` or `sys.stderr`: each line is an event, told by the thread that ends it."""
+
+    def __init__(self, descriptor: int, name: str) -> None:
+        self._descriptor = descriptor
+        self._name = name
+        self._begun = threading.local()
+        self.is_begun = False
+
+    encoding = "utf-8"
+    errors = "backslashreplace"
+
+    def write(self, text: str) -> int:
+        *lines, rest = (getattr(self._begun, "text", "") + text).split("\n")
+        self._begun.text = rest
+        self.is_begun = self.is_begun or bool(rest)
+        for line in lines:
+            self._tell(line)
+        return len(text)
+
+    def end(self) -> None:
+        """What stands without its line's end is a line."""
+        if self.is_begun:
+            self.is_begun = False
+            text, self._begun.text = getattr(self._begun, "text", ""), ""
+            self._tell(text)
+
+    def _tell(self, line: str) -> None:
+        for begin in range(0, len(line), _LINE_BYTES):
+            piece = line[begin : begin + _LINE_BYTES]
+            events.emit(EVENT, stream=self._name, text=piece, **logcontext.facts())
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    @property
+    def buffer(self) -> io.RawIOBase:
+        return _Bytes(self)
+
+
+class _Bytes(io.RawIOBase):
+    """For programs that write bytes to `sys.stdout.buffer`."""
+
+    def __init__(self, stream: _Stream) -> None:
+        self._stream = stream
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: bytes) -> int:  # type: ignore[override]  # whatever has a buffer
+        view = bytes(data)
+        self._stream.write(view.decode("utf-8", "backslashreplace"))
+        return len(view)
+
+    def fileno(self) -> int:
+        return self._stream.fileno()
+
+
+def _leave_to_parent() -> None:
+    """What a handler's own child leaves in the file is told by its parent."""
+    logcontext.ended = None
