@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import maildefer.testing  # noqa: F401  # from here on, no queue of the project is touched, and nothing is sent
 from maildefer import view
 from maildefer.routing import Router
 from maildefer.server import Relay

@@ -25,8 +25,8 @@ def POSTING(message: MailRequest, post_name: str, host: str) -> str:
         )
     except blog.PostNameRefused as refused:
         raise Reject(str(refused)) from refused
-    key = message.key or ""  # there is always one in a queue
-    if wants_answer(message) and not blog.was_answered(key):
+    key = message.key  # there is always one in a queue, and none in a `RouterConversation`
+    if wants_answer(message) and not (key and blog.was_answered(key)):
         answer = view.respond(
             {"page": page, "name": page.name, "host": host, "author": message.From},
             "page_ready.msg",
@@ -37,7 +37,8 @@ def POSTING(message: MailRequest, post_name: str, host: str) -> str:
         # An answer by a program, from the null sender: nothing may answer it in turn (RFC 3834).
         answer["Auto-Submitted"] = "auto-replied"
         settings.relay.deliver(answer, From="")
-        blog.note_answered(key)
+        if key:
+            blog.note_answered(key)
     return "workers.index.START"
 
 

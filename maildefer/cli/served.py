@@ -90,12 +90,14 @@ class Service:
 
             set_title("log")
             return Sink(orders["host"], orders["port"], orders["queue"])
+        from maildefer.handling import queues
         from maildefer.handling.application import (
             set_up_logging,
         )  # with the next, which brings the user's own code
         from maildefer.handling.settings import plain_settings
         from maildefer.utils import import_settings
 
+        queues.in_service = True
         set_title(f"start {orders['boot']}")
         loaded = import_settings(False)
         said = plain_settings(loaded)

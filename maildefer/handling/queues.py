@@ -17,6 +17,8 @@ from maildefer.maildir.layout import Layout, create_queue
 
 apart: Callable[[str], str] | None = None
 """Where tests have what else lies at that place; set by `maildefer.testing`."""
+in_service = False
+"""Whether this process handles real mail, which `maildefer.testing` would keep from its queues."""
 
 
 def located(path: str) -> str:

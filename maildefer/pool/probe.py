@@ -22,6 +22,9 @@ EX_CONFIG = 78
 def main() -> None:
     answer = _set_standard_output_apart()
     try:
+        from maildefer.handling import queues  # in the try, as all of it may fail
+
+        queues.in_service = True
         report = probed()
         status = 0
     except BaseException as fault:  # noqa: BLE001  # it is other people's code that runs here

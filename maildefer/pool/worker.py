@@ -24,6 +24,7 @@ from maildefer.errors import (
     ResourcesExhausted,
     StorageFault,
 )
+from maildefer.handling import queues
 from maildefer.handling.application import Application
 from maildefer.handling.dispatch import Dispatcher
 from maildefer.handling.outcomes import ACKED, NO_ROUTE, Buried, Deferred, Outcome
@@ -58,6 +59,7 @@ def run(shared: Shared, slot: int, number: int, output: int = -1) -> int:
         if told is not None:
             told.capture()
         os.chdir(shared.project)
+        queues.in_service = True
         application = Application.load(shared.settings.module)
     except ConfigurationError as fault:
         events.emit("application.broken", error=str(fault), pid=os.getpid())

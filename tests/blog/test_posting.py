@@ -10,6 +10,7 @@ import pytest
 
 from maildefer.mail import MailRequest
 from maildefer.routing import Reject
+from maildefer.testing import RouterConversation
 from workers.posting import POSTING
 
 Post = Callable[..., MailRequest]
@@ -91,3 +92,12 @@ def test_what_a_stranger_writes_is_text_and_never_markup(mail: Post, pages: Path
     assert "<script>" not in page
     assert "&lt;script&gt;" in page
     assert "<b>" not in page
+
+
+def test_a_conversation_of_a_test_is_answered_each_time(pages: Path) -> None:
+    ann = RouterConversation("ann@example.org", "A title")
+    ann.begin()
+    for _ in range(2):
+        assert ann.say("hello@osb.example", "It works.", expect="is published") is not None
+    assert ann.queue.count() == 2
+    assert "It works." in (pages / "hello.html").read_text()
