@@ -17,7 +17,7 @@ from maildefer.host.inotify import Inotify
 from maildefer.maildir import scan
 from maildefer.maildir.layout import create_queue
 from maildefer.pool import watch
-from maildefer.pool.board import Board, Q, QueueState
+from maildefer.pool.board import Board, Header, Q, QueueState
 from maildefer.pool.offers import unpack
 from maildefer.pool.scout import QueueScout, share_of
 from maildefer.pool.shared import QueueOfPool
@@ -31,12 +31,14 @@ class Offered:
 
     def __init__(self, new: str) -> None:
         self.names: list[str] = []
+        self.claims = True
         self._new = new
 
     def send(self, data: bytes) -> None:
         for name in unpack(data):
             self.names.append(name)
-            os.unlink(f"{self._new}/{name}")
+            if self.claims:
+                os.unlink(f"{self._new}/{name}")
 
 
 @pytest.fixture
@@ -121,6 +123,21 @@ def test_the_share_of_hosts_that_claim_nothing_is_taken_over_in_a_bounded_number
         scout._pass()
     assert len(set(offered.names)) == ENTRIES
     assert len(listed) <= 3 * ENTRIES
+
+
+def test_what_a_dead_worker_may_have_been_offered_is_offered_again_at_once(tmp_path: Path) -> None:
+    """And what the living have been offered is not, within a second."""
+    scout, offered = scout_of(tmp_path, index=0, hosts=1)
+    offered.claims = False
+    fill(tmp_path, 3, share=0, hosts=1)
+    scout._pass()
+    scout._pass()
+    assert len(offered.names) == 3
+    scout._words[Header.DEATHS] += 1
+    scout._pass()
+    assert len(offered.names) == 6
+    scout._pass()
+    assert len(offered.names) == 6
 
 
 def test_what_is_the_hosts_own_is_offered_alone_while_there_is_any(tmp_path: Path) -> None:

@@ -18,12 +18,20 @@ def take(layout: Layout, world: World) -> pop.Popped | None:
 
 
 @pytest.mark.invariant(3)
-def test_a_lost_reply_is_settled_by_a_look(layout: Layout, world: World) -> None:
+@pytest.mark.parametrize("reply", [errno.EIO, errno.ENOENT, errno.ESTALE])
+def test_a_lost_reply_is_settled_by_a_look(layout: Layout, world: World, reply: int) -> None:
+    """ENOENT is what the repetition of a request is told that was carried out the first time."""
     put(layout.new, "X")
-    world.lose_reply("rename", errno.EIO)
+    world.lose_reply("rename", reply)
     popped = take(layout, world)
     assert popped is not None
     assert popped.unlink()
+
+
+def test_an_entry_that_somebody_else_has_taken_is_not_handed_out(layout: Layout, world: World) -> None:
+    name = put(layout.new, "X")
+    world.before("rename", lambda: os.rename(f"{layout.new}/{name}", f"{layout.cur}/X,a=1:1,other.1.1"))
+    assert take(layout, world) is None
 
 
 @pytest.mark.parametrize("call", ["utime", "listdir"])

@@ -1,0 +1,110 @@
+"""The front end's writer: nothing has a 250 that is not stored, whatever goes wrong."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from maildefer.host.aio import fsync_all
+from maildefer.intake import replies, writer
+from maildefer.intake.arena import pair
+from maildefer.intake.options import parse
+from maildefer.intake.wire import Answer, Job, Message
+from maildefer.intake.writer import Writer
+from maildefer.maildir.layout import Layout, create_queue
+from maildefer.maildir.push import Pusher
+from maildefer.maildir.system import SYSTEM
+
+Make = Callable[[bool], Writer]
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Layout:
+    return create_queue(str(tmp_path / "queue"))
+
+
+@pytest.fixture
+def make(layout: Layout) -> Iterator[Make]:
+    """A writer to a disk of this machine, or to a mount."""
+    sockets: list[socket.socket] = []
+    options = parse(["--socket-fd", "0", "--queue", layout.path, "--min-free-bytes", "0"])
+
+    def made(local: bool) -> Writer:
+        ours, theirs = pair(options.buffer_bytes, local=local)
+        sockets.extend((ours.socket, theirs.socket))
+        return Writer(layout, options, theirs)
+
+    yield made
+    for each in sockets:
+        each.close()
+
+
+def batch(count: int, *recipients: str, together: bool = True) -> list[Job]:
+    """So many messages."""
+    to = recipients or ("c@d",)
+    message = Message("a@b", to, (b"Subject: x\n\n",), "ESMTP", "client", together)
+    return [Job(number, message) for number in range(1, count + 1)]
+
+
+def replies_of(answers: list[Answer]) -> list[str]:
+    return [each.reply for answer in answers for each in answer.stored]
+
+
+@pytest.mark.invariant(1)
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_fault_that_nobody_expects_is_a_451_for_each_and_nothing_is_said_to_be_stored(
+    layout: Layout, make: Make, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    def fail(self: Pusher, composes: object) -> Any:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(Pusher, "push_all", fail)
+    answers = make(True).answer(batch(count))
+    assert replies_of(answers) == [replies.INTERNAL] * count
+    assert [each.key for answer in answers for each in answer.stored] == [""] * count
+    assert answers[0].stored[0].reason == "RuntimeError: a bug"
+    assert os.listdir(layout.new) == []
+
+
+@pytest.mark.invariant(1)
+@pytest.mark.parametrize("local", [True, False])
+@pytest.mark.parametrize("count", [1, 3])
+def test_each_file_is_synced_before_it_has_its_name_and_the_folder_before_its_250(
+    layout: Layout, make: Make, monkeypatch: pytest.MonkeyPatch, count: int, local: bool
+) -> None:
+    told: list[tuple[str, str]] = []
+
+    def note_synced(*descriptors: int) -> None:
+        told.extend(("sync", os.readlink(f"/proc/self/fd/{each}")) for each in descriptors)
+
+    def sync(descriptor: int) -> None:
+        SYSTEM.fsync(descriptor)
+        note_synced(descriptor)
+
+    def sync_all(descriptors: Sequence[int]) -> list[OSError | None]:
+        faults = fsync_all(descriptors)
+        note_synced(*descriptors)
+        return faults
+
+    def rename(old: str, new: str) -> None:
+        told.append(("rename", old))
+        SYSTEM.rename(old, new)
+
+    system = replace(SYSTEM, fsync=sync, rename=rename)
+    monkeypatch.setattr(writer, "Pusher", partial(Pusher, system=system))
+    monkeypatch.setattr(writer, "fsync_all", sync_all)
+    answers = make(local).answer(batch(count))
+    keys = [each.key for answer in answers for each in answer.stored]
+    assert all(replies.is_queued(reply) for reply in replies_of(answers))
+    assert sorted(os.listdir(layout.new)) == sorted(keys)
+    for key in keys:
+        draft = f"{layout.tmp}/{key}"
+        assert told.index(("sync", draft)) < told.index(("rename", draft)) < told.index(("sync", layout.new))
+    assert told[-1] == ("sync", layout.new)

@@ -1,0 +1,253 @@
+"""The keeper's threads of one queue, on simulated time: what they may end, what they take back, how they join anew."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from maildefer import events
+from maildefer.host.identity import this_host
+from maildefer.maildir.layout import Format, Layout, create_queue
+from maildefer.maildir.leases import Holder, Lease
+from maildefer.pool.board import Board, Header, Kind, Q, QueueState, S, State
+from maildefer.pool.lifeline import Lifeline
+from maildefer.pool.shared import Shared, pair
+from maildefer.pool.tender import Tender
+from tests.maildir.world import LABEL, World, put
+
+OWN, OTHER = f"{LABEL}-1-0badcafe", "other-112233-1-0badcafe"
+WORKER, SLOT = 4243, 1
+BEAT_SECONDS, TTL_SECONDS = Format().beat_seconds, Format().ttl_seconds
+_DEAD = 1 << 30  # no process has such a number
+
+
+class Place:
+    """A queue, the board of a pool that serves it, and the keeper's two threads, which tests drive themselves."""
+
+    def __init__(self, path: Path) -> None:
+        self.world = World()
+        self.layout: Layout = create_queue(str(path / "queue"))
+        self.board = Board(1, 3)
+        self.board.words[Header.USED] = 3
+        self.board.set_lease(0, OWN)
+        self.words[self.board.queue(0) + Q.STATE] = QueueState.SERVED
+        self.words[self.board.queue(0) + Q.LOCAL] = 1
+        self.host = this_host()
+        self.freed: list[int] = []
+        self.supervisor, keeper = pair()
+        queue: Any = SimpleNamespace(layout=self.layout, name="run/queue", guest=False)
+        shared: Any = SimpleNamespace(
+            board=self.board,
+            queues=[queue],
+            host=replace(self.host, label=LABEL),
+            supervisor=1,
+            settings=SimpleNamespace(max_crashes=5),
+            keeper=(self.supervisor, keeper),
+        )
+        self._ends = (self.supervisor, keeper)
+        self.shared: Shared = shared
+        self.lifeline = Lifeline(shared, 0, OWN, lambda index: None, system=self.world.system)
+        self.lifeline.last_good_beat = self.world.uptime
+        self.tender = Tender(shared, 0, self.lifeline, self.freed.append, system=self.world.system)
+        self.tender._paperwork.write_status = lambda: None  # type: ignore[method-assign]
+
+    @property
+    def words(self) -> memoryview:
+        return self.board.words
+
+    def word(self, which: int) -> int:
+        found: int = self.words[self.board.queue(0) + which]
+        return found
+
+    def has_a_worker(self, state: State, *, held: int = 0) -> str:
+        """In its slot, on a claim of that number; the claim's name."""
+        base = self.board.slot(SLOT)
+        self.words[base + S.PID], self.words[base + S.KIND] = WORKER, Kind.WORKER
+        self.words[base + S.STATE], self.words[base + S.HELD] = state, held
+        return put(self.layout.cur, f"1.x,a=1:1,{OWN}.{WORKER}.{held or 1}")
+
+    def joins(self, lease: str, holder: Holder) -> Lease:
+        return Lease.join(self.layout, lease, holder, system=self.world.system)
+
+    def looks(self, seconds: float = BEAT_SECONDS, *, beating: bool = True) -> None:
+        """So much later the tending thread has a round; by then the other one's beat has gone well, or not."""
+        self.world.pass_time(seconds)
+        if beating:
+            self.lifeline.last_good_beat = self.world.uptime
+        self.tender._round()
+
+    def leases(self) -> list[str]:
+        return sorted(name.rpartition(".")[0] for name in os.listdir(self.layout.leases))
+
+    def close(self) -> None:
+        for end in self._ends:
+            end.close()
+
+
+class Waits:
+    """In the place of the event for which a beating thread waits: passes the time, does something, at last is set."""
+
+    def __init__(self, world: World, *deeds: Callable[[], object]) -> None:
+        self._world = world
+        self._deeds = list(deeds)
+
+    def wait(self, seconds: float) -> bool:
+        self._world.pass_time(seconds)
+        if self._deeds:
+            self._deeds.pop(0)()
+            return False
+        return True
+
+    def is_set(self) -> bool:
+        return False
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setattr(events, "emit", lambda event, **facts: None)
+    place = Place(tmp_path)
+    yield place
+    place.close()
+
+
+def holder_of(place: Place, **differing: Any) -> Holder:
+    """Of processes that, by their numbers alone, are dead here."""
+    facts: dict[str, Any] = {
+        "host": "other-112233",
+        "boot_id": place.host.boot_id,
+        "pid_namespace": place.host.pid_namespace,
+        "pid": _DEAD,
+        "start_time": 1,
+        "keeper_pid": _DEAD,
+        "keeper_start_time": 1,
+    }
+    return Holder(**{**facts, **differing})
+
+
+# Whom it fences
+
+
+@pytest.mark.invariant(6)
+@pytest.mark.parametrize("differing", [{"boot_id": "another"}, {"pid_namespace": "pid:[1]"}, {"boot_id": ""}])
+def test_another_hosts_pids_are_not_looked_up_here(place: Place, differing: dict[str, Any]) -> None:
+    place.joins(OTHER, holder_of(place, **differing))
+    place.looks()
+    place.looks()
+    assert place.leases() == [OTHER]
+
+
+def test_who_is_dead_on_this_host_is_fenced_at_once(place: Place) -> None:
+    place.joins(OTHER, holder_of(place))
+    place.looks()
+    assert place.leases() == []
+
+
+@pytest.mark.invariant(6)
+def test_nobody_is_fenced_for_silence_while_our_own_beats_fail(place: Place) -> None:
+    """The server may answer listings, and no renames."""
+    place.joins(OTHER, holder_of(place, boot_id="another"))
+    place.looks()
+    for _ in range(int(3 * TTL_SECONDS / BEAT_SECONDS)):
+        place.looks(beating=False)
+    assert place.leases() == [OTHER]
+    for _ in range(int(5 * TTL_SECONDS / BEAT_SECONDS)):
+        place.looks()
+    assert place.leases() == []
+
+
+@pytest.mark.invariant(8)
+@pytest.mark.parametrize("fault", [errno.EIO, errno.EACCES, errno.ENOSPC])
+def test_a_beat_that_failed_is_none_for_anybody(place: Place, fault: int) -> None:
+    """Neither for what observers go by, nor for how long claims may be sent."""
+    lease = place.joins(OWN, place.lifeline._holder())
+    good: list[float] = []
+
+    def fail() -> None:
+        good.append(place.lifeline.last_good_beat)
+        place.world.refuse("rename", fault, where="/leases/")
+
+    place.lifeline.leaving = Waits(place.world, lambda: None, fail, fail)  # type: ignore[assignment]
+    place.lifeline._keep_beating(lease)
+    assert place.lifeline.last_good_beat == good[0] == place.world.uptime - 3 * BEAT_SECONDS
+    assert place.word(Q.CLAIM_UNTIL) == int((good[0] + TTL_SECONDS / 2) * 1e9)
+
+
+@pytest.mark.invariant(8)
+def test_the_first_beat_that_succeeds_after_a_failure_counts_from_the_failed_one(place: Place) -> None:
+    """It may be that one, carried out late."""
+    lease = place.joins(OWN, place.lifeline._holder())
+    began = place.world.uptime
+    place.lifeline.leaving = Waits(  # type: ignore[assignment]
+        place.world, lambda: place.world.refuse("rename", errno.EIO, where="/leases/"), lambda: None
+    )
+    place.lifeline._keep_beating(lease)
+    assert place.lifeline.last_good_beat == began + BEAT_SECONDS
+
+
+# What it takes back
+
+
+def test_a_dead_workers_claims_are_taken_back_before_its_slot_is_free(place: Place) -> None:
+    place.has_a_worker(State.DEAD_CHARGED)
+    place.tender.take_back(SLOT)
+    place.looks()
+    assert os.listdir(place.layout.new) == ["1.x,a=1,c=1,n=1"]
+    assert place.freed == [SLOT]
+
+
+def test_a_take_back_that_failed_keeps_the_slot_until_it_is_done(place: Place) -> None:
+    """A successor in the slot, of the same pid perhaps, would seem to be on the claims that are left."""
+    place.has_a_worker(State.DEAD_CHARGED)
+    place.world.refuse("rename", errno.EACCES, where=place.layout.cur)
+    place.tender.take_back(SLOT)
+    place.looks(0)
+    assert place.freed == []
+    assert place.words[place.board.slot(SLOT) + S.STATE] == State.DEAD_CHARGED
+    place.looks(60)
+    assert os.listdir(place.layout.new) == ["1.x,a=1,c=1,n=1"]
+    assert place.freed == [SLOT]
+
+
+@pytest.mark.invariant(5)
+def test_a_dead_workers_claim_is_in_hand_until_its_slot_is_free(place: Place) -> None:
+    """Else the audit of claims would reclaim, and charge, what the take-back is about to give back uncharged."""
+    name = place.has_a_worker(State.DEAD_UNCHARGED, held=7)
+    assert place.board.on_claim(WORKER, 7) is True
+    assert place.board.on_claim(WORKER, 8) is None
+    place.looks()
+    assert os.listdir(place.layout.cur) == [name]
+    place.tender.take_back(SLOT)
+    place.looks()
+    assert os.listdir(place.layout.new) == ["1.x,n=1"]
+
+
+# How it joins anew
+
+
+@pytest.mark.invariant(7)
+def test_no_lease_is_joined_anew_while_a_worker_holds_a_claim_under_the_fenced_one(place: Place) -> None:
+    """It would be audited under the new lease's name, and found nobody's."""
+    place.has_a_worker(State.BUSY, held=1)
+    seen: list[tuple[int, str]] = []
+
+    def look() -> None:
+        seen.append((place.word(Q.STATE), place.lifeline.lease))
+
+    def settle() -> None:
+        look()
+        place.words[place.board.slot(SLOT) + S.HELD] = 0
+
+    place.lifeline.leaving = Waits(place.world, look, look, settle)  # type: ignore[assignment]
+    place.words[place.board.queue(0) + Q.CLAIM_UNTIL] = 1 << 60
+    place.lifeline._drop_claims()
+    assert seen == [(QueueState.FENCED, OWN)] * 3
+    assert place.word(Q.CLAIM_UNTIL) == 0
+    assert place.word(Q.STATE) == QueueState.ABSENT
+    assert place.lifeline.lease != OWN
