@@ -18,7 +18,7 @@ from maildefer.maildir.layout import Format, Layout, create_queue
 from maildefer.maildir.leases import Holder, Lease
 from maildefer.pool.board import Board, Header, Kind, Q, QueueState, S, State
 from maildefer.pool.lifeline import Lifeline
-from maildefer.pool.shared import Shared, pair
+from maildefer.pool.shared import QueueOfPool, Shared, pair
 from maildefer.pool.tender import Tender
 from tests.maildir.world import LABEL, World, put
 
@@ -42,17 +42,22 @@ class Place:
         self.host = this_host()
         self.freed: list[int] = []
         self.supervisor, keeper = pair()
-        queue: Any = SimpleNamespace(layout=self.layout, name="run/queue", guest=False)
-        shared: Any = SimpleNamespace(
-            board=self.board,
-            queues=[queue],
+        deferrals = pair()
+        settings: Any = SimpleNamespace(max_crashes=5, queues={"run/queue": []})
+        shared = Shared(
+            settings=settings,
+            project=str(path),
+            pidfile="",
             host=replace(self.host, label=LABEL),
-            supervisor=1,
-            settings=SimpleNamespace(max_crashes=5),
+            queues=(QueueOfPool(name="run/queue", layout=self.layout),),
+            board=self.board,
+            offers=(),
             keeper=(self.supervisor, keeper),
+            deferrals=deferrals,
+            gate=0,
+            supervisor=1,
         )
-        self._ends = (self.supervisor, keeper)
-        self.shared: Shared = shared
+        self._ends = (self.supervisor, keeper, *deferrals)
         self.lifeline = Lifeline(shared, 0, OWN, lambda index: None, system=self.world.system)
         self.lifeline.last_good_beat = self.world.uptime
         self.tender = Tender(shared, 0, self.lifeline, self.freed.append, system=self.world.system)

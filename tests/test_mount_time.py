@@ -52,6 +52,7 @@ class Host:
             queues=[queue],
             host=SimpleNamespace(label=LABEL, shares_pids_with=lambda *facts: False),
             supervisor=1,
+            dumps=None,
             settings=SimpleNamespace(max_crashes=5),
         )
         self.shared: Shared = shared
