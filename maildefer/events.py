@@ -26,7 +26,6 @@ _TRACES: Final = ("traceback", "detail")  # the facts that have many lines
 
 EVENTS: Final[dict[str, str]] = {
     "attempt.ended": "one attempt at an entry, with its outcome (the canonical line)",
-    "entry.pushed": "an entry is durable in new/",
     "entry.returned": "a mail reader had moved an entry to cur/; it is back in new/",
     "entry.promoted": "a deferred entry is due",
     "entry.buried": "an entry is in the dead letters",
@@ -42,6 +41,7 @@ EVENTS: Final[dict[str, str]] = {
     "lease.kept": "the pool ended before its leases could be left (a mount hangs?); other hosts will fence them",
     "lease.fenced": "a lease that was silent for the TTL was ended",
     "lease.lost": "our own lease was fenced; the workers on its claims are killed",
+    "join.failed": "no part in a queue yet: it can't be opened, or no lease be written; tried again",
     "beat.failed": "a lease could not be renewed; no claims until it can",
     "takeback.failed": "a dead worker's claims could not be taken back; tried again, each time later",
     "fence.failed": "the others' leases could not be looked at, or one that is over not be ended",
@@ -66,7 +66,7 @@ EVENTS: Final[dict[str, str]] = {
     "queue.unwatched": "new entries are found by polling alone: there is no inotify watch to be had",
     "queue.watched": "local writers are heard of at once again",
     "queue.vanished": "the queue's directory went away",
-    "queue.joined": "the queue's directory is back, or was made",
+    "queue.joined": "the queue's directory, which had gone away, is back",
     "queue.unsafe": "a mount on which something may be lost",
     "pool.started": "the supervisor is up",
     "pool.draining": "no new claims; messages in hand are finished",
@@ -76,6 +76,9 @@ EVENTS: Final[dict[str, str]] = {
     "pool.paused": "no claims until resumed",
     "pool.resumed": "claims again",
     "pool.throttled": "children die at once; they are forked more slowly",
+    "fork.failed": "the machine refuses a process more; tried again",
+    "pidfile.failed": "the pid file could not be written or removed",
+    "scan.failed": "new/ could not be listed or its names not be offered; tried again",
     "application.broken": "settings or handlers can't be loaded",
     "worker.started": "a worker is ready",
     "worker.ended": "a worker left in good order",
@@ -99,7 +102,6 @@ EVENTS: Final[dict[str, str]] = {
     "handler.logged": "what a handler said through logging",
     "handler.printed": "what a handler, or what it calls, wrote to standard output or error",
     "log.unusable": "the log file can't be opened; the log goes on as before",
-    "sink.received": "the development sink took a message",
 }
 
 _ERRORS: Final = frozenset(

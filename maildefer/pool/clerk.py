@@ -67,7 +67,7 @@ class Clerk:
                     return
                 self._write()
             except OSError as fault:
-                events.emit("queue.unsafe", pidfile=self._shared.pidfile, error=str(fault))
+                events.emit("pidfile.failed", pidfile=self._shared.pidfile, error=str(fault))
 
     def _write(self) -> None:
         shared = self._shared

@@ -52,6 +52,7 @@ class Lifeline:
         self._base = shared.board.queue(index)
         self._seen = bool(shared.board.lease(index))  # by us, or by a keeper before us
         self._failing = False
+        self._is_away = False  # the queue's directory
         self.thread = threading.Thread(target=self._run, name=f"beat-{self.queue.name}", daemon=True)
 
     @property
@@ -81,7 +82,8 @@ class Lifeline:
             except (MaildeferError, OSError) as fault:
                 if str(fault) != told:
                     told = str(fault)
-                    event = "queue.vanished" if isinstance(fault, QueueMissing) else "queue.unsafe"
+                    event = "queue.vanished" if isinstance(fault, QueueMissing) else "join.failed"
+                    self._is_away = isinstance(fault, QueueMissing)
                     events.emit(event, queue=self.queue.name, error=told)
                     send(self._shared.keeper[1], trouble=told, queue=self._index)
                 self.leaving.wait(pause)
@@ -114,6 +116,9 @@ class Lifeline:
         words[self._base + Q.STATE] = QueueState.SERVED
         self._seen = True
         self.joined.set()
+        if self._is_away:
+            self._is_away = False
+            events.emit("queue.joined", queue=self.queue.name)
         events.emit("lease.joined", queue=self.queue.name, lease=self._lease_name)
         send(self._shared.keeper[1], joined=self._index, lease=self._lease_name)
         return lease

@@ -119,7 +119,7 @@ class Nursery:
             return children.fork(begin)
         except OSError as fault:  # EAGAIN, ENOMEM: the machine is full; the loop tries again
             board.clear_slot(slot)
-            events.emit("pool.throttled", deaths=0, error=str(fault))
+            events.emit("fork.failed", kind=kind.name.lower(), error=str(fault))
             return None
 
 

@@ -87,7 +87,7 @@ class QueueScout:
             except OSError as fault:
                 if str(fault) != told:
                     told = str(fault)
-                    events.emit("queue.vanished", queue=self.name, error=told)
+                    events.emit("scan.failed", queue=self.name, error=told)
                 time.sleep(_LONGEST_WAIT)
 
     def _pass(self) -> None:

@@ -92,7 +92,9 @@ class Serving:
         """An entry was read: what was wrong with the filesystem is over."""
         if self._words[self._base + Q.FAULTS]:
             self._words[self._base + Q.FAULTS] = 0
-            self._words[self._base + Q.PAUSE_CODE] = 0
+            if self._words[self._base + Q.PAUSE_CODE]:
+                self._words[self._base + Q.PAUSE_CODE] = 0
+                events.emit("queue.resumed", queue=self.name)
 
     def note_acked(self) -> None:
         if self._words[self._base + Q.UNROUTED]:
