@@ -172,3 +172,13 @@ def test_who_comes_while_the_service_starts_anew_waits_and_is_served(project: Pr
         assert early.recv(512).startswith(b"220 ")
         assert local.recv(512).startswith(b"220 ")
     assert project.subjects() == ["Subject: to the service"] * 4
+
+
+def test_the_manifests_probes_are_commands_that_there_are() -> None:
+    from maildefer.cli.probe import app
+
+    text = "".join(file.read_text() for file in DEPLOY.glob("kubernetes/*.yaml"))
+    assert "command: [maildefer, probe, --live]" in text
+    assert "command: [maildefer, probe, --ready]" in text
+    assert "command: [maildefer, status]" not in text, "it looks at mounts"
+    assert [command.callback.__name__ for command in app.registered_commands] == ["probe"]

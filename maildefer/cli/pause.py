@@ -114,11 +114,12 @@ def _served() -> list[str]:
 
 def _of_settings() -> list[str]:
     from maildefer.handling.finding import is_project  # the project's own code
-    from maildefer.handling.settings import load_settings, pool_settings
+    from maildefer.handling.queues import listed_queues
+    from maildefer.handling.settings import load_settings
 
     if not is_project():
         return []
-    named = map(os.path.abspath, pool_settings(load_settings()).queues)
+    named = listed_queues(load_settings())
     return [queue for queue in named if answered(bounded(lambda queue=queue: os.path.isdir(queue)), queue)]  # type: ignore[misc]
 
 

@@ -1,6 +1,7 @@
 """The command `maildefer`: the table of its commands, and the exit codes that errors become.
 
-0 done, 1 failure, 2 usage, 3 not running (`status`), 75 temporary failure (`push`), 78 bad configuration.
+0 done, 1 failure, 2 usage, 3 not running and 4 degraded (`status`), 75 temporary failure (`push`), 78 bad
+configuration.
 """
 
 from __future__ import annotations
@@ -23,6 +24,10 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "log": ("log", "Run a development sink that keeps all mail it is sent."),
     "stop": ("stop", "Stop what was started."),
     "status": ("status", "Show what runs, on this host and on all that share the queues."),
+    "probe": (
+        "probe",
+        "Tell by the exit code whether this host's processes of the project live, or are ready.",
+    ),
     "pause": ("pause", "Let no host claim messages from queues, until they are resumed."),
     "resume": ("pause", "Let hosts claim messages from paused queues again."),
     "reload": ("steer", "Let pools load settings and handlers anew, one worker at a time."),

@@ -201,6 +201,7 @@ class Service:
             kind="log" if self._orders["kind"] == "log" else "start",
             pidfile=path,
             started=time.time(),
+            project=os.getcwd(),
             status_socket=socket_path,
         )
         self._pidfile = pidfile.for_process(os.getpid(), host, kind=self._record.kind)

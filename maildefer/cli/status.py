@@ -12,12 +12,10 @@ import typer
 
 from maildefer.cli import output
 from maildefer.cli.light import Commands
-from maildefer.cli.places import RUN
-from maildefer.control import look as control
-from maildefer.control.census import Census, Serving, take
+from maildefer.cli.survey import look, meant
+from maildefer.control import health
+from maildefer.control.census import Census, Serving
 from maildefer.control.look import LocalStatus
-from maildefer.errors import MaildeferError, NotRunning
-from maildefer.host.bounded import TimedOut, bounded
 from maildefer.maildir.paused import Pause
 
 if TYPE_CHECKING:
@@ -27,7 +25,7 @@ app = Commands()
 
 EX_FAILURE = 1  # asked by Salmon's option, it answers as Salmon
 EX_NOT_RUNNING = 3
-_SECONDS = 2.0
+EX_DEGRADED = 4
 
 
 @app.command()
@@ -40,63 +38,73 @@ def status(
         str | None,
         typer.Option("--pid", metavar="PATH", help="Of this host, only the process with this pid file."),
     ] = None,
+    all_projects: Annotated[
+        bool, typer.Option("--all-projects", help="Of this host, other projects' processes as well.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON Lines.")] = False,
 ) -> None:
-    """Show what runs, on this host and on all that share the queues."""
-    local = [
-        one for one in control.local_status() if pid is None or one.record.pidfile == os.path.abspath(pid)
-    ]
-    for one in local:
-        _show_json(one) if json else _show(one)
-    output.flush()  # whatever hangs from here on, this is known
-    runs = bool(local)
-    own = {lease for one in local if one.status is not None for lease in one.record.leases.values()}
-    for queue in dict.fromkeys(map(os.path.abspath, queues or _queues(local, pid))):
-        census = _census(queue)
+    """Show what runs, on this host and on all that share the queues, and what is not as it should be."""
+    seen = look(meant(pid, all_projects), queues, elsewhere=pid is None)
+    trouble: list[str] = []
+    for one, used in seen.local:
+        problems = _problems(one)
+        trouble += [f"{one.record.kind} {one.record.pid}: {problem}" for problem in problems]
+        _show_json(one, used, problems) if json else _show(one, used)
+    runs = bool(seen.local)
+    own = {lease for one, _ in seen.local if one.status is not None for lease in one.record.leases.values()}
+    for queue, census in seen.queues.items():
         if isinstance(census, str):
             output.complain(f"{queue}: {census}")
+            trouble.append(f"{os.path.relpath(queue)}: {census}")
             continue
         runs = runs or (pid is None and not all(lease.silent for lease in census.serving))
-        output.record({"kind": "queue", **asdict(census)}) if json else _show_queue(census, own)
+        problems = _queue_problems(census, own)
+        trouble += [f"{os.path.relpath(queue)}: {problem}" for problem in problems]
+        if json:
+            output.record({"kind": "queue", **asdict(census), "degraded": problems})
+        else:
+            _show_queue(census, own)
     if not runs:
         what = f"nothing of this host runs with the pid file {pid}" if pid else "nothing runs"
         output.complain(f"{what}: `maildefer supervise` starts a pool, `maildefer start` a front end")
         raise typer.Exit(EX_NOT_RUNNING if pid is None else EX_FAILURE)
+    if trouble:
+        output.flush()
+        for problem in trouble:
+            output.complain(f"degraded: {problem}")
+        raise typer.Exit(EX_DEGRADED)
 
 
-def _queues(local: list[LocalStatus], pid: str | None) -> list[str]:
-    """Those that this host serves, and those that pid files in `run` name for other hosts."""
-    queues = [queue for one in local for queue in one.record.queues]
-    if pid is None:
-        try:
-            queues += [queue for item in control.find(RUN) if item.pidfile for queue in item.pidfile.queues]
-        except NotRunning:  # there is no such directory
-            pass
-    return queues
+def _problems(one: LocalStatus) -> list[str]:
+    """Of one process of this host."""
+    if one.status is not None:
+        return health.degraded(one.status)
+    return [one.problem] if one.record.status_socket is not None else []  # others answer no questions
 
 
-def _census(queue: str) -> Census | str:
-    try:
-        census = bounded(lambda: take(queue, _SECONDS * 0.75), _SECONDS)
-    except MaildeferError as error:
-        return str(error)
-    if isinstance(census, TimedOut):
-        return (
-            f"no answer within {census.seconds:g} s: its filesystem hangs; this host's processes are as shown"
-        )
-    return census
+def _queue_problems(census: Census, own: Collection[str]) -> list[str]:
+    """Of a queue, as the mount shows it; what this host's own pools say of themselves is known already."""
+    found = []
+    for lease in census.serving:
+        if lease.gone or lease.silent:
+            found.append(f"{lease.lease}: {_silence(lease)}")
+        elif lease.lease not in own:
+            found += [f"{lease.lease}: {why}" for why in health.degraded_queue(lease.status)]
+            found += [f"{lease.lease}: {why}" for why in health.refused(lease.status)]
+    if census.waiting and not census.serving:
+        found.append(f"nobody serves it, and {output.count(census.waiting, 'entry waits', 'entries wait')}")
+    return found
 
 
-def _show_json(one: LocalStatus) -> None:
+def _show_json(one: LocalStatus, used: Usage | None, problems: list[str]) -> None:
     record = one.record
     facts: dict[str, object] = {"kind": record.kind, "pid": record.pid, "pidfile": record.pidfile}
     facts |= {"started": record.started, "queues": list(record.queues), "leases": dict(record.leases)}
-    usage = _usage(record.pid)
-    facts["usage"] = None if usage is None else asdict(usage)
-    output.record({**facts, "problem": one.problem or None, "status": one.status})
+    facts["usage"] = None if used is None else asdict(used)
+    output.record({**facts, "problem": one.problem or None, "degraded": problems, "status": one.status})
 
 
-def _show(one: LocalStatus) -> None:
+def _show(one: LocalStatus, used: Usage | None = None) -> None:
     record = one.record
     state: dict[str, Any] = one.status or {}
     words = [f"{record.kind} {record.pid}"]
@@ -107,8 +115,8 @@ def _show(one: LocalStatus) -> None:
         words.append(f"up {output.duration(state['up_seconds'])}")
     if state.get("rate_per_second") is not None:
         words.append(f"{state['rate_per_second']}/s")
-    if (usage := _usage(record.pid)) is not None:
-        words.append(f"{usage.processes} processes, {output.size(usage.memory_bytes)}")
+    if used is not None:
+        words.append(f"{used.processes} processes, {output.size(used.memory_bytes)}")
     words.append(record.pidfile)
     output.line(output.clean("  ".join(words)))
     asked = record.status_socket is not None  # others answer no questions, and need not
@@ -131,23 +139,9 @@ def _show(one: LocalStatus) -> None:
 
 
 def _standing(queue: dict[str, Any]) -> str:
-    """Why a pool claims nothing from a queue, where that is not an operator's doing; empty if it does."""
     if queue.get("paused_everywhere"):
         return "paused on all hosts by an operator"
-    seconds = output.duration(float(queue.get("paused_seconds") or 0))
-    match queue.get("paused_for"):
-        case None:
-            pass
-        case "ENOENT":  # whatever is missing of a queue is a fault with another name
-            return f"paused for {seconds}: nothing has a route; see `maildefer routes` for what these settings take"
-        case code:
-            return f"paused for {seconds}: a fault of the storage ({code})"
-    if queue.get("state") == "served":
-        late = queue.get("may_claim") is False
-        return "no good beat: no claims until the mount answers in time" if late else ""
-    return {"absent": "not joined: it has no lease there", "fenced": "fenced: it joins anew"}.get(
-        str(queue.get("state")), ""
-    )
+    return "; ".join(health.degraded_queue(queue))
 
 
 def _show_front_end(told: dict[str, Any]) -> None:
@@ -173,17 +167,6 @@ def _connections(told: dict[str, Any]) -> str:
     )
 
 
-def _usage(pid: int) -> Usage | None:
-    """In bounded time: /proc has no answer about the memory of a process that hangs in a page fault."""
-    from maildefer.cli import usage  # psutil, for those who have something to look at
-
-    try:
-        used = bounded(lambda: usage.of_tree(pid), _SECONDS)
-    except MaildeferError:  # who looked was killed
-        return None
-    return None if isinstance(used, TimedOut) else used
-
-
 def _worker(worker: dict[str, Any]) -> list[object]:
     seconds = worker.get("seconds")
     handled = sum(int(worker.get(name) or 0) for name in ("acked", "handed_off"))
@@ -199,12 +182,26 @@ def _worker(worker: dict[str, Any]) -> list[object]:
 
 
 def _show_busy(lease: Serving) -> None:
-    """What another host's workers are on; this host's are listed above."""
-    for worker in lease.busy_workers:
-        seconds = worker.get("seconds")
-        busy = f" for {output.duration(seconds)}" if isinstance(seconds, int | float) else ""
-        words = f"  on {lease.lease}: worker {worker.get('pid')} {worker.get('state')}{busy}"
-        output.line(output.clean(f"{words}  {worker.get('entry') or ''}".rstrip()))
+    """What another host's workers are on, in a line; this host's are listed above, and `--json` has each."""
+    busy = lease.busy_workers
+    if not busy:
+        return
+    longest = max(busy, key=_busy_seconds)
+    words = f"  on {lease.lease}: {len(busy)} busy, the longest"
+    if seconds := _busy_seconds(longest):
+        words += f" for {output.duration(seconds)}"
+    output.line(output.clean(f"{words}: worker {longest.get('pid')}  {longest.get('entry') or ''}".rstrip()))
+
+
+def _busy_seconds(worker: dict[str, Any]) -> float:
+    seconds = worker.get("seconds")
+    return float(seconds) if isinstance(seconds, int | float) else 0.0
+
+
+def _silence(lease: Serving) -> str:
+    if lease.gone:
+        return "has ended; its work is taken back by the next pool here, or by others in time"
+    return f"silent for {output.duration(lease.told_seconds or 0)}: is that host alive?"
 
 
 def _pause(pause: Pause) -> str:
@@ -216,10 +213,16 @@ def _pause(pause: Pause) -> str:
 def _show_queue(census: Census, own: Collection[str] = ()) -> None:
     """With each lease that serves it; `own` are those whose workers were shown already."""
     oldest = f", oldest {output.duration(census.oldest_seconds)}" if census.oldest_seconds is not None else ""
-    more = "" if census.complete else " or more (not all was counted)"
-    others = f"{census.claimed} claimed, {census.deferred} deferred, {census.dead} dead"
+    numbers = {"waiting": census.waiting, "claimed": census.claimed}
+    numbers |= {"deferred": census.deferred, "dead": census.dead}
+    told = {name: f"{'over ' if name in census.partial else ''}{n} {name}" for name, n in numbers.items()}
     free = f", {output.size(census.free_bytes)} free" if census.free_bytes is not None else ""
-    output.line(output.clean(f"{census.queue}: {census.waiting} waiting{oldest}, {others}{more}{free}"))
+    output.line(
+        output.clean(f"{census.queue}: {told.pop('waiting')}{oldest}, {', '.join(told.values())}{free}")
+    )
+    if census.partial:
+        short = ", ".join(census.partial)
+        output.line(f"  not counted to the end in time: {short}; `maildefer queue count` counts all")
     if census.pause is not None:
         output.line(output.clean(f"  {_pause(census.pause)}; `maildefer resume` lets it go on"))
     rows = []
@@ -229,10 +232,8 @@ def _show_queue(census: Census, own: Collection[str] = ()) -> None:
         stands = _standing(state)
         words = [stands] if stands else [word for word in ("paused",) if state.get(word)]
         rate = f"its pool {lease.rate:.1f}/s" if lease.rate is not None else ""
-        if lease.gone:
-            words.append("has ended; its work is taken back by the next pool here, or by others in time")
-        elif lease.silent:
-            words.append(f"silent for {output.duration(lease.told_seconds or 0)}: is that host alive?")
+        if lease.gone or lease.silent:
+            words.append(_silence(lease))
         rows.append((f"  {lease.lease}", f"beat {lease.beat}", busy, rate, " ".join(words)))
     if rows:
         output.table(rows)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 from typing import Annotated
 
@@ -64,10 +63,11 @@ def reload(
 
 def _check() -> None:
     """As a pool does at its start and at a reload. Raises ConfigurationError."""
-    from maildefer.pool.plan import Plan  # for this only
+    from maildefer.handling.finding import project  # for this only
+    from maildefer.pool.plan import Plan
     from maildefer.pool.probing import Probe
 
-    plan = Plan(project=os.getcwd(), pidfile="")
+    plan = Plan(project=project(), pidfile="")
     try:
         probed = Probe(plan.project).wait()
         served = plan.served(plan.settings(probed), probed["routes"])

@@ -7,20 +7,21 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, Final
 
 from maildefer.control.requests import LiveLease, leases
 from maildefer.errors import raise_named
 from maildefer.host.identity import Host, alive, this_host
-from maildefer.maildir import operate, paused
+from maildefer.maildir import operate, paused, scan
 from maildefer.maildir.layout import Layout, look_into_queue, read_format
 from maildefer.maildir.names import pushed_at
 from maildefer.maildir.paused import Pause
 
 _TOLD_EVERY_SECONDS: Final = 60.0  # and sooner: see the keeper's status files
-_GLANCE: Final = 500  # names between two looks at the clock
+_GLANCE: Final = 1000  # names of a folder before the next one has its turn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +54,7 @@ class Census:
     deferred: int
     dead: int
     complete: bool
+    partial: tuple[operate.Folder, ...]  # of which there are more than was counted
     serving: tuple[Serving, ...]  # by live leases: of those that are silent, too, until they are fenced
     pause: Pause | None = None  # of the queue, on all hosts
     free_bytes: int | None = None  # of its filesystem; None where it does not say
@@ -63,26 +65,20 @@ def take(queue: str, seconds: float) -> Census:
     layout = look_into_queue(queue)
     patience = read_format(layout).ttl_seconds + _TOLD_EVERY_SECONDS
     serving = tuple(_serving(lease, patience) for lease in leases(queue))
-    deadline = time.monotonic() + seconds
-    counts: dict[str, int] = {}
-    complete, oldest = True, None
-    for folder in ("dead", "claimed", "deferred", "waiting"):  # the longest last
-        counter = _Counter(deadline)
-        try:
-            counter.count(layout, folder)
-        except OSError as fault:
-            raise_named(layout.path, fault)
-        counts[folder] = counter.number
-        complete = complete and counter.complete
-        oldest = counter.oldest
+    count = _Count(layout, time.monotonic() + seconds)
+    try:
+        count.go()
+    except OSError as fault:
+        raise_named(layout.path, fault)
     return Census(
         queue=layout.path,
-        waiting=counts["waiting"],
-        oldest_seconds=None if oldest is None else max(0.0, round(time.time() - oldest, 1)),
-        claimed=counts["claimed"],
-        deferred=counts["deferred"],
-        dead=counts["dead"],
-        complete=complete,
+        waiting=count.numbers["waiting"],
+        oldest_seconds=None if count.oldest is None else max(0.0, round(time.time() - count.oldest, 1)),
+        claimed=count.numbers["claimed"],
+        deferred=count.numbers["deferred"],
+        dead=count.numbers["dead"],
+        complete=not count.partial,
+        partial=tuple(folder for folder in operate.FOLDERS if folder in count.partial),
         serving=serving,
         pause=paused.look(layout),
         free_bytes=_free_bytes(layout.path),
@@ -97,23 +93,58 @@ def _free_bytes(path: str) -> int | None:
     return facts.f_bavail * facts.f_frsize if facts.f_blocks else None
 
 
-class _Counter:
-    def __init__(self, deadline: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._deadline = deadline
-        self._clock = clock
-        self.number = 0
-        self.oldest: float | None = None
-        self.complete = True
+class _Count:
+    """Counts all folders at once, a part of each in turn, so that a long one leaves no other uncounted."""
 
-    def count(self, layout: Layout, folder: operate.Folder) -> None:
-        for found in operate.listed(layout, folder):
-            self.number += 1
-            pushed = pushed_at(found.name)
-            if pushed is not None and (self.oldest is None or pushed < self.oldest):
-                self.oldest = pushed
-            if self.number % _GLANCE == 0 and self._clock() > self._deadline:
-                self.complete = False
-                return
+    def __init__(self, layout: Layout, deadline: float) -> None:
+        self._deadline = deadline
+        self._parts: list[tuple[operate.Folder, Iterator[str]]] = [
+            ("dead", scan.entries(layout.dead_new)),
+            ("dead", scan.entries(layout.dead_cur)),
+            ("deferred", scan.entries(layout.later_new)),
+            ("deferred", scan.entries(layout.later_cur)),
+            ("claimed", scan.entries(layout.cur)),
+            ("waiting", scan.entries(layout.new)),
+        ]
+        self.numbers: dict[operate.Folder, int] = dict.fromkeys(operate.FOLDERS, 0)
+        self.oldest: float | None = None  # of those that wait
+        self.partial: set[operate.Folder] = set()  # what time did not suffice for
+
+    def go(self) -> None:
+        """Until all is counted, or time is over. Raises OSError."""
+        parts = self._parts
+        while parts:
+            parts = [part for part in parts if self._count_some(*part)]
+            if time.monotonic() > self._deadline:
+                break
+        self.partial = {folder for folder, _ in parts}
+        if "claimed" in self.partial:  # what mail readers have left in cur/ counts as waiting
+            self.partial.add("waiting")
+
+    def _count_some(self, folder: operate.Folder, names: Iterator[str]) -> bool:
+        """Whether there may be more."""
+        some = list(islice(names, _GLANCE))
+        if folder == "claimed":
+            waiting = [name for name in some if not operate.is_claimed(name)]
+            self.numbers["claimed"] += len(some) - len(waiting)
+            self._note_waiting(waiting)
+        elif folder == "waiting":
+            self._note_waiting(some)
+        else:
+            self.numbers[folder] += len(some)
+        return len(some) == _GLANCE
+
+    def _note_waiting(self, names: list[str]) -> None:
+        self.numbers["waiting"] += len(names)
+        if names and (pushed := _oldest(names)) is not None and (self.oldest is None or pushed < self.oldest):
+            self.oldest = pushed
+
+
+def _oldest(names: list[str]) -> float | None:
+    """Names begin with the time of the push, all with as many digits; others' names need a closer look."""
+    if (pushed := pushed_at(first := min(names))) is not None and len(first.partition(".")[0]) == 10:
+        return pushed
+    return min((pushed for name in names if (pushed := pushed_at(name)) is not None), default=None)
 
 
 def _is_gone(facts: dict[str, object], host: Host) -> bool:

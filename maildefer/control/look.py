@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -91,6 +92,15 @@ def find(directory: str, host: Host | None = None) -> list[Found]:
     return [found[path] for path in sorted(found)]
 
 
+def queues_named(directory: str) -> list[str]:
+    """The queues that the pid files in a directory name, of any host. It touches the mount, and hangs with it."""
+    try:
+        contents = _read_directory(directory).values()
+    except FileNotFoundError:
+        return []
+    return list(dict.fromkeys(q for one in contents if isinstance(one, PidFile) for q in one.queues))
+
+
 def look(path: str, host: Host | None = None) -> Found:
     """What stands behind one pid file. Raises NotRunning if there is neither the file nor a process."""
     host = host or this_host()
@@ -159,22 +169,30 @@ def is_a_clones(pidfile: PidFile) -> bool:
     return False
 
 
+def of_project(records: Iterable[Record], folder: str) -> list[Record]:
+    """The processes of the project in which this folder is; by paths alone, so that no mount is looked at."""
+    run, records = os.path.join(folder, "run"), list(records)
+    around = {one.project for one in records if one.project and f"{folder}/".startswith(f"{one.project}/")}
+    nearest = max(around, key=len, default=None)
+    return [one for one in records if os.path.dirname(one.pidfile) == run or one.project == nearest]
+
+
+def ask(record: Record, seconds: float = 2.0) -> LocalStatus:
+    """How one process says that it is, in bounded time."""
+    if record.status_socket is None:
+        return LocalStatus(record=record, status=None, problem="it answers no questions")
+    try:
+        return LocalStatus(record=record, status=statussocket.ask(record.status_socket, seconds))
+    except TimeoutError:
+        problem = f"no answer within {seconds:g} s: it is stopped, or hangs"
+        return LocalStatus(record=record, status=None, problem=problem)
+    except (OSError, ValueError) as fault:
+        return LocalStatus(record=record, status=None, problem=str(fault))
+
+
 def local_status(host: Host | None = None, seconds: float = 2.0) -> list[LocalStatus]:
-    """What runs on this host and how it is, without a look at any mount."""
-    answers: list[LocalStatus] = []
-    for record in runtime.records(host):
-        if record.status_socket is None:
-            answers.append(LocalStatus(record=record, status=None, problem="it answers no questions"))
-            continue
-        try:
-            status = statussocket.ask(record.status_socket, seconds)
-            answers.append(LocalStatus(record=record, status=status))
-        except TimeoutError:
-            problem = f"no answer within {seconds:g} s: it is stopped, or hangs"
-            answers.append(LocalStatus(record=record, status=None, problem=problem))
-        except (OSError, ValueError) as fault:
-            answers.append(LocalStatus(record=record, status=None, problem=str(fault)))
-    return answers
+    """What runs on this host and how it is, without a look at any mount; one after the other."""
+    return [ask(record, seconds) for record in runtime.records(host)]
 
 
 def mount_status(queue_path: str, seconds: float = 2.0) -> list[LiveLease] | TimedOut:

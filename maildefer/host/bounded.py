@@ -10,9 +10,9 @@ import pickle
 import select
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from maildefer.errors import MaildeferError
 
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 LOOK_SECONDS: Final = 2.0
 
-_abandoned: list[int] = []
+_abandoned: list[int] = []  # children that were not reaped yet
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,36 +30,61 @@ class TimedOut:
     seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class LookFailed:
+    """The function raised that."""
+
+    error: Exception
+
+
 def bounded(function: Callable[[], T], seconds: float = LOOK_SECONDS) -> T | TimedOut:
     """Run `function` in a forked child and hand over what it returns, or raises; TimedOut if that takes too long.
 
     What it returns is pickled. What it changes in this process's memory is lost. An exception that can't be pickled
     comes as a MaildeferError of the same text. For a process of one thread: the command line.
     """
+    (result,) = side_by_side([function], seconds)
+    if isinstance(result, LookFailed):
+        raise result.error
+    return result
+
+
+def side_by_side(
+    functions: Sequence[Callable[[], T]], seconds: float = LOOK_SECONDS
+) -> list[T | TimedOut | LookFailed]:
+    """The same for several at a time, each in a child of its own, for so long in all; in their order."""
     _reap()
     deadline = time.monotonic() + seconds
-    reader, writer = os.pipe2(os.O_CLOEXEC)
-    child = os.fork()
-    if child == 0:
-        _run(function, writer)
-    os.close(writer)
-    try:
-        data = _read_all(reader, deadline)
-    finally:
+    children = [_begin(function) for function in functions]
+    answers = _read_all([reader for _, reader in children], deadline)
+    results: list[T | TimedOut | LookFailed] = []
+    for child, reader in children:
         os.close(reader)
         _abandoned.append(child)
         if not _reap_soon(child, deadline):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(child, signal.SIGKILL)
+        results.append(_result(answers[reader], seconds))
+    return results
+
+
+def _begin(function: Callable[[], object]) -> tuple[int, int]:
+    """The child's pid, and where its answer comes."""
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    child = os.fork()
+    if child == 0:
+        _run(function, writer)
+    os.close(writer)
+    return child, reader
+
+
+def _result(data: bytes | None, seconds: float) -> Any:
     if data is None:
         return TimedOut(seconds)
     if not data:
-        raise MaildeferError("the process that looked at the mount died: see the kernel's log")
+        return LookFailed(MaildeferError("the process that looked at the mount died: see the kernel's log"))
     succeeded, value = pickle.loads(data)
-    if not succeeded:
-        raise _rebuilt(*value)
-    result: T = value
-    return result
+    return value if succeeded else LookFailed(_rebuilt(*value))
 
 
 def _run(function: Callable[[], object], writer: int) -> None:
@@ -100,19 +125,23 @@ def _rebuilt(kind: type[Exception], arguments: tuple[object, ...], facts: dict[s
     return error
 
 
-def _read_all(reader: int, deadline: float) -> bytes | None:
-    """All that comes until the end of file; None if the end does not come in time."""
+def _read_all(readers: Sequence[int], deadline: float) -> dict[int, bytes | None]:
+    """All that comes from each until its end of file; None where the end does not come in time."""
     poll = select.poll()
-    poll.register(reader, select.POLLIN)
-    data = bytearray()
-    while True:
-        left = deadline - time.monotonic()
-        if left <= 0 or not poll.poll(left * 1000):
-            return None
-        chunk = os.read(reader, 1 << 20)
-        if not chunk:
-            return bytes(data)
-        data += chunk
+    for reader in readers:
+        poll.register(reader, select.POLLIN)
+    data = {reader: bytearray() for reader in readers}
+    ended: dict[int, bytes | None] = dict.fromkeys(readers)
+    waiting = len(readers)
+    while waiting and (left := deadline - time.monotonic()) > 0:
+        for reader, _ in poll.poll(left * 1000):
+            if chunk := os.read(reader, 1 << 20):
+                data[reader] += chunk
+            else:
+                poll.unregister(reader)
+                ended[reader] = bytes(data[reader])
+                waiting -= 1
+    return ended
 
 
 def _reap_soon(child: int, deadline: float) -> bool:

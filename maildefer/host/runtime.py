@@ -33,6 +33,7 @@ class Record:
     started: float  # unix seconds
     leases: Mapping[str, str] = field(default_factory=dict)  # queue path: lease name
     queues: tuple[str, ...] = ()
+    project: str = ""  # its folder
     status_socket: str | None = None  # see `host.statussocket`
     boot_id: str = ""  # filled in by write_record
     pid_namespace: str = ""

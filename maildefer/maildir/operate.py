@@ -54,11 +54,11 @@ def listed(layout: Layout, folder: Folder, *, system: System = SYSTEM) -> Iterat
         case "waiting":
             yield from (Found(folder, layout.new, name) for name in scan.entries(layout.new, system=system))
             for name in scan.entries(layout.cur, system=system):
-                if not _is_claimed(name):
+                if not is_claimed(name):
                     yield Found(folder, layout.cur, name)
         case "claimed":
             for name in scan.entries(layout.cur, system=system):
-                if _is_claimed(name):
+                if is_claimed(name):
                     yield Found(folder, layout.cur, name)
         case "deferred":
             yield from _both(folder, layout.later_new, layout.later_cur, system)
@@ -222,7 +222,8 @@ def _both(folder: Folder, new: str, cur: str, system: System) -> Iterator[Found]
         yield from (Found(folder, directory, name) for name in scan.entries(directory, system=system))
 
 
-def _is_claimed(name: str) -> bool:
+def is_claimed(name: str) -> bool:
+    """Whether a name in `cur/` is a claim's or a pop's, and not a mail reader's."""
     return names.owner_of(name) is not None or names.is_popped(name)
 
 

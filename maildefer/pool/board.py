@@ -68,6 +68,8 @@ class Header:
     DRAINING: Final = 2
     DEATHS: Final = 3  # workers that died so far: the scout forgets its offers
     STARTED: Final = 4
+    KEEPER: Final = 7  # boot clock, ns: the keeper lives, whatever its mounts do
+    SCOUT: Final = 8  # and the scout
     USED: Final = 5  # worker slots that were ever taken; the others need no look
     TOKENS: Final = 6  # 1 + the queue in which conversation tokens lie, once one was taken; by workers
 

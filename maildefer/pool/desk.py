@@ -6,6 +6,7 @@ import socket
 
 from maildefer.host import statussocket
 from maildefer.host.notify import Notifier
+from maildefer.maildir.system import boottime
 from maildefer.pool import snapshot
 from maildefer.pool.board import Header
 from maildefer.pool.rates import Rates
@@ -22,6 +23,7 @@ class Desk:
         self._socket = listening
         self._rates = Rates(shared.board)
         self._ready = False
+        self._had_workers_at = boottime()  # or began
         self.notifier = Notifier()
         self.trouble = ""  # what keeps the pool from a queue, in words
 
@@ -40,6 +42,7 @@ class Desk:
                 self._shared,
                 trouble=self.trouble or None,
                 rate_per_second=self._rates.per_second(),
+                without_workers_seconds=round(boottime() - self._had_workers_at, 1),
                 **more,
             )
             statussocket.answer(connection, status)
@@ -47,9 +50,11 @@ class Desk:
     def mind(self, now: float) -> None:
         """Note the rate; tell the service manager that we are up, alive and how it goes."""
         self._rates.note(now)
-        if not self._ready and any(map(self._workforce.is_ready, self._workforce.staying())):
-            self._ready = True
-            self.notifier.ready()
+        if any(map(self._workforce.is_ready, self._workforce.by_pid.values())):
+            self._had_workers_at = now
+            if not self._ready:
+                self._ready = True
+                self.notifier.ready()
         if self.notifier.enabled:
             if self._ready and not self._workforce.any_overdue():
                 self.notifier.watchdog()

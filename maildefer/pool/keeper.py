@@ -43,6 +43,7 @@ class Keeper:
         self._tenders = [Tender(shared, i, line, self._free) for i, line in enumerate(self._lifelines)]
         self._leaving = False
         self._looked_at = self._patient_from = 0.0
+        self._began = boottime()
 
     def serve(self) -> int:
         """Run until told to leave, then until every lease is left."""
@@ -118,6 +119,10 @@ class Keeper:
         if os.getppid() != self._shared.supervisor:
             os._exit(1)
         board, now = self._shared.board, boottime()
+        if (
+            now - self._began > self._look_seconds()
+        ):  # so that one that dies again and again gives no sign of life
+            board.words[Header.KEEPER] = int(now * 1e9)
         agreed = [board.words[board.queue(index) + Q.FORMAT_TTL] for index in range(len(self._lifelines))]
         ttl = max(agreed, default=0) / 1000
         if now - self._looked_at > ttl / 2:

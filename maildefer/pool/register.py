@@ -35,5 +35,6 @@ class Register:
             started=self._started,
             leases={path: lease for path, lease in leases.items() if lease},
             queues=tuple(queue.layout.path for queue in shared.queues),
+            project=shared.project,
             status_socket=runtime.socket_path(shared.pidfile),
         )

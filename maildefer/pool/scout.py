@@ -14,6 +14,7 @@ import threading
 import time
 from binascii import crc32
 from collections import deque
+from typing import NoReturn
 
 from maildefer import events
 from maildefer.host.titles import set_title
@@ -29,22 +30,24 @@ _IDLE, _SERVED = int(State.IDLE), int(QueueState.SERVED)
 SLICE_SECONDS = 0.005  # an offer holds no more than a worker handles in this time
 REMEMBER_SECONDS = 1.0
 _REMEMBERED = 8192
+_SIGN_SECONDS = 2.0
 _SHORTEST_WAIT, _LONGEST_WAIT = 0.05, 1.0
 _LONGEST_LOCAL_WAIT = 5.0  # where every writer goes through this kernel, and so through inotify
 _NO_LEAVE_SECONDS = 0.1
 _TOUCH_SECONDS = 5.0  # an NFSv3 client's stale listing lasts until the directory changes
 
 
-def run(shared: Shared) -> int:
+def run(shared: Shared) -> NoReturn:
     """The life of a scout in its own process."""
     set_title(f"scout {' '.join(queue.name for queue in shared.queues)}")
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.excepthook = _end_with_thread
     scouts = [QueueScout(shared, index) for index, queue in enumerate(shared.queues) if not queue.guest]
-    for scout in scouts[1:]:
+    for scout in scouts:
         threading.Thread(target=scout.serve, name=f"scout-{scout.name}", daemon=True).start()
-    scouts[0].serve()
-    return 0
+    while True:  # a sign of life, whatever the mounts do; one that dies again and again gives none
+        time.sleep(_SIGN_SECONDS)
+        shared.board.words[Header.SCOUT] = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
 
 def _end_with_thread(failure: threading.ExceptHookArgs) -> None:

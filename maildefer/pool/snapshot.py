@@ -7,6 +7,7 @@ import time
 from dataclasses import asdict
 from typing import Any
 
+from maildefer.maildir.layout import Format
 from maildefer.maildir.system import boottime
 from maildefer.pool.board import Board, Header, Kind, Q, QueueState, S, State
 from maildefer.pool.faults import Faults
@@ -24,11 +25,20 @@ def of_pool(shared: Shared, **more: object) -> dict[str, Any]:
         "pidfile": shared.pidfile,
         "paused": bool(words[Header.PAUSED]) or all(words[base + Q.PAUSED] for base in served),
         "draining": bool(words[Header.DRAINING]),
-        "up_seconds": round(boottime() - words[Header.STARTED] / 1e9, 1),
+        "up_seconds": _since(words[Header.STARTED]),
+        "keeper_silent_seconds": _since(max(words[Header.KEEPER], words[Header.STARTED])),
+        "scout_silent_seconds": _since(max(words[Header.SCOUT], words[Header.STARTED])),
+        "ttl_seconds": max(words[board.queue(index) + Q.FORMAT_TTL] for index in range(board.queues)) / 1000
+        or Format().ttl_seconds,
         "workers": [one for slot in shared.board.worker_slots() if (one := of_worker(shared, slot))],
         "queues": [of_queue(shared, index) for index in range(len(shared.queues))],
         **more,
     }
+
+
+def _since(nanoseconds: int) -> float:
+    """How long ago that was, on the boot clock."""
+    return round(boottime() - nanoseconds / 1e9, 1)
 
 
 def of_queue(shared: Shared, index: int) -> dict[str, Any]:

@@ -16,10 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from maildefer.cli import status, usage
+from maildefer.cli import survey, usage
 from maildefer.cli.served import Service
 from maildefer.cli.status import _show, _show_front_end, _show_queue
 from maildefer.control import census
+from maildefer.control import look as control
 from maildefer.control.look import LocalStatus
 from maildefer.control.requests import LiveLease
 from maildefer.doctor import examine as doctor
@@ -427,7 +428,7 @@ def test_what_other_hosts_workers_are_on_is_told_and_how_fast_their_pool_is(queu
     _show_queue(seen)
     shown = capsys.readouterr().out
     assert "1 of its workers busy  its pool 2.5/s" in shown
-    assert "on there-1-2: worker 4711 handling for 12 s  1.x.there" in shown
+    assert "on there-1-2: 1 busy, the longest for 12 s: worker 4711  1.x.there" in shown
     assert "4712" not in shown
     _show_queue(seen, {"there-1-2"})
     assert "4711" not in capsys.readouterr().out, "this host's are listed above"
@@ -458,8 +459,8 @@ def test_a_lease_that_is_left_over_is_no_sign_of_life(maildefer, queue):
 
 
 def test_a_hung_mount_does_not_hang_status(maildefer, queue, monkeypatch):
-    monkeypatch.setattr(status, "take", lambda *_: time.sleep(60))
-    monkeypatch.setattr(status, "_SECONDS", 0.2)
+    monkeypatch.setattr(survey, "take", lambda *_: time.sleep(60))
+    monkeypatch.setattr(survey, "_SECONDS", 0.2)
     began = time.monotonic()
     ended = maildefer("status", queue.path)
     assert time.monotonic() - began < 10
@@ -467,7 +468,7 @@ def test_a_hung_mount_does_not_hang_status(maildefer, queue, monkeypatch):
     assert ended.code == 3
 
 
-def test_a_process_whose_memory_cannot_be_read_does_not_hang_status(monkeypatch, capsys):
+def test_a_process_whose_memory_cannot_be_read_does_not_hang_status(monkeypatch):
     """As /proc of one that hangs in a page fault."""
     own = os.getpid()
 
@@ -476,18 +477,56 @@ def test_a_process_whose_memory_cannot_be_read_does_not_hang_status(monkeypatch,
         time.sleep(60)
 
     monkeypatch.setattr(usage, "of_tree", hang)
-    monkeypatch.setattr(status, "_SECONDS", 0.2)
+    monkeypatch.setattr(survey, "_SECONDS", 0.2)
     record = runtime.Record(pid=own, start_time=1, kind="supervise", pidfile="/run/p.pid", started=1.0)
-    _show(LocalStatus(record=record, status={}))
-    assert capsys.readouterr().out.split() == ["supervise", str(own), "/run/p.pid"]
+    ((told, used),) = survey.look([record], [], elsewhere=False).local
+    assert (told.record, used) == (record, None)
+
+
+def test_all_processes_and_queues_are_looked_at_side_by_side(monkeypatch, queue):
+    """Each of them hangs, and is given up after the time for all."""
+    monkeypatch.setattr(survey, "take", lambda *_: time.sleep(60))
+    monkeypatch.setattr(control, "ask", lambda *_: time.sleep(60))
+    monkeypatch.setattr(survey, "_SECONDS", 0.5)
+    records = [
+        runtime.Record(pid=1 << 30, start_time=1, kind="supervise", pidfile=f"/{n}.pid", started=1.0)
+        for n in range(20)
+    ]
+    began = time.monotonic()
+    seen = survey.look(records, [f"{queue.path}{n}" for n in range(20)], elsewhere=False)
+    assert time.monotonic() - began < 10, "one after the other it would be twenty"
+    assert {"no answer" in one.problem for one, _ in seen.local} == {True}
+    assert {"hangs" in str(census) for census in seen.queues.values()} == {True}
 
 
 def test_a_count_that_takes_too_long_says_that_it_is_not_all(queue, monkeypatch):
     monkeypatch.setattr(census, "_GLANCE", 1)
     for number in range(5):
         Path(queue.new, f"{number}.x.host").touch()
-    assert not census.take(queue.path, 0).complete
-    assert census.take(queue.path, 10).complete
+    Path(queue.dead_new, "1.x.host").touch()
+    short = census.take(queue.path, 0)
+    assert (short.complete, "waiting" in short.partial) == (False, True)
+    assert short.waiting < 5
+    whole = census.take(queue.path, 10)
+    assert (whole.complete, whole.partial, whole.waiting, whole.dead) == (True, (), 5, 1)
+
+
+def test_status_names_the_folders_that_were_not_counted_to_the_end(queue, capsys):
+    seen = census.take(queue.path, 10)
+    _show_queue(replace(seen, waiting=4000, partial=("waiting",), complete=False))
+    shown = capsys.readouterr().out
+    assert "over 4000 waiting" in shown
+    assert ", 0 dead" in shown
+    assert "not counted to the end in time: waiting" in shown
+
+
+def test_a_long_folder_leaves_no_other_uncounted(queue, monkeypatch):
+    monkeypatch.setattr(census, "_GLANCE", 10)
+    for number in range(25):
+        Path(queue.dead_new, f"{number}.x.host").touch()
+    Path(queue.new, "1700000000.x.host").touch()
+    told = census.take(queue.path, 0)
+    assert (told.waiting, told.deferred, told.partial) == (1, 0, ("dead",))
 
 
 # A pool

@@ -1,0 +1,113 @@
+"""What `status` shows, gathered within two seconds in all: each look in a process of its own, side by side."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from maildefer.cli.places import RUN
+from maildefer.control import look as control
+from maildefer.control.census import Census, take
+from maildefer.control.look import LocalStatus
+from maildefer.errors import MaildeferError
+from maildefer.handling import finding
+from maildefer.host import runtime
+from maildefer.host.bounded import LookFailed, TimedOut, bounded, side_by_side
+from maildefer.host.identity import this_host
+from maildefer.host.runtime import Record
+
+if TYPE_CHECKING:
+    from maildefer.cli.usage import Usage
+
+_SECONDS = 1.5  # and half a second for the command itself
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """What one look has found: this host's processes, and each queue, or why nothing is known of it."""
+
+    local: list[tuple[LocalStatus, Usage | None]]
+    queues: dict[str, Census | str]
+
+
+def meant(pid: str | None, all_projects: bool = False) -> list[Record]:
+    """Of this host's processes those that are meant: with a pid file, of this project, or all outside of any."""
+    records = runtime.records(this_host())
+    if pid is not None:
+        return [record for record in records if record.pidfile == os.path.abspath(pid)]
+    if all_projects or not records:
+        return records
+    own = control.of_project(records, os.environ.get(finding.PROJECT) or os.getcwd())
+    return own if own or not _is_outside() else records
+
+
+def _is_outside() -> bool:
+    """Whether the working directory belongs to no project; in one whose mount hangs, it does."""
+    try:
+        return bounded(finding.is_project, _SECONDS / 3) is False
+    except MaildeferError:
+        return False
+
+
+def look(records: list[Record], named: list[str] | None, *, elsewhere: bool) -> Seen:
+    """Ask all processes and look at all queues side by side, so that one that hangs holds up no other."""
+    known = list(dict.fromkeys(map(os.path.abspath, named or [q for r in records for q in r.queues])))
+    jobs: list[Callable[[], Any]] = [partial(control.ask, record, _SECONDS * 0.8) for record in records]
+    jobs += [partial(_usage, record.pid) for record in records]
+    jobs += [partial(take, queue, _SECONDS * 0.75) for queue in known]
+    if elsewhere and not named:
+        jobs.append(partial(_elsewhere, known, _SECONDS * 0.75))
+    found = iter(side_by_side(jobs, _SECONDS))
+    asked = [
+        _asked(record, answer) for record, answer in zip(records, islice(found, len(records)), strict=True)
+    ]
+    used = [None if isinstance(one, TimedOut | LookFailed) else one for one in islice(found, len(records))]
+    queues = {queue: _census(answer) for queue, answer in zip(known, islice(found, len(known)), strict=True)}
+    for answer in found:
+        queues |= answer if isinstance(answer, dict) else {}
+    return Seen(local=list(zip(asked, used, strict=True)), queues=queues)
+
+
+def _elsewhere(known: Collection[str], seconds: float) -> dict[str, Census | str]:
+    """The queues that pid files in `run` name, for other hosts."""
+    deadline = time.monotonic() + seconds
+    found: dict[str, Census | str] = {}
+    for queue in control.queues_named(os.path.abspath(RUN)):
+        if queue not in known:
+            try:
+                found[queue] = take(queue, max(0.0, deadline - time.monotonic()))
+            except MaildeferError as error:
+                found[queue] = str(error)
+    return found
+
+
+def _asked(record: Record, answer: object) -> LocalStatus:
+    if isinstance(answer, LocalStatus):
+        return answer
+    problem = f"no answer within {_SECONDS:g} s: it is stopped, or hangs"
+    return LocalStatus(record=record, status=None, problem=problem)
+
+
+def _census(answer: object) -> Census | str:
+    match answer:
+        case Census():
+            return answer
+        case TimedOut():
+            hangs = "its filesystem hangs; this host's processes are as shown"
+            return f"no answer within {answer.seconds:g} s: {hangs}"
+        case LookFailed():
+            return str(answer.error)
+        case _:
+            return f"no answer that can be understood: {answer}"
+
+
+def _usage(pid: int) -> Usage | None:
+    """In a process of its own: /proc has no answer about the memory of a process that hangs in a page fault."""
+    from maildefer.cli import usage  # psutil, for those who have something to look at
+
+    return usage.of_tree(pid)

@@ -1,0 +1,114 @@
+"""What a process's own account of itself means: whether it lives, whether it can work, and what is not as it should be.
+
+Written from the answers to status questions, which are JSON of any version: what is not there is passed over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final
+
+Status = Mapping[str, Any]
+_GRACE_SECONDS: Final = (
+    5.0  # beyond the TTL: a scout gives a sign of life every two seconds, a keeper every five
+)
+Judge = Callable[[Status], list[str]]
+
+
+def dead(status: Status) -> list[str]:
+    """Why it had better be started anew. Neither a long handler, nor a pause, nor a mount that hangs is a reason."""
+    limit = _number(status, "ttl_seconds") + _GRACE_SECONDS
+    signs = {
+        "keeper_silent_seconds": "its keeper has given no sign of life",
+        "scout_silent_seconds": "its scout has given no sign of life",
+        "without_workers_seconds": "it has had no worker that was up",
+    }
+    return [
+        f"{what} for {_number(status, name):.0f} s"
+        for name, what in signs.items()
+        if _number(status, name) > limit
+    ]
+
+
+def unready(status: Status) -> list[str]:
+    """Why it takes no messages now, or not by the code that it was told to load."""
+    found = dead(status)
+    if status.get("draining"):
+        found.append("it is draining")
+    if status.get("paused"):
+        found.append("it is paused")
+    if status.get("workers") is not None and not any(map(_is_up, status["workers"])):
+        found.append("no worker is up yet")
+    for queue in _queues(status):
+        if queue.get("paused_everywhere") and not status.get("paused"):
+            found.append(f"{queue.get('queue')}: paused on all hosts by an operator")
+        found += [f"{queue.get('queue')}: {why}" for why in (standing(queue),) if why]
+    return found + list(refused(status))
+
+
+def degraded(status: Status) -> list[str]:
+    """What is not as it should be, though mail may well be handled. An operator's pause is none of it."""
+    found = dead(status)
+    if trouble := status.get("trouble"):
+        found.append(str(trouble))
+    if seconds := status.get("throttled_seconds"):
+        found.append(f"its workers die at once, and are forked more slowly: the next one in {seconds} s")
+    starts = _number(status, "up_seconds") < _number(status, "ttl_seconds")
+    for queue in _queues(status):
+        found += [f"{queue.get('queue')}: {why}" for why in degraded_queue(queue, starts=starts)]
+    for front_end in status.get("front_ends") or ():
+        for name, reason in (front_end.get("shortages") or {}).items():
+            found.append(f"its front end refuses mail for {name}: {reason}")
+    return found + list(refused(status))
+
+
+def degraded_queue(queue: Status, *, starts: bool = False) -> list[str]:
+    """Of one queue, as a pool serves it, or as its status file on the mount says. One that starts has yet to join."""
+    found = []
+    why = standing(queue)
+    if why and not (starts and queue.get("state") == "absent"):
+        found.append(why)
+    for fault in queue.get("faults") or ():
+        if isinstance(fault, Mapping):
+            found.append(f"the keeper's chore `{fault.get('chore')}` fails: {fault.get('error')}")
+    return found
+
+
+def standing(queue: Status) -> str:
+    """Why a pool claims nothing from a queue, where that is not an operator's doing; empty if it does."""
+    seconds = _number(queue, "paused_seconds")
+    match queue.get("paused_for"):
+        case None:
+            pass
+        case "ENOENT":  # whatever is missing of a queue is a fault with another name
+            remedy = "see `maildefer routes` for what these settings take"
+            return f"paused for {seconds:.0f} s: nothing has a route; {remedy}"
+        case code:
+            return f"paused for {seconds:.0f} s: a fault of the storage ({code})"
+    if queue.get("state") == "served":
+        late = queue.get("may_claim") is False
+        return "no good beat: no claims until the mount answers in time" if late else ""
+    return {"absent": "not joined: it has no lease there", "fenced": "fenced: it joins anew"}.get(
+        str(queue.get("state")), ""
+    )
+
+
+def refused(status: Status) -> Iterator[str]:
+    """Why the last reload was."""
+    reload = status.get("reload")
+    why = status.get("reload_refused") or (reload.get("refused") if isinstance(reload, Mapping) else None)
+    if why:
+        yield f"the last reload was refused, and what it had loaded goes on: {why}"
+
+
+def _is_up(worker: Status) -> bool:
+    return worker.get("state") in ("idle", "busy", "handling")
+
+
+def _queues(status: Status) -> list[Status]:
+    return [queue for queue in status.get("queues") or () if isinstance(queue, Mapping)]
+
+
+def _number(facts: Status, name: str) -> float:
+    value = facts.get(name)
+    return float(value) if isinstance(value, int | float) else 0.0

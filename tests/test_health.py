@@ -1,0 +1,107 @@
+"""What a pool's account of itself means for those who watch it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from maildefer.control import health
+
+SOUND: dict[str, Any] = {
+    "up_seconds": 900.0,
+    "ttl_seconds": 45.0,
+    "keeper_silent_seconds": 4.0,
+    "scout_silent_seconds": 1.9,
+    "without_workers_seconds": 0.0,
+    "paused": False,
+    "draining": False,
+    "workers": [{"state": "idle"}],
+    "queues": [{"queue": "run/q", "state": "served", "may_claim": True, "paused_for": None, "faults": []}],
+    "reload": {"asked": 1, "answered": 1, "refused": None},
+    "reload_refused": None,
+}
+
+
+def with_queue(**facts: object) -> dict[str, Any]:
+    return SOUND | {"queues": [SOUND["queues"][0] | facts]}
+
+
+def test_a_sound_pool_lives_is_ready_and_is_not_degraded() -> None:
+    assert (health.dead(SOUND), health.unready(SOUND), health.degraded(SOUND)) == ([], [], [])
+
+
+@pytest.mark.parametrize("name", ["keeper_silent_seconds", "scout_silent_seconds", "without_workers_seconds"])
+def test_what_is_silent_for_longer_than_the_ttl_is_dead_within_ten_seconds(name: str) -> None:
+    assert health.dead(SOUND | {name: 45.0}) == []
+    assert len(health.dead(SOUND | {name: 55.0})) == 1
+    assert len(health.unready(SOUND | {name: 55.0})) == 1
+    assert len(health.degraded(SOUND | {name: 55.0})) == 1
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"workers": [{"state": "handling", "seconds": 9e5}]},
+        {"paused": True},
+        {"draining": True},
+        {"queues": [{"queue": "run/q", "state": "absent"}]},
+        {"queues": [{"queue": "run/q", "state": "served", "may_claim": False}]},
+        {"reload_refused": "broken"},
+    ],
+)
+def test_what_a_new_start_would_not_mend_is_no_death(facts: dict[str, object]) -> None:
+    assert health.dead(SOUND | facts) == []
+
+
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [
+        ({"paused": True}, "paused"),
+        ({"draining": True}, "draining"),
+        ({"workers": [{"state": "starting"}]}, "no worker"),
+        ({"reload_refused": "x.py:1"}, "refused"),
+        (with_queue(paused_everywhere=True), "run/q: paused on all hosts"),
+        (with_queue(state="fenced"), "run/q: fenced"),
+        (with_queue(state="absent"), "run/q: not joined"),
+        (with_queue(may_claim=False), "run/q: no good beat"),
+        (with_queue(paused_for="EIO", paused_seconds=9.0), "run/q: paused for 9 s"),
+    ],
+)
+def test_a_pool_that_takes_no_messages_now_is_not_ready(facts: dict[str, object], said: str) -> None:
+    (problem,) = health.unready(SOUND | facts)
+    assert said in problem
+
+
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [
+        ({"trouble": "no queue"}, "no queue"),
+        ({"throttled_seconds": 4.0}, "forked more slowly"),
+        ({"reload_refused": "x.py:1"}, "x.py:1"),
+        (with_queue(state="absent"), "not joined"),
+        (
+            with_queue(faults=[{"chore": "sweep", "error": "EIO"}]),
+            "run/q: the keeper's chore `sweep` fails: EIO",
+        ),
+        ({"front_ends": [{"shortages": {"run/q": "no space"}}]}, "its front end refuses mail for run/q"),
+    ],
+)
+def test_what_is_not_as_it_should_be_is_told(facts: dict[str, object], said: str) -> None:
+    (problem,) = health.degraded(SOUND | facts)
+    assert said in problem
+
+
+@pytest.mark.parametrize("facts", [{"paused": True}, {"draining": True}, with_queue(paused_everywhere=True)])
+def test_what_an_operator_wants_is_no_trouble(facts: dict[str, object]) -> None:
+    assert health.degraded(SOUND | facts) == []
+
+
+def test_a_pool_that_starts_has_yet_to_join() -> None:
+    assert health.degraded(with_queue(state="absent") | {"up_seconds": 3.0}) == []
+    assert len(health.unready(with_queue(state="absent") | {"up_seconds": 3.0})) == 1
+
+
+@pytest.mark.parametrize("status", [{}, {"queues": None, "workers": None}, {"queues": ["x"], "reload": "x"}])
+def test_an_account_of_another_version_is_passed_over(status: dict[str, Any]) -> None:
+    assert (health.dead(status), health.unready(status), health.degraded(status)) == ([], [], [])
