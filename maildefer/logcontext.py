@@ -63,14 +63,20 @@ def begin(message: Any, handler: str) -> None:
         bound(facts())
 
 
-def facts() -> dict[str, object]:
-    """What a line written here and now is about; empty where no handler is at work.
+def current() -> About | None:
+    """The attempt that is made here and now; None where no handler is at work.
 
-    A thread that a handler has started has no context of its handler's: its lines are about the message in hand, as
-    long as this process has one only.
+    A thread that a handler has started has no context of its handler's: it is at the message in hand, as long as this
+    process has one only.
     """
     about = _about.get() or _latest
-    if about is None or (about is not _about.get() and sum(count() for count in in_hand) > 1):
+    return None if about is not _about.get() and sum(count() for count in in_hand) > 1 else about
+
+
+def facts() -> dict[str, object]:
+    """What a line written here and now is about; empty where no handler is at work."""
+    about = current()
+    if about is None:
         return {}
     message, handler = about
     return _facts_of_all(message, handler) if isinstance(message, list) else _facts(message, handler)

@@ -17,7 +17,8 @@ from aiosmtpd.smtp import SMTP
 
 from maildefer.mail import MailRequest, MailResponse
 from maildefer.message import relay as module
-from maildefer.message.relay import Relay, RelayUnresolved
+from maildefer.message.exchangers import RelayUnresolved
+from maildefer.message.relay import Relay
 from maildefer.message.smtp_error import SMTPError
 
 
@@ -145,7 +146,7 @@ def test_bare_line_ends_cannot_smuggle_a_message(smtp: tuple[Relay, Sink]) -> No
     relay, sink = smtp
     relay.deliver(b"a: b\n\nx\n.\nMAIL FROM:<evil@x>\r.\rend\n", To="r@y", From="s@x")
     [(_, _, data)] = sink.taken
-    assert data == b"a: b\r\n\r\nx\r\n.\r\nMAIL FROM:<evil@x>\r\n.\r\nend\r\n"
+    assert data.endswith(b"\r\na: b\r\n\r\nx\r\n.\r\nMAIL FROM:<evil@x>\r\n.\r\nend\r\n")
 
 
 def test_send_and_reply(smtp: tuple[Relay, Sink]) -> None:
@@ -229,6 +230,7 @@ class Resolver:
         return [
             SimpleNamespace(preference=20, exchange="b."),
             SimpleNamespace(preference=5, exchange="a.example."),
+            SimpleNamespace(preference=30, exchange="c.example."),
         ]
 
 
@@ -237,6 +239,7 @@ def test_without_a_host_the_first_exchanger_is_asked(monkeypatch: pytest.MonkeyP
     monkeypatch.setitem(sys.modules, "dns.resolver", Resolver)
     relay = Relay(host=None)
     assert relay.resolve_relay_host("r@two.example") == "a.example"
+    assert relay.relay_hosts("r@two.example") == ["a.example", "b", "c.example"]
     assert relay.resolve_relay_host("r@none.example") == "none.example"
     with pytest.raises(RelayUnresolved, match="null MX"):
         relay.resolve_relay_host("r@null.example")

@@ -56,6 +56,7 @@ class Layout:
     format: str = field(init=False)
     journal: str = field(init=False)
     paused: str = field(init=False)
+    sent: str = field(init=False)
 
     def __post_init__(self) -> None:
         path = os.path.abspath(self.path)
@@ -82,6 +83,7 @@ class Layout:
             "format": f"{control}/format",
             "journal": f"{control}/journal",
             "paused": f"{control}/paused",
+            "sent": f"{control}/sent",
         }
         for name, value in places.items():
             object.__setattr__(self, name, value)

@@ -21,6 +21,7 @@ WATCHED_SECONDS = 3600.0
 KEPT_SECONDS = (
     7 * 24 * 3600.0
 )  # fenced leases, answered requests, orphaned reasons: for whoever asks what happened
+SENT_SECONDS = 31 * 24 * 3600.0  # who has taken what: longer than a message is tried for
 _MOST = 10_000  # names that are watched in a folder at a time
 
 
@@ -60,6 +61,7 @@ class Sweeper:
             for kind, seconds in JOURNAL_SECONDS.items()
             if name.endswith(f".{kind}")
         ]
+        over += [(f"{layout.sent}/{name}", SENT_SECONDS) for name in self._names(layout.sent)]
         over += [(f"{layout.reasons}/{name}", KEPT_SECONDS) for name in self._orphaned_reasons()]
         self._first_seen = {path: self._first_seen.get(path, now) for path, _ in over[: 4 * _MOST]}
         removed = 0

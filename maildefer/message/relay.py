@@ -1,16 +1,18 @@
-"""Outgoing mail: each delivery over a connection of its own."""
+"""Outgoing mail: each delivery over connections of its own."""
 
 from __future__ import annotations
 
-import importlib
+import os
 import re
 import socket
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from maildefer.errors import AddressRefused, MaildeferError
+from maildefer.errors import AddressRefused
 from maildefer.message import addresses
 from maildefer.message.envelope import encode_address
+from maildefer.message.exchangers import RelayUnresolved, exchangers
+from maildefer.message.request import MailRequest
 
 if TYPE_CHECKING:
     import smtplib
@@ -18,10 +20,6 @@ if TYPE_CHECKING:
 
 _LINE_END = re.compile(rb"\r\n|\r|\n")
 _LINE_BREAK = re.compile(r"[\r\n](?![ \t\n])|\0").search  # and no fold of a header
-
-
-class RelayUnresolved(MaildeferError):
-    """No host can be told that takes mail for the recipient."""
 
 
 @runtime_checkable
@@ -63,27 +61,51 @@ class Relay:
         self.starttls = starttls
         self.debug = debug
         self.lmtp = lmtp
+        self._home = (
+            _working_directory()
+        )  # where the queues of the project begin, if their paths are relative
 
     def deliver(self, message: Any, To: addresses.Given = None, From: addresses.Given = None) -> None:
         """Send a request, a response, an `email` message, text or bytes.
 
         Recipients and sender: the argument, else the message's attribute, else its header; `From=""` is the null
-        sender. A received message that was not changed goes out byte for byte. Socket and `smtplib` errors
-        propagate, also when only some of the recipients are refused (`SMTPRecipientsRefused`, its `recipients`);
-        raises `RelayUnresolved` without a recipient.
+        sender. A received message that was not changed goes out byte for byte; anything else gets a `Date` and a
+        `Message-ID` if it has none, in a handler the same at each attempt.
+
+        Raises what `smtplib` does. Where a server refused sender, message or recipients, also when only some of them
+        (`SMTPRecipientsRefused`, its `recipients`), that is an `SMTPError` too: a 4yz defers the message that the
+        handler has in hand, and a 5yz is final. At the next attempt the message goes to those only who have not taken
+        it. Raises `RelayUnresolved` without a recipient, and OSError where the note of who has taken it can't be read.
         """
         sender, recipients = self.envelope_of(message, To, From)
         data = _wire_bytes(message)
-        by_host: dict[str, list[str]] = {}
-        for recipient in recipients:
-            by_host.setdefault(self.resolve_relay_host(recipient), []).append(recipient)
-        refused: dict[str, tuple[int, bytes]] = {}
-        for hostname, taken in by_host.items():
-            refused.update(self._send(hostname, sender, taken, data))
-        if len(refused) > 0:  # smtplib is silent about some when others were taken
-            import smtplib  # 10 MB with ssl: only for a process that sends
+        # With smtplib, 10 MB with ssl: only for a process that sends.
+        from maildefer.message.outgoing import begun
+        from maildefer.message.refusals import is_final
+        from maildefer.message.sending import Sending
+        from maildefer.message.stamping import stamped
 
-            raise smtplib.SMTPRecipientsRefused(refused)
+        outgoing = begun(sender, recipients, data, self._home)
+        if not isinstance(message, MailRequest):
+            data = stamped(data, sender, outgoing.name if outgoing else None, _own_name())
+        taken: set[str] = set()
+        refused: dict[str, tuple[int, bytes]] = {}
+        if outgoing is not None and len(recipients) > 1:
+            taken, refused = outgoing.known()
+        sending = Sending(self, sender, data)
+        sending.send([one for one in recipients if one not in taken and one not in refused])
+        if not sending.refused and not refused:
+            return
+        taken |= sending.taken
+        refused |= sending.refused
+        fault = sending.fault_for(recipients, refused)
+        finals = sum(is_final(code) for code, _ in refused.values())
+        if outgoing is not None and (taken or 0 < finals < len(refused)):
+            try:
+                outgoing.note(taken, refused)
+            except OSError as failed:
+                fault.add_note(f"who has taken it could not be noted, and is sent it again: {failed}")
+        raise fault
 
     @staticmethod
     def envelope_of(
@@ -98,41 +120,6 @@ class Relay:
             raise RelayUnresolved("the message has no recipient: give To, or set its To header")
         senders = _addresses(_first_given(message, From, "From"))
         return senders[0] if senders else "", recipients
-
-    def _send(
-        self, hostname: str, sender: str, recipients: list[str], data: bytes
-    ) -> dict[str, tuple[int, bytes]]:
-        import smtplib  # as above
-
-        connection = self.configure_relay(hostname)
-        refused: dict[str, tuple[int, bytes]] = {}
-        try:
-            connection.ehlo_or_helo_if_needed()
-            options = [] if all(one.isascii() for one in (sender, *recipients)) else ["SMTPUTF8"]
-            if not data.isascii() and connection.has_extn("8bitmime"):
-                options.append("BODY=8BITMIME")
-            # LMTP answers DATA once for each recipient, of which smtplib reads the first only.
-            for taken in [[one] for one in recipients] if self.lmtp else [recipients]:
-                try:
-                    verdicts = connection.sendmail(sender, taken, data, options)
-                except smtplib.SMTPRecipientsRefused as refusal:
-                    if taken == recipients:
-                        raise
-                    verdicts = refusal.recipients  # the others are to have it all the same
-                except smtplib.SMTPDataError as refusal:
-                    if taken == recipients:
-                        raise
-                    text = refusal.smtp_error
-                    verdict = (refusal.smtp_code, text if isinstance(text, bytes) else text.encode())
-                    verdicts = {taken[0]: verdict}
-                if isinstance(verdicts, dict):  # a stand-in for smtplib in somebody's tests tells none
-                    refused.update(verdicts)
-        finally:
-            try:
-                connection.quit()
-            except (OSError, smtplib.SMTPException):
-                connection.close()  # the server has hung up already; what was sent is answered
-        return refused
 
     def configure_relay(self, hostname: str) -> smtplib.SMTP:
         """A connection to that host, encrypted and logged in as asked."""
@@ -171,12 +158,16 @@ class Relay:
         Raises `RelayUnresolved` for an address without a domain, a domain that takes no mail (RFC 7505), and
         where `dnspython` isn't installed.
         """
+        return self.relay_hosts(To)[0]
+
+    def relay_hosts(self, To: str) -> list[str]:
+        """As `resolve_relay_host`, with all of the recipient's exchangers, in the order in which they are tried."""
         if self.hostname is not None:
-            return self.hostname
+            return [self.hostname]
         domain = addresses.first(To).rpartition("@")[2]
         if "@" not in To or not domain:
             raise RelayUnresolved(f"{To!r} has no domain to look up: give local@domain, or the relay a host")
-        return _first_exchanger(domain)
+        return exchangers(domain)
 
     def send(self, To: addresses.Given, From: str, Subject: str, Body: str) -> None:
         """Send a plain text message."""
@@ -188,6 +179,13 @@ class Relay:
     def reply(self, original: Any, From: str, Subject: str, Body: str) -> None:
         """Send a plain text message to the sender of a received one."""
         self.send(original.From, From, Subject, Body)
+
+
+def _working_directory() -> str:
+    try:
+        return os.getcwd()
+    except OSError:  # it was removed
+        return "/"
 
 
 @lru_cache(maxsize=1)
@@ -239,25 +237,8 @@ def _wire_bytes(message: Any) -> bytes:
         data = message
     elif isinstance(message, _Bytes):
         data = message.to_bytes()
+    elif hasattr(message, "get_content_maintype"):  # of the `email` package
+        data = message.as_bytes()
     else:
         data = str(message).encode("utf-8", "surrogateescape")
     return _LINE_END.sub(b"\r\n", data)
-
-
-def _first_exchanger(domain: str) -> str:
-    try:
-        resolver: Any = importlib.import_module("dns.resolver")  # optional: maildefer[mx]
-    except ImportError as error:
-        raise RelayUnresolved(
-            f"the mail host of {domain} can't be looked up without dnspython: "
-            "install maildefer[mx], or give the relay a host"
-        ) from error
-    try:
-        answers = resolver.resolve(domain, "MX")
-    except (resolver.NoAnswer, resolver.NXDOMAIN):
-        return domain  # RFC 5321, section 5.1: the domain itself is the host
-    best = min(answers, key=lambda answer: int(answer.preference))
-    host = str(best.exchange).rstrip(".")
-    if not host:
-        raise RelayUnresolved(f"{domain} takes no mail: it publishes a null MX (RFC 7505)")
-    return host

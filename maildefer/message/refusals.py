@@ -1,0 +1,70 @@
+"""What a relay raises where a server refused: `smtplib`'s errors, which are also SMTP replies of the handler's.
+
+So a 4yz defers the message that the handler has in hand, and a 5yz is final and buries it, unless the handler catches
+it. Imported by what has `smtplib` loaded.
+"""
+
+from __future__ import annotations
+
+import smtplib
+from collections.abc import Mapping
+
+from maildefer.message.smtp_error import SMTPError
+
+Verdict = tuple[int, bytes]
+_MOST_TOLD = 10
+
+
+class RecipientsRefused(SMTPError, smtplib.SMTPRecipientsRefused):
+    """Some or all recipients were refused: `recipients` has each verdict; the others have the message.
+
+    Its code is a 4yz as long as one of them may be tried again.
+    """
+
+    def __init__(self, recipients: Mapping[str, Verdict]) -> None:
+        self.recipients: dict[str, Verdict] = dict(recipients)
+        code = next(
+            (code for code, _ in recipients.values() if not is_final(code)),
+            next(iter(recipients.values()))[0],
+        )
+        told = [
+            f"{recipient}: {code} {text_of(text)}"
+            for recipient, (code, text) in list(recipients.items())[:_MOST_TOLD]
+        ]
+        if len(recipients) > _MOST_TOLD:
+            told.append(f"and {len(recipients) - _MOST_TOLD} more")
+        _tell(self, code, "; ".join(told))
+
+
+class DataRefused(SMTPError, smtplib.SMTPDataError):
+    """The message itself was refused, for everybody."""
+
+    def __init__(self, code: int, text: bytes | str) -> None:
+        self.smtp_code, self.smtp_error = code, text
+        _tell(self, code, text_of(text))
+
+
+class SenderRefused(SMTPError, smtplib.SMTPSenderRefused):
+    """The sender was refused."""
+
+    def __init__(self, code: int, text: bytes | str, sender: str) -> None:
+        self.smtp_code, self.smtp_error, self.sender = code, text, sender  # type: ignore[assignment]  # str or bytes
+        _tell(self, code, f"{sender or '<>'}: {text_of(text)}")
+
+
+def is_final(code: int) -> bool:
+    """Is that a reply after which nothing will change? A server that hangs up says -1."""
+    return 500 <= code < 600
+
+
+def text_of(text: bytes | str) -> str:
+    """A reply's text in one line."""
+    told = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
+    return " ".join(told.split())
+
+
+def _tell(error: SMTPError, code: int, message: str) -> None:
+    """What `SMTPError` sets; its own `__init__` would go on to the one of `smtplib`'s class."""
+    error.code = code if is_final(code) or 400 <= code < 500 else 451
+    error.message = message
+    error.args = (f"{error.code} {message}",)
