@@ -8,6 +8,7 @@ import signal
 import sys
 from typing import Protocol, cast
 
+from benchmarks import scale
 from benchmarks.figures import Figure, keep, machine, show
 from benchmarks.places import RESULTS, Unavailable
 
@@ -28,6 +29,7 @@ NAMES = (
     "parsing",
     "handler",
     "nfs",
+    "scale",
 )
 
 
@@ -42,11 +44,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=description)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"which to run, of {', '.join(NAMES)} (all)")
     parser.add_argument("--quick", action="store_true", help="fewer rounds and entries: to see that it works")
+    parser.add_argument("--sizes", metavar="N,N", help="entries, for scale: two sizes or more")
     arguments = parser.parse_args()
     if unknown := set(arguments.names) - set(NAMES):
         parser.error(f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
     signal.signal(signal.SIGTERM, lambda signum, frame: sys.exit(128 + signum))  # mounts are cleaned up
     print(", ".join(f"{name} {value}" for name, value in machine().items()))
+    if arguments.sizes:
+        scale.sizes = tuple(int(size.replace("_", "")) for size in arguments.sizes.split(","))
     failed = [name for name in arguments.names or NAMES if not run(name, quick=arguments.quick)]
     print(f"figures kept in {RESULTS}")
     if failed:

@@ -7,10 +7,11 @@ from itertools import pairwise
 import pytest
 
 from maildefer.handling.batches import MOST_MESSAGES
-from maildefer.pool.board import GATHERED_PLACES, Board, Header, Kind, S, State
+from maildefer.pool.board import GATHERED_PLACES, QUEUE_SHIFT, Board, Header, Kind, S, State
 from maildefer.pool.gathered import GatheredClaim, GatherHand
 from maildefer.pool.groups import company
 from maildefer.pool.hand import Hand
+from maildefer.pool.snapshot import on_claims
 
 PID = 4711
 
@@ -43,16 +44,16 @@ def test_there_is_room_for_the_largest_batch() -> None:
 def test_a_gathered_claim_is_held_before_it_is_sent_until_it_is_settled(board: Board, hand: Hand) -> None:
     places = gather(board, hand, 2, GatherHand.places(board, 1))
     seq = places.next_seq()
-    assert board.on_claim(PID, seq) is False
+    assert on_claims(board)(PID, seq) is False
     place = places.take(seq, "1.k,a=1")
-    assert (board.on_claim(PID, seq), board.holds(1), board.gathered(1), board.name(1)) == (
+    assert (on_claims(board)(PID, seq), board.holds(1), board.gathered(1), board.name(1)) == (
         True,
         True,
         1,
         "1.k,a=1",
     )
     places.drop(place)
-    assert (board.on_claim(PID, seq), board.holds(1), board.gathered(1)) == (False, False, 0)
+    assert (on_claims(board)(PID, seq), board.holds(1), board.gathered(1)) == (False, False, 0)
 
 
 def test_a_claim_is_held_under_the_lease_of_its_own_queue_whatever_the_worker_is_on(
@@ -92,7 +93,7 @@ def test_what_a_handler_has_begun_with_is_not_spared(board: Board, hand: Hand) -
     places.begin(claims[:2])
     assert board.spared(1, 0) == {_seq(claims[2])}
     assert board.spared(1, 2) == {_seq(other)}
-    assert board.on_claim(PID, _seq(claims[0])) is True
+    assert on_claims(board)(PID, _seq(claims[0])) is True
     places.end(claims[:2])
     assert board.spared(1, 0) == {_seq(claim) for claim in claims}
 
@@ -154,3 +155,27 @@ def test_a_worker_without_batches_loads_nothing_of_them() -> None:
     modules = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True)
     of_batches = {f"maildefer.pool.{name}" for name in ("batching", "gathered", "gatherer", "sifting")}
     assert of_batches.isdisjoint(modules.stdout.split())
+
+
+def test_one_look_at_the_board_serves_any_number_of_claims(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A keeper asks about every claim of its host at each beat; with batches these are a thousand a worker."""
+    workers, each = 8, 200
+    board = Board(1, workers + 2)
+    board.words[Header.USED] = workers
+    for slot in range(workers):
+        base = board.slot(slot)
+        board.words[base + S.PID], board.words[base + S.GATHERED] = 100 + slot, each
+        for place in range(each):
+            board.words[board.gathering(slot) + place] = place + 1 | 1 << QUEUE_SHIFT
+    looks = 0
+    words_of = Board._gathered_words
+
+    def counted(self: Board, slot: int) -> memoryview:
+        nonlocal looks
+        looks += 1
+        return words_of(self, slot)
+
+    monkeypatch.setattr(Board, "_gathered_words", counted)
+    on_claim = on_claims(board)
+    assert all(on_claim(100 + slot, seq + 1) for slot in range(workers) for seq in range(each))
+    assert looks == workers

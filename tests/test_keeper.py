@@ -19,6 +19,7 @@ from maildefer.maildir.leases import Holder, Lease
 from maildefer.pool.board import Board, Header, Kind, Q, QueueState, S, State
 from maildefer.pool.lifeline import Lifeline
 from maildefer.pool.shared import QueueOfPool, Shared, pair
+from maildefer.pool.snapshot import on_claims
 from maildefer.pool.tender import Tender
 from tests.maildir.world import LABEL, World, put
 
@@ -224,8 +225,8 @@ def test_a_take_back_that_failed_keeps_the_slot_until_it_is_done(place: Place) -
 def test_a_dead_workers_claim_is_in_hand_until_its_slot_is_free(place: Place) -> None:
     """Else the audit of claims would reclaim, and charge, what the take-back is about to give back uncharged."""
     name = place.has_a_worker(State.DEAD_UNCHARGED, held=7)
-    assert place.board.on_claim(WORKER, 7) is True
-    assert place.board.on_claim(WORKER, 8) is None
+    assert on_claims(place.board)(WORKER, 7) is True
+    assert on_claims(place.board)(WORKER, 8) is None
     place.looks()
     assert os.listdir(place.layout.cur) == [name]
     place.tender.take_back(SLOT)

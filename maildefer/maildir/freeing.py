@@ -12,7 +12,7 @@ from maildefer.maildir.doubt import fresh_listing
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.names import Owner, owner_of
 from maildefer.maildir.observer import Observer
-from maildefer.maildir.recover import OwnerState
+from maildefer.maildir.recover import StateOf
 from maildefer.maildir.refusals import Refusals
 from maildefer.maildir.system import SYSTEM, System
 from maildefer.maildir.tokens import free_path, held_path
@@ -27,15 +27,15 @@ class Freeing:
         observer: Observer,
         *,
         own: Callable[[], str],
-        state_of: Callable[[Owner], OwnerState],
+        look: Callable[[], StateOf],
         refusals: Refusals | None = None,
         system: System = SYSTEM,
     ) -> None:
-        """`state_of` reads the board; it is asked only after the listing that showed the token."""
+        """`look` reads the board; it is called after each listing, for all tokens that this has shown."""
         self._layout = layout
         self._observer = observer
         self._own = own
-        self._state_of = state_of
+        self._look = look
         self._refusals = Refusals(system=system) if refusals is None else refusals
         self._system = system
 
@@ -43,9 +43,8 @@ class Freeing:
         """Free what nobody holds; returns how many. Raises OSError; a single token is tried again by itself."""
         own, taken = self._own(), self._taken()
         self._refusals.keep(taken)
-        over = [
-            name for name, owner in taken.items() if owner.lease == own and self._state_of(owner) != "held"
-        ]
+        state_of = self._look()
+        over = [name for name, owner in taken.items() if owner.lease == own and state_of(owner) != "held"]
         gone = self._observer.abandoned({owner.lease for owner in taken.values()})
         over += [name for name, owner in taken.items() if owner.lease in gone]
         freed = 0

@@ -191,6 +191,15 @@ def due_at(when: float) -> int:
     return math.ceil(when) if when < MAX_DUE else MAX_DUE
 
 
+def due_of(name: str) -> int | None:
+    """The due time alone, as `EntryName.parse` finds it; for long listings."""
+    rest, _, digits = name.rpartition(",d=")
+    if not rest or ":" in name:
+        return EntryName.parse(name).due
+    due = _count_of(f"d={digits}")
+    return due if due > 0 else None
+
+
 def pushed_at(key: str) -> float | None:
     """When the entry was pushed, in Unix seconds, as far as its key tells (Maildir's first field)."""
     seconds = key.partition(".")[0]

@@ -25,6 +25,7 @@ from maildefer.maildir.system import SYSTEM, System
 OwnerState = Literal[
     "held", "alive", "dead"
 ]  # a worker is on the claim; it lives but is not on it; it does not live
+StateOf = Callable[[Owner], OwnerState]
 _MOST_FOREIGN = 10_000  # names of mail readers that are watched at a time
 
 
@@ -50,18 +51,18 @@ class Recovery:
         observer: Observer,
         *,
         own: Callable[[], str],
-        state_of: Callable[[Owner], OwnerState],
+        look: Callable[[], StateOf],
         host: str,
         max_crashes: int,
         grace_seconds: float,
         refusals: Refusals | None = None,
         system: System = SYSTEM,
     ) -> None:
-        """`state_of` reads the board; it is asked only after the listing that showed the claim."""
+        """`look` reads the board; it is called after each listing, for all claims that this has shown."""
         self._layout = layout
         self._observer = observer
         self._own = own
-        self._state_of = state_of
+        self._look = look
         self._host = host
         self._max_crashes = max_crashes
         self._grace = grace_seconds
@@ -92,8 +93,9 @@ class Recovery:
                 mine.append((name, owner))
             else:
                 theirs.setdefault(owner.lease, []).append(name)
+        state_of = self._look()
         for name, owner in mine:
-            self._audit(name, owner, taken)
+            self._audit(name, state_of(owner), taken)
         for lease in self._observer.abandoned(theirs):
             death = Death(how=f"with all of {lease}, whose lease has ended")
             for name in theirs[lease]:
@@ -143,8 +145,8 @@ class Recovery:
             raise fault
         return taken
 
-    def _audit(self, name: str, owner: Owner, taken: Taken) -> None:
-        match self._state_of(owner):
+    def _audit(self, name: str, state: OwnerState, taken: Taken) -> None:
+        match state:
             case "held":
                 pass
             case "alive":  # its claim was given up as not ours, and landed after all

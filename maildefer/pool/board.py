@@ -260,18 +260,12 @@ class Board:
         first = self.gathering(slot)
         return self.words[first : first + self.words[self.slot(slot) + S.GATHERED]]
 
-    def on_claim(self, pid: int, seq: int) -> bool | None:
-        """Whether the process is on that claim; None when no living process of that pid is here."""
-        for index in self.worker_slots():
-            base = self.slot(index)
-            if self.words[base + S.PID] == pid:
-                if seq in self.words[base + S.HELD : base + S.HELD + PLACES] or any(
-                    word & _SEQ_MASK == seq for word in self._gathered_words(index)
-                ):
-                    return True  # alive, or dead and still to be taken back: that is in hand already
-                if self.words[base + S.STATE] <= State.BUSY:
-                    return False
-        return None
+    def in_hand(self, slot: int) -> set[int]:
+        """The claims that the child may hold, by SEQ."""
+        base = self.slot(slot)
+        seqs = set(self.words[base + S.HELD : base + S.HELD + PLACES])
+        seqs.update(word & _SEQ_MASK for word in self._gathered_words(slot))
+        return seqs
 
 
 def _queue_of(word: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -99,3 +100,25 @@ def of_worker(shared: Shared, slot: int) -> dict[str, Any] | None:
         "handed_off": words[base + S.HANDED],
         "lost": words[base + S.LOST],
     }
+
+
+def on_claims(board: Board) -> Callable[[int, int], bool | None]:
+    """Whether a process, by its pid, is on a claim, by its SEQ, as the board stands at this moment.
+
+    None when no living process of that pid is here. One look at the board serves any number of claims.
+    """
+    held: dict[int, set[int]] = {}
+    living: set[int] = set()
+    for slot in board.worker_slots():
+        base = board.slot(slot)
+        pid = board.words[base + S.PID]
+        held.setdefault(pid, set()).update(board.in_hand(slot))
+        if board.words[base + S.STATE] <= State.BUSY:
+            living.add(pid)
+
+    def on_claim(pid: int, seq: int) -> bool | None:
+        if seq in held.get(pid, ()):
+            return True  # alive, or dead and still to be taken back: that is in hand already
+        return False if pid in living else None
+
+    return on_claim

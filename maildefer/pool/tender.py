@@ -14,10 +14,11 @@ from maildefer.maildir.layout import mend
 from maildefer.maildir.leases import Holder
 from maildefer.maildir.names import Owner
 from maildefer.maildir.observer import Observer
-from maildefer.maildir.recover import OwnerState, Recovery
+from maildefer.maildir.recover import OwnerState, Recovery, StateOf
 from maildefer.maildir.refusals import Refusals
 from maildefer.maildir.sweep import Sweeper, mount_time_offset
 from maildefer.maildir.system import SYSTEM, System
+from maildefer.pool import snapshot
 from maildefer.pool.board import Header, Q, QueueState
 from maildefer.pool.chores import Chore, Chores
 from maildefer.pool.faults import Faults
@@ -140,7 +141,7 @@ class Tender:
             Chore("reclaim", "reclaim.failed", self._reclaim, every=beat, refusals=stuck["reclaim"]),
             Chore("clock", "clock.failed", self._mind_clock, wanted=self._clock_at),
             promote,
-            Chore("list deferred", "listing.failed", self._promoter.relist, every=beat),
+            Chore("list deferred", "listing.failed", self._list_deferred, wanted=self._lists_at),
             Chore("return", "return.failed", self._return, every=beat, refusals=stuck["return"]),
             Chore(
                 "free tokens", "token.failed", self._free_tokens, every=beat, refusals=stuck["free tokens"]
@@ -232,7 +233,7 @@ class Tender:
             self._layout,
             self._observer,
             own=lambda: self._lifeline.lease,
-            state_of=self._state_of,
+            look=self._look_at_board,
             host=self._shared.host.label,
             max_crashes=self._shared.settings.max_crashes,
             grace_seconds=self._lifeline.format.ttl_seconds,
@@ -250,15 +251,20 @@ class Tender:
             self._layout,
             self._observer,
             own=lambda: self._lifeline.lease,
-            state_of=self._state_of,
+            look=self._look_at_board,
             refusals=self._stuck["free tokens"],
             system=self._system,
         )
 
-    def _state_of(self, owner: Owner) -> OwnerState:
-        """What the board says of a claim of our own lease; read after the listing that showed it."""
-        on_it = self._shared.board.on_claim(owner.pid, owner.seq)
-        return "dead" if on_it is None else "held" if on_it else "alive"
+    def _look_at_board(self) -> StateOf:
+        """What the board says of claims of our own lease; read after the listing that showed them."""
+        on_claim = snapshot.on_claims(self._shared.board)
+
+        def state_of(owner: Owner) -> OwnerState:
+            on_it = on_claim(owner.pid, owner.seq)
+            return "dead" if on_it is None else "held" if on_it else "alive"
+
+        return state_of
 
     def _is_known_dead(self, holder: Holder) -> bool:
         """Dead for sure, since its pids are this host's: supervisor and keeper, whose workers die with them."""
@@ -277,6 +283,13 @@ class Tender:
         if self._shared.board.words[Header.DRAINING]:
             wait = min(wait, 0.2)
         return max(0.0, wait)
+
+    def _list_deferred(self) -> None:
+        self._promoter.relist(self._mount_time(), least_seconds=self._lifeline.format.beat_seconds)
+
+    def _lists_at(self) -> float:
+        """On the boot clock."""
+        return self._promoter.lists_at(self._mount_time())
 
     def _promotes_at(self) -> float:
         """On the boot clock."""

@@ -106,7 +106,7 @@ class Host:
             queue,
             self.observer,
             own=lambda: self.lease.name,
-            state_of=self._state_of,
+            look=lambda: self._state_of,
             host=label,
             max_crashes=5,
             grace_seconds=60,

@@ -224,13 +224,56 @@ def test_memory_is_bounded_and_what_did_not_fit_comes_with_the_next_listing(
     promoter.relist()
     for due in range(11, 21):
         promoter.hear(deferred(layout, f"{due}.x,n=1,d={due}"))
-    assert len(promoter._heap) == len(promoter._known) == 6
+    assert len(promoter._heap) == len(promoter._known) <= 6
     promoted = []
     for _ in range(7):
         promoted += promoter.promote(100)
         world.pass_time(61)
         promoter.relist()
     assert sorted(promoted) == sorted(f"{due}.x" for due in range(1, 21))
+
+
+def test_very_many_that_are_due_at_once_are_promoted_without_a_pause_and_by_one_listing(
+    promoter: Promoter, layout: Layout, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(later, "HEAP", 10)
+    for number in range(105):
+        deferred(layout, f"{number}.x,n=1,d=1700000000")
+    promoted = []
+    for _ in range(11):
+        promoter.relist(START)
+        assert len(promoter._heap) <= 20
+        promoted += promoter.promote(START)
+    assert len(set(promoted)) == 105
+    assert len(world.asked("scandir")) == 1
+
+
+def test_where_more_come_due_than_are_held_the_next_listing_is_not_waited_for(
+    promoter: Promoter, layout: Layout, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(later, "HEAP", 10)
+    for number in range(100):
+        deferred(layout, f"{number}.x,n=1,d={int(START) + 1 + number}")
+    world.take("scandir", 0.2)
+    promoter.relist(START)
+    late = []
+    for _ in range(110):
+        world.pass_time(1.0)
+        for key in promoter.promote(world.seconds):
+            late.append(world.seconds - START - 1 - int(key.removesuffix(".x")))
+        promoter.relist(world.seconds)
+    assert len(late) == 100
+    assert max(late) < 3, "the length of a listing alone would allow one each 20 seconds"
+
+
+def test_a_near_due_time_is_heard_of_while_many_later_ones_are_held(
+    promoter: Promoter, layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(later, "HEAP", 3)
+    for number in range(10):
+        promoter.hear(deferred(layout, f"{number}.x,n=1,d=1700009999"))
+    promoter.hear(deferred(layout, "near.x,n=1,d=1700000000"))
+    assert promoter.promote(START) == ["near.x"]
 
 
 @pytest.mark.invariant(10)

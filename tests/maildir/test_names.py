@@ -140,6 +140,17 @@ def test_unknown_fields_are_carried_along() -> None:
     assert entry == EntryName(key="X,S=12,W=13,z=9", attempts=2)
 
 
+@given(any_names)
+def test_a_due_time_read_alone_is_that_of_the_whole_name(name: str) -> None:
+    assert names.due_of(name) == EntryName.parse(name).due
+
+
+@given(entries, st.integers(1, names.MAX_DUE), st.sampled_from(["", ",n=1", ":2,S", ",d=7", ",d=07", "é"]))
+def test_a_due_time_is_read_alone_whatever_stands_behind_it(entry: EntryName, due: int, tail: str) -> None:
+    name = entry.deferred(due) + tail
+    assert names.due_of(name) == EntryName.parse(name).due
+
+
 @given(any_names, any_names)
 def test_two_names_have_one_key_and_counters_only_if_they_differ_in_their_info(one: str, other: str) -> None:
     if EntryName.parse(one) == EntryName.parse(other):

@@ -38,7 +38,7 @@ class Keeper:
             layout,
             self.observer,
             own=lambda: lease.name,
-            state_of=self._state_of,
+            look=lambda: self._state_of,
             host=LABEL,
             max_crashes=max_crashes,
             grace_seconds=GRACE,

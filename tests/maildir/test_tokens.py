@@ -64,7 +64,7 @@ def freeing(
             asked.append(owner)
         return state
 
-    return Freeing(layout, observer, own=lambda: lease.name, state_of=state_of, system=world.system)
+    return Freeing(layout, observer, own=lambda: lease.name, look=lambda: state_of, system=world.system)
 
 
 def free(layout: Layout, token: str = TOKEN) -> list[str]:

@@ -96,7 +96,7 @@ def rename_first(old: Any) -> Any:
 
 
 def promote_without(old: Any) -> Any:
-    return SimpleNamespace(carried=lambda entry, host, system: replace(entry, attempts=0))
+    return SimpleNamespace(carried=lambda entry, host, system: replace(entry, attempts=0), due_of=old.due_of)
 
 
 def by_destination(old: Any) -> Any:

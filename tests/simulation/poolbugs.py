@@ -38,7 +38,7 @@ def on_its_time(old: Any) -> Any:
 
 def freed_anyway(old: Any) -> Any:
     def scan(self: Any) -> int:
-        self._state_of = lambda owner: "alive"
+        self._look = lambda: lambda owner: "alive"
         return int(old(self))
 
     return scan
@@ -106,23 +106,28 @@ def deadline_left(old: Any) -> Any:
 def board_first(old: Any) -> Any:
     def scan(self: Any, taken: Any = None) -> Any:
         on = {pid: set(names) for pid, names in held_now(self).items()}
-        real = self._state_of
+        real = self._look
 
-        def state_of(owner: Any) -> str:
-            state = real(owner)
-            return "alive" if state == "held" and owner.seq not in on.get(owner.pid, ()) else str(state)
+        def look() -> Any:
+            state_now = real()
 
-        self._state_of = state_of
+            def state_of(owner: Any) -> str:
+                state = state_now(owner)
+                return "alive" if state == "held" and owner.seq not in on.get(owner.pid, ()) else str(state)
+
+            return state_of
+
+        self._look = look
         try:
             return old(self, taken)
         finally:
-            self._state_of = real
+            self._look = real
 
     return scan
 
 
 def held_now(recovery: Any) -> dict[int, set[int]]:
-    board = recovery._state_of.__self__._shared.board
+    board = recovery._look.__self__._shared.board
     found: dict[int, set[int]] = {}
     for slot in board.worker_slots():
         base = board.slot(slot)
