@@ -115,6 +115,6 @@ def test_a_process_that_proc_hides_counts_as_alive(monkeypatch: pytest.MonkeyPat
     def refuse(pid: int, signum: int) -> None:
         raise PermissionError
 
-    monkeypatch.setattr(identity, "_stat", lambda pid: None)
+    monkeypatch.setattr(identity, "stat_fields", lambda pid: None)
     monkeypatch.setattr(os, "kill", refuse)
     assert identity.alive(12345, 1)

@@ -69,7 +69,7 @@ def label(name: str, identity: str) -> str:
 
 def start_time(pid: int) -> int | None:
     """When `pid` began, in clock ticks since the boot; None if there is no such process, or only its zombie."""
-    fields = _stat(pid)
+    fields = stat_fields(pid)
     return None if fields is None or fields[_STATE] in _DEAD else int(fields[_START_TIME])
 
 
@@ -78,7 +78,7 @@ def alive(pid: int, start_time: int) -> bool:
 
     Where /proc hides other users' processes (`hidepid`), a pid that exists counts as alive: its death can't be proved.
     """
-    fields = _stat(pid)
+    fields = stat_fields(pid)
     if fields is None:
         return _hidden(pid)
     return fields[_STATE] not in _DEAD and int(fields[_START_TIME]) == start_time
@@ -89,7 +89,8 @@ def exists(pid: int) -> bool:
     return start_time(pid) is not None or _hidden(pid)
 
 
-def _stat(pid: int) -> list[bytes] | None:
+def stat_fields(pid: int) -> list[bytes] | None:
+    """What follows the comm in /proc/PID/stat, proc_pid_stat(5); None if there is no such process."""
     if pid <= 0:
         return None
     try:

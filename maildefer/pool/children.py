@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from maildefer.host.descendants import Listed
 from maildefer.host.linux import die_with_parent
 from maildefer.pool.board import Kind
 
@@ -43,6 +44,7 @@ class Child:
     killed: Killed = ""
     aborted_at: float = 0.0
     output: int = -1  # the file of what its handlers print
+    family: frozenset[Listed] = frozenset()  # what its handlers had started when it was told to die
 
 
 def fork(main: Callable[[], int]) -> int:

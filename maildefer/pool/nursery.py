@@ -110,6 +110,8 @@ class Nursery:
 
         def begin() -> int:
             board.words[board.slot(slot) + S.PID] = os.getpid()
+            if kind is Kind.WORKER:
+                os.setsid()  # what its handlers start is in its session, unless it makes one of its own
             self._close()
             printed.close(but=output)
             signal.signal(signal.SIGUSR1, lambda *_: events.reopen())

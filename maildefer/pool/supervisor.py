@@ -16,6 +16,8 @@ from typing import Any
 
 from maildefer import events
 from maildefer.errors import ConfigurationError
+from maildefer.host import descendants
+from maildefer.host.linux import adopt_orphans
 from maildefer.maildir.system import boottime
 from maildefer.pool.board import Header, Kind, Q
 from maildefer.pool.desk import Desk
@@ -72,6 +74,7 @@ class Supervisor:
         return self._end()
 
     def _boot(self) -> None:
+        adopt_orphans()
         self._words[Header.STARTED] = self._words[Header.TICK] = int(boottime() * 1e9)
         self._register.write()
         queues = ",".join(queue.name for queue in self._shared.queues)
@@ -80,6 +83,8 @@ class Supervisor:
 
     def _end(self) -> int:
         self._nursery.kill(Kind.KEEPER, Kind.SCOUT)
+        if not self._draining.restart:
+            descendants.end_below(os.getpid())  # what handlers have started, and left behind
         self._register.remove()
         self._desk.close()
         events.emit("pool.stopped", reason=self._draining.reason)

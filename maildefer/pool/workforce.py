@@ -6,7 +6,7 @@ import os
 import signal
 
 from maildefer import events
-from maildefer.host import printed
+from maildefer.host import descendants, printed
 from maildefer.host.stackdumps import Dumps
 from maildefer.maildir.names import EntryName
 from maildefer.maildir.system import boottime
@@ -68,7 +68,7 @@ class Workforce:
         """Our lease in a queue was fenced: whoever holds a claim or token of it is no longer its owner."""
         for child in self.by_pid.values():
             if self._board.holds_under(child.slot, queue):
-                child.killed = "fence"
+                child.killed, child.family = "fence", descendants.below(child.pid)
                 self._signal(child, signal.SIGKILL)
 
     def least_busy(self) -> Child | None:
@@ -84,9 +84,11 @@ class Workforce:
             deadline = self._word(child, S.DEADLINE) / 1e9
             if child.aborted_at:
                 if now - child.aborted_at > _ABORT_SECONDS:
+                    child.family |= descendants.below(child.pid)
                     self._signal(child, signal.SIGKILL)
             elif deadline and now > deadline:
                 child.killed, child.aborted_at = "timeout", now
+                child.family = descendants.below(child.pid)
                 entry = self._board.name(child.slot)
                 handler = self._board.handler(child.slot) or None
                 events.emit(
@@ -153,6 +155,7 @@ class Workforce:
             self.unborn = 0
             self._board.clear_slot(child.slot)
             return False
+        orphans = descendants.end_family(child.pid, child.family)
         # It may have died of its own accord before our signal came.
         spared = child.killed in ("drain", "fence") and code == -signal.SIGKILL
         charged = handling and not spared
@@ -177,6 +180,7 @@ class Workforce:
             charged=charged,
             handler=death.handler,
             duration_ms=None if death.seconds is None else events.ms(death.seconds),
+            children=orphans or None,
             traceback=death.stack,
         )
         if not child.retiring and child.killed == "":

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from maildefer.host.identity import exists
 from tests.lifecycle.conftest import Start
 from tests.lifecycle.project import Project, eventually
 
@@ -208,6 +209,66 @@ def test_the_dump_of_a_handlers_child_is_not_its_workers(project: Project, start
     [reason] = reasons(project)
     assert (reason["death"], reason["traceback"]) == ("by SIGKILL", None)
     assert "in _twins" in pool.log(), "it is in the log, as the child's own words"
+
+
+def family(project: Project) -> dict[str, int]:
+    """The children of a handler by kind; 0 once they have ended."""
+    pids = {path.suffix[1:]: int(path.read_text()) for path in project.path.glob("family.*")}
+    return {kind: pid if exists(pid) else 0 for kind, pid in pids.items()}
+
+
+def end(pids: dict[str, int]) -> None:
+    for pid in filter(None, pids.values()):
+        os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("what", ["familyhang", "familystubborn"])
+def test_a_handlers_children_end_with_its_time_limit(project: Project, start: Start, what: str) -> None:
+    pool = start(workers=1, settings={"handler_timeout_seconds": 0.5, "max_crashes": 1})
+    project.push(what)
+    try:
+        eventually(lambda: project.names("dead_new"), "it is buried")
+        eventually(
+            lambda: [k for k, pid in family(project).items() if pid] == ["daemon"], "its children have ended"
+        )
+        [died] = pool.events("worker.died")
+        assert died["children"] == 3
+        project.push()
+        eventually(lambda: project.notes("end"), "the pool serves on")
+        assert pool.stop() == 0
+        eventually(lambda: not any(family(project).values()), "what had left its family ends with the pool")
+    finally:
+        end(family(project))
+
+
+@pytest.mark.parametrize("hurried", [False, True])
+def test_a_handlers_children_end_with_the_pool(project: Project, start: Start, hurried: bool) -> None:
+    pool = start(workers=2, settings={"drain_seconds": 0.2})
+    project.push("familyhang" if hurried else "family")
+    try:
+        eventually(lambda: len(family(project)) == 4, "they are there")
+        if not hurried:
+            eventually(project.is_empty, "their message is done")
+        assert all(family(project).values()), "a handler may leave something to run"
+        assert pool.stop() == 0
+        eventually(lambda: not any(family(project).values()), "all have ended")
+    finally:
+        end(family(project))
+
+
+def test_a_handlers_children_end_with_the_worker_that_died(project: Project, start: Start) -> None:
+    pool = start(workers=1, settings={"max_crashes": 1})
+    project.push("familysegfault")
+    try:
+        eventually(lambda: project.names("dead_new"), "it is buried")
+        eventually(
+            lambda: [k for k, pid in sorted(family(project).items()) if pid] == ["daemon", "session"],
+            "those of its session have ended",
+        )
+        assert pool.stop() == 0
+        eventually(lambda: not any(family(project).values()), "the others end with the pool")
+    finally:
+        end(family(project))
 
 
 def reasons(project: Project) -> list[dict[str, Any]]:

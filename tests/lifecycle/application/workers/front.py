@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from maildefer.routing import Defer, Reject, route, stateless
@@ -96,6 +97,28 @@ def _stubborn(argument: str) -> None:
     time.sleep(3600)
 
 
+def _family(argument: str) -> None:
+    """Children of each kind that the kernel tells apart."""
+    _start("child")
+    _start("session", lambda: os.setsid())
+    _start("orphan", lambda: os.fork() and os._exit(0))
+    _start("daemon", lambda: os.setsid() and None, lambda: os.fork() and os._exit(0), lambda: os.setsid())
+    for name in ("child", "session", "orphan", "daemon"):
+        while not os.path.exists(f"family.{name}"):
+            time.sleep(0.005)
+
+
+def _start(name: str, *steps: Callable[[], object]) -> None:
+    if os.fork():
+        return
+    for step in steps:
+        step()
+    Path(f"{name}.draft").write_text(str(os.getpid()))
+    os.rename(f"{name}.draft", f"family.{name}")
+    time.sleep(3600)
+    os._exit(0)
+
+
 def _once(argument: str) -> None:
     """The worker's death at the first attempt, nothing at the next."""
     if not os.path.exists("once"):
@@ -137,5 +160,9 @@ ACTIONS: dict[str, Callable[[str], Any]] = {
     "print": _print,
     "printdie": lambda argument: _print("die"),
     "printwait": lambda argument: _print("wait"),
+    "family": _family,
+    "familyhang": lambda argument: (_family(argument), time.sleep(3600)),
+    "familystubborn": lambda argument: (_family(argument), _stubborn(argument)),
+    "familysegfault": lambda argument: (_family(argument), _segfault(argument)),
     "stubborn": _stubborn,
 }
