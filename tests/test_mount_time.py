@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,10 +14,11 @@ from maildefer import events
 from maildefer.maildir.layout import Format, Layout, create_queue
 from maildefer.maildir.names import EntryName
 from maildefer.pool import serving, snapshot
-from maildefer.pool.board import Board, Q
+from maildefer.pool.alone import Alone
+from maildefer.pool.board import Q
 from maildefer.pool.hand import Hand
+from maildefer.pool.mounttime import MountTime
 from maildefer.pool.serving import Serving
-from maildefer.pool.shared import Shared
 from maildefer.pool.tender import Tender
 from tests.maildir.world import DATA, LABEL, START, World
 
@@ -30,7 +32,6 @@ class Host:
 
     def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.layout: Layout = create_queue(str(path / "queue"))
-        self.board = Board(1, 2)
         self.world = World()
         self.mount_ahead = AHEAD
         self.measured = 0
@@ -46,17 +47,13 @@ class Host:
         monkeypatch.setattr(
             events, "emit", lambda event, **facts: self.told.append({"event": event, **facts})
         )
-        queue: Any = SimpleNamespace(layout=self.layout, name="run/queue", guest=False)
-        shared: Any = SimpleNamespace(
-            board=self.board,
-            queues=[queue],
-            host=SimpleNamespace(label=LABEL, shares_pids_with=lambda *facts: False),
-            supervisor=1,
-            dumps=None,
-            settings=SimpleNamespace(max_crashes=5),
+        self.shared = Alone.prepare(self.layout.path, max_crashes=5).shared
+        self.board = self.shared.board
+        [queue] = self.shared.queues
+        self.clock = MountTime(self.board, 0, self.layout, queue.name, self.world.system)
+        lifeline: Any = SimpleNamespace(
+            queue=queue, format=Format(), lease=LEASE, last_good_beat=0.0, mount_time=self.clock
         )
-        self.shared: Shared = shared
-        lifeline: Any = SimpleNamespace(queue=queue, format=Format(), lease=LEASE, last_good_beat=0.0)
         self.tender = Tender(self.shared, 0, lifeline, lambda slot: None, system=self.world.system)
         self.tender._paperwork.write_status = lambda: None  # type: ignore[method-assign]
         self.worker = Serving("run/queue", self.layout, 0, self.board, Hand(self.board, 0), LABEL)
@@ -93,8 +90,11 @@ class Host:
 
 
 @pytest.fixture
-def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
-    return Host(tmp_path, monkeypatch)
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
+    made = Host(tmp_path, monkeypatch)
+    yield made
+    for end in (*made.shared.keeper, *made.shared.deferrals):
+        end.close()
 
 
 def test_what_is_deferred_goes_by_the_mounts_time(host: Host) -> None:
@@ -158,8 +158,22 @@ def test_a_local_filesystem_goes_by_this_hosts_clock_and_is_set_with_it(host: Ho
     assert host.measured == 0, "no file is written for it"
 
 
-def test_until_it_is_measured_the_hosts_own_clock_counts(host: Host) -> None:
-    assert host.defers(60) == pytest.approx(60 - AHEAD, abs=1)
+def test_it_is_measured_before_the_first_claim_and_not_again_by_a_keeper_that_follows(host: Host) -> None:
+    assert host.defers(60) == pytest.approx(60 - AHEAD, abs=1), "until then, the host's own clock counts"
+    host.clock.measure_first()
+    assert host.defers(60) == pytest.approx(60, abs=1)
+    host.clock.measure_first()
+    assert host.measured == 1
+
+
+def test_a_measurement_that_took_long_does_not_replace_one_that_is_nearer(host: Host) -> None:
+    host.looks()
+    host.world.pass_time(60)
+    host.world.take("fsync", 600)
+    host.looks()
+    assert host.measured == 2
+    assert host.defers(60) == pytest.approx(60, abs=1)
+    assert not [told for told in host.told if told.get("offset_ms", 0) < 0]
 
 
 def test_a_clock_that_differs_from_the_mounts_is_told_and_shown_for_as_long_as_it_does(host: Host) -> None:

@@ -23,6 +23,7 @@ from maildefer.maildir.leases import Lease
 from maildefer.maildir.names import EntryName
 from maildefer.pool.board import Board, Header, Kind, Q, QueueState, S, State
 from maildefer.pool.faults import Faults
+from maildefer.pool.mounttime import MountTime
 from maildefer.pool.shared import QueueOfPool, Shared, pair, receive
 from maildefer.pool.tender import Tender
 from tests.maildir.world import LABEL, START, World, everywhere, holder, put
@@ -35,8 +36,9 @@ BEAT, TTL = 5.0, 45.0
 class Life:
     """In the place of a lifeline whose beats go well."""
 
-    def __init__(self, queue: QueueOfPool, world: World) -> None:
+    def __init__(self, queue: QueueOfPool, world: World, board: Board) -> None:
         self.queue = queue
+        self.mount_time = MountTime(board, 0, queue.layout, queue.name, world.system)
         self.lease = OWN
         self.format = Format(beat_seconds=BEAT, ttl_seconds=TTL)
         self.last_good_beat = world.uptime
@@ -69,7 +71,7 @@ class House:
         self.board.words[self.board.queue(0) + Q.STATE] = QueueState.SERVED
         Lease.join(layout, OWN, holder(), system=world.system)
         Lease.join(layout, THEIRS, holder(host="other-000000"), system=world.system)
-        self.life = life = Life(queue, world)
+        self.life = life = Life(queue, world, self.board)
         self.tender = Tender(self.shared, 0, cast(Any, life), self.freed.append, system=world.system)
 
     def close(self) -> None:

@@ -17,6 +17,7 @@ from maildefer.maildir.leases import Holder, Lease, fence
 from maildefer.maildir.names import lease_name
 from maildefer.maildir.system import SYSTEM, System
 from maildefer.pool.board import Kind, Q, QueueState, S, State
+from maildefer.pool.mounttime import MountTime
 from maildefer.pool.pausing import heed_mark
 from maildefer.pool.shared import Shared, send
 
@@ -50,6 +51,7 @@ class Lifeline:
         self._left_behind = ""  # our lease before this one
         self._check = check
         self._base = shared.board.queue(index)
+        self.mount_time = MountTime(shared.board, index, self.queue.layout, self.queue.name, system)
         self._seen = bool(shared.board.lease(index))  # by us, or by a keeper before us
         self._failing = False
         self._is_away = False  # the queue's directory
@@ -100,6 +102,7 @@ class Lifeline:
         self._check(self._index)
         heed_mark(self._shared, self._index, self._system)  # before the first claim
         self._end_what_was_left_behind()
+        self.mount_time.measure_first()
         served = words[self._base + Q.STATE] == QueueState.SERVED
         sent = self._system.boottime()
         if served and self._shared.board.lease(self._index):

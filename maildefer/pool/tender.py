@@ -16,7 +16,7 @@ from maildefer.maildir.names import Owner
 from maildefer.maildir.observer import Observer
 from maildefer.maildir.recover import OwnerState, Recovery, StateOf
 from maildefer.maildir.refusals import Refusals
-from maildefer.maildir.sweep import Sweeper, mount_time_offset
+from maildefer.maildir.sweep import Sweeper
 from maildefer.maildir.system import SYSTEM, System
 from maildefer.pool import snapshot
 from maildefer.pool.board import Header, Q, QueueState
@@ -32,11 +32,9 @@ from maildefer.pool.taken import told
 if TYPE_CHECKING:
     from maildefer.maildir.freeing import Freeing
 
-_CLOCK_EVERY_SECONDS = 60.0
+_FIRST_SWEEP_SECONDS = 60.0
 _SWEEP_EVERY_SECONDS = 900.0
 _FOLDERS_EVERY_SECONDS = 60.0
-_CLOCK_WARNING_SECONDS = 60.0
-_CLOCK_SET_SECONDS = 1.0
 _LONGEST_LOOK_SECONDS = 10.0  # an observer that has not looked for half a TTL begins anew
 _BY_ENTRY = (
     "take back",
@@ -71,7 +69,6 @@ class Tender:
         self._name = lifeline.queue.name
         self._heard: SimpleQueue[str] = SimpleQueue()
         self._namesakes: set[str] = set()  # told of
-        self._clock_seen = self._clock_due = 0.0
         self._wake = threading.Event()
         self._stuck = {chore: Refusals(system=system) for chore in _BY_ENTRY}
         self._dead = DeadSlots(shared, index, self._name, freed, self._stuck["take back"])
@@ -126,11 +123,11 @@ class Tender:
         def beat() -> float:
             return self._lifeline.format.beat_seconds
 
-        stuck, papers = self._stuck, self._paperwork
+        stuck, papers, clock = self._stuck, self._paperwork, self._lifeline.mount_time
         fence = Chore("fence", "fence.failed", self._fence, every=beat, refusals=stuck["fence"])
         fence.backoff.longest_seconds = _LONGEST_LOOK_SECONDS
         sweep = Chore("sweep", "sweep.failed", self._sweep, every=lambda: _SWEEP_EVERY_SECONDS, at_once=False)
-        sweep.due = self._system.boottime() + _CLOCK_EVERY_SECONDS
+        sweep.due = self._system.boottime() + _FIRST_SWEEP_SECONDS
         take_back = Chore("take back", "takeback.failed", self._take_back_dead, refusals=stuck["take back"])
         take_back.wanted = self._dead.next_at
         promote = Chore("promote", "promotion.failed", self._promote, refusals=stuck["promote"])
@@ -139,7 +136,7 @@ class Tender:
             take_back,
             fence,
             Chore("reclaim", "reclaim.failed", self._reclaim, every=beat, refusals=stuck["reclaim"]),
-            Chore("clock", "clock.failed", self._mind_clock, wanted=self._clock_at),
+            Chore("clock", "clock.failed", clock.measure, wanted=clock.measure_at),
             promote,
             Chore("list deferred", "listing.failed", self._list_deferred, wanted=self._lists_at),
             Chore("return", "return.failed", self._return, every=beat, refusals=stuck["return"]),
@@ -184,7 +181,7 @@ class Tender:
         heed_mark(self._shared, self._index, self._system)
 
     def _sweep(self) -> None:
-        self._sweeper.sweep(self._mount_time())
+        self._sweeper.sweep(self._lifeline.mount_time.now())
 
     def _take_back_dead(self) -> None:
         self._dead.take_back(self._recovery, self._freeing())
@@ -192,27 +189,8 @@ class Tender:
     def _promote(self) -> None:
         while not self._heard.empty():
             self._promoter.hear(self._heard.get())
-        for key in self._promoter.promote(self._mount_time()):
+        for key in self._promoter.promote(self._lifeline.mount_time.now()):
             events.emit("entry.promoted", queue=self._name, key=key)
-
-    def _mind_clock(self) -> None:
-        """Against the boot clock: a wall clock that is set must not move what is deferred in the next minute."""
-        board, now, own = self._shared.board, self._system.boottime(), self._own_offset()
-        if not board.words[self._base + Q.LOCAL]:
-            offset = mount_time_offset(self._layout, system=self._system)
-            board.set_clock_offset(self._index, offset)
-            if abs(offset - own) > _CLOCK_WARNING_SECONDS:
-                events.emit("clock.differs", queue=self._name, offset_ms=events.ms(offset - own))
-        self._clock_seen, self._clock_due = own, now + _CLOCK_EVERY_SECONDS
-
-    def _clock_at(self) -> float:
-        """On the boot clock: once a minute, and as soon as our wall clock was set, which may be the mount's as well."""
-        was_set = abs(self._own_offset() - self._clock_seen) > _CLOCK_SET_SECONDS
-        return 0.0 if was_set else self._clock_due
-
-    def _own_offset(self) -> float:
-        """Our wall clock less our boot clock, which changes when somebody sets the former."""
-        return self._system.time() - self._system.boottime()
 
     def _tell_freed(self, count: int) -> None:
         if count:
@@ -274,9 +252,6 @@ class Tender:
             holder.keeper_pid, holder.keeper_start_time
         )
 
-    def _mount_time(self) -> float:
-        return self._shared.board.mount_time(self._index, self._system.time(), self._system.boottime())
-
     def _until_next(self) -> float:
         """Seconds until something is due; woken earlier for a death or a defer of this host."""
         wait = self._chores.next_at() - self._system.boottime()
@@ -285,11 +260,13 @@ class Tender:
         return max(0.0, wait)
 
     def _list_deferred(self) -> None:
-        self._promoter.relist(self._mount_time(), least_seconds=self._lifeline.format.beat_seconds)
+        self._promoter.relist(
+            self._lifeline.mount_time.now(), least_seconds=self._lifeline.format.beat_seconds
+        )
 
     def _lists_at(self) -> float:
         """On the boot clock."""
-        return self._promoter.lists_at(self._mount_time())
+        return self._promoter.lists_at(self._lifeline.mount_time.now())
 
     def _promotes_at(self) -> float:
         """On the boot clock."""
@@ -298,7 +275,7 @@ class Tender:
         again = self._stuck["promote"].next_at()
         if (due := self._promoter.next_due()) is None:
             return again
-        return min(again, self._system.boottime() + due - self._mount_time())
+        return min(again, self._system.boottime() + due - self._lifeline.mount_time.now())
 
     def _mend(self) -> bool:
         return mend(self._layout, system=self._system)

@@ -17,6 +17,8 @@ from tests.simulation.scheduler import Process
 from tests.simulation.weather import Weather
 from tests.simulation.world import TTL_SECONDS, Request, World
 
+_HOURS = 3 * 3600.0
+
 
 @dataclass(slots=True)
 class Disasters:
@@ -45,6 +47,7 @@ class Disasters:
             (weather.supervisor_freezes, self._freeze_supervisor),
             (weather.drains, self._drain),
             (weather.pauses, self._pause),
+            (weather.clocks, self._set_clock),
         ]
         for times, disaster in plans:
             for _ in range(times):
@@ -90,6 +93,12 @@ class Disasters:
             words[Header.PAUSED] = 0
 
         self.world.later(self.world.scheduler.random.uniform(0.5, 4), resume)
+
+    def _set_clock(self) -> None:
+        """The wall clock of a host, by hours."""
+        host = self._any()
+        host.cache.skew += self.world.scheduler.random.choice((-_HOURS, _HOURS))
+        self.world.note(host.label, f"its clock is set, and {host.cache.skew:g} s off")
 
     def _freeze_supervisor(self) -> None:
         self._frozen([self._any().supervisor.process])

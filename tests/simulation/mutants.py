@@ -33,6 +33,7 @@ from maildefer.maildir import (
 )
 from maildefer.maildir.names import EntryName
 from maildefer.pool import conversing, keeper, lifeline, scout, serving, shipping, worker, workforce
+from maildefer.pool.board import Board
 from maildefer.pool.hand import Hand
 from tests.simulation import bugs, poolbugs
 from tests.simulation.schedule import run
@@ -180,6 +181,7 @@ MUTANTS = (
     Mutant("handoff: not counted", one(claims.Claim, "handoff", poolbugs.handed_on(handoffs=-1))),
     Mutant("defer: a failure not counted", one(claims.Claim, "defer", bugs.failing(False))),
     Mutant("defer: what a handler asked for, a failure", one(claims.Claim, "defer", bugs.failing(True))),
+    Mutant("clock: the mount's time by the wall clock", one(Board, "mount_time", poolbugs.by_wall_clock)),
     Mutant("handoff: crashes forgotten", one(claims.Claim, "handoff", poolbugs.handed_on(crashes=-9))),
     Mutant("handoff: acked before its copy", one(shipping, "ship", poolbugs.acked_before_shipped)),
     Mutant(

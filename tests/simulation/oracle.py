@@ -111,7 +111,7 @@ class Oracle:
             case "cur", _:
                 self.transitions.left_cur(request, queue, name, destination, new_name)
             case (("later" | "later/cur"), "new"):
-                self.transitions.moved(request, name, new_name, attempts=0, crashes=0)
+                self.transitions.promoted(request, name, new_name)
             case "dead", "new":
                 self.transitions.requeued(name, new_name)
             case "leases", "leases":

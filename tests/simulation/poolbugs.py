@@ -66,6 +66,20 @@ def handed_on(**changes: int) -> Callable[[Any], Any]:
     return make
 
 
+def by_wall_clock(old: Any) -> Any:
+    """Its offset from a wall clock that may be set before the next look, as it was when last looked at."""
+    apart: dict[int, tuple[int, float]] = {}
+
+    def mount_time(self: Any, index: int, wall: float, boot: float) -> float:
+        word = self.words[self.queue(index) + Q.CLOCK_OFFSET]
+        seen = apart.setdefault(id(self), (word, wall - boot))
+        if seen[0] != word:
+            seen = apart[id(self)] = (word, wall - boot)
+        return float(old(self, index, wall, boot) + (wall - boot) - seen[1])
+
+    return mount_time
+
+
 def acked_before_shipped(old: Any) -> Any:
     def ship(claim: Any, other: Any, *, host: str) -> None:
         data, staged = claim.read(), shipping

@@ -16,6 +16,9 @@ from tests.simulation.world import MAX_CRASHES, Request, short
 if TYPE_CHECKING:
     from tests.simulation.oracle import Oracle
 
+_LONGEST_DEFER_SECONDS = 70.0  # an entry that can't be read waits for a minute
+_EARLIEST_SECONDS = 2.0
+
 
 @dataclass(slots=True)
 class Transitions:
@@ -164,6 +167,7 @@ class Transitions:
                 elif outcome != "Acked":
                     oracle.fail("I5", f"acked, but its handler has {outcome}: {name}")
             case "dead" | "later":
+                self._must_be_due_soon(request, new_name)
                 uncharged = entry_in(new_name).attempts < entry_in(name).attempts
                 if uncharged and request.source in oracle.begun:
                     self._given_back(request, name)
@@ -181,6 +185,18 @@ class Transitions:
                 self.moved(request, name, new_name, attempts=-1, crashes=0)
             case _:
                 oracle.fail("I2", f"moved to nowhere: {request}")
+
+    def _must_be_due_soon(self, request: Request, name: str) -> None:
+        """By the mount's time, whatever clock its host has."""
+        due = entry_in(name).due
+        if due is not None and due > self.oracle.world.mount_time + _LONGEST_DEFER_SECONDS:
+            self.oracle.fail("due", f"{request.process.name} deferred for much longer than it was to: {name}")
+
+    def promoted(self, request: Request, name: str, new_name: str) -> None:
+        due = entry_in(name).due
+        if due is not None and due > self.oracle.world.mount_time + _EARLIEST_SECONDS:
+            self.oracle.fail("due", f"{request.process.name} promoted long before it was due: {name}")
+        self.moved(request, name, new_name, attempts=0, crashes=0)
 
     def _given_back(self, request: Request, name: str) -> None:
         """By its own worker, after the handler (I5): only a worker that is told to end has no patience with a fault."""

@@ -42,6 +42,7 @@ class Weather:
     supervisor_freezes: int = 0  # STOP for the supervisor alone
     drains: int = 0  # TERM for a supervisor; another follows
     pauses: int = 0
+    clocks: int = 0  # wall clocks that somebody sets by hours
     queues: int = 1  # with two, handlers hand half of the entries on
     far: bool = False  # the second one is on another filesystem
     conversations: bool = False  # messages belong to conversations, which take turns
@@ -108,6 +109,7 @@ def forecast(seed: int) -> Weather:
         gap=random.choice((0.0, 0.1, 0.6)),
         partitions=times(0.25, 2),
         restarts=times(0.25, 2),
+        clocks=times(0.2, 2),
     )
 
 
