@@ -94,12 +94,12 @@ class Lifeline:
 
     def _try_to_join(self) -> Lease:
         layout, words = self.queue.layout, self._shared.board.words
+        self._check(self._index)  # first, so that a mount's own fault is named rather than what comes of it
         if self._seen:
             open_queue(layout.path, system=self._system)
         else:
             create_queue(layout.path, system=self._system)
         self.format = read_format(layout, system=self._system)
-        self._check(self._index)
         heed_mark(self._shared, self._index, self._system)  # before the first claim
         self._end_what_was_left_behind()
         self.mount_time.measure_first()

@@ -267,6 +267,17 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(point)], check=True)
 
 
+def test_a_queue_on_a_mount_that_loses_mail_for_sure_is_not_served(
+    small_disk: Path, project: Project, start: Start
+) -> None:
+    """Of the mounts that the doctor refuses, one that can be had without a network: a read-only one."""
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    pool = start(workers=1, ready=False)
+    assert pool.wait() == 78
+    [stopped] = pool.events("pool.stopped")
+    assert "mounted read-only: mount it read-write" in stopped["reason"]
+
+
 def test_a_disk_that_fills_up_refuses_pushes_and_holds_up_only_what_needs_space(
     small_disk: Path, project: Project, start: Start
 ) -> None:
