@@ -126,6 +126,23 @@ def test_a_read_only_mount_is_refused(line):
     assert judged(line)[0].verdict == "refuse"
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "1 2 0:5 / /x rw - ext4 /dev/x ro",
+        "1 2 0:5 / /x ro - xfs /dev/x ro",
+        NFS.format("hard,proto=tcp").replace("/srv/mail rw", "/srv/mail ro"),
+        NFS.format("soft,proto=tcp").replace("/srv/mail rw", "/srv/mail ro"),
+        NFS.format("soft,proto=udp"),
+    ],
+)
+def test_nothing_is_both_refused_and_well(line):
+    findings = judged(line)
+    refused = {finding.check for finding in findings if finding.verdict == "refuse"}
+    assert refused
+    assert not refused & {finding.check for finding in findings if finding.verdict == "ok"}
+
+
 def test_a_mount_without_barriers_is_warned_of():
     assert verdicts(judged("1 2 0:5 / /x rw - ext4 /dev/x rw,nobarrier"))["barriers"] == "warn"
 
@@ -145,6 +162,16 @@ def test_inodes_that_are_not_counted_are_not_scarce(queue, monkeypatch):
     uncounted = os.statvfs_result((*facts[:5], 1, -1, -1, *facts[8:]))
     monkeypatch.setattr(os, "statvfs", lambda path: uncounted)
     assert verdicts(doctor.examine(queue.path, races=0))["space"] == "ok"
+
+
+def test_little_space_is_told_in_a_unit_that_fits(queue, monkeypatch):
+    """A gibibyte's tenth was told as 0.0 GiB."""
+    real = os.statvfs(queue.path)
+    facts = list(real)
+    facts[0:2], facts[2:5] = [4096, 4096], [100_000, 10_000, 10_000]
+    monkeypatch.setattr(os, "statvfs", lambda path: os.statvfs_result(facts))
+    (finding,) = [one for one in doctor.examine(queue.path, races=0) if one.check == "space"]
+    assert finding.fact == "41 MB free"
 
 
 def test_two_winners_of_one_race_are_refused(tmp_path, monkeypatch):

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterable, Sequence
 
 from maildefer.events import plain
+from maildefer.units import size as size
 
 
 def clean(text: object) -> str:
@@ -75,15 +76,6 @@ def duration(seconds: float) -> str:
         if seconds < limit:
             return f"{seconds / divisor:.0f} {unit}" if unit != "h" else f"{seconds / divisor:.1f} h"
     return f"{seconds / 86400:.1f} d"
-
-
-def size(number: float) -> str:
-    """So many bytes: `0 B`, `812 B`, `4.2 kB`, `37 MB`, `1.5 GB`."""
-    if number < 1000:
-        return f"{number:.0f} B"
-    steps = min((len(f"{number:.0f}") - 1) // 3, 4)
-    amount = number / 1000.0**steps
-    return f"{amount:.{int(amount < 10)}f} {('', 'kB', 'MB', 'GB', 'TB')[steps]}"
 
 
 def count(number: int, one: str, many: str) -> str:

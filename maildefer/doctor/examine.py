@@ -33,6 +33,7 @@ from maildefer.maildir.layout import Layout, read_format
 from maildefer.maildir.leases import read_holder
 from maildefer.maildir.names import split_beat
 from maildefer.maildir.system import SYSTEM
+from maildefer.units import size
 
 _SKEW_SECONDS: Final = 60.0
 _FEW_PERCENT: Final = 2
@@ -105,7 +106,7 @@ def _space(path: str) -> Iterator[Finding]:
                 "make room: a full disk refuses mail",
             )
             return
-    yield ok("space", f"{facts.f_bavail * facts.f_frsize / 2**30:.1f} GiB free")
+    yield ok("space", f"{size(facts.f_bavail * facts.f_frsize)} free")
 
 
 def _runtime_directory() -> Iterator[Finding]:

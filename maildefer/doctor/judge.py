@@ -41,17 +41,18 @@ def judge(mount: Mount | None, *, etab: str = _ETAB) -> Iterator[Finding]:
         yield warn("filesystem", "the kernel does not tell what it is", "mount /proc, and look again")
         return
     where = f"{mount.kind} at {mount.point}"
-    if "ro" in mount.options:
+    if read_only := "ro" in mount.options:
         yield refuse("filesystem", f"{where} is mounted read-only", "mount it read-write")
     if mount.kind in _NETWORK:
-        yield from _judge_nfs(mount, where, etab)
+        yield from _judge_nfs(mount, where, etab, sound=not read_only)
     elif mount.kind in _FORGETFUL:
         what = "what is written to it is gone after a reboot, or with the container"
         yield warn(
             "filesystem", f"{where}: {what}", "put queues on a disk, or on a mount that outlives the host"
         )
     elif mount.kind in _PROVEN:
-        yield ok("filesystem", where)
+        if not read_only:
+            yield ok("filesystem", where)
     elif mount.kind.startswith("fuse"):
         what = "whether its rename is atomic and its fsync reaches a disk depends on the program behind it"
         yield warn(
@@ -71,10 +72,9 @@ def judge(mount: Mount | None, *, etab: str = _ETAB) -> Iterator[Finding]:
         )
 
 
-def _judge_nfs(mount: Mount, where: str, etab: str) -> Iterator[Finding]:
+def _judge_nfs(mount: Mount, where: str, etab: str, *, sound: bool) -> Iterator[Finding]:
     version = mount.option("vers") or mount.option("nfsvers") or "?"
     what = f"{where}, version {version}, from {mount.source}"
-    sound = True
     if mount.options & {"soft", "softerr"}:
         sound = False
         yield refuse(

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from maildefer.doctor.findings import Finding, ok, refuse, warn
+from maildefer.events import plain
 from maildefer.maildir.system import token
 
 RACES: Final = 200
@@ -49,7 +50,9 @@ def try_names(folder: str) -> Finding:
     _empty(folder)
     if listed != [name]:
         return refuse(
-            "names", f"a name came back changed: {listed!r}"[:300], "use a filesystem with POSIX names"
+            "names",
+            f"a name came back changed: {plain(', '.join(listed))}"[:300],
+            "use a filesystem with POSIX names",
         )
     return ok("names", "255 bytes, unchanged")
 

@@ -139,37 +139,41 @@ def open_queue(path: str, *, system: System = SYSTEM) -> Layout:
 def look_into_queue(path: str, *, system: System = SYSTEM) -> Layout:
     """A queue that is there, for somebody who only reads: nothing is made or mended. Raises as `open_queue` does."""
     layout = Layout(path)
-    if ".maildefer" in _maildir(layout, system):
+    present = _listed(layout, system)
+    if ".maildefer" in present:
         read_format(layout, system=system)
-    try:
-        present = set(system.listdir(layout.control))
-    except OSError as fault:
-        raise_named(layout.control, fault)
-    if not present.issuperset(_CONTROL[:-1]):
-        mend(layout, system=system)
+    else:
+        _must_be_maildir(layout, present, system)
     return layout
 
 
-def _maildir(layout: Layout, system: System) -> set[str]:
-    """What lies in a Maildir. Raises QueueMissing, NotAQueue, and StorageFault's kinds."""
+def _listed(layout: Layout, system: System) -> set[str]:
+    """What lies in a queue's folder. Raises QueueMissing, NotAQueue, and StorageFault's kinds."""
     try:
-        present = set(system.listdir(layout.path))
+        return set(system.listdir(layout.path))
     except FileNotFoundError as fault:
         raise QueueMissing(layout.path) from fault
     except NotADirectoryError as fault:
         raise NotAQueue(layout.path, "it is a file") from fault
     except OSError as fault:
         raise_named(layout.path, fault)
-    if ".maildefer" in present and not present.issuperset(
-        _KNOWN - {".done"}
-    ):  # else it may be another program's
-        mend(layout, system=system)
+
+
+def _maildir(layout: Layout, system: System) -> set[str]:
+    """The same of a Maildir, of which what is missing is made again where it is ours."""
+    present = _listed(layout, system)
+    if ".maildefer" in present and not present.issuperset(_KNOWN - {".done"}):
+        mend(layout, system=system)  # else it may be another program's
         present |= _KNOWN
+    _must_be_maildir(layout, present, system)
+    return present
+
+
+def _must_be_maildir(layout: Layout, present: set[str], system: System) -> None:
     if absent := [name for name in _MAILDIR if name not in present]:
         raise NotAQueue(layout.path, f"it has no {', '.join(absent)}")
     for name in _MAILDIR:
         _must_be_directory(layout, name, system)
-    return present
 
 
 def _must_be_directory(layout: Layout, name: str, system: System) -> None:
