@@ -21,14 +21,17 @@ from maildefer.pool.plan import Plan
 from maildefer.pool.probing import Probe
 from maildefer.pool.shared import Shared, pair
 from maildefer.pool.supervisor import Supervisor
+from maildefer.pool.terminal import Terminal
 
 EX_CONFIG = 78
 
 
 def main() -> int:
     """Probe the application, lay out what the processes share, and supervise; returns the exit code."""
+    terminal = Terminal(None)
     try:
         plan = Plan.parse(sys.argv[1] if len(sys.argv) > 1 else "")
+        terminal = Terminal(plan.log_file)
         events.configure(plan.log_format, log_file=plan.log_file, level=plan.log_level)
         if plan.lock_fd >= 0:
             os.set_inheritable(plan.lock_fd, False)
@@ -39,14 +42,18 @@ def main() -> int:
         events.emit(
             "application.broken", error=str(fault), detail="\n".join(getattr(fault, "__notes__", [])) or None
         )
+        terminal.tell(str(fault))
         return EX_CONFIG
     except (MaildeferError, OSError) as fault:
         events.emit("pool.stopped", reason=str(fault))
+        terminal.tell(str(fault))
         return 1
     os.chdir("/")  # from here on a mount that hangs does not hang us
     _share_memory_with_children()
     set_title(f"supervisor {plan.pidfile}")
-    return supervisor.run()
+    if code := supervisor.run():
+        terminal.tell(supervisor.draining.reason)
+    return code
 
 
 _FEWEST_SLOTS = 128  # so that some more workers find room; what is never used takes no memory

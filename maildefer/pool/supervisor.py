@@ -50,7 +50,7 @@ class Supervisor:
         self._front_ends = FrontEnds(shared, plan, probed)
         self._register = Register(shared)
         self._desk = Desk(shared, self._workforce, status)
-        self._draining = Draining(shared)
+        self.draining = Draining(shared)
         self._pausing = Pausing(shared)
         self._reloader = Reloader(plan, probed)
         self._roll: Roll | None = None
@@ -61,7 +61,7 @@ class Supervisor:
     def run(self) -> int:
         """Until the pool is stopped; returns the exit code. Does not return when it restarts itself."""
         self._boot()
-        while not self._draining.is_over(self._workforce, self._front_ends, self._nursery):
+        while not self.draining.is_over(self._workforce, self._front_ends, self._nursery):
             ready = self._wait()
             self._heed_signals()
             if self._shared.keeper[0].fileno() in ready:
@@ -83,16 +83,16 @@ class Supervisor:
 
     def _end(self) -> int:
         self._nursery.kill(Kind.KEEPER, Kind.SCOUT)
-        if not self._draining.restart:
+        if not self.draining.restart:
             descendants.end_below(os.getpid())  # what handlers have started, and left behind
         self._register.remove()
         self._desk.close()
-        events.emit("pool.stopped", reason=self._draining.reason)
-        if self._draining.restart:  # the same process, from the beginning
+        events.emit("pool.stopped", reason=self.draining.reason)
+        if self.draining.restart:  # the same process, from the beginning
             if self._plan.lock_fd >= 0:
                 os.set_inheritable(self._plan.lock_fd, True)
             os.execv(sys.executable, [sys.executable, "-m", "maildefer.pool", self._plan.text()])
-        return self._draining.exit_code
+        return self.draining.exit_code
 
     def _wait(self) -> set[int]:
         """Sleep until something is to be done; returns the descriptors that say what."""
@@ -105,7 +105,7 @@ class Supervisor:
 
     def _until_next(self) -> float:
         now = boottime()
-        wait = min(self._tick_seconds, self._draining.seconds_left(now))
+        wait = min(self._tick_seconds, self.draining.seconds_left(now))
         if self._roll is not None:
             wait = min(wait, 0.1)
         throttled = self._workforce.throttle.wait(now)
@@ -119,12 +119,12 @@ class Supervisor:
         match signum:
             case signal.SIGTERM:
                 self._drain("SIGTERM")
-            case signal.SIGINT if not self._draining.has_begun:
+            case signal.SIGINT if not self.draining.has_begun:
                 self._drain("SIGINT")
             case signal.SIGINT | signal.SIGQUIT:
                 self._drain(signum.name)
-                self._draining.hurry()
-            case signal.SIGHUP if not self._draining.has_begun:
+                self.draining.hurry()
+            case signal.SIGHUP if not self.draining.has_begun:
                 self._desk.notifier.reloading()
                 self._reloader.ask()
             case signal.SIGTTIN | signal.SIGTTOU:
@@ -147,7 +147,7 @@ class Supervisor:
 
     def _drain(self, reason: str, *, exit_code: int = 0, restart: bool = False) -> None:
         """Stop claiming, let everybody finish what is in hand, for so long."""
-        if self._draining.begin(reason, exit_code=exit_code, restart=restart):
+        if self.draining.begin(reason, exit_code=exit_code, restart=restart):
             self._desk.notifier.stopping("draining")
             self._front_ends.retire_all()
             self._workforce.retire_all()
@@ -167,7 +167,7 @@ class Supervisor:
                     send(self._shared.keeper[0], do="take back")
                     self._give_up_if_broken(os.waitstatus_to_exitcode(status))
             elif not self._front_ends.bury(pid, status):
-                self._nursery.bury(pid, status, expected=self._draining.has_begun)
+                self._nursery.bury(pid, status, expected=self.draining.has_begun)
 
     def _give_up_if_broken(self, code: int) -> None:
         """No worker lives and none comes up: say so and end, rather than fork for ever."""
@@ -211,13 +211,13 @@ class Supervisor:
         self._words[Header.TICK] = int(now * 1e9)
         self._workforce.mind_deadlines(now)
         self._workforce.mind_logs(now)
-        self._draining.mind(now, self._workforce, self._front_ends)
+        self.draining.mind(now, self._workforce, self._front_ends)
         if limit := self._shared.settings.memory_bytes_per_worker:
             self._workforce.mind_memory(limit)
         self._desk.mind(now)
 
     def _mind_reload(self) -> None:
-        if self._draining.has_begun:
+        if self.draining.has_begun:
             return
         try:
             if (reloaded := self._reloader.poll()) is not None:
@@ -259,9 +259,9 @@ class Supervisor:
 
     def _refill(self) -> None:
         """Fork whatever is missing. The keeper comes first: dead workers' slots wait for it."""
-        if self._draining.needs_keeper(self._workforce):
+        if self.draining.needs_keeper(self._workforce):
             self._nursery.steward(Kind.KEEPER, self._shared)
-        if self._draining.has_begun:
+        if self.draining.has_begun:
             return
         self._nursery.steward(Kind.SCOUT, self._shared)
         self._front_ends.refill()

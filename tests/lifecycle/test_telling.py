@@ -190,6 +190,39 @@ def test_a_pool_whose_workers_die_at_their_start_ends_with_1(project: Project, s
     assert "no worker comes up" in pool.events("pool.stopped")[-1]["reason"]
 
 
+@pytest.mark.parametrize(
+    ("file", "old", "new", "told"),
+    [
+        ("workers/front.py", "def HANDLE(", "def HANDLE((", "workers/front.py"),
+        (
+            "conf/settings.py",
+            '"""Two',
+            'import sys\nif "maildefer.pool.worker" in sys.modules: raise RuntimeError("none left")\n"""Two',
+            "no worker can load the application",
+        ),
+    ],
+)
+def test_a_start_that_fails_says_so_on_the_terminal_too_while_the_log_is_a_file(
+    project: Project, start: Start, file: str, old: str, new: str, told: str
+) -> None:
+    project.edit(file, old, new)
+    log = project.path / "pool.log"
+    pool = start(ready=False, log_file=str(log))
+    assert pool.wait() == 78
+    (line,) = pool.log().splitlines()
+    assert line.startswith("maildefer: ")
+    assert told in line
+    assert f"more in {log}" in line
+    assert told in log.read_text()
+
+
+def test_a_pool_that_ends_well_says_nothing_on_the_terminal(project: Project, start: Start) -> None:
+    pool = start(ready=False, log_file=str(project.path / "pool.log"))
+    pool.await_ready()
+    assert pool.stop() == 0
+    assert pool.log() == ""
+
+
 def test_the_log_is_one_json_object_a_line(project: Project, start: Start) -> None:
     pool = start()
     project.push("quick", 3)
