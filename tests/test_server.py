@@ -160,6 +160,21 @@ def test_a_message_without_a_route_is_a_dead_letter(note: Note) -> None:
     assert len(os.listdir("run/posts/.dead/new")) == 1
 
 
+def test_a_handlers_change_of_directory_ends_with_its_message(note: Note, project: Path) -> None:
+    places = []
+
+    def move() -> None:
+        places.append(os.getcwd())
+        os.chdir("run")
+
+    note.behave = move
+    for _ in range(3):
+        Queue("run/posts").push(DATA, sender="a@b", recipient="post@osb.example")
+    QueueReceiver("run/posts", workers=1).start(one_shot=True)
+    assert (places, os.getcwd()) == ([str(project)] * 3, str(project))
+    assert not hasattr(os.chdir, "__wrapped__")
+
+
 def test_a_message_over_the_limit_goes_to_the_oversize_queue(note: Note) -> None:
     queue = Queue("run/posts")
     queue.push(b"x" * 101, sender="a@b", recipient="post@osb.example")

@@ -11,6 +11,7 @@ import pytest
 from maildefer.cli.status import _worker as row
 from maildefer.errors import MountFault
 from maildefer.handling.outcomes import Deferred
+from maildefer.host.working_directory import WorkingDirectory
 from maildefer.pool.batching import BatchingWorker
 from maildefer.pool.board import IN_HANDLER, Board, Kind, S
 from maildefer.pool.gathered import GatherHand
@@ -33,7 +34,7 @@ def test_a_dispatch_that_ends_in_a_fault_leaves_no_deadline_behind() -> None:
     worker: Any = Worker.__new__(Worker)
     worker._words, worker._base = board.words, board.slot(0)
     worker._limit_bytes, worker._timeout_ns = 1 << 20, 1 << 60
-    worker._forked = False
+    worker._forked, worker.directory = False, WorkingDirectory()
     worker._dispatchers = [Refusing()]
     claim = SimpleNamespace(read=lambda limit: b"Subject: x\n\n", key="k", attempt=1)
     with pytest.raises(MountFault):
@@ -45,6 +46,7 @@ def test_a_dispatch_that_ends_in_a_fault_leaves_no_deadline_behind() -> None:
 def test_nor_does_one_in_a_worker_that_gathers_and_its_message_is_in_no_handler_any_more() -> None:
     board = Board(1, 1)
     worker: Any = BatchingWorker.__new__(BatchingWorker)
+    worker.directory = WorkingDirectory()
     worker._words, worker._base, worker._timeout_ns, worker._forked = (
         board.words,
         board.slot(0),

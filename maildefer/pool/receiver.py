@@ -23,6 +23,7 @@ from maildefer.handling.queues import queue_at
 from maildefer.handling.routes import Router, RoutingBase
 from maildefer.handling.signatures import check
 from maildefer.host.identity import this_host
+from maildefer.host.working_directory import WorkingDirectory
 from maildefer.maildir.reasons import write_reason
 from maildefer.message import matchers
 from maildefer.pool import shipping
@@ -66,6 +67,7 @@ class QueueReceiver:
         self._settled = threading.Condition()
         self._in_hand = 0
         self._waits = False
+        self._directory = WorkingDirectory()
         self.reloaded: Callable[[], None] = lambda: None  # told after each `Router.reload`
 
     def start(self, one_shot: bool = False) -> None:
@@ -86,6 +88,7 @@ class QueueReceiver:
         options = attempts.settings
         with (
             matchers.ended_afterwards(),
+            self._directory,
             Consumer(
                 self._layout,
                 max_bytes=options.max_bytes if options else 64 << 20,
@@ -190,6 +193,9 @@ class QueueReceiver:
         try:
             attempt()
         finally:
+            if threading.get_ident() in self._directory.movers:
+                with Router.lock:  # between handlers, as far as they run one at a time
+                    self._directory.put_back()
             with self._settled:
                 self._in_hand -= 1
                 idle = not self._in_hand

@@ -28,9 +28,10 @@ from maildefer.handling import queues
 from maildefer.handling.application import Application
 from maildefer.handling.dispatch import Dispatcher
 from maildefer.handling.outcomes import ACKED, NO_ROUTE, Buried, Deferred, Outcome
-from maildefer.host import stackdumps
+from maildefer.host import stackdumps, working_directory
 from maildefer.host.printed import Output
 from maildefer.host.titles import set_title
+from maildefer.host.working_directory import WorkingDirectory
 from maildefer.maildir.claims import Claim
 from maildefer.message.request import received
 from maildefer.pool.attempts import AttemptLog, tell_failure
@@ -58,18 +59,17 @@ def run(shared: Shared, slot: int, number: int, output: int = -1) -> int:
     try:
         if told is not None:
             told.capture()
-        os.chdir(shared.project)
         queues.in_service = True
+        directory = working_directory.enter(shared.project)
         application = Application.load(shared.settings.module)
-    except ConfigurationError as fault:
-        events.emit("application.broken", error=str(fault), pid=os.getpid())
-        return EXIT_APPLICATION_BROKEN
-    except OSError as fault:
-        events.emit("application.broken", error=f"{shared.project}: {fault.strerror}", pid=os.getpid())
+        directory.put_back()  # if a module of the project has moved
+    except (ConfigurationError, OSError) as fault:
+        error = f"{shared.project}: {fault.strerror}" if isinstance(fault, OSError) else str(fault)
+        events.emit("application.broken", error=error, pid=os.getpid())
         return EXIT_APPLICATION_BROKEN
     logs.adopt(events.current_level().upper(), application.log_processors)
     worker = _make(shared, slot, application)
-    worker.output = told
+    worker.output, worker.directory = told, directory
     set_title(f"worker {number} {' '.join(queue.name for queue in shared.queues)}")
     events.emit("worker.started", worker=number, pid=os.getpid())
     worker.serve()
@@ -91,11 +91,10 @@ class Worker:
         settings = shared.settings
         self.output: Output | None = None
         self._shared = shared
-        self._words = shared.board.words
-        self._base = shared.board.slot(slot)
+        self._words, self._base = shared.board.words, shared.board.slot(slot)
         self._hand = Hand(shared.board, slot)
-        self._stopping = False
-        self._forked = False
+        self.directory = WorkingDirectory()
+        self._stopping = self._forked = False
         os.register_at_fork(after_in_child=self._note_fork)
         self._waker = self._catch_signals()
         self._offers = Offers([workers for _, workers in shared.offers], self._waker, shared.gate)
@@ -182,6 +181,8 @@ class Worker:
             if self._forked:  # a handler's own child came back from it: this is not the worker
                 os._exit(0)
             words[base + S.DEADLINE] = 0
+            if self.directory.movers and not self.directory.put_back():
+                self._stopping = True  # the project's folder is gone
 
     def _settle(self, queue: Serving, claim: Claim, outcome: Outcome, handler: str, message: object) -> None:
         words, base = self._words, self._base

@@ -71,6 +71,17 @@ def test_a_rejected_message_is_buried_with_its_reason(project: Project, start: S
     assert '"never"' in Path(project.queue.reasons, reason).read_text()
 
 
+def test_a_handlers_change_of_directory_ends_with_its_message(project: Project, start: Start) -> None:
+    start(workers=1)
+    for _ in range(2):
+        project.push("move")
+        eventually(project.is_empty, "it is rejected, in the directory that it has chosen")
+        project.push("quick")
+        eventually(project.is_empty, "the next message is handled")
+    assert [note.word for note in project.notes()] == ["start", "start", "end"] * 2
+    assert not (project.path / "run" / "journal").exists()
+
+
 def test_a_handoff_takes_the_message_to_the_other_queue_under_its_key(project: Project, start: Start) -> None:
     pool = start()
     [key] = project.push("handoff")

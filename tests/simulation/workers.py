@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from maildefer.errors import ClaimLost
 from maildefer.handling.retry import RetryPolicy
+from maildefer.host.working_directory import WorkingDirectory
 from maildefer.maildir.claims import Claim, Claimer
 from maildefer.maildir.layout import create_queue
 from maildefer.pool.board import Board
@@ -109,6 +110,7 @@ class SimulatedWorker(Worker):
         self._words = board.words
         self._base = board.slot(slot)
         self._forked = self._stopping = False
+        self.directory = WorkingDirectory()
         hand = self._hand = WatchedHand(board, slot, process, supervisor.oracle)
         self._offers = WaitedOffers(supervisor.channels, supervisor.bell)
         self._queues = [self._serving(supervisor, index) for index in range(len(self._shared.queues))]

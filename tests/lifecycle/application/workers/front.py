@@ -138,6 +138,11 @@ def _print(argument: str) -> None:
         _wait("")
 
 
+def _move(argument: str) -> None:
+    os.chdir("run")
+    raise Reject("moved")
+
+
 ACTIONS: dict[str, Callable[[str], Any]] = {
     "quick": lambda argument: None,
     "sleep": lambda argument: time.sleep(float(argument)),
@@ -145,6 +150,7 @@ ACTIONS: dict[str, Callable[[str], Any]] = {
     "hang": lambda argument: time.sleep(3600),
     "defer": _defer,
     "reject": _reject,
+    "move": _move,
     "fail": _fail,
     "handoff": lambda argument: "workers.back.HANDLE",
     "grow": lambda argument: hoard.append(bytearray(int(argument) << 20)),
