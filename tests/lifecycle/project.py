@@ -120,7 +120,8 @@ class Project:
         return not any(
             next(scan.entries(path), None)
             for layout in self.layouts.values()
-            for path in (layout.new, layout.cur, layout.later_new, layout.later_cur)
+            # In the order in which entries move, once round, so that none moves past the look.
+            for path in (layout.later_new, layout.later_cur, layout.new, layout.cur, layout.later_new)
         )
 
     def lost(self) -> list[Suspect]:

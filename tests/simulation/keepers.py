@@ -54,6 +54,7 @@ class SimulatedKeeper(Keeper):
         self._process = process
         self._leaving = False
         self._looked_at = self._patient_from = 0.0
+        self._began = system.boottime()
         name = lease_name(shared.host.label, system)
         self._lifelines, self._tenders = [], []
         for index in range(len(shared.queues)):
