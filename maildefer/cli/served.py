@@ -17,7 +17,7 @@ from typing import Any
 
 from maildefer import events, logs
 from maildefer.errors import ConfigurationError, MaildeferError
-from maildefer.host import pidfile, runtime, statussocket
+from maildefer.host import descendants, pidfile, runtime, statussocket
 from maildefer.host.answering import answer_forever
 from maildefer.host.background import READY
 from maildefer.host.bounded import bounded
@@ -79,6 +79,7 @@ class Service:
             self._start()
             self._wait()
             self._receiver.close()
+            descendants.end_below(os.getpid())  # what handlers have started, and left behind
         finally:
             self._unregister()
         return 0

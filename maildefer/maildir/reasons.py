@@ -26,7 +26,7 @@ class Death:
 
     def __str__(self) -> str:
         where = f" in {self.handler}" if self.handler else ""
-        return self.how + where + (f" after {self.seconds:.1f} s" if self.seconds is not None else "")
+        return self.how + where + (f" after {_duration(self.seconds)}" if self.seconds is not None else "")
 
     def facts(self) -> dict[str, object]:
         return {
@@ -35,6 +35,10 @@ class Death:
             "seconds": self.seconds,
             "traceback": self.stack,
         }
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds >= 1 else f"{seconds * 1000:.0f} ms"
 
 
 def reason_path(layout: Layout, dead: EntryName) -> str:

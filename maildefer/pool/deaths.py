@@ -16,6 +16,8 @@ from maildefer.pool.board import Board, S
 
 _EXCEPTION: Final = 1 << 32  # no wait status: its program left the consumer with an exception
 _MOST_STACK: Final = 16_000
+_PACKAGE: Final = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+_CALLER: Final = f'  File "{_PACKAGE}/handling/dispatch.py"'
 
 
 def noted(board: Board, slot: int, status: int, dumps: Dumps | None, *, limit_seconds: float = 0.0) -> Death:
@@ -47,13 +49,18 @@ def of(board: Board, slot: int, dumps: Dumps | None) -> Death | None:
     if word == _EXCEPTION:
         return Death(how="by an exception of its program")
     limit = board.words[base + S.LIMIT] / 1000
-    stack = dumps.read(slot)[:_MOST_STACK] if dumps is not None else ""
+    stack = _of_handlers(dumps.read(slot))[:_MOST_STACK] if dumps is not None else ""
     return Death(
         how=_how(os.waitstatus_to_exitcode(word - 1), limit),
         handler=board.handler(slot) or None,
         seconds=round((died - began) / 1e9, 3) if began else None,
         stack=stack or None,
     )
+
+
+def _of_handlers(stack: str) -> str:
+    """Without the lines below a handler: how we came to call it helps nobody to mend it."""
+    return "\n\n".join(thread.partition(_CALLER)[0].rstrip() for thread in stack.split("\n\n"))
 
 
 def _how(code: int, limit_seconds: float) -> str:

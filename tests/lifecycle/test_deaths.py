@@ -176,10 +176,12 @@ def test_a_handler_over_its_time_is_killed_with_its_stack_in_the_log(project: Pr
     [reason] = reasons(project)
     times, death = reason["reason"].split(", at last ")
     assert times == "its worker died 2 times while handling it"
-    assert re.fullmatch(r"by its time limit of 0\.2 s in workers\.front\.HANDLE after \d\.\d s", death)
+    assert re.fullmatch(
+        r"by its time limit of 0\.2 s in workers\.front\.HANDLE after (\d{3} ms|\d\.\d s)", death
+    )
     assert (reason["death"], reason["handler"]) == ("by its time limit of 0.2 s", "workers.front.HANDLE")
     assert 0.2 <= reason["seconds"] < 60
-    assert re.search(r'front\.py", line \d+ in HANDLE', reason["traceback"])
+    assert re.search(r'front\.py", line \d+ in HANDLE$', reason["traceback"]), "and not how we came there"
     project.push()
     eventually(lambda: project.notes("end"), "the pool serves on")
 

@@ -13,6 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from maildefer.host.identity import exists
+from tests.lifecycle.project import eventually
+
 pytestmark = pytest.mark.lifecycle
 
 SETTINGS = """
@@ -101,6 +104,20 @@ def test_one_command_takes_and_handles_the_mail_of_a_salmon_project(port: int) -
     assert maildefer("status", "--pid", "run/smtp.pid").returncode == 0
     assert maildefer("stop").returncode == 0
     assert maildefer("status", "--pid", "run/smtp.pid").returncode != 0
+
+
+def test_what_a_handler_has_started_ends_with_its_receiver(port: int) -> None:
+    sample = Path("app/handlers/sample.py")
+    child = "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(3600)']).pid"
+    text = sample.read_text().replace('note(f"START {address} {host}")', f"note(str({child}))")
+    sample.write_text("import subprocess, sys\n" + text)
+    assert maildefer("start").returncode == 0
+    with smtplib.LMTP("127.0.0.1", port, timeout=20) as client:
+        client.sendmail("ann@example.org", ["bob@osb.example"], "Subject: hi\r\n\r\nhello\r\n")
+    pid = int(noted(1)[0])
+    assert exists(pid)
+    assert maildefer("stop").returncode == 0
+    eventually(lambda: not exists(pid), "it has ended")
 
 
 def test_the_routes_of_a_salmon_project_are_shown(port: int) -> None:
