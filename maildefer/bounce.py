@@ -11,9 +11,15 @@ from typing import TYPE_CHECKING
 from maildefer.handling.bouncing import bounce_to
 
 if TYPE_CHECKING:
-    from maildefer.message.bounce import BOUNCE_MATCHERS, BounceAnalyzer, detect
+    from maildefer.message.bounce import (
+        BOUNCE_MATCHERS,
+        BOUNCE_MAX,
+        BounceAnalyzer,
+        detect,
+        match_bounce_headers,
+    )
 
-__all__ = ["BOUNCE_MATCHERS", "BounceAnalyzer", "bounce_to", "detect"]
+__all__ = ["BOUNCE_MATCHERS", "BOUNCE_MAX", "BounceAnalyzer", "bounce_to", "detect", "match_bounce_headers"]
 
 
 def __getattr__(name: str) -> object:

@@ -23,11 +23,12 @@ _SECRET_BYTES = 16
 class ConfirmationStorage:
     """Which secret was sent to whom, in `db`: a mapping, or the path of a directory on the mount, which hosts share.
 
-    Without it, in a dictionary of its own, for one process.
+    Without it, in a dictionary of its own, for one process. A `shelve.open(…)` is a mapping, too, for one process: its
+    keys are texts, and it is written to its file with each change.
     """
 
-    def __init__(self, db: MutableMapping[bytes, tuple[str, str]] | str | None = None) -> None:
-        self.confirmations: MutableMapping[bytes, tuple[str, str]]
+    def __init__(self, db: MutableMapping[Any, tuple[str, str]] | str | None = None) -> None:
+        self.confirmations: MutableMapping[Any, tuple[str, str]]
         if isinstance(db, str):
             self.confirmations = DirectoryMapping(db)
         else:
@@ -38,18 +39,34 @@ class ConfirmationStorage:
         return f"{target}:{from_address}".encode("ascii", "backslashreplace")
 
     def store(self, target: str, from_address: str, secret: str, pending_id: str) -> None:
-        self.confirmations[self.key(target, from_address)] = (secret, pending_id)
+        self.confirmations[self._key(target, from_address)] = (secret, pending_id)
+        self._written()
 
     def get(self, target: str, from_address: str) -> tuple[str, str] | tuple[None, None]:
         """The secret and the pending message's key; (None, None) where nothing is pending."""
-        return self.confirmations.get(self.key(target, from_address), (None, None))
+        return self.confirmations.get(self._key(target, from_address), (None, None))
 
     def delete(self, target: str, from_address: str) -> None:
         """Forget it; what is not there is forgotten already."""
-        self.confirmations.pop(self.key(target, from_address), None)
+        self.confirmations.pop(self._key(target, from_address), None)
+        self._written()
 
     def clear(self) -> None:
         self.confirmations.clear()
+        self._written()
+
+    def _key(self, target: str, from_address: str) -> bytes | str:
+        key = self.key(target, from_address)
+        is_shelf = isinstance(
+            getattr(self.confirmations, "keyencoding", None), str
+        )  # without importing it, 1 MB
+        return key.decode("ascii") if is_shelf else key
+
+    def _written(self) -> None:
+        """A shelf may keep what it has until it is closed, which who is killed never does."""
+        sync = getattr(self.confirmations, "sync", None)
+        if sync is not None:
+            sync()
 
 
 class ConfirmationEngine:

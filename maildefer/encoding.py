@@ -10,11 +10,14 @@ from maildefer.message.content import (
 )
 from maildefer.message.errors import EncodingError
 from maildefer.message.headers import (
+    DEFAULT_ENCODING,
+    VALUE_IS_EMAIL_ADDRESS,
     apply_charset_to_header,
     header_from_mime_encoding,
     header_to_mime_encoding,
     normalize_header,
     properly_decode_header,
+    properly_encode_header,
 )
 from maildefer.message.mime import MIMEPart
 from maildefer.message.parameters import parse_parameter_header
@@ -23,6 +26,8 @@ from maildefer.message.reading import from_file, from_message, from_string
 __all__ = [
     "CONTENT_ENCODING_KEYS",
     "CONTENT_ENCODING_REMOVED_PARAMS",
+    "DEFAULT_ENCODING",
+    "VALUE_IS_EMAIL_ADDRESS",
     "ContentEncoding",
     "EncodingError",
     "MIMEPart",
@@ -38,6 +43,7 @@ __all__ = [
     "normalize_header",
     "parse_parameter_header",
     "properly_decode_header",
+    "properly_encode_header",
     "to_file",
     "to_message",
     "to_string",

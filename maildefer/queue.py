@@ -247,6 +247,8 @@ def _host() -> str:
 
 
 def __getattr__(name: str) -> object:
+    if name == "HASHED_HOSTNAME":  # what stands for the host's name in keys of `safe` queues
+        return hashed(_HOST)
     if name == "SafeMaildir":
         from maildefer.maildir.safe import SafeMaildir  # see `Queue.mbox`
 

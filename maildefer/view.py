@@ -43,12 +43,21 @@ def render(variables: Mapping[str, Any], template: str) -> str:
 
 
 def respond(
-    variables: Mapping[str, Any], Body: str | None = None, Html: str | None = None, **kwd: Any
+    variables: Mapping[str, Any] | str,
+    Body: str | Mapping[str, Any] | None = None,
+    Html: str | None = None,
+    **kwd: Any,
 ) -> MailResponse:
     """A `MailResponse`: `Body` and `Html` name templates; `From`, `To`, `Subject` are %-formatted with the variables.
 
+    The template may come first, too: `respond("page_ready.msg", locals())`. Where the variables have a received
+    message by the name of `message`, it is an answer to that, as far as `From`, `To` and `Subject` aren't given.
     Raises `TypeError` with neither template.
     """
+    if isinstance(variables, str):
+        variables, Body = Body if isinstance(Body, Mapping) else {}, variables
+    if Body is not None and not isinstance(Body, str):
+        raise TypeError("respond takes variables and a template's name, in either order, not variables twice")
     return templates.respond(LOADER, variables, Body, Html, **kwd)
 
 

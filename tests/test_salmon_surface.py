@@ -7,11 +7,15 @@ says what it does instead; `docs/from-salmon.md` says why.
 from __future__ import annotations
 
 import email
+import email.charset
 import email.message
 import inspect
 import io
+import logging
 import os
+import shelve
 import smtplib
+import subprocess
 import sys
 import textwrap
 import types
@@ -592,6 +596,11 @@ def test_a_queue_error_has_its_data():
     assert "what" in str(fault)
 
 
+def test_the_hashed_name_of_the_host_stands_in_the_keys_of_safe_queues():
+    assert f".{queue.HASHED_HOSTNAME}" in queue.Queue("run/queue", safe=True).push(DATA)
+    assert os.uname().nodename not in queue.HASHED_HOSTNAME
+
+
 def test_a_safe_maildir_hides_the_host():
     box = queue.SafeMaildir("box")
     assert os.uname().nodename not in box.add("Subject: x\n\n").partition(".")[2]
@@ -928,6 +937,34 @@ def test_a_charset_that_does_not_fit_warns():
         encoding.to_string(made)
 
 
+def test_the_smaller_names_of_encoding():
+    assert encoding.DEFAULT_ENCODING == "utf-8"
+    assert (encoding.VALUE_IS_EMAIL_ADDRESS("a@b"), encoding.VALUE_IS_EMAIL_ADDRESS("ab")) == (True, False)
+    assert list(parameters(encoding.properly_encode_header)) == ["value", "encoder", "not_email"]
+    quoted, shortest = email.charset.Charset("utf-8"), email.charset.Charset("utf-8")
+    quoted.header_encoding = email.charset.QP
+    assert encoding.properly_encode_header("plain", quoted, False) == "plain"
+    assert encoding.properly_encode_header("é", quoted, False) == "=?utf-8?q?=C3=A9?="
+    assert encoding.properly_encode_header("é <a@b>", quoted, False) == '"=?utf-8?q?=C3=A9?=" <a@b>'
+    assert "a@b" not in encoding.properly_encode_header("é a@b", shortest, True)
+    assert encoding.properly_decode_header(encoding.properly_encode_header("é ü")) == "é ü"
+
+
+def test_a_mime_part_takes_text_and_bodies():
+    part = encoding.MIMEPart("text/plain")
+    part.add_text("é")
+    assert (part.get_content_charset(), part.get_payload(decode=True)) == ("utf-8", "é".encode())
+    part = encoding.MIMEPart("text/html")
+    part.add_text("plain")
+    assert (part["Content-Type"], part.get_payload()) == ('text/html; charset="us-ascii"', "plain")
+    made = encoding.MailBase([("Content-Type", "application/pdf")])
+    made.body = b"\xff"
+    part = encoding.MIMEPart("text/plain")
+    part.extract_payload(made)
+    assert (part.get_content_type(), part["Content-Transfer-Encoding"]) == ("application/pdf", "base64")
+    assert (part.get_payload(decode=True), part.as_string().count("Content-Type")) == (b"\xff", 1)
+
+
 def test_header_coding():
     assert encoding.header_to_mime_encoding("") == encoding.header_to_mime_encoding(None) == ""
     assert encoding.header_to_mime_encoding(["a", "b"]) == "a; b"
@@ -1185,6 +1222,73 @@ def test_respond_renders_and_formats():
     assert parameters(view.respond) == {"variables": ..., "Body": None, "Html": None}
 
 
+def test_respond_takes_the_template_first_too_and_answers_the_message():
+    view.LOADER = Templates()
+    made = view.respond("b", {"who": "ann"})
+    assert (made.Body, made["To"]) == ("b: ann", None)
+    made = view.respond("b", {"who": "ann", "message": request()}, Subject="Hello %(who)s")
+    assert (made["To"], made["From"], made["Subject"]) == ("ann@example.org", "post@osb.example", "Hello ann")
+    made = view.respond({"who": "ann", "message": request()}, Html="h")
+    assert (made.Html, made["Subject"]) == ("h: ann", "Re: A title")
+    assert view.respond("b", {"who": "x", "message": request(sender="")})["To"] is None
+    for wrong in ((), ("b",), ({"who": "ann"}, {"who": "ann"})):
+        with pytest.raises((TypeError, KeyError)):
+            view.respond(*wrong)
+
+
+def test_work_is_deferred_to_a_queue_as_salmons_pages_do_it(write, here, caplog):
+    """A handler that answers by `respond('page_ready.msg', locals())` and pushes on, and one that logs."""
+    view.LOADER = types.SimpleNamespace(
+        get_template=lambda name: types.SimpleNamespace(
+            render=lambda variables: f"{name}: {variables['post_name']} by {variables['address']}"
+        )
+    )
+    write("config.settings", "queue_config = {'queue': 'run/posts', 'sleep': 10}\n")
+    write(
+        "app.handlers.post",
+        f"""
+        from email.utils import parseaddr
+        from config import settings
+        from {PACKAGE} import queue, view
+
+        @route("(post_name)@osb\\\\.(host)", post_name="[a-z]+", host=".+")
+        @stateless
+        def POSTING(message, post_name=None, host=None):
+            name, address = parseaddr(message['from'])
+            msg = view.respond('page_ready.msg', locals())
+            settings.relay.deliver(msg)
+            index_q = queue.Queue("run/posts")
+            index_q.push(message)
+        """,
+    )
+    write(
+        "app.handlers.index",
+        """
+        import logging
+
+        @route("(post_name)@osb\\\\.(host)", post_name="[a-z]+", host=".+")
+        @stateless
+        def START(message, post_name=None, host=None):
+            logging.debug("Got message from %s", message['from'])
+        """,
+    )
+    from config import settings  # type: ignore[import-not-found]
+
+    settings.relay = Outbox()
+    Router.load(["app.handlers.post"])
+    Router.deliver(request())
+    [answer] = settings.relay
+    assert (answer["To"], answer["From"]) == ("ann@example.org", "post@osb.example")
+    assert answer.Body == "page_ready.msg: post by ann@example.org"
+    Router.clear_routes()
+    Router.load(["app.handlers.index"])
+    caplog.set_level(logging.DEBUG)
+    receiver = server.QueueReceiver(settings.queue_config["queue"], settings.queue_config["sleep"])
+    receiver.start(one_shot=True)
+    assert "Got message from ann@example.org" in caplog.text
+    assert queue.Queue("run/posts").count() == 0
+
+
 def test_attach_renders_an_attachment():
     view.LOADER = Templates()
     made = mail.MailResponse("b@x", "a@x", "S", "text")
@@ -1246,6 +1350,15 @@ def test_a_report_is_scored_and_read():
     assert not found.is_soft()
     assert found.probable()
     assert "Bad destination" in found.error_for_humans()
+
+
+def test_the_headers_of_a_report_are_matched():
+    assert bounce.BOUNCE_MAX == 16
+    asked = report()
+    matched = bounce.match_bounce_headers(asked)
+    assert matched == bounce.detect(asked).headers
+    assert matched["Status"] == [("5", "1", "1")]
+    assert bounce.match_bounce_headers(request()) == {}
 
 
 def test_the_parts_of_a_report():
@@ -1328,6 +1441,28 @@ def test_a_confirmation_storage():
     own: dict[bytes, Any] = {}
     assert confirm.ConfirmationStorage(own).confirmations is own
     assert list(parameters(confirm.ConfirmationStorage)) == ["db"]
+
+
+def test_a_confirmation_storage_on_a_shelf(here):
+    shelf = shelve.open("confirmations")  # and it is never closed
+    confirm.ConfirmationStorage(shelf).store("t", "a@x", "secret", "id")
+    confirm.ConfirmationStorage(shelf).store("t", "é@x", "other", "id2")
+    read = "import shelve; print(sorted(shelve.open('confirmations', 'r').items()))"
+    seen = subprocess.run(
+        [sys.executable, "-c", read], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert seen.stdout.strip() == "[('t:\\\\xe9@x', ('other', 'id2')), ('t:a@x', ('secret', 'id'))]"
+    store = confirm.ConfirmationStorage(shelf)
+    assert store.get("t", "a@x") == ("secret", "id")
+    engine = confirm.ConfirmationEngine("run/pending", store)
+    address = engine.register("u", request())
+    assert engine.verify("u", "Ann <ann@example.org>", address.rpartition("-")[2])["subject"] == "A title"
+    store.delete("t", "a@x")
+    store.delete("t", "a@x")
+    assert store.get("t", "a@x") == (None, None)
+    store.clear()
+    assert len(shelf) == 0
+    shelf.close()
 
 
 def test_a_confirmation_is_sent_and_verified(engine):

@@ -172,11 +172,17 @@ def decoded_body(mail: MailBase) -> Any:
     text = is_text(ctype) or str(ctype).startswith("multipart/")  # whose boundary was never found
     if isinstance(payload, str) and not payload.isascii() and not _has_raw_bytes(payload):
         return payload if text else payload.encode()  # set by a program, not read from a wire
-    try:
-        data: Any = message.get_payload(decode=True)
-    except (ValueError, LookupError):  # what the decoders say to transfer encodings beyond repair
-        data = str(payload).encode("utf-8", "surrogateescape")
+    data = decoded_bytes(mail)
     return lenient(params.get("charset"), data) if text else data
+
+
+def decoded_bytes(mail: MailBase) -> bytes:
+    """The body that was read, without its transfer encoding."""
+    try:
+        data: Any = mail.mime_part.get_payload(decode=True)
+    except (ValueError, LookupError):  # what the decoders say to transfer encodings beyond repair
+        data = str(vars(mail.mime_part).get("_payload")).encode("utf-8", "surrogateescape")
+    return data or b""
 
 
 def _has_raw_bytes(text: str) -> bool:

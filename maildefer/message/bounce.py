@@ -35,7 +35,9 @@ BOUNCE_MATCHERS: Final[dict[str, re.Pattern[str]]] = {
 }
 """Header → what its value must match; the groups of a match are what `BounceAnalyzer.headers` holds. Add to it."""
 
-_MOST_SCORE: Final = 16  # two points for each of the eight headers above
+BOUNCE_MAX: Final = 2.0 * len(BOUNCE_MATCHERS)
+"""The most points: two for each header that is known from the start."""
+
 _LONGEST: Final = 2000
 _READ_BYTES: Final = (
     128 << 10
@@ -62,8 +64,20 @@ class Walked(Protocol):
     def walk(self) -> Iterator[MailBase]: ...
 
 
+def match_bounce_headers(msg: Walked) -> dict[str, Any]:
+    """The known headers of all parts: for each its matched groups, as `BounceAnalyzer.headers` has them."""
+    return _matched(msg)[0]
+
+
 def detect(msg: Walked) -> BounceAnalyzer:
     """Look through all parts of the message. Raises nothing for what is in it; the cost is linear in its size."""
+    headers, found = _matched(msg)
+    points = sum(1 + len(headers.get(name, ())) / number for name, number in found.items())
+    return BounceAnalyzer(headers, points / BOUNCE_MAX, msg)
+
+
+def _matched(msg: Walked) -> tuple[dict[str, Any], dict[str, int]]:
+    """The headers that match, and how many of each name there are."""
     found: dict[str, int] = {}
     headers: dict[str, Any] = {}
     parts: dict[str, MailBase] = {}
@@ -81,8 +95,7 @@ def detect(msg: Walked) -> BounceAnalyzer:
                 parts.setdefault(value.lower(), part)
     if parts:
         headers["Content-Description-Parts"] = parts
-    points = sum(1 + len(headers.get(name, ())) / number for name, number in found.items())
-    return BounceAnalyzer(headers, points / _MOST_SCORE, msg)
+    return headers, found
 
 
 class BounceAnalyzer:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import binascii
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from email.header import Header
 from email.utils import getaddresses, quote
 from typing import Any
@@ -12,12 +12,18 @@ from typing import Any
 from maildefer.message.charsets import attempt_decoding, lenient
 from maildefer.message.errors import EncodingError
 
+DEFAULT_ENCODING = "utf-8"  # of what is beyond ASCII
 ADDRESS_HEADERS = frozenset({"From", "To", "Delivered-To", "Cc", "Bcc"})
 
 _WORD = re.compile(r"=\?([^?\s]+)\?([BbQq])\?")  # its beginning
 # Those of mail, and what else `email` takes for a line's end when it writes.
 _FOLD = re.compile(r"\r?\n[ \t]*|[\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
 _LONGEST_LINE = 900  # of the 998 bytes that RFC 5322 allows
+
+
+def VALUE_IS_EMAIL_ADDRESS(value: str) -> bool:
+    """Has the value an address in it, of which only the name may be encoded? Salmon's name for it."""
+    return "@" in value
 
 
 def normalize_header(name: str) -> str:
@@ -111,9 +117,22 @@ def header_to_mime_encoding(value: Any, not_email: bool = False) -> str:
     text = one_line(value)
     if text.isascii() and text.isprintable():
         return text if len(text) <= _LONGEST_LINE else Header(text, "us-ascii", maxlinelen=76).encode()
-    if not not_email and "@" in text:
+    if not not_email and VALUE_IS_EMAIL_ADDRESS(text):
         return _encoded_addresses(text)
     return _encoded(text)
+
+
+def properly_encode_header(value: str, encoder: Any = None, not_email: bool = False) -> str:
+    """As `header_to_mime_encoding`; encoded words are made by `encoder`, an `email.charset.Charset`, if given.
+
+    ASCII stays as it is; of an address only the display name is encoded, unless `not_email`.
+    """
+    text = one_line(value)
+    if encoder is None or text.isascii():
+        return header_to_mime_encoding(text, not_email)
+    if not not_email and VALUE_IS_EMAIL_ADDRESS(text):
+        return _encoded_addresses(text, encoder.header_encode)
+    return str(encoder.header_encode(text))
 
 
 def canonical_header(name: str, raw: str) -> str:
@@ -135,8 +154,11 @@ def one_line(value: Any) -> str:
     return _FOLD.sub(" ", _unescaped(str(value))).strip()
 
 
-def _encoded_addresses(text: str) -> str:
-    return ", ".join(_encoded_address(name, address) for name, address in addresses_in(text) if address)
+def _encoded_addresses(text: str, encode: Callable[[str], str] | None = None) -> str:
+    found = addresses_in(text)
+    return ", ".join(
+        _encoded_address(name, address, encode or _encoded) for name, address in found if address
+    )
 
 
 def addresses_in(text: str) -> list[tuple[str, str]]:
@@ -147,7 +169,7 @@ def addresses_in(text: str) -> list[tuple[str, str]]:
         return []
 
 
-def _encoded_address(name: str, address: str) -> str:
+def _encoded_address(name: str, address: str, encode: Callable[[str], str]) -> str:
     # An address beyond ASCII stays as it is (RFC 6532): an encoded word is not allowed in one (RFC 2047, section 5).
     address = address.encode("utf-8", "replace").decode("utf-8")
     name = properly_decode_header(name)
@@ -155,8 +177,8 @@ def _encoded_address(name: str, address: str) -> str:
         return address
     if name.isascii() and name.isprintable() and "=?" not in name:
         return f'"{quote(name)}" <{address}>'
-    return f'"{_encoded(name)}" <{address}>'
+    return f'"{encode(name)}" <{address}>'
 
 
 def _encoded(text: str) -> str:
-    return Header(text.encode("utf-8", "replace").decode("utf-8"), "utf-8", maxlinelen=76).encode()
+    return Header(text.encode("utf-8", "replace").decode("utf-8"), DEFAULT_ENCODING, maxlinelen=76).encode()

@@ -10,8 +10,11 @@ from email._policybase import Compat32  # `email.policy` would load a header par
 from email.message import Message
 from typing import Any
 
+from maildefer.message.base import MailBase
 from maildefer.message.came import Came, Item, ends_with_empty_line
+from maildefer.message.content import ContentEncoding
 from maildefer.message.parameters import decoded
+from maildefer.message.payload import encode_body
 
 
 class Part(Message):
@@ -94,6 +97,35 @@ class MIMEPart(Part):
         if policy is not None or not self._is_whole():
             return super().as_bytes(unixfrom, policy)
         return self.as_string(unixfrom).encode("utf-8", "surrogateescape")
+
+    def add_text(self, content: str) -> None:
+        """Take over a text: in ASCII, else in UTF-8, or in the charset that the type declares."""
+        self._take(content, self.get_content_type())
+
+    def extract_payload(self, mail: MailBase) -> None:
+        """Take over the body of `mail`, by its type and transfer encoding."""
+        coding = mail.content_encoding
+        for name in ("Content-Type", "Content-Transfer-Encoding"):
+            value, params = coding[name]
+            if value:
+                del self[name]
+                self.add_header(name, value, **params)
+        self._take(mail.body, self.get_content_type())
+
+    def _take(self, body: str | bytes | None, ctype: str) -> None:
+        own = ContentEncoding(MailBase(self))
+        text, encoding, params = encode_body(body, ctype, own["Content-Type"][1], own)
+        del self["Content-Type"]
+        self.add_header("Content-Type", ctype, **params)
+        if encoding is not None:
+            del self["Content-Transfer-Encoding"]
+            self["Content-Transfer-Encoding"] = encoding
+        self.set_payload(text)
+
+    def text_below_head(self) -> str:
+        """What stands below its headers: its body, or its parts and what is around them."""
+        _, *texts = self._texts()
+        return "".join(texts)
 
     def _is_whole(self) -> bool:
         """Has nobody put something in since that only `email` can write?"""

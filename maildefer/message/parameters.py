@@ -21,8 +21,10 @@ def parse_parameter_header(message: Message, header: str) -> tuple[str | None, d
 
     Takes what broken mailers write: what cannot be read as parameters is left out.
     """
-    text = message.get(header)
-    return (None, {}) if text is None else parsed(str(text))
+    for name, value in message.raw_items():  # `get` makes question marks of bytes beyond ASCII
+        if name.lower() == header.lower():
+            return parsed(str(value))
+    return None, {}
 
 
 def parsed(text: str) -> tuple[str | None, dict[str, str]]:

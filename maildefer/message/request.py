@@ -16,6 +16,7 @@ from maildefer.message.envelope import handed, split, trace
 from maildefer.message.headed import Headed
 
 if TYPE_CHECKING:
+    from maildefer.message.attachments import ReceivedAttachment
     from maildefer.message.base import MailBase
     from maildefer.message.bounce import BounceAnalyzer
     from maildefer.message.mime import MIMEPart
@@ -115,6 +116,13 @@ class MailRequest(Headed):
         while part.parts:
             part = part.parts[0]
         return part.body.replace("\r\n", "\n") if isinstance(part.body, str) else part.body
+
+    @property
+    def attachments(self) -> list[ReceivedAttachment]:
+        """The files that came with it: each has a `filename` made safe, a `content_type`, and its bytes, `data`."""
+        from maildefer.message.attachments import attachments_of  # parses
+
+        return attachments_of(self.base)
 
     def all_parts(self) -> list[MailBase]:
         """The direct parts; none for a message of a single part."""

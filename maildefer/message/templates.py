@@ -7,6 +7,8 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+from maildefer.message.request import MailRequest
+
 if TYPE_CHECKING:
     from maildefer.message.response import MailResponse
 
@@ -83,13 +85,22 @@ def respond(
     from maildefer.message.response import MailResponse  # the e-mail package: for who answers
 
     headers = {name: value % variables if isinstance(value, str) else value for name, value in kwd.items()}
-    response = MailResponse(**headers)
+    response = MailResponse(**{**_answering(variables.get("message")), **headers})
     if Body:
         response.Body = render(loader, variables, Body)
     if Html:
         response.Html = render(loader, variables, Html)
     response.multipart = bool(response.Body and response.Html)
     return response
+
+
+def _answering(message: object) -> dict[str, str]:
+    """The headers of an answer; none for what isn't a received message, or has no sender to be answered."""
+    if not isinstance(message, MailRequest) or not message.From:
+        return {}
+    subject = message["Subject"] or ""
+    answered = subject if subject.lower().startswith("re:") else f"Re: {subject}".rstrip()
+    return {"To": message.From, "From": message.To, "Subject": answered}
 
 
 def attach(
