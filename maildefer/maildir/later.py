@@ -100,17 +100,14 @@ class Promoter:
             self._horizon = self._heap[-1][0]
 
     def _listed(self) -> Iterator[str]:
-        found = scan.entries(self._layout.later_new, system=self._system)
-        if not len(self._refusals):
-            yield from found
-            return
-        still: set[str] = set()
-        for name in found:
+        gone = set(self._refusals.names())
+        for name in scan.entries(self._layout.later_new, system=self._system):
             if name in self._refusals:
-                still.add(name)
+                gone.discard(name)
             else:
                 yield name
-        self._refusals.keep(still)
+        for name in gone:
+            self._refusals.forget(name)
 
     def next_due(self) -> int | None:
         """When the next known entry is due, in the mount's time."""

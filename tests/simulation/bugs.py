@@ -7,7 +7,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
-from maildefer.errors import ClaimLost, LeaseFenced, raise_named
+from maildefer.errors import ClaimLost, LeaseFenced, MaildeferError, raise_named
 from maildefer.maildir import (
     doubt,
     operate,
@@ -17,6 +17,22 @@ from maildefer.maildir.names import EntryName
 
 def constant(value: Any) -> Callable[[Any], Any]:
     return lambda old: lambda *facts, **more: value
+
+
+def never_again(old: Any) -> Any:
+    return lambda self, name: name not in self
+
+
+def given_up(old: Any) -> Any:
+    """A fault of a take-back taken for its end: the slot is free while claims of its worker are left."""
+
+    def take_back(self: Any, slot: int, recovery: Any, tokens: Any) -> bool:
+        try:
+            return bool(old(self, slot, recovery, tokens))
+        except (OSError, MaildeferError):
+            return True
+
+    return take_back
 
 
 def shared_owner(old: Any) -> Any:

@@ -29,10 +29,21 @@ from maildefer.maildir import (
     push,
     reading,
     recover,
+    refusals,
     tokens,
 )
 from maildefer.maildir.names import EntryName
-from maildefer.pool import conversing, keeper, lifeline, scout, serving, shipping, worker, workforce
+from maildefer.pool import (
+    conversing,
+    keeper,
+    lifeline,
+    scout,
+    serving,
+    shipping,
+    takeback,
+    worker,
+    workforce,
+)
 from maildefer.pool.board import Board
 from maildefer.pool.hand import Hand
 from tests.simulation import bugs, poolbugs
@@ -112,6 +123,12 @@ MUTANTS = (
     Mutant("return: n not raised", one(EntryName, "returned", bugs.unreturned)),
     Mutant("return of a mail reader's name: n not raised", one(recover, "names", bugs.foreign_unreturned)),
     Mutant("requeue: n not raised", one(operate, "requeue", bugs.requeue_same)),
+    Mutant("refused: never tried again", one(refusals.Refusals, "may_try", bugs.never_again)),
+    Mutant(
+        "refused: a take-back that failed frees the slot",
+        one(takeback.DeadSlots, "_take_back", bugs.given_up),
+        units="tests/test_tender.py",
+    ),
     Mutant("promote: drops a field", one(later, "names", bugs.promote_without)),
     Mutant("settle: ENOENT taken for done", one(claims.Claim, "_still_there", bugs.constant(False))),
     Mutant("settle: judged by its destination", one(claims.Claim, "_move", bugs.by_destination)),
