@@ -23,7 +23,10 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "start": ("start", "Run a front end or a single receiver in the background."),
     "log": ("log", "Run a development sink that keeps all mail it is sent."),
     "stop": ("stop", "Stop what was started."),
-    "status": ("status", "Show what runs, on this host and on all that share the queues."),
+    "status": (
+        "status",
+        "Show what runs, on this host and on all that share the queues, and what is not as it should be.",
+    ),
     "probe": (
         "probe",
         "Tell by the exit code whether this host's processes of the project live, or are ready.",

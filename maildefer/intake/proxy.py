@@ -46,13 +46,13 @@ def first(line: bytes) -> Client | None:
     if words[:2] == ["PROXY", "UNKNOWN"]:
         return None
     if len(words) != 6 or words[0] != "PROXY" or words[1] not in ("TCP4", "TCP6"):
-        raise BadHeader(f"{line[:_LINE_BYTES]!r}")
+        raise BadHeader(line[:_LINE_BYTES].decode("latin-1"))
     try:
         for address in words[2:4]:
             socket.inet_pton(socket.AF_INET if words[1] == "TCP4" else socket.AF_INET6, address)
         port, _ = map(_port, words[4:])
     except (OSError, ValueError):
-        raise BadHeader(f"{line[:_LINE_BYTES]!r}") from None
+        raise BadHeader(line[:_LINE_BYTES].decode("latin-1")) from None
     return Client(address=plain_address(words[2]), port=port)
 
 

@@ -46,7 +46,7 @@ def guess_encoding_and_decode(original: str | None, data: bytes | str, errors: s
     if errors == "strict":
         raise EncodingError(
             f"{len(data)} bytes said to be {original!r} are no text in any known charset: "
-            f"handle them as bytes; they begin with {data[:20]!r}"
+            f"handle them as bytes; they begin with {data[:20].decode('latin-1')!r}"
         )
     try:
         return data.decode(original or "utf-8", errors)

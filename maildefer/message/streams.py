@@ -55,7 +55,9 @@ def mbox(source: IO[bytes]) -> Iterator[Found]:
             continue
         if not begun:
             if line.strip():
-                raise NotAnMbox(f"no mbox: it begins with {line[:40]!r}, not with a From line")
+                raise NotAnMbox(
+                    f"no mbox: it begins with {line[:40].decode('latin-1')!r}, not with a From line"
+                )
             continue
         empty_before = line in (b"\n", b"\r\n")
         lines.append(line[1:] if _QUOTED(line) else line)

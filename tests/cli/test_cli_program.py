@@ -12,6 +12,9 @@ import pytest
 
 from maildefer.cli.lazy import load
 from maildefer.cli.program import COMMANDS
+from maildefer.host import runtime, statussocket
+from maildefer.host.answering import answer_forever
+from maildefer.host.identity import start_time
 from maildefer.maildir.layout import create_queue
 
 HEAVY = {
@@ -193,3 +196,34 @@ def test_durations_are_told_roughly(seconds, text):
     from maildefer.cli.output import duration
 
     assert duration(seconds) == text
+
+
+@pytest.mark.parametrize("wanted", ["--live", "--ready"])
+def test_a_probe_looks_at_no_mount(maildefer, wanted, monkeypatch):
+    """Whatever a mount does, then, it answers in time; only this host's runtime directory and sockets are looked at."""
+    project = os.getcwd()
+    record = runtime.Record(
+        pid=os.getpid(),
+        start_time=start_time(os.getpid()) or 0,
+        kind="supervise",
+        pidfile=f"{project}/run/p.pid",
+        started=1.0,
+        project=project,
+        status_socket=runtime.socket_path(f"{project}/run/p.pid"),
+    )
+    runtime.write_record(record)
+
+    def hang(function):
+        def look(path=".", *more, **options):
+            assert os.path.isabs(path), f"a look at {path}"
+            assert not str(path).startswith(project), f"a look at {path}"
+            return function(path, *more, **options)
+
+        return look
+
+    for name in ("stat", "lstat", "listdir", "scandir", "open", "access", "readlink", "chdir"):
+        monkeypatch.setattr(os, name, hang(getattr(os, name)))
+    with statussocket.listen(str(record.status_socket)) as listening:
+        answer_forever(listening, lambda: {"workers": [{"state": "idle"}]})
+        ended = maildefer("probe", wanted)
+    assert (ended.code, ended.out) == (0, f"{wanted[2:]}\n"), ended.err

@@ -1,0 +1,27 @@
+"""What people are told is text: bytes that it quotes are not shown as Python writes them."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+
+import pytest
+
+from maildefer.intake import proxy
+from maildefer.message import streams
+
+
+@pytest.mark.parametrize(
+    "provoke",
+    [
+        lambda: list(streams.mbox(io.BytesIO(b"Subject: caf\xe9\n"))),
+        lambda: proxy.first(b"PROXY caf\xe9\r\n"),
+        lambda: proxy.first(b"PROXY TCP4 1 2 3 4\r\n"),
+    ],
+    ids=["mbox", "proxy", "address"],
+)
+def test_bytes_are_quoted_as_text(provoke: Callable[[], object]) -> None:
+    with pytest.raises(Exception, match=r".") as raised:
+        provoke()
+    assert "b'" not in str(raised.value)
+    assert 'b"' not in str(raised.value)
