@@ -156,6 +156,12 @@ def test_outside_of_a_project_a_queue_is_made_but_not_the_folders_above_it(blog:
         Queue(str(blog.parent / "none" / "queue"))
 
 
+def test_a_daemon_that_stands_in_the_root_makes_no_queue_in_the_systems_run(blog: Path) -> None:
+    assert not os.path.exists("/run/queue")
+    assert "run/queue is in no project, as this process stands in /" in run(PUSH, Path("/"))
+    assert not os.path.exists("/run/queue")
+
+
 def test_a_queue_that_is_not_among_those_that_the_settings_list_is_not_made(
     blog: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import os
+from typing import Annotated, Final
 
 import typer
 
@@ -11,6 +12,7 @@ from maildefer.cli.places import LOG_PID
 from maildefer.cli.serving import Options, serve, with_options
 
 app = Commands()
+KEPT_IN: Final = "run/log"
 
 
 @app.command()
@@ -23,7 +25,9 @@ def log(
     port: Annotated[
         int, typer.Option("--port", metavar="PORT", min=0, help="Listen on this port; 0: any.")
     ] = 8825,
-    queue: Annotated[str, typer.Option("--queue", metavar="QUEUE", help="Keep the mail there.")] = "run/log",
+    queue: Annotated[str, typer.Option("--queue", metavar="QUEUE", help="Keep the mail there.")] = KEPT_IN,
 ) -> None:
     """Run a development sink that keeps all mail it is sent."""
+    if queue != KEPT_IN:  # the default one is the project's
+        queue = os.path.abspath(os.path.join(options.chdir, queue))
     serve("log", LOG_PID, options, {"host": host, "port": port, "queue": queue})

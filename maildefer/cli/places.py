@@ -11,6 +11,7 @@ import typer
 from maildefer.control.look import is_a_clones
 from maildefer.errors import MaildeferError, QueueMissing
 from maildefer.events import Format, Level
+from maildefer.handling.finding import project
 from maildefer.host import pidfile
 from maildefer.host.bounded import TimedOut, bounded
 from maildefer.host.identity import this_host
@@ -29,13 +30,13 @@ def supervise_pid() -> str:
 
 
 def pid_path(given: str | None, default: str) -> str:
-    """The absolute path of the pid file: as given, else the default or this host's variant of it.
+    """The absolute path of the pid file: as given, else the project's default or this host's variant of it.
 
     The mount is asked in bounded time; one that hangs gives the default.
     """
     if given is not None:
         return os.path.abspath(given)
-    chosen = bounded(lambda: pidfile.choose_path(os.path.abspath(default), this_host(), is_a_clones))
+    chosen = bounded(lambda: pidfile.choose_path(os.path.join(project(), default), this_host(), is_a_clones))
     return os.path.abspath(default) if isinstance(chosen, TimedOut) else chosen
 
 

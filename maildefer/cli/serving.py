@@ -17,6 +17,7 @@ from maildefer.cli.places import pid_path
 from maildefer.control import look as control
 from maildefer.control import stopping
 from maildefer.errors import AlreadyRunning, MaildeferError
+from maildefer.handling import finding
 from maildefer.host.background import Failed, launch
 
 Pid = Annotated[str | None, typer.Option("--pid", metavar="PATH", help="The pid file.")]
@@ -84,8 +85,8 @@ def serve(kind: str, default_pid: str, options: Options, more: dict[str, object]
     if (options.uid is None) != (options.gid is None):
         raise typer.BadParameter("--uid and --gid go together.")
     mask = _mask(options.umask)
-    os.chdir(options.chdir)
-    pidfile = pid_path(options.pid, default_pid)
+    here = os.getcwd()
+    pidfile = _enter_project(options, default_pid)
     lock = _lock(pidfile, options.force)
     orders: dict[str, object] = {"kind": kind, "pidfile": pidfile, "lock_fd": lock, "debug": options.debug}
     orders |= {"uid": options.uid, "gid": options.gid, **more}
@@ -104,9 +105,19 @@ def serve(kind: str, default_pid: str, options: Options, more: dict[str, object]
         output.complain(f"it has not come up: {log_path} tells why")
         raise typer.Exit(started.code if started.code > 0 else 1)
     output.line(str(started))
-    shown = os.path.relpath(pidfile)
-    output.say(f"process {started} is up; its output goes to {os.path.relpath(log_path)}; next:")
+    shown = os.path.relpath(pidfile, here)
+    output.say(f"process {started} is up; its output goes to {os.path.relpath(log_path, here)}; next:")
     output.say(f"  maildefer stop{'' if options.pid is None and kind == 'start' else f' --pid {shown}'}")
+
+
+def _enter_project(options: Options, default_pid: str) -> str:
+    """Go to its folder, where the receiver is to stand; returns the pid file, which if given is relative to --chdir."""
+    os.chdir(options.chdir)
+    if options.chdir != "." and finding.PROJECT in os.environ:
+        os.environ[finding.PROJECT] = os.getcwd()  # an option comes before a variable
+    pidfile = pid_path(options.pid, default_pid)
+    os.chdir(finding.project())
+    return pidfile
 
 
 def _command(orders: dict[str, object]) -> list[str]:

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from types import ModuleType
 
-from maildefer.errors import QueueMissing, QueueUnlisted
+from maildefer.errors import ConfigurationError, QueueMissing, QueueUnlisted
 from maildefer.handling import finding, settings
 from maildefer.maildir.layout import Layout, create_queue
 
@@ -22,10 +22,20 @@ in_service = False
 
 
 def located(path: str) -> str:
-    """The absolute place of a path that the settings, a task or a program names."""
+    """The absolute place of a path that the settings, a task or a program names.
+
+    Raises ConfigurationError for a relative one where a process without a project stands in `/`, as daemons do: there
+    is a `/run` on each host.
+    """
     if os.path.isabs(path):
         return os.path.normpath(path)
-    return os.path.normpath(os.path.join(settings.project(), path))
+    folder = settings.project()
+    if folder == "/" and settings.loaded_settings() is None and not finding.is_project():
+        raise ConfigurationError(
+            f"{path} is in no project, as this process stands in /: "
+            f"give an absolute path, or name the project in {finding.PROJECT}"
+        )
+    return os.path.normpath(os.path.join(folder, path))
 
 
 def kept_apart(place: str) -> str:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from maildefer.cli.places import pid_path
+
 
 @pytest.fixture
 def project(maildefer, monkeypatch):
@@ -147,3 +149,16 @@ def test_new_by_force_leaves_alone_what_is_not_its_own(maildefer):
     Path("blog/diary").write_text("mine")
     assert maildefer("new", "blog", "--force").code == 0
     assert Path("blog/diary").read_text() == "mine"
+
+
+def test_a_command_below_the_project_has_its_pid_file_in_the_project(monkeypatch):
+    os.makedirs("blog/conf")
+    Path("blog/conf/settings.py").write_text("")
+    os.makedirs("blog/below")
+    project = os.path.abspath("blog")
+    monkeypatch.chdir("blog/below")
+    assert pid_path(None, "run/smtp.pid") == f"{project}/run/smtp.pid"
+    assert pid_path("mine.pid", "run/smtp.pid") == f"{project}/below/mine.pid"
+    monkeypatch.chdir("/")
+    monkeypatch.setenv("MAILDEFER_PROJECT", project)
+    assert pid_path(None, "run/smtp.pid") == f"{project}/run/smtp.pid"
