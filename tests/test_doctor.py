@@ -75,6 +75,7 @@ def test_a_mounts_line_is_taken_apart_with_its_escapes():
 
 def test_a_disk_of_this_machine_is_told_from_what_is_not():
     assert is_local("/dev/shm")
+    assert is_local("/dev/shm/no/such/queue/yet")
     assert not is_local("/proc")
 
 

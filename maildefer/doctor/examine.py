@@ -27,7 +27,7 @@ from maildefer.errors import (
 from maildefer.host import inotify, runtime
 from maildefer.host.identity import HOST_ID_VARIABLE
 from maildefer.host.inotify import Inotify
-from maildefer.host.mounts import mount_of
+from maildefer.host.mounts import mount_of, nearest
 from maildefer.maildir import scan
 from maildefer.maildir.layout import Layout, read_format
 from maildefer.maildir.leases import read_holder
@@ -76,10 +76,7 @@ def examine(path: str, *, races: int = trials.RACES, user: str = "", group: str 
 
 def glance(path: str) -> list[Finding]:
     """The mount's kind and options only, of the nearest directory that is there; a few microseconds."""
-    path = os.path.abspath(path)
-    while path != "/" and not os.path.lexists(path):
-        path = os.path.dirname(path)
-    return list(judge(mount_of(path)))
+    return list(judge(mount_of(nearest(path))))
 
 
 def at_start(path: str) -> list[Finding]:

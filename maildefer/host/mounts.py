@@ -40,9 +40,17 @@ def mount_of(path: str, mountinfo: str = _MOUNTINFO) -> Mount | None:
         os.close(descriptor)
 
 
+def nearest(path: str) -> str:
+    """The path, or the nearest directory above it that is there."""
+    path = os.path.abspath(path)
+    while path != "/" and not os.path.lexists(path):
+        path = os.path.dirname(path)
+    return path
+
+
 def is_local(path: str) -> bool:
-    """Whether every other writer to an existing path goes through this kernel. Raises OSError if there is no path."""
-    mount = mount_of(path)
+    """Whether every other writer to a path, which need not be there yet, goes through this kernel. Raises OSError."""
+    mount = mount_of(nearest(path))
     return mount is not None and mount.kind in _LOCAL
 
 

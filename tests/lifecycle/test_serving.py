@@ -3,16 +3,32 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from pathlib import Path
 
 import pytest
 
+from maildefer.maildir import journal
 from maildefer.pool.serving import UNROUTED_LIMIT
 from tests.lifecycle.conftest import Start
 from tests.lifecycle.project import Project, eventually
 
 pytestmark = pytest.mark.lifecycle
+
+
+def test_a_pool_makes_the_queues_of_its_settings_where_there_is_none_yet(
+    project: Project, start: Start
+) -> None:
+    """As in a project that is as `maildefer new` has made it."""
+    journal.close()
+    shutil.rmtree(project.path / "run")
+    pool = start()
+    project.renew()
+    keys = project.push("quick", 3)
+    eventually(project.is_empty, "they are handled")
+    assert project.starts() == dict.fromkeys(keys, 1)
+    assert pool.events("join.failed") == []
 
 
 def test_the_first_queue_comes_first(project: Project, start: Start) -> None:
