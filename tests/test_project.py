@@ -190,6 +190,14 @@ def test_no_pool_serves_a_queue_without_handlers(blog: Path, monkeypatch: pytest
     assert (known.queues, known.kept) == ({"run/queue": ("workers.notify",)}, ("run/kept",))
 
 
+def test_the_settings_of_a_web_site_make_it_no_project(blog: Path) -> None:
+    site = blog.parent / "site"
+    write(site / "config" / "settings.py", "DEBUG = True\n")
+    write(site / "config" / "__init__.py", "")
+    assert "nor a folder" in run(PUSH, site)
+    assert not (site / "run").exists()
+
+
 def test_another_programs_settings_of_the_same_name_are_told_apart(blog: Path) -> None:
     site = blog.parent / "site"
     write(site / "config" / "settings.py", "DEBUG = True\n")

@@ -10,10 +10,21 @@ import os
 import sys
 from collections.abc import Callable
 from types import ModuleType
+from typing import Final
 
 from maildefer.errors import ConfigurationError, QueueMissing, QueueUnlisted
 from maildefer.handling import finding, settings
 from maildefer.maildir.layout import Layout, create_queue
+
+_NAMES: Final = (
+    "queues",
+    "handlers",
+    "queue_handlers",
+    "receiver_config",
+    "web_config",
+    "relay_config",
+    "router_defaults",
+)
 
 apart: Callable[[str], str] | None = None
 """Where tests have what else lies at that place; set by `maildefer.testing`."""
@@ -72,7 +83,7 @@ def _refuse_unless_meant(place: str, *, parents: bool) -> None:
         if _is_being_loaded():  # by the settings themselves, of which nothing is known yet
             return
         module = settings.load_settings()
-    if module is not None:
+    if module is not None and _is_of_mail(module):
         listed, folder = listed_queues(module), settings.project()
         if place in listed:
             return
@@ -86,6 +97,11 @@ def _refuse_unless_meant(place: str, *, parents: bool) -> None:
             f"nor a folder {os.path.dirname(place)} to make it in: make that folder, "
             f"or name the project in {finding.PROJECT}",
         )
+
+
+def _is_of_mail(module: ModuleType) -> bool:
+    """Whether they are settings of ours: those of a web site may have the same name."""
+    return any(hasattr(module, name) for name in _NAMES)
 
 
 def _is_being_loaded() -> bool:
