@@ -8,18 +8,15 @@ module sends.
 
 from __future__ import annotations
 
-import atexit
 import os
 import re
-import shutil
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final, Literal
 
-from maildefer.errors import MaildeferError
-from maildefer.handling import finding, queues, settings
+from maildefer.handling import apart, queues
+from maildefer.handling.apart import RealQueueRefused, store
 from maildefer.mail import MailRequest, MailResponse
 from maildefer.maildir.layout import create_queue
 from maildefer.message import addresses
@@ -43,30 +40,11 @@ __all__ = [
 ]
 
 _SENT_TO: Final = "run/queue"
-VARIABLE: Final = "MAILDEFER_TEST_STORE"
 _PATIENCE_SECONDS = 10.0
 _LOOK_SECONDS = 0.02
 
-_folder: str | None = None
-_projects: dict[str, None] = {}  # what lies in them is kept apart
 _inbox: Queue | None = None  # of the conversation that goes on
 _send: Final = getattr(Relay.deliver, "real", Relay.deliver)  # also if this module is loaded again
-
-
-class RealQueueRefused(MaildeferError):
-    """A helper for tests was pointed at a queue with mail that is not the tests'."""
-
-
-def store(folder: str | None = None) -> str:
-    """The folder of this process's tests, made where it is not there; from now on `folder`, if one is given.
-
-    A relative one is the project's. Raises RealQueueRefused where the tests' queues would be those of the settings.
-    """
-    global _folder
-    _begin()
-    if folder is not None or _folder is None:
-        _folder = _chosen(folder or os.environ.get(VARIABLE))
-    return _folder
 
 
 def __getattr__(name: str) -> str:
@@ -81,15 +59,8 @@ def queue(queue_dir: str = _SENT_TO) -> Queue:
 
     Raises RealQueueRefused for an absolute path of a queue that the settings name, or that somebody serves.
     """
-    store()
-    place = queues.located(queue_dir)
-    if os.path.isabs(queue_dir) and place in _real_queues():
-        raise RealQueueRefused(
-            f"{place} is a queue of {_settings_name()}, whose mail is real: give its name in the settings, such as "
-            f"{_SENT_TO!r}, for the tests' own in {_folder}"
-        )
-    place = queues.kept_apart(place)
-    _refuse_served(place)
+    _begin()
+    place = apart.own_place(queue_dir)
     create_queue(place)
     return Queue(place)
 
@@ -127,7 +98,7 @@ class RouterConversation:
         self.From = From
         self.Subject = Subject
         self._queue: Queue | None = None
-        store()
+        _begin()
 
     @property
     def queue(self) -> Queue:
@@ -140,13 +111,8 @@ class RouterConversation:
 
     def begin(self) -> None:
         """Empty the test queue and forget all states, both of the tests' store. Raises RealQueueRefused."""
-        store()
-        place = self.queue.layout.path
-        if place in _real_queues():
-            raise RealQueueRefused(
-                f"this conversation's queue {place} is one of {_settings_name()}: leave it as it was made"
-            )
-        _refuse_served(place)
+        _begin()
+        apart.refuse_real(self.queue.layout.path)
         self.queue.clear()
         Router.clear_states()
 
@@ -211,93 +177,15 @@ vars(_keep)["real"] = _send
 
 
 def _begin() -> None:
-    """Any number of times. Raises RealQueueRefused in a process that handles real mail."""
-    if queues.in_service:
-        raise RealQueueRefused(
-            "maildefer.testing is imported by a process that handles real mail: import it in tests only"
-        )
-    _projects[settings.project()] = None
-    queues.apart = _apart
+    apart.begin()
     if Relay.deliver is not _keep:
         Relay.deliver = _keep  # type: ignore[method-assign]  # in tests only
 
 
 def _end() -> None:
     """Be an ordinary process again, for maildefer's own tests."""
-    global _folder
-    _folder = None
-    _projects.clear()
-    queues.apart = None
+    apart.end()
     Relay.deliver = _send  # type: ignore[method-assign]
-
-
-def _apart(place: str) -> str:
-    """Where tests have what else lies there: the same path below their store."""
-    folder = store()
-    if _is_in(folder, place):
-        return place
-    for project in sorted(_projects, key=len, reverse=True):
-        if _is_in(project, place):
-            return _made_for(os.path.join(folder, os.path.relpath(place, project)))
-    if place in _real_queues():
-        return _made_for(os.path.join(folder, "elsewhere", place.lstrip(os.sep)))
-    return place
-
-
-def _made_for(place: str) -> str:
-    os.makedirs(os.path.dirname(place), exist_ok=True)
-    return place
-
-
-def _chosen(folder: str | None) -> str:
-    if folder is None:
-        made = tempfile.mkdtemp(prefix="maildefer-tests-")
-        atexit.register(_remove, made, os.getpid())
-        return made
-    place = queues.located(folder)
-    real = _real_queues()
-    mapped = {
-        os.path.normpath(os.path.join(place, os.path.relpath(each, settings.project()))) for each in real
-    }
-    if clash := sorted(mapped & set(real)) or [each for each in real if _is_in(each, place)]:
-        raise RealQueueRefused(
-            f"tests can't have their store in {place}: {clash[0]} is a queue of {_settings_name()}; give another folder"
-        )
-    os.makedirs(place, exist_ok=True)
-    return place
-
-
-def _real_queues() -> list[str]:
-    """Those of the settings, as far as there are any."""
-    module = settings.loaded_settings()
-    if module is None and finding.is_project():
-        module = settings.load_settings()
-    return [] if module is None else queues.listed_queues(module)
-
-
-def _settings_name() -> str:
-    return getattr(settings.loaded_settings(), "__file__", None) or "the settings"
-
-
-def _refuse_served(place: str) -> None:
-    try:
-        leases = [name for name in os.listdir(f"{place}/.maildefer/leases") if not name.startswith(".")]
-    except FileNotFoundError:  # no queue yet, or one that nobody has ever served
-        return
-    if leases:
-        raise RealQueueRefused(
-            f"somebody serves the queue {place} (`maildefer status {place}` tells who): "
-            f"stop that, or give the tests a folder of their own, by {VARIABLE} or `store`"
-        )
-
-
-def _is_in(folder: str, place: str) -> bool:
-    return place == folder or place.startswith(os.path.join(folder, ""))
-
-
-def _remove(folder: str, owner: int) -> None:
-    if os.getpid() == owner:  # and not in a child that it has forked
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from maildefer import testing
-from maildefer.handling import finding, queues
+from maildefer.handling import apart, finding, queues
 from maildefer.handling import settings as settings_module
 from maildefer.handling.shared_state import DirectoryStorage
 from maildefer.maildir.layout import create_queue
@@ -64,7 +64,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setattr(settings_module, "_loaded", None)
-    for variable in (*finding.VARIABLES, finding.PROJECT, testing.VARIABLE):
+    for variable in (*finding.VARIABLES, finding.PROJECT, apart.VARIABLE):
         monkeypatch.delenv(variable, raising=False)
     for queue in (path / "run" / "queue", path / "run" / "posts", elsewhere):
         create_queue(str(queue))
@@ -200,7 +200,7 @@ def test_a_process_that_handles_real_mail_is_none_of_a_test(
 
 
 def test_only_the_relay_of_the_helpers_sends(project: Path) -> None:
-    testing.store()
+    testing.queue()
     Relay("127.0.0.1", 9).send("ann@x", "bob@x", "hello", "text")
     assert testing.delivered("hello")
     with pytest.raises(ConnectionRefusedError):
@@ -208,6 +208,6 @@ def test_only_the_relay_of_the_helpers_sends(project: Path) -> None:
 
 
 def test_a_queue_that_is_no_projects_is_the_tests_own_already(project: Path, tmp_path: Path) -> None:
-    testing.store()
+    testing.queue()
     assert Queue(str(tmp_path / "own")).layout.path == str(tmp_path / "own")
     assert Router.STATE_STORE is not None
