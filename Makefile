@@ -5,7 +5,7 @@ PYTHON := .venv/bin/python
 PYTEST_FLAGS ?= -n auto
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast lint format simulate fuzz bench chaos soak nfs power clean
+.PHONY: help setup demo test test-fast lint format simulate fuzz mutants bench chaos soak nfs power clean
 
 help:  ## list these targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1|/' | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -42,6 +42,9 @@ simulate: setup  ## a minute of seeded schedules under every fault, then the pla
 
 fuzz: setup  ## ten minutes of wild clients against the front end's sessions (FUZZ="--seed N --cases N" shows one again)
 	@$(PYTHON) -m tests.security.fuzz $(or $(FUZZ),--seconds 600)
+
+mutants: setup  ## half an hour of small changes to the code, each of which a test must notice (MUTANTS="--seed N --only FILE")
+	@$(PYTHON) -m tests.mutation --seconds 1800 $(MUTANTS)
 
 bench:  ## the figures: drain, push, front end, memory, latency (BENCH="drain push" for some)
 	@.ci/setup bench
