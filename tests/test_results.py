@@ -112,6 +112,7 @@ def _no_warning() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def router(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> RoutingBase:
+    (tmp_path / "run").mkdir()
     monkeypatch.chdir(tmp_path)
     for name in ("REGISTERED", "HANDLERS", "DEFAULT_CAPTURES"):
         monkeypatch.setattr(Router, name, {})
