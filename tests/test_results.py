@@ -16,11 +16,11 @@ from typing import Any
 import pytest
 
 from maildefer.bounce import bounce_to
-from maildefer.errors import HandlerNotRun
+from maildefer.errors import ConfigurationError, HandlerNotRun
 from maildefer.handling import marks
 from maildefer.handling.dispatch import Dispatcher
 from maildefer.handling.outcomes import ACKED, Deferred, Outcome
-from maildefer.handling.policing import answer
+from maildefer.handling.policing import answer, load
 from maildefer.handling.policy import Session, decide
 from maildefer.handling.results import ensure_run, interpreted
 from maildefer.handling.routes import RoutingBase
@@ -114,6 +114,7 @@ def _no_warning() -> Iterator[None]:
 def router(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> RoutingBase:
     (tmp_path / "run").mkdir()
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "run").mkdir()
     for name in ("REGISTERED", "HANDLERS", "DEFAULT_CAPTURES"):
         monkeypatch.setattr(Router, name, {})
     monkeypatch.setattr(Router, "ORDER", [])
@@ -263,6 +264,19 @@ def test_a_password_is_not_refused_for_a_check_that_has_not_run() -> None:
 
     said = answer(check, json.loads('{"user": "ann", "password": "x"}'))
     assert said["fault"].startswith("HandlerNotRun: ")  # type: ignore[union-attr]
+
+
+def test_a_policy_that_never_runs_is_not_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "lazy_policy.py").write_text("async def accept(session, sender, recipient): return True\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(ConfigurationError, match=r"lazy_policy\.py:1: .* is a coroutine or a generator"):
+        load("lazy_policy.accept")
+
+
+def test_a_bounce_goes_to_nothing_that_never_runs() -> None:
+    for soft, hard in ((coroutine, hidden), (hidden, generator)):
+        with pytest.raises(TypeError, match="no call runs its body"):
+            bounce_to(soft=soft, hard=hard)
 
 
 def test_no_state_is_looked_up_by_a_key_that_has_not_been_made() -> None:

@@ -29,6 +29,7 @@ HERE = __file__
 def _fresh_router(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "run").mkdir()
     for name in ("REGISTERED", "HANDLERS", "DEFAULT_CAPTURES"):
         monkeypatch.setattr(Router, name, {})
     monkeypatch.setattr(Router, "ORDER", [])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import math
 import types
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -172,10 +173,13 @@ def test_a_task_for_a_queue_that_no_setting_lists_is_refused_where_it_is_loaded(
 def test_methods_and_coroutines_are_refused() -> None:
     async def never() -> None: ...
 
+    def yielding() -> Iterator[None]:
+        yield
+
     class Blog:
         def rebuild(self) -> None: ...
 
-    never.__qualname__ = "never"
-    for wrong in (Blog.rebuild, never):
+    never.__qualname__, yielding.__qualname__ = "never", "yielding"
+    for wrong in (Blog.rebuild, never, yielding):
         with pytest.raises(TypeError):
             task(wrong)

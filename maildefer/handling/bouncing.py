@@ -8,6 +8,7 @@ from typing import Any, TypeVar, cast
 
 from maildefer.handling import marks
 from maildefer.handling.marks import Handler
+from maildefer.handling.signatures import never_runs
 
 Function = TypeVar("Function", bound=Handler)
 
@@ -15,11 +16,14 @@ Function = TypeVar("Function", bound=Handler)
 def bounce_to(soft: Callable[[Any], object], hard: Callable[[Any], object]) -> Callable[[Function], Function]:
     """Stands below `@route`. A bounce goes to `soft` or `hard`, whose result is the handler's; all else goes on.
 
-    Both take the message alone. Raises `TypeError` if they can't be called, and on a function that takes a `@batch`.
+    Both take the message alone. Raises `TypeError` if they can't be called, or would not run, and on a function that
+    takes a `@batch`.
     """
     for name, function in (("soft", soft), ("hard", hard)):
         if not callable(function):
             raise TypeError(f"bounce_to({name}={function!r}): give a function that takes the message")
+        if never_runs(function):
+            raise TypeError(f"bounce_to({name}={function!r}): no call runs its body: give a plain function")
 
     def decorate(func: Function) -> Function:
         if marks.batch_of(func) is not None:

@@ -23,6 +23,7 @@ from maildefer.errors import ConfigurationError
 from maildefer.handling.loading import import_user_module
 from maildefer.handling.policy import Session, decide
 from maildefer.handling.results import ensure_run
+from maildefer.handling.signatures import never_runs, place_of
 from maildefer.host.linux import die_with_parent
 from maildefer.host.titles import set_title
 
@@ -61,6 +62,11 @@ def load(name: str) -> Callable[..., Any]:
     accept: Any = getattr(module, function, None)
     if not callable(accept):
         raise ConfigurationError(f"receiver_config: {name}: {module_name} has no such function")
+    if never_runs(accept):
+        raise ConfigurationError(
+            f"{place_of(accept)}: {name} is a coroutine or a generator, whose body no call runs: "
+            "make it a plain function (receiver_config)"
+        )
     return accept  # type: ignore[no-any-return]
 
 

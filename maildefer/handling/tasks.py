@@ -26,6 +26,7 @@ from maildefer.handling.queues import kept_apart, listed_queues, located, queue_
 from maildefer.handling.results import ensure_run
 from maildefer.handling.routes import Router
 from maildefer.handling.settings import FRONT_QUEUE, load_settings, loaded_settings, place, pool_settings
+from maildefer.handling.signatures import never_runs
 from maildefer.host.identity import this_host
 from maildefer.maildir.push import Pusher
 from maildefer.message.addresses import TASK_DOMAIN
@@ -48,7 +49,7 @@ class Task(Generic[P, R]):
     def __init__(self, function: Callable[P, R], queue: str | None = None) -> None:
         if marks.batch_of(function) is not None:
             raise TypeError(f"@task on {function.__qualname__}: its calls come one by one, never as a @batch")
-        if "." in function.__qualname__ or inspect.iscoroutinefunction(function):
+        if "." in function.__qualname__ or never_runs(function):
             raise TypeError(f"@task on {function.__qualname__}: it goes on plain functions of a module")
         functools.update_wrapper(self, function)
         marks.mark_one(self)

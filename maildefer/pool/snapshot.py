@@ -88,6 +88,7 @@ def of_worker(shared: Shared, slot: int) -> dict[str, Any] | None:
         "queue": shared.queues[index].name,
         "queue_index": index,
         "entry": board.name(slot) if board.holds(slot) else None,
+        "handler": (board.handler(slot) or None) if handling else None,
         "seconds": round(boottime() - words[base + S.BEGAN] / 1e9, 3) if handling else None,
         "gathered": board.gathered(slot),
         "waits_for": words[base + S.WAITS_FOR] or None,
