@@ -79,6 +79,16 @@ def test_neither_a_dead_host_nor_a_due_entry_nor_a_request_waits_for_a_name_that
     assert second.stop() == 0
 
 
+def test_a_queue_that_is_not_there_yet_is_made(project: Project, start: Start) -> None:
+    shutil.rmtree(project.queue.path)
+    pool = start(workers=1)
+    assert pool.events("join.failed") == []
+    project.renew()
+    keys = project.push("quick", 3)
+    eventually(project.is_empty, "they are handled")
+    assert project.starts() == dict.fromkeys(keys, 1)
+
+
 def test_a_clean_up_of_empty_folders_is_made_good(project: Project, start: Start) -> None:
     pool = start(workers=1)
     subprocess.run(
