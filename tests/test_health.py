@@ -84,6 +84,13 @@ def test_a_pool_that_takes_no_messages_now_is_not_ready(facts: dict[str, object]
             with_queue(faults=[{"chore": "sweep", "error": "EIO"}]),
             "run/q: the keeper's chore `sweep` fails: EIO",
         ),
+        (
+            with_queue(
+                faults=[{"chore": "promote", "since": 1700000000, "entries": 3, "error": "1.x: EPERM"}]
+            ),
+            "the keeper's chore `promote` fails since 2023-11-14T22:13:20Z: 1.x: EPERM (and 2 more)",
+        ),
+        (with_queue(faults=[{"since": -(10**30), "entries": "x"}]), "fails"),
         ({"front_ends": [{"shortages": {"run/q": "no space"}}]}, "its front end refuses mail for run/q"),
     ],
 )

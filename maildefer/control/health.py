@@ -5,10 +5,12 @@ Written from the answers to status questions, which are JSON of any version: wha
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 Status = Mapping[str, Any]
+_END_OF_TIME: Final = 1 << 34  # what other hosts wrote may be anything
 _GRACE_SECONDS: Final = (
     5.0  # beyond the TTL: a scout gives a sign of life every two seconds, a keeper every five
 )
@@ -70,8 +72,18 @@ def degraded_queue(queue: Status, *, starts: bool = False) -> list[str]:
         found.append(why)
     for fault in queue.get("faults") or ():
         if isinstance(fault, Mapping):
-            found.append(f"the keeper's chore `{fault.get('chore')}` fails: {fault.get('error')}")
+            found.append(_failing(fault))
     return found
+
+
+def _failing(fault: Status) -> str:
+    """One chore of a keeper: since when, at how many entries, and why."""
+    since, entries = fault.get("since"), fault.get("entries")
+    when = ""
+    if isinstance(since, int) and 0 < since < _END_OF_TIME:
+        when = time.strftime(" since %Y-%m-%dT%H:%M:%SZ", time.gmtime(since))
+    more = f" (and {entries - 1} more)" if isinstance(entries, int) and entries > 1 else ""
+    return f"the keeper's chore `{fault.get('chore')}` fails{when}: {fault.get('error')}{more}"
 
 
 def standing(queue: Status) -> str:

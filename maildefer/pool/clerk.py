@@ -7,7 +7,7 @@ import threading
 from maildefer import events
 from maildefer.doctor import examine as doctor
 from maildefer.host import pidfile
-from maildefer.host.mounts import is_local, nearest
+from maildefer.host.mounts import is_local
 from maildefer.pool.board import Q
 from maildefer.pool.shared import Shared
 
@@ -54,7 +54,7 @@ class Clerk:
                 events.emit("queue.unsafe", queue=self._shared.queues[index].name, error=text)
         if not self._shared.force:
             doctor.refuse_unsafe(layout.path, findings)
-        board.words[board.queue(index) + Q.LOCAL] = int(is_local(nearest(layout.path)))
+        board.words[board.queue(index) + Q.LOCAL] = int(is_local(layout.path))
 
     def _run(self) -> None:
         while True:
