@@ -176,7 +176,7 @@ def requeue_same(old: Any) -> Any:
 
 
 def crash_free(old: Any) -> Any:
-    return lambda self, name, *, charged, taken: old(self, name, charged=False, taken=taken)
+    return lambda self, name, *, charged, taken, **more: old(self, name, charged=False, taken=taken)
 
 
 def foreign_unreturned(old: Any) -> Any:
@@ -184,8 +184,8 @@ def foreign_unreturned(old: Any) -> Any:
 
 
 def never_buried(old: Any) -> Any:
-    def give_back(self: Any, name: str, *, charged: bool, taken: Any) -> None:
+    def give_back(self: Any, name: str, **facts: Any) -> None:
         self._max_crashes = 99
-        old(self, name, charged=charged, taken=taken)
+        old(self, name, **facts)
 
     return give_back
