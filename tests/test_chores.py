@@ -219,3 +219,21 @@ def test_of_many_entries_ten_are_told_by_name(told: list[tuple[str, dict[str, An
     assert [facts.get("entry") for _, facts in told] == [*map(str, range(10)), None]
     assert told[-1][1]["more"] == 990
     assert house.faults.all()[0].entries == 1000
+
+
+def test_what_fails_where_no_folder_could_be_made_again_is_not_done_twice(told: list[object]) -> None:
+    tries: list[str] = []
+
+    def work() -> None:
+        tries.append("fence")
+        raise FileNotFoundError(errno.ENOENT, "gone")
+
+    house = House("fence")
+    house.mended = 1  # so that it makes none
+    house.chores._chores[0].work = work
+    house.round()
+    assert tries == ["fence"]
+    house = House("fence")  # and here it makes one
+    house.chores._chores[0].work = work
+    house.round()
+    assert tries == ["fence"] * 3

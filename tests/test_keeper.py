@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from maildefer import events
+from maildefer.errors import MountFault
 from maildefer.host.identity import this_host
 from maildefer.maildir.layout import Format, Layout, create_queue
 from maildefer.maildir.leases import Holder, Lease
@@ -257,3 +258,24 @@ def test_no_lease_is_joined_anew_while_a_worker_holds_a_claim_under_the_fenced_o
     assert place.word(Q.CLAIM_UNTIL) == 0
     assert place.word(Q.STATE) == QueueState.ABSENT
     assert place.lifeline.lease != OWN
+
+
+@pytest.mark.parametrize(("seen", "pauses"), [(False, [1, 2, 4, 8, 15, 15]), (True, [1] * 6)])
+def test_a_join_that_fails_is_tried_again_ever_later_and_once_a_second_where_it_was_joined_before(
+    place: Place, seen: bool, pauses: list[float]
+) -> None:
+    """Its directory may come back at any time."""
+    waited: list[float] = []
+
+    def wait(seconds: float) -> None:
+        waited.append(seconds)
+
+    def fail() -> None:
+        raise MountFault("/q", OSError(errno.EIO, "no"))
+
+    leaving: Any = SimpleNamespace(wait=wait, is_set=lambda: len(waited) == 6)
+    place.lifeline.leaving = leaving
+    place.lifeline._seen = seen
+    place.lifeline._try_to_join = fail  # type: ignore[method-assign, assignment]
+    assert place.lifeline._join() is None
+    assert waited == pauses

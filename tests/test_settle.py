@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
+from maildefer import events
+from maildefer.errors import MountFault, StorageFault
 from maildefer.handling import settings as settings_module
 from maildefer.handling.outcomes import Deferred, HandedOff, Outcome, Postponed
 from maildefer.handling.retry import RetryPolicy
@@ -16,6 +19,7 @@ from maildefer.maildir import reasons
 from maildefer.maildir.claims import Claimer
 from maildefer.maildir.layout import Layout, create_queue
 from maildefer.maildir.names import MAX_HANDOFFS, EntryName
+from maildefer.pool import settle
 from maildefer.pool.board import Board
 from maildefer.pool.hand import Hand
 from maildefer.pool.settle import Settler
@@ -158,3 +162,59 @@ def test_a_handoff_to_what_can_be_no_queue_is_tried_again_and_buried_with_its_re
     assert words == ["deferred"] * 4 + ["buried"]  # pushed in 1970, its lifetime is over at the fifth
     assert "can't be handed on to app.other.START" in desk.reason()
     assert "it is a file" in desk.reason()
+
+
+class Refusals:
+    """A settle that fails so often."""
+
+    def __init__(self, fault: StorageFault, times: int) -> None:
+        self.fault = fault
+        self.left = times
+        self.tries = 0
+
+    def settle(self) -> str:
+        self.tries += 1
+        if self.left:
+            self.left -= 1
+            raise self.fault
+        return "done"
+
+
+def mount_fault() -> StorageFault:
+    return MountFault("/q/cur/x", OSError(errno.EIO, "no"))
+
+
+@pytest.fixture
+def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    pauses: list[float] = []
+    monkeypatch.setattr(settle, "time", SimpleNamespace(sleep=pauses.append))
+    return pauses
+
+
+def test_a_settle_is_tried_until_the_filesystem_takes_it_each_time_later_and_told_once(
+    desk: Desk, slept: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(events, "emit", lambda event, **facts: told.append(event))
+    refusals = Refusals(mount_fault(), 9)
+    assert desk.settler.persist(refusals.settle) == "done"
+    assert slept[:3] == [pytest.approx(0.1), pytest.approx(0.2), pytest.approx(0.4)]
+    assert max(slept) <= 5
+    assert len(slept) == 9
+    assert told == ["settle.delayed"]
+
+
+def test_patience_with_a_settle_ends_when_the_worker_has_to(desk: Desk, slept: list[float]) -> None:
+    refusals = Refusals(mount_fault(), 1000)
+    desk.settler.gone = lambda: refusals.tries >= 3
+    with pytest.raises(MountFault):
+        desk.settler.persist(refusals.settle)
+    assert refusals.tries == 3
+
+
+def test_what_no_patience_cures_is_told_at_once(desk: Desk, slept: list[float]) -> None:
+    fault = next(kind for kind in StorageFault.__subclasses__() if not kind.temporary)
+    refusals = Refusals(fault("/q/cur/x", OSError(errno.ENAMETOOLONG, "no")), 1000)
+    with pytest.raises(fault):
+        desk.settler.persist(refusals.settle)
+    assert (refusals.tries, slept) == (1, [])

@@ -358,6 +358,18 @@ def test_what_waits_to_be_taken_back_is_free_where_our_lease_is_gone(house: Hous
     assert house.tender._dead.next_at() > 10**9
 
 
+@pytest.mark.parametrize(("home", "left"), [(1, 0), (2, 1)])
+def test_its_tokens_are_forgotten_where_the_lease_that_is_gone_is_the_one_they_lie_under(
+    house: House, home: int, left: int
+) -> None:
+    """`home` is 1 + the queue in which they lie; this one is the first."""
+    house.dead_worker(0)
+    house.board.words[house.board.slot(0) + S.TOKENS] = 1
+    house.board.words[Header.TOKENS] = home
+    house.tender._dead.free_all()
+    assert house.board.words[house.board.slot(0) + S.TOKENS] == left
+
+
 def test_a_status_file_of_a_lease_that_was_fenced_is_taken_away_by_the_next(house: House) -> None:
     house.run(BEAT)
     house.life.lease = f"{LABEL}-1-bbbb"

@@ -91,3 +91,80 @@ def test_only_what_was_deferred_after_an_exception_is_counted_as_failed() -> Non
     told = of_worker(shared, 0)
     assert told is not None
     assert row(told)[4] == 1
+
+
+class Elsewhere:
+    """What gathers a queue's messages for all workers here: this one, another that takes more, or one that can't."""
+
+    def __init__(self, *, another: bool, takes: bool = True) -> None:
+        self.another = another
+        self.takes = takes
+        self.passed: list[str] = []
+
+    def is_another(self) -> bool:
+        return self.another
+
+    def pass_on(self, name: str) -> bool:
+        self.passed += [name] if self.takes else []
+        return self.takes
+
+
+@pytest.mark.parametrize(
+    ("gatherer", "passed", "taken"),
+    [
+        (None, [], [None]),
+        (Elsewhere(another=False), [], ["itself"]),
+        (Elsewhere(another=True), ["name"], []),
+        (Elsewhere(another=True, takes=False), [], [None]),
+    ],
+)
+def test_a_message_is_gathered_by_one_worker_where_another_gathers_it_is_passed_on(
+    gatherer: Elsewhere | None, passed: list[str], taken: list[object]
+) -> None:
+    worker: Any = BatchingWorker.__new__(BatchingWorker)
+    took: list[object] = []
+    worker._hands = {0: None}
+    worker._gatherers = {} if gatherer is None else {0: gatherer}
+    worker._take = lambda queue, name, by: took.append(by if by is None else "itself")
+    worker._mind_gathering = lambda: None
+    worker._attempt(SimpleNamespace(index=0), "name")
+    assert took == taken
+    assert (gatherer.passed if gatherer is not None else []) == passed
+
+
+def test_what_was_gathered_is_given_back_in_a_drain_and_let_go_where_that_fails() -> None:
+    """A claim that stays on the board would be taken for one in hand, and never be taken back."""
+    board = Board(1, 1)
+    worker: Any = BatchingWorker.__new__(BatchingWorker)
+    worker._words, worker._base = board.words, board.slot(0)
+    ended: list[str] = []
+
+    def refuse() -> None:
+        raise MountFault("cur", OSError(errno.EIO, "no"))
+
+    claims = [
+        SimpleNamespace(release=lambda: ended.append("released"), abandon=lambda: ended.append("wrong")),
+        SimpleNamespace(release=refuse, abandon=lambda: ended.append("let go")),
+    ]
+    worker._groups = {(0, "h", 0): SimpleNamespace(claims=claims)}
+    worker._release((0, "h", 0))
+    assert ended == ["released", "let go"]
+    assert board.words[board.slot(0) + S.RELEASED] == 1
+    assert worker._groups == {}
+
+
+def test_a_worker_goes_on_gathering_for_its_host_where_messages_of_that_queue_wait_for_more() -> None:
+    begun: list[tuple[int, float]] = []
+    worker: Any = BatchingWorker.__new__(BatchingWorker)
+    worker._due = 5.0
+    worker._gatherers = {
+        index: SimpleNamespace(begin=lambda due, index=index: begun.append((index, due)))
+        for index in range(3)
+    }
+    worker._groups = {
+        (0, "h", 0): SimpleNamespace(waits_for_more=True),
+        (1, "h", 0): SimpleNamespace(waits_for_more=False),
+        (1, "g", 2): SimpleNamespace(waits_for_more=False),
+    }
+    worker._lead()
+    assert begun == [(0, 5.0)]
