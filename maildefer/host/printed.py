@@ -60,7 +60,7 @@ class Output:
         self._about = about
         self._rest = b""
         self._released = 0
-        self._streams: tuple[_Stream, ...] = ()
+        self._begun: set[_Stream] = set()  # which have a line without its end
 
     def capture(self) -> None:
         """From now on, descriptors 1 and 2, `sys.stdout` and `sys.stderr` are events; the log is where 2 was.
@@ -74,24 +74,30 @@ class Output:
         for descriptor in (1, 2):
             os.dup2(writer, descriptor)
         os.close(writer)
-        self._streams = (_Stream(1, "stdout"), _Stream(2, "stderr"))
-        sys.stdout, sys.stderr = self._streams
-        logcontext.ended = self.drain
+        sys.stdout, sys.stderr = _Stream(1, "stdout", self._begun), _Stream(2, "stderr", self._begun)
+        logcontext.ended = self._end_attempt
         os.register_at_fork(after_in_child=_leave_to_parent)
 
-    def drain(self, *, whole: bool = True) -> None:
-        """Tell what has come; unless `whole`, the beginning of a line waits for its end."""
-        for stream in self._streams if whole else ():
-            stream.end()
+    def _end_attempt(self) -> None:
+        """On the hot path: one small read, where nothing was written."""
+        if self._begun:
+            for stream in tuple(self._begun):
+                stream.end()
         try:
-            while data := os.read(self._descriptor, _CHUNK_BYTES):
-                *lines, self._rest = (self._rest + data).split(b"\n")
-                for line in lines:
-                    self._tell(line)
-                if len(self._rest) >= _LINE_BYTES:
-                    self._tell_rest()
+            if (data := os.read(self._descriptor, 64)) or self._rest:
+                self.drain(data)
         except OSError:  # a handler has closed all there is
             return
+
+    def drain(self, data: bytes = b"", *, whole: bool = True) -> None:
+        """Tell what has come, after `data`; unless `whole`, the beginning of a line waits for its end."""
+        while data := data or _read(self._descriptor):
+            *lines, self._rest = (self._rest + data).split(b"\n")
+            for line in lines:
+                self._tell(line)
+            if len(self._rest) >= _LINE_BYTES:
+                self._tell_rest()
+            data = b""
         if whole and self._rest:
             self._tell_rest()
 
@@ -108,32 +114,39 @@ class Output:
             self._released = read
 
 
+def _read(descriptor: int) -> bytes:
+    try:
+        return os.read(descriptor, _CHUNK_BYTES)
+    except OSError:  # a handler has closed all there is
+        return b""
+
+
 class _Stream(io.TextIOBase):
     """`sys.stdout` or `sys.stderr`: each line is an event, told by the thread that ends it."""
 
-    def __init__(self, descriptor: int, name: str) -> None:
+    def __init__(self, descriptor: int, name: str, begun: set[_Stream]) -> None:
         self._descriptor = descriptor
         self._name = name
-        self._begun = threading.local()
-        self.is_begun = False
+        self._begun = begun
+        self._line = threading.local()
 
     encoding = "utf-8"
     errors = "backslashreplace"
 
     def write(self, text: str) -> int:
-        *lines, rest = (getattr(self._begun, "text", "") + text).split("\n")
-        self._begun.text = rest
-        self.is_begun = self.is_begun or bool(rest)
+        *lines, rest = (getattr(self._line, "text", "") + text).split("\n")
+        self._line.text = rest
+        if rest:
+            self._begun.add(self)
         for line in lines:
             self._tell(line)
         return len(text)
 
     def end(self) -> None:
         """What stands without its line's end is a line."""
-        if self.is_begun:
-            self.is_begun = False
-            text, self._begun.text = getattr(self._begun, "text", ""), ""
-            self._tell(text)
+        self._begun.discard(self)
+        text, self._line.text = getattr(self._line, "text", ""), ""
+        self._tell(text)
 
     def _tell(self, line: str) -> None:
         for begin in range(0, len(line), _LINE_BYTES):
