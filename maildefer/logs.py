@@ -189,7 +189,9 @@ def _rendered(logger: object, method: str, facts: Facts) -> str:
 def _adopt_structlog() -> None:
     import structlog
 
+    logcontext.begin_process()
     if structlog.is_configured():
+        logcontext.isolate()
         logcontext.bound = lambda facts: structlog.contextvars.bind_contextvars(**facts)
         return
     structlog.configure(

@@ -303,6 +303,52 @@ def test_every_event_with_a_level_of_its_own_is_in_the_table() -> None:
     assert events.EVENTS.keys() >= events._ERRORS | events._WARNINGS
 
 
+RECEIVED = """
+import logging, threading, structlog
+from maildefer import events, logs
+from maildefer.queue import Queue
+from maildefer.routing import Router, nolocking, route, stateless
+from maildefer.server import QueueReceiver
+events.configure("json")
+logs.adopt()
+both = threading.Barrier(2)
+
+@route("(name)@test", name=".+")
+@stateless
+@nolocking
+def HANDLE(message, name):
+    both.wait(30)
+    structlog.contextvars.bind_contextvars(**{name: 1})
+    logging.info(name)
+    structlog.get_logger().info(name)
+    both.wait(30)
+    if name == "ann":
+        raise ValueError(name)
+
+for name in ("ann", "bob"):
+    Queue("run/queue").push("Subject: x\\n\\n", sender="", recipient=f"{name}@test")
+QueueReceiver("run/queue").start(one_shot=True)
+"""
+
+
+def test_lines_of_two_messages_in_a_receivers_threads_can_be_told_apart(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", RECEIVED], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    taken = {line["recipient"]: line["key"] for line in lines if line["event"] == "claim.taken"}
+    said = [line for line in lines if line["event"] == "handler.logged"]
+    assert sorted(line["message"] for line in said) == ["ann", "ann", "bob", "bob"]
+    for line in said:
+        assert (line["recipient"], line["key"]) == (f"{line['message']}@test", taken[line["recipient"]])
+        assert {"ann", "bob"} & line.keys() == {line["message"]}
+        assert (line["queue"], line["handler"], line["attempt"]) == ("run/queue", "__main__.HANDLE", 1)
+    [failed] = [line for line in lines if line["event"] == "handler.failed"]
+    assert (failed["level"], failed["key"], failed["recipient"]) == ("warning", taken["ann@test"], "ann@test")
+
+
 ATTEMPT = """
 from maildefer import events
 from maildefer.pool.attempts import AttemptLog

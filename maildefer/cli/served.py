@@ -17,7 +17,7 @@ from typing import Any
 
 from maildefer import events, logs
 from maildefer.errors import ConfigurationError, MaildeferError
-from maildefer.host import descendants, pidfile, runtime, statussocket
+from maildefer.host import descendants, pidfile, printed, runtime, statussocket
 from maildefer.host.answering import answer_forever
 from maildefer.host.background import READY
 from maildefer.host.bounded import bounded
@@ -69,8 +69,10 @@ class Service:
             signal.signal(signum, _leave_it)
 
     def run(self) -> int:
-        self._receiver = self._construct()
         if self._orders["kind"] != "log":  # which has no project
+            printed.capture_here(self._stopping)
+        self._receiver = self._construct()
+        if self._orders["kind"] != "log":
             level = "debug" if self._orders["debug"] else events.current_level()
             logs.adopt(level.upper(), self._processors)
         self._register()
@@ -92,9 +94,9 @@ class Service:
             set_title("log")
             return Sink(orders["host"], orders["port"], orders["queue"])
         from maildefer.handling import queues
-        from maildefer.handling.application import (
-            set_up_logging,
-        )  # with the next, which brings the user's own code
+
+        # These bring the user's own code.
+        from maildefer.handling.application import set_up_logging
         from maildefer.handling.settings import plain_settings
         from maildefer.utils import import_settings
 

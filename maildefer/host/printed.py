@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import sys
 import threading
 from collections.abc import Callable, Mapping
 from ctypes import CDLL, c_int, c_long
-from typing import Final
+from typing import Final, NoReturn
 
 from maildefer import events, logcontext
+from maildefer.host.titles import set_title
 
 EVENT: Final = "handler.printed"
 _CHUNK_BYTES: Final = 4096
 _LINE_BYTES: Final = 8192  # a longer one is several
+_LOOK_SECONDS: Final = 0.5
 _KEPT_BYTES: Final = 1 << 20  # of what was read, until its memory is given back
 _PUNCH_HOLE: Final = 3  # fallocate(2): FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE
 
@@ -60,6 +63,8 @@ class Output:
         self._about = about
         self._rest = b""
         self._released = 0
+        self._writer = -1
+        self._seen = 0
         self._begun: set[_Stream] = set()  # which have a line without its end
 
     def capture(self) -> None:
@@ -73,33 +78,40 @@ class Output:
         os.close(given)
         for descriptor in (1, 2):
             os.dup2(writer, descriptor)
+        self._writer = events.high(writer)
         os.close(writer)
         sys.stdout, sys.stderr = _Stream(1, "stdout", self._begun), _Stream(2, "stderr", self._begun)
-        logcontext.ended = self._end_attempt
+        logcontext.ended = self.end_attempt
         os.register_at_fork(after_in_child=_leave_to_parent)
 
-    def _end_attempt(self) -> None:
-        """On the hot path: one small read, where nothing was written."""
+    def end_attempt(self) -> None:
+        """On the hot path: one look at the file's end, where nothing was written."""
         if self._begun:
             for stream in tuple(self._begun):
                 stream.end()
         try:
-            if (data := os.read(self._descriptor, 64)) or self._rest:
-                self.drain(data)
+            if (
+                end := os.lseek(self._writer, 0, os.SEEK_END)
+            ) != self._seen:  # which appends, wherever it stands
+                self._seen = end
+                self.drain()
         except OSError:  # a handler has closed all there is
             return
 
-    def drain(self, data: bytes = b"", *, whole: bool = True) -> None:
-        """Tell what has come, after `data`; unless `whole`, the beginning of a line waits for its end."""
-        while data := data or _read(self._descriptor):
+    def drain(self, *, whole: bool = True) -> None:
+        """Tell what has come; unless `whole`, the beginning of a line waits for its end."""
+        while data := _read(self._descriptor):
             *lines, self._rest = (self._rest + data).split(b"\n")
             for line in lines:
                 self._tell(line)
             if len(self._rest) >= _LINE_BYTES:
                 self._tell_rest()
-            data = b""
         if whole and self._rest:
             self._tell_rest()
+
+    @property
+    def descriptor(self) -> int:
+        return self._descriptor
 
     def _tell_rest(self) -> None:
         line, self._rest = self._rest, b""
@@ -119,6 +131,53 @@ def _read(descriptor: int) -> bytes:
         return os.read(descriptor, _CHUNK_BYTES)
     except OSError:  # a handler has closed all there is
         return b""
+
+
+def capture_here(stopped: threading.Event) -> None:
+    """For a process without a supervisor, with threads: read after each attempt and twice a second, until `stopped`.
+
+    A process that waits for our end tells what is left then, however that came. Called in the main thread, before there
+    are others. Raises OSError.
+    """
+    descriptor = make()
+    output = Output(descriptor)
+    output.capture()
+    lock = threading.RLock()
+
+    def end_attempt() -> None:
+        with lock:
+            output.end_attempt()
+
+    def read_on() -> None:
+        while not stopped.wait(_LOOK_SECONDS):
+            with lock:
+                output.drain(whole=False)
+
+    logcontext.ended = end_attempt
+    ended, lifeline = os.pipe2(os.O_CLOEXEC)
+    if not (child := os.fork()):
+        if os.fork():  # twice, so that it is not ended with what handlers have left behind
+            os._exit(0)
+        _outlive(output, ended)
+    os.waitpid(child, 0)
+    os.close(ended)  # the lifeline ends with us
+    threading.Thread(target=read_on, name="output", daemon=True).start()
+    assert lifeline
+
+
+def _outlive(output: Output, ended: int) -> NoReturn:
+    for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(signum, signal.SIG_IGN)
+    keep = {output.descriptor, events.descriptor(), ended}
+    for descriptor in {int(name) for name in os.listdir("/proc/self/fd")} - keep:
+        try:
+            os.close(descriptor)
+        except OSError:  # the listing's own
+            pass
+    set_title("output")
+    os.read(ended, 1)
+    output.drain()
+    os._exit(0)
 
 
 class _Stream(io.TextIOBase):

@@ -68,7 +68,12 @@ class Alone:
         }
         argv = [sys.executable, "-m", "maildefer.pool.alone", json.dumps(facts)]
         self.process = subprocess.Popen(
-            argv, pass_fds=descriptors, stdin=subprocess.DEVNULL, cwd="/", env=_environ()
+            argv,
+            pass_fds=descriptors,
+            stdin=subprocess.DEVNULL,
+            stderr=events.descriptor(),
+            cwd="/",
+            env=_environ(),
         )
 
     def is_running(self) -> bool:
@@ -76,10 +81,11 @@ class Alone:
 
 
 def _environ() -> dict[str, str]:
-    """Ours, and where this package is: the program may have put that on its path by itself."""
+    """Ours, and where this package is: the program may have put that on its path by itself; and the log's form."""
     home = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     path = os.environ.get("PYTHONPATH", "")
-    return {**os.environ, "PYTHONPATH": f"{home}{os.pathsep}{path}" if path else home}
+    log = {"MAILDEFER_LOG_FORMAT": events.current_format(), "MAILDEFER_LOG_LEVEL": events.current_level()}
+    return {**os.environ, **log, "PYTHONPATH": f"{home}{os.pathsep}{path}" if path else home}
 
 
 def main() -> int:

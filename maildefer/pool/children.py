@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from maildefer import events
 from maildefer.host.descendants import Listed
 from maildefer.host.linux import die_with_parent
 from maildefer.pool.board import Kind
@@ -92,6 +93,8 @@ def spawn(
 
     def main() -> int:
         os.chdir(cwd)
+        if events.descriptor() != 2:
+            os.dup2(events.descriptor(), 2)
         if stdout >= 0:
             os.dup2(stdout, 1)
         for descriptor in keep:

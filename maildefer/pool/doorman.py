@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from maildefer import events
 from maildefer.errors import MaildeferError
 from maildefer.intake import early
 from maildefer.pool.crew import read_report
@@ -65,7 +66,9 @@ class Doorman:
             inherited.append(self._routes)
         before = signal.pthread_sigmask(signal.SIG_BLOCK, early.HELD)  # the process inherits it
         try:
-            self.process = subprocess.Popen(command, pass_fds=inherited, stdin=subprocess.DEVNULL)
+            self.process = subprocess.Popen(
+                command, pass_fds=inherited, stdin=subprocess.DEVNULL, stderr=events.descriptor()
+            )
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
             os.close(theirs)

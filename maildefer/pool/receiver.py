@@ -81,7 +81,9 @@ class QueueReceiver:
                 "no routes are loaded: call Router.load([...]) before the receiver starts"
             )
         check(Router.table())
+        logcontext.isolate()
         logcontext.in_hand.append(lambda: self._in_hand)
+        logcontext.queue_names[self._layout.path] = self.queue_dir
         attempts = Attempts(self.queue_dir, self._oversized, self._replaced())
         batches = attempts.collecting()
         files = FileWatch({"files": module_files(tuple(Router.HANDLERS)), "reload": True})

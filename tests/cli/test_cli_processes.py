@@ -260,6 +260,22 @@ def test_what_the_application_logs_is_in_the_pools_line_format(project):
     assert "message=deep" in Path("logs/smtp.out").read_text()
 
 
+def test_what_a_boot_module_and_its_children_print_is_in_the_log_to_the_last_word(project):
+    boot("boot", "Serves")
+    text = "import os\nprint('booting')\n" + Path("conf/boot.py").read_text().replace(
+        "def start(self):", "def start(self): os.system('echo a child');", 1
+    )
+    Path("conf/boot.py").write_text(text + "\nimport atexit; atexit.register(os.write, 2, b'the last')\n")
+    command("start")
+    command("stop")
+    deadline = time.monotonic() + 30
+    while 'text="the last"' not in Path("logs/smtp.out").read_text():
+        assert time.monotonic() < deadline
+    told = Path("logs/smtp.out").read_text()
+    assert "event=handler.printed stream=stdout text=booting" in told
+    assert 'event=handler.printed text="a child"' in told
+
+
 def test_the_umask_is_octal(project):
     boot("boot", "Serves")
     assert command("start", "--umask", "0027").returncode == 0
