@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import random
 from typing import Any
 
 from maildefer.errors import MaildeferError
@@ -26,6 +25,8 @@ def exchangers(domain: str) -> list[str]:
         answers = list(resolver.resolve(domain, "MX"))
     except (resolver.NoAnswer, resolver.NXDOMAIN):
         return [domain]
+    import random  # a pool loads this module for all of its workers; few of them ask
+
     random.shuffle(answers)  # so that hosts of one preference share the load
     answers.sort(key=lambda answer: int(answer.preference))
     hosts = [str(answer.exchange).rstrip(".") for answer in answers]

@@ -47,9 +47,10 @@ class Outgoing:
         found: dict[str, Any] = {}
         for name in self._names():
             try:
-                found = json.loads(durable.read_small(f"{self.folder}/{name}", limit_bytes=_LIMIT_BYTES))
+                told = json.loads(durable.read_small(f"{self.folder}/{name}", limit_bytes=_LIMIT_BYTES))
             except (FileNotFoundError, ValueError):  # replaced since the listing, or damaged
                 continue
+            found = told if isinstance(told, dict) else found
         refused = found.get("refused", {}) if found.get("attempt", 0) < self.attempt else {}
         return set(found.get("taken", ())), {
             address: (code, text.encode()) for address, (code, text) in refused.items()

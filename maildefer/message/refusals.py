@@ -1,7 +1,8 @@
-"""What a relay raises where a server refused: `smtplib`'s errors, which are also SMTP replies of the handler's.
+"""What a relay raises in a handler where a server refused: `smtplib`'s errors, and the handler's SMTP replies at once.
 
 So a 4yz defers the message that the handler has in hand, and a 5yz is final and buries it, unless the handler catches
-it. Imported by what has `smtplib` loaded.
+it. In a program that has no message in hand they are `smtplib`'s alone, as in Salmon. Imported by what has `smtplib`
+loaded.
 """
 
 from __future__ import annotations
@@ -50,6 +51,18 @@ class SenderRefused(SMTPError, smtplib.SMTPSenderRefused):
     def __init__(self, code: int, text: bytes | str, sender: str) -> None:
         self.smtp_code, self.smtp_error, self.sender = code, text, sender  # type: ignore[assignment]  # str or bytes
         _tell(self, code, f"{sender or '<>'}: {text_of(text)}")
+
+
+def as_reply(fault: Exception) -> Exception:
+    """The handler's reply, if a server has refused something; anything else as it is."""
+    match fault:
+        case smtplib.SMTPRecipientsRefused():
+            return RecipientsRefused(fault.recipients)
+        case smtplib.SMTPSenderRefused():
+            return SenderRefused(fault.smtp_code, fault.smtp_error, fault.sender)
+        case smtplib.SMTPDataError():
+            return DataRefused(fault.smtp_code, fault.smtp_error)
+    return fault
 
 
 def is_final(code: int) -> bool:

@@ -8,6 +8,7 @@ import socket
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+from maildefer import logcontext
 from maildefer.errors import AddressRefused
 from maildefer.message import addresses
 from maildefer.message.envelope import encode_address
@@ -72,16 +73,16 @@ class Relay:
         sender. A received message that was not changed goes out byte for byte; anything else gets a `Date` and a
         `Message-ID` if it has none, in a handler the same at each attempt.
 
-        Raises what `smtplib` does. Where a server refused sender, message or recipients, also when only some of them
-        (`SMTPRecipientsRefused`, its `recipients`), that is an `SMTPError` too: a 4yz defers the message that the
-        handler has in hand, and a 5yz is final. At the next attempt the message goes to those only who have not taken
+        Raises what `smtplib` does, also when only some of the recipients are refused (`SMTPRecipientsRefused`, its
+        `recipients`). In a handler that has a queue's message in hand, what a server refused is an `SMTPError` too: a
+        4yz defers that message, and a 5yz is final; at its next attempt this one goes to those only who have not taken
         it. Raises `RelayUnresolved` without a recipient, and OSError where the note of who has taken it can't be read.
         """
         sender, recipients = self.envelope_of(message, To, From)
         data = _wire_bytes(message)
         # With smtplib, 10 MB with ssl: only for a process that sends.
         from maildefer.message.outgoing import begun
-        from maildefer.message.refusals import is_final
+        from maildefer.message.refusals import as_reply, is_final
         from maildefer.message.sending import Sending
         from maildefer.message.stamping import stamped
 
@@ -99,6 +100,8 @@ class Relay:
         taken |= sending.taken
         refused |= sending.refused
         fault = sending.fault_for(recipients, refused)
+        if logcontext.current() is not None:
+            fault = as_reply(fault)
         finals = sum(is_final(code) for code, _ in refused.values())
         if outgoing is not None and (taken or 0 < finals < len(refused)):
             try:

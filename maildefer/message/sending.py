@@ -6,13 +6,7 @@ import smtplib
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
-from maildefer.message.refusals import (
-    DataRefused,
-    RecipientsRefused,
-    SenderRefused,
-    Verdict,
-    is_final,
-)
+from maildefer.message.refusals import Verdict, is_final
 
 _UNREACHED = 451
 
@@ -54,16 +48,8 @@ class Sending:
     def fault_for(self, recipients: list[str], refused: Mapping[str, Verdict]) -> Exception:
         """What to raise: the one thing that kept it from everybody, or the verdict on each."""
         if not self.taken and len(self._faults) == 1 and self.refused.keys() == set(recipients):
-            match self._faults[0]:
-                case smtplib.SMTPSenderRefused() as fault:
-                    return SenderRefused(fault.smtp_code, fault.smtp_error, self._sender)
-                case smtplib.SMTPDataError() as fault:
-                    return DataRefused(fault.smtp_code, fault.smtp_error)
-                case smtplib.SMTPRecipientsRefused():
-                    pass
-                case fault:
-                    return fault
-        return RecipientsRefused(refused)
+            return self._faults[0]
+        return smtplib.SMTPRecipientsRefused(dict(refused))
 
     def _send_to_one_of(self, hosts: tuple[str, ...], recipients: list[str]) -> None:
         """To the next host goes what none has taken yet, and none has refused for good (RFC 5321, section 5.1)."""
