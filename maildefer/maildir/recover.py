@@ -35,7 +35,7 @@ class Taken:
 
     reclaimed: list[str] = field(default_factory=list)
     released: list[str] = field(default_factory=list)
-    buried: list[str] = field(default_factory=list)
+    buried: dict[str, str] = field(default_factory=dict)  # with the reason
     returned: list[str] = field(default_factory=list)
 
     def __bool__(self) -> bool:
@@ -172,14 +172,16 @@ class Recovery:
         """Reclaim (the crash charged, at the limit buried) or release; needs no answer: gone means somebody did it."""
         entry, system = EntryName.parse(name), self._system
         back = entry.returned(crashes=1) if charged else entry.returned(attempts=-1)
-        folder, report = self._layout.new, taken.reclaimed if charged else taken.released
+        folder, reason = self._layout.new, ""
         if charged and back.crashes >= self._max_crashes:
-            reason = f"its worker died {back.crashes} times while handling it"
+            times = "once" if back.crashes == 1 else f"{back.crashes} times"
+            reason = f"its worker died {times} while handling it"
             facts: dict[str, object] = {"error": "crash limit"}
             if death is not None:
-                reason, facts = f"{reason}, at last {death}", {**facts, **death.facts()}
+                reason = f"{reason}, {'at last ' if back.crashes > 1 else ''}{death}"
+                facts |= death.facts()
             reasons.write_reason(self._layout, back, reason, facts, host=self._host, system=system)
-            folder, report = self._layout.dead_new, taken.buried
+            folder = self._layout.dead_new
         if (journal := journal_of(self._layout, system)) is not None:
             journal.moves(back.key, f"{folder}/{back.waiting()}")
         try:
@@ -188,7 +190,10 @@ class Recovery:
             if folder == self._layout.dead_new:  # its folder may be missing: the next scan finds it made
                 make_folder(self._layout, ".dead", system)
             return
-        report.append(back.key)
+        if reason:
+            taken.buried[back.key] = reason
+        else:
+            (taken.reclaimed if charged else taken.released).append(back.key)
 
     def _return_foreign(self, folder: str, foreign: Iterable[str], taken: Taken, refusals: Refusals) -> None:
         """A mail reader moved `new/X` to `cur/X:2,S`: looking at a queue must not empty it. The same in `.later/`."""

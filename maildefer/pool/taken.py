@@ -24,7 +24,7 @@ def _tell(queue: str, taken: Taken) -> None:
         events.emit("claim.reclaimed", queue=queue, key=key)
     for key in taken.released:
         events.emit("claim.released", queue=queue, key=key)
-    for key in taken.buried:
-        events.emit("entry.buried", queue=queue, key=key, reason="crash limit")
+    for key, reason in taken.buried.items():
+        events.emit("entry.buried", queue=queue, key=key, reason=reason)
     for key in taken.returned:
         events.emit("entry.returned", queue=queue, key=key)

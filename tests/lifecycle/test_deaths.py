@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from maildefer.host.identity import exists
+from maildefer.pool.consumer import Consumer
 from tests.lifecycle.conftest import Start
 from tests.lifecycle.project import Project, eventually
 
@@ -402,6 +403,36 @@ def test_keeper_and_worker_killed_together_still_charge_the_crash(project: Proje
     assert (entry.key, entry.crashes) == (key, 1)
     project.go()
     eventually(project.is_empty, "it is acked")
+
+
+def test_a_death_that_the_keeper_did_not_live_to_hear_of_is_in_the_reason(
+    project: Project, start: Start
+) -> None:
+    pool = start(workers=1, settings={"max_crashes": 1})
+    [key] = project.push("wait")
+    [first] = eventually(lambda: project.notes("start"), "the handler begins")
+    os.kill(pool.child("keeper"), signal.SIGKILL)
+    os.kill(first.pid, signal.SIGSEGV)
+    eventually(lambda: project.names("dead_new"), "it is buried")
+    [reason] = reasons(project)
+    assert (reason["death"], reason["handler"]) == ("by SIGSEGV", "workers.front.HANDLE")
+    assert "in _wait" in reason["traceback"]
+    buried = pool.await_event("entry.buried", key=key)
+    assert buried["reason"] == reason["reason"]
+
+
+def test_the_exception_of_a_program_that_consumes_is_in_the_reason(project: Project) -> None:
+    project.push()
+
+    def consume() -> None:
+        with Consumer(project.queue, max_crashes=1) as consumer:
+            assert consumer.claim(30) is not None
+            raise ValueError
+
+    with pytest.raises(ValueError, match=r"^$"):
+        consume()
+    [reason] = reasons(project)
+    assert reason["reason"] == "its worker died once while handling it, by an exception of its program"
 
 
 def test_a_killed_scout_is_replaced_and_nothing_is_left_lying(project: Project, start: Start) -> None:
