@@ -10,6 +10,7 @@ import json
 import os
 import threading
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
 
@@ -180,6 +181,11 @@ def reclaimed_burial_on_a_full_disk(house: House) -> None:
     put(house.layout.cur, EntryName.parse("0.stuck,c=4").claimed("gone-000000-1-dead.1.1"))
 
 
+def request_that_can_not_be_consumed(house: House) -> None:
+    put(house.layout.requests, f"{OWN}.reload")
+    house.world.refuse("rename", errno.EPERM, where=f"/{OWN}.reload", times=10**9)
+
+
 def no_tmp(house: House) -> None:
     os.rmdir(house.layout.tmp)
 
@@ -213,6 +219,7 @@ FAULTS: list[Callable[[House], None]] = [
     later_cur_is_a_file,
     burial_on_a_full_disk,
     reclaimed_burial_on_a_full_disk,
+    request_that_can_not_be_consumed,
     no_tmp,
     no_cur,
     no_status_folder,
@@ -293,6 +300,7 @@ def test_the_mount_tells_how_it_stands(house: House, fault: Callable[[House], No
         (later_cur_is_a_file, "return", "return.failed", None),
         (burial_on_a_full_disk, "take back", "takeback.failed", "slot 0"),
         (reclaimed_burial_on_a_full_disk, "reclaim", "reclaim.failed", "0.stuck"),
+        (request_that_can_not_be_consumed, "requests", "request.failed", f"{OWN}.reload"),
         (status_can_not_be_written, "status", "status.failed", None),
         (a_dead_lease_that_can_not_be_ended, "fence", "fence.failed", "aaaa-000000-9-abcd"),
     ],
@@ -326,6 +334,16 @@ def test_a_folder_of_ours_is_made_again_without_a_word(house: House, fault: Call
     assert [event for event, _ in house.told if event.endswith(".failed")] == []
     for path in (house.layout.requests_done, house.layout.tmp, house.layout.cur):
         assert os.path.isdir(path)
+
+
+def test_leases_that_can_not_be_listed_are_looked_for_every_two_beats(house: House) -> None:
+    house.world.refuse("utime", errno.EIO, where="/leases", times=10**9)
+    tries: list[float] = []
+    house.world.before("utime", lambda: tries.append(house.world.uptime), where="/leases", times=10**9)
+    house.run(120.0)
+    gaps = [later - sooner for sooner, later in pairwise(tries)]
+    assert max(gaps) <= 2 * BEAT + 0.1
+    assert len(house.events("fence.failed")) == 1
 
 
 def test_a_burial_that_waits_for_room_is_done_within_half_a_minute_of_it(house: House) -> None:

@@ -11,7 +11,7 @@ from maildefer.backoff import Backoff
 from maildefer.maildir.system import SYSTEM, System
 
 MOST: Final = 10_000  # that are remembered
-IN_A_ROW: Final = 32  # so many, and it is not they: what they should go to, or lie in, is at fault
+IN_A_ROW: Final = 1000  # so many, and it is not they: what they should go to, or lie in, is at fault
 
 
 @dataclass(slots=True)

@@ -8,6 +8,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, ClassVar
 
 from maildefer import events
+from maildefer.backoff import Backoff
 from maildefer.host.identity import alive
 from maildefer.maildir.later import Promoter
 from maildefer.maildir.layout import mend
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 _FIRST_SWEEP_SECONDS = 60.0
 _SWEEP_EVERY_SECONDS = 900.0
 _FOLDERS_EVERY_SECONDS = 60.0
-_LONGEST_LOOK_SECONDS = 10.0  # an observer that has not looked for half a TTL begins anew
 _BY_ENTRY = (
     "take back",
     "fence",
@@ -77,6 +77,9 @@ class Tender:
         self._observer = self._make_observer()
         self._recovery = self._make_recovery()
         self._paperwork = self.papers(shared, index, lifeline, system)
+        # Kept below half a TTL: an observer that has not looked for that begins anew.
+        self._looking = Backoff()
+        self._looking.longest_seconds = 2 * lifeline.format.beat_seconds
         self._chores = Chores(
             self._name, self._make_chores(), Faults(shared.board, index), system, self._mend
         )
@@ -114,6 +117,7 @@ class Tender:
         if self._observer.format is not self._lifeline.format:  # joined anew
             self._observer = self._make_observer()
             self._recovery = self._make_recovery()
+            self._looking.longest_seconds = 2 * self._lifeline.format.beat_seconds
             self._chores.hurry()
         self._chores.do_what_is_due()
 
@@ -125,7 +129,7 @@ class Tender:
 
         stuck, papers, clock = self._stuck, self._paperwork, self._lifeline.mount_time
         fence = Chore("fence", "fence.failed", self._fence, every=beat, refusals=stuck["fence"])
-        fence.backoff.longest_seconds = _LONGEST_LOOK_SECONDS
+        fence.backoff = self._looking
         sweep = Chore("sweep", "sweep.failed", self._sweep, every=lambda: _SWEEP_EVERY_SECONDS, at_once=False)
         sweep.due = self._system.boottime() + _FIRST_SWEEP_SECONDS
         take_back = Chore("take back", "takeback.failed", self._take_back_dead, refusals=stuck["take back"])
