@@ -123,9 +123,8 @@ def _takes_anything(signature: inspect.Signature) -> bool:
 
 
 def _words(function: object) -> Iterator[str]:
-    """All names and texts in the function's code."""
-    code = getattr(function, "__code__", None)
-    if code is None:
+    """All names and texts in the code that a call of it runs."""
+    if (code := _code_of(function)) is None:
         return
     yield from (*code.co_varnames, *code.co_names, *code.co_freevars)
     constants = list(code.co_consts)
