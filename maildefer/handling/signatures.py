@@ -21,6 +21,7 @@ from maildefer.handling import marks
 from maildefer.handling.marks import Handler
 
 _NEVER_RUNS: Final = CO_COROUTINE | CO_GENERATOR | CO_ASYNC_GENERATOR
+_ANYTHING: Final = inspect.signature(lambda *arguments, **captures: None)
 _MOST_DECORATORS: Final = 100  # what is wrapped in itself has no end
 
 
@@ -93,8 +94,11 @@ def _misfit(function: Callable[..., Any], captures: Sequence[str]) -> str | None
     for _ in range(_MOST_DECORATORS):
         try:
             signature = inspect.signature(function, follow_wrapped=False)
-        except (TypeError, ValueError):  # written in C, or a __signature__ that is none
-            return None
+        except (
+            TypeError,
+            ValueError,
+        ):  # written in C, as `functools.cache` is, or a __signature__ that is none
+            signature = _ANYTHING
         if (why := _refusal(signature, captures, supplied=supplied)) is not None:
             return why
         inner = getattr(function, "__wrapped__", None)
