@@ -30,7 +30,7 @@ class Defer(Exception):
         if after is not None and not 0 <= after < float("inf"):
             raise ValueError(f"Defer(after={after!r}): give seconds, zero or more")
         if after is not None and at is not None:
-            raise ValueError(f"Defer(after={after!r}, at={at!r}): give one of them")
+            raise ValueError(f"Defer(after={after}, at={at}): give one of them")
         _must_be_aware("at", at)
         _must_be_aware("until", until)
         super().__init__(reason)
@@ -45,7 +45,7 @@ def _must_be_aware(name: str, given: object) -> None:
         return
     if not isinstance(given, datetime) or given.utcoffset() is None:
         raise ValueError(
-            f"Defer({name}={given!r}): give a time with its zone, such as datetime.now(UTC) + timedelta(days=1)"
+            f"Defer({name}={given}): give a time with its zone, such as datetime.now(UTC) + timedelta(days=1)"
         )
 
 
