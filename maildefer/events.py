@@ -8,7 +8,6 @@ The line of each attempt is on the hot path and comes ready made from `pool.atte
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
 import re
@@ -117,7 +116,6 @@ _level: Level = "info"
 _context: dict[str, object] = {}
 _log_file: str | None = None
 _descriptor = 2
-_HIGH: Final = 1000
 
 
 def configure(
@@ -156,27 +154,10 @@ def reopen() -> None:
     os.close(descriptor)
 
 
-def set_apart() -> int:
-    """Have the log go on where descriptor 2 leads, which is free for others from now on; returns its own. Once.
-
-    Raises OSError.
-    """
+def set_apart(descriptor: int) -> None:
+    """Have the log go there, where descriptor 2 led, which is free for others from now on."""
     global _descriptor
-    if _descriptor == 2:
-        _descriptor = high(2)
-    return _descriptor
-
-
-def high(descriptor: int) -> int:
-    """Another descriptor for the same, with a number that is hardly taken again should a handler close it.
-
-    A handler that closes all there is, and opens files, would have our lines in them. Raises OSError.
-    """
-    import resource  # only where project code is
-
-    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    least = _HIGH if limit < 0 else max(3, min(_HIGH, limit - 24))
-    return fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, least)
+    _descriptor = descriptor
 
 
 def descriptor() -> int:

@@ -299,6 +299,12 @@ def test_the_level_leaves_out_what_matters_less() -> None:
     ]
 
 
+def test_the_level_leaves_out_the_lines_of_attempts_too() -> None:
+    program = ATTEMPT.format(format="logfmt").replace('"logfmt"', '"logfmt", level="warning"')
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+
+
 def test_every_event_with_a_level_of_its_own_is_in_the_table() -> None:
     assert events.EVENTS.keys() >= events._ERRORS | events._WARNINGS
 

@@ -6,8 +6,10 @@ go on, outlives the process for whoever made it, and is read after each attempt:
 
 from __future__ import annotations
 
+import fcntl
 import io
 import os
+import resource
 import signal
 import sys
 import threading
@@ -22,6 +24,7 @@ EVENT: Final = "handler.printed"
 _CHUNK_BYTES: Final = 4096
 _LINE_BYTES: Final = 8192  # a longer one is several
 _LOOK_SECONDS: Final = 0.5
+_HIGH: Final = 1000
 _KEPT_BYTES: Final = 1 << 20  # of what was read, until its memory is given back
 _PUNCH_HOLE: Final = 3  # fallocate(2): FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE
 
@@ -40,6 +43,16 @@ def close(*, but: int = -1) -> None:
     for descriptor in _made - {but}:
         os.close(descriptor)
         _made.discard(descriptor)
+
+
+def high(descriptor: int) -> int:
+    """Another descriptor for the same, with a number that is hardly taken again should a handler close it.
+
+    A handler that closes all there is, and opens files, would have our lines in them. Raises OSError.
+    """
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    least = _HIGH if limit < 0 else max(3, min(_HIGH, limit - 24))
+    return fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, least)
 
 
 def is_unread(descriptor: int) -> bool:
@@ -73,12 +86,12 @@ class Output:
         An attempt's end reads what has come. Called once, before any project code. Raises OSError.
         """
         writer = os.open(f"/proc/self/fd/{self._descriptor}", os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
-        events.set_apart()
-        given, self._descriptor = self._descriptor, events.high(self._descriptor)
+        events.set_apart(high(2))
+        given, self._descriptor = self._descriptor, high(self._descriptor)
         os.close(given)
         for descriptor in (1, 2):
             os.dup2(writer, descriptor)
-        self._writer = events.high(writer)
+        self._writer = high(writer)
         os.close(writer)
         sys.stdout, sys.stderr = _Stream(1, "stdout", self._begun), _Stream(2, "stderr", self._begun)
         logcontext.ended = self.end_attempt

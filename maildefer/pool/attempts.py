@@ -45,11 +45,12 @@ class AttemptLog:
     not hold them back, so the supervisor has them flushed by a signal.
     """
 
-    __slots__ = ("_flush_at", "_format", "_lines", "_pid", "_second", "_stamp", "_waiting")
+    __slots__ = ("_flush_at", "_format", "_lines", "_pid", "_second", "_shown", "_stamp", "_waiting")
 
     def __init__(self, waiting: Callable[[float], None] = lambda since: None) -> None:
         self._waiting = waiting
         self._format = events.current_format()
+        self._shown = events.shows("attempt.ended")
         self._lines: list[str] = []
         self._pid = os.getpid()
         self._second = -1
@@ -68,6 +69,8 @@ class AttemptLog:
         **more: object,
     ) -> None:
         """Note one attempt that ended at `now` (boot clock). `queue` and `handler` are ours, `key` is anybody's."""
+        if not self._shown:
+            return
         wall = time.time()
         if (second := int(wall)) != self._second:
             self._second = second
