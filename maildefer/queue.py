@@ -47,8 +47,7 @@ class Queue:
     settings list; others where they list none; outside of a project with the last folder of its path only.
     `pop_limit`, in bytes, is for `pop` and `oversize` only; what is over it goes to `oversize_dir`, a queue too, or to
     the dead letters where there is none (Salmon deletes it). With `safe`, new keys, and those of `mbox`, hold a hash
-    of the host's name in its place. Raises QueueMissing, NotAQueue, FormatUnknown,
-    StorageFault's kinds, and where it has to ask the settings, ConfigurationError.
+    of the host's name in its place. Raises QueueMissing, NotAQueue, FormatUnknown, and StorageFault's kinds.
     """
 
     def __init__(

@@ -13,11 +13,9 @@ import pytest
 
 from maildefer.confirm import ConfirmationStorage
 from maildefer.errors import ConfigurationError, QueueMissing, QueueUnlisted
-from maildefer.handlers import queue as keep
 from maildefer.handling import finding
 from maildefer.handling import settings as settings_module
 from maildefer.handling.settings import load_settings, pool_settings, project
-from maildefer.mail import MailRequest
 from maildefer.queue import Queue
 from maildefer.routing import DirectoryStorage, ShelveStorage
 from maildefer.server import LMTPReceiver, QueueReceiver
@@ -225,14 +223,3 @@ def test_settings_that_make_a_queue_themselves_are_loaded(blog: Path) -> None:
     )
     assert run(PUSH, blog) == str(blog / "run" / "queue")
     assert (blog / "run" / "own").is_dir()
-
-
-def test_the_ready_handler_that_keeps_mail_makes_its_own_queue(
-    blog: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(finding.PROJECT, str(blog))
-    message = MailRequest("test", "ann@x", "bob@x", b"Subject: x\n\n")
-    for queue in ("run/queue", str(blog / "run" / "queue")):
-        message.queue = queue
-        keep.START(message)
-    assert len(os.listdir(blog / "run" / "log" / "new")) == 2

@@ -114,6 +114,7 @@ def _no_warning() -> Iterator[None]:
 def router(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> RoutingBase:
     (tmp_path / "run").mkdir()
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "run").mkdir()
     for name in ("REGISTERED", "HANDLERS", "DEFAULT_CAPTURES"):
         monkeypatch.setattr(Router, name, {})
     monkeypatch.setattr(Router, "ORDER", [])

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import tempfile
-import time
 from pathlib import Path
 
 import pytest
@@ -132,19 +130,6 @@ def test_a_temporary_store_goes_with_its_process(project: Path) -> None:
     folder = run("from maildefer import testing; testing.queue(); print(testing.store())", project)
     assert folder.rpartition("/")[2].startswith("maildefer-tests-")
     assert not os.path.exists(folder)
-
-
-def test_a_store_that_a_killed_run_has_left_goes_with_a_later_run(
-    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name, days in (("maildefer-tests-old", 2), ("maildefer-tests-now", 0), ("other", 2)):
-        (tmp_path / "tmp" / name / "run").mkdir(parents=True)
-        os.utime(tmp_path / "tmp" / name, (time.time() - days * 86400,) * 2)
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
-    own = Path(testing.store())
-    assert {path.name for path in (tmp_path / "tmp").iterdir()} == {"maildefer-tests-now", "other", own.name}
-    testing._end()
-    assert not own.exists()
 
 
 def test_a_store_may_be_named_by_a_test_or_a_variable(project: Path) -> None:

@@ -95,7 +95,7 @@ def _of_project(named: list[str] | None) -> list[str]:
         return list(dict.fromkeys(map(os.path.abspath, named)))
     found = _served()
     try:
-        found = list(dict.fromkeys([*found, *_of_settings()]))
+        found += [queue for queue in _of_settings() if queue not in found]
     except ConfigurationError:  # what is broken may be why they are to be paused
         if not found:
             raise

@@ -52,14 +52,13 @@ def status(
         _show_json(one, used, problems) if json else _show(one, used)
     runs = bool(seen.local)
     own = {lease for one, _ in seen.local if one.status is not None for lease in one.record.leases.values()}
-    refusals: set[str] = set()  # of a reload: a pool's, told once, however many queues it serves
     for queue, census in seen.queues.items():
         if isinstance(census, str):
             output.complain(f"{queue}: {census}")
             trouble.append(f"{os.path.relpath(queue)}: {census}")
             continue
         runs = runs or (pid is None and not all(lease.silent for lease in census.serving))
-        problems = _queue_problems(census, own, refusals)
+        problems = _queue_problems(census, own)
         trouble += [f"{os.path.relpath(queue)}: {problem}" for problem in problems]
         if json:
             output.record({"kind": "queue", **asdict(census), "degraded": problems})
@@ -83,7 +82,7 @@ def _problems(one: LocalStatus) -> list[str]:
     return [one.problem] if one.record.status_socket is not None else []  # others answer no questions
 
 
-def _queue_problems(census: Census, own: Collection[str], refusals: set[str]) -> list[str]:
+def _queue_problems(census: Census, own: Collection[str]) -> list[str]:
     """Of a queue, as the mount shows it; what this host's own pools say of themselves is known already."""
     found = []
     for lease in census.serving:
@@ -91,9 +90,7 @@ def _queue_problems(census: Census, own: Collection[str], refusals: set[str]) ->
             found.append(f"{lease.lease}: {_silence(lease)}")
         elif lease.lease not in own:
             found += [f"{lease.lease}: {why}" for why in health.degraded_queue(lease.status)]
-            refused = [] if lease.lease in refusals else list(health.refused(lease.status))
-            refusals.update([lease.lease] * len(refused))
-            found += [f"{lease.lease}: {why}" for why in refused]
+            found += [f"{lease.lease}: {why}" for why in health.refused(lease.status)]
     if census.waiting and not census.serving:
         found.append(f"nobody serves it, and {output.count(census.waiting, 'entry waits', 'entries wait')}")
     return found

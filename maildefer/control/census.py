@@ -16,7 +16,7 @@ from maildefer.control.requests import LiveLease, leases
 from maildefer.errors import raise_named
 from maildefer.host.identity import Host, alive, this_host
 from maildefer.maildir import operate, paused, scan
-from maildefer.maildir.layout import Format, Layout, look_into_queue, read_format
+from maildefer.maildir.layout import Layout, look_into_queue, read_format
 from maildefer.maildir.names import pushed_at
 from maildefer.maildir.paused import Pause
 
@@ -63,8 +63,7 @@ class Census:
 def take(queue: str, seconds: float) -> Census:
     """Count for at most so long. Raises QueueMissing, NotAQueue, FormatUnknown and StorageFault's kinds."""
     layout = look_into_queue(queue)
-    agreed = read_format(layout) if os.path.isdir(layout.control) else Format()  # nobody has served it yet
-    patience = agreed.ttl_seconds + _TOLD_EVERY_SECONDS
+    patience = read_format(layout).ttl_seconds + _TOLD_EVERY_SECONDS
     serving = tuple(_serving(lease, patience) for lease in leases(queue))
     count = _Count(layout, time.monotonic() + seconds)
     try:

@@ -9,15 +9,12 @@ import atexit
 import os
 import shutil
 import tempfile
-import time
 from typing import Final
 
 from maildefer.errors import MaildeferError
 from maildefer.handling import finding, queues, settings
 
 VARIABLE: Final = "MAILDEFER_TEST_STORE"
-_PREFIX: Final = "maildefer-tests-"
-_OLD_SECONDS: Final = 86400.0
 
 _folder: str | None = None
 _projects: dict[str, None] = {}  # what lies in them is kept apart
@@ -52,8 +49,6 @@ def begin() -> None:
 def end() -> None:
     """Be an ordinary process again."""
     global _folder
-    if _folder is not None and os.path.basename(_folder).startswith(_PREFIX):
-        _remove(_folder, os.getpid())
     _folder = None
     _projects.clear()
     queues.apart = None
@@ -101,8 +96,7 @@ def _made_for(place: str) -> str:
 
 def _chosen(folder: str | None) -> str:
     if folder is None:
-        _remove_old()
-        made = tempfile.mkdtemp(prefix=_PREFIX)
+        made = tempfile.mkdtemp(prefix="maildefer-tests-")
         atexit.register(_remove, made, os.getpid())
         return made
     place = queues.located(folder)
@@ -144,15 +138,6 @@ def _refuse_served(place: str) -> None:
 
 def _is_in(folder: str, place: str) -> bool:
     return place == folder or place.startswith(os.path.join(folder, ""))
-
-
-def _remove_old() -> None:
-    """What runs have left that were killed, or whose processes end without farewell, as those of pytest-xdist do."""
-    for left in os.scandir(tempfile.gettempdir()):
-        if left.name.startswith(_PREFIX) and left.is_dir(follow_symlinks=False):
-            facts = left.stat(follow_symlinks=False)
-            if facts.st_uid == os.getuid() and facts.st_mtime < time.time() - _OLD_SECONDS:
-                shutil.rmtree(left.path, ignore_errors=True)
 
 
 def _remove(folder: str, owner: int) -> None:

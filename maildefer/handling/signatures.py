@@ -21,7 +21,6 @@ from maildefer.handling import marks
 from maildefer.handling.marks import Handler
 
 _NEVER_RUNS: Final = CO_COROUTINE | CO_GENERATOR | CO_ASYNC_GENERATOR
-_ANYTHING: Final = inspect.signature(lambda *arguments, **captures: None)
 _MOST_DECORATORS: Final = 100  # what is wrapped in itself has no end
 
 
@@ -94,11 +93,8 @@ def _misfit(function: Callable[..., Any], captures: Sequence[str]) -> str | None
     for _ in range(_MOST_DECORATORS):
         try:
             signature = inspect.signature(function, follow_wrapped=False)
-        except (
-            TypeError,
-            ValueError,
-        ):  # written in C, as `functools.cache` is, or a __signature__ that is none
-            signature = _ANYTHING
+        except (TypeError, ValueError):  # written in C, or a __signature__ that is none
+            return None
         if (why := _refusal(signature, captures, supplied=supplied)) is not None:
             return why
         inner = getattr(function, "__wrapped__", None)
@@ -127,8 +123,9 @@ def _takes_anything(signature: inspect.Signature) -> bool:
 
 
 def _words(function: object) -> Iterator[str]:
-    """All names and texts in the code that a call of it runs."""
-    if (code := _code_of(function)) is None:
+    """All names and texts in the function's code."""
+    code = getattr(function, "__code__", None)
+    if code is None:
         return
     yield from (*code.co_varnames, *code.co_names, *code.co_freevars)
     constants = list(code.co_consts)

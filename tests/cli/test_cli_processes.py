@@ -527,15 +527,6 @@ def test_a_count_that_takes_too_long_says_that_it_is_not_all(queue, monkeypatch)
     assert (whole.complete, whole.partial, whole.waiting, whole.dead) == (True, (), 5, 1)
 
 
-def test_a_maildir_that_nobody_has_served_is_counted_and_left_as_it_is(tmp_path):
-    for folder in ("tmp", "new", "cur"):
-        Path(tmp_path, "inbox", folder).mkdir(parents=True)
-    Path(tmp_path, "inbox/new/1.x.host").touch()
-    told = census.take(str(tmp_path / "inbox"), 10)
-    assert (told.waiting, told.complete, told.serving) == (1, True, ())
-    assert sorted(os.listdir(tmp_path / "inbox")) == ["cur", "new", "tmp"]
-
-
 def test_status_names_the_folders_that_were_not_counted_to_the_end(queue, capsys):
     seen = census.take(queue.path, 10)
     _show_queue(replace(seen, waiting=4000, partial=("waiting",), complete=False))

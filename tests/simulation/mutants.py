@@ -30,6 +30,7 @@ from maildefer.maildir import (
     reading,
     recover,
     refusals,
+    sweep,
     tokens,
 )
 from maildefer.maildir.names import EntryName
@@ -40,7 +41,9 @@ from maildefer.pool import (
     scout,
     serving,
     shipping,
+    snapshot,
     takeback,
+    tender,
     worker,
     workforce,
 )
@@ -210,6 +213,41 @@ MUTANTS = (
     Mutant("worker: a fault leaves the deadline", one(worker.Worker, "_handle", poolbugs.deadline_left)),
     Mutant(
         "supervisor: stopped, and nobody minds", one(keeper.Keeper, "_mind_supervisor", bugs.constant(None))
+    ),
+    Mutant(
+        "fence: other hosts' pids looked up here",
+        one(tender.Tender, "_is_known_dead", poolbugs.pids_of_all),
+        units="tests/test_keeper.py",
+    ),
+    Mutant(
+        "fence: one's own failed beats taken for good",
+        one(tender.Tender, "_fence", poolbugs.always_beating),
+        units="tests/test_keeper.py",
+    ),
+    Mutant(
+        "lease: joined anew under claims of the fenced one",
+        one(lifeline.Lifeline, "_is_held", bugs.constant(False)),
+        units="tests/test_keeper.py",
+    ),
+    Mutant(
+        "death: its claim is nobody's before it is taken back",
+        one(snapshot, "on_claims", poolbugs.dead_are_nobodys),
+        units="tests/test_keeper.py",
+    ),
+    Mutant(
+        "scout: a dead worker's names not offered again",
+        one(scout.QueueScout, "_forget_after_deaths", bugs.constant(None)),
+        units="tests/test_scout.py",
+    ),
+    Mutant(
+        "pop: a lost reply taken for a lost race",
+        one(pop, "doubt", poolbugs.lost_race),
+        units="tests/maildir/test_pop.py",
+    ),
+    Mutant(
+        "sweep: drafts after 36 minutes",
+        one(sweep, "DRAFT_SECONDS", lambda old: old / 60),
+        units="tests/maildir/test_sweep.py",
     ),
     Mutant("audit: none", one(recover.Recovery, "_audit", bugs.constant(None))),
     Mutant("audit: the board read before the listing", one(recover.Recovery, "scan", poolbugs.board_first)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 from maildefer.errors import MaildeferError
@@ -219,3 +220,38 @@ def uncharged_deaths(old: Any) -> Any:
 def late_beat_taken(old: Any) -> Any:
     """A successor counts from a beat that its dead predecessor may have sent."""
     return lambda self: old(self) or True
+
+
+def pids_of_all(old: Any) -> Any:
+    """Every holder's pids taken for this host's."""
+
+    def is_known_dead(self: Any, holder: Any) -> bool:
+        host = self._shared.host
+        own = replace(holder, boot_id=host.boot_id, pid_namespace=host.pid_namespace)
+        return bool(old(self, own))
+
+    return is_known_dead
+
+
+def always_beating(old: Any) -> Any:
+    """A keeper that looks at the others as if its own beats went well."""
+
+    def fence(self: Any) -> None:
+        self._lifeline.last_good_beat = self._system.boottime()
+        old(self)
+
+    return fence
+
+
+def dead_are_nobodys(old: Any) -> Any:
+    def on_claims(board: Any) -> Any:
+        on_claim = old(board)
+        living = {board.words[board.slot(slot) + S.PID] for slot in board.workers()}
+        return lambda pid, seq: on_claim(pid, seq) if pid in living else None
+
+    return on_claims
+
+
+def lost_race(old: Any) -> Any:
+    """A look that is never made: what the reply says is believed."""
+    return SimpleNamespace(DOUBTFUL=old.DOUBTFUL, listed=lambda path, name, system: False)
