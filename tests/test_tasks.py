@@ -161,7 +161,7 @@ def test_a_task_for_a_queue_that_no_setting_lists_is_refused_where_it_is_loaded(
     vars(settings)["queues"] = {"run/first": ["workers.front"], "run/notify": [__name__], "run/kept": []}
     monkeypatch.setattr(settings_module, "_loaded", settings)
     for queue, why in (("run/notfy", "no setting lists"), ("run/first", "no handlers of that module")):
-        with pytest.raises(ConfigurationError, match=why):
+        with pytest.raises(ConfigurationError, match=rf"test_tasks\.py:\d+: @task on .*{why}"):
             task(queue=queue)(rebuild)
     with pytest.raises(ConfigurationError, match="no setting lists the queue run/notfy"):
         early.defer(1)

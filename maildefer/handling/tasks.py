@@ -98,16 +98,20 @@ class Task(Generic[P, R]):
         path, known = located(self._queue), pool_settings(settings)
         if path not in listed_queues(settings):
             raise ConfigurationError(
-                f"@task on {self.name}: no setting lists the queue {self._queue}: correct its name, or add "
-                f"{self._queue!r}: [{self.function.__module__!r}] to `queues` of {place(settings, 'queues')}"
+                f"{self._line()}@task on {self.name}: no setting lists the queue {self._queue}: correct its name, "
+                f"or add {self._queue!r}: [{self.function.__module__!r}] to `queues` of {place(settings, 'queues')}"
             )
         for queue, modules in known.queues.items():
             if located(queue) == path and self.function.__module__ not in modules:
                 raise ConfigurationError(
-                    f"@task on {self.name}: the queue {queue} has no handlers of that module, so its calls would be "
-                    f"buried: add {self.function.__module__!r} to them in {place(settings, 'queues')}"
+                    f"{self._line()}@task on {self.name}: the queue {queue} has no handlers of that module, so "
+                    f"its calls would be buried: add {self.function.__module__!r} in {place(settings, 'queues')}"
                 )
         self._checked = settings
+
+    def _line(self) -> str:
+        code = getattr(inspect.unwrap(self.function), "__code__", None)
+        return "" if code is None else f"{code.co_filename}:{code.co_firstlineno}: "
 
     def message(self, signed_for: str, /, *arguments: P.args, **named: P.kwargs) -> bytes:
         """The message that stands for the call in that queue. Raises ArgumentsRefused."""
