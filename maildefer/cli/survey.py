@@ -24,7 +24,7 @@ from maildefer.host.runtime import Record
 if TYPE_CHECKING:
     from maildefer.cli.usage import Usage
 
-_SECONDS = 1.5  # and half a second for the command itself
+_SECONDS = 1.3  # and the rest of two seconds for the command itself
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
