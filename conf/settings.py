@@ -26,3 +26,6 @@ queue_handlers = ["workers.index"]
 
 # What `maildefer supervise` serves, in order of priority.
 queues = {"run/queue": handlers, "run/posts": queue_handlers}
+
+# The least level of what the log shows of handlers' own lines; "info" leaves out `logging.debug`.
+log_level = "debug"

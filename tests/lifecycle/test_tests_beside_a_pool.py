@@ -119,3 +119,37 @@ def test_the_tests_of_a_project_leave_the_mail_alone_that_waits_in_its_queues(
     assert maildefer(blog, "resume").returncode == 0
     eventually(lambda: (blog / "run" / "blog" / "post2.html").exists() and not waiting(blog), "it is handled")
     assert not (blog / "run" / "blog" / "tester.html").exists()
+
+
+def test_a_debug_line_of_a_new_projects_handler_is_in_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MAILDEFER_RUNTIME_DIR", str(tmp_path / "runtime"))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent.parent.parent))
+    assert maildefer(tmp_path, "new", "blog").returncode == 0
+    blog, log = tmp_path / "blog", tmp_path / "log"
+    (blog / "workers" / "index.py").write_text(
+        "import logging\n"
+        "from maildefer.routing import route, stateless\n"
+        '@route("(post_name)@osb\\\\.(host)")\n'
+        "@stateless\n"
+        "def START(message, post_name=None, host=None):\n"
+        '    logging.debug("Got message from %s", message["from"])\n'
+    )
+    with open(log, "wb") as stderr:
+        pool = subprocess.Popen(
+            [sys.executable, "-m", "maildefer.cli", "supervise", "--workers", "1"], cwd=blog, stderr=stderr
+        )
+    try:
+        eventually((blog / "run" / "posts" / "new").is_dir, "the pool has made its queues")
+        message = "From: ann@example.org\nSubject: hi\n\nhello\n"
+        subprocess.run(
+            [sys.executable, "-m", "maildefer.cli", "push", "run/posts", "--recipient", "hi@osb.localhost"],
+            cwd=blog,
+            input=message.encode(),
+            check=True,
+        )
+        eventually(lambda: b"Got message from ann@example.org" in log.read_bytes(), "it is logged")
+    finally:
+        pool.terminate()
+        pool.wait(60)
