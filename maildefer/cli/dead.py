@@ -30,15 +30,17 @@ def list_(
     layout = look_into_queue(queue)
     wanted = entries.choice(keys, not keys, reason, older_than)
     letters = entries.chosen(layout, entries.BURIED, wanted)
-    number = 0
+    number, again = 0, False
     for found in islice(letters, limit) if keys else entries.by_age(letters, limit):
         number += 1
         told = entries.facts(layout, found)
         output.record(told) if json else entries.show_line(told)
+        again = (
+            again or found.folder == "dead"
+        )  # what waits in an undeliverable queue needs handlers of its own
     if number and not json:
-        output.say(
-            f"`maildefer dead show {queue} KEY` tells more, `maildefer dead requeue {queue} …` tries again"
-        )
+        more = f", `maildefer dead requeue {queue} …` tries again" if again else ""
+        output.say(f"`maildefer dead show {queue} KEY` tells more{more}")
 
 
 @app.command()
