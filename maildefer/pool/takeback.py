@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from queue import SimpleQueue
+from typing import TYPE_CHECKING
 
 from maildefer import events
 from maildefer.errors import MaildeferError
-from maildefer.maildir.freeing import Freeing
 from maildefer.maildir.recover import Recovery
 from maildefer.maildir.refusals import Refusals
 from maildefer.pool import deaths
 from maildefer.pool.board import Header, S, State
 from maildefer.pool.shared import Shared
 from maildefer.pool.taken import told
+
+if TYPE_CHECKING:
+    from maildefer.maildir.freeing import Freeing
 
 
 class DeadSlots:
