@@ -113,6 +113,15 @@ def test_a_loaded_settings_module_tells_the_project(blog: Path, monkeypatch: pyt
     assert os.listdir() == ["index.html"]
 
 
+def test_settings_that_are_imported_or_named_tell_the_project_too(blog: Path) -> None:
+    site = blog.parent / "site"
+    (site / "run").mkdir()
+    assert run(f"from conf import settings; {PUSH}", site, PYTHONPATH=blog) == str(blog / "run" / "queue")
+    named = {"PYTHONPATH": blog, "MAILDEFER_SETTINGS_MODULE": "conf.settings"}
+    assert run(PUSH, site, **named) == str(blog / "run" / "queue")
+    assert os.listdir(site / "run") == []
+
+
 def test_stores_templates_and_socket_files_are_the_projects(
     blog: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,8 +1,9 @@
 """Where a project is, and its settings and boot modules: in `conf/`, or `config/`, where Salmon's projects have them.
 
 Relative paths begin at the project's folder, wherever the process stands. `MAILDEFER_PROJECT` names it; else it is the
-working directory if the settings are there, or the nearest folder above that has them. A folder above is believed only
-if nobody but this user and root may write to it, since its settings would be run.
+working directory if the settings are there, or the nearest folder above that has them, or where settings come from that
+the program has imported, or that a variable names on the import path. A folder above is believed only if nobody but
+this user and root may write to it, since its settings would be run.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ def project() -> str:
     if (folder := named_project()) is not None:
         return folder
     here = _working_directory()
-    return _at_or_above(here) or here
+    return _at_or_above(here) or _of_imported() or here
 
 
 def named_project() -> str | None:
@@ -120,6 +121,18 @@ def _at_or_above(folder: str) -> str | None:
             if (file := _file_in(folder, name)) and _is_ours(folder, file):
                 return folder
     return None
+
+
+def _of_imported() -> str | None:
+    """The project of settings that a program has imported by itself, or that a variable names on the import path."""
+    for name in _names():
+        module = sys.modules.get(name)
+        if module is not None and (folder := folder_of(module)):
+            return folder
+    if not any(os.environ.get(variable) for variable in VARIABLES):
+        return None
+    places = (os.path.abspath(entry) for entry in sys.path if not set(_INSTALLED) & set(entry.split(os.sep)))
+    return next((place for place in places if _file_in(place, _names()[0])), None)
 
 
 def _is_ours(folder: str, file: str) -> bool:
