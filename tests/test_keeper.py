@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 
 from maildefer import events
-from maildefer.errors import MountFault
+from maildefer.errors import MountFault, UnsafeMount
 from maildefer.host.identity import this_host
 from maildefer.maildir.layout import Format, Layout, create_queue
 from maildefer.maildir.leases import Holder, Lease
 from maildefer.pool.board import Board, Header, Kind, Q, QueueState, S, State
 from maildefer.pool.lifeline import Lifeline
-from maildefer.pool.shared import QueueOfPool, Shared, pair
+from maildefer.pool.shared import QueueOfPool, Shared, pair, receive
 from maildefer.pool.snapshot import on_claims
 from maildefer.pool.tender import Tender
 from tests.maildir.world import LABEL, World, put
@@ -279,3 +279,31 @@ def test_a_join_that_fails_is_tried_again_ever_later_and_once_a_second_where_it_
     place.lifeline._try_to_join = fail  # type: ignore[method-assign, assignment]
     assert place.lifeline._join() is None
     assert waited == pauses
+
+
+def test_a_mount_that_is_refused_is_told_to_the_supervisor_and_not_tried_again(place: Place) -> None:
+    waited: list[float | None] = []
+    leaving: Any = SimpleNamespace(
+        wait=lambda seconds=None: waited.append(seconds), is_set=lambda: len(waited) == 1
+    )
+    place.lifeline.leaving = leaving
+
+    def refuse() -> None:
+        raise UnsafeMount("run/queue is not safe")
+
+    place.lifeline._try_to_join = refuse  # type: ignore[method-assign, assignment]
+    assert place.lifeline._join() is None
+    assert waited == [None]
+    assert list(receive(place.supervisor)) == [{"refused": "run/queue is not safe"}]
+
+
+def test_a_queue_that_is_joined_anew_is_not_swept_for_it(place: Place) -> None:
+    swept: list[float] = []
+    sweeper: Any = SimpleNamespace(sweep=swept.append)
+    place.tender._sweeper = sweeper
+    place.looks()
+    place.lifeline.format = Format(beat_seconds=BEAT_SECONDS, ttl_seconds=TTL_SECONDS)
+    place.looks()
+    assert swept == []
+    place.looks(3600)
+    assert len(swept) == 1

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from maildefer.errors import EntryMalformed, EntryNotFound, QueueMissing
+from maildefer.errors import EntryAmbiguous, EntryMalformed, EntryNotFound, QueueMissing
 from maildefer.maildir import operate, reasons
 from maildefer.maildir.layout import Layout, create_queue
 from maildefer.maildir.names import EntryName, pop_name
@@ -174,3 +174,20 @@ def test_a_queue_that_went_away_is_empty(layout: Layout, tmp_path: Path) -> None
     os.rename(layout.path, tmp_path / "elsewhere")
     with pytest.raises((EntryNotFound, QueueMissing)):
         operate.find(layout, "123.M1P1Q1R1.host")
+
+
+def test_the_beginning_of_a_key_names_it_and_a_part_of_its_counters_does_not(layout: Layout) -> None:
+    key = moved(layout, layout.dead_new, "{key},a=20,c=4,n=6")
+    folders: tuple[operate.Folder, ...] = ("waiting", "dead")
+    for head in (key[:-1], key, f"{key},a=20,c=4,n=6", f"{key},a=1"):
+        assert [found.key for found in operate.named(layout, [head], folders)[head]] == [key]
+    for head in (f"{key},a=", f"{key},a=20,", f"{key}x"):
+        assert operate.named(layout, [head], folders)[head] == []
+
+
+def test_of_the_keys_that_a_beginning_may_mean_no_more_are_kept_than_are_told(layout: Layout) -> None:
+    for number in range(200):
+        Path(layout.new, f"1.M0P1Q{number}R9c1f0a77.other,S=1").touch()
+    with pytest.raises(EntryAmbiguous) as caught:
+        operate.named(layout, ["1.M0P1Q"], ("waiting", "dead"))
+    assert len(caught.value.candidates) <= 100

@@ -13,8 +13,9 @@ from maildefer.errors import MountFault
 from maildefer.handling.outcomes import Deferred
 from maildefer.host.working_directory import WorkingDirectory
 from maildefer.pool.batching import BatchingWorker
-from maildefer.pool.board import IN_HANDLER, Board, Kind, S
+from maildefer.pool.board import IN_HANDLER, Board, Header, Kind, S, State
 from maildefer.pool.gathered import GatherHand
+from maildefer.pool.groups import Group
 from maildefer.pool.hand import Hand
 from maildefer.pool.snapshot import of_worker
 from maildefer.pool.worker import Worker
@@ -168,3 +169,70 @@ def test_a_worker_goes_on_gathering_for_its_host_where_messages_of_that_queue_wa
     }
     worker._lead()
     assert begun == [(0, 5.0)]
+
+
+@pytest.mark.parametrize(
+    ("waits", "leads", "gathered"), [(True, True, True), (True, False, False), (False, False, True)]
+)
+def test_of_two_workers_that_begin_to_gather_at_once_one_gives_its_message_back(
+    monkeypatch: pytest.MonkeyPatch, waits: bool, leads: bool, gathered: bool
+) -> None:
+    board = Board(1, 1)
+    worker: Any = BatchingWorker.__new__(BatchingWorker)
+    worker._words, worker._base, worker._limit_bytes = board.words, board.slot(0), 1 << 20
+    worker._max_crashes, worker._groups, worker._due = 5, {}, 9.0
+    step = SimpleNamespace(name="h", terms=object())
+    worker._dispatchers = [SimpleNamespace(batch_for=lambda request: step)]
+    ended: list[str] = []
+    asked: list[float] = []
+    group = SimpleNamespace(
+        due=7.0, waits_for_more=waits, add=lambda *one: ended.append("gathered"), is_full=lambda limit: False
+    )
+    monkeypatch.setattr(Group, "begin", lambda *facts: group)
+    claim = SimpleNamespace(
+        read=lambda limit: b"Subject: x\n\n",
+        key="k",
+        attempt=1,
+        crashes=0,
+        release=lambda: ended.append("released"),
+    )
+    gatherer = SimpleNamespace(begin=lambda due: asked.append(due) or leads)
+    worker._sort(SimpleNamespace(index=0, name="q"), claim, gatherer)
+    assert ended == (["gathered"] if gathered else ["released"])
+    assert asked == ([7.0] if waits else [])
+    assert board.words[board.slot(0) + S.RELEASED] == (not gathered)
+    assert board.words[board.slot(0) + S.TAKEN] == gathered
+    assert worker._due == (7.0 if gathered else 9.0)
+
+
+def test_a_worker_that_has_nothing_to_do_lets_its_lines_go_says_so_and_sleeps_until_it_has() -> None:
+    board = Board(1, 2)
+    did: list[object] = []
+    worker: Any = Worker.__new__(Worker)
+    worker._words, worker._base, worker._stopping = board.words, board.slot(1), False
+    board.words[board.slot(1) + S.STATE] = State.BUSY
+    worker._log = SimpleNamespace(flush=lambda: did.append("flushed"))
+    worker._listen = lambda: did.append("listens")
+    worker._offers = SimpleNamespace(
+        wait=lambda paused, seconds: did.append((paused, seconds, board.words[board.slot(1) + S.STATE]))
+    )
+    worker._rest()
+    assert did == ["flushed", "listens", (False, None, State.IDLE)]
+    board.words[Header.PAUSED] = 1
+    worker._rest()
+    assert did[-1] == (True, None, State.IDLE)
+    did.clear()
+    worker._stopping = True
+    worker._rest()
+    assert did == ["flushed", "listens"]
+
+
+def test_lines_go_as_soon_as_the_supervisor_asks_for_them() -> None:
+    worker: Any = Worker.__new__(Worker)
+    did: list[object] = []
+    worker._log = SimpleNamespace(flush=lambda: did.append("flushed"))
+    worker.output = None
+    worker._flush_lines(0, None)
+    worker.output = SimpleNamespace(drain=lambda whole: did.append(("drained", whole)))
+    worker._flush_lines(0, None)
+    assert did == ["flushed", "flushed", ("drained", False)]

@@ -119,12 +119,12 @@ def named(
     try:
         for folder in folders:
             for found in listed(layout, folder, system=system):
-                for length in lengths:
-                    for key in heads.get(found.name[:length], ()):
-                        if found.name == key or found.key == EntryName.parse(key).key:
-                            exact[key].append(found)
-                        elif found.key.startswith(key) and len(short[key]) < _MOST_CANDIDATES:
-                            short[key].append(found)
+                heard = (key for length in lengths for key in heads.get(found.name[:length], ()))
+                for key in dict.fromkeys(heard):  # a whole name begins with its key as well
+                    if found.name == key or found.key == EntryName.parse(key).key:
+                        exact[key].append(found)
+                    elif found.key.startswith(key) and len(short[key]) < _MOST_CANDIDATES:
+                        short[key].append(found)
     except OSError as fault:
         raise_named(layout.path, fault)
     chosen = {key: exact[key] or short[key] for key in exact}

@@ -9,7 +9,7 @@ from itertools import count
 
 import pytest
 
-from maildefer.errors import MountFault, NoSpace
+from maildefer.errors import MountFault, NoSpace, StorageFault
 from maildefer.maildir.freeing import Freeing
 from maildefer.maildir.layout import Format, Layout
 from maildefer.maildir.leases import Lease, fence
@@ -287,6 +287,17 @@ def test_a_folder_that_lands_after_anothers_finds_the_door_closed(
     assert second.take(TALK)
     assert world.land() in ([errno.ENOTEMPTY], [errno.EEXIST])
     assert free(layout) == []
+
+
+@pytest.mark.parametrize("refused", [errno.EACCES, errno.EIO, errno.ENOSPC])
+def test_a_folder_that_can_not_be_put_there_is_refused_for_that_and_not_for_being_missing(
+    make: Callable[..., Tokens], world: World, refused: int
+) -> None:
+    world.refuse("rename", refused, where="/tmp/.tokens")
+    with pytest.raises(StorageFault) as caught:
+        make().take(TALK)
+    assert isinstance(caught.value.__cause__, OSError)
+    assert caught.value.__cause__.errno == refused
 
 
 def test_a_folders_lost_reply_is_no_fault(make: Callable[..., Tokens], world: World) -> None:

@@ -94,12 +94,12 @@ class Runs:
         return False
 
     def _limit(self, stage: tuple[str, ...]) -> float:
-        """Six times what it takes without a change."""
+        """Three times what it takes without a change."""
         if stage not in self._limits:
             began = time.monotonic()
             if self._fails(stage, 1e9):
                 raise SystemExit(f"fails without a change: {' '.join(stage)}")
-            self._limits[stage] = max(self._least, 6 * (time.monotonic() - began))
+            self._limits[stage] = max(self._least, 3 * (time.monotonic() - began))
         return self._limits[stage]
 
     def _fails(self, tests: Sequence[str], limit_seconds: float) -> bool:
@@ -136,12 +136,15 @@ def _run(tree: Path, tests: Sequence[str]) -> None:
         nowhere = os.open(os.devnull, os.O_RDWR)
         for descriptor in (0, 1, 2):
             os.dup2(nowhere, descriptor)
+        kind = _FAST
+        if tests[0] == "lifecycle":
+            kind, tests = "lifecycle and not slow", tests[1:]
         if tests[0] == "simulation":
             os.environ["PYTHONHASHSEED"] = "0"
             os.execv(sys.executable, [sys.executable, "-m", "tests.simulation", *tests[1:]])
         import pytest
 
-        code = int(pytest.main([*_OPTIONS, "-m", _FAST, *tests]))
+        code = int(pytest.main([*_OPTIONS, "-m", kind, *tests]))
     finally:
         os._exit(code)
 
