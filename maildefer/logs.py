@@ -23,23 +23,27 @@ EVENT: Final = "handler.logged"
 FAILED: Final = "handler.failed"
 FAILURES: Final = "maildefer.handler"  # the logger of handlers' exceptions
 _OURS: Final = (FAILURES, "maildefer.handlers", "maildefer.receiver", "routing")
-_WITHOUT: Final = ("rich", "better_exceptions")
+_WITHOUT: Final = (
+    "rich",
+    "better_exceptions",
+    "greenlet",
+)  # the last for `structlog.threadlocal`, which is deprecated
+_LATER: Final = ("asyncio", "uuid")
 
 Facts = MutableMapping[str, Any]
 Processor = Callable[[Any, str, Facts], Any]
 
 
 def load() -> None:
-    """Import structlog, without what it takes along for pretty tracebacks and for event loops: 3 MB and not 22.
+    """Import structlog, without what it takes along for pretty tracebacks and for event loops: 2 MB and not 22.
 
     A supervisor does it once for all its workers, before it forks. `rich` is absent to `structlog.dev` from then on
-    (`importlib.reload(structlog.dev)` finds it); asyncio is imported when something of it is first used.
+    (`importlib.reload(structlog.dev)` finds it); asyncio and uuid are imported when something of them is first used.
     """
     if "structlog" in sys.modules:
         return
     stand_ins: dict[str, ModuleType | None] = dict.fromkeys(_WITHOUT)  # None: an ImportError for who tries
-    stand_ins["asyncio"] = later = ModuleType("asyncio")
-    vars(later)["__getattr__"] = lambda name: getattr(importlib.import_module("asyncio"), name)
+    stand_ins |= {name: _imported_later(name) for name in _LATER}
     added = [name for name in stand_ins if name not in sys.modules]
     sys.modules.update({name: stand_ins[name] for name in added})  # type: ignore[misc]
     try:
@@ -47,6 +51,12 @@ def load() -> None:
     finally:
         for name in added:
             del sys.modules[name]
+
+
+def _imported_later(name: str) -> ModuleType:
+    module = ModuleType(name)
+    vars(module)["__getattr__"] = lambda attribute: getattr(importlib.import_module(name), attribute)
+    return module
 
 
 def configure(config: object) -> None:
@@ -81,7 +91,7 @@ def adopt(level: str = "INFO", processors: Sequence[Processor] = ()) -> None:
     `processors` are the project's own, for each line before it is rendered.
     """
     load()
-    ours = _handler(processors)
+    ours = EventHandler(processors)
     root = logging.getLogger()
     if root.handlers:
         logging.getLogger(FAILURES).addHandler(ours)
@@ -135,31 +145,37 @@ def tell_attempt(record: logging.LogRecord) -> bool:
     return True
 
 
-def _handler(processors: Sequence[Processor]) -> logging.Handler:
-    from structlog import DropEvent
+class EventHandler(logging.Handler):
+    """Each record is one line; a traceback is one of its facts.
+
+    Its formatter is made for the first record: most of a pool's workers are idle, and each would have its own pages.
+    """
+
+    def __init__(self, processors: Sequence[Processor]) -> None:
+        super().__init__()
+        self._processors = processors
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            if self.formatter is None:
+                self.setFormatter(_formatter(self._processors))
+            events.write(self.format(record) + "\n")
+        except Exception as fault:  # noqa: BLE001  # no handler fails for a line that can't be written
+            if not isinstance(
+                fault, sys.modules["structlog"].DropEvent
+            ):  # which a project's processor raises
+                events.emit("log.unusable", logger=record.name, error=f"{type(fault).__name__}: {fault}")
+
+
+def _formatter(processors: Sequence[Processor]) -> logging.Formatter:
     from structlog.contextvars import merge_contextvars
     from structlog.processors import format_exc_info
     from structlog.stdlib import ProcessorFormatter
 
-    class EventHandler(logging.Handler):
-        """Each record is one line; a traceback is one of its facts."""
-
-        def emit(self, record: logging.LogRecord) -> None:
-            try:
-                events.write(self.format(record) + "\n")
-            except DropEvent:  # a processor of the project's wants it so
-                pass
-            except Exception as fault:  # noqa: BLE001  # no handler fails for a line that can't be written
-                events.emit("log.unusable", logger=record.name, error=f"{type(fault).__name__}: {fault}")
-
-    handler = EventHandler()
-    handler.setFormatter(
-        ProcessorFormatter(
-            foreign_pre_chain=[_unpacked, merge_contextvars, merge_attempt],
-            processors=[ProcessorFormatter.remove_processors_meta, *processors, format_exc_info, _rendered],
-        )
+    return ProcessorFormatter(
+        foreign_pre_chain=[_unpacked, merge_contextvars, merge_attempt],
+        processors=[ProcessorFormatter.remove_processors_meta, *processors, format_exc_info, _rendered],
     )
-    return handler
 
 
 _PLAIN: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "_structlog"}

@@ -65,7 +65,7 @@ def test_an_application_that_configured_logging_itself_keeps_it() -> None:
 
 def test_structlog_is_loaded_without_what_it_takes_along_for_terminals_and_event_loops() -> None:
     statement = """import sys
-assert not {'rich', 'better_exceptions', 'asyncio', 'ssl'} & set(sys.modules)
+assert not {'rich', 'better_exceptions', 'asyncio', 'ssl', 'uuid'} & set(sys.modules)
 import asyncio, rich
 asyncio.run(structlog.get_logger().ainfo('from a loop'))"""
     (line,) = lines_of("os; from maildefer import logs; logs.load(); import structlog", statement)

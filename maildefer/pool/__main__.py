@@ -96,6 +96,7 @@ def _dumps(slots: int) -> Dumps | None:
 _HANDLERS_IMPORT = (
     "email.parser",
     "email.policy",
+    "html",
     "json",
     "maildefer.mail",
     "maildefer.message.canonical",
