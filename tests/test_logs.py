@@ -156,6 +156,29 @@ def test_a_line_outside_of_handlers_tells_no_message() -> None:
     assert about(idle) == (None,) * 6
 
 
+def test_a_line_of_a_batch_tells_the_keys_and_what_its_messages_have_in_common() -> None:
+    body = "logging.info('here')"
+    batch = (
+        "logcontext.run(lambda all: (logcontext.begin(all, 'blog.batch'), handler(all)), [message, other])"
+    )
+    other = "from maildefer import logcontext; other = MailRequest('peer', 'ann@example.org', 'b@test', b'')"
+    first, _ = handled(body, deliver=f"{other}; other.key, other.queue = 'key0', 'run/queue'; {batch}")
+    assert (first["keys"], first["messages"], first["handler"]) == ("key1 key0", 2, "blog.batch")
+    assert (first["queue"], first["sender"]) == ("run/queue", "ann@example.org")
+    assert not {"key", "recipient", "attempt"} & first.keys()
+
+
+def test_a_call_of_a_task_tells_its_message() -> None:
+    task = "from maildefer.tasks import task\n@task\ndef publish(n): logging.info('called %s', n)\n"
+    task += "from maildefer.handling import taskkey; taskkey.is_signed = lambda *_: True\n"
+    task += "taskkey.signature = lambda *_: 'ab'\n"
+    made = "message = MailRequest('p', 'ann@example.org', publish.address, publish.message('run/queue', 3)); "
+    made += "message.key, message.queue, message.attempt = 'key1', 'run/queue', 1; "
+    made += "from maildefer.handling.routes import Router; Dispatcher(Router).dispatch(message)"
+    first, _ = handled("pass", before=task, deliver=made)
+    assert (first["message"], first["key"], first["handler"]) == ("called 3", "key1", "__main__.publish")
+
+
 def test_what_a_handler_binds_is_gone_with_its_message() -> None:
     body = "structlog.contextvars.bind_contextvars(**{message.key: 1}); "
     body += "structlog.get_logger().info('x'); logging.info('y')"
