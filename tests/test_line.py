@@ -9,10 +9,12 @@ import socket
 import threading
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from maildefer.errors import MaildeferError
+from maildefer.intake import line as line_module
 from maildefer.intake import replies
 from maildefer.intake.arena import Arena, Link, Span, pair
 from maildefer.intake.line import Line
@@ -285,3 +287,44 @@ def test_whoever_waits_when_the_writer_ends_is_told(tmp_path: Path) -> None:
         await line.close()
 
     asyncio.run(run())
+
+
+def test_a_shortage_is_asked_for_once_a_second_and_known_in_between(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(line_module, "time", SimpleNamespace(monotonic=lambda: now[0]))
+
+    async def play(line: Line) -> None:
+        assert line.known_shortage() is None
+        assert (line.last_shortage, await line.shortage()) == ("", told := await line.shortage())
+        assert "free" in told
+        assert (line.known_shortage(), line.last_shortage) == (told, told)
+        asked = line._number
+        assert await line.shortage() == told
+        assert line._number == asked
+        now[0] += 1.0
+        assert line.known_shortage() is None
+        assert await line.shortage() == told
+        assert line._number == asked + 1
+
+    served(tmp_path / "queue", play, "--min-free-bytes", str(1 << 60))
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_a_writer_that_does_not_answer_is_a_shortage(monkeypatch: pytest.MonkeyPatch, gone: bool) -> None:
+    monkeypatch.setattr(line_module, "_PATIENCE_SECONDS", 0.01)
+    ours, theirs = pair(BLOCK_BYTES, local=True)
+
+    async def play() -> None:
+        line = await Line.open(ours, threads=1)
+        if gone:
+            theirs.socket.close()
+            await line.closed.wait()
+        assert await line.shortage() == line_module._SILENT
+        await line.close()
+
+    try:
+        asyncio.run(play())
+    finally:
+        theirs.socket.close()

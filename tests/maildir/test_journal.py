@@ -293,7 +293,8 @@ def test_where_the_cache_cannot_be_passed_it_is_used(queue: Layout) -> None:
 
 
 def test_a_local_filesystem_is_no_nfs(queue: Layout) -> None:
-    assert not journal.is_nfs(queue.journal)
+    assert journal.is_nfs(queue.journal) is False
+    assert journal.is_nfs(f"{queue.journal}/nowhere") is False, "and what nobody knows is taken for none"
 
 
 def test_each_day_has_its_own_file(queue: Layout) -> None:
