@@ -17,6 +17,7 @@ from maildefer.errors import MountFault, UnsafeMount
 from maildefer.host.identity import this_host
 from maildefer.maildir.layout import Format, Layout, create_queue
 from maildefer.maildir.leases import Holder, Lease
+from maildefer.pool import tender
 from maildefer.pool.board import Board, Header, Kind, Q, QueueState, S, State
 from maildefer.pool.lifeline import Lifeline
 from maildefer.pool.shared import QueueOfPool, Shared, pair, receive
@@ -196,6 +197,27 @@ def test_the_first_beat_that_succeeds_after_a_failure_counts_from_the_failed_one
     )
     place.lifeline._keep_beating(lease)
     assert place.lifeline.last_good_beat == began + BEAT_SECONDS
+
+
+@pytest.mark.parametrize(
+    ("differing", "told"),
+    [
+        ({"host": LABEL, "boot_id": "another"}, 1),
+        ({"host": "other-112233", "boot_id": "another"}, 0),
+        ({"host": LABEL, "pid": 1, "start_time": 0}, 0),  # one of our own
+    ],
+)
+def test_another_machine_of_our_name_is_told_of_once(
+    place: Place, monkeypatch: pytest.MonkeyPatch, differing: dict[str, Any], told: int
+) -> None:
+    lines: list[str] = []
+    monkeypatch.setattr(events, "emit", lambda event, **facts: lines.append(event))
+    monkeypatch.setattr(tender, "alive", lambda pid, start_time: True)
+    lease = place.joins(f"{LABEL}-9-0badcafe", holder_of(place, **differing))
+    for _ in range(4):
+        lease.renew()
+        place.looks()
+    assert lines.count("host.duplicated") == told
 
 
 # What it takes back
