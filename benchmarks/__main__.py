@@ -28,6 +28,7 @@ NAMES = (
     "routes",
     "parsing",
     "handler",
+    "context",
     "nfs",
     "scale",
 )

@@ -66,11 +66,11 @@ def _figures(cpu: dict[str, list[float]], costs: dict[str, list[Cost]]) -> Itera
             yield _figure(f"RSS of {role}, {many} / {few}", "times", growth, FLAT_LIMIT)
 
 
-def drain_cost(base: str, entries: int) -> Cost:
+def drain_cost(base: str, entries: int, application: str = "noop") -> Cost:
     """Drains `entries` with a pool that was paused until then."""
     with filesystem.fresh_directory(base) as directory:
         queue = make_maildir(os.path.join(directory, "queue"))
-        with Pool(queue, workers=WORKERS) as pool:
+        with Pool(queue, workers=WORKERS, application=application) as pool:
             pool.pause()
             fill(queue, entries)
             filesystem.settle_disk(base)
