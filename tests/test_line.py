@@ -322,9 +322,32 @@ def test_a_writer_that_does_not_answer_is_a_shortage(monkeypatch: pytest.MonkeyP
             theirs.socket.close()
             await line.closed.wait()
         assert await line.shortage() == line_module._SILENT
+        asked = line._number
+        assert await line.shortage() == line_module._SILENT, "and nobody waits for it again within a second"
+        assert line._number == asked
         await line.close()
 
     try:
         asyncio.run(play())
     finally:
         theirs.socket.close()
+
+
+@pytest.mark.parametrize(("threads", "batches"), [(4, 3), (2, 1), (1, 1)])
+def test_one_of_the_writers_threads_is_left_to_parts_of_large_messages(threads: int, batches: int) -> None:
+    """On a mount, where all batches may be under way at a time: a part waits for no sync."""
+    ours, theirs = pair(BLOCK_BYTES, local=False)
+
+    async def play() -> None:
+        line = await Line.open(ours, threads=threads)
+        waiting = [asyncio.create_task(line.push(message(b"x"))) for _ in range(20)]
+        await asyncio.sleep(0)
+        assert len(line._batches) == batches
+        waiting.append(asyncio.create_task(line.push(message(b"y", draft=1, whole=False))))
+        await asyncio.sleep(0)
+        assert len(line._batches) == batches + 1
+        theirs.socket.close()
+        await asyncio.wait(waiting)
+        await line.close()
+
+    asyncio.run(play())

@@ -15,12 +15,17 @@ def test_each_entry_that_was_taken_back_is_told_also_when_the_scan_ends_in_a_fau
 ) -> None:
     lines: list[tuple[Any, ...]] = []
     monkeypatch.setattr(events, "emit", lambda event, **facts: lines.append((event, *facts.values())))
-    with pytest.raises(OSError, match="half way"), told("run/queue") as taken:
-        taken.reclaimed.append("1.a")
-        taken.released.append("2.b")
-        taken.buried["3.c"] = "its worker died"
-        taken.returned.append("4.d")
-        raise OSError("half way")
+
+    def scan() -> None:
+        with told("run/queue") as taken:
+            taken.reclaimed.append("1.a")
+            taken.released.append("2.b")
+            taken.buried["3.c"] = "its worker died"
+            taken.returned.append("4.d")
+            raise OSError("half way")
+
+    with pytest.raises(OSError, match="half way"):
+        scan()
     assert lines == [
         ("claim.reclaimed", "run/queue", "1.a"),
         ("claim.released", "run/queue", "2.b"),
