@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 
+from benchmarks import processes
 from maildefer.host.aio import fsync_all
+from maildefer.host.identity import start_time
 from maildefer.intake import replies, writer
 from maildefer.intake.arena import pair
 from maildefer.intake.options import parse
@@ -21,6 +23,7 @@ from maildefer.intake.writer import Writer
 from maildefer.maildir.layout import Layout, create_queue
 from maildefer.maildir.push import Pusher
 from maildefer.maildir.system import SYSTEM
+from tests.front_end import front_end, wait_until
 
 Make = Callable[[bool], Writer]
 
@@ -108,3 +111,13 @@ def test_each_file_is_synced_before_it_has_its_name_and_the_folder_before_its_25
         draft = f"{layout.tmp}/{key}"
         assert told.index(("sync", draft)) < told.index(("rename", draft)) < told.index(("sync", layout.new))
     assert told[-1] == ("sync", layout.new)
+
+
+@pytest.mark.lifecycle
+def test_the_writer_of_a_front_end_that_was_killed_ends_by_itself(tmp_path: Path) -> None:
+    """None is left that nobody talks to."""
+    with front_end(tmp_path) as server:
+        both = processes.tree(server.process.pid)
+        assert len(both) == 2
+        server.process.kill()
+        wait_until(lambda: all(start_time(pid) is None for pid in both))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from maildefer.maildir.layout import Format, Layout, create_queue
 from maildefer.maildir.leases import Holder, Lease
 from maildefer.pool import tender
 from maildefer.pool.board import Board, Header, Kind, Q, QueueState, S, State
+from maildefer.pool.keeper import Keeper
 from maildefer.pool.lifeline import Lifeline
 from maildefer.pool.shared import QueueOfPool, Shared, pair, receive
 from maildefer.pool.snapshot import on_claims
@@ -329,3 +331,15 @@ def test_a_queue_that_is_joined_anew_is_not_swept_for_it(place: Place) -> None:
     assert swept == []
     place.looks(3600)
     assert len(swept) == 1
+
+
+def test_a_keeper_that_is_told_to_leave_leaves_every_lease() -> None:
+    keeper: Any = Keeper.__new__(Keeper)
+    woken: list[int] = []
+    keeper._leaving = False
+    keeper._lifelines = [SimpleNamespace(leaving=threading.Event()) for _ in range(2)]
+    keeper._tenders = [SimpleNamespace(wake=lambda index=index: woken.append(index)) for index in range(2)]
+    keeper._obey({"do": "leave"})
+    assert keeper._leaving
+    assert [line.leaving.is_set() for line in keeper._lifelines] == [True, True]
+    assert woken == [0, 1]
