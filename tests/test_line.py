@@ -351,3 +351,13 @@ def test_one_of_the_writers_threads_is_left_to_parts_of_large_messages(threads: 
         await line.close()
 
     asyncio.run(play())
+
+
+def test_each_batch_that_is_answered_makes_room_for_another_the_first_too(tmp_path: Path) -> None:
+    async def play(line: Line) -> None:
+        assert await line.shortage() == ""  # which is in no batch
+        for number in range(1, 4):
+            await line.push(message(b"x"))
+            assert (line._batch, line._batches, line._messages.jobs._out) == (number, {}, 0)
+
+    served(tmp_path / "queue", play)
