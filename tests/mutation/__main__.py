@@ -12,6 +12,7 @@ import sys
 import time
 import tomllib
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,7 @@ def main() -> int:
     if given.list:
         print(*sorted(map(str, chosen)), sep="\n")
         return 0
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that nothing is left behind
     for name in _AHEAD:
         importlib.import_module(name)
     runs = Runs(_copied(), given.limit)
@@ -106,23 +108,26 @@ class Runs:
         """In a child that has the test runner loaded, with all that it starts in a group of its own."""
         if not (pid := os.fork()):
             _run(self.tree, tests)
-        until = time.monotonic() + limit_seconds
-        while not (ended := os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)):
-            if time.monotonic() > until:
-                self.endless += 1
-                break
-            time.sleep(0.02)
+        ended = None
         try:
-            os.killpg(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
-        return os.waitpid(pid, 0)[1] != 0 or not ended
+            until = time.monotonic() + limit_seconds
+            while not (ended := os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)):
+                if time.monotonic() > until:
+                    self.endless += 1
+                    break
+                time.sleep(0.02)
+        finally:  # also where we are told to end
+            with suppress(ProcessLookupError):
+                os.killpg(pid, signal.SIGKILL)
+            status = os.waitpid(pid, 0)[1]
+        return status != 0 or not ended
 
 
 def _run(tree: Path, tests: Sequence[str]) -> None:
     code = 1
     try:
         os.setsid()
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         os.chdir(tree)
         os.environ.update(
             PYTHONDONTWRITEBYTECODE="1",
