@@ -17,7 +17,8 @@ import pytest
 
 from maildefer.bounce import bounce_to
 from maildefer.errors import ConfigurationError, HandlerNotRun
-from maildefer.handling import marks
+from maildefer.handling import marks, taskkey
+from maildefer.handling.calls import Call, UnsignedMessage
 from maildefer.handling.dispatch import Dispatcher
 from maildefer.handling.outcomes import ACKED, Deferred, Outcome
 from maildefer.handling.policing import answer, load
@@ -112,7 +113,6 @@ def _no_warning() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def router(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> RoutingBase:
-    (tmp_path / "run").mkdir()
     monkeypatch.chdir(tmp_path)
     (tmp_path / "run").mkdir()
     for name in ("REGISTERED", "HANDLERS", "DEFAULT_CAPTURES"):
@@ -197,8 +197,9 @@ def test_no_task_is_done_whose_body_has_not_run(handler: Handler, monkeypatch: p
     work.__qualname__ = "work"
     made = Task(work)
     layout = create_queue("run/queue")
-    message = MailRequest("peer", "", made.address, made.message(layout.path, "x"))
-    message.queue = layout.path
+    call = UnsignedMessage.of(Call(task=made.name, args=["x"], kwargs={}), made.address)
+    message = MailRequest("peer", "", made.address, call.signed(taskkey.made(layout.path), "key"))
+    message.queue, message.key = layout.path, "key"
     with pytest.raises(HandlerNotRun):
         made.handle(message)
 

@@ -1,4 +1,4 @@
-"""The secret that signs a queue's task messages: who may write to its directory has it, a stranger by SMTP has not."""
+"""The secret of a queue that signs calls of tasks: each for the entry that holds it, so that no copy is good."""
 
 from __future__ import annotations
 
@@ -6,51 +6,67 @@ import os
 from typing import Final
 
 from maildefer.digest import blake2b
+from maildefer.errors import QueueError, raise_named
 from maildefer.maildir import durable
 from maildefer.maildir.system import SYSTEM
 
 _NAME: Final = ".maildefer/task-key"
 _BYTES: Final = 32
+_BOUND: Final = b"call of an entry"  # no signature of this kind is one of the kind without a key
+SIGNATURE_CHARACTERS: Final = 2 * _BYTES
 
 
-def signature(queue: str, text: bytes) -> str:
-    """The signature of `text` under the queue's secret, which is made where there is none yet. Raises OSError."""
-    return blake2b(text, key=_secret(queue), digest_size=_BYTES).hexdigest()
-
-
-def is_signed(queue: str, text: bytes, given: str) -> bool:
-    """Whether `given` is the signature. Raises OSError, but for a missing secret, with which nothing was signed."""
-    try:
-        secret = _read(queue)
-    except FileNotFoundError:
-        return False
-    wanted = blake2b(text, key=secret, digest_size=_BYTES).digest()
-    try:
-        got = bytes.fromhex(given)
-    except ValueError:
-        return False
-    # Compared by their digests, so that the time tells nothing of how much was right (hmac would bring OpenSSL).
-    nonce = os.urandom(16)
-    return blake2b(got, key=nonce).digest() == blake2b(wanted, key=nonce).digest()
-
-
-def _secret(queue: str) -> bytes:
-    try:
-        return _read(queue)
-    except FileNotFoundError:
-        pass
+def made(queue: str) -> bytes:
+    """The queue's secret, made where there is none yet. Raises StorageFault's kinds, QueueError for a damaged one."""
     path = os.path.join(queue, _NAME)
-    draft = f"{path}.{SYSTEM.token(6)}"
-    durable.write_new(draft, os.urandom(_BYTES))
     try:
-        os.link(draft, path)  # the loser of a race takes the winner's; a rename would replace it
-    except FileExistsError:
-        pass
-    finally:
-        durable.discard(draft, SYSTEM)
-    durable.sync_directory(os.path.dirname(path))
-    return _read(queue)
+        if (there := known(queue)) is not None:
+            return there
+        draft = f"{path}.{SYSTEM.token(6)}"
+        durable.write_new(draft, os.urandom(_BYTES))
+        try:
+            os.link(draft, path)  # the loser of a race takes the winner's; a rename would replace it
+        except FileExistsError:
+            pass
+        finally:
+            durable.discard(draft, SYSTEM)
+        durable.sync_directory(os.path.dirname(path))
+        return _read(path)
+    except OSError as fault:
+        raise_named(path, fault)
 
 
-def _read(queue: str) -> bytes:
-    return durable.read_small(os.path.join(queue, _NAME), limit_bytes=_BYTES)
+def known(queue: str) -> bytes | None:
+    """The queue's secret; None where nothing was ever signed. Raises OSError, QueueError for a damaged one."""
+    try:
+        return _read(os.path.join(queue, _NAME))
+    except FileNotFoundError:
+        return None
+
+
+def signature(secret: bytes, key: str, text: bytes) -> str:
+    """For the text in the entry of that key, and in no other."""
+    signed = b"%b\0%b" % (os.fsencode(key), text)  # no name of a file has a NUL
+    return blake2b(signed, key=secret, digest_size=_BYTES, person=_BOUND).hexdigest()
+
+
+def signature_without_key(secret: bytes, text: bytes) -> str:
+    """As earlier versions signed: good for nothing but to tell of it."""
+    return blake2b(text, key=secret, digest_size=_BYTES).hexdigest()
+
+
+def is_same(given: str, wanted: str) -> bool:
+    """Compared by their digests, so that the time tells nothing of how much was right (hmac would bring OpenSSL)."""
+    nonce = os.urandom(16)
+    digests = [blake2b(text.encode(), key=nonce).digest() for text in (given, wanted)]
+    return digests[0] == digests[1]
+
+
+def _read(path: str) -> bytes:
+    secret = durable.read_small(path, limit_bytes=_BYTES)
+    if len(secret) != _BYTES:  # with none at all, everybody could sign
+        raise QueueError(
+            f"{path}, which signs calls of tasks, is damaged: remove it, and defer again what was signed by it",
+            path,
+        )
+    return secret

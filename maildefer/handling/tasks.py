@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import functools
 import inspect
-import json
 import os
 import re
 import sys
 import time
 from collections.abc import Callable
 from types import ModuleType
-from typing import Any, Final, Generic, ParamSpec, TypeVar, overload
+from typing import Any, Generic, ParamSpec, TypeVar, overload
 
-from maildefer.errors import ConfigurationError, MaildeferError
+from maildefer.errors import ConfigurationError
 from maildefer.handling import marks, taskkey
+from maildefer.handling.calls import ArgumentsRefused, Call, UnsignedMessage, call_in
 from maildefer.handling.finding import is_project, named_project, settings_beside
 from maildefer.handling.outcomes import Reject
 from maildefer.handling.queues import kept_apart, listed_queues, located, queue_at
@@ -28,6 +28,7 @@ from maildefer.handling.routes import Router
 from maildefer.handling.settings import FRONT_QUEUE, load_settings, loaded_settings, place, pool_settings
 from maildefer.handling.signatures import never_runs
 from maildefer.host.identity import this_host
+from maildefer.maildir.names import sized
 from maildefer.maildir.push import Pusher
 from maildefer.message.addresses import TASK_DOMAIN
 from maildefer.message.envelope import block
@@ -35,12 +36,7 @@ from maildefer.message.envelope import block
 P = ParamSpec("P")
 R = TypeVar("R")
 
-SIGNATURE: Final = "Maildefer-Signature"
-_HEAD: Final = re.compile(rf"To: [^\n]*\nSubject: [^\n]*\n{SIGNATURE}: ([0-9a-f]+)\n(?:[^\n]+\n)*\n".encode())
-
-
-class ArgumentsRefused(MaildeferError, TypeError):
-    """The arguments don't fit the function, or would not come out of JSON as they went in."""
+__all__ = ["ArgumentsRefused", "Task", "task"]
 
 
 class Task(Generic[P, R]):
@@ -69,11 +65,15 @@ class Task(Generic[P, R]):
         Raises ArgumentsRefused, QueueError's kinds, ConfigurationError for a queue that no setting lists.
         """
         layout = queue_at(self.queue)
-        data = self.message(layout.path, *arguments, **named)
+        message = UnsignedMessage.of(self._call(arguments, named), self.address)
+        secret = taskkey.made(layout.path)
         host = this_host().label
-        return Pusher(layout, host=host).push(
-            lambda stem: (block(stem, "", self.address, host=host, when=time.time(), via="push"), data)
-        )
+
+        def compose(stem: str) -> tuple[bytes, bytes]:
+            top = block(stem, "", self.address, host=host, when=time.time(), via="push")
+            return top, message.signed(secret, sized(stem, len(top) + message.size_bytes))
+
+        return Pusher(layout, host=host).push(compose)
 
     @property
     def queue(self) -> str:
@@ -113,31 +113,24 @@ class Task(Generic[P, R]):
         code = getattr(inspect.unwrap(self.function), "__code__", None)
         return "" if code is None else f"{code.co_filename}:{code.co_firstlineno}: "
 
-    def message(self, signed_for: str, /, *arguments: P.args, **named: P.kwargs) -> bytes:
-        """The message that stands for the call in that queue. Raises ArgumentsRefused."""
+    def handle(self, message: Any) -> None:
+        """Make the call that the message stands for; `Defer` and `Reject` do what they do in any handler."""
+        entry = message.copied_as or message.key
+        if message.queue is None or entry is None:
+            raise Reject("no call of a task")
+        data = message.Data if isinstance(message.Data, bytes) else message.Data.encode()
+        call = call_in(data, kept_apart(located(message.queue)), entry)
+        if call.task == self.name:
+            ensure_run(self.function, self.function(*call.args, **call.kwargs))
+        elif call.task.lower() != self.name.lower():  # addresses have no case, names do
+            raise Reject(f"a call of {call.task} that came to {self.name}")
+
+    def _call(self, arguments: tuple[Any, ...], named: dict[str, Any]) -> Call:
         try:
             bound = self._signature.bind(*arguments, **named)
         except TypeError as fault:
             raise ArgumentsRefused(f"{self.name}: {fault}: call it as it is defined") from fault
-        text = _encoded({"task": self.name, "args": list(bound.args), "kwargs": bound.kwargs}, self.name)
-        head = (
-            f"To: {self.address}\nSubject: {self.name}\n{SIGNATURE}: {taskkey.signature(signed_for, text)}\n"
-            "MIME-Version: 1.0\nContent-Type: application/json\n\n"
-        )
-        return head.encode() + text + b"\n"
-
-    def handle(self, message: Any) -> None:
-        """Make the call that the message stands for; `Defer` and `Reject` do what they do in any handler."""
-        data = message.Data
-        found = _HEAD.match(data if isinstance(data, bytes) else data.encode())
-        if found is None or message.queue is None:
-            raise Reject("no call of a task")
-        text = data[found.end() :].rstrip(b"\n")
-        if not taskkey.is_signed(kept_apart(located(message.queue)), text, found[1].decode()):
-            raise Reject("a call of a task that was not deferred here")
-        call = json.loads(text)
-        if call["task"] == self.name:  # addresses have no case, names do
-            ensure_run(self.function, self.function(*call["args"], **call["kwargs"]))
+        return Call(task=self.name, args=list(bound.args), kwargs=bound.kwargs)
 
     def _settings(self) -> ModuleType | None:
         """Those loaded; else those of the function's own project, or of the one in which the process stands."""
@@ -182,30 +175,3 @@ def _registered(made: Task[P, R]) -> Task[P, R]:
     marks.add_route(handler, regex)
     Router.register_route(regex, handler)
     return made
-
-
-def _encoded(call: dict[str, Any], name: str) -> bytes:
-    """JSON from which the same comes out again. Raises ArgumentsRefused."""
-    try:
-        text = json.dumps(call, allow_nan=False)
-        survives = _same(json.loads(text), call)
-    except (TypeError, ValueError, RecursionError) as fault:
-        raise ArgumentsRefused(f"{name}: its arguments are no JSON: {fault}: give plain values") from fault
-    if not survives:
-        raise ArgumentsRefused(
-            f"{name}: its arguments would not come out of JSON as they are: give lists for tuples, texts for keys"
-        )
-    return text.encode()
-
-
-def _same(first: Any, second: Any) -> bool:
-    """Equal, and of the same types all the way down."""
-    if type(first) is not type(second):
-        return False
-    if isinstance(first, list):
-        return len(first) == len(second) and all(map(_same, first, second))
-    if isinstance(first, dict):
-        return first.keys() == second.keys() and all(
-            type(key) is str and _same(first[key], second[key]) for key in second
-        )
-    return bool(first == second)

@@ -32,7 +32,7 @@ class MailRequest(Headed):
     from the headers when first asked for, the first address where there are several, and empty where there is none.
     An empty `From` beside a `To` is the null sender, and no header takes its place.
     `Data` is the message byte for byte (I9). `key`, `attempt` and `queue` are None outside a queue; `key` stays the
-    same over all attempts and handoffs.
+    same over all attempts and handoffs; across filesystems on the word of the entry, whose own it is not any more.
     """
 
     __slots__ = (
@@ -49,6 +49,8 @@ class MailRequest(Headed):
     key: str | None
     attempt: int | None
     queue: str | None
+    copied_as: str | None = None
+    """Its entry's own key, where `key` is the first one, as the entry tells: see `maildefer.pool.shipping`."""
     captures: Mapping[str, str | None]
     """The named groups of its route; only in a message that comes in a `@batch`."""
     bounce: BounceAnalyzer | None
@@ -190,7 +192,7 @@ def received(data: bytes, key: str | None, attempt: int | None, queue: str | Non
     if offset and envelope is not None:
         request.Data = data[offset:]
         if (first := handed(data, offset)) is not None:
-            request.key = first
+            request.key, request.copied_as = first, key
         request.From = envelope.sender.lower()
         request.To = envelope.recipient.lower()
         return request
