@@ -152,6 +152,7 @@ def test_who_lets_go_of_a_socket_lets_go_for_all_that_have_inherited_it() -> Non
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "run").mkdir()
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
