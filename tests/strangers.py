@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import pwd
+import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 from maildefer.maildir.layout import Layout, create_queue
@@ -21,3 +23,21 @@ def give_to_nobody(folder: Path) -> None:
     nobody = pwd.getpwnam("nobody")
     for path in (folder, *folder.rglob("*")):
         os.chown(path, nobody.pw_uid, nobody.pw_gid)
+
+
+def as_user(uid: int, gid: int, act: Callable[[], object]) -> None:
+    """In a process of that user's, which has no other group; it must succeed."""
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            os.setgroups([])
+            os.setresgid(gid, gid, gid)
+            os.setresuid(uid, uid, uid)
+            act()
+            status = 0
+        except BaseException:  # noqa: BLE001  # the child must end here
+            traceback.print_exc()
+        finally:
+            os._exit(status)
+    assert os.waitpid(child, 0)[1] == 0, "it could not do that"

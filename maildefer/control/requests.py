@@ -14,6 +14,7 @@ from typing import Final, Literal
 
 from maildefer.errors import QueueMissing, raise_named
 from maildefer.host.identity import this_host
+from maildefer.maildir import durable
 from maildefer.maildir.doubt import live_leases
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.system import SYSTEM, token
@@ -47,12 +48,10 @@ def request(queue_path: str, lease: str, verb: Verb) -> str:
     text = json.dumps(
         {"verb": verb, "lease": lease, "from": host.label, "pid": os.getpid(), "time": time.time()}
     )
-    fresh = f"{layout.tmp}/.request-{host.label}-{os.getpid()}-{token(4)}"
+    draft = f"{layout.tmp}/.request-{host.label}-{os.getpid()}-{token(8)}"
     path = f"{layout.requests}/{lease}.{verb}"
     try:
-        with open(fresh, "w", encoding="utf-8") as file:
-            file.write(text + "\n")
-        os.rename(fresh, path)
+        durable.replace_file(path, text.encode() + b"\n", draft, durably=False)
     except FileNotFoundError as fault:
         raise QueueMissing(layout.path) from fault
     except OSError as fault:

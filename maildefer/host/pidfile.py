@@ -16,10 +16,13 @@ from typing import Final, Literal, assert_never
 
 from maildefer.errors import NotRunning, PidFileUnusable
 from maildefer.host.identity import Host, alive, exists, start_time
+from maildefer.maildir import durable
+from maildefer.maildir.system import token
 
 Verdict = Literal["running", "stale", "unproven", "other-host", "unverified"]
 
 _LIMIT_BYTES: Final = 1 << 20
+_MODE: Final = 0o644
 _PID_MAX: Final = 1 << 22  # PID_MAX_LIMIT of Linux
 _CLOCK_SLACK_SECONDS: Final = 60.0
 
@@ -86,17 +89,9 @@ def write(path: str, pidfile: PidFile) -> None:
     text = f"{pidfile.pid}\n{json.dumps(facts)}\n"
     directory = os.path.dirname(path) or "."
     os.makedirs(directory, exist_ok=True)
-    fresh = os.path.join(directory, f".{os.path.basename(path)[:150]}.{pidfile.host}.{os.getpid()}")
-    try:
-        with open(fresh, "w", encoding="utf-8", errors="surrogateescape") as file:
-            file.write(text)
-        os.rename(fresh, path)
-    except OSError:
-        try:
-            os.unlink(fresh)
-        except OSError:  # the first error is the one to tell
-            pass
-        raise
+    draft = os.path.join(directory, f".{os.path.basename(path)[:150]}.{token(8)}")
+    data = text.encode("utf-8", "surrogateescape")
+    durable.replace_file(path, data, draft, durably=False, mode=_MODE)
 
 
 def read(path: str) -> PidFile:

@@ -16,6 +16,8 @@ from typing import Final, Literal
 
 from maildefer.errors import UnsafeRuntimeDirectory
 from maildefer.host.identity import Host, alive, this_host
+from maildefer.maildir import durable
+from maildefer.maildir.system import token
 
 DIRECTORY_VARIABLE: Final = "MAILDEFER_RUNTIME_DIR"
 
@@ -89,10 +91,7 @@ def write_record(record: Record, host: Host | None = None) -> None:
     facts = {name: getattr(record, name) for name in Record.__slots__}
     facts.update(leases=dict(record.leases), boot_id=host.boot_id, pid_namespace=host.pid_namespace)
     path = os.path.join(directory(host), f"{stem(record.pidfile)}.json")
-    fresh = f"{path}.{os.getpid()}"
-    with open(fresh, "w", encoding="utf-8", errors="surrogateescape") as file:
-        json.dump(facts, file)
-    os.rename(fresh, path)
+    durable.replace_file(path, json.dumps(facts).encode(), f"{path}.{token(8)}", durably=False)
 
 
 def remove_record(record: Record) -> None:

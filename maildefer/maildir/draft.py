@@ -62,7 +62,7 @@ class Draft:
         """What the other has from there on; in pieces, so that memory stays flat."""
         system = self._system
         try:
-            source = system.open(other.path, os.O_RDONLY | os.O_CLOEXEC)
+            source = system.open(other.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
             try:
                 at = 0
                 while data := system.read(source, _COPY_BYTES):

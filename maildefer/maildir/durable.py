@@ -7,20 +7,23 @@ CephFS need it (fsync(2), NOTES).
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import threading
 from collections.abc import Sequence
 
 from maildefer.maildir.system import SYSTEM, System
 
 FILE_MODE = 0o660
-NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+THERE = os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a FIFO must hang nobody
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
-def begin(path: str, data: bytes, *, system: System = SYSTEM) -> int:
+def begin(path: str, data: bytes, *, mode: int = FILE_MODE, system: System = SYSTEM) -> int:
     """Create `path` and write the data; returns the descriptor, still open. Leaves nothing on a fault."""
-    descriptor = system.open(path, NEW, FILE_MODE)
+    descriptor = system.open(path, NEW, mode)
     try:
         write_all(descriptor, data, system)
     except BaseException:
@@ -76,17 +79,22 @@ def write_new(path: str, data: bytes, *, system: System = SYSTEM) -> None:
 
 
 def replace_file(
-    path: str, data: bytes, draft: str, *, durably: bool = True, system: System = SYSTEM
+    path: str,
+    data: bytes,
+    draft: str,
+    *,
+    durably: bool = True,
+    mode: int = FILE_MODE,
+    system: System = SYSTEM,
 ) -> None:
-    """Put `data` at `path` in one step, by way of `draft` on the same filesystem; readers see the old or the new."""
+    """Put `data` at `path` in one step, by way of `draft` on the same filesystem; readers see the old or the new.
+
+    The draft's name is one that nobody can guess, or what lies there already stops it.
+    """
     if durably:
         write_new(draft, data, system=system)
     else:
-        descriptor = system.open(draft, NEW, FILE_MODE)
-        try:
-            write_all(descriptor, data, system)
-        finally:
-            system.close(descriptor)
+        system.close(begin(draft, data, mode=mode, system=system))
     try:
         system.rename(draft, path)
     except OSError:
@@ -94,6 +102,16 @@ def replace_file(
         raise
     if durably:
         sync_directory(os.path.dirname(path), system=system)
+
+
+def must_be_plain(descriptor: int, path: str, owner: int, system: System) -> None:
+    """That what was there, and was opened to be written to, is a file of that user's under this name alone.
+
+    Else somebody has put it there, for us to write to what it is another name of. Raises PermissionError.
+    """
+    facts = system.fstat(descriptor)
+    if not stat.S_ISREG(facts.st_mode) or facts.st_nlink != 1 or facts.st_uid != owner:
+        raise PermissionError(errno.EPERM, "not a plain file of this user's", path)
 
 
 def read_small(path: str, *, limit_bytes: int = 1 << 16, system: System = SYSTEM) -> bytes:

@@ -2,13 +2,14 @@
 from outside that nothing was lost.
 
 It is kept where `.maildefer/journal/` is a directory, by every process that begins to use the queue after that: two
-files for each day and each boot of a host, appended to by all of that host's processes with one write a record.
+files for each day, each boot of a host and each user, appended to by all of that user's processes there with one write
+a record. Where something else is in such a file's place, a process makes one of its own.
 
-    2026-11-24.mx1.0f8fad5b.pushed     TIME push KEY .                  after it was durable, before it is acknowledged
-    2026-11-24.mx1.0f8fad5b.settled    TIME ack|pop|delete|withdraw KEY .             before the final unlink
-                                       TIME move KEY FOLDER/NAME .                    before the rename
-                                       TIME kept KEY .    the unlink found it gone: the record before did not come true
-                                       TIME gap SINCE .   records since then could not be written (a full disk)
+    2026-11-24.mx1.0f8fad5b.0.pushed     TIME push KEY .              after it was durable, before it is acknowledged
+    2026-11-24.mx1.0f8fad5b.0.settled    TIME ack|pop|delete|withdraw KEY .         before the final unlink
+                                         TIME move KEY FOLDER/NAME .                before the rename
+                                         TIME kept KEY .    the unlink found it gone: the record before was not so
+                                         TIME gap SINCE .   records since then could not be written (a full disk)
 
 A record begins with a newline and ends with " .": the torn one of a killed process spoils no other.
 
@@ -26,6 +27,8 @@ import time
 from collections.abc import Iterable
 from typing import Final, Literal
 
+from maildefer.maildir import durable, folder
+from maildefer.maildir.folder import Folder
 from maildefer.maildir.layout import DIRECTORY_MODE, Layout
 from maildefer.maildir.system import SYSTEM, System
 
@@ -35,7 +38,13 @@ KEPT_SECONDS: Final[dict[Kind, float]] = {  # an end is kept for longer than its
     "pushed": 30 * 86400.0,
     "settled": 32 * 86400.0,
 }
-_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+_IN_THE_WAY = {  # a link, a FIFO that nobody reads, a folder, another user's file
+    errno.ELOOP,
+    errno.ENXIO,
+    errno.EISDIR,
+    errno.EACCES,
+    errno.EPERM,
+}
 _HIGH = 200  # where no handler's next file lands that has closed all descriptors
 
 
@@ -105,20 +114,39 @@ class Journal:
             self._close()
             self._day = day
         if (descriptor := self._descriptors.get(kind)) is None:
-            name = f"{time.strftime('%Y-%m-%d', time.gmtime(now))}.{self._writer}.{kind}"
-            flags = _FLAGS
-            if self._direct and kind == "settled":
-                name = f"{name.removesuffix(kind)}{self._system.token(4)}.{kind}"
-                flags = _FLAGS & ~os.O_APPEND | os.O_DIRECT  # NFS takes no two of them together: open(2)
             from fcntl import F_DUPFD_CLOEXEC, fcntl  # a library of its own, for who keeps a journal only
 
-            opened = self._system.open(f"{self._layout.journal}/{name}", flags, 0o660)
+            opened = self._open(kind, f"{time.strftime('%Y-%m-%d', time.gmtime(now))}.{self._writer}")
             try:
                 descriptor = fcntl(opened, F_DUPFD_CLOEXEC, _HIGH)
                 self._system.close(opened)
             except OSError:  # fewer are allowed
                 descriptor = opened
             self._descriptors[kind] = descriptor
+        return descriptor
+
+    def _open(self, kind: Kind, stem: str) -> int:
+        """The file that is shared, else one of this process's own: on NFS, and where another lies in the way."""
+        system = self._system
+        with folder.opened(self._layout.path, ".maildefer", "journal", system=system) as journal:
+            if not (self._direct and kind == "settled"):
+                try:
+                    return self._open_shared(journal, f"{stem}.{kind}")
+                except OSError as fault:
+                    if fault.errno not in _IN_THE_WAY:
+                        raise
+            flags = durable.NEW | os.O_APPEND
+            if self._direct and kind == "settled":
+                flags = durable.NEW | os.O_DIRECT  # NFS takes no two of them together: open(2)
+            return journal.open(f"{stem}.{system.token(8)}.{kind}", flags, durable.FILE_MODE)
+
+    def _open_shared(self, journal: Folder, name: str) -> int:
+        descriptor = journal.open(name, durable.THERE | os.O_APPEND | os.O_CREAT, durable.FILE_MODE)
+        try:
+            durable.must_be_plain(descriptor, name, os.geteuid(), self._system)
+        except OSError:
+            self._system.close(descriptor)
+            raise
         return descriptor
 
     def _close(self) -> None:
@@ -148,7 +176,9 @@ def journal_of(layout: Layout, system: System = SYSTEM) -> Journal | None:
     journal = None
     if os.path.isdir(layout.journal):
         direct = is_nfs(layout.journal)
-        journal = Journal(layout, host=host_name(), boot=boot_name(), direct=direct, system=system)
+        journal = Journal(
+            layout, host=host_name(), boot=f"{boot_name()}.{os.geteuid()}", direct=direct, system=system
+        )
     return _journals.setdefault(layout.path, journal)
 
 
@@ -165,9 +195,12 @@ def begin(layout: Layout) -> bool:
 def end(layout: Layout) -> None:
     """Keep none from now on, and forget what was written. Raises OSError."""
     _journals.pop(layout.path, None)
-    for name in os.listdir(layout.journal):
-        os.unlink(f"{layout.journal}/{name}")
-    os.rmdir(layout.journal)
+    with folder.opened(layout.path, ".maildefer") as control:
+        with control.folder("journal") as journal:
+            for name in journal.names():
+                if name.rpartition(".")[2] in KEPT_SECONDS:
+                    journal.unlink(name)
+        control.rmdir("journal")
 
 
 def close() -> None:

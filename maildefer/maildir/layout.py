@@ -238,8 +238,10 @@ def make_folder(layout: Layout, folder: str, system: System) -> None:
     """A Maildir++ folder, which mail readers recognise by its `maildirfolder` file."""
     _make(f"{layout.path}/{folder}", system)
     made = [name for name in _MAILDIR if _make(f"{layout.path}/{folder}/{name}", system)]
-    flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
-    system.close(system.open(f"{layout.path}/{folder}/maildirfolder", flags, 0o660))
+    try:
+        system.close(system.open(f"{layout.path}/{folder}/maildirfolder", durable.NEW, durable.FILE_MODE))
+    except FileExistsError:  # the ordinary case
+        pass
     if made:
         durable.sync_directory(f"{layout.path}/{folder}", system=system)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 from dataclasses import asdict, dataclass
 
 from maildefer.errors import LeaseFenced, raise_named
@@ -48,7 +47,7 @@ class Lease:
     def join(cls, layout: Layout, name: str, holder: Holder, *, system: System = SYSTEM) -> Lease:
         """Write the lease durably, before its first claim. Raises StorageFault's kinds."""
         lease = cls(layout, name, 0, system=system)
-        draft = f"{layout.tmp}/.lease-{name}-{system.token(4)}"
+        draft = f"{layout.tmp}/.lease-{name}-{system.token(8)}"
         try:
             durable.replace_file(lease.path, json.dumps(asdict(holder)).encode(), draft, system=system)
         except OSError as fault:
@@ -75,12 +74,33 @@ class Lease:
         return lease
 
     def _rewrite(self, holder: Holder) -> None:
-        """In place: observers that read half of it only do without the same host's short cut."""
-        descriptor = self._system.open(self.path, os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC)
+        """In place: observers that read half of it only do without the same host's short cut.
+
+        Not by a rename, which would bring back a lease that was fenced meanwhile. Raises LeaseFenced where another file
+        has taken its place, by whom a file belongs to that we make ourselves: an export may map users.
+        """
+        system, data = self._system, json.dumps(asdict(holder)).encode()
+        path = f"{self.layout.tmp}/.lease-{self.name}-{system.token(8)}"
+        draft = durable.begin(path, data, system=system)
         try:
-            durable.write_all(descriptor, json.dumps(asdict(holder)).encode(), self._system)
+            owner = system.fstat(draft).st_uid
         finally:
-            self._system.close(descriptor)
+            system.close(draft)
+            durable.discard(path, system)
+        try:
+            descriptor = system.open(self.path, durable.THERE)
+        except OSError as fault:
+            if fault.errno in (errno.ELOOP, errno.ENXIO, errno.EISDIR):  # a link, a FIFO, a folder
+                raise LeaseFenced(self.name) from fault
+            raise
+        try:
+            durable.must_be_plain(descriptor, self.path, owner, system)
+            system.ftruncate(descriptor, 0)
+            durable.write_all(descriptor, data, system)
+        except PermissionError as fault:
+            raise LeaseFenced(self.name) from fault
+        finally:
+            system.close(descriptor)
 
     def renew(self) -> bool:
         """Beat once. Raises LeaseFenced when somebody ended the lease, StorageFault's kinds when it is not known.

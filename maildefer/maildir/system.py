@@ -38,19 +38,20 @@ class System:
     """Functions with the names and the behaviour of `os` and `time`; the defaults are those functions themselves."""
 
     rename: Callable[[str, str], None] = os.rename
-    unlink: Callable[[str], None] = os.unlink
+    unlink: Callable[..., None] = os.unlink
     open: Callable[..., int] = os.open
     read: Callable[[int, int], bytes] = os.read
     write: Callable[[int, bytes | memoryview], int] = os.write
+    ftruncate: Callable[[int, int], None] = os.ftruncate
     fsync: Callable[[int], None] = os.fsync
     posix_fadvise: Callable[[int, int, int, int], None] = os.posix_fadvise
     close: Callable[[int], None] = os.close
     fstat: Callable[[int], os.stat_result] = os.fstat
-    lstat: Callable[[str], os.stat_result] = os.lstat
+    lstat: Callable[..., os.stat_result] = os.lstat
     mkdir: Callable[..., None] = os.mkdir
-    rmdir: Callable[[str], None] = os.rmdir
+    rmdir: Callable[..., None] = os.rmdir
     utime: Callable[[str], None] = os.utime
-    listdir: Callable[[str], list[str]] = os.listdir
+    listdir: Callable[..., list[str]] = os.listdir  # a path, or the descriptor of a folder
     scandir: Callable[[str], Any] = (
         os.scandir
     )  # lazily: an iterator of entries with .name, and a context manager

@@ -94,14 +94,14 @@ class Paperwork:
         steady = {name: value for name, value in status.items() if name not in _MOVING}
         if steady == self._status and self._system.boottime() < self._status_at:
             return
-        path, draft = self._status_paths()
+        path = self._status_path()
+        draft = f"{self._layout.tmp}/.status-{self._lifeline.lease}-{self._system.token(8)}"
         if self._told_by not in (
             "",
             path,
         ):  # under a lease that was fenced: it may have been written after that
             durable.discard(self._told_by, self._system)
         self._told_by = path
-        durable.discard(draft, self._system)
         data = json.dumps(status | {"time": self._system.time()}).encode()
         try:
             durable.replace_file(path, data, draft, durably=False, system=self._system)
@@ -112,9 +112,7 @@ class Paperwork:
 
     def discard_status(self) -> None:
         """The lease was left; it may have been written after that."""
-        for path in self._status_paths():
-            durable.discard(path, self._system)
+        durable.discard(self._status_path(), self._system)
 
-    def _status_paths(self) -> tuple[str, str]:
-        lease = self._lifeline.lease
-        return f"{self._layout.status}/{lease}.json", f"{self._layout.tmp}/.status-{lease}"
+    def _status_path(self) -> str:
+        return f"{self._layout.status}/{self._lifeline.lease}.json"

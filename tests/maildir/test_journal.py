@@ -264,9 +264,10 @@ def test_threads_share_a_journal(queue: Layout) -> None:
 def test_on_nfs_each_process_writes_its_ends_past_the_cache_into_a_file_of_its_own(queue: Layout) -> None:
     opened: dict[str, int] = {}
 
-    def note(path: str, flags: int, mode: int) -> int:
-        opened[os.path.basename(path)] = flags
-        return os.open(path, flags & ~os.O_DIRECT, mode)
+    def note(path: str, flags: int, mode: int = 0, *, dir_fd: int | None = None) -> int:
+        if not flags & os.O_DIRECTORY:
+            opened[path] = flags
+        return os.open(path, flags & ~os.O_DIRECT, mode, dir_fd=dir_fd)
 
     system = replace(SYSTEM, open=note)
     for _ in range(2):
@@ -281,10 +282,10 @@ def test_on_nfs_each_process_writes_its_ends_past_the_cache_into_a_file_of_its_o
 
 
 def test_where_the_cache_cannot_be_passed_it_is_used(queue: Layout) -> None:
-    def refuse(path: str, flags: int, mode: int) -> int:
+    def refuse(path: str, flags: int, mode: int = 0, *, dir_fd: int | None = None) -> int:
         if flags & os.O_DIRECT:
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
-        return os.open(path, flags, mode)
+        return os.open(path, flags, mode, dir_fd=dir_fd)
 
     pen = Journal(queue, host="h", boot="b", direct=True, system=replace(SYSTEM, open=refuse))
     pen.ends("ack", "1.a")

@@ -27,7 +27,7 @@ from tests.listing import Listing
 LABEL: Final = "host-0a1b2c"
 START: Final = 1_700_000_000.0
 DATA: Final = b"Subject: hello\n\nhello\n"
-BY_DESCRIPTOR: Final = frozenset(("read", "write", "fsync", "close", "fstat"))
+BY_DESCRIPTOR: Final = frozenset(("read", "write", "ftruncate", "fsync", "close", "fstat"))
 TRACKED: Final = (
     *BY_DESCRIPTOR,
     "rename",

@@ -11,6 +11,8 @@ from typing import Any
 
 from tests.simulation.server import File
 
+_NEGATIVE_SECONDS = 30.0
+
 
 @dataclass(slots=True)
 class Cache:
@@ -38,6 +40,19 @@ class Cache:
         self.listings.pop(path, None)
         self.missing.pop(path, None)
 
+    def note_missing(self, path: str, now: float) -> None:
+        """It was looked up in vain."""
+        parent, _, name = path.rpartition("/")
+        self.missing.setdefault(parent, {})[name] = now
+
+    def is_missing(self, path: str, now: float) -> bool:
+        """Whether a look-up that was in vain answers still."""
+        parent, _, name = path.rpartition("/")
+        if (missing := self.missing.get(parent)) is None:
+            return False
+        since = missing.get(name)
+        return since is not None and now - since < _NEGATIVE_SECONDS
+
 
 def torn(before: list[str], after: dict[str, Any], random: Callable[[], float]) -> list[str]:
     """POSIX leaves open whether what came or went meanwhile is shown; so a renamed entry is so 0, 1 or 2 times."""
@@ -53,5 +68,6 @@ def facts_of(node: Any) -> os.stat_result:
         st_nlink=node.links if is_file else 2,
         st_size=len(node.data) if is_file else 4096,
         st_mtime=node.mtime,
+        st_uid=os.geteuid(),
     )
     return facts  # type: ignore[no-any-return]

@@ -21,7 +21,6 @@ from tests.simulation.scheduler import Process
 from tests.simulation.server import Directory, File, refusal
 from tests.simulation.world import LATEST_COPY_SECONDS, LONGEST_RETRY_SECONDS, START, Request, World
 
-_NEGATIVE_SECONDS = 30.0
 _REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE)
 _DOUBTS = (errno.EIO, errno.ESTALE, errno.EINTR)
 
@@ -155,18 +154,26 @@ class Client:
 
     # Names
 
-    def rename(self, source: str, destination: str) -> None:
-        self._change("rename", source, destination)
+    def _at(self, path: str, folder: int | None) -> str:
+        """By a folder's descriptor, which is of the path by which it was opened."""
+        return path if folder is None else f"{self._opened[folder][1]}/{path}"
 
-    def unlink(self, path: str) -> None:
-        self._change("unlink", path)
+    def rename(
+        self, source: str, destination: str, *, src_dir_fd: int | None = None, dst_dir_fd: int | None = None
+    ) -> None:
+        self._change("rename", self._at(source, src_dir_fd), self._at(destination, dst_dir_fd))
 
-    def mkdir(self, path: str, mode: int = 0o777) -> None:
+    def unlink(self, path: str, *, dir_fd: int | None = None) -> None:
+        self._change("unlink", self._at(path, dir_fd))
+
+    def mkdir(self, path: str, mode: int = 0o777, *, dir_fd: int | None = None) -> None:
+        path = self._at(path, dir_fd)
         self._travel(changes=True)
         self.world.server.mkdir(path, self.world.mount_time)
         self.cache.changed(path.rpartition("/")[0])
 
-    def rmdir(self, path: str) -> None:
+    def rmdir(self, path: str, *, dir_fd: int | None = None) -> None:
+        path = self._at(path, dir_fd)
         self._travel(changes=True)
         self.world.server.rmdir(path, self.world.mount_time)
         self.cache.changed(path.rpartition("/")[0])
@@ -180,7 +187,8 @@ class Client:
         world.server.directory(path).mtime = START + self._scheduler.now
         self.cache.changed(path)
 
-    def listdir(self, path: str) -> list[str]:
+    def listdir(self, folder: str | int) -> list[str]:
+        path = folder if isinstance(folder, str) else self._opened[folder][1]
         world = self.world
         if not self.process.alive:
             raise GreenletExit
@@ -205,8 +213,8 @@ class Client:
 
     # Files
 
-    def open(self, path: str, flags: int, mode: int = 0o777) -> int:
-        world = self.world
+    def open(self, path: str, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+        world, path = self.world, self._at(path, dir_fd)
         creates = bool(flags & os.O_CREAT)
         if not creates and self._is_missing(path):
             raise refusal(errno.ENOENT, path)
@@ -221,8 +229,6 @@ class Client:
             if node is None:
                 self._note_missing(path)
                 raise refusal(errno.ENOENT, path)
-            if flags & os.O_TRUNC:
-                node.data = b""
         self._descriptor += 1
         self._opened[self._descriptor] = [node, path, 0]
         return self._descriptor
@@ -246,6 +252,9 @@ class Client:
         self.world.server.write(node, data, self.world.mount_time)
         return len(data)
 
+    def ftruncate(self, descriptor: int, size_bytes: int) -> None:
+        self._opened[descriptor][0].data = self._opened[descriptor][0].data[:size_bytes]
+
     def fsync(self, descriptor: int) -> None:
         node, path, _ = self._opened[descriptor]
         self._refuse(path)
@@ -264,16 +273,13 @@ class Client:
     def fstat(self, descriptor: int) -> os.stat_result:
         node, path, _ = self._opened[descriptor]
         self._travel(changes=False)
-        if (
-            isinstance(node, File)
-            and node.links == 0
-            and not self.world.weather.local
-            and self.world.chance(0.5)
-        ):
+        is_gone = isinstance(node, File) and node.links == 0 and not self.world.weather.local
+        if is_gone and self.world.chance(0.5):
             raise refusal(errno.ESTALE, path)
         return facts_of(node)
 
-    def lstat(self, path: str) -> os.stat_result:
+    def lstat(self, path: str, *, dir_fd: int | None = None) -> os.stat_result:
+        path = self._at(path, dir_fd)
         if self._is_missing(path):
             raise refusal(errno.ENOENT, path)
         self._travel(changes=False)
@@ -287,14 +293,7 @@ class Client:
 
     def _note_missing(self, path: str) -> None:
         if not self.world.weather.local:
-            parent, _, name = path.rpartition("/")
-            self.cache.missing.setdefault(parent, {})[name] = self.world.now
+            self.cache.note_missing(path, self.world.now)
 
     def _is_missing(self, path: str) -> bool:
-        if not self.cache.missing:
-            return False
-        parent, _, name = path.rpartition("/")
-        if (missing := self.cache.missing.get(parent)) is None:
-            return False
-        since = missing.get(name)
-        return since is not None and self.world.now - since < _NEGATIVE_SECONDS
+        return bool(self.cache.missing) and self.cache.is_missing(path, self.world.now)

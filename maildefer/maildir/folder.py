@@ -1,0 +1,63 @@
+"""A folder that others may write to: opened once for a round, and what is done in it is done relative to it.
+
+So nobody can put a link, or another folder, in its place between a look at it and what follows from that look. For
+clearing away, trials and drafts only: doubts are settled by path, and no descriptor outlives its round (I10).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from maildefer.maildir.system import SYSTEM, System
+
+_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+
+
+class Folder:
+    """Names are of one part. All calls raise OSError."""
+
+    def __init__(self, descriptor: int, system: System) -> None:
+        self.descriptor = descriptor
+        self._system = system
+
+    def names(self) -> list[str]:
+        return self._system.listdir(self.descriptor)
+
+    def lstat(self, name: str) -> os.stat_result:
+        return self._system.lstat(name, dir_fd=self.descriptor)
+
+    def open(self, name: str, flags: int, mode: int = 0o600) -> int:
+        return self._system.open(name, flags, mode, dir_fd=self.descriptor)
+
+    def unlink(self, name: str) -> None:
+        self._system.unlink(name, dir_fd=self.descriptor)
+
+    def mkdir(self, name: str, mode: int) -> None:
+        self._system.mkdir(name, mode, dir_fd=self.descriptor)
+
+    def rmdir(self, name: str) -> None:
+        self._system.rmdir(name, dir_fd=self.descriptor)
+
+    @contextmanager
+    def folder(self, name: str) -> Iterator[Folder]:
+        """One in it, and no link to one."""
+        descriptor = self.open(name, _FLAGS | os.O_NOFOLLOW)
+        try:
+            yield Folder(descriptor, self._system)
+        finally:
+            self._system.close(descriptor)
+
+
+@contextmanager
+def opened(path: str, *below: str, system: System = SYSTEM) -> Iterator[Folder]:
+    """The folder at `path`, which is trusted, or the one below it, to which no link leads. Raises OSError."""
+    descriptor = system.open(path, _FLAGS)
+    try:
+        for name in below:
+            above, descriptor = descriptor, system.open(name, _FLAGS | os.O_NOFOLLOW, dir_fd=descriptor)
+            system.close(above)
+        yield Folder(descriptor, system)
+    finally:
+        system.close(descriptor)

@@ -1,0 +1,179 @@
+"""What a member of the queue's group has put where root is going to write: nothing else is reached through it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from maildefer.errors import LeaseFenced
+from maildefer.host import pidfile
+from maildefer.host.identity import this_host
+from maildefer.maildir import journal
+from maildefer.maildir.layout import Layout, create_queue, open_queue
+from maildefer.maildir.leases import Lease
+from maildefer.maildir.push import Pusher
+from tests.maildir.world import DATA, LABEL, holder
+from tests.security.door import ROOT
+from tests.strangers import as_user
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, and a user who is not")
+MEMBER, GROUP = 61_011, 61_013  # nobody's
+SECRET = "root's own\n"
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """Where other users may go."""
+    place = Path(tempfile.mkdtemp(prefix="maildefer-", dir="/tmp"))
+    place.chmod(0o755)
+    yield place
+    shutil.rmtree(place)
+
+
+@pytest.fixture
+def layout(place: Path) -> Iterator[Layout]:
+    """Root's queue, shared with a group, which keeps a journal."""
+    layout = create_queue(str(place / "queue"))
+    journal.begin(layout)
+    for folder, _, _ in os.walk(layout.path):
+        os.chown(folder, 0, GROUP)
+        os.chmod(folder, 0o2770)
+    yield layout
+    journal.close()
+
+
+@pytest.fixture
+def precious(place: Path) -> Path:
+    """A file of root's outside of the queue."""
+    file = place / "precious"
+    file.write_text(SECRET)
+    file.chmod(0o600)
+    return file
+
+
+def member(act: Callable[[], object]) -> None:
+    as_user(MEMBER, GROUP, act)
+
+
+def a_link(path: str, precious: Path) -> None:
+    member(lambda: os.symlink(precious, path))
+
+
+def a_hard_link(path: str, precious: Path) -> None:
+    os.link(precious, path)  # as a member may where `fs.protected_hardlinks` is off
+
+
+def a_fifo(path: str, precious: Path) -> None:
+    member(lambda: os.mkfifo(path, 0o666))
+
+
+def a_folder(path: str, precious: Path) -> None:
+    member(lambda: os.mkdir(path))
+
+
+def a_file_of_its_own(path: str, precious: Path) -> None:
+    member(lambda: os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o666)))
+
+
+@pytest.fixture(params=[a_link, a_hard_link, a_fifo, a_folder, a_file_of_its_own])
+def plant(request: pytest.FixtureRequest, precious: Path) -> Callable[[str], None]:
+    return lambda path: request.param(path, precious)
+
+
+def push(queue: Path) -> None:
+    """In a process that is given up when it hangs."""
+    subprocess.run(
+        [sys.executable, "-m", "maildefer", "push", str(queue), "-"],
+        input=b"From: a@example.org\nTo: b@example.org\n\nHello\n",
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        cwd=queue.parent,
+        timeout=60,
+        check=True,
+    )
+
+
+def records(layout: Layout) -> list[str]:
+    """The verbs, as far as the files are root's."""
+    found = []
+    for path in Path(layout.journal).iterdir():
+        facts = path.lstat()
+        if stat.S_ISREG(facts.st_mode) and facts.st_uid == 0 and facts.st_nlink == 1:
+            found += [line.split(" ")[1] for line in path.read_text().split("\n") if line]
+    return found
+
+
+def test_a_record_is_appended_to_no_file_that_another_user_has_put_there(
+    layout: Layout, precious: Path, plant: Callable[[str], None]
+) -> None:
+    """A FIFO hung every push for ever."""
+    day, boot = time.strftime("%Y-%m-%d", time.gmtime()), journal.boot_name()
+    for writer in (f"{journal.host_name()}.{boot}", f"{journal.host_name()}.{boot}.0"):
+        plant(f"{layout.journal}/{day}.{writer}.pushed")
+    push(Path(layout.path))
+    assert precious.read_text() == SECRET
+    assert records(layout) == ["push"], "it stands elsewhere then"
+
+
+def test_a_journal_that_is_a_link_leads_nowhere(layout: Layout, place: Path) -> None:
+    elsewhere = place / "elsewhere"
+    elsewhere.mkdir(mode=0o700)
+
+    def replace() -> None:
+        os.rmdir(layout.journal)
+        os.symlink(elsewhere, layout.journal)
+
+    member(replace)
+    Pusher(layout, host=LABEL).push(lambda stem: [DATA])
+    assert list(elsewhere.iterdir()) == []
+
+
+def test_each_user_has_journal_files_of_its_own(layout: Layout) -> None:
+    Pusher(layout, host=LABEL).push(lambda stem: [DATA])
+    journal.close()
+    member(lambda: Pusher(layout, host=LABEL).push(lambda stem: [DATA]))
+    found = {path.stat().st_uid: path.read_text().count(" push ") for path in Path(layout.journal).iterdir()}
+    assert found == {0: 1, MEMBER: 1}
+
+
+def test_a_keeper_that_takes_over_writes_to_no_file_but_its_lease(
+    layout: Layout, precious: Path, plant: Callable[[str], None]
+) -> None:
+    lease = Lease.join(layout, f"{LABEL}-17-abcdef012345", holder())
+    member(lambda: os.unlink(lease.path))
+    plant(lease.path)
+    with pytest.raises(LeaseFenced):
+        Lease.take_over(layout, lease.name, holder(keeper_pid=3))
+    assert precious.read_text() == SECRET
+
+
+def test_a_pid_file_is_not_written_through_a_link_of_a_name_that_can_be_guessed(
+    place: Path, precious: Path
+) -> None:
+    run = place / "run"
+    run.mkdir()
+    os.chown(run, MEMBER, GROUP)
+    ours = pidfile.for_process(os.getpid(), this_host(), kind="supervise")
+    member(lambda: os.symlink(precious, run / f".x.pid.{ours.host}.{os.getpid()}"))
+    pidfile.write(str(run / "x.pid"), ours)
+    assert precious.read_text() == SECRET
+    assert pidfile.read(str(run / "x.pid")) == ours
+
+
+def test_a_folder_is_made_without_a_file_elsewhere(layout: Layout, place: Path) -> None:
+    def replace() -> None:
+        os.rmdir(f"{layout.path}/.later/new")
+        os.unlink(f"{layout.path}/.later/maildirfolder")
+        os.symlink(place / "made", f"{layout.path}/.later/maildirfolder")
+
+    member(replace)
+    open_queue(layout.path)
+    assert not (place / "made").exists()
