@@ -170,9 +170,9 @@ def test_a_line_of_a_batch_tells_the_keys_and_what_its_messages_have_in_common()
 
 def test_a_call_of_a_task_tells_its_message() -> None:
     task = "from maildefer.tasks import task\n@task\ndef publish(n): logging.info('called %s', n)\n"
-    task += "from maildefer.handling import taskkey; taskkey.is_signed = lambda *_: True\n"
-    task += "taskkey.signature = lambda *_: 'ab'\n"
-    made = "message = MailRequest('p', 'ann@example.org', publish.address, publish.message('run/queue', 3)); "
+    task += "from maildefer.handling import tasks\n"
+    task += "tasks.call_in = lambda *_: tasks.Call(task=publish.name, args=[3], kwargs={})\n"
+    made = "message = MailRequest('p', 'ann@example.org', publish.address, 'To: x'); "
     made += "message.key, message.queue, message.attempt = 'key1', 'run/queue', 1; "
     made += "from maildefer.handling.routes import Router; Dispatcher(Router).dispatch(message)"
     first, _ = handled("pass", before=task, deliver=made)

@@ -27,7 +27,6 @@ HERE = __file__
 
 @pytest.fixture(autouse=True)
 def _fresh_router(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    (tmp_path / "run").mkdir()
     monkeypatch.chdir(tmp_path)
     (tmp_path / "run").mkdir()
     for name in ("REGISTERED", "HANDLERS", "DEFAULT_CAPTURES"):
