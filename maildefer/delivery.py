@@ -8,8 +8,10 @@ from __future__ import annotations
 import os
 import time
 
+from maildefer import events
 from maildefer.errors import NotAQueue
 from maildefer.host.identity import this_host
+from maildefer.maildir import journal
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.push import Pusher
 from maildefer.message import pushable
@@ -22,6 +24,7 @@ _pushers: dict[
     str, Pusher
 ] = {}  # one for each Maildir and process, so that its threads share directory syncs
 os.register_at_fork(after_in_child=_pushers.clear)  # see `maildefer.queue`
+journal.tell_with(events.emit)
 
 
 def deliver(message: object, maildir: str, *, sender: str | None = None, recipient: str | None = None) -> str:

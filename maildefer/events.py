@@ -55,6 +55,7 @@ EVENTS: Final[dict[str, str]] = {
     "pause.failed": "whether the queue is paused on all hosts could not be seen; what was known last counts",
     "status.failed": "the status file for other hosts could not be written",
     "clock.failed": "the mount's time could not be read; the last known offset counts",
+    "journal.failed": "records of a queue's journal can't be written: the audit is blind until they can",
     "sweep.failed": "what crashes left could not be cleared away",
     "chore.recovered": "a keeper's chore that failed is done again",
     "host.duplicated": "another live host has this host's name: give each a MAILDEFER_HOST_ID of its own",

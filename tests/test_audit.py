@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 import tracemalloc
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -269,3 +270,87 @@ def test_an_audit_without_room_for_its_temporary_file_says_so(
     monkeypatch.setattr(Ledger, "read", full)
     with pytest.raises(MaildeferError, match="disk is full: make room for temporary files"):
         audited(queue)
+
+
+def blind_push(queue: Layout) -> str:
+    """Of a process that may not write to the journal."""
+    os.rename(queue.journal, f"{queue.control}/away")
+    try:
+        journal.close()
+        return push(queue)
+    finally:
+        os.rename(f"{queue.control}/away", queue.journal)
+        journal.close()
+
+
+def test_an_end_whose_push_left_no_record_is_named(queue: Layout) -> None:
+    journal.expect(queue)
+    claim(queue, push(queue)).ack()
+    key = blind_push(queue)
+    claim(queue, key).ack()
+    report = audited(queue)
+    assert (report.accepted, report.unrecorded, report.unrecorded_keys) == (1, 1, [key])
+    journal.expect(queue)
+    assert audited(queue).unrecorded == 0, "what went before is not asked for any more"
+
+
+def test_without_a_note_of_its_beginning_a_journal_has_begun_with_its_first_record(queue: Layout) -> None:
+    now = int(time.time())
+    keys = [f"{when}.M000000P1Q1R0123456789abcdef.h,S=1" for when in (now - 200, now - 50)]
+    write(queue, "2026-11-24.a.1.pushed", f"{now - 100}.0 push 1.a")
+    write(queue, "2026-11-24.a.1.settled", *(f"{now}.0 ack {key}" for key in ("1.a", *keys)))
+    assert audited(queue).unrecorded_keys == [keys[1]]
+
+
+def test_a_second_end_of_a_key_is_no_end_without_a_beginning(queue: Layout) -> None:
+    journal.expect(queue)
+    key = push(queue)
+    again = claim(queue, key)
+    write(queue, "2026-11-01.a.1.settled", "1.0 kept nothing")  # of a former day
+    journal.journal_of(queue).ends("ack", key)  # type: ignore[union-attr]  # and killed before its unlink
+    again.ack()
+    assert audited(queue).unrecorded == 0
+
+
+def test_what_was_handed_over_has_its_beginning_in_another_journal(queue: Layout, tmp_path: Path) -> None:
+    other = create_queue(str(tmp_path / "other"))
+    journal.begin(other)
+    journal.expect(other)
+    key = push(queue)
+    name = claim(queue, key).handoff(other)
+    handed = Claimer(other, FakeHand(), lease=LEASE, host=LABEL).claim(
+        name or EntryName(key=key).handed_on().waiting()
+    )
+    assert handed is not None
+    handed.ack()
+    assert audited(other).unrecorded == 0
+
+
+def test_a_queue_that_hands_on_what_it_has_no_record_of_is_named(queue: Layout, tmp_path: Path) -> None:
+    journal.expect(queue)
+    key = blind_push(queue)
+    claim(queue, key).handoff(create_queue(str(tmp_path / "other")))
+    assert audited(queue).unrecorded_keys == [key]
+
+
+def test_a_push_that_is_recorded_while_the_audit_looks_is_heard_of(queue: Layout) -> None:
+    journal.expect(queue)
+    key = blind_push(queue)
+    claim(queue, key).ack()
+    report = audited(queue, sleep=lambda seconds: journal.journal_of(queue).pushed([key]))  # type: ignore[union-attr]
+    assert report.unrecorded == 0
+    assert report.looks == 1, "by reading on, with the same look at the folders"
+
+
+def test_a_file_of_the_journal_that_is_none_is_named_and_passed_over(queue: Layout) -> None:
+    push(queue)
+    os.mkfifo(f"{queue.journal}/2026-11-24.a.1.pushed")
+    os.symlink("/etc/passwd", f"{queue.journal}/2026-11-24.b.1.settled")
+    Path(f"{queue.journal}/2026-11-24.c.1.settled").write_bytes(b"\0" * (2 << 20))
+    report = audited(queue)
+    assert report.accepted == 1
+    assert {os.path.basename(path)[11:12]: why for path, why in report.unreadable.items()} == {
+        "a": "is not a plain file",
+        "b": "is not a plain file",
+        "c": "holds what are no records",
+    }

@@ -45,11 +45,13 @@ def audit(
 
 def _begin(queues: list[str]) -> None:
     for queue in queues:
-        begun = journal.begin(open_or_make(queue))
+        begun = journal.begin(layout := open_or_make(queue))
+        journal.expect(layout)
         output.say(f"{queue} keeps a journal {'from now on' if begun else 'already'}")
     output.say(
         "processes that run keep none yet: `maildefer reload --all-hosts`, and start anew what pushes;\n"
-        "what they accept from then on is proven by `maildefer audit`"
+        "what they accept from then on is proven by `maildefer audit`, which misses records of\n"
+        "what they accept until then: `--on` once more, after that, has it expect them from then on only"
     )
 
 
@@ -74,6 +76,12 @@ def _audit(queues: list[str], patience: float, json: bool) -> None:
             age = output.duration(time.time() - suspect.pushed_at)
             facts = f"accepted {age} ago, last {suspect.last}: {suspect.why}"
             output.line(output.clean(f"{suspect.verdict}  {suspect.key}  {facts}"))
+    for key in () if json else report.unrecorded_keys:
+        output.line(
+            output.clean(f"unrecorded  {key}  it has an end in the journal, but its push left no record")
+        )
+    for path, why in () if json else report.unreadable.items():
+        output.line(output.clean(f"unreadable  {path}  {why}"))
     lost, unproven = report.count("lost"), report.count("unproven")
     if json:
         facts_of_all = asdict(report)
@@ -83,6 +91,17 @@ def _audit(queues: list[str], patience: float, json: bool) -> None:
         _show(report, lost, unproven)
     if lost or unproven:
         output.complain(f"{lost} lost, {unproven} unproven: `maildefer queue show QUEUE KEY` looks once more")
+    if report.unrecorded:
+        pushes = output.count(report.unrecorded, "push", "pushes")
+        output.complain(
+            f"{pushes} left no record, so the audit is blind: `maildefer doctor` tells who may not write to the "
+            "journal, and the log of what pushes has journal.failed; once that is cured, `maildefer audit --on` has it "
+            "expect records from then on"
+        )
+    if report.unreadable:
+        files = output.count(len(report.unreadable), "file of a journal", "files of journals")
+        output.complain(f"{files} can't be read: look whose they are")
+    if lost or unproven or report.unrecorded or report.unreadable:
         raise typer.Exit(1)
 
 
@@ -90,6 +109,7 @@ def _show(report: Report, lost: int, unproven: int) -> None:
     rows: list[tuple[object, str]] = [(report.accepted, "accepted"), (report.ended, "ended")]
     rows += [(report.found[folder], folder) for folder in FOLDERS]
     rows += [(unproven, "unproven"), (lost, "lost")]
+    rows += [(report.unrecorded, "unrecorded")] if report.unrecorded else []
     output.table(rows)
     if report.since is not None:
         output.say(

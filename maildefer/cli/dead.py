@@ -12,7 +12,8 @@ from maildefer.cli import entries, output
 from maildefer.cli.entries import All, Json, Keys, Limit, OlderThan, OneKey, QueuePath, Reason, Yes
 from maildefer.cli.light import Commands
 from maildefer.maildir import operate, reasons
-from maildefer.maildir.layout import look_into_queue, open_queue
+from maildefer.maildir.layout import open_queue
+from maildefer.maildir.looking import look_into_queue
 
 app = Commands("Look at dead letters, requeue or delete them.")
 
@@ -103,9 +104,10 @@ def delete(
 
 def _moment(value: object) -> str:
     """When it was buried, for people. Another host wrote it, by its own clock."""
-    try:
-        seconds = float(str(value))
-        then = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
-    except (ValueError, OverflowError, OSError):
+    if not isinstance(value, int | float):
         return str(value)
-    return f"{then}, {output.duration(time.time() - seconds)} ago"
+    try:
+        then = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(value))
+    except (ValueError, OverflowError, OSError):  # no year of the calendar
+        return str(value)
+    return f"{then}, {output.duration(time.time() - value)} ago"

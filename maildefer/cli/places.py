@@ -8,6 +8,7 @@ from typing import Final, TypeVar, get_args
 
 import typer
 
+from maildefer import events
 from maildefer.control.look import is_a_clones
 from maildefer.errors import MaildeferError, QueueMissing
 from maildefer.events import Format, Level
@@ -15,9 +16,11 @@ from maildefer.handling.finding import project
 from maildefer.host import pidfile
 from maildefer.host.bounded import TimedOut, bounded
 from maildefer.host.identity import this_host
+from maildefer.maildir import journal
 from maildefer.maildir.layout import Layout, create_queue, open_queue
 
 T = TypeVar("T")
+journal.tell_with(events.emit)
 
 RUN: Final = "run"
 SMTP_PID: Final = "run/smtp.pid"

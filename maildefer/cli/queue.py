@@ -12,7 +12,8 @@ from maildefer.cli.entries import All, Json, Keys, Limit, OlderThan, OneKey, Que
 from maildefer.cli.light import Commands
 from maildefer.cli.salmon import QueueGroup, salmon
 from maildefer.maildir import operate
-from maildefer.maildir.layout import look_into_queue, open_queue
+from maildefer.maildir.layout import open_queue
+from maildefer.maildir.looking import look_into_queue
 from maildefer.maildir.operate import FOLDERS, Folder
 
 app = Commands("Look at queued messages and change what becomes of them.", cls=QueueGroup)

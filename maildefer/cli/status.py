@@ -17,6 +17,7 @@ from maildefer.control import health
 from maildefer.control.census import Census, Serving
 from maildefer.control.look import LocalStatus
 from maildefer.maildir.paused import Pause
+from maildefer.untrusted import number, objects
 
 if TYPE_CHECKING:
     from maildefer.cli.usage import Usage
@@ -112,7 +113,7 @@ def _show(one: LocalStatus, used: Usage | None = None) -> None:
     if state.get("throttled_seconds"):
         words.append(f"throttled: next fork in {state['throttled_seconds']} s")
     if state.get("up_seconds") is not None:
-        words.append(f"up {output.duration(state['up_seconds'])}")
+        words.append(f"up {output.duration(number(state['up_seconds']))}")
     if state.get("rate_per_second") is not None:
         words.append(f"{state['rate_per_second']}/s")
     if used is not None:
@@ -123,16 +124,15 @@ def _show(one: LocalStatus, used: Usage | None = None) -> None:
     for problem in (one.problem if asked else "", state.get("trouble")):
         if problem:
             output.line(output.clean(f"  {problem}"))
-    for queue in state.get("queues") or []:
+    for queue in objects(state.get("queues")):
         if stands := _standing(queue):
             output.line(output.clean(f"  {queue.get('queue')}: {stands}"))
     if state.get("reload_refused"):
         told = f"the last reload was refused, and the old application goes on: {state['reload_refused']}"
         output.line(output.clean(f"  {told}"))
-    for front_end in state.get("front_ends") or []:
+    for front_end in objects(state.get("front_ends")):
         _show_front_end(front_end)
-    workers = state.get("workers") or []
-    if workers:
+    if workers := objects(state.get("workers")):
         output.table(
             map(_worker, workers), ("  worker", "state", "for", "handled", "failed", "queue", "entry")
         )
@@ -149,13 +149,13 @@ def _show_front_end(told: dict[str, Any]) -> None:
     words = [f"  {told.get('kind')} {told.get('pid')}", str(told.get("address") or "")]
     if "connections" in told:
         words.append(_connections(told))
-        words.append(f"{output.count(told.get('accepted') or 0, 'message', 'messages')} taken")
+        words.append(f"{output.count(int(number(told.get('accepted'))), 'message', 'messages')} taken")
     if told.get("max_backlog"):
         words.append(f"up to {told['max_backlog']} waiting entries")
-    if told.get("min_free_bytes"):
-        words.append(f"down to {output.size(told['min_free_bytes'])} free")
+    if free := number(told.get("min_free_bytes")):
+        words.append(f"down to {output.size(int(free))} free")
     output.line(output.clean("  ".join(words)))
-    for queue, reason in (told.get("shortages") or {}).items():
+    for queue, reason in health.shortages(told).items():
         output.line(output.clean(f"    refuses for now (452): {queue}: {reason}"))
 
 
@@ -169,9 +169,9 @@ def _connections(told: dict[str, Any]) -> str:
 
 def _worker(worker: dict[str, Any]) -> list[object]:
     seconds = worker.get("seconds")
-    handled = sum(int(worker.get(name) or 0) for name in ("acked", "handed_off"))
-    failed = sum(int(worker.get(name) or 0) for name in ("failed", "buried"))
-    busy = output.duration(seconds) if seconds is not None else ""
+    handled = sum(int(number(worker.get(name))) for name in ("acked", "handed_off"))
+    failed = sum(int(number(worker.get(name))) for name in ("failed", "buried"))
+    busy = output.duration(number(seconds)) if seconds is not None else ""
     entry = worker.get("entry") or ""
     state = worker.get("state")
     if state in ("idle", "busy") and worker.get("gathered"):
@@ -194,8 +194,7 @@ def _show_busy(lease: Serving) -> None:
 
 
 def _busy_seconds(worker: dict[str, Any]) -> float:
-    seconds = worker.get("seconds")
-    return float(seconds) if isinstance(seconds, int | float) else 0.0
+    return number(worker.get("seconds"))
 
 
 def _silence(lease: Serving) -> str:

@@ -19,7 +19,8 @@ from maildefer.control.ledger import Boot, Ledger, Open
 from maildefer.errors import JournalMissing, MaildeferError
 from maildefer.maildir import operate
 from maildefer.maildir.journal import boot_name, host_name
-from maildefer.maildir.layout import Layout, open_queue
+from maildefer.maildir.layout import Layout
+from maildefer.maildir.looking import look_into_queue
 from maildefer.maildir.operate import FOLDERS, Folder
 from maildefer.maildir.system import SYSTEM, System
 
@@ -27,6 +28,7 @@ Verdict = Literal["lost", "unproven"]
 PATIENCE_SECONDS = 60.0  # an NFS client may keep what was appended to itself for half of it
 LEAST_LOOKS = 3
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.1, 10.0
+_MOST_NAMED = 10
 _CLOCKS_SECONDS = 60.0  # hosts' clocks may differ by so much; beyond it they warn
 
 
@@ -56,6 +58,9 @@ class Report:
     gaps: int
     looks: int
     seconds: float
+    unrecorded: int  # ends without a beginning: their pushes left no record
+    unrecorded_keys: list[str]  # the first of them
+    unreadable: dict[str, str]  # files of journals, and why
 
     def count(self, verdict: Verdict) -> int:
         return sum(suspect.verdict == verdict for suspect in self.suspects)
@@ -83,10 +88,14 @@ def _audited(queues: Sequence[Layout], patience_seconds: float, system: System) 
     accepted, since = ledger.accepted, ledger.since
     found: Counter[str] = Counter()
     looks, pause = 0, _FIRST_PAUSE_SECONDS
-    while not ledger.is_complete():
+    _seek_beginnings(ledger, system)
+    while not _is_done(ledger, system):
         looks += 1
-        _locate(ledger, again=looks > 1, system=system)
-        if ledger.is_complete() or (looks >= LEAST_LOOKS and system.boottime() - began > patience_seconds):
+        if not ledger.is_complete():
+            _locate(ledger, again=looks > 1, system=system)
+        if _is_done(ledger, system) or (
+            looks >= LEAST_LOOKS and system.boottime() - began > patience_seconds
+        ):
             break
         system.sleep(pause)
         pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
@@ -94,8 +103,10 @@ def _audited(queues: Sequence[Layout], patience_seconds: float, system: System) 
         if _further(ledger, strangers):  # handed on since
             found.update(ledger.located())
             ledger, strangers = _ledger(ledger.queues, asked=ledger)
+            _seek_beginnings(ledger, system)
     found.update(ledger.located())
     suspects = [_suspect(each, ledger, strangers) for each in ledger.missing()]
+    unrecorded = sorted(ledger.unrecorded(now=system.time()))
     return Report(
         queues=[queue.path for queue in ledger.queues],
         accepted=accepted,
@@ -107,11 +118,27 @@ def _audited(queues: Sequence[Layout], patience_seconds: float, system: System) 
         gaps=len(ledger.gaps),
         looks=looks,
         seconds=system.boottime() - began,
+        unrecorded=len(unrecorded),
+        unrecorded_keys=unrecorded[:_MOST_NAMED],
+        unreadable=ledger.unreadable,
     )
 
 
+def _seek_beginnings(ledger: Ledger, system: System) -> None:
+    """Of ends whose push was not read before them: it may have been recorded since, or belong to a second end."""
+    for seek in (ledger.read, ledger.forget_recorded):
+        if any(ledger.unrecorded(now=system.time())):
+            seek()
+
+
+def _is_done(ledger: Ledger, system: System) -> bool:
+    """Whether no key is missing, and no push whose record may still come: an NFS client may keep it for a time."""
+    now = system.time()
+    return ledger.is_complete() and not any(ledger.unrecorded(now=now, ended_since=now - PATIENCE_SECONDS))
+
+
 def _kept(path: str) -> Layout:
-    layout = open_queue(path)
+    layout = look_into_queue(path)
     if not os.path.isdir(layout.journal):
         raise JournalMissing(layout.path)
     return layout

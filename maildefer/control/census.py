@@ -16,9 +16,11 @@ from maildefer.control.requests import LiveLease, leases
 from maildefer.errors import raise_named
 from maildefer.host.identity import Host, alive, this_host
 from maildefer.maildir import operate, paused, scan
-from maildefer.maildir.layout import Layout, look_into_queue, read_format
+from maildefer.maildir.layout import Layout, read_format
+from maildefer.maildir.looking import look_into_queue
 from maildefer.maildir.names import pushed_at
 from maildefer.maildir.paused import Pause
+from maildefer.untrusted import objects
 
 _TOLD_EVERY_SECONDS: Final = 60.0  # and sooner: see the keeper's status files
 _GLANCE: Final = 1000  # names of a folder before the next one has its turn
@@ -174,8 +176,7 @@ def _serving(lease: LiveLease, patience_seconds: float) -> Serving:
 
 
 def _workers(status: dict[str, Any]) -> list[dict[str, Any]]:
-    told = status.get("workers")
-    return [worker for worker in told if isinstance(worker, dict)] if isinstance(told, list) else []
+    return objects(status.get("workers"))
 
 
 def _busy(workers: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
+from maildefer.untrusted import number, objects
+
 Status = Mapping[str, Any]
 _END_OF_TIME: Final = 1 << 34  # what other hosts wrote may be anything
 _GRACE_SECONDS: Final = (
@@ -39,9 +41,9 @@ def unready(status: Status) -> list[str]:
         found.append("it is draining")
     if status.get("paused"):
         found.append("it is paused")
-    if status.get("workers") is not None and not any(map(_is_up, status["workers"])):
+    if status.get("workers") is not None and not any(map(_is_up, objects(status["workers"]))):
         found.append("no worker is up yet")
-    for queue in _queues(status):
+    for queue in objects(status.get("queues")):
         if queue.get("paused_everywhere") and not status.get("paused"):
             found.append(f"{queue.get('queue')}: paused on all hosts by an operator")
         found += [f"{queue.get('queue')}: {why}" for why in (standing(queue),) if why]
@@ -56,10 +58,10 @@ def degraded(status: Status) -> list[str]:
     if seconds := status.get("throttled_seconds"):
         found.append(f"its workers die at once, and are forked more slowly: the next one in {seconds} s")
     starts = _number(status, "up_seconds") < _number(status, "ttl_seconds")
-    for queue in _queues(status):
+    for queue in objects(status.get("queues")):
         found += [f"{queue.get('queue')}: {why}" for why in degraded_queue(queue, starts=starts)]
-    for front_end in status.get("front_ends") or ():
-        for name, reason in (front_end.get("shortages") or {}).items():
+    for front_end in objects(status.get("front_ends")):
+        for name, reason in shortages(front_end).items():
             found.append(f"its front end refuses mail for {name}: {reason}")
     return found + list(refused(status))
 
@@ -70,10 +72,13 @@ def degraded_queue(queue: Status, *, starts: bool = False) -> list[str]:
     why = standing(queue)
     if why and not (starts and queue.get("state") == "absent"):
         found.append(why)
-    for fault in queue.get("faults") or ():
-        if isinstance(fault, Mapping):
-            found.append(_failing(fault))
-    return found
+    return found + [_failing(fault) for fault in objects(queue.get("faults"))]
+
+
+def shortages(front_end: Status) -> dict[str, object]:
+    """What a front end can take no more mail for, and why."""
+    told = front_end.get("shortages")
+    return told if isinstance(told, dict) else {}
 
 
 def _failing(fault: Status) -> str:
@@ -117,10 +122,5 @@ def _is_up(worker: Status) -> bool:
     return worker.get("state") in ("idle", "busy", "handling")
 
 
-def _queues(status: Status) -> list[Status]:
-    return [queue for queue in status.get("queues") or () if isinstance(queue, Mapping)]
-
-
 def _number(facts: Status, name: str) -> float:
-    value = facts.get(name)
-    return float(value) if isinstance(value, int | float) else 0.0
+    return number(facts.get(name))

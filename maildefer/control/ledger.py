@@ -5,28 +5,41 @@ Read day by day, so that it remembers one day's keys and those that are open, wh
 
 from __future__ import annotations
 
+import math
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from maildefer.maildir.journal import unquoted
+from maildefer.control import journals
+from maildefer.control.journals import Record
+from maildefer.maildir import names
+from maildefer.maildir.journal import HANDED, KEPT_SECONDS
 from maildefer.maildir.layout import Layout
+from maildefer.maildir.names import EntryName
+from maildefer.untrusted import Unbelievable
 
 _DONE = ".done/"
 _TABLES = """
 PRAGMA journal_mode = OFF;
 PRAGMA cache_size = -16000;
 CREATE TABLE open (
-    key BLOB PRIMARY KEY, pushed_at REAL NOT NULL, queue INTEGER NOT NULL, moved_at REAL, moved_to TEXT,
+    key BLOB PRIMARY KEY, pushed_at REAL NOT NULL, queue INTEGER NOT NULL, moved_at REAL, moved_to BLOB,
     kept INTEGER NOT NULL DEFAULT 0, folder TEXT
 ) WITHOUT ROWID;
-CREATE TABLE early (key BLOB PRIMARY KEY, day TEXT NOT NULL) WITHOUT ROWID;  -- ended before their push was read
+CREATE TABLE early (  -- ended before their push was read; pushed_at by the key, if it is one of our own pushes
+    key BLOB PRIMARY KEY, day TEXT NOT NULL, queue INTEGER NOT NULL, ended_at REAL NOT NULL, pushed_at REAL
+) WITHOUT ROWID;
 """
 _MOVE = """
 UPDATE open SET moved_at = ?, moved_to = ?, queue = ? WHERE key = ? AND (moved_at IS NULL OR moved_at <= ?)
 """
+_EARLY = """
+INSERT INTO early VALUES (?, ?, ?, ?, ?)
+ON CONFLICT (key) DO UPDATE SET day = excluded.day, ended_at = excluded.ended_at
+"""
+_DAY_SECONDS = 86400.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,14 +72,6 @@ class Boot:
     last: float
 
 
-@dataclass(frozen=True, slots=True)
-class _Record:
-    when: float
-    verb: str
-    key: str
-    detail: str | None
-
-
 class Ledger:
     """The journals of some queues, read together, since a key may be handed from one to another. One thread only.
 
@@ -81,6 +86,9 @@ class Ledger:
         self.since: float | None = None  # the first push of which a record is left
         self.gaps: list[Gap] = []
         self.boots: dict[tuple[str, str], Boot] = {}
+        self.unreadable: dict[str, str] = {}  # files of the journals, and why
+        self._begun: dict[int, float] = {}  # since when the queue keeps a journal, as is known
+        self._first: dict[int, float] = {}  # the queue's first record
         self._read: dict[str, int] = {}  # path: bytes
         self._day = ""
         self._accepts = True
@@ -98,10 +106,10 @@ class Ledger:
         """
         days: dict[str, list[tuple[int, str]]] = {}
         for number, queue in enumerate(self.queues):
-            for name in sorted(os.listdir(queue.journal)):
+            for name in journals.names(queue):
                 days.setdefault(name[:10], []).append((number, name))
         for yesterday, day in pairwise(["", *sorted(days)]):
-            self._run("DELETE FROM early WHERE day < ?", yesterday)
+            self._run("DELETE FROM early WHERE day < ? AND pushed_at IS NULL", yesterday)
             self._day = day
             for kind in ("pushed", "settled"):  # an end that comes after this is found by the next reading
                 for number, name in days[day]:
@@ -143,7 +151,7 @@ class Ledger:
                 key=os.fsdecode(key),
                 pushed_at=pushed_at,
                 queue=self.queues[queue],
-                moved_to=moved_to,
+                moved_to=None if moved_to is None else os.fsdecode(moved_to),
                 kept=bool(kept),
             )
 
@@ -153,31 +161,70 @@ class Ledger:
 
     def destinations(self) -> Iterator[tuple[Layout, str]]:
         """The queues whose open keys were handed elsewhere last, with the paths to which they were."""
-        rows = self._run("SELECT DISTINCT queue, moved_to FROM open WHERE moved_to LIKE '../%'")
-        return ((self.queues[queue], moved_to) for queue, moved_to in rows)
+        rows = self._run("SELECT DISTINCT queue, moved_to FROM open WHERE substr(moved_to, 1, 3) = x'2e2e2f'")
+        return ((self.queues[queue], os.fsdecode(moved_to)) for queue, moved_to in rows)
+
+    def unrecorded(self, *, now: float, ended_since: float = -math.inf) -> Iterator[str]:
+        """Keys that have an end in a journal, but no beginning, though it was kept when they were pushed.
+
+        What was handed over from another queue has its beginning there; what was pushed longer ago than beginnings are
+        kept for may have had one.
+        """
+        kept = now - KEPT_SECONDS["pushed"] + 2 * _DAY_SECONDS
+        for queue, first in self._first.items():
+            since = max(self._begun.get(queue, first), kept)
+            statement = "SELECT key FROM early WHERE queue = ? AND pushed_at >= ? AND ended_at >= ?"
+            for (key,) in self._run(statement, queue, since, ended_since):
+                yield os.fsdecode(key)
+
+    def forget_recorded(self) -> None:
+        """Read all pushes once more for ends without one: theirs may have been read, and forgotten, before a first."""
+        self._run("BEGIN")
+        for queue in self.queues:
+            for name in journals.names(queue):
+                if name.endswith(".pushed"):
+                    for record, _ in self._records(f"{queue.journal}/{name}"):
+                        if record.verb == "push":
+                            self._run("DELETE FROM early WHERE key = ?", os.fsencode(record.key))
+        self._run("COMMIT")
 
     def _run(self, statement: str, *values: object) -> sqlite3.Cursor:
         return self._database.execute(statement, values)
 
     def _take(self, queue: int, name: str) -> None:
         self._run("BEGIN")
-        for record in self._records(f"{self.queues[queue].journal}/{name}"):
+        path = f"{self.queues[queue].journal}/{name}"
+        for record, at in self._records(path, self._read.get(path, 0), counts=True):
             self._note_boot(name, record.when)
-            key = os.fsencode(record.key)
-            match record.verb:
-                case "push" if self._accepts:
-                    self._accept(queue, key, record.when)
-                case "ack" | "pop" | "delete" | "withdraw":
-                    self._end(key)
-                case "move" if (record.detail or "").startswith(_DONE):
-                    self._end(key)
-                case "move":
-                    self._run(_MOVE, record.when, record.detail, queue, key, record.when)
-                case "kept":
-                    self._reopen(queue, key, record.when)
-                case "gap":
-                    self.gaps.append(Gap(name.split(".")[1], float(record.key), record.when))
+            self._first[queue] = min(record.when, self._first.get(queue, record.when))
+            self._note(queue, name, record)
+            self._read[path] = at
         self._run("COMMIT")
+
+    def _note(self, queue: int, name: str, record: Record) -> None:
+        key, detail = os.fsencode(record.key), record.detail or ""
+        match record.verb:
+            case "begin":
+                self._begun[queue] = max(record.when, self._begun.get(queue, record.when))
+            case "push" if self._accepts:
+                self._accept(queue, key, record.when)
+            case "push":
+                self._run("DELETE FROM early WHERE key = ?", key)
+            case "ack" | "pop" | "delete" | "withdraw":
+                self._end(queue, record, is_own=not detail.startswith(HANDED))
+            case "move" if detail.startswith(_DONE):
+                self._end(queue, record, is_own=",h=" not in detail)
+            case "move":
+                is_open = self._run(_MOVE, record.when, os.fsencode(detail), queue, key, record.when).rowcount
+                if not is_open and detail.startswith("../") and EntryName.parse(detail).handoffs == 1:
+                    self._note_early(queue, record, is_own=True)
+            case "kept":
+                self._reopen(queue, key, record.when)
+            case "gap":
+                try:
+                    self.gaps.append(Gap(name.split(".")[1], float(record.key), record.when))
+                except ValueError:
+                    self.torn += 1
 
     def _accept(self, queue: int, key: bytes, when: float) -> None:
         self.accepted += 1
@@ -187,10 +234,14 @@ class Ledger:
                 "INSERT OR REPLACE INTO open (key, pushed_at, queue) VALUES (?, ?, ?)", key, when, queue
             )
 
-    def _end(self, key: bytes) -> None:
-        if not self._run("DELETE FROM open WHERE key = ?", key).rowcount:
-            # pushed on another day by another clock, by somebody else, or ended before
-            self._run("INSERT OR REPLACE INTO early VALUES (?, ?)", key, self._day)
+    def _end(self, queue: int, record: Record, *, is_own: bool) -> None:
+        if not self._run("DELETE FROM open WHERE key = ?", os.fsencode(record.key)).rowcount:
+            self._note_early(queue, record, is_own=is_own)
+
+    def _note_early(self, queue: int, record: Record, *, is_own: bool) -> None:
+        """It was pushed on another day by another clock, by somebody else, ended before, or its push left no record."""
+        pushed_at = names.pushed_by_us_at(record.key) if is_own and self._accepts else None
+        self._run(_EARLY, os.fsencode(record.key), self._day, queue, record.when, pushed_at)
 
     def _reopen(self, queue: int, key: bytes, when: float) -> None:
         if not self._run("DELETE FROM early WHERE key = ?", key).rowcount:
@@ -206,30 +257,18 @@ class Ledger:
         known = self.boots.setdefault((host, boot), Boot(host, boot, when, when))
         known.first, known.last = min(known.first, when), max(known.last, when)
 
-    def _records(self, path: str) -> Iterator[_Record]:
-        """The whole records since the last reading; a torn one at the end may be being written, and is left."""
-        at = self._read.get(path, 0)
-        try:
-            with open(path, "rb") as file:
-                file.seek(at)
-                for line in file:
-                    if line.endswith((b"\n", b" .")):
-                        at += len(line)
-                        if record := self._parsed(line.decode("ascii", "replace").rstrip("\n")):
-                            yield record
-        except FileNotFoundError:  # forgotten meanwhile
+    def _records(self, path: str, at: int = 0, *, counts: bool = False) -> Iterator[tuple[Record, int]]:
+        """The records from there on, each with where the next begins; a file that can't be read is noted once."""
+        if path in self.unreadable:
             return
-        self._read[path] = at
-
-    def _parsed(self, text: str) -> _Record | None:
-        if not text:
-            return None
-        fields = text.split(" ")
         try:
-            when, verb, key = float(fields[0]), fields[1], unquoted(fields[2])
-            if fields[-1] != "." or not 4 <= len(fields) <= 5:
-                raise ValueError
-            return _Record(when, verb, key, unquoted(fields[3]) if len(fields) == 5 else None)
-        except (ValueError, IndexError):
-            self.torn += 1
-            return None
+            for line, following in journals.lines(path, at):
+                try:
+                    if record := journals.parsed(line):
+                        yield record, following
+                except Unbelievable:
+                    self.torn += counts
+        except FileNotFoundError:  # forgotten meanwhile
+            pass
+        except (PermissionError, Unbelievable) as fault:
+            self.unreadable[path] = getattr(fault, "strerror", None) or str(fault)

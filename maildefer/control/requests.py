@@ -17,12 +17,13 @@ from maildefer.host.identity import this_host
 from maildefer.maildir import durable
 from maildefer.maildir.doubt import live_leases
 from maildefer.maildir.layout import Layout
+from maildefer.maildir.leases import STATUS_LIMIT_BYTES
 from maildefer.maildir.system import SYSTEM, token
+from maildefer.untrusted import Unbelievable, read_record
 
 Verb = Literal["stop", "pause", "resume", "reload"]
 
 VERBS: Final[tuple[Verb, ...]] = ("stop", "pause", "resume", "reload")
-_LIMIT_BYTES: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,8 +88,8 @@ def leases(queue_path: str) -> list[LiveLease]:
             name=name,
             beat=beat,
             # A beat between the listing and this look renames it, once.
-            facts=_json(f"{layout.leases}/{name}.{beat}") or _json(f"{layout.leases}/{name}.{beat + 1}"),
-            status=_json(f"{layout.status}/{name}.json"),
+            facts=_facts(f"{layout.leases}/{name}.{beat}") or _facts(f"{layout.leases}/{name}.{beat + 1}"),
+            status=_facts(f"{layout.status}/{name}.json"),
             told_seconds=_age(f"{layout.status}/{name}.json"),
         )
         for name, beat in sorted(live_names(queue_path).items())
@@ -111,15 +112,13 @@ def live_names(queue_path: str) -> dict[str, int]:
 
 def _age(path: str) -> float | None:
     try:
-        return max(0.0, time.time() - os.stat(path).st_mtime)
+        return max(0.0, time.time() - os.lstat(path).st_mtime)
     except OSError:  # not written yet
         return None
 
 
-def _json(path: str) -> dict[str, object]:
+def _facts(path: str) -> dict[str, object]:
     try:
-        with open(path, "rb") as file:
-            facts = json.loads(file.read(_LIMIT_BYTES))
-    except (OSError, ValueError):  # renamed by a beat, not written yet, or by a newer version
+        return read_record(path, limit_bytes=STATUS_LIMIT_BYTES)
+    except (OSError, Unbelievable):  # renamed by a beat, not written yet, or none of ours
         return {}
-    return facts if isinstance(facts, dict) else {}

@@ -6,7 +6,6 @@ All of it touches the mount, and hangs with it.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import closing
@@ -15,7 +14,7 @@ from typing import Final
 from maildefer.doctor import trials
 from maildefer.doctor.findings import Finding, ok, refuse, warn
 from maildefer.doctor.judge import judge
-from maildefer.doctor.modes import front_end, permissions
+from maildefer.doctor.modes import front_end, permissions, records
 from maildefer.errors import (
     FormatUnknown,
     MaildeferError,
@@ -30,10 +29,11 @@ from maildefer.host.inotify import Inotify
 from maildefer.host.mounts import mount_of, nearest
 from maildefer.maildir import scan
 from maildefer.maildir.layout import Layout, read_format
-from maildefer.maildir.leases import read_holder
+from maildefer.maildir.leases import STATUS_LIMIT_BYTES, read_holder
 from maildefer.maildir.names import split_beat
 from maildefer.maildir.system import SYSTEM
 from maildefer.units import size
+from maildefer.untrusted import Unbelievable, number, read_record
 
 _SKEW_SECONDS: Final = 60.0
 _FEW_PERCENT: Final = 2
@@ -57,7 +57,7 @@ def examine(path: str, *, races: int = trials.RACES, user: str = "", group: str 
     is_queue = all(os.path.isdir(folder) for folder in (layout.tmp, layout.new, layout.cur))
     found = [*glance(path), *_space(path), *_runtime_directory(), *_watches(path)]
     if is_queue:
-        found += [*_format(layout), *permissions(layout)]
+        found += [*_format(layout), *permissions(layout), *records(layout)]
         if user or group:
             found += front_end(layout, user, group)
     place = layout.tmp if is_queue else path
@@ -220,7 +220,6 @@ def _namesakes(layout: Layout, leases: dict[str, int]) -> Iterator[Finding]:
 
 def _clock_offset(path: str) -> float | None:
     try:
-        with open(path, "rb") as file:
-            return float(json.loads(file.read(1 << 20))["clock_offset_seconds"])
-    except (OSError, ValueError, KeyError, TypeError):  # none yet, or of another version
+        return number(read_record(path, limit_bytes=STATUS_LIMIT_BYTES)["clock_offset_seconds"])
+    except (OSError, Unbelievable, KeyError):  # none yet, or of another version
         return None

@@ -36,6 +36,17 @@ def permissions(layout: Layout) -> Iterator[Finding]:
         yield ok("permissions", f"new/ has mode {mode:04o}, the umask is {_umask():04o}")
 
 
+def records(layout: Layout) -> Iterator[Finding]:
+    """Whether this user's pushes and settles leave their records, where a journal is kept."""
+    if not os.path.isdir(layout.journal):
+        return
+    if os.access(layout.journal, os.W_OK | os.X_OK):
+        yield ok("journal", "what this user pushes and settles is recorded")
+    else:
+        fact = f"this user may not write to {_names(layout, [layout.journal])}: the audit knows nothing of its pushes"
+        yield warn("journal", fact, f"chgrp a group of this user's to {layout.journal}, and chmod g+wx it")
+
+
 def front_end(layout: Layout, user: str, group: str) -> Iterator[Finding]:
     """Whether a front end that becomes them could serve: tried by a child that does. Raises ConfigurationError."""
     who = f"a front end of {user or 'this user'}{f', group {group}' if group else ''}"
@@ -57,7 +68,13 @@ def front_end(layout: Layout, user: str, group: str) -> Iterator[Finding]:
         yield ok("front end", f"{who} may write to tmp/ and new/, and nothing else of the queue")
 
 
-_RIGHTS: Final = {"x": "go through", "rx": "list", "r": "read", "rwxs": "write to"}
+_RIGHTS: Final = {
+    "x": "go through",
+    "rx": "list",
+    "r": "read",
+    "rwxs": "write to",
+    "wx": "put the records of its pushes into",
+}
 
 
 def _tried_as(layout: Layout, user: str, group: str) -> tuple[list[tuple[str, str]], list[str]]:
@@ -97,6 +114,7 @@ def _needed(layout: Layout) -> list[tuple[str, str]]:
         (layout.format, "r"),
         (layout.tmp, "rwxs"),
         (layout.new, "rwxs"),
+        *([(layout.journal, "wx")] if os.path.isdir(layout.journal) else ()),
     ]
 
 

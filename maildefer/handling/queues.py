@@ -12,8 +12,10 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Final
 
+from maildefer import events
 from maildefer.errors import ConfigurationError, QueueMissing, QueueUnlisted
 from maildefer.handling import finding, settings
+from maildefer.maildir import journal
 from maildefer.maildir.layout import Layout, create_queue
 
 _NAMES: Final = (
@@ -30,6 +32,8 @@ apart: Callable[[str], str] | None = None
 """Where tests have what else lies at that place; set by `maildefer.testing`."""
 in_service = False
 """Whether this process handles real mail, which `maildefer.testing` would keep from its queues."""
+
+journal.tell_with(events.emit)
 
 
 def located(path: str) -> str:

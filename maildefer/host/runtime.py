@@ -12,16 +12,20 @@ import stat
 from binascii import crc32
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
+from maildefer import untrusted
 from maildefer.errors import UnsafeRuntimeDirectory
 from maildefer.host.identity import Host, alive, this_host
 from maildefer.maildir import durable
 from maildefer.maildir.system import token
+from maildefer.untrusted import Unbelievable
 
 DIRECTORY_VARIABLE: Final = "MAILDEFER_RUNTIME_DIR"
 
 Kind = Literal["supervise", "start", "log", "receiver"]
+
+_LIMIT_BYTES: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,11 +131,10 @@ def records(host: Host | None = None) -> list[Record]:
 def read_record(path: str) -> Record | None:
     """The record in that file; None if it is gone or damaged."""
     try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            facts = json.load(file)
+        facts: dict[str, Any] = untrusted.read_record(path, limit_bytes=_LIMIT_BYTES)
         facts["queues"] = tuple(facts["queues"])
         return Record(**facts)
-    except (OSError, ValueError, TypeError, KeyError):  # removed meanwhile, or no record of ours
+    except (OSError, Unbelievable, TypeError, KeyError):  # removed meanwhile, or no record of ours
         return None
 
 

@@ -12,6 +12,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from maildefer.untrusted import record_in
+
 QUESTION = b"status\n"
 _LIMIT_BYTES = 16 << 20
 
@@ -50,7 +52,7 @@ def answer(connection: socket.socket, status: dict[str, object]) -> None:
 
 
 def ask(path: str, seconds: float = 2.0) -> dict[str, object]:
-    """The status of the process that listens at `path`. Raises TimeoutError, OSError, or ValueError for no JSON."""
+    """The status of the process that listens at `path`. Raises TimeoutError, OSError, Unbelievable."""
     deadline = time.monotonic() + seconds
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as sock:
         sock.settimeout(seconds)
@@ -67,10 +69,7 @@ def ask(path: str, seconds: float = 2.0) -> dict[str, object]:
                 data += chunk
         except (BrokenPipeError, ConnectionResetError):  # answered and closed before it read the question
             data += _rest(sock) if not data else b""
-    status = json.loads(data)
-    if not isinstance(status, dict):
-        raise ValueError("the answer is no JSON object")
-    return status
+    return record_in(bytes(data))
 
 
 def _rest(sock: socket.socket) -> bytes:

@@ -19,6 +19,7 @@ from collections.abc import Iterable
 from functools import partial
 from itertools import islice
 
+from maildefer import events
 from maildefer.errors import MaildeferError, QueueError
 from maildefer.host.aio import fsync_all
 from maildefer.host.identity import this_host
@@ -30,11 +31,13 @@ from maildefer.intake.limits import Limits
 from maildefer.intake.room import Room
 from maildefer.intake.spool import Spool
 from maildefer.intake.wire import Answer, Frames, Job, Message, Stored, pack_answers, unpack
+from maildefer.maildir import journal
 from maildefer.maildir.layout import Layout, create_queue, open_queue
 from maildefer.maildir.push import Compose, Pusher
 from maildefer.message.envelope import block
 
 _READ_BYTES = 256 << 10
+journal.tell_with(events.emit)
 
 
 def fork(queue: str, limits: Limits, *, hostname: str, closing: Iterable[int | None] = ()) -> Link:

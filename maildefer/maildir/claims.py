@@ -180,7 +180,7 @@ class Claim:
         if keep:
             return self._move(claimer.layout.done_new, self.entry.returned().waiting(), folder=".done")
         if claimer.journal is not None:
-            claimer.journal.ends("ack", self.key)
+            claimer.journal.ends("ack", self.key, handoffs=self.entry.handoffs)
         try:
             claimer.system.unlink(claimer._cur + self.name)
         except OSError as fault:

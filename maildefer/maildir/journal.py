@@ -5,11 +5,14 @@ It is kept where `.maildefer/journal/` is a directory, by every process that beg
 files for each day, each boot of a host and each user, appended to by all of that user's processes there with one write
 a record. Where something else is in such a file's place, a process makes one of its own.
 
-    2026-11-24.mx1.0f8fad5b.0.pushed     TIME push KEY .              after it was durable, before it is acknowledged
-    2026-11-24.mx1.0f8fad5b.0.settled    TIME ack|pop|delete|withdraw KEY .         before the final unlink
+    2026-11-24.mx1.0f8fad5b.0.pushed     TIME begin journal .         every push is to have a record from then on
+                                         TIME push KEY .              after it was durable, before it is acknowledged
+    2026-11-24.mx1.0f8fad5b.0.settled    TIME ack|pop|delete|withdraw KEY [h=N] .   before the final unlink
                                          TIME move KEY FOLDER/NAME .                before the rename
                                          TIME kept KEY .    the unlink found it gone: the record before was not so
                                          TIME gap SINCE .   records since then could not be written (a full disk)
+
+`h=N` at an end tells that the entry was handed over N times: the journal of a former queue has its push.
 
 A record begins with a newline and ends with " .": the torn one of a killed process spoils no other.
 
@@ -24,13 +27,13 @@ import errno
 import os
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final, Literal
 
 from maildefer.maildir import durable, folder
 from maildefer.maildir.folder import Folder
 from maildefer.maildir.layout import DIRECTORY_MODE, Layout
-from maildefer.maildir.system import SYSTEM, System
+from maildefer.maildir.system import SYSTEM, System, token
 
 Kind = Literal["pushed", "settled"]
 End = Literal["ack", "pop", "delete", "withdraw"]
@@ -45,11 +48,28 @@ _IN_THE_WAY = {  # a link, a FIFO that nobody reads, a folder, another user's fi
     errno.EACCES,
     errno.EPERM,
 }
+HANDED: Final = "h="
 _HIGH = 200  # where no handler's next file lands that has closed all descriptors
 
 
+def _silence(event: str, **facts: object) -> None:
+    """What tells nobody, before `tell_with`."""
+
+
+_tell: Callable[..., None] = _silence
+
+
+def tell_with(emit: Callable[..., None]) -> None:
+    """Have this process, and those that it forks, tell by `emit` that records can't be written."""
+    global _tell
+    _tell = emit
+
+
 class Journal:
-    """One process's pen; any thread. Never raises: a journal that can't be written must not stop the mail."""
+    """One process's pen; any thread. Never raises: a journal that can't be written must not stop the mail.
+
+    That records of a kind can't be written is told once, as `tell_with` says, and not again before one could be.
+    """
 
     def __init__(
         self, layout: Layout, *, host: str, boot: str, direct: bool = False, system: System = SYSTEM
@@ -62,16 +82,18 @@ class Journal:
         self._descriptors: dict[Kind, int] = {}
         self._day = -1
         self._gap: float | None = None
+        self._failing: set[Kind] = set()
 
     def pushed(self, keys: Iterable[str]) -> None:
         """These are durable, and about to be acknowledged: one write for all of them."""
         now = self._system.time()
         self._append("pushed", now, "".join(f"\n{now:.3f} push {quoted(key)} ." for key in keys))
 
-    def ends(self, how: End, key: str) -> None:
+    def ends(self, how: End, key: str, *, handoffs: int = 0) -> None:
         """This entry is about to be unlinked."""
         now = self._system.time()
-        self._append("settled", now, f"\n{now:.3f} {how} {quoted(key)} .")
+        handed = f" {HANDED}{handoffs}" if handoffs else ""
+        self._append("settled", now, f"\n{now:.3f} {how} {quoted(key)}{handed} .")
 
     def moves(self, key: str, destination: str) -> None:
         """This entry is about to be renamed to that path, in this queue or another one."""
@@ -94,19 +116,26 @@ class Journal:
 
     def _append(self, kind: Kind, now: float, text: str) -> None:
         with self._lock:
+            fault: OSError | None = None
             for last in (False, True):
                 data = (text if self._gap is None else f"\n{now:.3f} gap {self._gap:.3f} .{text}").encode()
                 try:
                     if self._system.write(self._descriptor(kind, now), data) == len(data):
                         self._gap = None
+                        self._failing.discard(kind)
                         return
                     break
-                except OSError as fault:
+                except OSError as caught:
+                    fault = caught
                     self._close()
                     if last or fault.errno not in (errno.EBADF, errno.EINVAL):  # else a handler has closed it
                         break
                     self._direct = self._direct and fault.errno != errno.EINVAL
             self._gap = now if self._gap is None else self._gap
+            if kind not in self._failing:
+                self._failing.add(kind)
+                why = "only a part was written" if fault is None else fault.strerror
+                _tell("journal.failed", queue=self._layout.path, kind=kind, error=why)
 
     def _descriptor(self, kind: Kind, now: float) -> int:
         day = int(now // 86400)
@@ -190,6 +219,22 @@ def begin(layout: Layout) -> bool:
         return False
     _journals.pop(layout.path, None)
     return True
+
+
+def expect(layout: Layout) -> None:
+    """Note that from now on every push is to have a record; the last such note counts. Raises OSError.
+
+    To the microsecond, as keys have it.
+    """
+    now = time.time()
+    day = time.strftime("%Y-%m-%d", time.gmtime(now))
+    name = f"{day}.{host_name()}.{boot_name()}.{os.geteuid()}.{token(8)}.pushed"  # which all may read
+    with folder.opened(layout.path, ".maildefer", "journal") as journal:
+        descriptor = journal.open(name, durable.NEW, 0o644)
+        try:
+            os.write(descriptor, f"\n{now:.6f} begin journal .".encode())
+        finally:
+            os.close(descriptor)
 
 
 def end(layout: Layout) -> None:

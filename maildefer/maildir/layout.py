@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from maildefer.errors import FormatUnknown, NotAQueue, QueueMissing, raise_named
 from maildefer.maildir import durable
 from maildefer.maildir.system import SYSTEM, System
+from maildefer.untrusted import Unbelievable, number, read_record
 
 FORMAT_VERSION = 1
 DIRECTORY_MODE = 0o770
@@ -136,18 +137,7 @@ def open_queue(path: str, *, system: System = SYSTEM) -> Layout:
     return layout
 
 
-def look_into_queue(path: str, *, system: System = SYSTEM) -> Layout:
-    """A queue that is there, for somebody who only reads: nothing is made or mended. Raises as `open_queue` does."""
-    layout = Layout(path)
-    present = _listed(layout, system)
-    if ".maildefer" in present:
-        read_format(layout, system=system)
-    else:
-        _must_be_maildir(layout, present, system)
-    return layout
-
-
-def _listed(layout: Layout, system: System) -> set[str]:
+def listed(layout: Layout, system: System) -> set[str]:
     """What lies in a queue's folder. Raises QueueMissing, NotAQueue, and StorageFault's kinds."""
     try:
         return set(system.listdir(layout.path))
@@ -161,15 +151,15 @@ def _listed(layout: Layout, system: System) -> set[str]:
 
 def _maildir(layout: Layout, system: System) -> set[str]:
     """The same of a Maildir, of which what is missing is made again where it is ours."""
-    present = _listed(layout, system)
+    present = listed(layout, system)
     if ".maildefer" in present and not present.issuperset(_KNOWN - {".done"}):
         mend(layout, system=system)  # else it may be another program's
         present |= _KNOWN
-    _must_be_maildir(layout, present, system)
+    must_be_maildir(layout, present, system)
     return present
 
 
-def _must_be_maildir(layout: Layout, present: set[str], system: System) -> None:
+def must_be_maildir(layout: Layout, present: set[str], system: System) -> None:
     if absent := [name for name in _MAILDIR if name not in present]:
         raise NotAQueue(layout.path, f"it has no {', '.join(absent)}")
     for name in _MAILDIR:
@@ -219,15 +209,15 @@ def mend(layout: Layout, *, system: System = SYSTEM) -> bool:
 def read_format(layout: Layout, *, system: System = SYSTEM) -> Format:
     """What the hosts agreed on. Raises FormatUnknown for a newer version and for a damaged file."""
     try:
-        found = json.loads(durable.read_small(layout.format, system=system))
-        version, beat, ttl = found["version"], float(found["beat_seconds"]), float(found["ttl_seconds"])
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as fault:
+        found = read_record(layout.format, files=system)
+        version, beat, ttl = found["version"], number(found["beat_seconds"]), number(found["ttl_seconds"])
+    except (FileNotFoundError, NotADirectoryError) as fault:
         raise FormatUnknown(layout.path, "no format file") from fault
     except OSError as fault:
         raise_named(layout.format, fault)
-    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as fault:
-        raise FormatUnknown(layout.path, "a damaged format file") from fault
-    if version != FORMAT_VERSION:
+    except (Unbelievable, KeyError) as fault:
+        raise FormatUnknown(layout.path, f"a damaged format file ({fault})") from fault
+    if not isinstance(version, int) or version != FORMAT_VERSION:
         raise FormatUnknown(layout.path, f"the format version {version}")
     if not 0 < beat * 3 <= ttl < _LONGEST_TTL_SECONDS:
         raise FormatUnknown(layout.path, f"a TTL of {ttl} s with beats of {beat} s")

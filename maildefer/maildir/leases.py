@@ -14,6 +14,9 @@ from maildefer.errors import LeaseFenced, raise_named
 from maildefer.maildir import doubt, durable
 from maildefer.maildir.layout import DIRECTORY_MODE, Layout
 from maildefer.maildir.system import SYSTEM, System
+from maildefer.untrusted import Unbelievable, read_record
+
+STATUS_LIMIT_BYTES = 1 << 22  # of what a lease's keeper tells, of some 10,000 workers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,10 +153,14 @@ class Lease:
 def read_holder(layout: Layout, lease: str, beat: int, *, system: System = SYSTEM) -> Holder | None:
     """Who holds a lease; None when the file can't be read, which only means that no short cut is taken."""
     try:
-        found = json.loads(durable.read_small(f"{layout.leases}/{lease}.{beat}", system=system))
-        return Holder(**found)
-    except (OSError, ValueError, TypeError, RecursionError):
+        found = read_record(f"{layout.leases}/{lease}.{beat}", files=system)
+        holder = Holder(**found)  # type: ignore[arg-type]  # which the next lines are about
+    except (OSError, Unbelievable, TypeError):
         return None
+    words = (holder.host, holder.boot_id, holder.pid_namespace)
+    numbers = (holder.pid, holder.start_time, holder.keeper_pid, holder.keeper_start_time)
+    is_ours = all(isinstance(one, str) for one in words) and all(isinstance(one, int) for one in numbers)
+    return holder if is_ours else None
 
 
 def fence(layout: Layout, lease: str, beat: int, *, system: System = SYSTEM) -> bool:

@@ -26,6 +26,7 @@ MAX_HANDOFFS = 1000  # one more is a loop
 MAX_DUE = 10**12 - 1  # a field has at most 12 digits
 _RANK = {"f=": 0, "h=": 1, "a=": 2, "c=": 3, "n=": 4, "d=": 5}  # our fields, in the order in which they stand
 _OWNER = re.compile(r"([a-z0-9-]{1,40}-[0-9]{1,10}-[0-9a-f]{4,16})\.([0-9]{1,10})\.([0-9]{1,19})\Z")
+_OWN = re.compile(r"([0-9]{1,11})\.M([0-9]{6})P[0-9]+Q[0-9]+R[0-9a-f]{16}\.[^,/]+,S=[0-9]+\Z")
 _POP = "pop-"
 _count = itertools.count()
 
@@ -204,6 +205,12 @@ def pushed_at(key: str) -> float | None:
     """When the entry was pushed, in Unix seconds, as far as its key tells (Maildir's first field)."""
     seconds = key.partition(".")[0]
     return float(seconds) if seconds.isascii() and seconds.isdecimal() and len(seconds) <= 11 else None
+
+
+def pushed_by_us_at(key: str) -> float | None:
+    """The same to the microsecond, of a key that one of our pushes has made; None for any other."""
+    match = _OWN.match(key)
+    return int(match[1]) + int(match[2]) / 1e6 if match else None
 
 
 def size_of(key: str) -> int | None:

@@ -165,7 +165,7 @@ def delete(layout: Layout, found: Found, *, system: System = SYSTEM) -> None:
     if found.folder == "claimed":
         raise EntryNotFound(found.key, layout.new)
     if (journal := journal_of(layout, system)) is not None:
-        journal.ends("delete", found.key)
+        journal.ends("delete", found.key, handoffs=found.entry.handoffs)
     try:
         system.unlink(found.path)
     except FileNotFoundError as fault:

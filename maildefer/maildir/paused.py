@@ -12,6 +12,7 @@ from maildefer.errors import raise_named
 from maildefer.maildir import durable
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.system import SYSTEM, System
+from maildefer.untrusted import Unbelievable, number, read_record
 
 MARK = "paused"
 
@@ -71,12 +72,11 @@ def look(layout: Layout, *, system: System = SYSTEM) -> Pause | None:
     if not is_paused(layout, system=system):
         return None
     try:
-        facts = json.loads(durable.read_small(layout.paused, system=system))
-        since = facts.get("since")
-        return Pause(
-            since=float(since) if isinstance(since, int | float) else None,
-            user=str(facts.get("user", "")),
-            host=str(facts.get("host", "")),
-        )
-    except (OSError, ValueError, AttributeError):  # made by hand
+        facts = read_record(layout.paused, files=system)
+    except (OSError, Unbelievable):  # made by hand
         return Pause()
+    return Pause(
+        since=number(facts.get("since")) or None,
+        user=str(facts.get("user", "")),
+        host=str(facts.get("host", "")),
+    )

@@ -54,7 +54,7 @@ class Popped:
     def unlink(self) -> bool:
         """End the entry. True only when this call did it: the bytes may then be handed out (at most once)."""
         if (journal := journal_of(self._layout, self._system)) is not None:
-            journal.ends("pop", self.entry.key)
+            journal.ends("pop", self.entry.key, handoffs=self.entry.handoffs)
         try:
             self._system.unlink(self.path)
         except FileNotFoundError:

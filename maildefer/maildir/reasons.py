@@ -11,6 +11,7 @@ from maildefer.maildir import durable
 from maildefer.maildir.layout import Layout, mend
 from maildefer.maildir.names import EntryName
 from maildefer.maildir.system import SYSTEM, System
+from maildefer.untrusted import Unbelievable, read_plain, value_in
 
 _LIMIT_BYTES = 60_000
 
@@ -98,7 +99,7 @@ def write_reason(
 def read_reason(layout: Layout, dead: EntryName, *, system: System = SYSTEM) -> dict[str, object]:
     """The reason's record; a plain one when there is none or it is damaged."""
     try:
-        found = json.loads(durable.read_small(reason_path(layout, dead), system=system))
-    except (OSError, ValueError, RecursionError):
+        found = value_in(read_plain(reason_path(layout, dead), files=system)[0])
+    except (OSError, Unbelievable):
         return {"reason": "unknown: its reason file is missing or damaged", "key": dead.key}
     return found if isinstance(found, dict) else {"reason": str(found), "key": dead.key}

@@ -7,6 +7,7 @@ from typing import Final
 
 from maildefer import events
 from maildefer.maildir import durable
+from maildefer.maildir.leases import STATUS_LIMIT_BYTES
 from maildefer.maildir.refusals import Refusals
 from maildefer.maildir.system import System
 from maildefer.pool import snapshot
@@ -14,9 +15,9 @@ from maildefer.pool.board import Q
 from maildefer.pool.lifeline import Lifeline
 from maildefer.pool.rates import Rates
 from maildefer.pool.shared import Shared, send
+from maildefer.untrusted import Unbelievable, read_record
 
 _STATUS_EVERY_SECONDS: Final = 30.0
-_STATUS_LIMIT_BYTES: Final = 1 << 22  # some 10,000 workers
 _MOVING: Final = {"beat_age_seconds", "clock_offset_seconds", "paused_seconds"}
 _VERBS: Final = {"stop", "pause", "resume", "reload"}
 
@@ -51,12 +52,10 @@ class Paperwork:
         """Paused, or only a guest."""
         path = f"{self._layout.status}/{lease}.json"
         try:
-            status = json.loads(
-                durable.read_small(path, limit_bytes=_STATUS_LIMIT_BYTES, system=self._system)
-            )
-            return bool(status.get("paused") or status.get("guest"))
-        except (OSError, ValueError, AttributeError):
+            status = read_record(path, limit_bytes=STATUS_LIMIT_BYTES, files=self._system)
+        except (OSError, Unbelievable):
             return False
+        return bool(status.get("paused") or status.get("guest"))
 
     def answer_requests(self) -> None:
         """What operators asked of this lease through the mount; consumed by a rename. Raises OSError."""

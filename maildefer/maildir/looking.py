@@ -1,0 +1,55 @@
+"""Opening a queue to look into it: nothing is made or mended, and no link followed."""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import Final
+
+from maildefer.errors import NotAQueue, raise_named
+from maildefer.maildir.layout import Layout, listed, must_be_maildir, read_format
+from maildefer.maildir.system import SYSTEM, System
+
+_FOLDERS: Final = (  # of a Layout
+    "tmp",
+    "new",
+    "cur",
+    "later_new",
+    "later_cur",
+    "dead_new",
+    "dead_cur",
+    "leases",
+    "reasons",
+    "status",
+    "journal",
+)
+
+
+def look_into_queue(path: str, *, system: System = SYSTEM) -> Layout:
+    """A queue that is there, for somebody who only reads: nothing is made or mended. Raises as `open_queue` does.
+
+    A folder of it that is a link, which may lead anywhere, is refused as no queue's.
+    """
+    layout = Layout(path)
+    present = listed(layout, system)
+    for name in _FOLDERS:
+        _must_be_no_link(layout, getattr(layout, name), system)
+    if ".maildefer" in present:
+        read_format(layout, system=system)
+    else:
+        must_be_maildir(layout, present, system)
+    return layout
+
+
+def _must_be_no_link(layout: Layout, folder: str, system: System) -> None:
+    """Neither it nor what it is in, below the queue. One that is missing is nobody's link."""
+    for path in (os.path.dirname(folder), folder):
+        try:
+            if path != layout.path and not stat.S_ISDIR(system.lstat(path).st_mode):
+                raise NotAQueue(
+                    layout.path, f"its {os.path.relpath(path, layout.path)} is no directory of its own"
+                )
+        except FileNotFoundError:
+            return
+        except OSError as fault:
+            raise_named(path, fault)
