@@ -147,7 +147,7 @@ def reopen() -> None:
     if _log_file is None:
         return
     try:
-        descriptor = os.open(_log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        descriptor = os.open(_log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
     except OSError as fault:  # the old one goes on
         emit("log.unusable", path=_log_file, error=str(fault))
         return

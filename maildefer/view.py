@@ -46,10 +46,14 @@ def respond(
     variables: Mapping[str, Any] | str,
     Body: str | Mapping[str, Any] | None = None,
     Html: str | None = None,
+    *,
+    autoescape: bool = True,
     **kwd: Any,
 ) -> MailResponse:
     """A `MailResponse`: `Body` and `Html` name templates; `From`, `To`, `Subject` are %-formatted with the variables.
 
+    What the variables bring into `Html` is escaped, whatever that template's name, but for Markup; `autoescape=False`
+    leaves it to the loader.
     The template may come first, too: `respond("page_ready.msg", locals())`. Where the variables have a received
     message by the name of `message`, it is an answer to that, as far as `From`, `To` and `Subject` aren't given.
     Raises `TypeError` with neither template.
@@ -58,7 +62,7 @@ def respond(
         variables, Body = Body if isinstance(Body, Mapping) else {}, variables
     if Body is not None and not isinstance(Body, str):
         raise TypeError("respond takes variables and a template's name, in either order, not variables twice")
-    return templates.respond(LOADER, variables, Body, Html, **kwd)
+    return templates.respond(LOADER, variables, Body, Html, autoescape=autoescape, **kwd)
 
 
 def attach(

@@ -90,3 +90,26 @@ def test_a_message_that_is_nothing_but_a_file_has_one() -> None:
     assert (found.filename, found.data) == ("é.pdf", b"x")
     assert received(b"Subject: x\n\ntext").attachments == []
     assert received(b"").attachments == []
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        b'filename="a\0b.p\0df"',
+        b"filename=\0ab.pdf",
+        b"filename*=utf-8''a%00b.pdf",
+        b'filename="=?utf-8?q?a=00b.pdf?="',
+        b"x=y; filename*0=\0a; filename*1=b.pdf\0",
+    ],
+)
+def test_a_nul_in_a_name_is_taken_out_wherever_the_name_is_read(told: bytes) -> None:
+    request = received(b"Content-Type: application/pdf\nContent-Disposition: attachment; " + told + b"\n\nx")
+    assert [one.filename for one in request.attachments] == ["ab.pdf"]
+    assert request.base.content_encoding["Content-Disposition"][1]["filename"] == "ab.pdf"
+
+
+def test_a_nul_in_a_name_does_not_go_out() -> None:
+    answer = MailResponse(To="ann@x", From="bob@x", Subject="x", Body="y")
+    answer.attach(filename="a\0b.pdf", content_type="application/pdf", data=b"x")
+    assert b"\0" not in answer.to_bytes()
+    assert [one.filename for one in received(answer.to_bytes()).attachments] == ["ab.pdf"]

@@ -49,6 +49,15 @@ def test_a_process_that_is_ready_runs_on_in_a_session_of_its_own(up, log):
     assert os.readlink(f"/proc/{pid}/fd/0") == "/dev/null"
 
 
+def test_a_log_is_read_by_its_owner_and_group_alone(up, log):
+    before = os.umask(0)
+    try:
+        up("")
+    finally:
+        os.umask(before)
+    assert os.stat(log).st_mode & 0o777 == 0o640
+
+
 def test_what_it_is_to_keep_is_inherited_and_nothing_else(up, tmp_path):
     reader, writer = os.pipe()
     other = os.dup(writer)

@@ -410,3 +410,12 @@ def test_json_and_console_tell_the_same_durations() -> None:
     assert re.match(r"\d\d:\d\d:\d\d\.\d{3} attempt.ended      queue=run/queue key=k ", quick)
     assert " duration_ms=6.25" in quick
     assert " duration_ms=90000" in slow
+
+
+def test_a_log_file_is_read_by_its_owner_and_group_alone(tmp_path: Path) -> None:
+    code = (
+        "import os; from maildefer import events; os.umask(0); events.configure(log_file='a.log')\n"
+        "os.rename('a.log', 'a.log.1'); events.reopen()"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, timeout=60)
+    assert [path.stat().st_mode & 0o777 for path in sorted(tmp_path.iterdir())] == [0o640, 0o640]

@@ -124,6 +124,25 @@ def test_another_users_directory_is_refused(base: Path) -> None:
         runtime.directory()
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")
+@pytest.mark.parametrize(
+    ("owner", "mode", "counts"), [(0, 0o700, True), (4711, 0o700, False), (0, 0o777, False), (None, 0, False)]
+)
+def test_for_root_a_sessions_directory_counts_only_if_it_is_roots(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: int | None, mode: int, counts: bool
+) -> None:
+    session = tmp_path / "session"
+    if owner is not None:
+        session.mkdir()
+        session.chmod(mode)
+        os.chown(session, owner, owner)
+    monkeypatch.delenv(runtime.DIRECTORY_VARIABLE)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(session))
+    monkeypatch.setattr(runtime, "_own", lambda path: None)  # nothing is made in /run
+    base = session / "maildefer" if counts else Path("/run/maildefer")
+    assert runtime.directory() == str(base / this_host().label)
+
+
 HOLDER = """
 import os, sys
 from maildefer.host.lock import acquire_lock

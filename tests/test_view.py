@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from markupsafe import Markup
 
 from maildefer import view
 
@@ -85,3 +86,72 @@ def test_jinja_is_imported_at_the_first_template_only(tmp_path: Path) -> None:
         "assert 'jinja2' in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+EVIL = "<img src=x onerror=alert(1)>"
+SAFE = "&lt;img src=x onerror=alert(1)&gt;"
+
+
+class Post:
+    title = EVIL
+
+
+@pytest.fixture(params=["ours", "the project's own", "with a cache on disk"])
+def pages(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Templates that no name tells to be HTML, by loaders that escape none of them."""
+    texts = {
+        "page": "{% include 'title' %}: {{ who }} {{ post.title }} {{ names[0] }} {% if safe %}{{ safe }}{% endif %}",
+        "title": "{{ post.title }}",
+        "raw": "{% autoescape false %}{{ who }}{% endautoescape %} {{ who|safe }}",
+    }
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text)
+    if request.param == "ours":
+        monkeypatch.setattr(view, "LOADER", view.jinja_loader(tmp_path))
+        return
+    import jinja2
+
+    cache = jinja2.FileSystemBytecodeCache(str(tmp_path)) if "cache" in request.param else None
+    own = jinja2.Environment(loader=jinja2.FileSystemLoader(tmp_path), bytecode_cache=cache)
+    monkeypatch.setattr(view, "LOADER", own)
+
+
+VARIABLES = {"who": EVIL, "post": Post, "names": [EVIL]}
+
+
+@pytest.mark.usefixtures("pages")
+def test_what_goes_into_html_is_escaped_whatever_the_templates_name() -> None:
+    assert EVIL in str(view.respond(VARIABLES, Body="page", To="a@b").Body)  # compiled, and kept, unescaped
+    message = view.respond(VARIABLES, Body="page", Html="page", To="a@b")
+    assert message.Html.split(SAFE) == ["", ": ", " ", " ", " "]
+    assert EVIL in str(message.Body)
+
+
+@pytest.mark.usefixtures("pages")
+def test_markup_is_left_as_it_is_in_html() -> None:
+    message = view.respond({**VARIABLES, "safe": Markup("<b>bold</b>")}, Html="page", To="a@b")
+    assert message.Html.endswith(" <b>bold</b>")
+
+
+@pytest.mark.usefixtures("pages")
+def test_a_template_or_its_caller_may_say_that_html_is_not_escaped() -> None:
+    assert view.respond(VARIABLES, Html="raw", To="a@b").Html == f"{EVIL} {EVIL}"
+    assert SAFE not in str(view.respond(VARIABLES, Html="page", To="a@b", autoescape=False).Html)
+
+
+def test_a_loader_that_was_told_what_is_escaped_decides(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "page").write_text("{{ who }}")
+    for told, page in ((False, EVIL), (True, SAFE)):
+        monkeypatch.setattr(view, "LOADER", view.jinja_loader(tmp_path, autoescape=told))
+        assert view.respond(VARIABLES, Html="page", To="a@b").Html == page
+
+
+def test_another_engine_is_given_text_escaped_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(view, "LOADER", Fake(body="{who}", page="<p>{who}{safe}{post.title}"))
+    variables = {**VARIABLES, "safe": Markup("<br>")}
+    message = view.respond(variables, Body="body", Html="page", To="a@b", Subject="%(who)s")
+    assert (message.Body, message["Subject"]) == (EVIL, EVIL)
+    assert message.Html == f"<p>{SAFE}<br>{EVIL}"  # what an engine takes out of an object is its own
+    assert view.respond(variables, Html="page", To="a@b", autoescape=False).Html == f"<p>{EVIL}<br>{EVIL}"

@@ -41,7 +41,7 @@ def launch(
     """
     os.makedirs(os.path.dirname(log_path), exist_ok=True)
     reader, writer = os.pipe2(os.O_CLOEXEC)
-    with open(log_path, "ab", buffering=0) as log:
+    with open(log_path, "ab", buffering=0, opener=lambda path, flags: os.open(path, flags, 0o640)) as log:
         began_at = log.tell()
         try:
             child = subprocess.Popen(

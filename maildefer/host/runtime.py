@@ -49,12 +49,14 @@ def directory(host: Host | None = None) -> str:
     """This user's and this host identity's directory, made if need be. Raises UnsafeRuntimeDirectory, OSError.
 
     `MAILDEFER_RUNTIME_DIR`, else `$XDG_RUNTIME_DIR/maildefer`, else `/run/maildefer` for root, else
-    `/tmp/maildefer-UID`. In /tmp anybody may have been there first, so every level that is ours must be a directory,
-    no link, owned by us, and closed to others.
+    `/tmp/maildefer-UID`. For root, a session's directory counts only if it is root's: `sudo` may bring a user's along,
+    in which that user writes what root would believe.
+    In /tmp anybody may have been there first, so every level that is ours must be a directory, no link, owned by us,
+    and closed to others.
     """
     base = os.environ.get(DIRECTORY_VARIABLE, "")
     session = os.environ.get("XDG_RUNTIME_DIR", "")
-    if not base and session:
+    if not base and session and (os.geteuid() != 0 or _is_roots(session)):
         base = os.path.join(session, "maildefer")
     if not base:
         base = "/run/maildefer" if os.geteuid() == 0 else f"/tmp/maildefer-{os.geteuid()}"
@@ -136,6 +138,14 @@ def read_record(path: str) -> Record | None:
         return Record(**facts)
     except (OSError, Unbelievable, TypeError, KeyError):  # removed meanwhile, or no record of ours
         return None
+
+
+def _is_roots(path: str) -> bool:
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return False
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == 0 and not found.st_mode & 0o022
 
 
 def _own(path: str) -> None:

@@ -69,20 +69,24 @@ def read(path: str) -> dict[str, str]:
 
 def write(path: str, known: dict[str, str]) -> None:
     """All of them, by a rename; a file that is there keeps its mode and its owner, a new one is its owner's alone."""
-    draft = f"{path}.{os.getpid()}.draft"
+    draft = f"{path}.{os.urandom(8).hex()}.draft"
     try:
         before = os.stat(path)
     except FileNotFoundError:
         before = None
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with open(descriptor, "w", encoding="utf-8") as file:
-        if before is not None:
-            os.fchown(descriptor, before.st_uid, before.st_gid)
-            os.fchmod(descriptor, before.st_mode & 0o770)
-        file.writelines(f"{name}:{hash_}\n" for name, hash_ in sorted(known.items()))
-        file.flush()
-        os.fsync(descriptor)
-    os.replace(draft, path)
+    try:
+        with open(descriptor, "w", encoding="utf-8") as file:
+            if before is not None:
+                os.fchown(descriptor, before.st_uid, before.st_gid)
+                os.fchmod(descriptor, before.st_mode & 0o770)
+            file.writelines(f"{name}:{hash_}\n" for name, hash_ in sorted(known.items()))
+            file.flush()
+            os.fsync(descriptor)
+        os.replace(draft, path)
+    except BaseException:
+        os.unlink(draft)
+        raise
 
 
 def is_name(text: str) -> bool:

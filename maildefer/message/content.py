@@ -43,7 +43,7 @@ class ContentEncoding:
     def __getitem__(self, name: str) -> Coding:
         value, params = parse_parameter_header(self._mail.mime_part, _known(name))
         kept = {
-            k: properly_decode_header(v)
+            k: _without_nul(properly_decode_header(v))
             for k, v in params.items()
             if k not in CONTENT_ENCODING_REMOVED_PARAMS
         }
@@ -80,13 +80,18 @@ class ContentEncoding:
 
 def add_content_header(message: Message, name: str, value: str, params: dict[str, str]) -> None:
     """Append `name: value; param="…"`, parameters quoted as `email` does, those beyond ASCII by RFC 2231."""
-    texts = {key: one_line(text) for key, text in params.items()}
+    texts = {key: _without_nul(one_line(text)) for key, text in params.items()}
     texts = dict(sorted(texts.items(), key=lambda one: not one[1].isascii()))  # as `email` reads them again
     message.add_header(
         name,
         header_to_mime_encoding(value, not_email=True),
         **{key: text if text.isascii() else ("utf-8", "", _encodable(text)) for key, text in texts.items()},
     )
+
+
+def _without_nul(text: str) -> str:
+    """A file's name ends at a NUL for some programs, and is an error to others: it is never one."""
+    return text.replace("\0", "")
 
 
 def _encodable(text: str) -> str:

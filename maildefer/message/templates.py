@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import os
+import sys
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from maildefer.message.request import MailRequest
@@ -27,13 +29,19 @@ class Loader(Protocol):
 class LazyJinjaLoader:
     """A Jinja2 environment over folders, made at the first template: the import is 12 MB that few processes need.
 
-    Templates named `*.html`, `*.htm` and `*.xml` are escaped, texts are not. `options` go to `jinja2.Environment`.
+    Templates named `*.html`, `*.htm` and `*.xml` are escaped, texts are not, and pages of `respond` are, whatever their
+    names. `options` go to `jinja2.Environment`; an `autoescape` among them decides instead.
     """
 
     def __init__(self, *paths: str | os.PathLike[str], **options: Any) -> None:
         self.paths = [os.path.abspath(path) for path in paths]
         self._options = options
         self._environment: Any = None
+
+    @property
+    def decides(self) -> bool:
+        """Whether it was told what is escaped."""
+        return "autoescape" in self._options
 
     @property
     def environment(self) -> Any:
@@ -69,16 +77,47 @@ def render(loader: Loader | None, variables: Mapping[str, Any], template: str) -
     return load(loader, template).render(variables)
 
 
+def page(loader: Loader | None, variables: Mapping[str, Any], template: str) -> str:
+    """The text of a template that makes HTML: what variables bring into it is escaped, whatever the template's name.
+
+    What has a method `__html__`, as Markup, is left. Jinja2 escapes all that it puts in; another engine is given its
+    variables escaped as far as they are text, and escapes the rest as it does.
+    """
+    loader = loader or configured
+    if isinstance(loader, LazyJinjaLoader):
+        return render(loader if loader.decides else _escaping(loader.environment), variables, template)
+    jinja2 = sys.modules.get("jinja2")
+    if jinja2 is not None and isinstance(loader, jinja2.Environment):
+        return render(_escaping(loader), variables, template)
+    escape: Any = importlib.import_module("markupsafe").escape
+    texts = {name: escape(value) if isinstance(value, str) else value for name, value in variables.items()}
+    return render(loader, texts, template)
+
+
+@lru_cache(maxsize=8)
+def _escaping(environment: Any) -> Any:
+    """The environment, as one in which all templates are escaped.
+
+    With their compiled form in its own memory: what a cache on disk holds may have been compiled without.
+    """
+    if environment.autoescape is True:
+        return environment
+    return environment.overlay(autoescape=True, bytecode_cache=None)
+
+
 def respond(
     loader: Loader | None,
     variables: Mapping[str, Any],
     Body: str | None = None,
     Html: str | None = None,
+    *,
+    autoescape: bool = True,
     **kwd: Any,
 ) -> MailResponse:
     """A response whose body and page come from the templates named; the headers are %-formatted with the variables.
 
-    Raises `TypeError` with neither, and `KeyError` for a variable that a header asks for and there isn't.
+    Without `autoescape`, the page is what its template makes of the variables, as the loader has it.
+    Raises `TypeError` with neither template, and `KeyError` for a variable that a header asks for and there isn't.
     """
     if not Body and not Html:
         raise TypeError("name a template: Body, Html or both")
@@ -89,7 +128,7 @@ def respond(
     if Body:
         response.Body = render(loader, variables, Body)
     if Html:
-        response.Html = render(loader, variables, Html)
+        response.Html = (page if autoescape else render)(loader, variables, Html)
     response.multipart = bool(response.Body and response.Html)
     return response
 
