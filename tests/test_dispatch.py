@@ -481,6 +481,62 @@ def test_a_handoff_outdone_by_a_worse_outcome_moves_no_state(project: Project) -
     assert project.state("workers.index") == "START"
 
 
+def test_a_message_that_is_handed_on_to_two_queues_is_buried_and_told_where_it_was_to_go(
+    project: Project,
+) -> None:
+    queues = {"n": ["run/n"], "o": ["run/o"]}
+    for name in ("n.N1", "o.O1"):
+        project.add(name, regex="^never$")
+    project.add("m.A1", lambda message: "n.N1")
+    project.add("m.A2", lambda message: "o.O1")
+    outcome, handlers = project.dispatch(queues_of=queues)
+    assert handlers == "m.A1,m.A2"
+    assert isinstance(outcome, Buried)
+    assert outcome.reason == (
+        "handed on to several places: n.N1 (run/n), o.O1 (run/o): let one handler hand on, "
+        "and the others push a copy into the queue that they mean, or call a task"
+    )
+
+
+def test_handoffs_to_one_queue_are_one(project: Project) -> None:
+    queues = {"n": ["run/n"], "o": ["run/n"]}
+    for name in ("n.N1", "o.O1"):
+        project.add(name, regex="^never$")
+    project.add("m.A1", lambda message: "n.N1")
+    project.add("m.A2", lambda message: "o.O1")
+    assert project.dispatch(queues_of=queues)[0] == HandedOff("n", "N1", "run/n")
+
+
+def test_of_handoffs_to_one_queue_the_state_is_begun_whichever_comes_first(project: Project) -> None:
+    project.add("n.N1", regex="^never$")
+    project.add("n.REBUILD", regex="^never$", stateless=False)
+    project.add("m.A1", lambda message: "n.N1")
+    project.add("m.A2", lambda message: "n.REBUILD")
+    outcome, _ = project.dispatch(modules=["m"], queues_of={"n": ["run/n"]})
+    assert outcome == HandedOff("n", "REBUILD", "run/n")
+    assert project.state("n") == "REBUILD"
+
+
+def test_handoffs_to_two_states_are_buried_since_one_of_them_would_never_run(project: Project) -> None:
+    for name in ("n.ONE", "n.OTHER"):
+        project.add(name, regex="^never$", stateless=False)
+    project.add("m.A1", lambda message: "n.ONE")
+    project.add("m.A2", lambda message: "n.OTHER")
+    outcome, _ = project.dispatch(modules=["m"], queues_of={"n": ["run/n"]})
+    assert isinstance(outcome, Buried)
+    assert "n.ONE (run/n), n.OTHER (run/n)" in outcome.reason
+    assert project.state("n") == "START"
+
+
+def test_a_message_that_is_to_come_again_is_not_buried_for_its_handoffs(project: Project) -> None:
+    for name in ("n.N1", "o.O1"):
+        project.add(name, regex="^never$")
+    project.add("m.A1", lambda message: "n.N1")
+    project.add("m.A2", lambda message: "o.O1")
+    project.add("m.A3", raising(Defer("later")))
+    assert project.dispatch(queues_of={"n": ["run/n"], "o": ["run/o"]})[0] == Deferred("later")
+
+
 # Cost
 
 

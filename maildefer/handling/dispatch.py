@@ -191,6 +191,7 @@ class Dispatcher:
     def _walk(self, message: Addressed, matched: _Matched) -> tuple[Outcome, str]:
         """Every stateless handler, and the first stateful one that is its module's state by the time it is reached."""
         outcome: Outcome = ACKED
+        handoffs: list[HandedOff] | None = None  # most messages have none
         names = ""
         chosen = False
         states: dict[str, str] = {}  # as read since a handler last ran
@@ -218,10 +219,14 @@ class Dispatcher:
                     states.clear()
                 if ended is not ACKED:
                     outcome = worst(outcome, ended)
+                    if type(ended) is HandedOff:
+                        handoffs = [*(handoffs or ()), ended]
         if not names and outcome is ACKED:
             return Buried("no handler in the sender's state", detail=_states_text(matched, states)), ""
-        if type(outcome) is HandedOff:
-            outcome = self._onward.begun(outcome, message)
+        if handoffs and type(outcome) is HandedOff:
+            outcome = handoffs[0] if len(handoffs) == 1 else self._onward.together(handoffs)
+            if type(outcome) is HandedOff:
+                outcome = self._onward.begun(outcome, message)
         return outcome, names
 
     def _run(self, step: Step, message: Addressed, groups: dict[str, Any]) -> Outcome:

@@ -39,6 +39,27 @@ class Onward:
             return Buried(f"{name} is in several queues: {', '.join(queues)}")
         return Buried(f"{name} is in no queue")
 
+    def together(self, handoffs: Sequence[HandedOff]) -> Outcome:
+        """What several handlers' handoffs of one message come to: a message goes on to one place.
+
+        In its next queue every stateless handler runs whose route matches, and one state: so those that lead to one
+        queue, and name one state at most, are one. Others are buried, as each choice would lose the rest.
+        """
+        try:
+            states = [one for one in handoffs if self._is_state(one)]
+        except Exception as fault:  # noqa: BLE001  # the module's own, which a reload may have taken away
+            return failure(fault, None)
+        places = {one.queue if self._queues_of is not None else one.module for one in handoffs}
+        if len(places) == 1 and len({(one.module, one.function) for one in states}) <= 1:
+            return next(iter(states or handoffs))
+        names = dict.fromkeys(
+            f"{one.module}.{one.function}" + (f" ({one.queue})" if one.queue else "") for one in handoffs
+        )
+        return Buried(
+            f"handed on to several places: {', '.join(names)}: let one handler hand on, "
+            "and the others push a copy into the queue that they mean, or call a task"
+        )
+
     def begun(self, outcome: HandedOff, message: Addressed) -> Outcome:
         """A state function gets the message only if the sender is in that state when it arrives."""
         try:
@@ -48,6 +69,9 @@ class Onward:
         except Exception as fault:  # noqa: BLE001  # the store may be the user's
             return failure(fault, outcome.module)
         return outcome
+
+    def _is_state(self, outcome: HandedOff) -> bool:
+        return not marks.is_stateless(self._function(Handoff(outcome.module, outcome.function)))
 
     def _function(self, handoff: Handoff) -> Handler:
         """A receiver has loaded its own modules; another queue's is imported when the first message goes there."""
