@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from maildefer.errors import EntryTooLarge, QueueError, raise_named
-from maildefer.handling.queues import kept_apart, located, queue_at
+from maildefer.handling.queues import kept_apart, located, queue_at, refuse_to_empty
 from maildefer.host.identity import this_host
 from maildefer.maildir import operate
 from maildefer.maildir.layout import Layout
@@ -137,9 +137,14 @@ class Queue:
         operate.delete(self.layout, operate.find(self.layout, key, ("waiting", "deferred")))
 
     def clear(self) -> None:
-        """Delete all waiting entries; what is claimed, deferred or dead stays."""
+        """Delete all waiting entries; what is claimed, deferred or dead stays.
+
+        In a process that runs tests, RealQueueRefused for a queue outside of their store.
+        """
         self._hints.clear()
-        operate.clear(self.layout, "waiting")
+        layout = self.layout
+        refuse_to_empty(layout.path)
+        operate.clear(layout, "waiting")
 
     def keys(self) -> list[str]:
         """The stable keys of the waiting entries, in no order."""

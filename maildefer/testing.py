@@ -66,7 +66,9 @@ def queue(queue_dir: str = _SENT_TO) -> Queue:
 
 
 def clear_queue(queue_dir: str = _SENT_TO) -> None:
-    """Empty the queue of that name in the tests' store. Raises RealQueueRefused, as `queue` does."""
+    """Empty the queue of that name in the tests' store. Raises RealQueueRefused for any queue outside of it."""
+    _begin()
+    apart.refuse_to_empty(apart.own_place(queue_dir))  # before it is made, or opened
     queue(queue_dir).clear()
 
 
@@ -112,7 +114,6 @@ class RouterConversation:
     def begin(self) -> None:
         """Empty the test queue and forget all states, both of the tests' store. Raises RealQueueRefused."""
         _begin()
-        apart.refuse_real(self.queue.layout.path)
         self.queue.clear()
         Router.clear_states()
 

@@ -211,3 +211,76 @@ def test_a_queue_that_is_no_projects_is_the_tests_own_already(project: Path, tmp
     testing.queue()
     assert Queue(str(tmp_path / "own")).layout.path == str(tmp_path / "own")
     assert Router.STATE_STORE is not None
+
+
+def test_a_queue_of_the_settings_is_told_by_any_link_that_leads_to_it(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link, current = tmp_path / "link", tmp_path / "current"
+    link.symlink_to(project / "run" / "queue")
+    current.symlink_to(project)
+    (tmp_path / "third").symlink_to(tmp_path / "elsewhere")
+    places = [link, project / "run" / "queue", current / "run" / "queue", tmp_path / "third"]
+    for named in (project, current):
+        monkeypatch.setenv(finding.PROJECT, str(named))
+        monkeypatch.setattr(settings_module, "_loaded", None)
+        testing._end()
+        testing._begin()
+        for place in places:
+            queue = Queue(str(place))
+            assert queue.layout.path.startswith(testing.store())
+            queue.clear()
+            for helper in (testing.queue, testing.clear_queue):
+                with pytest.raises(testing.RealQueueRefused):
+                    helper(str(place))
+        assert Queue(str(link)).layout == testing.queue().layout
+    assert real_mail(project) == [1, 1, 1]
+
+
+@pytest.fixture
+def mounted(project: Path, tmp_path: Path) -> Path:
+    """A volume with the project's queue, to which a link leads."""
+    volume = tmp_path / "mnt"
+    volume.mkdir()
+    (project / "run" / "queue").rename(volume / "queue")
+    (project / "run" / "queue").symlink_to(volume / "queue")
+    return volume
+
+
+def test_a_queue_that_is_a_link_itself_is_the_settings_where_it_leads(project: Path, mounted: Path) -> None:
+    with pytest.raises(testing.RealQueueRefused):
+        testing.clear_queue(str(mounted / "queue"))
+    Queue(str(mounted / "queue")).clear()
+    assert Queue(str(mounted / "queue")).layout == Queue("run/queue").layout == testing.queue().layout
+    assert real_mail(project) == [1, 1, 1]
+
+
+@pytest.mark.parametrize("by", ["call", "variable"])
+def test_no_store_is_where_a_link_leads_a_queue_of_the_settings(
+    project: Path, mounted: Path, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    if by == "variable":
+        monkeypatch.setenv(apart.VARIABLE, str(mounted))
+    with pytest.raises(testing.RealQueueRefused, match="give another folder"):
+        testing.store(str(mounted) if by == "call" else None)
+    assert real_mail(project) == [1, 1, 1]
+
+
+def test_whose_queue_it_is_tests_empty_none_outside_of_their_store(project: Path, tmp_path: Path) -> None:
+    another = create_queue(str(tmp_path / "another" / "run" / "queue"))
+    Queue(another.path).push(b"Subject: real\n\n")
+    client = testing.RouterConversation("ann@x", "hello")
+    client.queue = Queue(another.path)
+    inside = Path(testing.store(), "link")
+    inside.symlink_to(another.path)
+    for refused in (
+        client.begin,
+        Queue(another.path).clear,
+        Queue(str(inside)).clear,
+        lambda: testing.clear_queue(another.path),
+    ):
+        with pytest.raises(testing.RealQueueRefused, match=r"not in the tests' store .*MAILDEFER_TEST_STORE"):
+            refused()
+    assert len(os.listdir(another.new)) == 1
+    assert not testing.clear_queue("run/queue")
+    assert len(os.listdir(another.new)) == 1

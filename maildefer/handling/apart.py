@@ -43,7 +43,7 @@ def begin() -> None:
             "maildefer.testing is imported by a process that handles real mail: import it in tests only"
         )
     _projects[settings.project()] = None
-    queues.apart = _apart
+    queues.apart, queues.spared = _apart, refuse_to_empty
 
 
 def end() -> None:
@@ -51,42 +51,64 @@ def end() -> None:
     global _folder
     _folder = None
     _projects.clear()
-    queues.apart = None
+    queues.apart = queues.spared = None
 
 
 def own_place(path: str) -> str:
     """Where the tests' queue of that name lies. Raises RealQueueRefused for an absolute path of the settings'."""
     folder, place = store(), queues.located(path)
-    if os.path.isabs(path) and place in _real_queues():
+    if os.path.isabs(path) and _in_real_queue(place):
         raise RealQueueRefused(
             f"{place} is a queue of {_settings_name()}, whose mail is real: give its name in the settings, such as "
             f"'run/queue', for the tests' own in {folder}"
         )
     place = queues.kept_apart(place)
-    refuse_real(place)
+    _refuse_served(place)
     return place
 
 
-def refuse_real(place: str) -> None:
-    """Raises RealQueueRefused for a queue of the settings, and for one that somebody serves."""
-    if place in _real_queues():
+def refuse_to_empty(place: str) -> None:
+    """Raises RealQueueRefused for a queue outside of the tests' store, whoever's it is, and for one that is served."""
+    if _in_real_queue(place):
         raise RealQueueRefused(
             f"{place} is a queue of {_settings_name()}, whose mail is real: leave the tests theirs"
         )
     _refuse_served(place)
+    if not _is_in(store(), place):
+        raise RealQueueRefused(
+            f"{place} is not in the tests' store {store()}, so its mail may be real, and tests don't delete it: "
+            f"use a queue of the store, or name a folder that is the tests' own, by {VARIABLE} or `store`"
+        )
 
 
 def _apart(place: str) -> str:
-    """Where tests have what else lies there: the same path below their store."""
+    """Where tests have what else lies there: the same path below their store, by whatever link it was named."""
     folder = store()
     if _is_in(folder, place):
         return place
+    if (own := _below(folder, place)) or (queue := _in_real_queue(place)) is None:
+        return _made_for(own) if own else place
+    return _made_for(_below(folder, queue) or os.path.join(folder, "elsewhere", queue.lstrip(os.sep)))
+
+
+def _below(folder: str, place: str) -> str | None:
+    """Where in the tests' store lies what has that place in one of the projects."""
     for project in sorted(_projects, key=len, reverse=True):
+        if place == project or place.startswith(os.path.join(project, "")):
+            return os.path.join(folder, os.path.relpath(place, project))
         if _is_in(project, place):
-            return _made_for(os.path.join(folder, os.path.relpath(place, project)))
-    if place in _real_queues():
-        return _made_for(os.path.join(folder, "elsewhere", place.lstrip(os.sep)))
-    return place
+            return os.path.join(folder, os.path.relpath(os.path.realpath(place), os.path.realpath(project)))
+    return None
+
+
+def _in_real_queue(place: str) -> str | None:
+    """The same place by the settings' name of the queue in which it lies, if it is in one of theirs."""
+    for queue in _real_queues():
+        if _is_same(queue, place):
+            return queue
+        if _is_in(queue, place):
+            return os.path.join(queue, os.path.relpath(os.path.realpath(place), os.path.realpath(queue)))
+    return None
 
 
 def _made_for(place: str) -> str:
@@ -100,11 +122,7 @@ def _chosen(folder: str | None) -> str:
         atexit.register(_remove, made, os.getpid())
         return made
     place = queues.located(folder)
-    real = _real_queues()
-    mapped = {
-        os.path.normpath(os.path.join(place, os.path.relpath(each, settings.project()))) for each in real
-    }
-    if clash := sorted(mapped & set(real)) or [each for each in real if _is_in(each, place)]:
+    if clash := [each for each in _real_queues() if _is_in(place, each) or _is_in(each, place)]:
         raise RealQueueRefused(
             f"tests can't have their store in {place}: {clash[0]} is a queue of {_settings_name()}; give another folder"
         )
@@ -137,7 +155,17 @@ def _refuse_served(place: str) -> None:
 
 
 def _is_in(folder: str, place: str) -> bool:
+    """Whether it lies there, whatever links lead to either."""
+    folder, place = os.path.realpath(folder), os.path.realpath(place)
     return place == folder or place.startswith(os.path.join(folder, ""))
+
+
+def _is_same(one: str, other: str) -> bool:
+    """Also by another mount of the same folder."""
+    try:
+        return os.path.samefile(one, other)
+    except OSError:  # one of them is not there
+        return os.path.realpath(one) == os.path.realpath(other)
 
 
 def _remove(folder: str, owner: int) -> None:

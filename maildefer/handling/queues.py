@@ -30,6 +30,8 @@ _NAMES: Final = (
 
 apart: Callable[[str], str] | None = None
 """Where tests have what else lies at that place; set by `maildefer.testing`."""
+spared: Callable[[str], None] | None = None
+"""What refuses to have a queue emptied by a test; set by `maildefer.testing`."""
 in_service = False
 """Whether this process handles real mail, which `maildefer.testing` would keep from its queues."""
 
@@ -56,6 +58,12 @@ def located(path: str) -> str:
 def kept_apart(place: str) -> str:
     """The place itself; in tests, one in their own store."""
     return place if apart is None else apart(place)
+
+
+def refuse_to_empty(place: str) -> None:
+    """In tests, raises RealQueueRefused for what is not in their own store."""
+    if spared is not None:
+        spared(place)
 
 
 def queue_at(path: str) -> Layout:
