@@ -16,6 +16,7 @@ from maildefer.doctor.judge import judge
 from maildefer.errors import QueueMissing, UnsafeMount
 from maildefer.host import runtime
 from maildefer.host.mounts import is_local, mount_of, parse
+from maildefer.maildir.folder import opened
 from maildefer.maildir.layout import create_queue
 from tests.maildir.world import holder
 
@@ -153,7 +154,8 @@ def test_a_mount_without_barriers_is_warned_of():
 
 def test_this_filesystem_passes_every_trial(tmp_path):
     for trial in (trials.try_names, trials.try_race, trials.try_sight, trials.try_sync):
-        assert trial(str(tmp_path)).verdict == "ok"
+        with opened(str(tmp_path)) as folder:
+            assert trial(folder).verdict == "ok"
         assert os.listdir(tmp_path) == []
 
 
@@ -176,38 +178,42 @@ def test_little_space_is_told_in_a_unit_that_fits(queue, monkeypatch):
 
 
 def test_two_winners_of_one_race_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(os, "rename", os.link)
-    found = trials.try_race(str(tmp_path), 10)
+    monkeypatch.setattr(os, "rename", lambda *names, **folders: os.link(*names, **folders))
+    with opened(str(tmp_path)) as folder:
+        found = trials.try_race(folder, 10)
     assert found.verdict == "refuse"
     assert "10 of 10" in found.fact
 
 
 def test_a_race_without_a_winner_is_refused(tmp_path, monkeypatch):
-    def lose(source, target):
+    def lose(source, target, **folders):
         raise FileNotFoundError
 
     monkeypatch.setattr(os, "rename", lose)
-    assert trials.try_race(str(tmp_path), 10).verdict == "refuse"
+    with opened(str(tmp_path)) as folder:
+        assert trials.try_race(folder, 10).verdict == "refuse"
 
 
 @pytest.mark.parametrize("side", [".0", ".1"])
 def test_a_rename_that_fails_otherwise_is_refused_and_leaves_nothing(tmp_path, monkeypatch, side):
-    def fail(source, target):
+    def fail(source, target, **folders):
         if target.endswith(side):
             raise OSError(5, "Input/output error")
-        os.link(source, target)
-        os.unlink(source)
+        os.link(source, target, **folders)
+        os.unlink(source, dir_fd=folders["src_dir_fd"])
 
     monkeypatch.setattr(os, "rename", fail)
     monkeypatch.setattr(trials, "_PATIENCE_SECONDS", 0.5)
-    assert trials.try_race(str(tmp_path), 10).verdict == "refuse"
+    with opened(str(tmp_path)) as folder:
+        assert trials.try_race(folder, 10).verdict == "refuse"
     assert os.listdir(tmp_path) == []
 
 
 def test_a_rename_that_no_listing_shows_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(os, "rename", lambda source, target: None)
+    monkeypatch.setattr(os, "rename", lambda source, target, **folders: None)
     monkeypatch.setattr(trials, "_SLOW_SIGHT_SECONDS", 0.01)
-    assert trials.try_sight(str(tmp_path), 2).verdict == "refuse"
+    with opened(str(tmp_path)) as folder:
+        assert trials.try_sight(folder, 2).verdict == "refuse"
 
 
 def test_names_cut_by_the_filesystem_are_refused(tmp_path, monkeypatch):
@@ -215,7 +221,8 @@ def test_names_cut_by_the_filesystem_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "open", lambda path, *rest, **named: real(path[:60], *rest, **named))
     monkeypatch.chdir(tmp_path)
     os.mkdir("d")
-    assert trials.try_names("d").verdict == "refuse"
+    with opened("d") as folder:
+        assert trials.try_names(folder).verdict == "refuse"
 
 
 def test_a_filesystem_that_cannot_sync_is_refused(tmp_path, monkeypatch):
@@ -223,7 +230,8 @@ def test_a_filesystem_that_cannot_sync_is_refused(tmp_path, monkeypatch):
         raise OSError(22, "Invalid argument")
 
     monkeypatch.setattr(os, "fsync", fail)
-    assert trials.try_sync(str(tmp_path)).verdict == "refuse"
+    with opened(str(tmp_path)) as folder:
+        assert trials.try_sync(folder).verdict == "refuse"
 
 
 # The whole

@@ -28,6 +28,7 @@ from maildefer.host.identity import HOST_ID_VARIABLE
 from maildefer.host.inotify import Inotify
 from maildefer.host.mounts import mount_of, nearest
 from maildefer.maildir import scan
+from maildefer.maildir.folder import TRIAL, Folder, opened
 from maildefer.maildir.layout import Layout, read_format
 from maildefer.maildir.leases import STATUS_LIMIT_BYTES, read_holder
 from maildefer.maildir.names import split_beat
@@ -37,6 +38,7 @@ from maildefer.untrusted import Unbelievable, number, read_record
 
 _SKEW_SECONDS: Final = 60.0
 _FEW_PERCENT: Final = 2
+_CLOCK: Final = f"{TRIAL}-clock"
 _RACES_AT_START: Final = 50
 _NFS: Final = frozenset(("nfs", "nfs4"))
 
@@ -62,7 +64,8 @@ def examine(path: str, *, races: int = trials.RACES, user: str = "", group: str 
             found += front_end(layout, user, group)
     place = layout.tmp if is_queue else path
     try:
-        with trials.trial_folder(place) as folder:
+        below = ("tmp",) if is_queue else ()
+        with opened(path, *below) as parent, trials.trial_folder(parent) as folder:
             found += [trials.try_names(folder), trials.try_sync(folder), _clock(folder)]
             if races:
                 found += [trials.try_race(folder, races), trials.try_sight(folder)]
@@ -161,17 +164,16 @@ def _format(layout: Layout) -> Iterator[Finding]:
         yield ok("format", f"version {found.version}, {beats}")
 
 
-def _clock(folder: str) -> Finding:
+def _clock(folder: Folder) -> Finding:
     """This host's clock against the mount's, which is what deferred entries go by."""
-    path = f"{folder}/clock"
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    descriptor = trials.create(folder, _CLOCK)
     try:
         os.write(descriptor, b".")
         os.fsync(descriptor)
         offset = os.fstat(descriptor).st_mtime - SYSTEM.time()
     finally:
         os.close(descriptor)
-        os.unlink(path)
+        folder.unlink(_CLOCK)
     if abs(offset) > _SKEW_SECONDS:
         return warn(
             "clock",

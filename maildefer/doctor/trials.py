@@ -12,6 +12,8 @@ from typing import Final
 
 from maildefer.doctor.findings import Finding, ok, refuse, warn
 from maildefer.events import plain
+from maildefer.maildir.durable import NEW
+from maildefer.maildir.folder import TRIAL, TRIALS, Folder, clear_trials
 from maildefer.maildir.system import token
 
 RACES: Final = 200
@@ -22,22 +24,29 @@ _WORD: Final = 8
 
 
 @contextmanager
-def trial_folder(parent: str) -> Iterator[str]:
-    """A folder whose name no reader takes for an entry; the sweep of `tmp/` would remove what a crash leaves."""
-    path = f"{parent}/.doctor-{os.getpid()}-{token(6)}"
-    os.mkdir(path, 0o700)
+def trial_folder(parent: Folder) -> Iterator[Folder]:
+    """A folder whose name no reader takes for an entry; the sweep of `tmp/` would remove what a crash leaves.
+
+    Whoever may write to `parent` could put another in its place: so it is opened once, and only what was made in it is
+    removed.
+    """
+    name = f"{TRIALS}{os.getpid()}-{token(8)}"
+    parent.mkdir(name, 0o700)
     try:
-        yield path
+        with parent.folder(name) as folder:
+            try:
+                yield folder
+            finally:
+                clear_trials(folder)
     finally:
-        _empty(path)
-        os.rmdir(path)
+        parent.rmdir(name)
 
 
-def try_names(folder: str) -> Finding:
+def try_names(folder: Folder) -> Finding:
     """Names of 255 bytes, with every character that entries' names have."""
-    name = ("k,a=1,S=2:1," + "x" * 255)[:255]
+    name = (f"{TRIAL},a=1,S=2:1," + "x" * 255)[:255]
     try:
-        _touch(f"{folder}/{name}")
+        _touch(folder, name)
     except OSError as fault:
         if fault.errno in (errno.ENAMETOOLONG, errno.EINVAL, errno.EPROTO):
             return refuse(
@@ -46,8 +55,8 @@ def try_names(folder: str) -> Finding:
                 "use a filesystem with POSIX names",
             )
         raise
-    listed = os.listdir(folder)
-    _empty(folder)
+    listed = folder.names()
+    clear_trials(folder)
     if listed != [name]:
         return refuse(
             "names",
@@ -57,10 +66,10 @@ def try_names(folder: str) -> Finding:
     return ok("names", "255 bytes, unchanged")
 
 
-def try_race(folder: str, rounds: int = RACES) -> Finding:
+def try_race(folder: Folder, rounds: int = RACES) -> Finding:
     """Two processes rename one source to destinations of their own, `rounds` times: exactly one may win each."""
     for number in range(rounds):
-        _touch(f"{folder}/s{number}")
+        _touch(folder, f"{TRIAL}-s{number}")
     board = mmap.mmap(-1, 2 * (rounds + 1) * _WORD)
     words = memoryview(board).cast("Q")  # for each process: how far it is, then what each rename said
     child = os.fork()
@@ -75,15 +84,16 @@ def try_race(folder: str, rounds: int = RACES) -> Finding:
     status = os.waitpid(child, 0)[1]
     says = [words[side * (rounds + 1) + 1 : (side + 1) * (rounds + 1)].tolist() for side in (0, 1)]
     words.release()
-    listed = os.listdir(folder)
-    _empty(folder)
+    listed = folder.names()
+    clear_trials(folder)
     if status or not finished:
         return refuse(
             "rename",
             "two processes that rename at once failed, or did not come to an end",
             "see the kernel's log",
         )
-    wrong = [n for n in range(rounds) if (f"d{n}.0" in listed) == (f"d{n}.1" in listed) or f"s{n}" in listed]
+    won = [[f"{TRIAL}-d{n}.{side}" in listed for side in (0, 1)] for n in range(rounds)]
+    wrong = [n for n in range(rounds) if sum(won[n]) != 1 or f"{TRIAL}-s{n}" in listed]
     both = [n for n in range(rounds) if says[0][n] == says[1][n] == _WON]
     if wrong or both:
         fact = f"in {len({*wrong, *both})} of {rounds} races for one file not exactly one process won"
@@ -94,7 +104,7 @@ def try_race(folder: str, rounds: int = RACES) -> Finding:
 _WON, _LOST = 1, 2
 
 
-def _race(folder: str, words: memoryview, side: int, rounds: int) -> bool:
+def _race(folder: Folder, words: memoryview, side: int, rounds: int) -> bool:
     mine, other = side * (rounds + 1), (1 - side) * (rounds + 1)
     deadline = time.monotonic() + _PATIENCE_SECONDS
     for number in range(rounds):
@@ -104,14 +114,14 @@ def _race(folder: str, words: memoryview, side: int, rounds: int) -> bool:
                 return False
             os.sched_yield()
         try:
-            os.rename(f"{folder}/s{number}", f"{folder}/d{number}.{side}")
+            _rename(folder, f"{TRIAL}-s{number}", f"{TRIAL}-d{number}.{side}")
             words[mine + 1 + number] = _WON
         except FileNotFoundError:
             words[mine + 1 + number] = _LOST
     return True
 
 
-def try_sight(folder: str, looks: int = _LOOKS) -> Finding:
+def try_sight(folder: Folder, looks: int = _LOOKS) -> Finding:
     """How soon one process's rename stands in another's fresh listing; the child confirms each by a pipe."""
     answers, answering = os.pipe2(os.O_CLOEXEC)
     child = os.fork()
@@ -123,7 +133,7 @@ def try_sight(folder: str, looks: int = _LOOKS) -> Finding:
         if os.read(answers, 1) != b".":
             break
         began = time.monotonic()
-        while f"v{number}" not in os.listdir(folder):
+        while f"{TRIAL}-v{number}" not in folder.names():
             if time.monotonic() - began > _SLOW_SIGHT_SECONDS * 5:
                 seen = False
                 break
@@ -131,7 +141,7 @@ def try_sight(folder: str, looks: int = _LOOKS) -> Finding:
         longest = max(longest, time.monotonic() - began)
     os.close(answers)
     status = os.waitpid(child, 0)[1]
-    _empty(folder)
+    clear_trials(folder)
     if status or not seen:
         return refuse(
             "visibility",
@@ -144,22 +154,20 @@ def try_sight(folder: str, looks: int = _LOOKS) -> Finding:
     return ok("visibility", f"{text} at most")
 
 
-def _rename_on(folder: str, answering: int, looks: int) -> bool:
+def _rename_on(folder: Folder, answering: int, looks: int) -> bool:
     for number in range(looks):
-        _touch(f"{folder}/w{number}")
-        os.rename(f"{folder}/w{number}", f"{folder}/v{number}")
+        _touch(folder, f"{TRIAL}-w{number}")
+        _rename(folder, f"{TRIAL}-w{number}", f"{TRIAL}-v{number}")
         os.write(answering, b".")
     return True
 
 
-def try_sync(folder: str) -> Finding:
+def try_sync(folder: Folder) -> Finding:
     """fsync of a file and of its folder, which each push waits for (I1)."""
     took: list[float] = []
     for number in range(5):
         began = time.monotonic()
-        descriptor = os.open(
-            f"{folder}/f{number}", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600
-        )
+        descriptor = create(folder, f"{TRIAL}-f{number}")
         try:
             os.write(descriptor, b"x" * 2048)
             os.fsync(descriptor)
@@ -169,17 +177,14 @@ def try_sync(folder: str) -> Finding:
             )
         finally:
             os.close(descriptor)
-        directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            os.fsync(directory)
+            os.fsync(folder.descriptor)
         except OSError as fault:
             return refuse(
                 "fsync", f"fsync of a folder fails: {fault.strerror}", "use a filesystem that can sync"
             )
-        finally:
-            os.close(directory)
         took.append(time.monotonic() - began)
-    _empty(folder)
+    clear_trials(folder)
     middle = sorted(took)[len(took) // 2]
     text = f"a durable file takes {middle * 1000:.2f} ms"
     if middle > 1:
@@ -187,13 +192,17 @@ def try_sync(folder: str) -> Finding:
     return ok("fsync", text)
 
 
-def _touch(path: str) -> None:
-    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+def create(folder: Folder, name: str) -> int:
+    """One file there, opened to be written to."""
+    return os.open(name, NEW, 0o600, dir_fd=folder.descriptor)
 
 
-def _empty(folder: str) -> None:
-    for name in os.listdir(folder):
-        os.unlink(f"{folder}/{name}")
+def _touch(folder: Folder, name: str) -> None:
+    os.close(create(folder, name))
+
+
+def _rename(folder: Folder, name: str, new_name: str) -> None:
+    os.rename(name, new_name, src_dir_fd=folder.descriptor, dst_dir_fd=folder.descriptor)
 
 
 def _in_child(action: Callable[[], bool]) -> None:

@@ -7,11 +7,13 @@ clearing away, trials and drafts only: doubts are settled by path, and no descri
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from maildefer.maildir.system import SYSTEM, System
 
+TRIALS = ".doctor-"  # how the name of the doctor's folder begins,
+TRIAL = "trial"  # and those of all that it makes there
 _FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
@@ -40,6 +42,20 @@ class Folder:
     def rmdir(self, name: str) -> None:
         self._system.rmdir(name, dir_fd=self.descriptor)
 
+    def remove(self, names: Iterable[str]) -> None:
+        """As far as they are there: names of our own making only. Faults are passed over."""
+        for name in names:
+            try:
+                self.unlink(name)
+            except OSError:
+                pass
+
+    def rename(self, name: str, destination: Folder, new_name: str) -> None:
+        self._system.rename(name, new_name, src_dir_fd=self.descriptor, dst_dir_fd=destination.descriptor)
+
+    def sync(self) -> None:
+        self._system.fsync(self.descriptor)
+
     @contextmanager
     def folder(self, name: str) -> Iterator[Folder]:
         """One in it, and no link to one."""
@@ -61,3 +77,8 @@ def opened(path: str, *below: str, system: System = SYSTEM) -> Iterator[Folder]:
         yield Folder(descriptor, system)
     finally:
         system.close(descriptor)
+
+
+def clear_trials(trials: Folder) -> None:
+    """What the doctor has made there."""
+    trials.remove(name for name in trials.names() if name.startswith(TRIAL))

@@ -8,10 +8,12 @@ from __future__ import annotations
 import errno
 import json
 import os
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from maildefer.errors import FormatUnknown, NotAQueue, QueueMissing, raise_named
 from maildefer.maildir import durable
+from maildefer.maildir.folder import Folder, opened
 from maildefer.maildir.system import SYSTEM, System
 from maildefer.untrusted import Unbelievable, number, read_record
 
@@ -20,6 +22,7 @@ DIRECTORY_MODE = 0o770
 _LONGEST_TTL_SECONDS = 1e6
 _MAILDIR = ("tmp", "new", "cur")
 _CONTROL = ("leases", "fenced", "dead", "tokens", "states", "status", "requests", "requests/done")
+CONTROL_DRAFT = ".maildefer-"  # how the name of one begins that is in the making, in `tmp/`
 _KNOWN = {*_MAILDIR, ".later", ".dead", ".done", ".maildefer"}
 
 
@@ -238,25 +241,37 @@ def make_folder(layout: Layout, folder: str, system: System) -> None:
 
 def _make_control(layout: Layout, format: Format, system: System) -> None:
     """Build the control folder in `tmp/` and rename it into place; who loses the race takes the winner's."""
-    draft = f"{layout.tmp}/.maildefer-{system.pid()}-{system.token(6)}"
+    draft = f"{CONTROL_DRAFT}{system.pid()}-{system.token(6)}"
+    path = f"{layout.tmp}/{draft}"
     for name in ("", *_CONTROL):
-        _make(f"{draft}/{name}".rstrip("/"), system)
+        _make(f"{path}/{name}".rstrip("/"), system)
     text = json.dumps(
         {"version": format.version, "beat_seconds": format.beat_seconds, "ttl_seconds": format.ttl_seconds}
     )
-    durable.write_new(f"{draft}/format", text.encode() + b"\n", system=system)
-    durable.sync_directory(draft, system=system)
+    durable.write_new(f"{path}/format", text.encode() + b"\n", system=system)
+    durable.sync_directory(path, system=system)
     try:
-        system.rename(draft, layout.control)
+        system.rename(path, layout.control)
     except OSError as fault:
-        durable.discard(f"{draft}/format", system)  # and what can't be removed is swept one day
-        for name in (*reversed(_CONTROL), ""):
-            try:
-                system.rmdir(f"{draft}/{name}".rstrip("/"))
-            except OSError:  # renamed all the same, and the reply was lost
-                pass
+        try:
+            with opened(layout.path, "tmp", system=system) as tmp:
+                with tmp.folder(draft) as made:
+                    clear_control(made)
+                tmp.rmdir(draft)
+        except OSError:  # renamed all the same, and the reply was lost; else it is swept one day
+            pass
         if fault.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOENT):
             raise
+
+
+def clear_control(draft: Folder) -> None:
+    """A control folder that is in the making, of what is made there, as far as it is."""
+    draft.remove(["format"])
+    with suppress(OSError), draft.folder("requests") as requests:
+        requests.rmdir("done")
+    for name in _CONTROL[:-1]:
+        with suppress(OSError):
+            draft.rmdir(name)
 
 
 def _make_with_parents(path: str, system: System) -> None:

@@ -1,6 +1,8 @@
 """Clearing away what crashes left: drafts in `tmp/`, reasons without an entry, ended leases, answered requests and
 those that nobody will answer.
 
+Each folder is opened once in a pass, since whoever may write beside it could put another in its place; and of what is
+in a folder that is swept away, only names of our own making are removed.
 By the mount's time and the sweeper's own watching together, since either clock alone may be wrong.
 """
 
@@ -8,13 +10,17 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Callable, Iterator
 
 from maildefer.maildir import durable, scan
+from maildefer.maildir.folder import TRIALS, Folder, clear_trials, opened
 from maildefer.maildir.journal import KEPT_SECONDS as JOURNAL_SECONDS
-from maildefer.maildir.layout import Layout
+from maildefer.maildir.layout import CONTROL_DRAFT, Layout, clear_control
 from maildefer.maildir.names import EntryName, split_beat
 from maildefer.maildir.reasons import reason_name
 from maildefer.maildir.system import SYSTEM, System
+from maildefer.maildir.tokens import DRAFT as TOKENS_DRAFT
+from maildefer.maildir.tokens import clear_tokens
 
 DRAFT_SECONDS = 36 * 3600.0  # Maildir's own figure
 WATCHED_SECONDS = 3600.0
@@ -22,6 +28,7 @@ KEPT_SECONDS = (
     7 * 24 * 3600.0
 )  # fenced leases, answered requests, orphaned reasons: for whoever asks what happened
 SENT_SECONDS = 31 * 24 * 3600.0  # who has taken what: longer than a message is tried for
+_JOURNAL_SECONDS: dict[str, float] = dict(JOURNAL_SECONDS.items())
 _MOST = 10_000  # names that are watched in a folder at a time
 
 
@@ -35,78 +42,91 @@ class Sweeper:
 
     def sweep(self, mount_time: float) -> int:
         """One pass over all folders; returns how many files it removed. Faults of single files are passed over."""
-        layout = self._layout
-        now = self._system.boottime()
-        leases = {beat[0] for name in self._names(layout.leases) if (beat := split_beat(name))}
-        over: list[tuple[str, float]] = [
-            (f"{layout.tmp}/{name}", DRAFT_SECONDS) for name in self._names(layout.tmp)
-        ]
-        over += [(f"{layout.fenced}/{name}", KEPT_SECONDS) for name in self._names(layout.fenced)]
-        over += [
-            (f"{layout.requests_done}/{name}", KEPT_SECONDS) for name in self._names(layout.requests_done)
-        ]
-        over += [
-            (f"{layout.requests}/{name}", DRAFT_SECONDS)
-            for name in self._names(layout.requests)
-            if name.rpartition(".")[0] not in leases  # nobody is left to answer
-        ]
-        over += [
-            (f"{layout.status}/{name}", DRAFT_SECONDS)
-            for name in self._names(layout.status)
-            if name.removesuffix(".json") not in leases
-        ]
-        over += [
-            (f"{layout.journal}/{name}", seconds)
-            for name in self._names(layout.journal)
-            for kind, seconds in JOURNAL_SECONDS.items()
-            if name.endswith(f".{kind}")
-        ]
-        over += [(f"{layout.sent}/{name}", SENT_SECONDS) for name in self._names(layout.sent)]
-        over += [(f"{layout.reasons}/{name}", KEPT_SECONDS) for name in self._orphaned_reasons()]
-        self._first_seen = {path: self._first_seen.get(path, now) for path, _ in over[: 4 * _MOST]}
-        removed = 0
-        for path, age in over:
-            if now - self._first_seen.get(path, now) >= WATCHED_SECONDS and self._is_older(
-                path, mount_time - age
-            ):
-                try:
-                    self._remove(path)
-                    removed += 1
-                except OSError:  # somebody else's sweep, or a fault that the next pass meets again
-                    pass
+        now, seen, removed = self._system.boottime(), dict[str, float](), 0
+        for parts, seconds, is_over in self._folders():
+            try:
+                with opened(self._layout.path, *parts, system=self._system) as folder:
+                    for name in filter(is_over, self._names(folder)):
+                        path = "/".join((*parts, name))
+                        if len(seen) < 4 * _MOST:
+                            seen[path] = self._first_seen.get(path, now)
+                        if now - seen.get(path, now) >= WATCHED_SECONDS:
+                            removed += self._removed(folder, name, mount_time - seconds(name))
+            except OSError:  # not there, or a fault that the next pass meets again
+                pass
+        self._first_seen = seen
         return removed
 
-    def _names(self, path: str) -> list[str]:
-        names: list[str] = []
-        try:
-            for name in self._system.listdir(path):
-                if len(names) < _MOST:
-                    names.append(name)
-        except OSError:
-            pass
-        return [name for name in names if name != "done"]
+    def _folders(self) -> Iterator[tuple[tuple[str, ...], Callable[[str], float], Callable[[str], bool]]]:
+        """Where in the queue, how old a name there may become, and which names are over at all."""
+        leases = {beat[0] for name in self._listed(self._layout.leases) if (beat := split_beat(name))}
+        control, any_name = ".maildefer", lambda name: name != "done"
+        yield ("tmp",), lambda name: DRAFT_SECONDS, any_name
+        yield (control, "fenced"), lambda name: KEPT_SECONDS, any_name
+        yield (control, "requests", "done"), lambda name: KEPT_SECONDS, any_name
+        yield (
+            (control, "requests"),
+            lambda name: DRAFT_SECONDS,
+            lambda name: name != "done" and name.rpartition(".")[0] not in leases,  # nobody is left to answer
+        )
+        yield (
+            (control, "status"),
+            lambda name: DRAFT_SECONDS,
+            lambda name: name.removesuffix(".json") not in leases,
+        )
+        yield (
+            (control, "journal"),
+            lambda name: _JOURNAL_SECONDS[name.rpartition(".")[2]],
+            lambda name: name.rpartition(".")[2] in _JOURNAL_SECONDS,
+        )
+        yield (control, "sent"), lambda name: SENT_SECONDS, any_name
+        orphans = self._orphaned_reasons()
+        yield (control, "dead"), lambda name: KEPT_SECONDS, lambda name: name in orphans
 
-    def _orphaned_reasons(self) -> list[str]:
+    def _names(self, folder: Folder) -> list[str]:
+        return folder.names()[:_MOST]
+
+    def _listed(self, path: str) -> list[str]:
+        try:
+            return self._system.listdir(path)
+        except OSError:
+            return []
+
+    def _orphaned_reasons(self) -> set[str]:
         layout = self._layout
-        orphans = dict.fromkeys(self._names(layout.reasons))
+        orphans = set(self._listed(layout.reasons)[:_MOST])
         for folder in (layout.dead_new, layout.dead_cur, layout.new):  # of which there may be millions
             for entry in map(EntryName.parse, scan.entries(folder, system=self._system) if orphans else ()):
-                orphans.pop(reason_name(entry), None)
-        return list(orphans)
+                orphans.discard(reason_name(entry))
+        return orphans
 
-    def _is_older(self, path: str, than: float) -> bool:
+    def _removed(self, folder: Folder, name: str, than: float) -> bool:
+        """Whether it was older, and is gone. Of a folder, only what we make in such a one is ours to remove."""
         try:
-            return self._system.lstat(path).st_mtime < than
-        except OSError:
+            facts = folder.lstat(name)
+            if facts.st_mtime >= than:
+                return False
+            if not stat.S_ISDIR(facts.st_mode):
+                folder.unlink(name)
+                return True
+            if not name.startswith((CONTROL_DRAFT, TOKENS_DRAFT, TRIALS)):
+                return False
+            with folder.folder(name) as draft:
+                _empty(draft, name)
+            folder.rmdir(name)
+        except OSError:  # somebody else's sweep, or a fault that the next pass meets again
             return False
+        return True
 
-    def _remove(self, path: str) -> None:
-        if stat.S_ISDIR(self._system.lstat(path).st_mode):  # the draft of a control folder
-            for name in self._system.listdir(path):
-                self._remove(f"{path}/{name}")
-            self._system.rmdir(path)
-        else:
-            self._system.unlink(path)
+
+def _empty(draft: Folder, name: str) -> None:
+    """What a crash has left of a control folder or of tokens in the making, or of the doctor's trials."""
+    if name.startswith(CONTROL_DRAFT):
+        clear_control(draft)
+    elif name.startswith(TOKENS_DRAFT):
+        clear_tokens(draft, name)
+    else:
+        clear_trials(draft)
 
 
 def mount_time_offset(layout: Layout, *, system: System = SYSTEM) -> float:

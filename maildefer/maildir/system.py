@@ -37,7 +37,7 @@ def token(size_bytes: int) -> str:
 class System:
     """Functions with the names and the behaviour of `os` and `time`; the defaults are those functions themselves."""
 
-    rename: Callable[[str, str], None] = os.rename
+    rename: Callable[..., None] = os.rename
     unlink: Callable[..., None] = os.unlink
     open: Callable[..., int] = os.open
     read: Callable[[int, int], bytes] = os.read

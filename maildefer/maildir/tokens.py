@@ -12,7 +12,6 @@ even by a host whose listing overlooked it. They are taken and given back as ent
 from __future__ import annotations
 
 import errno
-import os
 from binascii import crc32
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,12 +19,13 @@ from dataclasses import dataclass
 from maildefer.errors import raise_named
 from maildefer.maildir import doubt, durable
 from maildefer.maildir.claims import QUICK_SECONDS, Hand
+from maildefer.maildir.folder import Folder, opened
 from maildefer.maildir.layout import DIRECTORY_MODE, Layout
 from maildefer.maildir.names import EntryName
 from maildefer.maildir.system import SYSTEM, System
 
 MARK = "made"  # stays in a folder, which is never empty therefore, whoever has its tokens
-_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+DRAFT = ".tokens-"  # how the name of a folder begins that is in the making, in `tmp/`
 
 
 @dataclass(slots=True)
@@ -71,8 +71,8 @@ class Tokens:
                 return False
         except OSError as fault:
             raise_named(self._layout.tokens, fault)
-        for older in names[1:]:  # listed beside a rename, and gone; in a torn copy of the queue, one too many
-            durable.discard(f"{folder_of(self._layout, token)}/{older}", self._system)
+        if names[1:]:  # listed beside a rename, and gone; in a torn copy of the queue, one too many
+            self._remove(token[:-1], names[1:])
         return True
 
     def holds(self, conversation: str) -> bool:
@@ -142,34 +142,42 @@ class Tokens:
         except OSError:
             return False
 
+    def _remove(self, prefix: str, names: list[str]) -> None:
+        try:
+            with opened(self._layout.path, ".maildefer", "tokens", prefix, system=self._system) as folder:
+                folder.remove(names)
+        except OSError:
+            pass
+
     def _make(self, prefix: str) -> None:
         """A folder of tokens, whole and durable before it can be seen; who loses the race takes the winner's."""
         system = self._system
         for path in (self._layout.tokens, f"{self._layout.tokens}/held"):
             self._make_directory(path)
-        draft = f"{self._layout.tmp}/.tokens-{prefix}-{system.pid()}-{system.token(6)}"
-        names = [MARK, *(f"{prefix}{digit:x}" for digit in range(16))]
-        system.mkdir(draft, DIRECTORY_MODE)
-        try:
-            for name in names:
-                system.close(system.open(f"{draft}/{name}", _NEW, durable.FILE_MODE))
-            durable.sync_directory(draft, system=system)
-        except OSError:
-            self._discard(draft, names)
-            raise
-        try:
-            system.rename(draft, f"{self._layout.tokens}/{prefix}")
-        except OSError as fault:
-            if fault.errno in (errno.EEXIST, errno.ENOTEMPTY):
-                self._discard(draft, names)  # one is there for good, so this one can't land later
-            elif fault.errno != errno.ENOENT:  # it may have landed, or may yet: it must stay whole
+        draft = f"{DRAFT}{prefix}-{system.pid()}-{system.token(8)}"
+        with opened(self._layout.path, "tmp", system=system) as tmp:
+            tmp.mkdir(draft, DIRECTORY_MODE)
+            try:
+                with tmp.folder(draft) as made:
+                    for name in _names_in(prefix):
+                        system.close(made.open(name, durable.NEW, durable.FILE_MODE))
+                    made.sync()
+            except OSError:
+                self._discard(tmp, draft)
                 raise
+            try:
+                system.rename(f"{self._layout.tmp}/{draft}", f"{self._layout.tokens}/{prefix}")
+            except OSError as fault:
+                if fault.errno in (errno.EEXIST, errno.ENOTEMPTY):
+                    self._discard(tmp, draft)  # one is there for good, so this one can't land later
+                elif fault.errno != errno.ENOENT:  # it may have landed, or may yet: it must stay whole
+                    raise
 
-    def _discard(self, draft: str, names: list[str]) -> None:
-        for name in names:
-            durable.discard(f"{draft}/{name}", self._system)
+    def _discard(self, tmp: Folder, draft: str) -> None:
         try:
-            self._system.rmdir(draft)
+            with tmp.folder(draft) as made:
+                clear_tokens(made, draft)
+            tmp.rmdir(draft)
         except OSError:  # the sweep of `tmp/` does it one day
             pass
 
@@ -178,6 +186,15 @@ class Tokens:
             self._system.mkdir(path, DIRECTORY_MODE)
         except FileExistsError:  # the ordinary case
             pass
+
+
+def _names_in(prefix: str) -> list[str]:
+    return [MARK, *(f"{prefix}{digit:x}" for digit in range(16))]
+
+
+def clear_tokens(draft: Folder, name: str) -> None:
+    """A folder of tokens that is in the making under that name, of what is made there."""
+    draft.remove(_names_in(name.removeprefix(DRAFT).partition("-")[0]))
 
 
 def token_of(conversation: str) -> str:

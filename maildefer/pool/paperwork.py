@@ -38,6 +38,7 @@ class Paperwork:
         self._status: dict[str, object] = {}
         self._status_at = 0.0
         self._told_by = ""  # the last status file
+        self._random = system.token(8)  # for its draft; one, so that a fault reads the same each time
 
     def share(self, others: list[str]) -> None:
         """Tell the scout which keys are this host's first: one share for each live lease that claims entries."""
@@ -94,13 +95,14 @@ class Paperwork:
         if steady == self._status and self._system.boottime() < self._status_at:
             return
         path = self._status_path()
-        draft = f"{self._layout.tmp}/.status-{self._lifeline.lease}-{self._system.token(8)}"
+        draft = f"{self._layout.tmp}/.status-{self._lifeline.lease}-{self._random}"
         if self._told_by not in (
             "",
             path,
         ):  # under a lease that was fenced: it may have been written after that
             durable.discard(self._told_by, self._system)
         self._told_by = path
+        durable.discard(draft, self._system)
         data = json.dumps(status | {"time": self._system.time()}).encode()
         try:
             durable.replace_file(path, data, draft, durably=False, system=self._system)

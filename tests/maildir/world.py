@@ -164,7 +164,7 @@ class World:
 
     def _answer(self, what: str, act: Callable[..., Any], request: tuple[Any, ...]) -> Any:
         arguments = request[2]
-        first = self.paths.get(arguments[0], "?") if what in BY_DESCRIPTOR else arguments[0]
+        first = self._path(what, arguments[0], request[3].get("dir_fd"))
         shown = (first, arguments[1]) if what == "rename" else (first,)
         call = Call(what, tuple(map(str, shown)))
         self.calls.append(call)
@@ -185,13 +185,19 @@ class World:
             raise OSError(fault.fault, os.strerror(fault.fault), call.arguments[0])
         return answer
 
+    def _path(self, what: str, first: Any, folder: int | None) -> str:
+        """What the first argument is about: a path, a name in a folder that is open, or what a descriptor is of."""
+        if what in BY_DESCRIPTOR or isinstance(first, int):
+            return self.paths.get(first, "?")
+        return str(first) if folder is None else f"{self.paths.get(folder, '?')}/{first}"
+
     def _carry_out(
         self, what: str, real: Callable[..., Any], arguments: tuple[Any, ...], named: dict[str, Any]
     ) -> Any:
         match what:
             case "open":
                 descriptor = real(*arguments, **named)
-                self.paths[descriptor] = arguments[0]
+                self.paths[descriptor] = self._path(what, arguments[0], named.get("dir_fd"))
                 return descriptor
             case "listdir":
                 return [*self._shown(arguments[0], real(arguments[0])), *self.ghosts.get(arguments[0], [])]

@@ -10,18 +10,27 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from maildefer.errors import LeaseFenced
+from maildefer.doctor import trials
+from maildefer.doctor.examine import examine
+from maildefer.doctor.findings import Finding, ok
+from maildefer.errors import LeaseFenced, StorageFault
 from maildefer.host import pidfile
 from maildefer.host.identity import this_host
 from maildefer.maildir import journal
 from maildefer.maildir.layout import Layout, create_queue, open_queue
 from maildefer.maildir.leases import Lease
 from maildefer.maildir.push import Pusher
-from tests.maildir.world import DATA, LABEL, holder
+from maildefer.maildir.sweep import WATCHED_SECONDS, Sweeper
+from maildefer.maildir.system import SYSTEM
+from maildefer.maildir.tokens import Tokens
+from tests.maildir.world import DATA, LABEL, FakeHand, holder
 from tests.security.door import ROOT
 from tests.strangers import as_user
 
@@ -177,3 +186,89 @@ def test_a_folder_is_made_without_a_file_elsewhere(layout: Layout, place: Path) 
     member(replace)
     open_queue(layout.path)
     assert not (place / "made").exists()
+
+
+@pytest.fixture
+def folder_of_roots(place: Path) -> Path:
+    folder = place / "roots"
+    folder.mkdir()
+    for name in ("precious", "format", "trial-s0"):
+        (folder / name).write_text(SECRET)
+    return folder
+
+
+def swapped(path: str, folder: Path) -> None:
+    """A member puts a link in a folder's place."""
+
+    def swap() -> None:
+        os.rename(path, f"{path}.aside")
+        os.symlink(folder, path)
+
+    member(swap)
+
+
+def test_a_sweep_removes_nothing_where_a_link_has_taken_a_drafts_place(
+    layout: Layout, folder_of_roots: Path
+) -> None:
+    """Between the look at it and what follows: it was emptied in one round."""
+    draft = f"{layout.tmp}/.maildefer-1-abcd"
+    member(lambda: os.mkdir(draft))
+    os.utime(draft, (1, 1))
+    clock = [1000.0]
+
+    def swapping(act: Callable[..., Any]) -> Callable[..., Any]:
+        def call(first: Any, *rest: Any, **named: Any) -> Any:
+            if os.path.basename(str(first)) == os.path.basename(draft) and not os.path.islink(draft):
+                swapped(draft, folder_of_roots)
+            return act(first, *rest, **named)
+
+        return call
+
+    system = replace(SYSTEM, boottime=lambda: clock[0], listdir=swapping(os.listdir), open=swapping(os.open))
+    sweeper = Sweeper(layout, system=system)
+    for _ in range(3):
+        sweeper.sweep(time.time())
+        clock[0] += WATCHED_SECONDS
+    assert os.path.lexists(f"{draft}.aside"), "it was swapped"
+    assert len(list(folder_of_roots.iterdir())) == 3
+
+
+def test_a_sweep_removes_from_a_strangers_folder_only_what_we_make_in_one(layout: Layout) -> None:
+    member(lambda: os.makedirs(f"{layout.tmp}/.maildefer-1-abcd/more"))
+    member(lambda: os.mkdir(f"{layout.tmp}/elsewhere"))
+    clock = [1000.0]
+    sweeper = Sweeper(layout, system=replace(SYSTEM, boottime=lambda: clock[0]))
+    for _ in range(3):
+        sweeper.sweep(time.time() + 1e9)
+        clock[0] += WATCHED_SECONDS
+    assert sorted(os.listdir(layout.tmp)) == [".maildefer-1-abcd", "elsewhere"]
+    assert os.listdir(f"{layout.tmp}/.maildefer-1-abcd") == ["more"]
+
+
+def test_the_doctor_removes_nothing_where_a_link_has_taken_its_folders_place(
+    layout: Layout, folder_of_roots: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It emptied the other one in two of two tries."""
+    monkeypatch.setenv("MAILDEFER_RUNTIME_DIR", str(folder_of_roots.parent / "runtime"))
+
+    def swap(folder: object) -> Finding:
+        (name,) = os.listdir(layout.tmp)
+        swapped(f"{layout.tmp}/{name}", folder_of_roots)
+        return ok("names", "")
+
+    monkeypatch.setattr(trials, "try_names", swap)
+    examine(layout.path, races=0)
+    assert sorted(file.name for file in folder_of_roots.iterdir()) == ["format", "precious", "trial-s0"]
+
+
+def test_tokens_are_made_nowhere_else(layout: Layout, folder_of_roots: Path) -> None:
+    def mkdir(path: str, mode: int = 0o777, **named: Any) -> None:
+        os.mkdir(path, mode, **named)
+        if os.path.basename(path).startswith(".tokens-"):
+            swapped(f"{layout.tmp}/{os.path.basename(path)}", folder_of_roots)
+
+    system = replace(SYSTEM, mkdir=mkdir)
+    tokens = Tokens(layout, FakeHand(), lease=lambda: f"{LABEL}-17-abcdef012345", system=system)
+    with suppress(StorageFault):
+        tokens.take("a conversation")
+    assert len(list(folder_of_roots.iterdir())) == 3
