@@ -11,6 +11,7 @@ from aiohttp import ClientError, web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from maildefer import events
+from maildefer.errors import AddressRefused
 from maildefer.intake import replies
 from maildefer.intake.grammar import is_too_long
 from maildefer.intake.line import Line
@@ -155,7 +156,7 @@ class Door:
                     raise Refused(408, f"nothing came for {self._options.idle_seconds:g} s") from None
                 raise Refused(408, f"it did not end within {self._options.data_seconds:g} s") from None
             except (ClientError, HttpProcessingError, OSError) as fault:
-                raise Refused(400, f"it broke off: {type(fault).__name__}") from None
+                raise Refused(400, _fault(fault), f"{_fault(fault)}: {type(fault).__name__}") from None
             if not piece:
                 return
             yield piece
@@ -179,6 +180,8 @@ class Door:
                     raise ValueError("an address has to be UTF-8, in percent-encoding")
             if not all(recipients):
                 raise ValueError("a recipient cannot be empty")
+        except AddressRefused as fault:  # which quotes the address
+            raise Refused(400, f"the address is refused: {fault.why}", str(fault)) from None
         except ValueError as fault:
             raise Refused(400, str(fault)) from None
         client = f"([{request.remote}])" if request.remote else ""
@@ -205,6 +208,12 @@ def _refuse_faults(stored: list[Stored]) -> None:
     for each in stored:
         if not each.key:
             raise Refused(_STATUS.get(each.reply, 503), _told(each.reply), each.reason)
+
+
+def _fault(fault: Exception) -> str:
+    if isinstance(fault, OSError):  # of the connection, whoever ended it
+        return "the message broke off"
+    return "the message's body can't be read"
 
 
 def _told(reply: str) -> str:

@@ -19,7 +19,6 @@ from maildefer.intake.standing import Standing
 from maildefer.intake.visitors import Visitors
 
 RETRY_SECONDS: Final = 30
-SERVER: Final = "maildefer"  # whose versions are nobody's business
 _LINGER_SECONDS: Final = (
     1.0  # for an answer to be read: to close at once would throw it away with what still comes
 )
@@ -34,6 +33,13 @@ class Body(Protocol):
 
     def set_exception(self, exc: BaseException) -> None:
         """Tell who reads it."""
+
+    def feed_eof(self) -> None:
+        """Nothing more of it will come."""
+
+
+class BrokeOff(ConnectionError):
+    """The client has said that it sends no more, in the middle of a body."""
 
 
 class Lodge:
@@ -164,7 +170,8 @@ class Gate(asyncio.Protocol):
             self._transport.write(problem(HTTPStatus.BAD_REQUEST, "the request broke off"))
             self._transport.close()
         elif self._in_hand and self._body is not None and not self._body.is_eof():
-            self._body.set_exception(ConnectionError("it broke off"))
+            self._body.set_exception(BrokeOff())
+            self._body.feed_eof()  # nobody need wait for the rest
 
     def _out_of_patience(self) -> bool:
         """True to go on waiting, as it is we who take so long, or as the body has a time of its own."""
@@ -188,6 +195,5 @@ def problem(status: HTTPStatus, detail: str, *, retry: bool = False) -> bytes:
         f"Content-Length: {len(body)}",
         *([f"Retry-After: {RETRY_SECONDS}"] if retry else []),
         "Connection: close",
-        f"Server: {SERVER}",
     ]
     return "\r\n".join([*head, "", ""]).encode() + body

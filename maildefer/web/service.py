@@ -21,7 +21,7 @@ from maildefer.intake.line import Line
 from maildefer.intake.report import Report
 from maildefer.web import faults
 from maildefer.web.door import Door, answered
-from maildefer.web.gate import SERVER, Lodge, problem
+from maildefer.web.gate import Lodge, problem
 from maildefer.web.options import Options
 from maildefer.web.tokens import Tokens
 from maildefer.web.unreadable import Conversation
@@ -86,7 +86,7 @@ async def serve(options: Options, links: Mapping[str, Link], tokens: Tokens) -> 
 async def _before_an_answer(request: web.Request, response: web.StreamResponse) -> None:
     if answered(request):
         response.force_close()
-    response.headers["Server"] = SERVER
+    response.headers.pop("Server", None)  # its name and versions are nobody's business
 
 
 def _read_again(tokens: Tokens) -> None:

@@ -1,4 +1,4 @@
-"""aiohttp's side of a connection, but for what it says of a request that it can't read."""
+"""aiohttp's side of a connection, but for what it says of a request that it can't read or place."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from http import HTTPStatus
 
 from aiohttp import web
 
-from maildefer.web.gate import SERVER
+from maildefer.web.gate import problem
 
 
 class Conversation(web.RequestHandler):
-    """Such a request never reaches the application; the answer tells neither a server's version nor what was sent."""
+    """What never reaches a handler is answered here, by neither a server's name nor what was sent."""
 
     __slots__ = ()
 
@@ -22,12 +22,28 @@ class Conversation(web.RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         super().handle_error(request, status, exc, message)  # logs it
-        told = "the request can't be read" if status < 500 else HTTPStatus(status).phrase
-        response = web.json_response(
-            {"status": status, "detail": told},
-            status=status,
-            headers={"Server": SERVER},
-            content_type="application/problem+json",
-        )
-        response.force_close()
-        return response
+        return _Unreadable(status=status)
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        if isinstance(resp, _Unreadable):
+            status = HTTPStatus(resp.status)
+            if self.transport is not None:
+                self.transport.write(
+                    problem(status, "the request can't be read" if status < 500 else status.phrase)
+                )
+            return resp, True  # and the connection ends
+        if isinstance(resp, web.HTTPException):
+            told = web.json_response(
+                {"status": resp.status, "detail": resp.reason},
+                status=resp.status,
+                content_type="application/problem+json",
+            )
+            told.headers.extend((name, resp.headers[name]) for name in resp.headers if name == "Allow")
+            resp = told
+        return await super().finish_response(request, resp, start_time)
+
+
+class _Unreadable(web.Response):
+    """Takes a status to `finish_response`; aiohttp would put its own name on it."""
