@@ -6,13 +6,15 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, Final
 
 from maildefer import events
 from maildefer.errors import ConfigurationError
 from maildefer.handling.settings import PoolSettings
 from maildefer.maildir.layout import Layout
 from maildefer.pool.shared import QueueOfPool
+
+MOST_WORKERS: Final = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,9 +53,15 @@ class Plan:
         return json.dumps({field.name: getattr(self, field.name) for field in fields(self)})
 
     def settings(self, probed: Mapping[str, Any]) -> PoolSettings:
-        """The application's settings with what was asked for on the command line over them."""
+        """The application's settings with what was asked for on the command line over them.
+
+        Raises ConfigurationError for more workers than any host has use for: a slip would take all its memory.
+        """
         settings = PoolSettings.from_json(probed["settings"])
-        return replace(settings, workers=self.workers) if self.workers is not None else settings
+        settings = replace(settings, workers=self.workers) if self.workers is not None else settings
+        if settings.workers > MOST_WORKERS:
+            raise ConfigurationError(f"workers={settings.workers}: at most {MOST_WORKERS} on one host")
+        return settings
 
     def configure_log(self, settings: PoolSettings) -> None:
         """As the settings say where the command line, or a variable, said nothing; also after a reload."""

@@ -34,6 +34,7 @@ from maildefer.pool.workforce import Workforce
 
 _TICK_SECONDS = 2.0
 _EX_CONFIG = 78
+_FORKS_A_TURN = 16  # of the loop, which hears signals between them
 _VERBS = {"stop": signal.SIGTERM, "pause": signal.SIGTSTP, "resume": signal.SIGCONT, "reload": signal.SIGHUP}
 
 
@@ -57,6 +58,7 @@ class Supervisor:
         self._tick_seconds = _tick_seconds(shared, probed)
         self._wanted = shared.settings.workers
         self._generation = 1
+        self._forks_on = False
 
     def run(self) -> int:
         """Until the pool is stopped; returns the exit code. Does not return when it restarts itself."""
@@ -105,7 +107,7 @@ class Supervisor:
 
     def _until_next(self) -> float:
         now = boottime()
-        wait = min(self._tick_seconds, self.draining.seconds_left(now))
+        wait = 0.0 if self._forks_on else min(self._tick_seconds, self.draining.seconds_left(now))
         if self._roll is not None:
             wait = min(wait, 0.1)
         throttled = self._workforce.throttle.wait(now)
@@ -170,13 +172,15 @@ class Supervisor:
                 self._nursery.bury(pid, status, expected=self.draining.has_begun)
 
     def _give_up_if_broken(self, code: int) -> None:
-        """No worker lives and none comes up: say so and end, rather than fork for ever."""
-        if self._workforce.unborn >= max(5, self._wanted) and not self._workforce.staying():
-            if code == _EX_CONFIG:
-                self._drain("no worker can load the application; the log says why", exit_code=_EX_CONFIG)
-            else:
-                how = f"{self._workforce.unborn} in a row died while they loaded the application"
-                self._drain(f"no worker comes up: {how}; the log says how", exit_code=1)
+        """None has ever come up: say so and end, rather than fork for ever. A pool that has worked goes on trying."""
+        workforce = self._workforce
+        if workforce.came_up or workforce.staying() or workforce.unborn < max(5, self._wanted):
+            return
+        if code == _EX_CONFIG:
+            self._drain("no worker can load the application; the log says why", exit_code=_EX_CONFIG)
+        else:
+            how = f"{workforce.unborn} in a row died while they loaded the application"
+            self._drain(f"no worker comes up: {how}; the log says how", exit_code=1)
 
     def _hear_keeper(self) -> None:
         for message in receive(self._shared.keeper[0]):
@@ -267,11 +271,11 @@ class Supervisor:
         self._front_ends.refill()
         if self._roll is not None:
             return
-        while len(self._workforce.staying()) < self._wanted:
-            if self._workforce.throttle.wait(boottime()) or not self._fork_worker():
+        self._forks_on, throttle = False, self._workforce.throttle
+        for _ in range(min(_FORKS_A_TURN, self._wanted - len(self._workforce.staying()))):
+            if throttle.wait(boottime()) or not self._fork_worker() or throttle.deaths >= 5:  # one at a time
                 return
-            if self._workforce.throttle.deaths >= 5:  # one at a time
-                return
+        self._forks_on = len(self._workforce.staying()) < self._wanted
         if (
             len(self._workforce.staying()) > self._wanted
             and (child := self._workforce.least_busy()) is not None
@@ -279,8 +283,7 @@ class Supervisor:
             self._workforce.retire(child, "retired")
 
     def _fork_worker(self) -> bool:
-        child = self._nursery.worker(self._shared, self._generation)
-        if child is not None:
+        if (child := self._nursery.worker(self._shared, self._generation)) is not None:
             self._workforce.occupy(child)
         return child is not None
 

@@ -29,6 +29,7 @@ class Workforce:
         self.by_pid: dict[int, Child] = {}
         self.throttle = Throttle()
         self.unborn = 0  # workers in a row that died before they were ready
+        self.came_up = False  # whether any that has ended was ever ready
 
     def __len__(self) -> int:
         return len(self.by_pid)
@@ -149,6 +150,7 @@ class Workforce:
         held = self._board.holds(child.slot)
         handling = self._words[base + S.DEADLINE] != 0
         was_starting = self._words[base + S.STATE] == State.STARTING
+        self.came_up = self.came_up or not was_starting
         code = os.waitstatus_to_exitcode(status)
         if code == 0 and not held:
             events.emit("worker.ended", worker=child.number, pid=child.pid, handled=settled)

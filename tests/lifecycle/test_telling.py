@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -177,6 +178,37 @@ def test_a_pool_whose_workers_cannot_load_the_application_ends_with_78(
     assert pool.wait(30) == 78
     assert "no licence left" in pool.events("application.broken")[-1]["error"]
     assert "no worker can load the application" in pool.events("pool.stopped")[-1]["reason"]
+
+
+def test_a_pool_that_has_worked_goes_on_trying_when_no_worker_can_load_the_application_any_more(
+    project: Project, start: Start
+) -> None:
+    """New code that a reload has refused is what the next worker would load; once it is mended all goes on."""
+    pool = start(workers=1)
+    project.edit("workers/front.py", "def HANDLE(", "def HANDLE((")
+    pool.signal(signal.SIGHUP)
+    pool.await_event("application.broken")
+    os.kill(pool.worker_pids()[0], signal.SIGKILL)
+    pool.await_event("pool.throttled", deaths=7)
+    assert pool.events("pool.draining") == []
+    [key] = project.push()
+    project.edit("workers/front.py", "def HANDLE((", "def HANDLE(")
+    pool.signal(signal.SIGHUP)
+    eventually(project.is_empty, "it is handled")
+    assert project.starts() == {key: 1}
+
+
+def test_a_pool_that_still_forks_workers_hears_that_it_is_to_stop(project: Project, start: Start) -> None:
+    pool = start(workers=300, ready=False)
+    pool.await_event("worker.started", 10)
+    pool.signal(signal.SIGTERM)
+    pool.await_event("pool.draining")
+    assert len(pool.events("worker.started")) < 300
+    assert pool.wait() == 0
+
+
+def test_more_workers_than_a_host_has_use_for_are_refused(project: Project, start: Start) -> None:
+    assert start(workers=100_000, ready=False).wait() == 78
 
 
 def test_a_pool_whose_workers_die_at_their_start_ends_with_1(project: Project, start: Start) -> None:
