@@ -13,11 +13,10 @@ import pytest
 
 from maildefer.digest import blake2b
 from maildefer.errors import QueueError, StorageFault
-from maildefer.handling import settings as settings_module
 from maildefer.handling import taskkey
 from maildefer.handling.dispatch import Dispatcher
 from maildefer.handling.outcomes import ACKED, Buried, Outcome
-from maildefer.handling.routes import Router, RoutingBase
+from maildefer.handling.routes import Router
 from maildefer.maildir import operate
 from maildefer.maildir.claims import Claim, Claimer
 from maildefer.maildir.layout import Layout
@@ -27,6 +26,7 @@ from maildefer.pool.board import Board
 from maildefer.pool.hand import Hand
 from maildefer.queue import Queue
 from maildefer.tasks import ArgumentsRefused, Task, task
+from tests.in_project import enter_project
 
 HOST = "host-0a1b2c"
 ELSEWHERE = "1.M1P1Q1R1.elsewhere"
@@ -43,14 +43,7 @@ def repair(blog_id: Any) -> None:
 
 @pytest.fixture(autouse=True)
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Layout:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "run").mkdir()
-    monkeypatch.setenv("MAILDEFER_PROJECT", str(tmp_path))
-    monkeypatch.setattr(settings_module, "_loaded", None)
-    for variable in ("MAILDEFER_SETTINGS_MODULE", "SALMON_SETTINGS_MODULE"):
-        monkeypatch.delenv(variable, raising=False)
-    for name, value in vars(RoutingBase()).items():
-        monkeypatch.setattr(Router, name, value)
+    enter_project(tmp_path, monkeypatch)
     CALLS.clear()
     return Queue("run/queue").layout
 

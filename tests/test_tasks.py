@@ -16,10 +16,11 @@ from maildefer.handling import settings as settings_module
 from maildefer.handling import taskkey
 from maildefer.handling.dispatch import Dispatcher
 from maildefer.handling.outcomes import ACKED, Buried, Deferred
-from maildefer.handling.routes import Router, RoutingBase
+from maildefer.handling.routes import Router
 from maildefer.queue import Queue
 from maildefer.routing import Defer
 from maildefer.tasks import ArgumentsRefused, task
+from tests.in_project import enter_project
 
 CALLS: list[Any] = []
 
@@ -31,14 +32,7 @@ def rebuild(blog_id: int, *more: Any, **named: Any) -> str:
 
 @pytest.fixture(autouse=True)
 def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "run").mkdir()
-    monkeypatch.setenv("MAILDEFER_PROJECT", str(tmp_path))  # and not the one that has this test
-    monkeypatch.setattr(settings_module, "_loaded", None)
-    for variable in ("MAILDEFER_SETTINGS_MODULE", "SALMON_SETTINGS_MODULE"):
-        monkeypatch.delenv(variable, raising=False)
-    for name, value in vars(RoutingBase()).items():
-        monkeypatch.setattr(Router, name, value)
+    enter_project(tmp_path, monkeypatch)
     CALLS.clear()
 
 

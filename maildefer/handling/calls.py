@@ -66,7 +66,7 @@ def call_in(data: bytes, queue: str, key: str) -> Call:
     """
     found = _HEAD.match(data)
     if found is None:
-        raise Reject("no call of a task, nor is a copy of one under another name")
+        raise Reject("no call of a task, and neither is a copy of one under another name")
     text, given = data[found.end() :].rstrip(b"\n"), found[1].decode()
     secret = taskkey.known(queue)
     if secret is None or not taskkey.is_same(given, taskkey.signature(secret, key, text)):

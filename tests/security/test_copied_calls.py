@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from maildefer.handling import settings
 from maildefer.handling.dispatch import Dispatcher
 from maildefer.handling.outcomes import ACKED, Buried
-from maildefer.handling.routes import Router, RoutingBase
+from maildefer.handling.routes import Router
 from maildefer.queue import Queue
 from maildefer.tasks import task
+from tests.in_project import enter_project
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 GUEST, GROUP = 61_002, 61_003  # nobody's
@@ -45,14 +45,7 @@ def queue(monkeypatch: pytest.MonkeyPatch) -> Iterator[Queue]:
     """Root's, where a group may read and write `tmp/` and `new/`, each its own files."""
     place = Path(tempfile.mkdtemp(prefix="maildefer-", dir="/tmp"))
     place.chmod(0o755)
-    (place / "run").mkdir(mode=0o755)
-    monkeypatch.chdir(place)
-    monkeypatch.setenv("MAILDEFER_PROJECT", str(place))
-    monkeypatch.setattr(settings, "_loaded", None)
-    for variable in ("MAILDEFER_SETTINGS_MODULE", "SALMON_SETTINGS_MODULE"):
-        monkeypatch.delenv(variable, raising=False)
-    for name, value in vars(RoutingBase()).items():
-        monkeypatch.setattr(Router, name, value)
+    enter_project(place, monkeypatch)
     CALLS.clear()
     made = Queue("run/queue")
     os.chmod("run", 0o755)
