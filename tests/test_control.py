@@ -27,6 +27,8 @@ Spawn = Callable[..., subprocess.Popen[bytes]]
 
 CODE = """
 import signal, sys
+from maildefer.host.titles import set_title
+set_title("supervisor of a test")
 for name in sys.argv[1:]:
     signal.signal(getattr(signal, name), lambda signum, frame: print(signal.Signals(signum).name, flush=True))
 print("up", flush=True)

@@ -27,6 +27,8 @@ Spawn = Callable[..., subprocess.Popen[bytes]]
 
 CODE = """
 import signal, sys
+from maildefer.host.titles import set_title
+set_title("supervisor of a test")
 if "stubborn" in sys.argv:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 print("up", flush=True)

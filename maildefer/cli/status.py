@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 app = Commands()
 
-EX_FAILURE = 1  # asked by Salmon's option, it answers as Salmon
+EX_FAILURE = 1  # not known, for want of a pid file to believe; asked by Salmon's option, it answers as Salmon
 EX_NOT_RUNNING = 3
 EX_DEGRADED = 4
 
@@ -65,6 +65,10 @@ def status(
             output.record({"kind": "queue", **asdict(census), "degraded": problems})
         else:
             _show_queue(census, own)
+    for doubt in seen.doubts:
+        output.complain(doubt)
+    if not runs and seen.doubts:
+        raise typer.Exit(EX_FAILURE)
     if not runs:
         what = f"nothing of this host runs with the pid file {pid}" if pid else "nothing runs"
         output.complain(f"{what}: `maildefer supervise` starts a pool, `maildefer start` a front end")

@@ -13,6 +13,7 @@ from maildefer.cli.light import Commands
 from maildefer.cli.places import RUN, answered, pid_path, queues_seen, supervise_pid
 from maildefer.control import look as control
 from maildefer.control import verdicts
+from maildefer.control.proof import is_trusted
 from maildefer.control.requests import Verb, live_names, request
 from maildefer.control.verdicts import ReloadVerdict
 from maildefer.errors import ConfigurationError, MaildeferError, NotRunning
@@ -163,7 +164,10 @@ def _is_on(host: str, lease: str) -> bool:
 
 
 def known_queues() -> list[str]:
-    found = queues_seen(item.process for item in here() if item.pidfile is not None)
+    items = [item for item in here() if item.pidfile is not None]
+    found = queues_seen(item.process for item in items if item.record is not None or is_trusted(item.process))
     if not found:
-        raise MaildeferError(f"no pid file in {RUN} names a queue: name the queues whose hosts are meant")
+        raise MaildeferError(
+            f"no pid file of this user's or root's in {RUN} names a queue: name the queues whose hosts are meant"
+        )
     return found

@@ -33,6 +33,7 @@ class Seen:
 
     local: list[tuple[LocalStatus, Usage | None]]
     queues: dict[str, Census | str]
+    doubts: list[str]  # pid files whose queues are not believed
 
 
 def meant(pid: str | None, all_projects: bool = False) -> list[Record]:
@@ -67,23 +68,33 @@ def look(records: list[Record], named: list[str] | None, *, elsewhere: bool) -> 
         _asked(record, answer) for record, answer in zip(records, islice(found, len(records)), strict=True)
     ]
     used = [None if isinstance(one, TimedOut | LookFailed) else one for one in islice(found, len(records))]
+    doubts: list[str] = []
     queues = {queue: _census(answer) for queue, answer in zip(known, islice(found, len(known)), strict=True)}
     for answer in found:
-        queues |= answer if isinstance(answer, dict) else {}
-    return Seen(local=list(zip(asked, used, strict=True)), queues=queues)
+        if isinstance(answer, _Elsewhere):
+            queues |= answer.queues
+            doubts = answer.doubts
+    return Seen(local=list(zip(asked, used, strict=True)), queues=queues, doubts=doubts)
 
 
-def _elsewhere(known: Collection[str], seconds: float) -> dict[str, Census | str]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Elsewhere:
+    queues: dict[str, Census | str]
+    doubts: list[str]
+
+
+def _elsewhere(known: Collection[str], seconds: float) -> _Elsewhere:
     """The queues that pid files in `run` name, for other hosts."""
     deadline = time.monotonic() + seconds
     found: dict[str, Census | str] = {}
-    for queue in control.queues_named(os.path.abspath(RUN)):
+    named, doubts = control.queues_named(os.path.abspath(RUN))
+    for queue in named:
         if queue not in known:
             try:
                 found[queue] = take(queue, max(0.0, deadline - time.monotonic()))
             except MaildeferError as error:
                 found[queue] = str(error)
-    return found
+    return _Elsewhere(queues=found, doubts=doubts)
 
 
 def _asked(record: Record, answer: object) -> LocalStatus:

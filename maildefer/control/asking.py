@@ -13,6 +13,7 @@ from functools import partial
 from typing import Final
 
 from maildefer.control.look import Found
+from maildefer.control.proof import is_trusted
 from maildefer.control.requests import live_names, request, withdraw
 from maildefer.control.steps import Step
 from maildefer.errors import (
@@ -181,6 +182,8 @@ def _glance(found: Found) -> _Glance | None:
     except NotRunning:
         return _Glance(None, None, seconds)
     except PidFileUnusable:
+        return None
+    if not is_trusted(current):  # put in its place meanwhile
         return None
     for queue in current.queues:
         try:

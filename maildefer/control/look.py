@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from maildefer.control import proof
 from maildefer.control.requests import LiveLease, Verb, leases
 from maildefer.errors import MaildeferError, NotRunning, PidFileUnusable
 from maildefer.host import pidfile as pidfiles
@@ -42,7 +43,7 @@ class Found:
     verdict: Verdict | Literal["unusable", "no-answer"]
     pidfile: PidFile | None = None
     record: Record | None = None
-    problem: str = ""  # for "unusable" and "no-answer"
+    problem: str = ""  # for "unusable", "no-answer", and what is "unverified" for want of a proof
 
     @property
     def process(self) -> PidFile:
@@ -92,13 +93,25 @@ def find(directory: str, host: Host | None = None) -> list[Found]:
     return [found[path] for path in sorted(found)]
 
 
-def queues_named(directory: str) -> list[str]:
-    """The queues that the pid files in a directory name, of any host. It touches the mount, and hangs with it."""
+def queues_named(directory: str) -> tuple[list[str], list[str]]:
+    """The queues that the pid files in a directory name, of any host; and what of them is not believed, and why.
+
+    Only root's and this user's own are. It touches the mount, and hangs with it.
+    """
     try:
-        contents = _read_directory(directory).values()
+        contents = _read_directory(directory)
     except FileNotFoundError:
-        return []
-    return list(dict.fromkeys(q for one in contents if isinstance(one, PidFile) for q in one.queues))
+        return [], []
+    files = {path: one for path, one in contents.items() if isinstance(one, PidFile) and one.queues}
+    queues = [queue for one in files.values() if proof.is_trusted(one) for queue in one.queues]
+    doubts = [f"{path}: {_not_believed(one)}" for path, one in files.items() if not proof.is_trusted(one)]
+    return list(dict.fromkeys(queues)), doubts
+
+
+def _not_believed(file: PidFile) -> str:
+    return (
+        f"it is of {proof.whose(file)}, and its queues are not believed: name them, or run this as that user"
+    )
 
 
 def look(path: str, host: Host | None = None) -> Found:
@@ -133,7 +146,8 @@ def signal_process(found: Found, verb: Verb) -> str:
     A process that has no handler for the signal is left alone: HUP would end it, TSTP freeze it.
     """
     if found.verdict != "running":
-        raise NotRunning(f"nothing of this host runs with the pid file {found.path} ({found.verdict})")
+        why = found.problem or found.verdict
+        raise NotRunning(f"nothing of this host is known to run with the pid file {found.path} ({why})")
     pid, signum = found.process.pid, SIGNALS[verb]
     try:
         process = Process(pid, found.process.start_time)
@@ -222,7 +236,13 @@ def _by_record(record: Record, host: Host) -> Found:
 def _by_content(path: str, content: PidFile | str, host: Host) -> Found:
     if isinstance(content, str):
         return Found(path=path, verdict="unusable", problem=content)
-    return Found(path=path, verdict=pidfiles.verify(content, host), pidfile=content)
+    verdict = pidfiles.verify(content, host)
+    if verdict == "running":
+        if problem := proof.doubt(content):
+            return Found(path=path, verdict="unverified", pidfile=content, problem=problem)
+    elif verdict in ("other-host", "unproven") and not proof.is_trusted(content):
+        return Found(path=path, verdict="unverified", pidfile=content, problem=_not_believed(content))
+    return Found(path=path, verdict=verdict, pidfile=content)
 
 
 def _no_answer(path: str, late: TimedOut) -> Found:

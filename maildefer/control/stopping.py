@@ -48,6 +48,8 @@ def stop(
                 yield from remote.begin(item)
             case "unverified":
                 text = f"does not say whose process {item.process.pid} is: if it is what you mean, `kill` it yourself"
+                if item.problem:
+                    text = f"unverified: names process {item.process.pid} of {item.process.host}, and {item.problem}"
                 yield Step.of(item, "unverified", text)
             case "unusable" | "no-answer":
                 yield Step(path=item.path, what=item.verdict, text=item.problem)

@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import json
 import os
-import stat
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final, Literal, assert_never
+from dataclasses import dataclass, field, replace
+from typing import Final, Literal, TypeGuard, assert_never
 
 from maildefer.errors import NotRunning, PidFileUnusable
 from maildefer.host.identity import Host, alive, exists, start_time
 from maildefer.maildir import durable
 from maildefer.maildir.system import token
+from maildefer.untrusted import Unbelievable, read_plain, record_in
 
 Verdict = Literal["running", "stale", "unproven", "other-host", "unverified"]
 
 _LIMIT_BYTES: Final = 1 << 20
+_LONGEST_LEASE: Final = 200
 _MODE: Final = 0o644
 _PID_MAX: Final = 1 << 22  # PID_MAX_LIMIT of Linux
 _CLOCK_SLACK_SECONDS: Final = 60.0
@@ -40,6 +41,7 @@ class PidFile:
     lease: str | None = None
     queues: tuple[str, ...] = ()
     started: float = 0.0  # unix seconds by the writer's clock
+    owner: int | None = field(default=None, compare=False)  # whose the file is that was read
 
     @property
     def foreign(self) -> bool:
@@ -97,19 +99,16 @@ def write(path: str, pidfile: PidFile) -> None:
 def read(path: str) -> PidFile:
     """Read a pid file of ours or of another program. Raises NotRunning if there is none, PidFileUnusable."""
     try:
-        # O_NONBLOCK: a fifo of that name must not hang `stop`
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(descriptor, "rb") as file:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise PidFileUnusable(path, "is not a plain file")
-            data = file.read(_LIMIT_BYTES)
+        data, facts = read_plain(path, limit_bytes=_LIMIT_BYTES)
+    except Unbelievable as fault:
+        raise PidFileUnusable(path, str(fault)) from fault
     except FileNotFoundError:
         raise NotRunning(
             f"there is no pid file {path}: nothing was started with it, or it has ended"
         ) from None
     except OSError as fault:
         raise PidFileUnusable(path, f"can't be read ({fault.strerror})") from fault
-    return parse(path, data)
+    return replace(parse(path, data), owner=facts.st_uid)
 
 
 def parse(path: str, data: bytes) -> PidFile:
@@ -124,9 +123,8 @@ def parse(path: str, data: bytes) -> PidFile:
         raise PidFileUnusable(path, f"names {number[:20].decode()}, which no process can have")
     pid = int(number)
     try:
-        facts = json.loads(rest.decode("utf-8", "surrogateescape"))
-        return _ours(pid, facts)
-    except (ValueError, KeyError, TypeError, RecursionError):  # another program's: the pid is all there is
+        return _ours(pid, record_in(rest))
+    except (ValueError, KeyError):  # another program's: the pid is all there is
         return PidFile(pid=pid)
 
 
@@ -197,6 +195,10 @@ def _ours(pid: int, facts: dict[str, object]) -> PidFile:
         raise ValueError
     if not isinstance(started, int | float) or not facts["boot_id"]:
         raise ValueError
+    if lease is not None and not _is_name(lease):
+        raise ValueError
+    if not all(isinstance(queue, str) and queue.startswith("/") and "\0" not in queue for queue in queues):
+        raise ValueError
     return PidFile(
         pid=pid,
         start_time=begun,
@@ -204,10 +206,15 @@ def _ours(pid: int, facts: dict[str, object]) -> PidFile:
         boot_id=str(facts["boot_id"]),
         pid_namespace=str(facts["pid_namespace"]),
         kind=str(facts["kind"]),
-        lease=None if lease is None else str(lease),
-        queues=tuple(str(queue) for queue in queues),
+        lease=lease,
+        queues=tuple(queues),
         started=float(started),
     )
+
+
+def _is_name(lease: object) -> TypeGuard[str]:
+    """Files of a queue are named for it: it must not lead out of their folder."""
+    return isinstance(lease, str) and 0 < len(lease) <= _LONGEST_LEASE and not {"/", "\0"} & set(lease)
 
 
 def _of_a_clone(pidfile: PidFile) -> bool:
