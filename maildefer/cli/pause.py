@@ -24,7 +24,11 @@ app = Commands()
 
 Queues = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[QUEUE]...", help="These queues and no others; else all of the project."),
+    typer.Argument(
+        metavar="[QUEUE]...",
+        help="These queues and no others; else all of the project. "
+        "With --host or --all-hosts: the whole pools that serve them.",
+    ),
 ]
 Pid = Annotated[
     str | None, typer.Option("--pid", metavar="PATH", help="Not the queues, but the pool with this pid file.")
@@ -36,6 +40,9 @@ def pause(queues: Queues = None, pid: Pid = None, all_hosts: AllHosts = False, h
     """Let no host claim messages from queues, until they are resumed."""
     if pid or all_hosts or host:
         ask("pause", queues, pid, all_hosts, host)
+        output.say(
+            "these are whole pools, with all of their queues; `maildefer pause QUEUE` is for one queue on all hosts"
+        )
         output.say("`maildefer resume`, with the same option, lets them go on; so does a new start")
         return
     user, host_label = _user(), this_host().label

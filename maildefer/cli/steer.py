@@ -14,7 +14,7 @@ from maildefer.cli.places import RUN, answered, pid_path, queues_seen, supervise
 from maildefer.control import look as control
 from maildefer.control import verdicts
 from maildefer.control.proof import is_trusted
-from maildefer.control.requests import Verb, live_names, request
+from maildefer.control.requests import Verb, leases, request
 from maildefer.control.verdicts import ReloadVerdict
 from maildefer.errors import ConfigurationError, MaildeferError, NotRunning
 from maildefer.host.bounded import bounded
@@ -52,7 +52,7 @@ def reload(
     if check:
         if queues or pid or all_hosts or host:
             raise typer.BadParameter("--check looks at this project only.")
-        _check()
+        _check(timeout)
     elif not wait:
         ask("reload", queues, pid, all_hosts, host)
         output.say("`maildefer status` and the pool's log show how it goes")
@@ -62,15 +62,15 @@ def reload(
         _tell(verdicts.reload_here(pools(pid), timeout))
 
 
-def _check() -> None:
-    """As a pool does at its start and at a reload. Raises ConfigurationError."""
+def _check(seconds: float) -> None:
+    """As a pool does at its start and at a reload, which has a limit of its own. Raises ConfigurationError."""
     from maildefer.handling.finding import project  # for this only
     from maildefer.pool.plan import Plan
-    from maildefer.pool.probing import Probe
+    from maildefer.pool.probing import LIMIT_SECONDS, Probe
 
     plan = Plan(project=project(), pidfile="")
     try:
-        probed = Probe(plan.project).wait()
+        probed = Probe(plan.project, min(seconds, LIMIT_SECONDS)).wait()
         served = plan.served(plan.settings(probed), probed["routes"])
     except ConfigurationError as error:
         output.say("\n".join(getattr(error, "__notes__", [])).rstrip())
@@ -94,13 +94,8 @@ def _tell(found: Iterable[ReloadVerdict]) -> None:
 
 
 def _verdicts_there(queues: list[str] | None, host: str | None, seconds: float) -> Iterator[ReloadVerdict]:
-    asked: set[str] = set()
-    for queue in queues or known_queues():
-        names = answered(bounded(lambda queue=queue: live_names(queue)), queue)  # type: ignore[misc]
-        wanted = sorted(name for name in set(names) - asked if host is None or _is_on(host, name))
-        asked.update(wanted)
-        yield from verdicts.reload_there(queue, wanted, seconds)
-    _must_be_some(asked, host)
+    for queue, names in _meant(queues, host):
+        yield from verdicts.reload_there(queue, names, seconds)
 
 
 def ask(verb: Verb, queues: list[str] | None, pid: str | None, all_hosts: bool, host: str | None) -> None:
@@ -138,19 +133,25 @@ def here() -> list[control.Found]:
 
 
 def _through_the_mount(verb: Verb, queues: list[str] | None, host: str | None) -> None:
-    """One request for each lease, however many queues it serves: two reloads would be one too many."""
-    asked: set[str] = set()
+    for queue, names in _meant(queues, host):
+        for lease in names:
+            answered(bounded(lambda q=queue, le=lease: request(q, le, verb)), queue)  # type: ignore[misc]
+            output.line(output.clean(f"asked {lease} to {verb}, through {queue}"))
+
+
+def _meant(queues: list[str] | None, host: str | None) -> Iterator[tuple[str, list[str]]]:
+    """Each queue with the leases to ask through it: one for each pool, as two reloads would be one too many.
+
+    A pool has one name in all of its queues, but where it was fenced, and joined again under another.
+    """
+    asked: set[tuple[str, ...]] = set()
     for queue in queues or known_queues():
-        names = answered(bounded(lambda queue=queue: live_names(queue)), queue)  # type: ignore[misc]
-        for lease in sorted(set(names) - asked):
-            if host is None or _is_on(host, lease):
-                answered(bounded(lambda q=queue, le=lease: request(q, le, verb)), queue)  # type: ignore[misc]
-                asked.add(lease)
-                output.line(output.clean(f"asked {lease} to {verb}, through {queue}"))
-    _must_be_some(asked, host)
-
-
-def _must_be_some(asked: set[str], host: str | None) -> None:
+        names = []
+        for lease in answered(bounded(lambda queue=queue: leases(queue)), queue):  # type: ignore[misc]
+            if lease.pool not in asked and (host is None or _is_on(host, lease.name)):
+                asked.add(lease.pool)
+                names.append(lease.name)
+        yield queue, names
     if not asked:
         raise NotRunning(
             f"no live lease{f' of {host}' if host else ''}: `maildefer status QUEUE` shows who serves it"

@@ -23,6 +23,7 @@ from maildefer.untrusted import Unbelievable, read_record
 
 Verb = Literal["stop", "pause", "resume", "reload"]
 
+_SUPERVISOR: Final = ("host", "boot_id", "pid_namespace", "pid", "start_time")
 VERBS: Final[tuple[Verb, ...]] = ("stop", "pause", "resume", "reload")
 
 
@@ -36,6 +37,12 @@ class LiveLease:
     facts: dict[str, object] = field(default_factory=dict)  # the lease file: host, boot id, pids
     status: dict[str, object] = field(default_factory=dict)  # the status file; empty if there is none yet
     told_seconds: float | None = None  # how old that is, as far as this host's clock agrees with the mount's
+
+    @property
+    def pool(self) -> tuple[str, ...]:
+        """Which pool's it is, in all queues: the supervisor's process, or else the lease's name."""
+        told = [self.facts.get(name) for name in _SUPERVISOR]
+        return (self.name,) if None in told else tuple(map(str, told))
 
 
 def request(queue_path: str, lease: str, verb: Verb) -> str:

@@ -19,13 +19,14 @@ LIMIT_SECONDS = 60.0
 class Probe:
     """One look at the application, under way in a child; polled by the supervisor's loop, and never waited for."""
 
-    def __init__(self, project: str) -> None:
+    def __init__(self, project: str, limit_seconds: float = LIMIT_SECONDS) -> None:
         self._reader, writer = os.pipe2(os.O_CLOEXEC)
         self.pid = spawn([sys.executable, "-m", "maildefer.pool.probe"], cwd=project, stdout=writer)
         os.close(writer)
         os.set_blocking(self._reader, False)
         self._data = b""
-        self._deadline = boottime() + LIMIT_SECONDS
+        self._limit_seconds = limit_seconds
+        self._deadline = boottime() + limit_seconds
         self._closed = False
 
     @property
@@ -37,7 +38,7 @@ class Probe:
         if boottime() > self._deadline:
             self.end()
             raise ConfigurationError(
-                f"the application was not loaded within {LIMIT_SECONDS:.0f} s: what does it wait for?"
+                f"the application was not loaded within {self._limit_seconds:g} s: what does it wait for?"
             )
         while True:
             try:

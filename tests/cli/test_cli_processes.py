@@ -28,6 +28,7 @@ from maildefer.doctor.findings import refuse
 from maildefer.host import pidfile, runtime
 from maildefer.host.identity import this_host
 from maildefer.maildir.layout import Format, create_queue
+from maildefer.maildir.leases import Holder, Lease
 
 pytestmark = pytest.mark.lifecycle
 
@@ -370,6 +371,19 @@ def test_steering_what_does_not_run_says_so_in_a_project_without_run_too(maildef
     assert asked.code == 1
     assert "name the queues" in asked.err
     os.mkdir("run")
+
+
+def test_a_pool_with_a_lease_name_in_each_queue_is_asked_once(maildefer, project):
+    there = Holder(
+        host="b", boot_id="1", pid_namespace="1", pid=7, start_time=1, keeper_pid=8, keeper_start_time=1
+    )
+    names = {"one": ("b-7-aa", there), "two": ("b-7-bb", replace(there, keeper_pid=9))}
+    names |= {"three": ("b-8-cc", replace(there, pid=8))}
+    for name, (lease, holder) in names.items():
+        Lease.join(create_queue(f"run/{name}"), lease, holder)
+    asked = maildefer("pause", "--all-hosts", *(f"run/{name}" for name in names))
+    assert [line.split()[1] for line in asked.out.splitlines()] == ["b-7-aa", "b-8-cc"]
+    assert "whole pools" in asked.err
 
 
 def test_a_stopped_front_end_is_told_apart_from_an_idle_one(project):

@@ -88,3 +88,12 @@ def test_settings_and_handlers_can_be_tried_without_a_pool(project: Project, sta
     assert pool.events("application.broken") == []
     mend_it(project)
     assert maildefer(pool, "reload", "--check").returncode == 0
+
+
+def test_a_trial_of_settings_ends_with_its_timeout(project: Project, start: Start) -> None:
+    pool = start(workers=1)
+    never = "import signal\nsignal.pause()\n"
+    (project.path / "workers" / "front.py").write_text(never)
+    ended = maildefer(pool, "reload", "--check", "--timeout", "0.5")
+    assert ended.returncode == 78
+    assert "not loaded within 0.5 s" in ended.stderr
