@@ -14,6 +14,9 @@ from typing import Final
 _PR_SET_PDEATHSIG: Final = 1  # prctl(2)
 _PR_GET_PDEATHSIG: Final = 2
 _PR_SET_CHILD_SUBREAPER: Final = 36
+_PR_CAPBSET_DROP: Final = 24
+_PR_SET_NO_NEW_PRIVS: Final = 38
+_CAPABILITIES: Final = 64
 _prctl = CDLL(None, use_errno=True).prctl  # resolved before any fork
 _prctl.restype = c_int
 
@@ -47,6 +50,18 @@ def adopt_orphans() -> None:
     Else it would be init's, where nobody finds it again; so it is in a sandbox that does not allow this.
     """
     _prctl(c_int(_PR_SET_CHILD_SUBREAPER), c_ulong(1), c_ulong(0), c_ulong(0), c_ulong(0))
+
+
+def gain_nothing() -> None:
+    """From now on no program that this process executes gets more rights than it has itself; inherited for good."""
+    _prctl(c_int(_PR_SET_NO_NEW_PRIVS), c_ulong(1), c_ulong(0), c_ulong(0), c_ulong(0))
+
+
+def empty_bounding_set() -> None:
+    """No program that is executed from now on can get a capability; where this process may decide that."""
+    for capability in range(_CAPABILITIES):
+        if _prctl(c_int(_PR_CAPBSET_DROP), c_ulong(capability), c_ulong(0), c_ulong(0), c_ulong(0)):
+            return  # the kernel has no more, or this root may not
 
 
 def boottime() -> float:

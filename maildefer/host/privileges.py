@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass
 
 from maildefer.errors import ConfigurationError
-from maildefer.host.linux import death_signal, die_with_parent
+from maildefer.host.linux import death_signal, die_with_parent, empty_bounding_set, gain_nothing
 
 SHARED_UMASK = 0o007  # entries are for their queue's group, and nobody else
 
@@ -54,6 +54,7 @@ def drop(user: str, group: str) -> None:
     try:
         if os.geteuid() == 0:
             os.setgroups(wanted.groups)
+            empty_bounding_set()
         os.setresgid(wanted.gid, wanted.gid, wanted.gid)
         os.setresuid(wanted.uid, wanted.uid, wanted.uid)
     except PermissionError as fault:
@@ -61,6 +62,7 @@ def drop(user: str, group: str) -> None:
             f"this process may not become user {user or 'of now'}, group {group or 'of that user'}: "
             "start it as root, or as that very user without --user and --group"
         ) from fault
+    gain_nothing()
     if signum:
         die_with_parent(parent, signum)
     os.umask(SHARED_UMASK)

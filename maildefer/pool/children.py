@@ -12,7 +12,7 @@ from typing import Literal
 
 from maildefer import events
 from maildefer.host.descendants import Listed
-from maildefer.host.linux import die_with_parent
+from maildefer.host.linux import die_with_parent, gain_nothing
 from maildefer.pool.board import Kind
 
 Killed = Literal["", "drain", "fence", "timeout", "recycled", "retired"]
@@ -85,10 +85,11 @@ def spawn(
     stdout: int = -1,
     keep: Sequence[int] = (),
     hold: Collection[signal.Signals] = (),
+    confined: bool = False,
 ) -> int:
     """Execute a program as a child that ends with us; returns the pid. `keep` are descriptors it inherits.
 
-    `hold` are signals that it is ready for later, and unblocks then.
+    `hold` are signals that it is ready for later, and unblocks then. What is `confined` can gain no rights.
     """
 
     def main() -> int:
@@ -100,6 +101,8 @@ def spawn(
         for descriptor in keep:
             os.set_inheritable(descriptor, True)
         signal.pthread_sigmask(signal.SIG_BLOCK, hold)
+        if confined:
+            gain_nothing()
         os.execve(argv[0], list(argv), dict(environ if environ is not None else os.environ))
 
     return fork(main)

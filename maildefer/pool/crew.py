@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
@@ -16,10 +15,10 @@ from maildefer.intake import early, guestbook
 from maildefer.intake.guestbook import Place
 from maildefer.maildir.system import boottime
 from maildefer.pool import children
+from maildefer.pool.reported import read_report
 from maildefer.pool.sockets import let_go
 from maildefer.pool.throttle import Throttle
 
-_REPORT_BYTES = 4096
 _STEADY_SECONDS = 60.0
 
 
@@ -90,7 +89,9 @@ class Crew:
                 self._book,
                 *self._keep,
             ]
-            pid = children.spawn([*argv, *self._options], cwd=self._folder, keep=keep, hold=early.HELD)
+            pid = children.spawn(
+                [*argv, *self._options], cwd=self._folder, keep=keep, hold=early.HELD, confined=True
+            )
             self._hands[pid] = Hand(boottime(), report, place)
             events.emit("child.started", kind=self._kind, pid=pid, address=self.address)
 
@@ -151,15 +152,6 @@ class Crew:
         """What each process says of itself, for `maildefer status`; from memory only."""
         address = self.address
         return [
-            {"kind": self._kind, "address": address, **read_report(hand.report), "pid": pid}
+            {"kind": self._kind, "address": address, **read_report(hand.report).facts(), "pid": pid}
             for pid, hand in self._hands.items()
         ]
-
-
-def read_report(descriptor: int) -> dict[str, Any]:
-    """What a front end last wrote there; empty before it has, while it does, and when the memory is gone."""
-    try:
-        found = json.loads(os.pread(descriptor, _REPORT_BYTES, 0))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}

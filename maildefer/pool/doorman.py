@@ -15,7 +15,8 @@ from typing import Any
 from maildefer import events
 from maildefer.errors import MaildeferError
 from maildefer.intake import early
-from maildefer.pool.crew import read_report
+from maildefer.pool import read_only
+from maildefer.pool.reported import read_report
 from maildefer.pool.sockets import Listener
 
 _START_SECONDS = 30.0
@@ -30,7 +31,7 @@ class Doorman:
         self.began = 0.0
         self._listeners = listeners
         self._arguments = ["--queue", queue, *arguments]
-        self._routes: int | None = None  # a file in memory, which the process reads again at HUP
+        self._routes: tuple[int, int] | None = None  # a file in memory, which the process reads again at HUP
         self._lifeline: int | None = None
         self._ready: int | None = None
         self._report = os.memfd_create("report")
@@ -38,11 +39,12 @@ class Doorman:
     def write_routes(self, patterns: list[str]) -> None:
         """Whose mail is taken; until this has been called, everybody's is."""
         if self._routes is None:
-            self._routes = os.memfd_create("routes")
+            self._routes = read_only.make("routes")
         data = json.dumps({"routes": [{"pattern": pattern} for pattern in patterns]}).encode()
-        before = os.fstat(self._routes).st_size
-        os.pwrite(self._routes, data.ljust(before), 0)  # never shorter for a moment: it may be reading
-        os.ftruncate(self._routes, len(data))
+        writer, _ = self._routes
+        before = os.fstat(writer).st_size
+        os.pwrite(writer, data.ljust(before), 0)  # never shorter for a moment: it may be reading
+        os.ftruncate(writer, len(data))
 
     def execute(self) -> None:
         """Start it."""
@@ -62,8 +64,9 @@ class Doorman:
         for listener in self._listeners:
             command += ["--socket-fd", listener.option]
         if self._routes is not None:
-            command += ["--routes", f"/proc/self/fd/{self._routes}"]
-            inherited.append(self._routes)
+            _, reader = self._routes
+            command += ["--routes", f"/proc/self/fd/{reader}"]
+            inherited.append(reader)
         before = signal.pthread_sigmask(signal.SIG_BLOCK, early.HELD)  # the process inherits it
         try:
             self.process = subprocess.Popen(
@@ -87,7 +90,8 @@ class Doorman:
     def facts(self) -> dict[str, Any]:
         """What the process says of itself, for `maildefer status`."""
         address = " ".join(map(str, self._listeners))
-        return {"kind": "intake", "address": address, **read_report(self._report)}
+        pid = {} if self.process is None else {"pid": self.process.pid}
+        return {"kind": "intake", "address": address, **read_report(self._report).facts(), **pid}
 
     def reload(self) -> None:
         """It is to read its files again: routes, certificate, passwords."""
@@ -105,7 +109,8 @@ class Doorman:
                 self.process.wait()
         self._close_pipes()
         if self._routes is not None:
-            os.close(self._routes)
+            for descriptor in self._routes:
+                os.close(descriptor)
             self._routes = None
         if self._report >= 0:
             os.close(self._report)

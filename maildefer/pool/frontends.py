@@ -10,6 +10,7 @@ from typing import Any
 
 from maildefer import events
 from maildefer.errors import ConfigurationError
+from maildefer.pool import read_only
 from maildefer.pool.crew import Crew
 from maildefer.pool.fronts import INTAKE, Front, described
 from maildefer.pool.plan import Plan
@@ -23,9 +24,7 @@ class FrontEnds:
         """Raises ConfigurationError when there is no usable address or queue to front."""
         self._shared = shared
         self._plan = plan
-        self._routes = (
-            os.memfd_create("routes") if plan.intake else -1
-        )  # readable whoever the children become
+        self._routes, self._readable = read_only.make("routes") if plan.intake else (-1, -1)
         self._fronts = described(shared.settings, shared, plan)
         self._write_routes(probed)
         self._crews = {kind: self._crew(front) for kind, front in self._fronts.items()}
@@ -91,12 +90,12 @@ class FrontEnds:
             folder=self._shared.project,
             listeners=front.listen(),
             options=self._options(front),
-            keep=[self._routes],
+            keep=[self._readable],
             wanted=front.wanted,
         )
 
     def _options(self, front: Front) -> list[str]:
-        routes = ["--routes", f"/proc/self/fd/{self._routes}"] if front.kind == INTAKE else []
+        routes = ["--routes", f"/proc/self/fd/{self._readable}"] if front.kind == INTAKE else []
         return [*front.options, *routes]
 
     def _write_routes(self, probed: Mapping[str, Any]) -> None:

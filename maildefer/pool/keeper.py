@@ -63,7 +63,7 @@ class Keeper:
             for message in receive(orders):
                 self._obey(message)
             for message in receive(deferrals):
-                self._tenders[int(str(message["queue"]))].hear(str(message["name"]))
+                self._hear(message)
             self._mind_supervisor()
         for line in self._lifelines:
             line.left.wait()
@@ -72,6 +72,12 @@ class Keeper:
             tender.thread.join(_END_SECONDS)  # it takes its status file away, if the mount lets it
         self._clerk.close()
         return 0
+
+    def _hear(self, message: dict[str, object]) -> None:
+        """A worker's, whose handlers may have broken it: else the next listing finds what was deferred."""
+        match message:
+            case {"queue": int(index), "name": str(name)} if 0 <= index < len(self._tenders):
+                self._tenders[index].hear(name)
 
     def _obey(self, message: dict[str, object]) -> None:
         match message.get("do"):

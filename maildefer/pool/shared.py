@@ -72,7 +72,7 @@ def send(sock: socket.socket, **message: object) -> bool:
 
 
 def receive(sock: socket.socket) -> Iterator[dict[str, object]]:
-    """The messages that are there now."""
+    """The messages that are there now; what is none is passed over, as what did not come."""
     while True:
         try:
             data = sock.recv(MESSAGE_BYTES, socket.MSG_DONTWAIT)
@@ -80,4 +80,9 @@ def receive(sock: socket.socket) -> Iterator[dict[str, object]]:
             return
         if not data:
             return
-        yield json.loads(data)
+        try:
+            message = json.loads(data)
+        except (ValueError, RecursionError):  # a broken child's: it must not end who hears it
+            continue
+        if isinstance(message, dict):
+            yield message

@@ -192,7 +192,7 @@ class Supervisor:
                     self._register.write()
                     send(self._shared.keeper[0], do="told leases")
                     self._tell_reload()
-                case {"request": str(verb)}:
+                case {"request": str(verb)} if verb in _VERBS:
                     self._heed(_VERBS[verb])
                 case {"refused": str(why)}:
                     self._drain(why, exit_code=_EX_CONFIG)

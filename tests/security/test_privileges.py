@@ -71,6 +71,8 @@ def test_both_processes_are_another_user_without_any_capability(place: Path, que
             assert facts["Gid"] == [str(GROUP)] * 4
             assert facts["Groups"] == []
             assert int(facts["CapEff"][0], 16) == int(facts["CapPrm"][0], 16) == 0
+            assert int(facts["CapBnd"][0], 16) == 0, "nor can a program that it executes get one"
+            assert facts["NoNewPrivs"] == ["1"]
 
 
 def test_it_serves_with_the_right_to_write_to_tmp_and_new_alone(place: Path, queue: Path) -> None:
