@@ -27,13 +27,10 @@ class HandlerMissing(ConfigurationError):
 
 
 class HandlerNotRun(MaildeferError, TypeError):
-    """A call returned what nobody runs: a coroutine, another awaitable, a generator. Its work is not done."""
+    """A call returned what only stands for its work, such as a coroutine, or an exception that it did not raise."""
 
     def __init__(self, function: str, what: str) -> None:
-        super().__init__(
-            f"{function} returned {what}, and nobody runs it, so the work is not done: make it a plain function, "
-            "or run it in there, as asyncio.run(…) does"
-        )
+        super().__init__(f"{function} returned {what}")
         self.function = function
 
 

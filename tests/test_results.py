@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
 import functools
 import gc
@@ -20,7 +21,7 @@ from maildefer.errors import ConfigurationError, HandlerNotRun
 from maildefer.handling import marks, taskkey
 from maildefer.handling.calls import Call, UnsignedMessage
 from maildefer.handling.dispatch import Dispatcher
-from maildefer.handling.outcomes import ACKED, Deferred, Outcome
+from maildefer.handling.outcomes import ACKED, Defer, Deferred, Outcome, Reject
 from maildefer.handling.policing import answer, load
 from maildefer.handling.policy import Session, decide
 from maildefer.handling.results import ensure_run, interpreted
@@ -294,6 +295,92 @@ def hidden_state() -> Handler:
     def START(message: object) -> None: ...
 
     return START
+
+
+def nothing() -> None: ...
+
+
+UNDONE: list[Callable[[], object]] = [
+    lambda: [[coroutine(None)]],
+    lambda: {"a": ({"b": [coroutine(None)]},)},
+    lambda: map(print, [1]),
+    lambda: filter(None, [1]),
+    lambda: iter([1]),
+    lambda: [zip([1], strict=True)],
+    lambda: concurrent.futures.Future[None](),
+    lambda: lambda: None,
+    lambda: functools.partial(nothing),
+    lambda: [hidden(nothing)],
+    lambda: Later().__bool__,
+]
+EXCEPTIONS: list[Callable[[], object]] = [
+    lambda: Defer("later"),
+    lambda: Reject("never"),
+    lambda: ValueError("x"),
+    lambda: Defer,
+    lambda: [Reject("never")],
+    lambda: {"a": (KeyError,)},
+]
+
+
+@pytest.mark.parametrize("kind", ["stateless", "state", "batch", "one"])
+@pytest.mark.parametrize("made", [*UNDONE, *EXCEPTIONS])
+def test_no_message_is_done_for_a_result_that_only_stands_for_the_work(
+    made: Callable[[], object], kind: str
+) -> None:
+    mappings = []
+
+    def START(message: object, **captures: object) -> object:
+        result = made()
+        mappings.append(isinstance(result, dict))
+        return result
+
+    if kind != "state":
+        marks.mark_stateless(START)
+    function = batch()(START) if kind in ("batch", "one") else START
+    router = RoutingBase()
+    router.register_route("^.*$", function)
+    dispatcher = Dispatcher(router)
+    outcome: object = dispatched(router)
+    if kind == "batch":
+        step = dispatcher.batch_for(mail())
+        assert step is not None
+        outcome = dispatcher.dispatch_batch(step, [mail(), mail()])
+    assert isinstance(outcome, Deferred)
+    assert outcome.error is not None
+    if not (kind in ("batch", "one") and mappings[0]):  # that is no mapping from its messages
+        assert outcome.error.startswith("maildefer.errors.HandlerNotRun: ")
+        advice = "write `raise " if made in EXCEPTIONS else "in there"
+        assert advice in outcome.reason
+
+
+def test_a_registered_function_may_be_returned_wherever_it_was_written() -> None:
+    def START(message: object, **captures: object) -> object:
+        return NEXT
+
+    def NEXT(message: object, **captures: object) -> None: ...
+
+    router = RoutingBase()
+    for function in (START, NEXT):
+        router.register_route("^.*$", function)
+    assert dispatched(router) is ACKED
+    assert router.get_state(__name__, mail()) == "NEXT"
+
+
+def test_a_collection_that_holds_itself_or_very_much_is_looked_through_in_part() -> None:
+    endless: list[object] = []
+    endless += [endless, endless, {"a": endless}]
+    ensure_run(hidden, endless)
+    looks = 0
+
+    class Counted(dict[str, object]):
+        def __getattribute__(self, name: str) -> object:
+            nonlocal looks
+            looks += name == "values"
+            return super().__getattribute__(name)
+
+    ensure_run(hidden, [Counted() for _ in range(50_000)])
+    assert 0 < looks <= 10_000
 
 
 def test_what_has_run_may_return_what_it_likes() -> None:

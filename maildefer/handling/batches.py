@@ -96,7 +96,7 @@ def verdicts(function: Handler, messages: Sequence[object], returned: object) ->
     if not isinstance(returned, Mapping):
         following = interpreted(function, returned)
         return [".".join(following) if isinstance(following, Handoff) else None] * len(messages)
-    ensure_run(function, returned)
+    ensure_run(function, [said for said in returned.values() if not isinstance(said, BaseException | type)])
     given = {id(message): said for message, said in returned.items()}
     found = [given.pop(id(message), None) for message in messages]
     for said in found:

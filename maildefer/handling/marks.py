@@ -6,6 +6,7 @@ The marks are plain attributes, so that `functools.wraps` carries them to a wrap
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Final, NamedTuple, Protocol
 
@@ -15,6 +16,7 @@ FIRST_STATE: Final = "START"
 ERROR_STATE: Final = "ERROR"
 
 _ROUTES: Final = "_maildefer_routes"
+_REGISTERED: Final = "_maildefer_registered"
 _STATELESS: Final = "_maildefer_stateless"
 _NOLOCKING: Final = "_maildefer_nolocking"
 _BATCH: Final = "_maildefer_batch"
@@ -59,6 +61,16 @@ def batch_of(function: object) -> BatchTerms | None:
 
 def add_route(function: object, regex: str) -> None:
     setattr(function, _ROUTES, (*routes_of(function), regex))
+
+
+def is_registered(function: object) -> bool:
+    """Whether a router has it."""
+    return getattr(function, _REGISTERED, False) is True
+
+
+def mark_registered(function: object) -> None:
+    with suppress(AttributeError, TypeError):  # a method, or what is written in C, keeps no marks
+        setattr(function, _REGISTERED, True)
 
 
 def faults_of(function: object) -> tuple[str, ...]:

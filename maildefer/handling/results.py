@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, Coroutine, Generator, Mapping
+from collections import deque
+from collections.abc import AsyncGenerator, Coroutine, Generator, Iterator, Mapping
 from types import FunctionType
 from typing import Final, NamedTuple
 
@@ -46,7 +47,7 @@ def interpreted(function: Handler, result: object) -> Move | Handoff | None:
             return handoff
     if marks.is_stateless(function):
         return None
-    if callable(result) and hasattr(result, "__name__"):
+    if callable(result) and hasattr(result, "__name__") and not isinstance(result, type):
         return Move(marks.module_of(result), marks.name_of(result))
     raise TypeError(
         f"{marks.full_name(function)} returned {result!r}: "
@@ -55,38 +56,78 @@ def interpreted(function: Handler, result: object) -> Move | Handoff | None:
 
 
 def ensure_run(function: Handler, result: object) -> None:
-    """Raise `HandlerNotRun` where the result is an awaitable, a generator, or a collection with one in it.
+    """Raise `HandlerNotRun` where the result only stands for work, or is an exception, or a collection has such in it.
 
     Whatever decorators stand above `function`, it shows here that its body has not run. What has not begun is closed,
-    so that Python warns of nothing.
+    so that Python warns of nothing. Salmon ignores other values, and so do we.
     """
-    if isinstance(result, _DONE):
+    if isinstance(result, _PLAIN) or marks.is_registered(result):
         return
-    members = [result]
-    if isinstance(result, list | tuple | set | frozenset):
-        members += result
-    elif isinstance(result, Mapping):
-        members += result.values()
-    undone = [(what, one) for one in members if (what := _undone(one)) is not None]
+    undone = [(what, one) for one in _members(result) if (what := _undone(one)) is not None]
     for _, one in undone:
         _close(one)
     if undone:
         raise HandlerNotRun(marks.full_name(function), undone[0][0])
 
 
-_DONE: Final = (FunctionType, str, bytes, int, float)
+_PLAIN: Final = (str, bytes, int, float)
+_MOST_LEVELS: Final = 16
+_MOST_MEMBERS: Final = 10_000
+_NOT_DONE: Final = "and nobody runs it, so the work is not done"
+
+
+def _members(result: object) -> Iterator[object]:
+    """The result, and what is in it: so deep and so many at most, as a collection may hold itself."""
+    waiting = deque([(result, 0)])
+    for _ in range(_MOST_MEMBERS):
+        if not waiting:
+            return
+        one, level = waiting.popleft()
+        yield one
+        if isinstance(one, Mapping):
+            one = tuple(one.values())
+        if isinstance(one, list | tuple | set | frozenset | deque) and level < _MOST_LEVELS:
+            room = _MOST_MEMBERS - len(waiting)
+            waiting.extend((member, level + 1) for member, _ in zip(one, range(room), strict=False))
 
 
 def _undone(one: object) -> str | None:
+    """What it is that `one` stands for, and what to do; None for a value."""
+    if one is None or isinstance(one, _PLAIN):
+        return None
+    kind = type(one)
+    if isinstance(one, BaseException) or (isinstance(one, type) and issubclass(one, BaseException)):
+        name = one.__name__ if isinstance(one, type) else kind.__name__
+        return (
+            f"{name}, and raised nothing: write `raise {name}(…)`; "
+            "only a @batch may return exceptions, in a mapping from its messages"
+        )
+    run_it = f"{_NOT_DONE}: make it a plain function, or run it in there, as asyncio.run(…) does"
     if isinstance(one, Coroutine):
-        return "a coroutine"
+        return f"a coroutine, {run_it}"
     if isinstance(one, Generator | AsyncGenerator):
-        return "a generator"
-    if hasattr(type(one), "__await__"):
-        return f"an awaitable ({type(one).__name__})"
-    if type(one).__module__ == "contextlib" and hasattr(one, "gen"):
-        return "a context manager"  # by contextlib's decorators: a generator again
+        return f"a generator, {run_it}"
+    if hasattr(kind, "__await__"):
+        return f"an awaitable ({kind.__name__}), {run_it}"
+    if kind.__module__ == "contextlib" and hasattr(one, "gen"):
+        return f"a context manager, {run_it}"  # by contextlib's decorators: a generator again
+    if hasattr(kind, "add_done_callback"):
+        return f"a {kind.__name__}, and nobody waits for it: wait in there, as `.result()` does"
+    if hasattr(kind, "__next__"):
+        return f"an iterator ({kind.__name__}), {_NOT_DONE}: go through it in there, as a `for` does"
+    if callable(one) and not _is_handler(one):
+        return (
+            f"the callable {marks.full_name(one)}, which is no handler, {_NOT_DONE}: "
+            "call it in there, or return a function with a @route"
+        )
     return None
+
+
+def _is_handler(one: object) -> bool:
+    """Or may be meant as one: a function of a module is a state, and a class a value."""
+    if isinstance(one, FunctionType) and one.__qualname__.isidentifier():
+        return True
+    return isinstance(one, type) or marks.is_registered(one)
 
 
 def _close(one: object) -> None:

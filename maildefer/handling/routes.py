@@ -77,6 +77,7 @@ class RoutingBase:
             else:
                 registered[format] = (compiled(format), [func])
                 order.append(format)  # second, so that who walks the order finds each of it
+            marks.mark_registered(func)
             self.generation += 1
 
     def match(self, address: str) -> Iterator[tuple[list[Handler], dict[str, Any]]]:
@@ -150,7 +151,6 @@ class RoutingBase:
         return True
 
     # States
-
     def state_key(self, module_name: str, message: Addressed) -> str:
         made_by = self.HANDLERS.get(module_name, DEFAULT_STATE_KEY)
         if type(key := made_by(module_name, message)) is not str:
