@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from maildefer.errors import MaildeferError
 from maildefer.maildir import durable
+from maildefer.maildir.folder import opened
 from maildefer.maildir.layout import Layout, mend
 from maildefer.maildir.names import EntryName
 from maildefer.maildir.system import SYSTEM, System
@@ -84,16 +85,35 @@ def write_reason(
         limit //= 2
         record = {key: value[-limit:] if isinstance(value, str) else value for key, value in record.items()}
         data = json.dumps(record, default=str).encode("utf-8", "backslashreplace")
-    path = reason_path(layout, dead)
-    draft = f"{layout.tmp}/.reason-{system.pid()}-{system.token(8)}"
     try:
-        durable.replace_file(path, data + b"\n", draft, system=system)
+        _write(layout, dead, data + b"\n", system)
     except FileNotFoundError as fault:  # a folder is missing: ours to make
         try:
             mend(layout, system=system)
         except MaildeferError:
             raise fault from None
-        durable.replace_file(path, data + b"\n", draft, system=system)
+        _write(layout, dead, data + b"\n", system)
+
+
+def _write(layout: Layout, dead: EntryName, data: bytes, system: System) -> None:
+    """Durably, and nowhere else, whatever somebody puts in a folder's place."""
+    draft = f".reason-{system.pid()}-{system.token(8)}"
+    with (
+        opened(layout.path, "tmp", system=system) as tmp,
+        opened(layout.path, ".maildefer", "dead", system=system) as reasons,
+    ):
+        descriptor = tmp.open(draft, durable.NEW, durable.FILE_MODE)
+        try:
+            try:
+                durable.write_all(descriptor, data, system)
+                system.fsync(descriptor)
+            finally:
+                system.close(descriptor)
+            tmp.rename(draft, reasons, reason_name(dead))
+        except BaseException:
+            tmp.remove([draft])
+            raise
+        reasons.sync()
 
 
 def read_reason(layout: Layout, dead: EntryName, *, system: System = SYSTEM) -> dict[str, object]:

@@ -165,7 +165,13 @@ class World:
     def _answer(self, what: str, act: Callable[..., Any], request: tuple[Any, ...]) -> Any:
         arguments = request[2]
         first = self._path(what, arguments[0], request[3].get("dir_fd"))
-        shown = (first, arguments[1]) if what == "rename" else (first,)
+        shown: tuple[str, ...] = (first,)
+        if what == "rename":
+            named = request[3]
+            shown = (
+                self._path(what, arguments[0], named.get("src_dir_fd")),
+                self._path(what, arguments[1], named.get("dst_dir_fd")),
+            )
         call = Call(what, tuple(map(str, shown)))
         self.calls.append(call)
         rules = [rule for rule in self.rules if rule.fits(call)]

@@ -23,9 +23,10 @@ from maildefer.doctor.findings import Finding, ok
 from maildefer.errors import LeaseFenced, StorageFault
 from maildefer.host import pidfile
 from maildefer.host.identity import this_host
-from maildefer.maildir import journal
+from maildefer.maildir import journal, reasons
 from maildefer.maildir.layout import Layout, create_queue, open_queue
 from maildefer.maildir.leases import Lease
+from maildefer.maildir.names import EntryName
 from maildefer.maildir.push import Pusher
 from maildefer.maildir.sweep import WATCHED_SECONDS, Sweeper
 from maildefer.maildir.system import SYSTEM
@@ -271,4 +272,15 @@ def test_tokens_are_made_nowhere_else(layout: Layout, folder_of_roots: Path) -> 
     tokens = Tokens(layout, FakeHand(), lease=lambda: f"{LABEL}-17-abcdef012345", system=system)
     with suppress(StorageFault):
         tokens.take("a conversation")
+    assert len(list(folder_of_roots.iterdir())) == 3
+
+
+@pytest.mark.parametrize("folder", ["tmp", ".maildefer/dead"])
+def test_why_an_entry_was_buried_is_written_nowhere_else(
+    layout: Layout, folder_of_roots: Path, folder: str
+) -> None:
+    swapped(f"{layout.path}/{folder}", folder_of_roots)
+    dead = EntryName(key="1.x", attempts=1, returns=3)
+    with pytest.raises(OSError, match="Not a directory"):
+        reasons.write_reason(layout, dead, "no route", {}, host=LABEL)
     assert len(list(folder_of_roots.iterdir())) == 3
