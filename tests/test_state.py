@@ -158,7 +158,7 @@ def test_what_callers_never_end_does_not_pile_up(tmp_path: Path) -> None:
     assert len(store._moved) == 256
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"key": "m"}', b"\xff\xfe"])
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"[" * 60_000, b'{"key": "m"}', b"\xff\xfe"])
 def test_a_damaged_file_counts_as_not_there(tmp_path: Path, content: bytes) -> None:
     store = DirectoryStorage(str(tmp_path))
     store.set("m", "a@b", "ONE")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from maildefer.message.outgoing import Outgoing
 from maildefer.untrusted import Unbelievable, number, objects, read_plain, read_record, record_in
 
 NEST = 16
@@ -61,3 +62,9 @@ def test_only_a_small_plain_file_is_read(tmp_path: Path, make: Callable[[str], N
 def test_other_types_in_the_place_of_numbers_and_lists_count_for_nothing() -> None:
     assert [number(one) for one in (7, 1.5, "7", None, [7])] == [7.0, 1.5, 0.0, 0.0, 0.0]
     assert [objects(one) for one in ([{}, 1], 5, None, {"a": 1})] == [[{}], [], [], []]
+
+
+def test_a_note_of_who_has_taken_a_message_that_is_none_counts_as_not_there(tmp_path: Path) -> None:
+    for attempt, content in enumerate((b'{"taken": ["a@b"]}', b"[" * 60_000, b'{"taken": 1e400}')):
+        (tmp_path / f"x,{attempt:06d}.y").write_bytes(content)
+    assert Outgoing(name="x", folder=str(tmp_path), attempt=1).known() == ({"a@b"}, {})

@@ -202,5 +202,5 @@ def _record(data: bytes) -> _Record | None:
     """A file's record; None for one that isn't ours or was damaged, which counts as not there."""
     try:
         return _Record(**json.loads(data))
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         return None

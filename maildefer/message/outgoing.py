@@ -22,6 +22,7 @@ from maildefer.maildir import durable
 from maildefer.maildir.layout import DIRECTORY_MODE, Layout
 from maildefer.maildir.system import SYSTEM
 from maildefer.message.refusals import Verdict, is_final
+from maildefer.untrusted import Unbelievable, read_record
 
 _SAFE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=+-]{0,119}")
 _SUBJECT: Final = re.compile(rb"^subject:[^\n]*(?:\n[ \t][^\n]*)*", re.IGNORECASE | re.MULTILINE)
@@ -47,10 +48,9 @@ class Outgoing:
         found: dict[str, Any] = {}
         for name in self._names():
             try:
-                told = json.loads(durable.read_small(f"{self.folder}/{name}", limit_bytes=_LIMIT_BYTES))
-            except (FileNotFoundError, ValueError):  # replaced since the listing, or damaged
+                found = read_record(f"{self.folder}/{name}", limit_bytes=_LIMIT_BYTES)
+            except (FileNotFoundError, Unbelievable):  # replaced since the listing, or damaged
                 continue
-            found = told if isinstance(told, dict) else found
         refused = found.get("refused", {}) if found.get("attempt", 0) < self.attempt else {}
         return set(found.get("taken", ())), {
             address: (code, text.encode()) for address, (code, text) in refused.items()
