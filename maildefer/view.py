@@ -50,7 +50,7 @@ def respond(
     autoescape: bool = True,
     **kwd: Any,
 ) -> MailResponse:
-    """A `MailResponse`: `Body` and `Html` name templates; `From`, `To`, `Subject` are %-formatted with the variables.
+    """A `MailResponse`: `Body` and `Html` name templates; `From`, `To`, `Subject` may have `%(name)s` of them.
 
     What the variables bring into `Html` is escaped, whatever that template's name, but for Markup; `autoescape=False`
     leaves it to the loader.

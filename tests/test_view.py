@@ -155,3 +155,27 @@ def test_another_engine_is_given_text_escaped_once(monkeypatch: pytest.MonkeyPat
     assert (message.Body, message["Subject"]) == (EVIL, EVIL)
     assert message.Html == f"<p>{SAFE}<br>{EVIL}"  # what an engine takes out of an object is its own
     assert view.respond(variables, Html="page", To="a@b", autoescape=False).Html == f"<p>{EVIL}<br>{EVIL}"
+
+
+@pytest.mark.usefixtures("loader")
+@pytest.mark.parametrize(
+    ("subject", "sent"),
+    [
+        ("100% sure", "100% sure"),
+        ("5 % for %(who)s, 7%", "5 % for Zed, 7%"),
+        ("100%% sure", "100% sure"),
+        ("%s and %d", "%s and %d"),
+        ("%(n)03d of %(who).1s %(who", "007 of Z %(who"),
+        ("%%(who)s", "%(who)s"),
+    ],
+)
+def test_of_a_headers_signs_only_those_with_a_name_are_filled_in(subject: str, sent: str) -> None:
+    variables = {"who": "Zed", "n": 7, "secret": "TOKEN"}
+    message = view.respond(variables, Body="body", From=subject, To="a@b", Subject=subject)
+    assert message["Subject"] == message["From"] == sent
+
+
+@pytest.mark.usefixtures("loader")
+def test_a_header_that_asks_for_what_there_is_not_is_an_error() -> None:
+    with pytest.raises(KeyError, match="whom"):
+        view.respond({"who": "Zed"}, Body="body", To="a@b", Subject="50% for %(whom)s")

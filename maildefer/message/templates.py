@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import sys
 from collections.abc import Mapping
 from functools import lru_cache
@@ -114,7 +115,7 @@ def respond(
     autoescape: bool = True,
     **kwd: Any,
 ) -> MailResponse:
-    """A response whose body and page come from the templates named; the headers are %-formatted with the variables.
+    """A response whose body and page come from the templates named; the headers have `%(name)s` filled in.
 
     Without `autoescape`, the page is what its template makes of the variables, as the loader has it.
     Raises `TypeError` with neither template, and `KeyError` for a variable that a header asks for and there isn't.
@@ -123,7 +124,9 @@ def respond(
         raise TypeError("name a template: Body, Html or both")
     from maildefer.message.response import MailResponse  # the e-mail package: for who answers
 
-    headers = {name: value % variables if isinstance(value, str) else value for name, value in kwd.items()}
+    headers = {
+        name: filled_in(value, variables) if isinstance(value, str) else value for name, value in kwd.items()
+    }
     response = MailResponse(**{**_answering(variables.get("message")), **headers})
     if Body:
         response.Body = render(loader, variables, Body)
@@ -131,6 +134,17 @@ def respond(
         response.Html = (page if autoescape else render)(loader, variables, Html)
     response.multipart = bool(response.Body and response.Html)
     return response
+
+
+_FORM = re.compile(r"%(?:%|\([^()]*\)[#0 +-]*\d*(?:\.\d+)?[diouxXeEfFgGcrsa])")
+
+
+def filled_in(text: str, variables: Mapping[str, Any]) -> str:
+    """The text with each `%(name)s` replaced, and `%%` by one sign; other signs, as in "100% sure", stay.
+
+    Python's own formatting would put all variables in the place of a `%s`. Raises `KeyError` for a name that is none.
+    """
+    return _FORM.sub(lambda form: form[0] % variables, text)
 
 
 def _answering(message: object) -> dict[str, str]:
