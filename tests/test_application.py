@@ -436,6 +436,31 @@ def test_a_handler_module_without_routes_is_refused(project: Write) -> None:
         Application.load()
 
 
+def test_a_route_on_a_method_is_refused_with_its_line(project: Write) -> None:
+    project("settings.py", TWO_QUEUES)
+    project("posting.py", HANDLER)
+    project(
+        "index.py",
+        HANDLER
+        + "class Index:\n    @route('(name)@x')\n    @stateless\n    def ADD(self, message, name=None): ...\n",
+    )
+    with pytest.raises(
+        ConfigurationError, match=r"index\.py:\d+: Index\.ADD is a method: @route goes on the fun"
+    ):
+        Application.load()
+
+
+def test_a_module_of_states_without_a_first_one_is_refused_with_its_line(project: Write) -> None:
+    project("settings.py", TWO_QUEUES)
+    project("posting.py", HANDLER)
+    project(
+        "index.py",
+        HANDLER.replace("@stateless", "").replace("START", "CONFIRMING"),
+    )
+    with pytest.raises(ConfigurationError, match=r"index\.py:\d+: app\.index has states and no START"):
+        Application.load()
+
+
 @pytest.mark.parametrize(
     "body", ["async def START(message, **groups): ...", "def START(message, **groups): yield"]
 )

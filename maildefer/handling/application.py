@@ -15,12 +15,13 @@ from maildefer.errors import ConfigurationError, HandlerMissing
 from maildefer.handling import marks
 from maildefer.handling.dispatch import Dispatcher, Tokens
 from maildefer.handling.loading import import_user_module, module_files, project_files
+from maildefer.handling.marks import FIRST_STATE, Handler
 from maildefer.handling.queues import located
 from maildefer.handling.retry import RetryPolicy
 from maildefer.handling.routes import DEFAULT_STATE_KEY, Router, RoutingBase
 from maildefer.handling.settings import PoolSettings, load_settings, place, pool_settings, wrong
 from maildefer.handling.shared_state import DirectoryStorage
-from maildefer.handling.signatures import check
+from maildefer.handling.signatures import check, place_of
 from maildefer.handling.state import MemoryStorage
 
 __all__ = ["Application", "PoolSettings", "load_settings", "module_files", "pool_settings", "provide"]
@@ -134,7 +135,9 @@ class Application:
             (pattern, [one for one in functions if marks.module_of(one) in self.queues_of])
             for pattern, functions in self.router.table()
         ]
-        routed = {marks.module_of(function) for _, functions in table for function in functions}
+        routed: dict[str, list[Handler]] = {}
+        for function in (function for _, functions in table for function in functions):
+            routed.setdefault(marks.module_of(function), []).append(function)
         for queue, modules in self.settings.queues.items():
             for name in modules:
                 if name not in routed:
@@ -149,6 +152,13 @@ class Application:
                     f"one that kills the worker: set max_crashes to 2 or more in {self.settings.module}"
                 )
         check(table)
+        for name, functions in routed.items():
+            if not any(marks.is_stateless(one) or marks.name_of(one) == FIRST_STATE for one in functions):
+                raise ConfigurationError(
+                    f"{place_of(functions[0])}: {name} has states and no {FIRST_STATE}, in which each sender begins, "
+                    f"so none of them would ever run: name the first of them {FIRST_STATE}, "
+                    "or put @stateless below the route of those that are no states"
+                )
 
 
 def provide(settings: ModuleType) -> None:

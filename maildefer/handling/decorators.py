@@ -14,6 +14,7 @@ from maildefer.handling.batches import LONGEST_LINGER_SECONDS, MOST_MESSAGES
 from maildefer.handling.marks import Handler
 from maildefer.handling.patterns import capture_faults, regex_text
 from maildefer.handling.routes import KeyFunction, Router
+from maildefer.handling.signatures import place_of
 
 Function = TypeVar("Function", bound=Handler)
 
@@ -23,7 +24,7 @@ def route(format: str, **captures: str) -> Callable[[Function], Function]:
 
     Each `(name)` in it stands for the regex given for that name here or in `Router.defaults`, as it is at this moment,
     and comes to the function as the keyword argument `name`. Works on functions of a module, not on methods: there
-    the call fails with `TypeError`. A `(name)` that nothing defines, and a capture that `format` doesn't have, are
+    the call fails with `TypeError`. A method, a `(name)` that nothing defines, and a capture that `format` lacks are
     refused where the handlers are checked: before a pool or a receiver starts, and by `maildefer routes`.
     """
     known = {**Router.DEFAULT_CAPTURES, **captures}
@@ -95,7 +96,10 @@ def state_key_generator(func: KeyFunction) -> KeyFunction:
 
 
 def _registered(function: Function, regexes: tuple[str, ...]) -> Function:
-    chosen = _refusal(function) if _is_method(function) else function
+    chosen = function
+    if _is_method(function):
+        chosen = _refusal(function)
+        marks.add_fault(chosen, f"{place_of(function)}: {_method_text(function)}")
     if marks.batch_of(function) is not None and not marks.is_stateless(function):
         raise TypeError(
             f"{marks.full_name(function)} is a state, and takes one sender's message at a time: "
@@ -118,9 +122,13 @@ def _is_method(function: Handler) -> bool:
     return bool(outer) and not outer.endswith("<locals>")
 
 
+def _method_text(function: Handler) -> str:
+    return f"{function.__qualname__} is a method: @route goes on the functions of a module"
+
+
 def _refusal(function: Function) -> Function:
     def refuse(*_: object, **__: object) -> NoReturn:
-        raise TypeError(f"{function.__qualname__} is a method: @route goes on the functions of a module")
+        raise TypeError(_method_text(function))
 
     refuse.__name__, refuse.__qualname__ = function.__name__, function.__qualname__
     refuse.__module__ = function.__module__
