@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from maildefer.handling import settings
+from maildefer.handling import queues, settings
 from maildefer.handling.finding import PACKAGES
 
 SECTION = "section"  # record_property(SECTION, "title\nlines")
@@ -22,7 +22,7 @@ def _no_project_stays_loaded() -> Iterator[None]:
     yield
     for name in _project_modules() - before:
         del sys.modules[name]
-    settings._loaded = None
+    settings._loaded = queues._outside = None
 
 
 def _project_modules() -> set[str]:

@@ -122,6 +122,77 @@ def test_settings_that_are_imported_or_named_tell_the_project_too(blog: Path) ->
     assert os.listdir(site / "run") == []
 
 
+@pytest.mark.parametrize(
+    "before",
+    ["", "import conf.settings", "import workers.notify", "from maildefer.utils import settings"],
+)
+def test_settings_that_can_be_imported_come_before_a_working_directory_without(
+    blog: Path, before: str
+) -> None:
+    site = blog.parent / "site"
+    (site / "run").mkdir()
+    for where in (site, Path("/")):
+        assert run(f"{before}\n{PUSH}", where, PYTHONPATH=blog) == str(blog / "run" / "queue")
+    assert os.listdir(site / "run") == []
+    write(site / "conf" / "settings.py", SETTINGS)
+    write(site / "conf" / "__init__.py", "")
+    assert run(PUSH, site, PYTHONPATH=blog) == str(site / "run" / "queue")  # who stands in a project means it
+
+
+def test_a_path_that_meant_another_place_before_the_settings_were_there_is_refused(blog: Path) -> None:
+    site = blog.parent / "site"
+    (site / "run").mkdir()
+    late = (
+        f"import sys; sys.path.insert(0, {str(blog)!r}); from workers.notify import notify; notify.defer(1)"
+    )
+    told = run(f"{PUSH}\n{late}\n{PUSH}", site)
+    assert f"run/queue would be in {blog} now" in told
+    assert f"relative paths in {site}: import the settings before" in told
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "DEBUG = True\nLOGGING = {'handlers': {}, 'x': dict(handlers=1)}\n",
+        "from .base import *\nDEBUG = False\n",
+        "from conf.base import *\n",
+    ],
+)
+def test_settings_without_a_name_of_ours_are_no_project(blog: Path, said: str) -> None:
+    site = blog.parent / "site"
+    write(site / "conf" / "settings.py", said)
+    write(site / "conf" / "base.py", "DEBUG = True\nraise SystemExit('it was run')\n")
+    (site / "run").mkdir()
+    assert run(PUSH, site, PYTHONPATH=site) == str(site / "run" / "queue")  # outside of a project
+    below = "from maildefer.queue import Queue; Queue('run/queue')"
+    (site / "below").mkdir()
+    assert "nor a folder" in run(below, site / "below")
+    write(site / "conf" / "base.py", "queues = {'run/queue': ['x']}\n")
+    if "import" in said:
+        assert run(PUSH, site / "below") == str(site / "run" / "queue")
+
+
+def test_a_variable_makes_a_project_of_any_settings(blog: Path) -> None:
+    site = blog.parent / "site"
+    write(site / "conf" / "settings.py", "MAIL = True\n")
+    write(site / "conf" / "__init__.py", "")
+    (site / "below" / "run").mkdir(parents=True)
+    (site / "run").mkdir()
+    assert run(PUSH, site / "below", MAILDEFER_PROJECT=site) == str(site / "run" / "queue")
+    named = {"MAILDEFER_SETTINGS_MODULE": "conf.settings", "PYTHONPATH": site}
+    assert run(PUSH, site / "below", **named) == str(site / "run" / "queue")
+
+
+def test_a_variable_that_names_a_folder_without_settings_is_refused(blog: Path) -> None:
+    site = blog.parent / "site"
+    (site / "run").mkdir()
+    told = run(PUSH, site, MAILDEFER_PROJECT=site)
+    assert f"MAILDEFER_PROJECT='{site}' has no conf/settings.py or config/settings.py" in told
+    assert os.listdir(site / "run") == []
+    told = run(PUSH, site, MAILDEFER_PROJECT=blog / "conf")
+    assert f"give the folder that has one of them, {blog}, or name" in told
+
+
 def test_stores_templates_and_socket_files_are_the_projects(
     blog: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

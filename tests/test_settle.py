@@ -141,7 +141,7 @@ def test_a_handoff_makes_the_queue_that_the_settings_name_where_it_is_not_there_
 ) -> None:
     desk = Desk(tmp_path)
     desk.settler.layouts = {}
-    monkeypatch.setenv("MAILDEFER_PROJECT", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
     settings = ModuleType("conf.settings")
     vars(settings)["queues"] = {"first": ["app.START"], "run/late": ["app.other"]}
     monkeypatch.setattr(settings_module, "_loaded", settings)

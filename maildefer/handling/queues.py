@@ -10,7 +10,6 @@ import os
 import sys
 from collections.abc import Callable
 from types import ModuleType
-from typing import Final
 
 from maildefer import events
 from maildefer.errors import ConfigurationError, QueueMissing, QueueUnlisted
@@ -18,20 +17,11 @@ from maildefer.handling import finding, settings
 from maildefer.maildir import journal
 from maildefer.maildir.layout import Layout, create_queue
 
-_NAMES: Final = (
-    "queues",
-    "handlers",
-    "queue_handlers",
-    "receiver_config",
-    "web_config",
-    "relay_config",
-    "router_defaults",
-)
-
 apart: Callable[[str], str] | None = None
 """Where tests have what else lies at that place; set by `maildefer.testing`."""
 spared: Callable[[str], None] | None = None
 """What refuses to have a queue emptied by a test; set by `maildefer.testing`."""
+_outside: str | None = None  # where relative paths began while no project was known
 in_service = False
 """Whether this process handles real mail, which `maildefer.testing` would keep from its queues."""
 
@@ -42,15 +32,24 @@ def located(path: str) -> str:
     """The absolute place of a path that the settings, a task or a program names.
 
     Raises ConfigurationError for a relative one where a process without a project stands in `/`, as daemons do: there
-    is a `/run` on each host.
+    is a `/run` on each host. And where settings were loaded after a relative path meant another place: one path is one
+    queue.
     """
+    global _outside
     if os.path.isabs(path):
         return os.path.normpath(path)
     folder = settings.project()
-    if folder == "/" and settings.loaded_settings() is None and not finding.is_project():
+    if settings.loaded_settings() is None and not finding.is_project():
+        if folder == "/":
+            raise ConfigurationError(
+                f"{path} is in no project, as this process stands in /: "
+                f"give an absolute path, or name the project in {finding.PROJECT}"
+            )
+        _outside = folder
+    elif _outside not in (None, folder):
         raise ConfigurationError(
-            f"{path} is in no project, as this process stands in /: "
-            f"give an absolute path, or name the project in {finding.PROJECT}"
+            f"{path} would be in {folder} now, whose settings were found since this process used relative paths in "
+            f"{_outside}: import the settings before, or name the project in {finding.PROJECT}"
         )
     return os.path.normpath(os.path.join(folder, path))
 
@@ -95,7 +94,7 @@ def _refuse_unless_meant(place: str, *, parents: bool) -> None:
         if _is_being_loaded():  # by the settings themselves, of which nothing is known yet
             return
         module = settings.load_settings()
-    if module is not None and _is_of_mail(module):
+    if module is not None and finding.is_of_mail(module):
         listed, folder = listed_queues(module), settings.project()
         if place in listed:
             return
@@ -109,11 +108,6 @@ def _refuse_unless_meant(place: str, *, parents: bool) -> None:
             f"nor a folder {os.path.dirname(place)} to make it in: make that folder, "
             f"or name the project in {finding.PROJECT}",
         )
-
-
-def _is_of_mail(module: ModuleType) -> bool:
-    """Whether they are settings of ours: those of a web site may have the same name."""
-    return any(hasattr(module, name) for name in _NAMES)
 
 
 def _is_being_loaded() -> bool:

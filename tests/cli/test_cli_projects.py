@@ -153,7 +153,7 @@ def test_new_by_force_leaves_alone_what_is_not_its_own(maildefer):
 
 def test_a_command_below_the_project_has_its_pid_file_in_the_project(monkeypatch):
     os.makedirs("blog/conf")
-    Path("blog/conf/settings.py").write_text("")
+    Path("blog/conf/settings.py").write_text("queues = {}\n")
     os.makedirs("blog/below")
     project = os.path.abspath("blog")
     monkeypatch.chdir("blog/below")
