@@ -12,6 +12,8 @@ from contextlib import contextmanager
 
 from maildefer.maildir.system import SYSTEM, System
 
+TOKENS = ".tokens-"  # how the name of a folder of tokens begins that is in the making, in `tmp/`
+MARK = "made"  # stays in such a folder, which is never empty therefore, whoever has its tokens
 TRIALS = ".doctor-"  # how the name of the doctor's folder begins,
 TRIAL = "trial"  # and those of all that it makes there
 _FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -82,3 +84,13 @@ def opened(path: str, *below: str, system: System = SYSTEM) -> Iterator[Folder]:
 def clear_trials(trials: Folder) -> None:
     """What the doctor has made there."""
     trials.remove(name for name in trials.names() if name.startswith(TRIAL))
+
+
+def token_names(prefix: str) -> list[str]:
+    """What is in a folder of tokens that was just made."""
+    return [MARK, *(f"{prefix}{digit:x}" for digit in range(16))]
+
+
+def clear_tokens(draft: Folder, name: str) -> None:
+    """One that is in the making under that name."""
+    draft.remove(token_names(name.removeprefix(TOKENS).partition("-")[0]))

@@ -13,14 +13,12 @@ import stat
 from collections.abc import Callable, Iterator
 
 from maildefer.maildir import durable, scan
-from maildefer.maildir.folder import TRIALS, Folder, clear_trials, opened
+from maildefer.maildir.folder import TOKENS, TRIALS, Folder, clear_tokens, clear_trials, opened
 from maildefer.maildir.journal import KEPT_SECONDS as JOURNAL_SECONDS
 from maildefer.maildir.layout import CONTROL_DRAFT, Layout, clear_control
 from maildefer.maildir.names import EntryName, split_beat
 from maildefer.maildir.reasons import reason_name
 from maildefer.maildir.system import SYSTEM, System
-from maildefer.maildir.tokens import DRAFT as TOKENS_DRAFT
-from maildefer.maildir.tokens import clear_tokens
 
 DRAFT_SECONDS = 36 * 3600.0  # Maildir's own figure
 WATCHED_SECONDS = 3600.0
@@ -109,7 +107,7 @@ class Sweeper:
             if not stat.S_ISDIR(facts.st_mode):
                 folder.unlink(name)
                 return True
-            if not name.startswith((CONTROL_DRAFT, TOKENS_DRAFT, TRIALS)):
+            if not name.startswith((CONTROL_DRAFT, TOKENS, TRIALS)):
                 return False
             with folder.folder(name) as draft:
                 _empty(draft, name)
@@ -123,7 +121,7 @@ def _empty(draft: Folder, name: str) -> None:
     """What a crash has left of a control folder or of tokens in the making, or of the doctor's trials."""
     if name.startswith(CONTROL_DRAFT):
         clear_control(draft)
-    elif name.startswith(TOKENS_DRAFT):
+    elif name.startswith(TOKENS):
         clear_tokens(draft, name)
     else:
         clear_trials(draft)

@@ -19,13 +19,10 @@ from dataclasses import dataclass
 from maildefer.errors import raise_named
 from maildefer.maildir import doubt, durable
 from maildefer.maildir.claims import QUICK_SECONDS, Hand
-from maildefer.maildir.folder import Folder, opened
+from maildefer.maildir.folder import TOKENS, Folder, clear_tokens, opened, token_names
 from maildefer.maildir.layout import DIRECTORY_MODE, Layout
 from maildefer.maildir.names import EntryName
 from maildefer.maildir.system import SYSTEM, System
-
-MARK = "made"  # stays in a folder, which is never empty therefore, whoever has its tokens
-DRAFT = ".tokens-"  # how the name of a folder begins that is in the making, in `tmp/`
 
 
 @dataclass(slots=True)
@@ -154,12 +151,12 @@ class Tokens:
         system = self._system
         for path in (self._layout.tokens, f"{self._layout.tokens}/held"):
             self._make_directory(path)
-        draft = f"{DRAFT}{prefix}-{system.pid()}-{system.token(8)}"
+        draft = f"{TOKENS}{prefix}-{system.pid()}-{system.token(8)}"
         with opened(self._layout.path, "tmp", system=system) as tmp:
             tmp.mkdir(draft, DIRECTORY_MODE)
             try:
                 with tmp.folder(draft) as made:
-                    for name in _names_in(prefix):
+                    for name in token_names(prefix):
                         system.close(made.open(name, durable.NEW, durable.FILE_MODE))
                     made.sync()
             except OSError:
@@ -186,15 +183,6 @@ class Tokens:
             self._system.mkdir(path, DIRECTORY_MODE)
         except FileExistsError:  # the ordinary case
             pass
-
-
-def _names_in(prefix: str) -> list[str]:
-    return [MARK, *(f"{prefix}{digit:x}" for digit in range(16))]
-
-
-def clear_tokens(draft: Folder, name: str) -> None:
-    """A folder of tokens that is in the making under that name, of what is made there."""
-    draft.remove(_names_in(name.removeprefix(DRAFT).partition("-")[0]))
 
 
 def token_of(conversation: str) -> str:

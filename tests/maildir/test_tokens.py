@@ -10,13 +10,14 @@ from itertools import count
 import pytest
 
 from maildefer.errors import MountFault, NoSpace, StorageFault
+from maildefer.maildir.folder import MARK
 from maildefer.maildir.freeing import Freeing
 from maildefer.maildir.layout import Format, Layout
 from maildefer.maildir.leases import Lease, fence
 from maildefer.maildir.names import Owner
 from maildefer.maildir.observer import Observer
 from maildefer.maildir.recover import OwnerState
-from maildefer.maildir.tokens import MARK, Tokens, token_of
+from maildefer.maildir.tokens import Tokens, token_of
 from tests.maildir.world import LABEL, FakeHand, World, holder
 
 TALK = "['n.START', 'ann@example.org']"
