@@ -258,6 +258,10 @@ class PermissionRefused(StorageFault):
     remedy = "give this user (or the shared group) write permission to the queue's folders"
 
 
+class ReadRefused(PermissionRefused):
+    remedy = "give this user (or the shared group) permission to read the queue's folders"
+
+
 class MountFault(StorageFault):
     remedy = "the filesystem or its server is at fault: see the kernel's log; use a hard mount for NFS"
 
@@ -294,4 +298,11 @@ def storage_fault(path: str, fault: OSError) -> StorageFault:
 
 def raise_named(path: str, fault: OSError) -> NoReturn:
     """Raise the named error for `fault`, with it as the cause."""
+    raise storage_fault(path, fault) from fault
+
+
+def raise_unread(path: str, fault: OSError) -> NoReturn:
+    """The same for who only looks, and needs no permission to write."""
+    if fault.errno in (errno.EACCES, errno.EPERM):
+        raise ReadRefused(path, fault) from fault
     raise storage_fault(path, fault) from fault

@@ -59,7 +59,9 @@ class Choice:
 def choice(
     keys: list[str] | None, all: bool, reason: str | None = None, older_than: str | None = None
 ) -> Choice:
-    """Raises BadParameter for a reason that is empty, as a script's unset variable is: it would be everybody's."""
+    """Raises BadParameter for a key or a reason that is empty, as a script's unset variable is."""
+    if "" in (keys or []):
+        raise typer.BadParameter("A key is empty.")
     if reason is not None and not reason.strip():
         raise typer.BadParameter("--reason: it is empty; all are chosen by --all.")
     return Choice(keys=keys or [], all=all, reason=reason, older_than_seconds=_seconds(older_than))
@@ -85,7 +87,9 @@ def chosen(layout: Layout, folders: tuple[Folder, ...], wanted: Choice) -> Itera
 
 
 def one(layout: Layout, key: str, folders: tuple[Folder, ...] = operate.FOLDERS) -> Found:
-    """The entry that this key, or its beginning, names. Raises EntryNotFound, EntryAmbiguous, StorageFault's kinds."""
+    """The entry that this key, or its beginning, names. Raises EntryNotFound, EntryAmbiguous, and more."""
+    if not key:
+        raise typer.BadParameter("The key is empty.")
     if not (matches := operate.named(layout, [key], folders)[key]):
         raise EntryNotFound(key, layout.path)
     return matches[0]
@@ -116,7 +120,10 @@ def apply(
         try:
             action(found)
         except EntryMalformed as fault:
-            left = left or fault
+            if left is None:
+                left = fault
+            else:  # and the first by the error
+                output.complain(str(fault))
             continue
         except EntryNotFound:
             output.complain(f"{found.key} was moved by somebody else meanwhile")
@@ -163,7 +170,8 @@ def show_line(told: dict[str, Any]) -> None:
     tries = f"try {told['attempts']}" + (f", {told['crashes']} crashed" if told["crashes"] else "")
     note = ""
     if told["due_time"] is not None:
-        note = f"due in {output.duration(told['due_time'] - time.time())}"
+        seconds = told["due_time"] - time.time()
+        note = f"due {'in' if seconds > 0 else 'since'} {output.duration(abs(seconds))}"
     elif told["owner"]:
         note = f"held by {told['owner']['lease']}.{told['owner']['pid']}"
     elif told.get("reason"):

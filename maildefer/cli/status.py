@@ -67,7 +67,7 @@ def status(
             _show_queue(census, own)
     for doubt in seen.doubts:
         output.complain(doubt)
-    if not runs and seen.doubts:
+    if not runs and (seen.doubts or seen.unread):
         raise typer.Exit(EX_FAILURE)
     if not runs:
         what = f"nothing of this host runs with the pid file {pid}" if pid else "nothing runs"

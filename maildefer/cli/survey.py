@@ -14,7 +14,7 @@ from maildefer.cli.places import RUN
 from maildefer.control import look as control
 from maildefer.control.census import Census, take
 from maildefer.control.look import LocalStatus
-from maildefer.errors import MaildeferError
+from maildefer.errors import MaildeferError, PermissionRefused
 from maildefer.handling import finding
 from maildefer.host import runtime
 from maildefer.host.bounded import LookFailed, TimedOut, bounded, side_by_side
@@ -33,7 +33,8 @@ class Seen:
 
     local: list[tuple[LocalStatus, Usage | None]]
     queues: dict[str, Census | str]
-    doubts: list[str]  # pid files whose queues are not believed
+    doubts: list[str]  # pid files whose queues are not believed, or `run` where it can't be read
+    unread: bool  # some queue may not be looked at by this user: whether it is served is not known
 
 
 def meant(pid: str | None, all_projects: bool = False) -> list[Record]:
@@ -63,18 +64,20 @@ def look(records: list[Record], named: list[str] | None, *, elsewhere: bool) -> 
     jobs += [partial(take, queue, _SECONDS * 0.75) for queue in known]
     if elsewhere and not named:
         jobs.append(partial(_elsewhere, known, _SECONDS * 0.75))
-    found = iter(side_by_side(jobs, _SECONDS))
+    answers = side_by_side(jobs, _SECONDS)
+    found = iter(answers)
     asked = [
         _asked(record, answer) for record, answer in zip(records, islice(found, len(records)), strict=True)
     ]
     used = [None if isinstance(one, TimedOut | LookFailed) else one for one in islice(found, len(records))]
     doubts: list[str] = []
+    unread = any(isinstance(one, LookFailed) and isinstance(one.error, PermissionRefused) for one in answers)
     queues = {queue: _census(answer) for queue, answer in zip(known, islice(found, len(known)), strict=True)}
     for answer in found:
         if isinstance(answer, _Elsewhere):
             queues |= answer.queues
             doubts = answer.doubts
-    return Seen(local=list(zip(asked, used, strict=True)), queues=queues, doubts=doubts)
+    return Seen(local=list(zip(asked, used, strict=True)), queues=queues, doubts=doubts, unread=unread)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -102,6 +102,9 @@ def queues_named(directory: str) -> tuple[list[str], list[str]]:
         contents = _read_directory(directory)
     except FileNotFoundError:
         return [], []
+    except OSError as fault:
+        why = f"{fault.strerror}: what other hosts serve is not known; name the queues"
+        return [], [f"{directory}: {why}"]
     files = {path: one for path, one in contents.items() if isinstance(one, PidFile) and one.queues}
     queues = [queue for one in files.values() if proof.is_trusted(one) for queue in one.queues]
     doubts = [f"{path}: {_not_believed(one)}" for path, one in files.items() if not proof.is_trusted(one)]

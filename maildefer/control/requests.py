@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from maildefer.errors import QueueMissing, raise_named
+from maildefer.errors import QueueMissing, raise_named, raise_unread
 from maildefer.host.identity import this_host
 from maildefer.maildir import durable
 from maildefer.maildir.doubt import live_leases
@@ -114,7 +114,7 @@ def live_names(queue_path: str) -> dict[str, int]:
             return {}
         raise QueueMissing(layout.path) from fault
     except OSError as fault:
-        raise_named(layout.leases, fault)
+        raise_unread(layout.leases, fault)
 
 
 def _age(path: str) -> float | None:

@@ -6,7 +6,7 @@ import os
 import stat
 from typing import Final
 
-from maildefer.errors import NotAQueue, raise_named
+from maildefer.errors import NotAQueue, PermissionRefused, ReadRefused, raise_unread
 from maildefer.maildir.layout import Layout, listed, must_be_maildir, read_format
 from maildefer.maildir.system import SYSTEM, System
 
@@ -31,7 +31,10 @@ def look_into_queue(path: str, *, system: System = SYSTEM) -> Layout:
     A folder of it that is a link, which may lead anywhere, is refused as no queue's.
     """
     layout = Layout(path)
-    present = listed(layout, system)
+    try:
+        present = listed(layout, system)
+    except PermissionRefused as fault:
+        raise ReadRefused(layout.path, OSError(fault.errno, os.strerror(fault.errno or 0))) from fault
     for name in _FOLDERS:
         _must_be_no_link(layout, getattr(layout, name), system)
     if ".maildefer" in present:
@@ -52,4 +55,4 @@ def _must_be_no_link(layout: Layout, folder: str, system: System) -> None:
         except FileNotFoundError:
             return
         except OSError as fault:
-            raise_named(path, fault)
+            raise_unread(path, fault)

@@ -428,3 +428,28 @@ def test_the_dead_letters_of_an_undeliverable_queue_wait_there_with_their_reason
     assert sorted(queue.keys()).index(key) >= 0
     assert maildefer("dead", "delete", queue.dir, key).code == 0
     assert (len(queue), os.listdir(queue.layout.reasons)) == (1, [])
+
+
+def test_all_that_cannot_be_deleted_is_named(maildefer, push, queue):
+    bury(queue, key := push())
+    folders = [f"170000000{n}.M1P1.h" for n in range(3)]
+    for name in folders:
+        os.mkdir(f"{queue.dead_new}/{name}")
+    ended = maildefer("dead", "delete", queue.path, "--all", "-y")
+    assert (ended.code, ended.out) == (1, f"{key}\n")
+    assert all(ended.err.count(name) == 1 for name in folders), ended.err
+    ended = maildefer("dead", "delete", queue.path, *folders[:2])
+    assert all(name in ended.err for name in folders[:2]), ended.err
+
+
+@pytest.mark.parametrize("command", [("dead", "show"), ("dead", "delete"), ("queue", "show")])
+def test_an_empty_key_is_called_one(maildefer, queue, command):
+    ended = maildefer(*command, queue.path, "")
+    assert ended.code == 2
+    assert "key is empty" in ended.err
+
+
+def test_an_entry_that_was_due_is_not_due_in_negative_time(maildefer, push, queue):
+    defer(queue, push(), time.time() - 32)
+    (line,) = maildefer("queue", "list", queue.path).out.splitlines()
+    assert re.search(r"due since 3[0-9] s", line), line

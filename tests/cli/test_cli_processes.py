@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from dataclasses import replace
@@ -29,6 +30,7 @@ from maildefer.host import pidfile, runtime
 from maildefer.host.identity import this_host
 from maildefer.maildir.layout import Format, create_queue
 from maildefer.maildir.leases import Holder, Lease
+from tests.maildir.world import somebody_else
 
 pytestmark = pytest.mark.lifecycle
 
@@ -384,6 +386,31 @@ def test_a_pool_with_a_lease_name_in_each_queue_is_asked_once(maildefer, project
     asked = maildefer("pause", "--all-hosts", *(f"run/{name}" for name in names))
     assert [line.split()[1] for line in asked.out.splitlines()] == ["b-7-aa", "b-8-cc"]
     assert "whole pools" in asked.err
+
+
+def test_what_a_reader_may_not_look_at_is_not_nothing(maildefer, monkeypatch):
+    project = tempfile.TemporaryDirectory()  # where others may go
+    monkeypatch.chdir(project.name)
+    queue = create_queue("run/queue")
+    os.chmod(project.name, 0o751)
+    os.chmod("run", 0o711)
+    assert maildefer("status", queue.path).code == 3  # and all is imported that others may not read here
+    monkeypatch.setenv("MAILDEFER_RUNTIME_DIR", f"{project.name}/runtime")
+    os.mkdir("runtime", 0o700)
+    os.chown("runtime", 65534, 65534)
+    with somebody_else():
+        ended = maildefer("status")
+    assert ended.code == 1
+    assert f"{os.path.abspath('run')}: Permission denied" in ended.err
+    assert "nothing runs" not in ended.err
+    os.chmod(queue.path, 0o700)
+    with somebody_else():
+        ended = maildefer("status", "run/queue")
+    assert ended.code == 1
+    assert "permission to read" in ended.err
+    assert "write permission" not in ended.err
+    assert "nothing runs" not in ended.err
+    project.cleanup()
 
 
 def test_a_stopped_front_end_is_told_apart_from_an_idle_one(project):
