@@ -198,12 +198,16 @@ class Service:
                 statussocket.listen(socket_path),
                 lambda: {**tell(), "reload": self._reloads} if reloads else tell(),
             )
+        queue = getattr(
+            self._receiver, "queue_dir", None
+        )  # of a front end and of the sink; others may have none
         self._record = runtime.Record(
             pid=os.getpid(),
             start_time=start_time(os.getpid()) or 0,
             kind="log" if self._orders["kind"] == "log" else "start",
             pidfile=path,
             started=time.time(),
+            queues=(os.path.abspath(queue),) if isinstance(queue, str) else (),
             project=os.getcwd(),
             status_socket=socket_path,
         )

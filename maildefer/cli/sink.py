@@ -17,7 +17,7 @@ class Sink:
     """Listens once constructed; `start` returns, `close` ends it. Raises ConfigurationError for an address in use."""
 
     def __init__(self, host: str, port: int, queue: str) -> None:
-        self._queue = create_queue(queue).path
+        self.queue_dir = create_queue(queue).path
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         try:
             self._socket = socket.create_server((host, port), family=family, backlog=128)
@@ -36,7 +36,7 @@ class Sink:
     def start(self) -> None:
         theirs, self._lifeline = os.pipe2(os.O_CLOEXEC)
         listener = self._socket.fileno()
-        command = [sys.executable, "-m", "maildefer.intake", "--queue", self._queue]
+        command = [sys.executable, "-m", "maildefer.intake", "--queue", self.queue_dir]
         command += ["--socket-fd", str(listener), "--lifeline-fd", str(theirs)]
         self._process = subprocess.Popen(command, pass_fds=(listener, theirs))
         os.close(theirs)

@@ -53,13 +53,14 @@ def status(
         _show_json(one, used, problems) if json else _show(one, used)
     runs = bool(seen.local)
     own = {lease for one, _ in seen.local if one.status is not None for lease in one.record.leases.values()}
+    kept = {queue for one, _ in seen.local if one.record.kind == "log" for queue in one.record.queues}
     for queue, census in seen.queues.items():
         if isinstance(census, str):
             output.complain(f"{queue}: {census}")
             trouble.append(f"{os.path.relpath(queue)}: {census}")
             continue
         runs = runs or (pid is None and not all(lease.silent for lease in census.serving))
-        problems = _queue_problems(census, own)
+        problems = _queue_problems(census, own, is_kept=queue in kept)
         trouble += [f"{os.path.relpath(queue)}: {problem}" for problem in problems]
         if json:
             output.record({"kind": "queue", **asdict(census), "degraded": problems})
@@ -87,8 +88,11 @@ def _problems(one: LocalStatus) -> list[str]:
     return [one.problem] if one.record.status_socket is not None else []  # others answer no questions
 
 
-def _queue_problems(census: Census, own: Collection[str]) -> list[str]:
-    """Of a queue, as the mount shows it; what this host's own pools say of themselves is known already."""
+def _queue_problems(census: Census, own: Collection[str], *, is_kept: bool) -> list[str]:
+    """Of a queue, as the mount shows it; what this host's own pools say of themselves is known already.
+
+    A sink's queue is kept, and served by nobody.
+    """
     found = []
     for lease in census.serving:
         if lease.gone or lease.silent:
@@ -96,7 +100,7 @@ def _queue_problems(census: Census, own: Collection[str]) -> list[str]:
         elif lease.lease not in own:
             found += [f"{lease.lease}: {why}" for why in health.degraded_queue(lease.status)]
             found += [f"{lease.lease}: {why}" for why in health.refused(lease.status)]
-    if census.waiting and not census.serving:
+    if census.waiting and not census.serving and not is_kept:
         found.append(f"nobody serves it, and {output.count(census.waiting, 'entry waits', 'entries wait')}")
     return found
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -24,6 +25,7 @@ from maildefer.host.runtime import Record
 if TYPE_CHECKING:
     from maildefer.cli.usage import Usage
 
+_MOST_BYTES = 1 << 20
 _SECONDS = 1.3  # and the rest of two seconds for the command itself
 
 
@@ -87,17 +89,58 @@ class _Elsewhere:
 
 
 def _elsewhere(known: Collection[str], seconds: float) -> _Elsewhere:
-    """The queues that pid files in `run` name, for other hosts."""
+    """The queues that pid files in `run` name, for other hosts; and those that the project's settings write out."""
     deadline = time.monotonic() + seconds
     found: dict[str, Census | str] = {}
     named, doubts = control.queues_named(os.path.abspath(RUN))
-    for queue in named:
+    for queue in dict.fromkeys([*named, *_written_out()]):
         if queue not in known:
             try:
                 found[queue] = take(queue, max(0.0, deadline - time.monotonic()))
             except MaildeferError as error:
                 found[queue] = str(error)
     return _Elsewhere(queues=found, doubts=doubts)
+
+
+def _written_out() -> list[str]:
+    """The queues with handlers that stand in the settings as they are written, and are there.
+
+    Nothing of the project's is run for a look, so what its settings compute is not known here.
+    """
+    folder = finding.project()
+    files = (os.path.join(folder, package, "settings.py") for package in finding.PACKAGES)
+    file = next(filter(os.path.isfile, files), None)
+    if file is None:
+        return []
+    try:
+        with open(file, "rb") as source:
+            said = dict(_assignments(ast.parse(source.read(_MOST_BYTES))))
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):  # a pool will say what is wrong
+        return []
+    queues = said.get("queues")
+    if isinstance(queues, dict):
+        named = [queue for queue, modules in queues.items() if isinstance(queue, str) and modules]
+    else:
+        named = [f"{RUN}/queue"] if said.get("handlers") else []
+    return [
+        path for path in (os.path.normpath(os.path.join(folder, one)) for one in named) if os.path.isdir(path)
+    ]
+
+
+def _assignments(tree: ast.Module) -> Iterator[tuple[str, Any]]:
+    """The names at the top that are given a value, as far as it is written out."""
+    for statement in tree.body:
+        match statement:
+            case ast.Assign(targets=[ast.Name(id=name)], value=value):
+                pass
+            case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value):
+                pass
+            case _:
+                continue
+        try:
+            yield name, ast.literal_eval(value)
+        except (ValueError, TypeError):
+            pass
 
 
 def _asked(record: Record, answer: object) -> LocalStatus:

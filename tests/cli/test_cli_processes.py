@@ -133,6 +133,49 @@ def test_the_sink_keeps_what_it_is_sent(project):
     assert not os.path.exists("run/log.pid")
 
 
+def test_what_a_sink_keeps_is_counted_and_waits_for_nobody(project):
+    assert command("log", "--port", "0").returncode == 0
+    port = re.search(r"at=smtp://127\.0\.0\.1:(\d+)", Path("logs/log.out").read_text())[1]
+    command("send", "--port", port, "--sender", "a@b.example", "--to", "c@d.example", "--body", "hello")
+    shown = command("status")
+    assert "run/log: 1 waiting" in shown.stdout
+    assert shown.returncode == 0, shown.stderr
+    command("stop", "--pid", "run/log.pid")
+
+
+def test_mail_that_a_front_end_takes_and_nobody_serves_is_degraded(project):
+    Path("conf/boot.py").write_text(
+        "from maildefer.server import SMTPReceiver\nfrom maildefer.utils import settings\n"
+        "settings.receiver = SMTPReceiver('127.0.0.1', 0, queue='run/other')\n"
+    )
+    Path("conf/settings.py").write_text("queues = {'run/queue': ['workers.noop']} | {'run/other': []}\n")
+    started = command("start")
+    assert started.returncode == 0, started.stderr
+    assert command("status").returncode == 0
+    assert command("push", "run/other", "-r", "a@b.example", input="Subject: x\n\nhi\n").returncode == 0
+    shown = command("status")
+    assert shown.returncode == 4
+    assert "run/other: 1 waiting" in shown.stdout
+    assert "degraded: run/other: nobody serves it, and 1 entry waits" in shown.stderr
+    command("stop")
+
+
+def test_the_queues_that_settings_write_out_are_shown_and_nothing_of_theirs_is_run(project):
+    Path("conf/settings.py").write_text(
+        "open('ran', 'w')\n"
+        "queues: dict = {'run/queue': ['workers.noop'], 'run/kept': [], 'run/none': ['workers.noop']}\n"
+    )
+    for name in ("queue", "kept"):
+        create_queue(f"run/{name}")
+        assert command("push", f"run/{name}", "-r", "a@b.example", input="hi\n").returncode == 0
+    shown = command("status")
+    assert shown.returncode == 3
+    assert "run/queue: 1 waiting" in shown.stdout
+    assert "run/kept" not in shown.stdout + shown.stderr
+    assert "run/none" not in shown.stdout + shown.stderr
+    assert not os.path.exists("ran")
+
+
 def test_a_second_process_with_the_same_pid_file_is_refused_until_forced(project):
     first = command("log", "--port", "0")
     second = command("log", "--port", "0")
