@@ -15,6 +15,6 @@ settings.relay = Relay(**settings.relay_config)
 view.LOADER = view.configured_loader(settings.template_config)
 
 Router.defaults(**settings.router_defaults)
-Router.load(settings.handlers + settings.queue_handlers)
+Router.load([module for modules in settings.queues.values() for module in modules])
 Router.RELOAD = False
 Router.LOG_EXCEPTIONS = False

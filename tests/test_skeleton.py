@@ -16,6 +16,7 @@ EXPECTED = {
     "conf/boot.py",
     "conf/deploy/maildefer-pool.service",
     "conf/settings.py",
+    "pytest.ini",
     "tests/test_posting.py",
     "workers/index.py",
     "workers/posting.py",
@@ -61,15 +62,48 @@ def test_force_overwrites_its_own_files_and_no_others(tmp_path: Path) -> None:
     assert "router_defaults" in (tmp_path / "conf" / "settings.py").read_text()
 
 
+def run(*command: str, cwd: Path) -> str:
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
 def test_the_tests_of_a_new_project_pass(tmp_path: Path) -> None:
     write_project(tmp_path / "blog")
-    run = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:randomly"],
-        cwd=tmp_path / "blog",
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
+    assert " passed" in run(sys.executable, "-m", "pytest", "-q", "-p", "no:randomly", cwd=tmp_path / "blog")
+
+
+@pytest.mark.parametrize("where", [".", "blog", "blog/tests"])
+def test_the_tests_of_a_new_project_are_run_from_wherever_one_stands(tmp_path: Path, where: str) -> None:
+    write_project(tmp_path / "blog")
+    command = (
+        sys.executable,
+        "-P",
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:randomly",
+        "-k",
+        "index",
+    )  # as `pytest` does
+    assert " passed" in run(*command, *(["blog"] if where == "." else []), cwd=tmp_path / where)
+
+
+def test_a_conversation_reaches_the_handlers_of_each_queue_that_the_settings_list(tmp_path: Path) -> None:
+    write_project(tmp_path)
+    settings = tmp_path / "conf" / "settings.py"
+    settings.write_text(
+        settings.read_text().replace(
+            "queues = {", 'queues = {"run/words": ["workers.words"], "run/kept": [], '
+        )
     )
-    assert run.returncode == 0, run.stdout + run.stderr
-    assert " passed" in run.stdout
+    (tmp_path / "workers" / "words.py").write_text(
+        "from maildefer.routing import route, stateless\n"
+        '@route("words@(host)")\n@stateless\ndef START(message, host=None): print("heard")\n'
+    )
+    code = (
+        "from conf import testing; from maildefer.testing import RouterConversation as Talk\n"
+        "Talk('ann@example.org', 'hello').say('words@example.org', 'some')"
+    )
+    assert run(sys.executable, "-c", code, cwd=tmp_path) == "heard\n"
