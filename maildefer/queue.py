@@ -76,9 +76,10 @@ class Queue:
         """Make one entry of `message`, for one recipient; durable when it returns (I1). Returns the stable key.
 
         `message`: bytes (kept as they are), str, a message of the `email` package, a MailRequest, whose envelope goes
-        along, or whatever `str()` makes a message of. `sender` ("" is the null sender) and `recipient` are the
-        envelope; without a recipient there is none, and From and To are read from the headers. Threads that push at
-        the same time share directory syncs. Raises AddressRefused, QueueMissing, StorageFault's kinds.
+        along, or an object with a `__str__` of its own; an empty one is a message, too. `sender` ("" is the null
+        sender) and `recipient` are the envelope; without a recipient there is none, and From and To are read from the
+        headers. Threads that push at the same time share directory syncs. Raises TypeError for what is no message,
+        AddressRefused, QueueMissing, StorageFault's kinds.
         """
         return self._pusher().push(self._composed(message, sender, recipient))
 

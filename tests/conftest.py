@@ -16,12 +16,13 @@ SECTION = "section"  # record_property(SECTION, "title\nlines")
 @pytest.fixture(autouse=True)
 def _no_project_stays_loaded() -> Iterator[None]:
     """Settings that were imported would be those of whichever test looks for its project next."""
-    before = _project_modules()
+    before, path = _project_modules(), list(sys.path)
     if (testing := sys.modules.get("maildefer.testing")) is not None:
         testing._end()  # whoever imported it: these are no tests of a project
     yield
     for name in _project_modules() - before:
         del sys.modules[name]
+    sys.path[:] = path
     settings._loaded = queues._outside = None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import email
+import io
 import os
 import subprocess
 import sys
@@ -434,3 +435,28 @@ def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
             return
         waiting.wait(0.005)
     raise AssertionError("it did not happen in time")
+
+
+def test_what_is_no_message_is_refused_and_the_error_says_what_to_give(tmp_path: Path) -> None:
+    class Letter:
+        def __str__(self) -> str:
+            return "Subject: own\n\n"
+
+    queue = Queue(str(tmp_path / "queue"))
+    file = tmp_path / "msg.eml"
+    file.write_bytes(b"Subject: x\n\n")
+    with open(file, "rb") as opened:
+        for message in (opened, io.StringIO("Subject: x\n\n")):
+            with pytest.raises(TypeError, match=r"is no message: give what its \.read\(\) returns"):
+                queue.push(message)
+        assert opened.tell() == 0
+    with pytest.raises(TypeError, match="PosixPath is no message: give what the file holds"):
+        queue.push(file)
+    for other in (None, 5, {}, ["a"], object(), Letter, ValueError("x"), True):
+        with pytest.raises(TypeError, match="is no message: give bytes, a str"):
+            queue.push(other, sender="a@x", recipient="b@x")
+    assert queue.count() == 0
+    queue.push(Letter())
+    queue.push("")
+    queue.push(b"")
+    assert queue.count() == 3

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from maildefer.message.envelope import Envelope
 from maildefer.message.request import MailRequest
 
@@ -9,7 +11,10 @@ _NONE = Envelope("", "")
 
 
 def bytes_of(message: object) -> bytes:
-    """The bytes to store. Bytes are kept as they are, as is a request's `Data` unless the request was changed (I9)."""
+    """The bytes to store. Bytes are kept as they are, as is a request's `Data` unless the request was changed (I9).
+
+    Raises TypeError for what has no text of its own: what `str()` says of a file, None or a list is no message.
+    """
     if isinstance(message, bytes):
         return message
     if isinstance(message, MailRequest):
@@ -18,6 +23,10 @@ def bytes_of(message: object) -> bytes:
         return bytes(message)
     if hasattr(message, "get_content_maintype"):  # of the `email` package
         return bytes(message.as_bytes())  # type: ignore[attr-defined]
+    if not isinstance(message, str) and (
+        type(message).__str__ is object.__str__ or isinstance(message, (os.PathLike, BaseException))
+    ):
+        raise TypeError(f"{type(message).__name__} is no message: {_meant(message)}")
     return str(message).encode("utf-8", "surrogateescape")
 
 
@@ -29,6 +38,14 @@ def envelope_of(message: object) -> Envelope:
     if not isinstance(message, MailRequest):
         return _NONE
     return Envelope(_given(message, "From"), _given(message, "To"))
+
+
+def _meant(message: object) -> str:
+    if hasattr(message, "read"):
+        return "give what its .read() returns, of a file that is open for bytes"
+    if isinstance(message, os.PathLike):
+        return "give what the file holds, such as Path(…).read_bytes()"
+    return "give bytes, a str, a message of the `email` package or of maildefer, or an object with a __str__ of its own"
 
 
 def _given(message: MailRequest, name: str) -> str:
