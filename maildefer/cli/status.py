@@ -208,7 +208,7 @@ def _busy_seconds(worker: dict[str, Any]) -> float:
 def _silence(lease: Serving) -> str:
     if lease.gone:
         return "has ended; its work is taken back by the next pool here, or by others in time"
-    return f"silent for {output.duration(lease.told_seconds or 0)}: is that host alive?"
+    return f"silent for {output.duration(lease.silent_seconds or 0)}: is that host alive?"
 
 
 def _pause(pause: Pause) -> str:

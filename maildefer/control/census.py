@@ -22,7 +22,7 @@ from maildefer.maildir.names import pushed_at
 from maildefer.maildir.paused import Pause
 from maildefer.untrusted import objects
 
-_TOLD_EVERY_SECONDS: Final = 60.0  # and sooner: see the keeper's status files
+_TOLD_EVERY_SECONDS: Final = 60.0  # at the latest: see the keeper's status files
 _GLANCE: Final = 1000  # names of a folder before the next one has its turn
 
 
@@ -38,7 +38,10 @@ class Serving:
     status: dict[str, Any] = field(default_factory=dict)
     told_seconds: float | None = None  # the status file's age
     gone: bool = False  # its processes were this host's, and have ended
-    silent: bool = False  # gone, or it has told nothing for so long that others will fence it
+    silent_seconds: float | None = (
+        None  # None: it beats, as far as is known; for longer than the TTL otherwise
+    )
+    silent: bool = False  # that, or gone: others will fence it
 
     @property
     def busy_workers(self) -> list[dict[str, Any]]:
@@ -65,8 +68,8 @@ class Census:
 def take(queue: str, seconds: float) -> Census:
     """Count for at most so long. Raises QueueMissing, NotAQueue, FormatUnknown and StorageFault's kinds."""
     layout = look_into_queue(queue)
-    patience = read_format(layout).ttl_seconds + _TOLD_EVERY_SECONDS
-    serving = tuple(_serving(lease, patience) for lease in leases(queue))
+    ttl = read_format(layout).ttl_seconds
+    serving = tuple(_serving(lease, ttl) for lease in leases(queue))
     count = _Count(layout, time.monotonic() + seconds)
     try:
         count.go()
@@ -157,11 +160,11 @@ def _is_gone(facts: dict[str, object], host: Host) -> bool:
     return all(isinstance(p, int) and isinstance(s, int) and not alive(p, s) for p, s in pids)
 
 
-def _serving(lease: LiveLease, patience_seconds: float) -> Serving:
+def _serving(lease: LiveLease, ttl_seconds: float) -> Serving:
     """Other versions and other hosts wrote the file: whatever is in it, it is shown or passed over."""
     workers = _workers(lease.status)
     rate = lease.status.get("rate_per_second")
-    gone = _is_gone(lease.facts, this_host())
+    gone, silent = _is_gone(lease.facts, this_host()), _silent_seconds(lease, ttl_seconds)
     return Serving(
         lease=lease.name,
         beat=lease.beat,
@@ -171,8 +174,17 @@ def _serving(lease: LiveLease, patience_seconds: float) -> Serving:
         status=lease.status,
         told_seconds=None if lease.told_seconds is None else round(lease.told_seconds, 1),
         gone=gone,
-        silent=gone or (lease.told_seconds is not None and lease.told_seconds > patience_seconds),
+        silent_seconds=silent,
+        silent=gone or silent is not None,
     )
+
+
+def _silent_seconds(lease: LiveLease, ttl_seconds: float) -> float | None:
+    """By its last beat; where the mount does not show when that was, by its status file, renewed less often."""
+    since, limit = lease.beaten_seconds, ttl_seconds
+    if since is None:
+        since, limit = lease.told_seconds, ttl_seconds + _TOLD_EVERY_SECONDS
+    return None if since is None or since <= limit else round(since, 1)
 
 
 def _workers(status: dict[str, Any]) -> list[dict[str, Any]]:

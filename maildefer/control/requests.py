@@ -23,6 +23,7 @@ from maildefer.untrusted import Unbelievable, read_record
 
 Verb = Literal["stop", "pause", "resume", "reload"]
 
+_AS_ONE_SECONDS: Final = 0.5  # what sets both times of a file sets them so close to one another
 _SUPERVISOR: Final = ("host", "boot_id", "pid_namespace", "pid", "start_time")
 VERBS: Final[tuple[Verb, ...]] = ("stop", "pause", "resume", "reload")
 
@@ -37,6 +38,9 @@ class LiveLease:
     facts: dict[str, object] = field(default_factory=dict)  # the lease file: host, boot id, pids
     status: dict[str, object] = field(default_factory=dict)  # the status file; empty if there is none yet
     told_seconds: float | None = None  # how old that is, as far as this host's clock agrees with the mount's
+    beaten_seconds: float | None = (
+        None  # since the last beat, by the mount's time; None where it does not show
+    )
 
     @property
     def pool(self) -> tuple[str, ...]:
@@ -89,6 +93,8 @@ def leases(queue_path: str) -> list[LiveLease]:
     Only names are believed (I10): whether a lease beats, two calls an interval apart tell.
     """
     layout = Layout(queue_path)
+    names = live_names(queue_path)
+    now = _mount_time(layout)
     return [
         LiveLease(
             queue=layout.path,
@@ -98,8 +104,9 @@ def leases(queue_path: str) -> list[LiveLease]:
             facts=_facts(f"{layout.leases}/{name}.{beat}") or _facts(f"{layout.leases}/{name}.{beat + 1}"),
             status=_facts(f"{layout.status}/{name}.json"),
             told_seconds=_age(f"{layout.status}/{name}.json"),
+            beaten_seconds=_since_beat(layout, name, beat, now),
         )
-        for name, beat in sorted(live_names(queue_path).items())
+        for name, beat in sorted(names.items())
     ]
 
 
@@ -115,6 +122,28 @@ def live_names(queue_path: str) -> dict[str, int]:
         raise QueueMissing(layout.path) from fault
     except OSError as fault:
         raise_unread(layout.leases, fault)
+
+
+def _mount_time(layout: Layout) -> float:
+    """As its server has it: the listing just now has touched the folder, where this user may."""
+    try:
+        return os.lstat(layout.leases).st_mtime if os.access(layout.leases, os.W_OK) else time.time()
+    except OSError:
+        return time.time()
+
+
+def _since_beat(layout: Layout, name: str, beat: int, now: float) -> float | None:
+    """By the change time of the lease's file, which each beat's rename sets.
+
+    None before the first beat, and on filesystems where a rename sets none: it is then that of the writing.
+    """
+    for number in (beat, beat + 1):
+        try:
+            facts = os.lstat(f"{layout.leases}/{name}.{number}")
+        except OSError:  # a beat has renamed it
+            continue
+        return max(0.0, now - facts.st_ctime) if facts.st_ctime - facts.st_mtime > _AS_ONE_SECONDS else None
+    return None
 
 
 def _age(path: str) -> float | None:

@@ -23,14 +23,14 @@ from maildefer.cli.status import _show, _show_front_end, _show_queue
 from maildefer.control import census
 from maildefer.control import look as control
 from maildefer.control.look import LocalStatus
-from maildefer.control.requests import LiveLease
+from maildefer.control.requests import LiveLease, leases
 from maildefer.doctor import examine as doctor
 from maildefer.doctor.findings import refuse
 from maildefer.host import pidfile, runtime
 from maildefer.host.identity import this_host
 from maildefer.maildir.layout import Format, create_queue
 from maildefer.maildir.leases import Holder, Lease
-from tests.maildir.world import somebody_else
+from tests.maildir.world import holder, somebody_else
 
 pytestmark = pytest.mark.lifecycle
 
@@ -424,8 +424,8 @@ def test_a_pool_with_a_lease_name_in_each_queue_is_asked_once(maildefer, project
     )
     names = {"one": ("b-7-aa", there), "two": ("b-7-bb", replace(there, keeper_pid=9))}
     names |= {"three": ("b-8-cc", replace(there, pid=8))}
-    for name, (lease, holder) in names.items():
-        Lease.join(create_queue(f"run/{name}"), lease, holder)
+    for name, (lease, whose) in names.items():
+        Lease.join(create_queue(f"run/{name}"), lease, whose)
     asked = maildefer("pause", "--all-hosts", *(f"run/{name}" for name in names))
     assert [line.split()[1] for line in asked.out.splitlines()] == ["b-7-aa", "b-8-cc"]
     assert "whole pools" in asked.err
@@ -556,6 +556,38 @@ def test_a_lease_that_is_left_over_is_no_sign_of_life(maildefer, queue):
     elsewhere = maildefer("status", queue.path)
     assert elsewhere.code == 3
     assert "silent for 5 min" in elsewhere.out
+
+
+def test_a_host_is_silent_once_its_last_beat_is_longer_ago_than_the_ttl(maildefer, tmp_path):
+    agreed = Format(beat_seconds=0.1, ttl_seconds=0.5)
+    queue = create_queue(str(tmp_path / "q"), format=agreed)
+    lease = Lease.join(queue, "b-7-aa", holder())
+    Path(queue.status, "b-7-aa.json").write_text("{}")
+    os.utime(lease.path, (1, 1))  # it was written long ago
+    lease.renew()
+
+    def is_silent() -> bool:
+        ended = maildefer("status", queue.path)
+        return (ended.code, "silent for" in ended.out) == (3, True)
+
+    until(is_silent, "the silence")
+    assert maildefer("status", queue.path).code == 3
+
+
+def test_a_lease_whose_beats_do_not_show_is_judged_by_its_status_file(queue):
+    Lease.join(queue, "b-7-aa", holder()).renew()
+    os.utime(f"{queue.leases}/b-7-aa.1")
+    Path(queue.status, "b-7-aa.json").write_text("{}")
+    (lease,) = leases(queue.path)
+    assert lease.beaten_seconds is None, "a rename may set no change time: it was written just now"
+    os.utime(f"{queue.leases}/b-7-aa.1", (1, 1))
+    (lease,) = leases(queue.path)
+    assert lease.beaten_seconds is not None
+    silent = [
+        census._serving(replace(lease, beaten_seconds=beaten, told_seconds=told), 8).silent
+        for beaten, told in ((7, 999), (9, 1), (None, 67), (None, 69), (None, None))
+    ]
+    assert silent == [False, True, False, True, False]
 
 
 def test_a_hung_mount_does_not_hang_status(maildefer, queue, monkeypatch):
