@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from maildefer.errors import EntryTooLarge, QueueError, raise_named
+from maildefer.errors import AddressRefused, EntryTooLarge, QueueError, raise_named
 from maildefer.handling.queues import kept_apart, located, queue_at, refuse_to_empty
 from maildefer.host.identity import this_host
 from maildefer.maildir import operate
@@ -196,6 +196,8 @@ class Queue:
     def _composed(
         self, message: object, sender: str | None, recipient: str | None
     ) -> Callable[[str], tuple[bytes, ...]]:
+        if recipient is not None and not isinstance(recipient, str):
+            raise TypeError(f"push(recipient={recipient!r}): give one address, and push once for each")
         if type(message) is bytes:  # the ordinary case: all that it is lies in the other arguments
             data = message
             to, by = recipient or "", sender or ""
@@ -205,6 +207,10 @@ class Queue:
             by = sender if sender is not None else known.sender
         if not to and sender is None and recipient is None:
             return lambda stem: (data,)
+        if not to and recipient is None:
+            raise AddressRefused(
+                to, f"push(sender={sender!r}) needs a recipient beside it: give recipient=…, too"
+            )
         return lambda stem: (block(stem, by, to, host=_HOST, when=time.time(), via="push"), data)
 
     def _pusher(self) -> Pusher:

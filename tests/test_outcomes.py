@@ -76,3 +76,16 @@ def test_reject_carries_its_reason() -> None:
 def test_outcomes_cannot_be_changed() -> None:
     with pytest.raises(AttributeError):
         Deferred("later").reason = "sooner"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("after", ["60", timedelta(seconds=60)])
+def test_defer_refuses_what_are_no_seconds(after: Any) -> None:
+    with pytest.raises(ValueError, match="give seconds"):
+        Defer(after=after)
+
+
+@pytest.mark.parametrize("kind", [Defer, Reject])
+def test_a_reason_that_is_none_is_the_usual_one(kind: Any) -> None:
+    outcome = outcome_of(kind(None), "m")
+    assert isinstance(outcome, Deferred | Buried)
+    assert outcome.reason.endswith(" by the handler")

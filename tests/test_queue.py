@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable
 from email.message import EmailMessage
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -460,3 +461,14 @@ def test_what_is_no_message_is_refused_and_the_error_says_what_to_give(tmp_path:
     queue.push("")
     queue.push(b"")
     assert queue.count() == 3
+
+
+def test_a_push_says_which_part_of_the_envelope_is_wrong(tmp_path: Path) -> None:
+    queue = Queue(str(tmp_path / "q"))
+    with pytest.raises(AddressRefused, match="needs a recipient beside it"):
+        queue.push("Subject: x\n\n", sender="a@b")
+    wrong: list[Any] = [["a@b"], 5]
+    for recipient in wrong:
+        with pytest.raises(TypeError, match="give one address, and push once for each"):
+            queue.push("Subject: x\n\n", recipient=recipient)
+    assert queue.count() == 0

@@ -33,7 +33,8 @@ _OWN: Final = os.path.dirname(
     os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 )  # ours is no project's place
 _believed = ("", "")  # what `MAILDEFER_PROJECT` said when it was checked last, and that path
-_BOOT: Final = "config.boot"
+BOOT: Final = "conf.boot"
+_BOOTS: Final = tuple(f"{package}.boot" for package in PACKAGES)
 _INSTALLED: Final = ("site-packages", "dist-packages")
 
 
@@ -121,8 +122,8 @@ def settings_beside(module: ModuleType) -> str | None:
 
 
 def boot_module(name: str, settings: str) -> str:
-    """The default boot module stands beside the settings: `conf.boot` beside `conf.settings`. Others are as named."""
-    if name != _BOOT:
+    """The boot module stands beside the settings: `conf.boot` beside `conf.settings`. Others are as named."""
+    if name not in _BOOTS:
         return name
     beside = f"{settings.rpartition('.')[0] or 'conf'}.boot"
     return beside if _is_here(beside) or not _is_here(name) else name

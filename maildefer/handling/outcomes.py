@@ -21,20 +21,20 @@ class Defer(Exception):
 
     def __init__(
         self,
-        reason: str = "deferred by the handler",
+        reason: str | None = None,
         after: float | None = None,
         *,
         at: datetime | None = None,
         until: datetime | None = None,
     ) -> None:
-        if after is not None and not 0 <= after < float("inf"):
+        if after is not None and not (isinstance(after, int | float) and 0 <= after < float("inf")):
             raise ValueError(f"Defer(after={after!r}): give seconds, zero or more")
         if after is not None and at is not None:
             raise ValueError(f"Defer(after={after}, at={at}): give one of them")
         _must_be_aware("at", at)
         _must_be_aware("until", until)
-        super().__init__(reason)
-        self.reason = reason
+        self.reason = "deferred by the handler" if reason is None else str(reason)
+        super().__init__(self.reason)
         self.after = after
         self.at = at
         self.until = until
@@ -52,9 +52,9 @@ def _must_be_aware(name: str, given: object) -> None:
 class Reject(Exception):
     """Raised by a handler: never. The entry is buried, and can be looked at and requeued from there."""
 
-    def __init__(self, reason: str = "rejected by the handler") -> None:
-        super().__init__(reason)
-        self.reason = reason
+    def __init__(self, reason: str | None = None) -> None:
+        self.reason = "rejected by the handler" if reason is None else str(reason)
+        super().__init__(self.reason)
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,9 +28,10 @@ class RecipientsRefused(SMTPError, smtplib.SMTPRecipientsRefused):
             (code for code, _ in recipients.values() if not is_final(code)),
             next(iter(recipients.values()))[0],
         )
+        is_one = {own for own, _ in recipients.values()} == {code}  # which stands in front already
         told = [
-            f"{recipient}: {code} {text_of(text)}"
-            for recipient, (code, text) in list(recipients.items())[:_MOST_TOLD]
+            f"{recipient}: {'' if is_one else f'{own} '}{text_of(text)}"
+            for recipient, (own, text) in list(recipients.items())[:_MOST_TOLD]
         ]
         if len(recipients) > _MOST_TOLD:
             told.append(f"and {len(recipients) - _MOST_TOLD} more")

@@ -227,3 +227,9 @@ def test_a_probe_looks_at_no_mount(maildefer, wanted, monkeypatch):
         answer_forever(listening, lambda: {"workers": [{"state": "idle"}]})
         ended = maildefer("probe", wanted)
     assert (ended.code, ended.out) == (0, f"{wanted[2:]}\n"), ended.err
+
+
+def test_starts_help_names_the_boot_module_that_new_projects_have(maildefer):
+    said = maildefer("start", "--help").out
+    assert "conf.boot" in said
+    assert "config.boot" not in said
