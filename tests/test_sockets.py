@@ -68,6 +68,11 @@ def test_an_address_that_cannot_be_used_is_named_and_nothing_stays_open(address:
     assert len(os.listdir("/proc/self/fd")) == before
 
 
+def test_a_socket_file_without_a_folder_is_not_somebody_elses(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="make its folder, or choose another path"):
+        sockets.bound_file(str(tmp_path / "sub" / "below" / "lmtp"))
+
+
 def test_without_an_address_there_is_nothing_to_listen_on() -> None:
     with pytest.raises(ConfigurationError, match="no address"):
         sockets.listen([])

@@ -314,6 +314,7 @@ def test_a_chore_that_fails_says_so_under_its_own_event_once_and_in_the_status(
     assert len(told) == 1
     assert (entry or "") in told[0].get("entry", "")
     assert ("entry" in told[0]) == bool(entry)
+    assert "/" not in told[0].get("entry", ""), "a name, by whatever chore"
     assert chore in house.faults()
     house.world.rules.clear()
     if fault is later_cur_is_a_file:

@@ -62,6 +62,8 @@ def show(
         for name, value in record.items():
             if value not in (None, ""):
                 text = _moment(value) if name == "time" else str(value)
+                if name == "traceback" and "Traceback (" not in text and 'File "' not in text:
+                    name = "detail"  # what the pool says itself
                 output.line(f"{output.clean(name)}: {output.clean_lines(text.strip())}")
         output.line("")
     entries.show_message(operate.show(found), whole=False)

@@ -103,7 +103,7 @@ def _await_process(found: Found, asked: Asked, deadline: float, seconds: float) 
         if told is not None and (verdict := _verdict(asked, *told)) is not None:
             return verdict
         if told is not None and _up(status) < asked.up_seconds:
-            text = "accepted: it has started anew with other queues"
+            text = "accepted: it has started anew with the new settings"
             return ReloadVerdict(who=asked.who, outcome="accepted", text=text)
         if status.get("draining"):
             text = "not answered: it is about to end, or to start anew"
@@ -115,7 +115,7 @@ def _await_process(found: Found, asked: Asked, deadline: float, seconds: float) 
 
 def _verdict_of_lease(state: LiveLease | None, asked: Asked) -> ReloadVerdict | None:
     if state is None:
-        text = "its lease is gone: it has ended, or starts anew with other queues"
+        text = "its lease is gone: it has ended, or starts anew with other settings"
         return ReloadVerdict(who=asked.who, outcome="unknown", text=text)
     told = _told(state.status.get("reload"))
     return None if told is None else _verdict(asked, *told)

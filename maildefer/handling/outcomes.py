@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
+LONGEST_REASON: Final = 2000  # characters, of what is shown in a line
+
 
 class Defer(Exception):
     """Raised by a handler: not now, try again `after` seconds, or `at` a time, or by the usual backoff without either.
@@ -50,10 +52,15 @@ def _must_be_aware(name: str, given: object) -> None:
 
 
 class Reject(Exception):
-    """Raised by a handler: never. The entry is buried, and can be looked at and requeued from there."""
+    """Raised by a handler: never. The entry is buried, and can be looked at and requeued from there.
+
+    Of a long reason the beginning is kept; bytes are taken for UTF-8.
+    """
 
     def __init__(self, reason: str | None = None) -> None:
-        self.reason = "rejected by the handler" if reason is None else str(reason)
+        given: object = "rejected by the handler" if reason is None else reason  # a handler may give anything
+        said = given.decode("utf-8", "backslashreplace") if isinstance(given, bytes) else str(given)
+        self.reason = said if len(said) <= LONGEST_REASON else said[: LONGEST_REASON - 1] + "…"
         super().__init__(self.reason)
 
 

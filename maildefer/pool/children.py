@@ -77,6 +77,11 @@ def fork(main: Callable[[], int]) -> int:
             os._exit(code)
 
 
+def how_died(code: int) -> str:
+    """For people, of an exit code as `waitstatus_to_exitcode` gives it."""
+    return signal.Signals(-code).name if code < 0 else f"exit {code}"
+
+
 def spawn(
     argv: Sequence[str],
     *,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass, field
 
@@ -103,7 +104,7 @@ class Chores:
             error = error or refusals.first()
         if refusals is not None and (untold := refusals.untold()):
             for entry, why in untold[:_MOST_TOLD]:
-                events.emit(chore.event, queue=self._queue, entry=entry, error=why)
+                events.emit(chore.event, queue=self._queue, entry=os.path.basename(entry), error=why)
             if (more := len(untold) - _MOST_TOLD) > 0:
                 events.emit(chore.event, queue=self._queue, more=more, error=untold[-1][1])
         if error:

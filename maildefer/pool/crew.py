@@ -106,7 +106,8 @@ class Crew:
         else:
             guestbook.clear(hand.place)
             if self._wanted:
-                events.emit("child.died", kind=self._kind, pid=pid, code=os.waitstatus_to_exitcode(status))
+                how = children.how_died(os.waitstatus_to_exitcode(status))
+                events.emit("child.died", kind=self._kind, pid=pid, how=how)
                 self._throttle.note_death(int(boottime() - hand.began > _STEADY_SECONDS), boottime())
         self._leave_if_empty()
         return True

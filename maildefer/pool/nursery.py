@@ -81,7 +81,7 @@ class Nursery:
                 self._board.clear_slot(child.slot)
                 if not expected:
                     code = os.waitstatus_to_exitcode(status)
-                    events.emit("child.died", kind=kind.name.lower(), pid=pid, code=code)
+                    events.emit("child.died", kind=kind.name.lower(), pid=pid, how=children.how_died(code))
                     self._throttle.note_death(int(boottime() - child.began > _STEADY_SECONDS), boottime())
 
     def kill(self, *kinds: Kind) -> None:

@@ -117,8 +117,9 @@ def bound_file(path: str, mode: int | None = None) -> socket.socket:
         listener.listen(_BACKLOG)
     except OSError as fault:
         listener.close()
+        remedy = "make its folder" if isinstance(fault, FileNotFoundError) else "stop what does"
         raise ConfigurationError(
-            f"can't listen on {path}: {fault.strerror or fault}: stop what does, or choose another path"
+            f"can't listen on {path}: {fault.strerror or fault}: {remedy}, or choose another path"
         ) from fault
     return listener
 

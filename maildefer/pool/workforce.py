@@ -12,7 +12,7 @@ from maildefer.maildir.names import EntryName
 from maildefer.maildir.system import boottime
 from maildefer.pool import deaths
 from maildefer.pool.board import Board, Header, Kind, S, State
-from maildefer.pool.children import Child, Killed
+from maildefer.pool.children import Child, Killed, how_died
 from maildefer.pool.throttle import Throttle
 
 _LINES_SECONDS = 0.1
@@ -171,7 +171,7 @@ class Workforce:
         self._words[base + S.DEADLINE] = 0
         self._words[base + S.STATE] = State.DEAD_CHARGED if charged else State.DEAD_UNCHARGED
         self._words[Header.DEATHS] += 1
-        how = signal.Signals(-code).name if code < 0 else f"exit {code}"
+        how = how_died(code)
         entry = self._board.name(child.slot) if held else None
         events.emit(
             "worker.died",

@@ -453,3 +453,10 @@ def test_an_entry_that_was_due_is_not_due_in_negative_time(maildefer, push, queu
     defer(queue, push(), time.time() - 32)
     (line,) = maildefer("queue", "list", queue.path).out.splitlines()
     assert re.search(r"due since 3[0-9] s", line), line
+
+
+def test_what_is_no_traceback_is_not_shown_as_one(maildefer, push, queue):
+    bury(queue, told := push(), traceback="the handlers are: a, b")
+    bury(queue, raised := push(), traceback="Traceback (most recent call last):\n  ...")
+    assert "\ndetail: the handlers" in maildefer("dead", "show", queue.path, told).out
+    assert "\ntraceback: Traceback" in maildefer("dead", "show", queue.path, raised).out

@@ -382,6 +382,7 @@ def test_a_killed_keeper_is_replaced_under_the_same_lease(project: Project, star
     lease = pool.status()["queues"][0]["lease"]
     keys = project.push("sleep0.01", 100)
     os.kill(pool.child("keeper"), signal.SIGKILL)
+    pool.await_event("child.died", kind="keeper", how="SIGKILL")
     pool.await_event("child.started", 2, kind="keeper")
     eventually(project.is_empty, "all are handled")
     eventually(lambda: any(name.startswith(lease) for name in project.leases()), "the lease lives")

@@ -69,7 +69,7 @@ def test_new_queues_are_a_verdict_too(project: Project, start: Start) -> None:
     pool = start(workers=1)
     project.edit("conf/settings.py", '"run/later"', '"run/third"')
     ended = maildefer(pool, "reload")
-    assert (ended.returncode, "accepted" in ended.stdout) == (0, True), ended.stderr
+    assert (ended.returncode, "anew with the new settings" in ended.stdout) == (0, True), ended.stderr
     pool.await_event("pool.started", 2)
     pool.await_ready()
 
