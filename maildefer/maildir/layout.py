@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from maildefer.errors import FormatUnknown, NotAQueue, QueueMissing, raise_named
-from maildefer.maildir import durable
+from maildefer.maildir import absent, durable
 from maildefer.maildir.folder import Folder, opened
 from maildefer.maildir.system import SYSTEM, System
 from maildefer.untrusted import Unbelievable, number, read_record
@@ -103,20 +103,25 @@ def create_queue(path: str, *, format: Format | None = None, system: System = SY
     try:
         _make_with_parents(layout.path, system)
         present = set(system.listdir(layout.path))
-        if present - _KNOWN and ".maildefer" not in present and not present.issuperset(_MAILDIR):
+        if (
+            present - _KNOWN - absent.MOUNT
+            and ".maildefer" not in present
+            and not present.issuperset(_MAILDIR)
+        ):
             raise NotAQueue(layout.path, "it holds other things")
-        for name in _MAILDIR:
+        _make(layout.tmp, system)
+        if ".maildefer" not in present:  # first, so that nobody takes what is half made for another program's
+            _make_control(layout, format or Format(), system)
+        for name in _MAILDIR[1:]:
             _make(f"{layout.path}/{name}", system)
         for folder in (".later", ".dead"):
             make_folder(layout, folder, system)
-        if ".maildefer" not in present:
-            _make_control(layout, format or Format(), system)
         if not present.issuperset(_KNOWN - {".done"}):
             durable.sync_directory(layout.path, system=system)
     except NotADirectoryError as fault:
         raise NotAQueue(layout.path, "it is a file") from fault
-    except FileNotFoundError as fault:  # below a link to nowhere, or taken away while it is made
-        raise QueueMissing(layout.path) from fault
+    except FileNotFoundError as fault:  # a link to nowhere, or below one, or taken away while it is made
+        raise absent.missing(layout.path, system) from fault
     except OSError as fault:
         raise_named(layout.path, fault)
     return open_queue(path, system=system)
@@ -145,7 +150,7 @@ def listed(layout: Layout, system: System) -> set[str]:
     try:
         return set(system.listdir(layout.path))
     except FileNotFoundError as fault:
-        raise QueueMissing(layout.path) from fault
+        raise absent.missing(layout.path, system) from fault
     except NotADirectoryError as fault:
         raise NotAQueue(layout.path, "it is a file") from fault
     except OSError as fault:
@@ -163,8 +168,9 @@ def _maildir(layout: Layout, system: System) -> set[str]:
 
 
 def must_be_maildir(layout: Layout, present: set[str], system: System) -> None:
-    if absent := [name for name in _MAILDIR if name not in present]:
-        raise NotAQueue(layout.path, f"it has no {', '.join(absent)}")
+    absent.refuse_empty(layout.path, present)
+    if lacking := [name for name in _MAILDIR if name not in present]:
+        raise NotAQueue(layout.path, f"it has no {', '.join(lacking)}")
     for name in _MAILDIR:
         _must_be_directory(layout, name, system)
 

@@ -14,6 +14,7 @@ import pytest
 from maildefer.errors import FormatUnknown, MountFault, NotAQueue, PermissionRefused, QueueMissing, ReadOnly
 from maildefer.maildir.layout import Format, Layout, create_queue, mend, open_queue, read_format
 from maildefer.maildir.push import Pusher
+from maildefer.maildir.system import System
 from tests.maildir.world import DATA, LABEL, World, everywhere, put, somebody_else
 
 
@@ -270,9 +271,47 @@ def test_a_ttl_of_three_beats_is_the_least(tmp_path: Path) -> None:
 
 
 def test_what_a_maildir_lacks_is_told(tmp_path: Path) -> None:
-    (tmp_path / "tmp").mkdir()
-    with pytest.raises(NotAQueue, match="it has no new, cur"):
+    (tmp_path / "new").mkdir()
+    with pytest.raises(NotAQueue, match="it has no tmp, cur"):
         open_queue(str(tmp_path))
+
+
+@pytest.mark.parametrize("held", [(), ("lost+found",), ("lost+found", "tmp")])
+def test_an_empty_folder_is_no_queue_yet_and_may_become_one(tmp_path: Path, held: tuple[str, ...]) -> None:
+    for name in held:
+        (tmp_path / name).mkdir()
+    with pytest.raises(QueueMissing, match="the folder is empty: name it in `queues`"):
+        open_queue(str(tmp_path))
+    assert sorted(os.listdir(tmp_path)) == sorted(held)
+    assert os.path.isdir(create_queue(str(tmp_path)).cur)
+    open_queue(str(tmp_path))
+
+
+def test_a_queue_that_is_being_made_is_never_taken_for_another_programs(tmp_path: Path) -> None:
+    seen: list[str] = []
+
+    def look() -> None:
+        present = set(os.listdir(tmp_path / "q")) if (tmp_path / "q").exists() else set()
+        seen.append("ours" if ".maildefer" in present else "none" if present <= {"tmp"} else "another's")
+
+    def watched(step: Callable[..., None]) -> Callable[..., None]:
+        def stepped(*arguments: object) -> None:
+            step(*arguments)
+            look()
+
+        return stepped
+
+    create_queue(f"{tmp_path}/q", system=System(mkdir=watched(os.mkdir), rename=watched(os.rename)))
+    assert set(seen) == {"none", "ours"}
+
+
+def test_a_link_to_nowhere_is_told_as_one(tmp_path: Path) -> None:
+    (tmp_path / "q").symlink_to(tmp_path / "away")
+    for use in (open_queue, create_queue):
+        with pytest.raises(
+            QueueMissing, match="it is a link to what is not there: make that folder, or mount it"
+        ):
+            use(f"{tmp_path}/q")
 
 
 def test_whatever_a_clean_up_of_empty_folders_takes_is_made_again(layout: Layout) -> None:
