@@ -236,7 +236,7 @@ def quoted(value: object) -> str:
     """A fact's value for a logfmt line: bare where it can be, else a JSON string, so no value can forge a line."""
     if isinstance(value, float):
         return f"{value:.6g}"
-    text = str(value)
+    text = str(value).lower() if isinstance(value, bool) else str(value)
     return text if _BARE(text) else json.dumps(text)
 
 

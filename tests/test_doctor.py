@@ -261,7 +261,7 @@ def test_without_races_nothing_is_forked(queue, monkeypatch):
 
 
 def test_a_missing_place_is_an_error(tmp_path):
-    with pytest.raises(QueueMissing):
+    with pytest.raises(QueueMissing, match="is made at the first start"):
         doctor.examine(str(tmp_path / "none"))
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import maildefer
-from maildefer.events import EVENTS
+from maildefer.events import EVENTS, quoted
 
 PACKAGE = Path(maildefer.__file__).parent
 SENDERS = {"emit", "line", "shows", "level_of"}  # of `events`, each with the event as its first argument
@@ -127,3 +127,7 @@ def test_one_event_is_for_one_kind_of_thing_and_sent_where_it_happens(event: str
 )
 def test_the_walk_sees_what_is_sent(source: str, events: list[str]) -> None:
     assert list(sent(ast.parse(source))) == events
+
+
+def test_what_is_true_is_written_as_json_writes_it_in_logfmt_too() -> None:
+    assert (quoted(True), quoted(False), quoted("True")) == ("true", "false", "True")

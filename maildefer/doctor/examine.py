@@ -54,7 +54,9 @@ def examine(path: str, *, races: int = trials.RACES, user: str = "", group: str 
     """
     path = os.path.abspath(path)
     if not os.path.exists(path):
-        raise QueueMissing(path)
+        raise QueueMissing(
+            path, f"it is made at the first start; `maildefer doctor {os.path.dirname(path)}` looks there"
+        )
     layout = Layout(path)
     is_queue = all(os.path.isdir(folder) for folder in (layout.tmp, layout.new, layout.cur))
     found = [*glance(path), *_space(path), *_runtime_directory(), *_watches(path)]
