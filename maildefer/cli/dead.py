@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from itertools import islice
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -14,6 +14,11 @@ from maildefer.cli.light import Commands
 from maildefer.maildir import operate, reasons
 from maildefer.maildir.layout import open_queue
 from maildefer.maildir.looking import look_into_queue
+
+_KEPT: Final = (
+    "what a program gave to {queue} as undeliverable waits there already: "
+    "to try it again, list the queue with handlers in `queues` of the settings"
+)
 
 app = Commands("Look at dead letters, requeue or delete them.")
 
@@ -31,17 +36,18 @@ def list_(
     layout = look_into_queue(queue)
     wanted = entries.choice(keys, not keys, reason, older_than)
     letters = entries.chosen(layout, entries.BURIED, wanted)
-    number, again = 0, False
+    number = 0
+    folders: set[str] = set()
     for found in islice(letters, limit) if keys else entries.by_age(letters, limit):
         number += 1
         told = entries.facts(layout, found)
         output.record(told) if json else entries.show_line(told)
-        again = (
-            again or found.folder == "dead"
-        )  # what waits in an undeliverable queue needs handlers of its own
+        folders.add(found.folder)
     if number and not json:
-        more = f", `maildefer dead requeue {queue} …` tries again" if again else ""
+        more = f", `maildefer dead requeue {queue} …` tries again" if "dead" in folders else ""
         output.say(f"`maildefer dead show {queue} KEY` tells more{more}")
+        if "undeliverable" in folders:
+            output.say(_KEPT.format(queue=queue))
 
 
 @app.command()
@@ -80,7 +86,11 @@ def requeue(
     """Put dead letters back into the queue, their attempts counted anew."""
     layout = open_queue(queue)
     wanted = entries.choice(keys, all, reason, older_than)
-    entries.apply(layout, ("dead",), wanted, lambda found: operate.requeue(layout, found), "requeued")
+    number = entries.apply(
+        layout, ("dead",), wanted, lambda found: operate.requeue(layout, found), "requeued"
+    )
+    if not number and not wanted.keys and any(entries.chosen(layout, ("undeliverable",), wanted)):
+        output.say(_KEPT.format(queue=queue))
 
 
 @app.command()

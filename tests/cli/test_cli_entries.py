@@ -423,7 +423,15 @@ def test_the_dead_letters_of_an_undeliverable_queue_wait_there_with_their_reason
     queue.push(b"Subject: not one of them\n\n")
     key = queue.push_undeliverable(b"Subject: x\n\n", "no route", handler="app.START")
     assert [row["reason"] for row in maildefer("dead", "list", queue.dir, "--json").records] == ["no route"]
-    assert "requeue" not in maildefer("dead", "list", queue.dir).err
+    listed = maildefer("dead", "list", queue.dir).err
+    assert "requeue" not in listed
+    requeued = maildefer("dead", "requeue", queue.dir, "--all").err
+    assert "0 entries requeued" in requeued
+    for told in (listed, requeued):
+        assert (
+            f"gave to {queue.dir} as undeliverable waits there already: to try it again, list the queue"
+            in told
+        )
     assert "app.START" in maildefer("dead", "show", queue.dir, key).out
     assert sorted(queue.keys()).index(key) >= 0
     assert maildefer("dead", "delete", queue.dir, key).code == 0
