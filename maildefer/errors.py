@@ -1,7 +1,6 @@
 """Every error that maildefer raises, named for the fact it states.
 
 Each error carries its facts as attributes, and its text says what happened, to which thing, and what to do next.
-`storage_fault` turns an `OSError` of a queue's filesystem into the error that names it.
 """
 
 from __future__ import annotations
@@ -298,11 +297,4 @@ def storage_fault(path: str, fault: OSError) -> StorageFault:
 
 def raise_named(path: str, fault: OSError) -> NoReturn:
     """Raise the named error for `fault`, with it as the cause."""
-    raise storage_fault(path, fault) from fault
-
-
-def raise_unread(path: str, fault: OSError) -> NoReturn:
-    """The same for who only looks, and needs no permission to write."""
-    if fault.errno in (errno.EACCES, errno.EPERM):
-        raise ReadRefused(path, fault) from fault
     raise storage_fault(path, fault) from fault

@@ -13,7 +13,6 @@ from itertools import islice
 from typing import Any, Final
 
 from maildefer.control.requests import LiveLease, leases
-from maildefer.errors import raise_unread
 from maildefer.host.identity import Host, alive, this_host
 from maildefer.maildir import operate, paused, scan
 from maildefer.maildir.layout import Layout, read_format
@@ -74,7 +73,7 @@ def take(queue: str, seconds: float) -> Census:
     try:
         count.go()
     except OSError as fault:
-        raise_unread(layout.path, fault)
+        scan.raise_unread(layout.path, fault)
     return Census(
         queue=layout.path,
         waiting=count.numbers["waiting"],

@@ -12,12 +12,13 @@ import time
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from maildefer.errors import QueueMissing, raise_named, raise_unread
+from maildefer.errors import QueueMissing, raise_named
 from maildefer.host.identity import this_host
 from maildefer.maildir import durable
 from maildefer.maildir.doubt import live_leases
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.leases import STATUS_LIMIT_BYTES
+from maildefer.maildir.scan import raise_unread
 from maildefer.maildir.system import SYSTEM, token
 from maildefer.untrusted import Unbelievable, read_record
 

@@ -6,8 +6,9 @@ import os
 import stat
 from typing import Final
 
-from maildefer.errors import NotAQueue, PermissionRefused, ReadRefused, raise_unread
+from maildefer.errors import NotAQueue, PermissionRefused, ReadRefused
 from maildefer.maildir.layout import Layout, listed, must_be_maildir, read_format
+from maildefer.maildir.scan import raise_unread
 from maildefer.maildir.system import SYSTEM, System
 
 _FOLDERS: Final = (  # of a Layout

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Final, Literal
 
-from maildefer.errors import EntryAmbiguous, EntryMalformed, EntryNotFound, raise_named, raise_unread
+from maildefer.errors import EntryAmbiguous, EntryMalformed, EntryNotFound, raise_named
 from maildefer.maildir import doubt, durable, names, reading, reasons, scan
 from maildefer.maildir.journal import journal_of
 from maildefer.maildir.layout import Layout
@@ -78,7 +78,7 @@ def oldest(layout: Layout, *, system: System = SYSTEM) -> list[Found]:
             islice(listed(layout, "waiting", system=system), MOST_LISTED), key=lambda found: found.name
         )
     except OSError as fault:
-        raise_unread(layout.new, fault)
+        scan.raise_unread(layout.new, fault)
 
 
 def find(
@@ -95,7 +95,7 @@ def find(
                 if found.name.startswith(head) and (found.name == key or found.key == entry.key):
                     return found
     except OSError as fault:
-        raise_unread(layout.path, fault)
+        scan.raise_unread(layout.path, fault)
     raise EntryNotFound(key, layout.path)
 
 
@@ -126,7 +126,7 @@ def named(
                     elif found.key.startswith(key) and len(short[key]) < _MOST_CANDIDATES:
                         short[key].append(found)
     except OSError as fault:
-        raise_unread(layout.path, fault)
+        scan.raise_unread(layout.path, fault)
     chosen = {key: exact[key] or short[key] for key in exact}
     for key, matches in chosen.items():
         if len(candidates := sorted({found.key for found in matches})) > 1:

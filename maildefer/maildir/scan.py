@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from itertools import islice
+from typing import NoReturn
 
+from maildefer.errors import ReadRefused, storage_fault
 from maildefer.maildir.names import is_entry
 from maildefer.maildir.system import SYSTEM, System
 
@@ -34,3 +37,10 @@ def chunks(path: str, size: int = CHUNK, *, system: System = SYSTEM) -> Iterator
 def count(*paths: str, system: System = SYSTEM) -> int:
     """How many entries the folders hold together."""
     return sum(1 for path in paths for _ in entries(path, system=system))
+
+
+def raise_unread(path: str, fault: OSError) -> NoReturn:
+    """As `errors.raise_named`, for who only looks, and needs no permission to write."""
+    if fault.errno in (errno.EACCES, errno.EPERM):
+        raise ReadRefused(path, fault) from fault
+    raise storage_fault(path, fault) from fault
