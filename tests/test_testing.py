@@ -15,7 +15,7 @@ from maildefer.handling import settings as settings_module
 from maildefer.handling.shared_state import DirectoryStorage
 from maildefer.maildir.layout import create_queue
 from maildefer.queue import Queue
-from maildefer.routing import Router
+from maildefer.routing import Router, ShelveStorage
 from maildefer.server import Relay
 from tests.test_project import run, write
 
@@ -284,3 +284,18 @@ def test_whose_queue_it_is_tests_empty_none_outside_of_their_store(project: Path
     assert len(os.listdir(another.new)) == 1
     assert not testing.clear_queue("run/queue")
     assert len(os.listdir(another.new)) == 1
+
+
+@pytest.mark.parametrize("kind", [DirectoryStorage, ShelveStorage])
+def test_states_outside_of_the_store_are_not_forgotten(
+    project: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: type[DirectoryStorage | ShelveStorage],
+) -> None:
+    states = kind(str(tmp_path / "states"))
+    states.set("app.first", "ann@x", "CONFIRMED")
+    monkeypatch.setattr(Router, "STATE_STORE", states)
+    with pytest.raises(testing.RealQueueRefused, match="not in the tests' store"):
+        testing.RouterConversation("ann@x", "hello").begin()
+    assert states.get("app.first", "ann@x") == "CONFIRMED"

@@ -68,7 +68,7 @@ def own_place(path: str) -> str:
 
 
 def refuse_to_empty(place: str) -> None:
-    """Raises RealQueueRefused for a queue outside of the tests' store, whoever's it is, and for one that is served."""
+    """Raises RealQueueRefused for a queue or states outside of the tests' store, whoever's, and for what is served."""
     if _in_real_queue(place):
         raise RealQueueRefused(
             f"{place} is a queue of {_settings_name()}, whose mail is real: leave the tests theirs"
@@ -76,8 +76,8 @@ def refuse_to_empty(place: str) -> None:
     _refuse_served(place)
     if not _is_in(store(), place):
         raise RealQueueRefused(
-            f"{place} is not in the tests' store {store()}, so its mail may be real, and tests don't delete it: "
-            f"use a queue of the store, or name a folder that is the tests' own, by {VARIABLE} or `store`"
+            f"{place} is not in the tests' store {store()}, so what it holds may be real, and tests don't delete it: "
+            f"use one of the store, or name a folder that is the tests' own, by {VARIABLE} or `store`"
         )
 
 

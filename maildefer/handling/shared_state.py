@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass
 from maildefer.digest import blake2b
 from maildefer.errors import raise_named
 from maildefer.handling.marks import FIRST_STATE
-from maildefer.handling.queues import kept_apart, located
+from maildefer.handling.queues import kept_apart, located, refuse_to_empty
 from maildefer.handling.state import EntryStorage
 from maildefer.maildir import durable
 from maildefer.maildir.system import SYSTEM, System
@@ -94,6 +94,7 @@ class DirectoryStorage(EntryStorage):
         self._write(_Record(key=key, sender=sender, state=state, previous=state, entry=entry))
 
     def clear(self) -> None:
+        refuse_to_empty(self.path)
         for bucket in self._list(self.path):
             for name in self._list(f"{self.path}/{bucket}"):
                 durable.discard(f"{self.path}/{bucket}/{name}", self._system)

@@ -9,7 +9,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from maildefer.handling.marks import FIRST_STATE
-from maildefer.handling.queues import kept_apart, located
+from maildefer.handling.queues import kept_apart, located, refuse_to_empty
 
 if TYPE_CHECKING:
     import shelve
@@ -96,6 +96,7 @@ class ShelveStorage(StateStorage):
                 shelf[ascii([key, sender])] = state
 
     def clear(self) -> None:
+        refuse_to_empty(kept_apart(self._place))
         with self._lock, _shelf(kept_apart(self._place)) as shelf:
             shelf.clear()
 
