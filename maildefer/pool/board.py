@@ -91,7 +91,6 @@ class Q:
     PAUSE_CODE: Final = 11  # errno of the fault, or 0
     SCANS: Final = 12  # of the keeper, so far
     FORMAT_TTL: Final = 13  # milliseconds
-    FORMAT_BEAT: Final = 14
     PAUSED: Final = 15  # 1: by an operator, on all hosts; see `maildir.paused`
 
 

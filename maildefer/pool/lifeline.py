@@ -112,7 +112,6 @@ class Lifeline:
             lease = self._begin()
             self._shared.board.set_lease(self._index, self._lease_name)
         words[self._base + Q.FORMAT_TTL] = int(self.format.ttl_seconds * 1000)
-        words[self._base + Q.FORMAT_BEAT] = int(self.format.beat_seconds * 1000)
         self.last_good_beat = sent
         if not served:
             self._publish(sent)
