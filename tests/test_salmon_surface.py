@@ -1576,7 +1576,7 @@ def test_a_conversation_over_a_relay():
 @pytest.mark.parametrize("package", ["conf", "config"])
 def test_settings_are_loaded_before_the_boot_module(write, package):
     assert utils.settings is None
-    write(f"{package}.settings", "loaded = []")
+    write(f"{package}.settings", "handlers = []\nloaded = []")
     write(f"{package}.boot", f"from {PACKAGE}.utils import settings\nsettings.loaded.append('boot')")
     got = utils.import_settings(False)
     assert (got.__name__, got.loaded, utils.settings) == (f"{package}.settings", [], got)
