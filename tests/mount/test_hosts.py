@@ -67,7 +67,7 @@ def test_status_and_stop_work_while_the_mount_hangs(vers: str, enlist: Enlist, t
     crew.await_handled(20, hung)
     crew.bed.wire.partition(hung.name, "server")
     took = [timed(crew, *command, timeout=60) for command in (["status"], ["status", "--json"])]
-    assert [code for code, _ in took] == [0, 0]
+    assert [code for code, _ in took] == [4, 4], "degraded: nobody can tell what the queue holds"
     assert max(seconds for _, seconds in took) < PATIENCE_SECONDS
     code, stop_seconds = timed(crew, "stop", "--all", RUN, "--timeout", "10", timeout=60)
     crew.bed.wire.heal()
