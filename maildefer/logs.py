@@ -53,6 +53,16 @@ def load() -> None:
             del sys.modules[name]
 
 
+def warm_up() -> None:
+    """Make once, before a supervisor forks, what `adopt` would make in the memory of each worker."""
+    load()
+    for name in _OURS:
+        logging.getLogger(name)
+    EventHandler(())
+    _adopt_structlog()
+    sys.modules["structlog"].reset_defaults()
+
+
 def _imported_later(name: str) -> ModuleType:
     module = ModuleType(name)
     vars(module)["__getattr__"] = lambda attribute: getattr(importlib.import_module(name), attribute)

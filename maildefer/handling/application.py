@@ -37,8 +37,11 @@ class Application:
         self.log_processors: tuple[logs.Processor, ...] = ()
 
     @classmethod
-    def load(cls, module: str | None = None) -> Application:
-        """Load the project (`finding.project`). Raises `ConfigurationError` for whatever is wrong with it."""
+    def load(cls, module: str | None = None, *, probed: bool = False) -> Application:
+        """Load the project (`finding.project`). Raises `ConfigurationError` for whatever is wrong with it.
+
+        Where a probe has loaded it before, what handlers take was compared with what routes give, and is not again.
+        """
         loaded = load_settings(module)
         application = cls(pool_settings(loaded))
         if not application.settings.queues:
@@ -47,10 +50,10 @@ class Application:
             )
         provide(loaded)
         application.log_processors = set_up_logging(loaded)
-        application.import_handlers()
+        application.import_handlers(probed=probed)
         return application
 
-    def import_handlers(self) -> None:
+    def import_handlers(self, *, probed: bool = False) -> None:
         """Set the defaults for captures and the shared state store, then import each queue's modules, in order."""
         self.router.defaults(**self.settings.router_defaults)
         store = self.router.STATE_STORE
@@ -60,7 +63,7 @@ class Application:
             for name in modules:
                 import_user_module(name, listed_in=f"handlers of {queue} in {self.settings.module}")
                 self.router.HANDLERS.setdefault(name, DEFAULT_STATE_KEY)
-        self._check()
+        self._check(probed)
 
     def dispatcher(
         self, queue: str, *, tokens: Tokens | None = None, running: Callable[[str], None] | None = None
@@ -130,7 +133,7 @@ class Application:
     def _absolute(self, path: str) -> str:
         return os.path.normpath(os.path.join(self.settings.project, path))
 
-    def _check(self) -> None:
+    def _check(self, probed: bool) -> None:
         table = [
             (pattern, [one for one in functions if marks.module_of(one) in self.queues_of])
             for pattern, functions in self.router.table()
@@ -151,7 +154,8 @@ class Application:
                     f"{marks.full_name(function)} is a @batch, and max_crashes = 1 would bury all its messages for "
                     f"one that kills the worker: set max_crashes to 2 or more in {self.settings.module}"
                 )
-        check(table)
+        if not probed:
+            check(table)
         for name, functions in routed.items():
             if not any(marks.is_stateless(one) or marks.name_of(one) == FIRST_STATE for one in functions):
                 raise ConfigurationError(

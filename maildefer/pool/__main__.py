@@ -110,7 +110,7 @@ _HANDLERS_IMPORT = (
 
 def _share_memory_with_children() -> None:
     """Load what every worker will need, then keep the collector from touching, and so copying, those pages."""
-    logs.load()
+    logs.warm_up()
     for name in _HANDLERS_IMPORT:
         importlib.import_module(name)
     gc.collect()

@@ -27,6 +27,7 @@ from maildefer.errors import (
 from maildefer.handling import queues
 from maildefer.handling.application import Application
 from maildefer.handling.dispatch import Dispatcher
+from maildefer.handling.finding import PROJECT
 from maildefer.handling.outcomes import ACKED, NO_ROUTE, Buried, Deferred, Outcome
 from maildefer.host import stackdumps, working_directory
 from maildefer.host.printed import Output
@@ -60,8 +61,9 @@ def run(shared: Shared, slot: int, number: int, output: int = -1) -> int:
         if told is not None:
             told.capture()
         queues.in_service = True
+        os.environ[PROJECT] = shared.project  # else it is looked for, in this process and in its children
         directory = working_directory.enter(shared.project)
-        application = Application.load(shared.settings.module)
+        application = Application.load(shared.settings.module, probed=True)
         directory.put_back()  # if a module of the project has moved
     except (ConfigurationError, OSError) as fault:
         error = f"{shared.project}: {fault.strerror}" if isinstance(fault, OSError) else str(fault)
