@@ -24,10 +24,9 @@ from maildefer.errors import (
     ResourcesExhausted,
     StorageFault,
 )
-from maildefer.handling import queues
+from maildefer.handling import finding, queues
 from maildefer.handling.application import Application
 from maildefer.handling.dispatch import Dispatcher
-from maildefer.handling.finding import PROJECT
 from maildefer.handling.outcomes import ACKED, NO_ROUTE, Buried, Deferred, Outcome
 from maildefer.host import stackdumps, working_directory
 from maildefer.host.printed import Output
@@ -61,7 +60,7 @@ def run(shared: Shared, slot: int, number: int, output: int = -1) -> int:
         if told is not None:
             told.capture()
         queues.in_service = True
-        os.environ[PROJECT] = shared.project  # else it is looked for, in this process and in its children
+        os.environ[finding.PROJECT] = shared.project  # else it is looked for, also by children
         directory = working_directory.enter(shared.project)
         application = Application.load(shared.settings.module, probed=True)
         directory.put_back()  # if a module of the project has moved
@@ -92,8 +91,7 @@ class Worker:
     def __init__(self, shared: Shared, slot: int, application: Application) -> None:
         settings = shared.settings
         self.output: Output | None = None
-        self._shared = shared
-        self._words, self._base = shared.board.words, shared.board.slot(slot)
+        self._shared, self._words, self._base = shared, shared.board.words, shared.board.slot(slot)
         self._hand = Hand(shared.board, slot)
         self.directory = WorkingDirectory()
         self._stopping = self._forked = False
@@ -121,8 +119,8 @@ class Worker:
         self._log = AttemptLog(self._note_lines)
         self._limit_bytes = settings.max_bytes
         self._timeout_ns = int(settings.handler_timeout_seconds * 1e9) or 1 << 60
-        share = settings.messages_per_worker
-        self._left = max(1, round(share * random.uniform(0.9, 1.1))) if share else -1
+        share = settings.messages_per_worker * random.uniform(0.9, 1.1)
+        self._left = max(1, round(share)) if share else -1
         stackdumps.enable(2 if shared.dumps is None else shared.dumps.open(slot))
         gc.collect()
         gc.freeze()
