@@ -263,6 +263,7 @@ class Supervisor:
 
     def _refill(self) -> None:
         """Fork whatever is missing. The keeper comes first: dead workers' slots wait for it."""
+        self._forks_on = False
         if self.draining.needs_keeper(self._workforce):
             self._nursery.steward(Kind.KEEPER, self._shared)
         if self.draining.has_begun:
@@ -271,7 +272,7 @@ class Supervisor:
         self._front_ends.refill()
         if self._roll is not None:
             return
-        self._forks_on, throttle = False, self._workforce.throttle
+        throttle = self._workforce.throttle
         for _ in range(min(_FORKS_A_TURN, self._wanted - len(self._workforce.staying()))):
             if throttle.wait(boottime()) or not self._fork_worker() or throttle.deaths >= 5:  # one at a time
                 return
