@@ -95,10 +95,6 @@ class Ledger:
         self._database = sqlite3.connect("", isolation_level=None)
         self._database.executescript(_TABLES)
 
-    def close(self) -> None:
-        """Give the database's file and memory back."""
-        self._database.close()
-
     def read(self) -> None:
         """Read from the beginning, or on from where the last reading ended. Raises OSError.
 
