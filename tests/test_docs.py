@@ -103,8 +103,45 @@ def test_commands_that_are_named_exist() -> None:
         assert named <= set(COMMANDS), f"{page.name} names commands that there are not"
 
 
-@pytest.mark.parametrize("page", sorted((ROOT / "docs/decisions").glob("*.md")), ids=lambda page: page.name)
+DECISIONS = sorted((ROOT / "docs/decisions").glob("[0-9]*.md"))
+INDEX = re.findall(
+    r"^\| (\d+) \| \[(.+)\]\((.+)\) \| (.+) \| (\d{4}-\d\d-\d\d) \|$",
+    (ROOT / "docs/decisions/README.md").read_text(),
+    re.MULTILINE,
+)
+
+
+@pytest.mark.parametrize("page", DECISIONS, ids=lambda page: page.name)
 def test_a_decision_is_under_a_page(page: Path) -> None:
     text = page.read_text()
     assert len(text.splitlines()) <= 60
     assert re.findall(r"^## (\w+)", text, re.MULTILINE) == ["Context", "Choice", "Rejected", "Consequences"]
+
+
+def test_the_index_names_each_decision_by_number_and_title_and_no_other() -> None:
+    titles = [(page.name, page.read_text().partition("\n")[0]) for page in DECISIONS]
+    assert [(file, f"# {number}. {title}") for number, title, file, _, _ in INDEX] == titles
+    assert [int(file[:4]) for file, _ in titles] == [int(number) for number, *_ in INDEX]
+    assert len({number for number, *_ in INDEX}) == len(INDEX)
+
+
+def test_numbers_that_no_decision_has_are_named_in_the_index() -> None:
+    numbers = {int(page.name[:4]) for page in DECISIONS}
+    [gaps] = re.findall(
+        r"^Numbers that are not in use: (.+)\.$",
+        (ROOT / "docs/decisions/README.md").read_text(),
+        re.MULTILINE,
+    )
+    assert set(range(1, max(numbers) + 1)) - numbers == {int(gap) for gap in re.findall(r"\d+", gaps)}
+
+
+def test_a_decision_that_another_changes_says_so_itself() -> None:
+    files = {number: file for number, _, file, _, _ in INDEX}
+    for _, _, file, status, _ in INDEX:
+        assert re.fullmatch(r"accepted|(amended|superseded) by \[\d+\]\(\S+\)", status), file
+        if status != "accepted":
+            number, target = re.findall(r"\[(\d+)\]\((\S+)\)", status)[0]
+            assert target == files[number], file
+            told = (ROOT / "docs/decisions" / file).read_text().partition("## Context")[0]
+            assert f"[{number}]({target})" in told, file
+            assert status.split()[0].capitalize() in told, file
