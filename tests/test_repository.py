@@ -73,3 +73,30 @@ def test_scripts_are_sound() -> None:
     for script in (ROOT / ".ci").iterdir():
         assert os.access(script, os.X_OK), script
         subprocess.run(["bash", "-n", script], check=True)
+
+
+def test_the_hooks_before_a_commit_run_what_make_lint_runs() -> None:
+    recipe = re.search(r"^lint:.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert recipe is not None
+    hooks = (ROOT / ".pre-commit-config.yaml").read_text()
+    entries = re.findall(r"^ +entry: (.+)$", hooks, re.MULTILINE)
+    assert entries == recipe[1].replace("$(PYTHON)", ".venv/bin/python").replace("\t", "").splitlines()
+    assert re.findall(r"repo: (.+)", hooks) == ["local"]
+    assert re.findall(r"language: (.+)", hooks) == ["system"] * len(entries)
+
+
+def test_each_commit_that_blame_passes_over_is_a_full_hash_of_this_history() -> None:
+    lines = (ROOT / ".git-blame-ignore-revs").read_text().splitlines()
+    hashes = [line for line in lines if line and not line.startswith("#")]
+    assert [line for line in hashes if not re.fullmatch(r"[0-9a-f]{40}", line)] == []
+    if (ROOT / ".git").exists():  # a clone of the newest commits alone does not have them
+        shallow = subprocess.run(
+            ["git", "rev-parse", "--is-shallow-repository"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        if shallow.stdout.strip() == "false":
+            for line in hashes:
+                subprocess.run(["git", "merge-base", "--is-ancestor", line, "HEAD"], cwd=ROOT, check=True)
