@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 from maildefer.errors import ConfigurationError, MaildeferError
+from maildefer.host import environment
 from maildefer.maildir.layout import create_queue
 
 _PATIENCE_SECONDS = 30.0
@@ -38,7 +39,7 @@ class Sink:
         listener = self._socket.fileno()
         command = [sys.executable, "-m", "maildefer.intake", "--queue", self.queue_dir]
         command += ["--socket-fd", str(listener), "--lifeline-fd", str(theirs)]
-        self._process = subprocess.Popen(command, pass_fds=(listener, theirs))
+        self._process = subprocess.Popen(command, pass_fds=(listener, theirs), env=environment.listed())
         os.close(theirs)
         self._await_greeting()
 

@@ -11,6 +11,7 @@ import tempfile
 import threading
 from typing import Final
 
+from maildefer.host import environment
 from maildefer.maildir.layout import create_queue
 
 _PATIENCE_SECONDS: Final = 30.0
@@ -28,7 +29,11 @@ def speak(queue: str) -> int:
         command = [sys.executable, "-m", "maildefer.intake", "--queue", create_queue(queue).path]
         command += ["--socket-fd", str(listener.fileno()), "--lifeline-fd", str(theirs)]
         intake = subprocess.Popen(
-            command, pass_fds=(listener.fileno(), theirs), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+            command,
+            pass_fds=(listener.fileno(), theirs),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            env=environment.listed(),
         )
         os.close(theirs)
         try:

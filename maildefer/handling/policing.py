@@ -43,7 +43,7 @@ def main() -> int:
         try:
             accept = load(name)
         except ConfigurationError as fault:
-            _tell(stream, {"error": str(fault)})
+            _tell(stream, {"error": f"{fault}{_hint(fault.__cause__)}"})
             return EX_CONFIG
         _tell(stream, {"ready": True})
         for question in stream:
@@ -81,7 +81,17 @@ def answer(accept: Callable[..., Any], question: dict[str, Any]) -> dict[str, st
         return {"reply": decide(accept, session, question["sender"], question["recipient"])}
     except Exception as fault:  # noqa: BLE001  # the project's code: whatever it raises, the client is to try again
         traceback.print_exc()
-        return {"fault": f"{type(fault).__name__}: {fault}"}
+        return {"fault": f"{type(fault).__name__}: {fault}{_hint(fault)}"}
+
+
+def _hint(fault: BaseException | None) -> str:
+    """What to do about a variable that its module asks for and the front end was not given."""
+    trace = fault.__traceback__ if isinstance(fault, KeyError) else None
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None or trace.tb_frame.f_globals.get("__name__") != "os":
+        return ""
+    return f': a front end gets no variables but those of a list: name it in receiver_config["environment"] = [{fault}]'
 
 
 def _tell(stream: Any, message: dict[str, Any]) -> None:

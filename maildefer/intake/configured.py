@@ -6,11 +6,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from maildefer.errors import ConfigurationError
+from maildefer.host.environment import is_variable
 from maildefer.intake import limits, trust
 from maildefer.intake.doors import Kind
 
 OPTIONS: Final = frozenset({"hostname", "user", "group", *limits.NAMES, *trust.NAMES})
 PLACES: Final = frozenset({"host", "port", "socket", "listen", "lmtp", "socket_mode"})
+ENVIRONMENT: Final = "environment"
 
 
 def arguments(said: Mapping[str, Any]) -> list[str]:
@@ -46,9 +48,20 @@ def socket_mode(said: Mapping[str, Any]) -> int | None:
         raise ConfigurationError(f'socket_mode is {mode!r}: give octal digits, such as "0660"') from None
 
 
+def environment(said: Mapping[str, Any]) -> tuple[str, ...]:
+    """The variables that policies and checks of passwords need besides those of the list. Raises ConfigurationError."""
+    names = said.get(ENVIRONMENT) or ()
+    names = [names] if isinstance(names, str) else names
+    if not isinstance(names, list | tuple | set) or not all(map(is_variable, names)):
+        raise ConfigurationError(
+            f'{ENVIRONMENT} is {said[ENVIRONMENT]!r}: give names of variables, such as ["BLOG_DB_URL"], and no values'
+        )
+    return tuple(sorted(names))
+
+
 def refuse_unknown(names: Iterable[str]) -> None:
     """Raises ConfigurationError for a name that means nothing here, lest a misspelt limit is none."""
-    known = OPTIONS | PLACES | {"queue", "processes"}
+    known = OPTIONS | PLACES | {"queue", "processes", ENVIRONMENT}
     if unknown := sorted(set(names) - known):
         raise ConfigurationError(
             f"receiver_config: {', '.join(unknown)} means nothing: there are {', '.join(sorted(known))}"

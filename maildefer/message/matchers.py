@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from maildefer.errors import RouteUntried
+from maildefer.host import environment
 from maildefer.message import matcher
 from maildefer.message.matcher import Answer, Question, Span, framed, received
 
@@ -101,12 +102,16 @@ class _Matcher:
     def __init__(self) -> None:
         """Raises OSError."""
         self.socket, theirs = socket.socketpair()
-        # Its own interpreter only: no site packages, no environment, nothing of the program.
+        # Its own interpreter only: no site packages, nothing of the program.
         argv = [sys.executable, "-I", "-S", "-W", "ignore", os.path.abspath(matcher.__file__)]
         try:
             with theirs:
                 self.process = subprocess.Popen(
-                    argv, stdin=theirs.fileno(), stdout=subprocess.DEVNULL, cwd="/"
+                    argv,
+                    stdin=theirs.fileno(),
+                    stdout=subprocess.DEVNULL,
+                    cwd="/",
+                    env=environment.listed(),
                 )
         except BaseException:
             self.socket.close()

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from maildefer import events
+from maildefer.host import environment as variables
 from maildefer.intake import early, guestbook
 from maildefer.intake.guestbook import Place
 from maildefer.maildir.system import boottime
@@ -54,8 +55,9 @@ class Crew:
         options: Sequence[str],
         keep: Sequence[int] = (),
         wanted: int = 1,
+        environment: Sequence[str] = (),
     ) -> None:
-        """`module` is executed with `options`; `keep` are descriptors that those name."""
+        """`module` is executed with `options`; `keep` are descriptors that those name, `environment` more variables."""
         self._kind = kind
         self._module = module
         self._folder = folder
@@ -63,6 +65,7 @@ class Crew:
         self._options = list(options)
         self._keep = list(keep)
         self._wanted = wanted
+        self._environment = environment
         self._book = guestbook.make()
         self._hands: dict[int, Hand] = {}
         self._leaving: set[int] = set()
@@ -90,7 +93,12 @@ class Crew:
                 *self._keep,
             ]
             pid = children.spawn(
-                [*argv, *self._options], cwd=self._folder, keep=keep, hold=early.HELD, confined=True
+                [*argv, *self._options],
+                cwd=self._folder,
+                environ=variables.listed(self._environment),
+                keep=keep,
+                hold=early.HELD,
+                confined=True,
             )
             self._hands[pid] = Hand(boottime(), report, place)
             events.emit("child.started", kind=self._kind, pid=pid, address=self.address)
@@ -112,9 +120,9 @@ class Crew:
         self._leave_if_empty()
         return True
 
-    def follow(self, options: Sequence[str], wanted: int) -> None:
+    def follow(self, options: Sequence[str], wanted: int, environment: Sequence[str]) -> None:
         """Put others in the place of all that are there, who finish what they have in hand."""
-        self._options, self._wanted = list(options), wanted
+        self._options, self._wanted, self._environment = list(options), wanted, environment
         self._throttle.note_good()
         self._leaving = set(self._hands)
         # Those who go count among themselves, as those who come may have other limits.

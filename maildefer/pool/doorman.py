@@ -14,6 +14,7 @@ from typing import Any
 
 from maildefer import events
 from maildefer.errors import MaildeferError
+from maildefer.host import environment as variables
 from maildefer.intake import early
 from maildefer.pool import read_only
 from maildefer.pool.reported import read_report
@@ -26,11 +27,18 @@ _END_SECONDS = 15.0
 class Doorman:
     """One process at a time. It ends with its lifeline, so with us, however we end."""
 
-    def __init__(self, listeners: Sequence[Listener], queue: str, arguments: Sequence[str]) -> None:
+    def __init__(
+        self,
+        listeners: Sequence[Listener],
+        queue: str,
+        arguments: Sequence[str],
+        environment: Sequence[str] = (),
+    ) -> None:
         self.process: subprocess.Popen[bytes] | None = None
         self.began = 0.0
         self._listeners = listeners
         self._arguments = ["--queue", queue, *arguments]
+        self._environment = environment  # variables besides those of the list
         self._routes: tuple[int, int] | None = None  # a file in memory, which the process reads again at HUP
         self._lifeline: int | None = None
         self._ready: int | None = None
@@ -70,7 +78,11 @@ class Doorman:
         before = signal.pthread_sigmask(signal.SIG_BLOCK, early.HELD)  # the process inherits it
         try:
             self.process = subprocess.Popen(
-                command, pass_fds=inherited, stdin=subprocess.DEVNULL, stderr=events.descriptor()
+                command,
+                pass_fds=inherited,
+                stdin=subprocess.DEVNULL,
+                stderr=events.descriptor(),
+                env=variables.listed(self._environment),
             )
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -39,7 +39,8 @@ class SMTPReceiver:
 
     `socket` or `listen` come in the place of host and port: a socket file's path, or addresses as `receiver_config` has
     them, such as `smtps://0.0.0.0:465` or `smtp:systemd`. `options` are the intake process's: hostname, user and group
-    that it becomes, those of `maildefer.intake.limits` and of `maildefer.intake.trust`.
+    that it becomes, `environment` (variables that its policy needs), those of `maildefer.intake.limits` and of
+    `maildefer.intake.trust`.
     Raises ConfigurationError for an address in use, QueueError's kinds, TypeError for an unknown option.
     """
 
@@ -56,10 +57,12 @@ class SMTPReceiver:
         socket_mode: str | int | None = None,
         **options: Any,
     ) -> None:
-        if unknown := options.keys() - configured.OPTIONS:
+        known = configured.OPTIONS | {configured.ENVIRONMENT}
+        if unknown := options.keys() - known:
             raise TypeError(
-                f"unknown options {', '.join(sorted(unknown))}: there are {', '.join(sorted(configured.OPTIONS))}"
+                f"unknown options {', '.join(sorted(unknown))}: there are {', '.join(sorted(known))}"
             )
+        variables = configured.environment(options)
         said = {"host": host, "port": port, "socket": socket, "listen": listen, "lmtp": self.lmtp}
         mode = configured.socket_mode({"socket_mode": socket_mode})
         self.queue_dir = queue
@@ -68,7 +71,7 @@ class SMTPReceiver:
         name = self._listeners[0].socket.getsockname()
         self.host: str = host if isinstance(name, tuple) else name
         self.port: int = name[1] if isinstance(name, tuple) else 0
-        self._doorman = Doorman(self._listeners, self._layout.path, configured.arguments(options))
+        self._doorman = Doorman(self._listeners, self._layout.path, configured.arguments(options), variables)
         self._handling: QueueReceiver | None = None
         self._thread: threading.Thread | None = None
         self._closed = threading.Event()

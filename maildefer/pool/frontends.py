@@ -57,10 +57,10 @@ class FrontEnds:
         before, self._fronts = self._fronts, {kind: fronts[kind] for kind in self._fronts}
         self._write_routes(probed)
         for kind, front in self._fronts.items():
-            if (front.options, front.wanted) == (before[kind].options, before[kind].wanted):
+            if front.equals(before[kind]):
                 self._crews[kind].signal(signal.SIGHUP)
             else:
-                self._crews[kind].follow(self._options(front), front.wanted)
+                self._crews[kind].follow(self._options(front), front.wanted, front.environment)
 
     def reopen_log(self) -> None:
         """The log file was moved away."""
@@ -92,6 +92,7 @@ class FrontEnds:
             options=self._options(front),
             keep=[self._readable],
             wanted=front.wanted,
+            environment=front.environment,
         )
 
     def _options(self, front: Front) -> list[str]:

@@ -34,6 +34,16 @@ class Front(NamedTuple):
     wanted: int
     queue: QueueOfPool
     """Whose routes it is told."""
+    environment: tuple[str, ...] = ()
+    """Variables that it gets besides those of the list."""
+
+    def equals(self, other: Front) -> bool:
+        """Whether the other's processes may stay as they are."""
+        return (self.options, self.wanted, self.environment) == (
+            other.options,
+            other.wanted,
+            other.environment,
+        )
 
 
 def described(settings: PoolSettings, shared: Shared, plan: Plan) -> dict[str, Front]:
@@ -62,6 +72,7 @@ def _intake(config: Mapping[str, Any], shared: Shared, plan: Plan) -> Front:
         options=["--queue", queue.layout.path, *_log_options(plan), *said],
         wanted=_processes(config),
         queue=queue,
+        environment=configured.environment(config),
     )
 
 
