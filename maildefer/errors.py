@@ -254,11 +254,11 @@ class ReadOnly(StorageFault):
 
 
 class PermissionRefused(StorageFault):
-    remedy = "give this user (or the shared group) write permission to the queue's folders"
+    remedy = "give this user (or the shared group) write permission to the queue's folders, or run this as their owner"
 
 
 class ReadRefused(PermissionRefused):
-    remedy = "give this user (or the shared group) permission to read the queue's folders"
+    remedy = "give this user (or the shared group) permission to read the queue's folders, or run this as their owner"
 
 
 class MountFault(StorageFault):

@@ -6,6 +6,7 @@ All of it touches the mount, and hangs with it.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import closing
@@ -73,10 +74,16 @@ def examine(path: str, *, races: int = trials.RACES, user: str = "", group: str 
                 found += [trials.try_race(folder, races), trials.try_sight(folder)]
     except OSError as fault:
         what = fault.strerror or str(fault)
-        found.append(
-            refuse("write", f"nothing can be written to {place}: {what}", "see permissions, space and mount")
-        )
+        found.append(refuse("write", f"nothing can be written to {place}: {what}", _remedy(fault)))
     return [*found, *_other_hosts(layout)] if is_queue else found
+
+
+def _remedy(fault: OSError) -> str:
+    if (
+        fault.errno == errno.EACCES and os.geteuid() == 0
+    ):  # which a filesystem of this host's never says to it
+        return "the server takes root for somebody else (root_squash): run this as the queue's owner"
+    return "see permissions, space and mount"
 
 
 def glance(path: str) -> list[Finding]:

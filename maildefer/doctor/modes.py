@@ -23,7 +23,7 @@ def permissions(layout: Layout) -> Iterator[Finding]:
     folders = _folders(layout)
     if shut := [folder for folder in folders if not os.access(folder, _ALL)]:
         fact = f"this user may not write to {_names(layout, shut)}"
-        yield refuse("permissions", fact, "give them to this user, or its group")
+        yield refuse("permissions", fact, "give them to this user, or its group, or run this as their owner")
         return
     facts = {folder: os.stat(folder) for folder in folders}
     found = [

@@ -123,6 +123,23 @@ def read_small(path: str, *, limit_bytes: int = 1 << 16, system: System = SYSTEM
         system.close(descriptor)
 
 
+def make_directory(path: str, mode: int, system: System) -> bool:
+    """Whether it was made now, by this call: else it is there, made before, or by another host just now."""
+    try:
+        system.mkdir(path, mode)
+    except FileExistsError:
+        return False
+    except (
+        PermissionError
+    ) as fault:  # an NFS server says this first where nothing more may be made in its parent
+        try:
+            system.lstat(path)
+        except OSError:
+            raise fault from None
+        return False
+    return True
+
+
 def sync_directory(path: str, *, system: System = SYSTEM, opened: int = -1) -> None:
     """By its path each time, since the folder may have been replaced; or what was `opened` for this, left open."""
     if opened >= 0:

@@ -291,9 +291,4 @@ def _make_with_parents(path: str, system: System) -> None:
 
 
 def _make(path: str, system: System) -> bool:
-    """Whether it was made now, by this call."""
-    try:
-        system.mkdir(path, DIRECTORY_MODE)
-    except FileExistsError:  # made before, or by another host just now
-        return False
-    return True
+    return durable.make_directory(path, DIRECTORY_MODE, system)

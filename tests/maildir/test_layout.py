@@ -7,6 +7,7 @@ import json
 import os
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ import pytest
 from maildefer.errors import FormatUnknown, MountFault, NotAQueue, PermissionRefused, QueueMissing, ReadOnly
 from maildefer.maildir.layout import Format, Layout, create_queue, mend, open_queue, read_format
 from maildefer.maildir.push import Pusher
-from maildefer.maildir.system import System
+from maildefer.maildir.system import SYSTEM, System
 from tests.maildir.world import DATA, LABEL, World, everywhere, put, somebody_else
 
 
@@ -53,6 +54,20 @@ def test_making_a_queue_that_is_there_changes_nothing(layout: Layout) -> None:
     create_queue(layout.path, format=Format(beat_seconds=1, ttl_seconds=9))
     assert everywhere(layout) == {"new/X": DATA}
     assert read_format(layout) == Format()
+
+
+def test_a_folder_that_is_there_may_stand_where_nothing_may_be_made(tmp_path: Path) -> None:
+    """As one that a server's administrator has made for a queue: NFS refuses before it looks for the name."""
+
+    def mkdir(path: str, mode: int) -> None:
+        if os.path.dirname(path) == str(tmp_path):
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        os.mkdir(path, mode)
+
+    (tmp_path / "queue").mkdir()
+    assert os.listdir(create_queue(f"{tmp_path}/queue", system=replace(SYSTEM, mkdir=mkdir)).new) == []
+    with pytest.raises(PermissionRefused, match="other: Permission denied"):
+        create_queue(f"{tmp_path}/other", system=replace(SYSTEM, mkdir=mkdir))
 
 
 def test_the_format_is_what_the_first_one_said(tmp_path: Path) -> None:

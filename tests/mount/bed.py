@@ -28,6 +28,7 @@ from tests.mount.wire import Wire
 HERE = Path(__file__).parent
 MOUNT = "/mnt/nfs"  # where a client sees the export
 EXPORT = "/mnt/export"  # where the server keeps it
+NETWORK = "10.77.0.0/24"  # to which it is exported
 PACKAGES = (
     "user-mode-linux nfs-kernel-server nfs-common rpcbind iproute2 kmod e2fsprogs gcc libc6-dev procps mutt"
 )
@@ -133,6 +134,12 @@ class NfsBed(Bed):
         names = on or [client.name for client in self.clients]
         with ThreadPoolExecutor() as pool:
             list(pool.map(lambda name: self.guests[name].check(["sh", "-c", script]), names))
+
+    def squash_root(self, options: str = "") -> None:
+        """From now on root of a client is nobody to the server, or whom `anonuid` and `anongid` name."""
+        words = "rw,sync,root_squash,no_subtree_check,insecure,fsid=0" + (options and f",{options}")
+        self.server.check(["exportfs", "-i", "-o", words, f"{NETWORK}:{EXPORT}"])
+        self.mount()  # what the clients know of who may do what is from before
 
     def restart_nfsd(self, down_seconds: float = 0.0) -> None:
         """Stop nfsd and start it again: the reply cache and all NFSv4 state go, the host stays up."""

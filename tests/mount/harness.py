@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 import sys
+import sysconfig
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -25,6 +26,8 @@ WORKERS = 2
 APPLICATION = Path(__file__).parent / "application"
 ROOT = Path(__file__).resolve().parent.parent.parent
 QUEUE, RUN = "/mnt/nfs/queue", "/mnt/nfs/run"
+_PYTHON = "/mnt/python"  # where all users may come to it, as they may not to a home of root's
+_LET_IN = f"mkdir -p {_PYTHON} && mountpoint -q {_PYTHON} || mount --bind {sys.base_prefix} {_PYTHON}"
 _LEFT = "tmp new cur .later .dead .maildefer/leases .maildefer/tokens .maildefer/dead"
 
 T = TypeVar("T")
@@ -51,15 +54,22 @@ class Crew:
     pools: list[Job] = field(default_factory=list)
     feeders: list[Job] = field(default_factory=list)
 
-    def python(self, guest: Guest, *argv: str) -> Job:
-        """Start Python in the application's directory, with this checkout."""
-        env = {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", "MAILDEFER_HOST_ID": guest.name}
-        env |= {"MAILDEFER_RUNTIME_DIR": "/run/maildefer", "MAILDEFER_LOG_FORMAT": "logfmt"}
-        script = 'mkdir -p -m 700 /run/maildefer; cd "$0" && exec "$@"'
-        return guest.run(["sh", "-c", script, str(APPLICATION), sys.executable, *argv], env)
+    def python(self, guest: Guest, *argv: str, user: int = 0, group: int = 0) -> Job:
+        """Start Python in the application's directory, with this checkout, as root or as another user."""
+        runtime = f"/run/maildefer-{user}"
+        path = f"{ROOT}:{sysconfig.get_path('purelib')}"
+        env = {"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1", "MAILDEFER_HOST_ID": guest.name}
+        env |= {"MAILDEFER_RUNTIME_DIR": runtime, "MAILDEFER_LOG_FORMAT": "logfmt"}
+        script = f'mkdir -p -m 700 {runtime}; cd "$0" && exec "$@"'
+        python = [sys.executable]
+        if user:
+            script = f"{_LET_IN}; mkdir -p -m 700 {runtime} && chown {user} {runtime}; {script}"
+            become = ["setpriv", f"--reuid={user}", f"--regid={group}", "--clear-groups"]
+            python = [*become, f"{_PYTHON}/bin/python{sysconfig.get_python_version()}"]
+        return guest.run(["sh", "-c", script, str(APPLICATION), *python, *argv], env)
 
-    def maildefer(self, guest: Guest, *argv: str) -> Job:
-        return self.python(guest, "-m", "maildefer.cli", *argv)
+    def maildefer(self, guest: Guest, *argv: str, user: int = 0, group: int = 0) -> Job:
+        return self.python(guest, "-m", "maildefer.cli", *argv, user=user, group=group)
 
     def begin(self) -> None:
         """Make the queue, and start a pool on every client; they are up when each has joined."""
