@@ -145,3 +145,34 @@ def test_a_decision_that_another_changes_says_so_itself() -> None:
             told = (ROOT / "docs/decisions" / file).read_text().partition("## Context")[0]
             assert f"[{number}]({target})" in told, file
             assert status.split()[0].capitalize() in told, file
+
+
+GLOSSARY = (ROOT / "docs/glossary.md").read_text()
+NOT_SAID = (  # the glossary has what is said instead
+    "clerk crew desk door doorman doors entrance guestbook hall nursery patience "
+    "quarantine rescue shunt tender visitor visitors weather zombie zombies"
+).split()
+
+
+@pytest.mark.parametrize(
+    "page",
+    [page for page in PAGES if page.name not in ("glossary.md", "security.md")],
+    ids=lambda page: str(page.relative_to(ROOT)),
+)
+def test_the_documents_say_it_in_the_words_of_the_field(page: Path) -> None:
+    words = re.findall(
+        r"(?<![\w.-])[a-z]+(?![\w-])", page.read_text().lower()
+    )  # no options, no names of tests
+    assert sorted(set(words) & set(NOT_SAID)) == []
+
+
+def test_each_term_of_the_glossary_is_explained_once_in_a_sentence_and_found_in_a_package() -> None:
+    rows = re.findall(r"^\| ([^|]+) \| ([^|]+) \| (`maildefer[^|]+) \| ([^|]*) ?\|$", GLOSSARY, re.MULTILINE)
+    terms = [term.strip() for term, *_ in rows]
+    assert len(terms) > 50
+    assert len(set(terms)) == len(terms)
+    for term, meaning, where, _ in rows:
+        assert meaning[0].islower(), term
+        assert ". " not in meaning, term
+        for package in re.findall(r"`([\w.]+)`", where):
+            assert (ROOT / package.replace(".", "/") / "__init__.py").is_file(), (term, package)
