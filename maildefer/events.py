@@ -87,6 +87,7 @@ EVENTS: Final[dict[str, str]] = {
     "worker.recycled": "a worker has handled its share, or is over its memory limit",
     "child.started": "keeper, scout or intake is up",
     "child.died": "keeper, scout or intake died",
+    "child.misbehaved": "what a child said is no message of its kind; it is killed, and another takes its place",
     "request.received": "another host asked for something through the mount",
     "intake.listening": "the front end takes connections",
     "intake.accepted": "a message is durable for all its recipients",
@@ -105,7 +106,8 @@ EVENTS: Final[dict[str, str]] = {
 }
 
 _ERRORS: Final = frozenset(
-    "application.broken child.died entry.buried lease.kept lease.lost log.unusable queue.vanished worker.died".split()
+    "application.broken child.died child.misbehaved entry.buried lease.kept lease.lost log.unusable queue.vanished"
+    " worker.died".split()
 )
 _WARNINGS: Final = frozenset(
     "claim.lost claim.reclaimed clock.differs entry.unreadable intake.closed intake.cramped intake.stale lease.fenced"

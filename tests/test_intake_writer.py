@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import marshal
 import os
 import socket
 from collections.abc import Callable, Iterator, Sequence
@@ -121,3 +122,18 @@ def test_the_writer_of_a_front_end_that_was_killed_ends_by_itself(tmp_path: Path
         assert len(both) == 2
         server.process.kill()
         wait_until(lambda: all(start_time(pid) is None for pid in both))
+
+
+@pytest.mark.lifecycle
+@pytest.mark.parametrize(
+    "nonsense",
+    [b"\0\0\0\0", b"\0\0\0\1\xff", b"\0\0\0\5" + marshal.dumps(7), b"\0\0\0\2[]"],
+)
+def test_a_writer_that_is_told_nonsense_ends_and_does_not_wait_on(layout: Layout, nonsense: bytes) -> None:
+    """With it the front end, in whose place there comes another."""
+    options = parse(["--socket-fd", "0", "--queue", layout.path])
+    link = writer.fork(layout.path, options, hostname="test")
+    with link.socket as line:
+        line.sendall(nonsense)
+        line.settimeout(30)
+        assert line.recv(1) == b""

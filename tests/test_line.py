@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import marshal
 import os
 import socket
 import threading
@@ -361,3 +362,37 @@ def test_each_batch_that_is_answered_makes_room_for_another_the_first_too(tmp_pa
             assert (line._batch, line._batches, line._messages.jobs._out) == (number, {}, 0)
 
     served(tmp_path / "queue", play)
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        b"\0\0\0\1\xff",
+        b"\0\0\0\0",
+        (5).to_bytes(4) + marshal.dumps(7),
+        (lambda data: len(data).to_bytes(4) + data)(marshal.dumps((99, []))),
+        (lambda data: len(data).to_bytes(4) + data)(marshal.dumps((0, [(1, "x", [])]))),
+    ],
+)
+def test_a_writer_that_says_what_is_no_answer_is_one_that_is_gone(
+    nonsense: bytes, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Else its clients would wait for ever, and no other would ever take its place."""
+    ours, theirs = pair(BLOCK_BYTES, local=True)
+
+    async def run() -> list[Stored]:
+        line = await Line.open(ours, threads=2)
+        pushed = asyncio.ensure_future(line.push(message(b"x")))
+        await asyncio.sleep(0)
+        theirs.socket.sendall(nonsense)
+        await line.closed.wait()
+        try:
+            return await pushed
+        finally:
+            await line.close()
+            await asyncio.sleep(0)
+
+    with theirs.socket:
+        [stored] = asyncio.run(asyncio.wait_for(run(), 30))
+    assert (stored.key, stored.reply) == ("", replies.FAULT)
+    assert "child.misbehaved" in capfd.readouterr().err

@@ -9,13 +9,14 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from maildefer.errors import RouteUntried
 from maildefer.handling.dispatch import FAULT_SECONDS, Dispatcher
 from maildefer.handling.outcomes import ACKED, Buried, Deferred, Outcome, Postponed
-from maildefer.message import matchers, matching
+from maildefer.message import matcher, matchers, matching
 from tests.lifecycle.project import eventually
 from tests.test_many_routes import ENDLESS, ENDLESS_ADDRESS, mail, router
 
@@ -284,3 +285,35 @@ matcher.answer([({ENDLESS!r}, 0)], {ENDLESS_ADDRESS!r}, 0.05)
 def test_a_match_that_looks_for_no_signal_is_ended_by_the_kernel() -> None:
     ended = subprocess.run([sys.executable, "-c", DEAF], timeout=60, check=False)
     assert ended.returncode == -signal.SIGPROF
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"[" * 100_000,
+        b"1" + b"0" * 400,
+        b"[NaN]",
+        b"\xff",
+        b"{}",
+        b"[]",
+        b"[[[0, 1], [0, 1], [0, 1]]]",
+        b"[[[0, 1]]]",
+        b"[[[0, 1], [0, 99]]]",
+        b"[[[0, 1], [1, 0]]]",
+        b"[[[0, 1], [true, null]]]",
+        None,
+    ],
+)
+def test_a_process_that_says_what_is_no_answer_is_ended_and_its_route_is_at_fault(
+    said: bytes | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """None: that terabytes are to come."""
+    frame = b"\xff" * 8 if said is None else len(said).to_bytes(8, "big") + said
+    (tmp_path / "liar.py").write_text(f"import os, time\nos.write(0, {frame!r})\ntime.sleep(60)\n")
+    monkeypatch.setattr(matcher, "__file__", str(tmp_path / "liar.py"))
+    with pytest.raises(RouteUntried, match="no answer"):
+        matched("^(?P<a>x)$", "x")
+    assert matchers.pids() == []
+    assert capfd.readouterr().err.count("child.misbehaved") == 2
+    monkeypatch.undo()
+    assert matched("^(?P<a>x)$", "x") == {"a": "x"}

@@ -77,7 +77,7 @@ def test_a_policy_that_cannot_be_found_is_a_configuration_error(name: str) -> No
 # The processes
 
 POLICY = """
-import os, time
+import os, sys, time
 from maildefer.routing import Defer
 
 def accept(session, sender, recipient):
@@ -90,6 +90,10 @@ def accept(session, sender, recipient):
         case "who": return f"554 5.7.1 {session.address} {session.helo} {session.tls} {session.user} {sender}"
         case "pid": return f"554 5.7.1 {os.getpid()}"
         case "loud": print("on standard output")
+        case "say":
+            os.write(int(sys.argv[2]), NONSENSE)
+            time.sleep(60)
+        case "twice": os.fork()
 """
 
 
@@ -238,3 +242,48 @@ def test_a_policy_that_cannot_be_loaded_accepts_nothing_and_is_tried_ever_more_s
     told = capfd.readouterr().err
     assert "mypolicy" in told
     assert "pool.throttled" in told
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        b"[" * 60_000 + b"\n",
+        b'{"number": 1' + b"0" * 400 + b', "reply": null}\n',
+        b'{"number": NaN, "reply": null}\n',
+        b"\xff\xfe\n",
+        b"7\n",
+        b"[]\n",
+        b"x" * 70_000,
+        b'{"number": 0, "reply": null}\n',
+        b'{"number": -1, "fault": "no"}\n',
+        b'{"number": 2, "reply": 7}\n{"number": 3, "reply": 7}\n',
+        b'{"reply": null}\n',
+        b'{"number": 2, "reply": "250 ok\\r\\n554 no"}\n',
+    ],
+)
+def test_what_is_no_answer_ends_its_process_and_its_recipient_is_to_come_again(
+    project: Path, nonsense: bytes, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Nested JSON, or a list, ended the task that serves: no question was ever answered again."""
+    (project / "mypolicy.py").write_text(f"NONSENSE = {nonsense!r}\n{POLICY}")
+
+    async def talk(asked, policy):
+        pid = int((await asked("pid@d")).split()[-1])
+        assert await asked("say@d") == replies.NO_POLICY
+        assert await asked("yes@d") is None
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+    ask(talk)
+    told = capfd.readouterr().err
+    assert "policy.failed" in told
+    assert "it was killed" in told
+
+
+def test_the_answer_of_a_careless_fork_is_not_taken_for_the_next_ones(project: Path) -> None:
+    async def talk(asked, policy):
+        assert await asked("twice@d") is None
+        assert await asked("no@d") in ("554 5.7.1 not you", replies.NO_POLICY)
+        assert await asked("no@d") == "554 5.7.1 not you"
+
+    ask(talk)

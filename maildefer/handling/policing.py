@@ -2,9 +2,9 @@
 
 The front end started it, holds the other end of the socket, and ends it when an answer takes too long: the project's
 code is never in the process that talks to the network (I11), and can't hold it up. One JSON object a line, both ways:
-first ours, `{"ready": true}` or `{"error": TEXT}`; then for each `{"session", "sender", "recipient"}` either
-`{"reply": TEXT or null}`, or `{"fault": TEXT}` for an exception, which does not end us. Another function is asked in
-the same way for each `{"user", "password"}`, and says whether they belong together.
+first ours, `{"ready": true}` or `{"error": TEXT}`; then for each `{"number", "session", "sender", "recipient"}` either
+`{"number", "reply": TEXT or null}`, or `{"number", "fault": TEXT}` for an exception, which does not end us. Another
+function is asked in the same way for each `{"number", "user", "password"}`, and says whether they belong together.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import signal
 import socket
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from maildefer import events
@@ -28,6 +28,7 @@ from maildefer.host.linux import die_with_parent
 from maildefer.host.titles import set_title
 
 EX_CONFIG = 78
+_MOST = 2000  # characters of a fault: what is said has to be short
 NOT_VOUCHED = "535 5.7.8 this name and this password do not belong together"
 
 
@@ -43,11 +44,12 @@ def main() -> int:
         try:
             accept = load(name)
         except ConfigurationError as fault:
-            _tell(stream, {"error": f"{fault}{_hint(fault.__cause__)}"})
+            _tell(stream, {"error": f"{fault!s:.{_MOST}}{_hint(fault.__cause__)}"})
             return EX_CONFIG
         _tell(stream, {"ready": True})
         for question in stream:
-            _tell(stream, answer(accept, json.loads(question)))
+            asked = json.loads(question)
+            _tell(stream, {"number": asked["number"], **answer(accept, asked)})
     return 0
 
 
@@ -81,7 +83,7 @@ def answer(accept: Callable[..., Any], question: dict[str, Any]) -> dict[str, st
         return {"reply": decide(accept, session, question["sender"], question["recipient"])}
     except Exception as fault:  # noqa: BLE001  # the project's code: whatever it raises, the client is to try again
         traceback.print_exc()
-        return {"fault": f"{type(fault).__name__}: {fault}{_hint(fault)}"}
+        return {"fault": f"{type(fault).__name__}: {fault!s:.{_MOST}}{_hint(fault)}"}
 
 
 def _hint(fault: BaseException | None) -> str:
@@ -94,7 +96,7 @@ def _hint(fault: BaseException | None) -> str:
     return f': a front end gets no variables but those of a list: name it in receiver_config["environment"] = [{fault}]'
 
 
-def _tell(stream: Any, message: dict[str, Any]) -> None:
+def _tell(stream: Any, message: Mapping[str, object]) -> None:
     stream.write(json.dumps(message).encode() + b"\n")
     stream.flush()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
+from maildefer import events
 from maildefer.intake import replies
 from maildefer.intake.arena import Link, Span
 from maildefer.intake.batching import MOST, Lane
@@ -143,10 +144,19 @@ class Line:
                 size = int.from_bytes(await self._reader.readexactly(LENGTH_BYTES))
                 self._answered(*unpack_answers(await self._reader.readexactly(size)))
         except (asyncio.IncompleteReadError, ConnectionError):
-            self.closed.set()
-            for future in self._pending.values():
-                if not future.done():
-                    future.set_exception(ConnectionError("the writer is gone"))
+            self._give_up()
+        except Exception as fault:  # noqa: BLE001  # a broken writer's: whatever it is, nobody may wait for more of it
+            events.emit(
+                "child.misbehaved", kind="writer", reason=f"what it said is no answer: {fault!r:.200}"
+            )
+            self._give_up()
+
+    def _give_up(self) -> None:
+        """The writer is gone, or has to be: this process ends, and with the line the writer."""
+        self.closed.set()
+        for future in self._pending.values():
+            if not future.done():
+                future.set_exception(ConnectionError("the writer is gone"))
 
     def _answered(self, batch: int, answers: list[Answer]) -> None:
         for answer in answers:

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import socket
 import sys
 from dataclasses import asdict
+from itertools import count
 from typing import TYPE_CHECKING, Any, Final
 
 from maildefer import events
 from maildefer.intake import replies
 from maildefer.pool.throttle import Throttle
+from maildefer.untrusted import Unbelievable, record_in
 
 if TYPE_CHECKING:
     from maildefer.intake.client import Client
@@ -23,6 +26,9 @@ if TYPE_CHECKING:
 _START_SECONDS: Final = 30.0  # to load the project's module
 _LINE_BYTES: Final = 1 << 16
 _SOUND_SECONDS: Final = 60.0
+_KILLED: Final = "it was killed"
+_is_reply: Final = re.compile(r"[45]\d\d [ -~]{1,500}").fullmatch
+_numbers: Final = count(1)
 
 
 class Broken(Exception):
@@ -34,7 +40,8 @@ class Question:
 
     def __init__(self, asked: dict[str, Any], **about: str) -> None:
         self.about = about
-        self.text = json.dumps(asked)
+        self.number = next(_numbers)  # lest the answer to another is taken for its own
+        self.text = json.dumps({"number": self.number, **asked})
         self.answer: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
 
     def settle(self, reply: str | None) -> None:
@@ -115,8 +122,13 @@ class Policy:
             )
         reader, writer = await asyncio.open_connection(sock=ours, limit=_LINE_BYTES)
         try:
-            await self._hear(reader, _START_SECONDS)
-            self._up += 1
+            match heard := await self._hear(reader, _START_SECONDS):
+                case {"ready": True}:
+                    self._up += 1
+                case {"error": str(why)}:
+                    raise Broken(why)
+                case _:
+                    raise _nonsense(heard)
             try:
                 await self._converse(process, reader, writer, reload)
             finally:
@@ -140,8 +152,7 @@ class Policy:
                 reply: str | None = replies.NO_POLICY
                 try:
                     writer.write(question.text.encode() + b"\n")
-                    heard = await self._hear(reader, self._seconds)
-                    reply = heard["reply"] if "reply" in heard else self._fault(heard, question)
+                    reply = self._reply(await self._hear(reader, self._seconds), question)
                     self._throttle.note_good()
                 finally:
                     question.settle(reply)
@@ -171,20 +182,35 @@ class Policy:
             if not question.answer.done():
                 return question
 
-    def _fault(self, heard: dict[str, Any], question: Question) -> str:
-        reason = str(heard.get("fault"))
-        events.emit("policy.failed", policy=self._name, reason=reason, **question.about)
-        return replies.NO_POLICY
+    def _reply(self, heard: dict[str, object], question: Question) -> str | None:
+        """Raises Broken for what is no answer to the question."""
+        match heard:
+            case {"number": question.number, "reply": None}:
+                return None
+            case {"number": question.number, "reply": str(reply)} if _is_reply(reply):
+                return reply
+            case {"number": question.number, "fault": str(reason)}:
+                events.emit("policy.failed", policy=self._name, reason=reason, **question.about)
+                return replies.NO_POLICY
+        raise _nonsense(heard)
 
-    async def _hear(self, reader: asyncio.StreamReader, seconds: float) -> dict[str, Any]:
+    async def _hear(self, reader: asyncio.StreamReader, seconds: float) -> dict[str, object]:
         """One line of the process. Raises Broken."""
         try:
             line = await asyncio.wait_for(reader.readline(), seconds)
-            heard = json.loads(line)
         except TimeoutError:
-            raise Broken(f"no answer within {seconds:g} s: it was killed") from None
-        except (ValueError, ConnectionError):  # half a line, or a process that is gone
-            raise Broken("it ended without an answer") from None
-        if "error" in heard:
-            raise Broken(str(heard["error"]))
-        return dict(heard)
+            raise Broken(f"no answer within {seconds:g} s: {_KILLED}") from None
+        except ConnectionError:
+            line = b""
+        except ValueError:
+            raise Broken(f"it said {_LINE_BYTES} bytes without an end of line: {_KILLED}") from None
+        if not line.endswith(b"\n"):  # half a line, or a process that is gone
+            raise Broken("it ended without an answer")
+        try:
+            return record_in(line)
+        except Unbelievable as fault:
+            raise _nonsense(line, f" ({fault})") from None
+
+
+def _nonsense(heard: object, why: str = "") -> Broken:
+    return Broken(f"it said what is no answer{why}: {heard!r:.100}: {_KILLED}")

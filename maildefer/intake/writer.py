@@ -58,11 +58,18 @@ def fork(queue: str, limits: Limits, *, hostname: str, closing: Iterable[int | N
         for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(signum, signal.SIG_IGN)  # it ends when the line does, with its last push
         set_title(f"intake writer {queue}")
+        threading.excepthook = _end_with_thread
         Writer(layout, limits, theirs, hostname=hostname).run()
     except BaseException:  # noqa: BLE001  # the last stop: tell it; the front end ends with us
         traceback.print_exc()
     finally:
         os._exit(0)
+
+
+def _end_with_thread(failure: threading.ExceptHookArgs) -> None:
+    """What came over the line was no job, and its client would wait for ever: end, and the front end with us."""
+    threading.__excepthook__(failure)
+    os._exit(1)
 
 
 def _opened(path: str) -> Layout:

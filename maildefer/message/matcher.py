@@ -6,6 +6,7 @@ program is. It ends when the other end of its socket closes, at the latest when 
 
 from __future__ import annotations
 
+import json
 import marshal
 import os
 import re
@@ -17,6 +18,8 @@ from typing import Any, Final
 
 GUARD_SECONDS: Final = 20.0  # of processor time, for a question as a whole
 _LENGTH_BYTES: Final = 8
+_CHUNK_BYTES: Final = 1 << 20
+_ENDLESS_BYTES: Final = 1 << 30
 
 Span = tuple[int, int]
 Question = tuple[list[tuple[str, int]], str, float]  # expressions with their flags, an address, seconds
@@ -37,8 +40,8 @@ def main(descriptor: int = 0) -> None:
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
     try:
         while True:
-            question: Question = received(partial(os.read, descriptor))
-            _write(descriptor, framed(answer(*question)))
+            question: Question = marshal.loads(received(partial(os.read, descriptor)))
+            _write(descriptor, framed(json.dumps(answer(*question)).encode()))
     except (EOFError, ConnectionError):
         return
 
@@ -71,25 +74,30 @@ def _end(signum: int, frame: Any) -> None:
     raise _TooSlow
 
 
-def framed(value: Question | Answer) -> bytes:
-    """As it goes over the socket, both ways."""
-    data = marshal.dumps(value)
+def framed(data: bytes) -> bytes:
+    """As it goes over the socket: a marshalled question; its answer as JSON, of which nothing has to be believed."""
     return len(data).to_bytes(_LENGTH_BYTES, "big") + data
 
 
-def received(read: Callable[[int], bytes]) -> Any:
-    """What comes over the socket next, by its `read`. Raises EOFError at its end, and what `read` raises."""
-    return marshal.loads(_exactly(read, int.from_bytes(_exactly(read, _LENGTH_BYTES), "big")))
+def received(read: Callable[[int], bytes], most: int = _ENDLESS_BYTES) -> bytes:
+    """What comes over the socket next, by its `read`. Raises EOFError at its end, and what `read` raises.
+
+    Raises ValueError where it has more bytes than `most`.
+    """
+    size = int.from_bytes(_exactly(read, _LENGTH_BYTES), "big")
+    if size > most:
+        raise ValueError(f"{size} bytes")
+    return _exactly(read, size)
 
 
 def _exactly(read: Callable[[int], bytes], number: int) -> bytes:
-    data = b""
+    data = bytearray()
     while len(data) < number:
-        chunk = read(number - len(data))
+        chunk = read(min(number - len(data), _CHUNK_BYTES))
         if not chunk:
             raise EOFError
         data += chunk
-    return data
+    return bytes(data)
 
 
 def _write(descriptor: int, data: bytes) -> None:

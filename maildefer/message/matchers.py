@@ -9,6 +9,7 @@ since this process has threads; they end with it, and none is shared with its fo
 from __future__ import annotations
 
 import atexit
+import marshal
 import os
 import re
 import socket
@@ -20,15 +21,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
+from maildefer import events
 from maildefer.errors import RouteUntried
 from maildefer.host import environment
 from maildefer.message import matcher
 from maildefer.message.matcher import Answer, Question, Span, framed, received
+from maildefer.untrusted import Unbelievable, value_in
 
 PATIENCE_SECONDS: Final = 30.0  # beyond the limit, which is of processor time
 KEPT: Final = 2
 _MOST: Final = 32  # as many as a receiver has messages in hand
 _TRIES: Final = 2
+_MOST_BYTES: Final = 32 << 20  # of an answer: thousands of patterns with many groups each
 
 
 class Unstarted(Exception):
@@ -53,12 +57,13 @@ def matches(
     Raises RouteUntried, which names `what`, if no process can be started, or if it fails, dies or hangs.
     """
     try:
-        found = _MATCHERS.ask(([(one.pattern, one.flags) for one in patterns], address, limit_seconds))
+        question = [(one.pattern, one.flags) for one in patterns], address, limit_seconds
+        found = _MATCHERS.ask(question, [1 + one.groups for one in patterns])
     except Unstarted as fault:
         why = f"no process for it can be started ({fault})"
         raise RouteUntried(what, address, why, failed=False) from fault
-    except (OSError, EOFError) as fault:
-        raise RouteUntried.failing(what, address, f"its process dies or hangs: {fault!r}") from fault
+    except (OSError, EOFError, Unbelievable) as fault:
+        raise RouteUntried.failing(what, address, f"its process dies, hangs or lies: {fault!r}") from fault
     if found is None:
         return None
     if isinstance(found, str):
@@ -96,6 +101,31 @@ def _named(pattern: re.Pattern[str], address: str, spans: list[Span]) -> dict[st
     return named
 
 
+def _answer(found: object, spans: Sequence[int], length: int) -> Answer:
+    """Raises ValueError where it is none, to expressions with so many spans each and an address of that length."""
+    if found is None or isinstance(found, str):
+        return found
+    if not isinstance(found, list) or len(found) != len(spans):
+        raise ValueError("not one match for each pattern")
+    return [_spans(one, count, length) for one, count in zip(found, spans, strict=True)]
+
+
+def _spans(found: object, count: int, length: int) -> list[Span] | None:
+    if found is None:
+        return None
+    match found:
+        case list() if len(found) == count:
+            return [_span(one, length) for one in found]
+    raise ValueError("not one span for each group")
+
+
+def _span(found: object, length: int) -> Span:
+    match found:
+        case [int(begin), int(end)] if -1 <= begin <= end <= length:
+            return begin, end
+    raise ValueError("a span outside of the address")
+
+
 class _Matcher:
     """One process, used by one thread at a time."""
 
@@ -117,12 +147,20 @@ class _Matcher:
             self.socket.close()
             raise
 
-    def ask(self, question: Question) -> Answer:
-        """Raises OSError and EOFError if it is dead, or does not answer."""
-        self.socket.settimeout(question[2] + PATIENCE_SECONDS)
-        self.socket.sendall(framed(question))
-        answer: Answer = received(self.socket.recv)
-        return answer
+    def ask(self, question: Question, spans: Sequence[int]) -> Answer:
+        """Raises OSError and EOFError if it is dead, or does not answer; Unbelievable for what is no answer.
+
+        `spans`: how many each expression's match has.
+        """
+        _, address, limit_seconds = question
+        self.socket.settimeout(limit_seconds + PATIENCE_SECONDS)
+        self.socket.sendall(framed(marshal.dumps(question)))
+        try:
+            return _answer(value_in(received(self.socket.recv, _MOST_BYTES)), spans, len(address))
+        except ValueError as fault:
+            reason = f"what it said is no answer: {fault}"
+            events.emit("child.misbehaved", kind="matcher", pid=self.process.pid, reason=reason)
+            raise Unbelievable(reason) from fault
 
     def end(self) -> None:
         self.socket.close()
@@ -143,8 +181,8 @@ class _Matchers:
         atexit.register(self.rest)
         os.register_at_fork(after_in_child=self._forget)
 
-    def ask(self, question: Question) -> Answer:
-        """Raises Unstarted, and OSError or EOFError if it was tried twice in vain."""
+    def ask(self, question: Question, spans: Sequence[int]) -> Answer:
+        """Raises Unstarted; OSError, EOFError or Unbelievable if it was tried twice in vain."""
         started = 0
         with self._room:
             while True:
@@ -153,8 +191,8 @@ class _Matchers:
                     one = self._start()
                     started += 1
                 try:
-                    answer = one.ask(question)
-                except (OSError, EOFError):  # killed, or stopped
+                    answer = one.ask(question, spans)
+                except (OSError, EOFError, Unbelievable):  # killed, or stopped
                     self._end(one)
                     if started == _TRIES:
                         raise

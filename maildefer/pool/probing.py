@@ -7,13 +7,25 @@ import os
 import select
 import signal
 import sys
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any, Final
 
 from maildefer.errors import ConfigurationError
+from maildefer.handling.settings import PoolSettings
 from maildefer.maildir.system import boottime
 from maildefer.pool.children import spawn
 
 LIMIT_SECONDS = 60.0
+_MOST_BYTES: Final = 64 << 20  # hundreds of thousands of routes
+_PLAIN: Final[dict[object, type | tuple[type, ...]]] = {
+    "str": str,
+    "int": int,
+    "float": (int, float),
+    "bool": bool,
+}
+_MOST: Final = 1e300  # what can be reckoned with; NaN is not less
+_COMPOSED: Final = (dict, list, type(None))
 
 
 class Probe:
@@ -48,6 +60,11 @@ class Probe:
             if not chunk:
                 break
             self._data += chunk
+            if len(self._data) > _MOST_BYTES:
+                self.end(kill=True)
+                raise ConfigurationError(
+                    f"what loads the application said {_MOST_BYTES} bytes and more: what writes to its descriptors?"
+                )
         self.end()
         return self._parsed()
 
@@ -59,24 +76,60 @@ class Probe:
                 os.waitpid(self.pid, 0)
                 return found
 
-    def end(self) -> None:
-        """Close; a probe that still runs is killed. The supervisor reaps it."""
+    def end(self, *, kill: bool = False) -> None:
+        """Close; a probe that is late is killed. The supervisor reaps it."""
         if not self._closed:
             self._closed = True
             os.close(self._reader)
-            if boottime() > self._deadline:
+            if kill or boottime() > self._deadline:
                 try:
                     os.kill(self.pid, signal.SIGKILL)
                 except ProcessLookupError:
                     pass
 
     def _parsed(self) -> dict[str, Any]:
+        if not self._data.endswith(b"\n"):  # half a line, or none
+            raise ConfigurationError("the application ended its own process while being loaded")
         try:
             found = json.loads(self._data)
-        except ValueError:
-            raise ConfigurationError("the application ended its own process while being loaded") from None
-        if "error" in found:
-            error = ConfigurationError(found["error"])
-            error.add_note(found.get("detail", ""))
-            raise error
-        return dict(found)
+        except (ValueError, RecursionError):
+            found = None
+        match found:
+            case {"error": str(text), "detail": str(detail)}:
+                error = ConfigurationError(text)
+                error.add_note(detail)
+                raise error
+            case dict() if _is_description(found):
+                return found
+        raise ConfigurationError(
+            "what loads the application said what is no description of it: what writes to its descriptors?"
+        )
+
+
+def _is_description(found: dict[str, Any]) -> bool:
+    """Whether all that is looked at later is of its kind: other people's code runs where it comes from."""
+    match found:
+        case {"settings": {"queues": dict(served), **settings}, "routes": list(routes), "files": list(files)}:
+            texts = [list(served), *served.values(), files]
+            return all(map(_are_texts, texts)) and all(map(_is_route, routes)) and _are_settings(settings)
+    return False
+
+
+def _are_settings(found: Mapping[Any, Any]) -> bool:
+    numbers = [value for value in found.values() if isinstance(value, int | float)]
+    known = {field.name: _PLAIN.get(field.type, _COMPOSED) for field in fields(PoolSettings)}
+    return all(abs(value) < _MOST for value in numbers) and all(
+        isinstance(found.get(name), kind) for name, kind in known.items() if name != "queues"
+    )
+
+
+def _is_route(found: object) -> bool:
+    match found:
+        case {"queue": str(), "pattern": str(), "stateless": bool()}:
+            return True
+    return False
+
+
+def _are_texts(found: object) -> bool:
+    """None of which has a NUL, with which no system call takes a path."""
+    return isinstance(found, list | tuple) and all(isinstance(one, str) and "\0" not in one for one in found)
