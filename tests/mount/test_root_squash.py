@@ -75,6 +75,8 @@ def test_two_users_share_a_queue_and_a_root_that_is_nobody_is_told_what_it_may_n
     for starts in (["doctor", QUEUE], ["supervise", QUEUE]):
         assert "root_squash" in refused(crew, REFUSED, *starts)
     assert as_it_is(crew) == before
+    listed = done(crew.maildefer(front, "queue", "list", QUEUE, user=OWNER, group=GROUP))
+    assert listed.count("ann@example.org") == MESSAGES, "it can become the owner"
     assert done(of_the_owner(crew, "handle.py", str(MESSAGES))).split() == ["n-0", "n-1", "n-2"]
     tell(vers)
 

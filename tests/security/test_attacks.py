@@ -16,6 +16,7 @@ from maildefer.queue import Queue
 from tests.security.door import ENVELOPE, GREETING, ROOT, Door, eventually, read_all
 
 pytestmark = pytest.mark.lifecycle
+DATA = b"DATA\r\nSubject: a test\r\n\r\nHello\r\n.\r\n"
 HOSTILE_NAMES = [
     *(b"c\rRCPT", b"c\0d", b"c\x1b[31m", b"\xc2\x85next", "c\u2028d".encode(), b"\xff\xfe", b"c\x7f"),
     *(b"c) by mx (x", b"x" * 300),
@@ -94,6 +95,32 @@ def test_an_address_brings_no_header_along_into_a_queue(tmp_path: Path, address:
     with pytest.raises(AddressRefused):
         queue.push(b"x\n", **addresses)
     assert len(queue) == 0
+
+
+def test_a_stranger_sends_as_anybody_to_whom_a_route_takes(door: Door) -> None:
+    assert b"\r\n250 " in door.speak(
+        GREETING + ENVELOPE.replace(b"ann@example.org", b"root@osb.example") + DATA
+    )
+    ((envelope, _),) = door.entries()
+    assert envelope is not None
+    assert envelope.sender == "root@osb.example"
+
+
+def test_no_command_tells_a_stranger_what_is_stored(door: Door) -> None:
+    asked = GREETING + b"".join(
+        b"%b\r\n" % command
+        for command in (
+            b"VRFY post@osb.example",
+            b"EXPN post",
+            b"ETRN osb.example",
+            b"TURN",
+            b"HELP",
+            b"STAT",
+        )
+    )
+    before = door.speak(asked)
+    assert door.send().startswith(b"250 ")
+    assert door.speak(asked) == before
 
 
 @pytest.mark.parametrize(

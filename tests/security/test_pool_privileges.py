@@ -8,14 +8,17 @@ import signal
 import smtplib
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from benchmarks import processes
 from tests.lifecycle.pool import Pool
 from tests.lifecycle.project import Project, eventually
 from tests.security.test_privileges import GROUP, GUEST, status
+from tests.strangers import told_by
 
 pytestmark = [
     pytest.mark.lifecycle,
@@ -69,6 +72,48 @@ def test_a_pools_front_end_becomes_another_user_and_its_workers_do_not(project: 
     finally:
         if pool.process is not None and pool.process.poll() is None:
             pool.kill_tree()
+
+
+def test_a_broken_front_end_reaches_no_process_but_its_own(project: Project) -> None:
+    pool = Pool(project, intake=True, user=str(GUEST), group=str(GROUP))
+    pool.start()
+    try:
+        pool.await_ready()
+        pool.await_event("intake.listening", seconds=30)
+        assert pool.process is not None
+        own = set(processes.tree(pool.child("intake")))
+        others = [pid for pid in processes.tree(pool.process.pid) if pid not in own]
+        assert len(others) >= 4, "supervisor, keeper, scout, workers"
+        assert told_by(GUEST, GROUP, lambda: [pid for pid in others if reached(pid)]) == []
+        assert told_by(GUEST, GROUP, lambda: [pid for pid in own if reached(pid)]) == list(own)
+        held = {name for pid in own for name in written_to(pid)}
+        assert held == {"memfd:guestbook", "memfd:intake report", "a.log"}, "what it was given"
+        assert pool.stop(30) == 0
+    finally:
+        if pool.process is not None and pool.process.poll() is None:
+            pool.kill_tree()
+
+
+def written_to(pid: int) -> Iterator[str]:
+    """The names of files, in memory or not, that the process may write to by what it has open."""
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(OSError):  # closed meanwhile
+            flags = int(Path(f"/proc/{pid}/fdinfo/{link.name}").read_text().split()[3], 8)
+            if link.is_file() and flags & os.O_ACCMODE != os.O_RDONLY:
+                yield os.path.basename(os.readlink(link)).removesuffix(" (deleted)")
+
+
+def reached(pid: int) -> bool:
+    """By a signal, or a look at what it has in its memory or was started with."""
+
+    def signalled() -> None:
+        os.kill(pid, 0)
+
+    for act in (signalled, Path(f"/proc/{pid}/mem").read_bytes, Path(f"/proc/{pid}/environ").read_bytes):
+        with suppress(OSError):
+            act()
+            return True
+    return False
 
 
 def test_a_front_end_of_nobody_keeps_the_pool_from_starting(project: Project) -> None:
