@@ -12,7 +12,11 @@ import pytest
 from maildefer.events import EVENTS
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    *(ROOT / name for name in ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
 README_CODE = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
 
 TRY_HANDLER = """
@@ -77,7 +81,7 @@ def test_the_documents_have_python_blocks() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_somewhere(page: Path) -> None:
-    targets = re.findall(r"\]\(([^)#]+)", page.read_text())
+    targets = re.findall(r"\]\((?!https://)([^)#]+)", page.read_text())
     assert [target for target in targets if not (page.parent / target).exists()] == []
 
 
@@ -91,7 +95,7 @@ def test_events_that_are_named_exist(page: Path) -> None:
 def test_targets_that_are_named_exist() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     for page in PAGES:
-        named = set(re.findall(r"\bmake ([a-z]+(?:-[a-z]+)*)`", page.read_text()))
+        named = set(re.findall(r"(?:^|`)make ([a-z]+(?:-[a-z]+)*)\b", page.read_text(), re.MULTILINE))
         assert named <= targets, f"{page.name} names targets that there are not"
 
 

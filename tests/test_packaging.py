@@ -163,7 +163,15 @@ def test_the_source_distribution_can_be_tested(built: Path) -> None:
     [sdist] = built.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    assert {"setup.cfg", "Makefile", ".ci/setup", "tests/test_packaging.py", "workers/posting.py"} <= names
+    assert {
+        "setup.cfg",
+        "Makefile",
+        ".pre-commit-config.yaml",
+        "CHANGELOG.md",
+        ".ci/setup",
+        "tests/test_packaging.py",
+        "workers/posting.py",
+    } <= names
     assert not [name for name in names if name.startswith(("run/", ".venv/", ".cache/"))]
 
 

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from maildefer.version import VERSION
+
 ROOT = Path(__file__).resolve().parent.parent
 HEAVY = frozenset(
     "aiosmtpd asyncio dns email filelock jinja2 logging.config mailbox psutil smtplib ssl structlog typer".split()
@@ -100,3 +102,9 @@ def test_each_commit_that_blame_passes_over_is_a_full_hash_of_this_history() -> 
         if shallow.stdout.strip() == "false":
             for line in hashes:
                 subprocess.run(["git", "merge-base", "--is-ancestor", line, "HEAD"], cwd=ROOT, check=True)
+
+
+def test_the_change_log_begins_with_this_version_or_what_comes_after_it() -> None:
+    versions = re.findall(r"^## \[(.+?)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert next(version for version in versions if version != "Unreleased") == VERSION
+    assert "Unreleased" not in versions[1:]
