@@ -3,6 +3,8 @@
 SHELL := /bin/bash
 PYTHON := .venv/bin/python
 PYTEST_FLAGS ?= -n auto
+# Else each of the processes that tests start would compile for itself what it imports: a third of a test run.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-fast lint format simulate fuzz mutants bench chaos soak nfs power clean

@@ -255,6 +255,7 @@ def peak_bytes(queue: Layout, count: int) -> int:
         tracemalloc.stop()
 
 
+@pytest.mark.slow
 def test_an_audits_memory_stays_flat_whatever_is_open(queue: Layout) -> None:
     few = peak_bytes(queue, 200)
     os.unlink(f"{queue.journal}/2026-11-10.a.1.pushed")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -69,6 +70,7 @@ def told(value: ast.expr) -> Iterator[str]:
             yield ast.unparse(value)
 
 
+@functools.cache  # of what no test changes
 def in_package() -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
     for path, tree in sources().items():

@@ -105,7 +105,12 @@ GROWING: dict[str, Callable[[int], str]] = {
 }
 
 
-@pytest.mark.parametrize("shape", GROWING)
+HEAVY = {"parts", "parameters of what has parts", "headers of what has parts", "groups of a report"}
+
+
+@pytest.mark.parametrize(
+    "shape", [pytest.param(shape, marks=[pytest.mark.slow] * (shape in HEAVY)) for shape in GROWING]
+)
 def test_twice_as_much_costs_twice_as_much(shape: str) -> None:
     once, twice = work(GROWING[shape](400)), work(GROWING[shape](800))
     assert twice <= 2.3 * once + 2000

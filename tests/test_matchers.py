@@ -265,6 +265,7 @@ time.sleep(60)
 """
 
 
+@pytest.mark.slow
 def test_a_match_without_end_does_not_outlive_a_program_that_is_killed() -> None:
     with subprocess.Popen([sys.executable, "-c", KILLED], stdout=subprocess.PIPE) as program:
         assert program.stdout is not None

@@ -66,6 +66,7 @@ def found_by_index(index: Index[str], address: str) -> list[tuple[str, object]]:
     return [(regex, found.regs) for regex in index.rows(address) if (found := compiled(regex).match(address))]
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(st.lists(patterns, min_size=1, max_size=5), st.lists(addresses, min_size=1, max_size=8))
 @example(["list1@.+", "list11@.+"], ["LIST1@x", "\u212aist1@x"])

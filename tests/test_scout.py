@@ -114,6 +114,7 @@ def test_without_inotify_it_polls_as_often_as_on_a_mount_and_says_so_once(
     scout._watch.close()
 
 
+@pytest.mark.slow
 def test_the_share_of_hosts_that_claim_nothing_is_taken_over_in_a_bounded_number_of_passes(
     tmp_path: Path, listed: list[str]
 ) -> None:

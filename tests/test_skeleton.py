@@ -68,11 +68,13 @@ def run(*command: str, cwd: Path) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_the_tests_of_a_new_project_pass(tmp_path: Path) -> None:
     write_project(tmp_path / "blog")
     assert " passed" in run(sys.executable, "-m", "pytest", "-q", "-p", "no:randomly", cwd=tmp_path / "blog")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", [".", "blog", "blog/tests"])
 def test_the_tests_of_a_new_project_are_run_from_wherever_one_stands(tmp_path: Path, where: str) -> None:
     write_project(tmp_path / "blog")

@@ -234,6 +234,7 @@ def test_what_the_filesystem_refuses_is_named_and_leaves_the_old_state(
     assert len(files(tmp_path)) == 1
 
 
+@pytest.mark.slow
 def test_readers_beside_a_writer_never_see_a_torn_or_missing_state(tmp_path: Path) -> None:
     writer = DirectoryStorage(str(tmp_path))
     writer.set("m", "a@b", "S0")

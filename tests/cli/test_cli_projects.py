@@ -56,6 +56,7 @@ def test_an_address_that_no_route_matches_is_a_failure(maildefer, project):
     assert "--test" not in ended.err, "the remedy is not what was just done"
 
 
+@pytest.mark.slow
 def test_a_route_that_takes_too_long_to_be_tested_is_named(maildefer, project):
     Path("slow.py").write_text(
         "from maildefer.routing import route\n@route('(([a-z]+)+)+@slow')\ndef START(message, **k): ...\n"
