@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import shutil
 import smtplib
@@ -69,6 +70,25 @@ def test_systemd_takes_every_line_of_a_unit(installed: Path, unit: Path) -> None
     )
     complaints = [line for line in verdict.stderr.splitlines() if "maildefer-" in line]
     assert (verdict.returncode, complaints) == (0, [])
+
+
+@pytest.mark.parametrize("unit", sorted(DEPLOY.glob("*.service")), ids=lambda unit: unit.name)
+def test_the_exposure_of_a_service_is_small(unit: Path) -> None:
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("systemd-analyze is missing: apt-get install systemd")
+    told = subprocess.run(
+        ["systemd-analyze", "security", "--offline=true", "--no-pager", str(unit)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    [exposure] = re.findall(r"Overall exposure level for \S+: (\d+\.\d)", told.stdout)
+    assert float(exposure) <= 2.0, told.stdout
+
+
+def test_the_services_have_two_users_and_neither_is_root() -> None:
+    users = {unit.name: said(DEPLOY, unit.name, "User") for unit in UNITS if unit.suffix == ".service"}
+    assert users == {"maildefer-intake.service": ["mailfront"], "maildefer-pool.service": ["maildefer"]}
 
 
 def test_each_socket_and_its_service_name_each_other(installed: Path) -> None:

@@ -1,0 +1,239 @@
+"""The systemd units, installed as docs/operating.md has it, below a systemd that runs: what they permit."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.booted import ROOT, Machine, booted
+from tests.front_end import wait_until
+
+pytestmark = [pytest.mark.lifecycle, pytest.mark.slow]
+
+SECTION = (
+    (ROOT / "docs/operating.md").read_text().partition("\n### Under systemd\n")[2].partition("\n### ")[0]
+)
+USERS = {"maildefer-pool": "maildefer", "maildefer-intake": "mailfront"}
+PROJECT = {
+    "conf/__init__.py": "",
+    "conf/settings.py": "queues = {'run/queue': ['workers.front']}\n",
+    "conf/boot.py": """
+from conf.attempts import write
+from maildefer.server import SMTPReceiver
+from maildefer.utils import settings
+write("/run/maildefer-intake/attempts.json")
+settings.receiver = SMTPReceiver(listen=["smtp:systemd:mx"])
+""",
+    "conf/attempts.py": '''
+"""What a service may try. Each attempt by its name, and the error by which it has failed, or "done"."""
+import ctypes, errno, json, mmap, os, socket
+libc = ctypes.CDLL(None, use_errno=True)
+
+def call(name, *arguments):
+    if libc[name](*arguments) == -1:
+        raise OSError(ctypes.get_errno(), name)
+
+def set_user_id():
+    with open("/tmp/program", "w") as file:
+        os.fchmod(file.fileno(), 0o4755)
+
+ATTEMPTS = {
+    "look at a process of another user": lambda: open("/proc/1/stat").close(),
+    "write outside of run/": lambda: open("/srv/open/file", "a").close(),
+    "read below /home": lambda: os.listdir("/home"),
+    "find a device": lambda: os.stat("/dev/kmsg"),
+    "make code at run time": lambda: mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC),
+    "make a namespace": lambda: call("unshare", 0x10000000),  # CLONE_NEWUSER
+    "make a set-user-ID program": set_user_id,
+    "choose its processors": lambda: os.sched_setaffinity(0, os.sched_getaffinity(0)),
+    "lock memory": lambda: call("mlock", ctypes.create_string_buffer(64), 64),
+    "change its personality": lambda: call("personality", 8),  # PER_LINUX32
+    "ask the kernel for interfaces": lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0).close(),
+}
+
+def outcome(attempt):
+    try:
+        attempt()
+    except OSError as error:
+        return "EPERM" if error.errno == errno.EACCES else errno.errorcode[error.errno]
+    return "done"
+
+def write(path):
+    outcomes = {name: outcome(attempt) for name, attempt in ATTEMPTS.items()}
+    with open(path + ".draft", "w") as file:
+        json.dump(outcomes, file)
+    os.rename(path + ".draft", path)
+''',
+    "workers/__init__.py": "",
+    "workers/front.py": """
+import os
+from conf.attempts import write
+from maildefer.routing import route, stateless
+
+@route("(name)@d.example", name=".+")
+@stateless
+def START(message, name):
+    if name == "attempts":
+        write("run/attempts.json")
+    else:
+        os.makedirs("run/handled", exist_ok=True)
+        open(f"run/handled/{name}", "x").close()
+""",
+}
+REFUSED = {
+    "look at a process of another user": "ENOENT",  # ProtectProc=
+    "write outside of run/": "EROFS",  # ProtectSystem=, ReadWritePaths=
+    "read below /home": "EPERM",  # ProtectHome=
+    "find a device": "ENOENT",  # PrivateDevices=
+    "make code at run time": "EPERM",  # MemoryDenyWriteExecute=
+    "make a namespace": "EPERM",  # RestrictNamespaces=
+    "make a set-user-ID program": "EPERM",  # RestrictSUIDSGID=
+    "choose its processors": "EPERM",  # SystemCallFilter=, without @resources
+    "lock memory": "EPERM",  # SystemCallFilter=, without @memlock
+    "change its personality": "EPERM",  # LockPersonality=
+    "ask the kernel for interfaces": "EAFNOSUPPORT",  # RestrictAddressFamilies=
+}
+# Of the attempts, what each line of the document's table gives back.
+GIVEN_BACK = {
+    "ReadWritePaths=/srv/open": "write outside of run/",
+    "ProtectHome=read-only": "read below /home",
+    "MemoryDenyWriteExecute=no": "make code at run time",
+    "SystemCallFilter=@resources": "choose its processors",
+    "RestrictAddressFamilies=AF_NETLINK": "ask the kernel for interfaces",
+}
+
+
+def blocks() -> list[str]:
+    """The commands of the section, block by block."""
+    return [block.replace("\n    ", "\n").strip() for block in re.findall(r"\n\n((?:    .*\n)+)", SECTION)]
+
+
+@pytest.fixture(scope="module")
+def machine() -> Iterator[Machine]:
+    """With the project in /srv/blog, and both services running."""
+    with booted() as machine:
+        machine.run("mkdir -m 755 /srv/blog; mkdir -m 1777 /srv/open")
+        machine.install()
+        for name, text in PROJECT.items():
+            machine.run(f"mkdir -p {Path(name).parent}; cat > {name}", stdin=text)
+        machine.run("cp -r /srv/source/conf/deploy conf/")
+        for block in blocks()[:2]:
+            machine.run(block)
+        yield machine
+
+
+def send(machine: Machine, *names: str) -> None:
+    """To port 25, a message for each."""
+    machine.python(f"""
+import smtplib
+with smtplib.SMTP("127.0.0.1", 25, timeout=60) as client:
+    for name in {names!r}:
+        client.sendmail("ann@s.example", [name + "@d.example"], "Subject: x\\r\\n\\r\\nHello\\r\\n")
+""")
+
+
+def await_handled(machine: Machine, *names: str) -> None:
+    handled = " ".join(f"run/handled/{name}" for name in names)
+    wait_until(lambda: machine.attempt(f"ls {handled}").returncode == 0)
+
+
+def attempts(machine: Machine) -> dict[str, str]:
+    """Those of a worker of now."""
+    machine.run("rm -f run/attempts.json")
+    send(machine, "attempts")
+    wait_until(lambda: machine.attempt("test -e run/attempts.json").returncode == 0)
+    found: dict[str, str] = json.loads(machine.run("cat run/attempts.json"))
+    return found
+
+
+def processes(machine: Machine, unit: str) -> list[str]:
+    return machine.run(f"cat /sys/fs/cgroup/system.slice/{unit}.service/cgroup.procs").split()
+
+
+def workers(machine: Machine) -> set[str]:
+    return set(machine.run("pgrep -u maildefer -f '^maildefer: worker '").split())
+
+
+def test_mail_to_port_25_is_handled_across_a_reload_and_a_restart_of_both(machine: Machine) -> None:
+    waves = [[f"wave-{wave}-{number}" for number in range(20)] for wave in range(3)]
+    send(machine, *waves[0])
+    await_handled(machine, *waves[0])
+    before = workers(machine)
+    machine.run("systemctl reload maildefer-pool maildefer-intake")
+    send(machine, *waves[1])
+    await_handled(machine, *waves[1])
+    wait_until(lambda: len(workers(machine) - before) == len(before))
+    machine.run("systemctl restart maildefer-pool maildefer-intake")
+    send(machine, *waves[2])
+    await_handled(machine, *waves[2])
+    entries = "find run/queue/{new,cur,tmp,.later,.dead} -type f ! -name maildirfolder"
+    wait_until(lambda: machine.run(f"bash -c '{entries}'") == "")
+    assert "EPERM" not in machine.logs()
+
+
+def test_both_stop_cleanly_and_the_next_connection_starts_the_front_end_again(machine: Machine) -> None:
+    machine.run("systemctl stop maildefer-pool maildefer-intake")
+    for unit in USERS:
+        told = machine.run(f"systemctl show -p Result -p ExecMainStatus -p ActiveState {unit}").split()
+        assert sorted(told) == ["ActiveState=inactive", "ExecMainStatus=0", "Result=success"]
+    send(machine, "after-the-stop")
+    machine.run("systemctl start maildefer-pool")
+    await_handled(machine, "after-the-stop")
+
+
+def test_status_tells_of_each_to_its_own_user(machine: Machine) -> None:
+    told = machine.run(blocks()[2])
+    assert "supervise" in told
+    assert "smtp://" in told
+
+
+@pytest.mark.parametrize("unit", USERS)
+def test_each_process_of_a_service_is_its_user_without_a_capability_below_a_filter(
+    machine: Machine, unit: str
+) -> None:
+    uid = machine.run(f"id -u {USERS[unit]}").strip()
+    found = processes(machine, unit)
+    assert len(found) >= 3
+    for pid in found:
+        status = dict(
+            line.split(":", 1) for line in machine.run(f"cat /proc/{pid}/status").splitlines() if ":" in line
+        )
+        assert status["Uid"].split() == [uid] * 4
+        assert {int(status[name], 16) for name in ("CapEff", "CapPrm", "CapBnd", "CapAmb")} == {0}
+        assert (status["NoNewPrivs"].strip(), status["Seccomp"].strip()) == ("1", "2")
+        assert machine.run(f"cat /proc/{pid}/uid_map").split() != ["0", "0", "4294967295"]
+
+
+def test_the_attempts_of_a_worker_are_refused(machine: Machine) -> None:
+    assert attempts(machine) == REFUSED
+
+
+def test_the_attempts_of_a_front_end_are_refused(machine: Machine) -> None:
+    assert json.loads(machine.run("cat /run/maildefer-intake/attempts.json")) == REFUSED
+
+
+def test_without_the_unit_the_same_user_succeeds_in_all_of_them(machine: Machine) -> None:
+    code = (
+        "import sys; sys.dont_write_bytecode = True; from conf.attempts import write; write('/tmp/free.json')"
+    )
+    machine.run(f'runuser -u maildefer -- .venv/bin/python -c "{code}"')
+    assert json.loads(machine.run("cat /tmp/free.json")) == dict.fromkeys(REFUSED, "done")
+
+
+def test_each_line_that_the_document_has_for_handlers_gives_back_what_it_says(machine: Machine) -> None:
+    lines = re.findall(r"^\| .* \| `(.*=.*)` \|$", SECTION, re.MULTILINE)
+    assert lines == list(GIVEN_BACK)
+    renewed = "systemctl daemon-reload; systemctl restart maildefer-pool"
+    drop_in = "/etc/systemd/system/maildefer-pool.service.d/override.conf"
+    try:
+        machine.run(
+            f"mkdir -p $(dirname {drop_in}); cat > {drop_in}; {renewed}",
+            stdin="\n".join(["[Service]", *lines, ""]),
+        )
+        assert attempts(machine) == REFUSED | dict.fromkeys(GIVEN_BACK.values(), "done")
+    finally:
+        machine.run(f"rm -r $(dirname {drop_in}); {renewed}")
