@@ -129,10 +129,8 @@ def make_directory(path: str, mode: int, system: System) -> bool:
         system.mkdir(path, mode)
     except FileExistsError:
         return False
-    except (
-        PermissionError
-    ) as fault:  # an NFS server says this first where nothing more may be made in its parent
-        try:
+    except PermissionError as fault:
+        try:  # NFS says this of what is there too, where nothing more may be made beside it
             system.lstat(path)
         except OSError:
             raise fault from None
