@@ -16,6 +16,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 FIELDS: Final = ("key", "queue", "handler", "attempt", "sender", "recipient")
+OF_BATCHES: Final = ("keys", "messages")
 _MOST_KEYS: Final = 20  # of a batch of a thousand; the line of each attempt has its own
 
 # A message, or the messages of a batch, and the handler's name.

@@ -137,21 +137,33 @@ def _standard_streams() -> tuple[object, ...]:
 
 
 def merge_attempt(logger: object, method: str, facts: Facts) -> Facts:
-    """The processor, for chains of a project's own, that adds what a line is about: `key`, `queue`, `handler`, …."""
+    """The processor, for chains of a project's own, that adds what a line is about: `key`, `queue`, `handler`, ….
+
+    What a handler says under one of these names is `key_` and so on.
+    """
     for name, value in logcontext.facts().items():
         if value is not None:
-            facts.setdefault(name, value)
+            if facts.get(name, value) != value:
+                facts[f"{name}_"] = facts[name]
+            facts[name] = value
     return facts
 
 
 def tell_attempt(record: logging.LogRecord) -> bool:
-    """The filter that has formatters find it in the record: `%(key)s`, … and a dash where there is none."""
+    """The filter that has formatters find it in the record: `%(key)s`, … and a dash where there is none.
+
+    In a batch, `%(key)s` and `%(keys)s` are the keys of its messages.
+    """
     found = logcontext.facts()
     found.setdefault("key", found.get("keys"))
-    for name in logcontext.FIELDS:
-        if not hasattr(record, name):
-            value = found.get(name)
-            setattr(record, name, "-" if value is None else value)
+    for name in (*logcontext.FIELDS, *logcontext.OF_BATCHES):
+        value, said = found.get(name), getattr(record, name, None)
+        if value is None:
+            setattr(record, name, "-" if said is None else said)
+        elif said != value:
+            if said is not None:
+                setattr(record, f"{name}_", said)
+            setattr(record, name, value)
     return True
 
 
@@ -189,15 +201,25 @@ def _formatter(processors: Sequence[Processor]) -> logging.Formatter:
 
 
 _PLAIN: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "_structlog"}
+_TAKEN: Final = frozenset({"ts", "event", "level", "logger", "message", "traceback"})  # by the line itself
 
 
 def _unpacked(logger: object, method: str, facts: Facts) -> Facts:
-    """What a structlog line carries in its record, or the `extra` of a line of `logging`'s."""
+    """What a structlog line carries in its record, or the `extra` of a line of `logging`'s.
+
+    What has the name of one of the line's own facts gets another: `level_`.
+    """
     record = facts["_record"]
     if (told := getattr(record, "_structlog", None)) is not None:
-        return {"level": method, **facts, "event": "", **told, "logger": record.name}
+        said = {name: value for name, value in told.items() if name not in ("event", "level")}
+        facts["event"] = told.get("event", "")
+        return {"level": method, **facts, **_apart(said), "logger": record.name}
     extra = {name: value for name, value in vars(record).items() if name not in _PLAIN and value != "-"}
-    return {"level": method, "logger": record.name, **facts, **extra}
+    return {"level": method, "logger": record.name, **facts, **_apart(extra)}
+
+
+def _apart(said: Facts) -> Facts:
+    return {f"{name}_" if name in _TAKEN else name: value for name, value in said.items()}
 
 
 def _rendered(logger: object, method: str, facts: Facts) -> str:

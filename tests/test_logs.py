@@ -192,8 +192,63 @@ def test_what_a_handler_binds_is_gone_with_its_message() -> None:
 
 
 def test_extra_facts_of_logging_are_facts() -> None:
-    first, _ = handled("logging.info('x', extra={'post': 3, 'key': 'mine'})")
-    assert (first["post"], first["key"]) == (3, "mine")
+    first, _ = handled("logging.info('x', extra={'post': 3})")
+    assert first["post"] == 3
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "logging.info('x', extra={})",
+        "structlog.get_logger().info('x', **{})",
+        "structlog.get_logger().bind(**{}).info('x')",
+    ],
+    ids=["logging", "structlog", "bound"],
+)
+def test_what_a_handler_says_overwrites_no_fact_of_the_line(body: str) -> None:
+    said = dict.fromkeys(("key", "queue", "attempt", "ts", "level", "logger", "traceback"), "mine")
+    if "structlog" in body:
+        del said["level"]  # which structlog has itself
+    first, _ = handled(body.replace("{}", repr(said)))
+    assert about(first) == FIRST
+    assert (first["event"], first["message"], first["level"]) == ("handler.logged", "x", "info")
+    assert first["ts"].endswith("Z")
+    assert {name: first[f"{name}_"] for name in said} == said
+    assert "traceback" not in first
+
+
+def test_a_record_for_the_projects_own_handlers_keeps_its_facts_too() -> None:
+    lines = handled(
+        "logging.info('x', extra={'key': 'mine'})",
+        before="logging.basicConfig(format='%(key)s %(key_)s %(handler)s'); logging.root.setLevel('INFO')\n"
+        "class Line(logging.Formatter):\n"
+        "    def format(self, record): return events.line('handler.logged', {'said': super().format(record)})\n"
+        "for each in logging.root.handlers: each.setFormatter(Line(each.formatter._fmt))\n"
+        "logging.root.addHandler(logging.NullHandler())",
+    )
+    assert [line["said"] for line in lines] == ["key1 mine blog.handler", "key2 mine blog.handler"]
+
+
+def test_a_record_of_a_batch_has_the_keys_for_the_projects_own_handlers() -> None:
+    batch = (
+        "logcontext.run(lambda all: (logcontext.begin(all, 'blog.batch'), handler(all)), [message, other])"
+    )
+    other = "from maildefer import logcontext; other = MailRequest('peer', 'ann@example.org', 'b@test', b'')"
+    lines = handled(
+        "logging.info('here')",
+        deliver=f"{other}; other.key = 'key0'; {batch}",
+        before="class Own(logging.Handler):\n"
+        "    def emit(self, record): events.emit('handler.logged', **{n: getattr(record, n) for n in "
+        "('key', 'keys', 'messages', 'sender')})\n"
+        "logging.root.addHandler(Own()); logging.root.setLevel('INFO')",
+        after="logging.info('idle')",
+    )
+    told = [(line["key"], line["keys"], line["messages"], line["sender"]) for line in lines]
+    assert told == [
+        ("key1 key0", "key1 key0", 2, "ann@example.org"),
+        ("key2 key0", "key2 key0", 2, "ann@example.org"),
+        ("-",) * 4,
+    ]
 
 
 def test_processors_of_the_project_see_and_change_each_line_of_both() -> None:
