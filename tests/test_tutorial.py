@@ -16,6 +16,7 @@ import pytest
 from benchmarks.ports import free_port
 
 TUTORIAL = Path(__file__).resolve().parent.parent / "docs" / "tutorial.md"
+README = TUTORIAL.parent.parent / "README.md"
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", TUTORIAL.read_text(), re.DOTALL | re.MULTILINE)
 LOOKING = (
     "cat ",
@@ -155,3 +156,19 @@ def test_the_tutorial_shows_what_it_says(reader: Reader) -> None:
     log = (reader.folder / "second-terminal").read_text()
     assert "outcome=handed_off" in log
     assert "outcome=deferred" in log
+
+
+def test_the_commands_of_the_readme_run_a_pool_that_handles_a_message_and_stop_it(reader: Reader) -> None:
+    section = README.read_text().partition("\n## A handler\n")[2].partition("\n## ")[0]
+    first, second = re.findall(r"^```sh\n(.*?)^```", section, re.DOTALL | re.MULTILINE)
+    *beginning, pool = first.splitlines()
+    send, *end = second.splitlines()
+    for line in beginning:
+        reader.give(line)
+    reader.begin(pool)
+    reader.give(send)
+    reader.give("cat run/blog/hello.html")
+    reader.see("It works.")
+    reader.give("\n".join(end))
+    assert reader.other is not None
+    assert reader.other.wait(PATIENCE_SECONDS) == 0
