@@ -47,7 +47,7 @@ EVENTS: Final[dict[str, str]] = {
     "reclaim.failed": "claims that nobody holds could not be given back",
     "promotion.failed": "deferred entries that are due could not be moved to new/",
     "listing.failed": "the deferred entries could not be listed",
-    "return.failed": "what a mail reader moved in .later/ could not be moved back",
+    "return.failed": "what a mail reader moved to cur/, or in .later/, could not be moved back",
     "folders.failed": "missing folders of the queue could not be made again",
     "token.failed": "conversations whose worker is gone could not be freed",
     "share.failed": "this host's share of the queue is not known",

@@ -207,6 +207,10 @@ def a_dead_lease_that_can_not_be_ended(house: House) -> None:
     house.world.refuse("rename", errno.EPERM, where="/leases/aaaa", times=10**9)
 
 
+def a_folder_among_the_leases(house: House) -> None:
+    os.mkdir(f"{house.layout.leases}/dir.7")
+
+
 FAULTS: list[Callable[[House], None]] = [
     no_fault,
     no_requests_folder,
@@ -295,7 +299,7 @@ def test_the_mount_tells_how_it_stands(house: House, fault: Callable[[House], No
         (later_not_readable, "list deferred", "listing.failed", None),
         (stuck_deferred, "promote", "promotion.failed", "0.stuck,n=1,d=1"),
         (stuck_name_in_cur, "reclaim", "reclaim.failed", "0.stuck"),
-        (stuck_foreign_name_in_cur, "reclaim", "reclaim.failed", "0.stuck:2,S"),
+        (stuck_foreign_name_in_cur, "return", "return.failed", "0.stuck:2,S"),
         (later_cur_not_readable, "return", "return.failed", None),
         (later_cur_is_a_file, "return", "return.failed", None),
         (burial_on_a_full_disk, "take back", "takeback.failed", "slot 0"),
@@ -303,6 +307,7 @@ def test_the_mount_tells_how_it_stands(house: House, fault: Callable[[House], No
         (request_that_can_not_be_consumed, "requests", "request.failed", f"{OWN}.reload"),
         (status_can_not_be_written, "status", "status.failed", None),
         (a_dead_lease_that_can_not_be_ended, "fence", "fence.failed", "aaaa-000000-9-abcd"),
+        (a_folder_among_the_leases, "fence", "fence.failed", "dir"),
     ],
 )
 def test_a_chore_that_fails_says_so_under_its_own_event_once_and_in_the_status(
@@ -319,6 +324,9 @@ def test_a_chore_that_fails_says_so_under_its_own_event_once_and_in_the_status(
     house.world.rules.clear()
     if fault is later_cur_is_a_file:
         os.unlink(house.layout.later_cur)
+    if fault is a_folder_among_the_leases:
+        assert "dir" not in [told["lease"] for told in house.events("lease.fenced")]
+        os.rmdir(f"{house.layout.leases}/dir.7")
     house.run(60.0)
     assert house.faults() == {}
     assert {"queue": "run/queue", "chore": chore} in house.events("chore.recovered")

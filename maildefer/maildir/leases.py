@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import json
+import stat
 from dataclasses import asdict, dataclass
 
 from maildefer.errors import LeaseFenced, raise_named
@@ -164,9 +165,14 @@ def read_holder(layout: Layout, lease: str, beat: int, *, system: System = SYSTE
 
 
 def fence(layout: Layout, lease: str, beat: int, *, system: System = SYSTEM) -> bool:
-    """End a lease by moving the very beat that was seen; False when it has beaten since, or somebody else did it."""
+    """End a lease by moving the very beat that was seen; False when it has beaten since, or somebody else did it.
+
+    Raises OSError, IsADirectoryError for a folder that has a lease's name.
+    """
     seen, ended = f"{layout.leases}/{lease}.{beat}", f"{layout.fenced}/{lease}.{beat}"
     try:
+        if stat.S_ISDIR(system.lstat(seen).st_mode):
+            raise IsADirectoryError(errno.EISDIR, "is a folder, so no lease: remove it", seen)
         system.rename(seen, ended)
     except FileNotFoundError:
         try:

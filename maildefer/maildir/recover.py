@@ -56,9 +56,13 @@ class Recovery:
         max_crashes: int,
         grace_seconds: float,
         refusals: Refusals | None = None,
+        returns: Refusals | None = None,
         system: System = SYSTEM,
     ) -> None:
-        """`look` reads the board; it is called after each listing, for all claims that this has shown."""
+        """`look` reads the board; it is called after each listing, for all claims that this has shown.
+
+        `returns` is for what mail readers have moved, `refusals` for claims.
+        """
         self._layout = layout
         self._observer = observer
         self._own = own
@@ -68,6 +72,7 @@ class Recovery:
         self._grace = grace_seconds
         self._system = system
         self._refusals = Refusals(system=system) if refusals is None else refusals
+        self._returns = Refusals(system=system) if returns is None else returns
         self._foreign: dict[str, dict[str, float]] = {}  # by folder: path, when first seen, on the boot clock
 
     def scan(self, taken: Taken | None = None) -> Taken:
@@ -100,19 +105,17 @@ class Recovery:
             death = Death(how=f"with all of {lease}, whose lease has ended")
             for name in theirs[lease]:
                 self._try_to_give_back(name, charged=True, taken=taken, death=death)
-        self._return_foreign(self._layout.cur, foreign, taken, self._refusals)
+        self._return_foreign(self._layout.cur, foreign, taken)
         return taken
 
-    def scan_deferred(self, refusals: Refusals, taken: Taken | None = None) -> Taken:
+    def scan_deferred(self, taken: Taken | None = None) -> Taken:
         """What a mail reader moved in `.later/`. Raises OSError as `scan` does."""
         taken = Taken() if taken is None else taken
         try:
             listed = fresh_listing(self._layout.later_cur, self._system)
         except FileNotFoundError:  # the folder is made again by the next defer
             listed = []
-        if len(refusals):
-            refusals.keep({f"{self._layout.later_cur}/{name}" for name in listed})
-        self._return_foreign(self._layout.later_cur, filter(is_entry, listed), taken, refusals)
+        self._return_foreign(self._layout.later_cur, filter(is_entry, listed), taken)
         return taken
 
     def take_back(
@@ -195,11 +198,14 @@ class Recovery:
         else:
             (taken.reclaimed if charged else taken.released).append(back.key)
 
-    def _return_foreign(self, folder: str, foreign: Iterable[str], taken: Taken, refusals: Refusals) -> None:
+    def _return_foreign(self, folder: str, foreign: Iterable[str], taken: Taken) -> None:
         """A mail reader moved `new/X` to `cur/X:2,S`: looking at a queue must not empty it. The same in `.later/`."""
         now, before = self._system.boottime(), self._foreign.get(folder, {})
         seen = (f"{folder}/{name}" for name in islice(foreign, _MOST_FOREIGN))
         self._foreign[folder] = watched = {path: before.get(path, now) for path in seen}
+        refusals = self._returns
+        if len(refusals):
+            refusals.keep(set().union(*self._foreign.values()))
         for path, since in watched.items():
             if now - since < self._grace or not refusals.may_try(path):
                 continue

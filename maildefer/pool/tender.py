@@ -172,7 +172,7 @@ class Tender:
 
     def _return(self) -> None:
         with told(self._name) as taken:
-            self._recovery.scan_deferred(self._stuck["return"], taken)
+            self._recovery.scan_deferred(taken)
 
     def _free_tokens(self) -> None:
         if (tokens := self._freeing()) is not None:
@@ -220,6 +220,7 @@ class Tender:
             max_crashes=self._shared.settings.max_crashes,
             grace_seconds=self._lifeline.format.ttl_seconds,
             refusals=self._stuck["reclaim"],
+            returns=self._stuck["return"],
             system=self._system,
         )
 

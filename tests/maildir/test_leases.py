@@ -221,6 +221,13 @@ def test_a_fence_works_without_its_folder(layout: Layout, lease: Lease) -> None:
     assert beats(layout) == []
 
 
+def test_a_folder_is_no_lease_and_is_left_where_it_is(layout: Layout) -> None:
+    os.mkdir(f"{layout.leases}/dir.7")
+    with pytest.raises(IsADirectoryError, match="no lease: remove it"):
+        leases.fence(layout, "dir", 7)
+    assert beats(layout) == ["dir.7"]
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"host": 1}', "[" * 60_000, "\0" * 10])
 def test_a_holder_that_cannot_be_read_is_none(layout: Layout, lease: Lease, text: str) -> None:
     with open(lease.path, "w", encoding="utf-8") as file:

@@ -33,7 +33,7 @@ class Keeper:
         self.observer = Observer(
             layout, Format(), lambda: lease.name, lambda holder: False, system=world.system
         )
-        self.refusals, self.stuck = Refusals(system=world.system), Refusals(system=world.system)
+        self.refusals, self.returns = Refusals(system=world.system), Refusals(system=world.system)
         self.recovery = Recovery(
             layout,
             self.observer,
@@ -43,6 +43,7 @@ class Keeper:
             max_crashes=max_crashes,
             grace_seconds=GRACE,
             refusals=self.refusals,
+            returns=self.returns,
             system=world.system,
         )
 
@@ -51,7 +52,7 @@ class Keeper:
         return self.board.get((owner.pid, owner.seq), "held")
 
     def scan(self) -> Taken:
-        return self.recovery.scan_deferred(self.stuck, self.recovery.scan())
+        return self.recovery.scan_deferred(self.recovery.scan())
 
 
 @pytest.fixture
@@ -418,7 +419,7 @@ def test_one_that_cannot_be_returned_does_not_keep_the_others(
     world.refuse("rename", errno.EACCES)
     keeper.scan()
     assert len(os.listdir(layout.new)) == 2
-    assert len(keeper.refusals) == 1
+    assert len(keeper.returns) == 1
     world.pass_time(1.0)
     assert len(keeper.scan().returned) == 1
 
@@ -445,7 +446,7 @@ def test_a_folder_of_the_deferred_that_can_not_be_read_leaves_the_claims_alone(
     world.refuse("listdir", errno.EACCES, where="/.later/cur", times=9)
     assert keeper.recovery.scan().reclaimed == ["1.x"]
     with pytest.raises(OSError, match="Permission"):
-        keeper.recovery.scan_deferred(keeper.stuck)
+        keeper.recovery.scan_deferred()
 
 
 def test_a_name_that_is_gone_before_its_return_is_not_told_as_returned(
