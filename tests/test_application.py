@@ -20,6 +20,7 @@ from maildefer.handling.application import (
     module_files,
     pool_settings,
 )
+from maildefer.handling.finding import PACKAGES
 from maildefer.handling.handoffs import check_handoffs
 from maildefer.handling.outcomes import ACKED, HandedOff
 from maildefer.handling.routes import DEFAULT_STATE_KEY, Router, RoutingBase
@@ -41,6 +42,17 @@ CAPTURES = r'router_defaults = {"host": r"osb\.example", "name": "[a-z]+"}' + "\
 TWO_QUEUES = CAPTURES + 'queues = {"run/queue": ["app.posting"], "run/posts": ["app.index"]}\n'
 
 
+@pytest.fixture(autouse=True)
+def _nothing_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What tests of a project, `tests/blog`, have loaded in this process."""
+    monkeypatch.setattr(view, "LOADER", None)
+    monkeypatch.setattr(templates, "configured", None)
+    monkeypatch.setattr(settings_room, "_loaded", None)
+    monkeypatch.delitem(vars(utils), "settings", raising=False)
+    for name in [name for name in sys.modules if name.split(".")[0] in PACKAGES]:
+        monkeypatch.delitem(sys.modules, name)
+
+
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
     """A project in the working directory, with settings in `app.settings`; `project(file, text)` writes into it."""
@@ -48,8 +60,6 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     monkeypatch.setenv("MAILDEFER_SETTINGS_MODULE", "app.settings")
-    monkeypatch.setattr(settings_room, "_loaded", None)
-    monkeypatch.setattr(templates, "configured", None)
     for name, value in vars(RoutingBase()).items():
         monkeypatch.setattr(Router, name, value)
 

@@ -93,6 +93,7 @@ def test_what_may_not_be_signalled_does_not_hold_up_the_others(
         assert end_below(first.pid) == 1
     finally:
         monkeypatch.undo()
-        end_below(first.pid)
+        os.kill(spared, signal.SIGKILL)  # below nobody of ours any more, since its parent has ended
         first.kill()
         first.wait()
+    eventually(lambda: not start_time(spared), "it has ended")
