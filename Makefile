@@ -7,7 +7,7 @@ PYTEST_FLAGS ?= -n auto
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast lint format simulate fuzz mutants bench chaos soak nfs power clean
+.PHONY: help setup demo test test-fast lint format simulate fuzz mutants bench chaos soak nfs power shared constraints clean
 
 help:  ## list these targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1|/' | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -69,6 +69,9 @@ power:  ## power cuts at every moment, and chaos, on ext4, xfs and btrfs: twenty
 shared:  ## GlusterFS, MooseFS and CephFS brought up here and tried, as root: SHARED="cephfs" for one
 	@.ci/setup shared
 	tests/shared/run.sh $(or $(SHARED),glusterfs moosefs cephfs)
+
+constraints: setup  ## conf/deploy/constraints*.txt anew: the newest of what maildefer needs, each file by its hash
+	$(PYTHON) .ci/constraints.py
 
 clean:  ## remove all that was made here, but for run/
 	rm -rf .cache .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -109,7 +109,8 @@ def test_the_installation_that_the_readme_shows_works(built: Path, tmp_path: Pat
     """Each block as it stands, but for the place, and without asking an index: dependencies are borrowed."""
     section = (ROOT / "README.md").read_text().partition("\n## Install\n")[2].partition("\n## ")[0]
     commands = "".join(re.findall(r"```sh\n(.*?)```", section, re.DOTALL)).splitlines()
-    assert len(commands) == 4
+    assert len(commands) == 6
+    commands = [command for command in commands if "/srv/blog" not in command]  # in test_constraints.py
     home = tmp_path / "opt"
     with tarfile.open(next(built.glob("*.tar.gz"))) as archive:
         archive.extractall(tmp_path, filter="data")
@@ -139,8 +140,9 @@ def test_the_installation_that_the_readme_shows_works(built: Path, tmp_path: Pat
 
 def test_the_container_file_installs_the_wheel_and_nothing_the_project_from_an_index() -> None:
     text = (ROOT / "conf/deploy/Containerfile").read_text()
-    assert "COPY dist/maildefer-*.whl /tmp/" in text
-    assert "pip install --no-cache-dir /tmp/maildefer-*.whl" in text
+    assert "COPY conf/deploy/constraints.txt dist/maildefer-*.whl /tmp/" in text
+    assert "pip install --no-cache-dir --require-hashes -r /tmp/constraints.txt" in text
+    assert "pip install --no-cache-dir --no-deps --no-index /tmp/maildefer-*.whl" in text
     pages = [
         ROOT / "README.md",
         *ROOT.glob("docs/*.md"),
