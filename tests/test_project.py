@@ -293,7 +293,7 @@ def test_a_call_of_a_task_waits_in_the_functions_own_project(blog: Path) -> None
     for environment in ({"PYTHONPATH": blog}, {"PYTHONPATH": blog, "MAILDEFER_PROJECT": blog}):
         assert run(code, blog.parent / "site", **environment) == ""
     assert len(os.listdir(blog / "run" / "queue" / "new")) == 2
-    write(blog / "conf" / "settings.py", SETTINGS.replace("run/queue", "run/notes"))
+    write(blog / "conf" / "settings.py", SETTINGS.replace("run/queue", "run/elsewhere"))
     assert "no setting lists the queue run/queue" in run(code, blog.parent / "site", PYTHONPATH=blog)
 
 
