@@ -16,6 +16,8 @@ import time
 from collections.abc import Callable
 from typing import Final, Literal, cast, get_args
 
+from maildefer.errors import ConfigurationError
+
 Format = Literal["console", "logfmt", "json"]
 Level = Literal["debug", "info", "warning", "error"]
 _LEVELS: Final = get_args(Level)
@@ -102,7 +104,7 @@ EVENTS: Final[dict[str, str]] = {
     "handler.failed": "a handler raised; its traceback",
     "handler.logged": "what a handler said through logging",
     "handler.printed": "what a handler, or what it calls, wrote to standard output or error",
-    "log.unusable": "the log file can't be opened; the log goes on as before",
+    "log.unusable": "the log file can't be opened anew; the log goes on as before",
 }
 
 _ERRORS: Final = frozenset(
@@ -144,17 +146,32 @@ def configure(
     _context.update(context)
 
 
+def must_open(log_file: str) -> None:
+    """For who starts: raises ConfigurationError where the log would not get there."""
+    try:
+        os.close(_opened(log_file))
+    except OSError as fault:
+        raise ConfigurationError(
+            f"the log can't go to {log_file}: {fault.strerror}: see to its folder and permissions, "
+            "or choose another file"
+        ) from fault
+
+
 def reopen() -> None:
     """Open the log file anew, after it was moved away (`USR1`); nothing to do where there is none."""
     if _log_file is None:
         return
     try:
-        descriptor = os.open(_log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+        descriptor = _opened(_log_file)
     except OSError as fault:  # the old one goes on
         emit("log.unusable", path=_log_file, error=str(fault))
         return
     os.dup2(descriptor, _descriptor, inheritable=_descriptor == 2)
     os.close(descriptor)
+
+
+def _opened(log_file: str) -> int:
+    return os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
 
 
 def set_apart(descriptor: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import json
 import os
@@ -12,6 +13,7 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
+from maildefer import events
 from maildefer.cli import output
 from maildefer.cli.places import pid_path
 from maildefer.control import look as control
@@ -97,6 +99,9 @@ def serve(kind: str, default_pid: str, options: Options, more: dict[str, object]
         os.execv(sys.executable, _command(orders))
     name = os.path.splitext(os.path.basename(pidfile))[0]
     log_path = os.path.abspath(f"logs/{name}.out")
+    with contextlib.suppress(OSError):  # the next says so
+        os.makedirs(os.path.dirname(log_path), exist_ok=True)
+    events.must_open(log_path)
     started = launch(
         lambda ready: _command({**orders, "ready_fd": ready}), log_path=log_path, keep=(lock,), before=enter
     )

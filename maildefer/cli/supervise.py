@@ -52,6 +52,7 @@ def supervise(
     ] = None,
 ) -> None:
     """Run a pool of workers on the queues."""
+    from maildefer import events
     from maildefer.doctor.examine import at_start, refuse_unsafe
     from maildefer.handling.finding import project
     from maildefer.host.lock import acquire_lock  # filelock
@@ -59,6 +60,8 @@ def supervise(
     if (user or group) and not intake:
         raise typer.BadParameter("--user and --group are for the front end: add --intake.")
     chosen_format, chosen_level = log_format(log_format_name), log_level(log_level_name)
+    if log_file:
+        events.must_open(log_file)
     for place in queues or []:  # each queue's keeper looks at its mount again, named or not
         findings = at_start(place)
         if not force:

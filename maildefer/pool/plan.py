@@ -55,22 +55,30 @@ class Plan:
     def settings(self, probed: Mapping[str, Any]) -> PoolSettings:
         """The application's settings with what was asked for on the command line over them.
 
-        Raises ConfigurationError for more workers than any host has use for: a slip would take all its memory.
+        Raises ConfigurationError for more workers than any host has use for: a slip would take all its memory; and for
+        a log file that can't be opened.
         """
         settings = PoolSettings.from_json(probed["settings"])
         settings = replace(settings, workers=self.workers) if self.workers is not None else settings
         if settings.workers > MOST_WORKERS:
             raise ConfigurationError(f"workers={settings.workers}: at most {MOST_WORKERS} on one host")
+        if (file := self._log_file_of(settings)) is not None and file != events.current_log_file():
+            events.must_open(file)
         return settings
 
     def configure_log(self, settings: PoolSettings) -> None:
         """As the settings say where the command line, or a variable, said nothing; also after a reload."""
-        file = settings.log_file and os.path.join(settings.project, settings.log_file)
+        file = self._log_file_of(settings)
         events.configure(
             self.log_format or settings.log_format or None,
-            log_file=None if self.log_file or file == events.current_log_file() else file or None,
+            log_file=None if file == events.current_log_file() else file,
             level=self.log_level or settings.log_level or None,
         )
+
+    def _log_file_of(self, settings: PoolSettings) -> str | None:
+        if self.log_file or not settings.log_file:
+            return self.log_file
+        return os.path.join(settings.project, settings.log_file)
 
     def served(
         self, settings: PoolSettings, routes: Sequence[Mapping[str, Any]] = ()

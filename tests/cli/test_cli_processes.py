@@ -790,6 +790,27 @@ def test_supervise_becomes_the_supervisor_with_what_was_asked_for(maildefer, pro
     }
 
 
+@pytest.mark.parametrize("file", ["nowhere/pool.log", "run", "settings.txt/pool.log"])
+def test_a_log_file_that_cannot_be_opened_ends_a_start_before_anything_runs(
+    maildefer, project, monkeypatch, file
+):
+    (project / "settings.txt").touch()
+    monkeypatch.setattr(os, "execv", lambda *_: pytest.fail("it has become the supervisor"))
+    ended = maildefer("supervise", "--log-file", file)
+    assert ended.code == 78
+    assert f"the log can't go to {file}: " in ended.err
+    assert list(project.glob("run/*.pid")) == []
+
+
+def test_a_receiver_whose_log_cannot_be_opened_is_not_started(maildefer, project, monkeypatch):
+    monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: pytest.fail("it was started"))
+    (project / "logs").write_text("")
+    ended = maildefer("start")
+    assert ended.code == 78
+    assert "the log can't go to " in ended.err
+    assert "logs/smtp.out: Not a directory" in ended.err
+
+
 @pytest.mark.parametrize("arguments", [["--log-format", "xml"], ["-w", "0"]])
 def test_supervise_refuses_what_it_does_not_know(maildefer, project, arguments):
     assert maildefer("supervise", *arguments).code == 2

@@ -248,6 +248,25 @@ def test_a_start_that_fails_says_so_on_the_terminal_too_while_the_log_is_a_file(
     assert told in log.read_text()
 
 
+def test_a_log_file_of_the_settings_that_cannot_be_opened_ends_a_start(
+    project: Project, start: Start
+) -> None:
+    project.edit("conf/settings.py", '"""Two', 'log_file = "nowhere/pool.log"\n"""Two')
+    pool = start(ready=False)
+    assert pool.wait() == 78
+    assert "the log can't go to " in pool.log()
+    assert pool.events("pool.started") == []
+
+
+def test_a_reload_with_a_log_file_that_cannot_be_opened_is_refused(project: Project, start: Start) -> None:
+    pool = start()
+    project.edit("conf/settings.py", '"""Two', 'log_file = "nowhere/pool.log"\n"""Two')
+    pool.signal(signal.SIGHUP)
+    eventually(lambda: pool.events("application.broken"), "it is refused")
+    assert "the log can't go to " in pool.events("application.broken")[0]["error"]
+    assert pool.stop() == 0
+
+
 def test_a_pool_that_ends_well_says_nothing_on_the_terminal(project: Project, start: Start) -> None:
     pool = start(ready=False, log_file=str(project.path / "pool.log"))
     pool.await_ready()
