@@ -198,6 +198,8 @@ class Queue:
     ) -> Callable[[str], tuple[bytes, ...]]:
         if recipient is not None and not isinstance(recipient, str):
             raise TypeError(f"push(recipient={recipient!r}): give one address, and push once for each")
+        if sender is not None and not isinstance(sender, str):
+            raise TypeError(f'push(sender={sender!r}): give one address, or "" for the null sender')
         if type(message) is bytes:  # the ordinary case: all that it is lies in the other arguments
             data = message
             to, by = recipient or "", sender or ""

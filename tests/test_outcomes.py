@@ -95,5 +95,6 @@ def test_a_reason_that_is_none_is_the_usual_one(kind: Any) -> None:
     ("reason", "said"),
     [("no", "no"), (b"bytes \xff", "bytes \\xff"), (7, "7"), ("x" * 200_000, "x" * 1999 + "…")],
 )
-def test_a_rejections_reason_is_a_text_of_bounded_length(reason: object, said: str) -> None:
-    assert Reject(reason).reason == said  # type: ignore[arg-type]
+@pytest.mark.parametrize("kind", [Defer, Reject])
+def test_a_reason_is_a_text_of_bounded_length(kind: Any, reason: object, said: str) -> None:
+    assert kind(reason).reason == said

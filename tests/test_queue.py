@@ -471,4 +471,7 @@ def test_a_push_says_which_part_of_the_envelope_is_wrong(tmp_path: Path) -> None
     for recipient in wrong:
         with pytest.raises(TypeError, match="give one address, and push once for each"):
             queue.push("Subject: x\n\n", recipient=recipient)
+    for sender in [*wrong, b"a@b"]:
+        with pytest.raises(TypeError, match="give one address"):
+            queue.push(b"Subject: x\n\n", sender=sender, recipient="c@d")
     assert queue.count() == 0

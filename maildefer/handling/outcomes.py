@@ -19,6 +19,7 @@ class Defer(Exception):
     With `after` or `at` no age ends that: the message comes again as often as the handler says so, up to `until`, when
     it is tried once more, if there is one. By the backoff it ends with the lifetime, or at `until` instead. Raises
     ValueError for seconds that never come, for `after` together with `at`, and for times without a time zone.
+    Of a long reason the beginning is kept; bytes are taken for UTF-8.
     """
 
     def __init__(
@@ -35,7 +36,7 @@ class Defer(Exception):
             raise ValueError(f"Defer(after={after}, at={at}): give one of them")
         _must_be_aware("at", at)
         _must_be_aware("until", until)
-        self.reason = "deferred by the handler" if reason is None else str(reason)
+        self.reason = _said(reason, "deferred by the handler")
         super().__init__(self.reason)
         self.after = after
         self.at = at
@@ -58,10 +59,15 @@ class Reject(Exception):
     """
 
     def __init__(self, reason: str | None = None) -> None:
-        given: object = "rejected by the handler" if reason is None else reason  # a handler may give anything
-        said = given.decode("utf-8", "backslashreplace") if isinstance(given, bytes) else str(given)
-        self.reason = said if len(said) <= LONGEST_REASON else said[: LONGEST_REASON - 1] + "…"
+        self.reason = _said(reason, "rejected by the handler")
         super().__init__(self.reason)
+
+
+def _said(reason: object, otherwise: str) -> str:
+    """A handler may give anything."""
+    given = otherwise if reason is None else reason
+    said = given.decode("utf-8", "backslashreplace") if isinstance(given, bytes) else str(given)
+    return said if len(said) <= LONGEST_REASON else said[: LONGEST_REASON - 1] + "…"
 
 
 @dataclass(frozen=True, slots=True)
