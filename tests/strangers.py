@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import codecs
+import grp
 import json
 import os
+import pickle
 import pwd
+import subprocess
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from filelock import FileLock
 
 from maildefer.maildir.layout import Layout, create_queue
+
+T = TypeVar("T")
 
 
 def shared(home: Path) -> Layout:
@@ -56,3 +65,73 @@ def told_by(uid: int, gid: int, tell: Callable[[], object]) -> Any:
         finally:
             os.close(writing)
         return json.loads(answers.read())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accounts:
+    """Real users: those of the workers and of the front end share a group, to which `other` belongs too."""
+
+    worker: pwd.struct_passwd
+    front: pwd.struct_passwd
+    other: pwd.struct_passwd
+    group: str
+    gid: int
+
+
+@contextmanager
+def accounts() -> Iterator[Accounts]:
+    """Made, and removed again; for root."""
+    tail = os.urandom(3).hex()
+    group, names = f"mdg{tail}", [f"mdw{tail}", f"mdf{tail}", f"mdo{tail}"]
+    try:
+        _administer("groupadd", "--system", group)
+        for name in names:
+            _administer("useradd", "--system", "--no-create-home", "--user-group", "--groups", group, name)
+        yield Accounts(
+            **dict(zip(("worker", "front", "other"), map(pwd.getpwnam, names), strict=True)),
+            group=group,
+            gid=grp.getgrnam(group).gr_gid,
+        )
+    finally:
+        for name in names:
+            with suppress(KeyError):
+                pwd.getpwnam(name)
+                _administer("userdel", name)
+        with suppress(KeyError):
+            grp.getgrnam(group)
+            _administer("groupdel", group)
+
+
+def _administer(*command: str) -> None:
+    """One at a time: these commands fail while another has the lock of /etc/passwd."""
+    with FileLock("/tmp/maildefer-accounts.lock"):
+        subprocess.run(command, check=True, capture_output=True, timeout=60)
+
+
+def become(user: pwd.struct_passwd, act: Callable[[], T]) -> T:
+    """What it returns, pickled, in a process of that user's with all of its groups; what it raises, an OSError, too."""
+    answers, answering = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.initgroups(user.pw_name, user.pw_gid)
+            os.setresgid(*[user.pw_gid] * 3)
+            os.setresuid(*[user.pw_uid] * 3)
+            try:
+                said: object = act()
+            except OSError as fault:
+                said = fault
+            os.write(answering, pickle.dumps(said))
+        except BaseException:  # noqa: BLE001  # the child must end here
+            traceback.print_exc()
+        finally:
+            os._exit(0)
+    os.close(answering)
+    with open(answers, "rb") as file:
+        data = file.read()
+    os.waitpid(child, 0)
+    assert data, "it could not do that"
+    found = pickle.loads(data)
+    if isinstance(found, OSError):
+        raise found
+    return found  # type: ignore[no-any-return]

@@ -48,6 +48,10 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "cleanse": ("mailboxes", "Write all messages of a mailbox anew, in canonical form, into a Maildir."),
     "blast": ("mailboxes", "Send every message of a mailbox to a server."),
     "doctor": ("doctor", "Check whether a mount is safe for a queue."),
+    "permissions": (
+        "permissions",
+        "Print, or give, the rights with which a front end of another user serves queues, and no others.",
+    ),
     "gen": ("new", "Write a new project (Salmon's name of `new`)."),
 }
 

@@ -18,6 +18,7 @@ from maildefer.maildir import durable
 from maildefer.maildir.doubt import live_leases
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.leases import STATUS_LIMIT_BYTES
+from maildefer.maildir.rights import rights_in
 from maildefer.maildir.scan import raise_unread
 from maildefer.maildir.system import SYSTEM, token
 from maildefer.untrusted import Unbelievable, read_record
@@ -64,7 +65,8 @@ def request(queue_path: str, lease: str, verb: Verb) -> str:
     draft = f"{layout.tmp}/.request-{host.label}-{os.getpid()}-{token(8)}"
     path = f"{layout.requests}/{lease}.{verb}"
     try:
-        durable.replace_file(path, text.encode() + b"\n", draft, durably=False)
+        rights = rights_in(layout.path)
+        durable.replace_file(path, text.encode() + b"\n", draft, durably=False, rights=rights)
     except FileNotFoundError as fault:
         raise QueueMissing(layout.path) from fault
     except OSError as fault:

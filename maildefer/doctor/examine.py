@@ -14,8 +14,9 @@ from typing import Final
 
 from maildefer.doctor import trials
 from maildefer.doctor.findings import Finding, ok, refuse, warn
+from maildefer.doctor.front_end import front_end
 from maildefer.doctor.judge import judge
-from maildefer.doctor.modes import front_end, permissions, records
+from maildefer.doctor.modes import permissions, records
 from maildefer.errors import (
     FormatUnknown,
     MaildeferError,

@@ -23,9 +23,9 @@ from maildefer.handling.marks import FIRST_STATE
 from maildefer.handling.queues import kept_apart, located, refuse_to_empty
 from maildefer.handling.state import EntryStorage
 from maildefer.maildir import durable
+from maildefer.maildir.rights import PLAIN, make_in
 from maildefer.maildir.system import SYSTEM, System
 
-DIRECTORY_MODE = 0o770
 _TRIES = 20
 _IN_HAND = 256
 _LIMIT_BYTES = 1 << 20
@@ -180,13 +180,17 @@ class DirectoryStorage(EntryStorage):
             raise_named(path, fault)
 
     def _make(self, bucket: str) -> None:
-        for path in (self.path, bucket):
+        queue, control = os.path.split(os.path.dirname(self.path))  # where it is a queue's
+        try:
             try:
-                self._system.mkdir(path, DIRECTORY_MODE)
-            except FileExistsError:
-                pass
-            except OSError as fault:
-                raise_named(path, fault)
+                self._system.mkdir(bucket, PLAIN.folder_mode)
+            except FileNotFoundError:  # the first conversation
+                make_in(queue, f"{control}/{os.path.basename(self.path)}", self._system)
+                self._system.mkdir(bucket, PLAIN.folder_mode)
+        except FileExistsError:  # the ordinary case
+            pass
+        except OSError as fault:
+            raise_named(bucket, fault)
 
 
 def _digest(key: str, sender: str | None) -> str:

@@ -8,6 +8,7 @@ from typing import Final
 from maildefer.digest import blake2b
 from maildefer.errors import QueueError, raise_named
 from maildefer.maildir import durable
+from maildefer.maildir.rights import rights_in
 from maildefer.maildir.system import SYSTEM
 
 _NAME: Final = ".maildefer/task-key"
@@ -23,7 +24,7 @@ def made(queue: str) -> bytes:
         if (there := known(queue)) is not None:
             return there
         draft = f"{path}.{SYSTEM.token(6)}"
-        durable.write_new(draft, os.urandom(_BYTES))
+        durable.write_new(draft, os.urandom(_BYTES), rights=rights_in(queue))
         try:
             os.link(draft, path)  # the loser of a race takes the winner's; a rename would replace it
         except FileExistsError:

@@ -16,6 +16,7 @@ from typing import Final, Literal, TypeGuard, assert_never
 from maildefer.errors import NotRunning, PidFileUnusable
 from maildefer.host.identity import Host, alive, exists, start_time
 from maildefer.maildir import durable
+from maildefer.maildir.rights import Rights
 from maildefer.maildir.system import token
 from maildefer.untrusted import Unbelievable, read_plain, record_in
 
@@ -23,7 +24,7 @@ Verdict = Literal["running", "stale", "unproven", "other-host", "unverified"]
 
 _LIMIT_BYTES: Final = 1 << 20
 _LONGEST_LEASE: Final = 200
-_MODE: Final = 0o644
+_READABLE: Final = Rights(file_mode=0o644)
 _PID_MAX: Final = 1 << 22  # PID_MAX_LIMIT of Linux
 _CLOCK_SLACK_SECONDS: Final = 60.0
 
@@ -93,7 +94,7 @@ def write(path: str, pidfile: PidFile) -> None:
     os.makedirs(directory, exist_ok=True)
     draft = os.path.join(directory, f".{os.path.basename(path)[:150]}.{token(8)}")
     data = text.encode("utf-8", "surrogateescape")
-    durable.replace_file(path, data, draft, durably=False, mode=_MODE)
+    durable.replace_file(path, data, draft, durably=False, rights=_READABLE)
 
 
 def read(path: str) -> PidFile:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from maildefer.errors import ConfigurationError
 from maildefer.host.linux import death_signal, die_with_parent, empty_bounding_set, gain_nothing
 
-SHARED_UMASK = 0o007  # entries are for their queue's group, and nobody else
+SHARED_UMASK = 0o027  # entries are for their queue's group to read, and for nobody else
 
 
 @dataclass(frozen=True, slots=True)

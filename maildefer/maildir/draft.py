@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from maildefer.errors import QueueMissing, raise_named
 from maildefer.maildir import durable
 from maildefer.maildir.layout import Layout, mend
+from maildefer.maildir.rights import PLAIN, Rights
 from maildefer.maildir.system import SYSTEM, System
 
 _COPY_BYTES = 256 << 10
@@ -19,15 +20,17 @@ class Draft:
     Raises what a push raises; a draft that could not be written is gone, as is one that was discarded.
     """
 
-    def __init__(self, layout: Layout, stem: str, *, system: System = SYSTEM) -> None:
+    def __init__(self, layout: Layout, stem: str, *, rights: Rights = PLAIN, system: System = SYSTEM) -> None:
         self.stem = stem
         self.path = f"{layout.tmp}/{stem}"
         self.size_bytes = 0
         self._layout = layout
+        self._rights = rights
         self._system = system
         self._announced_bytes = 0
         try:
             self.descriptor = self._create()
+            rights.give(self.descriptor)
         except FileNotFoundError as fault:
             raise QueueMissing(layout.path) from fault
         except OSError as fault:
@@ -35,11 +38,11 @@ class Draft:
 
     def _create(self) -> int:
         try:
-            return self._system.open(self.path, durable.NEW, durable.FILE_MODE)
+            return self._system.open(self.path, durable.NEW, self._rights.file_mode)
         except FileNotFoundError:
             if not mend(self._layout, system=self._system):
                 raise
-        return self._system.open(self.path, durable.NEW, durable.FILE_MODE)
+        return self._system.open(self.path, durable.NEW, self._rights.file_mode)
 
     @property
     def key(self) -> str:

@@ -13,18 +13,20 @@ import stat
 import threading
 from collections.abc import Sequence
 
+from maildefer.maildir.rights import PLAIN, Rights
 from maildefer.maildir.system import SYSTEM, System
 
-FILE_MODE = 0o660
+FILE_MODE = PLAIN.file_mode
 NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 THERE = os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a FIFO must hang nobody
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
-def begin(path: str, data: bytes, *, mode: int = FILE_MODE, system: System = SYSTEM) -> int:
+def begin(path: str, data: bytes, *, rights: Rights = PLAIN, system: System = SYSTEM) -> int:
     """Create `path` and write the data; returns the descriptor, still open. Leaves nothing on a fault."""
-    descriptor = system.open(path, NEW, mode)
+    descriptor = system.open(path, NEW, rights.file_mode)
     try:
+        rights.give(descriptor)
         write_all(descriptor, data, system)
     except BaseException:
         system.close(descriptor)
@@ -66,9 +68,9 @@ def write_all(descriptor: int, data: bytes | memoryview, system: System) -> None
         written += system.write(descriptor, data[written : written + (1 << 20)])
 
 
-def write_new(path: str, data: bytes, *, system: System = SYSTEM) -> None:
+def write_new(path: str, data: bytes, *, rights: Rights = PLAIN, system: System = SYSTEM) -> None:
     """A file with that data, synced; nothing is left of it on a fault."""
-    descriptor = begin(path, data, system=system)
+    descriptor = begin(path, data, rights=rights, system=system)
     try:
         system.fsync(descriptor)
     except BaseException:
@@ -84,7 +86,7 @@ def replace_file(
     draft: str,
     *,
     durably: bool = True,
-    mode: int = FILE_MODE,
+    rights: Rights = PLAIN,
     system: System = SYSTEM,
 ) -> None:
     """Put `data` at `path` in one step, by way of `draft` on the same filesystem; readers see the old or the new.
@@ -92,9 +94,9 @@ def replace_file(
     The draft's name is one that nobody can guess, or what lies there already stops it.
     """
     if durably:
-        write_new(draft, data, system=system)
+        write_new(draft, data, rights=rights, system=system)
     else:
-        system.close(begin(draft, data, mode=mode, system=system))
+        system.close(begin(draft, data, rights=rights, system=system))
     try:
         system.rename(draft, path)
     except OSError:
@@ -121,21 +123,6 @@ def read_small(path: str, *, limit_bytes: int = 1 << 16, system: System = SYSTEM
         return system.read(descriptor, limit_bytes)
     finally:
         system.close(descriptor)
-
-
-def make_directory(path: str, mode: int, system: System) -> bool:
-    """Whether it was made now, by this call: else it is there, made before, or by another host just now."""
-    try:
-        system.mkdir(path, mode)
-    except FileExistsError:
-        return False
-    except PermissionError as fault:
-        try:  # NFS says this of what is there too, where nothing more may be made beside it
-            system.lstat(path)
-        except OSError:
-            raise fault from None
-        return False
-    return True
 
 
 def sync_directory(path: str, *, system: System = SYSTEM, opened: int = -1) -> None:

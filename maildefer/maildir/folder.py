@@ -17,6 +17,7 @@ MARK = "made"  # stays in such a folder, which is never empty therefore, whoever
 TRIALS = ".doctor-"  # how the name of the doctor's folder begins,
 TRIAL = "trial"  # and those of all that it makes there
 _FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_WAY = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 class Folder:
@@ -69,12 +70,17 @@ class Folder:
 
 
 @contextmanager
-def opened(path: str, *below: str, system: System = SYSTEM) -> Iterator[Folder]:
-    """The folder at `path`, which is trusted, or the one below it, to which no link leads. Raises OSError."""
-    descriptor = system.open(path, _FLAGS)
+def opened(path: str, *below: str, listing: bool = True, system: System = SYSTEM) -> Iterator[Folder]:
+    """The folder at `path`, which is trusted, or the one below it, to which no link leads. Raises OSError.
+
+    Those on the way are gone through, and need not be readable; nor the last one, without `listing`.
+    """
+    last = _FLAGS if listing else _WAY
+    descriptor = system.open(path, _WAY if below else last)
     try:
-        for name in below:
-            above, descriptor = descriptor, system.open(name, _FLAGS | os.O_NOFOLLOW, dir_fd=descriptor)
+        for number, name in enumerate(below, 1):
+            flags = last if number == len(below) else _WAY
+            above, descriptor = descriptor, system.open(name, flags | os.O_NOFOLLOW, dir_fd=descriptor)
             system.close(above)
         yield Folder(descriptor, system)
     finally:

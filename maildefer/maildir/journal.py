@@ -32,7 +32,8 @@ from typing import Final, Literal
 
 from maildefer.maildir import durable, folder
 from maildefer.maildir.folder import Folder
-from maildefer.maildir.layout import DIRECTORY_MODE, Layout
+from maildefer.maildir.layout import Layout
+from maildefer.maildir.rights import Rights, make_in, rights_in
 from maildefer.maildir.system import SYSTEM, System, token
 
 Kind = Literal["pushed", "settled"]
@@ -156,23 +157,27 @@ class Journal:
 
     def _open(self, kind: Kind, stem: str) -> int:
         """The file that is shared, else one of this process's own: on NFS, and where another lies in the way."""
-        system = self._system
-        with folder.opened(self._layout.path, ".maildefer", "journal", system=system) as journal:
-            if not (self._direct and kind == "settled"):
+        system, rights = self._system, rights_in(self._layout.path, self._system)
+        place = (self._layout.path, ".maildefer", "journal")
+        with folder.opened(*place, listing=False, system=system) as journal:
+            if not (self._direct and kind == "settled") and rights.owner < 0:  # else it is given away
                 try:
-                    return self._open_shared(journal, f"{stem}.{kind}")
+                    return self._open_shared(journal, f"{stem}.{kind}", rights)
                 except OSError as fault:
                     if fault.errno not in _IN_THE_WAY:
                         raise
             flags = durable.NEW | os.O_APPEND
             if self._direct and kind == "settled":
                 flags = durable.NEW | os.O_DIRECT  # NFS takes no two of them together: open(2)
-            return journal.open(f"{stem}.{system.token(8)}.{kind}", flags, durable.FILE_MODE)
+            descriptor = journal.open(f"{stem}.{system.token(8)}.{kind}", flags, rights.file_mode)
+            rights.give(descriptor)
+            return descriptor
 
-    def _open_shared(self, journal: Folder, name: str) -> int:
-        descriptor = journal.open(name, durable.THERE | os.O_APPEND | os.O_CREAT, durable.FILE_MODE)
+    def _open_shared(self, journal: Folder, name: str, rights: Rights) -> int:
+        descriptor = journal.open(name, durable.THERE | os.O_APPEND | os.O_CREAT, rights.file_mode)
         try:
             durable.must_be_plain(descriptor, name, os.geteuid(), self._system)
+            rights.give(descriptor)
         except OSError:
             self._system.close(descriptor)
             raise
@@ -213,9 +218,7 @@ def journal_of(layout: Layout, system: System = SYSTEM) -> Journal | None:
 
 def begin(layout: Layout) -> bool:
     """Keep a journal from now on, in processes that begin after this; False where one is kept already."""
-    try:
-        os.mkdir(layout.journal, DIRECTORY_MODE)
-    except FileExistsError:
+    if not make_in(layout.path, ".maildefer/journal", SYSTEM):
         return False
     _journals.pop(layout.path, None)
     return True

@@ -5,34 +5,21 @@ A queue is a Maildir with two Maildir++ folders (`.later`, `.dead`) and a contro
 
 from __future__ import annotations
 
-import errno
-import json
 import os
-from contextlib import suppress
 from dataclasses import dataclass, field
 
-from maildefer.errors import FormatUnknown, NotAQueue, QueueMissing, raise_named
+from maildefer.errors import FormatUnknown, NotAQueue, PermissionRefused, QueueMissing, raise_named
 from maildefer.maildir import absent, durable
-from maildefer.maildir.folder import Folder, opened
+from maildefer.maildir.control_folder import CONTROL_FOLDERS, make_control
+from maildefer.maildir.control_folder import FORMAT_VERSION as FORMAT_VERSION
+from maildefer.maildir.control_folder import Format as Format
+from maildefer.maildir.rights import PLAIN, make_directory, make_in
 from maildefer.maildir.system import SYSTEM, System
 from maildefer.untrusted import Unbelievable, number, read_record
 
-FORMAT_VERSION = 1
-DIRECTORY_MODE = 0o770
 _LONGEST_TTL_SECONDS = 1e6
 _MAILDIR = ("tmp", "new", "cur")
-_CONTROL = ("leases", "fenced", "dead", "tokens", "states", "status", "requests", "requests/done")
-CONTROL_DRAFT = ".maildefer-"  # how the name of one begins that is in the making, in `tmp/`
 _KNOWN = {*_MAILDIR, ".later", ".dead", ".done", ".maildefer"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Format:
-    """What all hosts must agree on. The TTL is three beats and two of an NFS client's longest retries."""
-
-    version: int = FORMAT_VERSION
-    beat_seconds: float = 5.0
-    ttl_seconds: float = 45.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,11 +96,11 @@ def create_queue(path: str, *, format: Format | None = None, system: System = SY
             and not present.issuperset(_MAILDIR)
         ):
             raise NotAQueue(layout.path, "it holds other things")
-        _make(layout.tmp, system)
+        make_in(layout.path, "tmp", system)
         if ".maildefer" not in present:  # first, so that nobody takes what is half made for another program's
-            _make_control(layout, format or Format(), system)
+            make_control(layout.path, format or Format(), system)
         for name in _MAILDIR[1:]:
-            _make(f"{layout.path}/{name}", system)
+            make_in(layout.path, name, system)
         for folder in (".later", ".dead"):
             make_folder(layout, folder, system)
         if not present.issuperset(_KNOWN - {".done"}):
@@ -133,15 +120,27 @@ def open_queue(path: str, *, system: System = SYSTEM) -> Layout:
     A Maildir without a control folder is a queue that nobody has served yet: it gets one.
     """
     layout = Layout(path)
-    if not {".maildefer", ".later", ".dead"} <= _maildir(layout, system):
+    try:
+        present = _maildir(layout, system)
+    except PermissionRefused:
+        return _entered(layout, system)
+    if not {".maildefer", ".later", ".dead"} <= present:
         return create_queue(path, system=system)
     read_format(layout, system=system)
     try:
         present = set(system.listdir(layout.control))
     except OSError as fault:
         raise_named(layout.control, fault)
-    if not present.issuperset(_CONTROL[:-1]):
+    if not present.issuperset(CONTROL_FOLDERS[:-1]):
         mend(layout, system=system)
+    return layout
+
+
+def _entered(layout: Layout, system: System) -> Layout:
+    """A queue that is shared with this user, who only puts entries in, and may look at nothing else of it."""
+    for name in _MAILDIR:
+        _must_be_directory(layout, name, system)
+    read_format(layout, system=system)
     return layout
 
 
@@ -177,7 +176,7 @@ def must_be_maildir(layout: Layout, present: set[str], system: System) -> None:
 
 def _must_be_directory(layout: Layout, name: str, system: System) -> None:
     try:
-        system.close(system.open(f"{layout.path}/{name}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+        system.close(system.open(f"{layout.path}/{name}", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
     except (NotADirectoryError, FileNotFoundError) as fault:  # a file, or a link to nowhere
         raise NotAQueue(layout.path, f"its {name} is no directory") from fault
     except OSError as fault:
@@ -196,7 +195,7 @@ def mend(layout: Layout, *, system: System = SYSTEM) -> bool:
         if ".maildefer" not in present:
             raise QueueMissing(layout.path)
         for name in _MAILDIR:
-            made |= name not in present and _make(f"{layout.path}/{name}", system)
+            made |= name not in present and make_in(layout.path, name, system)
         if made:
             durable.sync_directory(layout.path, system=system)
         for folder in (".later", ".dead"):
@@ -206,8 +205,8 @@ def mend(layout: Layout, *, system: System = SYSTEM) -> bool:
         present = system.listdir(layout.control)
         if "requests" in present:
             present += [f"requests/{name}" for name in system.listdir(layout.requests)]
-        for name in _CONTROL:
-            made |= name not in present and _make(f"{layout.control}/{name}", system)
+        for name in CONTROL_FOLDERS:
+            made |= name not in present and make_in(layout.path, f".maildefer/{name}", system)
     except FileNotFoundError as fault:  # taken away while we look
         raise QueueMissing(layout.path) from fault
     except OSError as fault:
@@ -235,49 +234,14 @@ def read_format(layout: Layout, *, system: System = SYSTEM) -> Format:
 
 def make_folder(layout: Layout, folder: str, system: System) -> None:
     """A Maildir++ folder, which mail readers recognise by its `maildirfolder` file."""
-    _make(f"{layout.path}/{folder}", system)
-    made = [name for name in _MAILDIR if _make(f"{layout.path}/{folder}/{name}", system)]
+    make_in(layout.path, folder, system)
+    made = [name for name in _MAILDIR if make_in(layout.path, f"{folder}/{name}", system)]
     try:
         system.close(system.open(f"{layout.path}/{folder}/maildirfolder", durable.NEW, durable.FILE_MODE))
     except FileExistsError:  # the ordinary case
         pass
     if made:
         durable.sync_directory(f"{layout.path}/{folder}", system=system)
-
-
-def _make_control(layout: Layout, format: Format, system: System) -> None:
-    """Build the control folder in `tmp/` and rename it into place; who loses the race takes the winner's."""
-    draft = f"{CONTROL_DRAFT}{system.pid()}-{system.token(6)}"
-    path = f"{layout.tmp}/{draft}"
-    for name in ("", *_CONTROL):
-        _make(f"{path}/{name}".rstrip("/"), system)
-    text = json.dumps(
-        {"version": format.version, "beat_seconds": format.beat_seconds, "ttl_seconds": format.ttl_seconds}
-    )
-    durable.write_new(f"{path}/format", text.encode() + b"\n", system=system)
-    durable.sync_directory(path, system=system)
-    try:
-        system.rename(path, layout.control)
-    except OSError as fault:
-        try:
-            with opened(layout.path, "tmp", system=system) as tmp:
-                with tmp.folder(draft) as made:
-                    clear_control(made)
-                tmp.rmdir(draft)
-        except OSError:  # renamed all the same, and the reply was lost; else it is swept one day
-            pass
-        if fault.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOENT):
-            raise
-
-
-def clear_control(draft: Folder) -> None:
-    """A control folder that is in the making, of what is made there, as far as it is."""
-    draft.remove(["format"])
-    with suppress(OSError), draft.folder("requests") as requests:
-        requests.rmdir("done")
-    for name in _CONTROL[:-1]:
-        with suppress(OSError):
-            draft.rmdir(name)
 
 
 def _make_with_parents(path: str, system: System) -> None:
@@ -291,4 +255,4 @@ def _make_with_parents(path: str, system: System) -> None:
 
 
 def _make(path: str, system: System) -> bool:
-    return durable.make_directory(path, DIRECTORY_MODE, system)
+    return make_directory(path, PLAIN.folder_mode, system)

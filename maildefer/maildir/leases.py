@@ -13,7 +13,8 @@ from dataclasses import asdict, dataclass
 
 from maildefer.errors import LeaseFenced, raise_named
 from maildefer.maildir import doubt, durable
-from maildefer.maildir.layout import DIRECTORY_MODE, Layout
+from maildefer.maildir.layout import Layout
+from maildefer.maildir.rights import make_in, rights_in
 from maildefer.maildir.system import SYSTEM, System
 from maildefer.untrusted import Unbelievable, read_record
 
@@ -53,7 +54,8 @@ class Lease:
         lease = cls(layout, name, 0, system=system)
         draft = f"{layout.tmp}/.lease-{name}-{system.token(8)}"
         try:
-            durable.replace_file(lease.path, json.dumps(asdict(holder)).encode(), draft, system=system)
+            data, rights = json.dumps(asdict(holder)).encode(), rights_in(layout.path, system)
+            durable.replace_file(lease.path, data, draft, rights=rights, system=system)
         except OSError as fault:
             raise_named(layout.leases, fault)
         return lease
@@ -85,7 +87,7 @@ class Lease:
         """
         system, data = self._system, json.dumps(asdict(holder)).encode()
         path = f"{self.layout.tmp}/.lease-{self.name}-{system.token(8)}"
-        draft = durable.begin(path, data, system=system)
+        draft = durable.begin(path, data, rights=rights_in(self.layout.path, system), system=system)
         try:
             owner = system.fstat(draft).st_uid
         finally:
@@ -175,10 +177,8 @@ def fence(layout: Layout, lease: str, beat: int, *, system: System = SYSTEM) -> 
             raise IsADirectoryError(errno.EISDIR, "is a folder, so no lease: remove it", seen)
         system.rename(seen, ended)
     except FileNotFoundError:
-        try:
-            system.mkdir(layout.fenced, DIRECTORY_MODE)
-        except FileExistsError:  # the ordinary case: somebody else fenced it, or it has beaten
-            return False
+        if not make_in(layout.path, ".maildefer/fenced", system):
+            return False  # the ordinary case: somebody else fenced it, or it has beaten
         try:
             system.rename(seen, ended)
         except FileNotFoundError:  # the same, while we made the folder

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from maildefer.errors import raise_named
 from maildefer.maildir import durable
 from maildefer.maildir.layout import Layout
+from maildefer.maildir.rights import rights_in
 from maildefer.maildir.system import SYSTEM, System
 from maildefer.untrusted import Unbelievable, number, read_record
 
@@ -33,7 +34,8 @@ def pause(layout: Layout, *, user: str, host: str, system: System = SYSTEM) -> b
     facts = {"since": round(system.time(), 3), "user": user, "host": host}
     draft = f"{layout.tmp}/.paused-{system.pid()}-{system.token(6)}"
     try:
-        durable.replace_file(layout.paused, json.dumps(facts).encode() + b"\n", draft, system=system)
+        data, rights = json.dumps(facts).encode() + b"\n", rights_in(layout.path, system)
+        durable.replace_file(layout.paused, data, draft, rights=rights, system=system)
     except OSError as fault:
         raise_named(layout.paused, fault)
     return True

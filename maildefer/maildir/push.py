@@ -19,6 +19,7 @@ from maildefer.maildir import doubt, durable, names
 from maildefer.maildir.draft import Draft
 from maildefer.maildir.journal import Journal, journal_of
 from maildefer.maildir.layout import Layout, mend
+from maildefer.maildir.rights import Rights, rights_in
 from maildefer.maildir.system import SYSTEM, System
 
 SyncAll = Callable[[Sequence[int]], list[OSError | None]]
@@ -71,6 +72,14 @@ class Pusher:
         self._journal = journal or journal_of(layout, system)
         self._sync_all = sync_all or partial(durable.sync_all, system=system)
         self._commit = durable.DirectorySync(layout.new, system=system)
+        self._known_rights: Rights | None = None
+
+    @property
+    def _rights(self) -> Rights:
+        """As they were at the first push: no look at the queue's folder for each."""
+        if self._known_rights is None:
+            self._known_rights = rights_in(self.layout.path, self._system)
+        return self._known_rights
 
     def push(self, compose: Compose) -> str:
         """Write what `compose(stem)` returns as one entry; the stem is the key without its size. Returns the key.
@@ -87,7 +96,7 @@ class Pusher:
     def draft(self, stem: str | None = None) -> Draft:
         """Begin an entry whose bytes come in parts; a compose that returns it makes `push_all` finish it."""
         stem = stem or names.fresh_stem(self._host, self._system)
-        return Draft(self.layout, stem, system=self._system)
+        return Draft(self.layout, stem, rights=self._rights, system=self._system)
 
     def push_all(self, composes: Sequence[Compose]) -> list[str | MaildeferError]:
         """Push several entries with one directory sync: for each its key, or what `push` would have raised for it.
@@ -190,7 +199,7 @@ class Pusher:
         key = names.sized(stem, len(data))
         path = f"{self.layout.tmp}/{key}"
         try:
-            return _Begun(key, path, durable.begin(path, data, system=self._system), None)
+            return _Begun(key, path, self._written(path, data), None)
         except FileNotFoundError as fault:
             if self._is_mended():
                 return None
@@ -199,6 +208,9 @@ class Pusher:
             return None
         except OSError as fault:
             raise_named(self.layout.tmp, fault)
+
+    def _written(self, path: str, data: bytes) -> int:
+        return durable.begin(path, data, rights=self._rights, system=self._system)
 
     def _completed(self, begun: _Begun) -> bool:
         """Sync and rename; False when it was swept before its rename, and has to be written anew, under another key."""

@@ -11,6 +11,7 @@ from maildefer.maildir import durable
 from maildefer.maildir.folder import opened
 from maildefer.maildir.layout import Layout, mend
 from maildefer.maildir.names import EntryName
+from maildefer.maildir.rights import rights_in
 from maildefer.maildir.system import SYSTEM, System
 from maildefer.untrusted import Unbelievable, read_plain, value_in
 
@@ -102,9 +103,11 @@ def _write(layout: Layout, dead: EntryName, data: bytes, system: System) -> None
         opened(layout.path, "tmp", system=system) as tmp,
         opened(layout.path, ".maildefer", "dead", system=system) as reasons,
     ):
-        descriptor = tmp.open(draft, durable.NEW, durable.FILE_MODE)
+        rights = rights_in(layout.path, system)
+        descriptor = tmp.open(draft, durable.NEW, rights.file_mode)
         try:
             try:
+                rights.give(descriptor)
                 durable.write_all(descriptor, data, system)
                 system.fsync(descriptor)
             finally:

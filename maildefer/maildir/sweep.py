@@ -13,9 +13,10 @@ import stat
 from collections.abc import Callable, Iterator
 
 from maildefer.maildir import durable, scan
+from maildefer.maildir.control_folder import CONTROL_DRAFT, clear_control
 from maildefer.maildir.folder import TOKENS, TRIALS, Folder, clear_tokens, clear_trials, opened
 from maildefer.maildir.journal import KEPT_SECONDS as JOURNAL_SECONDS
-from maildefer.maildir.layout import CONTROL_DRAFT, Layout, clear_control
+from maildefer.maildir.layout import Layout
 from maildefer.maildir.names import EntryName, split_beat
 from maildefer.maildir.reasons import reason_name
 from maildefer.maildir.system import SYSTEM, System

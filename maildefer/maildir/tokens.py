@@ -20,8 +20,9 @@ from maildefer.errors import raise_named
 from maildefer.maildir import doubt, durable
 from maildefer.maildir.claims import QUICK_SECONDS, Hand
 from maildefer.maildir.folder import TOKENS, Folder, clear_tokens, opened, token_names
-from maildefer.maildir.layout import DIRECTORY_MODE, Layout
+from maildefer.maildir.layout import Layout
 from maildefer.maildir.names import EntryName
+from maildefer.maildir.rights import make_in, rights_in
 from maildefer.maildir.system import SYSTEM, System
 
 
@@ -121,7 +122,9 @@ class Tokens:
                 self._hand.drop(place)
                 if fault.errno != errno.ENOENT:
                     raise
-                self._make_directory(f"{self._layout.tokens}/held")  # else nobody was first: it was removed
+                make_in(  # else nobody was first: it was removed
+                    self._layout.path, ".maildefer/tokens/held", system
+                )
                 return False
         self._held[token] = _Held(taken, place)
         return True
@@ -149,11 +152,11 @@ class Tokens:
     def _make(self, prefix: str) -> None:
         """A folder of tokens, whole and durable before it can be seen; who loses the race takes the winner's."""
         system = self._system
-        for path in (self._layout.tokens, f"{self._layout.tokens}/held"):
-            self._make_directory(path)
+        for below in ("tokens", "tokens/held"):
+            make_in(self._layout.path, f".maildefer/{below}", system)
         draft = f"{TOKENS}{prefix}-{system.pid()}-{system.token(8)}"
         with opened(self._layout.path, "tmp", system=system) as tmp:
-            tmp.mkdir(draft, DIRECTORY_MODE)
+            tmp.mkdir(draft, rights_in(self._layout.path, system).folder_mode)
             try:
                 with tmp.folder(draft) as made:
                     for name in token_names(prefix):
@@ -176,12 +179,6 @@ class Tokens:
                 clear_tokens(made, draft)
             tmp.rmdir(draft)
         except OSError:  # the sweep of `tmp/` does it one day
-            pass
-
-    def _make_directory(self, path: str) -> None:
-        try:
-            self._system.mkdir(path, DIRECTORY_MODE)
-        except FileExistsError:  # the ordinary case
             pass
 
 

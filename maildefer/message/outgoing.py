@@ -19,7 +19,8 @@ from weakref import WeakKeyDictionary
 from maildefer import logcontext
 from maildefer.digest import blake2b
 from maildefer.maildir import durable
-from maildefer.maildir.layout import DIRECTORY_MODE, Layout
+from maildefer.maildir.layout import Layout
+from maildefer.maildir.rights import make_in
 from maildefer.maildir.system import SYSTEM
 from maildefer.message.refusals import Verdict, is_final
 from maildefer.untrusted import Unbelievable, read_record
@@ -64,10 +65,7 @@ class Outgoing:
             if is_final(code)
         }
         record = {"taken": sorted(taken), "refused": final, "attempt": self.attempt}
-        try:
-            SYSTEM.mkdir(self.folder, DIRECTORY_MODE)
-        except FileExistsError:
-            pass
+        make_in(os.path.dirname(os.path.dirname(self.folder)), ".maildefer/sent", SYSTEM)
         old, token = self._names(), SYSTEM.token(8)
         path = f"{self.folder}/{self.name},{self.attempt:06d}.{token}"
         durable.replace_file(path, json.dumps(record).encode(), f"{self.folder}/.{token}")

@@ -9,6 +9,7 @@ from maildefer import events
 from maildefer.maildir import durable
 from maildefer.maildir.leases import STATUS_LIMIT_BYTES
 from maildefer.maildir.refusals import Refusals
+from maildefer.maildir.rights import rights_in
 from maildefer.maildir.system import System
 from maildefer.pool import snapshot
 from maildefer.pool.board import Q
@@ -105,7 +106,8 @@ class Paperwork:
         durable.discard(draft, self._system)
         data = json.dumps(status | {"time": self._system.time()}).encode()
         try:
-            durable.replace_file(path, data, draft, durably=False, system=self._system)
+            rights = rights_in(self._layout.path, self._system)
+            durable.replace_file(path, data, draft, durably=False, rights=rights, system=self._system)
         except FileNotFoundError:  # done, and the reply was lost
             for folder in (self._layout.tmp, self._layout.status):
                 self._system.lstat(folder)  # or one of these is missing

@@ -19,6 +19,7 @@ from maildefer.maildir import journal
 from maildefer.maildir.claims import Claimer
 from maildefer.maildir.layout import Layout, create_queue
 from maildefer.maildir.push import Pusher
+from maildefer.maildir.sharing import Guest, share
 from tests.maildir.world import DATA, LABEL, FakeHand
 from tests.strangers import as_user
 
@@ -35,10 +36,8 @@ def queue() -> Iterator[Layout]:
     layout = create_queue(str(place / "queue"))
     journal.begin(layout)
     journal.expect(layout)
-    for folder, _, _ in os.walk(layout.path):
-        os.chown(folder, 0, GROUP)
-        os.chmod(folder, 0o2770 if folder in (layout.tmp, layout.new) else 0o2750)
-    os.chown(layout.format, 0, GROUP)
+    share(layout.path, Guest(user=FRONT, group=GROUP))
+    os.chmod(layout.journal, 0o2700)
     yield layout
     journal.close()
     shutil.rmtree(place)
@@ -81,8 +80,9 @@ def test_pushes_without_a_record_are_told_once_and_keep_an_audit_from_being_cont
 def test_the_doctor_tells_who_leaves_no_records(queue: Layout) -> None:
     refused = of_the_front_end(queue)
     assert refused.verdict == "refuse"
-    assert "may not put the records of its pushes into" in refused.fact
-    subprocess.run(refused.remedy, shell=True, check=True)
+    assert "may not leave records in .maildefer/journal/" in refused.fact
+    environ = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    subprocess.run(refused.remedy, shell=True, check=True, env=environ)
     assert of_the_front_end(queue).verdict == "ok"
 
 

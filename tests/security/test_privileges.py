@@ -16,6 +16,7 @@ import pytest
 from maildefer.errors import ConfigurationError
 from maildefer.host.privileges import resolve
 from maildefer.maildir.layout import create_queue
+from maildefer.maildir.sharing import Guest, share
 from tests.security.door import ROOT, Door
 
 pytestmark = [
@@ -40,13 +41,9 @@ def queue(place: Path) -> Path:
     path = place / "queue"
     create_queue(str(path))
     for folder, _, files in os.walk(path):
-        os.chown(folder, OWNER, GROUP)
-        os.chmod(folder, 0o2750)
-        for file in files:
-            os.chown(f"{folder}/{file}", OWNER, GROUP)
-            os.chmod(f"{folder}/{file}", 0o640)
-    for name in ("tmp", "new"):
-        (path / name).chmod(0o2770)
+        for each in (folder, *(f"{folder}/{file}" for file in files)):
+            os.chown(each, OWNER, GROUP)
+    share(str(path), Guest(user=GUEST, group=GROUP))
     return path
 
 
@@ -80,7 +77,7 @@ def test_it_serves_with_the_right_to_write_to_tmp_and_new_alone(place: Path, que
         assert door.send().startswith(b"250 "), door.log()
     (entry,) = (queue / "new").iterdir()
     facts = entry.stat()
-    assert (facts.st_uid, facts.st_gid, facts.st_mode & 0o7777) == (GUEST, GROUP, 0o660)
+    assert (facts.st_uid, facts.st_gid, facts.st_mode & 0o7777) == (GUEST, GROUP, 0o640)
 
 
 def test_the_owner_of_the_queue_handles_what_the_guest_has_stored(place: Path, queue: Path) -> None:

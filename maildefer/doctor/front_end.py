@@ -1,0 +1,258 @@
+"""What a front end of another user may do in a queue: each right is tried by a process of that user's.
+
+What the workers' user has to do beside it, putting an entry in and taking one out, is done by a process of that user's
+too, so that nothing is tried with root's rights; all that is made for it has names that no reader takes for entries,
+and is removed again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from shlex import quote
+from typing import Any, Final
+
+from maildefer.doctor.findings import Finding, ok, refuse, warn
+from maildefer.errors import ConfigurationError
+from maildefer.events import plain
+from maildefer.host.privileges import drop, resolve
+from maildefer.maildir.folder import TRIALS
+from maildefer.maildir.layout import Layout
+from maildefer.maildir.rights import FOLDER_MODES, OWNERS_FILE_MODE
+from maildefer.maildir.system import token
+
+_LOOKED_AT: Final = 200  # files of each folder
+_TOLD: Final = 8
+_READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_WRITE: Final = os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_MAKE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Found:
+    """What lies in the queue, as its owner sees it; paths below it."""
+
+    folders: list[str]  # which are not for the front end
+    files: list[str]  # which it may neither read nor write to
+    is_recorded: bool
+
+
+def front_end(layout: Layout, user: str, group: str) -> Iterator[Finding]:
+    """Whether a front end that becomes them could serve, and could do no more. Raises ConfigurationError."""
+    wanted, owner = resolve(user, group), os.stat(layout.path)
+    who = f"a front end of {user or 'this user'}{f', group {group}' if group else ''}"
+    if os.geteuid() != 0:
+        yield warn("front end", f"what {who} may do can't be tried", "run the doctor as root")
+        return
+    if owner.st_uid == wanted.uid:
+        fact = f"{who} owns the queue, and may do all that its workers may"
+        yield refuse(
+            "front end", fact, f"run it as another user; see `maildefer permissions {quote(layout.path)}`"
+        )
+        return
+    command = f"maildefer permissions {quote(layout.path)} --user {quote(user or str(wanted.uid))}"
+    command += f" --group {quote(group)}" * bool(group) + " --apply"
+    if blocked := _above(layout, user, group):
+        yield refuse("front end", f"{who} may not go through {blocked}", f"chmod o+x {quote(blocked)}")
+        return
+    name = f"{TRIALS}{os.getpid()}-{token(8)}"
+    owners = _owners_names(owner)
+    try:
+        found = _Found(**_as(*owners, lambda: _prepared(layout, wanted.uid, name)))
+        lacking, more = _as(user, group, lambda: _tried(layout, name, found))
+        unread = _as(*owners, lambda: _taken(layout, name)) if not lacking else []
+    finally:
+        _as(*owners, lambda: _cleared(layout, name))
+    if lacking:
+        yield refuse("front end", f"{who} may not {_told(lacking)}", command)
+    elif unread:
+        fact = f"the queue's owner may not {_told(unread)} what {who} stores"
+        yield refuse(
+            "front end", fact, f"see that user {owner.st_uid} is a member of the group; then {command}"
+        )
+    if more:
+        yield refuse("front end", f"{who} has rights that it needs not: it may {_told(more)}", command)
+    if not lacking and not unread and not more:
+        records = ", leave records" if found.is_recorded else ""
+        yield ok(
+            "front end",
+            f"{who} may put entries in{records} and read the format, and nothing else of the queue",
+        )
+
+
+def _owners_names(owner: os.stat_result) -> tuple[str, str]:
+    """Whom to become by `drop` to be the queue's owner: with all groups, or where it has no account, the queue's."""
+    try:
+        resolve(str(owner.st_uid), "")
+    except ConfigurationError:
+        return str(owner.st_uid), str(owner.st_gid)
+    return str(owner.st_uid), ""
+
+
+def _above(layout: Layout, user: str, group: str) -> str | None:
+    """The first directory above the queue that keeps them out."""
+    above: list[str] = []
+    path = layout.path
+    while (path := os.path.dirname(path)) != "/":
+        above.insert(0, path)
+    blocked = _as(user, group, lambda: [path for path in above if not os.access(path, os.X_OK)][:1])
+    return str(blocked[0]) if blocked else None
+
+
+def _prepared(layout: Layout, guest: int, name: str) -> dict[str, object]:
+    """As the owner: what is there that the front end must not touch, and an entry for it not to touch."""
+    folders, files = [], []
+    for above in ("", ".maildefer/"):
+        for each in sorted(os.listdir(f"{layout.path}/{above}")):
+            below, facts = above + each, os.lstat(f"{layout.path}/{above}{each}")
+            if stat.S_ISDIR(facts.st_mode):
+                folders += [below] if below not in FOLDER_MODES else []
+            elif stat.S_ISREG(facts.st_mode) and below != ".maildefer/format":
+                files.append(below)
+    for below in ("tmp", "new", ".maildefer/journal"):
+        with suppress(FileNotFoundError), os.scandir(f"{layout.path}/{below}") as listing:
+            for entry in islice(listing, _LOOKED_AT):
+                with suppress(FileNotFoundError):  # claimed meanwhile
+                    if entry.is_file(follow_symlinks=False) and entry.stat().st_uid != guest:
+                        files.append(f"{below}/{entry.name}")
+    for place in (layout.tmp, layout.new):
+        os.close(os.open(f"{place}/{name}", _MAKE, OWNERS_FILE_MODE))
+    return {"folders": folders, "files": files, "is_recorded": os.path.isdir(layout.journal)}
+
+
+def _tried(layout: Layout, name: str, found: _Found) -> tuple[list[str], list[str]]:
+    """As the front end: what it can't do and needs to, and what it can and must not."""
+    path, own = layout.path, f"{name}-own"
+    needed: list[tuple[str, Callable[[], object]]] = [
+        ("go through the queue's folder", partial(_access, path, os.X_OK)),
+        ("go through .maildefer/", partial(_access, layout.control, os.X_OK)),
+        ("read .maildefer/format", lambda: _open(layout.format, _READ)),
+        ("list tmp/", lambda: os.listdir(layout.tmp)),
+        ("list new/", lambda: os.listdir(layout.new)),
+        ("make a file in tmp/", lambda: _open(f"{layout.tmp}/{own}", _MAKE)),
+        ("move it to new/", lambda: os.rename(f"{layout.tmp}/{own}", f"{layout.new}/{own}")),
+    ]
+    if found.is_recorded:
+        needed += [
+            ("leave records in .maildefer/journal/", lambda: _open(f"{layout.journal}/{own}", _MAKE)),
+            ("remove its own there", lambda: os.unlink(f"{layout.journal}/{own}")),
+        ]
+    lacking = [what for what, act in needed if not _is_possible(act)]
+    refused: list[tuple[str, Callable[[], object]]] = []
+    for below in ("", ".maildefer", *found.folders):
+        place, called = f"{path}/{below}", f"{below}/" if below else "the queue's folder"
+        refused += [
+            (f"list {called}", partial(os.listdir, place)),
+            (f"put things into {called}", partial(_access, place, os.W_OK)),
+        ]
+        if below in found.folders:
+            refused.append((f"go into {called}", partial(_access, place, os.X_OK)))
+    if found.is_recorded:
+        refused.append(("list .maildefer/journal/", lambda: os.listdir(layout.journal)))
+    for below in (*found.files, f"new/{name}", f"tmp/{name}"):
+        place, called = f"{path}/{below}", "another's entry" if name in below else below
+        refused += [
+            (f"read {called}", partial(_open, place, _READ)),
+            (f"write to {called}", partial(_open, place, _WRITE)),
+        ]
+    refused.append(("write to .maildefer/format", lambda: _open(layout.format, _WRITE)))
+    for place in (layout.new, layout.tmp):
+        entry, called = f"{place}/{name}", f"another's entry in {os.path.basename(place)}/"
+        refused += [
+            (f"link {called}", partial(_linked, entry, f"{layout.tmp}/{own}-link")),
+            (f"rename {called}", partial(_there_and_back, entry, f"{entry}-moved")),
+            (f"replace {called}", partial(_replaced, f"{layout.tmp}/{own}-2", entry)),
+            (f"delete {called}", partial(os.unlink, entry)),
+        ]
+    return lacking, list(dict.fromkeys(what for what, act in refused if _is_possible(act)))
+
+
+def _taken(layout: Layout, name: str) -> list[str]:
+    """As the owner: what it can't do with what the front end has stored."""
+    own = f"{layout.new}/{name}-own"
+    acts: list[tuple[str, Callable[[], object]]] = [
+        ("read", lambda: _open(own, _READ)),
+        ("claim", lambda: os.rename(own, f"{layout.cur}/{name}-own")),
+        ("remove", lambda: os.unlink(f"{layout.cur}/{name}-own")),
+    ]
+    return [what for what, act in acts if not _is_possible(act)]
+
+
+def _cleared(layout: Layout, name: str) -> None:
+    for place in (layout.tmp, layout.new, layout.cur, layout.journal):
+        for tail in ("", "-own", "-own-2", "-own-link", "-moved"):
+            with suppress(OSError):
+                os.unlink(f"{place}/{name}{tail}")
+
+
+def _is_possible(act: Callable[[], object]) -> bool:
+    try:
+        act()
+    except OSError:
+        return False
+    return True
+
+
+def _access(path: str, mode: int) -> None:
+    if not os.access(path, mode):
+        raise PermissionError
+
+
+def _open(path: str, flags: int) -> None:
+    os.close(os.open(path, flags, 0o660))
+
+
+def _linked(entry: str, name: str) -> None:
+    os.link(entry, name)
+    os.unlink(name)
+
+
+def _there_and_back(entry: str, name: str) -> None:
+    os.rename(entry, name)
+    os.rename(name, entry)
+
+
+def _replaced(draft: str, entry: str) -> None:
+    _open(draft, _MAKE)
+    try:
+        os.rename(draft, entry)
+    except OSError:
+        os.unlink(draft)
+        raise
+
+
+def _told(what: list[str]) -> str:
+    more = f" and {len(what) - _TOLD} more" if len(what) > _TOLD else ""
+    return plain(", ".join(what[:_TOLD])) + more
+
+
+def _as(user: str, group: str, act: Callable[[], Any]) -> Any:
+    """What it returns in a process that becomes them. Raises ConfigurationError where nobody can, or it fails."""
+    answers, answering = os.pipe2(os.O_CLOEXEC)
+    if not (child := os.fork()):
+        try:
+            drop(user, group)
+            said = json.dumps({"ok": act()})
+        except Exception as fault:  # noqa: BLE001  # told by the parent
+            said = json.dumps({"fault": f"{type(fault).__name__}: {fault}"})
+        try:
+            with os.fdopen(answering, "w") as file:
+                file.write(said)
+        finally:
+            os._exit(0)
+    os.close(answering)
+    with os.fdopen(answers) as file:
+        text = file.read()
+    os.waitpid(child, 0)
+    told = json.loads(text) if text else {"fault": "it ended"}
+    if "fault" in told:
+        raise ConfigurationError(
+            f"nothing can be tried as user {user or 'of now'}, group {group or 'of that user'}: {told['fault']}"
+        )
+    return told["ok"]

@@ -1,0 +1,64 @@
+"""The control folder of a queue, `.maildefer`: what all hosts agree on, and how it is made by one rename."""
+
+from __future__ import annotations
+
+import errno
+import json
+from contextlib import suppress
+from dataclasses import dataclass
+
+from maildefer.maildir import durable
+from maildefer.maildir.folder import Folder, opened
+from maildefer.maildir.rights import give_folder, make_in, rights_in
+from maildefer.maildir.system import System
+
+FORMAT_VERSION = 1
+CONTROL_FOLDERS = ("leases", "fenced", "dead", "tokens", "states", "status", "requests", "requests/done")
+CONTROL_DRAFT = ".maildefer-"  # how the name of one begins that is in the making, in `tmp/`
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Format:
+    """What all hosts must agree on. The TTL is three beats and two of an NFS client's longest retries."""
+
+    version: int = FORMAT_VERSION
+    beat_seconds: float = 5.0
+    ttl_seconds: float = 45.0
+
+
+def make_control(queue: str, format: Format, system: System) -> None:
+    """Build the control folder in `tmp/` and rename it into place; who loses the race takes the winner's."""
+    draft = f"{CONTROL_DRAFT}{system.pid()}-{system.token(6)}"
+    path = f"{queue}/tmp/{draft}"
+    for name in ("", *CONTROL_FOLDERS):
+        make_in(queue, f"tmp/{draft}/{name}".rstrip("/"), system)
+    text = json.dumps(
+        {"version": format.version, "beat_seconds": format.beat_seconds, "ttl_seconds": format.ttl_seconds}
+    )
+    rights = rights_in(queue, system)
+    durable.write_new(f"{path}/format", text.encode() + b"\n", rights=rights.of_format(), system=system)
+    durable.sync_directory(path, system=system)
+    try:
+        system.rename(path, f"{queue}/.maildefer")
+        if rights.is_shared:
+            give_folder(queue, ".maildefer", rights)
+    except OSError as fault:
+        try:
+            with opened(queue, "tmp", system=system) as tmp:
+                with tmp.folder(draft) as made:
+                    clear_control(made)
+                tmp.rmdir(draft)
+        except OSError:  # renamed all the same, and the reply was lost; else it is swept one day
+            pass
+        if fault.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOENT):
+            raise
+
+
+def clear_control(draft: Folder) -> None:
+    """A control folder that is in the making, of what is made there, as far as it is."""
+    draft.remove(["format"])
+    with suppress(OSError), draft.folder("requests") as requests:
+        requests.rmdir("done")
+    for name in CONTROL_FOLDERS[:-1]:
+        with suppress(OSError):
+            draft.rmdir(name)
