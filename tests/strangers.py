@@ -20,6 +20,7 @@ from filelock import FileLock
 
 from maildefer.maildir.layout import Layout, create_queue
 
+ACCOUNTS_LOCK = "/tmp/maildefer-accounts.lock"
 T = TypeVar("T")
 
 
@@ -104,7 +105,7 @@ def accounts() -> Iterator[Accounts]:
 
 def _administer(*command: str) -> None:
     """One at a time: these commands fail while another has the lock of /etc/passwd."""
-    with FileLock("/tmp/maildefer-accounts.lock"):
+    with FileLock(ACCOUNTS_LOCK):
         subprocess.run(command, check=True, capture_output=True, timeout=60)
 
 

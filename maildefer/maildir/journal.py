@@ -166,9 +166,8 @@ class Journal:
                 except OSError as fault:
                     if fault.errno not in _IN_THE_WAY:
                         raise
-            flags = durable.NEW | os.O_APPEND
-            if self._direct and kind == "settled":
-                flags = durable.NEW | os.O_DIRECT  # NFS takes no two of them together: open(2)
+            alone = self._direct and kind == "settled"  # NFS takes no two of these together: open(2)
+            flags = durable.NEW | (os.O_DIRECT if alone else os.O_APPEND)
             descriptor = journal.open(f"{stem}.{system.token(8)}.{kind}", flags, rights.file_mode)
             rights.give(descriptor)
             return descriptor

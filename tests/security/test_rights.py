@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 import shutil
 import stat
 import subprocess
@@ -14,6 +15,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from maildefer.doctor.examine import examine
 from maildefer.doctor.findings import Finding
@@ -30,7 +32,7 @@ from maildefer.maildir.sharing import Guest, share
 from maildefer.maildir.tokens import Tokens
 from tests.maildir.world import DATA, LABEL, FakeHand, holder
 from tests.security.door import ROOT, Door
-from tests.strangers import Accounts, accounts, become
+from tests.strangers import ACCOUNTS_LOCK, Accounts, accounts, become
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make users")
 LEASE = f"{LABEL}-17-abcdef012345"
@@ -484,3 +486,29 @@ def test_a_whole_front_end_serves_and_the_audit_accounts_for_what_it_stored(
     command = ["maildefer", "audit", queue.path, "--patience", "0", "--json"]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environ(), cwd="/")
     assert ended.returncode == 0, ended
+
+
+RECIPE = re.search(r"tries each of them:\n\n((?:    .+\n)+)", (ROOT / "docs" / "security.md").read_text())
+
+
+def test_the_recipe_is_carried_out_as_it_stands(place: Path, users: Accounts, queue: Layout) -> None:
+    """With other names for users that may be there already, in a folder in which the queue is `run/queue`."""
+    assert RECIPE is not None
+    lines = [line.strip() for line in RECIPE[1].splitlines()]
+    assert [line.split()[0] for line in lines] == ["useradd", "usermod", "maildefer", "maildefer"]
+    for folder, _, files in os.walk(queue.path):
+        for path in (folder, *(f"{folder}/{name}" for name in files)):
+            os.chmod(path, 0o770 if path == folder else 0o660)
+    name = f"mdr{os.urandom(3).hex()}"
+    try:
+        for line in lines:
+            command = re.sub(r"\bworker\b", users.worker.pw_name, line.replace("mailfront", name))
+            with FileLock(ACCOUNTS_LOCK):
+                done = subprocess.run(
+                    command.split(), cwd=place, env=environ(), capture_output=True, text=True, timeout=120
+                )
+            assert done.returncode == 0, (command, done)
+        assert "and nothing else of the queue" in done.stdout
+    finally:
+        with FileLock(ACCOUNTS_LOCK):
+            subprocess.run(["userdel", name], check=True, capture_output=True, timeout=60)
