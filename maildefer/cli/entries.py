@@ -39,6 +39,7 @@ Limit = Annotated[
 ]
 
 BURIED: tuple[Folder, ...] = ("dead", "undeliverable")  # those with a reason beside them
+_MOST_NAMED = 20  # of those that something can't be done to
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
@@ -115,14 +116,13 @@ def apply(
     """
     if wanted.is_empty:
         raise typer.BadParameter("Name the entries by their keys, or choose them by an option such as --all.")
-    number, left = 0, None
+    number, left = 0, list[EntryMalformed]()
     for found in chosen(layout, folders, wanted):
         try:
             action(found)
         except EntryMalformed as fault:
-            if left is None:
-                left = fault
-            else:  # and the first by the error
+            left.append(fault)
+            if 1 < len(left) <= _MOST_NAMED:  # and the first by the error
                 output.complain(str(fault))
             continue
         except EntryNotFound:
@@ -131,8 +131,10 @@ def apply(
         output.line(output.clean(found.key))
         number += 1
     output.say(f"{output.count(number, 'entry', 'entries')} {done}")
-    if left is not None:
-        raise left
+    if (more := len(left) - _MOST_NAMED) > 0:
+        output.complain(f"and {more} more, for reasons of that kind")
+    if left:
+        raise left[0]
     return number
 
 

@@ -450,6 +450,15 @@ def test_all_that_cannot_be_deleted_is_named(maildefer, push, queue):
     assert all(name in ended.err for name in folders[:2]), ended.err
 
 
+def test_of_very_much_that_cannot_be_deleted_twenty_are_named_and_the_others_counted(maildefer, queue):
+    for number in range(123):
+        os.mkdir(f"{queue.dead_new}/{number}.M1P1.h")
+    ended = maildefer("dead", "delete", queue.path, "--all", "-y")
+    assert ended.code == 1
+    assert ended.err.count(" is a directory ") == 20
+    assert "and 103 more" in ended.err
+
+
 @pytest.mark.parametrize("command", [("dead", "show"), ("dead", "delete"), ("queue", "show")])
 def test_an_empty_key_is_called_one(maildefer, queue, command):
     ended = maildefer(*command, queue.path, "")
