@@ -106,6 +106,17 @@ def test_events_that_are_named_exist(page: Path) -> None:
     assert [name for name in named if name.partition(".")[0] in nouns and name not in EVENTS] == []
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_files_that_are_named_exist(page: Path) -> None:
+    text = page.read_text()
+    named = re.findall(r"`((?:maildefer|tests|benchmarks|conf/deploy|\.ci)/[\w./-]*)[`:]", text)
+    named += [
+        f"maildefer/{path}"
+        for path in re.findall(r"`((?:control|handling|host|intake|maildir|message|pool)/[\w/]+\.py)`", text)
+    ]
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
 def test_targets_that_are_named_exist() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     for page in PAGES:
@@ -196,3 +207,21 @@ def test_each_term_of_the_glossary_is_explained_once_in_a_sentence_and_found_in_
         assert ". " not in meaning, term
         for package in re.findall(r"`([\w.]+)`", where):
             assert (ROOT / package.replace(".", "/") / "__init__.py").is_file(), (term, package)
+
+
+def test_each_transition_of_the_design_stands_on_its_first_page() -> None:
+    first, _, rest = (ROOT / "docs/design.md").read_text().partition("\n## The picture\n")
+    table = rest.partition("\n## Transitions\n")[2].partition("\nOnly push")[0]
+    names = set(re.findall(r"^\| ([a-z]+) \|", table, re.MULTILINE)) - {"transition"}
+    assert len(names) >= 11
+    assert {
+        name for name in names if not re.search(rf"\b{name.replace('handoff', 'hand ?off')}\b", first)
+    } == set()
+
+
+def test_each_mark_that_a_test_may_have_is_told_to_contributors() -> None:
+    marks = re.search(r"^markers =\n((?: .*\n)+)", (ROOT / "setup.cfg").read_text(), re.MULTILINE)
+    assert marks is not None
+    declared = re.findall(r"^ +([^:\n]+):", marks[1], re.MULTILINE)
+    table = (ROOT / "CONTRIBUTING.md").read_text().partition("| mark | for")[2].partition("\n\n")[0]
+    assert sorted(re.findall(r"^\| `([^`]+)`", table, re.MULTILINE)) == sorted(declared)
