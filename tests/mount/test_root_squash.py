@@ -82,13 +82,13 @@ def test_two_users_share_a_queue_and_a_root_that_is_nobody_is_told_what_it_may_n
 
 
 def give_rights(crew: Crew) -> None:
-    code = f"import os; [os.chmod(f'{QUEUE}/{{name}}', 0o3770) for name in ('tmp', 'new')]"
-    done(of_the_owner(crew, "-c", code))
+    whom = ["--user", str(FRONT), "--group", str(GROUP)]
+    done(crew.maildefer(crew.bed.clients[0], "permissions", QUEUE, "--apply", *whom, user=OWNER, group=GROUP))
 
 
 def refused_to_the_front_end(crew: Crew, guest: Guest) -> None:
     """By the server, whatever the client thinks: what lies in the queue, but for tmp/ and new/."""
-    tries = f"cd {QUEUE} && ! touch cur/x && ! rm .maildefer/format && ! mv new new.x && ! ls .maildefer/x"
+    tries = f"cd {QUEUE} && ! touch cur/x && ! rm .maildefer/format && ! mv new new.x && ! ls cur .maildefer"
     guest.check(["setpriv", f"--reuid={FRONT}", f"--regid={GROUP}", "--clear-groups", "sh", "-c", tries])
 
 

@@ -16,10 +16,12 @@ import pytest
 from maildefer.control.requests import request
 from maildefer.errors import LeaseFenced
 from maildefer.handling import taskkey
+from maildefer.handling.shared_state import DirectoryStorage
 from maildefer.maildir import journal
 from maildefer.maildir.claims import Claim, Claimer
 from maildefer.maildir.layout import Layout, create_queue
 from maildefer.maildir.leases import Lease
+from maildefer.maildir.paused import pause
 from maildefer.maildir.push import Pusher
 from maildefer.message.envelope import split
 from tests.maildir.world import LABEL, FakeHand, holder
@@ -29,7 +31,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, and users
 WORKERS, FRONT, MEMBER, GROUP, OTHER = 61_001, 61_002, 61_011, 61_003, 61_041  # nobody's
 LEASE: Final = f"{LABEL}-17-abcdef012345"
 SHARED_BY_A_GROUP: Final = 0o2770
-READABLE: Final = {".", "tmp", "new", ".maildefer", ".maildefer/format", ".maildefer/journal"}
+READABLE: Final = {"tmp", "new", ".maildefer/format"}
 FORGED: Final = b"Return-Path: <root@example.org>\nDelivered-To: post@osb.example\n\nPay at once.\n"
 
 
@@ -50,38 +52,37 @@ def place() -> Iterator[Path]:
 def queue(place: Path) -> Layout:
     """The workers' user's, with something of each kind in it, which nobody else was given rights to."""
 
-    def fill() -> None:
+    def make() -> None:
         layout = create_queue(f"{place}/queue")
         journal.begin(layout)
-        Lease.join(layout, LEASE, holder())
-        for deal in (Claim.ack, lambda claim: claim.defer(3600), lambda claim: claim.bury("no route"), None):
-            push(layout)
-            claim = claimed(layout)
-            if deal is not None:
-                deal(claim)
-        push(layout)
+        fill(layout)
         taskkey.made(layout.path)
-        for file in ("states/3f.json", "paused", "requests/x.stop", "status/x.json"):
-            Path(layout.control, file).write_text("{}")
 
-    as_user(WORKERS, GROUP, fill)
+    as_user(WORKERS, GROUP, make)
     return Layout(f"{place}/queue")
+
+
+def fill(layout: Layout) -> None:
+    """Entries that wait, are claimed, deferred and dead, a lease, records, and what commands and handlers leave."""
+    Lease.join(layout, f"{LEASE}{len(os.listdir(layout.leases))}", holder())
+    for deal in (Claim.ack, lambda claim: claim.defer(3600), lambda claim: claim.bury("no route"), None):
+        push(layout)
+        claim = claimed(layout)
+        if deal is not None:
+            deal(claim)
+    push(layout)
+    pause(layout, user="ann", host=LABEL)
+    request(layout.path, LEASE, "stop")
+    DirectoryStorage(layout.states).set("key", "ann@example.org", "START")
 
 
 @pytest.fixture
 def shared(queue: Layout) -> Layout:
-    """The same, where a front end's group has what `docs/security.md` gives it, with what the front end has stored."""
-    for folder, _, files in os.walk(queue.path):
-        os.chmod(folder, 0o2700)
-        for file in files:
-            os.chmod(f"{folder}/{file}", 0o600)
-    for path, mode in ((queue.path, 0o3750), (queue.tmp, 0o3770), (queue.new, 0o3770)):
-        os.chmod(path, mode)
-    for path, mode in ((queue.control, 0o2750), (queue.journal, 0o3770), (queue.format, 0o640)):
-        os.chmod(path, mode)
+    """The same, shared with a front end, which has stored something, and used on after that."""
+    command = [sys.executable, "-m", "maildefer", "permissions", queue.path, "--apply"]
+    subprocess.run([*command, "--user", str(FRONT), "--group", str(GROUP)], check=True, timeout=60)
+    as_user(WORKERS, GROUP, lambda: fill(queue))
     as_user(FRONT, GROUP, lambda: (push(queue), Path(queue.tmp, "a-draft").touch(0o640)))
-    for path in files_of(queue, FRONT):
-        os.chmod(f"{queue.path}/{path}", 0o640)
     return queue
 
 
