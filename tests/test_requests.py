@@ -55,6 +55,12 @@ def test_leases_come_with_what_their_supervisors_tell(layout: Layout) -> None:
     assert (second.name, second.facts, second.status) == ("b-1-y", {}, {})
 
 
+def test_a_folder_with_a_leases_name_is_no_host(layout: Layout) -> None:
+    add_lease(layout, "a-1-x", 3)
+    os.mkdir(f"{layout.leases}/dir.7")
+    assert requests.live_names(layout.path) == {"a-1-x": 3}
+
+
 def test_a_lease_that_is_listed_under_two_beats_is_one(layout: Layout) -> None:
     add_lease(layout, "a-1-x", 9)
     add_lease(layout, "a-1-x", 10)

@@ -17,7 +17,7 @@ from maildefer.host.identity import this_host
 from maildefer.maildir import durable
 from maildefer.maildir.doubt import live_leases
 from maildefer.maildir.layout import Layout
-from maildefer.maildir.leases import STATUS_LIMIT_BYTES
+from maildefer.maildir.leases import STATUS_LIMIT_BYTES, is_folder
 from maildefer.maildir.rights import rights_in
 from maildefer.maildir.scan import raise_unread
 from maildefer.maildir.system import SYSTEM, token
@@ -118,7 +118,8 @@ def live_names(queue_path: str) -> dict[str, int]:
     layout = Layout(queue_path)
     try:
         # Twice: a listing may miss a lease that beats meanwhile.
-        return live_leases(layout, SYSTEM) | live_leases(layout, SYSTEM)
+        names = live_leases(layout, SYSTEM) | live_leases(layout, SYSTEM)
+        return {name: beat for name, beat in names.items() if not is_folder(layout, name, beat)}
     except FileNotFoundError as fault:
         if os.path.isdir(layout.cur):  # a Maildir that nobody has served yet
             return {}

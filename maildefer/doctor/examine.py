@@ -32,7 +32,7 @@ from maildefer.host.mounts import mount_of, nearest
 from maildefer.maildir import scan
 from maildefer.maildir.folder import TRIAL, Folder, opened
 from maildefer.maildir.layout import Layout, read_format
-from maildefer.maildir.leases import STATUS_LIMIT_BYTES, read_holder
+from maildefer.maildir.leases import STATUS_LIMIT_BYTES, is_folder, read_holder
 from maildefer.maildir.names import split_beat
 from maildefer.maildir.system import SYSTEM
 from maildefer.units import size
@@ -196,7 +196,8 @@ def _clock(folder: Folder) -> Finding:
 def _other_hosts(layout: Layout) -> Iterator[Finding]:
     """What each live lease's status file says of its host's clock against the mount's; and hosts of one name."""
     try:
-        leases = dict(sorted(beat for name in scan.entries(layout.leases) if (beat := split_beat(name))))
+        beats = sorted(beat for name in scan.entries(layout.leases) if (beat := split_beat(name)))
+        leases = {name: beat for name, beat in beats if not is_folder(layout, name, beat)}
     except OSError as fault:
         yield refuse("leases", f"{layout.leases} can't be read: {fault.strerror}", "see to its permissions")
         return

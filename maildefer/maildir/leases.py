@@ -166,15 +166,23 @@ def read_holder(layout: Layout, lease: str, beat: int, *, system: System = SYSTE
     return holder if is_ours else None
 
 
+def is_folder(layout: Layout, lease: str, beat: int, *, system: System = SYSTEM) -> bool:
+    """Whether what has the name of this lease is a folder, and so somebody else's."""
+    try:
+        return stat.S_ISDIR(system.lstat(f"{layout.leases}/{lease}.{beat}").st_mode)
+    except OSError:  # it has beaten meanwhile, or ended
+        return False
+
+
 def fence(layout: Layout, lease: str, beat: int, *, system: System = SYSTEM) -> bool:
     """End a lease by moving the very beat that was seen; False when it has beaten since, or somebody else did it.
 
     Raises OSError, IsADirectoryError for a folder that has a lease's name.
     """
     seen, ended = f"{layout.leases}/{lease}.{beat}", f"{layout.fenced}/{lease}.{beat}"
+    if is_folder(layout, lease, beat, system=system):
+        raise IsADirectoryError(errno.EISDIR, "is a folder, so no lease: remove it", seen)
     try:
-        if stat.S_ISDIR(system.lstat(seen).st_mode):
-            raise IsADirectoryError(errno.EISDIR, "is a folder, so no lease: remove it", seen)
         system.rename(seen, ended)
     except FileNotFoundError:
         if not make_in(layout.path, ".maildefer/fenced", system):
