@@ -8,8 +8,8 @@ import pytest
 from maildefer.maildir.system import boottime
 from maildefer.pool.board import Board, Header, Kind, S, State
 from maildefer.pool.gatherer import Gatherer
+from maildefer.pool.messages import pair
 from maildefer.pool.offers import Offers, channel
-from maildefer.pool.shared import pair
 
 QUEUE = 1
 WORKERS = 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sys
 from collections.abc import Iterator
@@ -123,3 +124,27 @@ def test_a_place_that_cannot_be_is_refused(text: str) -> None:
 def test_a_place_is_told_as_it_is_read() -> None:
     said = parse(["--socket-fd", "3", "--queue", "q", f"--guestbook={Place(7, 1, 3)}"])
     assert said.guestbook == Place(7, 1, 3)
+
+
+def test_a_book_can_be_cut_off_by_nobody(book: int) -> None:
+    """Who reads a mapping behind its end is ended by SIGBUS: one broken process would end all others."""
+    one, other = (guests(Place(book, number, 2)) for number in range(2))
+    for act in (
+        lambda: os.ftruncate(book, 0),
+        lambda: fcntl.fcntl(book, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW),
+    ):
+        with pytest.raises(PermissionError):
+            act()
+    assert [one.enter("192.0.2.1"), other.enter("192.0.2.1")] == [None, None]
+
+
+def test_what_a_broken_process_writes_there_stops_no_other_and_passes_with_it(book: int) -> None:
+    one, other = (guests(Place(book, number, 2), most=3, of_one=2) for number in range(2))
+    assert one.enter("192.0.2.1") is None
+    os.pwrite(book, b"\xff" * os.fstat(book).st_size, 0)
+    assert one.enter("192.0.2.1") == Full.FOR_ANYBODY
+    one.leave("192.0.2.1")
+    assert 0 <= int(str(one.facts()["connections_of_all"])) <= 8
+    for number in range(2):
+        guestbook.clear(Place(book, number, 2))
+    assert [one.enter("192.0.2.1"), other.enter("192.0.2.2")] == [None, None]

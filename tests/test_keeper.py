@@ -22,7 +22,8 @@ from maildefer.pool import tender
 from maildefer.pool.board import Board, Header, Kind, Q, QueueState, S, State
 from maildefer.pool.keeper import Keeper
 from maildefer.pool.lifeline import Lifeline
-from maildefer.pool.shared import QueueOfPool, Shared, pair, receive
+from maildefer.pool.messages import Refused, from_keeper, hear, pair
+from maildefer.pool.shared import QueueOfPool, Shared
 from maildefer.pool.snapshot import on_claims
 from maildefer.pool.tender import Tender
 from tests.maildir.world import LABEL, World, put
@@ -318,7 +319,7 @@ def test_a_mount_that_is_refused_is_told_to_the_supervisor_and_not_tried_again(p
     place.lifeline._try_to_join = refuse  # type: ignore[method-assign, assignment]
     assert place.lifeline._join() is None
     assert waited == [None]
-    assert list(receive(place.supervisor)) == [{"refused": "run/queue is not safe"}]
+    assert list(hear(place.supervisor, from_keeper)) == [Refused(why="run/queue is not safe")]
 
 
 def test_a_queue_that_is_joined_anew_is_not_swept_for_it(place: Place) -> None:

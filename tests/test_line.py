@@ -9,6 +9,7 @@ import os
 import socket
 import threading
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,7 +18,7 @@ import pytest
 from maildefer.errors import MaildeferError
 from maildefer.intake import line as line_module
 from maildefer.intake import replies
-from maildefer.intake.arena import Arena, Link, Span, pair
+from maildefer.intake.arena import Arena, Link, Span, pair, part
 from maildefer.intake.line import Line
 from maildefer.intake.options import parse
 from maildefer.intake.wire import Message, Stored
@@ -396,3 +397,29 @@ def test_a_writer_that_says_what_is_no_answer_is_one_that_is_gone(
         [stored] = asyncio.run(asyncio.wait_for(run(), 30))
     assert (stored.key, stored.reply) == ("", replies.FAULT)
     assert "child.misbehaved" in capfd.readouterr().err
+
+
+def test_the_writer_cannot_write_to_what_it_reads_nor_can_anybody_cut_it_off() -> None:
+    """Who reads a mapping behind its end is ended by SIGBUS."""
+    front, back = pair(BLOCK_BYTES, local=True)
+    span = front.arena.put([b"x" * LARGE])
+    assert span is not None
+    assert bytes(back.arena.get(span)) == b"x" * LARGE
+    with pytest.raises(TypeError, match="read-only"):
+        back.arena._memory[0] = 1
+    # The descriptor is closed; what opens it anew, where it may, finds it sealed.
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        if "memfd:arena" not in line:
+            continue
+        try:
+            descriptor = os.open(f"/proc/self/map_files/{line.split()[0]}", os.O_RDWR)
+        except PermissionError:  # without CAP_CHECKPOINT_RESTORE
+            continue
+        for act in (partial(os.ftruncate, descriptor, 0), partial(os.pwrite, descriptor, b"y", 0)):
+            with pytest.raises(PermissionError):
+                act()
+        os.close(descriptor)
+    part(front, back)
+    assert bytes(front.arena.get(span)) == b"x" * LARGE
+    front.socket.close()
+    front.arena.close()

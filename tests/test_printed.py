@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from typing import Any
 
 import pytest
+
+from maildefer.host.printed import make, tell_rest
 
 PROGRAM = """
 import ctypes, logging, os, subprocess, sys, threading
@@ -140,3 +143,23 @@ for pid in [os.fork()]:
 printed.tell_rest(output._descriptor, {'key': 'dead', 'pid': pid})"""
     *_, last = printed("print('x')", after)
     assert (last["text"], last["key"]) == ("last", "dead")
+
+
+@pytest.mark.parametrize("left", ["hole", "text", "offset"])
+def test_what_a_dead_process_has_left_is_told_up_to_a_limit(
+    left: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A hole of a petabyte would hold up the supervisor for ever."""
+    descriptor = make()
+    if left == "hole":
+        os.ftruncate(descriptor, 1 << 50)
+    elif left == "text":
+        os.pwrite(descriptor, b"a line\n" * 1_000_000, 0)
+    else:
+        os.lseek(descriptor, 1 << 50, os.SEEK_SET)
+    tell_rest(descriptor, {"pid": 7})
+    told = capfd.readouterr().err
+    assert len(told) < 50 << 20
+    assert ("bytes more, which are not told" in told) == (left != "offset")
+    with pytest.raises(OSError):  # noqa: PT011  # EBADF: it is closed
+        os.fstat(descriptor)

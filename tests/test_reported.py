@@ -8,9 +8,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from maildefer.intake.report import REPORT_BYTES, _fitting
 from maildefer.pool import read_only
 from maildefer.pool.reported import Reported, read_report
-from maildefer.pool.shared import pair, receive, send
+from maildefer.untrusted import Unbelievable
 from tests.strangers import as_user
 
 
@@ -30,23 +31,51 @@ def test_a_report_is_read_as_it_was_told(report: int) -> None:
 @pytest.mark.parametrize(
     "nonsense",
     [
-        b"",
         b"[" * 4096,
         b'{"a":' * 800,
         b"[1, 2]",
         b'"text"',
         b"\xff\xfe",
         b'{"connections": ' + b"9" * 4000 + b"}",
-        b'{"connections": -1, "clients": true, "accepted": NaN, "held_bytes": [[]], "max_backlog": 1e400}',
-        b'{"queue": {"x": 1}, "shortages": [1], "kind": "supervise", "address": "elsewhere", "pid": 1}',
-        b'{"shortages": {"q": 7, "r": null}}',
+        b'{"connections": 1' + b"0" * 400 + b"}",
+        b'{"connections": -1}',
+        b'{"clients": true}',
+        b'{"accepted": NaN}',
+        b'{"held_bytes": [[]]}',
+        b'{"max_backlog": 1e400}',
+        b'{"queue": {"x": 1}}',
+        b'{"shortages": [1]}',
+        b'{"shortages": {"q": 7}}',
+        b'{"connections": 1',
     ],
 )
-def test_nonsense_in_a_report_is_nothing(report: int, nonsense: bytes) -> None:
+def test_nonsense_in_a_report_is_told(report: int, nonsense: bytes) -> None:
     """Nested JSON ended the supervisor with a RecursionError, and the pool with it."""
-    os.pwrite(report, nonsense, 0)
+    os.pwrite(report, nonsense.ljust(2048), 0)
+    with pytest.raises(Unbelievable):
+        read_report(report)
+
+
+@pytest.mark.parametrize("told", [b"", b"\0" * 5000, b" " * 2048])
+def test_a_report_that_was_not_written_yet_is_empty(report: int, told: bytes) -> None:
+    os.pwrite(report, told, 0)
     assert read_report(report) == Reported()
     assert read_report(report).facts() == {}
+
+
+def test_what_a_report_says_of_others_is_passed_over(report: int) -> None:
+    os.pwrite(
+        report,
+        b'{"kind": "supervise", "address": "elsewhere", "pid": 1, "connections": 99999999999999999}',
+        0,
+    )
+    assert read_report(report) == Reported()
+
+
+def test_a_report_that_is_being_written_is_read_again(report: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = iter([b'{"connections": 1, "acc' + b" " * 9, b'{"connections": 1, "accepted": 2}'])
+    monkeypatch.setattr(os, "pread", lambda *_: next(looks))
+    assert read_report(report).accepted == 2
 
 
 def test_what_is_too_long_is_cut(report: int) -> None:
@@ -54,13 +83,14 @@ def test_what_is_too_long_is_cut(report: int) -> None:
     assert read_report(report).queue == "q" * 1000
 
 
-@pytest.mark.parametrize("nonsense", [b"[" * 50_000, b"{", b"7", b"\xff", b'{"a": ' * 9_000])
-def test_a_message_that_is_none_costs_no_other(nonsense: bytes) -> None:
-    ours, theirs = pair()
-    with ours, theirs:
-        theirs.send(nonsense)
-        send(theirs, request="stop")
-        assert list(receive(ours)) == [{"request": "stop"}]
+@pytest.mark.parametrize("size", [100, 3000, 60_000])
+def test_a_report_is_never_cut_in_two(report: int, size: int) -> None:
+    """As it was with many queues that could take no more: half a record is none."""
+    shortages = {f"/queue/{number}": "\u00e9" * 200 for number in range(size // 100)}
+    data = _fitting({"connections": 3, "queue": "/" + "\u00e9" * size}, shortages)
+    assert len(data) <= REPORT_BYTES
+    os.pwrite(report, data.ljust(REPORT_BYTES), 0)
+    assert read_report(report).connections == 3
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, and a user who is not")

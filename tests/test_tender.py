@@ -24,8 +24,9 @@ from maildefer.maildir.leases import Lease
 from maildefer.maildir.names import EntryName
 from maildefer.pool.board import Board, Header, Kind, Q, QueueState, S, State
 from maildefer.pool.faults import Faults
+from maildefer.pool.messages import Asked, from_keeper, hear, pair
 from maildefer.pool.mounttime import MountTime
-from maildefer.pool.shared import QueueOfPool, Shared, pair, receive
+from maildefer.pool.shared import QueueOfPool, Shared
 from maildefer.pool.tender import Tender
 from tests.maildir.world import LABEL, START, World, everywhere, holder, put
 
@@ -260,7 +261,7 @@ def test_a_request_through_the_mount_is_answered(house: House, fault: Callable[[
     house.run(2 * BEAT)
     put(house.layout.requests, f"{OWN}.pause")
     house.run(2 * BEAT)
-    assert list(receive(house.shared.keeper[0])) == [{"request": "pause"}]
+    assert list(hear(house.shared.keeper[0], from_keeper)) == [Asked(verb="pause")]
     assert os.listdir(house.layout.requests_done) == [f"{OWN}.pause"]
 
 

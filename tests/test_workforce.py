@@ -8,13 +8,19 @@ from typing import Any, Literal
 
 import pytest
 
+from maildefer.maildir.layout import Layout
 from maildefer.maildir.system import boottime
-from maildefer.pool import deaths
-from maildefer.pool.board import Board, Kind, S, State
+from maildefer.pool import deaths, snapshot
+from maildefer.pool.board import Board, Header, Kind, QueueState, S, State
 from maildefer.pool.children import Child
 from maildefer.pool.draining import Draining
 from maildefer.pool.hand import Hand
+from maildefer.pool.rates import Rates
+from maildefer.pool.shared import QueueOfPool
+from maildefer.pool.snapshot import on_claims
 from maildefer.pool.workforce import Workforce
+
+_NOBODY = 1 << 30  # no process has such a number
 
 
 @pytest.mark.parametrize(
@@ -110,3 +116,45 @@ def test_the_handler_of_now_is_on_the_board_whichever_was_there_before() -> None
         hand.running(name)
         assert board.handler(0) == name[:128]
     assert board.name(0) == ""
+
+
+@pytest.mark.parametrize("word", [0, 1, 7, 99, (1 << 48) - 1, 1 << 63, (1 << 64) - 1])
+def test_nothing_that_a_worker_writes_to_the_board_ends_whoever_reads_it(word: int) -> None:
+    board = Board(1, 6)
+    queue = QueueOfPool(name="run/queue", layout=Layout("/nowhere"))
+    shared: Any = SimpleNamespace(
+        board=board,
+        queues=(queue,),
+        host=SimpleNamespace(label="here"),
+        supervisor=1,
+        project="/",
+        pidfile="",
+    )
+    workforce, rates = Workforce(board), Rates(board)
+    board.words[Header.USED] = 2
+    for slot in range(2):
+        base = board.slot(slot)
+        board.words[base + S.KIND] = Kind.WORKER
+        workforce.occupy(Child(pid=_NOBODY + slot, kind=Kind.WORKER, slot=slot, number=slot))
+    board.words[board.queue(0)] = QueueState.SERVED
+    for at in range(len(board.words)):  # all of it, header, queue and the other's slot included
+        board.words[at] = word
+    snapshot.of_pool(shared)
+    rates.note(1.0)
+    on_claims(board)(_NOBODY, 1)
+    workforce.mind_slots()
+    workforce.mind_deadlines(1e9)
+    workforce.mind_logs(1e9)
+    workforce.kill_holders(0)
+    workforce.handled()
+    workforce.is_all_taken_back()
+    for child in list(workforce.by_pid.values()):
+        workforce.bury(child, signal.SIGKILL)
+        assert board.words[board.slot(child.slot) + S.PID] == child.pid, "whose claims are to be taken back"
+        board.words[board.slot(child.slot) + S.EXIT] = word
+        deaths.of(board, child.slot, None)
+        board.gathered_in(child.slot)
+        board.spared(child.slot, 0)
+        board.forget_gathered(child.slot, 0)
+        board.clear_slot(child.slot)
+    assert board.workers() == []

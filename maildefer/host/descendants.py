@@ -16,6 +16,7 @@ from maildefer.host.identity import stat_fields
 from maildefer.host.process import Process
 
 _MOST_LOOKS: Final = 20
+_MOST_PID: Final = 1 << 22  # proc_sys_kernel(5): pid_max
 _STATE, _PARENT, _SESSION, _START_TIME = 0, 1, 3, 19  # proc_pid_stat(5), counted from the third field
 _DEAD: Final = (b"Z", b"X")
 
@@ -54,6 +55,14 @@ def below(pid: int) -> frozenset[Listed]:
     """What that process has started, and what these have, but for whom nobody is left in between."""
     table = listed()
     return frozenset(table[one] for one in _closure(table, [pid]) if one != pid)
+
+
+def is_or_is_below(parent: int, pid: int) -> bool:
+    """Whether `pid` is that process itself, or one that it has started."""
+    if pid == parent:
+        return True
+    fields = stat_fields(pid) if pid < _MOST_PID else None
+    return fields is not None and int(fields[_PARENT]) == parent
 
 
 def end_below(pid: int) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import io
+import math
 import os
 import resource
 import signal
@@ -25,6 +26,7 @@ _CHUNK_BYTES: Final = 4096
 _LINE_BYTES: Final = 8192  # a longer one is several
 _LOOK_SECONDS: Final = 0.5
 _HIGH: Final = 1000
+_MOST_LEFT_BYTES: Final = 1 << 20
 _KEPT_BYTES: Final = 1 << 20  # of what was read, until its memory is given back
 _PUNCH_HOLE: Final = 3  # fallocate(2): FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE
 
@@ -60,10 +62,12 @@ def is_unread(descriptor: int) -> bool:
 
 
 def tell_rest(descriptor: int, facts: Mapping[str, object]) -> None:
-    """What a process that has ended left unread."""
+    """What a process that has ended left unread, up to a limit: it may be a hole without an end."""
     if descriptor < 0:
         return
-    Output(descriptor, lambda: facts).drain()
+    Output(descriptor, lambda: facts).drain(most_bytes=_MOST_LEFT_BYTES)
+    if (left := os.fstat(descriptor).st_size - os.lseek(descriptor, 0, os.SEEK_CUR)) > 0:
+        events.emit(EVENT, text=f"and {left} bytes more, which are not told", **facts)
     _made.discard(descriptor)
     os.close(descriptor)
 
@@ -111,9 +115,10 @@ class Output:
         except OSError:  # a handler has closed all there is
             return
 
-    def drain(self, *, whole: bool = True) -> None:
+    def drain(self, *, whole: bool = True, most_bytes: float = math.inf) -> None:
         """Tell what has come; unless `whole`, the beginning of a line waits for its end."""
-        while data := _read(self._descriptor):
+        while most_bytes > 0 and (data := _read(self._descriptor)):
+            most_bytes -= len(data)
             *lines, self._rest = (self._rest + data).split(b"\n")
             for line in lines:
                 self._tell(line)

@@ -6,13 +6,17 @@ of the processor's time.
 
 from __future__ import annotations
 
+import fcntl
 import mmap
+import os
 import socket
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final, NamedTuple
 
 _BLOCKS: Final = 32
 _MORE_BYTES: Final = 256 << 10  # that a part may be larger by: what came while the last one was on its way
+_F_SEAL_FUTURE_WRITE: Final = 0x10  # fcntl(2); the standard library lacks a name for it
 _LEAST_BYTES: Final = 16 << 10  # what is smaller goes through the socket as quickly
 
 
@@ -30,11 +34,20 @@ class Arena:
     to that. So nothing is to be locked.
     """
 
-    def __init__(self, block_bytes: int, *, blocks: int = _BLOCKS) -> None:
-        """Before the processes part."""
+    def __init__(
+        self, block_bytes: int, *, blocks: int = _BLOCKS, descriptor: int = -1, writable: bool = True
+    ) -> None:
+        """Before the processes part. With a descriptor, that file's memory, else memory of its own."""
         self._block_bytes = block_bytes
-        self._memory = memoryview(mmap.mmap(-1, blocks * block_bytes))
+        protection = mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0)
+        self._map = mmap.mmap(descriptor, blocks * block_bytes, prot=protection)
+        self._memory = memoryview(self._map)
         self._free = list(range(0, blocks * block_bytes, block_bytes))
+
+    def close(self) -> None:
+        """It is the other process's."""
+        self._memory.release()
+        self._map.close()
 
     @property
     def free(self) -> int:
@@ -70,7 +83,33 @@ class Link(NamedTuple):
 
 
 def pair(buffer_bytes: int, *, local: bool) -> tuple[Link, Link]:
-    """Both ends, for messages that come in parts of so many bytes and more."""
-    arena = Arena(buffer_bytes + _MORE_BYTES)
+    """The front end's end and the writer's, for messages that come in parts of so many bytes and more."""
+    front, back = _arenas(buffer_bytes + _MORE_BYTES)
     ours, theirs = socket.socketpair()
-    return Link(ours, arena, local), Link(theirs, arena, local)
+    return Link(ours, front, local), Link(theirs, back, local)
+
+
+def part(mine: Link, other: Link) -> None:
+    """In each of the two processes: let go of the other's end."""
+    other.socket.close()
+    if other.arena is not mine.arena:
+        other.arena.close()
+
+
+def _arenas(block_bytes: int) -> tuple[Arena, Arena]:
+    """To write to and to read, of the same memory, which nobody can cut off or map anew to write to it."""
+    try:
+        descriptor = os.memfd_create("arena", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    except OSError:
+        return (one := Arena(block_bytes)), one
+    try:
+        os.ftruncate(descriptor, _BLOCKS * block_bytes)
+        front = Arena(block_bytes, descriptor=descriptor)
+        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW)
+        with suppress(OSError):  # before Linux 5.1
+            fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _F_SEAL_FUTURE_WRITE | fcntl.F_SEAL_SEAL)
+        return front, Arena(block_bytes, descriptor=descriptor, writable=False)
+    except OSError:  # a limit on the size of files
+        return (one := Arena(block_bytes)), one
+    finally:
+        os.close(descriptor)

@@ -9,6 +9,7 @@ Whoever started the processes clears the place of one that has ended, however it
 
 from __future__ import annotations
 
+import fcntl
 import mmap
 import os
 import sys
@@ -41,8 +42,13 @@ def place(text: str) -> Place:
 
 
 def make() -> int:
-    """A book for processes that are going to be executed; returns its descriptor."""
-    return os.memfd_create("guestbook")
+    """A book for processes that are going to be executed; returns its descriptor.
+
+    It may only grow: whoever has mapped what another cut off would be ended by SIGBUS.
+    """
+    descriptor = os.memfd_create("guestbook", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL)
+    return descriptor
 
 
 def clear(at: Place) -> None:
@@ -65,30 +71,31 @@ class Guestbook:
         self._head = at.number * _HEAD_WORDS
         self._first = self._first_line(at.number)
         self._free: list[int] = []
+        self.connections = 0  # this process's; what it reckons with is its own, and only told to the others
+        self._used = 0
         self._words[self._head] = self._words[self._head + 1] = 0
 
     @property
-    def connections(self) -> int:
-        """This process's."""
-        return self._words[self._head]
-
-    @property
     def connections_of_all(self) -> int:
-        return sum(self._words[: self._places * _HEAD_WORDS : _HEAD_WORDS])
+        """No more of each than it can have, whatever a broken one has put there."""
+        most = self._lines
+        return sum(min(one, most) for one in self._words[: self._places * _HEAD_WORDS : _HEAD_WORDS])
 
     def come(self) -> None:
-        self._words[self._head] += 1
+        self.connections += 1
+        self._words[self._head] = self.connections
 
     def go(self) -> None:
-        self._words[self._head] -= 1
+        self.connections -= 1
+        self._words[self._head] = self.connections
 
     def note(self, client: int) -> int:
         """Note one connection's client, which is not 0; returns the line for `strike`."""
-        used = self._words[self._head + 1]
-        line = self._free.pop() if self._free else used
+        line = self._free.pop() if self._free else self._used
         self._words[self._first + line] = client
-        if line == used:
-            self._words[self._head + 1] = used + 1  # only now others look there
+        if line == self._used:
+            self._used += 1
+            self._words[self._head + 1] = self._used  # only now others look there
         return line
 
     def strike(self, line: int) -> None:
@@ -103,7 +110,8 @@ class Guestbook:
     def _count_in(self, number: int, wanted: bytes) -> int:
         """By searching bytes: a hundred times quicker than word by word."""
         begin = self._first_line(number) * _WORD
-        lines = self._memory[begin : begin + self._words[number * _HEAD_WORDS + 1] * _WORD]
+        used = min(self._words[number * _HEAD_WORDS + 1], self._lines)
+        lines = self._memory[begin : begin + used * _WORD]
         found, at = 0, lines.find(wanted)
         while at >= 0:
             found += at % _WORD == 0  # else it is made of the end of one word and the beginning of the next

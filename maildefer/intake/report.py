@@ -11,7 +11,7 @@ from typing import Final
 from maildefer import events
 from maildefer.intake.line import Line
 
-REPORT_BYTES: Final = 2048
+REPORT_BYTES: Final = 4096
 _TELL_SECONDS: Final = 1.0
 _LOOK_SECONDS: Final = 5.0  # for a shortage, where no client asks for it
 _REASON_CHARACTERS: Final = 200
@@ -53,7 +53,19 @@ class Report:
     def _tell(self) -> None:
         if self._fd is None:
             return
-        told = json.dumps({**self._facts(), "shortages": self._shortages}).encode().ljust(REPORT_BYTES)
+        told = _fitting(self._facts(), self._shortages).ljust(REPORT_BYTES)
         if told != self._told:
-            os.pwrite(self._fd, told[:REPORT_BYTES], 0)
+            os.pwrite(self._fd, told, 0)
             self._told = told
+
+
+def _fitting(facts: dict[str, object], shortages: dict[str, str]) -> bytes:
+    """As much as there is room for, since half a record would be none: without some shortages, or all texts."""
+    told = dict(shortages)
+    while len(data := json.dumps({**facts, "shortages": told}).encode()) > REPORT_BYTES:
+        if not told:
+            return json.dumps(
+                {name: value for name, value in facts.items() if not isinstance(value, str)}
+            ).encode()
+        told.popitem()
+    return data

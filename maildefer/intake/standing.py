@@ -29,6 +29,11 @@ class Standing(Limits):
     log_format: str | None = None
     log_file: str | None = None
 
+    @property
+    def told_fds(self) -> tuple[int, ...]:
+        """By which its starter and its siblings hear of it; none of its writer's business."""
+        return tuple(fd for fd in (self.report_fd, self.guestbook.descriptor) if fd is not None and fd >= 0)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """An option for each, but `hostname`, which means different things."""

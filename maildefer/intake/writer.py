@@ -48,10 +48,10 @@ def fork(queue: str, limits: Limits, *, hostname: str, closing: Iterable[int | N
     layout = _opened(queue)
     ours, theirs = arena.pair(limits.buffer_bytes, local=is_local(layout.path))
     if os.fork():
-        theirs.socket.close()
+        arena.part(ours, theirs)
         return ours
     try:
-        ours.socket.close()
+        arena.part(theirs, ours)
         for descriptor in closing:
             if descriptor is not None:
                 os.close(descriptor)

@@ -17,9 +17,10 @@ from maildefer.host.stackdumps import Dumps
 from maildefer.host.titles import set_title
 from maildefer.pool import offers
 from maildefer.pool.board import Board
+from maildefer.pool.messages import pair
 from maildefer.pool.plan import Plan
 from maildefer.pool.probing import Probe
-from maildefer.pool.shared import Shared, pair
+from maildefer.pool.shared import Shared
 from maildefer.pool.supervisor import Supervisor
 from maildefer.pool.terminal import Terminal
 
@@ -74,8 +75,8 @@ def assemble(plan: Plan, probed: dict[str, Any]) -> tuple[Shared, Plan, dict[str
         board=Board(len(queues), slots),
         offers=tuple(offers.channel() for _ in queues),
         gathering=tuple(pair() for _ in queues),
-        keeper=pair(),
-        deferrals=pair(),
+        keeper=pair(identified=True),
+        deferrals=pair(identified=True),
         gate=os.eventfd(1, os.EFD_NONBLOCK | os.EFD_CLOEXEC),
         supervisor=os.getpid(),
         dumps=_dumps(slots),

@@ -11,6 +11,7 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +22,8 @@ from maildefer.host.linux import die_with_parent
 from maildefer.maildir.layout import Layout
 from maildefer.pool import keeper
 from maildefer.pool.board import Board
-from maildefer.pool.shared import QueueOfPool, Shared, pair
+from maildefer.pool.messages import FromKeeper, Nonsense, from_keeper, hear, pair
+from maildefer.pool.shared import QueueOfPool, Shared
 
 SLOTS = 2  # the process itself, and one to spare
 
@@ -47,8 +49,8 @@ class Alone:
             queues=(QueueOfPool(name=path, layout=Layout(path)),),
             board=Board.shared(1, SLOTS),
             offers=(),
-            keeper=pair(),
-            deferrals=pair(),
+            keeper=pair(identified=True),
+            deferrals=pair(identified=True),
             gate=-1,
             supervisor=os.getpid(),
         )
@@ -75,6 +77,19 @@ class Alone:
             cwd="/",
             env=_environ(),
         )
+
+    def hear(self) -> list[FromKeeper]:
+        """What the keeper has said; one that says nonsense is killed for it."""
+        said: list[FromKeeper] = []
+        heard: Iterator[FromKeeper | Nonsense] = hear(self.shared.keeper[0], from_keeper)
+        for message in heard:
+            if not isinstance(message, Nonsense):
+                said.append(message)
+            elif self.is_running() and self.process is not None and self.process.pid == message.pid:
+                events.emit("child.misbehaved", kind="keeper", pid=message.pid, reason=message.reason)
+                self.process.kill()
+                self.process.wait()
+        return said
 
     def is_running(self) -> bool:
         return self.process is not None and self.process.poll() is None

@@ -157,7 +157,7 @@ class Board:
 
     def worker_slots(self) -> range:
         """The slots in which there may be a worker, or what a dead one has left."""
-        return range(self.words[Header.USED])
+        return range(min(self.words[Header.USED], self.slots))
 
     def queue(self, index: int) -> int:
         """Where the record of a queue begins, in words."""
@@ -173,7 +173,7 @@ class Board:
 
     def clear_slot(self, index: int) -> None:
         base, places = self.slot(index), self.gathering(index)
-        for word in range(places, places + self.words[base + S.GATHERED]):
+        for word in range(places, places + min(self.words[base + S.GATHERED], GATHERED_PLACES)):
             self.words[word] = 0
         for word in range(base, base + NAME_WORD):
             self.words[word] = 0
@@ -246,7 +246,8 @@ class Board:
 
     def gathered_in(self, slot: int) -> int | None:
         """A queue of which the child may hold gathered claims."""
-        return next((_queue_of(word) for word in self._gathered_words(slot) if word), None)
+        found = (_queue_of(word) for word in self._gathered_words(slot) if word)
+        return next((queue for queue in found if 0 <= queue < self.queues), None)
 
     def forget_gathered(self, slot: int, queue: int) -> None:
         """They are taken back, or nobody's: there is no lease of ours any more. By the keeper, for a dead child."""
@@ -257,7 +258,7 @@ class Board:
 
     def _gathered_words(self, slot: int) -> memoryview:
         first = self.gathering(slot)
-        return self.words[first : first + self.words[self.slot(slot) + S.GATHERED]]
+        return self.words[first : first + min(self.words[self.slot(slot) + S.GATHERED], GATHERED_PLACES)]
 
     def in_hand(self, slot: int) -> set[int]:
         """The claims that the child may hold, by SEQ."""

@@ -44,6 +44,7 @@ class Child:
     retiring: bool = False  # was told to end
     killed: Killed = ""
     aborted_at: float = 0.0
+    lied: bool = False  # was told to die for nonsense
     output: int = -1  # the file of what its handlers print
     family: frozenset[Listed] = frozenset()  # what its handlers had started when it was told to die
 

@@ -30,13 +30,12 @@ from maildefer.maildir.claims import Claim
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.system import SYSTEM, boottime
 from maildefer.message.request import MailRequest, received
-from maildefer.pool import deaths
+from maildefer.pool import deaths, messages
 from maildefer.pool.alone import Alone
 from maildefer.pool.board import GATHERED_PLACES, PLACES, Header, Kind, Q, QueueState, S, State
 from maildefer.pool.gathered import GatherHand
 from maildefer.pool.hand import Hand
 from maildefer.pool.serving import Serving
-from maildefer.pool.shared import receive, send
 from maildefer.pool.watch import Watch
 
 JOIN_SECONDS = 60.0
@@ -133,11 +132,13 @@ class Consumer:
         while boottime() < deadline:
             if self._board.words[self._board.queue(0) + Q.STATE] == QueueState.SERVED:
                 return self
-            for message in receive(self._alone.shared.keeper[0]):
-                if "refused" in message:
-                    self._leave()
-                    raise UnsafeMount(str(message["refused"]))
-                why = str(message.get("trouble", why))
+            for message in self._alone.hear():
+                match message:
+                    case messages.Refused(why=refusal):
+                        self._leave()
+                        raise UnsafeMount(refusal)
+                    case messages.Trouble(why=trouble):
+                        why = trouble
             if not self._alone.is_running():
                 break
             select.select([self._alone.shared.keeper[0]], [], [], 0.5)
@@ -185,16 +186,16 @@ class Consumer:
             self._board.words[base + S.STATE] = State.DEAD_CHARGED if charged else State.DEAD_UNCHARGED
             if charged:
                 deaths.note_exception(self._board, 0)
-            send(self._alone.shared.keeper[0], do="take back")
+            messages.send(self._alone.shared.keeper[0], do="take back")
             deadline = boottime() + LEAVE_SECONDS
             while self._board.words[base + S.KIND] and boottime() < deadline and self._alone.is_running():
                 select.select([self._alone.shared.keeper[0]], [], [], 0.1)
-                list(receive(self._alone.shared.keeper[0]))
+                self._alone.hear()
         self._leave()
 
     def tell_deferred(self, name: str) -> None:
         """Have the keeper know of a due time at once, not at its next listing."""
-        send(self._alone.shared.deferrals[1], queue=0, name=name)
+        messages.send(self._alone.shared.deferrals[1], queue=0, name=name)
 
     def _next(self) -> ConsumedClaim | None:
         """One pass over what is left of the listing, then over a new one."""
@@ -253,7 +254,7 @@ class Consumer:
 
     def _revive(self) -> None:
         """A keeper that died gets a successor, which goes on with the same lease."""
-        list(receive(self._alone.shared.keeper[0]))
+        self._alone.hear()
         if not self._alone.is_running():
             self._alone.start()
 
@@ -271,7 +272,7 @@ class Consumer:
         process = self._alone.process
         if process is None:
             return
-        send(self._alone.shared.keeper[0], do="leave")
+        messages.send(self._alone.shared.keeper[0], do="leave")
         try:
             process.wait(LEAVE_SECONDS)
         except subprocess.TimeoutExpired:  # the mount hangs, and the lease will be fenced

@@ -19,6 +19,7 @@ from maildefer.pool import children
 from maildefer.pool.reported import read_report
 from maildefer.pool.sockets import let_go
 from maildefer.pool.throttle import Throttle
+from maildefer.untrusted import Unbelievable
 
 _STEADY_SECONDS = 60.0
 
@@ -69,6 +70,7 @@ class Crew:
         self._book = guestbook.make()
         self._hands: dict[int, Hand] = {}
         self._leaving: set[int] = set()
+        self._liars: set[int] = set()
         self._throttle = Throttle()
 
     def __len__(self) -> int:
@@ -109,6 +111,7 @@ class Crew:
         if hand is None:
             return False
         os.close(hand.report)
+        self._liars.discard(pid)
         if pid in self._leaving:
             self._leaving.discard(pid)
         else:
@@ -150,8 +153,15 @@ class Crew:
         number = next(number for number in range(self._wanted) if number not in taken)
         return Place(self._book, number, self._wanted)
 
+    def close_in_child(self) -> None:
+        """In another child of the supervisor's, before it does anything else."""
+        for listener in self._listeners:
+            listener.socket.close()
+        for descriptor in (self._book, *(hand.report for hand in self._hands.values())):
+            os.close(descriptor)
+
     def _leave_if_empty(self) -> None:
-        """The workers have inherited the sockets, and may stay longer: nobody must wait in vain there."""
+        """Whoever still has the sockets, such as a handler's process: nobody must wait in vain there."""
         if not self._wanted and not self._hands:
             for listener in self._listeners:
                 let_go(listener.socket)
@@ -161,6 +171,17 @@ class Crew:
         """What each process says of itself, for `maildefer status`; from memory only."""
         address = self.address
         return [
-            {"kind": self._kind, "address": address, **read_report(hand.report).facts(), "pid": pid}
+            {"kind": self._kind, "address": address, **self._reported(pid, hand), "pid": pid}
             for pid, hand in self._hands.items()
         ]
+
+    def _reported(self, pid: int, hand: Hand) -> dict[str, object]:
+        """Nothing of one that reports nonsense: it dies for it."""
+        try:
+            return read_report(hand.report).facts()
+        except Unbelievable as fault:
+            if pid not in self._liars:
+                self._liars.add(pid)
+                events.emit("child.misbehaved", kind=self._kind, pid=pid, reason=f"its report {fault}")
+                os.kill(pid, signal.SIGKILL)
+            return {}

@@ -15,6 +15,8 @@ from maildefer.maildir.system import boottime
 from maildefer.pool.board import Board, S
 
 _EXCEPTION: Final = 1 << 32  # no wait status: its program left the consumer with an exception
+_MOST_STATUS: Final = 0xFFFF  # wait(2)
+_SIGNALS: Final = frozenset(map(int, signal.valid_signals()))
 _MOST_STACK: Final = 16_000
 _PACKAGE: Final = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _CALLER: Final = f'  File "{_PACKAGE}/handling/dispatch.py"'
@@ -51,11 +53,17 @@ def of(board: Board, slot: int, dumps: Dumps | None) -> Death | None:
     limit = board.words[base + S.LIMIT] / 1000
     stack = _of_handlers(dumps.read(slot))[:_MOST_STACK] if dumps is not None else ""
     return Death(
-        how=_how(os.waitstatus_to_exitcode(word - 1), limit),
+        how=_how(_exit_code(word - 1), limit),
         handler=board.handler(slot) or None,
         seconds=round((died - began) / 1e9, 3) if began else None,
         stack=stack or None,
     )
+
+
+def _exit_code(status: int) -> int:
+    """Of a wait status that the supervisor has written, and a broken worker may have written over."""
+    code = os.waitstatus_to_exitcode(status) if status <= _MOST_STATUS else _MOST_STATUS
+    return code if -code in _SIGNALS or code >= 0 else _MOST_STATUS
 
 
 def _of_handlers(stack: str) -> str:

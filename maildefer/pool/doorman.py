@@ -19,6 +19,7 @@ from maildefer.intake import early
 from maildefer.pool import read_only
 from maildefer.pool.reported import read_report
 from maildefer.pool.sockets import Listener
+from maildefer.untrusted import Unbelievable
 
 _START_SECONDS = 30.0
 _END_SECONDS = 15.0
@@ -103,7 +104,18 @@ class Doorman:
         """What the process says of itself, for `maildefer status`."""
         address = " ".join(map(str, self._listeners))
         pid = {} if self.process is None else {"pid": self.process.pid}
-        return {"kind": "intake", "address": address, **read_report(self._report).facts(), **pid}
+        return {"kind": "intake", "address": address, **self._reported(), **pid}
+
+    def _reported(self) -> dict[str, object]:
+        """Nothing of one that reports nonsense: it dies for it."""
+        try:
+            return read_report(self._report).facts()
+        except Unbelievable as fault:
+            if self.process is not None and self.process.poll() is None:
+                reason = f"its report {fault}"
+                events.emit("child.misbehaved", kind="intake", pid=self.process.pid, reason=reason)
+                self.process.kill()
+            return {}
 
     def reload(self) -> None:
         """It is to read its files again: routes, certificate, passwords."""

@@ -6,8 +6,9 @@ from maildefer import events
 from maildefer.maildir.system import boottime
 from maildefer.pool.board import Header, Kind
 from maildefer.pool.frontends import FrontEnds
+from maildefer.pool.messages import send
 from maildefer.pool.nursery import Nursery
-from maildefer.pool.shared import Shared, send
+from maildefer.pool.shared import Shared
 from maildefer.pool.workforce import Workforce
 
 _REMIND_SECONDS = 1.0

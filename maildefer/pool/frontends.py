@@ -72,6 +72,14 @@ class FrontEnds:
         for crew in self._crews.values():
             crew.retire()
 
+    def close_in_child(self) -> None:
+        """In a worker, keeper or scout: what is between the front ends and us is none of its business."""
+        for crew in self._crews.values():
+            crew.close_in_child()
+        for descriptor in (self._routes, self._readable):
+            if descriptor >= 0:
+                os.close(descriptor)
+
     def kill_all(self) -> None:
         self._signal_all(signal.SIGKILL)
 

@@ -9,14 +9,17 @@ import os
 import select
 import signal
 import threading
+from functools import partial
 
+from maildefer.host import descendants
 from maildefer.host.titles import set_title
 from maildefer.maildir.names import lease_name
 from maildefer.maildir.system import SYSTEM, boottime
 from maildefer.pool.board import Header, Kind, Q, S, State
 from maildefer.pool.clerk import Clerk
 from maildefer.pool.lifeline import Lifeline
-from maildefer.pool.shared import Shared, receive, send
+from maildefer.pool.messages import Deferred, Nonsense, from_supervisor, from_worker, hear, send
+from maildefer.pool.shared import Shared
 from maildefer.pool.tender import Tender
 
 _END_SECONDS = 5.0
@@ -60,9 +63,9 @@ class Keeper:
         poll.register(deferrals, select.POLLIN)
         while not self._leaving:
             poll.poll(self._look_seconds() * 1000)
-            for message in receive(orders):
-                self._obey(message)
-            for message in receive(deferrals):
+            for order in hear(orders, from_supervisor):
+                self._obey(order)
+            for message in hear(deferrals, partial(from_worker, queues=len(self._tenders))):
                 self._hear(message)
             self._mind_supervisor()
         for line in self._lifelines:
@@ -73,14 +76,19 @@ class Keeper:
         self._clerk.close()
         return 0
 
-    def _hear(self, message: dict[str, object]) -> None:
-        """A worker's, whose handlers may have broken it: else the next listing finds what was deferred."""
+    def _hear(self, message: Deferred | Nonsense) -> None:
+        """A worker's, whose handlers may have broken it: then the supervisor ends it."""
         match message:
-            case {"queue": int(index), "name": str(name)} if 0 <= index < len(self._tenders):
+            case Deferred(queue=index, name=name):
                 self._tenders[index].hear(name)
+            case Nonsense(pid=pid, reason=reason):
+                send(self._shared.keeper[1], overheard=pid, reason=reason)
 
-    def _obey(self, message: dict[str, object]) -> None:
-        match message.get("do"):
+    def _obey(self, order: dict[str, object] | Nonsense) -> None:
+        if isinstance(order, Nonsense):
+            send(self._shared.keeper[1], overheard=order.pid, reason=order.reason)
+            return
+        match order["do"]:
             case "take back":
                 self._find_dead()
             case "leave":
@@ -93,7 +101,7 @@ class Keeper:
                 self._clerk.write_again()
             case "tell reload":
                 for tender in self._tenders:
-                    tender.note_reload(message.get("reload"))
+                    tender.note_reload(order.get("reload"))
 
     def _find_dead(self) -> None:
         """All slots that wait to be taken back: also those of before our own start."""
@@ -110,8 +118,9 @@ class Keeper:
         if (queue := board.gathered_in(slot)) is not None:
             self._tenders[queue].take_back(slot)
             return
-        if board.words[board.slot(slot) + S.TOKENS]:
-            self._tenders[board.words[Header.TOKENS] - 1].take_back(slot)
+        home = board.words[Header.TOKENS] - 1
+        if board.words[board.slot(slot) + S.TOKENS] and 0 <= home < len(self._tenders):
+            self._tenders[home].take_back(slot)
             return
         if board.words[board.slot(slot) + S.STATE] in (State.DEAD_CHARGED, State.DEAD_UNCHARGED):
             board.clear_slot(slot)
@@ -137,8 +146,10 @@ class Keeper:
         tick = board.words[Header.TICK] / 1e9
         if tick and ttl and now - max(tick, self._patient_from) > ttl:
             for slot in board.workers():
+                pid = board.words[board.slot(slot) + S.PID]  # whatever a broken worker has put there
                 try:
-                    os.kill(board.words[board.slot(slot) + S.PID], signal.SIGKILL)
+                    if descendants.is_or_is_below(self._shared.supervisor, pid):
+                        os.kill(pid, signal.SIGKILL)
                 except ProcessLookupError:
                     pass
             os._exit(1)

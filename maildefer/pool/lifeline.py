@@ -17,9 +17,10 @@ from maildefer.maildir.leases import Holder, Lease, fence
 from maildefer.maildir.names import lease_name
 from maildefer.maildir.system import SYSTEM, System
 from maildefer.pool.board import Kind, Q, QueueState, S, State
+from maildefer.pool.messages import send
 from maildefer.pool.mounttime import MountTime
 from maildefer.pool.pausing import heed_mark
-from maildefer.pool.shared import Shared, send
+from maildefer.pool.shared import Shared
 
 _JOIN_RETRY_SECONDS = 1.0
 _LONGEST_JOIN_RETRY_SECONDS = 15.0

@@ -46,7 +46,7 @@ class Nursery:
             output = printed.make()
         except OSError:  # EMFILE: its output goes where the log goes
             output = -1
-        pid = self._fork(Kind.WORKER, slot, lambda: worker.run(shared, slot, number, output), output)
+        pid = self._fork(Kind.WORKER, slot, lambda: _work(shared, slot, number, output), output)
         if pid is None:
             printed.tell_rest(output, {})
             return None
@@ -83,6 +83,16 @@ class Nursery:
                     code = os.waitstatus_to_exitcode(status)
                     events.emit("child.died", kind=kind.name.lower(), pid=pid, how=children.how_died(code))
                     self._throttle.note_death(int(boottime() - child.began > _STEADY_SECONDS), boottime())
+
+    def end_liar(self, pid: int, reason: str) -> None:
+        """What a keeper or scout said is nonsense: it dies for it. Of anybody else's it is only told."""
+        child = next((child for child in self._stewards.values() if child.pid == pid), None)
+        if child is None:
+            events.emit("child.misbehaved", kind="unknown", pid=pid, reason=reason)
+        elif not child.lied:
+            child.lied = True
+            events.emit("child.misbehaved", kind=child.kind.name.lower(), pid=pid, reason=reason)
+            self.kill(child.kind)
 
     def kill(self, *kinds: Kind) -> None:
         for kind in kinds:
@@ -125,16 +135,23 @@ class Nursery:
             return None
 
 
+def _work(shared: Shared, slot: int, number: int, output: int) -> int:
+    shared.close_for(Kind.WORKER)
+    return worker.run(shared, slot, number, output)
+
+
 # What only one process of the pool needs is imported in it, and stays out of the supervisor and the workers.
 
 
 def _keep(shared: Shared) -> int:
     from maildefer.pool import keeper
 
+    shared.close_for(Kind.KEEPER)
     return keeper.run(shared)
 
 
 def _scout(shared: Shared) -> int:
     from maildefer.pool import scout
 
+    shared.close_for(Kind.SCOUT)
     return scout.run(shared)

@@ -30,7 +30,8 @@ def pack(names: list[str]) -> bytes:
 
 
 def unpack(data: bytes) -> list[str]:
-    return list(map(os.fsdecode, data.split(b"\0")))
+    """None that leads elsewhere, whatever a broken scout offers."""
+    return [os.fsdecode(name) for name in data.split(b"\0") if b"/" not in name]
 
 
 class Offers:

@@ -14,8 +14,9 @@ from maildefer.maildir.system import System
 from maildefer.pool import snapshot
 from maildefer.pool.board import Q
 from maildefer.pool.lifeline import Lifeline
+from maildefer.pool.messages import send
 from maildefer.pool.rates import Rates
-from maildefer.pool.shared import Shared, send
+from maildefer.pool.shared import Shared
 from maildefer.untrusted import Unbelievable, read_record
 
 _STATUS_EVERY_SECONDS: Final = 30.0

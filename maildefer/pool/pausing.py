@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 
 from maildefer import events
 from maildefer.maildir.paused import is_paused
@@ -37,7 +38,8 @@ class Pausing:
     def pause(self) -> None:
         if not self._words[Header.PAUSED]:
             self._words[Header.PAUSED] = 1
-            os.eventfd_read(self._shared.gate)
+            with suppress(BlockingIOError):  # a broken worker has shut it already
+                os.eventfd_read(self._shared.gate)
             events.emit("pool.paused")
 
     def resume(self) -> None:
@@ -45,7 +47,8 @@ class Pausing:
         self.clear(Q.PAUSED_UNTIL, Q.PAUSE_CODE, Q.FAULTS, Q.UNROUTED)
         if self._words[Header.PAUSED]:
             self._words[Header.PAUSED] = 0
-            os.eventfd_write(self._shared.gate, 1)
+            with suppress(BlockingIOError):  # or has opened it as far as it goes
+                os.eventfd_write(self._shared.gate, 1)
             events.emit("pool.resumed")
 
     def clear(self, *words: int) -> None:

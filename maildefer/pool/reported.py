@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass, field, fields
 from typing import Final
+
+from maildefer.untrusted import Unbelievable, record_in
 
 _REPORT_BYTES: Final = 4096
 _MOST: Final = 1 << 53  # what every reader of JSON can hold
 _TEXT_CHARACTERS: Final = 1000
 _SHORTAGES: Final = 100
+_LOOKS: Final = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reported:
-    """Numbers that were not told, or can be none, are None."""
+    """Numbers that were not told are None."""
 
     connections: int | None = None
     connections_of_all: int | None = None
@@ -36,32 +38,49 @@ class Reported:
 
 
 def read_report(descriptor: int) -> Reported:
-    """What it last wrote there; nothing before it has, while it does, and where it is nonsense."""
-    try:
-        found = json.loads(os.pread(descriptor, _REPORT_BYTES, 0))
-    except (OSError, ValueError, RecursionError):
+    """What it last wrote there; nothing before it has. Raises Unbelievable where it is nonsense.
+
+    Read again where it is none, since its process may be writing.
+    """
+    told = os.pread(descriptor, _REPORT_BYTES, 0)
+    for _ in range(_LOOKS):
+        try:
+            return _parsed(told)
+        except Unbelievable:
+            before, told = told, os.pread(descriptor, _REPORT_BYTES, 0)
+            if told == before:
+                raise
+    return Reported()
+
+
+def _parsed(told: bytes) -> Reported:
+    if not told.strip(b" \0"):
         return Reported()
-    if not isinstance(found, dict):
-        return Reported()
+    found = record_in(told.rstrip(b" \0"))
     numbers = {
         each.name: _number(found.get(each.name)) for each in fields(Reported) if "int" in str(each.type)
     }
     return Reported(
         **numbers,
         queue=_text(found.get("queue")),
-        shortages=_shortages(found.get("shortages")),
+        shortages=_shortages(found.get("shortages", {})),
     )
 
 
 def _number(value: object) -> int | None:
-    return value if type(value) is int and 0 <= value <= _MOST else None
+    if value is None or (type(value) is int and value >= 0):
+        return value if value is None or value <= _MOST else None
+    raise Unbelievable(f"says {value!r:.40} for a number")
 
 
 def _text(value: object) -> str | None:
-    return value[:_TEXT_CHARACTERS] if isinstance(value, str) else None
+    if value is None or isinstance(value, str):
+        return value[:_TEXT_CHARACTERS] if value else value
+    raise Unbelievable(f"says {value!r:.40} for a text")
 
 
 def _shortages(value: object) -> dict[str, str]:
-    told = value.items() if isinstance(value, dict) else ()
-    texts = {name[:_TEXT_CHARACTERS]: text for name, why in told if (text := _text(why))}
+    if not isinstance(value, dict):
+        raise Unbelievable(f"says {value!r:.40} for its shortages")
+    texts = {name[:_TEXT_CHARACTERS]: text for name, why in value.items() if (text := _text(why))}
     return dict(list(texts.items())[:_SHORTAGES])

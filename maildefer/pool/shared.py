@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import socket
-from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 from maildefer.handling.settings import PoolSettings
 from maildefer.host.identity import Host
 from maildefer.host.stackdumps import Dumps
 from maildefer.maildir.layout import Layout
-from maildefer.pool.board import Board
-
-MESSAGE_BYTES = 60_000
+from maildefer.pool.board import Board, Kind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +44,18 @@ class Shared:
     dumps: Dumps | None = None  # where workers' stack dumps go; None: to standard error
     force: bool = False
 
+    def close_for(self, kind: Kind) -> None:
+        """In a child of that kind: close the ends that are others', so that it can't speak for them."""
+        ends = {
+            Kind.KEEPER: (self.keeper[1], self.deferrals[0]),
+            Kind.SCOUT: tuple(sending for sending, _ in self.offers),
+        }
+        workers = (self.deferrals[1], *(end for _, end in self.offers), *chain.from_iterable(self.gathering))
+        kept = ends.get(kind, workers)
+        for end in chain(self.keeper, self.deferrals, *self.offers, *self.gathering):
+            if end not in kept:
+                end.close()
+
     @property
     def tokens_in(self) -> int | None:
         """Which queue's control folder holds the tokens of all conversations: the first of the settings, for all hosts.
@@ -55,34 +64,3 @@ class Shared:
         """
         first = next(iter(self.settings.queues), None)
         return next((index for index, queue in enumerate(self.queues) if queue.name == first), None)
-
-
-def pair() -> tuple[socket.socket, socket.socket]:
-    """Two ends for small messages between processes of the pool."""
-    return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-
-
-def send(sock: socket.socket, **message: object) -> bool:
-    """One message to another process of the pool; never blocks. False when it did not go."""
-    try:
-        sock.send(json.dumps(message).encode(), socket.MSG_DONTWAIT)
-    except OSError:  # full, or nobody is there: everything that matters is on the board as well
-        return False
-    return True
-
-
-def receive(sock: socket.socket) -> Iterator[dict[str, object]]:
-    """The messages that are there now; what is none is passed over, as what did not come."""
-    while True:
-        try:
-            data = sock.recv(MESSAGE_BYTES, socket.MSG_DONTWAIT)
-        except OSError:  # nothing there
-            return
-        if not data:
-            return
-        try:
-            message = json.loads(data)
-        except (ValueError, RecursionError):  # a broken child's: it must not end who hears it
-            continue
-        if isinstance(message, dict):
-            yield message

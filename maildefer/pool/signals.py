@@ -25,8 +25,8 @@ class Signals:
 
     def __init__(self) -> None:
         self._noted: list[signal.Signals] = []
-        self.descriptor, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        self.descriptor, self._writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
         for signum in CAUGHT:
             signal.signal(signum, self._note)
 
@@ -37,6 +37,11 @@ class Signals:
             pass
         noted, self._noted = self._noted, []
         return noted
+
+    def close_in_child(self) -> None:
+        """Once its own wakeup descriptor is another or none: what it reads here would be lost for us."""
+        for descriptor in (self.descriptor, self._writer):
+            os.close(descriptor)
 
     def _note(self, signum: int, frame: object) -> None:
         self._noted.append(signal.Signals(signum))

@@ -6,6 +6,7 @@ import errno
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from enum import IntEnum
 from typing import Any
 
 from maildefer.maildir.layout import Format
@@ -37,6 +38,14 @@ def of_pool(shared: Shared, **more: object) -> dict[str, Any]:
     }
 
 
+def _named(kind: type[IntEnum], word: int) -> str:
+    """Also of what a broken process has written there."""
+    try:
+        return kind(word).name.lower()
+    except ValueError:
+        return "unknown"
+
+
 def _since(nanoseconds: int) -> float:
     """How long ago that was, on the boot clock."""
     return round(boottime() - nanoseconds / 1e9, 1)
@@ -59,7 +68,7 @@ def of_queue(shared: Shared, index: int) -> dict[str, Any]:
         "guest": shared.queues[index].guest,
         "host": shared.host.label,
         "pid": shared.supervisor,
-        "state": QueueState(words[base + Q.STATE]).name.lower(),
+        "state": _named(QueueState, words[base + Q.STATE]),
         "lease": board.lease(index),
         "beat_age_seconds": round(now - words[base + Q.BEAT] / 1e9, 1) if words[base + Q.BEAT] else None,
         "may_claim": words[base + Q.CLAIM_UNTIL] / 1e9 >= now,
@@ -84,7 +93,7 @@ def of_worker(shared: Shared, slot: int) -> dict[str, Any] | None:
     handling = words[base + S.DEADLINE] != 0
     return {
         "pid": words[base + S.PID],
-        "state": "handling" if handling else State(words[base + S.STATE]).name.lower(),
+        "state": "handling" if handling else _named(State, words[base + S.STATE]),
         "queue": shared.queues[index].name,
         "queue_index": index,
         "entry": board.name(slot) if board.holds(slot) else None,

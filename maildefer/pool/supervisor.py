@@ -19,6 +19,7 @@ from maildefer.errors import ConfigurationError
 from maildefer.host import descendants
 from maildefer.host.linux import adopt_orphans
 from maildefer.maildir.system import boottime
+from maildefer.pool import messages
 from maildefer.pool.board import Header, Kind, Q
 from maildefer.pool.desk import Desk
 from maildefer.pool.draining import Draining
@@ -28,11 +29,10 @@ from maildefer.pool.pausing import Pausing
 from maildefer.pool.plan import Plan
 from maildefer.pool.register import Register
 from maildefer.pool.reloading import Reloaded, Reloader, Roll
-from maildefer.pool.shared import Shared, receive, send
+from maildefer.pool.shared import Shared
 from maildefer.pool.signals import Signals
-from maildefer.pool.workforce import Workforce
+from maildefer.pool.workforce import Workforce, tick_seconds
 
-_TICK_SECONDS = 2.0
 _EX_CONFIG = 78
 _FORKS_A_TURN = 16  # of the loop, which hears signals between them
 _VERBS = {"stop": signal.SIGTERM, "pause": signal.SIGTSTP, "resume": signal.SIGCONT, "reload": signal.SIGHUP}
@@ -55,7 +55,7 @@ class Supervisor:
         self._pausing = Pausing(shared)
         self._reloader = Reloader(plan, probed)
         self._roll: Roll | None = None
-        self._tick_seconds = _tick_seconds(shared, probed)
+        self._tick_seconds = tick_seconds(shared.settings, probed)
         self._wanted = shared.settings.workers
         self._generation = 1
         self._forks_on = False
@@ -166,7 +166,7 @@ class Supervisor:
                 return
             if pid in self._workforce.by_pid:
                 if self._workforce.bury(self._workforce.by_pid[pid], status):
-                    send(self._shared.keeper[0], do="take back")
+                    messages.send(self._shared.keeper[0], do="take back")
                     self._give_up_if_broken(os.waitstatus_to_exitcode(status))
             elif not self._front_ends.bury(pid, status):
                 self._nursery.bury(pid, status, expected=self.draining.has_begun)
@@ -183,21 +183,24 @@ class Supervisor:
             self._drain(f"no worker comes up: {how}; the log says how", exit_code=1)
 
     def _hear_keeper(self) -> None:
-        for message in receive(self._shared.keeper[0]):
+        for message in messages.hear(self._shared.keeper[0], messages.from_keeper):
             match message:
-                case {"fenced": int(index)}:
+                case messages.Fenced(queue=index):
                     self._workforce.kill_holders(index)
-                case {"joined": int()}:
+                case messages.Joined():
                     self._desk.trouble = ""
                     self._register.write()
-                    send(self._shared.keeper[0], do="told leases")
+                    messages.send(self._shared.keeper[0], do="told leases")
                     self._tell_reload()
-                case {"request": str(verb)} if verb in _VERBS:
+                case messages.Asked(verb=verb):
                     self._heed(_VERBS[verb])
-                case {"refused": str(why)}:
+                case messages.Refused(why=why):
                     self._drain(why, exit_code=_EX_CONFIG)
-                case {"trouble": str(why)}:
+                case messages.Trouble(why=why):
                     self._desk.trouble = why
+                case messages.Nonsense(pid=pid, reason=reason) | messages.Overheard(pid=pid, reason=reason):
+                    if not self._workforce.end_liar(pid, reason):
+                        self._nursery.end_liar(pid, reason)
 
     def _facts(self) -> dict[str, object]:
         """What `status` shows and only we know."""
@@ -213,6 +216,7 @@ class Supervisor:
     def _mind_time(self) -> None:
         now = boottime()
         self._words[Header.TICK] = int(now * 1e9)
+        self._workforce.mind_slots()
         self._workforce.mind_deadlines(now)
         self._workforce.mind_logs(now)
         self.draining.mind(now, self._workforce, self._front_ends)
@@ -235,7 +239,7 @@ class Supervisor:
 
     def _tell_reload(self) -> None:
         """For the status files, by which other hosts hear of it."""
-        send(self._shared.keeper[0], do="tell reload", reload=self._reloader.facts)
+        messages.send(self._shared.keeper[0], do="tell reload", reload=self._reloader.facts)
 
     def _adopt(self, reloaded: Reloaded) -> None:
         """A sound application: roll the workers over to it, or start anew where what all share does not fit it."""
@@ -290,11 +294,7 @@ class Supervisor:
 
     def _close_in_child(self) -> None:
         self._desk.close()
+        self._front_ends.close_in_child()
+        self._signals.close_in_child()
         if self._plan.lock_fd >= 0:
             os.close(self._plan.lock_fd)
-
-
-def _tick_seconds(shared: Shared, probed: dict[str, Any]) -> float:
-    """How often to look at the board; more often for a short time limit, or for sources that may change."""
-    limit = shared.settings.handler_timeout_seconds or _TICK_SECONDS * 4
-    return min(1.0 if probed.get("reload") else _TICK_SECONDS, max(0.2, limit / 4))

@@ -31,17 +31,17 @@ from maildefer.handling.outcomes import ACKED, NO_ROUTE, Buried, Deferred, Outco
 from maildefer.host import stackdumps, working_directory
 from maildefer.host.printed import Output
 from maildefer.host.titles import set_title
-from maildefer.host.working_directory import WorkingDirectory
 from maildefer.maildir.claims import Claim
 from maildefer.message.request import received
 from maildefer.pool.attempts import AttemptLog, tell_failure
 from maildefer.pool.board import Header, S, State
 from maildefer.pool.conversing import Conversing
 from maildefer.pool.hand import Hand
+from maildefer.pool.messages import send
 from maildefer.pool.offers import Offers
 from maildefer.pool.serving import Serving
 from maildefer.pool.settle import Settler
-from maildefer.pool.shared import Shared, send
+from maildefer.pool.shared import Shared
 
 M = TypeVar("M")
 T = TypeVar("T")
@@ -93,7 +93,7 @@ class Worker:
         self.output: Output | None = None
         self._shared, self._words, self._base = shared, shared.board.words, shared.board.slot(slot)
         self._hand = Hand(shared.board, slot)
-        self.directory = WorkingDirectory()
+        self.directory = working_directory.WorkingDirectory()
         self._stopping = self._forked = False
         os.register_at_fork(after_in_child=self._note_fork)
         self._waker = self._catch_signals()

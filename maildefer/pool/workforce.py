@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Mapping
+from typing import Any
 
 from maildefer import events
+from maildefer.handling.settings import PoolSettings
 from maildefer.host import descendants, printed
 from maildefer.host.stackdumps import Dumps
 from maildefer.maildir.names import EntryName
@@ -15,7 +18,9 @@ from maildefer.pool.board import Board, Header, Kind, S, State
 from maildefer.pool.children import Child, Killed, how_died
 from maildefer.pool.throttle import Throttle
 
+_TICK_SECONDS = 2.0
 _LINES_SECONDS = 0.1
+_WORD = (1 << 64) - 1
 _ABORT_SECONDS = 5.0  # from ABRT, which prints where the handler stands, to KILL
 
 
@@ -72,6 +77,17 @@ class Workforce:
                 child.killed, child.family = "fence", descendants.below(child.pid)
                 self._signal(child, signal.SIGKILL)
 
+    def end_liar(self, pid: int, reason: str) -> bool:
+        """What a worker said, or wrote to its slot, is nonsense: it dies for it, charged; False if it is none."""
+        if (child := self.by_pid.get(pid)) is None:
+            return False
+        if not child.lied:
+            child.lied = True
+            events.emit("child.misbehaved", kind="worker", worker=child.number, pid=pid, reason=reason)
+            child.family |= descendants.below(pid)
+            self._signal(child, signal.SIGKILL)
+        return True
+
     def least_busy(self) -> Child | None:
         """Whom to let go when the pool shrinks: an idle one, else the youngest."""
         staying = self.staying()
@@ -102,6 +118,14 @@ class Workforce:
 
     def any_overdue(self) -> bool:
         return any(child.aborted_at for child in self.by_pid.values())
+
+    def mind_slots(self) -> None:
+        """End whom the board shows as somebody else, on a queue that is none, or in no state of a living worker."""
+        for child in list(self.by_pid.values()):
+            kind, pid, queue, state = (self._word(child, word) for word in (S.KIND, S.PID, S.QUEUE, S.STATE))
+            if (kind, pid) != (Kind.WORKER, child.pid) or queue >= self._board.queues or state > State.BUSY:
+                reason = f"its slot says: kind {kind}, pid {pid}, queue {queue}, state {state}"
+                self.end_liar(child.pid, reason)
 
     def mind_logs(self, now: float) -> None:
         """Have lines written that wait for the end of a long handler: attempts', and what it has printed so far.
@@ -145,6 +169,8 @@ class Workforce:
         """A worker has ended; returns whether its claims have to be taken back before its slot is free."""
         del self.by_pid[child.pid]
         base = self._board.slot(child.slot)
+        # Whatever is there: by these the keeper knows whose claims to take back.
+        self._words[base + S.PID], self._words[base + S.KIND] = child.pid, Kind.WORKER
         printed.tell_rest(child.output, self._about(child))
         settled = self._words[base + S.HANDLED]
         held = self._board.holds(child.slot)
@@ -170,7 +196,7 @@ class Workforce:
         )
         self._words[base + S.DEADLINE] = 0
         self._words[base + S.STATE] = State.DEAD_CHARGED if charged else State.DEAD_UNCHARGED
-        self._words[Header.DEATHS] += 1
+        self._words[Header.DEATHS] = (self._words[Header.DEATHS] + 1) & _WORD
         how = how_died(code)
         entry = self._board.name(child.slot) if held else None
         events.emit(
@@ -208,3 +234,9 @@ class Workforce:
             os.kill(child.pid, signum)
         except ProcessLookupError:  # ended, and reaped in a moment
             pass
+
+
+def tick_seconds(settings: PoolSettings, probed: Mapping[str, Any]) -> float:
+    """How often to look at the board; more often for a short time limit, or for sources that may change."""
+    limit = settings.handler_timeout_seconds or _TICK_SECONDS * 4
+    return min(1.0 if probed.get("reload") else _TICK_SECONDS, max(0.2, limit / 4))

@@ -47,7 +47,8 @@ def _fork_writers(options: Options) -> dict[str, Link]:
     """A writer for each queue, none of which holds another's line open."""
     links: dict[str, Link] = {}
     for name, path in options.queues.items():
-        closing = (*options.socket_fds, *(link.socket.fileno() for link in links.values()))
+        sockets = (*options.socket_fds, *(link.socket.fileno() for link in links.values()))
+        closing = (*sockets, *options.told_fds)
         links[name] = writer.fork(path, options, hostname=options.hostname, closing=closing)
     return links
 

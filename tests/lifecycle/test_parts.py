@@ -8,7 +8,9 @@ import smtplib
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
+from functools import partial
+from itertools import combinations
 from pathlib import Path
 
 import pytest
@@ -140,6 +142,230 @@ def test_no_other_front_end_gets_its_starters_environment(
             found = environment(each)
             assert not SECRET.keys() & found.keys()
             assert (NAMED.keys() <= found.keys()) is (launched is by_boot_module)
+
+
+# Their nonsense
+
+LIAR = '''
+"""Makes the next keeper or front end that finds a file here say what is in it, once."""
+
+import os
+
+from maildefer.intake import report
+from maildefer.pool import keeper
+
+HERE = os.path.dirname(__file__)
+_mind, _tell = keeper.Keeper._mind_supervisor, report.Report._tell
+keeper._LOOK_SECONDS = 0.05
+
+
+def lie(kind):
+    try:
+        os.rename(f"{HERE}/{kind}", f"{HERE}/{kind}.{os.getpid()}")
+        with open(f"{HERE}/{kind}.{os.getpid()}", "rb") as file:
+            return file.read()
+    except FileNotFoundError:
+        return None
+
+
+def mind(self):
+    _mind(self)
+    if (said := lie("keeper")) is not None:
+        self._shared.keeper[1].send(said)
+
+
+def tell(self):
+    if (said := lie("intake")) is not None:
+        os.pwrite(self._fd, said.ljust(4096), 0)
+        self._fd = None
+    _tell(self)
+
+
+keeper.Keeper._mind_supervisor, report.Report._tell = mind, tell
+'''
+LIES = [
+    b"[" * 4000,
+    b'{"connections": 1' + b"0" * 400 + b"}",
+    b'{"connections": NaN, "fenced": NaN}',
+    b'{"connections": -1, "overheard": -1, "reason": "x"}',
+    b"\xff\xfe",
+]
+
+
+@pytest.fixture
+def lies(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where a process finds what it is to say in the place of what it should."""
+    folder = tmp_path_factory.mktemp("lies")
+    folder.chmod(0o777)
+    (folder / "sitecustomize.py").write_text(LIAR)
+    return folder
+
+
+def have_said(folder: Path, kind: str, said: bytes) -> None:
+    (folder / "draft").write_bytes(said)
+    (folder / "draft").rename(folder / kind)
+
+
+def is_noticed(pool: Pool, kind: str, pid: int) -> bool:
+    """A report is looked at when the status is asked for."""
+    return bool(pool.status() and pool.events("child.misbehaved", kind=kind, pid=pid))
+
+
+@pytest.mark.parametrize("kind", ["keeper", "intake"])
+def test_a_child_that_says_nonsense_is_ended_and_replaced_ever_more_slowly_and_all_else_goes_on(
+    fronted: Project, start: Start, lies: Path, kind: str
+) -> None:
+    pool = start(intake=True, environ={"PYTHONPATH": f"{lies}:{ROOT}"})
+    others = {"keeper", "intake", "scout"} - {kind}
+    pids = {other: pool.child(other) for other in others}
+    for count, said in enumerate(LIES, 1):
+        liar = pool.child(kind)
+        have_said(lies, kind, said)
+        noticed = partial(is_noticed, pool, kind, liar)
+        eventually(noticed, "it is noticed")
+        pool.await_event("child.died", kind=kind, pid=liar, how="SIGKILL")
+        pool.await_event("child.started", count + 1, kind=kind)
+    assert pool.events("pool.throttled"), "five deaths in a row"
+    send(pool, "quick@test")
+    eventually(lambda: fronted.notes("end"), "mail is taken and handled")
+    eventually(fronted.is_empty, "and acked")
+    assert pids == {other: pool.child(other) for other in others}, "nobody else has ended"
+    assert not pool.events("worker.died")
+    assert pool.stop() == 0
+
+
+SPEAKING = """
+def _speak(argument):
+    import socket
+    for descriptor in range(3, 100):
+        try:
+            end = socket.socket(fileno=os.dup(descriptor))
+        except OSError:
+            continue
+        with end:
+            if end.family == socket.AF_UNIX and end.type == socket.SOCK_SEQPACKET:
+                try:
+                    end.send(b"[" * 50_000, socket.MSG_DONTWAIT)
+                    end.send(b'{"request": "stop"}', socket.MSG_DONTWAIT)
+                except OSError:
+                    pass
+    time.sleep(3600)
+
+
+def _scribble(argument):
+    from maildefer.pool.board import S
+    frame = sys._getframe()
+    while not hasattr(frame.f_locals.get("self"), "_shared"):
+        frame = frame.f_back
+    board = frame.f_locals["self"]._shared.board
+    mine = next(slot for slot in board.workers() if board.words[board.slot(slot) + S.PID] == os.getpid())
+    others = [board.words[board.slot(slot) + S.PID] for slot in board.workers() if slot != mine]
+    base = board.slot(mine)
+    for word in (*range(S.PID, S.HELD), *range(S.TOKENS, S.LIMIT + 1)):
+        board.words[base + word] = 2**64 - 1
+    board.words[base + S.PID] = others[0]
+    time.sleep(3600)
+
+
+ACTIONS: dict"""
+
+
+@pytest.mark.parametrize(("what", "why"), [("speak", "what it said"), ("scribble", "its slot says")])
+def test_a_worker_that_says_nonsense_is_ended_and_replaced_and_its_crash_charged(
+    project: Project, start: Start, what: str, why: str
+) -> None:
+    project.edit("workers/front.py", "ACTIONS: dict", SPEAKING.lstrip())
+    project.edit("workers/front.py", '"quick": lambda', f'"{what}": _{what}, "quick": lambda')
+    pool = start(settings={"max_crashes": 1})
+    project.push(what)
+    told = pool.await_event("child.misbehaved", kind="worker")
+    assert str(told["reason"]).startswith(why)
+    died = pool.await_event("worker.died", pid=told["pid"])
+    assert (died["how"], died["charged"]) == ("SIGKILL", True)
+    pool.await_event("entry.buried")
+    pool.await_event("worker.started", 3)
+    project.push("quick", 5)
+    eventually(lambda: len(project.notes("end")) == 5, "the others go on, and there is another in its place")
+    eventually(project.is_empty, "all is settled")
+    assert len(pool.events("worker.died")) == 1
+    assert not pool.events("child.died")
+    assert not pool.events("pool.draining"), "nor does a worker ask for that"
+    assert pool.stop() == 0
+
+
+# Their descriptors, and the memory behind them
+
+
+def descriptors(pid: int) -> set[str]:
+    """What they lead to: files by their names, sockets and pipes by their numbers."""
+    found = set()
+    for name in os.listdir(f"/proc/{pid}/fd"):
+        with suppress(FileNotFoundError):
+            found.add(os.readlink(f"/proc/{pid}/fd/{name}").removesuffix(" (deleted)"))
+    return found
+
+
+def memory(pid: int) -> set[str]:
+    """What is mapped to be written to and shared, by inodes."""
+    lines = map(str.split, Path(f"/proc/{pid}/maps").read_text().splitlines())
+    return {inode for _, mode, _, _, inode, *_ in lines if mode == "rw-s"}
+
+
+def test_each_part_has_the_descriptors_that_it_needs_and_no_others(fronted: Project, start: Start) -> None:
+    pool = start(intake=True)
+    pool.await_event("intake.listening")
+    front, writer = processes.tree(pool.child("intake"))
+    keeper, scout, worker = pool.child("keeper"), pool.child("scout"), pool.worker_pids()[0]
+    of = {pid: descriptors(pid) for pid in (pool.pid, front, writer, keeper, scout, worker)}
+    log = str(pool.log_path)
+    assert {name for name in of[front] if "[" not in name} == {
+        "/dev/null",
+        log,
+        "/memfd:arena",
+        "/memfd:guestbook",
+        "/memfd:intake report",
+        "/memfd:routes",
+    }
+    assert {name for name in of[writer] if "[" not in name} == {
+        "/dev/null",
+        log,
+        "/memfd:arena",
+        "/memfd:routes",
+    }
+    [listener] = of[front] & of[pool.pid] - {"/dev/null", log} - {
+        name for name in of[front] if "memfd" in name
+    }
+    assert not [pid for pid in (writer, keeper, scout, worker) if listener in of[pid]]
+    theirs = {"/memfd:guestbook", "/memfd:intake report", "/memfd:routes"}
+    assert not (of[keeper] | of[scout] | of[worker]) & theirs
+    parts = {pid: {name for name in of[pid] if name.startswith(("socket:", "pipe:"))} for pid in of}
+    for one, other in combinations((front, keeper, scout, worker), 2):
+        assert not parts[one] & parts[other], "nobody speaks for another"
+    assert not [
+        name for pid in (keeper, scout, worker) for name in parts[pid] & of[pool.pid] if "pipe" in name
+    ]
+    [board] = memory(worker) & memory(keeper) & memory(pool.pid)
+    assert board not in memory(front) | memory(writer)
+
+
+def test_a_front_end_that_cuts_off_its_report_harms_nobody(fronted: Project, start: Start) -> None:
+    pool = start(intake=True)
+    pool.await_event("intake.listening")
+    front = pool.child("intake")
+    [report] = [
+        f"/proc/{front}/fd/{name}"
+        for name in os.listdir(f"/proc/{front}/fd")
+        if "report" in os.readlink(f"/proc/{front}/fd/{name}")
+    ]
+    eventually(lambda: "accepted" in pool.status()["front_ends"][0], "it has reported")
+    for size in (0, 1 << 50, 7):
+        with suppress(OSError):  # EFBIG
+            os.truncate(report, size)
+        assert pool.status()["pid"] == pool.pid
+    os.truncate(report, 0)
+    send(pool, "quick@test")
+    eventually(lambda: fronted.notes("end"), "mail is taken and handled")
+    assert pool.stop() == 0
 
 
 def address(pool: Pool) -> tuple[str, int]:

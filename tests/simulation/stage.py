@@ -166,6 +166,7 @@ def installed() -> Iterator[None]:
             put(module, "boottime", clock.boottime)
         put(keeper, "boottime", clock.boottime)
         put(keeper, "os", SimpleNamespace(getppid=_parent, _exit=_exit, kill=_kill))
+        put(keeper, "descendants", SimpleNamespace(is_or_is_below=lambda parent, pid: True))
         put(
             shipping, "Pusher", lambda layout, host: Pusher(layout, host=host, system=running().client.system)
         )

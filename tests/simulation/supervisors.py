@@ -10,7 +10,8 @@ from maildefer.host.identity import Host
 from maildefer.maildir.layout import Format
 from maildefer.pool.board import Board, Header, Kind
 from maildefer.pool.draining import Draining
-from maildefer.pool.shared import QueueOfPool, Shared, send
+from maildefer.pool.messages import send
+from maildefer.pool.shared import QueueOfPool, Shared
 from tests.simulation.keepers import SimulatedKeeper, SimulatedScout
 from tests.simulation.scheduler import Process
 from tests.simulation.stage import act_as
