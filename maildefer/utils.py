@@ -14,6 +14,9 @@ from typing import Any
 from maildefer.handling.finding import boot_module as beside_settings
 from maildefer.handling.loading import import_user_module
 from maildefer.handling.settings import load_settings, loaded_settings
+from maildefer.maildir import durable
+from maildefer.maildir.rights import Rights
+from maildefer.maildir.system import token
 
 # The settings module, None until it is loaded. Not assigned here: `__getattr__` gives what a worker has loaded.
 # `Any`, since it is the user's own module, and a handler that imports this name is loaded after it.
@@ -92,8 +95,8 @@ def daemonize(
         file = os.open(os.path.join(logs, name), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640)
         os.dup2(file, descriptor)
         os.close(file)
-    with open(pid, "w", encoding="ascii") as record:
-        record.write(f"{os.getpid()}\n")
+    text, rights = f"{os.getpid()}\n".encode(), Rights(file_mode=0o644)
+    durable.replace_file(pid, text, f"{pid}.{token(8)}", durably=False, rights=rights)
     if chroot:
         os.chroot(chroot)
     os.chdir(chdir or "/")

@@ -8,6 +8,7 @@ import json
 import os
 import pickle
 import pwd
+import signal
 import subprocess
 import traceback
 from collections.abc import Callable, Iterator
@@ -45,9 +46,7 @@ def as_user(uid: int, gid: int, act: Callable[[], object]) -> None:
     if child == 0:
         status = 1
         try:
-            os.setgroups([])
-            os.setresgid(gid, gid, gid)
-            os.setresuid(uid, uid, uid)
+            _become(uid, gid)
             act()
             status = 0
         except BaseException:  # noqa: BLE001  # the child must end here
@@ -136,3 +135,28 @@ def become(user: pwd.struct_passwd, act: Callable[[], T]) -> T:
     if isinstance(found, OSError):
         raise found
     return found  # type: ignore[no-any-return]
+
+
+@contextmanager
+def as_user_meanwhile(uid: int, gid: int, step: Callable[[], object]) -> Iterator[None]:
+    """A process of that user's takes that step again and again, whatever becomes of it."""
+    child = os.fork()
+    if child == 0:
+        try:
+            _become(uid, gid)
+            while True:
+                with suppress(OSError):
+                    step()
+        finally:
+            os._exit(1)
+    try:
+        yield
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
+def _become(uid: int, gid: int) -> None:
+    os.setgroups([])
+    os.setresgid(gid, gid, gid)
+    os.setresuid(uid, uid, uid)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import getpass
 import os
@@ -20,6 +21,7 @@ from maildefer.intake import passwords
 
 _PATIENCE_SECONDS: Final = 10.0
 _LOOK_SECONDS: Final = 0.02
+_FLAGS: Final = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 app = Commands()
 
@@ -79,7 +81,12 @@ def _locked(path: str) -> Iterator[None]:
 
 def _lock_of(path: str) -> int | None:
     """The descriptor that holds it; None while others do."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+    try:
+        descriptor = os.open(path, _FLAGS, 0o600)
+    except OSError as fault:
+        if fault.errno != errno.ELOOP:
+            raise
+        raise ConfigurationError(f"{path} is a link, which is not followed: name the file itself") from fault
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if os.path.samestat(os.stat(path), os.fstat(descriptor)):

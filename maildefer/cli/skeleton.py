@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 import os
-import shutil
 from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
 
 from maildefer.errors import MaildeferError
+from maildefer.maildir import durable
+from maildefer.maildir.rights import Rights
+from maildefer.maildir.system import token
 
 
 class ProjectExists(MaildeferError):
@@ -33,7 +35,11 @@ def write_project(target: Path, *, force: bool = False) -> list[Path]:
     for path in sorted(_files(source)):
         copy = target / path.relative_to(source)
         copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, copy)  # not its mode: a system-wide install is often read-only
+        # Not its mode: a system-wide install is often read-only. Nor through a link that lies there.
+        draft = f"{copy}.{token(8)}"
+        durable.replace_file(
+            str(copy), path.read_bytes(), draft, durably=False, rights=Rights(file_mode=0o666)
+        )
         written.append(copy)
     return written
 

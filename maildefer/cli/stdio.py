@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import subprocess
 import sys
 import tempfile
 import threading
+from contextlib import suppress
 from typing import Final
 
 from maildefer.host import environment
@@ -20,9 +20,9 @@ _PATIENCE_SECONDS: Final = 30.0
 def speak(queue: str) -> int:
     """Until either side hangs up; the exit code."""
     folder = tempfile.mkdtemp(prefix="maildefer-")
+    path = os.path.join(folder, "smtp")
     listener = socket.socket(socket.AF_UNIX)
     try:
-        path = os.path.join(folder, "smtp")
         listener.bind(path)
         listener.listen(1)
         theirs, lifeline = os.pipe2(os.O_CLOEXEC)
@@ -44,7 +44,9 @@ def speak(queue: str) -> int:
             intake.wait()
     finally:
         listener.close()
-        shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError):
+            os.unlink(path)
+        os.rmdir(folder)
 
 
 def _pump(path: str) -> bool:

@@ -16,6 +16,7 @@ from maildefer.errors import QueueMissing, raise_named
 from maildefer.host.identity import this_host
 from maildefer.maildir import durable
 from maildefer.maildir.doubt import live_leases
+from maildefer.maildir.inside import inside
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.leases import STATUS_LIMIT_BYTES, is_folder
 from maildefer.maildir.rights import rights_in
@@ -65,8 +66,8 @@ def request(queue_path: str, lease: str, verb: Verb) -> str:
     draft = f"{layout.tmp}/.request-{host.label}-{os.getpid()}-{token(8)}"
     path = f"{layout.requests}/{lease}.{verb}"
     try:
-        rights = rights_in(layout.path)
-        durable.replace_file(path, text.encode() + b"\n", draft, durably=False, rights=rights)
+        rights, system = rights_in(layout.path), inside(layout.path)
+        durable.replace_file(path, text.encode() + b"\n", draft, durably=False, rights=rights, system=system)
     except FileNotFoundError as fault:
         raise QueueMissing(layout.path) from fault
     except OSError as fault:
@@ -84,8 +85,9 @@ def request_all(queue_path: str, verb: Verb) -> list[str]:
 
 def withdraw(queue_path: str, lease: str, verb: Verb) -> None:
     """Take back a request that its lease did not live to read."""
+    layout = Layout(queue_path)
     try:
-        os.unlink(f"{Layout(queue_path).requests}/{lease}.{verb}")
+        inside(layout.path).unlink(f"{layout.requests}/{lease}.{verb}")
     except FileNotFoundError:  # it was read, which is the ordinary case
         pass
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from maildefer.maildir.doubt import fresh_listing
+from maildefer.maildir.inside import inside
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.names import Owner, owner_of
 from maildefer.maildir.observer import Observer
@@ -37,7 +38,7 @@ class Freeing:
         self._own = own
         self._look = look
         self._refusals = Refusals(system=system) if refusals is None else refusals
-        self._system = system
+        self._system = inside(layout.path, system)
 
     def scan(self) -> int:
         """Free what nobody holds; returns how many. Raises OSError; a single token is tried again by itself."""

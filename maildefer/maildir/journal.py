@@ -28,10 +28,12 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Final, Literal
 
 from maildefer.maildir import durable, folder
 from maildefer.maildir.folder import Folder
+from maildefer.maildir.inside import bare
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.rights import Rights, make_in, rights_in
 from maildefer.maildir.system import SYSTEM, System, token
@@ -184,10 +186,8 @@ class Journal:
 
     def _close(self) -> None:
         for descriptor in self._descriptors.values():
-            try:
+            with suppress(OSError):  # closed by a handler
                 self._system.close(descriptor)
-            except OSError:  # closed by a handler
-                pass
         self._descriptors.clear()
 
 
@@ -200,7 +200,7 @@ def journal_of(layout: Layout, system: System = SYSTEM) -> Journal | None:
 
     A model of a filesystem has none.
     """
-    if system is not SYSTEM:
+    if bare(system) is not SYSTEM:
         return None
     try:
         return _journals[layout.path]
@@ -209,9 +209,7 @@ def journal_of(layout: Layout, system: System = SYSTEM) -> Journal | None:
     journal = None
     if os.path.isdir(layout.journal):
         direct = is_nfs(layout.journal)
-        journal = Journal(
-            layout, host=host_name(), boot=f"{boot_name()}.{os.geteuid()}", direct=direct, system=system
-        )
+        journal = Journal(layout, host=host_name(), boot=f"{boot_name()}.{os.geteuid()}", direct=direct)
     return _journals.setdefault(layout.path, journal)
 
 

@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator
 
 from maildefer.maildir import names, scan
+from maildefer.maildir.inside import inside, one_round
 from maildefer.maildir.journal import journal_of
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.names import EntryName
@@ -31,7 +32,7 @@ class Promoter:
     def __init__(self, layout: Layout, *, refusals: Refusals | None = None, system: System = SYSTEM) -> None:
         self._layout = layout
         self._refusals = Refusals(system=system) if refusals is None else refusals
-        self._system = system
+        self._system = inside(layout.path, system)
         self._heap: list[tuple[int, str]] = []
         self._known: set[str] = set()
         self._horizon = math.inf  # what is due from then on may be listed and not known
@@ -120,20 +121,21 @@ class Promoter:
         """
         promoted: list[str] = []
         in_a_row = 0
-        for name in self._due(mount_time):
-            try:
-                key = self._move(name)
-            except OSError as fault:
-                self._refusals.note(name, fault)
-                in_a_row += 1
-                if in_a_row >= IN_A_ROW:
-                    if promoted:
-                        break
-                    raise
-            else:
-                self._refusals.forget(name)
-                in_a_row = 0
-                promoted += [key] if key else []
+        with one_round(self._system):
+            for name in self._due(mount_time):
+                try:
+                    key = self._move(name)
+                except OSError as fault:
+                    self._refusals.note(name, fault)
+                    in_a_row += 1
+                    if in_a_row >= IN_A_ROW:
+                        if promoted:
+                            break
+                        raise
+                else:
+                    self._refusals.forget(name)
+                    in_a_row = 0
+                    promoted += [key] if key else []
         return promoted
 
     def _due(self, mount_time: float) -> Iterator[str]:

@@ -5,7 +5,9 @@ A queue is a Maildir with two Maildir++ folders (`.later`, `.dead`) and a contro
 
 from __future__ import annotations
 
+import errno
 import os
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from maildefer.errors import FormatUnknown, NotAQueue, PermissionRefused, QueueMissing, raise_named
@@ -13,6 +15,7 @@ from maildefer.maildir import absent, durable
 from maildefer.maildir.control_folder import CONTROL_FOLDERS, make_control
 from maildefer.maildir.control_folder import FORMAT_VERSION as FORMAT_VERSION
 from maildefer.maildir.control_folder import Format as Format
+from maildefer.maildir.inside import inside
 from maildefer.maildir.rights import PLAIN, make_directory, make_in
 from maildefer.maildir.system import SYSTEM, System
 from maildefer.untrusted import Unbelievable, number, read_record
@@ -89,6 +92,7 @@ def create_queue(path: str, *, format: Format | None = None, system: System = SY
     layout = Layout(path)
     try:
         _make_with_parents(layout.path, system)
+        system = inside(layout.path, system)
         present = set(system.listdir(layout.path))
         if (
             present - _KNOWN - absent.MOUNT
@@ -120,6 +124,7 @@ def open_queue(path: str, *, system: System = SYSTEM) -> Layout:
     A Maildir without a control folder is a queue that nobody has served yet: it gets one.
     """
     layout = Layout(path)
+    system = inside(layout.path, system)
     try:
         present = _maildir(layout, system)
     except PermissionRefused:
@@ -170,17 +175,18 @@ def must_be_maildir(layout: Layout, present: set[str], system: System) -> None:
     absent.refuse_empty(layout.path, present)
     if lacking := [name for name in _MAILDIR if name not in present]:
         raise NotAQueue(layout.path, f"it has no {', '.join(lacking)}")
-    for name in _MAILDIR:
+    for name in (*_MAILDIR, ".later/new", ".dead/new"):
         _must_be_directory(layout, name, system)
 
 
 def _must_be_directory(layout: Layout, name: str, system: System) -> None:
     try:
         system.close(system.open(f"{layout.path}/{name}", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
-    except (NotADirectoryError, FileNotFoundError) as fault:  # a file, or a link to nowhere
-        raise NotAQueue(layout.path, f"its {name} is no directory") from fault
+    except NotADirectoryError as fault:  # a file, or a link
+        raise NotAQueue(layout.path, f"its {name} is no directory of its own") from fault
     except OSError as fault:
-        raise_named(f"{layout.path}/{name}", fault)
+        if fault.errno != errno.ENOENT:  # else whoever needs it makes it again
+            raise_named(f"{layout.path}/{name}", fault)
 
 
 def mend(layout: Layout, *, system: System = SYSTEM) -> bool:
@@ -189,7 +195,7 @@ def mend(layout: Layout, *, system: System = SYSTEM) -> bool:
     Whether anything was. Only where the control folder is there: else the queue is away, or never was ours.
     Raises QueueMissing, and StorageFault's kinds.
     """
-    made = False
+    made, system = False, inside(layout.path, system)
     try:
         present = system.listdir(layout.path)
         if ".maildefer" not in present:
@@ -217,7 +223,7 @@ def mend(layout: Layout, *, system: System = SYSTEM) -> bool:
 def read_format(layout: Layout, *, system: System = SYSTEM) -> Format:
     """What the hosts agreed on. Raises FormatUnknown for a newer version and for a damaged file."""
     try:
-        found = read_record(layout.format, files=system)
+        found = read_record(layout.format, files=inside(layout.path, system))
         version, beat, ttl = found["version"], number(found["beat_seconds"]), number(found["ttl_seconds"])
     except (FileNotFoundError, NotADirectoryError) as fault:
         raise FormatUnknown(layout.path, "no format file") from fault
@@ -234,12 +240,11 @@ def read_format(layout: Layout, *, system: System = SYSTEM) -> Format:
 
 def make_folder(layout: Layout, folder: str, system: System) -> None:
     """A Maildir++ folder, which mail readers recognise by its `maildirfolder` file."""
+    system = inside(layout.path, system)
     make_in(layout.path, folder, system)
     made = [name for name in _MAILDIR if make_in(layout.path, f"{folder}/{name}", system)]
-    try:
+    with suppress(FileExistsError):  # the ordinary case
         system.close(system.open(f"{layout.path}/{folder}/maildirfolder", durable.NEW, durable.FILE_MODE))
-    except FileExistsError:  # the ordinary case
-        pass
     if made:
         durable.sync_directory(f"{layout.path}/{folder}", system=system)
 

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 
 from maildefer.errors import LeaseFenced, raise_named
 from maildefer.maildir import doubt, durable
+from maildefer.maildir.inside import inside
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.rights import make_in, rights_in
 from maildefer.maildir.system import SYSTEM, System
@@ -41,7 +42,7 @@ class Lease:
         self.layout = layout
         self.name = name
         self.beat = beat
-        self._system = system
+        self._system = inside(layout.path, system)
         self._inherited = False  # whether the next beat may be found done by a dead predecessor
 
     @property
@@ -55,7 +56,7 @@ class Lease:
         draft = f"{layout.tmp}/.lease-{name}-{system.token(8)}"
         try:
             data, rights = json.dumps(asdict(holder)).encode(), rights_in(layout.path, system)
-            durable.replace_file(lease.path, data, draft, rights=rights, system=system)
+            durable.replace_file(lease.path, data, draft, rights=rights, system=lease._system)
         except OSError as fault:
             raise_named(layout.leases, fault)
         return lease
@@ -179,6 +180,7 @@ def fence(layout: Layout, lease: str, beat: int, *, system: System = SYSTEM) -> 
 
     Raises OSError, IsADirectoryError for a folder that has a lease's name.
     """
+    system = inside(layout.path, system)
     seen, ended = f"{layout.leases}/{lease}.{beat}", f"{layout.fenced}/{lease}.{beat}"
     if is_folder(layout, lease, beat, system=system):
         raise IsADirectoryError(errno.EISDIR, "is a folder, so no lease: remove it", seen)

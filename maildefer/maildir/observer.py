@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from maildefer.maildir import doubt, leases
+from maildefer.maildir.inside import inside
 from maildefer.maildir.layout import Format, Layout
 from maildefer.maildir.leases import Holder
 from maildefer.maildir.refusals import Refusals
@@ -49,7 +50,7 @@ class Observer:
         self._own = own
         self._known_dead = known_dead
         self._refusals = Refusals(system=system) if refusals is None else refusals
-        self._system = system
+        self._system = inside(layout.path, system)
         self._watched: dict[str, Watched] = {}
         self._patience = format.ttl_seconds
         self._patient_until = 0.0

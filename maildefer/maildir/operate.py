@@ -13,6 +13,7 @@ from typing import Final, Literal
 
 from maildefer.errors import EntryAmbiguous, EntryMalformed, EntryNotFound, raise_named
 from maildefer.maildir import doubt, durable, names, reading, reasons, scan
+from maildefer.maildir.inside import inside, one_round
 from maildefer.maildir.journal import journal_of
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.names import EntryName
@@ -164,6 +165,7 @@ def delete(layout: Layout, found: Found, *, system: System = SYSTEM) -> None:
     """
     if found.folder == "claimed":
         raise EntryNotFound(found.key, layout.new)
+    system = inside(layout.path, system)
     if (journal := journal_of(layout, system)) is not None:
         journal.ends("delete", found.key, handoffs=found.entry.handoffs)
     try:
@@ -188,21 +190,23 @@ def clear(layout: Layout, folder: Folder, *, system: System = SYSTEM) -> int:
 
     Raises StorageFault's kinds; EntryMalformed at the end, for a directory that is left.
     """
-    deleted, left = 0, None
-    for found in listed(layout, folder, system=system):
-        try:
-            delete(layout, found, system=system)
-            deleted += 1
-        except EntryNotFound:
-            pass
-        except EntryMalformed as fault:
-            left = left or fault
+    deleted, left, system = 0, None, inside(layout.path, system)
+    with one_round(system):
+        for found in listed(layout, folder, system=system):
+            try:
+                delete(layout, found, system=system)
+                deleted += 1
+            except EntryNotFound:
+                pass
+            except EntryMalformed as fault:
+                left = left or fault
     if left is not None:
         raise left
     return deleted
 
 
 def _to_new(layout: Layout, found: Found, entry: EntryName, system: System) -> str:
+    system = inside(layout.path, system)
     name = names.carried(entry, "requeued", system).waiting()
     if (journal := journal_of(layout, system)) is not None:
         journal.moves(entry.key, f"{layout.new}/{name}")

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from maildefer.errors import raise_named
 from maildefer.maildir import durable
+from maildefer.maildir.inside import inside
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.rights import rights_in
 from maildefer.maildir.system import SYSTEM, System
@@ -29,6 +30,7 @@ class Pause:
 
 def pause(layout: Layout, *, user: str, host: str, system: System = SYSTEM) -> bool:
     """Make the mark, durably; False where it is there already. Raises StorageFault's kinds."""
+    system = inside(layout.path, system)
     if is_paused(layout, system=system):
         return False
     facts = {"since": round(system.time(), 3), "user": user, "host": host}
@@ -43,6 +45,7 @@ def pause(layout: Layout, *, user: str, host: str, system: System = SYSTEM) -> b
 
 def resume(layout: Layout, *, system: System = SYSTEM) -> bool:
     """Take the mark away, durably; False where there is none. Raises StorageFault's kinds."""
+    system = inside(layout.path, system)
     if not is_paused(layout, system=system):
         return False
     try:
@@ -57,6 +60,7 @@ def resume(layout: Layout, *, system: System = SYSTEM) -> bool:
 
 def is_paused(layout: Layout, *, system: System = SYSTEM) -> bool:
     """Whether the mark is there, by a fresh listing (I10). Raises StorageFault's kinds."""
+    system = inside(layout.path, system)
     try:
         try:
             system.utime(layout.control)  # what surely drops an NFSv3 client's stale listing

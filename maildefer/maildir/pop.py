@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from maildefer.errors import EntryMalformed, StorageFault, raise_named, storage_fault
 from maildefer.maildir import doubt, names, reading
+from maildefer.maildir.inside import inside
 from maildefer.maildir.journal import journal_of
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.names import EntryName
@@ -84,6 +85,7 @@ class Popped:
 
 def take(layout: Layout, found: Found, *, host: str, system: System = SYSTEM) -> Popped | None:
     """Take the entry that was seen waiting; None when somebody was first. Raises StorageFault's kinds."""
+    system = inside(layout.path, system)
     entry = names.carried(found.entry, host, system)
     name = names.pop_name(entry, system)
     try:

@@ -14,6 +14,7 @@ from typing import Literal
 
 from maildefer.maildir import names, reasons
 from maildefer.maildir.doubt import fresh_listing
+from maildefer.maildir.inside import inside, one_round
 from maildefer.maildir.journal import journal_of
 from maildefer.maildir.layout import Layout, make_folder
 from maildefer.maildir.names import EntryName, Owner, is_entry, owner_of
@@ -70,7 +71,7 @@ class Recovery:
         self._host = host
         self._max_crashes = max_crashes
         self._grace = grace_seconds
-        self._system = system
+        self._system = inside(layout.path, system)
         self._refusals = Refusals(system=system) if refusals is None else refusals
         self._returns = Refusals(system=system) if returns is None else returns
         self._foreign: dict[str, dict[str, float]] = {}  # by folder: path, when first seen, on the boot clock
@@ -99,13 +100,14 @@ class Recovery:
             else:
                 theirs.setdefault(owner.lease, []).append(name)
         state_of = self._look()
-        for name, owner in mine:
-            self._audit(name, state_of(owner), taken)
-        for lease in self._observer.abandoned(theirs):
-            death = Death(how=f"with all of {lease}, whose lease has ended")
-            for name in theirs[lease]:
-                self._try_to_give_back(name, charged=True, taken=taken, death=death)
-        self._return_foreign(self._layout.cur, foreign, taken)
+        with one_round(self._system):
+            for name, owner in mine:
+                self._audit(name, state_of(owner), taken)
+            for lease in self._observer.abandoned(theirs):
+                death = Death(how=f"with all of {lease}, whose lease has ended")
+                for name in theirs[lease]:
+                    self._try_to_give_back(name, charged=True, taken=taken, death=death)
+            self._return_foreign(self._layout.cur, foreign, taken)
         return taken
 
     def scan_deferred(self, taken: Taken | None = None) -> Taken:

@@ -23,6 +23,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from maildefer.maildir.folder import opened
+from maildefer.maildir.inside import bare, inside
 from maildefer.maildir.system import SYSTEM, System
 
 QUEUE_MODE: Final = 0o3710
@@ -67,7 +68,7 @@ PLAIN: Final = Rights()
 
 def rights_in(path: str, system: System = SYSTEM) -> Rights:
     """What this process's files are to be in the queue at that path. A model of a filesystem knows no users."""
-    if system is not SYSTEM:
+    if bare(system) is not SYSTEM:
         return PLAIN
     try:
         facts = os.stat(path)
@@ -99,7 +100,7 @@ def make_in(queue: str, below: str, system: System) -> bool:
     One that is to be moved elsewhere is made private, and gets the modes of its new place by `give_folder`.
     """
     rights = rights_in(queue, system)
-    if not make_directory(f"{queue}/{below}", rights.folder_mode, system):
+    if not make_directory(f"{queue}/{below}", rights.folder_mode, inside(queue, system)):
         return False
     if rights.is_shared:
         give_folder(queue, below, rights)

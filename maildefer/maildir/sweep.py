@@ -8,13 +8,13 @@ By the mount's time and the sweeper's own watching together, since either clock 
 
 from __future__ import annotations
 
-import os
 import stat
 from collections.abc import Callable, Iterator
 
 from maildefer.maildir import durable, scan
 from maildefer.maildir.control_folder import CONTROL_DRAFT, clear_control
 from maildefer.maildir.folder import TOKENS, TRIALS, Folder, clear_tokens, clear_trials, opened
+from maildefer.maildir.inside import inside
 from maildefer.maildir.journal import KEPT_SECONDS as JOURNAL_SECONDS
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.names import EntryName, split_beat
@@ -36,7 +36,7 @@ class Sweeper:
 
     def __init__(self, layout: Layout, *, system: System = SYSTEM) -> None:
         self._layout = layout
-        self._system = system
+        self._system = inside(layout.path, system)
         self._first_seen: dict[str, float] = {}
 
     def sweep(self, mount_time: float) -> int:
@@ -130,8 +130,9 @@ def _empty(draft: Folder, name: str) -> None:
 
 def mount_time_offset(layout: Layout, *, system: System = SYSTEM) -> float:
     """The mount's time less our boot clock, in seconds, from the mtime of a file just written. Raises OSError."""
-    path = f"{layout.tmp}/.clock-{system.pid()}-{system.token(6)}"
-    descriptor = system.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    system = inside(layout.path, system)
+    path = f"{layout.tmp}/.clock-{system.pid()}-{system.token(8)}"
+    descriptor = system.open(path, durable.NEW, 0o600)
     try:
         system.write(descriptor, b".")
         system.fsync(descriptor)

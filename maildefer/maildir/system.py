@@ -50,9 +50,9 @@ class System:
     lstat: Callable[..., os.stat_result] = os.lstat
     mkdir: Callable[..., None] = os.mkdir
     rmdir: Callable[..., None] = os.rmdir
-    utime: Callable[[str], None] = os.utime
+    utime: Callable[[str | int], None] = os.utime  # a path, or the descriptor of a folder
     listdir: Callable[..., list[str]] = os.listdir  # a path, or the descriptor of a folder
-    scandir: Callable[[str], Any] = (
+    scandir: Callable[[str | int], Any] = (
         os.scandir
     )  # lazily: an iterator of entries with .name, and a context manager
     time: Callable[[], float] = _time.time

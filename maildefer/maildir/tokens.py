@@ -20,6 +20,7 @@ from maildefer.errors import raise_named
 from maildefer.maildir import doubt, durable
 from maildefer.maildir.claims import QUICK_SECONDS, Hand
 from maildefer.maildir.folder import TOKENS, Folder, clear_tokens, opened, token_names
+from maildefer.maildir.inside import inside
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.names import EntryName
 from maildefer.maildir.rights import make_in, rights_in
@@ -151,7 +152,7 @@ class Tokens:
 
     def _make(self, prefix: str) -> None:
         """A folder of tokens, whole and durable before it can be seen; who loses the race takes the winner's."""
-        system = self._system
+        system = inside(self._layout.path, self._system)
         for below in ("tokens", "tokens/held"):
             make_in(self._layout.path, f".maildefer/{below}", system)
         draft = f"{TOKENS}{prefix}-{system.pid()}-{system.token(8)}"

@@ -12,6 +12,7 @@ from maildefer import events
 from maildefer.errors import LeaseFenced, MaildeferError, QueueMissing, StorageFault, UnsafeMount
 from maildefer.host.identity import start_time
 from maildefer.maildir import doubt, durable
+from maildefer.maildir.inside import inside
 from maildefer.maildir.layout import Format, create_queue, open_queue, read_format
 from maildefer.maildir.leases import Holder, Lease, fence
 from maildefer.maildir.names import lease_name
@@ -46,7 +47,7 @@ class Lifeline:
         self.left = threading.Event()
         self.last_good_beat = 0.0
         self._shared = shared
-        self._system = system
+        self._system = inside(self.queue.layout.path, system)  # of this thread's own
         self._index = index
         self._lease_name = first_lease
         self._left_behind = ""  # our lease before this one

@@ -7,6 +7,7 @@ from typing import Final
 
 from maildefer import events
 from maildefer.maildir import durable
+from maildefer.maildir.inside import inside
 from maildefer.maildir.leases import STATUS_LIMIT_BYTES
 from maildefer.maildir.refusals import Refusals
 from maildefer.maildir.rights import rights_in
@@ -33,7 +34,7 @@ class Paperwork:
         self._lifeline = lifeline
         self._layout = lifeline.queue.layout
         self._name = lifeline.queue.name
-        self._system = system
+        self._system = inside(self._layout.path, system)
         self.reload: object = None  # how the last one went: see `Reloader.facts`
         self._rates = Rates(shared.board)
         self.refusals = Refusals(system=system)  # requests that could not be consumed

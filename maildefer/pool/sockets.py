@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
+import stat
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Final, NamedTuple
@@ -107,13 +108,13 @@ def bound_file(path: str, mode: int | None = None) -> socket.socket:
         with socket.socket(socket.AF_UNIX) as trial:
             if trial.connect_ex(path) == 0:
                 raise OSError("somebody listens there")
-        if os.path.exists(path):
+        with suppress(FileNotFoundError):
+            if not stat.S_ISSOCK(os.lstat(path).st_mode):
+                raise OSError("something else than a socket is there")
             os.unlink(path)
         with suppress(FileExistsError):
             os.mkdir(os.path.dirname(path) or ".")
-        listener.bind(path)
-        if mode is not None:
-            os.chmod(path, mode)
+        _bind(listener, path, mode)
         listener.listen(_BACKLOG)
     except OSError as fault:
         listener.close()
@@ -122,6 +123,19 @@ def bound_file(path: str, mode: int | None = None) -> socket.socket:
             f"can't listen on {path}: {fault.strerror or fault}: {remedy}, or choose another path"
         ) from fault
     return listener
+
+
+def _bind(listener: socket.socket, path: str, mode: int | None) -> None:
+    """With that mode from the start: a chmod of the path would follow a link that somebody puts there meanwhile."""
+    if mode is None:
+        listener.bind(path)
+        return
+    os.fchmod(listener.fileno(), mode)  # Linux gives the file what the socket has, but for the umask
+    umask = os.umask(0)
+    try:
+        listener.bind(path)
+    finally:
+        os.umask(umask)
 
 
 def let_go(listener: socket.socket) -> None:

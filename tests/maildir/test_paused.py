@@ -54,8 +54,11 @@ def test_whether_a_queue_is_paused_is_seen_in_a_fresh_listing(layout: Layout) ->
     calls: list[str] = []
     system = replace(
         SYSTEM,
-        utime=lambda path: calls.append(f"utime {path}"),
-        listdir=lambda path: (calls.append(f"list {path}"), os.listdir(path))[1],
+        utime=lambda folder: calls.append(f"utime {os.readlink(f'/proc/self/fd/{folder}')}"),
+        listdir=lambda folder: (
+            calls.append(f"list {os.readlink(f'/proc/self/fd/{folder}')}"),
+            os.listdir(folder),
+        )[1],
     )
     paused.is_paused(layout, system=system)
     assert calls == [f"utime {layout.control}", f"list {layout.control}"]

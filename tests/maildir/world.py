@@ -83,6 +83,7 @@ class World:
     ghosts: dict[str, list[str]] = field(default_factory=dict)
     held: list[tuple[Callable[..., Any], tuple[Any, ...]]] = field(default_factory=list)
     paths: dict[int, str] = field(default_factory=dict)
+    steps: set[int] = field(default_factory=set)
     tokens: int = 0
     pid: int = 4711
     system: System = field(default=SYSTEM, repr=False)
@@ -158,6 +159,15 @@ class World:
         real = getattr(SYSTEM, what)
 
         def carry_out(*arguments: Any, **named: Any) -> Any:
+            if (
+                what == "open" and arguments[1] & os.O_PATH
+            ):  # a step on a path, which calls by path take as well
+                step = self._carry_out(what, real, arguments, named)
+                self.steps.add(step)
+                return step
+            if what == "close" and arguments[0] in self.steps:
+                self.steps.remove(arguments[0])
+                return real(*arguments)
             return self._answer(what, self._carry_out, (what, real, arguments, named))
 
         return carry_out
@@ -182,7 +192,10 @@ class World:
                 rule.before()
         fault = next((rule for rule in rules if rule.fault is not None), None)
         if fault is not None and fault.held:
-            self.held.append((act, request))
+            late = (
+                (what, request[1], shown, {}) if what == "rename" else request
+            )  # its folders are closed by then
+            self.held.append((act, late))
         answer = act(*request) if fault is None or fault.done else None
         for rule in rules:
             if rule.after is not None:
@@ -206,16 +219,16 @@ class World:
                 self.paths[descriptor] = self._path(what, arguments[0], named.get("dir_fd"))
                 return descriptor
             case "listdir":
-                return [*self._shown(arguments[0], real(arguments[0])), *self.ghosts.get(arguments[0], [])]
+                return self._shown(self._path(what, arguments[0], None), real(arguments[0]))
             case "scandir":
                 with real(arguments[0]) as found:
                     names = [entry.name for entry in found]
-                return Listing([*self._shown(arguments[0], names), *self.ghosts.get(arguments[0], [])])
+                return Listing(self._shown(self._path(what, arguments[0], None), names))
             case _:
                 return real(*arguments, **named)
 
     def _shown(self, directory: str, names: list[str]) -> list[str]:
-        return [name for name in names if name not in self.hidden]
+        return [*(name for name in names if name not in self.hidden), *self.ghosts.get(directory, [])]
 
 
 class FakeHand:

@@ -17,10 +17,11 @@ from typing import Any
 
 import pytest
 
+from maildefer.cli.skeleton import write_project
 from maildefer.doctor import trials
 from maildefer.doctor.examine import examine
 from maildefer.doctor.findings import Finding, ok
-from maildefer.errors import LeaseFenced, StorageFault
+from maildefer.errors import ConfigurationError, FormatUnknown, LeaseFenced, NotAQueue, StorageFault
 from maildefer.host import pidfile
 from maildefer.host.identity import this_host
 from maildefer.maildir import journal, reasons
@@ -31,9 +32,10 @@ from maildefer.maildir.push import Pusher
 from maildefer.maildir.sweep import WATCHED_SECONDS, Sweeper
 from maildefer.maildir.system import SYSTEM
 from maildefer.maildir.tokens import Tokens
+from maildefer.pool import sockets
 from tests.maildir.world import DATA, LABEL, FakeHand, holder
 from tests.security.door import ROOT
-from tests.strangers import as_user
+from tests.strangers import as_user, as_user_meanwhile
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, and a user who is not")
 MEMBER, GROUP = 61_011, 61_013  # nobody's
@@ -284,3 +286,95 @@ def test_why_an_entry_was_buried_is_written_nowhere_else(
     with pytest.raises(OSError, match="Not a directory"):
         reasons.write_reason(layout, dead, "no route", {}, host=LABEL)
     assert len(list(folder_of_roots.iterdir())) == 3
+
+
+@pytest.mark.parametrize("folder", ["new", "cur", "tmp", ".later", ".dead/new", ".maildefer"])
+def test_a_queue_with_a_link_in_a_folders_place_is_none(
+    layout: Layout, folder_of_roots: Path, folder: str
+) -> None:
+    """`queue clear` removed the files of the folder to which it led."""
+    for name in ("new", "cur", "tmp", "leases"):
+        (folder_of_roots / name).mkdir()
+    os.utime(folder_of_roots, (1, 1))
+    swapped(f"{layout.path}/{folder}", folder_of_roots)
+    for use in (open_queue, create_queue):
+        with pytest.raises((NotAQueue, FormatUnknown)):
+            use(layout.path)
+    assert folder_of_roots.stat().st_mtime == 1
+
+
+def test_a_sockets_mode_is_given_to_no_file_that_a_link_in_its_place_leads_to(
+    place: Path, precious: Path
+) -> None:
+    run = place / "run"
+    run.mkdir()
+    os.chown(run, MEMBER, GROUP)
+    door = run / "lmtp"
+
+    def step() -> None:
+        if stat.S_ISSOCK(door.lstat().st_mode):
+            door.unlink()
+            door.symlink_to(precious)
+            time.sleep(0.0001)
+        door.unlink()
+
+    with as_user_meanwhile(MEMBER, GROUP, step):
+        for _ in range(300):
+            with suppress(ConfigurationError):
+                sockets.bound_file(str(door), 0o666).close()
+    assert stat.S_IMODE(precious.stat().st_mode) == 0o600
+
+
+def test_a_socket_takes_the_place_of_no_other_file(place: Path) -> None:
+    (place / "notes").write_text("mine")
+    with pytest.raises(ConfigurationError, match="something else than a socket is there"):
+        sockets.bound_file(str(place / "notes"))
+    assert (place / "notes").read_text() == "mine"
+
+
+def test_a_salmon_programs_pid_file_is_not_written_through_a_link(place: Path, precious: Path) -> None:
+    run = place / "run"
+    run.mkdir()
+    os.chown(run, MEMBER, GROUP)
+    member(lambda: os.symlink(precious, run / "x.pid"))
+    code = "from maildefer.utils import daemonize; daemonize('run/x.pid', None, None, None)"
+    subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=place,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        timeout=60,
+        check=True,
+    )
+    deadline = time.monotonic() + 60
+    while (run / "x.pid").is_symlink() and precious.read_text() == SECRET and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert precious.read_text() == SECRET
+    assert int((run / "x.pid").read_text()) > 1
+
+
+def test_a_password_file_is_not_made_through_a_link(place: Path) -> None:
+    (place / "shared").mkdir()
+    os.chown(place / "shared", MEMBER, GROUP)
+    member(lambda: os.symlink(place / "made", place / "shared" / "passwords"))
+    done = subprocess.run(
+        [sys.executable, "-m", "maildefer", "passwd", str(place / "shared" / "passwords"), "ann"],
+        input=b"a secret\n",
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        cwd=place,
+        timeout=60,
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode
+    assert b"is a link, which is not followed" in done.stderr
+    assert not (place / "made").exists()
+
+
+def test_a_new_project_is_written_through_no_link(place: Path, precious: Path) -> None:
+    project = place / "project"
+    project.mkdir()
+    os.chown(project, MEMBER, GROUP)
+    member(lambda: os.symlink(precious, project / "README.md"))
+    write_project(project, force=True)
+    assert precious.read_text() == SECRET
+    assert (project / "README.md").is_file()

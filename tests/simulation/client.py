@@ -178,7 +178,8 @@ class Client:
         self.world.server.rmdir(path, self.world.mount_time)
         self.cache.changed(path.rpartition("/")[0])
 
-    def utime(self, path: str) -> None:
+    def utime(self, folder: str | int) -> None:
+        path = folder if isinstance(folder, str) else self._opened[folder][1]
         world = self.world
         self._refuse(path)
         self._travel(changes=True)
@@ -208,7 +209,7 @@ class Client:
             self.cache.listings[path] = names[:]
         return names
 
-    def scandir(self, path: str) -> Listing:
+    def scandir(self, path: str | int) -> Listing:
         return Listing(self.listdir(path))
 
     # Files
@@ -218,9 +219,11 @@ class Client:
         creates = bool(flags & os.O_CREAT)
         if not creates and self._is_missing(path):
             raise refusal(errno.ENOENT, path)
-        if not flags & os.O_DIRECTORY:
+        if flags & os.O_DIRECTORY:  # a step on a path, which calls by path take as well
+            self._must_live()
+        else:
             self._refuse(path)
-        self._travel(changes=creates)
+            self._travel(changes=creates)
         if creates:
             node: Any = world.server.create(path, world.mount_time, exclusive=bool(flags & os.O_EXCL))
             self.cache.changed(path.rpartition("/")[0])

@@ -1,0 +1,157 @@
+"""A System for the paths of one queue that follows no link below it.
+
+Each folder is opened from the queue's own path on, one part after the other, and what is done with a name is done
+relative to its folder. So whoever may put a link in a folder's place leads nobody out of the queue, neither before nor
+while something is done there. The queue's own path is trusted, and may lead through links.
+
+Not for claims, settles and pushes, which would have to open folders for each message: see docs/security.md.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final, cast
+
+from maildefer.maildir.system import SYSTEM, System
+
+_WALK: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+_LIST: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def inside(queue_path: str, system: System = SYSTEM) -> System:
+    """Of one thread. A folder that is a link, or below one, is no directory: calls raise NotADirectoryError."""
+    return system if isinstance(system, _Inside) else cast(System, _Inside(queue_path, system))
+
+
+def bare(system: System) -> System:
+    """What a System is that was put inside of a queue."""
+    return system.system if isinstance(system, _Inside) else system
+
+
+@contextmanager
+def one_round(system: System) -> Iterator[None]:
+    """Open each folder once for all that is done meanwhile; no descriptor outlives it, or a fault (I10)."""
+    if not isinstance(system, _Inside):
+        yield
+        return
+    with system.kept():
+        yield
+
+
+class _Inside:
+    """Names of its methods, and all else, are a System's; paths outside of the queue go as they are."""
+
+    def __init__(self, queue_path: str, system: System) -> None:
+        self.system = system
+        self._queue = queue_path
+        self._below = f"{queue_path}/"
+        self._folders: dict[str, int] = {}
+        self._rounds = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.system, name)
+
+    def rename(self, source: str, destination: str, **folders: int) -> None:
+        if folders:
+            self.system.rename(source, destination, **folders)
+            return
+        with self._walking():
+            (old, at), (new, there) = self._found(source), self._found(destination)
+            self.system.rename(old, new, src_dir_fd=at, dst_dir_fd=there)
+
+    def unlink(self, path: str, *, dir_fd: int | None = None) -> None:
+        with self._walking():
+            name, at = self._found(path, dir_fd)
+            self.system.unlink(name, dir_fd=at)
+
+    def mkdir(self, path: str, mode: int = 0o777, *, dir_fd: int | None = None) -> None:
+        with self._walking():
+            name, at = self._found(path, dir_fd)
+            self.system.mkdir(name, mode, dir_fd=at)
+
+    def rmdir(self, path: str, *, dir_fd: int | None = None) -> None:
+        with self._walking():
+            name, at = self._found(path, dir_fd)
+            self.system.rmdir(name, dir_fd=at)
+
+    def lstat(self, path: str, *, dir_fd: int | None = None) -> os.stat_result:
+        with self._walking():
+            name, at = self._found(path, dir_fd)
+            return self.system.lstat(name, dir_fd=at)
+
+    def open(self, path: str, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+        with self._walking():
+            name, at = self._found(path, dir_fd)
+            follows = 0 if at is None else os.O_NOFOLLOW
+            return self.system.open(name, flags | follows, mode, dir_fd=at)
+
+    def utime(self, path: str) -> None:
+        with self._listing(path) as folder:
+            self.system.utime(folder)
+
+    def listdir(self, path: str | int) -> list[str]:
+        with self._listing(path) as folder:
+            return self.system.listdir(folder)
+
+    def scandir(self, path: str) -> Any:
+        with self._listing(path) as folder:
+            return self.system.scandir(folder)  # which has a descriptor of its own
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        self._rounds += 1
+        try:
+            yield
+        finally:
+            self._rounds -= 1
+            self._let_go()
+
+    @contextmanager
+    def _listing(self, path: str | int) -> Iterator[Any]:
+        """What stands for a folder that is to be listed: opened anew each time, since a listing has to be fresh."""
+        if isinstance(path, int) or not path.startswith(self._below):
+            yield path
+            return
+        with self._walking():
+            name, at = self._found(path)
+            folder = self.system.open(name, _LIST, dir_fd=at)
+        try:
+            yield folder
+        finally:
+            self.system.close(folder)
+
+    @contextmanager
+    def _walking(self) -> Iterator[None]:
+        """Folders stay open for a round, but for none in which something was at fault: it may have been replaced."""
+        try:
+            yield
+        except OSError:
+            self._let_go()
+            raise
+        finally:
+            if not self._rounds:
+                self._let_go()
+
+    def _found(self, path: str, folder: int | None = None) -> tuple[str, int | None]:
+        """A name, and the folder that it is relative to."""
+        if folder is not None or not path.startswith(self._below):
+            return path, folder
+        above, _, name = path.rpartition("/")
+        return name, self._folder(above)
+
+    def _folder(self, path: str) -> int:
+        found = self._folders.get(path)
+        if found is None:
+            if path == self._queue:
+                found = self.system.open(path, _WALK)
+            else:
+                above, _, name = path.rpartition("/")
+                found = self.system.open(name, _WALK | os.O_NOFOLLOW, dir_fd=self._folder(above))
+            self._folders[path] = found
+        return found
+
+    def _let_go(self) -> None:
+        while self._folders:
+            self.system.close(self._folders.popitem()[1])
