@@ -10,6 +10,7 @@ import pickle
 import pwd
 import signal
 import subprocess
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -96,16 +97,22 @@ def accounts() -> Iterator[Accounts]:
         for name in names:
             with suppress(KeyError):
                 pwd.getpwnam(name)
-                _administer("userdel", name)
+                _administer("userdel", "--force", name)
         with suppress(KeyError):
             grp.getgrnam(group)
             _administer("groupdel", group)
 
 
 def _administer(*command: str) -> None:
-    """One at a time: these commands fail while another has the lock of /etc/passwd."""
-    with FileLock(ACCOUNTS_LOCK):
-        subprocess.run(command, check=True, capture_output=True, timeout=60)
+    """One at a time, and again: these commands fail while another has the lock of /etc/passwd."""
+    deadline = time.monotonic() + 60.0
+    while True:
+        with FileLock(ACCOUNTS_LOCK):
+            done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+        if done.returncode == 0:
+            return
+        assert time.monotonic() < deadline, done
+        time.sleep(0.1)
 
 
 def become(user: pwd.struct_passwd, act: Callable[[], T]) -> T:

@@ -16,7 +16,7 @@ from maildefer.doctor import trials
 from maildefer.doctor.findings import Finding, ok, refuse, warn
 from maildefer.doctor.front_end import front_end
 from maildefer.doctor.judge import judge
-from maildefer.doctor.modes import permissions, records
+from maildefer.doctor.modes import of_another, permissions, records
 from maildefer.errors import (
     FormatUnknown,
     MaildeferError,
@@ -90,6 +90,11 @@ def _remedy(fault: OSError) -> str:
 def glance(path: str) -> list[Finding]:
     """The mount's kind and options only, of the nearest directory that is there; a few microseconds."""
     return list(judge(mount_of(nearest(path))))
+
+
+def at_join(layout: Layout) -> list[Finding]:
+    """The same of a queue, and whether what others put in is for this user to take out: two more looks."""
+    return [*glance(layout.path), *of_another(layout)]
 
 
 def at_start(path: str) -> list[Finding]:

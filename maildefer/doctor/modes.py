@@ -20,8 +20,8 @@ _ALL: Final = os.R_OK | os.W_OK | os.X_OK
 def permissions(layout: Layout) -> Iterator[Finding]:
     """Whether this user can serve the queue, and whether all members of a group that shares it could."""
     folders = _folders(layout)
-    if others := _of_another(layout):
-        yield others
+    if others := list(of_another(layout)):
+        yield from others
         return
     if shut := [folder for folder in folders if not os.access(folder, _ALL)]:
         fact = f"this user may not write to {_names(layout, shut)}"
@@ -38,16 +38,20 @@ def permissions(layout: Layout) -> Iterator[Finding]:
         yield ok("permissions", f"new/ has mode {mode:04o}, the umask is {umask():04o}")
 
 
-def _of_another(layout: Layout) -> Finding | None:
+def of_another(layout: Layout) -> Iterator[Finding]:
     """Of a sticky folder nobody but its owner, and root, takes out what others have put in: so it is served by one."""
+    user = os.geteuid()
     for folder in (layout.new, layout.tmp):
-        facts, user = os.stat(folder), os.geteuid()
+        try:
+            facts = os.stat(folder)
+        except OSError:  # which who needs the folder tells
+            continue
         if facts.st_mode & stat.S_ISVTX and user not in (0, facts.st_uid):
             owner, place = facts.st_uid, _names(layout, [folder])
             fact = f"{place} is sticky and user {owner}'s, who alone takes out what others put in; this is user {user}"
             remedy = f"run workers as user {owner}, and programs of other users on a queue of their own"
-            return refuse("permissions", fact, remedy)
-    return None
+            yield refuse("permissions", fact, remedy)
+            return
 
 
 def records(layout: Layout) -> Iterator[Finding]:

@@ -41,12 +41,12 @@ class Clerk:
             self._thread.join(5.0)
 
     def check(self, index: int) -> None:
-        """The doctor's glance at a queue's mount, before we join: raises UnsafeMount, unless forced; warns once.
+        """The doctor's glance at a queue, before we join: raises UnsafeMount, unless forced; warns once.
 
         Also tells the board whether the mount is local, where an ENOENT leaves no doubt.
         """
         layout, board = self._shared.queues[index].layout, self._shared.board
-        findings = doctor.glance(layout.path)
+        findings = doctor.at_join(layout)
         for finding in findings:
             text = f"{finding.fact}: {finding.remedy}"
             if finding.verdict != "ok" and text not in self._told:

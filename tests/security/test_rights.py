@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from maildefer.doctor.examine import examine
+from maildefer.doctor.examine import at_join, examine
 from maildefer.doctor.findings import Finding
 from maildefer.errors import ConfigurationError, NotAQueue
 from maildefer.handling import taskkey
@@ -458,6 +458,13 @@ def test_workers_of_a_second_user_are_refused_with_the_reason(queue: Layout, use
     assert f"new/ is sticky and user {users.worker.pw_uid}'s" in fact
     assert [one.verdict for one in examine(queue.path, races=0) if one.check == "permissions"] == ["ok"]
 
+    def join() -> list[str]:
+        """As its keeper does, which ends the pool."""
+        return [one.fact for one in at_join(queue) if one.verdict == "refuse"]
+
+    assert become(users.other, join) == [fact]
+    assert become(users.worker, join) == []
+
 
 @pytest.mark.lifecycle
 def test_a_whole_front_end_serves_and_the_audit_accounts_for_what_it_stored(
@@ -511,4 +518,4 @@ def test_the_recipe_is_carried_out_as_it_stands(place: Path, users: Accounts, qu
         assert "and nothing else of the queue" in done.stdout
     finally:
         with FileLock(ACCOUNTS_LOCK):
-            subprocess.run(["userdel", name], check=True, capture_output=True, timeout=60)
+            subprocess.run(["userdel", "--force", name], check=True, capture_output=True, timeout=60)
