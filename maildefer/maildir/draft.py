@@ -30,7 +30,7 @@ class Draft:
         self._announced_bytes = 0
         try:
             self.descriptor = self._create()
-            rights.give(self.descriptor)
+            self._give()
         except FileNotFoundError as fault:
             raise QueueMissing(layout.path) from fault
         except OSError as fault:
@@ -43,6 +43,13 @@ class Draft:
             if not mend(self._layout, system=self._system):
                 raise
         return self._system.open(self.path, durable.NEW, self._rights.file_mode)
+
+    def _give(self) -> None:
+        try:
+            self._rights.give(self.descriptor)
+        except OSError:
+            self.discard()
+            raise
 
     @property
     def key(self) -> str:

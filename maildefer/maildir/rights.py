@@ -17,6 +17,7 @@ must read it.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from dataclasses import dataclass, replace
@@ -48,12 +49,17 @@ class Rights:
     is_shared: bool = False
     file_mode: int = 0o660
     folder_mode: int = 0o770
-    owner: int = -1  # to whom root gives what it makes
+    owner: int = -1  # to whom root gives what it makes,
+    group: int = -1  # and the group that it has by then from its folder
     exceeds_umask: bool = False
 
     def give(self, descriptor: int) -> None:
         """What was just made gets its owner, or what the umask has taken from it: mostly nothing. Raises OSError."""
         if self.owner >= 0:
+            if (
+                os.fstat(descriptor).st_gid != self.group
+            ):  # else by a link it gives away what is in another folder
+                raise PermissionError(errno.EPERM, "what was made there did not get the queue's group")
             os.fchown(descriptor, self.owner, -1)
         if self.exceeds_umask:
             os.fchmod(descriptor, self.file_mode)
@@ -80,7 +86,8 @@ def rights_in(path: str, system: System = SYSTEM) -> Rights:
     if user == facts.st_uid:
         return Rights(is_shared=True, file_mode=OWNERS_FILE_MODE, folder_mode=0o700)
     if user == 0:
-        return Rights(is_shared=True, file_mode=OWNERS_FILE_MODE, folder_mode=0o700, owner=facts.st_uid)
+        private = Rights(is_shared=True, file_mode=OWNERS_FILE_MODE, folder_mode=0o700)
+        return replace(private, owner=facts.st_uid, group=facts.st_gid)
     return Rights(
         is_shared=True,
         file_mode=OTHERS_FILE_MODE,

@@ -14,7 +14,7 @@ from typing import Final
 import pytest
 
 from maildefer.control.requests import request
-from maildefer.errors import LeaseFenced
+from maildefer.errors import LeaseFenced, PermissionRefused
 from maildefer.handling import taskkey
 from maildefer.handling.shared_state import DirectoryStorage
 from maildefer.maildir import journal
@@ -96,6 +96,13 @@ def claimed(layout: Layout) -> Claim:
     claim = Claimer(layout, FakeHand(), lease=LEASE, host=LABEL).claim(max(os.listdir(layout.new)))
     assert claim is not None
     return claim
+
+
+def lead_to(folder: Path, *paths: str) -> None:
+    """Put a link to it in the place of each."""
+    for path in paths:
+        os.rename(path, f"{path}.aside")
+        os.symlink(folder, path)
 
 
 def everything(layout: Layout) -> dict[str, os.stat_result]:
@@ -233,17 +240,28 @@ def test_workers_can_have_a_front_end_make_files_in_a_folder_of_its_own_and_repl
     (folder / "precious").write_text("the front end's own\n")
     os.chown(folder, FRONT, GROUP)
 
-    def swap() -> None:
-        for path in (shared.tmp, shared.new):
-            os.rename(path, f"{path}.aside")
-            os.symlink(folder, path)
-
-    as_user(WORKERS, GROUP, swap)
+    as_user(WORKERS, GROUP, lambda: lead_to(folder, shared.tmp, shared.new))
     as_user(FRONT, GROUP, lambda: push(shared))
     made = set(os.listdir(folder)) - {"precious"}
     assert len(made) == 1
     assert made.pop().rpartition(",S=")[2].isdecimal()
     assert (folder / "precious").read_text() == "the front end's own\n"
+
+
+def test_root_gives_away_no_file_that_workers_have_had_it_make_elsewhere(shared: Layout, place: Path) -> None:
+    """What root makes in a queue that a front end shares is given to the queue's owner."""
+    folder = place / "roots"
+    folder.mkdir(mode=0o700)
+    push(shared)
+    given = Path(shared.new, max(os.listdir(shared.new))).stat()
+    assert (given.st_uid, given.st_gid) == (WORKERS, GROUP)
+
+    as_user(WORKERS, GROUP, lambda: lead_to(folder, shared.tmp, shared.new))
+    pusher = Pusher(shared, host=LABEL)
+    for make in (lambda: push(shared), pusher.draft):
+        with pytest.raises(PermissionRefused, match="did not get the queue's group"):
+            make()
+    assert os.listdir(folder) == []
 
 
 def test_a_broken_worker_may_everything_with_its_users_queues_and_sign_calls(queue: Layout) -> None:
@@ -322,11 +340,7 @@ def test_root_that_claims_goes_where_a_member_has_put_a_link(common: Layout, pla
     folder = place / "roots"
     folder.mkdir(mode=0o700)
 
-    def swap() -> None:
-        os.rename(common.cur, f"{common.path}/aside")
-        os.symlink(folder, common.cur)
-
-    as_user(MEMBER, GROUP, swap)
+    as_user(MEMBER, GROUP, lambda: lead_to(folder, common.cur))
     claimed(common)
     (moved,) = os.listdir(folder)
     assert ":1," in moved, "under a claim's name, and no other"
