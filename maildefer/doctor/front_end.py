@@ -40,6 +40,7 @@ class _Found:
 
     folders: list[str]  # which are not for the front end
     files: list[str]  # which it may neither read nor write to
+    of_others: list[str]  # which it may not write to: members of its group read what the others have put in
     is_recorded: bool
 
 
@@ -107,7 +108,10 @@ def _above(layout: Layout, user: str, group: str) -> str | None:
 
 def _prepared(layout: Layout, guest: int, name: str) -> dict[str, object]:
     """As the owner: what is there that the front end must not touch, and an entry for it not to touch."""
-    folders, files = [], []
+    folders: list[str] = []
+    files: list[str] = []
+    of_others: list[str] = []
+    owner = os.geteuid()
     for above in ("", ".maildefer/"):
         for each in sorted(os.listdir(f"{layout.path}/{above}")):
             below, facts = above + each, os.lstat(f"{layout.path}/{above}{each}")
@@ -119,11 +123,12 @@ def _prepared(layout: Layout, guest: int, name: str) -> dict[str, object]:
         with suppress(FileNotFoundError), os.scandir(f"{layout.path}/{below}") as listing:
             for entry in islice(listing, _LOOKED_AT):
                 with suppress(FileNotFoundError):  # claimed meanwhile
-                    if entry.is_file(follow_symlinks=False) and entry.stat().st_uid != guest:
-                        files.append(f"{below}/{entry.name}")
+                    if entry.is_file(follow_symlinks=False) and (user := entry.stat().st_uid) != guest:
+                        (files if user == owner else of_others).append(f"{below}/{entry.name}")
     for place in (layout.tmp, layout.new):
         os.close(os.open(f"{place}/{name}", _MAKE, OWNERS_FILE_MODE))
-    return {"folders": folders, "files": files, "is_recorded": os.path.isdir(layout.journal)}
+    is_recorded = os.path.isdir(layout.journal)
+    return {"folders": folders, "files": files, "of_others": of_others, "is_recorded": is_recorded}
 
 
 def _tried(layout: Layout, name: str, found: _Found) -> tuple[list[str], list[str]]:
@@ -161,6 +166,7 @@ def _tried(layout: Layout, name: str, found: _Found) -> tuple[list[str], list[st
             (f"read {called}", partial(_open, place, _READ)),
             (f"write to {called}", partial(_open, place, _WRITE)),
         ]
+    refused += [(f"write to {below}", partial(_open, f"{path}/{below}", _WRITE)) for below in found.of_others]
     refused.append(("write to .maildefer/format", lambda: _open(layout.format, _WRITE)))
     for place in (layout.new, layout.tmp):
         entry, called = f"{place}/{name}", f"another's entry in {os.path.basename(place)}/"

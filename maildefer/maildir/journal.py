@@ -230,8 +230,10 @@ def expect(layout: Layout) -> None:
     day = time.strftime("%Y-%m-%d", time.gmtime(now))
     name = f"{day}.{host_name()}.{boot_name()}.{os.geteuid()}.{token(8)}.pushed"  # which all may read
     with folder.opened(layout.path, ".maildefer", "journal") as journal:
-        descriptor = journal.open(name, durable.NEW, 0o644)
+        rights = rights_in(layout.path)
+        descriptor = journal.open(name, durable.NEW, rights.file_mode if rights.is_shared else 0o644)
         try:
+            rights.give(descriptor)
             os.write(descriptor, f"\n{now:.6f} begin journal .".encode())
         finally:
             os.close(descriptor)

@@ -330,6 +330,19 @@ def test_the_doctor_names_a_right_too_much_and_its_remedy_cures(
     assert [one.verdict for one in told(queue, users)] == ["ok"]
 
 
+def test_the_doctor_is_content_with_what_others_of_the_group_have_put_in(
+    queue: Layout, users: Accounts
+) -> None:
+    """Which it may read, as is documented, and not write to."""
+    journal.expect(queue)
+    key = become(users.other, lambda: Pusher(open_queue(queue.path), host=LABEL).push(lambda stem: [DATA]))
+    assert [one.verdict for one in told(queue, users)] == ["ok"]
+    os.chmod(f"{queue.new}/{key}", 0o660)
+    (found,) = told(queue, users)
+    assert f"write to new/{key}" in found.fact
+    assert "read" not in found.fact.partition("it may")[2]
+
+
 def test_the_doctor_names_waiting_mail_that_the_front_end_may_read(queue: Layout, users: Accounts) -> None:
     entry = waiting(queue)
     os.chown(entry, -1, users.gid)
@@ -519,3 +532,30 @@ def test_the_recipe_is_carried_out_as_it_stands(place: Path, users: Accounts, qu
     finally:
         with FileLock(ACCOUNTS_LOCK):
             subprocess.run(["userdel", "--force", name], check=True, capture_output=True, timeout=60)
+
+
+def test_the_rights_are_looked_at_once_for_any_number_of_pushes(queue: Layout, users: Accounts) -> None:
+    """And nothing is done to an entry besides: no further call for a message."""
+
+    def calls(count: int) -> dict[str, int]:
+        made = dict.fromkeys(("stat", "fchmod", "fchown", "umask"), 0)
+
+        def counted(name: str) -> Callable[..., object]:
+            really = getattr(os, name)
+
+            def call(*arguments: object, **named: object) -> object:
+                made[name] += 1
+                return really(*arguments, **named)
+
+            return call
+
+        journal.close()
+        os.umask(0o027)
+        pusher = Pusher(open_queue(queue.path), host=LABEL)
+        pusher.push(lambda stem: [DATA])
+        for name in made:
+            setattr(os, name, counted(name))
+        pusher.push_all([lambda stem: [DATA]] * count)
+        return made
+
+    assert become(users.front, lambda: calls(40)) == dict.fromkeys(("stat", "fchmod", "fchown", "umask"), 0)
