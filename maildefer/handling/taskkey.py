@@ -8,6 +8,7 @@ from typing import Final
 from maildefer.digest import blake2b
 from maildefer.errors import QueueError, raise_named
 from maildefer.maildir import durable
+from maildefer.maildir.inside import inside
 from maildefer.maildir.rights import rights_in
 from maildefer.maildir.system import SYSTEM
 
@@ -19,19 +20,20 @@ SIGNATURE_CHARACTERS: Final = 2 * _BYTES
 
 def made(queue: str) -> bytes:
     """The queue's secret, made where there is none yet. Raises StorageFault's kinds, QueueError for a damaged one."""
-    path = os.path.join(queue, _NAME)
+    queue = os.path.abspath(queue)
+    path, system = f"{queue}/{_NAME}", inside(queue)
     try:
         if (there := known(queue)) is not None:
             return there
         draft = f"{path}.{SYSTEM.token(6)}"
-        durable.write_new(draft, os.urandom(_BYTES), rights=rights_in(queue))
+        durable.write_new(draft, os.urandom(_BYTES), rights=rights_in(queue), system=system)
         try:
             os.link(draft, path)  # the loser of a race takes the winner's; a rename would replace it
         except FileExistsError:
             pass
         finally:
-            durable.discard(draft, SYSTEM)
-        durable.sync_directory(os.path.dirname(path))
+            durable.discard(draft, system)
+        durable.sync_directory(os.path.dirname(path), system=system)
         return _read(path)
     except OSError as fault:
         raise_named(path, fault)

@@ -19,6 +19,7 @@ from weakref import WeakKeyDictionary
 from maildefer import logcontext
 from maildefer.digest import blake2b
 from maildefer.maildir import durable
+from maildefer.maildir.inside import inside
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.rights import make_in
 from maildefer.maildir.system import SYSTEM
@@ -65,12 +66,13 @@ class Outgoing:
             if is_final(code)
         }
         record = {"taken": sorted(taken), "refused": final, "attempt": self.attempt}
-        make_in(os.path.dirname(os.path.dirname(self.folder)), ".maildefer/sent", SYSTEM)
-        old, token = self._names(), SYSTEM.token(8)
+        queue = os.path.dirname(os.path.dirname(self.folder))
+        make_in(queue, ".maildefer/sent", SYSTEM)
+        old, token, system = self._names(), SYSTEM.token(8), inside(queue)
         path = f"{self.folder}/{self.name},{self.attempt:06d}.{token}"
-        durable.replace_file(path, json.dumps(record).encode(), f"{self.folder}/.{token}")
+        durable.replace_file(path, json.dumps(record).encode(), f"{self.folder}/.{token}", system=system)
         for name in old:
-            durable.discard(f"{self.folder}/{name}", SYSTEM)
+            durable.discard(f"{self.folder}/{name}", system)
 
     def _names(self) -> list[str]:
         """Of its notes, the newest last: one, but for a crash between its write and the removal of the one before."""
