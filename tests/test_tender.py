@@ -265,6 +265,23 @@ def test_a_request_through_the_mount_is_answered(house: House, fault: Callable[[
     assert os.listdir(house.layout.requests_done) == [f"{OWN}.pause"]
 
 
+def test_a_request_is_its_name_and_nothing_in_it_is_read(house: House) -> None:
+    """Whatever lies there: only names of our lease with one of four verbs are asked for."""
+    house.run(2 * BEAT)
+    requests = house.layout.requests
+    for name in (f"{OWN}.format", f"{OWN}.", f"{THEIRS}.stop", "stop", f"{OWN}.stop.stop", "x" * 250):
+        put(requests, name)
+    os.mkfifo(f"{requests}/{OWN}.pause")
+    with open(f"{requests}/{OWN}.resume", "wb") as file:
+        file.truncate(1 << 40)
+    os.symlink("/etc/passwd", f"{requests}/{OWN}.reload")
+    house.run(2 * BEAT)
+    asked = list(hear(house.shared.keeper[0], from_keeper))
+    assert sorted(each.verb for each in asked if isinstance(each, Asked)) == ["pause", "reload", "resume"]
+    assert len(asked) == 3
+    assert os.path.islink(f"{house.layout.requests_done}/{OWN}.reload")
+
+
 @ALL
 def test_a_dead_workers_claims_are_taken_back_and_its_slot_is_freed(
     house: House, fault: Callable[[House], None]

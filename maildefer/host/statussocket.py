@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from maildefer.untrusted import record_in
 
 QUESTION = b"status\n"
+MOST_WAITING = 16
 _LIMIT_BYTES = 16 << 20
 
 
@@ -30,7 +31,7 @@ def listen(path: str) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
     with _short(path) as address:
         sock.bind(address)
-    sock.listen(16)
+    sock.listen(MOST_WAITING)
     return sock
 
 

@@ -32,8 +32,8 @@ class Desk:
         return self._socket.fileno()
 
     def answer(self, **more: object) -> None:
-        """Serve all who ask now."""
-        while True:
+        """Serve those who ask now, as many as can wait; whoever keeps asking does not hold up the loop."""
+        for _ in range(statussocket.MOST_WAITING):
             try:
                 connection, _ = self._socket.accept()
             except OSError:  # nobody asks

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import smtplib
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from functools import partial
 from itertools import combinations
 from pathlib import Path
@@ -16,8 +17,10 @@ from pathlib import Path
 import pytest
 
 from benchmarks import processes
+from maildefer import Queue
 from maildefer.cli.sink import Sink
 from maildefer.host.environment import listed
+from maildefer.pool.board import Q
 from maildefer.server import SMTPReceiver
 from tests.lifecycle.conftest import Start
 from tests.lifecycle.pool import Pool
@@ -291,6 +294,72 @@ def test_a_worker_that_says_nonsense_is_ended_and_replaced_and_its_crash_charged
     assert not pool.events("child.died")
     assert not pool.events("pool.draining"), "nor does a worker ask for that"
     assert pool.stop() == 0
+
+
+def test_a_keeper_of_a_program_that_says_nonsense_is_ended_and_replaced(
+    tmp_path: Path, lies: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", f"{lies}:{ROOT}")
+    queue = Queue(str(tmp_path / "queue"))
+    with queue.consumer() as consumer:
+        have_said(lies, "keeper", b"[" * 4000)
+        alone, words = consumer._alone, consumer._board.words
+        eventually(lambda: not (alone.hear() or alone.is_running()), "it is ended")
+        assert "kind=keeper" in capfd.readouterr().err
+        words[consumer._board.queue(0) + Q.CLAIM_UNTIL] = 0  # as half a TTL later
+        key = queue.push("Subject: x\n\n")
+        claim = consumer.claim(PATIENCE_SECONDS)
+        assert claim is not None
+        assert claim.key == key
+        claim.ack()
+
+
+BABBLING = """
+import os, sys
+if sys.argv[0].endswith("probe.py"):
+    for descriptor in range(3, 20):
+        try:
+            os.write(descriptor, b"[" * 50_000 + b"\\n")
+        except OSError:
+            pass
+    os._exit(0)
+"""
+
+
+def test_an_application_whose_look_says_nonsense_at_a_reload_leaves_the_old_workers(
+    project: Project, start: Start
+) -> None:
+    pool = start()
+    workers = set(pool.worker_pids())
+    settings = project.path / "conf" / "settings.py"
+    before = settings.read_text()
+    settings.write_text(BABBLING + before)
+    pool.signal(signal.SIGHUP)
+    assert "no description of it" in str(pool.await_event("application.broken")["error"])
+    project.push("quick")
+    eventually(lambda: project.notes("end"), "the old workers go on")
+    assert set(pool.worker_pids()) == workers
+    settings.write_text(before)
+    pool.signal(signal.SIGHUP)
+    eventually(lambda: not workers & set(pool.worker_pids()), "the next reload is a good one")
+    assert pool.stop() == 0
+
+
+@pytest.mark.parametrize("question", [b"", b"[" * 500_000, b"\xff\0" * 9, b"format\n", b"status\n" * 9_000])
+def test_nonsense_by_the_status_socket_is_a_question_like_any_other(
+    project: Project, start: Start, question: bytes
+) -> None:
+    """There is one only, so nothing of it is parsed; who does not read the answer gets a part of it."""
+    pool = start()
+    path = next(path for path in pool.runtime.rglob("*.sock"))
+    with ExitStack() as open_ones:
+        for _ in range(30):
+            client = open_ones.enter_context(socket.socket(socket.AF_UNIX))
+            client.settimeout(0.1)
+            with suppress(OSError):
+                client.connect(str(path))
+                client.sendall(question)
+        assert pool.stop() == 0
 
 
 # Their descriptors, and the memory behind them
