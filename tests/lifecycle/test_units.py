@@ -14,9 +14,8 @@ from tests.front_end import wait_until
 
 pytestmark = [pytest.mark.lifecycle, pytest.mark.slow]
 
-SECTION = (
-    (ROOT / "docs/operating.md").read_text().partition("\n### Under systemd\n")[2].partition("\n### ")[0]
-)
+PAGE = (ROOT / "docs/operating.md").read_text()
+SECTION = PAGE.partition("\n### Under systemd\n")[2].partition("\n### ")[0]
 USERS = {"maildefer-pool": "maildefer", "maildefer-intake": "mailfront"}
 PROJECT = {
     "conf/__init__.py": "",
@@ -43,7 +42,7 @@ def set_user_id():
 
 ATTEMPTS = {
     "look at a process of another user": lambda: open("/proc/1/stat").close(),
-    "write outside of run/": lambda: open("/srv/open/file", "a").close(),
+    "write outside of run/": lambda: open(f"/srv/open/{os.getuid()}", "a").close(),
     "read below /home": lambda: os.listdir("/home"),
     "find a device": lambda: os.stat("/dev/kmsg"),
     "make code at run time": lambda: mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC),
@@ -107,9 +106,9 @@ GIVEN_BACK = {
 }
 
 
-def blocks() -> list[str]:
-    """The commands of the section, block by block."""
-    return [block.replace("\n    ", "\n").strip() for block in re.findall(r"\n\n((?:    .*\n)+)", SECTION)]
+def blocks(section: str = SECTION) -> list[str]:
+    """Its commands, block by block."""
+    return [block.replace("\n    ", "\n").strip() for block in re.findall(r"(?<=\n\n)((?:    .*\n)+)", section)]
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +122,8 @@ def machine() -> Iterator[Machine]:
         machine.run("cp -r /srv/source/conf/deploy conf/")
         for block in blocks()[:2]:
             machine.run(block)
+        send(machine, "first")
+        await_handled(machine, "first")
         yield machine
 
 
@@ -183,6 +184,22 @@ def test_both_stop_cleanly_and_the_next_connection_starts_the_front_end_again(ma
     send(machine, "after-the-stop")
     machine.run("systemctl start maildefer-pool")
     await_handled(machine, "after-the-stop")
+
+
+def test_mail_to_the_socket_file_is_handled(machine: Machine) -> None:
+    """Of Postfix on the same host, which brings its group along."""
+    front_end = PAGE.partition("\n### The front end\n")[2].partition("\n### ")[0]
+    [boot, install] = blocks(front_end)[:2]
+    assert boot == 'settings.receiver = SMTPReceiver(listen=["smtp:systemd:mx", "lmtp:systemd:lmtp"])'
+    machine.run("getent group postfix || groupadd postfix")
+    machine.run(f"sed -i 's/^settings.receiver = .*/{boot}/' conf/boot.py")
+    machine.run(install)
+    machine.python("""
+import smtplib
+with smtplib.LMTP("/run/maildefer-lmtp", timeout=60) as client:
+    client.sendmail("ann@s.example", ["by-lmtp@d.example"], "Subject: x\\r\\n\\r\\nHello\\r\\n")
+""")
+    await_handled(machine, "by-lmtp")
 
 
 def test_status_tells_of_each_to_its_own_user(machine: Machine) -> None:
