@@ -93,7 +93,10 @@ def create_queue(path: str, *, format: Format | None = None, system: System = SY
     try:
         _make_with_parents(layout.path, system)
         system = inside(layout.path, system)
-        present = set(system.listdir(layout.path))
+        try:
+            present = set(system.listdir(layout.path))
+        except PermissionError:  # of who may only put entries in, and so makes nothing
+            return open_queue(path, system=system)
         if (
             present - _KNOWN - absent.MOUNT
             and ".maildefer" not in present

@@ -134,7 +134,10 @@ def give_folder(queue: str, below: str, rights: Rights) -> None:
     with opened(queue, *below.split("/")) as made:
         if rights.owner >= 0:
             os.fchown(made.descriptor, rights.owner, -1)
-        os.fchmod(made.descriptor, FOLDER_MODES.get(below, PRIVATE_FOLDER_MODE))
+        mode = FOLDER_MODES.get(below, PRIVATE_FOLDER_MODE)
+        # Mostly it has inherited that, and a service may be forbidden to set such bits (RestrictSUIDSGID=).
+        if stat.S_IMODE(os.fstat(made.descriptor).st_mode) != mode:
+            os.fchmod(made.descriptor, mode)
 
 
 def umask() -> int:

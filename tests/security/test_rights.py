@@ -285,6 +285,31 @@ def test_a_folder_that_is_made_anew_has_the_rights_of_the_one_before(
     assert [one.verdict for one in told(queue, users)] == ["ok"]
 
 
+def test_a_folder_that_has_inherited_its_rights_is_left_as_it_is(queue: Layout, users: Accounts) -> None:
+    """A service may be forbidden to set such bits, by RestrictSUIDSGID=."""
+
+    def make_anew() -> None:
+        def refuse(descriptor: int, mode: int) -> None:
+            raise PermissionError
+
+        os.fchmod = refuse  # type: ignore[assignment]
+        os.rmdir(queue.tokens)
+        assert mend(queue)
+
+    before = tree(queue.path)
+    become(users.worker, make_anew)
+    assert stat.S_IMODE(os.stat(queue.tokens).st_mode) == before[".maildefer/tokens"][0]
+
+
+def test_a_front_end_that_would_make_the_queue_opens_the_one_that_is_there(
+    queue: Layout, users: Accounts
+) -> None:
+    """As does each program that names a queue, such as a boot module."""
+    before = tree(queue.path)
+    assert become(users.front, lambda: create_queue(queue.path).path) == queue.path
+    assert tree(queue.path) == before
+
+
 def test_the_doctor_finds_a_queue_that_is_shared_as_it_should_be_fine(queue: Layout, users: Accounts) -> None:
     before = tree(queue.path)
     (found,) = told(queue, users)
