@@ -48,7 +48,8 @@ mount --bind "$SOURCE" /srv/source
 for place in /tmp /var/tmp /dev/shm; do mount -t tmpfs -o mode=1777 none "$place"; done
 [ ! -e /dev/console ] || mount --bind /dev/null /dev/console
 mkdir /run/etc
-cp -a /etc/. /run/etc
+cp -a /etc/. /run/etc || :  # drafts and locks of a useradd outside come and go
+rm -f /run/etc/*.lock
 rm -rf /run/etc/systemd/system /run/etc/sysusers.d /run/etc/tmpfiles.d
 mkdir -p /run/etc/systemd/system /run/etc/sysusers.d /run/etc/tmpfiles.d /run/units /run/generators
 mount --bind /run/etc /etc
