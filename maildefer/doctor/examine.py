@@ -16,7 +16,7 @@ from maildefer.doctor import trials
 from maildefer.doctor.findings import Finding, ok, refuse, warn
 from maildefer.doctor.front_end import front_end
 from maildefer.doctor.judge import judge
-from maildefer.doctor.modes import of_another, permissions, records
+from maildefer.doctor.modes import of_another, permissions, records, replaceable
 from maildefer.errors import (
     FormatUnknown,
     MaildeferError,
@@ -93,8 +93,8 @@ def glance(path: str) -> list[Finding]:
 
 
 def at_join(layout: Layout) -> list[Finding]:
-    """The same of a queue, and whether what others put in is for this user to take out: two more looks."""
-    return [*glance(layout.path), *of_another(layout)]
+    """The same of a queue, whether what others put in is for this user to take out, and who may lead root astray."""
+    return [*glance(layout.path), *of_another(layout), *replaceable(layout)]
 
 
 def at_start(path: str) -> list[Finding]:

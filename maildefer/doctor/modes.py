@@ -54,6 +54,37 @@ def of_another(layout: Layout) -> Iterator[Finding]:
             return
 
 
+def replaceable(layout: Layout) -> Iterator[Finding]:
+    """For root's pool: who else may put a link in a folder's place, and so lead what goes by path to root's files.
+
+    A folder that is not there is nobody's.
+    """
+    if os.geteuid() != 0:
+        return
+    within = (layout.control, *map(os.path.dirname, (layout.later_new, layout.dead_new)))
+    for folder in (os.path.dirname(layout.path), layout.path, *within):
+        try:
+            facts = os.stat(folder)
+        except OSError:
+            continue
+        if who := _who_replaces(facts):
+            fact = f"{who} may put links in {folder}, and have root's pool move files from elsewhere"
+            remedy = "run the pool as the queue's owner, or let nobody but root write to that folder"
+            yield warn("permissions", fact, remedy)
+            return
+
+
+def _who_replaces(facts: os.stat_result) -> str:
+    """Besides root, what lies in a folder."""
+    if facts.st_uid != 0:
+        return f"user {facts.st_uid}"
+    if facts.st_mode & stat.S_ISVTX:
+        return ""
+    if facts.st_mode & stat.S_IWOTH:
+        return "anybody"
+    return f"group {facts.st_gid}" if facts.st_mode & stat.S_IWGRP and facts.st_gid != 0 else ""
+
+
 def records(layout: Layout) -> Iterator[Finding]:
     """Whether this user's pushes and settles leave their records, where a journal is kept."""
     if not os.path.isdir(layout.journal):

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from maildefer.doctor.examine import examine
+from maildefer.doctor.examine import at_join, examine
 from maildefer.doctor.findings import Finding
 from maildefer.errors import ConfigurationError
-from maildefer.maildir.layout import create_queue
+from maildefer.maildir.layout import Layout, create_queue
 from maildefer.maildir.sharing import Guest, share
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
@@ -131,3 +131,19 @@ def test_a_front_end_that_cannot_come_to_the_queue_is_refused_and_the_remedy_cur
 def test_a_front_end_of_nobody_is_an_error(queue: Path) -> None:
     with pytest.raises(ConfigurationError, match="no-such-user"):
         findings(queue, user="no-such-user")
+
+
+@pytest.mark.parametrize("folder", ["", ".maildefer", ".later", ".dead"])
+def test_a_pool_of_roots_is_told_who_may_lead_it_astray(queue: Path, folder: str) -> None:
+    def told() -> list[str]:
+        return [finding.fact for finding in at_join(Layout(str(queue))) if finding.check == "permissions"]
+
+    assert f"user {OWNER} may put links in {queue}," in told()[0]
+    for path in (queue, queue / ".maildefer", queue / ".later", queue / ".dead"):
+        os.chown(path, 0, GROUP)
+        path.chmod(0o755)
+    assert told() == []
+    (queue / folder).chmod(0o775)
+    assert f"group {GROUP} may put links in {queue / folder if folder else queue}," in told()[0]
+    (queue / folder).chmod(0o3770)
+    assert told() == []
