@@ -69,7 +69,7 @@ def write(path):
 ''',
     "workers/__init__.py": "",
     "workers/front.py": """
-import os
+import os, signal, time
 from conf.attempts import write
 from maildefer.routing import route, stateless
 
@@ -78,6 +78,9 @@ from maildefer.routing import route, stateless
 def START(message, name):
     if name == "attempts":
         write("run/attempts.json")
+    elif name == "killed" and message.attempt == 1:
+        os.kill(os.getppid(), signal.SIGKILL)  # the supervisor
+        time.sleep(100)
     else:
         os.makedirs("run/handled", exist_ok=True)
         open(f"run/handled/{name}", "x").close()
@@ -186,6 +189,13 @@ def test_both_stop_cleanly_and_the_next_connection_starts_the_front_end_again(ma
     send(machine, "after-the-stop")
     machine.run("systemctl start maildefer-pool")
     await_handled(machine, "after-the-stop")
+
+
+def test_the_message_of_a_killed_pool_is_handled_by_the_one_that_systemd_starts(machine: Machine) -> None:
+    """Which sees that the lease of the one before is a dead process's, of this boot."""
+    send(machine, "killed")
+    await_handled(machine, "killed")
+    assert "event=lease.fenced" in machine.run("cat /srv/maildefer-pool.log")
 
 
 def test_mail_to_the_socket_file_is_handled(machine: Machine) -> None:
