@@ -85,9 +85,9 @@ def accounts() -> Iterator[Accounts]:
     tail = os.urandom(3).hex()
     group, names = f"mdg{tail}", [f"mdw{tail}", f"mdf{tail}", f"mdo{tail}"]
     try:
-        _administer("groupadd", "--system", group)
+        administer("groupadd", "--system", group)
         for name in names:
-            _administer("useradd", "--system", "--no-create-home", "--user-group", "--groups", group, name)
+            administer("useradd", "--system", "--no-create-home", "--user-group", "--groups", group, name)
         yield Accounts(
             **dict(zip(("worker", "front", "other"), map(pwd.getpwnam, names), strict=True)),
             group=group,
@@ -97,13 +97,13 @@ def accounts() -> Iterator[Accounts]:
         for name in names:
             with suppress(KeyError):
                 pwd.getpwnam(name)
-                _administer("userdel", "--force", name)
+                administer("userdel", "--force", name)
         with suppress(KeyError):
             grp.getgrnam(group)
-            _administer("groupdel", group)
+            administer("groupdel", group)
 
 
-def _administer(*command: str) -> None:
+def administer(*command: str) -> None:
     """One at a time, and again: these commands fail while another has the lock of /etc/passwd."""
     deadline = time.monotonic() + 60.0
     while True:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import grp
 import os
 import pwd
 import re
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -32,7 +34,7 @@ from maildefer.maildir.sharing import Guest, share
 from maildefer.maildir.tokens import Tokens
 from tests.maildir.world import DATA, LABEL, FakeHand, holder
 from tests.security.door import ROOT, Door
-from tests.strangers import ACCOUNTS_LOCK, Accounts, accounts, become
+from tests.strangers import ACCOUNTS_LOCK, Accounts, accounts, administer, become
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make users")
 LEASE = f"{LABEL}-17-abcdef012345"
@@ -555,8 +557,10 @@ def test_the_recipe_is_carried_out_as_it_stands(place: Path, users: Accounts, qu
             assert done.returncode == 0, (command, done)
         assert "and nothing else of the queue" in done.stdout
     finally:
-        with FileLock(ACCOUNTS_LOCK):
-            subprocess.run(["userdel", "--force", name], check=True, capture_output=True, timeout=60)
+        administer("userdel", "--force", name)
+        with suppress(KeyError):  # not removed with it, as it has another member
+            grp.getgrnam(name)
+            administer("groupdel", name)
 
 
 def test_the_rights_are_looked_at_once_for_any_number_of_pushes(queue: Layout, users: Accounts) -> None:
