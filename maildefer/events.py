@@ -89,7 +89,7 @@ EVENTS: Final[dict[str, str]] = {
     "worker.recycled": "a worker has handled its share, or is over its memory limit",
     "child.started": "keeper, scout or intake is up",
     "child.died": "keeper, scout or intake died",
-    "child.misbehaved": "what a child said is no message of its kind; it is killed, and another takes its place",
+    "child.misbehaved": "what a child said is no message of its kind; but for a scout, it is killed and replaced",
     "request.received": "another host asked for something through the mount",
     "intake.listening": "the front end takes connections",
     "intake.accepted": "a message is durable for all its recipients",

@@ -84,6 +84,8 @@ def test_offers_are_taken_by_priority_but_no_queue_starves() -> None:
     assert 1 <= taken.count("ordinary") <= 3
 
 
-def test_no_name_that_leads_elsewhere_is_taken_from_an_offer() -> None:
+def test_no_name_that_leads_elsewhere_is_taken_from_an_offer(capfd: pytest.CaptureFixture[str]) -> None:
     """Each is renamed below `new/`: what a broken scout offers must not move another file of the worker's user."""
     assert unpack(b"1.a\0../../home/x\0/etc/passwd\x002.b") == ["1.a", "2.b"]
+    assert capfd.readouterr().err.count("child.misbehaved") == 1
+    assert unpack(b"../x") == []

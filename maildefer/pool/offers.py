@@ -10,6 +10,8 @@ import os
 import select
 import socket
 
+from maildefer import events
+
 MOST_BYTES = 60_000
 MOST_NAMES = 64
 _BUFFER_BYTES = (
@@ -31,7 +33,10 @@ def pack(names: list[str]) -> bytes:
 
 def unpack(data: bytes) -> list[str]:
     """None that leads elsewhere, whatever a broken scout offers."""
-    return [os.fsdecode(name) for name in data.split(b"\0") if b"/" not in name]
+    if b"/" in data:
+        events.emit("child.misbehaved", kind="scout", reason=f"what it offered is no name: {data[:60]!r}")
+        data = b"\0".join(name for name in data.split(b"\0") if b"/" not in name)
+    return list(map(os.fsdecode, data.split(b"\0"))) if data else []
 
 
 class Offers:
