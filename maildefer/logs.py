@@ -141,10 +141,12 @@ def merge_attempt(logger: object, method: str, facts: Facts) -> Facts:
 
     What a handler says under one of these names is `key_` and so on.
     """
-    for name, value in logcontext.facts().items():
+    found = logcontext.facts()
+    for name in (*found, *logcontext.FIELDS) if found else ():  # of a batch's also those that differ
+        value, said = found.get(name), facts.get(name)
+        if said is not None and said not in (value, found.get("keys")):
+            facts[f"{name}_"] = facts.pop(name)
         if value is not None:
-            if facts.get(name, value) != value:
-                facts[f"{name}_"] = facts[name]
             facts[name] = value
     return facts
 
@@ -155,15 +157,16 @@ def tell_attempt(record: logging.LogRecord) -> bool:
     In a batch, `%(key)s` and `%(keys)s` are the keys of its messages.
     """
     found = logcontext.facts()
-    found.setdefault("key", found.get("keys"))
+    if "keys" in found:
+        found["key"] = found["keys"]
     for name in (*logcontext.FIELDS, *logcontext.OF_BATCHES):
         value, said = found.get(name), getattr(record, name, None)
-        if value is None:
-            setattr(record, name, "-" if said is None else said)
-        elif said != value:
-            if said is not None:
-                setattr(record, f"{name}_", said)
-            setattr(record, name, value)
+        told = "-" if value is None else value
+        if said in (None, told) or not found:
+            setattr(record, name, told if said is None else said)
+            continue
+        setattr(record, f"{name}_", said)
+        setattr(record, name, told)
     return True
 
 

@@ -217,6 +217,21 @@ def test_what_a_handler_says_overwrites_no_fact_of_the_line(body: str) -> None:
     assert "traceback" not in first
 
 
+def test_what_a_handler_says_of_a_batch_passes_for_no_fact_of_one_message() -> None:
+    batch = "logcontext.run(lambda all: (logcontext.begin(all, 'b'), handler(all)), [message, other])"
+    other = "from maildefer import logcontext; other = MailRequest('peer', 'ann@example.org', 'b@test', b'')"
+    lines = handled(
+        "structlog.get_logger().info('x', key='mine', keys='k'); logging.info('x', extra={'recipient': 'me'})",
+        deliver=f"{other}; other.key, other.attempt = 'key0', number; {batch}",
+    )
+    assert [(line.get("key_"), line.get("keys_"), line.get("recipient_")) for line in lines] == [
+        ("mine", "k", None),
+        (None, None, "me"),
+    ] * 2
+    assert lines[0]["keys"] == "key1 key0"
+    assert not any({"key", "recipient"} & line.keys() for line in lines)
+
+
 def test_a_record_for_the_projects_own_handlers_keeps_its_facts_too() -> None:
     lines = handled(
         "logging.info('x', extra={'key': 'mine'})",
