@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from maildefer import events, logcontext
+from tests.sampling import one_fast
 
 PROGRAM = """
 import {module}
@@ -135,7 +136,7 @@ FIRST = ("key1", "run/queue", "blog.handler", 1, "ann@example.org", "post-1@test
 SECOND = ("key2", "run/queue", "blog.handler", 2, "ann@example.org", "post-2@test")
 
 
-@pytest.mark.parametrize("deliver", [DISPATCH, "router.deliver(message)"])
+@one_fast("deliver", [DISPATCH, "router.deliver(message)"])
 @pytest.mark.parametrize(
     "body",
     [
@@ -196,7 +197,7 @@ def test_extra_facts_of_logging_are_facts() -> None:
     assert first["post"] == 3
 
 
-@pytest.mark.parametrize(
+@one_fast(
     "body",
     [
         "logging.info('x', extra={})",

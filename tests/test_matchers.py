@@ -18,6 +18,7 @@ from maildefer.handling.dispatch import FAULT_SECONDS, Dispatcher
 from maildefer.handling.outcomes import ACKED, Buried, Deferred, Outcome, Postponed
 from maildefer.message import matcher, matchers, matching
 from tests.lifecycle.project import eventually
+from tests.sampling import one_fast
 from tests.test_many_routes import ENDLESS, ENDLESS_ADDRESS, mail, router
 
 SECONDS = 0.05
@@ -288,7 +289,7 @@ def test_a_match_that_looks_for_no_signal_is_ended_by_the_kernel() -> None:
     assert ended.returncode == -signal.SIGPROF
 
 
-@pytest.mark.parametrize(
+@one_fast(
     "said",
     [
         b"[" * 100_000,

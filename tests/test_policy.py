@@ -17,6 +17,7 @@ from maildefer.intake import replies
 from maildefer.intake.client import Client
 from maildefer.intake.policy import Policy, Question
 from maildefer.message.smtp_error import SMTPError
+from tests.sampling import one_fast
 
 CLIENT = Client(address="192.0.2.1", port=4242, helo="client.example", tls="TLSv1.3", user="ann")
 
@@ -227,7 +228,7 @@ def test_a_reload_replaces_the_processes(project: Path) -> None:
     ask(talk)
 
 
-@pytest.mark.parametrize("source", ["1 / 0", "import sys; sys.exit()", "accept = 1"])
+@one_fast("source", ["1 / 0", "import sys; sys.exit()", "accept = 1"])
 def test_a_policy_that_cannot_be_loaded_accepts_nothing_and_is_tried_ever_more_slowly(
     project: Path, source: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -244,7 +245,7 @@ def test_a_policy_that_cannot_be_loaded_accepts_nothing_and_is_tried_ever_more_s
     assert "pool.throttled" in told
 
 
-@pytest.mark.parametrize(
+@one_fast(
     "nonsense",
     [
         b"[" * 60_000 + b"\n",

@@ -20,6 +20,7 @@ from maildefer.queue import Queue
 from maildefer.routing import DirectoryStorage, ShelveStorage
 from maildefer.server import LMTPReceiver, QueueReceiver
 from maildefer.view import jinja_loader
+from tests.sampling import one_fast
 
 SETTINGS = 'queues = {"run/queue": ["workers.notify"], "run/kept": []}\n'
 NOTIFY = """
@@ -122,7 +123,7 @@ def test_settings_that_are_imported_or_named_tell_the_project_too(blog: Path) ->
     assert os.listdir(site / "run") == []
 
 
-@pytest.mark.parametrize(
+@one_fast(
     "before",
     ["", "import conf.settings", "import workers.notify", "from maildefer.utils import settings"],
 )
@@ -150,7 +151,7 @@ def test_a_path_that_meant_another_place_before_the_settings_were_there_is_refus
     assert f"relative paths in {site}: import the settings before" in told
 
 
-@pytest.mark.parametrize(
+@one_fast(
     "said",
     [
         "DEBUG = True\nLOGGING = {'handlers': {}, 'x': dict(handlers=1)}\n",

@@ -421,6 +421,7 @@ def receivers(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[SMTPReceiver]]:
         receiver.close()
 
 
+@pytest.mark.slow
 def test_close_while_it_starts_leaves_nothing_running(
     note: Note, receivers: list[SMTPReceiver], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -510,6 +511,7 @@ def test_a_broken_application_does_not_start(
         receivers[0].start()
 
 
+@pytest.mark.slow
 def test_settings_that_name_no_handlers_do_for_a_receiver_whose_boot_module_loads_them(
     project: Path, note: Note, receivers: list[SMTPReceiver]
 ) -> None:
@@ -522,6 +524,7 @@ def test_settings_that_name_no_handlers_do_for_a_receiver_whose_boot_module_load
     wait_until(lambda: note.seen)
 
 
+@pytest.mark.slow
 def test_settings_that_name_no_handlers_do_for_a_receiver_with_its_own_process_message(
     project: Path, receivers: list[SMTPReceiver]
 ) -> None:

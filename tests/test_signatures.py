@@ -20,6 +20,7 @@ from maildefer.handling.signatures import check, check_handler, never_runs, plac
 from maildefer.mail import MailRequest
 from maildefer.routing import Router, batch, route, route_like, stateless
 from maildefer.server import QueueReceiver, SMTPReceiver
+from tests.sampling import one_fast
 
 Handler = Callable[..., Any]
 HERE = __file__
@@ -287,7 +288,7 @@ def project(tmp_path: Path) -> Callable[[str], Path]:
 
 
 @pytest.mark.parametrize("modules", [[], ["app.front"]])
-@pytest.mark.parametrize("kind", sorted(WRONG))
+@one_fast("kind", sorted(WRONG))
 def test_routes_names_file_and_line(project: Callable[[str], Path], kind: str, modules: list[str]) -> None:
     path = project(kind)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MAILDEFER_")}

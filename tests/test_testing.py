@@ -17,6 +17,7 @@ from maildefer.maildir.layout import create_queue
 from maildefer.queue import Queue
 from maildefer.routing import Router, ShelveStorage
 from maildefer.server import Relay
+from tests.sampling import one_fast
 from tests.test_project import run, write
 
 SETTINGS = """
@@ -95,7 +96,7 @@ ORDERS = {
 }
 
 
-@pytest.mark.parametrize("order", list(ORDERS))
+@one_fast("order", list(ORDERS))
 def test_what_a_test_says_and_clears_is_kept_from_the_projects_queues(project: Path, order: str) -> None:
     steps = {
         "testing": "from maildefer.testing import *",

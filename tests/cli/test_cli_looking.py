@@ -18,6 +18,7 @@ from maildefer.maildir.layout import Layout, create_queue
 from maildefer.maildir.names import EntryName
 from maildefer.maildir.push import Pusher
 from maildefer.maildir.reasons import reason_path
+from tests.sampling import one_fast
 
 LEASE = "host-0a1b2c-4242-0123456789ab"
 MEMORY_BYTES = 1 << 30
@@ -149,9 +150,7 @@ def test_a_look_makes_no_queue_of_a_maildir(maildefer, tmp_path: Path, command: 
     assert seen(str(tmp_path)) == before
 
 
-@pytest.mark.parametrize(
-    "folder", ["new", "cur", "later_new", "dead_new", "control", "leases", "reasons", "journal"]
-)
+@one_fast("folder", ["new", "cur", "later_new", "dead_new", "control", "leases", "reasons", "journal"])
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_look_follows_no_link_out_of_the_queue(
     maildefer, queue: Layout, tmp_path: Path, command: tuple[str, ...], folder: str

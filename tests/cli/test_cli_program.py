@@ -16,6 +16,7 @@ from maildefer.host import runtime, statussocket
 from maildefer.host.answering import answer_forever
 from maildefer.host.identity import start_time
 from maildefer.maildir.layout import create_queue
+from tests.sampling import one_fast
 
 HEAVY = {
     "pydantic",
@@ -33,7 +34,7 @@ HEAVY = {
 }
 
 
-@pytest.mark.parametrize(
+@one_fast(
     "arguments",
     [
         ["--help"],
@@ -142,7 +143,7 @@ def test_an_error_is_one_line_without_a_traceback(maildefer):
     assert ended.err.count("\n") == 1
 
 
-@pytest.mark.parametrize(
+@one_fast(
     ("closed", "arguments", "code", "told"),
     [
         (0, ("push", "q", "-r", "a@b.example"), 1, "Bad file descriptor"),

@@ -17,6 +17,7 @@ from maildefer.doctor.findings import Finding
 from maildefer.errors import ConfigurationError
 from maildefer.maildir.layout import Layout, create_queue
 from maildefer.maildir.sharing import Guest, share
+from tests.sampling import one_fast
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 OWNER, GUEST, GROUP = 61_001, 61_002, 61_003  # nobody's
@@ -111,9 +112,7 @@ def test_a_front_end_with_more_rights_is_refused_and_the_remedy_cures(queue: Pat
     assert cured(queue, "front end", user=str(GUEST), group=str(GROUP))
 
 
-@pytest.mark.parametrize(
-    ("name", "mode"), [("new", 0o2750), ("tmp", 0o2700), (".", 0o2700), (".maildefer/format", 0o600)]
-)
+@one_fast(("name", "mode"), [("new", 0o2750), ("tmp", 0o2700), (".", 0o2700), (".maildefer/format", 0o600)])
 def test_a_front_end_that_lacks_a_right_is_refused_and_the_remedy_cures(
     queue: Path, name: str, mode: int
 ) -> None:

@@ -33,6 +33,7 @@ from maildefer.maildir.rights import FOLDER_MODES
 from maildefer.maildir.sharing import Guest, share
 from maildefer.maildir.tokens import Tokens
 from tests.maildir.world import DATA, LABEL, FakeHand, holder
+from tests.sampling import one_fast
 from tests.security.door import ROOT, Door
 from tests.strangers import ACCOUNTS_LOCK, Accounts, accounts, administer, become
 
@@ -269,9 +270,7 @@ def test_what_the_workers_user_and_root_make_is_for_nobody_else(
     assert [path for path in others if "/tokens/" not in path and not path.endswith("maildirfolder")] == []
 
 
-@pytest.mark.parametrize(
-    "folder", ["tmp", "new", "cur", ".maildefer", ".maildefer/leases", ".later", ".dead/new"]
-)
+@one_fast("folder", ["tmp", "new", "cur", ".maildefer", ".maildefer/leases", ".later", ".dead/new"])
 def test_a_folder_that_is_made_anew_has_the_rights_of_the_one_before(
     queue: Layout, users: Accounts, folder: str
 ) -> None:
@@ -341,7 +340,7 @@ TOO_MUCH = {
 }
 
 
-@pytest.mark.parametrize("case", TOO_MUCH)
+@one_fast("case", TOO_MUCH)
 def test_the_doctor_names_a_right_too_much_and_its_remedy_cures(
     case: str, queue: Layout, users: Accounts
 ) -> None:
