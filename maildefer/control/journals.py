@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from maildefer.maildir.inside import inside
 from maildefer.maildir.journal import unquoted
 from maildefer.maildir.layout import Layout
 from maildefer.untrusted import Unbelievable, open_plain
@@ -30,7 +30,7 @@ class Record:
 
 def names(queue: Layout) -> list[str]:
     """The journal's files, by day; whatever else lies there is passed over. Raises OSError."""
-    return sorted(name for name in os.listdir(queue.journal) if _NAME.fullmatch(name))
+    return sorted(name for name in inside(queue.path).listdir(queue.journal) if _NAME.fullmatch(name))
 
 
 def lines(path: str, at: int = 0) -> Iterator[tuple[bytes, int]]:

@@ -21,7 +21,7 @@ from maildefer.maildir.layout import Layout
 from maildefer.maildir.leases import STATUS_LIMIT_BYTES, is_folder
 from maildefer.maildir.rights import rights_in
 from maildefer.maildir.scan import raise_unread
-from maildefer.maildir.system import SYSTEM, token
+from maildefer.maildir.system import token
 from maildefer.untrusted import Unbelievable, read_record
 
 Verb = Literal["stop", "pause", "resume", "reload"]
@@ -120,7 +120,8 @@ def live_names(queue_path: str) -> dict[str, int]:
     layout = Layout(queue_path)
     try:
         # Twice: a listing may miss a lease that beats meanwhile.
-        names = live_leases(layout, SYSTEM) | live_leases(layout, SYSTEM)
+        system = inside(layout.path)
+        names = live_leases(layout, system) | live_leases(layout, system)
         return {name: beat for name, beat in names.items() if not is_folder(layout, name, beat)}
     except FileNotFoundError as fault:
         if os.path.isdir(layout.cur):  # a Maildir that nobody has served yet

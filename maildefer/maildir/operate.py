@@ -51,6 +51,7 @@ def listed(layout: Layout, folder: Folder, *, system: System = SYSTEM) -> Iterat
 
     What a mail reader moved to `cur/` counts as waiting there, and as deferred or dead in the other folders' `cur/`.
     """
+    system = inside(layout.path, system)
     match folder:
         case "waiting":
             yield from (Found(folder, layout.new, name) for name in scan.entries(layout.new, system=system))
