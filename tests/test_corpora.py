@@ -44,6 +44,7 @@ def test_a_corpus_is_whole(corpus: Corpus) -> None:
     assert all(data for _, data in found)
 
 
+@pytest.mark.slow
 @every_corpus
 def test_a_part_of_each_corpus_goes_through_everything(corpus: Corpus) -> None:
     found = sorted(messages(corpus), key=lambda one: len(one[1]))[: 4 * PART]

@@ -176,6 +176,7 @@ def test_where_no_process_can_be_started_the_message_waits_uncharged(monkeypatch
     assert Dispatched(dispatcher, "aa@x").ended() is ACKED
 
 
+@pytest.mark.slow
 def test_many_threads_match_at_once_and_two_processes_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(matching, "LIMIT_SECONDS", SECONDS)
     made, called = router("^(?P<name>(a+)+)@x$")

@@ -231,6 +231,7 @@ def test_a_bare_delivery_raises_for_a_body_that_has_not_run(above: Handler, hand
         Router.deliver(mail())
 
 
+@pytest.mark.slow
 @every_handler
 def test_a_receiver_keeps_a_message_whose_handler_has_not_run(handler: Handler) -> None:
     made = nolocking(wrapped(handler))
