@@ -129,8 +129,8 @@ def test_what_somebody_else_moved_meanwhile_is_not_found(layout: Layout) -> None
 def test_a_requeue_whose_reply_was_lost_has_happened(layout: Layout) -> None:
     key, _ = buried(layout)
 
-    def rename_and_lose_the_reply(source: str, destination: str) -> None:
-        os.rename(source, destination)
+    def rename_and_lose_the_reply(source: str, destination: str, **folders: int) -> None:
+        os.rename(source, destination, **folders)
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), source)
 
     system = replace(SYSTEM, rename=rename_and_lose_the_reply)

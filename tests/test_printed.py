@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from maildefer.host.printed import make, tell_rest
+from tests.sampling import one_fast
 
 PROGRAM = """
 import ctypes, logging, os, subprocess, sys, threading
@@ -48,7 +49,7 @@ def printed(body: str, after: str = "") -> list[dict[str, Any]]:
     return lines
 
 
-@pytest.mark.parametrize(
+@one_fast(
     ("body", "stream"),
     [
         ("print('a', 'line')", "stdout"),

@@ -20,6 +20,7 @@ from maildefer.maildir.names import EntryName
 from maildefer.maildir.reasons import write_reason
 from maildefer.message.envelope import split
 from maildefer.queue import Queue
+from tests.sampling import one_fast
 
 MESSAGE = b"Subject: caf\xe9\r\n\r\nbody\x1b[31m\n"
 
@@ -359,7 +360,7 @@ def test_a_whole_key_is_meant_where_it_begins_others_too(maildefer, queue):
     assert sorted(os.listdir(queue.dead_new)) == ["1.a", "1.abc"]
 
 
-@pytest.mark.parametrize("served", [True, False])
+@one_fast("served", [True, False])
 def test_looking_needs_permission_to_read_only(maildefer, queue, served):
     """Also where it is root's; the folders of a Maildir that nobody has served are not made."""
     (key,) = aged(queue, 1_700_000_011)

@@ -149,7 +149,7 @@ ATTEMPTS: dict[str, Callable[[Layout], object]] = {
 }
 
 
-@pytest.mark.parametrize("attempt", ATTEMPTS)
+@one_fast("attempt", ATTEMPTS)
 def test_a_broken_front_end_cannot(attempt: str, queue: Layout, users: Accounts) -> None:
     before = tree(queue.path)
     with pytest.raises(PermissionError):
