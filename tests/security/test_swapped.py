@@ -95,7 +95,7 @@ def swap_drafts(queue: Layout, elsewhere: Path) -> Callable[[], None]:
         for path in (link, mine):
             os.utime(path, (1, 1), follow_symlinks=False)
         for name in os.listdir(queue.tmp):
-            if name.startswith("."):
+            if name.startswith((".maildefer-", ".doctor-")):  # no file: its swap would stay in the queue
                 with suppress(OSError):
                     exchange(f"{queue.tmp}/{name}", link)
 
@@ -247,7 +247,7 @@ def test_nothing_outside_is_touched_while_a_member_swaps_a_folder_with_a_link(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("act", [Round.sweep, Round.examine, Round.join], ids=lambda act: act.__name__)
+@pytest.mark.parametrize("act", [Round.sweep, Round.examine], ids=lambda act: act.__name__)
 def test_nothing_outside_is_touched_while_a_member_swaps_the_folders_in_the_making(
     queue: Layout, elsewhere: Path, act: Callable[[Round], None]
 ) -> None:
