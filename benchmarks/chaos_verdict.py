@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from maildefer.control.audit import Report
+from maildefer.control.audit import AuditReport
 from maildefer.maildir import scan
 from maildefer.maildir.reasons import read_reason
 from tests.lifecycle.project import Project
@@ -29,7 +29,7 @@ class Facts:
     lost_claims: Sequence[
         str
     ] = ()  # keys of claims whose settle found them taken: their worker had been frozen
-    audited: Report | None = None
+    audited: AuditReport | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +128,7 @@ def judge(facts: Facts) -> Verdict:
 
 
 def _audited(
-    report: Report, pushed: int, doubtful: int
+    report: AuditReport, pushed: int, doubtful: int
 ) -> tuple[list[tuple[str, object]], list[tuple[bool, str]]]:
     """What the journal proves, beside what the driver and the handlers wrote down."""
     rows: list[tuple[str, object]] = [

@@ -19,7 +19,7 @@ from typing import Any, Final
 import psutil
 
 from benchmarks.ports import free_port
-from maildefer.cli.skeleton import write_project
+from maildefer.cli.project_skeleton import write_project
 
 HOME: Final = Path(os.path.relpath(Path(__file__).resolve().parent.parent / ".cache" / "demo"))
 QUEUES: Final = ("run/queue", "run/posts")

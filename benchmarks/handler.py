@@ -15,7 +15,7 @@ from benchmarks import filesystem
 from benchmarks.figures import OURS, Figure, Limit, compare, interleave
 from benchmarks.filler import fill
 from benchmarks.places import Unavailable
-from maildefer.handling import marks
+from maildefer.handling import handler_marks
 from maildefer.handling.dispatch import Dispatcher
 from maildefer.handling.outcomes import ACKED
 from maildefer.handling.patterns import regex_text
@@ -23,8 +23,8 @@ from maildefer.handling.routes import RoutingBase
 from maildefer.maildir.claims import Claim, Claimer
 from maildefer.maildir.layout import create_queue
 from maildefer.message.request import received
-from maildefer.pool.board import Board
-from maildefer.pool.hand import Hand
+from maildefer.pool.scoreboard import Scoreboard
+from maildefer.pool.scoreboard_slot import ScoreboardSlot
 
 BARE = "bare drain"
 LEASE = "host-0a1b2c-1-0badcafe"
@@ -65,7 +65,7 @@ def _handle(routes: int) -> Callable[[Claim, bytes], None]:
             pass
 
         START.__module__ = f"lists.number{number}"
-        marks.mark_stateless(START)
+        handler_marks.mark_stateless(START)
         router.register_route(regex_text(pattern, captures), START)
     dispatcher = Dispatcher(router)
     dispatcher.matches("")  # makes its table
@@ -83,7 +83,9 @@ def _drain(base: str, entries: int, handle: Callable[[Claim, bytes], None]) -> f
         layout = create_queue(os.path.join(directory, "queue"))
         fill(layout.path, entries)
         filesystem.settle_disk(directory)
-        claimer = Claimer(layout, Hand(Board(1, 1), 0), lease=LEASE, host="host-0a1b2c", local=True)
+        claimer = Claimer(
+            layout, ScoreboardSlot(Scoreboard(1, 1), 0), lease=LEASE, host="host-0a1b2c", local=True
+        )
         names = os.listdir(layout.new)
         began = time.process_time()
         for name in names:

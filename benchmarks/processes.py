@@ -8,7 +8,7 @@ import signal
 from pathlib import Path
 
 _TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
-# A title, "maildefer: scout run/queue", or what a child of its own was started as, "maildefer.pool.keeper".
+# A title, "maildefer: scout run/queue", or what a child of its own was started as, "maildefer.pool.keeper.keeper".
 _ROLE = re.compile(rb"maildefer(?::|\.pool\.)[ \w-]*?(keeper|scout|worker|intake)")
 
 

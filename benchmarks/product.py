@@ -40,7 +40,7 @@ def intake_command(queue: str, socket_fd: int, routes_path: str) -> list[str]:
 
 def probe_command() -> list[str]:
     """Prints the application's routes as JSON."""
-    return [PYTHON, "-m", "maildefer.pool.probe"]
+    return [PYTHON, "-m", "maildefer.pool.probe_process"]
 
 
 def environment(directory: str, queue: str | None, host_id: str | None = None) -> dict[str, str]:
@@ -58,7 +58,7 @@ class Pool:
     def __init__(
         self, queue: str | None, *, workers: int, application: Path | str = "noop", host_id: str | None = None
     ) -> None:
-        require("maildefer.cli.supervise")
+        require("maildefer.cli.commands.supervise")
         self.queue, self.workers = queue, workers
         self._application = APPLICATIONS / application  # an absolute path stays what it is
         self._host_id = host_id
@@ -128,7 +128,7 @@ class Pool:
 def intake(queue: str) -> Iterator[tuple[int, int]]:
     """maildefer's front end for `queue`, with the routes of the no-op application; gives its port and its pid."""
     require("maildefer.intake.__main__")
-    require("maildefer.pool.probe")
+    require("maildefer.pool.probe_process")
     directory = application_directory(APPLICATIONS / "noop")
     env, routes = environment(directory, queue), os.path.join(directory, "routes.json")
     try:

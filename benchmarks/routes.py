@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 
 from benchmarks.figures import OURS, Figure, Limit, compare, interleave
-from maildefer.handling import marks
+from maildefer.handling import handler_marks
 from maildefer.handling.dispatch import Dispatcher
 from maildefer.handling.patterns import compiled, regex_text
 from maildefer.handling.routes import RoutingBase
@@ -59,7 +59,7 @@ def _finds(regexes: list[str]) -> dict[str, Callable[[str], int]]:
             pass
 
         handler.__module__, handler.__name__ = "app", f"HANDLER{number}"
-        marks.mark_stateless(handler)
+        handler_marks.mark_stateless(handler)
         router.register_route(regex, handler)
     dispatcher = Dispatcher(router)
     dispatcher.matches("")  # makes its table

@@ -20,20 +20,29 @@ from typing import Any, Final
 from benchmarks import filesystem
 from benchmarks.figures import Figure, Limit
 from benchmarks.places import PYTHON, ROOT
-from maildefer.control import census
+from maildefer.control import queue_status
 from maildefer.control.audit import audit
 from maildefer.handling.application import Application
-from maildefer.handling.handoffs import check_handoffs
+from maildefer.handling.handoff.check import check_handoffs
 from maildefer.maildir import journal, scan
-from maildefer.maildir.later import Promoter
 from maildefer.maildir.layout import Format, create_queue
-from maildefer.maildir.observer import Observer
-from maildefer.maildir.recover import Recovery, StateOf
-from maildefer.pool.board import GATHERED_PLACES, QUEUE_SHIFT, Board, Header, Kind, Q, QueueState, S
-from maildefer.pool.offers import unpack
-from maildefer.pool.scout import QueueScout, share_of
-from maildefer.pool.shared import QueueOfPool
-from maildefer.pool.snapshot import on_claims
+from maildefer.maildir.upkeep.observer import LeaseObserver
+from maildefer.maildir.upkeep.promote import Promoter
+from maildefer.maildir.upkeep.reclaim import Reclaimer, StateOf
+from maildefer.pool.context import QueueOfPool
+from maildefer.pool.scoreboard import (
+    GATHERED_PLACES,
+    QUEUE_SHIFT,
+    Header,
+    ProcessKind,
+    Q,
+    QueueState,
+    S,
+    Scoreboard,
+)
+from maildefer.pool.status_record import on_claims
+from maildefer.pool.worker.offers import unpack
+from maildefer.pool.worker.scout import QueueScout, share_of
 
 SIZES: Final = (10_000, 100_000)
 QUICK_SIZES: Final = (1_000, 10_000)
@@ -135,7 +144,7 @@ def take_over(size: int, folder: str) -> Work:
     for name in os.listdir(layout.new):
         if share_of(name, 2) == 0:
             os.unlink(f"{layout.new}/{name}")
-    board = Board(1, 4)
+    board = Scoreboard(1, 4)
     for word, value in ((Q.STATE, QueueState.SERVED), (Q.HOSTS, 2), (Q.LOCAL, 1)):
         board.words[board.queue(0) + word] = int(value)
 
@@ -160,12 +169,12 @@ def audit_claims(size: int, folder: str) -> Work:
     """A keeper's scan of `cur/`, where its workers hold everything, for batches; taken at each beat."""
     layout = create_queue(f"{folder}/queue")
     own = "bench-1-abcdef012345"
-    board = Board(1, size // GATHERED_PLACES + 4)
+    board = Scoreboard(1, size // GATHERED_PLACES + 4)
     each = board.slots - 2
     board.words[Header.USED] = each
     for slot in range(each):
         base = board.slot(slot)
-        board.words[base + S.PID], board.words[base + S.KIND] = 1000 + slot, int(Kind.WORKER)
+        board.words[base + S.PID], board.words[base + S.KIND] = 1000 + slot, int(ProcessKind.WORKER)
         board.words[base + S.GATHERED] = GATHERED_PLACES
     for number in range(size):
         slot, place = number % each, number // each
@@ -177,8 +186,8 @@ def audit_claims(size: int, folder: str) -> Work:
         on_claim = on_claims(board)
         return lambda owner: "held" if on_claim(owner.pid, owner.seq) else "dead"
 
-    observer = Observer(layout, Format(), lambda: own, lambda holder: False)
-    recovery = Recovery(
+    observer = LeaseObserver(layout, Format(), lambda: own, lambda holder: False)
+    recovery = Reclaimer(
         layout, observer, own=lambda: own, look=look, host="bench", max_crashes=5, grace_seconds=60
     )
 
@@ -205,7 +214,7 @@ def count(size: int, folder: str) -> Work:
     _touch(layout.new, size, "")
 
     def work() -> None:
-        if census.take(layout.path, 600).waiting != size:
+        if queue_status.take(layout.path, 600).waiting != size:
             raise RuntimeError("not all were counted")
 
     return work, layout.new

@@ -9,9 +9,9 @@ from benchmarks import filesystem
 from benchmarks.figures import Figure
 from benchmarks.places import Unavailable
 from maildefer.maildir.layout import create_queue
-from maildefer.maildir.tokens import Tokens
-from maildefer.pool.board import Board
-from maildefer.pool.hand import Hand
+from maildefer.maildir.upkeep.tokens import Tokens
+from maildefer.pool.scoreboard import Scoreboard
+from maildefer.pool.scoreboard_slot import ScoreboardSlot
 
 CONVERSATIONS = 10_000
 LEASE = "host-0a1b2c-1-0badcafe"
@@ -32,7 +32,7 @@ def measure(quick: bool) -> list[Figure]:
 
 def _figures(name: str, directory: str, rounds: int, count: int) -> list[Figure]:
     layout = create_queue(os.path.join(directory, "queue"))
-    tokens = Tokens(layout, Hand(Board(1, 1), 0), lease=lambda: LEASE)
+    tokens = Tokens(layout, ScoreboardSlot(Scoreboard(1, 1), 0), lease=lambda: LEASE)
     first, *later = [_microseconds(tokens, count) for _ in range(1 + rounds)]
     case = f"{name}, {count:,} conversations in turn"
     return [

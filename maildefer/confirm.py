@@ -10,7 +10,7 @@ from collections.abc import Mapping, MutableMapping
 from typing import Any
 
 from maildefer import view
-from maildefer.handling.shared_mapping import DirectoryMapping
+from maildefer.handling.state.mapping import DirectoryMapping
 from maildefer.mail import MailRequest
 from maildefer.message import addresses
 from maildefer.queue import Queue

@@ -14,7 +14,7 @@ from maildefer.host.identity import this_host
 from maildefer.maildir import journal
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.push import Pusher
-from maildefer.message import pushable
+from maildefer.message import push_bytes
 from maildefer.message.envelope import block
 from maildefer.message.forwarding import forwarded
 
@@ -34,8 +34,8 @@ def deliver(message: object, maildir: str, *, sender: str | None = None, recipie
     are put on top. Returns the file's name in `new/`. The directory becomes no queue: nothing else is made in it. Any
     thread. Raises NotAQueue where there is no Maildir, AddressRefused, StorageFault's kinds.
     """
-    data = pushable.bytes_of(message)
-    known = pushable.envelope_of(message)
+    data = push_bytes.bytes_of(message)
+    known = push_bytes.envelope_of(message)
     to = recipient if recipient is not None else known.recipient
     by = sender if sender is not None else known.sender
     host = this_host().label

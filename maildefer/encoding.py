@@ -1,15 +1,14 @@
 """Messages and their coding: `MailBase`, and the way from bytes to it and back. The code is in `maildefer.message`."""
 
-from maildefer.message.base import MailBase
-from maildefer.message.canonical import to_file, to_message, to_string
-from maildefer.message.charsets import attempt_decoding, guess_encoding_and_decode
-from maildefer.message.content import (
+from maildefer.message.mime.canonical import to_file, to_message, to_string
+from maildefer.message.mime.charsets import attempt_decoding, guess_encoding_and_decode
+from maildefer.message.mime.content_headers import (
     CONTENT_ENCODING_KEYS,
     CONTENT_ENCODING_REMOVED_PARAMS,
     ContentEncoding,
 )
-from maildefer.message.errors import EncodingError
-from maildefer.message.headers import (
+from maildefer.message.mime.errors import EncodingError
+from maildefer.message.mime.headers import (
     DEFAULT_ENCODING,
     VALUE_IS_EMAIL_ADDRESS,
     apply_charset_to_header,
@@ -19,9 +18,10 @@ from maildefer.message.headers import (
     properly_decode_header,
     properly_encode_header,
 )
-from maildefer.message.mime import MIMEPart
-from maildefer.message.parameters import parse_parameter_header
-from maildefer.message.reading import from_file, from_message, from_string
+from maildefer.message.mime.mail import MailBase
+from maildefer.message.mime.mime_part import MIMEPart
+from maildefer.message.mime.parameters import parse_parameter_header
+from maildefer.message.mime.parser import from_file, from_message, from_string
 
 __all__ = [
     "CONTENT_ENCODING_KEYS",

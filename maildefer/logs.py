@@ -16,7 +16,7 @@ from collections.abc import Callable, MutableMapping, Sequence
 from types import ModuleType
 from typing import Any, Final
 
-from maildefer import events, logcontext
+from maildefer import events, log_context
 from maildefer.errors import ConfigurationError
 
 EVENT: Final = "handler.logged"
@@ -141,8 +141,8 @@ def merge_attempt(logger: object, method: str, facts: Facts) -> Facts:
 
     What a handler says under one of these names is `key_` and so on.
     """
-    found = logcontext.facts()
-    for name in (*found, *logcontext.FIELDS) if found else ():  # of a batch's also those that differ
+    found = log_context.facts()
+    for name in (*found, *log_context.FIELDS) if found else ():  # of a batch's also those that differ
         value, said = found.get(name), facts.get(name)
         if said is not None and said not in (value, found.get("keys")):
             facts[f"{name}_"] = facts.pop(name)
@@ -156,10 +156,10 @@ def tell_attempt(record: logging.LogRecord) -> bool:
 
     In a batch, `%(key)s` and `%(keys)s` are the keys of its messages.
     """
-    found = logcontext.facts()
+    found = log_context.facts()
     if "keys" in found:
         found["key"] = found["keys"]
-    for name in (*logcontext.FIELDS, *logcontext.OF_BATCHES):
+    for name in (*log_context.FIELDS, *log_context.OF_BATCHES):
         value, said = found.get(name), getattr(record, name, None)
         told = "-" if value is None else value
         if said in (None, told) or not found:
@@ -240,10 +240,10 @@ def _rendered(logger: object, method: str, facts: Facts) -> str:
 def _adopt_structlog() -> None:
     import structlog
 
-    logcontext.begin_process()
+    log_context.begin_process()
     if structlog.is_configured():
-        logcontext.isolate()
-        logcontext.bound = lambda facts: structlog.contextvars.bind_contextvars(**facts)
+        log_context.isolate()
+        log_context.bound = lambda facts: structlog.contextvars.bind_contextvars(**facts)
         return
     structlog.configure(
         processors=[

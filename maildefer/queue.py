@@ -1,7 +1,7 @@
 """The queue in any Python program: `Queue("run/posts").push(message)`.
 
-The real things live in `maildefer.maildir` (push, pop, operate) and `maildefer.pool.consumer`. Importing this costs no
-e-mail package, since every worker does.
+The code is in `maildefer.maildir` (push, pop, operator) and `maildefer.pool.receiver.consumer`. Importing this loads
+no e-mail package, since every worker imports it.
 """
 
 from __future__ import annotations
@@ -12,24 +12,24 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from maildefer.errors import AddressRefused, EntryTooLarge, QueueError, raise_named
-from maildefer.handling.queues import kept_apart, located, queue_at, refuse_to_empty
+from maildefer.handling.project.queue_paths import kept_apart, located, queue_at, refuse_to_empty
 from maildefer.host.identity import this_host
-from maildefer.maildir import operate
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.names import EntryName, hashed, sized
-from maildefer.maildir.operate import Found
+from maildefer.maildir.operator import entries
+from maildefer.maildir.operator.entries import FoundEntry
 from maildefer.maildir.pop import Popped, take
 from maildefer.maildir.push import Pusher
 from maildefer.maildir.reasons import write_reason
-from maildefer.message import pushable
+from maildefer.message import push_bytes
 from maildefer.message.envelope import TOP_LIMIT_BYTES, block
 from maildefer.message.request import MailRequest, received
 
 if TYPE_CHECKING:
     import mailbox
 
-    from maildefer.maildir.safe import SafeMaildir as SafeMaildir
-    from maildefer.pool.consumer import Consumer
+    from maildefer.maildir.stdlib_maildir import SafeMaildir as SafeMaildir
+    from maildefer.pool.receiver.consumer import Consumer
 
 __all__ = ["Queue", "QueueError", "SafeMaildir"]
 
@@ -65,7 +65,7 @@ class Queue:
         self._known = _safe_pushers if safe else _pushers
         self._place = located(self.dir)
         _pusher(self._place, safe)
-        self._hints: list[Found] = []  # names seen and not tried yet
+        self._hints: list[FoundEntry] = []  # names seen and not tried yet
 
     @property
     def layout(self) -> Layout:
@@ -129,13 +129,13 @@ class Queue:
 
         Raises EntryNotFound (a KeyError), EntryMalformed, EntryTooLarge, StorageFault's kinds.
         """
-        found = operate.find(self.layout, key)
-        data = operate.show(found)
+        found = entries.find(self.layout, key)
+        data = entries.show(found)
         return received(data, found.key, found.entry.attempts or None, self.dir, self.dir)
 
     def remove(self, key: str) -> None:
         """Delete a waiting or deferred entry. Raises EntryNotFound (a KeyError), StorageFault's kinds."""
-        operate.delete(self.layout, operate.find(self.layout, key, ("waiting", "deferred")))
+        entries.delete(self.layout, entries.find(self.layout, key, ("waiting", "deferred")))
 
     def clear(self) -> None:
         """Delete all waiting entries; what is claimed, deferred or dead stays.
@@ -145,15 +145,15 @@ class Queue:
         self._hints.clear()
         layout = self.layout
         refuse_to_empty(layout.path)
-        operate.clear(layout, "waiting")
+        entries.clear(layout, "waiting")
 
     def keys(self) -> list[str]:
         """The stable keys of the waiting entries, in no order."""
-        return [found.key for found in operate.listed(self.layout, "waiting")]
+        return [found.key for found in entries.listed(self.layout, "waiting")]
 
     def count(self) -> int:
         """How many entries wait."""
-        return sum(1 for _ in operate.listed(self.layout, "waiting"))
+        return sum(1 for _ in entries.listed(self.layout, "waiting"))
 
     __len__ = count
 
@@ -164,9 +164,9 @@ class Queue:
         """
         if not self.pop_limit:
             return False, None
-        found = operate.find(self.layout, key, ("waiting",))
+        found = entries.find(self.layout, key, ("waiting",))
         try:
-            data = operate.show(found, self.pop_limit + TOP_LIMIT_BYTES)
+            data = entries.show(found, self.pop_limit + TOP_LIMIT_BYTES)
         except EntryTooLarge:
             return True, found.path
         return len(received(data, found.key, None, None, None).Data) > self.pop_limit, found.path
@@ -174,9 +174,11 @@ class Queue:
     def consumer(self, **options: Any) -> Consumer:
         """Join the queue with a lease of one's own and take claims: `with queue.consumer() as claims: …`.
 
-        At least once, as a pool does it. The options are those of `maildefer.pool.consumer.Consumer`.
+        At least once, as a pool does it. The options are those of `maildefer.pool.receiver.consumer.Consumer`.
         """
-        from maildefer.pool.consumer import Consumer  # only for who consumes: most programs only push
+        from maildefer.pool.receiver.consumer import (
+            Consumer,  # only for who consumes: most programs only push
+        )
 
         return Consumer(self.layout, **options)
 
@@ -185,7 +187,7 @@ class Queue:
         """The directory as the standard library's Maildir, for a look at it; it knows no claims and no deferring."""
         import mailbox  # the e-mail package and more, which few programs need here
 
-        from maildefer.maildir.safe import SafeMaildir
+        from maildefer.maildir.stdlib_maildir import SafeMaildir
 
         path = self.layout.path
         return SafeMaildir(path) if self._safe else mailbox.Maildir(path)
@@ -204,7 +206,7 @@ class Queue:
             data = message
             to, by = recipient or "", sender or ""
         else:
-            data, known = pushable.bytes_of(message), pushable.envelope_of(message)
+            data, known = push_bytes.bytes_of(message), push_bytes.envelope_of(message)
             to = recipient if recipient is not None else known.recipient
             by = sender if sender is not None else known.sender
         if not to and sender is None and recipient is None:
@@ -218,16 +220,16 @@ class Queue:
     def _pusher(self) -> Pusher:
         return self._known.get(kept_apart(self._place)) or _pusher(self._place, self._safe)
 
-    def _seen(self) -> Iterator[Found]:
+    def _seen(self) -> Iterator[FoundEntry]:
         """Waiting entries as last listed, then as listed now; a listing is a hint (I10)."""
         while self._hints:
             yield self._hints.pop()
-        fresh = operate.oldest(self.layout)
+        fresh = entries.oldest(self.layout)
         while fresh:
             self._hints = fresh[::-1]
             while self._hints:
                 yield self._hints.pop()
-            fresh = operate.oldest(self.layout) if len(fresh) == operate.MOST_LISTED else []
+            fresh = entries.oldest(self.layout) if len(fresh) == entries.MOST_LISTED else []
 
     def _set_aside(self, popped: Popped) -> None:
         reason = f"over the pop limit of {self.pop_limit} bytes"
@@ -264,7 +266,7 @@ def __getattr__(name: str) -> object:
     if name == "HASHED_HOSTNAME":  # what stands for the host's name in keys of `safe` queues
         return hashed(_HOST)
     if name == "SafeMaildir":
-        from maildefer.maildir.safe import SafeMaildir  # see `Queue.mbox`
+        from maildefer.maildir.stdlib_maildir import SafeMaildir  # see `Queue.mbox`
 
         return SafeMaildir
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

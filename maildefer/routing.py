@@ -9,8 +9,8 @@ from __future__ import annotations
 from maildefer.handling.decorators import batch, nolocking, route, route_like, state_key_generator, stateless
 from maildefer.handling.outcomes import Defer, Reject
 from maildefer.handling.routes import DEFAULT_STATE_KEY, LOG, ROUTE_FIRST_STATE, Router, RoutingBase
-from maildefer.handling.shared_state import DirectoryStorage
-from maildefer.handling.state import MemoryStorage, ShelveStorage, StateStorage
+from maildefer.handling.state.directory import DirectoryStorage
+from maildefer.handling.state.storage import MemoryStorage, ShelveStorage, StateStorage
 
 __all__ = [
     "route",

@@ -1,6 +1,6 @@
 """Front ends and receivers, as boot modules name them.
 
-The code is in `maildefer.pool.frontdoor`, `maildefer.pool.receiver`, `maildefer.message.relay`; each is imported at its
+The code is in `maildefer.pool.receiver` and `maildefer.message.outgoing.relay`; each is imported at its
 first use, since handlers import this module for `Relay` alone.
 """
 
@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING
 from maildefer.message.smtp_error import SMTPError
 
 if TYPE_CHECKING:
-    from maildefer.message.relay import Relay
-    from maildefer.pool.frontdoor import LMTPReceiver, SMTPReceiver, undeliverable_message
-    from maildefer.pool.receiver import QueueReceiver
+    from maildefer.message.outgoing.relay import Relay
+    from maildefer.pool.receiver.receiver import QueueReceiver
+    from maildefer.pool.receiver.smtp_receiver import LMTPReceiver, SMTPReceiver, undeliverable_message
 
 __all__ = ["LMTPReceiver", "QueueReceiver", "Relay", "SMTPError", "SMTPReceiver", "undeliverable_message"]
 
 _HOMES = {
-    "Relay": "maildefer.message.relay",
-    "SMTPReceiver": "maildefer.pool.frontdoor",
-    "LMTPReceiver": "maildefer.pool.frontdoor",
-    "undeliverable_message": "maildefer.pool.frontdoor",
-    "QueueReceiver": "maildefer.pool.receiver",
+    "Relay": "maildefer.message.outgoing.relay",
+    "SMTPReceiver": "maildefer.pool.receiver.smtp_receiver",
+    "LMTPReceiver": "maildefer.pool.receiver.smtp_receiver",
+    "undeliverable_message": "maildefer.pool.receiver.smtp_receiver",
+    "QueueReceiver": "maildefer.pool.receiver.receiver",
 }
 
 

@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final, Literal
 
-from maildefer.handling import apart, queues
-from maildefer.handling.apart import RealQueueRefused, store
+from maildefer.handling.project import queue_paths, test_store
+from maildefer.handling.project.test_store import RealQueueRefused, store
 from maildefer.mail import MailRequest, MailResponse
 from maildefer.maildir.layout import create_queue
 from maildefer.message import addresses
@@ -50,7 +50,7 @@ _send: Final = getattr(Relay.deliver, "real", Relay.deliver)  # also if this mod
 def __getattr__(name: str) -> str:
     """`TEST_QUEUE`: the path of the test queue, in the tests' store."""
     if name == "TEST_QUEUE":
-        return queues.kept_apart(os.path.join(store(), _SENT_TO))
+        return queue_paths.kept_apart(os.path.join(store(), _SENT_TO))
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
@@ -60,7 +60,7 @@ def queue(queue_dir: str = _SENT_TO) -> Queue:
     Raises RealQueueRefused for an absolute path of a queue that the settings name, or that somebody serves.
     """
     _begin()
-    place = apart.own_place(queue_dir)
+    place = test_store.own_place(queue_dir)
     create_queue(place)
     return Queue(place)
 
@@ -68,7 +68,7 @@ def queue(queue_dir: str = _SENT_TO) -> Queue:
 def clear_queue(queue_dir: str = _SENT_TO) -> None:
     """Empty the queue of that name in the tests' store. Raises RealQueueRefused for any queue outside of it."""
     _begin()
-    apart.refuse_to_empty(apart.own_place(queue_dir))  # before it is made, or opened
+    test_store.refuse_to_empty(test_store.own_place(queue_dir))  # before it is made, or opened
     queue(queue_dir).clear()
 
 
@@ -178,14 +178,14 @@ vars(_keep)["real"] = _send
 
 
 def _begin() -> None:
-    apart.begin()
+    test_store.begin()
     if Relay.deliver is not _keep:
         Relay.deliver = _keep  # type: ignore[method-assign]  # in tests only
 
 
 def _end() -> None:
     """Be an ordinary process again, for maildefer's own tests."""
-    apart.end()
+    test_store.end()
     Relay.deliver = _send  # type: ignore[method-assign]
 
 

@@ -24,7 +24,7 @@ _NO_FILES: Final = frozenset(
 )  # of open(2): a link, a socket, a device
 
 
-class Unbelievable(ValueError):
+class UntrustedRecord(ValueError):
     """What lies there is no record of ours; the text says why."""
 
 
@@ -44,28 +44,28 @@ class Files(Protocol):
 def read_plain(
     path: str, *, limit_bytes: int = LIMIT_BYTES, files: Files = os
 ) -> tuple[bytes, os.stat_result]:
-    """A small plain file's bytes, and whose it is. Raises OSError; Unbelievable for anything else and a larger one."""
+    """The bytes of a small plain file, and its status. Raises OSError; UntrustedRecord for anything else."""
     descriptor, facts = open_plain(path, files=files)
     try:
         if facts.st_size > limit_bytes:
-            raise Unbelievable(f"has {facts.st_size} bytes, and may have {limit_bytes}")
+            raise UntrustedRecord(f"has {facts.st_size} bytes, and may have {limit_bytes}")
         return files.read(descriptor, limit_bytes), facts
     finally:
         files.close(descriptor)
 
 
 def open_plain(path: str, *, files: Files = os) -> tuple[int, os.stat_result]:
-    """The descriptor of a plain file, to be closed by the caller. Raises OSError; Unbelievable for anything else."""
+    """The descriptor of a plain file, to be closed by the caller. Raises OSError; UntrustedRecord for anything else."""
     try:
         descriptor = files.open(path, _FLAGS)
     except OSError as fault:
         if fault.errno in _NO_FILES:
-            raise Unbelievable("is not a plain file") from fault
+            raise UntrustedRecord("is not a plain file") from fault
         raise
     try:
         facts = files.fstat(descriptor)
         if not stat.S_ISREG(facts.st_mode):
-            raise Unbelievable("is not a plain file")
+            raise UntrustedRecord("is not a plain file")
     except BaseException:
         files.close(descriptor)
         raise
@@ -73,29 +73,31 @@ def open_plain(path: str, *, files: Files = os) -> tuple[int, os.stat_result]:
 
 
 def read_record(path: str, *, limit_bytes: int = LIMIT_BYTES, files: Files = os) -> dict[str, object]:
-    """The JSON object in a small plain file. Raises OSError, Unbelievable."""
+    """The JSON object in a small plain file. Raises OSError, UntrustedRecord."""
     return record_in(read_plain(path, limit_bytes=limit_bytes, files=files)[0])
 
 
 def record_in(data: bytes) -> dict[str, object]:
-    """The JSON object in these bytes. Raises Unbelievable."""
+    """The JSON object in these bytes. Raises UntrustedRecord."""
     found = value_in(data)
     if not isinstance(found, dict):
-        raise Unbelievable("is no JSON object")
+        raise UntrustedRecord("is no JSON object")
     return found
 
 
 def value_in(data: bytes) -> object:
     """What JSON says in these bytes: neither deep, nor with a number that does not fit into 64 bits.
 
-    So whoever has it may print, copy and reckon with it. Raises Unbelievable.
+    So whoever has it may print, copy and reckon with it. Raises UntrustedRecord.
     """
     try:
         found = json.loads(data, parse_int=_integer, parse_float=_float, parse_constant=_refused)
     except RecursionError:
-        raise Unbelievable("is nested too deeply") from None
+        raise UntrustedRecord("is nested too deeply") from None
     except ValueError as fault:
-        raise fault if isinstance(fault, Unbelievable) else Unbelievable(f"is no JSON: {fault}") from None
+        raise (
+            fault if isinstance(fault, UntrustedRecord) else UntrustedRecord(f"is no JSON: {fault}")
+        ) from None
     _must_be_flat(found)
     result: object = found
     return result
@@ -124,20 +126,20 @@ def _must_be_flat(found: object) -> None:
             return
         level = inner
     if any(isinstance(one, dict | list) for one in level):
-        raise Unbelievable("is nested too deeply")
+        raise UntrustedRecord("is nested too deeply")
 
 
 def _integer(text: str) -> int:
     if len(text) > _LONGEST_NUMBER or not -(1 << 63) <= (value := int(text)) < 1 << 64:
-        raise Unbelievable(f"holds a number of {len(text)} digits")
+        raise UntrustedRecord(f"holds a number of {len(text)} digits")
     return value
 
 
 def _float(text: str) -> float:
     if not math.isfinite(value := float(text)):
-        raise Unbelievable("holds a number that is too large")
+        raise UntrustedRecord("holds a number that is too large")
     return value
 
 
 def _refused(text: str) -> NoReturn:
-    raise Unbelievable(f"holds {text}")
+    raise UntrustedRecord(f"holds {text}")

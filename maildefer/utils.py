@@ -1,6 +1,7 @@
 """Settings: `from maildefer.utils import settings` in a handler module, `import_settings` in a program.
 
-Both live in `maildefer.handling.settings`. The rest is what Salmon's `start` was made of, for programs that call it.
+Both live in `maildefer.handling.project.settings`. The rest is what Salmon's `start` was made of, for programs that
+call it.
 """
 
 from __future__ import annotations
@@ -11,11 +12,11 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-from maildefer.handling.finding import boot_module as beside_settings
-from maildefer.handling.loading import import_user_module
-from maildefer.handling.settings import load_settings, loaded_settings
+from maildefer.handling.project.finder import boot_module as beside_settings
+from maildefer.handling.project.module_loader import import_user_module
+from maildefer.handling.project.settings import load_settings, loaded_settings
 from maildefer.maildir import durable
-from maildefer.maildir.rights import Rights
+from maildefer.maildir.rights.modes import Rights
 from maildefer.maildir.system import token
 
 # The settings module, None until it is loaded. Not assigned here: `__getattr__` gives what a worker has loaded.

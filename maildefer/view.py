@@ -9,7 +9,7 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from maildefer.handling.queues import located
+from maildefer.handling.project.queue_paths import located
 from maildefer.message import templates
 from maildefer.message.templates import Loader, Template
 

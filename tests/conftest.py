@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from maildefer.handling import queues, settings
-from maildefer.handling.finding import PACKAGES
+from maildefer.handling.project import queue_paths, settings
+from maildefer.handling.project.finder import PACKAGES
 
 SECTION = "section"  # record_property(SECTION, "title\nlines")
 
@@ -23,7 +23,7 @@ def _no_project_stays_loaded() -> Iterator[None]:
     for name in _project_modules() - before:
         del sys.modules[name]
     sys.path[:] = path
-    settings._loaded = queues._outside = None
+    settings._loaded = queue_paths._outside = None
 
 
 def _project_modules() -> set[str]:

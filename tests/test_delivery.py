@@ -12,7 +12,7 @@ import pytest
 from maildefer.delivery import deliver, forwarded
 from maildefer.errors import AddressRefused, NotAQueue
 from maildefer.intake.limits import Limits
-from maildefer.intake.loops import Trace
+from maildefer.intake.smtp.mail_loops import Trace
 from maildefer.mail import MailRequest
 from maildefer.maildir import durable
 

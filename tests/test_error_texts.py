@@ -7,16 +7,16 @@ from collections.abc import Callable
 
 import pytest
 
-from maildefer.intake import proxy
-from maildefer.message import streams
+from maildefer.intake.smtp import proxy_protocol
+from maildefer.message import mbox
 
 
 @pytest.mark.parametrize(
     "provoke",
     [
-        lambda: list(streams.mbox(io.BytesIO(b"Subject: caf\xe9\n"))),
-        lambda: proxy.first(b"PROXY caf\xe9\r\n"),
-        lambda: proxy.first(b"PROXY TCP4 1 2 3 4\r\n"),
+        lambda: list(mbox.mbox(io.BytesIO(b"Subject: caf\xe9\n"))),
+        lambda: proxy_protocol.first(b"PROXY caf\xe9\r\n"),
+        lambda: proxy_protocol.first(b"PROXY TCP4 1 2 3 4\r\n"),
     ],
     ids=["mbox", "proxy", "address"],
 )

@@ -104,11 +104,11 @@ def test_an_event_is_a_noun_and_what_happened_to_it_and_its_explanation_is_one_l
 @pytest.mark.parametrize(
     ("event", "where"),
     [
-        ("beat.failed", {"pool/lifeline.py"}),
-        ("queue.unsafe", {"pool/clerk.py"}),
-        ("queue.vanished", {"pool/lifeline.py"}),
-        ("queue.joined", {"pool/lifeline.py"}),
-        ("pool.throttled", {"pool/throttle.py"}),
+        ("beat.failed", {"pool/keeper/heartbeat.py"}),
+        ("queue.unsafe", {"pool/keeper/pidfile_writer.py"}),
+        ("queue.vanished", {"pool/keeper/heartbeat.py"}),
+        ("queue.joined", {"pool/keeper/heartbeat.py"}),
+        ("pool.throttled", {"host/fork_throttle.py"}),
     ],
 )
 def test_one_event_is_for_one_kind_of_thing_and_sent_where_it_happens(event: str, where: set[str]) -> None:

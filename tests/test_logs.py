@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from maildefer import events, logcontext
+from maildefer import events, log_context
 from tests.sampling import one_fast
 
 PROGRAM = """
@@ -76,9 +76,10 @@ asyncio.run(structlog.get_logger().ainfo('from a loop'))"""
 @pytest.mark.parametrize(
     "modules",
     [
-        "maildefer.intake.__main__, maildefer.intake.service, maildefer.intake.writer",
-        "maildefer.web.__main__, maildefer.web.service",
-        "maildefer.cli, maildefer.cli.queue, maildefer.cli.status, maildefer.cli.push, maildefer.cli.sendmail",
+        "maildefer.intake.__main__, maildefer.intake.server, maildefer.intake.writer.process",
+        "maildefer.intake.http.__main__, maildefer.intake.http.server",
+        "maildefer.cli, maildefer.cli.commands.queue, maildefer.cli.commands.status, maildefer.cli.commands.push, "
+        "maildefer.cli.commands.sendmail",
         "maildefer.queue, maildefer.routing, maildefer.mail, maildefer.testing",
     ],
 )
@@ -93,11 +94,11 @@ import structlog
 from contextlib import suppress
 from logging.handlers import BufferingHandler
 from maildefer import events, logs
-from maildefer.handling import marks
+from maildefer.handling import handler_marks as marks
 from maildefer.handling.dispatch import Dispatcher
 from maildefer.handling.routes import RoutingBase
 from maildefer.message.request import MailRequest
-from maildefer.pool.attempts import tell_failure
+from maildefer.pool.attempt_log import tell_failure
 events.configure("json")
 router = RoutingBase()
 
@@ -129,7 +130,7 @@ def handled(
 
 
 def about(line: dict[str, Any]) -> tuple[object, ...]:
-    return tuple(line.get(name) for name in logcontext.FIELDS)
+    return tuple(line.get(name) for name in log_context.FIELDS)
 
 
 FIRST = ("key1", "run/queue", "blog.handler", 1, "ann@example.org", "post-1@test")
@@ -162,7 +163,10 @@ def test_a_line_of_a_batch_tells_the_keys_and_what_its_messages_have_in_common()
     batch = (
         "logcontext.run(lambda all: (logcontext.begin(all, 'blog.batch'), handler(all)), [message, other])"
     )
-    other = "from maildefer import logcontext; other = MailRequest('peer', 'ann@example.org', 'b@test', b'')"
+    other = (
+        "from maildefer import log_context as logcontext; "
+        "other = MailRequest('peer', 'ann@example.org', 'b@test', b'')"
+    )
     first, _ = handled(body, deliver=f"{other}; other.key, other.queue = 'key0', 'run/queue'; {batch}")
     assert (first["keys"], first["messages"], first["handler"]) == ("key1 key0", 2, "blog.batch")
     assert (first["queue"], first["sender"]) == ("run/queue", "ann@example.org")
@@ -171,7 +175,7 @@ def test_a_line_of_a_batch_tells_the_keys_and_what_its_messages_have_in_common()
 
 def test_a_call_of_a_task_tells_its_message() -> None:
     task = "from maildefer.tasks import task\n@task\ndef publish(n): logging.info('called %s', n)\n"
-    task += "from maildefer.handling import tasks\n"
+    task += "from maildefer.handling.tasks import task as tasks\n"
     task += "tasks.call_in = lambda *_: tasks.Call(task=publish.name, args=[3], kwargs={})\n"
     made = "message = MailRequest('p', 'ann@example.org', publish.address, 'To: x'); "
     made += "message.key, message.queue, message.attempt = 'key1', 'run/queue', 1; "
@@ -220,7 +224,10 @@ def test_what_a_handler_says_overwrites_no_fact_of_the_line(body: str) -> None:
 
 def test_what_a_handler_says_of_a_batch_passes_for_no_fact_of_one_message() -> None:
     batch = "logcontext.run(lambda all: (logcontext.begin(all, 'b'), handler(all)), [message, other])"
-    other = "from maildefer import logcontext; other = MailRequest('peer', 'ann@example.org', 'b@test', b'')"
+    other = (
+        "from maildefer import log_context as logcontext; "
+        "other = MailRequest('peer', 'ann@example.org', 'b@test', b'')"
+    )
     lines = handled(
         "structlog.get_logger().info('x', key='mine', keys='k'); logging.info('x', extra={'recipient': 'me'})",
         deliver=f"{other}; other.key, other.attempt = 'key0', number; {batch}",
@@ -249,7 +256,10 @@ def test_a_record_of_a_batch_has_the_keys_for_the_projects_own_handlers() -> Non
     batch = (
         "logcontext.run(lambda all: (logcontext.begin(all, 'blog.batch'), handler(all)), [message, other])"
     )
-    other = "from maildefer import logcontext; other = MailRequest('peer', 'ann@example.org', 'b@test', b'')"
+    other = (
+        "from maildefer import log_context as logcontext; "
+        "other = MailRequest('peer', 'ann@example.org', 'b@test', b'')"
+    )
     lines = handled(
         "logging.info('here')",
         deliver=f"{other}; other.key = 'key0'; {batch}",
@@ -451,7 +461,7 @@ def test_lines_of_two_messages_in_a_receivers_threads_can_be_told_apart(tmp_path
 
 ATTEMPT = """
 from maildefer import events
-from maildefer.pool.attempts import AttemptLog
+from maildefer.pool.attempt_log import AttemptLog
 events.configure("{format}")
 log = AttemptLog()
 log.add("run/queue", "k", "blog.POSTING", "acked", 1, 0.00625, 1.0)

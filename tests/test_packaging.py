@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from maildefer.cli.skeleton import write_project
+from maildefer.cli.project_skeleton import write_project
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.slow
 PROBE = """
 import importlib.resources, pathlib, sys
 import maildefer
-from maildefer.cli.skeleton import write_project
+from maildefer.cli.project_skeleton import write_project
 home = pathlib.Path(maildefer.__file__).parent
 assert home.is_relative_to(sys.argv[1]), home
 assert (home / "py.typed").is_file()

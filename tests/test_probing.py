@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from maildefer.errors import ConfigurationError
-from maildefer.pool import probing
-from maildefer.pool.probing import Probe
+from maildefer.pool import probe
+from maildefer.pool.probe import Probe
 
 pytestmark = pytest.mark.lifecycle
 SETTINGS = """
@@ -61,6 +61,6 @@ def test_half_a_description_is_an_application_that_ended(tmp_path: Path, said: s
 
 
 def test_a_description_without_an_end_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probing, "_MOST_BYTES", 1 << 16)
+    monkeypatch.setattr(probe, "_MOST_BYTES", 1 << 16)
     with pytest.raises(ConfigurationError, match="65536 bytes and more"):
         heard(tmp_path, '(b"x" * (1 << 20))')

@@ -109,7 +109,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         monkeypatch.setattr(Router, name, value)
     for variable in ("MAILDEFER_SETTINGS_MODULE", "SALMON_SETTINGS_MODULE"):
         monkeypatch.delenv(variable, raising=False)
-    monkeypatch.setattr(module("handling.settings"), "_loaded", None)
+    monkeypatch.setattr(module("handling.project.settings"), "_loaded", None)
     monkeypatch.delitem(vars(utils), "settings", raising=False)
     monkeypatch.setattr(view, "LOADER", None)
     for name in list(sys.modules):  # this project's own, if other tests have loaded it

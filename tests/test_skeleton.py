@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from maildefer.cli.skeleton import ProjectExists, write_project
+from maildefer.cli.project_skeleton import ProjectExists, write_project
 
 EXPECTED = {
     ".gitignore",

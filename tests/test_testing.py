@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 
 from maildefer import testing
-from maildefer.handling import apart, finding, queues
-from maildefer.handling import settings as settings_module
-from maildefer.handling.shared_state import DirectoryStorage
+from maildefer.handling.project import finder, queue_paths, test_store
+from maildefer.handling.project import settings as settings_module
+from maildefer.handling.state.directory import DirectoryStorage
 from maildefer.maildir.layout import create_queue
 from maildefer.queue import Queue
 from maildefer.routing import Router, ShelveStorage
 from maildefer.server import Relay
+from tests.handling.project.test_paths import run, write
 from tests.sampling import one_fast
-from tests.test_project import run, write
 
 SETTINGS = """
 queues = {"run/queue": ["app.first"], "run/posts": ["app.second"], "ELSEWHERE": ["app.third"]}
@@ -65,7 +65,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setattr(settings_module, "_loaded", None)
-    for variable in (*finding.VARIABLES, finding.PROJECT, apart.VARIABLE):
+    for variable in (*finder.VARIABLES, finder.PROJECT, test_store.VARIABLE):
         monkeypatch.delenv(variable, raising=False)
     for queue in (path / "run" / "queue", path / "run" / "posts", elsewhere):
         create_queue(str(queue))
@@ -186,13 +186,13 @@ def test_a_helper_that_is_pointed_at_a_queue_that_somebody_serves_refuses(
 def test_a_process_that_handles_real_mail_is_none_of_a_test(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(queues, "in_service", True)
+    monkeypatch.setattr(queue_paths, "in_service", True)
     with pytest.raises(testing.RealQueueRefused, match="import it in tests only"):
         testing.queue()
     write(project / "app" / "first.py", "import maildefer.testing\n")
     write(project / "app" / "third.py", SECOND.replace("@x", "@z"))
     probed = subprocess.run(
-        [sys.executable, "-m", "maildefer.pool.probe"], cwd=project, capture_output=True, check=False
+        [sys.executable, "-m", "maildefer.pool.probe_process"], cwd=project, capture_output=True, check=False
     )
     assert probed.returncode == 78
     assert (
@@ -223,7 +223,7 @@ def test_a_queue_of_the_settings_is_told_by_any_link_that_leads_to_it(
     (tmp_path / "third").symlink_to(tmp_path / "elsewhere")
     places = [link, project / "run" / "queue", current / "run" / "queue", tmp_path / "third"]
     for named in (project, current):
-        monkeypatch.setenv(finding.PROJECT, str(named))
+        monkeypatch.setenv(finder.PROJECT, str(named))
         monkeypatch.setattr(settings_module, "_loaded", None)
         testing._end()
         testing._begin()
@@ -261,7 +261,7 @@ def test_no_store_is_where_a_link_leads_a_queue_of_the_settings(
     project: Path, mounted: Path, monkeypatch: pytest.MonkeyPatch, by: str
 ) -> None:
     if by == "variable":
-        monkeypatch.setenv(apart.VARIABLE, str(mounted))
+        monkeypatch.setenv(test_store.VARIABLE, str(mounted))
     with pytest.raises(testing.RealQueueRefused, match="give another folder"):
         testing.store(str(mounted) if by == "call" else None)
     assert real_mail(project) == [1, 1, 1]

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from maildefer.message.outgoing import Outgoing
-from maildefer.untrusted import Unbelievable, number, objects, read_plain, read_record, record_in
+from maildefer.message.outgoing.sent_message import SentMessage
+from maildefer.untrusted import UntrustedRecord, number, objects, read_plain, read_record, record_in
 
 NEST = 16
 
@@ -37,7 +37,7 @@ def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
     ],
 )
 def test_what_could_hurt_whoever_has_it_is_refused(data: bytes, why: str) -> None:
-    with pytest.raises(Unbelievable, match=why):
+    with pytest.raises(UntrustedRecord, match=why):
         record_in(data)
 
 
@@ -55,7 +55,9 @@ def sparse(path: str) -> None:
 )
 def test_only_a_small_plain_file_is_read(tmp_path: Path, make: Callable[[str], None]) -> None:
     make(f"{tmp_path}/x")
-    with pytest.raises(Unbelievable, match=r"is not a plain file|has 3221225472 bytes, and may have 65536"):
+    with pytest.raises(
+        UntrustedRecord, match=r"is not a plain file|has 3221225472 bytes, and may have 65536"
+    ):
         read_plain(f"{tmp_path}/x")
 
 
@@ -67,4 +69,4 @@ def test_other_types_in_the_place_of_numbers_and_lists_count_for_nothing() -> No
 def test_a_note_of_who_has_taken_a_message_that_is_none_counts_as_not_there(tmp_path: Path) -> None:
     for attempt, content in enumerate((b'{"taken": ["a@b"]}', b"[" * 60_000, b'{"taken": 1e400}')):
         (tmp_path / f"x,{attempt:06d}.y").write_bytes(content)
-    assert Outgoing(name="x", folder=str(tmp_path), attempt=1).known() == ({"a@b"}, {})
+    assert SentMessage(name="x", folder=str(tmp_path), attempt=1).known() == ({"a@b"}, {})

@@ -1,6 +1,19 @@
-"""The command line: one small file for each group of commands, with no logic of its own.
+"""The command line. Importing this costs nothing; `main` loads typer, and then the one command's module.
 
-Importing this costs nothing; `main` loads typer, and then the one command's module.
+    program              the table of commands, and exit codes
+    commands/            one module for each command
+    group, parameters    typer's groups, loaded when a command is called
+    output               printing: data to standard output, all else to standard error
+    defaults             default paths and pid files
+    entries              entries as `queue` and `dead` name and print them
+    status_survey        what `status` shows, gathered in bounded time; process_usage: memory and time of processes
+    background_options   options of `start` and `log`; receiver_process: the process behind them
+    log_sink             the receiver of `log`
+    routes_process       the process behind `routes`
+    stdin_message        a message on standard input; smtp_on_stdio: `sendmail -bs`
+    project_skeleton     the files of a new project
+
+Imports point down: program > group > commands > the other modules.
 """
 
 from __future__ import annotations

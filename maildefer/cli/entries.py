@@ -13,10 +13,11 @@ import typer
 
 from maildefer.cli import output
 from maildefer.errors import EntryMalformed, EntryNotFound, MaildeferError
-from maildefer.maildir import durable, operate, reasons
+from maildefer.maildir import durable, reasons
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.names import owner_of, pushed_at, size_of
-from maildefer.maildir.operate import Folder, Found
+from maildefer.maildir.operator import entries
+from maildefer.maildir.operator.entries import Folder, FoundEntry
 from maildefer.message.envelope import TOP_LIMIT_BYTES, split
 
 QueuePath = Annotated[str, typer.Argument(metavar="QUEUE", help="The queue's directory.")]
@@ -68,16 +69,16 @@ def choice(
     return Choice(keys=keys or [], all=all, reason=reason, older_than_seconds=_seconds(older_than))
 
 
-def chosen(layout: Layout, folders: tuple[Folder, ...], wanted: Choice) -> Iterator[Found]:
+def chosen(layout: Layout, folders: tuple[Folder, ...], wanted: Choice) -> Iterator[FoundEntry]:
     """The entries, lazily. Keys that are nowhere are complained of after the others.
 
     Raises OSError, EntryNotFound; EntryAmbiguous, before the first, for a key that is cut too short.
     """
     if not wanted.keys:
         for folder in folders:
-            yield from (found for found in operate.listed(layout, folder) if _fits(layout, found, wanted))
+            yield from (found for found in entries.listed(layout, folder) if _fits(layout, found, wanted))
         return
-    named = operate.named(layout, wanted.keys, folders)
+    named = entries.named(layout, wanted.keys, folders)
     for matches in named.values():
         yield from (found for found in matches if _fits(layout, found, wanted))
     missing = sorted(key for key, matches in named.items() if not matches)
@@ -87,27 +88,31 @@ def chosen(layout: Layout, folders: tuple[Folder, ...], wanted: Choice) -> Itera
         raise EntryNotFound(missing[0], layout.path)
 
 
-def one(layout: Layout, key: str, folders: tuple[Folder, ...] = operate.FOLDERS) -> Found:
+def one(layout: Layout, key: str, folders: tuple[Folder, ...] = entries.FOLDERS) -> FoundEntry:
     """The entry that this key, or its beginning, names. Raises EntryNotFound, EntryAmbiguous, and more."""
     if not key:
         raise typer.BadParameter("The key is empty.")
-    if not (matches := operate.named(layout, [key], folders)[key]):
+    if not (matches := entries.named(layout, [key], folders)[key]):
         raise EntryNotFound(key, layout.path)
     return matches[0]
 
 
-def by_age(found: Iterable[Found], limit: int | None) -> list[Found]:
+def by_age(found: Iterable[FoundEntry], limit: int | None) -> list[FoundEntry]:
     """The oldest first, as far as their keys tell; with a limit, only so many are ever kept."""
     return sorted(found, key=_age) if limit is None else heapq.nsmallest(limit, found, key=_age)
 
 
-def _age(found: Found) -> tuple[bool, float, str]:
+def _age(found: FoundEntry) -> tuple[bool, float, str]:
     pushed = pushed_at(found.name)
     return pushed is None, pushed or 0.0, found.name
 
 
 def apply(
-    layout: Layout, folders: tuple[Folder, ...], wanted: Choice, action: Callable[[Found], object], done: str
+    layout: Layout,
+    folders: tuple[Folder, ...],
+    wanted: Choice,
+    action: Callable[[FoundEntry], object],
+    done: str,
 ) -> int:
     """Do it to each chosen entry and print its key; returns how many.
 
@@ -138,7 +143,7 @@ def apply(
     return number
 
 
-def facts(layout: Layout, found: Found, *, envelope: bool = True) -> dict[str, Any]:
+def facts(layout: Layout, found: FoundEntry, *, envelope: bool = True) -> dict[str, Any]:
     """What is known about an entry, in the words of `postqueue -j` where it has them."""
     entry = found.entry
     pushed, size, owner = pushed_at(entry.key), size_of(entry.key), owner_of(found.name)
@@ -196,7 +201,7 @@ def show_message(data: bytes, *, whole: bool) -> None:
         output.raw(shown)
 
 
-def _fits(layout: Layout, found: Found, wanted: Choice) -> bool:
+def _fits(layout: Layout, found: FoundEntry, wanted: Choice) -> bool:
     if wanted.reason is None and wanted.older_than_seconds is None:
         return True
     record = reasons.read_reason(layout, found.entry) if found.folder in BURIED else {}

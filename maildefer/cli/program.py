@@ -11,12 +11,12 @@ from typing import Annotated, Any, Final, NoReturn
 import typer
 import typer.main
 
-from maildefer.cli.lazy import LazyGroup
-from maildefer.cli.light import Commands
+from maildefer.cli.group import LazyGroup
+from maildefer.cli.parameters import Commands
 from maildefer.version import VERSION
 
-# Name: module below maildefer.cli, and the sentence that its help begins with. A command with subcommands names its
-# module's `app`, any other the function of its own name there.
+# Name: module below maildefer.cli.commands, and the sentence that its help begins with. A command with subcommands
+# names its module's `app`, any other the function of its own name there.
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "new": ("new", "Write a new project."),
     "supervise": ("supervise", "Run a pool of workers on the queues."),
@@ -33,7 +33,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     ),
     "pause": ("pause", "Let no host claim messages from queues, until they are resumed."),
     "resume": ("pause", "Let hosts claim messages from paused queues again."),
-    "reload": ("steer", "Let pools load settings and handlers anew, one worker at a time."),
+    "reload": ("reload", "Let pools load settings and handlers anew, one worker at a time."),
     "push": ("push", "Put messages into a queue."),
     "queue": ("queue", "Look at queued messages and change what becomes of them."),
     "dead": ("dead", "Look at dead letters, requeue or delete them."),
@@ -62,7 +62,7 @@ _SPELT_ANEW: Final = ("start", "stop", "status", "log")
 
 class Program(LazyGroup):
     table = COMMANDS
-    package = "maildefer.cli"
+    package = "maildefer.cli.commands"
     unlisted = ("gen",)
 
     def parse_args(self, ctx: Any, args: list[str]) -> Any:

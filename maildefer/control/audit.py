@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
-from maildefer.control.ledger import Boot, Ledger, Open
+from maildefer.control.key_ledger import HostBoot, KeyLedger, OpenKey
 from maildefer.errors import JournalMissing, MaildeferError
-from maildefer.maildir import operate
 from maildefer.maildir.journal import boot_name, host_name
 from maildefer.maildir.layout import Layout
-from maildefer.maildir.looking import look_into_queue
-from maildefer.maildir.operate import FOLDERS, Folder
+from maildefer.maildir.operator import entries
+from maildefer.maildir.operator.entries import FOLDERS, Folder
+from maildefer.maildir.operator.inspection import look_into_queue
 from maildefer.maildir.system import SYSTEM, System
 
 Verdict = Literal["lost", "unproven"]
@@ -45,7 +45,7 @@ class Suspect:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
+class AuditReport:
     """What an audit found."""
 
     queues: list[str]  # as asked, and those to which entries were handed
@@ -68,7 +68,7 @@ class Report:
 
 def audit(
     paths: Sequence[str], *, patience_seconds: float = PATIENCE_SECONDS, system: System = SYSTEM
-) -> Report:
+) -> AuditReport:
     """Audit these queues together. Raises JournalMissing, QueueMissing and its kin, OSError.
 
     Memory stays flat whatever is open; beyond some 100,000 open keys they lie in a temporary file.
@@ -82,7 +82,7 @@ def audit(
         ) from fault
 
 
-def _audited(queues: Sequence[Layout], patience_seconds: float, system: System) -> Report:
+def _audited(queues: Sequence[Layout], patience_seconds: float, system: System) -> AuditReport:
     began = system.boottime()
     ledger, strangers = _ledger(queues)
     accepted, since = ledger.accepted, ledger.since
@@ -107,7 +107,7 @@ def _audited(queues: Sequence[Layout], patience_seconds: float, system: System) 
     found.update(ledger.located())
     suspects = [_suspect(each, ledger, strangers) for each in ledger.missing()]
     unrecorded = sorted(ledger.unrecorded(now=system.time()))
-    return Report(
+    return AuditReport(
         queues=[queue.path for queue in ledger.queues],
         accepted=accepted,
         ended=accepted - found.total() - len(suspects),
@@ -124,14 +124,14 @@ def _audited(queues: Sequence[Layout], patience_seconds: float, system: System) 
     )
 
 
-def _seek_beginnings(ledger: Ledger, system: System) -> None:
+def _seek_beginnings(ledger: KeyLedger, system: System) -> None:
     """Of ends whose push was not read before them: it may have been recorded since, or belong to a second end."""
     for seek in (ledger.read, ledger.forget_recorded):
         if any(ledger.unrecorded(now=system.time())):
             seek()
 
 
-def _is_done(ledger: Ledger, system: System) -> bool:
+def _is_done(ledger: KeyLedger, system: System) -> bool:
     """Whether no key is missing, and no push whose record may still come: an NFS client may keep it for a time."""
     now = system.time()
     return ledger.is_complete() and not any(ledger.unrecorded(now=now, ended_since=now - PATIENCE_SECONDS))
@@ -144,14 +144,14 @@ def _kept(path: str) -> Layout:
     return layout
 
 
-def _ledger(queues: Sequence[Layout], asked: Ledger | None = None) -> tuple[Ledger, dict[str, str]]:
+def _ledger(queues: Sequence[Layout], asked: KeyLedger | None = None) -> tuple[KeyLedger, dict[str, str]]:
     """The journals of these queues, and of all to which their entries were handed; with those that keep none.
 
     With `asked`, only what is missing there is asked for.
     """
     strangers: dict[str, str] = {}
     while True:
-        ledger = Ledger(queues)
+        ledger = KeyLedger(queues)
         ledger.read()
         if not (further := _further(ledger, strangers)):
             ledger.ask_only(asked.missing() if asked is not None else None)
@@ -163,7 +163,7 @@ def _ledger(queues: Sequence[Layout], asked: Ledger | None = None) -> tuple[Ledg
                 strangers[path] = str(fault)
 
 
-def _further(ledger: Ledger, strangers: Iterable[str]) -> set[str]:
+def _further(ledger: KeyLedger, strangers: Iterable[str]) -> set[str]:
     """Queues to which an open entry was handed, and of which nothing was read yet."""
     known = {queue.path for queue in ledger.queues}.union(strangers)
     return {
@@ -177,7 +177,7 @@ def _leads_to(queue: Layout, moved_to: str) -> str:
     return os.path.dirname(os.path.dirname(place))
 
 
-def _locate(ledger: Ledger, *, again: bool, system: System) -> None:
+def _locate(ledger: KeyLedger, *, again: bool, system: System) -> None:
     """Look which of the missing keys lie in which folder; each counts where it is seen first."""
     for queue in ledger.queues:
         if again:  # a change of one's own is what surely drops an NFSv3 client's stale listing
@@ -187,10 +187,10 @@ def _locate(ledger: Ledger, *, again: bool, system: System) -> None:
                 except OSError:  # not ours to touch: as fresh as it gets
                     pass
         for folder in FOLDERS:
-            ledger.locate(folder, (found.key for found in operate.listed(queue, folder, system=system)))
+            ledger.locate(folder, (found.key for found in entries.listed(queue, folder, system=system)))
 
 
-def _suspect(each: Open, ledger: Ledger, strangers: dict[str, str]) -> Suspect:
+def _suspect(each: OpenKey, ledger: KeyLedger, strangers: dict[str, str]) -> Suspect:
     why = _explained(each, ledger, strangers)
     last = "accepted" if each.moved_to is None else f"moved to {each.moved_to}"
     return Suspect(
@@ -203,7 +203,7 @@ def _suspect(each: Open, ledger: Ledger, strangers: dict[str, str]) -> Suspect:
     )
 
 
-def _explained(each: Open, ledger: Ledger, strangers: dict[str, str]) -> str | None:
+def _explained(each: OpenKey, ledger: KeyLedger, strangers: dict[str, str]) -> str | None:
     """What else than a loss may have come of it: a record that is missing for a reason that can be seen."""
     if each.moved_to is not None and (reason := strangers.get(_leads_to(each.queue, each.moved_to))):
         return f"handed to another queue, of which nothing is known: {reason}"
@@ -220,9 +220,9 @@ def _explained(each: Open, ledger: Ledger, strangers: dict[str, str]) -> str | N
     return None
 
 
-def _ended_boots(boots: Iterable[Boot]) -> list[tuple[Boot, str]]:
+def _ended_boots(boots: Iterable[HostBoot]) -> list[tuple[HostBoot, str]]:
     """Boots after which their host booted anew, as other records say, or this host itself."""
-    of_host: dict[str, list[Boot]] = {}
+    of_host: dict[str, list[HostBoot]] = {}
     for boot in sorted(boots, key=lambda boot: boot.first):
         of_host.setdefault(boot.host, []).append(boot)
     ended = []

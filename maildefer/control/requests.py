@@ -16,13 +16,13 @@ from maildefer.errors import QueueMissing, raise_named
 from maildefer.host.identity import this_host
 from maildefer.maildir import durable
 from maildefer.maildir.doubt import live_leases
-from maildefer.maildir.inside import inside
 from maildefer.maildir.layout import Layout
-from maildefer.maildir.leases import STATUS_LIMIT_BYTES, is_folder
-from maildefer.maildir.rights import rights_in
+from maildefer.maildir.rights.confined import inside
+from maildefer.maildir.rights.modes import rights_in
 from maildefer.maildir.scan import raise_unread
 from maildefer.maildir.system import token
-from maildefer.untrusted import Unbelievable, read_record
+from maildefer.maildir.upkeep.leases import STATUS_LIMIT_BYTES, is_folder
+from maildefer.untrusted import UntrustedRecord, read_record
 
 Verb = Literal["stop", "pause", "resume", "reload"]
 
@@ -163,5 +163,5 @@ def _age(path: str) -> float | None:
 def _facts(path: str) -> dict[str, object]:
     try:
         return read_record(path, limit_bytes=STATUS_LIMIT_BYTES)
-    except (OSError, Unbelievable):  # renamed by a beat, not written yet, or none of ours
+    except (OSError, UntrustedRecord):  # renamed by a beat, not written yet, or none of ours
         return {}

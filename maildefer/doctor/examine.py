@@ -25,18 +25,19 @@ from maildefer.errors import (
     UnsafeMount,
     UnsafeRuntimeDirectory,
 )
-from maildefer.host import inotify, runtime
+from maildefer.host import runtime_dir
 from maildefer.host.identity import HOST_ID_VARIABLE
-from maildefer.host.inotify import Inotify
+from maildefer.host.linux import inotify
+from maildefer.host.linux.inotify import Inotify
 from maildefer.host.mounts import mount_of, nearest
 from maildefer.maildir import scan
-from maildefer.maildir.folder import TRIAL, Folder, opened
 from maildefer.maildir.layout import Layout, read_format
-from maildefer.maildir.leases import STATUS_LIMIT_BYTES, is_folder, read_holder
 from maildefer.maildir.names import split_beat
+from maildefer.maildir.rights.folder import TRIAL, Folder, opened
 from maildefer.maildir.system import SYSTEM
+from maildefer.maildir.upkeep.leases import STATUS_LIMIT_BYTES, is_folder, read_holder
 from maildefer.units import size
-from maildefer.untrusted import Unbelievable, number, read_record
+from maildefer.untrusted import UntrustedRecord, number, read_record
 
 _SKEW_SECONDS: Final = 60.0
 _FEW_PERCENT: Final = 2
@@ -126,16 +127,18 @@ def _space(path: str) -> Iterator[Finding]:
 
 def _runtime_directory() -> Iterator[Finding]:
     try:
-        path = runtime.directory()
+        path = runtime_dir.directory()
     except UnsafeRuntimeDirectory as error:
         yield refuse(
-            "runtime", str(error), f"set {runtime.DIRECTORY_VARIABLE} to a directory of your own on this host"
+            "runtime",
+            str(error),
+            f"set {runtime_dir.DIRECTORY_VARIABLE} to a directory of your own on this host",
         )
         return
     except OSError as fault:
         text = f"the runtime directory can't be made: {fault}"
         yield refuse(
-            "runtime", text, f"set {runtime.DIRECTORY_VARIABLE} to a directory of your own on this host"
+            "runtime", text, f"set {runtime_dir.DIRECTORY_VARIABLE} to a directory of your own on this host"
         )
         return
     mount = mount_of(path)
@@ -143,7 +146,7 @@ def _runtime_directory() -> Iterator[Finding]:
         yield warn(
             "runtime",
             f"{path} is on {mount.kind}, whose locks outlive their holders, and hangs with it",
-            f"set {runtime.DIRECTORY_VARIABLE} to a directory on this host's own disk or memory",
+            f"set {runtime_dir.DIRECTORY_VARIABLE} to a directory on this host's own disk or memory",
         )
     else:
         yield ok("runtime", path)
@@ -239,5 +242,5 @@ def _namesakes(layout: Layout, leases: dict[str, int]) -> Iterator[Finding]:
 def _clock_offset(path: str) -> float | None:
     try:
         return number(read_record(path, limit_bytes=STATUS_LIMIT_BYTES)["clock_offset_seconds"])
-    except (OSError, Unbelievable, KeyError):  # none yet, or of another version
+    except (OSError, UntrustedRecord, KeyError):  # none yet, or of another version
         return None

@@ -22,9 +22,9 @@ from maildefer.doctor.findings import Finding, ok, refuse, warn
 from maildefer.errors import ConfigurationError
 from maildefer.events import plain
 from maildefer.host.privileges import drop, resolve
-from maildefer.maildir.folder import TRIALS
 from maildefer.maildir.layout import Layout
-from maildefer.maildir.rights import FOLDER_MODES, OWNERS_FILE_MODE
+from maildefer.maildir.rights.folder import TRIALS
+from maildefer.maildir.rights.modes import FOLDER_MODES, OWNERS_FILE_MODE
 from maildefer.maildir.system import token
 
 _LOOKED_AT: Final = 200  # files of each folder

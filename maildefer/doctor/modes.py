@@ -11,7 +11,7 @@ from typing import Final
 from maildefer.doctor.findings import Finding, ok, refuse, warn
 from maildefer.maildir import scan
 from maildefer.maildir.layout import Layout
-from maildefer.maildir.rights import umask
+from maildefer.maildir.rights.modes import umask
 
 _LOOKED_AT: Final = 200  # entries of new/
 _ALL: Final = os.R_OK | os.W_OK | os.X_OK

@@ -13,7 +13,7 @@ from typing import Final
 from maildefer.doctor.findings import Finding, ok, refuse, warn
 from maildefer.events import plain
 from maildefer.maildir.durable import NEW
-from maildefer.maildir.folder import TRIAL, TRIALS, Folder, clear_trials
+from maildefer.maildir.rights.folder import TRIAL, TRIALS, Folder, clear_trials
 from maildefer.maildir.system import token
 
 RACES: Final = 200

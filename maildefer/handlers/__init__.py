@@ -1,1 +1,6 @@
-"""Ready handler modules, for the settings' `handlers`: `maildefer.handlers.log`, `.queue`, `.forward`."""
+"""Ready handler modules, to be listed in the settings.
+
+log        logs every message
+queue      keeps every message in `run/queue`
+forward    forwards every message by `settings.relay`
+"""

@@ -12,17 +12,17 @@ from typing import Any
 
 from maildefer import logs
 from maildefer.errors import ConfigurationError, HandlerMissing
-from maildefer.handling import marks
-from maildefer.handling.dispatch import Dispatcher, Tokens
-from maildefer.handling.loading import import_user_module, module_files, project_files
-from maildefer.handling.marks import FIRST_STATE, Handler
-from maildefer.handling.queues import located
+from maildefer.handling import handler_marks
+from maildefer.handling.dispatch import ConversationTokens, Dispatcher
+from maildefer.handling.handler_check import check, place_of
+from maildefer.handling.handler_marks import FIRST_STATE, Handler
+from maildefer.handling.project.module_loader import import_user_module, module_files, project_files
+from maildefer.handling.project.queue_paths import located
+from maildefer.handling.project.settings import PoolSettings, load_settings, place, pool_settings, wrong
 from maildefer.handling.retry import RetryPolicy
 from maildefer.handling.routes import DEFAULT_STATE_KEY, Router, RoutingBase
-from maildefer.handling.settings import PoolSettings, load_settings, place, pool_settings, wrong
-from maildefer.handling.shared_state import DirectoryStorage
-from maildefer.handling.signatures import check, place_of
-from maildefer.handling.state import MemoryStorage
+from maildefer.handling.state.directory import DirectoryStorage
+from maildefer.handling.state.storage import MemoryStorage
 
 __all__ = ["Application", "PoolSettings", "load_settings", "module_files", "pool_settings", "provide"]
 
@@ -66,7 +66,11 @@ class Application:
         self._check(probed)
 
     def dispatcher(
-        self, queue: str, *, tokens: Tokens | None = None, running: Callable[[str], None] | None = None
+        self,
+        queue: str,
+        *,
+        tokens: ConversationTokens | None = None,
+        running: Callable[[str], None] | None = None,
     ) -> Dispatcher:
         """The dispatcher of a queue, named as in the settings or by its absolute path. Raises `ConfigurationError`."""
         modules = self.settings.queues[self.queue_named(queue)]
@@ -76,10 +80,10 @@ class Application:
         """Whether any handler of the queue is a `@batch`; with `only`, whether all are."""
         modules = self.settings.queues[self.queue_named(queue)]
         found = [
-            marks.batch_of(function) is not None
+            handler_marks.batch_of(function) is not None
             for _, functions in self.router.table()
             for function in functions
-            if marks.module_of(function) in modules
+            if handler_marks.module_of(function) in modules
         ]
         return any(found) and (not only or all(found))
 
@@ -112,14 +116,14 @@ class Application:
             {
                 "queue": queue,
                 "pattern": pattern.pattern,
-                "module": marks.module_of(function),
-                "function": marks.name_of(function),
-                "stateless": marks.is_stateless(function),
+                "module": handler_marks.module_of(function),
+                "function": handler_marks.name_of(function),
+                "stateless": handler_marks.is_stateless(function),
             }
             for queue, modules in self._modules_of_queues()
             for pattern, functions in self.router.table()
             for function in functions
-            if marks.module_of(function) in modules
+            if handler_marks.module_of(function) in modules
         ]
 
     def _modules_of_queues(self) -> Iterator[tuple[str, frozenset[str]]]:
@@ -135,12 +139,12 @@ class Application:
 
     def _check(self, probed: bool) -> None:
         table = [
-            (pattern, [one for one in functions if marks.module_of(one) in self.queues_of])
+            (pattern, [one for one in functions if handler_marks.module_of(one) in self.queues_of])
             for pattern, functions in self.router.table()
         ]
         routed: dict[str, list[Handler]] = {}
         for function in (function for _, functions in table for function in functions):
-            routed.setdefault(marks.module_of(function), []).append(function)
+            routed.setdefault(handler_marks.module_of(function), []).append(function)
         for queue, modules in self.settings.queues.items():
             for name in modules:
                 if name not in routed:
@@ -149,15 +153,18 @@ class Application:
                         f"put @route above its handlers, or take it out of {self.settings.module}"
                     )
         for function in (function for _, functions in table for function in functions):
-            if marks.batch_of(function) is not None and self.settings.max_crashes < 2:
+            if handler_marks.batch_of(function) is not None and self.settings.max_crashes < 2:
                 raise ConfigurationError(
-                    f"{marks.full_name(function)} is a @batch, and max_crashes = 1 would bury all its messages for "
-                    f"one that kills the worker: set max_crashes to 2 or more in {self.settings.module}"
+                    f"{handler_marks.full_name(function)} is a @batch, and max_crashes = 1 would bury all its "
+                    f"messages for one that kills the worker: set max_crashes to 2 or more in {self.settings.module}"
                 )
         if not probed:
             check(table)
         for name, functions in routed.items():
-            if not any(marks.is_stateless(one) or marks.name_of(one) == FIRST_STATE for one in functions):
+            if not any(
+                handler_marks.is_stateless(one) or handler_marks.name_of(one) == FIRST_STATE
+                for one in functions
+            ):
                 raise ConfigurationError(
                     f"{place_of(functions[0])}: {name} has states and no {FIRST_STATE}, in which each sender begins, "
                     f"so none of them would ever run: name the first of them {FIRST_STATE}, "
@@ -195,7 +202,7 @@ def set_up_logging(settings: ModuleType) -> tuple[logs.Processor, ...]:
 
 
 def _relay(settings: ModuleType, config: object) -> object:
-    from maildefer.message.relay import Relay  # only for applications that send
+    from maildefer.message.outgoing.relay import Relay  # only for applications that send
 
     try:
         return Relay(**config)  # type: ignore[arg-type]  # whatever it holds, the call checks it

@@ -9,12 +9,12 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn, TypeVar
 
-from maildefer.handling import marks
-from maildefer.handling.batches import LONGEST_LINGER_SECONDS, MOST_MESSAGES
-from maildefer.handling.marks import Handler
+from maildefer.handling import handler_marks
+from maildefer.handling.batch import LONGEST_LINGER_SECONDS, MOST_MESSAGES
+from maildefer.handling.handler_check import place_of
+from maildefer.handling.handler_marks import Handler
 from maildefer.handling.patterns import capture_faults, regex_text
 from maildefer.handling.routes import KeyFunction, Router
-from maildefer.handling.signatures import place_of
 
 Function = TypeVar("Function", bound=Handler)
 
@@ -36,7 +36,7 @@ def route(format: str, **captures: str) -> Callable[[Function], Function]:
     def decorate(function: Function) -> Function:
         chosen = _registered(function, (regex,))
         for fault in faults:
-            marks.add_fault(chosen, f"{place}: the route {format!r}: {fault}")
+            handler_marks.add_fault(chosen, f"{place}: the route {format!r}: {fault}")
         return chosen
 
     return decorate
@@ -44,9 +44,9 @@ def route(format: str, **captures: str) -> Callable[[Function], Function]:
 
 def route_like(func: Handler) -> Callable[[Function], Function]:
     """The routes of `func`, of this or another module. Raises `TypeError` if it has none."""
-    regexes = marks.routes_of(func)
+    regexes = handler_marks.routes_of(func)
     if not regexes:
-        raise TypeError(f"{marks.full_name(func)} has no route to be like: put @route above it first")
+        raise TypeError(f"{handler_marks.full_name(func)} has no route to be like: put @route above it first")
     return lambda function: _registered(function, regexes)
 
 
@@ -56,13 +56,13 @@ def stateless(func: Function) -> Function:
     Stands below `@route` or `@route_like`, else raises `TypeError`.
     """
     _below_the_route("@stateless", func)
-    marks.mark_stateless(func)
+    handler_marks.mark_stateless(func)
     return func
 
 
 def nolocking(func: Function) -> Function:
     """The function may run at any time, beside others of this process and of its own conversation."""
-    marks.mark_nolocking(func)
+    handler_marks.mark_nolocking(func)
     return func
 
 
@@ -81,9 +81,9 @@ def batch(*, limit: int = 100, linger: float = 1.0) -> Callable[[Function], Func
 
     def decorate(func: Function) -> Function:
         _below_the_route("@batch", func)
-        if marks.takes_one(func):
-            raise TypeError(f"@batch on {marks.full_name(func)}, which takes one message at a time")
-        marks.mark_batch(func, marks.BatchTerms(limit, float(linger)))
+        if handler_marks.takes_one(func):
+            raise TypeError(f"@batch on {handler_marks.full_name(func)}, which takes one message at a time")
+        handler_marks.mark_batch(func, handler_marks.BatchTerms(limit, float(linger)))
         return func
 
     return decorate
@@ -91,7 +91,7 @@ def batch(*, limit: int = 100, linger: float = 1.0) -> Callable[[Function], Func
 
 def state_key_generator(func: KeyFunction) -> KeyFunction:
     """`func(module_name, message)` makes the key under which states of its module are kept, say one per list."""
-    Router.HANDLERS[marks.module_of(func)] = func
+    Router.HANDLERS[handler_marks.module_of(func)] = func
     return func
 
 
@@ -99,21 +99,23 @@ def _registered(function: Function, regexes: tuple[str, ...]) -> Function:
     chosen = function
     if _is_method(function):
         chosen = _refusal(function)
-        marks.add_fault(chosen, f"{place_of(function)}: {_method_text(function)}")
-    if marks.batch_of(function) is not None and not marks.is_stateless(function):
+        handler_marks.add_fault(chosen, f"{place_of(function)}: {_method_text(function)}")
+    if handler_marks.batch_of(function) is not None and not handler_marks.is_stateless(function):
         raise TypeError(
-            f"{marks.full_name(function)} is a state, and takes one sender's message at a time: "
+            f"{handler_marks.full_name(function)} is a state, and takes one sender's message at a time: "
             "put @stateless between @route and @batch"
         )
     for regex in regexes:
         Router.register_route(regex, chosen)
-        marks.add_route(chosen, regex)
+        handler_marks.add_route(chosen, regex)
     return chosen
 
 
 def _below_the_route(decorator: str, function: Handler) -> None:
-    if marks.routes_of(function):
-        raise TypeError(f"{decorator} stands above the route of {marks.full_name(function)}: put it below")
+    if handler_marks.routes_of(function):
+        raise TypeError(
+            f"{decorator} stands above the route of {handler_marks.full_name(function)}: put it below"
+        )
 
 
 def _is_method(function: Handler) -> bool:

@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final, Protocol
 
-from maildefer import logcontext
+from maildefer import log_context
 from maildefer.errors import RouteTooSlow, RouteUntried, StorageFault
-from maildefer.handling import marks
-from maildefer.handling.batches import Batches
-from maildefer.handling.marks import ERROR_STATE, Addressed, Handler
-from maildefer.handling.onward import Onward
+from maildefer.handling import handler_marks
+from maildefer.handling.batch import Batches
+from maildefer.handling.exceptions import failure, outcome_of
+from maildefer.handling.handler_marks import ERROR_STATE, Handler, HasRecipient
+from maildefer.handling.handoff.resolve import HandoffResolver
 from maildefer.handling.outcomes import (
     ACKED,
     NO_ROUTE,
@@ -24,17 +25,16 @@ from maildefer.handling.outcomes import (
     Postponed,
     worst,
 )
-from maildefer.handling.raised import failure, outcome_of
 from maildefer.handling.results import Handoff, interpreted
 from maildefer.handling.routes import RoutingBase
-from maildefer.handling.steps import Step, step_of
-from maildefer.message.matching import Found, Pattern, Table
+from maildefer.handling.step import HandlerStep, step_of
+from maildefer.matching.index import MatchLike, Pattern, PatternTable
 
 TOKEN_SECONDS: Final = 1.0
 FAULT_SECONDS: Final = 30.0
 
 
-class Tokens(Protocol):
+class ConversationTokens(Protocol):
     """Who may handle a conversation: one worker of all hosts at a time."""
 
     def take(self, conversation: str, /) -> bool:
@@ -44,8 +44,8 @@ class Tokens(Protocol):
 
 
 # A row: its steps, whether any of them is stateful.
-_Row = tuple[Sequence[Step], bool]
-_Matched = list[tuple[_Row, Found]]
+_Row = tuple[Sequence[HandlerStep], bool]
+_Matched = list[tuple[_Row, MatchLike]]
 
 
 class Dispatcher:
@@ -63,24 +63,24 @@ class Dispatcher:
         modules: Collection[str] | None = None,
         *,
         queues_of: Mapping[str, Sequence[str]] | None = None,
-        tokens: Tokens | None = None,
+        tokens: ConversationTokens | None = None,
         running: Callable[[str], None] | None = None,
     ) -> None:
         self._router = router
         self._modules = None if modules is None else frozenset(modules)
-        self._onward = Onward(router, queues_of)
+        self._onward = HandoffResolver(router, queues_of)
         self._batches = Batches(router, self._onward)
         self._tokens = tokens
         self._running = running
         self._generation = -1
-        self._table: Table[_Row] = Table(())
+        self._table: PatternTable[_Row] = PatternTable(())
         self._stateful_modules: frozenset[str] = frozenset()
 
-    def dispatch(self, message: Addressed) -> tuple[Outcome, str]:
+    def dispatch(self, message: HasRecipient) -> tuple[Outcome, str]:
         """Run every handler that is due for the message; returns the worst outcome, and the handlers' full names."""
-        return logcontext.run(self._dispatch, message)
+        return log_context.run(self._dispatch, message)
 
-    def _dispatch(self, message: Addressed) -> tuple[Outcome, str]:
+    def _dispatch(self, message: HasRecipient) -> tuple[Outcome, str]:
         if self._generation != self._router.generation:
             self._build()
         try:
@@ -106,7 +106,7 @@ class Dispatcher:
             self._build()
         return [step.name for (steps, _), _ in self._table.matches(address) for step in steps]
 
-    def batch_for(self, message: Addressed) -> Step | None:
+    def batch_for(self, message: HasRecipient) -> HandlerStep | None:
         """The `@batch` function that takes the message with others; None where it is to be dispatched alone.
 
         So it is where other handlers' routes match it, too: then their outcomes and this one's make one.
@@ -122,13 +122,13 @@ class Dispatcher:
         message.captures = matched[0][1].groupdict()  # type: ignore[attr-defined]  # a MailRequest takes it
         return steps[0]
 
-    def dispatch_batch(self, step: Step, messages: Sequence[Addressed]) -> list[Outcome] | Deferred:
+    def dispatch_batch(self, step: HandlerStep, messages: Sequence[HasRecipient]) -> list[Outcome] | Deferred:
         """Run a `@batch` function once: an outcome for each message, or one failure, of which each may be the cause."""
         if self._running is not None:
             self._running(step.name)
-        return logcontext.run(self._batches.run, step, messages)
+        return log_context.run(self._batches.run, step, messages)
 
-    def buried(self, message: Addressed, outcome: Outcome) -> None:
+    def buried(self, message: HasRecipient, outcome: Outcome) -> None:
         """The worker gives the message up after this outcome: after an exception the conversation is in `ERROR`.
 
         Not before, so that each retry finds the handler that failed. Raises nothing of the store's: the entry is
@@ -152,17 +152,17 @@ class Dispatcher:
         self._stateful_modules = frozenset(
             s.module for _, (steps, _) in table for s in steps if not s.stateless
         )
-        self._table, self._generation = Table(table), generation
+        self._table, self._generation = PatternTable(table), generation
 
     def _sees(self, function: Handler) -> bool:
-        return self._modules is None or marks.module_of(function) in self._modules
+        return self._modules is None or handler_marks.module_of(function) in self._modules
 
-    def _converse(self, message: Addressed, matched: _Matched) -> tuple[Outcome, str]:
+    def _converse(self, message: HasRecipient, matched: _Matched) -> tuple[Outcome, str]:
         """The walk under the tokens of all conversations that may take part, taken before anything runs."""
         tokens = self._tokens
         if tokens is None:
             return self._walk(message, matched)
-        logcontext.begin(message, "")
+        log_context.begin(message, "")
         try:
             wanted = self._conversations(message, matched)
         except Exception as fault:  # noqa: BLE001  # a @state_key_generator is the user's code
@@ -178,7 +178,7 @@ class Dispatcher:
             for conversation in reversed(taken):
                 tokens.give_back(conversation)
 
-    def _conversations(self, message: Addressed, matched: _Matched) -> list[str]:
+    def _conversations(self, message: HasRecipient, matched: _Matched) -> list[str]:
         """In one order for all workers; taking is all or nothing, so there is no deadlock, and no livelock either."""
         modules = {
             step.module
@@ -188,7 +188,7 @@ class Dispatcher:
         }
         return sorted({ascii([self._router.state_key(module, message), message.From]) for module in modules})
 
-    def _walk(self, message: Addressed, matched: _Matched) -> tuple[Outcome, str]:
+    def _walk(self, message: HasRecipient, matched: _Matched) -> tuple[Outcome, str]:
         """Every stateless handler, and the first stateful one that is its module's state by the time it is reached."""
         outcome: Outcome = ACKED
         handoffs: list[HandedOff] | None = None  # most messages have none
@@ -229,8 +229,8 @@ class Dispatcher:
                 outcome = self._onward.begun(outcome, message)
         return outcome, names
 
-    def _run(self, step: Step, message: Addressed, groups: dict[str, Any]) -> Outcome:
-        logcontext.begin(message, step.name)
+    def _run(self, step: HandlerStep, message: HasRecipient, groups: dict[str, Any]) -> Outcome:
+        log_context.begin(message, step.name)
         if self._running is not None:
             self._running(step.name)
         try:
@@ -252,7 +252,7 @@ class Dispatcher:
             return outcome_of(fault, step.module)
 
 
-def _state_fault(fault: Exception, step: Step, *, ran: bool) -> Outcome:
+def _state_fault(fault: Exception, step: HandlerStep, *, ran: bool) -> Outcome:
     """A filesystem that refuses is not the message's fault: as long as nothing has run, nothing is charged."""
     if isinstance(fault, StorageFault) and not ran:
         return Postponed(FAULT_SECONDS, f"its state can't be read: {fault}")

@@ -9,8 +9,8 @@ from types import FunctionType
 from typing import Final, NamedTuple
 
 from maildefer.errors import HandlerNotRun
-from maildefer.handling import marks
-from maildefer.handling.marks import Handler
+from maildefer.handling import handler_marks
+from maildefer.handling.handler_marks import Handler
 
 _HANDOFF: Final = re.compile(r"((?:[^\W\d]\w*\.)+)([^\W\d]\w*)")
 
@@ -45,12 +45,12 @@ def interpreted(function: Handler, result: object) -> Move | Handoff | None:
         handoff = handoff_in(result)
         if handoff is not None:
             return handoff
-    if marks.is_stateless(function):
+    if handler_marks.is_stateless(function):
         return None
     if callable(result) and hasattr(result, "__name__") and not isinstance(result, type):
-        return Move(marks.module_of(result), marks.name_of(result))
+        return Move(handler_marks.module_of(result), handler_marks.name_of(result))
     raise TypeError(
-        f"{marks.full_name(function)} returned {result!r}: "
+        f"{handler_marks.full_name(function)} returned {result!r}: "
         'return the function that is the next state, "module.FUNCTION" of another queue, or nothing'
     )
 
@@ -61,13 +61,13 @@ def ensure_run(function: Handler, result: object) -> None:
     Whatever decorators stand above `function`, it shows here that its body has not run. What has not begun is closed,
     so that Python warns of nothing. Salmon ignores other values, and so do we.
     """
-    if isinstance(result, _PLAIN) or marks.is_registered(result):
+    if isinstance(result, _PLAIN) or handler_marks.is_registered(result):
         return
     undone = [(what, one) for one in _members(result) if (what := _undone(one)) is not None]
     for _, one in undone:
         _close(one)
     if undone:
-        raise HandlerNotRun(marks.full_name(function), undone[0][0])
+        raise HandlerNotRun(handler_marks.full_name(function), undone[0][0])
 
 
 _PLAIN: Final = (str, bytes, int, float)
@@ -117,7 +117,7 @@ def _undone(one: object) -> str | None:
         return f"an iterator ({kind.__name__}), {_NOT_DONE}: go through it in there, as a `for` does"
     if callable(one) and not _is_handler(one):
         return (
-            f"the callable {marks.full_name(one)}, which is no handler, {_NOT_DONE}: "
+            f"the callable {handler_marks.full_name(one)}, which is no handler, {_NOT_DONE}: "
             "call it in there, or return a function with a @route"
         )
     return None
@@ -127,7 +127,7 @@ def _is_handler(one: object) -> bool:
     """Or may be meant as one: a function of a module is a state, and a class a value."""
     if isinstance(one, FunctionType) and one.__qualname__.isidentifier():
         return True
-    return isinstance(one, type) or marks.is_registered(one)
+    return isinstance(one, type) or handler_marks.is_registered(one)
 
 
 def _close(one: object) -> None:

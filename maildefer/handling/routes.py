@@ -1,7 +1,6 @@
 """The table of routes, and the bare delivery that runs in the caller: `Router.deliver`.
 
-There is one `Router` per process, into which handler modules register themselves when they are imported. In a pool
-each queue has its `Dispatcher`, which sees only its own part of the table and gives outcomes instead of raising.
+There is one `Router` per process; handler modules register themselves in it when they are imported.
 """
 
 from __future__ import annotations
@@ -14,16 +13,16 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any, Final, Protocol
 
-from maildefer import logcontext
+from maildefer import log_context
 from maildefer.errors import ConfigurationError, HandlerMissing
-from maildefer.handling import marks, undeliverable
-from maildefer.handling.batches import one_by_one
-from maildefer.handling.marks import ERROR_STATE, FIRST_STATE, Addressed, Handler, entry_key
+from maildefer.handling import handler_marks, undeliverable
+from maildefer.handling.batch import one_by_one
+from maildefer.handling.handler_check import check
+from maildefer.handling.handler_marks import ERROR_STATE, FIRST_STATE, Handler, HasRecipient, entry_key
 from maildefer.handling.patterns import compiled
 from maildefer.handling.results import Handoff, ensure_run, interpreted
-from maildefer.handling.signatures import check
-from maildefer.handling.state import EntryStorage, MemoryStorage, StateStorage
-from maildefer.message.matching import Table
+from maildefer.handling.state.storage import EntryStorage, MemoryStorage, StateStorage
+from maildefer.matching.index import PatternTable
 from maildefer.message.smtp_error import SMTPError
 
 LOG: Final = logging.getLogger("routing")
@@ -61,7 +60,7 @@ class RoutingBase:
         self._swap_lock = threading.Lock()
         self._draft: _Table | None = None
         self._indexed: tuple[int, list[str], int] | None = None  # what of the table `_rows` was made from
-        self._rows: Table[list[Handler]] = Table(())
+        self._rows: PatternTable[list[Handler]] = PatternTable(())
 
     # The table
     def defaults(self, **captures: str) -> None:
@@ -77,7 +76,7 @@ class RoutingBase:
             else:
                 registered[format] = (compiled(format), [func])
                 order.append(format)  # second, so that who walks the order finds each of it
-            marks.mark_registered(func)
+            handler_marks.mark_registered(func)
             self.generation += 1
 
     def match(self, address: str) -> Iterator[tuple[list[Handler], dict[str, Any]]]:
@@ -88,12 +87,13 @@ class RoutingBase:
         for functions, found in self._index().matches(address):
             yield functions, found.groupdict()
 
-    def _index(self) -> Table[list[Handler]]:
+    def _index(self) -> PatternTable[list[Handler]]:
         """The table, made ready for look-ups; made anew when it has changed."""
         with self._swap_lock:
             if self._indexed != (self.generation, self.ORDER, len(self.REGISTERED)):
                 self._indexed = (self.generation, list(self.ORDER), len(self.REGISTERED))
-                self._rows = Table(self.REGISTERED[regex] for regex in self.ORDER if regex in self.REGISTERED)
+                known = (self.REGISTERED[regex] for regex in self.ORDER if regex in self.REGISTERED)
+                self._rows = PatternTable(known)
             return self._rows
 
     def table(self) -> list[tuple[re.Pattern[str], list[Handler]]]:
@@ -151,20 +151,20 @@ class RoutingBase:
         return True
 
     # States
-    def state_key(self, module_name: str, message: Addressed) -> str:
+    def state_key(self, module_name: str, message: HasRecipient) -> str:
         made_by = self.HANDLERS.get(module_name, DEFAULT_STATE_KEY)
         if type(key := made_by(module_name, message)) is not str:
             ensure_run(made_by, key)
         return key
 
-    def get_state(self, module_name: str, message: Addressed) -> str:
+    def get_state(self, module_name: str, message: HasRecipient) -> str:
         """The sender's state in that module. A retry finds the state that its first try found."""
         key, entry = self.state_key(module_name, message), entry_key(message)
         if entry is not None and isinstance(self.STATE_STORE, EntryStorage):
             return self.STATE_STORE.get_for(key, message.From, entry)
         return self.STATE_STORE.get(key, message.From)
 
-    def set_state(self, module_name: str, message: Addressed, state: str) -> None:
+    def set_state(self, module_name: str, message: HasRecipient, state: str) -> None:
         self.keeps_states = True
         key, entry = self.state_key(module_name, message), entry_key(message)
         if entry is not None and isinstance(self.STATE_STORE, EntryStorage):
@@ -172,7 +172,7 @@ class RoutingBase:
         else:
             self.STATE_STORE.set(key, message.From, state)
 
-    def begin_state(self, module_name: str, message: Addressed, state: str) -> None:
+    def begin_state(self, module_name: str, message: HasRecipient, state: str) -> None:
         """Set the state from which the message is to start in that module, where it is handed to."""
         self.keeps_states = True
         key, entry = self.state_key(module_name, message), entry_key(message)
@@ -181,24 +181,24 @@ class RoutingBase:
         else:
             self.STATE_STORE.set(key, message.From, state)
 
-    def attempt_ended(self, message: Addressed) -> None:
+    def attempt_ended(self, message: HasRecipient) -> None:
         """Tell the store that the message was handled, or failed; called by who runs handlers."""
         store, entry = self.STATE_STORE, entry_key(message)
         if entry is not None and isinstance(store, EntryStorage):
             store.ended(entry)
 
-    def in_state(self, func: Handler, message: Addressed) -> bool:
-        return self.get_state(marks.module_of(func), message) == marks.name_of(func)
+    def in_state(self, func: Handler, message: HasRecipient) -> bool:
+        return self.get_state(handler_marks.module_of(func), message) == handler_marks.name_of(func)
 
-    def in_error(self, func: Handler, message: Addressed) -> bool:
-        return self.get_state(marks.module_of(func), message) == ERROR_STATE
+    def in_error(self, func: Handler, message: HasRecipient) -> bool:
+        return self.get_state(handler_marks.module_of(func), message) == ERROR_STATE
 
     def clear_states(self) -> None:
         self.STATE_STORE.clear()
 
     # Delivery
 
-    def deliver(self, message: Addressed) -> None:
+    def deliver(self, message: HasRecipient) -> None:
         """Run the handlers for the message here and now; returns nothing.
 
         An `SMTPError` comes through. Another exception moves the sender's state in that module to `ERROR`, and the
@@ -211,7 +211,7 @@ class RoutingBase:
         finally:
             self.attempt_ended(message)
 
-    def _deliver(self, message: Addressed) -> None:
+    def _deliver(self, message: HasRecipient) -> None:
         ran, handoffs = list[Handler](), list[Handoff]()
         for function, groups in self._chosen(message):
             ran.append(function)
@@ -222,22 +222,22 @@ class RoutingBase:
         if not ran:
             self._undeliverable(message, "no handler took it")
 
-    def _chosen(self, message: Addressed) -> Iterator[tuple[Handler, dict[str, Any]]]:
+    def _chosen(self, message: HasRecipient) -> Iterator[tuple[Handler, dict[str, Any]]]:
         """Every stateless function, and the first stateful one that is its module's state by the time it's reached."""
         stateful_chosen = False
         for functions, groups in self.match(message.To or ""):
             for function in tuple(functions):
-                if marks.is_stateless(function):
+                if handler_marks.is_stateless(function):
                     yield function, groups
                 elif not stateful_chosen and self.in_state(function, message):
                     stateful_chosen = True
                     yield function, groups
 
-    @logcontext.contained
-    def call_safely(self, func: Handler, message: Addressed, kwargs: dict[str, Any]) -> Handoff | None:
+    @log_context.contained
+    def call_safely(self, func: Handler, message: HasRecipient, kwargs: dict[str, Any]) -> Handoff | None:
         """Run one handler by the rules of `deliver`; returns where it hands the message on to, if it does."""
-        logcontext.begin(message, marks.full_name(func))
-        module = marks.module_of(func)
+        log_context.begin(message, handler_marks.full_name(func))
+        module = handler_marks.module_of(func)
         try:
             result = self.call(func, message, kwargs)
             following = interpreted(func, result)
@@ -250,15 +250,15 @@ class RoutingBase:
             raise
         except Exception as fault:  # noqa: BLE001  # the user's code may raise anything
             self.set_state(module, message, ERROR_STATE)
-            self._undeliverable(message, f"{marks.full_name(func)} failed")
-            marks.mark_kept(fault)
-            self._complain(f"{marks.full_name(func)} failed on a message for {message.To}")
+            self._undeliverable(message, f"{handler_marks.full_name(func)} failed")
+            handler_marks.mark_kept(fault)
+            self._complain(f"{handler_marks.full_name(func)} failed on a message for {message.To}")
         return None
 
-    def call(self, func: Handler, message: Addressed, kwargs: dict[str, Any]) -> object:
+    def call(self, func: Handler, message: HasRecipient, kwargs: dict[str, Any]) -> object:
         """Call the handler under the lock that keeps the process's other handlers out, unless it is `@nolocking`."""
         func = one_by_one(func)
-        if marks.is_nolocking(func):
+        if handler_marks.is_nolocking(func):
             return func(message, **kwargs)
         with self.lock:
             return func(message, **kwargs)
@@ -267,24 +267,24 @@ class RoutingBase:
         """The registered function that is handed on to. Raises `HandlerMissing`."""
         for _, functions in self.table():
             for function in functions:
-                if (marks.module_of(function), marks.name_of(function)) == handoff:
+                if (handler_marks.module_of(function), handler_marks.name_of(function)) == handoff:
                     return function
         raise HandlerMissing(
             f"no handler {handoff.module}.{handoff.function}: correct the name that is returned, "
             f"or list {handoff.module} in `queues` of the settings"
         )
 
-    def _continue(self, handoff: Handoff, message: Addressed, ran: list[Handler]) -> None:
+    def _continue(self, handoff: Handoff, message: HasRecipient, ran: list[Handler]) -> None:
         """Without a pool there is no other queue: the handler it is handed to runs here, unless it just has."""
         function = self.function_of(handoff)
-        if not marks.is_stateless(function):
+        if not handler_marks.is_stateless(function):
             self.begin_state(handoff.module, message, handoff.function)
         if function not in ran:
             ran.append(function)
             groups = next((g for functions, g in self.match(message.To or "") if function in functions), {})
             self.call_safely(function, message, groups)
 
-    def _undeliverable(self, message: Addressed, why: str) -> None:
+    def _undeliverable(self, message: HasRecipient, why: str) -> None:
         if self.UNDELIVERABLE_QUEUE is not None:
             undeliverable.give(self.UNDELIVERABLE_QUEUE, message, why)
         else:

@@ -24,7 +24,7 @@ _DEAD: Final = (b"Z", b"X", b"x")  # a zombie has done all it will ever do
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Host:
+class HostIdentity:
     """One host's identity. `label` is for names; `boot_id` and `pid_namespace` decide whether pids mean anything."""
 
     label: str
@@ -40,7 +40,7 @@ class Host:
         return label == self.label and not self.shares_pids_with(boot_id, pid_namespace)
 
 
-def this_host() -> Host:
+def this_host() -> HostIdentity:
     """The host this process runs on. Reads a few files of /proc, never the mount; safe in any process."""
     try:
         namespace = os.readlink("/proc/self/ns/pid")
@@ -49,11 +49,13 @@ def this_host() -> Host:
     booted = _line("/proc/sys/kernel/random/boot_id")
     chosen = os.environ.get(HOST_ID_VARIABLE, "")
     if chosen:
-        return Host(label=label(chosen, chosen), boot_id=f"id:{chosen}:{booted}", pid_namespace=namespace)
+        return HostIdentity(
+            label=label(chosen, chosen), boot_id=f"id:{chosen}:{booted}", pid_namespace=namespace
+        )
     name = os.uname().nodename
     # Not the boot id: the label, and the pid files and logs named for it, should outlive a reboot. The namespace
     # tells containers of one host apart.
-    return Host(
+    return HostIdentity(
         label=label(name, f"{name}\n{_line('/etc/machine-id')}\n{namespace}"),
         boot_id=booted,
         pid_namespace=namespace,

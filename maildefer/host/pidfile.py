@@ -14,11 +14,11 @@ from dataclasses import dataclass, field, replace
 from typing import Final, Literal, TypeGuard, assert_never
 
 from maildefer.errors import NotRunning, PidFileUnusable
-from maildefer.host.identity import Host, alive, exists, start_time
+from maildefer.host.identity import HostIdentity, alive, exists, start_time
 from maildefer.maildir import durable
-from maildefer.maildir.rights import Rights
+from maildefer.maildir.rights.modes import Rights
 from maildefer.maildir.system import token
-from maildefer.untrusted import Unbelievable, read_plain, record_in
+from maildefer.untrusted import UntrustedRecord, read_plain, record_in
 
 Verdict = Literal["running", "stale", "unproven", "other-host", "unverified"]
 
@@ -62,7 +62,7 @@ class PidFile:
 
 def for_process(
     pid: int,
-    host: Host,
+    host: HostIdentity,
     *,
     kind: str,
     lease: str | None = None,
@@ -101,7 +101,7 @@ def read(path: str) -> PidFile:
     """Read a pid file of ours or of another program. Raises NotRunning if there is none, PidFileUnusable."""
     try:
         data, facts = read_plain(path, limit_bytes=_LIMIT_BYTES)
-    except Unbelievable as fault:
+    except UntrustedRecord as fault:
         raise PidFileUnusable(path, str(fault)) from fault
     except FileNotFoundError:
         raise NotRunning(
@@ -129,7 +129,7 @@ def parse(path: str, data: bytes) -> PidFile:
         return PidFile(pid=pid)
 
 
-def verify(pidfile: PidFile, host: Host) -> Verdict:
+def verify(pidfile: PidFile, host: HostIdentity) -> Verdict:
     """Whether the pid may be signalled here: only "running" says so.
 
     "stale" is a process of this host that has ended. "other-host" means that only that host knows.
@@ -146,7 +146,7 @@ def verify(pidfile: PidFile, host: Host) -> Verdict:
 
 
 def choose_path(
-    default_path: str, host: Host, is_a_clones: Callable[[PidFile], bool] = lambda pidfile: False
+    default_path: str, host: HostIdentity, is_a_clones: Callable[[PidFile], bool] = lambda pidfile: False
 ) -> str:
     """Where this host's pid file goes when none was asked for: not on top of another host's.
 
@@ -224,7 +224,7 @@ def _of_a_clone(pidfile: PidFile) -> bool:
     return pidfile.started > booted + _CLOCK_SLACK_SECONDS
 
 
-def _belongs_to_another_host(path: str, host: Host, is_a_clones: Callable[[PidFile], bool]) -> bool:
+def _belongs_to_another_host(path: str, host: HostIdentity, is_a_clones: Callable[[PidFile], bool]) -> bool:
     try:
         found = read(path)
         verdict = verify(found, host)

@@ -7,13 +7,13 @@ import os
 from dataclasses import dataclass
 
 from maildefer.errors import ConfigurationError
-from maildefer.host.linux import death_signal, die_with_parent, empty_bounding_set, gain_nothing
+from maildefer.host.linux.prctl import death_signal, die_with_parent, empty_bounding_set, gain_nothing
 
 SHARED_UMASK = 0o027  # entries are for their queue's group to read, and for nobody else
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
+class TargetUser:
     """Whom to become: `groups` are the supplementary ones."""
 
     uid: int
@@ -21,7 +21,7 @@ class Identity:
     groups: tuple[int, ...] = ()
 
 
-def resolve(user: str, group: str) -> Identity:
+def resolve(user: str, group: str) -> TargetUser:
     """By names or numbers; an empty `user` stays who one is. Raises ConfigurationError for one that isn't there.
 
     Without a group it is the user's own with the supplementary ones; with it, that group alone.
@@ -32,13 +32,13 @@ def resolve(user: str, group: str) -> Identity:
     try:
         number = int(user) if user.isdecimal() else pwd.getpwnam(user).pw_uid if user else os.geteuid()
         if group:
-            return Identity(number, int(group) if group.isdecimal() else grp.getgrnam(group).gr_gid)
+            return TargetUser(number, int(group) if group.isdecimal() else grp.getgrnam(group).gr_gid)
         account = pwd.getpwuid(number)
     except KeyError as fault:
         raise ConfigurationError(
             f"no such user or group ({fault.args[0]}): make it, or name another by --user and --group"
         ) from fault
-    return Identity(account.pw_uid, account.pw_gid, tuple(os.getgrouplist(account.pw_name, account.pw_gid)))
+    return TargetUser(account.pw_uid, account.pw_gid, tuple(os.getgrouplist(account.pw_name, account.pw_gid)))
 
 
 def drop(user: str, group: str) -> None:

@@ -8,20 +8,21 @@ from typing import Any
 
 from maildefer import events
 from maildefer.errors import ConfigurationError, MaildeferError
-from maildefer.host.titles import set_title
-from maildefer.intake import crowd, eventloop, writer
-from maildefer.intake.arena import Link
-from maildefer.intake.guard import Guard
-from maildefer.intake.options import Options, parse
+from maildefer.host.linux.process_title import set_title
+from maildefer.intake import descriptor_limit, event_loop
+from maildefer.intake.access.security import AccessSecurity
+from maildefer.intake.options import IntakeOptions, parse
+from maildefer.intake.writer import process
+from maildefer.intake.writer.shared_memory import WriterLink
 
 
 def main() -> int:
     """0 after TERM; 78 for what the options name and can't be used, 1 for a queue or socket that can't."""
     options = parse()
     events.configure(options.log_format, log_file=options.log_file, level=options.log_level)
-    crowd.prepare(options)
+    descriptor_limit.prepare(options)
     try:
-        guard = Guard(options)
+        guard = AccessSecurity(options)
         if options.user or options.group:
             from maildefer.host.privileges import drop  # ctypes, and only here
 
@@ -29,7 +30,7 @@ def main() -> int:
             set_title(f"intake {options.queue}")  # the kernel does not let who has dropped privileges
             drop(options.user, options.group)
         closing = (*options.socket_fds, options.lifeline_fd, *options.told_fds)
-        link = writer.fork(options.queue, options, hostname=options.hostname, closing=closing)
+        link = process.fork(options.queue, options, hostname=options.hostname, closing=closing)
         set_title(f"intake {options.queue}")
         in_order = _serve(options, link, guard)
     except ConfigurationError as fault:
@@ -41,16 +42,18 @@ def main() -> int:
     return 0 if in_order else 1
 
 
-def _serve(options: Options, link: Link, guard: Guard) -> bool:
+def _serve(options: IntakeOptions, link: WriterLink, guard: AccessSecurity) -> bool:
     """What takes asyncio is imported last: the writer has no use for it, and its ssl has none without a certificate."""
     serve = _load(guard)
-    return eventloop.run(serve(options, link, guard))
+    return event_loop.run(serve(options, link, guard))
 
 
-def _load(guard: Guard) -> Callable[[Options, Link, Guard], Coroutine[Any, Any, bool]]:
+def _load(
+    guard: AccessSecurity,
+) -> Callable[[IntakeOptions, WriterLink, AccessSecurity], Coroutine[Any, Any, bool]]:
     if guard.certificate is None:
-        eventloop.leave_out_ssl()
-    from maildefer.intake.service import serve
+        event_loop.leave_out_ssl()
+    from maildefer.intake.server import serve
 
     return serve
 

@@ -1,4 +1,24 @@
-"""The queue on disk: names, layout, durable writes, transitions, leases, scans.
+"""The queue on disk: names, layout, durable writes, and every transition of an entry.
 
 Pure: the filesystem, the clock and randomness come in as a `System`; nothing here knows a process, a setting or mail.
+
+    system            filesystem, clock and randomness, in one value that the simulation replaces
+    layout            the folders of a queue; control_folder: `.maildefer/`; absence: why there is no queue at a path
+    names             builds and parses the names of entries and leases
+    durable           writes that survive a power cut (I1)
+    push              makes an entry in `new/`; draft: one that is written while its bytes come
+    claims            claims an entry by one rename, and settles it by one more or by unlink
+    pop               takes an entry at most once, without a lease
+    doubt             settles a doubtful reply by fresh listings
+    scan              listings; reading: the bytes of a claimed entry
+    reasons           why an entry was buried
+    journal           the optional record of pushes and settles
+    stdlib_maildir    the standard library's Maildir without the host's name in its file names
+    rights/           modes, and work in folders that other users may write to
+    upkeep/           leases, and what a keeper does: reclaim, promote, sweep
+    operator/         what commands do with single entries and whole queues
+
+The life of an entry: push > claims > upkeep/promote or upkeep/reclaim > claims.
+Imports point down: pop, upkeep > claims, push, operator > journal, doubt, reasons > layout, scan > control_folder >
+durable, names > rights > system.
 """

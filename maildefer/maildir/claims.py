@@ -24,7 +24,7 @@ _OTHER = re.compile(r":|,[cdfh]=").search
 QUICK_SECONDS = 0.1  # an ENOENT sooner than this is no retried request: somebody else was first
 
 
-class Hand(Protocol):
+class ClaimSlots(Protocol):
     """Where a claimer publishes, before it sends the claim, what it may hold: the board, for the audit."""
 
     def next_seq(self) -> int: ...
@@ -45,7 +45,7 @@ class Claimer:
     def __init__(
         self,
         layout: Layout,
-        hand: Hand,
+        hand: ClaimSlots,
         *,
         lease: str,
         host: str,

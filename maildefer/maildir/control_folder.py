@@ -8,8 +8,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from maildefer.maildir import durable
-from maildefer.maildir.folder import Folder, opened
-from maildefer.maildir.rights import give_folder, make_in, rights_in
+from maildefer.maildir.rights.folder import Folder, opened
+from maildefer.maildir.rights.modes import give_folder, make_in, rights_in
 from maildefer.maildir.system import System
 
 FORMAT_VERSION = 1

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from maildefer.errors import QueueMissing, raise_named
 from maildefer.maildir import durable
 from maildefer.maildir.layout import Layout, mend
-from maildefer.maildir.rights import PLAIN, Rights
+from maildefer.maildir.rights.modes import PLAIN, Rights
 from maildefer.maildir.system import SYSTEM, System
 
 _COPY_BYTES = 256 << 10

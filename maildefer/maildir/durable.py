@@ -13,7 +13,7 @@ import stat
 import threading
 from collections.abc import Sequence
 
-from maildefer.maildir.rights import PLAIN, Rights
+from maildefer.maildir.rights.modes import PLAIN, Rights
 from maildefer.maildir.system import SYSTEM, System
 
 FILE_MODE = PLAIN.file_mode

@@ -1,5 +1,4 @@
-"""The optional journal of a queue: a record of each accepted push and each settle, by which `maildefer audit` proves
-from outside that nothing was lost.
+"""The optional journal of a queue: records of pushes and settles, by which `maildefer audit` proves that none is lost.
 
 It is kept where `.maildefer/journal/` is a directory, by every process that begins to use the queue after that: two
 files for each day, each boot of a host and each user, appended to by all of that user's processes there with one write
@@ -31,11 +30,12 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Final, Literal
 
-from maildefer.maildir import durable, folder
-from maildefer.maildir.folder import Folder
-from maildefer.maildir.inside import bare
+from maildefer.maildir import durable
 from maildefer.maildir.layout import Layout
-from maildefer.maildir.rights import Rights, make_in, rights_in
+from maildefer.maildir.rights import folder
+from maildefer.maildir.rights.confined import bare
+from maildefer.maildir.rights.folder import Folder
+from maildefer.maildir.rights.modes import Rights, make_in, rights_in
 from maildefer.maildir.system import SYSTEM, System, token
 
 Kind = Literal["pushed", "settled"]

@@ -11,14 +11,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from maildefer.errors import FormatUnknown, NotAQueue, PermissionRefused, QueueMissing, raise_named
-from maildefer.maildir import absent, durable
+from maildefer.maildir import absence, durable
 from maildefer.maildir.control_folder import CONTROL_FOLDERS, make_control
 from maildefer.maildir.control_folder import FORMAT_VERSION as FORMAT_VERSION
 from maildefer.maildir.control_folder import Format as Format
-from maildefer.maildir.inside import inside
-from maildefer.maildir.rights import PLAIN, make_directory, make_in
+from maildefer.maildir.rights.confined import inside
+from maildefer.maildir.rights.modes import PLAIN, make_directory, make_in
 from maildefer.maildir.system import SYSTEM, System
-from maildefer.untrusted import Unbelievable, number, read_record
+from maildefer.untrusted import UntrustedRecord, number, read_record
 
 _LONGEST_TTL_SECONDS = 1e6
 _MAILDIR = ("tmp", "new", "cur")
@@ -98,7 +98,7 @@ def create_queue(path: str, *, format: Format | None = None, system: System = SY
         except PermissionError:  # of who may only put entries in, and so makes nothing
             return open_queue(path, system=system)
         if (
-            present - _KNOWN - absent.MOUNT
+            present - _KNOWN - absence.MOUNT
             and ".maildefer" not in present
             and not present.issuperset(_MAILDIR)
         ):
@@ -115,7 +115,7 @@ def create_queue(path: str, *, format: Format | None = None, system: System = SY
     except NotADirectoryError as fault:
         raise NotAQueue(layout.path, "it is a file") from fault
     except FileNotFoundError as fault:  # a link to nowhere, or below one, or taken away while it is made
-        raise absent.missing(layout.path, system) from fault
+        raise absence.missing(layout.path, system) from fault
     except OSError as fault:
         raise_named(layout.path, fault)
     return open_queue(path, system=system)
@@ -157,7 +157,7 @@ def listed(layout: Layout, system: System) -> set[str]:
     try:
         return set(system.listdir(layout.path))
     except FileNotFoundError as fault:
-        raise absent.missing(layout.path, system) from fault
+        raise absence.missing(layout.path, system) from fault
     except NotADirectoryError as fault:
         raise NotAQueue(layout.path, "it is a file") from fault
     except OSError as fault:
@@ -175,7 +175,7 @@ def _maildir(layout: Layout, system: System) -> set[str]:
 
 
 def must_be_maildir(layout: Layout, present: set[str], system: System) -> None:
-    absent.refuse_empty(layout.path, present)
+    absence.refuse_empty(layout.path, present)
     if lacking := [name for name in _MAILDIR if name not in present]:
         raise NotAQueue(layout.path, f"it has no {', '.join(lacking)}")
     for name in (*_MAILDIR, ".later/new", ".dead/new"):
@@ -232,7 +232,7 @@ def read_format(layout: Layout, *, system: System = SYSTEM) -> Format:
         raise FormatUnknown(layout.path, "no format file") from fault
     except OSError as fault:
         raise_named(layout.format, fault)
-    except (Unbelievable, KeyError) as fault:
+    except (UntrustedRecord, KeyError) as fault:
         raise FormatUnknown(layout.path, f"a damaged format file ({fault})") from fault
     if not isinstance(version, int) or version != FORMAT_VERSION:
         raise FormatUnknown(layout.path, f"the format version {version}")

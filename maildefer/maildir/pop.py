@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from maildefer.errors import EntryMalformed, StorageFault, raise_named, storage_fault
 from maildefer.maildir import doubt, names, reading
-from maildefer.maildir.inside import inside
 from maildefer.maildir.journal import journal_of
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.names import EntryName
-from maildefer.maildir.operate import Found
+from maildefer.maildir.operator.entries import FoundEntry
 from maildefer.maildir.reasons import write_reason
+from maildefer.maildir.rights.confined import inside
 from maildefer.maildir.system import SYSTEM, System
 
 _NO_LIMIT = 1 << 62
@@ -83,7 +83,7 @@ class Popped:
             pass
 
 
-def take(layout: Layout, found: Found, *, host: str, system: System = SYSTEM) -> Popped | None:
+def take(layout: Layout, found: FoundEntry, *, host: str, system: System = SYSTEM) -> Popped | None:
     """Take the entry that was seen waiting; None when somebody was first. Raises StorageFault's kinds."""
     system = inside(layout.path, system)
     entry = names.carried(found.entry, host, system)

@@ -19,7 +19,7 @@ from maildefer.maildir import doubt, durable, names
 from maildefer.maildir.draft import Draft
 from maildefer.maildir.journal import Journal, journal_of
 from maildefer.maildir.layout import Layout, mend
-from maildefer.maildir.rights import Rights, rights_in
+from maildefer.maildir.rights.modes import Rights, rights_in
 from maildefer.maildir.system import SYSTEM, System
 
 SyncAll = Callable[[Sequence[int]], list[OSError | None]]

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 from maildefer.errors import MaildeferError
 from maildefer.maildir import durable
-from maildefer.maildir.folder import opened
 from maildefer.maildir.layout import Layout, mend
 from maildefer.maildir.names import EntryName
-from maildefer.maildir.rights import rights_in
+from maildefer.maildir.rights.folder import opened
+from maildefer.maildir.rights.modes import rights_in
 from maildefer.maildir.system import SYSTEM, System
-from maildefer.untrusted import Unbelievable, read_plain, value_in
+from maildefer.untrusted import UntrustedRecord, read_plain, value_in
 
 _LIMIT_BYTES = 60_000
 
@@ -123,6 +123,6 @@ def read_reason(layout: Layout, dead: EntryName, *, system: System = SYSTEM) -> 
     """The reason's record; a plain one when there is none or it is damaged."""
     try:
         found = value_in(read_plain(reason_path(layout, dead), files=system)[0])
-    except (OSError, Unbelievable):
+    except (OSError, UntrustedRecord):
         return {"reason": "unknown: its reason file is missing or damaged", "key": dead.key}
     return found if isinstance(found, dict) else {"reason": str(found), "key": dead.key}

@@ -42,7 +42,7 @@ def _parsed(text: str) -> list[str]:
     if _PLAIN(text) and "=?" not in text:
         return [text]
     # The e-mail package is 4.5 MB: only for what is more than a bare address.
-    from maildefer.message.headers import addresses_in, properly_decode_header
+    from maildefer.message.mime.headers import addresses_in, properly_decode_header
 
     text = _CONTROL.sub(" ", text)
     found = [address for _, address in addresses_in(text) if address]

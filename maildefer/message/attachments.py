@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from maildefer.message.base import MailBase, decoded_bytes, is_text, is_type
+from maildefer.message.mime.mail import MailBase, decoded_bytes, is_text, is_type
 
 _LONGEST_NAME_BYTES = 150
 # What no file's name should have on some system or other, control and formatting characters among it.
@@ -92,7 +92,7 @@ def _extension(content_type: str) -> str:
 
 def _data(part: MailBase) -> bytes:
     if part.parts:  # a message, or a delivery report
-        from maildefer.message.canonical import to_message
+        from maildefer.message.mime.canonical import to_message
 
         whole = to_message(part)
         return whole.text_below_head().encode("utf-8", "surrogateescape")

@@ -12,12 +12,12 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from maildefer.message.headers import header_from_mime_encoding, normalize_header
-from maildefer.message.reading import from_string
-from maildefer.message.status import CLASSES, DETAILS, SUBJECTS
+from maildefer.message.enhanced_status import CLASSES, DETAILS, SUBJECTS
+from maildefer.message.mime.headers import header_from_mime_encoding, normalize_header
+from maildefer.message.mime.parser import from_string
 
 if TYPE_CHECKING:
-    from maildefer.message.base import MailBase
+    from maildefer.message.mime.mail import MailBase
 
 Code = tuple[int | None, str | None]
 NO_CODE: Final[Code] = (None, None)
@@ -52,7 +52,7 @@ _SUBJECTS: Final = re.compile(
 )
 
 
-class Walked(Protocol):
+class HasMailBase(Protocol):
     """What of a `MailRequest` is looked at."""
 
     @property
@@ -64,19 +64,19 @@ class Walked(Protocol):
     def walk(self) -> Iterator[MailBase]: ...
 
 
-def match_bounce_headers(msg: Walked) -> dict[str, Any]:
+def match_bounce_headers(msg: HasMailBase) -> dict[str, Any]:
     """The known headers of all parts: for each its matched groups, as `BounceAnalyzer.headers` has them."""
     return _matched(msg)[0]
 
 
-def detect(msg: Walked) -> BounceAnalyzer:
+def detect(msg: HasMailBase) -> BounceAnalyzer:
     """Look through all parts of the message. Raises nothing for what is in it; the cost is linear in its size."""
     headers, found = _matched(msg)
     points = sum(1 + len(headers.get(name, ())) / number for name, number in found.items())
     return BounceAnalyzer(headers, points / BOUNCE_MAX, msg)
 
 
-def _matched(msg: Walked) -> tuple[dict[str, Any], dict[str, int]]:
+def _matched(msg: HasMailBase) -> tuple[dict[str, Any], dict[str, int]]:
     """The headers that match, and how many of each name there are."""
     found: dict[str, int] = {}
     headers: dict[str, Any] = {}
@@ -101,7 +101,7 @@ def _matched(msg: Walked) -> tuple[dict[str, Any], dict[str, int]]:
 class BounceAnalyzer:
     """What a bounce says. `score` is between 0 and 1; `headers` has the matched groups of each known header."""
 
-    def __init__(self, headers: dict[str, Any], score: float, msg: Walked | None = None) -> None:
+    def __init__(self, headers: dict[str, Any], score: float, msg: HasMailBase | None = None) -> None:
         self.headers = headers
         self.score = score
         status = self._first("Status")
@@ -175,7 +175,7 @@ def _no_failures() -> tuple[frozenset[str], frozenset[str]]:
     return frozenset(), frozenset()
 
 
-def _failures(msg: Walked) -> tuple[frozenset[str], frozenset[str]]:
+def _failures(msg: HasMailBase) -> tuple[frozenset[str], frozenset[str]]:
     """Temporary and permanent failures by the message's text."""
     if not _is_by_a_daemon(msg):
         return _no_failures()
@@ -192,7 +192,7 @@ def _failures(msg: Walked) -> tuple[frozenset[str], frozenset[str]]:
     return _texts(temporary), _texts(permanent)
 
 
-def _beginning(msg: Walked) -> Any:
+def _beginning(msg: HasMailBase) -> Any:
     data = msg.Data
     if len(data) <= _READ_BYTES:
         return msg.base.mime_part
@@ -200,7 +200,7 @@ def _beginning(msg: Walked) -> Any:
     return from_string(top).mime_part
 
 
-def _is_by_a_daemon(msg: Walked) -> bool:
+def _is_by_a_daemon(msg: HasMailBase) -> bool:
     if not msg.From:  # the null sender (RFC 5321, section 4.5.5)
         return True
     said = " ".join(msg.base.raw(name) or "" for name in ("from", "return-path"))

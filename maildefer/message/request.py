@@ -13,19 +13,19 @@ from typing import TYPE_CHECKING, Any
 
 from maildefer.message import addresses
 from maildefer.message.envelope import handed, split, trace
-from maildefer.message.headed import Headed
+from maildefer.message.mime.header_access import HeaderAccess
 
 if TYPE_CHECKING:
     from maildefer.message.attachments import ReceivedAttachment
-    from maildefer.message.base import MailBase
     from maildefer.message.bounce import BounceAnalyzer
-    from maildefer.message.mime import MIMEPart
+    from maildefer.message.mime.mail import MailBase
+    from maildefer.message.mime.mime_part import MIMEPart
 
 # The header that tells the recipient when there is no envelope; set it by its name in `maildefer.mail`.
 ROUTABLE_TO_HEADER = "to"
 
 
-class MailRequest(Headed):
+class MailRequest(HeaderAccess):
     """A received message: `Peer`, `From`, `To`, `Data`, and by `request["Subject"]`, `.body()`, … what is in it.
 
     `From` and `To` are bare addresses in lower case. They are the envelope's if one is given; if not, they are read
@@ -50,7 +50,7 @@ class MailRequest(Headed):
     attempt: int | None
     queue: str | None
     copied_as: str | None = None
-    """Its entry's own key, where `key` is the first one, as the entry tells: see `maildefer.pool.shipping`."""
+    """Its entry's own key, where `key` is the first one, as the entry tells: see `pool.worker.cross_device`."""
     captures: Mapping[str, str | None]
     """The named groups of its route; only in a message that comes in a `@batch`."""
     bounce: BounceAnalyzer | None
@@ -95,7 +95,7 @@ class MailRequest(Headed):
 
     def _parsed(self, only_headers: bool = False) -> MailBase:
         # The e-mail package: see the module's docstring.
-        from maildefer.message.reading import from_string, headers_from_string
+        from maildefer.message.mime.parser import from_string, headers_from_string
 
         base = headers_from_string(self.Data) if only_headers else from_string(self.Data)
         for name in ("From", "To"):
@@ -144,7 +144,7 @@ class MailRequest(Headed):
 
     def to_message(self) -> MIMEPart:
         """The message as an object of the `email` package; what was not changed stands in it as it came."""
-        from maildefer.message.canonical import to_message
+        from maildefer.message.mime.canonical import to_message
 
         return to_message(self.base)
 
@@ -157,14 +157,14 @@ class MailRequest(Headed):
             base: MailBase = object.__getattribute__(self, "base")
         except AttributeError:  # never parsed
             return data
-        from maildefer.message.canonical import is_as_it_came, to_string
+        from maildefer.message.mime.canonical import is_as_it_came, to_string
 
         return data if is_as_it_came(base) else to_string(base).encode("utf-8", "surrogateescape")
 
     __bytes__ = to_bytes
 
     def __str__(self) -> str:
-        from maildefer.message.canonical import to_string
+        from maildefer.message.mime.canonical import to_string
 
         return to_string(self.base)
 

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from maildefer.message.base import MailBase
-from maildefer.message.canonical import to_message, to_string
-from maildefer.message.headed import Headed
-from maildefer.message.mime import MIMEPart
+from maildefer.message.mime.canonical import to_message, to_string
+from maildefer.message.mime.header_access import HeaderAccess
+from maildefer.message.mime.mail import MailBase
+from maildefer.message.mime.mime_part import MIMEPart
 
 if TYPE_CHECKING:
     from maildefer.message.request import MailRequest
@@ -27,7 +27,7 @@ class Attachment:
     part: MailBase | None = None
 
 
-class MailResponse(Headed):
+class MailResponse(HeaderAccess):
     """A message to send: `Body`, `Html` or both, and `attachments`; headers as in `MailRequest`.
 
     `Body` or `Html` alone makes a single text part, both make `multipart/alternative`; with attachments it is

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from maildefer.errors import MaildeferError
-from maildefer.message.status import CLASSES, SUBJECTS
+from maildefer.message.enhanced_status import CLASSES, SUBJECTS
 
 
 class SMTPError(MaildeferError):

@@ -1,0 +1,21 @@
+"""The processes of one host's pool.
+
+    supervisor/         forks, reaps, signals, reloads; imports no user code, never touches the mount
+    keeper/             holds the lease of each queue; reclaims, promotes, sweeps
+    worker/             the scout that lists, and the workers that claim, handle, settle
+    frontend/           listening sockets, and the intake processes on them
+    receiver/           one process without a supervisor
+    options             what `maildefer supervise` was asked for
+    context             what the processes of one supervisor share
+    scoreboard          shared memory: what each process is on; scoreboard_slot: a process's own part of it
+    status_record       the scoreboard as plain data, for `status`; rates: messages a second
+    attempt_log         the log line of each attempt, buffered
+    worker_deaths       how workers died; chore_faults: which chores fail
+    pause               stopping and resuming claims
+    fork                forks and executes child processes; read_only_memory: memory that children only read
+    probe               asks a child process, probe_process, what the application is
+
+A message: worker/scout > worker/offers > worker/worker > maildir/claims > handling/dispatch > worker/settle.
+A worker's death: supervisor/workers > keeper/slot_reclaim, or keeper/maintenance > maildir/upkeep/reclaim.
+Imports point down: receiver, supervisor > frontend, keeper > worker > status_record > context, fork > scoreboard.
+"""

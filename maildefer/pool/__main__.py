@@ -11,28 +11,28 @@ from typing import Any
 
 from maildefer import events, logs
 from maildefer.errors import ConfigurationError, MaildeferError
-from maildefer.host import runtime, statussocket
+from maildefer.host import runtime_dir, status_socket
 from maildefer.host.identity import this_host
-from maildefer.host.stackdumps import Dumps
-from maildefer.host.titles import set_title
-from maildefer.pool import offers
-from maildefer.pool.board import Board
+from maildefer.host.linux.process_title import set_title
+from maildefer.host.linux.signal_stack import StackDumps
+from maildefer.pool.context import PoolContext
 from maildefer.pool.messages import pair
-from maildefer.pool.plan import Plan
-from maildefer.pool.probing import Probe
-from maildefer.pool.shared import Shared
-from maildefer.pool.supervisor import Supervisor
-from maildefer.pool.terminal import Terminal
+from maildefer.pool.options import PoolOptions
+from maildefer.pool.probe import Probe
+from maildefer.pool.scoreboard import Scoreboard
+from maildefer.pool.supervisor.startup_terminal import StartupTerminal
+from maildefer.pool.supervisor.supervisor import Supervisor
+from maildefer.pool.worker import offers
 
 EX_CONFIG = 78
 
 
 def main() -> int:
     """Probe the application, lay out what the processes share, and supervise; returns the exit code."""
-    terminal = Terminal(None)
+    terminal = StartupTerminal(None)
     try:
-        plan = Plan.parse(sys.argv[1] if len(sys.argv) > 1 else "")
-        terminal = Terminal(plan.log_file)
+        plan = PoolOptions.parse(sys.argv[1] if len(sys.argv) > 1 else "")
+        terminal = StartupTerminal(plan.log_file)
         events.configure(plan.log_format, log_file=plan.log_file, level=plan.log_level)
         if plan.lock_fd >= 0:
             os.set_inheritable(plan.lock_fd, False)
@@ -60,19 +60,21 @@ def main() -> int:
 _FEWEST_SLOTS = 128  # so that some more workers find room; what is never used takes no memory
 
 
-def assemble(plan: Plan, probed: dict[str, Any]) -> tuple[Shared, Plan, dict[str, Any], Any]:
+def assemble(
+    plan: PoolOptions, probed: dict[str, Any]
+) -> tuple[PoolContext, PoolOptions, dict[str, Any], Any]:
     """Everything that the supervisor and its children have in common. Raises ConfigurationError."""
     settings = plan.settings(probed)
     plan = replace(plan, project=settings.project)
     queues = plan.served(settings, probed["routes"])
     slots = max(_FEWEST_SLOTS, 2 * settings.workers + 16)
-    shared = Shared(
+    shared = PoolContext(
         settings=settings,
         project=plan.project,
         pidfile=plan.pidfile,
         host=this_host(),
         queues=queues,
-        board=Board(len(queues), slots),
+        board=Scoreboard(len(queues), slots),
         offers=tuple(offers.channel() for _ in queues),
         gathering=tuple(pair() for _ in queues),
         keeper=pair(identified=True),
@@ -82,12 +84,12 @@ def assemble(plan: Plan, probed: dict[str, Any]) -> tuple[Shared, Plan, dict[str
         dumps=_dumps(slots),
         force=plan.force,
     )
-    return shared, plan, probed, statussocket.listen(runtime.socket_path(plan.pidfile))
+    return shared, plan, probed, status_socket.listen(runtime_dir.socket_path(plan.pidfile))
 
 
-def _dumps(slots: int) -> Dumps | None:
+def _dumps(slots: int) -> StackDumps | None:
     try:
-        return Dumps(slots)
+        return StackDumps(slots)
     except OSError:  # a limit on the size of files, a kernel without memfds: to standard error then
         return None
 
@@ -100,8 +102,8 @@ _HANDLERS_IMPORT = (
     "html",
     "json",
     "maildefer.mail",
-    "maildefer.message.canonical",
-    "maildefer.message.relay",
+    "maildefer.message.mime.canonical",
+    "maildefer.message.outgoing.relay",
     "maildefer.message.response",
     "maildefer.queue",
     "maildefer.routing",

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final, Literal, TypeVar
 
-from maildefer.untrusted import Unbelievable, record_in
+from maildefer.untrusted import UntrustedRecord, record_in
 
 T = TypeVar("T")
 Verb = Literal["stop", "pause", "resume", "reload"]
@@ -122,7 +122,7 @@ def hear(sock: socket.socket, parse: Callable[[dict[str, object]], T | None]) ->
             return
         try:
             message = parse(record_in(data))
-        except Unbelievable as fault:
+        except UntrustedRecord as fault:
             yield Nonsense(pid=_sender(control), reason=f"what it said {fault}: {_shown(data)}")
             continue
         if message is None:

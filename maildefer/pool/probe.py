@@ -1,82 +1,135 @@
-"""Look at a project for the supervisor, which must not import its code: `python -m maildefer.pool.probe`.
-
-Run in the project's folder, it prints one line of JSON: `{"settings", "queues", "routes", "files", "reload"}`, or
-`{"error", "detail"}` with the traceback in the project's code, if any. It ends with 0, or 78 for a configuration that
-can't be used. What user code prints goes to standard error. How long it may take is its parent's business.
-"""
+"""Asking a child what the application is, since the supervisor imports no user code."""
 
 from __future__ import annotations
 
 import json
 import os
+import select
+import signal
 import sys
-import traceback
-from itertools import dropwhile
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any, Final
 
 from maildefer.errors import ConfigurationError
+from maildefer.handling.project.settings import PoolSettings
+from maildefer.maildir.system import boottime
+from maildefer.pool.fork import spawn
 
-EX_CONFIG = 78
-
-
-def main() -> None:
-    answer = _set_standard_output_apart()
-    try:
-        from maildefer.handling import queues  # in the try, as all of it may fail
-
-        queues.in_service = True
-        report = probed()
-        status = 0
-    except BaseException as fault:  # noqa: BLE001  # it is other people's code that runs here
-        expected = isinstance(fault, ConfigurationError)
-        text = str(fault) if expected else f"{type(fault).__name__}: {fault}"
-        report = {"error": text, "detail": _trace(fault.__cause__ if expected else fault)}
-        status = EX_CONFIG
-    _write(answer, json.dumps(report).encode() + b"\n")
-    sys.stderr.flush()
-    os._exit(status)  # no thread or exit handler of the project's can hold the answer up
+LIMIT_SECONDS = 60.0
+_MOST_BYTES: Final = 64 << 20  # hundreds of thousands of routes
+_PLAIN: Final[dict[object, type | tuple[type, ...]]] = {
+    "str": str,
+    "int": int,
+    "float": (int, float),
+    "bool": bool,
+}
+_MOST: Final = 1e300  # what can be reckoned with; NaN is not less
+_COMPOSED: Final = (dict, list, type(None))
 
 
-def _trace(fault: BaseException | None) -> str:
-    """Its traceback from the first line that is the project's; how we came there helps nobody to mend it."""
-    from maildefer.handling.loading import is_users  # in the try of `main`, all may fail
+class Probe:
+    """One look at the application, under way in a child; polled by the supervisor's loop, and never waited for."""
 
-    if fault is None:
-        return ""
-    told = traceback.TracebackException.from_exception(fault)
-    lines = list(dropwhile(lambda line: not is_users(line.filename), told.stack))
-    told.stack = traceback.StackSummary.from_list(lines)
-    return "".join(told.format())
+    def __init__(self, project: str, limit_seconds: float = LIMIT_SECONDS) -> None:
+        self._reader, writer = os.pipe2(os.O_CLOEXEC)
+        self.pid = spawn([sys.executable, "-m", "maildefer.pool.probe_process"], cwd=project, stdout=writer)
+        os.close(writer)
+        os.set_blocking(self._reader, False)
+        self._data = b""
+        self._limit_seconds = limit_seconds
+        self._deadline = boottime() + limit_seconds
+        self._closed = False
+
+    @property
+    def descriptor(self) -> int:
+        return self._reader
+
+    def poll(self) -> dict[str, Any] | None:
+        """The application as plain data once it is known; raises ConfigurationError with the reason if it is broken."""
+        if boottime() > self._deadline:
+            self.end()
+            raise ConfigurationError(
+                f"the application was not loaded within {self._limit_seconds:g} s: what does it wait for?"
+            )
+        while True:
+            try:
+                chunk = os.read(self._reader, 65536)
+            except BlockingIOError:
+                return None
+            if not chunk:
+                break
+            self._data += chunk
+            if len(self._data) > _MOST_BYTES:
+                self.end(kill=True)
+                raise ConfigurationError(
+                    f"what loads the application said {_MOST_BYTES} bytes and more: what writes to its descriptors?"
+                )
+        self.end()
+        return self._parsed()
+
+    def wait(self) -> dict[str, Any]:
+        """The same at start, when there is nothing else to do."""
+        while True:
+            select.select([self._reader], [], [], 0.5)
+            if (found := self.poll()) is not None:
+                os.waitpid(self.pid, 0)
+                return found
+
+    def end(self, *, kill: bool = False) -> None:
+        """Close; a probe that is late is killed. The supervisor reaps it."""
+        if not self._closed:
+            self._closed = True
+            os.close(self._reader)
+            if kill or boottime() > self._deadline:
+                try:
+                    os.kill(self.pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    pass
+
+    def _parsed(self) -> dict[str, Any]:
+        if not self._data.endswith(b"\n"):  # half a line, or none
+            raise ConfigurationError("the application ended its own process while being loaded")
+        try:
+            found = json.loads(self._data)
+        except (ValueError, RecursionError):
+            found = None
+        match found:
+            case {"error": str(text), "detail": str(detail)}:
+                error = ConfigurationError(text)
+                error.add_note(detail)
+                raise error
+            case dict() if _is_description(found):
+                return found
+        raise ConfigurationError(
+            "what loads the application said what is no description of it: what writes to its descriptors?"
+        )
 
 
-def probed() -> dict[str, Any]:
-    """Load the project in the working directory and describe it as plain data. Raises `ConfigurationError`."""
-    from maildefer.handling.application import Application
-    from maildefer.handling.handoffs import check_handoffs
-
-    application = Application.load()
-    check_handoffs(application)
-    settings = application.settings
-    return {
-        "settings": settings.to_json(),
-        "queues": {queue: list(modules) for queue, modules in settings.queues.items()},
-        "routes": application.routes_table(),
-        "files": application.files(),
-        "reload": settings.reload or application.router.RELOAD,
-    }
+def _is_description(found: dict[str, Any]) -> bool:
+    """Whether all that is looked at later is of its kind: other people's code runs where it comes from."""
+    match found:
+        case {"settings": {"queues": dict(served), **settings}, "routes": list(routes), "files": list(files)}:
+            texts = [list(served), *served.values(), files]
+            return all(map(_are_texts, texts)) and all(map(_is_route, routes)) and _are_settings(settings)
+    return False
 
 
-def _set_standard_output_apart() -> int:
-    """A descriptor of its own for the answer; 1 becomes standard error, for user code and its children alike."""
-    answer = os.dup(1)
-    os.dup2(2, 1)
-    return answer
+def _are_settings(found: Mapping[Any, Any]) -> bool:
+    numbers = [value for value in found.values() if isinstance(value, int | float)]
+    known = {field.name: _PLAIN.get(field.type, _COMPOSED) for field in fields(PoolSettings)}
+    return all(abs(value) < _MOST for value in numbers) and all(
+        isinstance(found.get(name), kind) for name, kind in known.items() if name != "queues"
+    )
 
 
-def _write(descriptor: int, data: bytes) -> None:
-    while data:
-        data = data[os.write(descriptor, data) :]
+def _is_route(found: object) -> bool:
+    match found:
+        case {"queue": str(), "pattern": str(), "stateless": bool()}:
+            return True
+    return False
 
 
-if __name__ == "__main__":
-    main()
+def _are_texts(found: object) -> bool:
+    """None of which has a NUL, with which no system call takes a path."""
+    return isinstance(found, list | tuple) and all(isinstance(one, str) and "\0" not in one for one in found)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Final
 
-from maildefer.pool.board import Board, S
+from maildefer.pool.scoreboard import S, Scoreboard
 
 _SPAN_SECONDS: Final = 10.0
 _LEAST_SECONDS: Final = 1.0
@@ -14,7 +14,7 @@ _LEAST_SECONDS: Final = 1.0
 class Rates:
     """Used by one thread, which notes at least every few seconds."""
 
-    def __init__(self, board: Board) -> None:
+    def __init__(self, board: Scoreboard) -> None:
         self._board = board
         self._seen: dict[int, tuple[int, int]] = {}  # slot: pid, settled
         self._total = 0

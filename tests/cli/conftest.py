@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from maildefer.cli.program import run
-from maildefer.handling import finding
+from maildefer.handling.project import finder
 from maildefer.maildir.layout import Layout, create_queue
 
 
@@ -33,7 +33,7 @@ Maildefer = Callable[..., Ended]
 def _alone(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """A runtime directory and a project folder of the test's own."""
     monkeypatch.setenv("MAILDEFER_RUNTIME_DIR", str(tmp_path_factory.mktemp("runtime") / "r"))
-    for variable in finding.VARIABLES:
+    for variable in finder.VARIABLES:
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("MAILDEFER_HOST_ID", f"test{os.getpid()}")
     monkeypatch.chdir(tmp_path_factory.mktemp("project"))

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import processes
-from maildefer.host import statussocket
+from maildefer.host import status_socket
 from maildefer.host.identity import label
-from maildefer.host.runtime import stem
+from maildefer.host.runtime_dir import stem
 from tests.lifecycle.project import PATIENCE_SECONDS, Project, eventually
 
 ROOT = Path(__file__).parent.parent.parent
@@ -104,7 +104,7 @@ class Pool:
         """What the pool says of itself; empty while it does not answer."""
         hosts = label(self.host_id, self.host_id)
         try:
-            return statussocket.ask(str(self.runtime / hosts / f"{stem(self.pidfile)}.sock"))
+            return status_socket.ask(str(self.runtime / hosts / f"{stem(self.pidfile)}.sock"))
         except (OSError, ValueError):  # not yet, or no longer
             return {}
 

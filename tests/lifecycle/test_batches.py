@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from maildefer.maildir.leases import fence
 from maildefer.maildir.names import split_beat
 from maildefer.maildir.push import Pusher
+from maildefer.maildir.upkeep.leases import fence
 from maildefer.message.envelope import block
 from tests.lifecycle.conftest import Start
 from tests.lifecycle.pool import Pool

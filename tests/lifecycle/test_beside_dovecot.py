@@ -13,11 +13,11 @@ import pytest
 
 from maildefer.maildir import journal
 from maildefer.maildir.layout import Layout
-from tests import dovecot
-from tests.front_end import ROOT
 from tests.lifecycle.conftest import Start
 from tests.lifecycle.project import Project, eventually
-from tests.strangers import give_to_nobody
+from tests.support import dovecot
+from tests.support.front_end import ROOT
+from tests.support.other_users import give_to_nobody
 
 pytestmark = pytest.mark.lifecycle
 MESSAGES = 10  # of each kind

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from maildefer.maildir.leases import fence
 from maildefer.maildir.names import split_beat
 from maildefer.maildir.push import Pusher
+from maildefer.maildir.upkeep.leases import fence
 from maildefer.message.envelope import block
 from tests.lifecycle.conftest import Start
 from tests.lifecycle.pool import Pool
@@ -201,6 +201,8 @@ def test_an_application_without_conversations_pays_nothing(tmp_path: Path, start
     assert len(project.notes("end")) == 10
     assert os.listdir(project.queue.tokens) == []
     assert pool.stop() == 0
-    loaded = "import sys, maildefer.pool.worker, maildefer.pool.keeper; print(*sys.modules)"
+    loaded = "import sys, maildefer.pool.worker.worker, maildefer.pool.keeper.keeper; print(*sys.modules)"
     modules = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True)
-    assert {"maildefer.maildir.tokens", "maildefer.maildir.freeing"}.isdisjoint(modules.stdout.split())
+    assert {"maildefer.maildir.upkeep.tokens", "maildefer.maildir.upkeep.token_reclaim"}.isdisjoint(
+        modules.stdout.split()
+    )

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from maildefer.host.identity import exists
-from maildefer.pool.consumer import Consumer
+from maildefer.pool.receiver.consumer import Consumer
 from tests.lifecycle.conftest import Start
 from tests.lifecycle.project import Project, eventually
 

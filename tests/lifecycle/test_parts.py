@@ -18,9 +18,9 @@ import pytest
 
 from benchmarks import processes
 from maildefer import Queue
-from maildefer.cli.sink import Sink
+from maildefer.cli.log_sink import Sink
 from maildefer.host.environment import listed
-from maildefer.pool.board import Q
+from maildefer.pool.scoreboard import Q
 from maildefer.server import SMTPReceiver
 from tests.lifecycle.conftest import Start
 from tests.lifecycle.pool import Pool
@@ -122,7 +122,7 @@ def by_sink(folder: Path) -> Iterator[int]:
 
 @contextmanager
 def by_stdio(folder: Path) -> Iterator[int]:
-    code = "import sys; from maildefer.cli.stdio import speak; sys.exit(speak(sys.argv[1]))"
+    code = "import sys; from maildefer.cli.smtp_on_stdio import speak; sys.exit(speak(sys.argv[1]))"
     command = [sys.executable, "-c", code, str(folder / "queue")]
     environ = {**os.environ, "PYTHONPATH": str(ROOT)}
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environ) as speaking:
@@ -154,8 +154,8 @@ LIAR = '''
 
 import os
 
-from maildefer.intake import report
-from maildefer.pool import keeper
+from maildefer.intake import status_report as report
+from maildefer.pool.keeper import keeper
 
 HERE = os.path.dirname(__file__)
 _mind, _tell = keeper.Keeper._mind_supervisor, report.Report._tell
@@ -256,7 +256,7 @@ def _speak(argument):
 
 
 def _scribble(argument):
-    from maildefer.pool.board import S
+    from maildefer.pool.scoreboard import S
     frame = sys._getframe()
     while not hasattr(frame.f_locals.get("self"), "_shared"):
         frame = frame.f_back

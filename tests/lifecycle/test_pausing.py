@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from maildefer.maildir import paused
+from maildefer.maildir.operator import pause_mark
 from tests.lifecycle.commands import maildefer
 from tests.lifecycle.conftest import Start
 from tests.lifecycle.pool import Pool
@@ -72,9 +72,9 @@ def test_a_pause_without_a_name_is_for_all_queues(project: Project, start: Start
 def test_queues_can_be_paused_before_a_pool_is_started(project: Project, start: Start) -> None:
     pool = Pool(project)
     assert maildefer(pool, "pause").returncode == 0
-    assert all(paused.is_paused(layout) for layout in project.layouts.values())
+    assert all(pause_mark.is_paused(layout) for layout in project.layouts.values())
     assert maildefer(pool, "resume").returncode == 0
-    assert not any(paused.is_paused(layout) for layout in project.layouts.values())
+    assert not any(pause_mark.is_paused(layout) for layout in project.layouts.values())
 
 
 CONSUMER = """
@@ -100,7 +100,7 @@ QueueReceiver("run/queue", sleep=0.1).start()
 def test_who_serves_a_queue_without_a_supervisor_heeds_its_pause(
     project: Project, program: str, tmp_path: Path
 ) -> None:
-    paused.pause(project.queue, user="ann", host="a")
+    pause_mark.pause(project.queue, user="ann", host="a")
     project.push()
     environ = Pool(project).environ
     with subprocess.Popen(
@@ -114,7 +114,7 @@ def test_who_serves_a_queue_without_a_supervisor_heeds_its_pause(
                 eventually(lambda beat=beat: project.leases() != beat, "another beat")  # type: ignore[misc]
             assert len(project.names("new")) == 1
             assert project.names("cur") == []
-            paused.resume(project.queue)
+            pause_mark.resume(project.queue)
             eventually(project.is_empty, "it goes on")
         finally:
             process.kill()

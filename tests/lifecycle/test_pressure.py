@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from maildefer.control.audit import Report, audit
+from maildefer.control.audit import AuditReport, audit
 from maildefer.errors import NoSpace
 from maildefer.maildir import journal
 from maildefer.maildir.push import Pusher
@@ -34,7 +34,7 @@ def project(tmp_path: Path) -> Project:
     return Project(tmp_path, PRESSURE, queues=("run/queue",), ttl_seconds=20.0, journal=True)
 
 
-def proven(project: Project) -> Report:
+def proven(project: Project) -> AuditReport:
     report = audit([project.queue.path], patience_seconds=5)
     assert report.suspects == []
     return report

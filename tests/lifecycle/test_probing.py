@@ -84,7 +84,7 @@ def test_workers_that_do_not_start_are_told_within_the_ttl_and_ten_seconds(
     project.edit(
         "conf/settings.py",
         '"""Two',
-        'import sys, time\nif "maildefer.pool.worker" in sys.modules: time.sleep(600)\n"""Two',
+        'import sys, time\nif "maildefer.pool.worker.worker" in sys.modules: time.sleep(600)\n"""Two',
     )
     pool = start(ready=False)
     eventually(lambda: health.dead(pool.status()), "that none is up", 2 * TTL_SECONDS + 10)

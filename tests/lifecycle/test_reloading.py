@@ -113,7 +113,7 @@ def test_new_code_that_only_the_workers_cannot_load_keeps_an_old_one(project: Pr
     project.edit(
         "conf/settings.py",
         '"""Two',
-        'import sys\nif "maildefer.pool.worker" in sys.modules: raise RuntimeError("no licence left")\n"""Two',
+        'import sys\nif "maildefer.pool.worker.worker" in sys.modules: raise RuntimeError("no licence left")\n"""Two',
     )
     pool.signal(signal.SIGHUP)
     pool.await_event("worker.died", 2, how="exit 78")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from maildefer.maildir import journal
-from maildefer.pool.serving import UNROUTED_LIMIT
+from maildefer.pool.worker.queue_view import UNROUTED_LIMIT
 from tests.lifecycle.conftest import Start
 from tests.lifecycle.project import Project, eventually
 
@@ -137,7 +137,7 @@ def test_new_code_ends_a_pause_for_want_of_routes_once_no_old_worker_is_left(
     project.edit(  # new workers take their time, so that old ones have it to claim
         "conf/settings.py",
         '"""Two',
-        'import sys, time\nif "maildefer.pool.worker" in sys.modules: time.sleep(0.3)\n"""Two',
+        'import sys, time\nif "maildefer.pool.worker.worker" in sys.modules: time.sleep(0.3)\n"""Two',
     )
     pool.signal(signal.SIGHUP)
     eventually(lambda: project.names("new") == [] == project.names("cur"), "the rest is settled")

@@ -172,7 +172,7 @@ def test_a_pool_whose_workers_cannot_load_the_application_ends_with_78(
     project.edit(
         "conf/settings.py",
         '"""Two',
-        'import sys\nif "maildefer.pool.worker" in sys.modules: raise RuntimeError("no licence left")\n"""Two',
+        'import sys\nif "maildefer.pool.worker.worker" in sys.modules: raise RuntimeError("no licence left")\n"""Two',
     )
     pool = start(ready=False)
     assert pool.wait(30) == 78
@@ -215,7 +215,7 @@ def test_a_pool_whose_workers_die_at_their_start_ends_with_1(project: Project, s
     project.edit(
         "conf/settings.py",
         '"""Two',
-        'import os, sys\nif "maildefer.pool.worker" in sys.modules: os._exit(3)\n"""Two',
+        'import os, sys\nif "maildefer.pool.worker.worker" in sys.modules: os._exit(3)\n"""Two',
     )
     pool = start(ready=False)
     assert pool.wait(30) == 1
@@ -229,7 +229,7 @@ def test_a_pool_whose_workers_die_at_their_start_ends_with_1(project: Project, s
         (
             "conf/settings.py",
             '"""Two',
-            'import sys\nif "maildefer.pool.worker" in sys.modules: raise RuntimeError("none left")\n"""Two',
+            'import sys\nif "maildefer.pool.worker.worker" in sys.modules: raise RuntimeError("none left")\n"""Two',
             "no worker can load the application",
         ),
     ],

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.booted import ROOT, Machine, booted
-from tests.front_end import wait_until
+from tests.support.booted import ROOT, Machine, booted
+from tests.support.front_end import wait_until
 
 pytestmark = [pytest.mark.lifecycle, pytest.mark.slow]
 

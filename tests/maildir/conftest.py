@@ -12,10 +12,10 @@ from hypothesis import settings
 
 from maildefer.maildir.claims import Claim, Claimer
 from maildefer.maildir.layout import Layout, create_queue
-from maildefer.maildir.leases import Lease
 from maildefer.maildir.names import lease_name
 from maildefer.maildir.push import Pusher
-from tests.maildir.world import DATA, LABEL, FakeHand, World, holder
+from maildefer.maildir.upkeep.leases import Lease
+from tests.support.queues import DATA, LABEL, FakeHand, World, holder
 
 settings.register_profile("same-each-time", derandomize=True, deadline=None)
 settings.load_profile("same-each-time")

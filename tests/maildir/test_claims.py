@@ -22,13 +22,14 @@ from maildefer.errors import (
     UseAfterFork,
     storage_fault,
 )
-from maildefer.maildir import leases, names, reasons
+from maildefer.maildir import names, reasons
 from maildefer.maildir.claims import Claim, Claimer
 from maildefer.maildir.layout import Layout, create_queue
-from maildefer.maildir.leases import Lease
 from maildefer.maildir.names import EntryName
 from maildefer.maildir.push import Pusher
-from tests.maildir.world import DATA, FAULTS, LABEL, START, FakeHand, World, everywhere, put, somebody_else
+from maildefer.maildir.upkeep import leases
+from maildefer.maildir.upkeep.leases import Lease
+from tests.support.queues import DATA, FAULTS, LABEL, START, FakeHand, World, everywhere, put, somebody_else
 
 Claimed = Callable[[], Claim]
 

@@ -15,15 +15,16 @@ from multiprocessing.context import ForkProcess
 import pytest
 
 from maildefer.errors import ClaimLost
-from maildefer.maildir import leases, scan
+from maildefer.maildir import scan
 from maildefer.maildir.claims import Claimer
 from maildefer.maildir.layout import Format, Layout, create_queue
-from maildefer.maildir.leases import Lease
 from maildefer.maildir.names import EntryName, Owner, lease_name
-from maildefer.maildir.observer import Observer
-from maildefer.maildir.recover import OwnerState, Recovery
 from maildefer.maildir.system import SYSTEM, boottime
-from tests.maildir.world import FakeHand, everywhere, holder, put
+from maildefer.maildir.upkeep import leases
+from maildefer.maildir.upkeep.leases import Lease
+from maildefer.maildir.upkeep.observer import LeaseObserver
+from maildefer.maildir.upkeep.reclaim import OwnerState, Reclaimer
+from tests.support.queues import FakeHand, everywhere, holder, put
 
 pytestmark = [
     pytest.mark.slow,
@@ -101,8 +102,8 @@ class Host:
         self.last_good_beat = boottime()
         self.dead: set[int] = set()
         self.silent = threading.Event()
-        self.observer = Observer(queue, self.format, lambda: self.lease.name, lambda holder: False)
-        self.recovery = Recovery(
+        self.observer = LeaseObserver(queue, self.format, lambda: self.lease.name, lambda holder: False)
+        self.recovery = Reclaimer(
             queue,
             self.observer,
             own=lambda: self.lease.name,

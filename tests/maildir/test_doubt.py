@@ -9,8 +9,8 @@ import pytest
 
 from maildefer.maildir import doubt
 from maildefer.maildir.layout import Layout
-from maildefer.maildir.leases import Lease
-from tests.maildir.world import World, put
+from maildefer.maildir.upkeep.leases import Lease
+from tests.support.queues import World, put
 
 
 def test_a_fresh_listing_changes_the_directory_first(layout: Layout, world: World) -> None:

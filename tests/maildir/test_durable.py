@@ -15,7 +15,7 @@ import pytest
 
 from maildefer.maildir import durable
 from maildefer.maildir.system import SYSTEM
-from tests.maildir.world import World
+from tests.support.queues import World
 
 PATIENCE_SECONDS = 60.0
 

@@ -13,7 +13,7 @@ from maildefer.errors import NoSpace
 from maildefer.maildir.claims import Claimer
 from maildefer.maildir.layout import Layout, create_queue
 from maildefer.maildir.push import Pusher
-from tests.maildir.world import LABEL, FakeHand, everywhere
+from tests.support.queues import LABEL, FakeHand, everywhere
 
 pytestmark = [
     pytest.mark.mount,

@@ -14,13 +14,15 @@ from pathlib import Path
 import pytest
 
 from maildefer.errors import EntryNotFound, MountFault
-from maildefer.maildir import journal, later, operate, pop
+from maildefer.maildir import journal, pop
 from maildefer.maildir.claims import Claim, Claimer
 from maildefer.maildir.journal import Journal
 from maildefer.maildir.layout import Layout, create_queue
+from maildefer.maildir.operator import entries
 from maildefer.maildir.push import Pusher
 from maildefer.maildir.system import SYSTEM
-from tests.maildir.world import DATA, LABEL, FakeHand
+from maildefer.maildir.upkeep import promote
+from tests.support.queues import DATA, LABEL, FakeHand
 
 LEASE = f"{LABEL}-17-abcdef012345"
 
@@ -135,25 +137,25 @@ def test_each_other_settle_is_recorded_with_where_it_leads(
 def test_what_operators_do_is_recorded(queue: Layout, pusher: Pusher) -> None:
     requeued, deleted = push(pusher), push(pusher)
     claimed(queue, requeued).bury("no")
-    operate.requeue(queue, operate.find(queue, requeued))
-    operate.delete(queue, operate.find(queue, deleted))
+    entries.requeue(queue, entries.find(queue, requeued))
+    entries.delete(queue, entries.find(queue, deleted))
     assert ["move", requeued, f"new/{requeued},n=2"] in records(queue)
     assert ["delete", deleted] in records(queue)
 
 
 def test_what_was_to_be_deleted_and_was_gone_is_recorded_as_kept(queue: Layout, pusher: Pusher) -> None:
     key = push(pusher)
-    found = operate.find(queue, key)
+    found = entries.find(queue, key)
     claimed(queue, key)
     with pytest.raises(EntryNotFound):
-        operate.delete(queue, found)
+        entries.delete(queue, found)
     assert records(queue)[1:] == [["delete", key], ["kept", key]]
 
 
 def test_a_pop_and_a_withdrawal_are_ends(queue: Layout, pusher: Pusher) -> None:
     popped, withdrawn = push(pusher), push(pusher)
     pusher.withdraw(withdrawn)
-    [found] = operate.listed(queue, "waiting")
+    [found] = entries.listed(queue, "waiting")
     taken = pop.take(queue, found, host=LABEL)
     assert taken is not None
     assert taken.unlink()
@@ -163,7 +165,7 @@ def test_a_pop_and_a_withdrawal_are_ends(queue: Layout, pusher: Pusher) -> None:
 def test_a_promotion_is_recorded(queue: Layout, pusher: Pusher) -> None:
     key = push(pusher)
     claimed(queue, key).defer(0)
-    promoter = later.Promoter(queue)
+    promoter = promote.Promoter(queue)
     promoter.relist()
     assert promoter.promote(SYSTEM.time() + 10) == [key]
     assert records(queue)[-1] == ["move", key, f"new/{key},a=1,n=2"]

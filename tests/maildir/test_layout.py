@@ -16,7 +16,7 @@ from maildefer.errors import FormatUnknown, MountFault, NotAQueue, PermissionRef
 from maildefer.maildir.layout import Format, Layout, create_queue, mend, open_queue, read_format
 from maildefer.maildir.push import Pusher
 from maildefer.maildir.system import SYSTEM, System
-from tests.maildir.world import DATA, LABEL, World, everywhere, put, somebody_else
+from tests.support.queues import DATA, LABEL, World, everywhere, put, somebody_else
 
 
 def maildir(path: Path) -> str:

@@ -15,7 +15,7 @@ from maildefer.host import identity
 from maildefer.maildir import names
 from maildefer.maildir.names import EntryName, Owner
 from maildefer.maildir.system import token
-from tests.maildir.world import LABEL, START, World
+from tests.support.queues import LABEL, START, World
 
 KEY = "1700000000.M000123P17Q1Rab.host-0a1b2c,S=22"
 OWNER = f"{LABEL}-17-abcdef012345.18.1"

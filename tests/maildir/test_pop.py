@@ -8,13 +8,14 @@ import os
 import pytest
 
 from maildefer.errors import MountFault, StaleHandle
-from maildefer.maildir import operate, pop
+from maildefer.maildir import pop
 from maildefer.maildir.layout import Layout
-from tests.maildir.world import LABEL, World, put
+from maildefer.maildir.operator import entries
+from tests.support.queues import LABEL, World, put
 
 
 def take(layout: Layout, world: World) -> pop.Popped | None:
-    return pop.take(layout, operate.oldest(layout)[0], host=LABEL, system=world.system)
+    return pop.take(layout, entries.oldest(layout)[0], host=LABEL, system=world.system)
 
 
 @pytest.mark.invariant(3)

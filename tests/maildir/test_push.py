@@ -29,7 +29,7 @@ from maildefer.errors import (
 from maildefer.maildir.layout import Layout, create_queue
 from maildefer.maildir.push import Pusher
 from maildefer.maildir.system import SYSTEM
-from tests.maildir.world import DATA, FAULTS, LABEL, World, everywhere
+from tests.support.queues import DATA, FAULTS, LABEL, World, everywhere
 
 NAMED: dict[int, type[StorageFault]] = {
     errno.ENOSPC: NoSpace,

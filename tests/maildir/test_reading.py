@@ -13,7 +13,7 @@ import pytest
 
 from maildefer.errors import EntryMalformed, EntryTooLarge, StorageFault
 from maildefer.maildir.reading import read_entry
-from tests.maildir.world import FAULTS, World
+from tests.support.queues import FAULTS, World
 
 LIMIT = 64 << 20
 FIRST = 32 << 10

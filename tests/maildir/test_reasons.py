@@ -10,7 +10,7 @@ import pytest
 from maildefer.maildir import reasons
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.names import EntryName
-from tests.maildir.world import LABEL, START, World
+from tests.support.queues import LABEL, START, World
 
 DEAD = EntryName(key="1.x", attempts=3, crashes=1, returns=7)
 

@@ -11,7 +11,7 @@ import pytest
 from maildefer.maildir import scan
 from maildefer.maildir.claims import Claimer
 from maildefer.maildir.layout import Layout
-from tests.maildir.world import World, everywhere, put
+from tests.support.queues import World, everywhere, put
 
 
 def test_dotted_names_are_passed_over(layout: Layout) -> None:

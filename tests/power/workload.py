@@ -16,15 +16,15 @@ from random import Random
 from typing import Final
 
 from maildefer.digest import blake2b
-from maildefer.host import aio
+from maildefer.host.linux import parallel_fsync
 from maildefer.maildir import scan
 from maildefer.maildir.claims import Claimer
 from maildefer.maildir.layout import Layout, create_queue
-from maildefer.maildir.leases import Lease
 from maildefer.maildir.names import lease_name
 from maildefer.maildir.push import Compose, Pusher
 from maildefer.maildir.system import SYSTEM
-from tests.maildir.world import LABEL, FakeHand, holder
+from maildefer.maildir.upkeep.leases import Lease
+from tests.support.queues import LABEL, FakeHand, holder
 
 THREADS: Final = 3
 _BATCH: Final = 5  # of the last thread's pushes
@@ -41,7 +41,7 @@ def forgetful(layout: Layout, what: str) -> Pusher:
             os.fsync(descriptor)
 
     def sync_all(descriptors: Sequence[int]) -> list[OSError | None]:
-        return [None] * len(descriptors) if what == "files" else aio.fsync_all(descriptors)
+        return [None] * len(descriptors) if what == "files" else parallel_fsync.fsync_all(descriptors)
 
     return Pusher(layout, host=LABEL, system=replace(SYSTEM, fsync=fsync), sync_all=sync_all)
 

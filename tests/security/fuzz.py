@@ -22,20 +22,20 @@ from pathlib import Path
 from typing import Any
 
 from maildefer.intake import replies
-from maildefer.intake.arena import Link, pair
-from maildefer.intake.guard import Guard
-from maildefer.intake.hall import Hall
-from maildefer.intake.line import Line
-from maildefer.intake.lmtp import LmtpSession
-from maildefer.intake.options import Options, parse
-from maildefer.intake.recipients import Recipients
-from maildefer.intake.session import Session
-from maildefer.intake.writer import Writer
+from maildefer.intake.access.recipients import RecipientTable
+from maildefer.intake.access.security import AccessSecurity
+from maildefer.intake.context import ServerContext
+from maildefer.intake.options import IntakeOptions, parse
+from maildefer.intake.smtp.lmtp import LmtpSession
+from maildefer.intake.smtp.session import SmtpSession
+from maildefer.intake.writer.client import WriterClient
+from maildefer.intake.writer.process import Writer
+from maildefer.intake.writer.shared_memory import WriterLink, pair
 from maildefer.maildir.layout import Layout, create_queue
 from maildefer.message.envelope import split
-from tests.security import wild
 from tests.security.framing import Reader, Sent
 from tests.security.framing import replies as read_replies
+from tests.support import client_fuzzer
 
 AHEAD_BYTES = 64 << 10
 LIMITS = {
@@ -53,7 +53,7 @@ PATIENCE_SECONDS = 30.0
 class Transport(asyncio.Transport):
     """The client's end is a variable."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, protocol: Session) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, protocol: SmtpSession) -> None:
         super().__init__()
         self.said = b""
         self.lost = asyncio.Event()
@@ -100,15 +100,15 @@ class Transport(asyncio.Transport):
 class Fuzzer:
     """All cases of a run share the writer and the hall, as connections do."""
 
-    def __init__(self, hall: Hall, layout: Layout) -> None:
+    def __init__(self, hall: ServerContext, layout: Layout) -> None:
         self._hall = hall
         self.layout = layout
         self.place = Path(layout.path)
         self._faults: list[dict[str, Any]] = []
         hall.loop.set_exception_handler(lambda loop, context: self._faults.append(context))
 
-    def connect(self, *, lmtp: bool = False) -> tuple[Session, Transport]:
-        session = (LmtpSession if lmtp else Session)(self._hall)
+    def connect(self, *, lmtp: bool = False) -> tuple[SmtpSession, Transport]:
+        session = (LmtpSession if lmtp else SmtpSession)(self._hall)
         transport = Transport(self._hall.loop, session)
         session.connection_made(transport)
         return session, transport
@@ -117,7 +117,7 @@ class Fuzzer:
         """Run one; how many messages were queued in it. AssertionError tells what did not hold."""
         chance = random.Random(seed)
         lmtp = chance.random() < 0.25
-        stream, cut_off = wild.stream(chance, lmtp), chance.random() < 0.1
+        stream, cut_off = client_fuzzer.stream(chance, lmtp), chance.random() < 0.1
         session, transport = self.connect(lmtp=lmtp)
         sent = await self._send(chance, session, transport, stream)
         if cut_off and not transport.closing:
@@ -133,7 +133,7 @@ class Fuzzer:
         return self._compare(messages, transport.said)
 
     async def _send(
-        self, chance: random.Random, session: Session, transport: Transport, stream: bytes
+        self, chance: random.Random, session: SmtpSession, transport: Transport, stream: bytes
     ) -> int:
         at, most = 0, max(chance.choice((1, 7, 100, 5_000, 100_000)), len(stream) // 200)
         while at < len(stream) and not transport.closing:
@@ -201,7 +201,7 @@ Play = Callable[[Fuzzer, int], Awaitable[int]]
 
 
 @contextmanager
-def writing(options: Options, layout: Layout) -> Iterator[Link]:
+def writing(options: IntakeOptions, layout: Layout) -> Iterator[WriterLink]:
     """A writer in threads of this process; the other end of its link."""
     ours, theirs = pair(options.buffer_bytes, local=True)
     thread = threading.Thread(target=Writer(layout, options, theirs).run)
@@ -214,11 +214,11 @@ def writing(options: Options, layout: Layout) -> Iterator[Link]:
 
 
 async def run(
-    options: Options, layout: Layout, end: Link, play: Play, seed: int, seconds: float, cases: int
+    options: IntakeOptions, layout: Layout, end: WriterLink, play: Play, seed: int, seconds: float, cases: int
 ) -> str:
-    line = await Line.open(end, threads=options.threads)
-    recipients = Recipients(options.queue, None)
-    hall = Hall(options, line, recipients, asyncio.get_running_loop(), Guard(options))
+    line = await WriterClient.open(end, threads=options.threads)
+    recipients = RecipientTable(options.queue, None)
+    hall = ServerContext(options, line, recipients, asyncio.get_running_loop(), AccessSecurity(options))
     fuzzer, queued, done = Fuzzer(hall, layout), 0, 0
     deadline = time.monotonic() + seconds
     try:

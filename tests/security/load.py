@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 
 from maildefer.message.envelope import split
-from tests.security.door import ENVELOPE, GREETING, PATIENCE_SECONDS
+from tests.support.front_end_security import ENVELOPE, GREETING, PATIENCE_SECONDS
 
 LINES = (10, 40, 7_000)  # 1 KiB, 4 KiB, and 750 KiB, which goes to tmp/ as it comes
 _PAUSE_SECONDS = 0.02

@@ -13,7 +13,7 @@ import pytest
 from benchmarks import processes
 from maildefer.errors import AddressRefused
 from maildefer.queue import Queue
-from tests.security.door import ENVELOPE, GREETING, ROOT, Door, eventually, read_all
+from tests.support.front_end_security import ENVELOPE, GREETING, ROOT, Door, eventually, read_all
 
 pytestmark = pytest.mark.lifecycle
 DATA = b"DATA\r\nSubject: a test\r\n\r\nHello\r\n.\r\n"
@@ -187,14 +187,14 @@ def test_a_bomb_is_stored_unopened(tmp_path: Path) -> None:
 def test_no_parser_of_messages_or_archives_is_in_the_front_end() -> None:
     code = """
 import sys
-from maildefer.intake import eventloop
+from maildefer.intake import event_loop as eventloop
 eventloop.leave_out_ssl()
-import maildefer.intake.service, maildefer.intake.writer
+import maildefer.intake.server, maildefer.intake.writer.process
 print(*sys.modules)
 """
     command = [sys.executable, "-c", code]
     loaded = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout.split()
-    assert "maildefer.intake.service" in loaded
+    assert "maildefer.intake.server" in loaded
     assert not {"email", "zipfile", "tarfile", "gzip", "xml", "pickle"} & set(loaded)
 
 

@@ -19,9 +19,9 @@ from maildefer.maildir import journal
 from maildefer.maildir.claims import Claimer
 from maildefer.maildir.layout import Layout, create_queue
 from maildefer.maildir.push import Pusher
-from maildefer.maildir.sharing import Guest, share
-from tests.maildir.world import DATA, LABEL, FakeHand
-from tests.strangers import as_user
+from maildefer.maildir.rights.sharing import Guest, share
+from tests.support.other_users import as_user
+from tests.support.queues import DATA, LABEL, FakeHand
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, and a user who is not")
 FRONT, GROUP = 61_021, 61_023  # nobody's

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
-from tests.security.door import ROOT
+from tests.support.front_end_security import ROOT
 
 PACKAGE = ROOT / "maildefer"
 
@@ -31,15 +31,15 @@ RECURSION = {  # what removes, moves or lists whole trees
 }
 METHODS = {"rmtree", "rglob", "glob", "chmod", "write_text", "write_bytes"}  # of a Path
 ALLOWED = {
-    "handling/apart.py": {
+    "handling/project/test_store.py": {
         "shutil.rmtree"
     },  # the tests' store: made by mkdtemp, so nobody else may write to it
-    "host/runtime.py": {"os.chmod"},  # a directory of our own, in which nobody else may write
+    "host/runtime_dir.py": {"os.chmod"},  # a directory of our own, in which nobody else may write
 }
 MADE = {  # where files are made without O_EXCL or O_NOFOLLOW: logs, whose path may well be that of a link or a FIFO
     "events.py",
     "utils.py",
-    "host/background.py",
+    "host/daemonize.py",
 }
 
 

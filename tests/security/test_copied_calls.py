@@ -16,7 +16,7 @@ from maildefer.handling.outcomes import ACKED, Buried
 from maildefer.handling.routes import Router
 from maildefer.queue import Queue
 from maildefer.tasks import task
-from tests.in_project import enter_project
+from tests.support.in_project import enter_project
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 GUEST, GROUP = 61_002, 61_003  # nobody's

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import SECTION
-from tests.security.door import ENVELOPE, GREETING, Door, eventually, read_all
+from tests.support.front_end_security import ENVELOPE, GREETING, Door, eventually, read_all
 
 pytestmark = pytest.mark.lifecycle
 MANY = 10_000

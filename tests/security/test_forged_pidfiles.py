@@ -16,7 +16,7 @@ import pytest
 from maildefer.host import pidfile
 from maildefer.host.identity import this_host
 from maildefer.maildir.layout import Layout, create_queue
-from tests.strangers import as_user
+from tests.support.other_users import as_user
 
 pytestmark = [
     pytest.mark.lifecycle,
@@ -24,7 +24,8 @@ pytestmark = [
 ]
 MEMBER = 61_031  # nobody's
 PLAIN = "import sys; print('up', flush=True); sys.stdin.read()"
-TITLED = f"from maildefer.host.titles import set_title; set_title('supervisor x'); import os; USER; {PLAIN}"
+TITLE = "from maildefer.host.linux.process_title import set_title; set_title('supervisor x')"
+TITLED = f"{TITLE}; import os; USER; {PLAIN}"
 
 Spawn = Callable[..., subprocess.Popen[bytes]]
 

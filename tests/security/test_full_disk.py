@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.security.door import Door, eventually
 from tests.security.load import Load, Watch
+from tests.support.front_end_security import Door, eventually
 
 pytestmark = [
     pytest.mark.lifecycle,

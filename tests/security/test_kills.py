@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks import processes
-from tests.security.door import Door, eventually
 from tests.security.load import Load, Watch
+from tests.support.front_end_security import Door, eventually
 
 pytestmark = [pytest.mark.lifecycle, pytest.mark.slow]
 KILLS = 8

@@ -16,7 +16,7 @@ from maildefer.doctor.examine import at_join, examine
 from maildefer.doctor.findings import Finding
 from maildefer.errors import ConfigurationError
 from maildefer.maildir.layout import Layout, create_queue
-from maildefer.maildir.sharing import Guest, share
+from maildefer.maildir.rights.sharing import Guest, share
 from tests.sampling import one_fast
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from maildefer.cli.skeleton import write_project
+from maildefer.cli.project_skeleton import write_project
 from maildefer.doctor import trials
 from maildefer.doctor.examine import examine
 from maildefer.doctor.findings import Finding, ok
@@ -26,16 +26,16 @@ from maildefer.host import pidfile
 from maildefer.host.identity import this_host
 from maildefer.maildir import journal, reasons
 from maildefer.maildir.layout import Layout, create_queue, open_queue
-from maildefer.maildir.leases import Lease
 from maildefer.maildir.names import EntryName
 from maildefer.maildir.push import Pusher
-from maildefer.maildir.sweep import WATCHED_SECONDS, Sweeper
 from maildefer.maildir.system import SYSTEM
-from maildefer.maildir.tokens import Tokens
-from maildefer.pool import sockets
-from tests.maildir.world import DATA, LABEL, FakeHand, holder
-from tests.security.door import ROOT
-from tests.strangers import as_user, as_user_meanwhile
+from maildefer.maildir.upkeep.leases import Lease
+from maildefer.maildir.upkeep.sweep import WATCHED_SECONDS, Sweeper
+from maildefer.maildir.upkeep.tokens import Tokens
+from maildefer.pool.frontend import listeners
+from tests.support.front_end_security import ROOT
+from tests.support.other_users import as_user, as_user_meanwhile
+from tests.support.queues import DATA, LABEL, FakeHand, holder
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, and a user who is not")
 MEMBER, GROUP = 61_011, 61_013  # nobody's
@@ -319,14 +319,14 @@ def test_a_sockets_mode_is_given_to_no_file_that_a_link_in_its_place_leads_to(
     with as_user_meanwhile(MEMBER, GROUP, step):
         for _ in range(300):
             with suppress(ConfigurationError):
-                sockets.bound_file(str(door), 0o666).close()
+                listeners.bound_file(str(door), 0o666).close()
     assert stat.S_IMODE(precious.stat().st_mode) == 0o600
 
 
 def test_a_socket_takes_the_place_of_no_other_file(place: Path) -> None:
     (place / "notes").write_text("mine")
     with pytest.raises(ConfigurationError, match="something else than a socket is there"):
-        sockets.bound_file(str(place / "notes"))
+        listeners.bound_file(str(place / "notes"))
     assert (place / "notes").read_text() == "mine"
 
 

@@ -18,7 +18,7 @@ from benchmarks import processes
 from tests.lifecycle.pool import Pool
 from tests.lifecycle.project import Project, eventually
 from tests.security.test_privileges import GROUP, GUEST, status
-from tests.strangers import told_by
+from tests.support.other_users import told_by
 
 pytestmark = [
     pytest.mark.lifecycle,

@@ -16,8 +16,8 @@ import pytest
 from maildefer.errors import ConfigurationError
 from maildefer.host.privileges import resolve
 from maildefer.maildir.layout import create_queue
-from maildefer.maildir.sharing import Guest, share
-from tests.security.door import ROOT, Door
+from maildefer.maildir.rights.sharing import Guest, share
+from tests.support.front_end_security import ROOT, Door
 
 pytestmark = [
     pytest.mark.lifecycle,
@@ -114,7 +114,7 @@ def test_it_still_ends_with_its_parent() -> None:
     said = python(
         """
 import os, sys
-from maildefer.host.linux import death_signal, die_with_parent
+from maildefer.host.linux.prctl import death_signal, die_with_parent
 from maildefer.host.privileges import drop
 parent = os.getpid()
 if not (child := os.fork()):

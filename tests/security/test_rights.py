@@ -22,20 +22,22 @@ from filelock import FileLock
 from maildefer.doctor.examine import at_join, examine
 from maildefer.doctor.findings import Finding
 from maildefer.errors import ConfigurationError, NotAQueue
-from maildefer.handling import taskkey
-from maildefer.maildir import journal, paused, reasons, sharing
+from maildefer.handling.tasks import signature
+from maildefer.maildir import journal, reasons
 from maildefer.maildir.claims import Claimer
 from maildefer.maildir.layout import Layout, create_queue, mend, open_queue
-from maildefer.maildir.leases import Lease, fence
 from maildefer.maildir.names import EntryName
+from maildefer.maildir.operator import pause_mark
 from maildefer.maildir.push import Pusher
-from maildefer.maildir.rights import FOLDER_MODES
-from maildefer.maildir.sharing import Guest, share
-from maildefer.maildir.tokens import Tokens
-from tests.maildir.world import DATA, LABEL, FakeHand, holder
+from maildefer.maildir.rights import sharing
+from maildefer.maildir.rights.modes import FOLDER_MODES
+from maildefer.maildir.rights.sharing import Guest, share
+from maildefer.maildir.upkeep.leases import Lease, fence
+from maildefer.maildir.upkeep.tokens import Tokens
 from tests.sampling import one_fast
-from tests.security.door import ROOT, Door
-from tests.strangers import ACCOUNTS_LOCK, Accounts, accounts, administer, become
+from tests.support.front_end_security import ROOT, Door
+from tests.support.other_users import ACCOUNTS_LOCK, Accounts, accounts, administer, become
+from tests.support.queues import DATA, LABEL, FakeHand, holder
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make users")
 LEASE = f"{LABEL}-17-abcdef012345"
@@ -70,7 +72,7 @@ def queue(place: Path, users: Accounts) -> Layout:
         os.umask(0o002)
         layout = create_queue(path)
         journal.begin(layout)
-        taskkey.made(path)
+        signature.made(path)
         Pusher(layout, host=LABEL).push(lambda stem: [DATA])
         claim = Claimer(layout, FakeHand(), lease=LEASE, host=LABEL).claim(os.listdir(layout.new)[0])
         assert claim is not None
@@ -120,7 +122,7 @@ def waiting(queue: Layout) -> str:
 
 ATTEMPTS: dict[str, Callable[[Layout], object]] = {
     "list the queue": lambda queue: os.listdir(queue.path),
-    "read the secret of tasks": lambda queue: taskkey.known(queue.path),
+    "read the secret of tasks": lambda queue: signature.known(queue.path),
     "write to the secret of tasks": lambda queue: write(f"{queue.control}/task-key"),
     "replace the secret of tasks": lambda queue: os.unlink(f"{queue.control}/task-key"),
     "make another secret": lambda queue: make(f"{queue.control}/task-key.1"),
@@ -173,7 +175,7 @@ def test_a_front_end_signs_no_task(queue: Layout, users: Accounts) -> None:
     """It has no secret, and where there is none yet it can't make one."""
     os.unlink(f"{queue.control}/task-key")
     with pytest.raises(Exception, match="Permission denied"):
-        become(users.front, lambda: _os_error(lambda: taskkey.made(queue.path)))
+        become(users.front, lambda: _os_error(lambda: signature.made(queue.path)))
 
 
 def _os_error(act: Callable[[], object]) -> object:
@@ -256,8 +258,8 @@ def test_what_the_workers_user_and_root_make_is_for_nobody_else(
         pusher = Pusher(layout, host=LABEL)
         pusher.push(lambda stem: [DATA])
         pusher.draft().close()
-        taskkey.made(layout.path)
-        paused.pause(layout, user="x", host="x")
+        signature.made(layout.path)
+        pause_mark.pause(layout, user="x", host="x")
         Lease.join(layout, f"{LABEL}-18-abcdef012345", holder())
         fence(layout, f"{LABEL}-18-abcdef012345", 0)
         Tokens(layout, FakeHand(), lease=lambda: LEASE).take("a conversation")

@@ -15,10 +15,10 @@ import pytest
 
 from maildefer.errors import AddressRefused
 from maildefer.mail import MailRequest
-from maildefer.message.relay import Relay
+from maildefer.message.outgoing.relay import Relay
 from maildefer.queue import Queue
-from tests.security.door import ENVELOPE, GREETING, Door
-from tests.security.wild import ENDS
+from tests.support.client_fuzzer import ENDS
+from tests.support.front_end_security import ENVELOPE, GREETING, Door
 
 pytestmark = pytest.mark.lifecycle
 FALSE_ENDS = [end for end in ENDS if end.count(b"\r\n.\r\n") == 0]

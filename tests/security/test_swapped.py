@@ -20,20 +20,23 @@ import pytest
 from maildefer.control import requests
 from maildefer.doctor.examine import examine
 from maildefer.errors import MaildeferError
-from maildefer.maildir import inside, layout, leases, operate, paused, sweep
-from maildefer.maildir.folder import Folder
-from maildefer.maildir.later import Promoter
+from maildefer.maildir import layout
 from maildefer.maildir.layout import Layout
-from maildefer.maildir.leases import Lease
-from maildefer.maildir.observer import Observer
+from maildefer.maildir.operator import entries, pause_mark
 from maildefer.maildir.pop import take
-from maildefer.maildir.recover import Recovery
-from maildefer.maildir.sweep import WATCHED_SECONDS, Sweeper, mount_time_offset
+from maildefer.maildir.rights import confined
+from maildefer.maildir.rights.folder import Folder
 from maildefer.maildir.system import SYSTEM, System
-from tests.maildir.world import LABEL, holder
+from maildefer.maildir.upkeep import leases, sweep
+from maildefer.maildir.upkeep.leases import Lease
+from maildefer.maildir.upkeep.observer import LeaseObserver
+from maildefer.maildir.upkeep.promote import Promoter
+from maildefer.maildir.upkeep.reclaim import Reclaimer
+from maildefer.maildir.upkeep.sweep import WATCHED_SECONDS, Sweeper, mount_time_offset
 from tests.security.test_planted import GROUP, MEMBER, place, precious
 from tests.security.test_planted import layout as shared_queue
-from tests.strangers import as_user_meanwhile
+from tests.support.other_users import as_user_meanwhile
+from tests.support.queues import LABEL, holder
 
 __all__ = ["place", "precious", "shared_queue"]  # fixtures
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, and a user who is not")
@@ -114,8 +117,10 @@ class Round:
         self.uptime = 1000.0
         self.system = replace(SYSTEM, boottime=lambda: self.uptime)
         self.sweeper = Sweeper(queue, system=self.system)
-        observer = Observer(queue, layout.Format(), lambda: "own", lambda holder: False, system=self.system)
-        self.recovery = Recovery(
+        observer = LeaseObserver(
+            queue, layout.Format(), lambda: "own", lambda holder: False, system=self.system
+        )
+        self.recovery = Reclaimer(
             queue,
             observer,
             own=lambda: "own",
@@ -131,19 +136,19 @@ class Round:
 
     def clear(self) -> None:
         self.put("new", ENTRY)
-        operate.clear(self.queue, "waiting")
+        entries.clear(self.queue, "waiting")
 
     def delete_a_dead_letter(self) -> None:
         self.put(".dead/new", ENTRY)
-        operate.delete(self.queue, operate.find(self.queue, ENTRY, ("dead",)))
+        entries.delete(self.queue, entries.find(self.queue, ENTRY, ("dead",)))
 
     def requeue(self) -> None:
         self.put(".dead/new", ENTRY)
-        operate.requeue(self.queue, operate.find(self.queue, ENTRY, ("dead",)))
+        entries.requeue(self.queue, entries.find(self.queue, ENTRY, ("dead",)))
 
     def pop(self) -> None:
         self.put("new", ENTRY)
-        popped = take(self.queue, operate.find(self.queue, ENTRY, ("waiting",)), host=LABEL)
+        popped = take(self.queue, entries.find(self.queue, ENTRY, ("waiting",)), host=LABEL)
         if popped is not None:
             popped.unlink()
 
@@ -168,8 +173,8 @@ class Round:
         mount_time_offset(self.queue)
 
     def pause(self) -> None:
-        paused.pause(self.queue, user="root", host=LABEL)
-        paused.resume(self.queue)
+        pause_mark.pause(self.queue, user="root", host=LABEL)
+        pause_mark.resume(self.queue)
 
     def ask(self) -> None:
         requests.request(self.queue.path, LEASE, "stop")
@@ -303,8 +308,8 @@ def test_by_path_the_same_race_is_lost(
     def listing(self: Any, path: str) -> Iterator[str]:
         yield path
 
-    monkeypatch.setattr(inside._Inside, "_found", lambda self, path, folder=None: (path, folder))
-    monkeypatch.setattr(inside._Inside, "_listing", listing)
+    monkeypatch.setattr(confined._Inside, "_found", lambda self, path, folder=None: (path, folder))
+    monkeypatch.setattr(confined._Inside, "_listing", listing)
     assert lost(queue, elsewhere, swap_folder(queue, folder), act)
 
 

@@ -15,17 +15,17 @@ import pytest
 
 from maildefer.control.requests import request
 from maildefer.errors import LeaseFenced, PermissionRefused
-from maildefer.handling import taskkey
-from maildefer.handling.shared_state import DirectoryStorage
+from maildefer.handling.state.directory import DirectoryStorage
+from maildefer.handling.tasks import signature
 from maildefer.maildir import journal
 from maildefer.maildir.claims import Claim, Claimer
 from maildefer.maildir.layout import Layout, create_queue
-from maildefer.maildir.leases import Lease
-from maildefer.maildir.paused import pause
+from maildefer.maildir.operator.pause_mark import pause
 from maildefer.maildir.push import Pusher
+from maildefer.maildir.upkeep.leases import Lease
 from maildefer.message.envelope import split
-from tests.maildir.world import LABEL, FakeHand, holder
-from tests.strangers import as_user, told_by
+from tests.support.other_users import as_user, told_by
+from tests.support.queues import LABEL, FakeHand, holder
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, and users who are not")
 WORKERS, FRONT, MEMBER, GROUP, OTHER = 61_001, 61_002, 61_011, 61_003, 61_041  # nobody's
@@ -56,7 +56,7 @@ def queue(place: Path) -> Layout:
         layout = create_queue(f"{place}/queue")
         journal.begin(layout)
         fill(layout)
-        taskkey.made(layout.path)
+        signature.made(layout.path)
 
     as_user(WORKERS, GROUP, make)
     return Layout(f"{place}/queue")
@@ -272,8 +272,8 @@ def test_a_broken_worker_may_everything_with_its_users_queues_and_sign_calls(que
         "remove": files | folders - {"."},
         "put_in": folders,
     }
-    secret = told_by(WORKERS, GROUP, lambda: (taskkey.known(queue.path) or b"").hex())
-    assert bytes.fromhex(secret) == taskkey.known(queue.path)
+    secret = told_by(WORKERS, GROUP, lambda: (signature.known(queue.path) or b"").hex())
+    assert bytes.fromhex(secret) == signature.known(queue.path)
 
 
 @pytest.mark.parametrize("umask", [0o077, 0o027, 0o022, 0o007, 0o002, 0])
@@ -282,7 +282,7 @@ def test_another_local_user_may_nothing_with_a_queue_whatever_the_umask(place: P
         os.umask(umask)
         layout = create_queue(f"{place}/queue")
         push(layout)
-        taskkey.made(layout.path)
+        signature.made(layout.path)
 
     as_user(WORKERS, GROUP, make)
     may = what_may(OTHER, OTHER, Layout(f"{place}/queue"))

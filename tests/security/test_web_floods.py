@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.security.door import eventually, read_all
-from tests.web import MESSAGE, Web, head, serving, tokens_in
+from tests.support.front_end_security import eventually, read_all
+from tests.support.http_front_end import MESSAGE, Web, head, serving, tokens_in
 
 pytestmark = pytest.mark.lifecycle
 Start = Callable[..., Web]

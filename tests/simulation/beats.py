@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tests.simulation.oracle import Oracle
 
 _SLACK: Final = 0.05
-# A silence of two intervals is a stall (see `Observer`); it is seen one interval and one slow request later at most.
+# A silence of two intervals is a stall (see `LeaseObserver`), seen one interval and one slow request later at most.
 _NOTICED_SECONDS: Final = 3 * BEAT_SECONDS + LONGEST_RETRY_SECONDS
 
 

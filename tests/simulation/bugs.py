@@ -8,11 +8,9 @@ from types import SimpleNamespace
 from typing import Any
 
 from maildefer.errors import ClaimLost, LeaseFenced, MaildeferError, raise_named
-from maildefer.maildir import (
-    doubt,
-    operate,
-)
+from maildefer.maildir import doubt
 from maildefer.maildir.names import EntryName
+from maildefer.maildir.operator import entries
 
 
 def constant(value: Any) -> Callable[[Any], Any]:
@@ -172,7 +170,7 @@ def untouched(old: Any) -> Any:
 
 
 def requeue_same(old: Any) -> Any:
-    return lambda layout, found, *, system: operate._to_new(layout, found, EntryName(key=found.key), system)
+    return lambda layout, found, *, system: entries._to_new(layout, found, EntryName(key=found.key), system)
 
 
 def crash_free(old: Any) -> Any:

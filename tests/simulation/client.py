@@ -15,11 +15,11 @@ from typing import Any
 
 from greenlet import GreenletExit
 
-from tests.listing import Listing
 from tests.simulation.cache import Cache, facts_of, torn
 from tests.simulation.scheduler import Process
 from tests.simulation.server import Directory, File, refusal
 from tests.simulation.world import LATEST_COPY_SECONDS, LONGEST_RETRY_SECONDS, START, Request, World
+from tests.support.scandir_model import Listing
 
 _REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE)
 _DOUBTS = (errno.EIO, errno.ESTALE, errno.EINTR)

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from maildefer.maildir.folder import MARK
-from tests.simulation.readings import entry_in, owner_in
+from maildefer.maildir.rights.folder import MARK
+from tests.simulation.name_cache import entry_in, owner_in
 from tests.simulation.scheduler import Process
 from tests.simulation.world import Request, short
 

@@ -7,14 +7,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from maildefer.errors import MaildeferError
-from maildefer.maildir import operate, pop
+from maildefer.maildir import pop
 from maildefer.maildir.layout import Layout
-from maildefer.pool.board import Header, Kind
+from maildefer.maildir.operator import entries
+from maildefer.pool.scoreboard import Header, ProcessKind
 from tests.simulation import final
+from tests.simulation.faults import Weather
 from tests.simulation.hosts import SimulatedHost
 from tests.simulation.oracle import Oracle
 from tests.simulation.scheduler import Process
-from tests.simulation.weather import Weather
 from tests.simulation.world import TTL_SECONDS, Request, World
 
 _HOURS = 3 * 3600.0
@@ -69,12 +70,12 @@ class Disasters:
         if self.world.scheduler.random.random() < 0.5:
             self._kill_worker(host)
         if host.alive:
-            host.supervisor.lose(Kind.KEEPER)
+            host.supervisor.lose(ProcessKind.KEEPER)
 
     def _kill_scout(self) -> None:
         host = self._any()
         if host.alive:
-            host.supervisor.lose(Kind.SCOUT)
+            host.supervisor.lose(ProcessKind.SCOUT)
 
     def _drain(self) -> None:
         """Another supervisor follows."""
@@ -211,7 +212,7 @@ class Disasters:
         process = host.process("popper", None)
         system, random = process.client.system, self.world.scheduler.random
 
-        def pop_one(found: operate.Found) -> None:
+        def pop_one(found: entries.FoundEntry) -> None:
             popped = pop.take(self.layouts[0], found, host=host.label, system=system)
             if popped is None or (data := popped.read()) is None:
                 return
@@ -221,7 +222,7 @@ class Disasters:
 
         def pop_some() -> None:
             try:
-                for found in operate.oldest(self.layouts[0], system=system)[:2]:
+                for found in entries.oldest(self.layouts[0], system=system)[:2]:
                     pop_one(found)
             except MaildeferError:  # told to the program
                 pass
@@ -239,8 +240,8 @@ class Disasters:
             system = process.client.system
             try:
                 for layout in self.layouts:
-                    for found in list(operate.listed(layout, "dead", system=system))[:1]:
-                        operate.requeue(layout, found, system=system)
+                    for found in list(entries.listed(layout, "dead", system=system))[:1]:
+                        entries.requeue(layout, found, system=system)
             except Exception:  # noqa: BLE001  # told to a person, who tries again
                 pass
 

@@ -12,8 +12,8 @@ from itertools import count
 from multiprocessing import get_context
 from pathlib import Path
 
+from tests.simulation.installed import installed
 from tests.simulation.schedule import run
-from tests.simulation.stage import installed
 
 _BLOCK = 50  # schedules
 _FORK = get_context("fork")

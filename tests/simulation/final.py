@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from maildefer.maildir.names import split_beat
+from tests.simulation.name_cache import entry_in
 from tests.simulation.oracle import Oracle
-from tests.simulation.readings import entry_in
 from tests.simulation.scheduler import Process
 from tests.simulation.server import Directory, File
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
 from maildefer.handling.outcomes import ACKED, Buried, Deferred, HandedOff, Outcome, Postponed
-from maildefer.pool.conversing import Conversing
-from tests.simulation.stories import FAILED
+from maildefer.pool.worker.conversation_locks import ConversationLocks
+from tests.simulation.histories import FAILED
 from tests.simulation.world import TTL_SECONDS
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ class Handlers:
     """One worker's, for one queue. With tokens, a message belongs to a conversation, as for a stateful handler."""
 
     def __init__(
-        self, supervisor: SimulatedSupervisor, hand: WatchedHand, tokens: Conversing, queue: str
+        self, supervisor: SimulatedSupervisor, hand: WatchedHand, tokens: ConversationLocks, queue: str
     ) -> None:
         self._host = supervisor.host
         self._hand = hand

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from maildefer.maildir.names import lease_name
-from maildefer.pool.board import Kind
-from maildefer.pool.keeper import Keeper
-from maildefer.pool.lifeline import Lifeline
-from maildefer.pool.paperwork import Paperwork
-from maildefer.pool.scout import Memory, Pace, QueueScout
-from maildefer.pool.tender import Tender
+from maildefer.pool.keeper.heartbeat import Heartbeat
+from maildefer.pool.keeper.keeper import Keeper
+from maildefer.pool.keeper.maintenance import Maintenance
+from maildefer.pool.keeper.mount_files import MountFiles
+from maildefer.pool.scoreboard import ProcessKind
+from maildefer.pool.worker.scout import OfferMemory, OfferPace, QueueScout
 from tests.simulation.scheduler import Process
 from tests.simulation.stand_ins import Arrivals, Event
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _END_SECONDS = 5.0
 
 
-class SimulatedPaperwork(Paperwork):
+class SimulatedPaperwork(MountFiles):
     """Left out in most schedules: it tells operators and scouts how hosts stand."""
 
     is_done = True
@@ -38,7 +38,7 @@ class SimulatedPaperwork(Paperwork):
             super().write_status()
 
 
-class SimulatedTender(Tender):
+class SimulatedTender(Maintenance):
     papers = SimulatedPaperwork
     _paperwork: SimulatedPaperwork
 
@@ -58,7 +58,7 @@ class SimulatedKeeper(Keeper):
         name = lease_name(shared.host.label, system)
         self._lifelines, self._tenders = [], []
         for index in range(len(shared.queues)):
-            lifeline = Lifeline(shared, index, name, lambda index: None, system=system)
+            lifeline = Heartbeat(shared, index, name, lambda index: None, system=system)
             events: list[Any] = [Event(scheduler) for _ in range(4)]
             lifeline.leaving, lifeline.joined, lifeline.left = events[:3]
             tender = SimulatedTender(shared, index, lifeline, self._free, system=system)
@@ -86,7 +86,7 @@ class SimulatedKeeper(Keeper):
             try:
                 self._mind_supervisor()
             except SystemExit:
-                return self._supervisor.lose(Kind.KEEPER)
+                return self._supervisor.lose(ProcessKind.KEEPER)
             client.sleep(self._look_seconds())
         for line in self._lifelines:
             line.left.wait()
@@ -111,8 +111,8 @@ class SimulatedScout(QueueScout):
         self._gate = 0
         self._watch = arrivals
         self._told_missing = ""
-        self._memory = Memory()
-        self._pace = Pace(shared.board)
+        self._memory = OfferMemory()
+        self._pace = OfferPace(shared.board)
         self._deaths = 0
         self._steals = False
         self._wait_seconds = 0.05

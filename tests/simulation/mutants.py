@@ -15,43 +15,28 @@ from unittest.mock import patch
 
 import pytest
 
-from maildefer.maildir import (
-    claims,
-    doubt,
-    durable,
-    freeing,
-    later,
+from maildefer.maildir import claims, doubt, durable, names, pop, push, reading
+from maildefer.maildir.names import EntryName
+from maildefer.maildir.operator import entries
+from maildefer.maildir.upkeep import (
+    failed_moves,
     leases,
-    names,
     observer,
-    operate,
-    pop,
-    push,
-    reading,
-    recover,
-    refusals,
+    promote,
+    reclaim,
     sweep,
+    token_reclaim,
     tokens,
 )
-from maildefer.maildir.names import EntryName
-from maildefer.pool import (
-    conversing,
-    keeper,
-    lifeline,
-    scout,
-    serving,
-    shipping,
-    snapshot,
-    takeback,
-    tender,
-    worker,
-    workforce,
-)
-from maildefer.pool.board import Board
-from maildefer.pool.hand import Hand
+from maildefer.pool import status_record
+from maildefer.pool.keeper import heartbeat, keeper, maintenance, slot_reclaim
+from maildefer.pool.scoreboard import Scoreboard
+from maildefer.pool.scoreboard_slot import ScoreboardSlot
+from maildefer.pool.supervisor import workers
+from maildefer.pool.worker import conversation_locks, cross_device, queue_view, scout, worker
 from tests.simulation import bugs, poolbugs
+from tests.simulation.installed import installed
 from tests.simulation.schedule import run
-from tests.simulation.stage import installed
 
 Replacement = tuple[Any, str, Callable[[Any], Any]]
 
@@ -118,21 +103,24 @@ def one(where: Any, name: str, make: Callable[[Any], Any]) -> tuple[Replacement,
 MUTANTS = (
     Mutant("claim: the destination is everybody's", one(claims.Claimer, "serve_under", bugs.shared_owner)),
     Mutant("claim: not charged", one(EntryName, "claimed", bugs.uncharged)),
-    Mutant("claim: sent in silence", one(serving.Serving, "may_claim", poolbugs.may_always)),
+    Mutant("claim: sent in silence", one(queue_view.QueueView, "may_claim", poolbugs.may_always)),
     Mutant(
         "claim: published after it was sent",
-        ((Hand, "take", poolbugs.published_late), (claims.Claim, "__init__", poolbugs.published_with_claim)),
+        (
+            (ScoreboardSlot, "take", poolbugs.published_late),
+            (claims.Claim, "__init__", poolbugs.published_with_claim),
+        ),
     ),
     Mutant("return: n not raised", one(EntryName, "returned", bugs.unreturned)),
-    Mutant("return of a mail reader's name: n not raised", one(recover, "names", bugs.foreign_unreturned)),
-    Mutant("requeue: n not raised", one(operate, "requeue", bugs.requeue_same)),
-    Mutant("refused: never tried again", one(refusals.Refusals, "may_try", bugs.never_again)),
+    Mutant("return of a mail reader's name: n not raised", one(reclaim, "names", bugs.foreign_unreturned)),
+    Mutant("requeue: n not raised", one(entries, "requeue", bugs.requeue_same)),
+    Mutant("refused: never tried again", one(failed_moves.FailedMoves, "may_try", bugs.never_again)),
     Mutant(
         "refused: a take-back that failed frees the slot",
-        one(takeback.DeadSlots, "_take_back", bugs.given_up),
-        units="tests/test_tender.py",
+        one(slot_reclaim.DeadSlots, "_take_back", bugs.given_up),
+        units="tests/pool/keeper/test_maintenance.py",
     ),
-    Mutant("promote: drops a field", one(later, "names", bugs.promote_without)),
+    Mutant("promote: drops a field", one(promote, "names", bugs.promote_without)),
     Mutant("settle: ENOENT taken for done", one(claims.Claim, "_still_there", bugs.constant(False))),
     Mutant("settle: judged by its destination", one(claims.Claim, "_move", bugs.by_destination)),
     Mutant("settle: cleared from the board before its reply", one(claims.Claim, "_move", bugs.cleared_early)),
@@ -157,43 +145,47 @@ MUTANTS = (
     Mutant(
         "lease: a dead keeper's late beat counted",
         one(leases.Lease, "renew", poolbugs.late_beat_taken),
-        units="tests/maildir/test_leases.py",
+        units="tests/maildir/upkeep/test_leases.py",
     ),
-    Mutant("lease: joined anew under the same name", one(lifeline.Lifeline, "_begin", poolbugs.joined_again)),
-    Mutant("silence: measured from the reply", one(lifeline.Lifeline, "_publish", poolbugs.from_reply)),
+    Mutant(
+        "lease: joined anew under the same name", one(heartbeat.Heartbeat, "_begin", poolbugs.joined_again)
+    ),
+    Mutant("silence: measured from the reply", one(heartbeat.Heartbeat, "_publish", poolbugs.from_reply)),
     Mutant(
         "fence: whatever beat is there",
         one(leases, "fence", bugs.fence_by_prefix),
-        units="tests/maildir/test_leases.py",
+        units="tests/maildir/upkeep/test_leases.py",
     ),
-    Mutant("fence: before the TTL", one(observer.Observer, "_is_over", bugs.impatient)),
+    Mutant("fence: before the TTL", one(observer.LeaseObserver, "_is_over", bugs.impatient)),
     Mutant(
-        "fence: one's own stall not minded", one(observer.Observer, "_mind_own_stall", bugs.constant(None))
+        "fence: one's own stall not minded",
+        one(observer.LeaseObserver, "_mind_own_stall", bugs.constant(None)),
     ),
     Mutant(
         "reclaim: absence from one listing",
-        one(observer.Observer, "abandoned", bugs.one_listing),
-        units="tests/maildir/test_observer.py",
+        one(observer.LeaseObserver, "abandoned", bugs.one_listing),
+        units="tests/maildir/upkeep/test_observer.py",
     ),
-    Mutant("reclaim: two listings far apart", one(observer.Observer, "abandoned", bugs.far_apart)),
-    Mutant("reclaim: without a fence", one(observer.Observer, "abandoned", bugs.all_others)),
+    Mutant("reclaim: two listings far apart", one(observer.LeaseObserver, "abandoned", bugs.far_apart)),
+    Mutant("reclaim: without a fence", one(observer.LeaseObserver, "abandoned", bugs.all_others)),
     Mutant(
         "reclaim: once for each lease",
-        one(observer.Observer, "abandoned", bugs.once),
-        units="tests/maildir/test_recover.py",
+        one(observer.LeaseObserver, "abandoned", bugs.once),
+        units="tests/maildir/upkeep/test_reclaim.py",
     ),
-    Mutant("reclaim: the crash not charged", one(recover.Recovery, "give_back", bugs.crash_free)),
-    Mutant("reclaim: never buried", one(recover.Recovery, "give_back", bugs.never_buried)),
-    Mutant("death: in a handler, not charged", one(workforce.Workforce, "bury", poolbugs.uncharged_deaths)),
+    Mutant("reclaim: the crash not charged", one(reclaim.Reclaimer, "give_back", bugs.crash_free)),
+    Mutant("reclaim: never buried", one(reclaim.Reclaimer, "give_back", bugs.never_buried)),
+    Mutant("death: in a handler, not charged", one(workers.WorkerTable, "bury", poolbugs.uncharged_deaths)),
     Mutant("look: a refresh that failed overlooked", one(doubt, "fresh_listing", poolbugs.refreshed_or_not)),
     Mutant("token: taken on an earlier leave", one(tokens.Tokens, "take", poolbugs.early_lease)),
-    Mutant("token: freed under its holder", one(freeing.Freeing, "scan", poolbugs.freed_anyway)),
+    Mutant("token: freed under its holder", one(token_reclaim.TokenReclaimer, "scan", poolbugs.freed_anyway)),
     Mutant(
         "token: n not raised",
-        ((tokens, "free_path", poolbugs.same_token), (freeing, "free_path", poolbugs.same_token)),
+        ((tokens, "free_path", poolbugs.same_token), (token_reclaim, "free_path", poolbugs.same_token)),
     ),
     Mutant(
-        "token: waited for on the handler's time", one(conversing.Conversing, "take", poolbugs.on_its_time)
+        "token: waited for on the handler's time",
+        one(conversation_locks.ConversationLocks, "take", poolbugs.on_its_time),
     ),
     Mutant("handoff: n not raised", one(claims.Claim, "handoff", poolbugs.handed_on(returns=-1))),
     Mutant("handoff: attempts kept", one(claims.Claim, "handoff", poolbugs.handed_on(attempts=1))),
@@ -201,9 +193,11 @@ MUTANTS = (
     Mutant("handoff: not counted", one(claims.Claim, "handoff", poolbugs.handed_on(handoffs=-1))),
     Mutant("defer: a failure not counted", one(claims.Claim, "defer", bugs.failing(False))),
     Mutant("defer: what a handler asked for, a failure", one(claims.Claim, "defer", bugs.failing(True))),
-    Mutant("clock: the mount's time by the wall clock", one(Board, "mount_time", poolbugs.by_wall_clock)),
+    Mutant(
+        "clock: the mount's time by the wall clock", one(Scoreboard, "mount_time", poolbugs.by_wall_clock)
+    ),
     Mutant("handoff: crashes forgotten", one(claims.Claim, "handoff", poolbugs.handed_on(crashes=-9))),
-    Mutant("handoff: acked before its copy", one(shipping, "ship", poolbugs.acked_before_shipped)),
+    Mutant("handoff: acked before its copy", one(cross_device, "ship", poolbugs.acked_before_shipped)),
     Mutant(
         "pop: somebody else's unlink taken for its own",
         one(pop.Popped, "unlink", poolbugs.unlinked_by_somebody),
@@ -216,28 +210,28 @@ MUTANTS = (
     ),
     Mutant(
         "fence: other hosts' pids looked up here",
-        one(tender.Tender, "_is_known_dead", poolbugs.pids_of_all),
-        units="tests/test_keeper.py",
+        one(maintenance.Maintenance, "_is_known_dead", poolbugs.pids_of_all),
+        units="tests/pool/keeper/test_keeper.py",
     ),
     Mutant(
         "fence: one's own failed beats taken for good",
-        one(tender.Tender, "_fence", poolbugs.always_beating),
-        units="tests/test_keeper.py",
+        one(maintenance.Maintenance, "_fence", poolbugs.always_beating),
+        units="tests/pool/keeper/test_keeper.py",
     ),
     Mutant(
         "lease: joined anew under claims of the fenced one",
-        one(lifeline.Lifeline, "_is_held", bugs.constant(False)),
-        units="tests/test_keeper.py",
+        one(heartbeat.Heartbeat, "_is_held", bugs.constant(False)),
+        units="tests/pool/keeper/test_keeper.py",
     ),
     Mutant(
         "death: its claim is nobody's before it is taken back",
-        one(snapshot, "on_claims", poolbugs.dead_are_nobodys),
-        units="tests/test_keeper.py",
+        one(status_record, "on_claims", poolbugs.dead_are_nobodys),
+        units="tests/pool/keeper/test_keeper.py",
     ),
     Mutant(
         "scout: a dead worker's names not offered again",
         one(scout.QueueScout, "_forget_after_deaths", bugs.constant(None)),
-        units="tests/test_scout.py",
+        units="tests/pool/worker/test_scout.py",
     ),
     Mutant(
         "pop: a lost reply taken for a lost race",
@@ -247,9 +241,9 @@ MUTANTS = (
     Mutant(
         "sweep: drafts after 36 minutes",
         one(sweep, "DRAFT_SECONDS", lambda old: old / 60),
-        units="tests/maildir/test_sweep.py",
+        units="tests/maildir/upkeep/test_sweep.py",
     ),
-    Mutant("audit: none", one(recover.Recovery, "_audit", bugs.constant(None))),
-    Mutant("audit: the board read before the listing", one(recover.Recovery, "scan", poolbugs.board_first)),
+    Mutant("audit: none", one(reclaim.Reclaimer, "_audit", bugs.constant(None))),
+    Mutant("audit: the board read before the listing", one(reclaim.Reclaimer, "scan", poolbugs.board_first)),
     Mutant("audit: a new keeper forgets the dead", one(keeper.Keeper, "_find_dead", poolbugs.forgets_dead)),
 )

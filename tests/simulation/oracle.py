@@ -12,10 +12,10 @@ from typing import NoReturn
 from maildefer.maildir.layout import Layout
 from tests.simulation.beats import Beats
 from tests.simulation.conversations import Conversations
-from tests.simulation.readings import entry_in, owner_in
+from tests.simulation.histories import Story, Violation
+from tests.simulation.name_cache import entry_in, owner_in
 from tests.simulation.scheduler import Process
 from tests.simulation.server import Directory, Node
-from tests.simulation.stories import Story, Violation
 from tests.simulation.transitions import Transitions
 from tests.simulation.world import Request, World, short
 

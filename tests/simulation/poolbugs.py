@@ -8,14 +8,11 @@ from types import SimpleNamespace
 from typing import Any
 
 from maildefer.errors import MaildeferError
-from maildefer.maildir import (
-    leases,
-    names,
-    tokens,
-)
+from maildefer.maildir import names
 from maildefer.maildir.names import EntryName
-from maildefer.pool import shipping
-from maildefer.pool.board import Q, QueueState, S
+from maildefer.maildir.upkeep import leases, tokens
+from maildefer.pool.scoreboard import Q, QueueState, S
+from maildefer.pool.worker import cross_device
 
 
 def early_lease(old: Any) -> Any:
@@ -83,7 +80,7 @@ def by_wall_clock(old: Any) -> Any:
 
 def acked_before_shipped(old: Any) -> Any:
     def ship(claim: Any, other: Any, *, host: str) -> None:
-        data, staged = claim.read(), shipping
+        data, staged = claim.read(), cross_device
         claim.ack()
         staged.Pusher(other, host=host).push(lambda stem: [data])  # type: ignore[attr-defined]
 

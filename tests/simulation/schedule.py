@@ -9,19 +9,19 @@ from itertools import count
 from typing import Any
 
 from maildefer.maildir.layout import Format, Layout, create_queue
-from maildefer.pool.board import Header
+from maildefer.pool.scoreboard import Header
 from tests.simulation import final
 from tests.simulation.cache import Cache
 from tests.simulation.client import Client
 from tests.simulation.disasters import Disasters
+from tests.simulation.doubt_rules import watched
+from tests.simulation.faults import Weather, forecast
+from tests.simulation.histories import Violation
 from tests.simulation.hosts import SimulatedHost
-from tests.simulation.looks import watched
+from tests.simulation.installed import Stage, layout_of, playing
 from tests.simulation.oracle import Oracle
 from tests.simulation.scheduler import Process, Scheduler
 from tests.simulation.server import Server, Tree
-from tests.simulation.stage import Stage, layout_of, playing
-from tests.simulation.stories import Violation
-from tests.simulation.weather import Weather, forecast
 from tests.simulation.world import BEAT_SECONDS, TTL_SECONDS, World
 
 _CALM_SECONDS = 240.0

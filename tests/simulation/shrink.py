@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
+from tests.simulation.faults import simpler
 from tests.simulation.schedule import Result, run
-from tests.simulation.weather import simpler
 
 _LINES = 60
 _KEY = re.compile(r"[0-9]{8,12}\.M[0-9]+P[0-9]+Q[0-9]+R[0-9a-f]+\.[a-z]-0{5}[0-9],S=[0-9]+")

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from maildefer.pool.offers import Offers
+from maildefer.pool.worker.offers import Offers
 from tests.simulation.scheduler import Scheduler, Thread
 
 _FOREVER = 1e9

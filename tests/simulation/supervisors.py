@@ -6,15 +6,15 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from maildefer.host.identity import Host
+from maildefer.host.identity import HostIdentity
 from maildefer.maildir.layout import Format
-from maildefer.pool.board import Board, Header, Kind
-from maildefer.pool.draining import Draining
+from maildefer.pool.context import PoolContext, QueueOfPool
 from maildefer.pool.messages import send
-from maildefer.pool.shared import QueueOfPool, Shared
+from maildefer.pool.scoreboard import Header, ProcessKind, Scoreboard
+from maildefer.pool.supervisor.drain import Drain
+from tests.simulation.installed import act_as
 from tests.simulation.keepers import SimulatedKeeper, SimulatedScout
 from tests.simulation.scheduler import Process
-from tests.simulation.stage import act_as
 from tests.simulation.stand_ins import Bell, Channel, Mailbox
 from tests.simulation.workforces import SimulatedWorkforce
 from tests.simulation.world import MAX_CRASHES
@@ -37,7 +37,7 @@ class SimulatedSupervisor:
         self.process = host.process("supervisor", None)
         self.process.family = self.process
         self.client = self.process.client
-        self.board = board = Board(len(host.layouts), 2 * weather.workers + 2)
+        self.board = board = Scoreboard(len(host.layouts), 2 * weather.workers + 2)
         paths = [layout.path for layout in host.layouts]
         self.process.leases = lambda: {path: board.lease(index) for index, path in enumerate(paths)}
         self.bell, room = Bell(scheduler), Bell(scheduler)
@@ -49,11 +49,11 @@ class SimulatedSupervisor:
         to_supervisor: Any = Mailbox(self._hear)
         deferred: Any = Mailbox(lambda message: self.keeper.hear_deferred(message))
         nobody: Any = None
-        self.shared = Shared(
+        self.shared = PoolContext(
             settings=settings,
             project="/",
             pidfile="",
-            host=Host(label=host.label, boot_id=boot_id, pid_namespace="p"),
+            host=HostIdentity(label=host.label, boot_id=boot_id, pid_namespace="p"),
             queues=tuple(
                 QueueOfPool(name=name, layout=layout)
                 for name, layout in zip(paths, host.layouts, strict=True)
@@ -65,7 +65,7 @@ class SimulatedSupervisor:
             gate=0,
             supervisor=self.process.pid,
         )
-        self.draining = Draining(self.shared)
+        self.draining = Drain(self.shared)
         self.workforce = SimulatedWorkforce(self)
         self.keeper_process = self.scout_process = Process("nobody", 0, alive=False)
         act_as(self.process)
@@ -120,32 +120,32 @@ class SimulatedSupervisor:
 
     # Keeper and scout, of which the drain sees no more than this
 
-    def has(self, kind: Kind) -> bool:
-        return (self.keeper_process if kind is Kind.KEEPER else self.scout_process).alive
+    def has(self, kind: ProcessKind) -> bool:
+        return (self.keeper_process if kind is ProcessKind.KEEPER else self.scout_process).alive
 
-    def kill(self, *kinds: Kind) -> None:
+    def kill(self, *kinds: ProcessKind) -> None:
         for kind in kinds:
-            process = self.keeper_process if kind is Kind.KEEPER else self.scout_process
+            process = self.keeper_process if kind is ProcessKind.KEEPER else self.scout_process
             if process.alive:
                 self.host.end(process)
 
     def _start_keeper(self) -> None:
-        if not self.has(Kind.KEEPER) and self.draining.needs_keeper(self.workforce):
+        if not self.has(ProcessKind.KEEPER) and self.draining.needs_keeper(self.workforce):
             self.keeper_process = self.child("keeper")
             # Before it has joined, it looks up from its work as seldom as by the default format.
             self.process.minded_from = self.world.now + Format().beat_seconds
             self.keeper = SimulatedKeeper(self, self.keeper_process)
 
     def _start_scout(self) -> None:
-        if not self.has(Kind.SCOUT) and not self.draining.has_begun:
+        if not self.has(ProcessKind.SCOUT) and not self.draining.has_begun:
             self.scout_process = self.child("scout")
             for index in range(len(self.shared.queues)):
                 SimulatedScout(self, self.scout_process, index)
 
-    def lose(self, kind: Kind) -> None:
+    def lose(self, kind: ProcessKind) -> None:
         """Keeper or scout is killed, or ends by itself; another follows."""
         self.kill(kind)
-        start = self._start_keeper if kind is Kind.KEEPER else self._start_scout
+        start = self._start_keeper if kind is ProcessKind.KEEPER else self._start_scout
         self.soon(self.world.scheduler.random.uniform(0.05, 3), start)
 
     def processes(self) -> list[Process]:

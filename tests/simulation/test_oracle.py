@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from maildefer.maildir.layout import Format, Layout
+from tests.simulation.faults import Weather
+from tests.simulation.histories import Story, Violation
 from tests.simulation.oracle import Oracle
 from tests.simulation.scheduler import Process, Scheduler
 from tests.simulation.server import File, Server
-from tests.simulation.stories import Story, Violation
-from tests.simulation.weather import Weather
 from tests.simulation.world import TTL_SECONDS, Request, World
 
 

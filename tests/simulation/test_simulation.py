@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import SECTION
+from tests.simulation.histories import Story
 from tests.simulation.scheduler import Process
-from tests.simulation.stories import Story
 
 ROOT = Path(__file__).resolve().parents[2]
 ROTATING_SECONDS = float(os.environ.get("MAILDEFER_SIMULATE_SECONDS", "60"))

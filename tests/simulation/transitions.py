@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.names import EntryName, is_popped
-from tests.simulation.readings import entry_in, owner_in
+from tests.simulation.histories import FAILED, Story
+from tests.simulation.name_cache import entry_in, owner_in
 from tests.simulation.scheduler import Process
 from tests.simulation.server import File, Node
-from tests.simulation.stories import FAILED, Story
 from tests.simulation.world import MAX_CRASHES, Request, short
 
 if TYPE_CHECKING:

@@ -10,12 +10,12 @@ from maildefer.handling.retry import RetryPolicy
 from maildefer.host.working_directory import WorkingDirectory
 from maildefer.maildir.claims import Claim, Claimer
 from maildefer.maildir.layout import create_queue
-from maildefer.pool.board import Board
-from maildefer.pool.conversing import Conversing
-from maildefer.pool.hand import Hand
-from maildefer.pool.serving import Serving
-from maildefer.pool.settle import Settler
-from maildefer.pool.worker import Worker
+from maildefer.pool.scoreboard import Scoreboard
+from maildefer.pool.scoreboard_slot import ScoreboardSlot
+from maildefer.pool.worker.conversation_locks import ConversationLocks
+from maildefer.pool.worker.queue_view import QueueView
+from maildefer.pool.worker.settle import Settler
+from maildefer.pool.worker.worker import Worker
 from tests.simulation.handlers import Handlers
 from tests.simulation.oracle import Oracle
 from tests.simulation.scheduler import Process
@@ -28,12 +28,12 @@ _TIMEOUT_NS = 9_000_000_000
 POLICY = RetryPolicy(max_attempts=8, first_seconds=0.5, cap_seconds=3)
 
 
-class WatchedHand(Hand):
+class WatchedHand(ScoreboardSlot):
     """A process's places on the board, and the same for the oracle: claims by name, tokens by SEQ."""
 
     __slots__ = ("process", "oracle", "claim", "current", "_names")
 
-    def __init__(self, board: Board, slot: int, process: Process, oracle: Oracle) -> None:
+    def __init__(self, board: Scoreboard, slot: int, process: Process, oracle: Oracle) -> None:
         super().__init__(board, slot)
         self.process = process
         self.oracle = oracle
@@ -103,7 +103,7 @@ class SimulatedWorker(Worker):
     """Signals, offers and the log are stand-ins; offers are taken, handled and settled by the real code."""
 
     def __init__(self, supervisor: SimulatedSupervisor, slot: int, process: Process) -> None:
-        board: Board = supervisor.board
+        board: Scoreboard = supervisor.board
         self._process = process
         self._bell = supervisor.bell
         self._shared = supervisor.shared
@@ -116,7 +116,7 @@ class SimulatedWorker(Worker):
         self._queues = [self._serving(supervisor, index) for index in range(len(self._shared.queues))]
         home = self._queues[0]
         system = process.client.system
-        tokens = Conversing(home, board, slot, hand, self._offers.is_any, system=system)
+        tokens = ConversationLocks(home, board, slot, hand, self._offers.is_any, system=system)
         handlers: Any = [Handlers(supervisor, hand, tokens, queue.name) for queue in self._shared.queues]
         self._dispatchers = handlers
         self._settler = Settler(
@@ -140,9 +140,9 @@ class SimulatedWorker(Worker):
         self._note_stop(signal.SIGTERM, None)
         self._bell.rouse(self._process.threads)
 
-    def _serving(self, supervisor: SimulatedSupervisor, index: int) -> Serving:
+    def _serving(self, supervisor: SimulatedSupervisor, index: int) -> QueueView:
         queue, label = supervisor.shared.queues[index], supervisor.shared.host.label
-        serving = Serving(queue.name, queue.layout, index, supervisor.board, self._hand, label)
+        serving = QueueView(queue.name, queue.layout, index, supervisor.board, self._hand, label)
         serving.claimer = Claimer(
             queue.layout,
             self._hand,
@@ -154,7 +154,7 @@ class SimulatedWorker(Worker):
         )
         return serving
 
-    def _attempt(self, queue: Serving, name: str) -> None:
+    def _attempt(self, queue: QueueView, name: str) -> None:
         super()._attempt(queue, name)
         hand: Any = self._hand
         hand.oracle.ended(hand.process)

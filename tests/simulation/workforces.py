@@ -5,9 +5,9 @@ from __future__ import annotations
 import signal
 from typing import TYPE_CHECKING
 
-from maildefer.pool.board import Header, Kind, S
-from maildefer.pool.children import Child
-from maildefer.pool.workforce import Workforce
+from maildefer.pool.fork import ChildProcess
+from maildefer.pool.scoreboard import Header, ProcessKind, S
+from maildefer.pool.supervisor.workers import WorkerTable
 from tests.simulation.scheduler import Process
 from tests.simulation.workers import SimulatedWorker
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tests.simulation.supervisors import SimulatedSupervisor
 
 
-class SimulatedWorkforce(Workforce):
+class SimulatedWorkforce(WorkerTable):
     """Signals go to simulated processes, which are reaped a moment later."""
 
     def __init__(self, supervisor: SimulatedSupervisor) -> None:
@@ -30,7 +30,7 @@ class SimulatedWorkforce(Workforce):
         supervisor, words, board = self._supervisor, self._words, self._board
         if supervisor.draining.has_begun:
             return None
-        free = [slot for slot in range(board.slots) if words[board.slot(slot) + S.KIND] == Kind.FREE]
+        free = [slot for slot in range(board.slots) if words[board.slot(slot) + S.KIND] == ProcessKind.FREE]
         now = supervisor.client.boottime()
         if not free or self.throttle.wait(now):
             return supervisor.soon(0.5, self.fork)
@@ -38,10 +38,12 @@ class SimulatedWorkforce(Workforce):
         self._born += 1
         base = board.slot(free[0])
         board.clear_slot(free[0])
-        words[base + S.KIND] = Kind.WORKER
+        words[base + S.KIND] = ProcessKind.WORKER
         words[Header.USED] = max(words[Header.USED], free[0] + 1)
         self.processes[process.pid] = process
-        self.occupy(Child(pid=process.pid, kind=Kind.WORKER, slot=free[0], number=self._born, began=now))
+        self.occupy(
+            ChildProcess(pid=process.pid, kind=ProcessKind.WORKER, slot=free[0], number=self._born, began=now)
+        )
         worker = self._workers[process.pid] = SimulatedWorker(supervisor, free[0], process)
         supervisor.world.scheduler.start(process, "work", lambda: self._live(worker, process))
         return None
@@ -54,7 +56,7 @@ class SimulatedWorkforce(Workforce):
         self._supervisor.oracle.ended(process)
         self._soon_reaped(process.pid, 0)
 
-    def _signal(self, child: Child, signum: signal.Signals) -> None:
+    def _signal(self, child: ChildProcess, signum: signal.Signals) -> None:
         process = self.processes.get(child.pid)
         if process is None:
             return

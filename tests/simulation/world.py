@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
+from tests.simulation.faults import Weather
 from tests.simulation.scheduler import Process, Scheduler
 from tests.simulation.server import Node, Server
-from tests.simulation.weather import Weather
 
 START: Final = 1_700_000_000.0
 BEAT_SECONDS: Final = 1.0

@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 
 from mail import text
 
-from tests.front_end import FrontEnd, front_end
+from tests.support.front_end import FrontEnd, front_end
 from workers.journal import Journal
 
 clients, messages, killed_after = (*map(int, sys.argv[1:]), 0)[:3]

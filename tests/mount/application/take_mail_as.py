@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 
 from mail import text
 
-from tests.front_end import front_end
+from tests.support.front_end import front_end
 
 user, group, count = sys.argv[1:]
 with TemporaryDirectory(dir="/run") as folder:

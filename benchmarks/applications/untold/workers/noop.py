@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from maildefer import logcontext
+from maildefer import log_context
 from maildefer.routing import route, stateless
 
 
@@ -17,7 +17,7 @@ def begin(message: Any, handler: str) -> None:
     pass
 
 
-logcontext.run, logcontext.begin = run, begin
+log_context.run, log_context.begin = run, begin
 
 
 @route("(name)@osb\\.(host)", name=".+", host=".+")

@@ -2,18 +2,18 @@
 
 import os
 
-from maildefer.pool import conversing
-from maildefer.pool.conversing import Conversing
+from maildefer.pool.worker import conversation_locks
+from maildefer.pool.worker.conversation_locks import ConversationLocks
 
 queues = {"run/queue": ["workers.first"], "run/later": ["workers.second"]}
 router_defaults = {"what": "[a-z]+", "argument": "[0-9.]*"}
 
 if os.environ.get("WITHOUT_TOKENS"):  # to show what they are for
 
-    def _take(self: Conversing, conversation: str) -> bool:
+    def _take(self: ConversationLocks, conversation: str) -> bool:
         return True
 
-    Conversing.take = _take  # type: ignore[method-assign]
+    ConversationLocks.take = _take  # type: ignore[method-assign]
 
 if patience := os.environ.get("PATIENCE"):  # in seconds, whatever else there is to do
-    conversing.PATIENCE_SECONDS = conversing.IDLE_PATIENCE_SECONDS = float(patience)
+    conversation_locks.PATIENCE_SECONDS = conversation_locks.IDLE_PATIENCE_SECONDS = float(patience)

@@ -1,0 +1,121 @@
+"""`audit`: the proof that nothing was lost, and the journal that it rests on."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from maildefer.cli import output
+from maildefer.cli.defaults import open_or_make
+from maildefer.cli.entries import Json, Yes
+from maildefer.cli.parameters import Commands
+from maildefer.control.audit import PATIENCE_SECONDS, AuditReport
+from maildefer.control.audit import audit as take
+from maildefer.maildir import journal
+from maildefer.maildir.layout import open_queue
+from maildefer.maildir.operator.entries import FOLDERS
+
+app = Commands()
+
+
+@app.command()
+def audit(
+    queues: Annotated[list[str], typer.Argument(metavar="QUEUE...", help="The queues' directories.")],
+    on: Annotated[bool, typer.Option("--on", help="Keep a journal from now on.")] = False,
+    off: Annotated[bool, typer.Option("--off", help="Keep none from now on, and delete it.")] = False,
+    patience: Annotated[
+        float, typer.Option("--patience", metavar="SECONDS", min=0.0, help="Look so long before accusing.")
+    ] = PATIENCE_SECONDS,
+    yes: Yes = False,
+    json: Json = False,
+) -> None:
+    """Prove from a queue's journal that nothing was lost."""
+    if on and off:
+        raise typer.BadParameter("Give one of --on and --off.")
+    if on:
+        _begin(queues)
+    elif off:
+        _end(queues, yes)
+    else:
+        _audit(queues, patience, json)
+
+
+def _begin(queues: list[str]) -> None:
+    for queue in queues:
+        begun = journal.begin(layout := open_or_make(queue))
+        journal.expect(layout)
+        output.say(f"{queue} keeps a journal {'from now on' if begun else 'already'}")
+    output.say(
+        "processes that run keep none yet: `maildefer reload --all-hosts`, and start anew what pushes;\n"
+        "what they accept from then on is proven by `maildefer audit`, which misses records of\n"
+        "what they accept until then: `--on` once more, after that, has it expect them from then on only"
+    )
+
+
+def _end(queues: list[str], yes: bool) -> None:
+    if not output.confirmed(f"Delete the journal of {', '.join(queues)}?", yes):
+        raise typer.Exit(1)
+    for queue in queues:
+        layout = open_queue(queue)
+        try:
+            journal.end(layout)
+        except FileNotFoundError:  # there was none
+            pass
+        output.say(f"{queue} keeps no journal")
+
+
+def _audit(queues: list[str], patience: float, json: bool) -> None:
+    report = take(queues, patience_seconds=patience)
+    for suspect in report.suspects:
+        if json:
+            output.record({"kind": "suspect", **asdict(suspect)})
+        else:
+            age = output.duration(time.time() - suspect.pushed_at)
+            facts = f"accepted {age} ago, last {suspect.last}: {suspect.why}"
+            output.line(output.clean(f"{suspect.verdict}  {suspect.key}  {facts}"))
+    for key in () if json else report.unrecorded_keys:
+        output.line(
+            output.clean(f"unrecorded  {key}  it has an end in the journal, but its push left no record")
+        )
+    for path, why in () if json else report.unreadable.items():
+        output.line(output.clean(f"unreadable  {path}  {why}"))
+    lost, unproven = report.count("lost"), report.count("unproven")
+    if json:
+        facts_of_all = asdict(report)
+        del facts_of_all["suspects"]
+        output.record({"kind": "audit", **facts_of_all, "lost": lost, "unproven": unproven})
+    else:
+        _show(report, lost, unproven)
+    if lost or unproven:
+        output.complain(f"{lost} lost, {unproven} unproven: `maildefer queue show QUEUE KEY` looks once more")
+    if report.unrecorded:
+        pushes = output.count(report.unrecorded, "push", "pushes")
+        output.complain(
+            f"{pushes} left no record, so the audit is blind: `maildefer doctor` tells who may not write to the "
+            "journal, and the log of what pushes has journal.failed; once that is cured, `maildefer audit --on` has it "
+            "expect records from then on"
+        )
+    if report.unreadable:
+        files = output.count(len(report.unreadable), "file of a journal", "files of journals")
+        output.complain(f"{files} can't be read: look whose they are")
+    if lost or unproven or report.unrecorded or report.unreadable:
+        raise typer.Exit(1)
+
+
+def _show(report: AuditReport, lost: int, unproven: int) -> None:
+    rows: list[tuple[object, str]] = [(report.accepted, "accepted"), (report.ended, "ended")]
+    rows += [(report.found[folder], folder) for folder in FOLDERS]
+    rows += [(unproven, "unproven"), (lost, "lost")]
+    rows += [(report.unrecorded, "unrecorded")] if report.unrecorded else []
+    output.table(rows)
+    if report.since is not None:
+        output.say(
+            f"what was accepted in the last {output.duration(time.time() - report.since)} is in the journal"
+        )
+    if report.torn:
+        output.say(f"{output.count(report.torn, 'record is', 'records are')} torn: their writers were killed")
+    if report.gaps:
+        output.say(f"for {output.count(report.gaps, 'time', 'times')} records could not be written")

@@ -1,0 +1,126 @@
+"""`dead`: the dead letters of a queue and their reasons."""
+
+from __future__ import annotations
+
+import time
+from itertools import islice
+from typing import Annotated, Final
+
+import typer
+
+from maildefer.cli import entries, output
+from maildefer.cli.entries import All, Json, Keys, Limit, OlderThan, OneKey, QueuePath, Reason, Yes
+from maildefer.cli.parameters import Commands
+from maildefer.maildir import reasons
+from maildefer.maildir.layout import open_queue
+from maildefer.maildir.operator import entries as operate
+from maildefer.maildir.operator.inspection import look_into_queue
+
+_KEPT: Final = (
+    "what a program gave to {queue} as undeliverable waits there already: "
+    "to try it again, list the queue with handlers in `queues` of the settings"
+)
+
+app = Commands("Look at dead letters, requeue or delete them.")
+
+
+@app.command("list")
+def list_(
+    queue: QueuePath,
+    keys: Keys = None,
+    reason: Reason = None,
+    older_than: OlderThan = None,
+    limit: Limit = None,
+    json: Json = False,
+) -> None:
+    """List dead letters with their reasons, the oldest first."""
+    layout = look_into_queue(queue)
+    wanted = entries.choice(keys, not keys, reason, older_than)
+    letters = entries.chosen(layout, entries.BURIED, wanted)
+    number = 0
+    folders: set[str] = set()
+    for found in islice(letters, limit) if keys else entries.by_age(letters, limit):
+        number += 1
+        told = entries.facts(layout, found)
+        output.record(told) if json else entries.show_line(told)
+        folders.add(found.folder)
+    if number and not json:
+        more = f", `maildefer dead requeue {queue} …` tries again" if "dead" in folders else ""
+        output.say(f"`maildefer dead show {queue} KEY` tells more{more}")
+        if "undeliverable" in folders:
+            output.say(_KEPT.format(queue=queue))
+
+
+@app.command()
+def show(
+    queue: QueuePath,
+    key: OneKey,
+    raw: Annotated[bool, typer.Option("--raw", help="Print only the message, byte for byte.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print only the reason, in JSON.")] = False,
+) -> None:
+    """Show one dead letter: why it was buried, and the message."""
+    layout = look_into_queue(queue)
+    found = entries.one(layout, key, entries.BURIED)
+    record = reasons.read_reason(layout, found.entry)
+    if json:
+        output.record(entries.facts(layout, found) | record)
+        return
+    if not raw:
+        for name, value in record.items():
+            if value not in (None, ""):
+                text = _moment(value) if name == "time" else str(value)
+                if name == "traceback" and "Traceback (" not in text and 'File "' not in text:
+                    name = "detail"  # what the pool says itself
+                output.line(f"{output.clean(name)}: {output.clean_lines(text.strip())}")
+        output.line("")
+    entries.show_message(operate.show(found), whole=False)
+
+
+@app.command()
+def requeue(
+    queue: QueuePath,
+    keys: Keys = None,
+    all: All = False,
+    reason: Reason = None,
+    older_than: OlderThan = None,
+) -> None:
+    """Put dead letters back into the queue, their attempts counted anew."""
+    layout = open_queue(queue)
+    wanted = entries.choice(keys, all, reason, older_than)
+    number = entries.apply(
+        layout, ("dead",), wanted, lambda found: operate.requeue(layout, found), "requeued"
+    )
+    if not number and not wanted.keys and any(entries.chosen(layout, ("undeliverable",), wanted)):
+        output.say(_KEPT.format(queue=queue))
+
+
+@app.command()
+def delete(
+    queue: QueuePath,
+    keys: Keys = None,
+    all: All = False,
+    reason: Reason = None,
+    older_than: OlderThan = None,
+    yes: Yes = False,
+) -> None:
+    """Delete dead letters and their reasons for good."""
+    layout = open_queue(queue)
+    wanted = entries.choice(keys, all, reason, older_than)
+    if (
+        not wanted.keys
+        and not wanted.is_empty
+        and not output.confirmed(f"Delete dead letters of {queue}?", yes)
+    ):
+        raise typer.Exit(1)
+    entries.apply(layout, entries.BURIED, wanted, lambda found: operate.delete(layout, found), "deleted")
+
+
+def _moment(value: object) -> str:
+    """When it was buried, for people. Another host wrote it, by its own clock."""
+    if not isinstance(value, int | float):
+        return str(value)
+    try:
+        then = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(value))
+    except (ValueError, OverflowError, OSError):  # no year of the calendar
+        return str(value)
+    return f"{then}, {output.duration(time.time() - value)} ago"

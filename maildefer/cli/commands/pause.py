@@ -1,0 +1,137 @@
+"""`pause` and `resume`: queues on all hosts, by a mark in them; or single pools, as long as they run."""
+
+from __future__ import annotations
+
+import os
+import pwd
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+
+from maildefer.cli import output
+from maildefer.cli.commands.reload import AllHosts, OneHost, ask, here, known_queues
+from maildefer.cli.defaults import answered, pid_path, supervise_pid
+from maildefer.cli.parameters import Commands
+from maildefer.control import local_processes as control
+from maildefer.errors import ConfigurationError, MaildeferError
+from maildefer.host.bounded_call import bounded
+from maildefer.host.identity import this_host
+from maildefer.maildir.layout import open_queue, read_format
+from maildefer.maildir.operator import pause_mark
+
+app = Commands()
+
+Queues = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[QUEUE]...",
+        help="These queues and no others; else all of the project. "
+        "With --host or --all-hosts: the whole pools that serve them.",
+    ),
+]
+Pid = Annotated[
+    str | None, typer.Option("--pid", metavar="PATH", help="Not the queues, but the pool with this pid file.")
+]
+
+
+@app.command()
+def pause(queues: Queues = None, pid: Pid = None, all_hosts: AllHosts = False, host: OneHost = None) -> None:
+    """Let no host claim messages from queues, until they are resumed."""
+    if pid or all_hosts or host:
+        ask("pause", queues, pid, all_hosts, host)
+        output.say(
+            "these are whole pools, with all of their queues; `maildefer pause QUEUE` is for one queue on all hosts"
+        )
+        output.say("`maildefer resume`, with the same option, lets them go on; so does a new start")
+        return
+    user, host_label = _user(), this_host().label
+
+    def mark(queue: str) -> str:
+        within = _pause(queue, user, host_label)
+        if within is None:
+            return "was paused already"
+        return f"is paused: within {within:g} s no host claims from it"
+
+    _each(_of_project(queues), mark)
+    output.say(f"`maildefer resume{''.join(f' {queue}' for queue in queues or [])}` lets it go on")
+
+
+@app.command()
+def resume(queues: Queues = None, pid: Pid = None, all_hosts: AllHosts = False, host: OneHost = None) -> None:
+    """Let hosts claim messages from paused queues again."""
+    if pid or all_hosts or host:
+        ask("resume", queues, pid, all_hosts, host)
+        return
+
+    def unmark(queue: str) -> str:
+        return "goes on" if pause_mark.resume(open_queue(queue)) else "was not paused"
+
+    _each(_of_project(queues), unmark)
+    for found in [] if queues else here():
+        if found.verdict == "running" and found.process.kind == "supervise":
+            output.line(output.clean(control.signal_process(found, "resume")))
+    output.say("`maildefer status` shows them at work")
+
+
+def _each(queues: list[str], do: Callable[[str], str]) -> None:
+    """Do it to each queue, in bounded time, and tell; one that can't be reached holds up no other."""
+    failed = False
+    for queue in queues:
+        try:
+            told = answered(bounded(lambda queue=queue: do(queue)), queue)  # type: ignore[misc]
+            output.line(f"{output.clean(os.path.relpath(queue))} {told}")
+        except MaildeferError as error:
+            output.complain(str(error))
+            failed = True
+    if failed:
+        raise typer.Exit(1)
+
+
+def _pause(queue: str, user: str, host: str) -> float | None:
+    """Within how many seconds all hosts know; None where it was paused before."""
+    layout = open_queue(queue)
+    if not pause_mark.pause(layout, user=user, host=host):
+        return None
+    return 2 * read_format(layout).beat_seconds
+
+
+def _of_project(named: list[str] | None) -> list[str]:
+    """The queues that are named, else all that pools of this project serve or its settings name, and that are there."""
+    if named:
+        return list(dict.fromkeys(map(os.path.abspath, named)))
+    found = _served()
+    try:
+        found += [queue for queue in _of_settings() if queue not in found]
+    except ConfigurationError:  # what is broken may be why they are to be paused
+        if not found:
+            raise
+    if not found:
+        control.look_or_suggest(pid_path(None, supervise_pid()))  # which says that nothing runs
+        raise MaildeferError("no queue of this project is known: name those that are meant")
+    return found
+
+
+def _served() -> list[str]:
+    try:
+        return known_queues()
+    except MaildeferError:  # nothing runs here, and no pid file of another host's is there
+        return []
+
+
+def _of_settings() -> list[str]:
+    from maildefer.handling.project.finder import is_project  # the project's own code
+    from maildefer.handling.project.queue_paths import listed_queues
+    from maildefer.handling.project.settings import load_settings
+
+    if not is_project():
+        return []
+    named = listed_queues(load_settings())
+    return [queue for queue in named if answered(bounded(lambda queue=queue: os.path.isdir(queue)), queue)]  # type: ignore[misc]
+
+
+def _user() -> str:
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:  # a container's
+        return str(os.geteuid())

@@ -1,0 +1,95 @@
+"""`permissions`: what a front end of another user may do in queues."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shlex
+from typing import Annotated
+
+import typer
+
+from maildefer.cli import output
+from maildefer.cli.parameters import Commands
+from maildefer.errors import MaildeferError
+from maildefer.host.privileges import resolve
+from maildefer.maildir.rights import sharing
+
+app = Commands()
+
+
+@app.command()
+def permissions(
+    queues: Annotated[
+        list[str], typer.Argument(metavar="QUEUE...", help="Which belong to the workers' user.")
+    ],
+    user: Annotated[str, typer.Option("--user", metavar="NAME", help="The front end's user.")],
+    group: Annotated[
+        str,
+        typer.Option(
+            "--group", metavar="NAME", help="The group that it shares with the workers' user; else its own."
+        ),
+    ] = "",
+    apply: Annotated[
+        bool, typer.Option("--apply", help="Do it, rather than print the commands; follows no link.")
+    ] = False,
+) -> None:
+    """Print, or give, the rights with which a front end of another user serves queues, and no others."""
+    wanted = resolve(user, group)
+    guest = sharing.Guest(user=wanted.uid, group=wanted.gid)
+    failed = False
+    for queue in map(os.path.abspath, queues):
+        try:
+            _warn_of_owner(queue, guest)
+            failed |= _applied(queue, guest) if apply else _printed(queue, guest)
+        except PermissionError as fault:
+            output.complain(
+                f"{queue}: {fault.strerror}: run this as root, or as the queue's owner in that group"
+            )
+            failed = True
+        except OSError as fault:
+            output.complain(f"{queue}: {fault.strerror}: name a queue's own folder, which is no link")
+            failed = True
+        except MaildeferError as error:
+            output.complain(str(error))
+            failed = True
+    if failed:
+        raise typer.Exit(1)
+    if apply:
+        who = f"--user {shlex.quote(user)}" + f" --group {shlex.quote(group)}" * bool(group)
+        output.say(f"start what serves them anew; `maildefer doctor QUEUE {who}`, as root, tries each right")
+
+
+def _printed(queue: str, guest: sharing.Guest) -> bool:
+    for command in sharing.commands(queue, guest):
+        output.raw(os.fsencode(shlex.join(command)) + b"\n")
+    return False
+
+
+def _applied(queue: str, guest: sharing.Guest) -> bool:
+    """Whether something had to be left alone."""
+    done = sharing.share(queue, guest)
+    for left in done.left:
+        output.complain(f"{queue}: {left}")
+    output.line(
+        f"{output.clean(os.path.relpath(queue))}: "
+        + (
+            f"{output.count(done.changed, 'right', 'rights')} changed"
+            if done.changed
+            else "all was as it should be"
+        )
+    )
+    return bool(done.left)
+
+
+def _warn_of_owner(queue: str, guest: sharing.Guest) -> None:
+    """Who owns the queue reads what the front end stores as a member of the group."""
+    try:
+        account = pwd.getpwuid(os.lstat(queue).st_uid)
+    except (OSError, KeyError):  # told by what follows; or without an account, and so of unknown groups
+        return
+    if account.pw_uid and guest.group not in os.getgrouplist(account.pw_name, account.pw_gid):
+        output.say(
+            f"{account.pw_name}, who owns {queue}, is no member of the group {guest.group}, and so could not read what "
+            f"the front end stores: usermod -aG {guest.group} {account.pw_name}, and start the workers anew"
+        )

@@ -1,0 +1,181 @@
+"""`push`."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from functools import partial
+from itertools import islice
+from typing import IO, Annotated, NoReturn
+
+import typer
+
+from maildefer.cli import output
+from maildefer.cli.defaults import open_or_make
+from maildefer.cli.group import EX_TEMPFAIL
+from maildefer.cli.parameters import Commands
+from maildefer.errors import MaildeferError, StorageFault
+from maildefer.host.identity import this_host
+from maildefer.maildir.push import Pusher
+from maildefer.message import mbox as streams
+from maildefer.message.envelope import block, split
+from maildefer.message.mbox import StreamMessage
+
+app = Commands()
+_THREADS = 16  # that wait for the disk together and share directory syncs
+_AHEAD = 4 * _THREADS  # messages in memory
+
+Work = tuple[str, Callable[[], list[str]]]  # where it is from, and the push, which returns its keys
+
+
+@app.command()
+def push(
+    queue: Annotated[str, typer.Argument(metavar="QUEUE", help="The queue's directory.")],
+    files: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[FILE]...", help="One message each; standard input without, or `-`."),
+    ] = None,
+    recipients: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--recipient", "-r", metavar="ADDRESS", help="One entry for each; may be given many times."
+        ),
+    ] = None,
+    sender: Annotated[
+        str | None, typer.Option("--sender", "-f", metavar="ADDRESS", help="The reverse-path; '' for none.")
+    ] = None,
+    mbox: Annotated[bool, typer.Option("--mbox", help="Each file holds many messages, as an mbox.")] = False,
+    null: Annotated[
+        bool, typer.Option("--null", "-0", help="Each file holds many messages, with a NUL behind each.")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON Lines.")] = False,
+) -> None:
+    """Put messages into a queue."""
+    if mbox and null:
+        raise typer.BadParameter("--mbox and --null are two ways to hold many messages: give one.")
+    try:
+        layout = open_or_make(queue)
+    except StorageFault as refusal:
+        _give_up(refusal)
+    pusher = Pusher(layout, host=this_host().label)
+    reader = streams.mbox if mbox else streams.null_separated if null else None
+    number = 0
+    fault: Exception | None = None
+    for file, result in _pushed(_works(pusher, files or ["-"], reader, recipients or [], sender)):
+        if isinstance(result, Exception):
+            fault = fault or result
+            continue
+        for key in result:
+            number += 1
+            facts: dict[str, object] = {"queue_id": key, "queue": layout.path, "file": file}
+            output.record(facts) if json else output.line(output.clean(key))
+    if isinstance(fault, StorageFault):
+        _give_up(fault, f" (pushed so far: {number})")
+    if fault is not None:
+        if number:
+            output.say(f"pushed before that: {number}")
+        raise fault
+    entries = output.count(number, "entry is", "entries are")
+    output.say(f"{entries} durable in {queue}: `maildefer queue list {queue}` shows what waits")
+
+
+def _give_up(fault: StorageFault, more: str = "") -> NoReturn:
+    """Whoever called is to try again."""
+    output.complain(f"{fault}{more}")
+    raise typer.Exit(EX_TEMPFAIL if fault.temporary else 1) from fault
+
+
+def _pushed(works: Iterator[Work]) -> Iterator[tuple[str, list[str] | Exception]]:
+    """What became of each message, in order; after the first that failed only those that had been begun by then."""
+    first = list(islice(works, 2))
+    if len(first) < 2:
+        for file, work in first:
+            yield file, _outcome(work)
+        return
+    from concurrent.futures import Future, ThreadPoolExecutor  # for many messages only
+
+    with ThreadPoolExecutor(_THREADS) as executor:
+        under_way: deque[tuple[str, Future[list[str] | Exception]]] = deque()
+        waiting: Iterator[Work] = iter(first)
+        failed = False
+        while True:
+            while not failed and len(under_way) < _AHEAD:
+                if (next_one := next(waiting, None) or next(works, None)) is None:
+                    break
+                under_way.append((next_one[0], executor.submit(_outcome, next_one[1])))
+            if not under_way:
+                return
+            file, future = under_way.popleft()
+            result = future.result()
+            failed = failed or isinstance(result, Exception)
+            yield file, result
+
+
+def _outcome(work: Callable[[], list[str]]) -> list[str] | Exception:
+    try:
+        return work()
+    except (MaildeferError, OSError, ValueError) as fault:
+        return fault
+
+
+def _works(
+    pusher: Pusher,
+    files: list[str],
+    reader: Callable[[IO[bytes]], Iterator[StreamMessage]] | None,
+    recipients: list[str],
+    sender: str | None,
+) -> Iterator[Work]:
+    for file in files:
+        if reader is None:
+            # mypy infers no type for a lambda with a default, here and below.
+            yield file, lambda file=file: _push(pusher, _read(file), recipients, sender)  # type: ignore[misc]
+            continue
+        try:
+            with _opened(file) as source:
+                for found in reader(source):
+                    by = found.sender if sender is None and recipients else sender
+                    yield file, partial(_push, pusher, found.data, recipients, by)
+        except streams.NotAnMbox as fault:
+            yield file, partial(_fail, MaildeferError(f"{file}: {fault}"))
+        except OSError as fault:
+            yield file, partial(_fail, fault)
+
+
+def _fail(fault: Exception) -> list[str]:
+    raise fault
+
+
+def _push(pusher: Pusher, data: bytes, recipients: list[str], sender: str | None) -> list[str]:
+    """An entry's file that is pushed again keeps its envelope, as far as it is not given anew."""
+    host = this_host().label
+    envelope, offset = split(data)
+    message = data[offset:]
+    if envelope is not None and offset:
+        recipients = recipients or [envelope.recipient]
+        sender = envelope.sender if sender is None else sender
+    if not recipients:
+        if sender is not None:
+            raise MaildeferError("a sender without a recipient is no envelope: give --recipient too")
+        return [pusher.push(lambda _: [data])]
+    return [
+        pusher.push(
+            lambda stem, to=recipient: [  # type: ignore[misc]
+                block(stem, sender or "", to, host=host, when=time.time(), via="push"),
+                message,
+            ]
+        )
+        for recipient in recipients
+    ]
+
+
+def _opened(file: str) -> IO[bytes]:
+    # A context manager with a stream in it, which is all that is made of either.
+    return nullcontext(sys.stdin.buffer) if file == "-" else open(file, "rb")  # type: ignore[return-value]
+
+
+def _read(file: str) -> bytes:
+    with _opened(file) as source:
+        return source.read()

@@ -1,0 +1,130 @@
+"""`queue`: what waits, is claimed or deferred, and what operators may do with it."""
+
+from __future__ import annotations
+
+from itertools import chain
+from typing import Annotated
+
+import typer
+
+from maildefer.cli import entries, output
+from maildefer.cli.commands.queue_legacy import QueueGroup, salmon
+from maildefer.cli.entries import All, Json, Keys, Limit, OlderThan, OneKey, QueuePath, Yes
+from maildefer.cli.parameters import Commands
+from maildefer.maildir.layout import open_queue
+from maildefer.maildir.operator import entries as operate
+from maildefer.maildir.operator.entries import FOLDERS, Folder
+from maildefer.maildir.operator.inspection import look_into_queue
+
+app = Commands("Look at queued messages and change what becomes of them.", cls=QueueGroup)
+_LIVE: tuple[Folder, ...] = ("waiting", "claimed", "deferred")
+_CLEARED: tuple[Folder, ...] = ("waiting", "deferred")
+
+In = Annotated[
+    str | None, typer.Option("--in", metavar="FOLDER", help="Only waiting, claimed, deferred or dead ones.")
+]
+
+
+app.command("salmon", hidden=True)(salmon)
+
+
+@app.command("list")
+def list_(
+    queue: QueuePath,
+    folder: In = None,
+    limit: Limit = None,
+    envelope: Annotated[bool, typer.Option(help="Read sender and recipient from each file.")] = True,
+    json: Json = False,
+) -> None:
+    """List what waits, is claimed and is deferred, the oldest first."""
+    layout = look_into_queue(queue)
+    listed = chain.from_iterable(operate.listed(layout, each) for each in _folders(folder, _LIVE))
+    shown = entries.by_age(listed, limit)
+    for found in shown:
+        told = entries.facts(layout, found, envelope=envelope)
+        output.record(told) if json else entries.show_line(told)
+    if len(shown) == limit:
+        output.say(f"there may be more: `maildefer queue count {queue}` counts them")
+
+
+@app.command()
+def show(
+    queue: QueuePath,
+    key: OneKey,
+    whole: Annotated[bool, typer.Option("--file", help="With the envelope's lines, as the file is.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print what is known about it, in JSON.")] = False,
+) -> None:
+    """Show one message, wherever it is."""
+    layout = look_into_queue(queue)
+    found = entries.one(layout, key)
+    if json:
+        output.record(entries.facts(layout, found))
+        return
+    output.say(f"{found.folder}: {found.path}")
+    entries.show_message(operate.show(found), whole=whole)
+
+
+@app.command()
+def count(queue: QueuePath, folder: In = None, json: Json = False) -> None:
+    """Count the entries."""
+    layout = look_into_queue(queue)
+    folders = _folders(folder, FOLDERS)
+    counts: dict[str, object] = {each: sum(1 for _ in operate.listed(layout, each)) for each in folders}
+    if json:
+        output.record({"queue": layout.path, **counts})
+    elif folder is not None:
+        output.line(str(counts[folder]))
+    else:
+        output.table([(number, name) for name, number in counts.items()])
+
+
+@app.command()
+def requeue(queue: QueuePath, keys: Keys = None, all: All = False, older_than: OlderThan = None) -> None:
+    """Put dead letters back into the queue, their attempts counted anew."""
+    layout = open_queue(queue)
+    wanted = entries.choice(keys, all, older_than=older_than)
+    entries.apply(layout, ("dead",), wanted, lambda found: operate.requeue(layout, found), "requeued")
+
+
+@app.command()
+def release(queue: QueuePath, keys: Keys = None, all: All = False, older_than: OlderThan = None) -> None:
+    """Let deferred entries be tried at once."""
+    layout = open_queue(queue)
+    wanted = entries.choice(keys, all, older_than=older_than)
+    entries.apply(
+        layout, ("deferred",), wanted, lambda found: operate.release_deferred(layout, found), "released"
+    )
+
+
+@app.command()
+def delete(
+    queue: QueuePath, keys: Keys = None, all: All = False, older_than: OlderThan = None, yes: Yes = False
+) -> None:
+    """Delete waiting or deferred entries for good."""
+    layout = open_queue(queue)
+    wanted = entries.choice(keys, all, older_than=older_than)
+    if not wanted.keys and not wanted.is_empty and not output.confirmed(f"Delete entries of {queue}?", yes):
+        raise typer.Exit(1)
+    entries.apply(layout, _CLEARED, wanted, lambda found: operate.delete(layout, found), "deleted")
+
+
+@app.command()
+def clear(queue: QueuePath, folder: In = None, yes: Yes = False) -> None:
+    """Delete all that wait (or, with --in, are deferred or dead) for good."""
+    layout = open_queue(queue)
+    (chosen,) = _folders(folder, ("waiting",))
+    if chosen == "claimed":
+        raise typer.BadParameter("Claimed entries are in workers' hands: stop or pause the pools first.")
+    if not output.confirmed(f"Delete all {chosen} entries of {queue}?", yes):
+        raise typer.Exit(1)
+    number = operate.clear(layout, chosen)
+    output.say(f"{output.count(number, 'entry', 'entries')} deleted from {queue}")
+
+
+def _folders(given: str | None, default: tuple[Folder, ...]) -> tuple[Folder, ...]:
+    if given is None:
+        return default
+    for folder in FOLDERS:
+        if folder == given:
+            return (folder,)
+    raise typer.BadParameter(f"--in: {given!r} is not one of {', '.join(FOLDERS)}.")

@@ -1,0 +1,102 @@
+"""`routes`: the table, as a process of its own has loaded it; the command itself imports no handler."""
+
+from __future__ import annotations
+
+import json as codec
+import os
+import re
+import subprocess
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from maildefer.cli import output
+from maildefer.cli.parameters import Commands
+from maildefer.errors import ConfigurationError, MaildeferError, RouteNotFound
+from maildefer.handling.project.finder import is_project
+from maildefer.matching.index import limited_matches
+
+app = Commands()
+_SECONDS = 60.0
+
+
+@app.command()
+def routes(
+    modules: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[MODULE]...", help="Only these; else all that the settings name."),
+    ] = None,
+    test: Annotated[
+        str | None, typer.Option("--test", metavar="ADDRESS", help="Show which match, and their captures.")
+    ] = None,
+    path: Annotated[
+        str | None,
+        typer.Option("--path", metavar="PATH", help="Import from these folders too, `:` between them."),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON Lines.")] = False,
+) -> None:
+    """Show the routes, and which of them match an address."""
+    if not modules and not is_project():
+        raise typer.BadParameter("Name the modules: there are no settings here that do.")
+    try:
+        table = _table(modules or [], path)
+    except ConfigurationError as fault:
+        if not modules:
+            raise
+        raise MaildeferError(str(fault)) from fault  # of an argument, not of the project's configuration
+    if test is not None:
+        table = [row for row in (_matched(row, test) for row in table) if row is not None]
+        if not table:
+            raise RouteNotFound(test)
+    for row in table:
+        if json:
+            output.record(row)
+    if not json:
+        rows = [
+            [row["queue"] or "", f"{row['module']}.{row['function']}", _kind(row), row["pattern"]]
+            for row in table
+        ]
+        output.table(rows, ("queue", "handler", "kind", "pattern"))
+        for row in table if test is not None else []:
+            captures = " ".join(f"{name}={value!r}" for name, value in row["captures"].items())
+            output.line(output.clean(f"{row['module']}.{row['function']}: {captures or 'no captures'}"))
+
+
+def _kind(row: dict[str, Any]) -> str:
+    return "stateless" if row["stateless"] else "stateful"
+
+
+def _matched(row: dict[str, Any], address: str) -> dict[str, Any] | None:
+    pattern = re.compile(row["pattern"], re.IGNORECASE)
+    found = limited_matches((pattern,), pattern.pattern, address)[0]
+    return None if found is None else {**row, "captures": found.groupdict()}
+
+
+def _table(modules: list[str], path: str | None) -> list[dict[str, Any]]:
+    """Raises ConfigurationError with what the project's own code said."""
+    here = [os.getcwd(), *(path.split(":") if path else []), os.environ.get("PYTHONPATH", "")]
+    environment = {**os.environ, "PYTHONPATH": ":".join(filter(None, here))}
+    command = [sys.executable, "-m", "maildefer.pool.probe_process"]
+    if modules:
+        command = [sys.executable, "-m", "maildefer.cli.routes_process", *modules]
+    try:
+        ended = subprocess.run(
+            command, stdout=subprocess.PIPE, env=environment, timeout=_SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired as late:
+        raise ConfigurationError(
+            f"the handlers were not imported within {_SECONDS:g} s: see what they wait for"
+        ) from late
+    try:
+        report = codec.loads(ended.stdout)
+    except ValueError as fault:
+        raise ConfigurationError(
+            "the process that imports the handlers died: see its output above"
+        ) from fault
+    if "error" in report:
+        raise ConfigurationError(str(report["error"]))
+    table: list[dict[str, Any]] = report["routes"]
+    if not table:
+        raise ConfigurationError("no route is registered: put @route above the handlers of those modules")
+    return table

@@ -1,0 +1,88 @@
+"""`supervise`: takes the lock of the pid file, then becomes the supervisor, which is to stay without typer."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from maildefer.cli import output
+from maildefer.cli.defaults import log_format, log_level, pid_path, supervise_pid
+from maildefer.cli.parameters import Commands
+
+app = Commands()
+
+
+@app.command()
+def supervise(
+    queues: Annotated[
+        list[str] | None, typer.Argument(metavar="[QUEUE]...", help="Of the settings' queues, only these.")
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option("--workers", "-w", metavar="N", min=1, help="How many; else as the settings say."),
+    ] = None,
+    pid: Annotated[
+        str | None, typer.Option("--pid", metavar="PATH", help="The pid file (run/supervise-HOST.pid).")
+    ] = None,
+    intake: Annotated[
+        bool, typer.Option("--intake", help="Run the front end of receiver_config as well.")
+    ] = False,
+    user: Annotated[
+        str, typer.Option("--user", metavar="NAME", help="The front end becomes this user once it listens.")
+    ] = "",
+    group: Annotated[
+        str, typer.Option("--group", metavar="NAME", help="And this group; else the user's own.")
+    ] = "",
+    force: Annotated[
+        bool, typer.Option("--force", "-f", help="Start on a mount that the doctor refuses.")
+    ] = False,
+    log_format_name: Annotated[
+        str | None, typer.Option("--log-format", metavar="FORMAT", help="console, logfmt or json.")
+    ] = None,
+    log_level_name: Annotated[
+        str | None, typer.Option("--log-level", metavar="LEVEL", help="debug, info, warning or error.")
+    ] = None,
+    log_file: Annotated[
+        str | None,
+        typer.Option("--log-file", metavar="PATH", help="Append the log there; USR1 opens it anew."),
+    ] = None,
+) -> None:
+    """Run a pool of workers on the queues."""
+    from maildefer import events
+    from maildefer.doctor.examine import at_start, refuse_unsafe
+    from maildefer.handling.project.finder import project
+    from maildefer.host.pidfile_lock import acquire_lock  # filelock
+
+    if (user or group) and not intake:
+        raise typer.BadParameter("--user and --group are for the front end: add --intake.")
+    chosen_format, chosen_level = log_format(log_format_name), log_level(log_level_name)
+    if log_file:
+        events.must_open(log_file)
+    for place in queues or []:  # each queue's keeper looks at its mount again, named or not
+        findings = at_start(place)
+        if not force:
+            refuse_unsafe(place, findings)
+        for finding in findings:
+            if finding.verdict != "ok":
+                output.say(f"{place}: {finding.fact}: {finding.remedy}")
+    pidfile = pid_path(pid, supervise_pid())
+    orders = {
+        "project": project(),
+        "queues": [os.path.abspath(queue) for queue in queues] if queues else None,
+        "workers": workers,
+        "pidfile": pidfile,
+        "lock_fd": acquire_lock(pidfile),
+        "force": force,
+        "intake": intake,
+        "user": user,
+        "group": group,
+        "log_format": chosen_format,
+        "log_level": chosen_level,
+        "log_file": os.path.abspath(log_file) if log_file else None,
+    }
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, "-m", "maildefer.pool", json.dumps(orders)])

@@ -1,0 +1,61 @@
+"""A group of commands that imports a command's module only when it is called, so that light commands start quickly."""
+
+from __future__ import annotations
+
+import errno
+import importlib
+from typing import Any, ClassVar, Final
+
+import typer
+import typer.core
+import typer.main
+
+from maildefer.cli import output
+from maildefer.cli.parameters import Group
+from maildefer.errors import ConfigurationError, MaildeferError, UnsafeMount
+
+EX_TEMPFAIL: Final = 75  # sysexits.h
+EX_CONFIG: Final = 78
+
+
+class LazyGroup(Group):
+    """Subclasses say what there is; the group turns maildefer's errors into one line and an exit code."""
+
+    table: ClassVar[dict[str, tuple[str, str]]] = {}
+    package: ClassVar[str] = ""
+    unlisted: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        for name, (_, sentence) in self.table.items():  # until they are asked for
+            self.commands[name] = typer.core.TyperCommand(name, help=sentence, hidden=name in self.unlisted)
+        self._loaded: set[str] = set()
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name in self.table and cmd_name not in self._loaded:
+            self.commands[cmd_name] = load(f"{self.package}.{self.table[cmd_name][0]}", cmd_name)
+            self._loaded.add(cmd_name)
+        return self.commands.get(cmd_name)
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(self.commands)
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except MaildeferError as error:
+            output.complain(str(error))
+            raise typer.Exit(
+                EX_CONFIG if isinstance(error, ConfigurationError | UnsafeMount) else 1
+            ) from error
+        except OSError as fault:
+            if fault.errno == errno.EPIPE:  # `… | head`: the base class knows what to do
+                raise
+            output.complain(f"{fault.filename}: {fault.strerror}" if fault.filename else str(fault))
+            raise typer.Exit(1) from fault
+
+
+def load(module: str, name: str) -> Any:
+    """The command of that name in a module: the whole of its `app`, or one of several there."""
+    command: Any = typer.main.get_command(importlib.import_module(module).app)
+    return getattr(command, "commands", {}).get(name, command)

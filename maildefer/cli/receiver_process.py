@@ -1,0 +1,238 @@
+"""`python -m maildefer.cli.receiver_process ORDERS`: the process behind `maildefer start` and `maildefer log`.
+
+Executed by the command line, so that typer is not in it; it holds the lock of its pid file as long as it lives.
+A receiver listens once it is constructed; its `start()` returns, or loops until `close()`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from maildefer import events, logs
+from maildefer.errors import ConfigurationError, MaildeferError
+from maildefer.host import captured_output, pidfile, runtime_dir, status_socket
+from maildefer.host.bounded_call import bounded
+from maildefer.host.daemonize import READY
+from maildefer.host.identity import start_time, this_host
+from maildefer.host.linux import descendants
+from maildefer.host.linux.process_title import set_title
+from maildefer.host.status_thread import answer_forever
+
+_DRAIN_SECONDS = 30.0
+_LOOPS_SECONDS = 1.0  # a start() that has not returned by then, nor raised, is at work
+_LOOK_SECONDS = 0.5
+
+
+def main(arguments: list[str]) -> int:
+    """0 after TERM or INT, 78 for a project or an address that can't be used, 1 for all else."""
+    orders = json.loads(arguments[0])
+    events.configure()
+    try:
+        _hold(orders["lock_fd"])
+        return ReceiverService(orders).run()
+    except ConfigurationError as error:
+        events.write(f"maildefer: {error}\n")
+        return 78
+    except (MaildeferError, OSError) as error:
+        events.write(f"maildefer: {error}\n")
+        return 1
+
+
+def _hold(lock: int) -> None:
+    """The lock says who holds it, and its taker was the command line, which has ended or become us."""
+    os.set_inheritable(lock, False)
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, b"%d %d\n" % (os.getpid(), start_time(os.getpid()) or 0), 0)
+
+
+class ReceiverService:
+    """One receiver from its construction to its end."""
+
+    def __init__(self, orders: Mapping[str, Any]) -> None:
+        self._orders = orders
+        self._stopping = threading.Event()
+        self._receiver: Any = None
+        self._returned = False
+        self._reloads: dict[str, object] = {"asked": 0, "answered": 0, "refused": None}
+        self._reloading = threading.Lock()
+        self._processors: Sequence[logs.Processor] = ()
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(signum, self._note)
+        signal.signal(signal.SIGHUP, self._note_reload)
+        for signum in (signal.SIGUSR1, signal.SIGUSR2):  # whoever rotates logs must not end it
+            signal.signal(signum, _leave_it)
+
+    def run(self) -> int:
+        if self._orders["kind"] != "log":  # which has no project
+            captured_output.capture_here(self._stopping)
+        self._receiver = self._construct()
+        if self._orders["kind"] != "log":
+            level = "debug" if self._orders["debug"] else events.current_level()
+            logs.adopt(level.upper(), self._processors)
+        self._register()
+        try:
+            self._become_user()
+            self._start()
+            self._wait()
+            self._receiver.close()
+            descendants.end_below(os.getpid())  # what handlers have started, and left behind
+        finally:
+            self._unregister()
+        return 0
+
+    def _construct(self) -> Any:
+        orders = self._orders
+        if orders["kind"] == "log":
+            from maildefer.cli.log_sink import Sink  # only for `log`
+
+            set_title("log")
+            return Sink(orders["host"], orders["port"], orders["queue"])
+        # These bring the user's own code.
+        from maildefer.handling.application import set_up_logging
+        from maildefer.handling.project import queue_paths
+        from maildefer.handling.project.settings import plain_settings
+        from maildefer.utils import import_settings
+
+        queue_paths.in_service = True
+        set_title(f"start {orders['boot']}")
+        loaded = import_settings(False)
+        said = plain_settings(loaded)
+        events.configure(said.get("log_format"), level=said.get("log_level"))
+        self._processors = set_up_logging(loaded)
+        settings = import_settings(True, orders["boot"])
+        receiver = getattr(settings, "receiver", None)
+        if receiver is None:
+            raise ConfigurationError(
+                f"{orders['boot']} sets no settings.receiver: see conf/boot.py of `maildefer new` for an example"
+            )
+        return receiver
+
+    def _start(self) -> None:
+        """A receiver that loops is ready once it has been at it for a while without raising."""
+        threading.Thread(target=self._announce_loop, name="ready", daemon=True).start()
+        try:
+            self._receiver.start()
+        except Exception:
+            if not self._stopping.is_set():
+                raise
+        self._returned = True
+        self._announce()
+
+    def _announce_loop(self) -> None:
+        if not self._stopping.wait(_LOOPS_SECONDS) and not self._returned:
+            self._announce()
+
+    def _announce(self) -> None:
+        ready, self._orders = self._orders.get("ready_fd"), {**self._orders, "ready_fd": None}
+        if ready is not None:
+            os.write(ready, READY)
+            os.close(ready)
+
+    def _wait(self) -> None:
+        """Until told to stop, for a receiver that serves by itself."""
+        ended = getattr(self._receiver, "ended", None)
+        while not self._stopping.wait(_LOOK_SECONDS):
+            if ended is not None and (code := ended()) is not None:
+                raise MaildeferError(
+                    f"the process that takes mail has ended with {code}: see its output above"
+                )
+
+    def _note(self, signum: int, frame: object) -> None:
+        """TERM, INT: let it end; a second one ends it at once."""
+        if self._stopping.is_set():
+            os._exit(1)
+        self._stopping.set()
+        if self._receiver is None:
+            raise SystemExit(0)
+        if not self._returned:  # start() still loops, in the code that this handler interrupts
+            threading.Thread(target=self._end_loop, name="end", daemon=True).start()
+
+    def _note_reload(self, signum: int, frame: object) -> None:
+        """HUP, from a thread: what it does may take a while, and whoever runs here may hold what it needs."""
+        threading.Thread(target=self._reload, name="reload", daemon=True).start()
+
+    def _reload(self) -> None:
+        """A receiver that has nothing to read again goes on as it is."""
+        reload = getattr(self._receiver, "reload", None)
+        if reload is None or self._stopping.is_set():
+            return
+        with self._reloading:
+            number, refused = int(str(self._reloads["answered"])) + 1, None
+            self._reloads["asked"] = number
+            try:
+                reload()
+            except (MaildeferError, OSError) as fault:  # the old routes stay
+                refused = str(fault)
+                events.emit("application.broken", reason=refused)
+            self._reloads = {"asked": number, "answered": number, "refused": refused}
+
+    def _end_loop(self) -> None:
+        self._receiver.close()
+        time.sleep(_DRAIN_SECONDS)
+        events.write("maildefer: what is in hand was not finished in time\n")
+        self._unregister()
+        os._exit(1)
+
+    def _become_user(self) -> None:
+        """After the sockets are bound and the pid file is written, which may need root."""
+        uid, gid = self._orders["uid"], self._orders["gid"]
+        if uid is not None and gid is not None:
+            os.setgroups([])
+            os.setgid(gid)
+            os.setuid(uid)
+
+    def _register(self) -> None:
+        host, path = this_host(), self._orders["pidfile"]
+        socket_path, tell = None, getattr(self._receiver, "status", None)
+        if callable(tell):
+            socket_path = runtime_dir.socket_path(path)
+            reloads = callable(getattr(self._receiver, "reload", None))
+            answer_forever(
+                status_socket.listen(socket_path),
+                lambda: {**tell(), "reload": self._reloads} if reloads else tell(),
+            )
+        queue = getattr(
+            self._receiver, "queue_dir", None
+        )  # of a front end and of the sink; others may have none
+        self._record = runtime_dir.RuntimeRecord(
+            pid=os.getpid(),
+            start_time=start_time(os.getpid()) or 0,
+            kind="log" if self._orders["kind"] == "log" else "start",
+            pidfile=path,
+            started=time.time(),
+            queues=(os.path.abspath(queue),) if isinstance(queue, str) else (),
+            project=os.getcwd(),
+            status_socket=socket_path,
+        )
+        self._pidfile = pidfile.for_process(os.getpid(), host, kind=self._record.kind)
+        runtime_dir.write_record(self._record, host)
+        pidfile.write(path, self._pidfile)
+
+    def _unregister(self) -> None:
+        """What a dropped privilege forbids, the next `stop` or `status` tidies up.
+
+        The pid file may be on a mount that hangs: it is removed last, and by a child that is left behind if need be.
+        """
+        for remove in (
+            lambda: runtime_dir.remove_record(self._record),
+            lambda: bounded(lambda: pidfile.remove(self._record.pidfile, self._pidfile)),
+        ):
+            try:
+                remove()
+            except (OSError, MaildeferError):
+                pass
+
+
+def _leave_it(signum: int, frame: object) -> None:
+    """Not SIG_IGN, which the programs that it executes would inherit."""
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,172 @@
+"""What `status` shows, gathered within two seconds in all: each look in a process of its own, side by side."""
+
+from __future__ import annotations
+
+import ast
+import os
+import time
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from maildefer.cli.defaults import RUN
+from maildefer.control import local_processes as control
+from maildefer.control.local_processes import LocalStatus
+from maildefer.control.queue_status import EntryCounts, take
+from maildefer.errors import MaildeferError, PermissionRefused
+from maildefer.handling.project import finder
+from maildefer.host import runtime_dir
+from maildefer.host.bounded_call import LookFailed, TimedOut, bounded, side_by_side
+from maildefer.host.identity import this_host
+from maildefer.host.runtime_dir import RuntimeRecord
+
+if TYPE_CHECKING:
+    from maildefer.cli.process_usage import Usage
+
+_MOST_BYTES = 1 << 20
+_SECONDS = 1.3  # and the rest of two seconds for the command itself
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatusSurvey:
+    """What one look has found: this host's processes, and each queue, or why nothing is known of it."""
+
+    local: list[tuple[LocalStatus, Usage | None]]
+    queues: dict[str, EntryCounts | str]
+    doubts: list[str]  # pid files whose queues are not believed, or `run` where it can't be read
+    unread: bool  # some queue may not be looked at by this user: whether it is served is not known
+
+
+def meant(pid: str | None, all_projects: bool = False) -> list[RuntimeRecord]:
+    """Of this host's processes those that are meant: with a pid file, of this project, or all outside of any."""
+    records = runtime_dir.records(this_host())
+    if pid is not None:
+        return [record for record in records if record.pidfile == os.path.abspath(pid)]
+    if all_projects or not records:
+        return records
+    own = control.of_project(records, os.environ.get(finder.PROJECT) or os.getcwd())
+    return own if own or not _is_outside() else records
+
+
+def _is_outside() -> bool:
+    """Whether the working directory belongs to no project; in one whose mount hangs, it does."""
+    try:
+        return bounded(finder.is_project, _SECONDS / 3) is False
+    except MaildeferError:
+        return False
+
+
+def look(records: list[RuntimeRecord], named: list[str] | None, *, elsewhere: bool) -> StatusSurvey:
+    """Ask all processes and look at all queues side by side, so that one that hangs holds up no other."""
+    known = list(dict.fromkeys(map(os.path.abspath, named or [q for r in records for q in r.queues])))
+    jobs: list[Callable[[], Any]] = [partial(control.ask, record, _SECONDS * 0.8) for record in records]
+    jobs += [partial(_usage, record.pid) for record in records]
+    jobs += [partial(take, queue, _SECONDS * 0.75) for queue in known]
+    if elsewhere and not named:
+        jobs.append(partial(_elsewhere, known, _SECONDS * 0.75))
+    answers = side_by_side(jobs, _SECONDS)
+    found = iter(answers)
+    asked = [
+        _asked(record, answer) for record, answer in zip(records, islice(found, len(records)), strict=True)
+    ]
+    used = [None if isinstance(one, TimedOut | LookFailed) else one for one in islice(found, len(records))]
+    doubts: list[str] = []
+    unread = any(isinstance(one, LookFailed) and isinstance(one.error, PermissionRefused) for one in answers)
+    queues = {queue: _census(answer) for queue, answer in zip(known, islice(found, len(known)), strict=True)}
+    for answer in found:
+        if isinstance(answer, _Elsewhere):
+            queues |= answer.queues
+            doubts = answer.doubts
+    return StatusSurvey(
+        local=list(zip(asked, used, strict=True)), queues=queues, doubts=doubts, unread=unread
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Elsewhere:
+    queues: dict[str, EntryCounts | str]
+    doubts: list[str]
+
+
+def _elsewhere(known: Collection[str], seconds: float) -> _Elsewhere:
+    """The queues that pid files in `run` name, for other hosts; and those that the project's settings write out."""
+    deadline = time.monotonic() + seconds
+    found: dict[str, EntryCounts | str] = {}
+    named, doubts = control.queues_named(os.path.abspath(RUN))
+    for queue in dict.fromkeys([*named, *_written_out()]):
+        if queue not in known:
+            try:
+                found[queue] = take(queue, max(0.0, deadline - time.monotonic()))
+            except MaildeferError as error:
+                found[queue] = str(error)
+    return _Elsewhere(queues=found, doubts=doubts)
+
+
+def _written_out() -> list[str]:
+    """The queues with handlers that stand in the settings as they are written, and are there.
+
+    Nothing of the project's is run for a look, so what its settings compute is not known here.
+    """
+    folder = finder.project()
+    files = (os.path.join(folder, package, "settings.py") for package in finder.PACKAGES)
+    file = next(filter(os.path.isfile, files), None)
+    if file is None:
+        return []
+    try:
+        with open(file, "rb") as source:
+            said = dict(_assignments(ast.parse(source.read(_MOST_BYTES))))
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):  # a pool will say what is wrong
+        return []
+    queues = said.get("queues")
+    if isinstance(queues, dict):
+        named = [queue for queue, modules in queues.items() if isinstance(queue, str) and modules]
+    else:
+        named = [f"{RUN}/queue"] if said.get("handlers") else []
+    return [
+        path for path in (os.path.normpath(os.path.join(folder, one)) for one in named) if os.path.isdir(path)
+    ]
+
+
+def _assignments(tree: ast.Module) -> Iterator[tuple[str, Any]]:
+    """The names at the top that are given a value, as far as it is written out."""
+    for statement in tree.body:
+        match statement:
+            case ast.Assign(targets=[ast.Name(id=name)], value=value):
+                pass
+            case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value):
+                pass
+            case _:
+                continue
+        try:
+            yield name, ast.literal_eval(value)
+        except (ValueError, TypeError):
+            pass
+
+
+def _asked(record: RuntimeRecord, answer: object) -> LocalStatus:
+    if isinstance(answer, LocalStatus):
+        return answer
+    problem = f"no answer within {_SECONDS:g} s: it is stopped, or hangs"
+    return LocalStatus(record=record, status=None, problem=problem)
+
+
+def _census(answer: object) -> EntryCounts | str:
+    match answer:
+        case EntryCounts():
+            return answer
+        case TimedOut():
+            hangs = "its filesystem hangs; this host's processes are as shown"
+            return f"no answer within {answer.seconds:g} s: {hangs}"
+        case LookFailed():
+            return str(answer.error)
+        case _:
+            return f"no answer that can be understood: {answer}"
+
+
+def _usage(pid: int) -> Usage | None:
+    """In a process of its own: /proc has no answer about the memory of a process that hangs in a page fault."""
+    from maildefer.cli import process_usage  # psutil, for those who have something to look at
+
+    return process_usage.of_tree(pid)

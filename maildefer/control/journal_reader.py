@@ -1,0 +1,68 @@
+"""Reading the files of a queue's journal, into which whoever may push may have written anything."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from maildefer.maildir.journal import unquoted
+from maildefer.maildir.layout import Layout
+from maildefer.maildir.rights.confined import inside
+from maildefer.untrusted import UntrustedRecord, open_plain
+
+_NAME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(\.[a-zA-Z0-9-]+){2,4}\.(pushed|settled)")
+_LONGEST_BYTES: Final = 1 << 14  # of a record: its names may be quoted, and its path be long
+_MOST_PASSED_BYTES: Final = 1 << 20  # of what is no record; beyond, no journal's file
+
+
+@dataclass(frozen=True, slots=True)
+class JournalRecord:
+    """One record: when, by its writer's clock, and what became of a key."""
+
+    when: float
+    verb: str
+    key: str
+    detail: str | None
+
+
+def names(queue: Layout) -> list[str]:
+    """The journal's files, by day; whatever else lies there is passed over. Raises OSError."""
+    return sorted(name for name in inside(queue.path).listdir(queue.journal) if _NAME.fullmatch(name))
+
+
+def lines(path: str, at: int = 0) -> Iterator[tuple[bytes, int]]:
+    """The whole lines from there on, each with where the next begins; the last may be being written, and is left.
+
+    Raises OSError, and UntrustedRecord for what is no journal's file.
+    """
+    passed = 0
+    with open(open_plain(path)[0], "rb") as file:
+        file.seek(at)
+        while line := file.readline(_LONGEST_BYTES):
+            if line.endswith((b"\n", b" .")):
+                at += len(line)
+                yield line, at
+            elif len(line) == _LONGEST_BYTES:
+                at += len(line)
+                passed += len(line)
+                if passed > _MOST_PASSED_BYTES:
+                    raise UntrustedRecord("holds what are no records")
+
+
+def parsed(line: bytes) -> JournalRecord | None:
+    """The record of a line; None for an empty one. Raises UntrustedRecord for a torn one."""
+    text = line.decode("ascii", "replace").rstrip("\n")
+    if not text:
+        return None
+    fields = text.split(" ")
+    try:
+        when, verb, key = float(fields[0]), fields[1], unquoted(fields[2])
+        detail = unquoted(fields[3]) if len(fields) == 5 else None
+    except (ValueError, IndexError) as fault:
+        raise UntrustedRecord("is torn") from fault
+    if fields[-1] != "." or not 4 <= len(fields) <= 5 or not math.isfinite(when) or "\0" in f"{key}{detail}":
+        raise UntrustedRecord("is torn")
+    return JournalRecord(when, verb, key, detail)

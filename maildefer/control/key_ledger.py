@@ -1,0 +1,272 @@
+"""What a queue's journal tells: which keys were accepted, and which of them have an end.
+
+Read day by day, so that it remembers one day's keys and those that are open, whatever the journal's size.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from maildefer.control import journal_reader
+from maildefer.control.journal_reader import JournalRecord
+from maildefer.maildir import names
+from maildefer.maildir.journal import HANDED, KEPT_SECONDS
+from maildefer.maildir.layout import Layout
+from maildefer.maildir.names import EntryName
+from maildefer.untrusted import UntrustedRecord
+
+_DONE = ".done/"
+_TABLES = """
+PRAGMA journal_mode = OFF;
+PRAGMA cache_size = -16000;
+CREATE TABLE open (
+    key BLOB PRIMARY KEY, pushed_at REAL NOT NULL, queue INTEGER NOT NULL, moved_at REAL, moved_to BLOB,
+    kept INTEGER NOT NULL DEFAULT 0, folder TEXT
+) WITHOUT ROWID;
+CREATE TABLE early (  -- ended before their push was read; pushed_at by the key, if it is one of our own pushes
+    key BLOB PRIMARY KEY, day TEXT NOT NULL, queue INTEGER NOT NULL, ended_at REAL NOT NULL, pushed_at REAL
+) WITHOUT ROWID;
+"""
+_MOVE = """
+UPDATE open SET moved_at = ?, moved_to = ?, queue = ? WHERE key = ? AND (moved_at IS NULL OR moved_at <= ?)
+"""
+_EARLY = """
+INSERT INTO early VALUES (?, ?, ?, ?, ?)
+ON CONFLICT (key) DO UPDATE SET day = excluded.day, ended_at = excluded.ended_at
+"""
+_DAY_SECONDS = 86400.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenKey:
+    """An accepted key without a known end."""
+
+    key: str
+    pushed_at: float  # by the clock of the host that accepted it
+    queue: Layout
+    moved_to: str | None  # a path below the queue whose journal says so, or below another one
+    kept: bool  # somebody was about to unlink it, and found it gone
+
+
+@dataclass(frozen=True, slots=True)
+class JournalGap:
+    """A time in which a host could not write its records."""
+
+    host: str
+    since: float
+    until: float
+
+
+@dataclass(slots=True)
+class HostBoot:
+    """One boot of a host, as far as it wrote anything."""
+
+    host: str
+    name: str
+    first: float
+    last: float
+
+
+class KeyLedger:
+    """The journals of some queues, read together, since a key may be handed from one to another. One thread only.
+
+    The open keys are in a database of SQLite's that has no name and goes with the process: in memory as far as a
+    small cache reaches, else in a temporary file.
+    """
+
+    def __init__(self, queues: Sequence[Layout]) -> None:
+        self.queues = list(queues)
+        self.accepted = 0
+        self.torn = 0
+        self.since: float | None = None  # the first push of which a record is left
+        self.gaps: list[JournalGap] = []
+        self.boots: dict[tuple[str, str], HostBoot] = {}
+        self.unreadable: dict[str, str] = {}  # files of the journals, and why
+        self._begun: dict[int, float] = {}  # since when the queue keeps a journal, as is known
+        self._first: dict[int, float] = {}  # the queue's first record
+        self._read: dict[str, int] = {}  # path: bytes
+        self._day = ""
+        self._accepts = True
+        self._database = sqlite3.connect("", isolation_level=None)
+        self._database.executescript(_TABLES)
+
+    def read(self) -> None:
+        """Read from the beginning, or on from where the last reading ended. Raises OSError.
+
+        A file that is forgotten while this reads makes no difference: pushes go before their ends do.
+        """
+        days: dict[str, list[tuple[int, str]]] = {}
+        for number, queue in enumerate(self.queues):
+            for name in journal_reader.names(queue):
+                days.setdefault(name[:10], []).append((number, name))
+        for yesterday, day in pairwise(["", *sorted(days)]):
+            self._run("DELETE FROM early WHERE day < ? AND pushed_at IS NULL", yesterday)
+            self._day = day
+            for kind in ("pushed", "settled"):  # an end that comes after this is found by the next reading
+                for number, name in days[day]:
+                    if name.endswith(f".{kind}"):
+                        self._take(number, name)
+
+    def ask_only(self, keys: Iterable[OpenKey] | None) -> None:
+        """From now on only these of the open keys count, or, with None, all; no later push does."""
+        self._accepts = False
+        if keys is not None:
+            self._run("CREATE TABLE asked (key BLOB PRIMARY KEY) WITHOUT ROWID")
+            self._database.executemany(
+                "INSERT INTO asked VALUES (?)", ((os.fsencode(each.key),) for each in keys)
+            )
+            self._run("DELETE FROM open WHERE key NOT IN (SELECT key FROM asked)")
+            self._run("DROP TABLE asked")
+
+    def locate(self, folder: str, keys: Iterable[str]) -> None:
+        """These keys lie in that folder; no matter which is not open, or was located before."""
+        self._run("BEGIN")
+        try:
+            self._database.executemany(
+                "UPDATE open SET folder = ? WHERE key = ? AND folder IS NULL",
+                ((folder, os.fsencode(key)) for key in keys),
+            )
+        finally:
+            self._run("COMMIT")
+
+    def located(self) -> dict[str, int]:
+        """How many open keys were located in each folder."""
+        return dict(self._run("SELECT folder, count(*) FROM open WHERE folder NOTNULL GROUP BY folder"))
+
+    def missing(self) -> Iterator[OpenKey]:
+        """The open keys that were not located, oldest first."""
+        columns = "key, pushed_at, queue, moved_to, kept"
+        rows = self._run(f"SELECT {columns} FROM open WHERE folder IS NULL ORDER BY pushed_at, key")
+        for key, pushed_at, queue, moved_to, kept in rows:
+            yield OpenKey(
+                key=os.fsdecode(key),
+                pushed_at=pushed_at,
+                queue=self.queues[queue],
+                moved_to=None if moved_to is None else os.fsdecode(moved_to),
+                kept=bool(kept),
+            )
+
+    def is_complete(self) -> bool:
+        """Whether no key is missing."""
+        return self._run("SELECT 1 FROM open WHERE folder IS NULL LIMIT 1").fetchone() is None
+
+    def destinations(self) -> Iterator[tuple[Layout, str]]:
+        """The queues whose open keys were handed elsewhere last, with the paths to which they were."""
+        rows = self._run("SELECT DISTINCT queue, moved_to FROM open WHERE substr(moved_to, 1, 3) = x'2e2e2f'")
+        return ((self.queues[queue], os.fsdecode(moved_to)) for queue, moved_to in rows)
+
+    def unrecorded(self, *, now: float, ended_since: float = -math.inf) -> Iterator[str]:
+        """Keys that have an end in a journal, but no beginning, though it was kept when they were pushed.
+
+        What was handed over from another queue has its beginning there; what was pushed longer ago than beginnings are
+        kept for may have had one.
+        """
+        kept = now - KEPT_SECONDS["pushed"] + 2 * _DAY_SECONDS
+        for queue, first in self._first.items():
+            since = max(self._begun.get(queue, first), kept)
+            statement = "SELECT key FROM early WHERE queue = ? AND pushed_at >= ? AND ended_at >= ?"
+            for (key,) in self._run(statement, queue, since, ended_since):
+                yield os.fsdecode(key)
+
+    def forget_recorded(self) -> None:
+        """Read all pushes once more for ends without one: theirs may have been read, and forgotten, before a first."""
+        self._run("BEGIN")
+        for queue in self.queues:
+            for name in journal_reader.names(queue):
+                if name.endswith(".pushed"):
+                    for record, _ in self._records(f"{queue.journal}/{name}"):
+                        if record.verb == "push":
+                            self._run("DELETE FROM early WHERE key = ?", os.fsencode(record.key))
+        self._run("COMMIT")
+
+    def _run(self, statement: str, *values: object) -> sqlite3.Cursor:
+        return self._database.execute(statement, values)
+
+    def _take(self, queue: int, name: str) -> None:
+        self._run("BEGIN")
+        path = f"{self.queues[queue].journal}/{name}"
+        for record, at in self._records(path, self._read.get(path, 0), counts=True):
+            self._note_boot(name, record.when)
+            self._first[queue] = min(record.when, self._first.get(queue, record.when))
+            self._note(queue, name, record)
+            self._read[path] = at
+        self._run("COMMIT")
+
+    def _note(self, queue: int, name: str, record: JournalRecord) -> None:
+        key, detail = os.fsencode(record.key), record.detail or ""
+        match record.verb:
+            case "begin":
+                self._begun[queue] = max(record.when, self._begun.get(queue, record.when))
+            case "push" if self._accepts:
+                self._accept(queue, key, record.when)
+            case "push":
+                self._run("DELETE FROM early WHERE key = ?", key)
+            case "ack" | "pop" | "delete" | "withdraw":
+                self._end(queue, record, is_own=not detail.startswith(HANDED))
+            case "move" if detail.startswith(_DONE):
+                self._end(queue, record, is_own=",h=" not in detail)
+            case "move":
+                is_open = self._run(_MOVE, record.when, os.fsencode(detail), queue, key, record.when).rowcount
+                if not is_open and detail.startswith("../") and EntryName.parse(detail).handoffs == 1:
+                    self._note_early(queue, record, is_own=True)
+            case "kept":
+                self._reopen(queue, key, record.when)
+            case "gap":
+                try:
+                    self.gaps.append(JournalGap(name.split(".")[1], float(record.key), record.when))
+                except ValueError:
+                    self.torn += 1
+
+    def _accept(self, queue: int, key: bytes, when: float) -> None:
+        self.accepted += 1
+        self.since = when if self.since is None else min(self.since, when)
+        if not self._run("DELETE FROM early WHERE key = ?", key).rowcount:
+            self._run(
+                "INSERT OR REPLACE INTO open (key, pushed_at, queue) VALUES (?, ?, ?)", key, when, queue
+            )
+
+    def _end(self, queue: int, record: JournalRecord, *, is_own: bool) -> None:
+        if not self._run("DELETE FROM open WHERE key = ?", os.fsencode(record.key)).rowcount:
+            self._note_early(queue, record, is_own=is_own)
+
+    def _note_early(self, queue: int, record: JournalRecord, *, is_own: bool) -> None:
+        """It was pushed on another day by another clock, by somebody else, ended before, or its push left no record."""
+        pushed_at = names.pushed_by_us_at(record.key) if is_own and self._accepts else None
+        self._run(_EARLY, os.fsencode(record.key), self._day, queue, record.when, pushed_at)
+
+    def _reopen(self, queue: int, key: bytes, when: float) -> None:
+        if not self._run("DELETE FROM early WHERE key = ?", key).rowcount:
+            self._run(
+                "INSERT OR IGNORE INTO open (key, pushed_at, queue, kept) VALUES (?, ?, ?, 1)",
+                key,
+                when,
+                queue,
+            )
+
+    def _note_boot(self, name: str, when: float) -> None:
+        _, host, boot, *_ = name.split(".")
+        known = self.boots.setdefault((host, boot), HostBoot(host, boot, when, when))
+        known.first, known.last = min(known.first, when), max(known.last, when)
+
+    def _records(
+        self, path: str, at: int = 0, *, counts: bool = False
+    ) -> Iterator[tuple[JournalRecord, int]]:
+        """The records from there on, each with where the next begins; a file that can't be read is noted once."""
+        if path in self.unreadable:
+            return
+        try:
+            for line, following in journal_reader.lines(path, at):
+                try:
+                    if record := journal_reader.parsed(line):
+                        yield record, following
+                except UntrustedRecord:
+                    self.torn += counts
+        except FileNotFoundError:  # forgotten meanwhile
+            pass
+        except (PermissionError, UntrustedRecord) as fault:
+            self.unreadable[path] = getattr(fault, "strerror", None) or str(fault)

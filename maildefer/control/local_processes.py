@@ -1,0 +1,277 @@
+"""What an operator's commands find and do on this host: look for the processes behind pid files, signal them, ask
+them how they are.
+
+The runtime directory's records come first; a pid file on a mount is read in a child with a time limit, so that a hung
+mount can't hang the command. For the command line only.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from maildefer.control import pidfile_proof
+from maildefer.control.requests import LiveLease, Verb, leases
+from maildefer.errors import MaildeferError, NotRunning, PidFileUnusable
+from maildefer.host import pidfile as pidfiles
+from maildefer.host import runtime_dir, status_socket
+from maildefer.host.bounded_call import TimedOut, bounded
+from maildefer.host.identity import HostIdentity, this_host
+from maildefer.host.linux.pidfd import PidfdProcess
+from maildefer.host.pidfile import PidFile, Verdict
+from maildefer.host.runtime_dir import RuntimeRecord
+from maildefer.maildir.layout import Layout
+from maildefer.maildir.upkeep.sweep import mount_time_offset
+
+_BOOT_SLACK_SECONDS: Final = 2.0
+SIGNALS: Final[dict[Verb, signal.Signals]] = {
+    "stop": signal.SIGTERM,
+    "pause": signal.SIGTSTP,
+    "resume": signal.SIGCONT,
+    "reload": signal.SIGHUP,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PidFileStatus:
+    """A pid file, or the directory of them that could not be looked at, and what stands behind it."""
+
+    path: str
+    verdict: Verdict | Literal["unusable", "no-answer"]
+    pidfile: PidFile | None = None
+    record: RuntimeRecord | None = None
+    problem: str = ""  # for "unusable", "no-answer", and what is "unverified" for want of a proof
+
+    @property
+    def process(self) -> PidFile:
+        assert self.pidfile is not None, f"{self.verdict} names no process"
+        return self.pidfile
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalStatus:
+    """One running process of this host and its answer; `problem` says why there is none."""
+
+    record: RuntimeRecord
+    status: dict[str, object] | None
+    problem: str = ""
+
+
+def find(directory: str, host: HostIdentity | None = None) -> list[PidFileStatus]:
+    """Every pid file in a directory, and every process of this host that was asked for one there, by path.
+
+    If the mount does not answer, this host's processes are found all the same, and one Found with the verdict
+    "no-answer" stands for the directory. Raises NotRunning if there is no such directory and nothing runs there.
+    """
+    host = host or this_host()
+    directory = os.path.abspath(directory)
+    found = {
+        record.pidfile: _by_record(record, host)
+        for record in runtime_dir.records(host)
+        if os.path.dirname(record.pidfile) == directory
+    }
+    try:
+        listed = bounded(lambda: _read_directory(directory))
+    except FileNotFoundError:
+        if not found:
+            raise NotRunning(
+                f"there is no directory {directory}: give the one that holds the pid files"
+            ) from None
+        listed = {}
+    except OSError as fault:
+        found[directory] = PidFileStatus(
+            path=directory, verdict="no-answer", problem=fault.strerror or str(fault)
+        )
+        listed = {}
+    if isinstance(listed, TimedOut):
+        found[directory] = _no_answer(directory, listed)
+        listed = {}
+    for path, content in listed.items():
+        if path not in found:
+            found[path] = _by_content(path, content, host)
+    return [found[path] for path in sorted(found)]
+
+
+def queues_named(directory: str) -> tuple[list[str], list[str]]:
+    """The queues that the pid files in a directory name, of any host; and what of them is not believed, and why.
+
+    Only root's and this user's own are. It touches the mount, and hangs with it.
+    """
+    try:
+        contents = _read_directory(directory)
+    except FileNotFoundError:
+        return [], []
+    except OSError as fault:
+        why = f"{fault.strerror}: what other hosts serve is not known; name the queues"
+        return [], [f"{directory}: {why}"]
+    files = {path: one for path, one in contents.items() if isinstance(one, PidFile) and one.queues}
+    queues = [queue for one in files.values() if pidfile_proof.is_trusted(one) for queue in one.queues]
+    doubts = [
+        f"{path}: {_not_believed(one)}" for path, one in files.items() if not pidfile_proof.is_trusted(one)
+    ]
+    return list(dict.fromkeys(queues)), doubts
+
+
+def _not_believed(file: PidFile) -> str:
+    return f"it is of {pidfile_proof.whose(file)}, and its queues are not believed: name them, or run this as that user"
+
+
+def look(path: str, host: HostIdentity | None = None) -> PidFileStatus:
+    """What stands behind one pid file. Raises NotRunning if there is neither the file nor a process."""
+    host = host or this_host()
+    path = os.path.abspath(path)
+    for record in runtime_dir.records(host):
+        if record.pidfile == path:
+            return _by_record(record, host)
+    content = bounded(lambda: _read(path))
+    if isinstance(content, TimedOut):
+        return _no_answer(path, content)
+    if content is None:
+        raise NotRunning(f"there is no pid file {path}: nothing was started with it, or it has ended")
+    return _by_content(path, content, host)
+
+
+def look_or_suggest(path: str) -> PidFileStatus:
+    """What stands behind one pid file. Raises NotRunning, which names what does run on this host."""
+    try:
+        return look(path)
+    except NotRunning as error:
+        here = [record.pidfile for record in runtime_dir.records(this_host())]
+        if not here:
+            raise
+        raise NotRunning(f"{error}; what runs on this host has these: {', '.join(here)}") from None
+
+
+def signal_process(found: PidFileStatus, verb: Verb) -> str:
+    """Signal a running process of this host for a verb, and say what was done. Raises NotRunning, MaildeferError.
+
+    A process that has no handler for the signal is left alone: HUP would end it, TSTP freeze it.
+    """
+    if found.verdict != "running":
+        why = found.problem or found.verdict
+        raise NotRunning(f"nothing of this host is known to run with the pid file {found.path} ({why})")
+    pid, signum = found.process.pid, SIGNALS[verb]
+    try:
+        process = PidfdProcess(pid, found.process.start_time)
+        try:
+            if verb != "stop" and not process.takes(signum):
+                raise MaildeferError(
+                    f"process {pid} of {found.path} does not take `{verb}`: restart it instead"
+                )
+            process.send(signum)
+        finally:
+            process.close()
+    except (ProcessLookupError, FileNotFoundError):
+        raise NotRunning(f"process {pid} of {found.path} has just ended") from None
+    except PermissionError as fault:
+        raise MaildeferError(
+            f"process {pid} of {found.path} belongs to another user: use that one, or root"
+        ) from fault
+    return f"sent {signum.name} to process {pid} of {found.path}"
+
+
+def is_a_clones(pidfile: PidFile) -> bool:
+    """Whether a process of our host's name, but of another boot, wrote its status after we were booted: it is not ours.
+
+    Both are the mount's times, so that no clock of a host matters. Touches the mount, and hangs with it.
+    """
+    for layout in map(Layout, pidfile.queues):
+        try:
+            told = os.stat(f"{layout.status}/{pidfile.lease}.json").st_mtime
+            if told > mount_time_offset(layout) + _BOOT_SLACK_SECONDS:  # the mount's time when we were booted
+                return True
+        except OSError:  # no such lease, or no queue: nobody tells
+            pass
+    return False
+
+
+def of_project(records: Iterable[RuntimeRecord], folder: str) -> list[RuntimeRecord]:
+    """The processes of the project in which this folder is; by paths alone, so that no mount is looked at."""
+    run, records = os.path.join(folder, "run"), list(records)
+    around = {one.project for one in records if one.project and f"{folder}/".startswith(f"{one.project}/")}
+    nearest = max(around, key=len, default=None)
+    return [one for one in records if os.path.dirname(one.pidfile) == run or one.project == nearest]
+
+
+def ask(record: RuntimeRecord, seconds: float = 2.0) -> LocalStatus:
+    """How one process says that it is, in bounded time."""
+    if record.status_socket is None:
+        return LocalStatus(record=record, status=None, problem="it answers no questions")
+    try:
+        return LocalStatus(record=record, status=status_socket.ask(record.status_socket, seconds))
+    except TimeoutError:
+        problem = f"no answer within {seconds:g} s: it is stopped, or hangs"
+        return LocalStatus(record=record, status=None, problem=problem)
+    except (OSError, ValueError) as fault:
+        return LocalStatus(record=record, status=None, problem=str(fault))
+
+
+def local_status(host: HostIdentity | None = None, seconds: float = 2.0) -> list[LocalStatus]:
+    """What runs on this host and how it is, without a look at any mount; one after the other."""
+    return [ask(record, seconds) for record in runtime_dir.records(host)]
+
+
+def mount_status(queue_path: str, seconds: float = 2.0) -> list[LiveLease] | TimedOut:
+    """All hosts' leases and status files in a queue. Raises QueueMissing, and StorageFault's kinds."""
+    return bounded(lambda: leases(queue_path), seconds)
+
+
+def as_pidfile(record: RuntimeRecord, host: HostIdentity) -> PidFile:
+    """What the pid file of a recorded process says, once its keeper has written it."""
+    return PidFile(
+        pid=record.pid,
+        start_time=record.start_time,
+        host=host.label,
+        boot_id=host.boot_id,
+        pid_namespace=host.pid_namespace,
+        kind=record.kind,
+        lease=next(iter(record.leases.values()), None),
+        queues=record.queues,
+        started=record.started,
+    )
+
+
+def _by_record(record: RuntimeRecord, host: HostIdentity) -> PidFileStatus:
+    return PidFileStatus(
+        path=record.pidfile, verdict="running", pidfile=as_pidfile(record, host), record=record
+    )
+
+
+def _by_content(path: str, content: PidFile | str, host: HostIdentity) -> PidFileStatus:
+    if isinstance(content, str):
+        return PidFileStatus(path=path, verdict="unusable", problem=content)
+    verdict = pidfiles.verify(content, host)
+    if verdict == "running":
+        if problem := pidfile_proof.doubt(content):
+            return PidFileStatus(path=path, verdict="unverified", pidfile=content, problem=problem)
+    elif verdict in ("other-host", "unproven") and not pidfile_proof.is_trusted(content):
+        return PidFileStatus(path=path, verdict="unverified", pidfile=content, problem=_not_believed(content))
+    return PidFileStatus(path=path, verdict=verdict, pidfile=content)
+
+
+def _no_answer(path: str, late: TimedOut) -> PidFileStatus:
+    problem = f"the filesystem did not answer within {late.seconds:g} s; only what runs on this host is known"
+    return PidFileStatus(path=path, verdict="no-answer", problem=problem)
+
+
+def _read_directory(directory: str) -> dict[str, PidFile | str]:
+    contents: dict[str, PidFile | str] = {}
+    for name in os.listdir(directory):
+        if name.endswith(".pid") and not name.startswith("."):
+            path = os.path.join(directory, name)
+            content = _read(path)
+            if content is not None:
+                contents[path] = content
+    return contents
+
+
+def _read(path: str) -> PidFile | str | None:
+    try:
+        return pidfiles.read(path)
+    except PidFileUnusable as error:
+        return str(error)
+    except NotRunning:  # removed by its process meanwhile
+        return None

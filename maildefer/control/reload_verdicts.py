@@ -1,0 +1,154 @@
+"""What becomes of a reload: asked for here by a signal, elsewhere through the mount, and then waited for.
+
+A pool numbers those who ask, and tells up to which number it has answered; whoever has seen the number before asking
+waits for a higher one. So the look whose verdict is told began after the command did.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Final, Literal
+
+from maildefer.control.local_processes import PidFileStatus, signal_process
+from maildefer.control.requests import LiveLease, leases, request
+from maildefer.errors import MaildeferError
+from maildefer.host import status_socket
+from maildefer.host.bounded_call import TimedOut, bounded
+
+Outcome = Literal["accepted", "refused", "unknown"]
+
+SECONDS: Final = 90.0  # a look may take 60
+_POLL_SECONDS: Final = 0.1
+_MOUNT_POLL_SECONDS: Final = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReloadVerdict:
+    """How one process, or one host's pool, has answered; `text` says so in words."""
+
+    who: str
+    outcome: Outcome
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReloadRequest:
+    """Somebody who was asked, and up to which number it had answered before."""
+
+    who: str
+    answered: int | None  # None: it does not tell
+    up_seconds: float = 0.0
+    then: str = ": its workers are replaced one at a time"
+
+
+def reload_here(found: Iterable[PidFileStatus], seconds: float = SECONDS) -> Iterator[ReloadVerdict]:
+    """Signal all of these processes, then tell how each has answered. Raises NotRunning, MaildeferError."""
+    asked = [(one, _before(one)) for one in found]
+    for one, _ in asked:
+        signal_process(one, "reload")
+    deadline = time.monotonic() + seconds
+    for one, before in asked:
+        yield _await_process(one, before, deadline, seconds)
+
+
+def reload_there(queue: str, names: Iterable[str], seconds: float = SECONDS) -> Iterator[ReloadVerdict]:
+    """Ask the pools with these leases, through the mount, then tell how each has answered, as soon as it has.
+
+    Raises QueueMissing, and StorageFault's kinds; MaildeferError where the mount hangs.
+    """
+    states = _states(queue)
+    waiting: dict[str, ReloadRequest] = {}
+    for name in names:
+        if isinstance(bounded(lambda name=name: request(queue, name, "reload")), TimedOut):  # type: ignore[misc]
+            raise MaildeferError(f"{queue} does not answer: its filesystem hangs")
+        told = _told(states[name].status.get("reload")) if name in states else None
+        waiting[name] = ReloadRequest(who=name, answered=told[0] if told else 0)
+    deadline = time.monotonic() + seconds
+    while waiting and time.monotonic() < deadline:
+        time.sleep(_MOUNT_POLL_SECONDS)
+        states = _states(queue)
+        for name, asked in list(waiting.items()):
+            if (verdict := _verdict_of_lease(states.get(name), asked)) is not None:
+                del waiting[name]
+                yield verdict
+    for name in waiting:
+        why = "no answer through the mount" if name in states else "it is not seen any more"
+        yield ReloadVerdict(
+            who=name, outcome="unknown", text=f"{why} within {seconds:g} s; the request stands"
+        )
+
+
+def _before(found: PidFileStatus) -> ReloadRequest:
+    status = _ask(found)
+    told = _told(status.get("reload"))
+    who = f"process {found.process.pid} of {found.path}"
+    asked = ReloadRequest(who=who, answered=told[0] if told else None, up_seconds=_up(status))
+    return asked if found.process.kind == "supervise" else replace(asked, then="")
+
+
+def _up(status: Mapping[str, object]) -> float:
+    seconds = status.get("up_seconds")
+    return float(seconds) if isinstance(seconds, int | float) else 0.0
+
+
+def _await_process(
+    found: PidFileStatus, asked: ReloadRequest, deadline: float, seconds: float
+) -> ReloadVerdict:
+    if asked.answered is None:
+        text = "was signalled, and does not tell how it went: see its log"
+        return ReloadVerdict(who=asked.who, outcome="unknown", text=text)
+    while time.monotonic() < deadline:
+        status = _ask(found)
+        told = _told(status.get("reload"))
+        if told is not None and (verdict := _verdict(asked, *told)) is not None:
+            return verdict
+        if told is not None and _up(status) < asked.up_seconds:
+            text = "accepted: it has started anew with the new settings"
+            return ReloadVerdict(who=asked.who, outcome="accepted", text=text)
+        if status.get("draining"):
+            text = "not answered: it is about to end, or to start anew"
+            return ReloadVerdict(who=asked.who, outcome="unknown", text=text)
+        time.sleep(_POLL_SECONDS)
+    text = f"no answer within {seconds:g} s: `maildefer status` and its log show how it goes"
+    return ReloadVerdict(who=asked.who, outcome="unknown", text=text)
+
+
+def _verdict_of_lease(state: LiveLease | None, asked: ReloadRequest) -> ReloadVerdict | None:
+    if state is None:
+        text = "its lease is gone: it has ended, or starts anew with other settings"
+        return ReloadVerdict(who=asked.who, outcome="unknown", text=text)
+    told = _told(state.status.get("reload"))
+    return None if told is None else _verdict(asked, *told)
+
+
+def _verdict(asked: ReloadRequest, answered: int, refused: str | None) -> ReloadVerdict | None:
+    if asked.answered is None or answered <= asked.answered:
+        return None
+    if refused is None:
+        return ReloadVerdict(who=asked.who, outcome="accepted", text=f"accepted{asked.then}")
+    text = f"refused, and what it had loaded goes on: {refused}"
+    return ReloadVerdict(who=asked.who, outcome="refused", text=text)
+
+
+def _told(facts: object) -> tuple[int, str | None] | None:
+    """Up to which number it has answered, and why it refused; None where it says nothing that we understand."""
+    if not isinstance(facts, Mapping) or not isinstance(answered := facts.get("answered"), int):
+        return None
+    refused = facts.get("refused")
+    return answered, None if refused is None else str(refused)
+
+
+def _ask(found: PidFileStatus) -> dict[str, object]:
+    if found.record is None or found.record.status_socket is None:
+        return {}
+    try:
+        return status_socket.ask(found.record.status_socket)
+    except (OSError, ValueError):  # it hangs, or executes itself anew just now
+        return {}
+
+
+def _states(queue: str) -> dict[str, LiveLease]:
+    found = bounded(lambda: leases(queue))
+    return {} if isinstance(found, TimedOut) else {lease.name: lease for lease in found}

@@ -1,0 +1,212 @@
+"""Asking supervisors of other hosts to stop, through the mount, and watching their leases until they have.
+
+A request may be lost, or reach a lease that has ended meanwhile, so it is filed again for as long as somebody waits.
+Being asked twice to stop is being asked once.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Final
+
+from maildefer.control.local_processes import PidFileStatus
+from maildefer.control.pidfile_proof import is_trusted
+from maildefer.control.requests import live_names, request, withdraw
+from maildefer.control.stop_steps import StopStep
+from maildefer.errors import (
+    FormatUnknown,
+    MaildeferError,
+    NotRunning,
+    PidFileUnusable,
+    QueueMissing,
+    StorageFault,
+)
+from maildefer.host import pidfile as pidfiles
+from maildefer.host.bounded_call import TimedOut, bounded
+from maildefer.host.pidfile import PidFile
+from maildefer.maildir.layout import Format, Layout, read_format
+
+_AGAIN_BEATS: Final = 3  # its keeper looks at each beat
+_FAILED_SECONDS: Final = 1.0
+_SLACK_SECONDS: Final = 0.2
+
+
+@dataclass(slots=True)
+class _StopRequest:
+    """One of them, and what was seen of it since."""
+
+    found: PidFileStatus
+    lease: str
+    heard: bool = False  # the request lay in a queue at least once
+    problem: str = ""  # of the last request
+    asked_at: float = 0.0  # monotonic, as all times here
+    gone_since: float | None = None
+    beats: set[int] = field(default_factory=set)
+    beat_seconds: float = Format().beat_seconds
+
+    @property
+    def whose(self) -> str:
+        """Of whom the pid file is."""
+        host = f"host {self.found.process.host}"
+        return f"{host} (this one before its boot, or a clone)" if self.found.verdict == "unproven" else host
+
+    @property
+    def ask_at(self) -> float:
+        """When to ask again."""
+        return self.asked_at + (_FAILED_SECONDS if self.problem else _AGAIN_BEATS * self.beat_seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class _RemoteView:
+    """What the mount shows of another host's process."""
+
+    pidfile: PidFile | None
+    beat: int | None  # of the lease; None: there is no such lease any more
+    beat_seconds: float
+
+
+class StopRequests:
+    """All of them together; true while any is still waited for."""
+
+    def __init__(self) -> None:
+        self._waiting: list[_StopRequest] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._waiting)
+
+    def begin(self, item: PidFileStatus) -> Iterator[StopStep]:
+        """Ask the process for the first time."""
+        process = item.process
+        if process.lease is not None and process.queues:
+            asked = _StopRequest(item, process.lease)
+            self._waiting.append(asked)
+            yield from _ask(asked, process, f"{asked.whose} was asked to stop process {process.pid}")
+        elif item.verdict == "unproven":
+            text = (
+                f"names process {process.pid} of this host before its boot, or of a clone of it, and no lease to look "
+                "for: remove the file if no clone of this host runs"
+            )
+            yield StopStep.of(item, "unverified", text)
+        else:
+            text = f"belongs to host {process.host} and has no keeper that could be asked: stop it there"
+            yield StopStep.of(item, "no-keeper", text)
+
+    def look(self) -> Iterator[StopStep]:
+        """Who has stopped meanwhile? Who has not is asked again from time to time."""
+        for asked in tuple(self._waiting):
+            glance = bounded(partial(_glance, asked.found))
+            if not isinstance(glance, TimedOut) and glance is not None:
+                yield from self._judge(asked, glance)
+
+    def _judge(self, asked: _StopRequest, glance: _RemoteView) -> Iterator[StopStep]:
+        found, process = asked.found, asked.found.process
+        if glance.pidfile is None or not glance.pidfile.same_process(process):
+            self._end(asked)
+            yield StopStep.of(found, "stopped", f"{asked.whose} has stopped process {process.pid}")
+        elif glance.pidfile.lease is not None and glance.pidfile.lease != asked.lease:
+            # It was fenced, and has joined anew: the old request reaches nobody.
+            _withdraw(process, asked.lease)
+            asked.lease, asked.gone_since, asked.heard = glance.pidfile.lease, None, False
+            text = f"{asked.whose} had joined anew, and was asked again to stop process {process.pid}"
+            yield from _ask(asked, glance.pidfile, text)
+        elif glance.beat is not None:
+            asked.gone_since = None
+            asked.beats.add(glance.beat)
+            asked.beat_seconds = glance.beat_seconds
+            if time.monotonic() >= asked.ask_at:
+                text = f"{asked.whose} was asked to stop process {process.pid}"
+                yield from _ask(asked, glance.pidfile, text)
+        elif asked.gone_since is None:
+            asked.gone_since = time.monotonic()
+        elif time.monotonic() - asked.gone_since > 2 * glance.beat_seconds + _SLACK_SECONDS:
+            # Two beats without joining anew: it has left, or died and was fenced.
+            self._end(asked)
+            _remove(found)
+            text = (
+                f"{asked.whose} holds no lease for process {process.pid} any more; its pid file was removed"
+            )
+            yield StopStep.of(found, "stopped", text)
+
+    def _end(self, asked: _StopRequest) -> None:
+        self._waiting.remove(asked)
+        _withdraw(asked.found.process, asked.lease)
+
+    def give_up(self, waited: float) -> Iterator[StopStep]:
+        """Name those who have not stopped."""
+        for asked in self._waiting:
+            process = asked.found.process
+            if not asked.heard:
+                text = f"{asked.whose} can't be asked to stop process {process.pid}: {asked.problem}"
+                yield StopStep.of(asked.found, "no-answer", text)
+                continue
+            text = (
+                f"{asked.whose} has not stopped process {process.pid} within {waited:g} s; the request stands"
+            )
+            if len(asked.beats) == 1 and waited > 3 * asked.beat_seconds:
+                text += (
+                    "; its lease has not beaten meanwhile: if that host is down for good, remove the pid file"
+                )
+            yield StopStep.of(asked.found, "would-not-stop", text)
+
+
+def _ask(asked: _StopRequest, process: PidFile, text: str) -> Iterator[StopStep]:
+    """File the request, and tell of the first one that came about."""
+    asked.problem = _request(process, asked.lease)
+    asked.asked_at = time.monotonic()
+    if not asked.problem and not asked.heard:
+        asked.heard = True
+        yield StopStep.of(asked.found, "requested", text)
+
+
+def _request(process: PidFile, lease: str) -> str:
+    """File the request in each queue, so that one that hangs does not matter; what went wrong if none took it."""
+    problems: list[str] = []
+    for queue in process.queues:
+        try:
+            if isinstance(bounded(partial(request, queue, lease, "stop")), TimedOut):
+                problems.append(f"{queue} does not answer")
+        except MaildeferError as error:
+            problems.append(str(error))
+    return "; ".join(problems) if len(problems) == len(process.queues) else ""
+
+
+def _glance(found: PidFileStatus) -> _RemoteView | None:
+    """None where the mount's answer proves nothing."""
+    seconds, answered = Format().beat_seconds, False
+    beats: list[int] = []
+    try:
+        current = pidfiles.read(found.path)
+    except NotRunning:
+        return _RemoteView(None, None, seconds)
+    except PidFileUnusable:
+        return None
+    if not is_trusted(current):  # put in its place meanwhile
+        return None
+    for queue in current.queues:
+        try:
+            beats += [beat for name, beat in live_names(queue).items() if name == current.lease]
+            answered = True
+            seconds = read_format(Layout(queue)).beat_seconds
+        except (QueueMissing, FormatUnknown):  # it may be gone, or not be mounted here
+            pass
+        except StorageFault:
+            return None
+    return _RemoteView(current, max(beats, default=None), seconds) if answered else None
+
+
+def _withdraw(process: PidFile, lease: str) -> None:
+    for queue in process.queues:
+        try:
+            bounded(partial(withdraw, queue, lease, "stop"))
+        except (OSError, MaildeferError):  # a request nobody reads any more: untidy, nothing worse
+            pass
+
+
+def _remove(found: PidFileStatus) -> None:
+    try:
+        bounded(partial(pidfiles.remove, found.path, found.process))
+    except (OSError, MaildeferError):  # a stale file does no harm
+        pass

@@ -1,0 +1,133 @@
+"""What the decorators write on a handler function, and what a routable message has.
+
+The marks are plain attributes, so that `functools.wraps` carries them to a wrapper and the function stays itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import Final, NamedTuple, Protocol
+
+Handler = Callable[..., object]
+
+FIRST_STATE: Final = "START"
+ERROR_STATE: Final = "ERROR"
+
+_ROUTES: Final = "_maildefer_routes"
+_REGISTERED: Final = "_maildefer_registered"
+_STATELESS: Final = "_maildefer_stateless"
+_NOLOCKING: Final = "_maildefer_nolocking"
+_BATCH: Final = "_maildefer_batch"
+_ONE: Final = "_maildefer_one"
+_KEPT: Final = "_maildefer_kept"
+_FAULTS: Final = "_maildefer_faults"
+
+
+class BatchTerms(NamedTuple):
+    """How many messages a `@batch` function takes at most, and how long the first of them waits for the others."""
+
+    limit: int
+    linger_seconds: float
+
+
+class HasRecipient(Protocol):
+    """The part of a `MailRequest` that routing looks at."""
+
+    @property
+    def To(self) -> str | None: ...
+    @property
+    def From(self) -> str | None: ...
+
+
+def routes_of(function: object) -> tuple[str, ...]:
+    """The regular expressions of the function's routes, in the order of their registration."""
+    return getattr(function, _ROUTES, ())
+
+
+def is_stateless(function: object) -> bool:
+    return getattr(function, _STATELESS, False)
+
+
+def is_nolocking(function: object) -> bool:
+    return getattr(function, _NOLOCKING, False)
+
+
+def batch_of(function: object) -> BatchTerms | None:
+    """None for a function that takes one message."""
+    return getattr(function, _BATCH, None)
+
+
+def add_route(function: object, regex: str) -> None:
+    setattr(function, _ROUTES, (*routes_of(function), regex))
+
+
+def is_registered(function: object) -> bool:
+    """Whether a router has it."""
+    return getattr(function, _REGISTERED, False) is True
+
+
+def mark_registered(function: object) -> None:
+    with suppress(AttributeError, TypeError):  # a method, or what is written in C, keeps no marks
+        setattr(function, _REGISTERED, True)
+
+
+def faults_of(function: object) -> tuple[str, ...]:
+    """What is wrong with the function's routes, each with its file and line."""
+    return getattr(function, _FAULTS, ())
+
+
+def add_fault(function: object, text: str) -> None:
+    setattr(function, _FAULTS, (*faults_of(function), text))
+
+
+def mark_stateless(function: object) -> None:
+    setattr(function, _STATELESS, True)
+
+
+def mark_nolocking(function: object) -> None:
+    setattr(function, _NOLOCKING, True)
+
+
+def mark_batch(function: object, terms: BatchTerms) -> None:
+    setattr(function, _BATCH, terms)
+
+
+def takes_one(function: object) -> bool:
+    """Whether it can't be given a list, since something above it looks at the message."""
+    return getattr(function, _ONE, False)
+
+
+def mark_one(function: object) -> None:
+    setattr(function, _ONE, True)
+
+
+def is_kept(fault: BaseException) -> bool:
+    """Whether the message that raised it is in the undeliverable queue already, if there is one."""
+    return getattr(fault, _KEPT, False)
+
+
+def mark_kept(fault: BaseException) -> None:
+    setattr(fault, _KEPT, True)
+
+
+def name_of(function: Handler) -> str:
+    while isinstance(function, partial) and not hasattr(function, "__name__"):
+        function = function.func
+    return getattr(function, "__name__", type(function).__name__)
+
+
+def module_of(function: Handler) -> str:
+    while isinstance(function, partial) and "__module__" not in vars(function):
+        function = function.func  # else every partial would be of functools
+    return getattr(function, "__module__", None) or ""
+
+
+def full_name(function: Handler) -> str:
+    return f"{module_of(function)}.{name_of(function)}"
+
+
+def entry_key(message: object) -> str | None:
+    """The key of the entry that the message is from; None for a message that is not from a queue."""
+    return getattr(message, "key", None)

@@ -1,0 +1,80 @@
+"""Where a message goes that a handler hands on: to the one queue that lists the handler's module."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+
+from maildefer.errors import HandlerMissing
+from maildefer.handling import handler_marks
+from maildefer.handling.exceptions import failure
+from maildefer.handling.handler_marks import Handler, HasRecipient
+from maildefer.handling.outcomes import Buried, HandedOff, Outcome
+from maildefer.handling.results import Handoff
+from maildefer.handling.routes import RoutingBase
+
+
+class HandoffResolver:
+    """The ways on from one application's handlers. `queues_of` says which queues list a module; None: ask nobody."""
+
+    def __init__(self, router: RoutingBase, queues_of: Mapping[str, Sequence[str]] | None) -> None:
+        self._router = router
+        self._queues_of = queues_of
+
+    def outcome(self, handoff: Handoff) -> Outcome:
+        """To the one queue that lists the module; what could not be seen at load is buried here."""
+        name = f"{handoff.module}.{handoff.function}"
+        try:
+            self._function(handoff)
+        except HandlerMissing as missing:
+            return Buried(f"no handler {name}", detail=str(missing))
+        except Exception as fault:  # noqa: BLE001  # the module's own
+            return failure(fault, None)
+        if self._queues_of is None:
+            return HandedOff(handoff.module, handoff.function)
+        queues = self._queues_of.get(handoff.module, ())
+        if len(queues) == 1:
+            return HandedOff(handoff.module, handoff.function, queues[0])
+        if queues:
+            return Buried(f"{name} is in several queues: {', '.join(queues)}")
+        return Buried(f"{name} is in no queue")
+
+    def together(self, handoffs: Sequence[HandedOff]) -> Outcome:
+        """What several handlers' handoffs of one message come to: a message goes on to one place.
+
+        In its next queue every stateless handler runs whose route matches, and one state: so those that lead to one
+        queue, and name one state at most, are one. Others are buried, as each choice would lose the rest.
+        """
+        try:
+            states = [one for one in handoffs if self._is_state(one)]
+        except Exception as fault:  # noqa: BLE001  # the module's own, which a reload may have taken away
+            return failure(fault, None)
+        places = {one.queue if self._queues_of is not None else one.module for one in handoffs}
+        if len(places) == 1 and len({(one.module, one.function) for one in states}) <= 1:
+            return next(iter(states or handoffs))
+        names = dict.fromkeys(
+            f"{one.module}.{one.function}" + (f" ({one.queue})" if one.queue else "") for one in handoffs
+        )
+        return Buried(
+            f"handed on to several places: {', '.join(names)}: let one handler hand on, "
+            "and the others push a copy into the queue that they mean, or call a task"
+        )
+
+    def begun(self, outcome: HandedOff, message: HasRecipient) -> Outcome:
+        """A state function gets the message only if the sender is in that state when it arrives."""
+        try:
+            function = self._function(Handoff(outcome.module, outcome.function))
+            if not handler_marks.is_stateless(function):
+                self._router.begin_state(outcome.module, message, outcome.function)
+        except Exception as fault:  # noqa: BLE001  # the store may be the user's
+            return failure(fault, outcome.module)
+        return outcome
+
+    def _is_state(self, outcome: HandedOff) -> bool:
+        return not handler_marks.is_stateless(self._function(Handoff(outcome.module, outcome.function)))
+
+    def _function(self, handoff: Handoff) -> Handler:
+        """A receiver has loaded its own modules; another queue's is imported when the first message goes there."""
+        if handoff.module in (self._queues_of or ()) and handoff.module not in sys.modules:
+            self._router.load([handoff.module])
+        return self._router.function_of(handoff)

@@ -1,0 +1,105 @@
+"""The process that asks a project's policy: `python -m maildefer.handling.policy.process MODULE.FUNCTION FD`.
+
+The front end started it, holds the other end of the socket, and ends it when an answer takes too long: the project's
+code is never in the process that talks to the network (I11), and can't hold it up. One JSON object a line, both ways:
+first ours, `{"ready": true}` or `{"error": TEXT}`; then for each `{"number", "session", "sender", "recipient"}` either
+`{"number", "reply": TEXT or null}`, or `{"number", "fault": TEXT}` for an exception, which does not end us. Another
+function is asked in the same way for each `{"number", "user", "password"}`, and says whether they belong together.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from maildefer import events
+from maildefer.errors import ConfigurationError
+from maildefer.handling.handler_check import never_runs, place_of
+from maildefer.handling.policy.decide import Session, decide
+from maildefer.handling.project.module_loader import import_user_module
+from maildefer.handling.results import ensure_run
+from maildefer.host.linux.prctl import die_with_parent
+from maildefer.host.linux.process_title import set_title
+
+EX_CONFIG = 78
+_MOST = 2000  # characters of a fault: what is said has to be short
+NOT_VOUCHED = "535 5.7.8 this name and this password do not belong together"
+
+
+def main() -> int:
+    """0 when the front end has hung up; 78 for a policy that can't be loaded."""
+    parent, (name, descriptor) = os.getppid(), sys.argv[1:]
+    die_with_parent(parent)
+    for signum in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):  # of a terminal, or meant for the front end
+        signal.signal(signum, signal.SIG_IGN)
+    events.configure()
+    set_title(f"policy {name}")
+    with socket.socket(fileno=int(descriptor)) as line, line.makefile("rwb") as stream:
+        try:
+            accept = load(name)
+        except ConfigurationError as fault:
+            _tell(stream, {"error": f"{fault!s:.{_MOST}}{_hint(fault.__cause__)}"})
+            return EX_CONFIG
+        _tell(stream, {"ready": True})
+        for question in stream:
+            asked = json.loads(question)
+            _tell(stream, {"number": asked["number"], **answer(accept, asked)})
+    return 0
+
+
+def load(name: str) -> Callable[..., Any]:
+    """The function of that name. Raises ConfigurationError."""
+    module_name, dot, function = name.rpartition(".")
+    if not dot:
+        raise ConfigurationError(
+            f"receiver_config: {name!r}: give module.function, such as conf.policy.accept"
+        )
+    module = import_user_module(module_name, listed_in="receiver_config")
+    accept: Any = getattr(module, function, None)
+    if not callable(accept):
+        raise ConfigurationError(f"receiver_config: {name}: {module_name} has no such function")
+    if never_runs(accept):
+        raise ConfigurationError(
+            f"{place_of(accept)}: {name} is a coroutine or a generator, whose body no call runs: "
+            "make it a plain function (receiver_config)"
+        )
+    return accept  # type: ignore[no-any-return]
+
+
+def answer(accept: Callable[..., Any], question: dict[str, Any]) -> dict[str, str | None]:
+    """What goes back for one question."""
+    try:
+        if "user" in question:
+            vouched = accept(question["user"], question["password"])
+            ensure_run(accept, vouched)
+            return {"reply": None if vouched is True else NOT_VOUCHED}
+        session = Session.of(question["session"])
+        return {"reply": decide(accept, session, question["sender"], question["recipient"])}
+    except Exception as fault:  # noqa: BLE001  # the project's code: whatever it raises, the client is to try again
+        traceback.print_exc()
+        return {"fault": f"{type(fault).__name__}: {fault!s:.{_MOST}}{_hint(fault)}"}
+
+
+def _hint(fault: BaseException | None) -> str:
+    """What to do about a variable that its module asks for and the front end was not given."""
+    trace = fault.__traceback__ if isinstance(fault, KeyError) else None
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None or trace.tb_frame.f_globals.get("__name__") != "os":
+        return ""
+    return f': a front end gets no variables but those of a list: name it in receiver_config["environment"] = [{fault}]'
+
+
+def _tell(stream: Any, message: Mapping[str, object]) -> None:
+    stream.write(json.dumps(message).encode() + b"\n")
+    stream.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

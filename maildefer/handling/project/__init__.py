@@ -1,0 +1,10 @@
+"""A project on disk: where it is, its settings, its modules, its queues.
+
+    finder          finds the project's folder and its settings and boot modules
+    module_loader   imports user modules; every failure names its place and its remedy
+    settings        the settings module, checked, and what a pool needs of it as plain data
+    queue_paths     which queue a path means, wherever the process stands
+    test_store      the store that tests use in the place of the project's queues
+
+Imports point down: test_store > queue_paths > settings > module_loader > finder.
+"""

@@ -1,0 +1,264 @@
+"""Where a project is, and its settings and boot modules: in `conf/`, or `config/`, where Salmon's projects have them.
+
+Relative paths begin at the project's folder, wherever the process stands. `MAILDEFER_PROJECT` names it; else it is the
+working directory if the settings are there, or the nearest folder above that has them, or where the program has
+imported them from, or could. A folder above is believed only if nobody but this user and root may write to it, since
+its settings would be run. A module of that name with none of our settings is another program's, unless a variable names
+it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import sys
+from functools import lru_cache
+from types import ModuleType
+from typing import Final
+
+from maildefer.errors import ConfigurationError
+
+PACKAGES: Final = ("conf", "config")
+DEFAULT_MODULE: Final = "conf.settings"
+VARIABLES: Final = ("MAILDEFER_SETTINGS_MODULE", "SALMON_SETTINGS_MODULE")
+PROJECT: Final = "MAILDEFER_PROJECT"
+
+_SETTINGS: Final = frozenset(
+    "queues handlers queue_handlers queue_config receiver receiver_config web_config relay relay_config "
+    "router_defaults template_config".split()
+)
+_STAR: Final = re.compile(rb"^\s*from\s+(\.*)([\w.]*)\s+import\s*\(?\s*\*", re.MULTILINE)
+_OWN: Final = os.path.dirname(
+    os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+)  # ours is no project's place
+_believed = ("", "")  # what `MAILDEFER_PROJECT` said when it was checked last, and that path
+BOOT: Final = "conf.boot"
+_BOOTS: Final = tuple(f"{package}.boot" for package in PACKAGES)
+_INSTALLED: Final = ("site-packages", "dist-packages")
+
+
+def settings_module() -> tuple[str, str]:
+    """The module's name, and what says so: a variable, else what lies in the project's folder."""
+    for variable in VARIABLES:
+        if name := os.environ.get(variable):
+            return name, variable
+    folder = project()
+    if here := [name for name in _names() if _settings_in(folder, name)]:
+        ours = max(
+            here, key=lambda name: _speaks_of_mail(_file_in(folder, name) or "")
+        )  # the first of equals
+        return ours, "the settings module"
+    for package in PACKAGES:
+        if _is_imported(f"{package}.settings"):
+            return f"{package}.settings", "the settings module"
+    return DEFAULT_MODULE, "the settings module"
+
+
+def is_project() -> bool:
+    """Whether there are settings to be loaded. Those that an installed package happens to have are not meant."""
+    name, source = settings_module()
+    return source in VARIABLES or _is_imported(name) or bool(_settings_in(project(), name))
+
+
+def is_of_mail(module: ModuleType) -> bool:
+    """Whether they are settings of ours: those of a web site may have the same name."""
+    if getattr(getattr(module, "__spec__", None), "_initializing", False) and module.__file__:
+        return _speaks_of_mail(module.__file__)
+    return any(hasattr(module, name) for name in _SETTINGS)
+
+
+def project() -> str:
+    """The folder of the project that this process would load; the working directory where there is none.
+
+    Once settings are loaded, `maildefer.handling.project.settings.project` tells. Raises ConfigurationError for a
+    `MAILDEFER_PROJECT` that is no absolute path of a folder with settings.
+    """
+    if (folder := named_project()) is not None:
+        return folder
+    here = _working_directory()
+    return _at_or_above(here) or _of_imported() or _of_importable() or here
+
+
+def named_project() -> str | None:
+    """What `MAILDEFER_PROJECT` says. Raises ConfigurationError for what is no folder, or has no settings."""
+    global _believed
+    if not (folder := os.environ.get(PROJECT)) or folder == _believed[0]:
+        return _believed[1] if folder else None
+    if not os.path.isabs(folder) or not os.path.isdir(folder):
+        raise ConfigurationError(
+            f"{PROJECT}={folder!r} is no folder: give the project's absolute path, or unset it"
+        )
+    names = _names()
+    if not _is_named() and not any(_file_in(folder, name) for name in names):
+        files = " or ".join(f"{name.replace('.', '/')}.py" for name in names)
+        above = os.path.dirname(os.path.normpath(folder))
+        meant = f", {above}" if any(_file_in(above, name) for name in names) else ""
+        raise ConfigurationError(
+            f"{PROJECT}={folder!r} has no {files}: give the folder that has one of them{meant}, "
+            f"or name its settings in {VARIABLES[0]}"
+        )
+    _believed = (folder, os.path.normpath(folder))
+    return _believed[1]
+
+
+def folder_of(module: ModuleType) -> str | None:
+    """The folder from which the module was imported; None for one of an installed package, which is in no project."""
+    file: str | None = getattr(module, "__file__", None)
+    if not file or any(part in _INSTALLED for part in file.split(os.sep)):
+        return None
+    path = os.path.abspath(file)
+    for _ in range(module.__name__.count(".") + 1 + (os.path.basename(path) == "__init__.py")):
+        path = os.path.dirname(path)
+    return path
+
+
+def settings_beside(module: ModuleType) -> str | None:
+    """The settings module of the project that the module is of, as far as its place tells."""
+    folder = folder_of(module)
+    if folder is None or (folder == _OWN and not _is_named()):
+        return None
+    return next((name for name in _names() if _settings_in(folder, name)), None)
+
+
+def boot_module(name: str, settings: str) -> str:
+    """The boot module stands beside the settings: `conf.boot` beside `conf.settings`. Others are as named."""
+    if name not in _BOOTS:
+        return name
+    beside = f"{settings.rpartition('.')[0] or 'conf'}.boot"
+    return beside if _is_here(beside) or not _is_here(name) else name
+
+
+def refuse_another(name: str, found: ModuleType) -> None:
+    """Raises ConfigurationError where the process has another module under the name of the project's settings."""
+    wanted, file = _file_in(project(), name), getattr(found, "__file__", None)
+    if wanted and file and not os.path.samefile(wanted, file):
+        raise ConfigurationError(
+            f"{name} is {file} in this process, and not {wanted}: "
+            f"rename one of the packages, and name the settings in {VARIABLES[0]}"
+        )
+
+
+def _names() -> list[str]:
+    said = [name for variable in VARIABLES if (name := os.environ.get(variable))]
+    return said[:1] or [f"{package}.settings" for package in PACKAGES]
+
+
+def _is_named() -> bool:
+    return any(os.environ.get(variable) for variable in VARIABLES)
+
+
+def _at_or_above(folder: str) -> str | None:
+    names = _names()
+    if any(_settings_in(folder, name) for name in names):
+        return folder
+    while (above := os.path.dirname(folder)) != folder:
+        folder = above
+        for name in names:
+            if (file := _settings_in(folder, name)) and _is_ours(folder, file):
+                return folder
+    return None
+
+
+def _of_imported() -> str | None:
+    """The project of settings that a program has imported by itself."""
+    for name in _names():
+        if _is_imported(name) and (folder := folder_of(sys.modules[name])):
+            return folder
+    return None
+
+
+def _of_importable() -> str | None:
+    """The project of those that it would get if it did. The folder that maildefer is imported from is none."""
+    from importlib.util import find_spec  # for programs that stand outside of a project only
+
+    for name in _names():
+        package = name.partition(".")[0]
+        try:
+            spec = find_spec(package)
+        except ValueError:  # there is a module of that name that was never imported
+            continue
+        for place in (spec and spec.submodule_search_locations) or ():
+            folder = os.path.dirname(os.path.abspath(place))
+            if set(_INSTALLED) & set(folder.split(os.sep)) or (folder == _OWN and not _is_named()):
+                continue
+            if _settings_in(folder, name):
+                return folder
+    return None
+
+
+def _is_imported(name: str) -> bool:
+    module = sys.modules.get(name)
+    return module is not None and (_is_named() or is_of_mail(module))
+
+
+def _settings_in(folder: str, name: str) -> str | None:
+    """The file of the settings module of that name, if it is there and ours, or a variable says that it is."""
+    file = _file_in(folder, name)
+    if file is None or _is_named() or os.environ.get(PROJECT):
+        return file
+    return file if _speaks_of_mail(file) else None
+
+
+def _speaks_of_mail(file: str, seen: tuple[str, ...] = ()) -> bool:
+    """Whether it assigns, or imports, one of our settings, by itself or by `import *`. It is not run for that.
+
+    One that can't be read is believed, so that who loads it is told what is wrong.
+    """
+    try:
+        found = os.stat(file)
+        names, stars = _told_by(file, found.st_mtime_ns, found.st_size)
+    except (OSError, SyntaxError, ValueError):
+        return True
+    return not names.isdisjoint(_SETTINGS) or any(
+        other not in seen and _speaks_of_mail(other, (*seen, file)) for other in stars if other != file
+    )
+
+
+@lru_cache(maxsize=32)
+def _told_by(file: str, mtime_ns: int, size: int) -> tuple[frozenset[str], tuple[str, ...]]:
+    """The names that a module gives itself, and the files of modules whose names it takes over."""
+    from symtable import symtable  # for who looks for a project only
+
+    with open(file, "rb") as source:
+        text = source.read()
+    names = {
+        symbol.get_name()
+        for symbol in symtable(text, file, "exec").get_symbols()  # type: ignore[arg-type]
+        if symbol.is_assigned() or symbol.is_imported()
+    }
+    stars = []
+    for dots, module in _STAR.findall(text):
+        folder = os.path.dirname(file)
+        for _ in dots[1:] if dots else (b"",) * (1 + (os.path.basename(file) == "__init__.py")):
+            folder = os.path.dirname(folder)
+        if other := _file_in(folder, module.decode()):
+            stars.append(other)
+    return frozenset(names), tuple(stars)
+
+
+def _is_ours(folder: str, file: str) -> bool:
+    """Whether only this user and root may change the file, or put another in its place below the folder."""
+    users = (os.geteuid(), 0)
+    while len(file) >= len(folder):
+        found = os.stat(file)
+        if found.st_uid not in users or found.st_mode & stat.S_IWOTH:
+            return False
+        file = os.path.dirname(file)
+    return True
+
+
+def _working_directory() -> str:
+    try:
+        return os.getcwd()
+    except FileNotFoundError:  # it was removed, which need not trouble who gives absolute paths
+        return "/"
+
+
+def _is_here(module: str) -> bool:
+    return module in sys.modules or bool(_file_in(project(), module))
+
+
+def _file_in(folder: str, module: str) -> str | None:
+    path = os.path.join(folder, module.replace(".", "/"))
+    return next((file for file in (f"{path}.py", f"{path}/__init__.py") if os.path.exists(file)), None)

@@ -1,0 +1,137 @@
+"""A call of a task as a message: its JSON, and a signature of that for the one entry in which it waits.
+
+Nothing in a call is believed before its signature: anybody who may write to `new/` can put anything there.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from maildefer.errors import MaildeferError
+from maildefer.handling.outcomes import Reject
+from maildefer.handling.tasks import signature as taskkey
+
+SIGNATURE: Final = "Maildefer-Signature"
+_HEAD: Final = re.compile(rf"To: [^\n]*\nSubject: [^\n]*\n{SIGNATURE}: ([0-9a-f]+)\n(?:[^\n]+\n)*\n".encode())
+
+
+class ArgumentsRefused(MaildeferError, TypeError):
+    """The arguments don't fit the function, or would not come out of JSON as they went in."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """What is to be called, and with what."""
+
+    task: str
+    args: Sequence[Any]
+    kwargs: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnsignedMessage:
+    """A call's message but for its signature, whose size is known all the same."""
+
+    top: bytes
+    text: bytes
+
+    @classmethod
+    def of(cls, call: Call, address: str) -> UnsignedMessage:
+        """Raises ArgumentsRefused for what would not come out of JSON as it went in."""
+        top = f"To: {address}\nSubject: {call.task}\n{SIGNATURE}: "
+        return cls(top=top.encode(), text=_encoded(call))
+
+    @property
+    def size_bytes(self) -> int:
+        return len(self._with("0" * taskkey.SIGNATURE_CHARACTERS))
+
+    def signed(self, secret: bytes, key: str) -> bytes:
+        """The message for the entry of that key."""
+        return self._with(taskkey.signature(secret, key, self.text))
+
+    def _with(self, signature: str) -> bytes:
+        end = "\nMIME-Version: 1.0\nContent-Type: application/json\n\n"
+        return b"%b%b%b%b\n" % (self.top, signature.encode(), end.encode(), self.text)
+
+
+def call_in(data: bytes, queue: str, key: str) -> Call:
+    """The call in a message that was found in the queue under that key, its entry's own.
+
+    Raises Reject for what the queue's secret has not signed for that entry, or is no call; OSError, QueueError.
+    """
+    found = _HEAD.match(data)
+    if found is None:
+        raise Reject("no call of a task, and neither is a copy of one under another name")
+    text, given = data[found.end() :].rstrip(b"\n"), found[1].decode()
+    secret = taskkey.known(queue)
+    if secret is None or not taskkey.is_same(given, taskkey.signature(secret, key, text)):
+        if secret is not None and taskkey.is_same(given, taskkey.signature_without_key(secret, text)):
+            raise Reject(
+                "a call that an earlier version of maildefer signed, as good in a copy as in its own entry: "
+                "if it is still to be made, defer it again; its arguments are in the message"
+            )
+        raise Reject("a call of a task that was not deferred here, or a copy of one under another name")
+    return _decoded(text)
+
+
+def _encoded(call: Call) -> bytes:
+    given = {"task": call.task, "args": call.args, "kwargs": call.kwargs}
+    try:
+        text = json.dumps(given, allow_nan=False)
+        survives = _is_same(_strictly(text), given)
+    except (TypeError, ValueError, RecursionError) as fault:
+        raise ArgumentsRefused(
+            f"{call.task}: its arguments are no JSON: {fault}: give plain values"
+        ) from fault
+    if not survives:
+        raise ArgumentsRefused(
+            f"{call.task}: its arguments would not come out of JSON as they are: give lists for tuples, texts for keys"
+        )
+    return text.encode()
+
+
+def _decoded(text: bytes) -> Call:
+    try:
+        read = _strictly(text.decode("ascii"))
+    except (ValueError, RecursionError) as fault:
+        raise Reject(f"a call of a task that is no JSON: {fault}") from fault
+    match read:
+        case {"task": str() as task, "args": list() as args, "kwargs": dict() as kwargs, **more} if not more:
+            return Call(task=task, args=args, kwargs=kwargs)
+    raise Reject("a call of a task without its name and arguments")
+
+
+def _strictly(text: str) -> Any:
+    """As RFC 8259 has JSON: `json` takes NaN and Infinity, makes that of 1e999, and the last of two like names."""
+    return json.loads(text, parse_constant=_number, parse_float=_number, object_pairs_hook=_named_once)
+
+
+def _number(text: str) -> float:
+    if not math.isfinite(number := float(text)):
+        raise ValueError(f"{text} is no number of JSON")
+    return number
+
+
+def _named_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    named = dict(pairs)
+    if len(named) < len(pairs):
+        raise ValueError("a name stands twice in one object")
+    return named
+
+
+def _is_same(first: Any, second: Any) -> bool:
+    """Equal, and of the same types all the way down."""
+    if type(first) is not type(second):
+        return False
+    if isinstance(first, list):
+        return len(first) == len(second) and all(map(_is_same, first, second))
+    if isinstance(first, dict):
+        return first.keys() == second.keys() and all(
+            type(key) is str and _is_same(first[key], second[key]) for key in second
+        )
+    return bool(first == second)

@@ -1,0 +1,75 @@
+"""The secret of a queue that signs calls of tasks: each for the entry that holds it, so that no copy is good."""
+
+from __future__ import annotations
+
+import os
+from typing import Final
+
+from maildefer.digest import blake2b
+from maildefer.errors import QueueError, raise_named
+from maildefer.maildir import durable
+from maildefer.maildir.rights.confined import inside
+from maildefer.maildir.rights.modes import rights_in
+from maildefer.maildir.system import SYSTEM
+
+_NAME: Final = ".maildefer/task-key"
+_BYTES: Final = 32
+_BOUND: Final = b"call of an entry"  # no signature of this kind is one of the kind without a key
+SIGNATURE_CHARACTERS: Final = 2 * _BYTES
+
+
+def made(queue: str) -> bytes:
+    """The queue's secret, made where there is none yet. Raises StorageFault's kinds, QueueError for a damaged one."""
+    queue = os.path.abspath(queue)
+    path, system = f"{queue}/{_NAME}", inside(queue)
+    try:
+        if (there := known(queue)) is not None:
+            return there
+        draft = f"{path}.{SYSTEM.token(6)}"
+        durable.write_new(draft, os.urandom(_BYTES), rights=rights_in(queue), system=system)
+        try:
+            os.link(draft, path)  # the loser of a race takes the winner's; a rename would replace it
+        except FileExistsError:
+            pass
+        finally:
+            durable.discard(draft, system)
+        durable.sync_directory(os.path.dirname(path), system=system)
+        return _read(path)
+    except OSError as fault:
+        raise_named(path, fault)
+
+
+def known(queue: str) -> bytes | None:
+    """The queue's secret; None where nothing was ever signed. Raises OSError, QueueError for a damaged one."""
+    try:
+        return _read(os.path.join(queue, _NAME))
+    except FileNotFoundError:
+        return None
+
+
+def signature(secret: bytes, key: str, text: bytes) -> str:
+    """For the text in the entry of that key, and in no other."""
+    signed = b"%b\0%b" % (os.fsencode(key), text)  # no name of a file has a NUL
+    return blake2b(signed, key=secret, digest_size=_BYTES, person=_BOUND).hexdigest()
+
+
+def signature_without_key(secret: bytes, text: bytes) -> str:
+    """As earlier versions signed: good for nothing but to tell of it."""
+    return blake2b(text, key=secret, digest_size=_BYTES).hexdigest()
+
+
+def is_same(given: str, wanted: str) -> bool:
+    """Compared by their digests, so that the time tells nothing of how much was right (hmac would bring OpenSSL)."""
+    nonce = os.urandom(16)
+    digests = [blake2b(text.encode(), key=nonce).digest() for text in (given, wanted)]
+    return digests[0] == digests[1]
+
+
+def _read(path: str) -> bytes:
+    secret = durable.read_small(path, limit_bytes=_BYTES)
+    if len(secret) != _BYTES:  # with none at all, everybody could sign
+        raise QueueError(
+            f"{path}, which signs calls of tasks, is damaged: remove it, and defer again what was signed by it",
+            path,
+        )
+    return secret

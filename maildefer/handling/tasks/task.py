@@ -1,0 +1,184 @@
+"""Functions as handlers: a call becomes a message with its arguments as JSON, and is made when that is handled.
+
+The message is to `module.name@task.invalid` (no mail can come for that domain, RFC 2606). Anybody who reaches a front
+end could write that address, so front ends refuse it; and other programs may feed the queue with what they were sent,
+so a call is signed with a secret of the queue's directory, and what isn't is rejected.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+import re
+import sys
+import time
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any, Generic, ParamSpec, TypeVar, overload
+
+from maildefer.errors import ConfigurationError
+from maildefer.handling import handler_marks
+from maildefer.handling.handler_check import never_runs
+from maildefer.handling.outcomes import Reject
+from maildefer.handling.project.finder import is_project, named_project, settings_beside
+from maildefer.handling.project.queue_paths import kept_apart, listed_queues, located, queue_at
+from maildefer.handling.project.settings import (
+    FRONT_QUEUE,
+    load_settings,
+    loaded_settings,
+    place,
+    pool_settings,
+)
+from maildefer.handling.results import ensure_run
+from maildefer.handling.routes import Router
+from maildefer.handling.tasks import signature
+from maildefer.handling.tasks.call import ArgumentsRefused, Call, UnsignedMessage, call_in
+from maildefer.host.identity import this_host
+from maildefer.maildir.names import sized
+from maildefer.maildir.push import Pusher
+from maildefer.message.addresses import TASK_DOMAIN
+from maildefer.message.envelope import block
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+__all__ = ["ArgumentsRefused", "Task", "task"]
+
+
+class Task(Generic[P, R]):
+    """A function that can be called as ever, or later by `defer`. Any thread and process may do either."""
+
+    def __init__(self, function: Callable[P, R], queue: str | None = None) -> None:
+        if handler_marks.batch_of(function) is not None:
+            raise TypeError(f"@task on {function.__qualname__}: its calls come one by one, never as a @batch")
+        if "." in function.__qualname__ or never_runs(function):
+            raise TypeError(f"@task on {function.__qualname__}: it goes on plain functions of a module")
+        functools.update_wrapper(self, function)
+        handler_marks.mark_one(self)
+        self.function = function
+        self.name = f"{function.__module__}.{function.__name__}"
+        self.address = f"{self.name.lower()}@{TASK_DOMAIN}"
+        self._queue = queue
+        self._checked: ModuleType | None = None  # by which settings the queue was found to be right
+        self._signature = inspect.signature(function)
+
+    def __call__(self, *arguments: P.args, **named: P.kwargs) -> R:
+        return self.function(*arguments, **named)
+
+    def defer(self, *arguments: P.args, **named: P.kwargs) -> str:
+        """Have a worker make the call; durable when this returns the entry's key.
+
+        Raises ArgumentsRefused, QueueError's kinds, ConfigurationError for a queue that no setting lists.
+        """
+        layout = queue_at(self.queue)
+        message = UnsignedMessage.of(self._call(arguments, named), self.address)
+        secret = signature.made(layout.path)
+        host = this_host().label
+
+        def compose(stem: str) -> tuple[bytes, bytes]:
+            top = block(stem, "", self.address, host=host, when=time.time(), via="push")
+            return top, message.signed(secret, sized(stem, len(top) + message.size_bytes))
+
+        return Pusher(layout, host=host).push(compose)
+
+    @property
+    def queue(self) -> str:
+        """Where calls wait: as given; else the queue whose handlers have the function's module, or the first one.
+
+        An absolute path in the function's project, wherever the process stands. Raises ConfigurationError.
+        """
+        settings = self._settings()
+        if settings is None or self._queue is not None:
+            path = located(self._queue or FRONT_QUEUE)
+            if settings is not None:
+                self.check(settings)
+            return path
+        known = pool_settings(settings)
+        listed = [queue for queue, modules in known.queues.items() if self.function.__module__ in modules]
+        return os.path.join(known.project, listed[0] if listed else known.first_queue)
+
+    def check(self, settings: ModuleType) -> None:
+        """Raises ConfigurationError for a queue that no setting lists, or whose handlers don't have the function."""
+        if self._queue is None or self._checked is settings:
+            return
+        path, known = located(self._queue), pool_settings(settings)
+        if path not in listed_queues(settings):
+            raise ConfigurationError(
+                f"{self._line()}@task on {self.name}: no setting lists the queue {self._queue}: correct its name, "
+                f"or add {self._queue!r}: [{self.function.__module__!r}] to `queues` of {place(settings, 'queues')}"
+            )
+        for queue, modules in known.queues.items():
+            if located(queue) == path and self.function.__module__ not in modules:
+                raise ConfigurationError(
+                    f"{self._line()}@task on {self.name}: the queue {queue} has no handlers of that module, so "
+                    f"its calls would be buried: add {self.function.__module__!r} in {place(settings, 'queues')}"
+                )
+        self._checked = settings
+
+    def _line(self) -> str:
+        code = getattr(inspect.unwrap(self.function), "__code__", None)
+        return "" if code is None else f"{code.co_filename}:{code.co_firstlineno}: "
+
+    def handle(self, message: Any) -> None:
+        """Make the call that the message stands for; `Defer` and `Reject` do what they do in any handler."""
+        entry = message.copied_as or message.key
+        if message.queue is None or entry is None:
+            raise Reject("no call of a task")
+        data = message.Data if isinstance(message.Data, bytes) else message.Data.encode()
+        call = call_in(data, kept_apart(located(message.queue)), entry)
+        if call.task == self.name:
+            ensure_run(self.function, self.function(*call.args, **call.kwargs))
+        elif call.task.lower() != self.name.lower():  # addresses have no case, names do
+            raise Reject(f"a call of {call.task} that came to {self.name}")
+
+    def _call(self, arguments: tuple[Any, ...], named: dict[str, Any]) -> Call:
+        try:
+            bound = self._signature.bind(*arguments, **named)
+        except TypeError as fault:
+            raise ArgumentsRefused(f"{self.name}: {fault}: call it as it is defined") from fault
+        return Call(task=self.name, args=list(bound.args), kwargs=bound.kwargs)
+
+    def _settings(self) -> ModuleType | None:
+        """Those loaded; else those of the function's own project, or of the one in which the process stands."""
+        if (found := loaded_settings()) is not None:
+            return found
+        module = sys.modules.get(self.function.__module__)
+        if module is not None and named_project() is None and (beside := settings_beside(module)):
+            return load_settings(beside)
+        return load_settings() if is_project() else None
+
+
+@overload
+def task(function: Callable[P, R], /) -> Task[P, R]: ...
+@overload
+def task(*, queue: str | None = None) -> Callable[[Callable[P, R]], Task[P, R]]: ...
+
+
+def task(function: Any = None, /, *, queue: str | None = None) -> Any:
+    """`@task`, or `@task(queue="run/slow")`, on a function of a module that the queue's handlers list.
+
+    The function's result is lost; what it raises is treated as any handler's exception. A call may be made more than
+    once, as any message may be handled more than once. Raises TypeError for methods and coroutines, and, where settings
+    are loaded, ConfigurationError for a queue that they don't list.
+    """
+    if function is None:
+        return lambda given: _registered(Task(given, queue))
+    return _registered(Task(function, queue))
+
+
+def _registered(made: Task[P, R]) -> Task[P, R]:
+    function = made.function
+    if (settings := loaded_settings()) is not None:
+        made.check(settings)
+
+    def handler(message: Any) -> None:
+        made.handle(message)
+
+    handler.__name__ = handler.__qualname__ = function.__name__
+    handler.__module__ = function.__module__
+    handler_marks.mark_stateless(handler)
+    regex = f"^{re.escape(made.address)}$"
+    handler_marks.add_route(handler, regex)
+    Router.register_route(regex, handler)
+    return made

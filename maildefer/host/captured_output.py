@@ -1,0 +1,266 @@
+"""What a process's handlers print, and whatever they call writes to descriptors 1 and 2, as events of its log.
+
+Python's own streams make events at once. C code and child programs write to a file in memory, which takes no reader to
+go on, outlives the process for whoever made it, and is read after each attempt: so each line is about its message.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import io
+import math
+import os
+import resource
+import signal
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from ctypes import CDLL, c_int, c_long
+from typing import Final, NoReturn
+
+from maildefer import events, log_context
+from maildefer.host.linux.process_title import set_title
+
+EVENT: Final = "handler.printed"
+_CHUNK_BYTES: Final = 4096
+_LINE_BYTES: Final = 8192  # a longer one is several
+_LOOK_SECONDS: Final = 0.5
+_HIGH: Final = 1000
+_MOST_LEFT_BYTES: Final = 1 << 20
+_KEPT_BYTES: Final = 1 << 20  # of what was read, until its memory is given back
+_PUNCH_HOLE: Final = 3  # fallocate(2): FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE
+
+_made: Final[set[int]] = set()
+
+
+def make() -> int:
+    """A file for one process, before its fork. Its offset, which both share, is how far it was read. Raises OSError."""
+    descriptor = os.memfd_create("maildefer-output", os.MFD_CLOEXEC)
+    _made.add(descriptor)
+    return descriptor
+
+
+def close(*, but: int = -1) -> None:
+    """In a child: close the files that its parent has made for others."""
+    for descriptor in _made - {but}:
+        os.close(descriptor)
+        _made.discard(descriptor)
+
+
+def high(descriptor: int) -> int:
+    """Another descriptor for the same, with a number that is hardly taken again should a handler close it.
+
+    A handler that closes all there is, and opens files, would have our lines in them. Raises OSError.
+    """
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    least = _HIGH if limit < 0 else max(3, min(_HIGH, limit - 24))
+    return fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, least)
+
+
+def is_unread(descriptor: int) -> bool:
+    return descriptor >= 0 and os.fstat(descriptor).st_size > os.lseek(descriptor, 0, os.SEEK_CUR)
+
+
+def tell_rest(descriptor: int, facts: Mapping[str, object]) -> None:
+    """What a process that has ended left unread, up to a limit: it may be a hole without an end."""
+    if descriptor < 0:
+        return
+    CapturedOutput(descriptor, lambda: facts).drain(most_bytes=_MOST_LEFT_BYTES)
+    if (left := os.fstat(descriptor).st_size - os.lseek(descriptor, 0, os.SEEK_CUR)) > 0:
+        events.emit(EVENT, text=f"and {left} bytes more, which are not told", **facts)
+    _made.discard(descriptor)
+    os.close(descriptor)
+
+
+class CapturedOutput:
+    """The file of one process, as events; `about` are further facts."""
+
+    def __init__(
+        self, descriptor: int, about: Callable[[], Mapping[str, object]] = log_context.facts
+    ) -> None:
+        self._descriptor = descriptor
+        self._about = about
+        self._rest = b""
+        self._released = 0
+        self._writer = -1
+        self._seen = 0
+        self._begun: set[_Stream] = set()  # which have a line without its end
+
+    def capture(self) -> None:
+        """From now on, descriptors 1 and 2, `sys.stdout` and `sys.stderr` are events; the log is where 2 was.
+
+        An attempt's end reads what has come. Called once, before any project code. Raises OSError.
+        """
+        writer = os.open(f"/proc/self/fd/{self._descriptor}", os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        events.set_apart(high(2))
+        given, self._descriptor = self._descriptor, high(self._descriptor)
+        os.close(given)
+        for descriptor in (1, 2):
+            os.dup2(writer, descriptor)
+        self._writer = high(writer)
+        os.close(writer)
+        sys.stdout, sys.stderr = _Stream(1, "stdout", self._begun), _Stream(2, "stderr", self._begun)
+        log_context.ended = self.end_attempt
+        os.register_at_fork(after_in_child=_leave_to_parent)
+
+    def end_attempt(self) -> None:
+        """On the hot path: one look at the file's end, where nothing was written."""
+        if self._begun:
+            for stream in tuple(self._begun):
+                stream.end()
+        try:
+            if (
+                end := os.lseek(self._writer, 0, os.SEEK_END)
+            ) != self._seen:  # which appends, wherever it stands
+                self._seen = end
+                self.drain()
+        except OSError:  # a handler has closed all there is
+            return
+
+    def drain(self, *, whole: bool = True, most_bytes: float = math.inf) -> None:
+        """Tell what has come; unless `whole`, the beginning of a line waits for its end."""
+        while most_bytes > 0 and (data := _read(self._descriptor)):
+            most_bytes -= len(data)
+            *lines, self._rest = (self._rest + data).split(b"\n")
+            for line in lines:
+                self._tell(line)
+            if len(self._rest) >= _LINE_BYTES:
+                self._tell_rest()
+        if whole and self._rest:
+            self._tell_rest()
+
+    @property
+    def descriptor(self) -> int:
+        return self._descriptor
+
+    def _tell_rest(self) -> None:
+        line, self._rest = self._rest, b""
+        self._tell(line)
+
+    def _tell(self, line: bytes) -> None:
+        if line:
+            events.emit(EVENT, text=line.decode("utf-8", "backslashreplace"), **self._about())
+        read = os.lseek(self._descriptor, 0, os.SEEK_CUR)
+        if read - self._released > _KEPT_BYTES:
+            CDLL(None).fallocate(c_int(self._descriptor), c_int(_PUNCH_HOLE), c_long(0), c_long(read))
+            self._released = read
+
+
+def _read(descriptor: int) -> bytes:
+    try:
+        return os.read(descriptor, _CHUNK_BYTES)
+    except OSError:  # a handler has closed all there is
+        return b""
+
+
+def capture_here(stopped: threading.Event) -> None:
+    """For a process without a supervisor, with threads: read after each attempt and twice a second, until `stopped`.
+
+    A process that waits for our end tells what is left then, however that came. Called in the main thread, before there
+    are others. Raises OSError.
+    """
+    descriptor = make()
+    output = CapturedOutput(descriptor)
+    output.capture()
+    lock = threading.RLock()
+
+    def end_attempt() -> None:
+        with lock:
+            output.end_attempt()
+
+    def read_on() -> None:
+        while not stopped.wait(_LOOK_SECONDS):
+            with lock:
+                output.drain(whole=False)
+
+    log_context.ended = end_attempt
+    ended, lifeline = os.pipe2(os.O_CLOEXEC)
+    if not (child := os.fork()):
+        if os.fork():  # twice, so that it is not ended with what handlers have left behind
+            os._exit(0)
+        _outlive(output, ended)
+    os.waitpid(child, 0)
+    os.close(ended)  # the lifeline ends with us
+    threading.Thread(target=read_on, name="output", daemon=True).start()
+    assert lifeline
+
+
+def _outlive(output: CapturedOutput, ended: int) -> NoReturn:
+    for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(signum, signal.SIG_IGN)
+    keep = {output.descriptor, events.descriptor(), ended}
+    for descriptor in {int(name) for name in os.listdir("/proc/self/fd")} - keep:
+        try:
+            os.close(descriptor)
+        except OSError:  # the listing's own
+            pass
+    set_title("output")
+    os.read(ended, 1)
+    output.drain()
+    os._exit(0)
+
+
+class _Stream(io.TextIOBase):
+    """`sys.stdout` or `sys.stderr`: each line is an event, told by the thread that ends it."""
+
+    def __init__(self, descriptor: int, name: str, begun: set[_Stream]) -> None:
+        self._descriptor = descriptor
+        self._name = name
+        self._begun = begun
+        self._line = threading.local()
+
+    encoding = "utf-8"
+    errors = "backslashreplace"
+
+    def write(self, text: str) -> int:
+        *lines, rest = (getattr(self._line, "text", "") + text).split("\n")
+        self._line.text = rest
+        if rest:
+            self._begun.add(self)
+        for line in lines:
+            self._tell(line)
+        return len(text)
+
+    def end(self) -> None:
+        """What stands without its line's end is a line."""
+        self._begun.discard(self)
+        text, self._line.text = getattr(self._line, "text", ""), ""
+        self._tell(text)
+
+    def _tell(self, line: str) -> None:
+        for begin in range(0, len(line), _LINE_BYTES):
+            piece = line[begin : begin + _LINE_BYTES]
+            events.emit(EVENT, stream=self._name, text=piece, **log_context.facts())
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    @property
+    def buffer(self) -> io.RawIOBase:
+        return _ByteStream(self)
+
+
+class _ByteStream(io.RawIOBase):
+    """For programs that write bytes to `sys.stdout.buffer`."""
+
+    def __init__(self, stream: _Stream) -> None:
+        self._stream = stream
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: bytes) -> int:  # type: ignore[override]  # whatever has a buffer
+        view = bytes(data)
+        self._stream.write(view.decode("utf-8", "backslashreplace"))
+        return len(view)
+
+    def fileno(self) -> int:
+        return self._stream.fileno()
+
+
+def _leave_to_parent() -> None:
+    """What a handler's own child leaves in the file is told by its parent."""
+    log_context.ended = None

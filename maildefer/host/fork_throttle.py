@@ -1,0 +1,43 @@
+"""Slowing down forks when children die at once, as Postfix's master does."""
+
+from __future__ import annotations
+
+from maildefer import events
+
+DEATHS = 5
+_FIRST_SECONDS, _LONGEST_SECONDS = 1.0, 60.0
+
+
+class ForkThrottle:
+    """Counts deaths in a row before a first settle; five, and forks are a second apart, then up to a minute."""
+
+    def __init__(self) -> None:
+        self._deaths = 0
+        self._not_before = 0.0
+
+    @property
+    def deaths(self) -> int:
+        return self._deaths
+
+    def note_death(self, settled: int, now: float) -> None:
+        """A child died, not by our hand, having settled so many."""
+        if settled:
+            self.note_good()
+            return
+        self._deaths += 1
+        if self._deaths >= DEATHS:
+            seconds = self._seconds()
+            self._not_before = now + seconds
+            events.emit("pool.throttled", deaths=self._deaths, pause_ms=events.ms(seconds))
+
+    def note_good(self) -> None:
+        """A worker has settled something."""
+        self._deaths = 0
+        self._not_before = 0.0
+
+    def wait(self, now: float) -> float:
+        """Seconds until the next fork may be."""
+        return max(0.0, self._not_before - now)
+
+    def _seconds(self) -> float:
+        return float(min(_FIRST_SECONDS * 2.0 ** (min(self._deaths, 20) - DEATHS), _LONGEST_SECONDS))

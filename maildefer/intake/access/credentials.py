@@ -1,0 +1,77 @@
+"""Whether a name and a password belong together: by a file, or by a function of the project's in its own process."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+from maildefer import events
+from maildefer.intake import replies
+from maildefer.intake.access import passwords
+from maildefer.intake.access.policy_client import PolicyClient
+from maildefer.intake.client import Client
+from maildefer.intake.options import IntakeOptions
+from maildefer.intake.smtp.sasl import SaslIdentity
+
+_MOST_WAITING: Final = 50  # a check takes a good part of a second: who comes after so many is to try again
+_CHECK_PROCESSES: Final = 1
+
+
+class Credentials:
+    """One process's. The hash is worked out in one thread, so that guesses by many clients take no more than a core."""
+
+    def __init__(self, options: IntakeOptions) -> None:
+        """Raises ConfigurationError."""
+        self._path = options.auth_file
+        self._check = options.auth_check
+        self._seconds = options.policy_seconds
+        self._function: PolicyClient | None = None
+        self._known: dict[str, str] = {}
+        self._nobodys = passwords.hashed("")  # an unknown name takes as long as a known one
+        self._thread = ThreadPoolExecutor(1, "passwords")
+        self._waiting = 0
+        self.read()
+
+    def begin(self) -> None:
+        """Start what needs the event loop."""
+        if self._check:
+            self._function = PolicyClient(self._check, seconds=self._seconds, processes=_CHECK_PROCESSES)
+
+    def read(self) -> None:
+        """Again, at HUP. Raises ConfigurationError."""
+        if self._path:
+            self._known = passwords.read(self._path)
+        if self._function is not None:
+            self._function.reload()
+
+    async def close(self) -> None:
+        self._thread.shutdown(wait=False, cancel_futures=True)
+        if self._function is not None:
+            await self._function.close()
+
+    async def refusal(self, claim: SaslIdentity, client: Client) -> str | None:
+        """None for who has proved it; else the reply."""
+        if self._function is not None:
+            refusal = await self._function.vouch(*claim)
+            if refusal is not None and not refusal.startswith("5"):
+                refusal = replies.AUTH_LATER
+        else:
+            refusal = await self._look_up(claim)
+        if refusal is not None:
+            events.emit("intake.refused", client=str(client), user=claim.user, reason=refusal)
+        return refusal
+
+    async def _look_up(self, claim: SaslIdentity) -> str | None:
+        if self._waiting >= _MOST_WAITING:
+            return replies.AUTH_LATER
+        known = self._known.get(claim.user)
+        loop = asyncio.get_running_loop()
+        self._waiting += 1
+        try:
+            right = await loop.run_in_executor(
+                self._thread, passwords.matches, claim.password, known or self._nobodys
+            )
+        finally:
+            self._waiting -= 1
+        return None if right and known is not None else replies.AUTH_FAILED

@@ -1,0 +1,224 @@
+"""The front end's side of the policy: questions to its processes, with a time limit, and new ones for those that fail.
+
+A question that is not answered in time, or whose process dies of it, is answered with 451 for it; so is every one while
+no process comes up. No code of the project's is loaded here (I11): see `handling.policing` for the other side.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import socket
+import sys
+from dataclasses import asdict
+from itertools import count
+from typing import TYPE_CHECKING, Any, Final
+
+from maildefer import events
+from maildefer.host.fork_throttle import ForkThrottle
+from maildefer.intake import replies
+from maildefer.untrusted import UntrustedRecord, record_in
+
+if TYPE_CHECKING:
+    from maildefer.intake.client import Client
+
+_START_SECONDS: Final = 30.0  # to load the project's module
+_LINE_BYTES: Final = 1 << 16
+_SOUND_SECONDS: Final = 60.0
+_KILLED: Final = "it was killed"
+_is_reply: Final = re.compile(r"[45]\d\d [ -~]{1,500}").fullmatch
+_numbers: Final = count(1)
+
+
+class PolicyProcessFailed(Exception):
+    """A policy process did not come up, or did not do what it is there for."""
+
+
+class PolicyQuestion:
+    """One recipient of one client, or one user's password; `about` is for the log."""
+
+    def __init__(self, asked: dict[str, Any], **about: str) -> None:
+        self.about = about
+        self.number = next(_numbers)  # lest the answer to another is taken for its own
+        self.text = json.dumps({"number": self.number, **asked})
+        self.answer: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
+
+    def settle(self, reply: str | None) -> None:
+        if not self.answer.done():  # who asked may have given up
+            self.answer.set_result(reply)
+
+
+class PolicyClient:
+    """The policy named `MODULE.FUNCTION`, asked in so many processes. Event loop only."""
+
+    def __init__(self, name: str, *, seconds: float, processes: int) -> None:
+        self._name = name
+        self._seconds = seconds
+        self._questions: asyncio.Queue[PolicyQuestion] = asyncio.Queue()
+        self._reload = asyncio.Event()
+        self._throttle = ForkThrottle()
+        self._loop = asyncio.get_running_loop()
+        self._up = 0
+        self._tasks = [self._loop.create_task(self._serve()) for _ in range(max(1, processes))]
+
+    async def ask(self, client: Client, sender: str, recipient: str) -> str | None:
+        """The reply of a refusal, or None; 451 where there is no answer in time."""
+        asked = {"session": asdict(client), "sender": sender, "recipient": recipient}
+        return await self._answered(PolicyQuestion(asked, recipient=recipient))
+
+    async def vouch(self, user: str, password: str) -> str | None:
+        """None where the password is the user's; else the reply."""
+        return await self._answered(PolicyQuestion({"user": user, "password": password}, user=user))
+
+    async def _answered(self, question: PolicyQuestion) -> str | None:
+        if self._is_down():
+            return replies.NO_POLICY
+        self._questions.put_nowait(question)
+        try:
+            return await asyncio.wait_for(question.answer, self._seconds)
+        except TimeoutError:
+            events.emit("policy.failed", policy=self._name, reason="no answer in time", **question.about)
+            return replies.NO_POLICY
+
+    def reload(self) -> None:
+        """The project has changed: each process is replaced after the question in hand."""
+        self._reload.set()
+        self._reload = asyncio.Event()
+        self._throttle.note_good()
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _serve(self) -> None:
+        """Keep one process, and a new one in its place when it fails."""
+        while True:
+            await asyncio.sleep(self._throttle.wait(self._loop.time()))
+            began = self._loop.time()
+            try:
+                await self._run(self._reload)
+            except PolicyProcessFailed as fault:
+                events.emit("policy.failed", policy=self._name, reason=str(fault))
+                self._throttle.note_death(int(self._loop.time() - began > _SOUND_SECONDS), self._loop.time())
+                self._excuse()
+
+    def _excuse(self) -> None:
+        """Nobody is there, and for some time nobody will be: what waits need not wait for that."""
+        while self._is_down() and not self._questions.empty():
+            self._questions.get_nowait().settle(replies.NO_POLICY)
+
+    def _is_down(self) -> bool:
+        return not self._up and self._throttle.wait(self._loop.time()) > 0
+
+    async def _run(self, reload: asyncio.Event) -> None:
+        """One process, until a reload. Raises PolicyProcessFailed."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            argv = (
+                sys.executable,
+                "-m",
+                "maildefer.handling.policy.process",
+                self._name,
+                str(theirs.fileno()),
+            )
+            process = await asyncio.create_subprocess_exec(
+                *argv, pass_fds=(theirs.fileno(),), stdin=asyncio.subprocess.DEVNULL, stdout=2
+            )
+        reader, writer = await asyncio.open_connection(sock=ours, limit=_LINE_BYTES)
+        try:
+            match heard := await self._hear(reader, _START_SECONDS):
+                case {"ready": True}:
+                    self._up += 1
+                case {"error": str(why)}:
+                    raise PolicyProcessFailed(why)
+                case _:
+                    raise _nonsense(heard)
+            try:
+                await self._converse(process, reader, writer, reload)
+            finally:
+                self._up -= 1
+        finally:
+            writer.close()
+            if process.returncode is None:
+                process.kill()
+            await process.wait()
+
+    async def _converse(
+        self,
+        process: asyncio.subprocess.Process,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        reload: asyncio.Event,
+    ) -> None:
+        over = [self._loop.create_task(event) for event in (process.wait(), reload.wait())]
+        try:
+            while (question := await self._next_question(reader, over)) is not None:
+                reply: str | None = replies.NO_POLICY
+                try:
+                    writer.write(question.text.encode() + b"\n")
+                    reply = self._reply(await self._hear(reader, self._seconds), question)
+                    self._throttle.note_good()
+                finally:
+                    question.settle(reply)
+            if reader.at_eof():
+                raise PolicyProcessFailed(f"it ended with {await process.wait()} while nothing was asked")
+        finally:
+            for task in over:
+                task.cancel()
+
+    async def _next_question(
+        self, reader: asyncio.StreamReader, over: list[asyncio.Task[Any]]
+    ) -> PolicyQuestion | None:
+        """None when the process has ended, or is to be replaced."""
+        while True:
+            coming = self._loop.create_task(self._questions.get())
+            try:
+                await asyncio.wait([coming, *over], return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                if not coming.done():
+                    coming.cancel()
+            if not coming.done() or coming.cancelled():
+                return None
+            question = coming.result()
+            if reader.at_eof() or any(task.done() for task in over):
+                self._questions.put_nowait(question)  # for another process
+                return None
+            if not question.answer.done():
+                return question
+
+    def _reply(self, heard: dict[str, object], question: PolicyQuestion) -> str | None:
+        """Raises PolicyProcessFailed for what is no answer to the question."""
+        match heard:
+            case {"number": question.number, "reply": None}:
+                return None
+            case {"number": question.number, "reply": str(reply)} if _is_reply(reply):
+                return reply
+            case {"number": question.number, "fault": str(reason)}:
+                events.emit("policy.failed", policy=self._name, reason=reason, **question.about)
+                return replies.NO_POLICY
+        raise _nonsense(heard)
+
+    async def _hear(self, reader: asyncio.StreamReader, seconds: float) -> dict[str, object]:
+        """One line of the process. Raises PolicyProcessFailed."""
+        try:
+            line = await asyncio.wait_for(reader.readline(), seconds)
+        except TimeoutError:
+            raise PolicyProcessFailed(f"no answer within {seconds:g} s: {_KILLED}") from None
+        except ConnectionError:
+            line = b""
+        except ValueError:
+            raise PolicyProcessFailed(
+                f"it said {_LINE_BYTES} bytes without an end of line: {_KILLED}"
+            ) from None
+        if not line.endswith(b"\n"):  # half a line, or a process that is gone
+            raise PolicyProcessFailed("it ended without an answer")
+        try:
+            return record_in(line)
+        except UntrustedRecord as fault:
+            raise _nonsense(line, f" ({fault})") from None
+
+
+def _nonsense(heard: object, why: str = "") -> PolicyProcessFailed:
+    return PolicyProcessFailed(f"it said what is no answer{why}: {heard!r:.100}: {_KILLED}")

@@ -1,0 +1,65 @@
+"""What the front end proves itself with and trusts others by: all of it is read before it gives up its privileges."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from maildefer import events
+from maildefer.errors import ConfigurationError
+from maildefer.intake.access.networks import Networks
+from maildefer.intake.listening_sockets import SocketProtocol
+from maildefer.intake.options import IntakeOptions
+
+if TYPE_CHECKING:
+    from maildefer.intake.access.credentials import Credentials
+    from maildefer.intake.access.tls import Certificate
+
+
+class AccessSecurity:
+    """One process's. Raises ConfigurationError for what can't be used, or makes no sense together."""
+
+    def __init__(self, options: IntakeOptions) -> None:
+        self.certificate: Certificate | None = None
+        self.credentials: Credentials | None = None
+        self.proxies = Networks(options.proxy_networks)
+        self.spokesmen = Networks(options.xclient_networks)
+        _refuse_nonsense(options)
+        # ssl is 4 MB, hashlib 2: only where there is something for them.
+        if options.tls_certificate:
+            from maildefer.intake.access.tls import Certificate
+
+            self.certificate = Certificate(options.tls_certificate, options.tls_key or None)
+        if options.auth_file or options.auth_check:
+            from maildefer.intake.access.credentials import Credentials
+
+            self.credentials = Credentials(options)
+
+    def read(self) -> None:
+        """Again, at HUP: what can't be used leaves what was there."""
+        for what in (self.certificate, self.credentials):
+            if what is not None:
+                try:
+                    what.read()
+                except ConfigurationError as fault:
+                    events.emit("intake.stale", reason=str(fault))
+
+
+def _refuse_nonsense(options: IntakeOptions) -> None:
+    encrypted = [
+        f"--socket-fd {door.fd}:{door.kind}" for door in options.doors if door.kind is SocketProtocol.SMTPS
+    ]
+    for wanting in (
+        *encrypted,
+        *(["tls_required"] if options.tls_required else []),
+        *(["auth_file"] if options.auth_file else []),
+        *(["auth_check"] if options.auth_check else []),
+        *(["tls_key"] if options.tls_key else []),
+    ):
+        if not options.tls_certificate:
+            raise ConfigurationError(f"{wanting} needs encryption: name a PEM file in tls_certificate")
+    if options.auth_file and options.auth_check:
+        raise ConfigurationError("auth_file and auth_check are two ways to know a password: name one")
+    if options.auth_required and not (options.auth_file or options.auth_check):
+        raise ConfigurationError(
+            "auth_required needs somebody to know passwords: name auth_file or auth_check"
+        )

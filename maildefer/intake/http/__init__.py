@@ -1,0 +1,13 @@
+"""The front end by HTTP: `POST /queues/NAME` puts a message into a queue. Needs `maildefer[web]`.
+
+A process of its own, executed as `python -m maildefer.intake.http` by the supervisor, which holds the listening socket.
+Behind it are the same writers as behind SMTP, one for each queue: pushes share directory syncs.
+
+    server          starts, reloads and ends the process
+    options         its command line and settings
+    push_endpoint   the request handler
+    admission       which connections are let in; time limits before a request
+    api_tokens      who may push to which queue
+    access_log      what aiohttp logs, as events
+    unparsable      requests that aiohttp can't read
+"""

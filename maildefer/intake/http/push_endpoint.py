@@ -1,0 +1,238 @@
+"""`POST /queues/NAME`: the request's body becomes an entry, durable before it is answered (I1)."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping
+from typing import Final
+
+from aiohttp import ClientError, web
+from aiohttp.http_exceptions import HttpProcessingError
+
+from maildefer import events
+from maildefer.errors import AddressRefused
+from maildefer.intake import replies
+from maildefer.intake.http.admission import RETRY_SECONDS, HttpConnection
+from maildefer.intake.http.api_tokens import ApiTokens
+from maildefer.intake.http.options import HttpOptions
+from maildefer.intake.smtp.syntax import is_too_long
+from maildefer.intake.writer.client import WriterClient
+from maildefer.intake.writer.protocol import Message, Stored
+from maildefer.message.envelope import TOP_LIMIT_BYTES, encode_address
+
+_STATUS: Final = {replies.BAD_RECIPIENT: 400}
+
+
+class Refused(Exception):
+    """The answer is no: an HTTP status, what the client is told, and what the log says where that is more."""
+
+    def __init__(self, status: int, detail: str, reason: str = "") -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+        self.reason = reason or detail
+
+
+class PushEndpoint:
+    """What all requests of the process share. Event loop only."""
+
+    def __init__(self, options: HttpOptions, lines: Mapping[str, WriterClient], tokens: ApiTokens) -> None:
+        self._options = options
+        self._lines = lines
+        self._tokens = tokens
+        self._accepted = self._held_bytes = 0
+
+    def facts(self) -> dict[str, object]:
+        """For `maildefer status`."""
+        return {
+            "accepted": self._accepted,
+            "held_bytes": self._held_bytes,
+            "max_backlog": self._options.max_backlog,
+            "min_free_bytes": self._options.min_free_bytes,
+        }
+
+    async def post(self, request: web.Request) -> web.Response:
+        """201 with the keys; else a problem in JSON (RFC 9457)."""
+        queue, began = request.match_info["name"], time.monotonic()
+        _in_hand(request)
+        try:
+            keys, size_bytes = await self._pushed(request)
+        except Refused as no:
+            events.emit(
+                "intake.refused", client=request.remote, queue=queue, reason=no.reason, status=no.status
+            )
+            return _problem(no)
+        self._accepted += 1
+        events.emit(
+            "intake.accepted",
+            keys=" ".join(keys),
+            queue=queue,
+            bytes=size_bytes,
+            client=request.remote,
+            duration_ms=events.ms(time.monotonic() - began),
+        )
+        return web.json_response({"key": keys[0], "keys": keys, "queue": queue}, status=201)
+
+    async def expect(self, request: web.Request) -> web.Response | None:
+        """`Expect: 100-continue`: who is refused anyway need not send the message."""
+        _in_hand(request)
+        try:
+            if request.headers["Expect"].lower() != "100-continue":
+                raise Refused(417, "nothing is done here but 100-continue")
+            await self._checked(request)
+        except Refused as no:
+            return _problem(no)
+        if request.transport is not None:
+            request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        return None
+
+    async def _checked(self, request: web.Request) -> tuple[WriterClient, Message]:
+        """All that can be known without the body."""
+        if ", ".join(request.headers.getall("Transfer-Encoding", ["chunked"])).lower() != "chunked":
+            raise Refused(501, "no transfer coding but chunked is known here")
+        queue = request.match_info["name"]
+        allowed = self._tokens.allows(request.headers.get("Authorization", ""), queue)
+        if allowed is None:
+            raise Refused(401, "give a token: Authorization: Bearer TOKEN")
+        line = self._lines.get(queue)
+        if line is None or not allowed:  # who may not push to it need not know whether it is there
+            raise Refused(404, f"there is no queue {queue} for this token")
+        if request.headers.get("Content-Encoding", "identity") != "identity":
+            raise Refused(415, "send the message as it is: nothing is unpacked here")
+        if (request.content_length or 0) > self._limit_bytes:
+            raise Refused(413, f"more than {self._limit_bytes} bytes")
+        message = self._envelope(request)
+        if shortage := await line.shortage():
+            raise Refused(503, _told(replies.FULL), shortage)
+        return line, message
+
+    async def _pushed(self, request: web.Request) -> tuple[list[str], int]:
+        """Read the body, and push it: in parts where it is large."""
+        line, message = await self._checked(request)
+        pieces: list[bytes] = []
+        draft = kept = size = 0
+        whole = False
+        try:
+            async for piece in self._pieces(request):
+                size += len(piece)
+                if size > self._limit_bytes:
+                    raise Refused(413, f"more than {self._limit_bytes} bytes")
+                if self._held_bytes + len(piece) > self._options.max_held_bytes:
+                    raise Refused(503, "too much in hand")
+                pieces.append(piece)
+                kept += len(piece)
+                self._held_bytes += len(piece)
+                if kept >= self._options.buffer_bytes:
+                    draft = draft or line.fresh_draft()
+                    _refuse_faults(
+                        await line.push(message._replace(pieces=tuple(pieces), draft=draft, whole=False))
+                    )
+                    pieces.clear()
+                    self._held_bytes -= kept
+                    kept = 0
+            if not size:
+                raise Refused(400, "the message is empty")
+            whole = True
+            stored = await line.push(message._replace(pieces=tuple(pieces), draft=draft))
+            _refuse_faults(stored)
+            return [each.key for each in stored], size
+        finally:
+            self._held_bytes -= kept
+            if draft and not whole:
+                line.drop(draft)
+
+    async def _pieces(self, request: web.Request) -> AsyncIterator[bytes]:
+        """The body as it comes, within its time, and without long pauses."""
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + self._options.data_seconds
+        while True:
+            pause_until = clock() + self._options.idle_seconds
+            try:
+                async with asyncio.timeout_at(min(deadline, pause_until)):
+                    piece = await request.content.readany()
+            except TimeoutError:
+                if pause_until < deadline:
+                    raise Refused(408, f"nothing came for {self._options.idle_seconds:g} s") from None
+                raise Refused(408, f"it did not end within {self._options.data_seconds:g} s") from None
+            except (ClientError, HttpProcessingError, OSError) as fault:
+                raise Refused(400, _fault(fault), f"{_fault(fault)}: {type(fault).__name__}") from None
+            if not piece:
+                return
+            yield piece
+
+    def _envelope(self, request: web.Request) -> Message:
+        """From `?sender=` and any number of `?recipient=`. Without them, an entry without an envelope."""
+        sender, recipients = (
+            request.query.get("sender"),
+            tuple(dict.fromkeys(request.query.getall("recipient", []))),
+        )
+        if sender is not None and not recipients:
+            raise Refused(400, "a sender without a recipient is no envelope: give recipient too")
+        if len(recipients) > self._options.max_recipients:
+            raise Refused(400, f"more than {self._options.max_recipients} recipients")
+        try:
+            for address in (sender or "", *recipients):
+                encode_address(address)
+                if is_too_long(address):
+                    raise ValueError("a local part has 64 octets at most, a domain 255")
+                if "\ufffd" in address:  # what the query's decoding makes of bytes that are no UTF-8
+                    raise ValueError("an address has to be UTF-8, in percent-encoding")
+            if not all(recipients):
+                raise ValueError("a recipient cannot be empty")
+        except AddressRefused as fault:  # which quotes the address
+            raise Refused(400, f"the address is refused: {fault.why}", str(fault)) from None
+        except ValueError as fault:
+            raise Refused(400, str(fault)) from None
+        client = f"([{request.remote}])" if request.remote else ""
+        return Message(sender or "", recipients or ("",), (), "HTTP", client, True)
+
+    @property
+    def _limit_bytes(self) -> int:
+        return self._options.max_bytes - TOP_LIMIT_BYTES
+
+
+def _in_hand(request: web.Request) -> None:
+    if request.transport is not None and isinstance(gate := request.transport.get_protocol(), HttpConnection):
+        gate.in_hand(request.content)
+
+
+def answered(request: web.Request) -> bool:
+    """Whatever the answer is: to be called as it is about to be sent. True where it has to be the connection's last."""
+    if request.transport is not None and isinstance(gate := request.transport.get_protocol(), HttpConnection):
+        return gate.answered()
+    return False
+
+
+def _refuse_faults(stored: list[Stored]) -> None:
+    for each in stored:
+        if not each.key:
+            raise Refused(_STATUS.get(each.reply, 503), _told(each.reply), each.reason)
+
+
+def _fault(fault: Exception) -> str:
+    if isinstance(fault, OSError):  # of the connection, whoever ended it
+        return "the message broke off"
+    return "the message's body can't be read"
+
+
+def _told(reply: str) -> str:
+    """What an SMTP reply says in words, without its two codes."""
+    return reply.split(" ", 2)[2]
+
+
+def _problem(no: Refused) -> web.Response:
+    headers = {}
+    if no.status == 503:
+        headers["Retry-After"] = str(RETRY_SECONDS)
+    if no.status == 401:
+        headers["WWW-Authenticate"] = 'Bearer realm="maildefer"'
+    response = web.json_response(
+        {"status": no.status, "detail": no.detail},
+        status=no.status,
+        headers=headers,
+        content_type="application/problem+json",
+    )
+    if no.status == 501:  # who knows where the next request would begin
+        response.force_close()
+    return response

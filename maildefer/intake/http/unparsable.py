@@ -1,0 +1,49 @@
+"""aiohttp's side of a connection, but for what it says of a request that it can't read or place."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+from aiohttp import web
+
+from maildefer.intake.http.admission import problem
+
+
+class Conversation(web.RequestHandler):
+    """What never reaches a handler is answered here, by neither a server's name nor what was sent."""
+
+    __slots__ = ()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        super().handle_error(request, status, exc, message)  # logs it
+        return _Unreadable(status=status)
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        if isinstance(resp, _Unreadable):
+            status = HTTPStatus(resp.status)
+            if self.transport is not None:
+                self.transport.write(
+                    problem(status, "the request can't be read" if status < 500 else status.phrase)
+                )
+            return resp, True  # and the connection ends
+        if isinstance(resp, web.HTTPException):
+            told = web.json_response(
+                {"status": resp.status, "detail": resp.reason},
+                status=resp.status,
+                content_type="application/problem+json",
+            )
+            told.headers.extend((name, resp.headers[name]) for name in resp.headers if name == "Allow")
+            resp = told
+        return await super().finish_response(request, resp, start_time)
+
+
+class _Unreadable(web.Response):
+    """Takes a status to `finish_response`; aiohttp would put its own name on it."""

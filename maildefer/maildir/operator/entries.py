@@ -1,0 +1,244 @@
+"""What operators do with single entries: find, show, requeue, release, delete; each by one rename or unlink.
+
+Any process on any host may, while pools run: whoever is first moves the entry, the other finds it gone.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Final, Literal
+
+from maildefer.errors import EntryAmbiguous, EntryMalformed, EntryNotFound, raise_named
+from maildefer.maildir import doubt, durable, names, reading, reasons, scan
+from maildefer.maildir.journal import journal_of
+from maildefer.maildir.layout import Layout
+from maildefer.maildir.names import EntryName
+from maildefer.maildir.rights.confined import inside, one_round
+from maildefer.maildir.system import SYSTEM, System
+
+Folder = Literal["waiting", "claimed", "deferred", "dead", "undeliverable"]
+FOLDERS: Final[tuple[Folder, ...]] = ("waiting", "claimed", "deferred", "dead")
+MOST_LISTED: Final = 1000
+_MOST_CANDIDATES: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class FoundEntry:
+    """Where an entry was seen; a hint, since somebody may move it at any time (I10)."""
+
+    folder: Folder
+    directory: str
+    name: str
+
+    @property
+    def path(self) -> str:
+        return f"{self.directory}/{self.name}"
+
+    @property
+    def entry(self) -> EntryName:
+        return EntryName.parse(self.name)
+
+    @property
+    def key(self) -> str:
+        return self.entry.key
+
+
+def listed(layout: Layout, folder: Folder, *, system: System = SYSTEM) -> Iterator[FoundEntry]:
+    """The folder's entries, lazily and in no order. Raises OSError.
+
+    What a mail reader moved to `cur/` counts as waiting there, and as deferred or dead in the other folders' `cur/`.
+    """
+    system = inside(layout.path, system)
+    match folder:
+        case "waiting":
+            yield from (
+                FoundEntry(folder, layout.new, name) for name in scan.entries(layout.new, system=system)
+            )
+            for name in scan.entries(layout.cur, system=system):
+                if not is_claimed(name):
+                    yield FoundEntry(folder, layout.cur, name)
+        case "claimed":
+            for name in scan.entries(layout.cur, system=system):
+                if is_claimed(name):
+                    yield FoundEntry(folder, layout.cur, name)
+        case "deferred":
+            yield from _both(folder, layout.later_new, layout.later_cur, system)
+        case "dead":
+            yield from _both(folder, layout.dead_new, layout.dead_cur, system)
+        case "undeliverable":  # those that wait, with a reason beside them: they count as waiting, too
+            told = reasons.told_of(layout, system=system)
+            for found in listed(layout, "waiting", system=system) if told else ():
+                if reasons.reason_name(found.entry) in told:
+                    yield FoundEntry(folder, found.directory, found.name)
+
+
+def oldest(layout: Layout, *, system: System = SYSTEM) -> list[FoundEntry]:
+    """The oldest of the first so many waiting entries that the filesystem lists. Raises StorageFault's kinds."""
+    try:
+        return sorted(
+            islice(listed(layout, "waiting", system=system), MOST_LISTED), key=lambda found: found.name
+        )
+    except OSError as fault:
+        scan.raise_unread(layout.new, fault)
+
+
+def find(
+    layout: Layout, key: str, folders: tuple[Folder, ...] = FOLDERS, *, system: System = SYSTEM
+) -> FoundEntry:
+    """The entry of that key, or of that whole name. Raises EntryNotFound and StorageFault's kinds."""
+    entry = EntryName.parse(key)
+    head = entry.key.partition(",")[0]
+    try:
+        if "waiting" in folders and _is_waiting(layout, key, system):
+            return FoundEntry("waiting", layout.new, key)  # spares the listing of a long queue
+        for folder in folders:
+            for found in listed(layout, folder, system=system):
+                if found.name.startswith(head) and (found.name == key or found.key == entry.key):
+                    return found
+    except OSError as fault:
+        scan.raise_unread(layout.path, fault)
+    raise EntryNotFound(key, layout.path)
+
+
+def named(
+    layout: Layout, keys: Sequence[str], folders: tuple[Folder, ...] = FOLDERS, *, system: System = SYSTEM
+) -> dict[str, list[FoundEntry]]:
+    """What each of these means, for people: an entry's key, its whole name, or the beginning of one key only.
+
+    One listing of each folder, however many they are. A key that is nowhere has no entries. Raises EntryAmbiguous,
+    so that nothing is done before all of them are clear, and StorageFault's kinds.
+    """
+    if len(keys) == 1 and "waiting" in folders and _is_waiting(layout, keys[0], system):
+        return {keys[0]: [FoundEntry("waiting", layout.new, keys[0])]}  # spares the listing of a long queue
+    heads: dict[str, list[str]] = {}
+    for key in filter(None, dict.fromkeys(keys)):
+        for head in {key, EntryName.parse(key).key}:
+            heads.setdefault(head, []).append(key)
+    lengths = sorted({len(head) for head in heads})
+    exact: dict[str, list[FoundEntry]] = {key: [] for key in keys}
+    short: dict[str, list[FoundEntry]] = {key: [] for key in keys}
+    try:
+        for folder in folders:
+            for found in listed(layout, folder, system=system):
+                heard = (key for length in lengths for key in heads.get(found.name[:length], ()))
+                for key in dict.fromkeys(heard):  # a whole name begins with its key as well
+                    if found.name == key or found.key == EntryName.parse(key).key:
+                        exact[key].append(found)
+                    elif found.key.startswith(key) and len(short[key]) < _MOST_CANDIDATES:
+                        short[key].append(found)
+    except OSError as fault:
+        scan.raise_unread(layout.path, fault)
+    chosen = {key: exact[key] or short[key] for key in exact}
+    for key, matches in chosen.items():
+        if len(candidates := sorted({found.key for found in matches})) > 1:
+            raise EntryAmbiguous(key, candidates, layout.path)
+    return chosen
+
+
+def show(found: FoundEntry, limit_bytes: int = sys.maxsize, *, system: System = SYSTEM) -> bytes:
+    """The entry's bytes. Raises EntryNotFound, EntryMalformed, EntryTooLarge, StorageFault's kinds."""
+    try:
+        return reading.read_entry(found.path, limit_bytes, system=system)
+    except FileNotFoundError as fault:
+        raise EntryNotFound(found.key, found.directory) from fault
+
+
+def requeue(layout: Layout, found: FoundEntry, *, system: System = SYSTEM) -> str:
+    """A dead letter goes back to `new/`, its attempts and crashes counted anew; its reason stays for a week.
+
+    Returns the waiting name. Raises EntryNotFound and StorageFault's kinds.
+    """
+    fresh = EntryName(key=found.key, returns=found.entry.returns + 1)
+    return _to_new(layout, found, fresh, system)
+
+
+def release_deferred(layout: Layout, found: FoundEntry, *, system: System = SYSTEM) -> str:
+    """A deferred entry goes back to `new/` before it is due, its attempts counted on. Returns the waiting name."""
+    return _to_new(layout, found, found.entry.returned(), system)
+
+
+def delete(layout: Layout, found: FoundEntry, *, system: System = SYSTEM) -> None:
+    """Remove the entry for good, a dead letter with its reason. Raises EntryNotFound and StorageFault's kinds.
+
+    A claimed entry is refused as not found: it is in a worker's hands. A directory, which may hold anything, is left
+    to its owner: EntryMalformed.
+    """
+    if found.folder == "claimed":
+        raise EntryNotFound(found.key, layout.new)
+    system = inside(layout.path, system)
+    if (journal := journal_of(layout, system)) is not None:
+        journal.ends("delete", found.key, handoffs=found.entry.handoffs)
+    try:
+        system.unlink(found.path)
+    except FileNotFoundError as fault:
+        if journal is not None:
+            journal.kept(found.key)
+        raise EntryNotFound(found.key, found.directory) from fault
+    except IsADirectoryError as fault:
+        if journal is not None:
+            journal.kept(found.key)
+        what = "a directory (remove it with `rm -r`, if nothing in it is wanted)"
+        raise EntryMalformed(found.path, what) from fault
+    except OSError as fault:
+        raise_named(found.path, fault)
+    if found.folder in ("dead", "undeliverable"):
+        durable.discard(reasons.reason_path(layout, found.entry), system)
+
+
+def clear(layout: Layout, folder: Folder, *, system: System = SYSTEM) -> int:
+    """Delete what is in the folder; returns how many. What is claimed meanwhile is left to its claimer.
+
+    Raises StorageFault's kinds; EntryMalformed at the end, for a directory that is left.
+    """
+    deleted, left, system = 0, None, inside(layout.path, system)
+    with one_round(system):
+        for found in listed(layout, folder, system=system):
+            try:
+                delete(layout, found, system=system)
+                deleted += 1
+            except EntryNotFound:
+                pass
+            except EntryMalformed as fault:
+                left = left or fault
+    if left is not None:
+        raise left
+    return deleted
+
+
+def _to_new(layout: Layout, found: FoundEntry, entry: EntryName, system: System) -> str:
+    system = inside(layout.path, system)
+    name = names.carried(entry, "requeued", system).waiting()
+    if (journal := journal_of(layout, system)) is not None:
+        journal.moves(entry.key, f"{layout.new}/{name}")
+    try:
+        system.rename(found.path, f"{layout.new}/{name}")
+    except OSError as fault:
+        # Moved by us, and the reply was lost: then it is there, or claimed already, which reads as gone.
+        if fault.errno not in doubt.DOUBTFUL or not doubt.listed(layout.new, name, system):
+            if isinstance(fault, FileNotFoundError):
+                raise EntryNotFound(found.key, found.directory) from fault
+            raise_named(found.path, fault)
+    return name
+
+
+def _both(folder: Folder, new: str, cur: str, system: System) -> Iterator[FoundEntry]:
+    for directory in (new, cur):
+        yield from (FoundEntry(folder, directory, name) for name in scan.entries(directory, system=system))
+
+
+def is_claimed(name: str) -> bool:
+    """Whether a name in `cur/` is a claim's or a pop's, and not a mail reader's."""
+    return names.owner_of(name) is not None or names.is_popped(name)
+
+
+def _is_waiting(layout: Layout, name: str, system: System) -> bool:
+    if "/" in name or not name or not names.is_entry(name):
+        return False
+    try:
+        system.lstat(f"{layout.new}/{name}")
+    except OSError:  # a listing decides
+        return False
+    return True

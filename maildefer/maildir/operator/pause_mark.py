@@ -1,0 +1,88 @@
+"""The mark that pauses a queue: while it lies in `.maildefer/`, no host claims entries there.
+
+It is the queue's, not a pool's: it reaches every host within two beats, and outlives them all.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from maildefer.errors import raise_named
+from maildefer.maildir import durable
+from maildefer.maildir.layout import Layout
+from maildefer.maildir.rights.confined import inside
+from maildefer.maildir.rights.modes import rights_in
+from maildefer.maildir.system import SYSTEM, System
+from maildefer.untrusted import UntrustedRecord, number, read_record
+
+MARK = "paused"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PauseMark:
+    """Who has paused a queue, and when; as far as the mark tells, which anybody may have made by `touch`."""
+
+    since: float | None = None  # unix seconds, by that host's clock
+    user: str = ""
+    host: str = ""
+
+
+def pause(layout: Layout, *, user: str, host: str, system: System = SYSTEM) -> bool:
+    """Make the mark, durably; False where it is there already. Raises StorageFault's kinds."""
+    system = inside(layout.path, system)
+    if is_paused(layout, system=system):
+        return False
+    facts = {"since": round(system.time(), 3), "user": user, "host": host}
+    draft = f"{layout.tmp}/.paused-{system.pid()}-{system.token(6)}"
+    try:
+        data, rights = json.dumps(facts).encode() + b"\n", rights_in(layout.path, system)
+        durable.replace_file(layout.paused, data, draft, rights=rights, system=system)
+    except OSError as fault:
+        raise_named(layout.paused, fault)
+    return True
+
+
+def resume(layout: Layout, *, system: System = SYSTEM) -> bool:
+    """Take the mark away, durably; False where there is none. Raises StorageFault's kinds."""
+    system = inside(layout.path, system)
+    if not is_paused(layout, system=system):
+        return False
+    try:
+        system.unlink(layout.paused)
+        durable.sync_directory(layout.control, system=system)
+    except FileNotFoundError:  # somebody else was first, or it was done and the reply was lost
+        pass
+    except OSError as fault:
+        raise_named(layout.paused, fault)
+    return True
+
+
+def is_paused(layout: Layout, *, system: System = SYSTEM) -> bool:
+    """Whether the mark is there, by a fresh listing (I10). Raises StorageFault's kinds."""
+    system = inside(layout.path, system)
+    try:
+        try:
+            system.utime(layout.control)  # what surely drops an NFSv3 client's stale listing
+        except OSError:  # not ours to touch: as fresh as it gets
+            pass
+        return MARK in system.listdir(layout.control)
+    except FileNotFoundError:  # a Maildir that nobody has served yet
+        return False
+    except OSError as fault:
+        raise_named(layout.control, fault)
+
+
+def look(layout: Layout, *, system: System = SYSTEM) -> PauseMark | None:
+    """What is known of the pause, for people; None where there is none. Raises StorageFault's kinds."""
+    if not is_paused(layout, system=system):
+        return None
+    try:
+        facts = read_record(layout.paused, files=system)
+    except (OSError, UntrustedRecord):  # made by hand
+        return PauseMark()
+    return PauseMark(
+        since=number(facts.get("since")) or None,
+        user=str(facts.get("user", "")),
+        host=str(facts.get("host", "")),
+    )

@@ -1,0 +1,162 @@
+"""Watching the others' leases on one's own clock, and telling which claims have no owner any more.
+
+Clock skew between hosts cannot matter: what counts is for how long *this* observer saw a name unchanged, and only while
+its own beats succeed (an NFSv4 server in its grace period lists but does not rename).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from maildefer.maildir import doubt
+from maildefer.maildir.layout import Format, Layout
+from maildefer.maildir.rights.confined import inside
+from maildefer.maildir.system import SYSTEM, System
+from maildefer.maildir.upkeep import leases
+from maildefer.maildir.upkeep.failed_moves import FailedMoves
+from maildefer.maildir.upkeep.leases import LeaseHolder
+
+LONGEST_PATIENCE_SECONDS = 300.0
+
+
+@dataclass(slots=True)
+class WatchedLease:
+    """One lease of another supervisor: its beat as last seen, and since when it is that."""
+
+    beat: int
+    since: float
+    holder: LeaseHolder | None
+    has_beaten: bool = False  # while we looked on
+
+
+class LeaseObserver:
+    """Watches the leases of one queue; one thread only.
+
+    `known_dead(holder)` tells whether a holder of this very host is dead; it must be sure.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        format: Format,
+        own: Callable[[], str],
+        known_dead: Callable[[LeaseHolder], bool],
+        *,
+        refusals: FailedMoves | None = None,
+        system: System = SYSTEM,
+    ) -> None:
+        self._layout = layout
+        self.format = format
+        self._own = own
+        self._known_dead = known_dead
+        self._refusals = FailedMoves(system=system) if refusals is None else refusals
+        self._system = inside(layout.path, system)
+        self._watched: dict[str, WatchedLease] = {}
+        self._patience = format.ttl_seconds
+        self._patient_until = 0.0
+        self._stalled_since: float | None = None
+        self._looked: float | None = None
+
+    @property
+    def others(self) -> list[str]:
+        """The other live leases, as of the last look."""
+        return sorted(self._watched)
+
+    def beating(self) -> list[tuple[str, LeaseHolder]]:
+        """Those of them that live for sure, since this observer saw them beat, with who holds them."""
+        return [
+            (lease, watched.holder)
+            for lease, watched in self._watched.items()
+            if watched.has_beaten and watched.holder is not None
+        ]
+
+    def look(self, last_good_beat: float) -> list[str]:
+        """List the leases, judge, and fence those that are silent or known dead; returns the fenced ones.
+
+        `last_good_beat` is when our own last good beat was sent. Raises OSError when the listing fails; a lease that
+        can't be ended is tried again by itself.
+        """
+        system = self._system
+        seen = doubt.live_leases(self._layout, system)
+        now = system.boottime()
+        self._mind_own_stall(now, last_good_beat)
+        own = self._own()
+        for gone in self._watched.keys() - seen.keys():
+            del self._watched[gone]
+        fenced = []
+        for lease, beat in seen.items():
+            if lease == own:
+                continue
+            watched = self._watched.get(lease)
+            if watched is None:
+                watched = self._watched[lease] = WatchedLease(
+                    beat, now, leases.read_holder(self._layout, lease, beat, system=system)
+                )
+            elif watched.beat != beat:
+                if watched.holder is None or watched.beat > beat:
+                    watched.holder = leases.read_holder(self._layout, lease, beat, system=system)
+                watched.beat, watched.since, watched.has_beaten = beat, now, True
+            if self._is_over(lease, watched, now) and self._fence(lease, beat):
+                del self._watched[lease]
+                fenced.append(lease)
+        self._refusals.keep(self._watched)
+        return fenced
+
+    def _fence(self, lease: str, beat: int) -> bool:
+        if not self._refusals.may_try(lease):
+            return False
+        try:
+            is_ended = leases.fence(self._layout, lease, beat, system=self._system)
+        except OSError as fault:
+            self._refusals.note(lease, fault)
+            return False
+        self._refusals.forget(lease)
+        return is_ended
+
+    def _is_over(self, lease: str, watched: WatchedLease, now: float) -> bool:
+        if watched.holder is not None and self._known_dead(watched.holder):
+            watched.holder = leases.read_holder(self._layout, lease, watched.beat, system=self._system)
+            # Read again: another keeper may have taken it over meanwhile.
+            if watched.holder is not None and self._known_dead(watched.holder):
+                return True
+        return now - watched.since >= self._patience and self._stalled_since is None
+
+    def _mind_own_stall(self, now: float, last_good_beat: float) -> None:
+        """While our own beats fail, and until they have gone well again for as long as we were away, nobody is late.
+
+        The same if we ourselves have not looked for long: a frozen observer's first beat may be sooner than its look,
+        and the others, frozen with it or waiting for the same server, may be slower than both.
+        """
+        looked, self._looked = self._looked, now
+        if looked is not None and now - looked > self.format.ttl_seconds / 2:
+            self._stalled_since = looked if self._stalled_since is None else self._stalled_since
+        if now - last_good_beat > 2 * self.format.beat_seconds:
+            if self._stalled_since is None:
+                self._stalled_since = last_good_beat
+        elif self._stalled_since is not None:
+            stall = now - self._stalled_since
+            self._patience = max(self.format.ttl_seconds, min(stall, LONGEST_PATIENCE_SECONDS))
+            self._patient_until = now + self._patience
+            self._stalled_since = None
+            for watched in self._watched.values():
+                watched.since = now
+        elif now > self._patient_until:
+            self._patience = self.format.ttl_seconds
+
+    def abandoned(self, owners: Iterable[str]) -> set[str]:
+        """Which of these leases, all seen on claims before this call, are gone for sure (I6). Raises OSError.
+
+        Missing from two fresh listings, with less than half a beat interval from the first's start to the second's end:
+        at most one beat falls into that time, and it can hide a name from one listing only.
+        """
+        wanted = set(owners) - {self._own()}
+        if not wanted:
+            return set()
+        began = self._system.boottime()
+        missing = wanted - doubt.live_leases(self._layout, self._system).keys()
+        if missing:
+            missing -= doubt.live_leases(self._layout, self._system).keys()
+        if self._system.boottime() - began >= self.format.beat_seconds / 2:
+            return set()
+        return missing

@@ -1,0 +1,226 @@
+"""Taking back what nobody holds any more: the audit of one's own claims, the reclaim of dead owners', the return
+of what a mail reader moved.
+
+Needed for as long as a queue is served, over all of `cur/`, not once at a fence: a claim can land when nobody expects
+it any more, seconds after its worker was killed or its lease was fenced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Literal
+
+from maildefer.maildir import names, reasons
+from maildefer.maildir.doubt import fresh_listing
+from maildefer.maildir.journal import journal_of
+from maildefer.maildir.layout import Layout, make_folder
+from maildefer.maildir.names import EntryName, Owner, is_entry, owner_of
+from maildefer.maildir.reasons import Death
+from maildefer.maildir.rights.confined import inside, one_round
+from maildefer.maildir.system import SYSTEM, System
+from maildefer.maildir.upkeep.failed_moves import FailedMoves
+from maildefer.maildir.upkeep.observer import LeaseObserver
+
+OwnerState = Literal[
+    "held", "alive", "dead"
+]  # a worker is on the claim; it lives but is not on it; it does not live
+StateOf = Callable[[Owner], OwnerState]
+_MOST_FOREIGN = 10_000  # names of mail readers that are watched at a time
+
+
+@dataclass(slots=True)
+class Reclaimed:
+    """What a scan took back, by key."""
+
+    reclaimed: list[str] = field(default_factory=list)
+    released: list[str] = field(default_factory=list)
+    buried: dict[str, str] = field(default_factory=dict)  # with the reason
+    returned: list[str] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.reclaimed or self.released or self.buried or self.returned)
+
+
+class Reclaimer:
+    """The scans of one queue's `cur/`; one thread only."""
+
+    def __init__(
+        self,
+        layout: Layout,
+        observer: LeaseObserver,
+        *,
+        own: Callable[[], str],
+        look: Callable[[], StateOf],
+        host: str,
+        max_crashes: int,
+        grace_seconds: float,
+        refusals: FailedMoves | None = None,
+        returns: FailedMoves | None = None,
+        system: System = SYSTEM,
+    ) -> None:
+        """`look` reads the board; it is called after each listing, for all claims that this has shown.
+
+        `returns` is for what mail readers have moved, `refusals` for claims.
+        """
+        self._layout = layout
+        self._observer = observer
+        self._own = own
+        self._look = look
+        self._host = host
+        self._max_crashes = max_crashes
+        self._grace = grace_seconds
+        self._system = inside(layout.path, system)
+        self._refusals = FailedMoves(system=system) if refusals is None else refusals
+        self._returns = FailedMoves(system=system) if returns is None else returns
+        self._foreign: dict[str, dict[str, float]] = {}  # by folder: path, when first seen, on the boot clock
+
+    def scan(self, taken: Reclaimed | None = None) -> Reclaimed:
+        """One pass: list `cur/` first, look at the board and the leases after. Returns `taken`, added to.
+
+        Raises OSError if it cannot list; a single entry that can't be moved is tried again by itself.
+        """
+        taken = Reclaimed() if taken is None else taken
+        mine: list[tuple[str, Owner]] = []
+        theirs: dict[str, list[str]] = {}
+        foreign: list[str] = []
+        own = self._own()
+        listed = fresh_listing(self._layout.cur, self._system)
+        if len(self._refusals):
+            self._refusals.keep({f"{self._layout.cur}/{name}" for name in listed})
+        for name in listed:
+            if not is_entry(name):
+                continue
+            owner = owner_of(name)
+            if owner is None:
+                foreign.append(name)
+            elif owner.lease == own:
+                mine.append((name, owner))
+            else:
+                theirs.setdefault(owner.lease, []).append(name)
+        state_of = self._look()
+        with one_round(self._system):
+            for name, owner in mine:
+                self._audit(name, state_of(owner), taken)
+            for lease in self._observer.abandoned(theirs):
+                death = Death(how=f"with all of {lease}, whose lease has ended")
+                for name in theirs[lease]:
+                    self._try_to_give_back(name, charged=True, taken=taken, death=death)
+            self._return_foreign(self._layout.cur, foreign, taken)
+        return taken
+
+    def scan_deferred(self, taken: Reclaimed | None = None) -> Reclaimed:
+        """What a mail reader moved in `.later/`. Raises OSError as `scan` does."""
+        taken = Reclaimed() if taken is None else taken
+        try:
+            listed = fresh_listing(self._layout.later_cur, self._system)
+        except FileNotFoundError:  # the folder is made again by the next defer
+            listed = []
+        self._return_foreign(self._layout.later_cur, filter(is_entry, listed), taken)
+        return taken
+
+    def take_back(
+        self,
+        pid: int,
+        *,
+        charged: bool,
+        spared: frozenset[int] = frozenset(),
+        taken: Reclaimed | None = None,
+        death: Death | None = None,
+    ) -> Reclaimed:
+        """The claims of one worker of ours that is known to be dead, under our lease of now.
+
+        Raises OSError, at the end if single entries could not be moved.
+
+        Those of the SEQs `spared` are never charged: it had not begun with them. What it held under an earlier lease,
+        which was fenced, `scan` reclaims. `death` is what is known of how it died.
+        """
+        taken = Reclaimed() if taken is None else taken
+        own, fault = self._own(), None
+        for name in fresh_listing(self._layout.cur, self._system):
+            owner = owner_of(name)
+            if owner is not None and owner.pid == pid and owner.lease == own:
+                its_fault = charged and owner.seq not in spared
+                try:
+                    self.give_back(name, charged=its_fault, taken=taken, death=death)
+                except OSError as refused:  # the others must not wait for this one
+                    fault = refused
+        if fault is not None:
+            raise fault
+        return taken
+
+    def _audit(self, name: str, state: OwnerState, taken: Reclaimed) -> None:
+        match state:
+            case "held":
+                pass
+            case "alive":  # its claim was given up as not ours, and landed after all
+                self._try_to_give_back(name, charged=False, taken=taken)
+            case "dead":
+                self._try_to_give_back(name, charged=True, taken=taken)
+
+    def _try_to_give_back(
+        self, name: str, *, charged: bool, taken: Reclaimed, death: Death | None = None
+    ) -> None:
+        """One entry that can't be moved, or buried on a full disk, must not keep the others from it."""
+        path = f"{self._layout.cur}/{name}"
+        if not self._refusals.may_try(path):
+            return
+        try:
+            self.give_back(name, charged=charged, taken=taken, death=death)
+        except OSError as fault:
+            self._refusals.note(path, fault)
+        else:
+            self._refusals.forget(path)
+
+    def give_back(self, name: str, *, charged: bool, taken: Reclaimed, death: Death | None = None) -> None:
+        """Reclaim (the crash charged, at the limit buried) or release; needs no answer: gone means somebody did it."""
+        entry, system = EntryName.parse(name), self._system
+        back = entry.returned(crashes=1) if charged else entry.returned(attempts=-1)
+        folder, reason = self._layout.new, ""
+        if charged and back.crashes >= self._max_crashes:
+            times = "once" if back.crashes == 1 else f"{back.crashes} times"
+            reason = f"its worker died {times} while handling it"
+            facts: dict[str, object] = {"error": "crash limit"}
+            if death is not None:
+                reason = f"{reason}, {'at last ' if back.crashes > 1 else ''}{death}"
+                facts |= death.facts()
+            reasons.write_reason(self._layout, back, reason, facts, host=self._host, system=system)
+            folder = self._layout.dead_new
+        if (journal := journal_of(self._layout, system)) is not None:
+            journal.moves(back.key, f"{folder}/{back.waiting()}")
+        try:
+            system.rename(f"{self._layout.cur}/{name}", f"{folder}/{back.waiting()}")
+        except FileNotFoundError:
+            if folder == self._layout.dead_new:  # its folder may be missing: the next scan finds it made
+                make_folder(self._layout, ".dead", system)
+            return
+        if reason:
+            taken.buried[back.key] = reason
+        else:
+            (taken.reclaimed if charged else taken.released).append(back.key)
+
+    def _return_foreign(self, folder: str, foreign: Iterable[str], taken: Reclaimed) -> None:
+        """A mail reader moved `new/X` to `cur/X:2,S`: looking at a queue must not empty it. The same in `.later/`."""
+        now, before = self._system.boottime(), self._foreign.get(folder, {})
+        seen = (f"{folder}/{name}" for name in islice(foreign, _MOST_FOREIGN))
+        self._foreign[folder] = watched = {path: before.get(path, now) for path in seen}
+        refusals = self._returns
+        if len(refusals):
+            refusals.keep(set().union(*self._foreign.values()))
+        for path, since in watched.items():
+            if now - since < self._grace or not refusals.may_try(path):
+                continue
+            entry = names.carried(EntryName.parse(path.rpartition("/")[2]), self._host, self._system)
+            back = f"{self._layout.new}/{entry.returned().waiting()}"
+            if entry.due is not None and folder == self._layout.later_cur:
+                back = f"{self._layout.later_new}/{entry.deferred(entry.due)}"
+            try:
+                self._system.rename(path, back)
+            except FileNotFoundError:
+                continue
+            except OSError as fault:
+                refusals.note(path, fault)
+                continue
+            refusals.forget(path)
+            taken.returned.append(entry.key)

@@ -1,0 +1,142 @@
+"""Clearing away what crashes left: drafts in `tmp/`, reasons without an entry, ended leases, answered requests and
+those that nobody will answer.
+
+Each folder is opened once in a pass, since whoever may write beside it could put another in its place; and of what is
+in a folder that is swept away, only names of our own making are removed.
+By the mount's time and the sweeper's own watching together, since either clock alone may be wrong.
+"""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Callable, Iterator
+
+from maildefer.maildir import durable, scan
+from maildefer.maildir.control_folder import CONTROL_DRAFT, clear_control
+from maildefer.maildir.journal import KEPT_SECONDS as JOURNAL_SECONDS
+from maildefer.maildir.layout import Layout
+from maildefer.maildir.names import EntryName, split_beat
+from maildefer.maildir.reasons import reason_name
+from maildefer.maildir.rights.confined import inside
+from maildefer.maildir.rights.folder import TOKENS, TRIALS, Folder, clear_tokens, clear_trials, opened
+from maildefer.maildir.system import SYSTEM, System
+
+DRAFT_SECONDS = 36 * 3600.0  # Maildir's own figure
+WATCHED_SECONDS = 3600.0
+KEPT_SECONDS = (
+    7 * 24 * 3600.0
+)  # fenced leases, answered requests, orphaned reasons: for whoever asks what happened
+SENT_SECONDS = 31 * 24 * 3600.0  # who has taken what: longer than a message is tried for
+_JOURNAL_SECONDS: dict[str, float] = dict(JOURNAL_SECONDS.items())
+_MOST = 10_000  # names that are watched in a folder at a time
+
+
+class Sweeper:
+    """The sweeps of one queue; one thread only. Each pass is bounded, so that it never holds up anything else."""
+
+    def __init__(self, layout: Layout, *, system: System = SYSTEM) -> None:
+        self._layout = layout
+        self._system = inside(layout.path, system)
+        self._first_seen: dict[str, float] = {}
+
+    def sweep(self, mount_time: float) -> int:
+        """One pass over all folders; returns how many files it removed. Faults of single files are passed over."""
+        now, seen, removed = self._system.boottime(), dict[str, float](), 0
+        for parts, seconds, is_over in self._folders():
+            try:
+                with opened(self._layout.path, *parts, system=self._system) as folder:
+                    for name in filter(is_over, self._names(folder)):
+                        path = "/".join((*parts, name))
+                        if len(seen) < 4 * _MOST:
+                            seen[path] = self._first_seen.get(path, now)
+                        if now - seen.get(path, now) >= WATCHED_SECONDS:
+                            removed += self._removed(folder, name, mount_time - seconds(name))
+            except OSError:  # not there, or a fault that the next pass meets again
+                pass
+        self._first_seen = seen
+        return removed
+
+    def _folders(self) -> Iterator[tuple[tuple[str, ...], Callable[[str], float], Callable[[str], bool]]]:
+        """Where in the queue, how old a name there may become, and which names are over at all."""
+        leases = {beat[0] for name in self._listed(self._layout.leases) if (beat := split_beat(name))}
+        control, any_name = ".maildefer", lambda name: name != "done"
+        yield ("tmp",), lambda name: DRAFT_SECONDS, any_name
+        yield (control, "fenced"), lambda name: KEPT_SECONDS, any_name
+        yield (control, "requests", "done"), lambda name: KEPT_SECONDS, any_name
+        yield (
+            (control, "requests"),
+            lambda name: DRAFT_SECONDS,
+            lambda name: name != "done" and name.rpartition(".")[0] not in leases,  # nobody is left to answer
+        )
+        yield (
+            (control, "status"),
+            lambda name: DRAFT_SECONDS,
+            lambda name: name.removesuffix(".json") not in leases,
+        )
+        yield (
+            (control, "journal"),
+            lambda name: _JOURNAL_SECONDS[name.rpartition(".")[2]],
+            lambda name: name.rpartition(".")[2] in _JOURNAL_SECONDS,
+        )
+        yield (control, "sent"), lambda name: SENT_SECONDS, any_name
+        orphans = self._orphaned_reasons()
+        yield (control, "dead"), lambda name: KEPT_SECONDS, lambda name: name in orphans
+
+    def _names(self, folder: Folder) -> list[str]:
+        return folder.names()[:_MOST]
+
+    def _listed(self, path: str) -> list[str]:
+        try:
+            return self._system.listdir(path)
+        except OSError:
+            return []
+
+    def _orphaned_reasons(self) -> set[str]:
+        layout = self._layout
+        orphans = set(self._listed(layout.reasons)[:_MOST])
+        for folder in (layout.dead_new, layout.dead_cur, layout.new):  # of which there may be millions
+            for entry in map(EntryName.parse, scan.entries(folder, system=self._system) if orphans else ()):
+                orphans.discard(reason_name(entry))
+        return orphans
+
+    def _removed(self, folder: Folder, name: str, than: float) -> bool:
+        """Whether it was older, and is gone. Of a folder, only what we make in such a one is ours to remove."""
+        try:
+            facts = folder.lstat(name)
+            if facts.st_mtime >= than:
+                return False
+            if not stat.S_ISDIR(facts.st_mode):
+                folder.unlink(name)
+                return True
+            if not name.startswith((CONTROL_DRAFT, TOKENS, TRIALS)):
+                return False
+            with folder.folder(name) as draft:
+                _empty(draft, name)
+            folder.rmdir(name)
+        except OSError:  # somebody else's sweep, or a fault that the next pass meets again
+            return False
+        return True
+
+
+def _empty(draft: Folder, name: str) -> None:
+    """What a crash has left of a control folder or of tokens in the making, or of the doctor's trials."""
+    if name.startswith(CONTROL_DRAFT):
+        clear_control(draft)
+    elif name.startswith(TOKENS):
+        clear_tokens(draft, name)
+    else:
+        clear_trials(draft)
+
+
+def mount_time_offset(layout: Layout, *, system: System = SYSTEM) -> float:
+    """The mount's time less our boot clock, in seconds, from the mtime of a file just written. Raises OSError."""
+    system = inside(layout.path, system)
+    path = f"{layout.tmp}/.clock-{system.pid()}-{system.token(8)}"
+    descriptor = system.open(path, durable.NEW, 0o600)
+    try:
+        system.write(descriptor, b".")
+        system.fsync(descriptor)
+        return system.fstat(descriptor).st_mtime - system.boottime()
+    finally:
+        system.close(descriptor)
+        durable.discard(path, system)

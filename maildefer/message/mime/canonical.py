@@ -1,0 +1,265 @@
+"""From `MailBase` to bytes: what was read and not changed as it came, everything else in canonical form.
+
+Canonical: ASCII throughout where it can be (an address beyond ASCII is the exception), headers as UTF-8 encoded words,
+text in ASCII or UTF-8 unless it declared a charset that fits, everything else in base64. The same message gives the
+same text each time: boundaries are made from the content's hash, not from chance.
+"""
+
+from __future__ import annotations
+
+from email.message import Message
+from typing import IO, Any
+
+from maildefer.digest import blake2b
+from maildefer.message.mime.content_headers import CONTENT_ENCODING_KEYS, add_content_header
+from maildefer.message.mime.errors import EncodingError
+from maildefer.message.mime.headers import canonical_header, normalize_header
+from maildefer.message.mime.mail import MailBase, decoded_body, is_type
+from maildefer.message.mime.mime_part import MIMEPart
+from maildefer.message.mime.parameters import parsed
+from maildefer.message.mime.transfer_encoding import encode_body
+from maildefer.message.mime.wire_form import Item, WireForm, boundary_of
+
+Coding = tuple[str, dict[str, str]] | None
+"""A value and its parameters; None for a header that is not to be there."""
+
+STATUS = "message/delivery-status"
+_PLAIN_CODINGS = (None, "7bit", "8bit", "binary")
+
+
+def to_string(mail: MailBase, envelope_header: bool = False, *, anew: bool = False) -> str:
+    """The text; with `envelope_header`, below an mbox `From ` line; with `anew`, all of it in canonical form."""
+    return to_message(mail, anew=anew).as_string(unixfrom=envelope_header)
+
+
+def to_file(mail: MailBase, file: IO[Any]) -> None:
+    """Write the text to a text or binary file."""
+    text = to_string(mail)
+    try:
+        file.write(text)
+    except TypeError:  # a binary file
+        file.write(text.encode("utf-8", "surrogateescape"))
+
+
+def to_message(mail: MailBase, *, anew: bool = False) -> MIMEPart:
+    """The `email` message. Its type is written back into `mail`, as the last header there.
+
+    What was read and not changed stands in it as it came; with `anew`, everything is in canonical form. Raises
+    `EncodingError` if there are parts and the type can have none; warns with `UnicodeWarning` where text does not fit
+    the charset that it declared.
+    """
+    parent = mail.parent
+    in_report = parent is not None and parent.mime_part.get_content_type() == STATUS
+    return _built(mail, anew, in_report, "\n")
+
+
+def _built(mail: MailBase, anew: bool, in_report: bool, line_end: str) -> MIMEPart:
+    """`in_report`: it is one of the groups of fields in a delivery report (RFC 3464), which `email` gives as parts."""
+    came = None if anew else mail.came
+    if came is not None and not (came.can_change or is_as_it_came(mail)):
+        came = None
+    part = MIMEPart()
+    part.came, part.line_end, part.is_block = came, came.line_end if came else line_end, in_report
+    if in_report and not mail.parts and (came is None or not _is_body_as_it_came(mail, came)):
+        text = str(mail.body or "").lstrip("\r\n")  # stray text between fields
+        part.set_payload(text.encode("ascii", "replace").decode().removesuffix("\n"))
+        _add_headers(mail, part, came, {})
+        return _digested(part, "")
+    ctype, declared = _type_of(mail)
+    if mail.parts:
+        children = [_built(child, anew, ctype == STATUS, part.line_end) for child in mail.parts]
+        part.set_payload([*children])
+        _digested(part, ctype)
+        contents = _content_headers_of_parts(mail, part, ctype, declared)
+    elif came is not None and _is_body_as_it_came(mail, came):
+        part.set_payload(came.body if isinstance(came.payload, list) else came.payload)
+        _digested(part, ctype)
+        contents = {}
+    else:
+        contents = _encode(mail, part, ctype, declared)
+        _digested(part, ctype)
+    if not in_report:
+        _write_type_back(mail, ctype, declared)
+    _add_headers(mail, part, came, contents)
+    return part
+
+
+def is_as_it_came(mail: MailBase) -> bool:
+    """Has nobody changed the message, or any part of it, since it was read?"""
+    came = mail.came
+    if came is None or came.items_now(list(mail.mime_part.raw_items())) != came.items:
+        return False
+    if list(came.parts) != mail.parts:
+        return False
+    return all(map(is_as_it_came, mail.parts)) if mail.parts else _is_body_as_it_came(mail, came)
+
+
+def _is_body_as_it_came(mail: MailBase, came: WireForm) -> bool:
+    """The same text, to be read in the same way."""
+    if came.parts or vars(mail.mime_part).get("_payload") is not came.payload:
+        return False
+    if mail.body_was_set and mail.body != decoded_body(mail):
+        return False
+    now = came.items_now(list(mail.mime_part.raw_items()))
+    return now == came.items or _coding(now) == _coding(came.items)
+
+
+def _coding(items: list[Item]) -> tuple[str | None, str | None]:
+    """How the text below such headers is read: charset and transfer encoding."""
+    charset = encoding = None
+    for name, value in items:
+        if name.lower() == "content-type":
+            charset = parsed(value)[1].get("charset")
+        elif name.lower() == "content-transfer-encoding":
+            encoding = value.strip().lower()
+    return charset, None if encoding in _PLAIN_CODINGS else encoding
+
+
+def _digested(part: MIMEPart, ctype: str) -> MIMEPart:
+    payload: Any = vars(part).get("_payload")
+    if isinstance(payload, list):
+        below = b"".join(child.digest for child in payload)
+    else:
+        below = str(payload or "").encode("utf-8", "surrogateescape")
+    part.digest = blake2b(ctype.encode("utf-8", "surrogateescape") + below).digest()
+    return part
+
+
+def _content_headers_of_parts(
+    mail: MailBase, part: MIMEPart, ctype: str, declared: dict[str, str]
+) -> dict[str, Coding]:
+    """The text around the parts, and the headers that have to be other than those in `mail` for it."""
+    children: list[MIMEPart] = vars(part)["_payload"]
+    came, end = part.came, part.line_end
+    if not ctype.startswith("multipart/"):
+        same = came is not None and list(came.parts) == mail.parts
+        between = end if ctype == STATUS else ""
+        part.gaps = tuple(came.gaps) if came and same else ("", *[between] * (len(children) - 1), "")
+        return (
+            {} if came and boundary_of(came.items) is None and same else {"Content-Type": (ctype, declared)}
+        )
+    kept = came.boundary if came is not None and came.parts else None
+    fresh = [child for child in children if child.came is None]
+    if kept is None or any(f"--{kept}" in child.as_string() for child in fresh):
+        boundary = f"=_{part.digest.hex()[:32]}"
+    else:
+        boundary = kept
+    part.gaps = _gaps(mail, came if boundary == kept else None, boundary, end)
+    now = [] if came is None else came.items_now(list(mail.mime_part.raw_items()))
+    if came is not None and boundary_of(now) == boundary:
+        return {}
+    return {"Content-Type": (ctype, declared | {"boundary": boundary}), "Content-Transfer-Encoding": None}
+
+
+def _gaps(mail: MailBase, came: WireForm | None, boundary: str, end: str) -> tuple[str, ...]:
+    """What stands before, between and behind the parts; between those that were neighbours, what stood there."""
+    if came is None:
+        first, last, known = f"--{boundary}{end}", f"{end}--{boundary}--{end}", {}
+    else:
+        first, last = came.gaps[0], came.gaps[-1]
+        neighbours = zip(came.parts, came.parts[1:], came.gaps[1:-1], strict=False)
+        known = {(id(one), id(other)): gap for one, other, gap in neighbours}
+        if list(came.parts[-1:]) != mail.parts[-1:] and last[:1] not in ("\r", "\n"):
+            last = end + last
+    between = f"{end}--{boundary}{end}"
+    pairs = zip(mail.parts, mail.parts[1:], strict=False)
+    return (first, *(known.get((id(one), id(other)), between) for one, other in pairs), last)
+
+
+def _encode(mail: MailBase, part: MIMEPart, ctype: str, declared: dict[str, str]) -> dict[str, Coding]:
+    """Give `part` the body in its transfer encoding; returns the headers that have to be other than those in `mail`."""
+    body = "" if ctype.startswith("multipart/") else mail.body  # see _type_of
+    text, encoding, params = encode_body(body, ctype, declared, mail.content_encoding)
+    part.set_payload(text.replace("\r\n", "\n").replace("\n", part.line_end))
+    if part.came is None:
+        coding: Coding = None if encoding is None else (encoding, {})
+        return {"Content-Type": (ctype, params), "Content-Transfer-Encoding": coding}
+    contents: dict[str, Coding] = {}
+    needs_charset = params != declared and params.get("charset") != "us-ascii"
+    if needs_charset or mail.content_encoding["Content-Type"][0] not in (None, ctype):
+        contents["Content-Type"] = (ctype, params)
+    told = mail.content_encoding["Content-Transfer-Encoding"][0]
+    if encoding != told and not (encoding in _PLAIN_CODINGS and told in _PLAIN_CODINGS):
+        contents["Content-Transfer-Encoding"] = None if encoding is None else (encoding, {})
+    return contents
+
+
+def _write_type_back(mail: MailBase, ctype: str, declared: dict[str, str]) -> None:
+    """What was declared; a charset that was only found must not bind the next body."""
+    came = mail.came
+    before = list(mail.mime_part.raw_items())
+    mail.content_encoding["Content-Type"] = (ctype, declared)
+    if came is None:
+        return
+    own, first = (
+        [item for item in items if item[0].lower() == "content-type"] for items in (before, came.items)
+    )
+    was_written = any(value is came.type_written for _, value in own)
+    came.type_written = list(mail.mime_part.raw_items())[-1][1] if own == first or was_written else None
+
+
+def _add_headers(mail: MailBase, part: MIMEPart, came: WireForm | None, contents: dict[str, Coding]) -> None:
+    """Copy the headers: as they came or in canonical form, `contents` in the place of their own."""
+    now = list(mail.mime_part.raw_items())
+    if came is None:
+        _add_canonical_headers(mail, part, now)
+    else:
+        known, left = set(came.items), dict(contents)
+        for name, value in came.items_now(now):
+            normal = normalize_header(name)
+            if normal in contents:
+                _add_content(part, normal, left.pop(normal, None))
+            elif (name, value) in known:
+                part.set_raw(name, value)
+            elif normal in CONTENT_ENCODING_KEYS and value.isascii():
+                part.set_raw(normal, value)
+            else:
+                part.set_raw(normal, canonical_header(normal, value))
+    for name, coding in contents.items():
+        if name not in part:
+            _add_content(part, name, coding)
+
+
+def _add_content(part: MIMEPart, name: str, coding: Coding) -> None:
+    if coding is not None:
+        made = Message()
+        add_content_header(made, name, *coding)
+        part.set_raw(*next(iter(made.raw_items())))
+
+
+def _add_canonical_headers(mail: MailBase, part: MIMEPart, items: list[Item]) -> None:
+    disposed = False
+    for name, value in items:
+        normal = normalize_header(name)
+        if normal == "Content-Disposition":
+            if disposed:
+                continue
+            disposed = True
+            coding, params = mail.content_encoding[normal]
+            if coding:
+                add_content_header(part, normal, coding, params)
+        elif normal not in ("Content-Type", "Content-Transfer-Encoding"):
+            part[normal] = canonical_header(normal, str(value))
+    if mail.parent is None and not part.is_block and "Mime-Version" not in part:
+        part["Mime-Version"] = "1.0"
+
+
+def _type_of(mail: MailBase) -> tuple[str, dict[str, str]]:
+    ctype, params = mail.content_encoding["Content-Type"]
+    if not is_type(ctype):
+        ctype, params = _default_type(mail), {}
+    main = ctype.partition("/")[0]
+    if mail.parts and main not in ("multipart", "message"):
+        raise EncodingError(
+            f"a message of type {ctype} cannot have parts: make it multipart/mixed, or clear its parts"
+        )
+    if not mail.parts and main == "multipart" and mail.body and mail.body.strip():
+        return "text/plain", {}  # said to be multipart, but no boundary was ever found in it
+    return ctype, params
+
+
+def _default_type(mail: MailBase) -> str:
+    if not mail.parts:
+        return "text/plain"
+    default = mail.mime_part.get_default_type()  # differs in a multipart/digest
+    return default if default.startswith("message/") else "multipart/mixed"

@@ -1,0 +1,75 @@
+"""Text out of bytes whose charset is told wrongly, or not at all."""
+
+from __future__ import annotations
+
+import re
+
+from maildefer.message.mime.charset_detection import detected
+from maildefer.message.mime.errors import EncodingError
+
+# No text has these, in any charset that mail uses (escape belongs to ISO-2022-JP, and to no guess of ours).
+_BINARY = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f-\x9f]").search
+_LOOKED_AT = 4096  # bytes, up to the last space
+# Four letters beyond ASCII in a row, or the escapes of ISO-2022: no western language has them.
+_DENSE = re.compile(rb"[\x80-\xff]{4}|\x1b[$(]").search
+
+
+def attempt_decoding(charset: str | None, data: bytes | str) -> str:
+    """`data` by its charset; by a guess where the charset is unknown or wrong; text comes back as it is.
+
+    Raises `EncodingError` if no guess fits.
+    """
+    if isinstance(data, str):
+        return data
+    try:
+        return data.decode(charset or "ascii")
+    except (LookupError, ValueError):  # unknown, not a text codec, or wrong (a charset's name may hold a NUL)
+        return guess_encoding_and_decode(charset or "ascii", data)
+
+
+def guess_encoding_and_decode(original: str | None, data: bytes | str, errors: str = "strict") -> str:
+    """`data` in the charset that it seems to have: UTF-8, one that is no western language's, or CP1252.
+
+    With `errors` other than strict, what fits nothing is decoded as `original`, or as UTF-8, with that error handler;
+    with strict it raises `EncodingError`.
+    """
+    if isinstance(data, str):
+        return data
+    told = detected(_beginning(data)) if _DENSE(data) else None
+    first = (
+        (told, "utf-8") if b"\x1b" in data else ("utf-8", told)
+    )  # ISO-2022 has seven bits, and so is UTF-8 as well
+    for charset in (*first, "cp1252", "latin-1"):
+        text = None if charset is None else _fitting(data, charset)
+        if text is not None:
+            return text
+    if errors == "strict":
+        raise EncodingError(
+            f"{len(data)} bytes said to be {original!r} are no text in any known charset: "
+            f"handle them as bytes; they begin with {data[:20].decode('latin-1')!r}"
+        )
+    try:
+        return data.decode(original or "utf-8", errors)
+    except (LookupError, ValueError):
+        return data.decode("utf-8", errors)
+
+
+def lenient(charset: str | None, data: bytes | str) -> str:
+    """As `attempt_decoding`, but what fits nothing gets replacement characters: for readers that must go on."""
+    try:
+        return attempt_decoding(charset, data)
+    except EncodingError:
+        return data if isinstance(data, str) else data.decode("utf-8", "replace")
+
+
+def _beginning(data: bytes) -> bytes:
+    """As much as it takes to tell, and no half of a character at its end."""
+    return data if len(data) <= _LOOKED_AT else data[:_LOOKED_AT].rpartition(b" ")[0] or data
+
+
+def _fitting(data: bytes, charset: str) -> str | None:
+    try:
+        text = data.decode(charset)
+    except UnicodeDecodeError:
+        return None
+    return text if charset == "utf-8" or not _BINARY(text) else None

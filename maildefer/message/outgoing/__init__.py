@@ -1,0 +1,9 @@
+"""Mail that handlers send: to a relay or to the servers of the recipients' domains.
+
+relay           `Relay`, what handlers and settings name
+sent_message    one message over all attempts: its Message-ID, and who has taken it already
+smtp_delivery   one message to one or more servers, recipient by recipient
+mx              the servers of a domain (RFC 5321, section 5.1)
+refusals        the errors that a handler sees when a server refuses
+stamps          `Date` and `Message-ID` for messages without them
+"""

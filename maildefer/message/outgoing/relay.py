@@ -1,0 +1,247 @@
+"""Outgoing mail: each delivery over connections of its own."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from maildefer import log_context
+from maildefer.errors import AddressRefused
+from maildefer.message import addresses
+from maildefer.message.envelope import encode_address
+from maildefer.message.outgoing.mx import RelayUnresolved, exchangers
+from maildefer.message.request import MailRequest
+
+if TYPE_CHECKING:
+    import smtplib
+    import ssl as tls
+
+_LINE_END = re.compile(rb"\r\n|\r|\n")
+_LINE_BREAK = re.compile(r"[\r\n](?![ \t\n])|\0").search  # and no fold of a header
+
+
+@runtime_checkable
+class _ByteMessage(Protocol):
+    def to_bytes(self) -> bytes: ...
+
+
+class Relay:
+    """Sends messages by SMTP or LMTP to one host, or with `host=None` to each recipient's own (by MX).
+
+    May be used by several threads and after a fork, since nothing is kept between deliveries. Raises `TypeError`
+    for `ssl` together with `starttls` or `lmtp`. Where a password is sent, the server's certificate is verified;
+    for one that no authority has signed, set `tls_context`.
+    """
+
+    timeout_seconds: float = 300  # RFC 5321, section 4.5.3.2
+    tls_context: tls.SSLContext | None = None
+
+    def __init__(
+        self,
+        host: str | None = "127.0.0.1",
+        port: int = 25,
+        username: str | None = None,
+        password: str | None = None,
+        ssl: bool = False,
+        starttls: bool = False,
+        debug: int = 0,
+        lmtp: bool = False,
+    ) -> None:
+        if ssl and (starttls or lmtp):
+            raise TypeError(
+                "ssl goes neither with starttls (which upgrades a plain connection) nor with lmtp"
+            )
+        self.hostname = host
+        self.port = port
+        self.username = username
+        self.password = password
+        self.ssl = ssl
+        self.starttls = starttls
+        self.debug = debug
+        self.lmtp = lmtp
+        self._home = (
+            _working_directory()
+        )  # where the queues of the project begin, if their paths are relative
+
+    def deliver(self, message: Any, To: addresses.Given = None, From: addresses.Given = None) -> None:
+        """Send a request, a response, an `email` message, text or bytes.
+
+        Recipients and sender: the argument, else the message's attribute, else its header; `From=""` is the null
+        sender. A received message that was not changed goes out byte for byte; anything else gets a `Date` and a
+        `Message-ID` if it has none, in a handler the same at each attempt.
+
+        Raises what `smtplib` does, also when only some of the recipients are refused (`SMTPRecipientsRefused`, its
+        `recipients`). In a handler that has a queue's message in hand, what a server refused is an `SMTPError` too: a
+        4yz defers that message, and a 5yz is final; at its next attempt this one goes to those only who have not taken
+        it. Raises `RelayUnresolved` without a recipient, and OSError where the note of who has taken it can't be read.
+        """
+        sender, recipients = self.envelope_of(message, To, From)
+        data = _wire_bytes(message)
+        # With smtplib, 10 MB with ssl: only for a process that sends.
+        from maildefer.message.outgoing.refusals import as_reply, is_final
+        from maildefer.message.outgoing.sent_message import begun
+        from maildefer.message.outgoing.smtp_delivery import SmtpDelivery
+        from maildefer.message.outgoing.stamps import stamped
+
+        outgoing = begun(sender, recipients, data, self._home)
+        if not isinstance(message, MailRequest):
+            data = stamped(data, sender, outgoing.name if outgoing else None, _own_name())
+        taken: set[str] = set()
+        refused: dict[str, tuple[int, bytes]] = {}
+        if outgoing is not None and len(recipients) > 1:
+            taken, refused = outgoing.known()
+        sending = SmtpDelivery(self, sender, data)
+        sending.send([one for one in recipients if one not in taken and one not in refused])
+        if not sending.refused and not refused:
+            return
+        taken |= sending.taken
+        refused |= sending.refused
+        fault = sending.fault_for(recipients, refused)
+        if log_context.current() is not None:
+            fault = as_reply(fault)
+        finals = sum(is_final(code) for code, _ in refused.values())
+        if outgoing is not None and (taken or 0 < finals < len(refused)):
+            try:
+                outgoing.note(taken, refused)
+            except OSError as failed:
+                fault.add_note(f"who has taken it could not be noted, and is sent it again: {failed}")
+        raise fault
+
+    @staticmethod
+    def envelope_of(
+        message: Any, To: addresses.Given = None, From: addresses.Given = None
+    ) -> tuple[str, list[str]]:
+        """The sender and the recipients that `deliver` would send it with.
+
+        Raises `RelayUnresolved` without one, `AddressRefused` for what could be more than an address to the server.
+        """
+        recipients = _addresses(_first_given(message, To, "To"))
+        if not recipients:
+            raise RelayUnresolved("the message has no recipient: give To, or set its To header")
+        senders = _addresses(_first_given(message, From, "From"))
+        return senders[0] if senders else "", recipients
+
+    def configure_relay(self, hostname: str) -> smtplib.SMTP:
+        """A connection to that host, encrypted and logged in as asked."""
+        import smtplib  # as above
+
+        relay: smtplib.SMTP
+        timeout, us = self.timeout_seconds, _own_name()
+        if self.lmtp:
+            relay = smtplib.LMTP(hostname, self.port, local_hostname=us, timeout=timeout)
+        elif self.ssl:
+            context = self._context()
+            relay = smtplib.SMTP_SSL(hostname, self.port, local_hostname=us, timeout=timeout, context=context)
+        else:
+            relay = smtplib.SMTP(hostname, self.port, local_hostname=us, timeout=timeout)
+        try:
+            relay.set_debuglevel(self.debug)
+            if self.starttls:
+                relay.starttls(context=self._context())
+            if self.username and self.password:
+                relay.login(self.username, self.password)
+        except BaseException:
+            relay.close()
+            raise
+        return relay
+
+    def _context(self) -> tls.SSLContext | None:
+        if self.tls_context is not None or not self.password:
+            return self.tls_context
+        import ssl  # comes with smtplib
+
+        return ssl.create_default_context()
+
+    def resolve_relay_host(self, To: str) -> str:
+        """The host to deliver to: the configured one, else the recipient's first MX, else the recipient's domain.
+
+        Raises `RelayUnresolved` for an address without a domain, a domain that takes no mail (RFC 7505), and
+        where `dnspython` isn't installed.
+        """
+        return self.relay_hosts(To)[0]
+
+    def relay_hosts(self, To: str) -> list[str]:
+        """As `resolve_relay_host`, with all of the recipient's exchangers, in the order in which they are tried."""
+        if self.hostname is not None:
+            return [self.hostname]
+        domain = addresses.first(To).rpartition("@")[2]
+        if "@" not in To or not domain:
+            raise RelayUnresolved(f"{To!r} has no domain to look up: give local@domain, or the relay a host")
+        return exchangers(domain)
+
+    def send(self, To: addresses.Given, From: str, Subject: str, Body: str) -> None:
+        """Send a plain text message."""
+        from maildefer.message.response import MailResponse  # the e-mail package, for a process that sends
+
+        recipients = addresses.every(To)
+        self.deliver(MailResponse(To=recipients, From=From, Subject=Subject, Body=Body), To=recipients)
+
+    def reply(self, original: Any, From: str, Subject: str, Body: str) -> None:
+        """Send a plain text message to the sender of a received one."""
+        self.send(original.From, From, Subject, Body)
+
+
+def _working_directory() -> str:
+    try:
+        return os.getcwd()
+    except OSError:  # it was removed
+        return "/"
+
+
+@lru_cache(maxsize=1)
+def _own_name() -> str:
+    """What we say in EHLO, found out once a process.
+
+    Left to itself `smtplib` asks the DNS for it with each connection, and where a name server is slow to say that it
+    does not know us, that takes seconds each time.
+    """
+    name = socket.getfqdn()
+    if "." in name:
+        return name
+    try:
+        return f"[{socket.gethostbyname(socket.gethostname())}]"
+    except OSError:
+        return "[127.0.0.1]"
+
+
+def _addresses(given: addresses.Given) -> list[str]:
+    """Whoever lets a stranger write into an address is not to send commands for him."""
+    given = given if given is None or isinstance(given, (str, bytes)) else list(given)
+    for one in given if isinstance(given, list) else [given]:
+        text = one.decode("utf-8", "surrogateescape") if isinstance(one, bytes) else one or ""
+        if _LINE_BREAK(text.strip()):
+            raise AddressRefused(text, "it goes over several lines")
+    found = addresses.every(given)
+    for address in found:
+        encode_address(address)
+    return found
+
+
+def _first_given(message: Any, given: addresses.Given, name: str) -> addresses.Given:
+    if given is not None:
+        return given
+    attribute: addresses.Given = getattr(message, name, None)
+    if attribute is not None:
+        return attribute
+    if isinstance(message, (str, bytes)):
+        from maildefer.message.mime.parser import from_string  # the e-mail package, for a process that sends
+
+        return from_string(message).raw(name)
+    header: addresses.Given = message[name]
+    return header
+
+
+def _wire_bytes(message: Any) -> bytes:
+    """With the line ends of SMTP, since bare ones let a message smuggle another; `smtplib` sees to leading dots."""
+    if isinstance(message, bytes):
+        data = message
+    elif isinstance(message, _ByteMessage):
+        data = message.to_bytes()
+    elif hasattr(message, "get_content_maintype"):  # of the `email` package
+        data = message.as_bytes()
+    else:
+        data = str(message).encode("utf-8", "surrogateescape")
+    return _LINE_END.sub(b"\r\n", data)

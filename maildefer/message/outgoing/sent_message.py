@@ -1,0 +1,128 @@
+"""One message that a handler sends: what it is known by at each attempt, and who has taken it already.
+
+A handler runs again if only some of the recipients took its message, and would send it to all of them again. So who
+has taken it is noted in the queue, on stable storage, before the handler hears of the others; the note is found by
+every host, since it is looked for in a listing after a change of one's own (see `maildefer.handling.state.directory`).
+Only what was partly refused has a note, and only what has several recipients is looked up.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+from weakref import WeakKeyDictionary
+
+from maildefer import log_context
+from maildefer.digest import blake2b
+from maildefer.maildir import durable
+from maildefer.maildir.layout import Layout
+from maildefer.maildir.rights.confined import inside
+from maildefer.maildir.rights.modes import make_in
+from maildefer.maildir.system import SYSTEM
+from maildefer.message.outgoing.refusals import Verdict, is_final
+from maildefer.untrusted import UntrustedRecord, read_record
+
+_SAFE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=+-]{0,119}")
+_SUBJECT: Final = re.compile(rb"^subject:[^\n]*(?:\n[ \t][^\n]*)*", re.IGNORECASE | re.MULTILINE)
+_LIMIT_BYTES: Final = 16 << 20  # of a note: a mailing list's recipients
+
+# How often a handler has sent what looks the same, since it was called with this message.
+_counts: Final[WeakKeyDictionary[Any, dict[str, int]]] = WeakKeyDictionary()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SentMessage:
+    """`name` is the same at each attempt: made from the key, the handler, who it is from and for, and the subject."""
+
+    name: str
+    folder: str
+    attempt: int
+
+    def known(self) -> tuple[set[str], dict[str, Verdict]]:
+        """Who has taken it, and who has refused it for good. Raises OSError.
+
+        A dead letter that was requeued counts its attempts anew: then the refusals are asked for once more.
+        """
+        found: dict[str, Any] = {}
+        for name in self._names():
+            try:
+                found = read_record(f"{self.folder}/{name}", limit_bytes=_LIMIT_BYTES)
+            except (FileNotFoundError, UntrustedRecord):  # replaced since the listing, or damaged
+                continue
+        refused = found.get("refused", {}) if found.get("attempt", 0) < self.attempt else {}
+        return set(found.get("taken", ())), {
+            address: (code, text.encode()) for address, (code, text) in refused.items()
+        }
+
+    def note(self, taken: set[str], refused: dict[str, Verdict]) -> None:
+        """Remember it, durably. Raises OSError."""
+        final = {
+            address: (code, text.decode("utf-8", "replace"))
+            for address, (code, text) in refused.items()
+            if is_final(code)
+        }
+        record = {"taken": sorted(taken), "refused": final, "attempt": self.attempt}
+        queue = os.path.dirname(os.path.dirname(self.folder))
+        make_in(queue, ".maildefer/sent", SYSTEM)
+        old, token, system = self._names(), SYSTEM.token(8), inside(queue)
+        path = f"{self.folder}/{self.name},{self.attempt:06d}.{token}"
+        durable.replace_file(path, json.dumps(record).encode(), f"{self.folder}/.{token}", system=system)
+        for name in old:
+            durable.discard(f"{self.folder}/{name}", system)
+
+    def _names(self) -> list[str]:
+        """Of its notes, the newest last: one, but for a crash between its write and the removal of the one before."""
+        for above in (
+            self.folder,
+            os.path.dirname(self.folder),
+        ):  # so that NFS looks again for a folder it did not find
+            try:
+                SYSTEM.utime(above)
+                return sorted(
+                    name for name in SYSTEM.listdir(self.folder) if name.startswith(f"{self.name},")
+                )
+            except FileNotFoundError:
+                continue
+        return []  # nothing was ever partly refused in this queue
+
+
+def begun(sender: str, recipients: Sequence[str], data: bytes, home: str) -> SentMessage | None:
+    """What is sent here and now; None where no handler has a queue's message in hand, and for a batch of several.
+
+    `home`: where the queue's path begins, if it is relative.
+    """
+    about = log_context.current()
+    if about is None:
+        return None
+    message, handler = about
+    if isinstance(message, list):
+        if len(message) != 1:
+            return None
+        message = message[0]
+    key, queue = getattr(message, "key", None), getattr(message, "queue", None)
+    if not key or not queue:
+        return None
+    head = data[: data.find(b"\r\n\r\n") + 2]
+    subject = _SUBJECT.search(head)
+    facts = [handler, sender, sorted(recipients), subject[0].decode("latin-1") if subject else ""]
+    kind = blake2b(json.dumps(facts).encode(), digest_size=9).hexdigest()
+    counts = _counts.setdefault(message, {})
+    counts[kind] = number = counts.get(kind, 0) + 1
+    return SentMessage(
+        name=f"{_stem(key)}.{kind}.{number}",
+        folder=Layout(os.path.join(home, queue)).sent,
+        attempt=getattr(message, "attempt", None) or 1,
+    )
+
+
+def _stem(key: str) -> str:
+    stem = key.partition(",")[0]
+    return (
+        stem
+        if _SAFE.fullmatch(stem)
+        else blake2b(key.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
+    )

@@ -1,0 +1,124 @@
+"""One message on its way to servers: each group of recipients to the first of its hosts that answers."""
+
+from __future__ import annotations
+
+import smtplib
+from collections.abc import Iterable, Mapping
+from typing import Protocol
+
+from maildefer.message.outgoing.refusals import Verdict, is_final
+
+_UNREACHED = 451
+
+
+class Connector(Protocol):
+    """What of a `Relay` is needed."""
+
+    lmtp: bool
+
+    def relay_hosts(self, To: str, /) -> list[str]: ...
+    def configure_relay(self, hostname: str, /) -> smtplib.SMTP: ...
+
+
+class SmtpDelivery:
+    """`taken` and `refused`: what became of the recipients so far."""
+
+    def __init__(self, connector: Connector, sender: str, data: bytes) -> None:
+        self._connector = connector
+        self._sender = sender
+        self._data = data
+        self._faults: list[Exception] = []
+        self._is_in_doubt = False
+        self.taken: set[str] = set()
+        self.refused: dict[str, Verdict] = {}
+
+    def send(self, recipients: Iterable[str]) -> None:
+        """To all of them, over one connection for those that have the same hosts; raises nothing of the network's."""
+        groups: dict[tuple[str, ...], list[str]] = {}
+        for recipient in recipients:
+            try:
+                hosts = tuple(self._connector.relay_hosts(recipient))
+            except Exception as fault:  # noqa: BLE001  # a name server's has no type that could be named here
+                self._faults += self._unreached([recipient], fault)
+            else:
+                groups.setdefault(hosts, []).append(recipient)
+        for hosts, group in groups.items():
+            self._send_to_one_of(hosts, group)
+
+    def fault_for(self, recipients: list[str], refused: Mapping[str, Verdict]) -> Exception:
+        """What to raise: the one thing that kept it from everybody, or the verdict on each."""
+        if not self.taken and len(self._faults) == 1 and self.refused.keys() == set(recipients):
+            return self._faults[0]
+        return smtplib.SMTPRecipientsRefused(dict(refused))
+
+    def _send_to_one_of(self, hosts: tuple[str, ...], recipients: list[str]) -> None:
+        """To the next host goes what none has taken yet, and none has refused for good (RFC 5321, section 5.1)."""
+        faults: list[Exception] = []
+        left = recipients
+        for host in hosts:
+            faults = self._send_to(host, left)
+            left = [one for one in left if one in self.refused and not is_final(self.refused[one][0])]
+            if not left or self._is_in_doubt:
+                break
+        self._faults += faults
+
+    def _send_to(self, host: str, recipients: list[str]) -> list[Exception]:
+        """Returns what was raised."""
+        self._is_in_doubt = False
+        try:
+            connection = self._connector.configure_relay(host)
+        except (OSError, smtplib.SMTPException) as fault:
+            return self._unreached(recipients, fault)
+        faults: list[Exception] = []
+        try:
+            try:
+                connection.ehlo_or_helo_if_needed()
+            except (OSError, smtplib.SMTPException) as fault:
+                return self._unreached(recipients, fault)
+            # LMTP answers DATA once for each recipient, of which smtplib reads the first only.
+            for some in [[one] for one in recipients] if self._connector.lmtp else [recipients]:
+                if (raised := self._send_over(connection, some)) is not None:
+                    faults.append(raised)
+        finally:
+            try:
+                connection.quit()
+            except (OSError, smtplib.SMTPException):
+                connection.close()  # the server has hung up already; what was sent is answered
+        return faults
+
+    def _send_over(self, connection: smtplib.SMTP, recipients: list[str]) -> Exception | None:
+        options = [] if all(one.isascii() for one in (self._sender, *recipients)) else ["SMTPUTF8"]
+        if not self._data.isascii() and connection.has_extn("8bitmime"):
+            options.append("BODY=8BITMIME")
+        verdicts: Mapping[str, Verdict] = {}
+        raised: Exception | None = None
+        try:
+            told = connection.sendmail(self._sender, recipients, self._data, options)
+            if isinstance(told, dict):  # a stand-in for smtplib in somebody's tests tells none
+                verdicts = told
+        except smtplib.SMTPRecipientsRefused as fault:
+            verdicts, raised = fault.recipients, fault
+        except (smtplib.SMTPDataError, smtplib.SMTPSenderRefused) as fault:
+            text = fault.smtp_error if isinstance(fault.smtp_error, bytes) else fault.smtp_error.encode()
+            verdicts, raised = dict.fromkeys(recipients, (fault.smtp_code, text)), fault
+        except (OSError, smtplib.SMTPException) as fault:
+            self._is_in_doubt = (
+                True  # it may have broken off after the message was taken: no other host gets it now
+            )
+            verdicts, raised = dict.fromkeys(recipients, _verdict(fault)), fault
+        for one in recipients:
+            if one in verdicts:
+                self.refused[one] = verdicts[one]
+            else:
+                self.refused.pop(one, None)  # by a host before this one
+                self.taken.add(one)
+        return raised
+
+    def _unreached(self, recipients: list[str], fault: Exception) -> list[Exception]:
+        self.refused |= dict.fromkeys(recipients, _verdict(fault))
+        return [fault]
+
+
+def _verdict(fault: Exception) -> Verdict:
+    """Not the server's word on the message, so it may be tried again."""
+    return _UNREACHED, f"{type(fault).__name__}: {fault}".encode("utf-8", "replace")

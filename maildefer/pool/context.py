@@ -1,0 +1,66 @@
+"""What the processes of one supervisor have in common: settings, queues, board, the sockets between them."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass
+from itertools import chain
+
+from maildefer.handling.project.settings import PoolSettings
+from maildefer.host.identity import HostIdentity
+from maildefer.host.linux.signal_stack import StackDumps
+from maildefer.maildir.layout import Layout
+from maildefer.pool.scoreboard import ProcessKind, Scoreboard
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueOfPool:
+    """One queue that the pool serves; `name` is the settings' spelling, in order of priority.
+
+    With `guest` it takes part with a lease only, for the conversation tokens that lie there, and claims no entries.
+    """
+
+    name: str
+    layout: Layout
+    guest: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolContext:
+    """Made by the supervisor before it forks; read by its children."""
+
+    settings: PoolSettings
+    project: str
+    pidfile: str
+    host: HostIdentity
+    queues: tuple[QueueOfPool, ...]
+    board: Scoreboard
+    offers: tuple[tuple[socket.socket, socket.socket], ...]  # scout's end, workers' end
+    keeper: tuple[socket.socket, socket.socket]  # supervisor's end, keeper's end: messages both ways
+    gathering: tuple[tuple[socket.socket, socket.socket], ...] = ()  # to the one who gathers, and its own end
+    deferrals: tuple[socket.socket, socket.socket]  # keeper's end, workers' end: names just deferred
+    gate: int  # an eventfd that is readable while claims go on, and not while the pool is paused
+    supervisor: int  # pid
+    dumps: StackDumps | None = None  # where workers' stack dumps go; None: to standard error
+    force: bool = False
+
+    def close_for(self, kind: ProcessKind) -> None:
+        """In a child of that kind: close the ends that are others', so that it can't speak for them."""
+        ends = {
+            ProcessKind.KEEPER: (self.keeper[1], self.deferrals[0]),
+            ProcessKind.SCOUT: tuple(sending for sending, _ in self.offers),
+        }
+        workers = (self.deferrals[1], *(end for _, end in self.offers), *chain.from_iterable(self.gathering))
+        kept = ends.get(kind, workers)
+        for end in chain(self.keeper, self.deferrals, *self.offers, *self.gathering):
+            if end not in kept:
+                end.close()
+
+    @property
+    def tokens_in(self) -> int | None:
+        """Which queue's control folder holds the tokens of all conversations: the first of the settings, for all hosts.
+
+        None where this pool has no lease there, since its queues have no conversations.
+        """
+        first = next(iter(self.settings.queues), None)
+        return next((index for index, queue in enumerate(self.queues) if queue.name == first), None)

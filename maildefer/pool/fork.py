@@ -1,0 +1,129 @@
+"""Making child processes: by fork for the pool's own, by exec for what must not share our memory."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from maildefer import events
+from maildefer.host.linux.descendants import ProcessEntry
+from maildefer.host.linux.prctl import die_with_parent, gain_nothing
+from maildefer.pool.scoreboard import ProcessKind
+
+Killed = Literal["", "drain", "fence", "timeout", "recycled", "retired"]
+_ALL = set(signal.valid_signals())
+# A terminal sends these to the whole group; or they may come before a child has set up its own handler; or somebody
+# means the supervisor.
+_THE_SUPERVISORS = (
+    signal.SIGINT,
+    signal.SIGQUIT,
+    signal.SIGHUP,
+    signal.SIGTSTP,
+    signal.SIGTTIN,
+    signal.SIGTTOU,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+)
+
+
+@dataclass(slots=True, kw_only=True)
+class ChildProcess:
+    """A child as its supervisor knows it."""
+
+    pid: int
+    kind: ProcessKind
+    slot: int
+    number: int  # for people: worker 3
+    generation: int = 0  # of the application
+    began: float = field(default=0.0)  # boot clock
+    retiring: bool = False  # was told to end
+    killed: Killed = ""
+    aborted_at: float = 0.0
+    lied: bool = False  # was told to die for nonsense
+    output: int = -1  # the file of what its handlers print
+    family: frozenset[ProcessEntry] = frozenset()  # what its handlers had started when it was told to die
+
+
+def fork(main: Callable[[], int]) -> int:
+    """Fork a child that runs `main` and ends with its code; returns the pid. Called from the main thread only.
+
+    Signals are blocked meanwhile, so that none meets the parent's handlers in the child. Raises OSError.
+    """
+    parent = os.getpid()
+    sys.stderr.flush()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _ALL)
+    try:
+        pid = os.fork()
+    except OSError:  # EAGAIN, ENOMEM: who could not fork must not be deaf from now on
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        raise
+    if pid:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        return pid
+    code = 1
+    try:
+        _begin(parent)
+        code = main()
+    except BaseException:  # noqa: BLE001  # the last stop: tell it, and end as a failure
+        traceback.print_exc()
+    finally:
+        try:
+            sys.stderr.flush()
+        finally:
+            os._exit(code)
+
+
+def how_died(code: int) -> str:
+    """For people, of an exit code as `waitstatus_to_exitcode` gives it."""
+    return signal.Signals(-code).name if code < 0 else f"exit {code}"
+
+
+def spawn(
+    argv: Sequence[str],
+    *,
+    cwd: str,
+    environ: Mapping[str, str] | None = None,
+    stdout: int = -1,
+    keep: Sequence[int] = (),
+    hold: Collection[signal.Signals] = (),
+    confined: bool = False,
+) -> int:
+    """Execute a program as a child that ends with us; returns the pid. `keep` are descriptors it inherits.
+
+    `hold` are signals that it is ready for later, and unblocks then. What is `confined` can gain no rights.
+    """
+
+    def main() -> int:
+        os.chdir(cwd)
+        if events.descriptor() != 2:
+            os.dup2(events.descriptor(), 2)
+        if stdout >= 0:
+            os.dup2(stdout, 1)
+        for descriptor in keep:
+            os.set_inheritable(descriptor, True)
+        signal.pthread_sigmask(signal.SIG_BLOCK, hold)
+        if confined:
+            gain_nothing()
+        os.execve(argv[0], list(argv), dict(environ if environ is not None else os.environ))
+
+    return fork(main)
+
+
+def _begin(parent: int) -> None:
+    """Defaults for a child: its own signals, an end when the parent ends."""
+    signal.set_wakeup_fd(-1)
+    for signum in (signal.SIGTERM, signal.SIGCHLD, signal.SIGCONT):
+        signal.signal(signum, signal.SIG_DFL)
+    for signum in _THE_SUPERVISORS:
+        signal.signal(signum, _leave_it)
+    die_with_parent(parent)
+    signal.pthread_sigmask(signal.SIG_SETMASK, set())
+
+
+def _leave_it(signum: int, frame: object) -> None:
+    """Not SIG_IGN, which the programs that handlers execute would inherit."""

@@ -1,0 +1,86 @@
+"""What a front end says of itself, within limits: it talks to the network, and may be broken."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field, fields
+from typing import Final
+
+from maildefer.untrusted import UntrustedRecord, record_in
+
+_REPORT_BYTES: Final = 4096
+_MOST: Final = 1 << 53  # what every reader of JSON can hold
+_TEXT_CHARACTERS: Final = 1000
+_SHORTAGES: Final = 100
+_LOOKS: Final = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrontEndStatus:
+    """Numbers that were not told are None."""
+
+    connections: int | None = None
+    connections_of_all: int | None = None
+    max_connections: int | None = None
+    clients: int | None = None
+    accepted: int | None = None
+    held_bytes: int | None = None
+    max_backlog: int | None = None
+    min_free_bytes: int | None = None
+    queue: str | None = None
+    shortages: dict[str, str] = field(default_factory=dict)  # queue: why it takes no more for it
+
+    def facts(self) -> dict[str, object]:
+        """For `maildefer status`; empty where nothing was told."""
+        told = {each.name: getattr(self, each.name) for each in fields(self)}
+        found = {name: value for name, value in told.items() if value is not None}
+        return found if found != {"shortages": {}} else {}
+
+
+def read_report(descriptor: int) -> FrontEndStatus:
+    """What it last wrote there; nothing before it has. Raises UntrustedRecord where it is nonsense.
+
+    Read again where it is none, since its process may be writing.
+    """
+    told = os.pread(descriptor, _REPORT_BYTES, 0)
+    for _ in range(_LOOKS):
+        try:
+            return _parsed(told)
+        except UntrustedRecord:
+            before, told = told, os.pread(descriptor, _REPORT_BYTES, 0)
+            if told == before:
+                raise
+    return FrontEndStatus()
+
+
+def _parsed(told: bytes) -> FrontEndStatus:
+    if not told.strip(b" \0"):
+        return FrontEndStatus()
+    found = record_in(told.rstrip(b" \0"))
+    numbers = {
+        each.name: _number(found.get(each.name)) for each in fields(FrontEndStatus) if "int" in str(each.type)
+    }
+    return FrontEndStatus(
+        **numbers,
+        queue=_text(found.get("queue")),
+        shortages=_shortages(found.get("shortages", {})),
+    )
+
+
+def _number(value: object) -> int | None:
+    if value is None or (type(value) is int and value >= 0):
+        return value if value is None or value <= _MOST else None
+    raise UntrustedRecord(f"says {value!r:.40} for a number")
+
+
+def _text(value: object) -> str | None:
+    if value is None or isinstance(value, str):
+        return value[:_TEXT_CHARACTERS] if value else value
+    raise UntrustedRecord(f"says {value!r:.40} for a text")
+
+
+def _shortages(value: object) -> dict[str, str]:
+    if not isinstance(value, dict):
+        raise UntrustedRecord(f"says {value!r:.40} for its shortages")
+    texts = {name[:_TEXT_CHARACTERS]: text for name, why in value.items() if (text := _text(why))}
+    return dict(list(texts.items())[:_SHORTAGES])

@@ -1,0 +1,15 @@
+"""The keeper: the supervisor's child that holds its lease in each queue and looks after the queue.
+
+    keeper            its main thread
+    heartbeat         the thread of a queue's lease: joins, beats, leaves
+    maintenance       the thread of a queue's chores: reclaim, promote, requests, status, sweep
+    chores            each chore by itself, tried again after a pause
+    slot_reclaim      takes back what dead workers of this host held
+    reclaim_log       log lines of all that was taken back
+    mount_files       requests, status and shares of hosts on the mount
+    mount_time        the mount's clock, kept against the boot clock
+    pidfile_writer    the pid file, and the doctor's checks of a queue
+    standalone        a keeper for a program without a supervisor
+
+Imports point down: standalone > keeper > maintenance > mount_files > heartbeat, slot_reclaim > chores, mount_time.
+"""

@@ -1,0 +1,288 @@
+"""The thread that looks after one queue: dead owners' claims, due entries, requests, status, sweeps."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, ClassVar
+
+from maildefer import events
+from maildefer.backoff import Backoff
+from maildefer.host.identity import alive
+from maildefer.maildir.layout import mend
+from maildefer.maildir.names import Owner
+from maildefer.maildir.system import SYSTEM, System
+from maildefer.maildir.upkeep.failed_moves import FailedMoves
+from maildefer.maildir.upkeep.leases import LeaseHolder
+from maildefer.maildir.upkeep.observer import LeaseObserver
+from maildefer.maildir.upkeep.promote import Promoter
+from maildefer.maildir.upkeep.reclaim import OwnerState, Reclaimer, StateOf
+from maildefer.maildir.upkeep.sweep import Sweeper
+from maildefer.pool import status_record
+from maildefer.pool.chore_faults import ChoreFaults
+from maildefer.pool.context import PoolContext
+from maildefer.pool.keeper.chores import Chore, Chores
+from maildefer.pool.keeper.heartbeat import Heartbeat
+from maildefer.pool.keeper.mount_files import MountFiles
+from maildefer.pool.keeper.reclaim_log import told
+from maildefer.pool.keeper.slot_reclaim import DeadSlots
+from maildefer.pool.pause import heed_mark
+from maildefer.pool.scoreboard import Header, Q, QueueState
+
+if TYPE_CHECKING:
+    from maildefer.maildir.upkeep.token_reclaim import TokenReclaimer
+
+_FIRST_SWEEP_SECONDS = 60.0
+_SWEEP_EVERY_SECONDS = 900.0
+_FOLDERS_EVERY_SECONDS = 60.0
+_BY_ENTRY = (
+    "take back",
+    "fence",
+    "reclaim",
+    "promote",
+    "return",
+    "free tokens",
+)  # what of them fails by itself
+
+
+class Maintenance:
+    """What the keeper does for one queue besides beating."""
+
+    papers: ClassVar = MountFiles
+
+    def __init__(
+        self,
+        shared: PoolContext,
+        index: int,
+        lifeline: Heartbeat,
+        freed: Callable[[int], None],
+        *,
+        system: System = SYSTEM,
+    ) -> None:
+        self._shared = shared
+        self._system = system
+        self._index = index
+        self._base = shared.board.queue(index)
+        self._lifeline = lifeline
+        self._layout = lifeline.queue.layout
+        self._name = lifeline.queue.name
+        self._heard: SimpleQueue[str] = SimpleQueue()
+        self._namesakes: set[str] = set()  # told of
+        self._wake = threading.Event()
+        self._stuck = {chore: FailedMoves(system=system) for chore in _BY_ENTRY}
+        self._dead = DeadSlots(shared, index, self._name, freed, self._stuck["take back"])
+        self._promoter = Promoter(self._layout, refusals=self._stuck["promote"], system=system)
+        self._sweeper = Sweeper(self._layout, system=system)
+        self._observer = self._make_observer()
+        self._recovery = self._make_recovery()
+        self._paperwork = self.papers(shared, index, lifeline, system)
+        # Kept below half a TTL: an observer that has not looked for that begins anew.
+        self._looking = Backoff()
+        self._looking.longest_seconds = 2 * lifeline.format.beat_seconds
+        self._chores = Chores(
+            self._name, self._make_chores(), ChoreFaults(shared.board, index), system, self._mend
+        )
+        self.thread = threading.Thread(target=self._run, name=f"tend-{self._name}", daemon=True)
+
+    def take_back(self, slot: int) -> None:
+        """A worker died: take its claims back, then free its slot. Any thread."""
+        self._dead.put(slot)
+        self._wake.set()
+
+    def hear(self, name: str) -> None:
+        """A worker of this host has deferred an entry. Any thread."""
+        self._heard.put(name)
+        self._wake.set()
+
+    def note_reload(self, facts: object) -> None:
+        """How the last reload went, for the status file. Any thread."""
+        self._paperwork.reload = facts
+
+    def wake(self) -> None:
+        self._wake.set()
+
+    def _run(self) -> None:
+        lifeline = self._lifeline
+        while not lifeline.left.is_set():
+            if lifeline.joined.wait(0.5):
+                self._round()
+                self._wake.wait(self._until_next())
+                self._wake.clear()
+            elif self._shared.board.words[self._base + Q.STATE] != QueueState.SERVED:
+                self._dead.free_all()  # no lease, so nothing to take back under it; a new keeper just hasn't joined yet
+        self._paperwork.discard_status()
+
+    def _round(self) -> None:
+        if self._observer.format is not self._lifeline.format:  # joined anew
+            self._observer = self._make_observer()
+            self._recovery = self._make_recovery()
+            self._looking.longest_seconds = 2 * self._lifeline.format.beat_seconds
+            self._chores.hurry()
+        self._chores.do_what_is_due()
+
+    def _make_chores(self) -> list[Chore]:
+        """In the order in which they are done: first what other hosts' work waits for."""
+
+        def beat() -> float:
+            return self._lifeline.format.beat_seconds
+
+        stuck, papers, clock = self._stuck, self._paperwork, self._lifeline.mount_time
+        fence = Chore("fence", "fence.failed", self._fence, every=beat, refusals=stuck["fence"])
+        fence.backoff = self._looking
+        sweep = Chore("sweep", "sweep.failed", self._sweep, every=lambda: _SWEEP_EVERY_SECONDS, at_once=False)
+        sweep.due = self._system.boottime() + _FIRST_SWEEP_SECONDS
+        take_back = Chore("take back", "takeback.failed", self._take_back_dead, refusals=stuck["take back"])
+        take_back.wanted = self._dead.next_at
+        promote = Chore("promote", "promotion.failed", self._promote, refusals=stuck["promote"])
+        promote.wanted = self._promotes_at
+        return [
+            take_back,
+            fence,
+            Chore("reclaim", "reclaim.failed", self._reclaim, every=beat, refusals=stuck["reclaim"]),
+            Chore("clock", "clock.failed", clock.measure, wanted=clock.measure_at),
+            promote,
+            Chore("list deferred", "listing.failed", self._list_deferred, wanted=self._lists_at),
+            Chore("return", "return.failed", self._return, every=beat, refusals=stuck["return"]),
+            Chore(
+                "free tokens", "token.failed", self._free_tokens, every=beat, refusals=stuck["free tokens"]
+            ),
+            Chore("share", "share.failed", self._share, every=beat),
+            Chore("requests", "request.failed", papers.answer_requests, every=beat, refusals=papers.refusals),
+            Chore("pause", "pause.failed", self._heed_pause, every=beat),
+            Chore("status", "status.failed", papers.write_status, every=beat),
+            sweep,
+            Chore("folders", "folders.failed", self._mend, every=lambda: _FOLDERS_EVERY_SECONDS),
+        ]
+
+    def _fence(self) -> None:
+        for lease in self._observer.look(self._lifeline.last_good_beat):
+            events.emit("lease.fenced", queue=self._name, lease=lease)
+        for lease, holder in self._observer.beating():
+            if lease not in self._namesakes and self._shared.host.is_namesake(
+                holder.host, holder.boot_id, holder.pid_namespace
+            ):
+                self._namesakes.add(lease)
+                events.emit("host.duplicated", queue=self._name, lease=lease, host=holder.host)
+
+    def _reclaim(self) -> None:
+        with told(self._name) as taken:
+            self._recovery.scan(taken)
+        self._shared.board.words[self._base + Q.SCANS] += 1
+
+    def _return(self) -> None:
+        with told(self._name) as taken:
+            self._recovery.scan_deferred(taken)
+
+    def _free_tokens(self) -> None:
+        if (tokens := self._freeing()) is not None:
+            self._tell_freed(tokens.scan())
+
+    def _share(self) -> None:
+        self._paperwork.share(self._observer.others)
+
+    def _heed_pause(self) -> None:
+        heed_mark(self._shared, self._index, self._system)
+
+    def _sweep(self) -> None:
+        self._sweeper.sweep(self._lifeline.mount_time.now())
+
+    def _take_back_dead(self) -> None:
+        self._dead.take_back(self._recovery, self._freeing())
+
+    def _promote(self) -> None:
+        while not self._heard.empty():
+            self._promoter.hear(self._heard.get())
+        for key in self._promoter.promote(self._lifeline.mount_time.now()):
+            events.emit("entry.promoted", queue=self._name, key=key)
+
+    def _tell_freed(self, count: int) -> None:
+        if count:
+            events.emit("token.freed", queue=self._name, count=count)
+
+    def _make_observer(self) -> LeaseObserver:
+        return LeaseObserver(
+            self._layout,
+            self._lifeline.format,
+            lambda: self._lifeline.lease,
+            self._is_known_dead,
+            refusals=self._stuck["fence"],
+            system=self._system,
+        )
+
+    def _make_recovery(self) -> Reclaimer:
+        return Reclaimer(
+            self._layout,
+            self._observer,
+            own=lambda: self._lifeline.lease,
+            look=self._look_at_board,
+            host=self._shared.host.label,
+            max_crashes=self._shared.settings.max_crashes,
+            grace_seconds=self._lifeline.format.ttl_seconds,
+            refusals=self._stuck["reclaim"],
+            returns=self._stuck["return"],
+            system=self._system,
+        )
+
+    def _freeing(self) -> TokenReclaimer | None:
+        """For the queue in which the tokens lie, from the first conversation on; else there is nothing to do."""
+        if self._shared.board.words[Header.TOKENS] != self._index + 1:
+            return None
+        from maildefer.maildir.upkeep.token_reclaim import (
+            TokenReclaimer,  # an application without conversations never needs it
+        )
+
+        return TokenReclaimer(
+            self._layout,
+            self._observer,
+            own=lambda: self._lifeline.lease,
+            look=self._look_at_board,
+            refusals=self._stuck["free tokens"],
+            system=self._system,
+        )
+
+    def _look_at_board(self) -> StateOf:
+        """What the board says of claims of our own lease; read after the listing that showed them."""
+        on_claim = status_record.on_claims(self._shared.board)
+
+        def state_of(owner: Owner) -> OwnerState:
+            on_it = on_claim(owner.pid, owner.seq)
+            return "dead" if on_it is None else "held" if on_it else "alive"
+
+        return state_of
+
+    def _is_known_dead(self, holder: LeaseHolder) -> bool:
+        """Dead for sure, since its pids are this host's: supervisor and keeper, whose workers die with them."""
+        if not self._shared.host.shares_pids_with(holder.boot_id, holder.pid_namespace):
+            return False
+        return not alive(holder.pid, holder.start_time) and not alive(
+            holder.keeper_pid, holder.keeper_start_time
+        )
+
+    def _until_next(self) -> float:
+        """Seconds until something is due; woken earlier for a death or a defer of this host."""
+        wait = self._chores.next_at() - self._system.boottime()
+        if self._shared.board.words[Header.DRAINING]:
+            wait = min(wait, 0.2)
+        return max(0.0, wait)
+
+    def _list_deferred(self) -> None:
+        self._promoter.relist(
+            self._lifeline.mount_time.now(), least_seconds=self._lifeline.format.beat_seconds
+        )
+
+    def _lists_at(self) -> float:
+        """On the boot clock."""
+        return self._promoter.lists_at(self._lifeline.mount_time.now())
+
+    def _promotes_at(self) -> float:
+        """On the boot clock."""
+        if not self._heard.empty():
+            return 0.0
+        again = self._stuck["promote"].next_at()
+        if (due := self._promoter.next_due()) is None:
+            return again
+        return min(again, self._system.boottime() + due - self._lifeline.mount_time.now())
+
+    def _mend(self) -> bool:
+        return mend(self._layout, system=self._system)

@@ -1,0 +1,123 @@
+"""What a keeper reads and writes on the mount for others: operators' requests, its status, the hosts' shares."""
+
+from __future__ import annotations
+
+import json
+from typing import Final
+
+from maildefer import events
+from maildefer.maildir import durable
+from maildefer.maildir.rights.confined import inside
+from maildefer.maildir.rights.modes import rights_in
+from maildefer.maildir.system import System
+from maildefer.maildir.upkeep.failed_moves import FailedMoves
+from maildefer.maildir.upkeep.leases import STATUS_LIMIT_BYTES
+from maildefer.pool import status_record
+from maildefer.pool.context import PoolContext
+from maildefer.pool.keeper.heartbeat import Heartbeat
+from maildefer.pool.messages import send
+from maildefer.pool.rates import Rates
+from maildefer.pool.scoreboard import Q
+from maildefer.untrusted import UntrustedRecord, read_record
+
+_STATUS_EVERY_SECONDS: Final = 30.0
+_MOVING: Final = {"beat_age_seconds", "clock_offset_seconds", "paused_seconds"}
+_VERBS: Final = {"stop", "pause", "resume", "reload"}
+
+
+class MountFiles:
+    """That of one queue; used by the thread that looks after it."""
+
+    def __init__(self, shared: PoolContext, index: int, lifeline: Heartbeat, system: System) -> None:
+        self._shared = shared
+        self._index = index
+        self._lifeline = lifeline
+        self._layout = lifeline.queue.layout
+        self._name = lifeline.queue.name
+        self._system = inside(self._layout.path, system)
+        self.reload: object = None  # how the last one went: see `Reloader.facts`
+        self._rates = Rates(shared.board)
+        self.refusals = FailedMoves(system=system)  # requests that could not be consumed
+        self._status: dict[str, object] = {}
+        self._status_at = 0.0
+        self._told_by = ""  # the last status file
+        self._random = system.token(8)  # for its draft; one, so that a fault reads the same each time
+
+    def share(self, others: list[str]) -> None:
+        """Tell the scout which keys are this host's first: one share for each live lease that claims entries."""
+        leases = [lease for lease in others if not self._is_idle(lease)]
+        own = self._lifeline.lease
+        leases = sorted([*leases, own])
+        words, base = self._shared.board.words, self._shared.board.queue(self._index)
+        words[base + Q.INDEX] = leases.index(own)
+        words[base + Q.HOSTS] = len(leases)
+
+    def _is_idle(self, lease: str) -> bool:
+        """Paused, or only a guest."""
+        path = f"{self._layout.status}/{lease}.json"
+        try:
+            status = read_record(path, limit_bytes=STATUS_LIMIT_BYTES, files=self._system)
+        except (OSError, UntrustedRecord):
+            return False
+        return bool(status.get("paused") or status.get("guest"))
+
+    def answer_requests(self) -> None:
+        """What operators asked of this lease through the mount; consumed by a rename. Raises OSError."""
+        mark = f"{self._lifeline.lease}."
+        listed = self._system.listdir(self._layout.requests)
+        self.refusals.keep(listed)
+        for name in listed:
+            verb = name.removeprefix(mark)
+            if name.startswith(mark) and verb in _VERBS and self.refusals.may_try(name):
+                try:
+                    is_ours = self._consume(name)
+                except FileNotFoundError:
+                    raise
+                except OSError as fault:  # not obeyed: it would be again with each beat
+                    self.refusals.note(name, fault)
+                    continue
+                self.refusals.forget(name)
+                if is_ours:
+                    events.emit("request.received", queue=self._name, verb=verb)
+                    send(self._shared.keeper[1], request=verb)
+
+    def _consume(self, name: str) -> bool:
+        """False where it was withdrawn. Raises FileNotFoundError where it can't be moved for want of a folder."""
+        try:
+            self._system.rename(f"{self._layout.requests}/{name}", f"{self._layout.requests_done}/{name}")
+        except FileNotFoundError:
+            self._system.lstat(self._layout.requests_done)
+            return False
+        return True
+
+    def write_status(self) -> None:
+        """For other hosts' operators; what has not changed is written anew twice a minute only. Raises OSError."""
+        more = {"lease": self._lifeline.lease, "rate_per_second": self._rates.noted(self._system.boottime())}
+        status = status_record.of_queue(self._shared, self._index) | more | {"reload": self.reload}
+        steady = {name: value for name, value in status.items() if name not in _MOVING}
+        if steady == self._status and self._system.boottime() < self._status_at:
+            return
+        path = self._status_path()
+        draft = f"{self._layout.tmp}/.status-{self._lifeline.lease}-{self._random}"
+        if self._told_by not in (
+            "",
+            path,
+        ):  # under a lease that was fenced: it may have been written after that
+            durable.discard(self._told_by, self._system)
+        self._told_by = path
+        durable.discard(draft, self._system)
+        data = json.dumps(status | {"time": self._system.time()}).encode()
+        try:
+            rights = rights_in(self._layout.path, self._system)
+            durable.replace_file(path, data, draft, durably=False, rights=rights, system=self._system)
+        except FileNotFoundError:  # done, and the reply was lost
+            for folder in (self._layout.tmp, self._layout.status):
+                self._system.lstat(folder)  # or one of these is missing
+        self._status, self._status_at = steady, self._system.boottime() + _STATUS_EVERY_SECONDS
+
+    def discard_status(self) -> None:
+        """The lease was left; it may have been written after that."""
+        durable.discard(self._status_path(), self._system)
+
+    def _status_path(self) -> str:
+        return f"{self._layout.status}/{self._lifeline.lease}.json"

@@ -1,0 +1,60 @@
+"""The mount's time, by which deferred entries are due, kept against the boot clock.
+
+Nobody sets the boot clock, so a wall clock that is put right moves nothing that is deferred meanwhile. A local
+filesystem goes by this host's wall clock, and is set with it.
+"""
+
+from __future__ import annotations
+
+from maildefer import events
+from maildefer.maildir.layout import Layout
+from maildefer.maildir.system import System
+from maildefer.maildir.upkeep.sweep import mount_time_offset
+from maildefer.pool.scoreboard import Q, Scoreboard
+
+_EVERY_SECONDS = 60.0
+_SET_SECONDS = 1.0
+_SLOW_SECONDS = 1.0
+_WARNING_SECONDS = 60.0
+
+
+class MountTime:
+    """That of one queue, on the board; for the keeper's threads."""
+
+    def __init__(self, board: Scoreboard, index: int, layout: Layout, name: str, system: System) -> None:
+        self._board = board
+        self._index = index
+        self._layout = layout
+        self._name = name
+        self._system = system
+        self._own_seen = self._due = 0.0
+
+    def now(self) -> float:
+        return self._board.mount_time(self._index, self._system.time(), self._system.boottime())
+
+    def measure_first(self) -> None:
+        """Before the first claim, unless a keeper before this one did. Raises OSError."""
+        if not self._board.words[self._board.queue(self._index) + Q.CLOCK_OFFSET]:
+            self.measure()
+
+    def measure(self) -> None:
+        """Look at the mount's clock; warn if ours differs. Raises OSError, and then what was known goes on."""
+        board, base, began = self._board, self._board.queue(self._index), self._system.boottime()
+        own = self._own_offset()
+        if not board.words[base + Q.LOCAL]:
+            offset = mount_time_offset(self._layout, system=self._system)
+            is_exact = self._system.boottime() - began <= _SLOW_SECONDS
+            if is_exact or not board.words[base + Q.CLOCK_OFFSET]:  # else what is known is nearer
+                board.set_clock_offset(self._index, offset)
+            if is_exact and abs(offset - own) > _WARNING_SECONDS:
+                events.emit("clock.differs", queue=self._name, offset_ms=events.ms(offset - own))
+        self._own_seen, self._due = own, began + _EVERY_SECONDS
+
+    def measure_at(self) -> float:
+        """On the boot clock: once a minute, and as soon as our wall clock was set, which may be the mount's as well."""
+        was_set = abs(self._own_offset() - self._own_seen) > _SET_SECONDS
+        return 0.0 if was_set else self._due
+
+    def _own_offset(self) -> float:
+        """Our wall clock less our boot clock, which changes when somebody sets the former."""
+        return self._system.time() - self._system.boottime()

@@ -1,0 +1,82 @@
+"""The keeper's paperwork: the pid file, which may lie on the mount, and the doctor's look at a queue."""
+
+from __future__ import annotations
+
+import threading
+
+from maildefer import events
+from maildefer.doctor import examine as doctor
+from maildefer.host import pidfile
+from maildefer.host.mounts import is_local
+from maildefer.pool.context import PoolContext
+from maildefer.pool.scoreboard import Q
+
+
+class PidFileWriter:
+    """Writes the pid file in a thread of its own, since its folder may hang."""
+
+    def __init__(self, shared: PoolContext) -> None:
+        self._shared = shared
+        self._again = threading.Event()
+        self._closing = False
+        self._told: set[str] = set()
+        self._written: pidfile.PidFile | None = None
+        self._thread = threading.Thread(target=self._run, name="clerk", daemon=True)
+
+    def start(self) -> None:
+        """Begin; there is nothing to do where no pid file was asked for."""
+        if self._shared.pidfile:
+            self._again.set()
+            self._thread.start()
+
+    def write_again(self) -> None:
+        """The leases have changed. Any thread."""
+        self._again.set()
+
+    def close(self) -> None:
+        """Remove the pid file; waits no longer than the folder lets it within five seconds."""
+        if self._shared.pidfile:
+            self._closing = True
+            self._again.set()
+            self._thread.join(5.0)
+
+    def check(self, index: int) -> None:
+        """The doctor's glance at a queue, before we join: raises UnsafeMount, unless forced; warns once.
+
+        Also tells the board whether the mount is local, where an ENOENT leaves no doubt.
+        """
+        layout, board = self._shared.queues[index].layout, self._shared.board
+        findings = doctor.at_join(layout)
+        for finding in findings:
+            text = f"{finding.fact}: {finding.remedy}"
+            if finding.verdict != "ok" and text not in self._told:
+                self._told.add(text)
+                events.emit("queue.unsafe", queue=self._shared.queues[index].name, error=text)
+        if not self._shared.force:
+            doctor.refuse_unsafe(layout.path, findings)
+        board.words[board.queue(index) + Q.LOCAL] = int(is_local(layout.path))
+
+    def _run(self) -> None:
+        while True:
+            self._again.wait()
+            self._again.clear()
+            try:
+                if self._closing:
+                    if self._written is not None:
+                        pidfile.remove(self._shared.pidfile, self._written)
+                    return
+                self._write()
+            except OSError as fault:
+                events.emit("pidfile.failed", pidfile=self._shared.pidfile, error=str(fault))
+
+    def _write(self) -> None:
+        shared = self._shared
+        leases = [lease for i in range(len(shared.queues)) if (lease := shared.board.lease(i))]
+        self._written = pidfile.for_process(
+            shared.supervisor,
+            shared.host,
+            kind="supervise",
+            lease=leases[0] if leases else None,
+            queues=tuple(queue.layout.path for queue in shared.queues),
+        )
+        pidfile.write(shared.pidfile, self._written)

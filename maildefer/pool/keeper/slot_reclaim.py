@@ -1,0 +1,97 @@
+"""The slots of dead workers: what they hold in one queue is taken back, and only then are they free."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import TYPE_CHECKING
+
+from maildefer import events
+from maildefer.errors import MaildeferError
+from maildefer.maildir.upkeep.failed_moves import FailedMoves
+from maildefer.maildir.upkeep.reclaim import Reclaimer
+from maildefer.pool import worker_deaths
+from maildefer.pool.context import PoolContext
+from maildefer.pool.keeper.reclaim_log import told
+from maildefer.pool.scoreboard import Header, S, State
+
+if TYPE_CHECKING:
+    from maildefer.maildir.upkeep.token_reclaim import TokenReclaimer
+
+
+class DeadSlots:
+    """Those of one queue. `put` from any thread, the rest in the thread that looks after the queue."""
+
+    def __init__(
+        self, shared: PoolContext, index: int, queue: str, freed: Callable[[int], None], refusals: FailedMoves
+    ) -> None:
+        """`freed` is told each slot of which nothing is left in this queue."""
+        self._board = shared.board
+        self._dumps = shared.dumps
+        self._index = index
+        self._queue = queue
+        self._freed = freed
+        self._refusals = refusals
+        self._dead: SimpleQueue[int] = SimpleQueue()
+
+    def put(self, slot: int) -> None:
+        self._dead.put(slot)
+
+    def next_at(self) -> float:
+        """On the boot clock: at once for those that were not tried yet."""
+        return self._refusals.next_at() if self._dead.empty() else 0.0
+
+    def take_back(self, recovery: Reclaimer, tokens: TokenReclaimer | None) -> None:
+        """Each by itself: a slot whose claims can't be moved stays dead on the board, and is tried again."""
+        for name in self._refusals.due():
+            self._dead.put(_slot(name))
+        for _ in range(self._dead.qsize()):
+            slot = self._dead.get()
+            if not self._refusals.may_try(_name(slot)):  # told again
+                continue
+            try:
+                is_done = self._take_back(slot, recovery, tokens)
+            except (OSError, MaildeferError) as fault:
+                self._refusals.note(_name(slot), fault)
+                continue
+            self._refusals.forget(_name(slot))
+            if is_done:
+                self._freed(slot)
+
+    def _take_back(self, slot: int, recovery: Reclaimer, tokens: TokenReclaimer | None) -> bool:
+        """False where it was done before: told twice, the slot may be another's by now."""
+        board = self._board
+        base = board.slot(slot)
+        pid, state = board.words[base + S.PID], board.words[base + S.STATE]
+        if state not in (State.DEAD_CHARGED, State.DEAD_UNCHARGED):
+            return False
+        with told(self._queue) as taken:
+            spared = board.spared(slot, self._index)
+            charged, death = state == State.DEAD_CHARGED, worker_deaths.of(board, slot, self._dumps)
+            recovery.take_back(pid, charged=charged, spared=spared, taken=taken, death=death)
+        board.forget_gathered(slot, self._index)
+        if tokens is not None:
+            if count := tokens.take_back(pid):
+                events.emit("token.freed", queue=self._queue, count=count)
+            board.words[base + S.TOKENS] = 0
+        return True
+
+    def free_all(self) -> None:
+        """There is no lease of ours, so nothing to take back under it."""
+        for name in self._refusals.names():
+            self._refusals.forget(name)
+            self._dead.put(_slot(name))
+        while not self._dead.empty():
+            slot = self._dead.get()
+            if self._board.words[Header.TOKENS] == self._index + 1:
+                self._board.words[self._board.slot(slot) + S.TOKENS] = 0
+            self._board.forget_gathered(slot, self._index)
+            self._freed(slot)
+
+
+def _name(slot: int) -> str:
+    return f"slot {slot}"
+
+
+def _slot(name: str) -> int:
+    return int(name.removeprefix("slot "))

@@ -1,0 +1,128 @@
+"""A keeper for a process without a supervisor: executed, not forked, since that process may have threads.
+
+`python -m maildefer.pool.keeper.standalone FACTS`: the descriptors that FACTS names are inherited: the board, and the
+ends of the sockets. It ends with the process that started it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from maildefer import events
+from maildefer.handling.project.settings import PoolSettings
+from maildefer.host.identity import this_host
+from maildefer.host.linux.prctl import die_with_parent
+from maildefer.maildir.layout import Layout
+from maildefer.pool.context import PoolContext, QueueOfPool
+from maildefer.pool.keeper import keeper
+from maildefer.pool.messages import FromKeeper, Nonsense, from_keeper, hear, pair
+from maildefer.pool.scoreboard import Scoreboard
+
+SLOTS = 2  # the process itself, and one to spare
+
+
+@dataclass(slots=True)
+class StandaloneKeeper:
+    """What a process shares with its own keeper."""
+
+    shared: PoolContext
+    process: subprocess.Popen[bytes] | None = None
+
+    @classmethod
+    def prepare(cls, path: str, *, max_crashes: int) -> StandaloneKeeper:
+        """Everything but the keeper's process itself."""
+        settings = PoolSettings(
+            project="/", module="", queues={path: ()}, router_defaults={}, max_crashes=max_crashes
+        )
+        shared = PoolContext(
+            settings=settings,
+            project="/",
+            pidfile="",
+            host=this_host(),
+            queues=(QueueOfPool(name=path, layout=Layout(path)),),
+            board=Scoreboard.shared(1, SLOTS),
+            offers=(),
+            keeper=pair(identified=True),
+            deferrals=pair(identified=True),
+            gate=-1,
+            supervisor=os.getpid(),
+        )
+        return cls(shared)
+
+    def start(self) -> None:
+        """Execute the keeper, in the place of one that died."""
+        shared = self.shared
+        descriptors = (shared.board.descriptor, shared.keeper[1].fileno(), shared.deferrals[0].fileno())
+        facts = {
+            "queue": shared.queues[0].layout.path,
+            "max_crashes": shared.settings.max_crashes,
+            "parent": shared.supervisor,
+            "board": descriptors[0],
+            "keeper": descriptors[1],
+            "deferrals": descriptors[2],
+        }
+        argv = [sys.executable, "-m", "maildefer.pool.keeper.standalone", json.dumps(facts)]
+        self.process = subprocess.Popen(
+            argv,
+            pass_fds=descriptors,
+            stdin=subprocess.DEVNULL,
+            stderr=events.descriptor(),
+            cwd="/",
+            env=_environ(),
+        )
+
+    def hear(self) -> list[FromKeeper]:
+        """What the keeper has said; one that says nonsense is killed for it."""
+        said: list[FromKeeper] = []
+        heard: Iterator[FromKeeper | Nonsense] = hear(self.shared.keeper[0], from_keeper)
+        for message in heard:
+            if not isinstance(message, Nonsense):
+                said.append(message)
+            elif self.is_running() and self.process is not None and self.process.pid == message.pid:
+                events.emit("child.misbehaved", kind="keeper", pid=message.pid, reason=message.reason)
+                self.process.kill()
+                self.process.wait()
+        return said
+
+    def is_running(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+
+def _environ() -> dict[str, str]:
+    """Ours, and where this package is: the program may have put that on its path by itself; and the log's form."""
+    home = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+    path = os.environ.get("PYTHONPATH", "")
+    log = {"MAILDEFER_LOG_FORMAT": events.current_format(), "MAILDEFER_LOG_LEVEL": events.current_level()}
+    return {**os.environ, **log, "PYTHONPATH": f"{home}{os.pathsep}{path}" if path else home}
+
+
+def main() -> int:
+    facts: dict[str, Any] = json.loads(sys.argv[1])
+    die_with_parent(facts["parent"])
+    events.configure()
+    alone = StandaloneKeeper.prepare(facts["queue"], max_crashes=facts["max_crashes"])
+    shared = PoolContext(
+        settings=alone.shared.settings,
+        project="/",
+        pidfile="",
+        host=alone.shared.host,
+        queues=alone.shared.queues,
+        board=Scoreboard(1, SLOTS, facts["board"]),
+        offers=(),
+        keeper=(alone.shared.keeper[0], socket.socket(fileno=facts["keeper"])),
+        deferrals=(socket.socket(fileno=facts["deferrals"]), alone.shared.deferrals[1]),
+        gate=-1,
+        supervisor=facts["parent"],
+    )
+    return keeper.run(shared)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,106 @@
+"""What `maildefer supervise` was asked for, as the command line hands it to the process that becomes the supervisor."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, Final
+
+from maildefer import events
+from maildefer.errors import ConfigurationError
+from maildefer.handling.project.settings import PoolSettings
+from maildefer.maildir.layout import Layout
+from maildefer.pool.context import QueueOfPool
+
+MOST_WORKERS: Final = 4096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolOptions:
+    """One JSON argument, which a restart under the same pid hands on."""
+
+    project: str
+    pidfile: str
+    queues: tuple[str, ...] | None = None  # None: all of the settings
+    workers: int | None = None
+    lock_fd: int = -1
+    force: bool = False
+    intake: bool = False
+    user: str = ""  # of the front ends; before what receiver_config says
+    group: str = ""
+    log_level: str | None = None
+    log_format: str | None = None
+    log_file: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> PoolOptions:
+        """Raises ConfigurationError: this is not for typing by hand."""
+        try:
+            found: dict[str, Any] = json.loads(text)
+            known = {field.name for field in fields(cls)}
+            given = {name: value for name, value in found.items() if name in known and value is not None}
+            if given.get("queues") is not None:
+                given["queues"] = tuple(given["queues"]) or None
+            return cls(**given)
+        except (ValueError, TypeError, KeyError) as fault:
+            raise ConfigurationError(
+                f"not a plan: {fault}; start the pool by `maildefer supervise`"
+            ) from fault
+
+    def text(self) -> str:
+        return json.dumps({field.name: getattr(self, field.name) for field in fields(self)})
+
+    def settings(self, probed: Mapping[str, Any]) -> PoolSettings:
+        """The application's settings with what was asked for on the command line over them.
+
+        Raises ConfigurationError for more workers than any host has use for: a slip would take all its memory; and for
+        a log file that can't be opened.
+        """
+        settings = PoolSettings.from_json(probed["settings"])
+        settings = replace(settings, workers=self.workers) if self.workers is not None else settings
+        if settings.workers > MOST_WORKERS:
+            raise ConfigurationError(f"workers={settings.workers}: at most {MOST_WORKERS} on one host")
+        if (file := self._log_file_of(settings)) is not None and file != events.current_log_file():
+            events.must_open(file)
+        return settings
+
+    def configure_log(self, settings: PoolSettings) -> None:
+        """As the settings say where the command line, or a variable, said nothing; also after a reload."""
+        file = self._log_file_of(settings)
+        events.configure(
+            self.log_format or settings.log_format or None,
+            log_file=None if file == events.current_log_file() else file,
+            level=self.log_level or settings.log_level or None,
+        )
+
+    def _log_file_of(self, settings: PoolSettings) -> str | None:
+        if self.log_file or not settings.log_file:
+            return self.log_file
+        return os.path.join(settings.project, settings.log_file)
+
+    def served(
+        self, settings: PoolSettings, routes: Sequence[Mapping[str, Any]] = ()
+    ) -> tuple[QueueOfPool, ...]:
+        """The queues to serve, in the settings' order of priority. Raises ConfigurationError for an unknown one.
+
+        If `routes` shows conversations in them, the pool is a guest of the queue in which their tokens lie.
+        """
+        absolute = {os.path.join(self.project, name): name for name in settings.queues}
+        absolute = {os.path.normpath(path): name for path, name in absolute.items()}
+        wanted = {os.path.normpath(os.path.join(self.project, path)) for path in self.queues or absolute}
+        if unknown := sorted(wanted - absolute.keys()):
+            known = ", ".join(settings.queues)
+            raise ConfigurationError(
+                f"no handlers for {', '.join(unknown)}: `queues` in the settings has {known}"
+            )
+        served = [
+            QueueOfPool(name=name, layout=Layout(path)) for path, name in absolute.items() if path in wanted
+        ]
+        names = {queue.name for queue in served}
+        if any(not route["stateless"] and route["queue"] in names for route in routes):
+            home, first = next(iter(absolute.items()))
+            if first not in names:
+                served.append(QueueOfPool(name=first, layout=Layout(home), guest=True))
+        return tuple(served)

@@ -1,0 +1,82 @@
+"""Look at a project for the supervisor, which must not import its code: `python -m maildefer.pool.probe_process`.
+
+Run in the project's folder, it prints one line of JSON: `{"settings", "queues", "routes", "files", "reload"}`, or
+`{"error", "detail"}` with the traceback in the project's code, if any. It ends with 0, or 78 for a configuration that
+can't be used. What user code prints goes to standard error. How long it may take is its parent's business.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+from itertools import dropwhile
+from typing import Any
+
+from maildefer.errors import ConfigurationError
+
+EX_CONFIG = 78
+
+
+def main() -> None:
+    answer = _set_standard_output_apart()
+    try:
+        from maildefer.handling.project import queue_paths  # in the try, as all of it may fail
+
+        queue_paths.in_service = True
+        report = probed()
+        status = 0
+    except BaseException as fault:  # noqa: BLE001  # it is other people's code that runs here
+        expected = isinstance(fault, ConfigurationError)
+        text = str(fault) if expected else f"{type(fault).__name__}: {fault}"
+        report = {"error": text, "detail": _trace(fault.__cause__ if expected else fault)}
+        status = EX_CONFIG
+    _write(answer, json.dumps(report).encode() + b"\n")
+    sys.stderr.flush()
+    os._exit(status)  # no thread or exit handler of the project's can hold the answer up
+
+
+def _trace(fault: BaseException | None) -> str:
+    """Its traceback from the first line that is the project's; how we came there helps nobody to mend it."""
+    from maildefer.handling.project.module_loader import is_users  # in the try of `main`, all may fail
+
+    if fault is None:
+        return ""
+    told = traceback.TracebackException.from_exception(fault)
+    lines = list(dropwhile(lambda line: not is_users(line.filename), told.stack))
+    told.stack = traceback.StackSummary.from_list(lines)
+    return "".join(told.format())
+
+
+def probed() -> dict[str, Any]:
+    """Load the project in the working directory and describe it as plain data. Raises `ConfigurationError`."""
+    from maildefer.handling.application import Application
+    from maildefer.handling.handoff.check import check_handoffs
+
+    application = Application.load()
+    check_handoffs(application)
+    settings = application.settings
+    return {
+        "settings": settings.to_json(),
+        "queues": {queue: list(modules) for queue, modules in settings.queues.items()},
+        "routes": application.routes_table(),
+        "files": application.files(),
+        "reload": settings.reload or application.router.RELOAD,
+    }
+
+
+def _set_standard_output_apart() -> int:
+    """A descriptor of its own for the answer; 1 becomes standard error, for user code and its children alike."""
+    answer = os.dup(1)
+    os.dup2(2, 1)
+    return answer
+
+
+def _write(descriptor: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(descriptor, data) :]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""A receiver's batches: what it has claimed for `@batch` handlers, until there is enough or it has waited enough.
+
+The same rules as in a pool's workers (see `batching`), for a process that runs by itself: one thread collects, others
+handle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from maildefer.errors import QueueError
+from maildefer.handling.dispatch import Dispatcher
+from maildefer.maildir.system import boottime
+from maildefer.pool.receiver.consumer import ConsumedClaim
+from maildefer.pool.worker.batch_group import BatchGroup
+
+MOST = 900  # claims that are collected at a time; the others of the board's places are for those in hand
+
+
+class WaitingBatches:
+    """One thread's; what it gives out is handled by any."""
+
+    def __init__(self, dispatcher: Dispatcher, *, max_crashes: int, max_bytes: int) -> None:
+        self._dispatcher = dispatcher
+        self._max_crashes = max_crashes
+        self._max_bytes = max_bytes
+        self._waiting: dict[tuple[str, int], BatchGroup[ConsumedClaim]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._waiting)
+
+    def add(self, claim: ConsumedClaim) -> bool:
+        """Keep it for its batch; False where it is for no batch handler, and to be handled by itself."""
+        step = self._dispatcher.batch_for(claim.message)
+        if step is None or step.terms is None:
+            return False
+        key = (step.name, claim.crashes)
+        if (found := self._waiting.get(key)) is None:
+            found = self._waiting[key] = BatchGroup.begin(step, claim.crashes, self._max_crashes)
+        found.add(claim, len(claim.data))
+        return True
+
+    def due(self, *, idle: bool, everything: bool) -> Iterator[BatchGroup[ConsumedClaim]]:
+        """What is full or has waited long enough; without a linger, when there is nothing else to be claimed.
+
+        With `everything` also what could wait, since nothing more comes.
+        """
+        now = boottime()
+        crowded = sum(len(one.claims) for one in self._waiting.values()) >= MOST
+        for key, one in list(self._waiting.items()):
+            waited = one.due <= now and (idle or one.lingers)
+            if everything or crowded or waited or one.is_full(self._max_bytes):
+                del self._waiting[key]
+                yield one
+
+    def patience_seconds(self, most: float) -> float:
+        """How long the next claim may be waited for."""
+        first = min((one.due for one in self._waiting.values()), default=None)
+        return most if first is None else max(0.0, min(most, first - boottime()))
+
+    def release(self) -> None:
+        """Give all back, uncharged: the receiver ends."""
+        for one in self._waiting.values():
+            for claim in one.claims:
+                try:
+                    claim.release()
+                except QueueError:  # the audit takes it back, or somebody has
+                    claim.abandon()
+        self._waiting.clear()

@@ -1,0 +1,295 @@
+"""Consuming a queue from any Python program, without a supervisor: a lease of one's own, kept by a small child process.
+
+with Queue("run/posts").consumer() as consumer:
+    for claim in consumer:
+        handle(claim.message)
+        claim.ack()
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import subprocess
+import weakref
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Protocol
+
+from maildefer.errors import (
+    ClaimLost,
+    EntryMalformed,
+    EntryTooLarge,
+    QueueError,
+    StorageFault,
+    UnsafeMount,
+    UseAfterFork,
+)
+from maildefer.host.linux.directory_watch import DirectoryWatch
+from maildefer.maildir import scan
+from maildefer.maildir.claims import Claim
+from maildefer.maildir.layout import Layout
+from maildefer.maildir.system import SYSTEM, boottime
+from maildefer.message.request import MailRequest, received
+from maildefer.pool import messages, worker_deaths
+from maildefer.pool.keeper.standalone import StandaloneKeeper
+from maildefer.pool.scoreboard import GATHERED_PLACES, PLACES, Header, ProcessKind, Q, QueueState, S, State
+from maildefer.pool.scoreboard_slot import ScoreboardSlot
+from maildefer.pool.worker.claim_slots import GatheredSlots
+from maildefer.pool.worker.queue_view import QueueView
+
+JOIN_SECONDS = 60.0
+LEAVE_SECONDS = 10.0
+_POLL_SECONDS = 1.0
+_SILENT_POLL_SECONDS = 0.1
+
+
+class HasLayout(Protocol):
+    """A `Queue`, for `handoff`."""
+
+    @property
+    def layout(self) -> Layout: ...
+
+
+class ConsumedClaim(Claim):
+    """A claim with its message. See `Claim` for settling it."""
+
+    __slots__ = ("_consumer", "_data", "_message")
+
+    _data: bytes
+    _message: MailRequest
+    _consumer: Consumer
+
+    @property
+    def data(self) -> bytes:
+        """The entry's bytes, envelope block and all."""
+        return self._data
+
+    @property
+    def message(self) -> MailRequest:
+        """The message, parsed no further than somebody asks."""
+        try:
+            return self._message
+        except AttributeError:  # the first look
+            path = self._claimer.layout.path
+            self._message = received(self._data, self.key, self.attempt, path, path)
+            return self._message
+
+    def defer(self, seconds: float, *, failed: bool = False) -> str:
+        name = super().defer(seconds, failed=failed)
+        self._consumer.tell_deferred(name)
+        return name
+
+    def handoff(self, other: Layout | HasLayout) -> None:
+        """To another `Queue` on the same filesystem. Raises QueueMissing, and OSError EXDEV across filesystems."""
+        super().handoff(other if isinstance(other, Layout) else other.layout)
+
+
+class Consumer:
+    """Claims of one queue under a lease of one's own; a context manager, and an iterator that blocks.
+
+    Used by the process that made it only (UseAfterFork elsewhere). One thread claims; each claim may be settled in
+    another one. Up to 32 claims may be in hand. At the end, what is still in hand goes back: with an exception it is
+    charged as a crash, so that a message that breaks its program is buried one day.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        *,
+        max_bytes: int = 64 << 20,
+        max_crashes: int = 5,
+        poll_seconds: float = _POLL_SECONDS,
+        batches: bool = False,
+    ) -> None:
+        """With `batches`, a thousand claims may be in hand."""
+        self._layout = layout
+        self._max_bytes = max_bytes
+        self._poll_seconds = poll_seconds
+        self._alone = StandaloneKeeper.prepare(layout.path, max_crashes=max_crashes)
+        shared = self._alone.shared
+        self._pid = os.getpid()
+        board = shared.board
+        board.words[Header.USED] = 1
+        board.words[board.slot(0) + S.KIND] = ProcessKind.WORKER
+        board.words[board.slot(0) + S.PID] = self._pid
+        board.words[board.slot(0) + S.STATE] = State.BUSY
+        self._board = board
+        hand = ScoreboardSlot(board, 0)
+        self._gathering = (
+            GatheredSlots(board, 0, hand, 0, GatheredSlots.places(board, 0)) if batches else None
+        )
+        self._serving = QueueView(layout.path, layout, 0, board, self._gathering or hand, shared.host.label)
+        self._most = GATHERED_PLACES if batches else PLACES
+        self._serving.claimer.kind = ConsumedClaim
+        self._names: Iterator[str] = iter(())
+        self._watch: DirectoryWatch | None = None
+        self._closed = False
+        _forget_in_children(self)
+
+    def __enter__(self) -> Consumer:
+        """Join the queue: returns once the lease is durable. Raises UnsafeMount, QueueError."""
+        self._alone.start()
+        deadline, why = boottime() + JOIN_SECONDS, "no answer from the mount"
+        while boottime() < deadline:
+            if self._board.words[self._board.queue(0) + Q.STATE] == QueueState.SERVED:
+                return self
+            for message in self._alone.hear():
+                match message:
+                    case messages.Refused(why=refusal):
+                        self._leave()
+                        raise UnsafeMount(refusal)
+                    case messages.Trouble(why=trouble):
+                        why = trouble
+            if not self._alone.is_running():
+                break
+            select.select([self._alone.shared.keeper[0]], [], [], 0.5)
+        self._leave()
+        raise QueueError(f"can't join {self._layout.path}: {why}", self._layout.path)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Give back what is in hand, leave the lease, end the keeper."""
+        if os.getpid() == self._pid:
+            self.close(charged=kind is not None and issubclass(kind, Exception))
+
+    def __iter__(self) -> Iterator[ConsumedClaim]:
+        """Claims, for ever; blocks while there are none."""
+        while not self._closed:
+            if (claim := self.claim(None)) is not None:
+                yield claim
+
+    def claim(self, timeout_seconds: float | None = 0.0) -> ConsumedClaim | None:
+        """The next claim; None when there is none within the time (None: wait for ever, 0: look once).
+
+        Raises StorageFault's kinds when the mount refuses. A consumer that was fenced joins anew by itself.
+        """
+        self._check()
+        deadline = None if timeout_seconds is None else boottime() + timeout_seconds
+        while not self._closed:
+            if (claim := self._next()) is not None:
+                return claim
+            left = self._poll_seconds if deadline is None else min(deadline - boottime(), self._poll_seconds)
+            if left <= 0:
+                return None
+            self._sleep(left)
+        return None
+
+    def close(self, *, charged: bool = False) -> None:
+        """End: what is in hand goes back to the queue, the lease is left. May be called twice."""
+        if self._closed:
+            return
+        self._closed = True
+        base = self._board.slot(0)
+        if charged and self._gathering is not None:
+            self._gathering.begin_all()
+        if self._board.holds(0) and self._alone.is_running():
+            self._board.words[base + S.STATE] = State.DEAD_CHARGED if charged else State.DEAD_UNCHARGED
+            if charged:
+                worker_deaths.note_exception(self._board, 0)
+            messages.send(self._alone.shared.keeper[0], do="take back")
+            deadline = boottime() + LEAVE_SECONDS
+            while self._board.words[base + S.KIND] and boottime() < deadline and self._alone.is_running():
+                select.select([self._alone.shared.keeper[0]], [], [], 0.1)
+                self._alone.hear()
+        self._leave()
+
+    def tell_deferred(self, name: str) -> None:
+        """Have the keeper know of a due time at once, not at its next listing."""
+        messages.send(self._alone.shared.deferrals[1], queue=0, name=name)
+
+    def _next(self) -> ConsumedClaim | None:
+        """One pass over what is left of the listing, then over a new one."""
+        if not self._serving.may_claim():  # paused, as a rule: then a long listing is for nothing
+            self._revive()
+            return None
+        for names in (self._names, self._listing()):
+            self._names = names
+            for name in names:
+                if (claim := self._try(name)) is not None:
+                    return claim
+        return None
+
+    def _listing(self) -> Iterator[str]:
+        for chunk in scan.chunks(self._layout.new):
+            yield from chunk
+
+    def _try(self, name: str) -> ConsumedClaim | None:
+        if not self._serving.may_claim():
+            self._revive()
+            return None
+        try:
+            claim = self._serving.claimer.claim(name)
+        except IndexError:
+            raise QueueError(
+                f"{self._most} claims are in hand: settle some before the next", self._layout.path
+            ) from None
+        if claim is None:
+            return None
+        assert isinstance(claim, ConsumedClaim)
+        claim._consumer = self
+        try:
+            claim._data = claim.read(self._max_bytes)
+            return claim
+        except (EntryMalformed, EntryTooLarge) as fault:
+            claim.bury(str(fault), error=type(fault).__name__)
+        except ClaimLost:
+            pass
+        except StorageFault:
+            claim.release()
+            raise
+        return None
+
+    def _sleep(self, seconds: float) -> None:
+        """Until a local writer delivers, or so long."""
+        if not self._serving.may_claim():
+            self._revive()
+            SYSTEM.sleep(min(seconds, _SILENT_POLL_SECONDS))
+            return
+        if self._watch is None:
+            self._watch = DirectoryWatch(self._layout.new)
+        try:
+            self._watch.wait(seconds)
+        except OSError:  # the directory is away: the next listing tells
+            SYSTEM.sleep(seconds)
+
+    def _revive(self) -> None:
+        """A keeper that died gets a successor, which goes on with the same lease."""
+        self._alone.hear()
+        if not self._alone.is_running():
+            self._alone.start()
+
+    def _check(self) -> None:
+        if os.getpid() != self._pid:
+            raise UseAfterFork(
+                "this consumer belongs to the parent process: make one here", self._layout.path
+            )
+        if self._closed:
+            raise QueueError(f"this consumer of {self._layout.path} is closed", self._layout.path)
+
+    def _leave(self) -> None:
+        if self._watch is not None:
+            self._watch.close()
+        process = self._alone.process
+        if process is None:
+            return
+        messages.send(self._alone.shared.keeper[0], do="leave")
+        try:
+            process.wait(LEAVE_SECONDS)
+        except subprocess.TimeoutExpired:  # the mount hangs, and the lease will be fenced
+            process.kill()
+            process.wait()
+        for sock in (*self._alone.shared.keeper, *self._alone.shared.deferrals):
+            sock.close()
+
+
+def _forget_in_children(consumer: Consumer) -> None:
+    """Claims of the parent's must not be settled by a child that was forked while they were in hand."""
+    claimer = weakref.ref(consumer)
+
+    def note() -> None:
+        if (parent := claimer()) is not None:
+            parent._serving.claimer.stale = True
+
+    os.register_at_fork(after_in_child=note)

@@ -1,0 +1,216 @@
+"""A front end in a boot module: its sockets are bound here, and given to an intake process."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+from maildefer.errors import MaildeferError
+from maildefer.handling import handler_marks, undeliverable
+from maildefer.handling.handler_check import check
+from maildefer.handling.project.finder import is_project
+from maildefer.handling.project.queue_paths import located, queue_at
+from maildefer.handling.project.settings import loaded_settings, project
+from maildefer.handling.routes import Router
+from maildefer.intake import settings
+from maildefer.message.request import MailRequest
+from maildefer.message.smtp_error import SMTPError
+from maildefer.pool.frontend import listeners
+from maildefer.pool.frontend.launcher import IntakeLauncher
+from maildefer.pool.probe import Probe
+from maildefer.pool.receiver.receiver import QueueReceiver, router
+
+LOG = logging.getLogger("maildefer.receiver")
+_LOOK_SECONDS = 0.5
+_SOUND_SECONDS = 5.0  # an intake process that lived so long is worth another
+
+
+class SMTPReceiver:
+    """Takes mail by SMTP into `queue`; listens once constructed (port 0: any), serves from `start()` to `close()`.
+
+    It only enqueues. If routes are loaded in this process (`Router.load`), a `QueueReceiver` in a thread also handles
+    what it took, so that a single process does both; if not, somebody else does (`maildefer supervise`), and a probe
+    of the project's settings tells which recipients there are. A subclass's `process_message` gets all messages in the
+    handlers' place; what it returns, an SMTP reply, then decides.
+
+    `socket` or `listen` come in the place of host and port: a socket file's path, or addresses as `receiver_config` has
+    them, such as `smtps://0.0.0.0:465` or `smtp:systemd`. `options` are the intake process's: hostname, user and group
+    that it becomes, `environment` (variables that its policy needs), those of `maildefer.intake.limits` and of
+    `maildefer.intake.access.options`.
+    Raises ConfigurationError for an address in use, QueueError's kinds, TypeError for an unknown option.
+    """
+
+    lmtp: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        host: str = "127.0.0.1",
+        port: int = 8825,
+        *,
+        queue: str = "run/queue",
+        socket: str | None = None,
+        listen: str | Sequence[str] | None = None,
+        socket_mode: str | int | None = None,
+        **options: Any,
+    ) -> None:
+        known = settings.OPTIONS | {settings.ENVIRONMENT}
+        if unknown := options.keys() - known:
+            raise TypeError(
+                f"unknown options {', '.join(sorted(unknown))}: there are {', '.join(sorted(known))}"
+            )
+        variables = settings.environment(options)
+        said = {"host": host, "port": port, "socket": socket, "listen": listen, "lmtp": self.lmtp}
+        mode = settings.socket_mode({"socket_mode": socket_mode})
+        self.queue_dir = queue
+        self._layout = queue_at(queue)
+        self._listeners = listeners.listen(settings.addresses(said), folder=project(), mode=mode)
+        name = self._listeners[0].socket.getsockname()
+        self.host: str = host if isinstance(name, tuple) else name
+        self.port: int = name[1] if isinstance(name, tuple) else 0
+        self._doorman = IntakeLauncher(
+            self._listeners, self._layout.path, settings.arguments(options), variables
+        )
+        self._handling: QueueReceiver | None = None
+        self._thread: threading.Thread | None = None
+        self._closed = threading.Event()
+
+    @property
+    def _process(self) -> subprocess.Popen[bytes] | None:
+        return self._doorman.process
+
+    def start(self) -> None:
+        """Serve, and return once connections are taken. Raises ConfigurationError for a broken application."""
+        check(Router.table())
+        self._write_routes()
+        self._doorman.execute()
+        self._doorman.await_ready()
+        replaced = self._replaced()
+        if Router.table() or replaced is not None:
+            self._handling = QueueReceiver(self.queue_dir)
+            if replaced is not None:
+                self._handling.process_message = replaced  # type: ignore[method-assign]
+            self._handling.reloaded = self.reload
+            self._thread = threading.Thread(target=self._handle, name="receiver", daemon=True)
+            self._thread.start()
+        if self._closed.is_set():  # by a signal's handler, or another thread, meanwhile
+            self.close()
+
+    def reload(self) -> None:
+        """Tell the intake process of the routes of now, and let it read its certificate and its passwords again."""
+        self._write_routes()
+        self._doorman.reload()
+
+    def status(self) -> dict[str, Any]:
+        """What `maildefer status` shows of it."""
+        return {"front_ends": [self._doorman.facts()]}
+
+    def ended(self) -> int | None:
+        """None while it serves; else the code of an intake process that ended too soon for another to make sense."""
+        if self._closed.is_set() or self._process is None:
+            return 0
+        code = self._process.poll()
+        if code is None:
+            return None if self._thread is None or self._thread.is_alive() else 1
+        if time.monotonic() - self._doorman.began < _SOUND_SECONDS:
+            return code or 1
+        LOG.error("the intake process ended with %s; another takes its place", code)
+        self._doorman.execute()
+        return None
+
+    def serve_forever(self) -> None:
+        """`start`, then stay until `close()` is called in a signal handler or another thread."""
+        self.start()
+        while not self._closed.wait(_LOOK_SECONDS):
+            if code := self.ended():
+                raise MaildeferError(f"the process that takes mail ended with {code}: see its log above")
+
+    def close(self) -> None:
+        """Stop listening, finish the transactions and messages in hand. May be called twice."""
+        self._closed.set()
+        for listener in self._listeners:
+            listener.socket.close()
+        self._doorman.close()
+        if self._handling is not None:
+            self._handling.close()
+        if self._thread is not None:
+            self._thread.join()
+
+    def process_message(self, Peer: Any, From: Any, To: Any, Data: bytes | str, **kwargs: Any) -> str | None:
+        """Deliver to the `Router` here and now, as Salmon's receiver does: None, or the text of an `SMTPError`.
+
+        For programs and tests that call it; mail from the network goes through the queue.
+        """
+        message = MailRequest(Peer, From, To, Data)
+        try:
+            router().deliver(message)
+        except SMTPError as reply:
+            return str(reply)
+        except Exception as fault:
+            LOG.exception("no handler finished a message for %s from %s", To, From)
+            if not handler_marks.is_kept(fault):
+                undeliverable_message(Data, "handler failed")
+        return None
+
+    def _replaced(self) -> Callable[..., None] | None:
+        """What calls the `process_message` that a subclass, or somebody, has put in the place of ours."""
+        chosen = self.process_message
+        if getattr(chosen, "__func__", None) is SMTPReceiver.process_message:
+            return None
+
+        def process_message(msg: Any) -> None:
+            reply = chosen(msg.Peer, msg.From, [msg.To], msg.Data)
+            if reply and (code := str(reply)[:3]).isdecimal():  # a client who waits would have been told
+                raise SMTPError(int(code), str(reply)[4:])
+
+        return process_message
+
+    def _handle(self) -> None:
+        assert self._handling is not None
+        try:
+            self._handling.start()
+        except MaildeferError:
+            LOG.exception("the messages that were taken are not being handled")
+
+    def _write_routes(self) -> None:
+        patterns = self._patterns()
+        if patterns is not None:
+            self._doorman.write_routes(patterns)
+
+    def _patterns(self) -> list[str] | None:
+        """What is loaded here; else what a probe says of this queue; None where routes decide nothing."""
+        if table := Router.table():
+            return [pattern.pattern for pattern, _ in table]
+        if self._replaced() is not None or (loaded_settings() is None and not is_project()):
+            return None
+        routes = Probe(project()).wait()["routes"]
+        ours = [route["pattern"] for route in routes if located(route["queue"]) == self._layout.path]
+        return ours or None
+
+
+class LMTPReceiver(SMTPReceiver):
+    """The same by LMTP, also on a socket file: `LMTPReceiver(socket="run/lmtp")`."""
+
+    lmtp = True
+
+    def __init__(
+        self,
+        host: str = "127.0.0.1",
+        port: int = 8824,
+        socket: str | None = None,
+        *,
+        queue: str = "run/queue",
+        **options: Any,
+    ) -> None:
+        super().__init__(host, port, queue=queue, socket=socket, **options)
+
+
+def undeliverable_message(raw: bytes | str, failure_type: str) -> None:
+    """Push the raw message to `Router.UNDELIVERABLE_QUEUE`, if one is set."""
+    kept_in = router().UNDELIVERABLE_QUEUE
+    if kept_in is not None:
+        undeliverable.give(kept_in, raw, failure_type)
+        LOG.error("undeliverable (%s): kept", failure_type)

@@ -1,0 +1,150 @@
+"""Reloading: a look at the application first, then a roll, one worker at a time, until all are new."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from maildefer import events
+from maildefer.errors import ConfigurationError
+from maildefer.handling.project.settings import PoolSettings
+from maildefer.maildir.system import boottime
+from maildefer.pool.context import QueueOfPool
+from maildefer.pool.options import PoolOptions
+from maildefer.pool.probe import Probe
+from maildefer.pool.supervisor.workers import WorkerTable
+
+_LOOK_SECONDS = 1.0
+_MOST_CHARACTERS = 4000  # of an error; it goes through sockets and status files
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbedApplication:
+    """An application that was found sound."""
+
+    probed: dict[str, Any]
+    settings: PoolSettings
+    queues: tuple[QueueOfPool, ...]
+
+
+class Reloader:
+    """Looks at the application again: when asked to, and with `Router.RELOAD` when its files change."""
+
+    def __init__(self, plan: PoolOptions, probed: Mapping[str, Any]) -> None:
+        self._plan = plan
+        self._files = FileWatch(probed)
+        self._probe: Probe | None = None
+        self._asked_again = False
+        self._looks_for = 0  # how many had asked when the look under way began
+        self._asked = self._answered = 0
+        self.refused = ""  # why the last look found the application broken, for `status`
+
+    @property
+    def descriptor(self) -> int | None:
+        """What to poll while a look is under way."""
+        return None if self._probe is None else self._probe.descriptor
+
+    @property
+    def facts(self) -> dict[str, object]:
+        """For `maildefer reload`, which knows its answer by `answered` being more than `asked` was before."""
+        return {"asked": self._asked, "answered": self._answered, "refused": self.refused or None}
+
+    def ask(self) -> None:
+        """Somebody wants to know what a look that begins from now on finds."""
+        self._asked += 1
+        self.begin()
+
+    def begin(self) -> None:
+        """Start a look; one that is under way may have seen old files, so another follows it."""
+        if self._probe is not None:
+            self._asked_again = True
+            return
+        self._asked_again = False
+        self._looks_for = self._asked
+        self._probe = Probe(self._plan.project)
+
+    def stop(self) -> None:
+        if self._probe is not None:
+            self._probe.end()
+            self._probe = None
+
+    def poll(self) -> ProbedApplication | None:
+        """The application once it is known and sound. Raises ConfigurationError when it is broken."""
+        if self._files.changed() or (self._asked_again and self._probe is None):
+            self.begin()
+        if self._probe is None:
+            return None
+        try:
+            probed = self._probe.poll()
+            if probed is None:
+                return None
+            settings = self._plan.settings(probed)
+            found = ProbedApplication(
+                probed=probed, settings=settings, queues=self._plan.served(settings, probed["routes"])
+            )
+        except ConfigurationError as fault:
+            self._end_look(str(fault))
+            events.emit(
+                "application.broken",
+                error=str(fault),
+                detail="\n".join(getattr(fault, "__notes__", [])) or None,
+            )
+            raise
+        self._end_look("")
+        self._files = FileWatch(probed)
+        return found
+
+    def _end_look(self, refused: str) -> None:
+        self._probe, self.refused, self._answered = None, refused[:_MOST_CHARACTERS], self._looks_for
+
+
+class Roll:
+    """One roll under way, to the application that `probed` describes."""
+
+    def __init__(self, generation: int, probed: Mapping[str, Any]) -> None:
+        self.probed = probed
+        self._generation = generation
+
+    def step(self, workforce: WorkerTable, fork: Callable[[], bool], wanted: int) -> bool:
+        """Do what can be done now; True when only new workers are left."""
+        staying = workforce.staying()
+        old = [child for child in staying if child.generation < self._generation]
+        new = [child for child in staying if child.generation >= self._generation]
+        starting = [child for child in new if not workforce.is_ready(child)]
+        if not old and len(new) >= wanted:
+            return True
+        if starting or workforce.throttle.wait(boottime()):
+            return False
+        if old and len(staying) > wanted:
+            workforce.retire(old[0], "retired")
+        else:
+            fork()
+        return False
+
+
+class FileWatch:
+    """With `Router.RELOAD`, a look at the application's source files once a second; without, none at all."""
+
+    def __init__(self, probed: Mapping[str, Any]) -> None:
+        self._files: list[str] = list(probed.get("files") or ()) if probed.get("reload") else []
+        self._times = self._look()
+        self._next = boottime() + _LOOK_SECONDS
+
+    def changed(self) -> bool:
+        if not self._files or boottime() < self._next:
+            return False
+        self._next = boottime() + _LOOK_SECONDS
+        before, self._times = self._times, self._look()
+        return before != self._times
+
+    def _look(self) -> list[float]:
+        return [self._time(path) for path in self._files]
+
+    @staticmethod
+    def _time(path: str) -> float:
+        try:
+            return os.stat(path).st_mtime
+        except OSError:  # being replaced by an editor
+            return 0.0

@@ -1,0 +1,71 @@
+"""Where the supervisor says how it does: to `maildefer status` through its socket, and to the service manager."""
+
+from __future__ import annotations
+
+import socket
+
+from maildefer.host import status_socket
+from maildefer.host.systemd import Notifier
+from maildefer.maildir.system import boottime
+from maildefer.pool import status_record
+from maildefer.pool.context import PoolContext
+from maildefer.pool.rates import Rates
+from maildefer.pool.scoreboard import Header
+from maildefer.pool.supervisor.workers import WorkerTable
+
+
+class StatusServer:
+    """Answers from memory only, so that a hung mount does not matter."""
+
+    def __init__(self, shared: PoolContext, workforce: WorkerTable, listening: socket.socket) -> None:
+        self._shared = shared
+        self._workforce = workforce
+        self._socket = listening
+        self._rates = Rates(shared.board)
+        self._ready = False
+        self._had_workers_at = boottime()  # or began
+        self.notifier = Notifier()
+        self.trouble = ""  # what keeps the pool from a queue, in words
+
+    @property
+    def descriptor(self) -> int:
+        return self._socket.fileno()
+
+    def answer(self, **more: object) -> None:
+        """Serve those who ask now, as many as can wait; whoever keeps asking does not hold up the loop."""
+        for _ in range(status_socket.MOST_WAITING):
+            try:
+                connection, _ = self._socket.accept()
+            except OSError:  # nobody asks
+                return
+            status = status_record.of_pool(
+                self._shared,
+                trouble=self.trouble or None,
+                rate_per_second=self._rates.per_second(),
+                without_workers_seconds=round(boottime() - self._had_workers_at, 1),
+                **more,
+            )
+            status_socket.answer(connection, status)
+
+    def mind(self, now: float) -> None:
+        """Note the rate; tell the service manager that we are up, alive and how it goes."""
+        self._rates.note(now)
+        if any(map(self._workforce.is_ready, self._workforce.by_pid.values())):
+            self._had_workers_at = now
+            if not self._ready:
+                self._ready = True
+                self.notifier.ready()
+        if self.notifier.enabled:
+            if self._ready and not self._workforce.any_overdue():
+                self.notifier.watchdog()
+            self.notifier.status(self.trouble or self._line())
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def _line(self) -> str:
+        words = self._shared.board.words
+        state = "draining" if words[Header.DRAINING] else "paused" if words[Header.PAUSED] else "serving"
+        return (
+            f"{state}: {len(self._workforce)} workers, {self._workforce.handled()} messages handled by them"
+        )

@@ -1,0 +1,300 @@
+"""The supervisor: forks, reaps, signals; imports no user code, and never touches the mount after its start.
+
+Signal handlers only note the signal; the loop does the work. What matters is on the board, so that the death of any
+child, at any moment, loses nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import sys
+from dataclasses import replace
+from typing import Any
+
+from maildefer import events
+from maildefer.errors import ConfigurationError
+from maildefer.host.linux import descendants
+from maildefer.host.linux.prctl import adopt_orphans
+from maildefer.maildir.system import boottime
+from maildefer.pool import messages
+from maildefer.pool.context import PoolContext
+from maildefer.pool.frontend.frontends import FrontEnds
+from maildefer.pool.options import PoolOptions
+from maildefer.pool.pause import PoolPause
+from maildefer.pool.scoreboard import Header, ProcessKind, Q
+from maildefer.pool.supervisor.drain import Drain
+from maildefer.pool.supervisor.reload import ProbedApplication, Reloader, Roll
+from maildefer.pool.supervisor.runtime_record import RuntimeRegistration
+from maildefer.pool.supervisor.signals import Signals
+from maildefer.pool.supervisor.spawner import Spawner
+from maildefer.pool.supervisor.status_server import StatusServer
+from maildefer.pool.supervisor.workers import WorkerTable, tick_seconds
+
+_EX_CONFIG = 78
+_FORKS_A_TURN = 16  # of the loop, which hears signals between them
+_VERBS = {"stop": signal.SIGTERM, "pause": signal.SIGTSTP, "resume": signal.SIGCONT, "reload": signal.SIGHUP}
+
+
+class Supervisor:
+    """The loop of one pool. `run` is called once, in the main thread."""
+
+    def __init__(
+        self, shared: PoolContext, plan: PoolOptions, probed: dict[str, Any], status: socket.socket
+    ) -> None:
+        self._shared = shared
+        self._plan = plan
+        self._words = shared.board.words
+        self._signals = Signals()
+        self._workforce = WorkerTable(shared.board, shared.dumps)
+        self._nursery = Spawner(shared, self._close_in_child)
+        self._front_ends = FrontEnds(shared, plan, probed)
+        self._register = RuntimeRegistration(shared)
+        self._desk = StatusServer(shared, self._workforce, status)
+        self.draining = Drain(shared)
+        self._pausing = PoolPause(shared)
+        self._reloader = Reloader(plan, probed)
+        self._roll: Roll | None = None
+        self._tick_seconds = tick_seconds(shared.settings, probed)
+        self._wanted, self._generation, self._forks_on = shared.settings.workers, 1, False
+
+    def run(self) -> int:
+        """Until the pool is stopped; returns the exit code. Does not return when it restarts itself."""
+        self._boot()
+        while not self.draining.is_over(self._workforce, self._front_ends, self._nursery):
+            ready = self._wait()
+            self._heed_signals()
+            if self._shared.keeper[0].fileno() in ready:
+                self._hear_keeper()
+            if self._desk.descriptor in ready:
+                self._desk.answer(**self._facts())
+            self._mind_time()
+            self._mind_reload()
+            self._refill()
+        return self._end()
+
+    def _boot(self) -> None:
+        adopt_orphans()
+        self._words[Header.STARTED] = self._words[Header.TICK] = int(boottime() * 1e9)
+        self._register.write()
+        queues = ",".join(queue.name for queue in self._shared.queues)
+        events.emit("pool.started", workers=self._wanted, queues=queues, host=self._shared.host.label)
+        self._refill()
+
+    def _end(self) -> int:
+        self._nursery.kill(ProcessKind.KEEPER, ProcessKind.SCOUT)
+        if not self.draining.restart:
+            descendants.end_below(os.getpid())  # what handlers have started, and left behind
+        self._register.remove()
+        self._desk.close()
+        events.emit("pool.stopped", reason=self.draining.reason)
+        if self.draining.restart:  # the same process, from the beginning
+            if self._plan.lock_fd >= 0:
+                os.set_inheritable(self._plan.lock_fd, True)
+            os.execv(sys.executable, [sys.executable, "-m", "maildefer.pool", self._plan.text()])
+        return self.draining.exit_code
+
+    def _wait(self) -> set[int]:
+        """Sleep until something is to be done; returns the descriptors that say what."""
+        poll = select.poll()
+        for descriptor in (self._signals.descriptor, self._desk.descriptor, self._shared.keeper[0].fileno()):
+            poll.register(descriptor, select.POLLIN)
+        if (probe := self._reloader.descriptor) is not None:
+            poll.register(probe, select.POLLIN)
+        return {descriptor for descriptor, _ in poll.poll(self._until_next() * 1000)}
+
+    def _until_next(self) -> float:
+        now = boottime()
+        wait = 0.0 if self._forks_on else min(self._tick_seconds, self.draining.seconds_left(now))
+        if self._roll is not None:
+            wait = min(wait, 0.1)
+        throttled = self._workforce.throttle.wait(now)
+        return min(wait, throttled) if throttled else wait
+
+    def _heed_signals(self) -> None:
+        for signum in self._signals.take():
+            self._heed(signum)
+
+    def _heed(self, signum: signal.Signals) -> None:
+        match signum:
+            case signal.SIGTERM:
+                self._drain("SIGTERM")
+            case signal.SIGINT if not self.draining.has_begun:
+                self._drain("SIGINT")
+            case signal.SIGINT | signal.SIGQUIT:
+                self._drain(signum.name)
+                self.draining.hurry()
+            case signal.SIGHUP if not self.draining.has_begun:
+                self._desk.notifier.reloading()
+                self._reloader.ask()
+            case signal.SIGTTIN | signal.SIGTTOU:
+                self._wanted += 1 if signum == signal.SIGTTIN else -1
+                self._wanted = max(1, min(self._wanted, self._shared.board.most_workers))
+                events.emit("pool.resized", workers=self._wanted)
+            case signal.SIGTSTP:
+                self._pausing.pause()
+            case signal.SIGCONT:
+                self._pausing.resume()
+            case signal.SIGUSR1:
+                events.reopen()
+                for child in (*self._workforce.by_pid.values(), *self._nursery.stewards):
+                    os.kill(child.pid, signal.SIGUSR1)
+                self._front_ends.reopen_log()
+            case signal.SIGCHLD:
+                self._reap()
+            case _:  # SIGHUP in a drain; SIGUSR2
+                pass
+
+    def _drain(self, reason: str, *, exit_code: int = 0, restart: bool = False) -> None:
+        """Stop claiming, let everybody finish what is in hand, for so long."""
+        if self.draining.begin(reason, exit_code=exit_code, restart=restart):
+            self._desk.notifier.stopping("draining")
+            self._front_ends.retire_all()
+            self._workforce.retire_all()
+            self._reloader.stop()
+            self._roll = None
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:  # none left
+                return
+            if pid == 0:
+                return
+            if pid in self._workforce.by_pid:
+                if self._workforce.bury(self._workforce.by_pid[pid], status):
+                    messages.send(self._shared.keeper[0], do="take back")
+                    self._give_up_if_broken(os.waitstatus_to_exitcode(status))
+            elif not self._front_ends.bury(pid, status):
+                self._nursery.bury(pid, status, expected=self.draining.has_begun)
+
+    def _give_up_if_broken(self, code: int) -> None:
+        """None has ever come up: say so and end, rather than fork for ever. A pool that has worked goes on trying."""
+        workforce = self._workforce
+        if workforce.came_up or workforce.staying() or workforce.unborn < max(5, self._wanted):
+            return
+        if code == _EX_CONFIG:
+            self._drain("no worker can load the application; the log says why", exit_code=_EX_CONFIG)
+        else:
+            how = f"{workforce.unborn} in a row died while they loaded the application"
+            self._drain(f"no worker comes up: {how}; the log says how", exit_code=1)
+
+    def _hear_keeper(self) -> None:
+        for message in messages.hear(self._shared.keeper[0], messages.from_keeper):
+            match message:
+                case messages.Fenced(queue=index):
+                    self._workforce.kill_holders(index)
+                case messages.Joined():
+                    self._desk.trouble = ""
+                    self._register.write()
+                    messages.send(self._shared.keeper[0], do="told leases")
+                    self._tell_reload()
+                case messages.Asked(verb=verb):
+                    self._heed(_VERBS[verb])
+                case messages.Refused(why=why):
+                    self._drain(why, exit_code=_EX_CONFIG)
+                case messages.Trouble(why=why):
+                    self._desk.trouble = why
+                case messages.Nonsense(pid=pid, reason=reason) | messages.Overheard(pid=pid, reason=reason):
+                    if not self._workforce.end_liar(pid, reason):
+                        self._nursery.end_liar(pid, reason)
+
+    def _facts(self) -> dict[str, object]:
+        """What `status` shows and only we know."""
+        return {
+            "wanted": self._wanted,
+            "throttled_seconds": round(self._workforce.throttle.wait(boottime()), 1),
+            "front_ends": self._front_ends.facts(),
+            "generation": self._generation,
+            "reload_refused": self._reloader.refused or None,
+            "reload": self._reloader.facts,
+        }
+
+    def _mind_time(self) -> None:
+        now = boottime()
+        self._words[Header.TICK] = int(now * 1e9)
+        self._workforce.mind_slots()
+        self._workforce.mind_deadlines(now)
+        self._workforce.mind_logs(now)
+        self.draining.mind(now, self._workforce, self._front_ends)
+        if limit := self._shared.settings.memory_bytes_per_worker:
+            self._workforce.mind_memory(limit)
+        self._desk.mind(now)
+
+    def _mind_reload(self) -> None:
+        if self.draining.has_begun:
+            return
+        try:
+            if (reloaded := self._reloader.poll()) is not None:
+                self._tell_reload()
+                self._adopt(reloaded)
+        except ConfigurationError:  # told already; the old workers stay
+            self._tell_reload()
+            self._desk.notifier.ready()
+        if self._roll is not None and self._roll.step(self._workforce, self._fork_worker, self._wanted):
+            self._complete(self._roll)
+
+    def _tell_reload(self) -> None:
+        """For the status files, by which other hosts hear of it."""
+        messages.send(self._shared.keeper[0], do="tell reload", reload=self._reloader.facts)
+
+    def _adopt(self, reloaded: ProbedApplication) -> None:
+        """A sound application: roll the workers over to it, or start anew where what all share does not fit it."""
+        if reloaded.queues != self._shared.queues:
+            self._drain("other queues in the settings", restart=True)
+            return
+        if reloaded.settings.workers > self._shared.board.most_workers:
+            self._drain("more workers in the settings than there is room for", restart=True)
+            return
+        self._shared = replace(self._shared, settings=reloaded.settings)
+        self._plan.configure_log(reloaded.settings)
+        self._generation += 1
+        self._workforce.throttle.note_good()
+        if self._plan.workers is None:
+            self._wanted = reloaded.settings.workers
+        events.emit("pool.reloading", generation=self._generation)
+        self._roll = Roll(self._generation, reloaded.probed)
+
+    def _complete(self, roll: Roll) -> None:
+        """Only now: an old worker would bury for want of a route what the new routes let in."""
+        self._roll = None
+        self._front_ends.reload(roll.probed)
+        self._pausing.clear(Q.UNROUTED, Q.PAUSED_UNTIL)
+        self._desk.notifier.ready()
+
+    def _refill(self) -> None:
+        """Fork whatever is missing. The keeper comes first: dead workers' slots wait for it."""
+        self._forks_on = False
+        if self.draining.needs_keeper(self._workforce):
+            self._nursery.steward(ProcessKind.KEEPER, self._shared)
+        if self.draining.has_begun:
+            return
+        self._nursery.steward(ProcessKind.SCOUT, self._shared)
+        self._front_ends.refill()
+        if self._roll is not None:
+            return
+        throttle = self._workforce.throttle
+        for _ in range(min(_FORKS_A_TURN, self._wanted - len(self._workforce.staying()))):
+            if throttle.wait(boottime()) or not self._fork_worker() or throttle.deaths >= 5:  # one at a time
+                return
+        self._forks_on = len(self._workforce.staying()) < self._wanted
+        if (
+            len(self._workforce.staying()) > self._wanted
+            and (child := self._workforce.least_busy()) is not None
+        ):
+            self._workforce.retire(child, "retired")
+
+    def _fork_worker(self) -> bool:
+        if (child := self._nursery.worker(self._shared, self._generation)) is not None:
+            self._workforce.occupy(child)
+        return child is not None
+
+    def _close_in_child(self) -> None:
+        self._desk.close()
+        self._front_ends.close_in_child()
+        self._signals.close_in_child()
+        if self._plan.lock_fd >= 0:
+            os.close(self._plan.lock_fd)

@@ -1,0 +1,249 @@
+"""The supervisor's workers: how many live, which are to go, what their deaths mean."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Mapping
+from typing import Any
+
+from maildefer import events
+from maildefer.handling.project.settings import PoolSettings
+from maildefer.host import captured_output
+from maildefer.host.fork_throttle import ForkThrottle
+from maildefer.host.linux import descendants
+from maildefer.host.linux.signal_stack import StackDumps
+from maildefer.maildir.names import EntryName
+from maildefer.maildir.system import boottime
+from maildefer.pool import worker_deaths
+from maildefer.pool.fork import ChildProcess, Killed, how_died
+from maildefer.pool.scoreboard import Header, ProcessKind, S, Scoreboard, State
+
+_TICK_SECONDS = 2.0
+_LINES_SECONDS = 0.1
+_WORD = (1 << 64) - 1
+_ABORT_SECONDS = 5.0  # from ABRT, which prints where the handler stands, to KILL
+
+
+class WorkerTable:
+    """Bookkeeping of worker processes; forking itself is the supervisor's."""
+
+    def __init__(self, board: Scoreboard, dumps: StackDumps | None = None) -> None:
+        self._board = board
+        self._dumps = dumps
+        self._words = board.words
+        self.by_pid: dict[int, ChildProcess] = {}
+        self.throttle = ForkThrottle()
+        self.unborn = 0  # workers in a row that died before they were ready
+        self.came_up = False  # whether any that has ended was ever ready
+
+    def __len__(self) -> int:
+        return len(self.by_pid)
+
+    def occupy(self, child: ChildProcess) -> None:
+        """A worker was forked into its slot."""
+        base = self._board.slot(child.slot)
+        self._words[base + S.PID] = child.pid
+        self._words[base + S.STARTED] = int(child.began * 1e9)
+        self._words[base + S.GENERATION] = child.generation
+        self.by_pid[child.pid] = child
+
+    def staying(self) -> list[ChildProcess]:
+        return [child for child in self.by_pid.values() if not child.retiring]
+
+    def is_ready(self, child: ChildProcess) -> bool:
+        return self._word(child, S.STATE) in (State.IDLE, State.BUSY)
+
+    def retire(self, child: ChildProcess, killed: Killed = "") -> None:
+        """Tell it to end after the message in hand."""
+        child.retiring = True
+        child.killed = child.killed or killed
+        self._signal(child, signal.SIGTERM)
+
+    def retire_all(self) -> None:
+        for child in self.by_pid.values():
+            self.retire(child)
+
+    def kill_all(self) -> None:
+        """At once; what they held is released uncharged."""
+        for child in self.by_pid.values():
+            child.retiring = True
+            child.killed = "drain"
+            self._signal(child, signal.SIGKILL)
+
+    def kill_holders(self, queue: int) -> None:
+        """Our lease in a queue was fenced: whoever holds a claim or token of it is no longer its owner."""
+        for child in self.by_pid.values():
+            if self._board.holds_under(child.slot, queue):
+                child.killed, child.family = "fence", descendants.below(child.pid)
+                self._signal(child, signal.SIGKILL)
+
+    def end_liar(self, pid: int, reason: str) -> bool:
+        """What a worker said, or wrote to its slot, is nonsense: it dies for it, charged; False if it is none."""
+        if (child := self.by_pid.get(pid)) is None:
+            return False
+        if not child.lied:
+            child.lied = True
+            events.emit("child.misbehaved", kind="worker", worker=child.number, pid=pid, reason=reason)
+            child.family |= descendants.below(pid)
+            self._signal(child, signal.SIGKILL)
+        return True
+
+    def least_busy(self) -> ChildProcess | None:
+        """Whom to let go when the pool shrinks: an idle one, else the youngest."""
+        staying = self.staying()
+        idle = [child for child in staying if self._word(child, S.STATE) == State.IDLE]
+        return (idle or staying)[-1] if staying else None
+
+    def mind_deadlines(self, now: float) -> float | None:
+        """End handlers that are over their time limit; returns when the next deadline is, on the boot clock."""
+        soonest: float | None = None
+        for child in self.by_pid.values():
+            deadline = self._word(child, S.DEADLINE) / 1e9
+            if child.aborted_at:
+                if now - child.aborted_at > _ABORT_SECONDS:
+                    child.family |= descendants.below(child.pid)
+                    self._signal(child, signal.SIGKILL)
+            elif deadline and now > deadline:
+                child.killed, child.aborted_at = "timeout", now
+                child.family = descendants.below(child.pid)
+                entry = self._board.name(child.slot)
+                handler = self._board.handler(child.slot) or None
+                events.emit(
+                    "worker.timed_out", worker=child.number, pid=child.pid, entry=entry, handler=handler
+                )
+                self._signal(child, signal.SIGABRT)
+            elif deadline:
+                soonest = deadline if soonest is None else min(soonest, deadline)
+        return soonest
+
+    def any_overdue(self) -> bool:
+        return any(child.aborted_at for child in self.by_pid.values())
+
+    def mind_slots(self) -> None:
+        """End whom the board shows as somebody else, on a queue that is none, or in no state of a living worker."""
+        for child in list(self.by_pid.values()):
+            kind, pid, queue, state = (self._word(child, word) for word in (S.KIND, S.PID, S.QUEUE, S.STATE))
+            if (
+                (kind, pid) != (ProcessKind.WORKER, child.pid)
+                or queue >= self._board.queues
+                or state > State.BUSY
+            ):
+                reason = f"its slot says: kind {kind}, pid {pid}, queue {queue}, state {state}"
+                self.end_liar(child.pid, reason)
+
+    def mind_logs(self, now: float) -> None:
+        """Have lines written that wait for the end of a long handler: attempts', and what it has printed so far.
+
+        CONT, since nobody dies of it.
+        """
+        for child in self.by_pid.values():
+            if not self._word(child, S.DEADLINE):
+                continue
+            since = self._word(child, S.LINES_SINCE)
+            if (since and now - since / 1e9 > _LINES_SECONDS) or captured_output.is_unread(child.output):
+                self._signal(child, signal.SIGCONT)
+
+    def handled(self) -> int:
+        """Messages that the workers of now have settled."""
+        return sum(self._word(child, S.HANDLED) for child in self.staying())
+
+    def is_all_taken_back(self) -> bool:
+        """No worker is left, and no dead one's claims."""
+        board = self._board
+        return all(
+            self._words[board.slot(slot) + S.KIND] != ProcessKind.WORKER for slot in board.worker_slots()
+        )
+
+    def mind_memory(self, limit_bytes: int) -> None:
+        """Replace workers that have grown over the limit, after the messages in hand.
+
+        One that has had none yet would be replaced by one as big: then nothing would ever be handled.
+        """
+        for child in self.staying():
+            if not self._word(child, S.HANDLED) and not self._board.holds(child.slot):
+                continue
+            try:
+                with open(f"/proc/{child.pid}/statm", "rb") as file:
+                    resident = int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+            except (OSError, IndexError):  # it has just ended
+                continue
+            if resident > limit_bytes:
+                events.emit("worker.recycled", worker=child.number, pid=child.pid, resident_bytes=resident)
+                self.retire(child, "recycled")
+
+    def bury(self, child: ChildProcess, status: int) -> bool:
+        """A worker has ended; returns whether its claims have to be taken back before its slot is free."""
+        del self.by_pid[child.pid]
+        base = self._board.slot(child.slot)
+        # Whatever is there: by these the keeper knows whose claims to take back.
+        self._words[base + S.PID], self._words[base + S.KIND] = child.pid, ProcessKind.WORKER
+        captured_output.tell_rest(child.output, self._about(child))
+        settled = self._words[base + S.HANDLED]
+        held = self._board.holds(child.slot)
+        handling = self._words[base + S.DEADLINE] != 0
+        was_starting = self._words[base + S.STATE] == State.STARTING
+        self.came_up = self.came_up or not was_starting
+        code = os.waitstatus_to_exitcode(status)
+        if code == 0 and not held:
+            events.emit("worker.ended", worker=child.number, pid=child.pid, handled=settled)
+            self.unborn = 0
+            self._board.clear_slot(child.slot)
+            return False
+        orphans = descendants.end_family(child.pid, child.family)
+        # It may have died of its own accord before our signal came.
+        spared = child.killed in ("drain", "fence") and code == -signal.SIGKILL
+        charged = handling and not spared
+        limit = (self._words[base + S.DEADLINE] - self._words[base + S.BEGAN]) / 1e9
+        if not handling:
+            self._words[base + S.BEGAN] = self._words[base + S.HANDLER_LENGTH] = 0
+        over = handling and child.killed == "timeout"
+        death = worker_deaths.noted(
+            self._board, child.slot, status, self._dumps, limit_seconds=limit if over else 0.0
+        )
+        self._words[base + S.DEADLINE] = 0
+        self._words[base + S.STATE] = State.DEAD_CHARGED if charged else State.DEAD_UNCHARGED
+        self._words[Header.DEATHS] = (self._words[Header.DEATHS] + 1) & _WORD
+        how = how_died(code)
+        entry = self._board.name(child.slot) if held else None
+        events.emit(
+            "worker.died",
+            worker=child.number,
+            pid=child.pid,
+            how=how,
+            entry=entry,
+            charged=charged,
+            handler=death.handler,
+            duration_ms=None if death.seconds is None else events.ms(death.seconds),
+            children=orphans or None,
+            traceback=death.stack,
+        )
+        if not child.retiring and child.killed == "":
+            self.unborn = self.unborn + 1 if was_starting else 0
+            self.throttle.note_death(settled, boottime())
+        return True
+
+    def _about(self, child: ChildProcess) -> dict[str, object]:
+        """Whose last words a dead worker's are."""
+        name = self._board.name(child.slot) if self._board.holds(child.slot) else ""
+        handler = self._board.handler(child.slot) if name else ""
+        return {
+            "pid": child.pid,
+            "key": EntryName.parse(name).key if name else None,
+            "handler": handler or None,
+        }
+
+    def _word(self, child: ChildProcess, word: int) -> int:
+        return self._words[self._board.slot(child.slot) + word]
+
+    def _signal(self, child: ChildProcess, signum: signal.Signals) -> None:
+        try:
+            os.kill(child.pid, signum)
+        except ProcessLookupError:  # ended, and reaped in a moment
+            pass
+
+
+def tick_seconds(settings: PoolSettings, probed: Mapping[str, Any]) -> float:
+    """How often to look at the board; more often for a short time limit, or for sources that may change."""
+    limit = settings.handler_timeout_seconds or _TICK_SECONDS * 4
+    return min(1.0 if probed.get("reload") else _TICK_SECONDS, max(0.2, limit / 4))

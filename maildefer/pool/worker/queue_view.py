@@ -1,0 +1,123 @@
+"""One process's view of one queue: under which lease it claims, whether it may, and what to do about faults."""
+
+from __future__ import annotations
+
+import errno
+import time
+
+from maildefer import events
+from maildefer.errors import StorageFault
+from maildefer.maildir.claims import Claimer, ClaimSlots
+from maildefer.maildir.layout import Layout
+from maildefer.maildir.system import boottime
+from maildefer.pool.scoreboard import Q, QueueState, Scoreboard
+
+_FIRST_PAUSE_SECONDS = 1.0
+_FAULTS_IN_A_ROW = 3
+_ASIDE_SECONDS = 60.0
+_MOST_ASIDE = 1000
+_LONGEST_PAUSE_SECONDS = 60.0
+UNROUTED_LIMIT = 100  # burials for `no route` in a row: a deployment fault, not the messages'
+_UNROUTED_PAUSE_SECONDS = 60.0
+
+
+class QueueView:
+    """A queue as a worker serves it; used by that worker only."""
+
+    __slots__ = ("_aside", "_base", "_board", "_generation", "_words", "claimer", "index", "name")
+
+    def __init__(
+        self, name: str, layout: Layout, index: int, board: Scoreboard, hand: ClaimSlots, host: str
+    ) -> None:
+        self.name = name
+        self.index = index
+        self._board = board
+        self._words = board.words
+        self._base = board.queue(index)
+        self._generation = -1
+        self._aside: dict[
+            str, float
+        ] = {}  # names that could not be claimed: not before this boot-clock second
+        self.claimer = Claimer(layout, hand, lease="", host=host, mount_time=self._mount_time)
+
+    def may_claim(self) -> bool:
+        """Whether an entry may be claimed now (I8), under the lease of now. Called before each claim."""
+        words, base = self._words, self._base
+        if words[base + Q.CLAIM_UNTIL] < time.clock_gettime_ns(time.CLOCK_BOOTTIME):
+            return False
+        if words[base + Q.GENERATION] != self._generation:
+            generation = words[base + Q.GENERATION]  # before what it stands for
+            if words[base + Q.PAUSED] or not self._serve_under_the_lease_of_now():
+                return False
+            self._generation = generation
+        return True
+
+    def may_take_tokens(self) -> bool:
+        """The same for conversations: other queues' go on while this one is paused, though their tokens lie here."""
+        words, base = self._words, self._base
+        if words[base + Q.CLAIM_UNTIL] < time.clock_gettime_ns(time.CLOCK_BOOTTIME):
+            return False
+        return words[base + Q.GENERATION] == self._generation or self._serve_under_the_lease_of_now()
+
+    def _serve_under_the_lease_of_now(self) -> bool:
+        if self._words[self._base + Q.STATE] != QueueState.SERVED:
+            return False
+        if (lease := self._board.lease(self.index)) != self.claimer.lease:
+            self.claimer.serve_under(lease)
+        self.claimer.local = bool(self._words[self._base + Q.LOCAL])
+        return True
+
+    def is_aside(self, name: str) -> bool:
+        """Whether this name could not be claimed a moment ago, as a directory of another user can't."""
+        return bool(self._aside) and self._aside.get(name, 0.0) > boottime()
+
+    def note_fault(self, fault: StorageFault, name: str) -> None:
+        """The filesystem refused, which isn't the message's fault.
+
+        One name alone is set aside for a minute. Faults of several in a row are the filesystem's own: the queue is
+        paused on this host, longer each time.
+        """
+        if len(self._aside) >= _MOST_ASIDE:
+            self._aside.clear()
+        self._aside[name] = boottime() + _ASIDE_SECONDS
+        faults = self._words[self._base + Q.FAULTS] = self._words[self._base + Q.FAULTS] + 1
+        if faults >= _FAULTS_IN_A_ROW:
+            seconds = min(
+                _FIRST_PAUSE_SECONDS * 2.0 ** min(faults - _FAULTS_IN_A_ROW, 10), _LONGEST_PAUSE_SECONDS
+            )
+            self._aside.clear()  # it is not they
+            self.pause(seconds, fault.errno or errno.EIO, str(fault))
+        else:
+            events.emit("entry.unreadable", queue=self.name, name=name, error=str(fault))
+
+    def note_success(self) -> None:
+        """An entry was read: what was wrong with the filesystem is over."""
+        if self._words[self._base + Q.FAULTS]:
+            self._words[self._base + Q.FAULTS] = 0
+            if self._words[self._base + Q.PAUSE_CODE]:
+                self._words[self._base + Q.PAUSE_CODE] = 0
+                events.emit("queue.resumed", queue=self.name)
+
+    def note_acked(self) -> None:
+        if self._words[self._base + Q.UNROUTED]:
+            self._words[self._base + Q.UNROUTED] = 0
+
+    def note_unrouted(self) -> None:
+        word = self._base + Q.UNROUTED
+        self._words[word] += 1
+        if self._words[word] >= UNROUTED_LIMIT and self._words[word] % UNROUTED_LIMIT == 0:
+            self.pause(
+                _UNROUTED_PAUSE_SECONDS, errno.ENOENT, f"{self._words[word]} messages in a row had no route"
+            )
+
+    def pause(self, seconds: float, code: int, why: str) -> None:
+        self._words[self._base + Q.PAUSE_CODE] = code
+        self._words[self._base + Q.PAUSED_UNTIL] = int((boottime() + seconds) * 1e9)
+        events.emit("queue.paused", queue=self.name, pause_ms=events.ms(seconds), why=why)
+
+    def is_paused(self) -> bool:
+        until = self._words[self._base + Q.PAUSED_UNTIL]
+        return until != 0 and until > boottime() * 1e9
+
+    def _mount_time(self) -> float:
+        return self._board.mount_time(self.index, time.time(), boottime())

@@ -1,0 +1,53 @@
+"""The life of a worker's process: the application is loaded, then the worker serves until it is told to end.
+
+The application is loaded after the fork, so that what its handlers import is the worker's own: a reload ends here.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Final
+
+from maildefer import events, logs
+from maildefer.errors import ConfigurationError
+from maildefer.handling.application import Application
+from maildefer.handling.project import finder, queue_paths
+from maildefer.host import working_directory
+from maildefer.host.captured_output import CapturedOutput
+from maildefer.host.linux.process_title import set_title
+from maildefer.pool.context import PoolContext
+from maildefer.pool.worker.worker import Worker
+
+EXIT_APPLICATION_BROKEN: Final = 78
+
+
+def run(shared: PoolContext, slot: int, number: int, output: int = -1) -> int:
+    """The life of a worker in its own process; returns the exit code. `output` is the file of what its code prints."""
+    told = CapturedOutput(output) if output >= 0 else None
+    try:
+        if told is not None:
+            told.capture()
+        queue_paths.in_service = True
+        os.environ[finder.PROJECT] = shared.project  # else it is looked for, also by children
+        directory = working_directory.enter(shared.project)
+        application = Application.load(shared.settings.module, probed=True)
+        directory.put_back()  # if a module of the project has moved
+    except (ConfigurationError, OSError) as fault:
+        error = f"{shared.project}: {fault.strerror}" if isinstance(fault, OSError) else str(fault)
+        events.emit("application.broken", error=error, pid=os.getpid())
+        return EXIT_APPLICATION_BROKEN
+    logs.adopt(events.current_level().upper(), application.log_processors)
+    worker = _make(shared, slot, application)
+    worker.output, worker.directory = told, directory
+    set_title(f"worker {number} {' '.join(queue.name for queue in shared.queues)}")
+    events.emit("worker.started", worker=number, pid=os.getpid())
+    worker.serve()
+    return 0
+
+
+def _make(shared: PoolContext, slot: int, application: Application) -> Worker:
+    if not any(application.has_batches(queue.name) for queue in shared.queues):
+        return Worker(shared, slot, application)
+    from maildefer.pool.worker.batch_worker import BatchWorker  # few pools need it
+
+    return BatchWorker(shared, slot, application)

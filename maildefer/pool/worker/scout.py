@@ -1,0 +1,258 @@
+"""The scout: the only process of a host that lists `new/`; it offers names to the workers.
+
+Memory stays flat whatever the backlog: `new/` is read lazily, and one pass over a million entries serves a million
+claims. Each queue has its thread, since each mount may hang by itself.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import threading
+import time
+from binascii import crc32
+from collections import deque
+from typing import NoReturn
+
+from maildefer import events
+from maildefer.host.linux.directory_watch import DirectoryWatch
+from maildefer.host.linux.process_title import set_title
+from maildefer.maildir import scan
+from maildefer.maildir.names import EntryName
+from maildefer.maildir.system import boottime
+from maildefer.pool.context import PoolContext
+from maildefer.pool.scoreboard import Header, Q, QueueState, S, Scoreboard, State
+from maildefer.pool.worker.offers import MOST_NAMES, pack
+
+_IDLE, _SERVED = int(State.IDLE), int(QueueState.SERVED)
+SLICE_SECONDS = 0.005  # an offer holds no more than a worker handles in this time
+REMEMBER_SECONDS = 1.0
+_REMEMBERED = 8192
+_SIGN_SECONDS = 2.0
+_SHORTEST_WAIT, _LONGEST_WAIT = 0.05, 1.0
+_LONGEST_LOCAL_WAIT = 5.0  # where every writer goes through this kernel, and so through inotify
+_NO_LEAVE_SECONDS = 0.1
+_TOUCH_SECONDS = 5.0  # an NFSv3 client's stale listing lasts until the directory changes
+
+
+def run(shared: PoolContext) -> NoReturn:
+    """The life of a scout in its own process."""
+    set_title(f"scout {' '.join(queue.name for queue in shared.queues)}")
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.excepthook = _end_with_thread
+    scouts = [QueueScout(shared, index) for index, queue in enumerate(shared.queues) if not queue.guest]
+    for scout in scouts:
+        threading.Thread(target=scout.serve, name=f"scout-{scout.name}", daemon=True).start()
+    while True:  # a sign of life, whatever the mounts do; one that dies again and again gives none
+        time.sleep(_SIGN_SECONDS)
+        shared.board.words[Header.SCOUT] = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+
+
+def _end_with_thread(failure: threading.ExceptHookArgs) -> None:
+    """A scout that has lost a queue's thread ends; its successor serves all of them."""
+    threading.__excepthook__(failure)
+    os._exit(1)
+
+
+class QueueScout:
+    """Offers the names of one queue, oldest first as far as a slice of the listing tells."""
+
+    def __init__(self, shared: PoolContext, index: int) -> None:
+        self.name = shared.queues[index].name
+        self._layout = shared.queues[index].layout
+        self._board = shared.board
+        self._words = shared.board.words
+        self._base = shared.board.queue(index)
+        self._socket: socket.socket = shared.offers[index][0]
+        self._gate = shared.gate
+        self._watch = DirectoryWatch(self._layout.new)
+        self._told_missing = ""
+        self._memory = OfferMemory()
+        self._pace = OfferPace(shared.board)
+        self._deaths = 0
+        self._steals = False  # whether passes offer other hosts' shares
+        self._wait_seconds = _SHORTEST_WAIT
+        self._touched_at = 0.0
+
+    def serve(self) -> None:
+        """Pass over the listing, then sleep until something comes or may have come, for ever."""
+        told = ""
+        while True:
+            if not self._may_offer():
+                self._wait_for_leave()
+                continue
+            try:
+                self._pass()
+                self._rest()
+                told = ""
+            except OSError as fault:
+                if str(fault) != told:
+                    told = str(fault)
+                    events.emit("scan.failed", queue=self.name, error=told)
+                time.sleep(_LONGEST_WAIT)
+
+    def _pass(self) -> None:
+        """Offer what the listing shows: first what is this host's share, then, with none of that, everybody's.
+
+        After a pass that met none of its own, the next offers everybody's on its way, or each pass over a backlog of
+        hosts that claim nothing would serve one slice of it.
+        """
+        self._forget_after_deaths()
+        steals, offered = self._steals, False
+        others: list[str] = []
+        for chunk in scan.chunks(self._layout.new):
+            mine, theirs = self._split(chunk)
+            mine = self._memory.unknown(mine, boottime())
+            offered |= bool(mine)
+            self._offer(mine)
+            if steals:
+                theirs = self._memory.unknown(theirs, boottime())
+                self._offer(theirs)
+            if not others and (steals or not offered):
+                others = theirs
+            if not self._may_offer():
+                return
+        if not offered and not steals:
+            others = self._memory.unknown(others, boottime())
+            self._offer(others)
+        self._steals = bool(others) and not offered
+        self._wait_seconds = (
+            _SHORTEST_WAIT if offered or others else min(self._wait_seconds * 2, self._longest_wait())
+        )
+
+    def _longest_wait(self) -> float:
+        """Longer where local writers are heard of and there are no others."""
+        hears_all = self._words[self._base + Q.LOCAL] and not self._watch.missing
+        return _LONGEST_LOCAL_WAIT if hears_all else _LONGEST_WAIT
+
+    def _tell_whether_watched(self) -> None:
+        """Once where inotify can't be had, and once where it can again."""
+        if (missing := self._watch.missing) != self._told_missing:
+            self._told_missing = missing
+            if missing:
+                reason = (
+                    f"no inotify watch ({missing}): entries are found up to {_LONGEST_WAIT:g} s late; raise "
+                )
+                reason += "fs.inotify.max_user_instances and max_user_watches (sysctl)"
+                events.emit("queue.unwatched", queue=self.name, reason=reason)
+            else:
+                events.emit("queue.watched", queue=self.name)
+
+    def _rest(self) -> None:
+        """Wait for local writers' events, which name the entries, or for the next poll, for other hosts' entries."""
+        listed_at = boottime()
+        names = self._watch.wait(self._wait_seconds)
+        self._tell_whether_watched()
+        while names and self._may_offer():
+            self._offer(self._memory.unknown(sorted(names), boottime()))
+            self._wait_seconds = _SHORTEST_WAIT
+            if boottime() - listed_at > REMEMBER_SECONDS:  # time to list again, however busy the writers are
+                return
+            names = self._watch.wait(self._wait_seconds)
+        if boottime() - self._touched_at > _TOUCH_SECONDS:
+            self._touched_at = boottime()
+            self._watch.look_again()
+            if not self._words[self._base + Q.LOCAL]:
+                self._watch.touch()
+
+    def _offer(self, names: list[str]) -> None:
+        """Write the names to the workers' socket; a full socket holds us up, which is what it is for."""
+        start = 0
+        while start < len(names):
+            count = self._pace.names_per_offer()
+            self._socket.send(pack(names[start : start + count]))
+            start += count
+
+    def _may_offer(self) -> bool:
+        words, base = self._words, self._base
+        return (
+            words[base + Q.STATE] == _SERVED
+            and not words[Header.PAUSED]
+            and not words[Header.DRAINING]
+            and not words[base + Q.PAUSED]
+            and words[base + Q.PAUSED_UNTIL] <= boottime() * 1e9
+        )
+
+    def _wait_for_leave(self) -> None:
+        """Paused: until the gate opens; for another reason (no lease, a fault): look again soon."""
+        if self._words[Header.PAUSED]:
+            select.select([self._gate], [], [])
+        else:
+            time.sleep(_NO_LEAVE_SECONDS)
+
+    def _split(self, names: list[str]) -> tuple[list[str], list[str]]:
+        """This host's share, by the key's hash, and the others'."""
+        hosts = self._words[self._base + Q.HOSTS]
+        if hosts <= 1:
+            return names, []
+        index = self._words[self._base + Q.INDEX]
+        mine: list[str] = []
+        theirs: list[str] = []
+        for name in names:
+            (mine if share_of(name, hosts) == index else theirs).append(name)
+        return mine, theirs
+
+    def _forget_after_deaths(self) -> None:
+        if (deaths := self._words[Header.DEATHS]) != self._deaths:
+            self._deaths = deaths
+            self._memory.clear()
+
+
+def share_of(name: str, hosts: int) -> int:
+    """Whose an entry is first: the hosts share 1,024 slots of the key's hash evenly."""
+    key = EntryName.parse(name).key
+    return crc32(key.encode("utf-8", "surrogateescape")) % 1024 * hosts // 1024
+
+
+class OfferMemory:
+    """What was offered within the last second; bounded, since older offers are taken or worth another."""
+
+    def __init__(self) -> None:
+        self._names: set[str] = set()
+        self._order: deque[tuple[float, str]] = deque()
+
+    def unknown(self, names: list[str], now: float) -> list[str]:
+        """Those that were not offered lately; they are remembered from now on."""
+        order, known = self._order, self._names
+        while order and (order[0][0] < now - REMEMBER_SECONDS or len(order) > _REMEMBERED):
+            known.discard(order.popleft()[1])
+        fresh = [name for name in names if name not in known] if known else names
+        for name in fresh[-_REMEMBERED:]:
+            known.add(name)
+            order.append((now, name))
+        return fresh
+
+    def clear(self) -> None:
+        self._names.clear()
+        self._order.clear()
+
+
+class OfferPace:
+    """How many names an offer carries: one while any worker is idle, else what one handles in its last 5 ms."""
+
+    def __init__(self, board: Scoreboard) -> None:
+        self._board = board
+        self._measured_at = 0.0
+        self._handled = 0
+        self._per_slice = 1
+        self._workers: list[int] = []
+
+    def names_per_offer(self) -> int:
+        """Called for each offer, so it looks only at the workers that lived at the last measurement."""
+        words, now = self._board.words, boottime()
+        if now - self._measured_at >= SLICE_SECONDS:
+            self._measure(now)
+        for base in self._workers:
+            if words[base + S.STATE] == _IDLE:
+                return 1
+        return self._per_slice
+
+    def _measure(self, now: float) -> None:
+        words = self._board.words
+        self._workers = [self._board.slot(slot) for slot in self._board.workers()]
+        handled = sum(words[base + S.HANDLED] + words[base + S.TAKEN] for base in self._workers)
+        rate = max(0, handled - self._handled) / (now - self._measured_at) / max(len(self._workers), 1)
+        self._per_slice = max(1, min(int(rate * SLICE_SECONDS), MOST_NAMES))
+        self._measured_at, self._handled = now, handled

@@ -1,0 +1,160 @@
+"""From a handler's outcome to what happens to its claim, with patience for the filesystem."""
+
+from __future__ import annotations
+
+import errno
+import random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar, assert_never
+
+from maildefer import events
+from maildefer.errors import ClaimLost, ConfigurationError, QueueError, QueueMissing, StorageFault
+from maildefer.handling.outcomes import Acked, Buried, Deferred, HandedOff, Outcome, Postponed
+from maildefer.handling.project.queue_paths import queue_at
+from maildefer.handling.retry import RetryPolicy
+from maildefer.maildir.claims import Claim
+from maildefer.maildir.layout import Layout
+from maildefer.maildir.names import MAX_HANDOFFS
+from maildefer.pool.worker import cross_device
+
+T = TypeVar("T")
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.1, 5.0
+
+
+class Burial(Protocol):
+    """Told that a message is given up, so that its conversation can show it: `Dispatcher.buried`."""
+
+    def __call__(self, message: object, outcome: Outcome, /) -> None: ...
+
+
+Keep = Callable[[object, str, Mapping[str, object]], bool]
+"""Takes what would be buried, its reason and what else is known of it, if it says so."""
+
+
+@dataclass(slots=True)
+class Settler:
+    """Settles claims as outcomes say; one for each process. `gone` tells when patience with a fault has to end."""
+
+    policy: RetryPolicy
+    layouts: Mapping[str, Layout]  # by the queue's path as the settings name it
+    host: str
+    gone: Callable[[], bool] = lambda: False
+    random: Callable[[], float] = random.random
+    deferred: Callable[[Claim, str], None] = lambda claim, name: None  # told of each deferred name
+    keep: Keep = lambda message, reason, facts: False
+    make: Callable[[str], Layout] = queue_at  # opens a queue of the settings, made where it is not there yet
+    _opened: dict[str, Layout] = field(default_factory=dict)
+
+    def settle(self, claim: Claim, outcome: Outcome, handler: str, message: object, buried: Burial) -> str:
+        """End the claim; returns what happened in a word: acked, deferred, buried, handed_off, postponed.
+
+        Raises ClaimLost; StorageFault only once `gone()`, with the claim still held.
+        """
+        match outcome:
+            case Acked():
+                self.persist(claim.ack)
+                return "acked"
+            case Deferred():
+                return self._defer(claim, outcome, handler, message, buried)
+            case Buried():
+                buried(message, outcome)
+                self._bury(claim, message, outcome.reason, handler, outcome.error, outcome.detail)
+                return "buried"
+            case HandedOff():
+                return self._hand_off(claim, message, outcome, handler, buried)
+            case Postponed():
+                name = self.persist(lambda: claim.postpone(outcome.seconds))
+                self.deferred(claim, name)
+                return "postponed"
+            case _:
+                assert_never(outcome)
+
+    def _defer(self, claim: Claim, outcome: Deferred, handler: str, message: object, buried: Burial) -> str:
+        failed = outcome.error is not None
+        failures = claim.entry.failed + failed
+        now, pushed = claim.mount_time(), claim.pushed_at
+        age = 0.0 if pushed is None else max(0.0, now - pushed)
+        seconds = self.policy.delay(outcome, claim.attempt, failures, age, self.random, now)
+        if seconds is None:
+            buried(message, outcome)
+            some = f", {failures} of which failed" if failed and failures < claim.attempt else ""
+            reason = f"given up after {claim.attempt} attempts{some}: {outcome.reason}"
+            self._bury(claim, message, reason, handler, outcome.error, outcome.detail, failed=failed)
+            return "buried"
+        name = self.persist(lambda: claim.defer(seconds, failed=failed))
+        self.deferred(claim, name)
+        return "deferred"
+
+    def _bury(
+        self,
+        claim: Claim,
+        message: object,
+        reason: str,
+        handler: str,
+        error: str | None,
+        detail: str | None,
+        *,
+        failed: bool = False,
+    ) -> None:
+        facts = {"handler": handler, "error": error, "traceback": detail}
+        if self.keep(message, reason, facts):
+            self.persist(claim.ack)
+            return
+        self.persist(lambda: claim.bury(reason, failed=failed, **facts))
+
+    def _hand_off(
+        self, claim: Claim, message: object, outcome: HandedOff, handler: str, buried: Burial
+    ) -> str:
+        target = f"{outcome.module}.{outcome.function}"
+        if claim.entry.handoffs >= MAX_HANDOFFS:
+            reason = f"handed on {MAX_HANDOFFS} times, and now to {target}: a loop"
+            self._bury(claim, message, reason, handler, None, None)
+            return "buried"
+        try:
+            other = self._layout(outcome.queue or "")
+            try:
+                self.persist(lambda: self._move(claim, other))
+            except QueueMissing:  # taken away since it was opened
+                self.persist(lambda: self.make(other.path))
+                self.persist(lambda: self._move(claim, other))
+        except (ClaimLost, StorageFault):
+            raise
+        except (
+            QueueError,
+            ConfigurationError,
+        ) as fault:  # a place that can be no queue, until somebody mends it
+            later = Deferred(
+                f"can't be handed on to {target}: {fault}", error=f"{type(fault).__name__}: {fault}"
+            )
+            return self._defer(claim, later, handler, message, buried)
+        return "handed_off"
+
+    def _move(self, claim: Claim, other: Layout) -> None:
+        try:
+            claim.handoff(other)
+        except OSError as fault:
+            if fault.errno != errno.EXDEV:
+                raise
+            cross_device.ship(claim, other, host=self.host)  # another filesystem: a copy, then the ack
+
+    def _layout(self, queue: str) -> Layout:
+        layout = self.layouts.get(queue) or self._opened.get(queue)
+        if layout is None:
+            layout = self._opened[queue] = self.persist(lambda: self.make(queue))
+        return layout
+
+    def persist(self, settle: Callable[[], T]) -> T:
+        """Try a settle until the filesystem takes it: the entry is in our hands, and where else should it go?"""
+        pause = _FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                return settle()
+            except StorageFault as fault:
+                if not fault.temporary or self.gone():
+                    raise
+                if pause == _FIRST_PAUSE_SECONDS:
+                    events.emit("settle.delayed", error=str(fault))
+                time.sleep(pause)
+                pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)

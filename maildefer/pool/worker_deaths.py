@@ -1,0 +1,81 @@
+"""How workers die: noted on the board by whoever sees it, read by whoever tells it or writes it into a reason.
+
+On the board it outlives the keeper, and stays until the dead worker's slot is free.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import Final
+
+from maildefer.host.linux.signal_stack import StackDumps
+from maildefer.maildir.reasons import Death
+from maildefer.maildir.system import boottime
+from maildefer.pool.scoreboard import S, Scoreboard
+
+_EXCEPTION: Final = 1 << 32  # no wait status: its program left the consumer with an exception
+_MOST_STATUS: Final = 0xFFFF  # wait(2)
+_SIGNALS: Final = frozenset(map(int, signal.valid_signals()))
+_MOST_STACK: Final = 16_000
+_PACKAGE: Final = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+_CALLER: Final = f'  File "{_PACKAGE}/handling/dispatch.py"'
+
+
+def noted(
+    board: Scoreboard, slot: int, status: int, dumps: StackDumps | None, *, limit_seconds: float = 0.0
+) -> Death:
+    """The process of that slot was reaped with that wait status; with a limit, it was ended for being over it."""
+    _note(board, slot, status + 1)
+    board.words[board.slot(slot) + S.LIMIT] = int(limit_seconds * 1000)
+    death = of(board, slot, dumps)
+    assert death is not None
+    return death
+
+
+def note_exception(board: Scoreboard, slot: int) -> None:
+    """The program in that slot goes on, but has given up what it held."""
+    _note(board, slot, _EXCEPTION)
+
+
+def _note(board: Scoreboard, slot: int, word: int) -> None:
+    base = board.slot(slot)
+    board.words[base + S.DIED] = int(boottime() * 1e9)
+    board.words[base + S.EXIT] = word
+
+
+def of(board: Scoreboard, slot: int, dumps: StackDumps | None) -> Death | None:
+    """What is known of the death of that slot's process; None where none was noted."""
+    base = board.slot(slot)
+    word, began, died = (board.words[base + one] for one in (S.EXIT, S.BEGAN, S.DIED))
+    if not word:
+        return None
+    if word == _EXCEPTION:
+        return Death(how="by an exception of its program")
+    limit = board.words[base + S.LIMIT] / 1000
+    stack = _of_handlers(dumps.read(slot))[:_MOST_STACK] if dumps is not None else ""
+    return Death(
+        how=_how(_exit_code(word - 1), limit),
+        handler=board.handler(slot) or None,
+        seconds=round((died - began) / 1e9, 3) if began else None,
+        stack=stack or None,
+    )
+
+
+def _exit_code(status: int) -> int:
+    """Of a wait status that the supervisor has written, and a broken worker may have written over."""
+    code = os.waitstatus_to_exitcode(status) if status <= _MOST_STATUS else _MOST_STATUS
+    return code if -code in _SIGNALS or code >= 0 else _MOST_STATUS
+
+
+def _of_handlers(stack: str) -> str:
+    """Without the lines below a handler: how we came to call it helps nobody to mend it."""
+    return "\n\n".join(thread.partition(_CALLER)[0].rstrip() for thread in stack.split("\n\n"))
+
+
+def _how(code: int, limit_seconds: float) -> str:
+    if limit_seconds and code == -signal.SIGKILL:
+        return f"by its time limit of {limit_seconds:g} s, by SIGKILL, since SIGABRT did not end it"
+    if limit_seconds:
+        return f"by its time limit of {limit_seconds:g} s"
+    return f"by {signal.Signals(-code).name}" if code < 0 else f"by exiting with {code}"

@@ -1,0 +1,20 @@
+"""What `maildefer status` says of a worker."""
+
+from __future__ import annotations
+
+import pytest
+
+from maildefer.cli.commands.status import _worker
+
+
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [
+        ({"state": "idle", "gathered": 0, "waits_for": None}, "idle"),
+        ({"state": "idle", "gathered": 37, "waits_for": None}, "gathers 37"),
+        ({"state": "handling", "gathered": 37, "waits_for": None}, "handling"),
+        ({"state": "handling", "gathered": 0, "waits_for": 4711}, "waits"),
+    ],
+)
+def test_a_workers_state_is_told_in_a_word(facts: dict[str, object], said: str) -> None:
+    assert _worker(facts)[1] == said

@@ -1,0 +1,358 @@
+"""The audit: what it proves, whom it names, and what it takes for an explanation."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+import tracemalloc
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from maildefer.control.audit import AuditReport, audit
+from maildefer.control.key_ledger import KeyLedger
+from maildefer.errors import JournalMissing, MaildeferError
+from maildefer.maildir import journal
+from maildefer.maildir.claims import Claim, Claimer
+from maildefer.maildir.layout import Layout, create_queue
+from maildefer.maildir.names import EntryName
+from maildefer.maildir.operator import entries
+from maildefer.maildir.push import Pusher
+from maildefer.maildir.system import SYSTEM
+from tests.support.queues import DATA, LABEL, FakeHand
+
+LEASE = f"{LABEL}-17-abcdef012345"
+DAY = 86400.0
+
+
+@pytest.fixture
+def queue(tmp_path: Path) -> Iterator[Layout]:
+    layout = create_queue(str(tmp_path / "queue"))
+    journal.begin(layout)
+    yield layout
+    journal.close()
+
+
+def push(queue: Layout) -> str:
+    return Pusher(queue, host=LABEL).push(lambda stem: [DATA])
+
+
+def claim(queue: Layout, key: str) -> Claim:
+    taken = Claimer(queue, FakeHand(), lease=LEASE, host=LABEL).claim(key)
+    assert taken is not None
+    return taken
+
+
+def audited(*queues: Layout, sleep: Callable[[float], None] = lambda seconds: None) -> AuditReport:
+    return audit([queue.path for queue in queues], patience_seconds=0, system=replace(SYSTEM, sleep=sleep))
+
+
+def write(queue: Layout, name: str, *records: str) -> None:
+    with open(f"{queue.journal}/{name}", "a") as file:
+        file.write("".join(f"\n{record} ." for record in records))
+
+
+def verdicts(report: AuditReport) -> dict[str, str]:
+    return {suspect.key: suspect.verdict for suspect in report.suspects}
+
+
+def test_every_accepted_key_is_proven_wherever_it_is(queue: Layout) -> None:
+    push(queue)
+    claim(queue, push(queue))
+    claim(queue, push(queue)).defer(60)
+    claim(queue, push(queue)).bury("no")
+    claim(queue, push(queue)).ack()
+    claim(queue, push(queue)).ack(keep=True)
+    entries.delete(queue, entries.find(queue, push(queue)))
+    report = audited(queue)
+    assert (report.accepted, report.ended, report.suspects) == (7, 3, [])
+    assert report.found == {"waiting": 1, "claimed": 1, "deferred": 1, "dead": 1}
+    assert report.looks == 1
+
+
+def test_an_entry_that_is_gone_without_an_end_is_named_with_what_is_known(queue: Layout) -> None:
+    gone, moved = push(queue), push(queue)
+    os.unlink(f"{queue.new}/{gone}")
+    name = claim(queue, moved).defer(60)
+    os.unlink(f"{queue.later_new}/{name}")
+    report = audited(queue)
+    assert verdicts(report) == {gone: "lost", moved: "lost"}
+    assert {suspect.last for suspect in report.suspects} == {"accepted", f"moved to .later/new/{name}"}
+    assert report.looks >= 3, "it looks again before it accuses"
+
+
+def test_what_is_gone_during_one_look_is_looked_for_again(queue: Layout) -> None:
+    """As an entry that is renamed from one folder to another while they are listed."""
+    key = push(queue)
+    os.rename(f"{queue.new}/{key}", f"{queue.path}/hidden")
+    hidden = Path(queue.path, "hidden")
+
+    def show(seconds: float) -> None:
+        if hidden.exists():
+            hidden.rename(f"{queue.new}/{key}")
+
+    report = audited(queue, sleep=show)
+    assert report.suspects == []
+    assert report.looks == 2
+
+
+def test_an_end_that_is_recorded_after_the_journal_was_read_is_heard_of(queue: Layout) -> None:
+    key = push(queue)
+    taken = claim(queue, key)
+    os.rename(f"{queue.cur}/{taken.name}", f"{queue.path}/hidden")
+
+    def settle(seconds: float) -> None:
+        if os.path.exists(f"{queue.path}/hidden"):
+            os.rename(f"{queue.path}/hidden", f"{queue.cur}/{taken.name}")
+            taken.ack()
+
+    report = audited(queue, sleep=settle)
+    assert (report.accepted, report.ended, report.suspects) == (1, 1, [])
+
+
+def test_an_entry_is_followed_into_the_queue_to_which_it_was_handed(queue: Layout, tmp_path: Path) -> None:
+    other = create_queue(str(tmp_path / "other"))
+    journal.begin(other)
+    there, done = push(queue), push(queue)
+    for key in (there, done):
+        claim(queue, key).handoff(other)
+    claim(other, f"{done},h=1,n=1").ack()
+    report = audited(queue)
+    assert report.suspects == []
+    assert report.queues == [queue.path, other.path]
+    assert (report.ended, report.found["waiting"]) == (1, 1)
+
+
+def test_an_entry_is_followed_into_a_queue_to_which_it_was_handed_while_the_audit_looked(
+    queue: Layout, tmp_path: Path
+) -> None:
+    other = create_queue(str(tmp_path / "other"))
+    journal.begin(other)
+    handed = claim(queue, push(queue))
+    os.rename(
+        f"{queue.cur}/{handed.name}", hidden := f"{queue.path}/hidden"
+    )  # in no folder while it is looked for
+
+    def meanwhile(seconds: float) -> None:
+        if os.path.exists(hidden):
+            os.rename(hidden, f"{queue.cur}/{handed.name}")
+            handed.handoff(other)
+            claim(other, os.listdir(other.new)[0]).ack()
+
+    report = audited(queue, sleep=meanwhile)
+    assert (report.accepted, report.ended, report.suspects) == (1, 1, [])
+    assert report.queues == [queue.path, other.path]
+
+
+def test_what_was_handed_to_a_queue_without_a_journal_is_unproven(queue: Layout, tmp_path: Path) -> None:
+    other = create_queue(str(tmp_path / "other"))
+    key = push(queue)
+    claim(queue, key).handoff(other)
+    assert os.listdir(other.new) == [f"{key},h=1,n=1"]
+    [suspect] = audited(queue).suspects
+    assert suspect.verdict == "unproven"
+    assert "keeps no journal" in suspect.why
+
+
+def test_entries_of_other_writers_accuse_nobody(queue: Layout) -> None:
+    Path(queue.new, "1.somebody").write_bytes(DATA)
+    claim(queue, "1.somebody").ack()
+    report = audited(queue)
+    assert (report.accepted, report.ended, report.suspects) == (0, 0, [])
+
+
+def test_an_end_may_be_recorded_before_its_push(queue: Layout) -> None:
+    """A worker is as quick as that, and hosts' clocks differ at midnight."""
+    write(queue, "2026-11-23.a.1.settled", "1.0 ack 1.a")
+    write(queue, "2026-11-24.b.1.pushed", "2.0 push 1.a")
+    report = audited(queue)
+    assert (report.accepted, report.ended, report.suspects) == (1, 1, [])
+
+
+def test_a_torn_record_is_passed_over(queue: Layout) -> None:
+    write(queue, "2026-11-24.a.1.pushed", "1.0 push 1.a")
+    write(queue, "2026-11-24.a.1.settled", "1.0 ack 1.")
+    with open(f"{queue.journal}/2026-11-24.a.1.settled", "a") as file:
+        file.write("\n1.0 ack 1.")
+    write(queue, "2026-11-24.a.1.settled", "1.0 ack 1.a")
+    report = audited(queue)
+    assert (report.torn, report.suspects) == (1, [])
+
+
+def test_a_record_that_is_being_written_is_read_once_it_is_whole(queue: Layout) -> None:
+    write(queue, "2026-11-24.a.1.pushed", "1.0 push 1.a")
+    path = Path(queue.journal, "2026-11-24.a.1.settled")
+    path.write_text("\n1.0 ack 1")
+
+    def finish(seconds: float) -> None:
+        path.write_text("\n1.0 ack 1.a .")
+
+    report = audited(queue, sleep=finish)
+    assert (report.torn, report.suspects) == (0, [])
+
+
+def test_a_power_cut_is_told_from_a_loss_by_the_hosts_next_boot(queue: Layout) -> None:
+    write(queue, "2026-11-24.a.boot1.pushed", "1000.0 push 1.a", "1001.0 push 2.b")
+    write(queue, "2026-11-24.a.boot1.settled", "1002.0 ack 2.b")
+    assert verdicts(audited(queue)) == {"1.a": "lost"}
+    write(queue, "2026-11-24.a.boot2.pushed", "2000.0 push 3.c")
+    report = audited(queue)
+    assert verdicts(report) == {"1.a": "unproven", "3.c": "lost"}
+    assert "booted again" in report.suspects[0].why
+
+
+def test_a_full_disk_is_told_from_a_loss_by_the_gap(queue: Layout) -> None:
+    write(queue, "2026-11-24.a.1.pushed", "1000.0 push 1.a", "3000.0 push 2.b")
+    write(queue, "2026-11-24.a.1.settled", "1900.0 gap 1500.0")
+    report = audited(queue)
+    assert verdicts(report) == {"1.a": "unproven", "2.b": "lost"}
+    assert report.gaps == 1
+
+
+def test_a_deletion_that_found_it_gone_leaves_it_to_be_proven(queue: Layout) -> None:
+    write(queue, "2026-11-24.a.1.pushed", "1.0 push 1.a", "1.0 push 2.b")
+    write(queue, "2026-11-24.a.1.settled", "2.0 delete 1.a", "2.0 kept 1.a", "2.0 delete 2.b", "2.0 kept 2.b")
+    write(queue, "2026-11-24.a.1.settled", "3.0 ack 2.b")
+    assert verdicts(audited(queue)) == {"1.a": "unproven"}
+
+
+def test_a_requeued_letter_is_open_again(queue: Layout) -> None:
+    key = push(queue)
+    claim(queue, key).bury("no")
+    entries.requeue(queue, entries.find(queue, key))
+    assert audited(queue).found["waiting"] == 1
+    os.unlink(f"{queue.new}/{EntryName(key=key, returns=2).waiting()}")
+    assert verdicts(audited(queue)) == {key: "lost"}
+
+
+def test_a_queue_without_a_journal_cannot_be_audited(tmp_path: Path) -> None:
+    with pytest.raises(JournalMissing, match="audit --on"):
+        audit([create_queue(str(tmp_path / "plain")).path])
+
+
+def test_a_ledger_forgets_foreign_ends_of_former_days(queue: Layout) -> None:
+    for day in range(10, 20):
+        write(queue, f"2026-11-{day}.a.1.settled", f"1.0 ack {day}.foreign")
+    ledger = KeyLedger([queue])
+    ledger.read()
+    kept = {key for (key,) in ledger._database.execute("SELECT key FROM early")}
+    assert kept == {b"18.foreign", b"19.foreign"}
+
+
+def peak_bytes(queue: Layout, count: int) -> int:
+    """The most that an audit holds in Python's memory while so many keys are open."""
+    write(queue, "2026-11-10.a.1.pushed", *(f"{n}.0 push {n}.M1P1Q{n}.a,S=1" for n in range(count)))
+    tracemalloc.start()
+    try:
+        ledger = KeyLedger([queue])
+        ledger.read()
+        ledger.locate("waiting", (f"{n}.M1P1Q{n}.a,S=1" for n in range(count)))
+        assert ledger.located() == {"waiting": count}
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.slow
+def test_an_audits_memory_stays_flat_whatever_is_open(queue: Layout) -> None:
+    few = peak_bytes(queue, 200)
+    os.unlink(f"{queue.journal}/2026-11-10.a.1.pushed")
+    assert peak_bytes(queue, 20_000) < 2 * few + 100_000
+
+
+def test_an_audit_without_room_for_its_temporary_file_says_so(
+    queue: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: KeyLedger) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(KeyLedger, "read", full)
+    with pytest.raises(MaildeferError, match="disk is full: make room for temporary files"):
+        audited(queue)
+
+
+def blind_push(queue: Layout) -> str:
+    """Of a process that may not write to the journal."""
+    os.rename(queue.journal, f"{queue.control}/away")
+    try:
+        journal.close()
+        return push(queue)
+    finally:
+        os.rename(f"{queue.control}/away", queue.journal)
+        journal.close()
+
+
+def test_an_end_whose_push_left_no_record_is_named(queue: Layout) -> None:
+    journal.expect(queue)
+    claim(queue, push(queue)).ack()
+    key = blind_push(queue)
+    claim(queue, key).ack()
+    report = audited(queue)
+    assert (report.accepted, report.unrecorded, report.unrecorded_keys) == (1, 1, [key])
+    journal.expect(queue)
+    assert audited(queue).unrecorded == 0, "what went before is not asked for any more"
+
+
+def test_without_a_note_of_its_beginning_a_journal_has_begun_with_its_first_record(queue: Layout) -> None:
+    now = int(time.time())
+    keys = [f"{when}.M000000P1Q1R0123456789abcdef.h,S=1" for when in (now - 200, now - 50)]
+    write(queue, "2026-11-24.a.1.pushed", f"{now - 100}.0 push 1.a")
+    write(queue, "2026-11-24.a.1.settled", *(f"{now}.0 ack {key}" for key in ("1.a", *keys)))
+    assert audited(queue).unrecorded_keys == [keys[1]]
+
+
+def test_a_second_end_of_a_key_is_no_end_without_a_beginning(queue: Layout) -> None:
+    journal.expect(queue)
+    key = push(queue)
+    again = claim(queue, key)
+    write(queue, "2026-11-01.a.1.settled", "1.0 kept nothing")  # of a former day
+    journal.journal_of(queue).ends("ack", key)  # type: ignore[union-attr]  # and killed before its unlink
+    again.ack()
+    assert audited(queue).unrecorded == 0
+
+
+def test_what_was_handed_over_has_its_beginning_in_another_journal(queue: Layout, tmp_path: Path) -> None:
+    other = create_queue(str(tmp_path / "other"))
+    journal.begin(other)
+    journal.expect(other)
+    key = push(queue)
+    name = claim(queue, key).handoff(other)
+    handed = Claimer(other, FakeHand(), lease=LEASE, host=LABEL).claim(
+        name or EntryName(key=key).handed_on().waiting()
+    )
+    assert handed is not None
+    handed.ack()
+    assert audited(other).unrecorded == 0
+
+
+def test_a_queue_that_hands_on_what_it_has_no_record_of_is_named(queue: Layout, tmp_path: Path) -> None:
+    journal.expect(queue)
+    key = blind_push(queue)
+    claim(queue, key).handoff(create_queue(str(tmp_path / "other")))
+    assert audited(queue).unrecorded_keys == [key]
+
+
+def test_a_push_that_is_recorded_while_the_audit_looks_is_heard_of(queue: Layout) -> None:
+    journal.expect(queue)
+    key = blind_push(queue)
+    claim(queue, key).ack()
+    report = audited(queue, sleep=lambda seconds: journal.journal_of(queue).pushed([key]))  # type: ignore[union-attr]
+    assert report.unrecorded == 0
+    assert report.looks == 1, "by reading on, with the same look at the folders"
+
+
+def test_a_file_of_the_journal_that_is_none_is_named_and_passed_over(queue: Layout) -> None:
+    push(queue)
+    os.mkfifo(f"{queue.journal}/2026-11-24.a.1.pushed")
+    os.symlink("/etc/passwd", f"{queue.journal}/2026-11-24.b.1.settled")
+    Path(f"{queue.journal}/2026-11-24.c.1.settled").write_bytes(b"\0" * (2 << 20))
+    report = audited(queue)
+    assert report.accepted == 1
+    assert {os.path.basename(path)[11:12]: why for path, why in report.unreadable.items()} == {
+        "a": "is not a plain file",
+        "b": "is not a plain file",
+        "c": "holds what are no records",
+    }

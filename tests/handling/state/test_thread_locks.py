@@ -1,0 +1,112 @@
+"""Conversation tokens among threads."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from maildefer.handling.dispatch import Dispatcher
+from maildefer.handling.outcomes import ACKED, Outcome
+from maildefer.handling.routes import RoutingBase
+from maildefer.handling.state.storage import MemoryStorage
+from maildefer.handling.state.thread_locks import ThreadLocks
+from maildefer.message.request import MailRequest
+from tests.lifecycle.project import eventually
+
+
+def test_a_conversation_has_one_thread_at_a_time() -> None:
+    turns = ThreadLocks(patience_seconds=0)
+    assert turns.take("ann")
+    assert not turns.take("ann")
+    assert turns.take("bob")
+    turns.give_back("ann")
+    assert turns.take("ann")
+
+
+def test_who_waits_gets_the_turn_when_it_is_given_back() -> None:
+    turns, got = ThreadLocks(patience_seconds=30), []
+    assert turns.take("ann")
+    waiting = threading.Thread(target=lambda: got.append(turns.take("ann")))
+    waiting.start()
+    turns.give_back("ann")
+    waiting.join(30)
+    assert got == [True]
+
+
+def test_who_came_first_is_first() -> None:
+    turns, order = ThreadLocks(patience_seconds=30), []
+
+    def wait(number: int) -> None:
+        assert turns.take("ann")
+        order.append(number)
+        turns.give_back("ann")
+
+    assert turns.take("ann")
+    threads = [threading.Thread(target=wait, args=[number]) for number in range(8)]
+    for number, thread in enumerate(threads):
+        thread.start()
+        eventually(lambda number=number: len(turns._lines["ann"]) == number + 2, "it waits")  # type: ignore[misc]
+    turns.give_back("ann")
+    for thread in threads:
+        thread.join(30)
+    assert order == list(range(8))
+
+
+def test_who_has_waited_in_vain_is_in_nobodys_way() -> None:
+    turns = ThreadLocks(patience_seconds=0)
+    assert turns.take("ann")
+    assert not turns.take("ann")
+    turns.give_back("ann")
+    assert turns.take("ann")
+    turns.give_back("ann")
+    assert turns._lines == {}, "nothing is kept of conversations that nobody is in"
+
+
+class MeetingStorage(MemoryStorage):
+    """Whoever reads a state waits a moment for another reader of the same."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.meeting = threading.Barrier(2)
+
+    def get(self, key: str, sender: str | None) -> str:
+        state = super().get(key, sender)
+        try:
+            self.meeting.wait(0.2)
+        except threading.BrokenBarrierError:
+            self.meeting.reset()
+        return state
+
+
+def START(message: Any) -> object:
+    return END
+
+
+def END(message: Any) -> object:
+    return START
+
+
+@pytest.mark.parametrize("tokens", [None, ThreadLocks()], ids=["without", "with"])
+def test_two_messages_of_a_conversation_never_see_the_same_state(
+    tokens: ThreadLocks | None, tmp_path: Path
+) -> None:
+    router = RoutingBase()
+    router.STATE_STORE = MeetingStorage()
+    for function in (START, END):
+        router.register_route("^a@x$", function)
+    dispatcher = Dispatcher(router, tokens=tokens)
+    ran: list[tuple[Outcome, str]] = []
+    threads = [
+        threading.Thread(target=lambda: ran.append(dispatcher.dispatch(MailRequest("", "b@x", "a@x", b""))))
+        for _ in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    names = {name.rpartition(".")[2] for _, name in ran}
+    assert [outcome for outcome, _ in ran] == [ACKED, ACKED]
+    assert names == ({"START"} if tokens is None else {"START", "END"})

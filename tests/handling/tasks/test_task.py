@@ -1,0 +1,179 @@
+"""Functions as deferred work."""
+
+from __future__ import annotations
+
+import enum
+import math
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from maildefer.errors import ConfigurationError
+from maildefer.handling.dispatch import Dispatcher
+from maildefer.handling.outcomes import ACKED, Buried, Deferred
+from maildefer.handling.project import settings as settings_module
+from maildefer.handling.routes import Router
+from maildefer.handling.tasks import signature
+from maildefer.queue import Queue
+from maildefer.routing import Defer
+from maildefer.tasks import ArgumentsRefused, task
+from tests.support.in_project import enter_project
+
+CALLS: list[Any] = []
+
+
+def rebuild(blog_id: int, *more: Any, **named: Any) -> str:
+    CALLS.append((blog_id, more, named))
+    return "workers.index.START"  # no handoff: results are lost
+
+
+@pytest.fixture(autouse=True)
+def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    enter_project(tmp_path, monkeypatch)
+    CALLS.clear()
+
+
+def handled(queue: str = "run/queue") -> Any:
+    _, message = Queue(queue).pop()
+    assert message is not None
+    return Dispatcher(Router, [__name__]).dispatch(message)
+
+
+def test_a_deferred_call_is_made_when_its_message_is_handled() -> None:
+    deferred = task(rebuild)
+    key = deferred.defer(7, ["é", None, 1.5], title="A\nB")
+    assert CALLS == []
+    assert key in Queue("run/queue").keys()  # noqa: SIM118
+    assert handled() == (ACKED, f"{__name__}.rebuild")
+    assert CALLS == [(7, (["é", None, 1.5],), {"title": "A\nB"})]
+
+
+def test_a_task_is_still_the_function() -> None:
+    deferred = task(rebuild)
+    assert deferred(7) == "workers.index.START"
+    assert (deferred.name, deferred.__doc__, deferred.__module__) == (f"{__name__}.rebuild", None, __name__)
+
+
+def test_the_message_of_a_call_is_json() -> None:
+    task(rebuild).defer(blog_id=7)
+    _, message = Queue("run/queue").pop()
+    assert message is not None
+    assert message.base.content_encoding["Content-Type"][0] == "application/json"
+    assert (message.From, message.To) == ("", f"{__name__}.rebuild@task.invalid".lower())
+
+
+class Colour(enum.IntEnum):
+    RED = 1
+
+
+@pytest.mark.parametrize(
+    "value",
+    [(1, 2), {1: 2}, {"a": (1,)}, b"x", object(), math.nan, math.inf, Colour.RED, {1}, [Colour.RED]],
+    ids=lambda value: type(value).__name__,
+)
+def test_arguments_that_do_not_survive_json_are_refused(value: Any) -> None:
+    with pytest.raises(ArgumentsRefused, match="rebuild"):
+        task(rebuild).defer(value)
+    assert Queue("run/queue").count() == 0
+
+
+def test_arguments_without_end_are_refused() -> None:
+    endless: Any = []
+    endless.append(endless)
+    with pytest.raises(ArgumentsRefused):
+        task(rebuild).defer(endless)
+
+
+def test_arguments_that_the_function_does_not_take_are_refused() -> None:
+    with pytest.raises(ArgumentsRefused, match="blog_id"):
+        task(rebuild).defer(title="x")  # type: ignore[call-arg]
+    assert issubclass(ArgumentsRefused, TypeError)
+
+
+def test_a_call_that_was_not_deferred_here_is_rejected() -> None:
+    deferred = task(rebuild)
+    deferred.defer(7)
+    _, genuine = Queue("run/queue").pop()
+    assert genuine is not None
+    assert isinstance(genuine.Data, bytes)
+    forged = genuine.Data.replace(b'"args": [7]', b'"args": [8]')
+    unsigned = b"Subject: x\n\n" + forged.partition(b"\n\n")[2]
+    for data in (forged, unsigned, b""):
+        Queue("run/queue").push(data, sender="eve@x", recipient=deferred.address)
+        assert isinstance(handled()[0], Buried)
+    signature.made(Queue("run/other").layout.path)
+    Queue("run/other").push(genuine.Data, recipient=deferred.address)
+    assert isinstance(handled("run/other")[0], Buried)
+    assert CALLS == []
+
+
+def test_names_that_differ_in_case_only_are_two_tasks() -> None:
+    def Rebuild() -> None:
+        CALLS.append("the other")
+
+    Rebuild.__qualname__ = "Rebuild"
+    task(rebuild)
+    task(Rebuild).defer()
+    assert handled()[0] == ACKED
+    assert CALLS == ["the other"]
+
+
+def test_a_signature_that_is_no_number_is_none() -> None:
+    wanted = signature.signature(signature.made(Queue("run/queue").layout.path), "key", b"text")
+    assert signature.is_same(wanted, wanted)
+    for given in ("zz", "abc", ""):
+        assert not signature.is_same(given, wanted)
+
+
+def test_what_a_task_raises_is_treated_as_a_handlers_exception() -> None:
+    def later(seconds: float) -> None:
+        raise Defer("not now", after=seconds)
+
+    later.__qualname__ = "later"
+    task(later).defer(60)
+    assert handled()[0] == Deferred("not now", 60)
+
+
+def test_calls_wait_in_the_queue_that_has_the_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = types.ModuleType("conf.settings")
+    vars(settings)["queues"] = {"run/first": ["workers.front"], "run/mine": [__name__]}
+    monkeypatch.setattr(settings_module, "_loaded", settings)
+    task(rebuild).defer(1)
+    assert (Queue("run/first").count(), Queue("run/mine").count()) == (0, 1)
+    task(queue="run/mine")(rebuild).defer(1)
+    assert Queue("run/mine").count() == 2
+
+
+def test_a_task_for_a_queue_that_no_setting_lists_is_refused_where_it_is_loaded(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    early = task(queue="run/notfy")(rebuild)  # before settings are loaded, as a program may
+    settings = types.ModuleType("conf.settings")
+    vars(settings)["queues"] = {"run/first": ["workers.front"], "run/notify": [__name__], "run/kept": []}
+    monkeypatch.setattr(settings_module, "_loaded", settings)
+    for queue, why in (("run/notfy", "no setting lists"), ("run/first", "no handlers of that module")):
+        with pytest.raises(ConfigurationError, match=rf"test_task\.py:\d+: @task on .*{why}"):
+            task(queue=queue)(rebuild)
+    with pytest.raises(ConfigurationError, match="no setting lists the queue run/notfy"):
+        early.defer(1)
+    assert not (tmp_path / "run" / "notfy").exists()
+    task(queue="run/notify")(rebuild)
+    task(queue="run/kept")(rebuild)
+
+
+def test_methods_and_coroutines_are_refused() -> None:
+    async def never() -> None: ...
+
+    def yielding() -> Iterator[None]:
+        yield
+
+    class Blog:
+        def rebuild(self) -> None: ...
+
+    never.__qualname__, yielding.__qualname__ = "never", "yielding"
+    for wrong in (Blog.rebuild, never, yielding):
+        with pytest.raises(TypeError):
+            task(wrong)

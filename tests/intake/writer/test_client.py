@@ -1,0 +1,425 @@
+"""What goes from a front end to its writer, through the socket and the memory that they share."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import marshal
+import os
+import socket
+import threading
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from maildefer.errors import MaildeferError
+from maildefer.intake import replies
+from maildefer.intake.options import parse
+from maildefer.intake.writer import client as line_module
+from maildefer.intake.writer.client import WriterClient
+from maildefer.intake.writer.process import Writer
+from maildefer.intake.writer.protocol import Message, Stored
+from maildefer.intake.writer.shared_memory import SharedBlocks, Span, WriterLink, pair, part
+from maildefer.maildir import durable
+from maildefer.maildir.layout import create_queue
+from maildefer.maildir.push import Compose, Pusher
+from maildefer.message.envelope import split
+
+BLOCK_BYTES = 64 << 10
+LARGE = 40_000
+
+
+def message(*pieces: bytes, draft: int = 0, whole: bool = True) -> Message:
+    return Message("a@b", ("c@d",), pieces, "ESMTP", "client", True, draft, whole)
+
+
+def text(number: int, size_bytes: int = LARGE) -> bytes:
+    """No two of which are alike anywhere."""
+    line = b"%08d\n" % number
+    return line * (size_bytes // len(line))
+
+
+def served(queue: Path, play: Callable[[WriterClient], Awaitable[None]], *options: str) -> WriterLink:
+    """Play with a line to a real writer; our end, once all is over."""
+    layout = create_queue(str(queue))
+    ours, theirs = pair(BLOCK_BYTES, local=True)
+    limits = parse(["--socket-fd", "0", "--queue", layout.path, "--min-free-bytes", "0", *options])
+    thread = threading.Thread(target=Writer(layout, limits, theirs).run)
+    thread.start()
+
+    async def run() -> None:
+        line = await WriterClient.open(ours, threads=limits.threads)
+        try:
+            await play(line)
+        finally:
+            await line.close()
+
+    try:
+        asyncio.run(run())
+    finally:
+        thread.join()
+        theirs.socket.close()
+    return ours
+
+
+def bodies(queue: Path) -> list[bytes]:
+    found = [path.read_bytes() for path in sorted((queue / "new").iterdir())]
+    return [data[split(data)[1] :] for data in found]
+
+
+# The memory
+
+
+def test_pieces_are_one_behind_the_other() -> None:
+    arena = SharedBlocks(BLOCK_BYTES)
+    span = arena.put([b"a" * 20_000, b"", memoryview(b"b" * 20_000)])
+    assert span is not None
+    assert bytes(arena.get(span)) == b"a" * 20_000 + b"b" * 20_000
+
+
+def test_blocks_do_not_mix() -> None:
+    arena = SharedBlocks(BLOCK_BYTES)
+    spans = [arena.put([bytes([number]) * BLOCK_BYTES]) for number in range(32)]
+    for number, span in enumerate(spans):
+        assert span is not None
+        assert bytes(arena.get(span)) == bytes([number]) * BLOCK_BYTES
+
+
+def test_what_is_small_or_too_large_is_better_sent() -> None:
+    arena = SharedBlocks(BLOCK_BYTES)
+    assert arena.put([b"x" * 2048]) is None
+    assert arena.put([b"x" * BLOCK_BYTES, b"y"]) is None
+
+
+def test_a_block_is_given_again_once_it_is_given_back() -> None:
+    arena = SharedBlocks(BLOCK_BYTES, blocks=1)
+    span = arena.put([b"x" * LARGE])
+    assert span == Span(0, LARGE)
+    assert arena.put([b"y" * LARGE]) is None
+    arena.give_back(span)
+    assert arena.put([b"z" * LARGE]) == span
+    assert bytes(arena.get(span)) == b"z" * LARGE
+
+
+def test_the_reader_cannot_change_it() -> None:
+    arena = SharedBlocks(BLOCK_BYTES)
+    span = arena.put([b"x" * LARGE])
+    assert span is not None
+    with pytest.raises(TypeError):
+        arena.get(span)[0] = 0
+
+
+def test_both_processes_see_it() -> None:
+    ours, theirs = pair(BLOCK_BYTES, local=True)
+    if not (pid := os.fork()):
+        ours.socket.close()
+        at, size = map(int, theirs.socket.recv(100).split())
+        digest = hashlib.sha256(theirs.arena.get(Span(at, size))).hexdigest()
+        theirs.socket.sendall(digest.encode())
+        os._exit(0)
+    theirs.socket.close()
+    span = ours.arena.put([data := os.urandom(LARGE)])
+    assert span is not None
+    ours.socket.sendall(f"{span.at} {span.size}".encode())
+    assert ours.socket.recv(100, socket.MSG_WAITALL).decode() == hashlib.sha256(data).hexdigest()
+    assert os.waitpid(pid, 0)[1] == 0
+    ours.socket.close()
+
+
+# Through it
+
+
+@pytest.mark.invariant(9)
+def test_more_messages_at_a_time_than_there_are_blocks_all_arrive_as_they_are(tmp_path: Path) -> None:
+    async def play(line: WriterClient) -> None:
+        stored = await asyncio.gather(
+            *(line.push(message(text(number)[:30_000], text(number)[30_000:])) for number in range(100))
+        )
+        assert all(each[0].key for each in stored)
+
+    link = served(tmp_path, play)
+    assert sorted(bodies(tmp_path)) == [text(number) for number in range(100)]
+    assert link.arena.free == 32
+
+
+@pytest.mark.invariant(9)
+def test_parts_of_many_messages_go_the_same_way_and_do_not_mix(tmp_path: Path) -> None:
+    async def send(line: WriterClient, number: int) -> list[Stored]:
+        draft = line.fresh_draft()
+        for _ in range(3):
+            assert await line.push(message(text(number), draft=draft, whole=False)) == []
+        return await line.push(message(b"end\n", draft=draft))
+
+    async def play(line: WriterClient) -> None:
+        stored = await asyncio.gather(*(send(line, number) for number in range(60)))
+        assert all(each[0].key for each in stored)
+
+    link = served(tmp_path, play)
+    assert sorted(bodies(tmp_path)) == [text(number) * 3 + b"end\n" for number in range(60)]
+    assert link.arena.free == 32
+
+
+def test_parts_wait_for_a_block_and_whole_messages_do_not(tmp_path: Path) -> None:
+    async def play(line: WriterClient) -> None:
+        arena = line._arena
+        spans = [arena.put([bytes(LARGE)]) for _ in range(32)]
+        assert arena.free == 0
+        part = asyncio.ensure_future(
+            line.push(message(text(1), draft=(draft := line.fresh_draft()), whole=False))
+        )
+        await line.push(message(text(2)))  # through the socket
+        assert not part.done()
+        for span in spans:
+            assert span is not None
+            arena.give_back(span)
+        await line.push(message(text(3)))
+        assert await part == []
+        await line.push(message(b"end\n", draft=draft))
+
+    served(tmp_path, play)
+    assert sorted(bodies(tmp_path)) == [text(1) + b"end\n", text(2), text(3)]
+
+
+def test_a_block_comes_back_when_the_client_has_gone_but_not_before_the_writer_is_done(
+    tmp_path: Path,
+) -> None:
+    async def play(line: WriterClient) -> None:
+        tasks = [asyncio.ensure_future(line.push(message(text(number)))) for number in range(20)]
+        await asyncio.sleep(0)  # they are sent
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*(line.push(message(text(number))) for number in range(20, 80)))
+
+    link = served(tmp_path, play)
+    assert sorted(bodies(tmp_path)) == [text(number) for number in range(80)]
+    assert link.arena.free == 32
+
+
+def test_a_block_comes_back_when_the_writer_refuses(tmp_path: Path) -> None:
+    async def play(line: WriterClient) -> None:
+        for number in range(40):
+            (stored,) = await line.push(message(text(number)))
+            assert stored.reply == replies.FULL
+
+    link = served(tmp_path, play, "--min-free-bytes", str(1 << 60))
+    assert bodies(tmp_path) == []
+    assert link.arena.free == 32
+
+
+@pytest.mark.ttl(300)
+def test_a_part_is_answered_while_messages_are_still_being_synced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create_queue(str(tmp_path))  # which syncs too
+    synced, sync = threading.Event(), durable.sync_directory
+    monkeypatch.setattr(durable, "sync_directory", lambda *path, **by: synced.wait(60) and sync(*path, **by))
+
+    async def play(line: WriterClient) -> None:
+        messages = [asyncio.ensure_future(line.push(message(b"x\n"))) for _ in range(3)]
+        try:
+            draft = line.fresh_draft()
+            assert await line.push(message(text(1), draft=draft, whole=False)) == []
+            assert not any(each.done() for each in messages)
+            line.drop(draft)
+        finally:
+            synced.set()
+        assert all(each[0].key for each in await asyncio.gather(*messages))
+
+    served(tmp_path, play, "--threads", "2")
+    assert os.listdir(tmp_path / "tmp") == []
+
+
+@pytest.mark.ttl(300)
+def test_a_batch_that_hangs_holds_up_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first is in the writer's hands for good; those that come are not many enough to be worth a second batch."""
+    hanging, go_on, renamed = threading.Event(), threading.Event(), Pusher.push_all
+
+    def push_all(pusher: Pusher, composes: Sequence[Compose]) -> list[str | MaildeferError]:
+        if not hanging.is_set():
+            hanging.set()
+            go_on.wait(60)
+        return renamed(pusher, composes)
+
+    monkeypatch.setattr(Pusher, "push_all", push_all)
+
+    async def play(line: WriterClient) -> None:
+        first = asyncio.ensure_future(line.push(message(b"first\n")))
+        await asyncio.sleep(0)  # it is sent
+        try:
+            for _ in range(3):
+                assert (await line.push(message(b"later\n")))[0].key
+            assert not first.done()
+        finally:
+            go_on.set()
+        assert (await first)[0].key
+
+    served(tmp_path, play)
+    assert len(bodies(tmp_path)) == 4
+
+
+def test_what_comes_while_a_batch_is_written_goes_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    real = Writer.answer
+    monkeypatch.setattr(Writer, "answer", lambda self, jobs: sizes.append(len(jobs)) or real(self, jobs))
+
+    async def play(line: WriterClient) -> None:
+        await asyncio.gather(*(line.push(message(b"%d\n" % number)) for number in range(12)))
+
+    served(tmp_path, play)
+    assert sizes == [1, 11]
+    assert len(bodies(tmp_path)) == 12
+
+
+def test_whoever_waits_when_the_writer_ends_is_told(tmp_path: Path) -> None:
+    ours, theirs = pair(BLOCK_BYTES, local=True)
+
+    async def run() -> None:
+        line = await WriterClient.open(ours, threads=2)
+        pushes = [asyncio.ensure_future(line.push(message(text(number)))) for number in range(3)]
+        await asyncio.sleep(0)
+        theirs.socket.close()
+        assert [each[0].reply for each in await asyncio.gather(*pushes)] == [replies.FAULT] * 3
+        assert line.closed.is_set()
+        assert (await line.push(message(b"x")))[0].reply == replies.FAULT
+        await line.close()
+
+    asyncio.run(run())
+
+
+def test_a_shortage_is_asked_for_once_a_second_and_known_in_between(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(line_module, "time", SimpleNamespace(monotonic=lambda: now[0]))
+
+    async def play(line: WriterClient) -> None:
+        assert line.known_shortage() is None
+        assert (line.last_shortage, await line.shortage()) == ("", told := await line.shortage())
+        assert "free" in told
+        assert (line.known_shortage(), line.last_shortage) == (told, told)
+        asked = line._number
+        assert await line.shortage() == told
+        assert line._number == asked
+        now[0] += 1.0
+        assert line.known_shortage() is None
+        assert await line.shortage() == told
+        assert line._number == asked + 1
+
+    served(tmp_path / "queue", play, "--min-free-bytes", str(1 << 60))
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_a_writer_that_does_not_answer_is_a_shortage(monkeypatch: pytest.MonkeyPatch, gone: bool) -> None:
+    monkeypatch.setattr(line_module, "_PATIENCE_SECONDS", 0.01)
+    ours, theirs = pair(BLOCK_BYTES, local=True)
+
+    async def play() -> None:
+        line = await WriterClient.open(ours, threads=1)
+        if gone:
+            theirs.socket.close()
+            await line.closed.wait()
+        assert await line.shortage() == line_module._SILENT
+        asked = line._number
+        assert await line.shortage() == line_module._SILENT, "and nobody waits for it again within a second"
+        assert line._number == asked
+        await line.close()
+
+    try:
+        asyncio.run(play())
+    finally:
+        theirs.socket.close()
+
+
+@pytest.mark.parametrize(("threads", "batches"), [(4, 3), (2, 1), (1, 1)])
+def test_one_of_the_writers_threads_is_left_to_parts_of_large_messages(threads: int, batches: int) -> None:
+    """On a mount, where all batches may be under way at a time: a part waits for no sync."""
+    ours, theirs = pair(BLOCK_BYTES, local=False)
+
+    async def play() -> None:
+        line = await WriterClient.open(ours, threads=threads)
+        waiting = [asyncio.create_task(line.push(message(b"x"))) for _ in range(20)]
+        await asyncio.sleep(0)
+        assert len(line._batches) == batches
+        waiting.append(asyncio.create_task(line.push(message(b"y", draft=1, whole=False))))
+        await asyncio.sleep(0)
+        assert len(line._batches) == batches + 1
+        theirs.socket.close()
+        await asyncio.wait(waiting)
+        await line.close()
+
+    asyncio.run(play())
+
+
+def test_each_batch_that_is_answered_makes_room_for_another_the_first_too(tmp_path: Path) -> None:
+    async def play(line: WriterClient) -> None:
+        assert await line.shortage() == ""  # which is in no batch
+        for number in range(1, 4):
+            await line.push(message(b"x"))
+            assert (line._batch, line._batches, line._messages.jobs._out) == (number, {}, 0)
+
+    served(tmp_path / "queue", play)
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        b"\0\0\0\1\xff",
+        b"\0\0\0\0",
+        (5).to_bytes(4) + marshal.dumps(7),
+        (lambda data: len(data).to_bytes(4) + data)(marshal.dumps((99, []))),
+        (lambda data: len(data).to_bytes(4) + data)(marshal.dumps((0, [(1, "x", [])]))),
+    ],
+)
+def test_a_writer_that_says_what_is_no_answer_is_one_that_is_gone(
+    nonsense: bytes, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Else its clients would wait for ever, and no other would ever take its place."""
+    ours, theirs = pair(BLOCK_BYTES, local=True)
+
+    async def run() -> list[Stored]:
+        line = await WriterClient.open(ours, threads=2)
+        pushed = asyncio.ensure_future(line.push(message(b"x")))
+        await asyncio.sleep(0)
+        theirs.socket.sendall(nonsense)
+        await line.closed.wait()
+        try:
+            return await pushed
+        finally:
+            await line.close()
+            await asyncio.sleep(0)
+
+    with theirs.socket:
+        [stored] = asyncio.run(asyncio.wait_for(run(), 30))
+    assert (stored.key, stored.reply) == ("", replies.FAULT)
+    assert "child.misbehaved" in capfd.readouterr().err
+
+
+def test_the_writer_cannot_write_to_what_it_reads_nor_can_anybody_cut_it_off() -> None:
+    """Who reads a mapping behind its end is ended by SIGBUS."""
+    front, back = pair(BLOCK_BYTES, local=True)
+    span = front.arena.put([b"x" * LARGE])
+    assert span is not None
+    assert bytes(back.arena.get(span)) == b"x" * LARGE
+    with pytest.raises(TypeError, match="read-only"):
+        back.arena._memory[0] = 1
+    # The descriptor is closed; what opens it anew, where it may, finds it sealed.
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        if "memfd:arena" not in line:
+            continue
+        try:
+            descriptor = os.open(f"/proc/self/map_files/{line.split()[0]}", os.O_RDWR)
+        except PermissionError:  # without CAP_CHECKPOINT_RESTORE
+            continue
+        for act in (partial(os.ftruncate, descriptor, 0), partial(os.pwrite, descriptor, b"y", 0)):
+            with pytest.raises(PermissionError):
+                act()
+        os.close(descriptor)
+    part(front, back)
+    assert bytes(front.arena.get(span)) == b"x" * LARGE
+    front.socket.close()
+    front.arena.close()

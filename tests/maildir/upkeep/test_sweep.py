@@ -1,0 +1,231 @@
+"""Clearing away what crashes left."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+import pytest
+
+from maildefer.maildir import reasons
+from maildefer.maildir.layout import Layout
+from maildefer.maildir.names import EntryName
+from maildefer.maildir.upkeep import sweep
+from maildefer.maildir.upkeep.leases import Lease
+from maildefer.maildir.upkeep.sweep import KEPT_SECONDS, WATCHED_SECONDS, Sweeper, mount_time_offset
+from tests.support.queues import LABEL, START, World, everywhere, put
+
+LONG_AGO = START - KEPT_SECONDS - 1
+
+
+@pytest.fixture
+def sweeper(layout: Layout, world: World) -> Sweeper:
+    return Sweeper(layout, system=world.system)
+
+
+def old(path: str, when: float = LONG_AGO) -> str:
+    if not os.path.lexists(path):
+        with open(path, "xb"):
+            pass
+    os.utime(path, (when, when))
+    return path
+
+
+def watched(sweeper: Sweeper, world: World, mount_time: float = START) -> int:
+    """Sweep, watch for the hour, sweep; how many were removed by the second sweep."""
+    assert sweeper.sweep(mount_time) == 0
+    world.pass_time(WATCHED_SECONDS)
+    return sweeper.sweep(mount_time)
+
+
+def test_an_old_draft_that_was_watched_for_an_hour_is_removed(
+    sweeper: Sweeper, layout: Layout, world: World
+) -> None:
+    old(f"{layout.tmp}/x")
+    assert sweeper.sweep(START) == 0
+    world.pass_time(WATCHED_SECONDS - 1)
+    assert sweeper.sweep(START) == 0
+    world.pass_time(1)
+    assert sweeper.sweep(START) == 1
+    assert everywhere(layout) == {}
+
+
+@pytest.mark.parametrize(
+    ("age", "removed"), [(36 * 3600 - 1, 0), (36 * 3600 + 1, 1)]
+)  # as Maildir's writers do
+def test_a_draft_is_old_after_36_hours_of_the_mounts_time(
+    sweeper: Sweeper, layout: Layout, world: World, age: float, removed: int
+) -> None:
+    old(f"{layout.tmp}/x", START - age)
+    assert watched(sweeper, world) == removed
+
+
+def test_neither_clock_alone_removes_a_draft(sweeper: Sweeper, layout: Layout, world: World) -> None:
+    old(f"{layout.tmp}/new", START)
+    assert watched(sweeper, world, START) == 0
+    assert sweeper.sweep(START + 1e9) == 1, "the mount's time and the watching together"
+
+
+def test_a_name_that_was_gone_is_watched_anew(sweeper: Sweeper, layout: Layout, world: World) -> None:
+    old(f"{layout.tmp}/x")
+    sweeper.sweep(START)
+    os.unlink(f"{layout.tmp}/x")
+    sweeper.sweep(START)
+    old(f"{layout.tmp}/x")
+    world.pass_time(WATCHED_SECONDS)
+    assert sweeper.sweep(START) == 0
+
+
+def test_entries_leases_and_states_are_never_swept(
+    sweeper: Sweeper, layout: Layout, lease: Lease, world: World
+) -> None:
+    for directory in (
+        layout.new,
+        layout.cur,
+        layout.later_new,
+        layout.dead_new,
+        layout.states,
+        layout.tokens,
+    ):
+        old(f"{directory}/x")
+    old(lease.path)
+    old(layout.format)
+    assert watched(sweeper, world) == 0
+
+
+def test_fenced_leases_and_answered_requests_are_kept_for_a_week(
+    sweeper: Sweeper, layout: Layout, world: World
+) -> None:
+    for directory in (layout.fenced, layout.requests_done):
+        old(f"{directory}/old")
+        old(f"{directory}/new", START - KEPT_SECONDS + 10)
+    assert watched(sweeper, world) == 2
+    assert os.listdir(layout.fenced) == os.listdir(layout.requests_done) == ["new"]
+
+
+def test_a_request_stays_while_its_lease_lives_and_goes_where_nobody_will_answer(
+    sweeper: Sweeper, layout: Layout, lease: Lease, world: World
+) -> None:
+    old(f"{layout.requests}/{lease.name}.stop")
+    old(f"{layout.requests}/gone-000000-1-abcd.stop")
+    assert watched(sweeper, world) == 1
+    assert set(os.listdir(layout.requests)) == {f"{lease.name}.stop", "done"}
+
+
+def test_the_status_of_a_live_lease_stays_and_of_a_gone_one_goes(
+    sweeper: Sweeper, layout: Layout, lease: Lease, world: World
+) -> None:
+    old(f"{layout.status}/{lease.name}.json")
+    old(f"{layout.status}/gone-000000-1-abcd.json")
+    assert watched(sweeper, world) == 1
+    assert os.listdir(layout.status) == [f"{lease.name}.json"]
+
+
+@pytest.mark.parametrize("folder", ["dead_new", "dead_cur"])
+def test_a_reason_stays_with_its_dead_letter_and_goes_a_week_after_it(
+    sweeper: Sweeper, layout: Layout, world: World, folder: str
+) -> None:
+    dead = EntryName(key="1.x", attempts=1, returns=3)
+    reasons.write_reason(layout, dead, "no route", {}, host=LABEL, system=world.system)
+    old(reasons.reason_path(layout, dead))
+    info = ":2,S" if folder == "dead_cur" else ""
+    put(getattr(layout, folder), dead.waiting() + info)
+    assert watched(sweeper, world) == 0
+    os.unlink(f"{getattr(layout, folder)}/{dead.waiting()}{info}")
+    assert watched(sweeper, world) == 1
+    assert os.listdir(layout.reasons) == []
+
+
+def test_the_reason_of_an_earlier_burial_goes_though_the_entry_was_buried_again(
+    sweeper: Sweeper, layout: Layout, world: World
+) -> None:
+    old(f"{layout.reasons}/1.x,n=1.json")
+    old(f"{layout.reasons}/1.x,n=3.json")
+    put(layout.dead_new, "1.x,a=1,n=3")
+    assert watched(sweeper, world) == 1
+    assert os.listdir(layout.reasons) == ["1.x,n=3.json"]
+
+
+def test_the_draft_of_a_control_folder_is_removed_whole(
+    sweeper: Sweeper, layout: Layout, world: World
+) -> None:
+    draft = f"{layout.tmp}/.maildefer-1-abcd"
+    os.makedirs(f"{draft}/requests/done")
+    old(f"{draft}/format")
+    old(draft)
+    assert watched(sweeper, world) == 1
+    assert os.listdir(layout.tmp) == []
+
+
+def test_a_link_is_removed_and_not_what_it_points_to(sweeper: Sweeper, layout: Layout, world: World) -> None:
+    os.symlink(layout.new, f"{layout.tmp}/link")
+    os.utime(f"{layout.tmp}/link", (LONG_AGO, LONG_AGO), follow_symlinks=False)
+    put(layout.new, "X")
+    assert watched(sweeper, world) == 1
+    assert list(everywhere(layout)) == ["new/X"]
+
+
+def test_one_file_that_cannot_be_removed_does_not_keep_the_others(
+    sweeper: Sweeper, layout: Layout, world: World
+) -> None:
+    for name in ("a", "b", "c"):
+        old(f"{layout.tmp}/{name}")
+    sweeper.sweep(START)
+    world.pass_time(WATCHED_SECONDS)
+    world.refuse("unlink", errno.EACCES)
+    assert sweeper.sweep(START) == 2
+    assert sweeper.sweep(START) == 1
+
+
+@pytest.mark.parametrize("what", ["listdir", "lstat"])
+def test_faults_are_passed_over(sweeper: Sweeper, layout: Layout, world: World, what: str) -> None:
+    old(f"{layout.tmp}/x")
+    world.refuse(what, errno.EIO, times=100)
+    assert watched(sweeper, world) == 0
+
+
+def test_a_sweep_is_bounded(
+    sweeper: Sweeper, layout: Layout, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweep, "_MOST", 3)
+    for number in range(10):
+        old(f"{layout.tmp}/{number}")
+    removed = [watched(sweeper, world)]
+    assert len(sweeper._first_seen) <= 12
+    while os.listdir(layout.tmp):
+        sweeper.sweep(START)
+        world.pass_time(WATCHED_SECONDS)
+        removed.append(sweeper.sweep(START))
+        assert removed[-1]
+    assert sum(removed) <= 10
+
+
+def test_the_mounts_time_comes_from_a_file_just_written_and_is_kept_against_the_boot_clock(
+    layout: Layout, world: World
+) -> None:
+    when = START + 7200.0
+    world.after("write", lambda: os.utime(f"{layout.tmp}/{os.listdir(layout.tmp)[0]}", (when, when)))
+    assert mount_time_offset(layout, system=world.system) == when - world.uptime
+    assert os.listdir(layout.tmp) == []
+
+
+@pytest.mark.parametrize("what", ["write", "fsync", "fstat"])
+def test_a_clock_file_that_cannot_be_written_leaves_nothing(layout: Layout, world: World, what: str) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    world.refuse(what, errno.ENOSPC)
+    with pytest.raises(OSError, match="No space"):
+        mount_time_offset(layout, system=world.system)
+    assert os.listdir(layout.tmp) == []
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_what_dovecot_keeps_in_a_queue_is_never_swept(sweeper: Sweeper, layout: Layout, world: World) -> None:
+    """It takes every folder with a dot for a mailbox, ours too."""
+    for folder in ("", "/.later", "/.dead", "/.maildefer"):
+        for name in ("dovecot-uidlist", "dovecot.index.log", "dovecot.index.cache"):
+            old(f"{layout.path}{folder}/{name}")
+    for name in ("cur", "new", "tmp"):
+        os.mkdir(f"{layout.path}/.maildefer/{name}")
+    before = sorted(os.walk(layout.path))
+    assert watched(sweeper, world) == 0
+    assert sorted(os.walk(layout.path)) == before

@@ -1,0 +1,29 @@
+"""What a keeper reads on the mount of other hosts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from maildefer.maildir.layout import create_queue
+from maildefer.maildir.system import SYSTEM
+from maildefer.pool.context import QueueOfPool
+from maildefer.pool.keeper.mount_files import MountFiles
+from maildefer.pool.scoreboard import Q, Scoreboard
+
+
+@pytest.mark.parametrize("workers", [1, 2_000])
+def test_a_paused_host_has_no_share_however_many_workers_it_has(tmp_path: Path, workers: int) -> None:
+    layout = create_queue(str(tmp_path / "queue"))
+    board = Scoreboard(1, 4)
+    shared: Any = SimpleNamespace(board=board)
+    lifeline: Any = SimpleNamespace(queue=QueueOfPool(name="run/queue", layout=layout), lease="a-1-abcdef")
+    told = {"workers": [{"pid": number, "entry": "x" * 200} for number in range(workers)], "paused": True}
+    Path(layout.status, "b-2-abcdef.json").write_text(json.dumps(told))
+    papers = MountFiles(shared, 0, lifeline, SYSTEM)
+    papers.share(["b-2-abcdef", "c-3-abcdef"])
+    assert board.words[board.queue(0) + Q.HOSTS] == 2, "the third has told nothing, and counts"

@@ -1,0 +1,160 @@
+"""What a worker's death means, and how long the end of a pool pauses, as far as it needs no processes."""
+
+from __future__ import annotations
+
+import signal
+from types import SimpleNamespace
+from typing import Any, Literal
+
+import pytest
+
+from maildefer.maildir.layout import Layout
+from maildefer.maildir.system import boottime
+from maildefer.pool import status_record, worker_deaths
+from maildefer.pool.context import QueueOfPool
+from maildefer.pool.fork import ChildProcess
+from maildefer.pool.rates import Rates
+from maildefer.pool.scoreboard import Header, ProcessKind, QueueState, S, Scoreboard, State
+from maildefer.pool.scoreboard_slot import ScoreboardSlot
+from maildefer.pool.status_record import on_claims
+from maildefer.pool.supervisor.drain import Drain
+from maildefer.pool.supervisor.workers import WorkerTable
+
+_NOBODY = 1 << 30  # no process has such a number
+
+
+@pytest.mark.parametrize(
+    ("killed", "by", "state"),
+    [
+        ("drain", signal.SIGKILL, State.DEAD_UNCHARGED),
+        ("fence", signal.SIGKILL, State.DEAD_UNCHARGED),
+        ("drain", signal.SIGSEGV, State.DEAD_CHARGED),
+        ("", signal.SIGKILL, State.DEAD_CHARGED),
+    ],
+)
+@pytest.mark.invariant(5)
+def test_only_our_own_kill_spares_the_message_in_hand(
+    killed: Literal["", "drain", "fence"], by: signal.Signals, state: State
+) -> None:
+    """A handler that crashes a moment before the KILL of a drain has crashed."""
+    board = Scoreboard(1, 1)
+    workforce = WorkerTable(board)
+    child = ChildProcess(pid=7, kind=ProcessKind.WORKER, slot=0, number=1)
+    workforce.occupy(child)
+    board.words[board.slot(0) + S.HELD] = board.words[board.slot(0) + S.DEADLINE] = 1
+    child.killed = killed
+    assert workforce.bury(child, int(by))
+    assert board.words[board.slot(0) + S.STATE] == state
+
+
+def test_a_supervisor_past_its_drains_deadline_still_pauses() -> None:
+    shared: Any = SimpleNamespace(board=Scoreboard(1, 1), settings=SimpleNamespace(drain_seconds=0.0))
+    draining = Drain(shared)
+    draining.begin("asked to")
+    for seconds in (0, 1, 100):
+        assert 0 < draining.seconds_left(boottime() + seconds) <= 0.2
+
+
+BEGAN = 5_000_000_000
+
+
+@pytest.mark.parametrize(
+    ("status", "killed", "how"),
+    [
+        (int(signal.SIGSEGV), "", "by SIGSEGV"),
+        (3 << 8, "", "by exiting with 3"),
+        (int(signal.SIGABRT), "timeout", "by its time limit of 2.5 s"),
+        (
+            int(signal.SIGKILL),
+            "timeout",
+            "by its time limit of 2.5 s, by SIGKILL, since SIGABRT did not end it",
+        ),
+    ],
+)
+def test_the_board_keeps_how_a_worker_died_until_its_slot_is_free(
+    status: int, killed: Literal["", "timeout"], how: str
+) -> None:
+    board = Scoreboard(1, 1)
+    workforce = WorkerTable(board)
+    child = ChildProcess(pid=7, kind=ProcessKind.WORKER, slot=0, number=1)
+    workforce.occupy(child)
+    base = board.slot(0)
+    ScoreboardSlot(board, 0).running("app.front.START")
+    board.words[base + S.HELD] = 1
+    board.words[base + S.BEGAN] = BEGAN
+    board.words[base + S.DEADLINE] = BEGAN + 2_500_000_000
+    child.killed = killed
+    workforce.bury(child, status)
+    death = worker_deaths.of(board, 0, None)
+    assert death is not None
+    assert (death.how, death.handler) == (how, "app.front.START")
+    assert death.seconds is not None
+    assert str(death).startswith(f"{how} in app.front.START after ")
+    board.clear_slot(0)
+    assert worker_deaths.of(board, 0, None) is None
+
+
+def test_a_worker_that_died_between_messages_was_in_no_handler() -> None:
+    board = Scoreboard(1, 1)
+    workforce = WorkerTable(board)
+    child = ChildProcess(pid=7, kind=ProcessKind.WORKER, slot=0, number=1)
+    workforce.occupy(child)
+    ScoreboardSlot(board, 0).running("app.front.START")
+    board.words[board.slot(0) + S.BEGAN] = BEGAN
+    workforce.bury(child, int(signal.SIGSEGV))
+    death = worker_deaths.of(board, 0, None)
+    assert death is not None
+    assert (str(death), death.handler, death.seconds) == ("by SIGSEGV", None, None)
+
+
+def test_the_handler_of_now_is_on_the_board_whichever_was_there_before() -> None:
+    board = Scoreboard(1, 1)
+    hand = ScoreboardSlot(board, 0)
+    for name in ("app.front.A_LONG_NAME", "app.B", "app.B", "x" * 500):
+        board.words[board.slot(0) + S.HANDLER_LENGTH] = 0
+        assert board.handler(0) == ""
+        hand.running(name)
+        assert board.handler(0) == name[:128]
+    assert board.name(0) == ""
+
+
+@pytest.mark.parametrize("word", [0, 1, 7, 99, (1 << 48) - 1, 1 << 63, (1 << 64) - 1])
+def test_nothing_that_a_worker_writes_to_the_board_ends_whoever_reads_it(word: int) -> None:
+    board = Scoreboard(1, 6)
+    queue = QueueOfPool(name="run/queue", layout=Layout("/nowhere"))
+    shared: Any = SimpleNamespace(
+        board=board,
+        queues=(queue,),
+        host=SimpleNamespace(label="here"),
+        supervisor=1,
+        project="/",
+        pidfile="",
+    )
+    workforce, rates = WorkerTable(board), Rates(board)
+    board.words[Header.USED] = 2
+    for slot in range(2):
+        base = board.slot(slot)
+        board.words[base + S.KIND] = ProcessKind.WORKER
+        workforce.occupy(ChildProcess(pid=_NOBODY + slot, kind=ProcessKind.WORKER, slot=slot, number=slot))
+    board.words[board.queue(0)] = QueueState.SERVED
+    for at in range(len(board.words)):  # all of it, header, queue and the other's slot included
+        board.words[at] = word
+    status_record.of_pool(shared)
+    rates.note(1.0)
+    on_claims(board)(_NOBODY, 1)
+    workforce.mind_slots()
+    workforce.mind_deadlines(1e9)
+    workforce.mind_logs(1e9)
+    workforce.kill_holders(0)
+    workforce.handled()
+    workforce.is_all_taken_back()
+    for child in list(workforce.by_pid.values()):
+        workforce.bury(child, signal.SIGKILL)
+        assert board.words[board.slot(child.slot) + S.PID] == child.pid, "whose claims are to be taken back"
+        board.words[board.slot(child.slot) + S.EXIT] = word
+        worker_deaths.of(board, child.slot, None)
+        board.gathered_in(child.slot)
+        board.spared(child.slot, 0)
+        board.forget_gathered(child.slot, 0)
+        board.clear_slot(child.slot)
+    assert board.workers() == []

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from maildefer.handling.application import PoolSettings
+
+HANDLER = """
+from maildefer.routing import route, stateless
+@route("(name)@(host)", name="[a-z]+", host=".+")
+@stateless
+def START(message, name=None, host=None): ...
+"""
+
+
+def probe(project: Path, settings: str, handler: str = HANDLER) -> tuple[int, dict[str, Any], str]:
+    """The exit code, the answer and standard error of a probe of this project."""
+    for package in ("conf", "workers"):
+        (project / package).mkdir()
+        (project / package / "__init__.py").touch()
+    (project / "conf" / "settings.py").write_text(settings)
+    (project / "workers" / "posting.py").write_text(handler)
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("MAILDEFER_")}
+    command = [sys.executable, "-m", "maildefer.pool.probe_process"]
+    ended = subprocess.run(command, cwd=project, env=environ, capture_output=True, text=True, timeout=60)
+    (line,) = ended.stdout.splitlines()
+    return ended.returncode, json.loads(line), ended.stderr
+
+
+def test_a_sound_project_is_described_in_one_line(tmp_path: Path) -> None:
+    status, report, _ = probe(tmp_path, 'queues = {"run/queue": ["workers.posting"]}\nworkers = 3\n')
+    assert status == 0
+    assert PoolSettings.from_json(report["settings"]).workers == 3
+    assert report["settings"]["project"] == str(tmp_path)
+    assert report["queues"] == {"run/queue": ["workers.posting"]}
+    assert report["routes"] == [
+        {
+            "queue": "run/queue",
+            "pattern": "^(?P<name>[a-z]+)@(?P<host>.+)$",
+            "module": "workers.posting",
+            "function": "START",
+            "stateless": True,
+        }
+    ]
+    assert str(tmp_path / "workers" / "posting.py") in report["files"]
+    assert report["reload"] is False
+
+
+def test_router_reload_set_by_the_project_is_reported(tmp_path: Path) -> None:
+    handler = HANDLER + "from maildefer.routing import Router\nRouter.RELOAD = True\n"
+    assert probe(tmp_path, 'handlers = ["workers.posting"]\n', handler)[1]["reload"] is True
+
+
+def test_what_user_code_prints_goes_to_standard_error(tmp_path: Path) -> None:
+    settings = 'import os\nprint("hello")\nos.system("echo child")\nhandlers = ["workers.posting"]\n'
+    status, _, errors = probe(tmp_path, settings)
+    assert status == 0
+    assert "hello" in errors
+    assert "child" in errors
+
+
+@pytest.mark.parametrize(
+    ("settings", "handler", "error"),
+    [
+        ("queues = (\n", HANDLER, "settings.py:1: syntax error"),
+        ('queues = {"run/queue": ["workers.posting"]}\n', "import no_such_module\n", "posting.py:1:"),
+        ('queues = {"run/queue": ["workers.posting"]}\n', "raise SystemExit\n", "posting.py:1:"),
+        ('queues = {"run/queue": ["workers.posting"]}\n', "", "has no routes"),
+        (
+            'queues = {"run/queue": ["workers.posting"]}\n',
+            HANDLER.replace("...", 'return "workers.none.START"'),
+            "posting.py:5: no handler workers.none.START",
+        ),
+    ],
+)
+def test_a_broken_project_is_an_error_with_exit_code_78(
+    tmp_path: Path, settings: str, handler: str, error: str
+) -> None:
+    status, report, _ = probe(tmp_path, settings, handler)
+    assert status == 78
+    assert error in report["error"]
+
+
+def test_a_traceback_begins_in_the_projects_code(tmp_path: Path) -> None:
+    _, report, _ = probe(
+        tmp_path, 'queues = {"run/queue": ["workers.posting"]}\n', "import json\njson.loads('x')\n"
+    )
+    first, second, *more = report["detail"].splitlines()
+    assert first == "Traceback (most recent call last):"
+    assert "workers/posting.py" in second
+    assert "JSONDecodeError" in more[-1]
+    assert "importlib" not in report["detail"]
+
+
+def test_a_thread_of_the_projects_does_not_hold_the_answer_up(tmp_path: Path) -> None:
+    settings = (
+        "import threading\nthreading.Thread(target=threading.Event().wait).start()\n"
+        'handlers = ["workers.posting"]\n'
+    )
+    assert probe(tmp_path, settings)[0] == 0

@@ -1,0 +1,216 @@
+"""A worker's side of conversation tokens: how long it waits, what the board shows, that postponements are told of."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from maildefer.handling.outcomes import Postponed
+from maildefer.handling.retry import RetryPolicy
+from maildefer.maildir.claims import Claim
+from maildefer.maildir.layout import Layout, create_queue
+from maildefer.maildir.push import Pusher
+from maildefer.maildir.upkeep.tokens import Tokens
+from maildefer.pool.scoreboard import PLACES, Header, ProcessKind, Q, QueueState, S, Scoreboard, State
+from maildefer.pool.scoreboard_slot import ScoreboardSlot
+from maildefer.pool.worker.conversation_locks import (
+    IDLE_PATIENCE_SECONDS,
+    PATIENCE_SECONDS,
+    ConversationLocks,
+)
+from maildefer.pool.worker.queue_view import QueueView
+from maildefer.pool.worker.settle import Settler
+from tests.support.queues import LABEL, World
+
+TALK = "ann"
+LEASE = f"{LABEL}-1-0badcafe"
+HOME = 1  # the tokens lie in the second queue
+
+
+@dataclass
+class Host:
+    """Two workers of one board, on two queues."""
+
+    layout: Layout
+    world: World
+    wanted: bool = False
+    board: Scoreboard = field(default_factory=lambda: Scoreboard(2, 4))
+
+    def __post_init__(self) -> None:
+        self.board.set_lease(HOME, LEASE)
+        base = self.board.queue(HOME)
+        self.board.words[base + Q.STATE] = QueueState.SERVED
+        self.board.words[base + Q.CLAIM_UNTIL] = (1 << 63) - 1
+
+    def worker(self, slot: int) -> ConversationLocks:
+        hand = ScoreboardSlot(self.board, slot)
+        home = QueueView("home", self.layout, HOME, self.board, hand, LABEL)
+        return ConversationLocks(home, self.board, slot, hand, lambda: self.wanted, system=self.world.system)
+
+    def enter(self, slot: int, name: str) -> None:
+        """A live worker, on that entry."""
+        base = self.board.slot(slot)
+        self.board.words[Header.USED] = max(self.board.words[Header.USED], slot + 1)
+        self.board.words[base + S.KIND], self.board.words[base + S.STATE] = ProcessKind.WORKER, State.BUSY
+        ScoreboardSlot(self.board, slot).hint(name)
+
+    def waits(self, slot: int, conversation: str) -> None:
+        self.board.words[self.board.slot(slot) + S.WAITS_FOR] = Tokens.number(conversation)
+
+    def held(self, slot: int) -> tuple[int, int]:
+        """How many tokens the slot shows, and how many places."""
+        base = self.board.slot(slot)
+        places = self.board.words[base + S.HELD : base + S.HELD + PLACES]
+        return self.board.words[base + S.TOKENS], sum(map(bool, places))
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Host:
+    return Host(create_queue(str(tmp_path / "home")), World())
+
+
+def seconds_of(world: World, act: Callable[[], object]) -> float:
+    began = world.uptime
+    act()
+    return world.uptime - began
+
+
+def test_the_board_shows_a_token_while_it_is_held(host: Host) -> None:
+    worker = host.worker(0)
+    assert (host.board.words[Header.TOKENS], host.held(0)) == (0, (0, 0))
+    assert worker.take(TALK)
+    assert (host.board.words[Header.TOKENS], host.held(0)) == (1 + HOME, (1, 1))
+    worker.give_back(TALK)
+    assert host.held(0) == (0, 0)
+
+
+def test_who_holds_a_token_holds_something_in_its_queue_and_in_no_other(host: Host) -> None:
+    worker = host.worker(0)
+    assert not host.board.holds_under(0, HOME)
+    worker.take(TALK)
+    assert host.board.holds_under(0, HOME)
+    host.board.words[host.board.slot(0) + S.QUEUE] = 2
+    assert host.board.holds_under(0, HOME)
+    assert not host.board.holds_under(0, 0)
+
+
+def test_a_tokens_name_does_not_hide_the_entrys(host: Host) -> None:
+    worker = host.worker(0)
+    ScoreboardSlot(host.board, 0).take(1, "entry")
+    worker.take(TALK)
+    assert host.board.name(0) == "entry"
+
+
+def test_a_token_that_is_given_back_soon_is_waited_for(host: Host) -> None:
+    first, second = host.worker(0), host.worker(1)
+    first.take(TALK)
+    host.wanted = True
+    host.world.after("listdir", lambda: first.give_back(TALK), where="/tokens/")
+    assert second.take(TALK)
+
+
+def test_who_is_wanted_elsewhere_waits_a_moment_only(host: Host) -> None:
+    first, second = host.worker(0), host.worker(1)
+    first.take(TALK)
+    host.wanted = True
+    waited = seconds_of(host.world, lambda: second.take(TALK))
+    assert PATIENCE_SECONDS <= waited < PATIENCE_SECONDS * 1.5
+    assert host.held(1) == (0, 0)
+
+
+def test_who_has_nothing_else_to_do_waits_longer_but_not_for_ever(host: Host) -> None:
+    first, second = host.worker(0), host.worker(1)
+    first.take(TALK)
+    waited = seconds_of(host.world, lambda: second.take(TALK))
+    assert IDLE_PATIENCE_SECONDS <= waited < IDLE_PATIENCE_SECONDS * 1.1
+
+
+@pytest.mark.invariant(5)
+def test_the_handlers_time_does_not_run_while_a_token_is_waited_for(host: Host) -> None:
+    base, seen = host.board.slot(1), []
+    assert host.worker(0).take(TALK)
+    host.board.words[base + S.DEADLINE] = 10**9
+    host.world.before("listdir", lambda: seen.append(host.board.words[base + S.DEADLINE]), times=2)
+    waited = seconds_of(host.world, lambda: host.worker(1).take(TALK))
+    assert seen == [0, 0]
+    assert host.board.words[base + S.DEADLINE] - 10**9 == pytest.approx(waited * 1e9, rel=0.01)
+
+
+def test_a_free_token_is_not_waited_for(host: Host) -> None:
+    assert seconds_of(host.world, lambda: host.worker(0).take(TALK)) == 0
+
+
+@pytest.mark.invariant(8)
+def test_without_a_good_beat_no_token_is_taken(host: Host) -> None:
+    host.wanted = True
+    host.board.words[host.board.queue(HOME) + Q.CLAIM_UNTIL] = 0
+    assert not host.worker(0).take(TALK)
+    assert not os.path.exists(f"{host.layout.tokens}/held")
+
+
+def test_the_keeper_is_told_of_what_is_postponed(host: Host) -> None:
+    """Else it would hear of it only when it lists `.later/` again, which is seldom."""
+    told: list[str] = []
+
+    def note(claim: Claim, name: str) -> None:
+        told.append(name)
+
+    settler = Settler(policy=RetryPolicy(), layouts={}, host=LABEL, deferred=note)
+    name = Pusher(host.layout, host=LABEL).push(lambda stem: [b"x"])
+    serving = QueueView("home", host.layout, HOME, host.board, ScoreboardSlot(host.board, 0), LABEL)
+    assert serving.may_claim()
+    claim = serving.claimer.claim(name)
+    assert claim is not None
+    word = settler.settle(
+        claim, Postponed(1.0, "its token is taken"), "", None, lambda message, outcome: None
+    )
+    assert word == "postponed"
+    assert told == os.listdir(host.layout.later_new)
+
+
+def test_the_oldest_entry_that_waits_for_a_token_is_the_next_to_get_it(host: Host) -> None:
+    for slot, name in enumerate(["1.a", "3.c", "2.b"]):
+        host.enter(slot, name)
+    younger, older = host.worker(1), host.worker(2)
+    host.waits(2, TALK)
+    assert not younger.take(TALK), "it is free, and another's turn"
+    host.waits(2, "bob")
+    assert younger.take(TALK), "nobody else waits for it"
+    younger.give_back(TALK)
+    host.waits(1, TALK)
+    assert older.take(TALK), "who is older does not wait for who is younger"
+
+
+def test_nobody_waits_for_a_worker_that_died_while_it_waited(host: Host) -> None:
+    for slot, name in enumerate(["1.a", "2.b"]):
+        host.enter(slot, name)
+    host.waits(0, TALK)
+    assert not host.worker(1).take(TALK)
+    host.board.words[host.board.slot(0) + S.STATE] = State.DEAD_UNCHARGED
+    assert host.worker(1).take(TALK)
+
+
+def test_a_message_of_two_conversations_with_one_token_does_not_wait_for_itself(host: Host) -> None:
+    for slot, name in enumerate(["1.a", "2.b"]):
+        host.enter(slot, name)
+    younger = host.worker(1)
+    assert younger.take(TALK)
+    host.waits(0, TALK)
+    assert younger.take(TALK)
+
+
+def test_who_waits_says_so_only_while_it_does(host: Host) -> None:
+    host.enter(0, "1.a")
+    host.enter(1, "2.b")
+    assert host.worker(0).take(TALK)
+    seen: list[int] = []
+    word = host.board.slot(1) + S.WAITS_FOR
+    look = lambda: seen.append(host.board.words[word])  # noqa: E731
+    host.world.before("listdir", look, where="/tokens/", times=1000)
+    assert not host.worker(1).take(TALK)
+    assert (seen[0], set(seen[1:])) == (0, {Tokens.number(TALK)})
+    assert host.board.words[word] == 0

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from socket import socket
+
+import pytest
+
+from maildefer.pool.worker.offers import MOST_BYTES, MOST_NAMES, Offers, channel, pack, unpack
+
+COUNT = """
+from maildefer.pool.worker.offers import channel, pack
+sending, receiving = channel()
+sending.setblocking(False)
+count = 0
+try:
+    while True:
+        sending.send(pack(["1795529579.M872413P17757Q202R12b4fd1ca1c885f8.mx1-0a1b2c,S=2048"]))
+        count += 1
+except BlockingIOError:
+    print(count)
+"""
+
+
+Pair = tuple[socket, socket]
+
+
+@contextmanager
+def closing_all(*pairs: Pair) -> Iterator[tuple[Pair, ...]]:
+    yield pairs
+    for pair in pairs:
+        for end in pair:
+            end.close()
+
+
+def longest() -> list[str]:
+    return [f"{number:0255}" for number in range(MOST_NAMES)]
+
+
+def test_the_largest_offer_arrives_whole() -> None:
+    sending, receiving = channel()
+    with sending, receiving:
+        sending.setblocking(False)
+        sending.send(pack(longest()))
+        assert unpack(receiving.recv(MOST_BYTES)) == longest()
+
+
+def test_a_name_that_is_no_text_arrives_as_it_is() -> None:
+    name = os.fsdecode(b"\xff\xfe name\nwith what names may have")
+    assert unpack(pack([name, "other"])) == [name, "other"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may make a network namespace")
+def test_the_socket_stays_short_where_the_kernel_is_set_to_long_ones() -> None:
+    if shutil.which("unshare") is None:
+        pytest.skip("unshare is missing: apt-get install util-linux")
+    set_long = "echo 512 > /proc/sys/net/unix/max_dgram_qlen && exec"
+    command = ["unshare", "-n", "sh", "-c", f'{set_long} "$0" -c "$1"', sys.executable, COUNT]
+    counted = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert 8 <= int(counted.stdout) <= 100
+
+
+def test_offers_are_taken_by_priority_but_no_queue_starves() -> None:
+    with closing_all(channel(), channel()) as ((urgent, first), (ordinary, second)):
+        reader, writer = os.pipe()
+        gate = os.eventfd(1)
+        offers = Offers([first, second], reader, gate)
+        taken = []
+        for _ in range(16):
+            for sending, name in ((urgent, "urgent"), (ordinary, "ordinary")):
+                sending.setblocking(False)
+                with suppress(BlockingIOError):
+                    sending.send(pack([name]))
+            offer = offers.take()
+            assert offer is not None
+            taken.append(offer[1][0])
+        for descriptor in (reader, writer, gate):
+            os.close(descriptor)
+    assert taken[0] == "urgent"
+    assert 1 <= taken.count("ordinary") <= 3
+
+
+def test_no_name_that_leads_elsewhere_is_taken_from_an_offer(capfd: pytest.CaptureFixture[str]) -> None:
+    """Each is renamed below `new/`: what a broken scout offers must not move another file of the worker's user."""
+    assert unpack(b"1.a\0../../home/x\0/etc/passwd\x002.b") == ["1.a", "2.b"]
+    assert capfd.readouterr().err.count("child.misbehaved") == 1
+    assert unpack(b"../x") == []

@@ -1,0 +1,164 @@
+"""What a scout offers when other hosts that share the queue claim nothing."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from maildefer import events
+from maildefer.host.linux import directory_watch
+from maildefer.host.linux.inotify import Inotify
+from maildefer.maildir import scan
+from maildefer.maildir.layout import create_queue
+from maildefer.pool.context import QueueOfPool
+from maildefer.pool.scoreboard import Header, Q, QueueState, Scoreboard
+from maildefer.pool.worker.offers import unpack
+from maildefer.pool.worker.scout import QueueScout, share_of
+
+ENTRIES = 6_000
+_numbers = itertools.count()
+
+
+class Offered:
+    """The scout's end of the workers' socket: whatever is offered is claimed at once."""
+
+    def __init__(self, new: str) -> None:
+        self.names: list[str] = []
+        self.claims = True
+        self._new = new
+
+    def send(self, data: bytes) -> None:
+        for name in unpack(data):
+            self.names.append(name)
+            if self.claims:
+                os.unlink(f"{self._new}/{name}")
+
+
+@pytest.fixture
+def listed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Every name that a listing gives."""
+    seen: list[str] = []
+    entries = scan.entries
+
+    def counted(path: str, **more: Any) -> Iterator[str]:
+        for name in entries(path, **more):
+            seen.append(name)
+            yield name
+
+    monkeypatch.setattr(scan, "entries", counted)
+    return seen
+
+
+def scout_of(path: Path, *, index: int, hosts: int) -> tuple[QueueScout, Offered]:
+    """The scout of the host that has this share among so many."""
+    layout = create_queue(str(path / "queue"))
+    board = Scoreboard(1, 4)
+    for word, value in (
+        (Q.STATE, int(QueueState.SERVED)),
+        (Q.HOSTS, hosts),
+        (Q.INDEX, index),
+        (Q.LOCAL, 1),
+    ):
+        board.words[board.queue(0) + word] = value
+    offered = Offered(layout.new)
+    shared: Any = SimpleNamespace(
+        queues=[QueueOfPool(name="run/queue", layout=layout)], board=board, offers=[(offered, None)], gate=0
+    )
+    return QueueScout(shared, 0), offered
+
+
+def fill(path: Path, count: int, *, share: int, hosts: int) -> None:
+    """So many new entries of one host's share."""
+    made = 0
+    while made < count:
+        name = f"1763982000.M0P1Q{next(_numbers)}R9c1f0a77.other,S=1"
+        if share_of(name, hosts) == share:
+            (path / "queue/new" / name).touch()
+            made += 1
+
+
+def test_without_inotify_it_polls_as_often_as_on_a_mount_and_says_so_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scout, _ = scout_of(tmp_path, index=0, hosts=1)
+    told: list[str] = []
+    slept: list[float] = []
+
+    def refuse() -> None:
+        raise OSError(errno.EMFILE, "no more of them")
+
+    def live() -> None:
+        for _ in range(10):
+            scout._pass()
+            scout._rest()
+
+    monkeypatch.setattr(events, "emit", lambda event, **facts: told.append(event))
+    monkeypatch.setattr(directory_watch, "time", SimpleNamespace(sleep=slept.append))
+    with monkeypatch.context() as used_up:
+        used_up.setattr(directory_watch, "Inotify", refuse)
+        live()
+        assert max(slept) == 1.0
+        assert told == ["queue.unwatched"]
+    waited: list[float] = []
+    monkeypatch.setattr(Inotify, "read", lambda self, seconds: waited.append(seconds) or [])
+    live()
+    assert told == ["queue.unwatched", "queue.watched"]
+    assert max(waited) == 5.0  # where all writers are heard of
+    scout._watch.close()
+
+
+@pytest.mark.slow
+def test_the_share_of_hosts_that_claim_nothing_is_taken_over_in_a_bounded_number_of_passes(
+    tmp_path: Path, listed: list[str]
+) -> None:
+    scout, offered = scout_of(tmp_path, index=0, hosts=2)
+    fill(tmp_path, ENTRIES, share=1, hosts=2)
+    for _ in range(3):
+        scout._pass()
+    assert len(set(offered.names)) == ENTRIES
+    assert len(listed) <= 3 * ENTRIES
+
+
+def test_what_a_dead_worker_may_have_been_offered_is_offered_again_at_once(tmp_path: Path) -> None:
+    """And what the living have been offered is not, within a second."""
+    scout, offered = scout_of(tmp_path, index=0, hosts=1)
+    offered.claims = False
+    fill(tmp_path, 3, share=0, hosts=1)
+    scout._pass()
+    scout._pass()
+    assert len(offered.names) == 3
+    scout._words[Header.DEATHS] += 1
+    scout._pass()
+    assert len(offered.names) == 6
+    scout._pass()
+    assert len(offered.names) == 6
+
+
+def test_what_is_the_hosts_own_is_offered_alone_while_there_is_any(tmp_path: Path) -> None:
+    scout, offered = scout_of(tmp_path, index=0, hosts=2)
+    fill(tmp_path, 50, share=1, hosts=2)
+    fill(tmp_path, 20, share=0, hosts=2)
+    scout._pass()
+    assert len(offered.names) == 20
+    assert {share_of(name, 2) for name in offered.names} == {0}
+
+
+def test_a_pass_over_others_shares_that_meets_its_own_is_the_last_of_them(tmp_path: Path) -> None:
+    scout, offered = scout_of(tmp_path, index=0, hosts=2)
+    fill(tmp_path, 10, share=1, hosts=2)
+    scout._pass()
+    assert len(offered.names) == 10  # none of its own: everybody's
+    fill(tmp_path, 5, share=0, hosts=2)
+    scout._pass()
+    fill(tmp_path, 30, share=1, hosts=2)
+    fill(tmp_path, 5, share=0, hosts=2)
+    offered.names.clear()
+    scout._pass()
+    assert {share_of(name, 2) for name in offered.names} == {0}

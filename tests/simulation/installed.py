@@ -1,0 +1,186 @@
+"""Where schedules are played: the real modules with a simulated clock, /proc and log.
+
+They ask the stage, and the stage asks the schedule that is being played.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import cache
+from itertools import count
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import patch
+
+from maildefer import events
+from maildefer.maildir import doubt, names, scan
+from maildefer.maildir.layout import Layout
+from maildefer.maildir.push import Pusher
+from maildefer.maildir.system import System
+from maildefer.pool import scoreboard, status_record
+from maildefer.pool.keeper import heartbeat, keeper, maintenance
+from maildefer.pool.supervisor import drain, workers
+from maildefer.pool.worker import cross_device, queue_view, scout, settle, worker
+from tests.simulation.scheduler import Process, Scheduler
+from tests.simulation.stand_ins import Memory, nothing
+
+Listed = Callable[[str, str, System], bool]
+Look = Callable[[Listed, str, str, System], bool]
+
+
+@dataclass(slots=True)
+class Stage:
+    """What the stand-ins need to know of the schedule that is on."""
+
+    scheduler: Scheduler
+    processes: dict[int, Process]
+    heard: Callable[[str, dict[str, Any]], None]
+    look: Look  # at `doubt.listed`, with the truth beside it
+    thorough: bool  # keepers look whether every folder of the queue is there
+    kill: Callable[[int], None]  # what a process does to another one
+    acting: Process | None = None  # for whom the schedule acts, where no thread runs
+
+
+_on: list[Stage] = []
+_installed: list[bool] = []
+
+
+class Time:
+    """The `time` module, as the process that runs now has it."""
+
+    CLOCK_BOOTTIME = time.CLOCK_BOOTTIME
+
+    def time(self) -> float:
+        now: float = running().client.time()
+        return now
+
+    def sleep(self, seconds: float) -> None:
+        running().client.sleep(seconds)
+
+    def boottime(self) -> float:
+        scheduler = _on[-1].scheduler
+        cache = (running() if scheduler.thread is None else scheduler.thread.process).client.cache
+        now: float = cache.uptime + scheduler.now * cache.drift
+        return now
+
+    def clock_gettime(self, clock: int) -> float:
+        return self.boottime()
+
+    def clock_gettime_ns(self, clock: int) -> int:
+        return int(self.boottime() * 1e9)
+
+
+def running() -> Process:
+    """The process whose thread runs now, or for whom the schedule acts."""
+    stage = _on[-1]
+    if (thread := stage.scheduler.thread) is not None:
+        return thread.process
+    assert stage.acting is not None
+    return stage.acting
+
+
+def act_as(process: Process) -> None:
+    """What follows is done by this process, without a thread."""
+    _on[-1].acting = process
+
+
+def _parent() -> int:
+    """Of a child of a supervisor, which dies with it."""
+    family = running().family
+    return 1 if family is None or not family.alive else family.pid
+
+
+def _exit(code: int) -> None:
+    raise SystemExit(code)
+
+
+def _kill(pid: int, signum: int) -> None:
+    _on[-1].kill(pid)
+
+
+@cache
+def layout_of(path: str) -> Layout:
+    """Made once, for all schedules."""
+    return Layout(path)
+
+
+def _thoroughly(real: Callable[..., Layout]) -> Callable[..., Layout]:
+    """What a keeper does to a queue that it joins: dozens of requests that find everything there."""
+
+    def opened(path: str, *, system: System) -> Layout:
+        if _on[-1].thorough:
+            return real(path, system=system)
+        system.listdir(path)
+        return layout_of(path)
+
+    return opened
+
+
+def _alive(pid: int, start: int) -> bool:
+    process = _on[-1].processes.get(pid)
+    return process is not None and process.alive
+
+
+@contextmanager
+def playing(stage: Stage) -> Iterator[None]:
+    """A schedule is on. Keys count from zero in each, so that it replays."""
+    with installed():
+        _on.append(stage)
+        names._count = count()
+        try:
+            yield
+        finally:
+            _on.pop()
+
+
+@contextmanager
+def installed() -> Iterator[None]:
+    """Put the stand-ins in their places, for as many schedules as are played inside; a planted bug goes outside."""
+    if _installed:
+        yield
+        return
+    clock = Time()
+    listed = doubt.listed
+    system = SimpleNamespace(chunks=lambda path: scan.chunks(path, system=running().client.system))
+    with ExitStack() as stack:
+
+        def put(module: Any, name: str, value: object) -> None:
+            stack.enter_context(patch.object(module, name, value))
+
+        for module in (worker, queue_view, settle, scout, status_record):
+            put(module, "time", clock)
+        for module in (queue_view, status_record, scout):
+            put(module, "boottime", clock.boottime)
+        put(keeper, "boottime", clock.boottime)
+        put(keeper, "os", SimpleNamespace(getppid=_parent, _exit=_exit, kill=_kill))
+        put(keeper, "descendants", SimpleNamespace(is_or_is_below=lambda parent, pid: True))
+        put(
+            cross_device,
+            "Pusher",
+            lambda layout, host: Pusher(layout, host=host, system=running().client.system),
+        )
+        put(cross_device, "SYSTEM", clock)
+        for module in (workers, drain):
+            put(module, "boottime", clock.boottime)
+        put(scout, "scan", system)
+        put(scout, "select", SimpleNamespace(select=lambda *descriptors: clock.sleep(0.1)))  # the gate
+        for name in ("create_queue", "open_queue"):
+            put(heartbeat, name, _thoroughly(getattr(heartbeat, name)))
+        threads = SimpleNamespace(Event=nothing, Thread=nothing)  # a keeper's are made by `keepers`
+        for module in (heartbeat, maintenance):
+            put(module, "threading", threads)
+        put(scoreboard, "mmap", SimpleNamespace(mmap=Memory))
+        put(scoreboard, "GATHERED_PLACES", 0)  # no batches here, and a board is copied with each death
+        put(heartbeat, "start_time", lambda pid: 1)
+        put(maintenance, "alive", _alive)
+        put(events, "emit", lambda event, **facts: _on[-1].heard(event, facts))
+        put(doubt, "listed", lambda path, name, system: _on[-1].look(listed, path, name, system))
+        put(names, "_count", count())
+        _installed.append(True)
+        try:
+            yield
+        finally:
+            _installed.pop()

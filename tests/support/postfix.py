@@ -1,0 +1,93 @@
+"""A Postfix of a test's own, on loopback, which passes on all that it is given to where it is told to."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from benchmarks.ports import free_port
+from benchmarks.postfix import DAEMONS, running
+from tests.support.certificates import CI, need
+
+_MAIN = """\
+compatibility_level = 3.6
+queue_directory = {home}/spool
+data_directory = {home}/data
+daemon_directory = {daemons}
+maillog_file = {home}/log
+maillog_file_prefixes = {home}
+inet_interfaces = 127.0.0.1
+inet_protocols = ipv4
+myhostname = relay.test
+mydestination =
+mynetworks = 127.0.0.0/8
+alias_maps =
+alias_database =
+disable_dns_lookups = yes
+smtpd_peername_lookup = no
+smtputf8_autodetect_classes = all
+in_flow_delay = 0
+default_transport = {transport}
+bounce_queue_lifetime = 1h
+minimal_backoff_time = 1s
+maximal_backoff_time = 2s
+queue_run_delay = 1s
+"""
+_MASTER = """\
+127.0.0.1:{port} inet n - n - - smtpd
+cleanup unix n - n - 0 cleanup
+qmgr unix n - n 300 1 qmgr
+tlsmgr unix - - n 1000? 1 tlsmgr
+rewrite unix - - n - - trivial-rewrite
+bounce unix - - n - 0 bounce
+defer unix - - n - 0 bounce
+trace unix - - n - 0 bounce
+flush unix n - n 1000? 0 flush
+proxymap unix - - n - - proxymap
+smtp unix - - n - - smtp
+lmtp unix - - n - - lmtp
+error unix - - n - - error
+retry unix - - n - - error
+anvil unix - - n - 1 anvil
+scache unix - - n - 1 scache
+postlog unix-dgram n - n - 1 postlogd
+"""
+
+
+class Relay:
+    """A running instance."""
+
+    def __init__(self, port: int, home: Path) -> None:
+        self.port = port
+        self.home = home
+
+    def log(self) -> str:
+        path = self.home / "log"
+        return path.read_text(errors="replace") if path.exists() else ""
+
+
+@contextmanager
+def home() -> Iterator[Path]:
+    """A folder where Postfix's own user gets at sockets too. Skips the test without Postfix, or without root."""
+    need("postconf", "postfix")
+    if os.geteuid() != 0:
+        (pytest.fail if CI else pytest.skip)("a Postfix of our own needs root")
+    with tempfile.TemporaryDirectory(prefix="postfix-") as folder:
+        os.chmod(folder, 0o755)
+        yield Path(folder)
+
+
+@contextmanager
+def relaying(folder: Path, transport: str, *settings: str, service: str = "") -> Iterator[Relay]:
+    """In a folder from `home`; to a transport such as `lmtp:unix:/path`; settings as lines of main.cf, and a service
+    as one of master.cf."""
+    port = free_port()
+    main = _MAIN.format(home=folder, daemons=DAEMONS, transport=transport)
+    main += "".join(f"{line}\n" for line in settings)
+    with running(folder, folder / "spool", port, main, f"{_MASTER.format(port=port)}{service}\n"):
+        yield Relay(port, folder)
