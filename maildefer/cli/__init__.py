@@ -34,7 +34,7 @@ def main() -> NoReturn:
 
 
 def _fill_gaps() -> None:
-    """Whoever started us may have closed standard descriptors: the next file opened would be one, and be printed into.
+    """Open /dev/null for standard descriptors that are closed: else the next opened file would be one of them.
 
     Nothing can be read there; a message that is not given must not pass for an empty one.
     """

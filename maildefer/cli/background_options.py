@@ -1,4 +1,4 @@
-"""What `start` and `log` have in common: Salmon's server options, the lock, and the process that does the work."""
+"""What `start` and `log` have in common: Salmon's server options, the lock, and the receiver's process."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class ServerOptions:
 
 
 def with_options(command: Callable[..., None]) -> Callable[..., None]:
-    """What typer is to see of a command: its own parameters, and behind them the server options for its `options`."""
+    """The signature that typer sees of a command: its own parameters, then the server options instead of `options`."""
     own = [
         one for one in inspect.signature(command, eval_str=True).parameters.values() if one.name != "options"
     ]
@@ -119,7 +119,7 @@ def serve(kind: str, default_pid: str, options: ServerOptions, more: dict[str, o
 
 
 def _enter_project(options: ServerOptions, default_pid: str) -> str:
-    """Go to its folder, where the receiver is to stand; returns the pid file, which if given is relative to --chdir."""
+    """Change to the project's folder and return the pid file's path; a given path is relative to --chdir."""
     os.chdir(options.chdir)
     if options.chdir != "." and finder.PROJECT in os.environ:
         os.environ[finder.PROJECT] = os.getcwd()  # an option comes before a variable
@@ -145,7 +145,7 @@ def _mask(text: str | None) -> int | None:
 
 
 def _entering(chroot: str | None, mask: int | None) -> Callable[[], None]:
-    """What the new process does before exec."""
+    """The steps of the new process before exec(2)."""
 
     def enter() -> None:
         if mask is not None:

@@ -1,4 +1,4 @@
-"""Where things are by default, for all commands alike."""
+"""Default paths and pid files of all commands."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LOG_PID: Final = "run/log.pid"
 
 
 def supervise_pid() -> str:
-    """A name of its own on each host, since `run/` may be on the mount that all of them share."""
+    """The supervisor's pid file; its name has the host's in it, since hosts may share `run/` on a mount."""
     return f"{RUN}/supervise-{this_host().label}.pid"
 
 
@@ -44,7 +44,7 @@ def pid_path(given: str | None, default: str) -> str:
 
 
 def answered(result: T | TimedOut, what: str) -> T:
-    """What a bounded look gave. Raises MaildeferError if it timed out."""
+    """The result of a bounded call. Raises MaildeferError if it timed out."""
     if isinstance(result, TimedOut):
         raise MaildeferError(
             f"{what} did not answer within {result.seconds:g} s: its filesystem hangs; see the kernel's log"
@@ -67,12 +67,12 @@ def log_level(given: str | None) -> str | None:
 
 
 def queues_seen(pidfiles: Iterable[pidfile.PidFile]) -> list[str]:
-    """The queues that some pid files name, each once, in their order."""
+    """The queues that pid files name, each once, in order."""
     return list(dict.fromkeys(queue for one in pidfiles for queue in one.queues))
 
 
 def open_or_make(path: str) -> Layout:
-    """Open a queue; one that is missing is made if the settings name it, else it is a spelling mistake."""
+    """Open a queue; a missing one is made if the settings name it, else it is an error."""
     try:
         return open_queue(path)
     except QueueMissing:

@@ -1,4 +1,4 @@
-"""Entries as `queue` and `dead` name, choose and print them."""
+"""How `queue` and `dead` choose and print entries."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Choice:
 def choice(
     keys: list[str] | None, all: bool, reason: str | None = None, older_than: str | None = None
 ) -> Choice:
-    """Raises BadParameter for a key or a reason that is empty, as a script's unset variable is."""
+    """The choice that arguments ask for. Raises BadParameter for an empty key or reason, as of an unset variable."""
     if "" in (keys or []):
         raise typer.BadParameter("A key is empty.")
     if reason is not None and not reason.strip():
@@ -70,7 +70,7 @@ def choice(
 
 
 def chosen(layout: Layout, folders: tuple[Folder, ...], wanted: Choice) -> Iterator[FoundEntry]:
-    """The entries, lazily. Keys that are nowhere are complained of after the others.
+    """The chosen entries, lazily. Keys of no entry are named at the end.
 
     Raises OSError, EntryNotFound; EntryAmbiguous, before the first, for a key that is cut too short.
     """
@@ -89,7 +89,7 @@ def chosen(layout: Layout, folders: tuple[Folder, ...], wanted: Choice) -> Itera
 
 
 def one(layout: Layout, key: str, folders: tuple[Folder, ...] = entries.FOLDERS) -> FoundEntry:
-    """The entry that this key, or its beginning, names. Raises EntryNotFound, EntryAmbiguous, and more."""
+    """The entry of a key or of a key's beginning. Raises EntryNotFound, EntryAmbiguous, OSError."""
     if not key:
         raise typer.BadParameter("The key is empty.")
     if not (matches := entries.named(layout, [key], folders)[key]):
@@ -98,7 +98,7 @@ def one(layout: Layout, key: str, folders: tuple[Folder, ...] = entries.FOLDERS)
 
 
 def by_age(found: Iterable[FoundEntry], limit: int | None) -> list[FoundEntry]:
-    """The oldest first, as far as their keys tell; with a limit, only so many are ever kept."""
+    """Entries with the oldest first, by their keys; with a limit, no more than that are in memory."""
     return sorted(found, key=_age) if limit is None else heapq.nsmallest(limit, found, key=_age)
 
 
@@ -114,10 +114,10 @@ def apply(
     action: Callable[[FoundEntry], object],
     done: str,
 ) -> int:
-    """Do it to each chosen entry and print its key; returns how many.
+    """Call a function for each chosen entry and print its key; returns how many.
 
-    An entry that somebody else moved first is told and passed over. One that it can't be done to fails the command,
-    once the others are done: EntryMalformed.
+    An entry that another process moved first is named and passed over. EntryMalformed is raised after the others are
+    done, for entries that the function could not work on.
     """
     if wanted.is_empty:
         raise typer.BadParameter("Name the entries by their keys, or choose them by an option such as --all.")
@@ -144,7 +144,7 @@ def apply(
 
 
 def facts(layout: Layout, found: FoundEntry, *, envelope: bool = True) -> dict[str, Any]:
-    """What is known about an entry, in the words of `postqueue -j` where it has them."""
+    """The facts of an entry, under the names of `postqueue -j` where it has them."""
     entry = found.entry
     pushed, size, owner = pushed_at(entry.key), size_of(entry.key), owner_of(found.name)
     told: dict[str, Any] = {
@@ -168,7 +168,7 @@ def facts(layout: Layout, found: FoundEntry, *, envelope: bool = True) -> dict[s
 
 
 def show_line(told: dict[str, Any]) -> None:
-    """One entry in one line; no columns are measured, since listings may be endless."""
+    """Print one entry in one line; columns are not aligned, since a listing may be endless."""
     arrival, size = told["arrival_time"], told["message_size"]
     age = output.duration(time.time() - arrival) if arrival is not None else "?"
     people = (
@@ -193,7 +193,7 @@ def show_line(told: dict[str, Any]) -> None:
 
 
 def show_message(data: bytes, *, whole: bool) -> None:
-    """The message as it was pushed, or the file as it lies there: bytes for a pipe, made harmless for a terminal."""
+    """Print the message as it was pushed, or the raw file: bytes into a pipe, escaped on a terminal."""
     shown = data if whole else data[split(data)[1] :]
     if os.isatty(1):
         output.line(output.clean_lines(shown.decode("utf-8", "backslashreplace").replace("\r\n", "\n")))

@@ -19,7 +19,7 @@ EX_CONFIG: Final = 78
 
 
 class LazyGroup(Group):
-    """Subclasses say what there is; the group turns maildefer's errors into one line and an exit code."""
+    """A group of the commands in its `table`; maildefer's errors become one line and an exit code."""
 
     table: ClassVar[dict[str, tuple[str, str]]] = {}
     package: ClassVar[str] = ""
@@ -56,6 +56,6 @@ class LazyGroup(Group):
 
 
 def load(module: str, name: str) -> Any:
-    """The command of that name in a module: the whole of its `app`, or one of several there."""
+    """The command of a name in a module: its whole `app`, or one command of several in it."""
     command: Any = typer.main.get_command(importlib.import_module(module).app)
     return getattr(command, "commands", {}).get(name, command)

@@ -1,4 +1,4 @@
-"""Printing: data to standard output, all else to standard error; what comes from entries is untrusted."""
+"""Printing: data to standard output, all else to standard error. Text from entries is untrusted."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from maildefer.units import size as size
 
 
 def clean(text: object) -> str:
-    """Text that may stand on a terminal: nothing in it moves the cursor, changes the direction or forges a line."""
+    """Text escaped for a terminal: nothing in it moves the cursor, changes the direction or forges a line."""
     return plain(str(text))
 
 
 def line(text: str) -> None:
-    """One line of data. What is in it must be clean already; what can't be encoded is escaped."""
+    """Print one line of data, which must be clean already; what can't be encoded is escaped."""
     try:
         print(text)
     except UnicodeEncodeError:
@@ -29,7 +29,7 @@ def line(text: str) -> None:
 
 
 def record(facts: dict[str, object]) -> None:
-    """One line of JSON Lines; ASCII only, so it is harmless on a terminal too."""
+    """Print one line of JSON Lines, in ASCII, which is safe on a terminal too."""
     print(json.dumps(facts, default=str).replace("\x7f", "\\u007f"))
 
 
@@ -39,19 +39,19 @@ def flush() -> None:
 
 
 def raw(data: bytes) -> None:
-    """Bytes as they are, for pipes and files."""
+    """Write bytes unchanged, for pipes and files."""
     sys.stdout.flush()
     sys.stdout.buffer.write(data)
     sys.stdout.buffer.flush()
 
 
 def say(text: str) -> None:
-    """What was done and what may be done next: to standard error."""
+    """Print to standard error what was done and what may be done next."""
     print(clean_lines(text), file=sys.stderr)
 
 
 def complain(text: str) -> None:
-    """An error, as one line."""
+    """Print an error as one line."""
     print(f"maildefer: {clean(text.strip())}", file=sys.stderr)
 
 
@@ -60,7 +60,7 @@ def clean_lines(text: str) -> str:
 
 
 def table(rows: Iterable[Sequence[object]], head: Sequence[str] = ()) -> None:
-    """Rows in aligned columns, cleaned; the last column is as wide as it is."""
+    """Print rows in aligned columns, cleaned; the last column is not padded."""
     cells = [[clean(cell) for cell in row] for row in ([head] if head else []) + list(rows)]
     widths = [max(map(len, column)) for column in zip(*(row[:-1] for row in cells), strict=True)]
     for row in cells:
@@ -69,7 +69,7 @@ def table(rows: Iterable[Sequence[object]], head: Sequence[str] = ()) -> None:
 
 
 def duration(seconds: float) -> str:
-    """Roughly how long: `850 ms`, `12 s`, `5 min`, `3.2 h`, `4.1 d`."""
+    """A duration in one unit: `850 ms`, `12 s`, `5 min`, `3.2 h`, `4.1 d`."""
     if seconds < 0:
         return f"-{duration(-seconds)}"
     for limit, unit, divisor in ((1, "ms", 0.001), (120, "s", 1), (7200, "min", 60), (172800, "h", 3600)):
@@ -83,7 +83,7 @@ def count(number: int, one: str, many: str) -> str:
 
 
 def confirmed(question: str, yes: bool) -> bool:
-    """Ask on a terminal; without one, only `--yes` is a yes."""
+    """Whether to go on: `--yes`, or the answer on a terminal; without a terminal no."""
     if yes:
         return True
     if not (os.isatty(0) and os.isatty(2)):

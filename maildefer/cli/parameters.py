@@ -16,7 +16,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class _Light:
-    """Mixed into typer's own classes, before them."""
+    """A mixin before typer's own classes."""
 
     params: list[Any]
 
@@ -36,7 +36,7 @@ class Command(_Light, typer.core.TyperCommand):
 
 
 class Group(_Light, typer.core.TyperGroup):
-    """Lists its commands with their whole sentences, and without loading any: subclasses may load them late."""
+    """A group that lists its commands with whole sentences, without loading any."""
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         rows = [(name, command.help or "") for name, command in self.commands.items() if not command.hidden]
@@ -69,7 +69,7 @@ def _nothing() -> None:
 
 
 class _Plain:
-    """Conversion to the plain types that our parameters have; typer calls `coerce`."""
+    """A conversion to the plain types of our parameters; typer calls `coerce`."""
 
     __slots__ = ("_convert", "_many", "_minimum")
 

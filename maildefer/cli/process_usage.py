@@ -1,4 +1,4 @@
-"""What a process and its children use, for `status`."""
+"""Memory and processor time of a process and its children, for `status`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import psutil
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """Of a whole tree of processes. Shared pages are counted once (PSS), where the kernel tells."""
+    """The usage of a tree of processes. Shared pages count once (PSS), where the kernel tells."""
 
     processes: int
     memory_bytes: int
@@ -17,7 +17,7 @@ class Usage:
 
 
 def of_tree(pid: int) -> Usage | None:
-    """None when the process has ended, or is somebody else's. Reads /proc only."""
+    """The usage of a process's tree; None if it has ended or is another user's. Reads /proc only."""
     try:
         top = psutil.Process(pid)
         tree = [top, *top.children(recursive=True)]

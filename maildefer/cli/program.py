@@ -76,7 +76,7 @@ app = Commands(
 
 
 def _modern(arguments: list[str]) -> list[str]:
-    """A command line with the options that Salmon had of old in their new spelling."""
+    """A command line in which Salmon's old spellings of options are replaced."""
     if not arguments or arguments[0] not in _SPELT_ANEW:
         return arguments
     return [_OLD_SPELLINGS.get(argument, argument) for argument in arguments]

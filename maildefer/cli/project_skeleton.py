@@ -15,7 +15,7 @@ from maildefer.maildir.system import token
 
 
 class ProjectExists(MaildeferError):
-    """Something is where the new project should be written."""
+    """A file or folder is where the new project should be written."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(f"{path} exists: choose another place, or give --force")

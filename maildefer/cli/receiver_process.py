@@ -46,7 +46,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _hold(lock: int) -> None:
-    """The lock says who holds it, and its taker was the command line, which has ended or become us."""
+    """Take over the pid file's lock from the command line, which has ended or has become this process."""
     os.set_inheritable(lock, False)
     os.ftruncate(lock, 0)
     os.pwrite(lock, b"%d %d\n" % (os.getpid(), start_time(os.getpid()) or 0), 0)
@@ -115,7 +115,7 @@ class ReceiverService:
         return receiver
 
     def _start(self) -> None:
-        """A receiver that loops is ready once it has been at it for a while without raising."""
+        """Start the receiver; one whose `start` loops counts as ready after a while without an exception."""
         threading.Thread(target=self._announce_loop, name="ready", daemon=True).start()
         try:
             self._receiver.start()
@@ -136,7 +136,7 @@ class ReceiverService:
             os.close(ready)
 
     def _wait(self) -> None:
-        """Until told to stop, for a receiver that serves by itself."""
+        """Wait until the process is told to stop, for a receiver that serves in threads."""
         ended = getattr(self._receiver, "ended", None)
         while not self._stopping.wait(_LOOK_SECONDS):
             if ended is not None and (code := ended()) is not None:
@@ -145,7 +145,7 @@ class ReceiverService:
                 )
 
     def _note(self, signum: int, frame: object) -> None:
-        """TERM, INT: let it end; a second one ends it at once."""
+        """Handle TERM and INT: end the receiver; a second signal ends the process at once."""
         if self._stopping.is_set():
             os._exit(1)
         self._stopping.set()
@@ -155,11 +155,11 @@ class ReceiverService:
             threading.Thread(target=self._end_loop, name="end", daemon=True).start()
 
     def _note_reload(self, signum: int, frame: object) -> None:
-        """HUP, from a thread: what it does may take a while, and whoever runs here may hold what it needs."""
+        """Handle HUP in a thread: a reload takes a while, and the interrupted code may hold a lock that it needs."""
         threading.Thread(target=self._reload, name="reload", daemon=True).start()
 
     def _reload(self) -> None:
-        """A receiver that has nothing to read again goes on as it is."""
+        """Reload the receiver, if it has a `reload`."""
         reload = getattr(self._receiver, "reload", None)
         if reload is None or self._stopping.is_set():
             return
@@ -181,7 +181,7 @@ class ReceiverService:
         os._exit(1)
 
     def _become_user(self) -> None:
-        """After the sockets are bound and the pid file is written, which may need root."""
+        """Become another user, after the sockets are bound and the pid file is written, which may need root."""
         uid, gid = self._orders["uid"], self._orders["gid"]
         if uid is not None and gid is not None:
             os.setgroups([])
@@ -216,7 +216,7 @@ class ReceiverService:
         pidfile.write(path, self._pidfile)
 
     def _unregister(self) -> None:
-        """What a dropped privilege forbids, the next `stop` or `status` tidies up.
+        """Remove pid file and record; where privileges are gone, the next `stop` or `status` removes them.
 
         The pid file may be on a mount that hangs: it is removed last, and by a child that is left behind if need be.
         """
@@ -231,7 +231,7 @@ class ReceiverService:
 
 
 def _leave_it(signum: int, frame: object) -> None:
-    """Not SIG_IGN, which the programs that it executes would inherit."""
+    """Do nothing. Used instead of SIG_IGN, which executed programs would inherit."""
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ def main(modules: list[str]) -> int:
 
 
 def table(modules: list[str]) -> list[dict[str, object]]:
-    """In the order in which routes are tried. Raises ConfigurationError."""
+    """The routes in the order in which they are tried. Raises ConfigurationError."""
     if is_project():
         Router.defaults(**router_defaults(load_settings()))
     for module in modules:

@@ -1,4 +1,4 @@
-"""What `status` shows, gathered within two seconds in all: each look in a process of its own, side by side."""
+"""What `status` shows, gathered within two seconds: each look in a process of its own, all at the same time."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _SECONDS = 1.3  # and the rest of two seconds for the command itself
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatusSurvey:
-    """What one look has found: this host's processes, and each queue, or why nothing is known of it."""
+    """The result of a survey: this host's processes, and each queue or why nothing is known of it."""
 
     local: list[tuple[LocalStatus, Usage | None]]
     queues: dict[str, EntryCounts | str]
@@ -40,7 +40,7 @@ class StatusSurvey:
 
 
 def meant(pid: str | None, all_projects: bool = False) -> list[RuntimeRecord]:
-    """Of this host's processes those that are meant: with a pid file, of this project, or all outside of any."""
+    """The processes of this host that a command is about: of a pid file, of this project, or outside any project."""
     records = runtime_dir.records(this_host())
     if pid is not None:
         return [record for record in records if record.pidfile == os.path.abspath(pid)]
@@ -51,7 +51,7 @@ def meant(pid: str | None, all_projects: bool = False) -> list[RuntimeRecord]:
 
 
 def _is_outside() -> bool:
-    """Whether the working directory belongs to no project; in one whose mount hangs, it does."""
+    """Whether the working directory is in no project; a mount that hangs counts as a project."""
     try:
         return bounded(finder.is_project, _SECONDS / 3) is False
     except MaildeferError:
@@ -59,7 +59,7 @@ def _is_outside() -> bool:
 
 
 def look(records: list[RuntimeRecord], named: list[str] | None, *, elsewhere: bool) -> StatusSurvey:
-    """Ask all processes and look at all queues side by side, so that one that hangs holds up no other."""
+    """Ask all processes and look at all queues at the same time, so that one that hangs delays no other."""
     known = list(dict.fromkeys(map(os.path.abspath, named or [q for r in records for q in r.queues])))
     jobs: list[Callable[[], Any]] = [partial(control.ask, record, _SECONDS * 0.8) for record in records]
     jobs += [partial(_usage, record.pid) for record in records]
@@ -91,7 +91,7 @@ class _Elsewhere:
 
 
 def _elsewhere(known: Collection[str], seconds: float) -> _Elsewhere:
-    """The queues that pid files in `run` name, for other hosts; and those that the project's settings write out."""
+    """The queues of pid files in `run`, also of other hosts, and those that the settings write out."""
     deadline = time.monotonic() + seconds
     found: dict[str, EntryCounts | str] = {}
     named, doubts = control.queues_named(os.path.abspath(RUN))
@@ -105,9 +105,9 @@ def _elsewhere(known: Collection[str], seconds: float) -> _Elsewhere:
 
 
 def _written_out() -> list[str]:
-    """The queues with handlers that stand in the settings as they are written, and are there.
+    """The existing queues with handlers that the settings write as literals.
 
-    Nothing of the project's is run for a look, so what its settings compute is not known here.
+    No code of the project is run, so what its settings compute is not known here.
     """
     folder = finder.project()
     files = (os.path.join(folder, package, "settings.py") for package in finder.PACKAGES)
@@ -130,7 +130,7 @@ def _written_out() -> list[str]:
 
 
 def _assignments(tree: ast.Module) -> Iterator[tuple[str, Any]]:
-    """The names at the top that are given a value, as far as it is written out."""
+    """The module's assignments of literals."""
     for statement in tree.body:
         match statement:
             case ast.Assign(targets=[ast.Name(id=name)], value=value):
@@ -166,7 +166,7 @@ def _census(answer: object) -> EntryCounts | str:
 
 
 def _usage(pid: int) -> Usage | None:
-    """In a process of its own: /proc has no answer about the memory of a process that hangs in a page fault."""
+    """The usage of a process, read in a process of its own: reading /proc hangs for a process stuck in a page fault."""
     from maildefer.cli import process_usage  # psutil, for those who have something to look at
 
     return process_usage.of_tree(pid)

@@ -1,4 +1,4 @@
-"""A message on standard input: read, its recipients found, what it lacks put on top."""
+"""Reads a message from standard input, finds its recipients, and adds missing headers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _FIELD: Final = re.compile(rb"^([!-9;-~]+)[ \t]*:((?:.|\n[ \t])*)(?:\n|\Z)", re.
 
 
 def read(source: IO[bytes], *, ignore_dots: bool) -> bytes:
-    """All of it; or up to a line with nothing but a dot, as people end a message by hand."""
+    """Read all of standard input, or up to a line with a single dot."""
     if ignore_dots:
         return source.read()
     lines = []
@@ -26,7 +26,7 @@ def read(source: IO[bytes], *, ignore_dots: bool) -> bytes:
 
 
 def recipients_of(data: bytes) -> tuple[list[str], bytes]:
-    """Whom To, Cc and Bcc name, and the message without its Bcc."""
+    """The addresses in To, Cc and Bcc, and the message without its Bcc."""
     head, body = _divided(data)
     found: list[str] = []
     for name, value in _FIELD.findall(head):
@@ -55,7 +55,7 @@ def completed(data: bytes, *, sender: str, name: str | None, host: str) -> bytes
 
 
 def _divided(data: bytes) -> tuple[bytes, bytes]:
-    """The lines of the headers, and all from the empty line on."""
+    """The lines of the headers, and the rest from the empty line on."""
     found = _END_OF_HEADERS.search(data)
     if found is None:
         return data, b""

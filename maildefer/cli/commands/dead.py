@@ -116,7 +116,7 @@ def delete(
 
 
 def _moment(value: object) -> str:
-    """When it was buried, for people. Another host wrote it, by its own clock."""
+    """The time of a burial as people read it; by the clock of the host that buried the entry."""
     if not isinstance(value, int | float):
         return str(value)
     try:

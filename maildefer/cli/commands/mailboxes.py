@@ -71,7 +71,7 @@ def blast(
 
 
 def _opened(path: str) -> mailbox.Mailbox[mailbox.Message]:
-    """Raises MaildeferError where there is no mailbox."""
+    """The mailbox at a path. Raises MaildeferError if there is none."""
     if not os.path.exists(path):
         raise MaildeferError(f"there is no mailbox {path}: give an mbox or a Maildir")
     if not os.path.isdir(path):
@@ -82,7 +82,7 @@ def _opened(path: str) -> mailbox.Mailbox[mailbox.Message]:
 
 
 def _messages(box: mailbox.Mailbox[mailbox.Message]) -> Iterator[tuple[str, bytes]]:
-    """Key and bytes of each."""
+    """The key and the bytes of each message."""
     with closing(box):
         for key in box.keys():  # noqa: SIM118  # a mailbox iterates its messages
             yield str(key), box.get_bytes(key)

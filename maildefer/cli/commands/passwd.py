@@ -1,4 +1,4 @@
-"""`passwd`: the password is asked for, or read from standard input as one line; the file is changed under a lock."""
+"""`passwd`: ask for a password, or read it from standard input as one line, and change the file under a lock."""
 
 from __future__ import annotations
 
@@ -62,9 +62,9 @@ def _asked(name: str) -> str:
 
 @contextmanager
 def _locked(path: str) -> Iterator[None]:
-    """Alone with the file, which is made where it is not there. A lock on a file of its own would be left behind.
+    """Hold the password file's lock; the file is made if it is missing. A lock file of its own would be left behind.
 
-    Whoever changes it puts another one in its place: a lock on one that is not there any more is none.
+    A change replaces the file, so a lock counts only while the locked file is still the one at the path.
     """
     deadline = time.monotonic() + _PATIENCE_SECONDS
     while (descriptor := _lock_of(path)) is None:
@@ -80,7 +80,7 @@ def _locked(path: str) -> Iterator[None]:
 
 
 def _lock_of(path: str) -> int | None:
-    """The descriptor that holds it; None while others do."""
+    """The descriptor that holds the lock; None while another process holds it."""
     try:
         descriptor = os.open(path, _FLAGS, 0o600)
     except OSError as fault:

@@ -1,4 +1,4 @@
-"""`pause` and `resume`: queues on all hosts, by a mark in them; or single pools, as long as they run."""
+"""`pause` and `resume`: queues on all hosts, by a mark in the queue; or single pools, as long as they run."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def resume(queues: Queues = None, pid: Pid = None, all_hosts: AllHosts = False, 
 
 
 def _each(queues: list[str], do: Callable[[str], str]) -> None:
-    """Do it to each queue, in bounded time, and tell; one that can't be reached holds up no other."""
+    """Call a function for each queue, in bounded time, and print what came of it; one that hangs delays no other."""
     failed = False
     for queue in queues:
         try:
@@ -89,7 +89,7 @@ def _each(queues: list[str], do: Callable[[str], str]) -> None:
 
 
 def _pause(queue: str, user: str, host: str) -> float | None:
-    """Within how many seconds all hosts know; None where it was paused before."""
+    """Pause a queue; returns within how many seconds all hosts know of it, None if it was paused before."""
     layout = open_queue(queue)
     if not pause_mark.pause(layout, user=user, host=host):
         return None
@@ -97,7 +97,7 @@ def _pause(queue: str, user: str, host: str) -> float | None:
 
 
 def _of_project(named: list[str] | None) -> list[str]:
-    """The queues that are named, else all that pools of this project serve or its settings name, and that are there."""
+    """The named queues, else those that exist of all that this project's pools serve or its settings name."""
     if named:
         return list(dict.fromkeys(map(os.path.abspath, named)))
     found = _served()

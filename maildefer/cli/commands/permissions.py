@@ -67,7 +67,7 @@ def _printed(queue: str, guest: sharing.Guest) -> bool:
 
 
 def _applied(queue: str, guest: sharing.Guest) -> bool:
-    """Whether something had to be left alone."""
+    """Apply the rights to a queue; returns whether something had to be left alone."""
     done = sharing.share(queue, guest)
     for left in done.left:
         output.complain(f"{queue}: {left}")
@@ -83,7 +83,7 @@ def _applied(queue: str, guest: sharing.Guest) -> bool:
 
 
 def _warn_of_owner(queue: str, guest: sharing.Guest) -> None:
-    """Who owns the queue reads what the front end stores as a member of the group."""
+    """Warn where the queue's owner is no member of the group, by which it reads what the front end stores."""
     try:
         account = pwd.getpwuid(os.lstat(queue).st_uid)
     except (OSError, KeyError):  # told by what follows; or without an account, and so of unknown groups

@@ -1,4 +1,4 @@
-"""`probe`: does it live, is it ready? For whoever starts it anew, or sends others to it, by the exit code alone."""
+"""`probe`: whether processes live and are ready, by the exit code, for process managers and load balancers."""
 
 from __future__ import annotations
 

@@ -83,13 +83,13 @@ def push(
 
 
 def _give_up(fault: StorageFault, more: str = "") -> NoReturn:
-    """Whoever called is to try again."""
+    """Exit with 75, which asks the caller to try again."""
     output.complain(f"{fault}{more}")
     raise typer.Exit(EX_TEMPFAIL if fault.temporary else 1) from fault
 
 
 def _pushed(works: Iterator[Work]) -> Iterator[tuple[str, list[str] | Exception]]:
-    """What became of each message, in order; after the first that failed only those that had been begun by then."""
+    """The key or the error of each message, in order; after the first error only messages begun before it."""
     first = list(islice(works, 2))
     if len(first) < 2:
         for file, work in first:
@@ -149,7 +149,7 @@ def _fail(fault: Exception) -> list[str]:
 
 
 def _push(pusher: Pusher, data: bytes, recipients: list[str], sender: str | None) -> list[str]:
-    """An entry's file that is pushed again keeps its envelope, as far as it is not given anew."""
+    """Push one message; a file that has an envelope keeps it, as far as no other is given."""
     host = this_host().label
     envelope, offset = split(data)
     message = data[offset:]

@@ -18,7 +18,7 @@ class QueueGroup(Group):
     """A group that carries out Salmon's options where no subcommand is named."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> Any:
-        """An option that comes before a subcommand's name makes it Salmon's; one behind it is the subcommand's."""
+        """Take options before a subcommand's name as Salmon's, and options behind it as the subcommand's."""
         for arg in args:
             if arg in self.commands:
                 break

@@ -1,4 +1,4 @@
-"""`reload`, and how all pools are asked: this host's by a signal, other hosts' by requests through the mount."""
+"""`reload`, and how pools are asked for anything: this host's by a signal, others by requests through the mount."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def reload(
 
 
 def _check(seconds: float) -> None:
-    """As a pool does at its start and at a reload, which has a limit of its own. Raises ConfigurationError."""
+    """Load the project as a pool does at its start and at a reload. Raises ConfigurationError."""
     from maildefer.handling.project.finder import project  # for this only
     from maildefer.pool.options import PoolOptions
     from maildefer.pool.probe import LIMIT_SECONDS, Probe
@@ -125,7 +125,7 @@ def pools(pid: str | None) -> list[control.PidFileStatus]:
 
 
 def here() -> list[control.PidFileStatus]:
-    """What is in the project's `run`, which need not be there yet."""
+    """The processes of this host behind the pid files in the project's `run`, which may be missing."""
     try:
         return control.find(RUN)
     except NotRunning:
@@ -140,9 +140,9 @@ def _through_the_mount(verb: Verb, queues: list[str] | None, host: str | None) -
 
 
 def _meant(queues: list[str] | None, host: str | None) -> Iterator[tuple[str, list[str]]]:
-    """Each queue with the leases to ask through it: one for each pool, as two reloads would be one too many.
+    """Each queue with the leases to ask through it: one for each pool, so that none reloads twice.
 
-    A pool has one name in all of its queues, but where it was fenced, and joined again under another.
+    A pool has one lease name in all of its queues, until it is fenced and joins again under another name.
     """
     asked: set[tuple[str, ...]] = set()
     for queue in queues or known_queues():
@@ -159,7 +159,7 @@ def _meant(queues: list[str] | None, host: str | None) -> Iterator[tuple[str, li
 
 
 def _is_on(host: str, lease: str) -> bool:
-    """Lease names begin with the host's label, which ends in a hash that nobody need type."""
+    """Whether a lease is of the named host; a lease name begins with the host's label, whose hash may be left out."""
     label = lease.rsplit("-", 2)[0]
     return host in (label, label.rpartition("-")[0])
 

@@ -1,4 +1,4 @@
-"""`routes`: the table, as a process of its own has loaded it; the command itself imports no handler."""
+"""`routes`: the table of routes, loaded in a process of its own; the command itself imports no handler."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def _matched(row: dict[str, Any], address: str) -> dict[str, Any] | None:
 
 
 def _table(modules: list[str], path: str | None) -> list[dict[str, Any]]:
-    """Raises ConfigurationError with what the project's own code said."""
+    """The table of routes. Raises ConfigurationError with what the project's own code said."""
     here = [os.getcwd(), *(path.split(":") if path else []), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": ":".join(filter(None, here))}
     command = [sys.executable, "-m", "maildefer.pool.probe_process"]

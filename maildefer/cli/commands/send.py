@@ -86,5 +86,5 @@ def send(
 
 
 def _text(reply: bytes | str) -> str:
-    """What a server said, which smtplib gives as bytes as a rule."""
+    """A server's reply as text; smtplib usually gives bytes."""
     return reply.decode("utf-8", "replace") if isinstance(reply, bytes) else reply

@@ -39,7 +39,7 @@ class UsageError(Exception):
 
 
 class RawCommand(Command):
-    """Leaves the arguments as they came: sendmail's options are none that others would parse."""
+    """A command that leaves its arguments unparsed, since no option parser reads sendmail's."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> Any:
         if args != ["--help"]:
@@ -49,7 +49,7 @@ class RawCommand(Command):
 
 @dataclass(slots=True, kw_only=True)
 class SendmailCommand:
-    """The command line, read."""
+    """A parsed command line."""
 
     recipients: list[str] = field(default_factory=list)
     sender: str | None = None
@@ -87,7 +87,7 @@ def sendmail(ctx: typer.Context) -> None:
 
 
 def parsed(arguments: list[str]) -> SendmailCommand:
-    """Raises UsageError."""
+    """Parse a command line. Raises UsageError."""
     asked, rest = SendmailCommand(), list(arguments)
     while rest:
         argument = rest.pop(0)
@@ -122,7 +122,7 @@ def _long(asked: SendmailCommand, argument: str, rest: list[str]) -> None:
 
 
 def _short(asked: SendmailCommand, letters: str, rest: list[str]) -> None:
-    """A cluster of letters, or one letter with its argument behind it or next."""
+    """Parse a cluster of letters, or one letter whose argument follows in the same word or the next."""
     while letters:
         letter, letters = letters[0], letters[1:]
         if letter not in _WITH_ARGUMENT:
@@ -211,7 +211,7 @@ def _enqueue(path: str, data: bytes, sender: str, recipients: list[str]) -> None
 
 
 def _queue(asked: SendmailCommand) -> str:
-    """The queue asked for, by option or `MAILDEFER_QUEUE`; else the first of the settings."""
+    """The queue named by option or `MAILDEFER_QUEUE`, else the first of the settings."""
     if named := asked.queue or os.environ.get("MAILDEFER_QUEUE"):
         return named
     from maildefer.handling.project.finder import PROJECT, is_project

@@ -1,4 +1,4 @@
-"""`status`: this host's processes without a look at a mount, then each queue, in bounded time, as all hosts see it."""
+"""`status`: this host's processes, without touching a mount, then each queue as all hosts see it, in bounded time."""
 
 from __future__ import annotations
 
@@ -82,16 +82,16 @@ def status(
 
 
 def _problems(one: LocalStatus) -> list[str]:
-    """Of one process of this host."""
+    """The problems of one process of this host."""
     if one.status is not None:
         return health.degraded(one.status)
     return [one.problem] if one.record.status_socket is not None else []  # others answer no questions
 
 
 def _queue_problems(census: EntryCounts, own: Collection[str], *, is_kept: bool) -> list[str]:
-    """Of a queue, as the mount shows it; what this host's own pools say of themselves is known already.
+    """The problems of a queue, as the mount shows it, but for those that this host's own pools report.
 
-    A sink's queue is kept, and served by nobody.
+    The queue of a sink is served by no pool.
     """
     found = []
     for lease in census.serving:
@@ -153,7 +153,7 @@ def _standing(queue: dict[str, Any]) -> str:
 
 
 def _show_front_end(told: dict[str, Any]) -> None:
-    """Where it listens, who is in, and what it can take no more for."""
+    """Print where a front end listens, its connections, and why it can take no more."""
     words = [f"  {told.get('kind')} {told.get('pid')}", str(told.get("address") or "")]
     if "connections" in told:
         words.append(_connections(told))
@@ -190,7 +190,7 @@ def _worker(worker: dict[str, Any]) -> list[object]:
 
 
 def _show_busy(lease: ServingHost) -> None:
-    """What another host's workers are on, in a line; this host's are listed above, and `--json` has each."""
+    """Print in a line what another host's workers are on; `--json` has each."""
     busy = lease.busy_workers
     if not busy:
         return
@@ -218,7 +218,7 @@ def _pause(pause: PauseMark) -> str:
 
 
 def _show_queue(census: EntryCounts, own: Collection[str] = ()) -> None:
-    """With each lease that serves it; `own` are those whose workers were shown already."""
+    """Print a queue and each lease that serves it; `own` are leases whose workers were shown already."""
     oldest = f", oldest {output.duration(census.oldest_seconds)}" if census.oldest_seconds is not None else ""
     numbers = {"waiting": census.waiting, "claimed": census.claimed}
     numbers |= {"deferred": census.deferred, "dead": census.dead}

@@ -1,4 +1,4 @@
-"""`supervise`: takes the lock of the pid file, then becomes the supervisor, which is to stay without typer."""
+"""`supervise`: takes the pid file's lock, then executes the supervisor, so that typer is not in its memory."""
 
 from __future__ import annotations
 
