@@ -145,14 +145,19 @@ def look_or_suggest(path: str) -> PidFileStatus:
         raise NotRunning(f"{error}; what runs on this host has these: {', '.join(here)}") from None
 
 
+def must_run(found: PidFileStatus) -> None:
+    """Raise NotRunning unless the pid file is known to be of a process of this host that runs."""
+    if found.verdict != "running":
+        why = found.problem or found.verdict
+        raise NotRunning(f"nothing of this host is known to run with the pid file {found.path} ({why})")
+
+
 def signal_process(found: PidFileStatus, verb: Verb) -> str:
     """Signal a running process of this host for a verb, and say what was done. Raises NotRunning, MaildeferError.
 
     A process that has no handler for the signal is left alone: HUP would end it, TSTP freeze it.
     """
-    if found.verdict != "running":
-        why = found.problem or found.verdict
-        raise NotRunning(f"nothing of this host is known to run with the pid file {found.path} ({why})")
+    must_run(found)
     pid, signum = found.process.pid, SIGNALS[verb]
     try:
         process = PidfdProcess(pid, found.process.start_time)

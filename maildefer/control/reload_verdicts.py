@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
-from maildefer.control.local_processes import PidFileStatus, signal_process
+from maildefer.control.local_processes import PidFileStatus, must_run, signal_process
 from maildefer.control.requests import LiveLease, leases, request
 from maildefer.errors import MaildeferError
 from maildefer.host import status_socket
@@ -81,6 +81,8 @@ def reload_there(queue: str, names: Iterable[str], seconds: float = SECONDS) -> 
 
 
 def _before(found: PidFileStatus) -> ReloadRequest:
+    """What a process says before it is asked. Raises NotRunning for a pid file that may name none at all."""
+    must_run(found)
     status = _ask(found)
     told = _told(status.get("reload"))
     who = f"process {found.process.pid} of {found.path}"

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from maildefer.control import local_processes, reload_verdicts, stop
+from maildefer.errors import NotRunning
 from maildefer.host import pidfile
 from maildefer.host.identity import this_host
 from maildefer.maildir.layout import Layout, create_queue
@@ -141,3 +143,46 @@ def test_a_pid_file_that_leads_out_of_its_queue_gives_its_pid_and_no_more(
 ) -> None:
     forge(run / "x.pid", facts(os.getpid(), **more))
     assert pidfile.read(f"{run}/x.pid") == pidfile.PidFile(pid=os.getpid())
+
+
+FIRST_LINES = [
+    "-1",
+    "0",
+    "{}",
+    "[]",
+    "True",
+    "null",
+    "1e+308",
+    f"{10**30}",
+    "",
+    "\0",
+    "-",
+    "9" * 5000,
+    "1 2",
+    "\u0661",
+]
+
+
+@pytest.mark.parametrize("first", FIRST_LINES, ids=lambda line: repr(line[:8]))
+def test_no_first_line_of_a_pid_file_ends_a_command_otherwise_than_by_what_it_says(
+    run: Path, first: str
+) -> None:
+    path = run / "x.pid"
+    path.write_text(f"{first}\n")
+    for found in (local_processes.look(str(path)), *local_processes.find(str(run))):
+        with pytest.raises(NotRunning, match=str(path)):
+            list(reload_verdicts.reload_here([found], 0.0))
+        with pytest.raises(NotRunning, match=str(path)):
+            local_processes.signal_process(found, "reload")
+        assert [step.what for step in stop.stop([found])] == ["unusable"]
+
+
+@pytest.mark.parametrize("first", ["-1", "{}"])
+def test_a_reload_says_which_pid_file_names_no_process(run: Path, first: str) -> None:
+    default = run / f"supervise-{this_host().label}.pid"
+    for file, options in ((default, ()), (run / "x.pid", ("--pid", "run/x.pid"))):
+        file.write_text(f"{first}\n")
+        ended = maildefer("reload", *options)
+        assert (ended.returncode, "Traceback" in ended.stderr) == (1, False), ended
+        assert str(file) in ended.stderr
+        file.unlink()
