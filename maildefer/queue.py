@@ -9,26 +9,29 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from maildefer.errors import AddressRefused, EntryTooLarge, QueueError, raise_named
 from maildefer.handling.project.queue_paths import kept_apart, located, queue_at, refuse_to_empty
 from maildefer.host.identity import this_host
 from maildefer.maildir.layout import Layout
-from maildefer.maildir.names import EntryName, hashed, sized
+from maildefer.maildir.names import EntryName, fresh_stem, hashed, sized
 from maildefer.maildir.operator import entries
 from maildefer.maildir.operator.entries import FoundEntry
 from maildefer.maildir.pop import Popped, take
 from maildefer.maildir.push import Pusher
 from maildefer.maildir.reasons import write_reason
+from maildefer.maildir.system import SYSTEM
 from maildefer.message import push_bytes
 from maildefer.message.envelope import TOP_LIMIT_BYTES, block
 from maildefer.message.request import MailRequest, received
 
 if TYPE_CHECKING:
     import mailbox
+    from mailbox import Maildir as SafeMaildir  # as a type; `__getattr__` below gives the class
+    from typing import BinaryIO
 
-    from maildefer.maildir.stdlib_maildir import SafeMaildir as SafeMaildir
     from maildefer.pool.receiver.consumer import Consumer
 
 __all__ = ["Queue", "QueueError", "SafeMaildir"]
@@ -187,10 +190,8 @@ class Queue:
         """The directory as the standard library's Maildir, for a look at it; it knows no claims and no deferring."""
         import mailbox  # the e-mail package and more, which few programs need here
 
-        from maildefer.maildir.stdlib_maildir import SafeMaildir
-
         path = self.layout.path
-        return SafeMaildir(path) if self._safe else mailbox.Maildir(path)
+        return _safe_maildir()(path) if self._safe else mailbox.Maildir(path)
 
     def __repr__(self) -> str:
         return f"Queue({self.dir!r})"
@@ -258,6 +259,24 @@ def _pusher(path: str, safe: bool = False) -> Pusher:
     return found
 
 
+@cache
+def _safe_maildir() -> type[mailbox.Maildir]:
+    """Make the class `SafeMaildir` at its first use: its base class loads the e-mail package (see `Queue.mbox`)."""
+    import mailbox
+
+    class SafeMaildir(mailbox.Maildir):
+        """A `mailbox.Maildir` whose new files hold a hash of the host's name in place of the name."""
+
+        __qualname__ = "SafeMaildir"  # its place in this module: see `__getattr__`
+
+        def _create_tmp(self) -> BinaryIO:
+            """Make the file that `mailbox.Maildir.add` writes to, and then moves to `new/`."""
+            path = os.path.join(self._path, "tmp", fresh_stem(hashed(_HOST), SYSTEM))
+            return open(path, "xb+", opener=lambda name, flags: os.open(name, flags, 0o600))
+
+    return SafeMaildir
+
+
 def _host() -> str:
     return this_host().label
 
@@ -266,7 +285,5 @@ def __getattr__(name: str) -> object:
     if name == "HASHED_HOSTNAME":  # what stands for the host's name in keys of `safe` queues
         return hashed(_HOST)
     if name == "SafeMaildir":
-        from maildefer.maildir.stdlib_maildir import SafeMaildir  # see `Queue.mbox`
-
-        return SafeMaildir
+        return _safe_maildir()
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -3,7 +3,7 @@
 Pure: the filesystem, the clock and randomness come in as a `System`; nothing here knows a process, a setting or mail.
 
     system            filesystem, clock and randomness, in one value that the simulation replaces
-    layout            the folders of a queue; control_folder: `.maildefer/`; absence: why there is no queue at a path
+    layout            the folders of a queue: makes, opens and mends it; control_folder: its folder `.maildefer/`
     names             builds and parses the names of entries and leases
     durable           writes that survive a power cut (I1)
     push              makes an entry in `new/`; draft: one that is written while its bytes come
@@ -13,7 +13,6 @@ Pure: the filesystem, the clock and randomness come in as a `System`; nothing he
     scan              listings; reading: the bytes of a claimed entry
     reasons           why an entry was buried
     journal           the optional record of pushes and settles
-    stdlib_maildir    the standard library's Maildir without the host's name in its file names
     rights/           modes, and work in folders that other users may write to
     upkeep/           leases, and what a keeper does: reclaim, promote, sweep
     operator/         what commands do with single entries and whole queues

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
+from collections.abc import Set
 from contextlib import suppress
 from dataclasses import dataclass, field
 
 from maildefer.errors import FormatUnknown, NotAQueue, PermissionRefused, QueueMissing, raise_named
-from maildefer.maildir import absence, durable
+from maildefer.maildir import durable
 from maildefer.maildir.control_folder import CONTROL_FOLDERS, make_control
 from maildefer.maildir.control_folder import FORMAT_VERSION as FORMAT_VERSION
 from maildefer.maildir.control_folder import Format as Format
@@ -23,6 +25,7 @@ from maildefer.untrusted import UntrustedRecord, number, read_record
 _LONGEST_TTL_SECONDS = 1e6
 _MAILDIR = ("tmp", "new", "cur")
 _KNOWN = {*_MAILDIR, ".later", ".dead", ".done", ".maildefer"}
+_LOST_AND_FOUND = frozenset(("lost+found",))  # what an empty filesystem holds
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +101,7 @@ def create_queue(path: str, *, format: Format | None = None, system: System = SY
         except PermissionError:  # of who may only put entries in, and so makes nothing
             return open_queue(path, system=system)
         if (
-            present - _KNOWN - absence.MOUNT
+            present - _KNOWN - _LOST_AND_FOUND
             and ".maildefer" not in present
             and not present.issuperset(_MAILDIR)
         ):
@@ -115,7 +118,7 @@ def create_queue(path: str, *, format: Format | None = None, system: System = SY
     except NotADirectoryError as fault:
         raise NotAQueue(layout.path, "it is a file") from fault
     except FileNotFoundError as fault:  # a link to nowhere, or below one, or taken away while it is made
-        raise absence.missing(layout.path, system) from fault
+        raise _missing(layout.path, system) from fault
     except OSError as fault:
         raise_named(layout.path, fault)
     return open_queue(path, system=system)
@@ -157,7 +160,7 @@ def listed(layout: Layout, system: System) -> set[str]:
     try:
         return set(system.listdir(layout.path))
     except FileNotFoundError as fault:
-        raise absence.missing(layout.path, system) from fault
+        raise _missing(layout.path, system) from fault
     except NotADirectoryError as fault:
         raise NotAQueue(layout.path, "it is a file") from fault
     except OSError as fault:
@@ -174,8 +177,23 @@ def _maildir(layout: Layout, system: System) -> set[str]:
     return present
 
 
+def _missing(path: str, system: System) -> QueueMissing:
+    """Return the error for a path at which no folder was found."""
+    with suppress(OSError):
+        if stat.S_ISLNK(system.lstat(path).st_mode):
+            return QueueMissing(path, "it is a link to what is not there: make that folder, or mount it")
+    return QueueMissing(path)
+
+
+def _refuse_empty(path: str, present: Set[str]) -> None:
+    """Raise QueueMissing for an empty folder. A queue that is being made holds only `tmp` at first."""
+    if present <= _LOST_AND_FOUND | {"tmp"}:
+        raise QueueMissing(path, "the folder is empty: name it in `queues` to have it made, or mount it")
+
+
 def must_be_maildir(layout: Layout, present: set[str], system: System) -> None:
-    absence.refuse_empty(layout.path, present)
+    """Raise QueueMissing or NotAQueue unless the folder holds what a Maildir holds."""
+    _refuse_empty(layout.path, present)
     if lacking := [name for name in _MAILDIR if name not in present]:
         raise NotAQueue(layout.path, f"it has no {', '.join(lacking)}")
     for name in (*_MAILDIR, ".later/new", ".dead/new"):
