@@ -8,11 +8,11 @@
     options             what `maildefer supervise` was asked for
     context             what the processes of one supervisor share
     scoreboard          shared memory: what each process is on; scoreboard_slot: a process's own part of it
-    status_record       the scoreboard as plain data, for `status`; rates: messages a second
+    status_record       the scoreboard as plain data, for `status`, and the rate of messages a second
     attempt_log         the log line of each attempt, buffered
     worker_deaths       how workers died; chore_faults: which chores fail
     pause               stopping and resuming claims
-    fork                forks and executes child processes; read_only_memory: memory that children only read
+    fork                forks and executes child processes, and makes memory that they only read
     probe               asks a child process, probe_process, what the application is
 
 A message: worker/scout > worker/offers > worker/worker > maildir/claims > handling/dispatch > worker/settle.

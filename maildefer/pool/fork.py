@@ -114,6 +114,17 @@ def spawn(
     return fork(main)
 
 
+def read_only_memory(name: str) -> tuple[int, int]:
+    """Make a file in memory that children only read: two descriptors, to write to it and to read it.
+
+    By the second nobody but the file's owner can open it to be written to, whatever user a child becomes, so that what
+    one child breaks is no other's.
+    """
+    writer = os.memfd_create(name)
+    os.fchmod(writer, 0o444)
+    return writer, os.open(f"/proc/self/fd/{writer}", os.O_RDONLY | os.O_CLOEXEC)
+
+
 def _begin(parent: int) -> None:
     """Defaults for a child: its own signals, an end when the parent ends."""
     signal.set_wakeup_fd(-1)

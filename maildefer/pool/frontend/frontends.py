@@ -10,8 +10,8 @@ from typing import Any
 
 from maildefer import events
 from maildefer.errors import ConfigurationError
-from maildefer.pool import read_only_memory
 from maildefer.pool.context import PoolContext
+from maildefer.pool.fork import read_only_memory
 from maildefer.pool.frontend.config import INTAKE, FrontEndConfig, described
 from maildefer.pool.frontend.process_group import ProcessGroup
 from maildefer.pool.options import PoolOptions
@@ -24,7 +24,7 @@ class FrontEnds:
         """Raises ConfigurationError when there is no usable address or queue to front."""
         self._shared = shared
         self._plan = plan
-        self._routes, self._readable = read_only_memory.make("routes") if plan.intake else (-1, -1)
+        self._routes, self._readable = read_only_memory("routes") if plan.intake else (-1, -1)
         self._fronts = described(shared.settings, shared, plan)
         self._write_routes(probed)
         self._crews = {kind: self._crew(front) for kind, front in self._fronts.items()}

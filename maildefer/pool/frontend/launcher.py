@@ -16,7 +16,7 @@ from maildefer import events
 from maildefer.errors import MaildeferError
 from maildefer.host import environment as variables
 from maildefer.intake import early_signals
-from maildefer.pool import read_only_memory
+from maildefer.pool.fork import read_only_memory
 from maildefer.pool.frontend.listeners import SmtpListener
 from maildefer.pool.frontend.status_report import read_report
 from maildefer.untrusted import UntrustedRecord
@@ -48,7 +48,7 @@ class IntakeLauncher:
     def write_routes(self, patterns: list[str]) -> None:
         """Whose mail is taken; until this has been called, everybody's is."""
         if self._routes is None:
-            self._routes = read_only_memory.make("routes")
+            self._routes = read_only_memory("routes")
         data = json.dumps({"routes": [{"pattern": pattern} for pattern in patterns]}).encode()
         writer, _ = self._routes
         before = os.fstat(writer).st_size

@@ -16,8 +16,8 @@ from maildefer.pool import status_record
 from maildefer.pool.context import PoolContext
 from maildefer.pool.keeper.heartbeat import Heartbeat
 from maildefer.pool.messages import send
-from maildefer.pool.rates import Rates
 from maildefer.pool.scoreboard import Q
+from maildefer.pool.status_record import Rates
 from maildefer.untrusted import UntrustedRecord, read_record
 
 _STATUS_EVERY_SECONDS: Final = 30.0

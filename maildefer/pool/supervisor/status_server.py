@@ -9,8 +9,8 @@ from maildefer.host.systemd import Notifier
 from maildefer.maildir.system import boottime
 from maildefer.pool import status_record
 from maildefer.pool.context import PoolContext
-from maildefer.pool.rates import Rates
 from maildefer.pool.scoreboard import Header
+from maildefer.pool.status_record import Rates
 from maildefer.pool.supervisor.workers import WorkerTable
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from maildefer.intake.status_report import REPORT_BYTES, _fitting
-from maildefer.pool import read_only_memory
+from maildefer.pool.fork import read_only_memory
 from maildefer.pool.frontend.status_report import FrontEndStatus, read_report
 from maildefer.untrusted import UntrustedRecord
 from tests.support.other_users import as_user
@@ -95,7 +95,7 @@ def test_a_report_is_never_cut_in_two(report: int, size: int) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, and a user who is not")
 def test_what_a_child_only_reads_it_cannot_change() -> None:
-    writer, reader = read_only_memory.make("routes")
+    writer, reader = read_only_memory("routes")
     os.write(writer, b"routes")
 
     def attempt() -> None:

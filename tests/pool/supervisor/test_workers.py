@@ -13,10 +13,9 @@ from maildefer.maildir.system import boottime
 from maildefer.pool import status_record, worker_deaths
 from maildefer.pool.context import QueueOfPool
 from maildefer.pool.fork import ChildProcess
-from maildefer.pool.rates import Rates
 from maildefer.pool.scoreboard import Header, ProcessKind, QueueState, S, Scoreboard, State
 from maildefer.pool.scoreboard_slot import ScoreboardSlot
-from maildefer.pool.status_record import on_claims
+from maildefer.pool.status_record import Rates, on_claims
 from maildefer.pool.supervisor.drain import Drain
 from maildefer.pool.supervisor.workers import WorkerTable
 

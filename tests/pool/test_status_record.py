@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from maildefer.pool.rates import Rates
 from maildefer.pool.scoreboard import Header, S, Scoreboard
+from maildefer.pool.status_record import Rates
 
 
 def settle(board: Scoreboard, slot: int, pid: int, settled: int) -> None:
