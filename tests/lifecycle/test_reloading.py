@@ -102,7 +102,7 @@ def test_a_second_hup_during_the_look_at_the_application_is_not_lost(project: Pr
     pool = start(workers=1)
     (project.path / "slow").touch()
     pool.signal(signal.SIGHUP)
-    eventually(lambda: processes.by_role(pool.pid).get("other"), "the look is under way")
+    eventually(lambda: processes.by_role(pool.pid).get("probe"), "the look is under way")
     pool.signal(signal.SIGHUP)
     pool.await_event("pool.reloading", 2)
 
