@@ -23,7 +23,7 @@ from benchmarks.places import PYTHON, ROOT
 from maildefer.control import queue_status
 from maildefer.control.audit import audit
 from maildefer.handling.application import Application
-from maildefer.handling.handoff.check import check_handoffs
+from maildefer.handling.handoff_check import check_handoffs
 from maildefer.maildir import journal, scan
 from maildefer.maildir.layout import Format, create_queue
 from maildefer.maildir.upkeep.observer import LeaseObserver

@@ -1,6 +1,6 @@
 """Bounces: `@bounce_to(soft=…, hard=…)` below `@route`, and `detect` for a look at one.
 
-The code is in `maildefer.message.bounce`, which is imported when it is used, and `maildefer.handling.bounce_handlers`.
+The code is in `maildefer.message.bounce`, which is imported when it is used, and `maildefer.handling.decorators`.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
-from maildefer.handling.bounce_handlers import bounce_to
+from maildefer.handling.decorators import bounce_to
 
 if TYPE_CHECKING:
     from maildefer.message.bounce import (

@@ -1,22 +1,23 @@
 """From a message to user code and back: projects, routes, handlers, outcomes.
 
     application       a loaded project: settings, handler modules, and the routes of each queue
-    routes            the table of routes, and Router.deliver; patterns: a route's pattern as a regular expression
     dispatch          a message to the handlers of a queue, and their results to one outcome
-    step              a handler with its marks looked up; batch: the same for @batch functions
-    results           what a returned value means; exceptions: what a raised one means
+    batch             runs @batch functions: many messages, an outcome for each
+    handoff           to which queue a handed-on message goes
+    routes            the table of routes, and Router.deliver; patterns: a route's pattern as a regular expression
+    step              a handler with its marks looked up
+    results           what a returned value and a raised exception mean
     outcomes          what an attempt ended in, as values; retry: when a deferred message is tried again
-    decorators        @route, @stateless, @batch and the others; bounce_handlers: @bounce_to
+    decorators        @route, @stateless, @batch, @bounce_to and the others
     handler_marks     what the decorators write on a function
-    handler_check     what is wrong with a handler before it runs
+    handler_check     what is wrong with a handler before it runs; handoff_check: handoffs that lead nowhere
     undeliverable     what a program's undeliverable queue is given
     project/          where a project is, its settings, the import of its modules, the queues that paths mean
-    handoff/          to which queue a handed-on message goes, and handoffs that lead nowhere
     policy/           the project's policy for the front end, in a process of its own
     tasks/            functions as deferred work: @task
     state/            conversation states: storages and locks
 
 An attempt: dispatch > routes > step > results > outcomes.
-Imports point down: tasks, decorators > application > dispatch > handoff > routes > batch > step > results, outcomes >
-handler_marks > project.
+Imports point down: handoff_check > application > dispatch > batch > handoff > tasks, decorators > routes >
+step, policy > results, handler_check, retry > outcomes > state > project, handler_marks, patterns, undeliverable.
 """

@@ -12,9 +12,8 @@ from maildefer import log_context
 from maildefer.errors import RouteTooSlow, RouteUntried, StorageFault
 from maildefer.handling import handler_marks
 from maildefer.handling.batch import Batches
-from maildefer.handling.exceptions import failure, outcome_of
 from maildefer.handling.handler_marks import ERROR_STATE, Handler, HasRecipient
-from maildefer.handling.handoff.resolve import HandoffResolver
+from maildefer.handling.handoff import HandoffResolver
 from maildefer.handling.outcomes import (
     ACKED,
     NO_ROUTE,
@@ -25,7 +24,7 @@ from maildefer.handling.outcomes import (
     Postponed,
     worst,
 )
-from maildefer.handling.results import Handoff, interpreted
+from maildefer.handling.results import Handoff, failure, interpreted, outcome_of
 from maildefer.handling.routes import RoutingBase
 from maildefer.handling.step import HandlerStep, step_of
 from maildefer.matching.index import MatchLike, Pattern, PatternTable

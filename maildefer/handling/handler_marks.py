@@ -15,6 +15,9 @@ Handler = Callable[..., object]
 FIRST_STATE: Final = "START"
 ERROR_STATE: Final = "ERROR"
 
+MOST_MESSAGES: Final = 1000  # of one call of a `@batch` function
+LONGEST_LINGER_SECONDS: Final = 3600.0
+
 _ROUTES: Final = "_maildefer_routes"
 _REGISTERED: Final = "_maildefer_registered"
 _STATELESS: Final = "_maildefer_stateless"

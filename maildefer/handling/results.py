@@ -1,18 +1,27 @@
-"""What a handler's return value means, and whether it has run at all: every result is read here."""
+"""What a handler's return value or exception means, and whether the handler has run: every result is read here.
+
+A `@batch` function's result for all of its messages is a plain handler's: nothing, `"module.FUNCTION"`, or what it
+raises. A mapping from messages to any of these says it for each message: `{message: Defer("its blog is down")}`.
+"""
 
 from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import AsyncGenerator, Coroutine, Generator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Coroutine, Generator, Iterator, Mapping, Sequence
 from types import FunctionType
 from typing import Final, NamedTuple
 
 from maildefer.errors import HandlerNotRun
 from maildefer.handling import handler_marks
 from maildefer.handling.handler_marks import Handler
+from maildefer.handling.outcomes import Buried, Defer, Deferred, Outcome, Reject
+from maildefer.message.smtp_error import SMTPError
 
 _HANDOFF: Final = re.compile(r"((?:[^\W\d]\w*\.)+)([^\W\d]\w*)")
+
+Verdict = BaseException | str | None
+"""For one message: as if it had been raised, or returned."""
 
 
 class Move(NamedTuple):
@@ -53,6 +62,54 @@ def interpreted(function: Handler, result: object) -> Move | Handoff | None:
         f"{handler_marks.full_name(function)} returned {result!r}: "
         'return the function that is the next state, "module.FUNCTION" of another queue, or nothing'
     )
+
+
+def verdicts(function: Handler, messages: Sequence[object], returned: object) -> list[Verdict]:
+    """What the function's result says for each of its messages. Raises `TypeError` for a mapping that says nonsense."""
+    if not isinstance(returned, Mapping):
+        following = interpreted(function, returned)
+        return [".".join(following) if isinstance(following, Handoff) else None] * len(messages)
+    ensure_run(function, [said for said in returned.values() if not isinstance(said, BaseException | type)])
+    given = {id(message): said for message, said in returned.items()}
+    found = [given.pop(id(message), None) for message in messages]
+    for said in found:
+        if not (
+            said is None or isinstance(said, BaseException) or (isinstance(said, str) and handoff_in(said))
+        ):
+            raise TypeError(
+                f"{handler_marks.full_name(function)} returned {said!r} for a message: "
+                'give Defer(…), Reject(…), another exception, "module.FUNCTION", or None'
+            )
+    if given:
+        raise TypeError(
+            f"{handler_marks.full_name(function)} returned a mapping with what is none of its messages: "
+            "use them as its keys"
+        )
+    return found
+
+
+def outcome_of(fault: BaseException, module: str) -> Outcome:
+    """`Defer` and `Reject` as asked, an SMTP reply by its class; anything else is a failure of the handler's."""
+    if isinstance(fault, Defer):
+        at, until = (None if one is None else one.timestamp() for one in (fault.at, fault.until))
+        return Deferred(fault.reason, fault.after, at=at, until=until)
+    if isinstance(fault, Reject):
+        return Buried(fault.reason)
+    if isinstance(fault, SMTPError):
+        if 400 <= fault.code < 500:
+            return Deferred(str(fault))
+        if 500 <= fault.code < 600:
+            return Buried(str(fault))
+    return failure(fault, module)
+
+
+def failure(fault: BaseException, module: str | None) -> Deferred:
+    """An exception that nobody meant: again by the usual backoff, with its traceback for the log."""
+    import traceback  # needed only here, and not by an idle pool
+
+    text = "".join(traceback.format_exception_only(fault)).strip()
+    detail = "".join(traceback.format_exception(fault))
+    return Deferred(text, error=text, detail=detail, module=module, fault=fault)
 
 
 def ensure_run(function: Handler, result: object) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import functools
+from typing import Any, NamedTuple
 
 from maildefer.handling import handler_marks
-from maildefer.handling.batch import one_by_one
 from maildefer.handling.handler_marks import BatchTerms, Handler
+from maildefer.handling.results import verdicts
 
 
 class HandlerStep(NamedTuple):
@@ -33,3 +34,22 @@ def step_of(function: Handler) -> HandlerStep:
         handler_marks.batch_of(function),
         function,
     )
+
+
+def one_by_one(function: Handler) -> Handler:
+    """A `@batch` function as one that takes a single message, by lists of one; any other function as it is.
+
+    For where messages come one at a time: in tests, in `Router.deliver`, and beside other handlers of a message.
+    """
+    if handler_marks.batch_of(function) is None:
+        return function
+
+    @functools.wraps(function)
+    def alone(message: Any, **captures: Any) -> object:
+        message.captures = captures
+        [said] = verdicts(function, [message], function([message]))
+        if isinstance(said, BaseException):
+            raise said
+        return said
+
+    return alone

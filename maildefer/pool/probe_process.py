@@ -52,7 +52,7 @@ def _trace(fault: BaseException | None) -> str:
 def probed() -> dict[str, Any]:
     """Load the project in the working directory and describe it as plain data. Raises `ConfigurationError`."""
     from maildefer.handling.application import Application
-    from maildefer.handling.handoff.check import check_handoffs
+    from maildefer.handling.handoff_check import check_handoffs
 
     application = Application.load()
     check_handoffs(application)

@@ -19,7 +19,7 @@ from maildefer.handling.application import (
     module_files,
     pool_settings,
 )
-from maildefer.handling.handoff.check import check_handoffs
+from maildefer.handling.handoff_check import check_handoffs
 from maildefer.handling.outcomes import ACKED, HandedOff
 from maildefer.handling.project import settings as settings_room
 from maildefer.handling.project.finder import PACKAGES

@@ -14,8 +14,8 @@ from maildefer.bounce import bounce_to
 from maildefer.errors import ConfigurationError
 from maildefer.handling import handler_marks
 from maildefer.handling.application import Application
-from maildefer.handling.batch import MOST_MESSAGES
 from maildefer.handling.dispatch import Dispatcher
+from maildefer.handling.handler_marks import MOST_MESSAGES
 from maildefer.handling.outcomes import ACKED, NO_ROUTE, Buried, Deferred, HandedOff
 from maildefer.handling.project.settings import PoolSettings
 from maildefer.handling.state.storage import MemoryStorage

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from maildefer.handling.exceptions import outcome_of
 from maildefer.handling.outcomes import (
     ACKED,
     Buried,
@@ -18,6 +17,7 @@ from maildefer.handling.outcomes import (
     Reject,
     worst,
 )
+from maildefer.handling.results import outcome_of
 
 FROM_WORST: list[Outcome] = [
     Postponed(1, "token taken"),

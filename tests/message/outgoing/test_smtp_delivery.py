@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from maildefer import log_context
-from maildefer.handling.exceptions import outcome_of
 from maildefer.handling.outcomes import Buried, Deferred
+from maildefer.handling.results import outcome_of
 from maildefer.mail import MailRequest, MailResponse
 from maildefer.maildir.layout import Layout, create_queue
 from maildefer.maildir.system import SYSTEM

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from maildefer.handling.batch import MOST_MESSAGES
+from maildefer.handling.handler_marks import MOST_MESSAGES
 from maildefer.pool.scoreboard import GATHERED_PLACES, QUEUE_SHIFT, Header, ProcessKind, S, Scoreboard, State
 from maildefer.pool.scoreboard_slot import ScoreboardSlot
 from maildefer.pool.status_record import on_claims

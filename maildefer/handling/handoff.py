@@ -7,10 +7,9 @@ from collections.abc import Mapping, Sequence
 
 from maildefer.errors import HandlerMissing
 from maildefer.handling import handler_marks
-from maildefer.handling.exceptions import failure
 from maildefer.handling.handler_marks import Handler, HasRecipient
 from maildefer.handling.outcomes import Buried, HandedOff, Outcome
-from maildefer.handling.results import Handoff
+from maildefer.handling.results import Handoff, failure
 from maildefer.handling.routes import RoutingBase
 
 
