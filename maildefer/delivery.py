@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import time
+from typing import Any
 
 from maildefer import events
 from maildefer.errors import NotAQueue
@@ -14,9 +15,9 @@ from maildefer.host.identity import this_host
 from maildefer.maildir import journal
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.push import Pusher
-from maildefer.message import push_bytes
-from maildefer.message.envelope import block
-from maildefer.message.forwarding import forwarded
+from maildefer.message import addresses
+from maildefer.message.envelope import block, date, encode_address
+from maildefer.message.request import MailRequest, bytes_of, envelope_of
 
 __all__ = ["deliver", "forwarded"]
 
@@ -34,8 +35,8 @@ def deliver(message: object, maildir: str, *, sender: str | None = None, recipie
     are put on top. Returns the file's name in `new/`. The directory becomes no queue: nothing else is made in it. Any
     thread. Raises NotAQueue where there is no Maildir, AddressRefused, StorageFault's kinds.
     """
-    data = push_bytes.bytes_of(message)
-    known = push_bytes.envelope_of(message)
+    data = bytes_of(message)
+    known = envelope_of(message)
     to = recipient if recipient is not None else known.recipient
     by = sender if sender is not None else known.sender
     host = this_host().label
@@ -46,6 +47,23 @@ def deliver(message: object, maildir: str, *, sender: str | None = None, recipie
         return block(stem, by, to, host=host, when=time.time(), via="maildir"), data
 
     return _pusher(maildir).push(compose)
+
+
+def forwarded(message: MailRequest, to: addresses.Given = None) -> bytes:
+    """What to give to a relay instead of the message itself: its bytes below a Received line of this host.
+
+    Where it goes `to` another address than the one it came for, that one is noted in a Delivered-To line too: should
+    the message come back for it, the front end refuses it. Not so where it goes on to the same address, since whoever
+    delivers it there would take that for a loop.
+    """
+    data = message.to_bytes()
+    end = "\r\n" if b"\r\n" in data[: data.find(b"\n") + 1] else "\n"
+    identity = f" id {message.key.partition(',')[0]}" if message.key else ""
+    lines = [f"Received: by {os.uname().nodename} (maildefer) with forward{identity}; {date(time.time())}"]
+    given: Any = message.To
+    if given and to is not None and given.lower() not in {one.lower() for one in addresses.every(to)}:
+        lines.insert(0, f"Delivered-To: {encode_address(given).decode('utf-8', 'surrogateescape')}")
+    return "".join(line + end for line in lines).encode("utf-8", "surrogateescape") + data
 
 
 def _pusher(maildir: str) -> Pusher:

@@ -1,5 +1,6 @@
 """Messages and their coding: `MailBase`, and the way from bytes to it and back. The code is in `maildefer.message`."""
 
+from maildefer.errors import EncodingError
 from maildefer.message.mime.canonical import to_file, to_message, to_string
 from maildefer.message.mime.charsets import attempt_decoding, guess_encoding_and_decode
 from maildefer.message.mime.content_headers import (
@@ -7,7 +8,6 @@ from maildefer.message.mime.content_headers import (
     CONTENT_ENCODING_REMOVED_PARAMS,
     ContentEncoding,
 )
-from maildefer.message.mime.errors import EncodingError
 from maildefer.message.mime.headers import (
     DEFAULT_ENCODING,
     VALUE_IS_EMAIL_ADDRESS,

@@ -113,6 +113,10 @@ class AddressRefused(MaildeferError, ValueError):
         self.address, self.why = address, why
 
 
+class EncodingError(MaildeferError):
+    """A message that cannot be decoded, or cannot be written in canonical form."""
+
+
 class QueueError(MaildeferError):
     """Something is wrong with a queue or an entry; `data` is the thing it happened to."""
 
@@ -124,11 +128,8 @@ class QueueError(MaildeferError):
 class QueueMissing(QueueError):
     """There is no directory at the queue's path."""
 
-    def __init__(
-        self,
-        path: str,
-        advice: str = "check the spelling, or name it in `queues` of conf/settings.py to have it made",
-    ) -> None:
+    def __init__(self, path: str, advice: str = "") -> None:
+        advice = advice or "check the spelling, or name it in `queues` of conf/settings.py to have it made"
         super().__init__(f"no queue at {path}{', ' if advice.startswith('nor ') else ': '}{advice}", path)
         self.path = path
 
@@ -148,9 +149,7 @@ class NotAQueue(QueueError):
     """Something is at the queue's path, but it is not a Maildir."""
 
     def __init__(self, path: str, what: str) -> None:
-        super().__init__(
-            f"{path} is not a Maildir ({what}): give the folder that holds tmp, new and cur", path
-        )
+        super().__init__(f"{path} is not a Maildir ({what}): give the folder with tmp, new and cur", path)
         self.path = path
 
 

@@ -23,9 +23,8 @@ from maildefer.maildir.pop import Popped, take
 from maildefer.maildir.push import Pusher
 from maildefer.maildir.reasons import write_reason
 from maildefer.maildir.system import SYSTEM
-from maildefer.message import push_bytes
 from maildefer.message.envelope import TOP_LIMIT_BYTES, block
-from maildefer.message.request import MailRequest, received
+from maildefer.message.request import MailRequest, bytes_of, envelope_of, received
 
 if TYPE_CHECKING:
     import mailbox
@@ -207,7 +206,7 @@ class Queue:
             data = message
             to, by = recipient or "", sender or ""
         else:
-            data, known = push_bytes.bytes_of(message), push_bytes.envelope_of(message)
+            data, known = bytes_of(message), envelope_of(message)
             to = recipient if recipient is not None else known.recipient
             by = sender if sender is not None else known.sender
         if not to and sender is None and recipient is None:

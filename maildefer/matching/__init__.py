@@ -4,8 +4,8 @@
     process_client    asks a matching process, for threads, which no signal can interrupt
     process           that process; started by its path, so it imports nothing of maildefer
     cost              how long a regular expression may take at worst
-    literals          texts that every match must contain; first_sets: what a match can begin with
-    regex_tree        the tree that `re` makes of a regular expression
+    first_sets        the characters with which a match can begin
+    literals          the tree that `re` makes of a regular expression, and the texts that every match must contain
 
-Imports point down: index > cost, process_client > first_sets, literals > regex_tree.
+Imports point down: index > cost, process_client > process, first_sets > literals.
 """

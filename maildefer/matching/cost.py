@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 
 from maildefer.matching import first_sets
 from maildefer.matching.first_sets import FirstSet
-from maildefer.matching.regex_tree import REPEATS, tree_of
+from maildefer.matching.literals import REPEATS, tree_of
 
 LENGTH: Final = 320  # of the texts, in characters
 _LONG: Final = 20  # times round, from which on a repeat counts as one without bound

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
-from maildefer.matching.regex_tree import REPEATS
+from maildefer.matching.literals import REPEATS
 
 _BEYOND: Final = 1 << 128
 _END: Final = 1 << 129

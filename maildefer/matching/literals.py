@@ -1,15 +1,29 @@
-"""What every text that a regular expression matches must contain.
+"""The tree that `re` makes of a regular expression, and the literal text that every match must contain.
 
-Where its tree can't be had, or has something unknown in it, nothing is known to be contained.
+`re._parser` is private, so each reader of the tree assumes the worst of what it does not know: here, that nothing is
+contained.
 """
 
 from __future__ import annotations
 
-from typing import Final
+import re
+from collections.abc import Iterable
+from typing import Any, Final
 
-from maildefer.matching.regex_tree import REPEATS, Tree, tree_of
-
+REPEATS: Final = ("MAX_REPEAT", "MIN_REPEAT", "POSSESSIVE_REPEAT")
 _ASCII: Final = 128
+
+Tree = Iterable[tuple[Any, Any]]
+
+
+def tree_of(regex: str) -> tuple[Tree, int] | None:
+    """The tree, compiled without regard to case, and the flags that hold for all of it; None if it can't be had."""
+    try:
+        parser: Any = vars(re)["_parser"]
+        parsed: Any = parser.parse(regex, re.IGNORECASE)
+        return parsed, int(parsed.state.flags)
+    except (KeyError, AttributeError):
+        return None
 
 
 def literal_runs(regex: str) -> list[str]:

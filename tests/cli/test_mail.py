@@ -200,8 +200,8 @@ def test_cleanse_without_a_mailbox_makes_none(maildefer, tmp_path):
 def test_cleanse_fails_for_a_message_that_it_cannot_write_and_writes_the_others(
     maildefer, tmp_path, monkeypatch
 ):
+    from maildefer.errors import EncodingError
     from maildefer.message.mime import canonical
-    from maildefer.message.mime.errors import EncodingError
 
     original = canonical.to_string
 

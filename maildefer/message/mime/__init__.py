@@ -9,5 +9,4 @@ content_headers     Content-Type and its like; parameters: their parameters
 transfer_encoding   bodies between the wire and bytes
 charsets            text out of bytes of a wrong or missing charset; charset_detection guesses it
 mime_part           the standard library's classes, adapted
-errors              errors of encoding and decoding
 """

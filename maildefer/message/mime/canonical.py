@@ -11,8 +11,8 @@ from email.message import Message
 from typing import IO, Any
 
 from maildefer.digest import blake2b
+from maildefer.errors import EncodingError
 from maildefer.message.mime.content_headers import CONTENT_ENCODING_KEYS, add_content_header
-from maildefer.message.mime.errors import EncodingError
 from maildefer.message.mime.headers import canonical_header, normalize_header
 from maildefer.message.mime.mail import MailBase, decoded_body, is_type
 from maildefer.message.mime.mime_part import MIMEPart

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
+from maildefer.errors import EncodingError
 from maildefer.message.mime.charset_detection import detected
-from maildefer.message.mime.errors import EncodingError
 
 # No text has these, in any charset that mail uses (escape belongs to ISO-2022-JP, and to no guess of ours).
 _BINARY = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f-\x9f]").search

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from email.message import Message
 from typing import Final, Protocol
 
-from maildefer.message.mime.errors import EncodingError
+from maildefer.errors import EncodingError
 from maildefer.message.mime.headers import (
     header_to_mime_encoding,
     normalize_header,

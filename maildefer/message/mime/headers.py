@@ -9,8 +9,8 @@ from email.header import Header
 from email.utils import getaddresses, quote
 from typing import Any
 
+from maildefer.errors import EncodingError
 from maildefer.message.mime.charsets import attempt_decoding, lenient
-from maildefer.message.mime.errors import EncodingError
 
 DEFAULT_ENCODING = "utf-8"  # of what is beyond ASCII
 ADDRESS_HEADERS = frozenset({"From", "To", "Delivered-To", "Cc", "Bcc"})

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from email.message import Message
 from typing import Any, TypeGuard
 
+from maildefer.errors import EncodingError
 from maildefer.message.mime.charsets import lenient
 from maildefer.message.mime.content_headers import ContentEncoding
-from maildefer.message.mime.errors import EncodingError
 from maildefer.message.mime.headers import header_from_mime_encoding, normalize_header, one_line
 from maildefer.message.mime.wire_form import WireForm
 

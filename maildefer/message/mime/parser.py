@@ -8,8 +8,8 @@ from email.feedparser import BufferedSubFile, FeedParser  # type: ignore[attr-de
 from email.message import Message
 from typing import IO, TYPE_CHECKING, Any, Final
 
+from maildefer.errors import EncodingError
 from maildefer.message.mime.canonical import STATUS
-from maildefer.message.mime.errors import EncodingError
 from maildefer.message.mime.mail import MailBase
 from maildefer.message.mime.mime_part import Part
 from maildefer.message.mime.wire_form import WireForm, boundary_of, is_wire, line_end_of, without_line_end
