@@ -69,7 +69,7 @@ def _queue(directory: str, kept: bool) -> str:
     queue = make_maildir(os.path.join(directory, "queue"))
     layout = create_queue(queue)
     if kept:
-        journal.begin(layout)
+        journal.begin_journal(layout)
     return queue
 
 

@@ -201,7 +201,7 @@ def audit_claims(size: int, folder: str) -> Work:
 def audit_journal(size: int, folder: str) -> Work:
     """The loss audit of entries that all wait."""
     layout = create_queue(f"{folder}/queue")
-    journal.begin(layout)
+    journal.begin_journal(layout)
     _touch(layout.new, size, "")
     with open(f"{layout.journal}/2026-01-01.bench.b0000000.pushed", "w", encoding="ascii") as file:
         file.writelines(f"\n1.0 push {name} ." for name in os.listdir(layout.new))

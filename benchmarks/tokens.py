@@ -45,7 +45,7 @@ def _microseconds(tokens: Tokens, count: int) -> float:
     began = time.perf_counter_ns()
     for number in range(count):
         conversation = f"['workers.list', 'user{number}@example.org']"
-        if not tokens.take(conversation):
+        if not tokens.take_token(conversation):
             raise RuntimeError(f"the token of {conversation} is not free")
-        tokens.give_back(conversation)
+        tokens.release_token(conversation)
     return (time.perf_counter_ns() - began) / 1000 / count

@@ -25,7 +25,7 @@ _pushers: dict[
     str, Pusher
 ] = {}  # one for each Maildir and process, so that its threads share directory syncs
 os.register_at_fork(after_in_child=_pushers.clear)  # see `maildefer.queue`
-journal.tell_with(events.emit)
+journal.report_with(events.emit)
 
 
 def deliver(message: object, maildir: str, *, sender: str | None = None, recipient: str | None = None) -> str:

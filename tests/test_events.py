@@ -36,7 +36,7 @@ def sent(tree: ast.AST) -> Iterator[str]:
             case ast.Call(func=ast.Attribute(value=ast.Name("events"), attr=name), args=[first, *_]):
                 if name in SENDERS:
                     yield from told(first)
-            case ast.Call(func=ast.Name("_tell"), args=[event, *_]):  # as the maildir layer was given it
+            case ast.Call(func=ast.Name("_report"), args=[event, *_]):  # as the maildir layer was given it
                 yield from filter(EVENT.fullmatch, told(event))
             case ast.Call(func=ast.Name("Chore"), args=[_, event, *_]):
                 yield from told(event)

@@ -20,7 +20,7 @@ from maildefer.maildir import journal
 from maildefer.maildir.layout import Layout, create_queue, open_queue
 
 T = TypeVar("T")
-journal.tell_with(events.emit)
+journal.report_with(events.emit)
 
 RUN: Final = "run"
 SMTP_PID: Final = "run/smtp.pid"

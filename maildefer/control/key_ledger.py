@@ -15,7 +15,7 @@ from itertools import pairwise
 from maildefer.control import journal_reader
 from maildefer.control.journal_reader import JournalRecord
 from maildefer.maildir import names
-from maildefer.maildir.journal import HANDED, KEPT_SECONDS
+from maildefer.maildir.journal import HANDOFFS_FIELD, KEPT_SECONDS
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.names import EntryName
 from maildefer.untrusted import UntrustedRecord
@@ -207,7 +207,7 @@ class KeyLedger:
             case "push":
                 self._run("DELETE FROM early WHERE key = ?", key)
             case "ack" | "pop" | "delete" | "withdraw":
-                self._end(queue, record, is_own=not detail.startswith(HANDED))
+                self._end(queue, record, is_own=not detail.startswith(HANDOFFS_FIELD))
             case "move" if detail.startswith(_DONE):
                 self._end(queue, record, is_own=",h=" not in detail)
             case "move":

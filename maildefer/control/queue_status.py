@@ -85,7 +85,7 @@ def take(queue: str, seconds: float) -> EntryCounts:
         complete=not count.partial,
         partial=tuple(folder for folder in entries.FOLDERS if folder in count.partial),
         serving=serving,
-        pause=pause_mark.look(layout),
+        pause=pause_mark.read_pause_mark(layout),
         free_bytes=_free_bytes(layout.path),
     )
 

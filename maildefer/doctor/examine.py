@@ -14,9 +14,14 @@ from typing import Final
 
 from maildefer.doctor import trials
 from maildefer.doctor.findings import Finding, ok, refuse, warn
-from maildefer.doctor.front_end import front_end
+from maildefer.doctor.front_end import examine_front_end
 from maildefer.doctor.judge import judge
-from maildefer.doctor.modes import of_another, permissions, records, replaceable
+from maildefer.doctor.modes import (
+    examine_journal,
+    examine_permissions,
+    examine_replaceable_folders,
+    examine_sticky_folders,
+)
 from maildefer.errors import (
     FormatUnknown,
     MaildeferError,
@@ -62,11 +67,11 @@ def examine(path: str, *, races: int = trials.RACES, user: str = "", group: str 
         )
     layout = Layout(path)
     is_queue = all(os.path.isdir(folder) for folder in (layout.tmp, layout.new, layout.cur))
-    found = [*glance(path), *_space(path), *_runtime_directory(), *_watches(path)]
+    found = [*judge_mount_at(path), *_space(path), *_runtime_directory(), *_watches(path)]
     if is_queue:
-        found += [*_format(layout), *permissions(layout), *records(layout)]
+        found += [*_format(layout), *examine_permissions(layout), *examine_journal(layout)]
         if user or group:
-            found += front_end(layout, user, group)
+            found += examine_front_end(layout, user, group)
     place = layout.tmp if is_queue else path
     try:
         below = ("tmp",) if is_queue else ()
@@ -88,19 +93,23 @@ def _remedy(fault: OSError) -> str:
     return "see permissions, space and mount"
 
 
-def glance(path: str) -> list[Finding]:
+def judge_mount_at(path: str) -> list[Finding]:
     """The mount's kind and options only, of the nearest directory that is there; a few microseconds."""
     return list(judge(mount_of(nearest(path))))
 
 
-def at_join(layout: Layout) -> list[Finding]:
+def examine_at_join(layout: Layout) -> list[Finding]:
     """The same of a queue, whether what others put in is for this user to take out, and who may lead root astray."""
-    return [*glance(layout.path), *of_another(layout), *replaceable(layout)]
+    return [
+        *judge_mount_at(layout.path),
+        *examine_sticky_folders(layout),
+        *examine_replaceable_folders(layout),
+    ]
 
 
-def at_start(path: str) -> list[Finding]:
+def examine_at_start(path: str) -> list[Finding]:
     """What a pool wants to know before it serves a queue, or the queues in a directory, which need not be there yet."""
-    return examine(path, races=_RACES_AT_START) if os.path.isdir(path) else glance(path)
+    return examine(path, races=_RACES_AT_START) if os.path.isdir(path) else judge_mount_at(path)
 
 
 def refuse_unsafe(path: str, findings: Iterable[Finding]) -> None:

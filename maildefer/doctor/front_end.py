@@ -27,8 +27,8 @@ from maildefer.maildir.rights.folder import TRIALS
 from maildefer.maildir.rights.modes import FOLDER_MODES, OWNERS_FILE_MODE
 from maildefer.maildir.system import token
 
-_LOOKED_AT: Final = 200  # files of each folder
-_TOLD: Final = 8
+_MOST_LOOKED_AT: Final = 200  # files of each folder
+_MOST_NAMED: Final = 8
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _WRITE: Final = os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _MAKE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
@@ -44,7 +44,7 @@ class _Found:
     is_recorded: bool
 
 
-def front_end(layout: Layout, user: str, group: str) -> Iterator[Finding]:
+def examine_front_end(layout: Layout, user: str, group: str) -> Iterator[Finding]:
     """Whether a front end that becomes them could serve, and could do no more. Raises ConfigurationError."""
     wanted, owner = resolve(user, group), os.stat(layout.path)
     who = f"a front end of {user or 'this user'}{f', group {group}' if group else ''}"
@@ -59,26 +59,26 @@ def front_end(layout: Layout, user: str, group: str) -> Iterator[Finding]:
         return
     command = f"maildefer permissions {quote(layout.path)} --user {quote(user or str(wanted.uid))}"
     command += f" --group {quote(group)}" * bool(group) + " --apply"
-    if blocked := _above(layout, user, group):
+    if blocked := _blocked_above(layout, user, group):
         yield refuse("front end", f"{who} may not go through {blocked}", f"chmod o+x {quote(blocked)}")
         return
     name = f"{TRIALS}{os.getpid()}-{token(8)}"
-    owners = _owners_names(owner)
+    owners = _owner_account(owner)
     try:
-        found = _Found(**_as(*owners, lambda: _prepared(layout, wanted.uid, name)))
-        lacking, more = _as(user, group, lambda: _tried(layout, name, found))
-        unread = _as(*owners, lambda: _taken(layout, name)) if not lacking else []
+        found = _Found(**_run_as(*owners, lambda: _prepare_trial(layout, wanted.uid, name)))
+        lacking, more = _run_as(user, group, lambda: _try_as_front_end(layout, name, found))
+        unread = _run_as(*owners, lambda: _try_as_owner(layout, name)) if not lacking else []
     finally:
-        _as(*owners, lambda: _cleared(layout, name))
+        _run_as(*owners, lambda: _remove_trial(layout, name))
     if lacking:
-        yield refuse("front end", f"{who} may not {_told(lacking)}", command)
+        yield refuse("front end", f"{who} may not {_joined(lacking)}", command)
     elif unread:
-        fact = f"the queue's owner may not {_told(unread)} what {who} stores"
+        fact = f"the queue's owner may not {_joined(unread)} what {who} stores"
         yield refuse(
             "front end", fact, f"see that user {owner.st_uid} is a member of the group; then {command}"
         )
     if more:
-        yield refuse("front end", f"{who} has rights that it needs not: it may {_told(more)}", command)
+        yield refuse("front end", f"{who} has rights that it needs not: it may {_joined(more)}", command)
     if not lacking and not unread and not more:
         records = ", leave records" if found.is_recorded else ""
         yield ok(
@@ -87,7 +87,7 @@ def front_end(layout: Layout, user: str, group: str) -> Iterator[Finding]:
         )
 
 
-def _owners_names(owner: os.stat_result) -> tuple[str, str]:
+def _owner_account(owner: os.stat_result) -> tuple[str, str]:
     """Whom to become by `drop` to be the queue's owner: with all groups, or where it has no account, the queue's."""
     try:
         resolve(str(owner.st_uid), "")
@@ -96,17 +96,17 @@ def _owners_names(owner: os.stat_result) -> tuple[str, str]:
     return str(owner.st_uid), ""
 
 
-def _above(layout: Layout, user: str, group: str) -> str | None:
+def _blocked_above(layout: Layout, user: str, group: str) -> str | None:
     """The first directory above the queue that keeps them out."""
     above: list[str] = []
     path = layout.path
     while (path := os.path.dirname(path)) != "/":
         above.insert(0, path)
-    blocked = _as(user, group, lambda: [path for path in above if not os.access(path, os.X_OK)][:1])
+    blocked = _run_as(user, group, lambda: [path for path in above if not os.access(path, os.X_OK)][:1])
     return str(blocked[0]) if blocked else None
 
 
-def _prepared(layout: Layout, guest: int, name: str) -> dict[str, object]:
+def _prepare_trial(layout: Layout, front_end_user: int, name: str) -> dict[str, object]:
     """As the owner: what is there that the front end must not touch, and an entry for it not to touch."""
     folders: list[str] = []
     files: list[str] = []
@@ -121,9 +121,12 @@ def _prepared(layout: Layout, guest: int, name: str) -> dict[str, object]:
                 files.append(below)
     for below in ("tmp", "new", ".maildefer/journal"):
         with suppress(FileNotFoundError), os.scandir(f"{layout.path}/{below}") as listing:
-            for entry in islice(listing, _LOOKED_AT):
+            for entry in islice(listing, _MOST_LOOKED_AT):
                 with suppress(FileNotFoundError):  # claimed meanwhile
-                    if entry.is_file(follow_symlinks=False) and (user := entry.stat().st_uid) != guest:
+                    if (
+                        entry.is_file(follow_symlinks=False)
+                        and (user := entry.stat().st_uid) != front_end_user
+                    ):
                         (files if user == owner else of_others).append(f"{below}/{entry.name}")
     for place in (layout.tmp, layout.new):
         os.close(os.open(f"{place}/{name}", _MAKE, OWNERS_FILE_MODE))
@@ -131,7 +134,7 @@ def _prepared(layout: Layout, guest: int, name: str) -> dict[str, object]:
     return {"folders": folders, "files": files, "of_others": of_others, "is_recorded": is_recorded}
 
 
-def _tried(layout: Layout, name: str, found: _Found) -> tuple[list[str], list[str]]:
+def _try_as_front_end(layout: Layout, name: str, found: _Found) -> tuple[list[str], list[str]]:
     """As the front end: what it can't do and needs to, and what it can and must not."""
     path, own = layout.path, f"{name}-own"
     needed: list[tuple[str, Callable[[], object]]] = [
@@ -171,15 +174,15 @@ def _tried(layout: Layout, name: str, found: _Found) -> tuple[list[str], list[st
     for place in (layout.new, layout.tmp):
         entry, called = f"{place}/{name}", f"another's entry in {os.path.basename(place)}/"
         refused += [
-            (f"link {called}", partial(_linked, entry, f"{layout.tmp}/{own}-link")),
-            (f"rename {called}", partial(_there_and_back, entry, f"{entry}-moved")),
-            (f"replace {called}", partial(_replaced, f"{layout.tmp}/{own}-2", entry)),
+            (f"link {called}", partial(_link_and_unlink, entry, f"{layout.tmp}/{own}-link")),
+            (f"rename {called}", partial(_rename_and_return, entry, f"{entry}-moved")),
+            (f"replace {called}", partial(_replace, f"{layout.tmp}/{own}-2", entry)),
             (f"delete {called}", partial(os.unlink, entry)),
         ]
     return lacking, list(dict.fromkeys(what for what, act in refused if _is_possible(act)))
 
 
-def _taken(layout: Layout, name: str) -> list[str]:
+def _try_as_owner(layout: Layout, name: str) -> list[str]:
     """As the owner: what it can't do with what the front end has stored."""
     own = f"{layout.new}/{name}-own"
     acts: list[tuple[str, Callable[[], object]]] = [
@@ -190,7 +193,7 @@ def _taken(layout: Layout, name: str) -> list[str]:
     return [what for what, act in acts if not _is_possible(act)]
 
 
-def _cleared(layout: Layout, name: str) -> None:
+def _remove_trial(layout: Layout, name: str) -> None:
     for place in (layout.tmp, layout.new, layout.cur, layout.journal):
         for tail in ("", "-own", "-own-2", "-own-link", "-moved"):
             with suppress(OSError):
@@ -214,17 +217,17 @@ def _open(path: str, flags: int) -> None:
     os.close(os.open(path, flags, 0o660))
 
 
-def _linked(entry: str, name: str) -> None:
+def _link_and_unlink(entry: str, name: str) -> None:
     os.link(entry, name)
     os.unlink(name)
 
 
-def _there_and_back(entry: str, name: str) -> None:
+def _rename_and_return(entry: str, name: str) -> None:
     os.rename(entry, name)
     os.rename(name, entry)
 
 
-def _replaced(draft: str, entry: str) -> None:
+def _replace(draft: str, entry: str) -> None:
     _open(draft, _MAKE)
     try:
         os.rename(draft, entry)
@@ -233,12 +236,12 @@ def _replaced(draft: str, entry: str) -> None:
         raise
 
 
-def _told(what: list[str]) -> str:
-    more = f" and {len(what) - _TOLD} more" if len(what) > _TOLD else ""
-    return plain(", ".join(what[:_TOLD])) + more
+def _joined(what: list[str]) -> str:
+    more = f" and {len(what) - _MOST_NAMED} more" if len(what) > _MOST_NAMED else ""
+    return plain(", ".join(what[:_MOST_NAMED])) + more
 
 
-def _as(user: str, group: str, act: Callable[[], Any]) -> Any:
+def _run_as(user: str, group: str, act: Callable[[], Any]) -> Any:
     """What it returns in a process that becomes them. Raises ConfigurationError where nobody can, or it fails."""
     answers, answering = os.pipe2(os.O_CLOEXEC)
     if not (child := os.fork()):

@@ -17,10 +17,10 @@ _LOOKED_AT: Final = 200  # entries of new/
 _ALL: Final = os.R_OK | os.W_OK | os.X_OK
 
 
-def permissions(layout: Layout) -> Iterator[Finding]:
+def examine_permissions(layout: Layout) -> Iterator[Finding]:
     """Whether this user can serve the queue, and whether all members of a group that shares it could."""
     folders = _folders(layout)
-    if others := list(of_another(layout)):
+    if others := list(examine_sticky_folders(layout)):
         yield from others
         return
     if shut := [folder for folder in folders if not os.access(folder, _ALL)]:
@@ -38,7 +38,7 @@ def permissions(layout: Layout) -> Iterator[Finding]:
         yield ok("permissions", f"new/ has mode {mode:04o}, the umask is {umask():04o}")
 
 
-def of_another(layout: Layout) -> Iterator[Finding]:
+def examine_sticky_folders(layout: Layout) -> Iterator[Finding]:
     """Of a sticky folder nobody but its owner, and root, takes out what others have put in: so it is served by one."""
     user = os.geteuid()
     for folder in (layout.new, layout.tmp):
@@ -54,7 +54,7 @@ def of_another(layout: Layout) -> Iterator[Finding]:
             return
 
 
-def replaceable(layout: Layout) -> Iterator[Finding]:
+def examine_replaceable_folders(layout: Layout) -> Iterator[Finding]:
     """For root's pool: who else may put a link in a folder's place, and so lead what goes by path to root's files.
 
     A folder that is not there is nobody's.
@@ -85,7 +85,7 @@ def _who_replaces(facts: os.stat_result) -> str:
     return f"group {facts.st_gid}" if facts.st_mode & stat.S_IWGRP and facts.st_gid != 0 else ""
 
 
-def records(layout: Layout) -> Iterator[Finding]:
+def examine_journal(layout: Layout) -> Iterator[Finding]:
     """Whether this user's pushes and settles leave their records, where a journal is kept."""
     if not os.path.isdir(layout.journal):
         return

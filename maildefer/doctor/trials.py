@@ -18,7 +18,7 @@ from maildefer.maildir.system import token
 
 RACES: Final = 200
 _LOOKS: Final = 10
-_PATIENCE_SECONDS: Final = 30.0
+_RACE_TIMEOUT_SECONDS: Final = 30.0
 _SLOW_SIGHT_SECONDS: Final = 1.0
 _WORD: Final = 8
 
@@ -106,7 +106,7 @@ _WON, _LOST = 1, 2
 
 def _race(folder: Folder, words: memoryview, side: int, rounds: int) -> bool:
     mine, other = side * (rounds + 1), (1 - side) * (rounds + 1)
-    deadline = time.monotonic() + _PATIENCE_SECONDS
+    deadline = time.monotonic() + _RACE_TIMEOUT_SECONDS
     for number in range(rounds):
         words[mine] = number + 1
         while words[other] <= number:  # both at the line

@@ -22,7 +22,7 @@ THERE = os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a FIFO mus
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
-def begin(path: str, data: bytes, *, rights: Rights = PLAIN, system: System = SYSTEM) -> int:
+def begin_file(path: str, data: bytes, *, rights: Rights = PLAIN, system: System = SYSTEM) -> int:
     """Create `path` and write the data; returns the descriptor, still open. Leaves nothing on a fault."""
     descriptor = system.open(path, NEW, rights.file_mode)
     try:
@@ -70,7 +70,7 @@ def write_all(descriptor: int, data: bytes | memoryview, system: System) -> None
 
 def write_new(path: str, data: bytes, *, rights: Rights = PLAIN, system: System = SYSTEM) -> None:
     """A file with that data, synced; nothing is left of it on a fault."""
-    descriptor = begin(path, data, rights=rights, system=system)
+    descriptor = begin_file(path, data, rights=rights, system=system)
     try:
         system.fsync(descriptor)
     except BaseException:
@@ -96,7 +96,7 @@ def replace_file(
     if durably:
         write_new(draft, data, rights=rights, system=system)
     else:
-        system.close(begin(draft, data, rights=rights, system=system))
+        system.close(begin_file(draft, data, rights=rights, system=system))
     try:
         system.rename(draft, path)
     except OSError:
@@ -148,11 +148,11 @@ def discard(path: str, system: System) -> None:
 class _Waiter:
     """One caller that waits: asleep on its own lock, so that each wake-up wakes one thread and no herd."""
 
-    __slots__ = ("after", "directory", "fault", "followers", "gate", "is_gone", "is_woken")
+    __slots__ = ("after", "directory", "fault", "followers", "is_gone", "is_woken", "wake_lock")
 
     def __init__(self) -> None:
-        self.gate = threading.Lock()
-        self.gate.acquire()
+        self.wake_lock = threading.Lock()
+        self.wake_lock.acquire()
         self.fault: OSError | None = None
         self.followers: list[_Waiter] | None = None  # set for the one that carries out their sync
         self.after: _Waiter | None = None  # whom it wakes in its turn
@@ -224,7 +224,7 @@ class DirectorySync:
             if following:
                 following[0].followers = following[1:]
         if following:
-            following[0].gate.release()
+            following[0].wake_lock.release()
 
     def _wake(self, waiter: _Waiter | None) -> None:
         """The first from there on that has not been interrupted; again does no harm."""
@@ -235,7 +235,7 @@ class DirectorySync:
                 waiter = waiter.after
             if waiter is not None and not waiter.is_woken:
                 waiter.is_woken = True
-                waiter.gate.release()
+                waiter.wake_lock.release()
 
     def _opened(self) -> int:
         """-1 where it can't be, as its sync is going to tell."""
@@ -248,7 +248,7 @@ class DirectorySync:
         try:
             if is_next:  # now, while nobody waits for this thread
                 waiter.directory = self._opened()
-            waiter.gate.acquire()
+            waiter.wake_lock.acquire()
             self._wake(waiter.after)  # of one that is to lead there is none
         except BaseException:  # an interrupt: whatever this waiter was to do, another does
             with self._lock:

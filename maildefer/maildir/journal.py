@@ -33,7 +33,7 @@ from typing import Final, Literal
 from maildefer.maildir import durable
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.rights import folder
-from maildefer.maildir.rights.confined import bare
+from maildefer.maildir.rights.confined import unconfined
 from maildefer.maildir.rights.folder import Folder
 from maildefer.maildir.rights.modes import Rights, make_in, rights_in
 from maildefer.maildir.system import SYSTEM, System, token
@@ -51,27 +51,27 @@ _IN_THE_WAY = {  # a link, a FIFO that nobody reads, a folder, another user's fi
     errno.EACCES,
     errno.EPERM,
 }
-HANDED: Final = "h="
+HANDOFFS_FIELD: Final = "h="
 _HIGH = 200  # where no handler's next file lands that has closed all descriptors
 
 
-def _silence(event: str, **facts: object) -> None:
-    """What tells nobody, before `tell_with`."""
+def _report_nothing(event: str, **facts: object) -> None:
+    """What tells nobody, before `report_with`."""
 
 
-_tell: Callable[..., None] = _silence
+_report: Callable[..., None] = _report_nothing
 
 
-def tell_with(emit: Callable[..., None]) -> None:
+def report_with(emit: Callable[..., None]) -> None:
     """Have this process, and those that it forks, tell by `emit` that records can't be written."""
-    global _tell
-    _tell = emit
+    global _report
+    _report = emit
 
 
 class Journal:
     """One process's pen; any thread. Never raises: a journal that can't be written must not stop the mail.
 
-    That records of a kind can't be written is told once, as `tell_with` says, and not again before one could be.
+    That records of a kind can't be written is told once, as `report_with` says, and not again before one could be.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class Journal:
     def ends(self, how: End, key: str, *, handoffs: int = 0) -> None:
         """This entry is about to be unlinked."""
         now = self._system.time()
-        handed = f" {HANDED}{handoffs}" if handoffs else ""
+        handed = f" {HANDOFFS_FIELD}{handoffs}" if handoffs else ""
         self._append("settled", now, f"\n{now:.3f} {how} {quoted(key)}{handed} .")
 
     def moves(self, key: str, destination: str) -> None:
@@ -138,7 +138,7 @@ class Journal:
             if kind not in self._failing:
                 self._failing.add(kind)
                 why = "only a part was written" if fault is None else fault.strerror
-                _tell("journal.failed", queue=self._layout.path, kind=kind, error=why)
+                _report("journal.failed", queue=self._layout.path, kind=kind, error=why)
 
     def _descriptor(self, kind: Kind, now: float) -> int:
         day = int(now // 86400)
@@ -200,7 +200,7 @@ def journal_of(layout: Layout, system: System = SYSTEM) -> Journal | None:
 
     A model of a filesystem has none.
     """
-    if bare(system) is not SYSTEM:
+    if unconfined(system) is not SYSTEM:
         return None
     try:
         return _journals[layout.path]
@@ -213,7 +213,7 @@ def journal_of(layout: Layout, system: System = SYSTEM) -> Journal | None:
     return _journals.setdefault(layout.path, journal)
 
 
-def begin(layout: Layout) -> bool:
+def begin_journal(layout: Layout) -> bool:
     """Keep a journal from now on, in processes that begin after this; False where one is kept already."""
     if not make_in(layout.path, ".maildefer/journal", SYSTEM):
         return False
@@ -221,7 +221,7 @@ def begin(layout: Layout) -> bool:
     return True
 
 
-def expect(layout: Layout) -> None:
+def expect_records(layout: Layout) -> None:
     """Note that from now on every push is to have a record; the last such note counts. Raises OSError.
 
     To the microsecond, as keys have it.
@@ -239,7 +239,7 @@ def expect(layout: Layout) -> None:
             os.close(descriptor)
 
 
-def end(layout: Layout) -> None:
+def end_journal(layout: Layout) -> None:
     """Keep none from now on, and forget what was written. Raises OSError."""
     _journals.pop(layout.path, None)
     with folder.opened(layout.path, ".maildefer") as control:
@@ -250,7 +250,7 @@ def end(layout: Layout) -> None:
         control.rmdir("journal")
 
 
-def close() -> None:
+def close_journals() -> None:
     """Close this process's journals, and forget which queues keep one."""
     for journal in _journals.values():
         if journal is not None:

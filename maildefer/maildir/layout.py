@@ -132,9 +132,9 @@ def open_queue(path: str, *, system: System = SYSTEM) -> Layout:
     layout = Layout(path)
     system = inside(layout.path, system)
     try:
-        present = _maildir(layout, system)
+        present = _listed_maildir(layout, system)
     except PermissionRefused:
-        return _entered(layout, system)
+        return _open_shared_queue(layout, system)
     if not {".maildefer", ".later", ".dead"} <= present:
         return create_queue(path, system=system)
     read_format(layout, system=system)
@@ -147,7 +147,7 @@ def open_queue(path: str, *, system: System = SYSTEM) -> Layout:
     return layout
 
 
-def _entered(layout: Layout, system: System) -> Layout:
+def _open_shared_queue(layout: Layout, system: System) -> Layout:
     """A queue that is shared with this user, who only puts entries in, and may look at nothing else of it."""
     for name in _MAILDIR:
         _must_be_directory(layout, name, system)
@@ -155,7 +155,7 @@ def _entered(layout: Layout, system: System) -> Layout:
     return layout
 
 
-def listed(layout: Layout, system: System) -> set[str]:
+def list_queue_folder(layout: Layout, system: System) -> set[str]:
     """What lies in a queue's folder. Raises QueueMissing, NotAQueue, and StorageFault's kinds."""
     try:
         return set(system.listdir(layout.path))
@@ -167,9 +167,9 @@ def listed(layout: Layout, system: System) -> set[str]:
         raise_named(layout.path, fault)
 
 
-def _maildir(layout: Layout, system: System) -> set[str]:
+def _listed_maildir(layout: Layout, system: System) -> set[str]:
     """The same of a Maildir, of which what is missing is made again where it is ours."""
-    present = listed(layout, system)
+    present = list_queue_folder(layout, system)
     if ".maildefer" in present and not present.issuperset(_KNOWN - {".done"}):
         mend(layout, system=system)  # else it may be another program's
         present |= _KNOWN

@@ -25,7 +25,7 @@ from maildefer.maildir.system import SYSTEM, System
 SyncAll = Callable[[Sequence[int]], list[OSError | None]]
 Compose = Callable[[str], Sequence[bytes | memoryview] | Draft]
 _TRIES = 5
-_TOGETHER = 32  # written before the first of them is synced; so many descriptors are open
+_MOST_UNSYNCED = 32  # written before the first of them is synced; so many descriptors are open
 
 
 class _Begun(NamedTuple):
@@ -104,8 +104,8 @@ class Pusher:
         Also what `compose` raises, as far as it is an error of this package.
         """
         results: list[str | MaildeferError] = []
-        for first in range(0, len(composes), _TOGETHER):
-            results += self._all_placed(composes[first : first + _TOGETHER])
+        for first in range(0, len(composes), _MOST_UNSYNCED):
+            results += self._all_placed(composes[first : first + _MOST_UNSYNCED])
         try:
             if placed := [result for result in results if isinstance(result, str)]:
                 self._sync(placed)
@@ -210,7 +210,7 @@ class Pusher:
             raise_named(self.layout.tmp, fault)
 
     def _written(self, path: str, data: bytes) -> int:
-        return durable.begin(path, data, rights=self._rights, system=self._system)
+        return durable.begin_file(path, data, rights=self._rights, system=self._system)
 
     def _completed(self, begun: _Begun) -> bool:
         """Sync and rename; False when it was swept before its rename, and has to be written anew, under another key."""

@@ -13,7 +13,7 @@ from maildefer.maildir import journal
 @pytest.fixture(autouse=True)
 def _anew() -> Iterator[None]:
     yield
-    journal.close()
+    journal.close_journals()
 
 
 @pytest.fixture

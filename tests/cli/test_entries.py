@@ -102,7 +102,7 @@ def test_a_full_disk_is_a_temporary_failure(maildefer, queue, monkeypatch):
     def full(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(durable, "begin", full)
+    monkeypatch.setattr(durable, "begin_file", full)
     ended = maildefer("push", queue.path, stdin=MESSAGE)
     assert ended.code == 75
     assert "free space" in ended.err

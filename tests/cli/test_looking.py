@@ -90,11 +90,11 @@ def look(queue: Layout, *command: str) -> subprocess.CompletedProcess[str]:
 @pytest.fixture
 def buried(queue: Layout) -> EntryName:
     """A queue with a live lease and a dead letter, to which control files may be planted."""
-    journal.begin(queue)
+    journal.begin_journal(queue)
     key = Pusher(queue, host="h").push(lambda stem: [b"Subject: x\n\n"])
     dead = EntryName.parse(key).returned()
     os.rename(f"{queue.new}/{key}", f"{queue.dead_new}/{dead.waiting()}")
-    journal.close()
+    journal.close_journals()
     return dead
 
 
@@ -133,7 +133,7 @@ def test_a_planted_format_is_an_error_that_names_it(queue: Layout, plant: Callab
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_look_makes_nothing_and_mends_nothing(maildefer, queue: Layout, command: tuple[str, ...]) -> None:
-    journal.begin(queue)
+    journal.begin_journal(queue)
     for folder in (queue.later_new, queue.later_cur, queue.fenced, queue.tokens):
         shutil.rmtree(folder)
     before = seen(queue.path)
@@ -155,9 +155,9 @@ def test_a_look_makes_no_queue_of_a_maildir(maildefer, tmp_path: Path, command: 
 def test_a_look_follows_no_link_out_of_the_queue(
     maildefer, queue: Layout, tmp_path: Path, command: tuple[str, ...], folder: str
 ) -> None:
-    journal.begin(queue)
+    journal.begin_journal(queue)
     elsewhere = create_queue(str(tmp_path / "elsewhere"))
-    journal.begin(elsewhere)
+    journal.begin_journal(elsewhere)
     Pusher(elsewhere, host="h").push(lambda stem: [b"Subject: secret\n\n"])
     place = getattr(queue, folder)
     shutil.rmtree(place)
@@ -172,7 +172,7 @@ def test_a_look_follows_no_link_out_of_the_queue(
 
 @pytest.mark.slow
 def test_a_journal_with_a_queue_that_cannot_be_is_an_audit_all_the_same(maildefer, queue: Layout) -> None:
-    journal.begin(queue)
+    journal.begin_journal(queue)
     Path(queue.journal, "2026-11-27.h.1.pushed").write_text("\n1.0 push 1.M1P1Q1.h,S=1 .\n1e400 push a .")
     moves = "\n2.0 move 1.M1P1Q1.h,S=1 ../a%00b/new/x .\n3.0 move 1.M1P1Q1.h,S=1 ../%ff/new/x .\n1.0 gap x ."
     Path(queue.journal, "2026-11-27.h.1.settled").write_text(moves + "\n" + "9" * 400 + " ack b .")

@@ -307,7 +307,7 @@ def test_every_command_of_salmon_is_there():
 
 
 def test_sendmail_that_fails_for_one_recipient_leaves_no_entry_for_the_others(maildefer, inbox, monkeypatch):
-    real, calls = durable.begin, []
+    real, calls = durable.begin_file, []
 
     def full(*arguments, **system):
         calls.append(arguments)
@@ -315,6 +315,6 @@ def test_sendmail_that_fails_for_one_recipient_leaves_no_entry_for_the_others(ma
             raise OSError(errno.ENOSPC, "No space left on device")
         return real(*arguments, **system)
 
-    monkeypatch.setattr(durable, "begin", full)
+    monkeypatch.setattr(durable, "begin_file", full)
     assert maildefer("sendmail", "-i", "-f", "me@x", "ann@x", "bob@x", "cid@x", stdin=MESSAGE).code == 75
     assert len(inbox) == 0

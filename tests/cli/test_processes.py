@@ -826,7 +826,7 @@ def test_supervise_refuses_what_it_does_not_know(maildefer, project, arguments):
 
 def test_an_unsafe_mount_keeps_a_pool_from_starting_but_for_force(maildefer, project, monkeypatch):
     unsafe = [refuse("filesystem", "it is a soft mount", "mount it hard")]
-    monkeypatch.setattr(doctor, "at_start", lambda path: unsafe)
+    monkeypatch.setattr(doctor, "examine_at_start", lambda path: unsafe)
     executed = []
     monkeypatch.setattr(os, "execv", lambda *arguments: executed.append(arguments))
     ended = maildefer("supervise", "run/queue")

@@ -59,7 +59,7 @@ def test_what_was_pushed_before_a_bad_file_is_told(maildefer, queue, tmp_path, b
 
 
 def test_a_disk_that_fills_up_tells_each_entry_that_is_there(maildefer, queue, monkeypatch):
-    real, calls = durable.begin, []
+    real, calls = durable.begin_file, []
 
     def full(*arguments, **system):
         calls.append(arguments)
@@ -67,7 +67,7 @@ def test_a_disk_that_fills_up_tells_each_entry_that_is_there(maildefer, queue, m
             raise OSError(errno.ENOSPC, "No space left on device")
         return real(*arguments, **system)
 
-    monkeypatch.setattr(durable, "begin", full)
+    monkeypatch.setattr(durable, "begin_file", full)
     ended = maildefer("push", queue.path, "-0", stdin=b"x\0" * 5000)
     assert ended.code == 75
     assert len(ended.out.split()) == 5

@@ -31,9 +31,9 @@ DAY = 86400.0
 @pytest.fixture
 def queue(tmp_path: Path) -> Iterator[Layout]:
     layout = create_queue(str(tmp_path / "queue"))
-    journal.begin(layout)
+    journal.begin_journal(layout)
     yield layout
-    journal.close()
+    journal.close_journals()
 
 
 def push(queue: Layout) -> str:
@@ -115,7 +115,7 @@ def test_an_end_that_is_recorded_after_the_journal_was_read_is_heard_of(queue: L
 
 def test_an_entry_is_followed_into_the_queue_to_which_it_was_handed(queue: Layout, tmp_path: Path) -> None:
     other = create_queue(str(tmp_path / "other"))
-    journal.begin(other)
+    journal.begin_journal(other)
     there, done = push(queue), push(queue)
     for key in (there, done):
         claim(queue, key).handoff(other)
@@ -130,7 +130,7 @@ def test_an_entry_is_followed_into_a_queue_to_which_it_was_handed_while_the_audi
     queue: Layout, tmp_path: Path
 ) -> None:
     other = create_queue(str(tmp_path / "other"))
-    journal.begin(other)
+    journal.begin_journal(other)
     handed = claim(queue, push(queue))
     os.rename(
         f"{queue.cur}/{handed.name}", hidden := f"{queue.path}/hidden"
@@ -278,21 +278,21 @@ def blind_push(queue: Layout) -> str:
     """Of a process that may not write to the journal."""
     os.rename(queue.journal, f"{queue.control}/away")
     try:
-        journal.close()
+        journal.close_journals()
         return push(queue)
     finally:
         os.rename(f"{queue.control}/away", queue.journal)
-        journal.close()
+        journal.close_journals()
 
 
 def test_an_end_whose_push_left_no_record_is_named(queue: Layout) -> None:
-    journal.expect(queue)
+    journal.expect_records(queue)
     claim(queue, push(queue)).ack()
     key = blind_push(queue)
     claim(queue, key).ack()
     report = audited(queue)
     assert (report.accepted, report.unrecorded, report.unrecorded_keys) == (1, 1, [key])
-    journal.expect(queue)
+    journal.expect_records(queue)
     assert audited(queue).unrecorded == 0, "what went before is not asked for any more"
 
 
@@ -305,7 +305,7 @@ def test_without_a_note_of_its_beginning_a_journal_has_begun_with_its_first_reco
 
 
 def test_a_second_end_of_a_key_is_no_end_without_a_beginning(queue: Layout) -> None:
-    journal.expect(queue)
+    journal.expect_records(queue)
     key = push(queue)
     again = claim(queue, key)
     write(queue, "2026-11-01.a.1.settled", "1.0 kept nothing")  # of a former day
@@ -316,8 +316,8 @@ def test_a_second_end_of_a_key_is_no_end_without_a_beginning(queue: Layout) -> N
 
 def test_what_was_handed_over_has_its_beginning_in_another_journal(queue: Layout, tmp_path: Path) -> None:
     other = create_queue(str(tmp_path / "other"))
-    journal.begin(other)
-    journal.expect(other)
+    journal.begin_journal(other)
+    journal.expect_records(other)
     key = push(queue)
     name = claim(queue, key).handoff(other)
     handed = Claimer(other, FakeHand(), lease=LEASE, host=LABEL).claim(
@@ -329,14 +329,14 @@ def test_what_was_handed_over_has_its_beginning_in_another_journal(queue: Layout
 
 
 def test_a_queue_that_hands_on_what_it_has_no_record_of_is_named(queue: Layout, tmp_path: Path) -> None:
-    journal.expect(queue)
+    journal.expect_records(queue)
     key = blind_push(queue)
     claim(queue, key).handoff(create_queue(str(tmp_path / "other")))
     assert audited(queue).unrecorded_keys == [key]
 
 
 def test_a_push_that_is_recorded_while_the_audit_looks_is_heard_of(queue: Layout) -> None:
-    journal.expect(queue)
+    journal.expect_records(queue)
     key = blind_push(queue)
     claim(queue, key).ack()
     report = audited(queue, sleep=lambda seconds: journal.journal_of(queue).pushed([key]))  # type: ignore[union-attr]

@@ -203,7 +203,7 @@ def test_a_rename_that_fails_otherwise_is_refused_and_leaves_nothing(tmp_path, m
         os.unlink(source, dir_fd=folders["src_dir_fd"])
 
     monkeypatch.setattr(os, "rename", fail)
-    monkeypatch.setattr(trials, "_PATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr(trials, "_RACE_TIMEOUT_SECONDS", 0.5)
     with opened(str(tmp_path)) as folder:
         assert trials.try_race(folder, 10).verdict == "refuse"
     assert os.listdir(tmp_path) == []
@@ -325,13 +325,17 @@ def test_a_runtime_directory_of_others_is_refused(queue, tmp_path, monkeypatch):
 
 
 def test_a_glance_needs_no_directory_and_writes_nothing(tmp_path):
-    assert doctor.glance(str(tmp_path / "a" / "b"))[0].check == "filesystem"
+    assert doctor.judge_mount_at(str(tmp_path / "a" / "b"))[0].check == "filesystem"
     assert os.listdir(tmp_path) == []
 
 
 def test_a_start_looks_at_what_is_there_and_at_the_mount_of_what_is_not(tmp_path):
-    assert "rename" in verdicts(doctor.at_start(str(tmp_path)))
-    assert set(verdicts(doctor.at_start(str(tmp_path / "none")))) <= {"filesystem", "export", "barriers"}
+    assert "rename" in verdicts(doctor.examine_at_start(str(tmp_path)))
+    assert set(verdicts(doctor.examine_at_start(str(tmp_path / "none")))) <= {
+        "filesystem",
+        "export",
+        "barriers",
+    }
 
 
 def test_only_what_is_refused_keeps_a_pool_from_starting():

@@ -706,7 +706,7 @@ def test_files_are_synced_at_the_same_time_on_a_disk_and_one_by_one_on_a_mount(
         lambda fds: together.append(len(fds)) or [None] * len(fds),
     )
     layout = create_queue(str(tmp_path / "queue"))
-    journal.begin(layout)
+    journal.begin_journal(layout)
     options = parse(["--socket-fd", "0", "--queue", layout.path, "--min-free-bytes", "0"])
     ours, theirs = pair(options.buffer_bytes, local=local)
     answers = Writer(layout, options, theirs).answer([Job(1, message("a@b")), Job(2, message("c@d"))])

@@ -23,7 +23,7 @@ def project(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Project]
     mark = request.node.get_closest_marker("ttl")
     ttl_seconds = mark.args[0] if mark else TTL_SECONDS
     yield Project(tmp_path, ttl_seconds=ttl_seconds, journal=True)
-    journal.close()
+    journal.close_journals()
 
 
 @pytest.fixture

@@ -61,7 +61,7 @@ class Project:
         self.layouts = {name: create_queue(str(path / name), format=agreed) for name in queues}
         if journal:
             for layout in self.layouts.values():
-                journals.begin(layout)
+                journals.begin_journal(layout)
         self.renew()
 
     def renew(self) -> None:

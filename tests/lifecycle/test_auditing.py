@@ -67,7 +67,7 @@ def test_workers_of_a_reload_keep_a_journal_that_was_begun_meanwhile(tmp_path: P
         project.push()
         eventually(project.is_empty, "it is handled without a record")
         for layout in project.layouts.values():
-            journal.begin(layout)
+            journal.begin_journal(layout)
         [old] = pool.worker_pids()
         pool.signal(signal.SIGHUP)
         eventually(lambda: pool.worker_pids() and old not in pool.worker_pids(), "there is another worker")
@@ -81,4 +81,4 @@ def test_workers_of_a_reload_keep_a_journal_that_was_begun_meanwhile(tmp_path: P
     finally:
         if pool.process is not None and pool.process.poll() is None:
             pool.kill_tree()
-        journal.close()
+        journal.close_journals()

@@ -35,7 +35,7 @@ def project(home: Path) -> Iterator[Project]:
     made = Project(home / "project", journal=True)
     give_to_nobody(home / "project/run")
     yield made
-    journal.close()
+    journal.close_journals()
 
 
 @pytest.fixture

@@ -100,7 +100,7 @@ QueueReceiver("run/queue", sleep=0.1).start()
 def test_who_serves_a_queue_without_a_supervisor_heeds_its_pause(
     project: Project, program: str, tmp_path: Path
 ) -> None:
-    pause_mark.pause(project.queue, user="ann", host="a")
+    pause_mark.pause_queue(project.queue, user="ann", host="a")
     project.push()
     environ = Pool(project).environ
     with subprocess.Popen(
@@ -114,7 +114,7 @@ def test_who_serves_a_queue_without_a_supervisor_heeds_its_pause(
                 eventually(lambda beat=beat: project.leases() != beat, "another beat")  # type: ignore[misc]
             assert len(project.names("new")) == 1
             assert project.names("cur") == []
-            pause_mark.resume(project.queue)
+            pause_mark.resume_queue(project.queue)
             eventually(project.is_empty, "it goes on")
         finally:
             process.kill()

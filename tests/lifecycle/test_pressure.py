@@ -263,7 +263,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     point.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(point)], check=True)
     yield point
-    journal.close()
+    journal.close_journals()
     subprocess.run(["umount", "-l", str(point)], check=True)
 
 

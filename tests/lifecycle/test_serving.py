@@ -21,7 +21,7 @@ def test_a_pool_makes_the_queues_of_its_settings_where_there_is_none_yet(
     project: Project, start: Start
 ) -> None:
     """As in a project that is as `maildefer new` has made it."""
-    journal.close()
+    journal.close_journals()
     shutil.rmtree(project.path / "run")
     pool = start()
     project.renew()

@@ -31,9 +31,9 @@ LEASE = f"{LABEL}-17-abcdef012345"
 def queue(tmp_path: Path) -> Iterator[Layout]:
     """A queue of the real filesystem that keeps a journal."""
     layout = create_queue(str(tmp_path / "queue"))
-    assert journal.begin(layout)
+    assert journal.begin_journal(layout)
     yield layout
-    journal.close()
+    journal.close_journals()
 
 
 @pytest.fixture
@@ -183,7 +183,7 @@ def test_without_its_folder_there_is_no_journal(tmp_path: Path) -> None:
 
 def test_a_journal_that_is_ended_leaves_nothing(queue: Layout, pusher: Pusher) -> None:
     push(pusher)
-    journal.end(queue)
+    journal.end_journal(queue)
     assert not os.path.exists(queue.journal)
     assert journal.journal_of(queue) is None
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import chaos
-from maildefer.doctor.examine import glance
+from maildefer.doctor.examine import judge_mount_at
 from tests.power.conftest import WHOLE, Tell, require_loops, require_tools
 from tests.power.disks import disk
 
@@ -52,7 +52,7 @@ def test_nothing_is_lost_there_while_everybody_is_killed(kind: str, place: Path,
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_doctor_says_that_a_tmpfs_forgets_and_accepts_the_others(kind: str, place: Path) -> None:
-    [finding] = glance(str(place))
+    [finding] = judge_mount_at(str(place))
     assert finding.verdict == ("warn" if kind == "tmpfs" else "ok"), finding.fact
     assert kind in finding.fact
 

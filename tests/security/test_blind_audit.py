@@ -19,7 +19,7 @@ from maildefer.maildir import journal
 from maildefer.maildir.claims import Claimer
 from maildefer.maildir.layout import Layout, create_queue
 from maildefer.maildir.push import Pusher
-from maildefer.maildir.rights.sharing import Guest, share
+from maildefer.maildir.rights.sharing import FrontEndAccount, share
 from tests.support.other_users import as_user
 from tests.support.queues import DATA, LABEL, FakeHand
 
@@ -34,12 +34,12 @@ def queue() -> Iterator[Layout]:
     place = Path(tempfile.mkdtemp(prefix="maildefer-", dir="/tmp"))
     place.chmod(0o755)
     layout = create_queue(str(place / "queue"))
-    journal.begin(layout)
-    journal.expect(layout)
-    share(layout.path, Guest(user=FRONT, group=GROUP))
+    journal.begin_journal(layout)
+    journal.expect_records(layout)
+    share(layout.path, FrontEndAccount(user=FRONT, group=GROUP))
     os.chmod(layout.journal, 0o2700)
     yield layout
-    journal.close()
+    journal.close_journals()
     shutil.rmtree(place)
 
 
@@ -48,8 +48,8 @@ def push(queue: Layout, told: Path, count: int) -> None:
 
     def act() -> None:
         os.dup2(os.open(told, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
-        journal.tell_with(events.emit)
-        journal.close()
+        journal.report_with(events.emit)
+        journal.close_journals()
         pusher = Pusher(queue, host=LABEL)
         for _ in range(count):
             pusher.push(lambda stem: [DATA])

@@ -55,12 +55,12 @@ def place() -> Iterator[Path]:
 def layout(place: Path) -> Iterator[Layout]:
     """Root's queue, shared with a group, which keeps a journal."""
     layout = create_queue(str(place / "queue"))
-    journal.begin(layout)
+    journal.begin_journal(layout)
     for folder, _, _ in os.walk(layout.path):
         os.chown(folder, 0, GROUP)
         os.chmod(folder, 0o2770)
     yield layout
-    journal.close()
+    journal.close_journals()
 
 
 @pytest.fixture
@@ -150,7 +150,7 @@ def test_a_journal_that_is_a_link_leads_nowhere(layout: Layout, place: Path) -> 
 
 def test_each_user_has_journal_files_of_its_own(layout: Layout) -> None:
     Pusher(layout, host=LABEL).push(lambda stem: [DATA])
-    journal.close()
+    journal.close_journals()
     member(lambda: Pusher(layout, host=LABEL).push(lambda stem: [DATA]))
     found = {path.stat().st_uid: path.read_text().count(" push ") for path in Path(layout.journal).iterdir()}
     assert found == {0: 1, MEMBER: 1}
@@ -273,7 +273,7 @@ def test_tokens_are_made_nowhere_else(layout: Layout, folder_of_roots: Path) -> 
     system = replace(SYSTEM, mkdir=mkdir)
     tokens = Tokens(layout, FakeHand(), lease=lambda: f"{LABEL}-17-abcdef012345", system=system)
     with suppress(StorageFault):
-        tokens.take("a conversation")
+        tokens.take_token("a conversation")
     assert len(list(folder_of_roots.iterdir())) == 3
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from maildefer.doctor.examine import at_join, examine
+from maildefer.doctor.examine import examine, examine_at_join
 from maildefer.doctor.findings import Finding
 from maildefer.errors import ConfigurationError, NotAQueue
 from maildefer.handling.tasks import signature
@@ -31,7 +31,7 @@ from maildefer.maildir.operator import pause_mark
 from maildefer.maildir.push import Pusher
 from maildefer.maildir.rights import sharing
 from maildefer.maildir.rights.modes import FOLDER_MODES
-from maildefer.maildir.rights.sharing import Guest, share
+from maildefer.maildir.rights.sharing import FrontEndAccount, share
 from maildefer.maildir.upkeep.leases import Lease, fence
 from maildefer.maildir.upkeep.tokens import Tokens
 from tests.sampling import one_fast
@@ -57,7 +57,7 @@ def place(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("MAILDEFER_RUNTIME_DIR", str(place / "runtime"))
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     yield place
-    journal.close()
+    journal.close_journals()
     shutil.rmtree(place)
 
 
@@ -71,7 +71,7 @@ def queue(place: Path, users: Accounts) -> Layout:
     def make() -> None:
         os.umask(0o002)
         layout = create_queue(path)
-        journal.begin(layout)
+        journal.begin_journal(layout)
         signature.made(path)
         Pusher(layout, host=LABEL).push(lambda stem: [DATA])
         claim = Claimer(layout, FakeHand(), lease=LEASE, host=LABEL).claim(os.listdir(layout.new)[0])
@@ -81,12 +81,12 @@ def queue(place: Path, users: Accounts) -> Layout:
         Lease.join(layout, LEASE, holder())
 
     become(users.worker, make)
-    share(path, guest(users))
+    share(path, front_end(users))
     return Layout(path)
 
 
-def guest(users: Accounts) -> Guest:
-    return Guest(user=users.front.pw_uid, group=users.gid)
+def front_end(users: Accounts) -> FrontEndAccount:
+    return FrontEndAccount(user=users.front.pw_uid, group=users.gid)
 
 
 def tree(path: str) -> dict[str, tuple[int, int, int]]:
@@ -191,7 +191,7 @@ def test_a_front_end_puts_entries_in_that_the_workers_user_handles(
 ) -> None:
     def put_in() -> str:
         os.umask(umask)
-        journal.close()
+        journal.close_journals()
         return Pusher(open_queue(queue.path), host=LABEL).push(lambda stem: [DATA])
 
     key = become(users.front, put_in)
@@ -253,20 +253,20 @@ def test_what_the_workers_user_and_root_make_is_for_nobody_else(
         os.umask(0)
         layout = open_queue(queue.path)
         mend(layout)
-        journal.close()
-        journal.begin(layout)
+        journal.close_journals()
+        journal.begin_journal(layout)
         pusher = Pusher(layout, host=LABEL)
         pusher.push(lambda stem: [DATA])
         pusher.draft().close()
         signature.made(layout.path)
-        pause_mark.pause(layout, user="x", host="x")
+        pause_mark.pause_queue(layout, user="x", host="x")
         Lease.join(layout, f"{LABEL}-18-abcdef012345", holder())
         fence(layout, f"{LABEL}-18-abcdef012345", 0)
-        Tokens(layout, FakeHand(), lease=lambda: LEASE).take("a conversation")
+        Tokens(layout, FakeHand(), lease=lambda: LEASE).take_token("a conversation")
         reasons.write_reason(layout, EntryName(key="1.x"), "no route", {}, host=LABEL)
 
     become(users.worker if who == "worker" else pwd.getpwuid(0), make_all)
-    assert share(queue.path, guest(users)) == sharing.Done()
+    assert share(queue.path, front_end(users)) == sharing.SharingResult()
     assert [one.verdict for one in told(queue, users)] == ["ok"]
     others = [path for path, facts in tree(queue.path).items() if facts[1] != users.worker.pw_uid]
     assert [path for path in others if "/tokens/" not in path and not path.endswith("maildirfolder")] == []
@@ -280,7 +280,7 @@ def test_a_folder_that_is_made_anew_has_the_rights_of_the_one_before(
     shutil.rmtree(f"{queue.path}/{folder}")
     become(users.worker, lambda: create_queue(queue.path).path)
     if folder == ".maildefer":
-        become(users.worker, lambda: journal.begin(queue))
+        become(users.worker, lambda: journal.begin_journal(queue))
     after = tree(queue.path)
     assert {path: after[path] for path in FOLDER_MODES} == {path: before[path] for path in FOLDER_MODES}
     assert not after[folder][0] & 0o077 or folder in FOLDER_MODES
@@ -349,7 +349,7 @@ def test_the_doctor_names_a_right_too_much_and_its_remedy_cures(
     below, mode, fact = TOO_MUCH[case]
     for path in tree(queue.path):
         os.chown(f"{queue.path}/{path}", -1, users.gid)
-    share(queue.path, guest(users))
+    share(queue.path, front_end(users))
     os.chmod(f"{queue.path}/{below}", mode)
     (found,) = told(queue, users)
     assert found.verdict == "refuse"
@@ -362,7 +362,7 @@ def test_the_doctor_is_content_with_what_others_of_the_group_have_put_in(
     queue: Layout, users: Accounts
 ) -> None:
     """Which it may read, as is documented, and not write to."""
-    journal.expect(queue)
+    journal.expect_records(queue)
     key = become(users.other, lambda: Pusher(open_queue(queue.path), host=LABEL).push(lambda stem: [DATA]))
     assert [one.verdict for one in told(queue, users)] == ["ok"]
     os.chmod(f"{queue.new}/{key}", 0o660)
@@ -398,7 +398,7 @@ def test_the_commands_that_are_printed_do_the_same_in_a_shell(
         found = tree(str(odd))
         for path in (*FOLDER_MODES, ".", ".maildefer/format", ".maildefer/task-key", "cur", ".dead"):
             assert found[path] == as_found[path]
-        assert share(str(odd), guest(users)) == sharing.Done()
+        assert share(str(odd), front_end(users)) == sharing.SharingResult()
     assert not (place / "no").exists()
 
 
@@ -426,7 +426,7 @@ def test_nothing_is_touched_behind_a_link_in_a_folders_place(
     before = tree(str(elsewhere))
     shutil.rmtree(f"{queue.path}/{folder}")
     os.symlink(elsewhere, f"{queue.path}/{folder}")
-    assert f"{folder} is a link, or no folder" in share(queue.path, guest(users)).left
+    assert f"{folder} is a link, or no folder" in share(queue.path, front_end(users)).left
     assert tree(str(elsewhere)) == before
 
 
@@ -449,7 +449,7 @@ def test_nothing_is_touched_through_a_link_that_takes_a_folders_place_meanwhile(
         return facts
 
     monkeypatch.setattr(os, "fstat", swapping)
-    share(queue.path, guest(users))
+    share(queue.path, front_end(users))
     monkeypatch.undo()
     assert os.path.islink(queue.cur)
     assert tree(str(elsewhere)) == before
@@ -463,7 +463,7 @@ def test_no_file_of_another_name_elsewhere_is_touched(place: Path, queue: Layout
     os.link(precious, f"{queue.control}/leases-old")
     os.symlink(precious, f"{queue.new}/2.x")
     os.mkfifo(f"{queue.new}/3.x")
-    share(queue.path, guest(users))
+    share(queue.path, front_end(users))
     assert stat.S_IMODE(precious.stat().st_mode) == 0o644
     assert precious.stat().st_uid == 0
 
@@ -472,14 +472,14 @@ def test_a_queue_of_the_front_ends_own_and_what_is_no_queue_are_refused(
     place: Path, queue: Layout, users: Accounts
 ) -> None:
     with pytest.raises(ConfigurationError, match="itself"):
-        share(queue.path, Guest(user=users.worker.pw_uid, group=users.gid))
+        share(queue.path, FrontEndAccount(user=users.worker.pw_uid, group=users.gid))
     with pytest.raises(NotAQueue):
-        share(str(place), guest(users))
+        share(str(place), front_end(users))
     os.symlink(queue.path, place / "link")
     with pytest.raises(OSError, match="Not a directory"):
-        share(str(place / "link"), guest(users))
+        share(str(place / "link"), front_end(users))
     with pytest.raises(PermissionError):
-        become(users.other, lambda: share(queue.path, guest(users)))
+        become(users.other, lambda: share(queue.path, front_end(users)))
 
 
 def test_workers_of_a_second_user_are_refused_with_the_reason(queue: Layout, users: Accounts) -> None:
@@ -501,7 +501,7 @@ def test_workers_of_a_second_user_are_refused_with_the_reason(queue: Layout, use
 
     def join() -> list[str]:
         """As its keeper does, which ends the pool."""
-        return [one.fact for one in at_join(queue) if one.verdict == "refuse"]
+        return [one.fact for one in examine_at_join(queue) if one.verdict == "refuse"]
 
     assert become(users.other, join) == [fact]
     assert become(users.worker, join) == []
@@ -521,7 +521,7 @@ def test_a_whole_front_end_serves_and_the_audit_accounts_for_what_it_stored(
     assert len(stored) == 2
 
     def handle() -> int:
-        journal.close()
+        journal.close_journals()
         handled = 0
         for each in os.listdir(queue.new):
             claim = Claimer(queue, FakeHand(), lease=LEASE, host=LABEL).claim(each)
@@ -579,7 +579,7 @@ def test_the_rights_are_looked_at_once_for_any_number_of_pushes(queue: Layout, u
 
             return call
 
-        journal.close()
+        journal.close_journals()
         os.umask(0o027)
         pusher = Pusher(open_queue(queue.path), host=LABEL)
         pusher.push(lambda stem: [DATA])

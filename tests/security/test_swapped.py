@@ -173,8 +173,8 @@ class Round:
         mount_time_offset(self.queue)
 
     def pause(self) -> None:
-        pause_mark.pause(self.queue, user="root", host=LABEL)
-        pause_mark.resume(self.queue)
+        pause_mark.pause_queue(self.queue, user="root", host=LABEL)
+        pause_mark.resume_queue(self.queue)
 
     def ask(self) -> None:
         requests.request(self.queue.path, LEASE, "stop")
@@ -308,8 +308,8 @@ def test_by_path_the_same_race_is_lost(
     def listing(self: Any, path: str) -> Iterator[str]:
         yield path
 
-    monkeypatch.setattr(confined._Inside, "_found", lambda self, path, folder=None: (path, folder))
-    monkeypatch.setattr(confined._Inside, "_listing", listing)
+    monkeypatch.setattr(confined._ConfinedSystem, "_located", lambda self, path, folder=None: (path, folder))
+    monkeypatch.setattr(confined._ConfinedSystem, "_opened_to_list", listing)
     assert lost(queue, elsewhere, swap_folder(queue, folder), act)
 
 

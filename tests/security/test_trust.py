@@ -20,7 +20,7 @@ from maildefer.handling.tasks import signature
 from maildefer.maildir import journal
 from maildefer.maildir.claims import Claim, Claimer
 from maildefer.maildir.layout import Layout, create_queue
-from maildefer.maildir.operator.pause_mark import pause
+from maildefer.maildir.operator.pause_mark import pause_queue
 from maildefer.maildir.push import Pusher
 from maildefer.maildir.upkeep.leases import Lease
 from maildefer.message.envelope import split
@@ -44,7 +44,7 @@ def place() -> Iterator[Path]:
     before = os.umask(0o007)  # as the units have it
     yield place
     os.umask(before)
-    journal.close()
+    journal.close_journals()
     shutil.rmtree(place)
 
 
@@ -54,7 +54,7 @@ def queue(place: Path) -> Layout:
 
     def make() -> None:
         layout = create_queue(f"{place}/queue")
-        journal.begin(layout)
+        journal.begin_journal(layout)
         fill(layout)
         signature.made(layout.path)
 
@@ -71,7 +71,7 @@ def fill(layout: Layout) -> None:
         if deal is not None:
             deal(claim)
     push(layout)
-    pause(layout, user="ann", host=LABEL)
+    pause_queue(layout, user="ann", host=LABEL)
     request(layout.path, LEASE, "stop")
     DirectoryStorage(layout.states).set("key", "ann@example.org", "START")
 
@@ -87,7 +87,7 @@ def shared(queue: Layout) -> Layout:
 
 
 def push(layout: Layout, text: bytes = b"Subject: hello\n\nhello\n") -> str:
-    journal.close()
+    journal.close_journals()
     return Pusher(layout, host=LABEL).push(lambda stem: [text])
 
 

@@ -156,10 +156,10 @@ MUTANTS = (
         one(leases, "fence", bugs.fence_by_prefix),
         units="tests/maildir/upkeep/test_leases.py",
     ),
-    Mutant("fence: before the TTL", one(observer.LeaseObserver, "_is_over", bugs.impatient)),
+    Mutant("fence: before the TTL", one(observer.LeaseObserver, "_has_fallen_silent", bugs.impatient)),
     Mutant(
         "fence: one's own stall not minded",
-        one(observer.LeaseObserver, "_mind_own_stall", bugs.constant(None)),
+        one(observer.LeaseObserver, "_note_own_stall", bugs.constant(None)),
     ),
     Mutant(
         "reclaim: absence from one listing",
@@ -177,7 +177,7 @@ MUTANTS = (
     Mutant("reclaim: never buried", one(reclaim.Reclaimer, "give_back", bugs.never_buried)),
     Mutant("death: in a handler, not charged", one(workers.WorkerTable, "bury", poolbugs.uncharged_deaths)),
     Mutant("look: a refresh that failed overlooked", one(doubt, "fresh_listing", poolbugs.refreshed_or_not)),
-    Mutant("token: taken on an earlier leave", one(tokens.Tokens, "take", poolbugs.early_lease)),
+    Mutant("token: taken on an earlier leave", one(tokens.Tokens, "take_token", poolbugs.early_lease)),
     Mutant("token: freed under its holder", one(token_reclaim.TokenReclaimer, "scan", poolbugs.freed_anyway)),
     Mutant(
         "token: n not raised",

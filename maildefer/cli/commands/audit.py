@@ -45,8 +45,8 @@ def audit(
 
 def _begin(queues: list[str]) -> None:
     for queue in queues:
-        begun = journal.begin(layout := open_or_make(queue))
-        journal.expect(layout)
+        begun = journal.begin_journal(layout := open_or_make(queue))
+        journal.expect_records(layout)
         output.say(f"{queue} keeps a journal {'from now on' if begun else 'already'}")
     output.say(
         "processes that run keep none yet: `maildefer reload --all-hosts`, and start anew what pushes;\n"
@@ -61,7 +61,7 @@ def _end(queues: list[str], yes: bool) -> None:
     for queue in queues:
         layout = open_queue(queue)
         try:
-            journal.end(layout)
+            journal.end_journal(layout)
         except FileNotFoundError:  # there was none
             pass
         output.say(f"{queue} keeps no journal")

@@ -65,7 +65,7 @@ def resume(queues: Queues = None, pid: Pid = None, all_hosts: AllHosts = False, 
         return
 
     def unmark(queue: str) -> str:
-        return "goes on" if pause_mark.resume(open_queue(queue)) else "was not paused"
+        return "goes on" if pause_mark.resume_queue(open_queue(queue)) else "was not paused"
 
     _each(_of_project(queues), unmark)
     for found in [] if queues else here():
@@ -91,7 +91,7 @@ def _each(queues: list[str], do: Callable[[str], str]) -> None:
 def _pause(queue: str, user: str, host: str) -> float | None:
     """Pause a queue; returns within how many seconds all hosts know of it, None if it was paused before."""
     layout = open_queue(queue)
-    if not pause_mark.pause(layout, user=user, host=host):
+    if not pause_mark.pause_queue(layout, user=user, host=host):
         return None
     return 2 * read_format(layout).beat_seconds
 

@@ -36,12 +36,12 @@ def permissions(
 ) -> None:
     """Print, or give, the rights with which a front end of another user serves queues, and no others."""
     wanted = resolve(user, group)
-    guest = sharing.Guest(user=wanted.uid, group=wanted.gid)
+    front_end = sharing.FrontEndAccount(user=wanted.uid, group=wanted.gid)
     failed = False
     for queue in map(os.path.abspath, queues):
         try:
-            _warn_of_owner(queue, guest)
-            failed |= _applied(queue, guest) if apply else _printed(queue, guest)
+            _warn_of_owner(queue, front_end)
+            failed |= _applied(queue, front_end) if apply else _printed(queue, front_end)
         except PermissionError as fault:
             output.complain(
                 f"{queue}: {fault.strerror}: run this as root, or as the queue's owner in that group"
@@ -60,15 +60,15 @@ def permissions(
         output.say(f"start what serves them anew; `maildefer doctor QUEUE {who}`, as root, tries each right")
 
 
-def _printed(queue: str, guest: sharing.Guest) -> bool:
-    for command in sharing.commands(queue, guest):
+def _printed(queue: str, front_end: sharing.FrontEndAccount) -> bool:
+    for command in sharing.commands(queue, front_end):
         output.raw(os.fsencode(shlex.join(command)) + b"\n")
     return False
 
 
-def _applied(queue: str, guest: sharing.Guest) -> bool:
+def _applied(queue: str, front_end: sharing.FrontEndAccount) -> bool:
     """Apply the rights to a queue; returns whether something had to be left alone."""
-    done = sharing.share(queue, guest)
+    done = sharing.share(queue, front_end)
     for left in done.left:
         output.complain(f"{queue}: {left}")
     output.line(
@@ -82,14 +82,14 @@ def _applied(queue: str, guest: sharing.Guest) -> bool:
     return bool(done.left)
 
 
-def _warn_of_owner(queue: str, guest: sharing.Guest) -> None:
+def _warn_of_owner(queue: str, front_end: sharing.FrontEndAccount) -> None:
     """Warn where the queue's owner is no member of the group, by which it reads what the front end stores."""
     try:
         account = pwd.getpwuid(os.lstat(queue).st_uid)
     except (OSError, KeyError):  # told by what follows; or without an account, and so of unknown groups
         return
-    if account.pw_uid and guest.group not in os.getgrouplist(account.pw_name, account.pw_gid):
+    if account.pw_uid and front_end.group not in os.getgrouplist(account.pw_name, account.pw_gid):
         output.say(
-            f"{account.pw_name}, who owns {queue}, is no member of the group {guest.group}, and so could not read what "
-            f"the front end stores: usermod -aG {guest.group} {account.pw_name}, and start the workers anew"
+            f"{account.pw_name}, who owns {queue}, is no member of the group {front_end.group}, and so could "
+            f"not read what it stores: usermod -aG {front_end.group} {account.pw_name}, and start the workers anew"
         )

@@ -53,7 +53,7 @@ def supervise(
 ) -> None:
     """Run a pool of workers on the queues."""
     from maildefer import events
-    from maildefer.doctor.examine import at_start, refuse_unsafe
+    from maildefer.doctor.examine import examine_at_start, refuse_unsafe
     from maildefer.handling.project.finder import project
     from maildefer.host.pidfile_lock import acquire_lock  # filelock
 
@@ -63,7 +63,7 @@ def supervise(
     if log_file:
         events.must_open(log_file)
     for place in queues or []:  # each queue's keeper looks at its mount again, named or not
-        findings = at_start(place)
+        findings = examine_at_start(place)
         if not force:
             refuse_unsafe(place, findings)
         for finding in findings:

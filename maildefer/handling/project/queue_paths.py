@@ -25,7 +25,7 @@ _outside: str | None = None  # where relative paths began while no project was k
 in_service = False
 """Whether this process handles real mail, which `maildefer.testing` would keep from its queues."""
 
-journal.tell_with(events.emit)
+journal.report_with(events.emit)
 
 
 def located(path: str) -> str:

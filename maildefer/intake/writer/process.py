@@ -46,7 +46,7 @@ from maildefer.maildir.push import Compose, Pusher
 from maildefer.message.envelope import block
 
 _READ_BYTES = 256 << 10
-journal.tell_with(events.emit)
+journal.report_with(events.emit)
 
 
 def fork(queue: str, limits: Limits, *, hostname: str, closing: Iterable[int | None] = ()) -> WriterLink:

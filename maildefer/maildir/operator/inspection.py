@@ -7,7 +7,7 @@ import stat
 from typing import Final
 
 from maildefer.errors import NotAQueue, PermissionRefused, ReadRefused
-from maildefer.maildir.layout import Layout, listed, must_be_maildir, read_format
+from maildefer.maildir.layout import Layout, list_queue_folder, must_be_maildir, read_format
 from maildefer.maildir.scan import raise_unread
 from maildefer.maildir.system import SYSTEM, System
 
@@ -33,7 +33,7 @@ def look_into_queue(path: str, *, system: System = SYSTEM) -> Layout:
     """
     layout = Layout(path)
     try:
-        present = listed(layout, system)
+        present = list_queue_folder(layout, system)
     except PermissionRefused as fault:
         raise ReadRefused(layout.path, OSError(fault.errno, os.strerror(fault.errno or 0))) from fault
     for name in _FOLDERS:

@@ -28,7 +28,7 @@ class PauseMark:
     host: str = ""
 
 
-def pause(layout: Layout, *, user: str, host: str, system: System = SYSTEM) -> bool:
+def pause_queue(layout: Layout, *, user: str, host: str, system: System = SYSTEM) -> bool:
     """Make the mark, durably; False where it is there already. Raises StorageFault's kinds."""
     system = inside(layout.path, system)
     if is_paused(layout, system=system):
@@ -43,7 +43,7 @@ def pause(layout: Layout, *, user: str, host: str, system: System = SYSTEM) -> b
     return True
 
 
-def resume(layout: Layout, *, system: System = SYSTEM) -> bool:
+def resume_queue(layout: Layout, *, system: System = SYSTEM) -> bool:
     """Take the mark away, durably; False where there is none. Raises StorageFault's kinds."""
     system = inside(layout.path, system)
     if not is_paused(layout, system=system):
@@ -73,7 +73,7 @@ def is_paused(layout: Layout, *, system: System = SYSTEM) -> bool:
         raise_named(layout.control, fault)
 
 
-def look(layout: Layout, *, system: System = SYSTEM) -> PauseMark | None:
+def read_pause_mark(layout: Layout, *, system: System = SYSTEM) -> PauseMark | None:
     """What is known of the pause, for people; None where there is none. Raises StorageFault's kinds."""
     if not is_paused(layout, system=system):
         return None

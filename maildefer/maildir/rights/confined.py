@@ -16,31 +16,33 @@ from typing import Any, Final, cast
 
 from maildefer.maildir.system import SYSTEM, System
 
-_WALK: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
-_LIST: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_PATH_FLAGS: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+_LIST_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def inside(queue_path: str, system: System = SYSTEM) -> System:
     """Of one thread. A folder that is a link, or below one, is no directory: calls raise NotADirectoryError."""
-    return system if isinstance(system, _Inside) else cast(System, _Inside(queue_path, system))
+    return (
+        system if isinstance(system, _ConfinedSystem) else cast(System, _ConfinedSystem(queue_path, system))
+    )
 
 
-def bare(system: System) -> System:
+def unconfined(system: System) -> System:
     """What a System is that was put inside of a queue."""
-    return system.system if isinstance(system, _Inside) else system
+    return system.system if isinstance(system, _ConfinedSystem) else system
 
 
 @contextmanager
 def one_round(system: System) -> Iterator[None]:
     """Open each folder once for all that is done meanwhile; no descriptor outlives it, or a fault (I10)."""
-    if not isinstance(system, _Inside):
+    if not isinstance(system, _ConfinedSystem):
         yield
         return
-    with system.kept():
+    with system.keep_folders_open():
         yield
 
 
-class _Inside:
+class _ConfinedSystem:
     """Names of its methods, and all else, are a System's; paths outside of the queue go as they are."""
 
     def __init__(self, queue_path: str, system: System) -> None:
@@ -57,84 +59,84 @@ class _Inside:
         if folders:
             self.system.rename(source, destination, **folders)
             return
-        with self._walking():
-            (old, at), (new, there) = self._found(source), self._found(destination)
+        with self._folders_closed_after():
+            (old, at), (new, there) = self._located(source), self._located(destination)
             self.system.rename(old, new, src_dir_fd=at, dst_dir_fd=there)
 
     def unlink(self, path: str, *, dir_fd: int | None = None) -> None:
-        with self._walking():
-            name, at = self._found(path, dir_fd)
+        with self._folders_closed_after():
+            name, at = self._located(path, dir_fd)
             self.system.unlink(name, dir_fd=at)
 
     def mkdir(self, path: str, mode: int = 0o777, *, dir_fd: int | None = None) -> None:
-        with self._walking():
-            name, at = self._found(path, dir_fd)
+        with self._folders_closed_after():
+            name, at = self._located(path, dir_fd)
             self.system.mkdir(name, mode, dir_fd=at)
 
     def rmdir(self, path: str, *, dir_fd: int | None = None) -> None:
-        with self._walking():
-            name, at = self._found(path, dir_fd)
+        with self._folders_closed_after():
+            name, at = self._located(path, dir_fd)
             self.system.rmdir(name, dir_fd=at)
 
     def lstat(self, path: str, *, dir_fd: int | None = None) -> os.stat_result:
-        with self._walking():
-            name, at = self._found(path, dir_fd)
+        with self._folders_closed_after():
+            name, at = self._located(path, dir_fd)
             return self.system.lstat(name, dir_fd=at)
 
     def open(self, path: str, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
-        with self._walking():
-            name, at = self._found(path, dir_fd)
+        with self._folders_closed_after():
+            name, at = self._located(path, dir_fd)
             follows = 0 if at is None else os.O_NOFOLLOW
             return self.system.open(name, flags | follows, mode, dir_fd=at)
 
     def utime(self, path: str) -> None:
-        with self._listing(path) as folder:
+        with self._opened_to_list(path) as folder:
             self.system.utime(folder)
 
     def listdir(self, path: str | int) -> list[str]:
-        with self._listing(path) as folder:
+        with self._opened_to_list(path) as folder:
             return self.system.listdir(folder)
 
     def scandir(self, path: str) -> Any:
-        with self._listing(path) as folder:
+        with self._opened_to_list(path) as folder:
             return self.system.scandir(folder)  # which has a descriptor of its own
 
     @contextmanager
-    def kept(self) -> Iterator[None]:
+    def keep_folders_open(self) -> Iterator[None]:
         self._rounds += 1
         try:
             yield
         finally:
             self._rounds -= 1
-            self._let_go()
+            self._close_folders()
 
     @contextmanager
-    def _listing(self, path: str | int) -> Iterator[Any]:
+    def _opened_to_list(self, path: str | int) -> Iterator[Any]:
         """What stands for a folder that is to be listed: opened anew each time, since a listing has to be fresh."""
         if isinstance(path, int) or not path.startswith(self._below):
             yield path
             return
-        with self._walking():
-            name, at = self._found(path)
-            folder = self.system.open(name, _LIST, dir_fd=at)
+        with self._folders_closed_after():
+            name, at = self._located(path)
+            folder = self.system.open(name, _LIST_FLAGS, dir_fd=at)
         try:
             yield folder
         finally:
             self.system.close(folder)
 
     @contextmanager
-    def _walking(self) -> Iterator[None]:
+    def _folders_closed_after(self) -> Iterator[None]:
         """Folders stay open for a round, but for none in which something was at fault: it may have been replaced."""
         try:
             yield
         except OSError:
-            self._let_go()
+            self._close_folders()
             raise
         finally:
             if not self._rounds:
-                self._let_go()
+                self._close_folders()
 
-    def _found(self, path: str, folder: int | None = None) -> tuple[str, int | None]:
+    def _located(self, path: str, folder: int | None = None) -> tuple[str, int | None]:
         """A name, and the folder that it is relative to."""
         if folder is not None or not path.startswith(self._below):
             return path, folder
@@ -145,13 +147,13 @@ class _Inside:
         found = self._folders.get(path)
         if found is None:
             if path == self._queue:
-                found = self.system.open(path, _WALK)
+                found = self.system.open(path, _PATH_FLAGS)
             else:
                 above, _, name = path.rpartition("/")
-                found = self.system.open(name, _WALK | os.O_NOFOLLOW, dir_fd=self._folder(above))
+                found = self.system.open(name, _PATH_FLAGS | os.O_NOFOLLOW, dir_fd=self._folder(above))
             self._folders[path] = found
         return found
 
-    def _let_go(self) -> None:
+    def _close_folders(self) -> None:
         while self._folders:
             self.system.close(self._folders.popitem()[1])

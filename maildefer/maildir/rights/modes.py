@@ -23,7 +23,7 @@ import stat
 from dataclasses import dataclass, replace
 from typing import Final
 
-from maildefer.maildir.rights.confined import bare, inside
+from maildefer.maildir.rights.confined import inside, unconfined
 from maildefer.maildir.rights.folder import opened
 from maildefer.maildir.system import SYSTEM, System
 
@@ -74,7 +74,7 @@ PLAIN: Final = Rights()
 
 def rights_in(path: str, system: System = SYSTEM) -> Rights:
     """What this process's files are to be in the queue at that path. A model of a filesystem knows no users."""
-    if bare(system) is not SYSTEM:
+    if unconfined(system) is not SYSTEM:
         return PLAIN
     try:
         facts = os.stat(path)

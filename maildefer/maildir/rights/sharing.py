@@ -24,7 +24,7 @@ from maildefer.maildir.rights.modes import (
     QUEUE_MODE,
 )
 
-_PARTS: Final = {"tmp", "new", "cur", ".maildefer"}
+_REQUIRED: Final = {"tmp", "new", "cur", ".maildefer"}
 _PLACES: Final = (  # where entries, and records, are
     *("tmp", "new", "cur", ".maildefer/journal"),
     *(f"{folder}/{part}" for folder in (".later", ".dead", ".done") for part in ("tmp", "new", "cur")),
@@ -33,7 +33,7 @@ _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Guest:
+class FrontEndAccount:
     """Whom a front end becomes, and by which group it comes to a queue."""
 
     user: int
@@ -41,17 +41,17 @@ class Guest:
 
 
 @dataclass(slots=True)
-class Done:
+class SharingResult:
     changed: int = 0
     left: list[str] = field(default_factory=list)  # what was left alone, and why
 
 
-def commands(queue: str, guest: Guest) -> Iterator[list[str]]:
+def commands(queue: str, front_end: FrontEndAccount) -> Iterator[list[str]]:
     """What the queue's owner, a member of the group, or root is to carry out; each argument as it is.
 
     Raises ConfigurationError, NotAQueue, OSError.
     """
-    with _opened(queue, guest) as (_, owner):
+    with _opened(queue, front_end) as (_, owner):
         pass
     control, one = f"{queue}/.maildefer", ("-mindepth", "1", "-maxdepth", "1")
     for place, known in ((queue, ("tmp", "new", ".maildefer")), (control, ("journal",))):
@@ -64,42 +64,42 @@ def commands(queue: str, guest: Guest) -> Iterator[list[str]]:
         yield [*files, "-exec", "chmod", "go=", "{}", "+"]
     places = [f"{queue}/{place}" for place in _PLACES if os.path.isdir(f"{queue}/{place}")]
     files = ["find", *places, *one, "-type", "f", "-links", "1"]
-    ours, its = ("-user", f"{owner}"), ("-user", f"{guest.user}")
+    ours, its = ("-user", f"{owner}"), ("-user", f"{front_end.user}")
     yield [*files, *ours, "-exec", "chmod", f"{OWNERS_FILE_MODE:o}", "{}", "+"]
-    give = ("-exec", "chgrp", f"{guest.group}", "{}", "+")
+    give = ("-exec", "chgrp", f"{front_end.group}", "{}", "+")
     yield [*files, *its, *give, "-exec", "chmod", f"{OTHERS_FILE_MODE:o}", "{}", "+"]
     yield [*files, "!", *ours, "!", *its, "-exec", "chmod", "u-x,g-wx,o=", "{}", "+"]
     shared = [below for below in FOLDER_MODES if os.path.isdir(f"{queue}/{below}")]
     paths = [f"{queue}/{below}" for below in shared]
-    yield ["chgrp", f"{guest.group}", queue, *paths, f"{control}/format"]
+    yield ["chgrp", f"{front_end.group}", queue, *paths, f"{control}/format"]
     yield ["chmod", f"{FORMAT_MODE:o}", f"{control}/format"]
     for below, path in zip(shared, paths, strict=True):
         yield ["chmod", f"{FOLDER_MODES[below]:o}", path]
     yield ["chmod", f"{QUEUE_MODE:o}", queue]
 
 
-def share(queue: str, guest: Guest) -> Done:
+def share(queue: str, front_end: FrontEndAccount) -> SharingResult:
     """Give the front end its rights, and take all others from it; once done, nothing is changed any more.
 
     For root, or for the queue's owner where that is a member of the group. Raises ConfigurationError, NotAQueue,
     OSError.
     """
-    with _opened(queue, guest) as (top, owner):
+    with _opened(queue, front_end) as (top, owner):
         if os.geteuid() not in (0, owner):
             raise ConfigurationError(f"{queue} belongs to user {owner}: run this as that user, or as root")
-        sharer = _Sharer(top, owner, guest)
+        sharer = _Sharer(top, owner, front_end)
         sharer.share()
-        return sharer.done
+        return sharer.result
 
 
 @contextmanager
-def _opened(queue: str, guest: Guest) -> Iterator[tuple[Folder, int]]:
+def _opened(queue: str, front_end: FrontEndAccount) -> Iterator[tuple[Folder, int]]:
     """The queue's folder, which is no link, and its owner."""
     with opened(os.path.dirname(queue), os.path.basename(queue) or ".") as top:
-        if lacking := _PARTS - set(top.names()):
+        if lacking := _REQUIRED - set(top.names()):
             raise NotAQueue(queue, f"it has no {', '.join(sorted(lacking))}")
         owner = os.fstat(top.descriptor).st_uid
-        if owner == guest.user:
+        if owner == front_end.user:
             raise ConfigurationError(
                 f"{queue} belongs to user {owner} itself, who may do all in it: name the front end's user by --user, "
                 "or give the queue to the workers' user (chown -R)"
@@ -110,27 +110,27 @@ def _opened(queue: str, guest: Guest) -> Iterator[tuple[Folder, int]]:
 class _Sharer:
     """One queue's, once."""
 
-    def __init__(self, top: Folder, owner: int, guest: Guest) -> None:
+    def __init__(self, top: Folder, owner: int, front_end: FrontEndAccount) -> None:
         self._top = top
         self._owner = owner
-        self._guest = guest
-        self.done = Done()
+        self._front_end = front_end
+        self.result = SharingResult()
 
     def share(self) -> None:
         """What is private first; the queue's own folder, which lets the group in, last."""
         for place in ("", ".maildefer"):
             with self._folder(place) as folder:
                 if folder is not None:
-                    self._shut(folder, place)
+                    self._make_private(folder, place)
         for place in _PLACES:
             with self._folder(place) as folder:
                 if folder is not None:
-                    self._files(folder, place)
+                    self._set_file_rights(folder, place)
         for place, mode in FOLDER_MODES.items():
             with self._folder(place) as folder:
                 if folder is not None:
-                    self._give(folder.descriptor, place, mode, self._guest.group)
-        self._give(self._top.descriptor, "", QUEUE_MODE, self._guest.group)
+                    self._set_folder_rights(folder.descriptor, place, mode, self._front_end.group)
+        self._set_folder_rights(self._top.descriptor, "", QUEUE_MODE, self._front_end.group)
 
     @contextmanager
     def _folder(self, below: str) -> Iterator[Folder | None]:
@@ -143,11 +143,11 @@ class _Sharer:
                 except FileNotFoundError:
                     folder = None
                 except NotADirectoryError:
-                    self._leave(below, "is a link, or no folder")
+                    self._note_left(below, "is a link, or no folder")
                     folder = None
             yield folder
 
-    def _shut(self, folder: Folder, below: str) -> None:
+    def _make_private(self, folder: Folder, below: str) -> None:
         """What is in it, but for what the front end has rights to, and what is in those."""
         for name in folder.names():
             place = f"{below}/{name}".lstrip("/")
@@ -155,21 +155,21 @@ class _Sharer:
             if stat.S_ISDIR(facts.st_mode):
                 with self._folder(place) as inner:
                     if inner is not None:
-                        self._give(
+                        self._set_folder_rights(
                             inner.descriptor,
                             place,
                             PRIVATE_FOLDER_MODE if place not in FOLDER_MODES else None,
                         )
             elif place == ".maildefer/format":
-                self._file(folder, name, place, FORMAT_MODE, self._guest.group)
+                self._set_rights(folder, name, place, FORMAT_MODE, self._front_end.group)
             elif stat.S_ISREG(facts.st_mode):
                 if facts.st_uid != self._owner:
-                    self._leave(place, f"belongs to user {facts.st_uid}: see what it is, and remove it")
-                self._file(folder, name, place, facts.st_mode & 0o600)
+                    self._note_left(place, f"belongs to user {facts.st_uid}: see what it is, and remove it")
+                self._set_rights(folder, name, place, facts.st_mode & 0o600)
             else:
-                self._leave(place, "is a link, or no folder")
+                self._note_left(place, "is a link, or no folder")
 
-    def _files(self, folder: Folder, below: str) -> None:
+    def _set_file_rights(self, folder: Folder, below: str) -> None:
         """Entries, or records: the owner's, the front end's, and those of others, from whom only rights are taken."""
         for name in folder.names():
             try:
@@ -179,38 +179,42 @@ class _Sharer:
             if not stat.S_ISREG(facts.st_mode):
                 continue
             if facts.st_uid == self._owner:
-                self._file(folder, name, below, OWNERS_FILE_MODE)
-            elif facts.st_uid == self._guest.user:
-                self._file(folder, name, below, OTHERS_FILE_MODE, self._guest.group)
+                self._set_rights(folder, name, below, OWNERS_FILE_MODE)
+            elif facts.st_uid == self._front_end.user:
+                self._set_rights(folder, name, below, OTHERS_FILE_MODE, self._front_end.group)
             else:
-                self._file(folder, name, below, facts.st_mode & (0o600 | OTHERS_FILE_MODE))
+                self._set_rights(folder, name, below, facts.st_mode & (0o600 | OTHERS_FILE_MODE))
 
-    def _file(self, folder: Folder, name: str, below: str, mode: int, group: int | None = None) -> None:
+    def _set_rights(self, folder: Folder, name: str, below: str, mode: int, group: int | None = None) -> None:
         facts = folder.lstat(name)
         if _has(facts, mode, group):
             return
         try:
             descriptor = folder.open(name, _READ)
         except OSError as fault:
-            self._leave(below, f"has a file that can't be opened: {fault.strerror}")
+            self._note_left(below, f"has a file that can't be opened: {fault.strerror}")
             return
         try:
             facts = os.fstat(descriptor)
             if not stat.S_ISREG(facts.st_mode) or facts.st_nlink != 1:
-                self._leave(below, "has a file of more than one name: see whose it is, and remove it")
+                self._note_left(below, "has a file of more than one name: see whose it is, and remove it")
             else:
                 self._change(descriptor, facts, mode, group)
         finally:
             os.close(descriptor)
 
-    def _give(self, descriptor: int, below: str, mode: int | None, group: int | None = None) -> None:
+    def _set_folder_rights(
+        self, descriptor: int, below: str, mode: int | None, group: int | None = None
+    ) -> None:
         """A folder: the owner's, or root's, which gets the owner."""
         facts = os.fstat(descriptor)
         if facts.st_uid == 0 != self._owner and os.geteuid() == 0:
             os.fchown(descriptor, self._owner, -1)
-            self.done.changed += 1
+            self.result.changed += 1
         elif facts.st_uid != self._owner:
-            self._leave(below, f"belongs to user {facts.st_uid}, not to the queue's owner: see what it is")
+            self._note_left(
+                below, f"belongs to user {facts.st_uid}, not to the queue's owner: see what it is"
+            )
             return
         self._change(descriptor, facts, stat.S_IMODE(facts.st_mode) if mode is None else mode, group)
 
@@ -220,11 +224,11 @@ class _Sharer:
         if group is not None and facts.st_gid != group:
             os.fchown(descriptor, -1, group)
         os.fchmod(descriptor, mode)
-        self.done.changed += 1
+        self.result.changed += 1
 
-    def _leave(self, below: str, why: str) -> None:
-        if (text := f"{below} {why}") not in self.done.left:
-            self.done.left.append(text)
+    def _note_left(self, below: str, why: str) -> None:
+        if (text := f"{below} {why}") not in self.result.left:
+            self.result.left.append(text)
 
 
 def _has(facts: os.stat_result, mode: int, group: int | None) -> bool:

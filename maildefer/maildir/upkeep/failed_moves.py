@@ -26,7 +26,7 @@ class FailedMoves:
     def __init__(self, *, system: System = SYSTEM) -> None:
         self._system = system
         self._refused: dict[str, _FailedMove] = {}
-        self._untold: list[tuple[str, str]] = []
+        self._unreported: list[tuple[str, str]] = []
 
     def __len__(self) -> int:
         return len(self._refused)
@@ -49,7 +49,7 @@ class FailedMoves:
             refusal = self._refused[name] = _FailedMove("")
         if refusal.error != error:
             refusal.error = error
-            self._untold.append((name, error))
+            self._unreported.append((name, error))
         refusal.backoff.note_failure(self._system.boottime())
 
     def forget(self, name: str) -> None:
@@ -73,10 +73,10 @@ class FailedMoves:
         """When the first pause is over, on the boot clock."""
         return min((one.backoff.not_before for one in self._refused.values()), default=math.inf)
 
-    def untold(self) -> list[tuple[str, str]]:
+    def unreported(self) -> list[tuple[str, str]]:
         """Name and error of those that were refused for the first time, or otherwise, since the last call."""
-        untold, self._untold = self._untold, []
-        return untold
+        unreported, self._unreported = self._unreported, []
+        return unreported
 
     def first(self) -> str:
         """The first of them with its error, for people; empty without any."""

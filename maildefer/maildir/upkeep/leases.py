@@ -88,7 +88,7 @@ class Lease:
         """
         system, data = self._system, json.dumps(asdict(holder)).encode()
         path = f"{self.layout.tmp}/.lease-{self.name}-{system.token(8)}"
-        draft = durable.begin(path, data, rights=rights_in(self.layout.path, system), system=system)
+        draft = durable.begin_file(path, data, rights=rights_in(self.layout.path, system), system=system)
         try:
             owner = system.fstat(draft).st_uid
         finally:

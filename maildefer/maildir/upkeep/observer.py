@@ -17,7 +17,7 @@ from maildefer.maildir.upkeep import leases
 from maildefer.maildir.upkeep.failed_moves import FailedMoves
 from maildefer.maildir.upkeep.leases import LeaseHolder
 
-LONGEST_PATIENCE_SECONDS = 300.0
+LONGEST_ALLOWANCE_SECONDS = 300.0
 
 
 @dataclass(slots=True)
@@ -53,10 +53,10 @@ class LeaseObserver:
         self._refusals = FailedMoves(system=system) if refusals is None else refusals
         self._system = inside(layout.path, system)
         self._watched: dict[str, WatchedLease] = {}
-        self._patience = format.ttl_seconds
-        self._patient_until = 0.0
+        self._allowed_silence_seconds = format.ttl_seconds
+        self._allowance_until = 0.0
         self._stalled_since: float | None = None
-        self._looked: float | None = None
+        self._looked_at: float | None = None
 
     @property
     def others(self) -> list[str]:
@@ -80,7 +80,7 @@ class LeaseObserver:
         system = self._system
         seen = doubt.live_leases(self._layout, system)
         now = system.boottime()
-        self._mind_own_stall(now, last_good_beat)
+        self._note_own_stall(now, last_good_beat)
         own = self._own()
         for gone in self._watched.keys() - seen.keys():
             del self._watched[gone]
@@ -97,7 +97,7 @@ class LeaseObserver:
                 if watched.holder is None or watched.beat > beat:
                     watched.holder = leases.read_holder(self._layout, lease, beat, system=system)
                 watched.beat, watched.since, watched.has_beaten = beat, now, True
-            if self._is_over(lease, watched, now) and self._fence(lease, beat):
+            if self._has_fallen_silent(lease, watched, now) and self._fence(lease, beat):
                 del self._watched[lease]
                 fenced.append(lease)
         self._refusals.keep(self._watched)
@@ -114,21 +114,21 @@ class LeaseObserver:
         self._refusals.forget(lease)
         return is_ended
 
-    def _is_over(self, lease: str, watched: WatchedLease, now: float) -> bool:
+    def _has_fallen_silent(self, lease: str, watched: WatchedLease, now: float) -> bool:
         if watched.holder is not None and self._known_dead(watched.holder):
             watched.holder = leases.read_holder(self._layout, lease, watched.beat, system=self._system)
             # Read again: another keeper may have taken it over meanwhile.
             if watched.holder is not None and self._known_dead(watched.holder):
                 return True
-        return now - watched.since >= self._patience and self._stalled_since is None
+        return now - watched.since >= self._allowed_silence_seconds and self._stalled_since is None
 
-    def _mind_own_stall(self, now: float, last_good_beat: float) -> None:
+    def _note_own_stall(self, now: float, last_good_beat: float) -> None:
         """While our own beats fail, and until they have gone well again for as long as we were away, nobody is late.
 
         The same if we ourselves have not looked for long: a frozen observer's first beat may be sooner than its look,
         and the others, frozen with it or waiting for the same server, may be slower than both.
         """
-        looked, self._looked = self._looked, now
+        looked, self._looked_at = self._looked_at, now
         if looked is not None and now - looked > self.format.ttl_seconds / 2:
             self._stalled_since = looked if self._stalled_since is None else self._stalled_since
         if now - last_good_beat > 2 * self.format.beat_seconds:
@@ -136,13 +136,15 @@ class LeaseObserver:
                 self._stalled_since = last_good_beat
         elif self._stalled_since is not None:
             stall = now - self._stalled_since
-            self._patience = max(self.format.ttl_seconds, min(stall, LONGEST_PATIENCE_SECONDS))
-            self._patient_until = now + self._patience
+            self._allowed_silence_seconds = max(
+                self.format.ttl_seconds, min(stall, LONGEST_ALLOWANCE_SECONDS)
+            )
+            self._allowance_until = now + self._allowed_silence_seconds
             self._stalled_since = None
             for watched in self._watched.values():
                 watched.since = now
-        elif now > self._patient_until:
-            self._patience = self.format.ttl_seconds
+        elif now > self._allowance_until:
+            self._allowed_silence_seconds = self.format.ttl_seconds
 
     def abandoned(self, owners: Iterable[str]) -> set[str]:
         """Which of these leases, all seen on claims before this call, are gone for sure (I6). Raises OSError.

@@ -36,43 +36,43 @@ class TokenReclaimer:
         self._layout = layout
         self._observer = observer
         self._own = own
-        self._look = look
+        self._read_board = look
         self._refusals = FailedMoves(system=system) if refusals is None else refusals
         self._system = inside(layout.path, system)
 
     def scan(self) -> int:
         """Free what nobody holds; returns how many. Raises OSError; a single token is tried again by itself."""
-        own, taken = self._own(), self._taken()
-        self._refusals.keep(taken)
-        state_of = self._look()
-        over = [name for name, owner in taken.items() if owner.lease == own and state_of(owner) != "held"]
-        gone = self._observer.abandoned({owner.lease for owner in taken.values()})
-        over += [name for name, owner in taken.items() if owner.lease in gone]
-        freed = 0
+        own, held = self._own(), self._held_tokens()
+        self._refusals.keep(held)
+        state_of = self._read_board()
+        over = [name for name, owner in held.items() if owner.lease == own and state_of(owner) != "held"]
+        gone = self._observer.abandoned({owner.lease for owner in held.values()})
+        over += [name for name, owner in held.items() if owner.lease in gone]
+        reclaimed = 0
         for name in filter(self._refusals.may_try, over):
             try:
-                freed += self._free(name)
+                reclaimed += self._reclaim_token(name)
             except OSError as fault:
                 self._refusals.note(name, fault)
             else:
                 self._refusals.forget(name)
-        return freed
+        return reclaimed
 
-    def take_back(self, pid: int) -> int:
+    def reclaim_tokens_of(self, pid: int) -> int:
         """Free the tokens of one worker of ours that is known to be dead, under our lease of now. Raises OSError, at
         the end if it is about single tokens."""
-        own, freed, fault = self._own(), 0, None
-        for name, owner in self._taken().items():
+        own, reclaimed, fault = self._own(), 0, None
+        for name, owner in self._held_tokens().items():
             if (owner.pid, owner.lease) == (pid, own):
                 try:
-                    freed += self._free(name)
+                    reclaimed += self._reclaim_token(name)
                 except OSError as refused:  # the others must not wait for this one
                     fault = refused
         if fault is not None:
             raise fault
-        return freed
+        return reclaimed
 
-    def _taken(self) -> dict[str, Owner]:
+    def _held_tokens(self) -> dict[str, Owner]:
         """Who holds what, as a fresh listing shows it; names that we don't know are left alone."""
         try:
             listed = fresh_listing(f"{self._layout.tokens}/held", self._system)
@@ -80,7 +80,7 @@ class TokenReclaimer:
             return {}
         return {name: owner for name in listed if (owner := owner_of(name)) is not None}
 
-    def _free(self, name: str) -> bool:
+    def _reclaim_token(self, name: str) -> bool:
         """Needs no answer: gone means that somebody did it."""
         try:
             self._system.rename(held_path(self._layout, name), free_path(self._layout, name))

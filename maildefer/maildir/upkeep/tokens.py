@@ -28,7 +28,7 @@ from maildefer.maildir.system import SYSTEM, System
 
 
 @dataclass(slots=True)
-class _Held:
+class _HeldToken:
     name: str  # in held/
     place: int  # on the board
     times: int = 1
@@ -45,13 +45,13 @@ class Tokens:
         self, layout: Layout, hand: ClaimSlots, *, lease: Callable[[], str | None], system: System = SYSTEM
     ) -> None:
         self._layout = layout
-        self._hand = hand
+        self._slots = hand
         self._lease = lease
         self._system = system
         self._pid = system.pid()
-        self._held: dict[str, _Held] = {}
+        self._held: dict[str, _HeldToken] = {}
 
-    def take(self, conversation: str) -> bool:
+    def take_token(self, conversation: str) -> bool:
         """Take the conversation's token, at once or not at all. Raises StorageFault's kinds; it is then not held.
 
         False also where a listing overlooks it, or another conversation of the same hash is being handled: to be
@@ -74,15 +74,15 @@ class Tokens:
             self._remove(token[:-1], names[1:])
         return True
 
-    def holds(self, conversation: str) -> bool:
+    def holds_token(self, conversation: str) -> bool:
         return token_of(conversation) in self._held
 
     @staticmethod
-    def number(conversation: str) -> int:
+    def token_number(conversation: str) -> int:
         """Its token's, from 1 on."""
         return 1 + int(token_of(conversation), 16)
 
-    def give_back(self, conversation: str) -> None:
+    def release_token(self, conversation: str) -> None:
         """Free it again; raises nothing. If the rename fails, or its reply does, the keeper finds what is left."""
         token = token_of(conversation)
         held = self._held.get(token)
@@ -96,7 +96,7 @@ class Tokens:
             self._system.rename(held_path(self._layout, held.name), free_path(self._layout, held.name))
         except OSError:  # the token is on nobody's place of the board then, which is what the audit looks for
             pass
-        self._hand.drop(held.place)
+        self._slots.drop(held.place)
 
     def _find(self, token: str) -> list[str]:
         """The token's free names as a fresh listing shows them, newest first: one or none, if all is well."""
@@ -112,22 +112,22 @@ class Tokens:
     def _claim(self, token: str, name: str, lease: str) -> bool:
         """One rename to a destination of our own, published before it is sent."""
         system = self._system
-        seq = self._hand.next_seq()
+        seq = self._slots.next_seq()
         taken = f"{name}:1,{lease}.{self._pid}.{seq}"
-        place = self._hand.take(seq, taken)
+        place = self._slots.take(seq, taken)
         began = system.boottime()
         try:
             system.rename(f"{folder_of(self._layout, token)}/{name}", held_path(self._layout, taken))
         except OSError as fault:
             if not self._was_taken(fault, began, taken):
-                self._hand.drop(place)
+                self._slots.drop(place)
                 if fault.errno != errno.ENOENT:
                     raise
                 make_in(  # else nobody was first: it was removed
                     self._layout.path, ".maildefer/tokens/held", system
                 )
                 return False
-        self._held[token] = _Held(taken, place)
+        self._held[token] = _HeldToken(taken, place)
         return True
 
     def _was_taken(self, fault: OSError, began: float, taken: str) -> bool:

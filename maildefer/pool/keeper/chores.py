@@ -102,11 +102,11 @@ class Chores:
         entries = 0
         if (refusals := chore.refusals) is not None and (entries := len(refusals)):
             error = error or refusals.first()
-        if refusals is not None and (untold := refusals.untold()):
-            for entry, why in untold[:_MOST_TOLD]:
+        if refusals is not None and (unreported := refusals.unreported()):
+            for entry, why in unreported[:_MOST_TOLD]:
                 events.emit(chore.event, queue=self._queue, entry=os.path.basename(entry), error=why)
-            if (more := len(untold) - _MOST_TOLD) > 0:
-                events.emit(chore.event, queue=self._queue, more=more, error=untold[-1][1])
+            if (more := len(unreported) - _MOST_TOLD) > 0:
+                events.emit(chore.event, queue=self._queue, more=more, error=unreported[-1][1])
         if error:
             chore.since = chore.since or int(self._system.time())
             self._faults.tell(ChoreFault(chore=chore.name, since=chore.since, entries=entries, error=error))

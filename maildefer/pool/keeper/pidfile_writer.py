@@ -46,7 +46,7 @@ class PidFileWriter:
         Also tells the board whether the mount is local, where an ENOENT leaves no doubt.
         """
         layout, board = self._shared.queues[index].layout, self._shared.board
-        findings = doctor.at_join(layout)
+        findings = doctor.examine_at_join(layout)
         for finding in findings:
             text = f"{finding.fact}: {finding.remedy}"
             if finding.verdict != "ok" and text not in self._told:

@@ -71,7 +71,7 @@ class DeadSlots:
             recovery.take_back(pid, charged=charged, spared=spared, taken=taken, death=death)
         board.forget_gathered(slot, self._index)
         if tokens is not None:
-            if count := tokens.take_back(pid):
+            if count := tokens.reclaim_tokens_of(pid):
                 events.emit("token.freed", queue=self._queue, count=count)
             board.words[base + S.TOKENS] = 0
         return True

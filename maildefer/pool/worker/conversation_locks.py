@@ -71,8 +71,8 @@ class ConversationLocks:
 
     def _take(self, conversation: str) -> bool:
         tokens = self._tokens or self._begin()
-        number = tokens.number(conversation)
-        if (tokens.holds(conversation) or self._is_first(number)) and tokens.take(conversation):
+        number = tokens.token_number(conversation)
+        if (tokens.holds_token(conversation) or self._is_first(number)) and tokens.take_token(conversation):
             return True
         self._board.words[self._waits] = number
         try:
@@ -82,7 +82,7 @@ class ConversationLocks:
 
     def give_back(self, conversation: str) -> None:
         if self._tokens is not None:
-            self._tokens.give_back(conversation)
+            self._tokens.release_token(conversation)
 
     def _wait_for(self, conversation: str, number: int, tokens: Tokens) -> bool:
         began = self._system.boottime()
@@ -90,7 +90,7 @@ class ConversationLocks:
             if waited >= PATIENCE_SECONDS and self._is_wanted():
                 return False
             self._system.sleep(_LOOK_SECONDS if waited < PATIENCE_SECONDS else _IDLE_LOOK_SECONDS)
-            if self._is_first(number) and tokens.take(conversation):
+            if self._is_first(number) and tokens.take_token(conversation):
                 return True
         return False
 

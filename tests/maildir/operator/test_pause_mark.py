@@ -21,24 +21,28 @@ def layout(tmp_path: Path) -> Layout:
 
 def test_a_pause_tells_who_made_it_and_when(layout: Layout) -> None:
     assert not pause_mark.is_paused(layout)
-    assert pause_mark.look(layout) is None
-    assert pause_mark.pause(layout, user="ann", host="mx1-0a1b2c", system=replace(SYSTEM, time=lambda: 1.5))
-    assert pause_mark.look(layout) == pause_mark.PauseMark(since=1.5, user="ann", host="mx1-0a1b2c")
+    assert pause_mark.read_pause_mark(layout) is None
+    assert pause_mark.pause_queue(
+        layout, user="ann", host="mx1-0a1b2c", system=replace(SYSTEM, time=lambda: 1.5)
+    )
+    assert pause_mark.read_pause_mark(layout) == pause_mark.PauseMark(
+        since=1.5, user="ann", host="mx1-0a1b2c"
+    )
 
 
 def test_a_second_pause_leaves_the_first_ones_word(layout: Layout) -> None:
-    pause_mark.pause(layout, user="ann", host="a")
-    assert not pause_mark.pause(layout, user="bob", host="b")
-    assert (pause := pause_mark.look(layout)) is not None
+    pause_mark.pause_queue(layout, user="ann", host="a")
+    assert not pause_mark.pause_queue(layout, user="bob", host="b")
+    assert (pause := pause_mark.read_pause_mark(layout)) is not None
     assert pause.user == "ann"
 
 
 def test_a_resumed_queue_may_be_paused_again(layout: Layout) -> None:
-    assert not pause_mark.resume(layout)
-    pause_mark.pause(layout, user="ann", host="a")
-    assert pause_mark.resume(layout)
+    assert not pause_mark.resume_queue(layout)
+    pause_mark.pause_queue(layout, user="ann", host="a")
+    assert pause_mark.resume_queue(layout)
     assert not pause_mark.is_paused(layout)
-    assert pause_mark.pause(layout, user="ann", host="a")
+    assert pause_mark.pause_queue(layout, user="ann", host="a")
     assert os.listdir(layout.tmp) == []
 
 
@@ -46,7 +50,7 @@ def test_a_resumed_queue_may_be_paused_again(layout: Layout) -> None:
 def test_a_mark_made_by_hand_pauses_too(layout: Layout, text: bytes) -> None:
     Path(layout.paused).write_bytes(text)
     assert pause_mark.is_paused(layout)
-    assert pause_mark.look(layout) == pause_mark.PauseMark()
+    assert pause_mark.read_pause_mark(layout) == pause_mark.PauseMark()
 
 
 def test_whether_a_queue_is_paused_is_seen_in_a_fresh_listing(layout: Layout) -> None:

@@ -11,7 +11,7 @@ import pytest
 from maildefer.maildir.layout import Format, Layout
 from maildefer.maildir.upkeep import leases
 from maildefer.maildir.upkeep.leases import Lease, LeaseHolder
-from maildefer.maildir.upkeep.observer import LONGEST_PATIENCE_SECONDS, LeaseObserver
+from maildefer.maildir.upkeep.observer import LONGEST_ALLOWANCE_SECONDS, LeaseObserver
 from tests.support.queues import World, holder, put
 
 FORMAT = Format(beat_seconds=5, ttl_seconds=45)
@@ -168,7 +168,7 @@ def test_after_a_stall_we_wait_for_as_long_as_it_was(watcher: Watcher) -> None:
 
 def test_but_for_no_longer_than_five_minutes(watcher: Watcher) -> None:
     assert watcher.watch(3000, beating=False) == []
-    assert watcher.watch(LONGEST_PATIENCE_SECONDS) == []
+    assert watcher.watch(LONGEST_ALLOWANCE_SECONDS) == []
     assert watcher.watch(10) == [THEIRS]
 
 

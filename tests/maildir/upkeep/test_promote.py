@@ -109,7 +109,7 @@ def test_a_promotion_that_is_refused_stays_known_and_is_tried_again(
     promoter.relist()
     world.refuse("rename", errno.ENOSPC)
     assert promoter.promote(START) == []
-    assert refusals.untold() == [("1.x,n=1,d=1700000000", "No space left on device")]
+    assert refusals.unreported() == [("1.x,n=1,d=1700000000", "No space left on device")]
     world.pass_time(1.0)
     assert promoter.promote(START) == ["1.x"]
     assert len(refusals) == 0

@@ -320,7 +320,7 @@ def test_one_that_cannot_be_buried_on_a_full_disk_does_not_keep_the_others_waiti
     keeper.scan()
     assert sorted(os.listdir(layout.new)) == ["0.x,a=1,c=1,n=1", "2.x,a=1,c=1,n=1"]
     assert len(os.listdir(layout.cur)) == len(keeper.refusals) == 2
-    assert [error for _, error in keeper.refusals.untold()] == ["No space left on device"] * 2
+    assert [error for _, error in keeper.refusals.unreported()] == ["No space left on device"] * 2
     world.forget()
     assert not keeper.scan().buried
     assert world.asked("write", "rename") == [], "each waits for its pause"

@@ -46,13 +46,13 @@ class Both:
     def __init__(self, tokens: Tokens, world: World) -> None:
         self.tokens, self.world, self.pid = tokens, world, world.pid
 
-    def take(self, conversation: str) -> bool:
+    def take_token(self, conversation: str) -> bool:
         self.world.pid = self.pid
-        return self.tokens.take(conversation)
+        return self.tokens.take_token(conversation)
 
-    def give_back(self, conversation: str) -> None:
+    def release_token(self, conversation: str) -> None:
         self.world.pid = self.pid
-        self.tokens.give_back(conversation)
+        self.tokens.release_token(conversation)
 
 
 def freeing(
@@ -88,27 +88,27 @@ def drafts(layout: Layout) -> list[str]:
 
 def test_a_taken_token_is_refused_to_others_until_it_is_given_back(make: Callable[..., Tokens]) -> None:
     first, second = make(), make()
-    assert first.take(TALK)
-    assert not second.take(TALK)
-    first.give_back(TALK)
-    assert second.take(TALK)
-    assert not first.take(TALK)
+    assert first.take_token(TALK)
+    assert not second.take_token(TALK)
+    first.release_token(TALK)
+    assert second.take_token(TALK)
+    assert not first.take_token(TALK)
 
 
 def test_other_conversations_go_on_beside_it(make: Callable[..., Tokens]) -> None:
     first, second = make(), make()
-    assert first.take(TALK)
-    assert second.take("another")
+    assert first.take_token(TALK)
+    assert second.take_token("another")
 
 
 def test_one_message_may_take_part_in_two_conversations_of_one_token(make: Callable[..., Tokens]) -> None:
     first, second = make(), make()
-    assert first.take(TALK)
-    assert first.take(OTHER_OF_SAME_TOKEN)
-    first.give_back(TALK)
-    assert not second.take(TALK)
-    first.give_back(OTHER_OF_SAME_TOKEN)
-    assert second.take(TALK)
+    assert first.take_token(TALK)
+    assert first.take_token(OTHER_OF_SAME_TOKEN)
+    first.release_token(TALK)
+    assert not second.take_token(TALK)
+    first.release_token(OTHER_OF_SAME_TOKEN)
+    assert second.take_token(TALK)
 
 
 @pytest.mark.invariant(3)
@@ -117,7 +117,7 @@ def test_a_taken_tokens_name_tells_lease_process_and_number(
 ) -> None:
     hand = FakeHand()
     tokens = make(hand)
-    tokens.take(TALK)
+    tokens.take_token(TALK)
     assert held(layout) == [f"{TOKEN}:1,{lease.name}.100.1"]
     assert list(hand.held.values()) == [(1, held(layout)[0])]
 
@@ -126,9 +126,9 @@ def test_a_taken_tokens_name_tells_lease_process_and_number(
 def test_a_name_never_comes_back(make: Callable[..., Tokens], layout: Layout) -> None:
     tokens = make()
     for times in range(1, 4):
-        assert tokens.take(TALK)
+        assert tokens.take_token(TALK)
         assert free(layout) == []
-        tokens.give_back(TALK)
+        tokens.release_token(TALK)
         assert free(layout) == [f"{TOKEN},n={times}"]
     assert held(layout) == []
 
@@ -140,16 +140,16 @@ def test_a_token_is_on_the_board_from_before_its_rename_until_after_the_one_back
     tokens = make(hand)
     seen: list[int] = []
     world.before("rename", lambda: seen.append(len(hand.held)), where="/held/", times=2)
-    tokens.take(TALK)
+    tokens.take_token(TALK)
     world.after("rename", lambda: seen.append(len(hand.held)), where="/held/")
-    tokens.give_back(TALK)
+    tokens.release_token(TALK)
     assert seen == [1, 1, 1]
     assert hand.held == {}
 
 
 @pytest.mark.invariant(8)
 def test_nothing_is_taken_while_there_is_no_good_lease(make: Callable[..., Tokens], world: World) -> None:
-    assert not make(lease_name=None).take(TALK)
+    assert not make(lease_name=None).take_token(TALK)
     assert world.asked("rename") == []
 
 
@@ -159,9 +159,9 @@ def test_nothing_is_taken_after_a_listing_that_outlasted_the_lease(
 ) -> None:
     lives = [lease.name, lease.name, lease.name, None]
     tokens = Tokens(layout, FakeHand(), lease=lambda: lives.pop(0), system=world.system)
-    assert tokens.take(TALK)
-    tokens.give_back(TALK)
-    assert not tokens.take(TALK)
+    assert tokens.take_token(TALK)
+    tokens.release_token(TALK)
+    assert not tokens.take_token(TALK)
     assert held(layout) == []
 
 
@@ -170,20 +170,20 @@ def test_a_child_that_a_handler_forked_gives_nothing_back(
 ) -> None:
     hand = FakeHand()
     tokens = make(hand)
-    tokens.take(TALK)
+    tokens.take_token(TALK)
     world.pid += 1000
-    tokens.tokens.give_back(TALK)  # type: ignore[attr-defined]
+    tokens.tokens.release_token(TALK)  # type: ignore[attr-defined]
     assert len(held(layout)) == 1
     assert len(hand.held) == 1
 
 
 def test_a_free_token_costs_one_listing_and_one_rename(make: Callable[..., Tokens], world: World) -> None:
     tokens = make()
-    tokens.take(TALK)
-    tokens.give_back(TALK)
+    tokens.take_token(TALK)
+    tokens.release_token(TALK)
     world.forget()
-    tokens.take(TALK)
-    tokens.give_back(TALK)
+    tokens.take_token(TALK)
+    tokens.release_token(TALK)
     assert [call.what for call in world.calls] == ["utime", "listdir", "rename", "rename"]
 
 
@@ -193,7 +193,7 @@ def test_a_free_token_costs_one_listing_and_one_rename(make: Callable[..., Token
 def test_a_folder_of_tokens_is_made_whole_at_its_first_use(
     make: Callable[..., Tokens], layout: Layout
 ) -> None:
-    make().take(TALK)
+    make().take_token(TALK)
     prefix = TOKEN[:-1]
     expected = {MARK, *(f"{prefix}{digit:x}" for digit in range(16))} - {TOKEN}
     assert set(os.listdir(f"{layout.tokens}/{prefix}")) == expected
@@ -201,7 +201,7 @@ def test_a_folder_of_tokens_is_made_whole_at_its_first_use(
 
 
 def test_its_files_are_durable_before_it_can_be_seen(make: Callable[..., Tokens], world: World) -> None:
-    make().take(TALK)
+    make().take_token(TALK)
     asked = [call for call in world.asked("fsync", "rename") if "/tmp/.tokens" in call.arguments[0]]
     assert [call.what for call in asked] == ["fsync", "rename"]
 
@@ -211,8 +211,8 @@ def test_of_two_that_make_a_folder_at_once_one_gets_the_token(
 ) -> None:
     first, second = make(), make()
     took: list[bool] = []
-    world.before("rename", lambda: took.append(second.take(TALK)), where="/tmp/.tokens")
-    took.append(first.take(TALK))
+    world.before("rename", lambda: took.append(second.take_token(TALK)), where="/tmp/.tokens")
+    took.append(first.take_token(TALK))
     assert took == [True, False]
     assert len(held(layout)) == 1
     assert free(layout) == []
@@ -224,14 +224,14 @@ def test_an_overlooked_token_is_not_made_again(
     make: Callable[..., Tokens], layout: Layout, world: World
 ) -> None:
     first, second = make(), make()
-    first.take(TALK)
-    first.give_back(TALK)
+    first.take_token(TALK)
+    first.release_token(TALK)
     [name] = free(layout)
     world.hide(name)
-    assert not second.take(TALK)
+    assert not second.take_token(TALK)
     world.hidden.clear()
     assert free(layout) == [name]
-    assert second.take(TALK)
+    assert second.take_token(TALK)
 
 
 @pytest.mark.invariant(10)
@@ -240,9 +240,9 @@ def test_an_overlooked_folder_is_not_made_again(
 ) -> None:
     """A client whose cache says that there is none, while all of its tokens are taken."""
     first, second = make(), make()
-    assert all(first.take(text) for text in talks_of_one_folder())
+    assert all(first.take_token(text) for text in talks_of_one_folder())
     world.refuse("listdir", errno.ENOENT, where=f"{layout.tokens}/{TOKEN[:-1]}")
-    assert not second.take(TALK)
+    assert not second.take_token(TALK)
     assert free(layout) == []
     assert len(held(layout)) == 16
     assert drafts(layout) == []
@@ -264,20 +264,20 @@ def test_a_full_disk_leaves_no_half_made_folder(
     tokens = make()
     world.refuse("open", errno.ENOSPC, where=f"/{TOKEN[:-1]}7")
     with pytest.raises(NoSpace):
-        tokens.take(TALK)
+        tokens.take_token(TALK)
     assert not os.path.exists(f"{layout.tokens}/{TOKEN[:-1]}")
     assert drafts(layout) == []
-    assert tokens.take(TALK)
+    assert tokens.take_token(TALK)
 
 
 def test_a_folder_that_lands_late_is_whole(make: Callable[..., Tokens], layout: Layout, world: World) -> None:
     tokens = make()
     world.hold("rename", errno.EIO, where="/tmp/.tokens")
     with pytest.raises(MountFault):
-        tokens.take(TALK)
+        tokens.take_token(TALK)
     assert world.land() == []
     assert len(os.listdir(f"{layout.tokens}/{TOKEN[:-1]}")) == 17
-    assert tokens.take(TALK)
+    assert tokens.take_token(TALK)
 
 
 def test_a_folder_that_lands_after_anothers_finds_the_door_closed(
@@ -286,8 +286,8 @@ def test_a_folder_that_lands_after_anothers_finds_the_door_closed(
     first, second = make(), make()
     world.hold("rename", errno.EIO, where="/tmp/.tokens")
     with pytest.raises(MountFault):
-        first.take(TALK)
-    assert second.take(TALK)
+        first.take_token(TALK)
+    assert second.take_token(TALK)
     assert world.land() in ([errno.ENOTEMPTY], [errno.EEXIST])
     assert free(layout) == []
 
@@ -298,33 +298,33 @@ def test_a_folder_that_can_not_be_put_there_is_refused_for_that_and_not_for_bein
 ) -> None:
     world.refuse("rename", refused, where="/tmp/.tokens")
     with pytest.raises(StorageFault) as caught:
-        make().take(TALK)
+        make().take_token(TALK)
     assert isinstance(caught.value.__cause__, OSError)
     assert caught.value.__cause__.errno == refused
 
 
 def test_a_folders_lost_reply_is_no_fault(make: Callable[..., Tokens], world: World) -> None:
     world.lose_reply("rename", errno.ENOENT, where="/tmp/.tokens")
-    assert make().take(TALK)
+    assert make().take_token(TALK)
 
 
 def test_the_folder_of_taken_tokens_is_made_again(make: Callable[..., Tokens], layout: Layout) -> None:
     tokens = make()
-    tokens.take(TALK)
-    tokens.give_back(TALK)
+    tokens.take_token(TALK)
+    tokens.release_token(TALK)
     os.rmdir(f"{layout.tokens}/held")
-    assert not tokens.take(TALK)
-    assert tokens.take(TALK)
+    assert not tokens.take_token(TALK)
+    assert tokens.take_token(TALK)
 
 
 def test_a_token_too_many_in_a_torn_copy_of_the_queue_is_removed(
     make: Callable[..., Tokens], layout: Layout
 ) -> None:
     tokens = make()
-    tokens.take(TALK)
-    tokens.give_back(TALK)
+    tokens.take_token(TALK)
+    tokens.release_token(TALK)
     open(f"{layout.tokens}/{TOKEN[:-1]}/{TOKEN}", "xb").close()
-    assert tokens.take(TALK)
+    assert tokens.take_token(TALK)
     assert free(layout) == []
 
 
@@ -333,10 +333,10 @@ def test_a_name_that_a_listing_still_shows_does_not_hide_the_newer_one(
     make: Callable[..., Tokens], layout: Layout, world: World
 ) -> None:
     tokens = make()
-    tokens.take(TALK)
-    tokens.give_back(TALK)
+    tokens.take_token(TALK)
+    tokens.release_token(TALK)
     world.show(f"{layout.tokens}/{TOKEN[:-1]}", TOKEN)
-    assert tokens.take(TALK)
+    assert tokens.take_token(TALK)
 
 
 # Doubtful replies
@@ -347,8 +347,8 @@ def used(make: Callable[..., Tokens], world: World) -> tuple[Tokens, FakeHand]:
     """A process whose token exists and is free."""
     hand = FakeHand()
     tokens = make(hand)
-    tokens.take(TALK)
-    tokens.give_back(TALK)
+    tokens.take_token(TALK)
+    tokens.release_token(TALK)
     world.forget()
     return tokens, hand
 
@@ -359,9 +359,9 @@ def test_a_lost_reply_is_settled_by_a_look(
 ) -> None:
     tokens, hand = used
     world.lose_reply("rename", fault, where="/held/")
-    assert tokens.take(TALK)
+    assert tokens.take_token(TALK)
     assert len(hand.held) == 1
-    tokens.give_back(TALK)
+    tokens.release_token(TALK)
     assert free(layout) == [f"{TOKEN},n=2"]
 
 
@@ -369,7 +369,7 @@ def test_a_retry_that_finds_nothing_is_settled_by_a_look(used: tuple[Tokens, Fak
     tokens, _ = used
     world.take("rename", 5, where="/held/")
     world.lose_reply("rename", errno.ENOENT, where="/held/")
-    assert tokens.take(TALK)
+    assert tokens.take_token(TALK)
 
 
 def test_a_quick_loss_needs_no_look(
@@ -377,8 +377,8 @@ def test_a_quick_loss_needs_no_look(
 ) -> None:
     tokens, hand = used
     other = make()
-    world.before("rename", lambda: other.take(TALK), where="/held/")
-    assert not tokens.take(TALK)
+    world.before("rename", lambda: other.take_token(TALK), where="/held/")
+    assert not tokens.take_token(TALK)
     assert len(world.asked("listdir")) == 2  # each its token's folder
     assert hand.held == {}
 
@@ -390,10 +390,10 @@ def test_a_refused_rename_is_raised_and_nothing_is_held(
     tokens, hand = used
     world.refuse("rename", fault, where="/held/")
     with pytest.raises(Exception, match="tokens"):
-        tokens.take(TALK)
+        tokens.take_token(TALK)
     assert hand.held == {}
     assert held(layout) == []
-    assert tokens.take(TALK)
+    assert tokens.take_token(TALK)
 
 
 @pytest.mark.parametrize("fault", [errno.EIO, errno.ENOENT, errno.ENOSPC])
@@ -401,14 +401,14 @@ def test_a_token_that_can_not_be_given_back_is_left_to_the_audit(
     fault: int, used: tuple[Tokens, FakeHand], layout: Layout, lease: Lease, world: World
 ) -> None:
     tokens, hand = used
-    tokens.take(TALK)
+    tokens.take_token(TALK)
     world.refuse("rename", fault, where="/held/")
-    tokens.give_back(TALK)
+    tokens.release_token(TALK)
     assert hand.held == {}
     assert len(held(layout)) == 1
-    assert not tokens.take(TALK)
+    assert not tokens.take_token(TALK)
     assert freeing(layout, lease, world, "alive").scan() == 1
-    assert tokens.take(TALK)
+    assert tokens.take_token(TALK)
 
 
 @pytest.mark.invariant(4)
@@ -416,14 +416,14 @@ def test_a_giving_back_that_lands_late_frees_nobody_elses_token(
     make: Callable[..., Tokens], used: tuple[Tokens, FakeHand], layout: Layout, lease: Lease, world: World
 ) -> None:
     tokens, _ = used
-    tokens.take(TALK)
+    tokens.take_token(TALK)
     world.hold("rename", errno.EIO, where="/held/")
-    tokens.give_back(TALK)
+    tokens.release_token(TALK)
     freeing(layout, lease, world, "alive").scan()
     other = make()
-    assert other.take(TALK)
+    assert other.take_token(TALK)
     assert world.land() == [errno.ENOENT]
-    assert not tokens.take(TALK)
+    assert not tokens.take_token(TALK)
 
 
 @pytest.mark.invariant(4)
@@ -433,12 +433,12 @@ def test_a_taking_that_lands_late_is_freed_by_the_audit(
     tokens, hand = used
     world.hold("rename", errno.EIO, where="/held/")
     with pytest.raises(MountFault):
-        tokens.take(TALK)
+        tokens.take_token(TALK)
     assert world.land() == []
     assert hand.held == {}
-    assert not tokens.take(TALK)
+    assert not tokens.take_token(TALK)
     assert freeing(layout, lease, world, "alive").scan() == 1
-    assert tokens.take(TALK)
+    assert tokens.take_token(TALK)
 
 
 # Freeing
@@ -448,13 +448,13 @@ def test_without_any_conversation_there_is_nothing_to_free(
     layout: Layout, lease: Lease, world: World
 ) -> None:
     assert freeing(layout, lease, world, "dead").scan() == 0
-    assert freeing(layout, lease, world, "dead").take_back(100) == 0
+    assert freeing(layout, lease, world, "dead").reclaim_tokens_of(100) == 0
 
 
 def test_a_token_that_a_worker_is_on_is_left_alone(
     make: Callable[..., Tokens], layout: Layout, lease: Lease, world: World
 ) -> None:
-    make().take(TALK)
+    make().take_token(TALK)
     asked: list[Owner] = []
     assert freeing(layout, lease, world, "held", asked).scan() == 0
     assert asked == [Owner(lease.name, 100, 1)]
@@ -465,7 +465,7 @@ def test_a_token_that_a_worker_is_on_is_left_alone(
 def test_a_token_that_nobody_is_on_is_freed(
     state: OwnerState, make: Callable[..., Tokens], layout: Layout, lease: Lease, world: World
 ) -> None:
-    make().take(TALK)
+    make().take_token(TALK)
     assert freeing(layout, lease, world, state).scan() == 1
     assert free(layout) == [f"{TOKEN},n=1"]
 
@@ -475,8 +475,8 @@ def test_the_board_is_read_after_the_listing(
 ) -> None:
     """A token taken between the two is no business of this scan."""
     first, second, asked = make(), make(), list[Owner]()
-    first.take(TALK)
-    world.after("listdir", lambda: second.take("another"), where="/held")
+    first.take_token(TALK)
+    world.after("listdir", lambda: second.take_token("another"), where="/held")
     freeing(layout, lease, world, "held", asked).scan()
     assert [owner.pid for owner in asked] == [100]
 
@@ -485,9 +485,9 @@ def test_a_dead_workers_tokens_are_freed_and_no_others(
     make: Callable[..., Tokens], layout: Layout, lease: Lease, world: World
 ) -> None:
     first, second = make(), make()
-    first.take(TALK)
-    second.take("another")
-    assert freeing(layout, lease, world).take_back(100) == 1
+    first.take_token(TALK)
+    second.take_token("another")
+    assert freeing(layout, lease, world).reclaim_tokens_of(100) == 1
     assert [name.partition(":")[0] for name in held(layout)] == [token_of("another")]
 
 
@@ -496,9 +496,9 @@ def test_a_token_under_a_live_lease_is_not_freed(
     make: Callable[..., Tokens], layout: Layout, lease: Lease, world: World
 ) -> None:
     Lease.join(layout, OTHER_LEASE, holder(), system=world.system)
-    make(lease_name=OTHER_LEASE).take(TALK)
+    make(lease_name=OTHER_LEASE).take_token(TALK)
     assert freeing(layout, lease, world, "dead").scan() == 0
-    assert freeing(layout, lease, world).take_back(100) == 0
+    assert freeing(layout, lease, world).reclaim_tokens_of(100) == 0
     fence(layout, OTHER_LEASE, 0, system=world.system)
     assert freeing(layout, lease, world, "dead").scan() == 1
 
@@ -508,7 +508,7 @@ def test_a_lease_that_one_listing_overlooks_keeps_its_tokens(
     make: Callable[..., Tokens], layout: Layout, lease: Lease, world: World
 ) -> None:
     Lease.join(layout, OTHER_LEASE, holder(), system=world.system)
-    make(lease_name=OTHER_LEASE).take(TALK)
+    make(lease_name=OTHER_LEASE).take_token(TALK)
     world.hide(f"{OTHER_LEASE}.0")
     world.after("listdir", world.hidden.clear, where="/leases")
     assert freeing(layout, lease, world, "dead").scan() == 0
@@ -518,8 +518,8 @@ def test_one_token_that_can_not_be_freed_does_not_keep_the_others_from_it(
     make: Callable[..., Tokens], layout: Layout, lease: Lease, world: World
 ) -> None:
     first = make()
-    first.take(TALK)
-    first.take("another")
+    first.take_token(TALK)
+    first.take_token("another")
     world.refuse("rename", errno.EIO, where="/held/")
     assert freeing(layout, lease, world, "dead").scan() == 1
     assert len(held(layout)) == 1
@@ -529,7 +529,7 @@ def test_one_token_that_can_not_be_freed_does_not_keep_the_others_from_it(
 def test_names_of_others_among_the_taken_are_left_alone(
     make: Callable[..., Tokens], layout: Layout, lease: Lease, world: World
 ) -> None:
-    make().take(TALK)
+    make().take_token(TALK)
     for name in (".nfs0001", "README", "nonsense:1,abc"):
         open(f"{layout.tokens}/held/{name}", "x").close()
     assert freeing(layout, lease, world, "dead").scan() == 1
@@ -540,4 +540,4 @@ def test_names_of_others_among_the_taken_are_left_alone(
 def test_any_conversation_has_a_token_with_a_safe_name(text: str, make: Callable[..., Tokens]) -> None:
     assert int(token_of(text), 16) < 65_536
     assert len(token_of(text)) == 4
-    assert make().take(text)
+    assert make().take_token(text)

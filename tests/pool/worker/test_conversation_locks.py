@@ -59,7 +59,7 @@ class Host:
         ScoreboardSlot(self.board, slot).hint(name)
 
     def waits(self, slot: int, conversation: str) -> None:
-        self.board.words[self.board.slot(slot) + S.WAITS_FOR] = Tokens.number(conversation)
+        self.board.words[self.board.slot(slot) + S.WAITS_FOR] = Tokens.token_number(conversation)
 
     def held(self, slot: int) -> tuple[int, int]:
         """How many tokens the slot shows, and how many places."""
@@ -212,5 +212,5 @@ def test_who_waits_says_so_only_while_it_does(host: Host) -> None:
     look = lambda: seen.append(host.board.words[word])  # noqa: E731
     host.world.before("listdir", look, where="/tokens/", times=1000)
     assert not host.worker(1).take(TALK)
-    assert (seen[0], set(seen[1:])) == (0, {Tokens.number(TALK)})
+    assert (seen[0], set(seen[1:])) == (0, {Tokens.token_number(TALK)})
     assert host.board.words[word] == 0

@@ -133,6 +133,6 @@ def test_conversations_go_on_under_the_lease_of_a_paused_queue(
 def _mark(queue: QueueView, board: Scoreboard, paused: bool) -> None:
     """Make the mark, or take it away, and have the keeper see that."""
     layout = queue.claimer.layout
-    marks.pause(layout, user="ann", host="a") if paused else marks.resume(layout)
+    marks.pause_queue(layout, user="ann", host="a") if paused else marks.resume_queue(layout)
     shared = SimpleNamespace(board=board, queues=[SimpleNamespace(name="queue", layout=layout)])
     heed_mark(shared, 0, SYSTEM)  # type: ignore[arg-type]
