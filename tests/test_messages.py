@@ -8,19 +8,31 @@ import socket as sockets
 from collections.abc import Callable, Iterator
 from functools import partial
 from socket import socket
+from typing import get_args
 
 import pytest
 
 from maildefer.pool.messages import (
-    Asked,
-    Deferred,
-    Fenced,
-    Nonsense,
-    Overheard,
+    ChildMisbehaved,
+    EntryDeferred,
+    InvalidMessage,
+    JoinFailed,
+    LeaseJoined,
+    LeaseLost,
+    LeaveLeases,
+    Message,
+    MountRefused,
+    ReclaimSlots,
+    ReloadProgress,
+    RequestReceived,
+    SlotReclaimed,
+    Verb,
+    WritePidFile,
     from_keeper,
+    from_supervisor,
     from_worker,
-    hear,
     pair,
+    receive,
     send,
 )
 
@@ -67,13 +79,13 @@ def test_what_a_keeper_does_not_say_is_nonsense_and_costs_no_other_message(
 ) -> None:
     ours, theirs = ends
     theirs.send(nonsense)
-    send(theirs, request="stop")
-    first, second = hear(ours, from_keeper)
-    assert isinstance(first, Nonsense)
+    send(theirs, RequestReceived(verb="stop"))
+    first, second = receive(ours, from_keeper)
+    assert isinstance(first, InvalidMessage)
     assert first.pid == os.getpid()
     assert first.reason.startswith("what it said ")
     assert len(first.reason) < 500
-    assert second == Asked(verb="stop")
+    assert second == RequestReceived(verb="stop")
 
 
 @pytest.mark.parametrize(
@@ -93,10 +105,45 @@ def test_what_a_keeper_does_not_say_is_nonsense_and_costs_no_other_message(
 def test_what_a_worker_does_not_say_is_nonsense(ends: Ends, nonsense: bytes) -> None:
     ours, theirs = ends
     theirs.send(nonsense)
-    send(theirs, queue=1, name="1.a\udcff")
-    first, second = hear(ours, of_worker)
-    assert isinstance(first, Nonsense)
-    assert second == Deferred(queue=1, name="1.a\udcff")
+    send(theirs, EntryDeferred(queue=1, name="1.a\udcff"))
+    first, second = receive(ours, of_worker)
+    assert isinstance(first, InvalidMessage)
+    assert second == EntryDeferred(queue=1, name="1.a\udcff")
+
+
+@pytest.mark.parametrize(
+    ("parse", "message"),
+    [
+        (from_keeper, LeaseLost(queue=0)),
+        (from_keeper, LeaseJoined(queue=1)),
+        (from_keeper, SlotReclaimed(slot=3)),
+        *((from_keeper, RequestReceived(verb=verb)) for verb in get_args(Verb)),
+        (from_keeper, MountRefused(why="run/queue: tmpfs")),
+        (from_keeper, JoinFailed(why="Stale file handle")),
+        (from_keeper, ChildMisbehaved(pid=7, reason="what it said is none of its messages")),
+        (of_worker, EntryDeferred(queue=1, name="1.a")),
+        (from_supervisor, ReclaimSlots()),
+        (from_supervisor, LeaveLeases()),
+        (from_supervisor, WritePidFile()),
+        (from_supervisor, ReloadProgress(asked=2, answered=1, refused=None)),
+        (from_supervisor, ReloadProgress(asked=2, answered=2, refused="no module named x")),
+    ],
+)
+def test_every_message_is_received_as_it_was_sent(
+    ends: Ends, parse: Callable[[dict[str, object]], Message | None], message: Message
+) -> None:
+    ours, theirs = ends
+    assert send(theirs, message)
+    assert list(receive(ours, parse)) == [message]
+
+
+def test_every_kind_of_message_is_sent_in_the_test_above() -> None:
+    [mark] = [
+        mark
+        for mark in test_every_message_is_received_as_it_was_sent.pytestmark  # type: ignore[attr-defined]
+        if mark.name == "parametrize"
+    ]
+    assert {type(message) for _, message in mark.args[1]} == set(get_args(Message))
 
 
 def test_the_kernel_says_who_said_it(ends: Ends) -> None:
@@ -106,9 +153,9 @@ def test_the_kernel_says_who_said_it(ends: Ends) -> None:
         theirs.send(b"nonsense")
         os._exit(0)
     os.waitpid(child, 0)
-    first, second = hear(ours, from_keeper)
-    assert first == Overheard(pid=1, reason="it was init")
-    assert isinstance(second, Nonsense)
+    first, second = receive(ours, from_keeper)
+    assert first == ChildMisbehaved(pid=1, reason="it was init")
+    assert isinstance(second, InvalidMessage)
     assert second.pid == child
 
 
@@ -119,12 +166,12 @@ def test_no_descriptor_comes_with_a_message(ends: Ends) -> None:
     before = len(os.listdir("/proc/self/fd"))
     passed = array.array("i", [0, 0, 0])
     theirs.sendmsg([b'{"fenced": 1}'], [(sockets.SOL_SOCKET, sockets.SCM_RIGHTS, passed)])
-    assert list(hear(ours, from_keeper)) == [Fenced(queue=1)]
+    assert list(receive(ours, from_keeper)) == [LeaseLost(queue=1)]
     assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_whoever_talks_without_end_is_not_listened_to_without_end(ends: Ends) -> None:
     ours, theirs = ends
-    parse: Callable[[dict[str, object]], object] = lambda said: send(theirs, fenced=0) or said  # noqa: E731
-    send(theirs, fenced=0)
-    assert len(list(hear(ours, parse))) == 1000
+    parse: Callable[[dict[str, object]], object] = lambda said: send(theirs, LeaseLost(queue=0)) or said  # noqa: E731
+    send(theirs, LeaseLost(queue=0))
+    assert len(list(receive(ours, parse))) == 1000

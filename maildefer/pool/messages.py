@@ -1,6 +1,8 @@
-"""What the processes of a pool say to each other, as types; what is none of these costs whoever said it.
+"""Messages between supervisor, keeper and workers, as types; a process that sends what is none of these is ended.
 
-The kernel tells who that was: several processes write to one socket, and any of them may be broken.
+The kernel tells which process sent it: several write to one socket, and any of them may be broken. Offers, and names
+for the worker that gathers batches, are plain names: see `worker.offers` and `worker.batch_leader`. What front ends
+report is in `frontend.status_report`, what the probe found in `probe`.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import socket
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Final, Literal, TypeVar
+from typing import Final, Literal, TypeVar, assert_never
 
 from maildefer.untrusted import UntrustedRecord, record_in
 
@@ -19,100 +21,135 @@ T = TypeVar("T")
 Verb = Literal["stop", "pause", "resume", "reload"]
 
 MESSAGE_BYTES: Final = 60_000
-_MOST_AT_A_TIME: Final = 1000  # who hears has other things to do
+_MOST_AT_A_TIME: Final = 1000  # the receiver has other things to do
 _MOST_CHARACTERS: Final = 4000  # of a reason
 _CREDENTIALS: Final = struct.Struct("3i")  # unix(7): pid, uid, gid
 _CONTROL_BYTES: Final = socket.CMSG_SPACE(_CREDENTIALS.size)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Nonsense:
-    """Something that is no message; its sender's pid, or 0 where that is not of our pid namespace."""
+class InvalidMessage:
+    """What was heard and is no message; its sender's pid, or 0 where that is not of our pid namespace."""
 
     pid: int
     reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fenced:
-    """Our lease in that queue was ended."""
+class LeaseLost:
+    """Our lease in that queue was fenced."""
 
     queue: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Joined:
+class LeaseJoined:
     """There is a lease of ours in that queue."""
 
     queue: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Freed:
+class SlotReclaimed:
     """Nothing is left of the dead worker in that slot."""
 
     slot: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class RequestReceived:
     """An operator has asked for that through the mount."""
 
     verb: Verb
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Refused:
-    """A mount is unsafe: the pool is not to serve there."""
+class MountRefused:
+    """A mount is unsafe: the pool must not serve there."""
 
     why: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Trouble:
-    """What keeps the pool from a queue."""
+class JoinFailed:
+    """A queue could not be joined, and is tried again."""
 
     why: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Overheard:
-    """A process of the pool, with that pid, told the keeper nonsense."""
+class ChildMisbehaved:
+    """The process with that pid sent the keeper what is no message."""
 
     pid: int
     reason: str
 
 
-FromKeeper = Fenced | Joined | Freed | Asked | Refused | Trouble | Overheard
+FromKeeper = (
+    LeaseLost | LeaseJoined | SlotReclaimed | RequestReceived | MountRefused | JoinFailed | ChildMisbehaved
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Deferred:
+class EntryDeferred:
     """An entry waits in that queue's `.later/`, under that name."""
 
     queue: int
     name: str
 
 
+FromWorker = EntryDeferred
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReclaimSlots:
+    """A worker died: reclaim what dead workers' slots hold."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaveLeases:
+    """Leave every lease, and end."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WritePidFile:
+    """The leases on the scoreboard have changed: write them into the pid file."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReloadProgress:
+    """How many reloads were asked for and answered, and why the last one was refused: for the status files."""
+
+    asked: int
+    answered: int
+    refused: str | None
+
+
+FromSupervisor = ReclaimSlots | LeaveLeases | WritePidFile | ReloadProgress
+Message = FromKeeper | FromWorker | FromSupervisor
+
+
 def pair(*, identified: bool = False) -> tuple[socket.socket, socket.socket]:
-    """Two ends for small messages between processes of the pool; `identified`: who said one is told with it."""
+    """Make two ends for small messages between processes; `identified`: the sender's pid comes with each."""
     ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     for end in ends if identified else ():
         end.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
     return ends
 
 
-def send(sock: socket.socket, **message: object) -> bool:
-    """One message to another process of the pool; never blocks. False when it did not go."""
+def send(sock: socket.socket, message: Message) -> bool:
+    """Send a message to another process of the pool, without blocking; False when it did not go."""
     try:
-        sock.send(json.dumps(message).encode(), socket.MSG_DONTWAIT)
-    except OSError:  # full, or nobody is there: everything that matters is on the board as well
+        sock.send(json.dumps(_record_of(message)).encode(), socket.MSG_DONTWAIT)
+    except OSError:  # full, or nobody is there: everything that matters is on the scoreboard as well
         return False
     return True
 
 
-def hear(sock: socket.socket, parse: Callable[[dict[str, object]], T | None]) -> Iterator[T | Nonsense]:
-    """The messages that are there now; `parse` returns None for what is none."""
+def receive(
+    sock: socket.socket, parse: Callable[[dict[str, object]], T | None]
+) -> Iterator[T | InvalidMessage]:
+    """Receive the messages that are there now; `parse` returns None for what is none."""
     for _ in range(_MOST_AT_A_TIME):
         try:
             data, control, _, _ = sock.recvmsg(MESSAGE_BYTES, _CONTROL_BYTES, socket.MSG_DONTWAIT)
@@ -123,47 +160,91 @@ def hear(sock: socket.socket, parse: Callable[[dict[str, object]], T | None]) ->
         try:
             message = parse(record_in(data))
         except UntrustedRecord as fault:
-            yield Nonsense(pid=_sender(control), reason=f"what it said {fault}: {_shown(data)}")
+            yield InvalidMessage(pid=_sender(control), reason=f"what it said {fault}: {_shown(data)}")
             continue
         if message is None:
-            yield Nonsense(
+            yield InvalidMessage(
                 pid=_sender(control), reason=f"what it said is none of its messages: {_shown(data)}"
             )
         else:
             yield message
 
 
+def _record_of(message: Message) -> dict[str, object]:
+    match message:
+        case EntryDeferred(queue=queue, name=name):
+            return {"queue": queue, "name": name}
+        case LeaseLost(queue=queue):
+            return {"fenced": queue}
+        case LeaseJoined(queue=queue):
+            return {"joined": queue}
+        case SlotReclaimed(slot=slot):
+            return {"freed": slot}
+        case RequestReceived(verb=verb):
+            return {"request": verb}
+        case MountRefused(why=why):
+            return {"refused": why}
+        case JoinFailed(why=why):
+            return {"trouble": why}
+        case ChildMisbehaved(pid=pid, reason=reason):
+            return {"overheard": pid, "reason": reason}
+        case ReclaimSlots():
+            return {"do": "reclaim slots"}
+        case LeaveLeases():
+            return {"do": "leave leases"}
+        case WritePidFile():
+            return {"do": "write pid file"}
+        case ReloadProgress(asked=asked, answered=answered, refused=refused):
+            return {"do": "note reload", "asked": asked, "answered": answered, "refused": refused}
+        case _:
+            assert_never(message)
+
+
 def from_keeper(said: dict[str, object]) -> FromKeeper | None:
-    """What a keeper says to the supervisor."""
+    """Parse what a keeper says to the supervisor."""
     match said:
         case {"fenced": int(queue)}:
-            return Fenced(queue=queue)
+            return LeaseLost(queue=queue)
         case {"joined": int(queue)}:
-            return Joined(queue=queue)
+            return LeaseJoined(queue=queue)
         case {"freed": int(slot)}:
-            return Freed(slot=slot)
+            return SlotReclaimed(slot=slot)
         case {"request": "stop" | "pause" | "resume" | "reload" as verb}:
-            return Asked(verb=verb)
+            return RequestReceived(verb=verb)
         case {"refused": str(why)}:
-            return Refused(why=why[:_MOST_CHARACTERS])
+            return MountRefused(why=why[:_MOST_CHARACTERS])
         case {"trouble": str(why)}:
-            return Trouble(why=why[:_MOST_CHARACTERS])
+            return JoinFailed(why=why[:_MOST_CHARACTERS])
         case {"overheard": int(pid), "reason": str(reason)} if pid > 0:
-            return Overheard(pid=pid, reason=reason[:_MOST_CHARACTERS])
+            return ChildMisbehaved(pid=pid, reason=reason[:_MOST_CHARACTERS])
     return None
 
 
-def from_worker(said: dict[str, object], *, queues: int) -> Deferred | None:
-    """What a worker says to the keeper of so many queues."""
+def from_worker(said: dict[str, object], *, queues: int) -> FromWorker | None:
+    """Parse what a worker says to the keeper of so many queues."""
     match said:
         case {"queue": int(queue), "name": str(name)} if 0 <= queue < queues and _is_name(name):
-            return Deferred(queue=queue, name=name)
+            return EntryDeferred(queue=queue, name=name)
     return None
 
 
-def from_supervisor(said: dict[str, object]) -> dict[str, object] | None:
-    """What the supervisor says to the keeper, whom nothing separates from it."""
-    return said if "do" in said else None
+def from_supervisor(said: dict[str, object]) -> FromSupervisor | None:
+    """Parse what the supervisor, or the process in its place, says to its keeper."""
+    match said:
+        case {"do": "reclaim slots"}:
+            return ReclaimSlots()
+        case {"do": "leave leases"}:
+            return LeaveLeases()
+        case {"do": "write pid file"}:
+            return WritePidFile()
+        case {
+            "do": "note reload",
+            "asked": int(asked),
+            "answered": int(answered),
+            "refused": str() | None as refused,
+        }:
+            return ReloadProgress(asked=asked, answered=answered, refused=refused)
+    return None
 
 
 def _is_name(name: str) -> bool:

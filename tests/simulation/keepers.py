@@ -9,6 +9,7 @@ from maildefer.pool.keeper.heartbeat import Heartbeat
 from maildefer.pool.keeper.keeper import Keeper
 from maildefer.pool.keeper.maintenance import Maintenance
 from maildefer.pool.keeper.mount_files import MountFiles
+from maildefer.pool.messages import from_supervisor, from_worker
 from maildefer.pool.scoreboard import ProcessKind
 from maildefer.pool.worker.scout import OfferMemory, OfferPace, QueueScout
 from tests.simulation.scheduler import Process
@@ -72,12 +73,12 @@ class SimulatedKeeper(Keeper):
         scheduler.start(process, "mind", self._mind)
 
     def hear(self, message: dict[str, Any]) -> None:
-        if self._process.alive:
-            self._obey(message)
+        if self._process.alive and (order := from_supervisor(message)) is not None:
+            self._obey(order)
 
     def hear_deferred(self, message: dict[str, Any]) -> None:
-        if self._process.alive:
-            self._tenders[int(message["queue"])].hear(str(message["name"]))
+        if self._process.alive and (told := from_worker(message, queues=len(self._tenders))) is not None:
+            self._hear(told)
 
     def _mind(self) -> None:
         """The main thread, between its messages; at last it waits until the leases are left."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from maildefer.host.identity import HostIdentity
 from maildefer.maildir.layout import Format
 from maildefer.pool.context import PoolContext, QueueOfPool
-from maildefer.pool.messages import send
+from maildefer.pool.messages import FromSupervisor, LeaseLost, from_keeper, send
 from maildefer.pool.scoreboard import Header, ProcessKind, Scoreboard
 from maildefer.pool.supervisor.drain import Drain
 from tests.simulation.installed import act_as
@@ -110,13 +110,13 @@ class SimulatedSupervisor:
             self.workforce.retire_all()
 
     def _hear(self, message: dict[str, Any]) -> None:
-        match message:
-            case {"fenced": index}:
+        match from_keeper(message):
+            case LeaseLost(queue=index):
                 delay = self.world.scheduler.random.uniform(0, 0.1)
                 self.soon(delay, lambda: self.workforce.kill_holders(index))
 
-    def tell_keeper(self, order: str) -> None:
-        send(self.shared.keeper[0], do=order)
+    def tell_keeper(self, order: FromSupervisor) -> None:
+        send(self.shared.keeper[0], order)
 
     # Keeper and scout, of which the drain sees no more than this
 

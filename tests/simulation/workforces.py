@@ -6,6 +6,7 @@ import signal
 from typing import TYPE_CHECKING
 
 from maildefer.pool.fork import ChildProcess
+from maildefer.pool.messages import ReclaimSlots
 from maildefer.pool.scoreboard import Header, ProcessKind, S
 from maildefer.pool.supervisor.workers import WorkerTable
 from tests.simulation.scheduler import Process
@@ -82,5 +83,5 @@ class SimulatedWorkforce(WorkerTable):
         spared = status == signal.SIGKILL and self.by_pid[pid].killed in ("fence", "drain")
         self._supervisor.oracle.processes[pid].spared = spared
         if self.bury(self.by_pid[pid], status):
-            self._supervisor.tell_keeper("take back")
+            self._supervisor.tell_keeper(ReclaimSlots())
         self.fork()

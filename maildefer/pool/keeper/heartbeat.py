@@ -19,7 +19,7 @@ from maildefer.maildir.system import SYSTEM, System
 from maildefer.maildir.upkeep.leases import Lease, LeaseHolder, fence
 from maildefer.pool.context import PoolContext
 from maildefer.pool.keeper.mount_time import MountTime
-from maildefer.pool.messages import send
+from maildefer.pool.messages import JoinFailed, LeaseJoined, LeaseLost, MountRefused, send
 from maildefer.pool.pause import heed_mark
 from maildefer.pool.scoreboard import ProcessKind, Q, QueueState, S, State
 
@@ -81,7 +81,7 @@ class Heartbeat:
                 events.emit("lease.lost", queue=self.queue.name, lease=self._lease_name)
                 self._drop_claims()
             except UnsafeMount as fault:
-                send(self._shared.keeper[1], refused=str(fault))
+                send(self._shared.keeper[1], MountRefused(why=str(fault)))
                 self.leaving.wait()
             except (MaildeferError, OSError) as fault:
                 if str(fault) != told:
@@ -89,7 +89,7 @@ class Heartbeat:
                     event = "queue.vanished" if isinstance(fault, QueueMissing) else "join.failed"
                     self._is_away = isinstance(fault, QueueMissing)
                     events.emit(event, queue=self.queue.name, error=told)
-                    send(self._shared.keeper[1], trouble=told, queue=self._index)
+                    send(self._shared.keeper[1], JoinFailed(why=told))
                 self.leaving.wait(pause)
                 pause = min(pause * 2, _LONGEST_JOIN_RETRY_SECONDS) if not self._seen else _JOIN_RETRY_SECONDS
         return None
@@ -124,7 +124,7 @@ class Heartbeat:
             self._is_away = False
             events.emit("queue.joined", queue=self.queue.name)
         events.emit("lease.joined", queue=self.queue.name, lease=self._lease_name)
-        send(self._shared.keeper[1], joined=self._index, lease=self._lease_name)
+        send(self._shared.keeper[1], LeaseJoined(queue=self._index))
         return lease
 
     def _end_what_was_left_behind(self) -> None:
@@ -194,7 +194,7 @@ class Heartbeat:
         words[self._base + Q.CLAIM_UNTIL] = 0
         words[self._base + Q.STATE] = QueueState.FENCED
         self.joined.clear()
-        send(self._shared.keeper[1], fenced=self._index)
+        send(self._shared.keeper[1], LeaseLost(queue=self._index))
         while not self.leaving.is_set() and self._is_held():
             self.leaving.wait(_DROP_POLL_SECONDS)
         words[self._base + Q.STATE] = QueueState.ABSENT

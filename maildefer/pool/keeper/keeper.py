@@ -9,7 +9,9 @@ import os
 import select
 import signal
 import threading
+from collections.abc import Iterator
 from functools import partial
+from typing import assert_never
 
 from maildefer.host.linux import descendants
 from maildefer.host.linux.process_title import set_title
@@ -19,7 +21,22 @@ from maildefer.pool.context import PoolContext
 from maildefer.pool.keeper.heartbeat import Heartbeat
 from maildefer.pool.keeper.maintenance import Maintenance
 from maildefer.pool.keeper.pidfile_writer import PidFileWriter
-from maildefer.pool.messages import Deferred, Nonsense, from_supervisor, from_worker, hear, send
+from maildefer.pool.messages import (
+    ChildMisbehaved,
+    EntryDeferred,
+    FromSupervisor,
+    FromWorker,
+    InvalidMessage,
+    LeaveLeases,
+    ReclaimSlots,
+    ReloadProgress,
+    SlotReclaimed,
+    WritePidFile,
+    from_supervisor,
+    from_worker,
+    receive,
+    send,
+)
 from maildefer.pool.scoreboard import Header, ProcessKind, Q, S, State
 
 _END_SECONDS = 5.0
@@ -63,9 +80,10 @@ class Keeper:
         poll.register(deferrals, select.POLLIN)
         while not self._leaving:
             poll.poll(self._look_seconds() * 1000)
-            for order in hear(orders, from_supervisor):
+            received: Iterator[FromSupervisor | InvalidMessage] = receive(orders, from_supervisor)
+            for order in received:
                 self._obey(order)
-            for message in hear(deferrals, partial(from_worker, queues=len(self._tenders))):
+            for message in receive(deferrals, partial(from_worker, queues=len(self._tenders))):
                 self._hear(message)
             self._mind_supervisor()
         for line in self._lifelines:
@@ -76,32 +94,35 @@ class Keeper:
         self._clerk.close()
         return 0
 
-    def _hear(self, message: Deferred | Nonsense) -> None:
-        """A worker's, whose handlers may have broken it: then the supervisor ends it."""
+    def _hear(self, message: FromWorker | InvalidMessage) -> None:
+        """Act on a worker's message; where its handlers have broken it, the supervisor ends it."""
         match message:
-            case Deferred(queue=index, name=name):
+            case EntryDeferred(queue=index, name=name):
                 self._tenders[index].hear(name)
-            case Nonsense(pid=pid, reason=reason):
-                send(self._shared.keeper[1], overheard=pid, reason=reason)
+            case InvalidMessage(pid=pid, reason=reason):
+                send(self._shared.keeper[1], ChildMisbehaved(pid=pid, reason=reason))
+            case _:
+                assert_never(message)
 
-    def _obey(self, order: dict[str, object] | Nonsense) -> None:
-        if isinstance(order, Nonsense):
-            send(self._shared.keeper[1], overheard=order.pid, reason=order.reason)
-            return
-        match order["do"]:
-            case "take back":
+    def _obey(self, order: FromSupervisor | InvalidMessage) -> None:
+        match order:
+            case InvalidMessage(pid=pid, reason=reason):
+                send(self._shared.keeper[1], ChildMisbehaved(pid=pid, reason=reason))
+            case ReclaimSlots():
                 self._find_dead()
-            case "leave":
+            case LeaveLeases():
                 self._leaving = True
                 for line in self._lifelines:
                     line.leaving.set()
                 for tender in self._tenders:
                     tender.wake()
-            case "told leases":
+            case WritePidFile():
                 self._clerk.write_again()
-            case "tell reload":
+            case ReloadProgress():
                 for tender in self._tenders:
-                    tender.note_reload(order.get("reload"))
+                    tender.note_reload(order)
+            case _:
+                assert_never(order)
 
     def _find_dead(self) -> None:
         """All slots that wait to be taken back: also those of before our own start."""
@@ -124,7 +145,7 @@ class Keeper:
             return
         if board.words[board.slot(slot) + S.STATE] in (State.DEAD_CHARGED, State.DEAD_UNCHARGED):
             board.clear_slot(slot)
-            send(self._shared.keeper[1], freed=slot)
+            send(self._shared.keeper[1], SlotReclaimed(slot=slot))
 
     def _mind_supervisor(self) -> None:
         """A supervisor that is stopped or hangs is a frozen host, not a live one: end with it, and with its process.

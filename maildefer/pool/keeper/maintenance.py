@@ -27,6 +27,7 @@ from maildefer.pool.keeper.heartbeat import Heartbeat
 from maildefer.pool.keeper.mount_files import MountFiles
 from maildefer.pool.keeper.reclaim_log import told
 from maildefer.pool.keeper.slot_reclaim import DeadSlots
+from maildefer.pool.messages import ReloadProgress
 from maildefer.pool.pause import heed_mark
 from maildefer.pool.scoreboard import Header, Q, QueueState
 
@@ -95,9 +96,9 @@ class Maintenance:
         self._heard.put(name)
         self._wake.set()
 
-    def note_reload(self, facts: object) -> None:
-        """How the last reload went, for the status file. Any thread."""
-        self._paperwork.reload = facts
+    def note_reload(self, progress: ReloadProgress) -> None:
+        """Note how the last reload went, for the status file. Any thread."""
+        self._paperwork.reload = progress
 
     def wake(self) -> None:
         self._wake.set()

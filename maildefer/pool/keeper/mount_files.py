@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import Final
+from dataclasses import asdict
+from typing import Final, get_args
 
 from maildefer import events
 from maildefer.maildir import durable
@@ -15,14 +16,14 @@ from maildefer.maildir.upkeep.leases import STATUS_LIMIT_BYTES
 from maildefer.pool import status_record
 from maildefer.pool.context import PoolContext
 from maildefer.pool.keeper.heartbeat import Heartbeat
-from maildefer.pool.messages import send
+from maildefer.pool.messages import ReloadProgress, RequestReceived, Verb, send
 from maildefer.pool.scoreboard import Q
 from maildefer.pool.status_record import Rates
 from maildefer.untrusted import UntrustedRecord, read_record
 
 _STATUS_EVERY_SECONDS: Final = 30.0
 _MOVING: Final = {"beat_age_seconds", "clock_offset_seconds", "paused_seconds"}
-_VERBS: Final = {"stop", "pause", "resume", "reload"}
+_VERBS: Final[dict[str, Verb]] = {verb: verb for verb in get_args(Verb)}
 
 
 class MountFiles:
@@ -35,7 +36,7 @@ class MountFiles:
         self._layout = lifeline.queue.layout
         self._name = lifeline.queue.name
         self._system = inside(self._layout.path, system)
-        self.reload: object = None  # how the last one went: see `Reloader.facts`
+        self.reload: ReloadProgress | None = None  # how the last one went
         self._rates = Rates(shared.board)
         self.refusals = FailedMoves(system=system)  # requests that could not be consumed
         self._status: dict[str, object] = {}
@@ -67,8 +68,8 @@ class MountFiles:
         listed = self._system.listdir(self._layout.requests)
         self.refusals.keep(listed)
         for name in listed:
-            verb = name.removeprefix(mark)
-            if name.startswith(mark) and verb in _VERBS and self.refusals.may_try(name):
+            verb = _VERBS.get(name.removeprefix(mark)) if name.startswith(mark) else None
+            if verb is not None and self.refusals.may_try(name):
                 try:
                     is_ours = self._consume(name)
                 except FileNotFoundError:
@@ -79,7 +80,7 @@ class MountFiles:
                 self.refusals.forget(name)
                 if is_ours:
                     events.emit("request.received", queue=self._name, verb=verb)
-                    send(self._shared.keeper[1], request=verb)
+                    send(self._shared.keeper[1], RequestReceived(verb=verb))
 
     def _consume(self, name: str) -> bool:
         """False where it was withdrawn. Raises FileNotFoundError where it can't be moved for want of a folder."""
@@ -92,8 +93,10 @@ class MountFiles:
 
     def write_status(self) -> None:
         """For other hosts' operators; what has not changed is written anew twice a minute only. Raises OSError."""
-        more = {"lease": self._lifeline.lease, "rate_per_second": self._rates.noted(self._system.boottime())}
-        status = status_record.of_queue(self._shared, self._index) | more | {"reload": self.reload}
+        more: dict[str, object] = {"lease": self._lifeline.lease}
+        more["rate_per_second"] = self._rates.noted(self._system.boottime())
+        more["reload"] = None if self.reload is None else asdict(self.reload)
+        status = status_record.of_queue(self._shared, self._index) | more
         steady = {name: value for name, value in status.items() if name not in _MOVING}
         if steady == self._status and self._system.boottime() < self._status_at:
             return

@@ -13,7 +13,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, assert_never
 
 from maildefer import events
 from maildefer.handling.project.settings import PoolSettings
@@ -22,7 +22,20 @@ from maildefer.host.linux.prctl import die_with_parent
 from maildefer.maildir.layout import Layout
 from maildefer.pool.context import PoolContext, QueueOfPool
 from maildefer.pool.keeper import keeper
-from maildefer.pool.messages import FromKeeper, Nonsense, from_keeper, hear, pair
+from maildefer.pool.messages import (
+    ChildMisbehaved,
+    FromKeeper,
+    InvalidMessage,
+    JoinFailed,
+    LeaseJoined,
+    LeaseLost,
+    MountRefused,
+    RequestReceived,
+    SlotReclaimed,
+    from_keeper,
+    pair,
+    receive,
+)
 from maildefer.pool.scoreboard import Scoreboard
 
 SLOTS = 2  # the process itself, and one to spare
@@ -34,6 +47,8 @@ class StandaloneKeeper:
 
     shared: PoolContext
     process: subprocess.Popen[bytes] | None = None
+    refused: str = ""  # why the mount is unsafe
+    trouble: str = ""  # why the queue could not be joined at the last try
 
     @classmethod
     def prepare(cls, path: str, *, max_crashes: int) -> StandaloneKeeper:
@@ -78,18 +93,29 @@ class StandaloneKeeper:
             env=_environ(),
         )
 
-    def hear(self) -> list[FromKeeper]:
-        """What the keeper has said; one that says nonsense is killed for it."""
-        said: list[FromKeeper] = []
-        heard: Iterator[FromKeeper | Nonsense] = hear(self.shared.keeper[0], from_keeper)
-        for message in heard:
-            if not isinstance(message, Nonsense):
-                said.append(message)
-            elif self.is_running() and self.process is not None and self.process.pid == message.pid:
-                events.emit("child.misbehaved", kind="keeper", pid=message.pid, reason=message.reason)
-                self.process.kill()
-                self.process.wait()
-        return said
+    def receive_messages(self) -> None:
+        """Note what the keeper has said; one that sends what is no message is killed."""
+        received: Iterator[FromKeeper | InvalidMessage] = receive(self.shared.keeper[0], from_keeper)
+        for message in received:
+            match message:
+                case MountRefused(why=why):
+                    self.refused = why
+                case JoinFailed(why=why):
+                    self.trouble = why
+                case LeaseJoined() | LeaseLost() | SlotReclaimed():  # the scoreboard shows these
+                    pass
+                case RequestReceived() | ChildMisbehaved():  # there is no pool to stop, and no child to end
+                    pass
+                case InvalidMessage(pid=pid, reason=reason):
+                    self._end_misbehaving(pid, reason)
+                case _:
+                    assert_never(message)
+
+    def _end_misbehaving(self, pid: int, reason: str) -> None:
+        if self.is_running() and self.process is not None and self.process.pid == pid:
+            events.emit("child.misbehaved", kind="keeper", pid=pid, reason=reason)
+            self.process.kill()
+            self.process.wait()
 
     def is_running(self) -> bool:
         return self.process is not None and self.process.poll() is None

@@ -31,8 +31,9 @@ from maildefer.maildir.claims import Claim
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.system import SYSTEM, boottime
 from maildefer.message.request import MailRequest, received
-from maildefer.pool import messages, worker_deaths
+from maildefer.pool import worker_deaths
 from maildefer.pool.keeper.standalone import StandaloneKeeper
+from maildefer.pool.messages import EntryDeferred, LeaveLeases, ReclaimSlots, send
 from maildefer.pool.scoreboard import GATHERED_PLACES, PLACES, Header, ProcessKind, Q, QueueState, S, State
 from maildefer.pool.scoreboard_slot import ScoreboardSlot
 from maildefer.pool.worker.claim_slots import GatheredSlots
@@ -134,13 +135,11 @@ class Consumer:
         while boottime() < deadline:
             if self._board.words[self._board.queue(0) + Q.STATE] == QueueState.SERVED:
                 return self
-            for message in self._alone.hear():
-                match message:
-                    case messages.Refused(why=refusal):
-                        self._leave()
-                        raise UnsafeMount(refusal)
-                    case messages.Trouble(why=trouble):
-                        why = trouble
+            self._alone.receive_messages()
+            if self._alone.refused:
+                self._leave()
+                raise UnsafeMount(self._alone.refused)
+            why = self._alone.trouble or why
             if not self._alone.is_running():
                 break
             select.select([self._alone.shared.keeper[0]], [], [], 0.5)
@@ -188,16 +187,16 @@ class Consumer:
             self._board.words[base + S.STATE] = State.DEAD_CHARGED if charged else State.DEAD_UNCHARGED
             if charged:
                 worker_deaths.note_exception(self._board, 0)
-            messages.send(self._alone.shared.keeper[0], do="take back")
+            send(self._alone.shared.keeper[0], ReclaimSlots())
             deadline = boottime() + LEAVE_SECONDS
             while self._board.words[base + S.KIND] and boottime() < deadline and self._alone.is_running():
                 select.select([self._alone.shared.keeper[0]], [], [], 0.1)
-                self._alone.hear()
+                self._alone.receive_messages()
         self._leave()
 
     def tell_deferred(self, name: str) -> None:
         """Have the keeper know of a due time at once, not at its next listing."""
-        messages.send(self._alone.shared.deferrals[1], queue=0, name=name)
+        send(self._alone.shared.deferrals[1], EntryDeferred(queue=0, name=name))
 
     def _next(self) -> ConsumedClaim | None:
         """One pass over what is left of the listing, then over a new one."""
@@ -256,7 +255,7 @@ class Consumer:
 
     def _revive(self) -> None:
         """A keeper that died gets a successor, which goes on with the same lease."""
-        self._alone.hear()
+        self._alone.receive_messages()
         if not self._alone.is_running():
             self._alone.start()
 
@@ -274,7 +273,7 @@ class Consumer:
         process = self._alone.process
         if process is None:
             return
-        messages.send(self._alone.shared.keeper[0], do="leave")
+        send(self._alone.shared.keeper[0], LeaveLeases())
         try:
             process.wait(LEAVE_SECONDS)
         except subprocess.TimeoutExpired:  # the mount hangs, and the lease will be fenced

@@ -6,7 +6,7 @@ from maildefer import events
 from maildefer.maildir.system import boottime
 from maildefer.pool.context import PoolContext
 from maildefer.pool.frontend.frontends import FrontEnds
-from maildefer.pool.messages import send
+from maildefer.pool.messages import LeaveLeases, send
 from maildefer.pool.scoreboard import Header, ProcessKind
 from maildefer.pool.supervisor.spawner import Spawner
 from maildefer.pool.supervisor.workers import WorkerTable
@@ -74,7 +74,7 @@ class Drain:
         if not nursery.has(ProcessKind.KEEPER):
             return True
         if workforce.is_all_taken_back():
-            send(self._shared.keeper[0], do="leave")
+            send(self._shared.keeper[0], LeaveLeases())
         if boottime() <= self._leave_until:
             return False
         events.emit("lease.kept", waited_ms=events.ms(_LEAVE_SECONDS))

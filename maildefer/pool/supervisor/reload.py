@@ -12,6 +12,7 @@ from maildefer.errors import ConfigurationError
 from maildefer.handling.project.settings import PoolSettings
 from maildefer.maildir.system import boottime
 from maildefer.pool.context import QueueOfPool
+from maildefer.pool.messages import ReloadProgress
 from maildefer.pool.options import PoolOptions
 from maildefer.pool.probe import Probe
 from maildefer.pool.supervisor.workers import WorkerTable
@@ -47,9 +48,9 @@ class Reloader:
         return None if self._probe is None else self._probe.descriptor
 
     @property
-    def facts(self) -> dict[str, object]:
+    def progress(self) -> ReloadProgress:
         """For `maildefer reload`, which knows its answer by `answered` being more than `asked` was before."""
-        return {"asked": self._asked, "answered": self._answered, "refused": self.refused or None}
+        return ReloadProgress(asked=self._asked, answered=self._answered, refused=self.refused or None)
 
     def ask(self) -> None:
         """Somebody wants to know what a look that begins from now on finds."""

@@ -11,8 +11,9 @@ import select
 import signal
 import socket
 import sys
-from dataclasses import replace
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from typing import Any, assert_never
 
 from maildefer import events
 from maildefer.errors import ConfigurationError
@@ -31,9 +32,8 @@ from maildefer.pool.supervisor.runtime_record import RuntimeRegistration
 from maildefer.pool.supervisor.signals import Signals
 from maildefer.pool.supervisor.spawner import Spawner
 from maildefer.pool.supervisor.status_server import StatusServer
-from maildefer.pool.supervisor.workers import WorkerTable, tick_seconds
+from maildefer.pool.supervisor.workers import EX_CONFIG, WorkerTable, tick_seconds
 
-_EX_CONFIG = 78
 _FORKS_A_TURN = 16  # of the loop, which hears signals between them
 _VERBS = {"stop": signal.SIGTERM, "pause": signal.SIGTSTP, "resume": signal.SIGCONT, "reload": signal.SIGHUP}
 
@@ -65,7 +65,8 @@ class Supervisor:
         self._boot()
         while not self.draining.is_over(self._workforce, self._front_ends, self._nursery):
             ready = self._wait()
-            self._heed_signals()
+            for signum in self._signals.take():
+                self._heed(signum)
             if self._shared.keeper[0].fileno() in ready:
                 self._hear_keeper()
             if self._desk.descriptor in ready:
@@ -112,10 +113,6 @@ class Supervisor:
             wait = min(wait, 0.1)
         throttled = self._workforce.throttle.wait(now)
         return min(wait, throttled) if throttled else wait
-
-    def _heed_signals(self) -> None:
-        for signum in self._signals.take():
-            self._heed(signum)
 
     def _heed(self, signum: signal.Signals) -> None:
         match signum:
@@ -166,41 +163,42 @@ class Supervisor:
                 return
             if pid in self._workforce.by_pid:
                 if self._workforce.bury(self._workforce.by_pid[pid], status):
-                    messages.send(self._shared.keeper[0], do="take back")
-                    self._give_up_if_broken(os.waitstatus_to_exitcode(status))
+                    messages.send(self._shared.keeper[0], messages.ReclaimSlots())
+                    code = os.waitstatus_to_exitcode(status)
+                    if reason := self._workforce.why_none_comes_up(code, self._wanted):
+                        self._drain(reason, exit_code=EX_CONFIG if code == EX_CONFIG else 1)
             elif not self._front_ends.bury(pid, status):
                 self._nursery.bury(pid, status, expected=self.draining.has_begun)
 
-    def _give_up_if_broken(self, code: int) -> None:
-        """None has ever come up: say so and end, rather than fork for ever. A pool that has worked goes on trying."""
-        workforce = self._workforce
-        if workforce.came_up or workforce.staying() or workforce.unborn < max(5, self._wanted):
-            return
-        if code == _EX_CONFIG:
-            self._drain("no worker can load the application; the log says why", exit_code=_EX_CONFIG)
-        else:
-            how = f"{workforce.unborn} in a row died while they loaded the application"
-            self._drain(f"no worker comes up: {how}; the log says how", exit_code=1)
-
     def _hear_keeper(self) -> None:
-        for message in messages.hear(self._shared.keeper[0], messages.from_keeper):
+        received: Iterator[messages.FromKeeper | messages.InvalidMessage] = messages.receive(
+            self._shared.keeper[0], messages.from_keeper
+        )
+        for message in received:
             match message:
-                case messages.Fenced(queue=index):
+                case messages.LeaseLost(queue=index):
                     self._workforce.kill_holders(index)
-                case messages.Joined():
+                case messages.LeaseJoined():
                     self._desk.trouble = ""
                     self._register.write()
-                    messages.send(self._shared.keeper[0], do="told leases")
+                    messages.send(self._shared.keeper[0], messages.WritePidFile())
                     self._tell_reload()
-                case messages.Asked(verb=verb):
+                case messages.RequestReceived(verb=verb):
                     self._heed(_VERBS[verb])
-                case messages.Refused(why=why):
-                    self._drain(why, exit_code=_EX_CONFIG)
-                case messages.Trouble(why=why):
+                case messages.MountRefused(why=why):
+                    self._drain(why, exit_code=EX_CONFIG)
+                case messages.JoinFailed(why=why):
                     self._desk.trouble = why
-                case messages.Nonsense(pid=pid, reason=reason) | messages.Overheard(pid=pid, reason=reason):
+                case messages.SlotReclaimed():  # the scoreboard shows the slot as free
+                    pass
+                case (
+                    messages.InvalidMessage(pid=pid, reason=reason)
+                    | messages.ChildMisbehaved(pid=pid, reason=reason)
+                ):
                     if not self._workforce.end_liar(pid, reason):
                         self._nursery.end_liar(pid, reason)
+                case _:
+                    assert_never(message)
 
     def _facts(self) -> dict[str, object]:
         """What `status` shows and only we know."""
@@ -210,7 +208,7 @@ class Supervisor:
             "front_ends": self._front_ends.facts(),
             "generation": self._generation,
             "reload_refused": self._reloader.refused or None,
-            "reload": self._reloader.facts,
+            "reload": asdict(self._reloader.progress),
         }
 
     def _mind_time(self) -> None:
@@ -239,7 +237,7 @@ class Supervisor:
 
     def _tell_reload(self) -> None:
         """For the status files, by which other hosts hear of it."""
-        messages.send(self._shared.keeper[0], do="tell reload", reload=self._reloader.facts)
+        messages.send(self._shared.keeper[0], self._reloader.progress)
 
     def _adopt(self, reloaded: ProbedApplication) -> None:
         """A sound application: roll the workers over to it, or start anew where what all share does not fit it."""

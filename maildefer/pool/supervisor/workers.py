@@ -19,6 +19,7 @@ from maildefer.pool import worker_deaths
 from maildefer.pool.fork import ChildProcess, Killed, how_died
 from maildefer.pool.scoreboard import Header, ProcessKind, S, Scoreboard, State
 
+EX_CONFIG = 78
 _TICK_SECONDS = 2.0
 _LINES_SECONDS = 0.1
 _WORD = (1 << 64) - 1
@@ -147,6 +148,18 @@ class WorkerTable:
     def handled(self) -> int:
         """Messages that the workers of now have settled."""
         return sum(self._word(child, S.HANDLED) for child in self.staying())
+
+    def why_none_comes_up(self, code: int, wanted: int) -> str:
+        """Say why to end rather than fork for ever, after a worker's death with that exit code; else empty.
+
+        A pool of which any worker has ever come up goes on trying.
+        """
+        if self.came_up or self.staying() or self.unborn < max(5, wanted):
+            return ""
+        if code == EX_CONFIG:
+            return "no worker can load the application; the log says why"
+        how = f"{self.unborn} in a row died while they loaded the application"
+        return f"no worker comes up: {how}; the log says how"
 
     def is_all_taken_back(self) -> bool:
         """No worker is left, and no dead one's claims."""

@@ -33,7 +33,7 @@ from maildefer.maildir.claims import Claim
 from maildefer.message.request import received
 from maildefer.pool.attempt_log import AttemptLog, tell_failure
 from maildefer.pool.context import PoolContext
-from maildefer.pool.messages import send
+from maildefer.pool.messages import EntryDeferred, send
 from maildefer.pool.scoreboard import Header, S, State
 from maildefer.pool.scoreboard_slot import ScoreboardSlot
 from maildefer.pool.worker.conversation_locks import ConversationLocks
@@ -220,7 +220,7 @@ class Worker:
             claim.abandon()
 
     def _tell_keeper(self, claim: Claim, name: str) -> None:
-        send(self._shared.deferrals[1], queue=self._words[self._base + S.QUEUE], name=name)
+        send(self._shared.deferrals[1], EntryDeferred(queue=self._words[self._base + S.QUEUE], name=name))
 
     def _rest(self) -> None:
         """Nothing to do: say so on the board, let the log lines go, and sleep until an offer or a signal."""

@@ -23,7 +23,7 @@ from maildefer.pool.keeper import maintenance
 from maildefer.pool.keeper.heartbeat import Heartbeat
 from maildefer.pool.keeper.keeper import Keeper
 from maildefer.pool.keeper.maintenance import Maintenance
-from maildefer.pool.messages import Refused, from_keeper, hear, pair
+from maildefer.pool.messages import LeaveLeases, MountRefused, from_keeper, pair, receive
 from maildefer.pool.scoreboard import Header, ProcessKind, Q, QueueState, S, Scoreboard, State
 from maildefer.pool.status_record import on_claims
 from tests.support.queues import LABEL, World, put
@@ -319,7 +319,7 @@ def test_a_mount_that_is_refused_is_told_to_the_supervisor_and_not_tried_again(p
     place.lifeline._try_to_join = refuse  # type: ignore[method-assign, assignment]
     assert place.lifeline._join() is None
     assert waited == [None]
-    assert list(hear(place.supervisor, from_keeper)) == [Refused(why="run/queue is not safe")]
+    assert list(receive(place.supervisor, from_keeper)) == [MountRefused(why="run/queue is not safe")]
 
 
 def test_a_queue_that_is_joined_anew_is_not_swept_for_it(place: Place) -> None:
@@ -340,7 +340,7 @@ def test_a_keeper_that_is_told_to_leave_leaves_every_lease() -> None:
     keeper._leaving = False
     keeper._lifelines = [SimpleNamespace(leaving=threading.Event()) for _ in range(2)]
     keeper._tenders = [SimpleNamespace(wake=lambda index=index: woken.append(index)) for index in range(2)]
-    keeper._obey({"do": "leave"})
+    keeper._obey(LeaveLeases())
     assert keeper._leaving
     assert [line.leaving.is_set() for line in keeper._lifelines] == [True, True]
     assert woken == [0, 1]

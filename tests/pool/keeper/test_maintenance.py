@@ -26,7 +26,7 @@ from maildefer.pool.chore_faults import ChoreFaults
 from maildefer.pool.context import PoolContext, QueueOfPool
 from maildefer.pool.keeper.maintenance import Maintenance
 from maildefer.pool.keeper.mount_time import MountTime
-from maildefer.pool.messages import Asked, from_keeper, hear, pair
+from maildefer.pool.messages import RequestReceived, from_keeper, pair, receive
 from maildefer.pool.scoreboard import Header, ProcessKind, Q, QueueState, S, Scoreboard, State
 from tests.support.queues import LABEL, START, World, everywhere, holder, put
 
@@ -261,7 +261,7 @@ def test_a_request_through_the_mount_is_answered(house: House, fault: Callable[[
     house.run(2 * BEAT)
     put(house.layout.requests, f"{OWN}.pause")
     house.run(2 * BEAT)
-    assert list(hear(house.shared.keeper[0], from_keeper)) == [Asked(verb="pause")]
+    assert list(receive(house.shared.keeper[0], from_keeper)) == [RequestReceived(verb="pause")]
     assert os.listdir(house.layout.requests_done) == [f"{OWN}.pause"]
 
 
@@ -276,8 +276,12 @@ def test_a_request_is_its_name_and_nothing_in_it_is_read(house: House) -> None:
         file.truncate(1 << 40)
     os.symlink("/etc/passwd", f"{requests}/{OWN}.reload")
     house.run(2 * BEAT)
-    asked = list(hear(house.shared.keeper[0], from_keeper))
-    assert sorted(each.verb for each in asked if isinstance(each, Asked)) == ["pause", "reload", "resume"]
+    asked = list(receive(house.shared.keeper[0], from_keeper))
+    assert sorted(each.verb for each in asked if isinstance(each, RequestReceived)) == [
+        "pause",
+        "reload",
+        "resume",
+    ]
     assert len(asked) == 3
     assert os.path.islink(f"{house.layout.requests_done}/{OWN}.reload")
 
