@@ -1,6 +1,47 @@
 """maildefer: a distributed worker pool over a shared Maildir.
 
-The names below are what most programs need; each is imported at its first use: `import maildefer` costs nothing.
+Public are the names in `__all__` of this package and of the public modules below; everything else may change with any
+version. The names of this package are those that most programs need: each is imported at its first use, so that
+`import maildefer` costs nothing. `__version__` is the version, as a text.
+
+Public modules:
+
+    routing      routes, decorators, outcomes and state stores, for handler modules
+    mail         the messages that handlers get and send
+    queue        a queue in any program: push, pop, consume
+    server       the relay, and the front ends and receivers of boot modules
+    view         messages made from templates
+    bounce       bounces: a decorator, and what a bounce says
+    confirm      confirmations: messages that wait until their sender has answered
+    delivery     delivery to users' Maildirs, and forwarding
+    tasks        functions as deferred work
+    policy       the client that a policy is asked about
+    testing      helpers for an application's tests
+    encoding     messages between bytes and decoded parts
+    utils        settings, and the steps of starting a server
+    logs         handlers' log lines in a logging configuration of one's own
+    errors       every error that is raised
+    handlers     ready handler modules
+    commands     the command line as one object
+
+Private:
+
+    cli/         the command line
+    control/     status, stop and audit, from outside of a pool
+    pool/        the processes of one host
+    intake/      the front end, which only enqueues
+    handling/    from a message to handlers, and their results to one outcome
+    message/     messages: envelope, MIME, what is sent
+    matching/    from an address to its routes, within a time limit
+    doctor/      checks of mounts and set-ups
+    host/        what the operating system of one host offers
+    maildir/     the queue on disk
+    skeleton/    the project that `maildefer new` writes
+    events       the events of the log; log_context: what a line is about
+    untrusted    small files of unknown content; digest, units, backoff, version: small things that all use
+
+Imports point down: cli > the public modules > control > pool > intake > handling > message > matching > doctor > host >
+maildir > logs > events, log_context > errors and the small modules.
 """
 
 from __future__ import annotations

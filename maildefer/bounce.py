@@ -1,6 +1,8 @@
-"""Bounces: `@bounce_to(soft=…, hard=…)` below `@route`, and `detect` for a look at one.
+"""Bounces: `@bounce_to(soft=…, hard=…)` below `@route`, and `detect` for what a message says as a bounce.
 
-The code is in `maildefer.message.bounce`, which is imported when it is used, and `maildefer.handling.decorators`.
+`BOUNCE_MATCHERS` are the headers that are looked at, with the regular expressions for their values; `BOUNCE_MAX` is
+the most points that a message can have. The code is in `maildefer.handling.decorators` and in
+`maildefer.message.bounce`, which is imported at the first use.
 """
 
 from __future__ import annotations

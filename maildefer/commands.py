@@ -1,4 +1,7 @@
-"""`main`, the whole command line as one group, for the `CliRunner` of Click or Typer and for programs that embed it."""
+"""The command line as one object, for the `CliRunner` of Click or Typer and for programs that embed it.
+
+`main` is the group of all commands, made from `maildefer.cli.program`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,15 @@
-"""Messages and their coding: `MailBase`, and the way from bytes to it and back. The code is in `maildefer.message`."""
+"""Messages between bytes and `MailBase`, a tree of parts whose headers and bodies are decoded.
+
+`DEFAULT_ENCODING` is the charset of what is beyond ASCII. `CONTENT_ENCODING_KEYS` are the headers that
+`MailBase.content_encoding` knows, and `CONTENT_ENCODING_REMOVED_PARAMS` the parameters that it leaves out.
+
+The code is in `maildefer.message.mime.mail`, `maildefer.message.mime.parser` (from bytes),
+`maildefer.message.mime.canonical` (to bytes), `maildefer.message.mime.headers`,
+`maildefer.message.mime.content_headers`, `maildefer.message.mime.parameters`, `maildefer.message.mime.charsets` and
+`maildefer.message.mime.mime_part`; the error is in `maildefer.errors`.
+"""
+
+from __future__ import annotations
 
 from maildefer.errors import EncodingError
 from maildefer.message.mime.canonical import to_file, to_message, to_string

@@ -95,9 +95,8 @@ class UnsafeRuntimeDirectory(MaildeferError):
     """The host's own runtime directory could be written by somebody else, so nothing in it can be trusted."""
 
     def __init__(self, path: str, what: str) -> None:
-        super().__init__(
-            f"the runtime directory {path} {what}: remove it, or name another in MAILDEFER_RUNTIME_DIR"
-        )
+        remedy = "remove it, or name another in MAILDEFER_RUNTIME_DIR"
+        super().__init__(f"the runtime directory {path} {what}: {remedy}")
         self.path = path
 
 
@@ -138,11 +137,8 @@ class QueueUnlisted(QueueMissing):
     """The project's settings list their queues, and this one, which is not there, is none of them."""
 
     def __init__(self, path: str, settings: str, name: str) -> None:
-        super().__init__(
-            path,
-            f"nor is it in `queues` of {settings}: correct the name, "
-            f'or add "{name}": [] there if programs, and no handlers, are to read it',
-        )
+        remedy = f'correct the name, or add "{name}": [] there if programs, and no handlers, are to read it'
+        super().__init__(path, f"nor is it in `queues` of {settings}: {remedy}")
 
 
 class NotAQueue(QueueError):
@@ -276,6 +272,10 @@ class NameTooLong(StorageFault):
 class ResourcesExhausted(StorageFault):
     remedy = "raise the limits on open files, memory or processes of this user"
 
+
+__all__ = [
+    name for name, one in list(vars().items()) if isinstance(one, type) and issubclass(one, MaildeferError)
+]
 
 _BY_ERRNO: dict[int, type[StorageFault]] = {
     errno.ENOSPC: NoSpace,

@@ -1,4 +1,6 @@
-"""Handlers' own logging, by structlog: one pipeline for what they say through `logging` and through structlog.
+"""Handlers' own logging, by structlog: one pipeline for lines written through `logging` and through structlog.
+
+Programs with a logging configuration of their own use `merge_attempt` and `tell_attempt`; the rest is for workers.
 
 Lines of both go to the handlers of `logging`: the project's own (`logging_config`, or what a boot module sets up), or
 one that writes event lines of the pool's form. Workers and receivers only; nothing else of a pool loads a project.
@@ -18,6 +20,8 @@ from typing import Any, Final
 
 from maildefer import events, log_context
 from maildefer.errors import ConfigurationError
+
+__all__ = ["merge_attempt", "tell_attempt"]
 
 EVENT: Final = "handler.logged"
 FAILED: Final = "handler.failed"

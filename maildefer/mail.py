@@ -1,4 +1,8 @@
-"""What handlers get and send: `MailRequest`, `MailResponse`. The code is in `maildefer.message`."""
+"""The messages that handlers get and send: `MailRequest`, `MailResponse`.
+
+`ROUTABLE_TO_HEADER` is the header that tells the recipient where there is no envelope: "to", or for example
+"Delivered-To"; it can be set. The code is in `maildefer.message.request` and `maildefer.message.response`.
+"""
 
 from __future__ import annotations
 

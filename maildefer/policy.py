@@ -1,6 +1,7 @@
-"""For policies, which the front end asks about each recipient: `accept(session: Session, sender: str, recipient: str)`.
+"""The client that a policy is asked about: `accept(session: Session, sender: str, recipient: str)`.
 
-See `docs/delivery.md`. The real thing lives in `maildefer.handling.policy.decide`.
+A policy is a function of the project, which the front end asks about each recipient: see `docs/delivery.md`. The code
+is in `maildefer.handling.policy.decide`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The queue in any Python program: `Queue("run/posts").push(message)`.
 
-The code is in `maildefer.maildir` (push, pop, operator) and `maildefer.pool.receiver.consumer`. Importing this loads
-no e-mail package, since every worker imports it.
+The code is in `maildefer.maildir` (push, pop, operator), `maildefer.maildir.stdlib_maildir` and
+`maildefer.pool.receiver.consumer`; the error is in `maildefer.errors`. Importing this module loads no e-mail package,
+since every worker imports it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
-"""How messages find their handlers: the names that handler modules and boot modules import.
+"""Routes, decorators, outcomes and state stores: the names that handler modules and boot modules import.
 
-Routes and decorators live in `maildefer.handling.routes` and `.decorators`, the state stores in `.state` and
-`.shared_state`, `Defer` and `Reject` in `.outcomes`.
+`Router` is the table of routes of this process, `ROUTE_FIRST_STATE` the state in which each conversation begins, and
+`LOG` the logger of deliveries without a pool. The code is in `maildefer.handling.routes`,
+`maildefer.handling.decorators`, `maildefer.handling.outcomes`, `maildefer.handling.state.storage` and
+`maildefer.handling.state.directory`.
 """
 
 from __future__ import annotations

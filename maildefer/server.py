@@ -1,7 +1,8 @@
-"""Front ends and receivers, as boot modules name them.
+"""The relay, and the front ends and receivers that boot modules name.
 
-The code is in `maildefer.pool.receiver` and `maildefer.message.outgoing.relay`; each is imported at its
-first use, since handlers import this module for `Relay` alone.
+The code is in `maildefer.message.outgoing.relay`, `maildefer.message.smtp_error`, `maildefer.pool.receiver.receiver`
+and `maildefer.pool.receiver.smtp_receiver`; each is imported at its first use, since most handlers import this module
+for `Relay` alone.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Helpers for an application's tests: conversations with the handlers in this process, and a look at what they sent.
+"""Helpers for an application's tests: conversations with the handlers in this process, and the messages they sent.
 
-Tests never touch real mail. From its import on, whenever that is, what this process would put into a queue of the
-project, or keep in one of its state stores, goes to the tests' own store: a folder that `store` or the variable
-`MAILDEFER_TEST_STORE` names, else a temporary one. So does what handlers give to a `Relay`; only a `relay()` of this
-module sends.
+Tests never touch real mail. As soon as this module is imported, everything that the process would put into a queue of
+the project, or keep in one of its state stores, goes to the tests' own store: a folder that `store` or the variable
+`MAILDEFER_TEST_STORE` names, else a temporary one. Messages that handlers give to a `Relay` go there too, into the
+queue `TEST_QUEUE`; only a `relay()` of this module sends. The store is in `maildefer.handling.project.test_store`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""Settings: `from maildefer.utils import settings` in a handler module, `import_settings` in a program.
+"""Settings, and the steps of starting a server.
 
-Both live in `maildefer.handling.project.settings`. The rest is what Salmon's `start` was made of, for programs that
-call it.
+`settings` is the settings module, for handler modules; `import_settings` loads it in a program. The code is in
+`maildefer.handling.project.settings`. The other functions are the steps of Salmon's `start`, for programs that call
+them.
 """
 
 from __future__ import annotations
@@ -18,6 +19,16 @@ from maildefer.handling.project.settings import load_settings, loaded_settings
 from maildefer.maildir import durable
 from maildefer.maildir.rights.modes import Rights
 from maildefer.maildir.system import token
+
+__all__ = [
+    "check_for_pid",
+    "daemonize",
+    "drop_priv",
+    "import_settings",
+    "make_fake_settings",
+    "settings",
+    "start_server",
+]
 
 # The settings module, None until it is loaded. Not assigned here: `__getattr__` gives what a worker has loaded.
 # `Any`, since it is the user's own module, and a handler that imports this name is loaded after it.

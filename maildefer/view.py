@@ -1,6 +1,7 @@
-"""Templates, as handlers use them: `view.respond(locals(), "page_ready.msg", From=…, To=…, Subject=…)`.
+"""Messages made from templates: `view.respond(locals(), "page_ready.msg", From=…, To=…, Subject=…)`.
 
-Set `LOADER` once, in the boot module or the settings; any process may do so before it handles a message.
+`LOADER` finds the templates. Set it once, in the boot module or the settings, before the process handles a message.
+The code is in `maildefer.message.templates`.
 """
 
 from __future__ import annotations

@@ -4,3 +4,5 @@ log        logs every message
 queue      keeps every message in `run/queue`
 forward    forwards every message by `settings.relay`
 """
+
+__all__ = ["forward", "log", "queue"]

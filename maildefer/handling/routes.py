@@ -37,7 +37,8 @@ class Pushable(Protocol):
     def push(self, message: Any, /) -> object: ...
 
 
-def DEFAULT_STATE_KEY(mod: str, msg: object) -> str:  # Salmon's name
+def DEFAULT_STATE_KEY(mod: str, msg: object) -> str:
+    """The key of a module's states where no `@state_key_generator` makes another: the module's name."""
     return mod
 
 
@@ -197,7 +198,6 @@ class RoutingBase:
         self.STATE_STORE.clear()
 
     # Delivery
-
     def deliver(self, message: HasRecipient) -> None:
         """Run the handlers for the message here and now; returns nothing.
 
