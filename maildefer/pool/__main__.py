@@ -31,14 +31,14 @@ def main() -> int:
     """Probe the application, lay out what the processes share, and supervise; returns the exit code."""
     terminal = StartupTerminal(None)
     try:
-        plan = PoolOptions.parse(sys.argv[1] if len(sys.argv) > 1 else "")
-        terminal = StartupTerminal(plan.log_file)
-        events.configure(plan.log_format, log_file=plan.log_file, level=plan.log_level)
-        if plan.lock_fd >= 0:
-            os.set_inheritable(plan.lock_fd, False)
-        probed = Probe(plan.project).wait()
-        plan.configure_log(plan.settings(probed))
-        supervisor = Supervisor(*assemble(plan, probed))
+        options = PoolOptions.parse(sys.argv[1] if len(sys.argv) > 1 else "")
+        terminal = StartupTerminal(options.log_file)
+        events.configure(options.log_format, log_file=options.log_file, level=options.log_level)
+        if options.lock_fd >= 0:
+            os.set_inheritable(options.lock_fd, False)
+        probed = Probe(options.project).wait()
+        options.configure_log(options.settings(probed))
+        supervisor = Supervisor(*assemble(options, probed))
     except ConfigurationError as fault:
         events.emit(
             "application.broken", error=str(fault), detail="\n".join(getattr(fault, "__notes__", [])) or None
@@ -51,9 +51,9 @@ def main() -> int:
         return 1
     os.chdir("/")  # from here on a mount that hangs does not hang us
     _share_memory_with_children()
-    set_title(f"supervisor {plan.pidfile}")
+    set_title(f"supervisor {options.pidfile}")
     if code := supervisor.run():
-        terminal.tell(supervisor.draining.reason)
+        terminal.tell(supervisor.drain.reason)
     return code
 
 
@@ -61,17 +61,17 @@ _FEWEST_SLOTS = 128  # so that some more workers find room; what is never used t
 
 
 def assemble(
-    plan: PoolOptions, probed: dict[str, Any]
+    options: PoolOptions, probed: dict[str, Any]
 ) -> tuple[PoolContext, PoolOptions, dict[str, Any], Any]:
     """Everything that the supervisor and its children have in common. Raises ConfigurationError."""
-    settings = plan.settings(probed)
-    plan = replace(plan, project=settings.project)
-    queues = plan.served(settings, probed["routes"])
+    settings = options.settings(probed)
+    options = replace(options, project=settings.project)
+    queues = options.served(settings, probed["routes"])
     slots = max(_FEWEST_SLOTS, 2 * settings.workers + 16)
-    shared = PoolContext(
+    context = PoolContext(
         settings=settings,
-        project=plan.project,
-        pidfile=plan.pidfile,
+        project=options.project,
+        pidfile=options.pidfile,
         host=this_host(),
         queues=queues,
         board=Scoreboard(len(queues), slots),
@@ -82,9 +82,9 @@ def assemble(
         gate=os.eventfd(1, os.EFD_NONBLOCK | os.EFD_CLOEXEC),
         supervisor=os.getpid(),
         dumps=_dumps(slots),
-        force=plan.force,
+        force=options.force,
     )
-    return shared, plan, probed, status_socket.listen(runtime_dir.socket_path(plan.pidfile))
+    return context, options, probed, status_socket.listen(runtime_dir.socket_path(options.pidfile))
 
 
 def _dumps(slots: int) -> StackDumps | None:

@@ -19,7 +19,7 @@ Killed = Literal["", "drain", "fence", "timeout", "recycled", "retired"]
 _ALL = set(signal.valid_signals())
 # A terminal sends these to the whole group; or they may come before a child has set up its own handler; or somebody
 # means the supervisor.
-_THE_SUPERVISORS = (
+_FOR_THE_SUPERVISOR = (
     signal.SIGINT,
     signal.SIGQUIT,
     signal.SIGHUP,
@@ -44,7 +44,7 @@ class ChildProcess:
     retiring: bool = False  # was told to end
     killed: Killed = ""
     aborted_at: float = 0.0
-    lied: bool = False  # was told to die for nonsense
+    misbehaved: bool = False  # was told to die for nonsense
     output: int = -1  # the file of what its handlers print
     family: frozenset[ProcessEntry] = frozenset()  # what its handlers had started when it was told to die
 
@@ -67,7 +67,7 @@ def fork(main: Callable[[], int]) -> int:
         return pid
     code = 1
     try:
-        _begin(parent)
+        _set_up_child(parent)
         code = main()
     except BaseException:  # noqa: BLE001  # the last stop: tell it, and end as a failure
         traceback.print_exc()
@@ -125,16 +125,16 @@ def read_only_memory(name: str) -> tuple[int, int]:
     return writer, os.open(f"/proc/self/fd/{writer}", os.O_RDONLY | os.O_CLOEXEC)
 
 
-def _begin(parent: int) -> None:
+def _set_up_child(parent: int) -> None:
     """Defaults for a child: its own signals, an end when the parent ends."""
     signal.set_wakeup_fd(-1)
     for signum in (signal.SIGTERM, signal.SIGCHLD, signal.SIGCONT):
         signal.signal(signum, signal.SIG_DFL)
-    for signum in _THE_SUPERVISORS:
-        signal.signal(signum, _leave_it)
+    for signum in _FOR_THE_SUPERVISOR:
+        signal.signal(signum, _ignore)
     die_with_parent(parent)
     signal.pthread_sigmask(signal.SIG_SETMASK, set())
 
 
-def _leave_it(signum: int, frame: object) -> None:
+def _ignore(signum: int, frame: object) -> None:
     """Not SIG_IGN, which the programs that handlers execute would inherit."""

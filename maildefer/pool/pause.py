@@ -13,11 +13,11 @@ from maildefer.pool.context import PoolContext
 from maildefer.pool.scoreboard import Header, Q
 
 
-def heed_mark(shared: PoolContext, index: int, system: System) -> None:
+def apply_mark(context: PoolContext, index: int, system: System) -> None:
     """Put on the board whether the queue is paused on all hosts. By the keeper. Raises StorageFault's kinds."""
-    queue = shared.queues[index]
+    queue = context.queues[index]
     paused = is_paused(queue.layout, system=system)
-    words, base = shared.board.words, shared.board.queue(index)
+    words, base = context.board.words, context.board.queue(index)
     if bool(words[base + Q.PAUSED]) == paused:
         return
     words[base + Q.PAUSED] = int(paused)
@@ -31,15 +31,15 @@ def heed_mark(shared: PoolContext, index: int, system: System) -> None:
 class PoolPause:
     """What TSTP and CONT do."""
 
-    def __init__(self, shared: PoolContext) -> None:
-        self._shared = shared
-        self._words = shared.board.words
+    def __init__(self, context: PoolContext) -> None:
+        self._context = context
+        self._words = context.board.words
 
     def pause(self) -> None:
         if not self._words[Header.PAUSED]:
             self._words[Header.PAUSED] = 1
             with suppress(BlockingIOError):  # a broken worker has shut it already
-                os.eventfd_read(self._shared.gate)
+                os.eventfd_read(self._context.gate)
             events.emit("pool.paused")
 
     def resume(self) -> None:
@@ -48,11 +48,11 @@ class PoolPause:
         if self._words[Header.PAUSED]:
             self._words[Header.PAUSED] = 0
             with suppress(BlockingIOError):  # or has opened it as far as it goes
-                os.eventfd_write(self._shared.gate, 1)
+                os.eventfd_write(self._context.gate, 1)
             events.emit("pool.resumed")
 
     def clear(self, *words: int) -> None:
         """Forget faults, in all queues."""
-        for index in range(len(self._shared.queues)):
+        for index in range(len(self._context.queues)):
             for word in words:
-                self._words[self._shared.board.queue(index) + word] = 0
+                self._words[self._context.board.queue(index) + word] = 0

@@ -145,7 +145,7 @@ class Scoreboard:
         self.words = memoryview(self._memory).cast("Q")
 
     @classmethod
-    def shared(cls, queues: int, slots: int) -> Scoreboard:
+    def inheritable(cls, queues: int, slots: int) -> Scoreboard:
         """A board whose descriptor an executed child may inherit."""
         descriptor = os.memfd_create("maildefer-board", os.MFD_CLOEXEC)
         return cls(queues, slots, descriptor)

@@ -20,15 +20,15 @@ _SPAN_SECONDS: Final = 10.0
 _LEAST_SECONDS: Final = 1.0
 
 
-def of_pool(shared: PoolContext, **more: object) -> dict[str, Any]:
+def of_pool(context: PoolContext, **more: object) -> dict[str, Any]:
     """Everything, as plain data. Reads memory only, so it works whatever the mounts do."""
-    board, words = shared.board, shared.board.words
-    served = [board.queue(index) for index, queue in enumerate(shared.queues) if not queue.guest]
+    board, words = context.board, context.board.words
+    served = [board.queue(index) for index, queue in enumerate(context.queues) if not queue.guest]
     return {
-        "host": shared.host.label,
-        "pid": shared.supervisor,
-        "project": shared.project,
-        "pidfile": shared.pidfile,
+        "host": context.host.label,
+        "pid": context.supervisor,
+        "project": context.project,
+        "pidfile": context.pidfile,
         "paused": bool(words[Header.PAUSED]) or all(words[base + Q.PAUSED] for base in served),
         "draining": bool(words[Header.DRAINING]),
         "up_seconds": _since(words[Header.STARTED]),
@@ -36,8 +36,8 @@ def of_pool(shared: PoolContext, **more: object) -> dict[str, Any]:
         "scout_silent_seconds": _since(max(words[Header.SCOUT], words[Header.STARTED])),
         "ttl_seconds": max(words[board.queue(index) + Q.FORMAT_TTL] for index in range(board.queues)) / 1000
         or Format().ttl_seconds,
-        "workers": [one for slot in shared.board.worker_slots() if (one := of_worker(shared, slot))],
-        "queues": [of_queue(shared, index) for index in range(len(shared.queues))],
+        "workers": [one for slot in context.board.worker_slots() if (one := of_worker(context, slot))],
+        "queues": [of_queue(context, index) for index in range(len(context.queues))],
         **more,
     }
 
@@ -55,23 +55,23 @@ def _since(nanoseconds: int) -> float:
     return round(boottime() - nanoseconds / 1e9, 1)
 
 
-def of_queue(shared: PoolContext, index: int) -> dict[str, Any]:
+def of_queue(context: PoolContext, index: int) -> dict[str, Any]:
     """One queue as this host serves it."""
-    board, words = shared.board, shared.board.words
+    board, words = context.board, context.board.words
     base, now = board.queue(index), boottime()
     paused_for = max(0.0, words[base + Q.PAUSED_UNTIL] / 1e9 - now)
     code = words[base + Q.PAUSE_CODE]
     workers = [
         one
         for slot in board.worker_slots()
-        if (one := of_worker(shared, slot)) and one["queue_index"] == index
+        if (one := of_worker(context, slot)) and one["queue_index"] == index
     ]
     return {
-        "queue": shared.queues[index].name,
-        "path": shared.queues[index].layout.path,
-        "guest": shared.queues[index].guest,
-        "host": shared.host.label,
-        "pid": shared.supervisor,
+        "queue": context.queues[index].name,
+        "path": context.queues[index].layout.path,
+        "guest": context.queues[index].guest,
+        "host": context.host.label,
+        "pid": context.supervisor,
         "state": _named(QueueState, words[base + Q.STATE]),
         "lease": board.lease(index),
         "beat_age_seconds": round(now - words[base + Q.BEAT] / 1e9, 1) if words[base + Q.BEAT] else None,
@@ -87,18 +87,18 @@ def of_queue(shared: PoolContext, index: int) -> dict[str, Any]:
     }
 
 
-def of_worker(shared: PoolContext, slot: int) -> dict[str, Any] | None:
+def of_worker(context: PoolContext, slot: int) -> dict[str, Any] | None:
     """One worker, and what it is on; None where the slot has none."""
-    board: Scoreboard = shared.board
+    board: Scoreboard = context.board
     words, base = board.words, board.slot(slot)
     if words[base + S.KIND] != ProcessKind.WORKER:
         return None
-    index = min(words[base + S.QUEUE], len(shared.queues) - 1)
+    index = min(words[base + S.QUEUE], len(context.queues) - 1)
     handling = words[base + S.DEADLINE] != 0
     return {
         "pid": words[base + S.PID],
         "state": "handling" if handling else _named(State, words[base + S.STATE]),
-        "queue": shared.queues[index].name,
+        "queue": context.queues[index].name,
         "queue_index": index,
         "entry": board.name(slot) if board.holds(slot) else None,
         "handler": (board.handler(slot) or None) if handling else None,

@@ -158,8 +158,8 @@ from maildefer.intake import status_report as report
 from maildefer.pool.keeper import keeper
 
 HERE = os.path.dirname(__file__)
-_mind, _tell = keeper.Keeper._mind_supervisor, report.Report._tell
-keeper._LOOK_SECONDS = 0.05
+_mind, _tell = keeper.Keeper._check_supervisor, report.Report._tell
+keeper._CHECK_SECONDS = 0.05
 
 
 def lie(kind):
@@ -174,7 +174,7 @@ def lie(kind):
 def mind(self):
     _mind(self)
     if (said := lie("keeper")) is not None:
-        self._shared.keeper[1].send(said)
+        self._context.keeper[1].send(said)
 
 
 def tell(self):
@@ -184,7 +184,7 @@ def tell(self):
     _tell(self)
 
 
-keeper.Keeper._mind_supervisor, report.Report._tell = mind, tell
+keeper.Keeper._check_supervisor, report.Report._tell = mind, tell
 '''
 LIES = [
     b"[" * 4000,

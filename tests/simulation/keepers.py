@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _END_SECONDS = 5.0
 
 
-class SimulatedPaperwork(MountFiles):
+class SimulatedMountFiles(MountFiles):
     """Left out in most schedules: it tells operators and scouts how hosts stand."""
 
     is_done = True
@@ -39,9 +39,9 @@ class SimulatedPaperwork(MountFiles):
             super().write_status()
 
 
-class SimulatedTender(Maintenance):
-    papers = SimulatedPaperwork
-    _paperwork: SimulatedPaperwork
+class SimulatedMaintenance(Maintenance):
+    mount_files_class = SimulatedMountFiles
+    _mount_files: SimulatedMountFiles
 
 
 class SimulatedKeeper(Keeper):
@@ -50,34 +50,34 @@ class SimulatedKeeper(Keeper):
     def __init__(self, supervisor: SimulatedSupervisor, process: Process) -> None:
         scheduler = supervisor.world.scheduler
         system = process.client.system
-        shared = self._shared = supervisor.shared
+        context = self._context = supervisor.shared
         self._supervisor = supervisor
         self._process = process
         self._leaving = False
-        self._looked_at = self._patient_from = 0.0
+        self._checked_at = self._silence_counts_from = 0.0
         self._began = system.boottime()
-        name = lease_name(shared.host.label, system)
-        self._lifelines, self._tenders = [], []
-        for index in range(len(shared.queues)):
-            lifeline = Heartbeat(shared, index, name, lambda index: None, system=system)
+        name = lease_name(context.host.label, system)
+        self._heartbeats, self._maintenance = [], []
+        for index in range(len(context.queues)):
+            heartbeat = Heartbeat(context, index, name, lambda index: None, system=system)
             events: list[Any] = [Event(scheduler) for _ in range(4)]
-            lifeline.leaving, lifeline.joined, lifeline.left = events[:3]
-            tender = SimulatedTender(shared, index, lifeline, self._free, system=system)
-            tender._paperwork.is_done = supervisor.world.weather.paperwork
-            tender._wake = events[3]
-            self._lifelines.append(lifeline)
-            self._tenders.append(tender)
-            scheduler.start(process, "beat", lifeline._run)
-            scheduler.start(process, "tend", tender._run)
-        self._find_dead()
+            heartbeat.leaving, heartbeat.joined, heartbeat.left = events[:3]
+            maintenance = SimulatedMaintenance(context, index, heartbeat, self._note_reclaimed, system=system)
+            maintenance._mount_files.is_done = supervisor.world.weather.paperwork
+            maintenance._wake = events[3]
+            self._heartbeats.append(heartbeat)
+            self._maintenance.append(maintenance)
+            scheduler.start(process, "beat", heartbeat._run)
+            scheduler.start(process, "tend", maintenance._run)
+        self._reclaim_dead_slots()
         scheduler.start(process, "mind", self._mind)
 
     def hear(self, message: dict[str, Any]) -> None:
         if self._process.alive and (order := from_supervisor(message)) is not None:
-            self._obey(order)
+            self._carry_out(order)
 
     def hear_deferred(self, message: dict[str, Any]) -> None:
-        if self._process.alive and (told := from_worker(message, queues=len(self._tenders))) is not None:
+        if self._process.alive and (told := from_worker(message, queues=len(self._maintenance))) is not None:
             self._hear(told)
 
     def _mind(self) -> None:
@@ -85,11 +85,11 @@ class SimulatedKeeper(Keeper):
         client = self._process.client
         while not self._leaving:
             try:
-                self._mind_supervisor()
+                self._check_supervisor()
             except SystemExit:
                 return self._supervisor.lose(ProcessKind.KEEPER)
-            client.sleep(self._look_seconds())
-        for line in self._lifelines:
+            client.sleep(self._check_seconds())
+        for line in self._heartbeats:
             line.left.wait()
         self._process.alive = False
         return None
@@ -99,21 +99,21 @@ class SimulatedScout(QueueScout):
     """The real passes over the listing, with offers and arrivals on simulated time."""
 
     def __init__(self, supervisor: SimulatedSupervisor, process: Process, index: int) -> None:
-        shared, host = supervisor.shared, supervisor.host
-        path = shared.queues[index].layout.new
+        context, host = supervisor.shared, supervisor.host
+        path = context.queues[index].layout.new
         arrivals: Any = Arrivals(host.world.scheduler, lambda: process.client.utime(path))
         channel: Any = supervisor.channels[index]
-        self.name = shared.queues[index].name
-        self._layout = shared.queues[index].layout
-        self._board = shared.board
-        self._words = shared.board.words
-        self._base = shared.board.queue(index)
+        self.name = context.queues[index].name
+        self._layout = context.queues[index].layout
+        self._board = context.board
+        self._words = context.board.words
+        self._base = context.board.queue(index)
         self._socket = channel
         self._gate = 0
         self._watch = arrivals
         self._told_missing = ""
         self._memory = OfferMemory()
-        self._pace = OfferPace(shared.board)
+        self._pace = OfferPace(context.board)
         self._deaths = 0
         self._steals = False
         self._wait_seconds = 0.05

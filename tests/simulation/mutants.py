@@ -206,7 +206,7 @@ MUTANTS = (
     Mutant("scout: goes by arrivals alone", one(scout.QueueScout, "_pass", bugs.constant(None))),
     Mutant("worker: a fault leaves the deadline", one(worker.Worker, "_handle", poolbugs.deadline_left)),
     Mutant(
-        "supervisor: stopped, and nobody minds", one(keeper.Keeper, "_mind_supervisor", bugs.constant(None))
+        "supervisor: stopped, and nobody minds", one(keeper.Keeper, "_check_supervisor", bugs.constant(None))
     ),
     Mutant(
         "fence: other hosts' pids looked up here",
@@ -245,5 +245,8 @@ MUTANTS = (
     ),
     Mutant("audit: none", one(reclaim.Reclaimer, "_audit", bugs.constant(None))),
     Mutant("audit: the board read before the listing", one(reclaim.Reclaimer, "scan", poolbugs.board_first)),
-    Mutant("audit: a new keeper forgets the dead", one(keeper.Keeper, "_find_dead", poolbugs.forgets_dead)),
+    Mutant(
+        "audit: a new keeper forgets the dead",
+        one(keeper.Keeper, "_reclaim_dead_slots", poolbugs.forgets_dead),
+    ),
 )

@@ -139,7 +139,7 @@ def board_first(old: Any) -> Any:
 
 
 def held_now(recovery: Any) -> dict[int, set[int]]:
-    board = recovery._look.__self__._shared.board
+    board = recovery._look.__self__._context.board
     found: dict[int, set[int]] = {}
     for slot in board.worker_slots():
         base = board.slot(slot)
@@ -223,7 +223,7 @@ def pids_of_all(old: Any) -> Any:
     """Every holder's pids taken for this host's."""
 
     def is_known_dead(self: Any, holder: Any) -> bool:
-        host = self._shared.host
+        host = self._context.host
         own = replace(holder, boot_id=host.boot_id, pid_namespace=host.pid_namespace)
         return bool(old(self, own))
 
@@ -234,7 +234,7 @@ def always_beating(old: Any) -> Any:
     """A keeper that looks at the others as if its own beats went well."""
 
     def fence(self: Any) -> None:
-        self._lifeline.last_good_beat = self._system.boottime()
+        self._heartbeat.last_good_beat = self._system.boottime()
         old(self)
 
     return fence

@@ -97,7 +97,7 @@ class SimulatedSupervisor:
         while True:
             now = self.client.boottime()
             self.board.words[Header.TICK] = int(now * 1e9)
-            self.workforce.mind_deadlines(now)
+            self.workforce.enforce_deadlines(now)
             self.draining.mind(now, self.workforce, nobody)
             if self.draining.is_over(self.workforce, nobody, self):  # type: ignore[arg-type]
                 return self.host.end_supervisor()

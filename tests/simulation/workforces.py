@@ -42,7 +42,7 @@ class SimulatedWorkforce(WorkerTable):
         words[base + S.KIND] = ProcessKind.WORKER
         words[Header.USED] = max(words[Header.USED], free[0] + 1)
         self.processes[process.pid] = process
-        self.occupy(
+        self.add_worker(
             ChildProcess(pid=process.pid, kind=ProcessKind.WORKER, slot=free[0], number=self._born, began=now)
         )
         worker = self._workers[process.pid] = SimulatedWorker(supervisor, free[0], process)

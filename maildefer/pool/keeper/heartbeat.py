@@ -20,7 +20,7 @@ from maildefer.maildir.upkeep.leases import Lease, LeaseHolder, fence
 from maildefer.pool.context import PoolContext
 from maildefer.pool.keeper.mount_time import MountTime
 from maildefer.pool.messages import JoinFailed, LeaseJoined, LeaseLost, MountRefused, send
-from maildefer.pool.pause import heed_mark
+from maildefer.pool.pause import apply_mark
 from maildefer.pool.scoreboard import ProcessKind, Q, QueueState, S, State
 
 _JOIN_RETRY_SECONDS = 1.0
@@ -33,30 +33,30 @@ class Heartbeat:
 
     def __init__(
         self,
-        shared: PoolContext,
+        context: PoolContext,
         index: int,
         first_lease: str,
         check: Callable[[int], None],
         *,
         system: System = SYSTEM,
     ) -> None:
-        self.queue = shared.queues[index]
+        self.queue = context.queues[index]
         self.format = Format()
         self.leaving = threading.Event()
         self.joined = threading.Event()
         self.left = threading.Event()
         self.last_good_beat = 0.0
-        self._shared = shared
+        self._context = context
         self._system = inside(self.queue.layout.path, system)  # of this thread's own
         self._index = index
         self._lease_name = first_lease
-        self._left_behind = ""  # our lease before this one
+        self._earlier_lease = ""  # our lease before this one
         self._check = check
-        self._base = shared.board.queue(index)
-        self.mount_time = MountTime(shared.board, index, self.queue.layout, self.queue.name, system)
-        self._seen = bool(shared.board.lease(index))  # by us, or by a keeper before us
-        self._failing = False
-        self._is_away = False  # the queue's directory
+        self._base = context.board.queue(index)
+        self.mount_time = MountTime(context.board, index, self.queue.layout, self.queue.name, system)
+        self._was_joined = bool(context.board.lease(index))  # by us, or by a keeper before us
+        self._beat_fails = False
+        self._is_missing = False  # the queue's directory
         self.thread = threading.Thread(target=self._run, name=f"beat-{self.queue.name}", daemon=True)
 
     @property
@@ -81,74 +81,80 @@ class Heartbeat:
                 events.emit("lease.lost", queue=self.queue.name, lease=self._lease_name)
                 self._drop_claims()
             except UnsafeMount as fault:
-                send(self._shared.keeper[1], MountRefused(why=str(fault)))
+                send(self._context.keeper[1], MountRefused(why=str(fault)))
                 self.leaving.wait()
             except (MaildeferError, OSError) as fault:
                 if str(fault) != told:
                     told = str(fault)
                     event = "queue.vanished" if isinstance(fault, QueueMissing) else "join.failed"
-                    self._is_away = isinstance(fault, QueueMissing)
+                    self._is_missing = isinstance(fault, QueueMissing)
                     events.emit(event, queue=self.queue.name, error=told)
-                    send(self._shared.keeper[1], JoinFailed(why=told))
+                    send(self._context.keeper[1], JoinFailed(why=told))
                 self.leaving.wait(pause)
-                pause = min(pause * 2, _LONGEST_JOIN_RETRY_SECONDS) if not self._seen else _JOIN_RETRY_SECONDS
+                pause = (
+                    min(pause * 2, _LONGEST_JOIN_RETRY_SECONDS)
+                    if not self._was_joined
+                    else _JOIN_RETRY_SECONDS
+                )
         return None
 
     def _try_to_join(self) -> Lease:
-        layout, words = self.queue.layout, self._shared.board.words
+        layout, words = self.queue.layout, self._context.board.words
         self._check(self._index)  # first, so that a mount's own fault is named rather than what comes of it
-        if self._seen:
+        if self._was_joined:
             open_queue(layout.path, system=self._system)
         else:
             create_queue(layout.path, system=self._system)
         self.format = read_format(layout, system=self._system)
-        heed_mark(self._shared, self._index, self._system)  # before the first claim
-        self._end_what_was_left_behind()
+        apply_mark(self._context, self._index, self._system)  # before the first claim
+        self._fence_earlier_lease()
         self.mount_time.measure_first()
         served = words[self._base + Q.STATE] == QueueState.SERVED
         sent = self._system.boottime()
-        if served and self._shared.board.lease(self._index):
-            self._lease_name = self._shared.board.lease(self._index)
+        if served and self._context.board.lease(self._index):
+            self._lease_name = self._context.board.lease(self._index)
             lease = Lease.take_over(layout, self._lease_name, self._holder(), system=self._system)
         else:
             lease = self._begin()
-            self._shared.board.set_lease(self._index, self._lease_name)
+            self._context.board.set_lease(self._index, self._lease_name)
         words[self._base + Q.FORMAT_TTL] = int(self.format.ttl_seconds * 1000)
         self.last_good_beat = sent
         if not served:
             self._publish(sent)
         words[self._base + Q.STATE] = QueueState.SERVED
-        self._seen = True
+        self._was_joined = True
         self.joined.set()
-        if self._is_away:
-            self._is_away = False
+        if self._is_missing:
+            self._is_missing = False
             events.emit("queue.joined", queue=self.queue.name)
         events.emit("lease.joined", queue=self.queue.name, lease=self._lease_name)
-        send(self._shared.keeper[1], LeaseJoined(queue=self._index))
+        send(self._context.keeper[1], LeaseJoined(queue=self._index))
         return lease
 
-    def _end_what_was_left_behind(self) -> None:
+    def _fence_earlier_lease(self) -> None:
         """A folder that went away and is back still holds our earlier lease: nobody beats it, so nobody need wait."""
-        if not self._left_behind:
+        if not self._earlier_lease:
             return
-        beat = doubt.live_leases(self.queue.layout, self._system).get(self._left_behind)
+        beat = doubt.live_leases(self.queue.layout, self._system).get(self._earlier_lease)
         if beat is not None:
-            fence(self.queue.layout, self._left_behind, beat, system=self._system)
-        self._left_behind = ""
+            fence(self.queue.layout, self._earlier_lease, beat, system=self._system)
+        self._earlier_lease = ""
 
     def _begin(self) -> Lease:
         """A join that failed may have been done, or be done later: its name is not used again (I4)."""
         try:
             return Lease.join(self.queue.layout, self._lease_name, self._holder(), system=self._system)
         except StorageFault:
-            self._lease_name = lease_name(self._shared.host.label, self._system)
+            self._lease_name = lease_name(self._context.host.label, self._system)
             raise
 
     def _keep_beating(self, lease: Lease) -> None:
         """A full interval between a beat's reply and the next beat: observers rely on it."""
-        self._failing, sent = False, 0.0
+        self._beat_fails, sent = False, 0.0
         while not self.leaving.wait(self.format.beat_seconds):
-            if not self._failing:  # else what succeeds may be what was sent first, and carried out then (I8)
+            if (
+                not self._beat_fails
+            ):  # else what succeeds may be what was sent first, and carried out then (I8)
                 sent = self._system.boottime()
             try:
                 is_ours = lease.renew()
@@ -157,12 +163,12 @@ class Heartbeat:
                 self._drop_claims()
                 return
             except StorageFault as fault:
-                self._tell_failing(fault)
+                self._log_failing(fault)
                 if not self._has_leases():
                     self._drop_claims()
                     return
                 continue
-            self._failing = False
+            self._beat_fails = False
             if is_ours:
                 self._publish(sent)
         try:
@@ -170,7 +176,7 @@ class Heartbeat:
             durable.discard(f"{self.queue.layout.status}/{lease.name}.json", self._system)
             events.emit("lease.left", queue=self.queue.name, lease=lease.name)
         except StorageFault as fault:
-            self._tell_failing(fault)
+            self._log_failing(fault)
 
     def _has_leases(self) -> bool:
         try:
@@ -184,25 +190,25 @@ class Heartbeat:
     def _publish(self, sent: float) -> None:
         """Claims may be sent until half the TTL after the beat was *sent* (I8)."""
         self.last_good_beat = sent
-        words = self._shared.board.words
+        words = self._context.board.words
         words[self._base + Q.BEAT] = int(sent * 1e9)
         words[self._base + Q.CLAIM_UNTIL] = int((sent + self.format.ttl_seconds / 2) * 1e9)
 
     def _drop_claims(self) -> None:
         """Our lease is gone: no claim any more, the workers on claims of this queue die, then a fresh lease."""
-        words = self._shared.board.words
+        words = self._context.board.words
         words[self._base + Q.CLAIM_UNTIL] = 0
         words[self._base + Q.STATE] = QueueState.FENCED
         self.joined.clear()
-        send(self._shared.keeper[1], LeaseLost(queue=self._index))
-        while not self.leaving.is_set() and self._is_held():
+        send(self._context.keeper[1], LeaseLost(queue=self._index))
+        while not self.leaving.is_set() and self._is_any_held():
             self.leaving.wait(_DROP_POLL_SECONDS)
         words[self._base + Q.STATE] = QueueState.ABSENT
-        self._left_behind = self._lease_name
-        self._lease_name = lease_name(self._shared.host.label, self._system)
+        self._earlier_lease = self._lease_name
+        self._lease_name = lease_name(self._context.host.label, self._system)
 
-    def _is_held(self) -> bool:
-        board = self._shared.board
+    def _is_any_held(self) -> bool:
+        board = self._context.board
         for slot in board.worker_slots():
             base = board.slot(slot)
             if (
@@ -214,18 +220,18 @@ class Heartbeat:
         return False
 
     def _holder(self) -> LeaseHolder:
-        shared = self._shared
+        context = self._context
         return LeaseHolder(
-            host=shared.host.label,
-            boot_id=shared.host.boot_id,
-            pid_namespace=shared.host.pid_namespace,
-            pid=shared.supervisor,
-            start_time=start_time(shared.supervisor) or 0,
+            host=context.host.label,
+            boot_id=context.host.boot_id,
+            pid_namespace=context.host.pid_namespace,
+            pid=context.supervisor,
+            start_time=start_time(context.supervisor) or 0,
             keeper_pid=self._system.pid(),
             keeper_start_time=start_time(self._system.pid()) or 0,
         )
 
-    def _tell_failing(self, fault: StorageFault) -> None:
-        if not self._failing:
-            self._failing = True
+    def _log_failing(self, fault: StorageFault) -> None:
+        if not self._beat_fails:
+            self._beat_fails = True
             events.emit("beat.failed", queue=self.queue.name, error=str(fault))

@@ -28,7 +28,7 @@ from maildefer.pool.keeper.mount_files import MountFiles
 from maildefer.pool.keeper.reclaim_log import told
 from maildefer.pool.keeper.slot_reclaim import DeadSlots
 from maildefer.pool.messages import ReloadProgress
-from maildefer.pool.pause import heed_mark
+from maildefer.pool.pause import apply_mark
 from maildefer.pool.scoreboard import Header, Q, QueueState
 
 if TYPE_CHECKING:
@@ -50,39 +50,39 @@ _BY_ENTRY = (
 class Maintenance:
     """What the keeper does for one queue besides beating."""
 
-    papers: ClassVar = MountFiles
+    mount_files_class: ClassVar = MountFiles
 
     def __init__(
         self,
-        shared: PoolContext,
+        context: PoolContext,
         index: int,
-        lifeline: Heartbeat,
+        heartbeat: Heartbeat,
         freed: Callable[[int], None],
         *,
         system: System = SYSTEM,
     ) -> None:
-        self._shared = shared
+        self._context = context
         self._system = system
         self._index = index
-        self._base = shared.board.queue(index)
-        self._lifeline = lifeline
-        self._layout = lifeline.queue.layout
-        self._name = lifeline.queue.name
+        self._base = context.board.queue(index)
+        self._heartbeat = heartbeat
+        self._layout = heartbeat.queue.layout
+        self._name = heartbeat.queue.name
         self._heard: SimpleQueue[str] = SimpleQueue()
         self._namesakes: set[str] = set()  # told of
         self._wake = threading.Event()
-        self._stuck = {chore: FailedMoves(system=system) for chore in _BY_ENTRY}
-        self._dead = DeadSlots(shared, index, self._name, freed, self._stuck["take back"])
-        self._promoter = Promoter(self._layout, refusals=self._stuck["promote"], system=system)
+        self._failed_moves = {chore: FailedMoves(system=system) for chore in _BY_ENTRY}
+        self._dead = DeadSlots(context, index, self._name, freed, self._failed_moves["take back"])
+        self._promoter = Promoter(self._layout, refusals=self._failed_moves["promote"], system=system)
         self._sweeper = Sweeper(self._layout, system=system)
         self._observer = self._make_observer()
-        self._recovery = self._make_recovery()
-        self._paperwork = self.papers(shared, index, lifeline, system)
+        self._reclaimer = self._make_reclaimer()
+        self._mount_files = self.mount_files_class(context, index, heartbeat, system)
         # Kept below half a TTL: an observer that has not looked for that begins anew.
-        self._looking = Backoff()
-        self._looking.longest_seconds = 2 * lifeline.format.beat_seconds
+        self._fence_backoff = Backoff()
+        self._fence_backoff.longest_seconds = 2 * heartbeat.format.beat_seconds
         self._chores = Chores(
-            self._name, self._make_chores(), ChoreFaults(shared.board, index), system, self._mend
+            self._name, self._make_chores(), ChoreFaults(context.board, index), system, self._mend
         )
         self.thread = threading.Thread(target=self._run, name=f"tend-{self._name}", daemon=True)
 
@@ -98,27 +98,27 @@ class Maintenance:
 
     def note_reload(self, progress: ReloadProgress) -> None:
         """Note how the last reload went, for the status file. Any thread."""
-        self._paperwork.reload = progress
+        self._mount_files.reload = progress
 
     def wake(self) -> None:
         self._wake.set()
 
     def _run(self) -> None:
-        lifeline = self._lifeline
-        while not lifeline.left.is_set():
-            if lifeline.joined.wait(0.5):
+        heartbeat = self._heartbeat
+        while not heartbeat.left.is_set():
+            if heartbeat.joined.wait(0.5):
                 self._round()
                 self._wake.wait(self._until_next())
                 self._wake.clear()
-            elif self._shared.board.words[self._base + Q.STATE] != QueueState.SERVED:
-                self._dead.free_all()  # no lease, so nothing to take back under it; a new keeper just hasn't joined yet
-        self._paperwork.discard_status()
+            elif self._context.board.words[self._base + Q.STATE] != QueueState.SERVED:
+                self._dead.clear_all()  # there is no lease, so no claim under it; a new keeper only has not joined yet
+        self._mount_files.discard_status()
 
     def _round(self) -> None:
-        if self._observer.format is not self._lifeline.format:  # joined anew
+        if self._observer.format is not self._heartbeat.format:  # joined anew
             self._observer = self._make_observer()
-            self._recovery = self._make_recovery()
-            self._looking.longest_seconds = 2 * self._lifeline.format.beat_seconds
+            self._reclaimer = self._make_reclaimer()
+            self._fence_backoff.longest_seconds = 2 * self._heartbeat.format.beat_seconds
             self._chores.hurry()
         self._chores.do_what_is_due()
 
@@ -126,41 +126,47 @@ class Maintenance:
         """In the order in which they are done: first what other hosts' work waits for."""
 
         def beat() -> float:
-            return self._lifeline.format.beat_seconds
+            return self._heartbeat.format.beat_seconds
 
-        stuck, papers, clock = self._stuck, self._paperwork, self._lifeline.mount_time
+        stuck, files, clock = self._failed_moves, self._mount_files, self._heartbeat.mount_time
         fence = Chore("fence", "fence.failed", self._fence, every=beat, refusals=stuck["fence"])
-        fence.backoff = self._looking
+        fence.backoff = self._fence_backoff
         sweep = Chore("sweep", "sweep.failed", self._sweep, every=lambda: _SWEEP_EVERY_SECONDS, at_once=False)
         sweep.due = self._system.boottime() + _FIRST_SWEEP_SECONDS
-        take_back = Chore("take back", "takeback.failed", self._take_back_dead, refusals=stuck["take back"])
+        take_back = Chore("take back", "takeback.failed", self._reclaim_slots, refusals=stuck["take back"])
         take_back.wanted = self._dead.next_at
         promote = Chore("promote", "promotion.failed", self._promote, refusals=stuck["promote"])
-        promote.wanted = self._promotes_at
+        promote.wanted = self._promote_at
         return [
             take_back,
             fence,
             Chore("reclaim", "reclaim.failed", self._reclaim, every=beat, refusals=stuck["reclaim"]),
             Chore("clock", "clock.failed", clock.measure, wanted=clock.measure_at),
             promote,
-            Chore("list deferred", "listing.failed", self._list_deferred, wanted=self._lists_at),
+            Chore("list deferred", "listing.failed", self._list_deferred, wanted=self._list_deferred_at),
             Chore("return", "return.failed", self._return, every=beat, refusals=stuck["return"]),
             Chore(
                 "free tokens", "token.failed", self._free_tokens, every=beat, refusals=stuck["free tokens"]
             ),
             Chore("share", "share.failed", self._share, every=beat),
-            Chore("requests", "request.failed", papers.answer_requests, every=beat, refusals=papers.refusals),
-            Chore("pause", "pause.failed", self._heed_pause, every=beat),
-            Chore("status", "status.failed", papers.write_status, every=beat),
+            Chore(
+                "requests",
+                "request.failed",
+                files.answer_requests,
+                every=beat,
+                refusals=files.refusals,
+            ),
+            Chore("pause", "pause.failed", self._apply_pause_mark, every=beat),
+            Chore("status", "status.failed", files.write_status, every=beat),
             sweep,
             Chore("folders", "folders.failed", self._mend, every=lambda: _FOLDERS_EVERY_SECONDS),
         ]
 
     def _fence(self) -> None:
-        for lease in self._observer.look(self._lifeline.last_good_beat):
+        for lease in self._observer.look(self._heartbeat.last_good_beat):
             events.emit("lease.fenced", queue=self._name, lease=lease)
         for lease, holder in self._observer.beating():
-            if lease not in self._namesakes and self._shared.host.is_namesake(
+            if lease not in self._namesakes and self._context.host.is_namesake(
                 holder.host, holder.boot_id, holder.pid_namespace
             ):
                 self._namesakes.add(lease)
@@ -168,66 +174,66 @@ class Maintenance:
 
     def _reclaim(self) -> None:
         with told(self._name) as taken:
-            self._recovery.scan(taken)
-        self._shared.board.words[self._base + Q.SCANS] += 1
+            self._reclaimer.scan(taken)
+        self._context.board.words[self._base + Q.SCANS] += 1
 
     def _return(self) -> None:
         with told(self._name) as taken:
-            self._recovery.scan_deferred(taken)
+            self._reclaimer.scan_deferred(taken)
 
     def _free_tokens(self) -> None:
-        if (tokens := self._freeing()) is not None:
-            self._tell_freed(tokens.scan())
+        if (tokens := self._token_reclaimer()) is not None:
+            self._log_freed_tokens(tokens.scan())
 
     def _share(self) -> None:
-        self._paperwork.share(self._observer.others)
+        self._mount_files.share(self._observer.others)
 
-    def _heed_pause(self) -> None:
-        heed_mark(self._shared, self._index, self._system)
+    def _apply_pause_mark(self) -> None:
+        apply_mark(self._context, self._index, self._system)
 
     def _sweep(self) -> None:
-        self._sweeper.sweep(self._lifeline.mount_time.now())
+        self._sweeper.sweep(self._heartbeat.mount_time.now())
 
-    def _take_back_dead(self) -> None:
-        self._dead.take_back(self._recovery, self._freeing())
+    def _reclaim_slots(self) -> None:
+        self._dead.take_back(self._reclaimer, self._token_reclaimer())
 
     def _promote(self) -> None:
         while not self._heard.empty():
             self._promoter.hear(self._heard.get())
-        for key in self._promoter.promote(self._lifeline.mount_time.now()):
+        for key in self._promoter.promote(self._heartbeat.mount_time.now()):
             events.emit("entry.promoted", queue=self._name, key=key)
 
-    def _tell_freed(self, count: int) -> None:
+    def _log_freed_tokens(self, count: int) -> None:
         if count:
             events.emit("token.freed", queue=self._name, count=count)
 
     def _make_observer(self) -> LeaseObserver:
         return LeaseObserver(
             self._layout,
-            self._lifeline.format,
-            lambda: self._lifeline.lease,
+            self._heartbeat.format,
+            lambda: self._heartbeat.lease,
             self._is_known_dead,
-            refusals=self._stuck["fence"],
+            refusals=self._failed_moves["fence"],
             system=self._system,
         )
 
-    def _make_recovery(self) -> Reclaimer:
+    def _make_reclaimer(self) -> Reclaimer:
         return Reclaimer(
             self._layout,
             self._observer,
-            own=lambda: self._lifeline.lease,
+            own=lambda: self._heartbeat.lease,
             look=self._look_at_board,
-            host=self._shared.host.label,
-            max_crashes=self._shared.settings.max_crashes,
-            grace_seconds=self._lifeline.format.ttl_seconds,
-            refusals=self._stuck["reclaim"],
-            returns=self._stuck["return"],
+            host=self._context.host.label,
+            max_crashes=self._context.settings.max_crashes,
+            grace_seconds=self._heartbeat.format.ttl_seconds,
+            refusals=self._failed_moves["reclaim"],
+            returns=self._failed_moves["return"],
             system=self._system,
         )
 
-    def _freeing(self) -> TokenReclaimer | None:
+    def _token_reclaimer(self) -> TokenReclaimer | None:
         """For the queue in which the tokens lie, from the first conversation on; else there is nothing to do."""
-        if self._shared.board.words[Header.TOKENS] != self._index + 1:
+        if self._context.board.words[Header.TOKENS] != self._index + 1:
             return None
         from maildefer.maildir.upkeep.token_reclaim import (
             TokenReclaimer,  # an application without conversations never needs it
@@ -236,15 +242,15 @@ class Maintenance:
         return TokenReclaimer(
             self._layout,
             self._observer,
-            own=lambda: self._lifeline.lease,
+            own=lambda: self._heartbeat.lease,
             look=self._look_at_board,
-            refusals=self._stuck["free tokens"],
+            refusals=self._failed_moves["free tokens"],
             system=self._system,
         )
 
     def _look_at_board(self) -> StateOf:
         """What the board says of claims of our own lease; read after the listing that showed them."""
-        on_claim = status_record.on_claims(self._shared.board)
+        on_claim = status_record.on_claims(self._context.board)
 
         def state_of(owner: Owner) -> OwnerState:
             on_it = on_claim(owner.pid, owner.seq)
@@ -254,7 +260,7 @@ class Maintenance:
 
     def _is_known_dead(self, holder: LeaseHolder) -> bool:
         """Dead for sure, since its pids are this host's: supervisor and keeper, whose workers die with them."""
-        if not self._shared.host.shares_pids_with(holder.boot_id, holder.pid_namespace):
+        if not self._context.host.shares_pids_with(holder.boot_id, holder.pid_namespace):
             return False
         return not alive(holder.pid, holder.start_time) and not alive(
             holder.keeper_pid, holder.keeper_start_time
@@ -263,27 +269,27 @@ class Maintenance:
     def _until_next(self) -> float:
         """Seconds until something is due; woken earlier for a death or a defer of this host."""
         wait = self._chores.next_at() - self._system.boottime()
-        if self._shared.board.words[Header.DRAINING]:
+        if self._context.board.words[Header.DRAINING]:
             wait = min(wait, 0.2)
         return max(0.0, wait)
 
     def _list_deferred(self) -> None:
         self._promoter.relist(
-            self._lifeline.mount_time.now(), least_seconds=self._lifeline.format.beat_seconds
+            self._heartbeat.mount_time.now(), least_seconds=self._heartbeat.format.beat_seconds
         )
 
-    def _lists_at(self) -> float:
+    def _list_deferred_at(self) -> float:
         """On the boot clock."""
-        return self._promoter.lists_at(self._lifeline.mount_time.now())
+        return self._promoter.lists_at(self._heartbeat.mount_time.now())
 
-    def _promotes_at(self) -> float:
+    def _promote_at(self) -> float:
         """On the boot clock."""
         if not self._heard.empty():
             return 0.0
-        again = self._stuck["promote"].next_at()
+        again = self._failed_moves["promote"].next_at()
         if (due := self._promoter.next_due()) is None:
             return again
-        return min(again, self._system.boottime() + due - self._lifeline.mount_time.now())
+        return min(again, self._system.boottime() + due - self._heartbeat.mount_time.now())
 
     def _mend(self) -> bool:
         return mend(self._layout, system=self._system)

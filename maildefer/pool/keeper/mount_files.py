@@ -22,34 +22,34 @@ from maildefer.pool.status_record import Rates
 from maildefer.untrusted import UntrustedRecord, read_record
 
 _STATUS_EVERY_SECONDS: Final = 30.0
-_MOVING: Final = {"beat_age_seconds", "clock_offset_seconds", "paused_seconds"}
+_CHANGING: Final = {"beat_age_seconds", "clock_offset_seconds", "paused_seconds"}
 _VERBS: Final[dict[str, Verb]] = {verb: verb for verb in get_args(Verb)}
 
 
 class MountFiles:
     """That of one queue; used by the thread that looks after it."""
 
-    def __init__(self, shared: PoolContext, index: int, lifeline: Heartbeat, system: System) -> None:
-        self._shared = shared
+    def __init__(self, context: PoolContext, index: int, heartbeat: Heartbeat, system: System) -> None:
+        self._context = context
         self._index = index
-        self._lifeline = lifeline
-        self._layout = lifeline.queue.layout
-        self._name = lifeline.queue.name
+        self._heartbeat = heartbeat
+        self._layout = heartbeat.queue.layout
+        self._name = heartbeat.queue.name
         self._system = inside(self._layout.path, system)
         self.reload: ReloadProgress | None = None  # how the last one went
-        self._rates = Rates(shared.board)
+        self._rates = Rates(context.board)
         self.refusals = FailedMoves(system=system)  # requests that could not be consumed
         self._status: dict[str, object] = {}
         self._status_at = 0.0
-        self._told_by = ""  # the last status file
+        self._last_path = ""  # the last status file
         self._random = system.token(8)  # for its draft; one, so that a fault reads the same each time
 
     def share(self, others: list[str]) -> None:
         """Tell the scout which keys are this host's first: one share for each live lease that claims entries."""
         leases = [lease for lease in others if not self._is_idle(lease)]
-        own = self._lifeline.lease
+        own = self._heartbeat.lease
         leases = sorted([*leases, own])
-        words, base = self._shared.board.words, self._shared.board.queue(self._index)
+        words, base = self._context.board.words, self._context.board.queue(self._index)
         words[base + Q.INDEX] = leases.index(own)
         words[base + Q.HOSTS] = len(leases)
 
@@ -64,7 +64,7 @@ class MountFiles:
 
     def answer_requests(self) -> None:
         """What operators asked of this lease through the mount; consumed by a rename. Raises OSError."""
-        mark = f"{self._lifeline.lease}."
+        mark = f"{self._heartbeat.lease}."
         listed = self._system.listdir(self._layout.requests)
         self.refusals.keep(listed)
         for name in listed:
@@ -80,7 +80,7 @@ class MountFiles:
                 self.refusals.forget(name)
                 if is_ours:
                     events.emit("request.received", queue=self._name, verb=verb)
-                    send(self._shared.keeper[1], RequestReceived(verb=verb))
+                    send(self._context.keeper[1], RequestReceived(verb=verb))
 
     def _consume(self, name: str) -> bool:
         """False where it was withdrawn. Raises FileNotFoundError where it can't be moved for want of a folder."""
@@ -93,21 +93,21 @@ class MountFiles:
 
     def write_status(self) -> None:
         """For other hosts' operators; what has not changed is written anew twice a minute only. Raises OSError."""
-        more: dict[str, object] = {"lease": self._lifeline.lease}
+        more: dict[str, object] = {"lease": self._heartbeat.lease}
         more["rate_per_second"] = self._rates.noted(self._system.boottime())
         more["reload"] = None if self.reload is None else asdict(self.reload)
-        status = status_record.of_queue(self._shared, self._index) | more
-        steady = {name: value for name, value in status.items() if name not in _MOVING}
+        status = status_record.of_queue(self._context, self._index) | more
+        steady = {name: value for name, value in status.items() if name not in _CHANGING}
         if steady == self._status and self._system.boottime() < self._status_at:
             return
         path = self._status_path()
-        draft = f"{self._layout.tmp}/.status-{self._lifeline.lease}-{self._random}"
-        if self._told_by not in (
+        draft = f"{self._layout.tmp}/.status-{self._heartbeat.lease}-{self._random}"
+        if self._last_path not in (
             "",
             path,
         ):  # under a lease that was fenced: it may have been written after that
-            durable.discard(self._told_by, self._system)
-        self._told_by = path
+            durable.discard(self._last_path, self._system)
+        self._last_path = path
         durable.discard(draft, self._system)
         data = json.dumps(status | {"time": self._system.time()}).encode()
         try:
@@ -123,4 +123,4 @@ class MountFiles:
         durable.discard(self._status_path(), self._system)
 
     def _status_path(self) -> str:
-        return f"{self._layout.status}/{self._lifeline.lease}.json"
+        return f"{self._layout.status}/{self._heartbeat.lease}.json"

@@ -15,8 +15,8 @@ from maildefer.pool.scoreboard import Q
 class PidFileWriter:
     """Writes the pid file in a thread of its own, since its folder may hang."""
 
-    def __init__(self, shared: PoolContext) -> None:
-        self._shared = shared
+    def __init__(self, context: PoolContext) -> None:
+        self._context = context
         self._again = threading.Event()
         self._closing = False
         self._told: set[str] = set()
@@ -25,7 +25,7 @@ class PidFileWriter:
 
     def start(self) -> None:
         """Begin; there is nothing to do where no pid file was asked for."""
-        if self._shared.pidfile:
+        if self._context.pidfile:
             self._again.set()
             self._thread.start()
 
@@ -35,7 +35,7 @@ class PidFileWriter:
 
     def close(self) -> None:
         """Remove the pid file; waits no longer than the folder lets it within five seconds."""
-        if self._shared.pidfile:
+        if self._context.pidfile:
             self._closing = True
             self._again.set()
             self._thread.join(5.0)
@@ -45,14 +45,14 @@ class PidFileWriter:
 
         Also tells the board whether the mount is local, where an ENOENT leaves no doubt.
         """
-        layout, board = self._shared.queues[index].layout, self._shared.board
+        layout, board = self._context.queues[index].layout, self._context.board
         findings = doctor.examine_at_join(layout)
         for finding in findings:
             text = f"{finding.fact}: {finding.remedy}"
             if finding.verdict != "ok" and text not in self._told:
                 self._told.add(text)
-                events.emit("queue.unsafe", queue=self._shared.queues[index].name, error=text)
-        if not self._shared.force:
+                events.emit("queue.unsafe", queue=self._context.queues[index].name, error=text)
+        if not self._context.force:
             doctor.refuse_unsafe(layout.path, findings)
         board.words[board.queue(index) + Q.LOCAL] = int(is_local(layout.path))
 
@@ -63,20 +63,20 @@ class PidFileWriter:
             try:
                 if self._closing:
                     if self._written is not None:
-                        pidfile.remove(self._shared.pidfile, self._written)
+                        pidfile.remove(self._context.pidfile, self._written)
                     return
                 self._write()
             except OSError as fault:
-                events.emit("pidfile.failed", pidfile=self._shared.pidfile, error=str(fault))
+                events.emit("pidfile.failed", pidfile=self._context.pidfile, error=str(fault))
 
     def _write(self) -> None:
-        shared = self._shared
-        leases = [lease for i in range(len(shared.queues)) if (lease := shared.board.lease(i))]
+        context = self._context
+        leases = [lease for i in range(len(context.queues)) if (lease := context.board.lease(i))]
         self._written = pidfile.for_process(
-            shared.supervisor,
-            shared.host,
+            context.supervisor,
+            context.host,
             kind="supervise",
             lease=leases[0] if leases else None,
-            queues=tuple(queue.layout.path for queue in shared.queues),
+            queues=tuple(queue.layout.path for queue in context.queues),
         )
-        pidfile.write(shared.pidfile, self._written)
+        pidfile.write(context.pidfile, self._written)

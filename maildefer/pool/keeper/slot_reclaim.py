@@ -23,11 +23,16 @@ class DeadSlots:
     """Those of one queue. `put` from any thread, the rest in the thread that looks after the queue."""
 
     def __init__(
-        self, shared: PoolContext, index: int, queue: str, freed: Callable[[int], None], refusals: FailedMoves
+        self,
+        context: PoolContext,
+        index: int,
+        queue: str,
+        freed: Callable[[int], None],
+        refusals: FailedMoves,
     ) -> None:
         """`freed` is told each slot of which nothing is left in this queue."""
-        self._board = shared.board
-        self._dumps = shared.dumps
+        self._board = context.board
+        self._dumps = context.dumps
         self._index = index
         self._queue = queue
         self._freed = freed
@@ -76,7 +81,7 @@ class DeadSlots:
             board.words[base + S.TOKENS] = 0
         return True
 
-    def free_all(self) -> None:
+    def clear_all(self) -> None:
         """There is no lease of ours, so nothing to take back under it."""
         for name in self._refusals.names():
             self._refusals.forget(name)

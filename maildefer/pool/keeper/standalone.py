@@ -45,7 +45,7 @@ SLOTS = 2  # the process itself, and one to spare
 class StandaloneKeeper:
     """What a process shares with its own keeper."""
 
-    shared: PoolContext
+    context: PoolContext
     process: subprocess.Popen[bytes] | None = None
     refused: str = ""  # why the mount is unsafe
     trouble: str = ""  # why the queue could not be joined at the last try
@@ -56,29 +56,29 @@ class StandaloneKeeper:
         settings = PoolSettings(
             project="/", module="", queues={path: ()}, router_defaults={}, max_crashes=max_crashes
         )
-        shared = PoolContext(
+        context = PoolContext(
             settings=settings,
             project="/",
             pidfile="",
             host=this_host(),
             queues=(QueueOfPool(name=path, layout=Layout(path)),),
-            board=Scoreboard.shared(1, SLOTS),
+            board=Scoreboard.inheritable(1, SLOTS),
             offers=(),
             keeper=pair(identified=True),
             deferrals=pair(identified=True),
             gate=-1,
             supervisor=os.getpid(),
         )
-        return cls(shared)
+        return cls(context)
 
     def start(self) -> None:
         """Execute the keeper, in the place of one that died."""
-        shared = self.shared
-        descriptors = (shared.board.descriptor, shared.keeper[1].fileno(), shared.deferrals[0].fileno())
+        context = self.context
+        descriptors = (context.board.descriptor, context.keeper[1].fileno(), context.deferrals[0].fileno())
         facts = {
-            "queue": shared.queues[0].layout.path,
-            "max_crashes": shared.settings.max_crashes,
-            "parent": shared.supervisor,
+            "queue": context.queues[0].layout.path,
+            "max_crashes": context.settings.max_crashes,
+            "parent": context.supervisor,
             "board": descriptors[0],
             "keeper": descriptors[1],
             "deferrals": descriptors[2],
@@ -95,7 +95,7 @@ class StandaloneKeeper:
 
     def receive_messages(self) -> None:
         """Note what the keeper has said; one that sends what is no message is killed."""
-        received: Iterator[FromKeeper | InvalidMessage] = receive(self.shared.keeper[0], from_keeper)
+        received: Iterator[FromKeeper | InvalidMessage] = receive(self.context.keeper[0], from_keeper)
         for message in received:
             match message:
                 case MountRefused(why=why):
@@ -134,20 +134,20 @@ def main() -> int:
     die_with_parent(facts["parent"])
     events.configure()
     alone = StandaloneKeeper.prepare(facts["queue"], max_crashes=facts["max_crashes"])
-    shared = PoolContext(
-        settings=alone.shared.settings,
+    context = PoolContext(
+        settings=alone.context.settings,
         project="/",
         pidfile="",
-        host=alone.shared.host,
-        queues=alone.shared.queues,
+        host=alone.context.host,
+        queues=alone.context.queues,
         board=Scoreboard(1, SLOTS, facts["board"]),
         offers=(),
-        keeper=(alone.shared.keeper[0], socket.socket(fileno=facts["keeper"])),
-        deferrals=(socket.socket(fileno=facts["deferrals"]), alone.shared.deferrals[1]),
+        keeper=(alone.context.keeper[0], socket.socket(fileno=facts["keeper"])),
+        deferrals=(socket.socket(fileno=facts["deferrals"]), alone.context.deferrals[1]),
         gate=-1,
         supervisor=facts["parent"],
     )
-    return keeper.run(shared)
+    return keeper.run(context)
 
 
 if __name__ == "__main__":

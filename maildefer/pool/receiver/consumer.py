@@ -108,7 +108,7 @@ class Consumer:
         self._max_bytes = max_bytes
         self._poll_seconds = poll_seconds
         self._alone = StandaloneKeeper.prepare(layout.path, max_crashes=max_crashes)
-        shared = self._alone.shared
+        shared = self._alone.context
         self._pid = os.getpid()
         board = shared.board
         board.words[Header.USED] = 1
@@ -142,7 +142,7 @@ class Consumer:
             why = self._alone.trouble or why
             if not self._alone.is_running():
                 break
-            select.select([self._alone.shared.keeper[0]], [], [], 0.5)
+            select.select([self._alone.context.keeper[0]], [], [], 0.5)
         self._leave()
         raise QueueError(f"can't join {self._layout.path}: {why}", self._layout.path)
 
@@ -187,16 +187,16 @@ class Consumer:
             self._board.words[base + S.STATE] = State.DEAD_CHARGED if charged else State.DEAD_UNCHARGED
             if charged:
                 worker_deaths.note_exception(self._board, 0)
-            send(self._alone.shared.keeper[0], ReclaimSlots())
+            send(self._alone.context.keeper[0], ReclaimSlots())
             deadline = boottime() + LEAVE_SECONDS
             while self._board.words[base + S.KIND] and boottime() < deadline and self._alone.is_running():
-                select.select([self._alone.shared.keeper[0]], [], [], 0.1)
+                select.select([self._alone.context.keeper[0]], [], [], 0.1)
                 self._alone.receive_messages()
         self._leave()
 
     def tell_deferred(self, name: str) -> None:
         """Have the keeper know of a due time at once, not at its next listing."""
-        send(self._alone.shared.deferrals[1], EntryDeferred(queue=0, name=name))
+        send(self._alone.context.deferrals[1], EntryDeferred(queue=0, name=name))
 
     def _next(self) -> ConsumedClaim | None:
         """One pass over what is left of the listing, then over a new one."""
@@ -273,13 +273,13 @@ class Consumer:
         process = self._alone.process
         if process is None:
             return
-        send(self._alone.shared.keeper[0], LeaveLeases())
+        send(self._alone.context.keeper[0], LeaveLeases())
         try:
             process.wait(LEAVE_SECONDS)
         except subprocess.TimeoutExpired:  # the mount hangs, and the lease will be fenced
             process.kill()
             process.wait()
-        for sock in (*self._alone.shared.keeper, *self._alone.shared.deferrals):
+        for sock in (*self._alone.context.keeper, *self._alone.context.deferrals):
             sock.close()
 
 

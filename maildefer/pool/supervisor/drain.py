@@ -19,8 +19,8 @@ _LEAVE_SECONDS = 5.0  # for the keeper to leave its leases; a hung mount does no
 class Drain:
     """How far the end has come. `exit_code` and `reason` are what the supervisor ends with."""
 
-    def __init__(self, shared: PoolContext) -> None:
-        self._shared = shared
+    def __init__(self, context: PoolContext) -> None:
+        self._context = context
         self._until: float | None = None
         self._leave_until: float | None = None
         self._remind_at = 0.0
@@ -37,10 +37,10 @@ class Drain:
         if self._until is not None:
             return False
         self.reason, self.exit_code, self.restart = reason, exit_code, restart
-        self._shared.board.words[Header.DRAINING] = 1
-        self._until = boottime() + self._shared.settings.drain_seconds
+        self._context.board.words[Header.DRAINING] = 1
+        self._until = boottime() + self._context.settings.drain_seconds
         self._remind_at = boottime() + _REMIND_SECONDS
-        events.emit("pool.draining", reason=reason, limit_ms=events.ms(self._shared.settings.drain_seconds))
+        events.emit("pool.draining", reason=reason, limit_ms=events.ms(self._context.settings.drain_seconds))
         return True
 
     def hurry(self) -> None:
@@ -53,33 +53,33 @@ class Drain:
             return 60.0
         return min(self._until - now, _LOOK_SECONDS) if now < self._until else _LOOK_SECONDS
 
-    def mind(self, now: float, workforce: WorkerTable, front_ends: FrontEnds) -> None:
+    def mind(self, now: float, workers: WorkerTable, front_ends: FrontEnds) -> None:
         """Remind those who have not heard, since a handler may have caught the first TERM itself; at last, kill."""
         if self._until is None:
             return
         if now >= self._until:
-            workforce.kill_all()
+            workers.kill_all()
             front_ends.kill_all()
         elif now >= self._remind_at:
             self._remind_at = now + _REMIND_SECONDS
-            workforce.retire_all()
+            workers.retire_all()
 
-    def is_over(self, workforce: WorkerTable, front_ends: FrontEnds, nursery: Spawner) -> bool:
+    def is_over(self, workers: WorkerTable, front_ends: FrontEnds, spawner: Spawner) -> bool:
         """Every worker gone, every dead one's claims taken back, every lease left; or the time for that is up."""
-        if self._until is None or len(workforce) or len(front_ends):
+        if self._until is None or len(workers) or len(front_ends):
             return False
         if self._leave_until is None:
-            nursery.kill(ProcessKind.SCOUT)
+            spawner.kill(ProcessKind.SCOUT)
             self._leave_until = boottime() + _LEAVE_SECONDS
-        if not nursery.has(ProcessKind.KEEPER):
+        if not spawner.has(ProcessKind.KEEPER):
             return True
-        if workforce.is_all_taken_back():
-            send(self._shared.keeper[0], LeaveLeases())
+        if workers.is_all_reclaimed():
+            send(self._context.keeper[0], LeaveLeases())
         if boottime() <= self._leave_until:
             return False
         events.emit("lease.kept", waited_ms=events.ms(_LEAVE_SECONDS))
         return True
 
-    def needs_keeper(self, workforce: WorkerTable) -> bool:
+    def needs_keeper(self, workers: WorkerTable) -> bool:
         """A keeper that has left its leases is not followed by another."""
-        return self._leave_until is None or not workforce.is_all_taken_back()
+        return self._leave_until is None or not workers.is_all_reclaimed()

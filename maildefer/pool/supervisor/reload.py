@@ -33,12 +33,12 @@ class ProbedApplication:
 class Reloader:
     """Looks at the application again: when asked to, and with `Router.RELOAD` when its files change."""
 
-    def __init__(self, plan: PoolOptions, probed: Mapping[str, Any]) -> None:
-        self._plan = plan
+    def __init__(self, options: PoolOptions, probed: Mapping[str, Any]) -> None:
+        self._options = options
         self._files = FileWatch(probed)
         self._probe: Probe | None = None
-        self._asked_again = False
-        self._looks_for = 0  # how many had asked when the look under way began
+        self._asked_meanwhile = False
+        self._asked_before_probe = 0  # how many had asked when the look under way began
         self._asked = self._answered = 0
         self.refused = ""  # why the last look found the application broken, for `status`
 
@@ -60,11 +60,11 @@ class Reloader:
     def begin(self) -> None:
         """Start a look; one that is under way may have seen old files, so another follows it."""
         if self._probe is not None:
-            self._asked_again = True
+            self._asked_meanwhile = True
             return
-        self._asked_again = False
-        self._looks_for = self._asked
-        self._probe = Probe(self._plan.project)
+        self._asked_meanwhile = False
+        self._asked_before_probe = self._asked
+        self._probe = Probe(self._options.project)
 
     def stop(self) -> None:
         if self._probe is not None:
@@ -73,7 +73,7 @@ class Reloader:
 
     def poll(self) -> ProbedApplication | None:
         """The application once it is known and sound. Raises ConfigurationError when it is broken."""
-        if self._files.changed() or (self._asked_again and self._probe is None):
+        if self._files.changed() or (self._asked_meanwhile and self._probe is None):
             self.begin()
         if self._probe is None:
             return None
@@ -81,24 +81,24 @@ class Reloader:
             probed = self._probe.poll()
             if probed is None:
                 return None
-            settings = self._plan.settings(probed)
+            settings = self._options.settings(probed)
             found = ProbedApplication(
-                probed=probed, settings=settings, queues=self._plan.served(settings, probed["routes"])
+                probed=probed, settings=settings, queues=self._options.served(settings, probed["routes"])
             )
         except ConfigurationError as fault:
-            self._end_look(str(fault))
+            self._end_probe(str(fault))
             events.emit(
                 "application.broken",
                 error=str(fault),
                 detail="\n".join(getattr(fault, "__notes__", [])) or None,
             )
             raise
-        self._end_look("")
+        self._end_probe("")
         self._files = FileWatch(probed)
         return found
 
-    def _end_look(self, refused: str) -> None:
-        self._probe, self.refused, self._answered = None, refused[:_MOST_CHARACTERS], self._looks_for
+    def _end_probe(self, refused: str) -> None:
+        self._probe, self.refused, self._answered = None, refused[:_MOST_CHARACTERS], self._asked_before_probe
 
 
 class Roll:
@@ -108,18 +108,18 @@ class Roll:
         self.probed = probed
         self._generation = generation
 
-    def step(self, workforce: WorkerTable, fork: Callable[[], bool], wanted: int) -> bool:
+    def step(self, workers: WorkerTable, fork: Callable[[], bool], wanted: int) -> bool:
         """Do what can be done now; True when only new workers are left."""
-        staying = workforce.staying()
+        staying = workers.staying()
         old = [child for child in staying if child.generation < self._generation]
         new = [child for child in staying if child.generation >= self._generation]
-        starting = [child for child in new if not workforce.is_ready(child)]
+        starting = [child for child in new if not workers.is_ready(child)]
         if not old and len(new) >= wanted:
             return True
-        if starting or workforce.throttle.wait(boottime()):
+        if starting or workers.throttle.wait(boottime()):
             return False
         if old and len(staying) > wanted:
-            workforce.retire(old[0], "retired")
+            workers.retire(old[0], "retired")
         else:
             fork()
         return False

@@ -22,22 +22,22 @@ _STEADY_SECONDS = 60.0
 class Spawner:
     """Forks workers, keeper and scout. `close` is what a child must not keep of its parent's."""
 
-    def __init__(self, shared: PoolContext, close: Callable[[], None]) -> None:
-        self._board = shared.board
-        self._dumps = shared.dumps
+    def __init__(self, context: PoolContext, close: Callable[[], None]) -> None:
+        self._board = context.board
+        self._dumps = context.dumps
         self._close = close
-        self._stewards: dict[ProcessKind, ChildProcess] = {}
+        self._keeper_and_scout: dict[ProcessKind, ChildProcess] = {}
         self._throttle = ForkThrottle()
         self._numbers = 0
 
     @property
-    def stewards(self) -> list[ChildProcess]:
-        return list(self._stewards.values())
+    def keeper_and_scout(self) -> list[ChildProcess]:
+        return list(self._keeper_and_scout.values())
 
     def has(self, kind: ProcessKind) -> bool:
-        return kind in self._stewards
+        return kind in self._keeper_and_scout
 
-    def worker(self, shared: PoolContext, generation: int) -> ChildProcess | None:
+    def worker(self, context: PoolContext, generation: int) -> ChildProcess | None:
         """One more worker; None while no slot is free, or the machine refuses."""
         if (slot := self._free_slot()) is None:
             return None
@@ -47,7 +47,7 @@ class Spawner:
             output = captured_output.make()
         except OSError:  # EMFILE: its output goes where the log goes
             output = -1
-        pid = self._fork(ProcessKind.WORKER, slot, lambda: _work(shared, slot, number, output), output)
+        pid = self._fork(ProcessKind.WORKER, slot, lambda: _run_worker(context, slot, number, output), output)
         if pid is None:
             captured_output.tell_rest(output, {})
             return None
@@ -61,43 +61,45 @@ class Spawner:
             output=output,
         )
 
-    def steward(self, kind: ProcessKind, shared: PoolContext) -> None:
+    def keep_running(self, kind: ProcessKind, context: PoolContext) -> None:
         """See to it that there is a keeper, or a scout."""
-        if kind in self._stewards or self._throttle.wait(boottime()):
+        if kind in self._keeper_and_scout or self._throttle.wait(boottime()):
             return
         slot = self._board.slots - (
             1 if kind is ProcessKind.KEEPER else 2
         )  # reserved: dead workers wait for the keeper
-        main = (lambda: _keep(shared)) if kind is ProcessKind.KEEPER else (lambda: _scout(shared))
+        main = (lambda: _run_keeper(context)) if kind is ProcessKind.KEEPER else (lambda: _run_scout(context))
         if (pid := self._fork(kind, slot, main)) is not None:
             self._board.words[self._board.slot(slot) + S.PID] = pid
-            self._stewards[kind] = ChildProcess(pid=pid, kind=kind, slot=slot, number=0, began=boottime())
+            self._keeper_and_scout[kind] = ChildProcess(
+                pid=pid, kind=kind, slot=slot, number=0, began=boottime()
+            )
             events.emit("child.started", kind=kind.name.lower(), pid=pid)
 
     def bury(self, pid: int, status: int, *, expected: bool) -> None:
         """A keeper or scout has ended; anything else that was reaped is nobody we know."""
-        for kind, child in list(self._stewards.items()):
+        for kind, child in list(self._keeper_and_scout.items()):
             if child.pid == pid:
-                del self._stewards[kind]
+                del self._keeper_and_scout[kind]
                 self._board.clear_slot(child.slot)
                 if not expected:
                     code = os.waitstatus_to_exitcode(status)
                     events.emit("child.died", kind=kind.name.lower(), pid=pid, how=fork.how_died(code))
                     self._throttle.note_death(int(boottime() - child.began > _STEADY_SECONDS), boottime())
 
-    def end_liar(self, pid: int, reason: str) -> None:
+    def end_misbehaving(self, pid: int, reason: str) -> None:
         """What a keeper or scout said is nonsense: it dies for it. Of anybody else's it is only told."""
-        child = next((child for child in self._stewards.values() if child.pid == pid), None)
+        child = next((child for child in self._keeper_and_scout.values() if child.pid == pid), None)
         if child is None:
             events.emit("child.misbehaved", kind="unknown", pid=pid, reason=reason)
-        elif not child.lied:
-            child.lied = True
+        elif not child.misbehaved:
+            child.misbehaved = True
             events.emit("child.misbehaved", kind=child.kind.name.lower(), pid=pid, reason=reason)
             self.kill(child.kind)
 
     def kill(self, *kinds: ProcessKind) -> None:
         for kind in kinds:
-            if (child := self._stewards.get(kind)) is not None:
+            if (child := self._keeper_and_scout.get(kind)) is not None:
                 try:
                     os.kill(child.pid, signal.SIGKILL)
                 except ProcessLookupError:  # ended already
@@ -136,23 +138,23 @@ class Spawner:
             return None
 
 
-def _work(shared: PoolContext, slot: int, number: int, output: int) -> int:
-    shared.close_for(ProcessKind.WORKER)
-    return run_worker(shared, slot, number, output)
+def _run_worker(context: PoolContext, slot: int, number: int, output: int) -> int:
+    context.close_for(ProcessKind.WORKER)
+    return run_worker(context, slot, number, output)
 
 
 # What only one process of the pool needs is imported in it, and stays out of the supervisor and the workers.
 
 
-def _keep(shared: PoolContext) -> int:
+def _run_keeper(context: PoolContext) -> int:
     from maildefer.pool.keeper import keeper
 
-    shared.close_for(ProcessKind.KEEPER)
-    return keeper.run(shared)
+    context.close_for(ProcessKind.KEEPER)
+    return keeper.run(context)
 
 
-def _scout(shared: PoolContext) -> int:
+def _run_scout(context: PoolContext) -> int:
     from maildefer.pool.worker import scout
 
-    shared.close_for(ProcessKind.SCOUT)
-    return scout.run(shared)
+    context.close_for(ProcessKind.SCOUT)
+    return scout.run(context)

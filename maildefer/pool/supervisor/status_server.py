@@ -17,11 +17,11 @@ from maildefer.pool.supervisor.workers import WorkerTable
 class StatusServer:
     """Answers from memory only, so that a hung mount does not matter."""
 
-    def __init__(self, shared: PoolContext, workforce: WorkerTable, listening: socket.socket) -> None:
-        self._shared = shared
-        self._workforce = workforce
+    def __init__(self, context: PoolContext, workers: WorkerTable, listening: socket.socket) -> None:
+        self._context = context
+        self._workers = workers
         self._socket = listening
-        self._rates = Rates(shared.board)
+        self._rates = Rates(context.board)
         self._ready = False
         self._had_workers_at = boottime()  # or began
         self.notifier = Notifier()
@@ -39,7 +39,7 @@ class StatusServer:
             except OSError:  # nobody asks
                 return
             status = status_record.of_pool(
-                self._shared,
+                self._context,
                 trouble=self.trouble or None,
                 rate_per_second=self._rates.per_second(),
                 without_workers_seconds=round(boottime() - self._had_workers_at, 1),
@@ -50,13 +50,13 @@ class StatusServer:
     def mind(self, now: float) -> None:
         """Note the rate; tell the service manager that we are up, alive and how it goes."""
         self._rates.note(now)
-        if any(map(self._workforce.is_ready, self._workforce.by_pid.values())):
+        if any(map(self._workers.is_ready, self._workers.by_pid.values())):
             self._had_workers_at = now
             if not self._ready:
                 self._ready = True
                 self.notifier.ready()
         if self.notifier.enabled:
-            if self._ready and not self._workforce.any_overdue():
+            if self._ready and not self._workers.any_overdue():
                 self.notifier.watchdog()
             self.notifier.status(self.trouble or self._line())
 
@@ -64,8 +64,6 @@ class StatusServer:
         self._socket.close()
 
     def _line(self) -> str:
-        words = self._shared.board.words
+        words = self._context.board.words
         state = "draining" if words[Header.DRAINING] else "paused" if words[Header.PAUSED] else "serving"
-        return (
-            f"{state}: {len(self._workforce)} workers, {self._workforce.handled()} messages handled by them"
-        )
+        return f"{state}: {len(self._workers)} workers, {self._workers.handled()} messages handled by them"

@@ -42,101 +42,105 @@ class Supervisor:
     """The loop of one pool. `run` is called once, in the main thread."""
 
     def __init__(
-        self, shared: PoolContext, plan: PoolOptions, probed: dict[str, Any], status: socket.socket
+        self, context: PoolContext, options: PoolOptions, probed: dict[str, Any], status: socket.socket
     ) -> None:
-        self._shared = shared
-        self._plan = plan
-        self._words = shared.board.words
+        self._context = context
+        self._options = options
+        self._words = context.board.words
         self._signals = Signals()
-        self._workforce = WorkerTable(shared.board, shared.dumps)
-        self._nursery = Spawner(shared, self._close_in_child)
-        self._front_ends = FrontEnds(shared, plan, probed)
-        self._register = RuntimeRegistration(shared)
-        self._desk = StatusServer(shared, self._workforce, status)
-        self.draining = Drain(shared)
-        self._pausing = PoolPause(shared)
-        self._reloader = Reloader(plan, probed)
+        self._workers = WorkerTable(context.board, context.dumps)
+        self._spawner = Spawner(context, self._close_in_child)
+        self._front_ends = FrontEnds(context, options, probed)
+        self._registration = RuntimeRegistration(context)
+        self._status_server = StatusServer(context, self._workers, status)
+        self.drain = Drain(context)
+        self._pause = PoolPause(context)
+        self._reloader = Reloader(options, probed)
         self._roll: Roll | None = None
-        self._tick_seconds = tick_seconds(shared.settings, probed)
-        self._wanted, self._generation, self._forks_on = shared.settings.workers, 1, False
+        self._tick_seconds = tick_seconds(context.settings, probed)
+        self._wanted, self._generation, self._forks_on = context.settings.workers, 1, False
 
     def run(self) -> int:
         """Until the pool is stopped; returns the exit code. Does not return when it restarts itself."""
         self._boot()
-        while not self.draining.is_over(self._workforce, self._front_ends, self._nursery):
+        while not self.drain.is_over(self._workers, self._front_ends, self._spawner):
             ready = self._wait()
             for signum in self._signals.take():
-                self._heed(signum)
-            if self._shared.keeper[0].fileno() in ready:
-                self._hear_keeper()
-            if self._desk.descriptor in ready:
-                self._desk.answer(**self._facts())
-            self._mind_time()
-            self._mind_reload()
+                self._handle_signal(signum)
+            if self._context.keeper[0].fileno() in ready:
+                self._receive_from_keeper()
+            if self._status_server.descriptor in ready:
+                self._status_server.answer(**self._facts())
+            self._do_what_is_due()
+            self._continue_reload()
             self._refill()
         return self._end()
 
     def _boot(self) -> None:
         adopt_orphans()
         self._words[Header.STARTED] = self._words[Header.TICK] = int(boottime() * 1e9)
-        self._register.write()
-        queues = ",".join(queue.name for queue in self._shared.queues)
-        events.emit("pool.started", workers=self._wanted, queues=queues, host=self._shared.host.label)
+        self._registration.write()
+        queues = ",".join(queue.name for queue in self._context.queues)
+        events.emit("pool.started", workers=self._wanted, queues=queues, host=self._context.host.label)
         self._refill()
 
     def _end(self) -> int:
-        self._nursery.kill(ProcessKind.KEEPER, ProcessKind.SCOUT)
-        if not self.draining.restart:
+        self._spawner.kill(ProcessKind.KEEPER, ProcessKind.SCOUT)
+        if not self.drain.restart:
             descendants.end_below(os.getpid())  # what handlers have started, and left behind
-        self._register.remove()
-        self._desk.close()
-        events.emit("pool.stopped", reason=self.draining.reason)
-        if self.draining.restart:  # the same process, from the beginning
-            if self._plan.lock_fd >= 0:
-                os.set_inheritable(self._plan.lock_fd, True)
-            os.execv(sys.executable, [sys.executable, "-m", "maildefer.pool", self._plan.text()])
-        return self.draining.exit_code
+        self._registration.remove()
+        self._status_server.close()
+        events.emit("pool.stopped", reason=self.drain.reason)
+        if self.drain.restart:  # the same process, from the beginning
+            if self._options.lock_fd >= 0:
+                os.set_inheritable(self._options.lock_fd, True)
+            os.execv(sys.executable, [sys.executable, "-m", "maildefer.pool", self._options.text()])
+        return self.drain.exit_code
 
     def _wait(self) -> set[int]:
         """Sleep until something is to be done; returns the descriptors that say what."""
         poll = select.poll()
-        for descriptor in (self._signals.descriptor, self._desk.descriptor, self._shared.keeper[0].fileno()):
+        for descriptor in (
+            self._signals.descriptor,
+            self._status_server.descriptor,
+            self._context.keeper[0].fileno(),
+        ):
             poll.register(descriptor, select.POLLIN)
         if (probe := self._reloader.descriptor) is not None:
             poll.register(probe, select.POLLIN)
-        return {descriptor for descriptor, _ in poll.poll(self._until_next() * 1000)}
+        return {descriptor for descriptor, _ in poll.poll(self._seconds_until_next() * 1000)}
 
-    def _until_next(self) -> float:
+    def _seconds_until_next(self) -> float:
         now = boottime()
-        wait = 0.0 if self._forks_on else min(self._tick_seconds, self.draining.seconds_left(now))
+        wait = 0.0 if self._forks_on else min(self._tick_seconds, self.drain.seconds_left(now))
         if self._roll is not None:
             wait = min(wait, 0.1)
-        throttled = self._workforce.throttle.wait(now)
+        throttled = self._workers.throttle.wait(now)
         return min(wait, throttled) if throttled else wait
 
-    def _heed(self, signum: signal.Signals) -> None:
+    def _handle_signal(self, signum: signal.Signals) -> None:
         match signum:
             case signal.SIGTERM:
-                self._drain("SIGTERM")
-            case signal.SIGINT if not self.draining.has_begun:
-                self._drain("SIGINT")
+                self._begin_drain("SIGTERM")
+            case signal.SIGINT if not self.drain.has_begun:
+                self._begin_drain("SIGINT")
             case signal.SIGINT | signal.SIGQUIT:
-                self._drain(signum.name)
-                self.draining.hurry()
-            case signal.SIGHUP if not self.draining.has_begun:
-                self._desk.notifier.reloading()
+                self._begin_drain(signum.name)
+                self.drain.hurry()
+            case signal.SIGHUP if not self.drain.has_begun:
+                self._status_server.notifier.reloading()
                 self._reloader.ask()
             case signal.SIGTTIN | signal.SIGTTOU:
                 self._wanted += 1 if signum == signal.SIGTTIN else -1
-                self._wanted = max(1, min(self._wanted, self._shared.board.most_workers))
+                self._wanted = max(1, min(self._wanted, self._context.board.most_workers))
                 events.emit("pool.resized", workers=self._wanted)
             case signal.SIGTSTP:
-                self._pausing.pause()
+                self._pause.pause()
             case signal.SIGCONT:
-                self._pausing.resume()
+                self._pause.resume()
             case signal.SIGUSR1:
                 events.reopen()
-                for child in (*self._workforce.by_pid.values(), *self._nursery.stewards):
+                for child in (*self._workers.by_pid.values(), *self._spawner.keeper_and_scout):
                     os.kill(child.pid, signal.SIGUSR1)
                 self._front_ends.reopen_log()
             case signal.SIGCHLD:
@@ -144,12 +148,12 @@ class Supervisor:
             case _:  # SIGHUP in a drain; SIGUSR2
                 pass
 
-    def _drain(self, reason: str, *, exit_code: int = 0, restart: bool = False) -> None:
+    def _begin_drain(self, reason: str, *, exit_code: int = 0, restart: bool = False) -> None:
         """Stop claiming, let everybody finish what is in hand, for so long."""
-        if self.draining.begin(reason, exit_code=exit_code, restart=restart):
-            self._desk.notifier.stopping("draining")
+        if self.drain.begin(reason, exit_code=exit_code, restart=restart):
+            self._status_server.notifier.stopping("draining")
             self._front_ends.retire_all()
-            self._workforce.retire_all()
+            self._workers.retire_all()
             self._reloader.stop()
             self._roll = None
 
@@ -161,42 +165,42 @@ class Supervisor:
                 return
             if pid == 0:
                 return
-            if pid in self._workforce.by_pid:
-                if self._workforce.bury(self._workforce.by_pid[pid], status):
-                    messages.send(self._shared.keeper[0], messages.ReclaimSlots())
+            if pid in self._workers.by_pid:
+                if self._workers.bury(self._workers.by_pid[pid], status):
+                    messages.send(self._context.keeper[0], messages.ReclaimSlots())
                     code = os.waitstatus_to_exitcode(status)
-                    if reason := self._workforce.why_none_comes_up(code, self._wanted):
-                        self._drain(reason, exit_code=EX_CONFIG if code == EX_CONFIG else 1)
+                    if reason := self._workers.why_none_comes_up(code, self._wanted):
+                        self._begin_drain(reason, exit_code=EX_CONFIG if code == EX_CONFIG else 1)
             elif not self._front_ends.bury(pid, status):
-                self._nursery.bury(pid, status, expected=self.draining.has_begun)
+                self._spawner.bury(pid, status, expected=self.drain.has_begun)
 
-    def _hear_keeper(self) -> None:
+    def _receive_from_keeper(self) -> None:
         received: Iterator[messages.FromKeeper | messages.InvalidMessage] = messages.receive(
-            self._shared.keeper[0], messages.from_keeper
+            self._context.keeper[0], messages.from_keeper
         )
         for message in received:
             match message:
                 case messages.LeaseLost(queue=index):
-                    self._workforce.kill_holders(index)
+                    self._workers.kill_holders(index)
                 case messages.LeaseJoined():
-                    self._desk.trouble = ""
-                    self._register.write()
-                    messages.send(self._shared.keeper[0], messages.WritePidFile())
-                    self._tell_reload()
+                    self._status_server.trouble = ""
+                    self._registration.write()
+                    messages.send(self._context.keeper[0], messages.WritePidFile())
+                    self._send_progress()
                 case messages.RequestReceived(verb=verb):
-                    self._heed(_VERBS[verb])
+                    self._handle_signal(_VERBS[verb])
                 case messages.MountRefused(why=why):
-                    self._drain(why, exit_code=EX_CONFIG)
+                    self._begin_drain(why, exit_code=EX_CONFIG)
                 case messages.JoinFailed(why=why):
-                    self._desk.trouble = why
+                    self._status_server.trouble = why
                 case messages.SlotReclaimed():  # the scoreboard shows the slot as free
                     pass
                 case (
                     messages.InvalidMessage(pid=pid, reason=reason)
                     | messages.ChildMisbehaved(pid=pid, reason=reason)
                 ):
-                    if not self._workforce.end_liar(pid, reason):
-                        self._nursery.end_liar(pid, reason)
+                    if not self._workers.end_misbehaving(pid, reason):
+                        self._spawner.end_misbehaving(pid, reason)
                 case _:
                     assert_never(message)
 
@@ -204,95 +208,92 @@ class Supervisor:
         """What `status` shows and only we know."""
         return {
             "wanted": self._wanted,
-            "throttled_seconds": round(self._workforce.throttle.wait(boottime()), 1),
+            "throttled_seconds": round(self._workers.throttle.wait(boottime()), 1),
             "front_ends": self._front_ends.facts(),
             "generation": self._generation,
             "reload_refused": self._reloader.refused or None,
             "reload": asdict(self._reloader.progress),
         }
 
-    def _mind_time(self) -> None:
+    def _do_what_is_due(self) -> None:
         now = boottime()
         self._words[Header.TICK] = int(now * 1e9)
-        self._workforce.mind_slots()
-        self._workforce.mind_deadlines(now)
-        self._workforce.mind_logs(now)
-        self.draining.mind(now, self._workforce, self._front_ends)
-        if limit := self._shared.settings.memory_bytes_per_worker:
-            self._workforce.mind_memory(limit)
-        self._desk.mind(now)
+        self._workers.check_slots()
+        self._workers.enforce_deadlines(now)
+        self._workers.flush_logs(now)
+        self.drain.mind(now, self._workers, self._front_ends)
+        if limit := self._context.settings.memory_bytes_per_worker:
+            self._workers.recycle_grown(limit)
+        self._status_server.mind(now)
 
-    def _mind_reload(self) -> None:
-        if self.draining.has_begun:
+    def _continue_reload(self) -> None:
+        if self.drain.has_begun:
             return
         try:
             if (reloaded := self._reloader.poll()) is not None:
-                self._tell_reload()
-                self._adopt(reloaded)
+                self._send_progress()
+                self._roll_over_to(reloaded)
         except ConfigurationError:  # told already; the old workers stay
-            self._tell_reload()
-            self._desk.notifier.ready()
-        if self._roll is not None and self._roll.step(self._workforce, self._fork_worker, self._wanted):
-            self._complete(self._roll)
+            self._send_progress()
+            self._status_server.notifier.ready()
+        if self._roll is not None and self._roll.step(self._workers, self._fork_worker, self._wanted):
+            self._end_roll(self._roll)
 
-    def _tell_reload(self) -> None:
+    def _send_progress(self) -> None:
         """For the status files, by which other hosts hear of it."""
-        messages.send(self._shared.keeper[0], self._reloader.progress)
+        messages.send(self._context.keeper[0], self._reloader.progress)
 
-    def _adopt(self, reloaded: ProbedApplication) -> None:
+    def _roll_over_to(self, reloaded: ProbedApplication) -> None:
         """A sound application: roll the workers over to it, or start anew where what all share does not fit it."""
-        if reloaded.queues != self._shared.queues:
-            self._drain("other queues in the settings", restart=True)
+        if reloaded.queues != self._context.queues:
+            self._begin_drain("other queues in the settings", restart=True)
             return
-        if reloaded.settings.workers > self._shared.board.most_workers:
-            self._drain("more workers in the settings than there is room for", restart=True)
+        if reloaded.settings.workers > self._context.board.most_workers:
+            self._begin_drain("more workers in the settings than there is room for", restart=True)
             return
-        self._shared = replace(self._shared, settings=reloaded.settings)
-        self._plan.configure_log(reloaded.settings)
+        self._context = replace(self._context, settings=reloaded.settings)
+        self._options.configure_log(reloaded.settings)
         self._generation += 1
-        self._workforce.throttle.note_good()
-        if self._plan.workers is None:
+        self._workers.throttle.note_good()
+        if self._options.workers is None:
             self._wanted = reloaded.settings.workers
         events.emit("pool.reloading", generation=self._generation)
         self._roll = Roll(self._generation, reloaded.probed)
 
-    def _complete(self, roll: Roll) -> None:
+    def _end_roll(self, roll: Roll) -> None:
         """Only now: an old worker would bury for want of a route what the new routes let in."""
         self._roll = None
         self._front_ends.reload(roll.probed)
-        self._pausing.clear(Q.UNROUTED, Q.PAUSED_UNTIL)
-        self._desk.notifier.ready()
+        self._pause.clear(Q.UNROUTED, Q.PAUSED_UNTIL)
+        self._status_server.notifier.ready()
 
     def _refill(self) -> None:
         """Fork whatever is missing. The keeper comes first: dead workers' slots wait for it."""
         self._forks_on = False
-        if self.draining.needs_keeper(self._workforce):
-            self._nursery.steward(ProcessKind.KEEPER, self._shared)
-        if self.draining.has_begun:
+        if self.drain.needs_keeper(self._workers):
+            self._spawner.keep_running(ProcessKind.KEEPER, self._context)
+        if self.drain.has_begun:
             return
-        self._nursery.steward(ProcessKind.SCOUT, self._shared)
+        self._spawner.keep_running(ProcessKind.SCOUT, self._context)
         self._front_ends.refill()
         if self._roll is not None:
             return
-        throttle = self._workforce.throttle
-        for _ in range(min(_FORKS_A_TURN, self._wanted - len(self._workforce.staying()))):
+        throttle = self._workers.throttle
+        for _ in range(min(_FORKS_A_TURN, self._wanted - len(self._workers.staying()))):
             if throttle.wait(boottime()) or not self._fork_worker() or throttle.deaths >= 5:  # one at a time
                 return
-        self._forks_on = len(self._workforce.staying()) < self._wanted
-        if (
-            len(self._workforce.staying()) > self._wanted
-            and (child := self._workforce.least_busy()) is not None
-        ):
-            self._workforce.retire(child, "retired")
+        self._forks_on = len(self._workers.staying()) < self._wanted
+        if len(self._workers.staying()) > self._wanted and (child := self._workers.least_busy()) is not None:
+            self._workers.retire(child, "retired")
 
     def _fork_worker(self) -> bool:
-        if (child := self._nursery.worker(self._shared, self._generation)) is not None:
-            self._workforce.occupy(child)
+        if (child := self._spawner.worker(self._context, self._generation)) is not None:
+            self._workers.add_worker(child)
         return child is not None
 
     def _close_in_child(self) -> None:
-        self._desk.close()
+        self._status_server.close()
         self._front_ends.close_in_child()
         self._signals.close_in_child()
-        if self._plan.lock_fd >= 0:
-            os.close(self._plan.lock_fd)
+        if self._options.lock_fd >= 0:
+            os.close(self._options.lock_fd)

@@ -35,13 +35,13 @@ class WorkerTable:
         self._words = board.words
         self.by_pid: dict[int, ChildProcess] = {}
         self.throttle = ForkThrottle()
-        self.unborn = 0  # workers in a row that died before they were ready
-        self.came_up = False  # whether any that has ended was ever ready
+        self.failed_starts = 0  # workers in a row that died before they were ready
+        self.any_came_up = False  # whether any that has ended was ever ready
 
     def __len__(self) -> int:
         return len(self.by_pid)
 
-    def occupy(self, child: ChildProcess) -> None:
+    def add_worker(self, child: ChildProcess) -> None:
         """A worker was forked into its slot."""
         base = self._board.slot(child.slot)
         self._words[base + S.PID] = child.pid
@@ -79,12 +79,12 @@ class WorkerTable:
                 child.killed, child.family = "fence", descendants.below(child.pid)
                 self._signal(child, signal.SIGKILL)
 
-    def end_liar(self, pid: int, reason: str) -> bool:
+    def end_misbehaving(self, pid: int, reason: str) -> bool:
         """What a worker said, or wrote to its slot, is nonsense: it dies for it, charged; False if it is none."""
         if (child := self.by_pid.get(pid)) is None:
             return False
-        if not child.lied:
-            child.lied = True
+        if not child.misbehaved:
+            child.misbehaved = True
             events.emit("child.misbehaved", kind="worker", worker=child.number, pid=pid, reason=reason)
             child.family |= descendants.below(pid)
             self._signal(child, signal.SIGKILL)
@@ -96,7 +96,7 @@ class WorkerTable:
         idle = [child for child in staying if self._word(child, S.STATE) == State.IDLE]
         return (idle or staying)[-1] if staying else None
 
-    def mind_deadlines(self, now: float) -> float | None:
+    def enforce_deadlines(self, now: float) -> float | None:
         """End handlers that are over their time limit; returns when the next deadline is, on the boot clock."""
         soonest: float | None = None
         for child in self.by_pid.values():
@@ -121,7 +121,7 @@ class WorkerTable:
     def any_overdue(self) -> bool:
         return any(child.aborted_at for child in self.by_pid.values())
 
-    def mind_slots(self) -> None:
+    def check_slots(self) -> None:
         """End whom the board shows as somebody else, on a queue that is none, or in no state of a living worker."""
         for child in list(self.by_pid.values()):
             kind, pid, queue, state = (self._word(child, word) for word in (S.KIND, S.PID, S.QUEUE, S.STATE))
@@ -131,9 +131,9 @@ class WorkerTable:
                 or state > State.BUSY
             ):
                 reason = f"its slot says: kind {kind}, pid {pid}, queue {queue}, state {state}"
-                self.end_liar(child.pid, reason)
+                self.end_misbehaving(child.pid, reason)
 
-    def mind_logs(self, now: float) -> None:
+    def flush_logs(self, now: float) -> None:
         """Have lines written that wait for the end of a long handler: attempts', and what it has printed so far.
 
         CONT, since nobody dies of it.
@@ -154,21 +154,21 @@ class WorkerTable:
 
         A pool of which any worker has ever come up goes on trying.
         """
-        if self.came_up or self.staying() or self.unborn < max(5, wanted):
+        if self.any_came_up or self.staying() or self.failed_starts < max(5, wanted):
             return ""
         if code == EX_CONFIG:
             return "no worker can load the application; the log says why"
-        how = f"{self.unborn} in a row died while they loaded the application"
+        how = f"{self.failed_starts} in a row died while they loaded the application"
         return f"no worker comes up: {how}; the log says how"
 
-    def is_all_taken_back(self) -> bool:
+    def is_all_reclaimed(self) -> bool:
         """No worker is left, and no dead one's claims."""
         board = self._board
         return all(
             self._words[board.slot(slot) + S.KIND] != ProcessKind.WORKER for slot in board.worker_slots()
         )
 
-    def mind_memory(self, limit_bytes: int) -> None:
+    def recycle_grown(self, limit_bytes: int) -> None:
         """Replace workers that have grown over the limit, after the messages in hand.
 
         One that has had none yet would be replaced by one as big: then nothing would ever be handled.
@@ -196,11 +196,11 @@ class WorkerTable:
         held = self._board.holds(child.slot)
         handling = self._words[base + S.DEADLINE] != 0
         was_starting = self._words[base + S.STATE] == State.STARTING
-        self.came_up = self.came_up or not was_starting
+        self.any_came_up = self.any_came_up or not was_starting
         code = os.waitstatus_to_exitcode(status)
         if code == 0 and not held:
             events.emit("worker.ended", worker=child.number, pid=child.pid, handled=settled)
-            self.unborn = 0
+            self.failed_starts = 0
             self._board.clear_slot(child.slot)
             return False
         orphans = descendants.end_family(child.pid, child.family)
@@ -232,7 +232,7 @@ class WorkerTable:
             traceback=death.stack,
         )
         if not child.retiring and child.killed == "":
-            self.unborn = self.unborn + 1 if was_starting else 0
+            self.failed_starts = self.failed_starts + 1 if was_starting else 0
             self.throttle.note_death(settled, boottime())
         return True
 

@@ -64,10 +64,10 @@ class Place:
             supervisor=1,
         )
         self._ends = (self.supervisor, keeper, *deferrals)
-        self.lifeline = Heartbeat(shared, 0, OWN, lambda index: None, system=self.world.system)
-        self.lifeline.last_good_beat = self.world.uptime
-        self.tender = Maintenance(shared, 0, self.lifeline, self.freed.append, system=self.world.system)
-        self.tender._paperwork.write_status = lambda: None  # type: ignore[method-assign]
+        self.heartbeat = Heartbeat(shared, 0, OWN, lambda index: None, system=self.world.system)
+        self.heartbeat.last_good_beat = self.world.uptime
+        self.maintenance = Maintenance(shared, 0, self.heartbeat, self.freed.append, system=self.world.system)
+        self.maintenance._mount_files.write_status = lambda: None  # type: ignore[method-assign]
 
     @property
     def words(self) -> memoryview:
@@ -91,8 +91,8 @@ class Place:
         """So much later the tending thread has a round; by then the other one's beat has gone well, or not."""
         self.world.pass_time(seconds)
         if beating:
-            self.lifeline.last_good_beat = self.world.uptime
-        self.tender._round()
+            self.heartbeat.last_good_beat = self.world.uptime
+        self.maintenance._round()
 
     def leases(self) -> list[str]:
         return sorted(name.rpartition(".")[0] for name in os.listdir(self.layout.leases))
@@ -177,29 +177,29 @@ def test_nobody_is_fenced_for_silence_while_our_own_beats_fail(place: Place) -> 
 @pytest.mark.parametrize("fault", [errno.EIO, errno.EACCES, errno.ENOSPC])
 def test_a_beat_that_failed_is_none_for_anybody(place: Place, fault: int) -> None:
     """Neither for what observers go by, nor for how long claims may be sent."""
-    lease = place.joins(OWN, place.lifeline._holder())
+    lease = place.joins(OWN, place.heartbeat._holder())
     good: list[float] = []
 
     def fail() -> None:
-        good.append(place.lifeline.last_good_beat)
+        good.append(place.heartbeat.last_good_beat)
         place.world.refuse("rename", fault, where="/leases/")
 
-    place.lifeline.leaving = Waits(place.world, lambda: None, fail, fail)  # type: ignore[assignment]
-    place.lifeline._keep_beating(lease)
-    assert place.lifeline.last_good_beat == good[0] == place.world.uptime - 3 * BEAT_SECONDS
+    place.heartbeat.leaving = Waits(place.world, lambda: None, fail, fail)  # type: ignore[assignment]
+    place.heartbeat._keep_beating(lease)
+    assert place.heartbeat.last_good_beat == good[0] == place.world.uptime - 3 * BEAT_SECONDS
     assert place.word(Q.CLAIM_UNTIL) == int((good[0] + TTL_SECONDS / 2) * 1e9)
 
 
 @pytest.mark.invariant(8)
 def test_the_first_beat_that_succeeds_after_a_failure_counts_from_the_failed_one(place: Place) -> None:
     """It may be that one, carried out late."""
-    lease = place.joins(OWN, place.lifeline._holder())
+    lease = place.joins(OWN, place.heartbeat._holder())
     began = place.world.uptime
-    place.lifeline.leaving = Waits(  # type: ignore[assignment]
+    place.heartbeat.leaving = Waits(  # type: ignore[assignment]
         place.world, lambda: place.world.refuse("rename", errno.EIO, where="/leases/"), lambda: None
     )
-    place.lifeline._keep_beating(lease)
-    assert place.lifeline.last_good_beat == began + BEAT_SECONDS
+    place.heartbeat._keep_beating(lease)
+    assert place.heartbeat.last_good_beat == began + BEAT_SECONDS
 
 
 @pytest.mark.parametrize(
@@ -228,7 +228,7 @@ def test_another_machine_of_our_name_is_told_of_once(
 
 def test_a_dead_workers_claims_are_taken_back_before_its_slot_is_free(place: Place) -> None:
     place.has_a_worker(State.DEAD_CHARGED)
-    place.tender.take_back(SLOT)
+    place.maintenance.take_back(SLOT)
     place.looks()
     assert os.listdir(place.layout.new) == ["1.x,a=1,c=1,n=1"]
     assert place.freed == [SLOT]
@@ -238,7 +238,7 @@ def test_a_take_back_that_failed_keeps_the_slot_until_it_is_done(place: Place) -
     """A successor in the slot, of the same pid perhaps, would seem to be on the claims that are left."""
     place.has_a_worker(State.DEAD_CHARGED)
     place.world.refuse("rename", errno.EACCES, where=place.layout.cur)
-    place.tender.take_back(SLOT)
+    place.maintenance.take_back(SLOT)
     place.looks(0)
     assert place.freed == []
     assert place.words[place.board.slot(SLOT) + S.STATE] == State.DEAD_CHARGED
@@ -255,7 +255,7 @@ def test_a_dead_workers_claim_is_in_hand_until_its_slot_is_free(place: Place) ->
     assert on_claims(place.board)(WORKER, 8) is None
     place.looks()
     assert os.listdir(place.layout.cur) == [name]
-    place.tender.take_back(SLOT)
+    place.maintenance.take_back(SLOT)
     place.looks()
     assert os.listdir(place.layout.new) == ["1.x,n=1"]
 
@@ -270,19 +270,19 @@ def test_no_lease_is_joined_anew_while_a_worker_holds_a_claim_under_the_fenced_o
     seen: list[tuple[int, str]] = []
 
     def look() -> None:
-        seen.append((place.word(Q.STATE), place.lifeline.lease))
+        seen.append((place.word(Q.STATE), place.heartbeat.lease))
 
     def settle() -> None:
         look()
         place.words[place.board.slot(SLOT) + S.HELD] = 0
 
-    place.lifeline.leaving = Waits(place.world, look, look, settle)  # type: ignore[assignment]
+    place.heartbeat.leaving = Waits(place.world, look, look, settle)  # type: ignore[assignment]
     place.words[place.board.queue(0) + Q.CLAIM_UNTIL] = 1 << 60
-    place.lifeline._drop_claims()
+    place.heartbeat._drop_claims()
     assert seen == [(QueueState.FENCED, OWN)] * 3
     assert place.word(Q.CLAIM_UNTIL) == 0
     assert place.word(Q.STATE) == QueueState.ABSENT
-    assert place.lifeline.lease != OWN
+    assert place.heartbeat.lease != OWN
 
 
 @pytest.mark.parametrize(("seen", "pauses"), [(False, [1, 2, 4, 8, 15, 15]), (True, [1] * 6)])
@@ -299,10 +299,10 @@ def test_a_join_that_fails_is_tried_again_ever_later_and_once_a_second_where_it_
         raise MountFault("/q", OSError(errno.EIO, "no"))
 
     leaving: Any = SimpleNamespace(wait=wait, is_set=lambda: len(waited) == 6)
-    place.lifeline.leaving = leaving
-    place.lifeline._seen = seen
-    place.lifeline._try_to_join = fail  # type: ignore[method-assign, assignment]
-    assert place.lifeline._join() is None
+    place.heartbeat.leaving = leaving
+    place.heartbeat._was_joined = seen
+    place.heartbeat._try_to_join = fail  # type: ignore[method-assign, assignment]
+    assert place.heartbeat._join() is None
     assert waited == pauses
 
 
@@ -311,13 +311,13 @@ def test_a_mount_that_is_refused_is_told_to_the_supervisor_and_not_tried_again(p
     leaving: Any = SimpleNamespace(
         wait=lambda seconds=None: waited.append(seconds), is_set=lambda: len(waited) == 1
     )
-    place.lifeline.leaving = leaving
+    place.heartbeat.leaving = leaving
 
     def refuse() -> None:
         raise UnsafeMount("run/queue is not safe")
 
-    place.lifeline._try_to_join = refuse  # type: ignore[method-assign, assignment]
-    assert place.lifeline._join() is None
+    place.heartbeat._try_to_join = refuse  # type: ignore[method-assign, assignment]
+    assert place.heartbeat._join() is None
     assert waited == [None]
     assert list(receive(place.supervisor, from_keeper)) == [MountRefused(why="run/queue is not safe")]
 
@@ -325,9 +325,9 @@ def test_a_mount_that_is_refused_is_told_to_the_supervisor_and_not_tried_again(p
 def test_a_queue_that_is_joined_anew_is_not_swept_for_it(place: Place) -> None:
     swept: list[float] = []
     sweeper: Any = SimpleNamespace(sweep=swept.append)
-    place.tender._sweeper = sweeper
+    place.maintenance._sweeper = sweeper
     place.looks()
-    place.lifeline.format = Format(beat_seconds=BEAT_SECONDS, ttl_seconds=TTL_SECONDS)
+    place.heartbeat.format = Format(beat_seconds=BEAT_SECONDS, ttl_seconds=TTL_SECONDS)
     place.looks()
     assert swept == []
     place.looks(3600)
@@ -338,9 +338,11 @@ def test_a_keeper_that_is_told_to_leave_leaves_every_lease() -> None:
     keeper: Any = Keeper.__new__(Keeper)
     woken: list[int] = []
     keeper._leaving = False
-    keeper._lifelines = [SimpleNamespace(leaving=threading.Event()) for _ in range(2)]
-    keeper._tenders = [SimpleNamespace(wake=lambda index=index: woken.append(index)) for index in range(2)]
-    keeper._obey(LeaveLeases())
+    keeper._heartbeats = [SimpleNamespace(leaving=threading.Event()) for _ in range(2)]
+    keeper._maintenance = [
+        SimpleNamespace(wake=lambda index=index: woken.append(index)) for index in range(2)
+    ]
+    keeper._carry_out(LeaveLeases())
     assert keeper._leaving
-    assert [line.leaving.is_set() for line in keeper._lifelines] == [True, True]
+    assert [line.leaving.is_set() for line in keeper._heartbeats] == [True, True]
     assert woken == [0, 1]

@@ -21,9 +21,9 @@ def test_a_paused_host_has_no_share_however_many_workers_it_has(tmp_path: Path, 
     layout = create_queue(str(tmp_path / "queue"))
     board = Scoreboard(1, 4)
     shared: Any = SimpleNamespace(board=board)
-    lifeline: Any = SimpleNamespace(queue=QueueOfPool(name="run/queue", layout=layout), lease="a-1-abcdef")
+    heartbeat: Any = SimpleNamespace(queue=QueueOfPool(name="run/queue", layout=layout), lease="a-1-abcdef")
     told = {"workers": [{"pid": number, "entry": "x" * 200} for number in range(workers)], "paused": True}
     Path(layout.status, "b-2-abcdef.json").write_text(json.dumps(told))
-    papers = MountFiles(shared, 0, lifeline, SYSTEM)
-    papers.share(["b-2-abcdef", "c-3-abcdef"])
+    mount_files_class = MountFiles(shared, 0, heartbeat, SYSTEM)
+    mount_files_class.share(["b-2-abcdef", "c-3-abcdef"])
     assert board.words[board.queue(0) + Q.HOSTS] == 2, "the third has told nothing, and counts"

@@ -48,15 +48,15 @@ class Host:
         monkeypatch.setattr(
             events, "emit", lambda event, **facts: self.told.append({"event": event, **facts})
         )
-        self.shared = StandaloneKeeper.prepare(self.layout.path, max_crashes=5).shared
+        self.shared = StandaloneKeeper.prepare(self.layout.path, max_crashes=5).context
         self.board = self.shared.board
         [queue] = self.shared.queues
         self.clock = MountTime(self.board, 0, self.layout, queue.name, self.world.system)
-        lifeline: Any = SimpleNamespace(
+        heartbeat: Any = SimpleNamespace(
             queue=queue, format=Format(), lease=LEASE, last_good_beat=0.0, mount_time=self.clock
         )
-        self.tender = Maintenance(self.shared, 0, lifeline, lambda slot: None, system=self.world.system)
-        self.tender._paperwork.write_status = lambda: None  # type: ignore[method-assign]
+        self.maintenance = Maintenance(self.shared, 0, heartbeat, lambda slot: None, system=self.world.system)
+        self.maintenance._mount_files.write_status = lambda: None  # type: ignore[method-assign]
         self.worker = QueueView("run/queue", self.layout, 0, self.board, ScoreboardSlot(self.board, 0), LABEL)
         self.worker.claimer.serve_under(LEASE)
 
@@ -72,7 +72,7 @@ class Host:
                 os.utime(f"{self.layout.tmp}/{name}", (self.mount_time, self.mount_time))
 
     def looks(self) -> None:
-        self.tender._round()
+        self.maintenance._round()
 
     def defers(self, seconds: float) -> float:
         """A message for so long: how long until it is due, by the mount's clock."""

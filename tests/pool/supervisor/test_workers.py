@@ -37,12 +37,12 @@ def test_only_our_own_kill_spares_the_message_in_hand(
 ) -> None:
     """A handler that crashes a moment before the KILL of a drain has crashed."""
     board = Scoreboard(1, 1)
-    workforce = WorkerTable(board)
+    workers = WorkerTable(board)
     child = ChildProcess(pid=7, kind=ProcessKind.WORKER, slot=0, number=1)
-    workforce.occupy(child)
+    workers.add_worker(child)
     board.words[board.slot(0) + S.HELD] = board.words[board.slot(0) + S.DEADLINE] = 1
     child.killed = killed
-    assert workforce.bury(child, int(by))
+    assert workers.bury(child, int(by))
     assert board.words[board.slot(0) + S.STATE] == state
 
 
@@ -74,16 +74,16 @@ def test_the_board_keeps_how_a_worker_died_until_its_slot_is_free(
     status: int, killed: Literal["", "timeout"], how: str
 ) -> None:
     board = Scoreboard(1, 1)
-    workforce = WorkerTable(board)
+    workers = WorkerTable(board)
     child = ChildProcess(pid=7, kind=ProcessKind.WORKER, slot=0, number=1)
-    workforce.occupy(child)
+    workers.add_worker(child)
     base = board.slot(0)
     ScoreboardSlot(board, 0).running("app.front.START")
     board.words[base + S.HELD] = 1
     board.words[base + S.BEGAN] = BEGAN
     board.words[base + S.DEADLINE] = BEGAN + 2_500_000_000
     child.killed = killed
-    workforce.bury(child, status)
+    workers.bury(child, status)
     death = worker_deaths.of(board, 0, None)
     assert death is not None
     assert (death.how, death.handler) == (how, "app.front.START")
@@ -95,12 +95,12 @@ def test_the_board_keeps_how_a_worker_died_until_its_slot_is_free(
 
 def test_a_worker_that_died_between_messages_was_in_no_handler() -> None:
     board = Scoreboard(1, 1)
-    workforce = WorkerTable(board)
+    workers = WorkerTable(board)
     child = ChildProcess(pid=7, kind=ProcessKind.WORKER, slot=0, number=1)
-    workforce.occupy(child)
+    workers.add_worker(child)
     ScoreboardSlot(board, 0).running("app.front.START")
     board.words[board.slot(0) + S.BEGAN] = BEGAN
-    workforce.bury(child, int(signal.SIGSEGV))
+    workers.bury(child, int(signal.SIGSEGV))
     death = worker_deaths.of(board, 0, None)
     assert death is not None
     assert (str(death), death.handler, death.seconds) == ("by SIGSEGV", None, None)
@@ -129,26 +129,26 @@ def test_nothing_that_a_worker_writes_to_the_board_ends_whoever_reads_it(word: i
         project="/",
         pidfile="",
     )
-    workforce, rates = WorkerTable(board), Rates(board)
+    workers, rates = WorkerTable(board), Rates(board)
     board.words[Header.USED] = 2
     for slot in range(2):
         base = board.slot(slot)
         board.words[base + S.KIND] = ProcessKind.WORKER
-        workforce.occupy(ChildProcess(pid=_NOBODY + slot, kind=ProcessKind.WORKER, slot=slot, number=slot))
+        workers.add_worker(ChildProcess(pid=_NOBODY + slot, kind=ProcessKind.WORKER, slot=slot, number=slot))
     board.words[board.queue(0)] = QueueState.SERVED
     for at in range(len(board.words)):  # all of it, header, queue and the other's slot included
         board.words[at] = word
     status_record.of_pool(shared)
     rates.note(1.0)
     on_claims(board)(_NOBODY, 1)
-    workforce.mind_slots()
-    workforce.mind_deadlines(1e9)
-    workforce.mind_logs(1e9)
-    workforce.kill_holders(0)
-    workforce.handled()
-    workforce.is_all_taken_back()
-    for child in list(workforce.by_pid.values()):
-        workforce.bury(child, signal.SIGKILL)
+    workers.check_slots()
+    workers.enforce_deadlines(1e9)
+    workers.flush_logs(1e9)
+    workers.kill_holders(0)
+    workers.handled()
+    workers.is_all_reclaimed()
+    for child in list(workers.by_pid.values()):
+        workers.bury(child, signal.SIGKILL)
         assert board.words[board.slot(child.slot) + S.PID] == child.pid, "whose claims are to be taken back"
         board.words[board.slot(child.slot) + S.EXIT] = word
         worker_deaths.of(board, child.slot, None)

@@ -12,7 +12,7 @@ import pytest
 from maildefer.maildir.layout import create_queue
 from maildefer.maildir.operator import pause_mark as marks
 from maildefer.maildir.system import SYSTEM
-from maildefer.pool.pause import heed_mark
+from maildefer.pool.pause import apply_mark
 from maildefer.pool.scoreboard import Q, QueueState, Scoreboard
 from maildefer.pool.scoreboard_slot import ScoreboardSlot
 from maildefer.pool.worker.queue_view import QueueView
@@ -135,4 +135,4 @@ def _mark(queue: QueueView, board: Scoreboard, paused: bool) -> None:
     layout = queue.claimer.layout
     marks.pause_queue(layout, user="ann", host="a") if paused else marks.resume_queue(layout)
     shared = SimpleNamespace(board=board, queues=[SimpleNamespace(name="queue", layout=layout)])
-    heed_mark(shared, 0, SYSTEM)  # type: ignore[arg-type]
+    apply_mark(shared, 0, SYSTEM)  # type: ignore[arg-type]
