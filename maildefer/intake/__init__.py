@@ -4,7 +4,7 @@ A process of its own, executed as `python -m maildefer.intake` by the process th
 It knows the queue on disk and the envelope, and never the handlers: which recipients there are it is told as data.
 
     server             starts, reloads and ends the process
-    early_signals      signals before that; descriptor_limit: RLIMIT_NOFILE; event_loop: uvloop or asyncio
+    startup            file descriptors, early signals and the event loop of the process
     options            its command line; process_options: the part that all front ends share
     settings           what settings and boot modules may say, as a command line
     limits             all limits with their defaults

@@ -9,7 +9,7 @@ from typing import Any
 from maildefer import events
 from maildefer.errors import ConfigurationError, MaildeferError
 from maildefer.host.linux.process_title import set_title
-from maildefer.intake import descriptor_limit, event_loop
+from maildefer.intake import startup
 from maildefer.intake.access.security import AccessSecurity
 from maildefer.intake.options import IntakeOptions, parse
 from maildefer.intake.writer import process
@@ -20,7 +20,7 @@ def main() -> int:
     """0 after TERM; 78 for what the options name and can't be used, 1 for a queue or socket that can't."""
     options = parse()
     events.configure(options.log_format, log_file=options.log_file, level=options.log_level)
-    descriptor_limit.prepare(options)
+    startup.raise_descriptor_limit(options.max_connections)
     try:
         guard = AccessSecurity(options)
         if options.user or options.group:
@@ -45,14 +45,14 @@ def main() -> int:
 def _serve(options: IntakeOptions, link: WriterLink, guard: AccessSecurity) -> bool:
     """What takes asyncio is imported last: the writer has no use for it, and its ssl has none without a certificate."""
     serve = _load(guard)
-    return event_loop.run(serve(options, link, guard))
+    return startup.run(serve(options, link, guard))
 
 
 def _load(
     guard: AccessSecurity,
 ) -> Callable[[IntakeOptions, WriterLink, AccessSecurity], Coroutine[Any, Any, bool]]:
     if guard.certificate is None:
-        event_loop.leave_out_ssl()
+        startup.leave_out_ssl()
     from maildefer.intake.server import serve
 
     return serve

@@ -1,4 +1,4 @@
-"""What all connections of the process share: the doors, the limits, and who is in."""
+"""What all SMTP connections of a process share: options, limits, recipients, writer, policy."""
 
 from __future__ import annotations
 
@@ -7,8 +7,12 @@ import os
 from typing import Protocol
 
 from maildefer.intake import replies
-from maildefer.intake.access.connection_limits import ConnectionLimits, LimitReached
-from maildefer.intake.access.open_connections import OpenConnection, OpenConnections
+from maildefer.intake.access.connection_limits import (
+    ConnectionLimits,
+    LimitReached,
+    OpenConnection,
+    OpenConnections,
+)
 from maildefer.intake.access.policy_client import PolicyClient
 from maildefer.intake.access.recipients import RecipientTable
 from maildefer.intake.access.security import AccessSecurity
@@ -23,61 +27,62 @@ _REFUSALS = {
 
 
 class SessionConnection(OpenConnection, Protocol):
-    """A connection, as the hall sees it."""
+    """A connection, as `ServerContext` uses it."""
 
     client: Client
 
 
 class ServerContext:
-    """Event loop only; no thread may call."""
+    """The state that they share. Event loop only; no thread may call."""
 
     def __init__(
         self,
         options: IntakeOptions,
-        line: WriterClient,
+        writer: WriterClient,
         recipients: RecipientTable,
         loop: asyncio.AbstractEventLoop,
-        guard: AccessSecurity,
+        security: AccessSecurity,
     ) -> None:
         self.options = options
-        self.line = line
+        self.writer = writer
         self.recipients = recipients
         self.loop = loop
-        self.guard = guard
+        self.security = security
         self.policy: PolicyClient | None = None
-        self.visitors = OpenConnections(ConnectionLimits(options, options.guestbook))
+        self.connections = OpenConnections(ConnectionLimits(options, options.guestbook))
         self.accepted = 0  # messages
         self._held_bytes = 0
 
-    def enter(self, caller: SessionConnection) -> str | None:
-        """The reply for whom there is no room, or who comes when the doors are being closed."""
-        if self.visitors.draining:
+    def enter(self, connection: SessionConnection) -> str | None:
+        """Let a connection in; else the reply for it, where there is no room or the process is draining."""
+        if self.connections.draining:
             return replies.TOO_MANY_CONNECTIONS
-        full = self.visitors.enter(caller, caller.client.address)
-        return None if full is None else _REFUSALS[full]
+        reached = self.connections.enter(connection, connection.client.address)
+        return None if reached is None else _REFUSALS[reached]
 
     def exempts(self, client: Client) -> bool:
-        """Whether it is one of our own."""
-        return self.visitors.guests.exempts(client.address)
+        """Whether its address is in an exempt network."""
+        return self.connections.limits.exempts(client.address)
 
     def facts(self) -> dict[str, object]:
         """For `maildefer status`."""
         return {
             "pid": os.getpid(),
             "queue": self.options.queue,
-            **self.visitors.guests.facts(),
+            **self.connections.limits.facts(),
             "accepted": self.accepted,
             "held_bytes": self._held_bytes,
             "max_backlog": self.options.max_backlog,
             "min_free_bytes": self.options.min_free_bytes,
         }
 
-    def hold(self, size_bytes: int) -> bool:
+    def hold_bytes(self, size_bytes: int) -> bool:
         """Account for bytes of a message that is not stored yet; False when all together would be too many."""
         if self._held_bytes + size_bytes > self.options.max_held_bytes:
             return False
         self._held_bytes += size_bytes
         return True
 
-    def give_back(self, size_bytes: int) -> None:
+    def release_bytes(self, size_bytes: int) -> None:
+        """Account for them no more: they are stored, or dropped."""
         self._held_bytes -= size_bytes

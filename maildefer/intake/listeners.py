@@ -62,7 +62,7 @@ class SessionListener:
 
     def _come(self, sock: socket.socket, client: Client) -> None:
         """Who has to begin with a PROXY header or a handshake waits for it in the lobby."""
-        proxied = self._hall.guard.proxies.has(client.address)
+        proxied = self._hall.security.proxies.has(client.address)
         waits = proxied or self._kind is SocketProtocol.SMTPS
         for_itself = "" if proxied else client.address  # a proxy comes for many
         if waits and self._lobby.enter(for_itself) is not None:
@@ -95,7 +95,7 @@ class SessionListener:
             raise
 
     async def _begin(self, sock: socket.socket, client: Client) -> None:
-        loop, certificate = self._hall.loop, self._hall.guard.certificate
+        loop, certificate = self._hall.loop, self._hall.security.certificate
         if self._kind is not SocketProtocol.SMTPS:
             await loop.connect_accepted_socket(lambda: self._session(client), sock)
             return

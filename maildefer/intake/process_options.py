@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from maildefer.intake import connection_table as guestbook
+from maildefer.intake import connection_table
 from maildefer.intake.connection_table import ALONE, TableRow
 from maildefer.intake.limits import Limits
 
@@ -41,9 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--report-fd", type=int, help="an inherited file: what `maildefer status` shows is written to it")
     add(
         "--guestbook",
-        type=guestbook.place,
+        type=connection_table.parse_row,
         default=ALONE,
-        metavar="FD:NUMBER:PLACES",
+        metavar="FD:NUMBER:ROWS",
         help="an inherited file in memory, in which the processes of a front end count their connections together",
     )
     add("--user", default="", help="become this user, a name or a number, for good before anything else")

@@ -8,7 +8,7 @@ import signal
 
 from maildefer import events
 from maildefer.errors import ConfigurationError
-from maildefer.intake import early_signals
+from maildefer.intake import startup
 from maildefer.intake.access.policy_client import PolicyClient
 from maildefer.intake.access.recipients import RecipientTable
 from maildefer.intake.access.security import AccessSecurity
@@ -50,7 +50,7 @@ async def serve(options: IntakeOptions, link: WriterLink, guard: AccessSecurity)
     )
     for entrance in entrances:
         entrance.close()
-    await hall.visitors.drain(options.drain_seconds)
+    await hall.connections.drain(options.drain_seconds)
     report.cancel()
     if hall.policy is not None:
         await hall.policy.close()
@@ -66,7 +66,7 @@ def _listen_to_signals(loop: asyncio.AbstractEventLoop, stop: asyncio.Event, hal
     loop.add_signal_handler(signal.SIGINT, stop.set)
     loop.add_signal_handler(signal.SIGHUP, _read_again, hall)
     loop.add_signal_handler(signal.SIGUSR1, events.reopen)
-    early_signals.let_in()
+    startup.unblock_early_signals()
     if lifeline_fd is not None:  # our starter holds the other end: readable means that it is gone
         loop.add_reader(lifeline_fd, _cut, loop, stop, lifeline_fd)
 
@@ -79,7 +79,7 @@ def _cut(loop: asyncio.AbstractEventLoop, stop: asyncio.Event, lifeline_fd: int)
 def _read_again(hall: ServerContext) -> None:
     if hall.policy is not None:
         hall.policy.reload()
-    hall.guard.read()
+    hall.security.read()
     try:
         hall.recipients.read()
     except ConfigurationError as fault:

@@ -391,7 +391,7 @@ def test_each_part_has_the_descriptors_that_it_needs_and_no_others(fronted: Proj
         "/dev/null",
         log,
         "/memfd:arena",
-        "/memfd:guestbook",
+        "/memfd:connections",
         "/memfd:intake report",
         "/memfd:routes",
     }
@@ -405,7 +405,7 @@ def test_each_part_has_the_descriptors_that_it_needs_and_no_others(fronted: Proj
         name for name in of[front] if "memfd" in name
     }
     assert not [pid for pid in (writer, keeper, scout, worker) if listener in of[pid]]
-    theirs = {"/memfd:guestbook", "/memfd:intake report", "/memfd:routes"}
+    theirs = {"/memfd:connections", "/memfd:intake report", "/memfd:routes"}
     assert not (of[keeper] | of[scout] | of[worker]) & theirs
     parts = {pid: {name for name in of[pid] if name.startswith(("socket:", "pipe:"))} for pid in of}
     for one, other in combinations((front, keeper, scout, worker), 2):

@@ -156,7 +156,7 @@ class Fuzzer:
     async def quiet(self) -> None:
         """Until what a client left half done is cleared away."""
         deadline = time.monotonic() + PATIENCE_SECONDS
-        while os.listdir(self.layout.tmp) or self._held() or self._hall.line._pending:
+        while os.listdir(self.layout.tmp) or self._held() or self._hall.writer._pending:
             assert time.monotonic() < deadline, (
                 f"left over: {os.listdir(self.layout.tmp)}, {self._held()} bytes"
             )

@@ -187,8 +187,8 @@ def test_a_bomb_is_stored_unopened(tmp_path: Path) -> None:
 def test_no_parser_of_messages_or_archives_is_in_the_front_end() -> None:
     code = """
 import sys
-from maildefer.intake import event_loop as eventloop
-eventloop.leave_out_ssl()
+from maildefer.intake import startup
+startup.leave_out_ssl()
 import maildefer.intake.server, maildefer.intake.writer.process
 print(*sys.modules)
 """

@@ -1,6 +1,6 @@
 """Who may connect, who a client is, and which recipients are taken.
 
-connection_limits   connections in all and of each client; open_connections: those that were let in
+connection_limits   connections in all and of each client, and those that are open
 recipients          whether any route takes a recipient; domains: whether its domain is ours
 policy_client       asks the project's policy, in a process of its own
 credentials         whether a name and a password belong together; passwords: the password file

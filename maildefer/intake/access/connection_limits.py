@@ -1,10 +1,11 @@
-"""Who is in, and for whom there is room: connections in all, and of each client."""
+"""Which connections are let in: limits in all and for each client, and those that are open."""
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from enum import Enum
-from typing import Final
+from typing import Final, Protocol
 
 from maildefer.intake.access.networks import Networks
 from maildefer.intake.connection_table import ALONE, ConnectionTable, TableRow
@@ -18,68 +19,121 @@ _NO_ADDRESS: Final = 3 << 32
 
 
 class LimitReached(Enum):
-    """Why there is no room."""
+    """Why a connection is not let in."""
 
     FOR_ANYBODY = 1
     FOR_THIS_CLIENT = 2
 
 
 class ConnectionLimits:
-    """Of one process of a front end; the limits hold for all its processes together. Event loop only.
+    """Limits of one process of a front end; they hold for all its processes together. Event loop only.
 
-    Clients of exempt networks count in all, and not for themselves.
+    Connections from exempt networks count in all, and not for their clients.
     """
 
-    def __init__(self, limits: Limits, at: TableRow = ALONE) -> None:
-        """`at`: this process's place in the book of all. Raises ConfigurationError for a network that is none."""
+    def __init__(self, limits: Limits, row: TableRow = ALONE) -> None:
+        """`row`: this process's in the table of all. Raises ConfigurationError for a network that is none."""
         self._most = limits.max_connections
         self._most_of_one = limits.max_connections_per_client
         self._exempt = Networks(limits.exempt_networks)
-        self._book = ConnectionTable(at, self._most + 1)  # one is noted before it is refused
-        self._lines: dict[int, list[int]] = {}  # of each client
+        self._table = ConnectionTable(row, self._most + 1)  # one is entered before it is refused
+        self._cells: dict[int, list[int]] = {}  # in the table, of each client
 
     def exempts(self, address: str) -> bool:
-        """Whether it is one of our own; `address` as `Client.address` has it."""
+        """Whether the address is in an exempt network; `address` as `Client.address` has it."""
         return self._exempt.has(address)
 
     def enter(self, address: str) -> LimitReached | None:
-        """None where it is in now: `leave` has to follow, with the same address."""
-        self._book.come()
-        if self._book.connections_of_all > self._most:
-            self._book.go()
+        """Count a connection; None where it is let in: `leave` has to follow, with the same address."""
+        self._table.add_connection()
+        if self._table.connections_of_all > self._most:
+            self._table.remove_connection()
             return LimitReached.FOR_ANYBODY
-        if not self._counts_for_itself(address):
+        if not self._counts_for_client(address):
             return None
         client = one_client(address)
-        line = self._book.note(client)
-        if self._most_of_one and self._book.count(client) > self._most_of_one:
-            self._book.strike(line)
-            self._book.go()
+        cell = self._table.enter_client(client)
+        if self._most_of_one and self._table.count(client) > self._most_of_one:
+            self._table.erase_client(cell)
+            self._table.remove_connection()
             return LimitReached.FOR_THIS_CLIENT
-        self._lines.setdefault(client, []).append(line)
+        self._cells.setdefault(client, []).append(cell)
         return None
 
     def leave(self, address: str) -> None:
-        if self._counts_for_itself(address):
+        """Count a connection no more."""
+        if self._counts_for_client(address):
             client = one_client(address)
-            lines = self._lines[client]
-            self._book.strike(lines.pop())
-            if not lines:
-                del self._lines[client]
-        self._book.go()
+            cells = self._cells[client]
+            self._table.erase_client(cells.pop())
+            if not cells:
+                del self._cells[client]
+        self._table.remove_connection()
 
     def facts(self) -> dict[str, object]:
-        """For `maildefer status`; but for the second this process's own."""
+        """For `maildefer status`: of this process, but for `connections_of_all`."""
         return {
-            "connections": self._book.connections,
-            "connections_of_all": self._book.connections_of_all,
+            "connections": self._table.connections,
+            "connections_of_all": self._table.connections_of_all,
             "max_connections": self._most,
-            "clients": len(self._lines),
+            "clients": len(self._cells),
         }
 
-    def _counts_for_itself(self, address: str) -> bool:
-        """Who comes by a socket file has no address."""
+    def _counts_for_client(self, address: str) -> bool:
+        """Not for a connection by a socket file, which has no address."""
         return bool(address) and not self.exempts(address)
+
+
+class OpenConnection(Protocol):
+    """A connection, as `OpenConnections` uses it."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether a message or request is under way."""
+
+    def dismiss(self) -> None:
+        """Close it, with a reply that says so."""
+
+
+class OpenConnections:
+    """The connections of one process that were let in. Event loop only."""
+
+    def __init__(self, limits: ConnectionLimits) -> None:
+        self.limits = limits
+        self.draining = False
+        self._addresses: dict[
+            OpenConnection, str
+        ] = {}  # with which each was let in: a later one may be a proxy's word
+        self._empty = asyncio.Event()
+
+    def enter(self, connection: OpenConnection, address: str) -> LimitReached | None:
+        """Let a connection in; None where there is room for it."""
+        if (reached := self.limits.enter(address)) is None:
+            self._addresses[connection] = address
+        return reached
+
+    def leave(self, connection: OpenConnection) -> None:
+        """Note that a connection has ended; nothing to do for one that was not let in."""
+        if (address := self._addresses.pop(connection, None)) is not None:
+            self.limits.leave(address)
+        if self.draining and not self._addresses:
+            self._empty.set()
+
+    async def drain(self, seconds: float) -> int:
+        """Dismiss idle connections, wait so long for the others, and dismiss what is left; returns how many."""
+        self.draining = True
+        for connection in tuple(self._addresses):
+            if not connection.busy:
+                connection.dismiss()
+        if self._addresses:
+            try:
+                await asyncio.wait_for(self._empty.wait(), seconds)
+            except TimeoutError:
+                pass
+        left = tuple(self._addresses)
+        for connection in left:
+            connection.dismiss()
+        return len(left)
 
 
 def one_client(address: str) -> int:

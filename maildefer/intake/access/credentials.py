@@ -12,7 +12,6 @@ from maildefer.intake.access import passwords
 from maildefer.intake.access.policy_client import PolicyClient
 from maildefer.intake.client import Client
 from maildefer.intake.options import IntakeOptions
-from maildefer.intake.smtp.sasl import SaslIdentity
 
 _MOST_WAITING: Final = 50  # a check takes a good part of a second: who comes after so many is to try again
 _CHECK_PROCESSES: Final = 1
@@ -50,27 +49,27 @@ class Credentials:
         if self._function is not None:
             await self._function.close()
 
-    async def refusal(self, claim: SaslIdentity, client: Client) -> str | None:
-        """None for who has proved it; else the reply."""
+    async def refusal(self, user: str, password: str, client: Client) -> str | None:
+        """The reply for a pair that does not belong together, or can't be checked now; None for one that does."""
         if self._function is not None:
-            refusal = await self._function.vouch(*claim)
+            refusal = await self._function.vouch(user, password)
             if refusal is not None and not refusal.startswith("5"):
                 refusal = replies.AUTH_LATER
         else:
-            refusal = await self._look_up(claim)
+            refusal = await self._look_up(user, password)
         if refusal is not None:
-            events.emit("intake.refused", client=str(client), user=claim.user, reason=refusal)
+            events.emit("intake.refused", client=str(client), user=user, reason=refusal)
         return refusal
 
-    async def _look_up(self, claim: SaslIdentity) -> str | None:
+    async def _look_up(self, user: str, password: str) -> str | None:
         if self._waiting >= _MOST_WAITING:
             return replies.AUTH_LATER
-        known = self._known.get(claim.user)
+        known = self._known.get(user)
         loop = asyncio.get_running_loop()
         self._waiting += 1
         try:
             right = await loop.run_in_executor(
-                self._thread, passwords.matches, claim.password, known or self._nobodys
+                self._thread, passwords.matches, password, known or self._nobodys
             )
         finally:
             self._waiting -= 1

@@ -22,7 +22,7 @@ class AccessSecurity:
         self.certificate: Certificate | None = None
         self.credentials: Credentials | None = None
         self.proxies = Networks(options.proxy_networks)
-        self.spokesmen = Networks(options.xclient_networks)
+        self.forwarders = Networks(options.xclient_networks)
         _refuse_nonsense(options)
         # ssl is 4 MB, hashlib 2: only where there is something for them.
         if options.tls_certificate:

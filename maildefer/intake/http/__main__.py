@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from maildefer import events
 from maildefer.errors import ConfigurationError, MaildeferError
 from maildefer.host.linux.process_title import set_title
-from maildefer.intake import descriptor_limit
+from maildefer.intake import startup
 from maildefer.intake.http.api_tokens import ApiTokens
 from maildefer.intake.http.options import HttpOptions, parse
 from maildefer.intake.writer import process
@@ -20,7 +20,7 @@ def main() -> int:
     """0 after TERM; 78 for what the options name and can't be used, 1 for a queue or socket that can't."""
     options = parse()
     events.configure(options.log_format, log_file=options.log_file, level=options.log_level)
-    descriptor_limit.prepare(options)
+    startup.raise_descriptor_limit(options.max_connections)
     try:
         if find_spec("aiohttp") is None:
             raise ConfigurationError("taking messages by HTTP needs aiohttp: install maildefer[web]")

@@ -12,8 +12,7 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import Final, Protocol, cast
 
-from maildefer.intake.access.connection_limits import ConnectionLimits, LimitReached
-from maildefer.intake.access.open_connections import OpenConnections
+from maildefer.intake.access.connection_limits import ConnectionLimits, LimitReached, OpenConnections
 from maildefer.intake.client import Client
 from maildefer.intake.process_options import ProcessOptions
 from maildefer.intake.smtp.timeouts import Timeouts
@@ -48,7 +47,7 @@ class Admission:
     def __init__(self, options: ProcessOptions, inner: Callable[[], asyncio.Protocol]) -> None:
         """`inner` makes what serves a connection."""
         self.limits = options
-        self.visitors = OpenConnections(ConnectionLimits(options, options.guestbook))
+        self.connections = OpenConnections(ConnectionLimits(options, options.guestbook))
         self.inner = inner
         self.lingering = 0
         self._beginning: set[asyncio.Task[object]] = set()
@@ -91,7 +90,7 @@ class HttpConnection(asyncio.Protocol):
         self._in_hand = self._in_head = False
         self._patience.line_ends()
         self._patience.something_came(in_line=False)
-        return self._lodge.visitors.draining or self._ended
+        return self._lodge.connections.draining or self._ended
 
     @property
     def busy(self) -> bool:
@@ -110,7 +109,7 @@ class HttpConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        match self._lodge.visitors.enter(self, self._client.address):
+        match self._lodge.connections.enter(self, self._client.address):
             case LimitReached.FOR_ANYBODY:
                 self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections")
             case LimitReached.FOR_THIS_CLIENT:
@@ -150,7 +149,7 @@ class HttpConnection(asyncio.Protocol):
             self._lingering.cancel()
             self._lodge.lingering -= 1
         if self._inner is not None:
-            self._lodge.visitors.leave(self)
+            self._lodge.connections.leave(self)
             self._inner.connection_lost(error)
 
     # How it ends

@@ -24,7 +24,7 @@ from maildefer.message.envelope import TOP_LIMIT_BYTES, encode_address
 _STATUS: Final = {replies.BAD_RECIPIENT: 400}
 
 
-class Refused(Exception):
+class PushRefused(Exception):
     """The answer is no: an HTTP status, what the client is told, and what the log says where that is more."""
 
     def __init__(self, status: int, detail: str, reason: str = "") -> None:
@@ -58,7 +58,7 @@ class PushEndpoint:
         _in_hand(request)
         try:
             keys, size_bytes = await self._pushed(request)
-        except Refused as no:
+        except PushRefused as no:
             events.emit(
                 "intake.refused", client=request.remote, queue=queue, reason=no.reason, status=no.status
             )
@@ -79,9 +79,9 @@ class PushEndpoint:
         _in_hand(request)
         try:
             if request.headers["Expect"].lower() != "100-continue":
-                raise Refused(417, "nothing is done here but 100-continue")
+                raise PushRefused(417, "nothing is done here but 100-continue")
             await self._checked(request)
-        except Refused as no:
+        except PushRefused as no:
             return _problem(no)
         if request.transport is not None:
             request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -90,21 +90,21 @@ class PushEndpoint:
     async def _checked(self, request: web.Request) -> tuple[WriterClient, Message]:
         """All that can be known without the body."""
         if ", ".join(request.headers.getall("Transfer-Encoding", ["chunked"])).lower() != "chunked":
-            raise Refused(501, "no transfer coding but chunked is known here")
+            raise PushRefused(501, "no transfer coding but chunked is known here")
         queue = request.match_info["name"]
         allowed = self._tokens.allows(request.headers.get("Authorization", ""), queue)
         if allowed is None:
-            raise Refused(401, "give a token: Authorization: Bearer TOKEN")
+            raise PushRefused(401, "give a token: Authorization: Bearer TOKEN")
         line = self._lines.get(queue)
         if line is None or not allowed:  # who may not push to it need not know whether it is there
-            raise Refused(404, f"there is no queue {queue} for this token")
+            raise PushRefused(404, f"there is no queue {queue} for this token")
         if request.headers.get("Content-Encoding", "identity") != "identity":
-            raise Refused(415, "send the message as it is: nothing is unpacked here")
+            raise PushRefused(415, "send the message as it is: nothing is unpacked here")
         if (request.content_length or 0) > self._limit_bytes:
-            raise Refused(413, f"more than {self._limit_bytes} bytes")
+            raise PushRefused(413, f"more than {self._limit_bytes} bytes")
         message = self._envelope(request)
         if shortage := await line.shortage():
-            raise Refused(503, _told(replies.FULL), shortage)
+            raise PushRefused(503, _told(replies.FULL), shortage)
         return line, message
 
     async def _pushed(self, request: web.Request) -> tuple[list[str], int]:
@@ -117,9 +117,9 @@ class PushEndpoint:
             async for piece in self._pieces(request):
                 size += len(piece)
                 if size > self._limit_bytes:
-                    raise Refused(413, f"more than {self._limit_bytes} bytes")
+                    raise PushRefused(413, f"more than {self._limit_bytes} bytes")
                 if self._held_bytes + len(piece) > self._options.max_held_bytes:
-                    raise Refused(503, "too much in hand")
+                    raise PushRefused(503, "too much in hand")
                 pieces.append(piece)
                 kept += len(piece)
                 self._held_bytes += len(piece)
@@ -132,7 +132,7 @@ class PushEndpoint:
                     self._held_bytes -= kept
                     kept = 0
             if not size:
-                raise Refused(400, "the message is empty")
+                raise PushRefused(400, "the message is empty")
             whole = True
             stored = await line.push(message._replace(pieces=tuple(pieces), draft=draft))
             _refuse_faults(stored)
@@ -153,10 +153,10 @@ class PushEndpoint:
                     piece = await request.content.readany()
             except TimeoutError:
                 if pause_until < deadline:
-                    raise Refused(408, f"nothing came for {self._options.idle_seconds:g} s") from None
-                raise Refused(408, f"it did not end within {self._options.data_seconds:g} s") from None
+                    raise PushRefused(408, f"nothing came for {self._options.idle_seconds:g} s") from None
+                raise PushRefused(408, f"it did not end within {self._options.data_seconds:g} s") from None
             except (ClientError, HttpProcessingError, OSError) as fault:
-                raise Refused(400, _fault(fault), f"{_fault(fault)}: {type(fault).__name__}") from None
+                raise PushRefused(400, _fault(fault), f"{_fault(fault)}: {type(fault).__name__}") from None
             if not piece:
                 return
             yield piece
@@ -168,9 +168,9 @@ class PushEndpoint:
             tuple(dict.fromkeys(request.query.getall("recipient", []))),
         )
         if sender is not None and not recipients:
-            raise Refused(400, "a sender without a recipient is no envelope: give recipient too")
+            raise PushRefused(400, "a sender without a recipient is no envelope: give recipient too")
         if len(recipients) > self._options.max_recipients:
-            raise Refused(400, f"more than {self._options.max_recipients} recipients")
+            raise PushRefused(400, f"more than {self._options.max_recipients} recipients")
         try:
             for address in (sender or "", *recipients):
                 encode_address(address)
@@ -181,9 +181,9 @@ class PushEndpoint:
             if not all(recipients):
                 raise ValueError("a recipient cannot be empty")
         except AddressRefused as fault:  # which quotes the address
-            raise Refused(400, f"the address is refused: {fault.why}", str(fault)) from None
+            raise PushRefused(400, f"the address is refused: {fault.why}", str(fault)) from None
         except ValueError as fault:
-            raise Refused(400, str(fault)) from None
+            raise PushRefused(400, str(fault)) from None
         client = f"([{request.remote}])" if request.remote else ""
         return Message(sender or "", recipients or ("",), (), "HTTP", client, True)
 
@@ -207,7 +207,7 @@ def answered(request: web.Request) -> bool:
 def _refuse_faults(stored: list[Stored]) -> None:
     for each in stored:
         if not each.key:
-            raise Refused(_STATUS.get(each.reply, 503), _told(each.reply), each.reason)
+            raise PushRefused(_STATUS.get(each.reply, 503), _told(each.reply), each.reason)
 
 
 def _fault(fault: Exception) -> str:
@@ -221,7 +221,7 @@ def _told(reply: str) -> str:
     return reply.split(" ", 2)[2]
 
 
-def _problem(no: Refused) -> web.Response:
+def _problem(no: PushRefused) -> web.Response:
     headers = {}
     if no.status == 503:
         headers["Retry-After"] = str(RETRY_SECONDS)

@@ -14,7 +14,7 @@ from aiohttp import web
 
 from maildefer import events
 from maildefer.errors import ConfigurationError
-from maildefer.intake import early_signals
+from maildefer.intake import startup
 from maildefer.intake.accept_loop import AcceptLoop
 from maildefer.intake.http import access_log
 from maildefer.intake.http.admission import Admission, problem
@@ -37,7 +37,7 @@ async def serve(options: HttpOptions, links: Mapping[str, WriterLink], tokens: A
         loop.add_signal_handler(signum, stop.set)
     loop.add_signal_handler(signal.SIGHUP, _read_again, tokens)
     loop.add_signal_handler(signal.SIGUSR1, events.reopen)
-    early_signals.let_in()
+    startup.unblock_early_signals()
     lines = {name: await WriterClient.open(link, threads=options.threads) for name, link in links.items()}
     door = PushEndpoint(options, lines, tokens)
     application = web.Application()
@@ -68,7 +68,7 @@ async def serve(options: HttpOptions, links: Mapping[str, WriterLink], tokens: A
     events.emit("intake.listening", pid=os.getpid(), at=addresses, queues=" ".join(options.queues))
     report = loop.create_task(
         IntakeStatus(
-            lambda: {**lodge.visitors.guests.facts(), **door.facts()}, lines, options.report_fd
+            lambda: {**lodge.connections.limits.facts(), **door.facts()}, lines, options.report_fd
         ).keep()
     )
     await asyncio.wait(
@@ -78,7 +78,7 @@ async def serve(options: HttpOptions, links: Mapping[str, WriterLink], tokens: A
     report.cancel()
     for acceptor in acceptors:
         acceptor.close()
-    await lodge.visitors.drain(options.drain_seconds)
+    await lodge.connections.drain(options.drain_seconds)
     await runner.cleanup()
     for line in lines.values():
         await line.close()

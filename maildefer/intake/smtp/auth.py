@@ -17,7 +17,9 @@ _MOST_TRIES: Final = 3
 
 def offered(session: SmtpSession) -> bool:
     """Whether EHLO tells of it."""
-    return session.hall.guard.credentials is not None and bool(session.client.tls) and not session.client.user
+    return (
+        session.hall.security.credentials is not None and bool(session.client.tls) and not session.client.user
+    )
 
 
 class AuthDialogue:
@@ -30,7 +32,7 @@ class AuthDialogue:
     def begin(self, argument: str) -> Answer:
         """The command AUTH, with an initial response or without."""
         session = self._session
-        if session.hall.guard.credentials is None:
+        if session.hall.security.credentials is None:
             return replies.NOT_HERE
         if not session.client.tls:
             return replies.TLS_FIRST_FOR_AUTH
@@ -58,9 +60,9 @@ class AuthDialogue:
 
     async def _judge(self, claim: sasl.SaslIdentity) -> str:
         session = self._session
-        credentials = session.hall.guard.credentials
+        credentials = session.hall.security.credentials
         assert credentials is not None
-        if (refusal := await credentials.refusal(claim, session.client)) is None:
+        if (refusal := await credentials.refusal(claim.user, claim.password, session.client)) is None:
             session.client.user = claim.user
             events.emit("intake.authenticated", client=str(session.client), user=claim.user)
             return replies.AUTHENTICATED

@@ -167,7 +167,7 @@ class Connection(asyncio.BufferedProtocol):
         self._patience.stop()
         if self._admitted:
             self._admitted = False
-            self.hall.visitors.leave(self)
+            self.hall.connections.leave(self)
             self.abandon()
 
     # How it goes on

@@ -116,7 +116,7 @@ class DataCommands(Connection):
         finally:
             self._incoming, self._chunked, self.transaction = None, None, None
             self.client.forwarded = {}
-            if self.hall.visitors.draining:
+            if self.hall.connections.draining:
                 self.hall.loop.call_soon(self.dismiss)
 
     def _reset(self) -> None:

@@ -55,7 +55,9 @@ class IncomingMessage:
             message = self._message(self.letter.take(), whole=True)
             answers = dict.fromkeys(self._circling, replies.LOOP)
             if message.recipients:
-                answers |= await accept(self._hall.line, message, self._shipped_bytes + _size_bytes(message))
+                answers |= await accept(
+                    self._hall.writer, message, self._shipped_bytes + _size_bytes(message)
+                )
             else:
                 self._drop()
             self._hall.accepted += any(map(replies.is_queued, answers.values()))
@@ -79,9 +81,9 @@ class IncomingMessage:
             if not message.recipients:
                 self.letter.refuse(replies.LOOP)
                 return ""
-            self._draft = self._draft or self._hall.line.fresh_draft()
+            self._draft = self._draft or self._hall.writer.fresh_draft()
             self._shipped_bytes += _size_bytes(message)
-            for fault in await self._hall.line.push(message._replace(draft=self._draft)):
+            for fault in await self._hall.writer.push(message._replace(draft=self._draft)):
                 self.letter.refuse(fault.reply)
                 note_refusal(self._client, self._transaction.sender, fault.reason)
         finally:
@@ -117,17 +119,17 @@ class IncomingMessage:
 
     def _drop(self) -> None:
         if self._draft:
-            self._hall.line.drop(self._draft)
+            self._hall.writer.drop(self._draft)
             self._draft = 0
 
     def _hold(self, size_bytes: int) -> bool:
-        if not self._hall.hold(size_bytes):
+        if not self._hall.hold_bytes(size_bytes):
             return False
         self._held_bytes += size_bytes
         return True
 
     def _give_back(self) -> None:
-        self._hall.give_back(self._held_bytes)
+        self._hall.release_bytes(self._held_bytes)
         self._held_bytes = self.letter.kept_bytes = 0
 
 

@@ -117,7 +117,7 @@ class SmtpSession(DataCommands):
             return replies.SYNTAX_MAIL
         if refusal := self._unwanted(parameters) or _unsaid(path.address, utf8):
             return refusal
-        if (shortage := self.hall.line.known_shortage()) is None:
+        if (shortage := self.hall.writer.known_shortage()) is None:
             return self._mail_if_room(path.address, utf8)
         return replies.FULL if shortage else self._begin_transaction(path.address, utf8)
 
@@ -169,13 +169,13 @@ class SmtpSession(DataCommands):
         return self._exchange.begin(argument)
 
     def starttls(self, argument: str) -> Answer:
-        if self.hall.guard.certificate is None:
+        if self.hall.security.certificate is None:
             return replies.NOT_HERE
         if argument:
             return replies.SYNTAX_STARTTLS
         if self.client.tls:
             return replies.ALREADY_TLS
-        self.encrypt(self.hall.guard.certificate.context, replies.TLS_READY)
+        self.encrypt(self.hall.security.certificate.context, replies.TLS_READY)
         return ""
 
     # What they are made of
@@ -207,7 +207,7 @@ class SmtpSession(DataCommands):
     def _extensions(self) -> list[str]:
         """Without the last one, which every client is offered."""
         offered = ["PIPELINING", f"SIZE {self._limit_bytes}"]
-        if self.hall.guard.certificate is not None and not self.client.tls:
+        if self.hall.security.certificate is not None and not self.client.tls:
             offered.append("STARTTLS")
         if auth.offered(self):
             offered.append(f"AUTH {' '.join(sasl.MECHANISMS)}")
@@ -219,7 +219,7 @@ class SmtpSession(DataCommands):
         """The refusal of what MAIL asks for."""
         if parameters.pop("BODY", "7BIT").upper() not in _BODIES:
             return replies.BAD_BODY
-        if self.hall.guard.credentials is not None:
+        if self.hall.security.credentials is not None:
             parameters.pop("AUTH", None)  # whom it vouches for; nobody here asks (RFC 4954, section 5)
         size = parameters.pop("SIZE", "0")
         if not (size.isascii() and size.isdigit()) or len(size) > 20:
@@ -229,7 +229,7 @@ class SmtpSession(DataCommands):
         return replies.UNKNOWN_PARAMETER if parameters else None
 
     async def _mail_if_room(self, sender: str, utf8: bool) -> str:
-        return replies.FULL if await self.hall.line.shortage() else self._begin_transaction(sender, utf8)
+        return replies.FULL if await self.hall.writer.shortage() else self._begin_transaction(sender, utf8)
 
     def _begin_transaction(self, sender: str, utf8: bool) -> str:
         self.transaction = Transaction(sender=sender, via=self._via(utf8), utf8=utf8)

@@ -26,7 +26,7 @@ _VALUE: Final = re.compile(r"[\x21-\x7e]{0,255}").fullmatch
 
 def allowed(session: SmtpSession) -> bool:
     """Whether EHLO tells of them: by where the connection comes from, whatever was said since."""
-    return session.hall.guard.spokesmen.has(session.origin)
+    return session.hall.security.forwarders.has(session.origin)
 
 
 def xclient(session: SmtpSession, argument: str) -> Answer:

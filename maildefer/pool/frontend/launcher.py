@@ -15,7 +15,7 @@ from typing import Any
 from maildefer import events
 from maildefer.errors import MaildeferError
 from maildefer.host import environment as variables
-from maildefer.intake import early_signals
+from maildefer.intake.startup import EARLY_SIGNALS
 from maildefer.pool.fork import read_only_memory
 from maildefer.pool.frontend.listeners import SmtpListener
 from maildefer.pool.frontend.status_report import read_report
@@ -76,7 +76,7 @@ class IntakeLauncher:
             _, reader = self._routes
             command += ["--routes", f"/proc/self/fd/{reader}"]
             inherited.append(reader)
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, early_signals.HELD)  # the process inherits it
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, EARLY_SIGNALS)  # the process inherits it
         try:
             self.process = subprocess.Popen(
                 command,

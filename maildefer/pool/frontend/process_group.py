@@ -13,8 +13,9 @@ from typing import Any, Protocol
 from maildefer import events
 from maildefer.host import environment as variables
 from maildefer.host.fork_throttle import ForkThrottle
-from maildefer.intake import connection_table, early_signals
+from maildefer.intake import connection_table
 from maildefer.intake.connection_table import TableRow
+from maildefer.intake.startup import EARLY_SIGNALS
 from maildefer.maildir.system import boottime
 from maildefer.pool import fork
 from maildefer.pool.frontend.listeners import let_go
@@ -67,7 +68,7 @@ class ProcessGroup:
         self._keep = list(keep)
         self._wanted = wanted
         self._environment = environment
-        self._book = connection_table.make()
+        self._book = connection_table.make_table()
         self._hands: dict[int, GroupMember] = {}
         self._leaving: set[int] = set()
         self._liars: set[int] = set()
@@ -99,7 +100,7 @@ class ProcessGroup:
                 cwd=self._folder,
                 environ=variables.listed(self._environment),
                 keep=keep,
-                hold=early_signals.HELD,
+                hold=EARLY_SIGNALS,
                 confined=True,
             )
             self._hands[pid] = GroupMember(boottime(), report, place)
@@ -115,7 +116,7 @@ class ProcessGroup:
         if pid in self._leaving:
             self._leaving.discard(pid)
         else:
-            connection_table.clear(hand.place)
+            connection_table.clear_row(hand.place)
             if self._wanted:
                 how = fork.how_died(os.waitstatus_to_exitcode(status))
                 events.emit("child.died", kind=self._kind, pid=pid, how=how)
@@ -130,7 +131,7 @@ class ProcessGroup:
         self._leaving = set(self._hands)
         # Those who go count among themselves, as those who come may have other limits.
         os.close(self._book)
-        self._book = connection_table.make()
+        self._book = connection_table.make_table()
         self.signal(signal.SIGTERM)
         self.refill()
 
