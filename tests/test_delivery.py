@@ -11,7 +11,7 @@ import pytest
 
 from maildefer.delivery import deliver, forwarded
 from maildefer.errors import AddressRefused, NotAQueue
-from maildefer.intake.limits import Limits
+from maildefer.intake.options import FrontEndOptions
 from maildefer.intake.smtp.mail_loops import Trace
 from maildefer.mail import MailRequest
 from maildefer.maildir import durable
@@ -90,7 +90,7 @@ def test_an_address_that_would_forge_a_line_is_refused(maildir: Path) -> None:
 
 
 def loops(data: bytes, recipient: str) -> dict[str, str]:
-    trace = Trace(Limits())
+    trace = Trace(FrontEndOptions())
     trace.feed(data)
     return trace.loops([recipient])
 
@@ -103,7 +103,7 @@ def test_what_is_forwarded_to_another_address_and_comes_back_is_a_loop() -> None
 
 def test_what_goes_on_to_the_same_address_is_none_before_it_has_gone_around_for_long() -> None:
     message = request()
-    for _ in range(Limits().max_hops):
+    for _ in range(FrontEndOptions().max_hops):
         assert not loops(message.to_bytes(), "ann@d.example")
         message = MailRequest("peer", "bob@s.example", "ann@d.example", forwarded(message, "Ann@D.example"))
     assert loops(message.to_bytes(), "ann@d.example")

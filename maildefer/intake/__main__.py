@@ -29,7 +29,7 @@ def main() -> int:
             _load(guard)  # from where whom we become may not come to
             set_title(f"intake {options.queue}")  # the kernel does not let who has dropped privileges
             drop(options.user, options.group)
-        closing = (*options.socket_fds, options.lifeline_fd, *options.told_fds)
+        closing = (*(each.fd for each in options.sockets), *options.inherited_fds)
         link = process.fork(options.queue, options, hostname=options.hostname, closing=closing)
         set_title(f"intake {options.queue}")
         in_order = _serve(options, link, guard)

@@ -49,7 +49,7 @@ class ServerContext:
         self.loop = loop
         self.security = security
         self.policy: PolicyClient | None = None
-        self.connections = OpenConnections(ConnectionLimits(options, options.guestbook))
+        self.connections = OpenConnections(ConnectionLimits(options, options.connection_row))
         self.accepted = 0  # messages
         self._held_bytes = 0
 

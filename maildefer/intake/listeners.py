@@ -1,4 +1,4 @@
-"""From a door's listening socket to a session."""
+"""From a listening socket to a session: PROXY headers, handshakes, and the protocol that is spoken there."""
 
 from __future__ import annotations
 
@@ -12,91 +12,97 @@ from maildefer.intake.accept_loop import AcceptLoop
 from maildefer.intake.access.connection_limits import ConnectionLimits
 from maildefer.intake.client import Client
 from maildefer.intake.context import ServerContext
-from maildefer.intake.limits import Limits
-from maildefer.intake.listening_sockets import ListeningSocket, SocketProtocol
+from maildefer.intake.options import FrontEndOptions, ListeningSocket, SocketProtocol
 from maildefer.intake.smtp import proxy_protocol
 from maildefer.intake.smtp.connection import HANDSHAKE_SECONDS
 from maildefer.intake.smtp.lmtp import LmtpSession
 from maildefer.intake.smtp.session import SmtpSession
 
 _HEADER_SECONDS = 10.0
-_MOST_WAITING = 1000  # for a PROXY header or a handshake; they are not in yet
+_MOST_PENDING = (
+    1000  # connections that owe a PROXY header or a handshake, and are not counted with the others yet
+)
 
 
 class SessionListener:
-    """One door, open from `open` to `close`."""
+    """One listening socket, from `open` to `close`."""
 
-    def __init__(self, hall: ServerContext, door: ListeningSocket) -> None:
-        self._hall = hall
-        self._kind = door.kind
-        self._listener = socket.socket(fileno=door.fd)
+    def __init__(self, context: ServerContext, inherited: ListeningSocket) -> None:
+        self._context = context
+        self._protocol = inherited.protocol
+        self._socket = socket.socket(fileno=inherited.fd)
         # In the clear it would mean nothing to a client that waits for a handshake.
-        refusal = b"" if door.kind is SocketProtocol.SMTPS else f"{replies.TOO_MANY_CONNECTIONS}\r\n".encode()
-        self._acceptor = AcceptLoop(hall.loop, self._listener, self._come, refusal=refusal)
-        self._waiting: set[asyncio.Task[None]] = set()
-        options = hall.options
-        self._lobby = ConnectionLimits(
-            Limits(
-                max_connections=_MOST_WAITING,
+        tls_first = inherited.protocol is SocketProtocol.SMTPS
+        refusal = b"" if tls_first else f"{replies.TOO_MANY_CONNECTIONS}\r\n".encode()
+        self._accept_loop = AcceptLoop(context.loop, self._socket, self._begin_connection, refusal=refusal)
+        self._beginning: set[asyncio.Task[None]] = set()
+        options = context.options
+        self._pending_limits = ConnectionLimits(
+            FrontEndOptions(
+                max_connections=_MOST_PENDING,
                 max_connections_per_client=options.max_connections_per_client,
                 exempt_networks=options.exempt_networks,
             )
         )
 
     def __str__(self) -> str:
-        name = self._listener.getsockname()
-        return f"{self._kind}://{name[0]}:{name[1]}" if isinstance(name, tuple) else f"{self._kind}:{name}"
+        name = self._socket.getsockname()
+        return (
+            f"{self._protocol}://{name[0]}:{name[1]}"
+            if isinstance(name, tuple)
+            else f"{self._protocol}:{name}"
+        )
 
     def open(self) -> None:
-        """Take connections."""
-        self._acceptor.open()
+        """Accept connections."""
+        self._accept_loop.open()
 
     def close(self) -> None:
-        self._acceptor.close()
-        for task in tuple(self._waiting):
+        """Accept no more, and drop those that have not begun to speak."""
+        self._accept_loop.close()
+        for task in tuple(self._beginning):
             task.cancel()
 
     def _session(self, client: Client) -> SmtpSession:
-        kind = LmtpSession if self._kind is SocketProtocol.LMTP else SmtpSession
-        return kind(self._hall, client=client)
+        kind = LmtpSession if self._protocol is SocketProtocol.LMTP else SmtpSession
+        return kind(self._context, client=client)
 
-    def _come(self, sock: socket.socket, client: Client) -> None:
-        """Who has to begin with a PROXY header or a handshake waits for it in the lobby."""
-        proxied = self._hall.security.proxies.has(client.address)
-        waits = proxied or self._kind is SocketProtocol.SMTPS
-        for_itself = "" if proxied else client.address  # a proxy comes for many
-        if waits and self._lobby.enter(for_itself) is not None:
+    def _begin_connection(self, sock: socket.socket, client: Client) -> None:
+        """Begin a session; a connection that owes a PROXY header or a handshake first is pending until then."""
+        proxied = self._context.security.proxies.has(client.address)
+        pending = proxied or self._protocol is SocketProtocol.SMTPS
+        address = "" if proxied else client.address  # a proxy's connections are those of many clients
+        if pending and self._pending_limits.enter(address) is not None:
             sock.close()
             return
-        task = self._hall.loop.create_task(self._lead_in(sock, client, proxied=proxied))
-        self._waiting.add(task)
-        task.add_done_callback(partial(self._leave_lobby, for_itself) if waits else self._waiting.discard)
+        task = self._context.loop.create_task(self._lead_in(sock, client, proxied=proxied))
+        self._beginning.add(task)
+        task.add_done_callback(partial(self._end_pending, address) if pending else self._beginning.discard)
 
-    def _leave_lobby(self, address: str, task: asyncio.Task[None]) -> None:
-        self._waiting.discard(task)
-        self._lobby.leave(address)
+    def _end_pending(self, address: str, task: asyncio.Task[None]) -> None:
+        self._beginning.discard(task)
+        self._pending_limits.leave(address)
 
     async def _lead_in(self, sock: socket.socket, client: Client, *, proxied: bool) -> None:
         address = client.address
         try:
             if proxied:
                 client = await proxy_protocol.read(sock, _HEADER_SECONDS) or client
-            await self._begin(sock, client)
+            await self._begin_session(sock, client)
         except proxy_protocol.BadHeader as fault:
             events.emit("intake.refused", client=address, reason=f"no PROXY header: {fault}")
             sock.close()
         except (OSError, TimeoutError) as fault:  # ssl.SSLError is an OSError
-            events.emit(
-                "intake.refused", client=address, reason=f"it has not begun: {fault or 'nothing came'}"
-            )
+            reason = f"it has not begun: {fault or 'nothing came'}"
+            events.emit("intake.refused", client=address, reason=reason)
             sock.close()
         except BaseException:
             sock.close()
             raise
 
-    async def _begin(self, sock: socket.socket, client: Client) -> None:
-        loop, certificate = self._hall.loop, self._hall.security.certificate
-        if self._kind is not SocketProtocol.SMTPS:
+    async def _begin_session(self, sock: socket.socket, client: Client) -> None:
+        loop, certificate = self._context.loop, self._context.security.certificate
+        if self._protocol is not SocketProtocol.SMTPS:
             await loop.connect_accepted_socket(lambda: self._session(client), sock)
             return
         assert certificate is not None

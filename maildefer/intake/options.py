@@ -1,70 +1,228 @@
-"""What the front end is told on its command line."""
+"""The options of a front end, each told once: its name, default and help, and where it can be given.
+
+From `FrontEndOptions` come the command line (`add_arguments`), the names that settings may give (`setting_names`), and
+the table in docs/delivery.md (which tests/docs/test_delivery_page.py compares). Names end with their unit. The figures
+are those of Postfix where it has such a limit, and RFC 5321's least where that says one (section 4.5.3).
+"""
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Sequence
-from dataclasses import dataclass
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import Field, dataclass, field, fields
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
-from maildefer.intake import limits, process_options
-from maildefer.intake import listening_sockets as doors
-from maildefer.intake.access import options
-from maildefer.intake.access.options import AccessOptions
-from maildefer.intake.listening_sockets import ListeningSocket, SocketProtocol
+from maildefer.intake.connection_table import ALONE, TableRow, parse_row
+
+if TYPE_CHECKING:
+    import argparse  # the supervisor reads the names here, and needs no parser
+
+_T = TypeVar("_T")
+MAX_ENTRY_BYTES: Final = 64 << 20  # what a worker reads
+
+
+def _setting(default: _T, text: str, *, http: bool = False, **facts: Any) -> _T:
+    """A field that settings may give; `http`: also those of the front end by HTTP."""
+    return field(default=default, metadata={"help": text, "http": http, "setting": True, **facts})
+
+
+def _limit(default: _T, text: str, *, http: bool = False) -> _T:
+    """A setting that stands in the table of limits."""
+    return _setting(default, text, http=http, limit=True)
+
+
+def _for_process(default: _T, text: str, parse: Callable[[str], object] = str, **facts: Any) -> _T:
+    """A field that only the process that starts this one gives."""
+    return field(default=default, metadata={"help": text, "http": True, "parse": parse, **facts})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class IntakeOptions(AccessOptions):
-    """`routes_path` None: every recipient is taken. `lifeline_fd`: a pipe whose end ends this process."""
+class FrontEndOptions:
+    """What one process of a front end is told, by SMTP, LMTP or HTTP."""
 
-    queue: str
-    doors: tuple[ListeningSocket, ...]
-    routes_path: str | None = None
-    lifeline_fd: int | None = None
-    ready_fd: int | None = None
+    max_bytes: int = _limit(
+        MAX_ENTRY_BYTES,
+        "the largest entry: told in EHLO; 552 at MAIL FROM for what is announced, and after the message "
+        "for what was not; cut off at twice as much",
+        http=True,
+    )
+    max_recipients: int = _limit(1000, "of a message; 452 for the rest", http=True)
+    max_connections: int = _limit(500, "at a time, of all processes of a front end; then 421", http=True)
+    max_connections_per_client: int = _limit(
+        50, "at a time from one IPv4 address or IPv6 /64; then 421; 0: no limit", http=True
+    )
+    domains: str = _limit("", "that mail is taken for, whatever the routes say; empty: those of the routes")
+    policy: str = _limit("", "MODULE.FUNCTION of the project, which is asked for each recipient")
+    exempt_networks: str = _limit(
+        "127.0.0.0/8 ::1 unix",
+        "whose clients are not counted, slowed down or sent away: name your own relays",
+        http=True,
+    )
+    max_errors: int = _limit(
+        20, "replies of 4yz and 5yz; then 421, and closed; a message that is taken begins the count anew"
+    )
+    max_commands: int = _limit(
+        100, "commands that bring no message on (NOOP, RSET, VRFY, an empty BDAT); then 421, and closed"
+    )
+    max_hops: int = _limit(50, "Received lines; 554 5.4.6 for a message with so many")
+    max_deliveries: int = _limit(
+        1,
+        "Delivered-To lines with the recipient; 554 5.4.6 for so many; 0: no limit, for mail that a "
+        "fetcher brings from another mailbox of the same name",
+    )
+    idle_seconds: float = _limit(300.0, "421, where nothing comes for so long", http=True)
+    command_seconds: float = _limit(60.0, "421, where a command that has begun does not end", http=True)
+    data_seconds: float = _limit(
+        3600.0, "421, where a message, or all of its chunks, does not end", http=True
+    )
+    tarpit_seconds: float = _limit(
+        1.0,
+        "from half of `max_errors` on each error's reply waits so long, then twice as long, and so on; "
+        "0: no tarpit",
+    )
+    tarpit_max_seconds: float = _limit(10.0, "the longest of these waits")
+    buffer_bytes: int = _limit(
+        256 << 10, "of each message; what is larger is written to the queue's `tmp/` as it comes", http=True
+    )
+    max_held_bytes: int = _limit(256 << 20, "of all messages in hand, in memory; then 452", http=True)
+    max_backlog: int = _limit(0, "waiting entries; above so many 452 4.3.1; 0: no limit", http=True)
+    min_free_bytes: int = _limit(
+        64 << 20, "of free space; 452 4.3.1 under so much, or without a free inode", http=True
+    )
+    policy_seconds: float = _limit(10.0, "for the policy's answer; then 451")
+    policy_processes: int = _limit(2, "that ask the policy, if there is one")
+    threads: int = _limit(32, "batches of messages that are being stored at a time", http=True)
+    drain_seconds: float = _limit(5.0, "for transactions to finish at `TERM`; then 421", http=True)
+
+    tls_certificate: str = _setting(
+        "", "a PEM file with the certificate and its chain: STARTTLS is offered; read again at HUP"
+    )
+    tls_key: str = _setting("", "a PEM file with its key, where that is not in the certificate's")
+    tls_required: bool = _setting(False, "take nothing without encryption")
+    auth_file: str = _setting(
+        "", "names and hashed passwords, from `maildefer passwd`: AUTH is offered once there is encryption"
+    )
+    auth_check: str = _setting(
+        "", "MODULE.FUNCTION, called with a name and a password in a process of its own, instead of a file"
+    )
+    auth_required: bool = _setting(False, "take no mail from a client that has not authenticated")
+    proxy_networks: str = _setting("", "whose connections begin with the PROXY protocol, version 1 or 2")
+    xclient_networks: str = _setting("", "who may say by XCLIENT and XFORWARD for whom it speaks")
+    hostname: str = _setting("", "the name in greetings and Received lines; else the host's", http=True)
+    user: str = _setting("", "become this user, a name or a number, before anything else", http=True)
+    group: str = _setting("", "become this group; else the user's and its supplementary ones", http=True)
+
+    log_level: str | None = _for_process(None, "debug, info, warning or error")
+    log_format: str | None = _for_process(None, "console, logfmt or json")
+    log_file: str | None = _for_process(None, "append the log there, and open it anew on USR1")
+    report_fd: int | None = _for_process(
+        None, "an inherited file, to which is written what `maildefer status` shows", int
+    )
+    connection_row: TableRow = _for_process(
+        ALONE,
+        "an inherited file in memory, in which the processes of a front end count their connections together",
+        parse_row,
+        metavar="FD:NUMBER:ROWS",
+        former="--guestbook",  # of a supervisor that runs on while its package is upgraded
+    )
+    ready_fd: int | None = _for_process(
+        None, "an inherited pipe: a byte is written to it once connections are taken", int, http=False
+    )
+    lifeline_fd: int | None = _for_process(
+        None, "an inherited pipe: end when its other end is closed", int, http=False
+    )
 
     @property
-    def socket_fds(self) -> tuple[int, ...]:
-        return tuple(door.fd for door in self.doors)
+    def inherited_fds(self) -> tuple[int, ...]:
+        """Descriptors besides the sockets; none is for the writer."""
+        found = (self.report_fd, self.connection_row.descriptor, self.ready_fd, self.lifeline_fd)
+        return tuple(fd for fd in found if fd is not None and fd >= 0)
+
+
+def setting_names(*, http: bool = False) -> frozenset[str]:
+    """What `receiver_config` may give, or `web_config`, besides where to listen."""
+    return frozenset(each.name for each in _fields(http=http) if "setting" in each.metadata)
+
+
+def add_arguments(parser: argparse.ArgumentParser, *, http: bool = False) -> None:
+    """Add an option for each field."""
+    for each in _fields(http=http):
+        facts, name, default = each.metadata, f"--{each.name.replace('_', '-')}", each.default
+        if isinstance(default, bool):
+            parser.add_argument(name, action="store_true", help=facts["help"])
+            continue
+        parse = facts.get("parse", type(default))
+        parser.add_argument(
+            name,
+            *([facts["former"]] if "former" in facts else []),
+            type=parse,
+            default=default,
+            metavar=facts.get("metavar", "TEXT" if parse is str else "N"),
+            help=facts["help"] if default in ("", None, ALONE) else f"{facts['help']} ({default})",
+        )
+
+
+def parsed_options(parsed: argparse.Namespace, *, http: bool = False) -> dict[str, Any]:
+    """What the command line says of them, to make an instance of."""
+    found = {each.name: getattr(parsed, each.name) for each in _fields(http=http)}
+    return {**found, "hostname": parsed.hostname or os.uname().nodename}
+
+
+def _fields(*, http: bool) -> Iterator[Field[Any]]:
+    return (each for each in fields(FrontEndOptions) if each.metadata["http"] or not http)
+
+
+class SocketProtocol(StrEnum):
+    """SMTP, offering STARTTLS where there is a certificate; SMTP that begins with TLS (RFC 8314); LMTP."""
+
+    SMTP = "smtp"
+    SMTPS = "smtps"
+    LMTP = "lmtp"
+
+
+class ListeningSocket(NamedTuple):
+    """An inherited listening socket, and what is spoken on it."""
+
+    fd: int
+    protocol: SocketProtocol
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IntakeOptions(FrontEndOptions):
+    """Those of a process that speaks SMTP or LMTP. `routes_path` None: every recipient is taken."""
+
+    queue: str
+    sockets: tuple[ListeningSocket, ...]
+    routes_path: str | None = None
 
 
 def parse(arguments: Sequence[str] | None = None) -> IntakeOptions:
     """Read the command line; ends the process with 2 and a usage line when it is wrong."""
+    import argparse  # only in the process that has a command line
+
     parser = argparse.ArgumentParser(
         prog="python -m maildefer.intake", description="Take mail from a listening socket into a queue."
     )
     add = parser.add_argument
-    add(
-        "--socket-fd",
-        metavar="N[:KIND]",
-        action="append",
-        required=True,
-        help="an inherited bound socket, and smtp, smtps or lmtp; repeatable",
-    )
+    text = "an inherited bound socket, and smtp, smtps or lmtp; repeatable"
+    add("--socket-fd", metavar="N[:PROTOCOL]", action="append", required=True, help=text)
     add("--queue", required=True, help="the queue's directory")
     add("--routes", metavar="FILE", help="the probe's JSON, '-' for standard input; without it all are taken")
-    add("--hostname", default="", help="the name to greet with")
-    add(
-        "--lmtp", action="store_true", help="speak LMTP, one reply for each recipient, where no kind is given"
-    )
-    limits.add_arguments(parser)
-    options.add_arguments(parser)
-    add("--lifeline-fd", type=int, help="an inherited pipe: end when its other end is closed")
-    add("--ready-fd", type=int, help="an inherited pipe: a byte is written to it once connections are taken")
-    process_options.add_arguments(parser)
-    given = parser.parse_args(arguments)
-    default = SocketProtocol.LMTP if given.lmtp else SocketProtocol.SMTP
+    add("--lmtp", action="store_true", help="LMTP, one reply for each recipient, where no protocol is given")
+    add_arguments(parser)
+    parsed = parser.parse_args(arguments)
+    default = SocketProtocol.LMTP if parsed.lmtp else SocketProtocol.SMTP
     try:
-        found = tuple(doors.read(text, default) for text in given.socket_fd)
+        sockets = tuple(_parse_socket(text, default) for text in parsed.socket_fd)
     except ValueError as fault:
         parser.error(f"--socket-fd: {fault}")
     return IntakeOptions(
-        queue=given.queue,
-        doors=found,
-        routes_path=given.routes,
-        lifeline_fd=given.lifeline_fd,
-        ready_fd=given.ready_fd,
-        **process_options.given(given),
-        **limits.given(given),
-        **options.given(given),
+        queue=parsed.queue, sockets=sockets, routes_path=parsed.routes, **parsed_options(parsed)
     )
+
+
+def _parse_socket(text: str, default: SocketProtocol) -> ListeningSocket:
+    """`FD` or `FD:PROTOCOL`. Raises ValueError."""
+    number, colon, protocol = text.partition(":")
+    return ListeningSocket(int(number), SocketProtocol(protocol) if colon else default)

@@ -1,4 +1,4 @@
-"""The process: sockets, signals, and its end."""
+"""A process that takes mail by SMTP or LMTP, from its start to its end: sockets, signals, reloads, drain."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from maildefer.intake.writer.client import WriterClient
 from maildefer.intake.writer.shared_memory import WriterLink
 
 
-async def serve(options: IntakeOptions, link: WriterLink, guard: AccessSecurity) -> bool:
+async def serve(options: IntakeOptions, link: WriterLink, security: AccessSecurity) -> bool:
     """Take mail until TERM, INT, or the end of the lifeline; False when it was the writer that ended.
 
     `link` is our end of that with the writer. Raises ConfigurationError, OSError.
@@ -28,59 +28,62 @@ async def serve(options: IntakeOptions, link: WriterLink, guard: AccessSecurity)
     loop = asyncio.get_running_loop()
     recipients = RecipientTable(options.queue, options.routes_path, options.domains)
     stop = asyncio.Event()
-    line = await WriterClient.open(link, threads=options.threads)
-    hall = ServerContext(options, line, recipients, loop, guard)
-    if guard.credentials is not None:
-        guard.credentials.begin()
+    writer = await WriterClient.open(link, threads=options.threads)
+    context = ServerContext(options, writer, recipients, loop, security)
+    if security.credentials is not None:
+        security.credentials.start_process()
     if options.policy:
         seconds, processes = options.policy_seconds, options.policy_processes
-        hall.policy = PolicyClient(options.policy, seconds=seconds, processes=processes)
-    _listen_to_signals(loop, stop, hall)
-    entrances = [SessionListener(hall, door) for door in options.doors]
-    for entrance in entrances:
-        entrance.open()
-    events.emit("intake.listening", pid=os.getpid(), at=" ".join(map(str, entrances)), queue=options.queue)
+        context.policy = PolicyClient(options.policy, seconds=seconds, processes=processes)
+    _install_signal_handlers(loop, stop, context)
+    listeners = [SessionListener(context, each) for each in options.sockets]
+    for listener in listeners:
+        listener.open()
+    events.emit("intake.listening", pid=os.getpid(), at=" ".join(map(str, listeners)), queue=options.queue)
     if options.ready_fd is not None:
         os.write(options.ready_fd, b"\n")
         os.close(options.ready_fd)
-    report = loop.create_task(IntakeStatus(hall.facts, {options.queue: line}, options.report_fd).keep())
+    report = loop.create_task(IntakeStatus(context.facts, {options.queue: writer}, options.report_fd).keep())
     await asyncio.wait(
-        [asyncio.create_task(event.wait()) for event in (stop, line.closed)],
+        [asyncio.create_task(event.wait()) for event in (stop, writer.closed)],
         return_when=asyncio.FIRST_COMPLETED,
     )
-    for entrance in entrances:
-        entrance.close()
-    await hall.connections.drain(options.drain_seconds)
+    for listener in listeners:
+        listener.close()
+    await context.connections.drain(options.drain_seconds)
     report.cancel()
-    if hall.policy is not None:
-        await hall.policy.close()
-    if guard.credentials is not None:
-        await guard.credentials.close()
-    await line.close()
+    if context.policy is not None:
+        await context.policy.close()
+    if security.credentials is not None:
+        await security.credentials.close()
+    await writer.close()
     return stop.is_set()
 
 
-def _listen_to_signals(loop: asyncio.AbstractEventLoop, stop: asyncio.Event, hall: ServerContext) -> None:
-    lifeline_fd = hall.options.lifeline_fd
+def _install_signal_handlers(
+    loop: asyncio.AbstractEventLoop, stop: asyncio.Event, context: ServerContext
+) -> None:
+    lifeline_fd = context.options.lifeline_fd
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     loop.add_signal_handler(signal.SIGINT, stop.set)
-    loop.add_signal_handler(signal.SIGHUP, _read_again, hall)
+    loop.add_signal_handler(signal.SIGHUP, _reload, context)
     loop.add_signal_handler(signal.SIGUSR1, events.reopen)
     startup.unblock_early_signals()
     if lifeline_fd is not None:  # our starter holds the other end: readable means that it is gone
-        loop.add_reader(lifeline_fd, _cut, loop, stop, lifeline_fd)
+        loop.add_reader(lifeline_fd, _end_with_starter, loop, stop, lifeline_fd)
 
 
-def _cut(loop: asyncio.AbstractEventLoop, stop: asyncio.Event, lifeline_fd: int) -> None:
+def _end_with_starter(loop: asyncio.AbstractEventLoop, stop: asyncio.Event, lifeline_fd: int) -> None:
     loop.remove_reader(lifeline_fd)
     stop.set()
 
 
-def _read_again(hall: ServerContext) -> None:
-    if hall.policy is not None:
-        hall.policy.reload()
-    hall.security.read()
+def _reload(context: ServerContext) -> None:
+    """Read routes, certificate and passwords again; what can't be used leaves the old in force."""
+    if context.policy is not None:
+        context.policy.reload()
+    context.security.read()
     try:
-        hall.recipients.read()
+        context.recipients.read()
     except ConfigurationError as fault:
         events.emit("application.broken", reason=str(fault))

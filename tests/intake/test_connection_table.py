@@ -12,8 +12,7 @@ import pytest
 from maildefer.intake import connection_table
 from maildefer.intake.access.connection_limits import ConnectionLimits, LimitReached
 from maildefer.intake.connection_table import ALONE, ConnectionTable, TableRow
-from maildefer.intake.limits import Limits
-from maildefer.intake.options import parse
+from maildefer.intake.options import FrontEndOptions, parse
 
 PLACES = 4
 
@@ -26,7 +25,9 @@ def table() -> Iterator[int]:
 
 
 def limits_of(row: TableRow, most: int = 100, of_one: int = 0) -> ConnectionLimits:
-    said = Limits(max_connections=most, max_connections_per_client=of_one, exempt_networks="127.0.0.1")
+    said = FrontEndOptions(
+        max_connections=most, max_connections_per_client=of_one, exempt_networks="127.0.0.1"
+    )
     return ConnectionLimits(said, row)
 
 
@@ -123,7 +124,7 @@ def test_a_place_that_cannot_be_is_refused(text: str) -> None:
 
 def test_a_place_is_told_as_it_is_read() -> None:
     said = parse(["--socket-fd", "3", "--queue", "q", f"--guestbook={TableRow(7, 1, 3)}"])
-    assert said.guestbook == TableRow(7, 1, 3)
+    assert said.connection_row == TableRow(7, 1, 3)
 
 
 def test_a_book_can_be_cut_off_by_nobody(table: int) -> None:

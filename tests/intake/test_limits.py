@@ -15,7 +15,7 @@ import pytest
 
 from maildefer.intake import replies
 from maildefer.intake.access.connection_limits import ConnectionLimits, LimitReached, one_client
-from maildefer.intake.limits import Limits
+from maildefer.intake.options import FrontEndOptions
 from maildefer.intake.smtp.error_limits import ErrorLimits
 from tests.support.front_end import FrontEnd, front_end, wait_until
 
@@ -28,7 +28,7 @@ NO = replies.NO_ROUTE
 
 
 def conduct(**limits: float) -> ErrorLimits:
-    return ErrorLimits(Limits(**limits), lenient=False)  # type: ignore[arg-type]
+    return ErrorLimits(FrontEndOptions(**limits), lenient=False)  # type: ignore[arg-type]
 
 
 def test_the_first_half_of_the_errors_is_free_then_each_waits_longer() -> None:
@@ -73,7 +73,7 @@ def test_commands_that_bring_no_message_on_come_to_an_end_and_those_that_do_neve
 
 
 def test_our_own_relays_are_borne_with() -> None:
-    client = ErrorLimits(Limits(max_errors=1, max_commands=1), lenient=True)
+    client = ErrorLimits(FrontEndOptions(max_errors=1, max_commands=1), lenient=True)
     assert [client.note(NO) for _ in range(10)] == [0] * 10
     assert client.verdict() == ""
 
@@ -85,7 +85,7 @@ def test_no_tarpit_means_no_wait() -> None:
 
 def guests(most: int = 100, of_one: int = 0, exempt: str = "") -> ConnectionLimits:
     return ConnectionLimits(
-        Limits(max_connections=most, max_connections_per_client=of_one, exempt_networks=exempt)
+        FrontEndOptions(max_connections=most, max_connections_per_client=of_one, exempt_networks=exempt)
     )
 
 

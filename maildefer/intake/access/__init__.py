@@ -1,11 +1,12 @@
 """Who may connect, who a client is, and which recipients are taken.
 
-connection_limits   connections in all and of each client, and those that are open
-recipients          whether any route takes a recipient; domains: whether its domain is ours
-policy_client       asks the project's policy, in a process of its own
-credentials         whether a name and a password belong together; passwords: the password file
-networks            addresses in networks
-security            certificate, credentials and trusted networks, read before privileges are dropped
-tls                 the certificate and its key
-options             the options of all these
+    connection_limits   connections in all and of each client, and those that are open
+    recipients          whether any route takes a recipient; domains: whether its domain is ours
+    policy_client       asks the project's policy, in a process of its own
+    credentials         whether a name and a password belong together; passwords: the password file
+    networks            addresses in networks
+    security            certificate, credentials and trusted networks, read before privileges are dropped
+    tls                 the certificate and its key
+
+Imports point down: security > credentials, tls > policy_client, passwords; recipients > domains.
 """

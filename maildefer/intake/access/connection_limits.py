@@ -9,7 +9,7 @@ from typing import Final, Protocol
 
 from maildefer.intake.access.networks import Networks
 from maildefer.intake.connection_table import ALONE, ConnectionTable, TableRow
-from maildefer.intake.limits import Limits
+from maildefer.intake.options import FrontEndOptions
 
 _ONE_CLIENT_BYTES: Final = 8  # of an IPv6 address: a customer has a /64 at least
 # What no network of IPv6 that anybody has begins with (RFC 4291, section 2.4: 0000::/8 is reserved).
@@ -31,11 +31,11 @@ class ConnectionLimits:
     Connections from exempt networks count in all, and not for their clients.
     """
 
-    def __init__(self, limits: Limits, row: TableRow = ALONE) -> None:
+    def __init__(self, options: FrontEndOptions, row: TableRow = ALONE) -> None:
         """`row`: this process's in the table of all. Raises ConfigurationError for a network that is none."""
-        self._most = limits.max_connections
-        self._most_of_one = limits.max_connections_per_client
-        self._exempt = Networks(limits.exempt_networks)
+        self._most = options.max_connections
+        self._most_of_one = options.max_connections_per_client
+        self._exempt = Networks(options.exempt_networks)
         self._table = ConnectionTable(row, self._most + 1)  # one is entered before it is refused
         self._cells: dict[int, list[int]] = {}  # in the table, of each client
 

@@ -32,8 +32,8 @@ class Credentials:
         self._waiting = 0
         self.read()
 
-    def begin(self) -> None:
-        """Start what needs the event loop."""
+    def start_process(self) -> None:
+        """Start the process of `auth_check`, where that is set; called once there is an event loop."""
         if self._check:
             self._function = PolicyClient(self._check, seconds=self._seconds, processes=_CHECK_PROCESSES)
 

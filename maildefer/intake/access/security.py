@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 from maildefer import events
 from maildefer.errors import ConfigurationError
 from maildefer.intake.access.networks import Networks
-from maildefer.intake.listening_sockets import SocketProtocol
-from maildefer.intake.options import IntakeOptions
+from maildefer.intake.options import IntakeOptions, SocketProtocol
 
 if TYPE_CHECKING:
     from maildefer.intake.access.credentials import Credentials
@@ -46,7 +45,9 @@ class AccessSecurity:
 
 def _refuse_nonsense(options: IntakeOptions) -> None:
     encrypted = [
-        f"--socket-fd {door.fd}:{door.kind}" for door in options.doors if door.kind is SocketProtocol.SMTPS
+        f"--socket-fd {each.fd}:{each.protocol}"
+        for each in options.sockets
+        if each.protocol is SocketProtocol.SMTPS
     ]
     for wanting in (
         *encrypted,

@@ -51,7 +51,7 @@ def _fork_writers(options: HttpOptions) -> dict[str, WriterLink]:
     links: dict[str, WriterLink] = {}
     for name, path in options.queues.items():
         sockets = (*options.socket_fds, *(link.socket.fileno() for link in links.values()))
-        closing = (*sockets, *options.told_fds)
+        closing = (*sockets, *options.inherited_fds)
         links[name] = process.fork(path, options, hostname=options.hostname, closing=closing)
     return links
 

@@ -14,7 +14,7 @@ from typing import Final, Protocol, cast
 
 from maildefer.intake.access.connection_limits import ConnectionLimits, LimitReached, OpenConnections
 from maildefer.intake.client import Client
-from maildefer.intake.process_options import ProcessOptions
+from maildefer.intake.options import FrontEndOptions
 from maildefer.intake.smtp.timeouts import Timeouts
 
 RETRY_SECONDS: Final = 30
@@ -44,10 +44,10 @@ class BrokeOff(ConnectionError):
 class Admission:
     """What all gates of the process share. Event loop only."""
 
-    def __init__(self, options: ProcessOptions, inner: Callable[[], asyncio.Protocol]) -> None:
+    def __init__(self, options: FrontEndOptions, inner: Callable[[], asyncio.Protocol]) -> None:
         """`inner` makes what serves a connection."""
         self.limits = options
-        self.connections = OpenConnections(ConnectionLimits(options, options.guestbook))
+        self.connections = OpenConnections(ConnectionLimits(options, options.connection_row))
         self.inner = inner
         self.lingering = 0
         self._beginning: set[asyncio.Task[object]] = set()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from maildefer.intake import replies
-from maildefer.intake.limits import Limits
+from maildefer.intake.options import FrontEndOptions
 
 # What brings a message on. Other commands (RSET, NOOP, VRFY, EHLO …) are harmless, but not without end.
 _FORWARD: Final = ("250 2.1.", "354 ")
@@ -14,7 +14,7 @@ _FORWARD: Final = ("250 2.1.", "354 ")
 class ErrorLimits:
     """One connection's. A message that is taken clears the account, as it does in Postfix."""
 
-    def __init__(self, limits: Limits, *, lenient: bool) -> None:
+    def __init__(self, limits: FrontEndOptions, *, lenient: bool) -> None:
         """`lenient`: one of our own relays, which passes on what others do."""
         self._limits = limits
         self._lenient = lenient

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from maildefer.intake.limits import Limits
+from maildefer.intake.options import FrontEndOptions
 from maildefer.message.envelope import HEADER_LIMIT_BYTES, encode_address, split
 
 # In lower case, a colon as RFC 5322, section 4.5, still allows it; with the lines that a value is folded into.
@@ -23,7 +23,7 @@ _FIELD_BYTES: Final = 2000  # kept of a field that has not ended: its name, and 
 class Trace:
     """Reads the header section of one message, which may come in parts; keeps a field of it at most."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: FrontEndOptions) -> None:
         self._max_hops = limits.max_hops
         self._max_deliveries = limits.max_deliveries
         self._hops = 0

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from maildefer.intake.limits import Limits
+from maildefer.intake.options import FrontEndOptions
 
 
 class Timeouts:
     """One connection's. A timer for each command would cost: here one looks whether the last one is long ago."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, limits: Limits, at_end: Callable[[], bool]) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, limits: FrontEndOptions, at_end: Callable[[], bool]
+    ) -> None:
         """`at_end` returns whether there is still something to be patient for."""
         self._loop = loop
         self._limits = limits

@@ -26,7 +26,7 @@ from maildefer.host.linux.parallel_fsync import fsync_all
 from maildefer.host.linux.process_title import set_title
 from maildefer.host.mounts import is_local
 from maildefer.intake import replies
-from maildefer.intake.limits import Limits
+from maildefer.intake.options import FrontEndOptions
 from maildefer.intake.writer import shared_memory
 from maildefer.intake.writer.capacity import QueueCapacity
 from maildefer.intake.writer.drafts import DraftStore
@@ -49,7 +49,9 @@ _READ_BYTES = 256 << 10
 journal.report_with(events.emit)
 
 
-def fork(queue: str, limits: Limits, *, hostname: str, closing: Iterable[int | None] = ()) -> WriterLink:
+def fork(
+    queue: str, limits: FrontEndOptions, *, hostname: str, closing: Iterable[int | None] = ()
+) -> WriterLink:
     """Start a queue's writer, before there is any thread; returns our end of the link with it.
 
     `closing`: descriptors that are not for it. Raises QueueError's kinds.
@@ -92,7 +94,9 @@ def _opened(path: str) -> Layout:
 class Writer:
     """The threads and what they share."""
 
-    def __init__(self, layout: Layout, limits: Limits, end: WriterLink, *, hostname: str = "") -> None:
+    def __init__(
+        self, layout: Layout, limits: FrontEndOptions, end: WriterLink, *, hostname: str = ""
+    ) -> None:
         # Not on a mount, where it would make a writer that waits for its server proof against SIGKILL.
         sync_all = fsync_all if end.local else None
         self._pusher = Pusher(layout, host=this_host().label, sync_all=sync_all)

@@ -10,8 +10,7 @@ from maildefer import events
 from maildefer.errors import ConfigurationError
 from maildefer.handling.project.settings import PoolSettings
 from maildefer.host.privileges import resolve
-from maildefer.intake import settings as configured
-from maildefer.intake.http import options as web
+from maildefer.intake import settings as front_end_settings
 from maildefer.pool.context import PoolContext, QueueOfPool
 from maildefer.pool.frontend import listeners
 from maildefer.pool.frontend.process_group import BoundSocket
@@ -59,11 +58,11 @@ def described(settings: PoolSettings, shared: PoolContext, plan: PoolOptions) ->
 
 
 def _intake(config: Mapping[str, Any], shared: PoolContext, plan: PoolOptions) -> FrontEndConfig:
-    configured.refuse_unknown(config)
+    front_end_settings.check_receiver_config(config)
     name = config.get("queue")
     queue = shared.queues[0] if name is None else _named("receiver_config", str(name), shared)
-    addresses, mode = configured.addresses(config), configured.socket_mode(config)
-    said = configured.arguments({**config, **_identity(config, plan)})
+    addresses, mode = front_end_settings.addresses(config), front_end_settings.socket_mode(config)
+    said = front_end_settings.arguments({**config, **_identity(config, plan)})
     return FrontEndConfig(
         kind=INTAKE,
         module="maildefer.intake",
@@ -72,18 +71,18 @@ def _intake(config: Mapping[str, Any], shared: PoolContext, plan: PoolOptions) -
         options=["--queue", queue.layout.path, *_log_options(plan), *said],
         wanted=_processes(config),
         queue=queue,
-        environment=configured.environment(config),
+        environment=front_end_settings.environment(config),
     )
 
 
 def _web(config: Mapping[str, Any], shared: PoolContext, plan: PoolOptions) -> FrontEndConfig:
-    web.refuse_unknown(config)
-    place = config.get("host", "127.0.0.1"), config.get("port", web.DEFAULT_PORT)
+    front_end_settings.check_web_config(config)
+    place = config.get("host", "127.0.0.1"), config.get("port", front_end_settings.DEFAULT_HTTP_PORT)
     options = ["--token-file", os.path.join(shared.project, str(config["token_file"]))]
     queues = _web_queues(config, shared)
     for name, queue in queues.items():
         options += ["--queue", f"{name}={queue.layout.path}"]
-    said = web.arguments({**config, **_identity(config, plan)})
+    said = front_end_settings.arguments({**config, **_identity(config, plan)}, http=True)
     return FrontEndConfig(
         kind=WEB,
         module="maildefer.intake.http",

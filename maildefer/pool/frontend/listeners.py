@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import Final, NamedTuple
 
 from maildefer.errors import ConfigurationError
-from maildefer.intake.listening_sockets import SocketProtocol
+from maildefer.intake.options import SocketProtocol
 
 _BACKLOG: Final = 512
 _FIRST_PASSED: Final = 3  # sd_listen_fds(3)

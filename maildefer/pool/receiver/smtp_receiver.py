@@ -39,8 +39,8 @@ class SMTPReceiver:
 
     `socket` or `listen` come in the place of host and port: a socket file's path, or addresses as `receiver_config` has
     them, such as `smtps://0.0.0.0:465` or `smtp:systemd`. `options` are the intake process's: hostname, user and group
-    that it becomes, `environment` (variables that its policy needs), those of `maildefer.intake.limits` and of
-    `maildefer.intake.access.options`.
+    that it becomes, `environment` (variables that its policy needs), and the other settings of
+    `maildefer.intake.options`.
     Raises ConfigurationError for an address in use, QueueError's kinds, TypeError for an unknown option.
     """
 

@@ -16,7 +16,8 @@ import pytest
 
 from maildefer.errors import ConfigurationError
 from maildefer.intake.http.api_tokens import ApiTokens
-from maildefer.intake.http.options import arguments, parse, refuse_unknown
+from maildefer.intake.http.options import parse
+from maildefer.intake.settings import arguments, check_web_config
 from maildefer.maildir.layout import create_queue
 from maildefer.message.envelope import Envelope
 from tests.support.front_end import ROOT, SECONDS, wait_until
@@ -79,15 +80,17 @@ def test_a_token_that_can_be_guessed_is_refused_and_the_old_ones_stay(token_file
 
 def test_without_a_token_file_nobody_may_push() -> None:
     with pytest.raises(ConfigurationError, match="token_file"):
-        refuse_unknown({"port": 1})
+        check_web_config({"port": 1})
     with pytest.raises(ConfigurationError, match="tokenfile"):
-        refuse_unknown({"token_file": "x", "tokenfile": "y"})
+        check_web_config({"token_file": "x", "tokenfile": "y"})
     with pytest.raises(ConfigurationError, match="can't be read"):
         ApiTokens("/nowhere/tokens")
 
 
 def test_what_settings_say_reaches_the_process() -> None:
-    said = arguments({"max_bytes": 5, "hostname": "mx", "port": 1, "token_file": "t", "user": None})
+    said = arguments(
+        {"max_bytes": 5, "hostname": "mx", "port": 1, "token_file": "t", "user": None}, http=True
+    )
     options = parse(["--socket-fd", "3", "--queue", "q=run/q", "--token-file", "t", *said])
     assert (options.max_bytes, options.hostname, options.queues) == (5, "mx", {"q": "run/q"})
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from maildefer.intake.limits import Limits
+from maildefer.intake.options import FrontEndOptions
 from maildefer.intake.smtp.mail_loops import Trace
 from maildefer.message.envelope import block
 
-LIMITS = Limits(max_hops=3)
+LIMITS = FrontEndOptions(max_hops=3)
 RECEIVED = b"Received: from a by b; now\n"
 
 
-def loops(data: bytes, *recipients: str, limits: Limits = LIMITS, part_bytes: int = 1 << 20) -> str:
+def loops(data: bytes, *recipients: str, limits: FrontEndOptions = LIMITS, part_bytes: int = 1 << 20) -> str:
     """Why it is a loop; empty when it is none."""
     trace = Trace(limits)
     for at in range(0, len(data) or 1, part_bytes):
@@ -65,7 +65,7 @@ def test_it_is_a_loop_for_the_recipient_that_had_it() -> None:
     trace = Trace(LIMITS)
     trace.feed(b"Delivered-To: e@f\n\n")
     assert list(trace.loops(["c@d", "e@f"])) == ["e@f"]
-    trace = Trace(Limits(max_hops=1))
+    trace = Trace(FrontEndOptions(max_hops=1))
     trace.feed(RECEIVED)
     assert list(trace.loops(["c@d", "e@f"])) == ["c@d", "e@f"]
 
@@ -77,7 +77,7 @@ def test_a_block_of_our_own_on_top_does_not_count() -> None:
 
 
 def test_deliveries_may_be_left_unlooked_at() -> None:
-    assert loops(b"Delivered-To: c@d\n" * 5 + b"\n", limits=Limits(max_deliveries=0)) == ""
+    assert loops(b"Delivered-To: c@d\n" * 5 + b"\n", limits=FrontEndOptions(max_deliveries=0)) == ""
 
 
 def test_a_line_without_end_costs_no_memory() -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from maildefer.errors import ConfigurationError
 from maildefer.intake import settings
-from maildefer.intake.listening_sockets import SocketProtocol
+from maildefer.intake.options import SocketProtocol
 from maildefer.pool.frontend import listeners as sockets
 from maildefer.server import LMTPReceiver, SMTPReceiver
 from tests.support import certificates
@@ -113,9 +113,9 @@ def test_settings_become_options() -> None:
 
 
 def test_a_misspelt_setting_is_refused() -> None:
-    settings.refuse_unknown(["host", "port", "queue", "processes", "max_bytes", "listen"])
+    settings.check_receiver_config(["host", "port", "queue", "processes", "max_bytes", "listen"])
     with pytest.raises(ConfigurationError, match="max_byte means nothing"):
-        settings.refuse_unknown(["host", "max_byte"])
+        settings.check_receiver_config(["host", "max_byte"])
     with pytest.raises(ConfigurationError, match="octal"):
         settings.socket_mode({"socket_mode": "rw"})
     assert settings.socket_mode({"socket_mode": "0660"}) == 0o660
