@@ -52,7 +52,7 @@ def begin_process() -> None:
     _variables = len(copy_context())
 
 
-def run(handlers: Callable[..., T], *arguments: Any) -> T:
+def run_handlers(handlers: Callable[..., T], *arguments: Any) -> T:
     """Call what runs the handlers of one message; what they bind ends with it.
 
     A context costs 3 µs a message, cold caches and all. A process that handles one at a time does without, until a
@@ -77,18 +77,21 @@ def _clear() -> None:
 
 
 def contained(function: Callable[P, T]) -> Callable[P, T]:
-    """Have each call of the function run as by `run`, in whatever thread."""
+    """Have each call of the function run as by `run_handlers`, in whatever thread."""
 
     @functools.wraps(function)
     def call(*arguments: P.args, **named: P.kwargs) -> T:
         isolate()
-        return run(functools.partial(function, *arguments, **named))
+        return run_handlers(functools.partial(function, *arguments, **named))
 
     return call
 
 
-def begin(message: Any, handler: str) -> None:
-    """From here on lines are about this message, or these messages of a batch, in this handler. Within `run` only."""
+def begin_handler(message: Any, handler: str) -> None:
+    """Lines from now on are about this message, or these messages of a batch, in this handler.
+
+    Only within `run_handlers`.
+    """
     global _latest
     _latest = about = (message, handler)
     if _isolated:

@@ -14,7 +14,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from maildefer.errors import AddressRefused, EntryTooLarge, QueueError, raise_named
-from maildefer.handling.project.queue_paths import kept_apart, located, queue_at, refuse_to_empty
+from maildefer.handling.project.queue_paths import located, queue_at, redirected, refuse_to_empty
 from maildefer.host.identity import this_host
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.names import EntryName, fresh_stem, hashed, sized
@@ -219,7 +219,7 @@ class Queue:
         return lambda stem: (block(stem, by, to, host=_HOST, when=time.time(), via="push"), data)
 
     def _pusher(self) -> Pusher:
-        return self._known.get(kept_apart(self._place)) or _pusher(self._place, self._safe)
+        return self._known.get(redirected(self._place)) or _pusher(self._place, self._safe)
 
     def _seen(self) -> Iterator[FoundEntry]:
         """Waiting entries as last listed, then as listed now; a listing is a hint (I10)."""
@@ -250,7 +250,7 @@ class Queue:
 
 def _pusher(path: str, safe: bool = False) -> Pusher:
     """The process's one pusher for the queue, which is made where it is not there (again)."""
-    absolute = kept_apart(path)
+    absolute = redirected(path)
     pushers = _safe_pushers if safe else _pushers
     found = pushers.get(absolute)
     if found is None or not os.path.isdir(found.layout.new):

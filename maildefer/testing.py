@@ -50,7 +50,7 @@ _send: Final = getattr(Relay.deliver, "real", Relay.deliver)  # also if this mod
 def __getattr__(name: str) -> str:
     """`TEST_QUEUE`: the path of the test queue, in the tests' store."""
     if name == "TEST_QUEUE":
-        return queue_paths.kept_apart(os.path.join(store(), _SENT_TO))
+        return queue_paths.redirected(os.path.join(store(), _SENT_TO))
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
@@ -60,7 +60,7 @@ def queue(queue_dir: str = _SENT_TO) -> Queue:
     Raises RealQueueRefused for an absolute path of a queue that the settings name, or that somebody serves.
     """
     _begin()
-    place = test_store.own_place(queue_dir)
+    place = test_store.test_queue_path(queue_dir)
     create_queue(place)
     return Queue(place)
 
@@ -68,7 +68,7 @@ def queue(queue_dir: str = _SENT_TO) -> Queue:
 def clear_queue(queue_dir: str = _SENT_TO) -> None:
     """Empty the queue of that name in the tests' store. Raises RealQueueRefused for any queue outside of it."""
     _begin()
-    test_store.refuse_to_empty(test_store.own_place(queue_dir))  # before it is made, or opened
+    test_store.refuse_to_empty(test_store.test_queue_path(queue_dir))  # before it is made, or opened
     queue(queue_dir).clear()
 
 

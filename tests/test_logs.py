@@ -161,12 +161,10 @@ def test_a_line_outside_of_handlers_tells_no_message() -> None:
 def test_a_line_of_a_batch_tells_the_keys_and_what_its_messages_have_in_common() -> None:
     body = "logging.info('here')"
     batch = (
-        "logcontext.run(lambda all: (logcontext.begin(all, 'blog.batch'), handler(all)), [message, other])"
+        "log_context.run_handlers("
+        "lambda all: (log_context.begin_handler(all, 'blog.batch'), handler(all)), [message, other])"
     )
-    other = (
-        "from maildefer import log_context as logcontext; "
-        "other = MailRequest('peer', 'ann@example.org', 'b@test', b'')"
-    )
+    other = "from maildefer import log_context; other = MailRequest('peer', 'ann@example.org', 'b@test', b'')"
     first, _ = handled(body, deliver=f"{other}; other.key, other.queue = 'key0', 'run/queue'; {batch}")
     assert (first["keys"], first["messages"], first["handler"]) == ("key1 key0", 2, "blog.batch")
     assert (first["queue"], first["sender"]) == ("run/queue", "ann@example.org")
@@ -223,11 +221,11 @@ def test_what_a_handler_says_overwrites_no_fact_of_the_line(body: str) -> None:
 
 
 def test_what_a_handler_says_of_a_batch_passes_for_no_fact_of_one_message() -> None:
-    batch = "logcontext.run(lambda all: (logcontext.begin(all, 'b'), handler(all)), [message, other])"
-    other = (
-        "from maildefer import log_context as logcontext; "
-        "other = MailRequest('peer', 'ann@example.org', 'b@test', b'')"
+    batch = (
+        "log_context.run_handlers("
+        "lambda all: (log_context.begin_handler(all, 'b'), handler(all)), [message, other])"
     )
+    other = "from maildefer import log_context; other = MailRequest('peer', 'ann@example.org', 'b@test', b'')"
     lines = handled(
         "structlog.get_logger().info('x', key='mine', keys='k'); logging.info('x', extra={'recipient': 'me'})",
         deliver=f"{other}; other.key, other.attempt = 'key0', number; {batch}",
@@ -254,12 +252,10 @@ def test_a_record_for_the_projects_own_handlers_keeps_its_facts_too() -> None:
 
 def test_a_record_of_a_batch_has_the_keys_for_the_projects_own_handlers() -> None:
     batch = (
-        "logcontext.run(lambda all: (logcontext.begin(all, 'blog.batch'), handler(all)), [message, other])"
+        "log_context.run_handlers("
+        "lambda all: (log_context.begin_handler(all, 'blog.batch'), handler(all)), [message, other])"
     )
-    other = (
-        "from maildefer import log_context as logcontext; "
-        "other = MailRequest('peer', 'ann@example.org', 'b@test', b'')"
-    )
+    other = "from maildefer import log_context; other = MailRequest('peer', 'ann@example.org', 'b@test', b'')"
     lines = handled(
         "logging.info('here')",
         deliver=f"{other}; other.key = 'key0'; {batch}",

@@ -69,4 +69,4 @@ def test_other_types_in_the_place_of_numbers_and_lists_count_for_nothing() -> No
 def test_a_note_of_who_has_taken_a_message_that_is_none_counts_as_not_there(tmp_path: Path) -> None:
     for attempt, content in enumerate((b'{"taken": ["a@b"]}', b"[" * 60_000, b'{"taken": 1e400}')):
         (tmp_path / f"x,{attempt:06d}.y").write_bytes(content)
-    assert SentMessage(name="x", folder=str(tmp_path), attempt=1).known() == ({"a@b"}, {})
+    assert SentMessage(name="x", folder=str(tmp_path), attempt=1).recorded() == ({"a@b"}, {})

@@ -8,7 +8,7 @@ from maildefer import log_context
 from maildefer.handling.handler_marks import HasRecipient
 from maildefer.handling.handoff import HandoffResolver
 from maildefer.handling.outcomes import ACKED, Deferred, HandedOff, Outcome
-from maildefer.handling.results import Verdict, handoff_in, outcome_of, verdicts
+from maildefer.handling.results import MessageResult, handoff_in, outcome_of, result_of_each
 from maildefer.handling.routes import RoutingBase
 from maildefer.handling.step import HandlerStep
 
@@ -16,23 +16,23 @@ from maildefer.handling.step import HandlerStep
 class Batches:
     """Runs the `@batch` functions of one queue."""
 
-    def __init__(self, router: RoutingBase, onward: HandoffResolver) -> None:
+    def __init__(self, router: RoutingBase, handoffs: HandoffResolver) -> None:
         self._router = router
-        self._onward = onward
+        self._handoffs = handoffs
 
     def run(self, step: HandlerStep, messages: Sequence[HasRecipient]) -> list[Outcome] | Deferred:
         """One call: an outcome for each message, in their order; or the one failure that the function raised.
 
         `Defer`, `Reject` and SMTP replies are no failures, but the function's word for all of them.
         """
-        log_context.begin(list(messages), step.name)
+        log_context.begin_handler(list(messages), step.name)
         try:
             if step.nolocking:
-                returned = step.given(list(messages))
+                returned = step.batch_function(list(messages))
             else:
                 with self._router.lock:
-                    returned = step.given(list(messages))
-            said = verdicts(step.given, messages, returned)
+                    returned = step.batch_function(list(messages))
+            said = result_of_each(step.batch_function, messages, returned)
         except BaseException as fault:  # noqa: BLE001  # no worker ends for a sys.exit in a handler
             outcome = outcome_of(fault, step.module)
             if isinstance(outcome, Deferred) and outcome.error is not None:
@@ -43,14 +43,14 @@ class Batches:
         finally:
             if self._router.keeps_states:
                 for message in messages:
-                    self._router.attempt_ended(message)
+                    self._router.end_attempt(message)
 
-    def _outcome(self, said: Verdict, message: HasRecipient, step: HandlerStep) -> Outcome:
+    def _outcome(self, said: MessageResult, message: HasRecipient, step: HandlerStep) -> Outcome:
         if said is None:
             return ACKED
         if isinstance(said, BaseException):
             return outcome_of(said, step.module)
         handoff = handoff_in(said)
         assert handoff is not None, said
-        outcome = self._onward.outcome(handoff)
-        return self._onward.begun(outcome, message) if isinstance(outcome, HandedOff) else outcome
+        outcome = self._handoffs.resolve(handoff)
+        return self._handoffs.begin_state(outcome, message) if isinstance(outcome, HandedOff) else outcome

@@ -34,7 +34,7 @@ def route(format: str, **captures: str) -> Callable[[Function], Function]:
     place = f"{caller.f_code.co_filename}:{caller.f_lineno}"
 
     def decorate(function: Function) -> Function:
-        chosen = _registered(function, (regex,))
+        chosen = _register(function, (regex,))
         for fault in faults:
             handler_marks.add_fault(chosen, f"{place}: the route {format!r}: {fault}")
         return chosen
@@ -47,7 +47,7 @@ def route_like(func: Handler) -> Callable[[Function], Function]:
     regexes = handler_marks.routes_of(func)
     if not regexes:
         raise TypeError(f"{handler_marks.full_name(func)} has no route to be like: put @route above it first")
-    return lambda function: _registered(function, regexes)
+    return lambda function: _register(function, regexes)
 
 
 def stateless(func: Function) -> Function:
@@ -81,7 +81,7 @@ def batch(*, limit: int = 100, linger: float = 1.0) -> Callable[[Function], Func
 
     def decorate(func: Function) -> Function:
         _below_the_route("@batch", func)
-        if handler_marks.takes_one(func):
+        if handler_marks.takes_one_message(func):
             raise TypeError(f"@batch on {handler_marks.full_name(func)}, which takes one message at a time")
         handler_marks.mark_batch(func, handler_marks.BatchTerms(limit, float(linger)))
         return func
@@ -116,7 +116,7 @@ def bounce_to(soft: Callable[[Any], object], hard: Callable[[Any], object]) -> C
                     return soft(message)
             return func(message, *arguments, **captures)
 
-        handler_marks.mark_one(handler)
+        handler_marks.mark_takes_one_message(handler)
         return cast(Function, handler)
 
     return decorate
@@ -128,10 +128,10 @@ def state_key_generator(func: KeyFunction) -> KeyFunction:
     return func
 
 
-def _registered(function: Function, regexes: tuple[str, ...]) -> Function:
+def _register(function: Function, regexes: tuple[str, ...]) -> Function:
     chosen = function
     if _is_method(function):
-        chosen = _refusal(function)
+        chosen = _refusing_function(function)
         handler_marks.add_fault(chosen, f"{place_of(function)}: {_method_text(function)}")
     if handler_marks.batch_of(function) is not None and not handler_marks.is_stateless(function):
         raise TypeError(
@@ -161,7 +161,7 @@ def _method_text(function: Handler) -> str:
     return f"{function.__qualname__} is a method: @route goes on the functions of a module"
 
 
-def _refusal(function: Function) -> Function:
+def _refusing_function(function: Function) -> Function:
     def refuse(*_: object, **__: object) -> NoReturn:
         raise TypeError(_method_text(function))
 

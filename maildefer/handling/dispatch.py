@@ -24,7 +24,7 @@ from maildefer.handling.outcomes import (
     Postponed,
     worst,
 )
-from maildefer.handling.results import Handoff, failure, interpreted, outcome_of
+from maildefer.handling.results import Handoff, failure, meaning_of, outcome_of
 from maildefer.handling.routes import RoutingBase
 from maildefer.handling.step import HandlerStep, step_of
 from maildefer.matching.index import MatchLike, Pattern, PatternTable
@@ -36,10 +36,10 @@ FAULT_SECONDS: Final = 30.0
 class ConversationTokens(Protocol):
     """Who may handle a conversation: one worker of all hosts at a time."""
 
-    def take(self, conversation: str, /) -> bool:
+    def take_token(self, conversation: str, /) -> bool:
         """Take the token, or say that it is in other hands. Raises StorageFault's kinds."""
 
-    def give_back(self, conversation: str, /) -> None: ...
+    def release_token(self, conversation: str, /) -> None: ...
 
 
 # A row: its steps, whether any of them is stateful.
@@ -67,8 +67,8 @@ class Dispatcher:
     ) -> None:
         self._router = router
         self._modules = None if modules is None else frozenset(modules)
-        self._onward = HandoffResolver(router, queues_of)
-        self._batches = Batches(router, self._onward)
+        self._handoffs = HandoffResolver(router, queues_of)
+        self._batches = Batches(router, self._handoffs)
         self._tokens = tokens
         self._running = running
         self._generation = -1
@@ -77,7 +77,7 @@ class Dispatcher:
 
     def dispatch(self, message: HasRecipient) -> tuple[Outcome, str]:
         """Run every handler that is due for the message; returns the worst outcome, and the handlers' full names."""
-        return log_context.run(self._dispatch, message)
+        return log_context.run_handlers(self._dispatch, message)
 
     def _dispatch(self, message: HasRecipient) -> tuple[Outcome, str]:
         if self._generation != self._router.generation:
@@ -97,7 +97,7 @@ class Dispatcher:
             return self._walk(message, matched)
         finally:
             if self._router.keeps_states:
-                self._router.attempt_ended(message)
+                self._router.end_attempt(message)
 
     def matches(self, address: str) -> list[str]:
         """The full names of the functions whose routes match, in order, whatever their states are."""
@@ -125,7 +125,7 @@ class Dispatcher:
         """Run a `@batch` function once: an outcome for each message, or one failure, of which each may be the cause."""
         if self._running is not None:
             self._running(step.name)
-        return log_context.run(self._batches.run, step, messages)
+        return log_context.run_handlers(self._batches.run, step, messages)
 
     def buried(self, message: HasRecipient, outcome: Outcome) -> None:
         """The worker gives the message up after this outcome: after an exception the conversation is in `ERROR`.
@@ -161,7 +161,7 @@ class Dispatcher:
         tokens = self._tokens
         if tokens is None:
             return self._walk(message, matched)
-        log_context.begin(message, "")
+        log_context.begin_handler(message, "")
         try:
             wanted = self._conversations(message, matched)
         except Exception as fault:  # noqa: BLE001  # a @state_key_generator is the user's code
@@ -169,13 +169,13 @@ class Dispatcher:
         taken: list[str] = []
         try:
             for conversation in wanted:
-                if not tokens.take(conversation):
+                if not tokens.take_token(conversation):
                     return Postponed(TOKEN_SECONDS, f"the conversation {conversation} is in other hands"), ""
                 taken.append(conversation)
             return self._walk(message, matched)
         finally:
             for conversation in reversed(taken):
-                tokens.give_back(conversation)
+                tokens.release_token(conversation)
 
     def _conversations(self, message: HasRecipient, matched: _Matched) -> list[str]:
         """In one order for all workers; taking is all or nothing, so there is no deadlock, and no livelock either."""
@@ -223,13 +223,13 @@ class Dispatcher:
         if not names and outcome is ACKED:
             return Buried("no handler in the sender's state", detail=_states_text(matched, states)), ""
         if handoffs and type(outcome) is HandedOff:
-            outcome = handoffs[0] if len(handoffs) == 1 else self._onward.together(handoffs)
+            outcome = handoffs[0] if len(handoffs) == 1 else self._handoffs.combine(handoffs)
             if type(outcome) is HandedOff:
-                outcome = self._onward.begun(outcome, message)
+                outcome = self._handoffs.begin_state(outcome, message)
         return outcome, names
 
     def _run(self, step: HandlerStep, message: HasRecipient, groups: dict[str, Any]) -> Outcome:
-        log_context.begin(message, step.name)
+        log_context.begin_handler(message, step.name)
         if self._running is not None:
             self._running(step.name)
         try:
@@ -240,11 +240,11 @@ class Dispatcher:
                     result = step.function(message, **groups)
             if result is None:
                 return ACKED
-            following = interpreted(step.function, result)
+            following = meaning_of(step.function, result)
             if following is None:
                 return ACKED
             if isinstance(following, Handoff):
-                return self._onward.outcome(following)
+                return self._handoffs.resolve(following)
             self._router.set_state(following.module, message, following.state)
             return ACKED
         except BaseException as fault:  # noqa: BLE001  # no worker ends for a sys.exit in a handler

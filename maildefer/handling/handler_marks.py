@@ -97,12 +97,12 @@ def mark_batch(function: object, terms: BatchTerms) -> None:
     setattr(function, _BATCH, terms)
 
 
-def takes_one(function: object) -> bool:
+def takes_one_message(function: object) -> bool:
     """Whether it can't be given a list, since something above it looks at the message."""
     return getattr(function, _ONE, False)
 
 
-def mark_one(function: object) -> None:
+def mark_takes_one_message(function: object) -> None:
     setattr(function, _ONE, True)
 
 

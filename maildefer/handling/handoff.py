@@ -20,7 +20,7 @@ class HandoffResolver:
         self._router = router
         self._queues_of = queues_of
 
-    def outcome(self, handoff: Handoff) -> Outcome:
+    def resolve(self, handoff: Handoff) -> Outcome:
         """To the one queue that lists the module; what could not be seen at load is buried here."""
         name = f"{handoff.module}.{handoff.function}"
         try:
@@ -38,7 +38,7 @@ class HandoffResolver:
             return Buried(f"{name} is in several queues: {', '.join(queues)}")
         return Buried(f"{name} is in no queue")
 
-    def together(self, handoffs: Sequence[HandedOff]) -> Outcome:
+    def combine(self, handoffs: Sequence[HandedOff]) -> Outcome:
         """What several handlers' handoffs of one message come to: a message goes on to one place.
 
         In its next queue every stateless handler runs whose route matches, and one state: so those that lead to one
@@ -59,7 +59,7 @@ class HandoffResolver:
             "and the others push a copy into the queue that they mean, or call a task"
         )
 
-    def begun(self, outcome: HandedOff, message: HasRecipient) -> Outcome:
+    def begin_state(self, outcome: HandedOff, message: HasRecipient) -> Outcome:
         """A state function gets the message only if the sender is in that state when it arrives."""
         try:
             function = self._function(Handoff(outcome.module, outcome.function))

@@ -20,7 +20,7 @@ from maildefer.message.smtp_error import SMTPError
 
 _HANDOFF: Final = re.compile(r"((?:[^\W\d]\w*\.)+)([^\W\d]\w*)")
 
-Verdict = BaseException | str | None
+MessageResult = BaseException | str | None
 """For one message: as if it had been raised, or returned."""
 
 
@@ -38,7 +38,7 @@ class Handoff(NamedTuple):
     function: str
 
 
-def interpreted(function: Handler, result: object) -> Move | Handoff | None:
+def meaning_of(function: Handler, result: object) -> Move | Handoff | None:
     """The meaning of what `function` returned; None where the state stays.
 
     A function is the next state of its own module. `"module.FUNCTION"` is a handoff, from a stateless handler too;
@@ -64,10 +64,10 @@ def interpreted(function: Handler, result: object) -> Move | Handoff | None:
     )
 
 
-def verdicts(function: Handler, messages: Sequence[object], returned: object) -> list[Verdict]:
+def result_of_each(function: Handler, messages: Sequence[object], returned: object) -> list[MessageResult]:
     """What the function's result says for each of its messages. Raises `TypeError` for a mapping that says nonsense."""
     if not isinstance(returned, Mapping):
-        following = interpreted(function, returned)
+        following = meaning_of(function, returned)
         return [".".join(following) if isinstance(following, Handoff) else None] * len(messages)
     ensure_run(function, [said for said in returned.values() if not isinstance(said, BaseException | type)])
     given = {id(message): said for message, said in returned.items()}

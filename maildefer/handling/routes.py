@@ -19,7 +19,7 @@ from maildefer.handling import handler_marks, undeliverable
 from maildefer.handling.handler_check import check
 from maildefer.handling.handler_marks import ERROR_STATE, FIRST_STATE, Handler, HasRecipient, entry_key
 from maildefer.handling.patterns import compiled
-from maildefer.handling.results import Handoff, ensure_run, interpreted
+from maildefer.handling.results import Handoff, ensure_run, meaning_of
 from maildefer.handling.state.storage import EntryStorage, MemoryStorage, StateStorage
 from maildefer.handling.step import one_by_one
 from maildefer.matching.index import PatternTable
@@ -59,7 +59,7 @@ class RoutingBase:
         self.lock = threading.RLock()  # one handler of the process at a time, but for @nolocking
         self._table_lock = threading.RLock()
         self._swap_lock = threading.Lock()
-        self._draft: _Table | None = None
+        self._new_table: _Table | None = None
         self._indexed: tuple[int, list[str], int] | None = None  # what of the table `_rows` was made from
         self._rows: PatternTable[list[Handler]] = PatternTable(())
 
@@ -71,7 +71,7 @@ class RoutingBase:
     def register_route(self, format: str, func: Handler) -> None:
         """Append `func` to those of the regular expression `format`, which keeps the place of its first use."""
         with self._table_lock:
-            registered, order = self._draft or (self.REGISTERED, self.ORDER)
+            registered, order = self._new_table or (self.REGISTERED, self.ORDER)
             if format in registered:
                 registered[format][1].append(func)
             else:
@@ -115,7 +115,7 @@ class RoutingBase:
                 importlib.import_module(module)
                 self.HANDLERS.setdefault(module, DEFAULT_STATE_KEY)
             except ImportError:
-                self._complain(f"cannot import the handler module {module}")
+                self._log_or_raise(f"cannot import the handler module {module}")
 
     def reload(self) -> None:
         """Import all handler modules anew, in the order of their loading; states stay.
@@ -124,30 +124,30 @@ class RoutingBase:
         all if a module is broken, or a route wrong, so that a half-saved file makes no message undeliverable.
         """
         with self._table_lock:
-            draft: _Table = ({}, [])
-            self._draft = draft
+            new_table: _Table = ({}, [])
+            self._new_table = new_table
             try:
                 reloaded = [self._reload_module(name) for name in tuple(self.HANDLERS) if name in sys.modules]
-                if all(reloaded) and self._fits(draft):
+                if all(reloaded) and self._is_usable(new_table):
                     with self._swap_lock:
-                        self.REGISTERED, self.ORDER = draft
+                        self.REGISTERED, self.ORDER = new_table
             finally:
-                self._draft = None
+                self._new_table = None
                 self.generation += 1
 
     def _reload_module(self, name: str) -> bool:
         try:
             importlib.reload(sys.modules[name])
         except (TypeError, NameError, ImportError):
-            self._complain(f"cannot reload the handler module {name}")
+            self._log_or_raise(f"cannot reload the handler module {name}")
             return False
         return True
 
-    def _fits(self, draft: _Table) -> bool:
+    def _is_usable(self, new_table: _Table) -> bool:
         try:
-            check(draft[0].values())
+            check(new_table[0].values())
         except ConfigurationError as fault:
-            self._complain(f"the handlers are not reloaded: {fault}")
+            self._log_or_raise(f"the handlers are not reloaded: {fault}")
             return False
         return True
 
@@ -162,14 +162,14 @@ class RoutingBase:
         """The sender's state in that module. A retry finds the state that its first try found."""
         key, entry = self.state_key(module_name, message), entry_key(message)
         if entry is not None and isinstance(self.STATE_STORE, EntryStorage):
-            return self.STATE_STORE.get_for(key, message.From, entry)
+            return self.STATE_STORE.get_for_entry(key, message.From, entry)
         return self.STATE_STORE.get(key, message.From)
 
     def set_state(self, module_name: str, message: HasRecipient, state: str) -> None:
         self.keeps_states = True
         key, entry = self.state_key(module_name, message), entry_key(message)
         if entry is not None and isinstance(self.STATE_STORE, EntryStorage):
-            self.STATE_STORE.set_for(key, message.From, state, entry)
+            self.STATE_STORE.set_for_entry(key, message.From, state, entry)
         else:
             self.STATE_STORE.set(key, message.From, state)
 
@@ -178,15 +178,15 @@ class RoutingBase:
         self.keeps_states = True
         key, entry = self.state_key(module_name, message), entry_key(message)
         if entry is not None and isinstance(self.STATE_STORE, EntryStorage):
-            self.STATE_STORE.begin_for(key, message.From, state, entry)
+            self.STATE_STORE.begin_for_entry(key, message.From, state, entry)
         else:
             self.STATE_STORE.set(key, message.From, state)
 
-    def attempt_ended(self, message: HasRecipient) -> None:
+    def end_attempt(self, message: HasRecipient) -> None:
         """Tell the store that the message was handled, or failed; called by who runs handlers."""
         store, entry = self.STATE_STORE, entry_key(message)
         if entry is not None and isinstance(store, EntryStorage):
-            store.ended(entry)
+            store.end_attempt(entry)
 
     def in_state(self, func: Handler, message: HasRecipient) -> bool:
         return self.get_state(handler_marks.module_of(func), message) == handler_marks.name_of(func)
@@ -209,7 +209,7 @@ class RoutingBase:
         try:
             self._deliver(message)
         finally:
-            self.attempt_ended(message)
+            self.end_attempt(message)
 
     def _deliver(self, message: HasRecipient) -> None:
         ran, handoffs = list[Handler](), list[Handoff]()
@@ -236,11 +236,11 @@ class RoutingBase:
     @log_context.contained
     def call_safely(self, func: Handler, message: HasRecipient, kwargs: dict[str, Any]) -> Handoff | None:
         """Run one handler by the rules of `deliver`; returns where it hands the message on to, if it does."""
-        log_context.begin(message, handler_marks.full_name(func))
+        log_context.begin_handler(message, handler_marks.full_name(func))
         module = handler_marks.module_of(func)
         try:
             result = self.call(func, message, kwargs)
-            following = interpreted(func, result)
+            following = meaning_of(func, result)
             if isinstance(following, Handoff):
                 self.function_of(following)
                 return following
@@ -252,7 +252,7 @@ class RoutingBase:
             self.set_state(module, message, ERROR_STATE)
             self._undeliverable(message, f"{handler_marks.full_name(func)} failed")
             handler_marks.mark_kept(fault)
-            self._complain(f"{handler_marks.full_name(func)} failed on a message for {message.To}")
+            self._log_or_raise(f"{handler_marks.full_name(func)} failed on a message for {message.To}")
         return None
 
     def call(self, func: Handler, message: HasRecipient, kwargs: dict[str, Any]) -> object:
@@ -290,7 +290,7 @@ class RoutingBase:
         else:
             LOG.warning("undeliverable message for %s from %s: %s", message.To, message.From, why)
 
-    def _complain(self, what: str) -> None:
+    def _log_or_raise(self, what: str) -> None:
         """In an `except` clause: log the exception, or raise it where tests ask for that."""
         if not self.LOG_EXCEPTIONS:
             raise  # what the caller's except clause has caught

@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 
 from maildefer.handling import handler_marks
 from maildefer.handling.handler_marks import BatchTerms, Handler
-from maildefer.handling.results import verdicts
+from maildefer.handling.results import result_of_each
 
 
 class HandlerStep(NamedTuple):
-    """`function` takes one message and its captures; with `terms`, `given` takes a list of messages."""
+    """`function` takes one message and its captures; with `terms`, `batch_function` takes a list of messages."""
 
     function: Handler
     name: str
@@ -20,7 +20,7 @@ class HandlerStep(NamedTuple):
     stateless: bool
     nolocking: bool
     terms: BatchTerms | None
-    given: Handler
+    batch_function: Handler
 
 
 def step_of(function: Handler) -> HandlerStep:
@@ -47,7 +47,7 @@ def one_by_one(function: Handler) -> Handler:
     @functools.wraps(function)
     def alone(message: Any, **captures: Any) -> object:
         message.captures = captures
-        [said] = verdicts(function, [message], function([message]))
+        [said] = result_of_each(function, [message], function([message]))
         if isinstance(said, BaseException):
             raise said
         return said

@@ -28,7 +28,7 @@ from maildefer.matching import process
 from maildefer.matching.process import Answer, Question, Span, framed, received
 from maildefer.untrusted import UntrustedRecord, value_in
 
-PATIENCE_SECONDS: Final = 30.0  # beyond the limit, which is of processor time
+ANSWER_SECONDS: Final = 30.0  # beyond the limit, which is of processor time
 KEPT: Final = 2
 _MOST: Final = 32  # as many as a receiver has messages in hand
 _TRIES: Final = 2
@@ -58,7 +58,7 @@ def matches(
     """
     try:
         question = [(one.pattern, one.flags) for one in patterns], address, limit_seconds
-        found = _MATCHERS.ask(question, [1 + one.groups for one in patterns])
+        found = _PROCESSES.ask(question, [1 + one.groups for one in patterns])
     except MatcherUnavailable as fault:
         why = f"no process for it can be started ({fault})"
         raise RouteUntried(what, address, why, failed=False) from fault
@@ -74,9 +74,9 @@ def matches(
     ]
 
 
-def rest() -> None:
+def end_idle() -> None:
     """End those that are not at work; others are started when they are needed."""
-    _MATCHERS.rest()
+    _PROCESSES.end_idle()
 
 
 @contextmanager
@@ -85,12 +85,12 @@ def ended_afterwards() -> Iterator[None]:
     try:
         yield
     finally:
-        rest()
+        end_idle()
 
 
 def pids() -> list[int]:
     """Of all that there are."""
-    return _MATCHERS.pids()
+    return _PROCESSES.pids()
 
 
 def _named(pattern: re.Pattern[str], address: str, spans: list[Span]) -> dict[str, str | None]:
@@ -126,7 +126,7 @@ def _span(found: object, length: int) -> Span:
     raise ValueError("a span outside of the address")
 
 
-class _Matcher:
+class _MatchingProcess:
     """One process, used by one thread at a time."""
 
     def __init__(self) -> None:
@@ -153,7 +153,7 @@ class _Matcher:
         `spans`: how many each expression's match has.
         """
         _, address, limit_seconds = question
-        self.socket.settimeout(limit_seconds + PATIENCE_SECONDS)
+        self.socket.settimeout(limit_seconds + ANSWER_SECONDS)
         self.socket.sendall(framed(marshal.dumps(question)))
         try:
             return _answer(value_in(received(self.socket.recv, _MOST_BYTES)), spans, len(address))
@@ -173,18 +173,18 @@ class _Matcher:
         self.process.returncode = 0
 
 
-class _Matchers:
+class _MatchingProcesses:
     """Those of this process."""
 
     def __init__(self) -> None:
         self._reset()
-        atexit.register(self.rest)
+        atexit.register(self.end_idle)
         os.register_at_fork(after_in_child=self._forget)
 
     def ask(self, question: Question, spans: Sequence[int]) -> Answer:
         """Raises MatcherUnavailable; OSError, EOFError or UntrustedRecord if it was tried twice in vain."""
         started = 0
-        with self._room:
+        with self._places:
             while True:
                 one = self._take_idle()
                 if one is None:
@@ -200,10 +200,10 @@ class _Matchers:
                     self._end(one)
                     raise
                 else:
-                    self._give_back(one)
+                    self._keep_or_end(one)
                     return answer
 
-    def rest(self) -> None:
+    def end_idle(self) -> None:
         while (one := self._take_idle()) is not None:
             self._end(one)
 
@@ -211,27 +211,27 @@ class _Matchers:
         with self._lock:
             return [one.process.pid for one in self._all]
 
-    def _take_idle(self) -> _Matcher | None:
+    def _take_idle(self) -> _MatchingProcess | None:
         with self._lock:
             return self._idle.pop() if self._idle else None
 
-    def _start(self) -> _Matcher:
+    def _start(self) -> _MatchingProcess:
         try:
-            one = _Matcher()
+            one = _MatchingProcess()
         except OSError as fault:
             raise MatcherUnavailable(str(fault)) from fault
         with self._lock:
             self._all.add(one)
         return one
 
-    def _give_back(self, one: _Matcher) -> None:
+    def _keep_or_end(self, one: _MatchingProcess) -> None:
         with self._lock:
             if len(self._idle) < KEPT:
                 self._idle.append(one)
                 return
         self._end(one)
 
-    def _end(self, one: _Matcher) -> None:
+    def _end(self, one: _MatchingProcess) -> None:
         with self._lock:
             self._all.discard(one)
         one.end()
@@ -243,9 +243,9 @@ class _Matchers:
 
     def _reset(self) -> None:
         self._lock = threading.Lock()
-        self._room = threading.BoundedSemaphore(_MOST)
-        self._idle: list[_Matcher] = []
-        self._all: set[_Matcher] = set()
+        self._places = threading.BoundedSemaphore(_MOST)
+        self._idle: list[_MatchingProcess] = []
+        self._all: set[_MatchingProcess] = set()
 
 
-_MATCHERS: Final = _Matchers()
+_PROCESSES: Final = _MatchingProcesses()

@@ -26,11 +26,11 @@ def tell_failure(outcome: Outcome, message: object, handler: str, *, last: bool)
     An error if it was the last attempt, else a warning.
     """
     if (fault := getattr(outcome, "fault", None)) is not None:
-        log_context.run(_log, fault, message, handler, logging.ERROR if last else logging.WARNING)
+        log_context.run_handlers(_log, fault, message, handler, logging.ERROR if last else logging.WARNING)
 
 
 def _log(fault: BaseException, message: object, handler: str, level: int) -> None:
-    log_context.begin(message, handler)
+    log_context.begin_handler(message, handler)
     text = f"{type(fault).__name__}: {fault}"
     try:
         LOG.log(level, "%s", text, exc_info=fault)

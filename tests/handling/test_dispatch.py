@@ -365,14 +365,14 @@ class Tokens:
         self.held: list[str] = []
         self.log: list[str] = []
 
-    def take(self, conversation: str) -> bool:
+    def take_token(self, conversation: str) -> bool:
         if any(part in conversation for part in self.refused):
             return False
         self.held.append(conversation)
         self.log.append(conversation)
         return True
 
-    def give_back(self, conversation: str) -> None:
+    def release_token(self, conversation: str) -> None:
         self.held.remove(conversation)
 
 

@@ -23,7 +23,7 @@ from maildefer.handling.dispatch import Dispatcher
 from maildefer.handling.outcomes import ACKED, Defer, Deferred, Outcome, Reject
 from maildefer.handling.policy.decide import Session, decide
 from maildefer.handling.policy.process import answer, load
-from maildefer.handling.results import ensure_run, interpreted
+from maildefer.handling.results import ensure_run, meaning_of
 from maildefer.handling.routes import RoutingBase
 from maildefer.handling.tasks import signature
 from maildefer.handling.tasks.call import Call, UnsignedMessage
@@ -424,4 +424,4 @@ def test_a_generator_that_has_begun_is_closed_whatever_it_does_then() -> None:
     begun = stubborn()
     next(begun)
     with pytest.raises(HandlerNotRun):
-        interpreted(hidden, begun)
+        meaning_of(hidden, begun)

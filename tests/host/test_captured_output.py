@@ -15,7 +15,7 @@ from tests.sampling import one_fast
 
 PROGRAM = """
 import ctypes, logging, os, subprocess, sys, threading
-from maildefer import events; from maildefer import log_context as logcontext; from maildefer import logs
+from maildefer import events; from maildefer import log_context; from maildefer import logs
 from maildefer.host import captured_output as printed
 from maildefer.message.request import MailRequest
 events.configure("json")
@@ -24,13 +24,13 @@ output = printed.CapturedOutput(made)
 output.capture()
 
 def handler(message):
-    logcontext.begin(message, "blog.handler")
+    log_context.begin_handler(message, "blog.handler")
     {body}
 
 for number in (1, 2):
     message = MailRequest("peer", "ann@example.org", "post@test", b"")
     message.key = f"key{{number}}"
-    logcontext.run(handler, message)
+    log_context.run_handlers(handler, message)
 {after}
 """
 
@@ -102,7 +102,8 @@ def test_a_child_that_comes_back_from_a_handler_takes_nothing_from_its_parent() 
     body = "os.write(1, b'a line\\n'); child = os.fork()\n    if not child: return\n    os.waitpid(child, 0)"
     after = ""
     lines = printed(
-        body.replace("if not child: return", "if not child: logcontext.run(int); os._exit(0)"), after
+        body.replace("if not child: return", "if not child: log_context.run_handlers(int); os._exit(0)"),
+        after,
     )
     assert [line["key"] for line in lines] == ["key1", "key2"]
 

@@ -118,14 +118,14 @@ def test_one_that_was_stopped_is_replaced(monkeypatch: pytest.MonkeyPatch) -> No
     assert is_too_slow()
     (pid,) = process_client.pids()
     os.kill(pid, signal.SIGSTOP)
-    start = process_client._Matchers._start
+    start = process_client._MatchingProcesses._start
 
-    def start_with_patience(them: process_client._Matchers) -> process_client._Matcher:
-        monkeypatch.setattr(process_client, "PATIENCE_SECONDS", 60)
+    def start_with_patience(them: process_client._MatchingProcesses) -> process_client._MatchingProcess:
+        monkeypatch.setattr(process_client, "ANSWER_SECONDS", 60)
         return start(them)
 
-    monkeypatch.setattr(process_client, "PATIENCE_SECONDS", 0.05)
-    monkeypatch.setattr(process_client._Matchers, "_start", start_with_patience)
+    monkeypatch.setattr(process_client, "ANSWER_SECONDS", 0.05)
+    monkeypatch.setattr(process_client._MatchingProcesses, "_start", start_with_patience)
     assert is_too_slow()
     assert pid not in process_client.pids()
 

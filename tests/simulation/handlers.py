@@ -33,7 +33,7 @@ class Handlers:
             return self._handle(request), "handler"
         conversation = f"conversation {crc32(request.Data) % _CONVERSATIONS}"
         oracle, process = self._hand.oracle, self._hand.process
-        if not self._tokens.take(conversation):
+        if not self._tokens.take_token(conversation):
             oracle.ends(process, self._hand.current, "Postponed")
             return Postponed(1.0, "the conversation is in other hands"), ""
         try:
@@ -41,7 +41,7 @@ class Handlers:
             return self._handle(request), "handler"
         finally:
             oracle.falls_silent(process)
-            self._tokens.give_back(conversation)
+            self._tokens.release_token(conversation)
 
     def _handle(self, request: Any) -> Outcome:
         world, hand = self._host.world, self._hand

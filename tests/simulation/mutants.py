@@ -185,7 +185,7 @@ MUTANTS = (
     ),
     Mutant(
         "token: waited for on the handler's time",
-        one(conversation_locks.ConversationLocks, "take", poolbugs.on_its_time),
+        one(conversation_locks.ConversationLocks, "take_token", poolbugs.on_its_time),
     ),
     Mutant("handoff: n not raised", one(claims.Claim, "handoff", poolbugs.handed_on(returns=-1))),
     Mutant("handoff: attempts kept", one(claims.Claim, "handoff", poolbugs.handed_on(attempts=1))),

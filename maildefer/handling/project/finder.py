@@ -29,10 +29,10 @@ _SETTINGS: Final = frozenset(
     "router_defaults template_config".split()
 )
 _STAR: Final = re.compile(rb"^\s*from\s+(\.*)([\w.]*)\s+import\s*\(?\s*\*", re.MULTILINE)
-_OWN: Final = os.path.dirname(
+_OWN_FOLDER: Final = os.path.dirname(
     os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 )  # ours is no project's place
-_believed = ("", "")  # what `MAILDEFER_PROJECT` said when it was checked last, and that path
+_checked = ("", "")  # what `MAILDEFER_PROJECT` said when it was checked last, and that path
 BOOT: Final = "conf.boot"
 _BOOTS: Final = tuple(f"{package}.boot" for package in PACKAGES)
 _INSTALLED: Final = ("site-packages", "dist-packages")
@@ -46,7 +46,7 @@ def settings_module() -> tuple[str, str]:
     folder = project()
     if here := [name for name in _names() if _settings_in(folder, name)]:
         ours = max(
-            here, key=lambda name: _speaks_of_mail(_file_in(folder, name) or "")
+            here, key=lambda name: _assigns_our_settings(_file_in(folder, name) or "")
         )  # the first of equals
         return ours, "the settings module"
     for package in PACKAGES:
@@ -61,10 +61,10 @@ def is_project() -> bool:
     return source in VARIABLES or _is_imported(name) or bool(_settings_in(project(), name))
 
 
-def is_of_mail(module: ModuleType) -> bool:
+def has_our_settings(module: ModuleType) -> bool:
     """Whether they are settings of ours: those of a web site may have the same name."""
     if getattr(getattr(module, "__spec__", None), "_initializing", False) and module.__file__:
-        return _speaks_of_mail(module.__file__)
+        return _assigns_our_settings(module.__file__)
     return any(hasattr(module, name) for name in _SETTINGS)
 
 
@@ -77,14 +77,14 @@ def project() -> str:
     if (folder := named_project()) is not None:
         return folder
     here = _working_directory()
-    return _at_or_above(here) or _of_imported() or _of_importable() or here
+    return _folder_at_or_above(here) or _folder_of_imported() or _folder_of_importable() or here
 
 
 def named_project() -> str | None:
     """What `MAILDEFER_PROJECT` says. Raises ConfigurationError for what is no folder, or has no settings."""
-    global _believed
-    if not (folder := os.environ.get(PROJECT)) or folder == _believed[0]:
-        return _believed[1] if folder else None
+    global _checked
+    if not (folder := os.environ.get(PROJECT)) or folder == _checked[0]:
+        return _checked[1] if folder else None
     if not os.path.isabs(folder) or not os.path.isdir(folder):
         raise ConfigurationError(
             f"{PROJECT}={folder!r} is no folder: give the project's absolute path, or unset it"
@@ -98,8 +98,8 @@ def named_project() -> str | None:
             f"{PROJECT}={folder!r} has no {files}: give the folder that has one of them{meant}, "
             f"or name its settings in {VARIABLES[0]}"
         )
-    _believed = (folder, os.path.normpath(folder))
-    return _believed[1]
+    _checked = (folder, os.path.normpath(folder))
+    return _checked[1]
 
 
 def folder_of(module: ModuleType) -> str | None:
@@ -116,7 +116,7 @@ def folder_of(module: ModuleType) -> str | None:
 def settings_beside(module: ModuleType) -> str | None:
     """The settings module of the project that the module is of, as far as its place tells."""
     folder = folder_of(module)
-    if folder is None or (folder == _OWN and not _is_named()):
+    if folder is None or (folder == _OWN_FOLDER and not _is_named()):
         return None
     return next((name for name in _names() if _settings_in(folder, name)), None)
 
@@ -148,7 +148,7 @@ def _is_named() -> bool:
     return any(os.environ.get(variable) for variable in VARIABLES)
 
 
-def _at_or_above(folder: str) -> str | None:
+def _folder_at_or_above(folder: str) -> str | None:
     names = _names()
     if any(_settings_in(folder, name) for name in names):
         return folder
@@ -160,7 +160,7 @@ def _at_or_above(folder: str) -> str | None:
     return None
 
 
-def _of_imported() -> str | None:
+def _folder_of_imported() -> str | None:
     """The project of settings that a program has imported by itself."""
     for name in _names():
         if _is_imported(name) and (folder := folder_of(sys.modules[name])):
@@ -168,7 +168,7 @@ def _of_imported() -> str | None:
     return None
 
 
-def _of_importable() -> str | None:
+def _folder_of_importable() -> str | None:
     """The project of those that it would get if it did. The folder that maildefer is imported from is none."""
     from importlib.util import find_spec  # for programs that stand outside of a project only
 
@@ -180,7 +180,7 @@ def _of_importable() -> str | None:
             continue
         for place in (spec and spec.submodule_search_locations) or ():
             folder = os.path.dirname(os.path.abspath(place))
-            if set(_INSTALLED) & set(folder.split(os.sep)) or (folder == _OWN and not _is_named()):
+            if set(_INSTALLED) & set(folder.split(os.sep)) or (folder == _OWN_FOLDER and not _is_named()):
                 continue
             if _settings_in(folder, name):
                 return folder
@@ -189,7 +189,7 @@ def _of_importable() -> str | None:
 
 def _is_imported(name: str) -> bool:
     module = sys.modules.get(name)
-    return module is not None and (_is_named() or is_of_mail(module))
+    return module is not None and (_is_named() or has_our_settings(module))
 
 
 def _settings_in(folder: str, name: str) -> str | None:
@@ -197,26 +197,26 @@ def _settings_in(folder: str, name: str) -> str | None:
     file = _file_in(folder, name)
     if file is None or _is_named() or os.environ.get(PROJECT):
         return file
-    return file if _speaks_of_mail(file) else None
+    return file if _assigns_our_settings(file) else None
 
 
-def _speaks_of_mail(file: str, seen: tuple[str, ...] = ()) -> bool:
+def _assigns_our_settings(file: str, seen: tuple[str, ...] = ()) -> bool:
     """Whether it assigns, or imports, one of our settings, by itself or by `import *`. It is not run for that.
 
     One that can't be read is believed, so that who loads it is told what is wrong.
     """
     try:
         found = os.stat(file)
-        names, stars = _told_by(file, found.st_mtime_ns, found.st_size)
+        names, stars = _names_and_star_imports(file, found.st_mtime_ns, found.st_size)
     except (OSError, SyntaxError, ValueError):
         return True
     return not names.isdisjoint(_SETTINGS) or any(
-        other not in seen and _speaks_of_mail(other, (*seen, file)) for other in stars if other != file
+        other not in seen and _assigns_our_settings(other, (*seen, file)) for other in stars if other != file
     )
 
 
 @lru_cache(maxsize=32)
-def _told_by(file: str, mtime_ns: int, size: int) -> tuple[frozenset[str], tuple[str, ...]]:
+def _names_and_star_imports(file: str, mtime_ns: int, size: int) -> tuple[frozenset[str], tuple[str, ...]]:
     """The names that a module gives itself, and the files of modules whose names it takes over."""
     from symtable import symtable  # for who looks for a project only
 

@@ -17,9 +17,9 @@ from maildefer.handling.project import finder, settings
 from maildefer.maildir import journal
 from maildefer.maildir.layout import Layout, create_queue
 
-apart: Callable[[str], str] | None = None
+redirect: Callable[[str], str] | None = None
 """Where tests have what else lies at that place; set by `maildefer.testing`."""
-spared: Callable[[str], None] | None = None
+refuse_emptying: Callable[[str], None] | None = None
 """What refuses to have a queue emptied by a test; set by `maildefer.testing`."""
 _outside: str | None = None  # where relative paths began while no project was known
 in_service = False
@@ -54,15 +54,15 @@ def located(path: str) -> str:
     return os.path.normpath(os.path.join(folder, path))
 
 
-def kept_apart(place: str) -> str:
+def redirected(place: str) -> str:
     """The place itself; in tests, one in their own store."""
-    return place if apart is None else apart(place)
+    return place if redirect is None else redirect(place)
 
 
 def refuse_to_empty(place: str) -> None:
     """In tests, raises RealQueueRefused for what is not in their own store."""
-    if spared is not None:
-        spared(place)
+    if refuse_emptying is not None:
+        refuse_emptying(place)
 
 
 def queue_at(path: str) -> Layout:
@@ -71,7 +71,7 @@ def queue_at(path: str) -> Layout:
     Raises QueueMissing where it is not, NotAQueue, FormatUnknown, ConfigurationError, StorageFault's kinds.
     """
     meant = located(path)
-    place = kept_apart(meant)
+    place = redirected(meant)
     if not os.path.isdir(place):
         _refuse_unless_meant(meant, parents=place != meant)
     return create_queue(place)
@@ -94,7 +94,7 @@ def _refuse_unless_meant(place: str, *, parents: bool) -> None:
         if _is_being_loaded():  # by the settings themselves, of which nothing is known yet
             return
         module = settings.load_settings()
-    if module is not None and finder.is_of_mail(module):
+    if module is not None and finder.has_our_settings(module):
         listed, folder = listed_queues(module), settings.project()
         if place in listed:
             return

@@ -48,17 +48,17 @@ from maildefer.handling.project.module_loader import import_user_module
 FRONT_QUEUE: Final = "run/queue"
 
 _loaded: ModuleType | None = None
-_stood: tuple[ModuleType | None, str] = (None, "")  # the working directory when they were loaded
+_loaded_in: tuple[ModuleType | None, str] = (None, "")  # the working directory when they were loaded
 
 
 def load_settings(module: str | None = None) -> ModuleType:
     """Import the settings module and return it. Raises `ConfigurationError` with file and line."""
-    global _loaded, _stood
+    global _loaded, _loaded_in
     name, source = (module, "the settings module") if module else finder.settings_module()
     found = import_user_module(name, listed_in=source)
     if not module and source not in finder.VARIABLES:
         finder.refuse_another(name, found)
-    _loaded, _stood = found, (found, os.getcwd())
+    _loaded, _loaded_in = found, (found, os.getcwd())
     return found
 
 
@@ -76,7 +76,7 @@ def project(module: ModuleType | None = None) -> str:
     module = module or _loaded
     if module is None or finder.named_project() is not None:
         return finder.project()
-    return finder.folder_of(module) or (_stood[1] if _stood[0] is module else finder.project())
+    return finder.folder_of(module) or (_loaded_in[1] if _loaded_in[0] is module else finder.project())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -43,7 +43,7 @@ def begin() -> None:
             "maildefer.testing is imported by a process that handles real mail: import it in tests only"
         )
     _projects[settings.project()] = None
-    queue_paths.apart, queue_paths.spared = _apart, refuse_to_empty
+    queue_paths.redirect, queue_paths.refuse_emptying = _redirect, refuse_to_empty
 
 
 def end() -> None:
@@ -51,10 +51,10 @@ def end() -> None:
     global _folder
     _folder = None
     _projects.clear()
-    queue_paths.apart = queue_paths.spared = None
+    queue_paths.redirect = queue_paths.refuse_emptying = None
 
 
-def own_place(path: str) -> str:
+def test_queue_path(path: str) -> str:
     """Where the tests' queue of that name lies. Raises RealQueueRefused for an absolute path of the settings'."""
     folder, place = store(), queue_paths.located(path)
     if os.path.isabs(path) and _in_real_queue(place):
@@ -62,7 +62,7 @@ def own_place(path: str) -> str:
             f"{place} is a queue of {_settings_name()}, whose mail is real: give its name in the settings, such as "
             f"'run/queue', for the tests' own in {folder}"
         )
-    place = queue_paths.kept_apart(place)
+    place = queue_paths.redirected(place)
     _refuse_served(place)
     return place
 
@@ -81,7 +81,7 @@ def refuse_to_empty(place: str) -> None:
         )
 
 
-def _apart(place: str) -> str:
+def _redirect(place: str) -> str:
     """Where tests have what else lies there: the same path below their store, by whatever link it was named."""
     folder = store()
     if _is_in(folder, place):

@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass
 from maildefer.digest import blake2b
 from maildefer.errors import raise_named
 from maildefer.handling.handler_marks import FIRST_STATE
-from maildefer.handling.project.queue_paths import kept_apart, located, refuse_to_empty
+from maildefer.handling.project.queue_paths import located, redirected, refuse_to_empty
 from maildefer.handling.state.storage import EntryStorage
 from maildefer.maildir import durable
 from maildefer.maildir.rights.modes import PLAIN, make_in
@@ -58,7 +58,7 @@ class DirectoryStorage(EntryStorage):
     @property
     def path(self) -> str:
         """Its folder; in tests, one in their own store."""
-        return kept_apart(self._place)
+        return redirected(self._place)
 
     def get(self, key: str, sender: str | None) -> str:
         record = self._read(key, sender)
@@ -67,10 +67,10 @@ class DirectoryStorage(EntryStorage):
     def set(self, key: str, sender: str | None, state: str) -> None:
         self._write(_Record(key=key, sender=sender, state=state, previous=state, entry=None))
 
-    def ended(self, entry: str) -> None:
+    def end_attempt(self, entry: str) -> None:
         self._moved.pop(entry, None)
 
-    def get_for(self, key: str, sender: str | None, entry: str) -> str:
+    def get_for_entry(self, key: str, sender: str | None, entry: str) -> str:
         mine = self._moved.get(entry, {}).get(_digest(key, sender))
         if mine is not None:
             return mine
@@ -79,7 +79,7 @@ class DirectoryStorage(EntryStorage):
             return FIRST_STATE
         return record.previous if record.entry == entry else record.state
 
-    def set_for(self, key: str, sender: str | None, state: str, entry: str) -> None:
+    def set_for_entry(self, key: str, sender: str | None, state: str, entry: str) -> None:
         record = self._read(key, sender)
         if record is None:
             previous = FIRST_STATE
@@ -90,7 +90,7 @@ class DirectoryStorage(EntryStorage):
             self._moved.pop(next(iter(self._moved)), None)
         self._moved.setdefault(entry, {})[_digest(key, sender)] = state
 
-    def begin_for(self, key: str, sender: str | None, state: str, entry: str) -> None:
+    def begin_for_entry(self, key: str, sender: str | None, state: str, entry: str) -> None:
         self._write(_Record(key=key, sender=sender, state=state, previous=state, entry=entry))
 
     def clear(self) -> None:

@@ -9,7 +9,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from maildefer.handling.handler_marks import FIRST_STATE
-from maildefer.handling.project.queue_paths import kept_apart, located, refuse_to_empty
+from maildefer.handling.project.queue_paths import located, redirected, refuse_to_empty
 
 if TYPE_CHECKING:
     import shelve
@@ -37,19 +37,19 @@ class EntryStorage(StateStorage):
     handler's exception) would on its retry find the door closed that it has just gone through.
     """
 
-    def ended(self, entry: str) -> None:
+    def end_attempt(self, entry: str) -> None:
         """The attempt at `entry` is over. Until then it gets what it has set; its next try gets what was before."""
         raise NotImplementedError
 
-    def get_for(self, key: str, sender: str | None, entry: str) -> str:
+    def get_for_entry(self, key: str, sender: str | None, entry: str) -> str:
         """The state that `entry` is to start from."""
         raise NotImplementedError
 
-    def set_for(self, key: str, sender: str | None, state: str, entry: str) -> None:
+    def set_for_entry(self, key: str, sender: str | None, state: str, entry: str) -> None:
         """Move the state on account of `entry`, keeping the one that it started from."""
         raise NotImplementedError
 
-    def begin_for(self, key: str, sender: str | None, state: str, entry: str) -> None:
+    def begin_for_entry(self, key: str, sender: str | None, state: str, entry: str) -> None:
         """Set the state from which `entry` is to start (a handoff to a state function)."""
         raise NotImplementedError
 
@@ -85,19 +85,19 @@ class ShelveStorage(StateStorage):
         self._lock = threading.RLock()
 
     def get(self, key: str, sender: str | None) -> str:
-        with self._lock, _shelf(kept_apart(self._place)) as shelf:
+        with self._lock, _shelf(redirected(self._place)) as shelf:
             return shelf.get(ascii([key, sender]), FIRST_STATE)
 
     def set(self, key: str, sender: str | None, state: str) -> None:
-        with self._lock, _shelf(kept_apart(self._place)) as shelf:
+        with self._lock, _shelf(redirected(self._place)) as shelf:
             if state == FIRST_STATE:
                 shelf.pop(ascii([key, sender]), None)
             else:
                 shelf[ascii([key, sender])] = state
 
     def clear(self) -> None:
-        refuse_to_empty(kept_apart(self._place))
-        with self._lock, _shelf(kept_apart(self._place)) as shelf:
+        refuse_to_empty(redirected(self._place))
+        with self._lock, _shelf(redirected(self._place)) as shelf:
             shelf.clear()
 
 

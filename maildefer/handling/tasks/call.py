@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from maildefer.errors import MaildeferError
 from maildefer.handling.outcomes import Reject
-from maildefer.handling.tasks import signature as taskkey
+from maildefer.handling.tasks import signature as task_signature
 
 SIGNATURE: Final = "Maildefer-Signature"
 _HEAD: Final = re.compile(rf"To: [^\n]*\nSubject: [^\n]*\n{SIGNATURE}: ([0-9a-f]+)\n(?:[^\n]+\n)*\n".encode())
@@ -48,11 +48,11 @@ class UnsignedMessage:
 
     @property
     def size_bytes(self) -> int:
-        return len(self._with("0" * taskkey.SIGNATURE_CHARACTERS))
+        return len(self._with("0" * task_signature.SIGNATURE_CHARACTERS))
 
     def signed(self, secret: bytes, key: str) -> bytes:
         """The message for the entry of that key."""
-        return self._with(taskkey.signature(secret, key, self.text))
+        return self._with(task_signature.signature(secret, key, self.text))
 
     def _with(self, signature: str) -> bytes:
         end = "\nMIME-Version: 1.0\nContent-Type: application/json\n\n"
@@ -68,9 +68,11 @@ def call_in(data: bytes, queue: str, key: str) -> Call:
     if found is None:
         raise Reject("no call of a task, and neither is a copy of one under another name")
     text, given = data[found.end() :].rstrip(b"\n"), found[1].decode()
-    secret = taskkey.known(queue)
-    if secret is None or not taskkey.is_same(given, taskkey.signature(secret, key, text)):
-        if secret is not None and taskkey.is_same(given, taskkey.signature_without_key(secret, text)):
+    secret = task_signature.known(queue)
+    if secret is None or not task_signature.is_same(given, task_signature.signature(secret, key, text)):
+        if secret is not None and task_signature.is_same(
+            given, task_signature.signature_without_key(secret, text)
+        ):
             raise Reject(
                 "a call that an earlier version of maildefer signed, as good in a copy as in its own entry: "
                 "if it is still to be made, defer it again; its arguments are in the message"

@@ -22,7 +22,7 @@ from maildefer.handling import handler_marks
 from maildefer.handling.handler_check import never_runs
 from maildefer.handling.outcomes import Reject
 from maildefer.handling.project.finder import is_project, named_project, settings_beside
-from maildefer.handling.project.queue_paths import kept_apart, listed_queues, located, queue_at
+from maildefer.handling.project.queue_paths import listed_queues, located, queue_at, redirected
 from maildefer.handling.project.settings import (
     FRONT_QUEUE,
     load_settings,
@@ -55,7 +55,7 @@ class Task(Generic[P, R]):
         if "." in function.__qualname__ or never_runs(function):
             raise TypeError(f"@task on {function.__qualname__}: it goes on plain functions of a module")
         functools.update_wrapper(self, function)
-        handler_marks.mark_one(self)
+        handler_marks.mark_takes_one_message(self)
         self.function = function
         self.name = f"{function.__module__}.{function.__name__}"
         self.address = f"{self.name.lower()}@{TASK_DOMAIN}"
@@ -126,7 +126,7 @@ class Task(Generic[P, R]):
         if message.queue is None or entry is None:
             raise Reject("no call of a task")
         data = message.Data if isinstance(message.Data, bytes) else message.Data.encode()
-        call = call_in(data, kept_apart(located(message.queue)), entry)
+        call = call_in(data, redirected(located(message.queue)), entry)
         if call.task == self.name:
             ensure_run(self.function, self.function(*call.args, **call.kwargs))
         elif call.task.lower() != self.name.lower():  # addresses have no case, names do
@@ -163,11 +163,11 @@ def task(function: Any = None, /, *, queue: str | None = None) -> Any:
     are loaded, ConfigurationError for a queue that they don't list.
     """
     if function is None:
-        return lambda given: _registered(Task(given, queue))
-    return _registered(Task(function, queue))
+        return lambda given: _register(Task(given, queue))
+    return _register(Task(function, queue))
 
 
-def _registered(made: Task[P, R]) -> Task[P, R]:
+def _register(made: Task[P, R]) -> Task[P, R]:
     function = made.function
     if (settings := loaded_settings()) is not None:
         made.check(settings)

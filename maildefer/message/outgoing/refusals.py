@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 from maildefer.message.smtp_error import SMTPError
 
-Verdict = tuple[int, bytes]
+ServerReply = tuple[int, bytes]
 _MOST_TOLD = 10
 
 
@@ -22,8 +22,8 @@ class RecipientsRefused(SMTPError, smtplib.SMTPRecipientsRefused):
     Its code is a 4yz as long as one of them may be tried again.
     """
 
-    def __init__(self, recipients: Mapping[str, Verdict]) -> None:
-        self.recipients: dict[str, Verdict] = dict(recipients)
+    def __init__(self, recipients: Mapping[str, ServerReply]) -> None:
+        self.recipients: dict[str, ServerReply] = dict(recipients)
         code = next(
             (code for code, _ in recipients.values() if not is_final(code)),
             next(iter(recipients.values()))[0],
@@ -35,7 +35,7 @@ class RecipientsRefused(SMTPError, smtplib.SMTPRecipientsRefused):
         ]
         if len(recipients) > _MOST_TOLD:
             told.append(f"and {len(recipients) - _MOST_TOLD} more")
-        _tell(self, code, "; ".join(told))
+        _set_reply(self, code, "; ".join(told))
 
 
 class DataRefused(SMTPError, smtplib.SMTPDataError):
@@ -43,7 +43,7 @@ class DataRefused(SMTPError, smtplib.SMTPDataError):
 
     def __init__(self, code: int, text: bytes | str) -> None:
         self.smtp_code, self.smtp_error = code, text
-        _tell(self, code, text_of(text))
+        _set_reply(self, code, text_of(text))
 
 
 class SenderRefused(SMTPError, smtplib.SMTPSenderRefused):
@@ -51,7 +51,7 @@ class SenderRefused(SMTPError, smtplib.SMTPSenderRefused):
 
     def __init__(self, code: int, text: bytes | str, sender: str) -> None:
         self.smtp_code, self.smtp_error, self.sender = code, text, sender  # type: ignore[assignment]  # str or bytes
-        _tell(self, code, f"{sender or '<>'}: {text_of(text)}")
+        _set_reply(self, code, f"{sender or '<>'}: {text_of(text)}")
 
 
 def as_reply(fault: Exception) -> Exception:
@@ -77,7 +77,7 @@ def text_of(text: bytes | str) -> str:
     return " ".join(told.split())
 
 
-def _tell(error: SMTPError, code: int, message: str) -> None:
+def _set_reply(error: SMTPError, code: int, message: str) -> None:
     """What `SMTPError` sets; its own `__init__` would go on to the one of `smtplib`'s class."""
     error.code = code if is_final(code) or 400 <= code < 500 else 451
     error.message = message

@@ -82,17 +82,17 @@ class Relay:
         data = _wire_bytes(message)
         # With smtplib, 10 MB with ssl: only for a process that sends.
         from maildefer.message.outgoing.refusals import as_reply, is_final
-        from maildefer.message.outgoing.sent_message import begun
+        from maildefer.message.outgoing.sent_message import sent_message_of
         from maildefer.message.outgoing.smtp_delivery import SmtpDelivery
         from maildefer.message.outgoing.stamps import stamped
 
-        outgoing = begun(sender, recipients, data, self._home)
+        outgoing = sent_message_of(sender, recipients, data, self._home)
         if not isinstance(message, MailRequest):
             data = stamped(data, sender, outgoing.name if outgoing else None, _own_name())
         taken: set[str] = set()
         refused: dict[str, tuple[int, bytes]] = {}
         if outgoing is not None and len(recipients) > 1:
-            taken, refused = outgoing.known()
+            taken, refused = outgoing.recorded()
         sending = SmtpDelivery(self, sender, data)
         sending.send([one for one in recipients if one not in taken and one not in refused])
         if not sending.refused and not refused:
@@ -105,7 +105,7 @@ class Relay:
         finals = sum(is_final(code) for code, _ in refused.values())
         if outgoing is not None and (taken or 0 < finals < len(refused)):
             try:
-                outgoing.note(taken, refused)
+                outgoing.record(taken, refused)
             except OSError as failed:
                 fault.add_note(f"who has taken it could not be noted, and is sent it again: {failed}")
         raise fault

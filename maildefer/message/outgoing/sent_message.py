@@ -23,7 +23,7 @@ from maildefer.maildir.layout import Layout
 from maildefer.maildir.rights.confined import inside
 from maildefer.maildir.rights.modes import make_in
 from maildefer.maildir.system import SYSTEM
-from maildefer.message.outgoing.refusals import Verdict, is_final
+from maildefer.message.outgoing.refusals import ServerReply, is_final
 from maildefer.untrusted import UntrustedRecord, read_record
 
 _SAFE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=+-]{0,119}")
@@ -42,7 +42,7 @@ class SentMessage:
     folder: str
     attempt: int
 
-    def known(self) -> tuple[set[str], dict[str, Verdict]]:
+    def recorded(self) -> tuple[set[str], dict[str, ServerReply]]:
         """Who has taken it, and who has refused it for good. Raises OSError.
 
         A dead letter that was requeued counts its attempts anew: then the refusals are asked for once more.
@@ -58,7 +58,7 @@ class SentMessage:
             address: (code, text.encode()) for address, (code, text) in refused.items()
         }
 
-    def note(self, taken: set[str], refused: dict[str, Verdict]) -> None:
+    def record(self, taken: set[str], refused: dict[str, ServerReply]) -> None:
         """Remember it, durably. Raises OSError."""
         final = {
             address: (code, text.decode("utf-8", "replace"))
@@ -90,7 +90,7 @@ class SentMessage:
         return []  # nothing was ever partly refused in this queue
 
 
-def begun(sender: str, recipients: Sequence[str], data: bytes, home: str) -> SentMessage | None:
+def sent_message_of(sender: str, recipients: Sequence[str], data: bytes, home: str) -> SentMessage | None:
     """What is sent here and now; None where no handler has a queue's message in hand, and for a batch of several.
 
     `home`: where the queue's path begins, if it is relative.

@@ -6,7 +6,7 @@ import smtplib
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
-from maildefer.message.outgoing.refusals import Verdict, is_final
+from maildefer.message.outgoing.refusals import ServerReply, is_final
 
 _UNREACHED = 451
 
@@ -30,7 +30,7 @@ class SmtpDelivery:
         self._faults: list[Exception] = []
         self._is_in_doubt = False
         self.taken: set[str] = set()
-        self.refused: dict[str, Verdict] = {}
+        self.refused: dict[str, ServerReply] = {}
 
     def send(self, recipients: Iterable[str]) -> None:
         """To all of them, over one connection for those that have the same hosts; raises nothing of the network's."""
@@ -45,7 +45,7 @@ class SmtpDelivery:
         for hosts, group in groups.items():
             self._send_to_one_of(hosts, group)
 
-    def fault_for(self, recipients: list[str], refused: Mapping[str, Verdict]) -> Exception:
+    def fault_for(self, recipients: list[str], refused: Mapping[str, ServerReply]) -> Exception:
         """What to raise: the one thing that kept it from everybody, or the verdict on each."""
         if not self.taken and len(self._faults) == 1 and self.refused.keys() == set(recipients):
             return self._faults[0]
@@ -90,35 +90,35 @@ class SmtpDelivery:
         options = [] if all(one.isascii() for one in (self._sender, *recipients)) else ["SMTPUTF8"]
         if not self._data.isascii() and connection.has_extn("8bitmime"):
             options.append("BODY=8BITMIME")
-        verdicts: Mapping[str, Verdict] = {}
+        replies: Mapping[str, ServerReply] = {}
         raised: Exception | None = None
         try:
             told = connection.sendmail(self._sender, recipients, self._data, options)
             if isinstance(told, dict):  # a stand-in for smtplib in somebody's tests tells none
-                verdicts = told
+                replies = told
         except smtplib.SMTPRecipientsRefused as fault:
-            verdicts, raised = fault.recipients, fault
+            replies, raised = fault.recipients, fault
         except (smtplib.SMTPDataError, smtplib.SMTPSenderRefused) as fault:
             text = fault.smtp_error if isinstance(fault.smtp_error, bytes) else fault.smtp_error.encode()
-            verdicts, raised = dict.fromkeys(recipients, (fault.smtp_code, text)), fault
+            replies, raised = dict.fromkeys(recipients, (fault.smtp_code, text)), fault
         except (OSError, smtplib.SMTPException) as fault:
             self._is_in_doubt = (
                 True  # it may have broken off after the message was taken: no other host gets it now
             )
-            verdicts, raised = dict.fromkeys(recipients, _verdict(fault)), fault
+            replies, raised = dict.fromkeys(recipients, _reply_for(fault)), fault
         for one in recipients:
-            if one in verdicts:
-                self.refused[one] = verdicts[one]
+            if one in replies:
+                self.refused[one] = replies[one]
             else:
                 self.refused.pop(one, None)  # by a host before this one
                 self.taken.add(one)
         return raised
 
     def _unreached(self, recipients: list[str], fault: Exception) -> list[Exception]:
-        self.refused |= dict.fromkeys(recipients, _verdict(fault))
+        self.refused |= dict.fromkeys(recipients, _reply_for(fault))
         return [fault]
 
 
-def _verdict(fault: Exception) -> Verdict:
+def _reply_for(fault: Exception) -> ServerReply:
     """Not the server's word on the message, so it may be tried again."""
     return _UNREACHED, f"{type(fault).__name__}: {fault}".encode("utf-8", "replace")

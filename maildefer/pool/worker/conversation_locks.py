@@ -55,7 +55,7 @@ class ConversationLocks:
         self._hand = TokenSlots(board, slot, hand)
         self._tokens: Tokens | None = None
 
-    def take(self, conversation: str) -> bool:
+    def take_token(self, conversation: str) -> bool:
         """Raises StorageFault's kinds, where the filesystem refuses.
 
         The handler's time does not run meanwhile: that a mount hangs, or another handler takes long, is not its fault,
@@ -65,11 +65,11 @@ class ConversationLocks:
         until, words[deadline] = words[deadline], 0
         began = self._system.boottime()
         try:
-            return self._take(conversation)
+            return self._take_token(conversation)
         finally:
             words[deadline] = until and until + int((self._system.boottime() - began) * 1e9)
 
-    def _take(self, conversation: str) -> bool:
+    def _take_token(self, conversation: str) -> bool:
         tokens = self._tokens or self._begin()
         number = tokens.token_number(conversation)
         if (tokens.holds_token(conversation) or self._is_first(number)) and tokens.take_token(conversation):
@@ -80,7 +80,7 @@ class ConversationLocks:
         finally:
             self._board.words[self._waits] = 0
 
-    def give_back(self, conversation: str) -> None:
+    def release_token(self, conversation: str) -> None:
         if self._tokens is not None:
             self._tokens.release_token(conversation)
 

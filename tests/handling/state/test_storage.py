@@ -111,50 +111,50 @@ def test_a_conversation_is_one_small_file_whose_name_never_comes_back(tmp_path: 
 def test_a_retry_starts_from_the_state_before_its_first_try(tmp_path: Path) -> None:
     store = DirectoryStorage(str(tmp_path))
     store.set("m", "a@b", "ONE")
-    store.set_for("m", "a@b", "TWO", "KEY1")
-    store.ended("KEY1")
-    assert store.get_for("m", "a@b", "KEY1") == "ONE"
-    store.set_for("m", "a@b", "THREE", "KEY1")
-    store.ended("KEY1")
-    assert store.get_for("m", "a@b", "KEY1") == "ONE"
-    assert store.get_for("m", "a@b", "KEY2") == "THREE"
+    store.set_for_entry("m", "a@b", "TWO", "KEY1")
+    store.end_attempt("KEY1")
+    assert store.get_for_entry("m", "a@b", "KEY1") == "ONE"
+    store.set_for_entry("m", "a@b", "THREE", "KEY1")
+    store.end_attempt("KEY1")
+    assert store.get_for_entry("m", "a@b", "KEY1") == "ONE"
+    assert store.get_for_entry("m", "a@b", "KEY2") == "THREE"
 
 
 def test_a_retry_after_its_worker_died_starts_from_the_state_before(tmp_path: Path) -> None:
-    DirectoryStorage(str(tmp_path)).set_for("m", "a@b", "TWO", "KEY1")
-    assert DirectoryStorage(str(tmp_path)).get_for("m", "a@b", "KEY1") == "START"
+    DirectoryStorage(str(tmp_path)).set_for_entry("m", "a@b", "TWO", "KEY1")
+    assert DirectoryStorage(str(tmp_path)).get_for_entry("m", "a@b", "KEY1") == "START"
     assert DirectoryStorage(str(tmp_path)).get("m", "a@b") == "TWO"
 
 
 def test_a_return_to_start_is_kept_for_the_retry(tmp_path: Path) -> None:
     store = DirectoryStorage(str(tmp_path))
     store.set("m", "a@b", "ONE")
-    store.set_for("m", "a@b", "START", "KEY1")
-    store.ended("KEY1")
-    assert store.get_for("m", "a@b", "KEY1") == "ONE"
-    assert store.get_for("m", "a@b", "KEY2") == "START"
+    store.set_for_entry("m", "a@b", "START", "KEY1")
+    store.end_attempt("KEY1")
+    assert store.get_for_entry("m", "a@b", "KEY1") == "ONE"
+    assert store.get_for_entry("m", "a@b", "KEY2") == "START"
 
 
 def test_an_attempt_sees_what_it_has_set_itself(tmp_path: Path) -> None:
     store = DirectoryStorage(str(tmp_path))
-    store.set_for("m", "a@b", "TWO", "KEY1")
-    assert store.get_for("m", "a@b", "KEY1") == "TWO"
+    store.set_for_entry("m", "a@b", "TWO", "KEY1")
+    assert store.get_for_entry("m", "a@b", "KEY1") == "TWO"
 
 
 def test_an_entry_that_is_handed_on_starts_from_the_state_it_was_given(tmp_path: Path) -> None:
     store = DirectoryStorage(str(tmp_path))
     store.set("m", "a@b", "ONE")
-    store.begin_for("m", "a@b", "TWO", "KEY1")
-    assert store.get_for("m", "a@b", "KEY1") == "TWO"
-    store.set_for("m", "a@b", "THREE", "KEY1")
-    store.ended("KEY1")
-    assert store.get_for("m", "a@b", "KEY1") == "TWO"
+    store.begin_for_entry("m", "a@b", "TWO", "KEY1")
+    assert store.get_for_entry("m", "a@b", "KEY1") == "TWO"
+    store.set_for_entry("m", "a@b", "THREE", "KEY1")
+    store.end_attempt("KEY1")
+    assert store.get_for_entry("m", "a@b", "KEY1") == "TWO"
 
 
 def test_what_callers_never_end_does_not_pile_up(tmp_path: Path) -> None:
     store = DirectoryStorage(str(tmp_path))
     for number in range(400):
-        store.set_for("m", "a@b", "ONE", f"KEY{number}")
+        store.set_for_entry("m", "a@b", "ONE", f"KEY{number}")
     assert len(store._moved) == 256
 
 

@@ -18,51 +18,51 @@ from tests.lifecycle.project import eventually
 
 
 def test_a_conversation_has_one_thread_at_a_time() -> None:
-    turns = ThreadLocks(patience_seconds=0)
-    assert turns.take("ann")
-    assert not turns.take("ann")
-    assert turns.take("bob")
-    turns.give_back("ann")
-    assert turns.take("ann")
+    locks = ThreadLocks(wait_seconds=0)
+    assert locks.take_token("ann")
+    assert not locks.take_token("ann")
+    assert locks.take_token("bob")
+    locks.release_token("ann")
+    assert locks.take_token("ann")
 
 
 def test_who_waits_gets_the_turn_when_it_is_given_back() -> None:
-    turns, got = ThreadLocks(patience_seconds=30), []
-    assert turns.take("ann")
-    waiting = threading.Thread(target=lambda: got.append(turns.take("ann")))
+    locks, got = ThreadLocks(wait_seconds=30), []
+    assert locks.take_token("ann")
+    waiting = threading.Thread(target=lambda: got.append(locks.take_token("ann")))
     waiting.start()
-    turns.give_back("ann")
+    locks.release_token("ann")
     waiting.join(30)
     assert got == [True]
 
 
 def test_who_came_first_is_first() -> None:
-    turns, order = ThreadLocks(patience_seconds=30), []
+    locks, order = ThreadLocks(wait_seconds=30), []
 
     def wait(number: int) -> None:
-        assert turns.take("ann")
+        assert locks.take_token("ann")
         order.append(number)
-        turns.give_back("ann")
+        locks.release_token("ann")
 
-    assert turns.take("ann")
+    assert locks.take_token("ann")
     threads = [threading.Thread(target=wait, args=[number]) for number in range(8)]
     for number, thread in enumerate(threads):
         thread.start()
-        eventually(lambda number=number: len(turns._lines["ann"]) == number + 2, "it waits")  # type: ignore[misc]
-    turns.give_back("ann")
+        eventually(lambda number=number: len(locks._waiting["ann"]) == number + 2, "it waits")  # type: ignore[misc]
+    locks.release_token("ann")
     for thread in threads:
         thread.join(30)
     assert order == list(range(8))
 
 
 def test_who_has_waited_in_vain_is_in_nobodys_way() -> None:
-    turns = ThreadLocks(patience_seconds=0)
-    assert turns.take("ann")
-    assert not turns.take("ann")
-    turns.give_back("ann")
-    assert turns.take("ann")
-    turns.give_back("ann")
-    assert turns._lines == {}, "nothing is kept of conversations that nobody is in"
+    locks = ThreadLocks(wait_seconds=0)
+    assert locks.take_token("ann")
+    assert not locks.take_token("ann")
+    locks.release_token("ann")
+    assert locks.take_token("ann")
+    locks.release_token("ann")
+    assert locks._waiting == {}, "nothing is kept of conversations that nobody is in"
 
 
 class MeetingStorage(MemoryStorage):

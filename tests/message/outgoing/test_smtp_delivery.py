@@ -1,4 +1,4 @@
-"""What a relay does with a server's verdicts: who is tried again, where, and who is not."""
+"""What a relay does with a server's replies: who is tried again, where, and who is not."""
 
 from __future__ import annotations
 
@@ -85,14 +85,14 @@ def attempt(
     request.key, request.attempt, request.queue = key, number, queue
 
     def handle() -> Exception | None:
-        log_context.begin(request, name)
+        log_context.begin_handler(request, name)
         try:
             handler(request)
         except Exception as fault:  # noqa: BLE001  # whatever comes
             return fault
         return None
 
-    return log_context.run(handle)
+    return log_context.run_handlers(handle)
 
 
 def response(subject: str = "S") -> MailResponse:

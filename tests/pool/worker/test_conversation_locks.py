@@ -82,16 +82,16 @@ def seconds_of(world: World, act: Callable[[], object]) -> float:
 def test_the_board_shows_a_token_while_it_is_held(host: Host) -> None:
     worker = host.worker(0)
     assert (host.board.words[Header.TOKENS], host.held(0)) == (0, (0, 0))
-    assert worker.take(TALK)
+    assert worker.take_token(TALK)
     assert (host.board.words[Header.TOKENS], host.held(0)) == (1 + HOME, (1, 1))
-    worker.give_back(TALK)
+    worker.release_token(TALK)
     assert host.held(0) == (0, 0)
 
 
 def test_who_holds_a_token_holds_something_in_its_queue_and_in_no_other(host: Host) -> None:
     worker = host.worker(0)
     assert not host.board.holds_under(0, HOME)
-    worker.take(TALK)
+    worker.take_token(TALK)
     assert host.board.holds_under(0, HOME)
     host.board.words[host.board.slot(0) + S.QUEUE] = 2
     assert host.board.holds_under(0, HOME)
@@ -101,54 +101,54 @@ def test_who_holds_a_token_holds_something_in_its_queue_and_in_no_other(host: Ho
 def test_a_tokens_name_does_not_hide_the_entrys(host: Host) -> None:
     worker = host.worker(0)
     ScoreboardSlot(host.board, 0).take(1, "entry")
-    worker.take(TALK)
+    worker.take_token(TALK)
     assert host.board.name(0) == "entry"
 
 
 def test_a_token_that_is_given_back_soon_is_waited_for(host: Host) -> None:
     first, second = host.worker(0), host.worker(1)
-    first.take(TALK)
+    first.take_token(TALK)
     host.wanted = True
-    host.world.after("listdir", lambda: first.give_back(TALK), where="/tokens/")
-    assert second.take(TALK)
+    host.world.after("listdir", lambda: first.release_token(TALK), where="/tokens/")
+    assert second.take_token(TALK)
 
 
 def test_who_is_wanted_elsewhere_waits_a_moment_only(host: Host) -> None:
     first, second = host.worker(0), host.worker(1)
-    first.take(TALK)
+    first.take_token(TALK)
     host.wanted = True
-    waited = seconds_of(host.world, lambda: second.take(TALK))
+    waited = seconds_of(host.world, lambda: second.take_token(TALK))
     assert PATIENCE_SECONDS <= waited < PATIENCE_SECONDS * 1.5
     assert host.held(1) == (0, 0)
 
 
 def test_who_has_nothing_else_to_do_waits_longer_but_not_for_ever(host: Host) -> None:
     first, second = host.worker(0), host.worker(1)
-    first.take(TALK)
-    waited = seconds_of(host.world, lambda: second.take(TALK))
+    first.take_token(TALK)
+    waited = seconds_of(host.world, lambda: second.take_token(TALK))
     assert IDLE_PATIENCE_SECONDS <= waited < IDLE_PATIENCE_SECONDS * 1.1
 
 
 @pytest.mark.invariant(5)
 def test_the_handlers_time_does_not_run_while_a_token_is_waited_for(host: Host) -> None:
     base, seen = host.board.slot(1), []
-    assert host.worker(0).take(TALK)
+    assert host.worker(0).take_token(TALK)
     host.board.words[base + S.DEADLINE] = 10**9
     host.world.before("listdir", lambda: seen.append(host.board.words[base + S.DEADLINE]), times=2)
-    waited = seconds_of(host.world, lambda: host.worker(1).take(TALK))
+    waited = seconds_of(host.world, lambda: host.worker(1).take_token(TALK))
     assert seen == [0, 0]
     assert host.board.words[base + S.DEADLINE] - 10**9 == pytest.approx(waited * 1e9, rel=0.01)
 
 
 def test_a_free_token_is_not_waited_for(host: Host) -> None:
-    assert seconds_of(host.world, lambda: host.worker(0).take(TALK)) == 0
+    assert seconds_of(host.world, lambda: host.worker(0).take_token(TALK)) == 0
 
 
 @pytest.mark.invariant(8)
 def test_without_a_good_beat_no_token_is_taken(host: Host) -> None:
     host.wanted = True
     host.board.words[host.board.queue(HOME) + Q.CLAIM_UNTIL] = 0
-    assert not host.worker(0).take(TALK)
+    assert not host.worker(0).take_token(TALK)
     assert not os.path.exists(f"{host.layout.tokens}/held")
 
 
@@ -177,40 +177,40 @@ def test_the_oldest_entry_that_waits_for_a_token_is_the_next_to_get_it(host: Hos
         host.enter(slot, name)
     younger, older = host.worker(1), host.worker(2)
     host.waits(2, TALK)
-    assert not younger.take(TALK), "it is free, and another's turn"
+    assert not younger.take_token(TALK), "it is free, and another's turn"
     host.waits(2, "bob")
-    assert younger.take(TALK), "nobody else waits for it"
-    younger.give_back(TALK)
+    assert younger.take_token(TALK), "nobody else waits for it"
+    younger.release_token(TALK)
     host.waits(1, TALK)
-    assert older.take(TALK), "who is older does not wait for who is younger"
+    assert older.take_token(TALK), "who is older does not wait for who is younger"
 
 
 def test_nobody_waits_for_a_worker_that_died_while_it_waited(host: Host) -> None:
     for slot, name in enumerate(["1.a", "2.b"]):
         host.enter(slot, name)
     host.waits(0, TALK)
-    assert not host.worker(1).take(TALK)
+    assert not host.worker(1).take_token(TALK)
     host.board.words[host.board.slot(0) + S.STATE] = State.DEAD_UNCHARGED
-    assert host.worker(1).take(TALK)
+    assert host.worker(1).take_token(TALK)
 
 
 def test_a_message_of_two_conversations_with_one_token_does_not_wait_for_itself(host: Host) -> None:
     for slot, name in enumerate(["1.a", "2.b"]):
         host.enter(slot, name)
     younger = host.worker(1)
-    assert younger.take(TALK)
+    assert younger.take_token(TALK)
     host.waits(0, TALK)
-    assert younger.take(TALK)
+    assert younger.take_token(TALK)
 
 
 def test_who_waits_says_so_only_while_it_does(host: Host) -> None:
     host.enter(0, "1.a")
     host.enter(1, "2.b")
-    assert host.worker(0).take(TALK)
+    assert host.worker(0).take_token(TALK)
     seen: list[int] = []
     word = host.board.slot(1) + S.WAITS_FOR
     look = lambda: seen.append(host.board.words[word])  # noqa: E731
     host.world.before("listdir", look, where="/tokens/", times=1000)
-    assert not host.worker(1).take(TALK)
+    assert not host.worker(1).take_token(TALK)
     assert (seen[0], set(seen[1:])) == (0, {Tokens.token_number(TALK)})
     assert host.board.words[word] == 0

@@ -17,7 +17,7 @@ def begin(message: Any, handler: str) -> None:
     pass
 
 
-log_context.run, log_context.begin = run, begin
+log_context.run_handlers, log_context.begin_handler = run, begin
 
 
 @route("(name)@osb\\.(host)", name=".+", host=".+")

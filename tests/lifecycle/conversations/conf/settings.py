@@ -13,7 +13,7 @@ if os.environ.get("WITHOUT_TOKENS"):  # to show what they are for
     def _take(self: ConversationLocks, conversation: str) -> bool:
         return True
 
-    ConversationLocks.take = _take  # type: ignore[method-assign]
+    ConversationLocks.take_token = _take  # type: ignore[method-assign]
 
 if patience := os.environ.get("PATIENCE"):  # in seconds, whatever else there is to do
     conversation_locks.PATIENCE_SECONDS = conversation_locks.IDLE_PATIENCE_SECONDS = float(patience)
