@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
+from maildefer.control.journal_gaps import silent_writers
 from maildefer.control.key_ledger import HostBoot, KeyLedger, OpenKey
 from maildefer.errors import JournalMissing, MaildeferError
 from maildefer.maildir.journal import boot_name, host_name
@@ -61,6 +62,8 @@ class AuditReport:
     unrecorded: int  # ends without a beginning: their pushes left no record
     unrecorded_keys: list[str]  # the first of them
     unreadable: dict[str, str]  # files of journals, and why
+    blind: list[str]  # who serves, or pushes, and leaves no records, and why, as far as that can be known
+    handed: int  # ends of what was handed over from queues that were not asked for, besides those of `ended`
 
     def count(self, verdict: Verdict) -> int:
         return sum(suspect.verdict == verdict for suspect in self.suspects)
@@ -85,14 +88,17 @@ def audit(
 def _audited(queues: Sequence[Layout], patience_seconds: float, system: System) -> AuditReport:
     began = system.boottime()
     ledger, strangers = _ledger(queues)
-    accepted, since = ledger.accepted, ledger.since
+    accepted, since, handed = ledger.accepted, ledger.since, ledger.handed
     found: Counter[str] = Counter()
-    looks, pause = 0, _FIRST_PAUSE_SECONDS
+    looks, pause, is_seen = 0, _FIRST_PAUSE_SECONDS, False
     _seek_beginnings(ledger, system)
-    while not _is_done(ledger, system):
+    while not (is_seen and _is_done(ledger, system)):
         looks += 1
-        if not ledger.is_complete():
+        if not is_seen or not ledger.is_complete():
             _locate(ledger, again=looks > 1, system=system)
+            is_seen = True
+        if any(ledger.unrecorded(now=system.time())):
+            ledger.read()  # what was pushed since the last reading
         if _is_done(ledger, system) or (
             looks >= LEAST_LOOKS and system.boottime() - began > patience_seconds
         ):
@@ -104,8 +110,11 @@ def _audited(queues: Sequence[Layout], patience_seconds: float, system: System) 
             found.update(ledger.located())
             ledger, strangers = _ledger(ledger.queues, asked=ledger)
             _seek_beginnings(ledger, system)
+            is_seen = False
     found.update(ledger.located())
-    suspects = [_suspect(each, ledger, strangers) for each in ledger.missing()]
+    _seek_beginnings(ledger, system)  # of what was seen in a folder
+    blind = silent_writers(ledger.queues, ledger.kept_since, patience_seconds, system)
+    suspects = [_suspect(each, ledger, strangers, blind) for each in ledger.missing()]
     unrecorded = sorted(ledger.unrecorded(now=system.time()))
     return AuditReport(
         queues=[queue.path for queue in ledger.queues],
@@ -121,6 +130,8 @@ def _audited(queues: Sequence[Layout], patience_seconds: float, system: System) 
         unrecorded=len(unrecorded),
         unrecorded_keys=unrecorded[:_MOST_NAMED],
         unreadable=ledger.unreadable,
+        blind=[f"{path}: {text}" for path, texts in blind.items() for text in texts],
+        handed=handed,
     )
 
 
@@ -179,7 +190,7 @@ def _leads_to(queue: Layout, moved_to: str) -> str:
 
 def _locate(ledger: KeyLedger, *, again: bool, system: System) -> None:
     """Look which of the missing keys lie in which folder; each counts where it is seen first."""
-    for queue in ledger.queues:
+    for number, queue in enumerate(ledger.queues):
         if again:  # a change of one's own is what surely drops an NFSv3 client's stale listing
             for path in (queue.new, queue.cur, queue.later_new, queue.dead_new):
                 try:
@@ -187,11 +198,15 @@ def _locate(ledger: KeyLedger, *, again: bool, system: System) -> None:
                 except OSError:  # not ours to touch: as fresh as it gets
                     pass
         for folder in FOLDERS:
-            ledger.locate(folder, (found.key for found in entries.listed(queue, folder, system=system)))
+            ledger.locate(
+                number, folder, (found.entry for found in entries.listed(queue, folder, system=system))
+            )
 
 
-def _suspect(each: OpenKey, ledger: KeyLedger, strangers: dict[str, str]) -> Suspect:
-    why = _explained(each, ledger, strangers)
+def _suspect(
+    each: OpenKey, ledger: KeyLedger, strangers: dict[str, str], blind: dict[str, list[str]]
+) -> Suspect:
+    why = _explained(each, ledger, strangers, blind)
     last = "accepted" if each.moved_to is None else f"moved to {each.moved_to}"
     return Suspect(
         key=each.key,
@@ -203,12 +218,16 @@ def _suspect(each: OpenKey, ledger: KeyLedger, strangers: dict[str, str]) -> Sus
     )
 
 
-def _explained(each: OpenKey, ledger: KeyLedger, strangers: dict[str, str]) -> str | None:
+def _explained(
+    each: OpenKey, ledger: KeyLedger, strangers: dict[str, str], blind: dict[str, list[str]]
+) -> str | None:
     """What else than a loss may have come of it: a record that is missing for a reason that can be seen."""
     if each.moved_to is not None and (reason := strangers.get(_leads_to(each.queue, each.moved_to))):
         return f"handed to another queue, of which nothing is known: {reason}"
     if each.kept:
         return "whoever deleted, popped or withdrew it found it gone: perhaps by a lost reply"
+    if silent := blind.get(each.queue.path):
+        return f"its end may have left no record: {silent[0]}"
     for gap in ledger.gaps:
         if each.pushed_at <= gap.until + _CLOCKS_SECONDS:
             return f"{gap.host} could not write its records for a time"

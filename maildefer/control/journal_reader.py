@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -50,6 +51,31 @@ def lines(path: str, at: int = 0) -> Iterator[tuple[bytes, int]]:
                 passed += len(line)
                 if passed > _MOST_PASSED_BYTES:
                     raise UntrustedRecord("holds what are no records")
+
+
+def kept_since(queue: Layout) -> float | None:
+    """Since when the queue keeps its journal, as far as that is on record: read from the notes of its beginnings only.
+
+    Raises OSError.
+    """
+    found = []
+    for name in names(queue):
+        if name.endswith(".pushed"):
+            with suppress(OSError, UntrustedRecord):  # forgotten meanwhile, or told by whoever reads it all
+                first = next(
+                    (record for line, _ in lines(f"{queue.journal}/{name}") if (record := parsed(line))), None
+                )
+                if first is not None and first.verb == "begin":
+                    found.append(since(first))
+    return min(found, default=None)
+
+
+def since(begin: JournalRecord) -> float:
+    """Since when a journal is kept, as the note of a beginning says: this one's, or the first one's."""
+    try:
+        return min(begin.when, float(begin.detail or "nan"))
+    except ValueError:
+        return begin.when
 
 
 def parsed(line: bytes) -> JournalRecord | None:

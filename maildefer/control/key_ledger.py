@@ -31,6 +31,9 @@ CREATE TABLE open (
 CREATE TABLE early (  -- ended before their push was read; pushed_at by the key, if it is one of our own pushes
     key BLOB PRIMARY KEY, day TEXT NOT NULL, queue INTEGER NOT NULL, ended_at REAL NOT NULL, pushed_at REAL
 ) WITHOUT ROWID;
+CREATE TABLE seen (  -- in a folder, pushed by us, and not open: their push left no record, or their end came too early
+    key BLOB PRIMARY KEY, queue INTEGER NOT NULL, pushed_at REAL NOT NULL
+) WITHOUT ROWID;
 """
 _MOVE = """
 UPDATE open SET moved_at = ?, moved_to = ?, queue = ? WHERE key = ? AND (moved_at IS NULL OR moved_at <= ?)
@@ -38,6 +41,12 @@ UPDATE open SET moved_at = ?, moved_to = ?, queue = ? WHERE key = ? AND (moved_a
 _EARLY = """
 INSERT INTO early VALUES (?, ?, ?, ?, ?)
 ON CONFLICT (key) DO UPDATE SET day = excluded.day, ended_at = excluded.ended_at
+"""
+_LOCATE = "UPDATE open SET folder = ? WHERE key = ? AND folder IS NULL"
+_SEEN = "INSERT OR IGNORE INTO seen SELECT ?1, ?2, ?3 WHERE NOT EXISTS (SELECT 1 FROM open WHERE key = ?1)"
+_UNRECORDED = """
+SELECT key FROM early WHERE queue = ? AND pushed_at >= ? AND ended_at >= ?
+UNION SELECT key FROM seen WHERE queue = ? AND pushed_at >= ? AND pushed_at >= ?
 """
 _DAY_SECONDS = 86400.0
 
@@ -82,12 +91,14 @@ class KeyLedger:
     def __init__(self, queues: Sequence[Layout]) -> None:
         self.queues = list(queues)
         self.accepted = 0
+        self.handed = 0  # ends of what was handed over from queues of which nothing was read
         self.torn = 0
         self.since: float | None = None  # the first push of which a record is left
         self.gaps: list[JournalGap] = []
         self.boots: dict[tuple[str, str], HostBoot] = {}
         self.unreadable: dict[str, str] = {}  # files of the journals, and why
-        self._begun: dict[int, float] = {}  # since when the queue keeps a journal, as is known
+        self.kept_since: dict[int, float] = {}  # since when the queue keeps a journal, as is known
+        self._begun: dict[int, float] = {}  # since when every push is to have a record: the same, or later
         self._first: dict[int, float] = {}  # the queue's first record
         self._read: dict[str, int] = {}  # path: bytes
         self._day = ""
@@ -123,14 +134,16 @@ class KeyLedger:
             self._run("DELETE FROM open WHERE key NOT IN (SELECT key FROM asked)")
             self._run("DROP TABLE asked")
 
-    def locate(self, folder: str, keys: Iterable[str]) -> None:
-        """These keys lie in that folder; no matter which is not open, or was located before."""
+    def locate(self, queue: int, folder: str, found: Iterable[EntryName]) -> None:
+        """These entries lie in that folder of that queue; one whose push is not on record may have left none."""
         self._run("BEGIN")
         try:
-            self._database.executemany(
-                "UPDATE open SET folder = ? WHERE key = ? AND folder IS NULL",
-                ((folder, os.fsencode(key)) for key in keys),
-            )
+            for entry in found:
+                key = os.fsencode(entry.key)
+                if self._run(_LOCATE, folder, key).rowcount or entry.handoffs or entry.returns:
+                    continue
+                if (pushed_at := names.pushed_by_us_at(entry.key)) is not None:
+                    self._run(_SEEN, key, queue, pushed_at)
         finally:
             self._run("COMMIT")
 
@@ -161,7 +174,7 @@ class KeyLedger:
         return ((self.queues[queue], os.fsdecode(moved_to)) for queue, moved_to in rows)
 
     def unrecorded(self, *, now: float, ended_since: float = -math.inf) -> Iterator[str]:
-        """Keys that have an end in a journal, but no beginning, though it was kept when they were pushed.
+        """Keys that have an end in a journal, or lie in a folder, but no beginning, though it was kept at their push.
 
         What was handed over from another queue has its beginning there; what was pushed longer ago than beginnings are
         kept for may have had one.
@@ -169,8 +182,8 @@ class KeyLedger:
         kept = now - KEPT_SECONDS["pushed"] + 2 * _DAY_SECONDS
         for queue, first in self._first.items():
             since = max(self._begun.get(queue, first), kept)
-            statement = "SELECT key FROM early WHERE queue = ? AND pushed_at >= ? AND ended_at >= ?"
-            for (key,) in self._run(statement, queue, since, ended_since):
+            values = (queue, since, ended_since)
+            for (key,) in self._run(_UNRECORDED, *values, *values):
                 yield os.fsdecode(key)
 
     def forget_recorded(self) -> None:
@@ -181,7 +194,7 @@ class KeyLedger:
                 if name.endswith(".pushed"):
                     for record, _ in self._records(f"{queue.journal}/{name}"):
                         if record.verb == "push":
-                            self._run("DELETE FROM early WHERE key = ?", os.fsencode(record.key))
+                            self._forget(os.fsencode(record.key))
         self._run("COMMIT")
 
     def _run(self, statement: str, *values: object) -> sqlite3.Cursor:
@@ -202,10 +215,12 @@ class KeyLedger:
         match record.verb:
             case "begin":
                 self._begun[queue] = max(record.when, self._begun.get(queue, record.when))
+                first = journal_reader.since(record)
+                self.kept_since[queue] = min(first, self.kept_since.get(queue, first))
             case "push" if self._accepts:
                 self._accept(queue, key, record.when)
             case "push":
-                self._run("DELETE FROM early WHERE key = ?", key)
+                self._forget(key)
             case "ack" | "pop" | "delete" | "withdraw":
                 self._end(queue, record, is_own=not detail.startswith(HANDOFFS_FIELD))
             case "move" if detail.startswith(_DONE):
@@ -222,6 +237,11 @@ class KeyLedger:
                 except ValueError:
                     self.torn += 1
 
+    def _forget(self, key: bytes) -> None:
+        """Its push is on record."""
+        self._run("DELETE FROM early WHERE key = ?", key)
+        self._run("DELETE FROM seen WHERE key = ?", key)
+
     def _accept(self, queue: int, key: bytes, when: float) -> None:
         self.accepted += 1
         self.since = when if self.since is None else min(self.since, when)
@@ -236,6 +256,7 @@ class KeyLedger:
 
     def _note_early(self, queue: int, record: JournalRecord, *, is_own: bool) -> None:
         """It was pushed on another day by another clock, by somebody else, ended before, or its push left no record."""
+        self.handed += not is_own
         pushed_at = names.pushed_by_us_at(record.key) if is_own and self._accepts else None
         self._run(_EARLY, os.fsencode(record.key), self._day, queue, record.when, pushed_at)
 

@@ -12,6 +12,7 @@ from maildefer.doctor.findings import Finding, ok, refuse, warn
 from maildefer.maildir import scan
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.rights.modes import umask
+from maildefer.maildir.rights.recording import barred
 
 _LOOKED_AT: Final = 200  # entries of new/
 _ALL: Final = os.R_OK | os.W_OK | os.X_OK
@@ -86,14 +87,19 @@ def _who_replaces(facts: os.stat_result) -> str:
 
 
 def examine_journal(layout: Layout) -> Iterator[Finding]:
-    """Whether this user's pushes and settles leave their records, where a journal is kept."""
+    """Whether this user's pushes and settles leave their records, where a journal is kept, and those of who serves."""
     if not os.path.isdir(layout.journal):
         return
-    if os.access(layout.journal, os.W_OK | os.X_OK):
-        yield ok("journal", "what this user pushes and settles is recorded")
-    else:
-        fact = f"this user may not write to {_names(layout, [layout.journal])}: the audit knows nothing of its pushes"
-        yield warn("journal", fact, f"chgrp a group of this user's to {layout.journal}, and chmod g+wx it")
+    found = [*barred(layout.path)]
+    if not found and not os.access(layout.journal, os.W_OK | os.X_OK):
+        found = [f"this user may not write to {_names(layout, [layout.journal])}"]
+    for text in found:
+        remedy = f"as root, maildefer audit --on {layout.path}, which gives it to who may write to new/"
+        yield warn("journal", f"{text}: the audit knows nothing of its pushes", remedy)
+    if not found:
+        yield ok(
+            "journal", "what this user, the queue's owner and whoever serves it push and settle is recorded"
+        )
 
 
 def _open_to_all(layout: Layout, modes: dict[str, int]) -> Iterator[Finding]:

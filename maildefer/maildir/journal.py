@@ -4,7 +4,7 @@ It is kept where `.maildefer/journal/` is a directory, by every process that beg
 files for each day, each boot of a host and each user, appended to by all of that user's processes there with one write
 a record. Where something else is in such a file's place, a process makes one of its own.
 
-    2026-11-24.mx1.0f8fad5b.0.pushed     TIME begin journal .         every push is to have a record from then on
+    2026-11-24.mx1.0f8fad5b.0.pushed     TIME begin journal SINCE .   every push is to have a record from then on
                                          TIME push KEY .              after it was durable, before it is acknowledged
     2026-11-24.mx1.0f8fad5b.0.settled    TIME ack|pop|delete|withdraw KEY [h=N] .   before the final unlink
                                          TIME move KEY FOLDER/NAME .                before the rename
@@ -32,7 +32,7 @@ from typing import Final, Literal
 
 from maildefer.maildir import durable
 from maildefer.maildir.layout import Layout
-from maildefer.maildir.rights import folder
+from maildefer.maildir.rights import folder, recording
 from maildefer.maildir.rights.confined import unconfined
 from maildefer.maildir.rights.folder import Folder
 from maildefer.maildir.rights.modes import Rights, make_in, rights_in
@@ -44,13 +44,8 @@ KEPT_SECONDS: Final[dict[Kind, float]] = {  # an end is kept for longer than its
     "pushed": 30 * 86400.0,
     "settled": 32 * 86400.0,
 }
-_IN_THE_WAY = {  # a link, a FIFO that nobody reads, a folder, another user's file
-    errno.ELOOP,
-    errno.ENXIO,
-    errno.EISDIR,
-    errno.EACCES,
-    errno.EPERM,
-}
+# A link, a FIFO that nobody reads, a folder, another user's file:
+_IN_THE_WAY = {errno.ELOOP, errno.ENXIO, errno.EISDIR, errno.EACCES, errno.EPERM}
 HANDOFFS_FIELD: Final = "h="
 _HIGH = 200  # where no handler's next file lands that has closed all descriptors
 
@@ -159,7 +154,7 @@ class Journal:
 
     def _open(self, kind: Kind, stem: str) -> int:
         """The file that is shared, else one of this process's own: on NFS, and where another lies in the way."""
-        system, rights = self._system, rights_in(self._layout.path, self._system)
+        system, rights = self._system, recording.record_rights(self._layout.path, self._system)
         place = (self._layout.path, ".maildefer", "journal")
         with folder.opened(*place, listing=False, system=system) as journal:
             if not (self._direct and kind == "settled") and rights.owner < 0:  # else it is given away
@@ -215,16 +210,17 @@ def journal_of(layout: Layout, system: System = SYSTEM) -> Journal | None:
 
 def begin_journal(layout: Layout) -> bool:
     """Keep a journal from now on, in processes that begin after this; False where one is kept already."""
-    if not make_in(layout.path, ".maildefer/journal", SYSTEM):
-        return False
-    _journals.pop(layout.path, None)
-    return True
+    made = make_in(layout.path, recording.JOURNAL, SYSTEM)
+    recording.let_record(layout.path)  # of one that root, or a umask, has shut, too
+    if made:
+        _journals.pop(layout.path, None)
+    return made
 
 
-def expect_records(layout: Layout) -> None:
-    """Note that from now on every push is to have a record; the last such note counts. Raises OSError.
+def expect_records(layout: Layout, since: float | None = None) -> None:
+    """Note that from now on every push is to have a record, and that the journal is kept since then, or before.
 
-    To the microsecond, as keys have it.
+    The last such note counts. To the microsecond, as keys have it. Raises OSError.
     """
     now = time.time()
     day = time.strftime("%Y-%m-%d", time.gmtime(now))
@@ -234,20 +230,24 @@ def expect_records(layout: Layout) -> None:
         descriptor = journal.open(name, durable.NEW, rights.file_mode if rights.is_shared else 0o644)
         try:
             rights.give(descriptor)
-            os.write(descriptor, f"\n{now:.6f} begin journal .".encode())
+            os.write(descriptor, f"\n{now:.6f} begin journal {since or now:.6f} .".encode())
         finally:
             os.close(descriptor)
 
 
-def end_journal(layout: Layout) -> None:
-    """Keep none from now on, and forget what was written. Raises OSError."""
+def end_journal(layout: Layout) -> str | None:
+    """Keep none from now on, whatever lies in it, and forget what was written; where the rest is. Raises OSError."""
     _journals.pop(layout.path, None)
+    ended = f"journal-ended-{token(8)}"
     with folder.opened(layout.path, ".maildefer") as control:
-        with control.folder("journal") as journal:
-            for name in journal.names():
-                if name.rpartition(".")[2] in KEPT_SECONDS:
-                    journal.unlink(name)
-        control.rmdir("journal")
+        control.rename("journal", control, ended)
+        with control.folder(ended) as journal:
+            journal.remove(name for name in journal.names() if name.rpartition(".")[2] in KEPT_SECONDS)
+        try:
+            control.rmdir(ended)
+        except OSError:  # a folder in it, for one, which may hold anything
+            return f"{layout.control}/{ended}"
+    return None
 
 
 def close_journals() -> None:

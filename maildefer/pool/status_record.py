@@ -18,6 +18,7 @@ from maildefer.pool.scoreboard import Header, ProcessKind, Q, QueueState, S, Sco
 
 _SPAN_SECONDS: Final = 10.0
 _LEAST_SECONDS: Final = 1.0
+_BOOTED: Final = time.time() - boottime()
 
 
 def of_pool(context: PoolContext, **more: object) -> dict[str, Any]:
@@ -81,10 +82,20 @@ def of_queue(context: PoolContext, index: int) -> dict[str, Any]:
         "paused_everywhere": bool(words[base + Q.PAUSED]),
         "paused_seconds": round(paused_for, 1),
         "paused_for": errno.errorcode.get(code, str(code)) if code and paused_for else None,
+        "workers_since": _workers_since(board),
         "clock_offset_seconds": round(board.mount_time(index, wall := time.time(), now) - wall, 3),
         "faults": [asdict(fault) for fault in ChoreFaults(board, index).all()],
         "workers": workers,
     }
+
+
+def _workers_since(board: Scoreboard) -> float | None:
+    """When the oldest of them began, by this host's clock at its start; None while there is none."""
+    words = board.words
+    slots = [board.slot(slot) for slot in board.worker_slots()]
+    began = [words[base + S.STARTED] for base in slots if words[base + S.KIND] == ProcessKind.WORKER]
+    oldest = min((started for started in began if started), default=0)
+    return round(oldest / 1e9 + _BOOTED, 3) if oldest else None
 
 
 def of_worker(context: PoolContext, slot: int) -> dict[str, Any] | None:

@@ -85,3 +85,42 @@ def test_ending_asks_first(maildefer, kept) -> None:
 
 def test_on_and_off_together_are_wrong_usage(maildefer, queue) -> None:
     assert maildefer("audit", "--on", "--off", queue.path).code == 2
+
+
+def test_ending_leaves_what_is_none_of_its_files_and_says_where_it_is(maildefer, kept) -> None:
+    pushed(maildefer, kept)
+    os.mkdir(f"{kept.journal}/2026-11-28.vm.ef3ea2a6.6.settled")
+    ended = maildefer("audit", "--off", "--yes", kept.path)
+    assert ended.code == 1
+    assert not os.path.exists(kept.journal), "it is off all the same"
+    [left] = [name for name in os.listdir(kept.control) if name.startswith("journal-ended-")]
+    assert f"{kept.control}/{left} holds what is no file of a journal" in ended.err
+    assert os.listdir(f"{kept.control}/{left}") == ["2026-11-28.vm.ef3ea2a6.6.settled"]
+    assert maildefer("audit", "--on", kept.path).code == 0
+
+
+def test_what_waits_without_a_record_of_its_push_keeps_the_audit_from_being_content(maildefer, queue) -> None:
+    journal.begin_journal(queue)
+    os.rename(queue.journal, f"{queue.control}/away")
+    journal.close_journals()
+    before = pushed(maildefer, queue)
+    os.rename(f"{queue.control}/away", queue.journal)
+    journal.close_journals()
+    maildefer("audit", "--on", queue.path)
+    assert maildefer("audit", "--patience", "0", queue.path).code == 0, before
+    os.rename(queue.journal, f"{queue.control}/away")
+    journal.close_journals()
+    key = pushed(maildefer, queue)
+    os.rename(f"{queue.control}/away", queue.journal)
+    ended = maildefer("audit", "--patience", "0", queue.path)
+    assert ended.code == 1
+    assert f"unrecorded  {key}" in ended.out
+    assert "1 push left no record, so the audit is blind" in ended.err
+
+
+def test_a_queue_that_was_handed_all_of_its_mail_says_where_the_pushes_are_on_record(maildefer, kept) -> None:
+    journal.close_journals()
+    journal.journal_of(kept).ends("ack", "1.M2P3Q4.h,S=1", handoffs=1)
+    ended = maildefer("audit", kept.path)
+    assert ended.code == 0
+    assert "1 end is of messages from other queues" in ended.err

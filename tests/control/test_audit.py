@@ -249,7 +249,7 @@ def peak_bytes(queue: Layout, count: int) -> int:
     try:
         ledger = KeyLedger([queue])
         ledger.read()
-        ledger.locate("waiting", (f"{n}.M1P1Q{n}.a,S=1" for n in range(count)))
+        ledger.locate(0, "waiting", (EntryName(key=f"{n}.M1P1Q{n}.a,S=1") for n in range(count)))
         assert ledger.located() == {"waiting": count}
         return tracemalloc.get_traced_memory()[1]
     finally:

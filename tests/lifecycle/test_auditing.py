@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from maildefer.control import journal_reader
 from maildefer.control.audit import audit
 from maildefer.maildir import journal
 from tests.lifecycle.conftest import Start
@@ -77,6 +78,36 @@ def test_workers_of_a_reload_keep_a_journal_that_was_begun_meanwhile(tmp_path: P
         eventually(project.is_empty, "it is handled")
         report = audit([project.queue.path])
         assert (report.accepted, report.ended) == (1, 1)
+        assert pool.stop() == 0
+    finally:
+        if pool.process is not None and pool.process.poll() is None:
+            pool.kill_tree()
+        journal.close_journals()
+
+
+def test_a_pool_that_began_before_the_journal_is_named_until_its_workers_are_others(tmp_path: Path) -> None:
+    project = Project(tmp_path, APPLICATION)
+    queue = project.queue.path
+    pool = Pool(project, workers=1).start().await_ready()
+    try:
+        eventually(lambda: os.listdir(project.queue.status), "its keeper has given an account of it", 30)
+        for layout in project.layouts.values():
+            journal.begin_journal(layout)
+            journal.expect_records(layout)
+        report = audit([queue], patience_seconds=0)
+        [text] = report.blind
+        assert "has workers that began before the journal did" in text
+        [old] = pool.worker_pids()
+        pool.signal(signal.SIGHUP)
+        eventually(lambda: pool.worker_pids() and old not in pool.worker_pids(), "there is another worker")
+        pool.await_ready()
+        assert audit([queue]).blind == [], "it hears of the others"
+        journal.expect_records(project.queue, journal_reader.kept_since(project.queue))
+        assert audit([queue], patience_seconds=0).blind == [], "it keeps the same journal"
+        journal.end_journal(project.queue)
+        journal.begin_journal(project.queue)
+        journal.expect_records(project.queue)
+        assert len(audit([queue], patience_seconds=0).blind) == 1, "what it keeps is one that is gone"
         assert pool.stop() == 0
     finally:
         if pool.process is not None and pool.process.poll() is None:

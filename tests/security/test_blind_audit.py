@@ -104,3 +104,112 @@ def test_the_doctor_tells_a_user_of_the_queue_who_leaves_no_records(queue: Layou
         assert found.verdict == "warn", found
 
     as_user(FRONT, GROUP, act)
+
+
+@pytest.fixture(params=[0o2770, 0o700])
+def owned(request: pytest.FixtureRequest) -> Iterator[Layout]:
+    """A queue of a user's, that no front end shares."""
+    place = Path(tempfile.mkdtemp(prefix="maildefer-", dir="/tmp"))
+    place.chmod(0o755)
+    layout = create_queue(str(place / "queue"))
+    for folder, _, files in os.walk(layout.path):
+        os.chown(folder, FRONT, GROUP)
+        os.chmod(folder, request.param)
+        for file in files:
+            os.chown(f"{folder}/{file}", FRONT, GROUP)
+            os.chmod(f"{folder}/{file}", 0o660)
+    yield layout
+    journal.close_journals()
+    shutil.rmtree(place)
+
+
+def audit(queue: Layout, *options: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "maildefer", "audit", queue.path, *options]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, umask=0o022)
+
+
+def handle(queue: Layout) -> None:
+    """As the queue's owner, a push and its end."""
+
+    def act() -> None:
+        journal.close_journals()
+        key = Pusher(queue, host=LABEL).push(lambda stem: [DATA])
+        claim = Claimer(queue, FakeHand(), lease=LEASE, host=LABEL).claim(key)
+        assert claim is not None
+        claim.ack()
+
+    as_user(FRONT, GROUP, act)
+
+
+def of_journal(queue: Layout) -> tuple[int, int, int]:
+    facts = os.stat(queue.journal)
+    return facts.st_uid, facts.st_gid, facts.st_mode & 0o7777
+
+
+def journal_finding(queue: Layout) -> Finding:
+    (found,) = [one for one in examine(queue.path, races=0) if one.check == "journal"]
+    return found
+
+
+def test_a_journal_that_root_begins_is_the_queues_owners(owned: Layout) -> None:
+    assert audit(owned, "--on").returncode == 0
+    assert of_journal(owned) == (FRONT, GROUP, os.stat(owned.new).st_mode & 0o7777)
+    handle(owned)
+    ended = audit(owned)
+    assert ended.returncode == 0, ended
+    assert "1  accepted" in ended.stdout
+    assert journal_finding(owned).verdict == "ok"
+
+
+def test_a_journal_that_is_shut_for_who_owns_the_queue_is_told_and_mended_by_a_second_beginning(
+    owned: Layout,
+) -> None:
+    assert audit(owned, "--on").returncode == 0
+    os.chown(owned.journal, 0, 0)
+    os.chmod(owned.journal, 0o750)
+    handle(owned)
+    blind = audit(owned)
+    assert blind.returncode == 1, blind
+    assert (
+        f"blind: {owned.path}: user {FRONT}, who owns the queue, may not write to .maildefer/journal/"
+        in blind.stderr
+    )
+    found = journal_finding(owned)
+    assert (found.verdict, str(FRONT) in found.fact) == ("warn", True)
+    assert audit(owned, "--on").returncode == 0
+    assert of_journal(owned) == (FRONT, GROUP, os.stat(owned.new).st_mode & 0o7777)
+    handle(owned)
+    assert audit(owned).returncode == 0
+    assert journal_finding(owned).verdict == "ok"
+
+
+def test_what_was_handled_while_its_end_could_not_be_recorded_is_not_called_lost(owned: Layout) -> None:
+    assert audit(owned, "--on").returncode == 0
+    key = Pusher(owned, host=LABEL).push(lambda stem: [DATA])
+    os.unlink(f"{owned.new}/{key}")
+    os.chown(owned.journal, 0, 0)
+    os.chmod(owned.journal, 0o700)
+    ended = audit(owned, "--patience", "0")
+    assert ended.returncode == 1
+    assert ended.stdout.startswith(f"unproven  {key}")
+
+
+def test_records_that_root_leaves_can_be_read_by_who_owns_the_queue(owned: Layout) -> None:
+    assert audit(owned, "--on").returncode == 0
+    mask = os.umask(0o077)
+    try:
+        journal.close_journals()
+        Pusher(owned, host=LABEL).push(lambda stem: [DATA])
+    finally:
+        os.umask(mask)
+    as_user(
+        FRONT, GROUP, lambda: [Path(owned.journal, name).read_bytes() for name in os.listdir(owned.journal)]
+    )
+
+
+def test_a_journal_is_given_away_through_no_link(owned: Layout) -> None:
+    elsewhere = Path(owned.path).parent / "elsewhere"
+    elsewhere.mkdir()
+    os.symlink(elsewhere, owned.journal)
+    assert audit(owned, "--on").returncode == 1
+    assert elsewhere.stat().st_uid == 0

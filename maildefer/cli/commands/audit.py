@@ -14,9 +14,11 @@ from maildefer.cli.entries import Json, Yes
 from maildefer.cli.parameters import Commands
 from maildefer.control.audit import PATIENCE_SECONDS, AuditReport
 from maildefer.control.audit import audit as take
+from maildefer.control.journal_reader import kept_since
 from maildefer.maildir import journal
 from maildefer.maildir.layout import open_queue
 from maildefer.maildir.operator.entries import FOLDERS
+from maildefer.maildir.rights.recording import barred
 
 app = Commands()
 
@@ -46,8 +48,10 @@ def audit(
 def _begin(queues: list[str]) -> None:
     for queue in queues:
         begun = journal.begin_journal(layout := open_or_make(queue))
-        journal.expect_records(layout)
+        journal.expect_records(layout, None if begun else kept_since(layout))
         output.say(f"{queue} keeps a journal {'from now on' if begun else 'already'}")
+        for text in barred(layout.path):
+            output.complain(f"{queue}: {text}: `maildefer audit --on {queue}`, as root, gives it the right")
     output.say(
         "processes that run keep none yet: `maildefer reload --all-hosts`, and start anew what pushes;\n"
         "what they accept from then on is proven by `maildefer audit`, which misses records of\n"
@@ -58,13 +62,20 @@ def _begin(queues: list[str]) -> None:
 def _end(queues: list[str], yes: bool) -> None:
     if not output.confirmed(f"Delete the journal of {', '.join(queues)}?", yes):
         raise typer.Exit(1)
+    failed = False
     for queue in queues:
         layout = open_queue(queue)
+        left = None
         try:
-            journal.end_journal(layout)
+            left = journal.end_journal(layout)
         except FileNotFoundError:  # there was none
             pass
         output.say(f"{queue} keeps no journal")
+        if left is not None:
+            output.complain(f"{left} holds what is no file of a journal: see what it is, and remove it")
+            failed = True
+    if failed:
+        raise typer.Exit(1)
 
 
 def _audit(queues: list[str], patience: float, json: bool) -> None:
@@ -98,10 +109,17 @@ def _audit(queues: list[str], patience: float, json: bool) -> None:
             "journal, and the log of what pushes has journal.failed; once that is cured, `maildefer audit --on` has it "
             "expect records from then on"
         )
+    for text in report.blind:
+        output.complain(f"blind: {text}")
+    if report.blind:
+        output.complain(
+            "what these handle is not proven: as root, `maildefer audit --on QUEUE` gives the journal to the queue's "
+            "owner; `maildefer reload --all-hosts` has pools begin to keep it, and consumers are to be started anew"
+        )
     if report.unreadable:
         files = output.count(len(report.unreadable), "file of a journal", "files of journals")
         output.complain(f"{files} can't be read: look whose they are")
-    if lost or unproven or report.unrecorded or report.unreadable:
+    if lost or unproven or report.unrecorded or report.unreadable or report.blind:
         raise typer.Exit(1)
 
 
@@ -114,6 +132,15 @@ def _show(report: AuditReport, lost: int, unproven: int) -> None:
     if report.since is not None:
         output.say(
             f"what was accepted in the last {output.duration(time.time() - report.since)} is in the journal"
+        )
+    if report.handed:
+        output.say(
+            f"{output.count(report.handed, 'end is', 'ends are')} of messages from other queues, which have their "
+            "pushes on record: audit those together with these"
+        )
+    elif not report.accepted:
+        output.say(
+            "nothing is on record, which proves nothing: `maildefer status` shows who serves the queue"
         )
     if report.torn:
         output.say(f"{output.count(report.torn, 'record is', 'records are')} torn: their writers were killed")

@@ -115,6 +115,7 @@ class Consumer:
         board.words[board.slot(0) + S.KIND] = ProcessKind.WORKER
         board.words[board.slot(0) + S.PID] = self._pid
         board.words[board.slot(0) + S.STATE] = State.BUSY
+        board.words[board.slot(0) + S.STARTED] = int(boottime() * 1e9)
         self._board = board
         hand = ScoreboardSlot(board, 0)
         self._gathering = (

@@ -1,0 +1,122 @@
+"""Who may leave records in a queue's journal: whoever may push must be able to, or the audit is blind."""
+
+from __future__ import annotations
+
+import errno
+import os
+import pwd
+import stat
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from typing import Final
+
+from maildefer.maildir.rights.confined import unconfined
+from maildefer.maildir.rights.folder import opened
+from maildefer.maildir.rights.modes import FOLDER_MODES, Rights, is_shared, rights_in
+from maildefer.maildir.system import SYSTEM, System
+
+JOURNAL: Final = ".maildefer/journal"
+_READABLE: Final = 0o644
+_ACCESS_LIST: Final = "system.posix_acl_access"
+
+
+def let_record(queue: str) -> None:
+    """Give the journal's folder the queue's owner, and the group and mode of `new/`: who may push may record.
+
+    Of a queue that a front end shares, the mode is that of `maildefer permissions`. By root; others give what they own
+    as far as they may. Once done, nothing is changed any more. Raises OSError.
+    """
+    with opened(queue) as top, opened(queue, *JOURNAL.split("/"), listing=False) as journal:
+        owner, new = os.fstat(top.descriptor), top.lstat("new")
+        group = owner.st_gid if is_shared(owner) else new.st_gid
+        mode = FOLDER_MODES[JOURNAL] if is_shared(owner) else stat.S_IMODE(new.st_mode)
+        path = f"/proc/self/fd/{journal.descriptor}"  # it is opened by O_PATH, as it may not be readable
+        facts = os.fstat(journal.descriptor)
+        user = os.geteuid()
+        if user not in (0, facts.st_uid) or facts.st_uid not in (0, user, owner.st_uid):
+            return  # somebody else's, whom `barred` may name
+        if user == 0 and facts.st_uid != owner.st_uid:
+            os.chown(path, owner.st_uid, -1)
+        if facts.st_gid != group:
+            with suppress(PermissionError):  # of a group that this user is no member of
+                os.chown(path, -1, group)
+        if stat.S_IMODE(os.fstat(journal.descriptor).st_mode) != mode:
+            os.chmod(path, mode)
+
+
+def record_rights(queue: str, system: System) -> Rights:
+    """Which a file of the journal gets: root's, in a queue of somebody else's, is for all to read who come there."""
+    rights = rights_in(queue, system)
+    if rights.is_shared or os.geteuid() != 0 or unconfined(system) is not SYSTEM:
+        return rights
+    try:
+        owner = os.stat(queue).st_uid
+    except OSError:
+        return rights
+    return replace(rights, file_mode=_READABLE, exceeds_umask=True) if owner else rights
+
+
+def barred(queue: str) -> Iterator[str]:
+    """The users who own or serve the queue, or look at it now, and surely can't write to its journal; in words.
+
+    By owner, group and mode, so where an access list decides nothing is known; nor of a group's members, but root's.
+    """
+    try:
+        facts = os.stat(f"{queue}/{JOURNAL}")
+        owner = os.stat(queue).st_uid
+    except OSError:
+        return
+    has_list = _has_access_list(f"{queue}/{JOURNAL}")
+    users = {owner: "who owns the queue"} | dict.fromkeys(_serving(queue), "who serves the queue")
+    for user, role in users.items():
+        if user == os.geteuid():
+            may = os.access(f"{queue}/{JOURNAL}", os.W_OK | os.X_OK)
+        else:
+            may = has_list or may_write(facts, user)
+        if not may:
+            yield f"user {_name(user)}, {role}, may not write to {JOURNAL}/"
+
+
+def may_write(facts: os.stat_result, user: int) -> bool:
+    """Whether that user may make files in the folder, or it is not known that it may not."""
+    if user == 0:
+        return True
+    if facts.st_uid == user:
+        needed = stat.S_IWUSR | stat.S_IXUSR
+        return facts.st_mode & needed == needed
+    if facts.st_mode & stat.S_IWOTH:
+        return True
+    return bool(facts.st_mode & stat.S_IWGRP) and (facts.st_gid != 0 or _is_in_roots_group(user))
+
+
+def _serving(queue: str) -> Iterator[int]:
+    """Whose the leases are."""
+    folder = f"{queue}/.maildefer/leases"
+    with suppress(OSError):
+        for name in os.listdir(folder):
+            with suppress(OSError):  # it has beaten meanwhile
+                if stat.S_ISREG((facts := os.lstat(f"{folder}/{name}")).st_mode):
+                    yield facts.st_uid
+
+
+def _is_in_roots_group(user: int) -> bool:
+    try:
+        account = pwd.getpwuid(user)
+    except KeyError:
+        return False
+    return 0 in os.getgrouplist(account.pw_name, account.pw_gid)
+
+
+def _has_access_list(path: str) -> bool:
+    try:
+        return _ACCESS_LIST in os.listxattr(path)
+    except OSError as fault:
+        return fault.errno not in (errno.ENOTSUP, errno.ENODATA)
+
+
+def _name(user: int) -> str:
+    try:
+        return pwd.getpwuid(user).pw_name
+    except KeyError:
+        return str(user)
