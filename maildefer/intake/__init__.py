@@ -12,13 +12,13 @@ It knows the queue on disk and the envelope, and never the handlers: which recip
     settings           what settings and boot modules may say, as a command line
     client             the client of one connection
     connection_table   connections counted over all processes, in shared memory
-    replies            what a client is told
+    outcomes           what became of a message, as values; replies: the same in the words of SMTP
     status_report      what `status` shows of the process
     smtp/              the SMTP and LMTP dialogue
     access/            who may connect, authenticate, and send to whom
     writer/            the process that writes to the queue, and its client
     http/              the same front end by HTTP
 
-A message: smtp/connection > smtp/session > smtp/incoming_message > writer/client > writer/process > maildir/push.
-Imports point down: server > listeners > smtp, http > context > access > writer > options, replies, client.
+A message: smtp/connection > smtp/session > smtp/transaction > writer/client > writer/process > maildir/push.
+Imports point down: server > listeners > smtp, http > context > access > writer, replies > outcomes, options, client.
 """

@@ -18,6 +18,7 @@ from maildefer.intake.access.recipients import RecipientTable
 from maildefer.intake.access.security import AccessSecurity
 from maildefer.intake.client import Client
 from maildefer.intake.options import IntakeOptions
+from maildefer.intake.replies import Reply
 from maildefer.intake.writer.client import WriterClient
 
 _REFUSALS = {
@@ -53,7 +54,7 @@ class ServerContext:
         self.accepted = 0  # messages
         self._held_bytes = 0
 
-    def enter(self, connection: SessionConnection) -> str | None:
+    def enter(self, connection: SessionConnection) -> Reply | None:
         """Let a connection in; else the reply for it, where there is no room or the process is draining."""
         if self.connections.draining:
             return replies.TOO_MANY_CONNECTIONS

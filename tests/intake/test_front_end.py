@@ -22,6 +22,8 @@ from maildefer.errors import ConfigurationError, MountFault, NoSpace, Permission
 from maildefer.intake import replies
 from maildefer.intake.access.recipients import RecipientTable
 from maildefer.intake.options import parse
+from maildefer.intake.outcomes import Refusal, refusal_of
+from maildefer.intake.replies import Reply
 from maildefer.intake.writer.capacity import QueueCapacity
 from maildefer.intake.writer.process import Writer
 from maildefer.intake.writer.protocol import FrameReader, Job, Message, pack, unpack
@@ -554,14 +556,14 @@ def test_addresses_that_cannot_stand_in_an_envelope_are_refused(start: Start, ad
     front_end = start()
     answers = front_end.speak(f"EHLO c\r\nMAIL FROM:<a@b>\r\nRCPT TO:{address}\r\nDATA\r\n".encode())
     assert b"\r\n553 " in answers or b"\r\n501 5.5.2 " in answers
-    assert b"\r\n503 5.5.1 no recipient" in answers
+    assert b"\r\n503 5.5.1 no valid recipients" in answers
 
 
 def test_a_silent_client_is_dismissed(start: Start) -> None:
     front_end = start("--idle-seconds", "0.2")
     with socket.create_connection(("127.0.0.1", front_end.port), timeout=60) as client:
         answers = b"".join(iter(lambda: client.recv(4096), b""))
-    assert answers.endswith(b"closing\r\n")
+    assert answers.endswith(b"closing connection\r\n")
     assert b"421 4.4.2" in answers
 
 
@@ -619,9 +621,10 @@ def test_when_the_writer_dies_the_front_end_refuses_for_now_and_ends(start: Star
         (PermissionRefused("new", OSError(13, "no")), replies.FAULT),
     ],
 )
-def test_storage_faults_are_temporary_failures(fault: NoSpace, reply: str) -> None:
-    assert replies.refusal(fault) == reply
-    assert reply.startswith("45")
+def test_storage_faults_are_temporary_failures(fault: NoSpace, reply: Reply) -> None:
+    assert replies.refused(refusal_of(fault)) == reply
+    assert reply.failed
+    assert not reply.permanent
 
 
 @pytest.fixture
@@ -648,7 +651,7 @@ def test_when_one_push_fails_the_others_of_its_message_are_withdrawn(writer: Wri
 def test_lmtp_keeps_what_could_be_pushed(writer: Writer) -> None:
     bad = "not\nan address"
     (answer,) = writer.answer([Job(1, message("c@d", bad, together=False))])
-    assert [each.reply[:3] for each in answer.stored] == ["250", "553"]
+    assert [each.fault for each in answer.stored] == [None, Refusal.ADDRESS_REFUSED]
     assert len(os.listdir(writer._room._layout.new)) == 1
 
 
@@ -661,7 +664,7 @@ def test_a_directory_sync_that_fails_fails_the_whole_batch(
 
     monkeypatch.setattr("maildefer.maildir.durable.sync_directory", fail)
     answers = writer.answer([Job(1, message("a@b")), Job(2, message("c@d", "e@f"))])
-    assert [each.reply for answer in answers for each in answer.stored] == [replies.FAULT] * 3
+    assert [each.fault for answer in answers for each in answer.stored] == [Refusal.STORAGE_FAILED] * 3
 
 
 def test_a_batch_shares_one_directory_sync(writer: Writer, monkeypatch: pytest.MonkeyPatch) -> None:

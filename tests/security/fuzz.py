@@ -129,7 +129,7 @@ class Fuzzer:
         answers = list(read_replies(transport.said))
         messages = Reader(stream[:sent], answers, lmtp).read()
         assert not self._faults, f"an exception: {self._faults}"
-        assert replies.INTERNAL.encode() not in transport.said, "an exception, by its reply"
+        assert str(replies.INTERNAL).encode() not in transport.said, "an exception, by its reply"
         return self._compare(messages, transport.said)
 
     async def _send(

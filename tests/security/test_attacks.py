@@ -45,7 +45,7 @@ def test_no_page_in_a_browser_speaks_smtp(door: Door, verb: bytes) -> None:
     """It may post anything to a port of its own host, whose clients are trusted more than others."""
     page = verb + b" / HTTP/1.1\r\nHost: localhost\r\n\r\n" + GREETING + ENVELOPE + b"DATA\r\nx\r\n.\r\n"
     said = door.speak(page)
-    assert said.split(b"\r\n")[1:] == [b"421 4.7.0 this is no web server; closing", b""]
+    assert said.split(b"\r\n")[1:] == [b"421 4.7.0 non-SMTP command; closing connection", b""]
     assert door.entries() == []
 
 
@@ -214,7 +214,7 @@ def test_lines_that_are_too_long_are_refused_one_by_one_until_it_is_enough(tmp_p
     with Door(tmp_path, "--exempt-networks=", "--tarpit-seconds", "0") as door:
         said = door.speak(GREETING + (b"NOOP " + b"x" * 20_000 + b"\r\n") * 40)
         assert said.count(b"500 5.5.2") == 20
-        assert said.endswith(b"421 4.7.0 too many errors; closing\r\n")
+        assert said.endswith(b"421 4.7.0 too many errors; closing connection\r\n")
 
 
 @pytest.mark.parametrize("line", [b"y" * 64_000, b"y" * 997 + b"\r\n"], ids=["no line ends", "lines"])

@@ -29,7 +29,7 @@ from maildefer.host.linux.process_title import set_title
 
 EX_CONFIG = 78
 _MOST = 2000  # characters of a fault: what is said has to be short
-NOT_VOUCHED = "535 5.7.8 this name and this password do not belong together"
+NOT_VOUCHED = "535 5.7.8 authentication credentials invalid"
 
 
 def main() -> int:

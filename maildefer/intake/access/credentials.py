@@ -12,6 +12,7 @@ from maildefer.intake.access import passwords
 from maildefer.intake.access.policy_client import PolicyClient
 from maildefer.intake.client import Client
 from maildefer.intake.options import IntakeOptions
+from maildefer.intake.replies import Reply
 
 _MOST_WAITING: Final = 50  # a check takes a good part of a second: who comes after so many is to try again
 _CHECK_PROCESSES: Final = 1
@@ -49,19 +50,19 @@ class Credentials:
         if self._function is not None:
             await self._function.close()
 
-    async def refusal(self, user: str, password: str, client: Client) -> str | None:
+    async def refusal(self, user: str, password: str, client: Client) -> Reply | None:
         """The reply for a pair that does not belong together, or can't be checked now; None for one that does."""
         if self._function is not None:
             refusal = await self._function.vouch(user, password)
-            if refusal is not None and not refusal.startswith("5"):
+            if refusal is not None and not refusal.permanent:
                 refusal = replies.AUTH_LATER
         else:
             refusal = await self._look_up(user, password)
         if refusal is not None:
-            events.emit("intake.refused", client=str(client), user=user, reason=refusal)
+            events.emit("intake.refused", client=str(client), user=user, reason=str(refusal))
         return refusal
 
-    async def _look_up(self, user: str, password: str) -> str | None:
+    async def _look_up(self, user: str, password: str) -> Reply | None:
         if self._waiting >= _MOST_WAITING:
             return replies.AUTH_LATER
         known = self._known.get(user)

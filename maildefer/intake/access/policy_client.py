@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 import socket
 import sys
 from dataclasses import asdict
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from maildefer import events
 from maildefer.host.fork_throttle import ForkThrottle
 from maildefer.intake import replies
+from maildefer.intake.replies import Reply
 from maildefer.untrusted import UntrustedRecord, record_in
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ _START_SECONDS: Final = 30.0  # to load the project's module
 _LINE_BYTES: Final = 1 << 16
 _SOUND_SECONDS: Final = 60.0
 _KILLED: Final = "it was killed"
-_is_reply: Final = re.compile(r"[45]\d\d [ -~]{1,500}").fullmatch
 _numbers: Final = count(1)
 
 
@@ -42,9 +41,9 @@ class PolicyQuestion:
         self.about = about
         self.number = next(_numbers)  # lest the answer to another is taken for its own
         self.text = json.dumps({"number": self.number, **asked})
-        self.answer: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
+        self.answer: asyncio.Future[Reply | None] = asyncio.get_running_loop().create_future()
 
-    def settle(self, reply: str | None) -> None:
+    def settle(self, reply: Reply | None) -> None:
         if not self.answer.done():  # who asked may have given up
             self.answer.set_result(reply)
 
@@ -62,16 +61,16 @@ class PolicyClient:
         self._up = 0
         self._tasks = [self._loop.create_task(self._serve()) for _ in range(max(1, processes))]
 
-    async def ask(self, client: Client, sender: str, recipient: str) -> str | None:
+    async def ask(self, client: Client, sender: str, recipient: str) -> Reply | None:
         """The reply of a refusal, or None; 451 where there is no answer in time."""
         asked = {"session": asdict(client), "sender": sender, "recipient": recipient}
         return await self._answered(PolicyQuestion(asked, recipient=recipient))
 
-    async def vouch(self, user: str, password: str) -> str | None:
+    async def vouch(self, user: str, password: str) -> Reply | None:
         """None where the password is the user's; else the reply."""
         return await self._answered(PolicyQuestion({"user": user, "password": password}, user=user))
 
-    async def _answered(self, question: PolicyQuestion) -> str | None:
+    async def _answered(self, question: PolicyQuestion) -> Reply | None:
         if self._is_down():
             return replies.NO_POLICY
         self._questions.put_nowait(question)
@@ -155,7 +154,7 @@ class PolicyClient:
         over = [self._loop.create_task(event) for event in (process.wait(), reload.wait())]
         try:
             while (question := await self._next_question(reader, over)) is not None:
-                reply: str | None = replies.NO_POLICY
+                reply: Reply | None = replies.NO_POLICY
                 try:
                     writer.write(question.text.encode() + b"\n")
                     reply = self._reply(await self._hear(reader, self._seconds), question)
@@ -188,12 +187,14 @@ class PolicyClient:
             if not question.answer.done():
                 return question
 
-    def _reply(self, heard: dict[str, object], question: PolicyQuestion) -> str | None:
+    def _reply(self, heard: dict[str, object], question: PolicyQuestion) -> Reply | None:
         """Raises PolicyProcessFailed for what is no answer to the question."""
         match heard:
             case {"number": question.number, "reply": None}:
                 return None
-            case {"number": question.number, "reply": str(reply)} if _is_reply(reply):
+            case {"number": question.number, "reply": str(text)} if (
+                reply := replies.written(text)
+            ) is not None:
                 return reply
             case {"number": question.number, "fault": str(reason)}:
                 events.emit("policy.failed", policy=self._name, reason=reason, **question.about)

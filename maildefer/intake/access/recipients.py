@@ -12,6 +12,7 @@ from maildefer import events
 from maildefer.errors import ConfigurationError, RouteTooSlow
 from maildefer.intake import replies
 from maildefer.intake.access.domains import Domains
+from maildefer.intake.replies import Reply
 from maildefer.matching.index import LONGEST, RE_FAULTS, Match, RouteIndex, limited, match_of
 from maildefer.message.addresses import TASK_DOMAIN
 
@@ -60,7 +61,7 @@ class RecipientTable:
         """Whether there is a table, without a route for this queue: a fault of the set-up, not of the sender."""
         return self.checked and not self._patterns
 
-    def refusal(self, address: str) -> str | None:
+    def refusal(self, address: str) -> Reply | None:
         """The reply for a recipient that is not taken; None for one that is."""
         if self.empty:
             return replies.NO_TABLE

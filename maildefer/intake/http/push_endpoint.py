@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping
-from typing import Final
+from typing import assert_never
 
 from aiohttp import ClientError, web
 from aiohttp.http_exceptions import HttpProcessingError
@@ -16,12 +16,11 @@ from maildefer.intake import replies
 from maildefer.intake.http.admission import RETRY_SECONDS, HttpConnection
 from maildefer.intake.http.api_tokens import ApiTokens
 from maildefer.intake.http.options import HttpOptions
+from maildefer.intake.outcomes import Refusal, Stored
 from maildefer.intake.smtp.syntax import is_too_long
 from maildefer.intake.writer.client import WriterClient
-from maildefer.intake.writer.protocol import Message, Stored
+from maildefer.intake.writer.protocol import Message
 from maildefer.message.envelope import TOP_LIMIT_BYTES, encode_address
-
-_STATUS: Final = {replies.BAD_RECIPIENT: 400}
 
 
 class PushRefused(Exception):
@@ -104,7 +103,7 @@ class PushEndpoint:
             raise PushRefused(413, f"more than {self._limit_bytes} bytes")
         message = self._envelope(request)
         if shortage := await line.shortage():
-            raise PushRefused(503, _told(replies.FULL), shortage)
+            raise refused_push(Refusal.QUEUE_FULL, shortage)
         return line, message
 
     async def _pushed(self, request: web.Request) -> tuple[list[str], int]:
@@ -206,19 +205,36 @@ def answered(request: web.Request) -> bool:
 
 def _refuse_faults(stored: list[Stored]) -> None:
     for each in stored:
-        if not each.key:
-            raise PushRefused(_STATUS.get(each.reply, 503), _told(each.reply), each.reason)
+        if each.fault is not None:
+            raise refused_push(each.fault, each.reason)
+
+
+def refused_push(refusal: Refusal, reason: str) -> PushRefused:
+    """The answer for what SMTP says in the same words; `reason` is for the log."""
+    detail = replies.refused(refusal).text
+    match refusal:
+        case Refusal.ADDRESS_REFUSED:
+            return PushRefused(400, detail, reason)
+        case Refusal.TOO_LARGE:
+            return PushRefused(413, detail, reason)
+        case Refusal.MAIL_LOOP:
+            return PushRefused(422, detail, reason)
+        case (
+            Refusal.QUEUE_FULL
+            | Refusal.STORAGE_FAILED
+            | Refusal.INTERNAL_ERROR
+            | Refusal.TOO_MUCH_HELD
+            | Refusal.CONNECTION_CLOSED
+        ):
+            return PushRefused(503, detail, reason)
+        case _:
+            assert_never(refusal)
 
 
 def _fault(fault: Exception) -> str:
     if isinstance(fault, OSError):  # of the connection, whoever ended it
         return "the message broke off"
     return "the message's body can't be read"
-
-
-def _told(reply: str) -> str:
-    """What an SMTP reply says in words, without its two codes."""
-    return reply.split(" ", 2)[2]
 
 
 def _problem(no: PushRefused) -> web.Response:

@@ -4,13 +4,12 @@
     line_buffer        unread bytes, cut into lines
     session            one method for each command; lmtp: the same for LMTP
     data_commands      DATA and BDAT; body: the bytes of a message as they come
-    incoming_message   one message from its first byte to the replies; stored: those replies
-    transaction        the envelope of one message
+    transaction        one message: its envelope, its way to the writer, and what became of it
     syntax             paths and parameters
     auth               AUTH; sasl: its mechanisms
     xclient            XCLIENT and XFORWARD; proxy_protocol: the PROXY header
     timeouts           how long a client may take; error_limits: how many errors it may make
     mail_loops         finds messages that go around in circles
 
-Imports point down: lmtp > session > auth, xclient, data_commands > incoming_message, connection > body, transaction.
+Imports point down: lmtp > session > auth, xclient, data_commands > transaction, connection > body.
 """

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from maildefer import events
 from maildefer.intake import replies
+from maildefer.intake.replies import Reply
 from maildefer.intake.smtp import sasl
 from maildefer.intake.smtp.connection import Answer
 
@@ -51,14 +52,14 @@ class AuthDialogue:
         except sasl.BadResponse:
             return replies.BAD_RESPONSE
         self._session.expect_line(lambda line: self._answer(dialogue, line))
-        return f"334 {challenge}"
+        return Reply(334, "", challenge)
 
     def _answer(self, dialogue: sasl.Dialogue, line: bytes) -> Answer:
         if line == b"*":
             return replies.AUTH_CANCELLED
         return self._step(dialogue, line.decode("ascii", "replace"))
 
-    async def _judge(self, claim: sasl.SaslIdentity) -> str:
+    async def _judge(self, claim: sasl.SaslIdentity) -> Reply | None:
         session = self._session
         credentials = session.hall.security.credentials
         assert credentials is not None
@@ -66,8 +67,8 @@ class AuthDialogue:
             session.client.user = claim.user
             events.emit("intake.authenticated", client=str(session.client), user=claim.user)
             return replies.AUTHENTICATED
-        self._tries += refusal.startswith("5")  # what can't be looked up now is no guess
+        self._tries += refusal.permanent  # what can't be looked up now is no guess
         if self._tries < _MOST_TRIES:
             return refusal
         session.close(replies.TOO_MANY_TRIES)
-        return ""
+        return None

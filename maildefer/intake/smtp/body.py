@@ -11,7 +11,7 @@ import re
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from maildefer.intake import replies
+from maildefer.intake.outcomes import Refusal
 
 _END: Final = b"\r\n.\r\n"
 # A CR that is bare, or whose line is followed by one with a dot: where there is none, taking all CR away does the whole
@@ -21,7 +21,7 @@ _BARE: Final = re.compile(rb"\r(?!\n)").search
 
 
 class MessageBuffer:
-    """What is kept of one message until it is stored, or the reply for its refusal."""
+    """What is kept of one message until it is stored, or why it is refused."""
 
     def __init__(
         self,
@@ -29,15 +29,15 @@ class MessageBuffer:
         *,
         hold: Callable[[int], bool],
         part_bytes: int,
-        ship: Callable[[tuple[bytes, ...]], Awaitable[str]],
+        send_part: Callable[[tuple[bytes, ...]], Awaitable[None]],
     ) -> None:
-        """`hold` accounts for bytes kept, False where there are too many; `ship` takes them away part by part."""
-        self.refusal: str | None = None
-        self.kept_bytes = 0  # and not shipped yet
+        """`hold` accounts for bytes kept, False where there are too many; `send_part` sends them to the writer."""
+        self.refusal: Refusal | None = None
+        self.kept_bytes = 0  # and not sent yet
         self._limit_bytes = limit_bytes
         self._hold = hold
         self._part_bytes = part_bytes
-        self._ship = ship
+        self._send_part = send_part
         self._size_bytes = 0
         self._pieces: list[bytes] = []
 
@@ -45,7 +45,7 @@ class MessageBuffer:
         """Count what comes, before it is kept. ConnectionError for a client that sends twice the limit and goes on."""
         self._size_bytes += more_bytes
         if self._size_bytes > self._limit_bytes:
-            self.refuse(replies.TOO_LARGE)
+            self.refuse(Refusal.TOO_LARGE)
             if self._size_bytes > 2 * self._limit_bytes:
                 raise ConnectionError(f"{self._size_bytes} bytes without an end")
 
@@ -57,20 +57,20 @@ class MessageBuffer:
             self.kept_bytes += len(piece)
             self._pieces.append(piece)
         else:
-            self.refuse(replies.BUSY)
+            self.refuse(Refusal.TOO_MUCH_HELD)
 
-    def refuse(self, reply: str) -> None:
+    def refuse(self, refusal: Refusal) -> None:
         self._pieces.clear()
         if self.refusal is None:
-            self.refusal = reply
+            self.refusal = refusal
 
-    def pause(self) -> Awaitable[str] | None:
-        """What to wait for before more is fed: a part that is being taken away."""
+    def pause(self) -> Awaitable[None] | None:
+        """What to wait for before more is fed: a part that is being sent."""
         if self.refusal is not None or self.kept_bytes < self._part_bytes:
             return None
-        return self._ship(self.take())
+        return self._send_part(self.take_pieces())
 
-    def take(self) -> tuple[bytes, ...]:
+    def take_pieces(self) -> tuple[bytes, ...]:
         """What was kept since the last time; it stays accounted for."""
         pieces = tuple(self._pieces)
         self._pieces.clear()
@@ -80,8 +80,8 @@ class MessageBuffer:
 class Dotted:
     """DATA: up to a line that is a dot (RFC 5321, section 4.5.2)."""
 
-    def __init__(self, letter: MessageBuffer) -> None:
-        self._letter = letter
+    def __init__(self, buffer: MessageBuffer) -> None:
+        self._buffer = buffer
         self._held = (
             b"\r\n"  # an end of the message may begin with it; a first line that is a dot ends it too
         )
@@ -105,23 +105,23 @@ class Dotted:
         self._take(_unstuffed(data[: end + 2]), end + 2)
         return data[end + len(_END) :]
 
-    def pause(self) -> Awaitable[str] | None:
-        return self._letter.pause()
+    def pause(self) -> Awaitable[None] | None:
+        return self._buffer.pause()
 
     def _take(self, text: bytes, sent_bytes: int) -> None:
         """Keep what is left of so many bytes; before the first of the message stands a CRLF that is not its own."""
         if not sent_bytes:
             return
-        self._letter.expect(sent_bytes - 2 if self._first else sent_bytes)
-        self._letter.keep(text[1:] if self._first else text)
+        self._buffer.expect(sent_bytes - 2 if self._first else sent_bytes)
+        self._buffer.keep(text[1:] if self._first else text)
         self._first = False
 
 
 class Chunked:
     """All chunks of one message (RFC 3030); a chunk may end between CR and LF."""
 
-    def __init__(self, letter: MessageBuffer) -> None:
-        self._letter = letter
+    def __init__(self, buffer: MessageBuffer) -> None:
+        self._buffer = buffer
         self._left_bytes = 0
         self._held = b""
 
@@ -132,18 +132,18 @@ class Chunked:
         """What comes behind the chunk; None before its end."""
         mine = data[: self._left_bytes]
         self._left_bytes -= len(mine)
-        self._letter.expect(len(mine))
+        self._buffer.expect(len(mine))
         text = self._held + mine
         self._held = b"\r" if text.endswith(b"\r") else b""
-        self._letter.keep(_with_lf(text[: len(text) - len(self._held)]))
+        self._buffer.keep(_with_lf(text[: len(text) - len(self._held)]))
         return None if self._left_bytes else data[len(mine) :]
 
-    def pause(self) -> Awaitable[str] | None:
-        return self._letter.pause()
+    def pause(self) -> Awaitable[None] | None:
+        return self._buffer.pause()
 
     def end(self) -> None:
         """There are no more chunks."""
-        self._letter.keep(self._held)
+        self._buffer.keep(self._held)
 
 
 class DiscardedChunk:

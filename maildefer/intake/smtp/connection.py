@@ -14,6 +14,7 @@ from maildefer import events
 from maildefer.intake import replies
 from maildefer.intake.client import Client
 from maildefer.intake.context import ServerContext
+from maildefer.intake.replies import Reply
 from maildefer.intake.smtp.error_limits import ErrorLimits
 from maildefer.intake.smtp.line_buffer import LineBuffer, LineTooLong
 from maildefer.intake.smtp.timeouts import Timeouts
@@ -21,8 +22,8 @@ from maildefer.intake.smtp.timeouts import Timeouts
 if TYPE_CHECKING:
     from ssl import SSLContext
 
-Answer = str | Awaitable[str]
-"""A reply, of several lines or none, without its end; or an awaitable of one."""
+Answer = Reply | None | Awaitable[Reply | tuple[Reply, ...] | None]
+"""A reply, or none as more is to come; or an awaitable of them: with LMTP one for each recipient of a message."""
 
 # What is read lands here, for all connections, and is dealt with before the next read: event loops would else choose
 # the size, which uvloop sets to 256 KiB, and allocate so much each time.
@@ -37,8 +38,8 @@ class DataReader(Protocol):
     def feed(self, data: bytes) -> bytes | None:
         """What is left over when it is complete; None while it wants more. ConnectionError: cut the client off."""
 
-    def pause(self) -> Awaitable[str] | None:
-        """What to wait for before more is fed; its reply is empty."""
+    def pause(self) -> Awaitable[None] | None:
+        """What to wait for before more is fed."""
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -54,7 +55,7 @@ class Connection(asyncio.BufferedProtocol):
         self._announced = client
         self._transport: asyncio.Transport | None = None
         self._inbox = LineBuffer()
-        self._output: list[str] = []
+        self._output: list[Reply] = []
         self._body: DataReader | None = None
         self._waiting: asyncio.Task[None] | None = None
         self._clogged = False  # the client does not read what we say
@@ -66,7 +67,7 @@ class Connection(asyncio.BufferedProtocol):
 
     # What a protocol does with it
 
-    def greet(self) -> str:
+    def greet(self) -> Reply:
         """The first line."""
         raise NotImplementedError
 
@@ -74,7 +75,7 @@ class Connection(asyncio.BufferedProtocol):
         """The answer to a line, which comes without its end."""
         raise NotImplementedError
 
-    def too_long(self, start: bytes) -> str:
+    def too_long(self, start: bytes) -> Reply | None:
         """The reply to a line of which nothing is kept but how it starts."""
         return replies.LINE_TOO_LONG
 
@@ -90,13 +91,12 @@ class Connection(asyncio.BufferedProtocol):
         """Whether a transaction is under way."""
         return False
 
-    def take(self, body: DataReader, then: Callable[[], Answer]) -> str:
+    def take(self, body: DataReader, then: Callable[[], Answer]) -> None:
         """What comes next is no line; it is taken by `body`, and answered by `then`. No reply until then."""
         self._body, self._then = body, then
         self._patience.body_begins()
-        return ""
 
-    def encrypt(self, context: SSLContext, reply: str) -> None:
+    def encrypt(self, context: SSLContext, reply: Reply) -> None:
         """Say so, and go on with TLS; whatever came before it in the clear is dropped, and never obeyed."""
         if self._transport is None:
             return
@@ -108,10 +108,11 @@ class Connection(asyncio.BufferedProtocol):
         self._flush()
         self._waiting = self.hall.loop.create_task(self._shake_hands(context))
 
-    def close(self, reply: str = "") -> None:
+    def close(self, reply: Reply | None = None) -> None:
         """Say so, and hang up once it is sent."""
         if self._transport is not None and not self._closing:
-            self._reply(reply)
+            if reply is not None:
+                self._reply(reply)
             self._flush()
             self._closing = True
             self._transport.close()
@@ -226,8 +227,10 @@ class Connection(asyncio.BufferedProtocol):
         return True
 
     def _settle(self, answer: Answer) -> None:
-        seconds = self._conduct.note(answer) if isinstance(answer, str) else 0.0
-        if isinstance(answer, str) and not seconds:
+        if answer is None:
+            return
+        seconds = self._conduct.note(answer) if isinstance(answer, Reply) else 0.0
+        if isinstance(answer, Reply) and not seconds:
             self._reply(answer)
             self._judge()
         else:
@@ -235,24 +238,27 @@ class Connection(asyncio.BufferedProtocol):
 
     def _judge(self) -> None:
         if verdict := self._conduct.verdict():
-            events.emit("intake.refused", client=str(self.client), reason=verdict)
+            events.emit("intake.refused", client=str(self.client), reason=str(verdict))
             self.close(verdict)
 
-    async def _wait_for(self, answer: Answer, seconds: float) -> None:
+    async def _wait_for(
+        self, answer: Reply | Awaitable[Reply | tuple[Reply, ...] | None], seconds: float
+    ) -> None:
         self._flush()
         try:
-            if isinstance(answer, str):
-                reply = answer
+            if isinstance(answer, Reply):
+                said: tuple[Reply, ...] = (answer,)
             else:
-                reply = await answer
-                seconds = self._conduct.note(reply)
+                heard = await answer
+                said = heard if isinstance(heard, tuple) else () if heard is None else (heard,)
+                seconds = self._conduct.note(*said)
             if seconds:
                 await asyncio.sleep(seconds)
         except Exception as error:  # noqa: BLE001  # whatever it is, the client is to try again
             events.emit("intake.refused", client=str(self.client), reason=f"{type(error).__name__}: {error}")
-            reply = replies.INTERNAL
+            said = (replies.INTERNAL,)
         self._waiting = None
-        self._reply(reply)
+        self._reply(*said)
         self._judge()
         self._advance()
 
@@ -279,14 +285,13 @@ class Connection(asyncio.BufferedProtocol):
         assert self._transport is not None
         self.client.tls = self._transport.get_extra_info("ssl_object").version() or "TLS"
 
-    def _reply(self, text: str) -> None:
-        if text:
-            self._output.append(text)
+    def _reply(self, *said: Reply) -> None:
+        self._output += said
 
     def _flush(self) -> None:
         if self._output:
             if self._transport is not None and not self._closing:
-                self._transport.write(("\r\n".join(self._output) + "\r\n").encode())
+                self._transport.write(("\r\n".join(map(str, self._output)) + "\r\n").encode())
             self._output.clear()
 
     def _out_of_patience(self) -> bool:

@@ -9,10 +9,11 @@ from typing import ClassVar, Final
 from maildefer.intake import replies
 from maildefer.intake.client import Client
 from maildefer.intake.context import ServerContext
+from maildefer.intake.outcomes import Stored
+from maildefer.intake.replies import Reply
 from maildefer.intake.smtp.body import Chunked, DiscardedChunk, Dotted
 from maildefer.intake.smtp.connection import Answer, Connection
-from maildefer.intake.smtp.incoming_message import IncomingMessage
-from maildefer.intake.smtp.transaction import Transaction
+from maildefer.intake.smtp.transaction import IncomingMessage, Transaction
 from maildefer.message.envelope import TOP_LIMIT_BYTES
 
 _CHUNK_FOLLOWS: Final = re.compile(rb"[ \t]*bdat(?![a-z0-9])", re.IGNORECASE).match
@@ -45,8 +46,8 @@ class DataCommands(Connection):
             return replies.IN_CHUNKS
         if self.transaction is None or not self.transaction.recipients:
             return replies.RCPT_FIRST
-        self.take(Dotted(self._begin_message().letter), self._message_came)
-        return "354 End data with <CR><LF>.<CR><LF>"
+        self.take(Dotted(self._begin_message().buffer), self._message_came)
+        return replies.START_DATA
 
     def bdat(self, argument: str) -> Answer:
         """RFC 3030; without its BINARYMIME, since line ends change on their way to the Maildir."""
@@ -57,40 +58,40 @@ class DataCommands(Connection):
             or last.strip().upper() not in ("", "LAST")
         ):
             self.close(replies.SYNTAX_BDAT)  # who knows what of the rest is message
-            return ""
+            return None
         if int(size) > 2 * self._limit_bytes:
             self.close(replies.TOO_LARGE)
-            return ""
+            return None
         if self.transaction is None or not self.transaction.recipients:
             if not int(size):
                 return replies.RCPT_FIRST
             self._patience.message_begins()
-            return self.take(DiscardedChunk(int(size)), lambda: replies.RCPT_FIRST)
+            self.take(DiscardedChunk(int(size)), lambda: replies.RCPT_FIRST)
+            return None
         if self._chunked is None:
-            self._chunked = Chunked(self._begin_message().letter)
+            self._chunked = Chunked(self._begin_message().buffer)
         elif self._patience.is_over():
             self.close(replies.TIMEOUT)
-            return ""
+            return None
         self._chunked.begin(int(size))
         then = partial(self._chunk_came, int(size), bool(last))
-        return self.take(self._chunked, then) if int(size) else then()
+        if not int(size):
+            return then()
+        self.take(self._chunked, then)
+        return None
 
-    def disobey(self, line: bytes, refusal: str) -> str:
+    def disobey(self, line: bytes, refusal: Reply) -> Reply | None:
         """A chunk follows BDAT without waiting: where its line isn't obeyed, what comes next must not be taken for
         commands (RFC 3030, section 2).
         """
         if _CHUNK_FOLLOWS(line) is None:
             return refusal
         self.close(refusal)
-        return ""
+        return None
 
-    async def answer(self, incoming: IncomingMessage) -> str:
-        """SMTP has one reply for all recipients; they were pushed together, or none was."""
-        answers = await incoming.store()
-        refused = [answer for answer in answers if not answer.startswith("250")]
-        if refused:
-            return min(refused)  # what may be tried again (4yz) before what may not (5yz)
-        return replies.queued([answer.rpartition(" ")[2] for answer in answers])
+    def answer(self, outcomes: list[Stored]) -> Reply | tuple[Reply, ...]:
+        """The reply to a message, by what became of it for each recipient."""
+        return replies.for_all(outcomes)
 
     def _begin_message(self) -> IncomingMessage:
         assert self.transaction is not None
@@ -106,13 +107,14 @@ class DataCommands(Connection):
         assert self._incoming is not None
         assert self._chunked is not None
         if not last:
-            return self._incoming.letter.refusal or replies.chunk_taken(size_bytes)
+            refusal = self._incoming.buffer.refusal
+            return replies.chunk_received(size_bytes) if refusal is None else replies.refused(refusal)
         self._chunked.end()
         return self._stored(self._incoming)
 
-    async def _stored(self, incoming: IncomingMessage) -> str:
+    async def _stored(self, incoming: IncomingMessage) -> Reply | tuple[Reply, ...]:
         try:
-            return await self.answer(incoming)
+            return self.answer(await incoming.store())
         finally:
             self._incoming, self._chunked, self.transaction = None, None, None
             self.client.forwarded = {}

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from maildefer.intake import replies
 from maildefer.intake.options import FrontEndOptions
-
-# What brings a message on. Other commands (RSET, NOOP, VRFY, EHLO …) are harmless, but not without end.
-_FORWARD: Final = ("250 2.1.", "354 ")
+from maildefer.intake.replies import Progress, Reply
 
 
 class ErrorLimits:
@@ -20,17 +16,17 @@ class ErrorLimits:
         self._lenient = lenient
         self._errors = self._idle_commands = 0
 
-    def note(self, reply: str) -> float:
-        """Account for a reply before it is sent; returns how many seconds to wait with it."""
-        if self._lenient or not reply or reply.startswith(_FORWARD):
+    def note(self, *said: Reply) -> float:
+        """Account for an answer before it is sent; returns how many seconds to wait with it."""
+        if self._lenient or not said:
             return 0.0
-        if replies.is_queued(reply):
+        if any(reply.progress is Progress.STORED for reply in said):
             self._errors = self._idle_commands = 0
             return 0.0
-        if replies.is_chunk_taken(reply):
+        if said[0].progress is Progress.ONWARD:
             return 0.0
         self._idle_commands += 1
-        if reply[0] not in "45":
+        if not said[0].failed:
             return 0.0
         self._errors += 1
         over = self._errors - self._limits.max_errors // 2
@@ -38,10 +34,10 @@ class ErrorLimits:
             return 0.0
         return min(self._limits.tarpit_seconds * 2.0 ** min(over - 1, 30), self._limits.tarpit_max_seconds)
 
-    def verdict(self) -> str:
-        """The reply with which to send it away; empty while it may stay."""
+    def verdict(self) -> Reply | None:
+        """The reply with which to close the connection; None while the client may stay."""
         if self._errors >= self._limits.max_errors:
             return replies.TOO_MANY_ERRORS
         if self._idle_commands >= self._limits.max_commands:
             return replies.TOO_MANY_COMMANDS
-        return ""
+        return None

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from maildefer.intake import replies
+from maildefer.intake.outcomes import Stored
+from maildefer.intake.replies import Reply
 from maildefer.intake.smtp.connection import Answer
-from maildefer.intake.smtp.incoming_message import IncomingMessage
 from maildefer.intake.smtp.session import SmtpSession
 
 
@@ -17,8 +18,8 @@ class LmtpSession(SmtpSession):
     def no_helo(self, argument: str) -> Answer:
         return replies.LHLO_INSTEAD
 
-    async def answer(self, incoming: IncomingMessage) -> str:
-        return "\r\n".join(await incoming.store())
+    def answer(self, outcomes: list[Stored]) -> tuple[Reply, ...]:
+        return replies.for_each(outcomes)
 
 
 LmtpSession.commands = {

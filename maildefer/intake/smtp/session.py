@@ -10,11 +10,11 @@ from maildefer.intake import replies
 from maildefer.intake.access.policy_client import PolicyClient
 from maildefer.intake.client import Client
 from maildefer.intake.context import ServerContext
+from maildefer.intake.replies import Reply
 from maildefer.intake.smtp import auth, sasl, syntax, xclient
 from maildefer.intake.smtp.connection import Answer
 from maildefer.intake.smtp.data_commands import DataCommands
-from maildefer.intake.smtp.incoming_message import note_refusal
-from maildefer.intake.smtp.transaction import Transaction
+from maildefer.intake.smtp.transaction import Transaction, note_refusal
 from maildefer.message.envelope import encode_address
 
 Command = Callable[[Any, str], Answer]
@@ -50,8 +50,8 @@ class SmtpSession(DataCommands):
         """The next line is no command but what `then` answers."""
         self._expecting = then
 
-    def greet(self) -> str:
-        return f"220 {self.hall.options.hostname} {'LMTP' if self.lmtp else 'ESMTP'} maildefer"
+    def greet(self) -> Reply:
+        return Reply(220, "", f"{self.hall.options.hostname} {'LMTP' if self.lmtp else 'ESMTP'} maildefer")
 
     def obey(self, line: bytes) -> Answer:
         if self._expecting is not None:
@@ -60,7 +60,7 @@ class SmtpSession(DataCommands):
         verb, _, argument = line.strip(b" \t").partition(b" ")
         command = self.commands.get(verb.upper())
         if command is None:
-            return self.disobey(line, self._unknown(verb.upper()))
+            return self._refuse_unknown(line, verb.upper())
         if barred := self._barred(verb.upper()):
             return self.disobey(line, barred)
         try:
@@ -71,7 +71,7 @@ class SmtpSession(DataCommands):
             return self.disobey(line, replies.UNPRINTABLE)
         return command(self, text.strip())
 
-    def too_long(self, start: bytes) -> str:
+    def too_long(self, start: bytes) -> Reply | None:
         """It ends an exchange of AUTH as well (RFC 4954, section 4)."""
         expected, self._expecting = self._expecting, None
         if expected is not None:
@@ -85,19 +85,13 @@ class SmtpSession(DataCommands):
     # The commands
 
     def helo(self, argument: str) -> Answer:
-        return self._greeted(argument) or f"250 {self.hall.options.hostname}"
+        return self._greeted(argument) or replies.lines([self.hall.options.hostname])
 
     def ehlo(self, argument: str) -> Answer:
         if refusal := self._greeted(argument):
             return refusal
         self.client.extended = True
-        return "\r\n".join(
-            [
-                f"250-{self.hall.options.hostname}",
-                *(f"250-{extension}" for extension in self._extensions()),
-                "250 SMTPUTF8",
-            ]
-        )
+        return replies.lines([self.hall.options.hostname, *self._extensions(), "SMTPUTF8"])
 
     def mail(self, argument: str) -> Answer:
         if not self.client.helo:
@@ -159,11 +153,11 @@ class SmtpSession(DataCommands):
         return replies.NOT_HERE
 
     def help(self, argument: str) -> Answer:
-        return f"214 2.0.0 {' '.join(sorted(verb.decode() for verb in self.commands))}"
+        return Reply(214, "2.0.0", " ".join(sorted(verb.decode() for verb in self.commands)))
 
     def quit(self, argument: str) -> Answer:
         self.close(replies.BYE)
-        return ""
+        return None
 
     def auth(self, argument: str) -> Answer:
         return self._exchange.begin(argument)
@@ -176,19 +170,19 @@ class SmtpSession(DataCommands):
         if self.client.tls:
             return replies.ALREADY_TLS
         self.encrypt(self.hall.security.certificate.context, replies.TLS_READY)
-        return ""
+        return None
 
     # What they are made of
 
-    def _unknown(self, verb: bytes) -> str:
+    def _refuse_unknown(self, line: bytes, verb: bytes) -> Reply | None:
         """A browser is sent away at once: a page may have it post commands to whatever listens on its own host."""
         if verb not in _HTTP:
-            return replies.UNKNOWN
-        events.emit("intake.refused", client=str(self.client), reason=replies.NO_BROWSERS)
+            return self.disobey(line, replies.UNKNOWN)
+        events.emit("intake.refused", client=str(self.client), reason=str(replies.NO_BROWSERS))
         self.close(replies.NO_BROWSERS)
-        return ""
+        return None
 
-    def _barred(self, verb: bytes) -> str | None:
+    def _barred(self, verb: bytes) -> Reply | None:
         options = self.hall.options
         if options.tls_required and not self.client.tls and verb not in _IN_THE_CLEAR:
             return replies.TLS_FIRST
@@ -196,7 +190,7 @@ class SmtpSession(DataCommands):
             return replies.AUTH_FIRST
         return None
 
-    def _greeted(self, argument: str) -> str | None:
+    def _greeted(self, argument: str) -> Reply | None:
         if (name := syntax.greeting_name(argument)) is None:
             return replies.SYNTAX_HELO
         self._reset()
@@ -215,7 +209,7 @@ class SmtpSession(DataCommands):
             offered += [f"XCLIENT {xclient.XCLIENT}", f"XFORWARD {xclient.XFORWARD}"]
         return [*offered, "8BITMIME", "ENHANCEDSTATUSCODES", "CHUNKING"]
 
-    def _unwanted(self, parameters: dict[str, str]) -> str | None:
+    def _unwanted(self, parameters: dict[str, str]) -> Reply | None:
         """The refusal of what MAIL asks for."""
         if parameters.pop("BODY", "7BIT").upper() not in _BODIES:
             return replies.BAD_BODY
@@ -228,10 +222,10 @@ class SmtpSession(DataCommands):
             return replies.TOO_LARGE
         return replies.UNKNOWN_PARAMETER if parameters else None
 
-    async def _mail_if_room(self, sender: str, utf8: bool) -> str:
+    async def _mail_if_room(self, sender: str, utf8: bool) -> Reply:
         return replies.FULL if await self.hall.writer.shortage() else self._begin_transaction(sender, utf8)
 
-    def _begin_transaction(self, sender: str, utf8: bool) -> str:
+    def _begin_transaction(self, sender: str, utf8: bool) -> Reply:
         self.transaction = Transaction(sender=sender, via=self._via(utf8), utf8=utf8)
         return replies.SENDER_OK
 
@@ -244,18 +238,18 @@ class SmtpSession(DataCommands):
             return f"LMTP{secured}"
         return f"ESMTP{secured}" if self.client.extended else "SMTP"
 
-    async def _rcpt_if_agreed(self, policy: PolicyClient, transaction: Transaction, address: str) -> str:
+    async def _rcpt_if_agreed(self, policy: PolicyClient, transaction: Transaction, address: str) -> Reply:
         refusal = await policy.ask(self.client, transaction.sender, address)
         return self._settle_recipient(transaction, address, refusal)
 
-    def _settle_recipient(self, transaction: Transaction, address: str, refusal: str | None) -> str:
+    def _settle_recipient(self, transaction: Transaction, address: str, refusal: Reply | None) -> Reply:
         if refusal is None:
             transaction.recipients.append(address)
             return replies.RECIPIENT_OK
-        note_refusal(self.client, transaction.sender, refusal, recipient=address)
+        note_refusal(self.client, transaction.sender, str(refusal), recipient=address)
         return refusal
 
-    def _refusal(self, address: str, others: int) -> str | None:
+    def _refusal(self, address: str, others: int) -> Reply | None:
         if others >= self.hall.options.max_recipients:
             return replies.TOO_MANY_RECIPIENTS
         return self.hall.recipients.refusal(address)
@@ -271,7 +265,7 @@ def _can_stand(address: str) -> bool:
     return True
 
 
-def _unsaid(address: str, utf8: bool) -> str | None:
+def _unsaid(address: str, utf8: bool) -> Reply | None:
     """RFC 6531, section 3.3: what is beyond ASCII has to be announced."""
     return None if utf8 or address.isascii() else replies.NEEDS_UTF8
 

@@ -1,13 +1,25 @@
-"""One message's envelope while it is being said."""
+"""One mail transaction: its envelope, and its message from the first byte to what became of it for each recipient."""
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
+from typing import Any
+
+from maildefer import events
+from maildefer.intake import replies
+from maildefer.intake.client import Client
+from maildefer.intake.context import ServerContext
+from maildefer.intake.outcomes import Refusal, Stored
+from maildefer.intake.smtp.body import MessageBuffer
+from maildefer.intake.smtp.mail_loops import Trace
+from maildefer.intake.writer.protocol import Message
+from maildefer.message.envelope import TOP_LIMIT_BYTES
 
 
 @dataclass(slots=True, kw_only=True)
 class Transaction:
-    """From MAIL to the end of the message; RSET, EHLO and STARTTLS drop it."""
+    """The envelope, from MAIL to the end of the message; RSET, EHLO and STARTTLS drop it."""
 
     sender: str
     via: str
@@ -15,4 +27,154 @@ class Transaction:
     utf8: bool = False
     """SMTPUTF8 was asked for (RFC 6531)."""
     recipients: list[str] = field(default_factory=list)
-    """Those that were accepted, in their order; LMTP answers for each, also where one is named twice."""
+    """Those that were accepted, in their order; LMTP replies for each, also where one is named twice."""
+
+
+class IncomingMessage:
+    """The message of a transaction: a large one goes to the writer in parts as it comes, a small one with its end."""
+
+    def __init__(
+        self, hall: ServerContext, client: Client, transaction: Transaction, *, together: bool
+    ) -> None:
+        """`together`: all recipients or none."""
+        self._hall = hall
+        self._client = client
+        self._transaction = transaction
+        self._together = together
+        self._draft = 0
+        self._sending_part = self._storing = self._abandoned = False
+        self._held_bytes = self._sent_bytes = 0
+        self._trace = Trace(hall.options)
+        self._looping: dict[str, None] = {}  # recipients for whom it is a mail loop
+        self.buffer = MessageBuffer(
+            hall.options.max_bytes - TOP_LIMIT_BYTES,
+            hold=self._hold_bytes,
+            part_bytes=hall.options.buffer_bytes,
+            send_part=self._send_part,
+        )
+
+    async def store(self) -> list[Stored]:
+        """What became of it for each recipient, in their order; returns when all is durable or has failed (I1)."""
+        recipients = self._transaction.recipients
+        if self._abandoned:  # the client left before this began, and the parts that were sent are dropped
+            return [Stored("", Refusal.CONNECTION_CLOSED)] * len(recipients)
+        self._storing = True
+        try:
+            if self.buffer.refusal is not None:
+                self._drop_draft()
+                self._note_refusal(self.buffer.refusal)
+                return [Stored("", self.buffer.refusal)] * len(recipients)
+            message = self._message(self.buffer.take_pieces(), whole=True)
+            outcomes = dict.fromkeys(self._looping, Stored("", Refusal.MAIL_LOOP))
+            if message.recipients:
+                outcomes |= await self._push(message)
+            else:
+                self._drop_draft()
+            self._hall.accepted += any(each.fault is None for each in outcomes.values())
+            return [outcomes[recipient] for recipient in recipients]
+        finally:
+            self._release_bytes()
+
+    def abandon(self) -> None:
+        """Drop it, as its end will not come; does nothing once it is being stored."""
+        if self._storing:
+            return
+        self._abandoned = True
+        if not self._sending_part:
+            self._drop_draft()
+        self._release_bytes()
+
+    async def _push(self, message: Message) -> dict[str, Stored]:
+        """Push the message, or its last part, and tell the log what became of it for each recipient."""
+        size_bytes = self._sent_bytes + _size_bytes(message)
+        began = time.monotonic()
+        outcomes = dict(zip(message.recipients, await self._hall.writer.push(message), strict=True))
+        failed = {recipient: each for recipient, each in outcomes.items() if each.fault is not None}
+        if not failed or not message.together:
+            _note_accepted(message, outcomes, size_bytes, time.monotonic() - began)
+        for recipient, each in failed.items():
+            note_refusal(self._client, message.sender, each.reason, recipient=recipient)
+        return outcomes
+
+    async def _send_part(self, pieces: tuple[bytes, ...]) -> None:
+        self._sending_part = True
+        try:
+            message = self._message(pieces, whole=False)
+            if not message.recipients:
+                self.buffer.refuse(Refusal.MAIL_LOOP)
+                return
+            self._draft = self._draft or self._hall.writer.fresh_draft()
+            self._sent_bytes += _size_bytes(message)
+            for each in await self._hall.writer.push(message._replace(draft=self._draft)):
+                self.buffer.refuse(each.fault or Refusal.INTERNAL_ERROR)
+                note_refusal(self._client, self._transaction.sender, each.reason)
+        finally:
+            self._sending_part = False
+            self._release_bytes()
+            if self._abandoned:
+                self._drop_draft()
+
+    def _message(self, pieces: tuple[bytes, ...], *, whole: bool) -> Message:
+        """The message, or a part of it, for the recipients for whom it is no mail loop."""
+        recipients = tuple(dict.fromkeys(self._transaction.recipients))
+        self._look_for_loops(pieces, recipients)
+        return Message(
+            sender=self._transaction.sender,
+            recipients=tuple(each for each in recipients if each not in self._looping),
+            pieces=pieces,
+            via=self._transaction.via,
+            client=str(self._client),
+            together=self._together,
+            draft=self._draft,
+            whole=whole,
+        )
+
+    def _look_for_loops(self, pieces: tuple[bytes, ...], recipients: tuple[str, ...]) -> None:
+        """With SMTP, whose reply is one for all, it goes to all or none; so too once a draft was begun for all."""
+        self._trace.feed(*pieces)
+        found = self._trace.loops(recipients)
+        for recipient in found.keys() - self._looping.keys():
+            reason = f"mail loop: {found[recipient]}"
+            note_refusal(self._client, self._transaction.sender, reason, recipient=recipient)
+            self._looping |= dict.fromkeys(recipients if self._together or self._draft else [recipient])
+
+    def _drop_draft(self) -> None:
+        if self._draft:
+            self._hall.writer.drop(self._draft)
+            self._draft = 0
+
+    def _hold_bytes(self, size_bytes: int) -> bool:
+        if not self._hall.hold_bytes(size_bytes):
+            return False
+        self._held_bytes += size_bytes
+        return True
+
+    def _release_bytes(self) -> None:
+        self._hall.release_bytes(self._held_bytes)
+        self._held_bytes = self.buffer.kept_bytes = 0
+
+    def _note_refusal(self, refusal: Refusal) -> None:
+        note_refusal(self._client, self._transaction.sender, str(replies.refused(refusal)))
+
+
+def note_refusal(client: Client, sender: str, reason: str, **facts: Any) -> None:
+    """Tell the log that a message, or one of its recipients, is refused."""
+    events.emit("intake.refused", client=str(client), sender=sender, reason=reason, **facts)
+
+
+def _note_accepted(message: Message, outcomes: dict[str, Stored], size_bytes: int, seconds: float) -> None:
+    keys = {recipient: each.key for recipient, each in outcomes.items() if each.fault is None}
+    if keys:
+        events.emit(
+            "intake.accepted",
+            keys=" ".join(keys.values()),
+            sender=message.sender,
+            recipients=" ".join(keys),
+            bytes=size_bytes,
+            client=message.client,
+            duration_ms=events.ms(seconds),
+        )
+
+
+def _size_bytes(message: Message) -> int:
+    return sum(map(len, message.pieces))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from maildefer.intake import replies
 from maildefer.intake.access.networks import is_address
 from maildefer.intake.client import plain_address
+from maildefer.intake.replies import Reply
 from maildefer.intake.smtp.connection import Answer
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def allowed(session: SmtpSession) -> bool:
 
 
 def xclient(session: SmtpSession, argument: str) -> Answer:
-    if (said := _said(session, argument, XCLIENT)) is None or isinstance(said, str):
+    if (said := _said(session, argument, XCLIENT)) is None or isinstance(said, Reply):
         return said or replies.SYNTAX_XCLIENT
     session.forget()
     client = session.client
@@ -42,13 +43,13 @@ def xclient(session: SmtpSession, argument: str) -> Answer:
 
 
 def xforward(session: SmtpSession, argument: str) -> Answer:
-    if (said := _said(session, argument, XFORWARD)) is None or isinstance(said, str):
+    if (said := _said(session, argument, XFORWARD)) is None or isinstance(said, Reply):
         return said or replies.SYNTAX_XCLIENT
     session.client.forwarded |= said  # it comes in several commands
     return replies.FORWARDED
 
 
-def _said(session: SmtpSession, argument: str, known: str) -> dict[str, str] | str | None:
+def _said(session: SmtpSession, argument: str, known: str) -> dict[str, str] | Reply | None:
     """Or the reply for who must not say it, or not now; None for a wrong syntax."""
     if not allowed(session):
         return replies.NOT_FOR_YOU

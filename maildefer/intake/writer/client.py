@@ -6,13 +6,12 @@ import asyncio
 import time
 
 from maildefer import events
-from maildefer.intake import replies
+from maildefer.intake.outcomes import Refusal, Stored
 from maildefer.intake.writer.batcher import MOST, WriterBatcher
 from maildefer.intake.writer.protocol import (
     LENGTH_BYTES,
     Job,
     Message,
-    Stored,
     WriterAnswer,
     pack,
     unpack_answers,
@@ -57,7 +56,7 @@ class WriterClient:
         try:
             answer = await self._ask(message)
         except ConnectionError:
-            return [Stored("", replies.FAULT, "the writer is gone")] * len(message.recipients)
+            return [Stored("", Refusal.STORAGE_FAILED, "the writer is gone")] * len(message.recipients)
         self._note(answer.shortage)
         return answer.stored
 

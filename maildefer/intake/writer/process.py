@@ -25,8 +25,8 @@ from maildefer.host.identity import this_host
 from maildefer.host.linux.parallel_fsync import fsync_all
 from maildefer.host.linux.process_title import set_title
 from maildefer.host.mounts import is_local
-from maildefer.intake import replies
 from maildefer.intake.options import FrontEndOptions
+from maildefer.intake.outcomes import Refusal, Stored, refusal_of
 from maildefer.intake.writer import shared_memory
 from maildefer.intake.writer.capacity import QueueCapacity
 from maildefer.intake.writer.drafts import DraftStore
@@ -34,7 +34,6 @@ from maildefer.intake.writer.protocol import (
     FrameReader,
     Job,
     Message,
-    Stored,
     WriterAnswer,
     pack_answers,
     unpack,
@@ -156,7 +155,7 @@ class Writer:
             stored: list[Stored] = []
             if message is not None and shortage:
                 self._spool.drop(message.draft)
-                stored = [Stored("", replies.FULL, shortage)] * len(message.recipients)
+                stored = [Stored("", Refusal.QUEUE_FULL, shortage)] * len(message.recipients)
             elif message is not None and not message.whole:
                 stored = self._keep(message)
             elif message is not None:
@@ -185,7 +184,7 @@ class Writer:
         try:
             results = list(map(_stored, self._pusher.push_all(composes)))
         except Exception as fault:  # noqa: BLE001  # the thread must go on, and the clients must hear of it
-            results = [Stored("", replies.INTERNAL, f"{type(fault).__name__}: {fault}")] * len(composes)
+            results = [Stored("", Refusal.INTERNAL_ERROR, f"{type(fault).__name__}: {fault}")] * len(composes)
         rest = iter(results)
         stored = [list(islice(rest, count)) for count in counts]
         for message, each in zip(messages, stored, strict=True):
@@ -229,5 +228,5 @@ class Writer:
 
 def _stored(result: str | MaildeferError) -> Stored:
     if isinstance(result, str):
-        return Stored(result, replies.queued([result]))
-    return Stored("", replies.refusal(result), str(result))
+        return Stored(result)
+    return Stored("", refusal_of(result), str(result))

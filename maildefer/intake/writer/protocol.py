@@ -9,6 +9,7 @@ import marshal
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+from maildefer.intake.outcomes import Refusal, Stored
 from maildefer.intake.writer.shared_memory import SharedBlocks, Span
 
 LENGTH_BYTES = 4
@@ -29,14 +30,6 @@ class Message(NamedTuple):
     together: bool
     draft: int = 0
     whole: bool = True
-
-
-class Stored(NamedTuple):
-    """How the push for one recipient ended: `key` is empty when it failed; the reply is for the client."""
-
-    key: str
-    reply: str
-    reason: str = ""
 
 
 class Job(NamedTuple):
@@ -66,14 +59,14 @@ def unpack(frame: bytes, arena: SharedBlocks) -> tuple[int, list[Job]]:
 
 
 def pack_answers(batch: int, answers: list[WriterAnswer]) -> bytes:
-    packed = [(number, [tuple(each) for each in stored], shortage) for number, stored, shortage in answers]
+    packed = [(number, list(map(_packed_outcome, stored)), shortage) for number, stored, shortage in answers]
     return _framed((batch, packed))
 
 
 def unpack_answers(frame: bytes) -> tuple[int, list[WriterAnswer]]:
     batch, packed = marshal.loads(frame)
     answers = [
-        WriterAnswer(number, [Stored(*each) for each in stored], shortage)
+        WriterAnswer(number, [_unpacked_outcome(*each) for each in stored], shortage)
         for number, stored, shortage in packed
     ]
     return batch, answers
@@ -126,6 +119,15 @@ def _unpacked(
         return Job(number, None)
     message = Message(*fields)
     return Job(number, message if span is None else message._replace(pieces=(arena.get(Span(*span)),)))
+
+
+def _packed_outcome(stored: Stored) -> tuple[str, str | None, str]:
+    key, fault, reason = stored
+    return key, None if fault is None else fault.value, reason
+
+
+def _unpacked_outcome(key: str, fault: str | None, reason: str) -> Stored:
+    return Stored(key, None if fault is None else Refusal(fault), reason)
 
 
 def _framed(value: Any) -> bytes:

@@ -296,7 +296,7 @@ def test_a_shortage_is_a_503_with_a_time_to_come_again_until_it_is_over(start) -
         status, told, response = web.post()
         if status == 503:
             assert int(response.getheader("Retry-After") or 0) > 0
-            assert "can't take more now" in told["detail"]
+            assert "insufficient system storage" in told["detail"]
         return status == 503
 
     wait_until(refused)

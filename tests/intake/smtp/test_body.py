@@ -15,11 +15,11 @@ TEXTS = st.lists(st.sampled_from([b"\r", b"\n", b"\r\n", b".", b"\r\n.", b"x", b
 CUTS = st.lists(st.integers(0, 40), max_size=8)
 
 
-def letter() -> MessageBuffer:
-    async def ship(part: tuple[bytes, ...]) -> str:
-        return ""
+def buffer() -> MessageBuffer:
+    async def send_part(pieces: tuple[bytes, ...]) -> None:
+        return None
 
-    return MessageBuffer(1 << 20, hold=lambda size: True, part_bytes=1 << 20, ship=ship)
+    return MessageBuffer(1 << 20, hold=lambda size: True, part_bytes=1 << 20, send_part=send_part)
 
 
 def pieces(data: bytes, cuts: list[int]) -> list[bytes]:
@@ -34,24 +34,26 @@ def pieces(data: bytes, cuts: list[int]) -> list[bytes]:
 def test_data_ends_at_the_first_lone_dot_and_is_kept_unstuffed_with_lf(text: bytes, cuts: list[int]) -> None:
     sent = text + b"\r\n.\r\nQUIT\r\n"
     own, _, behind = (b"\r\n" + sent).partition(b"\r\n.\r\n")
-    kept = letter()
+    kept = buffer()
     body, rest = Dotted(kept), None
     fed = pieces(sent, cuts)
     while rest is None:
         rest = body.feed(fed.pop(0))
     assert rest + b"".join(fed) == behind
-    assert b"".join(kept.take()) == (own + b"\r\n").replace(b"\r\n.", b"\r\n").replace(b"\r\n", b"\n")[1:]
+    assert (
+        b"".join(kept.take_pieces()) == (own + b"\r\n").replace(b"\r\n.", b"\r\n").replace(b"\r\n", b"\n")[1:]
+    )
 
 
 @given(TEXTS, CUTS, CUTS)
 def test_chunks_are_kept_with_lf_wherever_they_are_cut(
     text: bytes, chunks: list[int], cuts: list[int]
 ) -> None:
-    kept = letter()
+    kept = buffer()
     body = Chunked(kept)
     for chunk in pieces(text, chunks):
         body.begin(len(chunk))
         for piece in pieces(chunk, cuts):
             body.feed(piece)
     body.end()
-    assert b"".join(kept.take()) == text.replace(b"\r\n", b"\n")
+    assert b"".join(kept.take_pieces()) == text.replace(b"\r\n", b"\n")

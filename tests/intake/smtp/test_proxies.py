@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from maildefer.intake import replies
+from maildefer.intake.replies import Reply
 from maildefer.intake.smtp import proxy_protocol
 from tests.support import certificates
 from tests.support.front_end import FrontEnd, front_end, wait_until
@@ -201,5 +202,5 @@ def test_xforward_only_tells_for_whom_it_is(tmp_path: Path) -> None:
         (b"XCLIENT ADDR=192.0.2.1\r\nXCLIENT ADDR=192.0.2.2\r\n", "220 "),
     ],
 )
-def test_the_reply_to(trusting: FrontEnd, said: bytes, reply: str) -> None:
-    assert trusting.speak(b"PROXY UNKNOWN\r\n" + said).decode().split("\r\n")[-3].startswith(reply)
+def test_the_reply_to(trusting: FrontEnd, said: bytes, reply: Reply | str) -> None:
+    assert trusting.speak(b"PROXY UNKNOWN\r\n" + said).decode().split("\r\n")[-3].startswith(str(reply))

@@ -16,12 +16,12 @@ from types import SimpleNamespace
 import pytest
 
 from maildefer.errors import MaildeferError
-from maildefer.intake import replies
 from maildefer.intake.options import parse
+from maildefer.intake.outcomes import Refusal, Stored
 from maildefer.intake.writer import client as line_module
 from maildefer.intake.writer.client import WriterClient
 from maildefer.intake.writer.process import Writer
-from maildefer.intake.writer.protocol import Message, Stored
+from maildefer.intake.writer.protocol import Message
 from maildefer.intake.writer.shared_memory import SharedBlocks, Span, WriterLink, pair, part
 from maildefer.maildir import durable
 from maildefer.maildir.layout import create_queue
@@ -202,7 +202,7 @@ def test_a_block_comes_back_when_the_writer_refuses(tmp_path: Path) -> None:
     async def play(line: WriterClient) -> None:
         for number in range(40):
             (stored,) = await line.push(message(text(number)))
-            assert stored.reply == replies.FULL
+            assert stored.fault == Refusal.QUEUE_FULL
 
     link = served(tmp_path, play, "--min-free-bytes", str(1 << 60))
     assert bodies(tmp_path) == []
@@ -283,9 +283,9 @@ def test_whoever_waits_when_the_writer_ends_is_told(tmp_path: Path) -> None:
         pushes = [asyncio.ensure_future(line.push(message(text(number)))) for number in range(3)]
         await asyncio.sleep(0)
         theirs.socket.close()
-        assert [each[0].reply for each in await asyncio.gather(*pushes)] == [replies.FAULT] * 3
+        assert [each[0].fault for each in await asyncio.gather(*pushes)] == [Refusal.STORAGE_FAILED] * 3
         assert line.closed.is_set()
-        assert (await line.push(message(b"x")))[0].reply == replies.FAULT
+        assert (await line.push(message(b"x")))[0].fault == Refusal.STORAGE_FAILED
         await line.close()
 
     asyncio.run(run())
@@ -395,7 +395,7 @@ def test_a_writer_that_says_what_is_no_answer_is_one_that_is_gone(
 
     with theirs.socket:
         [stored] = asyncio.run(asyncio.wait_for(run(), 30))
-    assert (stored.key, stored.reply) == ("", replies.FAULT)
+    assert (stored.key, stored.fault) == ("", Refusal.STORAGE_FAILED)
     assert "child.misbehaved" in capfd.readouterr().err
 
 

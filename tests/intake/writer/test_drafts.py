@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from maildefer.errors import QueueMissing
-from maildefer.intake import replies
 from maildefer.intake.options import parse
+from maildefer.intake.outcomes import Refusal
 from maildefer.intake.writer.process import Writer
 from maildefer.intake.writer.protocol import Job, Message, WriterAnswer
 from maildefer.intake.writer.shared_memory import pair
@@ -59,7 +59,7 @@ def entries(layout: Layout) -> list[tuple[Envelope | None, bytes]]:
 def test_parts_become_one_entry_with_the_envelope_on_top(writer: Writer, layout: Layout) -> None:
     *parts, last = push(writer, part(b"Subject: x\n\n"), part(b"one\n"), part(b"two\n", whole=True))
     assert [answer.stored for answer in parts] == [[], []]
-    assert last.stored[0].reply.startswith("250 ")
+    assert last.stored[0].fault is None
     assert os.listdir(layout.new) == [last.stored[0].key]
     assert entries(layout) == [(Envelope("a@b", "c@d"), b"Subject: x\n\none\ntwo\n")]
     assert os.listdir(layout.tmp) == []
@@ -112,7 +112,7 @@ def test_a_disk_that_fills_up_in_the_middle_is_told_at_that_part_and_leaves_noth
 
     monkeypatch.setattr(durable, "write_all", full)
     (answer,) = push(writer, part(b"y"))
-    assert [stored.reply for stored in answer.stored] == [replies.FULL]
+    assert [stored.fault for stored in answer.stored] == [Refusal.QUEUE_FULL]
     assert os.listdir(layout.tmp) == []
 
 
@@ -126,7 +126,7 @@ def test_a_disk_that_fills_up_at_the_last_part_fails_all_recipients(
 
     monkeypatch.setattr(durable, "write_all", full)
     (answer,) = push(writer, part(b"y", "c@d", "e@f", whole=True))
-    assert [stored.reply for stored in answer.stored] == [replies.FULL] * 2
+    assert [stored.fault for stored in answer.stored] == [Refusal.QUEUE_FULL] * 2
     assert os.listdir(layout.tmp) == os.listdir(layout.new) == []
 
 
@@ -140,7 +140,7 @@ def test_a_copy_that_fails_fails_its_message_or_with_lmtp_its_recipient(
         part(b"x", *recipients, together=together),
         part(b"y", *recipients, whole=True, together=together),
     )
-    assert [stored.reply[:3] for stored in answer.stored] == ["250", "553", "250"]
+    assert [stored.fault for stored in answer.stored] == [None, Refusal.ADDRESS_REFUSED, None]
     assert len(os.listdir(layout.new)) == (0 if together else 2)
     assert os.listdir(layout.tmp) == []
 
@@ -151,7 +151,7 @@ def test_a_shortage_in_the_middle_drops_what_is_there(layout: Layout) -> None:
     writer = Writer(layout, options, theirs)
     writer._spool.add(part(b"x"))
     (answer,) = push(writer, part(b"y"))
-    assert [stored.reply for stored in answer.stored] == [replies.FULL]
+    assert [stored.fault for stored in answer.stored] == [Refusal.QUEUE_FULL]
     assert os.listdir(layout.tmp) == []
     ours.socket.close()
     theirs.socket.close()
@@ -162,7 +162,7 @@ def test_a_draft_that_is_swept_before_its_end_is_a_temporary_failure(writer: Wri
     (draft,) = os.listdir(layout.tmp)
     Path(layout.tmp, draft).unlink()
     (answer,) = push(writer, part(b"y", whole=True))
-    assert [stored.reply for stored in answer.stored] == [replies.FAULT]
+    assert [stored.fault for stored in answer.stored] == [Refusal.STORAGE_FAILED]
     assert os.listdir(layout.new) == []
 
 
@@ -173,7 +173,7 @@ def test_a_draft_that_is_swept_fails_alone_of_those_that_end_together(writer: Wr
     push(writer, part(b"x", draft=2))
     last = [Job(draft, part(b"y", draft=draft, whole=True)) for draft in (1, 2)]
     one, two = (answer.stored[0] for answer in writer.answer(last))
-    assert one.reply == replies.FAULT
+    assert one.fault == Refusal.STORAGE_FAILED
     assert os.listdir(layout.new) == [two.key]
 
 

@@ -16,8 +16,8 @@ import pytest
 from benchmarks import processes
 from maildefer.host.identity import start_time
 from maildefer.host.linux.parallel_fsync import fsync_all
-from maildefer.intake import replies
 from maildefer.intake.options import parse
+from maildefer.intake.outcomes import Refusal
 from maildefer.intake.writer import process
 from maildefer.intake.writer.process import Writer
 from maildefer.intake.writer.protocol import Job, Message, WriterAnswer
@@ -58,8 +58,8 @@ def batch(count: int, *recipients: str, together: bool = True) -> list[Job]:
     return [Job(number, message) for number in range(1, count + 1)]
 
 
-def replies_of(answers: list[WriterAnswer]) -> list[str]:
-    return [each.reply for answer in answers for each in answer.stored]
+def faults_of(answers: list[WriterAnswer]) -> list[Refusal | None]:
+    return [each.fault for answer in answers for each in answer.stored]
 
 
 @pytest.mark.invariant(1)
@@ -72,7 +72,7 @@ def test_a_fault_that_nobody_expects_is_a_451_for_each_and_nothing_is_said_to_be
 
     monkeypatch.setattr(Pusher, "push_all", fail)
     answers = make(True).answer(batch(count))
-    assert replies_of(answers) == [replies.INTERNAL] * count
+    assert faults_of(answers) == [Refusal.INTERNAL_ERROR] * count
     assert [each.key for answer in answers for each in answer.stored] == [""] * count
     assert answers[0].stored[0].reason == "RuntimeError: a bug"
     assert os.listdir(layout.new) == []
@@ -107,7 +107,7 @@ def test_each_file_is_synced_before_it_has_its_name_and_the_folder_before_its_25
     monkeypatch.setattr(process, "fsync_all", sync_all)
     answers = make(local).answer(batch(count))
     keys = [each.key for answer in answers for each in answer.stored]
-    assert all(replies.is_queued(reply) for reply in replies_of(answers))
+    assert all(fault is None for fault in faults_of(answers))
     assert sorted(os.listdir(layout.new)) == sorted(keys)
     for key in keys:
         draft = f"{layout.tmp}/{key}"
