@@ -43,57 +43,76 @@ class FrontEndOptions:
 
     max_bytes: int = _limit(
         MAX_ENTRY_BYTES,
-        "the largest entry: told in EHLO; 552 at MAIL FROM for what is announced, and after the message "
-        "for what was not; cut off at twice as much",
+        "the largest entry; EHLO announces it; 552 at MAIL FROM where the client states a larger "
+        "size, else after the message; at twice as much the connection is closed",
         http=True,
     )
-    max_recipients: int = _limit(1000, "of a message; 452 for the rest", http=True)
-    max_connections: int = _limit(500, "at a time, of all processes of a front end; then 421", http=True)
-    max_connections_per_client: int = _limit(
-        50, "at a time from one IPv4 address or IPv6 /64; then 421; 0: no limit", http=True
+    max_recipients: int = _limit(1000, "recipients of a message; 452 for each further one", http=True)
+    max_connections: int = _limit(
+        500, "connections of all processes of a front end at a time; 421 for each further one", http=True
     )
-    domains: str = _limit("", "that mail is taken for, whatever the routes say; empty: those of the routes")
-    policy: str = _limit("", "MODULE.FUNCTION of the project, which is asked for each recipient")
+    max_connections_per_client: int = _limit(
+        50,
+        "connections at a time from one IPv4 address or IPv6 /64; 421 for each further one; 0: no limit",
+        http=True,
+    )
+    domains: str = _limit(
+        "",
+        "the domains for which mail is accepted, whatever the routes say; empty: the domains of the routes",
+    )
+    policy: str = _limit("", "MODULE.FUNCTION of the project, which is called for each recipient")
     exempt_networks: str = _limit(
         "127.0.0.0/8 ::1 unix",
-        "whose clients are not counted, slowed down or sent away: name your own relays",
+        "networks whose clients are not counted, slowed down or disconnected: name your own relays",
         http=True,
     )
     max_errors: int = _limit(
-        20, "replies of 4yz and 5yz; then 421, and closed; a message that is taken begins the count anew"
+        20,
+        "4yz and 5yz replies on a connection; then 421, and it is closed; after each accepted message "
+        "the count begins at zero",
     )
     max_commands: int = _limit(
-        100, "commands that bring no message on (NOOP, RSET, VRFY, an empty BDAT); then 421, and closed"
+        100,
+        "commands that do not advance a message (NOOP, RSET, VRFY, an empty BDAT); then 421, and the "
+        "connection is closed",
     )
     max_hops: int = _limit(50, "Received lines; 554 5.4.6 for a message with so many")
     max_deliveries: int = _limit(
         1,
-        "Delivered-To lines with the recipient; 554 5.4.6 for so many; 0: no limit, for mail that a "
-        "fetcher brings from another mailbox of the same name",
+        "Delivered-To lines with the recipient; 554 5.4.6 for a message with so many; 0: no limit, "
+        "for mail that is fetched from another mailbox of the same name",
     )
-    idle_seconds: float = _limit(300.0, "421, where nothing comes for so long", http=True)
-    command_seconds: float = _limit(60.0, "421, where a command that has begun does not end", http=True)
+    idle_seconds: float = _limit(300.0, "421, where a client sends nothing for so long", http=True)
+    command_seconds: float = _limit(
+        60.0, "421, where a command has begun and does not end within this time", http=True
+    )
     data_seconds: float = _limit(
-        3600.0, "421, where a message, or all of its chunks, does not end", http=True
+        3600.0, "421, where a message, or all of its chunks, does not end within this time", http=True
     )
     tarpit_seconds: float = _limit(
         1.0,
-        "from half of `max_errors` on each error's reply waits so long, then twice as long, and so on; "
-        "0: no tarpit",
+        "from half of `max_errors` on, the delay of the reply to an error, doubled at each further "
+        "error; 0: no delay",
     )
-    tarpit_max_seconds: float = _limit(10.0, "the longest of these waits")
+    tarpit_max_seconds: float = _limit(10.0, "the longest of these delays")
     buffer_bytes: int = _limit(
-        256 << 10, "of each message; what is larger is written to the queue's `tmp/` as it comes", http=True
+        256 << 10,
+        "memory for one message; a larger one is written to the queue's `tmp/` while it comes",
+        http=True,
     )
-    max_held_bytes: int = _limit(256 << 20, "of all messages in hand, in memory; then 452", http=True)
-    max_backlog: int = _limit(0, "waiting entries; above so many 452 4.3.1; 0: no limit", http=True)
+    max_held_bytes: int = _limit(
+        256 << 20, "memory for all messages that are being received; then 452", http=True
+    )
+    max_backlog: int = _limit(0, "waiting entries; 452 4.3.1 while there are more; 0: no limit", http=True)
     min_free_bytes: int = _limit(
-        64 << 20, "of free space; 452 4.3.1 under so much, or without a free inode", http=True
+        64 << 20, "free space; 452 4.3.1 while there is less, or no free inode", http=True
     )
-    policy_seconds: float = _limit(10.0, "for the policy's answer; then 451")
-    policy_processes: int = _limit(2, "that ask the policy, if there is one")
-    threads: int = _limit(32, "batches of messages that are being stored at a time", http=True)
-    drain_seconds: float = _limit(5.0, "for transactions to finish at `TERM`; then 421", http=True)
+    policy_seconds: float = _limit(10.0, "the time for an answer of the policy; then 451")
+    policy_processes: int = _limit(2, "processes that run the policy, if there is one")
+    threads: int = _limit(32, "batches of messages that are stored at a time", http=True)
+    drain_seconds: float = _limit(
+        5.0, "the time in which transactions may be finished after `TERM`; then 421", http=True
+    )
 
     tls_certificate: str = _setting(
         "", "a PEM file with the certificate and its chain: STARTTLS is offered; read again at HUP"
