@@ -15,7 +15,8 @@
     fork                forks and executes child processes, and makes memory that they only read
     probe               asks a child process, probe_process, what the application is
 
-A message: worker/scout > worker/offers > worker/worker > maildir/claims > handling/dispatch > worker/settle.
+A message: worker/scout > worker/offers > worker/worker > maildir/claims > worker/attempt > handling/dispatch >
+worker/settle.
 A worker's death: supervisor/workers > keeper/slot_reclaim, or keeper/maintenance > maildir/upkeep/reclaim.
 Imports point down: receiver, supervisor > frontend, keeper > worker > status_record > context, fork > scoreboard.
 """

@@ -57,10 +57,10 @@ def test_a_worker_killed_while_it_claims_or_settles_charges_nobody(project: Proj
     project.edit(
         "workers/front.py",
         "hoard: list",
-        "from maildefer.pool import worker as _worker\n"
+        "from maildefer.pool.worker import attempt as _attempt\n"
         "def _received(*arguments):\n    time.sleep(0.005)\n    while not os.path.exists('go'): time.sleep(0.005)\n"
         "    return _original(*arguments)\n"
-        "_original, _worker.received = _worker.received, _received\nhoard: list",
+        "_original, _attempt.received = _attempt.received, _received\nhoard: list",
     )
     pool = start(workers=1)
     [key] = project.push()

@@ -23,7 +23,7 @@ from maildefer.maildir.system import System
 from maildefer.pool import scoreboard, status_record
 from maildefer.pool.keeper import heartbeat, keeper, maintenance
 from maildefer.pool.supervisor import drain, workers
-from maildefer.pool.worker import cross_device, queue_view, scout, settle, worker
+from maildefer.pool.worker import attempt, cross_device, queue_view, scout, settle, worker
 from tests.simulation.scheduler import Process, Scheduler
 from tests.simulation.stand_ins import Memory, nothing
 
@@ -150,7 +150,7 @@ def installed() -> Iterator[None]:
         def put(module: Any, name: str, value: object) -> None:
             stack.enter_context(patch.object(module, name, value))
 
-        for module in (worker, queue_view, settle, scout, status_record):
+        for module in (worker, attempt, queue_view, settle, scout, status_record):
             put(module, "time", clock)
         for module in (queue_view, status_record, scout):
             put(module, "boottime", clock.boottime)

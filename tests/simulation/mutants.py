@@ -33,7 +33,7 @@ from maildefer.pool.keeper import heartbeat, keeper, maintenance, slot_reclaim
 from maildefer.pool.scoreboard import Scoreboard
 from maildefer.pool.scoreboard_slot import ScoreboardSlot
 from maildefer.pool.supervisor import workers
-from maildefer.pool.worker import conversation_locks, cross_device, queue_view, scout, worker
+from maildefer.pool.worker import attempt, conversation_locks, cross_device, queue_view, scout, worker
 from tests.simulation import bugs, poolbugs
 from tests.simulation.installed import installed
 from tests.simulation.schedule import run
@@ -124,7 +124,7 @@ MUTANTS = (
     Mutant("settle: ENOENT taken for done", one(claims.Claim, "_still_there", bugs.constant(False))),
     Mutant("settle: judged by its destination", one(claims.Claim, "_move", bugs.by_destination)),
     Mutant("settle: cleared from the board before its reply", one(claims.Claim, "_move", bugs.cleared_early)),
-    Mutant("settle: ack before the handler", one(worker.Worker, "_handle", poolbugs.ack_first)),
+    Mutant("settle: ack before the handler", one(attempt.QueueAttempts, "read", poolbugs.ack_first)),
     Mutant("bury: no reason", one(claims, "write_reason", bugs.constant(None))),
     Mutant("read: not all bytes", one(reading, "read_entry", bugs.truncated)),
     Mutant("look: by stat", one(doubt, "listed", bugs.by_stat)),
@@ -204,7 +204,9 @@ MUTANTS = (
         units="tests/test_queue.py",
     ),
     Mutant("scout: goes by arrivals alone", one(scout.QueueScout, "_pass", bugs.constant(None))),
-    Mutant("worker: a fault leaves the deadline", one(worker.Worker, "_handle", poolbugs.deadline_left)),
+    Mutant(
+        "worker: a fault leaves the deadline", one(worker.Worker, "_run_handlers", poolbugs.deadline_left)
+    ),
     Mutant(
         "supervisor: stopped, and nobody minds", one(keeper.Keeper, "_check_supervisor", bugs.constant(None))
     ),

@@ -104,15 +104,15 @@ def refreshed_or_not(old: Any) -> Any:
 def deadline_left(old: Any) -> Any:
     """A fault that comes out of a dispatch leaves the handler's deadline standing."""
 
-    def handle(self: Any, queue: Any, claim: Any) -> Any:
+    def run_handlers(self: Any, *handlers_messages_claims: Any) -> Any:
         try:
-            return old(self, queue, claim)
+            return old(self, *handlers_messages_claims)
         except MaildeferError:
-            now = self._hand.process.client.boottime()
+            now = self._slot.process.client.boottime()
             self._words[self._base + S.DEADLINE] = int(now * 1e9) + self._timeout_ns
             raise
 
-    return handle
+    return run_handlers
 
 
 def board_first(old: Any) -> Any:
@@ -148,12 +148,12 @@ def held_now(recovery: Any) -> dict[int, set[int]]:
 
 
 def ack_first(old: Any) -> Any:
-    def handle(self: Any, queue: Any, claim: Any) -> Any:
-        found = claim.read(self._limit_bytes)
+    def read(self: Any, claim: Any) -> Any:
+        found = old(self, claim)
         claim.ack()
-        return found, None, ""
+        return found
 
-    return handle
+    return read
 
 
 def may_always(old: Any) -> Any:

@@ -12,6 +12,7 @@ from maildefer.maildir.claims import Claim, Claimer
 from maildefer.maildir.layout import create_queue
 from maildefer.pool.scoreboard import Scoreboard
 from maildefer.pool.scoreboard_slot import ScoreboardSlot
+from maildefer.pool.worker.attempt import ReadMessage
 from maildefer.pool.worker.conversation_locks import ConversationLocks
 from maildefer.pool.worker.queue_view import QueueView
 from maildefer.pool.worker.settle import Settler
@@ -111,14 +112,13 @@ class SimulatedWorker(Worker):
         self._base = board.slot(slot)
         self._forked = self._stopping = False
         self.directory = WorkingDirectory()
-        hand = self._hand = WatchedHand(board, slot, process, supervisor.oracle)
+        hand = self._slot = WatchedHand(board, slot, process, supervisor.oracle)
         self._offers = WaitedOffers(supervisor.channels, supervisor.bell)
         self._queues = [self._serving(supervisor, index) for index in range(len(self._shared.queues))]
         home = self._queues[0]
         system = process.client.system
         tokens = ConversationLocks(home, board, slot, hand, self._offers.is_any, system=system)
         handlers: Any = [Handlers(supervisor, hand, tokens, queue.name) for queue in self._shared.queues]
-        self._dispatchers = handlers
         self._settler = Settler(
             policy=POLICY,
             layouts={queue.name: queue.layout for queue in self._shared.queues},
@@ -133,6 +133,10 @@ class SimulatedWorker(Worker):
         self._limit_bytes = 1 << 20
         self._timeout_ns = _TIMEOUT_NS
         self._left = -1
+        self._attempts = [
+            self._attempts_at(queue, dispatcher)
+            for queue, dispatcher in zip(self._queues, handlers, strict=True)
+        ]
 
     def note_stop(self) -> None:
         """TERM, which also ends a wait for offers."""
@@ -142,10 +146,10 @@ class SimulatedWorker(Worker):
 
     def _serving(self, supervisor: SimulatedSupervisor, index: int) -> QueueView:
         queue, label = supervisor.shared.queues[index], supervisor.shared.host.label
-        serving = QueueView(queue.name, queue.layout, index, supervisor.board, self._hand, label)
+        serving = QueueView(queue.name, queue.layout, index, supervisor.board, self._slot, label)
         serving.claimer = Claimer(
             queue.layout,
-            self._hand,
+            self._slot,
             lease="",
             host=label,
             mount_time=serving._mount_time,
@@ -154,9 +158,9 @@ class SimulatedWorker(Worker):
         )
         return serving
 
-    def _attempt(self, queue: QueueView, name: str) -> None:
-        super()._attempt(queue, name)
-        hand: Any = self._hand
+    def _attempt(self, queue: QueueView, name: str, read: ReadMessage) -> None:
+        super()._attempt(queue, name, read)
+        hand: Any = self._slot
         hand.oracle.ended(hand.process)
 
     def _listen(self) -> None:

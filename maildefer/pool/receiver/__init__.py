@@ -1,10 +1,10 @@
 """Consuming a queue in one process, without a supervisor.
 
-    consumer        claims messages in any program, under a lease of its own
-    receiver        `QueueReceiver`: claims and handles in threads
-    attempt         claim, handlers, settle, log line, for one thread
-    batches         the receiver's waiting batches
-    smtp_receiver   `SMTPReceiver` and `LMTPReceiver`: a front end in a boot module
+    consumer          claims messages in any program, under a lease of its own
+    receiver          `QueueReceiver`: claims, and has threads make the attempts
+    thread_attempts   what an attempt of a receiver's thread differs in from a worker's
+    batches           a receiver's messages that wait for a batch
+    smtp_receiver     `SMTPReceiver` and `LMTPReceiver`: a front end in a boot module
 
-Imports point down: smtp_receiver > receiver > attempt > batches > consumer.
+Imports point down: smtp_receiver > receiver > thread_attempts > batches > consumer.
 """

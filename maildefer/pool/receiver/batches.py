@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from maildefer.errors import QueueError
 from maildefer.handling.dispatch import Dispatcher
 from maildefer.maildir.system import boottime
 from maildefer.pool.receiver.consumer import ConsumedClaim
@@ -59,11 +58,7 @@ class WaitingBatches:
         return most if first is None else max(0.0, min(most, first - boottime()))
 
     def release(self) -> None:
-        """Give all back, uncharged: the receiver ends."""
-        for one in self._waiting.values():
-            for claim in one.claims:
-                try:
-                    claim.release()
-                except QueueError:  # the audit takes it back, or somebody has
-                    claim.abandon()
+        """Release all claims, since the receiver ends."""
+        for group in self._waiting.values():
+            group.release()
         self._waiting.clear()

@@ -18,8 +18,6 @@ from typing import Protocol
 
 from maildefer.errors import (
     ClaimLost,
-    EntryMalformed,
-    EntryTooLarge,
     QueueError,
     StorageFault,
     UnsafeMount,
@@ -36,6 +34,7 @@ from maildefer.pool.keeper.standalone import StandaloneKeeper
 from maildefer.pool.messages import EntryDeferred, LeaveLeases, ReclaimSlots, send
 from maildefer.pool.scoreboard import GATHERED_PLACES, PLACES, Header, ProcessKind, Q, QueueState, S, State
 from maildefer.pool.scoreboard_slot import ScoreboardSlot
+from maildefer.pool.worker.attempt import read_or_bury
 from maildefer.pool.worker.claim_slots import GatheredSlots
 from maildefer.pool.worker.queue_view import QueueView
 
@@ -230,10 +229,11 @@ class Consumer:
         assert isinstance(claim, ConsumedClaim)
         claim._consumer = self
         try:
-            claim._data = claim.read(self._max_bytes)
-            return claim
-        except (EntryMalformed, EntryTooLarge) as fault:
-            claim.bury(str(fault), error=type(fault).__name__)
+            data = read_or_bury(claim, self._max_bytes)
+            if isinstance(data, bytes):
+                claim._data = data
+                return claim
+            claim.bury(data.reason, error=data.error)
         except ClaimLost:
             pass
         except StorageFault:

@@ -26,9 +26,9 @@ from maildefer.host.identity import this_host
 from maildefer.host.working_directory import WorkingDirectory
 from maildefer.maildir.reasons import write_reason
 from maildefer.matching import process_client
-from maildefer.pool.receiver.attempt import AttemptRunner
 from maildefer.pool.receiver.batches import WaitingBatches
 from maildefer.pool.receiver.consumer import ConsumedClaim, Consumer
+from maildefer.pool.receiver.thread_attempts import ThreadAttempts
 from maildefer.pool.scoreboard import PLACES
 from maildefer.pool.supervisor.reload import FileWatch
 from maildefer.pool.worker import cross_device
@@ -84,8 +84,8 @@ class QueueReceiver:
         log_context.isolate()
         log_context.in_hand.append(lambda: self._in_hand)
         log_context.queue_names[self._layout.path] = self.queue_dir
-        attempts = AttemptRunner(self.queue_dir, self._oversized, self._replaced())
-        batches = attempts.collecting()
+        attempts = ThreadAttempts(self.queue_dir, self._oversized, self._replaced())
+        batches = attempts.waiting_batches()
         files = FileWatch({"files": module_files(tuple(Router.HANDLERS)), "reload": True})
         options = attempts.settings
         with (
@@ -109,12 +109,12 @@ class QueueReceiver:
                     consumer, patience if batches is None else batches.patience_seconds(patience)
                 )
                 if claim is not None and (batches is None or not self._is_collected(batches, claim)):
-                    threads.submit(self._handle, attempts, partial(attempts.make, claim))
+                    threads.submit(self._handle, attempts, partial(attempts.attempt, claim))
                 idle = claim is None
                 self._tell(idle and not one_shot)
-                for collected in batches.due(idle=idle, everything=idle and one_shot) if batches else ():
+                for group in batches.due(idle=idle, everything=idle and one_shot) if batches else ():
                     self._begin()
-                    threads.submit(self._handle, attempts, partial(attempts.make_all, collected))
+                    threads.submit(self._handle, attempts, partial(attempts.attempt_batch, group))
                 if idle and one_shot and self._all_settled():
                     break
             if batches is not None:
@@ -191,7 +191,7 @@ class QueueReceiver:
             self._settled.wait(_LOOK_SECONDS)
             return False
 
-    def _handle(self, attempts: AttemptRunner, attempt: Callable[[], None]) -> None:
+    def _handle(self, attempts: ThreadAttempts, attempt: Callable[[], None]) -> None:
         try:
             attempt()
         finally:

@@ -3,16 +3,19 @@
     scout                lists `new/` and offers names
     offers               names from the scout to the workers
     run                  the life of a worker's process
-    worker               one message at a time: offer, claim, read, handle, settle
+    worker               one message at a time: takes an offer, claims, has an attempt made
+    attempt              one attempt, also a receiver's: read, handlers, outcome, settle, log line
     queue_view           whether this process may claim in a queue now; faults and pauses
-    settle               an outcome to what happens to the claim
+    settle               from an outcome to what happens to the claim
     cross_device         a handoff to a queue on another filesystem
-    conversation_locks   the tokens that a worker holds
+    conversation_locks   the conversation tokens that a worker holds
     batch_worker         a worker with @batch handlers
     batch_group          messages that wait for one call; claim_slots: their claims on the scoreboard
     batch_leader         one worker gathers for all of a host
     bisect               finds the messages on which a batch fails
 
-Imports point down: run > batch_worker > worker > settle, batch_leader, conversation_locks > queue_view, offers,
-claim_slots.
+A worker imports none of the modules of batches unless its application has @batch handlers.
+Imports point down: run > batch_worker > worker > conversation_locks > queue_view; batch_worker > batch_group,
+batch_leader, claim_slots; batch_group > attempt, bisect; worker > attempt > settle > cross_device; worker, scout >
+offers.
 """

@@ -71,14 +71,14 @@ class BatchLeader:
             self.end()
             return False
         if not self.listens:
-            self._offers.also_from(self._mine)
+            self._offers.wake_for(self._mine)
             self.listens = True
         return True
 
     def end(self) -> None:
         self._words[self._gathers] &= ~self._bit
         if self.listens:
-            self._offers.no_longer_from(self._mine)
+            self._offers.stop_waking_for(self._mine)
             self.listens = False
 
     def pass_on(self, name: str) -> bool:
@@ -92,7 +92,7 @@ class BatchLeader:
                     select.select([], [self._sending], [], _ROOM_SECONDS)
         return False
 
-    def taken(self) -> str | None:
+    def receive_name(self) -> str | None:
         """A name that was passed on to this worker; None when there is none."""
         if not self.listens:
             return None

@@ -12,7 +12,7 @@ T = TypeVar("T")
 _DOUBTFUL = 2
 
 
-def sift(
+def bisect(
     items: list[T],
     call: Callable[[list[T]], list[Outcome] | Deferred],
     may_go_on: Callable[[], bool] = lambda: True,

@@ -6,6 +6,7 @@ harm to what it gathered for another, and the keeper gives that back uncharged.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from maildefer.maildir.claims import Claim
@@ -64,7 +65,7 @@ class GatheredSlots:
         self._words[place] = 0
         self.free.append(place)
 
-    def begin(self, claims: list[GatheredClaim]) -> None:
+    def begin(self, claims: Sequence[GatheredClaim]) -> None:
         """A handler gets these now: from here on, its death is theirs."""
         for claim in claims:
             self._words[claim.place] |= IN_HANDLER
@@ -75,7 +76,7 @@ class GatheredSlots:
             if self._words[place]:
                 self._words[place] |= IN_HANDLER
 
-    def end(self, claims: list[GatheredClaim]) -> None:
+    def end(self, claims: Sequence[GatheredClaim]) -> None:
         """It has come back from the handler, and is not settled yet."""
         for claim in claims:
             self._words[claim.place] &= ~IN_HANDLER

@@ -74,11 +74,11 @@ class Offers:
                 return index, unpack(data)
         return None
 
-    def also_from(self, end: socket.socket) -> None:
+    def wake_for(self, end: socket.socket) -> None:
         """Wake for what is passed on there, too, which `take` does not read."""
         self._open.register(end.fileno(), select.EPOLLIN)
 
-    def no_longer_from(self, end: socket.socket) -> None:
+    def stop_waking_for(self, end: socket.socket) -> None:
         self._open.unregister(end.fileno())
 
     def is_any(self) -> bool:

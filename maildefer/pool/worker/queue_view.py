@@ -24,7 +24,7 @@ _UNROUTED_PAUSE_SECONDS = 60.0
 class QueueView:
     """A queue as a worker serves it; used by that worker only."""
 
-    __slots__ = ("_aside", "_base", "_board", "_generation", "_words", "claimer", "index", "name")
+    __slots__ = ("_set_aside", "_base", "_board", "_generation", "_words", "claimer", "index", "name")
 
     def __init__(
         self, name: str, layout: Layout, index: int, board: Scoreboard, hand: ClaimSlots, host: str
@@ -35,7 +35,7 @@ class QueueView:
         self._words = board.words
         self._base = board.queue(index)
         self._generation = -1
-        self._aside: dict[
+        self._set_aside: dict[
             str, float
         ] = {}  # names that could not be claimed: not before this boot-clock second
         self.claimer = Claimer(layout, hand, lease="", host=host, mount_time=self._mount_time)
@@ -67,9 +67,9 @@ class QueueView:
         self.claimer.local = bool(self._words[self._base + Q.LOCAL])
         return True
 
-    def is_aside(self, name: str) -> bool:
+    def is_set_aside(self, name: str) -> bool:
         """Whether this name could not be claimed a moment ago, as a directory of another user can't."""
-        return bool(self._aside) and self._aside.get(name, 0.0) > boottime()
+        return bool(self._set_aside) and self._set_aside.get(name, 0.0) > boottime()
 
     def note_fault(self, fault: StorageFault, name: str) -> None:
         """The filesystem refused, which isn't the message's fault.
@@ -77,15 +77,15 @@ class QueueView:
         One name alone is set aside for a minute. Faults of several in a row are the filesystem's own: the queue is
         paused on this host, longer each time.
         """
-        if len(self._aside) >= _MOST_ASIDE:
-            self._aside.clear()
-        self._aside[name] = boottime() + _ASIDE_SECONDS
+        if len(self._set_aside) >= _MOST_ASIDE:
+            self._set_aside.clear()
+        self._set_aside[name] = boottime() + _ASIDE_SECONDS
         faults = self._words[self._base + Q.FAULTS] = self._words[self._base + Q.FAULTS] + 1
         if faults >= _FAULTS_IN_A_ROW:
             seconds = min(
                 _FIRST_PAUSE_SECONDS * 2.0 ** min(faults - _FAULTS_IN_A_ROW, 10), _LONGEST_PAUSE_SECONDS
             )
-            self._aside.clear()  # it is not they
+            self._set_aside.clear()  # it is not they
             self.pause(seconds, fault.errno or errno.EIO, str(fault))
         else:
             events.emit("entry.unreadable", queue=self.name, name=name, error=str(fault))

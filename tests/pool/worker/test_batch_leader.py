@@ -59,8 +59,8 @@ def test_what_is_passed_on_wakes_the_one_who_gathers_and_nobody_else(host: Host)
     assert other.is_another()
     assert other.pass_on("1.k")
     assert [offers.is_any() for offers in host.offers] == [True, False, False]
-    assert third.taken() is None
-    assert (one.taken(), one.taken()) == ("1.k", None)
+    assert third.receive_name() is None
+    assert (one.receive_name(), one.receive_name()) == ("1.k", None)
 
 
 def test_nobody_is_another_to_himself_or_before_anybody_gathers(host: Host) -> None:
@@ -133,9 +133,9 @@ def test_after_its_end_nothing_is_taken(host: Host) -> None:
     other.pass_on("1.k")
     one.end()
     assert not other.is_another()
-    assert (one.taken(), host.offers[0].is_any()) == (None, False)
+    assert (one.receive_name(), host.offers[0].is_any()) == (None, False)
     other.begin(soon())
-    assert other.taken() == "1.k", "the next one has it"
+    assert other.receive_name() == "1.k", "the next one has it"
 
 
 def test_who_cannot_be_passed_more_is_let_be(host: Host) -> None:
@@ -145,5 +145,5 @@ def test_who_cannot_be_passed_more_is_let_be(host: Host) -> None:
     while other.pass_on(f"{passed}.k"):
         passed += 1
     assert passed >= 10
-    assert one.taken() == "0.k"
+    assert one.receive_name() == "0.k"
     assert other.pass_on("again")

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from maildefer.handling.outcomes import ACKED, Deferred, Outcome
-from maildefer.pool.worker.bisect import sift
+from maildefer.pool.worker.bisect import bisect
 
 FAILED = Deferred("it broke", error="RuntimeError: it broke", detail="Traceback", module="workers.index")
 SHARED = Deferred("it broke")
@@ -27,7 +27,7 @@ def sifted(
     handler: Handler, count: int, choose: Callable[[int], int] = lambda count: count - 1
 ) -> dict[int, Outcome]:
     found: dict[int, Outcome] = {}
-    for items, outcomes in sift(list(range(count)), handler, choose=choose):
+    for items, outcomes in bisect(list(range(count)), handler, choose=choose):
         assert not found.keys() & set(items), "no item comes twice"
         found.update(zip(items, outcomes, strict=True))
     assert sorted(found) == list(range(count)), "none is forgotten"
@@ -42,7 +42,7 @@ def test_a_batch_that_succeeds_is_called_once() -> None:
 
 def test_outcomes_are_each_items_own() -> None:
     said: list[Outcome] = [ACKED, Deferred("later"), ACKED]
-    assert list(sift([1, 2, 3], lambda items: said)) == [([1, 2, 3], said)]
+    assert list(bisect([1, 2, 3], lambda items: said)) == [([1, 2, 3], said)]
 
 
 @pytest.mark.parametrize("bad", [{0}, {299}, {499}])
@@ -80,13 +80,13 @@ def test_every_item_can_be_the_one_that_is_tried_in_doubt() -> None:
 
 def test_without_time_nothing_more_is_called() -> None:
     handler = Handler({7})
-    [(items, outcomes)] = sift(list(range(9)), handler, lambda: False)
+    [(items, outcomes)] = bisect(list(range(9)), handler, lambda: False)
     assert (items, outcomes) == (list(range(9)), [SHARED] * 9)
     assert len(handler.calls) == 1
 
 
 def test_when_time_ends_in_the_search_the_rest_is_deferred() -> None:
     handler = Handler({0})
-    ended = list(sift(list(range(8)), handler, lambda: len(handler.calls) < 2))
+    ended = list(bisect(list(range(8)), handler, lambda: len(handler.calls) < 2))
     assert ended == [([0, 1, 2, 3], [SHARED] * 4), ([4, 5, 6, 7], [SHARED] * 4)]
     assert len(handler.calls) == 2

@@ -10,7 +10,7 @@ from maildefer.handling.handler_marks import MOST_MESSAGES
 from maildefer.pool.scoreboard import GATHERED_PLACES, QUEUE_SHIFT, Header, ProcessKind, S, Scoreboard, State
 from maildefer.pool.scoreboard_slot import ScoreboardSlot
 from maildefer.pool.status_record import on_claims
-from maildefer.pool.worker.batch_group import company
+from maildefer.pool.worker.batch_group import batch_size
 from maildefer.pool.worker.claim_slots import GatheredClaim, GatheredSlots
 
 PID = 4711
@@ -137,7 +137,7 @@ def test_a_cleared_slot_has_nothing_gathered(board: Scoreboard, hand: Scoreboard
 def test_who_was_in_a_batch_that_died_goes_in_smaller_company_and_alone_before_the_crash_limit(
     limit: int, max_crashes: int, companies: list[int]
 ) -> None:
-    assert [company(limit, crashes, max_crashes) for crashes in range(max_crashes)] == companies
+    assert [batch_size(limit, crashes, max_crashes) for crashes in range(max_crashes)] == companies
 
 
 def _claim(places: GatheredSlots) -> GatheredClaim:

@@ -36,10 +36,13 @@ def test_a_dispatch_that_ends_in_a_fault_leaves_no_deadline_behind() -> None:
     worker._words, worker._base = board.words, board.slot(0)
     worker._limit_bytes, worker._timeout_ns = 1 << 20, 1 << 60
     worker._forked, worker.directory = False, WorkingDirectory()
-    worker._dispatchers = [Refusing()]
+    worker._settler = worker._log = None
+    returned: list[object] = []
+    worker._return_claim = lambda queue, claim, fault: returned.append(fault)
+    attempts = worker._attempts_at(SimpleNamespace(index=0, name="q"), Refusing())
     claim = SimpleNamespace(read=lambda limit: b"Subject: x\n\n", key="k", attempt=1)
-    with pytest.raises(MountFault):
-        worker._handle(SimpleNamespace(index=0, name="q"), claim)
+    assert not attempts.make(claim, attempts.read)
+    assert returned == [fault]
     assert deadlines[0] > 0
     assert board.words[board.slot(0) + S.DEADLINE] == 0
 
@@ -56,7 +59,6 @@ def test_nor_does_one_in_a_worker_that_gathers_and_its_message_is_in_no_handler_
     )
     free = GatheredSlots.places(board, 0)
     hand = GatheredSlots(board, 0, ScoreboardSlot(board, 0), 0, free)
-    worker._hands = {0: hand}
     place = hand.take(7, "key")
     claim: Any = SimpleNamespace(place=place)
     seen: list[int] = []
@@ -66,7 +68,7 @@ def test_nor_does_one_in_a_worker_that_gathers_and_its_message_is_in_no_handler_
         raise MountFault("tokens", OSError(errno.EIO, "no token"))
 
     with pytest.raises(MountFault):
-        worker._in_handler(SimpleNamespace(index=0), [claim], refuse, "message")
+        worker._run_marked(hand, refuse, "message", [claim])
     assert all(seen)
     assert board.words[board.slot(0) + S.DEADLINE] == 0
     assert board.words[place] & IN_HANDLER == 0
@@ -76,16 +78,17 @@ def test_only_what_was_deferred_after_an_exception_is_counted_as_failed() -> Non
     board = Scoreboard(1, 1)
     worker: Any = Worker.__new__(Worker)
     worker._words, worker._base = board.words, board.slot(0)
-    worker._dispatchers = [SimpleNamespace(buried=None)]
+    worker._timeout_ns = worker._limit_bytes = 1 << 20
     worker._settler = SimpleNamespace(settle=lambda *given: "deferred")
     worker._log = SimpleNamespace(add=lambda *line, **facts: None)
-    claim = SimpleNamespace(key="k", attempt=1, began=0.0)
+    attempts = worker._attempts_at(SimpleNamespace(index=0, name="q"), SimpleNamespace(buried=None))
+    claim: Any = SimpleNamespace(key="k", attempt=1, began=0.0)
     for outcome in (
         Deferred("later"),
         Deferred("in an hour", 3600),
         Deferred("boom", error="ValueError: boom"),
     ):
-        worker._settle(SimpleNamespace(index=0, name="q"), claim, outcome, "m.START", None)
+        attempts.settle(claim, None, outcome, "m.START")
     assert (board.words[board.slot(0) + S.DEFERRED], board.words[board.slot(0) + S.FAILED]) == (3, 1)
     shared: Any = SimpleNamespace(board=board, queues=[SimpleNamespace(name="q")])
     board.words[board.slot(0) + S.KIND] = ProcessKind.WORKER
@@ -124,11 +127,11 @@ def test_a_message_is_gathered_by_one_worker_where_another_gathers_it_is_passed_
 ) -> None:
     worker: Any = BatchWorker.__new__(BatchWorker)
     took: list[object] = []
-    worker._hands = {0: None}
-    worker._gatherers = {} if gatherer is None else {0: gatherer}
-    worker._take = lambda queue, name, by: took.append(by if by is None else "itself")
-    worker._mind_gathering = lambda: None
-    worker._attempt(SimpleNamespace(index=0), "name")
+    worker._gathered_slots = {0: None}
+    worker._leaders = {} if gatherer is None else {0: gatherer}
+    worker._attempt_or_gather = lambda queue, name, by: took.append(by if by is None else "itself")
+    worker._update_groups = lambda: None
+    worker._attempt(SimpleNamespace(index=0), "name", None)
     assert took == taken
     assert (gatherer.passed if gatherer is not None else []) == passed
 
@@ -136,19 +139,22 @@ def test_a_message_is_gathered_by_one_worker_where_another_gathers_it_is_passed_
 def test_what_was_gathered_is_given_back_in_a_drain_and_let_go_where_that_fails() -> None:
     """A claim that stays on the board would be taken for one in hand, and never be taken back."""
     board = Scoreboard(1, 1)
+    board.words[Header.DRAINING] = 1
     worker: Any = BatchWorker.__new__(BatchWorker)
-    worker._words, worker._base = board.words, board.slot(0)
+    worker._words, worker._base, worker._stopping, worker._leaders = board.words, board.slot(0), True, {}
+    worker._log = SimpleNamespace(flush=lambda: None)
     ended: list[str] = []
 
     def refuse() -> None:
         raise MountFault("cur", OSError(errno.EIO, "no"))
 
-    claims = [
+    claims: list[Any] = [
         SimpleNamespace(release=lambda: ended.append("released"), abandon=lambda: ended.append("wrong")),
         SimpleNamespace(release=refuse, abandon=lambda: ended.append("let go")),
     ]
-    worker._groups = {(0, "h", 0): SimpleNamespace(claims=claims)}
-    worker._release((0, "h", 0))
+    step: Any = SimpleNamespace(name="h")
+    worker._groups = {(0, "h", 0): BatchGroup(step, limit=9, lingers=True, due=9.0, claims=claims)}
+    worker.serve()
     assert ended == ["released", "let go"]
     assert board.words[board.slot(0) + S.RELEASED] == 1
     assert worker._groups == {}
@@ -158,7 +164,7 @@ def test_a_worker_goes_on_gathering_for_its_host_where_messages_of_that_queue_wa
     begun: list[tuple[int, float]] = []
     worker: Any = BatchWorker.__new__(BatchWorker)
     worker._due = 5.0
-    worker._gatherers = {
+    worker._leaders = {
         index: SimpleNamespace(begin=lambda due, index=index: begun.append((index, due)))
         for index in range(3)
     }
@@ -167,7 +173,7 @@ def test_a_worker_goes_on_gathering_for_its_host_where_messages_of_that_queue_wa
         (1, "h", 0): SimpleNamespace(waits_for_more=False),
         (1, "g", 2): SimpleNamespace(waits_for_more=False),
     }
-    worker._lead()
+    worker._keep_leading()
     assert begun == [(0, 5.0)]
 
 
@@ -182,7 +188,9 @@ def test_of_two_workers_that_begin_to_gather_at_once_one_gives_its_message_back(
     worker._words, worker._base, worker._limit_bytes = board.words, board.slot(0), 1 << 20
     worker._max_crashes, worker._groups, worker._due = 5, {}, 9.0
     step = SimpleNamespace(name="h", terms=object())
-    worker._dispatchers = [SimpleNamespace(batch_for=lambda request: step)]
+    worker._settler = worker._log = None
+    queue: Any = SimpleNamespace(index=0, name="q")
+    worker._attempts = [worker._attempts_at(queue, SimpleNamespace(batch_for=lambda request: step))]
     ended: list[str] = []
     asked: list[float] = []
     group = SimpleNamespace(
@@ -197,7 +205,7 @@ def test_of_two_workers_that_begin_to_gather_at_once_one_gives_its_message_back(
         release=lambda: ended.append("released"),
     )
     gatherer = SimpleNamespace(begin=lambda due: asked.append(due) or leads)
-    worker._sort(SimpleNamespace(index=0, name="q"), claim, gatherer)
+    assert worker._read_or_gather(queue, gatherer, claim) is None
     assert ended == (["gathered"] if gathered else ["released"])
     assert asked == ([7.0] if waits else [])
     assert board.words[board.slot(0) + S.RELEASED] == (not gathered)
@@ -216,14 +224,14 @@ def test_a_worker_that_has_nothing_to_do_lets_its_lines_go_says_so_and_sleeps_un
     worker._offers = SimpleNamespace(
         wait=lambda paused, seconds: did.append((paused, seconds, board.words[board.slot(1) + S.STATE]))
     )
-    worker._rest()
+    worker._wait_for_offer()
     assert did == ["flushed", "listens", (False, None, State.IDLE)]
     board.words[Header.PAUSED] = 1
-    worker._rest()
+    worker._wait_for_offer()
     assert did[-1] == (True, None, State.IDLE)
     did.clear()
     worker._stopping = True
-    worker._rest()
+    worker._wait_for_offer()
     assert did == ["flushed", "listens"]
 
 
