@@ -23,7 +23,6 @@ from maildefer.host.daemonize import READY
 from maildefer.host.identity import start_time, this_host
 from maildefer.host.linux import descendants
 from maildefer.host.linux.process_title import set_title
-from maildefer.host.status_thread import answer_forever
 
 _DRAIN_SECONDS = 30.0
 _LOOPS_SECONDS = 1.0  # a start() that has not returned by then, nor raised, is at work
@@ -194,7 +193,7 @@ class ReceiverService:
         if callable(tell):
             socket_path = runtime_dir.socket_path(path)
             reloads = callable(getattr(self._receiver, "reload", None))
-            answer_forever(
+            status_socket.answer_in_thread(
                 status_socket.listen(socket_path),
                 lambda: {**tell(), "reload": self._reloads} if reloads else tell(),
             )

@@ -6,7 +6,7 @@ Knows no queue's contents and no mail.
     pidfile            pid files: a bare pid, then JSON that tells whose it is
     pidfile_lock       one process for each pid file and host
     runtime_dir        the host's own runtime directory: what runs here, read without touching a mount
-    status_socket      the question `status` on a UNIX socket, and its answer; status_thread answers in a thread
+    status_socket      the question `status` on a UNIX socket, and its answer
     systemd            sd_notify(3)
     daemonize          starts a process in the background and waits until it is ready
     bounded_call       a function in a child process with a time limit, for mounts that may hang

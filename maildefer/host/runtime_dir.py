@@ -40,7 +40,7 @@ class RuntimeRecord:
     leases: Mapping[str, str] = field(default_factory=dict)  # queue path: lease name
     queues: tuple[str, ...] = ()
     project: str = ""  # its folder
-    status_socket: str | None = None  # see `host.statussocket`
+    status_socket: str | None = None  # see `host.status_socket`
     boot_id: str = ""  # filled in by write_record
     pid_namespace: str = ""
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 import os
 import socket
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from maildefer.untrusted import record_in
@@ -52,6 +53,15 @@ def answer(connection: socket.socket, status: dict[str, object]) -> None:
         connection.close()
 
 
+def answer_in_thread(listening: socket.socket, facts: Callable[[], dict[str, object]]) -> None:
+    """Answer all who ask at a socket of `listen`, in a thread, until the process ends; returns at once.
+
+    For a process whose main thread has other things to do.
+    """
+    listening.setblocking(True)
+    threading.Thread(target=_answer_all, args=(listening, facts), name="status", daemon=True).start()
+
+
 def ask(path: str, seconds: float = 2.0) -> dict[str, object]:
     """The status of the process that listens at `path`. Raises TimeoutError, OSError, UntrustedRecord."""
     deadline = time.monotonic() + seconds
@@ -71,6 +81,15 @@ def ask(path: str, seconds: float = 2.0) -> dict[str, object]:
         except (BrokenPipeError, ConnectionResetError):  # answered and closed before it read the question
             data += _rest(sock) if not data else b""
     return record_in(bytes(data))
+
+
+def _answer_all(listening: socket.socket, facts: Callable[[], dict[str, object]]) -> None:
+    while True:
+        try:
+            connection, _ = listening.accept()
+        except OSError:  # closed, or no descriptor is free for a connection
+            return
+        answer(connection, facts())
 
 
 def _rest(sock: socket.socket) -> bytes:

@@ -14,7 +14,6 @@ from maildefer.cli.group import load
 from maildefer.cli.program import COMMANDS
 from maildefer.host import runtime_dir, status_socket
 from maildefer.host.identity import start_time
-from maildefer.host.status_thread import answer_forever
 from maildefer.maildir.layout import create_queue
 from tests.sampling import one_fast
 
@@ -225,7 +224,7 @@ def test_a_probe_looks_at_no_mount(maildefer, wanted, monkeypatch):
     for name in ("stat", "lstat", "listdir", "scandir", "open", "access", "readlink", "chdir"):
         monkeypatch.setattr(os, name, hang(getattr(os, name)))
     with status_socket.listen(str(record.status_socket)) as listening:
-        answer_forever(listening, lambda: {"workers": [{"state": "idle"}]})
+        status_socket.answer_in_thread(listening, lambda: {"workers": [{"state": "idle"}]})
         ended = maildefer("probe", wanted)
     assert (ended.code, ended.out) == (0, f"{wanted[2:]}\n"), ended.err
 
