@@ -1,6 +1,6 @@
-"""A project, loaded: its settings, its handler modules, and what each of its queues sees of them.
+"""A loaded project: its settings, its handler modules, and the routes of each queue.
 
-A worker loads it after its fork; a probe child loads it for the supervisor, which imports no user code.
+A worker loads it after the fork; a probe loads it for the supervisor, which imports no user code.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ class Application:
 
     @classmethod
     def load(cls, module: str | None = None, *, probed: bool = False) -> Application:
-        """Load the project (`finding.project`). Raises `ConfigurationError` for whatever is wrong with it.
+        """Load the project (`project.finder`). Raises `ConfigurationError` for any mistake in it.
 
-        Where a probe has loaded it before, what handlers take was compared with what routes give, and is not again.
+        With `probed`, a probe has compared the handlers' parameters with the routes' captures, and it is not repeated.
         """
         loaded = load_settings(module)
         application = cls(pool_settings(loaded))

@@ -21,9 +21,9 @@ class Batches:
         self._handoffs = handoffs
 
     def run(self, step: HandlerStep, messages: Sequence[HasRecipient]) -> list[Outcome] | Deferred:
-        """One call: an outcome for each message, in their order; or the one failure that the function raised.
+        """Call the function once: an outcome for each message, in order; or the one failure that it raised.
 
-        `Defer`, `Reject` and SMTP replies are no failures, but the function's word for all of them.
+        `Defer`, `Reject` and SMTP replies are no failures: they hold for all messages.
         """
         log_context.begin_handler(list(messages), step.name)
         try:

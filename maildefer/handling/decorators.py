@@ -1,6 +1,6 @@
-"""What handler modules put above their functions.
+"""The decorators of handler modules.
 
-`@route` and `@route_like` come on top, `@stateless`, `@batch` below them; the function itself stays what it is.
+`@route` and `@route_like` stand on top, `@stateless` and `@batch` below them; they return the function itself.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def route(format: str, **captures: str) -> Callable[[Function], Function]:
 
 
 def route_like(func: Handler) -> Callable[[Function], Function]:
-    """The routes of `func`, of this or another module. Raises `TypeError` if it has none."""
+    """Give the function below the routes of `func`, of this or another module. Raises `TypeError` if it has none."""
     regexes = handler_marks.routes_of(func)
     if not regexes:
         raise TypeError(f"{handler_marks.full_name(func)} has no route to be like: put @route above it first")
@@ -51,7 +51,7 @@ def route_like(func: Handler) -> Callable[[Function], Function]:
 
 
 def stateless(func: Function) -> Function:
-    """The function gets every matching message, whatever state the sender is in.
+    """Send the function every matching message, whatever state the sender is in.
 
     Stands below `@route` or `@route_like`, else raises `TypeError`.
     """
@@ -61,17 +61,17 @@ def stateless(func: Function) -> Function:
 
 
 def nolocking(func: Function) -> Function:
-    """The function may run at any time, beside others of this process and of its own conversation."""
+    """Let the function run beside other handlers of this process and of its own conversation."""
     handler_marks.mark_nolocking(func)
     return func
 
 
 def batch(*, limit: int = 100, linger: float = 1.0) -> Callable[[Function], Function]:
-    """The function takes a list of up to `limit` messages, the first of which waits `linger` seconds for the others.
+    """Give the function lists of up to `limit` messages; the first message waits `linger` seconds for the others.
 
     Stands below `@route` and `@stateless`. The captures of a message are its `captures`. What the function raises or
     returns holds for all messages; a mapping from messages to exceptions or `"module.FUNCTION"` says it for each.
-    With `linger=0`, it gets what waits already. Raises `ValueError` for terms that can't be kept, `TypeError` for
+    With `linger=0`, it gets the messages that wait already. Raises `ValueError` for terms out of range, `TypeError` for
     functions that can't take lists.
     """
     if type(limit) is not int or not 1 <= limit <= MOST_MESSAGES:
@@ -90,10 +90,10 @@ def batch(*, limit: int = 100, linger: float = 1.0) -> Callable[[Function], Func
 
 
 def bounce_to(soft: Callable[[Any], object], hard: Callable[[Any], object]) -> Callable[[Function], Function]:
-    """Stands below `@route`. A bounce goes to `soft` or `hard`, whose result is the handler's; all else goes on.
+    """Send bounces to `soft` or `hard`, whose result is the handler's, and other messages to the function below.
 
-    Both take the message alone. Raises `TypeError` if they can't be called, or would not run, and on a function that
-    takes a `@batch`.
+    Stands below `@route`. Both functions take the message alone. Raises `TypeError` if they can't be called, or would
+    not run, and on a function that takes a `@batch`.
     """
     for name, function in (("soft", soft), ("hard", hard)):
         if not callable(function):
@@ -123,7 +123,7 @@ def bounce_to(soft: Callable[[Any], object], hard: Callable[[Any], object]) -> C
 
 
 def state_key_generator(func: KeyFunction) -> KeyFunction:
-    """`func(module_name, message)` makes the key under which states of its module are kept, say one per list."""
+    """Let `func(module_name, message)` make the key of the states of its module, for example one key per list."""
     Router.HANDLERS[handler_marks.module_of(func)] = func
     return func
 
@@ -152,7 +152,7 @@ def _below_the_route(decorator: str, function: Handler) -> None:
 
 
 def _is_method(function: Handler) -> bool:
-    """Whether it was defined in a class's body, which only its qualified name tells while that runs."""
+    """Whether the function was defined in a class's body; while that runs, only the qualified name tells."""
     outer, _, _ = getattr(function, "__qualname__", "").rpartition(".")
     return bool(outer) and not outer.endswith("<locals>")
 

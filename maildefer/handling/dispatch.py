@@ -34,12 +34,13 @@ FAULT_SECONDS: Final = 30.0
 
 
 class ConversationTokens(Protocol):
-    """Who may handle a conversation: one worker of all hosts at a time."""
+    """The tokens by which one worker of all hosts at a time handles a conversation."""
 
     def take_token(self, conversation: str, /) -> bool:
-        """Take the token, or say that it is in other hands. Raises StorageFault's kinds."""
+        """Take the token; False while another worker holds it. Raises StorageFault's kinds."""
 
-    def release_token(self, conversation: str, /) -> None: ...
+    def release_token(self, conversation: str, /) -> None:
+        """Let other workers take the token."""
 
 
 # A row: its steps, whether any of them is stateful.
@@ -51,9 +52,9 @@ class Dispatcher:
     """Runs the handlers of one queue, or with `modules` None those of the whole router.
 
     `dispatch` may be called by several threads; handlers then run one at a time, but for `@nolocking` ones.
-    `queues_of` says which queues list a module, for handoffs; without it nobody is asked. `tokens` keeps other workers
-    out of a conversation; without it, as in a single process, nobody is kept out. `running` is told the name of each
-    handler before it runs.
+    `queues_of` says which queues list a module, for handoffs; without it, handoffs are not checked against queues.
+    `tokens` keeps other workers out of a conversation; a single process needs none. `running` is called with the name
+    of each handler before it runs.
     """
 
     def __init__(
@@ -76,7 +77,7 @@ class Dispatcher:
         self._stateful_modules: frozenset[str] = frozenset()
 
     def dispatch(self, message: HasRecipient) -> tuple[Outcome, str]:
-        """Run every handler that is due for the message; returns the worst outcome, and the handlers' full names."""
+        """Run every handler of the message; returns the worst outcome, and the handlers' full names."""
         return log_context.run_handlers(self._dispatch, message)
 
     def _dispatch(self, message: HasRecipient) -> tuple[Outcome, str]:
@@ -84,7 +85,7 @@ class Dispatcher:
             self._build()
         try:
             matched = self._table.matches(message.To or "")
-        except RouteTooSlow as fault:  # and so it would be at each attempt
+        except RouteTooSlow as fault:  # as it would be at each attempt
             return Buried(str(fault)), ""
         except RouteUntried as fault:
             return (failure(fault, None) if fault.failed else Postponed(FAULT_SECONDS, str(fault))), ""
@@ -93,8 +94,8 @@ class Dispatcher:
         try:
             for (_, stateful), _ in matched:
                 if stateful:
-                    return self._converse(message, matched)
-            return self._walk(message, matched)
+                    return self._run_with_tokens(message, matched)
+            return self._run_matched(message, matched)
         finally:
             if self._router.keeps_states:
                 self._router.end_attempt(message)
@@ -106,9 +107,9 @@ class Dispatcher:
         return [step.name for (steps, _), _ in self._table.matches(address) for step in steps]
 
     def batch_for(self, message: HasRecipient) -> HandlerStep | None:
-        """The `@batch` function that takes the message with others; None where it is to be dispatched alone.
+        """The `@batch` function that takes the message with others; None where the message is dispatched alone.
 
-        So it is where other handlers' routes match it, too: then their outcomes and this one's make one.
+        It is dispatched alone, too, where routes of other handlers match it: then all their outcomes make one.
         """
         if self._generation != self._router.generation:
             self._build()
@@ -122,16 +123,16 @@ class Dispatcher:
         return steps[0]
 
     def dispatch_batch(self, step: HandlerStep, messages: Sequence[HasRecipient]) -> list[Outcome] | Deferred:
-        """Run a `@batch` function once: an outcome for each message, or one failure, of which each may be the cause."""
+        """Run a `@batch` function once: an outcome for each message, or one failure, which any of them may cause."""
         if self._running is not None:
             self._running(step.name)
         return log_context.run_handlers(self._batches.run, step, messages)
 
     def buried(self, message: HasRecipient, outcome: Outcome) -> None:
-        """The worker gives the message up after this outcome: after an exception the conversation is in `ERROR`.
+        """Set the conversation to `ERROR` if the message is buried after an exception.
 
-        Not before, so that each retry finds the handler that failed. Raises nothing of the store's: the entry is
-        going to the dead letters in any case.
+        This is not done earlier, so that each retry finds the handler that failed. Faults of the store are ignored:
+        the entry goes to the dead letters in any case.
         """
         if isinstance(outcome, Deferred) and outcome.module in self._stateful_modules:
             try:
@@ -140,11 +141,11 @@ class Dispatcher:
                 pass
 
     def _build(self) -> None:
-        """Precompute what each message needs."""
+        """Make the table of patterns and steps from the router's routes."""
         generation = self._router.generation
         table: list[tuple[Pattern, _Row]] = []
         for pattern, functions in self._router.table():
-            steps = tuple(step_of(function) for function in functions if self._sees(function))
+            steps = tuple(step_of(function) for function in functions if self._has_function(function))
             if steps:
                 stateful = not all(step.stateless for step in steps)
                 table.append((pattern, (steps, stateful)))
@@ -153,14 +154,14 @@ class Dispatcher:
         )
         self._table, self._generation = PatternTable(table), generation
 
-    def _sees(self, function: Handler) -> bool:
+    def _has_function(self, function: Handler) -> bool:
         return self._modules is None or handler_marks.module_of(function) in self._modules
 
-    def _converse(self, message: HasRecipient, matched: _Matched) -> tuple[Outcome, str]:
-        """The walk under the tokens of all conversations that may take part, taken before anything runs."""
+    def _run_with_tokens(self, message: HasRecipient, matched: _Matched) -> tuple[Outcome, str]:
+        """Run the handlers under the tokens of all their conversations, which are taken before any handler runs."""
         tokens = self._tokens
         if tokens is None:
-            return self._walk(message, matched)
+            return self._run_matched(message, matched)
         log_context.begin_handler(message, "")
         try:
             wanted = self._conversations(message, matched)
@@ -170,15 +171,16 @@ class Dispatcher:
         try:
             for conversation in wanted:
                 if not tokens.take_token(conversation):
-                    return Postponed(TOKEN_SECONDS, f"the conversation {conversation} is in other hands"), ""
+                    reason = f"another worker handles the conversation {conversation}"
+                    return Postponed(TOKEN_SECONDS, reason), ""
                 taken.append(conversation)
-            return self._walk(message, matched)
+            return self._run_matched(message, matched)
         finally:
             for conversation in reversed(taken):
                 tokens.release_token(conversation)
 
     def _conversations(self, message: HasRecipient, matched: _Matched) -> list[str]:
-        """In one order for all workers; taking is all or nothing, so there is no deadlock, and no livelock either."""
+        """The conversations of the message, sorted: all workers take tokens in one order, so no two can deadlock."""
         modules = {
             step.module
             for (steps, _), _ in matched
@@ -187,8 +189,8 @@ class Dispatcher:
         }
         return sorted({ascii([self._router.state_key(module, message), message.From]) for module in modules})
 
-    def _walk(self, message: HasRecipient, matched: _Matched) -> tuple[Outcome, str]:
-        """Every stateless handler, and the first stateful one that is its module's state by the time it is reached."""
+    def _run_matched(self, message: HasRecipient, matched: _Matched) -> tuple[Outcome, str]:
+        """Run each stateless handler, and the first stateful one that is its module's state when its turn comes."""
         outcome: Outcome = ACKED
         handoffs: list[HandedOff] | None = None  # most messages have none
         names = ""
@@ -252,7 +254,7 @@ class Dispatcher:
 
 
 def _state_fault(fault: Exception, step: HandlerStep, *, ran: bool) -> Outcome:
-    """A filesystem that refuses is not the message's fault: as long as nothing has run, nothing is charged."""
+    """The outcome where a state can't be read: postponed, and not charged, if no handler has run yet."""
     if isinstance(fault, StorageFault) and not ran:
         return Postponed(FAULT_SECONDS, f"its state can't be read: {fault}")
     return failure(fault, step.module)

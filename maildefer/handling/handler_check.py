@@ -1,7 +1,7 @@
-"""What can be seen to be wrong with a handler before the first message comes for it.
+"""Finds mistakes in a handler before the first message comes for it.
 
 A call with one message and the captures of a route has to fit the function, whatever decorators stand above it, and
-has to run its body. Nothing is called for that.
+has to run its body. No function is called for the check.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def check(table: Iterable[tuple[re.Pattern[str], Sequence[Handler]]]) -> None:
 
 
 def check_handler(function: Handler, captures: Sequence[str]) -> None:
-    """The same for one function and the captures of one of its routes."""
+    """Check one function and the captures of one of its routes. Raises ConfigurationError with file and line."""
     for fault in handler_marks.faults_of(function):
         raise ConfigurationError(fault)
     if never_runs(function):
@@ -51,7 +51,7 @@ def check_handler(function: Handler, captures: Sequence[str]) -> None:
 
 
 def never_runs(function: object) -> bool:
-    """Whether a call makes a coroutine or a generator, as far as it shows from the outside."""
+    """Whether a call makes a coroutine or a generator, as far as the function's code tells."""
     while isinstance(function, partial | MethodType):
         function = function.func if isinstance(function, partial) else function.__func__
     code = _code_of(function)
@@ -59,7 +59,7 @@ def never_runs(function: object) -> bool:
 
 
 def place_of(function: object) -> str:
-    """File and line of the function that a person has written, beneath its decorators."""
+    """File and line of the function beneath its decorators."""
     for _ in range(_MOST_DECORATORS):
         if (inner := _beneath(function)) is None:
             break
@@ -69,7 +69,7 @@ def place_of(function: object) -> str:
 
 
 def _code_of(function: object) -> CodeType | None:
-    """What a call of it runs; None for what is written in C."""
+    """The code that a call runs; None for a function that is written in C."""
     if not isinstance(function, FunctionType):
         function = getattr(type(function), "__call__", None)  # noqa: B004  # the method itself is wanted
     return getattr(function, "__code__", None)
@@ -86,8 +86,8 @@ def _beneath(function: object) -> object | None:
 def _misfit(function: Callable[..., Any], captures: Sequence[str]) -> str | None:
     """Why a call with one message and these captures can't succeed; None where it can, or nothing can be said.
 
-    A decorator that takes anything, and hands all of it on, doesn't count. One that may add arguments of its own is
-    given the benefit of the doubt: what is missing beneath it, it may supply.
+    A decorator that takes any arguments, and passes all of them on, is looked through. One that may add arguments of
+    its own may supply what is missing beneath it, so nothing is reported as missing there.
     """
     supplied = False
     for _ in range(_MOST_DECORATORS):
@@ -102,7 +102,7 @@ def _misfit(function: Callable[..., Any], captures: Sequence[str]) -> str | None
             return None
         words = set(_words(function))
         captures = [name for name in captures if name not in words]  # the decorator may keep what it names
-        supplied = supplied or not _hands_on(function, inner)
+        supplied = supplied or not _passes_arguments_on(function, inner)
         function = inner
     return None
 
@@ -137,7 +137,7 @@ def _words(function: object) -> Iterator[str]:
             constants += constant
 
 
-def _hands_on(wrapper: Callable[..., Any], inner: object) -> bool:
+def _passes_arguments_on(wrapper: Callable[..., Any], inner: object) -> bool:
     """Whether each call of `inner` in the wrapper's source passes on its own arguments, with nothing more."""
     if not isinstance(wrapper, FunctionType):
         return False
@@ -154,10 +154,10 @@ def _hands_on(wrapper: Callable[..., Any], inner: object) -> bool:
     calls = [node for node in ast.walk(defined) if isinstance(node, ast.Call) and _name(node.func) in names]
     uses = [node for node in ast.walk(defined) if _name(node) in rest]
     passed = sum(len(call.args) - len(_plain(call)) + len(call.keywords) for call in calls)
-    return bool(calls) and len(uses) == passed and all(_is_handing_on(call, own, rest) for call in calls)
+    return bool(calls) and len(uses) == passed and all(_is_passing_on(call, own, rest) for call in calls)
 
 
-def _is_handing_on(call: ast.Call, own: set[str], rest: set[str]) -> bool:
+def _is_passing_on(call: ast.Call, own: set[str], rest: set[str]) -> bool:
     plain = _plain(call)
     starred = [argument.value for argument in call.args if isinstance(argument, ast.Starred)]
     return (

@@ -1,4 +1,4 @@
-"""What the decorators write on a handler function, and what a routable message has.
+"""The marks that decorators write on a handler function, and the part of a message that routing needs.
 
 The marks are plain attributes, so that `functools.wraps` carries them to a wrapper and the function stays itself.
 """
@@ -15,7 +15,7 @@ Handler = Callable[..., object]
 FIRST_STATE: Final = "START"
 ERROR_STATE: Final = "ERROR"
 
-MOST_MESSAGES: Final = 1000  # of one call of a `@batch` function
+MOST_MESSAGES: Final = 1000  # in one call of a `@batch` function
 LONGEST_LINGER_SECONDS: Final = 3600.0
 
 _ROUTES: Final = "_maildefer_routes"
@@ -29,7 +29,7 @@ _FAULTS: Final = "_maildefer_faults"
 
 
 class BatchTerms(NamedTuple):
-    """How many messages a `@batch` function takes at most, and how long the first of them waits for the others."""
+    """The most messages that a `@batch` function takes, and how long the first of them waits for the others."""
 
     limit: int
     linger_seconds: float
@@ -58,7 +58,7 @@ def is_nolocking(function: object) -> bool:
 
 
 def batch_of(function: object) -> BatchTerms | None:
-    """None for a function that takes one message."""
+    """The terms of a `@batch` function; None for a function that takes one message."""
     return getattr(function, _BATCH, None)
 
 
@@ -67,17 +67,17 @@ def add_route(function: object, regex: str) -> None:
 
 
 def is_registered(function: object) -> bool:
-    """Whether a router has it."""
+    """Whether the function is registered in a router."""
     return getattr(function, _REGISTERED, False) is True
 
 
 def mark_registered(function: object) -> None:
-    with suppress(AttributeError, TypeError):  # a method, or what is written in C, keeps no marks
+    with suppress(AttributeError, TypeError):  # methods and functions written in C keep no marks
         setattr(function, _REGISTERED, True)
 
 
 def faults_of(function: object) -> tuple[str, ...]:
-    """What is wrong with the function's routes, each with its file and line."""
+    """The mistakes in the function's routes, each with its file and line."""
     return getattr(function, _FAULTS, ())
 
 
@@ -98,7 +98,7 @@ def mark_batch(function: object, terms: BatchTerms) -> None:
 
 
 def takes_one_message(function: object) -> bool:
-    """Whether it can't be given a list, since something above it looks at the message."""
+    """Whether the function can't be given a list, since a decorator above it looks at the message."""
     return getattr(function, _ONE, False)
 
 
@@ -107,7 +107,7 @@ def mark_takes_one_message(function: object) -> None:
 
 
 def is_kept(fault: BaseException) -> bool:
-    """Whether the message that raised it is in the undeliverable queue already, if there is one."""
+    """Whether the message that raised the exception is in the undeliverable queue already, if there is one."""
     return getattr(fault, _KEPT, False)
 
 
@@ -123,7 +123,7 @@ def name_of(function: Handler) -> str:
 
 def module_of(function: Handler) -> str:
     while isinstance(function, partial) and "__module__" not in vars(function):
-        function = function.func  # else every partial would be of functools
+        function = function.func  # else each partial would belong to functools
     return getattr(function, "__module__", None) or ""
 
 

@@ -1,4 +1,4 @@
-"""Where a message goes that a handler hands on: to the one queue that lists the handler's module."""
+"""Finds the queue of a handoff: the one queue that lists the module of the handler to which it goes."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from maildefer.handling.routes import RoutingBase
 
 
 class HandoffResolver:
-    """The ways on from one application's handlers. `queues_of` says which queues list a module; None: ask nobody."""
+    """Resolves the handoffs of one application. `queues_of`: the queues that list a module; None: not looked up."""
 
     def __init__(self, router: RoutingBase, queues_of: Mapping[str, Sequence[str]] | None) -> None:
         self._router = router
         self._queues_of = queues_of
 
     def resolve(self, handoff: Handoff) -> Outcome:
-        """To the one queue that lists the module; what could not be seen at load is buried here."""
+        """The outcome of a handoff: to the one queue that lists the module; buried without such a function or queue."""
         name = f"{handoff.module}.{handoff.function}"
         try:
             self._function(handoff)
         except HandlerMissing as missing:
             return Buried(f"no handler {name}", detail=str(missing))
-        except Exception as fault:  # noqa: BLE001  # the module's own
+        except Exception as fault:  # noqa: BLE001  # raised by the module's own code
             return failure(fault, None)
         if self._queues_of is None:
             return HandedOff(handoff.module, handoff.function)
@@ -39,14 +39,14 @@ class HandoffResolver:
         return Buried(f"{name} is in no queue")
 
     def combine(self, handoffs: Sequence[HandedOff]) -> Outcome:
-        """What several handlers' handoffs of one message come to: a message goes on to one place.
+        """The one outcome of several handlers' handoffs of a message, since an entry moves to one queue.
 
-        In its next queue every stateless handler runs whose route matches, and one state: so those that lead to one
-        queue, and name one state at most, are one. Others are buried, as each choice would lose the rest.
+        In that queue each stateless handler runs whose route matches, and one state: handoffs to one queue that name
+        one state at most are one handoff. Others are buried, since any choice would lose the rest.
         """
         try:
             states = [one for one in handoffs if self._is_state(one)]
-        except Exception as fault:  # noqa: BLE001  # the module's own, which a reload may have taken away
+        except Exception as fault:  # noqa: BLE001  # of the module, from which a reload may have removed the function
             return failure(fault, None)
         places = {one.queue if self._queues_of is not None else one.module for one in handoffs}
         if len(places) == 1 and len({(one.module, one.function) for one in states}) <= 1:
@@ -60,7 +60,7 @@ class HandoffResolver:
         )
 
     def begin_state(self, outcome: HandedOff, message: HasRecipient) -> Outcome:
-        """A state function gets the message only if the sender is in that state when it arrives."""
+        """Set the sender's state, if the handoff goes to a state function, so that this function gets the message."""
         try:
             function = self._function(Handoff(outcome.module, outcome.function))
             if not handler_marks.is_stateless(function):
@@ -73,7 +73,7 @@ class HandoffResolver:
         return not handler_marks.is_stateless(self._function(Handoff(outcome.module, outcome.function)))
 
     def _function(self, handoff: Handoff) -> Handler:
-        """A receiver has loaded its own modules; another queue's is imported when the first message goes there."""
+        """The function of the handoff. A receiver imports the module of another queue at the first handoff to it."""
         if handoff.module in (self._queues_of or ()) and handoff.module not in sys.modules:
             self._router.load([handoff.module])
         return self._router.function_of(handoff)

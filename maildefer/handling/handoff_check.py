@@ -1,7 +1,7 @@
-"""Looking for handoffs that lead nowhere, in the source of handlers, before a message finds out.
+"""Finds handoffs to handlers or queues that do not exist, in the source of handlers, before the first message.
 
-Only what is written out can be seen: `return "module.FUNCTION"` in a handler's own body. The rest is buried when it
-happens. For the probe and the command line; workers don't load `ast` for it.
+Only literal handoffs are found: `return "module.FUNCTION"` in a handler's own body. A message with any other wrong
+handoff is buried. Used by the probe and the command line.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def check_handoffs(application: Application) -> None:
             for line, handoff in _written_out(file, handlers.get(module, set())):
                 try:
                     if handoff.function not in handlers.get(handoff.module, ()):
-                        application.router.function_of(handoff)  # says what is wrong, but walks all routes
+                        application.router.function_of(handoff)  # slow, but raises the error that says what
                     application.queue_for(handoff.module)
                 except HandlerMissing as missing:
                     raise HandlerMissing(f"{file}:{line}: {missing}") from missing
@@ -35,7 +35,7 @@ def _written_out(file: str, handlers: set[str]) -> Iterator[tuple[int, Handoff]]
     try:
         with open(file, "rb") as source:
             tree = ast.parse(source.read(), file)
-    except (OSError, SyntaxError):  # no source, or not Python's: nothing to be seen
+    except (OSError, SyntaxError):  # no source, or not in Python: nothing is found
         return
     for statement in tree.body:
         if isinstance(statement, ast.FunctionDef) and statement.name in handlers:

@@ -1,7 +1,7 @@
-"""What an attempt at a message ended in, as values; settled in one place, the worker's loop.
+"""The outcomes of an attempt at a message, as values; the worker's loop settles them in one place.
 
-A handler speaks in return values and exceptions (`Defer`, `Reject`, anything else); the dispatcher turns them into
-one of the outcomes below. Several handlers can match one message: the worst of their outcomes counts.
+The dispatcher makes one of the outcomes below from what a handler returns or raises (`Defer`, `Reject`, any other
+exception). Several handlers can match one message: the worst of their outcomes counts.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
-LONGEST_REASON: Final = 2000  # characters, of what is shown in a line
+LONGEST_REASON: Final = 2000  # characters; a reason is shown in one line
 
 
 class Defer(Exception):
-    """Raised by a handler: not now, try again `after` seconds, or `at` a time, or by the usual backoff without either.
+    """Raised by a handler: try the message again `after` seconds, or `at` a time; without either, by the backoff.
 
-    With `after` or `at` no age ends that: the message comes again as often as the handler says so, up to `until`, when
-    it is tried once more, if there is one. By the backoff it ends with the lifetime, or at `until` instead. Raises
+    With `after` or `at`, the age of the message does not matter: it comes again as often as the handler asks, up to
+    `until`, when it is tried once more. By the backoff it ends with the lifetime, or at `until` instead. Raises
     ValueError for seconds that never come, for `after` together with `at`, and for times without a time zone.
     Of a long reason the beginning is kept; bytes are taken for UTF-8.
     """
@@ -36,7 +36,7 @@ class Defer(Exception):
             raise ValueError(f"Defer(after={after}, at={at}): give one of them")
         _must_be_aware("at", at)
         _must_be_aware("until", until)
-        self.reason = _said(reason, "deferred by the handler")
+        self.reason = _reason_text(reason, "deferred by the handler")
         super().__init__(self.reason)
         self.after = after
         self.at = at
@@ -53,31 +53,31 @@ def _must_be_aware(name: str, given: object) -> None:
 
 
 class Reject(Exception):
-    """Raised by a handler: never. The entry is buried, and can be looked at and requeued from there.
+    """Raised by a handler: bury the entry. It can be shown and requeued from the dead letters.
 
     Of a long reason the beginning is kept; bytes are taken for UTF-8.
     """
 
     def __init__(self, reason: str | None = None) -> None:
-        self.reason = _said(reason, "rejected by the handler")
+        self.reason = _reason_text(reason, "rejected by the handler")
         super().__init__(self.reason)
 
 
-def _said(reason: object, otherwise: str) -> str:
-    """A handler may give anything."""
+def _reason_text(reason: object, otherwise: str) -> str:
+    """The reason as a text of limited length, whatever the handler has given."""
     given = otherwise if reason is None else reason
-    said = given.decode("utf-8", "backslashreplace") if isinstance(given, bytes) else str(given)
-    return said if len(said) <= LONGEST_REASON else said[: LONGEST_REASON - 1] + "…"
+    text = given.decode("utf-8", "backslashreplace") if isinstance(given, bytes) else str(given)
+    return text if len(text) <= LONGEST_REASON else text[: LONGEST_REASON - 1] + "…"
 
 
 @dataclass(frozen=True, slots=True)
 class Acked:
-    """Done: the entry goes."""
+    """The message is done: the entry is removed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Deferred:
-    """Later: when the handler asked for it, or by the retry policy, which may also give up and bury.
+    """The message is tried again: when the handler asked for it, or by the retry policy, which may bury it instead.
 
     `at` and `until` are unix seconds.
     `error` is None where the handler asked for it (`Defer`, a 4yz reply), else the type and text of its exception,
@@ -96,7 +96,7 @@ class Deferred:
 
 @dataclass(frozen=True, slots=True)
 class Buried:
-    """Never: to the dead letters, with the reason."""
+    """The entry goes to the dead letters, with the reason."""
 
     reason: str
     error: str | None = None
@@ -105,7 +105,7 @@ class Buried:
 
 @dataclass(frozen=True, slots=True)
 class HandedOff:
-    """On to the queue that lists `module`; `queue` is its path as the settings name it, None if not looked up."""
+    """The entry moves to the queue that lists `module`; `queue` is its path in the settings, None if not looked up."""
 
     module: str
     function: str
@@ -114,7 +114,7 @@ class HandedOff:
 
 @dataclass(frozen=True, slots=True)
 class Postponed:
-    """Not begun, and so not charged: its conversation is in other hands, or its state can't be read."""
+    """The attempt did not begin, and is not charged: another worker has the conversation, or a state can't be read."""
 
     seconds: float
     reason: str
@@ -127,9 +127,9 @@ NO_ROUTE: Final = "no route"
 
 
 def severity(outcome: Outcome) -> int:
-    """The order of the design: reject, exception, defer, handoff, ack.
+    """The rank of an outcome: ack, handoff, defer, exception, reject, and above all a postponement.
 
-    A postponement stands above all: nothing was run, so there is nothing else to settle.
+    After a postponement nothing has run, so there is nothing else to settle.
     """
     match outcome:
         case Postponed():

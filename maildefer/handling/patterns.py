@@ -1,4 +1,4 @@
-"""From a route's pattern and its captures to a regular expression."""
+"""Makes a regular expression from a route's pattern and its captures."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _BARE_NAME: Final = re.compile(
 
 
 def capture_faults(pattern: str, given: Mapping[str, str], captures: Mapping[str, str]) -> Iterator[str]:
-    """What is wrong with a route's captures: `given` are its own, `captures` these and the defaults."""
+    """The mistakes in a route's captures: `given` are its own, `captures` these and the defaults."""
     names = [found[1] for found in _BARE_NAME.finditer(pattern) if found[1] is not None]
     for name in names:
         if name not in captures:
@@ -42,7 +42,7 @@ def capture_faults(pattern: str, given: Mapping[str, str], captures: Mapping[str
 
 
 def compiled(text: str) -> re.Pattern[str]:
-    """Addresses are compared without regard to case. Raises `re.error`, which names the expression."""
+    """The pattern, which matches addresses in any case. Raises `re.error`, which names the expression."""
     try:
         return re.compile(text, re.IGNORECASE)
     except re.error as fault:

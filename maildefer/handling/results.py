@@ -21,7 +21,7 @@ from maildefer.message.smtp_error import SMTPError
 _HANDOFF: Final = re.compile(r"((?:[^\W\d]\w*\.)+)([^\W\d]\w*)")
 
 MessageResult = BaseException | str | None
-"""For one message: as if it had been raised, or returned."""
+"""The result for one message of a batch: an exception as if it had been raised, or a text as if returned."""
 
 
 class Move(NamedTuple):
@@ -41,9 +41,9 @@ class Handoff(NamedTuple):
 def meaning_of(function: Handler, result: object) -> Move | Handoff | None:
     """The meaning of what `function` returned; None where the state stays.
 
-    A function is the next state of its own module. `"module.FUNCTION"` is a handoff, from a stateless handler too;
-    everything else that one returns is ignored. From a stateful handler, anything else is its author's mistake:
-    `TypeError`. From any, what only stands for its work is `HandlerNotRun`.
+    A function is the next state of its own module. `"module.FUNCTION"` is a handoff, from a stateless handler too.
+    Other values of a stateless handler are ignored; of a stateful one they raise `TypeError`. A value that shows that
+    the work was not done, such as a coroutine, raises `HandlerNotRun`.
     """
     if result is None:
         return None
@@ -65,7 +65,7 @@ def meaning_of(function: Handler, result: object) -> Move | Handoff | None:
 
 
 def result_of_each(function: Handler, messages: Sequence[object], returned: object) -> list[MessageResult]:
-    """What the function's result says for each of its messages. Raises `TypeError` for a mapping that says nonsense."""
+    """The result of a `@batch` function for each message. Raises `TypeError` for a mapping of other things."""
     if not isinstance(returned, Mapping):
         following = meaning_of(function, returned)
         return [".".join(following) if isinstance(following, Handoff) else None] * len(messages)
@@ -89,7 +89,7 @@ def result_of_each(function: Handler, messages: Sequence[object], returned: obje
 
 
 def outcome_of(fault: BaseException, module: str) -> Outcome:
-    """`Defer` and `Reject` as asked, an SMTP reply by its class; anything else is a failure of the handler's."""
+    """The outcome of a raised exception: `Defer`, `Reject`, an SMTP reply by its class, or a failure."""
     if isinstance(fault, Defer):
         at, until = (None if one is None else one.timestamp() for one in (fault.at, fault.until))
         return Deferred(fault.reason, fault.after, at=at, until=until)
@@ -104,7 +104,7 @@ def outcome_of(fault: BaseException, module: str) -> Outcome:
 
 
 def failure(fault: BaseException, module: str | None) -> Deferred:
-    """An exception that nobody meant: again by the usual backoff, with its traceback for the log."""
+    """The outcome of an unexpected exception: deferred by the backoff, with its traceback for the log."""
     import traceback  # needed only here, and not by an idle pool
 
     text = "".join(traceback.format_exception_only(fault)).strip()
@@ -113,14 +113,14 @@ def failure(fault: BaseException, module: str | None) -> Deferred:
 
 
 def ensure_run(function: Handler, result: object) -> None:
-    """Raise `HandlerNotRun` where the result only stands for work, or is an exception, or a collection has such in it.
+    """Raise `HandlerNotRun` if the result is a coroutine or the like, an exception, or a collection that holds one.
 
-    Whatever decorators stand above `function`, it shows here that its body has not run. What has not begun is closed,
-    so that Python warns of nothing. Salmon ignores other values, and so do we.
+    This finds, whatever decorators stand above `function`, that its body has not run. Coroutines and generators are
+    closed, so that Python does not warn of them. Other values are ignored, as in Salmon.
     """
     if isinstance(result, _PLAIN) or handler_marks.is_registered(result):
         return
-    undone = [(what, one) for one in _members(result) if (what := _undone(one)) is not None]
+    undone = [(what, one) for one in _members(result) if (what := _work_not_done(one)) is not None]
     for _, one in undone:
         _close(one)
     if undone:
@@ -134,7 +134,7 @@ _NOT_DONE: Final = "and nobody runs it, so the work is not done"
 
 
 def _members(result: object) -> Iterator[object]:
-    """The result, and what is in it: so deep and so many at most, as a collection may hold itself."""
+    """The result and the members of collections in it, up to a depth and a number: a collection may hold itself."""
     waiting = deque([(result, 0)])
     for _ in range(_MOST_MEMBERS):
         if not waiting:
@@ -148,8 +148,8 @@ def _members(result: object) -> Iterator[object]:
             waiting.extend((member, level + 1) for member, _ in zip(one, range(room), strict=False))
 
 
-def _undone(one: object) -> str | None:
-    """What it is that `one` stands for, and what to do; None for a value."""
+def _work_not_done(one: object) -> str | None:
+    """The kind of unfinished work that `one` is, and what to do about it; None for a plain value."""
     if one is None or isinstance(one, _PLAIN):
         return None
     kind = type(one)
@@ -181,23 +181,23 @@ def _undone(one: object) -> str | None:
 
 
 def _is_handler(one: object) -> bool:
-    """Or may be meant as one: a function of a module is a state, and a class a value."""
+    """Whether it is, or may be meant as, a handler: a function of a module is a state, and a class is a value."""
     if isinstance(one, FunctionType) and one.__qualname__.isidentifier():
         return True
     return isinstance(one, type) or handler_marks.is_registered(one)
 
 
 def _close(one: object) -> None:
-    """End what has not begun. What an event loop has taken over already is left to it."""
+    """Close a coroutine or generator that has not begun; what an event loop runs already is left to it."""
     suspended = one if isinstance(one, Coroutine) else getattr(one, "gen", one)
     if isinstance(suspended, Coroutine | Generator):
         try:
             suspended.close()
-        except Exception:  # noqa: BLE001, S110  # of its own `finally`: that it has not run is told anyway
+        except Exception:  # noqa: BLE001, S110  # raised in its own `finally`; that it has not run is reported anyway
             pass
 
 
 def handoff_in(text: str) -> Handoff | None:
-    """`"module.FUNCTION"`, dotted names and nothing else, taken apart."""
+    """The handoff that a text means: `"module.FUNCTION"`, dotted names and nothing else; None for any other text."""
     found = _HANDOFF.fullmatch(text)
     return Handoff(found[1][:-1], found[2]) if found else None

@@ -10,12 +10,13 @@ from maildefer.handling.outcomes import Deferred
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
-    """Doubling delays with jitter, until a number of failures or an age is reached. Plain arithmetic, no clock.
+    """Delays that double, with jitter, until a number of failures or an age is reached. Plain arithmetic, no clock.
 
-    A failure is an attempt that ended in an exception or with its worker, and only failures count against an exception:
-    what a handler deferred of its own accord says nothing about what it will fail on one day.
+    A failure is an attempt that ended in an exception or with the worker's death. Only failures count towards
+    `max_attempts`; what a handler deferred itself does not.
 
-    The jitter spreads what failed together, say because a database was down, over `jitter` of the delay to both sides.
+    The jitter spreads messages that failed together, say because a database was down, by `jitter` of the delay to
+    both sides.
     """
 
     max_attempts: int = 20  # that failed
@@ -45,9 +46,9 @@ class RetryPolicy:
     ) -> float | None:
         """Seconds until the next try after `outcome` of that attempt (1 is the first), or None: give up and bury.
 
-        A handler that says when to try again knows why, so neither number nor age ends that, but the time that it gave
-        itself: what is to be sent in a week must not be buried for it. Without a time, the lifetime does. An exception
-        is limited in number, too. `now` is the time by which the outcome's `at` and `until` are meant.
+        Where the handler says when to try again, neither number nor age ends it, only its `until`: what is to be sent
+        in a week must not be buried before. Where it gives no time, the lifetime ends it; an exception is limited in
+        number, too. `now` is the time to which the outcome's `at` and `until` are compared.
         """
         if outcome.error is not None:
             return self.next(failures, age_seconds, random)

@@ -1,4 +1,4 @@
-"""The table of routes, and the bare delivery that runs in the caller: `Router.deliver`.
+"""The table of routes, and `Router.deliver`, which runs the handlers in the caller.
 
 There is one `Router` per process; handler modules register themselves in it when they are imported.
 """
@@ -32,7 +32,7 @@ _Table = tuple[dict[str, tuple[re.Pattern[str], list[Handler]]], list[str]]
 
 
 class Pushable(Protocol):
-    """Whatever takes undeliverable messages."""
+    """A queue that takes undeliverable messages."""
 
     def push(self, message: Any, /) -> object: ...
 
@@ -50,17 +50,17 @@ class RoutingBase:
         self.ORDER: list[str] = []
         self.DEFAULT_CAPTURES: dict[str, str] = {}
         self.STATE_STORE: StateStorage = MemoryStorage()
-        self.keeps_states = False  # whether any was ever set here: who has none skips the bookkeeping
+        self.keeps_states = False  # whether any was ever set; else attempts are not reported to the store
         self.HANDLERS: dict[str, KeyFunction] = {}
         self.RELOAD = False
         self.LOG_EXCEPTIONS = True
         self.UNDELIVERABLE_QUEUE: Pushable | None = None
-        self.generation = 0  # grows with every change of the table, for who keeps something made from it
-        self.lock = threading.RLock()  # one handler of the process at a time, but for @nolocking
+        self.generation = 0  # grows with each change of the table, for values that are made from it
+        self.lock = threading.RLock()  # one handler of the process at a time, except @nolocking ones
         self._table_lock = threading.RLock()
         self._swap_lock = threading.Lock()
         self._new_table: _Table | None = None
-        self._indexed: tuple[int, list[str], int] | None = None  # what of the table `_rows` was made from
+        self._indexed: tuple[int, list[str], int] | None = None  # the table from which `_rows` was made
         self._rows: PatternTable[list[Handler]] = PatternTable(())
 
     # The table
@@ -76,7 +76,7 @@ class RoutingBase:
                 registered[format][1].append(func)
             else:
                 registered[format] = (compiled(format), [func])
-                order.append(format)  # second, so that who walks the order finds each of it
+                order.append(format)  # second, so that each name in the order is found
             handler_marks.mark_registered(func)
             self.generation += 1
 
@@ -89,7 +89,7 @@ class RoutingBase:
             yield functions, found.groupdict()
 
     def _index(self) -> PatternTable[list[Handler]]:
-        """The table, made ready for look-ups; made anew when it has changed."""
+        """The table as an index for look-ups, made anew when the table has changed."""
         with self._swap_lock:
             if self._indexed != (self.generation, self.ORDER, len(self.REGISTERED)):
                 self._indexed = (self.generation, list(self.ORDER), len(self.REGISTERED))
@@ -98,7 +98,7 @@ class RoutingBase:
             return self._rows
 
     def table(self) -> list[tuple[re.Pattern[str], list[Handler]]]:
-        """Each regular expression with its functions, in order, as it is at this moment."""
+        """A copy of the table: each regular expression with its functions, in order."""
         with self._swap_lock:
             return [self.REGISTERED[regex] for regex in tuple(self.ORDER) if regex in self.REGISTERED]
 
@@ -109,7 +109,7 @@ class RoutingBase:
             self.generation += 1
 
     def load(self, modules: list[str] | tuple[str, ...]) -> None:
-        """Import handler modules, which register themselves. Twice is harmless."""
+        """Import handler modules, which register themselves. A second call changes nothing."""
         for module in modules:
             try:
                 importlib.import_module(module)
@@ -120,8 +120,8 @@ class RoutingBase:
     def reload(self) -> None:
         """Import all handler modules anew, in the order of their loading; states stay.
 
-        Others deliver by the old table until the new one is whole: it replaces the old one in one step, and not at
-        all if a module is broken, or a route wrong, so that a half-saved file makes no message undeliverable.
+        Other threads deliver by the old table until the new one replaces it in one step. If a module is broken, or a
+        route wrong, the old table stays, so that a half-saved file makes no message undeliverable.
         """
         with self._table_lock:
             new_table: _Table = ({}, [])
@@ -174,7 +174,7 @@ class RoutingBase:
             self.STATE_STORE.set(key, message.From, state)
 
     def begin_state(self, module_name: str, message: HasRecipient, state: str) -> None:
-        """Set the state from which the message is to start in that module, where it is handed to."""
+        """Set the state from which the message starts in the module to which it is handed on."""
         self.keeps_states = True
         key, entry = self.state_key(module_name, message), entry_key(message)
         if entry is not None and isinstance(self.STATE_STORE, EntryStorage):
@@ -183,7 +183,7 @@ class RoutingBase:
             self.STATE_STORE.set(key, message.From, state)
 
     def end_attempt(self, message: HasRecipient) -> None:
-        """Tell the store that the message was handled, or failed; called by who runs handlers."""
+        """Tell the store that the message was handled, or failed. Called after the handlers of a message."""
         store, entry = self.STATE_STORE, entry_key(message)
         if entry is not None and isinstance(store, EntryStorage):
             store.end_attempt(entry)
@@ -199,10 +199,10 @@ class RoutingBase:
 
     # Delivery
     def deliver(self, message: HasRecipient) -> None:
-        """Run the handlers for the message here and now; returns nothing.
+        """Run the handlers of the message in this thread.
 
-        An `SMTPError` comes through. Another exception moves the sender's state in that module to `ERROR`, and the
-        message goes to `UNDELIVERABLE_QUEUE`, as one does that no handler took.
+        An `SMTPError` is raised to the caller. Any other exception sets the sender's state in that module to `ERROR`,
+        and the message goes to `UNDELIVERABLE_QUEUE`, as does a message that no handler took.
         """
         if self.RELOAD:
             self.reload()
@@ -223,7 +223,7 @@ class RoutingBase:
             self._undeliverable(message, "no handler took it")
 
     def _chosen(self, message: HasRecipient) -> Iterator[tuple[Handler, dict[str, Any]]]:
-        """Every stateless function, and the first stateful one that is its module's state by the time it's reached."""
+        """Each stateless function, and the first stateful one that is its module's state when its turn comes."""
         stateful_chosen = False
         for functions, groups in self.match(message.To or ""):
             for function in tuple(functions):
@@ -235,7 +235,7 @@ class RoutingBase:
 
     @log_context.contained
     def call_safely(self, func: Handler, message: HasRecipient, kwargs: dict[str, Any]) -> Handoff | None:
-        """Run one handler by the rules of `deliver`; returns where it hands the message on to, if it does."""
+        """Run one handler by the rules of `deliver`; returns its handoff, if it makes one."""
         log_context.begin_handler(message, handler_marks.full_name(func))
         module = handler_marks.module_of(func)
         try:
@@ -256,7 +256,7 @@ class RoutingBase:
         return None
 
     def call(self, func: Handler, message: HasRecipient, kwargs: dict[str, Any]) -> object:
-        """Call the handler under the lock that keeps the process's other handlers out, unless it is `@nolocking`."""
+        """Call the handler under the lock of all handlers of this process, unless it is `@nolocking`."""
         func = one_by_one(func)
         if handler_marks.is_nolocking(func):
             return func(message, **kwargs)
@@ -264,7 +264,7 @@ class RoutingBase:
             return func(message, **kwargs)
 
     def function_of(self, handoff: Handoff) -> Handler:
-        """The registered function that is handed on to. Raises `HandlerMissing`."""
+        """The registered function to which a handoff goes. Raises `HandlerMissing`."""
         for _, functions in self.table():
             for function in functions:
                 if (handler_marks.module_of(function), handler_marks.name_of(function)) == handoff:
@@ -275,7 +275,7 @@ class RoutingBase:
         )
 
     def _continue(self, handoff: Handoff, message: HasRecipient, ran: list[Handler]) -> None:
-        """Without a pool there is no other queue: the handler it is handed to runs here, unless it just has."""
+        """Run the handler of a handoff here, unless it has run: without a pool there is no other queue."""
         function = self.function_of(handoff)
         if not handler_marks.is_stateless(function):
             self.begin_state(handoff.module, message, handoff.function)
@@ -291,7 +291,7 @@ class RoutingBase:
             LOG.warning("undeliverable message for %s from %s: %s", message.To, message.From, why)
 
     def _log_or_raise(self, what: str) -> None:
-        """In an `except` clause: log the exception, or raise it where tests ask for that."""
+        """In an `except` clause: log the exception, or raise it if `LOG_EXCEPTIONS` is off."""
         if not self.LOG_EXCEPTIONS:
             raise  # what the caller's except clause has caught
         LOG.exception(what)

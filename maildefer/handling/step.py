@@ -1,4 +1,4 @@
-"""A handler as a dispatcher runs it: its function, and what its marks say, looked up once."""
+"""A handler with its marks looked up once, as a dispatcher runs it."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ class HandlerStep(NamedTuple):
 
 
 def step_of(function: Handler) -> HandlerStep:
+    """Look up the marks of a handler."""
     return HandlerStep(
         one_by_one(function),
         handler_marks.full_name(function),
@@ -37,9 +38,9 @@ def step_of(function: Handler) -> HandlerStep:
 
 
 def one_by_one(function: Handler) -> Handler:
-    """A `@batch` function as one that takes a single message, by lists of one; any other function as it is.
+    """Make a function that takes one message of a `@batch` function; any other function is returned as it is.
 
-    For where messages come one at a time: in tests, in `Router.deliver`, and beside other handlers of a message.
+    Messages come one at a time in tests, in `Router.deliver`, and where several handlers match a message.
     """
     if handler_marks.batch_of(function) is None:
         return function

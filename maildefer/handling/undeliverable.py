@@ -1,4 +1,4 @@
-"""What a program's undeliverable queue is given: the message, and why."""
+"""Pushes a message to a program's undeliverable queue, with the reason."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 
 
 def give(queue: Any, message: Any, reason: str, /, **facts: object) -> None:
-    """To a `Queue` with the reason beside it; anything else with a `push` gets the message alone. Raises what it does.
+    """Push to a `Queue` with the reason beside the message; any other object with a `push` gets the message alone.
 
-    In an `except` clause, the exception is told with it.
+    In an `except` clause, the exception is added to the facts. Raises what the push raises.
     """
     take = getattr(queue, "push_undeliverable", None)
     if take is None:

@@ -1,7 +1,7 @@
-"""What a policy is asked, and what its answers mean.
+"""The call of a policy, and the meaning of its answers.
 
-A policy is a function `accept(session, sender, recipient)` of the project's, named by `receiver_config["policy"]`. The
-front end has it asked for each recipient that a route takes, in a process of its own (`handling.policing`).
+A policy is a function `accept(session, sender, recipient)` of the project, named by `receiver_config["policy"]`. It
+is asked about each recipient that a route takes, in a process of its own (`maildefer.handling.policy.process`).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _MOST_CHARACTERS: Final = 450  # RFC 5321, section 4.5.3.1.5: a reply line has a
 
 
 class PolicyFault(MaildeferError):
-    """The policy returned what is no answer."""
+    """The policy returned a value that is no answer."""
 
     def __init__(self, verdict: object) -> None:
         super().__init__(
@@ -34,22 +34,22 @@ class PolicyFault(MaildeferError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
-    """Who is sending, as far as the front end knows."""
+    """The client that sends a message, as far as the front end knows it."""
 
     address: str = ""
-    """The client's IP address; empty on a socket file, or where it came by HTTP."""
+    """The client's IP address; empty for a client on a socket file, or by HTTP."""
     port: int = 0
     name: str = ""
-    """The client's name, where a trusted proxy has told it."""
+    """The client's host name, if a trusted proxy has given it."""
     helo: str = ""
     tls: str = ""
     """The version of the encryption, such as `TLSv1.3`; empty without."""
     user: str = ""
-    """Who it has proved to be; empty without AUTH."""
+    """The user name that the client has proved by AUTH; empty without."""
 
     @classmethod
     def of(cls, facts: Mapping[str, Any]) -> Session:
-        """From a front end of this or another version: what it does not tell is empty."""
+        """Make it from the facts of a front end of this or another version; what is absent there is empty."""
         return cls(**{field.name: facts[field.name] for field in fields(cls) if field.name in facts})
 
 
@@ -57,7 +57,7 @@ Accept = Callable[[Session, str, str], object]
 
 
 def decide(accept: Accept, session: Session, sender: str, recipient: str) -> str | None:
-    """The reply of a refusal, or None. Raises what the policy raises, but for the exceptions that are answers."""
+    """The SMTP reply of a refusal, or None. Raises what the policy raises, except for exceptions that are answers."""
     try:
         verdict = accept(session, sender, recipient)
         ensure_run(accept, verdict)
@@ -79,7 +79,7 @@ def decide(accept: Accept, session: Session, sender: str, recipient: str) -> str
 
 
 def _with_status(reply: str) -> str:
-    """RFC 2034: each reply has an enhanced status code."""
+    """Add the enhanced status code that each reply has (RFC 2034)."""
     code, text = reply[:3], reply[4:]
     return _line(f"{code} {text}" if _STATUS(text) else f"{code} {code[0]}.7.1 {text}")
 

@@ -1,10 +1,10 @@
-"""Where a project is, and its settings and boot modules: in `conf/`, or `config/`, where Salmon's projects have them.
+"""Finds a project's folder, its settings and its boot module, in `conf/`, or in `config/` as in Salmon's projects.
 
-Relative paths begin at the project's folder, wherever the process stands. `MAILDEFER_PROJECT` names it; else it is the
-working directory if the settings are there, or the nearest folder above that has them, or where the program has
-imported them from, or could. A folder above is believed only if nobody but this user and root may write to it, since
-its settings would be run. A module of that name with none of our settings is another program's, unless a variable names
-it.
+Relative paths begin at the project's folder, whatever the working directory is. `MAILDEFER_PROJECT` names the folder;
+else it is the working directory if the settings are there, or the nearest folder above that has them, or the folder
+from which the program has imported them, or could. A folder above counts only if nobody but this user and root may
+write to it, since its settings would be run. A module of that name without any of our settings belongs to another
+program, unless a variable names it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _SETTINGS: Final = frozenset(
 _STAR: Final = re.compile(rb"^\s*from\s+(\.*)([\w.]*)\s+import\s*\(?\s*\*", re.MULTILINE)
 _OWN_FOLDER: Final = os.path.dirname(
     os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-)  # ours is no project's place
+)  # the folder that maildefer is imported from is no project
 _checked = ("", "")  # what `MAILDEFER_PROJECT` said when it was checked last, and that path
 BOOT: Final = "conf.boot"
 _BOOTS: Final = tuple(f"{package}.boot" for package in PACKAGES)
@@ -39,7 +39,7 @@ _INSTALLED: Final = ("site-packages", "dist-packages")
 
 
 def settings_module() -> tuple[str, str]:
-    """The module's name, and what says so: a variable, else what lies in the project's folder."""
+    """The name of the settings module, and its source: a variable, else the project's folder."""
     for variable in VARIABLES:
         if name := os.environ.get(variable):
             return name, variable
@@ -56,13 +56,13 @@ def settings_module() -> tuple[str, str]:
 
 
 def is_project() -> bool:
-    """Whether there are settings to be loaded. Those that an installed package happens to have are not meant."""
+    """Whether there are settings to be loaded. Modules of that name in installed packages do not count."""
     name, source = settings_module()
     return source in VARIABLES or _is_imported(name) or bool(_settings_in(project(), name))
 
 
 def has_our_settings(module: ModuleType) -> bool:
-    """Whether they are settings of ours: those of a web site may have the same name."""
+    """Whether the module has any of our settings: the settings of a web site may have the same name."""
     if getattr(getattr(module, "__spec__", None), "_initializing", False) and module.__file__:
         return _assigns_our_settings(module.__file__)
     return any(hasattr(module, name) for name in _SETTINGS)
@@ -81,7 +81,7 @@ def project() -> str:
 
 
 def named_project() -> str | None:
-    """What `MAILDEFER_PROJECT` says. Raises ConfigurationError for what is no folder, or has no settings."""
+    """The folder in `MAILDEFER_PROJECT`, or None. Raises ConfigurationError if it is no folder, or has no settings."""
     global _checked
     if not (folder := os.environ.get(PROJECT)) or folder == _checked[0]:
         return _checked[1] if folder else None
@@ -103,7 +103,7 @@ def named_project() -> str | None:
 
 
 def folder_of(module: ModuleType) -> str | None:
-    """The folder from which the module was imported; None for one of an installed package, which is in no project."""
+    """The folder from which the module was imported; None for a module of an installed package."""
     file: str | None = getattr(module, "__file__", None)
     if not file or any(part in _INSTALLED for part in file.split(os.sep)):
         return None
@@ -114,7 +114,7 @@ def folder_of(module: ModuleType) -> str | None:
 
 
 def settings_beside(module: ModuleType) -> str | None:
-    """The settings module of the project that the module is of, as far as its place tells."""
+    """The settings module in the folder from which `module` was imported; None if there is none."""
     folder = folder_of(module)
     if folder is None or (folder == _OWN_FOLDER and not _is_named()):
         return None
@@ -122,7 +122,7 @@ def settings_beside(module: ModuleType) -> str | None:
 
 
 def boot_module(name: str, settings: str) -> str:
-    """The boot module stands beside the settings: `conf.boot` beside `conf.settings`. Others are as named."""
+    """The boot module beside the settings, `conf.boot` beside `conf.settings`; any other name is returned as it is."""
     if name not in _BOOTS:
         return name
     beside = f"{settings.rpartition('.')[0] or 'conf'}.boot"
@@ -161,7 +161,7 @@ def _folder_at_or_above(folder: str) -> str | None:
 
 
 def _folder_of_imported() -> str | None:
-    """The project of settings that a program has imported by itself."""
+    """The project whose settings the program has imported itself."""
     for name in _names():
         if _is_imported(name) and (folder := folder_of(sys.modules[name])):
             return folder
@@ -169,8 +169,8 @@ def _folder_of_imported() -> str | None:
 
 
 def _folder_of_importable() -> str | None:
-    """The project of those that it would get if it did. The folder that maildefer is imported from is none."""
-    from importlib.util import find_spec  # for programs that stand outside of a project only
+    """The project whose settings an import would find. The folder that maildefer is imported from is none."""
+    from importlib.util import find_spec  # only for programs outside of a project
 
     for name in _names():
         package = name.partition(".")[0]
@@ -193,7 +193,7 @@ def _is_imported(name: str) -> bool:
 
 
 def _settings_in(folder: str, name: str) -> str | None:
-    """The file of the settings module of that name, if it is there and ours, or a variable says that it is."""
+    """The file of the settings module of that name, if it has our settings, or a variable names it."""
     file = _file_in(folder, name)
     if file is None or _is_named() or os.environ.get(PROJECT):
         return file
@@ -201,9 +201,9 @@ def _settings_in(folder: str, name: str) -> str | None:
 
 
 def _assigns_our_settings(file: str, seen: tuple[str, ...] = ()) -> bool:
-    """Whether it assigns, or imports, one of our settings, by itself or by `import *`. It is not run for that.
+    """Whether the file assigns, or imports, one of our settings, also by `import *`. It is not run.
 
-    One that can't be read is believed, so that who loads it is told what is wrong.
+    A file that can't be read counts as settings, so that loading it reports the mistake.
     """
     try:
         found = os.stat(file)
@@ -217,8 +217,8 @@ def _assigns_our_settings(file: str, seen: tuple[str, ...] = ()) -> bool:
 
 @lru_cache(maxsize=32)
 def _names_and_star_imports(file: str, mtime_ns: int, size: int) -> tuple[frozenset[str], tuple[str, ...]]:
-    """The names that a module gives itself, and the files of modules whose names it takes over."""
-    from symtable import symtable  # for who looks for a project only
+    """The names that a module assigns or imports, and the files of the modules that it imports by `*`."""
+    from symtable import symtable  # only for the search of a project
 
     with open(file, "rb") as source:
         text = source.read()
@@ -251,7 +251,7 @@ def _is_ours(folder: str, file: str) -> bool:
 def _working_directory() -> str:
     try:
         return os.getcwd()
-    except FileNotFoundError:  # it was removed, which need not trouble who gives absolute paths
+    except FileNotFoundError:  # it was removed; absolute paths still work
         return "/"
 
 

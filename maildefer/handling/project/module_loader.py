@@ -1,4 +1,4 @@
-"""Importing the user's modules, with every failure named for its place and its remedy."""
+"""Imports user modules; each error names the place of the mistake and its remedy."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from maildefer.handling.project.finder import PROJECT, project
 
 _PACKAGE = (
     os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))) + os.sep
-)  # our own lines are not the user's
+)  # lines of maildefer are not user code
 
 
 def import_user_module(name: str, *, listed_in: str) -> ModuleType:
     """Import `name` from the project; `listed_in` says in the error where the name came from.
 
-    Raises `ConfigurationError` whatever the module does, a `sys.exit` included; what is not there is an `ImportError`
-    too, as programs expect that were written for Salmon.
+    Raises `ConfigurationError` for any exception of the module, `sys.exit` included; for a missing module it is an
+    `ImportError` too, as programs that were written for Salmon expect.
     """
     put_project_on_path()
     try:
@@ -42,14 +42,14 @@ def import_user_module(name: str, *, listed_in: str) -> ModuleType:
 
 
 def put_project_on_path() -> None:
-    """Make the project's packages importable, as `python -m` in its folder does and a console script does not."""
+    """Put the project's folder on the import path, as `python -m` does there, and a console script does not."""
     folder = project()
     if folder not in sys.path:
         sys.path.insert(0, folder)
 
 
 def module_files(modules: list[str] | tuple[str, ...]) -> list[str]:
-    """The source files of those of the modules that are imported."""
+    """The source files of the given modules, as far as they are imported."""
     files = (getattr(sys.modules.get(name), "__file__", None) for name in modules)
     return [file for file in files if file]
 
@@ -62,7 +62,7 @@ def project_files() -> list[str]:
 
 
 def _failed(name: str, listed_in: str, fault: BaseException) -> ConfigurationError:
-    if isinstance(fault, MaildeferError):  # says itself what to do
+    if isinstance(fault, MaildeferError):  # its text says what to do
         return ConfigurationError(f"{_place(fault.__traceback__)}: {fault} ({listed_in})")
     kind = ModuleUnusable if isinstance(fault, ImportError) else ConfigurationError
     return kind(
@@ -72,7 +72,7 @@ def _failed(name: str, listed_in: str, fault: BaseException) -> ConfigurationErr
 
 
 def _place(trace: TracebackType | None) -> str:
-    """The last line of the user's in the traceback: not the import machinery's, not an installed package's."""
+    """The last line of user code in the traceback, not of the import system or an installed package."""
     found = "?"
     while trace is not None:
         file = trace.tb_frame.f_code.co_filename
@@ -83,7 +83,7 @@ def _place(trace: TracebackType | None) -> str:
 
 
 def is_users(file: str) -> bool:
-    """Whether a line of that file is of the project, and not of Python, of an installed package, or ours."""
+    """Whether the file is user code: not of Python, of an installed package, or of maildefer."""
     if file == importlib.__file__ or file.startswith(_PACKAGE) or "site-packages" in file:
         return False
     return not file.startswith(("<frozen", sys.base_prefix + os.sep + "lib"))

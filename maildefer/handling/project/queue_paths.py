@@ -1,7 +1,7 @@
-"""Which place a path means, and which queue: those of the project, wherever the process stands.
+"""Finds the absolute path and the queue that a path means: of the project, whatever the working directory is.
 
-A queue that is not there is made if the settings list it. One that they don't list is refused where they list queues,
-since what is pushed to a mistyped name would lie there unseen. Outside of a project it is made, its parents are not.
+A missing queue is made if the settings list it. One that they do not list is refused where they list queues, since
+messages that are pushed to a mistyped name would lie there unseen. Outside of a project it is made, without parents.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from maildefer.maildir import journal
 from maildefer.maildir.layout import Layout, create_queue
 
 redirect: Callable[[str], str] | None = None
-"""Where tests have what else lies at that place; set by `maildefer.testing`."""
+"""Gives the path in the tests' store that stands for a path; set by `maildefer.testing`."""
 refuse_emptying: Callable[[str], None] | None = None
-"""What refuses to have a queue emptied by a test; set by `maildefer.testing`."""
-_outside: str | None = None  # where relative paths began while no project was known
+"""Raises an error for a queue that a test may not empty; set by `maildefer.testing`."""
+_outside: str | None = None  # where relative paths began before a project was known
 in_service = False
-"""Whether this process handles real mail, which `maildefer.testing` would keep from its queues."""
+"""Whether this process handles real mail, so that it must not import `maildefer.testing`."""
 
 journal.report_with(events.emit)
 
 
 def located(path: str) -> str:
-    """The absolute place of a path that the settings, a task or a program names.
+    """The absolute path for a path that the settings, a task or a program names.
 
-    Raises ConfigurationError for a relative one where a process without a project stands in `/`, as daemons do: there
-    is a `/run` on each host. And where settings were loaded after a relative path meant another place: one path is one
-    queue.
+    Raises ConfigurationError for a relative path in a process without a project whose working directory is `/`, as it
+    is for daemons: each host has a `/run`. It also raises ConfigurationError where settings were loaded after a
+    relative path had another meaning, since one path has to be one queue.
     """
     global _outside
     if os.path.isabs(path):
@@ -55,30 +55,30 @@ def located(path: str) -> str:
 
 
 def redirected(place: str) -> str:
-    """The place itself; in tests, one in their own store."""
+    """The place itself; in tests, the one in their store that stands for it."""
     return place if redirect is None else redirect(place)
 
 
 def refuse_to_empty(place: str) -> None:
-    """In tests, raises RealQueueRefused for what is not in their own store."""
+    """In tests, raise RealQueueRefused for a place outside of their store."""
     if refuse_emptying is not None:
         refuse_emptying(place)
 
 
 def queue_at(path: str) -> Layout:
-    """Open the queue at that path, and make it where that is meant.
+    """Open the queue at that path; make it if the settings list it, or outside of a project.
 
     Raises QueueMissing where it is not, NotAQueue, FormatUnknown, ConfigurationError, StorageFault's kinds.
     """
     meant = located(path)
     place = redirected(meant)
     if not os.path.isdir(place):
-        _refuse_unless_meant(meant, parents=place != meant)
+        _refuse_unless_listed(meant, parents=place != meant)
     return create_queue(place)
 
 
 def listed_queues(module: ModuleType) -> list[str]:
-    """The places of all queues that the settings name. Raises ConfigurationError."""
+    """The absolute paths of all queues in the settings. Raises ConfigurationError."""
     known = settings.pool_settings(module)
     return [
         os.path.normpath(os.path.join(known.project, path))
@@ -86,12 +86,12 @@ def listed_queues(module: ModuleType) -> list[str]:
     ]
 
 
-def _refuse_unless_meant(place: str, *, parents: bool) -> None:
+def _refuse_unless_listed(place: str, *, parents: bool) -> None:
     if os.path.isdir(place):
         return
     module = settings.loaded_settings()
     if module is None and finder.is_project():
-        if _is_being_loaded():  # by the settings themselves, of which nothing is known yet
+        if _is_being_loaded():  # by the settings themselves, which are not known yet
             return
         module = settings.load_settings()
     if module is not None and finder.has_our_settings(module):

@@ -1,4 +1,4 @@
-"""The settings of a project: one module of plain names, and what a pool needs of it as plain data.
+"""The settings of a project: one module of plain names, checked, and as plain data for a pool.
 
 | name in the settings module | variable | default | |
 | --- | --- | --- | --- |
@@ -68,10 +68,11 @@ def loaded_settings() -> ModuleType | None:
 
 
 def project(module: ModuleType | None = None) -> str:
-    """The folder at which the paths of these, else the loaded, settings begin.
+    """The folder at which relative paths of these settings, or of the loaded ones, begin.
 
-    `MAILDEFER_PROJECT`, or the folder from which the module was imported, or, if that is an installed package's, where
-    the process stood then; before any is loaded, what `finding.project` finds. Raises ConfigurationError.
+    It is `MAILDEFER_PROJECT`, or the folder from which the module was imported, or, for a module of an installed
+    package, the working directory at that time; before any settings are loaded, it is what `finder.project` finds.
+    Raises ConfigurationError.
     """
     module = module or _loaded
     if module is None or finder.named_project() is not None:
@@ -81,7 +82,7 @@ def project(module: ModuleType | None = None) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolSettings:
-    """What supervisor, keeper, scout and workers need to know, as plain data that crosses processes as JSON."""
+    """The settings that supervisor, keeper, scout and workers need, as plain data that crosses processes as JSON."""
 
     project: str  # where relative paths begin, the queues' too
     module: str
@@ -107,7 +108,7 @@ class PoolSettings:
 
     @property
     def first_queue(self) -> str:
-        """Where what is for no queue in particular goes. A boot module may name handlers that no setting does."""
+        """The queue of messages that are for no queue in particular; `run/queue` where no setting names handlers."""
         return next(iter(self.queues), FRONT_QUEUE)
 
     def to_json(self) -> dict[str, Any]:
@@ -143,7 +144,7 @@ def pool_settings(module: ModuleType, environ: Mapping[str, str] = os.environ) -
 
 
 def plain_settings(module: ModuleType, environ: Mapping[str, str] = os.environ) -> dict[str, Any]:
-    """Those of one value each that are given, by a variable or in the module. Raises `ConfigurationError`."""
+    """The settings of one value each that a variable or the module gives. Raises `ConfigurationError`."""
     values: dict[str, Any] = {}
     for name, kind, least in _PLAIN:
         variable = f"MAILDEFER_{name.upper()}"
@@ -160,7 +161,7 @@ def plain_settings(module: ModuleType, environ: Mapping[str, str] = os.environ) 
 
 
 def router_defaults(module: ModuleType) -> dict[str, str]:
-    """The module's captures for routes, whatever else it lacks. Raises `ConfigurationError`."""
+    """The module's captures for routes. Raises `ConfigurationError`."""
     return _table(module, "router_defaults", (str,)) or {}
 
 
@@ -197,7 +198,7 @@ _WORDS: Final = {
 
 
 def _queues(module: ModuleType) -> dict[str, tuple[str, ...]]:
-    """`queues`, or what Salmon's names say: the front queue's handlers, and one more queue with its own."""
+    """The queues of the setting `queues`, or of Salmon's settings: `run/queue`, and one more queue."""
     queues: dict[str, tuple[str, ...]] = {}
     if hasattr(module, "queues"):
         given = module.queues
@@ -269,7 +270,7 @@ def wrong(module: ModuleType, setting: str, wanted: str, value: object) -> Confi
 
 
 def place(module: ModuleType, setting: str = "") -> str:
-    """`FILE:LINE` of the setting's last assignment, `FILE` where there is none to be seen."""
+    """`FILE:LINE` of the setting's last assignment; `FILE` where none is found."""
     file = getattr(module, "__file__", None) or module.__name__
     name = setting.partition("[")[0]
     try:

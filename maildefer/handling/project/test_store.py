@@ -1,6 +1,6 @@
-"""The tests' own store: where a process that runs tests has what would else lie in the project.
+"""The tests' store: the folder in which a process that runs tests has its queues and states.
 
-For `maildefer.testing`. What a test names by the settings' names, it gets here; real queues are refused.
+For `maildefer.testing`. Names of the settings' queues mean queues in this store; real queues are refused.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from maildefer.handling.project import finder, queue_paths, settings
 VARIABLE: Final = "MAILDEFER_TEST_STORE"
 
 _folder: str | None = None
-_projects: dict[str, None] = {}  # what lies in them is kept apart
+_projects: dict[str, None] = {}  # paths in these folders are redirected
 
 
 class RealQueueRefused(MaildeferError):
-    """A helper for tests was pointed at a queue with mail that is not the tests'."""
+    """A test tried to use a queue whose mail is not the tests' own."""
 
 
 def store(folder: str | None = None) -> str:
-    """The folder of this process's tests, made where it is not there; from now on `folder`, if one is given.
+    """The folder of this process's tests, made if it is missing; from now on `folder`, if one is given.
 
     A relative one is the project's. Raises RealQueueRefused where the tests' queues would be those of the settings.
     """
@@ -37,7 +37,7 @@ def store(folder: str | None = None) -> str:
 
 
 def begin() -> None:
-    """Keep apart from now on; any number of times. Raises RealQueueRefused in a process that handles real mail."""
+    """Redirect paths from now on; may be called again. Raises RealQueueRefused in a process that handles real mail."""
     if queue_paths.in_service:
         raise RealQueueRefused(
             "maildefer.testing is imported by a process that handles real mail: import it in tests only"
@@ -47,7 +47,7 @@ def begin() -> None:
 
 
 def end() -> None:
-    """Be an ordinary process again."""
+    """End the redirection of paths."""
     global _folder
     _folder = None
     _projects.clear()
@@ -55,7 +55,7 @@ def end() -> None:
 
 
 def test_queue_path(path: str) -> str:
-    """Where the tests' queue of that name lies. Raises RealQueueRefused for an absolute path of the settings'."""
+    """The path of the tests' queue of that name. Raises RealQueueRefused for an absolute path of the settings."""
     folder, place = store(), queue_paths.located(path)
     if os.path.isabs(path) and _in_real_queue(place):
         raise RealQueueRefused(
@@ -68,7 +68,7 @@ def test_queue_path(path: str) -> str:
 
 
 def refuse_to_empty(place: str) -> None:
-    """Raises RealQueueRefused for a queue or states outside of the tests' store, whoever's, and for what is served."""
+    """Raise RealQueueRefused for a queue or states outside of the tests' store, and for a queue that is served."""
     if _in_real_queue(place):
         raise RealQueueRefused(
             f"{place} is a queue of {_settings_name()}, whose mail is real: leave the tests theirs"
@@ -82,7 +82,7 @@ def refuse_to_empty(place: str) -> None:
 
 
 def _redirect(place: str) -> str:
-    """Where tests have what else lies there: the same path below their store, by whatever link it was named."""
+    """The path in the tests' store that stands for a place, by whatever link the place was named."""
     folder = store()
     if _is_in(folder, place):
         return place
@@ -92,7 +92,7 @@ def _redirect(place: str) -> str:
 
 
 def _below(folder: str, place: str) -> str | None:
-    """Where in the tests' store lies what has that place in one of the projects."""
+    """The path in the tests' store for a place in one of the projects; None for any other place."""
     for project in sorted(_projects, key=len, reverse=True):
         if place == project or place.startswith(os.path.join(project, "")):
             return os.path.join(folder, os.path.relpath(place, project))
@@ -102,7 +102,7 @@ def _below(folder: str, place: str) -> str | None:
 
 
 def _in_real_queue(place: str) -> str | None:
-    """The same place by the settings' name of the queue in which it lies, if it is in one of theirs."""
+    """The same place, by the settings' name of the queue in which it lies; None if it is in none of their queues."""
     for queue in _real_queues():
         if _is_same(queue, place):
             return queue
@@ -131,7 +131,7 @@ def _chosen(folder: str | None) -> str:
 
 
 def _real_queues() -> list[str]:
-    """Those of the settings, as far as there are any."""
+    """The queues of the settings, if there are any."""
     module = settings.loaded_settings()
     if module is None and finder.is_project():
         module = settings.load_settings()
@@ -145,7 +145,7 @@ def _settings_name() -> str:
 def _refuse_served(place: str) -> None:
     try:
         leases = [name for name in os.listdir(f"{place}/.maildefer/leases") if not name.startswith(".")]
-    except FileNotFoundError:  # no queue yet, or one that nobody has ever served
+    except FileNotFoundError:  # no queue yet, or one that was never served
         return
     if leases:
         raise RealQueueRefused(
@@ -155,13 +155,13 @@ def _refuse_served(place: str) -> None:
 
 
 def _is_in(folder: str, place: str) -> bool:
-    """Whether it lies there, whatever links lead to either."""
+    """Whether the place lies in the folder, whatever links lead to either."""
     folder, place = os.path.realpath(folder), os.path.realpath(place)
     return place == folder or place.startswith(os.path.join(folder, ""))
 
 
 def _is_same(one: str, other: str) -> bool:
-    """Also by another mount of the same folder."""
+    """Whether both are one folder, also by another mount of it."""
     try:
         return os.path.samefile(one, other)
     except OSError:  # one of them is not there
@@ -169,5 +169,5 @@ def _is_same(one: str, other: str) -> bool:
 
 
 def _remove(folder: str, owner: int) -> None:
-    if os.getpid() == owner:  # and not in a child that it has forked
+    if os.getpid() == owner:  # and not in a forked child
         shutil.rmtree(folder, ignore_errors=True)

@@ -1,12 +1,12 @@
-"""The state store that processes and hosts share: a directory on the mount, one small file per conversation.
+"""The state store that processes and hosts share: a directory on the mount, a small file for each conversation.
 
 A file's name is `HASH,VERSION.RANDOM`, in one of 4,096 folders by the hash's first digits, and it is found by listing
 that folder. The plain way, one fixed name replaced by rename, was rejected: an NFS client believes its cached answer
-to a look-up for up to 30 s, so a host that once found no file would go on handing out `START`. A listing after a
+to a look-up for up to 30 s, so a host that once found no file would go on reading `START`. A listing after a
 change of one's own is fresh, and a name that never comes back is in no cache (I4).
 
-A conversation is handled by one worker at a time (its token), so a write has no rival. Where there is one all the same
-(`@nolocking`), the highest version counts, and no reader ever sees a torn file.
+A conversation is handled by one worker at a time (its token), so no two write at once. Where two do (`@nolocking`), the
+highest version counts, and no reader ever sees a torn file.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from maildefer.maildir.rights.modes import PLAIN, make_in
 from maildefer.maildir.system import SYSTEM, System
 
 _TRIES = 20
-_IN_HAND = 256
+_MOST_ENTRIES = 256
 _LIMIT_BYTES = 1 << 20
 
 
@@ -53,11 +53,11 @@ class DirectoryStorage(EntryStorage):
     def __init__(self, path: str, *, system: System = SYSTEM) -> None:
         self._place = located(path)
         self._system = system
-        self._moved: dict[str, dict[str, str]] = {}  # entry in hand → conversation → state
+        self._moved: dict[str, dict[str, str]] = {}  # entry that is being handled → conversation → state
 
     @property
     def path(self) -> str:
-        """Its folder; in tests, one in their own store."""
+        """The folder of the states; in tests, one in their store."""
         return redirected(self._place)
 
     def get(self, key: str, sender: str | None) -> str:
@@ -86,7 +86,9 @@ class DirectoryStorage(EntryStorage):
         else:
             previous = record.previous if record.entry == entry else record.state
         self._write(_Record(key=key, sender=sender, state=state, previous=previous, entry=entry))
-        if entry not in self._moved and len(self._moved) >= _IN_HAND:  # of callers that never say `ended`
+        if (
+            entry not in self._moved and len(self._moved) >= _MOST_ENTRIES
+        ):  # of callers that never call `end_attempt`
             self._moved.pop(next(iter(self._moved)), None)
         self._moved.setdefault(entry, {})[_digest(key, sender)] = state
 
@@ -100,7 +102,7 @@ class DirectoryStorage(EntryStorage):
                 durable.discard(f"{self.path}/{bucket}/{name}", self._system)
 
     def conversations(self) -> Iterator[tuple[str, str | None]]:
-        """The key and sender of each that is not in `START`; what changes meanwhile may be told or not."""
+        """The key and sender of each conversation that is not in `START`; changes meanwhile may be missed."""
         told = set()
         for bucket in self._list(self.path):
             for name in self._list(f"{self.path}/{bucket}"):
@@ -113,7 +115,7 @@ class DirectoryStorage(EntryStorage):
     def _recorded(self, path: str) -> _Record | None:
         try:
             return _record(durable.read_small(path, limit_bytes=_LIMIT_BYTES, system=self._system))
-        except OSError:  # replaced since the listing, or not ours
+        except OSError:  # replaced since the listing, or not one of our files
             return None
 
     def _read(self, key: str, sender: str | None) -> _Record | None:
@@ -158,11 +160,11 @@ class DirectoryStorage(EntryStorage):
             durable.discard(f"{bucket}/{name}", self._system)
 
     def _versions(self, bucket: str, digest: str) -> list[tuple[int, str]]:
-        """The conversation's files, newest first: one, but for the moment of a write or after a crash in it."""
+        """The conversation's files, newest first: more than one only during a write or after a crash in it."""
         try:
             self._system.utime(bucket)  # a change of one's own drops an NFSv3 client's stale listing
         except OSError:
-            pass  # not there yet, or read-only: what it means, the listing tells
+            pass  # not there yet, or read-only: the listing tells which
         found = []
         for name in self._list(bucket):
             if name.startswith(digest):
@@ -180,7 +182,7 @@ class DirectoryStorage(EntryStorage):
             raise_named(path, fault)
 
     def _make(self, bucket: str) -> None:
-        queue, control = os.path.split(os.path.dirname(self.path))  # where it is a queue's
+        queue, control = os.path.split(os.path.dirname(self.path))  # if it is the folder of a queue
         try:
             try:
                 self._system.mkdir(bucket, PLAIN.folder_mode)
@@ -194,7 +196,7 @@ class DirectoryStorage(EntryStorage):
 
 
 def _digest(key: str, sender: str | None) -> str:
-    """Safe as a file's name whatever an address holds, and of one length."""
+    """A file name of one length, safe whatever an address holds."""
     return blake2b(ascii([key, sender]).encode(), digest_size=20).hexdigest()
 
 
@@ -204,7 +206,7 @@ def _parse(data: bytes, key: str, sender: str | None) -> _Record | None:
 
 
 def _record(data: bytes) -> _Record | None:
-    """A file's record; None for one that isn't ours or was damaged, which counts as not there."""
+    """The record in a file; None for a damaged file, which counts as absent."""
     try:
         return _Record(**json.loads(data))
     except (ValueError, TypeError, RecursionError):

@@ -1,4 +1,4 @@
-"""A small mapping that processes and hosts share, kept as conversation states are: one small file for each key."""
+"""A small mapping that processes and hosts share, kept like conversation states: a small file for each key."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ Pair = tuple[str, str]
 
 
 class DirectoryMapping(MutableMapping[bytes, Pair]):
-    """ASCII keys to pairs of texts, under `path`, which is made at the first write (its parent must be there).
+    """Maps ASCII keys to pairs of texts, under `path`, which is made at the first write (its parent must be there).
 
-    For any number of threads, processes and hosts; each change is one rename. Of two who change the same key at the
-    same time, one is last. Raises the named `StorageFault` if the filesystem refuses.
+    For any number of threads, processes and hosts; each change is one rename. Of two changes of one key at the same
+    time, one counts. Raises the named `StorageFault` if the filesystem refuses.
     """
 
     def __init__(self, path: str) -> None:
@@ -23,7 +23,7 @@ class DirectoryMapping(MutableMapping[bytes, Pair]):
 
     def __getitem__(self, key: bytes) -> Pair:
         text = self._files.get(key.decode("ascii"), None)
-        if text == FIRST_STATE:  # what is kept in no file
+        if text == FIRST_STATE:  # the state of a conversation without a file
             raise KeyError(key)
         first, second = json.loads(text)
         return first, second

@@ -1,4 +1,4 @@
-"""Where the state of each conversation is kept: the interface, and the stores for one process.
+"""The interface of state stores, and the stores for one process.
 
 The store that hosts share is `maildefer.handling.state.directory.DirectoryStorage`.
 """
@@ -19,43 +19,44 @@ class StateStorage:
     """The base of every store. `key` is a module's state key, `sender` the address that the message is from."""
 
     def get(self, key: str, sender: str | None) -> str:
-        """The state's name; `START` for a pair that was never set."""
+        """The name of the state; `START` for a pair that was never set."""
         raise NotImplementedError
 
     def set(self, key: str, sender: str | None, state: str) -> None:
+        """Set the state of a module and a sender."""
         raise NotImplementedError
 
     def clear(self) -> None:
-        """Forget all; for tests and operators."""
+        """Delete all states; for tests and operators."""
         raise NotImplementedError
 
 
 class EntryStorage(StateStorage):
-    """A store that knows which entry moved a state, so that a retry of that entry starts from the state before.
+    """A store that knows which entry set a state, so that a retry of that entry starts from the state before.
 
-    Without it, a handler that moved its conversation and then failed to be settled (a crash before the ack, another
-    handler's exception) would on its retry find the door closed that it has just gone through.
+    Without it, the retry of a message whose handler had set the next state, and that was not settled (a crash before
+    the ack, another handler's exception), would start from that next state, and never run the same handler again.
     """
 
     def end_attempt(self, entry: str) -> None:
-        """The attempt at `entry` is over. Until then it gets what it has set; its next try gets what was before."""
+        """End the attempt at `entry`. Until then it reads the state that it has set; its retry reads the one before."""
         raise NotImplementedError
 
     def get_for_entry(self, key: str, sender: str | None, entry: str) -> str:
-        """The state that `entry` is to start from."""
+        """The state from which `entry` starts."""
         raise NotImplementedError
 
     def set_for_entry(self, key: str, sender: str | None, state: str, entry: str) -> None:
-        """Move the state on account of `entry`, keeping the one that it started from."""
+        """Set the state on account of `entry`, and keep the state from which it started."""
         raise NotImplementedError
 
     def begin_for_entry(self, key: str, sender: str | None, state: str, entry: str) -> None:
-        """Set the state from which `entry` is to start (a handoff to a state function)."""
+        """Set the state from which `entry` starts (a handoff to a state function)."""
         raise NotImplementedError
 
 
 class MemoryStorage(StateStorage):
-    """A dictionary; for tests, and for an application without conversations. Safe among threads."""
+    """States in a dictionary; for tests, and for an application without conversations. Safe among threads."""
 
     def __init__(self) -> None:
         self.states: dict[str, str] = {}
@@ -64,7 +65,7 @@ class MemoryStorage(StateStorage):
         return self.states.get(repr([key, sender]), FIRST_STATE)
 
     def set(self, key: str, sender: str | None, state: str) -> None:
-        if state == FIRST_STATE:  # what everybody has, nobody needs to keep
+        if state == FIRST_STATE:  # the default needs no record
             self.states.pop(repr([key, sender]), None)
         else:
             self.states[repr([key, sender])] = state
@@ -74,9 +75,9 @@ class MemoryStorage(StateStorage):
 
 
 class ShelveStorage(StateStorage):
-    """A shelf in one file, opened for each call. For threads of one process only: a shelf has no lock among processes.
+    """States in a shelf, a file that is opened for each call.
 
-    Keys are written in ASCII, which every dbm takes.
+    For one process only, since a shelf has no lock among processes. Keys are written in ASCII, which every dbm takes.
     """
 
     def __init__(self, database_path: str) -> None:
@@ -102,6 +103,6 @@ class ShelveStorage(StateStorage):
 
 
 def _shelf(path: str) -> shelve.Shelf[str]:
-    import shelve  # 1 MB, and only the old way needs it
+    import shelve  # 1 MB, which only this store needs
 
     return shelve.open(path)

@@ -1,4 +1,4 @@
-"""Conversation tokens among the threads of one process: who finds one taken waits, and who came first is first.
+"""Conversation tokens among the threads of one process, in the order in which the threads ask for them.
 
 For a process that runs alone. On several hosts, or beside a pool, the tokens of `maildefer.maildir.upkeep.tokens` are
 needed.
@@ -13,15 +13,17 @@ WAIT_SECONDS: Final = 5.0
 
 
 class ThreadLocks:
-    """One thread of the process at a time in each conversation; implements the dispatcher's `ConversationTokens`."""
+    """Lets one thread of the process at a time handle a conversation: `ConversationTokens` of the dispatcher."""
 
     def __init__(self, wait_seconds: float = WAIT_SECONDS) -> None:
         self._wait_seconds = wait_seconds
-        self._waiting: dict[str, list[object]] = {}  # who has the conversation, and who waits for it
+        self._waiting: dict[
+            str, list[object]
+        ] = {}  # the thread that has the conversation, then those that wait
         self._released = threading.Condition()
 
     def take_token(self, conversation: str) -> bool:
-        """Wait for the conversation's end in the threads that came before; False if that takes too long."""
+        """Wait until the threads before have released the conversation; False if that takes too long."""
         turn = object()
         with self._released:
             waiting = self._waiting.setdefault(conversation, [])

@@ -1,6 +1,6 @@
-"""A call of a task as a message: its JSON, and a signature of that for the one entry in which it waits.
+"""A call of a task as a message: its JSON, and the signature of that JSON for the entry in which it waits.
 
-Nothing in a call is believed before its signature: anybody who may write to `new/` can put anything there.
+Nothing in a call is used before its signature is checked: anybody who may write to `new/` can put anything there.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ _HEAD: Final = re.compile(rf"To: [^\n]*\nSubject: [^\n]*\n{SIGNATURE}: ([0-9a-f]
 
 
 class ArgumentsRefused(MaildeferError, TypeError):
-    """The arguments don't fit the function, or would not come out of JSON as they went in."""
+    """The arguments don't fit the function, or change when they are written as JSON and read again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """What is to be called, and with what."""
+    """A task and its arguments."""
 
     task: str
     args: Sequence[Any]
@@ -35,14 +35,14 @@ class Call:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnsignedMessage:
-    """A call's message but for its signature, whose size is known all the same."""
+    """The message of a call without its signature, whose size is known."""
 
     top: bytes
     text: bytes
 
     @classmethod
     def of(cls, call: Call, address: str) -> UnsignedMessage:
-        """Raises ArgumentsRefused for what would not come out of JSON as it went in."""
+        """Make it. Raises ArgumentsRefused for arguments that JSON would change."""
         top = f"To: {address}\nSubject: {call.task}\n{SIGNATURE}: "
         return cls(top=top.encode(), text=_encoded(call))
 
@@ -62,7 +62,7 @@ class UnsignedMessage:
 def call_in(data: bytes, queue: str, key: str) -> Call:
     """The call in a message that was found in the queue under that key, its entry's own.
 
-    Raises Reject for what the queue's secret has not signed for that entry, or is no call; OSError, QueueError.
+    Raises Reject for a message that is no call, or is not signed for that entry; OSError, QueueError.
     """
     found = _HEAD.match(data)
     if found is None:
@@ -109,7 +109,7 @@ def _decoded(text: bytes) -> Call:
 
 
 def _strictly(text: str) -> Any:
-    """As RFC 8259 has JSON: `json` takes NaN and Infinity, makes that of 1e999, and the last of two like names."""
+    """Read JSON as RFC 8259 has it: `json` accepts NaN and Infinity, also as 1e999, and repeated names."""
     return json.loads(text, parse_constant=_number, parse_float=_number, object_pairs_hook=_named_once)
 
 
@@ -127,7 +127,7 @@ def _named_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _is_same(first: Any, second: Any) -> bool:
-    """Equal, and of the same types all the way down."""
+    """Whether both are equal, and of the same types at all levels."""
     if type(first) is not type(second):
         return False
     if isinstance(first, list):

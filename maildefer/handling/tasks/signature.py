@@ -1,4 +1,4 @@
-"""The secret of a queue that signs calls of tasks: each for the entry that holds it, so that no copy is good."""
+"""The secret of a queue that signs calls of tasks, each for the entry that holds it, so that copies are not valid."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SIGNATURE_CHARACTERS: Final = 2 * _BYTES
 
 
 def made(queue: str) -> bytes:
-    """The queue's secret, made where there is none yet. Raises StorageFault's kinds, QueueError for a damaged one."""
+    """The queue's secret, made if there is none. Raises StorageFault's kinds, QueueError for a damaged one."""
     queue = os.path.abspath(queue)
     path, system = f"{queue}/{_NAME}", inside(queue)
     try:
@@ -28,7 +28,9 @@ def made(queue: str) -> bytes:
         draft = f"{path}.{SYSTEM.token(6)}"
         durable.write_new(draft, os.urandom(_BYTES), rights=rights_in(queue), system=system)
         try:
-            os.link(draft, path)  # the loser of a race takes the winner's; a rename would replace it
+            os.link(
+                draft, path
+            )  # the second of two processes uses the first one's; a rename would replace it
         except FileExistsError:
             pass
         finally:
@@ -40,7 +42,7 @@ def made(queue: str) -> bytes:
 
 
 def known(queue: str) -> bytes | None:
-    """The queue's secret; None where nothing was ever signed. Raises OSError, QueueError for a damaged one."""
+    """The queue's secret; None if nothing was ever signed. Raises OSError, QueueError for a damaged one."""
     try:
         return _read(os.path.join(queue, _NAME))
     except FileNotFoundError:
@@ -48,18 +50,18 @@ def known(queue: str) -> bytes | None:
 
 
 def signature(secret: bytes, key: str, text: bytes) -> str:
-    """For the text in the entry of that key, and in no other."""
+    """The signature of the text in the entry of that key, and in no other."""
     signed = b"%b\0%b" % (os.fsencode(key), text)  # no name of a file has a NUL
     return blake2b(signed, key=secret, digest_size=_BYTES, person=_BOUND).hexdigest()
 
 
 def signature_without_key(secret: bytes, text: bytes) -> str:
-    """As earlier versions signed: good for nothing but to tell of it."""
+    """The signature of earlier versions, by which their calls are recognised and refused."""
     return blake2b(text, key=secret, digest_size=_BYTES).hexdigest()
 
 
 def is_same(given: str, wanted: str) -> bool:
-    """Compared by their digests, so that the time tells nothing of how much was right (hmac would bring OpenSSL)."""
+    """Compare two signatures by digests, so that the time tells nothing about them (hmac would load OpenSSL)."""
     nonce = os.urandom(16)
     digests = [blake2b(text.encode(), key=nonce).digest() for text in (given, wanted)]
     return digests[0] == digests[1]

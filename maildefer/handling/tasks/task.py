@@ -1,8 +1,8 @@
 """Functions as handlers: a call becomes a message with its arguments as JSON, and is made when that is handled.
 
-The message is to `module.name@task.invalid` (no mail can come for that domain, RFC 2606). Anybody who reaches a front
-end could write that address, so front ends refuse it; and other programs may feed the queue with what they were sent,
-so a call is signed with a secret of the queue's directory, and what isn't is rejected.
+The message is addressed to `module.name@task.invalid` (no mail can come for that domain, RFC 2606). Front ends refuse
+that address, which any client could send; and as other programs may push what they were sent, a call is signed with a
+secret of the queue's directory, and messages without a valid signature are rejected.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ __all__ = ["ArgumentsRefused", "Task", "task"]
 
 
 class Task(Generic[P, R]):
-    """A function that can be called as ever, or later by `defer`. Any thread and process may do either."""
+    """A function that can be called at once, or later by `defer`. Any thread and process may do either."""
 
     def __init__(self, function: Callable[P, R], queue: str | None = None) -> None:
         if handler_marks.batch_of(function) is not None:
@@ -60,14 +60,14 @@ class Task(Generic[P, R]):
         self.name = f"{function.__module__}.{function.__name__}"
         self.address = f"{self.name.lower()}@{TASK_DOMAIN}"
         self._queue = queue
-        self._checked: ModuleType | None = None  # by which settings the queue was found to be right
+        self._checked: ModuleType | None = None  # the settings against which the queue was checked
         self._signature = inspect.signature(function)
 
     def __call__(self, *arguments: P.args, **named: P.kwargs) -> R:
         return self.function(*arguments, **named)
 
     def defer(self, *arguments: P.args, **named: P.kwargs) -> str:
-        """Have a worker make the call; durable when this returns the entry's key.
+        """Push the call for a worker; durable when this returns the entry's key.
 
         Raises ArgumentsRefused, QueueError's kinds, ConfigurationError for a queue that no setting lists.
         """
@@ -84,9 +84,9 @@ class Task(Generic[P, R]):
 
     @property
     def queue(self) -> str:
-        """Where calls wait: as given; else the queue whose handlers have the function's module, or the first one.
+        """The queue of the calls: the given one; else the queue that lists the function's module, or the first one.
 
-        An absolute path in the function's project, wherever the process stands. Raises ConfigurationError.
+        It is an absolute path in the function's project. Raises ConfigurationError.
         """
         settings = self._settings()
         if settings is None or self._queue is not None:
@@ -99,7 +99,7 @@ class Task(Generic[P, R]):
         return os.path.join(known.project, listed[0] if listed else known.first_queue)
 
     def check(self, settings: ModuleType) -> None:
-        """Raises ConfigurationError for a queue that no setting lists, or whose handlers don't have the function."""
+        """Raise ConfigurationError for a queue that no setting lists, or that does not list the function's module."""
         if self._queue is None or self._checked is settings:
             return
         path, known = located(self._queue), pool_settings(settings)
@@ -121,7 +121,7 @@ class Task(Generic[P, R]):
         return "" if code is None else f"{code.co_filename}:{code.co_firstlineno}: "
 
     def handle(self, message: Any) -> None:
-        """Make the call that the message stands for; `Defer` and `Reject` do what they do in any handler."""
+        """Make the call in the message. `Defer` and `Reject` have the same effect as in any handler."""
         entry = message.copied_as or message.key
         if message.queue is None or entry is None:
             raise Reject("no call of a task")
@@ -129,7 +129,7 @@ class Task(Generic[P, R]):
         call = call_in(data, redirected(located(message.queue)), entry)
         if call.task == self.name:
             ensure_run(self.function, self.function(*call.args, **call.kwargs))
-        elif call.task.lower() != self.name.lower():  # addresses have no case, names do
+        elif call.task.lower() != self.name.lower():  # case counts in names, and not in addresses
             raise Reject(f"a call of {call.task} that came to {self.name}")
 
     def _call(self, arguments: tuple[Any, ...], named: dict[str, Any]) -> Call:
@@ -140,7 +140,7 @@ class Task(Generic[P, R]):
         return Call(task=self.name, args=list(bound.args), kwargs=bound.kwargs)
 
     def _settings(self) -> ModuleType | None:
-        """Those loaded; else those of the function's own project, or of the one in which the process stands."""
+        """The loaded settings; else those of the function's project, or of the project of the working directory."""
         if (found := loaded_settings()) is not None:
             return found
         module = sys.modules.get(self.function.__module__)
@@ -158,8 +158,8 @@ def task(*, queue: str | None = None) -> Callable[[Callable[P, R]], Task[P, R]]:
 def task(function: Any = None, /, *, queue: str | None = None) -> Any:
     """`@task`, or `@task(queue="run/slow")`, on a function of a module that the queue's handlers list.
 
-    The function's result is lost; what it raises is treated as any handler's exception. A call may be made more than
-    once, as any message may be handled more than once. Raises TypeError for methods and coroutines, and, where settings
+    The function's result is lost; its exceptions are treated as any handler's. A call may be made more than once, as
+    any message may be handled more than once. Raises TypeError for methods and coroutines, and, where settings
     are loaded, ConfigurationError for a queue that they don't list.
     """
     if function is None:
