@@ -158,7 +158,7 @@ from maildefer.intake import status_report as report
 from maildefer.pool.keeper import keeper
 
 HERE = os.path.dirname(__file__)
-_mind, _tell = keeper.Keeper._check_supervisor, report.Report._tell
+_mind, _tell = keeper.Keeper._check_supervisor, report.IntakeStatus._tell
 keeper._CHECK_SECONDS = 0.05
 
 
@@ -184,7 +184,7 @@ def tell(self):
     _tell(self)
 
 
-keeper.Keeper._check_supervisor, report.Report._tell = mind, tell
+keeper.Keeper._check_supervisor, report.IntakeStatus._tell = mind, tell
 '''
 LIES = [
     b"[" * 4000,
