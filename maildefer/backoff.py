@@ -4,6 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+_MOST_DOUBLINGS = 64  # 2.0**1024 would overflow
+
+
+def backoff_seconds(doublings: float, *, first_seconds: float, longest_seconds: float) -> float:
+    """Compute a pause that has been doubled so many times, up to the limit."""
+    factor: float = 2.0 ** min(doublings, _MOST_DOUBLINGS)
+    return min(first_seconds * factor, longest_seconds)
+
 
 @dataclass(slots=True)
 class Backoff:
@@ -15,8 +23,10 @@ class Backoff:
     not_before: float = 0.0  # on the clock of `note_failure`; 0: at any time
 
     def note_failure(self, now: float) -> float:
-        """It failed again; returns the pause until the next try, in seconds."""
-        pause = min(self.first_seconds * 2.0 ** min(self.failures, 30), self.longest_seconds)
+        """Count one more failure; returns the pause until the next try, in seconds."""
+        pause = backoff_seconds(
+            self.failures, first_seconds=self.first_seconds, longest_seconds=self.longest_seconds
+        )
         self.failures += 1
         self.not_before = now + pause
         return pause

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
+from maildefer.backoff import Backoff
 from maildefer.control.journal_gaps import silent_writers
 from maildefer.control.key_ledger import HostBoot, KeyLedger, OpenKey
 from maildefer.errors import JournalMissing, MaildeferError
@@ -90,7 +91,8 @@ def _audited(queues: Sequence[Layout], patience_seconds: float, system: System) 
     ledger, strangers = _ledger(queues)
     accepted, since, handed = ledger.accepted, ledger.since, ledger.handed
     found: Counter[str] = Counter()
-    looks, pause, is_seen = 0, _FIRST_PAUSE_SECONDS, False
+    looks, is_seen = 0, False
+    pauses = Backoff(first_seconds=_FIRST_PAUSE_SECONDS, longest_seconds=_LONGEST_PAUSE_SECONDS)
     _seek_beginnings(ledger, system)
     while not (is_seen and _is_done(ledger, system)):
         looks += 1
@@ -103,8 +105,7 @@ def _audited(queues: Sequence[Layout], patience_seconds: float, system: System) 
             looks >= LEAST_LOOKS and system.boottime() - began > patience_seconds
         ):
             break
-        system.sleep(pause)
-        pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+        system.sleep(pauses.note_failure(system.boottime()))
         ledger.read()
         if _further(ledger, strangers):  # handed on since
             found.update(ledger.located())

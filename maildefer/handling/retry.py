@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from maildefer.backoff import backoff_seconds
 from maildefer.handling.outcomes import Deferred
 
 
@@ -66,6 +67,7 @@ class RetryPolicy:
         return age_seconds >= self.lifetime_seconds and tries >= self.min_attempts
 
     def _backoff(self, tries: int, random: Callable[[], float]) -> float:
-        doublings = min(max(tries, 1) - 1, 64)  # 2.0**1024 would overflow
-        base = min(self.cap_seconds, self.first_seconds * 2.0**doublings)
+        base = backoff_seconds(
+            max(tries, 1) - 1, first_seconds=self.first_seconds, longest_seconds=self.cap_seconds
+        )
         return base * (1 + self.jitter * (2 * random() - 1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from maildefer import events
+from maildefer.backoff import backoff_seconds
 
 DEATHS = 5
 _FIRST_SECONDS, _LONGEST_SECONDS = 1.0, 60.0
@@ -26,7 +27,9 @@ class ForkThrottle:
             return
         self._deaths += 1
         if self._deaths >= DEATHS:
-            seconds = self._seconds()
+            seconds = backoff_seconds(
+                self._deaths - DEATHS, first_seconds=_FIRST_SECONDS, longest_seconds=_LONGEST_SECONDS
+            )
             self._not_before = now + seconds
             events.emit("pool.throttled", deaths=self._deaths, pause_ms=events.ms(seconds))
 
@@ -38,6 +41,3 @@ class ForkThrottle:
     def wait(self, now: float) -> float:
         """Seconds until the next fork may be."""
         return max(0.0, self._not_before - now)
-
-    def _seconds(self) -> float:
-        return float(min(_FIRST_SECONDS * 2.0 ** (min(self._deaths, 20) - DEATHS), _LONGEST_SECONDS))

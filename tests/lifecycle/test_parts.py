@@ -316,7 +316,7 @@ def test_a_keeper_of_a_program_that_says_nonsense_is_ended_and_replaced(
 
 BABBLING = """
 import os, sys
-if sys.argv[0].endswith("probe.py"):
+if sys.argv[0].endswith("probe_process.py"):
     for descriptor in range(3, 20):
         try:
             os.write(descriptor, b"[" * 50_000 + b"\\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from maildefer.backoff import backoff_seconds
 from maildefer.intake import replies
 from maildefer.intake.options import FrontEndOptions
 from maildefer.intake.replies import Progress, Reply
@@ -32,7 +33,11 @@ class ErrorLimits:
         over = self._errors - self._limits.max_errors // 2
         if over <= 0 or not self._limits.tarpit_seconds:
             return 0.0
-        return min(self._limits.tarpit_seconds * 2.0 ** min(over - 1, 30), self._limits.tarpit_max_seconds)
+        return backoff_seconds(
+            over - 1,
+            first_seconds=self._limits.tarpit_seconds,
+            longest_seconds=self._limits.tarpit_max_seconds,
+        )
 
     def verdict(self) -> Reply | None:
         """The reply with which to close the connection; None while the client may stay."""

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable
 
 from maildefer import events
+from maildefer.backoff import Backoff
 from maildefer.errors import LeaseFenced, MaildeferError, QueueMissing, StorageFault, UnsafeMount
 from maildefer.host.identity import start_time
 from maildefer.maildir import doubt, durable
@@ -73,7 +74,9 @@ class Heartbeat:
 
     def _join(self) -> Lease | None:
         """Try until it is done, or we are leaving; a queue whose directory went away is not made again."""
-        pause, told = _JOIN_RETRY_SECONDS, ""
+        told = ""
+        longest = _JOIN_RETRY_SECONDS if self._was_joined else _LONGEST_JOIN_RETRY_SECONDS
+        backoff = Backoff(first_seconds=_JOIN_RETRY_SECONDS, longest_seconds=longest)
         while not self.leaving.is_set():
             try:
                 return self._try_to_join()
@@ -90,12 +93,7 @@ class Heartbeat:
                     self._is_missing = isinstance(fault, QueueMissing)
                     events.emit(event, queue=self.queue.name, error=told)
                     send(self._context.keeper[1], JoinFailed(why=told))
-                self.leaving.wait(pause)
-                pause = (
-                    min(pause * 2, _LONGEST_JOIN_RETRY_SECONDS)
-                    if not self._was_joined
-                    else _JOIN_RETRY_SECONDS
-                )
+                self.leaving.wait(backoff.note_failure(self._system.boottime()))
         return None
 
     def _try_to_join(self) -> Lease:

@@ -6,6 +6,7 @@ import errno
 import time
 
 from maildefer import events
+from maildefer.backoff import backoff_seconds
 from maildefer.errors import StorageFault
 from maildefer.maildir.claims import Claimer, ClaimSlots
 from maildefer.maildir.layout import Layout
@@ -82,8 +83,10 @@ class QueueView:
         self._set_aside[name] = boottime() + _ASIDE_SECONDS
         faults = self._words[self._base + Q.FAULTS] = self._words[self._base + Q.FAULTS] + 1
         if faults >= _FAULTS_IN_A_ROW:
-            seconds = min(
-                _FIRST_PAUSE_SECONDS * 2.0 ** min(faults - _FAULTS_IN_A_ROW, 10), _LONGEST_PAUSE_SECONDS
+            seconds = backoff_seconds(
+                faults - _FAULTS_IN_A_ROW,
+                first_seconds=_FIRST_PAUSE_SECONDS,
+                longest_seconds=_LONGEST_PAUSE_SECONDS,
             )
             self._set_aside.clear()  # it is not they
             self.pause(seconds, fault.errno or errno.EIO, str(fault))

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, TypeVar, assert_never
 
 from maildefer import events
+from maildefer.backoff import backoff_seconds
 from maildefer.errors import ClaimLost, ConfigurationError, QueueError, QueueMissing, StorageFault
 from maildefer.handling.outcomes import Acked, Buried, Deferred, HandedOff, Outcome, Postponed
 from maildefer.handling.project.queue_paths import queue_at
@@ -147,14 +148,18 @@ class Settler:
 
     def persist(self, settle: Callable[[], T]) -> T:
         """Try a settle until the filesystem takes it: the entry is in our hands, and where else should it go?"""
-        pause = _FIRST_PAUSE_SECONDS
+        faults = 0
         while True:
             try:
                 return settle()
             except StorageFault as fault:
                 if not fault.temporary or self.gone():
                     raise
-                if pause == _FIRST_PAUSE_SECONDS:
+                if not faults:
                     events.emit("settle.delayed", error=str(fault))
-                time.sleep(pause)
-                pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+                time.sleep(
+                    backoff_seconds(
+                        faults, first_seconds=_FIRST_PAUSE_SECONDS, longest_seconds=_LONGEST_PAUSE_SECONDS
+                    )
+                )
+                faults += 1

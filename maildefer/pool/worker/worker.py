@@ -16,6 +16,7 @@ from functools import partial
 from typing import TypeVar
 
 from maildefer import events
+from maildefer.backoff import backoff_seconds
 from maildefer.errors import QueueError, ResourcesExhausted, StorageFault
 from maildefer.handling.application import Application
 from maildefer.handling.dispatch import Dispatcher
@@ -170,10 +171,10 @@ class Worker:
             raise fault
         self._note_fault(queue, claim.key, fault)
         self._words[self._base + S.RELEASED] += 1
+        doublings = claim.entry.returns / 2
+        pause = backoff_seconds(doublings, first_seconds=2.0, longest_seconds=_UNREADABLE_SECONDS)
         try:
-            self._tell_keeper(
-                claim, claim.postpone(min(2.0 ** (1 + claim.entry.returns / 2), _UNREADABLE_SECONDS))
-            )
+            self._tell_keeper(claim, claim.postpone(pause))
         except QueueError:
             claim.abandon()
 
