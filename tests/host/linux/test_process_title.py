@@ -49,8 +49,8 @@ def test_a_title_longer_than_the_command_line_is_cut_and_the_environment_kept() 
 def test_a_process_without_proc_goes_without_a_title(monkeypatch: pytest.MonkeyPatch) -> None:
     from maildefer.host.linux import process_title
 
-    def refuse(text: bytes) -> None:
+    def refuse(path: str, data: bytes, offset: int) -> None:
         raise PermissionError
 
-    monkeypatch.setattr(process_title, "_replace_command_line", refuse)
+    monkeypatch.setattr(process_title, "_write", refuse)
     process_title.set_title("anything")
