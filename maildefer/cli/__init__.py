@@ -8,9 +8,8 @@
     entries              entries as `queue` and `dead` name and print them
     status_survey        what `status` shows, gathered in bounded time; process_usage: memory and time of processes
     background_options   options of `start` and `log`; receiver_process: the process behind them
-    log_sink             the receiver of `log`
     routes_process       the process behind `routes`
-    stdin_message        a message on standard input; smtp_on_stdio: `sendmail -bs`
+    stdin_message        a message on standard input
     project_skeleton     the files of a new project
 
 Imports point down: program > group > commands > the other modules.

@@ -89,10 +89,10 @@ class ReceiverService:
     def _construct(self) -> Any:
         orders = self._orders
         if orders["kind"] == "log":
-            from maildefer.cli.log_sink import Sink  # only for `log`
+            from maildefer.pool.frontend.log_sink import LogSink  # only for `log`
 
             set_title("log")
-            return Sink(orders["host"], orders["port"], orders["queue"])
+            return LogSink(orders["host"], orders["port"], orders["queue"])
         # These bring the user's own code.
         from maildefer.handling.application import set_up_logging
         from maildefer.handling.project import queue_paths

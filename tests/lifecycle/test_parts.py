@@ -18,8 +18,8 @@ import pytest
 
 from benchmarks import processes
 from maildefer import Queue
-from maildefer.cli.log_sink import Sink
 from maildefer.host.environment import listed
+from maildefer.pool.frontend.log_sink import LogSink
 from maildefer.pool.scoreboard import Q
 from maildefer.server import SMTPReceiver
 from tests.lifecycle.conftest import Start
@@ -111,18 +111,18 @@ def by_boot_module(folder: Path) -> Iterator[int]:
 
 @contextmanager
 def by_sink(folder: Path) -> Iterator[int]:
-    sink = Sink("127.0.0.1", 0, str(folder / "queue"))
+    sink = LogSink("127.0.0.1", 0, str(folder / "queue"))
     sink.start()
     try:
-        assert sink._process is not None
-        yield sink._process.pid
+        assert sink.launcher.process is not None
+        yield sink.launcher.process.pid
     finally:
         sink.close()
 
 
 @contextmanager
 def by_stdio(folder: Path) -> Iterator[int]:
-    code = "import sys; from maildefer.cli.smtp_on_stdio import speak; sys.exit(speak(sys.argv[1]))"
+    code = "import sys; from maildefer.pool.frontend.smtp_on_stdio import speak; sys.exit(speak(sys.argv[1]))"
     command = [sys.executable, "-c", code, str(folder / "queue")]
     environ = {**os.environ, "PYTHONPATH": str(ROOT)}
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environ) as speaking:

@@ -153,7 +153,9 @@ def _carry_out(asked: SendmailCommand) -> None:
         case "m":
             _take(asked)
         case "s":
-            from maildefer.cli.smtp_on_stdio import speak  # a process of its own, for who speaks SMTP
+            from maildefer.pool.frontend.smtp_on_stdio import (
+                speak,  # a process of its own, for who speaks SMTP
+            )
 
             raise typer.Exit(speak(_queue(asked)))
         case "p":

@@ -2,10 +2,12 @@
 
     frontends        the supervisor's front ends
     config           `receiver_config` and `web_config`, checked
-    listeners        binds sockets, or takes them from systemd
     process_group    the processes of one front end, kept alive
-    launcher         one intake process for a boot module
+    launcher         one intake process for a program without a supervisor
+    log_sink         the receiver of `maildefer log`; smtp_on_stdio: `sendmail -bs`
+    intake_command   command line, environment and descriptors of an intake process
+    listeners        binds sockets, or takes them from systemd
     status_report    what an intake process says of itself, parsed within limits
 
-Imports point down: frontends > config > process_group, launcher > listeners, status_report.
+Imports point down: frontends > config, process_group; log_sink, smtp_on_stdio > launcher; and these > intake_command.
 """

@@ -1,4 +1,4 @@
-"""What the settings say of the pool's front ends, checked, and as their processes are told it."""
+"""`receiver_config` and `web_config`, checked, and as options of intake processes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from maildefer.host.privileges import resolve
 from maildefer.intake import settings as front_end_settings
 from maildefer.pool.context import PoolContext, QueueOfPool
 from maildefer.pool.frontend import listeners
-from maildefer.pool.frontend.process_group import BoundSocket
+from maildefer.pool.frontend.intake_command import HTTP_MODULE, INTAKE_MODULE, BoundSocket
 from maildefer.pool.options import PoolOptions
 
 INTAKE: Final = "intake"
@@ -25,16 +25,16 @@ class FrontEndConfig(NamedTuple):
 
     kind: str
     module: str
-    place: object
+    address: object
     """Where it listens; equal for what needs no other sockets."""
     listen: Callable[[], Sequence[BoundSocket]]
     """Binds them. Raises ConfigurationError."""
     options: list[str]
     wanted: int
     queue: QueueOfPool
-    """Whose routes it is told."""
+    """Whose routes its processes are told."""
     environment: tuple[str, ...] = ()
-    """Variables that it gets besides those of the list."""
+    """Variables that its processes get besides those of the list."""
 
     def equals(self, other: FrontEndConfig) -> bool:
         """Whether the other's processes may stay as they are."""
@@ -45,29 +45,31 @@ class FrontEndConfig(NamedTuple):
         )
 
 
-def described(settings: PoolSettings, shared: PoolContext, plan: PoolOptions) -> dict[str, FrontEndConfig]:
-    """By kind; none without `--intake`. Raises ConfigurationError."""
+def front_ends_of(
+    settings: PoolSettings, context: PoolContext, plan: PoolOptions
+) -> dict[str, FrontEndConfig]:
+    """The front ends that settings want, by kind; none without `--intake`. Raises ConfigurationError."""
     if not plan.intake:
         return {}
     found: dict[str, FrontEndConfig] = {}
     if settings.web_config is not None:
-        found[WEB] = _web(settings.web_config, shared, plan)
+        found[WEB] = _web(settings.web_config, context, plan)
     if settings.receiver_config is not None or not found:
-        found[INTAKE] = _intake(settings.receiver_config or {}, shared, plan)
+        found[INTAKE] = _intake(settings.receiver_config or {}, context, plan)
     return found
 
 
-def _intake(config: Mapping[str, Any], shared: PoolContext, plan: PoolOptions) -> FrontEndConfig:
+def _intake(config: Mapping[str, Any], context: PoolContext, plan: PoolOptions) -> FrontEndConfig:
     front_end_settings.check_receiver_config(config)
     name = config.get("queue")
-    queue = shared.queues[0] if name is None else _named("receiver_config", str(name), shared)
+    queue = context.queues[0] if name is None else _queue_named("receiver_config", str(name), context)
     addresses, mode = front_end_settings.addresses(config), front_end_settings.socket_mode(config)
     said = front_end_settings.arguments({**config, **_identity(config, plan)})
     return FrontEndConfig(
         kind=INTAKE,
-        module="maildefer.intake",
-        place=(addresses, mode),
-        listen=lambda: listeners.listen(addresses, folder=shared.project, mode=mode),
+        module=INTAKE_MODULE,
+        address=(addresses, mode),
+        listen=lambda: listeners.listen(addresses, folder=context.project, mode=mode),
         options=["--queue", queue.layout.path, *_log_options(plan), *said],
         wanted=_processes(config),
         queue=queue,
@@ -75,29 +77,31 @@ def _intake(config: Mapping[str, Any], shared: PoolContext, plan: PoolOptions) -
     )
 
 
-def _web(config: Mapping[str, Any], shared: PoolContext, plan: PoolOptions) -> FrontEndConfig:
+def _web(config: Mapping[str, Any], context: PoolContext, plan: PoolOptions) -> FrontEndConfig:
     front_end_settings.check_web_config(config)
-    place = config.get("host", "127.0.0.1"), config.get("port", front_end_settings.DEFAULT_HTTP_PORT)
-    options = ["--token-file", os.path.join(shared.project, str(config["token_file"]))]
-    queues = _web_queues(config, shared)
+    address = config.get("host", "127.0.0.1"), config.get("port", front_end_settings.DEFAULT_HTTP_PORT)
+    options = ["--token-file", os.path.join(context.project, str(config["token_file"]))]
+    queues = _web_queues(config, context)
     for name, queue in queues.items():
         options += ["--queue", f"{name}={queue.layout.path}"]
     said = front_end_settings.arguments({**config, **_identity(config, plan)}, http=True)
     return FrontEndConfig(
         kind=WEB,
-        module="maildefer.intake.http",
-        place=place,
-        listen=lambda: [listeners.web(*place)],
+        module=HTTP_MODULE,
+        address=address,
+        listen=lambda: [listeners.web(*address)],
         options=[*options, *_log_options(plan), *said],
         wanted=_processes(config),
         queue=next(iter(queues.values())),
     )
 
 
-def _web_queues(config: Mapping[str, Any], shared: PoolContext) -> dict[str, QueueOfPool]:
-    """Each by the last part of its path, which stands in the URL."""
-    named = config.get("queues") or [shared.queues[0].name]
-    queues = [_named("web_config", name, shared) for name in ([named] if isinstance(named, str) else named)]
+def _web_queues(config: Mapping[str, Any], context: PoolContext) -> dict[str, QueueOfPool]:
+    """The queues that may be pushed to, each by the last part of its path, which stands in the URL."""
+    named = config.get("queues") or [context.queues[0].name]
+    queues = [
+        _queue_named("web_config", name, context) for name in ([named] if isinstance(named, str) else named)
+    ]
     found = {os.path.basename(queue.layout.path): queue for queue in queues}
     if len(found) < len(queues):
         raise ConfigurationError("web_config: two of its queues have paths that end alike: rename one")
@@ -117,16 +121,19 @@ def _log_options(plan: PoolOptions) -> list[str]:
     return options if file is None else [*options, "--log-file", file]
 
 
-def _named(setting: str, name: str, shared: PoolContext) -> QueueOfPool:
-    path = os.path.normpath(os.path.join(shared.project, name))
-    for queue in shared.queues:
+def _queue_named(setting: str, name: str, context: PoolContext) -> QueueOfPool:
+    path = os.path.normpath(os.path.join(context.project, name))
+    for queue in context.queues:
         if queue.layout.path == path:
             return queue
     raise ConfigurationError(f"{setting}: this pool does not serve the queue {name}: name one that it does")
 
 
 def _identity(config: Mapping[str, Any], plan: PoolOptions) -> dict[str, str]:
-    """Whom the processes become, who find out too late for the one who starts us. Raises ConfigurationError."""
+    """User and group that the processes become; checked already here, by the process that a person starts.
+
+    Raises ConfigurationError.
+    """
     user = plan.user or str(config.get("user", ""))
     group = plan.group or str(config.get("group", ""))
     if not user and not group:

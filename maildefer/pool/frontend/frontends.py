@@ -1,9 +1,7 @@
-"""The supervisor's front ends: their processes, and what those are told of the routes."""
+"""The supervisor's front ends: their processes, and the routes that those are told."""
 
 from __future__ import annotations
 
-import json
-import os
 import signal
 from collections.abc import Mapping
 from typing import Any
@@ -11,8 +9,8 @@ from typing import Any
 from maildefer import events
 from maildefer.errors import ConfigurationError
 from maildefer.pool.context import PoolContext
-from maildefer.pool.fork import read_only_memory
-from maildefer.pool.frontend.config import INTAKE, FrontEndConfig, described
+from maildefer.pool.frontend.config import INTAKE, FrontEndConfig, front_ends_of
+from maildefer.pool.frontend.intake_command import IntakeCommand, RoutesMemory
 from maildefer.pool.frontend.process_group import ProcessGroup
 from maildefer.pool.options import PoolOptions
 
@@ -20,99 +18,88 @@ from maildefer.pool.options import PoolOptions
 class FrontEnds:
     """Those of `receiver_config` and of `web_config`, whose sockets are bound once. None without `--intake`."""
 
-    def __init__(self, shared: PoolContext, plan: PoolOptions, probed: Mapping[str, Any]) -> None:
-        """Raises ConfigurationError when there is no usable address or queue to front."""
-        self._shared = shared
+    def __init__(self, context: PoolContext, plan: PoolOptions, probed: Mapping[str, Any]) -> None:
+        """Raises ConfigurationError when there is no usable address, or no queue for it."""
+        self._context = context
         self._plan = plan
-        self._routes, self._readable = read_only_memory("routes") if plan.intake else (-1, -1)
-        self._fronts = described(shared.settings, shared, plan)
+        self._configs = front_ends_of(context.settings, context, plan)
+        self._routes = RoutesMemory() if INTAKE in self._configs else None
         self._write_routes(probed)
-        self._crews = {kind: self._crew(front) for kind, front in self._fronts.items()}
+        self._groups = {kind: self._group(config) for kind, config in self._configs.items()}
 
     def __len__(self) -> int:
-        return sum(map(len, self._crews.values()))
+        return sum(map(len, self._groups.values()))
 
     def refill(self) -> None:
         """Execute whatever is missing."""
-        for crew in self._crews.values():
-            crew.refill()
+        for group in self._groups.values():
+            group.refill()
 
-    def bury(self, pid: int, status: int) -> bool:
-        """Note that a child has ended; False when it is none of ours."""
-        return any(crew.bury(pid, status) for crew in self._crews.values())
+    def note_death(self, pid: int, status: int) -> bool:
+        """Note that a child has ended and was reaped; False when it is none of these."""
+        return any(group.note_death(pid, status) for group in self._groups.values())
 
     def reload(self, probed: Mapping[str, Any]) -> None:
-        """The application has changed: children read its routes again, or make way for others with new options."""
+        """Let processes read the application's routes again, or replace them by others with its new options."""
         try:
-            fronts = described(self._plan.settings(probed), self._shared, self._plan)
+            configs = front_ends_of(self._plan.settings(probed), self._context, self._plan)
         except ConfigurationError as fault:  # the rest of the application is sound, and the old options are
             events.emit("intake.stale", reason=str(fault))
-            fronts = self._fronts
-        for kind, front in self._fronts.items():
-            if kind not in fronts or fronts[kind].place != front.place:
+            configs = self._configs
+        for kind, config in self._configs.items():
+            if kind not in configs or configs[kind].address != config.address:
                 events.emit(
                     "intake.stale", reason=f"{kind} is to listen elsewhere: restart the pool for that"
                 )
-                fronts = {**fronts, kind: front}
-        before, self._fronts = self._fronts, {kind: fronts[kind] for kind in self._fronts}
+                configs = {**configs, kind: config}
+        before, self._configs = self._configs, {kind: configs[kind] for kind in self._configs}
         self._write_routes(probed)
-        for kind, front in self._fronts.items():
-            if front.equals(before[kind]):
-                self._crews[kind].signal(signal.SIGHUP)
+        for kind, config in self._configs.items():
+            if config.equals(before[kind]):
+                self._groups[kind].signal(signal.SIGHUP)
             else:
-                self._crews[kind].follow(self._options(front), front.wanted, front.environment)
+                self._groups[kind].replace_all(config.options, config.wanted, config.environment)
 
     def reopen_log(self) -> None:
-        """The log file was moved away."""
+        """Let processes open the log file anew, which was moved away."""
         if events.current_log_file() is not None:
             self._signal_all(signal.SIGUSR1)
 
     def retire_all(self) -> None:
         """Finish the transactions in hand, and end; new connections are refused from now on."""
-        for crew in self._crews.values():
-            crew.retire()
+        for group in self._groups.values():
+            group.retire()
 
     def close_in_child(self) -> None:
-        """In a worker, keeper or scout: what is between the front ends and us is none of its business."""
-        for crew in self._crews.values():
-            crew.close_in_child()
-        for descriptor in (self._routes, self._readable):
-            if descriptor >= 0:
-                os.close(descriptor)
+        """Close what a worker, keeper or scout has inherited of what is between the supervisor and front ends."""
+        for group in self._groups.values():
+            group.close_in_child()
+        if self._routes is not None:
+            self._routes.close()
 
     def kill_all(self) -> None:
         self._signal_all(signal.SIGKILL)
 
     def facts(self) -> list[dict[str, Any]]:
         """For `maildefer status`."""
-        return [one for crew in self._crews.values() for one in crew.facts()]
+        return [one for group in self._groups.values() for one in group.facts()]
 
     def _signal_all(self, signum: signal.Signals) -> None:
-        for crew in self._crews.values():
-            crew.signal(signum)
+        for group in self._groups.values():
+            group.signal(signum)
 
-    def _crew(self, front: FrontEndConfig) -> ProcessGroup:
-        return ProcessGroup(
-            front.kind,
-            front.module,
-            folder=self._shared.project,
-            listeners=front.listen(),
-            options=self._options(front),
-            keep=[self._readable],
-            wanted=front.wanted,
-            environment=front.environment,
+    def _group(self, config: FrontEndConfig) -> ProcessGroup:
+        command = IntakeCommand(
+            module=config.module,
+            options=config.options,
+            listeners=config.listen(),
+            routes=self._routes if config.kind == INTAKE else None,
+            environment=config.environment,
         )
-
-    def _options(self, front: FrontEndConfig) -> list[str]:
-        routes = ["--routes", f"/proc/self/fd/{self._readable}"] if front.kind == INTAKE else []
-        return [*front.options, *routes]
+        return ProcessGroup(config.kind, command, folder=self._context.project, wanted=config.wanted)
 
     def _write_routes(self, probed: Mapping[str, Any]) -> None:
-        """Only the routes of the queue behind us: what a later queue handles is not for the network."""
-        if (front := self._fronts.get(INTAKE)) is None:
-            return
-        routes = [route for route in probed["routes"] if route["queue"] == front.queue.name]
-        data = json.dumps({"routes": routes}).encode()
-        before = os.fstat(self._routes).st_size
-        os.pwrite(self._routes, data.ljust(before), 0)  # never shorter for a moment: a child may be reading
-        os.ftruncate(self._routes, len(data))
+        """Tell only the routes of the queue behind the front end: what a later queue handles is not for the network."""
+        if self._routes is not None:
+            queue = self._configs[INTAKE].queue.name
+            self._routes.write([route for route in probed["routes"] if route["queue"] == queue])

@@ -1,94 +1,79 @@
-"""The intake process of a front end in a boot module: executed anew, so that no handler code is in it (I11)."""
+"""The intake process of a program without a supervisor: of a boot module, of `maildefer log`, of `sendmail -bs`."""
 
 from __future__ import annotations
 
-import json
 import os
 import select
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from maildefer import events
 from maildefer.errors import MaildeferError
-from maildefer.host import environment as variables
 from maildefer.intake.startup import EARLY_SIGNALS
-from maildefer.pool.fork import read_only_memory
-from maildefer.pool.frontend.listeners import SmtpListener
+from maildefer.pool.frontend.intake_command import BoundSocket, IntakeCommand, RoutesMemory
 from maildefer.pool.frontend.status_report import read_report
 from maildefer.untrusted import UntrustedRecord
 
-_START_SECONDS = 30.0
-_END_SECONDS = 15.0
+_START_SECONDS: Final = 30.0
+_END_SECONDS: Final = 15.0
 
 
 class IntakeLauncher:
-    """One process at a time. It ends with its lifeline, so with us, however we end."""
+    """One process at a time. It ends with its lifeline, so with this process, however that ends."""
 
     def __init__(
         self,
-        listeners: Sequence[SmtpListener],
+        listeners: Sequence[BoundSocket],
         queue: str,
-        arguments: Sequence[str],
+        arguments: Sequence[str] = (),
         environment: Sequence[str] = (),
     ) -> None:
+        """`arguments` are options besides the queue, `environment` variables besides those of the list."""
         self.process: subprocess.Popen[bytes] | None = None
         self.began = 0.0
         self._listeners = listeners
-        self._arguments = ["--queue", queue, *arguments]
-        self._environment = environment  # variables besides those of the list
-        self._routes: tuple[int, int] | None = None  # a file in memory, which the process reads again at HUP
+        self._options = ["--queue", queue, *arguments]
+        self._environment = environment
+        self._routes: RoutesMemory | None = None
         self._lifeline: int | None = None
         self._ready: int | None = None
         self._report = os.memfd_create("report")
 
     def write_routes(self, patterns: list[str]) -> None:
-        """Whose mail is taken; until this has been called, everybody's is."""
+        """Tell the patterns of the routes whose mail is taken; until this is called, all mail is."""
         if self._routes is None:
-            self._routes = read_only_memory("routes")
-        data = json.dumps({"routes": [{"pattern": pattern} for pattern in patterns]}).encode()
-        writer, _ = self._routes
-        before = os.fstat(writer).st_size
-        os.pwrite(writer, data.ljust(before), 0)  # never shorter for a moment: it may be reading
-        os.ftruncate(writer, len(data))
+            self._routes = RoutesMemory()
+        self._routes.write([{"pattern": pattern} for pattern in patterns])
 
     def execute(self) -> None:
-        """Start it."""
+        """Start the process."""
         self._close_pipes()
-        theirs, self._lifeline = os.pipe2(os.O_CLOEXEC)
-        self._ready, announced = os.pipe2(os.O_CLOEXEC)
+        lifeline, self._lifeline = os.pipe2(os.O_CLOEXEC)
+        self._ready, ready = os.pipe2(os.O_CLOEXEC)
         os.ftruncate(self._report, 0)
-        inherited = [
-            theirs,
-            announced,
-            self._report,
-            *(listener.socket.fileno() for listener in self._listeners),
-        ]
-        command = [sys.executable, "-m", "maildefer.intake", *self._arguments]
-        command += ["--lifeline-fd", str(theirs), "--ready-fd", str(announced)]
-        command += ["--report-fd", str(self._report)]
-        for listener in self._listeners:
-            command += ["--socket-fd", listener.option]
-        if self._routes is not None:
-            _, reader = self._routes
-            command += ["--routes", f"/proc/self/fd/{reader}"]
-            inherited.append(reader)
+        image = IntakeCommand(
+            options=self._options,
+            listeners=self._listeners,
+            routes=self._routes,
+            environment=self._environment,
+        ).image(report_fd=self._report, lifeline_fd=lifeline, ready_fd=ready)
         before = signal.pthread_sigmask(signal.SIG_BLOCK, EARLY_SIGNALS)  # the process inherits it
         try:
             self.process = subprocess.Popen(
-                command,
-                pass_fds=inherited,
+                image.argv,
+                pass_fds=image.inherited,
                 stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
                 stderr=events.descriptor(),
-                env=variables.listed(self._environment),
+                env=image.environ,
             )
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
-            os.close(theirs)
-            os.close(announced)
+            os.close(lifeline)
+            os.close(ready)
         self.began = time.monotonic()
 
     def await_ready(self) -> None:
@@ -98,7 +83,12 @@ class IntakeLauncher:
         if not select.select([self._ready], [], [], _START_SECONDS)[0]:
             raise MaildeferError(f"the process that takes mail was not ready within {_START_SECONDS:.0f} s")
         if not os.read(self._ready, 1):  # it has ended
-            raise MaildeferError(f"the process that takes mail ended with {self.process.wait(_END_SECONDS)}")
+            code = self.process.wait(_END_SECONDS)
+            raise MaildeferError(f"the process that takes mail ended with {code}: see its output above")
+
+    def ended(self) -> int | None:
+        """The exit code of a process that has ended; None while it runs, or before its start."""
+        return None if self.process is None else self.process.poll()
 
     def facts(self) -> dict[str, Any]:
         """What the process says of itself, for `maildefer status`."""
@@ -107,7 +97,7 @@ class IntakeLauncher:
         return {"kind": "intake", "address": address, **self._reported(), **pid}
 
     def _reported(self) -> dict[str, object]:
-        """Nothing of one that reports nonsense: it dies for it."""
+        """Its report; a process that reports nonsense is killed, and nothing is told of it."""
         try:
             return read_report(self._report).facts()
         except UntrustedRecord as fault:
@@ -118,12 +108,12 @@ class IntakeLauncher:
             return {}
 
     def reload(self) -> None:
-        """It is to read its files again: routes, certificate, passwords."""
+        """Let the process read its files again: routes, certificate, passwords."""
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(signal.SIGHUP)
 
     def close(self) -> None:
-        """Let it finish the transactions in hand. May be called twice."""
+        """Let the process finish the transactions in hand, and end. May be called twice."""
         if self.process is not None and self.process.poll() is None:
             self.process.terminate()
             try:
@@ -133,8 +123,7 @@ class IntakeLauncher:
                 self.process.wait()
         self._close_pipes()
         if self._routes is not None:
-            for descriptor in self._routes:
-                os.close(descriptor)
+            self._routes.close()
             self._routes = None
         if self._report >= 0:
             os.close(self._report)

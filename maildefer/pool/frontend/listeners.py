@@ -138,7 +138,7 @@ def _bind(listener: socket.socket, path: str, mode: int | None) -> None:
         os.umask(umask)
 
 
-def let_go(listener: socket.socket) -> None:
+def stop_listening(listener: socket.socket) -> None:
     """Stop listening, also for children that have inherited it; systemd's stay open, for what we may become by exec."""
     if listener.fileno() in _descriptors(os.environ):
         os.set_inheritable(listener.detach(), True)

@@ -171,7 +171,7 @@ class Supervisor:
                     code = os.waitstatus_to_exitcode(status)
                     if reason := self._workers.why_none_comes_up(code, self._wanted):
                         self._begin_drain(reason, exit_code=EX_CONFIG if code == EX_CONFIG else 1)
-            elif not self._front_ends.bury(pid, status):
+            elif not self._front_ends.note_death(pid, status):
                 self._spawner.bury(pid, status, expected=self.drain.has_begun)
 
     def _receive_from_keeper(self) -> None:

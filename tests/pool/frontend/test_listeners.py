@@ -152,7 +152,7 @@ def test_who_lets_go_of_a_socket_lets_go_for_all_that_have_inherited_it() -> Non
     (listener,) = sockets.listen(["smtp://127.0.0.1:0"])
     address = listener.socket.getsockname()
     with listener.socket.dup():
-        sockets.let_go(listener.socket)
+        sockets.stop_listening(listener.socket)
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(address, timeout=SECONDS)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from maildefer.pool.frontend.intake_command import IntakeCommand
 from maildefer.pool.frontend.launcher import IntakeLauncher
 from maildefer.pool.frontend.process_group import ProcessGroup
 
@@ -18,12 +19,10 @@ pytestmark = pytest.mark.lifecycle
 Poll = Callable[[], int | None]
 
 
-def by_crew(folder: Path) -> tuple[int, Poll]:
-    crew = ProcessGroup(
-        "intake", "maildefer.intake", folder=str(folder), listeners=[], options=["--nonsense"]
-    )
-    crew.refill()
-    [process] = crew.facts()
+def by_group(folder: Path) -> tuple[int, Poll]:
+    group = ProcessGroup("intake", IntakeCommand(options=["--nonsense"], listeners=[]), folder=str(folder))
+    group.refill()
+    [process] = group.facts()
     pid = int(process["pid"])
 
     def poll() -> int | None:
@@ -33,14 +32,14 @@ def by_crew(folder: Path) -> tuple[int, Poll]:
     return pid, poll
 
 
-def by_doorman(folder: Path) -> tuple[int, Poll]:
-    doorman = IntakeLauncher([], str(folder), ["--nonsense"])
-    doorman.execute()
-    assert doorman.process is not None
-    return doorman.process.pid, doorman.process.poll
+def by_launcher(folder: Path) -> tuple[int, Poll]:
+    launcher = IntakeLauncher([], str(folder), ["--nonsense"])
+    launcher.execute()
+    assert launcher.process is not None
+    return launcher.process.pid, launcher.process.poll
 
 
-@pytest.mark.parametrize("started", [by_crew, by_doorman])
+@pytest.mark.parametrize("started", [by_group, by_launcher])
 @pytest.mark.parametrize("signum", [signal.SIGHUP, signal.SIGUSR1], ids=lambda signum: signum.name)
 def test_a_signal_that_comes_before_it_is_ready_does_not_end_it(
     tmp_path: Path, started: Callable[[Path], tuple[int, Poll]], signum: signal.Signals
