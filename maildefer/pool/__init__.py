@@ -7,7 +7,9 @@
     receiver/           one process without a supervisor
     options             what `maildefer supervise` was asked for
     context             what the processes of one supervisor share
-    scoreboard          shared memory: what each process is on; scoreboard_slot: a process's own part of it
+    messages            what supervisor, keeper and workers say to each other, as types
+    scoreboard          shared memory: what each process is on; scoreboard_slot: a process's own part of it;
+                        scoreboard_views: its records by names, off the hot path
     status_record       the scoreboard as plain data, for `status`, and the rate of messages a second
     attempt_log         the log line of each attempt, buffered
     worker_deaths       how workers died; chore_faults: which chores fail

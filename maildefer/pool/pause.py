@@ -10,18 +10,18 @@ from maildefer import events
 from maildefer.maildir.operator.pause_mark import is_paused
 from maildefer.maildir.system import System
 from maildefer.pool.context import PoolContext
-from maildefer.pool.scoreboard import Header, Q
+from maildefer.pool.scoreboard_views import HeaderView, QueueRecordView
 
 
 def apply_mark(context: PoolContext, index: int, system: System) -> None:
     """Put on the board whether the queue is paused on all hosts. By the keeper. Raises StorageFault's kinds."""
     queue = context.queues[index]
     paused = is_paused(queue.layout, system=system)
-    words, base = context.board.words, context.board.queue(index)
-    if bool(words[base + Q.PAUSED]) == paused:
+    record = QueueRecordView(context.board, index)
+    if bool(record.paused) == paused:
         return
-    words[base + Q.PAUSED] = int(paused)
-    words[base + Q.GENERATION] = time.clock_gettime_ns(time.CLOCK_BOOTTIME)  # let workers look again
+    record.paused = int(paused)
+    record.generation = time.clock_gettime_ns(time.CLOCK_BOOTTIME)  # let workers look again
     if paused:
         events.emit("queue.paused", queue=queue.name, why="an operator has paused it on all hosts")
     else:
@@ -33,26 +33,30 @@ class PoolPause:
 
     def __init__(self, context: PoolContext) -> None:
         self._context = context
-        self._words = context.board.words
+        self._header = HeaderView(context.board)
 
     def pause(self) -> None:
-        if not self._words[Header.PAUSED]:
-            self._words[Header.PAUSED] = 1
+        if not self._header.paused:
+            self._header.paused = 1
             with suppress(BlockingIOError):  # a broken worker has shut it already
                 os.eventfd_read(self._context.gate)
             events.emit("pool.paused")
 
     def resume(self) -> None:
         """Go on, also with queues that a fault had paused."""
-        self.clear(Q.PAUSED_UNTIL, Q.PAUSE_CODE, Q.FAULTS, Q.UNROUTED)
-        if self._words[Header.PAUSED]:
-            self._words[Header.PAUSED] = 0
+        for record in self._records():
+            record.paused_until = record.pause_code = record.faults = record.unrouted = 0
+        if self._header.paused:
+            self._header.paused = 0
             with suppress(BlockingIOError):  # or has opened it as far as it goes
                 os.eventfd_write(self._context.gate, 1)
             events.emit("pool.resumed")
 
-    def clear(self, *words: int) -> None:
-        """Forget faults, in all queues."""
-        for index in range(len(self._context.queues)):
-            for word in words:
-                self._words[self._context.board.queue(index) + word] = 0
+    def resume_unrouted(self) -> None:
+        """Go on with queues whose entries had no route: the routes are new."""
+        for record in self._records():
+            record.paused_until = record.unrouted = 0
+
+    def _records(self) -> list[QueueRecordView]:
+        board = self._context.board
+        return [QueueRecordView(board, index) for index in range(len(self._context.queues))]

@@ -14,7 +14,8 @@ from maildefer.maildir.layout import Format
 from maildefer.maildir.system import boottime
 from maildefer.pool.chore_faults import ChoreFaults
 from maildefer.pool.context import PoolContext
-from maildefer.pool.scoreboard import Header, ProcessKind, Q, QueueState, S, Scoreboard, State
+from maildefer.pool.scoreboard import QueueState, Scoreboard, State
+from maildefer.pool.scoreboard_views import HeaderView, QueueRecordView, SlotView
 
 _SPAN_SECONDS: Final = 10.0
 _LEAST_SECONDS: Final = 1.0
@@ -23,19 +24,19 @@ _BOOTED: Final = time.time() - boottime()
 
 def of_pool(context: PoolContext, **more: object) -> dict[str, Any]:
     """Everything, as plain data. Reads memory only, so it works whatever the mounts do."""
-    board, words = context.board, context.board.words
-    served = [board.queue(index) for index, queue in enumerate(context.queues) if not queue.guest]
+    board, header = context.board, HeaderView(context.board)
+    served = [QueueRecordView(board, index) for index, queue in enumerate(context.queues) if not queue.guest]
     return {
         "host": context.host.label,
         "pid": context.supervisor,
         "project": context.project,
         "pidfile": context.pidfile,
-        "paused": bool(words[Header.PAUSED]) or all(words[base + Q.PAUSED] for base in served),
-        "draining": bool(words[Header.DRAINING]),
-        "up_seconds": _since(words[Header.STARTED]),
-        "keeper_silent_seconds": _since(max(words[Header.KEEPER], words[Header.STARTED])),
-        "scout_silent_seconds": _since(max(words[Header.SCOUT], words[Header.STARTED])),
-        "ttl_seconds": max(words[board.queue(index) + Q.FORMAT_TTL] for index in range(board.queues)) / 1000
+        "paused": bool(header.paused) or all(queue.paused for queue in served),
+        "draining": bool(header.draining),
+        "up_seconds": _since(header.started),
+        "keeper_silent_seconds": _since(max(header.keeper_seen, header.started)),
+        "scout_silent_seconds": _since(max(header.scout_seen, header.started)),
+        "ttl_seconds": max(QueueRecordView(board, index).ttl_seconds for index in range(board.queues))
         or Format().ttl_seconds,
         "workers": [one for slot in context.board.worker_slots() if (one := of_worker(context, slot))],
         "queues": [of_queue(context, index) for index in range(len(context.queues))],
@@ -51,17 +52,17 @@ def _named(kind: type[IntEnum], word: int) -> str:
         return "unknown"
 
 
-def _since(nanoseconds: int) -> float:
+def _since(moment: float) -> float:
     """How long ago that was, on the boot clock."""
-    return round(boottime() - nanoseconds / 1e9, 1)
+    return round(boottime() - moment, 1)
 
 
 def of_queue(context: PoolContext, index: int) -> dict[str, Any]:
     """One queue as this host serves it."""
-    board, words = context.board, context.board.words
-    base, now = board.queue(index), boottime()
-    paused_for = max(0.0, words[base + Q.PAUSED_UNTIL] / 1e9 - now)
-    code = words[base + Q.PAUSE_CODE]
+    board, now = context.board, boottime()
+    header, record = HeaderView(board), QueueRecordView(board, index)
+    paused_for = max(0.0, record.paused_until - now)
+    code = record.pause_code
     workers = [
         one
         for slot in board.worker_slots()
@@ -73,13 +74,13 @@ def of_queue(context: PoolContext, index: int) -> dict[str, Any]:
         "guest": context.queues[index].guest,
         "host": context.host.label,
         "pid": context.supervisor,
-        "state": _named(QueueState, words[base + Q.STATE]),
+        "state": _named(QueueState, record.state),
         "lease": board.lease(index),
-        "beat_age_seconds": round(now - words[base + Q.BEAT] / 1e9, 1) if words[base + Q.BEAT] else None,
-        "may_claim": words[base + Q.CLAIM_UNTIL] / 1e9 >= now,
-        "hosts": words[base + Q.HOSTS],
-        "paused": bool(words[Header.PAUSED] or words[base + Q.PAUSED]) or paused_for > 0,
-        "paused_everywhere": bool(words[base + Q.PAUSED]),
+        "beat_age_seconds": round(now - record.beat, 1) if record.beat else None,
+        "may_claim": record.claim_until >= now,
+        "hosts": record.hosts,
+        "paused": bool(header.paused or record.paused) or paused_for > 0,
+        "paused_everywhere": bool(record.paused),
         "paused_seconds": round(paused_for, 1),
         "paused_for": errno.errorcode.get(code, str(code)) if code and paused_for else None,
         "workers_since": _workers_since(board),
@@ -91,39 +92,36 @@ def of_queue(context: PoolContext, index: int) -> dict[str, Any]:
 
 def _workers_since(board: Scoreboard) -> float | None:
     """When the oldest of them began, by this host's clock at its start; None while there is none."""
-    words = board.words
-    slots = [board.slot(slot) for slot in board.worker_slots()]
-    began = [words[base + S.STARTED] for base in slots if words[base + S.KIND] == ProcessKind.WORKER]
-    oldest = min((started for started in began if started), default=0)
-    return round(oldest / 1e9 + _BOOTED, 3) if oldest else None
+    children = (SlotView(board, slot) for slot in board.worker_slots())
+    oldest = min((child.started for child in children if child.is_worker and child.started), default=0.0)
+    return round(oldest + _BOOTED, 3) if oldest else None
 
 
 def of_worker(context: PoolContext, slot: int) -> dict[str, Any] | None:
     """One worker, and what it is on; None where the slot has none."""
-    board: Scoreboard = context.board
-    words, base = board.words, board.slot(slot)
-    if words[base + S.KIND] != ProcessKind.WORKER:
+    board, child = context.board, SlotView(context.board, slot)
+    if not child.is_worker:
         return None
-    index = min(words[base + S.QUEUE], len(context.queues) - 1)
-    handling = words[base + S.DEADLINE] != 0
+    index = min(child.queue, len(context.queues) - 1)
+    handling = child.deadline != 0
     return {
-        "pid": words[base + S.PID],
-        "state": "handling" if handling else _named(State, words[base + S.STATE]),
+        "pid": child.pid,
+        "state": "handling" if handling else _named(State, child.state),
         "queue": context.queues[index].name,
         "queue_index": index,
         "entry": board.name(slot) if board.holds(slot) else None,
         "handler": (board.handler(slot) or None) if handling else None,
-        "seconds": round(boottime() - words[base + S.BEGAN] / 1e9, 3) if handling else None,
+        "seconds": round(boottime() - child.began, 3) if handling else None,
         "gathered": board.gathered(slot),
-        "waits_for": words[base + S.WAITS_FOR] or None,
-        "handled": words[base + S.HANDLED],
-        "acked": words[base + S.ACKED],
-        "deferred": words[base + S.DEFERRED],
-        "failed": words[base + S.FAILED],
-        "buried": words[base + S.BURIED],
-        "released": words[base + S.RELEASED],
-        "handed_off": words[base + S.HANDED],
-        "lost": words[base + S.LOST],
+        "waits_for": child.waits_for or None,
+        "handled": child.handled,
+        "acked": child.acked,
+        "deferred": child.deferred,
+        "failed": child.failed,
+        "buried": child.buried,
+        "released": child.released,
+        "handed_off": child.handed_off,
+        "lost": child.lost,
     }
 
 
@@ -135,10 +133,10 @@ def on_claims(board: Scoreboard) -> Callable[[int, int], bool | None]:
     held: dict[int, set[int]] = {}
     living: set[int] = set()
     for slot in board.worker_slots():
-        base = board.slot(slot)
-        pid = board.words[base + S.PID]
+        child = SlotView(board, slot)
+        pid = child.pid
         held.setdefault(pid, set()).update(board.in_hand(slot))
-        if board.words[base + S.STATE] <= State.BUSY:
+        if child.state <= State.BUSY:
             living.add(pid)
 
     def on_claim(pid: int, seq: int) -> bool | None:
@@ -163,10 +161,9 @@ class Rates:
 
     def note(self, now: float) -> None:
         """Look at all slots' counters; a slot that another process has got counts from zero."""
-        words = self._board.words
         for slot in self._board.worker_slots():
-            base = self._board.slot(slot)
-            pid, settled = words[base + S.PID], words[base + S.HANDLED]
+            child = SlotView(self._board, slot)
+            pid, settled = child.pid, child.handled
             before_pid, before = self._seen.get(slot, (0, 0))
             self._total += settled - before if pid == before_pid and settled >= before else settled
             self._seen[slot] = (pid, settled)

@@ -12,7 +12,8 @@ from typing import Final
 from maildefer.host.linux.signal_stack import StackDumps
 from maildefer.maildir.reasons import Death
 from maildefer.maildir.system import boottime
-from maildefer.pool.scoreboard import S, Scoreboard
+from maildefer.pool.scoreboard import Scoreboard
+from maildefer.pool.scoreboard_views import SlotView
 
 _EXCEPTION: Final = 1 << 32  # no wait status: its program left the consumer with an exception
 _MOST_STATUS: Final = 0xFFFF  # wait(2)
@@ -27,7 +28,7 @@ def noted(
 ) -> Death:
     """The process of that slot was reaped with that wait status; with a limit, it was ended for being over it."""
     _note(board, slot, status + 1)
-    board.words[board.slot(slot) + S.LIMIT] = int(limit_seconds * 1000)
+    SlotView(board, slot).limit_seconds = limit_seconds
     death = of(board, slot, dumps)
     assert death is not None
     return death
@@ -39,25 +40,23 @@ def note_exception(board: Scoreboard, slot: int) -> None:
 
 
 def _note(board: Scoreboard, slot: int, word: int) -> None:
-    base = board.slot(slot)
-    board.words[base + S.DIED] = int(boottime() * 1e9)
-    board.words[base + S.EXIT] = word
+    child = SlotView(board, slot)
+    child.died = boottime()
+    child.exit_word = word
 
 
 def of(board: Scoreboard, slot: int, dumps: StackDumps | None) -> Death | None:
     """What is known of the death of that slot's process; None where none was noted."""
-    base = board.slot(slot)
-    word, began, died = (board.words[base + one] for one in (S.EXIT, S.BEGAN, S.DIED))
-    if not word:
+    child = SlotView(board, slot)
+    if not (word := child.exit_word):
         return None
     if word == _EXCEPTION:
         return Death(how="by an exception of its program")
-    limit = board.words[base + S.LIMIT] / 1000
     stack = _of_handlers(dumps.read(slot))[:_MOST_STACK] if dumps is not None else ""
     return Death(
-        how=_how(_exit_code(word - 1), limit),
+        how=_how(_exit_code(word - 1), child.limit_seconds),
         handler=board.handler(slot) or None,
-        seconds=round((died - began) / 1e9, 3) if began else None,
+        seconds=round(child.died - child.began, 3) if child.began else None,
         stack=stack or None,
     )
 

@@ -117,7 +117,7 @@ MUTANTS = (
     Mutant("refused: never tried again", one(failed_moves.FailedMoves, "may_try", bugs.never_again)),
     Mutant(
         "refused: a take-back that failed frees the slot",
-        one(slot_reclaim.DeadSlots, "_take_back", bugs.given_up),
+        one(slot_reclaim.DeadSlots, "_reclaim_slot", bugs.given_up),
         units="tests/pool/keeper/test_maintenance.py",
     ),
     Mutant("promote: drops a field", one(promote, "names", bugs.promote_without)),

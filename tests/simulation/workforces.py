@@ -28,7 +28,7 @@ class SimulatedWorkforce(WorkerTable):
 
     def fork(self) -> None:
         """One more worker, as soon as a slot is free and the throttle allows."""
-        supervisor, words, board = self._supervisor, self._words, self._board
+        supervisor, words, board = self._supervisor, self._board.words, self._board
         if supervisor.draining.has_begun:
             return None
         free = [slot for slot in range(board.slots) if words[board.slot(slot) + S.KIND] == ProcessKind.FREE]

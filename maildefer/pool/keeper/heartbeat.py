@@ -22,7 +22,8 @@ from maildefer.pool.context import PoolContext
 from maildefer.pool.keeper.mount_time import MountTime
 from maildefer.pool.messages import JoinFailed, LeaseJoined, LeaseLost, MountRefused, send
 from maildefer.pool.pause import apply_mark
-from maildefer.pool.scoreboard import ProcessKind, Q, QueueState, S, State
+from maildefer.pool.scoreboard import QueueState
+from maildefer.pool.scoreboard_views import QueueRecordView
 
 _JOIN_RETRY_SECONDS = 1.0
 _LONGEST_JOIN_RETRY_SECONDS = 15.0
@@ -53,7 +54,7 @@ class Heartbeat:
         self._lease_name = first_lease
         self._earlier_lease = ""  # our lease before this one
         self._check = check
-        self._base = context.board.queue(index)
+        self._record = QueueRecordView(context.board, index)
         self.mount_time = MountTime(context.board, index, self.queue.layout, self.queue.name, system)
         self._was_joined = bool(context.board.lease(index))  # by us, or by a keeper before us
         self._beat_fails = False
@@ -97,7 +98,7 @@ class Heartbeat:
         return None
 
     def _try_to_join(self) -> Lease:
-        layout, words = self.queue.layout, self._context.board.words
+        layout, record = self.queue.layout, self._record
         self._check(self._index)  # first, so that a mount's own fault is named rather than what comes of it
         if self._was_joined:
             open_queue(layout.path, system=self._system)
@@ -107,7 +108,7 @@ class Heartbeat:
         apply_mark(self._context, self._index, self._system)  # before the first claim
         self._fence_earlier_lease()
         self.mount_time.measure_first()
-        served = words[self._base + Q.STATE] == QueueState.SERVED
+        served = record.state == QueueState.SERVED
         sent = self._system.boottime()
         if served and self._context.board.lease(self._index):
             self._lease_name = self._context.board.lease(self._index)
@@ -115,11 +116,11 @@ class Heartbeat:
         else:
             lease = self._begin()
             self._context.board.set_lease(self._index, self._lease_name)
-        words[self._base + Q.FORMAT_TTL] = int(self.format.ttl_seconds * 1000)
+        record.ttl_seconds = self.format.ttl_seconds
         self.last_good_beat = sent
         if not served:
             self._publish(sent)
-        words[self._base + Q.STATE] = QueueState.SERVED
+        record.state = QueueState.SERVED
         self._was_joined = True
         self.joined.set()
         if self._is_missing:
@@ -188,34 +189,24 @@ class Heartbeat:
     def _publish(self, sent: float) -> None:
         """Claims may be sent until half the TTL after the beat was *sent* (I8)."""
         self.last_good_beat = sent
-        words = self._context.board.words
-        words[self._base + Q.BEAT] = int(sent * 1e9)
-        words[self._base + Q.CLAIM_UNTIL] = int((sent + self.format.ttl_seconds / 2) * 1e9)
+        self._record.beat = sent
+        self._record.claim_until = sent + self.format.ttl_seconds / 2
 
     def _drop_claims(self) -> None:
         """Our lease is gone: no claim any more, the workers on claims of this queue die, then a fresh lease."""
-        words = self._context.board.words
-        words[self._base + Q.CLAIM_UNTIL] = 0
-        words[self._base + Q.STATE] = QueueState.FENCED
+        self._record.claim_until = 0.0
+        self._record.state = QueueState.FENCED
         self.joined.clear()
         send(self._context.keeper[1], LeaseLost(queue=self._index))
         while not self.leaving.is_set() and self._is_any_held():
             self.leaving.wait(_DROP_POLL_SECONDS)
-        words[self._base + Q.STATE] = QueueState.ABSENT
+        self._record.state = QueueState.ABSENT
         self._earlier_lease = self._lease_name
         self._lease_name = lease_name(self._context.host.label, self._system)
 
     def _is_any_held(self) -> bool:
         board = self._context.board
-        for slot in board.worker_slots():
-            base = board.slot(slot)
-            if (
-                board.words[base + S.KIND] == ProcessKind.WORKER
-                and board.words[base + S.STATE] <= State.BUSY
-                and board.holds_under(slot, self._index)
-            ):
-                return True
-        return False
+        return any(board.holds_under(slot, self._index) for slot in board.workers())
 
     def _holder(self) -> LeaseHolder:
         context = self._context

@@ -37,7 +37,7 @@ from maildefer.pool.messages import (
     receive,
     send,
 )
-from maildefer.pool.scoreboard import Header, ProcessKind, Q, S, State
+from maildefer.pool.scoreboard_views import HeaderView, QueueRecordView, SlotView
 
 _END_SECONDS = 5.0
 _CHECK_SECONDS = 5.0
@@ -132,22 +132,21 @@ class Keeper:
         """All slots that wait to be taken back: also those of before our own start."""
         board = self._context.board
         for slot in board.worker_slots():
-            base = board.slot(slot)
-            is_dead = board.words[base + S.STATE] in (State.DEAD_CHARGED, State.DEAD_UNCHARGED)
-            if is_dead and board.words[base + S.KIND] == ProcessKind.WORKER:
-                self._maintenance[min(board.words[base + S.QUEUE], board.queues - 1)].take_back(slot)
+            child = SlotView(board, slot)
+            if child.is_dead and child.is_worker:
+                self._maintenance[min(child.queue, board.queues - 1)].reclaim_slot(slot)
 
     def _note_reclaimed(self, slot: int) -> None:
         """Confirmed: nothing of that dead worker is left in one queue. Tokens and gathered claims may lie in others."""
         board = self._context.board
         if (queue := board.gathered_in(slot)) is not None:
-            self._maintenance[queue].take_back(slot)
+            self._maintenance[queue].reclaim_slot(slot)
             return
-        home = board.words[Header.TOKENS] - 1
-        if board.words[board.slot(slot) + S.TOKENS] and 0 <= home < len(self._maintenance):
-            self._maintenance[home].take_back(slot)
+        child, home = SlotView(board, slot), HeaderView(board).token_queue
+        if child.tokens and home is not None and home < len(self._maintenance):
+            self._maintenance[home].reclaim_slot(slot)
             return
-        if board.words[board.slot(slot) + S.STATE] in (State.DEAD_CHARGED, State.DEAD_UNCHARGED):
+        if child.is_dead:
             board.clear_slot(slot)
             send(self._context.keeper[1], SlotReclaimed(slot=slot))
 
@@ -158,20 +157,20 @@ class Keeper:
         """
         if os.getppid() != self._context.supervisor:
             os._exit(1)
-        board, now = self._context.board, boottime()
+        board, header, now = self._context.board, HeaderView(self._context.board), boottime()
         if (
             now - self._began > self._check_seconds()
         ):  # so that one that dies again and again gives no sign of life
-            board.words[Header.KEEPER] = int(now * 1e9)
-        agreed = [board.words[board.queue(index) + Q.FORMAT_TTL] for index in range(len(self._heartbeats))]
-        ttl = max(agreed, default=0) / 1000
+            header.keeper_seen = now
+        agreed = [QueueRecordView(board, index).ttl_seconds for index in range(len(self._heartbeats))]
+        ttl = max(agreed, default=0.0)
         if now - self._checked_at > ttl / 2:
             self._silence_counts_from = now
         self._checked_at = now
-        tick = board.words[Header.TICK] / 1e9
+        tick = header.tick
         if tick and ttl and now - max(tick, self._silence_counts_from) > ttl:
             for slot in board.workers():
-                pid = board.words[board.slot(slot) + S.PID]  # whatever a broken worker has put there
+                pid = SlotView(board, slot).pid  # whatever a broken worker has put there
                 try:
                     if descendants.is_or_is_below(self._context.supervisor, pid):
                         os.kill(pid, signal.SIGKILL)

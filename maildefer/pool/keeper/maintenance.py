@@ -29,7 +29,8 @@ from maildefer.pool.keeper.reclaim_log import told
 from maildefer.pool.keeper.slot_reclaim import DeadSlots
 from maildefer.pool.messages import ReloadProgress
 from maildefer.pool.pause import apply_mark
-from maildefer.pool.scoreboard import Header, Q, QueueState
+from maildefer.pool.scoreboard import QueueState
+from maildefer.pool.scoreboard_views import HeaderView, QueueRecordView
 
 if TYPE_CHECKING:
     from maildefer.maildir.upkeep.token_reclaim import TokenReclaimer
@@ -64,7 +65,7 @@ class Maintenance:
         self._context = context
         self._system = system
         self._index = index
-        self._base = context.board.queue(index)
+        self._record = QueueRecordView(context.board, index)
         self._heartbeat = heartbeat
         self._layout = heartbeat.queue.layout
         self._name = heartbeat.queue.name
@@ -72,7 +73,7 @@ class Maintenance:
         self._namesakes: set[str] = set()  # told of
         self._wake = threading.Event()
         self._failed_moves = {chore: FailedMoves(system=system) for chore in _BY_ENTRY}
-        self._dead = DeadSlots(context, index, self._name, freed, self._failed_moves["take back"])
+        self._dead_slots = DeadSlots(context, index, self._name, freed, self._failed_moves["take back"])
         self._promoter = Promoter(self._layout, refusals=self._failed_moves["promote"], system=system)
         self._sweeper = Sweeper(self._layout, system=system)
         self._observer = self._make_observer()
@@ -86,9 +87,9 @@ class Maintenance:
         )
         self.thread = threading.Thread(target=self._run, name=f"tend-{self._name}", daemon=True)
 
-    def take_back(self, slot: int) -> None:
-        """A worker died: take its claims back, then free its slot. Any thread."""
-        self._dead.put(slot)
+    def reclaim_slot(self, slot: int) -> None:
+        """Reclaim what a dead worker held, then clear its slot. Called by any thread."""
+        self._dead_slots.add_slot(slot)
         self._wake.set()
 
     def hear(self, name: str) -> None:
@@ -110,8 +111,8 @@ class Maintenance:
                 self._round()
                 self._wake.wait(self._until_next())
                 self._wake.clear()
-            elif self._context.board.words[self._base + Q.STATE] != QueueState.SERVED:
-                self._dead.clear_all()  # there is no lease, so no claim under it; a new keeper only has not joined yet
+            elif self._record.state != QueueState.SERVED:
+                self._dead_slots.clear_all()  # no lease, so no claim under it; a new keeper has only not joined yet
         self._mount_files.discard_status()
 
     def _round(self) -> None:
@@ -134,7 +135,7 @@ class Maintenance:
         sweep = Chore("sweep", "sweep.failed", self._sweep, every=lambda: _SWEEP_EVERY_SECONDS, at_once=False)
         sweep.due = self._system.boottime() + _FIRST_SWEEP_SECONDS
         take_back = Chore("take back", "takeback.failed", self._reclaim_slots, refusals=stuck["take back"])
-        take_back.wanted = self._dead.next_at
+        take_back.wanted = self._dead_slots.next_at
         promote = Chore("promote", "promotion.failed", self._promote, refusals=stuck["promote"])
         promote.wanted = self._promote_at
         return [
@@ -175,7 +176,7 @@ class Maintenance:
     def _reclaim(self) -> None:
         with told(self._name) as taken:
             self._reclaimer.scan(taken)
-        self._context.board.words[self._base + Q.SCANS] += 1
+        self._record.scans += 1
 
     def _return(self) -> None:
         with told(self._name) as taken:
@@ -195,7 +196,7 @@ class Maintenance:
         self._sweeper.sweep(self._heartbeat.mount_time.now())
 
     def _reclaim_slots(self) -> None:
-        self._dead.take_back(self._reclaimer, self._token_reclaimer())
+        self._dead_slots.reclaim(self._reclaimer, self._token_reclaimer())
 
     def _promote(self) -> None:
         while not self._heard.empty():
@@ -233,7 +234,7 @@ class Maintenance:
 
     def _token_reclaimer(self) -> TokenReclaimer | None:
         """For the queue in which the tokens lie, from the first conversation on; else there is nothing to do."""
-        if self._context.board.words[Header.TOKENS] != self._index + 1:
+        if HeaderView(self._context.board).token_queue != self._index:
             return None
         from maildefer.maildir.upkeep.token_reclaim import (
             TokenReclaimer,  # an application without conversations never needs it
@@ -269,7 +270,7 @@ class Maintenance:
     def _until_next(self) -> float:
         """Seconds until something is due; woken earlier for a death or a defer of this host."""
         wait = self._chores.next_at() - self._system.boottime()
-        if self._context.board.words[Header.DRAINING]:
+        if HeaderView(self._context.board).draining:
             wait = min(wait, 0.2)
         return max(0.0, wait)
 

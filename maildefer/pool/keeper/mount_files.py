@@ -17,7 +17,7 @@ from maildefer.pool import status_record
 from maildefer.pool.context import PoolContext
 from maildefer.pool.keeper.heartbeat import Heartbeat
 from maildefer.pool.messages import ReloadProgress, RequestReceived, Verb, send
-from maildefer.pool.scoreboard import Q
+from maildefer.pool.scoreboard_views import QueueRecordView
 from maildefer.pool.status_record import Rates
 from maildefer.untrusted import UntrustedRecord, read_record
 
@@ -49,9 +49,8 @@ class MountFiles:
         leases = [lease for lease in others if not self._is_idle(lease)]
         own = self._heartbeat.lease
         leases = sorted([*leases, own])
-        words, base = self._context.board.words, self._context.board.queue(self._index)
-        words[base + Q.INDEX] = leases.index(own)
-        words[base + Q.HOSTS] = len(leases)
+        record = QueueRecordView(self._context.board, self._index)
+        record.index_of_host, record.hosts = leases.index(own), len(leases)
 
     def _is_idle(self, lease: str) -> bool:
         """Paused, or only a guest."""

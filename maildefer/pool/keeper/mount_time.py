@@ -10,7 +10,8 @@ from maildefer import events
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.system import System
 from maildefer.maildir.upkeep.sweep import mount_time_offset
-from maildefer.pool.scoreboard import Q, Scoreboard
+from maildefer.pool.scoreboard import Scoreboard
+from maildefer.pool.scoreboard_views import QueueRecordView
 
 _EVERY_SECONDS = 60.0
 _SET_SECONDS = 1.0
@@ -24,6 +25,7 @@ class MountTime:
     def __init__(self, board: Scoreboard, index: int, layout: Layout, name: str, system: System) -> None:
         self._board = board
         self._index = index
+        self._record = QueueRecordView(board, index)
         self._layout = layout
         self._name = name
         self._system = system
@@ -34,17 +36,17 @@ class MountTime:
 
     def measure_first(self) -> None:
         """Before the first claim, unless a keeper before this one did. Raises OSError."""
-        if not self._board.words[self._board.queue(self._index) + Q.CLOCK_OFFSET]:
+        if not self._record.clock_offset:
             self.measure()
 
     def measure(self) -> None:
         """Look at the mount's clock; warn if ours differs. Raises OSError, and then what was known goes on."""
-        board, base, began = self._board, self._board.queue(self._index), self._system.boottime()
+        board, began = self._board, self._system.boottime()
         own = self._own_offset()
-        if not board.words[base + Q.LOCAL]:
+        if not self._record.is_local:
             offset = mount_time_offset(self._layout, system=self._system)
             is_exact = self._system.boottime() - began <= _SLOW_SECONDS
-            if is_exact or not board.words[base + Q.CLOCK_OFFSET]:  # else what is known is nearer
+            if is_exact or not self._record.clock_offset:  # else what is known is nearer
                 board.set_clock_offset(self._index, offset)
             if is_exact and abs(offset - own) > _WARNING_SECONDS:
                 events.emit("clock.differs", queue=self._name, offset_ms=events.ms(offset - own))

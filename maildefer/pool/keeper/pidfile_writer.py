@@ -9,7 +9,7 @@ from maildefer.doctor import examine as doctor
 from maildefer.host import pidfile
 from maildefer.host.mounts import is_local
 from maildefer.pool.context import PoolContext
-from maildefer.pool.scoreboard import Q
+from maildefer.pool.scoreboard_views import QueueRecordView
 
 
 class PidFileWriter:
@@ -54,7 +54,7 @@ class PidFileWriter:
                 events.emit("queue.unsafe", queue=self._context.queues[index].name, error=text)
         if not self._context.force:
             doctor.refuse_unsafe(layout.path, findings)
-        board.words[board.queue(index) + Q.LOCAL] = int(is_local(layout.path))
+        QueueRecordView(board, index).is_local = int(is_local(layout.path))
 
     def _run(self) -> None:
         while True:

@@ -13,7 +13,8 @@ from maildefer.maildir.upkeep.reclaim import Reclaimer
 from maildefer.pool import worker_deaths
 from maildefer.pool.context import PoolContext
 from maildefer.pool.keeper.reclaim_log import told
-from maildefer.pool.scoreboard import Header, S, State
+from maildefer.pool.scoreboard import State
+from maildefer.pool.scoreboard_views import HeaderView, SlotView
 
 if TYPE_CHECKING:
     from maildefer.maildir.upkeep.token_reclaim import TokenReclaimer
@@ -39,14 +40,14 @@ class DeadSlots:
         self._refusals = refusals
         self._dead: SimpleQueue[int] = SimpleQueue()
 
-    def put(self, slot: int) -> None:
+    def add_slot(self, slot: int) -> None:
         self._dead.put(slot)
 
     def next_at(self) -> float:
         """On the boot clock: at once for those that were not tried yet."""
         return self._refusals.next_at() if self._dead.empty() else 0.0
 
-    def take_back(self, recovery: Reclaimer, tokens: TokenReclaimer | None) -> None:
+    def reclaim(self, recovery: Reclaimer, tokens: TokenReclaimer | None) -> None:
         """Each by itself: a slot whose claims can't be moved stays dead on the board, and is tried again."""
         for name in self._refusals.due():
             self._dead.put(_slot(name))
@@ -55,7 +56,7 @@ class DeadSlots:
             if not self._refusals.may_try(_name(slot)):  # told again
                 continue
             try:
-                is_done = self._take_back(slot, recovery, tokens)
+                is_done = self._reclaim_slot(slot, recovery, tokens)
             except (OSError, MaildeferError) as fault:
                 self._refusals.note(_name(slot), fault)
                 continue
@@ -63,12 +64,12 @@ class DeadSlots:
             if is_done:
                 self._freed(slot)
 
-    def _take_back(self, slot: int, recovery: Reclaimer, tokens: TokenReclaimer | None) -> bool:
+    def _reclaim_slot(self, slot: int, recovery: Reclaimer, tokens: TokenReclaimer | None) -> bool:
         """False where it was done before: told twice, the slot may be another's by now."""
         board = self._board
-        base = board.slot(slot)
-        pid, state = board.words[base + S.PID], board.words[base + S.STATE]
-        if state not in (State.DEAD_CHARGED, State.DEAD_UNCHARGED):
+        child = SlotView(board, slot)
+        pid, state = child.pid, child.state
+        if not child.is_dead:
             return False
         with told(self._queue) as taken:
             spared = board.spared(slot, self._index)
@@ -78,7 +79,7 @@ class DeadSlots:
         if tokens is not None:
             if count := tokens.reclaim_tokens_of(pid):
                 events.emit("token.freed", queue=self._queue, count=count)
-            board.words[base + S.TOKENS] = 0
+            child.tokens = 0
         return True
 
     def clear_all(self) -> None:
@@ -88,8 +89,8 @@ class DeadSlots:
             self._dead.put(_slot(name))
         while not self._dead.empty():
             slot = self._dead.get()
-            if self._board.words[Header.TOKENS] == self._index + 1:
-                self._board.words[self._board.slot(slot) + S.TOKENS] = 0
+            if HeaderView(self._board).token_queue == self._index:
+                SlotView(self._board, slot).tokens = 0
             self._board.forget_gathered(slot, self._index)
             self._freed(slot)
 

@@ -32,8 +32,9 @@ from maildefer.message.request import MailRequest, received
 from maildefer.pool import worker_deaths
 from maildefer.pool.keeper.standalone import StandaloneKeeper
 from maildefer.pool.messages import EntryDeferred, LeaveLeases, ReclaimSlots, send
-from maildefer.pool.scoreboard import GATHERED_PLACES, PLACES, Header, ProcessKind, Q, QueueState, S, State
+from maildefer.pool.scoreboard import GATHERED_PLACES, PLACES, ProcessKind, QueueState, State
 from maildefer.pool.scoreboard_slot import ScoreboardSlot
+from maildefer.pool.scoreboard_views import HeaderView, QueueRecordView, SlotView
 from maildefer.pool.worker.attempt import read_or_bury
 from maildefer.pool.worker.claim_slots import GatheredSlots
 from maildefer.pool.worker.queue_view import QueueView
@@ -110,11 +111,10 @@ class Consumer:
         shared = self._alone.context
         self._pid = os.getpid()
         board = shared.board
-        board.words[Header.USED] = 1
-        board.words[board.slot(0) + S.KIND] = ProcessKind.WORKER
-        board.words[board.slot(0) + S.PID] = self._pid
-        board.words[board.slot(0) + S.STATE] = State.BUSY
-        board.words[board.slot(0) + S.STARTED] = int(boottime() * 1e9)
+        HeaderView(board).used_slots = 1
+        self._slot = SlotView(board, 0)
+        self._slot.kind, self._slot.pid, self._slot.state = ProcessKind.WORKER, self._pid, State.BUSY
+        self._slot.started = boottime()
         self._board = board
         hand = ScoreboardSlot(board, 0)
         self._gathering = (
@@ -133,7 +133,7 @@ class Consumer:
         self._alone.start()
         deadline, why = boottime() + JOIN_SECONDS, "no answer from the mount"
         while boottime() < deadline:
-            if self._board.words[self._board.queue(0) + Q.STATE] == QueueState.SERVED:
+            if QueueRecordView(self._board, 0).state == QueueState.SERVED:
                 return self
             self._alone.receive_messages()
             if self._alone.refused:
@@ -180,16 +180,15 @@ class Consumer:
         if self._closed:
             return
         self._closed = True
-        base = self._board.slot(0)
         if charged and self._gathering is not None:
             self._gathering.begin_all()
         if self._board.holds(0) and self._alone.is_running():
-            self._board.words[base + S.STATE] = State.DEAD_CHARGED if charged else State.DEAD_UNCHARGED
+            self._slot.state = State.DEAD_CHARGED if charged else State.DEAD_UNCHARGED
             if charged:
                 worker_deaths.note_exception(self._board, 0)
             send(self._alone.context.keeper[0], ReclaimSlots())
             deadline = boottime() + LEAVE_SECONDS
-            while self._board.words[base + S.KIND] and boottime() < deadline and self._alone.is_running():
+            while self._slot.kind and boottime() < deadline and self._alone.is_running():
                 select.select([self._alone.context.keeper[0]], [], [], 0.1)
                 self._alone.receive_messages()
         self._leave()

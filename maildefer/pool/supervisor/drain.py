@@ -7,7 +7,8 @@ from maildefer.maildir.system import boottime
 from maildefer.pool.context import PoolContext
 from maildefer.pool.frontend.frontends import FrontEnds
 from maildefer.pool.messages import LeaveLeases, send
-from maildefer.pool.scoreboard import Header, ProcessKind
+from maildefer.pool.scoreboard import ProcessKind
+from maildefer.pool.scoreboard_views import HeaderView
 from maildefer.pool.supervisor.spawner import Spawner
 from maildefer.pool.supervisor.workers import WorkerTable
 
@@ -37,7 +38,7 @@ class Drain:
         if self._until is not None:
             return False
         self.reason, self.exit_code, self.restart = reason, exit_code, restart
-        self._context.board.words[Header.DRAINING] = 1
+        HeaderView(self._context.board).draining = 1
         self._until = boottime() + self._context.settings.drain_seconds
         self._remind_at = boottime() + _REMIND_SECONDS
         events.emit("pool.draining", reason=reason, limit_ms=events.ms(self._context.settings.drain_seconds))

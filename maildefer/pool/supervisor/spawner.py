@@ -13,7 +13,8 @@ from maildefer.maildir.system import boottime
 from maildefer.pool import fork
 from maildefer.pool.context import PoolContext
 from maildefer.pool.fork import ChildProcess
-from maildefer.pool.scoreboard import Header, ProcessKind, S
+from maildefer.pool.scoreboard import ProcessKind
+from maildefer.pool.scoreboard_views import HeaderView, SlotView
 from maildefer.pool.worker.run import run as run_worker
 
 _STEADY_SECONDS = 60.0
@@ -70,7 +71,7 @@ class Spawner:
         )  # reserved: dead workers wait for the keeper
         main = (lambda: _run_keeper(context)) if kind is ProcessKind.KEEPER else (lambda: _run_scout(context))
         if (pid := self._fork(kind, slot, main)) is not None:
-            self._board.words[self._board.slot(slot) + S.PID] = pid
+            SlotView(self._board, slot).pid = pid
             self._keeper_and_scout[kind] = ChildProcess(
                 pid=pid, kind=kind, slot=slot, number=0, began=boottime()
             )
@@ -108,21 +109,21 @@ class Spawner:
     def _free_slot(self) -> int | None:
         """A slot that no process has and whose claims are all taken back."""
         for slot in range(self._board.slots - 2):
-            if self._board.words[self._board.slot(slot) + S.KIND] == ProcessKind.FREE:
+            if SlotView(self._board, slot).kind == ProcessKind.FREE:
                 return slot
         return None
 
     def _fork(self, kind: ProcessKind, slot: int, main: Callable[[], int], output: int = -1) -> int | None:
-        board = self._board
+        board, child, header = self._board, SlotView(self._board, slot), HeaderView(self._board)
         board.clear_slot(slot)
-        board.words[board.slot(slot) + S.KIND] = kind
+        child.kind = kind
         if kind is ProcessKind.WORKER:
             if self._dumps is not None:
                 self._dumps.clear(slot)
-            board.words[Header.USED] = max(board.words[Header.USED], slot + 1)
+            header.used_slots = max(header.used_slots, slot + 1)
 
         def begin() -> int:
-            board.words[board.slot(slot) + S.PID] = os.getpid()
+            child.pid = os.getpid()
             if kind is ProcessKind.WORKER:
                 os.setsid()  # what its handlers start is in its session, unless it makes one of its own
             self._close()

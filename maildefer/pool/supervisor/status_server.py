@@ -9,7 +9,7 @@ from maildefer.host.systemd import Notifier
 from maildefer.maildir.system import boottime
 from maildefer.pool import status_record
 from maildefer.pool.context import PoolContext
-from maildefer.pool.scoreboard import Header
+from maildefer.pool.scoreboard_views import HeaderView
 from maildefer.pool.status_record import Rates
 from maildefer.pool.supervisor.workers import WorkerTable
 
@@ -64,6 +64,6 @@ class StatusServer:
         self._socket.close()
 
     def _line(self) -> str:
-        words = self._context.board.words
-        state = "draining" if words[Header.DRAINING] else "paused" if words[Header.PAUSED] else "serving"
+        header = HeaderView(self._context.board)
+        state = "draining" if header.draining else "paused" if header.paused else "serving"
         return f"{state}: {len(self._workers)} workers, {self._workers.handled()} messages handled by them"

@@ -25,7 +25,8 @@ from maildefer.pool.context import PoolContext
 from maildefer.pool.frontend.frontends import FrontEnds
 from maildefer.pool.options import PoolOptions
 from maildefer.pool.pause import PoolPause
-from maildefer.pool.scoreboard import Header, ProcessKind, Q
+from maildefer.pool.scoreboard import ProcessKind
+from maildefer.pool.scoreboard_views import HeaderView
 from maildefer.pool.supervisor.drain import Drain
 from maildefer.pool.supervisor.reload import ProbedApplication, Reloader, Roll
 from maildefer.pool.supervisor.runtime_record import RuntimeRegistration
@@ -46,7 +47,7 @@ class Supervisor:
     ) -> None:
         self._context = context
         self._options = options
-        self._words = context.board.words
+        self._header = HeaderView(context.board)
         self._signals = Signals()
         self._workers = WorkerTable(context.board, context.dumps)
         self._spawner = Spawner(context, self._close_in_child)
@@ -78,7 +79,7 @@ class Supervisor:
 
     def _boot(self) -> None:
         adopt_orphans()
-        self._words[Header.STARTED] = self._words[Header.TICK] = int(boottime() * 1e9)
+        self._header.started = self._header.tick = boottime()
         self._registration.write()
         queues = ",".join(queue.name for queue in self._context.queues)
         events.emit("pool.started", workers=self._wanted, queues=queues, host=self._context.host.label)
@@ -217,7 +218,7 @@ class Supervisor:
 
     def _do_what_is_due(self) -> None:
         now = boottime()
-        self._words[Header.TICK] = int(now * 1e9)
+        self._header.tick = now
         self._workers.check_slots()
         self._workers.enforce_deadlines(now)
         self._workers.flush_logs(now)
@@ -264,7 +265,7 @@ class Supervisor:
         """Only now: an old worker would bury for want of a route what the new routes let in."""
         self._roll = None
         self._front_ends.reload(roll.probed)
-        self._pause.clear(Q.UNROUTED, Q.PAUSED_UNTIL)
+        self._pause.resume_unrouted()
         self._status_server.notifier.ready()
 
     def _refill(self) -> None:

@@ -17,7 +17,8 @@ from maildefer.maildir.names import EntryName
 from maildefer.maildir.system import boottime
 from maildefer.pool import worker_deaths
 from maildefer.pool.fork import ChildProcess, Killed, how_died
-from maildefer.pool.scoreboard import Header, ProcessKind, S, Scoreboard, State
+from maildefer.pool.scoreboard import ProcessKind, Scoreboard, State
+from maildefer.pool.scoreboard_views import HeaderView, SlotView
 
 EX_CONFIG = 78
 _TICK_SECONDS = 2.0
@@ -32,7 +33,6 @@ class WorkerTable:
     def __init__(self, board: Scoreboard, dumps: StackDumps | None = None) -> None:
         self._board = board
         self._dumps = dumps
-        self._words = board.words
         self.by_pid: dict[int, ChildProcess] = {}
         self.throttle = ForkThrottle()
         self.failed_starts = 0  # workers in a row that died before they were ready
@@ -43,17 +43,15 @@ class WorkerTable:
 
     def add_worker(self, child: ChildProcess) -> None:
         """A worker was forked into its slot."""
-        base = self._board.slot(child.slot)
-        self._words[base + S.PID] = child.pid
-        self._words[base + S.STARTED] = int(child.began * 1e9)
-        self._words[base + S.GENERATION] = child.generation
+        slot = self._slot(child)
+        slot.pid, slot.started, slot.generation = child.pid, child.began, child.generation
         self.by_pid[child.pid] = child
 
     def staying(self) -> list[ChildProcess]:
         return [child for child in self.by_pid.values() if not child.retiring]
 
     def is_ready(self, child: ChildProcess) -> bool:
-        return self._word(child, S.STATE) in (State.IDLE, State.BUSY)
+        return self._slot(child).state in (State.IDLE, State.BUSY)
 
     def retire(self, child: ChildProcess, killed: Killed = "") -> None:
         """Tell it to end after the message in hand."""
@@ -93,14 +91,14 @@ class WorkerTable:
     def least_busy(self) -> ChildProcess | None:
         """Whom to let go when the pool shrinks: an idle one, else the youngest."""
         staying = self.staying()
-        idle = [child for child in staying if self._word(child, S.STATE) == State.IDLE]
+        idle = [child for child in staying if self._slot(child).state == State.IDLE]
         return (idle or staying)[-1] if staying else None
 
     def enforce_deadlines(self, now: float) -> float | None:
         """End handlers that are over their time limit; returns when the next deadline is, on the boot clock."""
         soonest: float | None = None
         for child in self.by_pid.values():
-            deadline = self._word(child, S.DEADLINE) / 1e9
+            deadline = self._slot(child).deadline
             if child.aborted_at:
                 if now - child.aborted_at > _ABORT_SECONDS:
                     child.family |= descendants.below(child.pid)
@@ -124,7 +122,8 @@ class WorkerTable:
     def check_slots(self) -> None:
         """End whom the board shows as somebody else, on a queue that is none, or in no state of a living worker."""
         for child in list(self.by_pid.values()):
-            kind, pid, queue, state = (self._word(child, word) for word in (S.KIND, S.PID, S.QUEUE, S.STATE))
+            slot = self._slot(child)
+            kind, pid, queue, state = slot.kind, slot.pid, slot.queue, slot.state
             if (
                 (kind, pid) != (ProcessKind.WORKER, child.pid)
                 or queue >= self._board.queues
@@ -139,15 +138,16 @@ class WorkerTable:
         CONT, since nobody dies of it.
         """
         for child in self.by_pid.values():
-            if not self._word(child, S.DEADLINE):
+            slot = self._slot(child)
+            if not slot.deadline:
                 continue
-            since = self._word(child, S.LINES_SINCE)
-            if (since and now - since / 1e9 > _LINES_SECONDS) or captured_output.is_unread(child.output):
+            are_late = slot.lines_since and now - slot.lines_since > _LINES_SECONDS
+            if are_late or captured_output.is_unread(child.output):
                 self._signal(child, signal.SIGCONT)
 
     def handled(self) -> int:
         """Messages that the workers of now have settled."""
-        return sum(self._word(child, S.HANDLED) for child in self.staying())
+        return sum(self._slot(child).handled for child in self.staying())
 
     def why_none_comes_up(self, code: int, wanted: int) -> str:
         """Say why to end rather than fork for ever, after a worker's death with that exit code; else empty.
@@ -163,10 +163,7 @@ class WorkerTable:
 
     def is_all_reclaimed(self) -> bool:
         """No worker is left, and no dead one's claims."""
-        board = self._board
-        return all(
-            self._words[board.slot(slot) + S.KIND] != ProcessKind.WORKER for slot in board.worker_slots()
-        )
+        return not any(SlotView(self._board, slot).is_worker for slot in self._board.worker_slots())
 
     def recycle_grown(self, limit_bytes: int) -> None:
         """Replace workers that have grown over the limit, after the messages in hand.
@@ -174,7 +171,7 @@ class WorkerTable:
         One that has had none yet would be replaced by one as big: then nothing would ever be handled.
         """
         for child in self.staying():
-            if not self._word(child, S.HANDLED) and not self._board.holds(child.slot):
+            if not self._slot(child).handled and not self._board.holds(child.slot):
                 continue
             try:
                 with open(f"/proc/{child.pid}/statm", "rb") as file:
@@ -188,14 +185,14 @@ class WorkerTable:
     def bury(self, child: ChildProcess, status: int) -> bool:
         """A worker has ended; returns whether its claims have to be taken back before its slot is free."""
         del self.by_pid[child.pid]
-        base = self._board.slot(child.slot)
+        slot = self._slot(child)
         # Whatever is there: by these the keeper knows whose claims to take back.
-        self._words[base + S.PID], self._words[base + S.KIND] = child.pid, ProcessKind.WORKER
+        slot.pid, slot.kind = child.pid, ProcessKind.WORKER
         captured_output.tell_rest(child.output, self._about(child))
-        settled = self._words[base + S.HANDLED]
+        settled = slot.handled
         held = self._board.holds(child.slot)
-        handling = self._words[base + S.DEADLINE] != 0
-        was_starting = self._words[base + S.STATE] == State.STARTING
+        handling = slot.deadline != 0
+        was_starting = slot.state == State.STARTING
         self.any_came_up = self.any_came_up or not was_starting
         code = os.waitstatus_to_exitcode(status)
         if code == 0 and not held:
@@ -207,16 +204,17 @@ class WorkerTable:
         # It may have died of its own accord before our signal came.
         spared = child.killed in ("drain", "fence") and code == -signal.SIGKILL
         charged = handling and not spared
-        limit = (self._words[base + S.DEADLINE] - self._words[base + S.BEGAN]) / 1e9
+        limit = slot.deadline - slot.began
         if not handling:
-            self._words[base + S.BEGAN] = self._words[base + S.HANDLER_LENGTH] = 0
+            slot.began = slot.handler_length = 0
         over = handling and child.killed == "timeout"
         death = worker_deaths.noted(
             self._board, child.slot, status, self._dumps, limit_seconds=limit if over else 0.0
         )
-        self._words[base + S.DEADLINE] = 0
-        self._words[base + S.STATE] = State.DEAD_CHARGED if charged else State.DEAD_UNCHARGED
-        self._words[Header.DEATHS] = (self._words[Header.DEATHS] + 1) & _WORD
+        slot.deadline = 0.0
+        slot.state = State.DEAD_CHARGED if charged else State.DEAD_UNCHARGED
+        header = HeaderView(self._board)
+        header.deaths = (header.deaths + 1) & _WORD
         how = how_died(code)
         entry = self._board.name(child.slot) if held else None
         events.emit(
@@ -246,8 +244,8 @@ class WorkerTable:
             "handler": handler or None,
         }
 
-    def _word(self, child: ChildProcess, word: int) -> int:
-        return self._words[self._board.slot(child.slot) + word]
+    def _slot(self, child: ChildProcess) -> SlotView:
+        return SlotView(self._board, child.slot)
 
     def _signal(self, child: ChildProcess, signum: signal.Signals) -> None:
         try:

@@ -228,7 +228,7 @@ def test_another_machine_of_our_name_is_told_of_once(
 
 def test_a_dead_workers_claims_are_taken_back_before_its_slot_is_free(place: Place) -> None:
     place.has_a_worker(State.DEAD_CHARGED)
-    place.maintenance.take_back(SLOT)
+    place.maintenance.reclaim_slot(SLOT)
     place.looks()
     assert os.listdir(place.layout.new) == ["1.x,a=1,c=1,n=1"]
     assert place.freed == [SLOT]
@@ -238,7 +238,7 @@ def test_a_take_back_that_failed_keeps_the_slot_until_it_is_done(place: Place) -
     """A successor in the slot, of the same pid perhaps, would seem to be on the claims that are left."""
     place.has_a_worker(State.DEAD_CHARGED)
     place.world.refuse("rename", errno.EACCES, where=place.layout.cur)
-    place.maintenance.take_back(SLOT)
+    place.maintenance.reclaim_slot(SLOT)
     place.looks(0)
     assert place.freed == []
     assert place.words[place.board.slot(SLOT) + S.STATE] == State.DEAD_CHARGED
@@ -255,7 +255,7 @@ def test_a_dead_workers_claim_is_in_hand_until_its_slot_is_free(place: Place) ->
     assert on_claims(place.board)(WORKER, 8) is None
     place.looks()
     assert os.listdir(place.layout.cur) == [name]
-    place.maintenance.take_back(SLOT)
+    place.maintenance.reclaim_slot(SLOT)
     place.looks()
     assert os.listdir(place.layout.new) == ["1.x,n=1"]
 

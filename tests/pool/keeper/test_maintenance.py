@@ -102,7 +102,7 @@ class House:
         for seq, entry in enumerate(entries, 1):
             put(self.layout.cur, EntryName.parse(entry).claimed(f"{OWN}.{pid}.{seq}"))
             self.board.words[base + S.HELD + seq] = seq
-        self.maintenance.take_back(slot)
+        self.maintenance.reclaim_slot(slot)
 
     def events(self, name: str) -> list[dict[str, Any]]:
         return [facts for event, facts in self.told if event == name]
@@ -395,7 +395,7 @@ def test_a_dead_slot_that_waits_is_not_tried_again_with_each_other_death(house: 
     house.world.forget()
     for slot in (1, 2):
         house.dead_worker(slot)
-        house.maintenance.take_back(0)
+        house.maintenance.reclaim_slot(0)
         house.run(0.1)
     assert house.freed == [1, 2]
     assert house.world.asked("write") == []
@@ -404,9 +404,9 @@ def test_a_dead_slot_that_waits_is_not_tried_again_with_each_other_death(house: 
 def test_what_waits_to_be_taken_back_is_free_where_our_lease_is_gone(house: House) -> None:
     burial_on_a_full_disk(house)
     house.run(10.0)
-    house.maintenance._dead.clear_all()
+    house.maintenance._dead_slots.clear_all()
     assert house.freed == [0]
-    assert house.maintenance._dead.next_at() > 10**9
+    assert house.maintenance._dead_slots.next_at() > 10**9
 
 
 @pytest.mark.parametrize(("home", "left"), [(1, 0), (2, 1)])
@@ -417,7 +417,7 @@ def test_its_tokens_are_forgotten_where_the_lease_that_is_gone_is_the_one_they_l
     house.dead_worker(0)
     house.board.words[house.board.slot(0) + S.TOKENS] = 1
     house.board.words[Header.TOKENS] = home
-    house.maintenance._dead.clear_all()
+    house.maintenance._dead_slots.clear_all()
     assert house.board.words[house.board.slot(0) + S.TOKENS] == left
 
 

@@ -1,0 +1,148 @@
+"""Named views of the scoreboard's records, for everything but the workers' hot path, which reads words by index.
+
+A view holds no state: it reads and writes the scoreboard's memory, each word in one load or store.
+"""
+
+from __future__ import annotations
+
+from maildefer.pool.scoreboard import Header, ProcessKind, Q, S, Scoreboard, State
+
+
+class RecordView:
+    """A record: so many words from its base on."""
+
+    __slots__ = ("_base", "_words")
+
+    def __init__(self, words: memoryview, base: int) -> None:
+        self._words = words
+        self._base = base
+
+
+class Word:
+    """A word of a record as a number."""
+
+    def __init__(self, offset: int) -> None:
+        self._offset = offset
+
+    def __get__(self, view: RecordView, kind: type[RecordView]) -> int:
+        return view._words[view._base + self._offset]
+
+    def __set__(self, view: RecordView, value: int) -> None:
+        view._words[view._base + self._offset] = value
+
+
+class Moment:
+    """A word that holds a time on the boot clock in nanoseconds, as seconds; 0.0: never."""
+
+    def __init__(self, offset: int) -> None:
+        self._offset = offset
+
+    def __get__(self, view: RecordView, kind: type[RecordView]) -> float:
+        return view._words[view._base + self._offset] / 1e9
+
+    def __set__(self, view: RecordView, seconds: float) -> None:
+        view._words[view._base + self._offset] = int(seconds * 1e9)
+
+
+class Duration:
+    """A word that holds milliseconds, as seconds."""
+
+    def __init__(self, offset: int) -> None:
+        self._offset = offset
+
+    def __get__(self, view: RecordView, kind: type[RecordView]) -> float:
+        return view._words[view._base + self._offset] / 1000
+
+    def __set__(self, view: RecordView, seconds: float) -> None:
+        view._words[view._base + self._offset] = round(seconds * 1000)
+
+
+class HeaderView(RecordView):
+    """The header, which all processes of the pool share."""
+
+    __slots__ = ()
+
+    tick = Moment(Header.TICK)
+    paused = Word(Header.PAUSED)
+    draining = Word(Header.DRAINING)
+    deaths = Word(Header.DEATHS)
+    started = Moment(Header.STARTED)
+    keeper_seen = Moment(Header.KEEPER)
+    scout_seen = Moment(Header.SCOUT)
+    used_slots = Word(Header.USED)
+
+    def __init__(self, board: Scoreboard) -> None:
+        super().__init__(board.words, 0)
+
+    @property
+    def token_queue(self) -> int | None:
+        """The queue in which conversation tokens lie, once one was taken."""
+        return self._words[Header.TOKENS] - 1 if self._words[Header.TOKENS] else None
+
+
+class QueueRecordView(RecordView):
+    """The record of one queue."""
+
+    __slots__ = ()
+
+    state = Word(Q.STATE)
+    beat = Moment(Q.BEAT)
+    claim_until = Moment(Q.CLAIM_UNTIL)
+    generation = Word(Q.GENERATION)
+    hosts = Word(Q.HOSTS)
+    index_of_host = Word(Q.INDEX)
+    paused_until = Moment(Q.PAUSED_UNTIL)
+    faults = Word(Q.FAULTS)
+    unrouted = Word(Q.UNROUTED)
+    clock_offset = Word(Q.CLOCK_OFFSET)
+    is_local = Word(Q.LOCAL)
+    pause_code = Word(Q.PAUSE_CODE)
+    scans = Word(Q.SCANS)
+    ttl_seconds = Duration(Q.FORMAT_TTL)
+    paused = Word(Q.PAUSED)
+
+    def __init__(self, board: Scoreboard, index: int) -> None:
+        super().__init__(board.words, board.queue(index))
+
+
+class SlotView(RecordView):
+    """The slot of one child."""
+
+    __slots__ = ()
+
+    pid = Word(S.PID)
+    kind = Word(S.KIND)
+    state = Word(S.STATE)
+    queue = Word(S.QUEUE)
+    deadline = Moment(S.DEADLINE)
+    handled = Word(S.HANDLED)
+    acked = Word(S.ACKED)
+    deferred = Word(S.DEFERRED)
+    failed = Word(S.FAILED)
+    buried = Word(S.BURIED)
+    released = Word(S.RELEASED)
+    handed_off = Word(S.HANDED)
+    lost = Word(S.LOST)
+    started = Moment(S.STARTED)
+    generation = Word(S.GENERATION)
+    began = Moment(S.BEGAN)
+    handler_length = Word(S.HANDLER_LENGTH)
+    tokens = Word(S.TOKENS)
+    waits_for = Word(S.WAITS_FOR)
+    lines_since = Moment(S.LINES_SINCE)
+    exit_word = Word(S.EXIT)
+    died = Moment(S.DIED)
+    limit_seconds = Duration(S.LIMIT)
+
+    def __init__(self, board: Scoreboard, slot: int) -> None:
+        super().__init__(board.words, board.slot(slot))
+
+    @property
+    def is_worker(self) -> bool:
+        """Whether a worker has the slot, alive or dead."""
+        return self.kind == ProcessKind.WORKER
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether it waits for its claims to be reclaimed."""
+        return self.state in (State.DEAD_CHARGED, State.DEAD_UNCHARGED)
