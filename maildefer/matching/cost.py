@@ -1,9 +1,9 @@
-"""How long a match may take at the worst, told from the regular expression alone.
+"""Estimates how long a match may take in the worst case, from the regular expression alone.
 
-`re` tries every way in which an expression's beginning can match before it says no. The number of ways, and the work
-for them, are polynomials in the length of the text, or have no bound that helps: a repeat whose body may match in
-several ways. A repeat that can end in one place only, since what follows begins with something that the repeat does
-not (`[a-z]+@`, `(?:[a-z]+[.])*$`), has one way. Whatever is not understood is taken for the worst.
+`re` tries every way in which the beginning of an expression can match before it fails. The number of ways, and the
+work for them, are polynomials in the length of the text, or have no useful bound: a repeat whose body may match in
+several ways. A repeat that can end in one place only, since the text behind it begins with other characters
+(`[a-z]+@`, `(?:[a-z]+[.])*$`), has one way. For an unknown construct the worst is assumed.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from maildefer.matching.first_sets import FirstSet
 from maildefer.matching.literals import REPEATS, tree_of
 
 LENGTH: Final = 320  # of the texts, in characters
-_LONG: Final = 20  # times round, from which on a repeat counts as one without bound
+_LONG: Final = 20  # rounds; a repeat of so many counts as one without bound
 _SIMPLE: Final = 2
 _HIGHEST: Final = 8  # power of the length
 _ALLOWED: Final = 500e6
 
-# Nanoseconds, about: measured with the texts that are worst for them.
+# Nanoseconds, about: measured with the worst texts for each.
 _CHARACTER: Final = 5.0
 _SET: Final = 10.0
 _ROUND: Final = 15.0
 _GROUP: Final = 10.0
 _BRANCH: Final = 10.0
 
-# By powers of the length: how many positions one after the other, each anywhere behind the one before.
+# By powers of the length: the number of positions in order, each anywhere behind the one before.
 Powers = tuple[float, ...]
 _NONE: Final[Powers] = (0.0,)
 _ONE: Final[Powers] = (1.0,)
@@ -66,7 +66,7 @@ def may_take_long(regex: str) -> bool:
 
 
 def _is_simple(regex: str) -> bool:
-    """Two choices at most and none around the other, as most routes are: then there is no need for a tree."""
+    """Whether it has two choices at most, none inside the other, as most routes do: then no tree is needed."""
     named = regex.count("(?P<")
     return (
         sum(map(regex.count, "*+?{|")) - named <= _SIMPLE
@@ -77,7 +77,7 @@ def _is_simple(regex: str) -> bool:
 
 
 def _sequence(items: Sequence[tuple[Any, Any]], following: FirstSet, flags: int) -> _Part:
-    """`following`: how what comes behind must begin."""
+    """The cost of several items in a row; `following` is the first set of the text behind them."""
     parts: list[_Part] = []
     for item in reversed(list(_joined(items))):
         parts.append(_part(item, following, flags))
@@ -94,7 +94,7 @@ def _sequence(items: Sequence[tuple[Any, Any]], following: FirstSet, flags: int)
 
 
 def _joined(items: Sequence[tuple[Any, Any]]) -> Iterator[Any]:
-    """With each run of characters as one item."""
+    """The items, with each run of literal characters as one."""
     for literal, group in groupby(items, lambda item: str(item[0]) == "LITERAL"):
         if literal:
             yield [item[1] for item in group]
@@ -130,7 +130,7 @@ def _part(item: Any, following: FirstSet, flags: int) -> _Part:
 
 
 def _run(characters: list[int]) -> _Part:
-    """From many places one after the other, each character of the text is compared with its own kind only."""
+    """The cost of a run of characters: from many places in order, each is compared with its own kind only."""
     most = max(Counter(chr(character).lower() for character in characters).values())
     return _Part(
         _ONE,
@@ -200,7 +200,7 @@ def _most(one: Powers, other: Powers) -> Powers:
 
 
 def _product(one: Powers, other: Powers) -> Powers:
-    """Each position of the one's with each of the other's behind it."""
+    """The product: each position of one with each position of the other behind it."""
     if one == _ONE:
         return other
     if len(one) + len(other) > _HIGHEST + 2:

@@ -1,4 +1,4 @@
-"""What a part of a regular expression can begin with: more rather than less.
+"""The set of characters with which a part of a regular expression can begin; too large rather than too small.
 
 Characters are bits of a number: one for each of ASCII, one for all others, one for the end of the text.
 """
@@ -19,7 +19,7 @@ _NEWLINE: Final = 1 << ord("\n")
 
 
 class FirstSet(NamedTuple):
-    """How something must begin, and the nanoseconds to see that a text does not begin so."""
+    """The characters with which a match begins, and the nanoseconds to see that a text does not begin so."""
 
     characters: int
     work: float
@@ -34,13 +34,14 @@ _TEST: Final = 10.0  # nanoseconds, about
 
 
 def sequence_entry(items: Iterable[Any], following: FirstSet, flags: int) -> FirstSet:
+    """The first set of several items, one after the other, and then of `following`."""
     for item in reversed(list(items)):
         following = entry(item, following, flags)
     return following
 
 
 def entry(item: Any, following: FirstSet, flags: int) -> FirstSet:
-    """How a text must go on that matches the item, and then what is `following`."""
+    """The first set of one item, and then of `following`."""
     operation, value = item
     name = str(operation)
     if name in REPEATS:
@@ -63,7 +64,7 @@ def entry(item: Any, following: FirstSet, flags: int) -> FirstSet:
             return inner._replace(work=inner.work + _TEST * len(value[1]))
         case "ATOMIC_GROUP":
             return sequence_entry(value, following, flags)
-        case _:  # what looks ahead or behind, and what depends on groups
+        case _:  # look-ahead, look-behind, and conditions on groups
             return ANYTHING
 
 
@@ -119,7 +120,7 @@ def _characters(name: str, value: Any, flags: int) -> int:
 
 
 def _category(name: str) -> tuple[int, int]:
-    """The characters that may be meant, and those that are in any case."""
+    """The characters that a category may contain, and those that it contains in any case."""
     kind = name.rpartition("_")[2]
     if kind == "DIGIT":
         of_ascii = sure = _bits(one for one in range(128) if chr(one).isdigit())
@@ -136,7 +137,7 @@ def _category(name: str) -> tuple[int, int]:
 
 
 def _bits(codes: Iterable[int]) -> int:
-    """Of the characters of ASCII among them."""
+    """The bits of the ASCII characters among them."""
     return sum({1 << code for code in codes if code < 128})
 
 

@@ -1,10 +1,10 @@
-"""Which of many patterns an address may match, found without trying each, and a limit to the time that this may take.
+"""Finds the patterns that an address matches, without trying each, and within a limit of time.
 
-Of each pattern the rarest three characters in a row that a matching address must have are kept; an address of thirty
-characters has 28 such triples, which are looked up, and only what they find is tried. So the cost does not grow with
-the number of routes, as long as they have some literal text of their own: `(name)-request@…`, `dogs@(host)`,
+Of each pattern, the rarest three characters in a row that a matching address must have are kept. An address of thirty
+characters has 28 such triples; they are looked up, and only the patterns found are tried. So the cost does not grow
+with the number of routes, as long as they have some literal text of their own: `(name)-request@…`, `dogs@(host)`,
 `(user)@shop17\\.example`. Patterns of captures alone are always tried. One alternation of all patterns was rejected: it
-tells the first that matches only, and is linear too, in C.
+finds the first match only, and is linear too, in C.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Pattern = re.Pattern[str]
 
 
 class MatchLike(Protocol):
-    """What of an `re.Match` is looked at."""
+    """The part of an `re.Match` that is used."""
 
     def groupdict(self) -> dict[str, Any]: ...
 
@@ -33,14 +33,14 @@ class MatchLike(Protocol):
 Match = Callable[[str], MatchLike | None]
 
 LIMIT_SECONDS: Final = 1.0
-LONGEST: Final = LENGTH  # of an address (RFC 3696, section 3); longer ones are given the limit in any case
-# What `re` raises where it fails itself, as some of its versions do on possessive repeats with groups in them.
+LONGEST: Final = LENGTH  # of an address (RFC 3696, section 3); longer ones are always matched under the limit
+# Raised by faults of `re` itself: some of its versions fail on possessive repeats with groups in them.
 RE_FAULTS: Final = (SystemError, RuntimeError)
-_FEW: Final = 12  # patterns that are tried one after the other sooner than triples are looked up
+_FEW: Final = 12  # so many patterns are tried one after the other faster than triples are looked up
 
 
 class RouteIndex(Generic[T]):
-    """Rows in their order, each under the text of its regular expression; safe among threads, since nothing changes."""
+    """Rows in their order, indexed by their regular expressions; safe among threads, since nothing changes."""
 
     def __init__(self, rows: Sequence[tuple[str, T]]) -> None:
         self._all = tuple(row for _, row in rows)
@@ -58,8 +58,8 @@ class RouteIndex(Generic[T]):
         self._found_none = tuple(self._all[place] for place in self._always)
 
     def rows(self, address: str) -> Sequence[T]:
-        """Those whose expressions `address` may match, in their order."""
-        # Beyond ASCII, letters have unexpected siblings: K, the sign for kelvin, matches a k.
+        """The rows whose expressions `address` may match, in their order."""
+        # Some letters beyond ASCII match ASCII letters: the sign for kelvin matches a k.
         if not self._by_triple or not address.isascii():
             return self._all
         found = self._known.intersection(_triples(address.lower()))  # the one loop over the address, and in C
@@ -72,7 +72,7 @@ class RouteIndex(Generic[T]):
 
 
 class PatternTable(Generic[T]):
-    """Patterns in their order, each with what it is for. Safe among threads."""
+    """Patterns in their order, each with its row. Safe among threads."""
 
     def __init__(self, rows: Iterable[tuple[Pattern, T]]) -> None:
         self._index = RouteIndex(
@@ -80,7 +80,7 @@ class PatternTable(Generic[T]):
         )
 
     def matches(self, address: str) -> list[tuple[T, MatchLike]]:
-        """What the patterns that match are for, each with its match. Raises RouteTooSlow and RouteUntried."""
+        """The rows of the patterns that match, each with its match. Raises RouteTooSlow and RouteUntried."""
         if len(address) > LONGEST:
             rows = self._index.rows(address)
             every = limited_matches([pattern for _, _, pattern in rows], "table", address)
@@ -96,7 +96,7 @@ class PatternTable(Generic[T]):
 
 
 def match_of(pattern: Pattern) -> Match:
-    """Its `match`; under a limit, if its shape makes one think that it may take for ever."""
+    """The pattern's `match`; under the limit, if its shape may take long."""
     if not may_take_long(pattern.pattern):
         return pattern.match
     return lambda address: limited_matches((pattern,), pattern.pattern, address)[0]
@@ -105,15 +105,15 @@ def match_of(pattern: Pattern) -> Match:
 def limited_matches(patterns: Sequence[Pattern], what: str, address: str) -> Sequence[MatchLike | None]:
     """Each pattern's match; `RouteTooSlow` if all together take more than a second of processor time.
 
-    Any thread may call. No signal reaches another thread than the main one, and `re` never lets go of the interpreter:
-    there another process does the matching, and RouteUntried says that it can't.
+    Any thread may call. Signals reach the main thread only, and `re` does not release the interpreter's lock: in other
+    threads a matching process does the work; RouteUntried is raised where it can't.
     """
     try:
         return limited(lambda: [pattern.match(address) for pattern in patterns], what, address)
     except RE_FAULTS as fault:
         raise RouteUntried.failing(what, address, repr(fault)) from fault
     except ValueError:
-        from maildefer.matching import process_client  # hardly ever needed
+        from maildefer.matching import process_client  # rarely needed
 
         found = process_client.matches(patterns, what, address, LIMIT_SECONDS)
         if found is None:
@@ -124,13 +124,13 @@ def limited_matches(patterns: Sequence[Pattern], what: str, address: str) -> Seq
 def limited(work: Callable[[], T], what: str, address: str) -> T:
     """What `work` returns; `RouteTooSlow` if that takes more than a second of processor time.
 
-    A signal ends it, since `re` looks for signals as it goes. Raises ValueError outside the main thread.
+    A signal ends it, since `re` checks for signals. Raises ValueError outside the main thread.
     """
 
     def end(signum: int, frame: object) -> None:
         raise RouteTooSlow(what, address, LIMIT_SECONDS)
 
-    # Of processor time, so that a machine which is busy with something else is no fault of the route's.
+    # Of processor time, so that a busy machine makes no route too slow.
     before = signal.signal(signal.SIGVTALRM, end)
     try:
         signal.setitimer(signal.ITIMER_VIRTUAL, LIMIT_SECONDS)

@@ -1,7 +1,7 @@
-"""A process that matches addresses for another one's threads: see `matchers`, which executes this file by its path.
+"""A process that matches addresses for the threads of another one: see `process_client`, which runs this file by path.
 
-It needs nothing but the standard library's smallest parts, so that it comes up in a few milliseconds whatever the
-program is. It ends when the other end of its socket closes, at the latest when its current match has had its limit.
+It imports only small parts of the standard library, so that it starts in a few milliseconds. It ends when the other
+end of its socket closes, at the latest at the limit of its current match.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ class _TooSlow(Exception):
 
 
 def main(descriptor: int = 0) -> None:
-    """Answer what is asked over the socket, until it closes."""
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())  # whatever the thread blocks that started us
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # from a terminal: the other process's to hear
+    """Answer the questions that come over the socket, until it closes."""
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())  # the thread that started this process may block some
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # from a terminal: for the other process
     signal.signal(signal.SIGVTALRM, _end)
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
     try:
@@ -47,7 +47,8 @@ def main(descriptor: int = 0) -> None:
 
 
 def answer(expressions: list[tuple[str, int]], address: str, limit_seconds: float) -> Answer:
-    # The kernel ends this process if anything in it takes that long, and does not look for the other signal.
+    """Match the address with each expression within the limit."""
+    # The kernel ends this process if a question takes that long and does not react to the other signal.
     signal.setitimer(signal.ITIMER_PROF, limit_seconds + GUARD_SECONDS)
     patterns = [_compiled(text, flags) for text, flags in expressions]
     try:
@@ -58,7 +59,7 @@ def answer(expressions: list[tuple[str, int]], address: str, limit_seconds: floa
             signal.setitimer(signal.ITIMER_VIRTUAL, 0)
     except _TooSlow:
         return None
-    except Exception as fault:  # noqa: BLE001  # `re` has faults of its own
+    except Exception as fault:  # noqa: BLE001  # faults of `re` itself
         return repr(fault)
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
@@ -75,14 +76,14 @@ def _end(signum: int, frame: Any) -> None:
 
 
 def framed(data: bytes) -> bytes:
-    """As it goes over the socket: a marshalled question; its answer as JSON, of which nothing has to be believed."""
+    """The data with its length, as it is sent: a marshalled question, or an answer in JSON, which is safe to read."""
     return len(data).to_bytes(_LENGTH_BYTES, "big") + data
 
 
 def received(read: Callable[[int], bytes], most: int = _ENDLESS_BYTES) -> bytes:
-    """What comes over the socket next, by its `read`. Raises EOFError at its end, and what `read` raises.
+    """The next message from the socket, by its `read`. Raises EOFError at its end, and what `read` raises.
 
-    Raises ValueError where it has more bytes than `most`.
+    Raises ValueError for more bytes than `most`.
     """
     size = int.from_bytes(_exactly(read, _LENGTH_BYTES), "big")
     if size > most:

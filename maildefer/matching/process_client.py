@@ -1,9 +1,9 @@
-"""Matching by other processes, under a limit, for threads: no signal interrupts `re` in a thread, which meanwhile
-stops all others, since `re` keeps the interpreter to itself.
+"""Matches addresses in other processes, within a limit, for threads.
 
-Few routes have a shape that may take long, so there is no such process until one is needed. Then as many are at work
-as threads ask at a time, so that nobody waits behind a hostile address; two are kept. They are executed, not forked,
-since this process has threads; they end with it, and none is shared with its forks.
+No signal interrupts `re` in a thread, and it stops all other threads meanwhile, since it keeps the interpreter's lock.
+Few routes have a shape that may take long, so no such process is started before one is needed. Then there are as many
+as threads ask at a time, so that none waits behind a hostile address; two are kept. They are executed, not forked,
+since this process has threads; they end with it, and are not shared with its forks.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ from maildefer.matching.process import Answer, Question, Span, framed, received
 from maildefer.untrusted import UntrustedRecord, value_in
 
 ANSWER_SECONDS: Final = 30.0  # beyond the limit, which is of processor time
-KEPT: Final = 2
-_MOST: Final = 32  # as many as a receiver has messages in hand
+KEPT: Final = 2  # idle processes
+_MOST: Final = 32  # processes: a receiver handles so many messages at a time
 _TRIES: Final = 2
 _MOST_BYTES: Final = 32 << 20  # of an answer: thousands of patterns with many groups each
 
 
 class MatcherUnavailable(Exception):
-    """There can't be a process now."""
+    """No matching process can be started now."""
 
 
 @dataclass(frozen=True, slots=True)
 class MatchResult:
-    """What came of a match."""
+    """A match that another process has found."""
 
     named: dict[str, str | None]
 
@@ -63,7 +63,9 @@ def matches(
         why = f"no process for it can be started ({fault})"
         raise RouteUntried(what, address, why, failed=False) from fault
     except (OSError, EOFError, UntrustedRecord) as fault:
-        raise RouteUntried.failing(what, address, f"its process dies, hangs or lies: {fault!r}") from fault
+        raise RouteUntried.failing(
+            what, address, f"its process dies, hangs or answers nonsense: {fault!r}"
+        ) from fault
     if found is None:
         return None
     if isinstance(found, str):
@@ -75,13 +77,13 @@ def matches(
 
 
 def end_idle() -> None:
-    """End those that are not at work; others are started when they are needed."""
+    """End the processes that are idle; others are started when they are needed."""
     _PROCESSES.end_idle()
 
 
 @contextmanager
 def ended_afterwards() -> Iterator[None]:
-    """With nobody left who asks: end them."""
+    """End the idle processes when the block ends."""
     try:
         yield
     finally:
@@ -89,7 +91,7 @@ def ended_afterwards() -> Iterator[None]:
 
 
 def pids() -> list[int]:
-    """Of all that there are."""
+    """The process ids of all matching processes."""
     return _PROCESSES.pids()
 
 
@@ -102,7 +104,7 @@ def _named(pattern: re.Pattern[str], address: str, spans: list[Span]) -> dict[st
 
 
 def _answer(found: object, spans: Sequence[int], length: int) -> Answer:
-    """Raises ValueError where it is none, to expressions with so many spans each and an address of that length."""
+    """The answer to expressions with so many spans each, and an address of that length. Raises ValueError."""
     if found is None or isinstance(found, str):
         return found
     if not isinstance(found, list) or len(found) != len(spans):
@@ -127,10 +129,10 @@ def _span(found: object, length: int) -> Span:
 
 
 class _MatchingProcess:
-    """One process, used by one thread at a time."""
+    """One matching process, used by one thread at a time."""
 
     def __init__(self) -> None:
-        """Raises OSError."""
+        """Start the process. Raises OSError."""
         self.socket, theirs = socket.socketpair()
         # Its own interpreter only: no site packages, nothing of the program.
         argv = [sys.executable, "-I", "-S", "-W", "ignore", os.path.abspath(process.__file__)]
@@ -148,9 +150,9 @@ class _MatchingProcess:
             raise
 
     def ask(self, question: Question, spans: Sequence[int]) -> Answer:
-        """Raises OSError and EOFError if it is dead, or does not answer; UntrustedRecord for what is no answer.
+        """Ask one question. Raises OSError, EOFError if the process is dead or silent; UntrustedRecord for no answer.
 
-        `spans`: how many each expression's match has.
+        `spans`: the number of spans in each expression's match.
         """
         _, address, limit_seconds = question
         self.socket.settimeout(limit_seconds + ANSWER_SECONDS)
@@ -158,23 +160,24 @@ class _MatchingProcess:
         try:
             return _answer(value_in(received(self.socket.recv, _MOST_BYTES)), spans, len(address))
         except ValueError as fault:
-            reason = f"what it said is no answer: {fault}"
+            reason = f"its answer is none: {fault}"
             events.emit("child.misbehaved", kind="matcher", pid=self.process.pid, reason=reason)
             raise UntrustedRecord(reason) from fault
 
     def end(self) -> None:
+        """Kill the process and reap it."""
         self.socket.close()
         self.process.kill()
         self.process.wait()
 
     def forget(self) -> None:
-        """In a fork: it is the parent's."""
+        """In a fork: drop the process, which is the parent's."""
         self.socket.close()
         self.process.returncode = 0
 
 
 class _MatchingProcesses:
-    """Those of this process."""
+    """All matching processes of this process."""
 
     def __init__(self) -> None:
         self._reset()
@@ -182,7 +185,7 @@ class _MatchingProcesses:
         os.register_at_fork(after_in_child=self._forget)
 
     def ask(self, question: Question, spans: Sequence[int]) -> Answer:
-        """Raises MatcherUnavailable; OSError, EOFError or UntrustedRecord if it was tried twice in vain."""
+        """Ask an idle or new process. Raises MatcherUnavailable, and the error of a second failure."""
         started = 0
         with self._places:
             while True:
@@ -192,11 +195,13 @@ class _MatchingProcesses:
                     started += 1
                 try:
                     answer = one.ask(question, spans)
-                except (OSError, EOFError, UntrustedRecord):  # killed, or stopped
+                except (OSError, EOFError, UntrustedRecord):  # it was killed or stopped
                     self._end(one)
                     if started == _TRIES:
                         raise
-                except BaseException:  # a signal's, say: an answer may still come, and is nobody's
+                except (
+                    BaseException
+                ):  # of a signal, for example: an answer may still come, and belongs to no question
                     self._end(one)
                     raise
                 else:

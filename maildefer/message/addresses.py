@@ -1,4 +1,4 @@
-"""Bare addresses out of what envelopes, headers and callers give: one, several, with names, as bytes or text."""
+"""Bare addresses of envelopes, headers and arguments: one, several, with names, as bytes or text."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Final
 
 TASK_DOMAIN: Final = "task.invalid"
-"""Where messages that stand for calls are addressed to; no mail can come for it (RFC 2606), and none is accepted."""
+"""The domain of messages that are calls of tasks; no mail can come for it (RFC 2606), and front ends refuse it."""
 
 Given = str | bytes | Iterable[str | bytes | None] | None
 
@@ -18,7 +18,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
 def first(given: Given) -> str:
     """The first address, bare and in lower case, as routes and states compare it; empty if there is none.
 
-    An address with a domain goes before a word without one, which is taken when there is nothing better.
+    An address with a domain goes before a word without one, which is taken if there is no other.
     """
     found = every(given)
     for address in found:

@@ -10,33 +10,32 @@ from dataclasses import dataclass
 from maildefer.message.mime.mail import MailBase, decoded_bytes, is_text, is_type
 
 _LONGEST_NAME_BYTES = 150
-# What no file's name should have on some system or other, control and formatting characters among it.
+# Characters that are unsafe in file names of some system, control and formatting characters among them.
 _UNSAFE = re.compile(r'[<>:"|?*\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]')
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReceivedAttachment:
-    """As `MailResponse.attach` takes them: `answer.attach(filename=…, content_type=…, data=…)`."""
+    """One attachment, with the arguments of `MailResponse.attach`: `filename`, `content_type`, `data`."""
 
     filename: str
     """Safe to be used below any folder: no path, no control characters, no dot in front; each name once a message."""
     content_type: str
-    """As the sender says, in lower case; `application/octet-stream` where he says none that is one."""
+    """The type that the sender declares, in lower case; `application/octet-stream` if it declares no valid one."""
     data: bytes
 
 
 def attachments_of(mail: MailBase) -> list[ReceivedAttachment]:
-    """All parts that are files: whatever has a name, is no text, or says that it is an attachment.
+    """All parts that are files: those with a name, those of no text type, and those declared as attachments.
 
-    A message that is attached is one, with all that is in it. Nothing is trusted: what a stranger calls a file may
-    hold anything.
+    An attached message is one file. Names and types are the sender's, and untrusted: a file may hold anything.
     """
     found: list[ReceivedAttachment] = []
     numbers: dict[str, int] = {}
     for part in _files(mail):
         ctype = part.content_encoding["Content-Type"][0]
         content_type = ctype if is_type(ctype) else "application/octet-stream"
-        name = _safe(_told_name(part)) or f"attachment{_extension(content_type)}"
+        name = _safe(_declared_name(part)) or f"attachment{_extension(content_type)}"
         found.append(
             ReceivedAttachment(filename=_once(name, numbers), content_type=content_type, data=_data(part))
         )
@@ -48,15 +47,19 @@ def _files(mail: MailBase) -> Iterator[MailBase]:
     if mail.parts and not ctype.startswith("message/"):
         for part in mail.parts:
             yield from _files(part)
-    elif mail.parts or (not is_text(ctype) and not ctype.startswith("multipart/")) or _says_so(mail):
+    elif (
+        mail.parts
+        or (not is_text(ctype) and not ctype.startswith("multipart/"))
+        or _is_declared_attachment(mail)
+    ):
         yield mail
 
 
-def _says_so(mail: MailBase) -> bool:
-    return mail.content_encoding["Content-Disposition"][0] == "attachment" or bool(_told_name(mail))
+def _is_declared_attachment(mail: MailBase) -> bool:
+    return mail.content_encoding["Content-Disposition"][0] == "attachment" or bool(_declared_name(mail))
 
 
-def _told_name(mail: MailBase) -> str:
+def _declared_name(mail: MailBase) -> str:
     told = mail.content_encoding["Content-Disposition"][1].get("filename")
     return told or mail.content_encoding["Content-Type"][1].get("name") or ""
 
@@ -73,7 +76,7 @@ def _safe(name: str) -> str:
 
 
 def _once(name: str, numbers: dict[str, int]) -> str:
-    """Told apart from those before it, for filesystems, too, that know no case."""
+    """A name different from those before it, also on filesystems without case."""
     chosen = name
     while (folded := chosen.casefold()) in numbers:
         numbers[name.casefold()] += 1

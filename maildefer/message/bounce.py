@@ -1,7 +1,7 @@
-"""Is a message a bounce, and what does it say? Delivery reports (RFC 3464) by their fields, others by their texts.
+"""Detects bounces and reads them: delivery reports (RFC 3464) by their fields, other bounces by their texts.
 
-The score counts the fields. What they leave open is asked of `flufl.bounce`, if it is installed, which knows the texts
-of servers that write no reports; it is imported, and the message parsed, only when somebody asks.
+The score counts the fields. Where they do not decide, `flufl.bounce` is asked, if it is installed, which knows the
+texts of servers that write no reports. It is imported, and the message parsed, only when a bounce is asked for.
 """
 
 from __future__ import annotations
@@ -39,11 +39,9 @@ BOUNCE_MAX: Final = 2.0 * len(BOUNCE_MATCHERS)
 """The most points: two for each header that is known from the start."""
 
 _LONGEST: Final = 2000
-_READ_BYTES: Final = (
-    128 << 10
-)  # the detectors take a second for a megabyte, and what they look for is at its top
+_READ_BYTES: Final = 128 << 10  # the detectors need a second for a megabyte, and their texts stand at the top
 
-# Whose mail is worth a look at its text, and which subjects: a person may write about bounces, too.
+# Only mail from these senders, or with these subjects, is searched for such texts: people write about bounces, too.
 _DAEMONS: Final = re.compile(r"daemon|postmaster|mail.?(system|delivery)|<>", re.IGNORECASE)
 _SUBJECTS: Final = re.compile(
     r"undeliver|non-?deliver|deliver\w* (failure|status|error)|be delivered|returned mail|non remis|unzustellbar|"
@@ -53,7 +51,7 @@ _SUBJECTS: Final = re.compile(
 
 
 class HasMailBase(Protocol):
-    """What of a `MailRequest` is looked at."""
+    """The part of a `MailRequest` that is read."""
 
     @property
     def base(self) -> MailBase: ...
@@ -70,7 +68,7 @@ def match_bounce_headers(msg: HasMailBase) -> dict[str, Any]:
 
 
 def detect(msg: HasMailBase) -> BounceAnalyzer:
-    """Look through all parts of the message. Raises nothing for what is in it; the cost is linear in its size."""
+    """Analyse all parts of the message. No content raises an error; the cost is linear in its size."""
     headers, found = _matched(msg)
     points = sum(1 + len(headers.get(name, ())) / number for name, number in found.items())
     return BounceAnalyzer(headers, points / BOUNCE_MAX, msg)
@@ -99,7 +97,7 @@ def _matched(msg: HasMailBase) -> tuple[dict[str, Any], dict[str, int]]:
 
 
 class BounceAnalyzer:
-    """What a bounce says. `score` is between 0 and 1; `headers` has the matched groups of each known header."""
+    """The content of a bounce. `score` is between 0 and 1; `headers` has the matched groups of each known header."""
 
     def __init__(self, headers: dict[str, Any], score: float, msg: HasMailBase | None = None) -> None:
         self.headers = headers
@@ -134,19 +132,19 @@ class BounceAnalyzer:
         return self._failures
 
     def probable(self, threshold: float = THRESHOLD) -> bool:
-        """Is it a bounce? By the score, or because the text names who was not reached."""
+        """Whether it is a bounce: by the score, or because the text names recipients that were not reached."""
         return self.score > threshold or any(self._failures)
 
     def is_hard(self) -> bool:
-        """Will it never be delivered?"""
+        """Whether the failure is permanent."""
         return self.probable() and self._class() > 4
 
     def is_soft(self) -> bool:
-        """May it still be delivered, or may a later message be?"""
+        """Whether the failure is temporary."""
         return self.probable() and 0 < self._class() <= 4
 
     def error_for_humans(self) -> str:
-        """One sentence about what happened."""
+        """One sentence about the failure."""
         if self.primary_status[0] is None:
             if any(self._failures):
                 return f"not delivered to {', '.join(sorted(self._failures[0] | self._failures[1]))}"
@@ -176,18 +174,18 @@ def _no_failures() -> tuple[frozenset[str], frozenset[str]]:
 
 
 def _failures(msg: HasMailBase) -> tuple[frozenset[str], frozenset[str]]:
-    """Temporary and permanent failures by the message's text."""
+    """The recipients of temporary and of permanent failures that the message's text names."""
     if not _is_by_a_daemon(msg):
         return _no_failures()
     try:
         known: Any = importlib.import_module("flufl.bounce")
     except ImportError:  # a stripped installation: the score alone decides
         return _no_failures()
-    # Hostile mail makes single detectors fail, which it survives, and need not tell each time.
+    # Hostile mail makes single detectors fail, which `flufl.bounce` survives and would log each time.
     logging.getLogger("flufl.bounce").setLevel(logging.CRITICAL)
     try:
         temporary, permanent = known.all_failures(_beginning(msg))
-    except Exception:  # noqa: BLE001  # the detectors' answer to what is no text; it can't be told then
+    except Exception:  # noqa: BLE001  # raised by detectors for parts that are no text: no failure is known then
         return _no_failures()
     return _texts(temporary), _texts(permanent)
 

@@ -1,4 +1,4 @@
-"""The envelope travels in the file: three lines at its very top, one entry per recipient.
+"""The envelope block: three lines at the top of an entry's file, which holds one message for one recipient.
 
     Return-Path: <SENDER>
     Delivered-To: RECIPIENT
@@ -21,7 +21,7 @@ from maildefer.errors import AddressRefused
 
 ADDRESS_LIMIT_BYTES: Final = 900  # RFC 5322 allows a line 998 bytes; RFC 5321 an address 254
 TOP_LIMIT_BYTES: Final = 4096  # a block has at most some 2,900
-CLIENT_CHARACTERS: Final = 600  # of who sent it, in the Received line
+CLIENT_CHARACTERS: Final = 600  # of the client's description in the Received line
 HEADER_LIMIT_BYTES: Final = 1 << 20  # how far a header section is searched for its end
 
 # Tried at the first byte only, within TOP_LIMIT_BYTES: half the time of four `bytes.find`, which it replaced.
@@ -82,9 +82,9 @@ def block(
 ) -> bytes:
     """The three lines to prepend to a message at its push.
 
-    `stem` is the key's stem, `when` in Unix seconds, `via` the protocol or door (`ESMTP`, `LMTP`, `push`), `client`
-    who sent it, if known (`helo.example ([192.0.2.1])`). Raises `AddressRefused` for an address that cannot stand
-    on one line unmistakably, and for an empty recipient: what has no recipient is pushed without a block.
+    `stem` is the key's stem, `when` in Unix seconds, `via` the protocol (`ESMTP`, `LMTP`, `push`), `client` the client
+    that sent it, if known (`helo.example ([192.0.2.1])`). Raises `AddressRefused` for an address that cannot stand
+    on one line unambiguously, and for an empty recipient: a message without recipient is pushed without a block.
     """
     if not (stem.isascii() and stem.isprintable()) or " " in stem or ";" in stem:  # quicker than a match
         raise ValueError(_UNFIT.format(stem))
@@ -95,7 +95,7 @@ def block(
     )
 
 
-@lru_cache(maxsize=1024)  # a push is a few microseconds in all, and most have been seen before
+@lru_cache(maxsize=1024)  # a push takes a few microseconds in all, and most envelopes repeat
 def _up_to_the_id(sender: str, recipient: str, host: str, via: str, client: str) -> bytes:
     if not recipient:
         raise AddressRefused(recipient, "a recipient cannot be empty")
@@ -147,18 +147,18 @@ def handed(data: bytes, offset: int) -> str | None:
 def strip(data: bytes, key: str | None = None) -> bytes:
     """The bytes below our own block, or all of them when there is none.
 
-    For an entry's file that is pushed again. Not for a request's `Data`, and not for what comes from the network:
-    those are the message itself, and whatever its first lines look like belongs to it (I9).
+    For the file of an entry that is pushed again. Not for a request's `Data`, and not for data from the network: those
+    are the message itself, whatever its first lines look like (I9).
     """
     offset = split(data, key)[1]
     return data[offset:] if offset else data
 
 
 def trace(data: bytes) -> tuple[str | None, str | None]:
-    """Sender and recipient as another writer's topmost trace lines tell them; None for what they don't tell.
+    """Sender and recipient in another program's topmost trace lines; None for each that is absent.
 
-    Postfix, Dovecot, qmail, Courier and Exim put such lines on top, in different orders; the first line of another
-    kind ends the search, since whoever wrote the message could have written everything from there on.
+    Postfix, Dovecot, qmail, Courier and Exim put such lines on top, in different orders. The first line of another
+    kind ends the search, since the author of the message could have written everything from there on.
     """
     sender = recipient = None
     for name, value in _fields(data[:TOP_LIMIT_BYTES]):
@@ -191,7 +191,7 @@ def _bare(value: bytes) -> str:
 
 
 def hops(data: bytes) -> int:
-    """How many Received lines the message brings along, our own block on top not counted: for loop detection.
+    """The number of Received lines in the message, without our own block on top; for the detection of mail loops.
 
     Only the header section is counted, and of that at most its first MiB.
     """
@@ -204,7 +204,7 @@ def hops(data: bytes) -> int:
 
 @lru_cache(maxsize=1024)
 def encode_address(address: str) -> bytes:
-    """The bytes of an address as they stand in a block. Raises `AddressRefused` for what could forge a line.
+    """The bytes of an address in a block. Raises `AddressRefused` for an address that could forge a line.
 
     One pair of angle brackets around the whole is taken off; quoted local parts and UTF-8 are kept as they are.
     """
@@ -218,7 +218,7 @@ def encode_address(address: str) -> bytes:
         raise AddressRefused(address, "it has characters that no encoding knows") from error
     if len(encoded) > ADDRESS_LIMIT_BYTES:
         raise AddressRefused(address, f"it is longer than {ADDRESS_LIMIT_BYTES} bytes")
-    # Escaped bytes side by side may be the UTF-8 of a control character: judge what a reader will see.
+    # Escaped bytes side by side may be the UTF-8 of a control character: check the decoded text.
     if not _ADDRESS.fullmatch(_text(encoded)):
         raise AddressRefused(
             address, "control characters, bare spaces, quotes, angle brackets have no place in it"
@@ -227,7 +227,7 @@ def encode_address(address: str) -> bytes:
 
 
 def date(when: float) -> str:
-    """RFC 5322's date, in UTC; `time.strftime` would speak the locale's language."""
+    """The date of RFC 5322, in UTC; `time.strftime` would use the language of the locale."""
     return _date(int(when // 1)).decode("ascii")
 
 

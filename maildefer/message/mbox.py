@@ -1,4 +1,4 @@
-"""Many messages in one stream, read one by one: an mbox, or messages with a NUL behind each.
+"""Reads many messages from one stream: an mbox, or messages with a NUL behind each.
 
 A message has no NUL (RFC 5322, section 2.2), so this is the one separator that needs no quoting. An mbox is read as
 mboxrd, in which every line of a message that begins with any number of ">" and "From " has one ">" more.
@@ -15,14 +15,14 @@ _QUOTED: Final = re.compile(rb">+From ").match
 
 
 class StreamMessage(NamedTuple):
-    """A message, and its sender where the stream tells it: empty for the null sender, else None."""
+    """A message and its sender: empty for the null sender, None if the stream does not name it."""
 
     data: bytes
     sender: str | None = None
 
 
 class NotAnMbox(ValueError):
-    """Its first line is no "From " line."""
+    """The stream is no mbox: its first line is no "From " line."""
 
 
 def null_separated(source: IO[bytes]) -> Iterator[StreamMessage]:
@@ -66,14 +66,14 @@ def mbox(source: IO[bytes]) -> Iterator[StreamMessage]:
 
 
 def _message(lines: list[bytes]) -> bytes:
-    """Without the empty line that a mailbox has between messages."""
+    """The message without the empty line that an mbox has between messages."""
     if len(lines) > 1 and lines[-1] in (b"\n", b"\r\n"):
         lines.pop()
     return b"".join(lines)
 
 
 def _sender(line: bytes) -> str | None:
-    """`From SENDER DATE`; a bounce has MAILER-DAEMON there."""
+    """The sender in `From SENDER DATE`; a bounce has MAILER-DAEMON there."""
     words = line.decode("utf-8", "surrogateescape").split(" ")
     if len(words) < 2 or not (word := words[1].strip()):
         return None

@@ -1,8 +1,8 @@
-"""What a handler gets: a message with its envelope, parsed no further than somebody asks.
+"""A received message with its envelope, as handlers get it, parsed only as far as it is read.
 
-Making one costs about a microsecond and imports nothing; the first look at a header parses the headers, and the first
-look at the body or a part all of the bytes.
-A request belongs to one thread at a time.
+Making a request costs about a microsecond and imports nothing. The first access to a header parses the headers, and
+the first access to the body or a part the whole message. A request belongs to one thread at a time. Here are also the
+bytes and the envelope of any message that can be pushed.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class MailRequest(HeaderAccess):
     from the headers when first asked for, the first address where there are several, and empty where there is none.
     An empty `From` beside a `To` is the null sender, and no header takes its place.
     `Data` is the message byte for byte (I9). `key`, `attempt` and `queue` are None outside a queue; `key` stays the
-    same over all attempts and handoffs; across filesystems on the word of the entry, whose own it is not any more.
+    same over all attempts and handoffs; across filesystems the copied entry names the first key.
     """
 
     __slots__ = (
@@ -53,11 +53,11 @@ class MailRequest(HeaderAccess):
     attempt: int | None
     queue: str | None
     copied_as: str | None = None
-    """Its entry's own key, where `key` is the first one, as the entry tells: see `pool.worker.cross_device`."""
+    """The key of the entry itself, where `key` is that of the first entry: see `pool.worker.cross_device`."""
     captures: Mapping[str, str | None]
     """The named groups of its route; only in a message that comes in a `@batch`."""
     bounce: BounceAnalyzer | None
-    """What the message says as a bounce; None until `is_bounce` was asked."""
+    """The analysis of the message as a bounce; None until `is_bounce` is called."""
 
     def __init__(self, Peer: Any, From: addresses.Given, To: addresses.Given, Data: bytes | str) -> None:
         self.Peer = Peer
@@ -73,7 +73,7 @@ class MailRequest(HeaderAccess):
     if not TYPE_CHECKING:  # a type checker should go on finding misspelt attributes
 
         def __getattr__(self, name):
-            """Fill `base`, `From` or `To` at the first look; afterwards they are plain slots."""
+            """Fill `base`, `From` or `To` at the first access; afterwards they are plain slots."""
             if name == "base":
                 value = self._parsed()
             elif name == "_head":
@@ -104,11 +104,11 @@ class MailRequest(HeaderAccess):
         for name in ("From", "To"):
             try:
                 address = object.__getattribute__(self, name)
-            except AttributeError:  # not given, and not asked for yet
+            except AttributeError:  # not given, and not read yet
                 continue
             if address and name not in base:
                 base[name] = address
-                if base.came is not None:  # not so in headers that are only looked at
+                if base.came is not None:  # None for headers that are only read
                     base.came.filled_in = (*base.came.filled_in, base.raw(name) or "")
         return base
 
@@ -124,7 +124,7 @@ class MailRequest(HeaderAccess):
 
     @property
     def attachments(self) -> list[ReceivedAttachment]:
-        """The files that came with it: each has a `filename` made safe, a `content_type`, and its bytes, `data`."""
+        """The files in the message: each has a safe `filename`, a `content_type`, and its bytes, `data`."""
         from maildefer.message.attachments import attachments_of  # parses
 
         return attachments_of(self.base)
@@ -138,9 +138,9 @@ class MailRequest(HeaderAccess):
         return self.base.walk()
 
     def is_bounce(self, threshold: float = 0.3) -> bool:
-        """Is it a bounce? Analysed at the first call, after which `bounce` tells what it says."""
+        """Whether the message is a bounce. The first call analyses it; `bounce` then holds the analysis."""
         if self.bounce is None:
-            from maildefer.message.bounce import detect  # parses: only for who asks
+            from maildefer.message.bounce import detect  # parses the message
 
             self.bounce = detect(self)
         return self.bounce.probable(threshold)
@@ -152,9 +152,7 @@ class MailRequest(HeaderAccess):
         return to_message(self.base)
 
     def to_bytes(self) -> bytes:
-        """The bytes to send or push on: `Data` untouched unless headers, body or parts were changed, and then
-        everything else as it stands there.
-        """
+        """The bytes to send or push on: `Data`; if headers, body or parts were changed, `Data` with these changes."""
         data = self.Data if isinstance(self.Data, bytes) else self.Data.encode("utf-8", "surrogateescape")
         try:
             base: MailBase = object.__getattribute__(self, "base")
@@ -184,7 +182,7 @@ class MailRequest(HeaderAccess):
 def received(data: bytes, key: str | None, attempt: int | None, queue: str | None, peer: Any) -> MailRequest:
     """The request for an entry's bytes: envelope from the block or trace lines on top, `Data` from below the block.
 
-    Takes any bytes and never raises for what is in them. `attempt` is 1 the first time.
+    No content of the bytes raises an error. `attempt` is 1 the first time.
     """
     envelope, offset = split(data, key)
     request = MailRequest.__new__(MailRequest)
@@ -200,7 +198,7 @@ def received(data: bytes, key: str | None, attempt: int | None, queue: str | Non
         request.To = envelope.recipient.lower()
         return request
     request.Data = data
-    sender, recipient = trace(data)  # another writer's: what is missing comes from the headers
+    sender, recipient = trace(data)  # of another program; what is absent comes from the headers
     if sender is not None:
         request.From = addresses.first(sender)
     if recipient is not None:
@@ -211,7 +209,7 @@ def received(data: bytes, key: str | None, attempt: int | None, queue: str | Non
 def bytes_of(message: object) -> bytes:
     """The bytes to store. Bytes are kept as they are, as is a request's `Data` unless the request was changed (I9).
 
-    Raises TypeError for what has no text of its own: what `str()` says of a file, None or a list is no message.
+    Raises TypeError for objects whose `str()` is no message, such as a file, None or a list.
     """
     if isinstance(message, bytes):
         return message
@@ -231,7 +229,7 @@ def bytes_of(message: object) -> bytes:
 def envelope_of(message: object) -> Envelope:
     """A request's envelope as it came or was set; an empty recipient where there is none.
 
-    Not what its headers say: whoever takes the entry reads those himself, and nothing is parsed for it here.
+    Addresses in headers do not count: the reader of the entry reads them, and nothing is parsed here.
     """
     if not isinstance(message, MailRequest):
         return _NO_ENVELOPE

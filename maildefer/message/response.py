@@ -1,4 +1,4 @@
-"""What a handler sends: headers, a text, a web page, attachments, built into a message as often as one likes."""
+"""A message to send: headers, a text, a web page, attachments; it can be changed and built again."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True, kw_only=True)
 class Attachment:
-    """One attachment as it was asked for: `part`, or `data`, or the file of that name."""
+    """One attachment: `part`, or `data`, or the file of that name."""
 
     filename: str | None = None
     content_type: str | None = None
@@ -86,7 +86,7 @@ class MailResponse(HeaderAccess):
         self.multipart = True
 
     def attach_all_parts(self, request: MailRequest) -> None:
-        """Attach all parts of a received message, and take over what kind of multipart it is."""
+        """Attach all parts of a received message, and use its multipart type."""
         for part in request.all_parts():
             self.attach_part(part)
         ctype, params = request.base.content_encoding["Content-Type"]
@@ -126,7 +126,7 @@ class MailResponse(HeaderAccess):
         return to_string(self.base)
 
     def _build(self) -> None:
-        """Put body, page and attachments into `base`, from scratch."""
+        """Build `base` anew from body, page and attachments."""
         base = self.base
         base.parts = []
         base.body = None
@@ -144,7 +144,7 @@ class MailResponse(HeaderAccess):
             _add(base, attachment)
 
     def _choose_type(self, wanted: str, kind: str) -> None:
-        """Set the type, unless one of the same kind was set by somebody else."""
+        """Set the type, unless the application has set one of the same kind."""
         current = self.base.content_encoding["Content-Type"][0]
         if current is None or current == self._own_type or not current.startswith(kind):
             self.base.content_encoding["Content-Type"] = (wanted, {})
@@ -160,7 +160,7 @@ def _add(base: MailBase, attachment: Attachment) -> None:
         assert attachment.filename is not None
         with open(attachment.filename, "rb") as file:
             data = file.read()
-    # Only the last component of the name is told: where the file lay is nobody's business.
+    # Only the last component of the name: recipients must not learn the path.
     name = os.path.basename(attachment.filename) if attachment.filename else None
     base.attach_file(
         name, data, attachment.content_type or "application/octet-stream", attachment.disposition

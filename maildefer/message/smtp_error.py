@@ -7,7 +7,7 @@ from maildefer.message.enhanced_status import CLASSES, SUBJECTS
 
 
 class SMTPError(MaildeferError):
-    """Raised by a handler: 4yz defers the message, 5yz buries it; a front end that waits sends it as the reply.
+    """Raised by a handler: 4yz defers the message, 5yz buries it.
 
     With no message, the text is what RFC 3463 calls the class and the subject of the code's first two digits.
     """
@@ -25,5 +25,5 @@ class SMTPError(MaildeferError):
 
     @property
     def is_temporary(self) -> bool:
-        """Should the message be tried again?"""
+        """Whether the message should be tried again."""
         return 400 <= self.code < 500

@@ -1,4 +1,4 @@
-"""Messages out of templates, by whatever loader the application has chosen."""
+"""Makes messages from templates, by the loader that the application has chosen."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Template(Protocol):
 
 @runtime_checkable
 class Loader(Protocol):
-    """What Jinja2's Environment, Mako's TemplateLookup and Django's engines are."""
+    """A finder of templates: Jinja2's Environment, Mako's TemplateLookup, Django's engines."""
 
     def get_template(self, name: str, /) -> Any: ...
 
@@ -41,7 +41,7 @@ class LazyJinjaLoader:
 
     @property
     def decides(self) -> bool:
-        """Whether it was told what is escaped."""
+        """Whether the options say what is escaped."""
         return "autoescape" in self._options
 
     @property
@@ -58,7 +58,7 @@ class LazyJinjaLoader:
 
 
 configured: Loader | None = None
-"""What `template_config` of the settings names; used where the application has not chosen a loader itself."""
+"""The loader of `template_config` in the settings; used if the application has chosen none."""
 
 
 def load(loader: Loader | None, template: str) -> Template:
@@ -79,10 +79,10 @@ def render(loader: Loader | None, variables: Mapping[str, Any], template: str) -
 
 
 def page(loader: Loader | None, variables: Mapping[str, Any], template: str) -> str:
-    """The text of a template that makes HTML: what variables bring into it is escaped, whatever the template's name.
+    """The text of a template that makes HTML: values of variables are escaped, whatever the template's name.
 
-    What has a method `__html__`, as Markup, is left. Jinja2 escapes all that it puts in; another engine is given its
-    variables escaped as far as they are text, and escapes the rest as it does.
+    Values with a method `__html__`, as Markup, are not escaped again. Jinja2 escapes all values; another engine gets
+    the variables that are text escaped, and treats the rest in its own way.
     """
     loader = loader or configured
     if isinstance(loader, LazyJinjaLoader):
@@ -97,9 +97,9 @@ def page(loader: Loader | None, variables: Mapping[str, Any], template: str) -> 
 
 @lru_cache(maxsize=8)
 def _escaping(environment: Any) -> Any:
-    """The environment, as one in which all templates are escaped.
+    """The environment with all templates escaped.
 
-    With their compiled form in its own memory: what a cache on disk holds may have been compiled without.
+    It has no cache on disk, since that may hold templates that were compiled without escaping.
     """
     if environment.autoescape is True:
         return environment
@@ -117,12 +117,12 @@ def respond(
 ) -> MailResponse:
     """A response whose body and page come from the templates named; the headers have `%(name)s` filled in.
 
-    Without `autoescape`, the page is what its template makes of the variables, as the loader has it.
-    Raises `TypeError` with neither template, and `KeyError` for a variable that a header asks for and there isn't.
+    Without `autoescape`, the loader decides what is escaped in the page.
+    Raises `TypeError` with neither template, and `KeyError` for a variable that a header names and that is missing.
     """
     if not Body and not Html:
         raise TypeError("name a template: Body, Html or both")
-    from maildefer.message.response import MailResponse  # the e-mail package: for who answers
+    from maildefer.message.response import MailResponse  # the e-mail package, for processes that send
 
     headers = {
         name: filled_in(value, variables) if isinstance(value, str) else value for name, value in kwd.items()
@@ -142,13 +142,13 @@ _FORM = re.compile(r"%(?:%|\([^()]*\)[#0 +-]*\d*(?:\.\d+)?[diouxXeEfFgGcrsa])")
 def filled_in(text: str, variables: Mapping[str, Any]) -> str:
     """The text with each `%(name)s` replaced, and `%%` by one sign; other signs, as in "100% sure", stay.
 
-    Python's own formatting would put all variables in the place of a `%s`. Raises `KeyError` for a name that is none.
+    Python's own formatting would put all variables in the place of a `%s`. Raises `KeyError` for an unknown name.
     """
     return _FORM.sub(lambda form: form[0] % variables, text)
 
 
 def _answering(message: object) -> dict[str, str]:
-    """The headers of an answer; none for what isn't a received message, or has no sender to be answered."""
+    """The headers of an answer; none if `message` is no received message, or has no sender."""
     if not isinstance(message, MailRequest) or not message.From:
         return {}
     subject = message["Subject"] or ""

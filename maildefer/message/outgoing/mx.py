@@ -9,11 +9,11 @@ from maildefer.errors import MaildeferError
 
 
 class RelayUnresolved(MaildeferError):
-    """No host can be told that takes mail for the recipient."""
+    """No host is known that takes mail for the recipient."""
 
 
 def exchangers(domain: str) -> list[str]:
-    """All of them, the preferred first, and those of one preference in any order; without any, the domain itself."""
+    """The hosts of a domain's MX records, the preferred first, equals in random order; else the domain itself."""
     try:
         resolver: Any = importlib.import_module("dns.resolver")  # optional: maildefer[mx]
     except ImportError as error:
@@ -25,7 +25,7 @@ def exchangers(domain: str) -> list[str]:
         answers = list(resolver.resolve(domain, "MX"))
     except (resolver.NoAnswer, resolver.NXDOMAIN):
         return [domain]
-    import random  # a pool loads this module for all of its workers; few of them ask
+    import random  # few of a pool's workers need it
 
     random.shuffle(answers)  # so that hosts of one preference share the load
     answers.sort(key=lambda answer: int(answer.preference))

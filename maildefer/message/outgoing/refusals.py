@@ -1,7 +1,7 @@
-"""What a relay raises in a handler where a server refused: `smtplib`'s errors, and the handler's SMTP replies at once.
+"""The errors that a relay raises in a handler when a server refuses: errors of `smtplib` that are `SMTPError` too.
 
-So a 4yz defers the message that the handler has in hand, and a 5yz is final and buries it, unless the handler catches
-it. In a program that has no message in hand they are `smtplib`'s alone, as in Salmon. Imported by what has `smtplib`
+So a 4yz defers the message that is being handled, and a 5yz buries it, unless the handler catches the error. In a
+program that handles no message they are errors of `smtplib` alone, as in Salmon. Imported only where `smtplib` is
 loaded.
 """
 
@@ -17,7 +17,7 @@ _MOST_TOLD = 10
 
 
 class RecipientsRefused(SMTPError, smtplib.SMTPRecipientsRefused):
-    """Some or all recipients were refused: `recipients` has each verdict; the others have the message.
+    """Some or all recipients were refused: `recipients` has the reply for each; the others have the message.
 
     Its code is a 4yz as long as one of them may be tried again.
     """
@@ -28,7 +28,7 @@ class RecipientsRefused(SMTPError, smtplib.SMTPRecipientsRefused):
             (code for code, _ in recipients.values() if not is_final(code)),
             next(iter(recipients.values()))[0],
         )
-        is_one = {own for own, _ in recipients.values()} == {code}  # which stands in front already
+        is_one = {own for own, _ in recipients.values()} == {code}  # the code stands in front of the text
         told = [
             f"{recipient}: {'' if is_one else f'{own} '}{text_of(text)}"
             for recipient, (own, text) in list(recipients.items())[:_MOST_TOLD]
@@ -39,7 +39,7 @@ class RecipientsRefused(SMTPError, smtplib.SMTPRecipientsRefused):
 
 
 class DataRefused(SMTPError, smtplib.SMTPDataError):
-    """The message itself was refused, for everybody."""
+    """The message was refused, for all recipients."""
 
     def __init__(self, code: int, text: bytes | str) -> None:
         self.smtp_code, self.smtp_error = code, text
@@ -55,7 +55,7 @@ class SenderRefused(SMTPError, smtplib.SMTPSenderRefused):
 
 
 def as_reply(fault: Exception) -> Exception:
-    """The handler's reply, if a server has refused something; anything else as it is."""
+    """The error as an `SMTPError`, if a server has refused; any other error as it is."""
     match fault:
         case smtplib.SMTPRecipientsRefused():
             return RecipientsRefused(fault.recipients)
@@ -67,7 +67,7 @@ def as_reply(fault: Exception) -> Exception:
 
 
 def is_final(code: int) -> bool:
-    """Is that a reply after which nothing will change? A server that hangs up says -1."""
+    """Whether the reply is permanent. The code of a closed connection is -1."""
     return 500 <= code < 600
 
 
@@ -78,7 +78,7 @@ def text_of(text: bytes | str) -> str:
 
 
 def _set_reply(error: SMTPError, code: int, message: str) -> None:
-    """What `SMTPError` sets; its own `__init__` would go on to the one of `smtplib`'s class."""
+    """Set the attributes of `SMTPError`, whose `__init__` would call the one of `smtplib`'s class."""
     error.code = code if is_final(code) or 400 <= code < 500 else 451
     error.message = message
     error.args = (f"{error.code} {message}",)

@@ -1,4 +1,4 @@
-"""Outgoing mail: each delivery over connections of its own."""
+"""Sends messages, each delivery over connections of its own."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Relay:
 
     May be used by several threads and after a fork, since nothing is kept between deliveries. Raises `TypeError`
     for `ssl` together with `starttls` or `lmtp`. Where a password is sent, the server's certificate is verified;
-    for one that no authority has signed, set `tls_context`.
+    for a certificate of your own authority, set `tls_context`.
     """
 
     timeout_seconds: float = 300  # RFC 5321, section 4.5.3.2
@@ -74,9 +74,9 @@ class Relay:
         `Message-ID` if it has none, in a handler the same at each attempt.
 
         Raises what `smtplib` does, also when only some of the recipients are refused (`SMTPRecipientsRefused`, its
-        `recipients`). In a handler that has a queue's message in hand, what a server refused is an `SMTPError` too: a
-        4yz defers that message, and a 5yz is final; at its next attempt this one goes to those only who have not taken
-        it. Raises `RelayUnresolved` without a recipient, and OSError where the note of who has taken it can't be read.
+        `recipients`). In a handler of a queue's message, a refusal is an `SMTPError` too: a 4yz defers that message,
+        and a 5yz is final. At the next attempt the sent message goes only to recipients that have not taken it. Raises
+        `RelayUnresolved` without a recipient, and OSError if the record of these recipients can't be read.
         """
         sender, recipients = self.envelope_of(message, To, From)
         data = _wire_bytes(message)
@@ -107,7 +107,9 @@ class Relay:
             try:
                 outgoing.record(taken, refused)
             except OSError as failed:
-                fault.add_note(f"who has taken it could not be noted, and is sent it again: {failed}")
+                fault.add_note(
+                    f"the recipients that have taken it could not be noted, and get it again: {failed}"
+                )
         raise fault
 
     @staticmethod
@@ -116,7 +118,7 @@ class Relay:
     ) -> tuple[str, list[str]]:
         """The sender and the recipients that `deliver` would send it with.
 
-        Raises `RelayUnresolved` without one, `AddressRefused` for what could be more than an address to the server.
+        Raises `RelayUnresolved` without a recipient, `AddressRefused` for text that is more than an address.
         """
         recipients = _addresses(_first_given(message, To, "To"))
         if not recipients:
@@ -164,7 +166,7 @@ class Relay:
         return self.relay_hosts(To)[0]
 
     def relay_hosts(self, To: str) -> list[str]:
-        """As `resolve_relay_host`, with all of the recipient's exchangers, in the order in which they are tried."""
+        """As `resolve_relay_host`, with all hosts of the recipient's domain, in the order in which they are tried."""
         if self.hostname is not None:
             return [self.hostname]
         domain = addresses.first(To).rpartition("@")[2]
@@ -193,10 +195,9 @@ def _working_directory() -> str:
 
 @lru_cache(maxsize=1)
 def _own_name() -> str:
-    """What we say in EHLO, found out once a process.
+    """The name for EHLO, looked up once in a process.
 
-    Left to itself `smtplib` asks the DNS for it with each connection, and where a name server is slow to say that it
-    does not know us, that takes seconds each time.
+    By itself `smtplib` asks the DNS for it at each connection, which takes seconds where a name server is slow.
     """
     name = socket.getfqdn()
     if "." in name:
@@ -208,7 +209,7 @@ def _own_name() -> str:
 
 
 def _addresses(given: addresses.Given) -> list[str]:
-    """Whoever lets a stranger write into an address is not to send commands for him."""
+    """The bare addresses. Raises AddressRefused for text that could be read as further commands."""
     given = given if given is None or isinstance(given, (str, bytes)) else list(given)
     for one in given if isinstance(given, list) else [given]:
         text = one.decode("utf-8", "surrogateescape") if isinstance(one, bytes) else one or ""
@@ -235,7 +236,7 @@ def _first_given(message: Any, given: addresses.Given, name: str) -> addresses.G
 
 
 def _wire_bytes(message: Any) -> bytes:
-    """With the line ends of SMTP, since bare ones let a message smuggle another; `smtplib` sees to leading dots."""
+    """The message with the line ends of SMTP, since bare ones allow smuggling; `smtplib` doubles leading dots."""
     if isinstance(message, bytes):
         data = message
     elif isinstance(message, _ByteMessage):

@@ -1,9 +1,9 @@
-"""One message that a handler sends: what it is known by at each attempt, and who has taken it already.
+"""One message that a handler sends: its name, the same at each attempt, and the recipients that have taken it.
 
-A handler runs again if only some of the recipients took its message, and would send it to all of them again. So who
-has taken it is noted in the queue, on stable storage, before the handler hears of the others; the note is found by
-every host, since it is looked for in a listing after a change of one's own (see `maildefer.handling.state.directory`).
-Only what was partly refused has a note, and only what has several recipients is looked up.
+A handler runs again if only some of the recipients took its message, and would send it to all of them again. So those
+that have taken it are recorded in the queue, on stable storage, before the handler gets the error. Each host finds
+the record, since it lists the folder after a change of its own (see `maildefer.handling.state.directory`). Only a
+message that was partly refused has a record, and only a message with several recipients is looked up.
 """
 
 from __future__ import annotations
@@ -28,24 +28,24 @@ from maildefer.untrusted import UntrustedRecord, read_record
 
 _SAFE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=+-]{0,119}")
 _SUBJECT: Final = re.compile(rb"^subject:[^\n]*(?:\n[ \t][^\n]*)*", re.IGNORECASE | re.MULTILINE)
-_LIMIT_BYTES: Final = 16 << 20  # of a note: a mailing list's recipients
+_LIMIT_BYTES: Final = 16 << 20  # of a record: the recipients of a mailing list
 
-# How often a handler has sent what looks the same, since it was called with this message.
+# By handled message: how often its handlers have sent each kind of message at this attempt.
 _counts: Final[WeakKeyDictionary[Any, dict[str, int]]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SentMessage:
-    """`name` is the same at each attempt: made from the key, the handler, who it is from and for, and the subject."""
+    """`name` is the same at each attempt: made from the key, the handler, sender, recipients and subject."""
 
     name: str
     folder: str
     attempt: int
 
     def recorded(self) -> tuple[set[str], dict[str, ServerReply]]:
-        """Who has taken it, and who has refused it for good. Raises OSError.
+        """The recipients that have taken the message, and those that have refused it permanently. Raises OSError.
 
-        A dead letter that was requeued counts its attempts anew: then the refusals are asked for once more.
+        A requeued dead letter counts its attempts anew: then refused recipients are tried once more.
         """
         found: dict[str, Any] = {}
         for name in self._names():
@@ -59,7 +59,7 @@ class SentMessage:
         }
 
     def record(self, taken: set[str], refused: dict[str, ServerReply]) -> None:
-        """Remember it, durably. Raises OSError."""
+        """Record the replies durably. Raises OSError."""
         final = {
             address: (code, text.decode("utf-8", "replace"))
             for address, (code, text) in refused.items()
@@ -75,11 +75,11 @@ class SentMessage:
             durable.discard(f"{self.folder}/{name}", system)
 
     def _names(self) -> list[str]:
-        """Of its notes, the newest last: one, but for a crash between its write and the removal of the one before."""
+        """The records, the newest last: two only after a crash between a write and the removal of the one before."""
         for above in (
             self.folder,
             os.path.dirname(self.folder),
-        ):  # so that NFS looks again for a folder it did not find
+        ):  # so that an NFS client looks again for a folder
             try:
                 SYSTEM.utime(above)
                 return sorted(
@@ -91,9 +91,9 @@ class SentMessage:
 
 
 def sent_message_of(sender: str, recipients: Sequence[str], data: bytes, home: str) -> SentMessage | None:
-    """What is sent here and now; None where no handler has a queue's message in hand, and for a batch of several.
+    """The message that is being sent; None outside of a handler of a queue's message, and in a batch of several.
 
-    `home`: where the queue's path begins, if it is relative.
+    `home`: the folder at which a relative path of the queue begins.
     """
     about = log_context.current()
     if about is None:

@@ -1,4 +1,4 @@
-"""One message on its way to servers: each group of recipients to the first of its hosts that answers."""
+"""Sends one message to servers: each group of recipients to the first of its hosts that answers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _UNREACHED = 451
 
 
 class Connector(Protocol):
-    """What of a `Relay` is needed."""
+    """The part of a `Relay` that a delivery needs."""
 
     lmtp: bool
 
@@ -21,7 +21,7 @@ class Connector(Protocol):
 
 
 class SmtpDelivery:
-    """`taken` and `refused`: what became of the recipients so far."""
+    """The delivery of one message. `taken` and `refused`: the recipients by the servers' replies so far."""
 
     def __init__(self, connector: Connector, sender: str, data: bytes) -> None:
         self._connector = connector
@@ -33,12 +33,12 @@ class SmtpDelivery:
         self.refused: dict[str, ServerReply] = {}
 
     def send(self, recipients: Iterable[str]) -> None:
-        """To all of them, over one connection for those that have the same hosts; raises nothing of the network's."""
+        """Send to all recipients, over one connection for those with the same hosts; raises no network errors."""
         groups: dict[tuple[str, ...], list[str]] = {}
         for recipient in recipients:
             try:
                 hosts = tuple(self._connector.relay_hosts(recipient))
-            except Exception as fault:  # noqa: BLE001  # a name server's has no type that could be named here
+            except Exception as fault:  # noqa: BLE001  # errors of the name server's library have no common type
                 self._faults += self._unreached([recipient], fault)
             else:
                 groups.setdefault(hosts, []).append(recipient)
@@ -46,13 +46,13 @@ class SmtpDelivery:
             self._send_to_one_of(hosts, group)
 
     def fault_for(self, recipients: list[str], refused: Mapping[str, ServerReply]) -> Exception:
-        """What to raise: the one thing that kept it from everybody, or the verdict on each."""
+        """The error to raise: the one error that concerns all recipients, or the replies for each."""
         if not self.taken and len(self._faults) == 1 and self.refused.keys() == set(recipients):
             return self._faults[0]
         return smtplib.SMTPRecipientsRefused(dict(refused))
 
     def _send_to_one_of(self, hosts: tuple[str, ...], recipients: list[str]) -> None:
-        """To the next host goes what none has taken yet, and none has refused for good (RFC 5321, section 5.1)."""
+        """Try each host with the recipients that none has taken or refused permanently (RFC 5321, section 5.1)."""
         faults: list[Exception] = []
         left = recipients
         for host in hosts:
@@ -63,7 +63,7 @@ class SmtpDelivery:
         self._faults += faults
 
     def _send_to(self, host: str, recipients: list[str]) -> list[Exception]:
-        """Returns what was raised."""
+        """Send to one host; returns the errors."""
         self._is_in_doubt = False
         try:
             connection = self._connector.configure_relay(host)
@@ -83,7 +83,7 @@ class SmtpDelivery:
             try:
                 connection.quit()
             except (OSError, smtplib.SMTPException):
-                connection.close()  # the server has hung up already; what was sent is answered
+                connection.close()  # the server has closed the connection; all replies have come
         return faults
 
     def _send_over(self, connection: smtplib.SMTP, recipients: list[str]) -> Exception | None:
@@ -94,7 +94,7 @@ class SmtpDelivery:
         raised: Exception | None = None
         try:
             told = connection.sendmail(self._sender, recipients, self._data, options)
-            if isinstance(told, dict):  # a stand-in for smtplib in somebody's tests tells none
+            if isinstance(told, dict):  # a substitute for smtplib in tests may return nothing
                 replies = told
         except smtplib.SMTPRecipientsRefused as fault:
             replies, raised = fault.recipients, fault
@@ -102,15 +102,13 @@ class SmtpDelivery:
             text = fault.smtp_error if isinstance(fault.smtp_error, bytes) else fault.smtp_error.encode()
             replies, raised = dict.fromkeys(recipients, (fault.smtp_code, text)), fault
         except (OSError, smtplib.SMTPException) as fault:
-            self._is_in_doubt = (
-                True  # it may have broken off after the message was taken: no other host gets it now
-            )
+            self._is_in_doubt = True  # the message may have been taken: no other host is tried
             replies, raised = dict.fromkeys(recipients, _reply_for(fault)), fault
         for one in recipients:
             if one in replies:
                 self.refused[one] = replies[one]
             else:
-                self.refused.pop(one, None)  # by a host before this one
+                self.refused.pop(one, None)  # refused by a host before
                 self.taken.add(one)
         return raised
 
@@ -120,5 +118,5 @@ class SmtpDelivery:
 
 
 def _reply_for(fault: Exception) -> ServerReply:
-    """Not the server's word on the message, so it may be tried again."""
+    """The reply for an error that is no reply of a server: temporary."""
     return _UNREACHED, f"{type(fault).__name__}: {fault}".encode("utf-8", "replace")

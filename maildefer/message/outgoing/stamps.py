@@ -1,4 +1,4 @@
-"""`Date` and `Message-ID` for what is sent and has none (RFC 5322, section 3.6)."""
+"""Adds `Date` and `Message-ID` to a message that has none (RFC 5322, section 3.6)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _DOMAIN: Final = re.compile(r"[A-Za-z0-9.-]+")
 
 
 def stamped(data: bytes, sender: str, name: str | None, host: str) -> bytes:
-    """`data`, with CRLF line ends, below the two fields as far as they are missing.
+    """`data`, with CRLF line ends, with those of the two fields on top that it lacks.
 
     `name` makes the Message-ID, so that it is the same at each attempt; without one it is a new one. Its domain is the
     author's, else the sender's, else `host`.
