@@ -160,7 +160,7 @@ class _MatchingProcess:
         try:
             return _answer(value_in(received(self.socket.recv, _MOST_BYTES)), spans, len(address))
         except ValueError as fault:
-            reason = f"its answer is none: {fault}"
+            reason = f"what it sent is no answer: {fault}"
             events.emit("child.misbehaved", kind="matcher", pid=self.process.pid, reason=reason)
             raise UntrustedRecord(reason) from fault
 
