@@ -239,7 +239,7 @@ class Queue:
             return
         other = _pusher(self._oversize).layout
         try:
-            write_reason(other, popped.entry.returned(), reason, {"queue": self.dir}, host=_host())
+            write_reason(other, popped.returned, reason, {"queue": self.dir}, host=_host())
             popped.move_to(other.new)
         except OSError:  # another filesystem: a copy, then the end of the first
             data = popped.read()

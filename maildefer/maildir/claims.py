@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Protocol
 
 from maildefer.errors import ClaimLost, QueueError, QueueMissing, UseAfterFork, raise_named, storage_fault
@@ -18,9 +19,10 @@ from maildefer.maildir.journal import Journal, journal_of
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.names import EntryName
 from maildefer.maildir.reasons import write_reason
+from maildefer.maildir.rights.modes import is_shared_at
 from maildefer.maildir.system import SYSTEM, System
 
-_OTHER = re.compile(r":|,[cdfh]=").search
+_OTHER, _LONGEST = re.compile(r":|,[cdfhu]=").search, names.MAX_SHARED_KEY_BYTES
 QUICK_SECONDS = 0.1  # an ENOENT sooner than this is no retried request: somebody else was first
 
 
@@ -39,7 +41,7 @@ class Claimer:
     """One process's claims on one queue under one lease; not for use after a fork. Claims are settled in any thread."""
 
     __slots__ = tuple(
-        "_cur _lease _new _owner hand host journal kind layout local mount_time stale system".split()
+        "_cur _lease _new _owner hand host is_shared journal kind layout local mount_time stale system".split()
     )
 
     def __init__(
@@ -63,6 +65,7 @@ class Claimer:
         self.mount_time = mount_time or system.time
         self.local = local
         self.journal: Journal | None = None
+        self.is_shared = False  # with a front end of another user, which chooses names
         self._new = f"{layout.new}/"
         self._cur = f"{layout.cur}/"
         self.serve_under(lease)
@@ -77,6 +80,7 @@ class Claimer:
         self._owner = f"{lease}.{self.system.pid()}."
         if lease:  # so not before the mount is known to answer
             self.journal = journal_of(self.layout, self.system)
+            self.is_shared = is_shared_at(self.layout.path, self.system)
 
     def claim(self, name: str) -> Claim | None:
         """Take the entry that was seen as `new/NAME`, or None when somebody else was first (I10).
@@ -85,14 +89,8 @@ class Claimer:
         """
         hand = self.hand
         seq = hand.next_seq()
-        if (
-            ",n=" in name
-            or ",a=" in name
-            or _OTHER(name)
-            or len(name) > names.MAX_KEY_BYTES
-            or not name.isascii()
-        ):
-            entry = names.carried(EntryName.parse(name), self.host, self.system)
+        if ",n=" in name or ",a=" in name or _OTHER(name) or len(name) > _LONGEST or not name.isascii():
+            entry = names.carried(EntryName.parse(name), self.host, self.system, shared=self.is_shared)
             claimed = entry.claimed(f"{self._owner}{seq}")
         else:  # the same for an entry that is here for the first time
             entry = None
@@ -117,11 +115,9 @@ class Claimer:
         if lost and (self.local or system.boottime() - began < QUICK_SECONDS):
             self.hand.drop(place)
             return False
-        try:
+        with suppress(OSError):  # a look that fails: as if not there, the audit will tell
             if fault.errno in doubt.DOUBTFUL and doubt.listed(self.layout.cur, claimed, system):
                 return True
-        except OSError:  # the look failed: as if not there, the audit will tell
-            pass
         self.hand.drop(place)
         if lost:
             return False
@@ -153,6 +149,14 @@ class Claim:
         return EntryName.parse(self.name)
 
     @property
+    def to_settle(self) -> EntryName:
+        """The same as it is to be moved: in a shared queue under a name that no other entry can bear (I2)."""
+        claimer, entry = self._claimer, self.entry
+        if not claimer.is_shared:
+            return entry
+        return names.set_apart(entry, names.unique_of(self.name), claimer.host, claimer.system)
+
+    @property
     def attempt(self) -> int:
         return 1 if self._entry is None else self._entry.attempts + 1
 
@@ -178,7 +182,7 @@ class Claim:
         claimer = self._claimer
         self._must_be_held()
         if keep:
-            return self._move(claimer.layout.done_new, self.entry.returned().waiting(), folder=".done")
+            return self._move(claimer.layout.done_new, self.to_settle.returned().waiting(), folder=".done")
         if claimer.journal is not None:
             claimer.journal.ends("ack", self.key, handoffs=self.entry.handoffs)
         try:
@@ -190,24 +194,23 @@ class Claim:
 
     def release(self) -> None:
         """Back to `new/`, the attempt not charged: a fault that isn't the message's."""
-        self._move(self._claimer.layout.new, self.entry.returned(attempts=-1).waiting())
+        self._move(self._claimer.layout.new, self.to_settle.returned(attempts=-1).waiting())
 
     def postpone(self, seconds: float) -> str:
         """To `.later/` for so long, the attempt not charged. Returns the deferred name."""
-        due = names.due_at(self.mount_time() + seconds)
-        name = f"{self.entry.returned(attempts=-1).waiting()},d={due}"
+        name = self.to_settle.deferred(names.due_at(self.mount_time() + seconds), attempts=-1)
         self._move(self._claimer.layout.later_new, name, folder=".later")
         return name
 
     def defer(self, seconds: float, *, failed: bool = False) -> str:
         """To `.later/` for so long, the attempt charged, and a failure if it was one. Returns the deferred name."""
-        name = self.entry.deferred(names.due_at(self.mount_time() + seconds), failures=int(failed))
+        name = self.to_settle.deferred(names.due_at(self.mount_time() + seconds), failures=int(failed))
         self._move(self._claimer.layout.later_new, name, folder=".later")
         return name
 
     def bury(self, reason: str, *, failed: bool = False, **facts: object) -> str:
         """To the dead letters, the reason beside it first, durably. Returns the dead name."""
-        claimer, entry = self._claimer, self.entry.returned(failures=int(failed))
+        claimer, entry = self._claimer, self.to_settle.returned(failures=int(failed))
         self._must_be_held()
         try:
             write_reason(claimer.layout, entry, reason, facts, host=claimer.host, system=claimer.system)
@@ -221,7 +224,7 @@ class Claim:
 
         Raises QueueMissing where the other queue isn't there, and OSError EXDEV across filesystems: see `ship`.
         """
-        self._move(other.new, self.entry.handed_on().waiting(), other=other)
+        self._move(other.new, self.to_settle.handed_on().waiting(), other=other)
 
     def mount_time(self) -> float:
         """Now, by the mount's clock, as far as this host knows it: unix seconds."""
@@ -275,16 +278,12 @@ class Claim:
         if fault.errno not in doubt.DOUBTFUL:
             return True
         try:
-            if doubt.listed(claimer.layout.cur, self.name, claimer.system):
-                return True
-            owner = names.owner_of(self.name)
-            assert owner is not None, self.name
-            if doubt.lease_is_live(claimer.layout, owner.lease, claimer.system):
-                return False
+            return doubt.is_still_claimed(claimer.layout, self.name, claimer.system)
+        except ClaimLost:
+            self._let_go()
+            raise
         except OSError as worse:
             raise_named(claimer.layout.path, worse)
-        self._let_go()
-        raise ClaimLost(self.name) from fault
 
     def _must_be_held(self) -> None:
         if self._claimer.stale:

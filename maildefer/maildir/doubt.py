@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import errno
 
+from maildefer.errors import ClaimLost
 from maildefer.maildir.layout import Layout
-from maildefer.maildir.names import split_beat
+from maildefer.maildir.names import owner_of, split_beat
 from maildefer.maildir.system import System
 
 DOUBTFUL = frozenset({errno.ENOENT, errno.EIO, errno.ESTALE, errno.EINTR, errno.ETIMEDOUT})
@@ -49,3 +50,14 @@ def live_leases(layout: Layout, system: System) -> dict[str, int]:
 def lease_is_live(layout: Layout, lease: str, system: System) -> bool:
     """Whether our own lease is there; two looks, since a beat in between can hide it from one."""
     return lease in live_leases(layout, system) or lease in live_leases(layout, system)
+
+
+def is_still_claimed(layout: Layout, claimed: str, system: System) -> bool:
+    """Whether our own claim is there; else it is settled, as long as our lease is live. Raises ClaimLost, OSError."""
+    if listed(layout.cur, claimed, system):
+        return True
+    owner = owner_of(claimed)
+    assert owner is not None, claimed
+    if lease_is_live(layout, owner.lease, system):
+        return False
+    raise ClaimLost(claimed)

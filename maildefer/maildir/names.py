@@ -1,13 +1,17 @@
 """Names of entries and leases: the one place that parses and builds them.
 
-    new/    KEY[,f=FAILURES][,h=HANDOFFS][,a=ATTEMPTS][,c=CRASHES][,n=RETURNS]
-    cur/    KEY,f=…,h=…,a=…,c=…,n=…:1,LEASE.PID.SEQ
-    later/  KEY,f=…,h=…,a=…,c=…,n=…,d=DUE_UNIX_SECONDS
+    new/    KEY[,u=UNIQUE][,f=FAILURES][,h=HANDOFFS][,a=ATTEMPTS][,c=CRASHES][,n=RETURNS]
+    cur/    KEY,u=…,f=…,h=…,a=…,c=…,n=…:1,LEASE.PID.SEQ
+    later/  KEY,u=…,f=…,h=…,a=…,c=…,n=…,d=DUE_UNIX_SECONDS
     KEY  =  <unix secs>.M<usecs>P<pid>Q<count>R<random hex>.<host>,S=<bytes>
     LEASE = <host>-<pid>-<random hex>
 
 Names of other writers have none of our fields, which then count as zero; fields that we do not know stay where they
-are, as part of the key. `f` and `h`, which came later, stand first, so that an older version carries them along.
+are, as part of the key. `u`, `f` and `h`, which came later, stand first, so that an older version carries them along.
+
+Where a front end of another user puts entries in, it chooses their names, and may choose those that entries of others
+bear or are going to bear. So every entry that leaves `cur/` there gets a UNIQUE of its claim (decision 50): no two
+entries' next names are one, whatever they were called before.
 Source of the form: the Maildir description (cr.yp.to/proto/maildir.html), Maildir++ for `S=`.
 """
 
@@ -19,6 +23,7 @@ import re
 from binascii import crc32
 from dataclasses import dataclass, replace
 
+from maildefer.digest import blake2b
 from maildefer.maildir.system import System
 
 MAX_KEY_BYTES = 144  # so that key, fields, lease and sequence stay under the 255 bytes of NAME_MAX
@@ -28,6 +33,10 @@ _RANK = {"f=": 0, "h=": 1, "a=": 2, "c=": 3, "n=": 4, "d=": 5}  # our fields, in
 _OWNER = re.compile(r"([a-z0-9-]{1,40}-[0-9]{1,10}-[0-9a-f]{4,16})\.([0-9]{1,10})\.([0-9]{1,19})\Z")
 _OWN = re.compile(r"([0-9]{1,11})\.M([0-9]{6})P[0-9]+Q[0-9]+R[0-9a-f]{16}\.[^,/]+,S=[0-9]+\Z")
 _POP = "pop-"
+_UNIQUE_BYTES = 5
+_UNIQUE = re.compile(r",u=[0-9a-f]{10}\Z")
+_UNIQUE_LENGTH = len(",u=") + 2 * _UNIQUE_BYTES
+MAX_SHARED_KEY_BYTES = MAX_KEY_BYTES - _UNIQUE_LENGTH  # where a UNIQUE stands behind it, or is going to
 _count = itertools.count()
 
 
@@ -35,10 +44,12 @@ _count = itertools.count()
 class EntryName:
     """An entry's name in parts. Claims charge `attempts`, reclaims `crashes`; `returns` tells generations.
 
-    `failures` are attempts that ended in an exception, `handoffs` the queues that it has left.
+    `failures` are attempts that ended in an exception, `handoffs` the queues that it has left. `unique` tells entries
+    of one key apart, in a queue that a front end of another user shares; else it is empty.
     """
 
     key: str
+    unique: str = ""
     failures: int = 0
     handoffs: int = 0
     attempts: int = 0
@@ -64,8 +75,12 @@ class EntryName:
                 break
             key, last, found[rank] = rest, rank, value
         failures, handoffs, attempts, crashes, returns, due = found
+        unique = ""
+        if len(key) > _UNIQUE_LENGTH and _UNIQUE.match(key, len(key) - _UNIQUE_LENGTH):
+            key, unique = key[:-_UNIQUE_LENGTH], key[-2 * _UNIQUE_BYTES :]
         return cls(
             key=key,
+            unique=unique,
             failures=failures,
             handoffs=handoffs,
             attempts=attempts,
@@ -79,9 +94,14 @@ class EntryName:
         """How many attempts ended in an exception, or with their worker."""
         return self.failures + self.crashes
 
+    @property
+    def unique_key(self) -> str:
+        """What no other entry's name begins with, before the counters."""
+        return f"{self.key},u={self.unique}" if self.unique else self.key
+
     def waiting(self) -> str:
         """The name in `new/`, and in `.dead/`."""
-        fields = self.key
+        fields = self.unique_key
         if self.failures:
             fields += f",f={self.failures}"
         if self.handoffs:
@@ -98,9 +118,9 @@ class EntryName:
         """The name in `cur/`; `owner` is LEASE.PID.SEQ. The attempt is charged here (I5)."""
         return f"{replace(self, attempts=self.attempts + 1).waiting()}:1,{owner}"
 
-    def deferred(self, due: int, *, failures: int = 0) -> str:
+    def deferred(self, due: int, *, attempts: int = 0, failures: int = 0) -> str:
         """The name in `.later/new/`, one generation on (I4)."""
-        return f"{self.returned(failures=failures).waiting()},d={due}"
+        return f"{self.returned(attempts=attempts, failures=failures).waiting()},d={due}"
 
     def handed_on(self) -> EntryName:
         """The next generation (I4), for another queue: crashes go along, attempts start anew."""
@@ -159,22 +179,40 @@ def hashed(host: str) -> str:
     return f"{crc32(host.encode('utf-8', 'surrogateescape')):08x}"
 
 
-def carried(entry: EntryName, host: str, system: System) -> EntryName:
-    """The entry under a key that takes our fields and every suffix; one of another writer may have to be replaced."""
-    key = entry.key
+def carried(entry: EntryName, host: str, system: System, *, shared: bool = False) -> EntryName:
+    """The entry under a key that takes our fields and every suffix; one of another writer may have to be replaced.
+
+    `shared`: in a queue in which it will be set apart.
+    """
+    key, longest = entry.key, MAX_SHARED_KEY_BYTES if shared or entry.unique else MAX_KEY_BYTES
     if (
-        0 < len(key) <= MAX_KEY_BYTES
+        0 < len(key) <= longest
         and ":" not in key
         and not is_field(key.rpartition(",")[2])
-        and (key.isascii() or len(key.encode("utf-8", "replace")) <= MAX_KEY_BYTES)
+        and (key.isascii() or len(key.encode("utf-8", "replace")) <= longest)
     ):
         return entry
-    return replace(entry, key=fresh_stem(host, system))
+    return replace(entry, key=fresh_stem(host, system), unique="")
+
+
+def unique_of(claimed: str) -> str:
+    """What is an entry's own that was claimed, or popped, under this name: no other ever is under that lease and SEQ.
+
+    The same whoever settles it, and however often, so that what is tried again leads to the same name. Nothing that
+    the entry's writer has chosen goes into it, and nothing that somebody knows who can't list `cur/`.
+    """
+    info = claimed.partition(":1,")[2]
+    return blake2b(info.encode("utf-8", "surrogateescape"), digest_size=_UNIQUE_BYTES).hexdigest()
+
+
+def set_apart(entry: EntryName, unique: str, host: str, system: System) -> EntryName:
+    """The entry with this UNIQUE, whichever its name claims to have; drawn afresh where it is empty."""
+    return carried(replace(entry, unique=unique or system.token(_UNIQUE_BYTES)), host, system)
 
 
 def is_field(text: str) -> bool:
     """Whether it looks like one of our fields; a key that ends so could not be told from its own next name."""
-    return text[:2] in _RANK and _count_of(text) >= 0
+    return (text[:2] in _RANK and _count_of(text) >= 0) or _UNIQUE.match(f",{text}") is not None
 
 
 def _count_of(text: str) -> int:

@@ -14,6 +14,7 @@ from maildefer.maildir.names import EntryName
 from maildefer.maildir.operator.entries import FoundEntry
 from maildefer.maildir.reasons import write_reason
 from maildefer.maildir.rights.confined import inside
+from maildefer.maildir.rights.modes import is_shared_at
 from maildefer.maildir.system import SYSTEM, System
 
 _NO_LIMIT = 1 << 62
@@ -29,6 +30,7 @@ class Popped:
         self._name = name
         self._host = host
         self._system = system
+        self._returned: EntryName | None = None
 
     def read(self, limit_bytes: int = _NO_LIMIT) -> bytes | None:
         """The bytes; None when the entry is gone, or was no file and is a dead letter now.
@@ -66,15 +68,25 @@ class Popped:
             raise_named(self.path, fault)
         return True
 
+    @property
+    def returned(self) -> EntryName:
+        """As it is called once it was moved elsewhere (I4); in a shared queue as no other entry can be (I2)."""
+        if self._returned is None:
+            entry = self.entry
+            if is_shared_at(self._layout.path, self._system):
+                entry = names.set_apart(entry, names.unique_of(self._name), self._host, self._system)
+            self._returned = entry.returned()
+        return self._returned
+
     def bury(self, reason: str) -> None:
         """To the dead letters, the reason beside it first. Raises OSError."""
-        dead = self.entry.returned()
+        dead = self.returned
         write_reason(self._layout, dead, reason, {}, host=self._host, system=self._system)
         self.move_to(self._layout.dead_new)
 
     def move_to(self, directory: str) -> None:
         """Put the entry elsewhere on the same filesystem, under its next name (I4). Raises OSError."""
-        destination = f"{directory}/{self.entry.returned().waiting()}"
+        destination = f"{directory}/{self.returned.waiting()}"
         if (journal := journal_of(self._layout, self._system)) is not None:
             journal.moves(self.entry.key, destination)
         try:

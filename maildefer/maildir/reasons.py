@@ -50,7 +50,7 @@ def reason_path(layout: Layout, dead: EntryName) -> str:
 
 def reason_name(dead: EntryName) -> str:
     """An entry may be buried more than once, so the generation is in the name."""
-    return f"{dead.key},n={dead.returns}.json"
+    return f"{dead.unique_key},n={dead.returns}.json"
 
 
 def told_of(layout: Layout, *, system: System = SYSTEM) -> set[str]:

@@ -60,7 +60,9 @@ def lease(layout: Layout, world: World) -> Lease:
 
 @pytest.fixture
 def claimer(layout: Layout, hand: FakeHand, lease: Lease, world: World) -> Claimer:
-    return Claimer(layout, hand, lease=lease.name, host=LABEL, system=world.system)
+    claimer = Claimer(layout, hand, lease=lease.name, host=LABEL, system=world.system)
+    world.forget()
+    return claimer
 
 
 @pytest.fixture

@@ -183,6 +183,7 @@ def test_on_a_local_filesystem_a_lost_race_is_never_looked_into(
     layout: Layout, lease: Lease, hand: FakeHand, world: World
 ) -> None:
     claimer = Claimer(layout, hand, lease=lease.name, host=LABEL, local=True, system=world.system)
+    world.forget()
     world.take("rename", 60)
     assert claimer.claim("1.gone") is None
     assert len(world.calls) == 1

@@ -19,6 +19,7 @@ from tests.support.queues import LABEL, START, World
 
 KEY = "1700000000.M000123P17Q1Rab.host-0a1b2c,S=22"
 OWNER = f"{LABEL}-17-abcdef012345.18.1"
+UNIQUE = "0123abcdef"
 
 counters = st.integers(0, 10**9)
 plain_keys = st.from_regex(
@@ -33,6 +34,7 @@ foreign_names = (
 # … and those that look like ours, or nearly.
 parts = st.sampled_from(
     (
+        *("u=0123456789", "u=012345678", "u=012345678x", "u=", "u=abcdef0123"),
         *("a=1", "a=0", "a=01", "c=2", "n=3", "n=3000000000000", "d=9", "f=4", "h=5", "h=0"),
         *("S=1", "a=", "f=", "=", "x", "a=²"),
     )
@@ -45,8 +47,11 @@ likely_names = st.builds(
 ).filter(lambda name: name not in ("", ",") and not name.startswith("."))
 any_names = foreign_names | likely_names | plain_keys
 entries = st.builds(
-    lambda key, f, h, a, c, n: EntryName(key=key, failures=f, handoffs=h, attempts=a, crashes=c, returns=n),
+    lambda key, u, f, h, a, c, n: EntryName(
+        key=key, unique=u, failures=f, handoffs=h, attempts=a, crashes=c, returns=n
+    ),
     plain_keys,
+    st.sampled_from(("", UNIQUE)),
     *[counters] * 5,
 )
 
@@ -110,6 +115,7 @@ def test_the_fields_stand_in_the_order_of_the_design() -> None:
     assert entry.deferred(9) == f"{KEY},f=4,h=5,a=1,c=2,n=4,d=9"
     assert entry.deferred(9, failures=1) == f"{KEY},f=5,h=5,a=1,c=2,n=4,d=9"
     assert entry.handed_on().waiting() == f"{KEY},h=6,c=2,n=4"
+    assert replace(entry, unique=UNIQUE).waiting() == f"{KEY},u={UNIQUE},f=4,h=5,a=1,c=2,n=3"
 
 
 def test_a_name_of_an_older_version_has_no_failures_and_no_handoffs() -> None:
@@ -122,7 +128,7 @@ def test_an_older_version_carries_failures_and_handoffs_along_as_the_key_and_cou
 ) -> None:
     """It takes its own fields off the end, `d`, `n`, `c` and `a`, and what is left is the key."""
     entry = replace(entry, failures=entry.failures + 1, handoffs=entry.handoffs + 1)
-    carried = f"{entry.key},f={entry.failures},h={entry.handoffs}"
+    carried = f"{entry.unique_key},f={entry.failures},h={entry.handoffs}"
     older = re.fullmatch(r"(.*?)(?:,a=(\d+))?(?:,c=(\d+))?(?:,n=(\d+))?(?:,d=(\d+))?", entry.deferred(due))
     assert older is not None
     counters = [int(text or 0) for text in older.groups()[1:]]
@@ -179,8 +185,10 @@ def test_every_name_fits_into_255_bytes_with_all_that_is_ever_added(name: str) -
     entry = names.carried(EntryName.parse(name), identity.label("a" * 30, "x"), World(pid=4_194_304).system)
     entry = replace(entry, failures=99, handoffs=1000, attempts=99999, crashes=9, returns=99999)
     lease = names.lease_name(identity.label("a" * 30, "x"), World(pid=4_194_304).system)
-    assert len(entry.claimed(f"{lease}.4194304.{10**9}").encode("utf-8", "surrogateescape")) <= 255
-    assert len(f"{entry.key},n=999999.json".encode("utf-8", "surrogateescape")) <= 255
+    apart = names.set_apart(entry, UNIQUE, identity.label("a" * 30, "x"), World(pid=4_194_304).system)
+    for each in (entry, apart):
+        assert len(each.claimed(f"{lease}.4194304.{10**9}").encode("utf-8", "surrogateescape")) <= 255
+        assert len(f"{each.unique_key},n=999999.json".encode("utf-8", "surrogateescape")) <= 255
 
 
 def test_no_own_name_exceeds_200_bytes() -> None:
@@ -191,8 +199,9 @@ def test_no_own_name_exceeds_200_bytes() -> None:
         key=key, failures=99, handoffs=1000, attempts=99999, crashes=9, returns=99999, due=names.MAX_DUE
     )
     lease = names.lease_name(host, replace(world.system, token=token))
-    assert len(entry.claimed(f"{lease}.4194304.{10**9}")) <= 200
-    assert len(entry.deferred(names.MAX_DUE)) <= 200
+    for each, most in ((entry, 200), (replace(entry, unique=UNIQUE), 213)):
+        assert len(each.claimed(f"{lease}.4194304.{10**9}")) <= most
+        assert len(each.deferred(names.MAX_DUE)) <= most
 
 
 @pytest.mark.invariant(2)
@@ -219,6 +228,52 @@ def destinations(entry: EntryName) -> set[str]:
     }
 
 
+@pytest.mark.invariant(2)
+@given(any_names, any_names, st.booleans())
+def test_entries_of_different_claims_never_map_onto_one_destination_whatever_their_names(
+    one: str, other: str, crashes: bool
+) -> None:
+    """Nor onto one that anybody can have chosen, where the names themselves are others' choice."""
+    world, before = World(), {one, other, EntryName.parse(one).waiting(), EntryName.parse(other).waiting()}
+    found: list[set[str]] = []
+    for number, name in enumerate((one, other)):
+        held = names.carried(EntryName.parse(name), LABEL, world.system).claimed(f"{OWNER}{number}")
+        entry = names.set_apart(EntryName.parse(held), names.unique_of(held), LABEL, world.system)
+        found.append(
+            {
+                entry.returned(crashes=int(crashes)).waiting(),
+                entry.handed_on().waiting(),
+                entry.deferred(2_000_000_000),
+                f"{entry.unique_key},n={entry.returns}.json",
+            }
+        )
+    assert found[0].isdisjoint(found[1])
+    assert found[0].isdisjoint(before)
+
+
+@given(entries)
+def test_an_entry_is_set_apart_by_its_claim_alone_and_keeps_key_and_counters(entry: EntryName) -> None:
+    held = entry.claimed(OWNER)
+    apart = names.set_apart(EntryName.parse(held), names.unique_of(held), LABEL, World().system)
+    assert replace(apart, unique="") == replace(EntryName.parse(held), unique="")
+    assert EntryName.parse(apart.waiting()) == apart
+    assert names.unique_of(EntryName(key="another").claimed(OWNER)) == apart.unique
+    assert names.unique_of(entry.claimed(f"{OWNER}0")) != apart.unique
+
+
+@pytest.mark.parametrize("claimed", [False, True])
+def test_a_key_that_leaves_no_room_to_be_set_apart_is_replaced(claimed: bool) -> None:
+    system = World().system
+    for length, is_kept in ((names.MAX_SHARED_KEY_BYTES, True), (names.MAX_SHARED_KEY_BYTES + 1, False)):
+        entry = EntryName(key="x" * length, attempts=2)
+        if claimed:
+            entry = names.carried(entry, LABEL, system, shared=True)
+        apart = names.set_apart(entry, UNIQUE, LABEL, system)
+        assert (apart.key == "x" * length) == is_kept
+        assert apart.attempts == 2
+        assert names.carried(EntryName.parse(apart.waiting()), LABEL, system) == apart
+
+
 @pytest.mark.invariant(4)
 @given(entries, st.integers(-1, 1), st.integers(0, 1))
 def test_each_return_is_a_generation_on(entry: EntryName, attempts: int, crashes: int) -> None:
@@ -230,7 +285,8 @@ def test_attempts_never_fall_below_zero() -> None:
 
 
 @pytest.mark.parametrize(
-    "key", ["12:30:00.mail", "x" * 145, "é" * 100, "", "X,a=1", "X,d=0", "X,f=1", "\udcff" * 145]
+    "key",
+    ["12:30:00.mail", "x" * 145, "é" * 100, "", "X,a=1", "X,d=0", "X,f=1", f"X,u={UNIQUE}", "\udcff" * 145],
 )
 def test_a_foreign_key_that_cannot_carry_our_fields_gets_a_fresh_one(key: str) -> None:
     entry = names.carried(EntryName(key=key, attempts=2), LABEL, World().system)

@@ -173,12 +173,28 @@ def requeue_same(old: Any) -> Any:
     return lambda layout, found, *, system: entries._to_new(layout, found, EntryName(key=found.key), system)
 
 
+def requeue_plain(old: Any) -> Any:
+    def requeue(layout: Any, found: Any, *, system: Any) -> str:
+        fresh = EntryName(key=found.key, returns=found.entry.returns + 1)
+        return entries._to_new(layout, found, fresh, system)
+
+    return requeue
+
+
+def as_named(old: Any) -> Any:
+    return lambda entry, unique, host, system: entry
+
+
 def crash_free(old: Any) -> Any:
     return lambda self, name, *, charged, taken, **more: old(self, name, charged=False, taken=taken)
 
 
 def foreign_unreturned(old: Any) -> Any:
-    return SimpleNamespace(carried=lambda entry, host, system: replace(entry, returns=entry.returns - 1))
+    return SimpleNamespace(
+        carried=lambda entry, host, system: replace(entry, returns=entry.returns - 1),
+        set_apart=old.set_apart,
+        unique_of=old.unique_of,
+    )
 
 
 def never_buried(old: Any) -> Any:

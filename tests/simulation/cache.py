@@ -61,10 +61,10 @@ def torn(before: list[str], after: dict[str, Any], random: Callable[[], float]) 
     return kept + [name for name in after if name not in seen and random() < 0.5]
 
 
-def facts_of(node: Any) -> os.stat_result:
+def facts_of(node: Any, mode: int = 0) -> os.stat_result:
     is_file = isinstance(node, File)
     facts: Any = SimpleNamespace(
-        st_mode=stat.S_IFREG if is_file else stat.S_IFDIR,
+        st_mode=(stat.S_IFREG if is_file else stat.S_IFDIR) | mode,
         st_nlink=node.links if is_file else 2,
         st_size=len(node.data) if is_file else 4096,
         st_mtime=node.mtime,

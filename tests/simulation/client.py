@@ -283,6 +283,10 @@ class Client:
 
     def lstat(self, path: str, *, dir_fd: int | None = None) -> os.stat_result:
         path = self._at(path, dir_fd)
+        if path.endswith("/."):  # a queue's own folder: a step on a path
+            self._must_live()
+            is_shared = self.world.weather.shared and path == "/q/."
+            return facts_of(self.world.server.directory(path[:-2]), 0o3710 if is_shared else 0o2770)
         if self._is_missing(path):
             raise refusal(errno.ENOENT, path)
         self._travel(changes=False)

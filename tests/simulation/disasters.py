@@ -13,6 +13,7 @@ from maildefer.maildir.operator import entries
 from maildefer.pool.scoreboard import Header, ProcessKind
 from tests.simulation import final
 from tests.simulation.faults import Weather
+from tests.simulation.histories import Violation
 from tests.simulation.hosts import SimulatedHost
 from tests.simulation.oracle import Oracle
 from tests.simulation.scheduler import Process
@@ -242,6 +243,8 @@ class Disasters:
                 for layout in self.layouts:
                     for found in list(entries.listed(layout, "dead", system=system))[:1]:
                         entries.requeue(layout, found, system=system)
+            except Violation:
+                raise
             except Exception:  # noqa: BLE001  # told to a person, who tries again
                 pass
 

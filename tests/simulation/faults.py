@@ -6,6 +6,8 @@ from dataclasses import dataclass, fields, replace
 from random import Random
 from typing import Any
 
+_SHARED_EVERY = 3  # schedules
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Weather:
@@ -46,6 +48,7 @@ class Weather:
     queues: int = 1  # with two, handlers hand half of the entries on
     far: bool = False  # the second one is on another filesystem
     conversations: bool = False  # messages belong to conversations, which take turns
+    shared: bool = False  # with a front end of another user, the first queue
     paperwork: bool = False  # keepers write status files, read the others', and look for requests
 
     def __str__(self) -> str:
@@ -64,10 +67,11 @@ def forecast(seed: int) -> Weather:
     def times(often: float, most: int) -> int:
         return random.randint(1, most) if random.random() < often else 0
 
+    shared = seed % _SHARED_EVERY == 0
     kind = random.random()
     for until, special in ((0.04, _haze), (0.06, _fog), (0.08, _headless), (0.11, _dark)):
         if kind < until:
-            return special(random)
+            return replace(special(random), shared=shared)
     local = random.random() < 0.15
     weather = Weather(
         hosts=1 if local else random.choice((2, 2, 3)),
@@ -93,6 +97,7 @@ def forecast(seed: int) -> Weather:
         pauses=times(0.05, 2),
         queues=2 if random.random() < 0.12 else 1,
         far=random.random() < 0.4,
+        shared=shared,
         conversations=not local and random.random() < 0.15,  # the model of power knows no renamed folders
         paperwork=random.random() < 0.15,
     )

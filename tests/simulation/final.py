@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from maildefer.maildir.names import split_beat
+from maildefer.maildir.reasons import reason_path
 from tests.simulation.name_cache import entry_in
 from tests.simulation.oracle import Oracle
 from tests.simulation.scheduler import Process
@@ -68,7 +69,7 @@ def _dead(oracle: Oracle) -> dict[str, bytes]:
     for layout in oracle.layouts:
         for name, node in server.directories[layout.dead_new].names.items():
             entry = entry_in(name)
-            reason = server.look(f"{layout.reasons}/{entry.key},n={entry.returns}.json")
+            reason = server.look(reason_path(layout, entry))
             if not isinstance(reason, File) or not reason.data:
                 oracle.fail("reason", f"a dead letter has no reason: {name}")
             found[entry.key] = node.data if isinstance(node, File) else b""

@@ -120,6 +120,8 @@ MUTANTS = (
         one(slot_reclaim.DeadSlots, "_reclaim_slot", bugs.given_up),
         units="tests/pool/keeper/test_maintenance.py",
     ),
+    Mutant("settle: under a name that others can choose", one(names, "set_apart", bugs.as_named)),
+    Mutant("requeue: without what sets it apart", one(entries, "requeue", bugs.requeue_plain)),
     Mutant("promote: drops a field", one(promote, "names", bugs.promote_without)),
     Mutant("settle: ENOENT taken for done", one(claims.Claim, "_still_there", bugs.constant(False))),
     Mutant("settle: judged by its destination", one(claims.Claim, "_move", bugs.by_destination)),

@@ -143,6 +143,7 @@ class Play:
             workers=weather.workers,
             local=weather.local,
             paperwork=weather.paperwork,
+            shared=weather.shared,
             queues=weather.queues,
             conversations=weather.conversations,
         )

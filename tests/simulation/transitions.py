@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from maildefer.maildir.layout import Layout
-from maildefer.maildir.names import EntryName, is_popped
+from maildefer.maildir.names import EntryName, is_popped, unique_of
+from maildefer.maildir.reasons import reason_path
 from tests.simulation.histories import FAILED, Story
 from tests.simulation.name_cache import entry_in, owner_in
 from tests.simulation.scheduler import Process
@@ -63,11 +64,26 @@ class Transitions:
             handoffs=before.handoffs + handoffs,
             returns=before.returns + returns,
             due=after.due,
+            unique=self._unique_after(request, before, after),
         )
         if after != expected:
             what = "I5" if after.returns == expected.returns and after.key == expected.key else "I4"
             wanted = expected.waiting()
             self.oracle.fail(what, f"{request.process.name} renamed {name} to {new_name}, not to {wanted}")
+
+    def _unique_after(self, request: Request, before: EntryName, after: EntryName) -> str:
+        """Where a front end shares the queue, what leaves `cur/` is named for its claim (I2); else as it was.
+
+        What a mail reader has moved was not claimed, and what `pop` has left may look like it: that is named afresh.
+        """
+        source, queue, name = self.oracle.place(request.source)
+        if source != "cur" or request.destination.startswith(f"{self.oracle.layouts[0].cur}/"):
+            return before.unique
+        if not self.oracle.world.weather.shared or queue is not self.oracle.layouts[0]:
+            return before.unique
+        if owner_in(name) is not None:
+            return unique_of(name)
+        return after.unique if after.unique not in ("", before.unique) else "another"
 
     def withdrawn(self, request: Request, name: str) -> None:
         story = self.oracle.stories.get(entry_in(name).key)
@@ -242,13 +258,13 @@ class Transitions:
             self.oracle.fail("I2", f"popped to nowhere: {request}")
 
     def _must_have_reason(self, queue: Layout, dead: EntryName) -> None:
-        found = self.oracle.world.server.look(f"{queue.reasons}/{dead.key},n={dead.returns}.json")
+        found = self.oracle.world.server.look(reason_path(queue, dead))
         if not isinstance(found, File) or not found.data.strip().endswith(b"}"):
             self.oracle.fail("reason", f"buried without a reason: {dead.waiting()}")
 
     def requeued(self, name: str, new_name: str) -> None:
         before, after = entry_in(name), entry_in(new_name)
-        if after.returns != before.returns + 1:
+        if after.returns != before.returns + 1 or after.unique_key != before.unique_key:
             self.oracle.fail("I4", f"requeued {name} as {new_name}")
         story = self.oracle.stories[before.key]
         story.counted_anew()

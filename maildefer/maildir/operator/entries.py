@@ -151,7 +151,8 @@ def requeue(layout: Layout, found: FoundEntry, *, system: System = SYSTEM) -> st
 
     Returns the waiting name. Raises EntryNotFound and StorageFault's kinds.
     """
-    fresh = EntryName(key=found.key, returns=found.entry.returns + 1)
+    before = found.entry
+    fresh = EntryName(key=before.key, unique=before.unique, returns=before.returns + 1)
     return _to_new(layout, found, fresh, system)
 
 

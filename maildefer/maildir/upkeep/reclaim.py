@@ -19,6 +19,7 @@ from maildefer.maildir.layout import Layout, make_folder
 from maildefer.maildir.names import EntryName, Owner, is_entry, owner_of
 from maildefer.maildir.reasons import Death
 from maildefer.maildir.rights.confined import inside, one_round
+from maildefer.maildir.rights.modes import is_shared_at
 from maildefer.maildir.system import SYSTEM, System
 from maildefer.maildir.upkeep.failed_moves import FailedMoves
 from maildefer.maildir.upkeep.observer import LeaseObserver
@@ -74,6 +75,7 @@ class Reclaimer:
         self._system = inside(layout.path, system)
         self._refusals = FailedMoves(system=system) if refusals is None else refusals
         self._returns = FailedMoves(system=system) if returns is None else returns
+        self._is_shared: bool | None = None  # not asked yet: mostly nothing is to be taken back
         self._foreign: dict[str, dict[str, float]] = {}  # by folder: path, when first seen, on the boot clock
 
     def scan(self, taken: Reclaimed | None = None) -> Reclaimed:
@@ -175,7 +177,7 @@ class Reclaimer:
 
     def give_back(self, name: str, *, charged: bool, taken: Reclaimed, death: Death | None = None) -> None:
         """Reclaim (the crash charged, at the limit buried) or release; needs no answer: gone means somebody did it."""
-        entry, system = EntryName.parse(name), self._system
+        system, entry = self._system, self._set_apart(EntryName.parse(name), names.unique_of(name))
         back = entry.returned(crashes=1) if charged else entry.returned(attempts=-1)
         folder, reason = self._layout.new, ""
         if charged and back.crashes >= self._max_crashes:
@@ -212,6 +214,7 @@ class Reclaimer:
             if now - since < self._grace or not refusals.may_try(path):
                 continue
             entry = names.carried(EntryName.parse(path.rpartition("/")[2]), self._host, self._system)
+            entry = self._set_apart(entry)  # a reader's `N:2,S` and `N:2,T` may have been two entries
             back = f"{self._layout.new}/{entry.returned().waiting()}"
             if entry.due is not None and folder == self._layout.later_cur:
                 back = f"{self._layout.later_new}/{entry.deferred(entry.due)}"
@@ -224,3 +227,11 @@ class Reclaimer:
                 continue
             refusals.forget(path)
             taken.returned.append(entry.key)
+
+    def _set_apart(self, entry: EntryName, unique: str = "") -> EntryName:
+        """In a queue that a front end of another user shares, under a name that no other entry can bear (I2)."""
+        if self._is_shared is None:
+            self._is_shared = is_shared_at(self._layout.path, self._system)
+        if not self._is_shared:
+            return entry
+        return names.set_apart(entry, unique, self._host, self._system)

@@ -216,7 +216,7 @@ class QueueReceiver:
         host = this_host().label
         try:
             write_reason(
-                self._oversize, claim.entry.handed_on(), reason, {"queue": self.queue_dir}, host=host
+                self._oversize, claim.to_settle.handed_on(), reason, {"queue": self.queue_dir}, host=host
             )
             claim.handoff(self._oversize)
         except OSError:  # another filesystem

@@ -7,6 +7,7 @@ import os
 import shutil
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -130,7 +131,7 @@ def test_a_loop_of_handoffs_is_buried(desk: Desk) -> None:
     assert desk.reason() == "handed on 1000 times, and now to app.other.START: a loop"
 
 
-def aged(desk: Desk, key: str | None = None, **counters: int) -> EntryName:
+def aged(desk: Desk, key: str | None = None, **counters: Any) -> EntryName:
     """The same message, later in its life."""
     [name] = os.listdir(desk.first.new)
     entry = EntryName(key=key or desk.entry.key, **counters)
