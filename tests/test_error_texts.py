@@ -15,8 +15,8 @@ from maildefer.message import mbox
     "provoke",
     [
         lambda: list(mbox.mbox(io.BytesIO(b"Subject: caf\xe9\n"))),
-        lambda: proxy_protocol.first(b"PROXY caf\xe9\r\n"),
-        lambda: proxy_protocol.first(b"PROXY TCP4 1 2 3 4\r\n"),
+        lambda: proxy_protocol.parse_version_1(b"PROXY caf\xe9\r\n"),
+        lambda: proxy_protocol.parse_version_1(b"PROXY TCP4 1 2 3 4\r\n"),
     ],
     ids=["mbox", "proxy", "address"],
 )

@@ -28,59 +28,59 @@ NO = replies.NO_ROUTE
 
 
 def conduct(**limits: float) -> ErrorLimits:
-    return ErrorLimits(FrontEndOptions(**limits), lenient=False)  # type: ignore[arg-type]
+    return ErrorLimits(FrontEndOptions(**limits), exempt=False)  # type: ignore[arg-type]
 
 
 def test_the_first_half_of_the_errors_is_free_then_each_waits_longer() -> None:
     client = conduct(max_errors=12, tarpit_seconds=1, tarpit_max_seconds=10)
-    assert [client.note(NO) for _ in range(12)] == [0] * 6 + [1, 2, 4, 8, 10, 10]
-    assert client.verdict() == replies.TOO_MANY_ERRORS
+    assert [client.note_replies(NO) for _ in range(12)] == [0] * 6 + [1, 2, 4, 8, 10, 10]
+    assert client.limit_reached() == replies.TOO_MANY_ERRORS
 
 
 def test_what_is_no_error_is_not_slowed_down() -> None:
     client = conduct(max_errors=2)
-    client.note(NO)
-    client.note(NO)
-    assert client.note(QUEUED) == client.note(replies.RECIPIENT_OK) == 0
+    client.note_replies(NO)
+    client.note_replies(NO)
+    assert client.note_replies(QUEUED) == client.note_replies(replies.RECIPIENT_OK) == 0
 
 
 def test_a_message_clears_the_account() -> None:
     client = conduct(max_errors=4, max_commands=9)
     for _ in range(3):
-        client.note(NO)
-    client.note(QUEUED)
-    assert client.note(NO) == client.note(NO) == 0
-    assert client.verdict() is None
+        client.note_replies(NO)
+    client.note_replies(QUEUED)
+    assert client.note_replies(NO) == client.note_replies(NO) == 0
+    assert client.limit_reached() is None
 
 
 def test_one_of_lmtps_recipients_is_enough_to_clear_it() -> None:
     client = conduct(max_errors=2)
-    client.note(NO)
-    client.note(NO, QUEUED)
-    client.note(NO)
-    assert client.verdict() is None
+    client.note_replies(NO)
+    client.note_replies(NO, QUEUED)
+    client.note_replies(NO)
+    assert client.limit_reached() is None
 
 
 def test_commands_that_bring_no_message_on_come_to_an_end_and_those_that_do_never() -> None:
     client = conduct(max_commands=3)
     for _ in range(1000):
-        client.note(replies.RECIPIENT_OK)
-    client.note(replies.NOOP)
-    client.note(replies.RESET)
-    assert client.verdict() is None
-    client.note(replies.RESET)
-    assert client.verdict() == replies.TOO_MANY_COMMANDS
+        client.note_replies(replies.RECIPIENT_OK)
+    client.note_replies(replies.NOOP)
+    client.note_replies(replies.RESET)
+    assert client.limit_reached() is None
+    client.note_replies(replies.RESET)
+    assert client.limit_reached() == replies.TOO_MANY_COMMANDS
 
 
 def test_our_own_relays_are_borne_with() -> None:
-    client = ErrorLimits(FrontEndOptions(max_errors=1, max_commands=1), lenient=True)
-    assert [client.note(NO) for _ in range(10)] == [0] * 10
-    assert client.verdict() is None
+    client = ErrorLimits(FrontEndOptions(max_errors=1, max_commands=1), exempt=True)
+    assert [client.note_replies(NO) for _ in range(10)] == [0] * 10
+    assert client.limit_reached() is None
 
 
 def test_no_tarpit_means_no_wait() -> None:
     client = conduct(max_errors=2, tarpit_seconds=0)
-    assert [client.note(NO) for _ in range(2)] == [0, 0]
+    assert [client.note_replies(NO) for _ in range(2)] == [0, 0]
 
 
 def guests(most: int = 100, of_one: int = 0, exempt: str = "") -> ConnectionLimits:

@@ -140,7 +140,7 @@ class Fuzzer:
             piece = stream[at : at + chance.randint(1, most)]
             session.data_received(piece)
             at += len(piece)
-            assert len(session._inbox) <= AHEAD_BYTES + len(piece), "it keeps what it should not have read"
+            assert len(session._unread) <= AHEAD_BYTES + len(piece), "it keeps what it should not have read"
             assert self._held() <= LIMITS["max-held-bytes"], "it keeps more of messages than it may"
             if chance.random() < 0.3:
                 await asyncio.sleep(0)

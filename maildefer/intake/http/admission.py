@@ -89,7 +89,7 @@ class HttpConnection(asyncio.Protocol):
         """
         self._in_hand = self._in_head = False
         self._patience.line_ends()
-        self._patience.something_came(in_line=False)
+        self._patience.note_input(in_line=False)
         return self._lodge.connections.draining or self._ended
 
     @property
@@ -117,14 +117,14 @@ class HttpConnection(asyncio.Protocol):
             case None:
                 self._inner = self._lodge.inner()
                 self._inner.connection_made(transport)
-                self._patience.something_came(in_line=False)
+                self._patience.note_input(in_line=False)
 
     def data_received(self, data: bytes) -> None:
         if self._inner is None:
             return
         if not self._in_hand:
             self._in_head = True
-            self._patience.something_came(in_line=True)
+            self._patience.note_input(in_line=True)
         self._inner.data_received(data)
 
     def eof_received(self) -> bool:

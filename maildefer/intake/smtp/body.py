@@ -1,8 +1,8 @@
-"""The bytes of a message as they come: between DATA's 354 and its lone dot, or in the chunks of BDAT (RFC 3030).
+"""Reads message data: between DATA's 354 and its lone dot, or in the chunks of BDAT (RFC 3030).
 
-Only CRLF.CRLF ends a message (RFC 5321, section 4.1.1.4), so that nothing can be smuggled in behind a bare LF. What
-is kept is the message as sent, dots unstuffed, each CRLF as LF, as Maildir and its other writers have it; bare CR and
-bare LF stay what they are. Lines may be of any length, since the bytes go on untouched (I9).
+Only CRLF.CRLF ends a message (RFC 5321, section 4.1.1.4), so that no message can be smuggled in after a bare LF.
+The message is kept as sent, with dots unstuffed and each CRLF as LF, as Maildir and its other writers have it; a bare
+CR or LF stays as it is. Lines may be of any length, since the bytes are not changed otherwise (I9).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _BARE: Final = re.compile(rb"\r(?!\n)").search
 
 
 class MessageBuffer:
-    """What is kept of one message until it is stored, or why it is refused."""
+    """Holds the bytes of one message until they are sent to the writer, or why the message is refused."""
 
     def __init__(
         self,
@@ -31,7 +31,7 @@ class MessageBuffer:
         part_bytes: int,
         send_part: Callable[[tuple[bytes, ...]], Awaitable[None]],
     ) -> None:
-        """`hold` accounts for bytes kept, False where there are too many; `send_part` sends them to the writer."""
+        """`hold` accounts for bytes in memory, False where there are too many; `send_part` sends them to the writer."""
         self.refusal: Refusal | None = None
         self.kept_bytes = 0  # and not sent yet
         self._limit_bytes = limit_bytes
@@ -41,16 +41,16 @@ class MessageBuffer:
         self._size_bytes = 0
         self._pieces: list[bytes] = []
 
-    def expect(self, more_bytes: int) -> None:
-        """Count what comes, before it is kept. ConnectionError for a client that sends twice the limit and goes on."""
+    def count_bytes(self, more_bytes: int) -> None:
+        """Count bytes before they are kept. ConnectionError for a client that goes on after twice the limit."""
         self._size_bytes += more_bytes
         if self._size_bytes > self._limit_bytes:
             self.refuse(Refusal.TOO_LARGE)
             if self._size_bytes > 2 * self._limit_bytes:
                 raise ConnectionError(f"{self._size_bytes} bytes without an end")
 
-    def keep(self, piece: bytes) -> None:
-        """Of a message that is refused nothing is kept; it is read to its end, as the reply may not come earlier."""
+    def keep_bytes(self, piece: bytes) -> None:
+        """Keep bytes; of a refused message none are, and it is read to its end, when the reply may come."""
         if self.refusal is not None or not piece:
             return
         if self._hold(len(piece)):
@@ -60,94 +60,93 @@ class MessageBuffer:
             self.refuse(Refusal.TOO_MUCH_HELD)
 
     def refuse(self, refusal: Refusal) -> None:
+        """Refuse the message; the first reason counts."""
         self._pieces.clear()
         if self.refusal is None:
             self.refusal = refusal
 
     def pause(self) -> Awaitable[None] | None:
-        """What to wait for before more is fed: a part that is being sent."""
+        """A part that is being sent, to wait for before more is read; None for nothing."""
         if self.refusal is not None or self.kept_bytes < self._part_bytes:
             return None
         return self._send_part(self.take_pieces())
 
     def take_pieces(self) -> tuple[bytes, ...]:
-        """What was kept since the last time; it stays accounted for."""
+        """The pieces kept since the last call; they stay accounted for."""
         pieces = tuple(self._pieces)
         self._pieces.clear()
         return pieces
 
 
-class Dotted:
-    """DATA: up to a line that is a dot (RFC 5321, section 4.5.2)."""
+class DotReader:
+    """Reads the data of DATA, up to a line that is a dot (RFC 5321, section 4.5.2)."""
 
     def __init__(self, buffer: MessageBuffer) -> None:
         self._buffer = buffer
-        self._held = (
-            b"\r\n"  # an end of the message may begin with it; a first line that is a dot ends it too
-        )
+        self._held = b"\r\n"  # the end of the message may begin with it, also where its first line is the dot
         self._first = True
 
     def feed(self, data: bytes) -> bytes | None:
-        """What comes behind the end; None before it."""
+        """Read more; returns what follows the end of the message, None before it."""
         data = self._held + data
-        if _ODD(data) is None:  # no line with a dot, so no end
+        if _ODD(data) is None:  # no line begins with a dot, so it is not the end
             kept = len(data) - 2 * data.endswith(b"\r\n")
-            self._take(data[:kept].replace(b"\r", b""), kept)
+            self._keep(data[:kept].replace(b"\r", b""), kept)
             self._held = data[kept:]
             return None
         end = data.find(_END)
         if end < 0:
             keep = next((size for size in (4, 3, 2, 1) if data.endswith(_END[:size])), 0)
             kept = len(data) - keep
-            self._take(_unstuffed(data[:kept]), kept)
+            self._keep(_unstuffed(data[:kept]), kept)
             self._held = data[kept:]
             return None
-        self._take(_unstuffed(data[: end + 2]), end + 2)
+        self._keep(_unstuffed(data[: end + 2]), end + 2)
         return data[end + len(_END) :]
 
     def pause(self) -> Awaitable[None] | None:
         return self._buffer.pause()
 
-    def _take(self, text: bytes, sent_bytes: int) -> None:
-        """Keep what is left of so many bytes; before the first of the message stands a CRLF that is not its own."""
+    def _keep(self, text: bytes, sent_bytes: int) -> None:
+        """Keep the text that so many bytes make; the CRLF before the first of the message is not part of it."""
         if not sent_bytes:
             return
-        self._buffer.expect(sent_bytes - 2 if self._first else sent_bytes)
-        self._buffer.keep(text[1:] if self._first else text)
+        self._buffer.count_bytes(sent_bytes - 2 if self._first else sent_bytes)
+        self._buffer.keep_bytes(text[1:] if self._first else text)
         self._first = False
 
 
-class Chunked:
-    """All chunks of one message (RFC 3030); a chunk may end between CR and LF."""
+class ChunkReader:
+    """Reads all chunks of one message (RFC 3030); a chunk may end between CR and LF."""
 
     def __init__(self, buffer: MessageBuffer) -> None:
         self._buffer = buffer
         self._left_bytes = 0
         self._held = b""
 
-    def begin(self, size_bytes: int) -> None:
+    def begin_chunk(self, size_bytes: int) -> None:
         self._left_bytes = size_bytes
 
     def feed(self, data: bytes) -> bytes | None:
-        """What comes behind the chunk; None before its end."""
-        mine = data[: self._left_bytes]
-        self._left_bytes -= len(mine)
-        self._buffer.expect(len(mine))
-        text = self._held + mine
+        """Read more; returns what follows the chunk, None before its end."""
+        chunk = data[: self._left_bytes]
+        self._left_bytes -= len(chunk)
+        self._buffer.count_bytes(len(chunk))
+        text = self._held + chunk
         self._held = b"\r" if text.endswith(b"\r") else b""
-        self._buffer.keep(_with_lf(text[: len(text) - len(self._held)]))
-        return None if self._left_bytes else data[len(mine) :]
+        self._buffer.keep_bytes(_with_lf(text[: len(text) - len(self._held)]))
+        return None if self._left_bytes else data[len(chunk) :]
 
     def pause(self) -> Awaitable[None] | None:
         return self._buffer.pause()
 
-    def end(self) -> None:
-        """There are no more chunks."""
-        self._buffer.keep(self._held)
+    def end_message(self) -> None:
+        """Note that the last chunk has been read."""
+        self._buffer.keep_bytes(self._held)
 
 
-class DiscardedChunk:
-    """A chunk that belongs to no message: read, since what follows it is a command, and dropped."""
+class DiscardingReader:
+    """Reads and drops a chunk that belongs to no message, as a command follows it."""
 
     def __init__(self, size_bytes: int) -> None:
         self._left_bytes = size_bytes
@@ -166,5 +165,5 @@ def _unstuffed(data: bytes) -> bytes:
 
 
 def _with_lf(data: bytes) -> bytes:
-    """Each CRLF as LF."""
+    """Replace each CRLF by LF."""
     return data.replace(b"\r", b"") if _BARE(data) is None else data.replace(b"\r\n", b"\n")

@@ -1,7 +1,7 @@
-"""One connection: what comes is cut into lines and messages, replies go out in as few writes as can be.
+"""One connection: input is cut into lines and messages, and replies go out in as few writes as possible.
 
-It knows nothing of SMTP. Where a reply needs something to be waited for, this connection obeys nothing more meanwhile,
-and all others go on; so the way of a message through the event loop has a task for its push, and none for the rest.
+It knows nothing of SMTP. While a reply is waited for, the connection processes no further input, and all others go on.
+So a message has one task on the event loop, for its push, and none for the rest.
 """
 
 from __future__ import annotations
@@ -22,194 +22,195 @@ from maildefer.intake.smtp.timeouts import Timeouts
 if TYPE_CHECKING:
     from ssl import SSLContext
 
-Answer = Reply | None | Awaitable[Reply | tuple[Reply, ...] | None]
-"""A reply, or none as more is to come; or an awaitable of them: with LMTP one for each recipient of a message."""
+Replies = Reply | tuple[Reply, ...] | None
+"""One reply; with LMTP one for each recipient of a message; or None, where there is none yet."""
+Answer = Reply | None | Awaitable[Replies]
 
-# What is read lands here, for all connections, and is dealt with before the next read: event loops would else choose
-# the size, which uvloop sets to 256 KiB, and allocate so much each time.
-_READ = memoryview(bytearray(64 << 10))
-_AHEAD_BYTES = 64 << 10  # kept of what comes while an answer is waited for
+# All connections read into this buffer, and each read is processed before the next one. Event loops would otherwise
+# allocate one for each read; uvloop's has 256 KiB.
+_READ_BUFFER = memoryview(bytearray(64 << 10))
+_UNREAD_BYTES = 64 << 10  # the most that is kept of input that comes while a reply is waited for
 HANDSHAKE_SECONDS = 30.0
 
 
 class DataReader(Protocol):
-    """Takes what comes until it is complete."""
+    """Reads message data until it is complete."""
 
     def feed(self, data: bytes) -> bytes | None:
-        """What is left over when it is complete; None while it wants more. ConnectionError: cut the client off."""
+        """Read more; returns what follows the data, None before its end. ConnectionError: the connection is aborted."""
 
     def pause(self) -> Awaitable[None] | None:
-        """What to wait for before more is fed."""
+        """What to wait for before more is read; None for nothing."""
 
 
 class Connection(asyncio.BufferedProtocol):
-    """To be derived: `greet`, `obey`, `forget`. Event loop only."""
+    """A base class; a protocol gives it `greet`, `answer_line` and `reset_session`. Event loop only."""
 
     client: Client
     origin: str
-    """The address that the connection is from, whatever is said of it since."""
+    """The address of the connection itself; XCLIENT changes the one of `client`."""
 
-    def __init__(self, hall: ServerContext, *, client: Client | None = None) -> None:
-        """`client`: for whom a proxy has opened it."""
-        self.hall = hall
-        self._announced = client
+    def __init__(self, context: ServerContext, *, client: Client | None = None) -> None:
+        """`client`: what a PROXY header says of it."""
+        self.context = context
+        self._proxied_client = client
         self._transport: asyncio.Transport | None = None
-        self._inbox = LineBuffer()
-        self._output: list[Reply] = []
-        self._body: DataReader | None = None
+        self._unread = LineBuffer()
+        self._replies: list[Reply] = []
+        self._data_reader: DataReader | None = None
         self._waiting: asyncio.Task[None] | None = None
-        self._clogged = False  # the client does not read what we say
-        self._ended = False  # it says no more
+        self._write_paused = False  # the client does not read the replies
+        self._at_eof = False  # the client sends no more
         self._closing = False
-        self._paused = False
+        self._read_paused = False
         self._admitted = False
-        self._patience = Timeouts(hall.loop, hall.options, self._out_of_patience)
+        self._timeouts = Timeouts(context.loop, context.options, self._time_out)
 
-    # What a protocol does with it
+    # What a protocol overrides and uses
 
     def greet(self) -> Reply:
-        """The first line."""
+        """The greeting, the first reply of all."""
         raise NotImplementedError
 
-    def obey(self, line: bytes) -> Answer:
-        """The answer to a line, which comes without its end."""
+    def answer_line(self, line: bytes) -> Answer:
+        """Answer a command; the line comes without its end."""
         raise NotImplementedError
 
-    def too_long(self, start: bytes) -> Reply | None:
-        """The reply to a line of which nothing is kept but how it starts."""
+    def answer_long_line(self, start: bytes) -> Reply | None:
+        """Answer a line that is too long, of which only the start is kept."""
         return replies.LINE_TOO_LONG
 
-    def forget(self) -> None:
-        """Drop what the client has said: it said it without encryption."""
+    def reset_session(self) -> None:
+        """Forget what the client said before its connection was encrypted."""
         raise NotImplementedError
 
     def abandon(self) -> None:
-        """The client is gone: give back what is held for it."""
+        """Drop an unfinished message: the connection is lost."""
 
     @property
     def busy(self) -> bool:
-        """Whether a transaction is under way."""
+        """Whether a transaction is in progress."""
         return False
 
-    def take(self, body: DataReader, then: Callable[[], Answer]) -> None:
-        """What comes next is no line; it is taken by `body`, and answered by `then`. No reply until then."""
-        self._body, self._then = body, then
-        self._patience.body_begins()
+    def read_data(self, reader: DataReader, answer: Callable[[], Answer]) -> None:
+        """Let `reader` have the input up to the end of its data, which `answer` then answers."""
+        self._data_reader, self._answer_data = reader, answer
+        self._timeouts.body_begins()
 
-    def encrypt(self, context: SSLContext, reply: Reply) -> None:
-        """Say so, and go on with TLS; whatever came before it in the clear is dropped, and never obeyed."""
+    def start_tls(self, context: SSLContext, reply: Reply) -> None:
+        """Reply, and go on with TLS; input that came ahead of it in the clear is dropped and never executed."""
         if self._transport is None:
             return
-        if self._inbox.take():
+        if self._unread.take_all():
             events.emit("intake.refused", client=str(self.client), reason="commands sent ahead of encryption")
         self._transport.pause_reading()
-        self._paused = False
-        self._reply(reply)
-        self._flush()
-        self._waiting = self.hall.loop.create_task(self._shake_hands(context))
+        self._read_paused = False
+        self._add_replies(reply)
+        self._write_replies()
+        self._waiting = self.context.loop.create_task(self._handshake(self._transport, context))
 
     def close(self, reply: Reply | None = None) -> None:
-        """Say so, and hang up once it is sent."""
+        """Reply, and close the connection once the reply is sent."""
         if self._transport is not None and not self._closing:
             if reply is not None:
-                self._reply(reply)
-            self._flush()
+                self._add_replies(reply)
+            self._write_replies()
             self._closing = True
             self._transport.close()
 
     def dismiss(self) -> None:
-        """Say that we close, and do; for a connection without a transaction."""
+        """Close the connection with 421, as the process ends."""
         self.close(replies.CLOSING)
 
     # What the event loop calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        self.client = self._announced or Client.of(transport)
+        self.client = self._proxied_client or Client.of(transport)
         self.origin = self.client.address
-        if refusal := self.hall.enter(self):
+        if refusal := self.context.enter(self):
             self.close(refusal)
             return
         self._admitted = True
-        self._conduct = ErrorLimits(self.hall.options, lenient=self.hall.exempts(self.client))
+        self._error_limits = ErrorLimits(self.context.options, exempt=self.context.exempts(self.client))
         if transport.get_extra_info("ssl_object") is not None:
             self._note_encryption()
-        self._reply(self.greet())
-        self._advance()
+        self._add_replies(self.greet())
+        self._process_input()
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        return _READ
+        return _READ_BUFFER
 
     def buffer_updated(self, nbytes: int) -> None:
-        self.data_received(bytes(_READ[:nbytes]))
+        self.data_received(bytes(_READ_BUFFER[:nbytes]))
 
     def data_received(self, data: bytes) -> None:
-        """What has come."""
         if self._closing:
             return
-        self._inbox.add(data)
-        self._advance()
+        self._unread.add_data(data)
+        self._process_input()
 
     def eof_received(self) -> bool:
-        """True keeps our side open for the answer that is being waited for; encrypted there is no such half."""
-        self._ended = True
+        """True keeps our side open for a reply that is being waited for; TLS has no half-closed connections."""
+        self._at_eof = True
         return self._waiting is not None and not self.client.tls
 
     def pause_writing(self) -> None:
-        self._clogged = True
+        self._write_paused = True
 
     def resume_writing(self) -> None:
-        self._clogged = False
-        self._advance()
+        self._write_paused = False
+        self._process_input()
 
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
         self._closing = True
-        self._patience.stop()
+        self._timeouts.stop()
         if self._admitted:
             self._admitted = False
-            self.hall.connections.leave(self)
+            self.context.connections.leave(self)
             self.abandon()
 
-    # How it goes on
+    # From input to replies
 
-    def _advance(self) -> None:
-        """Obey what has come, as far as nothing has to be waited for; then all replies go in one write."""
-        while not (self._waiting or self._clogged or self._closing) and self._inbox:
-            if not (self._take_line() if self._body is None else self._feed(self._body)):
+    def _process_input(self) -> None:
+        """Answer commands until a reply has to be waited for; then all replies go in one write."""
+        while not (self._waiting or self._write_paused or self._closing) and self._unread:
+            if not (self._read_line() if self._data_reader is None else self._feed(self._data_reader)):
                 break
-        self._flush()
+        self._write_replies()
         if self._transport is None or self._closing:
             return
-        if self._ended and self._waiting is None:
+        if self._at_eof and self._waiting is None:
             self.close()
             return
-        self._patience.something_came(in_line=self._inbox.in_line)
-        ahead = (self._waiting or self._clogged) and len(self._inbox) > _AHEAD_BYTES
-        if bool(ahead) is not self._paused:
-            self._paused = bool(ahead)
+        self._timeouts.note_input(in_line=self._unread.in_line)
+        ahead = (self._waiting or self._write_paused) and len(self._unread) > _UNREAD_BYTES
+        if bool(ahead) is not self._read_paused:
+            self._read_paused = bool(ahead)
             (self._transport.pause_reading if ahead else self._transport.resume_reading)()
 
-    def _take_line(self) -> bool:
-        """False when there is no whole one."""
+    def _read_line(self) -> bool:
+        """Answer the next line; False when none is complete."""
         try:
-            line = self._inbox.line()
+            line = self._unread.next_line()
         except LineTooLong as fault:
             if fault.endless:
                 self.close(replies.LINE_TOO_LONG)
                 return False
-            self._patience.line_ends()
-            self._settle(self.too_long(fault.start))
+            self._timeouts.line_ends()
+            self._send_answer(self.answer_long_line(fault.start))
             return True
         if line is None:
             return False
-        self._patience.line_ends()
-        self._settle(self.obey(line))
+        self._timeouts.line_ends()
+        self._send_answer(self.answer_line(line))
         return True
 
-    def _feed(self, body: DataReader) -> bool:
+    def _feed(self, reader: DataReader) -> bool:
+        """Let the reader have all input; False when it waits for more."""
         try:
-            rest = body.feed(self._inbox.take())
+            rest = reader.feed(self._unread.take_all())
         except ConnectionError as reason:
             events.emit("intake.refused", client=str(self.client), reason=str(reason))
             assert self._transport is not None
@@ -217,56 +218,51 @@ class Connection(asyncio.BufferedProtocol):
             self._transport.abort()
             return False
         if rest is None:
-            if (pause := body.pause()) is not None:
-                self._settle(pause)
+            self._send_answer(reader.pause())
             return False
-        self._inbox.give_back(rest)
-        self._body = None
-        self._patience.body_ends()
-        self._settle(self._then())
+        self._unread.put_back(rest)
+        self._data_reader = None
+        self._timeouts.body_ends()
+        self._send_answer(self._answer_data())
         return True
 
-    def _settle(self, answer: Answer) -> None:
+    def _send_answer(self, answer: Answer) -> None:
         if answer is None:
             return
-        seconds = self._conduct.note(answer) if isinstance(answer, Reply) else 0.0
+        seconds = self._error_limits.note_replies(answer) if isinstance(answer, Reply) else 0.0
         if isinstance(answer, Reply) and not seconds:
-            self._reply(answer)
-            self._judge()
+            self._add_replies(answer)
+            self._check_limits()
         else:
-            self._waiting = self.hall.loop.create_task(self._wait_for(answer, seconds))
+            self._waiting = self.context.loop.create_task(self._wait_and_reply(answer, seconds))
 
-    def _judge(self) -> None:
-        if verdict := self._conduct.verdict():
-            events.emit("intake.refused", client=str(self.client), reason=str(verdict))
-            self.close(verdict)
+    def _check_limits(self) -> None:
+        if reply := self._error_limits.limit_reached():
+            events.emit("intake.refused", client=str(self.client), reason=str(reply))
+            self.close(reply)
 
-    async def _wait_for(
-        self, answer: Reply | Awaitable[Reply | tuple[Reply, ...] | None], seconds: float
-    ) -> None:
-        self._flush()
+    async def _wait_and_reply(self, answer: Reply | Awaitable[Replies], seconds: float) -> None:
+        self._write_replies()
         try:
             if isinstance(answer, Reply):
-                said: tuple[Reply, ...] = (answer,)
+                answers: tuple[Reply, ...] = (answer,)
             else:
-                heard = await answer
-                said = heard if isinstance(heard, tuple) else () if heard is None else (heard,)
-                seconds = self._conduct.note(*said)
+                found = await answer
+                answers = found if isinstance(found, tuple) else () if found is None else (found,)
+                seconds = self._error_limits.note_replies(*answers)
             if seconds:
                 await asyncio.sleep(seconds)
-        except Exception as error:  # noqa: BLE001  # whatever it is, the client is to try again
+        except Exception as error:  # noqa: BLE001  # whatever it is, the client should try again
             events.emit("intake.refused", client=str(self.client), reason=f"{type(error).__name__}: {error}")
-            said = (replies.INTERNAL,)
+            answers = (replies.INTERNAL,)
         self._waiting = None
-        self._reply(*said)
-        self._judge()
-        self._advance()
+        self._add_replies(*answers)
+        self._check_limits()
+        self._process_input()
 
-    async def _shake_hands(self, context: SSLContext) -> None:
-        transport = self._transport
-        assert transport is not None
+    async def _handshake(self, transport: asyncio.Transport, context: SSLContext) -> None:
         try:
-            self._transport = await self.hall.loop.start_tls(
+            self._transport = await self.context.loop.start_tls(
                 transport, self, context, server_side=True, ssl_handshake_timeout=HANDSHAKE_SECONDS
             )
         except (OSError, TimeoutError) as fault:  # ssl.SSLError is an OSError
@@ -277,28 +273,27 @@ class Connection(asyncio.BufferedProtocol):
         self._waiting = None
         if self._transport is None or self._closing:
             return
-        self.forget()
+        self.reset_session()
         self._note_encryption()
-        self._advance()
+        self._process_input()
 
     def _note_encryption(self) -> None:
         assert self._transport is not None
         self.client.tls = self._transport.get_extra_info("ssl_object").version() or "TLS"
 
-    def _reply(self, *said: Reply) -> None:
-        self._output += said
+    def _add_replies(self, *answers: Reply) -> None:
+        self._replies += answers
 
-    def _flush(self) -> None:
-        if self._output:
-            if self._transport is not None and not self._closing:
-                self._transport.write(("\r\n".join(map(str, self._output)) + "\r\n").encode())
-            self._output.clear()
+    def _write_replies(self) -> None:
+        if self._replies and self._transport is not None and not self._closing:
+            self._transport.write(("\r\n".join(map(str, self._replies)) + "\r\n").encode())
+        self._replies.clear()
 
-    def _out_of_patience(self) -> bool:
-        """True to go on waiting, as it is we who take so long."""
-        if self._waiting and not self._clogged:
+    def _time_out(self) -> bool:
+        """Close the connection; True to go on waiting, where the client is waiting for a reply."""
+        if self._waiting and not self._write_paused:
             return True
-        if self._clogged and self._transport is not None:
+        if self._write_paused and self._transport is not None:
             self._transport.abort()
         self.close(replies.TIMEOUT)
         return False

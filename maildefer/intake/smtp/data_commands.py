@@ -1,4 +1,4 @@
-"""Messages on a connection: by DATA (RFC 5321), or in chunks by BDAT (RFC 3030)."""
+"""The commands DATA (RFC 5321) and BDAT (RFC 3030)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from maildefer.intake.client import Client
 from maildefer.intake.context import ServerContext
 from maildefer.intake.outcomes import Stored
 from maildefer.intake.replies import Reply
-from maildefer.intake.smtp.body import Chunked, DiscardedChunk, Dotted
+from maildefer.intake.smtp.body import ChunkReader, DiscardingReader, DotReader
 from maildefer.intake.smtp.connection import Answer, Connection
 from maildefer.intake.smtp.transaction import IncomingMessage, Transaction
 from maildefer.message.envelope import TOP_LIMIT_BYTES
@@ -20,16 +20,16 @@ _CHUNK_FOLLOWS: Final = re.compile(rb"[ \t]*bdat(?![a-z0-9])", re.IGNORECASE).ma
 
 
 class DataCommands(Connection):
-    """A connection with a transaction; whoever derives from it begins that."""
+    """A connection with a transaction, which the derived class begins."""
 
     lmtp: ClassVar[bool] = False
 
-    def __init__(self, hall: ServerContext, *, client: Client | None = None) -> None:
-        super().__init__(hall, client=client)
+    def __init__(self, context: ServerContext, *, client: Client | None = None) -> None:
+        super().__init__(context, client=client)
         self.transaction: Transaction | None = None
-        self._limit_bytes = hall.options.max_bytes - TOP_LIMIT_BYTES
+        self._limit_bytes = context.options.max_bytes - TOP_LIMIT_BYTES
         self._incoming: IncomingMessage | None = None
-        self._chunked: Chunked | None = None  # the message comes by BDAT
+        self._chunk_reader: ChunkReader | None = None  # of a message that comes by BDAT
 
     @property
     def busy(self) -> bool:
@@ -46,18 +46,18 @@ class DataCommands(Connection):
             return replies.IN_CHUNKS
         if self.transaction is None or not self.transaction.recipients:
             return replies.RCPT_FIRST
-        self.take(Dotted(self._begin_message().buffer), self._message_came)
+        self.read_data(DotReader(self._begin_message().buffer), self._answer_message_end)
         return replies.START_DATA
 
     def bdat(self, argument: str) -> Answer:
-        """RFC 3030; without its BINARYMIME, since line ends change on their way to the Maildir."""
+        """Read a chunk (RFC 3030); BINARYMIME is not offered, since CRLF becomes LF in the Maildir."""
         size, _, last = argument.partition(" ")
         if (
             not (size.isascii() and size.isdigit())
             or len(size) > 20
             or last.strip().upper() not in ("", "LAST")
         ):
-            self.close(replies.SYNTAX_BDAT)  # who knows what of the rest is message
+            self.close(replies.SYNTAX_BDAT)  # where the next command begins is unknown
             return None
         if int(size) > 2 * self._limit_bytes:
             self.close(replies.TOO_LARGE)
@@ -65,64 +65,65 @@ class DataCommands(Connection):
         if self.transaction is None or not self.transaction.recipients:
             if not int(size):
                 return replies.RCPT_FIRST
-            self._patience.message_begins()
-            self.take(DiscardedChunk(int(size)), lambda: replies.RCPT_FIRST)
+            self._timeouts.message_begins()
+            self.read_data(DiscardingReader(int(size)), lambda: replies.RCPT_FIRST)
             return None
-        if self._chunked is None:
-            self._chunked = Chunked(self._begin_message().buffer)
-        elif self._patience.is_over():
+        if self._chunk_reader is None:
+            self._chunk_reader = ChunkReader(self._begin_message().buffer)
+        elif self._timeouts.message_overdue():
             self.close(replies.TIMEOUT)
             return None
-        self._chunked.begin(int(size))
-        then = partial(self._chunk_came, int(size), bool(last))
+        self._chunk_reader.begin_chunk(int(size))
+        answer = partial(self._answer_chunk, int(size), bool(last))
         if not int(size):
-            return then()
-        self.take(self._chunked, then)
+            return answer()
+        self.read_data(self._chunk_reader, answer)
         return None
 
-    def disobey(self, line: bytes, refusal: Reply) -> Reply | None:
-        """A chunk follows BDAT without waiting: where its line isn't obeyed, what comes next must not be taken for
-        commands (RFC 3030, section 2).
+    def refuse_line(self, line: bytes, refusal: Reply) -> Reply | None:
+        """Refuse a command; after a refused BDAT the connection is closed, lest its chunk is read as commands.
+
+        The chunk follows without waiting for a reply (RFC 3030, section 2).
         """
         if _CHUNK_FOLLOWS(line) is None:
             return refusal
         self.close(refusal)
         return None
 
-    def answer(self, outcomes: list[Stored]) -> Reply | tuple[Reply, ...]:
-        """The reply to a message, by what became of it for each recipient."""
+    def answer_message(self, outcomes: list[Stored]) -> Reply | tuple[Reply, ...]:
+        """The reply to a message, or with LMTP the replies."""
         return replies.for_all(outcomes)
 
     def _begin_message(self) -> IncomingMessage:
         assert self.transaction is not None
-        self._patience.message_begins()
-        self._incoming = IncomingMessage(self.hall, self.client, self.transaction, together=not self.lmtp)
+        self._timeouts.message_begins()
+        self._incoming = IncomingMessage(self.context, self.client, self.transaction, together=not self.lmtp)
         return self._incoming
 
-    def _message_came(self) -> Answer:
+    def _answer_message_end(self) -> Answer:
         assert self._incoming is not None
-        return self._stored(self._incoming)
+        return self._store(self._incoming)
 
-    def _chunk_came(self, size_bytes: int, last: bool) -> Answer:
+    def _answer_chunk(self, size_bytes: int, last: bool) -> Answer:
         assert self._incoming is not None
-        assert self._chunked is not None
+        assert self._chunk_reader is not None
         if not last:
             refusal = self._incoming.buffer.refusal
             return replies.chunk_received(size_bytes) if refusal is None else replies.refused(refusal)
-        self._chunked.end()
-        return self._stored(self._incoming)
+        self._chunk_reader.end_message()
+        return self._store(self._incoming)
 
-    async def _stored(self, incoming: IncomingMessage) -> Reply | tuple[Reply, ...]:
+    async def _store(self, incoming: IncomingMessage) -> Reply | tuple[Reply, ...]:
         try:
-            return self.answer(await incoming.store())
+            return self.answer_message(await incoming.store())
         finally:
-            self._incoming, self._chunked, self.transaction = None, None, None
+            self._incoming, self._chunk_reader, self.transaction = None, None, None
             self.client.forwarded = {}
-            if self.hall.connections.draining:
-                self.hall.loop.call_soon(self.dismiss)
+            if self.context.connections.draining:
+                self.context.loop.call_soon(self.dismiss)
 
-    def _reset(self) -> None:
+    def _end_transaction(self) -> None:
         if self._incoming is not None:
             self._incoming.abandon()
-        self._incoming, self._chunked, self.transaction = None, None, None
+        self._incoming, self._chunk_reader, self.transaction = None, None, None
         self.client.forwarded = {}

@@ -1,4 +1,4 @@
-"""How a client behaves: it is slowed down as it makes errors, and sent away when it makes too many."""
+"""Slows a client down as it makes errors, and closes its connection when it makes too many."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from maildefer.intake.replies import Progress, Reply
 
 
 class ErrorLimits:
-    """One connection's. A message that is taken clears the account, as it does in Postfix."""
+    """The errors and idle commands of one connection. A message that is stored clears them, as it does in Postfix."""
 
-    def __init__(self, limits: FrontEndOptions, *, lenient: bool) -> None:
-        """`lenient`: one of our own relays, which passes on what others do."""
+    def __init__(self, limits: FrontEndOptions, *, exempt: bool) -> None:
+        """`exempt`: a relay of our own, which forwards what others send, is not limited."""
         self._limits = limits
-        self._lenient = lenient
+        self._exempt = exempt
         self._errors = self._idle_commands = 0
 
-    def note(self, *said: Reply) -> float:
-        """Account for an answer before it is sent; returns how many seconds to wait with it."""
-        if self._lenient or not said:
+    def note_replies(self, *answers: Reply) -> float:
+        """Account for replies before they are sent; returns how many seconds to delay them."""
+        if self._exempt or not answers:
             return 0.0
-        if any(reply.progress is Progress.STORED for reply in said):
+        if any(reply.progress is Progress.STORED for reply in answers):
             self._errors = self._idle_commands = 0
             return 0.0
-        if said[0].progress is Progress.ONWARD:
+        if answers[0].progress is Progress.ONWARD:
             return 0.0
         self._idle_commands += 1
-        if not said[0].failed:
+        if not answers[0].failed:
             return 0.0
         self._errors += 1
         over = self._errors - self._limits.max_errors // 2
@@ -39,7 +39,7 @@ class ErrorLimits:
             longest_seconds=self._limits.tarpit_max_seconds,
         )
 
-    def verdict(self) -> Reply | None:
+    def limit_reached(self) -> Reply | None:
         """The reply with which to close the connection; None while the client may stay."""
         if self._errors >= self._limits.max_errors:
             return replies.TOO_MANY_ERRORS

@@ -1,4 +1,4 @@
-"""What a client has sent and nobody has dealt with yet: cut into lines, or taken as it is."""
+"""Unread input of a client, read by lines or as a whole."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ START_BYTES: Final = 64  # kept of a line that is too long: which command it was
 
 
 class LineTooLong(Exception):
-    """Nothing of it is kept but its `start`. `endless`: it is so long that nobody should wait for its end."""
+    """A line is too long: only its `start` is kept. `endless`: it exceeds what is read to find its end."""
 
     def __init__(self, *, start: bytes, endless: bool) -> None:
         super().__init__()
@@ -19,12 +19,12 @@ class LineTooLong(Exception):
 
 
 class LineBuffer:
-    """Lines end with LF; a CR before it is dropped, as Postfix does. Messages are not read here."""
+    """Lines end with LF; a CR before it is dropped, as Postfix does. Message data is not read by lines."""
 
     def __init__(self) -> None:
         self._data = b""
-        self._at = 0  # what is before it has been taken
-        self._skipped = 0  # bytes of a line that is too long
+        self._at = 0  # where unread input begins
+        self._skipped_bytes = 0  # of a line that is too long
         self._start = b""  # of that line
 
     def __len__(self) -> int:
@@ -33,27 +33,27 @@ class LineBuffer:
     @property
     def in_line(self) -> bool:
         """Whether a line has begun."""
-        return self._skipped > 0 or self._at < len(self._data)
+        return self._skipped_bytes > 0 or self._at < len(self._data)
 
-    def add(self, data: bytes) -> None:
+    def add_data(self, data: bytes) -> None:
         self._data = self._data[self._at :] + data if self._at < len(self._data) else data
         self._at = 0
 
-    def give_back(self, data: bytes) -> None:
-        """What was taken, and is somebody else's; nothing else may have come meanwhile."""
+    def put_back(self, data: bytes) -> None:
+        """Return the rest of what `take_all` gave; no input may have been added since."""
         self._data, self._at = data, 0
 
-    def take(self) -> bytes:
-        """All there is."""
+    def take_all(self) -> bytes:
+        """All unread input."""
         data = self._data[self._at :] if self._at else self._data
         self._data, self._at = b"", 0
         return data
 
-    def line(self) -> bytes | None:
-        """The next one, without its end; None where it has none yet. Raises LineTooLong when it ends, if it does."""
+    def next_line(self) -> bytes | None:
+        """The next line without its end; None before it is complete. Raises LineTooLong at the end of such a line."""
         end = self._data.find(b"\n", self._at)
         size = (len(self._data) if end < 0 else end) - self._at
-        if self._skipped or size > LINE_BYTES:
+        if self._skipped_bytes or size > LINE_BYTES:
             self._skip(size, end)
             return None
         if end < 0:
@@ -63,14 +63,14 @@ class LineBuffer:
         return line[:-1] if line.endswith(b"\r") else line
 
     def _skip(self, size: int, end: int) -> None:
-        if not self._skipped:
+        if not self._skipped_bytes:
             self._start = self._data[self._at :].lstrip(b" \t")[:START_BYTES]
-        self._skipped += size
-        if self._skipped > ENDLESS_BYTES:
+        self._skipped_bytes += size
+        if self._skipped_bytes > ENDLESS_BYTES:
             raise LineTooLong(start=self._start, endless=True)
         if end < 0:
             self._data, self._at = b"", 0
             return
         self._at = end + 1
-        self._skipped = 0
+        self._skipped_bytes = 0
         raise LineTooLong(start=self._start, endless=False)

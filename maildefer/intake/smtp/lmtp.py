@@ -1,4 +1,4 @@
-"""LMTP (RFC 2033): the same session with LHLO, and one reply for each recipient after the message."""
+"""LMTP (RFC 2033): a session with LHLO, and after a message one reply for each recipient."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from maildefer.intake.smtp.session import SmtpSession
 
 
 class LmtpSession(SmtpSession):
-    """An LMTP connection to the hall's queue."""
+    """One LMTP connection."""
 
     lmtp = True
     protocol = "LMTP"
 
-    def no_helo(self, argument: str) -> Answer:
+    def refuse_helo(self, argument: str) -> Answer:
         return replies.LHLO_INSTEAD
 
-    def answer(self, outcomes: list[Stored]) -> tuple[Reply, ...]:
+    def answer_message(self, outcomes: list[Stored]) -> tuple[Reply, ...]:
         return replies.for_each(outcomes)
 
 
 LmtpSession.commands = {
     **SmtpSession.commands,
     b"LHLO": SmtpSession.ehlo,
-    b"EHLO": LmtpSession.no_helo,
-    b"HELO": LmtpSession.no_helo,
+    b"EHLO": LmtpSession.refuse_helo,
+    b"HELO": LmtpSession.refuse_helo,
 }

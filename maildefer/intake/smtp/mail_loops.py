@@ -1,7 +1,8 @@
-"""Whether a message goes around in circles, by the trace lines that it brings along.
+"""Finds mail loops by the trace lines of a message.
 
 Each server adds a Received line (RFC 5321, section 6.3: some hundred of them are a loop; Postfix takes 50 for one), and
-one that delivers for an address and may forward adds Delivered-To with it: who sees its own there has seen it before.
+one that delivers to an address and may forward adds a Delivered-To line with it: a message that names its recipient
+there was delivered to it before.
 """
 
 from __future__ import annotations
@@ -13,15 +14,15 @@ from typing import Final
 from maildefer.intake.options import FrontEndOptions
 from maildefer.message.envelope import HEADER_LIMIT_BYTES, encode_address, split
 
-# In lower case, a colon as RFC 5322, section 4.5, still allows it; with the lines that a value is folded into.
+# In lower case; white space before the colon is obsolete syntax (RFC 5322, section 4.5); a value may be folded.
 _RECEIVED: Final = re.compile(rb"\nreceived[ \t]*:").findall
 _DELIVERED: Final = re.compile(rb"\ndelivered-to[ \t]*:([^\n]*(?:\n[ \t][^\n]*)*)(?=\n)").findall
 _PIECE: Final = re.compile(rb'\\.|["()\s]|[^\\"()\s]+|\\', re.DOTALL).findall
-_FIELD_BYTES: Final = 2000  # kept of a field that has not ended: its name, and an address
+_FIELD_BYTES: Final = 2000  # kept of a field that has not ended: enough for its name and an address
 
 
 class Trace:
-    """Reads the header section of one message, which may come in parts; keeps a field of it at most."""
+    """Reads the header section of one message, which may come in parts; it keeps one field at most."""
 
     def __init__(self, limits: FrontEndOptions) -> None:
         self._max_hops = limits.max_hops
@@ -33,7 +34,7 @@ class Trace:
         self._ended = False
 
     def feed(self, *pieces: bytes) -> None:
-        """The next part, as Maildir has it, in pieces. A block of our own on top of it all does not count."""
+        """Read the next part, in pieces, with LF as line ends. An envelope block that begins the message is skipped."""
         if self._ended:  # the header section, or as much of it as is read
             return
         data = b"".join(pieces)
@@ -53,9 +54,9 @@ class Trace:
         self._delivered += delivered
 
     def loops(self, recipients: Sequence[str]) -> dict[str, str]:
-        """The recipients for whom it is a loop, as far as the header section is known, and why, for the log."""
+        """The recipients for whom it is a loop by what has been read, each with the reason for the log."""
         hops, delivered = self._hops, self._delivered
-        if self._rest:  # of which more may come, or nothing: as far as its lines have ended
+        if self._rest:  # more of it may come, so only complete lines count
             more_hops, more_delivered = _read(b"\n" + self._rest[: self._rest.rfind(b"\n") + 1])
             hops, delivered = hops + more_hops, delivered + more_delivered
         if hops >= self._max_hops:
@@ -70,14 +71,14 @@ class Trace:
 
 
 def _read(lines: bytes) -> tuple[int, list[bytes]]:
-    """How many Received lines are among them, and whom Delivered-To names."""
+    """The number of Received lines, and the addresses of Delivered-To lines."""
     lines = lines.lower()
     delivered = map(_address, _DELIVERED(lines)) if b"\ndelivered-to" in lines else ()
     return len(_RECEIVED(lines)), list(delivered)
 
 
 def _last_field(lines: bytes) -> int:
-    """Where the end of line is before the last field, which more lines may follow."""
+    """Where the line before the last field ends; more lines of that field may follow."""
     end = lines.rfind(b"\n")
     while end > 0 and (end + 1 == len(lines) or lines[end + 1 : end + 2] in (b" ", b"\t")):
         end = lines.rfind(b"\n", 0, end)
@@ -85,14 +86,14 @@ def _last_field(lines: bytes) -> int:
 
 
 def _shortened(field: bytes) -> bytes:
-    """One that is cut is one line, lest what comes next is taken for another's beginning."""
+    """Cut a field that is too long, as one line, so that its next lines are not taken for a new field."""
     if len(field) <= _FIELD_BYTES:
         return field
     return field[:_FIELD_BYTES].replace(b"\n", b" ") + (b"\n" if field.endswith(b"\n") else b"")
 
 
 def _address(value: bytes) -> bytes:
-    """What is left of it without comments, white space, and angle brackets around it (RFC 5322, section 3.2.2)."""
+    """The address without comments, white space and angle brackets (RFC 5322, section 3.2.2)."""
     if b"(" not in value and b'"' not in value:
         return b"".join(value.split()).removeprefix(b"<").removesuffix(b">")
     depth, quoted, kept = 0, False, []

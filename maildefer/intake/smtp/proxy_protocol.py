@@ -1,7 +1,7 @@
-"""The PROXY protocol, versions 1 and 2: a proxy says first for whom it has opened the connection.
+"""The PROXY protocol, versions 1 and 2: a proxy first sends the address of the client that it has connected.
 
-The header is read from the bare socket, to its last byte and no further, so that what follows it, TLS or SMTP, is the
-event loop's. After HAProxy's `proxy-protocol.txt`: who is to send a header must, and nobody else's is looked at.
+The header is read from the socket up to its last byte and no further, so that the event loop reads what follows, TLS or
+SMTP. By HAProxy's `proxy-protocol.txt`, a proxy that is configured must send a header, and no other client's is read.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ _FAMILIES: Final = {1: (socket.AF_INET, 4), 2: (socket.AF_INET6, 16)}
 
 
 class BadHeader(Exception):
-    """What came is no PROXY header."""
+    """The connection did not begin with a PROXY header."""
 
 
 async def read(sock: socket.socket, seconds: float) -> Client | None:
-    """For whom the connection is; None where it is the proxy's own. Raises BadHeader, TimeoutError, OSError."""
+    """Read a header: the client, or None for the proxy's own connection. Raises BadHeader, TimeoutError, OSError."""
     async with asyncio.timeout(seconds):
         start = await _exactly(sock, len(_SIGNATURE))
         if start == _SIGNATURE:
@@ -32,16 +32,16 @@ async def read(sock: socket.socket, seconds: float) -> Client | None:
             size = int.from_bytes(fixed[2:])
             if size > _MOST_BYTES:
                 raise BadHeader(f"a header of {size} bytes")
-            return second(fixed, await _exactly(sock, size))
+            return parse_version_2(fixed, await _exactly(sock, size))
         while not start.endswith(b"\r\n"):
             if len(start) >= _LINE_BYTES:
                 raise BadHeader("a line without an end")
             start += await _up_to_newline(sock, _LINE_BYTES - len(start))
-        return first(start)
+        return parse_version_1(start)
 
 
-def first(line: bytes) -> Client | None:
-    """Version 1, a line with its end."""
+def parse_version_1(line: bytes) -> Client | None:
+    """Parse a header of version 1, a line with its end."""
     words = line[:-2].decode("latin-1").split(" ")
     if words[:2] == ["PROXY", "UNKNOWN"]:
         return None
@@ -56,15 +56,15 @@ def first(line: bytes) -> Client | None:
     return Client(address=plain_address(words[2]), port=port)
 
 
-def second(fixed: bytes, rest: bytes) -> Client | None:
-    """Version 2: the four bytes behind the signature, and as many more as they say."""
+def parse_version_2(fixed: bytes, rest: bytes) -> Client | None:
+    """Parse a header of version 2: the four bytes after the signature, and the bytes that they announce."""
     version, command = fixed[0] >> 4, fixed[0] & 15
     if version != 2 or command > 1:
         raise BadHeader(f"version {version}, command {command}")
     family, _ = fixed[1] >> 4, fixed[1] & 15
-    if command == 0:  # LOCAL: a look at our health
+    if command == 0:  # LOCAL: a health check
         return None
-    if family not in _FAMILIES:  # of a socket file, or not told
+    if family not in _FAMILIES:  # of a socket file, or unspecified
         return None
     kind, size = _FAMILIES[family]
     if len(rest) < 2 * size + 4:

@@ -1,4 +1,4 @@
-"""The two mechanisms of AUTH that everybody speaks, PLAIN (RFC 4616) and LOGIN: each a dialogue of base64 words."""
+"""The mechanisms of AUTH: PLAIN (RFC 4616) and LOGIN, each a dialogue of base64 words."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from typing import Final, NamedTuple
 
 
 class SaslIdentity(NamedTuple):
-    """Who somebody says to be, and the proof."""
+    """A user's name and password."""
 
     user: str
     password: str
 
 
 class BadResponse(Exception):
-    """No base64, no UTF-8, or not what the mechanism wants."""
+    """A response is no base64, no UTF-8, or not what the mechanism needs."""
 
 
 Dialogue = Generator[str, str, SaslIdentity]
-"""Yields challenges, takes responses, returns a claim, or raises BadResponse."""
+"""Yields challenges, takes responses, returns the identity, or raises BadResponse."""
 
 
 def plain(initial: str | None) -> Dialogue:
-    """AUTHZID NUL AUTHCID NUL PASSWORD; who speaks for somebody else is refused."""
+    """AUTHZID NUL AUTHCID NUL PASSWORD; another user's AUTHZID is refused."""
     words = _decoded((yield "") if initial is None else initial).split("\0")
     if len(words) != 3 or words[0] not in ("", words[1]) or not words[1]:
         raise BadResponse
@@ -31,7 +31,7 @@ def plain(initial: str | None) -> Dialogue:
 
 
 def login(initial: str | None) -> Dialogue:
-    """Name and password, one after the other; not standardized, and still what some programs speak only."""
+    """Name and password, one after the other; not standardized, but the only mechanism of some programs."""
     user = _decoded((yield "VXNlcm5hbWU6") if initial is None else initial)
     if not user:
         raise BadResponse
@@ -42,7 +42,7 @@ MECHANISMS: Final[dict[str, Callable[[str | None], Dialogue]]] = {"PLAIN": plain
 
 
 def _decoded(word: str) -> str:
-    """`=` stands for an empty response (RFC 4954, section 4)."""
+    """Decode a response; `=` stands for an empty one (RFC 4954, section 4)."""
     if word == "=":
         return ""
     try:

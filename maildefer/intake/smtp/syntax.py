@@ -1,7 +1,7 @@
-"""What stands behind MAIL FROM, RCPT TO and EHLO: paths and parameters (RFC 5321, section 4.1.2).
+"""Parses the arguments of MAIL FROM, RCPT TO and EHLO: paths and parameters (RFC 5321, section 4.1.2).
 
-By regular expressions: the e-mail package's parser, which aiosmtpd uses, takes 50 times as long, weighs 4 MB, and makes
-other addresses of some that are wrong.
+It uses regular expressions: the parser of the e-mail package, which aiosmtpd uses, takes 50 times as long and 4 MB, and
+makes other addresses of some that are wrong.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 _WORD: Final = r'[^\s<>"\\()\[\],:;@]+'
 _QUOTED: Final = r'"(?:[^"\\]|\\.)*"'
 _DOMAIN: Final = rf"(?:{_WORD}|\[[^\s<>\[\]]+\])"
-# In brackets; bare too, as some clients send it. An address without a domain is for `postmaster`, and for LMTP.
+# In angle brackets, or bare as some clients send it. An address without a domain is for `postmaster`, and for LMTP.
 _PATH: Final = re.compile(
     rf"\s*(?:<((?:{_WORD}|{_QUOTED})(?:@{_DOMAIN})?|)>|({_WORD}@{_DOMAIN}))(?:\s+(.*))?", re.DOTALL
 ).fullmatch
@@ -26,14 +26,14 @@ _DOMAIN_BYTES: Final = 255
 
 
 class Path(NamedTuple):
-    """An address without its brackets, empty for the null sender, and the parameters behind it."""
+    """An address without its angle brackets, empty for the null sender, and the parameters after it."""
 
     address: str
     parameters: str
 
 
 def path(text: str) -> Path | None:
-    """None for what is no path, and for a source route (see `is_source_route`)."""
+    """Parse a path; None for what is none, and for a source route (see `is_source_route`)."""
     if (found := _PATH(text)) is None:
         return None
     bracketed, bare, parameters = found.groups()
@@ -44,7 +44,7 @@ def path(text: str) -> Path | None:
 
 
 def is_too_long(address: str) -> bool:
-    """Whether a part of it is longer than other servers need to take (RFC 5321, section 4.5.3.1; octets of UTF-8)."""
+    """Whether the local part or the domain exceeds RFC 5321, section 4.5.3.1, in octets of UTF-8."""
     if len(address) <= _LOCAL_PART_BYTES // 4:  # a character has four octets at most
         return False
     local, at, domain = address.rpartition("@")
@@ -57,12 +57,12 @@ def is_too_long(address: str) -> bool:
 
 
 def is_source_route(text: str) -> bool:
-    """`<@relay,@other:user@domain>`: obsolete, and asks a host to send on for strangers."""
+    """Whether it is `<@relay,@other:user@domain>`, which is obsolete and asks a host to relay."""
     return _ROUTE(text) is not None
 
 
 def parameters(text: str) -> dict[str, str] | None:
-    """Names in upper case, their values as given, empty where there is none; None for what can't be read."""
+    """Parse parameters: names in upper case, values as given or empty; None for a wrong syntax."""
     found: dict[str, str] = {}
     for word in text.split():
         if (match := _PARAMETER(word)) is None or match[1].upper() in found:
@@ -72,13 +72,13 @@ def parameters(text: str) -> dict[str, str] | None:
 
 
 def greeting_name(text: str) -> str | None:
-    """What a client calls itself: any one word, since many call themselves wrongly (section 4.1.4)."""
+    """The argument of EHLO: any one word, since many clients give a wrong name (section 4.1.4)."""
     name = text.strip()
     return name if _NAME(name) else None
 
 
 def _unquoted(address: str) -> str:
-    """With no more quotes than it needs: `"ann"@b` and `"a\\nn"@b` are ann's mailbox (section 4.1.2)."""
+    """The address without needless quotes: `"ann"@b` and `"a\\nn"@b` are ann's mailbox (section 4.1.2)."""
     quoted, _, domain = address.rpartition('"')
     local = re.sub(r"\\(.)", r"\1", quoted[1:])
     if _DOT_STRING(local):
@@ -88,7 +88,7 @@ def _unquoted(address: str) -> str:
 
 
 def _is_literal(text: str) -> bool:
-    """`192.0.2.1` or `IPv6:2001:db8::1` (section 4.1.3)."""
+    """Whether it is such as `192.0.2.1` or `IPv6:2001:db8::1` (section 4.1.3)."""
     family, address = (socket.AF_INET6, text[5:]) if text[:5].upper() == "IPV6:" else (socket.AF_INET, text)
     try:
         socket.inet_pton(family, address)

@@ -1,4 +1,4 @@
-"""How long a client may take: to begin a command, to end it, to end a message."""
+"""How long a client may take to begin a command, to end it, and to end a message."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from maildefer.intake.options import FrontEndOptions
 
 
 class Timeouts:
-    """One connection's. A timer for each command would cost: here one looks whether the last one is long ago."""
+    """The timeouts of one connection. It has one timer, which checks the time of the last input, not one a command."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, limits: FrontEndOptions, at_end: Callable[[], bool]
+        self, loop: asyncio.AbstractEventLoop, limits: FrontEndOptions, on_timeout: Callable[[], bool]
     ) -> None:
-        """`at_end` returns whether there is still something to be patient for."""
+        """`on_timeout` returns True to go on waiting."""
         self._loop = loop
         self._limits = limits
-        self._at_end = at_end
+        self._on_timeout = on_timeout
         self._timer: asyncio.TimerHandle | None = None
         self._armed_at = self._deadline = 0.0
         self._line_until: float | None = None
@@ -28,11 +28,11 @@ class Timeouts:
         self._message_until = self._loop.time() + self._limits.data_seconds
 
     def body_begins(self) -> None:
-        """The message, or some of it."""
+        """Note that the message, or a chunk of it, begins."""
         self._body_until = self._message_until
 
-    def is_over(self) -> bool:
-        """Whether the time of the message has passed that is coming: a chunk may begin in time, and end at once."""
+    def message_overdue(self) -> bool:
+        """Whether the time for the message has passed: a chunk that begins too late may still end at once."""
         return self._loop.time() >= self._message_until
 
     def body_ends(self) -> None:
@@ -41,8 +41,8 @@ class Timeouts:
     def line_ends(self) -> None:
         self._line_until = None
 
-    def something_came(self, *, in_line: bool) -> None:
-        """Wait anew, but for no longer than the message, or the line that has begun, may take in all."""
+    def note_input(self, *, in_line: bool) -> None:
+        """Wait anew after input, but no longer than the message, or the line that has begun, may take."""
         now = self._loop.time()
         deadline = now + self._limits.idle_seconds
         if self._body_until is not None:
@@ -62,11 +62,11 @@ class Timeouts:
     def _arm(self, when: float) -> None:
         self.stop()
         self._armed_at = when
-        self._timer = self._loop.call_at(when, self._look)
+        self._timer = self._loop.call_at(when, self._check)
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         now = self._loop.time()
         if now < self._deadline:
             self._arm(self._deadline)
-        elif self._at_end():
+        elif self._on_timeout():
             self._arm(now + self._limits.idle_seconds)

@@ -34,22 +34,22 @@ class IncomingMessage:
     """The message of a transaction: a large one goes to the writer in parts as it comes, a small one with its end."""
 
     def __init__(
-        self, hall: ServerContext, client: Client, transaction: Transaction, *, together: bool
+        self, context: ServerContext, client: Client, transaction: Transaction, *, together: bool
     ) -> None:
         """`together`: all recipients or none."""
-        self._hall = hall
+        self._context = context
         self._client = client
         self._transaction = transaction
         self._together = together
         self._draft = 0
         self._sending_part = self._storing = self._abandoned = False
         self._held_bytes = self._sent_bytes = 0
-        self._trace = Trace(hall.options)
+        self._trace = Trace(context.options)
         self._looping: dict[str, None] = {}  # recipients for whom it is a mail loop
         self.buffer = MessageBuffer(
-            hall.options.max_bytes - TOP_LIMIT_BYTES,
+            context.options.max_bytes - TOP_LIMIT_BYTES,
             hold=self._hold_bytes,
-            part_bytes=hall.options.buffer_bytes,
+            part_bytes=context.options.buffer_bytes,
             send_part=self._send_part,
         )
 
@@ -70,7 +70,7 @@ class IncomingMessage:
                 outcomes |= await self._push(message)
             else:
                 self._drop_draft()
-            self._hall.accepted += any(each.fault is None for each in outcomes.values())
+            self._context.accepted += any(each.fault is None for each in outcomes.values())
             return [outcomes[recipient] for recipient in recipients]
         finally:
             self._release_bytes()
@@ -88,7 +88,7 @@ class IncomingMessage:
         """Push the message, or its last part, and tell the log what became of it for each recipient."""
         size_bytes = self._sent_bytes + _size_bytes(message)
         began = time.monotonic()
-        outcomes = dict(zip(message.recipients, await self._hall.writer.push(message), strict=True))
+        outcomes = dict(zip(message.recipients, await self._context.writer.push(message), strict=True))
         failed = {recipient: each for recipient, each in outcomes.items() if each.fault is not None}
         if not failed or not message.together:
             _note_accepted(message, outcomes, size_bytes, time.monotonic() - began)
@@ -103,9 +103,9 @@ class IncomingMessage:
             if not message.recipients:
                 self.buffer.refuse(Refusal.MAIL_LOOP)
                 return
-            self._draft = self._draft or self._hall.writer.fresh_draft()
+            self._draft = self._draft or self._context.writer.fresh_draft()
             self._sent_bytes += _size_bytes(message)
-            for each in await self._hall.writer.push(message._replace(draft=self._draft)):
+            for each in await self._context.writer.push(message._replace(draft=self._draft)):
                 self.buffer.refuse(each.fault or Refusal.INTERNAL_ERROR)
                 note_refusal(self._client, self._transaction.sender, each.reason)
         finally:
@@ -140,17 +140,17 @@ class IncomingMessage:
 
     def _drop_draft(self) -> None:
         if self._draft:
-            self._hall.writer.drop(self._draft)
+            self._context.writer.drop(self._draft)
             self._draft = 0
 
     def _hold_bytes(self, size_bytes: int) -> bool:
-        if not self._hall.hold_bytes(size_bytes):
+        if not self._context.hold_bytes(size_bytes):
             return False
         self._held_bytes += size_bytes
         return True
 
     def _release_bytes(self) -> None:
-        self._hall.release_bytes(self._held_bytes)
+        self._context.release_bytes(self._held_bytes)
         self._held_bytes = self.buffer.kept_bytes = 0
 
     def _note_refusal(self, refusal: Refusal) -> None:

@@ -1,22 +1,19 @@
-"""XCLIENT and XFORWARD, by Postfix's descriptions: a trusted relay says for whom it speaks.
+"""XCLIENT and XFORWARD (Postfix): a trusted relay gives the attributes of its own client.
 
-XCLIENT begins the session anew as if that client had come itself, for the policy too; XFORWARD only tells whose message
-it is, for the Received line and the log.
+XCLIENT begins the session anew as that client's, for the policy too; XFORWARD only names the client of the next
+message, for the Received line and the log.
 """
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from maildefer.intake import replies
 from maildefer.intake.access.networks import is_address
 from maildefer.intake.client import plain_address
 from maildefer.intake.replies import Reply
-from maildefer.intake.smtp.connection import Answer
-
-if TYPE_CHECKING:
-    from maildefer.intake.smtp.session import SmtpSession
+from maildefer.intake.smtp.connection import Answer, Connection
 
 XCLIENT: Final = "NAME ADDR PORT PROTO HELO LOGIN"
 XFORWARD: Final = "NAME ADDR PORT PROTO HELO SOURCE"
@@ -25,39 +22,39 @@ _XTEXT: Final = re.compile(r"\+([0-9A-F]{2})")
 _VALUE: Final = re.compile(r"[\x21-\x7e]{0,255}").fullmatch
 
 
-def allowed(session: SmtpSession) -> bool:
-    """Whether EHLO tells of them: by where the connection comes from, whatever was said since."""
-    return session.hall.security.forwarders.has(session.origin)
+def allowed(connection: Connection) -> bool:
+    """Whether EHLO offers them, by the address of the connection itself."""
+    return connection.context.security.forwarders.has(connection.origin)
 
 
-def xclient(session: SmtpSession, argument: str) -> Answer:
-    if (said := _said(session, argument, XCLIENT)) is None or isinstance(said, Reply):
-        return said or replies.SYNTAX_XCLIENT
-    session.forget()
-    client = session.client
-    client.name = said.get("NAME", "")
-    client.address = said.get("ADDR", client.address)
-    client.port = int(said.get("PORT") or 0)
-    client.user = said.get("LOGIN", "")
-    return session.greet()
+def xclient(connection: Connection, argument: str) -> Answer:
+    if (given := _given_attributes(connection, argument, XCLIENT)) is None or isinstance(given, Reply):
+        return given or replies.SYNTAX_XCLIENT
+    connection.reset_session()
+    client = connection.client
+    client.name = given.get("NAME", "")
+    client.address = given.get("ADDR", client.address)
+    client.port = int(given.get("PORT") or 0)
+    client.user = given.get("LOGIN", "")
+    return connection.greet()
 
 
-def xforward(session: SmtpSession, argument: str) -> Answer:
-    if (said := _said(session, argument, XFORWARD)) is None or isinstance(said, Reply):
-        return said or replies.SYNTAX_XCLIENT
-    session.client.forwarded |= said  # it comes in several commands
+def xforward(connection: Connection, argument: str) -> Answer:
+    if (given := _given_attributes(connection, argument, XFORWARD)) is None or isinstance(given, Reply):
+        return given or replies.SYNTAX_XCLIENT
+    connection.client.forwarded |= given  # it comes in several commands
     return replies.FORWARDED
 
 
-def _said(session: SmtpSession, argument: str, known: str) -> dict[str, str] | Reply | None:
-    """Or the reply for who must not say it, or not now; None for a wrong syntax."""
-    if not allowed(session):
+def _given_attributes(connection: Connection, argument: str, known: str) -> dict[str, str] | Reply | None:
+    """The attributes; the reply where the command is not allowed, or not now; None for a wrong syntax."""
+    if not allowed(connection):
         return replies.NOT_FOR_YOU
-    return replies.NESTED if session.busy else _attributes(argument, known.split())
+    return replies.NESTED if connection.busy else _parsed_attributes(argument, known.split())
 
 
-def _attributes(text: str, known: list[str]) -> dict[str, str] | None:
-    """What is known of it, without its encoding, and empty where the relay does not know; None for a wrong syntax."""
+def _parsed_attributes(text: str, known: list[str]) -> dict[str, str] | None:
+    """Parse attributes: decoded, and empty where the relay does not know; None for a wrong syntax."""
     found: dict[str, str] = {}
     for word in text.split():
         name, equals, value = word.partition("=")

@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from maildefer.intake.smtp.body import Chunked, Dotted, MessageBuffer
+from maildefer.intake.smtp.body import ChunkReader, DotReader, MessageBuffer
 
 TEXTS = st.lists(st.sampled_from([b"\r", b"\n", b"\r\n", b".", b"\r\n.", b"x", b"\r\n" * 3, b"xy" * 5])).map(
     b"".join
@@ -35,7 +35,7 @@ def test_data_ends_at_the_first_lone_dot_and_is_kept_unstuffed_with_lf(text: byt
     sent = text + b"\r\n.\r\nQUIT\r\n"
     own, _, behind = (b"\r\n" + sent).partition(b"\r\n.\r\n")
     kept = buffer()
-    body, rest = Dotted(kept), None
+    body, rest = DotReader(kept), None
     fed = pieces(sent, cuts)
     while rest is None:
         rest = body.feed(fed.pop(0))
@@ -50,10 +50,10 @@ def test_chunks_are_kept_with_lf_wherever_they_are_cut(
     text: bytes, chunks: list[int], cuts: list[int]
 ) -> None:
     kept = buffer()
-    body = Chunked(kept)
+    body = ChunkReader(kept)
     for chunk in pieces(text, chunks):
-        body.begin(len(chunk))
+        body.begin_chunk(len(chunk))
         for piece in pieces(chunk, cuts):
             body.feed(piece)
-    body.end()
+    body.end_message()
     assert b"".join(kept.take_pieces()) == text.replace(b"\r\n", b"\n")

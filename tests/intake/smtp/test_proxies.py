@@ -140,7 +140,7 @@ def test_the_header_comes_before_tls(tmp_path: Path) -> None:
 
 
 def test_a_line_of_version_1_gives_address_and_port() -> None:
-    client = proxy_protocol.first(b"PROXY TCP4 192.0.2.1 192.0.2.2 1234 25\r\n")
+    client = proxy_protocol.parse_version_1(b"PROXY TCP4 192.0.2.1 192.0.2.2 1234 25\r\n")
     assert client is not None
     assert (client.address, client.port) == ("192.0.2.1", 1234)
 
@@ -158,7 +158,7 @@ def test_a_line_of_version_1_gives_address_and_port() -> None:
 )
 def test_a_line_of_version_1_with_anything_else_in_it_is_none(line: bytes) -> None:
     with pytest.raises(proxy_protocol.BadHeader):
-        proxy_protocol.first(line)
+        proxy_protocol.parse_version_1(line)
 
 
 # XCLIENT and XFORWARD
