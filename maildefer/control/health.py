@@ -16,6 +16,7 @@ _END_OF_TIME: Final = 1 << 34  # what other hosts wrote may be anything
 _GRACE_SECONDS: Final = (
     5.0  # beyond the TTL: a scout gives a sign of life every two seconds, a keeper every five
 )
+_MANY_DEATHS: Final = 5  # in a row, without a minute between them: then they are started ever more slowly
 Judge = Callable[[Status], list[str]]
 
 
@@ -43,6 +44,7 @@ def unready(status: Status) -> list[str]:
         found.append("it is paused")
     if status.get("workers") is not None and not any(map(_is_up, objects(status["workers"]))):
         found.append("no worker is up yet")
+    found += [why for group in objects(status.get("front_end_groups")) if (why := down(group))]
     for queue in objects(status.get("queues")):
         if queue.get("paused_everywhere") and not status.get("paused"):
             found.append(f"{queue.get('queue')}: paused on all hosts by an operator")
@@ -60,6 +62,11 @@ def degraded(status: Status) -> list[str]:
     starts = _number(status, "up_seconds") < _number(status, "ttl_seconds")
     for queue in objects(status.get("queues")):
         found += [f"{queue.get('queue')}: {why}" for why in degraded_queue(queue, starts=starts)]
+    found += [
+        why
+        for group in objects(status.get("front_end_groups"))
+        if group.get("deaths") and (why := down(group))
+    ]
     for front_end in objects(status.get("front_ends")):
         for name, reason in shortages(front_end).items():
             found.append(f"its front end refuses mail for {name}: {reason}")
@@ -73,6 +80,19 @@ def degraded_queue(queue: Status, *, starts: bool = False) -> list[str]:
     if why and not (starts and queue.get("state") == "absent"):
         found.append(why)
     return found + [_failing(fault) for fault in objects(queue.get("faults"))]
+
+
+def down(group: Status) -> str:
+    """Why the front ends of one kind take no mail, or only until they die again; empty if they do."""
+    deaths, up = int(_number(group, "deaths")), int(_number(group, "up"))
+    what = f"its front end {group.get('kind')} {group.get('address') or ''}".rstrip()
+    if deaths >= _MANY_DEATHS:
+        pause = _number(group, "throttled_seconds")
+        then = f", and is started again in {pause:.0f} s" if pause else ""
+        return f"{what} has died {deaths} times in a row{then}: its log tells why"
+    if _number(group, "wanted") and not up:
+        return f"{what} is not up"
+    return ""
 
 
 def shortages(front_end: Status) -> dict[str, object]:

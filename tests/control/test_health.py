@@ -104,6 +104,35 @@ def test_what_an_operator_wants_is_no_trouble(facts: dict[str, object]) -> None:
     assert health.degraded(SOUND | facts) == []
 
 
+GROUP = {"kind": "intake", "address": "smtp://127.0.0.1:25", "wanted": 1, "up": 1, "deaths": 0}
+
+
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [
+        ({"deaths": 5, "throttled_seconds": 2.0}, "has died 5 times in a row, and is started again in 2 s"),
+        ({"deaths": 7}, "has died 7 times in a row: its log"),
+        ({"deaths": 1, "up": 0}, "is not up"),
+    ],
+)
+def test_a_front_end_that_dies_again_and_again_is_degraded_and_not_ready(
+    facts: dict[str, object], said: str
+) -> None:
+    status = SOUND | {"front_end_groups": [GROUP | facts]}
+    for problems in (health.degraded(status), health.unready(status)):
+        (problem,) = problems
+        assert problem.startswith("its front end intake smtp://127.0.0.1:25 ")
+        assert said in problem
+    assert health.dead(status) == []
+
+
+def test_a_front_end_that_starts_is_not_ready_and_one_that_ends_is_not_wanted() -> None:
+    starts = SOUND | {"front_end_groups": [GROUP | {"up": 0}]}
+    assert (len(health.unready(starts)), health.degraded(starts)) == (1, [])
+    assert health.unready(SOUND | {"front_end_groups": [GROUP | {"up": 0, "wanted": 0}]}) == []
+    assert health.unready(SOUND | {"front_end_groups": [GROUP | {"deaths": 2}]}) == []
+
+
 def test_a_pool_that_starts_has_yet_to_join() -> None:
     assert health.degraded(with_queue(state="absent") | {"up_seconds": 3.0}) == []
     assert len(health.unready(with_queue(state="absent") | {"up_seconds": 3.0})) == 1

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
 import smtplib
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
@@ -15,6 +18,7 @@ from typing import Any
 import pytest
 
 from benchmarks import processes
+from tests.lifecycle.commands import maildefer
 from tests.lifecycle.pool import Pool
 from tests.lifecycle.project import Project, eventually
 from tests.security.test_privileges import GROUP, GUEST, status
@@ -122,6 +126,57 @@ def test_a_front_end_of_nobody_keeps_the_pool_from_starting(project: Project) ->
     pool.start()
     assert pool.wait(30) == 78
     assert "no-such-user" in pool.log()
+
+
+def test_a_front_end_that_may_not_push_keeps_the_pool_from_starting(project: Project) -> None:
+    os.chmod(project.queue.tmp, 0o2750)
+    pool = Pool(project, intake=True, user=str(GUEST), group=str(GROUP))
+    pool.start()
+    assert pool.wait(30) == 78
+    log = pool.log()
+    assert f"may not write to {project.queue.tmp} as --user {GUEST} --group {GROUP}" in log
+    assert "child.started" not in log
+
+
+def test_a_supervisor_without_privilege_starts_no_front_end_of_another_user(project: Project) -> None:
+    pool = Pool(project, intake=True, user=str(GUEST), group=str(GROUP))
+    command = ["setpriv", "--bounding-set=-setuid,-setgid", sys.executable, "-m", "maildefer.pool"]
+    ended = subprocess.run(
+        [*command, json.dumps(pool._plan)],
+        cwd=project.path,
+        env=pool.environ,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert ended.returncode == 78
+    assert f"may not become user {GUEST}, group {GROUP}" in ended.stderr
+    assert "child.started" not in ended.stderr
+
+
+@pytest.mark.slow
+def test_a_front_end_that_dies_again_and_again_is_degraded_and_not_ready(project: Project) -> None:
+    pool = Pool(project, intake=True, user=str(GUEST), group=str(GROUP))
+    pool.start()
+    try:
+        pool.await_ready()
+        eventually(lambda: maildefer(pool, "probe", "--ready").returncode == 0, "it is ready", 30)
+        os.chmod(project.queue.path, 0o2700)
+        os.kill(pool.child("intake"), signal.SIGKILL)
+        pool.await_event("pool.throttled", seconds=60)
+        told = maildefer(pool, "status")
+        assert told.returncode == 4, told
+        assert "its front end intake smtp://127.0.0.1:" in told.stdout
+        assert "times in a row" in told.stderr
+        unready = maildefer(pool, "probe", "--ready")
+        assert (unready.returncode, "times in a row" in unready.stderr) == (1, True)
+        assert maildefer(pool, "probe", "--live").returncode == 0
+        os.chmod(project.queue.path, 0o2750)
+        pool.signal(signal.SIGHUP)
+        assert pool.stop(30) == 0
+    finally:
+        if pool.process is not None and pool.process.poll() is None:
+            pool.kill_tree()
 
 
 def send(pool: Pool, recipient: str = "quick@test") -> None:

@@ -11,6 +11,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
@@ -539,9 +540,48 @@ def test_a_whole_front_end_serves_and_the_audit_accounts_for_what_it_stored(
 RECIPE = re.search(r"tries each of them:\n\n((?:    .+\n)+)", (ROOT / "docs" / "security.md").read_text())
 
 
+POOL = re.search(
+    r"^\*\*In a pool that root starts.+\n\n    (.+)\n",
+    (ROOT / "docs" / "security.md").read_text(),
+    re.MULTILINE,
+)
+
+
+def test_the_recipes_of_a_front_ends_user_name_one_group() -> None:
+    section = (ROOT / "docs" / "security.md").read_text().partition("## Another user for the front end")[2]
+    section = section.partition("\n## ")[0]
+    named = re.findall(r"--user (\S+) --group (\S+)", section)
+    assert set(named) == {("mailfront", "mailfront")}
+    assert len(named) == 3
+
+
+def serve_for_a_moment(project: Path, command: list[str]) -> None:
+    """Until its front end is up, too."""
+    environ = {**os.environ, "PYTHONPATH": str(project)}  # its `conf`, not this repository's
+    for package in ("conf", "workers"):
+        (project / package).mkdir()
+        (project / package / "__init__.py").touch()
+    settings = 'receiver_config = {"host": "127.0.0.1", "port": 0}\nqueues = {"run/queue": ["workers.one"]}\n'
+    (project / "conf" / "settings.py").write_text(settings)
+    handler = "from maildefer.routing import route\n@route('any@test')\ndef START(message):\n    pass\n"
+    (project / "workers" / "one.py").write_text(handler)
+    with subprocess.Popen(
+        command, cwd=project, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    ) as pool:
+        try:
+            deadline = time.monotonic() + 60
+            while subprocess.run(["maildefer", "probe", "--ready"], cwd=project, env=environ).returncode:
+                assert pool.poll() is None, pool.communicate()
+                assert time.monotonic() < deadline
+        finally:
+            pool.terminate()
+            pool.communicate(timeout=60)
+
+
 def test_the_recipe_is_carried_out_as_it_stands(place: Path, users: Accounts, queue: Layout) -> None:
     """With other names for users that may be there already, in a folder in which the queue is `run/queue`."""
     assert RECIPE is not None
+    assert POOL is not None
     lines = [line.strip() for line in RECIPE[1].splitlines()]
     assert [line.split()[0] for line in lines] == ["useradd", "usermod", "maildefer", "maildefer"]
     for folder, _, files in os.walk(queue.path):
@@ -557,11 +597,31 @@ def test_the_recipe_is_carried_out_as_it_stands(place: Path, users: Accounts, qu
                 )
             assert done.returncode == 0, (command, done)
         assert "and nothing else of the queue" in done.stdout
+        serve_for_a_moment(place, POOL[1].strip().replace("mailfront", name).split())
     finally:
         administer("userdel", "--force", name)
         with suppress(KeyError):  # not removed with it, as it has another member
             grp.getgrnam(name)
             administer("groupdel", name)
+
+
+UNDOING = re.search(r"and start it anew:\n\n((?:    .+\n)+)", (ROOT / "docs" / "security.md").read_text())
+
+
+def test_a_queue_that_is_shared_no_more_is_its_owners_alone(
+    place: Path, users: Accounts, queue: Layout
+) -> None:
+    assert UNDOING is not None
+    become(users.front, lambda: Pusher(open_queue(queue.path), host=LABEL).push(lambda stem: [DATA]))
+    for line in UNDOING[1].splitlines():
+        command = re.sub(r"\bworker:", f"{users.worker.pw_name}:", line.strip())
+        subprocess.run(command.split(), cwd=place, check=True, timeout=60)
+    rights = {(mode, user) for mode, user, _ in tree(queue.path).values()}
+    assert rights == {(0o700, users.worker.pw_uid), (0o600, users.worker.pw_uid)}
+    assert (
+        become(users.worker, lambda: [len(read(f"{queue.new}/{name}")) for name in os.listdir(queue.new)])
+        == [len(DATA)] * 2
+    )
 
 
 def test_the_rights_are_looked_at_once_for_any_number_of_pushes(queue: Layout, users: Accounts) -> None:

@@ -140,6 +140,9 @@ def _show(one: LocalStatus, used: Usage | None = None) -> None:
         output.line(output.clean(f"  {told}"))
     for front_end in objects(state.get("front_ends")):
         _show_front_end(front_end)
+    for group in objects(state.get("front_end_groups")):
+        if why := health.down(group):
+            output.line(output.clean(f"  {why}"))
     if workers := objects(state.get("workers")):
         output.table(
             map(_worker, workers), ("  worker", "state", "for", "handled", "failed", "queue", "entry")

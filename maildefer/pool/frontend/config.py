@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from maildefer import events
 from maildefer.errors import ConfigurationError
 from maildefer.handling.project.settings import PoolSettings
-from maildefer.host.privileges import resolve
+from maildefer.host.privileges import drop, resolve
 from maildefer.intake import settings as front_end_settings
 from maildefer.pool.context import PoolContext, QueueOfPool
 from maildefer.pool.frontend import listeners
@@ -35,6 +38,10 @@ class FrontEndConfig(NamedTuple):
     """Whose routes its processes are told."""
     environment: tuple[str, ...] = ()
     """Variables that its processes get besides those of the list."""
+    identity: Mapping[str, str] = MappingProxyType({})
+    """The user and the group that its processes become; empty where they stay what they are."""
+    paths: tuple[str, ...] = ()
+    """The queues to which its processes push."""
 
     def equals(self, other: FrontEndConfig) -> bool:
         """Whether the other's processes may stay as they are."""
@@ -59,12 +66,45 @@ def front_ends_of(
     return found
 
 
+def try_identity(front: FrontEndConfig) -> None:
+    """Try in a child whether the front end's processes may become their user, and may push as that user.
+
+    A queue that is not there yet is passed over, and so is one on a mount that hangs. Raises ConfigurationError.
+    """
+    if front.identity:
+        from maildefer.host.bounded_call import bounded  # pickle, which no other pool needs
+
+        bounded(partial(_become_and_look, front.identity["user"], front.identity["group"], front.paths))
+
+
+def _become_and_look(user: str, group: str, paths: Sequence[str]) -> None:
+    drop(user, group)
+    given = {"--user": user, "--group": group}
+    options = " ".join(f"{option} {shlex.quote(name)}" for option, name in given.items() if name)
+    for path in paths:
+        for folder in (f"{path}/tmp", f"{path}/new"):
+            try:
+                os.lstat(folder)
+                may = os.access(folder, os.W_OK | os.X_OK)
+            except PermissionError:  # on the way to it
+                may = False
+            except OSError:
+                continue
+            if not may:
+                raise ConfigurationError(
+                    f"the front end may not write to {folder} as {options}: as root, `maildefer permissions "
+                    f"{shlex.quote(path)} {options} --apply` gives it what it needs, where that user can search the "
+                    "folders above"
+                )
+
+
 def _intake(config: Mapping[str, Any], context: PoolContext, plan: PoolOptions) -> FrontEndConfig:
     front_end_settings.check_receiver_config(config)
     name = config.get("queue")
     queue = context.queues[0] if name is None else _queue_named("receiver_config", str(name), context)
     addresses, mode = front_end_settings.addresses(config), front_end_settings.socket_mode(config)
-    said = front_end_settings.arguments({**config, **_identity(config, plan)})
+    identity = _identity(config, plan)
+    said = front_end_settings.arguments({**config, **identity})
     return FrontEndConfig(
         kind=INTAKE,
         module=INTAKE_MODULE,
@@ -74,6 +114,8 @@ def _intake(config: Mapping[str, Any], context: PoolContext, plan: PoolOptions) 
         wanted=_processes(config),
         queue=queue,
         environment=front_end_settings.environment(config),
+        identity=identity,
+        paths=(queue.layout.path,),
     )
 
 
@@ -84,7 +126,8 @@ def _web(config: Mapping[str, Any], context: PoolContext, plan: PoolOptions) -> 
     queues = _web_queues(config, context)
     for name, queue in queues.items():
         options += ["--queue", f"{name}={queue.layout.path}"]
-    said = front_end_settings.arguments({**config, **_identity(config, plan)}, http=True)
+    identity = _identity(config, plan)
+    said = front_end_settings.arguments({**config, **identity}, http=True)
     return FrontEndConfig(
         kind=WEB,
         module=HTTP_MODULE,
@@ -93,6 +136,8 @@ def _web(config: Mapping[str, Any], context: PoolContext, plan: PoolOptions) -> 
         options=[*options, *_log_options(plan), *said],
         wanted=_processes(config),
         queue=next(iter(queues.values())),
+        identity=identity,
+        paths=tuple(queue.layout.path for queue in queues.values()),
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from maildefer import events
 from maildefer.errors import ConfigurationError
 from maildefer.pool.context import PoolContext
-from maildefer.pool.frontend.config import INTAKE, FrontEndConfig, front_ends_of
+from maildefer.pool.frontend.config import INTAKE, FrontEndConfig, front_ends_of, try_identity
 from maildefer.pool.frontend.intake_command import IntakeCommand, RoutesMemory
 from maildefer.pool.frontend.process_group import ProcessGroup
 from maildefer.pool.options import PoolOptions
@@ -19,10 +19,12 @@ class FrontEnds:
     """Those of `receiver_config` and of `web_config`, whose sockets are bound once. None without `--intake`."""
 
     def __init__(self, context: PoolContext, plan: PoolOptions, probed: Mapping[str, Any]) -> None:
-        """Raises ConfigurationError when there is no usable address, or no queue for it."""
+        """Raises ConfigurationError when there is no usable address, queue, user or group."""
         self._context = context
         self._plan = plan
         self._configs = front_ends_of(context.settings, context, plan)
+        for config in self._configs.values():
+            try_identity(config)
         self._routes = RoutesMemory() if INTAKE in self._configs else None
         self._write_routes(probed)
         self._groups = {kind: self._group(config) for kind, config in self._configs.items()}
@@ -83,6 +85,10 @@ class FrontEnds:
     def facts(self) -> list[dict[str, Any]]:
         """For `maildefer status`."""
         return [one for group in self._groups.values() for one in group.facts()]
+
+    def health(self) -> list[dict[str, Any]]:
+        """The same of each kind: whether its processes are up, or die again and again."""
+        return [group.health() for group in self._groups.values()]
 
     def _signal_all(self, signum: signal.Signals) -> None:
         for group in self._groups.values():

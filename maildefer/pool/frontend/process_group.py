@@ -142,6 +142,22 @@ class ProcessGroup:
             for pid, member in self._members.items()
         ]
 
+    def health(self) -> dict[str, Any]:
+        """How many of the processes that are wanted are up, and whether they die again and again."""
+        staying = [member for pid, member in self._members.items() if pid not in self._retiring]
+        up = [member for pid, member in self._members.items() if self._reported(pid, member)]
+        is_steady = len(staying) >= self._wanted and all(
+            boottime() - member.began > _STEADY_SECONDS for member in staying
+        )
+        return {
+            "kind": self._kind,
+            "address": self.address,
+            "wanted": self._wanted,
+            "up": len(up),
+            "deaths": 0 if is_steady else self._throttle.deaths,
+            "throttled_seconds": round(self._throttle.wait(boottime()), 1),
+        }
+
     def _reported(self, pid: int, member: GroupMember) -> dict[str, object]:
         """Its report; a process that reports nonsense is killed, and nothing is told of it."""
         try:

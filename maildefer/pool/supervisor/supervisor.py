@@ -211,6 +211,7 @@ class Supervisor:
             "wanted": self._wanted,
             "throttled_seconds": round(self._workers.throttle.wait(boottime()), 1),
             "front_ends": self._front_ends.facts(),
+            "front_end_groups": self._front_ends.health(),
             "generation": self._generation,
             "reload_refused": self._reloader.refused or None,
             "reload": asdict(self._reloader.progress),
