@@ -21,7 +21,7 @@ from maildefer.host import captured_output, pidfile, runtime_dir, status_socket
 from maildefer.host.bounded_call import bounded
 from maildefer.host.daemonize import READY
 from maildefer.host.identity import start_time, this_host
-from maildefer.host.linux import descendants
+from maildefer.host.linux import descendants, prctl
 from maildefer.host.linux.process_title import set_title
 
 _DRAIN_SECONDS = 30.0
@@ -183,9 +183,16 @@ class ReceiverService:
         """Become another user, after the sockets are bound and the pid file is written, which may need root."""
         uid, gid = self._orders["uid"], self._orders["gid"]
         if uid is not None and gid is not None:
+            confined = not getattr(
+                self._receiver, "runs_handlers", True
+            )  # whose programs may need rights: Salmon's do
             os.setgroups([])
+            if confined:
+                prctl.empty_bounding_set()
             os.setgid(gid)
             os.setuid(uid)
+            if confined:
+                prctl.gain_nothing()
 
     def _register(self) -> None:
         host, path = this_host(), self._orders["pidfile"]

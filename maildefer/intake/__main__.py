@@ -20,6 +20,7 @@ def main() -> int:
     """0 after TERM; 78 for what the options name and can't be used, 1 for a queue or socket that can't."""
     options = parse()
     events.configure(options.log_format, log_file=options.log_file, level=options.log_level)
+    startup.gain_nothing()
     startup.raise_descriptor_limit(options.max_connections)
     try:
         guard = AccessSecurity(options)

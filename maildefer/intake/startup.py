@@ -32,6 +32,16 @@ def raise_descriptor_limit(max_connections: int) -> None:
         )
 
 
+def gain_nothing() -> None:
+    """See to it that no program that this process executes gains rights, where its starter has not done so already."""
+    with open("/proc/self/status", "rb") as facts:
+        if b"\nNoNewPrivs:\t1\n" in facts.read():
+            return
+    from maildefer.host.linux import prctl  # ctypes, which a pool's front ends do without
+
+    prctl.gain_nothing()
+
+
 def unblock_early_signals() -> None:
     """Let them in; called once handlers for them are installed."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, EARLY_SIGNALS)

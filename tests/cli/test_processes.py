@@ -44,6 +44,12 @@ class Serves:
     def start(self): open("started", "w").close()
     def close(self): open("closed", "w").close()
 
+class Shows(Serves):
+    def start(self): open("started", "w").write(open("/proc/thread-self/status").read())
+
+class Fronts(Shows):
+    runs_handlers = False
+
 class Loops:
     def __init__(self): self.ending = threading.Event()
     def start(self):
@@ -340,6 +346,19 @@ def test_privileges_are_dropped_before_the_receiver_starts(project):
     assert command("stop").returncode == 0
     assert is_gone(int(started.stdout))
     assert command("start", "--uid", "65534").returncode == 2
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
+@pytest.mark.parametrize(("receiver", "bounding", "no_new"), [("Fronts", 0, "1"), ("Shows", None, "0")])
+def test_who_becomes_another_user_and_runs_no_handler_can_gain_no_rights(project, receiver, bounding, no_new):
+    """A receiver's handlers may execute a program of another group, such as Postfix's sendmail, as with Salmon."""
+    os.chmod(".", 0o777)
+    boot("boot", receiver)
+    assert command("start", "--uid", "65534", "--gid", "65534").returncode == 0
+    facts = dict(line.split(":\t") for line in Path("started").read_text().splitlines())
+    assert command("stop").returncode == 0
+    assert (facts["NoNewPrivs"], facts["Groups"].strip(), int(facts["CapEff"], 16)) == (no_new, "", 0)
+    assert bounding is None or int(facts["CapBnd"], 16) == bounding
 
 
 # Stop and status without a pool

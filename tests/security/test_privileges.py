@@ -72,6 +72,12 @@ def test_both_processes_are_another_user_without_any_capability(place: Path, que
             assert facts["NoNewPrivs"] == ["1"]
 
 
+def test_a_front_end_that_stays_who_it_is_can_gain_no_rights_either(place: Path) -> None:
+    with Door(place) as door:
+        assert [status(pid)["NoNewPrivs"] for pid in door.pids()] == [["1"]] * len(door.pids())
+        assert len(door.pids()) >= 2
+
+
 def test_it_serves_with_the_right_to_write_to_tmp_and_new_alone(place: Path, queue: Path) -> None:
     with Door(place, "--user", str(GUEST), "--group", str(GROUP), queue=queue) as door:
         assert door.send().startswith(b"250 "), door.log()

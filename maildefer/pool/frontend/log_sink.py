@@ -14,6 +14,8 @@ class LogSink:
     Raises QueueError's kinds, and ConfigurationError for an address in use.
     """
 
+    runs_handlers = False
+
     def __init__(self, host: str, port: int, queue: str) -> None:
         self.queue_dir = create_queue(queue).path
         self._socket = bound(host, port)

@@ -82,6 +82,11 @@ class SMTPReceiver:
     def _process(self) -> subprocess.Popen[bytes] | None:
         return self._doorman.process
 
+    @property
+    def runs_handlers(self) -> bool:
+        """Whether it handles in this process what it takes, as far as is known before it starts."""
+        return bool(Router.table()) or self._replaced() is not None
+
     def start(self) -> None:
         """Serve, and return once connections are taken. Raises ConfigurationError for a broken application."""
         check(Router.table())
