@@ -23,17 +23,17 @@ def main() -> int:
     startup.gain_nothing()
     startup.raise_descriptor_limit(options.max_connections)
     try:
-        guard = AccessSecurity(options)
+        security = AccessSecurity(options)
         if options.user or options.group:
             from maildefer.host.privileges import drop  # ctypes, and only here
 
-            _load(guard)  # from where whom we become may not come to
-            set_title(f"intake {options.queue}")  # the kernel does not let who has dropped privileges
+            _load(security)  # while its files can still be read
+            set_title(f"intake {options.queue}")  # which the kernel forbids once privileges are dropped
             drop(options.user, options.group)
         closing = (*(each.fd for each in options.sockets), *options.inherited_fds)
         link = process.fork(options.queue, options, hostname=options.hostname, closing=closing)
         set_title(f"intake {options.queue}")
-        in_order = _serve(options, link, guard)
+        in_order = _serve(options, link, security)
     except ConfigurationError as fault:
         print(f"maildefer.intake: {fault}", file=sys.stderr)
         return 78
@@ -43,16 +43,16 @@ def main() -> int:
     return 0 if in_order else 1
 
 
-def _serve(options: IntakeOptions, link: WriterLink, guard: AccessSecurity) -> bool:
-    """What takes asyncio is imported last: the writer has no use for it, and its ssl has none without a certificate."""
-    serve = _load(guard)
-    return startup.run(serve(options, link, guard))
+def _serve(options: IntakeOptions, link: WriterLink, security: AccessSecurity) -> bool:
+    """Import asyncio last: the writer does without it, and without a certificate it does without ssl."""
+    serve = _load(security)
+    return startup.run(serve(options, link, security))
 
 
 def _load(
-    guard: AccessSecurity,
+    security: AccessSecurity,
 ) -> Callable[[IntakeOptions, WriterLink, AccessSecurity], Coroutine[Any, Any, bool]]:
-    if guard.certificate is None:
+    if security.certificate is None:
         startup.leave_out_ssl()
     from maildefer.intake.server import serve
 

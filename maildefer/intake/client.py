@@ -1,4 +1,4 @@
-"""Who is at the other end of a connection, as far as it is known by now."""
+"""The client of a connection, as far as it is known by now."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ from typing import Final
 
 # What has a meaning of its own in a trace field: comments, quoted strings, routes, the end of the field.
 _SPECIAL: Final = re.compile(r'[^!-~]|[()<>\[\]"\\;,@]').sub
-_NAME_CHARACTERS: Final = (
-    100  # so that no line is cut in the middle of a comment, see `envelope.CLIENT_CHARACTERS`
-)
+# So that no line is cut in the middle of a comment, see `envelope.CLIENT_CHARACTERS`.
+_NAME_CHARACTERS: Final = 100
 _LITERAL: Final = re.compile(r"\[[0-9A-Za-z.:]+\]").fullmatch
 
 
 @dataclass(slots=True, kw_only=True)
 class Client:
-    """`address` is empty on a socket file. Behind a proxy that is trusted, address and port are what it says."""
+    """What is known of it. `address` is empty on a socket file; behind a trusted proxy, both are what that says."""
 
     address: str = ""
     port: int = 0
@@ -29,9 +28,9 @@ class Client:
     tls: str = ""
     """The version of the encryption, such as TLSv1.3; empty without."""
     user: str = ""
-    """Who it has proved to be by AUTH."""
+    """The name with which it has authenticated."""
     forwarded: dict[str, str] = field(default_factory=dict)
-    """For whom it speaks with the next message, as it says by XFORWARD: for the log and the Received line only."""
+    """The client of its next message, as it says by XFORWARD: for the log and the Received line only."""
 
     @classmethod
     def of(cls, transport: asyncio.BaseTransport) -> Client:
@@ -41,13 +40,13 @@ class Client:
         return cls(address=plain_address(peer[0]), port=peer[1])
 
     def forget(self) -> None:
-        """After STARTTLS: nothing that was said before counts (RFC 3207, section 4.2)."""
+        """Forget what was said before STARTTLS (RFC 3207, section 4.2)."""
         self.helo = self.user = ""
         self.forwarded = {}
         self.extended = False
 
     def __str__(self) -> str:
-        """As a Received line has it (RFC 5321, section 4.4), where what the client says of itself opens nothing."""
+        """The client in a Received line (RFC 5321, section 4.4), safe whatever the client says of itself."""
         text = _neutral(self.helo) or "unknown"
         if self.address:
             literal = f"[IPv6:{self.address}]" if ":" in self.address else f"[{self.address}]"
@@ -61,10 +60,10 @@ class Client:
 
 
 def _neutral(name: str) -> str:
-    """A name, or an address in brackets; what else it holds becomes a question mark, as with Postfix."""
+    """A name, or an address in brackets; other characters become question marks, as with Postfix."""
     return name if _LITERAL(name) else _SPECIAL("?", name)[:_NAME_CHARACTERS]
 
 
 def plain_address(address: str) -> str:
-    """Without a scope, and an IPv4 address as such, where a socket for both shows it as IPv6."""
+    """The address without a scope; an IPv4 address as such, where a socket for both shows it as IPv6."""
     return address.removeprefix("::ffff:").partition("%")[0] if ":" in address else address

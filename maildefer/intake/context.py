@@ -34,7 +34,7 @@ class SessionConnection(OpenConnection, Protocol):
 
 
 class ServerContext:
-    """The state that they share. Event loop only; no thread may call."""
+    """The state of a process. Event loop only; no thread may call."""
 
     def __init__(
         self,

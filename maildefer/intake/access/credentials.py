@@ -1,4 +1,4 @@
-"""Whether a name and a password belong together: by a file, or by a function of the project's in its own process."""
+"""Checks a name and a password, by a file or by a function of the project in a process of its own."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from maildefer.intake.client import Client
 from maildefer.intake.options import IntakeOptions
 from maildefer.intake.replies import Reply
 
-_MOST_WAITING: Final = 50  # a check takes a good part of a second: who comes after so many is to try again
+_MOST_WAITING: Final = 50  # a check takes a good part of a second: after so many, a client is to try again
 _CHECK_PROCESSES: Final = 1
 
 
 class Credentials:
-    """One process's. The hash is worked out in one thread, so that guesses by many clients take no more than a core."""
+    """The checks of one process. One thread computes hashes, so that guesses by many clients take one core at most."""
 
     def __init__(self, options: IntakeOptions) -> None:
         """Raises ConfigurationError."""
@@ -28,7 +28,7 @@ class Credentials:
         self._seconds = options.policy_seconds
         self._function: PolicyClient | None = None
         self._known: dict[str, str] = {}
-        self._nobodys = passwords.hashed("")  # an unknown name takes as long as a known one
+        self._unknown_hash = passwords.hashed("")  # an unknown name takes as long as a known one
         self._thread = ThreadPoolExecutor(1, "passwords")
         self._waiting = 0
         self.read()
@@ -39,7 +39,7 @@ class Credentials:
             self._function = PolicyClient(self._check, seconds=self._seconds, processes=_CHECK_PROCESSES)
 
     def read(self) -> None:
-        """Again, at HUP. Raises ConfigurationError."""
+        """Read the file, again at HUP. Raises ConfigurationError."""
         if self._path:
             self._known = passwords.read(self._path)
         if self._function is not None:
@@ -53,7 +53,7 @@ class Credentials:
     async def refusal(self, user: str, password: str, client: Client) -> Reply | None:
         """The reply for a pair that does not belong together, or can't be checked now; None for one that does."""
         if self._function is not None:
-            refusal = await self._function.vouch(user, password)
+            refusal = await self._function.check_password(user, password)
             if refusal is not None and not refusal.permanent:
                 refusal = replies.AUTH_LATER
         else:
@@ -70,7 +70,7 @@ class Credentials:
         self._waiting += 1
         try:
             right = await loop.run_in_executor(
-                self._thread, passwords.matches, password, known or self._nobodys
+                self._thread, passwords.matches, password, known or self._unknown_hash
             )
         finally:
             self._waiting -= 1

@@ -1,4 +1,4 @@
-"""Which domains the routes are for: who writes to another one hears that this is no relay, not that nobody is here."""
+"""Which domains the routes are for: mail for another one is refused as relaying, not as for an unknown recipient."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _TOKEN: Final = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|.", re.DOTALL).finda
 
 
 def part_behind_at(pattern: str) -> re.Pattern[str] | None:
-    """What a route's pattern says of the domain: what is behind its one `@` outside all groups; None if it is not so.
+    """The part of a route's pattern for the domain, behind its one `@` outside all groups; None where there is none.
 
     >>> part_behind_at(r"^(?P<name>.+)@osb\\.example$").pattern
     'osb\\\\.example$'
@@ -42,11 +42,11 @@ class Domains:
         self._given = frozenset(given.lower().split())
         self._patterns = [part_behind_at(pattern) for pattern in patterns]
 
-    def forbid(self, address: str) -> bool:
-        """Whether mail for the address is none of ours whatever the routes say."""
+    def forbids(self, address: str) -> bool:
+        """Whether the domain is none of the given, so that its mail is refused whatever the routes say."""
         return bool(self._given) and address.rpartition("@")[2].lower() not in self._given
 
-    def know(self, address: str) -> bool:
+    def knows(self, address: str) -> bool:
         """Whether any route could take some address of that domain; True where that can't be told."""
         _, at, domain = address.lower().rpartition("@")
         return not at or any(pattern is None or pattern.match(domain) for pattern in self._patterns)

@@ -1,4 +1,4 @@
-"""Whether an address is in one of some networks, as settings name them."""
+"""Networks as settings name them, and whether an address is in one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ UNIX = "unix"
 
 
 class Networks:
-    """From text such as `127.0.0.0/8 ::1 unix`, apart by spaces or commas; `unix`: whoever comes by a socket file.
+    """From text such as `127.0.0.0/8 ::1 unix`, apart by spaces or commas; `unix`: clients that come by a socket file.
 
     Without the standard library's `ipaddress`: half a megabyte for a comparison. Raises ConfigurationError.
     """

@@ -28,14 +28,17 @@ _NAME: Final = re.compile(r"[^\s:#\x00-\x1f\x7f][^:\x00-\x1f\x7f]*").fullmatch
 
 
 def hashed(password: str) -> str:
-    """For a line of the file."""
+    """Hash a password with a new salt, for a line of the file."""
     salt = os.urandom(_SALT_BYTES)
     key = _derived(password, salt, _LOG_ROUNDS, _BLOCK, _PARALLEL, _KEY_BYTES)
     return f"$scrypt$ln={_LOG_ROUNDS},r={_BLOCK},p={_PARALLEL}${_text(salt)}${_text(key)}"
 
 
 def matches(password: str, known: str) -> bool:
-    """A few tenths of a second of work, without the interpreter's lock. Raises ValueError for no hash of ours."""
+    """Whether the hash is the password's: tenths of a second of work, without the interpreter's lock.
+
+    Raises ValueError for what is no hash of such a file.
+    """
     if (parts := _HASH(known)) is None:
         raise ValueError("no hash of maildefer's")
     salt, key = _bytes(parts[4]), _bytes(parts[5])
@@ -68,7 +71,7 @@ def read(path: str) -> dict[str, str]:
 
 
 def write(path: str, known: dict[str, str]) -> None:
-    """All of them, by a rename; a file that is there keeps its mode and its owner, a new one is its owner's alone."""
+    """Write all of them, by a rename; a file that is there keeps its mode and owner, a new one is its owner's alone."""
     draft = f"{path}.{os.urandom(8).hex()}.draft"
     try:
         before = os.stat(path)

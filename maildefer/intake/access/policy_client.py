@@ -1,7 +1,7 @@
 """The front end's side of the policy: questions to its processes, with a time limit, and new ones for those that fail.
 
-A question that is not answered in time, or whose process dies of it, is answered with 451 for it; so is every one while
-no process comes up. No code of the project's is loaded here (I11): see `handling.policing` for the other side.
+A question that is not answered in time, or whose process dies of it, is answered with 451; so is every one while no
+process comes up. No code of the project is loaded here (I11): `handling.policy.process` is the other side.
 """
 
 from __future__ import annotations
@@ -35,21 +35,21 @@ class PolicyProcessFailed(Exception):
 
 
 class PolicyQuestion:
-    """One recipient of one client, or one user's password; `about` is for the log."""
+    """What a process is asked: of a recipient, or of a password; `about` is for the log."""
 
     def __init__(self, asked: dict[str, Any], **about: str) -> None:
         self.about = about
-        self.number = next(_numbers)  # lest the answer to another is taken for its own
+        self.number = next(_numbers)  # so that no other answer passes for its own
         self.text = json.dumps({"number": self.number, **asked})
         self.answer: asyncio.Future[Reply | None] = asyncio.get_running_loop().create_future()
 
-    def settle(self, reply: Reply | None) -> None:
-        if not self.answer.done():  # who asked may have given up
+    def set_answer(self, reply: Reply | None) -> None:
+        if not self.answer.done():  # the asker may have given up
             self.answer.set_result(reply)
 
 
 class PolicyClient:
-    """The policy named `MODULE.FUNCTION`, asked in so many processes. Event loop only."""
+    """Asks the function `MODULE.FUNCTION`, in so many processes. Event loop only."""
 
     def __init__(self, name: str, *, seconds: float, processes: int) -> None:
         self._name = name
@@ -66,7 +66,7 @@ class PolicyClient:
         asked = {"session": asdict(client), "sender": sender, "recipient": recipient}
         return await self._answered(PolicyQuestion(asked, recipient=recipient))
 
-    async def vouch(self, user: str, password: str) -> Reply | None:
+    async def check_password(self, user: str, password: str) -> Reply | None:
         """None where the password is the user's; else the reply."""
         return await self._answered(PolicyQuestion({"user": user, "password": password}, user=user))
 
@@ -81,7 +81,7 @@ class PolicyClient:
             return replies.NO_POLICY
 
     def reload(self) -> None:
-        """The project has changed: each process is replaced after the question in hand."""
+        """Replace each process after the question in hand: the project has changed."""
         self._reload.set()
         self._reload = asyncio.Event()
         self._throttle.note_good()
@@ -104,15 +104,15 @@ class PolicyClient:
                 self._excuse()
 
     def _excuse(self) -> None:
-        """Nobody is there, and for some time nobody will be: what waits need not wait for that."""
+        """Answer what waits, where no process is there and none will be for some time."""
         while self._is_down() and not self._questions.empty():
-            self._questions.get_nowait().settle(replies.NO_POLICY)
+            self._questions.get_nowait().set_answer(replies.NO_POLICY)
 
     def _is_down(self) -> bool:
         return not self._up and self._throttle.wait(self._loop.time()) > 0
 
     async def _run(self, reload: asyncio.Event) -> None:
-        """One process, until a reload. Raises PolicyProcessFailed."""
+        """Run one process, until a reload. Raises PolicyProcessFailed."""
         ours, theirs = socket.socketpair()
         with theirs:
             argv = (
@@ -133,7 +133,7 @@ class PolicyClient:
                 case {"error": str(why)}:
                     raise PolicyProcessFailed(why)
                 case _:
-                    raise _nonsense(heard)
+                    raise _invalid_answer(heard)
             try:
                 await self._converse(process, reader, writer, reload)
             finally:
@@ -160,7 +160,7 @@ class PolicyClient:
                     reply = self._reply(await self._hear(reader, self._seconds), question)
                     self._throttle.note_good()
                 finally:
-                    question.settle(reply)
+                    question.set_answer(reply)
             if reader.at_eof():
                 raise PolicyProcessFailed(f"it ended with {await process.wait()} while nothing was asked")
         finally:
@@ -199,10 +199,10 @@ class PolicyClient:
             case {"number": question.number, "fault": str(reason)}:
                 events.emit("policy.failed", policy=self._name, reason=reason, **question.about)
                 return replies.NO_POLICY
-        raise _nonsense(heard)
+        raise _invalid_answer(heard)
 
     async def _hear(self, reader: asyncio.StreamReader, seconds: float) -> dict[str, object]:
-        """One line of the process. Raises PolicyProcessFailed."""
+        """Read one line from the process. Raises PolicyProcessFailed."""
         try:
             line = await asyncio.wait_for(reader.readline(), seconds)
         except TimeoutError:
@@ -218,8 +218,8 @@ class PolicyClient:
         try:
             return record_in(line)
         except UntrustedRecord as fault:
-            raise _nonsense(line, f" ({fault})") from None
+            raise _invalid_answer(line, f" ({fault})") from None
 
 
-def _nonsense(heard: object, why: str = "") -> PolicyProcessFailed:
+def _invalid_answer(heard: object, why: str = "") -> PolicyProcessFailed:
     return PolicyProcessFailed(f"it said what is no answer{why}: {heard!r:.100}: {_KILLED}")

@@ -23,12 +23,12 @@ class RecipientTable:
     def __init__(self, queue: str, path: str | None, domains: str = "") -> None:
         self._queue = os.path.abspath(queue)
         self._path = path
-        self._given = domains
+        self._domain_names = domains
         self._domains = Domains((), domains)
         self._patterns: list[re.Pattern[str]] = []
         self._index: RouteIndex[Match] = RouteIndex(())
         self._slow = False
-        self._vague = False  # which domains are ours takes too long to be told
+        self._slow_domains = False  # matching the domain of an address takes too long
         self.read()
 
     def read(self) -> None:
@@ -44,8 +44,8 @@ class RecipientTable:
             rows = self._rows(json.loads(text))
             self._patterns = [re.compile(row, re.IGNORECASE) for row in rows]
             self._index = RouteIndex([(pattern.pattern, match_of(pattern)) for pattern in self._patterns])
-            self._slow = self._vague = False
-            self._domains = Domains(rows, self._given)
+            self._slow = self._slow_domains = False
+            self._domains = Domains(rows, self._domain_names)
         except (OSError, ValueError, TypeError, AttributeError, KeyError, re.error) as fault:
             raise ConfigurationError(
                 f"the route table {self._path} can't be used ({fault}): "
@@ -65,7 +65,7 @@ class RecipientTable:
         """The reply for a recipient that is not taken; None for one that is."""
         if self.empty:
             return replies.NO_TABLE
-        if self._domains.forbid(address):
+        if self._domains.forbids(address):
             return replies.NO_RELAY
         if self.accept(address):
             return None
@@ -73,10 +73,10 @@ class RecipientTable:
 
     def _is_known(self, address: str) -> bool:
         try:
-            return self._vague or limited(lambda: self._domains.know(address), "table", address)
+            return self._slow_domains or limited(lambda: self._domains.knows(address), "table", address)
         except RouteTooSlow as fault:
             events.emit("route.slow", queue=self._queue, error=str(fault))
-            self._vague = True  # not asked again, since others wait meanwhile
+            self._slow_domains = True  # not asked again, since others wait meanwhile
             return True
         except RE_FAULTS:
             return True
@@ -90,8 +90,8 @@ class RecipientTable:
             return address
         labels = host.split(".")
         parents = [".".join(labels[at:]) for at in range(max(1, len(labels) - 1))]
-        known = [f"{address}@{domain}" for domain in self._given.split() or parents]
-        tried = known if self._given.split() else [address, *known]
+        known = [f"{address}@{domain}" for domain in self._domain_names.split() or parents]
+        tried = known if self._domain_names.split() else [address, *known]
         return next((each for each in tried if self.refusal(each) is None), tried[0])
 
     def accept(self, address: str) -> bool:

@@ -1,4 +1,4 @@
-"""What the front end proves itself with and trusts others by: all of it is read before it gives up its privileges."""
+"""Certificate, credentials and trusted networks of a front end; it reads all before it drops its privileges."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 
 class AccessSecurity:
-    """One process's. Raises ConfigurationError for what can't be used, or makes no sense together."""
+    """Those of one process. Raises ConfigurationError for what can't be used, or makes no sense together."""
 
     def __init__(self, options: IntakeOptions) -> None:
         self.certificate: Certificate | None = None
         self.credentials: Credentials | None = None
         self.proxies = Networks(options.proxy_networks)
         self.forwarders = Networks(options.xclient_networks)
-        _refuse_nonsense(options)
+        _check_options(options)
         # ssl is 4 MB, hashlib 2: only where there is something for them.
         if options.tls_certificate:
             from maildefer.intake.access.tls import Certificate
@@ -34,16 +34,16 @@ class AccessSecurity:
             self.credentials = Credentials(options)
 
     def read(self) -> None:
-        """Again, at HUP: what can't be used leaves what was there."""
-        for what in (self.certificate, self.credentials):
-            if what is not None:
+        """Read all again, at HUP; what can't be used leaves what was there."""
+        for each in (self.certificate, self.credentials):
+            if each is not None:
                 try:
-                    what.read()
+                    each.read()
                 except ConfigurationError as fault:
                     events.emit("intake.stale", reason=str(fault))
 
 
-def _refuse_nonsense(options: IntakeOptions) -> None:
+def _check_options(options: IntakeOptions) -> None:
     encrypted = [
         f"--socket-fd {each.fd}:{each.protocol}"
         for each in options.sockets

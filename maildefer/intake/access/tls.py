@@ -8,7 +8,7 @@ from maildefer.errors import ConfigurationError
 
 
 class Certificate:
-    """The context for what begins with STARTTLS, or at once; connections keep the one they began with."""
+    """The TLS context of new connections; those that are open keep the one they began with."""
 
     context: ssl.SSLContext
 
@@ -19,7 +19,7 @@ class Certificate:
         self.read()
 
     def read(self) -> None:
-        """A file that can't be used leaves the old one. Raises ConfigurationError."""
+        """Read both files, again at HUP; one that can't be used leaves the old. Raises ConfigurationError."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2  # RFC 8996
         context.options |= ssl.OP_NO_RENEGOTIATION

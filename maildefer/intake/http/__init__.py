@@ -7,7 +7,9 @@ Behind it are the same writers as behind SMTP, one for each queue: pushes share 
     options         its command line and settings
     push_endpoint   the request handler
     admission       which connections are let in; time limits before a request
-    api_tokens      who may push to which queue
-    access_log      what aiohttp logs, as events
+    api_tokens      which token may push to which queue
+    access_log      aiohttp's log records as events
     unparsable      requests that aiohttp can't read
+
+Imports point down: server > push_endpoint, unparsable > admission > options, api_tokens, access_log.
 """

@@ -25,9 +25,7 @@ def main() -> int:
     try:
         if find_spec("aiohttp") is None:
             raise ConfigurationError("taking messages by HTTP needs aiohttp: install maildefer[web]")
-        from maildefer.intake.http.server import (
-            serve,  # what takes aiohttp; while its files can still be read
-        )
+        from maildefer.intake.http.server import serve  # aiohttp; while its files can still be read
 
         tokens = ApiTokens(options.token_file)
         if options.user or options.group:
@@ -48,7 +46,7 @@ def main() -> int:
 
 
 def _fork_writers(options: HttpOptions) -> dict[str, WriterLink]:
-    """A writer for each queue, none of which holds another's line open."""
+    """Fork a writer for each queue; none inherits another's link."""
     links: dict[str, WriterLink] = {}
     for name, path in options.queues.items():
         sockets = (*options.socket_fds, *(link.socket.fileno() for link in links.values()))

@@ -1,4 +1,4 @@
-"""What aiohttp logs, as events of ours: else each request that makes no sense would be a page of the log."""
+"""aiohttp's log records as events: else each request that it can't read would be a page of the log."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ class AccessLogHandler(logging.Handler):
 
 
 def logger() -> logging.Logger:
-    """For aiohttp's server; nobody else's handlers see what it says."""
-    server = logging.Logger("maildefer.intake.http")  # in no hierarchy, and so nobody's to set up
+    """The logger for aiohttp's server; no other handlers see its records."""
+    server = logging.Logger(
+        "maildefer.intake.http"
+    )  # outside the hierarchy, so that no configuration reaches it
     server.addHandler(AccessLogHandler())
     return server

@@ -1,10 +1,10 @@
-"""Who may push to which queue: a file of tokens, one a line.
+"""API tokens: a file that says which token may push to which queue, one a line.
 
     # what is behind a token are the queues that it is for; with none, it is for all
     4f7c2e0b9a5d4e6f8a1b2c3d4e5f6071
     0c9d8e7f6a5b4c3d2e1f0a9b8c7d6e5f   queue,posts
 
-A token has at least sixteen characters; nobody else may read the file.
+A token has at least sixteen characters; the file may not be readable for others.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class ApiTokens:
         self._tokens = found
 
     def allows(self, header: str, queue: str) -> bool | None:
-        """Whether the bearer in an Authorization header may push to it; None for one whom nobody knows.
+        """Whether the bearer in an Authorization header may push to it; None for a token that is not known.
 
         All tokens are compared, each in constant time: how long it takes tells nothing of them.
         """

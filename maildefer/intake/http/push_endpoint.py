@@ -24,7 +24,7 @@ from maildefer.message.envelope import TOP_LIMIT_BYTES, encode_address
 
 
 class PushRefused(Exception):
-    """The answer is no: an HTTP status, what the client is told, and what the log says where that is more."""
+    """A request is refused: with an HTTP status, a text for the client, and one for the log where that says more."""
 
     def __init__(self, status: int, detail: str, reason: str = "") -> None:
         super().__init__(detail)
@@ -34,11 +34,11 @@ class PushRefused(Exception):
 
 
 class PushEndpoint:
-    """What all requests of the process share. Event loop only."""
+    """Handles all requests of the process. Event loop only."""
 
-    def __init__(self, options: HttpOptions, lines: Mapping[str, WriterClient], tokens: ApiTokens) -> None:
+    def __init__(self, options: HttpOptions, writers: Mapping[str, WriterClient], tokens: ApiTokens) -> None:
         self._options = options
-        self._lines = lines
+        self._writers = writers
         self._tokens = tokens
         self._accepted = self._held_bytes = 0
 
@@ -52,16 +52,20 @@ class PushEndpoint:
         }
 
     async def post(self, request: web.Request) -> web.Response:
-        """201 with the keys; else a problem in JSON (RFC 9457)."""
+        """Push the request's body: 201 with the keys, or a problem in JSON (RFC 9457)."""
         queue, began = request.match_info["name"], time.monotonic()
-        _in_hand(request)
+        _begin_request(request)
         try:
-            keys, size_bytes = await self._pushed(request)
-        except PushRefused as no:
+            keys, size_bytes = await self._push(request)
+        except PushRefused as refused:
             events.emit(
-                "intake.refused", client=request.remote, queue=queue, reason=no.reason, status=no.status
+                "intake.refused",
+                client=request.remote,
+                queue=queue,
+                reason=refused.reason,
+                status=refused.status,
             )
-            return _problem(no)
+            return _problem(refused)
         self._accepted += 1
         events.emit(
             "intake.accepted",
@@ -74,41 +78,41 @@ class PushEndpoint:
         return web.json_response({"key": keys[0], "keys": keys, "queue": queue}, status=201)
 
     async def expect(self, request: web.Request) -> web.Response | None:
-        """`Expect: 100-continue`: who is refused anyway need not send the message."""
-        _in_hand(request)
+        """Answer `Expect: 100-continue`: a client that is refused anyway need not send the message."""
+        _begin_request(request)
         try:
             if request.headers["Expect"].lower() != "100-continue":
                 raise PushRefused(417, "nothing is done here but 100-continue")
-            await self._checked(request)
-        except PushRefused as no:
-            return _problem(no)
+            await self._check(request)
+        except PushRefused as refused:
+            return _problem(refused)
         if request.transport is not None:
             request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         return None
 
-    async def _checked(self, request: web.Request) -> tuple[WriterClient, Message]:
-        """All that can be known without the body."""
+    async def _check(self, request: web.Request) -> tuple[WriterClient, Message]:
+        """Check all that can be checked without the body."""
         if ", ".join(request.headers.getall("Transfer-Encoding", ["chunked"])).lower() != "chunked":
             raise PushRefused(501, "no transfer coding but chunked is known here")
         queue = request.match_info["name"]
         allowed = self._tokens.allows(request.headers.get("Authorization", ""), queue)
         if allowed is None:
             raise PushRefused(401, "give a token: Authorization: Bearer TOKEN")
-        line = self._lines.get(queue)
-        if line is None or not allowed:  # who may not push to it need not know whether it is there
+        writer = self._writers.get(queue)
+        if writer is None or not allowed:  # a token that is not for it is not told whether it is there
             raise PushRefused(404, f"there is no queue {queue} for this token")
         if request.headers.get("Content-Encoding", "identity") != "identity":
             raise PushRefused(415, "send the message as it is: nothing is unpacked here")
         if (request.content_length or 0) > self._limit_bytes:
             raise PushRefused(413, f"more than {self._limit_bytes} bytes")
         message = self._envelope(request)
-        if shortage := await line.shortage():
+        if shortage := await writer.shortage():
             raise refused_push(Refusal.QUEUE_FULL, shortage)
-        return line, message
+        return writer, message
 
-    async def _pushed(self, request: web.Request) -> tuple[list[str], int]:
+    async def _push(self, request: web.Request) -> tuple[list[str], int]:
         """Read the body, and push it: in parts where it is large."""
-        line, message = await self._checked(request)
+        writer, message = await self._check(request)
         pieces: list[bytes] = []
         draft = kept = size = 0
         whole = False
@@ -123,9 +127,9 @@ class PushEndpoint:
                 kept += len(piece)
                 self._held_bytes += len(piece)
                 if kept >= self._options.buffer_bytes:
-                    draft = draft or line.fresh_draft()
+                    draft = draft or writer.fresh_draft()
                     _refuse_faults(
-                        await line.push(message._replace(pieces=tuple(pieces), draft=draft, whole=False))
+                        await writer.push(message._replace(pieces=tuple(pieces), draft=draft, whole=False))
                     )
                     pieces.clear()
                     self._held_bytes -= kept
@@ -133,16 +137,16 @@ class PushEndpoint:
             if not size:
                 raise PushRefused(400, "the message is empty")
             whole = True
-            stored = await line.push(message._replace(pieces=tuple(pieces), draft=draft))
+            stored = await writer.push(message._replace(pieces=tuple(pieces), draft=draft))
             _refuse_faults(stored)
             return [each.key for each in stored], size
         finally:
             self._held_bytes -= kept
             if draft and not whole:
-                line.drop(draft)
+                writer.drop(draft)
 
     async def _pieces(self, request: web.Request) -> AsyncIterator[bytes]:
-        """The body as it comes, within its time, and without long pauses."""
+        """Yield the body as it comes, within its time, and without long pauses."""
         clock = asyncio.get_running_loop().time
         deadline = clock() + self._options.data_seconds
         while True:
@@ -161,7 +165,7 @@ class PushEndpoint:
             yield piece
 
     def _envelope(self, request: web.Request) -> Message:
-        """From `?sender=` and any number of `?recipient=`. Without them, an entry without an envelope."""
+        """Read `?sender=` and any number of `?recipient=`; without them, the entry has no envelope."""
         sender, recipients = (
             request.query.get("sender"),
             tuple(dict.fromkeys(request.query.getall("recipient", []))),
@@ -191,16 +195,20 @@ class PushEndpoint:
         return self._options.max_bytes - TOP_LIMIT_BYTES
 
 
-def _in_hand(request: web.Request) -> None:
-    if request.transport is not None and isinstance(gate := request.transport.get_protocol(), HttpConnection):
-        gate.in_hand(request.content)
+def _begin_request(request: web.Request) -> None:
+    if (connection := _connection(request)) is not None:
+        connection.begin_request(request.content)
 
 
-def answered(request: web.Request) -> bool:
-    """Whatever the answer is: to be called as it is about to be sent. True where it has to be the connection's last."""
-    if request.transport is not None and isinstance(gate := request.transport.get_protocol(), HttpConnection):
-        return gate.answered()
-    return False
+def end_request(request: web.Request) -> bool:
+    """Note that a response, whatever it is, is about to be sent; True where it has to be the connection's last."""
+    connection = _connection(request)
+    return connection is not None and connection.end_request()
+
+
+def _connection(request: web.Request) -> HttpConnection | None:
+    protocol = None if request.transport is None else request.transport.get_protocol()
+    return protocol if isinstance(protocol, HttpConnection) else None
 
 
 def _refuse_faults(stored: list[Stored]) -> None:
@@ -232,23 +240,23 @@ def refused_push(refusal: Refusal, reason: str) -> PushRefused:
 
 
 def _fault(fault: Exception) -> str:
-    if isinstance(fault, OSError):  # of the connection, whoever ended it
+    if isinstance(fault, OSError):  # of the connection, whichever side ended it
         return "the message broke off"
     return "the message's body can't be read"
 
 
-def _problem(no: PushRefused) -> web.Response:
+def _problem(refused: PushRefused) -> web.Response:
     headers = {}
-    if no.status == 503:
+    if refused.status == 503:
         headers["Retry-After"] = str(RETRY_SECONDS)
-    if no.status == 401:
+    if refused.status == 401:
         headers["WWW-Authenticate"] = 'Bearer realm="maildefer"'
     response = web.json_response(
-        {"status": no.status, "detail": no.detail},
-        status=no.status,
+        {"status": refused.status, "detail": refused.detail},
+        status=refused.status,
         headers=headers,
         content_type="application/problem+json",
     )
-    if no.status == 501:  # who knows where the next request would begin
+    if refused.status == 501:  # where the next request would begin is not known
         response.force_close()
     return response

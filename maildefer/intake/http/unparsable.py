@@ -1,4 +1,4 @@
-"""aiohttp's side of a connection, but for what it says of a request that it can't read or place."""
+"""Responses to requests that aiohttp can't read, or has no handler for."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from aiohttp import web
 from maildefer.intake.http.admission import problem
 
 
-class Conversation(web.RequestHandler):
-    """What never reaches a handler is answered here, by neither a server's name nor what was sent."""
+class HttpHandler(web.RequestHandler):
+    """aiohttp's handler of a connection; its errors are problems in JSON, without its name or what was sent."""
 
     __slots__ = ()
 

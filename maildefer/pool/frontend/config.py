@@ -132,7 +132,7 @@ def _web(config: Mapping[str, Any], context: PoolContext, plan: PoolOptions) -> 
         kind=WEB,
         module=HTTP_MODULE,
         address=address,
-        listen=lambda: [listeners.web(*address)],
+        listen=lambda: [listeners.listen_web(*address)],
         options=[*options, *_log_options(plan), *said],
         wanted=_processes(config),
         queue=next(iter(queues.values())),

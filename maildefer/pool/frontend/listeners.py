@@ -51,8 +51,8 @@ class WebListener(NamedTuple):
         return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
-def web(host: object, port: object) -> WebListener:
-    """Raises ConfigurationError."""
+def listen_web(host: object, port: object) -> WebListener:
+    """Bind `web_config`'s host and port. Raises ConfigurationError."""
     if not isinstance(port, int):
         raise ConfigurationError(f"web_config: port is {port!r}: give a number")
     return WebListener(bound(str(host), port))
@@ -65,7 +65,7 @@ def listen(
     mode: int | None = None,
     environment: Mapping[str, str] = os.environ,
 ) -> list[SmtpListener]:
-    """All of them; `folder` and `mode` are for socket files. Raises ConfigurationError, and leaves none open."""
+    """Bind all addresses; `folder` and `mode` are for socket files. Raises ConfigurationError, and leaves none open."""
     found: list[SmtpListener] = []
     try:
         for address in addresses:
@@ -73,7 +73,7 @@ def listen(
             if rest.startswith("//"):
                 found.append(SmtpListener(bound(*_host_and_port(rest[2:], address)), kind))
             elif rest.partition(":")[0] == _SYSTEMD:
-                passed_on = passed(rest.partition(":")[2], environment)
+                passed_on = passed_sockets(rest.partition(":")[2], environment)
                 found += [SmtpListener(each, kind) for each in passed_on]
             else:
                 found.append(SmtpListener(bound_file(os.path.join(folder, rest), mode), kind))
@@ -87,7 +87,7 @@ def listen(
 
 
 def bound(host: str, port: int) -> socket.socket:
-    """Raises ConfigurationError for an address in use, or that isn't ours."""
+    """Bind an address, and listen. Raises ConfigurationError for one in use, or of another host."""
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host, port), family=family, backlog=_BACKLOG)
@@ -99,7 +99,9 @@ def bound(host: str, port: int) -> socket.socket:
 
 
 def bound_file(path: str, mode: int | None = None) -> socket.socket:
-    """A file that nobody listens on any more is replaced; its folder, such as `run/`, is made, but none above it.
+    """Bind a socket file, and listen; one that no process listens on is replaced.
+
+    Its folder, such as `run/`, is made, but none above it.
 
     Raises ConfigurationError.
     """
@@ -107,7 +109,7 @@ def bound_file(path: str, mode: int | None = None) -> socket.socket:
     try:
         with socket.socket(socket.AF_UNIX) as trial:
             if trial.connect_ex(path) == 0:
-                raise OSError("somebody listens there")
+                raise OSError("another process listens there")
         with suppress(FileNotFoundError):
             if not stat.S_ISSOCK(os.lstat(path).st_mode):
                 raise OSError("something else than a socket is there")
@@ -126,7 +128,7 @@ def bound_file(path: str, mode: int | None = None) -> socket.socket:
 
 
 def _bind(listener: socket.socket, path: str, mode: int | None) -> None:
-    """With that mode from the start: a chmod of the path would follow a link that somebody puts there meanwhile."""
+    """Bind with that mode from the start: a chmod of the path would follow a link that is put there meanwhile."""
     if mode is None:
         listener.bind(path)
         return
@@ -150,8 +152,8 @@ def stop_listening(listener: socket.socket) -> None:
     listener.close()
 
 
-def passed(name: str, environment: Mapping[str, str]) -> list[socket.socket]:
-    """The sockets that systemd has bound for this very process, all or those of a name. Raises ConfigurationError."""
+def passed_sockets(name: str, environment: Mapping[str, str]) -> list[socket.socket]:
+    """Take the sockets that systemd bound for this very process, all or those of a name. Raises ConfigurationError."""
     descriptors = _descriptors(environment)
     if not descriptors:
         raise ConfigurationError(

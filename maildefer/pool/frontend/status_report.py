@@ -1,4 +1,4 @@
-"""What a front end says of itself, within limits: it talks to the network, and may be broken."""
+"""The status that a front end reports, parsed within limits: it talks to the network, and may be broken."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ _REPORT_BYTES: Final = 4096
 _MOST: Final = 1 << 53  # what every reader of JSON can hold
 _TEXT_CHARACTERS: Final = 1000
 _SHORTAGES: Final = 100
-_LOOKS: Final = 3
+_READS: Final = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrontEndStatus:
-    """Numbers that were not told are None."""
+    """A front end's status. Numbers that it did not report are None."""
 
     connections: int | None = None
     connections_of_all: int | None = None
@@ -38,12 +38,12 @@ class FrontEndStatus:
 
 
 def read_report(descriptor: int) -> FrontEndStatus:
-    """What it last wrote there; nothing before it has. Raises UntrustedRecord where it is nonsense.
+    """Parse what a front end last wrote there, if anything. Raises UntrustedRecord where that is no report.
 
-    Read again where it is none, since its process may be writing.
+    It is read again where it is none, since its process may be writing.
     """
     told = os.pread(descriptor, _REPORT_BYTES, 0)
-    for _ in range(_LOOKS):
+    for _ in range(_READS):
         try:
             return _parsed(told)
         except UntrustedRecord:

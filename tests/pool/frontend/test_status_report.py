@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from maildefer.intake.status_report import REPORT_BYTES, _fitting
+from maildefer.intake.status_report import REPORT_BYTES, _encode
 from maildefer.pool.fork import read_only_memory
 from maildefer.pool.frontend.status_report import FrontEndStatus, read_report
 from maildefer.untrusted import UntrustedRecord
@@ -87,7 +87,7 @@ def test_what_is_too_long_is_cut(report: int) -> None:
 def test_a_report_is_never_cut_in_two(report: int, size: int) -> None:
     """As it was with many queues that could take no more: half a record is none."""
     shortages = {f"/queue/{number}": "\u00e9" * 200 for number in range(size // 100)}
-    data = _fitting({"connections": 3, "queue": "/" + "\u00e9" * size}, shortages)
+    data = _encode({"connections": 3, "queue": "/" + "\u00e9" * size}, shortages)
     assert len(data) <= REPORT_BYTES
     os.pwrite(report, data.ljust(REPORT_BYTES), 0)
     assert read_report(report).connections == 3

@@ -636,7 +636,7 @@ def test_lmtp_answers_for_each_recipient(note: Note, receivers: list[SMTPReceive
 
 def test_a_socket_file_that_nobody_listens_on_is_replaced(receivers: list[SMTPReceiver]) -> None:
     receivers.append(LMTPReceiver(socket="run.lmtp"))
-    with pytest.raises(ConfigurationError, match="somebody listens"):
+    with pytest.raises(ConfigurationError, match="another process listens"):
         LMTPReceiver(socket="run.lmtp")
     receivers[0].close()
     receivers.append(LMTPReceiver(socket="run.lmtp"))
