@@ -79,7 +79,7 @@ def assemble(
         gathering=tuple(pair() for _ in queues),
         keeper=pair(identified=True),
         deferrals=pair(identified=True),
-        gate=os.eventfd(1, os.EFD_NONBLOCK | os.EFD_CLOEXEC),
+        not_paused=os.eventfd(1, os.EFD_NONBLOCK | os.EFD_CLOEXEC),
         supervisor=os.getpid(),
         dumps=_dumps(slots),
         force=options.force,

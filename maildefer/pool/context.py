@@ -22,7 +22,7 @@ class QueueOfPool:
 
     name: str
     layout: Layout
-    guest: bool = False
+    tokens_only: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +39,7 @@ class PoolContext:
     keeper: tuple[socket.socket, socket.socket]  # supervisor's end, keeper's end: messages both ways
     gathering: tuple[tuple[socket.socket, socket.socket], ...] = ()  # to the one who gathers, and its own end
     deferrals: tuple[socket.socket, socket.socket]  # keeper's end, workers' end: names just deferred
-    gate: int  # an eventfd that is readable while claims go on, and not while the pool is paused
+    not_paused: int  # an eventfd that is readable while claims go on, and not while the pool is paused
     supervisor: int  # pid
     dumps: StackDumps | None = None  # where workers' stack dumps go; None: to standard error
     force: bool = False

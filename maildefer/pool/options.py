@@ -102,5 +102,5 @@ class PoolOptions:
         if any(not route["stateless"] and route["queue"] in names for route in routes):
             home, first = next(iter(absolute.items()))
             if first not in names:
-                served.append(QueueOfPool(name=first, layout=Layout(home), guest=True))
+                served.append(QueueOfPool(name=first, layout=Layout(home), tokens_only=True))
         return tuple(served)

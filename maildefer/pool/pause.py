@@ -39,7 +39,7 @@ class PoolPause:
         if not self._header.paused:
             self._header.paused = 1
             with suppress(BlockingIOError):  # a broken worker has shut it already
-                os.eventfd_read(self._context.gate)
+                os.eventfd_read(self._context.not_paused)
             events.emit("pool.paused")
 
     def resume(self) -> None:
@@ -49,7 +49,7 @@ class PoolPause:
         if self._header.paused:
             self._header.paused = 0
             with suppress(BlockingIOError):  # or has opened it as far as it goes
-                os.eventfd_write(self._context.gate, 1)
+                os.eventfd_write(self._context.not_paused, 1)
             events.emit("pool.resumed")
 
     def resume_unrouted(self) -> None:

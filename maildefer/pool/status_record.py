@@ -25,7 +25,9 @@ _BOOTED: Final = time.time() - boottime()
 def of_pool(context: PoolContext, **more: object) -> dict[str, Any]:
     """Everything, as plain data. Reads memory only, so it works whatever the mounts do."""
     board, header = context.board, HeaderView(context.board)
-    served = [QueueRecordView(board, index) for index, queue in enumerate(context.queues) if not queue.guest]
+    served = [
+        QueueRecordView(board, index) for index, queue in enumerate(context.queues) if not queue.tokens_only
+    ]
     return {
         "host": context.host.label,
         "pid": context.supervisor,
@@ -71,7 +73,7 @@ def of_queue(context: PoolContext, index: int) -> dict[str, Any]:
     return {
         "queue": context.queues[index].name,
         "path": context.queues[index].layout.path,
-        "guest": context.queues[index].guest,
+        "guest": context.queues[index].tokens_only,
         "host": context.host.label,
         "pid": context.supervisor,
         "state": _named(QueueState, record.state),

@@ -78,7 +78,7 @@ class SimulatedKeeper(Keeper):
 
     def hear_deferred(self, message: dict[str, Any]) -> None:
         if self._process.alive and (told := from_worker(message, queues=len(self._maintenance))) is not None:
-            self._hear(told)
+            self._receive_from_worker(told)
 
     def _mind(self) -> None:
         """The main thread, between its messages; at last it waits until the leases are left."""
@@ -89,8 +89,8 @@ class SimulatedKeeper(Keeper):
             except SystemExit:
                 return self._supervisor.lose(ProcessKind.KEEPER)
             client.sleep(self._check_seconds())
-        for line in self._heartbeats:
-            line.left.wait()
+        for heartbeat in self._heartbeats:
+            heartbeat.left.wait()
         self._process.alive = False
         return None
 

@@ -177,7 +177,7 @@ MUTANTS = (
     ),
     Mutant("reclaim: the crash not charged", one(reclaim.Reclaimer, "give_back", bugs.crash_free)),
     Mutant("reclaim: never buried", one(reclaim.Reclaimer, "give_back", bugs.never_buried)),
-    Mutant("death: in a handler, not charged", one(workers.WorkerTable, "bury", poolbugs.uncharged_deaths)),
+    Mutant("death: in a handler, not charged", one(workers.WorkerTable, "reap", poolbugs.uncharged_deaths)),
     Mutant("look: a refresh that failed overlooked", one(doubt, "fresh_listing", poolbugs.refreshed_or_not)),
     Mutant("token: taken on an earlier leave", one(tokens.Tokens, "take_token", poolbugs.early_lease)),
     Mutant("token: freed under its holder", one(token_reclaim.TokenReclaimer, "scan", poolbugs.freed_anyway)),
@@ -224,7 +224,7 @@ MUTANTS = (
     ),
     Mutant(
         "lease: joined anew under claims of the fenced one",
-        one(heartbeat.Heartbeat, "_is_held", bugs.constant(False)),
+        one(heartbeat.Heartbeat, "_is_any_held", bugs.constant(False)),
         units="tests/pool/keeper/test_keeper.py",
     ),
     Mutant(

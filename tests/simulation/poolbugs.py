@@ -207,11 +207,11 @@ def joined_again(old: Any) -> Any:
 def uncharged_deaths(old: Any) -> Any:
     """Every death taken for one outside a handler."""
 
-    def bury(self: Any, child: Any, status: int) -> bool:
-        self._words[self._board.slot(child.slot) + S.DEADLINE] = 0
+    def reap(self: Any, child: Any, status: int) -> bool:
+        self._slot(child).deadline = 0.0
         return bool(old(self, child, status))
 
-    return bury
+    return reap
 
 
 def late_beat_taken(old: Any) -> Any:

@@ -62,7 +62,7 @@ class SimulatedSupervisor:
             offers=(),
             keeper=(to_keeper, to_supervisor),
             deferrals=(nobody, deferred),
-            gate=0,
+            not_paused=0,
             supervisor=self.process.pid,
         )
         self.draining = Drain(self.shared)
@@ -98,7 +98,7 @@ class SimulatedSupervisor:
             now = self.client.boottime()
             self.board.words[Header.TICK] = int(now * 1e9)
             self.workforce.enforce_deadlines(now)
-            self.draining.mind(now, self.workforce, nobody)
+            self.draining.enforce_limit(now, self.workforce, nobody)
             if self.draining.is_over(self.workforce, nobody, self):  # type: ignore[arg-type]
                 return self.host.end_supervisor()
             self.client.sleep(min(_TICK_SECONDS, self.draining.seconds_left(now)))

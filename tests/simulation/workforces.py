@@ -82,6 +82,6 @@ class SimulatedWorkforce(WorkerTable):
         # Nobody can tell who has sent a KILL, where two have been sent.
         spared = status == signal.SIGKILL and self.by_pid[pid].killed in ("fence", "drain")
         self._supervisor.oracle.processes[pid].spared = spared
-        if self.bury(self.by_pid[pid], status):
+        if self.reap(self.by_pid[pid], status):
             self._supervisor.tell_keeper(ReclaimSlots())
         self.fork()

@@ -75,7 +75,7 @@ def _check(seconds: float) -> None:
     except ConfigurationError as error:
         output.say("\n".join(getattr(error, "__notes__", [])).rstrip())
         raise
-    number = sum(not queue.guest for queue in served)
+    number = sum(not queue.tokens_only for queue in served)
     routes = output.count(len(probed["routes"]), "route", "routes")
     output.line(f"settings and handlers load: {output.count(number, 'queue', 'queues')}, {routes}")
 

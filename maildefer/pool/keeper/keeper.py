@@ -63,7 +63,8 @@ class Keeper:
             Heartbeat(context, i, lease, self._pidfile_writer.check) for i in range(len(context.queues))
         ]
         self._maintenance = [
-            Maintenance(context, i, line, self._note_reclaimed) for i, line in enumerate(self._heartbeats)
+            Maintenance(context, i, heartbeat, self._note_reclaimed)
+            for i, heartbeat in enumerate(self._heartbeats)
         ]
         self._leaving = False
         self._checked_at = self._silence_counts_from = 0.0
@@ -72,7 +73,7 @@ class Keeper:
     def serve(self) -> int:
         """Run until told to leave, then until every lease is left."""
         for thread in (
-            *(line.thread for line in self._heartbeats),
+            *(heartbeat.thread for heartbeat in self._heartbeats),
             *(maintenance.thread for maintenance in self._maintenance),
         ):
             thread.start()
@@ -88,21 +89,21 @@ class Keeper:
             for order in received:
                 self._carry_out(order)
             for message in receive(deferrals, partial(from_worker, queues=len(self._maintenance))):
-                self._hear(message)
+                self._receive_from_worker(message)
             self._check_supervisor()
-        for line in self._heartbeats:
-            line.left.wait()
+        for heartbeat in self._heartbeats:
+            heartbeat.left.wait()
         for maintenance in self._maintenance:
             maintenance.wake()
             maintenance.thread.join(_END_SECONDS)  # it takes its status file away, if the mount lets it
         self._pidfile_writer.close()
         return 0
 
-    def _hear(self, message: FromWorker | InvalidMessage) -> None:
+    def _receive_from_worker(self, message: FromWorker | InvalidMessage) -> None:
         """Act on a worker's message; where its handlers have broken it, the supervisor ends it."""
         match message:
             case EntryDeferred(queue=index, name=name):
-                self._maintenance[index].hear(name)
+                self._maintenance[index].note_deferred(name)
             case InvalidMessage(pid=pid, reason=reason):
                 send(self._context.keeper[1], ChildMisbehaved(pid=pid, reason=reason))
             case _:
@@ -116,8 +117,8 @@ class Keeper:
                 self._reclaim_dead_slots()
             case LeaveLeases():
                 self._leaving = True
-                for line in self._heartbeats:
-                    line.leaving.set()
+                for heartbeat in self._heartbeats:
+                    heartbeat.leaving.set()
                 for maintenance in self._maintenance:
                     maintenance.wake()
             case WritePidFile():
@@ -179,7 +180,7 @@ class Keeper:
             os._exit(1)
 
     def _check_seconds(self) -> float:
-        beats = [line.format.beat_seconds for line in self._heartbeats]
+        beats = [heartbeat.format.beat_seconds for heartbeat in self._heartbeats]
         return min(_CHECK_SECONDS, *beats) if beats else _CHECK_SECONDS
 
 

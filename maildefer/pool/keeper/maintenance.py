@@ -25,7 +25,7 @@ from maildefer.pool.context import PoolContext
 from maildefer.pool.keeper.chores import Chore, Chores
 from maildefer.pool.keeper.heartbeat import Heartbeat
 from maildefer.pool.keeper.mount_files import MountFiles
-from maildefer.pool.keeper.reclaim_log import told
+from maildefer.pool.keeper.reclaim_log import logged_reclaims
 from maildefer.pool.keeper.slot_reclaim import DeadSlots
 from maildefer.pool.messages import ReloadProgress
 from maildefer.pool.pause import apply_mark
@@ -58,7 +58,7 @@ class Maintenance:
         context: PoolContext,
         index: int,
         heartbeat: Heartbeat,
-        freed: Callable[[int], None],
+        on_reclaimed: Callable[[int], None],
         *,
         system: System = SYSTEM,
     ) -> None:
@@ -69,11 +69,13 @@ class Maintenance:
         self._heartbeat = heartbeat
         self._layout = heartbeat.queue.layout
         self._name = heartbeat.queue.name
-        self._heard: SimpleQueue[str] = SimpleQueue()
+        self._deferred_names: SimpleQueue[str] = SimpleQueue()
         self._namesakes: set[str] = set()  # told of
         self._wake = threading.Event()
         self._failed_moves = {chore: FailedMoves(system=system) for chore in _BY_ENTRY}
-        self._dead_slots = DeadSlots(context, index, self._name, freed, self._failed_moves["take back"])
+        self._dead_slots = DeadSlots(
+            context, index, self._name, on_reclaimed, self._failed_moves["take back"]
+        )
         self._promoter = Promoter(self._layout, refusals=self._failed_moves["promote"], system=system)
         self._sweeper = Sweeper(self._layout, system=system)
         self._observer = self._make_observer()
@@ -85,16 +87,16 @@ class Maintenance:
         self._chores = Chores(
             self._name, self._make_chores(), ChoreFaults(context.board, index), system, self._mend
         )
-        self.thread = threading.Thread(target=self._run, name=f"tend-{self._name}", daemon=True)
+        self.thread = threading.Thread(target=self._run, name=f"maintenance-{self._name}", daemon=True)
 
     def reclaim_slot(self, slot: int) -> None:
         """Reclaim what a dead worker held, then clear its slot. Called by any thread."""
         self._dead_slots.add_slot(slot)
         self._wake.set()
 
-    def hear(self, name: str) -> None:
+    def note_deferred(self, name: str) -> None:
         """A worker of this host has deferred an entry. Any thread."""
-        self._heard.put(name)
+        self._deferred_names.put(name)
         self._wake.set()
 
     def note_reload(self, progress: ReloadProgress) -> None:
@@ -174,12 +176,12 @@ class Maintenance:
                 events.emit("host.duplicated", queue=self._name, lease=lease, host=holder.host)
 
     def _reclaim(self) -> None:
-        with told(self._name) as taken:
+        with logged_reclaims(self._name) as taken:
             self._reclaimer.scan(taken)
         self._record.scans += 1
 
     def _return(self) -> None:
-        with told(self._name) as taken:
+        with logged_reclaims(self._name) as taken:
             self._reclaimer.scan_deferred(taken)
 
     def _free_tokens(self) -> None:
@@ -199,8 +201,8 @@ class Maintenance:
         self._dead_slots.reclaim(self._reclaimer, self._token_reclaimer())
 
     def _promote(self) -> None:
-        while not self._heard.empty():
-            self._promoter.hear(self._heard.get())
+        while not self._deferred_names.empty():
+            self._promoter.hear(self._deferred_names.get())
         for key in self._promoter.promote(self._heartbeat.mount_time.now()):
             events.emit("entry.promoted", queue=self._name, key=key)
 
@@ -285,7 +287,7 @@ class Maintenance:
 
     def _promote_at(self) -> float:
         """On the boot clock."""
-        if not self._heard.empty():
+        if not self._deferred_names.empty():
             return 0.0
         again = self._failed_moves["promote"].next_at()
         if (due := self._promoter.next_due()) is None:

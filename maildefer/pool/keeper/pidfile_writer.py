@@ -21,7 +21,7 @@ class PidFileWriter:
         self._closing = False
         self._told: set[str] = set()
         self._written: pidfile.PidFile | None = None
-        self._thread = threading.Thread(target=self._run, name="clerk", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="pidfile", daemon=True)
 
     def start(self) -> None:
         """Begin; there is nothing to do where no pid file was asked for."""

@@ -10,7 +10,7 @@ from maildefer.maildir.upkeep.reclaim import Reclaimed
 
 
 @contextmanager
-def told(queue: str) -> Iterator[Reclaimed]:
+def logged_reclaims(queue: str) -> Iterator[Reclaimed]:
     """What is put in here is logged, also when its scan ends in a fault."""
     taken = Reclaimed()
     try:

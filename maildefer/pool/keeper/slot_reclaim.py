@@ -12,7 +12,7 @@ from maildefer.maildir.upkeep.failed_moves import FailedMoves
 from maildefer.maildir.upkeep.reclaim import Reclaimer
 from maildefer.pool import worker_deaths
 from maildefer.pool.context import PoolContext
-from maildefer.pool.keeper.reclaim_log import told
+from maildefer.pool.keeper.reclaim_log import logged_reclaims
 from maildefer.pool.scoreboard import State
 from maildefer.pool.scoreboard_views import HeaderView, SlotView
 
@@ -28,7 +28,7 @@ class DeadSlots:
         context: PoolContext,
         index: int,
         queue: str,
-        freed: Callable[[int], None],
+        on_reclaimed: Callable[[int], None],
         refusals: FailedMoves,
     ) -> None:
         """`freed` is told each slot of which nothing is left in this queue."""
@@ -36,7 +36,7 @@ class DeadSlots:
         self._dumps = context.dumps
         self._index = index
         self._queue = queue
-        self._freed = freed
+        self._on_reclaimed = on_reclaimed
         self._refusals = refusals
         self._dead: SimpleQueue[int] = SimpleQueue()
 
@@ -47,7 +47,7 @@ class DeadSlots:
         """On the boot clock: at once for those that were not tried yet."""
         return self._refusals.next_at() if self._dead.empty() else 0.0
 
-    def reclaim(self, recovery: Reclaimer, tokens: TokenReclaimer | None) -> None:
+    def reclaim(self, reclaimer: Reclaimer, tokens: TokenReclaimer | None) -> None:
         """Each by itself: a slot whose claims can't be moved stays dead on the board, and is tried again."""
         for name in self._refusals.due():
             self._dead.put(_slot(name))
@@ -56,25 +56,25 @@ class DeadSlots:
             if not self._refusals.may_try(_name(slot)):  # told again
                 continue
             try:
-                is_done = self._reclaim_slot(slot, recovery, tokens)
+                is_done = self._reclaim_slot(slot, reclaimer, tokens)
             except (OSError, MaildeferError) as fault:
                 self._refusals.note(_name(slot), fault)
                 continue
             self._refusals.forget(_name(slot))
             if is_done:
-                self._freed(slot)
+                self._on_reclaimed(slot)
 
-    def _reclaim_slot(self, slot: int, recovery: Reclaimer, tokens: TokenReclaimer | None) -> bool:
+    def _reclaim_slot(self, slot: int, reclaimer: Reclaimer, tokens: TokenReclaimer | None) -> bool:
         """False where it was done before: told twice, the slot may be another's by now."""
         board = self._board
         child = SlotView(board, slot)
         pid, state = child.pid, child.state
         if not child.is_dead:
             return False
-        with told(self._queue) as taken:
+        with logged_reclaims(self._queue) as taken:
             spared = board.spared(slot, self._index)
             charged, death = state == State.DEAD_CHARGED, worker_deaths.of(board, slot, self._dumps)
-            recovery.take_back(pid, charged=charged, spared=spared, taken=taken, death=death)
+            reclaimer.take_back(pid, charged=charged, spared=spared, taken=taken, death=death)
         board.forget_gathered(slot, self._index)
         if tokens is not None:
             if count := tokens.reclaim_tokens_of(pid):
@@ -92,7 +92,7 @@ class DeadSlots:
             if HeaderView(self._board).token_queue == self._index:
                 SlotView(self._board, slot).tokens = 0
             self._board.forget_gathered(slot, self._index)
-            self._freed(slot)
+            self._on_reclaimed(slot)
 
 
 def _name(slot: int) -> str:

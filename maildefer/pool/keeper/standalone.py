@@ -66,7 +66,7 @@ class StandaloneKeeper:
             offers=(),
             keeper=pair(identified=True),
             deferrals=pair(identified=True),
-            gate=-1,
+            not_paused=-1,
             supervisor=os.getpid(),
         )
         return cls(context)
@@ -144,7 +144,7 @@ def main() -> int:
         offers=(),
         keeper=(alone.context.keeper[0], socket.socket(fileno=facts["keeper"])),
         deferrals=(socket.socket(fileno=facts["deferrals"]), alone.context.deferrals[1]),
-        gate=-1,
+        not_paused=-1,
         supervisor=facts["parent"],
     )
     return keeper.run(context)

@@ -54,7 +54,7 @@ class Drain:
             return 60.0
         return min(self._until - now, _LOOK_SECONDS) if now < self._until else _LOOK_SECONDS
 
-    def mind(self, now: float, workers: WorkerTable, front_ends: FrontEnds) -> None:
+    def enforce_limit(self, now: float, workers: WorkerTable, front_ends: FrontEnds) -> None:
         """Remind those who have not heard, since a handler may have caught the first TERM itself; at last, kill."""
         if self._until is None:
             return

@@ -77,7 +77,7 @@ class Spawner:
             )
             events.emit("child.started", kind=kind.name.lower(), pid=pid)
 
-    def bury(self, pid: int, status: int, *, expected: bool) -> None:
+    def reap(self, pid: int, status: int, *, expected: bool) -> None:
         """A keeper or scout has ended; anything else that was reaped is nobody we know."""
         for kind, child in list(self._keeper_and_scout.items()):
             if child.pid == pid:

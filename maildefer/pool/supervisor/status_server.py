@@ -47,7 +47,7 @@ class StatusServer:
             )
             status_socket.answer(connection, status)
 
-    def mind(self, now: float) -> None:
+    def report(self, now: float) -> None:
         """Note the rate; tell the service manager that we are up, alive and how it goes."""
         self._rates.note(now)
         if any(map(self._workers.is_ready, self._workers.by_pid.values())):

@@ -167,13 +167,13 @@ class Supervisor:
             if pid == 0:
                 return
             if pid in self._workers.by_pid:
-                if self._workers.bury(self._workers.by_pid[pid], status):
+                if self._workers.reap(self._workers.by_pid[pid], status):
                     messages.send(self._context.keeper[0], messages.ReclaimSlots())
                     code = os.waitstatus_to_exitcode(status)
                     if reason := self._workers.why_none_comes_up(code, self._wanted):
                         self._begin_drain(reason, exit_code=EX_CONFIG if code == EX_CONFIG else 1)
             elif not self._front_ends.note_death(pid, status):
-                self._spawner.bury(pid, status, expected=self.drain.has_begun)
+                self._spawner.reap(pid, status, expected=self.drain.has_begun)
 
     def _receive_from_keeper(self) -> None:
         received: Iterator[messages.FromKeeper | messages.InvalidMessage] = messages.receive(
@@ -223,10 +223,10 @@ class Supervisor:
         self._workers.check_slots()
         self._workers.enforce_deadlines(now)
         self._workers.flush_logs(now)
-        self.drain.mind(now, self._workers, self._front_ends)
+        self.drain.enforce_limit(now, self._workers, self._front_ends)
         if limit := self._context.settings.memory_bytes_per_worker:
             self._workers.recycle_grown(limit)
-        self._status_server.mind(now)
+        self._status_server.report(now)
 
     def _continue_reload(self) -> None:
         if self.drain.has_begun:

@@ -182,7 +182,7 @@ class WorkerTable:
                 events.emit("worker.recycled", worker=child.number, pid=child.pid, resident_bytes=resident)
                 self.retire(child, "recycled")
 
-    def bury(self, child: ChildProcess, status: int) -> bool:
+    def reap(self, child: ChildProcess, status: int) -> bool:
         """A worker has ended; returns whether its claims have to be taken back before its slot is free."""
         del self.by_pid[child.pid]
         slot = self._slot(child)

@@ -42,7 +42,7 @@ def run(shared: PoolContext) -> NoReturn:
     set_title(f"scout {' '.join(queue.name for queue in shared.queues)}")
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.excepthook = _end_with_thread
-    scouts = [QueueScout(shared, index) for index, queue in enumerate(shared.queues) if not queue.guest]
+    scouts = [QueueScout(shared, index) for index, queue in enumerate(shared.queues) if not queue.tokens_only]
     for scout in scouts:
         threading.Thread(target=scout.serve, name=f"scout-{scout.name}", daemon=True).start()
     while True:  # a sign of life, whatever the mounts do; one that dies again and again gives none
@@ -66,7 +66,7 @@ class QueueScout:
         self._words = shared.board.words
         self._base = shared.board.queue(index)
         self._socket: socket.socket = shared.offers[index][0]
-        self._gate = shared.gate
+        self._gate = shared.not_paused
         self._watch = DirectoryWatch(self._layout.new)
         self._told_missing = ""
         self._memory = OfferMemory()

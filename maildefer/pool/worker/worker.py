@@ -57,7 +57,7 @@ class Worker:
         self._stopping = self._forked = False
         os.register_at_fork(after_in_child=self._note_fork)
         self._waker = self._catch_signals()
-        self._offers = Offers([workers for _, workers in shared.offers], self._waker, shared.gate)
+        self._offers = Offers([workers for _, workers in shared.offers], self._waker, shared.not_paused)
         self._queues = [
             QueueView(queue.name, queue.layout, index, shared.board, self._slot, shared.host.label)
             for index, queue in enumerate(shared.queues)

@@ -60,7 +60,7 @@ class Place:
             offers=(),
             keeper=(self.supervisor, keeper),
             deferrals=deferrals,
-            gate=0,
+            not_paused=0,
             supervisor=1,
         )
         self._ends = (self.supervisor, keeper, *deferrals)

@@ -67,7 +67,7 @@ class House:
             offers=(),
             keeper=self.orders,
             deferrals=pair(),
-            gate=-1,
+            not_paused=-1,
             supervisor=1,
         )
         self.board.words[self.board.queue(0) + Q.STATE] = QueueState.SERVED

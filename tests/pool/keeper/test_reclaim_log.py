@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from maildefer import events
-from maildefer.pool.keeper.reclaim_log import told
+from maildefer.pool.keeper.reclaim_log import logged_reclaims
 
 
 def test_each_entry_that_was_taken_back_is_told_also_when_the_scan_ends_in_a_fault(
@@ -17,7 +17,7 @@ def test_each_entry_that_was_taken_back_is_told_also_when_the_scan_ends_in_a_fau
     monkeypatch.setattr(events, "emit", lambda event, **facts: lines.append((event, *facts.values())))
 
     def scan() -> None:
-        with told("run/queue") as taken:
+        with logged_reclaims("run/queue") as taken:
             taken.reclaimed.append("1.a")
             taken.released.append("2.b")
             taken.buried["3.c"] = "its worker died"

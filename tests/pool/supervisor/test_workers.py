@@ -42,7 +42,7 @@ def test_only_our_own_kill_spares_the_message_in_hand(
     workers.add_worker(child)
     board.words[board.slot(0) + S.HELD] = board.words[board.slot(0) + S.DEADLINE] = 1
     child.killed = killed
-    assert workers.bury(child, int(by))
+    assert workers.reap(child, int(by))
     assert board.words[board.slot(0) + S.STATE] == state
 
 
@@ -83,7 +83,7 @@ def test_the_board_keeps_how_a_worker_died_until_its_slot_is_free(
     board.words[base + S.BEGAN] = BEGAN
     board.words[base + S.DEADLINE] = BEGAN + 2_500_000_000
     child.killed = killed
-    workers.bury(child, status)
+    workers.reap(child, status)
     death = worker_deaths.of(board, 0, None)
     assert death is not None
     assert (death.how, death.handler) == (how, "app.front.START")
@@ -100,7 +100,7 @@ def test_a_worker_that_died_between_messages_was_in_no_handler() -> None:
     workers.add_worker(child)
     ScoreboardSlot(board, 0).running("app.front.START")
     board.words[board.slot(0) + S.BEGAN] = BEGAN
-    workers.bury(child, int(signal.SIGSEGV))
+    workers.reap(child, int(signal.SIGSEGV))
     death = worker_deaths.of(board, 0, None)
     assert death is not None
     assert (str(death), death.handler, death.seconds) == ("by SIGSEGV", None, None)
@@ -148,7 +148,7 @@ def test_nothing_that_a_worker_writes_to_the_board_ends_whoever_reads_it(word: i
     workers.handled()
     workers.is_all_reclaimed()
     for child in list(workers.by_pid.values()):
-        workers.bury(child, signal.SIGKILL)
+        workers.reap(child, signal.SIGKILL)
         assert board.words[board.slot(child.slot) + S.PID] == child.pid, "whose claims are to be taken back"
         board.words[board.slot(child.slot) + S.EXIT] = word
         worker_deaths.of(board, child.slot, None)

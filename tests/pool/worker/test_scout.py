@@ -69,7 +69,10 @@ def scout_of(path: Path, *, index: int, hosts: int) -> tuple[QueueScout, Offered
         board.words[board.queue(0) + word] = value
     offered = Offered(layout.new)
     shared: Any = SimpleNamespace(
-        queues=[QueueOfPool(name="run/queue", layout=layout)], board=board, offers=[(offered, None)], gate=0
+        queues=[QueueOfPool(name="run/queue", layout=layout)],
+        board=board,
+        offers=[(offered, None)],
+        not_paused=0,
     )
     return QueueScout(shared, 0), offered
 
