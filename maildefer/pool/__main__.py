@@ -1,4 +1,4 @@
-"""`python -m maildefer.pool PLAN`: becomes the supervisor. Executed by `maildefer supervise`, which took the lock."""
+"""`python -m maildefer.pool OPTIONS`: become the supervisor. Executed by `maildefer supervise`."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def main() -> int:
         events.emit("pool.stopped", reason=str(fault))
         terminal.tell(str(fault))
         return 1
-    os.chdir("/")  # from here on a mount that hangs does not hang us
+    os.chdir("/")  # from here on a mount that hangs does not hang this process
     _share_memory_with_children()
     set_title(f"supervisor {options.pidfile}")
     if code := supervisor.run():
@@ -57,13 +57,13 @@ def main() -> int:
     return code
 
 
-_FEWEST_SLOTS = 128  # so that some more workers find room; what is never used takes no memory
+_FEWEST_SLOTS = 128  # room for more workers later; slots that are never used take no memory
 
 
 def assemble(
     options: PoolOptions, probed: dict[str, Any]
 ) -> tuple[PoolContext, PoolOptions, dict[str, Any], Any]:
-    """Everything that the supervisor and its children have in common. Raises ConfigurationError."""
+    """Make everything that the supervisor and its children share. Raises ConfigurationError."""
     settings = options.settings(probed)
     options = replace(options, project=settings.project)
     queues = options.served(settings, probed["routes"])
@@ -90,12 +90,12 @@ def assemble(
 def _dumps(slots: int) -> StackDumps | None:
     try:
         return StackDumps(slots)
-    except OSError:  # a limit on the size of files, a kernel without memfds: to standard error then
+    except OSError:  # a limit on the size of files, a kernel without memfds: dumps go to standard error
         return None
 
 
-# What handlers import of us, and what those modules import when a message is parsed. By name: the pool does not depend
-# on them, it only loads them once where each worker would load them for itself.
+# What handlers import of this package, and what those modules import when a message is parsed. By name: the pool does
+# not depend on them, it only loads them once where each worker would load them for itself.
 _HANDLERS_IMPORT = (
     "email.parser",
     "email.policy",

@@ -1,7 +1,7 @@
-"""The canonical line of each attempt, ready made and buffered: it is on the hot path.
+"""The log line of each attempt, formatted here and buffered, since it is on the hot path.
 
-structlog's chain costs 10 µs and a write a line; these lines cost one, and leave together when the worker is idle or
-100 ms have passed. Their time is that of the attempt's end, in milliseconds like all times in the log.
+structlog's chain costs 10 µs and a write a line; these lines cost 1 µs, and are written together when the worker is
+idle or 100 ms have passed. Their time is that of the attempt's end, in milliseconds like all times in the log.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ _MOST_LINES = 1000
 
 
 def tell_failure(outcome: Outcome, message: object, handler: str, *, last: bool) -> None:
-    """Log the exception, if one is what the attempt ended in, for all that listens to `logging`: Sentry, mail, a file.
+    """Log the exception in which the attempt ended, if any, through `logging`: to Sentry, mail, a file.
 
-    An error if it was the last attempt, else a warning.
+    At level ERROR after the last attempt, else WARNING.
     """
     if (fault := getattr(outcome, "fault", None)) is not None:
         log_context.run_handlers(_log, fault, message, handler, logging.ERROR if last else logging.WARNING)
@@ -39,10 +39,10 @@ def _log(fault: BaseException, message: object, handler: str, level: int) -> Non
 
 
 class AttemptLog:
-    """One worker's attempt lines. Flush before sleeping and before ending.
+    """Attempt lines of one worker. Flush before sleeping and before ending.
 
-    `waiting` is told since when lines wait, in boot-clock seconds, or 0 when none do: a handler that runs for long must
-    not hold them back, so the supervisor has them flushed by a signal.
+    `waiting` is called with the time since when lines wait, in boot-clock seconds, or 0.0 when none do: a handler that
+    runs for long must not hold them back, so the supervisor has them flushed by a signal.
     """
 
     __slots__ = ("_flush_at", "_format", "_lines", "_pid", "_second", "_shown", "_stamp", "_waiting")
@@ -68,7 +68,7 @@ class AttemptLog:
         now: float,
         **more: object,
     ) -> None:
-        """Note one attempt that ended at `now` (boot clock). `queue` and `handler` are ours, `key` is anybody's."""
+        """Note one attempt that ended at `now` (boot clock). `key` may be any text; `queue` and `handler` are ours."""
         if not self._shown:
             return
         wall = time.time()
@@ -91,7 +91,7 @@ class AttemptLog:
             self.flush()
 
     def flush(self) -> None:
-        """Write what waits. May interrupt anything here, being called by a signal handler too."""
+        """Write the lines that wait. A signal handler calls it too, so it may interrupt any method here."""
         lines, self._lines = self._lines, []
         if lines:
             self._waiting(0.0)

@@ -1,4 +1,4 @@
-"""Which chores of a queue fail, on the board: since when, with how many entries, and with which error."""
+"""The chores of a queue that fail, on the scoreboard: since when, with how many entries, and with which error."""
 
 from __future__ import annotations
 
@@ -34,20 +34,20 @@ class ChoreFault:
 
     chore: str
     since: int  # unix seconds, by this host's clock
-    entries: int  # that fail by themselves
+    entries: int  # how many fail by themselves
     error: str
 
 
 class ChoreFaults:
-    """The faults of one queue's chores: written by the keeper's thread of that queue, read by any process."""
+    """Faults of one queue's chores: written by the keeper's thread of that queue, read by any process."""
 
     def __init__(self, board: Scoreboard, index: int) -> None:
         self._words = board.words
         self._bytes = board.words.cast("B")
         self._first = board.queue(index) + FAULT_WORD
 
-    def tell(self, fault: ChoreFault) -> None:
-        """A text that is read while it is written may be torn, which hurts nobody: it is for people."""
+    def note_fault(self, fault: ChoreFault) -> None:
+        """Write a fault. A text that is read while it is written may be torn, which does no harm: it is for people."""
         base = self._base(fault.chore)
         text = fault.error.encode("utf-8", "backslashreplace")[:_TEXT_BYTES].ljust(_TEXT_BYTES, b"\0")
         start = (base + _TEXT_WORD) * 8
@@ -55,11 +55,11 @@ class ChoreFaults:
         self._words[base + 1] = fault.entries
         self._words[base] = max(1, fault.since)
 
-    def clear(self, chore: str) -> None:
+    def clear_fault(self, chore: str) -> None:
         self._words[self._base(chore)] = 0
 
-    def all(self) -> list[ChoreFault]:
-        """In the chores' order."""
+    def read_faults(self) -> list[ChoreFault]:
+        """Read all faults, in the order of the chores."""
         found = []
         for chore in CHORES:
             base = self._base(chore)

@@ -1,4 +1,4 @@
-"""What the processes of one supervisor have in common: settings, queues, board, the sockets between them."""
+"""What the processes of one supervisor share: settings, queues, scoreboard, the sockets between them."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from maildefer.pool.scoreboard import ProcessKind, Scoreboard
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueOfPool:
-    """One queue that the pool serves; `name` is the settings' spelling, in order of priority.
+    """A queue that the pool serves; `name` is the settings' spelling, in order of priority.
 
-    With `guest` it takes part with a lease only, for the conversation tokens that lie there, and claims no entries.
+    With `tokens_only` the pool has a lease there for the conversation tokens, and claims no entries.
     """
 
     name: str
@@ -37,7 +37,9 @@ class PoolContext:
     board: Scoreboard
     offers: tuple[tuple[socket.socket, socket.socket], ...]  # scout's end, workers' end
     keeper: tuple[socket.socket, socket.socket]  # supervisor's end, keeper's end: messages both ways
-    gathering: tuple[tuple[socket.socket, socket.socket], ...] = ()  # to the one who gathers, and its own end
+    gathering: tuple[
+        tuple[socket.socket, socket.socket], ...
+    ] = ()  # to the worker that gathers, and its own end
     deferrals: tuple[socket.socket, socket.socket]  # keeper's end, workers' end: names just deferred
     not_paused: int  # an eventfd that is readable while claims go on, and not while the pool is paused
     supervisor: int  # pid
@@ -45,7 +47,7 @@ class PoolContext:
     force: bool = False
 
     def close_for(self, kind: ProcessKind) -> None:
-        """In a child of that kind: close the ends that are others', so that it can't speak for them."""
+        """Close the ends of other processes, in a child of that kind, so that it can't send in their place."""
         ends = {
             ProcessKind.KEEPER: (self.keeper[1], self.deferrals[0]),
             ProcessKind.SCOUT: tuple(sending for sending, _ in self.offers),
@@ -58,7 +60,7 @@ class PoolContext:
 
     @property
     def tokens_in(self) -> int | None:
-        """Which queue's control folder holds the tokens of all conversations: the first of the settings, for all hosts.
+        """The queue whose control folder holds all conversation tokens: the first of the settings, on every host.
 
         None where this pool has no lease there, since its queues have no conversations.
         """

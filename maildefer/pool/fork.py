@@ -1,4 +1,4 @@
-"""Making child processes: by fork for the pool's own, by exec for what must not share our memory."""
+"""Child processes: forked for the pool's own, executed for what must not share our memory."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from maildefer.pool.scoreboard import ProcessKind
 
 Killed = Literal["", "drain", "fence", "timeout", "recycled", "retired"]
 _ALL = set(signal.valid_signals())
-# A terminal sends these to the whole group; or they may come before a child has set up its own handler; or somebody
-# means the supervisor.
+# A terminal sends these to the whole group; one may come before a child has set up its own handler, or be meant for the
+# supervisor.
 _FOR_THE_SUPERVISOR = (
     signal.SIGINT,
     signal.SIGQUIT,
@@ -33,7 +33,7 @@ _FOR_THE_SUPERVISOR = (
 
 @dataclass(slots=True, kw_only=True)
 class ChildProcess:
-    """A child as its supervisor knows it."""
+    """A child process as the supervisor knows it."""
 
     pid: int
     kind: ProcessKind
@@ -44,9 +44,9 @@ class ChildProcess:
     retiring: bool = False  # was told to end
     killed: Killed = ""
     aborted_at: float = 0.0
-    misbehaved: bool = False  # was told to die for nonsense
+    misbehaved: bool = False  # was killed for an invalid message or slot
     output: int = -1  # the file of what its handlers print
-    family: frozenset[ProcessEntry] = frozenset()  # what its handlers had started when it was told to die
+    family: frozenset[ProcessEntry] = frozenset()  # what its handlers had started when it was killed
 
 
 def fork(main: Callable[[], int]) -> int:
@@ -59,7 +59,7 @@ def fork(main: Callable[[], int]) -> int:
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _ALL)
     try:
         pid = os.fork()
-    except OSError:  # EAGAIN, ENOMEM: who could not fork must not be deaf from now on
+    except OSError:  # EAGAIN, ENOMEM: signals must not stay blocked
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         raise
     if pid:
@@ -69,7 +69,7 @@ def fork(main: Callable[[], int]) -> int:
     try:
         _set_up_child(parent)
         code = main()
-    except BaseException:  # noqa: BLE001  # the last stop: tell it, and end as a failure
+    except BaseException:  # noqa: BLE001  # nothing above catches it: print it, and end as a failure
         traceback.print_exc()
     finally:
         try:
@@ -79,7 +79,7 @@ def fork(main: Callable[[], int]) -> int:
 
 
 def how_died(code: int) -> str:
-    """For people, of an exit code as `waitstatus_to_exitcode` gives it."""
+    """Describe an exit code, as `waitstatus_to_exitcode` gives it, for people."""
     return signal.Signals(-code).name if code < 0 else f"exit {code}"
 
 
@@ -95,7 +95,7 @@ def spawn(
 ) -> int:
     """Execute a program as a child that ends with us; returns the pid. `keep` are descriptors it inherits.
 
-    `hold` are signals that it is ready for later, and unblocks then. What is `confined` can gain no rights.
+    `hold` are signals that stay blocked until it has handlers for them. A `confined` program can gain no rights.
     """
 
     def main() -> int:
@@ -126,7 +126,7 @@ def read_only_memory(name: str) -> tuple[int, int]:
 
 
 def _set_up_child(parent: int) -> None:
-    """Defaults for a child: its own signals, an end when the parent ends."""
+    """Set a child's signals to their defaults, and have it end with its parent."""
     signal.set_wakeup_fd(-1)
     for signum in (signal.SIGTERM, signal.SIGCHLD, signal.SIGCONT):
         signal.signal(signum, signal.SIG_DFL)
@@ -137,4 +137,4 @@ def _set_up_child(parent: int) -> None:
 
 
 def _ignore(signum: int, frame: object) -> None:
-    """Not SIG_IGN, which the programs that handlers execute would inherit."""
+    """Do nothing. Not SIG_IGN, which the programs that handlers execute would inherit."""

@@ -1,4 +1,4 @@
-"""What `maildefer supervise` was asked for, as the command line hands it to the process that becomes the supervisor."""
+"""Options of `maildefer supervise`, as the command line passes them to the process that becomes the supervisor."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MOST_WORKERS: Final = 4096
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolOptions:
-    """One JSON argument, which a restart under the same pid hands on."""
+    """Options of a pool: one JSON argument, which a restart under the same pid passes on."""
 
     project: str
     pidfile: str
@@ -36,7 +36,7 @@ class PoolOptions:
 
     @classmethod
     def parse(cls, text: str) -> PoolOptions:
-        """Raises ConfigurationError: this is not for typing by hand."""
+        """Parse the argument. Raises ConfigurationError: it is not meant to be typed by hand."""
         try:
             found: dict[str, Any] = json.loads(text)
             known = {field.name for field in fields(cls)}
@@ -53,10 +53,10 @@ class PoolOptions:
         return json.dumps({field.name: getattr(self, field.name) for field in fields(self)})
 
     def settings(self, probed: Mapping[str, Any]) -> PoolSettings:
-        """The application's settings with what was asked for on the command line over them.
+        """Combine the application's settings with the command line, which comes first.
 
-        Raises ConfigurationError for more workers than any host has use for: a slip would take all its memory; and for
-        a log file that can't be opened.
+        Raises ConfigurationError for more workers than any host has use for, since a slip would take all memory,
+        and for a log file that can't be opened.
         """
         settings = PoolSettings.from_json(probed["settings"])
         settings = replace(settings, workers=self.workers) if self.workers is not None else settings
@@ -67,7 +67,7 @@ class PoolOptions:
         return settings
 
     def configure_log(self, settings: PoolSettings) -> None:
-        """As the settings say where the command line, or a variable, said nothing; also after a reload."""
+        """Configure the log by the settings, where the command line or a variable says nothing; also after a reload."""
         file = self._log_file_of(settings)
         events.configure(
             self.log_format or settings.log_format or None,
@@ -83,9 +83,9 @@ class PoolOptions:
     def served(
         self, settings: PoolSettings, routes: Sequence[Mapping[str, Any]] = ()
     ) -> tuple[QueueOfPool, ...]:
-        """The queues to serve, in the settings' order of priority. Raises ConfigurationError for an unknown one.
+        """List the queues to serve, in the settings' order of priority. Raises ConfigurationError for an unknown one.
 
-        If `routes` shows conversations in them, the pool is a guest of the queue in which their tokens lie.
+        If `routes` shows conversations in them, the queue in which their tokens lie is among them, for its tokens only.
         """
         absolute = {os.path.join(self.project, name): name for name in settings.queues}
         absolute = {os.path.normpath(path): name for path, name in absolute.items()}

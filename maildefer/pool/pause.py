@@ -1,4 +1,4 @@
-"""Stopping and going on with claims: in all queues of one pool, or, by the mark in a queue, in that one everywhere."""
+"""Pausing and resuming claims: in all queues of one pool, or, by the mark in a queue, in that queue on all hosts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from maildefer.pool.scoreboard_views import HeaderView, QueueRecordView
 
 
 def apply_mark(context: PoolContext, index: int, system: System) -> None:
-    """Put on the board whether the queue is paused on all hosts. By the keeper. Raises StorageFault's kinds."""
+    """Write to the scoreboard whether the queue is paused on all hosts. For the keeper. Raises StorageFault."""
     queue = context.queues[index]
     paused = is_paused(queue.layout, system=system)
     record = QueueRecordView(context.board, index)
@@ -29,7 +29,7 @@ def apply_mark(context: PoolContext, index: int, system: System) -> None:
 
 
 class PoolPause:
-    """What TSTP and CONT do."""
+    """The pause of one pool, which TSTP begins and CONT ends."""
 
     def __init__(self, context: PoolContext) -> None:
         self._context = context
@@ -38,22 +38,22 @@ class PoolPause:
     def pause(self) -> None:
         if not self._header.paused:
             self._header.paused = 1
-            with suppress(BlockingIOError):  # a broken worker has shut it already
+            with suppress(BlockingIOError):  # a broken worker has read it already
                 os.eventfd_read(self._context.not_paused)
             events.emit("pool.paused")
 
     def resume(self) -> None:
-        """Go on, also with queues that a fault had paused."""
+        """Resume, also queues that a fault had paused."""
         for record in self._records():
             record.paused_until = record.pause_code = record.faults = record.unrouted = 0
         if self._header.paused:
             self._header.paused = 0
-            with suppress(BlockingIOError):  # or has opened it as far as it goes
+            with suppress(BlockingIOError):  # a broken worker has written it to its limit
                 os.eventfd_write(self._context.not_paused, 1)
             events.emit("pool.resumed")
 
     def resume_unrouted(self) -> None:
-        """Go on with queues whose entries had no route: the routes are new."""
+        """Resume queues whose entries had no route, after a reload of the routes."""
         for record in self._records():
             record.paused_until = record.unrouted = 0
 

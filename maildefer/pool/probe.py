@@ -1,4 +1,4 @@
-"""Asking a child what the application is, since the supervisor imports no user code."""
+"""The probe: a child that loads the application and describes it, since the supervisor imports no user code."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _PLAIN: Final[dict[object, type | tuple[type, ...]]] = {
     "float": (int, float),
     "bool": bool,
 }
-_MOST: Final = 1e300  # what can be reckoned with; NaN is not less
+_MOST: Final = 1e300  # beyond, sums overflow; NaN is not less either
 _COMPOSED: Final = (dict, list, type(None))
 
 
 class Probe:
-    """One look at the application, under way in a child; polled by the supervisor's loop, and never waited for."""
+    """A probe under way in a child; polled by the supervisor's loop, which never waits for it."""
 
     def __init__(self, project: str, limit_seconds: float = LIMIT_SECONDS) -> None:
         self._reader, writer = os.pipe2(os.O_CLOEXEC)
@@ -46,7 +46,7 @@ class Probe:
         return self._reader
 
     def poll(self) -> dict[str, Any] | None:
-        """The application as plain data once it is known; raises ConfigurationError with the reason if it is broken."""
+        """Return the application as plain data once it is known; raises ConfigurationError if it is broken."""
         if boottime() > self._deadline:
             self.end()
             raise ConfigurationError(
@@ -69,7 +69,7 @@ class Probe:
         return self._parsed()
 
     def wait(self) -> dict[str, Any]:
-        """The same at start, when there is nothing else to do."""
+        """Wait for the application, at start, when there is nothing else to do."""
         while True:
             select.select([self._reader], [], [], 0.5)
             if (found := self.poll()) is not None:
@@ -77,7 +77,7 @@ class Probe:
                 return found
 
     def end(self, *, kill: bool = False) -> None:
-        """Close; a probe that is late is killed. The supervisor reaps it."""
+        """Close the pipe; a probe that is late is killed. The supervisor reaps it."""
         if not self._closed:
             self._closed = True
             os.close(self._reader)
@@ -107,7 +107,7 @@ class Probe:
 
 
 def _is_description(found: dict[str, Any]) -> bool:
-    """Whether all that is looked at later is of its kind: other people's code runs where it comes from."""
+    """Whether all that is read later is of its type: the process that wrote it runs user code."""
     match found:
         case {"settings": {"queues": dict(served), **settings}, "routes": list(routes), "files": list(files)}:
             texts = [list(served), *served.values(), files]
@@ -131,5 +131,5 @@ def _is_route(found: object) -> bool:
 
 
 def _are_texts(found: object) -> bool:
-    """None of which has a NUL, with which no system call takes a path."""
+    """Whether all are texts without NUL, with which no system call takes a path."""
     return isinstance(found, list | tuple) and all(isinstance(one, str) and "\0" not in one for one in found)

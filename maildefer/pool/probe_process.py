@@ -1,8 +1,8 @@
-"""Look at a project for the supervisor, which must not import its code: `python -m maildefer.pool.probe_process`.
+"""Describe a project for the supervisor, which must not import its code: `python -m maildefer.pool.probe_process`.
 
 Run in the project's folder, it prints one line of JSON: `{"settings", "queues", "routes", "files", "reload"}`, or
 `{"error", "detail"}` with the traceback in the project's code, if any. It ends with 0, or 78 for a configuration that
-can't be used. What user code prints goes to standard error. How long it may take is its parent's business.
+can't be used. What user code prints goes to standard error. The parent limits its time.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def main() -> None:
         queue_paths.in_service = True
         report = probed()
         status = 0
-    except BaseException as fault:  # noqa: BLE001  # it is other people's code that runs here
+    except BaseException as fault:  # noqa: BLE001  # user code runs here
         expected = isinstance(fault, ConfigurationError)
         text = str(fault) if expected else f"{type(fault).__name__}: {fault}"
         report = {"error": text, "detail": _trace(fault.__cause__ if expected else fault)}
@@ -38,7 +38,7 @@ def main() -> None:
 
 
 def _trace(fault: BaseException | None) -> str:
-    """Its traceback from the first line that is the project's; how we came there helps nobody to mend it."""
+    """Format its traceback from the first line that is the project's; the lines of this package help nobody."""
     from maildefer.handling.project.module_loader import is_users  # in the try of `main`, all may fail
 
     if fault is None:
@@ -67,7 +67,7 @@ def probed() -> dict[str, Any]:
 
 
 def _set_standard_output_apart() -> int:
-    """A descriptor of its own for the answer; 1 becomes standard error, for user code and its children alike."""
+    """Make a descriptor for the answer; 1 becomes standard error, for user code and its children alike."""
     answer = os.dup(1)
     os.dup2(2, 1)
     return answer

@@ -1,9 +1,10 @@
-"""The board: shared memory in which a host's processes tell each other what they are on, without a system call.
+"""The scoreboard: shared memory in which a host's processes say what they are on, without a system call.
 
-Words are named by plain constants: an enum's members cost 100 ns a look on Python 3.11, a dozen times a message.
+It has three kinds of records, all of aligned 64-bit words, each written in one store: one header, one record for each
+queue, one slot for each child. A word has one writer, its owner, except where said.
 
-Three kinds of records, all of aligned 64-bit words, each written in one store: one header, one record for each queue,
-one slot for each child. Whoever owns a word is its only writer, except where said.
+Words are named by plain constants: an enum's members cost 100 ns a look on Python 3.11, a dozen times a message. Off
+the hot path, `scoreboard_views` names them.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ from typing import Final
 
 WORD_BYTES = 8
 _HEADER_WORDS = 32
-FAULT_WORD, FAULT_PLACES, FAULT_WORDS = 64, 16, 32  # of a queue: see `pool.faults`
+FAULT_WORD, FAULT_PLACES, FAULT_WORDS = 64, 16, 32  # of a queue: see `chore_faults`
 _QUEUE_WORDS = FAULT_WORD + FAULT_PLACES * FAULT_WORDS
 _SLOT_WORDS = 184
 PLACES = 32  # claims that one process may hold at a time, besides those that it gathers
-GATHERED_PLACES = 1024  # for batches; at the board's end, where nobody looks who has none
+GATHERED_PLACES = 1024  # for batches; at the end, so that a pool without batches never touches them
 HANDLER_WORD = 28 + PLACES
 HANDLER_BYTES = 16 * WORD_BYTES
 NAME_WORD = 44 + PLACES
@@ -35,7 +36,7 @@ _BIAS = 1 << 62  # words are unsigned; the clock's offset need not be
 
 
 class ProcessKind(IntEnum):
-    """What a slot's process is."""
+    """Kinds of processes that have a slot."""
 
     FREE = 0
     KEEPER = 1
@@ -45,7 +46,7 @@ class ProcessKind(IntEnum):
 
 
 class State(IntEnum):
-    """Where a slot's process stands. The two DEAD states last until the keeper has taken its claims back."""
+    """States of a slot's process. The two DEAD states last until the keeper has reclaimed its claims."""
 
     STARTING = 0
     IDLE = 1
@@ -55,7 +56,7 @@ class State(IntEnum):
 
 
 class QueueState(IntEnum):
-    """How a queue stands for this host."""
+    """States of a queue on this host."""
 
     ABSENT = 0  # not joined: never, or its directory is away
     SERVED = 1
@@ -63,6 +64,8 @@ class QueueState(IntEnum):
 
 
 class Header:
+    """Words of the header."""
+
     TICK: Final = 0  # boot clock, ns: the supervisor lives
     PAUSED: Final = 1
     DRAINING: Final = 2
@@ -91,7 +94,7 @@ class Q:
     PAUSE_CODE: Final = 11  # errno of the fault, or 0
     SCANS: Final = 12  # of the keeper, so far
     FORMAT_TTL: Final = 13  # milliseconds
-    PAUSED: Final = 15  # 1: by an operator, on all hosts; see `maildir.paused`
+    PAUSED: Final = 15  # 1: by an operator, on all hosts; see `maildir.operator.pause_mark`
 
 
 class S:
@@ -125,13 +128,13 @@ class S:
     HANDLER_LENGTH: Final = (
         HELD + PLACES + 8
     )  # of its name, at HANDLER_WORD; 0 before any handler has the message
-    EXIT: Final = HELD + PLACES + 9  # 1 + the wait status of a dead one; see `pool.deaths`
+    EXIT: Final = HELD + PLACES + 9  # 1 + the wait status of a dead one; see `worker_deaths`
     DIED: Final = HELD + PLACES + 10  # boot clock, ns
     LIMIT: Final = HELD + PLACES + 11  # the time limit that it was ended for, ms; 0: it was not
 
 
 class Scoreboard:
-    """One mapping, inherited over fork, or shared by a descriptor with an executed child."""
+    """The mapping, inherited over fork, or shared by a descriptor with an executed child."""
 
     def __init__(self, queues: int, slots: int, descriptor: int = -1) -> None:
         self.queues = queues
@@ -146,29 +149,29 @@ class Scoreboard:
 
     @classmethod
     def inheritable(cls, queues: int, slots: int) -> Scoreboard:
-        """A board whose descriptor an executed child may inherit."""
+        """Make a scoreboard whose descriptor an executed child may inherit."""
         descriptor = os.memfd_create("maildefer-board", os.MFD_CLOEXEC)
         return cls(queues, slots, descriptor)
 
     @property
     def most_workers(self) -> int:
-        """How many may be wanted, beside a roll's new ones and the dead whose claims are still to be taken back."""
+        """How many may be wanted, beside a roll's new ones and the dead whose claims are still to be reclaimed."""
         return self.slots // 2 - 2
 
     def worker_slots(self) -> range:
-        """The slots in which there may be a worker, or what a dead one has left."""
+        """The slots that may have a worker, alive or dead."""
         return range(min(self.words[Header.USED], self.slots))
 
     def queue(self, index: int) -> int:
-        """Where the record of a queue begins, in words."""
+        """Compute where the record of a queue begins, in words."""
         return _HEADER_WORDS + index * _QUEUE_WORDS
 
     def slot(self, index: int) -> int:
-        """Where a child's slot begins, in words."""
+        """Compute where a child's slot begins, in words."""
         return _HEADER_WORDS + self.queues * _QUEUE_WORDS + index * _SLOT_WORDS
 
     def gathering(self, slot: int) -> int:
-        """Where a child's places for gathered claims begin, in words."""
+        """Compute where a child's places for gathered claims begin, in words."""
         return self._gathered + slot * GATHERED_PLACES
 
     def clear_slot(self, index: int) -> None:
@@ -183,13 +186,13 @@ class Scoreboard:
         return self._memory[start : start + _LEASE_BYTES].rstrip(b"\0").decode("ascii", "replace")
 
     def set_lease(self, index: int, lease: str) -> None:
-        """Written by the keeper while the queue is not served."""
+        """Write the lease. For the keeper, while the queue is not served."""
         start = (self.queue(index) + _LEASE_WORD) * WORD_BYTES
         self._memory[start : start + _LEASE_BYTES] = lease.encode("ascii").ljust(_LEASE_BYTES, b"\0")
         self.words[self.queue(index) + Q.GENERATION] = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
     def mount_time(self, index: int, wall: float, boot: float) -> float:
-        """The mount's time while our clocks show these. A local filesystem goes by our own; so we do at first."""
+        """Compute the mount's time from our clocks; a local filesystem, and one not yet measured, goes by our own."""
         base = self.queue(index)
         word = self.words[base + Q.CLOCK_OFFSET]
         return boot + (word - _BIAS) / 1e6 if word and not self.words[base + Q.LOCAL] else wall
@@ -198,21 +201,21 @@ class Scoreboard:
         self.words[self.queue(index) + Q.CLOCK_OFFSET] = int(seconds * 1e6) + _BIAS
 
     def name(self, slot: int) -> str:
-        """The entry that a child was last on: a hint for people."""
+        """Read the entry that a child was last on: a hint for people."""
         base = self.slot(slot)
         start = (base + NAME_WORD) * WORD_BYTES
         length = min(self.words[base + S.NAME_LENGTH], _NAME_BYTES)
         return os.fsdecode(self._memory[start : start + length])
 
     def handler(self, slot: int) -> str:
-        """The handler that a child was last in; empty if none had begun with its message."""
+        """Read the handler that a child was last in; empty if none had begun with its message."""
         base = self.slot(slot)
         start = (base + HANDLER_WORD) * WORD_BYTES
         length = min(self.words[base + S.HANDLER_LENGTH], HANDLER_BYTES)
         return self._memory[start : start + length].decode("utf-8", "replace")
 
     def workers(self) -> list[int]:
-        """The slots in which a worker lives."""
+        """List the slots of living workers."""
         words = self.words
         return [
             slot
@@ -236,21 +239,21 @@ class Scoreboard:
         return any(_queue_of(word) == queue for word in self._gathered_words(slot) if word)
 
     def gathered(self, slot: int) -> int:
-        """How many claims the child holds for batches."""
+        """Count the claims that the child holds for batches."""
         return sum(1 for word in self._gathered_words(slot) if word)
 
     def spared(self, slot: int, queue: int) -> frozenset[int]:
-        """The claims that the child had gathered in that queue, and that no handler of its had begun with, by SEQ."""
+        """List the claims, by SEQ, that the child had gathered in that queue and no handler had begun with."""
         words = self._gathered_words(slot)
         return frozenset(w & _SEQ_MASK for w in words if w and not w & IN_HANDLER and _queue_of(w) == queue)
 
     def gathered_in(self, slot: int) -> int | None:
-        """A queue of which the child may hold gathered claims."""
+        """Find a queue of which the child may hold gathered claims."""
         found = (_queue_of(word) for word in self._gathered_words(slot) if word)
         return next((queue for queue in found if 0 <= queue < self.queues), None)
 
     def forget_gathered(self, slot: int, queue: int) -> None:
-        """They are taken back, or nobody's: there is no lease of ours any more. By the keeper, for a dead child."""
+        """Clear a dead child's gathered claims: they are reclaimed, or their lease is gone. For the keeper."""
         first = self.gathering(slot)
         for place, word in enumerate(self._gathered_words(slot), first):
             if word and _queue_of(word) == queue:
@@ -261,7 +264,7 @@ class Scoreboard:
         return self.words[first : first + min(self.words[self.slot(slot) + S.GATHERED], GATHERED_PLACES)]
 
     def in_hand(self, slot: int) -> set[int]:
-        """The claims that the child may hold, by SEQ."""
+        """List the claims that the child may hold, by SEQ."""
         base = self.slot(slot)
         seqs = set(self.words[base + S.HELD : base + S.HELD + PLACES])
         seqs.update(word & _SEQ_MASK for word in self._gathered_words(slot))
@@ -269,5 +272,5 @@ class Scoreboard:
 
 
 def _queue_of(word: int) -> int:
-    """The queue of a gathered claim."""
+    """Extract the queue of a gathered claim."""
     return ((word & _QUEUE_MASK) >> QUEUE_SHIFT) - 1

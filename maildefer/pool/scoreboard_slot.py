@@ -1,4 +1,4 @@
-"""A process's side of the board: what it holds, and which handler it is in."""
+"""A process's own slot on the scoreboard: what it holds, and which handler it is in."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from maildefer.pool.scoreboard import (
 
 
 class ScoreboardSlot:
-    """A process's own places on the board: what it may hold. Used by that process only; implements `claims.Hand`."""
+    """A process's own slot: what it may hold. Used by that process only; implements `claims.ClaimSlots`."""
 
     __slots__ = (
         "_free",
@@ -62,7 +62,7 @@ class ScoreboardSlot:
         self._words[self._length_word] = len(hint)
 
     def take_unnamed(self, seq: int) -> int:
-        """The same without a name: the hint stays the entry's."""
+        """Publish SEQ without a name: the hint stays the entry's."""
         place = self._free.pop()
         self._words[place] = seq
         return place
@@ -72,7 +72,7 @@ class ScoreboardSlot:
         self._free.append(place)
 
     def running(self, handler: str) -> None:
-        """Tell which handler has the message; the name is written only where the last one had another."""
+        """Publish which handler has the message; the name is written only where it is another than the last."""
         if handler is not self._handler:
             told = handler.encode("utf-8", "replace")[:HANDLER_BYTES]
             self._memory[self._handler_start : self._handler_start + len(told)] = told

@@ -1,4 +1,4 @@
-"""The board in words: what `status` shows of this host, and what the keeper leaves on the mount for other hosts."""
+"""The scoreboard as plain data: what `status` shows of this host, and what the keeper writes for other hosts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _BOOTED: Final = time.time() - boottime()
 
 
 def of_pool(context: PoolContext, **more: object) -> dict[str, Any]:
-    """Everything, as plain data. Reads memory only, so it works whatever the mounts do."""
+    """Describe the pool. Reads memory only, so it works whatever the mounts do."""
     board, header = context.board, HeaderView(context.board)
     served = [
         QueueRecordView(board, index) for index, queue in enumerate(context.queues) if not queue.tokens_only
@@ -47,7 +47,7 @@ def of_pool(context: PoolContext, **more: object) -> dict[str, Any]:
 
 
 def _named(kind: type[IntEnum], word: int) -> str:
-    """Also of what a broken process has written there."""
+    """Name a word's value; "unknown" for what a broken process has written there."""
     try:
         return kind(word).name.lower()
     except ValueError:
@@ -55,12 +55,12 @@ def _named(kind: type[IntEnum], word: int) -> str:
 
 
 def _since(moment: float) -> float:
-    """How long ago that was, on the boot clock."""
+    """Compute how long ago that was, on the boot clock."""
     return round(boottime() - moment, 1)
 
 
 def of_queue(context: PoolContext, index: int) -> dict[str, Any]:
-    """One queue as this host serves it."""
+    """Describe one queue as this host serves it."""
     board, now = context.board, boottime()
     header, record = HeaderView(board), QueueRecordView(board, index)
     paused_for = max(0.0, record.paused_until - now)
@@ -87,7 +87,7 @@ def of_queue(context: PoolContext, index: int) -> dict[str, Any]:
         "paused_for": errno.errorcode.get(code, str(code)) if code and paused_for else None,
         "workers_since": _workers_since(board),
         "clock_offset_seconds": round(board.mount_time(index, wall := time.time(), now) - wall, 3),
-        "faults": [asdict(fault) for fault in ChoreFaults(board, index).all()],
+        "faults": [asdict(fault) for fault in ChoreFaults(board, index).read_faults()],
         "workers": workers,
     }
 
@@ -100,7 +100,7 @@ def _workers_since(board: Scoreboard) -> float | None:
 
 
 def of_worker(context: PoolContext, slot: int) -> dict[str, Any] | None:
-    """One worker, and what it is on; None where the slot has none."""
+    """Describe one worker, and what it is on; None where the slot has none."""
     board, child = context.board, SlotView(context.board, slot)
     if not child.is_worker:
         return None
@@ -128,9 +128,9 @@ def of_worker(context: PoolContext, slot: int) -> dict[str, Any] | None:
 
 
 def on_claims(board: Scoreboard) -> Callable[[int, int], bool | None]:
-    """Whether a process, by its pid, is on a claim, by its SEQ, as the board stands at this moment.
+    """Make a function that tells whether a process, by its pid, is on a claim, by its SEQ, as of now.
 
-    None when no living process of that pid is here. One look at the board serves any number of claims.
+    It returns None when no living process of that pid is here. The scoreboard is read once for any number of claims.
     """
     held: dict[int, set[int]] = {}
     living: set[int] = set()
@@ -143,7 +143,7 @@ def on_claims(board: Scoreboard) -> Callable[[int, int], bool | None]:
 
     def on_claim(pid: int, seq: int) -> bool | None:
         if seq in held.get(pid, ()):
-            return True  # alive, or dead and still to be taken back: that is in hand already
+            return True  # alive, or dead with its slot still to be reclaimed: the keeper is on it
         return False if pid in living else None
 
     return on_claim
@@ -162,7 +162,7 @@ class Rates:
         self._notes: deque[tuple[float, int]] = deque()
 
     def note(self, now: float) -> None:
-        """Look at all slots' counters; a slot that another process has got counts from zero."""
+        """Read all slots' counters; a slot that another process has got counts from zero."""
         for slot in self._board.worker_slots():
             child = SlotView(self._board, slot)
             pid, settled = child.pid, child.handled
@@ -174,12 +174,12 @@ class Rates:
             self._notes.popleft()
 
     def noted(self, now: float) -> float | None:
-        """Note, and tell the rate up to now."""
+        """Note, and return the rate up to now."""
         self.note(now)
         return self.per_second()
 
     def per_second(self) -> float | None:
-        """None until a second lies between two notes: one message in the first tenth is no ten a second."""
+        """Compute the rate; None until a second lies between two notes, since a first tenth of one says too little."""
         if len(self._notes) < 2:
             return None
         (began, first), (ended, last) = self._notes[0], self._notes[-1]

@@ -1,6 +1,6 @@
-"""How workers die: noted on the board by whoever sees it, read by whoever tells it or writes it into a reason.
+"""Deaths of workers: noted on the scoreboard by the supervisor, read for the log and for the reason of a burial.
 
-On the board it outlives the keeper, and stays until the dead worker's slot is free.
+On the scoreboard a death outlives the keeper, and stays until the dead worker's slot is cleared.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ _PACKAGE: Final = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _CALLER: Final = f'  File "{_PACKAGE}/handling/dispatch.py"'
 
 
-def noted(
+def note_death(
     board: Scoreboard, slot: int, status: int, dumps: StackDumps | None, *, limit_seconds: float = 0.0
 ) -> Death:
-    """The process of that slot was reaped with that wait status; with a limit, it was ended for being over it."""
+    """Note the wait status of a slot's process; with a limit, that it was ended for being over it."""
     _note(board, slot, status + 1)
     SlotView(board, slot).limit_seconds = limit_seconds
-    death = of(board, slot, dumps)
+    death = read_death(board, slot, dumps)
     assert death is not None
     return death
 
 
 def note_exception(board: Scoreboard, slot: int) -> None:
-    """The program in that slot goes on, but has given up what it held."""
+    """Note that the program in that slot goes on, but has given up what it held."""
     _note(board, slot, _EXCEPTION)
 
 
@@ -45,8 +45,8 @@ def _note(board: Scoreboard, slot: int, word: int) -> None:
     child.exit_word = word
 
 
-def of(board: Scoreboard, slot: int, dumps: StackDumps | None) -> Death | None:
-    """What is known of the death of that slot's process; None where none was noted."""
+def read_death(board: Scoreboard, slot: int, dumps: StackDumps | None) -> Death | None:
+    """Read what is known of the death of a slot's process; None where none was noted."""
     child = SlotView(board, slot)
     if not (word := child.exit_word):
         return None
@@ -62,13 +62,13 @@ def of(board: Scoreboard, slot: int, dumps: StackDumps | None) -> Death | None:
 
 
 def _exit_code(status: int) -> int:
-    """Of a wait status that the supervisor has written, and a broken worker may have written over."""
+    """Decode a wait status that the supervisor wrote, and that a broken worker may have written over."""
     code = os.waitstatus_to_exitcode(status) if status <= _MOST_STATUS else _MOST_STATUS
     return code if -code in _SIGNALS or code >= 0 else _MOST_STATUS
 
 
 def _of_handlers(stack: str) -> str:
-    """Without the lines below a handler: how we came to call it helps nobody to mend it."""
+    """Cut the lines below a handler, which are of this package and help nobody."""
     return "\n\n".join(thread.partition(_CALLER)[0].rstrip() for thread in stack.split("\n\n"))
 
 

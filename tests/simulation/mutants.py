@@ -150,7 +150,8 @@ MUTANTS = (
         units="tests/maildir/upkeep/test_leases.py",
     ),
     Mutant(
-        "lease: joined anew under the same name", one(heartbeat.Heartbeat, "_begin", poolbugs.joined_again)
+        "lease: joined anew under the same name",
+        one(heartbeat.Heartbeat, "_join_anew", poolbugs.joined_again),
     ),
     Mutant("silence: measured from the reply", one(heartbeat.Heartbeat, "_publish", poolbugs.from_reply)),
     Mutant(

@@ -4,8 +4,8 @@
     heartbeat         the thread of a queue's lease: joins, beats, leaves
     maintenance       the thread of a queue's chores: reclaim, promote, requests, status, sweep
     chores            each chore by itself, tried again after a pause
-    slot_reclaim      takes back what dead workers of this host held
-    reclaim_log       log lines of all that was taken back
+    slot_reclaim      reclaims what dead workers of this host held
+    reclaim_log       log lines of all that was reclaimed
     mount_files       requests, status and shares of hosts on the mount
     mount_time        the mount's clock, kept against the boot clock
     pidfile_writer    the pid file, and the doctor's checks of a queue

@@ -1,6 +1,6 @@
 """The thread that keeps one queue's lease alive, and does nothing else.
 
-A hung mount of one queue, or a long sweep, must not silence another, so each queue has its own.
+Each queue has its own, so that a hung mount or a long sweep of one queue delays no beat of another.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _DROP_POLL_SECONDS = 0.02
 
 
 class Heartbeat:
-    """Joins, beats, joins anew when fenced, leaves. `check(layout_path)` refuses an unsafe mount by raising."""
+    """Joins, beats, joins anew when fenced, leaves. `check(index)` raises UnsafeMount for an unsafe mount."""
 
     def __init__(
         self,
@@ -63,7 +63,7 @@ class Heartbeat:
 
     @property
     def lease(self) -> str:
-        """The lease of now; read by the tending thread too."""
+        """The name of the current lease; the thread of the chores reads it too."""
         return self._lease_name
 
     def _run(self) -> None:
@@ -74,7 +74,7 @@ class Heartbeat:
         self.left.set()
 
     def _join(self) -> Lease | None:
-        """Try until it is done, or we are leaving; a queue whose directory went away is not made again."""
+        """Try to join until that succeeds, or the keeper leaves; a queue whose directory is gone is not made again."""
         told = ""
         longest = _JOIN_RETRY_SECONDS if self._was_joined else _LONGEST_JOIN_RETRY_SECONDS
         backoff = Backoff(first_seconds=_JOIN_RETRY_SECONDS, longest_seconds=longest)
@@ -114,7 +114,7 @@ class Heartbeat:
             self._lease_name = self._context.board.lease(self._index)
             lease = Lease.take_over(layout, self._lease_name, self._holder(), system=self._system)
         else:
-            lease = self._begin()
+            lease = self._join_anew()
             self._context.board.set_lease(self._index, self._lease_name)
         record.ttl_seconds = self.format.ttl_seconds
         self.last_good_beat = sent
@@ -131,7 +131,7 @@ class Heartbeat:
         return lease
 
     def _fence_earlier_lease(self) -> None:
-        """A folder that went away and is back still holds our earlier lease: nobody beats it, so nobody need wait."""
+        """Fence our earlier lease where it is still there: nothing beats it, so no host need wait for its silence."""
         if not self._earlier_lease:
             return
         beat = doubt.live_leases(self.queue.layout, self._system).get(self._earlier_lease)
@@ -139,8 +139,8 @@ class Heartbeat:
             fence(self.queue.layout, self._earlier_lease, beat, system=self._system)
         self._earlier_lease = ""
 
-    def _begin(self) -> Lease:
-        """A join that failed may have been done, or be done later: its name is not used again (I4)."""
+    def _join_anew(self) -> Lease:
+        """Join; one that failed may have been done, or be done later, so its name is not used again (I4)."""
         try:
             return Lease.join(self.queue.layout, self._lease_name, self._holder(), system=self._system)
         except StorageFault:
@@ -148,7 +148,7 @@ class Heartbeat:
             raise
 
     def _keep_beating(self, lease: Lease) -> None:
-        """A full interval between a beat's reply and the next beat: observers rely on it."""
+        """Beat, with a full interval between a beat's reply and the next beat, on which observers rely."""
         self._beat_fails, sent = False, 0.0
         while not self.leaving.wait(self.format.beat_seconds):
             if (
@@ -180,20 +180,20 @@ class Heartbeat:
     def _has_leases(self) -> bool:
         try:
             self._system.lstat(self.queue.layout.leases)
-        except FileNotFoundError:  # taken away, with the queue or without
+        except FileNotFoundError:  # removed, with the queue or without
             return False
-        except OSError:  # a mount in trouble: our silence is what the others go by
+        except OSError:  # a mount in trouble: other hosts go by our silence
             return True
         return True
 
     def _publish(self, sent: float) -> None:
-        """Claims may be sent until half the TTL after the beat was *sent* (I8)."""
+        """Allow claims until half the TTL after the beat was *sent* (I8)."""
         self.last_good_beat = sent
         self._record.beat = sent
         self._record.claim_until = sent + self.format.ttl_seconds / 2
 
     def _drop_claims(self) -> None:
-        """Our lease is gone: no claim any more, the workers on claims of this queue die, then a fresh lease."""
+        """End claims under a lost lease: allow none, wait for the workers on its claims to die, take a new name."""
         self._record.claim_until = 0.0
         self._record.state = QueueState.FENCED
         self.joined.clear()

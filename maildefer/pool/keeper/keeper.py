@@ -1,6 +1,6 @@
-"""The keeper: holds the supervisor's lease in each queue, and gives back what nobody holds any more.
+"""The keeper: holds the supervisor's lease in each queue, and reclaims what dead owners held.
 
-Its main thread listens to the supervisor and to the workers; each queue has two threads of its own.
+Its main thread receives messages of the supervisor and the workers; each queue has two threads of its own.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _CHECK_SECONDS = 5.0
 
 
 def run(context: PoolContext) -> int:
-    """The life of a keeper in its own process; returns the exit code."""
+    """Run a keeper in its own process; returns the exit code."""
     set_title(f"keeper {' '.join(queue.name for queue in context.queues)}")
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it outlives the drain; the supervisor says when to leave
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -60,7 +60,7 @@ class Keeper:
         self._pidfile_writer = PidFileWriter(context)
         lease = lease_name(context.host.label, SYSTEM)  # one name for all queues, as long as none is fenced
         self._heartbeats = [
-            Heartbeat(context, i, lease, self._pidfile_writer.check) for i in range(len(context.queues))
+            Heartbeat(context, i, lease, self._pidfile_writer.check_mount) for i in range(len(context.queues))
         ]
         self._maintenance = [
             Maintenance(context, i, heartbeat, self._note_reclaimed)
@@ -95,7 +95,7 @@ class Keeper:
             heartbeat.left.wait()
         for maintenance in self._maintenance:
             maintenance.wake()
-            maintenance.thread.join(_END_SECONDS)  # it takes its status file away, if the mount lets it
+            maintenance.thread.join(_END_SECONDS)  # it removes its status file, if the mount lets it
         self._pidfile_writer.close()
         return 0
 
@@ -130,7 +130,7 @@ class Keeper:
                 assert_never(order)
 
     def _reclaim_dead_slots(self) -> None:
-        """All slots that wait to be taken back: also those of before our own start."""
+        """Have all dead slots reclaimed, also those of before our own start."""
         board = self._context.board
         for slot in board.worker_slots():
             child = SlotView(board, slot)
@@ -138,7 +138,7 @@ class Keeper:
                 self._maintenance[min(child.queue, board.queues - 1)].reclaim_slot(slot)
 
     def _note_reclaimed(self, slot: int) -> None:
-        """Confirmed: nothing of that dead worker is left in one queue. Tokens and gathered claims may lie in others."""
+        """Note that nothing of a dead worker is left in one queue; tokens and gathered claims may lie in others."""
         board = self._context.board
         if (queue := board.gathered_in(slot)) is not None:
             self._maintenance[queue].reclaim_slot(slot)
@@ -152,16 +152,16 @@ class Keeper:
             send(self._context.keeper[1], SlotReclaimed(slot=slot))
 
     def _check_supervisor(self) -> None:
-        """A supervisor that is stopped or hangs is a frozen host, not a live one: end with it, and with its process.
+        """End when the supervisor is gone, or hangs for a TTL: a host whose supervisor is stopped counts as frozen.
 
-        Where we were away ourselves, the whole host was: the supervisor gets as long as ever to come back.
+        Where this thread did not run either, the whole host was stopped: the supervisor gets a whole TTL from then on.
         """
         if os.getppid() != self._context.supervisor:
             os._exit(1)
         board, header, now = self._context.board, HeaderView(self._context.board), boottime()
         if (
             now - self._began > self._check_seconds()
-        ):  # so that one that dies again and again gives no sign of life
+        ):  # so that a keeper that dies again and again gives no sign of life
             header.keeper_seen = now
         agreed = [QueueRecordView(board, index).ttl_seconds for index in range(len(self._heartbeats))]
         ttl = max(agreed, default=0.0)
@@ -185,6 +185,6 @@ class Keeper:
 
 
 def _end_with_thread(failure: threading.ExceptHookArgs) -> None:
-    """A keeper without one of its threads would look alive and not be: end, and let a successor take over."""
+    """End the process: without one of its threads it would look alive and not be. Another keeper takes over."""
     threading.__excepthook__(failure)
     os._exit(1)

@@ -1,4 +1,4 @@
-"""The thread that looks after one queue: dead owners' claims, due entries, requests, status, sweeps."""
+"""The thread of one queue's chores: dead owners' claims, due entries, requests, status, sweeps."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ _BY_ENTRY = (
     "promote",
     "return",
     "free tokens",
-)  # what of them fails by itself
+)  # chores of which entries fail by themselves
 
 
 class Maintenance:
-    """What the keeper does for one queue besides beating."""
+    """Everything that the keeper does for one queue besides beating."""
 
     mount_files_class: ClassVar = MountFiles
 
@@ -70,7 +70,7 @@ class Maintenance:
         self._layout = heartbeat.queue.layout
         self._name = heartbeat.queue.name
         self._deferred_names: SimpleQueue[str] = SimpleQueue()
-        self._namesakes: set[str] = set()  # told of
+        self._namesakes: set[str] = set()  # logged already
         self._wake = threading.Event()
         self._failed_moves = {chore: FailedMoves(system=system) for chore in _BY_ENTRY}
         self._dead_slots = DeadSlots(
@@ -81,7 +81,7 @@ class Maintenance:
         self._observer = self._make_observer()
         self._reclaimer = self._make_reclaimer()
         self._mount_files = self.mount_files_class(context, index, heartbeat, system)
-        # Kept below half a TTL: an observer that has not looked for that begins anew.
+        # Below half a TTL: an observer that has not looked for that long begins anew.
         self._fence_backoff = Backoff()
         self._fence_backoff.longest_seconds = 2 * heartbeat.format.beat_seconds
         self._chores = Chores(
@@ -95,12 +95,12 @@ class Maintenance:
         self._wake.set()
 
     def note_deferred(self, name: str) -> None:
-        """A worker of this host has deferred an entry. Any thread."""
+        """Note that a worker of this host has deferred an entry. Called by any thread."""
         self._deferred_names.put(name)
         self._wake.set()
 
     def note_reload(self, progress: ReloadProgress) -> None:
-        """Note how the last reload went, for the status file. Any thread."""
+        """Note how the last reload went, for the status file. Called by any thread."""
         self._mount_files.reload = progress
 
     def wake(self) -> None:
@@ -122,11 +122,11 @@ class Maintenance:
             self._observer = self._make_observer()
             self._reclaimer = self._make_reclaimer()
             self._fence_backoff.longest_seconds = 2 * self._heartbeat.format.beat_seconds
-            self._chores.hurry()
+            self._chores.make_due()
         self._chores.do_what_is_due()
 
     def _make_chores(self) -> list[Chore]:
-        """In the order in which they are done: first what other hosts' work waits for."""
+        """Make the chores in the order in which they are done: first what other hosts wait for."""
 
         def beat() -> float:
             return self._heartbeat.format.beat_seconds
@@ -176,13 +176,13 @@ class Maintenance:
                 events.emit("host.duplicated", queue=self._name, lease=lease, host=holder.host)
 
     def _reclaim(self) -> None:
-        with logged_reclaims(self._name) as taken:
-            self._reclaimer.scan(taken)
+        with logged_reclaims(self._name) as reclaimed:
+            self._reclaimer.scan(reclaimed)
         self._record.scans += 1
 
     def _return(self) -> None:
-        with logged_reclaims(self._name) as taken:
-            self._reclaimer.scan_deferred(taken)
+        with logged_reclaims(self._name) as reclaimed:
+            self._reclaimer.scan_deferred(reclaimed)
 
     def _free_tokens(self) -> None:
         if (tokens := self._token_reclaimer()) is not None:
@@ -225,7 +225,7 @@ class Maintenance:
             self._layout,
             self._observer,
             own=lambda: self._heartbeat.lease,
-            look=self._look_at_board,
+            look=self._read_scoreboard,
             host=self._context.host.label,
             max_crashes=self._context.settings.max_crashes,
             grace_seconds=self._heartbeat.format.ttl_seconds,
@@ -235,7 +235,7 @@ class Maintenance:
         )
 
     def _token_reclaimer(self) -> TokenReclaimer | None:
-        """For the queue in which the tokens lie, from the first conversation on; else there is nothing to do."""
+        """Make what reclaims tokens, for the queue in which they lie, from the first conversation on; else None."""
         if HeaderView(self._context.board).token_queue != self._index:
             return None
         from maildefer.maildir.upkeep.token_reclaim import (
@@ -246,13 +246,13 @@ class Maintenance:
             self._layout,
             self._observer,
             own=lambda: self._heartbeat.lease,
-            look=self._look_at_board,
+            look=self._read_scoreboard,
             refusals=self._failed_moves["free tokens"],
             system=self._system,
         )
 
-    def _look_at_board(self) -> StateOf:
-        """What the board says of claims of our own lease; read after the listing that showed them."""
+    def _read_scoreboard(self) -> StateOf:
+        """Read what the scoreboard says of claims of our own lease, after the listing that showed them."""
         on_claim = status_record.on_claims(self._context.board)
 
         def state_of(owner: Owner) -> OwnerState:
@@ -262,7 +262,7 @@ class Maintenance:
         return state_of
 
     def _is_known_dead(self, holder: LeaseHolder) -> bool:
-        """Dead for sure, since its pids are this host's: supervisor and keeper, whose workers die with them."""
+        """Whether it is dead for sure: its pids are this host's, and neither supervisor nor keeper is alive."""
         if not self._context.host.shares_pids_with(holder.boot_id, holder.pid_namespace):
             return False
         return not alive(holder.pid, holder.start_time) and not alive(
@@ -270,7 +270,7 @@ class Maintenance:
         )
 
     def _until_next(self) -> float:
-        """Seconds until something is due; woken earlier for a death or a defer of this host."""
+        """Compute seconds until a chore is due; a death or a defer of this host wakes the thread earlier."""
         wait = self._chores.next_at() - self._system.boottime()
         if HeaderView(self._context.board).draining:
             wait = min(wait, 0.2)
@@ -282,11 +282,11 @@ class Maintenance:
         )
 
     def _list_deferred_at(self) -> float:
-        """On the boot clock."""
+        """Compute when to list `.later/`, on the boot clock."""
         return self._promoter.lists_at(self._heartbeat.mount_time.now())
 
     def _promote_at(self) -> float:
-        """On the boot clock."""
+        """Compute when to promote, on the boot clock."""
         if not self._deferred_names.empty():
             return 0.0
         again = self._failed_moves["promote"].next_at()

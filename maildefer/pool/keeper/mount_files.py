@@ -1,4 +1,4 @@
-"""What a keeper reads and writes on the mount for others: operators' requests, its status, the hosts' shares."""
+"""Files that a keeper reads and writes on the mount for others: requests of operators, its status, hosts' shares."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _VERBS: Final[dict[str, Verb]] = {verb: verb for verb in get_args(Verb)}
 
 
 class MountFiles:
-    """That of one queue; used by the thread that looks after it."""
+    """Files of one queue; used by the thread of its chores."""
 
     def __init__(self, context: PoolContext, index: int, heartbeat: Heartbeat, system: System) -> None:
         self._context = context
@@ -45,7 +45,7 @@ class MountFiles:
         self._random = system.token(8)  # for its draft; one, so that a fault reads the same each time
 
     def share(self, others: list[str]) -> None:
-        """Tell the scout which keys are this host's first: one share for each live lease that claims entries."""
+        """Write to the scoreboard which share of the keys this host offers first: one for each lease that claims."""
         leases = [lease for lease in others if not self._is_idle(lease)]
         own = self._heartbeat.lease
         leases = sorted([*leases, own])
@@ -53,7 +53,7 @@ class MountFiles:
         record.index_of_host, record.hosts = leases.index(own), len(leases)
 
     def _is_idle(self, lease: str) -> bool:
-        """Paused, or only a guest."""
+        """Whether its host claims nothing: it is paused, or only holds conversation tokens here."""
         path = f"{self._layout.status}/{lease}.json"
         try:
             status = read_record(path, limit_bytes=STATUS_LIMIT_BYTES, files=self._system)
@@ -62,7 +62,7 @@ class MountFiles:
         return bool(status.get("paused") or status.get("guest"))
 
     def answer_requests(self) -> None:
-        """What operators asked of this lease through the mount; consumed by a rename. Raises OSError."""
+        """Pass on what operators asked of this lease through the mount, consumed by a rename. Raises OSError."""
         mark = f"{self._heartbeat.lease}."
         listed = self._system.listdir(self._layout.requests)
         self.refusals.keep(listed)
@@ -73,7 +73,7 @@ class MountFiles:
                     is_ours = self._consume(name)
                 except FileNotFoundError:
                     raise
-                except OSError as fault:  # not obeyed: it would be again with each beat
+                except OSError as fault:  # not carried out, since it would be again with each beat
                     self.refusals.note(name, fault)
                     continue
                 self.refusals.forget(name)
@@ -82,7 +82,7 @@ class MountFiles:
                     send(self._context.keeper[1], RequestReceived(verb=verb))
 
     def _consume(self, name: str) -> bool:
-        """False where it was withdrawn. Raises FileNotFoundError where it can't be moved for want of a folder."""
+        """Move a request away; False where it was withdrawn. Raises FileNotFoundError for want of a folder."""
         try:
             self._system.rename(f"{self._layout.requests}/{name}", f"{self._layout.requests_done}/{name}")
         except FileNotFoundError:
@@ -91,7 +91,7 @@ class MountFiles:
         return True
 
     def write_status(self) -> None:
-        """For other hosts' operators; what has not changed is written anew twice a minute only. Raises OSError."""
+        """Write the status for other hosts; one that has not changed only twice a minute. Raises OSError."""
         more: dict[str, object] = {"lease": self._heartbeat.lease}
         more["rate_per_second"] = self._rates.noted(self._system.boottime())
         more["reload"] = None if self.reload is None else asdict(self.reload)
@@ -118,7 +118,7 @@ class MountFiles:
         self._status, self._status_at = steady, self._system.boottime() + _STATUS_EVERY_SECONDS
 
     def discard_status(self) -> None:
-        """The lease was left; it may have been written after that."""
+        """Remove the status, which may have been written after the lease was left."""
         durable.discard(self._status_path(), self._system)
 
     def _status_path(self) -> str:

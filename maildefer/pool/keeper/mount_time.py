@@ -1,7 +1,7 @@
 """The mount's time, by which deferred entries are due, kept against the boot clock.
 
-Nobody sets the boot clock, so a wall clock that is put right moves nothing that is deferred meanwhile. A local
-filesystem goes by this host's wall clock, and is set with it.
+The boot clock cannot be set, so a wall clock that is put right moves no due time meanwhile. A local filesystem goes by
+this host's wall clock, and is set with it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _WARNING_SECONDS = 60.0
 
 
 class MountTime:
-    """That of one queue, on the board; for the keeper's threads."""
+    """The time of one queue's mount, on the scoreboard; for the keeper's threads."""
 
     def __init__(self, board: Scoreboard, index: int, layout: Layout, name: str, system: System) -> None:
         self._board = board
@@ -35,12 +35,12 @@ class MountTime:
         return self._board.mount_time(self._index, self._system.time(), self._system.boottime())
 
     def measure_first(self) -> None:
-        """Before the first claim, unless a keeper before this one did. Raises OSError."""
+        """Measure before the first claim, unless a keeper before this one did. Raises OSError."""
         if not self._record.clock_offset:
             self.measure()
 
     def measure(self) -> None:
-        """Look at the mount's clock; warn if ours differs. Raises OSError, and then what was known goes on."""
+        """Measure the mount's clock; warn if ours differs. Raises OSError, and then keeps what was known."""
         board, began = self._board, self._system.boottime()
         own = self._own_offset()
         if not self._record.is_local:
@@ -53,10 +53,10 @@ class MountTime:
         self._own_seen, self._due = own, began + _EVERY_SECONDS
 
     def measure_at(self) -> float:
-        """On the boot clock: once a minute, and as soon as our wall clock was set, which may be the mount's as well."""
+        """Compute when to measure, on the boot clock: once a minute, and as soon as our wall clock was set."""
         was_set = abs(self._own_offset() - self._own_seen) > _SET_SECONDS
         return 0.0 if was_set else self._due
 
     def _own_offset(self) -> float:
-        """Our wall clock less our boot clock, which changes when somebody sets the former."""
+        """Compute our wall clock less our boot clock, which changes when the former is set."""
         return self._system.time() - self._system.boottime()

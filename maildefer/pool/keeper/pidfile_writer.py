@@ -1,4 +1,4 @@
-"""The keeper's paperwork: the pid file, which may lie on the mount, and the doctor's look at a queue."""
+"""The pid file, which may lie on the mount, and the doctor's checks of a queue before it is joined."""
 
 from __future__ import annotations
 
@@ -19,38 +19,38 @@ class PidFileWriter:
         self._context = context
         self._again = threading.Event()
         self._closing = False
-        self._told: set[str] = set()
+        self._warned: set[str] = set()
         self._written: pidfile.PidFile | None = None
         self._thread = threading.Thread(target=self._run, name="pidfile", daemon=True)
 
     def start(self) -> None:
-        """Begin; there is nothing to do where no pid file was asked for."""
+        """Start the thread, if a pid file was asked for."""
         if self._context.pidfile:
             self._again.set()
             self._thread.start()
 
     def write_again(self) -> None:
-        """The leases have changed. Any thread."""
+        """Have the pid file written again, since the leases have changed. Called by any thread."""
         self._again.set()
 
     def close(self) -> None:
-        """Remove the pid file; waits no longer than the folder lets it within five seconds."""
+        """Remove the pid file, waiting for its folder for five seconds at most."""
         if self._context.pidfile:
             self._closing = True
             self._again.set()
             self._thread.join(5.0)
 
-    def check(self, index: int) -> None:
-        """The doctor's glance at a queue, before we join: raises UnsafeMount, unless forced; warns once.
+    def check_mount(self, index: int) -> None:
+        """Check a queue's mount before it is joined: raises UnsafeMount, unless forced; warns once.
 
-        Also tells the board whether the mount is local, where an ENOENT leaves no doubt.
+        Also writes to the scoreboard whether the mount is local, where an ENOENT leaves no doubt.
         """
         layout, board = self._context.queues[index].layout, self._context.board
         findings = doctor.examine_at_join(layout)
         for finding in findings:
             text = f"{finding.fact}: {finding.remedy}"
-            if finding.verdict != "ok" and text not in self._told:
-                self._told.add(text)
+            if finding.verdict != "ok" and text not in self._warned:
+                self._warned.add(text)
                 events.emit("queue.unsafe", queue=self._context.queues[index].name, error=text)
         if not self._context.force:
             doctor.refuse_unsafe(layout.path, findings)

@@ -1,4 +1,4 @@
-"""Log lines about what a keeper took back."""
+"""Log lines about what a keeper has reclaimed."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from maildefer.maildir.upkeep.reclaim import Reclaimed
 
 @contextmanager
 def logged_reclaims(queue: str) -> Iterator[Reclaimed]:
-    """What is put in here is logged, also when its scan ends in a fault."""
-    taken = Reclaimed()
+    """Log what the scan adds to the record, also when it ends in a fault."""
+    reclaimed = Reclaimed()
     try:
-        yield taken
+        yield reclaimed
     finally:
-        _tell(queue, taken)
+        _log(queue, reclaimed)
 
 
-def _tell(queue: str, taken: Reclaimed) -> None:
-    for key in taken.reclaimed:
+def _log(queue: str, reclaimed: Reclaimed) -> None:
+    for key in reclaimed.reclaimed:
         events.emit("claim.reclaimed", queue=queue, key=key)
-    for key in taken.released:
+    for key in reclaimed.released:
         events.emit("claim.released", queue=queue, key=key)
-    for key, reason in taken.buried.items():
+    for key, reason in reclaimed.buried.items():
         events.emit("entry.buried", queue=queue, key=key, reason=reason)
-    for key in taken.returned:
+    for key in reclaimed.returned:
         events.emit("entry.returned", queue=queue, key=key)

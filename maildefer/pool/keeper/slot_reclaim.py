@@ -1,4 +1,4 @@
-"""The slots of dead workers: what they hold in one queue is taken back, and only then are they free."""
+"""Slots of dead workers: what they hold in one queue is reclaimed, and only then are they cleared."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class DeadSlots:
-    """Those of one queue. `put` from any thread, the rest in the thread that looks after the queue."""
+    """Dead slots of one queue. `add_slot` is for any thread, the rest for the thread of the queue's chores."""
 
     def __init__(
         self,
@@ -31,7 +31,7 @@ class DeadSlots:
         on_reclaimed: Callable[[int], None],
         refusals: FailedMoves,
     ) -> None:
-        """`freed` is told each slot of which nothing is left in this queue."""
+        """`on_reclaimed` is called with each slot of which nothing is left in this queue."""
         self._board = context.board
         self._dumps = context.dumps
         self._index = index
@@ -44,16 +44,16 @@ class DeadSlots:
         self._dead.put(slot)
 
     def next_at(self) -> float:
-        """On the boot clock: at once for those that were not tried yet."""
+        """Compute when to reclaim, on the boot clock: at once where a slot was not tried yet."""
         return self._refusals.next_at() if self._dead.empty() else 0.0
 
     def reclaim(self, reclaimer: Reclaimer, tokens: TokenReclaimer | None) -> None:
-        """Each by itself: a slot whose claims can't be moved stays dead on the board, and is tried again."""
+        """Reclaim each by itself: a slot whose claims can't be moved stays dead on the scoreboard, and is retried."""
         for name in self._refusals.due():
             self._dead.put(_slot(name))
         for _ in range(self._dead.qsize()):
             slot = self._dead.get()
-            if not self._refusals.may_try(_name(slot)):  # told again
+            if not self._refusals.may_try(_name(slot)):  # added again
                 continue
             try:
                 is_done = self._reclaim_slot(slot, reclaimer, tokens)
@@ -65,16 +65,16 @@ class DeadSlots:
                 self._on_reclaimed(slot)
 
     def _reclaim_slot(self, slot: int, reclaimer: Reclaimer, tokens: TokenReclaimer | None) -> bool:
-        """False where it was done before: told twice, the slot may be another's by now."""
+        """Reclaim one slot; False where that was done before: added twice, it may be another process's by now."""
         board = self._board
         child = SlotView(board, slot)
         pid, state = child.pid, child.state
         if not child.is_dead:
             return False
-        with logged_reclaims(self._queue) as taken:
+        with logged_reclaims(self._queue) as reclaimed:
             spared = board.spared(slot, self._index)
-            charged, death = state == State.DEAD_CHARGED, worker_deaths.of(board, slot, self._dumps)
-            reclaimer.take_back(pid, charged=charged, spared=spared, taken=taken, death=death)
+            charged, death = state == State.DEAD_CHARGED, worker_deaths.read_death(board, slot, self._dumps)
+            reclaimer.take_back(pid, charged=charged, spared=spared, taken=reclaimed, death=death)
         board.forget_gathered(slot, self._index)
         if tokens is not None:
             if count := tokens.reclaim_tokens_of(pid):
@@ -83,7 +83,7 @@ class DeadSlots:
         return True
 
     def clear_all(self) -> None:
-        """There is no lease of ours, so nothing to take back under it."""
+        """Clear all of them: there is no lease of ours, so no claim under it."""
         for name in self._refusals.names():
             self._refusals.forget(name)
             self._dead.put(_slot(name))

@@ -1,7 +1,7 @@
 """A keeper for a process without a supervisor: executed, not forked, since that process may have threads.
 
-`python -m maildefer.pool.keeper.standalone FACTS`: the descriptors that FACTS names are inherited: the board, and the
-ends of the sockets. It ends with the process that started it.
+`python -m maildefer.pool.keeper.standalone FACTS`: FACTS names the descriptors that it inherits: the scoreboard, and
+its ends of the sockets. It ends with the process that started it.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ SLOTS = 2  # the process itself, and one to spare
 
 @dataclass(slots=True)
 class StandaloneKeeper:
-    """What a process shares with its own keeper."""
+    """A process's own keeper, and what the two share."""
 
     context: PoolContext
     process: subprocess.Popen[bytes] | None = None
@@ -52,7 +52,7 @@ class StandaloneKeeper:
 
     @classmethod
     def prepare(cls, path: str, *, max_crashes: int) -> StandaloneKeeper:
-        """Everything but the keeper's process itself."""
+        """Make everything but the keeper's process itself."""
         settings = PoolSettings(
             project="/", module="", queues={path: ()}, router_defaults={}, max_crashes=max_crashes
         )
@@ -72,7 +72,7 @@ class StandaloneKeeper:
         return cls(context)
 
     def start(self) -> None:
-        """Execute the keeper, in the place of one that died."""
+        """Execute the keeper, also in the place of one that died."""
         context = self.context
         descriptors = (context.board.descriptor, context.keeper[1].fileno(), context.deferrals[0].fileno())
         facts = {
@@ -122,7 +122,7 @@ class StandaloneKeeper:
 
 
 def _environ() -> dict[str, str]:
-    """Ours, and where this package is: the program may have put that on its path by itself; and the log's form."""
+    """Make its environment: ours, the folder of this package, which may be on our path only, and the log's format."""
     home = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
     path = os.environ.get("PYTHONPATH", "")
     log = {"MAILDEFER_LOG_FORMAT": events.current_format(), "MAILDEFER_LOG_LEVEL": events.current_level()}
@@ -133,17 +133,17 @@ def main() -> int:
     facts: dict[str, Any] = json.loads(sys.argv[1])
     die_with_parent(facts["parent"])
     events.configure()
-    alone = StandaloneKeeper.prepare(facts["queue"], max_crashes=facts["max_crashes"])
+    prepared = StandaloneKeeper.prepare(facts["queue"], max_crashes=facts["max_crashes"])
     context = PoolContext(
-        settings=alone.context.settings,
+        settings=prepared.context.settings,
         project="/",
         pidfile="",
-        host=alone.context.host,
-        queues=alone.context.queues,
+        host=prepared.context.host,
+        queues=prepared.context.queues,
         board=Scoreboard(1, SLOTS, facts["board"]),
         offers=(),
-        keeper=(alone.context.keeper[0], socket.socket(fileno=facts["keeper"])),
-        deferrals=(socket.socket(fileno=facts["deferrals"]), alone.context.deferrals[1]),
+        keeper=(prepared.context.keeper[0], socket.socket(fileno=facts["keeper"])),
+        deferrals=(socket.socket(fileno=facts["deferrals"]), prepared.context.deferrals[1]),
         not_paused=-1,
         supervisor=facts["parent"],
     )

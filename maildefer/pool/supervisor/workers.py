@@ -208,7 +208,7 @@ class WorkerTable:
         if not handling:
             slot.began = slot.handler_length = 0
         over = handling and child.killed == "timeout"
-        death = worker_deaths.noted(
+        death = worker_deaths.note_death(
             self._board, child.slot, status, self._dumps, limit_seconds=limit if over else 0.0
         )
         slot.deadline = 0.0

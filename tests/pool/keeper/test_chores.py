@@ -123,12 +123,12 @@ def test_the_status_tells_which_chore_fails_since_when_and_with_which_error(told
     house.round()
     house.failing["status"] = refused("another fault")
     house.round(60.0)
-    assert house.faults.all() == [
+    assert house.faults.read_faults() == [
         ChoreFault(chore="status", since=START + 1000, entries=0, error="[Errno 13] another fault")
     ]
     house.failing.clear()
     house.round(60.0)
-    assert house.faults.all() == []
+    assert house.faults.read_faults() == []
 
 
 def test_a_new_keeper_begins_without_the_faults_of_the_one_before_it(told: list[object]) -> None:
@@ -142,7 +142,7 @@ def test_a_new_keeper_begins_without_the_faults_of_the_one_before_it(told: list[
         SYSTEM,
         house.mend,
     )
-    assert house.faults.all() == []
+    assert house.faults.read_faults() == []
 
 
 def test_what_is_done_every_so_often_is_due_at_once_where_the_queue_is_joined_anew(
@@ -152,7 +152,7 @@ def test_what_is_done_every_so_often_is_due_at_once_where_the_queue_is_joined_an
     house.chores._chores[1].at_once = False
     assert house.round() == ["fence", "sweep"]
     assert house.round(1.0) == []
-    house.chores.hurry()
+    house.chores.make_due()
     assert house.round(1.0) == ["fence"]
 
 
@@ -164,12 +164,12 @@ def test_each_chore_has_a_place_of_its_own_on_the_board_and_a_long_error_is_cut(
     board = Scoreboard(2, 1)
     faults = ChoreFaults(board, 0)
     for number, name in enumerate(CHORES):
-        faults.tell(ChoreFault(chore=name, since=number + 1, entries=number, error=f"{number}ä" * 500))
-    assert [(found.chore, found.since, found.entries) for found in faults.all()] == [
+        faults.note_fault(ChoreFault(chore=name, since=number + 1, entries=number, error=f"{number}ä" * 500))
+    assert [(found.chore, found.since, found.entries) for found in faults.read_faults()] == [
         (name, number + 1, number) for number, name in enumerate(CHORES)
     ]
-    assert all(found.error.startswith(f"{number}ä") for number, found in enumerate(faults.all()))
-    assert ChoreFaults(board, 1).all() == []
+    assert all(found.error.startswith(f"{number}ä") for number, found in enumerate(faults.read_faults()))
+    assert ChoreFaults(board, 1).read_faults() == []
 
 
 def test_what_fails_for_want_of_a_folder_of_ours_is_done_once_more_when_it_is_made_again(
@@ -201,13 +201,13 @@ def test_one_entry_that_fails_is_told_by_name_and_leaves_the_chore_at_its_pace(
     assert told == [
         ("promotion.failed", {"queue": "run/queue", "entry": "1.x,n=1", "error": "not permitted"})
     ]
-    assert house.faults.all() == [
+    assert house.faults.read_faults() == [
         ChoreFault(chore="promote", since=START + 1000, entries=1, error="1.x,n=1: not permitted")
     ]
     stuck.forget("1.x,n=1")
     house.round(5.0)
     assert told[1:] == [("chore.recovered", {"queue": "run/queue", "chore": "promote"})]
-    assert house.faults.all() == []
+    assert house.faults.read_faults() == []
 
 
 def test_of_many_entries_ten_are_told_by_name(told: list[tuple[str, dict[str, Any]]]) -> None:
@@ -218,7 +218,7 @@ def test_of_many_entries_ten_are_told_by_name(told: list[tuple[str, dict[str, An
     house.round()
     assert [facts.get("entry") for _, facts in told] == [*map(str, range(10)), None]
     assert told[-1][1]["more"] == 990
-    assert house.faults.all()[0].entries == 1000
+    assert house.faults.read_faults()[0].entries == 1000
 
 
 def test_what_fails_where_no_folder_could_be_made_again_is_not_done_twice(told: list[object]) -> None:

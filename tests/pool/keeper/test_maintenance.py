@@ -36,7 +36,7 @@ BEAT, TTL = 5.0, 45.0
 
 
 class Life:
-    """In the place of a lifeline whose beats go well."""
+    """In the place of a heartbeat that goes well."""
 
     def __init__(self, queue: QueueOfPool, world: World, board: Scoreboard) -> None:
         self.queue = queue
@@ -48,7 +48,7 @@ class Life:
 
 
 class House:
-    """A tender with its queue; another host holds a lease there, and is silent from now on."""
+    """The chores of a queue; another host holds a lease there, and is silent from now on."""
 
     def __init__(self, layout: Layout, world: World) -> None:
         self.layout, self.world = layout, world
@@ -108,7 +108,7 @@ class House:
         return [facts for event, facts in self.told if event == name]
 
     def faults(self) -> dict[str, str]:
-        return {fault.chore: fault.error for fault in ChoreFaults(self.board, 0).all()}
+        return {fault.chore: fault.error for fault in ChoreFaults(self.board, 0).read_faults()}
 
 
 @pytest.fixture

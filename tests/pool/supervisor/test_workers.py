@@ -84,13 +84,13 @@ def test_the_board_keeps_how_a_worker_died_until_its_slot_is_free(
     board.words[base + S.DEADLINE] = BEGAN + 2_500_000_000
     child.killed = killed
     workers.reap(child, status)
-    death = worker_deaths.of(board, 0, None)
+    death = worker_deaths.read_death(board, 0, None)
     assert death is not None
     assert (death.how, death.handler) == (how, "app.front.START")
     assert death.seconds is not None
     assert str(death).startswith(f"{how} in app.front.START after ")
     board.clear_slot(0)
-    assert worker_deaths.of(board, 0, None) is None
+    assert worker_deaths.read_death(board, 0, None) is None
 
 
 def test_a_worker_that_died_between_messages_was_in_no_handler() -> None:
@@ -101,7 +101,7 @@ def test_a_worker_that_died_between_messages_was_in_no_handler() -> None:
     ScoreboardSlot(board, 0).running("app.front.START")
     board.words[board.slot(0) + S.BEGAN] = BEGAN
     workers.reap(child, int(signal.SIGSEGV))
-    death = worker_deaths.of(board, 0, None)
+    death = worker_deaths.read_death(board, 0, None)
     assert death is not None
     assert (str(death), death.handler, death.seconds) == ("by SIGSEGV", None, None)
 
@@ -151,7 +151,7 @@ def test_nothing_that_a_worker_writes_to_the_board_ends_whoever_reads_it(word: i
         workers.reap(child, signal.SIGKILL)
         assert board.words[board.slot(child.slot) + S.PID] == child.pid, "whose claims are to be taken back"
         board.words[board.slot(child.slot) + S.EXIT] = word
-        worker_deaths.of(board, child.slot, None)
+        worker_deaths.read_death(board, child.slot, None)
         board.gathered_in(child.slot)
         board.spared(child.slot, 0)
         board.forget_gathered(child.slot, 0)
