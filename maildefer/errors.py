@@ -181,11 +181,13 @@ class EntryNotFound(QueueError, KeyError):
 
 
 class EntryAmbiguous(QueueError):
-    """What was given of a key is the beginning of several."""
+    """What was given is the beginning of several keys, or the key of several entries, as another user can make them."""
 
-    def __init__(self, key: str, candidates: list[str], where: str) -> None:
+    def __init__(
+        self, key: str, candidates: list[str], where: str, what: str = "begins several keys"
+    ) -> None:
         some = ", ".join(candidates[:3]) + (", …" if len(candidates) > 3 else "")
-        super().__init__(f"{key} begins several keys in {where}: give more of one of {some}", where)
+        super().__init__(f"{key} {what} in {where}: give more of one of {some}", where)
         self.key, self.candidates = key, candidates
 
 

@@ -13,6 +13,7 @@ from typing import Final
 
 import pytest
 
+from maildefer.errors import EntryAmbiguous
 from maildefer.maildir import pop, reasons
 from maildefer.maildir.claims import Claim, Claimer
 from maildefer.maildir.layout import Format, Layout, create_queue, open_queue
@@ -343,3 +344,31 @@ def test_a_key_of_another_writer_that_leaves_no_room_gets_a_fresh_one_at_its_cla
 
     first, second = told_by(WORKERS, GROUP, lambda: attempt(queue))
     assert first == second != "x" * 140
+
+
+def test_a_command_by_a_key_that_another_has_chosen_too_is_refused_and_names_both(queue: Layout) -> None:
+    """Who deletes what a broken front end has put in deletes nothing else."""
+    key = pushed(queue)
+    planted(queue, f"{key}:2,T")
+    settled(queue, buried)
+    for folders in (("dead",), entries.FOLDERS):
+        with pytest.raises(EntryAmbiguous, match="is the key of several entries") as caught:
+            entries.named(queue, [key], folders)
+        assert sorted(caught.value.candidates) == sorted(os.listdir(queue.dead_new))
+    for name in os.listdir(queue.dead_new):
+        if Path(queue.dead_new, name).read_bytes() == EVIL:
+            (evil,) = entries.named(queue, [name], ("dead",))[name]
+            assert entries.find(queue, evil.entry.unique_key).name == name
+    entries.delete(queue, evil)
+    assert contents(queue) == [VICTIM]
+    assert len(os.listdir(queue.reasons)) == 1
+    assert len(entries.named(queue, [key])[key]) == 1
+
+
+def test_of_two_that_wait_under_one_key_the_whole_name_tells_which_is_meant(queue: Layout) -> None:
+    key = pushed(queue)
+    planted(queue, f"{key}:2,T")
+    other = pushed(queue)
+    assert [found.name for found in entries.named(queue, [key, other])[key]] == [key]
+    with pytest.raises(EntryAmbiguous):
+        entries.named(queue, [key[:-1], other])

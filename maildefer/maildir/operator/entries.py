@@ -96,7 +96,7 @@ def find(
             return FoundEntry("waiting", layout.new, key)  # spares the listing of a long queue
         for folder in folders:
             for found in listed(layout, folder, system=system):
-                if found.name.startswith(head) and (found.name == key or found.key == entry.key):
+                if found.name.startswith(head) and (found.name == key or _has_key(found.entry, entry)):
                     return found
     except OSError as fault:
         scan.raise_unread(layout.path, fault)
@@ -109,7 +109,8 @@ def named(
     """What each of these means, for people: an entry's key, its whole name, or the beginning of one key only.
 
     One listing of each folder, however many they are. A key that is nowhere has no entries. Raises EntryAmbiguous,
-    so that nothing is done before all of them are clear, and StorageFault's kinds.
+    so that nothing is done before all of them are clear, and StorageFault's kinds. So it does for a key of several
+    entries: where other users put entries in, they choose the keys, and may choose another entry's.
     """
     if len(keys) == 1 and "waiting" in folders and _is_waiting(layout, keys[0], system):
         return {keys[0]: [FoundEntry("waiting", layout.new, keys[0])]}  # spares the listing of a long queue
@@ -118,6 +119,7 @@ def named(
         for head in {key, EntryName.parse(key).key}:
             heads.setdefault(head, []).append(key)
     lengths = sorted({len(head) for head in heads})
+    whole: dict[str, list[FoundEntry]] = {key: [] for key in keys}
     exact: dict[str, list[FoundEntry]] = {key: [] for key in keys}
     short: dict[str, list[FoundEntry]] = {key: [] for key in keys}
     try:
@@ -125,17 +127,34 @@ def named(
             for found in listed(layout, folder, system=system):
                 heard = (key for length in lengths for key in heads.get(found.name[:length], ()))
                 for key in dict.fromkeys(heard):  # a whole name begins with its key as well
-                    if found.name == key or found.key == EntryName.parse(key).key:
+                    if found.name == key:
+                        whole[key].append(found)
+                    elif _has_key(found.entry, EntryName.parse(key)):
                         exact[key].append(found)
                     elif found.key.startswith(key) and len(short[key]) < _MOST_CANDIDATES:
                         short[key].append(found)
     except OSError as fault:
         scan.raise_unread(layout.path, fault)
-    chosen = {key: exact[key] or short[key] for key in exact}
+    chosen = {key: whole[key] or exact[key] or short[key] for key in exact}
     for key, matches in chosen.items():
-        if len(candidates := sorted({found.key for found in matches})) > 1:
-            raise EntryAmbiguous(key, candidates, layout.path)
+        _must_be_clear(layout, key, matches)
     return chosen
+
+
+def _must_be_clear(layout: Layout, key: str, matches: list[FoundEntry]) -> None:
+    """Raises EntryAmbiguous. What is listed under one name in each of several folders may have been moved meanwhile."""
+    if len(candidates := sorted({found.key for found in matches})) > 1:
+        raise EntryAmbiguous(key, candidates, layout.path)
+    places = {(found.directory, found.name) for found in matches}
+    folders = {directory for directory, _ in places}
+    if len({found.entry.unique for found in matches}) > 1 or len(folders) < len(places):
+        candidates = sorted(name for _, name in places)
+        raise EntryAmbiguous(key, candidates, layout.path, "is the key of several entries")
+
+
+def _has_key(entry: EntryName, wanted: EntryName) -> bool:
+    """With its UNIQUE, if one is given."""
+    return entry.key == wanted.key and wanted.unique in ("", entry.unique)
 
 
 def show(found: FoundEntry, limit_bytes: int = sys.maxsize, *, system: System = SYSTEM) -> bytes:
