@@ -36,11 +36,16 @@ _counts: Final[WeakKeyDictionary[Any, dict[str, int]]] = WeakKeyDictionary()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SentMessage:
-    """`name` is the same at each attempt: made from the key, the handler, sender, recipients and subject."""
+    """`name` is the same at each attempt: made from the key, the bytes that came, the handler, sender, recipients and
+    subject. The key alone would not do: another user who puts entries into the queue may have chosen another's.
+
+    `former` is the name that it had in versions that left out the bytes; what is recorded under it counts still.
+    """
 
     name: str
     folder: str
     attempt: int
+    former: str | None = None
 
     def recorded(self) -> tuple[set[str], dict[str, ServerReply]]:
         """The recipients that have taken the message, and those that have refused it permanently. Raises OSError.
@@ -82,8 +87,10 @@ class SentMessage:
         ):  # so that an NFS client looks again for a folder
             try:
                 SYSTEM.utime(above)
+                known = (self.name, self.former)
                 return sorted(
-                    name for name in SYSTEM.listdir(self.folder) if name.startswith(f"{self.name},")
+                    (name for name in SYSTEM.listdir(self.folder) if name.rpartition(",")[0] in known),
+                    key=lambda name: name.rpartition(",")[2],
                 )
             except FileNotFoundError:
                 continue
@@ -109,14 +116,21 @@ def sent_message_of(sender: str, recipients: Sequence[str], data: bytes, home: s
     head = data[: data.find(b"\r\n\r\n") + 2]
     subject = _SUBJECT.search(head)
     facts = [handler, sender, sorted(recipients), subject[0].decode("latin-1") if subject else ""]
-    kind = blake2b(json.dumps(facts).encode(), digest_size=9).hexdigest()
+    came = getattr(message, "Data", b"")
+    came = came if isinstance(came, bytes) else str(came).encode("utf-8", "surrogateescape")
+    kind, former = _digest(*facts, blake2b(came, digest_size=32).hexdigest()), _digest(*facts)
     counts = _counts.setdefault(message, {})
     counts[kind] = number = counts.get(kind, 0) + 1
     return SentMessage(
         name=f"{_stem(key)}.{kind}.{number}",
+        former=f"{_stem(key)}.{former}.{number}",
         folder=Layout(os.path.join(home, queue)).sent,
         attempt=getattr(message, "attempt", None) or 1,
     )
+
+
+def _digest(*facts: object) -> str:
+    return blake2b(json.dumps(facts).encode(), digest_size=9).hexdigest()
 
 
 def _stem(key: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import email
+import json
 import os
 import re
 import smtplib
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 
 from maildefer import log_context
+from maildefer.digest import blake2b
 from maildefer.handling.outcomes import Buried, Deferred
 from maildefer.handling.results import outcome_of
 from maildefer.mail import MailRequest, MailResponse
@@ -79,9 +81,10 @@ def attempt(
     number: int = 1,
     name: str = "m.START",
     key: str = KEY,
+    came: str = "Subject: s\n\n",
 ) -> Exception | None:
     """As a worker would, on any host and after any crash: with a request of its own."""
-    request = MailRequest("peer", "ann@x", "list@x", "Subject: s\n\n")
+    request = MailRequest("peer", "ann@x", "list@x", came)
     request.key, request.attempt, request.queue = key, number, queue
 
     def handle() -> Exception | None:
@@ -129,6 +132,32 @@ def test_each_message_of_a_handler_is_remembered_by_itself(queue: str) -> None:
     attempt(queue, lambda _: servers.deliver(response()), 1, name="m.OTHER")
     attempt(queue, lambda _: servers.deliver(response()), 1, key="2" + KEY)
     assert [asked for _, asked in servers.asked] == [THREE] * 3 + [["b@x"]] * 3 + [THREE] * 2
+
+
+def test_a_message_to_which_another_has_given_the_same_key_keeps_nothing_from_being_sent(queue: str) -> None:
+    """As a broken front end can; nor do its copies pass for copies of the other, by their Message-ID."""
+    servers = Servers({"b@x": 450})
+    attempt(queue, lambda _: servers.deliver(response()), came="Subject: s\n\nevil\n")
+    attempt(queue, lambda _: servers.deliver(response()))
+    assert [asked for _, asked in servers.asked] == [THREE, THREE]
+    first, second = (email.message_from_bytes(data)["Message-ID"] for data in servers.copies["a@x"])
+    assert first != second
+
+
+def test_what_a_version_has_recorded_that_knew_messages_by_their_keys_counts_still(queue: str) -> None:
+    """While its last attempts are tried again, and not beyond the record that follows."""
+    servers = Servers({"b@x": 450})
+    attempt(queue, lambda _: servers.deliver(response()))
+    [name] = os.listdir(f"{queue}/.maildefer/sent")
+    facts = ["m.START", "list@lists.example", THREE, "Subject: S\r"]
+    former = f"{KEY.partition(',')[0]}.{blake2b(json.dumps(facts).encode(), digest_size=9).hexdigest()}.1"
+    os.rename(
+        f"{queue}/.maildefer/sent/{name}", f"{queue}/.maildefer/sent/{former},{name.rpartition(',')[2]}"
+    )
+    attempt(queue, lambda _: servers.deliver(response()), 2)
+    assert [asked for _, asked in servers.asked] == [THREE, ["b@x"]]
+    [after] = os.listdir(f"{queue}/.maildefer/sent")
+    assert after.rpartition(",")[0] == name.rpartition(",")[0]
 
 
 def test_a_final_refusal_of_one_is_final_and_the_others_keep_their_copy(queue: str) -> None:
