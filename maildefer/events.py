@@ -1,8 +1,8 @@
-"""Log events: constant names, facts as keys, one line each on standard error.
+"""Log events: each has a constant name and facts as keys, and is one line on standard error.
 
-The processes of a pool are many and small, so this is a renderer of its own, without structlog (18 MB a process);
-at the edges (command line, handlers' own logging) structlog writes the same line format: see `maildefer.logs`.
-The line of each attempt is on the hot path and comes ready made from `pool.attempts`, through `write` below.
+A pool has many small processes, so this module renders lines by itself, without structlog (18 MB a process).
+The command line, and handlers' own logging, write the same line format by structlog: see `maildefer.logs`.
+The line of each attempt is on the hot path: `maildefer.pool.attempt_log` makes it, and `write` below writes it.
 """
 
 from __future__ import annotations
@@ -21,90 +21,90 @@ from maildefer.errors import ConfigurationError
 Format = Literal["console", "logfmt", "json"]
 Level = Literal["debug", "info", "warning", "error"]
 _LEVELS: Final = get_args(Level)
-_BARE: Final = re.compile(r"[!#-\[\]-~]+").fullmatch  # printable ASCII but for space, quote and backslash
+_BARE: Final = re.compile(r"[!#-\[\]-~]+").fullmatch  # printable ASCII except space, quote and backslash
 
-_TRACES: Final = ("traceback", "detail")  # the facts that have many lines
+_TRACES: Final = ("traceback", "detail")  # the facts that may have many lines
 
 EVENTS: Final[dict[str, str]] = {
-    "attempt.ended": "one attempt at an entry, with its outcome (the canonical line)",
-    "entry.returned": "a mail reader had moved an entry to cur/; it is back in new/",
-    "entry.promoted": "a deferred entry is due",
-    "entry.buried": "an entry is in the dead letters",
-    "entry.unreadable": "an entry can't be read for a fault that isn't its own; released uncharged",
-    "claim.taken": "a single receiver begins with a message: its key, peer, sender and recipient",
-    "claim.lost": "a settle found that its claim had been fenced and taken back",
-    "settle.delayed": "the filesystem does not take what a handler's outcome wants; tried until it does",
-    "claim.reclaimed": "a dead owner's claim was taken back and its crash charged",
-    "claim.released": "a claim that no worker is on was given back uncharged",
-    "token.freed": "conversations whose worker is gone may go on",
-    "lease.joined": "a supervisor takes part in a queue",
+    "attempt.ended": "one attempt at an entry ended, with its outcome (the canonical line)",
+    "entry.returned": "an entry that a mail reader had moved to cur/ was moved back to new/",
+    "entry.promoted": "a deferred entry was due, and was moved to new/",
+    "entry.buried": "an entry was moved to the dead letters",
+    "entry.unreadable": "an entry could not be read because of a fault of the storage; it was released uncharged",
+    "claim.taken": "a single receiver claimed a message; with its key, peer, sender and recipient",
+    "claim.lost": "a settle found that its lease was fenced and its claim reclaimed",
+    "settle.delayed": "the filesystem refused the settle of a handled entry; it is tried again until it succeeds",
+    "claim.reclaimed": "a dead owner's claim was reclaimed, and the crash was charged",
+    "claim.released": "a claim that no worker holds was released uncharged",
+    "token.freed": "conversation tokens of a dead worker were reclaimed",
+    "lease.joined": "a supervisor joined a queue",
     "lease.left": "a supervisor left a queue in good order",
-    "lease.kept": "the pool ended before its leases could be left (a mount hangs?); other hosts will fence them",
-    "lease.fenced": "a lease that was silent for the TTL was ended",
-    "lease.lost": "our own lease was fenced; the workers on its claims are killed",
-    "join.failed": "no part in a queue yet: it can't be opened, or no lease be written; tried again",
-    "beat.failed": "a lease could not be renewed; no claims until it can",
-    "takeback.failed": "a dead worker's claims could not be taken back; tried again, each time later",
-    "fence.failed": "the others' leases could not be looked at, or one that is over not be ended",
-    "reclaim.failed": "claims that nobody holds could not be given back",
+    "lease.kept": "the pool ended before it could leave its leases (a mount may hang); other hosts will fence them",
+    "lease.fenced": "a lease that was silent for the TTL was fenced",
+    "lease.lost": "the pool's own lease was fenced; the workers that hold claims under it are killed",
+    "join.failed": "a queue could not be joined, since it can't be opened or no lease be written; this is tried again",
+    "beat.failed": "a lease could not be renewed; nothing is claimed under it until it can",
+    "takeback.failed": "a dead worker's claims could not be reclaimed; this is tried again after growing pauses",
+    "fence.failed": "the leases of other hosts could not be read, or a silent one could not be fenced",
+    "reclaim.failed": "claims that nobody holds could not be reclaimed",
     "promotion.failed": "deferred entries that are due could not be moved to new/",
     "listing.failed": "the deferred entries could not be listed",
-    "return.failed": "what a mail reader moved to cur/, or in .later/, could not be moved back",
+    "return.failed": "an entry that a mail reader had moved could not be moved back",
     "folders.failed": "missing folders of the queue could not be made again",
-    "token.failed": "conversations whose worker is gone could not be freed",
-    "share.failed": "this host's share of the queue is not known",
-    "request.failed": "what was asked through the mount could not be read or consumed",
-    "pause.failed": "whether the queue is paused on all hosts could not be seen; what was known last counts",
+    "token.failed": "conversation tokens of a dead worker could not be reclaimed",
+    "share.failed": "this host's share of the queue could not be computed",
+    "request.failed": "a request of another host could not be read or removed",
+    "pause.failed": "the mark that pauses the queue on all hosts could not be looked for; the last known state counts",
     "status.failed": "the status file for other hosts could not be written",
     "clock.failed": "the mount's time could not be read; the last known offset counts",
-    "journal.failed": "records of a queue's journal can't be written: the audit is blind until they can",
-    "sweep.failed": "what crashes left could not be cleared away",
-    "chore.recovered": "a keeper's chore that failed is done again",
+    "journal.failed": "records of a queue's journal could not be written; the audit misses them",
+    "sweep.failed": "files that crashes left behind could not be removed",
+    "chore.recovered": "a chore of the keeper that had failed succeeded again",
     "host.duplicated": "another live host has this host's name: give each a MAILDEFER_HOST_ID of its own",
     "clock.differs": "this host's clock and the mount's differ by over a minute",
-    "queue.paused": "no claims from this queue for now",
-    "queue.resumed": "claims again",
+    "queue.paused": "the pool claims nothing from this queue for now",
+    "queue.resumed": "the pool claims from this queue again",
     "queue.waiting": "a single receiver has nothing to do until the next message comes",
-    "queue.unwatched": "new entries are found by polling alone: there is no inotify watch to be had",
-    "queue.watched": "local writers are heard of at once again",
-    "queue.vanished": "the queue's directory went away",
-    "queue.joined": "the queue's directory, which had gone away, is back",
-    "queue.unsafe": "a mount on which something may be lost",
-    "pool.started": "the supervisor is up",
-    "pool.draining": "no new claims; messages in hand are finished",
-    "pool.stopped": "the supervisor ends, with its reason",
-    "pool.reloading": "workers are replaced one at a time",
-    "pool.resized": "one worker more or fewer",
-    "pool.paused": "no claims until resumed",
-    "pool.resumed": "claims again",
-    "pool.throttled": "children die at once; they are forked more slowly",
-    "fork.failed": "the machine refuses a process more; tried again",
+    "queue.unwatched": "no inotify watch could be had, so that new entries are found by polling alone",
+    "queue.watched": "an inotify watch was set again, so that entries of local writers are found at once",
+    "queue.vanished": "the queue's directory is gone",
+    "queue.joined": "the queue's directory, which was gone, is back",
+    "queue.unsafe": "the queue is on a mount on which messages may be lost",
+    "pool.started": "the supervisor has started",
+    "pool.draining": "the pool claims nothing any more, and finishes the messages in hand",
+    "pool.stopped": "the supervisor ends; with the reason",
+    "pool.reloading": "the workers are replaced one at a time",
+    "pool.resized": "the pool has one worker more or one fewer",
+    "pool.paused": "the pool claims nothing until it is resumed",
+    "pool.resumed": "the pool claims again",
+    "pool.throttled": "children die soon after their start; they are forked less often",
+    "fork.failed": "the system refused to fork another process; this is tried again",
     "pidfile.failed": "the pid file could not be written or removed",
-    "scan.failed": "new/ could not be listed or its names not be offered; tried again",
-    "application.broken": "settings or handlers can't be loaded",
+    "scan.failed": "new/ could not be listed, or its names could not be offered; this is tried again",
+    "application.broken": "settings or handlers could not be loaded",
     "worker.started": "a worker is ready",
-    "worker.ended": "a worker left in good order",
+    "worker.ended": "a worker ended in good order",
     "worker.died": "a worker died",
-    "worker.timed_out": "a handler was over its time limit; its worker was killed",
-    "worker.recycled": "a worker has handled its share, or is over its memory limit",
-    "child.started": "keeper, scout or intake is up",
-    "child.died": "keeper, scout or intake died",
-    "child.misbehaved": "what a child said is no message of its kind; but for a scout, it is killed and replaced",
-    "request.received": "another host asked for something through the mount",
-    "intake.listening": "the front end takes connections",
+    "worker.timed_out": "a handler exceeded its time limit; its worker was killed",
+    "worker.recycled": "a worker is replaced, since it exceeds its memory limit, or has no memory or descriptors left",
+    "child.started": "a keeper, a scout or an intake process has started",
+    "child.died": "a keeper, a scout or an intake process died",
+    "child.misbehaved": "a child sent an invalid message or report; it is killed and replaced",
+    "request.received": "another host left a request in the queue",
+    "intake.listening": "the front end accepts connections",
     "intake.accepted": "a message is durable for all its recipients",
     "intake.refused": "a recipient or a message was refused",
-    "intake.authenticated": "a client has proved by AUTH who it is",
-    "intake.stale": "settings, a certificate or a file of passwords or tokens can't be taken over; the old ones stay",
-    "intake.cramped": "the process may not open as many files as its limit of connections needs, or none at all now",
-    "intake.closed": "the queue can take no more for now (452): its backlog or the free space has reached its limit",
-    "intake.opened": "it can take more again",
-    "policy.failed": "a policy raised, crashed or took too long; its recipient was refused for now",
-    "route.slow": "a route takes too long to tell whether it matches; recipients are no longer checked against it",
-    "handler.failed": "a handler raised; its traceback",
-    "handler.logged": "what a handler said through logging",
-    "handler.printed": "what a handler, or what it calls, wrote to standard output or error",
-    "log.unusable": "the log file can't be opened anew; the log goes on as before",
+    "intake.authenticated": "a client authenticated by AUTH",
+    "intake.stale": "new settings, a certificate or a file of passwords or tokens can't be used; the old ones stay",
+    "intake.cramped": "the process may not open the files that its limit of connections needs, or can open none now",
+    "intake.closed": "the queue takes no mail for now (452): its backlog or the free space has reached its limit",
+    "intake.opened": "the queue takes mail again",
+    "policy.failed": "a policy raised an exception, crashed or took too long; the recipient was refused for now",
+    "route.slow": "a route took too long to say whether it matches; recipients are no longer checked against it",
+    "handler.failed": "a handler raised an exception; with its traceback",
+    "handler.logged": "a record that a handler logged by logging or structlog",
+    "handler.printed": "text that a handler, or code that it calls, wrote to standard output or error",
+    "log.unusable": "the log file could not be opened again; the old file stays in use",
 }
 
 _ERRORS: Final = frozenset(
@@ -126,11 +126,11 @@ _descriptor = 2
 def configure(
     format: str | None = None, log_file: str | None = None, level: str | None = None, **context: object
 ) -> None:
-    """Choose format, destination and least level of lines, and the facts that every line of this process carries.
+    """Set the format, the destination and the lowest level of lines, and the facts that each line of this process has.
 
-    Called in each process before its first event; without a format or level, `MAILDEFER_LOG_FORMAT` and
-    `MAILDEFER_LOG_LEVEL` decide, then whether standard error is a terminal. With `log_file`, standard error goes there
-    from now on, children's too.
+    Called in each process before its first event. Without a format or level, `MAILDEFER_LOG_FORMAT` and
+    `MAILDEFER_LOG_LEVEL` decide, then whether standard error is a terminal. With `log_file`, standard error of this
+    process and of its children is redirected to that file from now on.
     """
     global _format, _level, _log_file
     if log_file is not None:
@@ -147,7 +147,7 @@ def configure(
 
 
 def must_open(log_file: str) -> None:
-    """For who starts: raises ConfigurationError where the log would not get there."""
+    """Raise ConfigurationError, before a process starts, if the log file can't be opened."""
     try:
         os.close(_opened(log_file))
     except OSError as fault:
@@ -158,12 +158,12 @@ def must_open(log_file: str) -> None:
 
 
 def reopen() -> None:
-    """Open the log file anew, after it was moved away (`USR1`); nothing to do where there is none."""
+    """Open the log file again, after it was moved away (`USR1`); without a log file, do nothing."""
     if _log_file is None:
         return
     try:
         descriptor = _opened(_log_file)
-    except OSError as fault:  # the old one goes on
+    except OSError as fault:  # the old file stays in use
         emit("log.unusable", path=_log_file, error=str(fault))
         return
     os.dup2(descriptor, _descriptor, inheritable=_descriptor == 2)
@@ -175,13 +175,13 @@ def _opened(log_file: str) -> int:
 
 
 def set_apart(descriptor: int) -> None:
-    """Have the log go there, where descriptor 2 led, which is free for others from now on."""
+    """Write the log to this descriptor, a copy of descriptor 2, so that 2 can be used for other output."""
     global _descriptor
     _descriptor = descriptor
 
 
 def descriptor() -> int:
-    """Where the log is written: 2, but where handlers' output is set apart from it."""
+    """Return the descriptor of the log: 2, unless handlers' output is kept apart from it."""
     return _descriptor
 
 
@@ -198,35 +198,36 @@ def current_log_file() -> str | None:
 
 
 def emit(event: str, **facts: object) -> None:
-    """Write one event line. Never raises for a broken standard error: a full log disk must not stop the mail."""
+    """Write one event line. Raises nothing if standard error is broken: a full log disk must not stop the mail."""
     assert event in EVENTS, f"{event} is not in the table of events"
     if shows(event):
         write(line(event, facts) + "\n")
 
 
 def line(event: str, facts: dict[str, object]) -> str:
-    """One event of now, ready to be written but for its end."""
+    """Render an event with the present time; returns the line without its line end."""
     return render(event, _context | facts, time.time())
 
 
 def level_of(event: str) -> Level:
-    """How much it matters: whether a message or a process is worse off for it, or may soon be."""
+    """Return the level of an event: error or warning where a message or a process is, or may soon be, in trouble."""
     if event in _ERRORS:
         return "error"
     return "warning" if event in _WARNINGS or event.endswith(".failed") else "info"
 
 
 def shows(event: str) -> bool:
-    """Whether the log is to have lines of that event."""
+    """Whether events of this name are written at the configured level."""
     return _LEVELS.index(level_of(event)) >= _LEVELS.index(_level)
 
 
 def render(event: str, facts: dict[str, object], when: float) -> str:
-    """One line without its end, in the configured format. Facts that are None are left out.
+    """Render one line without its line end, in the configured format. Facts that are None are left out.
 
-    All times are UTC, in milliseconds; so are durations, whose names end in `_ms`.
+    Times are UTC, to the millisecond; durations are in milliseconds, and their names end in `_ms`.
 
-    On a terminal, a traceback follows in lines of its own; each begins with a bar, so that none passes for an event.
+    In the console format a traceback follows in lines of its own; each begins with a bar, so that it can't be taken
+    for an event.
     """
     stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(when)) + f".{int(when % 1 * 1000):03d}Z"
     facts = {key: value for key, value in facts.items() if value is not None}
@@ -240,19 +241,19 @@ def render(event: str, facts: dict[str, object], when: float) -> str:
 
 
 def ms(seconds: float) -> float:
-    """A duration as events tell it, in the one unit of the log: its fact's name ends in `_ms`."""
+    """Convert a duration to milliseconds, the unit of all durations in the log; the fact's name ends in `_ms`."""
     return round(seconds * 1000, 3) if abs(seconds) < 1 else round(seconds * 1000)
 
 
 def plain(text: str) -> str:
-    """With whatever is not printable escaped, so that nothing moves the cursor or forges a line."""
+    """Escape all characters that are not printable, so that a text can't move the cursor or forge a line."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def quoted(value: object) -> str:
-    """A fact's value for a logfmt line: bare where it can be, else a JSON string, so no value can forge a line."""
+    """Render a fact's value for a logfmt line: unquoted if possible, else a JSON string, which can't forge a line."""
     if isinstance(value, float):
         return f"{value:.6g}"
     text = str(value).lower() if isinstance(value, bool) else str(value)
@@ -260,7 +261,7 @@ def quoted(value: object) -> str:
 
 
 def write(text: str) -> None:
-    """Write ready lines to standard error in one call, as far as it takes them."""
+    """Write rendered lines to the log by one call; what the descriptor does not take is lost."""
     data = text.encode("utf-8", "backslashreplace")
     try:
         os.write(_descriptor, data)
@@ -270,10 +271,10 @@ def write(text: str) -> None:
 
 
 def _write_printed(data: bytes) -> None:
-    """A handler has closed our descriptor: the supervisor tells what its worker has left at 2."""
+    """Write to descriptor 2 after a handler has closed the log's: the supervisor logs what its worker writes there."""
     try:
         os.write(2, data)
-    except OSError:  # and that one, too
+    except OSError:  # the handler has closed descriptor 2 as well
         pass
 
 
