@@ -14,12 +14,12 @@ from maildefer.maildir.system import System
 
 FORMAT_VERSION = 1
 CONTROL_FOLDERS = ("leases", "fenced", "dead", "tokens", "states", "status", "requests", "requests/done")
-CONTROL_DRAFT = ".maildefer-"  # how the name of one begins that is in the making, in `tmp/`
+CONTROL_DRAFT = ".maildefer-"  # the beginning of the name, in `tmp/`, of a control folder that is being made
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Format:
-    """What all hosts must agree on. The TTL is three beats and two of an NFS client's longest retries."""
+    """What all hosts must agree on. The TTL is three beats and two of an NFS client's longest retry pauses."""
 
     version: int = FORMAT_VERSION
     beat_seconds: float = 5.0
@@ -27,7 +27,7 @@ class Format:
 
 
 def make_control(queue: str, format: Format, system: System) -> None:
-    """Build the control folder in `tmp/` and rename it into place; who loses the race takes the winner's."""
+    """Make the control folder in `tmp/` and rename it into place; the host that loses the race uses the winner's."""
     draft = f"{CONTROL_DRAFT}{system.pid()}-{system.token(6)}"
     path = f"{queue}/tmp/{draft}"
     for name in ("", *CONTROL_FOLDERS):
@@ -48,14 +48,14 @@ def make_control(queue: str, format: Format, system: System) -> None:
                 with tmp.folder(draft) as made:
                     clear_control(made)
                 tmp.rmdir(draft)
-        except OSError:  # renamed all the same, and the reply was lost; else it is swept one day
+        except OSError:  # it was renamed, and the reply was lost; otherwise a sweep removes it
             pass
         if fault.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOENT):
             raise
 
 
 def clear_control(draft: Folder) -> None:
-    """A control folder that is in the making, of what is made there, as far as it is."""
+    """Remove from a control folder that is being made whatever was made there so far."""
     draft.remove(["format"])
     with suppress(OSError), draft.folder("requests") as requests:
         requests.rmdir("done")

@@ -1,8 +1,8 @@
 """Settling doubtful replies by fresh listings.
 
-A rename's reply can be lost: the server did it, the client retries, and the retry says ENOENT; EIO, ESTALE and EINTR
-leave the same doubt. Never settled by `stat` of a name (a cached negative look-up answers for up to 30 s), never
-through a kept descriptor, never by a destination that others share.
+The reply to a rename can be lost: the server executes it, the client sends it again, and the second reply is ENOENT;
+EIO, ESTALE and EINTR leave the same doubt. A doubt is never settled by `stat` of a name (a cached negative look-up
+answers for up to 30 s), through a descriptor that was kept, or by a destination that others use too.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ _NOT_OURS = frozenset({errno.EROFS, errno.EPERM, errno.EACCES})
 
 
 def fresh_listing(path: str, system: System, *, touch: bool = True) -> list[str]:
-    """The directory's names now. A change of one's own is what surely drops an NFSv3 client's stale listing.
+    """List the directory as it is now: only a change by this client surely drops an NFSv3 client's stale listing.
 
-    Raises OSError, also where that change fails: whoever takes a stale listing for the truth takes a live owner's
-    claims. Only who may not change the directory at all, and so does not rename there either, just reads it.
+    Raises OSError, also if that change fails: a process that believes a stale listing reclaims a live owner's claims.
+    A process that may not change the directory at all, and so renames nothing there, only lists it.
     """
     if touch:
         try:
@@ -39,7 +39,7 @@ def listed(path: str, name: str, system: System) -> bool:
 
 
 def live_leases(layout: Layout, system: System) -> dict[str, int]:
-    """Leases and their beats, by one fresh listing; one that is renamed meanwhile may be missing, or be there twice."""
+    """List leases and their beats freshly; one that is renamed meanwhile may be missing, or be there twice."""
     found: dict[str, int] = {}
     for name in fresh_listing(layout.leases, system):
         if beat := split_beat(name):
@@ -48,7 +48,7 @@ def live_leases(layout: Layout, system: System) -> dict[str, int]:
 
 
 def lease_is_live(layout: Layout, lease: str, system: System) -> bool:
-    """Whether our own lease is there; two looks, since a beat in between can hide it from one."""
+    """Whether our own lease is there; lists twice, since a beat meanwhile can hide it from one listing."""
     return lease in live_leases(layout, system) or lease in live_leases(layout, system)
 
 

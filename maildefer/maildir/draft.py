@@ -1,4 +1,4 @@
-"""An entry that is written into `tmp/` while its bytes come, since it is too large to wait for its end in memory."""
+"""An entry that is written to `tmp/` while its bytes come, since it is too large to be held in memory."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _COPY_BYTES = 256 << 10
 
 
 class Draft:
-    """One thread at a time. Nothing of it is an entry before `Pusher` has synced it and moved it into `new/`.
+    """A file in `tmp/` that `Pusher` makes an entry, when it syncs it and moves it to `new/`; for one thread at a time.
 
-    Raises what a push raises; a draft that could not be written is gone, as is one that was discarded.
+    Raises what a push raises; a draft that could not be written, or was discarded, is removed.
     """
 
     def __init__(self, layout: Layout, stem: str, *, rights: Rights = PLAIN, system: System = SYSTEM) -> None:
@@ -53,7 +53,7 @@ class Draft:
 
     @property
     def key(self) -> str:
-        """What it will be called."""
+        """The key that the entry will have."""
         return f"{self.stem},S={self.size_bytes}"
 
     def append_all(self, pieces: Iterable[bytes | memoryview]) -> None:
@@ -69,7 +69,7 @@ class Draft:
         self.size_bytes += len(data)
 
     def append_from(self, other: Draft, offset: int) -> None:
-        """What the other has from there on; in pieces, so that memory stays flat."""
+        """Append the other draft's bytes from `offset` on, in pieces, so that memory use stays small."""
         system = self._system
         try:
             source = system.open(other.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -85,12 +85,12 @@ class Draft:
             raise_named(self._layout.tmp, fault)
 
     def announce_sync(self) -> None:
-        """Have the kernel begin to write what was appended since the last time, so that the sync waits for less."""
+        """Have the kernel begin to write what was appended since the last call, so that the sync waits for less."""
         durable.announce_sync(self.descriptor, self._system, offset=self._announced_bytes)
         self._announced_bytes = self.size_bytes
 
     def close(self) -> None:
-        """The file stays, where it is by now."""
+        """Close the descriptor; the file stays."""
         if self.descriptor >= 0:
             self._system.close(self.descriptor)
             self.descriptor = -1

@@ -1,6 +1,6 @@
-"""Writing so that it survives a power cut: file first, then its directory (I1).
+"""Writing files so that they survive a power cut: sync the file first, then its directory (I1).
 
-`DirectorySync` lets all that wait for one directory share a single fsync (group commit).
+`DirectorySync` lets all threads that wait for one directory share a single fsync (group commit).
 On Linux NFS the directory's fsync does nothing, since the server's `sync` export has done it; ext4, xfs, btrfs and
 CephFS need it (fsync(2), NOTES).
 """
@@ -18,12 +18,12 @@ from maildefer.maildir.system import SYSTEM, System
 
 FILE_MODE = PLAIN.file_mode
 NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-THERE = os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a FIFO must hang nobody
+THERE = os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a FIFO must not block the process
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 def begin_file(path: str, data: bytes, *, rights: Rights = PLAIN, system: System = SYSTEM) -> int:
-    """Create `path` and write the data; returns the descriptor, still open. Leaves nothing on a fault."""
+    """Create `path` and write the data; returns the open descriptor. On a fault the file is removed."""
     descriptor = system.open(path, NEW, rights.file_mode)
     try:
         rights.give(descriptor)
@@ -36,7 +36,7 @@ def begin_file(path: str, data: bytes, *, rights: Rights = PLAIN, system: System
 
 
 def sync_all(descriptors: Sequence[int], system: System) -> list[OSError | None]:
-    """Sync several files, one after the other: for each its fault."""
+    """Sync several files, one after the other; returns the fault of each, or None."""
     faults: list[OSError | None] = []
     for descriptor in descriptors:
         try:
@@ -49,11 +49,11 @@ def sync_all(descriptors: Sequence[int], system: System) -> list[OSError | None]
 
 
 def announce_sync(descriptor: int, system: System, *, offset: int = 0) -> None:
-    """Have the kernel begin to write a file that is going to be synced, from `offset` on.
+    """Have the kernel begin to write a file that will be synced, from `offset` on.
 
-    That gives its blocks a place, so that one commit of ext4's journal, at the first fsync of several, holds what all
-    of them wait for: eight files take a third of the time, and each has its fsync all the same.
-    What is being written stays in the cache; what was announced before, and is written by now, would leave it.
+    This allocates the file's blocks, so that one commit of ext4's journal, at the first fsync of several files, holds
+    what all of them wait for: eight files take a third of the time, and each still has its own fsync.
+    Bytes that are being written stay in the page cache; bytes that were announced and written before would leave it.
     """
     try:
         system.posix_fadvise(descriptor, offset, 0, os.POSIX_FADV_DONTNEED)
@@ -62,14 +62,14 @@ def announce_sync(descriptor: int, system: System, *, offset: int = 0) -> None:
 
 
 def write_all(descriptor: int, data: bytes | memoryview, system: System) -> None:
-    """write(2) may take less than it is given, on a full disk above all."""
+    """Write all the data: write(2) may write less than it is given, above all on a full disk."""
     written = system.write(descriptor, data)
     while written < len(data):
         written += system.write(descriptor, data[written : written + (1 << 20)])
 
 
 def write_new(path: str, data: bytes, *, rights: Rights = PLAIN, system: System = SYSTEM) -> None:
-    """A file with that data, synced; nothing is left of it on a fault."""
+    """Create a file with that data, and sync it; on a fault it is removed."""
     descriptor = begin_file(path, data, rights=rights, system=system)
     try:
         system.fsync(descriptor)
@@ -89,9 +89,9 @@ def replace_file(
     rights: Rights = PLAIN,
     system: System = SYSTEM,
 ) -> None:
-    """Put `data` at `path` in one step, by way of `draft` on the same filesystem; readers see the old or the new.
+    """Put `data` at `path` in one step, by way of `draft` on the same filesystem; readers see the old file or the new.
 
-    The draft's name is one that nobody can guess, or what lies there already stops it.
+    The draft must have a name that nobody can guess, since a file that exists under that name makes the call fail.
     """
     if durably:
         write_new(draft, data, rights=rights, system=system)
@@ -107,9 +107,9 @@ def replace_file(
 
 
 def must_be_plain(descriptor: int, path: str, owner: int, system: System) -> None:
-    """That what was there, and was opened to be written to, is a file of that user's under this name alone.
+    """Raise PermissionError unless the opened file is a plain file of that user with no other name.
 
-    Else somebody has put it there, for us to write to what it is another name of. Raises PermissionError.
+    Otherwise another user may have put a link there, to have us write to the file that it leads to.
     """
     facts = system.fstat(descriptor)
     if not stat.S_ISREG(facts.st_mode) or facts.st_nlink != 1 or facts.st_uid != owner:
@@ -117,7 +117,7 @@ def must_be_plain(descriptor: int, path: str, owner: int, system: System) -> Non
 
 
 def read_small(path: str, *, limit_bytes: int = 1 << 16, system: System = SYSTEM) -> bytes:
-    """The file's bytes, up to a limit; of control files only, which are small."""
+    """Read a file up to a limit; for control files, which are small."""
     descriptor = system.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         return system.read(descriptor, limit_bytes)
@@ -126,7 +126,7 @@ def read_small(path: str, *, limit_bytes: int = 1 << 16, system: System = SYSTEM
 
 
 def sync_directory(path: str, *, system: System = SYSTEM, opened: int = -1) -> None:
-    """By its path each time, since the folder may have been replaced; or what was `opened` for this, left open."""
+    """Sync a folder by its path, since it may have been replaced; or by the descriptor `opened`, which stays open."""
     if opened >= 0:
         system.fsync(opened)
         return
@@ -138,7 +138,7 @@ def sync_directory(path: str, *, system: System = SYSTEM, opened: int = -1) -> N
 
 
 def discard(path: str, system: System) -> None:
-    """Remove what is ours and half done; where that fails too, the sweep of `tmp/` does it one day."""
+    """Remove a half-written file of ours; if that fails too, the sweep of `tmp/` removes it later."""
     try:
         system.unlink(path)
     except OSError:
@@ -146,7 +146,7 @@ def discard(path: str, system: System) -> None:
 
 
 class _Waiter:
-    """One caller that waits: asleep on its own lock, so that each wake-up wakes one thread and no herd."""
+    """One caller that waits, on a lock of its own, so that each wake-up wakes one thread and not all of them."""
 
     __slots__ = ("after", "directory", "fault", "followers", "is_gone", "is_woken", "wake_lock")
 
@@ -154,18 +154,19 @@ class _Waiter:
         self.wake_lock = threading.Lock()
         self.wake_lock.acquire()
         self.fault: OSError | None = None
-        self.followers: list[_Waiter] | None = None  # set for the one that carries out their sync
-        self.after: _Waiter | None = None  # whom it wakes in its turn
+        self.followers: list[_Waiter] | None = None  # set for the waiter that carries out the sync for these
+        self.after: _Waiter | None = None  # the waiter that this one wakes
         self.is_woken = self.is_gone = False
-        self.directory = -1  # opened by the one that is going to sync it, while it waits
+        self.directory = -1  # opened, while it waits, by the waiter that will sync it
 
 
 class DirectorySync:
     """One fsync of a directory for all callers that wait for it at the time; any thread may call.
 
-    A caller needs a sync that *began* after its rename. While one runs, those who come wait together for the next;
-    when it ends, the first of them carries that out, and is woken before anybody else. Those whose sync it was wake one
-    another, since a crowd would wait for the interpreter, and have who carries out the next sync wait in it too.
+    A caller needs a sync that *began* after its rename. Callers that come while a sync runs wait together for the next
+    one; when the first ends, the first of these callers carries out the next, and is woken before all others. The
+    callers whose sync has ended wake one another: if all woke at once they would wait for the interpreter's lock, and
+    the caller that carries out the next sync would have to wait with them.
     """
 
     def __init__(self, path: str, *, system: System = SYSTEM) -> None:
@@ -176,7 +177,7 @@ class DirectorySync:
         self._waiting: list[_Waiter] = []
 
     def sync(self) -> None:
-        """Return when the directory's entries of now are on stable storage; raises the OSError of that fsync."""
+        """Return when the directory's present entries are on stable storage; raises the OSError of that fsync."""
         with self._lock:
             if not self._running:
                 self._running = True
@@ -204,7 +205,7 @@ class DirectorySync:
             sync_directory(self._path, system=self._system, opened=directory)
         except OSError as caught:
             fault = caught
-        except BaseException:  # an interrupt: not synced, so one of those who wait carries it out (I1)
+        except BaseException:  # an interrupt: nothing is synced, so another waiter has to carry it out (I1)
             self._hand_over(followers)
             raise
         self._hand_over([])
@@ -217,7 +218,7 @@ class DirectorySync:
             raise fault
 
     def _hand_over(self, again: list[_Waiter]) -> None:
-        """Have the next sync begin, for all who wait and for those whose sync did not happen."""
+        """Begin the next sync, for all callers that wait and for those whose sync did not happen."""
         with self._lock:
             following, self._waiting = [*again, *self._waiting], []
             self._running = bool(following)
@@ -227,7 +228,7 @@ class DirectorySync:
             following[0].wake_lock.release()
 
     def _wake(self, waiter: _Waiter | None) -> None:
-        """The first from there on that has not been interrupted; again does no harm."""
+        """Wake the first waiter, from this one on, that was not interrupted; calling it twice does no harm."""
         if waiter is None:
             return
         with self._lock:
@@ -238,7 +239,7 @@ class DirectorySync:
                 waiter.wake_lock.release()
 
     def _opened(self) -> int:
-        """-1 where it can't be, as its sync is going to tell."""
+        """Open the directory; -1 if that fails, since the sync will then raise the fault."""
         try:
             return self._system.open(self._path, _DIRECTORY)
         except OSError:
@@ -246,11 +247,11 @@ class DirectorySync:
 
     def _wait(self, waiter: _Waiter, *, is_next: bool) -> None:
         try:
-            if is_next:  # now, while nobody waits for this thread
+            if is_next:  # opened now, while no other thread waits for this one
                 waiter.directory = self._opened()
             waiter.wake_lock.acquire()
-            self._wake(waiter.after)  # of one that is to lead there is none
-        except BaseException:  # an interrupt: whatever this waiter was to do, another does
+            self._wake(waiter.after)  # None for the waiter that carries out the next sync
+        except BaseException:  # an interrupt: another waiter does what this one should have done
             with self._lock:
                 waiter.is_gone = True
                 if waiter in self._waiting:

@@ -1,4 +1,4 @@
-"""Where the things of a queue lie, and how a queue is made and opened.
+"""The folders of a queue: their paths, and how a queue is made, opened and mended.
 
 A queue is a Maildir with two Maildir++ folders (`.later`, `.dead`) and a control folder (`.maildefer`).
 """
@@ -87,9 +87,9 @@ class Layout:
 
 
 def create_queue(path: str, *, format: Format | None = None, system: System = SYSTEM) -> Layout:
-    """Make the queue at `path` as far as it isn't there, and open it; any number of hosts may do so at once.
+    """Make what is missing of the queue at `path`, and open it; any number of hosts may do so at the same time.
 
-    A Maildir of another program is taken as it is. `format` counts only for a queue that has none yet.
+    A Maildir of another program is used as it is. `format` is used only for a queue that has none yet.
     Raises NotAQueue, FormatUnknown, and StorageFault's kinds.
     """
     layout = Layout(path)
@@ -98,7 +98,7 @@ def create_queue(path: str, *, format: Format | None = None, system: System = SY
         system = inside(layout.path, system)
         try:
             present = set(system.listdir(layout.path))
-        except PermissionError:  # of who may only put entries in, and so makes nothing
+        except PermissionError:  # a user who may only put entries in, and so makes nothing
             return open_queue(path, system=system)
         if (
             present - _KNOWN - _LOST_AND_FOUND
@@ -107,7 +107,9 @@ def create_queue(path: str, *, format: Format | None = None, system: System = SY
         ):
             raise NotAQueue(layout.path, "it holds other things")
         make_in(layout.path, "tmp", system)
-        if ".maildefer" not in present:  # first, so that nobody takes what is half made for another program's
+        if (
+            ".maildefer" not in present
+        ):  # first, so that no host takes a half-made queue for another program's Maildir
             make_control(layout.path, format or Format(), system)
         for name in _MAILDIR[1:]:
             make_in(layout.path, name, system)
@@ -117,7 +119,7 @@ def create_queue(path: str, *, format: Format | None = None, system: System = SY
             durable.sync_directory(layout.path, system=system)
     except NotADirectoryError as fault:
         raise NotAQueue(layout.path, "it is a file") from fault
-    except FileNotFoundError as fault:  # a link to nowhere, or below one, or taken away while it is made
+    except FileNotFoundError as fault:  # the path is or goes through a broken link, or was removed meanwhile
         raise _missing(layout.path, system) from fault
     except OSError as fault:
         raise_named(layout.path, fault)
@@ -125,9 +127,9 @@ def create_queue(path: str, *, format: Format | None = None, system: System = SY
 
 
 def open_queue(path: str, *, system: System = SYSTEM) -> Layout:
-    """Open a queue that is there. Raises QueueMissing, NotAQueue, FormatUnknown, and StorageFault's kinds.
+    """Open an existing queue. Raises QueueMissing, NotAQueue, FormatUnknown, and StorageFault's kinds.
 
-    A Maildir without a control folder is a queue that nobody has served yet: it gets one.
+    A Maildir without a control folder is a queue that no process has used yet: it gets one.
     """
     layout = Layout(path)
     system = inside(layout.path, system)
@@ -148,7 +150,7 @@ def open_queue(path: str, *, system: System = SYSTEM) -> Layout:
 
 
 def _open_shared_queue(layout: Layout, system: System) -> Layout:
-    """A queue that is shared with this user, who only puts entries in, and may look at nothing else of it."""
+    """Open a queue that is shared with this user, who may put entries in and read nothing else of it."""
     for name in _MAILDIR:
         _must_be_directory(layout, name, system)
     read_format(layout, system=system)
@@ -156,7 +158,7 @@ def _open_shared_queue(layout: Layout, system: System) -> Layout:
 
 
 def list_queue_folder(layout: Layout, system: System) -> set[str]:
-    """What lies in a queue's folder. Raises QueueMissing, NotAQueue, and StorageFault's kinds."""
+    """List the queue's own folder. Raises QueueMissing, NotAQueue, and StorageFault's kinds."""
     try:
         return set(system.listdir(layout.path))
     except FileNotFoundError as fault:
@@ -168,10 +170,10 @@ def list_queue_folder(layout: Layout, system: System) -> set[str]:
 
 
 def _listed_maildir(layout: Layout, system: System) -> set[str]:
-    """The same of a Maildir, of which what is missing is made again where it is ours."""
+    """List the queue's own folder, after making missing folders again if the queue is ours; it must be a Maildir."""
     present = list_queue_folder(layout, system)
     if ".maildefer" in present and not present.issuperset(_KNOWN - {".done"}):
-        mend(layout, system=system)  # else it may be another program's
+        mend(layout, system=system)  # without a control folder it may be another program's Maildir
         present |= _KNOWN
     must_be_maildir(layout, present, system)
     return present
@@ -206,14 +208,14 @@ def _must_be_directory(layout: Layout, name: str, system: System) -> None:
     except NotADirectoryError as fault:  # a file, or a link
         raise NotAQueue(layout.path, f"its {name} is no directory of its own") from fault
     except OSError as fault:
-        if fault.errno != errno.ENOENT:  # else whoever needs it makes it again
+        if fault.errno != errno.ENOENT:  # a missing one is made again when it is needed
             raise_named(f"{layout.path}/{name}", fault)
 
 
 def mend(layout: Layout, *, system: System = SYSTEM) -> bool:
-    """Make again what a copy without empty directories, a clean-up or an operator's hand has left out of a queue.
+    """Make again the folders that a copy without empty directories, a clean-up or an operator has removed.
 
-    Whether anything was. Only where the control folder is there: else the queue is away, or never was ours.
+    Returns whether any was missing. The control folder must be there: without it the queue is gone, or was never ours.
     Raises QueueMissing, and StorageFault's kinds.
     """
     made, system = False, inside(layout.path, system)
@@ -234,7 +236,7 @@ def mend(layout: Layout, *, system: System = SYSTEM) -> bool:
             present += [f"requests/{name}" for name in system.listdir(layout.requests)]
         for name in CONTROL_FOLDERS:
             made |= name not in present and make_in(layout.path, f".maildefer/{name}", system)
-    except FileNotFoundError as fault:  # taken away while we look
+    except FileNotFoundError as fault:  # removed meanwhile
         raise QueueMissing(layout.path) from fault
     except OSError as fault:
         raise_named(layout.path, fault)
@@ -242,7 +244,7 @@ def mend(layout: Layout, *, system: System = SYSTEM) -> bool:
 
 
 def read_format(layout: Layout, *, system: System = SYSTEM) -> Format:
-    """What the hosts agreed on. Raises FormatUnknown for a newer version and for a damaged file."""
+    """Read what the hosts have agreed on. Raises FormatUnknown for a newer version and for a damaged file."""
     try:
         found = read_record(layout.format, files=inside(layout.path, system))
         version, beat, ttl = found["version"], number(found["beat_seconds"]), number(found["ttl_seconds"])
@@ -260,7 +262,7 @@ def read_format(layout: Layout, *, system: System = SYSTEM) -> Format:
 
 
 def make_folder(layout: Layout, folder: str, system: System) -> None:
-    """A Maildir++ folder, which mail readers recognise by its `maildirfolder` file."""
+    """Make a Maildir++ folder, which mail readers recognise by its `maildirfolder` file."""
     system = inside(layout.path, system)
     make_in(layout.path, folder, system)
     made = [name for name in _MAILDIR if make_in(layout.path, f"{folder}/{name}", system)]
@@ -276,7 +278,7 @@ def _make_with_parents(path: str, system: System) -> None:
     except FileNotFoundError:
         _make_with_parents(os.path.dirname(path), system)
         made = _make(path, system)
-    if made:  # what it stands in must survive too (I1)
+    if made:  # the folder that holds it must survive a power cut too (I1)
         durable.sync_directory(os.path.dirname(path), system=system)
 
 

@@ -1,7 +1,7 @@
-"""Taking an entry at most once, under no lease: one rename to a name of one's own, a read, the final unlink.
+"""Taking an entry at most once, without a lease: one rename to a name of one's own, a read, the final unlink.
 
-What a crash leaves under such a name goes back to `new/` after the TTL (see `recover`); an unlink then finds it gone,
-and nothing is handed out that somebody else may have.
+A crash may leave an entry under such a name: a keeper returns it to `new/` after the TTL (see `upkeep.reclaim`). The
+unlink of a process that was only slow then finds it gone, and the process does not use a message that another may have.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _NO_LIMIT = 1 << 62
 
 
 class Popped:
-    """An entry that is in this process's hands; not durably, and for one thread."""
+    """An entry that this process holds, without a lease; for one thread."""
 
     def __init__(self, layout: Layout, entry: EntryName, name: str, host: str, system: System) -> None:
         self.entry = entry
@@ -33,9 +33,9 @@ class Popped:
         self._returned: EntryName | None = None
 
     def read(self, limit_bytes: int = _NO_LIMIT) -> bytes | None:
-        """The bytes; None when the entry is gone, or was no file and is a dead letter now.
+        """Read the bytes; None if the entry is gone, or was no file and is a dead letter now.
 
-        Raises EntryTooLarge, still in hand; StorageFault's kinds, with the entry put back.
+        Raises EntryTooLarge, the entry still being held; StorageFault's kinds, the entry being put back into `new/`.
         """
         try:
             return reading.read_entry(self.path, limit_bytes, system=self._system)
@@ -50,12 +50,12 @@ class Popped:
         except StorageFault:
             try:
                 self.move_to(self._layout.new)
-            except OSError:  # a keeper does it, after the TTL
+            except OSError:  # a keeper returns it after the TTL
                 pass
             raise
 
     def unlink(self) -> bool:
-        """End the entry. True only when this call did it: the bytes may then be handed out (at most once)."""
+        """Remove the entry. True only if this call removed it: only then may its bytes be used (at most once)."""
         if (journal := journal_of(self._layout, self._system)) is not None:
             journal.ends("pop", self.entry.key, handoffs=self.entry.handoffs)
         try:
@@ -70,7 +70,7 @@ class Popped:
 
     @property
     def returned(self) -> EntryName:
-        """As it is called once it was moved elsewhere (I4); in a shared queue as no other entry can be (I2)."""
+        """The entry's name after a move (I4); in a shared queue a name that no other entry can have (I2)."""
         if self._returned is None:
             entry = self.entry
             if is_shared_at(self._layout.path, self._system):
@@ -79,24 +79,24 @@ class Popped:
         return self._returned
 
     def bury(self, reason: str) -> None:
-        """To the dead letters, the reason beside it first. Raises OSError."""
+        """Move the entry to the dead letters, after writing the reason beside it. Raises OSError."""
         dead = self.returned
         write_reason(self._layout, dead, reason, {}, host=self._host, system=self._system)
         self.move_to(self._layout.dead_new)
 
     def move_to(self, directory: str) -> None:
-        """Put the entry elsewhere on the same filesystem, under its next name (I4). Raises OSError."""
+        """Move the entry to another folder of the same filesystem, under its next name (I4). Raises OSError."""
         destination = f"{directory}/{self.returned.waiting()}"
         if (journal := journal_of(self._layout, self._system)) is not None:
             journal.moves(self.entry.key, destination)
         try:
             self._system.rename(self.path, destination)
-        except FileNotFoundError:  # returned to new/ by a keeper, which has come to the same
+        except FileNotFoundError:  # a keeper has returned it to new/, where it is safe as well
             pass
 
 
 def take(layout: Layout, found: FoundEntry, *, host: str, system: System = SYSTEM) -> Popped | None:
-    """Take the entry that was seen waiting; None when somebody was first. Raises StorageFault's kinds."""
+    """Take the entry that was seen waiting; None if another process was first. Raises StorageFault's kinds."""
     system = inside(layout.path, system)
     entry = names.carried(found.entry, host, system)
     name = names.pop_name(entry, system)
@@ -107,7 +107,7 @@ def take(layout: Layout, found: FoundEntry, *, host: str, system: System = SYSTE
             raise_named(found.path, fault)
         try:
             is_ours = doubt.listed(layout.cur, name, system)
-        except OSError as worse:  # if it is, a keeper puts it back after the TTL
+        except OSError as worse:  # if the entry is ours, a keeper returns it after the TTL
             raise_named(layout.cur, worse)
         if not is_ours:
             if isinstance(fault, FileNotFoundError):

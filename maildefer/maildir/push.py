@@ -1,4 +1,4 @@
-"""Push: make an entry durable in `new/`, and only then say so (I1)."""
+"""Push: make an entry durable in `new/`, and only then return its key (I1)."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ _TRIES = 5
 _MOST_UNSYNCED = 32  # written before the first of them is synced; so many descriptors are open
 
 
-class _Begun(NamedTuple):
-    """An entry in `tmp/` that is not synced yet; `draft` where it can't be written anew."""
+class _UnsyncedEntry(NamedTuple):
+    """An entry in `tmp/` that is not synced yet; with `draft` it can't be written again from its chunks."""
 
     key: str
     path: str
@@ -50,7 +50,7 @@ class _Begun(NamedTuple):
 
 
 class Pusher:
-    """Pushes into one queue; any number of threads may, and share directory syncs. One for each process.
+    """Pushes into one queue; any number of threads may use it, and share directory syncs. One for each process.
 
     >>> pusher = Pusher(layout, host="mx1-0a1b2c")           # doctest: +SKIP
     >>> key = pusher.push(lambda stem: [block(stem), data])  # doctest: +SKIP
@@ -65,7 +65,7 @@ class Pusher:
         journal: Journal | None = None,
         sync_all: SyncAll | None = None,
     ) -> None:
-        """`sync_all`: syncs the files of several entries where there is a better way than one after the other."""
+        """`sync_all`: syncs the files of several entries, where there is a faster way than one after the other."""
         self.layout = layout
         self._host = host
         self._system = system
@@ -76,7 +76,7 @@ class Pusher:
 
     @property
     def _rights(self) -> Rights:
-        """As they were at the first push: no look at the queue's folder for each."""
+        """The rights as they were at the first push, so that not every push looks at the queue's folder."""
         if self._known_rights is None:
             self._known_rights = rights_in(self.layout.path, self._system)
         return self._known_rights
@@ -89,7 +89,7 @@ class Pusher:
         directory's sync failed and somebody had claimed it before it was withdrawn.
         A lost reply is settled without pushing twice, as long as nobody has swept `tmp/`.
         """
-        key = self._placed(compose)
+        key = self._place_entry(compose)
         self._sync([key])
         return key
 
@@ -105,7 +105,7 @@ class Pusher:
         """
         results: list[str | MaildeferError] = []
         for first in range(0, len(composes), _MOST_UNSYNCED):
-            results += self._all_placed(composes[first : first + _MOST_UNSYNCED])
+            results += self._place_all(composes[first : first + _MOST_UNSYNCED])
         try:
             if placed := [result for result in results if isinstance(result, str)]:
                 self._sync(placed)
@@ -114,7 +114,7 @@ class Pusher:
         return results
 
     def withdraw(self, key: str) -> None:
-        """Take back what was pushed and is not acknowledged yet; what somebody has claimed meanwhile stays."""
+        """Remove an entry that was pushed and is not acknowledged yet; if it was claimed meanwhile it stays."""
         if self._journal is not None:
             self._journal.ends("withdraw", key)
         try:
@@ -123,31 +123,31 @@ class Pusher:
             if self._journal is not None:
                 self._journal.kept(key)
 
-    def _placed(self, compose: Compose) -> str:
+    def _place_entry(self, compose: Compose) -> str:
         """Write one entry and rename it into `new/`; not durable before the next sync."""
         for _ in range(_TRIES):
-            begun = self._begun(compose)
+            begun = self._begin_entry(compose)
             if begun is not None:
-                if self._completed(begun):
+                if self._sync_and_rename(begun):
                     return begun.key
                 if begun.draft is not None:
                     break
-        raise self._swept()
+        raise self._swept_fault()
 
-    def _swept(self) -> StaleHandle:
-        fault = OSError(errno.ESTALE, "files in tmp/ are taken away while being written")
+    def _swept_fault(self) -> StaleHandle:
+        fault = OSError(errno.ESTALE, "files in tmp/ are removed while they are written")
         return StaleHandle(self.layout.tmp, fault)
 
-    def _all_placed(self, composes: Sequence[Compose]) -> list[str | MaildeferError]:
+    def _place_all(self, composes: Sequence[Compose]) -> list[str | MaildeferError]:
         """Write all, sync all, rename each."""
         if len(composes) == 1:
-            return [self._tried(composes[0], None)]
-        waiting: list[_Begun] = []
+            return [self._finish_entry(composes[0], None)]
+        waiting: list[_UnsyncedEntry] = []
         try:
-            begun: list[_Begun | MaildeferError | None] = []
+            begun: list[_UnsyncedEntry | MaildeferError | None] = []
             for compose in composes:
                 try:
-                    begun.append(one := self._begun(compose))
+                    begun.append(one := self._begin_entry(compose))
                 except MaildeferError as fault:
                     begun.append(fault)
                 else:
@@ -158,50 +158,50 @@ class Pusher:
             results = []
             for compose, entry in zip(composes, begun, strict=True):
                 synced = None
-                if isinstance(entry, _Begun):
+                if isinstance(entry, _UnsyncedEntry):
                     waiting.pop(0)
                     synced = next(faults)
-                results.append(self._tried(compose, entry, synced))
+                results.append(self._finish_entry(compose, entry, synced))
             return results
         finally:
             for each in waiting:  # after an interrupt
-                self._undo(each)
+                self._discard_entry(each)
 
-    def _tried(
-        self, compose: Compose, begun: _Begun | MaildeferError | None, fault: OSError | None = None
+    def _finish_entry(
+        self, compose: Compose, begun: _UnsyncedEntry | MaildeferError | None, fault: OSError | None = None
     ) -> str | MaildeferError:
-        """With what has been begun, and synced, unless that was at fault."""
+        """Rename an entry that was begun and synced, or begin again; returns its key, or the fault."""
         try:
             if isinstance(begun, MaildeferError):
                 return begun
             if begun is not None:
                 if fault is not None:
-                    self._undo(begun)
+                    self._discard_entry(begun)
                     raise_named(self.layout.tmp, fault)
-                if self._renamed(begun):
+                if self._rename_entry(begun):
                     return begun.key
-                if begun.draft is not None:  # of which nothing is left to be written anew
-                    raise self._swept()
-            return self._placed(compose)  # or written anew
+                if begun.draft is not None:  # nothing is left from which to write it again
+                    raise self._swept_fault()
+            return self._place_entry(compose)  # not begun yet, or swept: written again
         except MaildeferError as fault:
             return fault
 
-    def _begun(self, compose: Compose) -> _Begun | None:
-        """Create and write it; None where it is to be begun anew.
+    def _begin_entry(self, compose: Compose) -> _UnsyncedEntry | None:
+        """Create the file and write it; None if the caller has to begin again.
 
-        A file of that name was there: a CREATE whose reply was lost. Or `tmp/` was not, and has been made again.
+        That is so if a file of that name exists, after a CREATE whose reply was lost, or if `tmp/` was made again.
         """
         stem = names.fresh_stem(self._host, self._system)
         chunks = compose(stem)
         if isinstance(chunks, Draft):
-            return _Begun(chunks.key, chunks.path, chunks.descriptor, chunks)
+            return _UnsyncedEntry(chunks.key, chunks.path, chunks.descriptor, chunks)
         data = b"".join(chunks)
         key = names.sized(stem, len(data))
         path = f"{self.layout.tmp}/{key}"
         try:
-            return _Begun(key, path, self._written(path, data), None)
+            return _UnsyncedEntry(key, path, self._write_file(path, data), None)
         except FileNotFoundError as fault:
-            if self._is_mended():
+            if self._mend_queue():
                 return None
             raise QueueMissing(self.layout.path) from fault
         except FileExistsError:
@@ -209,31 +209,31 @@ class Pusher:
         except OSError as fault:
             raise_named(self.layout.tmp, fault)
 
-    def _written(self, path: str, data: bytes) -> int:
+    def _write_file(self, path: str, data: bytes) -> int:
         return durable.begin_file(path, data, rights=self._rights, system=self._system)
 
-    def _completed(self, begun: _Begun) -> bool:
-        """Sync and rename; False when it was swept before its rename, and has to be written anew, under another key."""
+    def _sync_and_rename(self, begun: _UnsyncedEntry) -> bool:
+        """Sync and rename; False if it was swept before its rename, and has to be written again, under another key."""
         self._sync_file(begun)
-        return self._renamed(begun)
+        return self._rename_entry(begun)
 
-    def _sync_file(self, begun: _Begun) -> None:
+    def _sync_file(self, begun: _UnsyncedEntry) -> None:
         try:
             self._system.fsync(begun.descriptor)
         except BaseException as fault:
-            self._undo(begun)
+            self._discard_entry(begun)
             if isinstance(fault, OSError):
                 raise_named(self.layout.tmp, fault)
             raise
 
-    def _renamed(self, begun: _Begun) -> bool:
-        """What is synced; False where it was swept."""
+    def _rename_entry(self, begun: _UnsyncedEntry) -> bool:
+        """Rename a synced entry into `new/`; False if it was swept."""
         try:
-            return self._moved(begun.path, begun.key, begun.descriptor)
+            return self._rename_draft(begun.path, begun.key, begun.descriptor)
         finally:
             begun.close(self._system)
 
-    def _undo(self, begun: _Begun) -> None:
+    def _discard_entry(self, begun: _UnsyncedEntry) -> None:
         begun.close(self._system)
         durable.discard(begun.path, self._system)
 
@@ -241,13 +241,13 @@ class Pusher:
         try:
             self._commit.sync()
         except OSError as fault:
-            for key in keys:  # not accepted, so withdrawn, but for those that are claimed already
+            for key in keys:  # not acknowledged, so withdrawn, unless they are claimed already
                 durable.discard(f"{self.layout.new}/{key}", self._system)
             raise_named(self.layout.new, fault)
         if self._journal is not None:
             self._journal.pushed(keys)
 
-    def _moved(self, draft: str, key: str, descriptor: int) -> bool:
+    def _rename_draft(self, draft: str, key: str, descriptor: int) -> bool:
         try:
             self._system.rename(draft, f"{self.layout.new}/{key}")
         except OSError as fault:
@@ -255,9 +255,9 @@ class Pusher:
         return True
 
     def _was_placed(self, fault: OSError, draft: str, key: str, descriptor: int) -> bool:
-        """Settle a rename's doubtful reply: the draft gone and its file still linked somewhere means that it is done.
+        """Settle a rename's doubtful reply: it succeeded if the draft is gone and its file still has a link somewhere.
 
-        Not by looking in `new/`: the entry may have been claimed, handled and unlinked by now.
+        A listing of `new/` can't tell: the entry may have been claimed, handled and unlinked by now.
         """
         system = self._system
         if fault.errno not in doubt.DOUBTFUL:
@@ -265,8 +265,8 @@ class Pusher:
             raise_named(self.layout.new, fault)
         try:
             if doubt.listed(self.layout.tmp, draft.rpartition("/")[2], system):
-                if fault.errno == errno.ENOENT and self._is_mended():  # new/ was not there
-                    return self._moved(draft, key, descriptor)
+                if fault.errno == errno.ENOENT and self._mend_queue():  # new/ was not there
+                    return self._rename_draft(draft, key, descriptor)
                 durable.discard(draft, system)
                 raise self._not_placed(fault)
             return system.fstat(descriptor).st_nlink > 0
@@ -278,11 +278,11 @@ class Pusher:
                 raise QueueMissing(self.layout.path) from worse
             raise_named(self.layout.tmp, worse)
 
-    def _is_mended(self) -> bool:
+    def _mend_queue(self) -> bool:
         """Whether a folder of the queue was missing, as after a clean-up of empty ones, and has been made again."""
         try:
             return mend(self.layout, system=self._system)
-        except MaildeferError:  # there is no queue any more, or the filesystem refuses: the first fault tells
+        except MaildeferError:  # the queue is gone, or the filesystem refuses: the first fault is raised
             return False
 
     def _not_placed(self, fault: OSError) -> QueueMissing | StorageFault:

@@ -1,4 +1,4 @@
-"""Listing folders: lazily, so that memory stays flat whatever the backlog; a listing is a hint (I10)."""
+"""Listing folders lazily, so that memory use does not grow with the backlog; a listing is a hint (I10)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CHUNK = 1000
 
 
 def entries(path: str, *, system: System = SYSTEM) -> Iterator[str]:
-    """The names in a folder as the filesystem gives them; a missing folder is an empty one. Raises OSError."""
+    """Return the names in a folder in the filesystem's order; a missing folder counts as empty. Raises OSError."""
     try:
         listing = system.scandir(path)
     except FileNotFoundError:
@@ -27,7 +27,7 @@ def entries(path: str, *, system: System = SYSTEM) -> Iterator[str]:
 
 
 def chunks(path: str, size: int = CHUNK, *, system: System = SYSTEM) -> Iterator[list[str]]:
-    """The same, so many at a time, the oldest of each chunk first (names begin with the time of the push)."""
+    """Return the names in lists of `size`; in each the oldest first (names begin with the time of the push)."""
     names = entries(path, system=system)
     while chunk := list(islice(names, size)):
         chunk.sort()
@@ -35,12 +35,12 @@ def chunks(path: str, size: int = CHUNK, *, system: System = SYSTEM) -> Iterator
 
 
 def count(*paths: str, system: System = SYSTEM) -> int:
-    """How many entries the folders hold together."""
+    """Count the entries of all these folders together."""
     return sum(1 for path in paths for _ in entries(path, system=system))
 
 
 def raise_unread(path: str, fault: OSError) -> NoReturn:
-    """As `errors.raise_named`, for who only looks, and needs no permission to write."""
+    """Raise what `errors.raise_named` raises, for a caller that only reads, and needs no permission to write."""
     if fault.errno in (errno.EACCES, errno.EPERM):
         raise ReadRefused(path, fault) from fault
     raise storage_fault(path, fault) from fault

@@ -1,4 +1,4 @@
-"""What the queue needs from the world, in one value that a simulation replaces: filesystem, clock, randomness."""
+"""Filesystem, clock and randomness for the queue, in one value that the simulation replaces."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-# Seconds on the clock that no one sets and that counts suspension (clock_gettime(2)); a partial, since it is read for
-# each claim, and half as dear as a function.
+# Seconds on the clock that nobody can set and that counts suspension (clock_gettime(2)); a partial, since it is read
+# for each claim, and takes half the time of a function.
 boottime: Callable[[], float] = partial(_time.clock_gettime, _time.CLOCK_BOOTTIME)
 
 
 _ready: dict[int, list[str]] = {}
-os.register_at_fork(after_in_child=_ready.clear)  # a child must not hand out what its parent does
+os.register_at_fork(after_in_child=_ready.clear)  # a child must not return the tokens that its parent returns
 _DRAWN = 64
 
 
 def token(size_bytes: int) -> str:
-    """Random bytes in hexadecimal, from the kernel; drawn for many at a time, since each push wants one. Any thread."""
+    """Return random bytes in hexadecimal; any thread. The kernel is asked for many at a time: each push needs one."""
     ready = _ready.get(size_bytes)
     if ready is None:
         ready = _ready.setdefault(size_bytes, [])

@@ -135,7 +135,7 @@ MUTANTS = (
     Mutant("push: no sync of the file", one(push.Pusher, "_sync_file", bugs.constant(None))),
     Mutant(
         "push: rename before the sync",
-        one(push.Pusher, "_completed", bugs.rename_first),
+        one(push.Pusher, "_sync_and_rename", bugs.rename_first),
         units="tests/maildir/test_push.py",
     ),
     Mutant("push: a doubtful rename taken for done", one(push.Pusher, "_was_placed", bugs.constant(True))),
