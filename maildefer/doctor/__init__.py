@@ -1,11 +1,11 @@
-"""Whether a place is safe for a queue: facts, verdicts and remedies.
+"""Examines whether a directory is safe for a queue; yields facts, verdicts and remedies.
 
     examine     all checks of one queue, for `maildefer doctor` and for a pool that starts
     judge       a verdict on a mount by its kind and options alone
-    trials      what is tried out on the mount, in a folder made for it
-    modes       who may do what in a queue: owners, groups, modes
-    front_end   what a front end of another user may do, each right tried as that user
-    findings    the values that all of them return
+    trials      operations that are tried on the mount, in a folder made for this
+    modes       rights in a queue: owners, groups, modes
+    front_end   rights of a front end of another user; each is tried as that user
+    findings    the values that all of these modules yield
 
 Imports point down: examine > judge, modes, front_end, trials > findings.
 """

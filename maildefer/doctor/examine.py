@@ -1,7 +1,7 @@
-"""Is this place safe for a queue? Facts and remedies, for `maildefer doctor` and for a pool that starts.
+"""Examines whether a directory is safe for a queue, for `maildefer doctor` and for a pool that starts.
 
-Safe on a live queue: all trials happen in a folder of their own below `tmp/`, which is taken away again.
-All of it touches the mount, and hangs with it.
+It is safe on a queue in use: all trials are made in a folder of their own below `tmp/`, which is removed again.
+All checks touch the mount, and hang if it hangs.
 """
 
 from __future__ import annotations
@@ -52,13 +52,13 @@ _NFS: Final = frozenset(("nfs", "nfs4"))
 
 
 def examine(path: str, *, races: int = trials.RACES, user: str = "", group: str = "") -> list[Finding]:
-    """Everything about a queue, or about a directory in which queues are to be made. Raises QueueMissing.
+    """Run all checks of a queue, or of a directory in which queues will be made. Raises QueueMissing.
 
-    With a user or a group, also whether a front end that becomes them could serve it; ConfigurationError if they
-    aren't there.
+    With a user or a group, also check whether a front end that runs as that user could serve the queue; raises
+    ConfigurationError if the user or group does not exist.
 
-    `races` is how often two processes compete for one file. They are forked: with more than one thread about, let it
-    be 0.
+    `races` is how often two processes compete for one file. They are forked, so it must be 0 if this process has other
+    threads.
     """
     path = os.path.abspath(path)
     if not os.path.exists(path):
@@ -86,20 +86,18 @@ def examine(path: str, *, races: int = trials.RACES, user: str = "", group: str 
 
 
 def _remedy(fault: OSError) -> str:
-    if (
-        fault.errno == errno.EACCES and os.geteuid() == 0
-    ):  # which a filesystem of this host's never says to it
-        return "the server takes root for somebody else (root_squash): run this as the queue's owner"
+    if fault.errno == errno.EACCES and os.geteuid() == 0:  # a local filesystem never returns this to root
+        return "the server maps root to another user (root_squash): run this as the queue's owner"
     return "see permissions, space and mount"
 
 
 def judge_mount_at(path: str) -> list[Finding]:
-    """The mount's kind and options only, of the nearest directory that is there; a few microseconds."""
+    """Judge only the kind and options of the mount of the nearest existing directory; takes a few microseconds."""
     return list(judge(mount_of(nearest(path))))
 
 
 def examine_at_join(layout: Layout) -> list[Finding]:
-    """The same of a queue, whether what others put in is for this user to take out, and who may lead root astray."""
+    """Judge a queue's mount, whether this user may remove others' entries, and whether others could mislead root."""
     return [
         *judge_mount_at(layout.path),
         *examine_sticky_folders(layout),
@@ -108,7 +106,7 @@ def examine_at_join(layout: Layout) -> list[Finding]:
 
 
 def examine_at_start(path: str) -> list[Finding]:
-    """What a pool wants to know before it serves a queue, or the queues in a directory, which need not be there yet."""
+    """Run the checks for a pool that starts, on a queue, or on a directory of queues, which need not exist yet."""
     return examine(path, races=_RACES_AT_START) if os.path.isdir(path) else judge_mount_at(path)
 
 
@@ -124,7 +122,7 @@ def _space(path: str) -> Iterator[Finding]:
         ("bytes", facts.f_bavail, facts.f_blocks),
         ("inodes", facts.f_favail, facts.f_files),
     ):
-        if 0 <= free * 100 < total * _FEW_PERCENT:  # CephFS has -1 free inodes: it does not count them
+        if 0 <= free * 100 < total * _FEW_PERCENT:  # CephFS reports -1 free inodes: it does not count them
             yield warn(
                 "space",
                 f"{free * 100 / total:.1f} % of {what} are free",
@@ -162,7 +160,7 @@ def _runtime_directory() -> Iterator[Finding]:
 
 
 def _watches(path: str) -> Iterator[Finding]:
-    """A pool takes an inotify instance for each queue; where there is none, it polls."""
+    """Check whether an inotify instance is left: a pool uses one for each queue, and polls without it."""
     try:
         with closing(Inotify()) as watching:
             watching.watch(path, inotify.CREATE)
@@ -178,21 +176,21 @@ def _watches(path: str) -> Iterator[Finding]:
 
 def _format(layout: Layout) -> Iterator[Finding]:
     if not os.path.isdir(layout.control):
-        yield ok("format", "a Maildir that nobody has served yet")
+        yield ok("format", "a Maildir that no pool has served yet")
         return
     try:
         found = read_format(layout)
     except (FormatUnknown, NotAQueue) as error:
         yield refuse("format", str(error), "run the same version on all hosts")
     except MaildeferError as error:
-        yield refuse("format", str(error), "see to it that the file can be read")
+        yield refuse("format", str(error), "make the file readable for this user")
     else:
         beats = f"beat {found.beat_seconds:g} s, TTL {found.ttl_seconds:g} s"
         yield ok("format", f"version {found.version}, {beats}")
 
 
 def _clock(folder: Folder) -> Finding:
-    """This host's clock against the mount's, which is what deferred entries go by."""
+    """Compare this host's clock with the mount's, by which deferred entries are due."""
     descriptor = trials.create(folder, _CLOCK)
     try:
         os.write(descriptor, b".")
@@ -211,7 +209,7 @@ def _clock(folder: Folder) -> Finding:
 
 
 def _other_hosts(layout: Layout) -> Iterator[Finding]:
-    """What each live lease's status file says of its host's clock against the mount's; and hosts of one name."""
+    """Report how each live lease's host differs from the mount's clock, by its status file; and hosts of one name."""
     try:
         beats = sorted(beat for name in scan.entries(layout.leases) if (beat := split_beat(name)))
         leases = {name: beat for name, beat in beats if not is_folder(layout, name, beat)}
@@ -234,7 +232,7 @@ def _other_hosts(layout: Layout) -> Iterator[Finding]:
 
 
 def _namesakes(layout: Layout, leases: dict[str, int]) -> Iterator[Finding]:
-    """Machines, or containers, of one name: they work well side by side, but nobody can tell them apart by it."""
+    """Warn of machines, or containers, with one name: no message is at risk, but people can't tell them apart."""
     named: dict[str, dict[tuple[str, str], str]] = {}
     for lease, beat in leases.items():
         if (holder := read_holder(layout, lease, beat)) is not None:
@@ -251,5 +249,5 @@ def _namesakes(layout: Layout, leases: dict[str, int]) -> Iterator[Finding]:
 def _clock_offset(path: str) -> float | None:
     try:
         return number(read_record(path, limit_bytes=STATUS_LIMIT_BYTES)["clock_offset_seconds"])
-    except (OSError, UntrustedRecord, KeyError):  # none yet, or of another version
+    except (OSError, UntrustedRecord, KeyError):  # there is no status file yet, or one of another version
         return None

@@ -1,4 +1,4 @@
-"""What the doctor says: a verdict, a fact, and what to do about it."""
+"""The doctor's findings: each has a verdict, a fact and a remedy."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Verdict = Literal["ok", "warn", "refuse"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One examined thing. `refuse` means that messages could be lost or never handled there."""
+    """The result of one check. `refuse` means that messages could be lost there, or never be handled."""
 
     check: str
     verdict: Verdict

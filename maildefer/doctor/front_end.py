@@ -1,8 +1,8 @@
-"""What a front end of another user may do in a queue: each right is tried by a process of that user's.
+"""The rights of a front end of another user in a queue; a process with that user's rights tries each of them.
 
-What the workers' user has to do beside it, putting an entry in and taking one out, is done by a process of that user's
-too, so that nothing is tried with root's rights; all that is made for it has names that no reader takes for entries,
-and is removed again.
+A process with the rights of the workers' user makes an entry for these trials, and takes out what the front end has
+stored, so that nothing is tried with root's rights. All files made for this have names that are no entries' names, and
+are removed again.
 """
 
 from __future__ import annotations
@@ -36,16 +36,18 @@ _MAKE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Found:
-    """What lies in the queue, as its owner sees it; paths below it."""
+    """The files and folders of the queue, as its owner sees them; by their paths below it."""
 
-    folders: list[str]  # which are not for the front end
-    files: list[str]  # which it may neither read nor write to
-    of_others: list[str]  # which it may not write to: members of its group read what the others have put in
+    folders: list[str]  # the folders that the front end must not use
+    files: list[str]  # the files that it must neither read nor write to
+    of_others: list[
+        str
+    ]  # the files that it must not write to; members of its group may read each other's files
     is_recorded: bool
 
 
 def examine_front_end(layout: Layout, user: str, group: str) -> Iterator[Finding]:
-    """Whether a front end that becomes them could serve, and could do no more. Raises ConfigurationError."""
+    """Check whether a front end of that user and group could serve, and could do no more. Raises ConfigurationError."""
     wanted, owner = resolve(user, group), os.stat(layout.path)
     who = f"a front end of {user or 'this user'}{f', group {group}' if group else ''}"
     if os.geteuid() != 0:
@@ -78,7 +80,7 @@ def examine_front_end(layout: Layout, user: str, group: str) -> Iterator[Finding
             "front end", fact, f"see that user {owner.st_uid} is a member of the group; then {command}"
         )
     if more:
-        yield refuse("front end", f"{who} has rights that it needs not: it may {_joined(more)}", command)
+        yield refuse("front end", f"{who} has rights that it does not need: it may {_joined(more)}", command)
     if not lacking and not unread and not more:
         records = ", leave records" if found.is_recorded else ""
         yield ok(
@@ -88,7 +90,7 @@ def examine_front_end(layout: Layout, user: str, group: str) -> Iterator[Finding
 
 
 def _owner_account(owner: os.stat_result) -> tuple[str, str]:
-    """Whom to become by `drop` to be the queue's owner: with all groups, or where it has no account, the queue's."""
+    """Return user and group by which `drop` becomes the queue's owner; without an account, with the queue's group."""
     try:
         resolve(str(owner.st_uid), "")
     except ConfigurationError:
@@ -97,7 +99,7 @@ def _owner_account(owner: os.stat_result) -> tuple[str, str]:
 
 
 def _blocked_above(layout: Layout, user: str, group: str) -> str | None:
-    """The first directory above the queue that keeps them out."""
+    """Return the first directory above the queue that this user and group can't enter."""
     above: list[str] = []
     path = layout.path
     while (path := os.path.dirname(path)) != "/":
@@ -107,7 +109,7 @@ def _blocked_above(layout: Layout, user: str, group: str) -> str | None:
 
 
 def _prepare_trial(layout: Layout, front_end_user: int, name: str) -> dict[str, object]:
-    """As the owner: what is there that the front end must not touch, and an entry for it not to touch."""
+    """As the owner: list what the front end must not touch, and make an entry that it must not touch."""
     folders: list[str] = []
     files: list[str] = []
     of_others: list[str] = []
@@ -135,7 +137,7 @@ def _prepare_trial(layout: Layout, front_end_user: int, name: str) -> dict[str, 
 
 
 def _try_as_front_end(layout: Layout, name: str, found: _Found) -> tuple[list[str], list[str]]:
-    """As the front end: what it can't do and needs to, and what it can and must not."""
+    """As the front end: return what it needs to do and can't, and what it can do and must not."""
     path, own = layout.path, f"{name}-own"
     needed: list[tuple[str, Callable[[], object]]] = [
         ("go through the queue's folder", partial(_access, path, os.X_OK)),
@@ -183,7 +185,7 @@ def _try_as_front_end(layout: Layout, name: str, found: _Found) -> tuple[list[st
 
 
 def _try_as_owner(layout: Layout, name: str) -> list[str]:
-    """As the owner: what it can't do with what the front end has stored."""
+    """As the owner: return what it can't do with an entry that the front end has stored."""
     own = f"{layout.new}/{name}-own"
     acts: list[tuple[str, Callable[[], object]]] = [
         ("read", lambda: _open(own, _READ)),
@@ -242,13 +244,13 @@ def _joined(what: list[str]) -> str:
 
 
 def _run_as(user: str, group: str, act: Callable[[], Any]) -> Any:
-    """What it returns in a process that becomes them. Raises ConfigurationError where nobody can, or it fails."""
+    """Call `act` in a process of that user and group; returns its result. Raises ConfigurationError if that fails."""
     answers, answering = os.pipe2(os.O_CLOEXEC)
     if not (child := os.fork()):
         try:
             drop(user, group)
             said = json.dumps({"ok": act()})
-        except Exception as fault:  # noqa: BLE001  # told by the parent
+        except Exception as fault:  # noqa: BLE001  # raised by the parent
             said = json.dumps({"fault": f"{type(fault).__name__}: {fault}"})
         try:
             with os.fdopen(answering, "w") as file:

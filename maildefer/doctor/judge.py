@@ -36,9 +36,13 @@ _ETAB: Final = "/var/lib/nfs/etab"
 
 
 def judge(mount: Mount | None, *, etab: str = _ETAB) -> Iterator[Finding]:
-    """What is to be said about a mount. Reads this host's own export table where the server is this host."""
+    """Judge a mount. Reads this host's own export table if the NFS server is this host."""
     if mount is None:
-        yield warn("filesystem", "the kernel does not tell what it is", "mount /proc, and look again")
+        yield warn(
+            "filesystem",
+            "the kernel does not say what filesystem it is",
+            "mount /proc, and run the doctor again",
+        )
         return
     where = f"{mount.kind} at {mount.point}"
     if read_only := "ro" in mount.options:
@@ -95,7 +99,7 @@ def _judge_nfs(mount: Mount, where: str, etab: str, *, sound: bool) -> Iterator[
 
 
 def _judge_export(mount: Mount, etab: str) -> Finding:
-    """Whether the server keeps what it confirms: to be seen only where the server is this host."""
+    """Judge whether the server keeps what it confirms; this can be seen only if the server is this host."""
     server, _, export = mount.source.rpartition(":")
     options = (
         _export_options(export, etab) if _is_this_host(mount.option("addr") or server.strip("[]")) else None
@@ -114,7 +118,7 @@ def _judge_export(mount: Mount, etab: str) -> Finding:
 
 
 def _export_options(export: str, etab: str) -> set[str] | None:
-    """The options of all clients' lines of the longest exported path that holds `export`; None if none is seen."""
+    """Return the options, for all clients, of the longest exported path that holds `export`; None without one."""
     try:
         with open(etab, encoding="utf-8", errors="surrogateescape") as file:
             lines = [line.rstrip("\n").partition("\t") for line in file]
@@ -134,13 +138,13 @@ def _export_options(export: str, etab: str) -> set[str] | None:
 
 
 def _is_this_host(address: str) -> bool:
-    """Whether an address is one of this host's: then a socket can be bound to it."""
+    """Whether an address belongs to this host: a socket can then be bound to it."""
     if not address or os.path.sep in address:
         return False
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
         with socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as trial:
             trial.bind((address, 0))
-    except OSError:  # another host's, or a name, which is not looked up here
+    except OSError:  # another host's address, or a name, which is not looked up
         return False
     return True

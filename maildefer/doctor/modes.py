@@ -1,4 +1,4 @@
-"""Who may do what in a queue: modes and groups of its folders and entries, the umask."""
+"""Checks of the rights in a queue: modes and groups of its folders and entries, and the umask."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ALL: Final = os.R_OK | os.W_OK | os.X_OK
 
 
 def examine_permissions(layout: Layout) -> Iterator[Finding]:
-    """Whether this user can serve the queue, and whether all members of a group that shares it could."""
+    """Check whether this user can serve the queue, and whether all members of a group that shares it could."""
     folders = _folders(layout)
     if others := list(examine_sticky_folders(layout)):
         yield from others
@@ -40,25 +40,25 @@ def examine_permissions(layout: Layout) -> Iterator[Finding]:
 
 
 def examine_sticky_folders(layout: Layout) -> Iterator[Finding]:
-    """Of a sticky folder nobody but its owner, and root, takes out what others have put in: so it is served by one."""
+    """Check whether this user owns sticky folders: only their owner, and root, can remove the files of others there."""
     user = os.geteuid()
     for folder in (layout.new, layout.tmp):
         try:
             facts = os.stat(folder)
-        except OSError:  # which who needs the folder tells
+        except OSError:  # the call that needs the folder reports this
             continue
         if facts.st_mode & stat.S_ISVTX and user not in (0, facts.st_uid):
             owner, place = facts.st_uid, _names(layout, [folder])
-            fact = f"{place} is sticky and user {owner}'s, who alone takes out what others put in; this is user {user}"
+            fact = f"{place} is sticky and user {owner}'s, who alone may remove others' files; this is user {user}"
             remedy = f"run workers as user {owner}, and programs of other users on a queue of their own"
             yield refuse("permissions", fact, remedy)
             return
 
 
 def examine_replaceable_folders(layout: Layout) -> Iterator[Finding]:
-    """For root's pool: who else may put a link in a folder's place, and so lead what goes by path to root's files.
+    """Check, for a pool of root, whether others could put a link in a folder's place, and so lead root to other files.
 
-    A folder that is not there is nobody's.
+    Missing folders are ignored.
     """
     if os.geteuid() != 0:
         return
@@ -69,14 +69,14 @@ def examine_replaceable_folders(layout: Layout) -> Iterator[Finding]:
         except OSError:
             continue
         if who := _who_replaces(facts):
-            fact = f"{who} may put links in {folder}, and have root's pool move files from elsewhere"
+            fact = f"{who} may put links in {folder}, and so have root's pool move files of other folders"
             remedy = "run the pool as the queue's owner, or let nobody but root write to that folder"
             yield warn("permissions", fact, remedy)
             return
 
 
 def _who_replaces(facts: os.stat_result) -> str:
-    """Besides root, what lies in a folder."""
+    """Return who, besides root, can replace what is in the folder; empty if nobody can."""
     if facts.st_uid != 0:
         return f"user {facts.st_uid}"
     if facts.st_mode & stat.S_ISVTX:
@@ -105,12 +105,12 @@ def examine_journal(layout: Layout) -> Iterator[Finding]:
 def _open_to_all(layout: Layout, modes: dict[str, int]) -> Iterator[Finding]:
     loose = [folder for folder, mode in modes.items() if mode & stat.S_IWOTH and not mode & stat.S_ISVTX]
     if loose:
-        fact = f"anybody can put in and take out: {_names(layout, loose)} may be written to by all"
+        fact = f"anybody can add and remove files: {_names(layout, loose)} may be written to by all"
         yield warn("permissions", fact, f"chmod o-w {' '.join(loose)}")
 
 
 def _shared(layout: Layout, facts: dict[str, os.stat_result]) -> Iterator[Finding]:
-    """A queue that its group may write to: what one member makes, the others must be able to use."""
+    """Check a queue that its group may write to: all members must be able to use the files that one member makes."""
     group = facts[layout.new].st_gid
     if others := [folder for folder, fact in facts.items() if fact.st_gid != group]:
         fact = f"new/ belongs to group {group}, but not {_names(layout, others)}"
@@ -142,7 +142,7 @@ def _hidden(layout: Layout, group: int) -> tuple[int, int]:
 
 
 def _folders(layout: Layout) -> list[str]:
-    """Those that are there: a Maildir that nobody has served yet has few."""
+    """Return the folders that exist: a Maildir that no pool has served yet has few."""
     folders = [layout.tmp, layout.new, layout.cur, layout.later_new, layout.dead_new]
     folders += [layout.leases, layout.fenced, layout.reasons, layout.requests, layout.status]
     return [folder for folder in folders if os.path.lexists(folder)]

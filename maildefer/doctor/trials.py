@@ -1,4 +1,4 @@
-"""What the doctor tries out, in a folder that it makes for itself and takes away again."""
+"""The operations that the doctor tries, in a folder that it makes and removes again."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _WORD: Final = 8
 
 @contextmanager
 def trial_folder(parent: Folder) -> Iterator[Folder]:
-    """A folder whose name no reader takes for an entry; the sweep of `tmp/` would remove what a crash leaves.
+    """Make a folder whose name is no entry's; after a crash the sweep of `tmp/` removes it.
 
-    Whoever may write to `parent` could put another in its place: so it is opened once, and only what was made in it is
-    removed.
+    A user that may write to `parent` could put another folder in its place: so it is opened once, and only files that
+    were made in it are removed.
     """
     name = f"{TRIALS}{os.getpid()}-{token(8)}"
     parent.mkdir(name, 0o700)
@@ -43,7 +43,7 @@ def trial_folder(parent: Folder) -> Iterator[Folder]:
 
 
 def try_names(folder: Folder) -> Finding:
-    """Names of 255 bytes, with every character that entries' names have."""
+    """Try a name of 255 bytes, with every character that names of entries have."""
     name = (f"{TRIAL},a=1,S=2:1," + "x" * 255)[:255]
     try:
         _touch(folder, name)
@@ -67,11 +67,11 @@ def try_names(folder: Folder) -> Finding:
 
 
 def try_race(folder: Folder, rounds: int = RACES) -> Finding:
-    """Two processes rename one source to destinations of their own, `rounds` times: exactly one may win each."""
+    """Have two processes rename one file to names of their own, `rounds` times: exactly one may succeed each time."""
     for number in range(rounds):
         _touch(folder, f"{TRIAL}-s{number}")
     board = mmap.mmap(-1, 2 * (rounds + 1) * _WORD)
-    words = memoryview(board).cast("Q")  # for each process: how far it is, then what each rename said
+    words = memoryview(board).cast("Q")  # for each process: its present round, then the result of each rename
     child = os.fork()
     if child == 0:
         _in_child(lambda: _race(folder, words, 0, rounds))
@@ -109,7 +109,7 @@ def _race(folder: Folder, words: memoryview, side: int, rounds: int) -> bool:
     deadline = time.monotonic() + _RACE_TIMEOUT_SECONDS
     for number in range(rounds):
         words[mine] = number + 1
-        while words[other] <= number:  # both at the line
+        while words[other] <= number:  # until both are in this round
             if time.monotonic() > deadline:
                 return False
             os.sched_yield()
@@ -122,7 +122,7 @@ def _race(folder: Folder, words: memoryview, side: int, rounds: int) -> bool:
 
 
 def try_sight(folder: Folder, looks: int = _LOOKS) -> Finding:
-    """How soon one process's rename stands in another's fresh listing; the child confirms each by a pipe."""
+    """Measure how soon a fresh listing shows another process's rename; the child confirms each rename by a pipe."""
     answers, answering = os.pipe2(os.O_CLOEXEC)
     child = os.fork()
     if child == 0:
@@ -163,7 +163,7 @@ def _rename_on(folder: Folder, answering: int, looks: int) -> bool:
 
 
 def try_sync(folder: Folder) -> Finding:
-    """fsync of a file and of its folder, which each push waits for (I1)."""
+    """Try fsync of a file and of its folder, for which each push waits (I1)."""
     took: list[float] = []
     for number in range(5):
         began = time.monotonic()
@@ -193,7 +193,7 @@ def try_sync(folder: Folder) -> Finding:
 
 
 def create(folder: Folder, name: str) -> int:
-    """One file there, opened to be written to."""
+    """Create a file there; returns its descriptor, opened for writing."""
     return os.open(name, NEW, 0o600, dir_fd=folder.descriptor)
 
 

@@ -1,23 +1,23 @@
 """The optional journal of a queue: records of pushes and settles, by which `maildefer audit` proves that none is lost.
 
-It is kept where `.maildefer/journal/` is a directory, by every process that begins to use the queue after that: two
-files for each day, each boot of a host and each user, appended to by all of that user's processes there with one write
-a record. Where something else is in such a file's place, a process makes one of its own.
+A journal is kept if `.maildefer/journal/` is a directory, by every process that begins to use the queue after that.
+There are two files for each day, each boot of a host and each user; all processes of that user append to them, with one
+write for each record. If something else has the name of such a file, a process makes a file of its own.
 
     2026-11-24.mx1.0f8fad5b.0.pushed     TIME begin journal SINCE .   every push is to have a record from then on
                                          TIME push KEY .              after it was durable, before it is acknowledged
     2026-11-24.mx1.0f8fad5b.0.settled    TIME ack|pop|delete|withdraw KEY [h=N] .   before the final unlink
                                          TIME move KEY FOLDER/NAME .                before the rename
-                                         TIME kept KEY .    the unlink found it gone: the record before was not so
+                                         TIME kept KEY .    the unlink found it gone: the record before is void
                                          TIME gap SINCE .   records since then could not be written (a full disk)
 
-`h=N` at an end tells that the entry was handed over N times: the journal of a former queue has its push.
+`h=N` in the record of an end says that the entry was handed over N times: the journal of a former queue has its push.
 
-A record begins with a newline and ends with " .": the torn one of a killed process spoils no other.
+A record begins with a newline and ends with " .": an incomplete record of a killed process damages no other.
 
-On NFS each process has a `settled` file of its own, written past the page cache (`O_DIRECT`): what lies in the cache is
-lost with the host, and unseen by others for half a minute. Not so elsewhere, where it would be a wait for the disk; and
-not in one file, where such writes are not appended one after the other.
+On NFS each process has a `settled` file of its own, written past the page cache (`O_DIRECT`), since records in a cache
+are lost with the host, and other hosts can't see them for half a minute. NFS does not append such writes one after the
+other, so they can't share a file. Elsewhere `O_DIRECT` is not used, since each write would wait for the disk.
 """
 
 from __future__ import annotations
@@ -40,33 +40,33 @@ from maildefer.maildir.system import SYSTEM, System, token
 
 Kind = Literal["pushed", "settled"]
 End = Literal["ack", "pop", "delete", "withdraw"]
-KEPT_SECONDS: Final[dict[Kind, float]] = {  # an end is kept for longer than its push, or it would be missed
+KEPT_SECONDS: Final[dict[Kind, float]] = {  # an end is kept for longer than its push, which would seem lost
     "pushed": 30 * 86400.0,
     "settled": 32 * 86400.0,
 }
-# A link, a FIFO that nobody reads, a folder, another user's file:
+# Faults of a link, a FIFO that nobody reads, a folder, another user's file:
 _IN_THE_WAY = {errno.ELOOP, errno.ENXIO, errno.EISDIR, errno.EACCES, errno.EPERM}
 HANDOFFS_FIELD: Final = "h="
-_HIGH = 200  # where no handler's next file lands that has closed all descriptors
+_HIGH = 200  # a handler that has closed all descriptors does not get so high a number for its next file
 
 
 def _report_nothing(event: str, **facts: object) -> None:
-    """What tells nobody, before `report_with`."""
+    """Do nothing: the function that is called before `report_with` sets another."""
 
 
 _report: Callable[..., None] = _report_nothing
 
 
 def report_with(emit: Callable[..., None]) -> None:
-    """Have this process, and those that it forks, tell by `emit` that records can't be written."""
+    """Have this process, and those that it forks, report by `emit` that records can't be written."""
     global _report
     _report = emit
 
 
 class Journal:
-    """One process's pen; any thread. Never raises: a journal that can't be written must not stop the mail.
+    """Writes the records of one process; any thread. Raises nothing: a failing journal must not stop the mail.
 
-    That records of a kind can't be written is told once, as `report_with` says, and not again before one could be.
+    That records of a kind can't be written is reported once (`report_with`), and not again before one could be written.
     """
 
     def __init__(
@@ -83,18 +83,18 @@ class Journal:
         self._failing: set[Kind] = set()
 
     def pushed(self, keys: Iterable[str]) -> None:
-        """These are durable, and about to be acknowledged: one write for all of them."""
+        """Record pushes that are durable and about to be acknowledged, by one write for all of them."""
         now = self._system.time()
         self._append("pushed", now, "".join(f"\n{now:.3f} push {quoted(key)} ." for key in keys))
 
     def ends(self, how: End, key: str, *, handoffs: int = 0) -> None:
-        """This entry is about to be unlinked."""
+        """Record an entry that is about to be unlinked."""
         now = self._system.time()
         handed = f" {HANDOFFS_FIELD}{handoffs}" if handoffs else ""
         self._append("settled", now, f"\n{now:.3f} {how} {quoted(key)}{handed} .")
 
     def moves(self, key: str, destination: str) -> None:
-        """This entry is about to be renamed to that path, in this queue or another one."""
+        """Record an entry that is about to be renamed to that path, in this queue or another one."""
         now, home = self._system.time(), f"{self._layout.path}/"
         if destination.startswith(home):
             place = destination.removeprefix(home)
@@ -103,12 +103,12 @@ class Journal:
         self._append("settled", now, f"\n{now:.3f} move {quoted(key)} {quoted(place)} .")
 
     def kept(self, key: str) -> None:
-        """The entry was in other hands, so it did not end as was said."""
+        """Record that another process had the entry, so that the end recorded before did not happen."""
         now = self._system.time()
         self._append("settled", now, f"\n{now:.3f} kept {quoted(key)} .")
 
     def close(self) -> None:
-        """Until the next record."""
+        """Close the files; the next record opens them again."""
         with self._lock:
             self._close()
 
@@ -126,7 +126,10 @@ class Journal:
                 except OSError as caught:
                     fault = caught
                     self._close()
-                    if last or fault.errno not in (errno.EBADF, errno.EINVAL):  # else a handler has closed it
+                    if last or fault.errno not in (
+                        errno.EBADF,
+                        errno.EINVAL,
+                    ):  # EBADF: a handler has closed it
                         break
                     self._direct = self._direct and fault.errno != errno.EINVAL
             self._gap = now if self._gap is None else self._gap
@@ -141,19 +144,19 @@ class Journal:
             self._close()
             self._day = day
         if (descriptor := self._descriptors.get(kind)) is None:
-            from fcntl import F_DUPFD_CLOEXEC, fcntl  # a library of its own, for who keeps a journal only
+            from fcntl import F_DUPFD_CLOEXEC, fcntl  # a shared library, loaded only where a journal is kept
 
             opened = self._open(kind, f"{time.strftime('%Y-%m-%d', time.gmtime(now))}.{self._writer}")
             try:
                 descriptor = fcntl(opened, F_DUPFD_CLOEXEC, _HIGH)
                 self._system.close(opened)
-            except OSError:  # fewer are allowed
+            except OSError:  # RLIMIT_NOFILE is lower
                 descriptor = opened
             self._descriptors[kind] = descriptor
         return descriptor
 
     def _open(self, kind: Kind, stem: str) -> int:
-        """The file that is shared, else one of this process's own: on NFS, and where another lies in the way."""
+        """Open the shared file; on NFS, or if something else has its name, make a file of this process's own."""
         system, rights = self._system, recording.record_rights(self._layout.path, self._system)
         place = (self._layout.path, ".maildefer", "journal")
         with folder.opened(*place, listing=False, system=system) as journal:
@@ -191,9 +194,9 @@ os.register_at_fork(after_in_child=_journals.clear)
 
 
 def journal_of(layout: Layout, system: System = SYSTEM) -> Journal | None:
-    """The queue's journal; None where none is kept, as was found at this process's first use of the queue.
+    """Return the queue's journal; None if none was kept when this process first used the queue.
 
-    A model of a filesystem has none.
+    A model of a filesystem has no journal.
     """
     if unconfined(system) is not SYSTEM:
         return None
@@ -209,22 +212,22 @@ def journal_of(layout: Layout, system: System = SYSTEM) -> Journal | None:
 
 
 def begin_journal(layout: Layout) -> bool:
-    """Keep a journal from now on, in processes that begin after this; False where one is kept already."""
+    """Have a journal kept by all processes that begin after this; False if one is kept already."""
     made = make_in(layout.path, recording.JOURNAL, SYSTEM)
-    recording.let_record(layout.path)  # of one that root, or a umask, has shut, too
+    recording.let_record(layout.path)  # also for a journal that root, or a umask, has closed to others
     if made:
         _journals.pop(layout.path, None)
     return made
 
 
 def expect_records(layout: Layout, since: float | None = None) -> None:
-    """Note that from now on every push is to have a record, and that the journal is kept since then, or before.
+    """Record that every push must have a record from now on, and since when the journal is kept. Raises OSError.
 
-    The last such note counts. To the microsecond, as keys have it. Raises OSError.
+    The last such record counts. Its times are to the microsecond, as in keys.
     """
     now = time.time()
     day = time.strftime("%Y-%m-%d", time.gmtime(now))
-    name = f"{day}.{host_name()}.{boot_name()}.{os.geteuid()}.{token(8)}.pushed"  # which all may read
+    name = f"{day}.{host_name()}.{boot_name()}.{os.geteuid()}.{token(8)}.pushed"  # all may read it
     with folder.opened(layout.path, ".maildefer", "journal") as journal:
         rights = rights_in(layout.path)
         descriptor = journal.open(name, durable.NEW, rights.file_mode if rights.is_shared else 0o644)
@@ -236,7 +239,7 @@ def expect_records(layout: Layout, since: float | None = None) -> None:
 
 
 def end_journal(layout: Layout) -> str | None:
-    """Keep none from now on, whatever lies in it, and forget what was written; where the rest is. Raises OSError."""
+    """Keep no journal from now on, and delete its records; returns where other files of it are. Raises OSError."""
     _journals.pop(layout.path, None)
     ended = f"journal-ended-{token(8)}"
     with folder.opened(layout.path, ".maildefer") as control:
@@ -245,7 +248,7 @@ def end_journal(layout: Layout) -> str | None:
             journal.remove(name for name in journal.names() if name.rpartition(".")[2] in KEPT_SECONDS)
         try:
             control.rmdir(ended)
-        except OSError:  # a folder in it, for one, which may hold anything
+        except OSError:  # something else is in it, such as a folder, which may hold anything
             return f"{layout.control}/{ended}"
     return None
 
@@ -259,13 +262,13 @@ def close_journals() -> None:
 
 
 def host_name() -> str:
-    """This host as it stands in names of files: letters, digits and dashes."""
+    """Return this host's name as it is written in names of files: letters, digits and dashes."""
     name = os.uname().nodename.partition(".")[0].lower()
     return "".join(c if c.isascii() and c.isalnum() else "-" for c in name)[:30] or "host"
 
 
 def boot_name() -> str:
-    """This boot of the host: what was written before another one, and not synced, may be gone."""
+    """Return a name of this boot: records of an earlier boot that were not synced may be lost."""
     try:
         with open("/proc/sys/kernel/random/boot_id") as file:
             return file.read(8)
@@ -274,7 +277,7 @@ def boot_name() -> str:
 
 
 def is_nfs(path: str) -> bool:
-    """Whether an NFS mount holds it, as this process's mounts say; False where they don't."""
+    """Whether the path is on an NFS mount, as far as the mounts of this process show it."""
     try:
         device = os.stat(path).st_dev
         mark = f"{os.major(device)}:{os.minor(device)}"
@@ -286,14 +289,14 @@ def is_nfs(path: str) -> bool:
 
 
 def quoted(text: str) -> str:
-    """A field of a record: as it is, but for names of other writers that would break the line."""
+    """Render a field of a record; characters of other writers' names that would break the line are escaped."""
     if text.isascii() and text.isprintable() and " " not in text and "%" not in text:
         return text
     return "".join(chr(c) if 0x21 <= c < 0x7F and c != 0x25 else f"%{c:02X}" for c in os.fsencode(text))
 
 
 def unquoted(text: str) -> str:
-    """The inverse."""
+    """Return the text of a field that `quoted` has rendered."""
     if "%" not in text:
         return text
     first, *rest = text.encode().split(b"%")

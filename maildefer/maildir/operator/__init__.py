@@ -1,6 +1,6 @@
-"""What operators' commands do in a queue; never called by workers on their way.
+"""What operators' commands do in a queue; workers never call it while they handle messages.
 
 entries       finds, shows, requeues, releases and deletes single entries
-inspection    opens a queue to look at it, making and mending nothing
+inspection    opens a queue to read it, and makes and mends nothing
 pause_mark    the file that pauses a queue on all hosts
 """

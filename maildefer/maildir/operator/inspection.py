@@ -1,4 +1,4 @@
-"""Opening a queue to look into it: nothing is made or mended, and no link followed."""
+"""Opening a queue to read it: nothing is made or mended, and no link is followed."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ _FOLDERS: Final = (  # of a Layout
 
 
 def look_into_queue(path: str, *, system: System = SYSTEM) -> Layout:
-    """A queue that is there, for somebody who only reads: nothing is made or mended. Raises as `open_queue` does.
+    """Open an existing queue for reading only: nothing is made or mended. Raises what `open_queue` raises.
 
-    A folder of it that is a link, which may lead anywhere, is refused as no queue's.
+    NotAQueue, too, if one of its folders is a link, which may lead anywhere.
     """
     layout = Layout(path)
     try:
@@ -46,7 +46,7 @@ def look_into_queue(path: str, *, system: System = SYSTEM) -> Layout:
 
 
 def _must_be_no_link(layout: Layout, folder: str, system: System) -> None:
-    """Neither it nor what it is in, below the queue. One that is missing is nobody's link."""
+    """Raise NotAQueue if the folder, or the one that holds it, is a link; a missing folder is none."""
     for path in (os.path.dirname(folder), folder):
         try:
             if path != layout.path and not stat.S_ISDIR(system.lstat(path).st_mode):

@@ -1,6 +1,6 @@
-"""The mark that pauses a queue: while it lies in `.maildefer/`, no host claims entries there.
+"""The mark that pauses a queue: while it is in `.maildefer/`, no host claims entries of the queue.
 
-It is the queue's, not a pool's: it reaches every host within two beats, and outlives them all.
+It belongs to the queue, not to a pool: every host sees it within two beats, and it stays when all pools have ended.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MARK = "paused"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PauseMark:
-    """Who has paused a queue, and when; as far as the mark tells, which anybody may have made by `touch`."""
+    """Who has paused a queue, and when, as far as the mark says; a mark may also have been made by `touch`."""
 
     since: float | None = None  # unix seconds, by that host's clock
     user: str = ""
@@ -29,7 +29,7 @@ class PauseMark:
 
 
 def pause_queue(layout: Layout, *, user: str, host: str, system: System = SYSTEM) -> bool:
-    """Make the mark, durably; False where it is there already. Raises StorageFault's kinds."""
+    """Make the mark durably; False if it exists already. Raises StorageFault's kinds."""
     system = inside(layout.path, system)
     if is_paused(layout, system=system):
         return False
@@ -44,14 +44,14 @@ def pause_queue(layout: Layout, *, user: str, host: str, system: System = SYSTEM
 
 
 def resume_queue(layout: Layout, *, system: System = SYSTEM) -> bool:
-    """Take the mark away, durably; False where there is none. Raises StorageFault's kinds."""
+    """Remove the mark durably; False if there is none. Raises StorageFault's kinds."""
     system = inside(layout.path, system)
     if not is_paused(layout, system=system):
         return False
     try:
         system.unlink(layout.paused)
         durable.sync_directory(layout.control, system=system)
-    except FileNotFoundError:  # somebody else was first, or it was done and the reply was lost
+    except FileNotFoundError:  # another process was first, or the reply was lost
         pass
     except OSError as fault:
         raise_named(layout.paused, fault)
@@ -59,22 +59,22 @@ def resume_queue(layout: Layout, *, system: System = SYSTEM) -> bool:
 
 
 def is_paused(layout: Layout, *, system: System = SYSTEM) -> bool:
-    """Whether the mark is there, by a fresh listing (I10). Raises StorageFault's kinds."""
+    """Whether the mark exists, by a fresh listing (I10). Raises StorageFault's kinds."""
     system = inside(layout.path, system)
     try:
         try:
             system.utime(layout.control)  # what surely drops an NFSv3 client's stale listing
-        except OSError:  # not ours to touch: as fresh as it gets
+        except OSError:  # this user may not change the folder: the listing may be stale
             pass
         return MARK in system.listdir(layout.control)
-    except FileNotFoundError:  # a Maildir that nobody has served yet
+    except FileNotFoundError:  # a Maildir that no process has used yet
         return False
     except OSError as fault:
         raise_named(layout.control, fault)
 
 
 def read_pause_mark(layout: Layout, *, system: System = SYSTEM) -> PauseMark | None:
-    """What is known of the pause, for people; None where there is none. Raises StorageFault's kinds."""
+    """Read the mark, for people; None if there is none. Raises StorageFault's kinds."""
     if not is_paused(layout, system=system):
         return None
     try:

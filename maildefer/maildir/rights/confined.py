@@ -1,10 +1,10 @@
-"""A System for the paths of one queue that follows no link below it.
+"""A `System` for the paths of one queue that follows no link below the queue's own path.
 
-Each folder is opened from the queue's own path on, one part after the other, and what is done with a name is done
-relative to its folder. So whoever may put a link in a folder's place leads nobody out of the queue, neither before nor
-while something is done there. The queue's own path is trusted, and may lead through links.
+Each folder is opened from the queue's own path on, one part of the path after the other, and each call is relative to
+the folder of the name. So a user who may put a link in a folder's place can't lead a process out of the queue, neither
+before a call nor during it. The queue's own path is trusted, and may have links in it.
 
-Not for claims, settles and pushes, which would have to open folders for each message: see docs/security.md.
+Claims, settles and pushes do not use it, since they would have to open folders for each message: see docs/security.md.
 """
 
 from __future__ import annotations
@@ -21,20 +21,21 @@ _LIST_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def inside(queue_path: str, system: System = SYSTEM) -> System:
-    """Of one thread. A folder that is a link, or below one, is no directory: calls raise NotADirectoryError."""
+    """Confine a System to the queue; for one thread. For a folder that is a link, or below one, calls raise
+    NotADirectoryError."""
     return (
         system if isinstance(system, _ConfinedSystem) else cast(System, _ConfinedSystem(queue_path, system))
     )
 
 
 def unconfined(system: System) -> System:
-    """What a System is that was put inside of a queue."""
+    """Return the System that `inside` was given."""
     return system.system if isinstance(system, _ConfinedSystem) else system
 
 
 @contextmanager
 def one_round(system: System) -> Iterator[None]:
-    """Open each folder once for all that is done meanwhile; no descriptor outlives it, or a fault (I10)."""
+    """Open each folder only once during the `with` block; no descriptor is kept after it, or after a fault (I10)."""
     if not isinstance(system, _ConfinedSystem):
         yield
         return
@@ -43,7 +44,7 @@ def one_round(system: System) -> Iterator[None]:
 
 
 class _ConfinedSystem:
-    """Names of its methods, and all else, are a System's; paths outside of the queue go as they are."""
+    """A System by its methods and attributes; paths outside of the queue are passed on unchanged."""
 
     def __init__(self, queue_path: str, system: System) -> None:
         self.system = system
@@ -99,7 +100,7 @@ class _ConfinedSystem:
 
     def scandir(self, path: str) -> Any:
         with self._opened_to_list(path) as folder:
-            return self.system.scandir(folder)  # which has a descriptor of its own
+            return self.system.scandir(folder)  # it duplicates the descriptor
 
     @contextmanager
     def keep_folders_open(self) -> Iterator[None]:
@@ -112,7 +113,7 @@ class _ConfinedSystem:
 
     @contextmanager
     def _opened_to_list(self, path: str | int) -> Iterator[Any]:
-        """What stands for a folder that is to be listed: opened anew each time, since a listing has to be fresh."""
+        """Open a folder to list it, anew each time, since a listing has to be fresh."""
         if isinstance(path, int) or not path.startswith(self._below):
             yield path
             return
@@ -126,7 +127,7 @@ class _ConfinedSystem:
 
     @contextmanager
     def _folders_closed_after(self) -> Iterator[None]:
-        """Folders stay open for a round, but for none in which something was at fault: it may have been replaced."""
+        """Close the folders after a call, or keep them for a round; after a fault close them: one may be replaced."""
         try:
             yield
         except OSError:
@@ -137,7 +138,7 @@ class _ConfinedSystem:
                 self._close_folders()
 
     def _located(self, path: str, folder: int | None = None) -> tuple[str, int | None]:
-        """A name, and the folder that it is relative to."""
+        """Return a name, and the descriptor of the folder that it is relative to."""
         if folder is not None or not path.startswith(self._below):
             return path, folder
         above, _, name = path.rpartition("/")

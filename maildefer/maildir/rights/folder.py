@@ -1,7 +1,7 @@
-"""A folder that others may write to: opened once for a round, and what is done in it is done relative to it.
+"""A folder that other users may write to: opened once, with all calls relative to its descriptor.
 
-So nobody can put a link, or another folder, in its place between a look at it and what follows from that look. For
-clearing away, trials and drafts only: doubts are settled by path, and no descriptor outlives its round (I10).
+So nobody can put a link, or another folder, in its place between a check and the call that depends on it. It is used
+for clean-up, trials and drafts only: doubts are settled by path, and no descriptor is kept for longer (I10).
 """
 
 from __future__ import annotations
@@ -12,16 +12,18 @@ from contextlib import contextmanager
 
 from maildefer.maildir.system import SYSTEM, System
 
-TOKENS = ".tokens-"  # how the name of a folder of tokens begins that is in the making, in `tmp/`
-MARK = "made"  # stays in such a folder, which is never empty therefore, whoever has its tokens
-TRIALS = ".doctor-"  # how the name of the doctor's folder begins,
-TRIAL = "trial"  # and those of all that it makes there
+TOKENS = ".tokens-"  # the beginning of the name, in `tmp/`, of a folder of tokens that is being made
+MARK = (
+    "made"  # a file that stays in such a folder, so that it is never empty, even if all its tokens are taken
+)
+TRIALS = ".doctor-"  # the beginning of the name of the doctor's folder,
+TRIAL = "trial"  # and of the names of all files that the doctor makes there
 _FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _WAY = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 class Folder:
-    """Names are of one part. All calls raise OSError."""
+    """An opened folder. Names have no slash. All calls raise OSError."""
 
     def __init__(self, descriptor: int, system: System) -> None:
         self.descriptor = descriptor
@@ -46,7 +48,7 @@ class Folder:
         self._system.rmdir(name, dir_fd=self.descriptor)
 
     def remove(self, names: Iterable[str]) -> None:
-        """As far as they are there: names of our own making only. Faults are passed over."""
+        """Remove these files, if they exist; faults are ignored. For names that we make ourselves only."""
         for name in names:
             try:
                 self.unlink(name)
@@ -61,7 +63,7 @@ class Folder:
 
     @contextmanager
     def folder(self, name: str) -> Iterator[Folder]:
-        """One in it, and no link to one."""
+        """Open a folder in this one; a link is refused."""
         descriptor = self.open(name, _FLAGS | os.O_NOFOLLOW)
         try:
             yield Folder(descriptor, self._system)
@@ -71,9 +73,9 @@ class Folder:
 
 @contextmanager
 def opened(path: str, *below: str, listing: bool = True, system: System = SYSTEM) -> Iterator[Folder]:
-    """The folder at `path`, which is trusted, or the one below it, to which no link leads. Raises OSError.
+    """Open the folder at `path`, which is trusted, or a folder below it; links below are refused. Raises OSError.
 
-    Those on the way are gone through, and need not be readable; nor the last one, without `listing`.
+    The folders in between need not be readable; nor, without `listing`, the last one.
     """
     last = _FLAGS if listing else _WAY
     descriptor = system.open(path, _WAY if below else last)
@@ -88,15 +90,15 @@ def opened(path: str, *below: str, listing: bool = True, system: System = SYSTEM
 
 
 def clear_trials(trials: Folder) -> None:
-    """What the doctor has made there."""
+    """Remove the files that the doctor has made in its folder."""
     trials.remove(name for name in trials.names() if name.startswith(TRIAL))
 
 
 def token_names(prefix: str) -> list[str]:
-    """What is in a folder of tokens that was just made."""
+    """Return the names of the files in a folder of tokens that was just made."""
     return [MARK, *(f"{prefix}{digit:x}" for digit in range(16))]
 
 
 def clear_tokens(draft: Folder, name: str) -> None:
-    """One that is in the making under that name."""
+    """Remove the files of a folder of tokens that is being made under that name."""
     draft.remove(token_names(name.removeprefix(TOKENS).partition("-")[0]))

@@ -1,18 +1,18 @@
-"""Which modes what is made in a queue has, where a front end of another user shares it.
+"""The modes of files and folders that are made in a queue, also in one that a front end of another user shares.
 
-A queue is its user's, and as far as the umask goes its group's. `maildefer permissions` shares it with a front end that
-runs as another user, a member of a group that the workers' user is in too:
+A queue belongs to its user, and to its group as far as the umask permits. `maildefer permissions` shares it with a
+front end that runs as another user, who is a member of a group that the workers' user is in too:
 
-    queue/                   3710   sticky, which changes nothing here: it says that the queue is so shared
-        tmp/  new/           3770   the group puts in, and takes out what is its own; the owner takes out all
+    queue/                   3710   the sticky bit has no effect here: it marks that the queue is shared in this way
+        tmp/  new/           3770   members of the group put files in and remove their own; the owner removes all
         .maildefer/          2710
             format           0640
-            journal/         3730   the group puts in
+            journal/         3730   members of the group put files in
             all else         2700, 0600
         all else             2700, 0600
 
-So what the owner makes in `tmp/` is for nobody else, and what others make is for the group to read, since the owner
-must read it.
+So only the owner can read the files that it makes in `tmp/`, and the group can read the files of others, since the
+owner must read them.
 """
 
 from __future__ import annotations
@@ -44,28 +44,29 @@ _WRITABLE: Final = stat.S_IWGRP | stat.S_IWOTH
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rights:
-    """Of what one process makes in one queue."""
+    """The rights of the files and folders that one process makes in one queue."""
 
     is_shared: bool = False
     file_mode: int = 0o660
     folder_mode: int = 0o770
-    owner: int = -1  # to whom root gives what it makes,
-    group: int = -1  # and the group that it has by then from its folder
+    owner: int = -1  # the user to whom root gives a new file,
+    group: int = -1  # and the group that it must have got from its folder
     exceeds_umask: bool = False
 
     def give(self, descriptor: int) -> None:
-        """What was just made gets its owner, or what the umask has taken from it: mostly nothing. Raises OSError."""
+        """Give a new file its owner, or the rights that the umask has removed; often there is nothing to do. Raises
+        OSError."""
         if self.owner >= 0:
             if (
                 os.fstat(descriptor).st_gid != self.group
-            ):  # else by a link it gives away what is in another folder
+            ):  # through a link, root would give away a file in another folder
                 raise PermissionError(errno.EPERM, "what was made there did not get the queue's group")
             os.fchown(descriptor, self.owner, -1)
         if self.exceeds_umask:
             os.fchmod(descriptor, self.file_mode)
 
     def of_format(self) -> Rights:
-        """For the one file that the front end may read."""
+        """Return the rights of the format file, the one file that the front end may read."""
         return replace(self, file_mode=FORMAT_MODE, exceeds_umask=True) if self.is_shared else self
 
 
@@ -73,7 +74,7 @@ PLAIN: Final = Rights()
 
 
 def rights_in(path: str, system: System = SYSTEM) -> Rights:
-    """What this process's files are to be in the queue at that path. A model of a filesystem knows no users."""
+    """Return the rights of this process's files in the queue at that path. A model of a filesystem has no users."""
     if unconfined(system) is not SYSTEM:
         return PLAIN
     try:
@@ -97,7 +98,7 @@ def rights_in(path: str, system: System = SYSTEM) -> Rights:
 
 
 def is_shared(queue: os.stat_result) -> bool:
-    """Whether a queue whose folder is this is shared with a front end of another user."""
+    """Whether the queue is shared with a front end of another user, by the mode of its folder."""
     return queue.st_mode & _SHARED == _SHARED and not queue.st_mode & _WRITABLE
 
 
@@ -110,9 +111,9 @@ def is_shared_at(path: str, system: System = SYSTEM) -> bool:
 
 
 def make_in(queue: str, below: str, system: System) -> bool:
-    """A folder of a queue, whose group it inherits; whether it was made now, by this call. Raises OSError.
+    """Make a folder in a queue, which inherits its group; returns whether this call made it. Raises OSError.
 
-    One that is to be moved elsewhere is made private, and gets the modes of its new place by `give_folder`.
+    A folder that will be moved is made private; `give_folder` then gives it the mode of its new place.
     """
     rights = rights_in(queue, system)
     if not make_directory(f"{queue}/{below}", rights.folder_mode, inside(queue, system)):
@@ -123,13 +124,13 @@ def make_in(queue: str, below: str, system: System) -> bool:
 
 
 def make_directory(path: str, mode: int, system: System) -> bool:
-    """Whether it was made now, by this call: else it is there, made before, or by another host just now."""
+    """Make a directory; False if it exists: it was made before, or by another host at the same moment."""
     try:
         system.mkdir(path, mode)
     except FileExistsError:
         return False
     except PermissionError as fault:
-        try:  # NFS says this of what is there too, where nothing more may be made beside it
+        try:  # NFS returns this also for an existing directory, if the user may make nothing in its parent
             system.lstat(path)
         except OSError:
             raise fault from None
@@ -138,18 +139,18 @@ def make_directory(path: str, mode: int, system: System) -> bool:
 
 
 def give_folder(queue: str, below: str, rights: Rights) -> None:
-    """A folder that we have just made gets the mode, and from root the owner, that it is to have. Raises OSError."""
+    """Give a folder that this process has made its mode, and, as root, its owner. Raises OSError."""
     with opened(queue, *below.split("/")) as made:
         if rights.owner >= 0:
             os.fchown(made.descriptor, rights.owner, -1)
         mode = FOLDER_MODES.get(below, PRIVATE_FOLDER_MODE)
-        # Mostly it has inherited that, and a service may be forbidden to set such bits (RestrictSUIDSGID=).
+        # The mode is often inherited already, and a service may be forbidden to set such bits (RestrictSUIDSGID=).
         if stat.S_IMODE(os.fstat(made.descriptor).st_mode) != mode:
             os.fchmod(made.descriptor, mode)
 
 
 def umask() -> int:
-    """This process's, which can't be asked for but by setting another: one that hides more, for that moment."""
+    """Return this process's umask. It can only be read by setting another: a stricter one, for that moment."""
     mask = os.umask(0o077)
     os.umask(mask)
     return mask

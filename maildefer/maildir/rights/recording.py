@@ -1,4 +1,4 @@
-"""Who may leave records in a queue's journal: whoever may push must be able to, or the audit is blind."""
+"""The right to write to a queue's journal: every user that may push must have it, or the audit misses records."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _ACCESS_LIST: Final = "system.posix_acl_access"
 
 
 def let_record(queue: str) -> None:
-    """Give the journal's folder the queue's owner, and the group and mode of `new/`: who may push may record.
+    """Give the journal's folder the queue's owner, and the group and mode of `new/`: a user that may push may record.
 
-    Of a queue that a front end shares, the mode is that of `maildefer permissions`. By root; others give what they own
-    as far as they may. Once done, nothing is changed any more. Raises OSError.
+    In a queue that a front end shares, the mode is that of `maildefer permissions`. Root changes all of this; another
+    user only what it owns, as far as it may. A second call changes nothing. Raises OSError.
     """
     with opened(queue) as top, opened(queue, *JOURNAL.split("/"), listing=False) as journal:
         owner, new = os.fstat(top.descriptor), top.lstat("new")
@@ -35,7 +35,7 @@ def let_record(queue: str) -> None:
         facts = os.fstat(journal.descriptor)
         user = os.geteuid()
         if user not in (0, facts.st_uid) or facts.st_uid not in (0, user, owner.st_uid):
-            return  # somebody else's, whom `barred` may name
+            return  # it belongs to another user, whom `barred` may name
         if user == 0 and facts.st_uid != owner.st_uid:
             os.chown(path, owner.st_uid, -1)
         if facts.st_gid != group:
@@ -46,7 +46,7 @@ def let_record(queue: str) -> None:
 
 
 def record_rights(queue: str, system: System) -> Rights:
-    """Which a file of the journal gets: root's, in a queue of somebody else's, is for all to read who come there."""
+    """Return the rights of a file of the journal; root's files in another user's queue are readable for all."""
     rights = rights_in(queue, system)
     if rights.is_shared or os.geteuid() != 0 or unconfined(system) is not SYSTEM:
         return rights
@@ -58,9 +58,10 @@ def record_rights(queue: str, system: System) -> Rights:
 
 
 def barred(queue: str) -> Iterator[str]:
-    """The users who own or serve the queue, or look at it now, and surely can't write to its journal; in words.
+    """Name, in words, the users who own, serve or now read the queue, and certainly can't write to its journal.
 
-    By owner, group and mode, so where an access list decides nothing is known; nor of a group's members, but root's.
+    Owner, group and mode decide. Where there is an access list nothing is known; nor of members of a group, except
+    root's group.
     """
     try:
         facts = os.stat(f"{queue}/{JOURNAL}")
@@ -79,7 +80,7 @@ def barred(queue: str) -> Iterator[str]:
 
 
 def may_write(facts: os.stat_result, user: int) -> bool:
-    """Whether that user may make files in the folder, or it is not known that it may not."""
+    """Whether that user may make files in the folder, as far as is known."""
     if user == 0:
         return True
     if facts.st_uid == user:
@@ -91,7 +92,7 @@ def may_write(facts: os.stat_result, user: int) -> bool:
 
 
 def _serving(queue: str) -> Iterator[int]:
-    """Whose the leases are."""
+    """Return the users to whom the leases belong."""
     folder = f"{queue}/.maildefer/leases"
     with suppress(OSError):
         for name in os.listdir(folder):

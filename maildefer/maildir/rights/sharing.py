@@ -1,7 +1,7 @@
-"""Sharing a queue with a front end of another user: the commands for a shell, or the same, done by descriptor.
+"""Sharing a queue with a front end of another user: as commands for a shell, or the same changes by descriptor.
 
-Where others may write to the queue's folders already, only the latter is safe for root: each folder is opened once,
-from the queue on, no link is followed, and of files only plain ones of one name are touched.
+If others may write to the queue's folders already, only the latter is safe for root: each folder is opened once, from
+the queue on, no link is followed, and only plain files without a second name are changed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from maildefer.maildir.rights.modes import (
 )
 
 _REQUIRED: Final = {"tmp", "new", "cur", ".maildefer"}
-_PLACES: Final = (  # where entries, and records, are
+_PLACES: Final = (  # the folders of entries, and of the journal's records
     *("tmp", "new", "cur", ".maildefer/journal"),
     *(f"{folder}/{part}" for folder in (".later", ".dead", ".done") for part in ("tmp", "new", "cur")),
 )
@@ -34,7 +34,7 @@ _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrontEndAccount:
-    """Whom a front end becomes, and by which group it comes to a queue."""
+    """The user that a front end becomes, and the group by which it may use a queue."""
 
     user: int
     group: int
@@ -43,11 +43,11 @@ class FrontEndAccount:
 @dataclass(slots=True)
 class SharingResult:
     changed: int = 0
-    left: list[str] = field(default_factory=list)  # what was left alone, and why
+    left: list[str] = field(default_factory=list)  # what was not changed, and why
 
 
 def commands(queue: str, front_end: FrontEndAccount) -> Iterator[list[str]]:
-    """What the queue's owner, a member of the group, or root is to carry out; each argument as it is.
+    """Return the commands that the queue's owner, if it is a member of the group, or root has to give, unquoted.
 
     Raises ConfigurationError, NotAQueue, OSError.
     """
@@ -79,9 +79,9 @@ def commands(queue: str, front_end: FrontEndAccount) -> Iterator[list[str]]:
 
 
 def share(queue: str, front_end: FrontEndAccount) -> SharingResult:
-    """Give the front end its rights, and take all others from it; once done, nothing is changed any more.
+    """Give the front end the rights that it needs, and take all others from it; a second call changes nothing.
 
-    For root, or for the queue's owner where that is a member of the group. Raises ConfigurationError, NotAQueue,
+    For root, or for the queue's owner if that is a member of the group. Raises ConfigurationError, NotAQueue,
     OSError.
     """
     with _opened(queue, front_end) as (top, owner):
@@ -94,7 +94,7 @@ def share(queue: str, front_end: FrontEndAccount) -> SharingResult:
 
 @contextmanager
 def _opened(queue: str, front_end: FrontEndAccount) -> Iterator[tuple[Folder, int]]:
-    """The queue's folder, which is no link, and its owner."""
+    """Open the queue's folder, which must be no link; yields it with its owner."""
     with opened(os.path.dirname(queue), os.path.basename(queue) or ".") as top:
         if lacking := _REQUIRED - set(top.names()):
             raise NotAQueue(queue, f"it has no {', '.join(sorted(lacking))}")
@@ -108,7 +108,7 @@ def _opened(queue: str, front_end: FrontEndAccount) -> Iterator[tuple[Folder, in
 
 
 class _Sharer:
-    """One queue's, once."""
+    """Changes the rights of one queue, once."""
 
     def __init__(self, top: Folder, owner: int, front_end: FrontEndAccount) -> None:
         self._top = top
@@ -117,7 +117,7 @@ class _Sharer:
         self.result = SharingResult()
 
     def share(self) -> None:
-        """What is private first; the queue's own folder, which lets the group in, last."""
+        """Change private folders first, and last the queue's own folder, which gives the group access."""
         for place in ("", ".maildefer"):
             with self._folder(place) as folder:
                 if folder is not None:
@@ -134,7 +134,7 @@ class _Sharer:
 
     @contextmanager
     def _folder(self, below: str) -> Iterator[Folder | None]:
-        """One of the queue's; None where there is none, or a link in its place."""
+        """Open a folder of the queue; None if it is missing, or if a link has its name."""
         with ExitStack() as stack:
             folder: Folder | None = self._top
             for name in below.split("/") if below else ():
@@ -148,7 +148,7 @@ class _Sharer:
             yield folder
 
     def _make_private(self, folder: Folder, below: str) -> None:
-        """What is in it, but for what the front end has rights to, and what is in those."""
+        """Make all files and folders in it private, except those to which the front end has rights."""
         for name in folder.names():
             place = f"{below}/{name}".lstrip("/")
             facts = folder.lstat(name)
@@ -170,7 +170,7 @@ class _Sharer:
                 self._note_left(place, "is a link, or no folder")
 
     def _set_file_rights(self, folder: Folder, below: str) -> None:
-        """Entries, or records: the owner's, the front end's, and those of others, from whom only rights are taken."""
+        """Set the rights of entries or records: of the owner's and the front end's; others only lose rights."""
         for name in folder.names():
             try:
                 facts = folder.lstat(name)
@@ -206,7 +206,7 @@ class _Sharer:
     def _set_folder_rights(
         self, descriptor: int, below: str, mode: int | None, group: int | None = None
     ) -> None:
-        """A folder: the owner's, or root's, which gets the owner."""
+        """Set the rights of a folder that belongs to the owner, or to root, which then gets the owner."""
         facts = os.fstat(descriptor)
         if facts.st_uid == 0 != self._owner and os.geteuid() == 0:
             os.fchown(descriptor, self._owner, -1)

@@ -1,4 +1,4 @@
-"""Names that could not be moved: each is tried again by itself, after a pause that grows, and holds up no other."""
+"""Entries that could not be moved: each is tried again by itself, after a growing pause, and delays no other."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from typing import Final
 from maildefer.backoff import Backoff
 from maildefer.maildir.system import SYSTEM, System
 
-MOST: Final = 10_000  # that are remembered
-IN_A_ROW: Final = 1000  # so many, and it is not they: what they should go to, or lie in, is at fault
+MOST: Final = 10_000  # so many are remembered
+IN_A_ROW: Final = (
+    1000  # after so many failures in a row the fault is the folder's, not that of single entries
+)
 
 
 @dataclass(slots=True)
@@ -21,7 +23,7 @@ class _FailedMove:
 
 
 class FailedMoves:
-    """Those of one chore; one thread only."""
+    """The failed moves of one chore; one thread only."""
 
     def __init__(self, *, system: System = SYSTEM) -> None:
         self._system = system
@@ -40,7 +42,7 @@ class FailedMoves:
         return refusal is None or refusal.backoff.not_before <= self._system.boottime()
 
     def note(self, name: str, fault: Exception) -> None:
-        """It was refused again; beyond so many, one that is not remembered is tried whenever it is listed."""
+        """Note a failure; beyond `MOST`, an entry is not remembered, and is tried whenever it is listed."""
         error = getattr(fault, "strerror", None) or str(fault)
         refusal = self._refused.get(name)
         if refusal is None:
@@ -53,12 +55,12 @@ class FailedMoves:
         refusal.backoff.note_failure(self._system.boottime())
 
     def forget(self, name: str) -> None:
-        """It was moved, or is gone."""
+        """Forget an entry that was moved, or is gone."""
         if self._refused:
             self._refused.pop(name, None)
 
     def keep(self, names: Container[str]) -> None:
-        """Forget all but those that a listing shows."""
+        """Forget all entries except those that a listing shows."""
         if self._refused:
             self._refused = {name: one for name, one in self._refused.items() if name in names}
 
@@ -66,7 +68,7 @@ class FailedMoves:
         return list(self._refused)
 
     def due(self) -> list[str]:
-        """Those whose pause is over, in the order in which they were first refused."""
+        """Return the entries whose pause is over, in the order in which they first failed."""
         return [name for name in self._refused if self.may_try(name)]
 
     def next_at(self) -> float:
@@ -74,10 +76,10 @@ class FailedMoves:
         return min((one.backoff.not_before for one in self._refused.values()), default=math.inf)
 
     def unreported(self) -> list[tuple[str, str]]:
-        """Name and error of those that were refused for the first time, or otherwise, since the last call."""
+        """Return name and error of those that failed for the first time, or in another way, since the last call."""
         unreported, self._unreported = self._unreported, []
         return unreported
 
     def first(self) -> str:
-        """The first of them with its error, for people; empty without any."""
+        """Return the first entry with its error, for people; empty if there is none."""
         return next((f"{name}: {one.error}" for name, one in self._refused.items()), "")

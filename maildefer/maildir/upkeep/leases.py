@@ -1,7 +1,7 @@
-"""Leases: a supervisor's sign of life in a queue, without clocks and without locks.
+"""Leases: files by which a supervisor shows in a queue that it lives, without clocks and without locks.
 
-A lease is a file `leases/LEASE.BEAT`; its owner renames it to the next beat, and whoever finds one unchanged for the
-TTL fences it by renaming the very beat that it saw. Every process that holds claims does so under a lease.
+A lease is a file `leases/LEASE.BEAT`; its owner renames it to the next beat, and an observer that finds it unchanged
+for the TTL fences it by renaming exactly the beat that it saw. Every process holds its claims under a lease.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from maildefer.maildir.rights.modes import make_in, rights_in
 from maildefer.maildir.system import SYSTEM, System
 from maildefer.untrusted import UntrustedRecord, read_record
 
-STATUS_LIMIT_BYTES = 1 << 22  # of what a lease's keeper tells, of some 10,000 workers
+STATUS_LIMIT_BYTES = 1 << 22  # of the status file of a lease, enough for some 10,000 workers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeaseHolder:
-    """Who holds a lease, for observers on the same host: dead there means fenced at once."""
+    """The processes that hold a lease, for observers on the same host, which fence it at once if these are dead."""
 
     host: str
     boot_id: str
@@ -36,14 +36,14 @@ class LeaseHolder:
 
 
 class Lease:
-    """One's own lease in one queue; used by the thread that beats, and no other."""
+    """The lease of this pool in one queue; used only by the thread that beats."""
 
     def __init__(self, layout: Layout, name: str, beat: int, *, system: System = SYSTEM) -> None:
         self.layout = layout
         self.name = name
         self.beat = beat
         self._system = inside(layout.path, system)
-        self._inherited = False  # whether the next beat may be found done by a dead predecessor
+        self._inherited = False  # whether a dead predecessor may have made the next beat
 
     @property
     def path(self) -> str:
@@ -51,7 +51,7 @@ class Lease:
 
     @classmethod
     def join(cls, layout: Layout, name: str, holder: LeaseHolder, *, system: System = SYSTEM) -> Lease:
-        """Write the lease durably, before its first claim. Raises StorageFault's kinds."""
+        """Write the lease durably; it must be written before the first claim under it. Raises StorageFault's kinds."""
         lease = cls(layout, name, 0, system=system)
         draft = f"{layout.tmp}/.lease-{name}-{system.token(8)}"
         try:
@@ -63,9 +63,9 @@ class Lease:
 
     @classmethod
     def take_over(cls, layout: Layout, name: str, holder: LeaseHolder, *, system: System = SYSTEM) -> Lease:
-        """Go on with the lease of a keeper that died. Raises LeaseFenced when it is gone, StorageFault's kinds.
+        """Continue the lease of a keeper that died. Raises LeaseFenced if it is gone, and StorageFault's kinds.
 
-        The caller waits a full beat interval before its first beat, since its predecessor may just have beaten.
+        The caller waits a full beat interval before its first beat, since its predecessor may have beaten just before.
         """
         try:
             beat = doubt.live_leases(layout, system).get(name)
@@ -81,10 +81,10 @@ class Lease:
         return lease
 
     def _rewrite(self, holder: LeaseHolder) -> None:
-        """In place: observers that read half of it only do without the same host's short cut.
+        """Rewrite the lease's file in place: an observer that reads half of it only can't fence it at once.
 
-        Not by a rename, which would bring back a lease that was fenced meanwhile. Raises LeaseFenced where another file
-        has taken its place, by whom a file belongs to that we make ourselves: an export may map users.
+        A rename instead would bring back a lease that was fenced meanwhile. Raises LeaseFenced if another file has its
+        name; the owner is compared with that of a file that we make, since an NFS export may map users.
         """
         system, data = self._system, json.dumps(asdict(holder)).encode()
         path = f"{self.layout.tmp}/.lease-{self.name}-{system.token(8)}"
@@ -110,11 +110,11 @@ class Lease:
             system.close(descriptor)
 
     def renew(self) -> bool:
-        """Beat once. Raises LeaseFenced when somebody ended the lease, StorageFault's kinds when it is not known.
+        """Beat once. Raises LeaseFenced if the lease was fenced, and StorageFault's kinds if that is not known.
 
-        A doubtful reply is settled by looking for one's own next beat; neither it nor the old one there: fenced.
-        False where the beat so found may be the last request of a keeper that died, carried out late: the lease lives,
-        but nobody knows since when, so it is no beat of ours to count from (I8).
+        A doubtful reply is settled by a listing: if it has neither the next beat nor the old one, the lease was fenced.
+        Returns False if the next beat may be the last request of a keeper that died, executed late: the lease lives,
+        but since when is not known, so the time of this beat must not be counted from (I8).
         """
         following, certain = f"{self.layout.leases}/{self.name}.{self.beat + 1}", True
         try:
@@ -145,7 +145,7 @@ class Lease:
         self.beat = beat - 1
 
     def leave(self) -> None:
-        """Remove the lease; the last act, after the last claim is settled. Gone already is as well."""
+        """Remove the lease, after the last claim is settled; it may be gone already."""
         try:
             self._system.unlink(self.path)
         except FileNotFoundError:
@@ -155,10 +155,10 @@ class Lease:
 
 
 def read_holder(layout: Layout, lease: str, beat: int, *, system: System = SYSTEM) -> LeaseHolder | None:
-    """Who holds a lease; None when the file can't be read, which only means that no short cut is taken."""
+    """Read who holds a lease; None if the file can't be read: the lease is then fenced only after the TTL."""
     try:
         found = read_record(f"{layout.leases}/{lease}.{beat}", files=system)
-        holder = LeaseHolder(**found)  # type: ignore[arg-type]  # which the next lines are about
+        holder = LeaseHolder(**found)  # type: ignore[arg-type]  # the next lines check the types
     except (OSError, UntrustedRecord, TypeError):
         return None
     words = (holder.host, holder.boot_id, holder.pid_namespace)
@@ -168,7 +168,7 @@ def read_holder(layout: Layout, lease: str, beat: int, *, system: System = SYSTE
 
 
 def is_folder(layout: Layout, lease: str, beat: int, *, system: System = SYSTEM) -> bool:
-    """Whether what has the name of this lease is a folder, and so somebody else's."""
+    """Whether a folder has the name of this lease, which maildefer never makes."""
     try:
         return stat.S_ISDIR(system.lstat(f"{layout.leases}/{lease}.{beat}").st_mode)
     except OSError:  # it has beaten meanwhile, or ended
@@ -176,7 +176,7 @@ def is_folder(layout: Layout, lease: str, beat: int, *, system: System = SYSTEM)
 
 
 def fence(layout: Layout, lease: str, beat: int, *, system: System = SYSTEM) -> bool:
-    """End a lease by moving the very beat that was seen; False when it has beaten since, or somebody else did it.
+    """Fence a lease by moving exactly the beat that was seen; False if it has beaten since, or was fenced by another.
 
     Raises OSError, IsADirectoryError for a folder that has a lease's name.
     """
@@ -188,17 +188,17 @@ def fence(layout: Layout, lease: str, beat: int, *, system: System = SYSTEM) -> 
         system.rename(seen, ended)
     except FileNotFoundError:
         if not make_in(layout.path, ".maildefer/fenced", system):
-            return False  # the ordinary case: somebody else fenced it, or it has beaten
+            return False  # the ordinary case: another host fenced it, or it has beaten
         try:
             system.rename(seen, ended)
-        except FileNotFoundError:  # the same, while we made the folder
+        except FileNotFoundError:  # the same happened while we made the folder
             return False
     _take_status_along(layout, lease, system)
     return True
 
 
 def _take_status_along(layout: Layout, lease: str, system: System) -> None:
-    """What it told of itself is over, and is kept beside it for whoever asks; else the sweep takes it away."""
+    """Move the status file beside the fenced lease, so that it can be read later; if this fails, a sweep removes it."""
     try:
         system.rename(f"{layout.status}/{lease}.json", f"{layout.fenced}/{lease}.json")
     except OSError:

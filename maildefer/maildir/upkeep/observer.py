@@ -1,6 +1,6 @@
-"""Watching the others' leases on one's own clock, and telling which claims have no owner any more.
+"""Watching the leases of other hosts by one's own clock, and telling which claims have no owner any more.
 
-Clock skew between hosts cannot matter: what counts is for how long *this* observer saw a name unchanged, and only while
+Clock differences between hosts don't matter: the observer measures for how long it saw a name unchanged, and only while
 its own beats succeed (an NFSv4 server in its grace period lists but does not rename).
 """
 
@@ -22,12 +22,12 @@ LONGEST_ALLOWANCE_SECONDS = 300.0
 
 @dataclass(slots=True)
 class WatchedLease:
-    """One lease of another supervisor: its beat as last seen, and since when it is that."""
+    """One lease of another supervisor: its beat as last seen, and since when it is unchanged."""
 
     beat: int
     since: float
     holder: LeaseHolder | None
-    has_beaten: bool = False  # while we looked on
+    has_beaten: bool = False  # since this observer first saw it
 
 
 class LeaseObserver:
@@ -60,11 +60,11 @@ class LeaseObserver:
 
     @property
     def others(self) -> list[str]:
-        """The other live leases, as of the last look."""
+        """The live leases of others, as the last look found them."""
         return sorted(self._watched)
 
     def beating(self) -> list[tuple[str, LeaseHolder]]:
-        """Those of them that live for sure, since this observer saw them beat, with who holds them."""
+        """The leases that certainly live, since this observer saw them beat, with their holders."""
         return [
             (lease, watched.holder)
             for lease, watched in self._watched.items()
@@ -72,10 +72,10 @@ class LeaseObserver:
         ]
 
     def look(self, last_good_beat: float) -> list[str]:
-        """List the leases, judge, and fence those that are silent or known dead; returns the fenced ones.
+        """List the leases, and fence those that are silent or whose holder is known to be dead; returns these.
 
         `last_good_beat` is when our own last good beat was sent. Raises OSError when the listing fails; a lease that
-        can't be ended is tried again by itself.
+        can't be fenced is tried again by itself.
         """
         system = self._system
         seen = doubt.live_leases(self._layout, system)
@@ -123,10 +123,10 @@ class LeaseObserver:
         return now - watched.since >= self._allowed_silence_seconds and self._stalled_since is None
 
     def _note_own_stall(self, now: float, last_good_beat: float) -> None:
-        """While our own beats fail, and until they have gone well again for as long as we were away, nobody is late.
+        """Count no silence while our own beats fail, nor after that for as long as they failed.
 
-        The same if we ourselves have not looked for long: a frozen observer's first beat may be sooner than its look,
-        and the others, frozen with it or waiting for the same server, may be slower than both.
+        The same applies if this observer has not looked for long: after a freeze its first beat may come before its
+        first look, and the other hosts, frozen too or waiting for the same server, may be slower than both.
         """
         looked, self._looked_at = self._looked_at, now
         if looked is not None and now - looked > self.format.ttl_seconds / 2:
@@ -147,10 +147,10 @@ class LeaseObserver:
             self._allowed_silence_seconds = self.format.ttl_seconds
 
     def abandoned(self, owners: Iterable[str]) -> set[str]:
-        """Which of these leases, all seen on claims before this call, are gone for sure (I6). Raises OSError.
+        """Return which of these leases, all seen on claims before this call, are certainly gone (I6). Raises OSError.
 
-        Missing from two fresh listings, with less than half a beat interval from the first's start to the second's end:
-        at most one beat falls into that time, and it can hide a name from one listing only.
+        A lease is gone if two fresh listings lack it, with less than half a beat interval from the start of the first
+        to the end of the second: at most one beat is made in that time, and it can hide a name from only one listing.
         """
         wanted = set(owners) - {self._own()}
         if not wanted:

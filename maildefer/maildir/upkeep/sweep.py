@@ -1,9 +1,9 @@
-"""Clearing away what crashes left: drafts in `tmp/`, reasons without an entry, ended leases, answered requests and
-those that nobody will answer.
+"""Removing what crashes have left: drafts in `tmp/`, reasons without an entry, fenced leases, answered requests, and
+requests that no pool will answer.
 
-Each folder is opened once in a pass, since whoever may write beside it could put another in its place; and of what is
-in a folder that is swept away, only names of our own making are removed.
-By the mount's time and the sweeper's own watching together, since either clock alone may be wrong.
+Each folder is opened once in a pass, since another user could put a link in its place; and in a folder that is removed,
+only files with names of our own are deleted.
+A file must be old by the mount's time, and the sweeper must have seen it for a while, since either clock may be wrong.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ DRAFT_SECONDS = 36 * 3600.0  # Maildir's own figure
 WATCHED_SECONDS = 3600.0
 KEPT_SECONDS = (
     7 * 24 * 3600.0
-)  # fenced leases, answered requests, orphaned reasons: for whoever asks what happened
-SENT_SECONDS = 31 * 24 * 3600.0  # who has taken what: longer than a message is tried for
+)  # fenced leases, answered requests, reasons without an entry: for people who ask what happened
+SENT_SECONDS = 31 * 24 * 3600.0  # records of recipients already served: longer than a message is tried
 _JOURNAL_SECONDS: dict[str, float] = dict(JOURNAL_SECONDS.items())
 _MOST = 10_000  # names that are watched in a folder at a time
 
 
 class Sweeper:
-    """The sweeps of one queue; one thread only. Each pass is bounded, so that it never holds up anything else."""
+    """The sweeps of one queue; one thread only. Each pass is bounded, so that it delays no other chore."""
 
     def __init__(self, layout: Layout, *, system: System = SYSTEM) -> None:
         self._layout = layout
@@ -40,7 +40,7 @@ class Sweeper:
         self._first_seen: dict[str, float] = {}
 
     def sweep(self, mount_time: float) -> int:
-        """One pass over all folders; returns how many files it removed. Faults of single files are passed over."""
+        """Sweep all folders once; returns how many files were removed. Faults of single files are ignored."""
         now, seen, removed = self._system.boottime(), dict[str, float](), 0
         for parts, seconds, is_over in self._folders():
             try:
@@ -51,13 +51,13 @@ class Sweeper:
                             seen[path] = self._first_seen.get(path, now)
                         if now - seen.get(path, now) >= WATCHED_SECONDS:
                             removed += self._removed(folder, name, mount_time - seconds(name))
-            except OSError:  # not there, or a fault that the next pass meets again
+            except OSError:  # the folder is missing, or the next pass meets the fault again
                 pass
         self._first_seen = seen
         return removed
 
     def _folders(self) -> Iterator[tuple[tuple[str, ...], Callable[[str], float], Callable[[str], bool]]]:
-        """Where in the queue, how old a name there may become, and which names are over at all."""
+        """Return each folder, how old a file of a name may become there, and which names may be removed at all."""
         leases = {beat[0] for name in self._listed(self._layout.leases) if (beat := split_beat(name))}
         control, any_name = ".maildefer", lambda name: name != "done"
         yield ("tmp",), lambda name: DRAFT_SECONDS, any_name
@@ -66,7 +66,9 @@ class Sweeper:
         yield (
             (control, "requests"),
             lambda name: DRAFT_SECONDS,
-            lambda name: name != "done" and name.rpartition(".")[0] not in leases,  # nobody is left to answer
+            lambda name: (
+                name != "done" and name.rpartition(".")[0] not in leases
+            ),  # no keeper is left to answer
         )
         yield (
             (control, "status"),
@@ -94,13 +96,13 @@ class Sweeper:
     def _orphaned_reasons(self) -> set[str]:
         layout = self._layout
         orphans = set(self._listed(layout.reasons)[:_MOST])
-        for folder in (layout.dead_new, layout.dead_cur, layout.new):  # of which there may be millions
+        for folder in (layout.dead_new, layout.dead_cur, layout.new):  # there may be millions of these
             for entry in map(EntryName.parse, scan.entries(folder, system=self._system) if orphans else ()):
                 orphans.discard(reason_name(entry))
         return orphans
 
     def _removed(self, folder: Folder, name: str, than: float) -> bool:
-        """Whether it was older, and is gone. Of a folder, only what we make in such a one is ours to remove."""
+        """Remove a file that is older; returns whether it is gone. In a folder only our own files are removed."""
         try:
             facts = folder.lstat(name)
             if facts.st_mtime >= than:
@@ -113,13 +115,13 @@ class Sweeper:
             with folder.folder(name) as draft:
                 _empty(draft, name)
             folder.rmdir(name)
-        except OSError:  # somebody else's sweep, or a fault that the next pass meets again
+        except OSError:  # another sweep removed it, or the next pass meets the fault again
             return False
         return True
 
 
 def _empty(draft: Folder, name: str) -> None:
-    """What a crash has left of a control folder or of tokens in the making, or of the doctor's trials."""
+    """Empty what a crash has left of a control folder or tokens that were being made, or of the doctor's trials."""
     if name.startswith(CONTROL_DRAFT):
         clear_control(draft)
     elif name.startswith(TOKENS):
@@ -129,7 +131,7 @@ def _empty(draft: Folder, name: str) -> None:
 
 
 def mount_time_offset(layout: Layout, *, system: System = SYSTEM) -> float:
-    """The mount's time less our boot clock, in seconds, from the mtime of a file just written. Raises OSError."""
+    """Return the mount's time minus our boot clock, in seconds, by the mtime of a new file. Raises OSError."""
     system = inside(layout.path, system)
     path = f"{layout.tmp}/.clock-{system.pid()}-{system.token(8)}"
     descriptor = system.open(path, durable.NEW, 0o600)

@@ -1,7 +1,7 @@
-"""Freeing conversation tokens that nobody holds any more: own ones by the audit, dead owners' once their lease is gone.
+"""Reclaiming conversation tokens that nobody holds: own ones by the audit, dead owners' when their lease is gone.
 
-The same rules as for claims (see `recover`), and for as long: a request of the dead may take a token late. But a token
-is never charged or buried, it just becomes free.
+The rules are those for claims (see `reclaim`), and apply for as long: a dead process's request may take a token late.
+But a token is never charged or buried; it only becomes free.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class TokenReclaimer:
         refusals: FailedMoves | None = None,
         system: System = SYSTEM,
     ) -> None:
-        """`look` reads the board; it is called after each listing, for all tokens that this has shown."""
+        """`look` reads the scoreboard; it is called after each listing, for all tokens that the listing has shown."""
         self._layout = layout
         self._observer = observer
         self._own = own
@@ -41,7 +41,7 @@ class TokenReclaimer:
         self._system = inside(layout.path, system)
 
     def scan(self) -> int:
-        """Free what nobody holds; returns how many. Raises OSError; a single token is tried again by itself."""
+        """Reclaim tokens that nobody holds; returns how many. Raises OSError; single tokens are tried again later."""
         own, held = self._own(), self._held_tokens()
         self._refusals.keep(held)
         state_of = self._read_board()
@@ -59,8 +59,10 @@ class TokenReclaimer:
         return reclaimed
 
     def reclaim_tokens_of(self, pid: int) -> int:
-        """Free the tokens of one worker of ours that is known to be dead, under our lease of now. Raises OSError, at
-        the end if it is about single tokens."""
+        """Reclaim the tokens of a worker of ours that is known to be dead, under our present lease.
+
+        Raises OSError; if single tokens could not be moved, after all others.
+        """
         own, reclaimed, fault = self._own(), 0, None
         for name, owner in self._held_tokens().items():
             if (owner.pid, owner.lease) == (pid, own):
@@ -73,7 +75,7 @@ class TokenReclaimer:
         return reclaimed
 
     def _held_tokens(self) -> dict[str, Owner]:
-        """Who holds what, as a fresh listing shows it; names that we don't know are left alone."""
+        """Return the owner of each taken token by a fresh listing; unknown names are left alone."""
         try:
             listed = fresh_listing(f"{self._layout.tokens}/held", self._system)
         except FileNotFoundError:  # there has been no conversation yet
@@ -81,7 +83,7 @@ class TokenReclaimer:
         return {name: owner for name in listed if (owner := owner_of(name)) is not None}
 
     def _reclaim_token(self, name: str) -> bool:
-        """Needs no answer: gone means that somebody did it."""
+        """Make one token free; it needs no doubt settled: if the name is gone, it was reclaimed or released."""
         try:
             self._system.rename(held_path(self._layout, name), free_path(self._layout, name))
         except FileNotFoundError:

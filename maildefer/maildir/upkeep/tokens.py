@@ -1,12 +1,12 @@
-"""Conversation tokens: whoever holds the token of a conversation is the only one, on all hosts, to handle it.
+"""Conversation tokens: on all hosts, only the worker that holds a conversation's token handles its messages.
 
     tokens/3f2/3f2a,n=N                     a free token
     tokens/held/3f2a,n=N:1,LEASE.PID.SEQ    a taken one
 
-There are 65,536 tokens, sixteen in a folder, and a conversation has the one that its hash names. A folder is made
-whole, elsewhere, and renamed into place, which the filesystem refuses where one is: so no token is ever made twice, not
-even by a host whose listing overlooked it. They are taken and given back as entries are (I3, I4, I10), and freed by
-`freeing` when their owner dies.
+There are 65,536 tokens, sixteen in a folder, and the hash of a conversation names its token. A folder is made
+complete in `tmp/`, and renamed into place, which the filesystem refuses if it exists: so no token is ever made twice,
+not even by a host whose listing overlooked the folder. Tokens are taken and released as entries are (I3, I4, I10); `token_reclaim`
+reclaims those of dead owners.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ class _HeldToken:
 
 
 class Tokens:
-    """One process's tokens; of one thread, and of no use in a forked child, which is not the owner.
+    """The tokens of one process; for one thread, and not for a forked child, which is not their owner.
 
-    `hand` publishes what may be held, for the audit. `lease` gives the lease to take tokens under, in the queue where
-    they lie, or None while nothing may be claimed there (I8).
+    `hand` publishes the tokens that may be held, for the audit. `lease` returns the lease under which to take tokens,
+    in the queue that has them, or None while nothing may be claimed there (I8).
     """
 
     def __init__(
@@ -52,10 +52,10 @@ class Tokens:
         self._held: dict[str, _HeldToken] = {}
 
     def take_token(self, conversation: str) -> bool:
-        """Take the conversation's token, at once or not at all. Raises StorageFault's kinds; it is then not held.
+        """Take the conversation's token, without waiting. Raises StorageFault's kinds; the token is then not held.
 
-        False also where a listing overlooks it, or another conversation of the same hash is being handled: to be
-        asked again later.
+        False also if a listing overlooks it, or another conversation of the same hash is being handled: the caller has
+        to try again later.
         """
         token = token_of(conversation)
         if token in self._held:  # two conversations of one message
@@ -65,12 +65,14 @@ class Tokens:
             return False
         try:
             names = self._find(token)
-            lease = self._lease()  # once more, since a listing may take long (I8)
+            lease = self._lease()  # again, since the listing may have taken long (I8)
             if not names or lease is None or not self._claim(token, names[0], lease):
                 return False
         except OSError as fault:
             raise_named(self._layout.tokens, fault)
-        if names[1:]:  # listed beside a rename, and gone; in a torn copy of the queue, one too many
+        if names[
+            1:
+        ]:  # listed during a rename, and gone; or one too many, in an inconsistent copy of the queue
             self._remove(token[:-1], names[1:])
         return True
 
@@ -79,11 +81,11 @@ class Tokens:
 
     @staticmethod
     def token_number(conversation: str) -> int:
-        """Its token's, from 1 on."""
+        """Return the number of the conversation's token, from 1 on."""
         return 1 + int(token_of(conversation), 16)
 
     def release_token(self, conversation: str) -> None:
-        """Free it again; raises nothing. If the rename fails, or its reply does, the keeper finds what is left."""
+        """Release the token; raises nothing. If the rename fails, or its reply is lost, the keeper reclaims it."""
         token = token_of(conversation)
         held = self._held.get(token)
         if held is None or self._system.pid() != self._pid:
@@ -94,12 +96,12 @@ class Tokens:
         del self._held[token]
         try:
             self._system.rename(held_path(self._layout, held.name), free_path(self._layout, held.name))
-        except OSError:  # the token is on nobody's place of the board then, which is what the audit looks for
+        except OSError:  # no slot of the scoreboard has the token then, so that the audit reclaims it
             pass
         self._slots.drop(held.place)
 
     def _find(self, token: str) -> list[str]:
-        """The token's free names as a fresh listing shows them, newest first: one or none, if all is well."""
+        """List the free names of the token freshly, newest first: one or none, if nothing is wrong."""
         folder = folder_of(self._layout, token)
         try:
             listed = doubt.fresh_listing(folder, self._system)
@@ -151,7 +153,7 @@ class Tokens:
             pass
 
     def _make(self, prefix: str) -> None:
-        """A folder of tokens, whole and durable before it can be seen; who loses the race takes the winner's."""
+        """Make a folder of tokens, complete and durable before it is visible; the loser of a race uses the winner's."""
         system = inside(self._layout.path, self._system)
         for below in ("tokens", "tokens/held"):
             make_in(self._layout.path, f".maildefer/{below}", system)
@@ -170,8 +172,10 @@ class Tokens:
                 system.rename(f"{self._layout.tmp}/{draft}", f"{self._layout.tokens}/{prefix}")
             except OSError as fault:
                 if fault.errno in (errno.EEXIST, errno.ENOTEMPTY):
-                    self._discard(tmp, draft)  # one is there for good, so this one can't land later
-                elif fault.errno != errno.ENOENT:  # it may have landed, or may yet: it must stay whole
+                    self._discard(tmp, draft)  # one exists for good, so this rename can't succeed later
+                elif (
+                    fault.errno != errno.ENOENT
+                ):  # it may have succeeded, or may yet: the draft must stay complete
                     raise
 
     def _discard(self, tmp: Folder, draft: str) -> None:
@@ -179,13 +183,13 @@ class Tokens:
             with tmp.folder(draft) as made:
                 clear_tokens(made, draft)
             tmp.rmdir(draft)
-        except OSError:  # the sweep of `tmp/` does it one day
+        except OSError:  # the sweep of `tmp/` removes it later
             pass
 
 
 def token_of(conversation: str) -> str:
-    """The token that a conversation shares with one in 65,536 others."""
-    # crc32, as hashlib costs 4 MB a process; who could find two of one hash on purpose could as well send from one.
+    """Return the token of a conversation, which one in 65,536 other conversations shares."""
+    # crc32, as hashlib takes 4 MB a process; a sender who makes two of one hash gains no more than by sending from one.
     return f"{crc32(conversation.encode('utf-8', 'surrogateescape')) & 0xFFFF:04x}"
 
 
@@ -198,6 +202,6 @@ def held_path(layout: Layout, taken: str) -> str:
 
 
 def free_path(layout: Layout, taken: str) -> str:
-    """Where a taken token goes when it is free again: under the next generation's name (I4)."""
+    """Return the path that a taken token gets when it is free again, with the next generation's name (I4)."""
     entry = EntryName.parse(taken).returned()
     return f"{folder_of(layout, entry.key)}/{entry.waiting()}"
