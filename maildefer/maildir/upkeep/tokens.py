@@ -3,9 +3,9 @@
     tokens/3f2/3f2a,n=N                     a free token
     tokens/held/3f2a,n=N:1,LEASE.PID.SEQ    a taken one
 
-There are 65,536 tokens, sixteen in a folder, and the hash of a conversation names its token. A folder is made
-complete in `tmp/`, and renamed into place, which the filesystem refuses if it exists: so no token is ever made twice,
-not even by a host whose listing overlooked the folder. Tokens are taken and released as entries are (I3, I4, I10); `token_reclaim`
+There are 65,536 tokens, sixteen in a folder, and the hash of a conversation names its token. A folder is made complete
+in `tmp/`, and renamed into place, which the filesystem refuses if it exists: so no token is ever made twice, not even
+by a host whose listing overlooked it. Tokens are taken and released as entries are (I3, I4, I10); `token_reclaim`
 reclaims those of dead owners.
 """
 
