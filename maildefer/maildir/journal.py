@@ -126,10 +126,7 @@ class Journal:
                 except OSError as caught:
                     fault = caught
                     self._close()
-                    if last or fault.errno not in (
-                        errno.EBADF,
-                        errno.EINVAL,
-                    ):  # EBADF: a handler has closed it
+                    if last or fault.errno not in (errno.EBADF, errno.EINVAL):  # closed by a handler: again
                         break
                     self._direct = self._direct and fault.errno != errno.EINVAL
             self._gap = now if self._gap is None else self._gap

@@ -135,7 +135,7 @@ class Pusher:
         raise self._swept_fault()
 
     def _swept_fault(self) -> StaleHandle:
-        fault = OSError(errno.ESTALE, "files in tmp/ are removed while they are written")
+        fault = OSError(errno.ESTALE, "files in tmp/ are taken away while being written")
         return StaleHandle(self.layout.tmp, fault)
 
     def _place_all(self, composes: Sequence[Compose]) -> list[str | MaildeferError]:
