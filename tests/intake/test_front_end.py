@@ -27,7 +27,7 @@ from maildefer.intake.replies import Reply
 from maildefer.intake.writer.capacity import QueueCapacity
 from maildefer.intake.writer.process import Writer
 from maildefer.intake.writer.protocol import FrameReader, Job, Message, pack, unpack
-from maildefer.intake.writer.shared_memory import SharedBlocks, pair
+from maildefer.intake.writer.shared_memory import SharedBlocks, make_links
 from maildefer.maildir import journal
 from maildefer.maildir.layout import Layout, create_queue
 from maildefer.matching import index
@@ -631,7 +631,7 @@ def test_storage_faults_are_temporary_failures(fault: NoSpace, reply: Reply) -> 
 def writer(tmp_path: Path) -> Iterator[Writer]:
     layout = create_queue(str(tmp_path / "queue"))
     options = parse(["--socket-fd", "0", "--queue", layout.path, "--min-free-bytes", "0"])
-    ours, theirs = pair(options.buffer_bytes, local=True)
+    ours, theirs = make_links(options.buffer_bytes, local=True)
     yield Writer(layout, options, theirs)
     ours.socket.close()
     theirs.socket.close()
@@ -645,14 +645,14 @@ def test_when_one_push_fails_the_others_of_its_message_are_withdrawn(writer: Wri
     bad = "not\nan address"
     (answer,) = writer.answer([Job(1, message("c@d", bad, "e@f"))])
     assert [bool(each.key) for each in answer.stored] == [True, False, True]
-    assert os.listdir(writer._room._layout.new) == []
+    assert os.listdir(writer._capacity._layout.new) == []
 
 
 def test_lmtp_keeps_what_could_be_pushed(writer: Writer) -> None:
     bad = "not\nan address"
     (answer,) = writer.answer([Job(1, message("c@d", bad, together=False))])
     assert [each.fault for each in answer.stored] == [None, Refusal.ADDRESS_REFUSED]
-    assert len(os.listdir(writer._room._layout.new)) == 1
+    assert len(os.listdir(writer._capacity._layout.new)) == 1
 
 
 @pytest.mark.invariant(1)
@@ -686,16 +686,18 @@ def test_room_is_looked_at_once_a_second(tmp_path: Path) -> None:
         return os.statvfs(path)
 
     room = QueueCapacity(layout, min_free_bytes=0, max_backlog=1, clock=lambda: now[0], statvfs=statvfs)
-    assert room.look() is None
+    assert room.shortage() is None
     Path(layout.new, "1.M1P1Q1R1.host").touch()
-    assert room.look() is None
+    assert room.shortage() is None
     now[0] += 1
-    assert "backlog" in (room.look() or "")
+    assert "backlog" in (room.shortage() or "")
     assert len(looks) == 2
 
 
 def test_room_leaves_faults_to_the_push(tmp_path: Path) -> None:
-    assert QueueCapacity(Layout(str(tmp_path / "nowhere")), min_free_bytes=1, max_backlog=1).look() is None
+    assert (
+        QueueCapacity(Layout(str(tmp_path / "nowhere")), min_free_bytes=1, max_backlog=1).shortage() is None
+    )
 
 
 @pytest.mark.parametrize("local", [True, False])
@@ -711,7 +713,7 @@ def test_files_are_synced_at_the_same_time_on_a_disk_and_one_by_one_on_a_mount(
     layout = create_queue(str(tmp_path / "queue"))
     journal.begin_journal(layout)
     options = parse(["--socket-fd", "0", "--queue", layout.path, "--min-free-bytes", "0"])
-    ours, theirs = pair(options.buffer_bytes, local=local)
+    ours, theirs = make_links(options.buffer_bytes, local=local)
     answers = Writer(layout, options, theirs).answer([Job(1, message("a@b")), Job(2, message("c@d"))])
     keys = [answer.stored[0].key for answer in answers]
     assert sorted(os.listdir(layout.new)) == sorted(keys)
@@ -730,7 +732,7 @@ def test_frames_come_out_whole_however_the_stream_is_cut() -> None:
         frames, found = FrameReader(), []
         for at in range(0, len(stream), cut):
             frames.feed(stream[at : at + cut])
-            while (frame := frames.take()) is not None:
+            while (frame := frames.next_frame()) is not None:
                 found.append(unpack(frame, SharedBlocks(1 << 16, blocks=1)))
         assert found == batches
 

@@ -30,7 +30,7 @@ from maildefer.intake.smtp.lmtp import LmtpSession
 from maildefer.intake.smtp.session import SmtpSession
 from maildefer.intake.writer.client import WriterClient
 from maildefer.intake.writer.process import Writer
-from maildefer.intake.writer.shared_memory import WriterLink, pair
+from maildefer.intake.writer.shared_memory import WriterLink, make_links
 from maildefer.maildir.layout import Layout, create_queue
 from maildefer.message.envelope import split
 from tests.security.framing import Reader, Sent
@@ -203,7 +203,7 @@ Play = Callable[[Fuzzer, int], Awaitable[int]]
 @contextmanager
 def writing(options: IntakeOptions, layout: Layout) -> Iterator[WriterLink]:
     """A writer in threads of this process; the other end of its link."""
-    ours, theirs = pair(options.buffer_bytes, local=True)
+    ours, theirs = make_links(options.buffer_bytes, local=True)
     thread = threading.Thread(target=Writer(layout, options, theirs).run)
     thread.start()
     try:

@@ -91,7 +91,7 @@ def test_a_broken_front_end_reaches_no_process_but_its_own(project: Project) -> 
         assert told_by(GUEST, GROUP, lambda: [pid for pid in others if reached(pid)]) == []
         assert told_by(GUEST, GROUP, lambda: [pid for pid in own if reached(pid)]) == list(own)
         held = {name for pid in own for name in written_to(pid)}
-        made = {"memfd:arena"}  # by itself, for its writer
+        made = {"memfd:blocks"}  # by itself, for its writer
         assert held == {"memfd:connections", "memfd:intake report", "a.log"} | made, "what it was given"
         assert pool.stop(30) == 0
     finally:

@@ -143,7 +143,7 @@ class PushEndpoint:
         finally:
             self._held_bytes -= kept
             if draft and not whole:
-                writer.drop(draft)
+                writer.drop_draft(draft)
 
     async def _pieces(self, request: web.Request) -> AsyncIterator[bytes]:
         """Yield the body as it comes, within its time, and without long pauses."""

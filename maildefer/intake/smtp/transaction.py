@@ -140,7 +140,7 @@ class IncomingMessage:
 
     def _drop_draft(self) -> None:
         if self._draft:
-            self._context.writer.drop(self._draft)
+            self._context.writer.drop_draft(self._draft)
             self._draft = 0
 
     def _hold_bytes(self, size_bytes: int) -> bool:

@@ -1,12 +1,15 @@
-"""The process that writes what the front end received, and the front end's side of it.
+"""The process that writes received messages to the queue, and the front end's client of it.
 
-It alone touches the queue's filesystem, so that a mount that hangs holds up no connection.
+Only the writer touches the queue's filesystem, so that a mount that hangs holds up no connection.
 
     client           awaitable pushes, in the front end
-    protocol         what goes between both
-    batcher          when messages go to the writer, and how many together
+    protocol         the frames between both
+    batcher          when messages are sent to the writer, and how many in a batch
     shared_memory    memory for messages that are too large for the socket
     process          the writer
-    drafts           large messages, written to `tmp/` while they come
-    capacity         whether the queue has room for more
+    drafts           large messages, written to `tmp/` as their parts come
+    capacity         whether the queue can take more messages
+
+A message: client > batcher > protocol, shared_memory > process > drafts > maildir/push.
+Imports point down: client, process > batcher, drafts > protocol > shared_memory.
 """

@@ -1,4 +1,4 @@
-"""Whether the queue can take more: free space, free inodes, and the backlog, looked at no more than once a second."""
+"""Checks free space, free inodes and the backlog of a queue, at most once a second."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from itertools import islice
 from maildefer.maildir import scan
 from maildefer.maildir.layout import Layout
 
-_LOOK_SECONDS = 1.0
+_KNOWN_SECONDS = 1.0
 
 
 class QueueCapacity:
-    """The limits of one queue; a look may hang with its mount, so it is for the writer only."""
+    """The limits of one queue. Only for the writer, as a check may hang with the mount."""
 
     def __init__(
         self,
@@ -31,20 +31,20 @@ class QueueCapacity:
         self._clock = clock
         self._statvfs = statvfs
         self._shortage: str | None = None
-        self._look_at = 0.0
+        self._check_at = 0.0
 
-    def look(self) -> str | None:
-        """What there is too little of, or None. Any thread may call; faults are left to the push itself."""
+    def shortage(self) -> str | None:
+        """What is short, or None. Any thread may call; the push itself reports faults of the storage."""
         now = self._clock()
-        if now >= self._look_at:
-            self._look_at = now + _LOOK_SECONDS
+        if now >= self._check_at:
+            self._check_at = now + _KNOWN_SECONDS
             try:
-                self._shortage = self._space() or self._backlog()
+                self._shortage = self._space_shortage() or self._backlog_shortage()
             except OSError:
                 self._shortage = None
         return self._shortage
 
-    def _space(self) -> str | None:
+    def _space_shortage(self) -> str | None:
         facts = self._statvfs(self._layout.new)
         free = facts.f_bavail * facts.f_frsize
         if free < self._min_free_bytes:
@@ -53,7 +53,7 @@ class QueueCapacity:
             return "no inode is free"
         return None
 
-    def _backlog(self) -> str | None:
+    def _backlog_shortage(self) -> str | None:
         if self._max_backlog:
             waiting = sum(1 for _ in islice(scan.entries(self._layout.new), self._max_backlog))
             if waiting == self._max_backlog:

@@ -1,4 +1,4 @@
-"""The front end's end of the line to its writer: awaitable pushes."""
+"""The front end's client of its writer: awaitable pushes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 
 from maildefer import events
 from maildefer.intake.outcomes import Refusal, Stored
-from maildefer.intake.writer.batcher import MOST, WriterBatcher
+from maildefer.intake.writer.batcher import MAX_JOBS, WriterBatcher
 from maildefer.intake.writer.protocol import (
     LENGTH_BYTES,
     Job,
@@ -18,14 +18,14 @@ from maildefer.intake.writer.protocol import (
 )
 from maildefer.intake.writer.shared_memory import Span, WriterLink
 
-_LOOK_SECONDS = 1.0
-_PATIENCE_SECONDS = 5.0
+_KNOWN_SECONDS = 1.0
+_ANSWER_SECONDS = 5.0
 _SILENT = "the storage does not answer"
-_NO_BATCH = 0  # the number of what goes alone, at once
+_NO_BATCH = 0  # the number of a job that is sent alone, at once
 
 
 class WriterClient:
-    """One for the process; event loop only. `closed` is set when the writer is gone: the process should end too."""
+    """The client of one writer. Event loop only. `closed`: the writer has ended, and this process should too."""
 
     def __init__(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, link: WriterLink, threads: int
@@ -33,72 +33,72 @@ class WriterClient:
         self.closed = asyncio.Event()
         self._reader = reader
         self._writer = writer
-        self._arena = link.arena
+        self._blocks = link.blocks
         self._loop = asyncio.get_running_loop()
-        # Parts of large messages wait for no sync, and should not for others': one thread is theirs.
-        self._messages = _Lane(max(1, threads - 1), link.local)
-        self._parts = _Lane(threads, link.local)
-        self._batches: dict[int, _Lane] = {}
+        # Parts of large messages are not synced, and should not wait for syncs: one thread is left to them.
+        self._messages = _BatchQueue(max(1, threads - 1), link.local)
+        self._parts = _BatchQueue(threads, link.local)
+        self._batches: dict[int, _BatchQueue] = {}
         self._pending: dict[int, asyncio.Future[WriterAnswer]] = {}
-        self._lent: dict[int, Span] = {}
+        self._spans: dict[int, Span] = {}
         self._number = self._batch = self._draft = 0
         self._shortage = ""
-        self._look_at = 0.0
-        self._task = asyncio.create_task(self._listen())
+        self._ask_at = 0.0
+        self._task = asyncio.create_task(self._read_answers())
 
     @classmethod
     async def open(cls, link: WriterLink, *, threads: int) -> WriterClient:
-        """`threads`: that the writer has."""
+        """`threads`: the number of the writer's threads."""
         return cls(*await asyncio.open_connection(sock=link.socket, limit=1 << 20), link, threads)
 
     async def push(self, message: Message) -> list[Stored]:
-        """For each recipient, in their order; with keys only once all is durable (I1)."""
+        """Push a message: the outcome for each recipient in their order, with keys once all is durable (I1)."""
         try:
             answer = await self._ask(message)
         except ConnectionError:
             return [Stored("", Refusal.STORAGE_FAILED, "the writer is gone")] * len(message.recipients)
-        self._note(answer.shortage)
+        self._note_shortage(answer.shortage)
         return answer.stored
 
     def fresh_draft(self) -> int:
-        """The number of a message that comes in parts, each pushed once the last is answered."""
+        """A number for a message that comes in parts; each is pushed once the one before is answered."""
         self._draft += 1
         return self._draft
 
-    def drop(self, draft: int) -> None:
-        """Forget a message whose end will not come; not while a part of it is being pushed."""
+    def drop_draft(self, draft: int) -> None:
+        """Drop a message whose end will not come; not while a part of it is being pushed."""
         self._send(_NO_BATCH, [Job(0, Message("", (), (), "", "", False, draft))])
 
     def known_shortage(self) -> str | None:
-        """The same without asking; None when it has to be asked for."""
-        return self._shortage if time.monotonic() < self._look_at else None
+        """What is short as far as it is known, or an empty text; None where `shortage` has to ask."""
+        return self._shortage if time.monotonic() < self._ask_at else None
 
     @property
     def last_shortage(self) -> str:
-        """What was last heard of it."""
+        """The shortage as last heard of."""
         return self._shortage
 
     async def shortage(self) -> str:
-        """What there is too little of, or an empty text; asked for no more than once a second."""
-        if time.monotonic() >= self._look_at:
-            self._look_at = time.monotonic() + _LOOK_SECONDS
+        """What is short, or an empty text; the writer is asked at most once a second."""
+        if time.monotonic() >= self._ask_at:
+            self._ask_at = time.monotonic() + _KNOWN_SECONDS
             try:
-                self._note((await asyncio.wait_for(self._ask(None), _PATIENCE_SECONDS)).shortage)
+                self._note_shortage((await asyncio.wait_for(self._ask(None), _ANSWER_SECONDS)).shortage)
             except (TimeoutError, ConnectionError):
                 self._shortage = _SILENT
         return self._shortage
 
     async def close(self) -> None:
-        """Let the writer end. What waits to be sent is not, and nobody was told that it is stored."""
-        for lane in (self._messages, self._parts):
-            if lane.timer is not None:
-                lane.timer.cancel()
+        """Let the writer end. Jobs that wait are not sent; their clients have no 250."""
+        for queue in (self._messages, self._parts):
+            if queue.timer is not None:
+                queue.timer.cancel()
         self._writer.close()
         self._task.cancel()
 
-    def _note(self, shortage: str) -> None:
+    def _note_shortage(self, shortage: str) -> None:
         self._shortage = shortage
-        self._look_at = time.monotonic() + _LOOK_SECONDS
+        self._ask_at = time.monotonic() + _KNOWN_SECONDS
 
     async def _ask(self, message: Message | None) -> WriterAnswer:
         if self.closed.is_set():
@@ -110,79 +110,81 @@ class WriterClient:
         if message is None:
             self._send(_NO_BATCH, [job])
         else:
-            lane = self._messages if message.whole else self._parts
-            lane.jobs.add(job, now=self._loop.time())
-            self._advance(lane)
+            queue = self._messages if message.whole else self._parts
+            queue.batcher.add_job(job, now=self._loop.time())
+            self._send_batches(queue)
         try:
             return await future
         finally:
             self._pending.pop(number, None)
 
-    def _advance(self, lane: _Lane) -> None:
-        """Send what is to be sent now, and see to the rest in time; parts wait for blocks of the arena."""
-        while batch := lane.jobs.next(now=self._loop.time(), most=self._room(lane)):
+    def _send_batches(self, queue: _BatchQueue) -> None:
+        """Send the batches that are due, and set a timer for the rest; parts wait for free blocks."""
+        while batch := queue.batcher.next_batch(now=self._loop.time(), most=self._max_jobs(queue)):
             self._batch += 1
-            self._batches[self._batch] = lane
+            self._batches[self._batch] = queue
             self._send(self._batch, batch)
-        if lane.timer is None and (due := lane.jobs.due) is not None and self._room(lane):
-            lane.timer = self._loop.call_at(due, self._time_is_up, lane)
+        if queue.timer is None and (due := queue.batcher.due) is not None and self._max_jobs(queue):
+            queue.timer = self._loop.call_at(due, self._send_due, queue)
 
-    def _room(self, lane: _Lane) -> int:
-        """For so many jobs; when there is none, the next answer makes some."""
-        return self._arena.free if lane is self._parts else MOST
+    def _max_jobs(self, queue: _BatchQueue) -> int:
+        """How many jobs can be sent; after 0 the next answer frees a block."""
+        return self._blocks.free_blocks if queue is self._parts else MAX_JOBS
 
-    def _time_is_up(self, lane: _Lane) -> None:
-        lane.timer = None
-        self._advance(lane)
+    def _send_due(self, queue: _BatchQueue) -> None:
+        queue.timer = None
+        self._send_batches(queue)
 
     def _send(self, batch: int, jobs: list[Job]) -> None:
-        self._writer.write(pack(batch, [(job, self._placed(job)) for job in jobs]))
+        self._writer.write(pack(batch, [(job, self._shared_span(job)) for job in jobs]))
 
-    def _placed(self, job: Job) -> Span | None:
-        """Where its message is in the arena, which is up to the answer."""
-        if job.message is None or (span := self._arena.put(job.message.pieces)) is None:
+    def _shared_span(self, job: Job) -> Span | None:
+        """Put the message into shared memory, up to the answer; None where it is packed instead."""
+        if job.message is None or (span := self._blocks.put(job.message.pieces)) is None:
             return None
-        self._lent[job.number] = span
+        self._spans[job.number] = span
         return span
 
-    async def _listen(self) -> None:
+    async def _read_answers(self) -> None:
         try:
             while True:
                 size = int.from_bytes(await self._reader.readexactly(LENGTH_BYTES))
-                self._answered(*unpack_answers(await self._reader.readexactly(size)))
+                self._note_answers(*unpack_answers(await self._reader.readexactly(size)))
         except (asyncio.IncompleteReadError, ConnectionError):
-            self._give_up()
-        except Exception as fault:  # noqa: BLE001  # a broken writer's: whatever it is, nobody may wait for more of it
+            self._note_writer_gone()
+        except Exception as fault:  # noqa: BLE001  # whatever a broken writer sends, no push may wait for it
             events.emit(
                 "child.misbehaved", kind="writer", reason=f"what it said is no answer: {fault!r:.200}"
             )
-            self._give_up()
+            self._note_writer_gone()
 
-    def _give_up(self) -> None:
-        """The writer is gone, or has to be: this process ends, and with the line the writer."""
+    def _note_writer_gone(self) -> None:
+        """Fail all pushes: this process is about to end, and with its socket the writer."""
         self.closed.set()
         for future in self._pending.values():
             if not future.done():
                 future.set_exception(ConnectionError("the writer is gone"))
 
-    def _answered(self, batch: int, answers: list[WriterAnswer]) -> None:
+    def _note_answers(self, batch: int, answers: list[WriterAnswer]) -> None:
         for answer in answers:
-            if (span := self._lent.pop(answer.number, None)) is not None:
-                self._arena.give_back(span)
+            if (span := self._spans.pop(answer.number, None)) is not None:
+                self._blocks.release_block(span)
             future = self._pending.pop(answer.number, None)
-            if future is not None and not future.done():  # its client has gone: stored all the same
+            if (
+                future is not None and not future.done()
+            ):  # else its client has left, and it is stored all the same
                 future.set_result(answer)
         if batch != _NO_BATCH:
-            lane = self._batches.pop(batch)
-            lane.jobs.end()
-            self._advance(lane)
-            if lane is self._messages:  # of which some may have had blocks
-                self._advance(self._parts)
+            queue = self._batches.pop(batch)
+            queue.batcher.end_batch()
+            self._send_batches(queue)
+            if queue is self._messages:  # some of which may have had blocks
+                self._send_batches(self._parts)
 
 
-class _Lane:
-    """With the timer of what waits in it."""
+class _BatchQueue:
+    """The waiting messages, or parts, and the timer for their next batch."""
 
     def __init__(self, threads: int, local: bool) -> None:
-        self.jobs: WriterBatcher[Job] = WriterBatcher(threads=threads, local=local)
+        self.batcher: WriterBatcher[Job] = WriterBatcher(threads=threads, local=local)
         self.timer: asyncio.TimerHandle | None = None

@@ -1,4 +1,4 @@
-"""Large messages on their way: the writer keeps them in `tmp/` as they come, not in memory."""
+"""Large messages that are coming: the writer keeps them in `tmp/`, not in memory."""
 
 from __future__ import annotations
 
@@ -10,57 +10,57 @@ from maildefer.intake.writer.protocol import Message
 from maildefer.maildir.draft import Draft
 from maildefer.maildir.push import Compose, Pusher
 
-Top = Callable[[str, Message, str], bytes]
+EnvelopeBlock = Callable[[str, Message, str], bytes]
 
 
 class DraftStore:
-    """The drafts of a writer, by number. Of one message the next part comes only when the last one is answered."""
+    """The drafts of a writer, by number. A part of a message comes only once the one before is answered."""
 
-    def __init__(self, pusher: Pusher, top: Top) -> None:
+    def __init__(self, pusher: Pusher, envelope_block: EnvelopeBlock) -> None:
         self._pusher = pusher
-        self._top = top  # the block for a stem, a message and a recipient
+        self._envelope_block = envelope_block  # for a stem, a message and a recipient
         self._drafts: dict[int, tuple[Draft, int]] = {}  # and where the message begins in it
 
-    def add(self, message: Message) -> None:
-        """Append a part; the first one opens the draft, which is its first recipient's. Raises what a push raises."""
+    def add_part(self, message: Message) -> None:
+        """Append a part; the first one makes the draft, for the first recipient. Raises what a push raises."""
         draft, offset = (
-            self._drafts.pop(message.draft) if message.draft in self._drafts else self._begun(message)
+            self._drafts.pop(message.draft) if message.draft in self._drafts else self._begin_draft(message)
         )
         draft.append_all(message.pieces)
         draft.announce_sync()  # the disk works while the rest is on its way
         self._drafts[message.draft] = draft, offset
 
     def composes(self, message: Message) -> list[Compose]:
-        """The last part has come: an entry for each recipient, the *first last*: the others copy its draft."""
+        """Append the last part: an entry for each recipient, the *first one last*, as the others copy its draft."""
         draft, offset = self._drafts.pop(message.draft)
         try:
             draft.append_all(message.pieces)
         except MaildeferError as fault:
             return [partial(_fail, fault)] * len(message.recipients)
-        others = [partial(self._copied, draft, offset, message, to) for to in message.recipients[1:]]
+        others = [partial(self._copy, draft, offset, message, to) for to in message.recipients[1:]]
         return [*others, lambda stem: draft]
 
-    def drop(self, number: int) -> None:
-        """The client has gone, or was refused."""
+    def drop_draft(self, number: int) -> None:
+        """Drop a draft whose client has left or was refused."""
         if found := self._drafts.pop(number, None):
             found[0].discard()
 
     def drop_all(self) -> None:
         for number in list(self._drafts):
-            self.drop(number)
+            self.drop_draft(number)
 
-    def _begun(self, message: Message) -> tuple[Draft, int]:
+    def _begin_draft(self, message: Message) -> tuple[Draft, int]:
         draft = self._pusher.draft()
         try:
-            top = self._top(draft.stem, message, message.recipients[0])
+            top = self._envelope_block(draft.stem, message, message.recipients[0])
         except MaildeferError:
             draft.discard()
             raise
         draft.append(top)
         return draft, len(top)
 
-    def _copied(self, draft: Draft, offset: int, message: Message, recipient: str, stem: str) -> Draft:
-        top = self._top(stem, message, recipient)
+    def _copy(self, draft: Draft, offset: int, message: Message, recipient: str, stem: str) -> Draft:
+        top = self._envelope_block(stem, message, recipient)
         copy = self._pusher.draft(stem)
         copy.append(top)
         copy.append_from(draft, offset)

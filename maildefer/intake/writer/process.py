@@ -1,11 +1,11 @@
-"""The process that writes: it pushes what the front end received, and it alone touches the queue's filesystem.
+"""The writer: the process that pushes received messages, and alone touches the queue's filesystem.
 
-Apart from the front end's event loop for two reasons. A hung mount must not hang who talks to clients. And threads that
-do system calls all the time take the interpreter from the event loop at every turn (measured: with the pushes in
-threads beside it, a `send` cost the loop 50 to 100 µs, without 24).
+It is a process of its own for two reasons. A mount that hangs must not hang the event loop. And threads that make
+system calls all the time take the interpreter lock from the event loop (measured: with the pushes in threads of its
+process, a `send` cost the loop 50 to 100 µs, without them 24).
 
-The threads take turns in reading: one waits for a batch, and while it pushes that, with one directory sync, the next
-one reads. How many jobs make a batch, and how many batches overlap, the front end decides (`batching`).
+The threads take turns in reading: one reads a batch, and while it pushes that, with one directory sync, the next one
+reads. The front end decides how many jobs make a batch, and how many batches overlap (`batcher`).
 """
 
 from __future__ import annotations
@@ -51,89 +51,89 @@ journal.report_with(events.emit)
 def fork(
     queue: str, limits: FrontEndOptions, *, hostname: str, closing: Iterable[int | None] = ()
 ) -> WriterLink:
-    """Start a queue's writer, before there is any thread; returns our end of the link with it.
+    """Fork a queue's writer, before there is any thread; returns the front end's end of the link.
 
-    `closing`: descriptors that are not for it. Raises QueueError's kinds.
+    `closing`: descriptors for the writer to close. Raises QueueError's kinds.
     """
-    layout = _opened(queue)
-    ours, theirs = shared_memory.pair(limits.buffer_bytes, local=is_local(layout.path))
+    layout = _open_queue(queue)
+    ours, theirs = shared_memory.make_links(limits.buffer_bytes, local=is_local(layout.path))
     if os.fork():
-        shared_memory.part(ours, theirs)
+        shared_memory.keep_end(ours, theirs)
         return ours
     try:
-        shared_memory.part(theirs, ours)
+        shared_memory.keep_end(theirs, ours)
         for descriptor in closing:
             if descriptor is not None:
                 os.close(descriptor)
         for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(signum, signal.SIG_IGN)  # it ends when the line does, with its last push
+            signal.signal(signum, signal.SIG_IGN)  # it ends with the link, after its last push
         set_title(f"intake writer {queue}")
-        threading.excepthook = _end_with_thread
+        threading.excepthook = _exit_with_thread
         Writer(layout, limits, theirs, hostname=hostname).run()
-    except BaseException:  # noqa: BLE001  # the last stop: tell it; the front end ends with us
+    except BaseException:  # noqa: BLE001  # report it, whatever it is; the front end ends with the writer
         traceback.print_exc()
     finally:
         os._exit(0)
 
 
-def _end_with_thread(failure: threading.ExceptHookArgs) -> None:
-    """What came over the line was no job, and its client would wait for ever: end, and the front end with us."""
+def _exit_with_thread(failure: threading.ExceptHookArgs) -> None:
+    """Exit, and the front end with it: an invalid frame came, and its client would wait for ever."""
     threading.__excepthook__(failure)
     os._exit(1)
 
 
-def _opened(path: str) -> Layout:
-    """What is there is left as it is: who may only write to `tmp/` and `new/` can serve it too."""
+def _open_queue(path: str) -> Layout:
+    """Open a queue, or create it; an existing one is not changed, so that rights to `tmp/` and `new/` are enough."""
     try:
         return open_queue(path)
-    except QueueError:  # none yet, or one to be completed; else it says so again
+    except QueueError:  # missing or incomplete; another fault is raised again
         return create_queue(path)
 
 
 class Writer:
-    """The threads and what they share."""
+    """The threads of the process, and what they share."""
 
     def __init__(
         self, layout: Layout, limits: FrontEndOptions, end: WriterLink, *, hostname: str = ""
     ) -> None:
-        # Not on a mount, where it would make a writer that waits for its server proof against SIGKILL.
+        # Not on a mount, where SIGKILL could not end a writer that waits for the server in it.
         sync_all = fsync_all if end.local else None
         self._pusher = Pusher(layout, host=this_host().label, sync_all=sync_all)
-        self._room = QueueCapacity(
+        self._capacity = QueueCapacity(
             layout, min_free_bytes=limits.min_free_bytes, max_backlog=limits.max_backlog
         )
         self._hostname = hostname or os.uname().nodename
-        self._spool = DraftStore(self._pusher, self._top)
+        self._drafts = DraftStore(self._pusher, self._envelope_block)
         self._threads = limits.threads
-        self._line, self._arena = end.socket, end.arena
+        self._socket, self._blocks = end.socket, end.blocks
         self._frames = FrameReader()
         self._reading = threading.Lock()
         self._writing = threading.Lock()
 
     def run(self) -> None:
-        """Serve until the line ends."""
+        """Serve until the front end closes the link."""
         threads = [threading.Thread(target=self._serve) for _ in range(self._threads)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        self._spool.drop_all()
+        self._drafts.drop_all()
 
     def _serve(self) -> None:
         while (frame := self._next_frame()) is not None:
-            batch, jobs = unpack(frame, self._arena)
-            said = pack_answers(batch, self.answer(jobs))
+            batch, jobs = unpack(frame, self._blocks)
+            answers = pack_answers(batch, self.answer(jobs))
             with self._writing:
                 try:
-                    self._line.sendall(said)
-                except OSError:  # the front end is gone; what is pushed stays, though nobody was told
+                    self._socket.sendall(answers)
+                except OSError:  # the front end is gone; its clients will send again
                     return
 
     def _next_frame(self) -> bytes | None:
         with self._reading:
-            while (frame := self._frames.take()) is None:
+            while (frame := self._frames.next_frame()) is None:
                 try:
-                    data = self._line.recv(_READ_BYTES)
+                    data = self._socket.recv(_READ_BYTES)
                 except OSError:
                     data = b""
                 if not data:
@@ -142,8 +142,8 @@ class Writer:
             return frame
 
     def answer(self, batch: list[Job]) -> list[WriterAnswer]:
-        """Push a batch; when it returns, what has a key is durable (I1)."""
-        shortage = self._room.look() or ""
+        """Push a batch; each message with a key is durable when it returns (I1)."""
+        shortage = self._capacity.shortage() or ""
         whole = (
             []
             if shortage
@@ -154,10 +154,10 @@ class Writer:
         for number, message in batch:
             stored: list[Stored] = []
             if message is not None and shortage:
-                self._spool.drop(message.draft)
+                self._drafts.drop_draft(message.draft)
                 stored = [Stored("", Refusal.QUEUE_FULL, shortage)] * len(message.recipients)
             elif message is not None and not message.whole:
-                stored = self._keep(message)
+                stored = self._keep_part(message)
             elif message is not None:
                 stored = next(pushed)
                 if message.together and not all(each.key for each in stored):
@@ -165,16 +165,16 @@ class Writer:
             answers.append(WriterAnswer(number, stored, shortage))
         return answers
 
-    def _keep(self, message: Message) -> list[Stored]:
-        """A part of a large message goes to `tmp/`; nothing is to be said of it but a fault."""
+    def _keep_part(self, message: Message) -> list[Stored]:
+        """Write a part of a large message to `tmp/`; the outcome is empty, or a fault."""
         try:
-            self._spool.add(message)
+            self._drafts.add_part(message)
         except MaildeferError as fault:
-            return [_stored(fault)]
+            return [_outcome(fault)]
         return []
 
     def _push(self, messages: list[Message]) -> list[list[Stored]]:
-        """For each message, how it went for each of its recipients."""
+        """Push messages; returns for each the outcome for each of its recipients."""
         composes: list[Compose] = []
         counts = []
         for message in messages:
@@ -182,8 +182,8 @@ class Writer:
             composes += made
             counts.append(len(made))
         try:
-            results = list(map(_stored, self._pusher.push_all(composes)))
-        except Exception as fault:  # noqa: BLE001  # the thread must go on, and the clients must hear of it
+            results = list(map(_outcome, self._pusher.push_all(composes)))
+        except Exception as fault:  # noqa: BLE001  # the thread must go on, and each client must have a reply
             results = [Stored("", Refusal.INTERNAL_ERROR, f"{type(fault).__name__}: {fault}")] * len(composes)
         rest = iter(results)
         stored = [list(islice(rest, count)) for count in counts]
@@ -194,16 +194,16 @@ class Writer:
 
     def _composes(self, message: Message) -> list[Compose]:
         if not message.draft:
-            return [partial(self._composed, message, to) for to in message.recipients]
+            return [partial(self._compose, message, to) for to in message.recipients]
         if not message.recipients:
-            self._spool.drop(message.draft)
+            self._drafts.drop_draft(message.draft)
             return []
-        return self._spool.composes(message)
+        return self._drafts.composes(message)
 
-    def _composed(self, message: Message, recipient: str, stem: str) -> tuple[bytes | memoryview, ...]:
-        return self._top(stem, message, recipient), *message.pieces
+    def _compose(self, message: Message, recipient: str, stem: str) -> tuple[bytes | memoryview, ...]:
+        return self._envelope_block(stem, message, recipient), *message.pieces
 
-    def _top(self, stem: str, message: Message, recipient: str) -> bytes:
+    def _envelope_block(self, stem: str, message: Message, recipient: str) -> bytes:
         if not recipient:  # pushed without an envelope, which SMTP never does
             return b""
         return block(
@@ -217,16 +217,16 @@ class Writer:
         )
 
     def _withdraw(self, stored: list[Stored]) -> None:
-        """Take back what was pushed before another push failed, lest each new try of the client doubles it.
+        """Withdraw what was pushed before another push failed, so that the client's next try does not double it.
 
-        What a worker has taken meanwhile may still come twice.
+        An entry that a worker has claimed meanwhile may be handled twice.
         """
         for each in stored:
             if each.key:
                 self._pusher.withdraw(each.key)
 
 
-def _stored(result: str | MaildeferError) -> Stored:
+def _outcome(result: str | MaildeferError) -> Stored:
     if isinstance(result, str):
         return Stored(result)
     return Stored("", refusal_of(result), str(result))

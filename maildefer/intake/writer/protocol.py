@@ -1,6 +1,6 @@
-"""What goes over the line between the front end and its writer: length, then a marshalled tuple, both ways.
+"""The frames between the front end and its writer: a length, then a marshalled tuple, in both directions.
 
-`marshal` is the quickest that Python has, and safe here: both ends are one program, forked apart.
+`marshal` is the fastest format of the standard library, and safe here: both ends are one program, forked.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ LENGTH_BYTES = 4
 
 
 class Message(NamedTuple):
-    """One message as it came: its envelope, its bytes with LF as line ends, in pieces, how, and from whom.
+    """One message: its envelope, its bytes in pieces with LF as line ends, the protocol and the client.
 
-    `together`: all recipients' pushes or none, as SMTP's one reply wants it.
-    With a `draft`, the pieces are a part of it, and the last one where it is `whole`; that without recipients drops it.
+    `together`: it is pushed for all recipients or for none, as SMTP has one reply for all.
+    With a `draft`, the pieces are a part of it, and where it is `whole` the last one; without recipients it is dropped.
     """
 
     sender: str
@@ -33,14 +33,14 @@ class Message(NamedTuple):
 
 
 class Job(NamedTuple):
-    """A message to be pushed, or with None the question whether there is room."""
+    """A message to push; None asks for what is short."""
 
     number: int
     message: Message | None
 
 
 class WriterAnswer(NamedTuple):
-    """For each recipient of the job; for the question, what there is too little of, or an empty text."""
+    """The outcomes for the recipients of a job, and what is short, or an empty text."""
 
     number: int
     stored: list[Stored]
@@ -48,25 +48,25 @@ class WriterAnswer(NamedTuple):
 
 
 def pack(batch: int, jobs: Iterable[tuple[Job, Span | None]]) -> bytes:
-    """A batch with its number; with each job where its message's pieces are in the arena, and then not to be sent."""
-    return _framed((batch, [_packed(job, span) for job, span in jobs]))
+    """Pack a batch with its number; pieces of a message with a span are in shared memory, and are not packed."""
+    return _frame((batch, [_pack_job(job, span) for job, span in jobs]))
 
 
-def unpack(frame: bytes, arena: SharedBlocks) -> tuple[int, list[Job]]:
-    """Pieces in the arena are there up to the answer."""
+def unpack(frame: bytes, blocks: SharedBlocks) -> tuple[int, list[Job]]:
+    """Unpack a batch; pieces in shared memory are there up to the answer."""
     batch, packed = marshal.loads(frame)
-    return batch, [_unpacked(arena, *each) for each in packed]
+    return batch, [_unpack_job(blocks, *each) for each in packed]
 
 
 def pack_answers(batch: int, answers: list[WriterAnswer]) -> bytes:
-    packed = [(number, list(map(_packed_outcome, stored)), shortage) for number, stored, shortage in answers]
-    return _framed((batch, packed))
+    packed = [(number, list(map(_pack_outcome, stored)), shortage) for number, stored, shortage in answers]
+    return _frame((batch, packed))
 
 
 def unpack_answers(frame: bytes) -> tuple[int, list[WriterAnswer]]:
     batch, packed = marshal.loads(frame)
     answers = [
-        WriterAnswer(number, [_unpacked_outcome(*each) for each in stored], shortage)
+        WriterAnswer(number, [_unpack_outcome(*each) for each in stored], shortage)
         for number, stored, shortage in packed
     ]
     return batch, answers
@@ -82,20 +82,20 @@ class FrameReader:
     def feed(self, data: bytes) -> None:
         self._buffer += data
 
-    def take(self) -> bytes | None:
-        """The next one; None where it is not complete."""
+    def next_frame(self) -> bytes | None:
+        """The next frame; None before it is complete."""
         buffer = self._buffer
-        if not (end := self._end()):
+        if not (end := self._frame_end()):
             return None
         frame = bytes(memoryview(buffer)[self._at + LENGTH_BYTES : end])
         self._at = end
-        if not self._end():  # once for many: moving the rest costs
+        if not self._frame_end():  # moves the rest once for many frames
             del buffer[: self._at]
             self._at = 0
         return frame
 
-    def _end(self) -> int:
-        """Where the next frame ends; 0 when it is not whole."""
+    def _frame_end(self) -> int:
+        """Where the next frame ends; 0 before it is complete."""
         begin = self._at + LENGTH_BYTES
         if len(self._buffer) < begin:
             return 0
@@ -103,7 +103,7 @@ class FrameReader:
         return end if len(self._buffer) >= end else 0
 
 
-def _packed(job: Job, span: Span | None) -> tuple[Any, ...]:
+def _pack_job(job: Job, span: Span | None) -> tuple[Any, ...]:
     number, message = job
     if message is None:
         return number, None, None
@@ -112,24 +112,24 @@ def _packed(job: Job, span: Span | None) -> tuple[Any, ...]:
     return number, tuple(message._replace(pieces=())), tuple(span)
 
 
-def _unpacked(
-    arena: SharedBlocks, number: int, fields: tuple[Any, ...] | None, span: tuple[int, int] | None
+def _unpack_job(
+    blocks: SharedBlocks, number: int, fields: tuple[Any, ...] | None, span: tuple[int, int] | None
 ) -> Job:
     if fields is None:
         return Job(number, None)
     message = Message(*fields)
-    return Job(number, message if span is None else message._replace(pieces=(arena.get(Span(*span)),)))
+    return Job(number, message if span is None else message._replace(pieces=(blocks.get(Span(*span)),)))
 
 
-def _packed_outcome(stored: Stored) -> tuple[str, str | None, str]:
+def _pack_outcome(stored: Stored) -> tuple[str, str | None, str]:
     key, fault, reason = stored
     return key, None if fault is None else fault.value, reason
 
 
-def _unpacked_outcome(key: str, fault: str | None, reason: str) -> Stored:
+def _unpack_outcome(key: str, fault: str | None, reason: str) -> Stored:
     return Stored(key, None if fault is None else Refusal(fault), reason)
 
 
-def _framed(value: Any) -> bytes:
+def _frame(value: Any) -> bytes:
     data = marshal.dumps(value)
     return len(data).to_bytes(LENGTH_BYTES) + data

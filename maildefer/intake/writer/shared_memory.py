@@ -1,7 +1,7 @@
-"""What a front end and its writer share: a socket, and memory for what is too large to go through it.
+"""The link between a front end and its writer: a socket, and shared memory for large messages.
 
-Through a socket each byte would be copied eight times more, twice by the kernel: of a message of 1 MiB, that was half
-of the processor's time.
+Through a socket each byte would be copied eight times more, twice of them by the kernel: half of the processor time for
+a message of 1 MiB.
 """
 
 from __future__ import annotations
@@ -15,29 +15,29 @@ from contextlib import suppress
 from typing import Final, NamedTuple
 
 _BLOCKS: Final = 32
-_MORE_BYTES: Final = 256 << 10  # that a part may be larger by: what came while the last one was on its way
+_EXTRA_BYTES: Final = 256 << 10  # that a part may exceed buffer_bytes by, for input that came meanwhile
 _F_SEAL_FUTURE_WRITE: Final = 0x10  # fcntl(2); the standard library lacks a name for it
-_LEAST_BYTES: Final = 16 << 10  # what is smaller goes through the socket as quickly
+_MIN_BYTES: Final = 16 << 10  # smaller messages go through the socket as quickly
 
 
 class Span(NamedTuple):
-    """Bytes in an arena."""
+    """The place of a message's bytes in shared memory."""
 
     at: int
     size: int
 
 
 class SharedBlocks:
-    """Blocks of memory that both processes see; only those that were once used take any.
+    """Blocks of memory that both processes see; a block takes memory once it has been used.
 
-    The front end gives them out and takes them back. The writer reads one between the job that names it and its answer
-    to that. So nothing is to be locked.
+    The front end alone allocates and releases them. The writer reads a block between a job with its span and the answer
+    to that job. So no lock is needed.
     """
 
     def __init__(
         self, block_bytes: int, *, blocks: int = _BLOCKS, descriptor: int = -1, writable: bool = True
     ) -> None:
-        """Before the processes part. With a descriptor, that file's memory, else memory of its own."""
+        """To be made before the fork. It maps the file of `descriptor`, or else anonymous memory."""
         self._block_bytes = block_bytes
         protection = mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0)
         self._map = mmap.mmap(descriptor, blocks * block_bytes, prot=protection)
@@ -45,28 +45,28 @@ class SharedBlocks:
         self._free = list(range(0, blocks * block_bytes, block_bytes))
 
     def close(self) -> None:
-        """It is the other process's."""
+        """Unmap it: it is the other process's."""
         self._memory.release()
         self._map.close()
 
     @property
-    def free(self) -> int:
-        """Blocks that can be had."""
+    def free_blocks(self) -> int:
+        """The number of free blocks."""
         return len(self._free)
 
     def put(self, pieces: Sequence[bytes | memoryview]) -> Span | None:
-        """Copy them into a block, one behind the other; None where they are better sent, or no block is free."""
+        """Copy pieces into a block; None where their size does not suit, or no block is free."""
         size = sum(map(len, pieces))
-        if not _LEAST_BYTES <= size <= self._block_bytes or not self._free:
+        if not _MIN_BYTES <= size <= self._block_bytes or not self._free:
             return None
-        begin = at = self._free.pop()  # that which was given back last, and is still in the processor's cache
+        begin = at = self._free.pop()  # the one released last, which is still in the processor's cache
         for piece in pieces:
             self._memory[at : at + len(piece)] = piece
             at += len(piece)
         return Span(begin, size)
 
-    def give_back(self, span: Span) -> None:
-        """Once the writer has answered, whatever its answer is."""
+    def release_block(self, span: Span) -> None:
+        """Release a block once the writer has answered, whatever the answer is."""
         self._free.append(span.at)
 
     def get(self, span: Span) -> memoryview:
@@ -74,32 +74,32 @@ class SharedBlocks:
 
 
 class WriterLink(NamedTuple):
-    """One process's end."""
+    """One process's end of the link."""
 
     socket: socket.socket
-    arena: SharedBlocks
+    blocks: SharedBlocks
     local: bool
-    """Whether the queue is on a disk of this machine."""
+    """Whether the queue is on a local disk."""
 
 
-def pair(buffer_bytes: int, *, local: bool) -> tuple[WriterLink, WriterLink]:
-    """The front end's end and the writer's, for messages that come in parts of so many bytes and more."""
-    front, back = _arenas(buffer_bytes + _MORE_BYTES)
+def make_links(buffer_bytes: int, *, local: bool) -> tuple[WriterLink, WriterLink]:
+    """The front end's end and the writer's, for parts of so many bytes and more."""
+    front, back = _two_views(buffer_bytes + _EXTRA_BYTES)
     ours, theirs = socket.socketpair()
     return WriterLink(ours, front, local), WriterLink(theirs, back, local)
 
 
-def part(mine: WriterLink, other: WriterLink) -> None:
-    """In each of the two processes: let go of the other's end."""
+def keep_end(mine: WriterLink, other: WriterLink) -> None:
+    """Close the other process's end; to be called in both."""
     other.socket.close()
-    if other.arena is not mine.arena:
-        other.arena.close()
+    if other.blocks is not mine.blocks:
+        other.blocks.close()
 
 
-def _arenas(block_bytes: int) -> tuple[SharedBlocks, SharedBlocks]:
-    """To write to and to read, of the same memory, which nobody can cut off or map anew to write to it."""
+def _two_views(block_bytes: int) -> tuple[SharedBlocks, SharedBlocks]:
+    """Map the same memory for writing and for reading; its seals forbid to truncate it and to map it for writing."""
     try:
-        descriptor = os.memfd_create("arena", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        descriptor = os.memfd_create("blocks", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     except OSError:
         return (one := SharedBlocks(block_bytes)), one
     try:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maildefer.intake.writer.batcher import PATIENCE_SECONDS, WriterBatcher
+from maildefer.intake.writer.batcher import MAX_WAIT_SECONDS, WriterBatcher
 
 
 def local(threads: int = 4) -> WriterBatcher[int]:
@@ -19,136 +19,136 @@ def mounted(threads: int = 4) -> WriterBatcher[int]:
     return WriterBatcher(threads=threads, local=False)
 
 
-def add(lane: WriterBatcher[int], *jobs: int, now: float = 0.0) -> None:
+def add(batcher: WriterBatcher[int], *jobs: int, now: float = 0.0) -> None:
     for job in jobs:
-        lane.add(job, now=now)
+        batcher.add_job(job, now=now)
 
 
-def sent(lane: WriterBatcher[int], *, now: float = 0.0) -> list[list[int]]:
+def sent(batcher: WriterBatcher[int], *, now: float = 0.0) -> list[list[int]]:
     """All that is to be sent now."""
     batches = []
-    while batch := lane.next(now=now):
+    while batch := batcher.next_batch(now=now):
         batches.append(batch)
     return batches
 
 
 def test_what_comes_first_is_sent_at_once() -> None:
-    for lane in (local(), mounted()):
-        add(lane, 1)
-        assert sent(lane) == [[1]]
-        assert sent(lane) == []
+    for batcher in (local(), mounted()):
+        add(batcher, 1)
+        assert sent(batcher) == [[1]]
+        assert sent(batcher) == []
 
 
 def test_on_a_disk_what_comes_meanwhile_goes_together_when_the_batch_ends() -> None:
-    lane = local()
-    add(lane, 1)
-    sent(lane)
-    add(lane, 2, 3)
-    add(lane, 4)
-    assert sent(lane) == []
-    lane.end()
-    assert sent(lane) == [[2, 3, 4]]
+    batcher = local()
+    add(batcher, 1)
+    sent(batcher)
+    add(batcher, 2, 3)
+    add(batcher, 4)
+    assert sent(batcher) == []
+    batcher.end_batch()
+    assert sent(batcher) == [[2, 3, 4]]
 
 
 def test_on_a_mount_all_are_under_way_at_the_same_time() -> None:
-    lane = mounted()
+    batcher = mounted()
     for job in (1, 2, 3):
-        add(lane, job)
-        assert sent(lane) == [[job]]
+        add(batcher, job)
+        assert sent(batcher) == [[job]]
 
 
 def test_on_a_mount_many_that_wait_are_spread_over_the_threads_that_are_free() -> None:
-    lane = mounted(threads=4)
-    add(lane, 0)
-    sent(lane)
-    add(lane, *range(1, 9))
-    assert sent(lane) == [[1, 2, 3], [4, 5, 6], [7, 8]]
-    add(lane, 9, 10)
-    assert sent(lane) == []
-    lane.end()
-    assert sent(lane) == [[9, 10]]
+    batcher = mounted(threads=4)
+    add(batcher, 0)
+    sent(batcher)
+    add(batcher, *range(1, 9))
+    assert sent(batcher) == [[1, 2, 3], [4, 5, 6], [7, 8]]
+    add(batcher, 9, 10)
+    assert sent(batcher) == []
+    batcher.end_batch()
+    assert sent(batcher) == [[9, 10]]
 
 
 def test_a_second_batch_is_worth_it_once_enough_wait() -> None:
-    lane = local()
-    add(lane, 0)
-    sent(lane)
-    add(lane, *range(1, 16))
-    assert sent(lane) == []
-    add(lane, 16)
-    assert sent(lane) == [list(range(1, 17))]
+    batcher = local()
+    add(batcher, 0)
+    sent(batcher)
+    add(batcher, *range(1, 16))
+    assert sent(batcher) == []
+    add(batcher, 16)
+    assert sent(batcher) == [list(range(1, 17))]
 
 
 def test_a_batch_is_not_so_large_that_who_came_first_waits_for_all() -> None:
-    lane = local()
-    add(lane, *range(150))
-    assert [len(batch) for batch in sent(lane)] == [64, 64, 22]
+    batcher = local()
+    add(batcher, *range(150))
+    assert [len(batch) for batch in sent(batcher)] == [64, 64, 22]
 
 
 def test_a_batch_is_no_larger_than_there_is_room_for() -> None:
-    for lane in (local(), mounted(threads=1)):
-        add(lane, 1, 2, 3)
-        assert lane.next(now=0.0, most=0) == []
-        assert lane.next(now=0.0, most=2) == [1, 2]
-        lane.end()
-        assert lane.next(now=0.0) == [3]
+    for batcher in (local(), mounted(threads=1)):
+        add(batcher, 1, 2, 3)
+        assert batcher.next_batch(now=0.0, most=0) == []
+        assert batcher.next_batch(now=0.0, most=2) == [1, 2]
+        batcher.end_batch()
+        assert batcher.next_batch(now=0.0) == [3]
 
 
 def test_no_more_batches_are_out_than_there_are_threads() -> None:
-    for lane in (local(threads=2), mounted(threads=2)):
-        add(lane, *range(200))
-        assert len(sent(lane)) == 2
-        add(lane, *range(200))
-        assert sent(lane, now=1000.0) == []
-        lane.end()
-        assert len(sent(lane)) == 1
+    for batcher in (local(threads=2), mounted(threads=2)):
+        add(batcher, *range(200))
+        assert len(sent(batcher)) == 2
+        add(batcher, *range(200))
+        assert sent(batcher, now=1000.0) == []
+        batcher.end_batch()
+        assert len(sent(batcher)) == 1
 
 
 def test_a_batch_that_does_not_end_is_waited_for_only_so_long() -> None:
-    lane = local(threads=2)
-    add(lane, 1)
-    sent(lane)
-    add(lane, 2, now=5.0)
-    add(lane, 3, now=5.009)
-    assert lane.due == (due := 5.0 + PATIENCE_SECONDS)
-    assert sent(lane, now=5.0099) == []
-    assert sent(lane, now=due) == [[2, 3]]
+    batcher = local(threads=2)
+    add(batcher, 1)
+    sent(batcher)
+    add(batcher, 2, now=5.0)
+    add(batcher, 3, now=5.009)
+    assert batcher.due == (due := 5.0 + MAX_WAIT_SECONDS)
+    assert sent(batcher, now=5.0099) == []
+    assert sent(batcher, now=due) == [[2, 3]]
 
 
 def test_nothing_is_due_where_nothing_waits() -> None:
-    lane = local()
-    add(lane, 1)
-    sent(lane)
-    assert lane.due is None
+    batcher = local()
+    add(batcher, 1)
+    sent(batcher)
+    assert batcher.due is None
 
 
 def test_nothing_is_due_while_all_threads_are_at_work() -> None:
-    lane = local(threads=1)
-    add(lane, 1, 2)
-    sent(lane)
-    add(lane, 3)
-    assert lane.due is None
+    batcher = local(threads=1)
+    add(batcher, 1, 2)
+    sent(batcher)
+    add(batcher, 3)
+    assert batcher.due is None
 
 
-def rate(lane: WriterBatcher[int], connections: int, seconds: Callable[[int, int], float]) -> float:
+def rate(batcher: WriterBatcher[int], connections: int, seconds: Callable[[int, int], float]) -> float:
     """Messages a second of so many clients, each of which sends its next one when it is told of the last.
 
     `seconds`: that a batch of so many takes when so many are under way.
     """
     now, done, number = 0.0, 0, 0
     out: list[tuple[float, int, list[int]]] = []
-    add(lane, *range(connections))
+    add(batcher, *range(connections))
     while done < 3000:
-        for batch in sent(lane, now=now):
+        for batch in sent(batcher, now=now):
             number += 1
             heapq.heappush(out, (now + seconds(len(batch), len(out) + 1), number, batch))
-        if lane.due is not None and now < lane.due < out[0][0]:
-            now = lane.due
+        if batcher.due is not None and now < batcher.due < out[0][0]:
+            now = batcher.due
             continue
         now, _, batch = heapq.heappop(out)
-        lane.end()
+        batcher.end_batch()
         done += len(batch)
-        add(lane, *batch, now=now)
+        add(batcher, *batch, now=now)
     return done / now
 
 
@@ -172,18 +172,18 @@ def test_a_mount_has_all_threads_at_work() -> None:
 def test_every_job_is_sent_once_and_in_order(
     steps: list[tuple[int, float, bool]], threads: int, is_local: bool
 ) -> None:
-    lane = WriterBatcher[int](threads=threads, local=is_local)
+    batcher = WriterBatcher[int](threads=threads, local=is_local)
     now, added, out = 0.0, 0, 0
     jobs: list[int] = []
     for count, pause, ends in [*steps, *[(0, 1.0, True)] * (50 * len(steps))]:
-        add(lane, *range(added, added + count), now=now)
+        add(batcher, *range(added, added + count), now=now)
         added += count
-        batches = sent(lane, now=now)
+        batches = sent(batcher, now=now)
         jobs += [job for batch in batches for job in batch]
         out += len(batches)
         assert out <= threads
         now += pause
         if ends and out:
-            lane.end()
+            batcher.end_batch()
             out -= 1
     assert jobs == list(range(added))

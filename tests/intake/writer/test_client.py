@@ -18,11 +18,11 @@ import pytest
 from maildefer.errors import MaildeferError
 from maildefer.intake.options import parse
 from maildefer.intake.outcomes import Refusal, Stored
-from maildefer.intake.writer import client as line_module
+from maildefer.intake.writer import client as client_module
 from maildefer.intake.writer.client import WriterClient
 from maildefer.intake.writer.process import Writer
 from maildefer.intake.writer.protocol import Message
-from maildefer.intake.writer.shared_memory import SharedBlocks, Span, WriterLink, pair, part
+from maildefer.intake.writer.shared_memory import SharedBlocks, Span, WriterLink, keep_end, make_links
 from maildefer.maildir import durable
 from maildefer.maildir.layout import create_queue
 from maildefer.maildir.push import Compose, Pusher
@@ -43,19 +43,19 @@ def text(number: int, size_bytes: int = LARGE) -> bytes:
 
 
 def served(queue: Path, play: Callable[[WriterClient], Awaitable[None]], *options: str) -> WriterLink:
-    """Play with a line to a real writer; our end, once all is over."""
+    """Play with a client of a real writer; our end, once all is over."""
     layout = create_queue(str(queue))
-    ours, theirs = pair(BLOCK_BYTES, local=True)
+    ours, theirs = make_links(BLOCK_BYTES, local=True)
     limits = parse(["--socket-fd", "0", "--queue", layout.path, "--min-free-bytes", "0", *options])
     thread = threading.Thread(target=Writer(layout, limits, theirs).run)
     thread.start()
 
     async def run() -> None:
-        line = await WriterClient.open(ours, threads=limits.threads)
+        client = await WriterClient.open(ours, threads=limits.threads)
         try:
-            await play(line)
+            await play(client)
         finally:
-            await line.close()
+            await client.close()
 
     try:
         asyncio.run(run())
@@ -74,54 +74,54 @@ def bodies(queue: Path) -> list[bytes]:
 
 
 def test_pieces_are_one_behind_the_other() -> None:
-    arena = SharedBlocks(BLOCK_BYTES)
-    span = arena.put([b"a" * 20_000, b"", memoryview(b"b" * 20_000)])
+    blocks = SharedBlocks(BLOCK_BYTES)
+    span = blocks.put([b"a" * 20_000, b"", memoryview(b"b" * 20_000)])
     assert span is not None
-    assert bytes(arena.get(span)) == b"a" * 20_000 + b"b" * 20_000
+    assert bytes(blocks.get(span)) == b"a" * 20_000 + b"b" * 20_000
 
 
 def test_blocks_do_not_mix() -> None:
-    arena = SharedBlocks(BLOCK_BYTES)
-    spans = [arena.put([bytes([number]) * BLOCK_BYTES]) for number in range(32)]
+    blocks = SharedBlocks(BLOCK_BYTES)
+    spans = [blocks.put([bytes([number]) * BLOCK_BYTES]) for number in range(32)]
     for number, span in enumerate(spans):
         assert span is not None
-        assert bytes(arena.get(span)) == bytes([number]) * BLOCK_BYTES
+        assert bytes(blocks.get(span)) == bytes([number]) * BLOCK_BYTES
 
 
 def test_what_is_small_or_too_large_is_better_sent() -> None:
-    arena = SharedBlocks(BLOCK_BYTES)
-    assert arena.put([b"x" * 2048]) is None
-    assert arena.put([b"x" * BLOCK_BYTES, b"y"]) is None
+    blocks = SharedBlocks(BLOCK_BYTES)
+    assert blocks.put([b"x" * 2048]) is None
+    assert blocks.put([b"x" * BLOCK_BYTES, b"y"]) is None
 
 
 def test_a_block_is_given_again_once_it_is_given_back() -> None:
-    arena = SharedBlocks(BLOCK_BYTES, blocks=1)
-    span = arena.put([b"x" * LARGE])
+    blocks = SharedBlocks(BLOCK_BYTES, blocks=1)
+    span = blocks.put([b"x" * LARGE])
     assert span == Span(0, LARGE)
-    assert arena.put([b"y" * LARGE]) is None
-    arena.give_back(span)
-    assert arena.put([b"z" * LARGE]) == span
-    assert bytes(arena.get(span)) == b"z" * LARGE
+    assert blocks.put([b"y" * LARGE]) is None
+    blocks.release_block(span)
+    assert blocks.put([b"z" * LARGE]) == span
+    assert bytes(blocks.get(span)) == b"z" * LARGE
 
 
 def test_the_reader_cannot_change_it() -> None:
-    arena = SharedBlocks(BLOCK_BYTES)
-    span = arena.put([b"x" * LARGE])
+    blocks = SharedBlocks(BLOCK_BYTES)
+    span = blocks.put([b"x" * LARGE])
     assert span is not None
     with pytest.raises(TypeError):
-        arena.get(span)[0] = 0
+        blocks.get(span)[0] = 0
 
 
 def test_both_processes_see_it() -> None:
-    ours, theirs = pair(BLOCK_BYTES, local=True)
+    ours, theirs = make_links(BLOCK_BYTES, local=True)
     if not (pid := os.fork()):
         ours.socket.close()
         at, size = map(int, theirs.socket.recv(100).split())
-        digest = hashlib.sha256(theirs.arena.get(Span(at, size))).hexdigest()
+        digest = hashlib.sha256(theirs.blocks.get(Span(at, size))).hexdigest()
         theirs.socket.sendall(digest.encode())
         os._exit(0)
     theirs.socket.close()
-    span = ours.arena.put([data := os.urandom(LARGE)])
+    span = ours.blocks.put([data := os.urandom(LARGE)])
     assert span is not None
     ours.socket.sendall(f"{span.at} {span.size}".encode())
     assert ours.socket.recv(100, socket.MSG_WAITALL).decode() == hashlib.sha256(data).hexdigest()
@@ -134,50 +134,50 @@ def test_both_processes_see_it() -> None:
 
 @pytest.mark.invariant(9)
 def test_more_messages_at_a_time_than_there_are_blocks_all_arrive_as_they_are(tmp_path: Path) -> None:
-    async def play(line: WriterClient) -> None:
+    async def play(client: WriterClient) -> None:
         stored = await asyncio.gather(
-            *(line.push(message(text(number)[:30_000], text(number)[30_000:])) for number in range(100))
+            *(client.push(message(text(number)[:30_000], text(number)[30_000:])) for number in range(100))
         )
         assert all(each[0].key for each in stored)
 
     link = served(tmp_path, play)
     assert sorted(bodies(tmp_path)) == [text(number) for number in range(100)]
-    assert link.arena.free == 32
+    assert link.blocks.free_blocks == 32
 
 
 @pytest.mark.invariant(9)
 def test_parts_of_many_messages_go_the_same_way_and_do_not_mix(tmp_path: Path) -> None:
-    async def send(line: WriterClient, number: int) -> list[Stored]:
-        draft = line.fresh_draft()
+    async def send(client: WriterClient, number: int) -> list[Stored]:
+        draft = client.fresh_draft()
         for _ in range(3):
-            assert await line.push(message(text(number), draft=draft, whole=False)) == []
-        return await line.push(message(b"end\n", draft=draft))
+            assert await client.push(message(text(number), draft=draft, whole=False)) == []
+        return await client.push(message(b"end\n", draft=draft))
 
-    async def play(line: WriterClient) -> None:
-        stored = await asyncio.gather(*(send(line, number) for number in range(60)))
+    async def play(client: WriterClient) -> None:
+        stored = await asyncio.gather(*(send(client, number) for number in range(60)))
         assert all(each[0].key for each in stored)
 
     link = served(tmp_path, play)
     assert sorted(bodies(tmp_path)) == [text(number) * 3 + b"end\n" for number in range(60)]
-    assert link.arena.free == 32
+    assert link.blocks.free_blocks == 32
 
 
 def test_parts_wait_for_a_block_and_whole_messages_do_not(tmp_path: Path) -> None:
-    async def play(line: WriterClient) -> None:
-        arena = line._arena
-        spans = [arena.put([bytes(LARGE)]) for _ in range(32)]
-        assert arena.free == 0
+    async def play(client: WriterClient) -> None:
+        blocks = client._blocks
+        spans = [blocks.put([bytes(LARGE)]) for _ in range(32)]
+        assert blocks.free_blocks == 0
         part = asyncio.ensure_future(
-            line.push(message(text(1), draft=(draft := line.fresh_draft()), whole=False))
+            client.push(message(text(1), draft=(draft := client.fresh_draft()), whole=False))
         )
-        await line.push(message(text(2)))  # through the socket
+        await client.push(message(text(2)))  # through the socket
         assert not part.done()
         for span in spans:
             assert span is not None
-            arena.give_back(span)
-        await line.push(message(text(3)))
+            blocks.release_block(span)
+        await client.push(message(text(3)))
         assert await part == []
-        await line.push(message(b"end\n", draft=draft))
+        await client.push(message(b"end\n", draft=draft))
 
     served(tmp_path, play)
     assert sorted(bodies(tmp_path)) == [text(1) + b"end\n", text(2), text(3)]
@@ -186,27 +186,27 @@ def test_parts_wait_for_a_block_and_whole_messages_do_not(tmp_path: Path) -> Non
 def test_a_block_comes_back_when_the_client_has_gone_but_not_before_the_writer_is_done(
     tmp_path: Path,
 ) -> None:
-    async def play(line: WriterClient) -> None:
-        tasks = [asyncio.ensure_future(line.push(message(text(number)))) for number in range(20)]
+    async def play(client: WriterClient) -> None:
+        tasks = [asyncio.ensure_future(client.push(message(text(number)))) for number in range(20)]
         await asyncio.sleep(0)  # they are sent
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*(line.push(message(text(number))) for number in range(20, 80)))
+        await asyncio.gather(*(client.push(message(text(number))) for number in range(20, 80)))
 
     link = served(tmp_path, play)
     assert sorted(bodies(tmp_path)) == [text(number) for number in range(80)]
-    assert link.arena.free == 32
+    assert link.blocks.free_blocks == 32
 
 
 def test_a_block_comes_back_when_the_writer_refuses(tmp_path: Path) -> None:
-    async def play(line: WriterClient) -> None:
+    async def play(client: WriterClient) -> None:
         for number in range(40):
-            (stored,) = await line.push(message(text(number)))
+            (stored,) = await client.push(message(text(number)))
             assert stored.fault == Refusal.QUEUE_FULL
 
     link = served(tmp_path, play, "--min-free-bytes", str(1 << 60))
     assert bodies(tmp_path) == []
-    assert link.arena.free == 32
+    assert link.blocks.free_blocks == 32
 
 
 @pytest.mark.ttl(300)
@@ -217,13 +217,13 @@ def test_a_part_is_answered_while_messages_are_still_being_synced(
     synced, sync = threading.Event(), durable.sync_directory
     monkeypatch.setattr(durable, "sync_directory", lambda *path, **by: synced.wait(60) and sync(*path, **by))
 
-    async def play(line: WriterClient) -> None:
-        messages = [asyncio.ensure_future(line.push(message(b"x\n"))) for _ in range(3)]
+    async def play(client: WriterClient) -> None:
+        messages = [asyncio.ensure_future(client.push(message(b"x\n"))) for _ in range(3)]
         try:
-            draft = line.fresh_draft()
-            assert await line.push(message(text(1), draft=draft, whole=False)) == []
+            draft = client.fresh_draft()
+            assert await client.push(message(text(1), draft=draft, whole=False)) == []
             assert not any(each.done() for each in messages)
-            line.drop(draft)
+            client.drop_draft(draft)
         finally:
             synced.set()
         assert all(each[0].key for each in await asyncio.gather(*messages))
@@ -245,12 +245,12 @@ def test_a_batch_that_hangs_holds_up_no_other(tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr(Pusher, "push_all", push_all)
 
-    async def play(line: WriterClient) -> None:
-        first = asyncio.ensure_future(line.push(message(b"first\n")))
+    async def play(client: WriterClient) -> None:
+        first = asyncio.ensure_future(client.push(message(b"first\n")))
         await asyncio.sleep(0)  # it is sent
         try:
             for _ in range(3):
-                assert (await line.push(message(b"later\n")))[0].key
+                assert (await client.push(message(b"later\n")))[0].key
             assert not first.done()
         finally:
             go_on.set()
@@ -267,8 +267,8 @@ def test_what_comes_while_a_batch_is_written_goes_together(
     real = Writer.answer
     monkeypatch.setattr(Writer, "answer", lambda self, jobs: sizes.append(len(jobs)) or real(self, jobs))
 
-    async def play(line: WriterClient) -> None:
-        await asyncio.gather(*(line.push(message(b"%d\n" % number)) for number in range(12)))
+    async def play(client: WriterClient) -> None:
+        await asyncio.gather(*(client.push(message(b"%d\n" % number)) for number in range(12)))
 
     served(tmp_path, play)
     assert sizes == [1, 11]
@@ -276,17 +276,17 @@ def test_what_comes_while_a_batch_is_written_goes_together(
 
 
 def test_whoever_waits_when_the_writer_ends_is_told(tmp_path: Path) -> None:
-    ours, theirs = pair(BLOCK_BYTES, local=True)
+    ours, theirs = make_links(BLOCK_BYTES, local=True)
 
     async def run() -> None:
-        line = await WriterClient.open(ours, threads=2)
-        pushes = [asyncio.ensure_future(line.push(message(text(number)))) for number in range(3)]
+        client = await WriterClient.open(ours, threads=2)
+        pushes = [asyncio.ensure_future(client.push(message(text(number)))) for number in range(3)]
         await asyncio.sleep(0)
         theirs.socket.close()
         assert [each[0].fault for each in await asyncio.gather(*pushes)] == [Refusal.STORAGE_FAILED] * 3
-        assert line.closed.is_set()
-        assert (await line.push(message(b"x")))[0].fault == Refusal.STORAGE_FAILED
-        await line.close()
+        assert client.closed.is_set()
+        assert (await client.push(message(b"x")))[0].fault == Refusal.STORAGE_FAILED
+        await client.close()
 
     asyncio.run(run())
 
@@ -295,39 +295,41 @@ def test_a_shortage_is_asked_for_once_a_second_and_known_in_between(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [1000.0]
-    monkeypatch.setattr(line_module, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(client_module, "time", SimpleNamespace(monotonic=lambda: now[0]))
 
-    async def play(line: WriterClient) -> None:
-        assert line.known_shortage() is None
-        assert (line.last_shortage, await line.shortage()) == ("", told := await line.shortage())
+    async def play(client: WriterClient) -> None:
+        assert client.known_shortage() is None
+        assert (client.last_shortage, await client.shortage()) == ("", told := await client.shortage())
         assert "free" in told
-        assert (line.known_shortage(), line.last_shortage) == (told, told)
-        asked = line._number
-        assert await line.shortage() == told
-        assert line._number == asked
+        assert (client.known_shortage(), client.last_shortage) == (told, told)
+        asked = client._number
+        assert await client.shortage() == told
+        assert client._number == asked
         now[0] += 1.0
-        assert line.known_shortage() is None
-        assert await line.shortage() == told
-        assert line._number == asked + 1
+        assert client.known_shortage() is None
+        assert await client.shortage() == told
+        assert client._number == asked + 1
 
     served(tmp_path / "queue", play, "--min-free-bytes", str(1 << 60))
 
 
 @pytest.mark.parametrize("gone", [False, True])
 def test_a_writer_that_does_not_answer_is_a_shortage(monkeypatch: pytest.MonkeyPatch, gone: bool) -> None:
-    monkeypatch.setattr(line_module, "_PATIENCE_SECONDS", 0.01)
-    ours, theirs = pair(BLOCK_BYTES, local=True)
+    monkeypatch.setattr(client_module, "_ANSWER_SECONDS", 0.01)
+    ours, theirs = make_links(BLOCK_BYTES, local=True)
 
     async def play() -> None:
-        line = await WriterClient.open(ours, threads=1)
+        client = await WriterClient.open(ours, threads=1)
         if gone:
             theirs.socket.close()
-            await line.closed.wait()
-        assert await line.shortage() == line_module._SILENT
-        asked = line._number
-        assert await line.shortage() == line_module._SILENT, "and nobody waits for it again within a second"
-        assert line._number == asked
-        await line.close()
+            await client.closed.wait()
+        assert await client.shortage() == client_module._SILENT
+        asked = client._number
+        assert await client.shortage() == client_module._SILENT, (
+            "and nobody waits for it again within a second"
+        )
+        assert client._number == asked
+        await client.close()
 
     try:
         asyncio.run(play())
@@ -338,29 +340,29 @@ def test_a_writer_that_does_not_answer_is_a_shortage(monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize(("threads", "batches"), [(4, 3), (2, 1), (1, 1)])
 def test_one_of_the_writers_threads_is_left_to_parts_of_large_messages(threads: int, batches: int) -> None:
     """On a mount, where all batches may be under way at a time: a part waits for no sync."""
-    ours, theirs = pair(BLOCK_BYTES, local=False)
+    ours, theirs = make_links(BLOCK_BYTES, local=False)
 
     async def play() -> None:
-        line = await WriterClient.open(ours, threads=threads)
-        waiting = [asyncio.create_task(line.push(message(b"x"))) for _ in range(20)]
+        client = await WriterClient.open(ours, threads=threads)
+        waiting = [asyncio.create_task(client.push(message(b"x"))) for _ in range(20)]
         await asyncio.sleep(0)
-        assert len(line._batches) == batches
-        waiting.append(asyncio.create_task(line.push(message(b"y", draft=1, whole=False))))
+        assert len(client._batches) == batches
+        waiting.append(asyncio.create_task(client.push(message(b"y", draft=1, whole=False))))
         await asyncio.sleep(0)
-        assert len(line._batches) == batches + 1
+        assert len(client._batches) == batches + 1
         theirs.socket.close()
         await asyncio.wait(waiting)
-        await line.close()
+        await client.close()
 
     asyncio.run(play())
 
 
 def test_each_batch_that_is_answered_makes_room_for_another_the_first_too(tmp_path: Path) -> None:
-    async def play(line: WriterClient) -> None:
-        assert await line.shortage() == ""  # which is in no batch
+    async def play(client: WriterClient) -> None:
+        assert await client.shortage() == ""  # which is in no batch
         for number in range(1, 4):
-            await line.push(message(b"x"))
-            assert (line._batch, line._batches, line._messages.jobs._out) == (number, {}, 0)
+            await client.push(message(b"x"))
+            assert (client._batch, client._batches, client._messages.batcher._batches_out) == (number, {}, 0)
 
     served(tmp_path / "queue", play)
 
@@ -379,18 +381,18 @@ def test_a_writer_that_says_what_is_no_answer_is_one_that_is_gone(
     nonsense: bytes, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Else its clients would wait for ever, and no other would ever take its place."""
-    ours, theirs = pair(BLOCK_BYTES, local=True)
+    ours, theirs = make_links(BLOCK_BYTES, local=True)
 
     async def run() -> list[Stored]:
-        line = await WriterClient.open(ours, threads=2)
-        pushed = asyncio.ensure_future(line.push(message(b"x")))
+        client = await WriterClient.open(ours, threads=2)
+        pushed = asyncio.ensure_future(client.push(message(b"x")))
         await asyncio.sleep(0)
         theirs.socket.sendall(nonsense)
-        await line.closed.wait()
+        await client.closed.wait()
         try:
             return await pushed
         finally:
-            await line.close()
+            await client.close()
             await asyncio.sleep(0)
 
     with theirs.socket:
@@ -401,15 +403,15 @@ def test_a_writer_that_says_what_is_no_answer_is_one_that_is_gone(
 
 def test_the_writer_cannot_write_to_what_it_reads_nor_can_anybody_cut_it_off() -> None:
     """Who reads a mapping behind its end is ended by SIGBUS."""
-    front, back = pair(BLOCK_BYTES, local=True)
-    span = front.arena.put([b"x" * LARGE])
+    front, back = make_links(BLOCK_BYTES, local=True)
+    span = front.blocks.put([b"x" * LARGE])
     assert span is not None
-    assert bytes(back.arena.get(span)) == b"x" * LARGE
+    assert bytes(back.blocks.get(span)) == b"x" * LARGE
     with pytest.raises(TypeError, match="read-only"):
-        back.arena._memory[0] = 1
+        back.blocks._memory[0] = 1
     # The descriptor is closed; what opens it anew, where it may, finds it sealed.
     for line in Path("/proc/self/maps").read_text().splitlines():
-        if "memfd:arena" not in line:
+        if "memfd:blocks" not in line:
             continue
         try:
             descriptor = os.open(f"/proc/self/map_files/{line.split()[0]}", os.O_RDWR)
@@ -419,7 +421,7 @@ def test_the_writer_cannot_write_to_what_it_reads_nor_can_anybody_cut_it_off() -
             with pytest.raises(PermissionError):
                 act()
         os.close(descriptor)
-    part(front, back)
-    assert bytes(front.arena.get(span)) == b"x" * LARGE
+    keep_end(front, back)
+    assert bytes(front.blocks.get(span)) == b"x" * LARGE
     front.socket.close()
-    front.arena.close()
+    front.blocks.close()

@@ -14,7 +14,7 @@ from maildefer.intake.options import parse
 from maildefer.intake.outcomes import Refusal
 from maildefer.intake.writer.process import Writer
 from maildefer.intake.writer.protocol import Job, Message, WriterAnswer
-from maildefer.intake.writer.shared_memory import pair
+from maildefer.intake.writer.shared_memory import make_links
 from maildefer.maildir import durable
 from maildefer.maildir.draft import Draft
 from maildefer.maildir.layout import Layout, create_queue
@@ -32,7 +32,7 @@ def layout(tmp_path: Path) -> Layout:
 @pytest.fixture
 def writer(layout: Layout) -> Iterator[Writer]:
     options = parse(["--socket-fd", "0", "--queue", layout.path, "--min-free-bytes", "0"])
-    ours, theirs = pair(options.buffer_bytes, local=True)
+    ours, theirs = make_links(options.buffer_bytes, local=True)
     yield Writer(layout, options, theirs)
     ours.socket.close()
     theirs.socket.close()
@@ -147,9 +147,9 @@ def test_a_copy_that_fails_fails_its_message_or_with_lmtp_its_recipient(
 
 def test_a_shortage_in_the_middle_drops_what_is_there(layout: Layout) -> None:
     options = parse(["--socket-fd", "0", "--queue", layout.path, "--min-free-bytes", str(1 << 60)])
-    ours, theirs = pair(options.buffer_bytes, local=True)
+    ours, theirs = make_links(options.buffer_bytes, local=True)
     writer = Writer(layout, options, theirs)
-    writer._spool.add(part(b"x"))
+    writer._drafts.add_part(part(b"x"))
     (answer,) = push(writer, part(b"y"))
     assert [stored.fault for stored in answer.stored] == [Refusal.QUEUE_FULL]
     assert os.listdir(layout.tmp) == []
@@ -205,6 +205,6 @@ def test_a_draft_of_a_queue_that_is_gone_says_so(tmp_path: Path) -> None:
 
 def test_the_writers_end_leaves_no_drafts(writer: Writer, layout: Layout) -> None:
     push(writer, part(b"x"))
-    writer._line.shutdown(socket.SHUT_RDWR)
+    writer._socket.shutdown(socket.SHUT_RDWR)
     writer.run()
     assert os.listdir(layout.tmp) == []

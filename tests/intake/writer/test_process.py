@@ -21,7 +21,7 @@ from maildefer.intake.outcomes import Refusal
 from maildefer.intake.writer import process
 from maildefer.intake.writer.process import Writer
 from maildefer.intake.writer.protocol import Job, Message, WriterAnswer
-from maildefer.intake.writer.shared_memory import pair
+from maildefer.intake.writer.shared_memory import make_links
 from maildefer.maildir.layout import Layout, create_queue
 from maildefer.maildir.push import Pusher
 from maildefer.maildir.system import SYSTEM
@@ -42,7 +42,7 @@ def make(layout: Layout) -> Iterator[Make]:
     options = parse(["--socket-fd", "0", "--queue", layout.path, "--min-free-bytes", "0"])
 
     def made(local: bool) -> Writer:
-        ours, theirs = pair(options.buffer_bytes, local=local)
+        ours, theirs = make_links(options.buffer_bytes, local=local)
         sockets.extend((ours.socket, theirs.socket))
         return Writer(layout, options, theirs)
 
