@@ -71,7 +71,7 @@ class SMTPReceiver:
         name = self._listeners[0].socket.getsockname()
         self.host: str = host if isinstance(name, tuple) else name
         self.port: int = name[1] if isinstance(name, tuple) else 0
-        self._doorman = IntakeLauncher(
+        self._launcher = IntakeLauncher(
             self._listeners, self._layout.path, settings.arguments(options), variables
         )
         self._handling: QueueReceiver | None = None
@@ -80,7 +80,7 @@ class SMTPReceiver:
 
     @property
     def _process(self) -> subprocess.Popen[bytes] | None:
-        return self._doorman.process
+        return self._launcher.process
 
     @property
     def runs_handlers(self) -> bool:
@@ -91,8 +91,8 @@ class SMTPReceiver:
         """Serve, and return once connections are taken. Raises ConfigurationError for a broken application."""
         check(Router.table())
         self._write_routes()
-        self._doorman.execute()
-        self._doorman.await_ready()
+        self._launcher.execute()
+        self._launcher.await_ready()
         replaced = self._replaced()
         if Router.table() or replaced is not None:
             self._handling = QueueReceiver(self.queue_dir)
@@ -107,11 +107,11 @@ class SMTPReceiver:
     def reload(self) -> None:
         """Tell the intake process of the routes of now, and let it read its certificate and its passwords again."""
         self._write_routes()
-        self._doorman.reload()
+        self._launcher.reload()
 
     def status(self) -> dict[str, Any]:
         """What `maildefer status` shows of it."""
-        return {"front_ends": [self._doorman.facts()]}
+        return {"front_ends": [self._launcher.facts()]}
 
     def ended(self) -> int | None:
         """None while it serves; else the code of an intake process that ended too soon for another to make sense."""
@@ -120,10 +120,10 @@ class SMTPReceiver:
         code = self._process.poll()
         if code is None:
             return None if self._thread is None or self._thread.is_alive() else 1
-        if time.monotonic() - self._doorman.began < _SOUND_SECONDS:
+        if time.monotonic() - self._launcher.began < _SOUND_SECONDS:
             return code or 1
         LOG.error("the intake process ended with %s; another takes its place", code)
-        self._doorman.execute()
+        self._launcher.execute()
         return None
 
     def serve_forever(self) -> None:
@@ -138,7 +138,7 @@ class SMTPReceiver:
         self._closed.set()
         for listener in self._listeners:
             listener.socket.close()
-        self._doorman.close()
+        self._launcher.close()
         if self._handling is not None:
             self._handling.close()
         if self._thread is not None:
@@ -183,7 +183,7 @@ class SMTPReceiver:
     def _write_routes(self) -> None:
         patterns = self._patterns()
         if patterns is not None:
-            self._doorman.write_routes(patterns)
+            self._launcher.write_routes(patterns)
 
     def _patterns(self) -> list[str] | None:
         """What is loaded here; else what a probe says of this queue; None where routes decide nothing."""

@@ -426,8 +426,8 @@ def test_close_while_it_starts_leaves_nothing_running(
     note: Note, receivers: list[SMTPReceiver], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     receivers.append(SMTPReceiver("127.0.0.1", 0))
-    ready = receivers[0]._doorman.await_ready
-    monkeypatch.setattr(receivers[0]._doorman, "await_ready", lambda: (ready(), receivers[0].close()))
+    ready = receivers[0]._launcher.await_ready
+    monkeypatch.setattr(receivers[0]._launcher, "await_ready", lambda: (ready(), receivers[0].close()))
     receivers[0].start()
     assert receivers[0]._thread is not None
     assert not receivers[0]._thread.is_alive()
