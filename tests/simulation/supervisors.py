@@ -106,7 +106,7 @@ class SimulatedSupervisor:
     def drain(self) -> None:
         """TERM."""
         act_as(self.process)
-        if self.draining.begin("SIGTERM"):
+        if self.draining.begin_drain("SIGTERM"):
             self.workforce.retire_all()
 
     def _hear(self, message: dict[str, Any]) -> None:

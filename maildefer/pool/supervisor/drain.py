@@ -1,4 +1,4 @@
-"""The end of a pool: no more claims, time to finish what is in hand, then the leases are left."""
+"""The drain of a pool: no more claims, time to finish the messages in hand, then the leases are left."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from maildefer.pool.supervisor.spawner import Spawner
 from maildefer.pool.supervisor.workers import WorkerTable
 
 _REMIND_SECONDS = 1.0
-_LOOK_SECONDS = 0.2
+_CHECK_SECONDS = 0.2
 _LEAVE_SECONDS = 5.0  # for the keeper to leave its leases; a hung mount does not hold us longer
 
 
 class Drain:
-    """How far the end has come. `exit_code` and `reason` are what the supervisor ends with."""
+    """The state of a drain. `exit_code` and `reason` are those with which the supervisor ends."""
 
     def __init__(self, context: PoolContext) -> None:
         self._context = context
@@ -33,8 +33,8 @@ class Drain:
     def has_begun(self) -> bool:
         return self._until is not None
 
-    def begin(self, reason: str, *, exit_code: int = 0, restart: bool = False) -> bool:
-        """Say so on the board; False when it has begun before."""
+    def begin_drain(self, reason: str, *, exit_code: int = 0, restart: bool = False) -> bool:
+        """Begin, and write so to the scoreboard; False when it has begun before."""
         if self._until is not None:
             return False
         self.reason, self.exit_code, self.restart = reason, exit_code, restart
@@ -44,18 +44,18 @@ class Drain:
         events.emit("pool.draining", reason=reason, limit_ms=events.ms(self._context.settings.drain_seconds))
         return True
 
-    def hurry(self) -> None:
-        """Not a moment longer."""
+    def end_time(self) -> None:
+        """End the time for messages in hand now."""
         self._until = boottime()
 
     def seconds_left(self, now: float) -> float:
-        """Until what is in hand is given back, or the next look is due."""
+        """Compute seconds until the workers are killed, or the next check is due."""
         if self._until is None:
             return 60.0
-        return min(self._until - now, _LOOK_SECONDS) if now < self._until else _LOOK_SECONDS
+        return min(self._until - now, _CHECK_SECONDS) if now < self._until else _CHECK_SECONDS
 
     def enforce_limit(self, now: float, workers: WorkerTable, front_ends: FrontEnds) -> None:
-        """Remind those who have not heard, since a handler may have caught the first TERM itself; at last, kill."""
+        """Send TERM again, since a handler may have caught the first itself; kill once the time is up."""
         if self._until is None:
             return
         if now >= self._until:
@@ -66,7 +66,7 @@ class Drain:
             workers.retire_all()
 
     def is_over(self, workers: WorkerTable, front_ends: FrontEnds, spawner: Spawner) -> bool:
-        """Every worker gone, every dead one's claims taken back, every lease left; or the time for that is up."""
+        """Whether every worker is gone, its claims reclaimed, every lease left; or the time for that is up."""
         if self._until is None or len(workers) or len(front_ends):
             return False
         if self._leave_until is None:
@@ -82,5 +82,5 @@ class Drain:
         return True
 
     def needs_keeper(self, workers: WorkerTable) -> bool:
-        """A keeper that has left its leases is not followed by another."""
+        """Whether a keeper that ends is followed by another: not once it was to leave its leases."""
         return self._leave_until is None or not workers.is_all_reclaimed()

@@ -1,4 +1,4 @@
-"""Reloading: a look at the application first, then a roll, one worker at a time, until all are new."""
+"""Reloads: a probe of the application first, then a roll, which replaces one worker at a time."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from maildefer.pool.options import PoolOptions
 from maildefer.pool.probe import Probe
 from maildefer.pool.supervisor.workers import WorkerTable
 
-_LOOK_SECONDS = 1.0
+_CHECK_SECONDS = 1.0
 _MOST_CHARACTERS = 4000  # of an error; it goes through sockets and status files
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbedApplication:
-    """An application that was found sound."""
+    """An application that the probe found sound."""
 
     probed: dict[str, Any]
     settings: PoolSettings
@@ -31,34 +31,34 @@ class ProbedApplication:
 
 
 class Reloader:
-    """Looks at the application again: when asked to, and with `Router.RELOAD` when its files change."""
+    """Probes the application again: when asked to, and with `Router.RELOAD` when its files change."""
 
     def __init__(self, options: PoolOptions, probed: Mapping[str, Any]) -> None:
         self._options = options
         self._files = FileWatch(probed)
         self._probe: Probe | None = None
         self._asked_meanwhile = False
-        self._asked_before_probe = 0  # how many had asked when the look under way began
+        self._asked_before_probe = 0  # how many had asked when the probe under way began
         self._asked = self._answered = 0
-        self.refused = ""  # why the last look found the application broken, for `status`
+        self.refused = ""  # why the last probe found the application broken, for `status`
 
     @property
     def descriptor(self) -> int | None:
-        """What to poll while a look is under way."""
+        """The descriptor to poll while a probe is under way."""
         return None if self._probe is None else self._probe.descriptor
 
     @property
     def progress(self) -> ReloadProgress:
-        """For `maildefer reload`, which knows its answer by `answered` being more than `asked` was before."""
+        """The progress, for `maildefer reload`: it is answered once `answered` exceeds what `asked` was before."""
         return ReloadProgress(asked=self._asked, answered=self._answered, refused=self.refused or None)
 
-    def ask(self) -> None:
-        """Somebody wants to know what a look that begins from now on finds."""
+    def request(self) -> None:
+        """Count a request; a probe that begins from now on answers it."""
         self._asked += 1
-        self.begin()
+        self._begin_probe()
 
-    def begin(self) -> None:
-        """Start a look; one that is under way may have seen old files, so another follows it."""
+    def _begin_probe(self) -> None:
+        """Start a probe; one that is under way may have read old files, so another follows it."""
         if self._probe is not None:
             self._asked_meanwhile = True
             return
@@ -72,9 +72,9 @@ class Reloader:
             self._probe = None
 
     def poll(self) -> ProbedApplication | None:
-        """The application once it is known and sound. Raises ConfigurationError when it is broken."""
+        """Return the application once it is known and sound. Raises ConfigurationError when it is broken."""
         if self._files.changed() or (self._asked_meanwhile and self._probe is None):
-            self.begin()
+            self._begin_probe()
         if self._probe is None:
             return None
         try:
@@ -102,14 +102,14 @@ class Reloader:
 
 
 class Roll:
-    """One roll under way, to the application that `probed` describes."""
+    """A roll under way, to the application that `probed` describes."""
 
     def __init__(self, generation: int, probed: Mapping[str, Any]) -> None:
         self.probed = probed
         self._generation = generation
 
     def step(self, workers: WorkerTable, fork: Callable[[], bool], wanted: int) -> bool:
-        """Do what can be done now; True when only new workers are left."""
+        """Retire or fork one worker where that can be done now; True when only new workers are left."""
         staying = workers.staying()
         old = [child for child in staying if child.generation < self._generation]
         new = [child for child in staying if child.generation >= self._generation]
@@ -126,21 +126,21 @@ class Roll:
 
 
 class FileWatch:
-    """With `Router.RELOAD`, a look at the application's source files once a second; without, none at all."""
+    """Modification times of the application's source files, read once a second with `Router.RELOAD`, else never."""
 
     def __init__(self, probed: Mapping[str, Any]) -> None:
         self._files: list[str] = list(probed.get("files") or ()) if probed.get("reload") else []
-        self._times = self._look()
-        self._next = boottime() + _LOOK_SECONDS
+        self._times = self._read_times()
+        self._next = boottime() + _CHECK_SECONDS
 
     def changed(self) -> bool:
         if not self._files or boottime() < self._next:
             return False
-        self._next = boottime() + _LOOK_SECONDS
-        before, self._times = self._times, self._look()
+        self._next = boottime() + _CHECK_SECONDS
+        before, self._times = self._times, self._read_times()
         return before != self._times
 
-    def _look(self) -> list[float]:
+    def _read_times(self) -> list[float]:
         return [self._time(path) for path in self._files]
 
     @staticmethod

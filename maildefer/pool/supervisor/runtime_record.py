@@ -1,4 +1,4 @@
-"""The supervisor's entry in the host's runtime directory: what `stop` and `status` read first."""
+"""The supervisor's record in the host's runtime directory, which `stop` and `status` read first."""
 
 from __future__ import annotations
 

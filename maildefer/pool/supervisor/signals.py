@@ -1,4 +1,4 @@
-"""Signals of the supervisor: handlers only note them, the loop acts."""
+"""Signals of the supervisor: handlers only note them, the loop acts on them."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ CAUGHT = (
     signal.SIGTSTP,
     signal.SIGCONT,
     signal.SIGUSR1,
-    signal.SIGUSR2,  # of no use here, but other masters have one: it would end the whole pool
+    signal.SIGUSR2,  # of no use here, but its default would end the whole pool
     signal.SIGCHLD,
 )
 
 
 class Signals:
-    """The signals that came since the last look; `descriptor` is readable when there are any. Main thread only."""
+    """Signals that came since they were last taken; `descriptor` is readable when there are any. Main thread only."""
 
     def __init__(self) -> None:
         self._noted: list[signal.Signals] = []
@@ -30,7 +30,7 @@ class Signals:
         for signum in CAUGHT:
             signal.signal(signum, self._note)
 
-    def take(self) -> list[signal.Signals]:
+    def take_noted(self) -> list[signal.Signals]:
         try:
             os.read(self.descriptor, 4096)
         except BlockingIOError:  # none came
@@ -39,7 +39,7 @@ class Signals:
         return noted
 
     def close_in_child(self) -> None:
-        """Once its own wakeup descriptor is another or none: what it reads here would be lost for us."""
+        """Close the pipe in a child that has no wakeup descriptor of ours: what it read would be lost here."""
         for descriptor in (self.descriptor, self._writer):
             os.close(descriptor)
 

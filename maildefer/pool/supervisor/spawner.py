@@ -1,4 +1,4 @@
-"""Where the supervisor's own children come from: a slot on the board, a fork, and keeper and scout kept alive."""
+"""Forks of the supervisor's own children, each with a slot on the scoreboard; keeper and scout are kept running."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _STEADY_SECONDS = 60.0
 
 
 class Spawner:
-    """Forks workers, keeper and scout. `close` is what a child must not keep of its parent's."""
+    """Forks workers, keeper and scout. `close` closes in a child what is its parent's."""
 
     def __init__(self, context: PoolContext, close: Callable[[], None]) -> None:
         self._board = context.board
@@ -38,15 +38,15 @@ class Spawner:
     def has(self, kind: ProcessKind) -> bool:
         return kind in self._keeper_and_scout
 
-    def worker(self, context: PoolContext, generation: int) -> ChildProcess | None:
-        """One more worker; None while no slot is free, or the machine refuses."""
+    def fork_worker(self, context: PoolContext, generation: int) -> ChildProcess | None:
+        """Fork one more worker; None while no slot is free, or fork(2) fails."""
         if (slot := self._free_slot()) is None:
             return None
         self._numbers += 1
         number = self._numbers
         try:
             output = captured_output.make()
-        except OSError:  # EMFILE: its output goes where the log goes
+        except OSError:  # EMFILE: its output goes to the log's descriptor
             output = -1
         pid = self._fork(ProcessKind.WORKER, slot, lambda: _run_worker(context, slot, number, output), output)
         if pid is None:
@@ -63,7 +63,7 @@ class Spawner:
         )
 
     def keep_running(self, kind: ProcessKind, context: PoolContext) -> None:
-        """See to it that there is a keeper, or a scout."""
+        """Fork a keeper, or a scout, unless there is one."""
         if kind in self._keeper_and_scout or self._throttle.wait(boottime()):
             return
         slot = self._board.slots - (
@@ -78,7 +78,7 @@ class Spawner:
             events.emit("child.started", kind=kind.name.lower(), pid=pid)
 
     def reap(self, pid: int, status: int, *, expected: bool) -> None:
-        """A keeper or scout has ended; anything else that was reaped is nobody we know."""
+        """Note the end of a keeper or scout; any other pid is an orphan that was adopted."""
         for kind, child in list(self._keeper_and_scout.items()):
             if child.pid == pid:
                 del self._keeper_and_scout[kind]
@@ -89,7 +89,7 @@ class Spawner:
                     self._throttle.note_death(int(boottime() - child.began > _STEADY_SECONDS), boottime())
 
     def end_misbehaving(self, pid: int, reason: str) -> None:
-        """What a keeper or scout said is nonsense: it dies for it. Of anybody else's it is only told."""
+        """Kill a keeper or scout that sent an invalid message; one of an unknown sender is only logged."""
         child = next((child for child in self._keeper_and_scout.values() if child.pid == pid), None)
         if child is None:
             events.emit("child.misbehaved", kind="unknown", pid=pid, reason=reason)
@@ -107,7 +107,7 @@ class Spawner:
                     pass
 
     def _free_slot(self) -> int | None:
-        """A slot that no process has and whose claims are all taken back."""
+        """Find a slot that no process has and whose claims are all reclaimed."""
         for slot in range(self._board.slots - 2):
             if SlotView(self._board, slot).kind == ProcessKind.FREE:
                 return slot

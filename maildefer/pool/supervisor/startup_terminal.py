@@ -1,4 +1,4 @@
-"""The standard error that the pool was started with, for the one thing that a log file must not hide: a failure."""
+"""The standard error that the pool was started with, for failures, which a log file must not hide."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from maildefer.events import plain
 
 
 class StartupTerminal:
-    """Kept beside the log file by the supervisor; closed in its children. Without a log file there is nothing to do."""
+    """A copy of standard error, kept beside the log file by the supervisor; closed in its children."""
 
     def __init__(self, log_file: str | None) -> None:
-        """Called before standard error goes to the file."""
+        """Copy it, before standard error goes to the file; without a log file do nothing."""
         self._log_file = log_file
         self._descriptor = -1
         if log_file is not None:
@@ -21,7 +21,7 @@ class StartupTerminal:
                 os.register_at_fork(after_in_child=self._close)
 
     def tell(self, why: str) -> None:
-        """That it has failed; the file has the details."""
+        """Write that the pool has failed; the file has the details."""
         if self._descriptor >= 0:
             text = f"maildefer: {plain(why)} (more in {self._log_file})\n"
             with contextlib.suppress(OSError):  # hung up

@@ -1,4 +1,4 @@
-"""Where the supervisor says how it does: to `maildefer status` through its socket, and to the service manager."""
+"""The supervisor's status: for `maildefer status` through its socket, and for the service manager."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ class StatusServer:
         self._socket = listening
         self._rates = Rates(context.board)
         self._ready = False
-        self._had_workers_at = boottime()  # or began
+        self._had_workers_at = boottime()  # or this began
         self.notifier = Notifier()
-        self.trouble = ""  # what keeps the pool from a queue, in words
+        self.trouble = ""  # what keeps the pool from a queue
 
     @property
     def descriptor(self) -> int:
         return self._socket.fileno()
 
     def answer(self, **more: object) -> None:
-        """Serve those who ask now, as many as can wait; whoever keeps asking does not hold up the loop."""
+        """Answer the requests that wait now, so that a client that keeps asking does not hold up the loop."""
         for _ in range(status_socket.MOST_WAITING):
             try:
                 connection, _ = self._socket.accept()
-            except OSError:  # nobody asks
+            except OSError:  # no request waits
                 return
             status = status_record.of_pool(
                 self._context,
@@ -48,7 +48,7 @@ class StatusServer:
             status_socket.answer(connection, status)
 
     def report(self, now: float) -> None:
-        """Note the rate; tell the service manager that we are up, alive and how it goes."""
+        """Note the rate, and report to the service manager: ready, alive, one line of status."""
         self._rates.note(now)
         if any(map(self._workers.is_ready, self._workers.by_pid.values())):
             self._had_workers_at = now

@@ -1,7 +1,7 @@
 """The supervisor: forks, reaps, signals; imports no user code, and never touches the mount after its start.
 
-Signal handlers only note the signal; the loop does the work. What matters is on the board, so that the death of any
-child, at any moment, loses nothing.
+Signal handlers only note the signal; the loop does the work. What matters is on the scoreboard, so that the death of
+any child, at any moment, loses nothing.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from maildefer.maildir.system import boottime
 from maildefer.pool import messages
 from maildefer.pool.context import PoolContext
 from maildefer.pool.frontend.frontends import FrontEnds
+from maildefer.pool.messages import ChildMisbehaved, InvalidMessage
 from maildefer.pool.options import PoolOptions
 from maildefer.pool.pause import PoolPause
 from maildefer.pool.scoreboard import ProcessKind
@@ -35,7 +36,7 @@ from maildefer.pool.supervisor.spawner import Spawner
 from maildefer.pool.supervisor.status_server import StatusServer
 from maildefer.pool.supervisor.workers import EX_CONFIG, WorkerTable, tick_seconds
 
-_FORKS_A_TURN = 16  # of the loop, which hears signals between them
+_FORKS_A_TURN = 16  # of the loop, which handles signals between them
 _VERBS = {"stop": signal.SIGTERM, "pause": signal.SIGTSTP, "resume": signal.SIGCONT, "reload": signal.SIGHUP}
 
 
@@ -62,11 +63,11 @@ class Supervisor:
         self._wanted, self._generation, self._forks_on = context.settings.workers, 1, False
 
     def run(self) -> int:
-        """Until the pool is stopped; returns the exit code. Does not return when it restarts itself."""
+        """Run until the pool is stopped; returns the exit code. Does not return when it restarts itself."""
         self._boot()
         while not self.drain.is_over(self._workers, self._front_ends, self._spawner):
             ready = self._wait()
-            for signum in self._signals.take():
+            for signum in self._signals.take_noted():
                 self._handle_signal(signum)
             if self._context.keeper[0].fileno() in ready:
                 self._receive_from_keeper()
@@ -88,18 +89,18 @@ class Supervisor:
     def _end(self) -> int:
         self._spawner.kill(ProcessKind.KEEPER, ProcessKind.SCOUT)
         if not self.drain.restart:
-            descendants.end_below(os.getpid())  # what handlers have started, and left behind
+            descendants.end_below(os.getpid())  # what handlers have started, and left running
         self._registration.remove()
         self._status_server.close()
         events.emit("pool.stopped", reason=self.drain.reason)
-        if self.drain.restart:  # the same process, from the beginning
+        if self.drain.restart:  # the same process, executed anew
             if self._options.lock_fd >= 0:
                 os.set_inheritable(self._options.lock_fd, True)
             os.execv(sys.executable, [sys.executable, "-m", "maildefer.pool", self._options.text()])
         return self.drain.exit_code
 
     def _wait(self) -> set[int]:
-        """Sleep until something is to be done; returns the descriptors that say what."""
+        """Sleep until something is to be done; returns the descriptors that are readable."""
         poll = select.poll()
         for descriptor in (
             self._signals.descriptor,
@@ -127,10 +128,10 @@ class Supervisor:
                 self._begin_drain("SIGINT")
             case signal.SIGINT | signal.SIGQUIT:
                 self._begin_drain(signum.name)
-                self.drain.hurry()
+                self.drain.end_time()
             case signal.SIGHUP if not self.drain.has_begun:
                 self._status_server.notifier.reloading()
-                self._reloader.ask()
+                self._reloader.request()
             case signal.SIGTTIN | signal.SIGTTOU:
                 self._wanted += 1 if signum == signal.SIGTTIN else -1
                 self._wanted = max(1, min(self._wanted, self._context.board.most_workers))
@@ -150,8 +151,8 @@ class Supervisor:
                 pass
 
     def _begin_drain(self, reason: str, *, exit_code: int = 0, restart: bool = False) -> None:
-        """Stop claiming, let everybody finish what is in hand, for so long."""
-        if self.drain.begin(reason, exit_code=exit_code, restart=restart):
+        """Stop claiming, and let workers finish the messages in hand for so long."""
+        if self.drain.begin_drain(reason, exit_code=exit_code, restart=restart):
             self._status_server.notifier.stopping("draining")
             self._front_ends.retire_all()
             self._workers.retire_all()
@@ -176,7 +177,7 @@ class Supervisor:
                 self._spawner.reap(pid, status, expected=self.drain.has_begun)
 
     def _receive_from_keeper(self) -> None:
-        received: Iterator[messages.FromKeeper | messages.InvalidMessage] = messages.receive(
+        received: Iterator[messages.FromKeeper | InvalidMessage] = messages.receive(
             self._context.keeper[0], messages.from_keeper
         )
         for message in received:
@@ -196,17 +197,14 @@ class Supervisor:
                     self._status_server.trouble = why
                 case messages.SlotReclaimed():  # the scoreboard shows the slot as free
                     pass
-                case (
-                    messages.InvalidMessage(pid=pid, reason=reason)
-                    | messages.ChildMisbehaved(pid=pid, reason=reason)
-                ):
+                case InvalidMessage(pid=pid, reason=reason) | ChildMisbehaved(pid=pid, reason=reason):
                     if not self._workers.end_misbehaving(pid, reason):
                         self._spawner.end_misbehaving(pid, reason)
                 case _:
                     assert_never(message)
 
     def _facts(self) -> dict[str, object]:
-        """What `status` shows and only we know."""
+        """Collect what `status` shows and only the supervisor knows."""
         return {
             "wanted": self._wanted,
             "throttled_seconds": round(self._workers.throttle.wait(boottime()), 1),
@@ -235,18 +233,18 @@ class Supervisor:
             if (reloaded := self._reloader.poll()) is not None:
                 self._send_progress()
                 self._roll_over_to(reloaded)
-        except ConfigurationError:  # told already; the old workers stay
+        except ConfigurationError:  # logged already; the old workers stay
             self._send_progress()
             self._status_server.notifier.ready()
         if self._roll is not None and self._roll.step(self._workers, self._fork_worker, self._wanted):
             self._end_roll(self._roll)
 
     def _send_progress(self) -> None:
-        """For the status files, by which other hosts hear of it."""
+        """Send how the reload stands to the keeper, whose status files other hosts read."""
         messages.send(self._context.keeper[0], self._reloader.progress)
 
     def _roll_over_to(self, reloaded: ProbedApplication) -> None:
-        """A sound application: roll the workers over to it, or start anew where what all share does not fit it."""
+        """Roll the workers over to a sound application, or restart where the shared memory does not fit it."""
         if reloaded.queues != self._context.queues:
             self._begin_drain("other queues in the settings", restart=True)
             return
@@ -263,14 +261,14 @@ class Supervisor:
         self._roll = Roll(self._generation, reloaded.probed)
 
     def _end_roll(self, roll: Roll) -> None:
-        """Only now: an old worker would bury for want of a route what the new routes let in."""
+        """Reload the front ends, only now: an old worker would bury for want of a route what the new routes let in."""
         self._roll = None
         self._front_ends.reload(roll.probed)
         self._pause.resume_unrouted()
         self._status_server.notifier.ready()
 
     def _refill(self) -> None:
-        """Fork whatever is missing. The keeper comes first: dead workers' slots wait for it."""
+        """Fork what is missing. The keeper comes first: dead workers' slots wait for it."""
         self._forks_on = False
         if self.drain.needs_keeper(self._workers):
             self._spawner.keep_running(ProcessKind.KEEPER, self._context)
@@ -289,7 +287,7 @@ class Supervisor:
             self._workers.retire(child, "retired")
 
     def _fork_worker(self) -> bool:
-        if (child := self._spawner.worker(self._context, self._generation)) is not None:
+        if (child := self._spawner.fork_worker(self._context, self._generation)) is not None:
             self._workers.add_worker(child)
         return child is not None
 

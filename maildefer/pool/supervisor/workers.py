@@ -1,4 +1,4 @@
-"""The supervisor's workers: how many live, which are to go, what their deaths mean."""
+"""The table of the supervisor's workers: which live, which are to end, what their deaths mean."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _ABORT_SECONDS = 5.0  # from ABRT, which prints where the handler stands, to KIL
 
 
 class WorkerTable:
-    """Bookkeeping of worker processes; forking itself is the supervisor's."""
+    """The table of worker processes, by pid; `spawner` forks them."""
 
     def __init__(self, board: Scoreboard, dumps: StackDumps | None = None) -> None:
         self._board = board
@@ -42,7 +42,7 @@ class WorkerTable:
         return len(self.by_pid)
 
     def add_worker(self, child: ChildProcess) -> None:
-        """A worker was forked into its slot."""
+        """Add a worker that was forked, and write it to its slot."""
         slot = self._slot(child)
         slot.pid, slot.started, slot.generation = child.pid, child.began, child.generation
         self.by_pid[child.pid] = child
@@ -54,7 +54,7 @@ class WorkerTable:
         return self._slot(child).state in (State.IDLE, State.BUSY)
 
     def retire(self, child: ChildProcess, killed: Killed = "") -> None:
-        """Tell it to end after the message in hand."""
+        """Send TERM, upon which it ends after the message in hand."""
         child.retiring = True
         child.killed = child.killed or killed
         self._signal(child, signal.SIGTERM)
@@ -64,21 +64,21 @@ class WorkerTable:
             self.retire(child)
 
     def kill_all(self) -> None:
-        """At once; what they held is released uncharged."""
+        """Kill all at once; what they held is released uncharged."""
         for child in self.by_pid.values():
             child.retiring = True
             child.killed = "drain"
             self._signal(child, signal.SIGKILL)
 
     def kill_holders(self, queue: int) -> None:
-        """Our lease in a queue was fenced: whoever holds a claim or token of it is no longer its owner."""
+        """Kill the workers that hold a claim or token of a queue whose lease was fenced: they own it no more."""
         for child in self.by_pid.values():
             if self._board.holds_under(child.slot, queue):
                 child.killed, child.family = "fence", descendants.below(child.pid)
                 self._signal(child, signal.SIGKILL)
 
     def end_misbehaving(self, pid: int, reason: str) -> bool:
-        """What a worker said, or wrote to its slot, is nonsense: it dies for it, charged; False if it is none."""
+        """Kill a worker that sent an invalid message, or wrote one to its slot, charged; False if it is none."""
         if (child := self.by_pid.get(pid)) is None:
             return False
         if not child.misbehaved:
@@ -89,7 +89,7 @@ class WorkerTable:
         return True
 
     def least_busy(self) -> ChildProcess | None:
-        """Whom to let go when the pool shrinks: an idle one, else the youngest."""
+        """Choose which worker ends when the pool shrinks: an idle one, else the youngest."""
         staying = self.staying()
         idle = [child for child in staying if self._slot(child).state == State.IDLE]
         return (idle or staying)[-1] if staying else None
@@ -120,7 +120,7 @@ class WorkerTable:
         return any(child.aborted_at for child in self.by_pid.values())
 
     def check_slots(self) -> None:
-        """End whom the board shows as somebody else, on a queue that is none, or in no state of a living worker."""
+        """Kill a worker whose slot shows another process, a queue that is none, or no state of a living worker."""
         for child in list(self.by_pid.values()):
             slot = self._slot(child)
             kind, pid, queue, state = slot.kind, slot.pid, slot.queue, slot.state
@@ -133,9 +133,9 @@ class WorkerTable:
                 self.end_misbehaving(child.pid, reason)
 
     def flush_logs(self, now: float) -> None:
-        """Have lines written that wait for the end of a long handler: attempts', and what it has printed so far.
+        """Have workers in long handlers write the lines that wait: of attempts, and what the handler has printed.
 
-        CONT, since nobody dies of it.
+        By CONT, which ends no process.
         """
         for child in self.by_pid.values():
             slot = self._slot(child)
@@ -146,7 +146,7 @@ class WorkerTable:
                 self._signal(child, signal.SIGCONT)
 
     def handled(self) -> int:
-        """Messages that the workers of now have settled."""
+        """Count messages that the present workers have settled."""
         return sum(self._slot(child).handled for child in self.staying())
 
     def why_none_comes_up(self, code: int, wanted: int) -> str:
@@ -162,7 +162,7 @@ class WorkerTable:
         return f"no worker comes up: {how}; the log says how"
 
     def is_all_reclaimed(self) -> bool:
-        """No worker is left, and no dead one's claims."""
+        """Whether no worker is left, nor a dead one's claims."""
         return not any(SlotView(self._board, slot).is_worker for slot in self._board.worker_slots())
 
     def recycle_grown(self, limit_bytes: int) -> None:
@@ -183,10 +183,10 @@ class WorkerTable:
                 self.retire(child, "recycled")
 
     def reap(self, child: ChildProcess, status: int) -> bool:
-        """A worker has ended; returns whether its claims have to be taken back before its slot is free."""
+        """Note the end of a worker; returns whether its claims have to be reclaimed before its slot is free."""
         del self.by_pid[child.pid]
         slot = self._slot(child)
-        # Whatever is there: by these the keeper knows whose claims to take back.
+        # Whatever it wrote there: by these the keeper knows which claims to reclaim.
         slot.pid, slot.kind = child.pid, ProcessKind.WORKER
         captured_output.tell_rest(child.output, self._about(child))
         settled = slot.handled
@@ -235,7 +235,7 @@ class WorkerTable:
         return True
 
     def _about(self, child: ChildProcess) -> dict[str, object]:
-        """Whose last words a dead worker's are."""
+        """Describe the message to which a dead worker's output belongs."""
         name = self._board.name(child.slot) if self._board.holds(child.slot) else ""
         handler = self._board.handler(child.slot) if name else ""
         return {
@@ -255,6 +255,6 @@ class WorkerTable:
 
 
 def tick_seconds(settings: PoolSettings, probed: Mapping[str, Any]) -> float:
-    """How often to look at the board; more often for a short time limit, or for sources that may change."""
+    """Compute how often to read the scoreboard: more often for a short time limit, or for sources that may change."""
     limit = settings.handler_timeout_seconds or _TICK_SECONDS * 4
     return min(1.0 if probed.get("reload") else _TICK_SECONDS, max(0.2, limit / 4))

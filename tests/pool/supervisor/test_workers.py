@@ -49,7 +49,7 @@ def test_only_our_own_kill_spares_the_message_in_hand(
 def test_a_supervisor_past_its_drains_deadline_still_pauses() -> None:
     shared: Any = SimpleNamespace(board=Scoreboard(1, 1), settings=SimpleNamespace(drain_seconds=0.0))
     draining = Drain(shared)
-    draining.begin("asked to")
+    draining.begin_drain("asked to")
     for seconds in (0, 1, 100):
         assert 0 < draining.seconds_left(boottime() + seconds) <= 0.2
 
