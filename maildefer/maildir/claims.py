@@ -1,7 +1,7 @@
 """Claiming an entry by one rename, and settling the claim by one more, or by the final unlink.
 
 The destination of a claim is unique to the claimer (I3), the attempt is charged by the claim itself (I5), a settle
-names the claimed entry in full (I7), and every way back changes `n` (I4).
+names the claimed entry in full (I7), and every return changes `n` (I4).
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from maildefer.maildir.rights.modes import is_shared_at
 from maildefer.maildir.system import SYSTEM, System
 
 _OTHER, _LONGEST = re.compile(r":|,[cdfhu]=").search, names.MAX_SHARED_KEY_BYTES
-QUICK_SECONDS = 0.1  # an ENOENT sooner than this is no retried request: somebody else was first
+QUICK_SECONDS = 0.1  # an ENOENT sooner than this is no reply to a retry: another process was first
 
 
 class ClaimSlots(Protocol):
-    """Where a claimer publishes, before it sends the claim, what it may hold: the board, for the audit."""
+    """Where a claimer publishes what it may hold before it sends the claim: the scoreboard, which the audit reads."""
 
     def next_seq(self) -> int: ...
 
     def take(self, seq: int, name: str) -> int:
-        """Publish; returns the place to be cleared later."""
+        """Publish a name; returns the place that is to be cleared later."""
 
     def drop(self, place: int) -> None: ...
 
 
 class Claimer:
-    """One process's claims on one queue under one lease; not for use after a fork. Claims are settled in any thread."""
+    """Claims entries of one queue for one process under one lease; not after a fork. Any thread may settle claims."""
 
     __slots__ = tuple(
         "_cur _lease _new _owner hand host is_shared journal kind layout local mount_time stale system".split()
@@ -57,7 +57,7 @@ class Claimer:
         system: System = SYSTEM,
     ) -> None:
         self.layout = layout
-        self.kind = kind or Claim  # what claims are made as
+        self.kind = kind or Claim  # the class of the claims
         self.stale = False  # set in a forked child, which is not the claimer
         self.hand = hand
         self.host = host
@@ -65,7 +65,7 @@ class Claimer:
         self.mount_time = mount_time or system.time
         self.local = local
         self.journal: Journal | None = None
-        self.is_shared = False  # with a front end of another user, which chooses names
+        self.is_shared = False  # whether a front end of another user shares the queue, and chooses names
         self._new = f"{layout.new}/"
         self._cur = f"{layout.cur}/"
         self.serve_under(lease)
@@ -75,15 +75,15 @@ class Claimer:
         return self._lease
 
     def serve_under(self, lease: str) -> None:
-        """Claim under this lease from now on; claims in hand keep theirs."""
+        """Claim under this lease from now on; existing claims keep theirs."""
         self._lease = lease
         self._owner = f"{lease}.{self.system.pid()}."
-        if lease:  # so not before the mount is known to answer
+        if lease:  # without a lease the mount may not answer yet
             self.journal = journal_of(self.layout, self.system)
             self.is_shared = is_shared_at(self.layout.path, self.system)
 
     def claim(self, name: str) -> Claim | None:
-        """Take the entry that was seen as `new/NAME`, or None when somebody else was first (I10).
+        """Claim the entry that was seen as `new/NAME`; None if another process was first (I10).
 
         Raises StorageFault's kinds; the entry is then where it was.
         """
@@ -106,16 +106,16 @@ class Claimer:
         return self.kind(self, claimed, name if entry is None else entry.key, entry, place, began)
 
     def _was_claimed(self, fault: OSError, began: float, claimed: str, place: int) -> bool:
-        """Settle a claim's doubtful reply by looking for the unique destination.
+        """Settle a claim's doubtful reply by listing: whether its unique destination exists.
 
-        A look that is wrong or too early is harmless: a claim that lands later is found by the audit.
+        A wrong or early listing is harmless: the audit finds a claim that is executed later.
         """
         system = self.system
         lost = fault.errno == errno.ENOENT
         if lost and (self.local or system.boottime() - began < QUICK_SECONDS):
             self.hand.drop(place)
             return False
-        with suppress(OSError):  # a look that fails: as if not there, the audit will tell
+        with suppress(OSError):  # the listing failed: as if not claimed; the audit finds out
             if fault.errno in doubt.DOUBTFUL and doubt.listed(self.layout.cur, claimed, system):
                 return True
         self.hand.drop(place)
@@ -125,10 +125,10 @@ class Claimer:
 
 
 class Claim:
-    """An entry in hand. Settle it once: ack, release, postpone, defer, bury or handoff; one thread at a time.
+    """A claimed entry. Settle it once: ack, release, postpone, defer, bury or handoff; one thread at a time.
 
-    Every settle raises ClaimLost when the lease was fenced and the entry is in other hands, and StorageFault's kinds
-    when the filesystem refused; after the latter the claim is still held and may be settled again.
+    Every settle raises ClaimLost if the lease was fenced and the entry reclaimed, and StorageFault's kinds if the
+    filesystem refused; after the latter the claim is still held and may be settled again.
     """
 
     __slots__ = ("_claimer", "_entry", "_place", "began", "key", "name")
@@ -150,7 +150,7 @@ class Claim:
 
     @property
     def to_settle(self) -> EntryName:
-        """The same as it is to be moved: in a shared queue under a name that no other entry can bear (I2)."""
+        """The parts for the next name: in a shared queue, of a name that no other entry can have (I2)."""
         claimer, entry = self._claimer, self.entry
         if not claimer.is_shared:
             return entry
@@ -169,7 +169,7 @@ class Claim:
         return names.pushed_at(self.key)
 
     def read(self, limit_bytes: int = 64 << 20) -> bytes:
-        """The entry's bytes. Raises EntryMalformed, EntryTooLarge, ClaimLost, StorageFault's kinds."""
+        """Read the entry's bytes. Raises EntryMalformed, EntryTooLarge, ClaimLost, StorageFault's kinds."""
         claimer = self._claimer
         try:
             return reading.read_entry(claimer._cur + self.name, limit_bytes, system=claimer.system)
@@ -178,7 +178,7 @@ class Claim:
             raise ClaimLost(self.name) from fault
 
     def ack(self, *, keep: bool = False) -> None:
-        """Done: the entry is unlinked, or with `keep` moved to `.done/`."""
+        """Unlink the entry, whose handlers are done, or with `keep` move it to `.done/`."""
         claimer = self._claimer
         self._must_be_held()
         if keep:
@@ -193,23 +193,23 @@ class Claim:
         self._let_go()
 
     def release(self) -> None:
-        """Back to `new/`, the attempt not charged: a fault that isn't the message's."""
+        """Move the entry back to `new/`, the attempt not charged: for a fault that is not the message's."""
         self._move(self._claimer.layout.new, self.to_settle.returned(attempts=-1).waiting())
 
     def postpone(self, seconds: float) -> str:
-        """To `.later/` for so long, the attempt not charged. Returns the deferred name."""
+        """Move the entry to `.later/` for so long, the attempt not charged. Returns the deferred name."""
         name = self.to_settle.deferred(names.due_at(self.mount_time() + seconds), attempts=-1)
         self._move(self._claimer.layout.later_new, name, folder=".later")
         return name
 
     def defer(self, seconds: float, *, failed: bool = False) -> str:
-        """To `.later/` for so long, the attempt charged, and a failure if it was one. Returns the deferred name."""
+        """Move the entry to `.later/` for so long; charge the attempt, and a failure if `failed`. Returns the name."""
         name = self.to_settle.deferred(names.due_at(self.mount_time() + seconds), failures=int(failed))
         self._move(self._claimer.layout.later_new, name, folder=".later")
         return name
 
     def bury(self, reason: str, *, failed: bool = False, **facts: object) -> str:
-        """To the dead letters, the reason beside it first, durably. Returns the dead name."""
+        """Move the entry to the dead letters, after writing the reason durably beside it. Returns the dead name."""
         claimer, entry = self._claimer, self.to_settle.returned(failures=int(failed))
         self._must_be_held()
         try:
@@ -220,18 +220,18 @@ class Claim:
         return entry.waiting()
 
     def handoff(self, other: Layout) -> None:
-        """To another queue on the same filesystem, in one rename; key and crashes go along, attempts start anew.
+        """Move the entry to another queue on the same filesystem, in one rename; key and crashes are kept.
 
-        Raises QueueMissing where the other queue isn't there, and OSError EXDEV across filesystems: see `ship`.
+        Attempts begin at zero. Raises QueueMissing; across filesystems OSError EXDEV: see `pool.worker.cross_device`.
         """
         self._move(other.new, self.to_settle.handed_on().waiting(), other=other)
 
     def mount_time(self) -> float:
-        """Now, by the mount's clock, as far as this host knows it: unix seconds."""
+        """The present time by the mount's clock, as far as this host knows it, in Unix seconds."""
         return self._claimer.mount_time()
 
     def abandon(self) -> None:
-        """Forget the claim without a settle: the audit takes the entry back. For faults that do not end."""
+        """Forget the claim without a settle, for faults that do not end: the audit reclaims the entry."""
         self._let_go()
 
     def _move(
@@ -259,7 +259,7 @@ class Claim:
         self._let_go()
 
     def _make_again(self, folder: str | None) -> None:
-        """Our own name is in `cur/`, so it is the destination's folder that is missing."""
+        """Make the destination's folder again: it is missing, since our own name is in `cur/`."""
         claimer = self._claimer
         try:
             if folder is not None:
@@ -270,9 +270,9 @@ class Claim:
             raise_named(claimer.layout.path, fault)
 
     def _still_there(self, fault: OSError) -> bool:
-        """Settle a settle's doubtful reply: True, nothing happened; False, it is done; ClaimLost, somebody took it.
+        """Settle a settle's doubtful reply: True, nothing happened; False, it is done; ClaimLost, it was reclaimed.
 
-        Not by the destination, since the entry may have moved on from there.
+        The destination can't tell, since the entry may have been moved on from there.
         """
         claimer = self._claimer
         if fault.errno not in doubt.DOUBTFUL:

@@ -9,9 +9,9 @@
 Names of other writers have none of our fields, which then count as zero; fields that we do not know stay where they
 are, as part of the key. `u`, `f` and `h`, which came later, stand first, so that an older version carries them along.
 
-Where a front end of another user puts entries in, it chooses their names, and may choose those that entries of others
-bear or are going to bear. So every entry that leaves `cur/` there gets a UNIQUE of its claim (decision 50): no two
-entries' next names are one, whatever they were called before.
+A front end of another user chooses the names of the entries that it puts in, and may choose names that entries of
+others have or will get. So in such a queue every entry that leaves `cur/` gets a UNIQUE made of its claim (decision
+50): no two entries get the same next name, whatever names they had before.
 Source of the form: the Maildir description (cr.yp.to/proto/maildir.html), Maildir++ for `S=`.
 """
 
@@ -27,7 +27,7 @@ from maildefer.digest import blake2b
 from maildefer.maildir.system import System
 
 MAX_KEY_BYTES = 144  # so that key, fields, lease and sequence stay under the 255 bytes of NAME_MAX
-MAX_HANDOFFS = 1000  # one more is a loop
+MAX_HANDOFFS = 1000  # with one more the handoffs are taken for a loop
 MAX_DUE = 10**12 - 1  # a field has at most 12 digits
 _RANK = {"f=": 0, "h=": 1, "a=": 2, "c=": 3, "n=": 4, "d=": 5}  # our fields, in the order in which they stand
 _OWNER = re.compile(r"([a-z0-9-]{1,40}-[0-9]{1,10}-[0-9a-f]{4,16})\.([0-9]{1,10})\.([0-9]{1,19})\Z")
@@ -36,7 +36,7 @@ _POP = "pop-"
 _UNIQUE_BYTES = 5
 _UNIQUE = re.compile(r",u=[0-9a-f]{10}\Z")
 _UNIQUE_LENGTH = len(",u=") + 2 * _UNIQUE_BYTES
-MAX_SHARED_KEY_BYTES = MAX_KEY_BYTES - _UNIQUE_LENGTH  # where a UNIQUE stands behind it, or is going to
+MAX_SHARED_KEY_BYTES = MAX_KEY_BYTES - _UNIQUE_LENGTH  # of a key that has a UNIQUE, or will get one
 _count = itertools.count()
 
 
@@ -91,7 +91,7 @@ class EntryName:
 
     @property
     def failed(self) -> int:
-        """How many attempts ended in an exception, or with their worker."""
+        """How many attempts ended in an exception, or with the death of their worker."""
         return self.failures + self.crashes
 
     @property
@@ -119,17 +119,17 @@ class EntryName:
         return f"{replace(self, attempts=self.attempts + 1).waiting()}:1,{owner}"
 
     def deferred(self, due: int, *, attempts: int = 0, failures: int = 0) -> str:
-        """The name in `.later/new/`, one generation on (I4)."""
+        """The name in `.later/new/`, of the next generation (I4)."""
         return f"{self.returned(attempts=attempts, failures=failures).waiting()},d={due}"
 
     def handed_on(self) -> EntryName:
-        """The next generation (I4), for another queue: crashes go along, attempts start anew."""
+        """The next generation (I4), for another queue: crashes are kept, attempts begin at zero."""
         return replace(
             self.returned(attempts=-self.attempts, failures=-self.failures), handoffs=self.handoffs + 1
         )
 
     def returned(self, *, attempts: int = 0, crashes: int = 0, failures: int = 0) -> EntryName:
-        """The next generation (I4), with what is to be added to the counters."""
+        """The next generation (I4); the arguments are added to the counters."""
         return replace(
             self,
             failures=self.failures + failures,
@@ -142,7 +142,7 @@ class EntryName:
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """Who holds a claim: a lease, a process under it, and that process's number for the claim."""
+    """The owner of a claim: a lease, a process under it, and that process's number for the claim."""
 
     lease: str
     pid: int
@@ -150,7 +150,7 @@ class Owner:
 
 
 def owner_of(name: str) -> Owner | None:
-    """The owner in a name of `cur/`; None for the names of mail readers and of `pop`."""
+    """Return the owner in a name of `cur/`; None for names that mail readers or `pop` have made."""
     info = name.partition(":1,")[2]
     if match := _OWNER.match(info):
         return Owner(match[1], int(match[2]), int(match[3]))
@@ -158,31 +158,31 @@ def owner_of(name: str) -> Owner | None:
 
 
 def pop_name(entry: EntryName, system: System) -> str:
-    """A destination in `cur/` for a read that happens at most once, under no lease."""
+    """Return a destination in `cur/` for an entry that is taken at most once, without a lease."""
     return f"{entry.waiting()}:1,{_POP}{system.pid()}-{system.token(8)}"
 
 
 def fresh_stem(host: str, system: System) -> str:
-    """A key's stem, unique over all hosts and times; the size is added when it is known."""
+    """Return a new key without its size, unique over all hosts and times; the size is added when it is known."""
     seconds, micros = divmod(int(system.time() * 1_000_000), 1_000_000)
-    padded = f"{1_000_000 + micros}"[1:]  # half of what a format of six digits costs
+    padded = f"{1_000_000 + micros}"[1:]  # takes half the time of a format of six digits
     return f"{seconds}.M{padded}P{system.pid()}Q{next(_count)}R{system.token(8)}.{host}"
 
 
 def sized(stem: str, size_bytes: int) -> str:
-    """The key of an own push."""
+    """Return the key of a push of ours."""
     return f"{stem},S={size_bytes}"
 
 
 def hashed(host: str) -> str:
-    """What stands for the host in keys that must not tell its name."""
+    """Return the hash that replaces the host's name in keys that must not have it."""
     return f"{crc32(host.encode('utf-8', 'surrogateescape')):08x}"
 
 
 def carried(entry: EntryName, host: str, system: System, *, shared: bool = False) -> EntryName:
-    """The entry under a key that takes our fields and every suffix; one of another writer may have to be replaced.
+    """Return the entry, with a new key if another writer's key can't have our fields and every suffix.
 
-    `shared`: in a queue in which it will be set apart.
+    `shared`: the queue is one in which the entry will get a UNIQUE.
     """
     key, longest = entry.key, MAX_SHARED_KEY_BYTES if shared or entry.unique else MAX_KEY_BYTES
     if (
@@ -196,27 +196,27 @@ def carried(entry: EntryName, host: str, system: System, *, shared: bool = False
 
 
 def unique_of(claimed: str) -> str:
-    """What is an entry's own that was claimed, or popped, under this name: no other ever is under that lease and SEQ.
+    """Return the UNIQUE of an entry claimed, or popped, under this name: no other claim has that lease and SEQ.
 
-    The same whoever settles it, and however often, so that what is tried again leads to the same name. Nothing that
-    the entry's writer has chosen goes into it, and nothing that somebody knows who can't list `cur/`.
+    It is the same at every settle of the claim, so that a settle that is tried again leads to the same name. It does
+    not depend on anything that the entry's writer has chosen, and can't be known without listing `cur/`.
     """
     info = claimed.partition(":1,")[2]
     return blake2b(info.encode("utf-8", "surrogateescape"), digest_size=_UNIQUE_BYTES).hexdigest()
 
 
 def set_apart(entry: EntryName, unique: str, host: str, system: System) -> EntryName:
-    """The entry with this UNIQUE, whichever its name claims to have; drawn afresh where it is empty."""
+    """Return the entry with this UNIQUE instead of any that its name has; if it is empty, with a random one."""
     return carried(replace(entry, unique=unique or system.token(_UNIQUE_BYTES)), host, system)
 
 
 def is_field(text: str) -> bool:
-    """Whether it looks like one of our fields; a key that ends so could not be told from its own next name."""
+    """Whether it looks like one of our fields; a key with such an end could not be told from its own next name."""
     return (text[:2] in _RANK and _count_of(text) >= 0) or _UNIQUE.match(f",{text}") is not None
 
 
 def _count_of(text: str) -> int:
-    """The number in `x=NUMBER`, as we write it; -1 for anything else."""
+    """Return the number in `x=NUMBER`, if written as we write it; -1 for anything else."""
     digits = text[2:]
     if digits.isdecimal() and digits.isascii() and len(digits) <= 12 and (digits[0] != "0" or digits == "0"):
         return int(digits)
@@ -224,14 +224,14 @@ def _count_of(text: str) -> int:
 
 
 def due_at(when: float) -> int:
-    """A due time as a name holds it: whole seconds, never before `when`, for all that a handler may ask."""
+    """Round a due time up to whole seconds, as names have it, whatever number a handler gives."""
     if not when >= 1:
         return 1
     return math.ceil(when) if when < MAX_DUE else MAX_DUE
 
 
 def due_of(name: str) -> int | None:
-    """The due time alone, as `EntryName.parse` finds it; for long listings."""
+    """Return only the due time, as `EntryName.parse` finds it; for long listings."""
     rest, _, digits = name.rpartition(",d=")
     if not rest or ":" in name:
         return EntryName.parse(name).due
@@ -240,25 +240,25 @@ def due_of(name: str) -> int | None:
 
 
 def pushed_at(key: str) -> float | None:
-    """When the entry was pushed, in Unix seconds, as far as its key tells (Maildir's first field)."""
+    """Return when the entry was pushed, in Unix seconds, by the first field of its key; None if that has no time."""
     seconds = key.partition(".")[0]
     return float(seconds) if seconds.isascii() and seconds.isdecimal() and len(seconds) <= 11 else None
 
 
 def pushed_by_us_at(key: str) -> float | None:
-    """The same to the microsecond, of a key that one of our pushes has made; None for any other."""
+    """Return this time to the microsecond, for a key that a push of ours has made; None for any other."""
     match = _OWN.match(key)
     return int(match[1]) + int(match[2]) / 1e6 if match else None
 
 
 def size_of(key: str) -> int | None:
-    """The size in bytes that the key states, as Maildir++ has it; None where it does not."""
+    """Return the size in bytes that the key states, as in Maildir++; None if it states none."""
     text = key.rpartition(",S=")[2].partition(",")[0]
     return int(text) if ",S=" in key and text.isascii() and text.isdecimal() and len(text) <= 15 else None
 
 
 def is_entry(name: str) -> bool:
-    """Names that start with a dot are nobody's entries: folders, and the `.nfs…` files of an NFS client."""
+    """Whether a name may be an entry's: names of folders, and the `.nfs…` files of an NFS client, begin with a dot."""
     return not name.startswith(".")
 
 
@@ -267,7 +267,7 @@ def lease_name(host: str, system: System) -> str:
 
 
 def split_beat(name: str) -> tuple[str, int] | None:
-    """A file of `leases/` as (lease, beat); None for anything else that lies there."""
+    """Split a file's name in `leases/` into (lease, beat); None if it is no lease's name."""
     lease, dot, beat = name.rpartition(".")
     if not dot or not lease or not (beat.isascii() and beat.isdecimal()) or lease.startswith("."):
         return None
@@ -275,5 +275,5 @@ def split_beat(name: str) -> tuple[str, int] | None:
 
 
 def is_popped(name: str) -> bool:
-    """Whether a name of `cur/` is one of `pop_name`'s: in somebody's hands, or left by a crash."""
+    """Whether `pop_name` has made this name of `cur/`: a process holds the entry, or a crash has left it."""
     return name.partition(":1,")[2].startswith(_POP)

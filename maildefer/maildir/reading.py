@@ -1,4 +1,4 @@
-"""Reading a claimed entry's bytes, whatever lies there."""
+"""Reading the bytes of a claimed entry, which may be something else than a file."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _NOT_A_FILE = {
 
 
 def read_entry(path: str, limit_bytes: int, *, system: System = SYSTEM) -> bytes:
-    """The entry's bytes, untouched (I9).
+    """Read the entry's bytes, unchanged (I9).
 
-    Raises FileNotFoundError, EntryMalformed, EntryTooLarge (before reading it), and StorageFault's kinds for faults
-    that aren't the entry's own.
+    Raises FileNotFoundError, EntryMalformed, EntryTooLarge (before reading all of it), and StorageFault's kinds for
+    faults that are not the entry's own.
     """
     try:
         descriptor = system.open(path, _FLAGS)
@@ -47,7 +47,7 @@ def read_entry(path: str, limit_bytes: int, *, system: System = SYSTEM) -> bytes
 
 
 def _read_on(descriptor: int, path: str, first: bytes, limit_bytes: int, system: System) -> bytes:
-    """The rare case of an empty or a long entry: look what it is, then read it to its end."""
+    """Read the rest of an empty or a long entry, after a check that it is a file."""
     facts = system.fstat(descriptor)
     if not stat.S_ISREG(facts.st_mode):
         raise EntryMalformed(path, "a FIFO or a device")

@@ -1,4 +1,4 @@
-"""Why an entry was buried: one JSON file beside the dead letters, named for the dead name's key and generation."""
+"""Reasons of burials: one JSON file for each, named by the key and the generation of the dead letter."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _LIMIT_BYTES = 60_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Death:
-    """How a process ended that had an entry in hand."""
+    """How a process died that held an entry."""
 
     how: str  # "by SIGSEGV", "by its time limit of 5 s"
     handler: str | None = None  # its full name; None before any had begun
     seconds: float | None = None  # since the handlers began
-    stack: str | None = None  # of all its threads at that moment, where it could still tell
+    stack: str | None = None  # of all its threads at that moment, if it could still write it
 
     def __str__(self) -> str:
         where = f" in {self.handler}" if self.handler else ""
@@ -49,15 +49,15 @@ def reason_path(layout: Layout, dead: EntryName) -> str:
 
 
 def reason_name(dead: EntryName) -> str:
-    """An entry may be buried more than once, so the generation is in the name."""
+    """Return the name of a reason's file; it has the generation, since an entry may be buried more than once."""
     return f"{dead.unique_key},n={dead.returns}.json"
 
 
 def told_of(layout: Layout, *, system: System = SYSTEM) -> set[str]:
-    """The names of all reasons that are there. Raises OSError."""
+    """Return the names of all reasons. Raises OSError."""
     try:
         return set(system.listdir(layout.reasons))
-    except FileNotFoundError:  # a folder that is made with the first
+    except FileNotFoundError:  # the folder is made with the first reason
         return set()
 
 
@@ -70,7 +70,7 @@ def write_reason(
     host: str,
     system: System = SYSTEM,
 ) -> None:
-    """Write it durably, before the entry moves: a dead letter without a reason helps nobody. Raises OSError."""
+    """Write a reason durably, before the entry is moved, so that no dead letter is without one. Raises OSError."""
     record = {
         "reason": reason,
         "key": dead.key,
@@ -82,13 +82,13 @@ def write_reason(
     }
     data = json.dumps(record, default=str).encode("utf-8", "backslashreplace")
     limit = 16_000
-    while len(data) > _LIMIT_BYTES and limit:  # a traceback without end
+    while len(data) > _LIMIT_BYTES and limit:  # a very long traceback
         limit //= 2
         record = {key: value[-limit:] if isinstance(value, str) else value for key, value in record.items()}
         data = json.dumps(record, default=str).encode("utf-8", "backslashreplace")
     try:
         _write(layout, dead, data + b"\n", system)
-    except FileNotFoundError as fault:  # a folder is missing: ours to make
+    except FileNotFoundError as fault:  # a folder is missing: made again
         try:
             mend(layout, system=system)
         except MaildeferError:
@@ -97,7 +97,7 @@ def write_reason(
 
 
 def _write(layout: Layout, dead: EntryName, data: bytes, system: System) -> None:
-    """Durably, and nowhere else, whatever somebody puts in a folder's place."""
+    """Write the file durably, following no link that another user may have put in a folder's place."""
     draft = f".reason-{system.pid()}-{system.token(8)}"
     with (
         opened(layout.path, "tmp", system=system) as tmp,
@@ -120,7 +120,7 @@ def _write(layout: Layout, dead: EntryName, data: bytes, system: System) -> None
 
 
 def read_reason(layout: Layout, dead: EntryName, *, system: System = SYSTEM) -> dict[str, object]:
-    """The reason's record; a plain one when there is none or it is damaged."""
+    """Read a reason's record; without a readable file, return a record that says so."""
     try:
         found = value_in(read_plain(reason_path(layout, dead), files=system)[0])
     except (OSError, UntrustedRecord):

@@ -1,6 +1,6 @@
-"""What operators do with single entries: find, show, requeue, release, delete; each by one rename or unlink.
+"""Operators' work on single entries: find, show, requeue, release, delete; each move is one rename or unlink.
 
-Any process on any host may, while pools run: whoever is first moves the entry, the other finds it gone.
+Any process on any host may do this while pools run: the first process moves the entry, and the other finds it gone.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _MOST_CANDIDATES: Final = 100
 
 @dataclass(frozen=True, slots=True)
 class FoundEntry:
-    """Where an entry was seen; a hint, since somebody may move it at any time (I10)."""
+    """The place where an entry was seen; a hint, since another process may move it at any time (I10)."""
 
     folder: Folder
     directory: str
@@ -47,9 +47,9 @@ class FoundEntry:
 
 
 def listed(layout: Layout, folder: Folder, *, system: System = SYSTEM) -> Iterator[FoundEntry]:
-    """The folder's entries, lazily and in no order. Raises OSError.
+    """Yield the folder's entries, lazily and in no order. Raises OSError.
 
-    What a mail reader moved to `cur/` counts as waiting there, and as deferred or dead in the other folders' `cur/`.
+    Entries that a mail reader moved to `cur/` count as waiting; in `cur/` of the other folders, as deferred or dead.
     """
     system = inside(layout.path, system)
     match folder:
@@ -68,7 +68,7 @@ def listed(layout: Layout, folder: Folder, *, system: System = SYSTEM) -> Iterat
             yield from _both(folder, layout.later_new, layout.later_cur, system)
         case "dead":
             yield from _both(folder, layout.dead_new, layout.dead_cur, system)
-        case "undeliverable":  # those that wait, with a reason beside them: they count as waiting, too
+        case "undeliverable":  # waiting entries that have a reason; they count as waiting too
             told = reasons.told_of(layout, system=system)
             for found in listed(layout, "waiting", system=system) if told else ():
                 if reasons.reason_name(found.entry) in told:
@@ -76,7 +76,7 @@ def listed(layout: Layout, folder: Folder, *, system: System = SYSTEM) -> Iterat
 
 
 def oldest(layout: Layout, *, system: System = SYSTEM) -> list[FoundEntry]:
-    """The oldest of the first so many waiting entries that the filesystem lists. Raises StorageFault's kinds."""
+    """Sort the first `MOST_LISTED` waiting entries that the filesystem lists by age. Raises StorageFault's kinds."""
     try:
         return sorted(
             islice(listed(layout, "waiting", system=system), MOST_LISTED), key=lambda found: found.name
@@ -88,7 +88,7 @@ def oldest(layout: Layout, *, system: System = SYSTEM) -> list[FoundEntry]:
 def find(
     layout: Layout, key: str, folders: tuple[Folder, ...] = FOLDERS, *, system: System = SYSTEM
 ) -> FoundEntry:
-    """The entry of that key, or of that whole name. Raises EntryNotFound and StorageFault's kinds."""
+    """Find the entry with that key, or with that whole name. Raises EntryNotFound and StorageFault's kinds."""
     entry = EntryName.parse(key)
     head = entry.key.partition(",")[0]
     try:
@@ -106,11 +106,11 @@ def find(
 def named(
     layout: Layout, keys: Sequence[str], folders: tuple[Folder, ...] = FOLDERS, *, system: System = SYSTEM
 ) -> dict[str, list[FoundEntry]]:
-    """What each of these means, for people: an entry's key, its whole name, or the beginning of one key only.
+    """Find the entries that people name: by key, by whole name, or by the beginning of only one key.
 
-    One listing of each folder, however many they are. A key that is nowhere has no entries. Raises EntryAmbiguous,
-    so that nothing is done before all of them are clear, and StorageFault's kinds. So it does for a key of several
-    entries: where other users put entries in, they choose the keys, and may choose another entry's.
+    It lists each folder once, however many keys are given. A key that is nowhere has no entries. Raises EntryAmbiguous
+    if any is ambiguous, so that nothing is done before all are clear, and StorageFault's kinds. A key of several
+    entries is ambiguous too: other users that put entries in choose their keys, and may choose another entry's.
     """
     if len(keys) == 1 and "waiting" in folders and _is_waiting(layout, keys[0], system):
         return {keys[0]: [FoundEntry("waiting", layout.new, keys[0])]}  # spares the listing of a long queue
@@ -142,7 +142,7 @@ def named(
 
 
 def _must_be_clear(layout: Layout, key: str, matches: list[FoundEntry]) -> None:
-    """Raises EntryAmbiguous. What is listed under one name in each of several folders may have been moved meanwhile."""
+    """Raise EntryAmbiguous for several entries; one name in several folders may be one entry, moved meanwhile."""
     if len(candidates := sorted({found.key for found in matches})) > 1:
         raise EntryAmbiguous(key, candidates, layout.path)
     places = {(found.directory, found.name) for found in matches}
@@ -153,12 +153,12 @@ def _must_be_clear(layout: Layout, key: str, matches: list[FoundEntry]) -> None:
 
 
 def _has_key(entry: EntryName, wanted: EntryName) -> bool:
-    """With its UNIQUE, if one is given."""
+    """Whether the entry has that key, and that UNIQUE, if one is given."""
     return entry.key == wanted.key and wanted.unique in ("", entry.unique)
 
 
 def show(found: FoundEntry, limit_bytes: int = sys.maxsize, *, system: System = SYSTEM) -> bytes:
-    """The entry's bytes. Raises EntryNotFound, EntryMalformed, EntryTooLarge, StorageFault's kinds."""
+    """Read the entry's bytes. Raises EntryNotFound, EntryMalformed, EntryTooLarge, StorageFault's kinds."""
     try:
         return reading.read_entry(found.path, limit_bytes, system=system)
     except FileNotFoundError as fault:
@@ -166,7 +166,7 @@ def show(found: FoundEntry, limit_bytes: int = sys.maxsize, *, system: System = 
 
 
 def requeue(layout: Layout, found: FoundEntry, *, system: System = SYSTEM) -> str:
-    """A dead letter goes back to `new/`, its attempts and crashes counted anew; its reason stays for a week.
+    """Move a dead letter back to `new/`, with all counters at zero; its reason stays for a week.
 
     Returns the waiting name. Raises EntryNotFound and StorageFault's kinds.
     """
@@ -176,14 +176,14 @@ def requeue(layout: Layout, found: FoundEntry, *, system: System = SYSTEM) -> st
 
 
 def release_deferred(layout: Layout, found: FoundEntry, *, system: System = SYSTEM) -> str:
-    """A deferred entry goes back to `new/` before it is due, its attempts counted on. Returns the waiting name."""
+    """Move a deferred entry to `new/` before it is due; its counters are kept. Returns the waiting name."""
     return _to_new(layout, found, found.entry.returned(), system)
 
 
 def delete(layout: Layout, found: FoundEntry, *, system: System = SYSTEM) -> None:
     """Remove the entry for good, a dead letter with its reason. Raises EntryNotFound and StorageFault's kinds.
 
-    A claimed entry is refused as not found: it is in a worker's hands. A directory, which may hold anything, is left
+    A claimed entry is refused as not found, since a worker holds it. A directory, which may hold anything, is left
     to its owner: EntryMalformed.
     """
     if found.folder == "claimed":
@@ -209,7 +209,7 @@ def delete(layout: Layout, found: FoundEntry, *, system: System = SYSTEM) -> Non
 
 
 def clear(layout: Layout, folder: Folder, *, system: System = SYSTEM) -> int:
-    """Delete what is in the folder; returns how many. What is claimed meanwhile is left to its claimer.
+    """Delete the folder's entries; returns how many. An entry that is claimed meanwhile is left to its claimer.
 
     Raises StorageFault's kinds; EntryMalformed at the end, for a directory that is left.
     """
@@ -236,7 +236,7 @@ def _to_new(layout: Layout, found: FoundEntry, entry: EntryName, system: System)
     try:
         system.rename(found.path, f"{layout.new}/{name}")
     except OSError as fault:
-        # Moved by us, and the reply was lost: then it is there, or claimed already, which reads as gone.
+        # If it was moved and the reply was lost, the entry is there, or claimed already, which looks like gone.
         if fault.errno not in doubt.DOUBTFUL or not doubt.listed(layout.new, name, system):
             if isinstance(fault, FileNotFoundError):
                 raise EntryNotFound(found.key, found.directory) from fault
@@ -250,7 +250,7 @@ def _both(folder: Folder, new: str, cur: str, system: System) -> Iterator[FoundE
 
 
 def is_claimed(name: str) -> bool:
-    """Whether a name in `cur/` is a claim's or a pop's, and not a mail reader's."""
+    """Whether a claim or a pop has made this name of `cur/`, and not a mail reader."""
     return names.owner_of(name) is not None or names.is_popped(name)
 
 

@@ -1,6 +1,6 @@
 """Promoting deferred entries when they are due: the due time is in the name, so no entry is opened for it.
 
-Every host's keeper promotes; whose rename comes second finds nothing.
+The keeper of every host promotes; if two promote the same entry, the second rename finds nothing.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from maildefer.maildir.rights.confined import inside, one_round
 from maildefer.maildir.system import SYSTEM, System
 from maildefer.maildir.upkeep.failed_moves import IN_A_ROW, FailedMoves
 
-HEAP = 10_000  # the next due times that are held in memory; twice as many while they come
-_SHARE = 100  # a listing may take a hundredth of the time
-_BUSY_SHARE = 4  # or a quarter, while more are due than are held
+HEAP = 10_000  # so many of the next due times are held in memory; twice as many during a listing
+_SHARE = 100  # listings may take a hundredth of the time
+_BUSY_SHARE = 4  # or a quarter, while more entries are due than are held
 LONGEST_RELIST_SECONDS = 60.0
 
 
 class Promoter:
     """The deferred entries of one queue; one thread only.
 
-    A listing in which very many are due is left after each HEAP of them, so that they are promoted before it goes on.
+    A listing in which very many entries are due pauses after each HEAP of them, so that these are promoted first.
     """
 
     def __init__(
@@ -37,21 +37,21 @@ class Promoter:
         self._system = inside(layout.path, system)
         self._heap: list[tuple[int, str]] = []
         self._known: set[str] = set()
-        self._horizon = math.inf  # what is due from then on may be listed and not known
-        self._listing: Iterator[str] | None = None  # under way
+        self._horizon = math.inf  # entries that are due from then on may have been listed and dropped
+        self._listing: Iterator[str] | None = None  # the listing that is being read
         self._began = self._took = 0.0
         self._relist_at = self._early_at = 0.0
 
     def hear(self, name: str) -> None:
-        """A name that this host has just put into `.later/new/`."""
+        """Note a name that this host has just put into `.later/new/`."""
         due = names.due_of(name)
         if due is not None and name not in self._known and name not in self._refusals:
             self._note(due, name)
 
     def relist(self, mount_time: float = -math.inf, *, least_seconds: float = 1.0) -> None:
-        """Read on in `.later/new/`, or read it anew if it is time to: as seldom as the listing is long. Raises OSError.
+        """Continue a listing of `.later/new/`, or begin one if it is time: long ones are rarer. Raises OSError.
 
-        At most one listing begins in `least_seconds`. What was refused waits for its own pause.
+        At most one listing begins in `least_seconds`. Entries that could not be moved wait for their own pause.
         """
         now = self._system.boottime()
         if now < self.lists_at(mount_time):
@@ -73,7 +73,7 @@ class Promoter:
             )
 
     def lists_at(self, mount_time: float) -> float:
-        """When `relist` has something to do, on the boot clock; never while any is due that is known."""
+        """When `relist` has something to do, on the boot clock; never while a known entry is due."""
         if self._heap and self._heap[0][0] <= mount_time:
             return math.inf
         if self._listing is not None:
@@ -81,7 +81,7 @@ class Promoter:
         return self._early_at if self._horizon <= mount_time else self._relist_at
 
     def _read_on(self, listing: Iterator[str], mount_time: float) -> bool:
-        """False when it is left before its end, for those that are due."""
+        """Read names; False if the listing pauses before its end, so that due entries are promoted."""
         due_now = 0
         for name in listing:
             if name not in self._known:
@@ -93,7 +93,7 @@ class Promoter:
         return True
 
     def _note(self, due: int, name: str) -> None:
-        if due >= self._horizon:  # a listing will tell by then
+        if due >= self._horizon:  # a later listing finds it in time
             return
         self._known.add(name)
         heapq.heappush(self._heap, (due, name))
@@ -113,13 +113,13 @@ class Promoter:
             self._refusals.forget(name)
 
     def next_due(self) -> int | None:
-        """When the next known entry is due, in the mount's time."""
+        """When the next known entry is due, by the mount's time."""
         return self._heap[0][0] if self._heap else None
 
     def promote(self, mount_time: float) -> list[str]:
-        """Move what is due to `new/`; returns the keys. What is refused is tried again later, by itself.
+        """Move entries that are due to `new/`; returns their keys. A failed move is tried again later, by itself.
 
-        Raises OSError where many in a row are refused; what was not tried stays known.
+        Raises OSError if many moves in a row fail; the entries that were not tried stay known.
         """
         promoted: list[str] = []
         in_a_row = 0
@@ -141,7 +141,7 @@ class Promoter:
         return promoted
 
     def _due(self, mount_time: float) -> Iterator[str]:
-        """Those that were refused and whose pause is over come last, since they may be refused again."""
+        """Yield due entries; those whose move failed before come last, since it may fail again."""
         again = self._refusals.due()
         while self._heap and self._heap[0][0] <= mount_time:
             name = heapq.heappop(self._heap)[1]
@@ -150,7 +150,7 @@ class Promoter:
         yield from again
 
     def _move(self, name: str) -> str:
-        """Returns the key; empty where another host has done it, or an operator."""
+        """Move one entry; returns its key, or an empty text if another host or an operator has moved it."""
         entry = names.carried(EntryName.parse(name), "later", self._system)
         back = f"{self._layout.new}/{entry.returned().waiting()}"
         if (journal := journal_of(self._layout, self._system)) is not None:

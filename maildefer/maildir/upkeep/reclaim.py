@@ -1,8 +1,8 @@
-"""Taking back what nobody holds any more: the audit of one's own claims, the reclaim of dead owners', the return
-of what a mail reader moved.
+"""Reclaiming claims that nobody holds: the audit of own claims, the reclaim of dead owners' claims, and the return of
+entries that a mail reader moved.
 
-Needed for as long as a queue is served, over all of `cur/`, not once at a fence: a claim can land when nobody expects
-it any more, seconds after its worker was killed or its lease was fenced.
+These scans of all of `cur/` are needed for as long as a queue is served, and not once at a fence: a claim can be
+executed late, seconds after its worker was killed or its lease was fenced.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ OwnerState = Literal[
     "held", "alive", "dead"
 ]  # a worker is on the claim; it lives but is not on it; it does not live
 StateOf = Callable[[Owner], OwnerState]
-_MOST_FOREIGN = 10_000  # names of mail readers that are watched at a time
+_MOST_FOREIGN = 10_000  # so many names of mail readers are watched at a time
 
 
 @dataclass(slots=True)
 class Reclaimed:
-    """What a scan took back, by key."""
+    """The keys of what a scan has moved."""
 
     reclaimed: list[str] = field(default_factory=list)
     released: list[str] = field(default_factory=list)
@@ -61,9 +61,9 @@ class Reclaimer:
         returns: FailedMoves | None = None,
         system: System = SYSTEM,
     ) -> None:
-        """`look` reads the board; it is called after each listing, for all claims that this has shown.
+        """`look` reads the scoreboard; it is called after each listing, for all claims that the listing has shown.
 
-        `returns` is for what mail readers have moved, `refusals` for claims.
+        `returns` remembers failed moves of entries that mail readers have moved, `refusals` those of claims.
         """
         self._layout = layout
         self._observer = observer
@@ -76,12 +76,14 @@ class Reclaimer:
         self._refusals = FailedMoves(system=system) if refusals is None else refusals
         self._returns = FailedMoves(system=system) if returns is None else returns
         self._is_shared: bool | None = None  # not asked yet: mostly nothing is to be taken back
-        self._foreign: dict[str, dict[str, float]] = {}  # by folder: path, when first seen, on the boot clock
+        self._foreign: dict[
+            str, dict[str, float]
+        ] = {}  # by folder, then path: when first seen, on the boot clock
 
     def scan(self, taken: Reclaimed | None = None) -> Reclaimed:
-        """One pass: list `cur/` first, look at the board and the leases after. Returns `taken`, added to.
+        """Scan once: list `cur/` first, then read the scoreboard and the leases. Adds to `taken`, and returns it.
 
-        Raises OSError if it cannot list; a single entry that can't be moved is tried again by itself.
+        Raises OSError if a listing fails; a single entry that can't be moved is tried again by itself.
         """
         taken = Reclaimed() if taken is None else taken
         mine: list[tuple[str, Owner]] = []
@@ -113,7 +115,7 @@ class Reclaimer:
         return taken
 
     def scan_deferred(self, taken: Reclaimed | None = None) -> Reclaimed:
-        """What a mail reader moved in `.later/`. Raises OSError as `scan` does."""
+        """Return entries that a mail reader moved in `.later/`. Raises OSError as `scan` does."""
         taken = Reclaimed() if taken is None else taken
         try:
             listed = fresh_listing(self._layout.later_cur, self._system)
@@ -146,7 +148,7 @@ class Reclaimer:
                 its_fault = charged and owner.seq not in spared
                 try:
                     self.give_back(name, charged=its_fault, taken=taken, death=death)
-                except OSError as refused:  # the others must not wait for this one
+                except OSError as refused:  # the other claims must not wait for this one
                     fault = refused
         if fault is not None:
             raise fault
@@ -156,7 +158,7 @@ class Reclaimer:
         match state:
             case "held":
                 pass
-            case "alive":  # its claim was given up as not ours, and landed after all
+            case "alive":  # the worker took its claim for failed, and the rename was executed after all
                 self._try_to_give_back(name, charged=False, taken=taken)
             case "dead":
                 self._try_to_give_back(name, charged=True, taken=taken)
@@ -164,7 +166,7 @@ class Reclaimer:
     def _try_to_give_back(
         self, name: str, *, charged: bool, taken: Reclaimed, death: Death | None = None
     ) -> None:
-        """One entry that can't be moved, or buried on a full disk, must not keep the others from it."""
+        """Reclaim one claim; one that can't be moved, or buried on a full disk, must not delay the others."""
         path = f"{self._layout.cur}/{name}"
         if not self._refusals.may_try(path):
             return
@@ -176,7 +178,7 @@ class Reclaimer:
             self._refusals.forget(path)
 
     def give_back(self, name: str, *, charged: bool, taken: Reclaimed, death: Death | None = None) -> None:
-        """Reclaim (the crash charged, at the limit buried) or release; needs no answer: gone means somebody did it."""
+        """Reclaim a claim (the crash charged; buried at the limit), or release it; no doubt: if gone, it was done."""
         system, entry = self._system, self._set_apart(EntryName.parse(name), names.unique_of(name))
         back = entry.returned(crashes=1) if charged else entry.returned(attempts=-1)
         folder, reason = self._layout.new, ""
@@ -194,7 +196,7 @@ class Reclaimer:
         try:
             system.rename(f"{self._layout.cur}/{name}", f"{folder}/{back.waiting()}")
         except FileNotFoundError:
-            if folder == self._layout.dead_new:  # its folder may be missing: the next scan finds it made
+            if folder == self._layout.dead_new:  # the folder may be missing: made for the next scan
                 make_folder(self._layout, ".dead", system)
             return
         if reason:
@@ -203,7 +205,7 @@ class Reclaimer:
             (taken.reclaimed if charged else taken.released).append(back.key)
 
     def _return_foreign(self, folder: str, foreign: Iterable[str], taken: Reclaimed) -> None:
-        """A mail reader moved `new/X` to `cur/X:2,S`: looking at a queue must not empty it. The same in `.later/`."""
+        """Return what a mail reader moved from `new/X` to `cur/X:2,S`, since reading a queue must not empty it."""
         now, before = self._system.boottime(), self._foreign.get(folder, {})
         seen = (f"{folder}/{name}" for name in islice(foreign, _MOST_FOREIGN))
         self._foreign[folder] = watched = {path: before.get(path, now) for path in seen}
