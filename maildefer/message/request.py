@@ -108,8 +108,8 @@ class MailRequest(HeaderAccess):
                 continue
             if address and name not in base:
                 base[name] = address
-                if base.came is not None:  # None for headers that are only read
-                    base.came.filled_in = (*base.came.filled_in, base.raw(name) or "")
+                if base.wire_form is not None:  # None for headers that are only read
+                    base.wire_form.filled_in = (*base.wire_form.filled_in, base.raw(name) or "")
         return base
 
     def body(self) -> Any:
@@ -158,9 +158,9 @@ class MailRequest(HeaderAccess):
             base: MailBase = object.__getattribute__(self, "base")
         except AttributeError:  # never parsed
             return data
-        from maildefer.message.mime.canonical import is_as_it_came, to_string
+        from maildefer.message.mime.canonical import is_unchanged, to_string
 
-        return data if is_as_it_came(base) else to_string(base).encode("utf-8", "surrogateescape")
+        return data if is_unchanged(base) else to_string(base).encode("utf-8", "surrogateescape")
 
     __bytes__ = to_bytes
 

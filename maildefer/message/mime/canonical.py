@@ -1,4 +1,4 @@
-"""From `MailBase` to bytes: what was read and not changed as it came, everything else in canonical form.
+"""Writes a `MailBase` as bytes: unchanged parts as they were read, everything else in canonical form.
 
 Canonical: ASCII throughout where it can be (an address beyond ASCII is the exception), headers as UTF-8 encoded words,
 text in ASCII or UTF-8 unless it declared a charset that fits, everything else in base64. The same message gives the
@@ -21,7 +21,7 @@ from maildefer.message.mime.transfer_encoding import encode_body
 from maildefer.message.mime.wire_form import Item, WireForm, boundary_of
 
 Coding = tuple[str, dict[str, str]] | None
-"""A value and its parameters; None for a header that is not to be there."""
+"""A value and its parameters; None for a header that is to be absent."""
 
 STATUS = "message/delivery-status"
 _PLAIN_CODINGS = (None, "7bit", "8bit", "binary")
@@ -44,9 +44,9 @@ def to_file(mail: MailBase, file: IO[Any]) -> None:
 def to_message(mail: MailBase, *, anew: bool = False) -> MIMEPart:
     """The `email` message. Its type is written back into `mail`, as the last header there.
 
-    What was read and not changed stands in it as it came; with `anew`, everything is in canonical form. Raises
-    `EncodingError` if there are parts and the type can have none; warns with `UnicodeWarning` where text does not fit
-    the charset that it declared.
+    Unchanged parts stand in it as they were read; with `anew`, everything is in canonical form. Raises `EncodingError`
+    if there are parts and the type can have none; warns with `UnicodeWarning` where text does not fit its declared
+    charset.
     """
     parent = mail.parent
     in_report = parent is not None and parent.mime_part.get_content_type() == STATUS
@@ -54,16 +54,16 @@ def to_message(mail: MailBase, *, anew: bool = False) -> MIMEPart:
 
 
 def _built(mail: MailBase, anew: bool, in_report: bool, line_end: str) -> MIMEPart:
-    """`in_report`: it is one of the groups of fields in a delivery report (RFC 3464), which `email` gives as parts."""
-    came = None if anew else mail.came
-    if came is not None and not (came.can_change or is_as_it_came(mail)):
-        came = None
+    """Build one part. `in_report`: it is a group of fields in a delivery report (RFC 3464), a part to `email`."""
+    wire = None if anew else mail.wire_form
+    if wire is not None and not (wire.can_change or is_unchanged(mail)):
+        wire = None
     part = MIMEPart()
-    part.came, part.line_end, part.is_block = came, came.line_end if came else line_end, in_report
-    if in_report and not mail.parts and (came is None or not _is_body_as_it_came(mail, came)):
+    part.wire_form, part.line_end, part.is_block = wire, wire.line_end if wire else line_end, in_report
+    if in_report and not mail.parts and (wire is None or not _is_body_unchanged(mail, wire)):
         text = str(mail.body or "").lstrip("\r\n")  # stray text between fields
         part.set_payload(text.encode("ascii", "replace").decode().removesuffix("\n"))
-        _add_headers(mail, part, came, {})
+        _add_headers(mail, part, wire, {})
         return _digested(part, "")
     ctype, declared = _type_of(mail)
     if mail.parts:
@@ -71,8 +71,8 @@ def _built(mail: MailBase, anew: bool, in_report: bool, line_end: str) -> MIMEPa
         part.set_payload([*children])
         _digested(part, ctype)
         contents = _content_headers_of_parts(mail, part, ctype, declared)
-    elif came is not None and _is_body_as_it_came(mail, came):
-        part.set_payload(came.body if isinstance(came.payload, list) else came.payload)
+    elif wire is not None and _is_body_unchanged(mail, wire):
+        part.set_payload(wire.body if isinstance(wire.payload, list) else wire.payload)
         _digested(part, ctype)
         contents = {}
     else:
@@ -80,32 +80,32 @@ def _built(mail: MailBase, anew: bool, in_report: bool, line_end: str) -> MIMEPa
         _digested(part, ctype)
     if not in_report:
         _write_type_back(mail, ctype, declared)
-    _add_headers(mail, part, came, contents)
+    _add_headers(mail, part, wire, contents)
     return part
 
 
-def is_as_it_came(mail: MailBase) -> bool:
-    """Has nobody changed the message, or any part of it, since it was read?"""
-    came = mail.came
-    if came is None or came.items_now(list(mail.mime_part.raw_items())) != came.items:
+def is_unchanged(mail: MailBase) -> bool:
+    """Whether neither the message nor any part of it was changed since it was read."""
+    wire = mail.wire_form
+    if wire is None or wire.items_now(list(mail.mime_part.raw_items())) != wire.items:
         return False
-    if list(came.parts) != mail.parts:
+    if list(wire.parts) != mail.parts:
         return False
-    return all(map(is_as_it_came, mail.parts)) if mail.parts else _is_body_as_it_came(mail, came)
+    return all(map(is_unchanged, mail.parts)) if mail.parts else _is_body_unchanged(mail, wire)
 
 
-def _is_body_as_it_came(mail: MailBase, came: WireForm) -> bool:
-    """The same text, to be read in the same way."""
-    if came.parts or vars(mail.mime_part).get("_payload") is not came.payload:
+def _is_body_unchanged(mail: MailBase, wire: WireForm) -> bool:
+    """Whether the body is the text that was read, with the same charset and transfer encoding."""
+    if wire.parts or vars(mail.mime_part).get("_payload") is not wire.payload:
         return False
     if mail.body_was_set and mail.body != decoded_body(mail):
         return False
-    now = came.items_now(list(mail.mime_part.raw_items()))
-    return now == came.items or _coding(now) == _coding(came.items)
+    now = wire.items_now(list(mail.mime_part.raw_items()))
+    return now == wire.items or _coding(now) == _coding(wire.items)
 
 
 def _coding(items: list[Item]) -> tuple[str | None, str | None]:
-    """How the text below such headers is read: charset and transfer encoding."""
+    """The charset and the transfer encoding in these headers."""
     charset = encoding = None
     for name, value in items:
         if name.lower() == "content-type":
@@ -128,38 +128,38 @@ def _digested(part: MIMEPart, ctype: str) -> MIMEPart:
 def _content_headers_of_parts(
     mail: MailBase, part: MIMEPart, ctype: str, declared: dict[str, str]
 ) -> dict[str, Coding]:
-    """The text around the parts, and the headers that have to be other than those in `mail` for it."""
+    """Set the text around the parts; returns the headers that have to differ from those in `mail` for it."""
     children: list[MIMEPart] = vars(part)["_payload"]
-    came, end = part.came, part.line_end
+    wire, end = part.wire_form, part.line_end
     if not ctype.startswith("multipart/"):
-        same = came is not None and list(came.parts) == mail.parts
+        same = wire is not None and list(wire.parts) == mail.parts
         between = end if ctype == STATUS else ""
-        part.gaps = tuple(came.gaps) if came and same else ("", *[between] * (len(children) - 1), "")
+        part.gaps = tuple(wire.gaps) if wire and same else ("", *[between] * (len(children) - 1), "")
         return (
-            {} if came and boundary_of(came.items) is None and same else {"Content-Type": (ctype, declared)}
+            {} if wire and boundary_of(wire.items) is None and same else {"Content-Type": (ctype, declared)}
         )
-    kept = came.boundary if came is not None and came.parts else None
-    fresh = [child for child in children if child.came is None]
+    kept = wire.boundary if wire is not None and wire.parts else None
+    fresh = [child for child in children if child.wire_form is None]
     if kept is None or any(f"--{kept}" in child.as_string() for child in fresh):
         boundary = f"=_{part.digest.hex()[:32]}"
     else:
         boundary = kept
-    part.gaps = _gaps(mail, came if boundary == kept else None, boundary, end)
-    now = [] if came is None else came.items_now(list(mail.mime_part.raw_items()))
-    if came is not None and boundary_of(now) == boundary:
+    part.gaps = _gaps(mail, wire if boundary == kept else None, boundary, end)
+    now = [] if wire is None else wire.items_now(list(mail.mime_part.raw_items()))
+    if wire is not None and boundary_of(now) == boundary:
         return {}
     return {"Content-Type": (ctype, declared | {"boundary": boundary}), "Content-Transfer-Encoding": None}
 
 
-def _gaps(mail: MailBase, came: WireForm | None, boundary: str, end: str) -> tuple[str, ...]:
-    """What stands before, between and behind the parts; between those that were neighbours, what stood there."""
-    if came is None:
+def _gaps(mail: MailBase, wire: WireForm | None, boundary: str, end: str) -> tuple[str, ...]:
+    """The text before, between and behind the parts; between parts that were neighbours, the text that was read."""
+    if wire is None:
         first, last, known = f"--{boundary}{end}", f"{end}--{boundary}--{end}", {}
     else:
-        first, last = came.gaps[0], came.gaps[-1]
-        neighbours = zip(came.parts, came.parts[1:], came.gaps[1:-1], strict=False)
+        first, last = wire.gaps[0], wire.gaps[-1]
+        neighbours = zip(wire.parts, wire.parts[1:], wire.gaps[1:-1], strict=False)
         known = {(id(one), id(other)): gap for one, other, gap in neighbours}
-        if list(came.parts[-1:]) != mail.parts[-1:] and last[:1] not in ("\r", "\n"):
+        if list(wire.parts[-1:]) != mail.parts[-1:] and last[:1] not in ("\r", "\n"):
             last = end + last
     between = f"{end}--{boundary}{end}"
     pairs = zip(mail.parts, mail.parts[1:], strict=False)
@@ -167,11 +167,11 @@ def _gaps(mail: MailBase, came: WireForm | None, boundary: str, end: str) -> tup
 
 
 def _encode(mail: MailBase, part: MIMEPart, ctype: str, declared: dict[str, str]) -> dict[str, Coding]:
-    """Give `part` the body in its transfer encoding; returns the headers that have to be other than those in `mail`."""
+    """Give `part` the body in its transfer encoding; returns the headers that have to differ from those in `mail`."""
     body = "" if ctype.startswith("multipart/") else mail.body  # see _type_of
     text, encoding, params = encode_body(body, ctype, declared, mail.content_encoding)
     part.set_payload(text.replace("\r\n", "\n").replace("\n", part.line_end))
-    if part.came is None:
+    if part.wire_form is None:
         coding: Coding = None if encoding is None else (encoding, {})
         return {"Content-Type": (ctype, params), "Content-Transfer-Encoding": coding}
     contents: dict[str, Coding] = {}
@@ -185,27 +185,27 @@ def _encode(mail: MailBase, part: MIMEPart, ctype: str, declared: dict[str, str]
 
 
 def _write_type_back(mail: MailBase, ctype: str, declared: dict[str, str]) -> None:
-    """What was declared; a charset that was only found must not bind the next body."""
-    came = mail.came
+    """Write the declared type back into `mail`; a charset that was only detected must not apply to the next body."""
+    wire = mail.wire_form
     before = list(mail.mime_part.raw_items())
     mail.content_encoding["Content-Type"] = (ctype, declared)
-    if came is None:
+    if wire is None:
         return
     own, first = (
-        [item for item in items if item[0].lower() == "content-type"] for items in (before, came.items)
+        [item for item in items if item[0].lower() == "content-type"] for items in (before, wire.items)
     )
-    was_written = any(value is came.type_written for _, value in own)
-    came.type_written = list(mail.mime_part.raw_items())[-1][1] if own == first or was_written else None
+    was_written = any(value is wire.type_written for _, value in own)
+    wire.type_written = list(mail.mime_part.raw_items())[-1][1] if own == first or was_written else None
 
 
-def _add_headers(mail: MailBase, part: MIMEPart, came: WireForm | None, contents: dict[str, Coding]) -> None:
+def _add_headers(mail: MailBase, part: MIMEPart, wire: WireForm | None, contents: dict[str, Coding]) -> None:
     """Copy the headers: as they came or in canonical form, `contents` in the place of their own."""
     now = list(mail.mime_part.raw_items())
-    if came is None:
+    if wire is None:
         _add_canonical_headers(mail, part, now)
     else:
-        known, left = set(came.items), dict(contents)
-        for name, value in came.items_now(now):
+        known, left = set(wire.items), dict(contents)
+        for name, value in wire.items_now(now):
             normal = normalize_header(name)
             if normal in contents:
                 _add_content(part, normal, left.pop(normal, None))
@@ -254,7 +254,7 @@ def _type_of(mail: MailBase) -> tuple[str, dict[str, str]]:
             f"a message of type {ctype} cannot have parts: make it multipart/mixed, or clear its parts"
         )
     if not mail.parts and main == "multipart" and mail.body and mail.body.strip():
-        return "text/plain", {}  # said to be multipart, but no boundary was ever found in it
+        return "text/plain", {}  # declared as multipart, but without any boundary
     return ctype, params
 
 

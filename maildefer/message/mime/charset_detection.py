@@ -1,9 +1,9 @@
-"""The charset of a text that says none and is in no western language, by what its letters would be.
+"""Detects the charset of a text that declares none and is in no western language, by its letters.
 
-Short texts are what mail has of these: a subject, a name. So no statistics of pairs are kept, but what a score of
-letters tell: which are common in a language, that capitals stand first in a word, which rows of the double-byte tables
-hold the characters of every day. Where that is not plain, there is no answer. charset-normalizer was rejected: it is
-at a loss with names, and the same mail would be read differently where it is installed.
+In mail such texts are short: a subject, a name. So no statistics of pairs are used, but simple facts about letters:
+which are common in a language, that capitals stand first in a word, which rows of the double-byte tables hold common
+characters. Where these are not decisive, no charset is returned. charset-normalizer was rejected: it fails on names,
+and the same mail would be read differently where it is installed.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import re
 from collections.abc import Callable
 from typing import Final
 
-_LEAST: Final = 0.55  # share of the letters that have to be what the language would have
+_LEAST: Final = 0.55  # the share of letters that have to be common in the language
 
-# The most common letters of Russian, Greek and Hebrew; case and accents are looked at apart.
+# The most common letters of Russian, Greek and Hebrew; case and accents are checked apart.
 _SINGLE: Final = {
     "koi8-r": frozenset("оеаинтсрвлкмдпуяыьгз"),
     "cp1251": frozenset("оеаинтсрвлкмдпуяыьгз"),
@@ -27,7 +27,7 @@ _BEYOND_ASCII: Final = re.compile(r"[^\x00-\x7f]")
 
 
 def detected(data: bytes) -> str | None:
-    """The name of the charset, one in which `data` can be decoded; None where it can't be told."""
+    """The name of the charset, in which `data` can be decoded; None if it is not certain."""
     if b"\x1b" in data:
         name = "iso2022_kr" if b"\x1b$)C" in data else "iso2022_jp_2"
         return name if _decoded(data, name) is not None else None
@@ -61,7 +61,7 @@ def _share_single(data: bytes, charset: str, common: frozenset[str]) -> float:
     for word in _WORD.findall(text):
         if word[1:] == word[1:].lower():
             likely += sum(letter in common for letter in word.lower())
-        elif word.isupper():  # a subject may shout; but in another alphabet's table, so do ordinary words
+        elif word.isupper():  # a subject may be in capitals; but in the wrong table ordinary words are, too
             likely += 0.5 * sum(letter in common for letter in word.lower())
     return likely / beyond
 
@@ -92,7 +92,7 @@ def _in_rows(first: int, last: int) -> Callable[[bytes, str], bool]:
     return is_plausible
 
 
-# Kana is unmistakable; the others are only asked where no alphabet fits.
+# Kana is decisive; the others are tried only where no alphabet fits.
 _DOUBLE_BEFORE: Final[dict[str, Callable[[bytes, str], bool]]] = {"cp932": _japanese, "euc_jp": _japanese}
 _DOUBLE: Final[dict[str, Callable[[bytes, str], bool]]] = {
     "euc_kr": _korean,

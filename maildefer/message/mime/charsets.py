@@ -1,4 +1,4 @@
-"""Text out of bytes whose charset is told wrongly, or not at all."""
+"""Decodes bytes whose charset is declared wrongly, or not at all."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import re
 from maildefer.errors import EncodingError
 from maildefer.message.mime.charset_detection import detected
 
-# No text has these, in any charset that mail uses (escape belongs to ISO-2022-JP, and to no guess of ours).
+# No text has these characters, in any charset that mail uses (escape is used in ISO-2022-JP only).
 _BINARY = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f-\x9f]").search
-_LOOKED_AT = 4096  # bytes, up to the last space
+_READ_BYTES = 4096  # up to the last space
 # Four letters beyond ASCII in a row, or the escapes of ISO-2022: no western language has them.
 _DENSE = re.compile(rb"[\x80-\xff]{4}|\x1b[$(]").search
 
@@ -28,10 +28,10 @@ def attempt_decoding(charset: str | None, data: bytes | str) -> str:
 
 
 def guess_encoding_and_decode(original: str | None, data: bytes | str, errors: str = "strict") -> str:
-    """`data` in the charset that it seems to have: UTF-8, one that is no western language's, or CP1252.
+    """`data` in the charset that it seems to have: UTF-8, a charset of no western language, or CP1252.
 
-    With `errors` other than strict, what fits nothing is decoded as `original`, or as UTF-8, with that error handler;
-    with strict it raises `EncodingError`.
+    If none fits, and `errors` is not strict, it is decoded as `original`, or as UTF-8, with that error handler; with
+    strict, `EncodingError` is raised.
     """
     if isinstance(data, str):
         return data
@@ -45,7 +45,7 @@ def guess_encoding_and_decode(original: str | None, data: bytes | str, errors: s
             return text
     if errors == "strict":
         raise EncodingError(
-            f"{len(data)} bytes said to be {original!r} are no text in any known charset: "
+            f"{len(data)} bytes declared as {original!r} are no text in any known charset: "
             f"handle them as bytes; they begin with {data[:20].decode('latin-1')!r}"
         )
     try:
@@ -55,7 +55,7 @@ def guess_encoding_and_decode(original: str | None, data: bytes | str, errors: s
 
 
 def lenient(charset: str | None, data: bytes | str) -> str:
-    """As `attempt_decoding`, but what fits nothing gets replacement characters: for readers that must go on."""
+    """As `attempt_decoding`, with replacement characters where no charset fits."""
     try:
         return attempt_decoding(charset, data)
     except EncodingError:
@@ -63,8 +63,8 @@ def lenient(charset: str | None, data: bytes | str) -> str:
 
 
 def _beginning(data: bytes) -> bytes:
-    """As much as it takes to tell, and no half of a character at its end."""
-    return data if len(data) <= _LOOKED_AT else data[:_LOOKED_AT].rpartition(b" ")[0] or data
+    """The beginning that is enough to detect the charset, without half a character at its end."""
+    return data if len(data) <= _READ_BYTES else data[:_READ_BYTES].rpartition(b" ")[0] or data
 
 
 def _fitting(data: bytes, charset: str) -> str | None:

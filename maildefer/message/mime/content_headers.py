@@ -1,4 +1,4 @@
-"""The headers that say how a part is coded, as pairs of value and parameters."""
+"""The headers that declare the coding of a part, as pairs of value and parameters."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class _HasMimePart(Protocol):
 class ContentEncoding:
     """`content_encoding["Content-Type"]` → `("text/plain", {"charset": "utf-8"})`; `(None, {})` for what is absent.
 
-    Only an assignment changes the part; the pair that is read is a copy. Keys outside `CONTENT_ENCODING_KEYS` raise
-    `EncodingError`, and so does what is no such pair.
+    Only an assignment changes the part; the pair that is read is a copy. Keys outside `CONTENT_ENCODING_KEYS` and
+    values that are no such pair raise `EncodingError`.
     """
 
     def __init__(self, mail: _HasMimePart) -> None:
@@ -55,7 +55,7 @@ class ContentEncoding:
         changed = Message()
         if value:
             add_content_header(changed, name, value, params)
-        del self._mail.mime_part[name]  # only now: a pair that makes no header leaves the old one
+        del self._mail.mime_part[name]  # only now, so that a pair that makes no header leaves the old one
         for header in changed.raw_items():
             self._mail.mime_part[header[0]] = header[1]
 
@@ -90,7 +90,7 @@ def add_content_header(message: Message, name: str, value: str, params: dict[str
 
 
 def _without_nul(text: str) -> str:
-    """A file's name ends at a NUL for some programs, and is an error to others: it is never one."""
+    """The text without NULs, at which a file's name ends for some programs, and which others refuse."""
     return text.replace("\0", "")
 
 

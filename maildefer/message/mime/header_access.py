@@ -1,4 +1,4 @@
-"""Headers by name, for what has a `MailBase` inside: requests and responses alike."""
+"""Access to headers by name, for requests and responses, which hold a `MailBase`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class HeaderAccess:
     base: MailBase
 
     def _readable(self) -> MailBase:
-        """Where headers are read; as good as `base`, and maybe cheaper."""
+        """The `MailBase` from which headers are read; it may hold the headers only."""
         return self.base
 
     def __getitem__(self, name: str) -> str | None:

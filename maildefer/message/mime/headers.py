@@ -1,4 +1,4 @@
-"""Header values: from what stands on the wire to text, and back (RFC 2047, RFC 2231)."""
+"""Decodes and encodes header values (RFC 2047, RFC 2231)."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from typing import Any
 from maildefer.errors import EncodingError
 from maildefer.message.mime.charsets import attempt_decoding, lenient
 
-DEFAULT_ENCODING = "utf-8"  # of what is beyond ASCII
+DEFAULT_ENCODING = "utf-8"  # for text beyond ASCII
 ADDRESS_HEADERS = frozenset({"From", "To", "Delivered-To", "Cc", "Bcc"})
 
-_WORD = re.compile(r"=\?([^?\s]+)\?([BbQq])\?")  # its beginning
-# Those of mail, and what else `email` takes for a line's end when it writes.
+_WORD = re.compile(r"=\?([^?\s]+)\?([BbQq])\?")  # the beginning of an encoded word
+# The folds of mail, and other characters that `email` takes for line ends when it writes.
 _FOLD = re.compile(r"\r?\n[ \t]*|[\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
 _LONGEST_LINE = 900  # of the 998 bytes that RFC 5322 allows
 
 
 def VALUE_IS_EMAIL_ADDRESS(value: str) -> bool:
-    """Has the value an address in it, of which only the name may be encoded? Salmon's name for it."""
+    """Whether the value holds an address, of which only the name may be encoded."""
     return "@" in value
 
 
@@ -41,13 +41,13 @@ def header_from_mime_encoding(header: Any) -> Any:
 
 
 def properly_decode_header(header: str) -> str:
-    """`header` without folds and encoded words. Takes any text; what no charset fits gets replacement characters.
+    """`header` without folds and encoded words. Takes any text; bytes of no charset get replacement characters.
 
-    Neighbours of one charset and coding are joined as bytes first, since mailers split characters between them.
+    Neighbouring words of one charset and coding are joined as bytes first, since mailers split characters between them.
     """
     text = _FOLD.sub(" ", _unescaped(header))
     result: list[str] = []
-    kind: tuple[str, str] | None = None  # charset and coding of the words in hand
+    kind: tuple[str, str] | None = None  # charset and coding of the words before
     pieces: list[bytes] = []
     end = 0
     for word, content, word_end in _words(text):
@@ -94,7 +94,7 @@ def _word_bytes(coding: str, text: str) -> bytes:
 
 
 def _unescaped(text: str) -> str:
-    """Raw bytes beyond ASCII, which the parser keeps as surrogates, in the charset they seem to have."""
+    """The text with raw bytes beyond ASCII, which the parser keeps as surrogates, decoded."""
     if text.isascii():
         return text
     try:
@@ -145,7 +145,7 @@ def canonical_header(name: str, raw: str) -> str:
     if name in ADDRESS_HEADERS and "@" in raw and (encoded := _encoded_addresses(one_line(raw))):
         return encoded
     text = properly_decode_header(raw)
-    # What looks like an encoded word now was meant literally.
+    # An encoded word in decoded text was meant literally.
     return _encoded(text) if "=?" in text else header_to_mime_encoding(text, not_email=True)
 
 
@@ -162,7 +162,7 @@ def _encoded_addresses(text: str, encode: Callable[[str], str] | None = None) ->
 
 
 def addresses_in(text: str) -> list[tuple[str, str]]:
-    """Names and addresses of a header's value, as `email` finds them; none where it gets lost in nested comments."""
+    """Names and addresses of a header's value, as `email` finds them; none if comments are nested too deeply."""
     try:
         return getaddresses([text])
     except RecursionError:

@@ -1,6 +1,6 @@
-"""A message or a part of one, with everything decoded: headers and text as `str`, other bodies as `bytes`.
+"""A message or a part of one, decoded: headers and text as `str`, other bodies as `bytes`.
 
-The truth is in `mime_part`, an object of the `email` package; this is the friendly view of it.
+The data is in `mime_part`, an object of the `email` package; a `MailBase` gives access to it.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class MailBase:
         self.parent = parent
         self.parts: list[MailBase] = []
         self.content_encoding = ContentEncoding(self)
-        self.came: WireForm | None = None
-        """How it stood on the wire, if it was read."""
+        self.wire_form: WireForm | None = None
+        """The text from which it was read; None for a message that was made."""
         self.body_was_set = False
         self._body: Any = None
         self._body_is_known = False
@@ -62,7 +62,7 @@ class MailBase:
         self._body_is_known = self.body_was_set = True
 
     def raw(self, name: str) -> str | None:
-        """The first header of that name as it stands on the wire, encoded words and all."""
+        """The first header of that name as it was read, with its encoded words."""
         for found, value in self.mime_part.raw_items():
             if found.lower() == name.lower():
                 return str(value)
@@ -152,24 +152,24 @@ class MailBase:
 
 
 def is_type(ctype: str | None) -> TypeGuard[str]:
-    """Is this a type at all? What broken mailers write (`text`, `(null)/plain`) counts as none."""
+    """Whether this is a valid type; broken mailers write others (`text`, `(null)/plain`)."""
     return ctype is not None and _TYPE.fullmatch(ctype) is not None
 
 
 def is_text(ctype: str | None) -> bool:
-    """Is a body of this type, or of none, read as `str`?"""
+    """Whether a body of this type, or of none, is read as `str`."""
     return not is_type(ctype) or ctype.startswith("text/")
 
 
 def decoded_body(mail: MailBase) -> Any:
-    """What the body says that was read."""
+    """The body that was read, decoded."""
     message = mail.mime_part
-    # As it is: `get_payload()` would decode raw bytes by the declared charset, losing what does not fit.
+    # Not by `get_payload()`, which decodes raw bytes by the declared charset and loses those that do not fit.
     payload: Any = vars(message).get("_payload")
     if payload is None or message.is_multipart():
         return None
     ctype, params = mail.content_encoding["Content-Type"]
-    text = is_text(ctype) or str(ctype).startswith("multipart/")  # whose boundary was never found
+    text = is_text(ctype) or str(ctype).startswith("multipart/")  # without any boundary
     if isinstance(payload, str) and not payload.isascii() and not _has_raw_bytes(payload):
         return payload if text else payload.encode()  # set by a program, not read from a wire
     data = decoded_bytes(mail)
@@ -180,7 +180,7 @@ def decoded_bytes(mail: MailBase) -> bytes:
     """The body that was read, without its transfer encoding."""
     try:
         data: Any = mail.mime_part.get_payload(decode=True)
-    except (ValueError, LookupError):  # what the decoders say to transfer encodings beyond repair
+    except (ValueError, LookupError):  # raised by the decoders for broken transfer encodings
         data = str(vars(mail.mime_part).get("_payload")).encode("utf-8", "surrogateescape")
     return data or b""
 

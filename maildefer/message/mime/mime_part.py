@@ -1,4 +1,4 @@
-"""The `email` messages that are read, and those that canonical messages are made of."""
+"""The classes of `email`, adapted: those that are read, and those of canonical messages."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from maildefer.message.mime.wire_form import Item, WireForm, ends_with_empty_lin
 class Part(Message):
     """A message whose parameters are read in one pass."""
 
-    # In what is being read: where its text begins, its body, and where it ends.
+    # While it is read: the offsets of its beginning, its body, and its end.
     start = body_at = end = 0
     known_type: str | None = None
-    """While it is read, which asks for it at each part."""
+    """The type while the message is read, when the parser reads it for each part."""
 
     def get_content_type(self) -> str:
         return self.known_type or super().get_content_type()
@@ -36,10 +36,10 @@ class Part(Message):
 
 
 class _Canonical(Compat32):
-    """Headers are in their wire form when they get here, and stay so.
+    """A policy that writes headers in the form that they have already.
 
-    `email` would make one encoded word of an address beyond ASCII (RFC 6532), and so no address at all; and what it
-    does to fold a value costs the square of its length.
+    `email` would make one encoded word of an address beyond ASCII (RFC 6532), which is no address; and its folding
+    costs the square of a value's length.
     """
 
     def fold(self, name: str, value: Any) -> str:
@@ -70,9 +70,9 @@ class MIMEPart(Part):
     """A part of the given type: `MIMEPart("text/plain", charset="utf-8")`; without a type it has no headers yet."""
 
     digest: bytes = b""
-    """A hash of all content below, from which the boundary is made."""
-    came: WireForm | None = None
-    """What of it was read, and is written as it stood."""
+    """A hash of the content, from which the boundary is made."""
+    wire_form: WireForm | None = None
+    """The text that was read, and is written again."""
     gaps: tuple[str, ...] | None = None
     """The text before, between and behind its parts."""
     line_end: str = "\n"
@@ -83,10 +83,10 @@ class MIMEPart(Part):
             self.add_header("Content-Type", type_, **params)
 
     is_block = False
-    """Whether it is a group of fields of a delivery report, which has no body and so no empty line before one."""
+    """Whether it is a group of fields of a delivery report, without a body and the empty line before it."""
 
     def as_string(self, unixfrom: bool = False, maxheaderlen: int = 0, policy: Any = None) -> str:
-        """The text; what was read is in it as it came, unless a policy or a length asks for headers folded anew."""
+        """The text, with unchanged parts as they were read, unless a policy or a length asks for new folds."""
         if policy is not None or maxheaderlen or not self._is_whole():
             return super().as_string(unixfrom, maxheaderlen, policy)
         first = f"{self.get_unixfrom() or f'From nobody {time.ctime()}'}{self.line_end}" if unixfrom else ""
@@ -123,12 +123,12 @@ class MIMEPart(Part):
         self.set_payload(text)
 
     def text_below_head(self) -> str:
-        """What stands below its headers: its body, or its parts and what is around them."""
+        """The text below the headers: the body, or the parts and the text around them."""
         _, *texts = self._texts()
         return "".join(texts)
 
     def _is_whole(self) -> bool:
-        """Has nobody put something in since that only `email` can write?"""
+        """Whether all content can be written here; other content is written by `email`."""
         payload = self._content()
         if not isinstance(payload, list):
             return payload is None or isinstance(payload, str)
@@ -145,37 +145,41 @@ class MIMEPart(Part):
         payload = self._content()
         yield self._head(payload)
         if not isinstance(payload, list):
-            yield self.came.body if self.came is not None and self._keeps_body(self.came) else payload or ""
+            yield (
+                self.wire_form.body
+                if self.wire_form is not None and self._keeps_body(self.wire_form)
+                else payload or ""
+            )
             return
         assert self.gaps is not None
         yield self.gaps[0]
         for part, gap in zip(payload, self.gaps[1:], strict=True):
             yield from part._texts()
-            if gap and gap[0] not in "\r\n" and not part._is_as_it_came():
+            if gap and gap[0] not in "\r\n" and not part._is_unchanged():
                 yield self.line_end  # a part without a body, whose empty line was the boundary's, may have one now
             yield gap
 
-    def _is_as_it_came(self) -> bool:
-        came = self.came
-        return came is not None and list(self.raw_items()) == came.items and self._keeps_body(came)
+    def _is_unchanged(self) -> bool:
+        wire = self.wire_form
+        return wire is not None and list(self.raw_items()) == wire.items and self._keeps_body(wire)
 
-    def _keeps_body(self, came: WireForm) -> bool:
+    def _keeps_body(self, wire: WireForm) -> bool:
         payload = self._content()
-        return isinstance(payload, list) or payload is came.payload or payload is came.body
+        return isinstance(payload, list) or payload is wire.payload or payload is wire.body
 
     def _head(self, payload: Any) -> str:
-        items, came = list(self.raw_items()), self.came
-        if came is not None and items == came.items:
-            whole = self._keeps_body(came) or ends_with_empty_line(came.head)
-            return came.head if whole else came.head + self.line_end
-        texts = {} if came is None else came.header_texts()
+        items, wire = list(self.raw_items()), self.wire_form
+        if wire is not None and items == wire.items:
+            whole = self._keeps_body(wire) or ends_with_empty_line(wire.head)
+            return wire.head if whole else wire.head + self.line_end
+        texts = {} if wire is None else wire.header_texts()
         head = "".join(self._field(item, texts.get(item)) for item in items)
-        if payload or (not self.is_block and (came is None or ends_with_empty_line(came.head))):
+        if payload or (not self.is_block and (wire is None or ends_with_empty_line(wire.head))):
             head += self.line_end
         return head
 
-    def _field(self, item: Item, came: deque[str] | None) -> str:
-        if came:
-            text = came.popleft()
+    def _field(self, item: Item, wire: deque[str] | None) -> str:
+        if wire:
+            text = wire.popleft()
             return text if text.endswith(("\r", "\n")) else text + self.line_end
         return _folded(*item, self.line_end)

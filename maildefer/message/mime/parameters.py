@@ -1,6 +1,6 @@
-"""The parameters of headers such as Content-Type, in one pass over the text, however many there are.
+"""Reads the parameters of headers such as Content-Type in one pass over the text, however many there are.
 
-`email` cuts the text anew at each parameter, so that 89 KB of them take it seconds each time that anybody asks.
+`email` copies the text at each parameter, so that 89 KB of them take seconds at each access.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from typing import Any, Final
 _SIGN: Final = re.compile(r'\\"|"|;').finditer
 
 Value = str | tuple[Any, Any, str]
-"""A parameter's value; charset, language and value where it is in RFC 2231's form."""
+"""The value of a parameter; in the form of RFC 2231, charset, language and value."""
 
 
 def parse_parameter_header(message: Message, header: str) -> tuple[str | None, dict[str, str]]:
     """Value and parameters of a header such as Content-Type; the value in lower case, None if there is no such header.
 
-    Takes what broken mailers write: what cannot be read as parameters is left out.
+    Text that cannot be read as parameters, as broken mailers write it, is left out.
     """
     for name, value in message.raw_items():  # `get` makes question marks of bytes beyond ASCII
         if name.lower() == header.lower():
@@ -31,7 +31,7 @@ def parsed(text: str) -> tuple[str | None, dict[str, str]]:
     """Value and parameters of a header's text."""
     try:
         params = decoded(text)
-    except (ValueError, TypeError, IndexError):  # the answers of `email` to broken RFC 2231 continuations
+    except (ValueError, TypeError, IndexError):  # raised by `email` for broken continuations of RFC 2231
         params = [(text.partition(";")[0].strip(), "")]
     found = {name.lower(): _collapsed(value) for name, value in params[1:] if name}
     return params[0][0].strip().lower() or None, found
@@ -47,7 +47,7 @@ def decoded(text: str) -> list[tuple[str, Value]]:
 
 
 def pieces(text: str) -> list[str]:
-    """What stands between the semicolons that are in no quotes; names in lower case."""
+    """The text between the semicolons outside of quotes; names in lower case."""
     found: list[str] = []
     start, quoted = 0, False
     for sign in _SIGN(text):

@@ -1,4 +1,4 @@
-"""From bytes to `MailBase`: any message in, with a note of how each part of it stood on the wire."""
+"""Reads any bytes as a `MailBase`, and records the text of each part."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ _END_OF_HEADERS: Final = re.compile(_EMPTY_LINE.encode())
 
 
 def from_string(data: str | bytes) -> MailBase:
-    """Read a message. Takes any bytes; what `email` cannot take apart becomes headers and one body."""
+    """Read a message. Takes any bytes; a message that `email` cannot read has headers and one body."""
     raw = data if isinstance(data, bytes) else _wire(data)
     text = raw.decode("ascii", "surrogateescape")
     try:
         return _read(_parsed(text), text)
     except (EncodingError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        # Nesting without end, and the parser's bugs on hostile parameters: the headers alone can always be read.
+        # Too deep nesting, or bugs of the parser with hostile parameters: the headers alone can always be read.
         return _read(_parsed(text, only_headers=True), text)
 
 
 def headers_from_string(data: str | bytes) -> MailBase:
-    """The headers that `from_string` would find, to be looked at; what is below them costs nothing."""
+    """The headers that `from_string` would find, for reading; the body below them is not parsed."""
     if isinstance(data, str):
         found = _END_OF_HEADERS_TEXT.search(data)
         raw = _wire(data[: found.end()] if found else data)
@@ -53,8 +53,8 @@ def from_file(file: IO[Any]) -> MailBase:
 def from_message(message: Message, parent: MailBase | None = None) -> MailBase:
     """A `MailBase` over an `email` message and all its parts.
 
-    What `email` has kept of how the message stood on the wire is written as it came. Raises `EncodingError` when the
-    parts are nested over 60 deep, which no mailer does and no recursion should follow.
+    It is written as it was read, as far as `email` has kept the text. Raises `EncodingError` for parts that are nested
+    over 60 deep, which no mailer writes.
     """
     return _tree(message, parent, 0, line_end_of(message))
 
@@ -66,13 +66,13 @@ else:
 
 
 class _Input(BufferedSubFile):  # type: ignore[misc]  # no types are told for it
-    """Tells how far the text was read."""
+    """Input that counts how far the text was read."""
 
     at = 0
 
     def readline(self) -> Any:
         line = super().readline()
-        if isinstance(line, str):  # and not its sign that it needs more
+        if isinstance(line, str):  # and not the mark for missing input
             self.at += len(line)
         return line
 
@@ -82,11 +82,12 @@ class _Input(BufferedSubFile):  # type: ignore[misc]  # no types are told for it
 
 
 class _Parser(_FeedParser):
-    """Notes where in the text each part lies, and stops where no mailer goes: each line of a part costs as much as the
-    part is deep.
+    """Records where in the text each part lies, and stops at a depth that no mailer writes.
+
+    Each line of a part costs as much as the part is deep.
     """
 
-    _msgstack: list[Part]  # the message in hand, and those around it
+    _msgstack: list[Part]  # the message that is read, and those around it
     _cur: Part
 
     def __init__(self) -> None:
@@ -96,7 +97,7 @@ class _Parser(_FeedParser):
     def _new_message(self) -> None:
         if len(self._msgstack) > _DEEPEST:
             raise EncodingError(_TOO_DEEP)
-        super()._new_message()  # type: ignore[misc]  # email's own, and nobody else's business
+        super()._new_message()  # type: ignore[misc]  # a private method of email
         self._cur.start = self._input.at
 
     def _parse_headers(self, lines: list[str]) -> None:
@@ -135,14 +136,14 @@ def _read(message: Part, text: str) -> MailBase:
 
 
 class _Spans:
-    """Makes the tree of a message whose text is at hand."""
+    """Makes the tree of a message from its text."""
 
     def __init__(self, text: str, line_end: str) -> None:
         self._text = text
         self._line_end = line_end
 
     def tree(self, message: Part, parent: MailBase | None, depth: int, limit: int) -> MailBase:
-        """`limit`: where its text ends at the latest, since a line end before a boundary is the boundary's."""
+        """The tree below a message. `limit`: the end of its text, since a line end before a boundary belongs to it."""
         if depth > _DEEPEST:
             raise EncodingError(_TOO_DEEP)
         text, end = self._text, min(message.end, limit)
@@ -167,7 +168,7 @@ class _Spans:
         if is_known and not gaps:
             body = payload or ""  # one text in memory, not two
         items = list(message.raw_items())
-        mail.came = WireForm(
+        mail.wire_form = WireForm(
             items=items,
             head=text[message.start : body_at],
             payload=payload,
@@ -182,14 +183,14 @@ class _Spans:
 
 
 def _kept(message: Message, payload: list[Any]) -> list[Any]:
-    """The parts that are some: to `email`, an empty line more is an empty block of a delivery report."""
+    """The parts with content: `email` makes an empty part of an empty line in a delivery report."""
     if message.get_content_type() != STATUS:
         return payload
     return [part for part in payload if part.keys() or str(part.get_payload()).strip()]
 
 
 def _tree(message: Message, parent: MailBase | None, depth: int, end: str) -> MailBase:
-    """Over a message that somebody else has read, or made."""
+    """The tree of a message that another program part has read or made by `email`."""
     if depth > _DEEPEST:
         raise EncodingError(_TOO_DEEP)
     mail = MailBase(message, parent)
@@ -198,7 +199,7 @@ def _tree(message: Message, parent: MailBase | None, depth: int, end: str) -> Ma
         kept = [part for part in _kept(message, payload) if isinstance(part, Message)]
         mail.parts = [_tree(part, mail, depth + 1, end) for part in kept]
     elif payload is not None and not is_wire(payload):
-        return mail  # a program's own text, in no charset yet
+        return mail  # text of a program, in no charset yet
     items = [(name, value) for name, value in message.raw_items() if is_wire(value, is_header=True)]
     boundary = boundary_of(items) if mail.parts else None
     is_multipart = message.get_content_maintype() == "multipart"
@@ -206,7 +207,7 @@ def _tree(message: Message, parent: MailBase | None, depth: int, end: str) -> Ma
         return mail
     in_report = parent is not None and parent.mime_part.get_content_type() == STATUS
     head = "".join(f"{name}: {value}{end}" for name, value in items)
-    mail.came = WireForm(
+    mail.wire_form = WireForm(
         items=items,
         head=head if in_report and not (payload and items) else head + end,
         payload=payload,
@@ -220,7 +221,7 @@ def _tree(message: Message, parent: MailBase | None, depth: int, end: str) -> Ma
 
 
 def _gaps(message: Message, number: int, boundary: str | None, end: str) -> list[str]:
-    """What stood around the parts, as far as `email` tells."""
+    """The text around the parts, as far as `email` has kept it."""
     if boundary is None:
         blank = end if message.get_content_type() == STATUS else ""
         return ["", *[blank] * (number - 1), blank * (len(message.get_payload()) - number)]

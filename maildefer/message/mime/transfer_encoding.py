@@ -1,4 +1,4 @@
-"""A body in its transfer encoding: what stands below the headers of a part."""
+"""Encodes a body in its transfer encoding, as it stands below the headers of a part."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def _is_plain(data: bytes) -> bool:
 
 
 def _shorter(data: bytes) -> str:
-    """The encoding that leaves more legible: quoted-printable for text that is ASCII for the most part."""
+    """The encoding that stays more legible: quoted-printable for text that is mostly ASCII."""
     special = sum(byte > 126 for byte in data[:4096])
     return "base64" if b"\0" in data or special * 6 > min(len(data), 4096) else "quoted-printable"
 

@@ -1,7 +1,7 @@
-"""How a message stood on the wire when it was read, so that what nobody changes is written as it came.
+"""The text from which a message was read, so that unchanged parts are written byte for byte.
 
-A message is its headers' text, then its body, or its parts with what stands around them (`gaps`: the text up to the
-first part, between two, and behind the last). Put together again, these are the text that was read, to the byte.
+A message is the text of its headers, then its body, or its parts and the text around them (`gaps`: up to the first
+part, between two parts, and behind the last). Joined again, these are the text that was read.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ _EMPTY_AT_THE_END: Final = re.compile(r"(?:\A|\r\n|\r(?!\n)|\n)(?:\r\n|\r|\n)\Z"
 
 @dataclass(slots=True, kw_only=True)
 class WireForm:
-    """What was read of one message or part. Only what was added to its headers since, by us, ever changes."""
+    """The text of one message or part. Only the records of headers that maildefer added change."""
 
     items: list[Item]
     head: str
     """The text of the headers and of the empty line below them."""
     payload: Any
-    """What `email` made of the body."""
+    """The body as `email` has read it."""
     body: str = ""
     """The text of the body, where there are no parts."""
     parts: Sequence[object] = ()
@@ -39,11 +39,11 @@ class WireForm:
     boundary: str | None = None
     line_end: str
     can_change: bool = True
-    """Whether it is known so well where its body begins and ends that a change leaves the rest alone."""
+    """Whether the bounds of the body are known, so that a change can leave the rest as it was."""
     type_written: str | None = None
     """The Content-Type that was written back when the message was written."""
     filled_in: Sequence[str] = ()
-    """Addresses of the envelope, to be read where headers have none; they are no part of the message."""
+    """Addresses of the envelope that stand in for absent headers; they are no part of the message."""
 
     def items_now(self, now: list[Item]) -> list[Item]:
         """The headers that a message has now, with its own Content-Type in its place where that was written back."""
@@ -75,12 +75,12 @@ class WireForm:
 
 
 def ends_with_empty_line(head: str) -> bool:
-    """Is there one between the headers and what follows? Broken mail has none."""
+    """Whether the headers end with an empty line; in broken mail they may not."""
     return _EMPTY_AT_THE_END.search(head, max(0, len(head) - 4)) is not None
 
 
 def fields_of(head: str) -> list[str]:
-    """The header section cut where lines begin that continue none."""
+    """The fields of the header section, with their folded lines."""
     fields: list[list[str]] = []
     for found in _LINE.finditer(head):
         line = found[0]
@@ -96,7 +96,7 @@ def _is_type(item: Item) -> bool:
 
 
 def is_wire(text: object, *, is_header: bool = False) -> bool:
-    """Could this have been read off a wire? ASCII, and bytes beyond it in disguise; of a header, no more than one."""
+    """Whether a text can have been read: ASCII, and surrogates for other bytes; for a header, no second one in it."""
     if not isinstance(text, str) or (is_header and _BREAK.search(text)):
         return False
     try:
@@ -107,14 +107,14 @@ def is_wire(text: object, *, is_header: bool = False) -> bool:
 
 
 def boundary_of(items: Iterable[Item]) -> str | None:
-    """The boundary that a multipart's headers tell, as `email` reads it."""
+    """The boundary in the headers of a multipart, as `email` reads it."""
     own = next((value for name, value in items if name.lower() == "content-type"), "")
     told = parsed(own)[1].get("boundary") if own else None
     return None if told is None else told.rstrip()
 
 
 def line_end_of(message: Message) -> str:
-    """The line end of a message of which only `email`'s objects are left: the first that is still in it."""
+    """The line end of a message of `email`: the first one in it."""
     for part in message.walk():
         for _, value in part.raw_items():
             if found := _LINE_END.search(str(value)):
@@ -126,7 +126,7 @@ def line_end_of(message: Message) -> str:
 
 
 def without_line_end(text: str, end: int) -> int:
-    """Where `text[:end]` ends without its last line end."""
+    """The end of `text[:end]` without its last line end."""
     if text.endswith("\r\n", 0, end):
         return end - 2
     return end - 1 if text.endswith(("\n", "\r"), 0, end) else end

@@ -111,7 +111,7 @@ def changes_alone(name: str, data: bytes) -> None:
 
 def is_regular(mail: MailBase) -> bool:
     """Whether an empty line divides its headers from what follows."""
-    return mail.came is not None and ends_with_empty_line(mail.came.head)
+    return mail.wire_form is not None and ends_with_empty_line(mail.wire_form.head)
 
 
 def canonical(name: str, data: bytes) -> None:
