@@ -1,4 +1,4 @@
-"""`python -m maildefer`."""
+"""The command line: `python -m maildefer`."""
 
 from __future__ import annotations
 

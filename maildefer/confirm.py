@@ -1,4 +1,4 @@
-"""Confirmations: a message waits until its sender has answered a secret that was mailed to him.
+"""Confirmations: a message waits until its sender has answered with a secret that was mailed to the sender's address.
 
 Workers, on one host or several, need a storage that they share: `ConfirmationStorage("run/confirmations")`.
 """
@@ -21,10 +21,10 @@ _SECRET_BYTES = 16
 
 
 class ConfirmationStorage:
-    """Which secret was sent to whom, in `db`: a mapping, or the path of a directory on the mount, which hosts share.
+    """The secrets and the addresses to which they were sent, in `db`: a mapping, or the path of a directory.
 
-    Without it, in a dictionary of its own, for one process. A `shelve.open(…)` is a mapping, too, for one process: its
-    keys are texts, and it is written to its file with each change.
+    A directory on the mount is shared by all hosts. Without `db` it is a dictionary, for one process. A
+    `shelve.open(…)` is a mapping, too, for one process: its keys are texts, and each change is written to its file.
     """
 
     def __init__(self, db: MutableMapping[Any, tuple[str, str]] | str | None = None) -> None:
@@ -39,6 +39,7 @@ class ConfirmationStorage:
         return f"{target}:{from_address}".encode("ascii", "backslashreplace")
 
     def store(self, target: str, from_address: str, secret: str, pending_id: str) -> None:
+        """Keep the secret and the key of the pending message."""
         self.confirmations[self._key(target, from_address)] = (secret, pending_id)
         self._written()
 
@@ -47,11 +48,12 @@ class ConfirmationStorage:
         return self.confirmations.get(self._key(target, from_address), (None, None))
 
     def delete(self, target: str, from_address: str) -> None:
-        """Forget it; what is not there is forgotten already."""
+        """Delete the secret, if there is one."""
         self.confirmations.pop(self._key(target, from_address), None)
         self._written()
 
     def clear(self) -> None:
+        """Delete all secrets."""
         self.confirmations.clear()
         self._written()
 
@@ -63,7 +65,7 @@ class ConfirmationStorage:
         return key.decode("ascii") if is_shelf else key
 
     def _written(self) -> None:
-        """A shelf may keep what it has until it is closed, which who is killed never does."""
+        """Write a shelf to its file: a process that is killed never closes it."""
         sync = getattr(self.confirmations, "sync", None)
         if sync is not None:
             sync()
@@ -79,9 +81,9 @@ class ConfirmationEngine:
     def send(
         self, relay: Any, target: str, message: MailRequest, template: str, vars: Mapping[str, Any]
     ) -> None:
-        """Keep the message, and mail its sender the rendered template from the address that is to be answered.
+        """Keep the message, and mail the rendered template to its sender, from the address to be answered.
 
-        That is `target-confirm-SECRET@host`, with the host from `vars`; the template gets `vars`, and
+        The address is `target-confirm-SECRET@host`, with the host from `vars`; the template gets `vars`, and
         `confirm_address`, the part before the `@`.
         """
         variables = {**vars, "target": target, "message": message}
@@ -101,7 +103,7 @@ class ConfirmationEngine:
         return f"{target}-confirm-{secret}"
 
     def verify(self, target: str, from_address: str, secret: str) -> MailRequest | None:
-        """The pending message, if that is the secret, which is forgotten then; the message stays pending."""
+        """The pending message, if the secret is right. The secret is deleted, and the message stays pending."""
         key = self._confirmed(target, from_address, secret)
         if key is None:
             return None
@@ -109,34 +111,36 @@ class ConfirmationEngine:
         return self.get_pending(key)
 
     def cancel(self, target: str, from_address: str, secret: str) -> None:
-        """Forget secret and message, if that is the secret."""
+        """Delete the secret and the message, if the secret is right."""
         key = self._confirmed(target, from_address, secret)
         if key is not None:
             self.delete_pending(key)
             self.storage.delete(target, _bare(from_address))
 
     def push_pending(self, message: MailRequest) -> str:
+        """Push the message to the queue of pending messages; returns its key."""
         return self.pending.push(message)
 
     def get_pending(self, pending_id: str) -> MailRequest:
-        """Raises EntryNotFound (a KeyError)."""
+        """The pending message of that key. Raises EntryNotFound (a KeyError)."""
         return self.pending.get(pending_id)
 
     def delete_pending(self, pending_id: str) -> None:
-        """Raises EntryNotFound (a KeyError)."""
+        """Delete the pending message of that key. Raises EntryNotFound (a KeyError)."""
         self.pending.remove(pending_id)
 
     def make_random_secret(self) -> str:
+        """A new secret, in hexadecimal digits."""
         return os.urandom(_SECRET_BYTES).hex()
 
     def clear(self) -> None:
-        """Forget all secrets and pending messages."""
+        """Delete all secrets and pending messages."""
         self.pending.clear()
         self.storage.clear()
 
     def _confirmed(self, target: str, from_address: str, given: str) -> str | None:
         """The pending message's key, if the secret is right."""
-        from hmac import compare_digest  # OpenSSL, 4 MB: only for who has something to compare
+        from hmac import compare_digest  # OpenSSL, 4 MB: only for processes that compare secrets
 
         secret, key = self.storage.get(target, _bare(from_address))
         if secret is None or not compare_digest(

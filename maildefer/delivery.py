@@ -1,4 +1,4 @@
-"""Where handlers bring mail to: users' Maildirs, and other addresses by way of a relay.
+"""Delivery to users' Maildirs, and forwarding to other addresses by a relay.
 
 See `docs/delivery.md`. A relay that speaks LMTP, also on a socket file, is `maildefer.server.Relay(…, lmtp=True)`.
 """
@@ -31,9 +31,10 @@ journal.report_with(events.emit)
 def deliver(message: object, maildir: str, *, sender: str | None = None, recipient: str | None = None) -> str:
     """Put a message into a user's Maildir, or a folder of it (`~ann/Maildir/.Lists`); durable when it returns.
 
-    Takes what `Queue.push` takes; with a recipient, given or the message's own, Return-Path, Delivered-To and Received
-    are put on top. Returns the file's name in `new/`. The directory becomes no queue: nothing else is made in it. Any
-    thread. Raises NotAQueue where there is no Maildir, AddressRefused, StorageFault's kinds.
+    `message` may be anything that `Queue.push` takes. With a recipient, given or the message's own, Return-Path,
+    Delivered-To and Received are put on top. Returns the file's name in `new/`. The directory does not become a queue:
+    nothing else is made in it. Any thread may call. Raises NotAQueue where there is no Maildir, AddressRefused,
+    StorageFault's kinds.
     """
     data = bytes_of(message)
     known = envelope_of(message)
@@ -50,11 +51,11 @@ def deliver(message: object, maildir: str, *, sender: str | None = None, recipie
 
 
 def forwarded(message: MailRequest, to: addresses.Given = None) -> bytes:
-    """What to give to a relay instead of the message itself: its bytes below a Received line of this host.
+    """The bytes of a received message for a relay, below a Received line of this host, by which loops are detected.
 
-    Where it goes `to` another address than the one it came for, that one is noted in a Delivered-To line too: should
-    the message come back for it, the front end refuses it. Not so where it goes on to the same address, since whoever
-    delivers it there would take that for a loop.
+    If the message goes `to` another address than its recipient, the recipient is added in a Delivered-To line, so that
+    the front end refuses the message if it comes back (RFC 5321, section 6.3). For the same address there is no such
+    line, since the next server would take it for a mail loop.
     """
     data = message.to_bytes()
     end = "\r\n" if b"\r\n" in data[: data.find(b"\n") + 1] else "\n"

@@ -1,6 +1,6 @@
-"""Every error that maildefer raises, named for the fact it states.
+"""The errors that maildefer raises, each named for a fact.
 
-Each error carries its facts as attributes, and its text says what happened, to which thing, and what to do next.
+Each has its facts as attributes, and its text says what happened, to which thing, and what to do next.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class HandlerMissing(ConfigurationError):
 
 
 class HandlerNotRun(MaildeferError, TypeError):
-    """A call returned what only stands for its work, such as a coroutine, or an exception that it did not raise."""
+    """A function returned a coroutine or the like instead of doing its work, or an exception without raising it."""
 
     def __init__(self, function: str, what: str) -> None:
         super().__init__(f"{function} returned {what}")
@@ -53,7 +53,7 @@ class RouteTooSlow(MaildeferError):
 
 
 class RouteUntried(MaildeferError):
-    """Whether a route matches is not known: there is no process to try it in, or the trying itself fails."""
+    """It is not known whether a route matches: there is no process for the match, or the match fails."""
 
     def __init__(self, regex: str, address: str, why: str, *, failed: bool) -> None:
         super().__init__(
@@ -61,7 +61,7 @@ class RouteUntried(MaildeferError):
             "write it so that each text can be matched in one way only, and look for limits of processes and memory"
         )
         self.regex, self.address = regex, address
-        self.failed = failed  # on this address; else nothing could be tried
+        self.failed = failed  # on this address; else no match could be tried
 
     @classmethod
     def failing(cls, regex: str, address: str, why: str) -> RouteUntried:
@@ -76,15 +76,16 @@ class AlreadyRunning(MaildeferError):
     """Another process of this host holds the same pid file; `pid` is None if it has not said which."""
 
     def __init__(self, pidfile: str, pid: int | None) -> None:
-        who = f"process {pid}" if pid else "another process"
-        super().__init__(
-            f"{who} already runs with the pid file {pidfile}: stop it, or give another one with --pid"
+        holder, remedy = (
+            f"process {pid}" if pid else "another process",
+            "stop it, or give another one with --pid",
         )
+        super().__init__(f"{holder} already runs with the pid file {pidfile}: {remedy}")
         self.pidfile, self.pid = pidfile, pid
 
 
 class PidFileUnusable(MaildeferError):
-    """A pid file that can't be read, or names no process: nobody is signalled for it."""
+    """A pid file that can't be read, or names no process: no process is signalled for it."""
 
     def __init__(self, path: str, what: str) -> None:
         super().__init__(f"the pid file {path} {what}: if nothing runs with it, remove it")
@@ -92,7 +93,7 @@ class PidFileUnusable(MaildeferError):
 
 
 class UnsafeRuntimeDirectory(MaildeferError):
-    """The host's own runtime directory could be written by somebody else, so nothing in it can be trusted."""
+    """Another user could write to the host's runtime directory, so nothing in it can be trusted."""
 
     def __init__(self, path: str, what: str) -> None:
         remedy = "remove it, or name another in MAILDEFER_RUNTIME_DIR"
@@ -105,7 +106,7 @@ class UnsafeMount(MaildeferError):
 
 
 class AddressRefused(MaildeferError, ValueError):
-    """An address that cannot stand in an envelope unmistakably."""
+    """An address that can't be written in an envelope unambiguously."""
 
     def __init__(self, address: str, why: str) -> None:
         super().__init__(f"the address {address[:100]!r} is refused: {why}; give it as local@domain")
@@ -134,7 +135,7 @@ class QueueMissing(QueueError):
 
 
 class QueueUnlisted(QueueMissing):
-    """The project's settings list their queues, and this one, which is not there, is none of them."""
+    """The queue does not exist, and the project's settings list other queues and not this one."""
 
     def __init__(self, path: str, settings: str, name: str) -> None:
         remedy = f'correct the name, or add "{name}": [] there if programs, and no handlers, are to read it'
@@ -181,7 +182,7 @@ class EntryNotFound(QueueError, KeyError):
 
 
 class EntryAmbiguous(QueueError):
-    """What was given is the beginning of several keys, or the key of several entries, as another user can make them."""
+    """The given text begins several keys, or is the key of several entries, as another user can make them."""
 
     def __init__(
         self, key: str, candidates: list[str], where: str, what: str = "begins several keys"
@@ -208,15 +209,15 @@ class EntryTooLarge(QueueError):
 
 
 class ClaimLost(QueueError):
-    """The claim was fenced and taken back: somebody else handles, or has handled, the entry."""
+    """The claim was fenced and reclaimed: another worker handles, or has handled, the entry."""
 
     def __init__(self, name: str) -> None:
-        super().__init__(f"the claim {name} is lost: its lease was fenced; the entry is in other hands", name)
+        super().__init__(f"the claim {name} is lost: its lease was fenced; another worker has it", name)
         self.name = name
 
 
 class LeaseFenced(QueueError):
-    """This lease was fenced by another host, which takes its owner for dead."""
+    """Another host has fenced this lease, since its owner seemed dead."""
 
     def __init__(self, lease: str) -> None:
         super().__init__(f"the lease {lease} was fenced: this host was silent for longer than the TTL", lease)

@@ -1,7 +1,7 @@
-"""What a line of the log is about: the attempt whose handlers write it.
+"""The attempt to which a handler's line of the log belongs.
 
-Its six facts are read when a line is written, and not before: most messages are handled without one. What a handler
-binds by `contextvars`, structlog's included, is gone with its message.
+Its six facts are read when a line is written, since most messages are handled without one. Values that a handler binds
+by `contextvars`, also by structlog, end with its message.
 """
 
 from __future__ import annotations
@@ -27,36 +27,36 @@ _isolated = False
 _variables = 0  # bound before the first attempt
 
 bound: Callable[[dict[str, object]], object] | None = None
-"""Also told the facts of each attempt: set where an application's own chain of processors is to find them bound."""
+"""Called with the facts of each attempt; set where an application's own chain of processors needs them bound."""
 
 ended: Callable[[], object] | None = None
-"""Called at the end of each attempt, while `facts` still tells what it was about."""
+"""Called at the end of each attempt, while `facts` still returns its facts."""
 
 in_hand: Final[list[Callable[[], int]]] = []
-"""Of the receivers of this process, which handle several messages at a time: how many those are."""
+"""For each receiver of this process: how many messages it handles at this moment."""
 
 
 queue_names: Final[dict[str | None, str]] = {}
-"""How the receivers of this process call their queues in other lines, by the queues' paths."""
+"""The names of queues in other lines of this process's receivers, by the queues' paths."""
 
 
 def isolate() -> None:
-    """Have each attempt of this process in a context of its own from now on: for threads, and for what is bound."""
+    """Run each attempt of this process in a context of its own from now on: for threads, and for bound values."""
     global _isolated
     _isolated = True
 
 
 def begin_process() -> None:
-    """The application is loaded: what it has bound so far is not an attempt's."""
+    """Note which values the loaded application has bound, so that they stay after each attempt."""
     global _variables
     _variables = len(copy_context())
 
 
 def run_handlers(handlers: Callable[..., T], *arguments: Any) -> T:
-    """Call what runs the handlers of one message; what they bind ends with it.
+    """Call the function that runs the handlers of one message; values that they bind end with it.
 
-    A context costs 3 µs a message, cold caches and all. A process that handles one at a time does without, until a
-    handler has bound something.
+    A context costs 3 µs a message, with cold caches. A process that handles one message at a time has none, until a
+    handler has bound a value.
     """
     global _latest
     try:
@@ -70,14 +70,14 @@ def run_handlers(handlers: Callable[..., T], *arguments: Any) -> T:
 
 
 def _clear() -> None:
-    """For once; the next attempt has a context of its own."""
+    """Remove bound values; each further attempt has a context of its own."""
     isolate()
     if (structlog := sys.modules.get("structlog")) is not None:
         structlog.contextvars.clear_contextvars()
 
 
 def contained(function: Callable[P, T]) -> Callable[P, T]:
-    """Have each call of the function run as by `run_handlers`, in whatever thread."""
+    """Make each call of the function run as by `run_handlers`, in any thread."""
 
     @functools.wraps(function)
     def call(*arguments: P.args, **named: P.kwargs) -> T:
@@ -101,17 +101,17 @@ def begin_handler(message: Any, handler: str) -> None:
 
 
 def current() -> About | None:
-    """The attempt that is made here and now; None where no handler is at work.
+    """The attempt that runs in this thread; None outside of handlers.
 
-    A thread that a handler has started has no context of its handler's: it is at the message in hand, as long as this
-    process has one only.
+    A thread that a handler has started has no context of its own: its lines belong to the message that is handled, if
+    the process handles only one.
     """
     about = _about.get() or _latest
     return None if about is not _about.get() and sum(count() for count in in_hand) > 1 else about
 
 
 def facts() -> dict[str, object]:
-    """What a line written here and now is about; empty where no handler is at work."""
+    """The facts for a line that is written now; empty outside of handlers."""
     about = current()
     if about is None:
         return {}
@@ -131,7 +131,7 @@ def _facts(message: Any, handler: str) -> dict[str, object]:
 
 
 def _facts_of_all(messages: list[Any], handler: str) -> dict[str, object]:
-    """Of a batch: the keys of its messages, and whatever else they have in common."""
+    """The facts of a batch: the keys of its messages, and the facts that all have in common."""
     each = [_facts(message, handler) for message in messages]
     facts = {name: each[0][name] for name in FIELDS if all(one[name] == each[0][name] for one in each)}
     if len(each) > 1:
@@ -140,7 +140,7 @@ def _facts_of_all(messages: list[Any], handler: str) -> dict[str, object]:
 
 
 def _known(message: Any, name: str) -> object:
-    """An address that the message has; not one for which its headers would have to be parsed first."""
+    """An address of the message, if its headers need not be parsed for it."""
     try:
         return object.__getattribute__(message, name)
     except AttributeError:

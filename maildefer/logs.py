@@ -2,8 +2,8 @@
 
 Programs with a logging configuration of their own use `merge_attempt` and `tell_attempt`; the rest is for workers.
 
-Lines of both go to the handlers of `logging`: the project's own (`logging_config`, or what a boot module sets up), or
-one that writes event lines of the pool's form. Workers and receivers only; nothing else of a pool loads a project.
+Lines of both go to the handlers of `logging`: the project's own (`logging_config`, or those of a boot module), or one
+that writes event lines as the pool does. For workers and receivers only: no other process of a pool loads a project.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ Processor = Callable[[Any, str, Facts], Any]
 
 
 def load() -> None:
-    """Import structlog, without what it takes along for pretty tracebacks and for event loops: 2 MB and not 22.
+    """Import structlog without its imports for pretty tracebacks and event loops: 2 MB instead of 22.
 
-    A supervisor does it once for all its workers, before it forks. `rich` is absent to `structlog.dev` from then on
-    (`importlib.reload(structlog.dev)` finds it); asyncio and uuid are imported when something of them is first used.
+    A supervisor does it once for all workers, before it forks. `structlog.dev` does not find `rich` from then on
+    (`importlib.reload(structlog.dev)` does); asyncio and uuid are imported at their first use.
     """
     if "structlog" in sys.modules:
         return
-    stand_ins: dict[str, ModuleType | None] = dict.fromkeys(_WITHOUT)  # None: an ImportError for who tries
+    stand_ins: dict[str, ModuleType | None] = dict.fromkeys(_WITHOUT)  # None: its import raises ImportError
     stand_ins |= {name: _imported_later(name) for name in _LATER}
     added = [name for name in stand_ins if name not in sys.modules]
     sys.modules.update({name: stand_ins[name] for name in added})  # type: ignore[misc]
@@ -58,7 +58,7 @@ def load() -> None:
 
 
 def warm_up() -> None:
-    """Make once, before a supervisor forks, what `adopt` would make in the memory of each worker."""
+    """Make, before a supervisor forks, the objects that `adopt` would make in the memory of each worker."""
     load()
     for name in _OURS:
         logging.getLogger(name)
@@ -78,7 +78,7 @@ def configure(config: object) -> None:
 
     Before the handlers' modules are imported. Raises ConfigurationError.
     """
-    from logging.config import dictConfig, fileConfig  # only for who has one
+    from logging.config import dictConfig, fileConfig  # only for projects that have one
 
     try:
         if isinstance(config, str | os.PathLike) and not os.fspath(config).endswith(".json"):
@@ -88,7 +88,7 @@ def configure(config: object) -> None:
         if isinstance(config, str | os.PathLike):
             with open(config, encoding="utf-8") as file:
                 config = json.load(file)
-        dictConfig(config)  # type: ignore[arg-type]  # it says itself what it can't use
+        dictConfig(config)  # type: ignore[arg-type]  # its error says what it can't use
     except Exception as fault:
         cause = f": {fault.__cause__}" if fault.__cause__ else ""
         raise ConfigurationError(
@@ -98,11 +98,11 @@ def configure(config: object) -> None:
 
 
 def adopt(level: str = "INFO", processors: Sequence[Processor] = ()) -> None:
-    """Have this process's `logging` and structlog write event lines, with what each is about.
+    """Let this process's `logging` and structlog write event lines, with the facts of the attempt.
 
-    Called once the application is loaded. An application that has set handlers or processors itself keeps them; its
-    handlers' records tell what they are about too (`%(key)s`), and a handler's exception is an event line in any case.
-    `processors` are the project's own, for each line before it is rendered.
+    Called after the application is loaded. Handlers and processors that the application has set stay; their records
+    have the facts too (`%(key)s`), and an exception of a handler is an event line in any case. `processors` are the
+    project's own, for each line before it is rendered.
     """
     load()
     ours = EventHandler(processors)
@@ -112,7 +112,7 @@ def adopt(level: str = "INFO", processors: Sequence[Processor] = ()) -> None:
     else:
         root.addHandler(ours)
         root.setLevel(level)
-    for name in _OURS:  # a configuration disables what it does not name
+    for name in _OURS:  # a configuration disables loggers that it does not name
         logging.getLogger(name).disabled = False
     for logger in (root, *root.manager.loggerDict.values()):
         for handler in getattr(logger, "handlers", ()):
@@ -124,7 +124,7 @@ def adopt(level: str = "INFO", processors: Sequence[Processor] = ()) -> None:
                 and isinstance(handler, logging.StreamHandler)
                 and handler.stream in _standard_streams()
             ):
-                handler.setStream(_Log())  # lines of its own form, and no handler's raw output
+                handler.setStream(_Log())  # lines in the application's format, and no raw output of a handler
     _adopt_structlog()
 
 
@@ -141,12 +141,12 @@ def _standard_streams() -> tuple[object, ...]:
 
 
 def merge_attempt(logger: object, method: str, facts: Facts) -> Facts:
-    """The processor, for chains of a project's own, that adds what a line is about: `key`, `queue`, `handler`, ….
+    """Add the facts of the attempt to a line, `key`, `queue`, `handler`, …: a processor for a project's own chain.
 
-    What a handler says under one of these names is `key_` and so on.
+    A handler's own fact under one of these names becomes `key_` and so on.
     """
     found = log_context.facts()
-    for name in (*found, *log_context.FIELDS) if found else ():  # of a batch's also those that differ
+    for name in (*found, *log_context.FIELDS) if found else ():  # in a batch also those that differ
         value, said = found.get(name), facts.get(name)
         if said is not None and said not in (value, found.get("keys")):
             facts[f"{name}_"] = facts.pop(name)
@@ -156,7 +156,7 @@ def merge_attempt(logger: object, method: str, facts: Facts) -> Facts:
 
 
 def tell_attempt(record: logging.LogRecord) -> bool:
-    """The filter that has formatters find it in the record: `%(key)s`, … and a dash where there is none.
+    """Add the facts of the attempt to a record, for formatters: `%(key)s`, …, with a dash where there is none.
 
     In a batch, `%(key)s` and `%(keys)s` are the keys of its messages.
     """
@@ -175,9 +175,9 @@ def tell_attempt(record: logging.LogRecord) -> bool:
 
 
 class EventHandler(logging.Handler):
-    """Each record is one line; a traceback is one of its facts.
+    """A handler of `logging` that writes each record as one line; a traceback is one of its facts.
 
-    Its formatter is made for the first record: most of a pool's workers are idle, and each would have its own pages.
+    Its formatter is made at the first record, since most workers are idle, and each would need memory for its own.
     """
 
     def __init__(self, processors: Sequence[Processor]) -> None:
@@ -189,7 +189,7 @@ class EventHandler(logging.Handler):
             if self.formatter is None:
                 self.setFormatter(_formatter(self._processors))
             events.write(self.format(record) + "\n")
-        except Exception as fault:  # noqa: BLE001  # no handler fails for a line that can't be written
+        except Exception as fault:  # noqa: BLE001  # a line that can't be written must not make a handler fail
             if not isinstance(
                 fault, sys.modules["structlog"].DropEvent
             ):  # which a project's processor raises
@@ -212,9 +212,9 @@ _TAKEN: Final = frozenset({"ts", "event", "level", "logger", "message", "traceba
 
 
 def _unpacked(logger: object, method: str, facts: Facts) -> Facts:
-    """What a structlog line carries in its record, or the `extra` of a line of `logging`'s.
+    """The facts of a structlog line from its record, or the `extra` of a line of `logging`.
 
-    What has the name of one of the line's own facts gets another: `level_`.
+    A fact with the name of one of the line's own facts gets another name: `level_`.
     """
     record = facts["_record"]
     if (told := getattr(record, "_structlog", None)) is not None:
@@ -230,7 +230,7 @@ def _apart(said: Facts) -> Facts:
 
 
 def _rendered(logger: object, method: str, facts: Facts) -> str:
-    """In their order: only a traceback comes last, as it has lines of its own on a terminal."""
+    """The line with its facts in order; a traceback comes last, since it has lines of its own on a terminal."""
     trace = facts.pop("exception", None)
     if facts.get("logger") == FAILURES:
         told = {
@@ -264,7 +264,7 @@ def _adopt_structlog() -> None:
 
 
 def _recorded(logger: object, method: str, facts: Facts) -> tuple[tuple[str], dict[str, Any]]:
-    """As a record of `logging`: its text has all facts, for formatters that know nothing of them."""
+    """The arguments for a record of `logging`; its text holds all facts, for formatters that do not use them."""
     given = {name: facts.pop(name) for name in ("exc_info", "stack_info", "stacklevel") if name in facts}
     pairs = (
         f"{name}={events.quoted(value)}" for name, value in facts.items() if name not in ("event", "level")

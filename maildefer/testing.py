@@ -40,10 +40,10 @@ __all__ = [
 ]
 
 _SENT_TO: Final = "run/queue"
-_PATIENCE_SECONDS = 10.0
+_WAIT_SECONDS = 10.0
 _LOOK_SECONDS = 0.02
 
-_inbox: Queue | None = None  # of the conversation that goes on
+_inbox: Queue | None = None  # of the current conversation
 _send: Final = getattr(Relay.deliver, "real", Relay.deliver)  # also if this module is loaded again
 
 
@@ -55,9 +55,9 @@ def __getattr__(name: str) -> str:
 
 
 def queue(queue_dir: str = _SENT_TO) -> Queue:
-    """The queue of that name in the tests' store; the default one holds what was sent.
+    """The queue of that name in the tests' store; the default one holds the messages that were sent.
 
-    Raises RealQueueRefused for an absolute path of a queue that the settings name, or that somebody serves.
+    Raises RealQueueRefused for an absolute path of a queue of the settings, or one that a pool or receiver serves.
     """
     _begin()
     place = test_store.test_queue_path(queue_dir)
@@ -66,14 +66,14 @@ def queue(queue_dir: str = _SENT_TO) -> Queue:
 
 
 def clear_queue(queue_dir: str = _SENT_TO) -> None:
-    """Empty the queue of that name in the tests' store. Raises RealQueueRefused for any queue outside of it."""
+    """Empty the queue of that name in the tests' store. Raises RealQueueRefused for a queue outside of it."""
     _begin()
     test_store.refuse_to_empty(test_store.test_queue_path(queue_dir))  # before it is made, or opened
     queue(queue_dir).clear()
 
 
 def relay(hostname: str = "127.0.0.1", port: int = 8824) -> Relay:
-    """A relay to a server under test: what it is given is sent there."""
+    """A relay to a server under test, which does send."""
     return _ServerRelay(hostname, port)
 
 
@@ -88,7 +88,7 @@ def delivered(pattern: str, to_queue: Queue | None = None) -> MailRequest | Lite
 
 
 def assert_in_state(module: str, To: str, From: str, state: str) -> None:
-    """The sender is in that state of that module, or AssertionError."""
+    """Raise AssertionError unless the sender is in that state of that module."""
     found = Router.get_state(module, MailRequest("test", From, To, b""))
     assert found == state, f"{From} is in {module}'s state {found}, not in {state}"
 
@@ -112,7 +112,7 @@ class RouterConversation:
         self._queue = chosen
 
     def begin(self) -> None:
-        """Empty the test queue and forget all states, both of the tests' store. Raises RealQueueRefused."""
+        """Empty the test queue and delete all states, both in the tests' store. Raises RealQueueRefused."""
         _begin()
         self.queue.clear()
         Router.clear_states()
@@ -125,7 +125,7 @@ class RouterConversation:
         return None if expect is None else self._expected(expect)
 
     def deliver(self, To: str, From: str, Subject: str, Body: str) -> None:
-        """Through `Router`; what the handlers raise comes through if `Router.LOG_EXCEPTIONS` is off."""
+        """Deliver by `Router`; exceptions of handlers are raised if `Router.LOG_EXCEPTIONS` is off."""
         sample = MailResponse(To=To, From=From, Subject=Subject, Body=Body)
         with _answers_in(self.queue):
             Router.deliver(MailRequest("localhost", From, To, sample.to_bytes()))
@@ -137,17 +137,17 @@ class RouterConversation:
 
 
 class TestConversation(RouterConversation):
-    """The same over a relay, with a server that is up; what it sends must come to the test queue, too.
+    """A conversation over a relay, with a running server, whose messages must come to the test queue.
 
     Start the server with its queues in the tests' store, as in `maildefer log --queue FOLDER/run/queue`.
     """
 
-    __test__ = False  # not one of pytest's, whatever its name says
+    __test__ = False  # no class of tests, in spite of its name
 
     def __init__(self, relay_to_use: Any, From: str, Subject: str) -> None:
         super().__init__(From, Subject)
         self.relay = relay_to_use
-        if type(relay_to_use) is Relay:  # made for a server, whoever made it
+        if type(relay_to_use) is Relay:  # made for a server
             self.relay = relay(relay_to_use.hostname or "127.0.0.1", relay_to_use.port)
             vars(self.relay).update(vars(relay_to_use))
 
@@ -155,7 +155,7 @@ class TestConversation(RouterConversation):
         self.relay.send(To, From, Subject, Body)
 
     def _expected(self, pattern: str) -> MailRequest:
-        deadline = time.monotonic() + _PATIENCE_SECONDS
+        deadline = time.monotonic() + _WAIT_SECONDS
         while not delivered(pattern, self.queue) and time.monotonic() < deadline:
             time.sleep(_LOOK_SECONDS)
         return super()._expected(pattern)
@@ -167,7 +167,7 @@ class _ServerRelay(Relay):
 
 
 def _keep(self: Relay, message: Any, To: addresses.Given = None, From: addresses.Given = None) -> None:
-    """In the place of `Relay.deliver`: one entry for each recipient."""
+    """Replace `Relay.deliver`: push one entry for each recipient to the test queue."""
     sender, recipients = self.envelope_of(message, To, From)
     inbox = _inbox if _inbox is not None else queue()
     for recipient in recipients:
@@ -184,7 +184,7 @@ def _begin() -> None:
 
 
 def _end() -> None:
-    """Be an ordinary process again, for maildefer's own tests."""
+    """Undo `_begin`, for maildefer's own tests."""
     test_store.end()
     Relay.deliver = _send  # type: ignore[method-assign]
 

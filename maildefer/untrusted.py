@@ -1,7 +1,7 @@
-"""Small files in which anybody may have written anything: read within limits, whatever lies there.
+"""Reads small files of untrusted content, within limits.
 
-A queue's control files and pid files lie where a broken front end, or a member of the queue's group, may write; and
-root's commands read them.
+A queue's control files and pid files are in folders where a broken front end, or a member of the queue's group, may
+write; and commands that root runs read them.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from collections.abc import Callable
 from typing import Any, Final, NoReturn, Protocol
 
 LIMIT_BYTES: Final = 1 << 16
-_DEEPEST: Final = 16  # lists and objects within one another; our own records have six
-_LONGEST_NUMBER: Final = 20  # digits and sign: what 64 bits hold
+_DEEPEST: Final = 16  # levels of lists and objects; records of maildefer have six
+_LONGEST_NUMBER: Final = 20  # digits and sign of a number of 64 bits
 # O_NONBLOCK: a fifo must not hold the reader.
 _FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _NO_FILES: Final = frozenset(
@@ -25,11 +25,11 @@ _NO_FILES: Final = frozenset(
 
 
 class UntrustedRecord(ValueError):
-    """What lies there is no record of ours; the text says why."""
+    """The content is no record of maildefer; the text says why."""
 
 
 class Files(Protocol):
-    """As much of `os`, or of what stands in for it, as reading takes."""
+    """The functions of `os`, or of a substitute, that reading needs."""
 
     @property
     def open(self) -> Callable[..., int]: ...
@@ -86,9 +86,9 @@ def record_in(data: bytes) -> dict[str, object]:
 
 
 def value_in(data: bytes) -> object:
-    """What JSON says in these bytes: neither deep, nor with a number that does not fit into 64 bits.
+    """The value of JSON in these bytes, neither nested deeply nor with a number of more than 64 bits.
 
-    So whoever has it may print, copy and reckon with it. Raises UntrustedRecord.
+    So it can be printed, copied and used in arithmetic. Raises UntrustedRecord.
     """
     try:
         found = json.loads(data, parse_int=_integer, parse_float=_float, parse_constant=_refused)

@@ -82,11 +82,11 @@ def check_for_pid(pid: str, force: bool) -> None:
 
 
 def drop_priv(uid: int, gid: int) -> None:
-    """Become that user and group for good. Raises PermissionError."""
+    """Change to that user and group permanently. Raises PermissionError."""
     try:
         os.setgroups([])
     except PermissionError:
-        pass  # who may not give up groups may not become another group either: the next line says so
+        pass  # then setgid is not permitted either, and raises the error
     os.setgid(gid)
     os.setuid(uid)
 
@@ -94,14 +94,14 @@ def drop_priv(uid: int, gid: int) -> None:
 def daemonize(
     pid: str, chdir: str | None, chroot: str | None, umask: int | None, *, log_dir: str = "logs"
 ) -> None:
-    """Go on in the background: a new session, output to two files in `log_dir`, the pid in the file `pid`."""
+    """Continue in the background: a new session, output to two files in `log_dir`, the pid in the file `pid`."""
     os.makedirs(log_dir, exist_ok=True)
     os.makedirs(os.path.dirname(pid) or ".", exist_ok=True)
     logs, pid = os.path.abspath(log_dir), os.path.abspath(pid)
     if os.fork():
         os._exit(0)
     os.setsid()
-    if os.fork():  # no leader of a session, so that it can never get a terminal
+    if os.fork():  # a process that leads no session can never get a terminal
         os._exit(0)
     for descriptor, name in ((1, "maildefer.out"), (2, "maildefer.err")):
         file = os.open(os.path.join(logs, name), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640)
@@ -130,7 +130,7 @@ def start_server(
 ) -> None:
     """Check the pid file, go into the background, load the settings, become the user, start the receiver.
 
-    `maildefer start` does this with a lock and with every failure told; use that where you can.
+    `maildefer start` does the same with a lock, and reports every failure; use that where you can.
     """
     check_for_pid(pid, force)
     if daemon_proc:
@@ -140,7 +140,7 @@ def start_server(
     if uid is not None and gid is not None:
         drop_priv(uid, gid)
     if debug:
-        import logging  # for who debugs
+        import logging  # for debugging only
 
         logging.getLogger().setLevel(logging.DEBUG)
     loaded.receiver.start()

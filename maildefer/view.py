@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 __all__ = ["LOADER", "attach", "configured_loader", "jinja_loader", "load", "render", "respond"]
 
 LOADER: Loader | None = None
-"""Anything with `get_template(name)` that gives an object with `render(dict)`: Jinja2, Mako, Django."""
+"""Any object with `get_template(name)` that returns an object with `render(dict)`: Jinja2, Mako, Django."""
 
 
 def jinja_loader(*paths: str | os.PathLike[str], **options: Any) -> templates.LazyJinjaLoader:
-    """Templates of Jinja2 in folders of the project, which is loaded with the first; see `LazyJinjaLoader`."""
+    """A loader of Jinja2 templates in folders of the project; Jinja2 is imported with the first template."""
     return templates.LazyJinjaLoader(*(located(os.fspath(path)) for path in paths), **options)
 
 
@@ -53,10 +53,10 @@ def respond(
 ) -> MailResponse:
     """A `MailResponse`: `Body` and `Html` name templates; `From`, `To`, `Subject` may have `%(name)s` of them.
 
-    What the variables bring into `Html` is escaped, whatever that template's name, but for Markup; `autoescape=False`
-    leaves it to the loader.
-    The template may come first, too: `respond("page_ready.msg", locals())`. Where the variables have a received
-    message by the name of `message`, it is an answer to that, as far as `From`, `To` and `Subject` aren't given.
+    Values of variables in `Html` are escaped, whatever that template's name, except for Markup; with
+    `autoescape=False` the loader decides.
+    The template may come first, too: `respond("page_ready.msg", locals())`. If the variables have a received message
+    by the name of `message`, `From`, `To` and `Subject` that are not given are those of an answer to it.
     Raises `TypeError` with neither template.
     """
     if isinstance(variables, str):

@@ -145,11 +145,8 @@ class MIMEPart(Part):
         payload = self._content()
         yield self._head(payload)
         if not isinstance(payload, list):
-            yield (
-                self.wire_form.body
-                if self.wire_form is not None and self._keeps_body(self.wire_form)
-                else payload or ""
-            )
+            wire = self.wire_form
+            yield wire.body if wire is not None and self._keeps_body(wire) else payload or ""
             return
         assert self.gaps is not None
         yield self.gaps[0]
