@@ -76,10 +76,8 @@ class AlreadyRunning(MaildeferError):
     """Another process of this host holds the same pid file; `pid` is None if it has not said which."""
 
     def __init__(self, pidfile: str, pid: int | None) -> None:
-        holder, remedy = (
-            f"process {pid}" if pid else "another process",
-            "stop it, or give another one with --pid",
-        )
+        holder = f"process {pid}" if pid else "another process"
+        remedy = "stop it, or give another one with --pid"
         super().__init__(f"{holder} already runs with the pid file {pidfile}: {remedy}")
         self.pidfile, self.pid = pidfile, pid
 

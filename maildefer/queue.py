@@ -72,7 +72,7 @@ class Queue:
 
     @property
     def layout(self) -> Layout:
-        """Where its files are; in tests, in their own store, also if they began after it was made."""
+        """The paths of the queue's files; in tests, of a queue in their store."""
         return self._pusher().layout
 
     def push(self, message: object, *, sender: str | None = None, recipient: str | None = None) -> str:
@@ -87,7 +87,7 @@ class Queue:
         return self._pusher().push(self._composed(message, sender, recipient))
 
     def push_undeliverable(self, message: object, reason: str, /, **facts: object) -> str:
-        """`push` with the reason beside it, for `maildefer dead list`; what `Router.UNDELIVERABLE_QUEUE` is given."""
+        """Push a message with a reason beside it, for `maildefer dead list`, as to `Router.UNDELIVERABLE_QUEUE`."""
         layout = self.layout
 
         def compose(stem: str) -> tuple[bytes, ...]:
@@ -155,7 +155,7 @@ class Queue:
         return [found.key for found in entries.listed(self.layout, "waiting")]
 
     def count(self) -> int:
-        """How many entries wait."""
+        """The number of waiting entries."""
         return sum(1 for _ in entries.listed(self.layout, "waiting"))
 
     __len__ = count
@@ -175,19 +175,19 @@ class Queue:
         return len(received(data, found.key, None, None, None).Data) > self.pop_limit, found.path
 
     def consumer(self, **options: Any) -> Consumer:
-        """Join the queue with a lease of one's own and take claims: `with queue.consumer() as claims: …`.
+        """Join the queue with a lease and claim entries: `with queue.consumer() as claims: …`.
 
-        At least once, as a pool does it. The options are those of `maildefer.pool.receiver.consumer.Consumer`.
+        Delivery is at least once, as in a pool. The options are those of `maildefer.pool.receiver.consumer.Consumer`.
         """
         from maildefer.pool.receiver.consumer import (
-            Consumer,  # only for who consumes: most programs only push
+            Consumer,  # only for consumers: most programs only push
         )
 
         return Consumer(self.layout, **options)
 
     @property
     def mbox(self) -> mailbox.Maildir:
-        """The directory as the standard library's Maildir, for a look at it; it knows no claims and no deferring."""
+        """The directory as the standard library's Maildir, for reading; it knows no claims and no deferring."""
         import mailbox  # the e-mail package and more, which few programs need here
 
         path = self.layout.path
@@ -203,7 +203,7 @@ class Queue:
             raise TypeError(f"push(recipient={recipient!r}): give one address, and push once for each")
         if sender is not None and not isinstance(sender, str):
             raise TypeError(f'push(sender={sender!r}): give one address, or "" for the null sender')
-        if type(message) is bytes:  # the ordinary case: all that it is lies in the other arguments
+        if type(message) is bytes:  # the ordinary case: the envelope is in the arguments
             data = message
             to, by = recipient or "", sender or ""
         else:
@@ -222,7 +222,7 @@ class Queue:
         return self._known.get(redirected(self._place)) or _pusher(self._place, self._safe)
 
     def _seen(self) -> Iterator[FoundEntry]:
-        """Waiting entries as last listed, then as listed now; a listing is a hint (I10)."""
+        """The waiting entries of the last listing, then of a new one; a listing is a hint (I10)."""
         while self._hints:
             yield self._hints.pop()
         fresh = entries.oldest(self.layout)
@@ -249,7 +249,7 @@ class Queue:
 
 
 def _pusher(path: str, safe: bool = False) -> Pusher:
-    """The process's one pusher for the queue, which is made where it is not there (again)."""
+    """The one pusher of this process for the queue, which is made if it is missing."""
     absolute = redirected(path)
     pushers = _safe_pushers if safe else _pushers
     found = pushers.get(absolute)
@@ -282,7 +282,7 @@ def _host() -> str:
 
 
 def __getattr__(name: str) -> object:
-    if name == "HASHED_HOSTNAME":  # what stands for the host's name in keys of `safe` queues
+    if name == "HASHED_HOSTNAME":  # the hash in keys of `safe` queues in place of the host's name
         return hashed(_HOST)
     if name == "SafeMaildir":
         return _safe_maildir()

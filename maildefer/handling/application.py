@@ -175,7 +175,7 @@ class Application:
 def provide(settings: ModuleType) -> None:
     """Give handlers what the settings describe: `settings.relay`, and templates for `maildefer.view`.
 
-    Both only where nobody has set them, and both cheap: what they need is imported at their first use.
+    Neither replaces what the project has set itself. Both are cheap: their modules are imported at the first use.
     """
     config = getattr(settings, "relay_config", None)
     if config is not None and not hasattr(settings, "relay"):
@@ -186,7 +186,7 @@ def provide(settings: ModuleType) -> None:
 
 
 def set_up_logging(settings: ModuleType) -> tuple[logs.Processor, ...]:
-    """Carry out `logging_config`, before the handlers' modules are imported; returns `log_processors`.
+    """Set up `logging` by `logging_config`, before handler modules are imported; returns `log_processors`.
 
     Raises `ConfigurationError`.
     """

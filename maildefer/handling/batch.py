@@ -1,4 +1,4 @@
-"""Runs functions that take a list of messages (`@batch`): one call, and an outcome for each message."""
+"""Runs `@batch` functions, which take a list of messages: one call, and an outcome for each message."""
 
 from __future__ import annotations
 

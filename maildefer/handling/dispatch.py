@@ -1,6 +1,6 @@
-"""From a message to the handlers of one queue, and from what they did to one outcome.
+"""Runs the handlers of a message, and makes one outcome of their results.
 
-A dispatcher sees only the functions whose module its queue lists. Nothing that a handler raises gets past it.
+A dispatcher runs only functions whose module its queue lists. It catches every exception of a handler.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _Matched = list[tuple[_Row, MatchLike]]
 
 
 class Dispatcher:
-    """Runs the handlers of one queue, or with `modules` None those of the whole router.
+    """Runs the handlers of one queue, or all handlers of the router if `modules` is None.
 
     `dispatch` may be called by several threads; handlers then run one at a time, but for `@nolocking` ones.
     `queues_of` says which queues list a module, for handoffs; without it, handoffs are not checked against queues.

@@ -84,7 +84,7 @@ def _beneath(function: object) -> object | None:
 
 
 def _misfit(function: Callable[..., Any], captures: Sequence[str]) -> str | None:
-    """Why a call with one message and these captures can't succeed; None where it can, or nothing can be said.
+    """The reason why a call with one message and these captures can't succeed; None if it can, or may.
 
     A decorator that takes any arguments, and passes all of them on, is looked through. One that may add arguments of
     its own may supply what is missing beneath it, so nothing is reported as missing there.

@@ -1,4 +1,4 @@
-"""What a handler's return value or exception means, and whether the handler has run: every result is read here.
+"""The meaning of a handler's return value or exception; all results of handlers are read here.
 
 A `@batch` function's result for all of its messages is a plain handler's: nothing, `"module.FUNCTION"`, or what it
 raises. A mapping from messages to any of these says it for each message: `{message: Defer("its blog is down")}`.

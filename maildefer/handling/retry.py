@@ -1,4 +1,4 @@
-"""When a deferred message is tried again, and when that ends."""
+"""Decides when a deferred message is tried again, and when it is buried."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from maildefer.handling.results import result_of_each
 
 
 class HandlerStep(NamedTuple):
-    """`function` takes one message and its captures; with `terms`, `batch_function` takes a list of messages."""
+    """A handler and its marks. `function` takes one message; `batch_function` takes a list if there are `terms`."""
 
     function: Handler
     name: str

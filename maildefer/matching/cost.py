@@ -39,7 +39,7 @@ _ANYWHERE: Final[Powers] = (0.0, 1.0)
 
 
 class _Unbounded(Exception):
-    """There is no bound, or none is known."""
+    """No bound of the time exists, or none is known."""
 
 
 class _Part(NamedTuple):
@@ -140,7 +140,7 @@ def _run(characters: list[int]) -> _Part:
 
 
 def _once(part: _Part) -> _Part:
-    """What is not gone back into."""
+    """The cost of a part to which a match never goes back."""
     return _Part(_ONE, _sum(part.work, (_GROUP,)))
 
 

@@ -149,7 +149,7 @@ def _refuse_served(place: str) -> None:
         return
     if leases:
         raise RealQueueRefused(
-            f"somebody serves the queue {place} (`maildefer status {place}` tells who): "
+            f"somebody serves the queue {place} (see `maildefer status {place}`): "
             f"stop that, or give the tests a folder of their own, by {VARIABLE} or `store`"
         )
 

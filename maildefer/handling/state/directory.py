@@ -1,7 +1,7 @@
 """The state store that processes and hosts share: a directory on the mount, a small file for each conversation.
 
 A file's name is `HASH,VERSION.RANDOM`, in one of 4,096 folders by the hash's first digits, and it is found by listing
-that folder. The plain way, one fixed name replaced by rename, was rejected: an NFS client believes its cached answer
+that folder. The plain way, one fixed name replaced by rename, was rejected: an NFS client uses its cached answer
 to a look-up for up to 30 s, so a host that once found no file would go on reading `START`. A listing after a
 change of one's own is fresh, and a name that never comes back is in no cache (I4).
 

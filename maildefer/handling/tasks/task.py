@@ -156,7 +156,7 @@ def task(*, queue: str | None = None) -> Callable[[Callable[P, R]], Task[P, R]]:
 
 
 def task(function: Any = None, /, *, queue: str | None = None) -> Any:
-    """`@task`, or `@task(queue="run/slow")`, on a function of a module that the queue's handlers list.
+    """Make a task of a function: `@task`, or `@task(queue="run/slow")`, in a module that the queue lists.
 
     The function's result is lost; its exceptions are treated as any handler's. A call may be made more than once, as
     any message may be handled more than once. Raises TypeError for methods and coroutines, and, where settings

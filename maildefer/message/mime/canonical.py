@@ -199,7 +199,7 @@ def _write_type_back(mail: MailBase, ctype: str, declared: dict[str, str]) -> No
 
 
 def _add_headers(mail: MailBase, part: MIMEPart, wire: WireForm | None, contents: dict[str, Coding]) -> None:
-    """Copy the headers: as they came or in canonical form, `contents` in the place of their own."""
+    """Copy the headers, as they were read or in canonical form; those in `contents` are replaced."""
     now = list(mail.mime_part.raw_items())
     if wire is None:
         _add_canonical_headers(mail, part, now)

@@ -71,13 +71,13 @@ def _japanese(data: bytes, text: str) -> bool:
 
 
 def _korean(data: bytes, text: str) -> bool:
-    """Syllables with spaces between the words; without spaces, the same bytes are as likely Chinese."""
+    """Whether the text is syllables with spaces between words; without spaces, it is as likely Chinese."""
     syllables = sum("\uac00" <= letter <= "\ud7a3" for letter in text)
     return syllables >= 0.9 * len(_BEYOND_ASCII.findall(text)) and (" " in text.strip() or syllables > 20)
 
 
 def _in_rows(first: int, last: int) -> Callable[[bytes, str], bool]:
-    """Plausible if most characters are in the rows of a table that hold the common ones."""
+    """A check whether most characters are in the rows of a table that hold the common ones."""
 
     def is_plausible(data: bytes, text: str) -> bool:
         leads: list[int] = []

@@ -1,7 +1,7 @@
 """Mail that handlers send: to a relay or to the servers of the recipients' domains.
 
 relay           `Relay`, what handlers and settings name
-sent_message    one message over all attempts: its Message-ID, and who has taken it already
+sent_message    one message over all attempts: its Message-ID, and the recipients that have taken it
 smtp_delivery   one message to one or more servers, recipient by recipient
 mx              the servers of a domain (RFC 5321, section 5.1)
 refusals        the errors that a handler sees when a server refuses

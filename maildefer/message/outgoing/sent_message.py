@@ -36,10 +36,11 @@ _counts: Final[WeakKeyDictionary[Any, dict[str, int]]] = WeakKeyDictionary()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SentMessage:
-    """`name` is the same at each attempt: made from the key, the bytes that came, the handler, sender, recipients and
-    subject. The key alone would not do: another user who puts entries into the queue may have chosen another's.
+    """A message that a handler sends; `name` is the same at each attempt.
 
-    `former` is the name that it had in versions that left out the bytes; what is recorded under it counts still.
+    It is made from the key, the bytes that came, the handler, sender, recipients and subject. The key alone is not
+    enough: another user who pushes entries may have chosen the key of another entry. `former` is the name in versions
+    that left out the bytes; its records still count.
     """
 
     name: str
