@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from maildefer.cli import output
-from maildefer.errors import EntryMalformed, EntryNotFound, MaildeferError
+from maildefer.errors import EntryMalformed, EntryNotFound, EntryTooLarge, MaildeferError
 from maildefer.maildir import durable, reasons
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.names import owner_of, pushed_at, size_of
@@ -41,6 +41,7 @@ Limit = Annotated[
 
 BURIED: tuple[Folder, ...] = ("dead", "undeliverable")  # those with a reason beside them
 _MOST_NAMED = 20  # of those that something can't be done to
+_SHOWN_BYTES = 1 << 30  # more than any queue's `max_bytes` allows in earnest
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
@@ -192,8 +193,15 @@ def show_line(told: dict[str, Any]) -> None:
     output.line(output.clean("  ".join([*words, told["queue_id"], people, note]).rstrip()))
 
 
-def show_message(data: bytes, *, whole: bool) -> None:
-    """Print the message as it was pushed, or the raw file: bytes into a pipe, escaped on a terminal."""
+def show_message(found: FoundEntry, *, whole: bool) -> None:
+    """Print the message as it was pushed, or the raw file: bytes into a pipe, escaped on a terminal.
+
+    What no worker would read, such as a sparse file, is printed as a raw file only.
+    """
+    try:
+        data = entries.show(found) if whole else entries.show(found, _SHOWN_BYTES)
+    except EntryTooLarge as fault:
+        raise MaildeferError(f"{fault}: `maildefer queue show QUEUE KEY --file` prints all of it") from fault
     shown = data if whole else data[split(data)[1] :]
     if os.isatty(1):
         output.line(output.clean_lines(shown.decode("utf-8", "backslashreplace").replace("\r\n", "\n")))

@@ -39,7 +39,7 @@ def lines(path: str, at: int = 0) -> Iterator[tuple[bytes, int]]:
 
     Raises OSError, and UntrustedRecord for what is no journal's file.
     """
-    passed = 0
+    passed, began = 0, at
     with open(open_plain(path)[0], "rb") as file:
         file.seek(at)
         while line := file.readline(_LONGEST_BYTES):
@@ -51,6 +51,8 @@ def lines(path: str, at: int = 0) -> Iterator[tuple[bytes, int]]:
                 passed += len(line)
                 if passed > _MOST_PASSED_BYTES:
                     raise UntrustedRecord("holds what are no records")
+        if passed and at == began + passed:
+            raise UntrustedRecord("holds no record")
 
 
 def kept_since(queue: Layout) -> float | None:

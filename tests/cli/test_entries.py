@@ -398,6 +398,15 @@ def test_what_a_queues_max_bytes_allows_can_be_shown(queue):
     assert len(shown) == (64 << 20) + 1
 
 
+def test_what_no_worker_would_read_is_printed_as_a_raw_file_only(maildefer, queue):
+    key = "1700000011.sparse"
+    with open(f"{queue.new}/{key}", "wb") as file:
+        file.truncate(3 << 30)
+    ended = maildefer("queue", "show", queue.path, key)
+    assert (ended.code, ended.out) == (1, "")
+    assert "`maildefer queue show QUEUE KEY --file` prints all of it" in ended.err
+
+
 def test_a_servers_reply_is_told_as_text(maildefer, monkeypatch):
     import smtplib
 

@@ -180,3 +180,10 @@ def test_a_journal_with_a_queue_that_cannot_be_is_an_audit_all_the_same(maildefe
     assert "Traceback" not in ended.stderr
     assert ended.returncode == 1
     assert "handed to another queue, of which nothing is known" in ended.stdout
+
+
+def test_the_status_of_what_is_no_queue_names_its_path_once(maildefer, tmp_path) -> None:
+    for place in (tmp_path / "nothing", tmp_path / "file"):
+        (tmp_path / "file").touch()
+        told = [line for line in maildefer("status", str(place)).err.splitlines() if str(place) in line]
+        assert [line.count(str(place)) for line in told[:1]] == [1], told

@@ -344,6 +344,15 @@ def test_a_push_that_is_recorded_while_the_audit_looks_is_heard_of(queue: Layout
     assert report.looks == 1, "by reading on, with the same look at the folders"
 
 
+@pytest.mark.parametrize("text", [b"[" * 200_000, b"\0" * 40_000])
+def test_a_file_of_the_journal_without_any_record_is_named(queue: Layout, text: bytes) -> None:
+    Path(queue.journal, "2026-11-24.a.1.pushed").write_bytes(text)
+    assert list(audited(queue).unreadable.values()) == ["holds no record"]
+    with open(f"{queue.journal}/2026-11-24.a.1.pushed", "ab") as file:
+        file.write(b"\n1.0 push 1.a .")
+    assert audited(queue).unreadable == {}, "what was torn spoils no other record"
+
+
 def test_a_file_of_the_journal_that_is_none_is_named_and_passed_over(queue: Layout) -> None:
     push(queue)
     os.mkfifo(f"{queue.journal}/2026-11-24.a.1.pushed")

@@ -605,6 +605,33 @@ def test_the_recipe_is_carried_out_as_it_stands(place: Path, users: Accounts, qu
             administer("groupdel", name)
 
 
+def permissions(queue: Layout, *options: str) -> subprocess.CompletedProcess[str]:
+    command = ["maildefer", "permissions", queue.path, *options]
+    return subprocess.run(command, capture_output=True, text=True, cwd="/", env=environ(), timeout=60)
+
+
+@pytest.mark.parametrize(
+    "options", [("--user", "root"), ("--user", "0"), ("--user", "FRONT", "--group", "root")]
+)
+def test_rights_are_given_neither_to_root_nor_to_roots_group(
+    queue: Layout, users: Accounts, options: tuple[str, ...]
+) -> None:
+    before = tree(queue.path)
+    said = [users.front.pw_name if option == "FRONT" else option for option in options]
+    ended = permissions(queue, *said, "--apply")
+    assert (ended.returncode, "usermod" in ended.stderr) == (78, False), ended
+    assert "a user and a group of its own" in ended.stderr
+    assert tree(queue.path) == before
+
+
+def test_an_owner_who_could_not_read_what_the_front_end_stores_fails_the_command(
+    queue: Layout, users: Accounts
+) -> None:
+    ended = permissions(queue, "--user", users.front.pw_name, "--apply")
+    assert ended.returncode == 1
+    assert f"usermod -aG {users.front.pw_gid} {users.worker.pw_name}" in ended.stderr
+
+
 UNDOING = re.search(r"and start it anew:\n\n((?:    .+\n)+)", (ROOT / "docs" / "security.md").read_text())
 
 

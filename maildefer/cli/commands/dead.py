@@ -73,7 +73,7 @@ def show(
                     name = "detail"  # what the pool says itself
                 output.line(f"{output.clean(name)}: {output.clean_lines(text.strip())}")
         output.line("")
-    entries.show_message(operate.show(found), whole=False)
+    entries.show_message(found, whole=False)
 
 
 @app.command()

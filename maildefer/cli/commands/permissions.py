@@ -11,7 +11,7 @@ import typer
 
 from maildefer.cli import output
 from maildefer.cli.parameters import Commands
-from maildefer.errors import MaildeferError
+from maildefer.errors import ConfigurationError, MaildeferError
 from maildefer.host.privileges import resolve
 from maildefer.maildir.rights import sharing
 
@@ -36,11 +36,15 @@ def permissions(
 ) -> None:
     """Print, or give, the rights with which a front end of another user serves queues, and no others."""
     wanted = resolve(user, group)
+    if 0 in (wanted.uid, wanted.gid):
+        raise ConfigurationError(
+            "root, and members of root's group, may do more than a front end should: name a user and a group of its own"
+        )
     front_end = sharing.FrontEndAccount(user=wanted.uid, group=wanted.gid)
     failed = False
     for queue in map(os.path.abspath, queues):
         try:
-            _warn_of_owner(queue, front_end)
+            failed |= _lacks_owner(queue, front_end)
             failed |= _applied(queue, front_end) if apply else _printed(queue, front_end)
         except PermissionError as fault:
             output.complain(
@@ -82,14 +86,16 @@ def _applied(queue: str, front_end: sharing.FrontEndAccount) -> bool:
     return bool(done.left)
 
 
-def _warn_of_owner(queue: str, front_end: sharing.FrontEndAccount) -> None:
-    """Warn where the queue's owner is no member of the group, by which it reads what the front end stores."""
+def _lacks_owner(queue: str, front_end: sharing.FrontEndAccount) -> bool:
+    """Whether the queue's owner is no member of the group, by which it reads what the front end stores; complains."""
     try:
         account = pwd.getpwuid(os.lstat(queue).st_uid)
     except (OSError, KeyError):  # told by what follows; or without an account, and so of unknown groups
-        return
+        return False
     if account.pw_uid and front_end.group not in os.getgrouplist(account.pw_name, account.pw_gid):
-        output.say(
+        output.complain(
             f"{account.pw_name}, who owns {queue}, is no member of the group {front_end.group}, and so could "
             f"not read what it stores: usermod -aG {front_end.group} {account.pw_name}, and start the workers anew"
         )
+        return True
+    return False

@@ -61,7 +61,7 @@ def show(
         output.record(entries.facts(layout, found))
         return
     output.say(f"{found.folder}: {found.path}")
-    entries.show_message(operate.show(found), whole=whole)
+    entries.show_message(found, whole=whole)
 
 
 @app.command()

@@ -56,6 +56,11 @@ def status(
     kept = {queue for one, _ in seen.local if one.record.kind == "log" for queue in one.record.queues}
     for queue, census in seen.queues.items():
         if isinstance(census, str):
+            census = (
+                census.removeprefix(f"{queue} ")
+                .removeprefix(f"{queue}: ")
+                .replace(f" at {queue}:", " there:")
+            )
             output.complain(f"{queue}: {census}")
             trouble.append(f"{os.path.relpath(queue)}: {census}")
             continue
