@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 
+from maildefer.digest import blake2b
 from maildefer.errors import QueueMissing, raise_named
 from maildefer.maildir import durable
 from maildefer.maildir.layout import Layout, mend
@@ -12,6 +13,11 @@ from maildefer.maildir.rights.modes import PLAIN, Rights
 from maildefer.maildir.system import SYSTEM, System
 
 _COPY_BYTES = 256 << 10
+
+
+def draft_name(key: str, rights: Rights) -> str:
+    """What an entry is called in `tmp/`: its key; a hash of it where others may list that, and get in its way."""
+    return blake2b(key.encode(), digest_size=16).hexdigest() if rights.is_shared else key
 
 
 class Draft:
@@ -22,7 +28,7 @@ class Draft:
 
     def __init__(self, layout: Layout, stem: str, *, rights: Rights = PLAIN, system: System = SYSTEM) -> None:
         self.stem = stem
-        self.path = f"{layout.tmp}/{stem}"
+        self.path = f"{layout.tmp}/{draft_name(stem, rights)}"
         self.size_bytes = 0
         self._layout = layout
         self._rights = rights

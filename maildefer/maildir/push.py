@@ -16,7 +16,7 @@ from maildefer.errors import (
     storage_fault,
 )
 from maildefer.maildir import doubt, durable, names
-from maildefer.maildir.draft import Draft
+from maildefer.maildir.draft import Draft, draft_name
 from maildefer.maildir.journal import Journal, journal_of
 from maildefer.maildir.layout import Layout, mend
 from maildefer.maildir.rights.modes import Rights, rights_in
@@ -197,7 +197,7 @@ class Pusher:
             return _UnsyncedEntry(chunks.key, chunks.path, chunks.descriptor, chunks)
         data = b"".join(chunks)
         key = names.sized(stem, len(data))
-        path = f"{self.layout.tmp}/{key}"
+        path = f"{self.layout.tmp}/{draft_name(key, self._rights)}"
         try:
             return _UnsyncedEntry(key, path, self._write_file(path, data), None)
         except FileNotFoundError as fault:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -14,13 +14,14 @@ from typing import Final
 import pytest
 
 from maildefer.errors import EntryAmbiguous
-from maildefer.maildir import pop, reasons
+from maildefer.maildir import durable, pop, reasons
 from maildefer.maildir.claims import Claim, Claimer
 from maildefer.maildir.layout import Format, Layout, create_queue, open_queue
 from maildefer.maildir.names import EntryName
 from maildefer.maildir.operator import entries
 from maildefer.maildir.push import Pusher
 from maildefer.maildir.rights.sharing import FrontEndAccount, share
+from maildefer.maildir.system import SYSTEM
 from maildefer.maildir.upkeep.leases import Lease
 from maildefer.maildir.upkeep.observer import LeaseObserver
 from maildefer.maildir.upkeep.promote import Promoter
@@ -372,3 +373,35 @@ def test_of_two_that_wait_under_one_key_the_whole_name_tells_which_is_meant(queu
     assert [found.name for found in entries.named(queue, [key, other])[key]] == [key]
     with pytest.raises(EntryAmbiguous):
         entries.named(queue, [key[:-1], other])
+
+
+@pytest.mark.parametrize("user", [WORKERS, MEMBER])
+def test_nobody_can_be_in_the_way_of_a_push(queue: Layout, user: int) -> None:
+    """By what `tmp/` shows of it: a folder in `new/` that has the entry's name, or another user's file for a member."""
+
+    def act_as(user: int) -> None:
+        os.seteuid(0)
+        os.seteuid(user)
+
+    def get_in_the_way() -> None:
+        for name in os.listdir(queue.tmp):
+            for tail in ("", f",S={len(VICTIM)}"):
+                os.mkdir(f"{queue.new}/{name}{tail}")
+
+    def push() -> list[str]:
+        def sync_all(descriptors: Sequence[int]) -> list[OSError | None]:
+            act_as(FRONT)
+            get_in_the_way()
+            act_as(user)
+            return durable.sync_all(descriptors, SYSTEM)
+
+        act_as(user)
+        pusher = Pusher(queue, host=LABEL, sync_all=sync_all)
+        keys = pusher.push_all([lambda stem: [VICTIM]] * 2)
+        draft = pusher.draft()
+        draft.append(VICTIM)
+        return [*map(str, keys), *map(str, pusher.push_all([lambda stem: draft, lambda stem: [VICTIM]]))]
+
+    keys = told_by(0, GROUP, push)
+    for key in keys:
+        assert Path(queue.new, key).read_bytes() == VICTIM
