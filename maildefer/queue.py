@@ -38,19 +38,19 @@ __all__ = ["Queue", "QueueError", "SafeMaildir"]
 
 _HOST = os.uname().nodename
 _pushers: dict[str, Pusher] = {}  # one for each queue and process, so that its threads share directory syncs
-_safe_pushers: dict[str, Pusher] = {}  # the same, of keys that don't tell the host's name
+_safe_pushers: dict[str, Pusher] = {}  # the same, for keys without the host's name
 os.register_at_fork(after_in_child=_safe_pushers.clear)
-os.register_at_fork(after_in_child=_pushers.clear)  # a parent's sync may be under way, and never end here
+os.register_at_fork(after_in_child=_pushers.clear)  # a sync that runs in the parent would never end here
 
 
 class Queue:
-    """A queue by its directory. Any process, thread and host may use it at any time.
+    """A queue, named by its directory. Any process, thread and host may use it at any time.
 
-    A relative path is the project's, wherever the process stands. A queue that is absent is made: any that the
-    settings list; others where they list none; outside of a project with the last folder of its path only.
-    `pop_limit`, in bytes, is for `pop` and `oversize` only; what is over it goes to `oversize_dir`, a queue too, or to
-    the dead letters where there is none (Salmon deletes it). With `safe`, new keys, and those of `mbox`, hold a hash
-    of the host's name in its place. Raises QueueMissing, NotAQueue, FormatUnknown, and StorageFault's kinds.
+    A relative path is relative to the project, whatever the working directory is. A missing queue is made if the
+    settings list it, or if they list no queues; outside of a project only the last folder of its path is made.
+    `pop_limit`, in bytes, is for `pop` and `oversize` only; a larger message goes to `oversize_dir`, which is a queue
+    too, or without one to the dead letters (Salmon deletes it). With `safe`, new keys, and those of `mbox`, have a hash
+    of the host's name in place of the name. Raises QueueMissing, NotAQueue, FormatUnknown, and StorageFault's kinds.
     """
 
     def __init__(
@@ -78,10 +78,10 @@ class Queue:
     def push(self, message: object, *, sender: str | None = None, recipient: str | None = None) -> str:
         """Make one entry of `message`, for one recipient; durable when it returns (I1). Returns the stable key.
 
-        `message`: bytes (kept as they are), str, a message of the `email` package, a MailRequest, whose envelope goes
-        along, or an object with a `__str__` of its own; an empty one is a message, too. `sender` ("" is the null
-        sender) and `recipient` are the envelope; without a recipient there is none, and From and To are read from the
-        headers. Threads that push at the same time share directory syncs. Raises TypeError for what is no message,
+        `message`: bytes (kept unchanged), str, a message of the `email` package, a MailRequest, whose envelope is kept,
+        or an object with a `__str__` of its own; an empty message is permitted. `sender` ("" is the null sender) and
+        `recipient` are the envelope; without a recipient there is no envelope, and From and To are read from the
+        headers. Threads that push at the same time share directory syncs. Raises TypeError if `message` is no message,
         AddressRefused, QueueMissing, StorageFault's kinds.
         """
         return self._pusher().push(self._composed(message, sender, recipient))
@@ -104,9 +104,9 @@ class Queue:
     def pop(self) -> tuple[str, MailRequest] | tuple[None, None]:
         """Take any waiting entry out of the queue, *at most once*: its key and message, or (None, None).
 
-        The entry is gone when this returns; if this process dies a moment later, so is the message, and if the power
-        of its filesystem's machine fails, it may be back. Use `consumer()` where that matters. Raises StorageFault's
-        kinds, with the entry where it was.
+        The entry is removed when this returns: if this process dies a moment later, the message is lost; if the machine
+        of the filesystem loses power, the entry may be there again. Use `consumer()` where that matters. Raises
+        StorageFault's kinds, with the entry where it was.
         """
         for found in self._seen():
             popped = take(self.layout, found, host=_host())
@@ -128,7 +128,7 @@ class Queue:
         return None, None
 
     def get(self, key: str) -> MailRequest:
-        """The message of that key, left where it is: waiting, claimed, deferred or dead.
+        """Read the message of that key, which stays where it is: waiting, claimed, deferred or dead.
 
         Raises EntryNotFound (a KeyError), EntryMalformed, EntryTooLarge, StorageFault's kinds.
         """
@@ -141,9 +141,9 @@ class Queue:
         entries.delete(self.layout, entries.find(self.layout, key, ("waiting", "deferred")))
 
     def clear(self) -> None:
-        """Delete all waiting entries; what is claimed, deferred or dead stays.
+        """Delete all waiting entries; claimed, deferred and dead entries stay.
 
-        In a process that runs tests, RealQueueRefused for a queue outside of their store.
+        In a process that runs tests, raises RealQueueRefused for a queue outside of their store.
         """
         self._hints.clear()
         layout = self.layout
@@ -241,7 +241,7 @@ class Queue:
         try:
             write_reason(other, popped.returned, reason, {"queue": self.dir}, host=_host())
             popped.move_to(other.new)
-        except OSError:  # another filesystem: a copy, then the end of the first
+        except OSError:  # another filesystem: copied, then unlinked
             data = popped.read()
             if data is not None:
                 _pusher(self._oversize).push(lambda stem: (data,))

@@ -87,7 +87,7 @@ def _who_replaces(facts: os.stat_result) -> str:
 
 
 def examine_journal(layout: Layout) -> Iterator[Finding]:
-    """Whether this user's pushes and settles leave their records, where a journal is kept, and those of who serves."""
+    """Check, if a journal is kept, whether this user, and the users that serve the queue, may write records to it."""
     if not os.path.isdir(layout.journal):
         return
     found = [*barred(layout.path)]

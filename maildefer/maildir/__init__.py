@@ -1,21 +1,21 @@
 """The queue on disk: names, layout, durable writes, and every transition of an entry.
 
-Pure: the filesystem, the clock and randomness come in as a `System`; nothing here knows a process, a setting or mail.
+The filesystem, the clock and randomness are passed in as a `System`; no module here knows processes, settings or mail.
 
     system            filesystem, clock and randomness, in one value that the simulation replaces
     layout            the folders of a queue: makes, opens and mends it; control_folder: its folder `.maildefer/`
     names             builds and parses the names of entries and leases
     durable           writes that survive a power cut (I1)
-    push              makes an entry in `new/`; draft: one that is written while its bytes come
+    push              makes an entry in `new/`; draft: an entry that is written while its bytes come
     claims            claims an entry by one rename, and settles it by one more or by unlink
     pop               takes an entry at most once, without a lease
     doubt             settles a doubtful reply by fresh listings
-    scan              listings; reading: the bytes of a claimed entry
-    reasons           why an entry was buried
+    scan              lists folders lazily; reading: reads the bytes of a claimed entry
+    reasons           the file that says why an entry was buried
     journal           the optional record of pushes and settles
-    rights/           modes, and work in folders that other users may write to
-    upkeep/           leases, and what a keeper does: reclaim, promote, sweep
-    operator/         what commands do with single entries and whole queues
+    rights/           modes, and safe work in folders that other users may write to
+    upkeep/           leases, and the chores of a keeper: reclaim, promote, sweep
+    operator/         work of commands on single entries and whole queues
 
 The life of an entry: push > claims > upkeep/promote or upkeep/reclaim > claims.
 Imports point down: pop, upkeep > claims, push, operator > journal, doubt, reasons > layout, scan > control_folder >
