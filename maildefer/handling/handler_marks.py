@@ -106,12 +106,12 @@ def mark_takes_one_message(function: object) -> None:
     setattr(function, _ONE, True)
 
 
-def is_kept(fault: BaseException) -> bool:
+def is_in_undeliverable_queue(fault: BaseException) -> bool:
     """Whether the message that raised the exception is in the undeliverable queue already, if there is one."""
     return getattr(fault, _KEPT, False)
 
 
-def mark_kept(fault: BaseException) -> None:
+def mark_in_undeliverable_queue(fault: BaseException) -> None:
     setattr(fault, _KEPT, True)
 
 

@@ -251,7 +251,7 @@ class RoutingBase:
         except Exception as fault:  # noqa: BLE001  # the user's code may raise anything
             self.set_state(module, message, ERROR_STATE)
             self._undeliverable(message, f"{handler_marks.full_name(func)} failed")
-            handler_marks.mark_kept(fault)
+            handler_marks.mark_in_undeliverable_queue(fault)
             self._log_or_raise(f"{handler_marks.full_name(func)} failed on a message for {message.To}")
         return None
 
@@ -286,7 +286,7 @@ class RoutingBase:
 
     def _undeliverable(self, message: HasRecipient, why: str) -> None:
         if self.UNDELIVERABLE_QUEUE is not None:
-            undeliverable.give(self.UNDELIVERABLE_QUEUE, message, why)
+            undeliverable.push(self.UNDELIVERABLE_QUEUE, message, why)
         else:
             LOG.warning("undeliverable message for %s from %s: %s", message.To, message.From, why)
 

@@ -1,4 +1,4 @@
-"""Pushes a message to a program's undeliverable queue, with the reason."""
+"""The push of a message to a program's undeliverable queue, with the reason."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import traceback
 from typing import Any
 
 
-def give(queue: Any, message: Any, reason: str, /, **facts: object) -> None:
+def push(queue: Any, message: Any, reason: str, /, **facts: object) -> None:
     """Push to a `Queue` with the reason beside the message; any other object with a `push` gets the message alone.
 
     In an `except` clause, the exception is added to the facts. Raises what the push raises.

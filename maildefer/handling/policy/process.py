@@ -1,10 +1,10 @@
-"""The process that asks a project's policy: `python -m maildefer.handling.policy.process MODULE.FUNCTION FD`.
+"""The process that calls a project's policy: `python -m maildefer.handling.policy.process MODULE.FUNCTION FD`.
 
-The front end started it, holds the other end of the socket, and ends it when an answer takes too long: the project's
-code is never in the process that talks to the network (I11), and can't hold it up. One JSON object a line, both ways:
-first ours, `{"ready": true}` or `{"error": TEXT}`; then for each `{"number", "session", "sender", "recipient"}` either
-`{"number", "reply": TEXT or null}`, or `{"number", "fault": TEXT}` for an exception, which does not end us. Another
-function is asked in the same way for each `{"number", "user", "password"}`, and says whether they belong together.
+The front end starts it, holds the other end of the socket, and ends it when an answer takes too long: the project's
+code is never in the process that talks to the network (I11), and can't delay it. Each line is a JSON object. The
+process first sends `{"ready": true}` or `{"error": TEXT}`; then for each `{"number", "session", "sender", "recipient"}`
+either `{"number", "reply": TEXT or null}`, or `{"number", "fault": TEXT}` for an exception, after which it goes on. A
+function that checks passwords is called in the same way for each `{"number", "user", "password"}`.
 """
 
 from __future__ import annotations
@@ -28,28 +28,28 @@ from maildefer.host.linux.prctl import die_with_parent
 from maildefer.host.linux.process_title import set_title
 
 EX_CONFIG = 78
-_MOST = 2000  # characters of a fault: what is said has to be short
-NOT_VOUCHED = "535 5.7.8 authentication credentials invalid"
+_MOST = 2000  # characters of the text of a fault
+NOT_AUTHENTICATED = "535 5.7.8 authentication credentials invalid"
 
 
 def main() -> int:
-    """0 when the front end has hung up; 78 for a policy that can't be loaded."""
+    """Run the process; returns 0 when the front end closes the socket, 78 if the policy can't be loaded."""
     parent, (name, descriptor) = os.getppid(), sys.argv[1:]
     die_with_parent(parent)
     for signum in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):  # of a terminal, or meant for the front end
         signal.signal(signum, signal.SIG_IGN)
     events.configure()
     set_title(f"policy {name}")
-    with socket.socket(fileno=int(descriptor)) as line, line.makefile("rwb") as stream:
+    with socket.socket(fileno=int(descriptor)) as connection, connection.makefile("rwb") as stream:
         try:
             accept = load(name)
         except ConfigurationError as fault:
-            _tell(stream, {"error": f"{fault!s:.{_MOST}}{_hint(fault.__cause__)}"})
+            _send(stream, {"error": f"{fault!s:.{_MOST}}{_hint(fault.__cause__)}"})
             return EX_CONFIG
-        _tell(stream, {"ready": True})
+        _send(stream, {"ready": True})
         for question in stream:
             asked = json.loads(question)
-            _tell(stream, {"number": asked["number"], **answer(accept, asked)})
+            _send(stream, {"number": asked["number"], **answer(accept, asked)})
     return 0
 
 
@@ -73,12 +73,12 @@ def load(name: str) -> Callable[..., Any]:
 
 
 def answer(accept: Callable[..., Any], question: dict[str, Any]) -> dict[str, str | None]:
-    """What goes back for one question."""
+    """The answer to one question."""
     try:
         if "user" in question:
-            vouched = accept(question["user"], question["password"])
-            ensure_run(accept, vouched)
-            return {"reply": None if vouched is True else NOT_VOUCHED}
+            is_right = accept(question["user"], question["password"])
+            ensure_run(accept, is_right)
+            return {"reply": None if is_right is True else NOT_AUTHENTICATED}
         session = Session.of(question["session"])
         return {"reply": decide(accept, session, question["sender"], question["recipient"])}
     except Exception as fault:  # noqa: BLE001  # the project's code: whatever it raises, the client is to try again
@@ -87,7 +87,7 @@ def answer(accept: Callable[..., Any], question: dict[str, Any]) -> dict[str, st
 
 
 def _hint(fault: BaseException | None) -> str:
-    """What to do about a variable that its module asks for and the front end was not given."""
+    """The remedy for an environment variable that the policy reads and the front end was not given."""
     trace = fault.__traceback__ if isinstance(fault, KeyError) else None
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
@@ -96,7 +96,7 @@ def _hint(fault: BaseException | None) -> str:
     return f': a front end gets no variables but those of a list: name it in receiver_config["environment"] = [{fault}]'
 
 
-def _tell(stream: Any, message: Mapping[str, object]) -> None:
+def _send(stream: Any, message: Mapping[str, object]) -> None:
     stream.write(json.dumps(message).encode() + b"\n")
     stream.flush()
 

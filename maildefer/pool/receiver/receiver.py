@@ -135,8 +135,10 @@ class QueueReceiver:
             router().deliver(msg)
         except Exception as fault:
             LOG.exception("no handler finished a message for %s from %s", msg.To, msg.From)
-            if router().UNDELIVERABLE_QUEUE is not None and not handler_marks.is_kept(fault):
-                undeliverable.give(router().UNDELIVERABLE_QUEUE, msg, "no handler finished it")
+            if router().UNDELIVERABLE_QUEUE is not None and not handler_marks.is_in_undeliverable_queue(
+                fault
+            ):
+                undeliverable.push(router().UNDELIVERABLE_QUEUE, msg, "no handler finished it")
 
     def _replaced(self) -> Callable[[Any], object] | None:
         """The `process_message` that somebody has put in the place of ours, or ours for a stand-in of the router."""

@@ -156,7 +156,7 @@ class SMTPReceiver:
             return str(reply)
         except Exception as fault:
             LOG.exception("no handler finished a message for %s from %s", To, From)
-            if not handler_marks.is_kept(fault):
+            if not handler_marks.is_in_undeliverable_queue(fault):
                 undeliverable_message(Data, "handler failed")
         return None
 
@@ -217,5 +217,5 @@ def undeliverable_message(raw: bytes | str, failure_type: str) -> None:
     """Push the raw message to `Router.UNDELIVERABLE_QUEUE`, if one is set."""
     kept_in = router().UNDELIVERABLE_QUEUE
     if kept_in is not None:
-        undeliverable.give(kept_in, raw, failure_type)
+        undeliverable.push(kept_in, raw, failure_type)
         LOG.error("undeliverable (%s): kept", failure_type)

@@ -164,7 +164,7 @@ def _keep_undeliverable(message: object, reason: str, facts: Mapping[str, object
     try:
         queue, key, attempt = (getattr(message, name, None) for name in ("queue", "key", "attempt"))
         told = {"queue": queue, "came_as": key, "attempts": attempt, **facts}
-        undeliverable.give(Router.UNDELIVERABLE_QUEUE, message, reason, **told)
+        undeliverable.push(Router.UNDELIVERABLE_QUEUE, message, reason, **told)
     except Exception:
         LOG.exception("the undeliverable queue did not take a message: it goes to the dead letters")
         return False
