@@ -1,8 +1,7 @@
 """The queue in any Python program: `Queue("run/posts").push(message)`.
 
-The code is in `maildefer.maildir` (push, pop, operator), `maildefer.maildir.stdlib_maildir` and
-`maildefer.pool.receiver.consumer`; the error is in `maildefer.errors`. Importing this module loads no e-mail package,
-since every worker imports it.
+The code is in `maildefer.maildir` (push, pop, operator) and `maildefer.pool.receiver.consumer`; the error is in
+`maildefer.errors`. Importing this module loads no e-mail package, since every worker imports it.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from maildefer.maildir.layout import Layout
 from maildefer.maildir.names import EntryName, fresh_stem, hashed, sized
 from maildefer.maildir.operator import entries
 from maildefer.maildir.operator.entries import FoundEntry
-from maildefer.maildir.pop import Popped, take
+from maildefer.maildir.pop import Popped, pop_entry
 from maildefer.maildir.push import Pusher
 from maildefer.maildir.reasons import write_reason
 from maildefer.maildir.system import SYSTEM
@@ -109,7 +108,7 @@ class Queue:
         StorageFault's kinds, with the entry where it was.
         """
         for found in self._seen():
-            popped = take(self.layout, found, host=_host())
+            popped = pop_entry(self.layout, found, host=_host())
             if popped is None:
                 continue
             try:

@@ -95,7 +95,7 @@ class Popped:
             pass
 
 
-def take(layout: Layout, found: FoundEntry, *, host: str, system: System = SYSTEM) -> Popped | None:
+def pop_entry(layout: Layout, found: FoundEntry, *, host: str, system: System = SYSTEM) -> Popped | None:
     """Take the entry that was seen waiting; None if another process was first. Raises StorageFault's kinds."""
     system = inside(layout.path, system)
     entry = names.carried(found.entry, host, system)

@@ -156,7 +156,7 @@ def test_a_pop_and_a_withdrawal_are_ends(queue: Layout, pusher: Pusher) -> None:
     popped, withdrawn = push(pusher), push(pusher)
     pusher.withdraw(withdrawn)
     [found] = entries.listed(queue, "waiting")
-    taken = pop.take(queue, found, host=LABEL)
+    taken = pop.pop_entry(queue, found, host=LABEL)
     assert taken is not None
     assert taken.unlink()
     assert records(queue)[2:] == [["withdraw", withdrawn], ["pop", popped]]

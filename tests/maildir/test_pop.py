@@ -15,7 +15,7 @@ from tests.support.queues import LABEL, World, put
 
 
 def take(layout: Layout, world: World) -> pop.Popped | None:
-    return pop.take(layout, entries.oldest(layout)[0], host=LABEL, system=world.system)
+    return pop.pop_entry(layout, entries.oldest(layout)[0], host=LABEL, system=world.system)
 
 
 @pytest.mark.invariant(3)

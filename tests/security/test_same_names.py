@@ -288,7 +288,7 @@ def test_what_is_popped_and_not_taken_replaces_nothing(queue: Layout, end: str) 
 
     def pop_all() -> None:
         for found in sorted(entries.listed(queue, "waiting"), key=lambda found: found.name):
-            popped = pop.take(queue, found, host=LABEL)
+            popped = pop.pop_entry(queue, found, host=LABEL)
             assert popped is not None
             match end:
                 case "bury":

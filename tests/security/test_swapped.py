@@ -23,7 +23,7 @@ from maildefer.errors import MaildeferError
 from maildefer.maildir import layout
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.operator import entries, pause_mark
-from maildefer.maildir.pop import take
+from maildefer.maildir.pop import pop_entry
 from maildefer.maildir.rights import confined
 from maildefer.maildir.rights.folder import Folder
 from maildefer.maildir.system import SYSTEM, System
@@ -148,7 +148,7 @@ class Round:
 
     def pop(self) -> None:
         self.put("new", ENTRY)
-        popped = take(self.queue, entries.find(self.queue, ENTRY, ("waiting",)), host=LABEL)
+        popped = pop_entry(self.queue, entries.find(self.queue, ENTRY, ("waiting",)), host=LABEL)
         if popped is not None:
             popped.unlink()
 

@@ -214,7 +214,7 @@ class Disasters:
         system, random = process.client.system, self.world.scheduler.random
 
         def pop_one(found: entries.FoundEntry) -> None:
-            popped = pop.take(self.layouts[0], found, host=host.label, system=system)
+            popped = pop.pop_entry(self.layouts[0], found, host=host.label, system=system)
             if popped is None or (data := popped.read()) is None:
                 return
             process.client.sleep(random.choice((0.0, random.uniform(0, 3 * TTL_SECONDS))))
