@@ -36,19 +36,19 @@ _CLOCKS_SECONDS = 60.0  # hosts' clocks may differ by so much; beyond it they wa
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Suspect:
-    """An accepted key that has no end and is in no folder. `unproven`: something explains it, which see."""
+    """An accepted key that has no end and is in no folder. It is `unproven` where `why` explains it, else `lost`."""
 
     key: str
     queue: str
     verdict: Verdict
     pushed_at: float
-    last: str  # the last that is known of it
+    last: str  # the last event that is on record
     why: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditReport:
-    """What an audit found."""
+    """The result of an audit."""
 
     queues: list[str]  # as asked, and those to which entries were handed
     accepted: int
@@ -73,7 +73,7 @@ class AuditReport:
 def audit(
     paths: Sequence[str], *, patience_seconds: float = PATIENCE_SECONDS, system: System = SYSTEM
 ) -> AuditReport:
-    """Audit these queues together. Raises JournalMissing, QueueMissing and its kin, OSError.
+    """Audit these queues together. Raises JournalMissing, QueueMissing and its kin, MaildeferError, OSError.
 
     Memory stays flat whatever is open; beyond some 100,000 open keys they lie in a temporary file.
     """
@@ -137,14 +137,14 @@ def _audited(queues: Sequence[Layout], patience_seconds: float, system: System) 
 
 
 def _seek_beginnings(ledger: KeyLedger, system: System) -> None:
-    """Of ends whose push was not read before them: it may have been recorded since, or belong to a second end."""
+    """Look for the pushes of ends that have none: a push may have been recorded since, or belong to a second end."""
     for seek in (ledger.read, ledger.forget_recorded):
         if any(ledger.unrecorded(now=system.time())):
             seek()
 
 
 def _is_done(ledger: KeyLedger, system: System) -> bool:
-    """Whether no key is missing, and no push whose record may still come: an NFS client may keep it for a time."""
+    """Whether no key is missing, and no record of a push may still come: an NFS client may keep one for a time."""
     now = system.time()
     return ledger.is_complete() and not any(ledger.unrecorded(now=now, ended_since=now - PATIENCE_SECONDS))
 
@@ -153,11 +153,16 @@ def _kept(path: str) -> Layout:
     layout = look_into_queue(path)
     if not os.path.isdir(layout.journal):
         raise JournalMissing(layout.path)
+    if not os.access(layout.journal, os.R_OK | os.X_OK):
+        raise MaildeferError(
+            f"{layout.journal} can't be read by this user, so nothing can be proven: run this as the queue's owner; "
+            f"where that can't read it, `maildefer audit --on {layout.path}`, as root, gives it to that user"
+        )
     return layout
 
 
 def _ledger(queues: Sequence[Layout], asked: KeyLedger | None = None) -> tuple[KeyLedger, dict[str, str]]:
-    """The journals of these queues, and of all to which their entries were handed; with those that keep none.
+    """Read the journals of these queues and of all to which their entries were handed; with those that have none.
 
     With `asked`, only what is missing there is asked for.
     """
@@ -176,7 +181,7 @@ def _ledger(queues: Sequence[Layout], asked: KeyLedger | None = None) -> tuple[K
 
 
 def _further(ledger: KeyLedger, strangers: Iterable[str]) -> set[str]:
-    """Queues to which an open entry was handed, and of which nothing was read yet."""
+    """The queues to which an open entry was handed, and whose journals have not been read yet."""
     known = {queue.path for queue in ledger.queues}.union(strangers)
     return {
         path for queue, moved_to in ledger.destinations() if (path := _leads_to(queue, moved_to)) not in known
@@ -190,7 +195,7 @@ def _leads_to(queue: Layout, moved_to: str) -> str:
 
 
 def _locate(ledger: KeyLedger, *, again: bool, system: System) -> None:
-    """Look which of the missing keys lie in which folder; each counts where it is seen first."""
+    """List the folders, and note where each key lies; it counts where it is seen first."""
     for number, queue in enumerate(ledger.queues):
         if again:  # a change of one's own is what surely drops an NFSv3 client's stale listing
             for path in (queue.new, queue.cur, queue.later_new, queue.dead_new):
@@ -222,7 +227,7 @@ def _suspect(
 def _explained(
     each: OpenKey, ledger: KeyLedger, strangers: dict[str, str], blind: dict[str, list[str]]
 ) -> str | None:
-    """What else than a loss may have come of it: a record that is missing for a reason that can be seen."""
+    """The reason, other than a loss, for which a record of the key's end may be missing; None without one."""
     if each.moved_to is not None and (reason := strangers.get(_leads_to(each.queue, each.moved_to))):
         return f"handed to another queue, of which nothing is known: {reason}"
     if each.kept:
@@ -241,7 +246,7 @@ def _explained(
 
 
 def _ended_boots(boots: Iterable[HostBoot]) -> list[tuple[HostBoot, str]]:
-    """Boots after which their host booted anew, as other records say, or this host itself."""
+    """The boots after which their host booted again, as other records say, or this host itself."""
     of_host: dict[str, list[HostBoot]] = {}
     for boot in sorted(boots, key=lambda boot: boot.first):
         of_host.setdefault(boot.host, []).append(boot)

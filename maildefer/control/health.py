@@ -1,4 +1,4 @@
-"""What a process's own account of itself means: whether it lives, whether it can work, and what is not as it should be.
+"""Judging a process by its status: whether it lives, whether it is ready, and what is not as it should be.
 
 Written from the answers to status questions, which are JSON of any version: what is not there is passed over.
 """
@@ -21,7 +21,7 @@ Judge = Callable[[Status], list[str]]
 
 
 def dead(status: Status) -> list[str]:
-    """Why it had better be started anew. Neither a long handler, nor a pause, nor a mount that hangs is a reason."""
+    """The reasons to restart a process; a handler that takes long, a pause, or a mount that hangs is none."""
     limit = _number(status, "ttl_seconds") + _GRACE_SECONDS
     signs = {
         "keeper_silent_seconds": "its keeper has given no sign of life",
@@ -36,7 +36,7 @@ def dead(status: Status) -> list[str]:
 
 
 def unready(status: Status) -> list[str]:
-    """Why it takes no messages now, or not by the code that it was told to load."""
+    """The reasons for which a process handles no messages now, or not with the code that it was told to load."""
     found = dead(status)
     if status.get("draining"):
         found.append("it is draining")
@@ -53,7 +53,7 @@ def unready(status: Status) -> list[str]:
 
 
 def degraded(status: Status) -> list[str]:
-    """What is not as it should be, though mail may well be handled. An operator's pause is none of it."""
+    """The faults of a process, which may still handle mail; an operator's pause is no fault."""
     found = dead(status)
     if trouble := status.get("trouble"):
         found.append(str(trouble))
@@ -74,7 +74,7 @@ def degraded(status: Status) -> list[str]:
 
 
 def degraded_queue(queue: Status, *, starts: bool = False) -> list[str]:
-    """Of one queue, as a pool serves it, or as its status file on the mount says. One that starts has yet to join."""
+    """The faults of one queue, by a pool's status or its file on the mount; a pool that starts has yet to join."""
     found = []
     why = standing(queue)
     if why and not (starts and queue.get("state") == "absent"):
@@ -83,7 +83,7 @@ def degraded_queue(queue: Status, *, starts: bool = False) -> list[str]:
 
 
 def down(group: Status) -> str:
-    """Why the front ends of one kind take no mail, or only until they die again; empty if they do."""
+    """The reason for which the front ends of one kind take no mail, or soon will not; empty if they do."""
     deaths, up = int(_number(group, "deaths")), int(_number(group, "up"))
     what = f"its front end {group.get('kind')} {group.get('address') or ''}".rstrip()
     if deaths >= _MANY_DEATHS:
@@ -96,13 +96,13 @@ def down(group: Status) -> str:
 
 
 def shortages(front_end: Status) -> dict[str, object]:
-    """What a front end can take no more mail for, and why."""
+    """The queues for which a front end refuses mail, each with the reason."""
     told = front_end.get("shortages")
     return told if isinstance(told, dict) else {}
 
 
 def _failing(fault: Status) -> str:
-    """One chore of a keeper: since when, at how many entries, and why."""
+    """A failing chore of a keeper in words: since when, at how many entries, and why."""
     since, entries = fault.get("since"), fault.get("entries")
     when = ""
     if isinstance(since, int) and 0 < since < _END_OF_TIME:
@@ -112,7 +112,7 @@ def _failing(fault: Status) -> str:
 
 
 def standing(queue: Status) -> str:
-    """Why a pool claims nothing from a queue, where that is not an operator's doing; empty if it does."""
+    """The reason for which a pool claims nothing from a queue, other than an operator's pause; empty if it claims."""
     seconds = _number(queue, "paused_seconds")
     match queue.get("paused_for"):
         case None:
@@ -131,7 +131,7 @@ def standing(queue: Status) -> str:
 
 
 def refused(status: Status) -> Iterator[str]:
-    """Why the last reload was."""
+    """The reason for which the last reload was refused, if it was."""
     reload = status.get("reload")
     why = status.get("reload_refused") or (reload.get("refused") if isinstance(reload, Mapping) else None)
     if why:

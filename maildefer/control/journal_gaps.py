@@ -1,4 +1,4 @@
-"""Who handles a queue's mail now and leaves no records in its journal, as far as that shows from outside."""
+"""Finding the users and pools that handle a queue's mail now and leave no records in its journal."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ _PAUSE_SECONDS: Final = 1.0
 def silent_writers(
     queues: Sequence[Layout], kept_since: Mapping[int, float], patience_seconds: float, system: System
 ) -> dict[str, list[str]]:
-    """By the queue's path. Looks again for a while, since a pool that was just reloaded has yet to say so.
+    """The users and pools that leave no records, in words, by the queue's path.
+
+    Looks again for a while, since a pool that was just reloaded has yet to report its new workers.
 
     `kept_since`: since when the journal of which of them is kept, where that is known.
     """
@@ -38,9 +40,9 @@ def silent_writers(
 
 
 def _older_than_journal(queue: Layout, since: float) -> list[str]:
-    """Workers look for a journal when they begin, so those that began before it keep none.
+    """The pools with workers that began before the journal: a worker looks for a journal only when it begins.
 
-    By the account that their keepers give of them; one of a former version gives none.
+    Judged by the status files of their keepers; a keeper of a former version does not report when its workers began.
     """
     try:
         serving = leases(queue.path)

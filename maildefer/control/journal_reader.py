@@ -1,4 +1,4 @@
-"""Reading the files of a queue's journal, into which whoever may push may have written anything."""
+"""Reading the files of a queue's journal, which are untrusted: every user that may push may write to them."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ class JournalRecord:
 
 
 def names(queue: Layout) -> list[str]:
-    """The journal's files, by day; whatever else lies there is passed over. Raises OSError."""
+    """The names of the journal's files, by day; other names are passed over. Raises OSError."""
     return sorted(name for name in inside(queue.path).listdir(queue.journal) if _NAME.fullmatch(name))
 
 
 def lines(path: str, at: int = 0) -> Iterator[tuple[bytes, int]]:
-    """The whole lines from there on, each with where the next begins; the last may be being written, and is left.
+    """Yield the whole lines from an offset on, each with the offset of the next; an unfinished last line is left out.
 
-    Raises OSError, and UntrustedRecord for what is no journal's file.
+    Raises OSError, and UntrustedRecord for a file that is none of a journal.
     """
     passed, began = 0, at
     with open(open_plain(path)[0], "rb") as file:
@@ -56,7 +56,7 @@ def lines(path: str, at: int = 0) -> Iterator[tuple[bytes, int]]:
 
 
 def kept_since(queue: Layout) -> float | None:
-    """Since when the queue keeps its journal, as far as that is on record: read from the notes of its beginnings only.
+    """The time since which the queue keeps its journal, by the notes of its beginnings; None where no note is left.
 
     Raises OSError.
     """
@@ -73,7 +73,7 @@ def kept_since(queue: Layout) -> float | None:
 
 
 def since(begin: JournalRecord) -> float:
-    """Since when a journal is kept, as the note of a beginning says: this one's, or the first one's."""
+    """The time since which a journal is kept, by one note of a beginning: the note's own time, or the first note's."""
     try:
         return min(begin.when, float(begin.detail or "nan"))
     except ValueError:
@@ -81,7 +81,7 @@ def since(begin: JournalRecord) -> float:
 
 
 def parsed(line: bytes) -> JournalRecord | None:
-    """The record of a line; None for an empty one. Raises UntrustedRecord for a torn one."""
+    """Parse the record of a line; None for an empty line. Raises UntrustedRecord for a torn one."""
     text = line.decode("ascii", "replace").rstrip("\n")
     if not text:
         return None

@@ -1,4 +1,4 @@
-"""What a queue's journal tells: which keys were accepted, and which of them have an end.
+"""A ledger of the keys in journals: which were accepted, and which of them have an end.
 
 Read day by day, so that it remembers one day's keys and those that are open, whatever the journal's size.
 """
@@ -82,7 +82,7 @@ class HostBoot:
 
 
 class KeyLedger:
-    """The journals of some queues, read together, since a key may be handed from one to another. One thread only.
+    """The keys of some queues, read together, since a key may be handed from one to another. One thread only.
 
     The open keys are in a database of SQLite's that has no name and goes with the process: in memory as far as a
     small cache reaches, else in a temporary file.
@@ -124,7 +124,7 @@ class KeyLedger:
                         self._take(number, name)
 
     def ask_only(self, keys: Iterable[OpenKey] | None) -> None:
-        """From now on only these of the open keys count, or, with None, all; no later push does."""
+        """Restrict the ledger to these of the open keys, or, with None, to all of them: no later push counts."""
         self._accepts = False
         if keys is not None:
             self._run("CREATE TABLE asked (key BLOB PRIMARY KEY) WITHOUT ROWID")
@@ -135,7 +135,7 @@ class KeyLedger:
             self._run("DROP TABLE asked")
 
     def locate(self, queue: int, folder: str, found: Iterable[EntryName]) -> None:
-        """These entries lie in that folder of that queue; one whose push is not on record may have left none."""
+        """Note that these entries lie in that folder; one whose push is not on record may have left none."""
         self._run("BEGIN")
         try:
             for entry in found:
@@ -238,7 +238,7 @@ class KeyLedger:
                     self.torn += 1
 
     def _forget(self, key: bytes) -> None:
-        """Its push is on record."""
+        """Forget a key whose push is on record."""
         self._run("DELETE FROM early WHERE key = ?", key)
         self._run("DELETE FROM seen WHERE key = ?", key)
 
@@ -255,7 +255,7 @@ class KeyLedger:
             self._note_early(queue, record, is_own=is_own)
 
     def _note_early(self, queue: int, record: JournalRecord, *, is_own: bool) -> None:
-        """It was pushed on another day by another clock, by somebody else, ended before, or its push left no record."""
+        """Note an end without a push: another program's entry, a slow clock, a second end, or no record."""
         self.handed += not is_own
         pushed_at = names.pushed_by_us_at(record.key) if is_own and self._accepts else None
         self._run(_EARLY, os.fsencode(record.key), self._day, queue, record.when, pushed_at)
@@ -277,7 +277,7 @@ class KeyLedger:
     def _records(
         self, path: str, at: int = 0, *, counts: bool = False
     ) -> Iterator[tuple[JournalRecord, int]]:
-        """The records from there on, each with where the next begins; a file that can't be read is noted once."""
+        """Yield the records from an offset on, with the next offset; a file that can't be read is noted once."""
         if path in self.unreadable:
             return
         try:

@@ -1,4 +1,4 @@
-"""What an operator's commands find and do on this host: look for the processes behind pid files, signal them, ask
+"""Finding the processes of this host behind pid files, for an operator's commands: look at them, signal them, ask
 them how they are.
 
 The runtime directory's records come first; a pid file on a mount is read in a child with a time limit, so that a hung
@@ -37,7 +37,7 @@ SIGNALS: Final[dict[Verb, signal.Signals]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PidFileStatus:
-    """A pid file, or the directory of them that could not be looked at, and what stands behind it."""
+    """A pid file and the process that it names; or a directory of pid files that could not be read."""
 
     path: str
     verdict: Verdict | Literal["unusable", "no-answer"]
@@ -53,7 +53,7 @@ class PidFileStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocalStatus:
-    """One running process of this host and its answer; `problem` says why there is none."""
+    """One running process of this host and its status; `problem` says why there is none."""
 
     record: RuntimeRecord
     status: dict[str, object] | None
@@ -61,7 +61,7 @@ class LocalStatus:
 
 
 def find(directory: str, host: HostIdentity | None = None) -> list[PidFileStatus]:
-    """Every pid file in a directory, and every process of this host that was asked for one there, by path.
+    """Find every pid file in a directory, and every process of this host whose pid file belongs there, by path.
 
     If the mount does not answer, this host's processes are found all the same, and one Found with the verdict
     "no-answer" stands for the directory. Raises NotRunning if there is no such directory and nothing runs there.
@@ -96,7 +96,7 @@ def find(directory: str, host: HostIdentity | None = None) -> list[PidFileStatus
 
 
 def queues_named(directory: str) -> tuple[list[str], list[str]]:
-    """The queues that the pid files in a directory name, of any host; and what of them is not believed, and why.
+    """The queues that the pid files in a directory name, and the pid files that are not believed, and why.
 
     Only root's and this user's own are. It touches the mount, and hangs with it.
     """
@@ -120,7 +120,7 @@ def _not_believed(file: PidFile) -> str:
 
 
 def look(path: str, host: HostIdentity | None = None) -> PidFileStatus:
-    """What stands behind one pid file. Raises NotRunning if there is neither the file nor a process."""
+    """Find the process of one pid file. Raises NotRunning if there is neither the file nor a process."""
     host = host or this_host()
     path = os.path.abspath(path)
     for record in runtime_dir.records(host):
@@ -135,7 +135,7 @@ def look(path: str, host: HostIdentity | None = None) -> PidFileStatus:
 
 
 def look_or_suggest(path: str) -> PidFileStatus:
-    """What stands behind one pid file. Raises NotRunning, which names what does run on this host."""
+    """Find the process of one pid file. Raises NotRunning, which names the processes that run on this host."""
     try:
         return look(path)
     except NotRunning as error:
@@ -153,7 +153,7 @@ def must_run(found: PidFileStatus) -> None:
 
 
 def signal_process(found: PidFileStatus, verb: Verb) -> str:
-    """Signal a running process of this host for a verb, and say what was done. Raises NotRunning, MaildeferError.
+    """Send a verb's signal to a running process of this host; returns a sentence. Raises NotRunning, MaildeferError.
 
     A process that has no handler for the signal is left alone: HUP would end it, TSTP freeze it.
     """
@@ -179,7 +179,7 @@ def signal_process(found: PidFileStatus, verb: Verb) -> str:
 
 
 def is_a_clones(pidfile: PidFile) -> bool:
-    """Whether a process of our host's name, but of another boot, wrote its status after we were booted: it is not ours.
+    """Whether a process of this host's name and another boot wrote its status after this boot, so is of a clone.
 
     Both are the mount's times, so that no clock of a host matters. Touches the mount, and hangs with it.
     """
@@ -202,7 +202,7 @@ def of_project(records: Iterable[RuntimeRecord], folder: str) -> list[RuntimeRec
 
 
 def ask(record: RuntimeRecord, seconds: float = 2.0) -> LocalStatus:
-    """How one process says that it is, in bounded time."""
+    """Ask one process for its status, in bounded time."""
     if record.status_socket is None:
         return LocalStatus(record=record, status=None, problem="it answers no questions")
     try:
@@ -215,17 +215,17 @@ def ask(record: RuntimeRecord, seconds: float = 2.0) -> LocalStatus:
 
 
 def local_status(host: HostIdentity | None = None, seconds: float = 2.0) -> list[LocalStatus]:
-    """What runs on this host and how it is, without a look at any mount; one after the other."""
+    """Ask the processes of this host for their status, one after the other, without touching a mount."""
     return [ask(record, seconds) for record in runtime_dir.records(host)]
 
 
 def mount_status(queue_path: str, seconds: float = 2.0) -> list[LiveLease] | TimedOut:
-    """All hosts' leases and status files in a queue. Raises QueueMissing, and StorageFault's kinds."""
+    """Read all hosts' leases and status files in a queue. Raises QueueMissing, and StorageFault's kinds."""
     return bounded(lambda: leases(queue_path), seconds)
 
 
 def as_pidfile(record: RuntimeRecord, host: HostIdentity) -> PidFile:
-    """What the pid file of a recorded process says, once its keeper has written it."""
+    """The contents of a recorded process's pid file, as its keeper writes them."""
     return PidFile(
         pid=record.pid,
         start_time=record.start_time,

@@ -1,4 +1,4 @@
-"""Whether a pid file may be believed: whose it is, and whether the process that it names is a maildefer of that user's.
+"""Deciding whether to believe a pid file: by its owner, and by whether it names a maildefer process of that user.
 
 A pid file may lie where others may write, and what it says of a process anybody can read in /proc. Only the records in
 the runtime directory, which is this user's alone, need no proof.
@@ -12,17 +12,17 @@ from typing import Final
 
 from maildefer.host.pidfile import PidFile
 
-_TITLE: Final = "maildefer: "  # see `host.titles`
+_TITLE: Final = "maildefer: "  # see host/linux/process_title
 _INTERPRETERS: Final = ("python", "pypy")
 
 
 def is_trusted(file: PidFile) -> bool:
-    """Whether this user, or root, has written it: then its queues, and its lease, are what they say."""
+    """Whether this user or root owns the pid file, so that its queues and its lease are believed."""
     return file.owner in (0, os.geteuid())
 
 
 def whose(file: PidFile) -> str:
-    """Of whom the file is, for people."""
+    """The owner of a pid file, in words."""
     if file.owner is None:
         return "nobody known"
     try:
@@ -32,7 +32,7 @@ def whose(file: PidFile) -> str:
 
 
 def doubt(file: PidFile) -> str:
-    """Why the process of this host that it names is not shown to be a maildefer of the file's owner; empty if it is."""
+    """The reason not to believe that the process it names is a maildefer of the file's owner; empty if it is one."""
     import psutil  # for those who have no record of the process only: it is slow to load
 
     try:
@@ -51,7 +51,7 @@ def doubt(file: PidFile) -> str:
 
 
 def _is_maildefer(arguments: list[str]) -> bool:
-    """By its title, or as it was started: `maildefer …`, `python maildefer …`, `python -m maildefer.…`."""
+    """Whether a command line is a maildefer's: its title, `maildefer …`, `python [-m] maildefer…`."""
     if " ".join(arguments).startswith(_TITLE):
         return True
     rest = iter(arguments[1:])

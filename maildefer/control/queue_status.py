@@ -1,4 +1,4 @@
-"""What a queue holds and who serves it, as the mount shows it now; for the command line.
+"""The status of a queue as the mount shows it now: its entries, and the hosts that serve it; for the command line.
 
 It touches the mount, and hangs with it: call it through `bounded`.
 """
@@ -66,7 +66,10 @@ class EntryCounts:
 
 
 def take(queue: str, seconds: float) -> EntryCounts:
-    """Count for at most so long. Raises QueueMissing, NotAQueue, FormatUnknown and StorageFault's kinds."""
+    """Count a queue's entries for at most `seconds`.
+
+    Raises QueueMissing, NotAQueue, FormatUnknown and StorageFault's kinds.
+    """
     layout = look_into_queue(queue)
     ttl = read_format(layout).ttl_seconds
     serving = tuple(_serving(lease, ttl) for lease in leases(queue))
@@ -116,7 +119,7 @@ class _EntryCounter:
         self.partial: set[entries.Folder] = set()  # what time did not suffice for
 
     def go(self) -> None:
-        """Until all is counted, or time is over. Raises OSError."""
+        """Count until all is counted, or time is over. Raises OSError."""
         parts = self._parts
         while parts:
             parts = [part for part in parts if self._count_some(*part)]
@@ -127,7 +130,7 @@ class _EntryCounter:
             self.partial.add("waiting")
 
     def _count_some(self, folder: entries.Folder, names: Iterator[str]) -> bool:
-        """Whether there may be more."""
+        """Count some more names; returns whether there may be more."""
         some = list(islice(names, _GLANCE))
         if folder == "claimed":
             waiting = [name for name in some if not entries.is_claimed(name)]
@@ -146,7 +149,7 @@ class _EntryCounter:
 
 
 def _oldest(names: list[str]) -> float | None:
-    """Names begin with the time of the push, all with as many digits; others' names need a closer look."""
+    """The earliest push by these names: ours begin with its time, in as many digits; other names are parsed."""
     if (pushed := pushed_at(first := min(names))) is not None and len(first.partition(".")[0]) == 10:
         return pushed
     return min((pushed for name in names if (pushed := pushed_at(name)) is not None), default=None)
@@ -161,7 +164,7 @@ def _is_gone(facts: dict[str, object], host: HostIdentity) -> bool:
 
 
 def _serving(lease: LiveLease, ttl_seconds: float) -> ServingHost:
-    """Other versions and other hosts wrote the file: whatever is in it, it is shown or passed over."""
+    """The host of a lease; its status file may be of another version, so what is unknown in it is passed over."""
     workers = _workers(lease.status)
     rate = lease.status.get("rate_per_second")
     gone, silent = _is_gone(lease.facts, this_host()), _silent_seconds(lease, ttl_seconds)
@@ -180,7 +183,7 @@ def _serving(lease: LiveLease, ttl_seconds: float) -> ServingHost:
 
 
 def _silent_seconds(lease: LiveLease, ttl_seconds: float) -> float | None:
-    """By its last beat; where the mount does not show when that was, by its status file, renewed less often."""
+    """The seconds since its last beat, or, where the mount does not show when that was, since its last status file."""
     since, limit = lease.beaten_seconds, ttl_seconds
     if since is None:
         since, limit = lease.told_seconds, ttl_seconds + _TOLD_EVERY_SECONDS

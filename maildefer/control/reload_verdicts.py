@@ -1,4 +1,4 @@
-"""What becomes of a reload: asked for here by a signal, elsewhere through the mount, and then waited for.
+"""Asking pools for a reload, here by a signal and elsewhere through the mount, and waiting for their verdicts.
 
 A pool numbers those who ask, and tells up to which number it has answered; whoever has seen the number before asking
 waits for a higher one. So the look whose verdict is told began after the command did.
@@ -26,7 +26,7 @@ _MOUNT_POLL_SECONDS: Final = 0.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReloadVerdict:
-    """How one process, or one host's pool, has answered; `text` says so in words."""
+    """The answer of one process, or of one host's pool; `text` says it in words."""
 
     who: str
     outcome: Outcome
@@ -35,7 +35,7 @@ class ReloadVerdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReloadRequest:
-    """Somebody who was asked, and up to which number it had answered before."""
+    """A process or pool that was asked, and the number up to which it had answered before."""
 
     who: str
     answered: int | None  # None: it does not tell
@@ -44,7 +44,7 @@ class ReloadRequest:
 
 
 def reload_here(found: Iterable[PidFileStatus], seconds: float = SECONDS) -> Iterator[ReloadVerdict]:
-    """Signal all of these processes, then tell how each has answered. Raises NotRunning, MaildeferError."""
+    """Signal all of these processes, then yield the answer of each. Raises NotRunning, MaildeferError."""
     asked = [(one, _before(one)) for one in found]
     for one, _ in asked:
         signal_process(one, "reload")
@@ -54,7 +54,7 @@ def reload_here(found: Iterable[PidFileStatus], seconds: float = SECONDS) -> Ite
 
 
 def reload_there(queue: str, names: Iterable[str], seconds: float = SECONDS) -> Iterator[ReloadVerdict]:
-    """Ask the pools with these leases, through the mount, then tell how each has answered, as soon as it has.
+    """Ask the pools with these leases, through the mount, then yield the answer of each as it comes.
 
     Raises QueueMissing, and StorageFault's kinds; MaildeferError where the mount hangs.
     """
@@ -81,7 +81,7 @@ def reload_there(queue: str, names: Iterable[str], seconds: float = SECONDS) -> 
 
 
 def _before(found: PidFileStatus) -> ReloadRequest:
-    """What a process says before it is asked. Raises NotRunning for a pid file that may name none at all."""
+    """Ask a process for its number of answers before the reload. Raises NotRunning where none is known to run."""
     must_run(found)
     status = _ask(found)
     told = _told(status.get("reload"))
@@ -135,7 +135,7 @@ def _verdict(asked: ReloadRequest, answered: int, refused: str | None) -> Reload
 
 
 def _told(facts: object) -> tuple[int, str | None] | None:
-    """Up to which number it has answered, and why it refused; None where it says nothing that we understand."""
+    """The number up to which a process has answered, and why it refused; None where its status has neither."""
     if not isinstance(facts, Mapping) or not isinstance(answered := facts.get("answered"), int):
         return None
     refused = facts.get("refused")

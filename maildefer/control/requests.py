@@ -33,7 +33,7 @@ VERBS: Final[tuple[Verb, ...]] = ("stop", "pause", "resume", "reload")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LiveLease:
-    """A lease that nobody has fenced or left, and what its supervisor tells about itself."""
+    """A lease that is neither fenced nor left, and what its supervisor reports of itself."""
 
     queue: str
     name: str
@@ -47,7 +47,7 @@ class LiveLease:
 
     @property
     def pool(self) -> tuple[str, ...]:
-        """Which pool's it is, in all queues: the supervisor's process, or else the lease's name."""
+        """The pool that holds it, equal in all queues: the supervisor's process, or else the lease's name."""
         told = [self.facts.get(name) for name in _SUPERVISOR]
         return (self.name,) if None in told else tuple(map(str, told))
 
@@ -84,7 +84,7 @@ def request_all(queue_path: str, verb: Verb) -> list[str]:
 
 
 def withdraw(queue_path: str, lease: str, verb: Verb) -> None:
-    """Take back a request that its lease did not live to read."""
+    """Remove a request whose lease ended before its keeper read it."""
     layout = Layout(queue_path)
     try:
         inside(layout.path).unlink(f"{layout.requests}/{lease}.{verb}")
@@ -132,7 +132,7 @@ def live_names(queue_path: str) -> dict[str, int]:
 
 
 def _mount_time(layout: Layout) -> float:
-    """As its server has it: the listing just now has touched the folder, where this user may."""
+    """The mount's time, by its server: the listing just now has touched the folder, where this user may."""
     try:
         return os.lstat(layout.leases).st_mtime if os.access(layout.leases, os.W_OK) else time.time()
     except OSError:
@@ -140,7 +140,7 @@ def _mount_time(layout: Layout) -> float:
 
 
 def _since_beat(layout: Layout, name: str, beat: int, now: float) -> float | None:
-    """By the change time of the lease's file, which each beat's rename sets.
+    """The seconds since the last beat, by the change time of the lease's file, which each beat's rename sets.
 
     None before the first beat, and on filesystems where a rename sets none: it is then that of the writing.
     """

@@ -1,6 +1,6 @@
-"""Stopping what pid files name: this host's processes by signal, other hosts' by a request through the mount.
+"""Stopping the processes that pid files name: of this host by a signal, of other hosts by a request.
 
-Nobody is signalled who is not verified to be the very process that wrote the file.
+No process is signalled that is not verified to be the very one that wrote the file.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def stop(
     kill: bool = False,
     this_host_only: bool = False,
 ) -> Iterator[StopStep]:
-    """Ask all of them to end, wait for all together, and tell each step when it happens.
+    """Ask all of them to end, wait for all together, and yield each step when it happens.
 
     `kill` ends a process of this host that has not ended in time by KILL; its children die with it, and what they had
     in hand is reclaimed. Other hosts' supervisors can only be asked. The command failed if any step did.

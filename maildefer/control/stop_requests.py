@@ -36,7 +36,7 @@ _SLACK_SECONDS: Final = 0.2
 
 @dataclass(slots=True)
 class _StopRequest:
-    """One of them, and what was seen of it since."""
+    """A supervisor that was asked, and what was seen of its lease since."""
 
     found: PidFileStatus
     lease: str
@@ -49,13 +49,13 @@ class _StopRequest:
 
     @property
     def whose(self) -> str:
-        """Of whom the pid file is."""
+        """The owner of the pid file, in words."""
         host = f"host {self.found.process.host}"
         return f"{host} (this one before its boot, or a clone)" if self.found.verdict == "unproven" else host
 
     @property
     def ask_at(self) -> float:
-        """When to ask again."""
+        """The time at which to ask again."""
         return self.asked_at + (_FAILED_SECONDS if self.problem else _AGAIN_BEATS * self.beat_seconds)
 
 
@@ -69,7 +69,7 @@ class _RemoteView:
 
 
 class StopRequests:
-    """All of them together; true while any is still waited for."""
+    """All requests of one stop; true while any supervisor is still waited for."""
 
     def __init__(self) -> None:
         self._waiting: list[_StopRequest] = []
@@ -95,7 +95,7 @@ class StopRequests:
             yield StopStep.of(item, "no-keeper", text)
 
     def look(self) -> Iterator[StopStep]:
-        """Who has stopped meanwhile? Who has not is asked again from time to time."""
+        """Yield the supervisors that have stopped meanwhile, and ask the others again from time to time."""
         for asked in tuple(self._waiting):
             glance = bounded(partial(_glance, asked.found))
             if not isinstance(glance, TimedOut) and glance is not None:
@@ -135,7 +135,7 @@ class StopRequests:
         _withdraw(asked.found.process, asked.lease)
 
     def give_up(self, waited: float) -> Iterator[StopStep]:
-        """Name those who have not stopped."""
+        """Yield the supervisors that have not stopped."""
         for asked in self._waiting:
             process = asked.found.process
             if not asked.heard:
@@ -153,7 +153,7 @@ class StopRequests:
 
 
 def _ask(asked: _StopRequest, process: PidFile, text: str) -> Iterator[StopStep]:
-    """File the request, and tell of the first one that came about."""
+    """File the request, and report the first one that could be filed."""
     asked.problem = _request(process, asked.lease)
     asked.asked_at = time.monotonic()
     if not asked.problem and not asked.heard:
@@ -174,7 +174,7 @@ def _request(process: PidFile, lease: str) -> str:
 
 
 def _glance(found: PidFileStatus) -> _RemoteView | None:
-    """None where the mount's answer proves nothing."""
+    """Look at a lease once; None where the mount's answer proves nothing."""
     seconds, answered = Format().beat_seconds, False
     beats: list[int] = []
     try:

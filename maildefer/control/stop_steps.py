@@ -1,4 +1,4 @@
-"""What `stop` tells of each thing that it did or found."""
+"""The steps that `stop` reports."""
 
 from __future__ import annotations
 

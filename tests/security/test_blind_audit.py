@@ -13,8 +13,10 @@ from pathlib import Path
 import pytest
 
 from maildefer import events
+from maildefer.control.audit import audit as control_audit
 from maildefer.doctor.examine import examine
 from maildefer.doctor.findings import Finding
+from maildefer.errors import MaildeferError
 from maildefer.maildir import journal
 from maildefer.maildir.claims import Claimer
 from maildefer.maildir.layout import Layout, create_queue
@@ -213,3 +215,15 @@ def test_a_journal_is_given_away_through_no_link(owned: Layout) -> None:
     os.symlink(elsewhere, owned.journal)
     assert audit(owned, "--on").returncode == 1
     assert elsewhere.stat().st_uid == 0
+
+
+def test_a_user_who_may_not_read_the_journal_is_told_what_to_do(owned: Layout) -> None:
+    assert audit(owned, "--on").returncode == 0
+    os.chown(owned.journal, 0, 0)
+    os.chmod(owned.journal, 0o700)
+
+    def act() -> None:
+        with pytest.raises(MaildeferError, match="can't be read by this user, so nothing can be proven"):
+            control_audit([owned.path])
+
+    as_user(FRONT, GROUP, act)
