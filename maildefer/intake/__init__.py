@@ -5,7 +5,7 @@ It knows the queue on disk and the envelope, and never the handlers: which recip
 
     server             the process from its start to its end: signals, reloads, drain
     startup            file descriptors, early signals and the event loop of a process
-    listeners          from a listening socket to a session
+    listeners          begin a session on each connection of a listening socket
     accept_loop        accepts connections, also when the process may open no more files
     context            what all connections of the process share
     options            all options and limits with their defaults, and the command line
@@ -15,7 +15,7 @@ It knows the queue on disk and the envelope, and never the handlers: which recip
     outcomes           what became of a message, as values; replies: the same in the words of SMTP
     status_report      what `status` shows of the process
     smtp/              the SMTP and LMTP dialogue
-    access/            who may connect, authenticate, and send to whom
+    access/            limits of connections, authentication, recipients, the policy
     writer/            the process that writes to the queue, and its client
     http/              the same front end by HTTP
 

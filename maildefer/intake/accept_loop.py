@@ -115,5 +115,5 @@ class AcceptLoop:
 
 
 def _client(peer: object) -> Client:
-    """Without an address where it comes by a socket file."""
+    """The client at an address of accept(2); it has none where it comes by a socket file."""
     return Client(address=plain_address(peer[0]), port=peer[1]) if isinstance(peer, tuple) else Client()

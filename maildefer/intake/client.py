@@ -16,12 +16,12 @@ _LITERAL: Final = re.compile(r"\[[0-9A-Za-z.:]+\]").fullmatch
 
 @dataclass(slots=True, kw_only=True)
 class Client:
-    """What is known of it. `address` is empty on a socket file; behind a trusted proxy, both are what that says."""
+    """Facts of a client. `address` is empty on a socket file; behind a trusted proxy, both are what that says."""
 
     address: str = ""
     port: int = 0
     name: str = ""
-    """From the domain name system, as a trusted proxy says; nothing is looked up here."""
+    """Its name in the domain name system, as a trusted proxy says; nothing is looked up here."""
     helo: str = ""
     extended: bool = False
     """Said EHLO or LHLO."""

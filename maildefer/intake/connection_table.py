@@ -57,7 +57,7 @@ def clear_row(row: TableRow) -> None:
 
 
 class ConnectionTable:
-    """The table as one process reads it, and its own row, which it writes."""
+    """The table of all processes, which each reads, and one process's row, which it alone writes."""
 
     def __init__(self, row: TableRow, cells: int) -> None:
         """`cells`: how many connections a row can hold with their clients; the same in all processes."""
@@ -79,7 +79,7 @@ class ConnectionTable:
 
     @property
     def connections_of_all(self) -> int:
-        """No more of each process than it can have, whatever a broken one has put there."""
+        """The connections of all processes: of each no more than it can have, whatever a broken one has written."""
         most = self._cells
         return sum(min(one, most) for one in self._words[: self._rows * _HEAD_WORDS : _HEAD_WORDS])
 
@@ -110,7 +110,7 @@ class ConnectionTable:
         return sum(self._count_in(number, wanted) for number in range(self._rows))
 
     def _count_in(self, number: int, wanted: bytes) -> int:
-        """By searching bytes: a hundred times quicker than word by word."""
+        """Count in one row, by searching bytes: a hundred times quicker than word by word."""
         begin = self._first_cell(number) * _WORD
         used = min(self._words[number * _HEAD_WORDS + 1], self._cells)
         cells = self._memory[begin : begin + used * _WORD]

@@ -1,4 +1,4 @@
-"""What all SMTP connections of a process share: options, limits, recipients, writer, policy."""
+"""State that all SMTP connections of a process share: options, limits, recipients, writer, policy."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class ServerContext:
         return self.connections.limits.exempts(client.address)
 
     def facts(self) -> dict[str, object]:
-        """For `maildefer status`."""
+        """Facts of this process for `maildefer status`."""
         return {
             "pid": os.getpid(),
             "queue": self.options.queue,

@@ -1,4 +1,4 @@
-"""From a listening socket to a session: PROXY headers, handshakes, and the protocol that is spoken there."""
+"""Listeners, which make sessions of connections: PROXY headers, handshakes, and the protocol that is spoken."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _MOST_PENDING = (
 
 
 class SessionListener:
-    """One listening socket, from `open` to `close`."""
+    """Begins sessions on one listening socket, from `open` to `close`."""
 
     def __init__(self, context: ServerContext, inherited: ListeningSocket) -> None:
         self._context = context

@@ -39,7 +39,7 @@ def _for_process(default: _T, text: str, parse: Callable[[str], object] = str, *
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrontEndOptions:
-    """What one process of a front end is told, by SMTP, LMTP or HTTP."""
+    """The options of one process, by SMTP, LMTP or HTTP."""
 
     max_bytes: int = _limit(
         MAX_ENTRY_BYTES,
@@ -160,7 +160,7 @@ class FrontEndOptions:
 
 
 def setting_names(*, http: bool = False) -> frozenset[str]:
-    """What `receiver_config` may give, or `web_config`, besides where to listen."""
+    """The names that `receiver_config` may give, or `web_config`, besides where to listen."""
     return frozenset(each.name for each in _fields(http=http) if "setting" in each.metadata)
 
 
@@ -183,7 +183,7 @@ def add_arguments(parser: argparse.ArgumentParser, *, http: bool = False) -> Non
 
 
 def parsed_options(parsed: argparse.Namespace, *, http: bool = False) -> dict[str, Any]:
-    """What the command line says of them, to make an instance of."""
+    """The values that the command line gives, to make an instance of."""
     found = {each.name: getattr(parsed, each.name) for each in _fields(http=http)}
     return {**found, "hostname": parsed.hostname or os.uname().nodename}
 

@@ -18,7 +18,7 @@ _HTTP_ADDRESSES: Final = frozenset({"host", "port", "token_file", "queues", "pro
 
 
 def arguments(said: Mapping[str, Any], *, http: bool = False) -> list[str]:
-    """The options for what is said; several words may come as a list."""
+    """The command line for what settings say; several words may come as a list."""
     argv = []
     for name in sorted((HTTP_OPTIONS if http else OPTIONS) & said.keys()):
         option, value = f"--{name.replace('_', '-')}", said[name]

@@ -385,9 +385,9 @@ def test_the_routes_of_other_queues_do_not_count(tmp_path: Path, monkeypatch: py
     monkeypatch.chdir(tmp_path)
     Path("routes").write_text(json.dumps({"routes": [ROUTES["routes"][1]]}))
     recipients = RecipientTable(str(tmp_path / "queue"), "routes")
-    assert not recipients.accept("other@osb.example")
+    assert not recipients.takes("other@osb.example")
     assert recipients.empty
-    assert RecipientTable("elsewhere", "routes").accept("other@osb.example")
+    assert RecipientTable("elsewhere", "routes").takes("other@osb.example")
 
 
 def test_a_route_that_backtracks_without_end_holds_up_the_front_end_once(

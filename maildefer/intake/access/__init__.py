@@ -1,4 +1,4 @@
-"""Who may connect, who a client is, and which recipients are taken.
+"""Access: which connections are let in, how clients authenticate, and which recipients are taken.
 
     connection_limits   connections in all and of each client, and those that are open
     recipients          whether any route takes a recipient; domains: whether its domain is ours

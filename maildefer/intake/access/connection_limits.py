@@ -71,7 +71,7 @@ class ConnectionLimits:
         self._table.remove_connection()
 
     def facts(self) -> dict[str, object]:
-        """For `maildefer status`: of this process, but for `connections_of_all`."""
+        """Facts for `maildefer status`: of this process, but for `connections_of_all`."""
         return {
             "connections": self._table.connections,
             "connections_of_all": self._table.connections_of_all,
@@ -80,7 +80,7 @@ class ConnectionLimits:
         }
 
     def _counts_for_client(self, address: str) -> bool:
-        """Not for a connection by a socket file, which has no address."""
+        """Whether it counts for its client: one by a socket file has no address."""
         return bool(address) and not self.exempts(address)
 
 
@@ -137,7 +137,7 @@ class OpenConnections:
 
 
 def one_client(address: str) -> int:
-    """What tells a client from others, never 0: its IPv4 address, the network of its IPv6 address."""
+    """The number of a client, never 0: of its IPv4 address, or of the network of its IPv6 address."""
     try:
         if ":" not in address:
             return _IPV4 | int.from_bytes(socket.inet_pton(socket.AF_INET, address))

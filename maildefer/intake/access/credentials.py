@@ -51,7 +51,7 @@ class Credentials:
             await self._function.close()
 
     async def refusal(self, user: str, password: str, client: Client) -> Reply | None:
-        """The reply for a pair that does not belong together, or can't be checked now; None for one that does."""
+        """Check a name and a password: None where they belong together, else the reply."""
         if self._function is not None:
             refusal = await self._function.check_password(user, password)
             if refusal is not None and not refusal.permanent:

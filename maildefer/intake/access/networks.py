@@ -12,7 +12,7 @@ UNIX = "unix"
 
 
 class Networks:
-    """From text such as `127.0.0.0/8 ::1 unix`, apart by spaces or commas; `unix`: clients that come by a socket file.
+    """Networks in text such as `127.0.0.0/8 ::1 unix`, with spaces or commas between; `unix`: clients on a socket file.
 
     Without the standard library's `ipaddress`: half a megabyte for a comparison. Raises ConfigurationError.
     """

@@ -1,4 +1,4 @@
-"""The front end's side of the policy: questions to its processes, with a time limit, and new ones for those that fail.
+"""Asks the processes of a policy, with a time limit, and starts new ones for those that fail.
 
 A question that is not answered in time, or whose process dies of it, is answered with 451; so is every one while no
 process comes up. No code of the project is loaded here (I11): `handling.policy.process` is the other side.
@@ -35,7 +35,7 @@ class PolicyProcessFailed(Exception):
 
 
 class PolicyQuestion:
-    """What a process is asked: of a recipient, or of a password; `about` is for the log."""
+    """A question about a recipient, or about a password; `about` is for the log."""
 
     def __init__(self, asked: dict[str, Any], **about: str) -> None:
         self.about = about
@@ -59,18 +59,18 @@ class PolicyClient:
         self._throttle = ForkThrottle()
         self._loop = asyncio.get_running_loop()
         self._up = 0
-        self._tasks = [self._loop.create_task(self._serve()) for _ in range(max(1, processes))]
+        self._tasks = [self._loop.create_task(self._keep_process()) for _ in range(max(1, processes))]
 
     async def ask(self, client: Client, sender: str, recipient: str) -> Reply | None:
-        """The reply of a refusal, or None; 451 where there is no answer in time."""
+        """Ask about a recipient: None where it is accepted, else the reply; 451 where no answer comes in time."""
         asked = {"session": asdict(client), "sender": sender, "recipient": recipient}
-        return await self._answered(PolicyQuestion(asked, recipient=recipient))
+        return await self._answer_to(PolicyQuestion(asked, recipient=recipient))
 
     async def check_password(self, user: str, password: str) -> Reply | None:
-        """None where the password is the user's; else the reply."""
-        return await self._answered(PolicyQuestion({"user": user, "password": password}, user=user))
+        """Ask about a password: None where it is the user's, else the reply."""
+        return await self._answer_to(PolicyQuestion({"user": user, "password": password}, user=user))
 
-    async def _answered(self, question: PolicyQuestion) -> Reply | None:
+    async def _answer_to(self, question: PolicyQuestion) -> Reply | None:
         if self._is_down():
             return replies.NO_POLICY
         self._questions.put_nowait(question)
@@ -91,19 +91,19 @@ class PolicyClient:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _serve(self) -> None:
+    async def _keep_process(self) -> None:
         """Keep one process, and a new one in its place when it fails."""
         while True:
             await asyncio.sleep(self._throttle.wait(self._loop.time()))
             began = self._loop.time()
             try:
-                await self._run(self._reload)
+                await self._run_process(self._reload)
             except PolicyProcessFailed as fault:
                 events.emit("policy.failed", policy=self._name, reason=str(fault))
                 self._throttle.note_death(int(self._loop.time() - began > _SOUND_SECONDS), self._loop.time())
-                self._excuse()
+                self._answer_all_waiting()
 
-    def _excuse(self) -> None:
+    def _answer_all_waiting(self) -> None:
         """Answer what waits, where no process is there and none will be for some time."""
         while self._is_down() and not self._questions.empty():
             self._questions.get_nowait().set_answer(replies.NO_POLICY)
@@ -111,7 +111,7 @@ class PolicyClient:
     def _is_down(self) -> bool:
         return not self._up and self._throttle.wait(self._loop.time()) > 0
 
-    async def _run(self, reload: asyncio.Event) -> None:
+    async def _run_process(self, reload: asyncio.Event) -> None:
         """Run one process, until a reload. Raises PolicyProcessFailed."""
         ours, theirs = socket.socketpair()
         with theirs:
@@ -127,15 +127,15 @@ class PolicyClient:
             )
         reader, writer = await asyncio.open_connection(sock=ours, limit=_LINE_BYTES)
         try:
-            match heard := await self._hear(reader, _START_SECONDS):
+            match answer := await self._read_answer(reader, _START_SECONDS):
                 case {"ready": True}:
                     self._up += 1
                 case {"error": str(why)}:
                     raise PolicyProcessFailed(why)
                 case _:
-                    raise _invalid_answer(heard)
+                    raise _invalid_answer(answer)
             try:
-                await self._converse(process, reader, writer, reload)
+                await self._ask_process(process, reader, writer, reload)
             finally:
                 self._up -= 1
         finally:
@@ -144,7 +144,7 @@ class PolicyClient:
                 process.kill()
             await process.wait()
 
-    async def _converse(
+    async def _ask_process(
         self,
         process: asyncio.subprocess.Process,
         reader: asyncio.StreamReader,
@@ -157,7 +157,7 @@ class PolicyClient:
                 reply: Reply | None = replies.NO_POLICY
                 try:
                     writer.write(question.text.encode() + b"\n")
-                    reply = self._reply(await self._hear(reader, self._seconds), question)
+                    reply = self._reply(await self._read_answer(reader, self._seconds), question)
                     self._throttle.note_good()
                 finally:
                     question.set_answer(reply)
@@ -170,7 +170,7 @@ class PolicyClient:
     async def _next_question(
         self, reader: asyncio.StreamReader, over: list[asyncio.Task[Any]]
     ) -> PolicyQuestion | None:
-        """None when the process has ended, or is to be replaced."""
+        """Wait for a question; None when the process has ended, or is to be replaced."""
         while True:
             coming = self._loop.create_task(self._questions.get())
             try:
@@ -187,9 +187,9 @@ class PolicyClient:
             if not question.answer.done():
                 return question
 
-    def _reply(self, heard: dict[str, object], question: PolicyQuestion) -> Reply | None:
+    def _reply(self, answer: dict[str, object], question: PolicyQuestion) -> Reply | None:
         """Raises PolicyProcessFailed for what is no answer to the question."""
-        match heard:
+        match answer:
             case {"number": question.number, "reply": None}:
                 return None
             case {"number": question.number, "reply": str(text)} if (
@@ -199,9 +199,9 @@ class PolicyClient:
             case {"number": question.number, "fault": str(reason)}:
                 events.emit("policy.failed", policy=self._name, reason=reason, **question.about)
                 return replies.NO_POLICY
-        raise _invalid_answer(heard)
+        raise _invalid_answer(answer)
 
-    async def _hear(self, reader: asyncio.StreamReader, seconds: float) -> dict[str, object]:
+    async def _read_answer(self, reader: asyncio.StreamReader, seconds: float) -> dict[str, object]:
         """Read one line from the process. Raises PolicyProcessFailed."""
         try:
             line = await asyncio.wait_for(reader.readline(), seconds)
@@ -221,5 +221,5 @@ class PolicyClient:
             raise _invalid_answer(line, f" ({fault})") from None
 
 
-def _invalid_answer(heard: object, why: str = "") -> PolicyProcessFailed:
-    return PolicyProcessFailed(f"it said what is no answer{why}: {heard!r:.100}: {_KILLED}")
+def _invalid_answer(answer: object, why: str = "") -> PolicyProcessFailed:
+    return PolicyProcessFailed(f"it said what is no answer{why}: {answer!r:.100}: {_KILLED}")

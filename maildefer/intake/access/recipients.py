@@ -1,4 +1,4 @@
-"""Whether any route takes a recipient, by the table that the probe made in another process (I11)."""
+"""The recipients that a route takes, by the table that the probe made in another process (I11)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class RecipientTable:
         self._domains = Domains((), domains)
         self._patterns: list[re.Pattern[str]] = []
         self._index: RouteIndex[Match] = RouteIndex(())
-        self._slow = False
+        self._slow_table = False
         self._slow_domains = False  # matching the domain of an address takes too long
         self.read()
 
@@ -44,7 +44,7 @@ class RecipientTable:
             rows = self._rows(json.loads(text))
             self._patterns = [re.compile(row, re.IGNORECASE) for row in rows]
             self._index = RouteIndex([(pattern.pattern, match_of(pattern)) for pattern in self._patterns])
-            self._slow = self._slow_domains = False
+            self._slow_table = self._slow_domains = False
             self._domains = Domains(rows, self._domain_names)
         except (OSError, ValueError, TypeError, AttributeError, KeyError, re.error) as fault:
             raise ConfigurationError(
@@ -67,11 +67,11 @@ class RecipientTable:
             return replies.NO_TABLE
         if self._domains.forbids(address):
             return replies.NO_RELAY
-        if self.accept(address):
+        if self.takes(address):
             return None
-        return replies.NO_ROUTE if self._is_known(address) else replies.NO_RELAY
+        return replies.NO_ROUTE if self._domain_is_known(address) else replies.NO_RELAY
 
-    def _is_known(self, address: str) -> bool:
+    def _domain_is_known(self, address: str) -> bool:
         try:
             return self._slow_domains or limited(lambda: self._domains.knows(address), "table", address)
         except RouteTooSlow as fault:
@@ -81,10 +81,11 @@ class RecipientTable:
         except RE_FAULTS:
             return True
 
-    def at_home(self, address: str, host: str) -> str:
-        """`postmaster` alone (RFC 5321, section 4.5.1) is that of the first domain with one; others stay as they are.
+    def qualified(self, address: str, host: str) -> str:
+        """Add its domain to `postmaster` alone (RFC 5321, section 4.5.1); other addresses stay as they are.
 
-        Of the domains that are given, or else of this host's name and those that it is in.
+        It is the first domain with a postmaster, of those that are given, or else of this host's name and those that
+        it is in.
         """
         if address.lower() != "postmaster":
             return address
@@ -94,21 +95,24 @@ class RecipientTable:
         tried = known if self._domain_names.split() else [address, *known]
         return next((each for each in tried if self.refusal(each) is None), tried[0])
 
-    def accept(self, address: str) -> bool:
-        """As `Router.match` does it: the address in lower case, from its beginning. No stranger calls a task."""
+    def takes(self, address: str) -> bool:
+        """Whether a route takes it, as `Router.match` does: the address in lower case, from its beginning.
+
+        Addresses of tasks are for the project's own calls.
+        """
         address = address.lower()
         if address.endswith(f"@{TASK_DOMAIN}"):
             return False
         if not self.checked:
             return True
         try:
-            if self._slow or len(address) <= LONGEST:
-                return self._slow or self._matches(address)
+            if self._slow_table or len(address) <= LONGEST:
+                return self._slow_table or self._matches(address)
             return limited(lambda: self._matches(address), "table", address)
         except RouteTooSlow as fault:
             # Taken, so that the dead letters tell what is wrong; and not asked again, since others wait meanwhile.
             events.emit("route.slow", queue=self._queue, error=str(fault))
-            self._slow = True
+            self._slow_table = True
             return True
         except RE_FAULTS:
             return True

@@ -13,7 +13,7 @@ class Certificate:
     context: ssl.SSLContext
 
     def __init__(self, path: str, key_path: str | None) -> None:
-        """The key may be in the certificate's file. Raises ConfigurationError."""
+        """`key_path` None: the key is in the certificate's file. Raises ConfigurationError."""
         self._path = path
         self._key_path = key_path
         self.read()

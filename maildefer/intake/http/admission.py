@@ -33,7 +33,7 @@ class RequestBody(Protocol):
         """Raise that where the body is read."""
 
     def feed_eof(self) -> None:
-        """Nothing more of it will come."""
+        """Note that nothing more of it will come."""
 
 
 class BodyCutOff(ConnectionError):
@@ -41,7 +41,7 @@ class BodyCutOff(ConnectionError):
 
 
 class Admission:
-    """What all HTTP connections of the process share. Event loop only."""
+    """Lets connections in, and holds what they share. Event loop only."""
 
     def __init__(self, options: FrontEndOptions, make_handler: Callable[[], asyncio.Protocol]) -> None:
         """`make_handler` makes the protocol that serves a connection."""
@@ -62,7 +62,7 @@ class Admission:
 
 
 class HttpConnection(asyncio.Protocol):
-    """One connection, with aiohttp's handler behind it. It is told when a request begins, and when it is answered."""
+    """A connection, with aiohttp's handler behind it. It is told when a request begins, and when it is answered."""
 
     def __init__(self, admission: Admission, client: Client, loop: asyncio.AbstractEventLoop) -> None:
         self._admission = admission

@@ -43,7 +43,7 @@ class PushEndpoint:
         self._accepted = self._held_bytes = 0
 
     def facts(self) -> dict[str, object]:
-        """For `maildefer status`."""
+        """Facts of this process for `maildefer status`."""
         return {
             "accepted": self._accepted,
             "held_bytes": self._held_bytes,
@@ -218,7 +218,7 @@ def _refuse_faults(stored: list[Stored]) -> None:
 
 
 def refused_push(refusal: Refusal, reason: str) -> PushRefused:
-    """The answer for what SMTP says in the same words; `reason` is for the log."""
+    """The response for a refusal, in the words of its SMTP reply; `reason` is for the log."""
     detail = replies.refused(refusal).text
     match refusal:
         case Refusal.ADDRESS_REFUSED:

@@ -127,7 +127,7 @@ class SmtpSession(DataCommands):
             return replies.SOURCE_ROUTE
         if (path := syntax.path(argument[3:])) is None or not path.address or not _is_valid(path.address):
             return replies.BAD_RECIPIENT
-        address = self.context.recipients.at_home(path.address, self.context.options.hostname)
+        address = self.context.recipients.qualified(path.address, self.context.options.hostname)
         if path.parameters:
             known = syntax.parameters(path.parameters) is not None
             return replies.UNKNOWN_PARAMETER if known else replies.SYNTAX_RCPT

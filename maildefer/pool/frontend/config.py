@@ -24,7 +24,7 @@ WEB: Final = "web"
 
 
 class FrontEndConfig(NamedTuple):
-    """One front end. Its sockets stay as they are for as long as the pool lives; all else may change at a reload."""
+    """What settings say of a front end. Its sockets stay as long as the pool lives; all else may change at a reload."""
 
     kind: str
     module: str

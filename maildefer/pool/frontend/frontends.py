@@ -83,11 +83,11 @@ class FrontEnds:
         self._signal_all(signal.SIGKILL)
 
     def facts(self) -> list[dict[str, Any]]:
-        """For `maildefer status`."""
+        """Facts of each process, for `maildefer status`."""
         return [one for group in self._groups.values() for one in group.facts()]
 
     def health(self) -> list[dict[str, Any]]:
-        """The same of each kind: whether its processes are up, or die again and again."""
+        """Facts of each kind: whether its processes are up, or die again and again."""
         return [group.health() for group in self._groups.values()]
 
     def _signal_all(self, signum: signal.Signals) -> None:

@@ -61,7 +61,7 @@ class ProcessImage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IntakeCommand:
-    """The intake processes of one front end, all alike but for the descriptors of each."""
+    """How the intake processes of one front end are executed, alike but for the descriptors of each."""
 
     module: str = INTAKE_MODULE
     options: Sequence[str]
@@ -78,7 +78,7 @@ class IntakeCommand:
         lifeline_fd: int | None = None,
         ready_fd: int | None = None,
     ) -> ProcessImage:
-        """One process: `report_fd` is where it writes its status; see `intake.options` for the others."""
+        """Compose one process: `report_fd` is where it writes its status; see `intake.options` for the others."""
         argv = [sys.executable, "-m", self.module, f"--report-fd={report_fd}"]
         inherited = [report_fd]
         if connection_row is not None:

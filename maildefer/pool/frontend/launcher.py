@@ -22,7 +22,7 @@ _END_SECONDS: Final = 15.0
 
 
 class IntakeLauncher:
-    """One process at a time. It ends with its lifeline, so with this process, however that ends."""
+    """Keeps one intake process at a time, which ends with its lifeline: so with this process, however that ends."""
 
     def __init__(
         self,

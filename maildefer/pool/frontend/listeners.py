@@ -29,7 +29,7 @@ class SmtpListener(NamedTuple):
 
     @property
     def option(self) -> str:
-        """For the command line of an intake process, which inherits it."""
+        """The value of `--socket-fd` for an intake process, which inherits it."""
         return f"{self.socket.fileno()}:{self.kind}"
 
     def __str__(self) -> str:

@@ -25,7 +25,7 @@ _STEADY_SECONDS: Final = 60.0
 
 @dataclass(frozen=True, slots=True)
 class GroupMember:
-    """One process, the memory to which it writes its status, and its row in the table of connections."""
+    """A process, the memory to which it writes its status, and its row in the table of connections."""
 
     began: float
     report: int

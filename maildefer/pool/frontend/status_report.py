@@ -31,7 +31,7 @@ class FrontEndStatus:
     shortages: dict[str, str] = field(default_factory=dict)  # queue: why it takes no more for it
 
     def facts(self) -> dict[str, object]:
-        """For `maildefer status`; empty where nothing was told."""
+        """Facts for `maildefer status`; empty where nothing was reported."""
         told = {each.name: getattr(self, each.name) for each in fields(self)}
         found = {name: value for name, value in told.items() if value is not None}
         return found if found != {"shortages": {}} else {}

@@ -92,8 +92,8 @@ def test_a_postmaster_without_a_domain_is_that_of_ours(
     table, patterns: list[str], domains: str, meant: str
 ) -> None:
     recipients = table(*patterns, domains=domains)
-    assert recipients.at_home("Postmaster", "mx.osb.example") == meant
-    assert recipients.at_home("post", "mx.osb.example") == "post"
+    assert recipients.qualified("Postmaster", "mx.osb.example") == meant
+    assert recipients.qualified("post", "mx.osb.example") == "post"
 
 
 def test_a_table_without_routes_is_no_permanent_refusal(table) -> None:
