@@ -109,7 +109,7 @@ def _blocked_above(layout: Layout, user: str, group: str) -> str | None:
 
 
 def _prepare_trial(layout: Layout, front_end_user: int, name: str) -> dict[str, object]:
-    """As the owner: list what the front end must not touch, and make an entry that it must not touch."""
+    """List, as the owner, what the front end must not touch, and make an entry that it must not touch."""
     folders: list[str] = []
     files: list[str] = []
     of_others: list[str] = []
@@ -137,7 +137,7 @@ def _prepare_trial(layout: Layout, front_end_user: int, name: str) -> dict[str, 
 
 
 def _try_as_front_end(layout: Layout, name: str, found: _Found) -> tuple[list[str], list[str]]:
-    """As the front end: return what it needs to do and can't, and what it can do and must not."""
+    """Return, as the front end, what it needs to do and can't, and what it can do and must not."""
     path, own = layout.path, f"{name}-own"
     needed: list[tuple[str, Callable[[], object]]] = [
         ("go through the queue's folder", partial(_access, path, os.X_OK)),
@@ -185,7 +185,7 @@ def _try_as_front_end(layout: Layout, name: str, found: _Found) -> tuple[list[st
 
 
 def _try_as_owner(layout: Layout, name: str) -> list[str]:
-    """As the owner: return what it can't do with an entry that the front end has stored."""
+    """Return, as the owner, what it can't do with an entry that the front end has stored."""
     own = f"{layout.new}/{name}-own"
     acts: list[tuple[str, Callable[[], object]]] = [
         ("read", lambda: _open(own, _READ)),

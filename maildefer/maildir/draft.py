@@ -16,7 +16,7 @@ _COPY_BYTES = 256 << 10
 
 
 def draft_name(key: str, rights: Rights) -> str:
-    """What an entry is called in `tmp/`: its key; a hash of it where others may list that, and get in its way."""
+    """Return an entry's name in `tmp/`: its key; in a shared queue a hash, so that no other user can take the name."""
     return blake2b(key.encode(), digest_size=16).hexdigest() if rights.is_shared else key
 
 

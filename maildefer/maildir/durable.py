@@ -146,7 +146,7 @@ def discard(path: str, system: System) -> None:
 
 
 class _Waiter:
-    """One caller that waits, on a lock of its own, so that each wake-up wakes one thread and not all of them."""
+    """A caller that waits, on a lock of its own, so that each wake-up wakes one thread and not all of them."""
 
     __slots__ = ("after", "directory", "fault", "followers", "is_gone", "is_woken", "wake_lock")
 
@@ -161,7 +161,7 @@ class _Waiter:
 
 
 class DirectorySync:
-    """One fsync of a directory for all callers that wait for it at the time; any thread may call.
+    """Makes one fsync of a directory for all callers that wait for it at the time; any thread may call.
 
     A caller needs a sync that *began* after its rename. Callers that come while a sync runs wait together for the next
     one; when the first ends, the first of these callers carries out the next, and is woken before all others. The

@@ -157,7 +157,7 @@ class Journal:
         system, rights = self._system, recording.record_rights(self._layout.path, self._system)
         place = (self._layout.path, ".maildefer", "journal")
         with folder.opened(*place, listing=False, system=system) as journal:
-            if not (self._direct and kind == "settled") and rights.owner < 0:  # else it is given away
+            if not (self._direct and kind == "settled") and rights.owner < 0:  # root gives its file away
                 try:
                     return self._open_shared(journal, f"{stem}.{kind}", rights)
                 except OSError as fault:

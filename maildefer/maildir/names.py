@@ -96,7 +96,7 @@ class EntryName:
 
     @property
     def unique_key(self) -> str:
-        """What no other entry's name begins with, before the counters."""
+        """The part of the name before the counters, which no other entry's name begins with."""
         return f"{self.key},u={self.unique}" if self.unique else self.key
 
     def waiting(self) -> str:

@@ -1,4 +1,4 @@
-"""What operators' commands do in a queue; workers never call it while they handle messages.
+"""Operators' commands on a queue; workers never call this package while they handle messages.
 
 entries       finds, shows, requeues, releases and deletes single entries
 inspection    opens a queue to read it, and makes and mends nothing

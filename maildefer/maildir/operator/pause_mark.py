@@ -21,7 +21,7 @@ MARK = "paused"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PauseMark:
-    """Who has paused a queue, and when, as far as the mark says; a mark may also have been made by `touch`."""
+    """The user who paused a queue, and when, as far as the mark says; it may also have been made by `touch`."""
 
     since: float | None = None  # unix seconds, by that host's clock
     user: str = ""

@@ -103,7 +103,7 @@ def is_shared(queue: os.stat_result) -> bool:
 
 
 def is_shared_at(path: str, system: System = SYSTEM) -> bool:
-    """Whether the queue at that path is; also where nobody can tell now, so that no fault is taken for a no."""
+    """Whether the queue at that path is shared; also True on a fault, so that no fault counts as "not shared"."""
     try:
         return is_shared(system.lstat(f"{path}/."))  # not of a link, where the queue's path is one
     except OSError:

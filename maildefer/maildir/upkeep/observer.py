@@ -22,7 +22,7 @@ LONGEST_ALLOWANCE_SECONDS = 300.0
 
 @dataclass(slots=True)
 class WatchedLease:
-    """One lease of another supervisor: its beat as last seen, and since when it is unchanged."""
+    """A lease of another supervisor: its beat as last seen, and since when it is unchanged."""
 
     beat: int
     since: float

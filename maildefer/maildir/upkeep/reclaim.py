@@ -75,7 +75,7 @@ class Reclaimer:
         self._system = inside(layout.path, system)
         self._refusals = FailedMoves(system=system) if refusals is None else refusals
         self._returns = FailedMoves(system=system) if returns is None else returns
-        self._is_shared: bool | None = None  # not asked yet: mostly nothing is to be taken back
+        self._is_shared: bool | None = None  # not read yet: often nothing has to be reclaimed
         self._foreign: dict[
             str, dict[str, float]
         ] = {}  # by folder, then path: when first seen, on the boot clock
@@ -231,7 +231,7 @@ class Reclaimer:
             taken.returned.append(entry.key)
 
     def _set_apart(self, entry: EntryName, unique: str = "") -> EntryName:
-        """In a queue that a front end of another user shares, under a name that no other entry can bear (I2)."""
+        """In a queue that a front end of another user shares, give the entry a UNIQUE: no other gets its name (I2)."""
         if self._is_shared is None:
             self._is_shared = is_shared_at(self._layout.path, self._system)
         if not self._is_shared:

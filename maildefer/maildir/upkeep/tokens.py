@@ -112,7 +112,7 @@ class Tokens:
         return sorted(names, key=lambda name: EntryName.parse(name).returns, reverse=True)
 
     def _claim(self, token: str, name: str, lease: str) -> bool:
-        """One rename to a destination of our own, published before it is sent."""
+        """Claim a token by one rename to a destination of our own, published before it is sent."""
         system = self._system
         seq = self._slots.next_seq()
         taken = f"{name}:1,{lease}.{self._pid}.{seq}"
@@ -125,7 +125,7 @@ class Tokens:
                 self._slots.drop(place)
                 if fault.errno != errno.ENOENT:
                     raise
-                make_in(  # else nobody was first: it was removed
+                make_in(  # no process was first: the folder was removed
                     self._layout.path, ".maildefer/tokens/held", system
                 )
                 return False
