@@ -19,7 +19,7 @@ CONTROL_DRAFT = ".maildefer-"  # the beginning of the name, in `tmp/`, of a cont
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Format:
-    """The values on which all hosts must agree. The TTL is three beats and twice an NFS client's longest retry pause."""
+    """Values on which all hosts must agree. The TTL is three beats and twice an NFS client's longest retry pause."""
 
     version: int = FORMAT_VERSION
     beat_seconds: float = 5.0
