@@ -3,7 +3,7 @@
     finder          finds the project's folder and its settings and boot modules
     module_loader   imports user modules; every failure names its place and its remedy
     settings        the settings module, checked, and what a pool needs of it as plain data
-    queue_paths     which queue a path means, wherever the process stands
+    queue_paths     the absolute path, and the queue, that a path means
     test_store      the store that tests use in the place of the project's queues
 
 Imports point down: test_store > queue_paths > settings > module_loader > finder.

@@ -9,4 +9,7 @@ content_headers     Content-Type and its like; parameters: their parameters
 transfer_encoding   bodies between the wire and bytes
 charsets            text out of bytes of a wrong or missing charset; charset_detection guesses it
 mime_part           the standard library's classes, adapted
+
+Imports point down: parser > canonical > mime_part > transfer_encoding > header_access, mail > content_headers >
+headers, wire_form > charsets, parameters > charset_detection.
 """

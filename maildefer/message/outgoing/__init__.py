@@ -6,4 +6,6 @@ smtp_delivery   one message to one or more servers, recipient by recipient
 mx              the servers of a domain (RFC 5321, section 5.1)
 refusals        the errors that a handler sees when a server refuses
 stamps          `Date` and `Message-ID` for messages without them
+
+Imports point down: relay > sent_message, smtp_delivery, mx, stamps > refusals.
 """
