@@ -15,7 +15,7 @@
     worker_deaths       how workers died; chore_faults: which chores fail
     pause               stopping and resuming claims
     fork                forks and executes child processes, and makes memory that they only read
-    probe               asks a child process, probe_process, what the application is
+    probe               asks a child process, probe_process, what the application is; watches its files
 
 A message: worker/scout > worker/offers > worker/worker > maildir/claims > worker/attempt > handling/dispatch >
 worker/settle.

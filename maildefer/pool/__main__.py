@@ -5,9 +5,9 @@ from __future__ import annotations
 import gc
 import importlib
 import os
+import socket
 import sys
 from dataclasses import replace
-from typing import Any
 
 from maildefer import events, logs
 from maildefer.errors import ConfigurationError, MaildeferError
@@ -18,7 +18,7 @@ from maildefer.host.linux.signal_stack import StackDumps
 from maildefer.pool.context import PoolContext
 from maildefer.pool.messages import pair
 from maildefer.pool.options import PoolOptions
-from maildefer.pool.probe import Probe
+from maildefer.pool.probe import Probe, ProbeReport
 from maildefer.pool.scoreboard import Scoreboard
 from maildefer.pool.supervisor.startup_terminal import StartupTerminal
 from maildefer.pool.supervisor.supervisor import Supervisor
@@ -36,9 +36,9 @@ def main() -> int:
         events.configure(options.log_format, log_file=options.log_file, level=options.log_level)
         if options.lock_fd >= 0:
             os.set_inheritable(options.lock_fd, False)
-        probed = Probe(options.project).wait()
-        options.configure_log(options.settings(probed))
-        supervisor = Supervisor(*assemble(options, probed))
+        report = Probe(options.project).wait()
+        options.configure_log(options.settings(report))
+        supervisor = Supervisor(*assemble(options, report))
     except ConfigurationError as fault:
         events.emit(
             "application.broken", error=str(fault), detail="\n".join(getattr(fault, "__notes__", [])) or None
@@ -61,12 +61,12 @@ _FEWEST_SLOTS = 128  # room for more workers later; slots that are never used ta
 
 
 def assemble(
-    options: PoolOptions, probed: dict[str, Any]
-) -> tuple[PoolContext, PoolOptions, dict[str, Any], Any]:
+    options: PoolOptions, report: ProbeReport
+) -> tuple[PoolContext, PoolOptions, ProbeReport, socket.socket]:
     """Make everything that the supervisor and its children share. Raises ConfigurationError."""
-    settings = options.settings(probed)
+    settings = options.settings(report)
     options = replace(options, project=settings.project)
-    queues = options.served(settings, probed["routes"])
+    queues = options.served(settings, report.routes)
     slots = max(_FEWEST_SLOTS, 2 * settings.workers + 16)
     context = PoolContext(
         settings=settings,
@@ -84,7 +84,7 @@ def assemble(
         dumps=_dumps(slots),
         force=options.force,
     )
-    return context, options, probed, status_socket.listen(runtime_dir.socket_path(options.pidfile))
+    return context, options, report, status_socket.listen(runtime_dir.socket_path(options.pidfile))
 
 
 def _dumps(slots: int) -> StackDumps | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Final
 
@@ -13,6 +13,7 @@ from maildefer.errors import ConfigurationError
 from maildefer.handling.project.settings import PoolSettings
 from maildefer.maildir.layout import Layout
 from maildefer.pool.context import QueueOfPool
+from maildefer.pool.probe import ProbedRoute, ProbeReport
 
 MOST_WORKERS: Final = 4096
 
@@ -52,13 +53,13 @@ class PoolOptions:
     def text(self) -> str:
         return json.dumps({field.name: getattr(self, field.name) for field in fields(self)})
 
-    def settings(self, probed: Mapping[str, Any]) -> PoolSettings:
+    def settings(self, report: ProbeReport) -> PoolSettings:
         """Combine the application's settings with the command line, which comes first.
 
         Raises ConfigurationError for more workers than any host has use for, since a slip would take all memory,
         and for a log file that can't be opened.
         """
-        settings = PoolSettings.from_json(probed["settings"])
+        settings = report.settings
         settings = replace(settings, workers=self.workers) if self.workers is not None else settings
         if settings.workers > MOST_WORKERS:
             raise ConfigurationError(f"workers={settings.workers}: at most {MOST_WORKERS} on one host")
@@ -80,9 +81,7 @@ class PoolOptions:
             return self.log_file
         return os.path.join(settings.project, settings.log_file)
 
-    def served(
-        self, settings: PoolSettings, routes: Sequence[Mapping[str, Any]] = ()
-    ) -> tuple[QueueOfPool, ...]:
+    def served(self, settings: PoolSettings, routes: Sequence[ProbedRoute] = ()) -> tuple[QueueOfPool, ...]:
         """List the queues to serve, in the settings' order of priority. Raises ConfigurationError for an unknown one.
 
         If `routes` shows conversations in them, the queue in which their tokens lie is among them, for its tokens only.
@@ -99,7 +98,7 @@ class PoolOptions:
             QueueOfPool(name=name, layout=Layout(path)) for path, name in absolute.items() if path in wanted
         ]
         names = {queue.name for queue in served}
-        if any(not route["stateless"] and route["queue"] in names for route in routes):
+        if any(not route.stateless and route.queue in names for route in routes):
             home, first = next(iter(absolute.items()))
             if first not in names:
                 served.append(QueueOfPool(name=first, layout=Layout(home), tokens_only=True))

@@ -1,4 +1,7 @@
-"""The probe: a child that loads the application and describes it, since the supervisor imports no user code."""
+"""The probe: a child that loads the application and describes it, since the supervisor imports no user code.
+
+Also the watch on its source files, by which it is known when to probe again.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,8 @@ import os
 import select
 import signal
 import sys
-from collections.abc import Mapping
-from dataclasses import fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Any, Final
 
 from maildefer.errors import ConfigurationError
@@ -17,6 +20,7 @@ from maildefer.maildir.system import boottime
 from maildefer.pool.fork import spawn
 
 LIMIT_SECONDS = 60.0
+_CHECK_SECONDS = 1.0  # of files
 _MOST_BYTES: Final = 64 << 20  # hundreds of thousands of routes
 _PLAIN: Final[dict[object, type | tuple[type, ...]]] = {
     "str": str,
@@ -26,6 +30,25 @@ _PLAIN: Final[dict[object, type | tuple[type, ...]]] = {
 }
 _MOST: Final = 1e300  # beyond, sums overflow; NaN is not less either
 _COMPOSED: Final = (dict, list, type(None))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbedRoute:
+    """A route of one queue."""
+
+    queue: str
+    pattern: str
+    stateless: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeReport:
+    """An application as the probe has found it."""
+
+    settings: PoolSettings
+    routes: tuple[ProbedRoute, ...]  # in the order in which they are tried
+    files: tuple[str, ...]  # of the source
+    reload: bool  # whether it is to be loaded anew when these change
 
 
 class Probe:
@@ -45,8 +68,8 @@ class Probe:
     def descriptor(self) -> int:
         return self._reader
 
-    def poll(self) -> dict[str, Any] | None:
-        """Return the application as plain data once it is known; raises ConfigurationError if it is broken."""
+    def poll(self) -> ProbeReport | None:
+        """Return the application once it is known; raises ConfigurationError if it is broken."""
         if boottime() > self._deadline:
             self.end()
             raise ConfigurationError(
@@ -68,7 +91,7 @@ class Probe:
         self.end()
         return self._parsed()
 
-    def wait(self) -> dict[str, Any]:
+    def wait(self) -> ProbeReport:
         """Wait for the application, at start, when there is nothing else to do."""
         while True:
             select.select([self._reader], [], [], 0.5)
@@ -87,7 +110,7 @@ class Probe:
                 except ProcessLookupError:
                     pass
 
-    def _parsed(self) -> dict[str, Any]:
+    def _parsed(self) -> ProbeReport:
         if not self._data.endswith(b"\n"):  # half a line, or none
             raise ConfigurationError("the application ended its own process while being loaded")
         try:
@@ -100,10 +123,48 @@ class Probe:
                 error.add_note(detail)
                 raise error
             case dict() if _is_description(found):
-                return found
+                return _report_of(found)
         raise ConfigurationError(
             "what loads the application said what is no description of it: what writes to its descriptors?"
         )
+
+
+class FileWatch:
+    """Modification times of an application's source files, read once a second at most; without files, never."""
+
+    def __init__(self, files: Sequence[str]) -> None:
+        self._files = files
+        self._times = self._read_times()
+        self._next = boottime() + _CHECK_SECONDS
+
+    def changed(self) -> bool:
+        if not self._files or boottime() < self._next:
+            return False
+        self._next = boottime() + _CHECK_SECONDS
+        before, self._times = self._times, self._read_times()
+        return before != self._times
+
+    def _read_times(self) -> list[float]:
+        return [self._time(path) for path in self._files]
+
+    @staticmethod
+    def _time(path: str) -> float:
+        try:
+            return os.stat(path).st_mtime
+        except OSError:  # being replaced by an editor
+            return 0.0
+
+
+def _report_of(found: dict[str, Any]) -> ProbeReport:
+    return ProbeReport(
+        settings=PoolSettings.from_json(found["settings"]),
+        routes=tuple(
+            ProbedRoute(queue=route["queue"], pattern=route["pattern"], stateless=route["stateless"])
+            for route in found["routes"]
+        ),
+        files=tuple(found["files"]),
+        reload=bool(found.get("reload")),
+    )
 
 
 def _is_description(found: dict[str, Any]) -> bool:

@@ -70,13 +70,13 @@ def _check(seconds: float) -> None:
 
     plan = PoolOptions(project=project(), pidfile="")
     try:
-        probed = Probe(plan.project, min(seconds, LIMIT_SECONDS)).wait()
-        served = plan.served(plan.settings(probed), probed["routes"])
+        report = Probe(plan.project, min(seconds, LIMIT_SECONDS)).wait()
+        served = plan.served(plan.settings(report), report.routes)
     except ConfigurationError as error:
         output.say("\n".join(getattr(error, "__notes__", [])).rstrip())
         raise
     number = sum(not queue.tokens_only for queue in served)
-    routes = output.count(len(probed["routes"]), "route", "routes")
+    routes = output.count(len(report.routes), "route", "routes")
     output.line(f"settings and handlers load: {output.count(number, 'queue', 'queues')}, {routes}")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Mapping
 from typing import Any
 
 from maildefer import events
@@ -13,12 +12,13 @@ from maildefer.pool.frontend.config import INTAKE, FrontEndConfig, front_ends_of
 from maildefer.pool.frontend.intake_command import IntakeCommand, RoutesMemory
 from maildefer.pool.frontend.process_group import ProcessGroup
 from maildefer.pool.options import PoolOptions
+from maildefer.pool.probe import ProbeReport
 
 
 class FrontEnds:
     """Those of `receiver_config` and of `web_config`, whose sockets are bound once. None without `--intake`."""
 
-    def __init__(self, context: PoolContext, plan: PoolOptions, probed: Mapping[str, Any]) -> None:
+    def __init__(self, context: PoolContext, plan: PoolOptions, report: ProbeReport) -> None:
         """Raises ConfigurationError when there is no usable address, queue, user or group."""
         self._context = context
         self._plan = plan
@@ -26,7 +26,7 @@ class FrontEnds:
         for config in self._configs.values():
             try_identity(config)
         self._routes = RoutesMemory() if INTAKE in self._configs else None
-        self._write_routes(probed)
+        self._write_routes(report)
         self._groups = {kind: self._group(config) for kind, config in self._configs.items()}
 
     def __len__(self) -> int:
@@ -41,10 +41,10 @@ class FrontEnds:
         """Note that a child has ended and was reaped; False when it is none of these."""
         return any(group.note_death(pid, status) for group in self._groups.values())
 
-    def reload(self, probed: Mapping[str, Any]) -> None:
+    def reload(self, report: ProbeReport) -> None:
         """Let processes read the application's routes again, or replace them by others with its new options."""
         try:
-            configs = front_ends_of(self._plan.settings(probed), self._context, self._plan)
+            configs = front_ends_of(self._plan.settings(report), self._context, self._plan)
         except ConfigurationError as fault:  # the rest of the application is sound, and the old options are
             events.emit("intake.stale", reason=str(fault))
             configs = self._configs
@@ -55,7 +55,7 @@ class FrontEnds:
                 )
                 configs = {**configs, kind: config}
         before, self._configs = self._configs, {kind: configs[kind] for kind in self._configs}
-        self._write_routes(probed)
+        self._write_routes(report)
         for kind, config in self._configs.items():
             if config.equals(before[kind]):
                 self._groups[kind].signal(signal.SIGHUP)
@@ -104,8 +104,14 @@ class FrontEnds:
         )
         return ProcessGroup(config.kind, command, folder=self._context.project, wanted=config.wanted)
 
-    def _write_routes(self, probed: Mapping[str, Any]) -> None:
+    def _write_routes(self, report: ProbeReport) -> None:
         """Tell only the routes of the queue behind the front end: what a later queue handles is not for the network."""
         if self._routes is not None:
             queue = self._configs[INTAKE].queue.name
-            self._routes.write([route for route in probed["routes"] if route["queue"] == queue])
+            self._routes.write(
+                [
+                    {"queue": route.queue, "pattern": route.pattern}
+                    for route in report.routes
+                    if route.queue == queue
+                ]
+            )

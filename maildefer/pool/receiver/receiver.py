@@ -26,11 +26,11 @@ from maildefer.host.identity import this_host
 from maildefer.host.working_directory import WorkingDirectory
 from maildefer.maildir.reasons import write_reason
 from maildefer.matching import process_client
+from maildefer.pool.probe import FileWatch
 from maildefer.pool.receiver.batches import WaitingBatches
 from maildefer.pool.receiver.consumer import ConsumedClaim, Consumer
 from maildefer.pool.receiver.thread_attempts import ThreadAttempts
 from maildefer.pool.scoreboard import PLACES
-from maildefer.pool.supervisor.reload import FileWatch
 from maildefer.pool.worker import cross_device
 
 LOG = logging.getLogger("maildefer.receiver")
@@ -86,7 +86,7 @@ class QueueReceiver:
         log_context.queue_names[self._layout.path] = self.queue_dir
         attempts = ThreadAttempts(self.queue_dir, self._oversized, self._replaced())
         batches = attempts.waiting_batches()
-        files = FileWatch({"files": module_files(tuple(Router.HANDLERS)), "reload": True})
+        files = FileWatch(module_files(tuple(Router.HANDLERS)))
         options = attempts.settings
         with (
             process_client.ended_afterwards(),

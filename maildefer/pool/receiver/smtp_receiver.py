@@ -191,8 +191,8 @@ class SMTPReceiver:
             return [pattern.pattern for pattern, _ in table]
         if self._replaced() is not None or (loaded_settings() is None and not is_project()):
             return None
-        routes = Probe(project()).wait()["routes"]
-        ours = [route["pattern"] for route in routes if located(route["queue"]) == self._layout.path]
+        routes = Probe(project()).wait().routes
+        ours = [route.pattern for route in routes if located(route.queue) == self._layout.path]
         return ours or None
 
 

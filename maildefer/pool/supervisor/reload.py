@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from maildefer import events
 from maildefer.errors import ConfigurationError
@@ -14,10 +12,9 @@ from maildefer.maildir.system import boottime
 from maildefer.pool.context import QueueOfPool
 from maildefer.pool.messages import ReloadProgress
 from maildefer.pool.options import PoolOptions
-from maildefer.pool.probe import Probe
+from maildefer.pool.probe import FileWatch, Probe, ProbeReport
 from maildefer.pool.supervisor.workers import WorkerTable
 
-_CHECK_SECONDS = 1.0
 _MOST_CHARACTERS = 4000  # of an error; it goes through sockets and status files
 
 
@@ -25,7 +22,7 @@ _MOST_CHARACTERS = 4000  # of an error; it goes through sockets and status files
 class ProbedApplication:
     """An application that the probe found sound."""
 
-    probed: dict[str, Any]
+    report: ProbeReport
     settings: PoolSettings
     queues: tuple[QueueOfPool, ...]
 
@@ -33,9 +30,9 @@ class ProbedApplication:
 class Reloader:
     """Probes the application again: when asked to, and with `Router.RELOAD` when its files change."""
 
-    def __init__(self, options: PoolOptions, probed: Mapping[str, Any]) -> None:
+    def __init__(self, options: PoolOptions, report: ProbeReport) -> None:
         self._options = options
-        self._files = FileWatch(probed)
+        self._files = FileWatch(report.files if report.reload else ())
         self._probe: Probe | None = None
         self._asked_meanwhile = False
         self._asked_before_probe = 0  # how many had asked when the probe under way began
@@ -78,12 +75,12 @@ class Reloader:
         if self._probe is None:
             return None
         try:
-            probed = self._probe.poll()
-            if probed is None:
+            report = self._probe.poll()
+            if report is None:
                 return None
-            settings = self._options.settings(probed)
+            settings = self._options.settings(report)
             found = ProbedApplication(
-                probed=probed, settings=settings, queues=self._options.served(settings, probed["routes"])
+                report=report, settings=settings, queues=self._options.served(settings, report.routes)
             )
         except ConfigurationError as fault:
             self._end_probe(str(fault))
@@ -94,7 +91,7 @@ class Reloader:
             )
             raise
         self._end_probe("")
-        self._files = FileWatch(probed)
+        self._files = FileWatch(report.files if report.reload else ())
         return found
 
     def _end_probe(self, refused: str) -> None:
@@ -102,10 +99,10 @@ class Reloader:
 
 
 class Roll:
-    """A roll under way, to the application that `probed` describes."""
+    """A roll under way, to the application that `report` describes."""
 
-    def __init__(self, generation: int, probed: Mapping[str, Any]) -> None:
-        self.probed = probed
+    def __init__(self, generation: int, report: ProbeReport) -> None:
+        self.report = report
         self._generation = generation
 
     def step(self, workers: WorkerTable, fork: Callable[[], bool], wanted: int) -> bool:
@@ -123,29 +120,3 @@ class Roll:
         else:
             fork()
         return False
-
-
-class FileWatch:
-    """Modification times of the application's source files, read once a second with `Router.RELOAD`, else never."""
-
-    def __init__(self, probed: Mapping[str, Any]) -> None:
-        self._files: list[str] = list(probed.get("files") or ()) if probed.get("reload") else []
-        self._times = self._read_times()
-        self._next = boottime() + _CHECK_SECONDS
-
-    def changed(self) -> bool:
-        if not self._files or boottime() < self._next:
-            return False
-        self._next = boottime() + _CHECK_SECONDS
-        before, self._times = self._times, self._read_times()
-        return before != self._times
-
-    def _read_times(self) -> list[float]:
-        return [self._time(path) for path in self._files]
-
-    @staticmethod
-    def _time(path: str) -> float:
-        try:
-            return os.stat(path).st_mtime
-        except OSError:  # being replaced by an editor
-            return 0.0

@@ -13,7 +13,7 @@ import socket
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, replace
-from typing import Any, assert_never
+from typing import assert_never
 
 from maildefer import events
 from maildefer.errors import ConfigurationError
@@ -26,6 +26,7 @@ from maildefer.pool.frontend.frontends import FrontEnds
 from maildefer.pool.messages import ChildMisbehaved, InvalidMessage
 from maildefer.pool.options import PoolOptions
 from maildefer.pool.pause import PoolPause
+from maildefer.pool.probe import ProbeReport
 from maildefer.pool.scoreboard import ProcessKind
 from maildefer.pool.scoreboard_views import HeaderView
 from maildefer.pool.supervisor.drain import Drain
@@ -44,7 +45,7 @@ class Supervisor:
     """The loop of one pool. `run` is called once, in the main thread."""
 
     def __init__(
-        self, context: PoolContext, options: PoolOptions, probed: dict[str, Any], status: socket.socket
+        self, context: PoolContext, options: PoolOptions, report: ProbeReport, status: socket.socket
     ) -> None:
         self._context = context
         self._options = options
@@ -52,14 +53,14 @@ class Supervisor:
         self._signals = Signals()
         self._workers = WorkerTable(context.board, context.dumps)
         self._spawner = Spawner(context, self._close_in_child)
-        self._front_ends = FrontEnds(context, options, probed)
+        self._front_ends = FrontEnds(context, options, report)
         self._registration = RuntimeRegistration(context)
         self._status_server = StatusServer(context, self._workers, status)
         self.drain = Drain(context)
         self._pause = PoolPause(context)
-        self._reloader = Reloader(options, probed)
+        self._reloader = Reloader(options, report)
         self._roll: Roll | None = None
-        self._tick_seconds = tick_seconds(context.settings, probed)
+        self._tick_seconds = tick_seconds(context.settings, report)
         self._wanted, self._generation, self._forks_on = context.settings.workers, 1, False
 
     def run(self) -> int:
@@ -258,12 +259,12 @@ class Supervisor:
         if self._options.workers is None:
             self._wanted = reloaded.settings.workers
         events.emit("pool.reloading", generation=self._generation)
-        self._roll = Roll(self._generation, reloaded.probed)
+        self._roll = Roll(self._generation, reloaded.report)
 
     def _end_roll(self, roll: Roll) -> None:
         """Reload the front ends, only now: an old worker would bury for want of a route what the new routes let in."""
         self._roll = None
-        self._front_ends.reload(roll.probed)
+        self._front_ends.reload(roll.report)
         self._pause.resume_unrouted()
         self._status_server.notifier.ready()
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Mapping
-from typing import Any
 
 from maildefer import events
 from maildefer.handling.project.settings import PoolSettings
@@ -17,6 +15,7 @@ from maildefer.maildir.names import EntryName
 from maildefer.maildir.system import boottime
 from maildefer.pool import worker_deaths
 from maildefer.pool.fork import ChildProcess, Killed, how_died
+from maildefer.pool.probe import ProbeReport
 from maildefer.pool.scoreboard import ProcessKind, Scoreboard, State
 from maildefer.pool.scoreboard_views import HeaderView, SlotView
 
@@ -254,7 +253,7 @@ class WorkerTable:
             pass
 
 
-def tick_seconds(settings: PoolSettings, probed: Mapping[str, Any]) -> float:
+def tick_seconds(settings: PoolSettings, report: ProbeReport) -> float:
     """Compute how often to read the scoreboard: more often for a short time limit, or for sources that may change."""
     limit = settings.handler_timeout_seconds or _TICK_SECONDS * 4
-    return min(1.0 if probed.get("reload") else _TICK_SECONDS, max(0.2, limit / 4))
+    return min(1.0 if report.reload else _TICK_SECONDS, max(0.2, limit / 4))
