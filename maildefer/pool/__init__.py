@@ -20,5 +20,6 @@
 A message: worker/scout > worker/offers > worker/worker > maildir/claims > worker/attempt > handling/dispatch >
 worker/settle.
 A worker's death: supervisor/workers > keeper/slot_reclaim, or keeper/maintenance > maildir/upkeep/reclaim.
-Imports point down: receiver, supervisor > frontend, keeper > worker > status_record > context, fork > scoreboard.
+Imports point down: receiver, supervisor > frontend, keeper, worker > options, pause, status_record > probe,
+chore_faults, worker_deaths > context, fork, scoreboard_slot, scoreboard_views > scoreboard > messages, attempt_log.
 """
