@@ -43,17 +43,17 @@ def main() -> int:
         events.emit(
             "application.broken", error=str(fault), detail="\n".join(getattr(fault, "__notes__", [])) or None
         )
-        terminal.tell(str(fault))
+        terminal.report_failure(str(fault))
         return EX_CONFIG
     except (MaildeferError, OSError) as fault:
         events.emit("pool.stopped", reason=str(fault))
-        terminal.tell(str(fault))
+        terminal.report_failure(str(fault))
         return 1
     os.chdir("/")  # from here on a mount that hangs does not hang this process
     _share_memory_with_children()
     set_title(f"supervisor {options.pidfile}")
     if code := supervisor.run():
-        terminal.tell(supervisor.drain.reason)
+        terminal.report_failure(supervisor.drain.reason)
     return code
 
 

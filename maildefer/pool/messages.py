@@ -200,9 +200,9 @@ def _record_of(message: Message) -> dict[str, object]:
             assert_never(message)
 
 
-def from_keeper(said: dict[str, object]) -> FromKeeper | None:
+def from_keeper(record: dict[str, object]) -> FromKeeper | None:
     """Parse what a keeper says to the supervisor."""
-    match said:
+    match record:
         case {"fenced": int(queue)}:
             return LeaseLost(queue=queue)
         case {"joined": int(queue)}:
@@ -220,17 +220,17 @@ def from_keeper(said: dict[str, object]) -> FromKeeper | None:
     return None
 
 
-def from_worker(said: dict[str, object], *, queues: int) -> FromWorker | None:
+def from_worker(record: dict[str, object], *, queues: int) -> FromWorker | None:
     """Parse what a worker says to the keeper of so many queues."""
-    match said:
+    match record:
         case {"queue": int(queue), "name": str(name)} if 0 <= queue < queues and _is_name(name):
             return EntryDeferred(queue=queue, name=name)
     return None
 
 
-def from_supervisor(said: dict[str, object]) -> FromSupervisor | None:
+def from_supervisor(record: dict[str, object]) -> FromSupervisor | None:
     """Parse what the supervisor, or the process in its place, says to its keeper."""
-    match said:
+    match record:
         case {"do": "reclaim slots"}:
             return ReclaimSlots()
         case {"do": "leave leases"}:

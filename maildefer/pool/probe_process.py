@@ -43,10 +43,10 @@ def _trace(fault: BaseException | None) -> str:
 
     if fault is None:
         return ""
-    told = traceback.TracebackException.from_exception(fault)
-    lines = list(dropwhile(lambda line: not is_users(line.filename), told.stack))
-    told.stack = traceback.StackSummary.from_list(lines)
-    return "".join(told.format())
+    formatted = traceback.TracebackException.from_exception(fault)
+    lines = list(dropwhile(lambda line: not is_users(line.filename), formatted.stack))
+    formatted.stack = traceback.StackSummary.from_list(lines)
+    return "".join(formatted.format())
 
 
 def probed() -> dict[str, Any]:

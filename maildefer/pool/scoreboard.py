@@ -263,7 +263,7 @@ class Scoreboard:
         first = self.gathering(slot)
         return self.words[first : first + min(self.words[self.slot(slot) + S.GATHERED], GATHERED_PLACES)]
 
-    def in_hand(self, slot: int) -> set[int]:
+    def held_seqs(self, slot: int) -> set[int]:
         """List the claims that the child may hold, by SEQ."""
         base = self.slot(slot)
         seqs = set(self.words[base + S.HELD : base + S.HELD + PLACES])

@@ -74,7 +74,7 @@ class ScoreboardSlot:
     def running(self, handler: str) -> None:
         """Publish which handler has the message; the name is written only where it is another than the last."""
         if handler is not self._handler:
-            told = handler.encode("utf-8", "replace")[:HANDLER_BYTES]
-            self._memory[self._handler_start : self._handler_start + len(told)] = told
-            self._handler, self._handler_length = handler, len(told)
+            encoded = handler.encode("utf-8", "replace")[:HANDLER_BYTES]
+            self._memory[self._handler_start : self._handler_start + len(encoded)] = encoded
+            self._handler, self._handler_length = handler, len(encoded)
         self._words[self._handler_word] = self._handler_length

@@ -137,7 +137,7 @@ def on_claims(board: Scoreboard) -> Callable[[int, int], bool | None]:
     for slot in board.worker_slots():
         child = SlotView(board, slot)
         pid = child.pid
-        held.setdefault(pid, set()).update(board.in_hand(slot))
+        held.setdefault(pid, set()).update(board.held_seqs(slot))
         if child.state <= State.BUSY:
             living.add(pid)
 

@@ -75,7 +75,7 @@ class Heartbeat:
 
     def _join(self) -> Lease | None:
         """Try to join until that succeeds, or the keeper leaves; a queue whose directory is gone is not made again."""
-        told = ""
+        last_error = ""
         longest = _JOIN_RETRY_SECONDS if self._was_joined else _LONGEST_JOIN_RETRY_SECONDS
         backoff = Backoff(first_seconds=_JOIN_RETRY_SECONDS, longest_seconds=longest)
         while not self.leaving.is_set():
@@ -88,12 +88,12 @@ class Heartbeat:
                 send(self._context.keeper[1], MountRefused(why=str(fault)))
                 self.leaving.wait()
             except (MaildeferError, OSError) as fault:
-                if str(fault) != told:
-                    told = str(fault)
+                if str(fault) != last_error:
+                    last_error = str(fault)
                     event = "queue.vanished" if isinstance(fault, QueueMissing) else "join.failed"
                     self._is_missing = isinstance(fault, QueueMissing)
-                    events.emit(event, queue=self.queue.name, error=told)
-                    send(self._context.keeper[1], JoinFailed(why=told))
+                    events.emit(event, queue=self.queue.name, error=last_error)
+                    send(self._context.keeper[1], JoinFailed(why=last_error))
                 self.leaving.wait(backoff.note_failure(self._system.boottime()))
         return None
 

@@ -20,7 +20,7 @@ class StartupTerminal:
                 self._descriptor = os.dup(2)
                 os.register_at_fork(after_in_child=self._close)
 
-    def tell(self, why: str) -> None:
+    def report_failure(self, why: str) -> None:
         """Write that the pool has failed; the file has the details."""
         if self._descriptor >= 0:
             text = f"maildefer: {plain(why)} (more in {self._log_file})\n"
