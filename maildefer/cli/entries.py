@@ -15,7 +15,7 @@ from maildefer.cli import output
 from maildefer.errors import EntryMalformed, EntryNotFound, EntryTooLarge, MaildeferError
 from maildefer.maildir import durable, reasons
 from maildefer.maildir.layout import Layout
-from maildefer.maildir.names import owner_of, pushed_at, size_of
+from maildefer.maildir.names import EntryName, owner_of, pushed_at, size_of
 from maildefer.maildir.operator import entries
 from maildefer.maildir.operator.entries import Folder, FoundEntry
 from maildefer.message.envelope import TOP_LIMIT_BYTES, split
@@ -151,6 +151,7 @@ def facts(layout: Layout, found: FoundEntry, *, envelope: bool = True) -> dict[s
     told: dict[str, Any] = {
         "queue_name": found.folder,
         "queue_id": entry.key,
+        "entry_name": found.name,
         "queue": layout.path,
         "arrival_time": None if pushed is None else int(pushed),
         "message_size": size if size is not None else _size(found.path),
@@ -190,7 +191,8 @@ def show_line(told: dict[str, Any]) -> None:
         f"{size if size is not None else '?':>9}",
         f"{tries:<6}",
     ]
-    output.line(output.clean("  ".join([*words, told["queue_id"], people, note]).rstrip()))
+    key = EntryName.parse(told["entry_name"]).unique_key  # as a command takes it
+    output.line(output.clean("  ".join([*words, key, people, note]).rstrip()))
 
 
 def show_message(found: FoundEntry, *, whole: bool) -> None:

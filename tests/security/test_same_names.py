@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -14,7 +16,7 @@ from typing import Final
 import pytest
 
 from maildefer.errors import EntryAmbiguous
-from maildefer.maildir import durable, pop, reasons
+from maildefer.maildir import durable, journal, pop, reasons
 from maildefer.maildir.claims import Claim, Claimer
 from maildefer.maildir.layout import Format, Layout, create_queue, open_queue
 from maildefer.maildir.names import EntryName
@@ -360,7 +362,10 @@ def test_a_command_by_a_key_that_another_has_chosen_too_is_refused_and_names_bot
         if Path(queue.dead_new, name).read_bytes() == EVIL:
             (evil,) = entries.named(queue, [name], ("dead",))[name]
             assert entries.find(queue, evil.entry.unique_key).name == name
-    entries.delete(queue, evil)
+    shown = maildefer("dead", "list", queue.path).stdout
+    assert all(EntryName.parse(name).unique_key in shown for name in os.listdir(queue.dead_new))
+    assert "is the key of several entries" in maildefer("dead", "delete", queue.path, key).stderr
+    assert maildefer("dead", "delete", queue.path, evil.entry.unique_key).returncode == 0
     assert contents(queue) == [VICTIM]
     assert len(os.listdir(queue.reasons)) == 1
     assert len(entries.named(queue, [key])[key]) == 1
@@ -373,6 +378,11 @@ def test_of_two_that_wait_under_one_key_the_whole_name_tells_which_is_meant(queu
     assert [found.name for found in entries.named(queue, [key, other])[key]] == [key]
     with pytest.raises(EntryAmbiguous):
         entries.named(queue, [key[:-1], other])
+
+
+def maildefer(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "maildefer", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
 
 
 @pytest.mark.parametrize("user", [WORKERS, MEMBER])
@@ -405,3 +415,22 @@ def test_nobody_can_be_in_the_way_of_a_push(queue: Layout, user: int) -> None:
     keys = told_by(0, GROUP, push)
     for key in keys:
         assert Path(queue.new, key).read_bytes() == VICTIM
+
+
+def test_an_audit_takes_the_end_of_one_entry_for_that_of_another_of_its_key(queue: Layout) -> None:
+    """It counts keys, which a broken front end chooses; what was really lost is found without its help only."""
+    as_user(WORKERS, GROUP, lambda: journal.begin_journal(queue))
+    first, second = pushed(queue), pushed(queue)
+    planted(queue, f"{first}:2,T")
+
+    def end_the_planted_one(claim: Claim) -> None:
+        if claim.read() == EVIL:
+            claim.ack()
+        else:
+            os.unlink(f"{queue.cur}/{claim.name}")  # as it gets lost
+
+    settled(queue, end_the_planted_one)
+    ended = maildefer("audit", queue.path, "--patience", "0")
+    assert ended.returncode == 1
+    assert second in ended.stdout
+    assert first not in ended.stdout
