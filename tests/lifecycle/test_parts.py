@@ -303,7 +303,7 @@ def test_a_keeper_of_a_program_that_says_nonsense_is_ended_and_replaced(
     queue = Queue(str(tmp_path / "queue"))
     with queue.consumer() as consumer:
         have_said(lies, "keeper", b"[" * 4000)
-        alone, words = consumer._alone, consumer._board.words
+        alone, words = consumer._keeper, consumer._board.words
         eventually(lambda: not (alone.receive_messages() or alone.is_running()), "it is ended")
         assert "kind=keeper" in capfd.readouterr().err
         words[consumer._board.queue(0) + Q.CLAIM_UNTIL] = 0  # as half a TTL later

@@ -111,7 +111,7 @@ class SimulatedScout(QueueScout):
         self._socket = channel
         self._gate = 0
         self._watch = arrivals
-        self._told_missing = ""
+        self._missing_watch = ""
         self._memory = OfferMemory()
         self._pace = OfferPace(context.board)
         self._deaths = 0

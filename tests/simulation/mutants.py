@@ -200,7 +200,9 @@ MUTANTS = (
         "clock: the mount's time by the wall clock", one(Scoreboard, "mount_time", poolbugs.by_wall_clock)
     ),
     Mutant("handoff: crashes forgotten", one(claims.Claim, "handoff", poolbugs.handed_on(crashes=-9))),
-    Mutant("handoff: acked before its copy", one(cross_device, "ship", poolbugs.acked_before_shipped)),
+    Mutant(
+        "handoff: acked before its copy", one(cross_device, "hand_off_copy", poolbugs.acked_before_copied)
+    ),
     Mutant(
         "pop: somebody else's unlink taken for its own",
         one(pop.Popped, "unlink", poolbugs.unlinked_by_somebody),

@@ -78,13 +78,13 @@ def by_wall_clock(old: Any) -> Any:
     return mount_time
 
 
-def acked_before_shipped(old: Any) -> Any:
-    def ship(claim: Any, other: Any, *, host: str) -> None:
+def acked_before_copied(old: Any) -> Any:
+    def hand_off_copy(claim: Any, other: Any, *, host: str) -> None:
         data, staged = claim.read(), cross_device
         claim.ack()
         staged.Pusher(other, host=host).push(lambda stem: [data])  # type: ignore[attr-defined]
 
-    return ship
+    return hand_off_copy
 
 
 def unlinked_by_somebody(old: Any) -> Any:

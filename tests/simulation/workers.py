@@ -123,16 +123,16 @@ class SimulatedWorker(Worker):
             policy=POLICY,
             layouts={queue.name: queue.layout for queue in self._shared.queues},
             host=self._shared.host.label,
-            gone=lambda: self._stopping,
+            is_ending=lambda: self._stopping,
             random=supervisor.world.scheduler.random.random,
             deferred=self._tell_keeper,
-            make=lambda path: create_queue(path, system=system),
+            open_queue=lambda path: create_queue(path, system=system),
         )
         lines: Any = _Lines()
         self._log = lines
         self._limit_bytes = 1 << 20
         self._timeout_ns = _TIMEOUT_NS
-        self._left = -1
+        self._attempts_left = -1
         self._attempts = [
             self._attempts_at(queue, dispatcher)
             for queue, dispatcher in zip(self._queues, handlers, strict=True)
@@ -163,5 +163,5 @@ class SimulatedWorker(Worker):
         hand: Any = self._slot
         hand.oracle.ended(hand.process)
 
-    def _listen(self) -> None:
+    def _handle_signals(self) -> None:
         pass

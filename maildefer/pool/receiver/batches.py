@@ -52,7 +52,7 @@ class WaitingBatches:
                 del self._waiting[key]
                 yield one
 
-    def patience_seconds(self, most: float) -> float:
+    def wait_seconds(self, most: float) -> float:
         """How long the next claim may be waited for."""
         first = min((one.due for one in self._waiting.values()), default=None)
         return most if first is None else max(0.0, min(most, first - boottime()))

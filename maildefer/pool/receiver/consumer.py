@@ -107,22 +107,22 @@ class Consumer:
         self._layout = layout
         self._max_bytes = max_bytes
         self._poll_seconds = poll_seconds
-        self._alone = StandaloneKeeper.prepare(layout.path, max_crashes=max_crashes)
-        shared = self._alone.context
+        self._keeper = StandaloneKeeper.prepare(layout.path, max_crashes=max_crashes)
+        context = self._keeper.context
         self._pid = os.getpid()
-        board = shared.board
+        board = context.board
         HeaderView(board).used_slots = 1
         self._slot = SlotView(board, 0)
         self._slot.kind, self._slot.pid, self._slot.state = ProcessKind.WORKER, self._pid, State.BUSY
         self._slot.started = boottime()
         self._board = board
-        hand = ScoreboardSlot(board, 0)
-        self._gathering = (
-            GatheredSlots(board, 0, hand, 0, GatheredSlots.places(board, 0)) if batches else None
+        own = ScoreboardSlot(board, 0)
+        self._gathered_slots = (
+            GatheredSlots(board, 0, own, 0, GatheredSlots.all_places(board, 0)) if batches else None
         )
-        self._serving = QueueView(layout.path, layout, 0, board, self._gathering or hand, shared.host.label)
-        self._most = GATHERED_PLACES if batches else PLACES
-        self._serving.claimer.kind = ConsumedClaim
+        self._view = QueueView(layout.path, layout, 0, board, self._gathered_slots or own, context.host.label)
+        self._most_claims = GATHERED_PLACES if batches else PLACES
+        self._view.claimer.kind = ConsumedClaim
         self._names: Iterator[str] = iter(())
         self._watch: DirectoryWatch | None = None
         self._closed = False
@@ -130,19 +130,19 @@ class Consumer:
 
     def __enter__(self) -> Consumer:
         """Join the queue: returns once the lease is durable. Raises UnsafeMount, QueueError."""
-        self._alone.start()
+        self._keeper.start()
         deadline, why = boottime() + JOIN_SECONDS, "no answer from the mount"
         while boottime() < deadline:
             if QueueRecordView(self._board, 0).state == QueueState.SERVED:
                 return self
-            self._alone.receive_messages()
-            if self._alone.refused:
+            self._keeper.receive_messages()
+            if self._keeper.refused:
                 self._leave()
-                raise UnsafeMount(self._alone.refused)
-            why = self._alone.trouble or why
-            if not self._alone.is_running():
+                raise UnsafeMount(self._keeper.refused)
+            why = self._keeper.trouble or why
+            if not self._keeper.is_running():
                 break
-            select.select([self._alone.context.keeper[0]], [], [], 0.5)
+            select.select([self._keeper.context.keeper[0]], [], [], 0.5)
         self._leave()
         raise QueueError(f"can't join {self._layout.path}: {why}", self._layout.path)
 
@@ -164,7 +164,7 @@ class Consumer:
 
         Raises StorageFault's kinds when the mount refuses. A consumer that was fenced joins anew by itself.
         """
-        self._check()
+        self._must_be_usable()
         deadline = None if timeout_seconds is None else boottime() + timeout_seconds
         while not self._closed:
             if (claim := self._next()) is not None:
@@ -180,32 +180,32 @@ class Consumer:
         if self._closed:
             return
         self._closed = True
-        if charged and self._gathering is not None:
-            self._gathering.begin_all()
-        if self._board.holds(0) and self._alone.is_running():
+        if charged and self._gathered_slots is not None:
+            self._gathered_slots.mark_all_in_handler()
+        if self._board.holds(0) and self._keeper.is_running():
             self._slot.state = State.DEAD_CHARGED if charged else State.DEAD_UNCHARGED
             if charged:
                 worker_deaths.note_exception(self._board, 0)
-            send(self._alone.context.keeper[0], ReclaimSlots())
+            send(self._keeper.context.keeper[0], ReclaimSlots())
             deadline = boottime() + LEAVE_SECONDS
-            while self._slot.kind and boottime() < deadline and self._alone.is_running():
-                select.select([self._alone.context.keeper[0]], [], [], 0.1)
-                self._alone.receive_messages()
+            while self._slot.kind and boottime() < deadline and self._keeper.is_running():
+                select.select([self._keeper.context.keeper[0]], [], [], 0.1)
+                self._keeper.receive_messages()
         self._leave()
 
     def tell_deferred(self, name: str) -> None:
         """Have the keeper know of a due time at once, not at its next listing."""
-        send(self._alone.context.deferrals[1], EntryDeferred(queue=0, name=name))
+        send(self._keeper.context.deferrals[1], EntryDeferred(queue=0, name=name))
 
     def _next(self) -> ConsumedClaim | None:
         """One pass over what is left of the listing, then over a new one."""
-        if not self._serving.may_claim():  # paused, as a rule: then a long listing is for nothing
-            self._revive()
+        if not self._view.may_claim():  # paused, as a rule: then a long listing is for nothing
+            self._restart_keeper()
             return None
         for names in (self._names, self._listing()):
             self._names = names
             for name in names:
-                if (claim := self._try(name)) is not None:
+                if (claim := self._claim_name(name)) is not None:
                     return claim
         return None
 
@@ -213,15 +213,15 @@ class Consumer:
         for chunk in scan.chunks(self._layout.new):
             yield from chunk
 
-    def _try(self, name: str) -> ConsumedClaim | None:
-        if not self._serving.may_claim():
-            self._revive()
+    def _claim_name(self, name: str) -> ConsumedClaim | None:
+        if not self._view.may_claim():
+            self._restart_keeper()
             return None
         try:
-            claim = self._serving.claimer.claim(name)
+            claim = self._view.claimer.claim(name)
         except IndexError:
             raise QueueError(
-                f"{self._most} claims are in hand: settle some before the next", self._layout.path
+                f"{self._most_claims} claims are in hand: settle some before the next", self._layout.path
             ) from None
         if claim is None:
             return None
@@ -242,8 +242,8 @@ class Consumer:
 
     def _sleep(self, seconds: float) -> None:
         """Until a local writer delivers, or so long."""
-        if not self._serving.may_claim():
-            self._revive()
+        if not self._view.may_claim():
+            self._restart_keeper()
             SYSTEM.sleep(min(seconds, _SILENT_POLL_SECONDS))
             return
         if self._watch is None:
@@ -253,13 +253,13 @@ class Consumer:
         except OSError:  # the directory is away: the next listing tells
             SYSTEM.sleep(seconds)
 
-    def _revive(self) -> None:
+    def _restart_keeper(self) -> None:
         """A keeper that died gets a successor, which goes on with the same lease."""
-        self._alone.receive_messages()
-        if not self._alone.is_running():
-            self._alone.start()
+        self._keeper.receive_messages()
+        if not self._keeper.is_running():
+            self._keeper.start()
 
-    def _check(self) -> None:
+    def _must_be_usable(self) -> None:
         if os.getpid() != self._pid:
             raise UseAfterFork(
                 "this consumer belongs to the parent process: make one here", self._layout.path
@@ -270,16 +270,16 @@ class Consumer:
     def _leave(self) -> None:
         if self._watch is not None:
             self._watch.close()
-        process = self._alone.process
+        process = self._keeper.process
         if process is None:
             return
-        send(self._alone.context.keeper[0], LeaveLeases())
+        send(self._keeper.context.keeper[0], LeaveLeases())
         try:
             process.wait(LEAVE_SECONDS)
         except subprocess.TimeoutExpired:  # the mount hangs, and the lease will be fenced
             process.kill()
             process.wait()
-        for sock in (*self._alone.context.keeper, *self._alone.context.deferrals):
+        for sock in (*self._keeper.context.keeper, *self._keeper.context.deferrals):
             sock.close()
 
 
@@ -289,6 +289,6 @@ def _forget_in_children(consumer: Consumer) -> None:
 
     def note() -> None:
         if (parent := claimer()) is not None:
-            parent._serving.claimer.stale = True
+            parent._view.claimer.stale = True
 
     os.register_at_fork(after_in_child=note)

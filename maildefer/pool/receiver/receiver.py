@@ -66,7 +66,7 @@ class QueueReceiver:
         self._stopped = threading.Event()
         self._settled = threading.Condition()
         self._in_hand = 0
-        self._waits = False
+        self._told_waiting = False
         self._directory = WorkingDirectory()
         self.reloaded: Callable[[], None] = lambda: None  # told after each `Router.reload`
 
@@ -76,7 +76,12 @@ class QueueReceiver:
         Raises ConfigurationError for wrong routes, or none, UnsafeMount and QueueError when it can't join the queue.
         With `one_shot`, or with `Router.UNDELIVERABLE_QUEUE` set, somebody wants the queue empty even without routes.
         """
-        if not (Router.table() or one_shot or Router.UNDELIVERABLE_QUEUE is not None or self._replaced()):
+        if not (
+            Router.table()
+            or one_shot
+            or Router.UNDELIVERABLE_QUEUE is not None
+            or self._own_process_message()
+        ):
             raise ConfigurationError(
                 "no routes are loaded: call Router.load([...]) before the receiver starts"
             )
@@ -84,7 +89,7 @@ class QueueReceiver:
         log_context.isolate()
         log_context.in_hand.append(lambda: self._in_hand)
         log_context.queue_names[self._layout.path] = self.queue_dir
-        attempts = ThreadAttempts(self.queue_dir, self._oversized, self._replaced())
+        attempts = ThreadAttempts(self.queue_dir, self._set_aside_oversized, self._own_process_message())
         batches = attempts.waiting_batches()
         files = FileWatch(module_files(tuple(Router.HANDLERS)))
         options = attempts.settings
@@ -104,16 +109,16 @@ class QueueReceiver:
                 if Router.RELOAD and files.changed():
                     Router.reload()
                     self.reloaded()
-                patience = 0 if one_shot else min(self.sleep, _LOOK_SECONDS)
-                claim = self._next(
-                    consumer, patience if batches is None else batches.patience_seconds(patience)
+                seconds = 0 if one_shot else min(self.sleep, _LOOK_SECONDS)
+                claim = self._claim_next(
+                    consumer, seconds if batches is None else batches.wait_seconds(seconds)
                 )
-                if claim is not None and (batches is None or not self._is_collected(batches, claim)):
+                if claim is not None and (batches is None or not self._waits_for_batch(batches, claim)):
                     threads.submit(self._handle, attempts, partial(attempts.attempt, claim))
                 idle = claim is None
-                self._tell(idle and not one_shot)
+                self._tell_waiting(idle and not one_shot)
                 for group in batches.due(idle=idle, everything=idle and one_shot) if batches else ():
-                    self._begin()
+                    self._count_in_hand()
                     threads.submit(self._handle, attempts, partial(attempts.attempt_batch, group))
                 if idle and one_shot and self._all_settled():
                     break
@@ -140,7 +145,7 @@ class QueueReceiver:
             ):
                 undeliverable.push(router().UNDELIVERABLE_QUEUE, msg, "no handler finished it")
 
-    def _replaced(self) -> Callable[[Any], object] | None:
+    def _own_process_message(self) -> Callable[[Any], object] | None:
         """The `process_message` that somebody has put in the place of ours, or ours for a stand-in of the router."""
         chosen = self.process_message
         if getattr(chosen, "__func__", None) is not QueueReceiver.process_message:
@@ -148,7 +153,7 @@ class QueueReceiver:
         ours = router() is Router and getattr(Router.deliver, "__func__", None) is RoutingBase.deliver
         return None if ours else chosen
 
-    def _next(self, consumer: Consumer, timeout_seconds: float) -> ConsumedClaim | None:
+    def _claim_next(self, consumer: Consumer, timeout_seconds: float) -> ConsumedClaim | None:
         """The next claim, when a thread is free for it."""
         with self._settled:
             if self._in_hand >= self.workers and not self._settled.wait_for(self._has_room, _LOOK_SECONDS):
@@ -160,10 +165,10 @@ class QueueReceiver:
             self._stopped.wait(_FAULT_SECONDS)
             return None
         if claim is not None:
-            self._begin()
+            self._count_in_hand()
         return claim
 
-    def _is_collected(self, batches: WaitingBatches, claim: ConsumedClaim) -> bool:
+    def _waits_for_batch(self, batches: WaitingBatches, claim: ConsumedClaim) -> bool:
         """Whether it waits for others now, in nobody's hand."""
         if self._is_oversized(claim) or not batches.add(claim):
             return False
@@ -171,14 +176,14 @@ class QueueReceiver:
             self._in_hand -= 1
         return True
 
-    def _tell(self, idle: bool) -> None:
+    def _tell_waiting(self, idle: bool) -> None:
         """Say once that there is nothing to do, as the next message may be long in coming."""
         waits = idle and not self._in_hand
-        if waits and not self._waits:
+        if waits and not self._told_waiting:
             events.emit("queue.waiting", queue=self.queue_dir)
-        self._waits = waits
+        self._told_waiting = waits
 
-    def _begin(self) -> None:
+    def _count_in_hand(self) -> None:
         with self._settled:
             self._in_hand += 1
 
@@ -207,7 +212,7 @@ class QueueReceiver:
             if idle:
                 attempts.flush()
 
-    def _oversized(self, claim: ConsumedClaim) -> bool:
+    def _set_aside_oversized(self, claim: ConsumedClaim) -> bool:
         """Put away a message over the limit; it is no handler's."""
         if not self._is_oversized(claim):
             return False
@@ -222,7 +227,7 @@ class QueueReceiver:
             )
             claim.handoff(self._oversize)
         except OSError:  # another filesystem
-            cross_device.ship(claim, self._oversize, host=host)
+            cross_device.hand_off_copy(claim, self._oversize, host=host)
         return True
 
     def _is_oversized(self, claim: ConsumedClaim) -> bool:

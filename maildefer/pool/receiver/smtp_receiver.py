@@ -74,7 +74,7 @@ class SMTPReceiver:
         self._launcher = IntakeLauncher(
             self._listeners, self._layout.path, settings.arguments(options), variables
         )
-        self._handling: QueueReceiver | None = None
+        self._queue_receiver: QueueReceiver | None = None
         self._thread: threading.Thread | None = None
         self._closed = threading.Event()
 
@@ -85,7 +85,7 @@ class SMTPReceiver:
     @property
     def runs_handlers(self) -> bool:
         """Whether it handles in this process what it takes, as far as is known before it starts."""
-        return bool(Router.table()) or self._replaced() is not None
+        return bool(Router.table()) or self._own_process_message() is not None
 
     def start(self) -> None:
         """Serve, and return once connections are taken. Raises ConfigurationError for a broken application."""
@@ -93,13 +93,13 @@ class SMTPReceiver:
         self._write_routes()
         self._launcher.execute()
         self._launcher.await_ready()
-        replaced = self._replaced()
+        replaced = self._own_process_message()
         if Router.table() or replaced is not None:
-            self._handling = QueueReceiver(self.queue_dir)
+            self._queue_receiver = QueueReceiver(self.queue_dir)
             if replaced is not None:
-                self._handling.process_message = replaced  # type: ignore[method-assign]
-            self._handling.reloaded = self.reload
-            self._thread = threading.Thread(target=self._handle, name="receiver", daemon=True)
+                self._queue_receiver.process_message = replaced  # type: ignore[method-assign]
+            self._queue_receiver.reloaded = self.reload
+            self._thread = threading.Thread(target=self._handle_queue, name="receiver", daemon=True)
             self._thread.start()
         if self._closed.is_set():  # by a signal's handler, or another thread, meanwhile
             self.close()
@@ -139,8 +139,8 @@ class SMTPReceiver:
         for listener in self._listeners:
             listener.socket.close()
         self._launcher.close()
-        if self._handling is not None:
-            self._handling.close()
+        if self._queue_receiver is not None:
+            self._queue_receiver.close()
         if self._thread is not None:
             self._thread.join()
 
@@ -160,7 +160,7 @@ class SMTPReceiver:
                 undeliverable_message(Data, "handler failed")
         return None
 
-    def _replaced(self) -> Callable[..., None] | None:
+    def _own_process_message(self) -> Callable[..., None] | None:
         """What calls the `process_message` that a subclass, or somebody, has put in the place of ours."""
         chosen = self.process_message
         if getattr(chosen, "__func__", None) is SMTPReceiver.process_message:
@@ -173,10 +173,10 @@ class SMTPReceiver:
 
         return process_message
 
-    def _handle(self) -> None:
-        assert self._handling is not None
+    def _handle_queue(self) -> None:
+        assert self._queue_receiver is not None
         try:
-            self._handling.start()
+            self._queue_receiver.start()
         except MaildeferError:
             LOG.exception("the messages that were taken are not being handled")
 
@@ -189,7 +189,7 @@ class SMTPReceiver:
         """What is loaded here; else what a probe says of this queue; None where routes decide nothing."""
         if table := Router.table():
             return [pattern.pattern for pattern, _ in table]
-        if self._replaced() is not None or (loaded_settings() is None and not is_project()):
+        if self._own_process_message() is not None or (loaded_settings() is None and not is_project()):
             return None
         routes = Probe(project()).wait().routes
         ours = [route.pattern for route in routes if located(route.queue) == self._layout.path]

@@ -1,4 +1,4 @@
-"""Messages that wait for one call of a `@batch` function: how many, how long, which together; and that call."""
+"""Messages that wait for one call of a `@batch` function: how many, for how long, which together; and that call."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class BatchGroup(Generic[C]):
 
     @classmethod
     def begin(cls, step: HandlerStep, crashes: int, max_crashes: int) -> Self:
-        """For messages with so many crashes; the function's linger begins now."""
+        """Begin a group for messages with so many crashes; the function's linger begins now."""
         assert step.terms is not None
         limit, linger = step.terms
         return cls(step, batch_size(limit, crashes, max_crashes), linger > 0, boottime() + linger)
@@ -79,10 +79,10 @@ class BatchGroup(Generic[C]):
 
 
 def batch_size(limit: int, crashes: int, max_crashes: int) -> int:
-    """How many messages with so many crashes go into one batch: fewer at each, and at last one.
+    """The most messages with so many crashes in one batch: fewer after each crash, and at last one.
 
-    A batch that dies charges all its messages, whoever is to blame; so the innocent must be alone with time to spare
-    before the crash limit buries. With the limit at 500 and five crashes allowed: 500, 63, 8, 1, 1.
+    A worker that dies in a batch charges all its messages, whichever was the cause; so a sound one must be handled
+    alone before the crash limit buries it. With a limit of 500 messages and five crashes allowed: 500, 63, 8, 1, 1.
     """
     alone = min(_ALONE_AFTER_CRASHES, max_crashes - 1)
     return 1 if crashes >= alone else math.ceil(limit ** (1 - crashes / alone))

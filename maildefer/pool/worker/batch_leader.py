@@ -1,7 +1,7 @@
-"""One worker of a host gathers, where a queue has nothing but batches; the others pass on to it what they are offered.
+"""One worker of a host, the leader, gathers where a queue has only `@batch` handlers; the others pass their offers on.
 
-So one call handles what a host's idle workers would else share among themselves, a message each. What is passed on is a
-hint like any offer (I10): the entry still waits in `new/`, and the scout offers it again should nobody take it.
+So one call handles the messages that idle workers of a host would else share, one each. A name that is passed on is a
+hint like any offer (I10): the entry still waits in `new/`, and the scout offers it again if nobody claims it.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from maildefer.maildir.system import boottime
 from maildefer.pool.scoreboard import ProcessKind, S, Scoreboard, State
 from maildefer.pool.worker.offers import Offers
 
-_ROOM_SECONDS = 0.05  # the kernel may hold ten names only (net.unix.max_dgram_qlen)
+_FULL_SOCKET_SECONDS = 0.05  # the kernel may hold ten names only (net.unix.max_dgram_qlen)
 
 
 class BatchLeader:
-    """A queue's, as one worker sees it: whether that is another one, or itself from `begin` to `end`.
+    """Who leads for one queue, as one worker sees it: another one, or itself until its batch is due.
 
-    Each worker says on its own slot that it gathers, and looks at the others' after: of two that begin at once at most
+    Each worker shows in its own slot that it leads, and then looks at the others': of two that begin at once at most
     one goes on.
     """
 
@@ -35,25 +35,25 @@ class BatchLeader:
         self._board = board
         self._words = board.words
         self._slot = slot
-        self._bit = 1 << queue
-        self._gathers = board.slot(slot) + S.GATHERS
-        self._until = board.slot(slot) + S.GATHERS_UNTIL
-        self._sending, self._mine = ends
+        self._queue_bit = 1 << queue
+        self._leads_word = board.slot(slot) + S.GATHERS
+        self._until_word = board.slot(slot) + S.GATHERS_UNTIL
+        self._sending, self._receiving = ends
         for end in ends:
             end.setblocking(False)
         self._offers = offers
-        self.listens = False
+        self.is_leading = False
 
-    def is_another(self) -> bool:
-        """Whether there is one who takes what is passed on: it lives, is in no handler, and its batch is not due."""
-        words, bit = self._words, self._bit
+    def is_other_leading(self) -> bool:
+        """Whether another worker leads and takes names: it lives, is in no handler, and its batch is not due."""
+        words, bit = self._words, self._queue_bit
         for slot in self._board.worker_slots():
             base = self._board.slot(slot)
-            if words[base + S.GATHERS] & bit and slot != self._slot and self._takes(base):
+            if words[base + S.GATHERS] & bit and slot != self._slot and self._accepts(base):
                 return True
         return False
 
-    def _takes(self, base: int) -> bool:
+    def _accepts(self, base: int) -> bool:
         words = self._words
         return (
             words[base + S.KIND] == ProcessKind.WORKER
@@ -62,41 +62,42 @@ class BatchLeader:
             and words[base + S.GATHERS_UNTIL] > boottime() * 1e9
         )
 
-    def begin(self, due: float) -> bool:
-        """From now on it is this worker, until its batch is due, or `end`; False if it is another."""
+    def begin_leading(self, due: float) -> bool:
+        """Lead from now on, until the batch is due or `end_leading`; False if another worker leads."""
         words = self._words
-        words[self._until] = int(due * 1e9)
-        words[self._gathers] |= self._bit
-        if self.is_another():
-            self.end()
+        words[self._until_word] = int(due * 1e9)
+        words[self._leads_word] |= self._queue_bit
+        if self.is_other_leading():
+            self.end_leading()
             return False
-        if not self.listens:
-            self._offers.wake_for(self._mine)
-            self.listens = True
+        if not self.is_leading:
+            self._offers.wake_for(self._receiving)
+            self.is_leading = True
         return True
 
-    def end(self) -> None:
-        self._words[self._gathers] &= ~self._bit
-        if self.listens:
-            self._offers.stop_waking_for(self._mine)
-            self.listens = False
+    def end_leading(self) -> None:
+        """Lead no longer; nothing to do where this worker does not."""
+        self._words[self._leads_word] &= ~self._queue_bit
+        if self.is_leading:
+            self._offers.stop_waking_for(self._receiving)
+            self.is_leading = False
 
     def pass_on(self, name: str) -> bool:
-        """False when that did not go: the other one has more than it can take."""
+        """Pass a name on to the leader; False where it has more than it can take."""
         for last in (False, True):
             try:
                 self._sending.send(os.fsencode(name))
                 return True
             except BlockingIOError:
                 if not last:
-                    select.select([], [self._sending], [], _ROOM_SECONDS)
+                    select.select([], [self._sending], [], _FULL_SOCKET_SECONDS)
         return False
 
     def receive_name(self) -> str | None:
         """A name that was passed on to this worker; None when there is none."""
-        if not self.listens:
+        if not self.is_leading:
             return None
         try:
-            return os.fsdecode(self._mine.recv(4096))
+            return os.fsdecode(self._receiving.recv(4096))
         except BlockingIOError:
             return None

@@ -1,7 +1,7 @@
-"""A worker whose application has `@batch` handlers: it gathers messages for them, beside all else that it does.
+"""A worker whose application has `@batch` handlers: it gathers messages for them, beside its other work.
 
-Nothing waits for a batch but the batch itself: while one gathers, the worker takes offers as ever, handles at once what
-is for other handlers, and sleeps no longer than until the batch is due.
+Nothing else waits for a batch: while one gathers, the worker takes offers as ever, handles messages for other handlers
+at once, and sleeps no longer than until the batch is due.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from maildefer.pool.worker.claim_slots import GatheredClaim, GatheredSlots
 from maildefer.pool.worker.queue_view import QueueView
 from maildefer.pool.worker.worker import M, T, Worker
 
-Key = tuple[int, str, int]  # queue, handler, crashes so far
+GroupKey = tuple[int, str, int]  # queue, handler, crashes so far
 _NEVER = float("inf")
 _MOST_QUEUES = 64  # as many as a word has bits
 
 
 class BatchWorker(Worker):
-    """In queues without batches it does what any worker does."""
+    """A worker that gathers; in queues without `@batch` handlers it works like any other."""
 
     def __init__(self, shared: PoolContext, slot: int, application: Application) -> None:
         super().__init__(shared, slot, application)
         self._max_crashes = shared.settings.max_crashes
-        self._groups: dict[Key, BatchGroup[GatheredClaim]] = {}
-        self._due = _NEVER  # the first of them
-        self._free_places = GatheredSlots.places(shared.board, slot)
+        self._groups: dict[GroupKey, BatchGroup[GatheredClaim]] = {}
+        self._due = _NEVER  # when the first group is due, on the boot clock
+        self._free_places = GatheredSlots.all_places(shared.board, slot)
         self._gathered_slots: dict[int, GatheredSlots] = {}
         for queue in self._queues:
             if application.has_batches(queue.name):
@@ -50,10 +50,10 @@ class BatchWorker(Worker):
         }
 
     def serve(self) -> None:
-        """As any worker; at the end, what is gathered is handled as the message in hand, but in a drain given back."""
+        """Serve like any worker; at the end, handle the messages that are gathered, or in a drain release them."""
         super().serve()
         for leader in self._leaders.values():
-            leader.end()
+            leader.end_leading()
         while self._groups:
             key = next(iter(self._groups))
             if self._words[Header.DRAINING]:
@@ -66,7 +66,7 @@ class BatchWorker(Worker):
         leader = self._leaders.get(queue.index)
         if queue.index not in self._gathered_slots:
             super()._attempt(queue, name, read)
-        elif leader is None or not leader.is_another():
+        elif leader is None or not leader.is_other_leading():
             self._attempt_or_gather(queue, name, leader)
         elif not leader.pass_on(name):
             self._attempt_or_gather(queue, name, None)
@@ -102,7 +102,11 @@ class BatchWorker(Worker):
         group = self._groups.get(key)
         if group is None:
             group = BatchGroup.begin(step, claim.crashes, self._max_crashes)
-            if leader is not None and group.waits_for_more and not leader.begin(min(group.due, self._due)):
+            if (
+                leader is not None
+                and group.waits_for_more
+                and not leader.begin_leading(min(group.due, self._due))
+            ):
                 claim.release()  # both began at once; the scout offers it again, and then it is passed on
                 self._words[self._base + S.RELEASED] += 1
                 return None
@@ -115,24 +119,28 @@ class BatchWorker(Worker):
         return None
 
     def _keep_leading(self) -> None:
-        """Go on gathering for this host, where anything waits for the next call, and nobody else does by now."""
+        """Go on leading where messages wait for the next call and no other worker leads by now."""
         for index, leader in self._leaders.items():
             if any(key[0] == index and group.waits_for_more for key, group in self._groups.items()):
-                leader.begin(self._due)
+                leader.begin_leading(self._due)
 
     def _update_groups(self, *, idle: bool = False) -> None:
-        """Take what was passed on, and handle what has waited long enough."""
+        """Claim the entries that other workers have passed on, and handle the groups that are due."""
         for index, leader in self._leaders.items():
             queue = self._queues[index]
-            while leader.listens and self._may_claim(queue) and (name := leader.receive_name()) is not None:
+            while (
+                leader.is_leading and self._may_claim(queue) and (name := leader.receive_name()) is not None
+            ):
                 self._attempt_or_gather(queue, name, leader)
         self._handle_due_groups(idle=idle)
 
     def _may_claim(self, queue: QueueView) -> bool:
-        return not (self._stopping or self._left == 0 or self._words[Header.PAUSED] or queue.is_paused())
+        return not (
+            self._stopping or self._attempts_left == 0 or self._words[Header.PAUSED] or queue.is_paused()
+        )
 
     def _handle_due_groups(self, *, idle: bool) -> None:
-        """Without a linger, it is due as soon as there is nothing else to do."""
+        """Handle the groups that are due; one without a linger is due as soon as the worker is idle."""
         now = boottime()
         if self._due > now or self._stopping:
             return
@@ -140,14 +148,14 @@ class BatchWorker(Worker):
             if group.due <= now and (idle or group.lingers):
                 self._handle_group(key)
 
-    def _handle_group(self, key: Key) -> None:
-        """Call the function, and settle each message by itself."""
+    def _handle_group(self, key: GroupKey) -> None:
+        """Make the attempt at a group."""
         queue, group = self._queues[key[0]], self._groups.pop(key)
         self._due = min((waiting.due for waiting in self._groups.values()), default=_NEVER)
         self._words[self._base + S.STATE] = State.BUSY
         self._words[self._base + S.QUEUE] = queue.index
         if (leader := self._leaders.get(queue.index)) is not None:
-            leader.end()
+            leader.end_leading()
         group.attempt(self._attempts[queue.index], lambda: not self._stopping)
         self._keep_leading()
 
@@ -159,8 +167,8 @@ class BatchWorker(Worker):
         claims: Sequence[GatheredClaim],
     ) -> T:
         """Run handlers under the deadline, the claims of their messages marked as in a handler."""
-        slots.begin(claims)
+        slots.mark_in_handler(claims)
         try:
             return self._run_handlers(handlers, messages, claims)
         finally:
-            slots.end(claims)
+            slots.unmark(claims)

@@ -1,4 +1,4 @@
-"""Finding the messages of a batch on which its handler fails, so that the others needn't share their fate."""
+"""The search for the messages of a batch on which its handler fails, so that the others are handled all the same."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ def bisect(
     may_go_on: Callable[[], bool] = lambda: True,
     choose: Callable[[int], int] = randrange,
 ) -> Iterator[tuple[list[T], list[Outcome]]]:
-    """All items in pieces, with their outcomes as soon as they are known.
+    """Yield all items in pieces, with their outcomes as soon as they are known.
 
-    `call` gives an outcome for each item, or one failure for all. Then the two halves are called by themselves, and so
-    on: one bad item of 500 is found in 19 calls. Where two single items in a row fail, any third one is tried: if that
-    fails as well, it is not they, but a database that is down, say. The rest is deferred then, and not called again;
-    so it is when there is no time to go on. Only who has failed alone has the exception on its account.
+    `call` returns an outcome for each item, or one failure for all. After a failure the two halves are called by
+    themselves, and so on: one bad item of 500 is found in 19 calls. Where two single items in a row fail, a third one
+    is tried, chosen by chance: if that fails as well, the cause is not the items, but a database that is down, say.
+    Then, as when there is no time to go on, the rest is deferred and not called again. Only an item that has failed
+    alone has the exception in its outcome.
     """
     pieces, failed_alone = [items], 0
     while pieces:
@@ -44,11 +45,11 @@ def bisect(
             yield rest, [Deferred(ended.reason)] * len(rest)
             return
         if rest and failed_alone == _DOUBTFUL:
-            pieces.append(_taken_out(pieces, choose(len(rest))))
+            pieces.append(_take_out(pieces, choose(len(rest))))
 
 
-def _taken_out(pieces: list[list[T]], index: int) -> list[T]:
-    """One item by itself, by its number in the order in which they would come; no piece stays empty."""
+def _take_out(pieces: list[list[T]], index: int) -> list[T]:
+    """Take one item out, by its number in the order in which the pieces come; no piece stays empty."""
     for place in reversed(range(len(pieces))):
         piece = pieces[place]
         if index < len(piece):

@@ -1,7 +1,7 @@
-"""What a worker gathers for a `@batch`: claims with places of their own on the board.
+"""Claims that a worker gathers for a `@batch`, with places of their own on the scoreboard.
 
-A place tells the claim's queue, and whether a handler has begun with it: a worker that dies in one handler has done no
-harm to what it gathered for another, and the keeper gives that back uncharged.
+A place shows the claim's queue, and whether a handler has begun with its message: after a death in one handler, the
+keeper returns uncharged what the worker had gathered for another.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class GatheredClaim(Claim):
-    """A claim with its place, and with the message once it was read."""
+    """A claim with its place on the scoreboard, and with its message once that was read."""
 
     __slots__ = ("message",)
 
@@ -30,53 +30,53 @@ class GatheredClaim(Claim):
 
 
 class GatheredSlots:
-    """A worker's places for the claims of one queue; `free` is shared by all its queues. Implements `claims.Hand`."""
+    """A worker's places for the claims of one queue; `free` is shared by all its queues. Implements `ClaimSlots`."""
 
-    __slots__ = ("_first", "_hand", "_tag", "_top", "_words", "free")
+    __slots__ = ("_first", "_slot", "_tag", "_top", "_words", "free")
 
     def __init__(
-        self, board: Scoreboard, slot: int, hand: ScoreboardSlot, queue: int, free: list[int]
+        self, board: Scoreboard, slot: int, own: ScoreboardSlot, queue: int, free: list[int]
     ) -> None:
         self._words = board.words
         self._first = board.gathering(slot)
         self._top = board.slot(slot) + S.GATHERED
-        self._hand = hand
+        self._slot = own
         self._tag = (queue + 1) << QUEUE_SHIFT
         self.free = free
 
     @staticmethod
-    def places(board: Scoreboard, slot: int) -> list[int]:
-        """All places of a slot, the lowest to be taken first, since only those ever used are looked at."""
+    def all_places(board: Scoreboard, slot: int) -> list[int]:
+        """All places of a slot, the lowest to be taken first, since looks go no further than the highest ever used."""
         first = board.gathering(slot)
         return list(range(first + GATHERED_PLACES - 1, first - 1, -1))
 
     def next_seq(self) -> int:
-        return self._hand.next_seq()
+        return self._slot.next_seq()
 
     def take(self, seq: int, name: str) -> int:
         place = self.free.pop()
-        if place >= self._first + self._words[self._top]:  # first, so that who looks sees the claim
+        if place >= self._first + self._words[self._top]:  # first, so that every look sees the claim
             self._words[self._top] = place - self._first + 1
         self._words[place] = self._tag | seq
-        self._hand.hint(name)
+        self._slot.hint(name)
         return place
 
     def drop(self, place: int) -> None:
         self._words[place] = 0
         self.free.append(place)
 
-    def begin(self, claims: Sequence[GatheredClaim]) -> None:
-        """A handler gets these now: from here on, its death is theirs."""
+    def mark_in_handler(self, claims: Sequence[GatheredClaim]) -> None:
+        """Show that a handler gets these now: a death from here on is charged to them."""
         for claim in claims:
             self._words[claim.place] |= IN_HANDLER
 
-    def begin_all(self) -> None:
-        """As if a handler had all that is held: a program that breaks is charged with it."""
+    def mark_all_in_handler(self) -> None:
+        """Show all claims as in a handler: a program that ends in an exception has them charged."""
         for place in range(self._first, self._first + self._words[self._top]):
             if self._words[place]:
                 self._words[place] |= IN_HANDLER
 
-    def end(self, claims: Sequence[GatheredClaim]) -> None:
-        """It has come back from the handler, and is not settled yet."""
+    def unmark(self, claims: Sequence[GatheredClaim]) -> None:
+        """Show that the handler has returned, and the claims are not settled yet."""
         for claim in claims:
             self._words[claim.place] &= ~IN_HANDLER

@@ -1,13 +1,14 @@
-"""A worker's side of the conversation tokens: under which lease, and what the board shows of them.
+"""The conversation tokens that a worker holds: under which lease, and what the scoreboard shows of them.
 
 Costs nothing before the first message for a stateful handler: until then nothing is imported, listed or made.
 
-A taken token is waited for: a tenth of a second, since most handlers are quick, and longer while the worker has nothing
-else to do. Else a sender's burst is handled at the pace of postponements, whose unit is a second: 50 messages of 10 ms
-took 91 s, now 3. In vain it costs other messages no more than a handler of a tenth of a second does.
+The worker waits for a token that another one holds: a tenth of a second, since most handlers are quick, and longer
+while it has nothing else to do. Without the wait, a sender's burst was handled at the pace of postponements, whose
+unit is a second: 50 messages of 10 ms took 91 s, and take 3 s now. A wait in vain costs other messages a tenth of a
+second.
 
-Who waits says so on the board, and of a host's entries the oldest is first, so that a conversation has the queue's
-order. What had to be postponed comes when it comes.
+A worker that waits shows it on the scoreboard, and of a host's entries the oldest is first, so that a conversation has
+the queue's order. An entry that had to be postponed has no such order.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
     from maildefer.maildir.upkeep.tokens import Tokens
 
 
-PATIENCE_SECONDS = 0.1
-IDLE_PATIENCE_SECONDS = 5.0
+WAIT_SECONDS = 0.1
+IDLE_WAIT_SECONDS = 5.0
 _LOOK_SECONDS = 0.005
 _IDLE_LOOK_SECONDS = 0.02
 
@@ -33,7 +34,7 @@ _IDLE_LOOK_SECONDS = 0.02
 class ConversationLocks:
     """The worker's tokens, in the queue `home`; implements the dispatcher's `ConversationTokens`. For one thread.
 
-    `is_wanted` tells whether the worker is wanted elsewhere: for another message, or to end.
+    `is_wanted` says whether the worker has something else to do: another message, or to end.
     """
 
     def __init__(
@@ -41,7 +42,7 @@ class ConversationLocks:
         home: QueueView,
         board: Scoreboard,
         slot: int,
-        hand: ScoreboardSlot,
+        own: ScoreboardSlot,
         is_wanted: Callable[[], bool],
         *,
         system: System = SYSTEM,
@@ -52,14 +53,14 @@ class ConversationLocks:
         self._board = board
         self._slot = slot
         self._waits = board.slot(slot) + S.WAITS_FOR
-        self._hand = TokenSlots(board, slot, hand)
+        self._slots = TokenSlots(board, slot, own)
         self._tokens: Tokens | None = None
 
     def take_token(self, conversation: str) -> bool:
-        """Raises StorageFault's kinds, where the filesystem refuses.
+        """Take the token of a conversation, or say that another worker holds it. Raises StorageFault's kinds.
 
-        The handler's time does not run meanwhile: that a mount hangs, or another handler takes long, is not its fault,
-        and a death in here not its crash (I5).
+        The handler's time limit does not run meanwhile: that a mount hangs, or another handler takes long, is not its
+        fault, and a death in here is not its crash (I5).
         """
         words, deadline = self._board.words, self._board.slot(self._slot) + S.DEADLINE
         until, words[deadline] = words[deadline], 0
@@ -86,10 +87,10 @@ class ConversationLocks:
 
     def _wait_for(self, conversation: str, number: int, tokens: Tokens) -> bool:
         began = self._system.boottime()
-        while (waited := self._system.boottime() - began) < IDLE_PATIENCE_SECONDS:
-            if waited >= PATIENCE_SECONDS and self._is_wanted():
+        while (waited := self._system.boottime() - began) < IDLE_WAIT_SECONDS:
+            if waited >= WAIT_SECONDS and self._is_wanted():
                 return False
-            self._system.sleep(_LOOK_SECONDS if waited < PATIENCE_SECONDS else _IDLE_LOOK_SECONDS)
+            self._system.sleep(_LOOK_SECONDS if waited < WAIT_SECONDS else _IDLE_LOOK_SECONDS)
             if self._is_first(number) and tokens.take_token(conversation):
                 return True
         return False
@@ -109,8 +110,10 @@ class ConversationLocks:
             Tokens,  # an application without conversations never needs it
         )
 
-        self._board.words[Header.TOKENS] = self._home.index + 1  # the keeper looks after them from now on
-        self._tokens = Tokens(self._home.claimer.layout, self._hand, lease=self._lease, system=self._system)
+        self._board.words[Header.TOKENS] = (
+            self._home.index + 1
+        )  # the keeper reclaims the tokens of the dead from now on
+        self._tokens = Tokens(self._home.claimer.layout, self._slots, lease=self._lease, system=self._system)
         return self._tokens
 
     def _lease(self) -> str | None:
@@ -118,20 +121,20 @@ class ConversationLocks:
 
 
 class TokenSlots:
-    """Places for tokens, among those of the process's hand: counted, and without a name; implements `claims.Hand`."""
+    """Places for tokens, among those of the process's slot: counted, and without a name. Implements `ClaimSlots`."""
 
-    def __init__(self, board: Scoreboard, slot: int, hand: ScoreboardSlot) -> None:
+    def __init__(self, board: Scoreboard, slot: int, own: ScoreboardSlot) -> None:
         self._words = board.words
         self._count = board.slot(slot) + S.TOKENS
-        self._hand = hand
+        self._slot = own
 
     def next_seq(self) -> int:
-        return self._hand.next_seq()
+        return self._slot.next_seq()
 
     def take(self, seq: int, name: str) -> int:
-        self._words[self._count] += 1  # first, so that who finds a place taken finds it counted
-        return self._hand.take_unnamed(seq)
+        self._words[self._count] += 1  # first, so that a place that is taken is counted
+        return self._slot.take_unnamed(seq)
 
     def drop(self, place: int) -> None:
-        self._hand.drop(place)
+        self._slot.drop(place)
         self._words[self._count] -= 1

@@ -1,7 +1,7 @@
-"""Handing an entry to a queue on another filesystem, where no rename leads: push a copy under a fresh key, then ack.
+"""The handoff of an entry to a queue on another filesystem, where rename(2) fails: push a copy, then ack.
 
-The copy may double, when the host dies between the two; the first key stands in the copy's `Received` line, and is what
-handlers see as `message.key`, so that they can tell.
+The copy has a key of its own. There are two when the host dies between push and ack; the first key stands in the copy's
+`Received` line, and is what handlers see as `message.key`, so that they can tell.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from maildefer.maildir.system import SYSTEM
 from maildefer.message import envelope
 
 
-def ship(claim: Claim, other: Layout, *, host: str) -> None:
-    """Copy and ack. Raises what a push and a settle raise; before the ack, the claim is still held."""
+def hand_off_copy(claim: Claim, other: Layout, *, host: str) -> None:
+    """Push a copy and ack the claim. Raises what a push and a settle raise; until the ack, the claim is held."""
     data = claim.read()
     found, offset = envelope.split(data, claim.key)
     first = envelope.handed(data, offset) or claim.key

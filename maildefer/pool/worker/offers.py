@@ -1,7 +1,7 @@
 """Offers: names that the scout writes and the workers read, through one socket pair for each queue.
 
-All workers read one SEQPACKET socket, and wait for it by EPOLLEXCLUSIVE, so that an offer wakes one of them: no herd. A
-full socket, kept small, is the back-pressure. An offer is a hint (I10): one that is lost, doubled or stale costs time.
+All workers read one SEQPACKET socket, and wait for it by EPOLLEXCLUSIVE, so that an offer wakes one of them. A full
+socket, kept small, holds the scout up. An offer is a hint (I10): one that is lost, doubled or stale costs only time.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ MOST_NAMES = 64
 _BUFFER_BYTES = (
     32 << 10
 )  # some tens of names, where net.unix.max_dgram_qlen (10; systemd makes it 512) allows more
-_EVERY = 8  # each so many takes begin one queue lower, so that nothing starves
+_TAKES_IN_ORDER = 8  # after so many, one take begins at a lower queue, so that none starves
 
 
 def channel() -> tuple[socket.socket, socket.socket]:
@@ -32,7 +32,7 @@ def pack(names: list[str]) -> bytes:
 
 
 def unpack(data: bytes) -> list[str]:
-    """None that leads elsewhere, whatever a broken scout offers."""
+    """The names of an offer; a name that leads to another directory is dropped, whatever a broken scout offers."""
     if b"/" in data:
         events.emit("child.misbehaved", kind="scout", reason=f"what it offered is no name: {data[:60]!r}")
         data = b"\0".join(name for name in data.split(b"\0") if b"/" not in name)
@@ -42,7 +42,7 @@ def unpack(data: bytes) -> list[str]:
 class Offers:
     """A worker's end of all queues' offers, in order of priority.
 
-    `waker` is a descriptor that ends a wait; `gate` one that is readable unless the pool is paused.
+    `waker` is a descriptor that ends a wait when it is readable; `gate` one that is readable unless the pool is paused.
     """
 
     def __init__(self, sockets: list[socket.socket], waker: int, gate: int) -> None:
@@ -50,20 +50,24 @@ class Offers:
         for sock in sockets:
             sock.setblocking(False)
         self._waker = waker
-        self._open = select.epoll()
-        self._open.register(waker, select.EPOLLIN)
+        self._epoll = select.epoll()
+        self._epoll.register(waker, select.EPOLLIN)
         for sock in sockets:
-            self._open.register(sock.fileno(), select.EPOLLIN | select.EPOLLEXCLUSIVE)
+            self._epoll.register(sock.fileno(), select.EPOLLIN | select.EPOLLEXCLUSIVE)
         self._paused = select.poll()
         for descriptor in (waker, gate):
             self._paused.register(descriptor, select.POLLIN)
         self._takes = 0
 
-    def take(self) -> tuple[int, list[str]] | None:
-        """The next offer that is there: the queue's index and names; None when there is none."""
+    def take_offer(self) -> tuple[int, list[str]] | None:
+        """Take the next offer: the queue's index, and names; None when there is none."""
         self._takes += 1
         count = len(self._sockets)
-        first = (self._takes // _EVERY) % count if count > 1 and self._takes % _EVERY == 0 else 0
+        first = (
+            (self._takes // _TAKES_IN_ORDER) % count
+            if count > 1 and self._takes % _TAKES_IN_ORDER == 0
+            else 0
+        )
         for step in range(count):
             index = (first + step) % count
             try:
@@ -75,22 +79,22 @@ class Offers:
         return None
 
     def wake_for(self, end: socket.socket) -> None:
-        """Wake for what is passed on there, too, which `take` does not read."""
-        self._open.register(end.fileno(), select.EPOLLIN)
+        """End a wait also when that socket is readable, which `take_offer` does not read."""
+        self._epoll.register(end.fileno(), select.EPOLLIN)
 
     def stop_waking_for(self, end: socket.socket) -> None:
-        self._open.unregister(end.fileno())
+        self._epoll.unregister(end.fileno())
 
     def is_any(self) -> bool:
         """Whether there may be an offer, or a signal came."""
-        return bool(self._open.poll(0))
+        return bool(self._epoll.poll(0))
 
     def wait(self, *, paused: bool, seconds: float | None = None) -> None:
-        """Sleep until there may be an offer (or, paused, until we are so no longer), or a signal came, or so long."""
+        """Sleep until there may be an offer (while paused, until the pool is resumed), a signal came, or so long."""
         if paused:
             ready = self._paused.poll(None if seconds is None else seconds * 1000)
         else:
-            ready = self._open.poll(seconds)
+            ready = self._epoll.poll(seconds)
         if any(descriptor == self._waker for descriptor, _ in ready):
             try:
                 os.read(self._waker, 4096)

@@ -1,4 +1,4 @@
-"""One process's view of one queue: under which lease it claims, whether it may, and what to do about faults."""
+"""One process's view of one queue: under which lease it claims, whether it may claim, and what follows from faults."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _UNROUTED_PAUSE_SECONDS = 60.0
 
 
 class QueueView:
-    """A queue as a worker serves it; used by that worker only."""
+    """A queue as one worker or consumer sees it; used by that process only."""
 
     __slots__ = ("_set_aside", "_base", "_board", "_generation", "_words", "claimer", "index", "name")
 
     def __init__(
-        self, name: str, layout: Layout, index: int, board: Scoreboard, hand: ClaimSlots, host: str
+        self, name: str, layout: Layout, index: int, board: Scoreboard, slots: ClaimSlots, host: str
     ) -> None:
         self.name = name
         self.index = index
@@ -39,28 +39,28 @@ class QueueView:
         self._set_aside: dict[
             str, float
         ] = {}  # names that could not be claimed: not before this boot-clock second
-        self.claimer = Claimer(layout, hand, lease="", host=host, mount_time=self._mount_time)
+        self.claimer = Claimer(layout, slots, lease="", host=host, mount_time=self._mount_time)
 
     def may_claim(self) -> bool:
-        """Whether an entry may be claimed now (I8), under the lease of now. Called before each claim."""
+        """Whether an entry may be claimed now (I8), under the current lease. Called before each claim."""
         words, base = self._words, self._base
         if words[base + Q.CLAIM_UNTIL] < time.clock_gettime_ns(time.CLOCK_BOOTTIME):
             return False
         if words[base + Q.GENERATION] != self._generation:
-            generation = words[base + Q.GENERATION]  # before what it stands for
-            if words[base + Q.PAUSED] or not self._serve_under_the_lease_of_now():
+            generation = words[base + Q.GENERATION]  # read before the words that it covers
+            if words[base + Q.PAUSED] or not self._serve_under_current_lease():
                 return False
             self._generation = generation
         return True
 
     def may_take_tokens(self) -> bool:
-        """The same for conversations: other queues' go on while this one is paused, though their tokens lie here."""
+        """Whether conversation tokens may be taken now: also while this queue is paused, as other queues use them."""
         words, base = self._words, self._base
         if words[base + Q.CLAIM_UNTIL] < time.clock_gettime_ns(time.CLOCK_BOOTTIME):
             return False
-        return words[base + Q.GENERATION] == self._generation or self._serve_under_the_lease_of_now()
+        return words[base + Q.GENERATION] == self._generation or self._serve_under_current_lease()
 
-    def _serve_under_the_lease_of_now(self) -> bool:
+    def _serve_under_current_lease(self) -> bool:
         if self._words[self._base + Q.STATE] != QueueState.SERVED:
             return False
         if (lease := self._board.lease(self.index)) != self.claimer.lease:
@@ -69,13 +69,13 @@ class QueueView:
         return True
 
     def is_set_aside(self, name: str) -> bool:
-        """Whether this name could not be claimed a moment ago, as a directory of another user can't."""
+        """Whether this name could not be claimed within the last minute, such as a directory of another user."""
         return bool(self._set_aside) and self._set_aside.get(name, 0.0) > boottime()
 
     def note_fault(self, fault: StorageFault, name: str) -> None:
-        """The filesystem refused, which isn't the message's fault.
+        """Note that the filesystem refused, which is not the message's fault.
 
-        One name alone is set aside for a minute. Faults of several in a row are the filesystem's own: the queue is
+        One name alone is set aside for a minute. Faults of several names in a row are the filesystem's: the queue is
         paused on this host, longer each time.
         """
         if len(self._set_aside) >= _MOST_ASIDE:
@@ -88,13 +88,13 @@ class QueueView:
                 first_seconds=_FIRST_PAUSE_SECONDS,
                 longest_seconds=_LONGEST_PAUSE_SECONDS,
             )
-            self._set_aside.clear()  # it is not they
+            self._set_aside.clear()  # the names are not the cause
             self.pause(seconds, fault.errno or errno.EIO, str(fault))
         else:
             events.emit("entry.unreadable", queue=self.name, name=name, error=str(fault))
 
     def note_success(self) -> None:
-        """An entry was read: what was wrong with the filesystem is over."""
+        """Note that an entry was read: the filesystem works again."""
         if self._words[self._base + Q.FAULTS]:
             self._words[self._base + Q.FAULTS] = 0
             if self._words[self._base + Q.PAUSE_CODE]:

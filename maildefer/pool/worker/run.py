@@ -1,6 +1,7 @@
 """The life of a worker's process: the application is loaded, then the worker serves until it is told to end.
 
-The application is loaded after the fork, so that what its handlers import is the worker's own: a reload ends here.
+The application is loaded after the fork, so that the modules of its handlers are the worker's own: a new worker has
+their new code.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ EXIT_APPLICATION_BROKEN: Final = 78
 
 
 def run(shared: PoolContext, slot: int, number: int, output: int = -1) -> int:
-    """The life of a worker in its own process; returns the exit code. `output` is the file of what its code prints."""
-    told = CapturedOutput(output) if output >= 0 else None
+    """Run a worker in its own process; returns the exit code. `output` is the file for what its code prints."""
+    captured = CapturedOutput(output) if output >= 0 else None
     try:
-        if told is not None:
-            told.capture()
+        if captured is not None:
+            captured.capture()
         queue_paths.in_service = True
         os.environ[finder.PROJECT] = shared.project  # else it is looked for, also by children
         directory = working_directory.enter(shared.project)
@@ -37,15 +38,15 @@ def run(shared: PoolContext, slot: int, number: int, output: int = -1) -> int:
         events.emit("application.broken", error=error, pid=os.getpid())
         return EXIT_APPLICATION_BROKEN
     logs.adopt(events.current_level().upper(), application.log_processors)
-    worker = _make(shared, slot, application)
-    worker.output, worker.directory = told, directory
+    worker = _make_worker(shared, slot, application)
+    worker.output, worker.directory = captured, directory
     set_title(f"worker {number} {' '.join(queue.name for queue in shared.queues)}")
     events.emit("worker.started", worker=number, pid=os.getpid())
     worker.serve()
     return 0
 
 
-def _make(shared: PoolContext, slot: int, application: Application) -> Worker:
+def _make_worker(shared: PoolContext, slot: int, application: Application) -> Worker:
     if not any(application.has_batches(queue.name) for queue in shared.queues):
         return Worker(shared, slot, application)
     from maildefer.pool.worker.batch_worker import BatchWorker  # few pools need it

@@ -33,25 +33,25 @@ _REMEMBERED = 8192
 _SIGN_SECONDS = 2.0
 _SHORTEST_WAIT, _LONGEST_WAIT = 0.05, 1.0
 _LONGEST_LOCAL_WAIT = 5.0  # where every writer goes through this kernel, and so through inotify
-_NO_LEAVE_SECONDS = 0.1
+_MAY_NOT_OFFER_SECONDS = 0.1
 _TOUCH_SECONDS = 5.0  # an NFSv3 client's stale listing lasts until the directory changes
 
 
 def run(shared: PoolContext) -> NoReturn:
-    """The life of a scout in its own process."""
+    """Run a scout in its own process."""
     set_title(f"scout {' '.join(queue.name for queue in shared.queues)}")
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.excepthook = _end_with_thread
     scouts = [QueueScout(shared, index) for index, queue in enumerate(shared.queues) if not queue.tokens_only]
     for scout in scouts:
         threading.Thread(target=scout.serve, name=f"scout-{scout.name}", daemon=True).start()
-    while True:  # a sign of life, whatever the mounts do; one that dies again and again gives none
+    while True:  # a sign of life, also while a mount hangs; a scout that dies again and again gives none
         time.sleep(_SIGN_SECONDS)
         shared.board.words[Header.SCOUT] = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
 
 def _end_with_thread(failure: threading.ExceptHookArgs) -> None:
-    """A scout that has lost a queue's thread ends; its successor serves all of them."""
+    """End the scout that has lost the thread of a queue; its successor serves all queues."""
     threading.__excepthook__(failure)
     os._exit(1)
 
@@ -68,7 +68,7 @@ class QueueScout:
         self._socket: socket.socket = shared.offers[index][0]
         self._gate = shared.not_paused
         self._watch = DirectoryWatch(self._layout.new)
-        self._told_missing = ""
+        self._missing_watch = ""
         self._memory = OfferMemory()
         self._pace = OfferPace(shared.board)
         self._deaths = 0
@@ -77,15 +77,15 @@ class QueueScout:
         self._touched_at = 0.0
 
     def serve(self) -> None:
-        """Pass over the listing, then sleep until something comes or may have come, for ever."""
+        """Pass over the listing, then sleep until an entry comes or may have come, for ever."""
         told = ""
         while True:
             if not self._may_offer():
-                self._wait_for_leave()
+                self._wait_until_allowed()
                 continue
             try:
                 self._pass()
-                self._rest()
+                self._wait_for_entries()
                 told = ""
             except OSError as fault:
                 if str(fault) != told:
@@ -94,10 +94,10 @@ class QueueScout:
                 time.sleep(_LONGEST_WAIT)
 
     def _pass(self) -> None:
-        """Offer what the listing shows: first what is this host's share, then, with none of that, everybody's.
+        """Offer what the listing shows: this host's share, and where it has none of that, the other hosts' shares.
 
-        After a pass that met none of its own, the next offers everybody's on its way, or each pass over a backlog of
-        hosts that claim nothing would serve one slice of it.
+        After a pass that met none of its own share, the next one offers all shares as it reads: else each pass over a
+        backlog of hosts that claim nothing would serve one slice of it.
         """
         self._forget_after_deaths()
         steals, offered = self._steals, False
@@ -123,14 +123,14 @@ class QueueScout:
         )
 
     def _longest_wait(self) -> float:
-        """Longer where local writers are heard of and there are no others."""
+        """Longer where inotify tells of all writers, since all of them are on this host."""
         hears_all = self._words[self._base + Q.LOCAL] and not self._watch.missing
         return _LONGEST_LOCAL_WAIT if hears_all else _LONGEST_WAIT
 
     def _tell_whether_watched(self) -> None:
-        """Once where inotify can't be had, and once where it can again."""
-        if (missing := self._watch.missing) != self._told_missing:
-            self._told_missing = missing
+        """Tell once where inotify can't be had, and once where it can again."""
+        if (missing := self._watch.missing) != self._missing_watch:
+            self._missing_watch = missing
             if missing:
                 reason = (
                     f"no inotify watch ({missing}): entries are found up to {_LONGEST_WAIT:g} s late; raise "
@@ -140,8 +140,8 @@ class QueueScout:
             else:
                 events.emit("queue.watched", queue=self.name)
 
-    def _rest(self) -> None:
-        """Wait for local writers' events, which name the entries, or for the next poll, for other hosts' entries."""
+    def _wait_for_entries(self) -> None:
+        """Wait for events of local writers, which name the entries, or until the next listing shows other hosts'."""
         listed_at = boottime()
         names = self._watch.wait(self._wait_seconds)
         self._tell_whether_watched()
@@ -158,7 +158,7 @@ class QueueScout:
                 self._watch.touch()
 
     def _offer(self, names: list[str]) -> None:
-        """Write the names to the workers' socket; a full socket holds us up, which is what it is for."""
+        """Write the names to the workers' socket; a full socket holds the scout up, as it should."""
         start = 0
         while start < len(names):
             count = self._pace.names_per_offer()
@@ -175,15 +175,15 @@ class QueueScout:
             and words[base + Q.PAUSED_UNTIL] <= boottime() * 1e9
         )
 
-    def _wait_for_leave(self) -> None:
-        """Paused: until the gate opens; for another reason (no lease, a fault): look again soon."""
+    def _wait_until_allowed(self) -> None:
+        """Wait until entries may be offered: while the pool is paused, for the gate; else (lease, fault) a moment."""
         if self._words[Header.PAUSED]:
             select.select([self._gate], [], [])
         else:
-            time.sleep(_NO_LEAVE_SECONDS)
+            time.sleep(_MAY_NOT_OFFER_SECONDS)
 
     def _split(self, names: list[str]) -> tuple[list[str], list[str]]:
-        """This host's share, by the key's hash, and the others'."""
+        """Split names into this host's share, by the keys' hash, and the others'."""
         hosts = self._words[self._base + Q.HOSTS]
         if hosts <= 1:
             return names, []
@@ -201,20 +201,20 @@ class QueueScout:
 
 
 def share_of(name: str, hosts: int) -> int:
-    """Whose an entry is first: the hosts share 1,024 slots of the key's hash evenly."""
+    """The index of the host whose share an entry is: the hosts share 1,024 slots of the key's hash evenly."""
     key = EntryName.parse(name).key
     return crc32(key.encode("utf-8", "surrogateescape")) % 1024 * hosts // 1024
 
 
 class OfferMemory:
-    """What was offered within the last second; bounded, since older offers are taken or worth another."""
+    """The names that were offered within the last second; bounded, since older ones were taken or are worth another."""
 
     def __init__(self) -> None:
         self._names: set[str] = set()
         self._order: deque[tuple[float, str]] = deque()
 
     def unknown(self, names: list[str], now: float) -> list[str]:
-        """Those that were not offered lately; they are remembered from now on."""
+        """The names that were not offered lately; they are remembered from now on."""
         order, known = self._order, self._names
         while order and (order[0][0] < now - REMEMBER_SECONDS or len(order) > _REMEMBERED):
             known.discard(order.popleft()[1])
@@ -230,7 +230,7 @@ class OfferMemory:
 
 
 class OfferPace:
-    """How many names an offer carries: one while any worker is idle, else what one handles in its last 5 ms."""
+    """How many names an offer carries: one while any worker is idle, else as many as a worker handles in 5 ms."""
 
     def __init__(self, board: Scoreboard) -> None:
         self._board = board

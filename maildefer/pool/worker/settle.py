@@ -1,4 +1,4 @@
-"""From a handler's outcome to what happens to its claim, with patience for the filesystem."""
+"""From a handler's outcome to what happens to its claim; a settle that the filesystem refuses is tried again."""
 
 from __future__ import annotations
 
@@ -25,33 +25,33 @@ _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.1, 5.0
 
 
 class Burial(Protocol):
-    """Told that a message is given up, so that its conversation can show it: `Dispatcher.buried`."""
+    """Called when a message is given up, so that its conversation can show it: `Dispatcher.buried`."""
 
     def __call__(self, message: object, outcome: Outcome, /) -> None: ...
 
 
-Keep = Callable[[object, str, Mapping[str, object]], bool]
-"""Takes what would be buried, its reason and what else is known of it, if it says so."""
+KeepMessage = Callable[[object, str, Mapping[str, object]], bool]
+"""Called with a message that is to be buried, the reason and further facts; True when it has kept the message."""
 
 
 @dataclass(slots=True)
 class Settler:
-    """Settles claims as outcomes say; one for each process. `gone` tells when patience with a fault has to end."""
+    """Settles claims as outcomes say; one for each process. `is_ending` says when no settle is tried again."""
 
     policy: RetryPolicy
     layouts: Mapping[str, Layout]  # by the queue's path as the settings name it
     host: str
-    gone: Callable[[], bool] = lambda: False
+    is_ending: Callable[[], bool] = lambda: False
     random: Callable[[], float] = random.random
-    deferred: Callable[[Claim, str], None] = lambda claim, name: None  # told of each deferred name
-    keep: Keep = lambda message, reason, facts: False
-    make: Callable[[str], Layout] = queue_at  # opens a queue of the settings, made where it is not there yet
+    deferred: Callable[[Claim, str], None] = lambda claim, name: None  # called with each deferred name
+    keep: KeepMessage = lambda message, reason, facts: False
+    open_queue: Callable[[str], Layout] = queue_at  # makes a queue of the settings where there is none yet
     _opened: dict[str, Layout] = field(default_factory=dict)
 
     def settle(self, claim: Claim, outcome: Outcome, handler: str, message: object, buried: Burial) -> str:
-        """End the claim; returns what happened in a word: acked, deferred, buried, handed_off, postponed.
+        """Settle the claim; returns what happened in a word: acked, deferred, buried, handed_off, postponed.
 
-        Raises ClaimLost; StorageFault only once `gone()`, with the claim still held.
+        Raises ClaimLost; StorageFault only once `is_ending()`, with the claim still held.
         """
         match outcome:
             case Acked():
@@ -117,8 +117,8 @@ class Settler:
             other = self._layout(outcome.queue or "")
             try:
                 self.persist(lambda: self._move(claim, other))
-            except QueueMissing:  # taken away since it was opened
-                self.persist(lambda: self.make(other.path))
+            except QueueMissing:  # removed since it was opened
+                self.persist(lambda: self.open_queue(other.path))
                 self.persist(lambda: self._move(claim, other))
         except (ClaimLost, StorageFault):
             raise
@@ -138,22 +138,24 @@ class Settler:
         except OSError as fault:
             if fault.errno != errno.EXDEV:
                 raise
-            cross_device.ship(claim, other, host=self.host)  # another filesystem: a copy, then the ack
+            cross_device.hand_off_copy(
+                claim, other, host=self.host
+            )  # another filesystem: a copy, then the ack
 
     def _layout(self, queue: str) -> Layout:
         layout = self.layouts.get(queue) or self._opened.get(queue)
         if layout is None:
-            layout = self._opened[queue] = self.persist(lambda: self.make(queue))
+            layout = self._opened[queue] = self.persist(lambda: self.open_queue(queue))
         return layout
 
     def persist(self, settle: Callable[[], T]) -> T:
-        """Try a settle until the filesystem takes it: the entry is in our hands, and where else should it go?"""
+        """Try a settle until the filesystem does it; meanwhile the claim is held, and no other worker has the entry."""
         faults = 0
         while True:
             try:
                 return settle()
             except StorageFault as fault:
-                if not fault.temporary or self.gone():
+                if not fault.temporary or self.is_ending():
                     raise
                 if not faults:
                     events.emit("settle.delayed", error=str(fault))

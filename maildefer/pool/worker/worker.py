@@ -1,4 +1,4 @@
-"""A worker: offer → claim → read → handler → settle, one message at a time.
+"""A worker: takes an offer, claims its entries, and has an attempt made at one message at a time.
 
 Its process begins in `run`.
 """
@@ -39,14 +39,16 @@ from maildefer.pool.worker.settle import Settler
 M = TypeVar("M")
 T = TypeVar("T")
 
-_UNREADABLE_SECONDS = 600.0  # what can't be read is tried after 2 s, 4 s, … and at last so
-_HEARD = (signal.SIGTERM, signal.SIGCONT)
+_UNREADABLE_SECONDS = (
+    600.0  # an entry that can't be read is tried after 2 s, 4 s, … and at last after so many
+)
+_SIGNALS = (signal.SIGTERM, signal.SIGCONT)
 _IDLE, _BUSY = int(State.IDLE), int(State.BUSY)
 _COUNTERS = {"acked": S.ACKED, "deferred": S.DEFERRED, "buried": S.BURIED, "handed_off": S.HANDED}
 
 
 class Worker:
-    """The receiver in a worker process."""
+    """One worker of a pool. Made and used in its own process, by its main thread."""
 
     def __init__(self, shared: PoolContext, slot: int, application: Application) -> None:
         settings = shared.settings
@@ -63,13 +65,13 @@ class Worker:
             for index, queue in enumerate(shared.queues)
         ]
         home = None if shared.tokens_in is None else self._queues[shared.tokens_in]
-        wanted = self._offers.is_any
-        tokens = ConversationLocks(home, shared.board, slot, self._slot, wanted) if home is not None else None
+        is_wanted = self._offers.is_any
+        tokens = None if home is None else ConversationLocks(home, shared.board, slot, self._slot, is_wanted)
         self._settler = Settler(
             policy=application.retry_policy(),
             layouts={queue.name: queue.layout for queue in shared.queues},
             host=shared.host.label,
-            gone=lambda: self._stopping,
+            is_ending=lambda: self._stopping,
             deferred=self._tell_keeper,
         )
         self._log = AttemptLog(self._note_lines)
@@ -82,15 +84,15 @@ class Worker:
         ]
         self._timeout_ns = int(settings.handler_timeout_seconds * 1e9) or 1 << 60
         share = settings.messages_per_worker * random.uniform(0.9, 1.1)
-        self._left = max(1, round(share)) if share else -1
+        self._attempts_left = max(1, round(share)) if share else -1
         signal_stack.enable(2 if shared.dumps is None else shared.dumps.open(slot))
         gc.collect()
         gc.freeze()
 
     def serve(self) -> None:
-        """Take offers until told to stop, or until this worker's share is done."""
-        while not self._stopping and self._left != 0:
-            offer = None if self._words[Header.PAUSED] else self._offers.take()
+        """Take offers until told to end, or until this worker has handled its share of messages."""
+        while not self._stopping and self._attempts_left != 0:
+            offer = None if self._words[Header.PAUSED] else self._offers.take_offer()
             if offer is None:
                 self._wait_for_offer()
                 continue
@@ -98,7 +100,12 @@ class Worker:
             queue = self._queues[offer[0]]
             read = self._attempts[offer[0]].read
             for name in offer[1]:
-                if self._stopping or self._left == 0 or queue.is_paused() or self._words[Header.PAUSED]:
+                if (
+                    self._stopping
+                    or self._attempts_left == 0
+                    or queue.is_paused()
+                    or self._words[Header.PAUSED]
+                ):
                     break
                 self._attempt(queue, name, read)
         self._log.flush()
@@ -128,7 +135,7 @@ class Worker:
             return
         if claim is None:  # another worker was first
             return
-        self._left -= 1
+        self._attempts_left -= 1
         if self._attempts[queue.index].make(claim, read):
             queue.note_success()
 
@@ -141,7 +148,9 @@ class Worker:
         try:
             return handlers(messages)
         finally:  # also after a fault of the conversation's token
-            if self._forked:  # a handler's own child came back from it: this is not the worker
+            if (
+                self._forked
+            ):  # this is a handler's own child, not the worker, and has returned from the handler
                 os._exit(0)
             words[base + S.DEADLINE] = 0
             if self.directory.movers and not self.directory.put_back():
@@ -179,10 +188,11 @@ class Worker:
             claim.abandon()
 
     def _note_fault(self, queue: QueueView, name: str, fault: StorageFault | MemoryError) -> None:
+        """Tell the queue of a fault; the worker ends where it is out of memory or of descriptors."""
         if isinstance(fault, MemoryError):
             fault = ResourcesExhausted(queue.name, OSError(errno.ENOMEM, "no memory left"))
         queue.note_fault(fault, name)
-        if isinstance(fault, ResourcesExhausted):  # a handler has leaked them: a fresh process has them again
+        if isinstance(fault, ResourcesExhausted):  # a handler has leaked them: another process has them again
             events.emit("worker.recycled", pid=os.getpid(), error=str(fault))
             self._stopping = True
 
@@ -190,29 +200,32 @@ class Worker:
         send(self._shared.deferrals[1], EntryDeferred(queue=self._words[self._base + S.QUEUE], name=name))
 
     def _wait_for_offer(self) -> None:
-        """Nothing to do: say so on the board, let the log lines go, and sleep until an offer or a signal."""
+        """Write the log lines, show on the scoreboard that nothing is in hand, and sleep until an offer or a signal."""
         self._log.flush()
         if self._words[self._base + S.STATE] != _IDLE:
             self._words[self._base + S.STATE] = _IDLE
-        self._listen()
+        self._handle_signals()
         if self._stopping:
             return
         self._offers.wait(paused=bool(self._words[Header.PAUSED]), seconds=self._wait_limit_seconds())
 
     def _wait_limit_seconds(self) -> float | None:
-        """How long to sleep at most, where something is due without an offer: see `BatchWorker`."""
+        """How long to sleep at most; None for any time. A batch falls due without an offer: see `BatchWorker`."""
         return None
 
     def _catch_signals(self) -> int:
-        """TERM is only noted; the waker ends a wait that it falls into. Everything else is the supervisor's."""
+        """Install the handlers of signals; returns a descriptor that ends a wait when a signal comes.
+
+        TERM is only noted; all other decisions are the supervisor's.
+        """
         reader, self._wake_writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the supervisor decides
-        self._listen()
+        self._handle_signals()
         return reader
 
-    def _listen(self) -> None:
-        """Also before each sleep, since handlers, and event loops that they run, may have taken signals over."""
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _HEARD)
+    def _handle_signals(self) -> None:
+        """Install them before each sleep too: handlers, and event loops that they run, may have installed their own."""
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         signal.set_wakeup_fd(self._wake_writer, warn_on_full_buffer=False)
         signal.signal(signal.SIGTERM, self._note_stop)
         signal.signal(signal.SIGCONT, self._flush_lines)
@@ -229,6 +242,6 @@ class Worker:
         self._stopping = True
 
     def _note_fork(self) -> None:
-        """In a handler's own child, which is not the worker: how it dies must not pass for the worker's death."""
+        """Called in a handler's own child, which is not the worker: its death must not be taken for the worker's."""
         self._forked = True
         signal_stack.enable()

@@ -132,7 +132,7 @@ def test_a_call_that_was_handed_on_to_another_filesystem_is_no_call_there(
 ) -> None:
     other = Queue("run/other").layout
     shutil.copy(f"{project.path}/.maildefer/task-key", f"{other.path}/.maildefer/task-key")
-    cross_device.ship(claimed(project), other, host=HOST)
+    cross_device.hand_off_copy(claimed(project), other, host=HOST)
     [message] = (Queue("run/other").get(key) for key in os.listdir(other.new))
     assert (message.key, message.copied_as) == (deferred.name, os.listdir(other.new)[0])
     assert "a copy of one under another name" in refused(other)

@@ -55,8 +55,8 @@ def soon() -> float:
 
 def test_what_is_passed_on_wakes_the_one_who_gathers_and_nobody_else(host: Host) -> None:
     one, other, third = host.workers
-    one.begin(soon())
-    assert other.is_another()
+    one.begin_leading(soon())
+    assert other.is_other_leading()
     assert other.pass_on("1.k")
     assert [offers.is_any() for offers in host.offers] == [True, False, False]
     assert third.receive_name() is None
@@ -65,16 +65,16 @@ def test_what_is_passed_on_wakes_the_one_who_gathers_and_nobody_else(host: Host)
 
 def test_nobody_is_another_to_himself_or_before_anybody_gathers(host: Host) -> None:
     one, other, _ = host.workers
-    assert not other.is_another()
-    one.begin(soon())
-    assert not one.is_another()
+    assert not other.is_other_leading()
+    one.begin_leading(soon())
+    assert not one.is_other_leading()
 
 
 def test_a_second_one_does_not_begin_beside_the_first(host: Host) -> None:
     one, other, _ = host.workers
-    assert one.begin(soon())
-    assert not other.begin(soon())
-    assert (other.is_another(), one.is_another()) == (True, False)
+    assert one.begin_leading(soon())
+    assert not other.begin_leading(soon())
+    assert (other.is_other_leading(), one.is_other_leading()) == (True, False)
 
 
 @pytest.mark.parametrize(
@@ -83,28 +83,28 @@ def test_a_second_one_does_not_begin_beside_the_first(host: Host) -> None:
 )
 def test_nothing_is_passed_on_to_one_in_a_handler_or_one_that_died(host: Host, word: int, value: int) -> None:
     one, other, _ = host.workers
-    one.begin(soon())
+    one.begin_leading(soon())
     host.board.words[host.board.slot(0) + word] = value
-    assert not other.is_another()
-    other.begin(soon())
+    assert not other.is_other_leading()
+    other.begin_leading(soon())
     host.board.words[host.board.slot(0) + word] = {S.DEADLINE: 0, S.KIND: ProcessKind.WORKER}.get(
         word, State.IDLE
     )
-    assert one.is_another(), "the other one has taken over"
+    assert one.is_other_leading(), "the other one has taken over"
 
 
 def test_nothing_is_passed_on_when_the_batch_is_due(host: Host) -> None:
     one, other, _ = host.workers
-    one.begin(boottime() - 0.001)
-    assert not other.is_another()
+    one.begin_leading(boottime() - 0.001)
+    assert not other.is_other_leading()
 
 
 def test_the_successor_in_a_slot_is_not_taken_for_the_one_who_gathered_there(host: Host) -> None:
-    host.workers[0].begin(soon())
+    host.workers[0].begin_leading(soon())
     host.board.clear_slot(0)
     base = host.board.slot(0)
     host.board.words[base + S.KIND], host.board.words[base + S.STATE] = ProcessKind.WORKER, State.IDLE
-    assert not host.workers[1].is_another()
+    assert not host.workers[1].is_other_leading()
 
 
 def test_of_two_that_begin_at_once_at_most_one_goes_on(host: Host) -> None:
@@ -112,35 +112,35 @@ def test_of_two_that_begin_at_once_at_most_one_goes_on(host: Host) -> None:
     base = host.board.slot(0)
     host.board.words[base + S.GATHERS_UNTIL] = int(soon() * 1e9)
     host.board.words[base + S.GATHERS] = 1 << QUEUE  # it has said so, and has not looked yet
-    assert not other.begin(soon())
-    assert not one.is_another(), "the other one has taken it back"
-    assert one.begin(soon())
+    assert not other.begin_leading(soon())
+    assert not one.is_other_leading(), "the other one has taken it back"
+    assert one.begin_leading(soon())
 
 
 def test_each_queue_has_its_own(host: Host) -> None:
     one, other, _ = host.workers
     elsewhere = BatchLeader(host.board, 0, 0, host.keep(pair()), host.offers[0])
-    assert elsewhere.begin(soon())
-    assert not other.is_another()
-    assert one.begin(soon())
-    elsewhere.end()
-    assert other.is_another()
+    assert elsewhere.begin_leading(soon())
+    assert not other.is_other_leading()
+    assert one.begin_leading(soon())
+    elsewhere.end_leading()
+    assert other.is_other_leading()
 
 
 def test_after_its_end_nothing_is_taken(host: Host) -> None:
     one, other, _ = host.workers
-    one.begin(soon())
+    one.begin_leading(soon())
     other.pass_on("1.k")
-    one.end()
-    assert not other.is_another()
+    one.end_leading()
+    assert not other.is_other_leading()
     assert (one.receive_name(), host.offers[0].is_any()) == (None, False)
-    other.begin(soon())
+    other.begin_leading(soon())
     assert other.receive_name() == "1.k", "the next one has it"
 
 
 def test_who_cannot_be_passed_more_is_let_be(host: Host) -> None:
     one, other, _ = host.workers
-    one.begin(soon())
+    one.begin_leading(soon())
     passed = 0
     while other.pass_on(f"{passed}.k"):
         passed += 1

@@ -44,7 +44,7 @@ def test_there_is_room_for_the_largest_batch() -> None:
 def test_a_gathered_claim_is_held_before_it_is_sent_until_it_is_settled(
     board: Scoreboard, hand: ScoreboardSlot
 ) -> None:
-    places = gather(board, hand, 2, GatheredSlots.places(board, 1))
+    places = gather(board, hand, 2, GatheredSlots.all_places(board, 1))
     seq = places.next_seq()
     assert on_claims(board)(PID, seq) is False
     place = places.take(seq, "1.k,a=1")
@@ -61,7 +61,7 @@ def test_a_gathered_claim_is_held_before_it_is_sent_until_it_is_settled(
 def test_a_claim_is_held_under_the_lease_of_its_own_queue_whatever_the_worker_is_on(
     board: Scoreboard, hand: ScoreboardSlot
 ) -> None:
-    places = gather(board, hand, 2, GatheredSlots.places(board, 1))
+    places = gather(board, hand, 2, GatheredSlots.all_places(board, 1))
     places.take(places.next_seq(), "1.k")
     board.words[board.slot(1) + S.QUEUE] = 0
     assert [board.holds_under(1, queue) for queue in range(3)] == [False, False, True]
@@ -72,7 +72,7 @@ def test_a_claim_is_held_under_the_lease_of_its_own_queue_whatever_the_worker_is
 def test_places_are_shared_by_the_queues_and_used_from_the_lowest(
     board: Scoreboard, hand: ScoreboardSlot
 ) -> None:
-    free = GatheredSlots.places(board, 1)
+    free = GatheredSlots.all_places(board, 1)
     first, second = gather(board, hand, 0, free), gather(board, hand, 2, free)
     taken = [one.take(one.next_seq(), "x") for one in (first, second) * (GATHERED_PLACES // 2)]
     assert sorted(taken) == list(range(board.gathering(1), board.gathering(1) + GATHERED_PLACES))
@@ -83,29 +83,29 @@ def test_places_are_shared_by_the_queues_and_used_from_the_lowest(
 
 
 def test_slots_do_not_share_places(board: Scoreboard) -> None:
-    ends = [(places[-1], places[0]) for slot in range(4) if (places := GatheredSlots.places(board, slot))]
+    ends = [(places[-1], places[0]) for slot in range(4) if (places := GatheredSlots.all_places(board, slot))]
     assert all(below[1] < above[0] for below, above in pairwise(ends))
     assert ends[-1][1] < len(board.words)
     assert ends[0][0] >= board.slot(3) + 160
 
 
 def test_what_a_handler_has_begun_with_is_not_spared(board: Scoreboard, hand: ScoreboardSlot) -> None:
-    free = GatheredSlots.places(board, 1)
+    free = GatheredSlots.all_places(board, 1)
     places, others = gather(board, hand, 0, free), gather(board, hand, 2, free)
     claims = [_claim(places), _claim(places), _claim(places)]
     other = _claim(others)
-    places.begin(claims[:2])
+    places.mark_in_handler(claims[:2])
     assert board.spared(1, 0) == {_seq(claims[2])}
     assert board.spared(1, 2) == {_seq(other)}
     assert on_claims(board)(PID, _seq(claims[0])) is True
-    places.end(claims[:2])
+    places.unmark(claims[:2])
     assert board.spared(1, 0) == {_seq(claim) for claim in claims}
 
 
 def test_what_was_taken_back_in_one_queue_is_still_to_be_taken_back_in_another(
     board: Scoreboard, hand: ScoreboardSlot
 ) -> None:
-    free = GatheredSlots.places(board, 1)
+    free = GatheredSlots.all_places(board, 1)
     _claim(gather(board, hand, 0, free))
     _claim(gather(board, hand, 2, free))
     assert board.gathered_in(1) == 0
@@ -116,7 +116,7 @@ def test_what_was_taken_back_in_one_queue_is_still_to_be_taken_back_in_another(
 
 
 def test_a_cleared_slot_has_nothing_gathered(board: Scoreboard, hand: ScoreboardSlot) -> None:
-    places = gather(board, hand, 0, GatheredSlots.places(board, 1))
+    places = gather(board, hand, 0, GatheredSlots.all_places(board, 1))
     for _ in range(5):
         places.take(places.next_seq(), "x")
     board.clear_slot(1)

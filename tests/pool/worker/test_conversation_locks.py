@@ -18,8 +18,8 @@ from maildefer.maildir.upkeep.tokens import Tokens
 from maildefer.pool.scoreboard import PLACES, Header, ProcessKind, Q, QueueState, S, Scoreboard, State
 from maildefer.pool.scoreboard_slot import ScoreboardSlot
 from maildefer.pool.worker.conversation_locks import (
-    IDLE_PATIENCE_SECONDS,
-    PATIENCE_SECONDS,
+    IDLE_WAIT_SECONDS,
+    WAIT_SECONDS,
     ConversationLocks,
 )
 from maildefer.pool.worker.queue_view import QueueView
@@ -118,7 +118,7 @@ def test_who_is_wanted_elsewhere_waits_a_moment_only(host: Host) -> None:
     first.take_token(TALK)
     host.wanted = True
     waited = seconds_of(host.world, lambda: second.take_token(TALK))
-    assert PATIENCE_SECONDS <= waited < PATIENCE_SECONDS * 1.5
+    assert WAIT_SECONDS <= waited < WAIT_SECONDS * 1.5
     assert host.held(1) == (0, 0)
 
 
@@ -126,7 +126,7 @@ def test_who_has_nothing_else_to_do_waits_longer_but_not_for_ever(host: Host) ->
     first, second = host.worker(0), host.worker(1)
     first.take_token(TALK)
     waited = seconds_of(host.world, lambda: second.take_token(TALK))
-    assert IDLE_PATIENCE_SECONDS <= waited < IDLE_PATIENCE_SECONDS * 1.1
+    assert IDLE_WAIT_SECONDS <= waited < IDLE_WAIT_SECONDS * 1.1
 
 
 @pytest.mark.invariant(5)

@@ -12,7 +12,7 @@ from maildefer.maildir.layout import Layout, create_queue
 from maildefer.message.request import received
 from maildefer.pool.scoreboard import Scoreboard
 from maildefer.pool.scoreboard_slot import ScoreboardSlot
-from maildefer.pool.worker.cross_device import ship
+from maildefer.pool.worker.cross_device import hand_off_copy
 from maildefer.queue import Queue
 
 HOST = "host-0a1b2c"
@@ -36,7 +36,7 @@ def only(path: str) -> str:
 def shipped(source: Layout, target: Layout) -> None:
     claim = claimer(source).claim(only(source.new))
     assert claim is not None
-    ship(claim, target, host=HOST)
+    hand_off_copy(claim, target, host=HOST)
 
 
 def test_a_shipped_entry_is_in_the_other_queue_and_nowhere_else(

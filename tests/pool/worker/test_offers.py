@@ -75,7 +75,7 @@ def test_offers_are_taken_by_priority_but_no_queue_starves() -> None:
                 sending.setblocking(False)
                 with suppress(BlockingIOError):
                     sending.send(pack([name]))
-            offer = offers.take()
+            offer = offers.take_offer()
             assert offer is not None
             taken.append(offer[1][0])
         for descriptor in (reader, writer, gate):

@@ -100,7 +100,7 @@ def test_without_inotify_it_polls_as_often_as_on_a_mount_and_says_so_once(
     def live() -> None:
         for _ in range(10):
             scout._pass()
-            scout._rest()
+            scout._wait_for_entries()
 
     monkeypatch.setattr(events, "emit", lambda event, **facts: told.append(event))
     monkeypatch.setattr(directory_watch, "time", SimpleNamespace(sleep=slept.append))

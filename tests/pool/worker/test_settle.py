@@ -209,7 +209,7 @@ def test_a_settle_is_tried_until_the_filesystem_takes_it_each_time_later_and_tol
 
 def test_patience_with_a_settle_ends_when_the_worker_has_to(desk: Desk, slept: list[float]) -> None:
     refusals = Refusals(mount_fault(), 1000)
-    desk.settler.gone = lambda: refusals.tries >= 3
+    desk.settler.is_ending = lambda: refusals.tries >= 3
     with pytest.raises(MountFault):
         desk.settler.persist(refusals.settle)
     assert refusals.tries == 3

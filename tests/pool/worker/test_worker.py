@@ -57,7 +57,7 @@ def test_nor_does_one_in_a_worker_that_gathers_and_its_message_is_in_no_handler_
         1 << 60,
         False,
     )
-    free = GatheredSlots.places(board, 0)
+    free = GatheredSlots.all_places(board, 0)
     hand = GatheredSlots(board, 0, ScoreboardSlot(board, 0), 0, free)
     place = hand.take(7, "key")
     claim: Any = SimpleNamespace(place=place)
@@ -105,7 +105,7 @@ class Elsewhere:
         self.takes = takes
         self.passed: list[str] = []
 
-    def is_another(self) -> bool:
+    def is_other_leading(self) -> bool:
         return self.another
 
     def pass_on(self, name: str) -> bool:
@@ -165,7 +165,7 @@ def test_a_worker_goes_on_gathering_for_its_host_where_messages_of_that_queue_wa
     worker: Any = BatchWorker.__new__(BatchWorker)
     worker._due = 5.0
     worker._leaders = {
-        index: SimpleNamespace(begin=lambda due, index=index: begun.append((index, due)))
+        index: SimpleNamespace(begin_leading=lambda due, index=index: begun.append((index, due)))
         for index in range(3)
     }
     worker._groups = {
@@ -204,7 +204,7 @@ def test_of_two_workers_that_begin_to_gather_at_once_one_gives_its_message_back(
         crashes=0,
         release=lambda: ended.append("released"),
     )
-    gatherer = SimpleNamespace(begin=lambda due: asked.append(due) or leads)
+    gatherer = SimpleNamespace(begin_leading=lambda due: asked.append(due) or leads)
     assert worker._read_or_gather(queue, gatherer, claim) is None
     assert ended == (["gathered"] if gathered else ["released"])
     assert asked == ([7.0] if waits else [])
@@ -220,7 +220,7 @@ def test_a_worker_that_has_nothing_to_do_lets_its_lines_go_says_so_and_sleeps_un
     worker._words, worker._base, worker._stopping = board.words, board.slot(1), False
     board.words[board.slot(1) + S.STATE] = State.BUSY
     worker._log = SimpleNamespace(flush=lambda: did.append("flushed"))
-    worker._listen = lambda: did.append("listens")
+    worker._handle_signals = lambda: did.append("listens")
     worker._offers = SimpleNamespace(
         wait=lambda paused, seconds: did.append((paused, seconds, board.words[board.slot(1) + S.STATE]))
     )

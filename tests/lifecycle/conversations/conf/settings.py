@@ -16,4 +16,4 @@ if os.environ.get("WITHOUT_TOKENS"):  # to show what they are for
     ConversationLocks.take_token = _take  # type: ignore[method-assign]
 
 if patience := os.environ.get("PATIENCE"):  # in seconds, whatever else there is to do
-    conversation_locks.PATIENCE_SECONDS = conversation_locks.IDLE_PATIENCE_SECONDS = float(patience)
+    conversation_locks.WAIT_SECONDS = conversation_locks.IDLE_WAIT_SECONDS = float(patience)
