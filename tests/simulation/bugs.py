@@ -24,13 +24,13 @@ def never_again(old: Any) -> Any:
 def given_up(old: Any) -> Any:
     """A fault of a take-back taken for its end: the slot is free while claims of its worker are left."""
 
-    def take_back(self: Any, slot: int, recovery: Any, tokens: Any) -> bool:
+    def reclaim_slot(self: Any, slot: int, recovery: Any, tokens: Any) -> bool:
         try:
             return bool(old(self, slot, recovery, tokens))
         except (OSError, MaildeferError):
             return True
 
-    return take_back
+    return reclaim_slot
 
 
 def shared_owner(old: Any) -> Any:
@@ -198,8 +198,8 @@ def foreign_unreturned(old: Any) -> Any:
 
 
 def never_buried(old: Any) -> Any:
-    def give_back(self: Any, name: str, **facts: Any) -> None:
+    def reclaim_claim(self: Any, name: str, **facts: Any) -> None:
         self._max_crashes = 99
         old(self, name, **facts)
 
-    return give_back
+    return reclaim_claim

@@ -110,7 +110,7 @@ class Reclaimer:
             for lease in self._observer.abandoned(theirs):
                 death = Death(how=f"with all of {lease}, whose lease has ended")
                 for name in theirs[lease]:
-                    self._try_to_give_back(name, charged=True, taken=taken, death=death)
+                    self._try_to_reclaim_claim(name, charged=True, taken=taken, death=death)
             self._return_foreign(self._layout.cur, foreign, taken)
         return taken
 
@@ -124,7 +124,7 @@ class Reclaimer:
         self._return_foreign(self._layout.later_cur, filter(is_entry, listed), taken)
         return taken
 
-    def take_back(
+    def reclaim_claims_of(
         self,
         pid: int,
         *,
@@ -133,7 +133,7 @@ class Reclaimer:
         taken: Reclaimed | None = None,
         death: Death | None = None,
     ) -> Reclaimed:
-        """The claims of one worker of ours that is known to be dead, under our lease of now.
+        """Reclaim the claims of one worker of ours that is known to be dead, under our current lease.
 
         Raises OSError, at the end if single entries could not be moved.
 
@@ -147,7 +147,7 @@ class Reclaimer:
             if owner is not None and owner.pid == pid and owner.lease == own:
                 its_fault = charged and owner.seq not in spared
                 try:
-                    self.give_back(name, charged=its_fault, taken=taken, death=death)
+                    self.reclaim_claim(name, charged=its_fault, taken=taken, death=death)
                 except OSError as refused:  # the other claims must not wait for this one
                     fault = refused
         if fault is not None:
@@ -159,11 +159,11 @@ class Reclaimer:
             case "held":
                 pass
             case "alive":  # the worker took its claim for failed, and the rename was executed after all
-                self._try_to_give_back(name, charged=False, taken=taken)
+                self._try_to_reclaim_claim(name, charged=False, taken=taken)
             case "dead":
-                self._try_to_give_back(name, charged=True, taken=taken)
+                self._try_to_reclaim_claim(name, charged=True, taken=taken)
 
-    def _try_to_give_back(
+    def _try_to_reclaim_claim(
         self, name: str, *, charged: bool, taken: Reclaimed, death: Death | None = None
     ) -> None:
         """Reclaim one claim; one that can't be moved, or buried on a full disk, must not delay the others."""
@@ -171,13 +171,15 @@ class Reclaimer:
         if not self._refusals.may_try(path):
             return
         try:
-            self.give_back(name, charged=charged, taken=taken, death=death)
+            self.reclaim_claim(name, charged=charged, taken=taken, death=death)
         except OSError as fault:
             self._refusals.note(path, fault)
         else:
             self._refusals.forget(path)
 
-    def give_back(self, name: str, *, charged: bool, taken: Reclaimed, death: Death | None = None) -> None:
+    def reclaim_claim(
+        self, name: str, *, charged: bool, taken: Reclaimed, death: Death | None = None
+    ) -> None:
         """Reclaim a claim (the crash charged; buried at the limit), or release it; no doubt: if gone, it was done."""
         system, entry = self._system, self._set_apart(EntryName.parse(name), names.unique_of(name))
         back = entry.returned(crashes=1) if charged else entry.returned(attempts=-1)
