@@ -390,7 +390,7 @@ def test_each_part_has_the_descriptors_that_it_needs_and_no_others(fronted: Proj
     assert {name for name in of[front] if "[" not in name} == {
         "/dev/null",
         log,
-        "/memfd:arena",
+        "/memfd:blocks",
         "/memfd:connections",
         "/memfd:intake report",
         "/memfd:routes",
@@ -398,7 +398,7 @@ def test_each_part_has_the_descriptors_that_it_needs_and_no_others(fronted: Proj
     assert {name for name in of[writer] if "[" not in name} == {
         "/dev/null",
         log,
-        "/memfd:arena",
+        "/memfd:blocks",
         "/memfd:routes",
     }
     [listener] = of[front] & of[pool.pid] - {"/dev/null", log} - {
