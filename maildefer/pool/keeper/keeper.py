@@ -159,9 +159,7 @@ class Keeper:
         if os.getppid() != self._context.supervisor:
             os._exit(1)
         board, header, now = self._context.board, HeaderView(self._context.board), boottime()
-        if (
-            now - self._began > self._check_seconds()
-        ):  # so that a keeper that dies again and again gives no sign of life
+        if now - self._began > self._check_seconds():  # one that dies again and again gives no sign of life
             header.keeper_seen = now
         agreed = [QueueRecordView(board, index).ttl_seconds for index in range(len(self._heartbeats))]
         ttl = max(agreed, default=0.0)

@@ -101,10 +101,7 @@ class MountFiles:
             return
         path = self._status_path()
         draft = f"{self._layout.tmp}/.status-{self._heartbeat.lease}-{self._random}"
-        if self._last_path not in (
-            "",
-            path,
-        ):  # under a lease that was fenced: it may have been written after that
+        if self._last_path not in ("", path):  # under a fenced lease: it may have been written after that
             durable.discard(self._last_path, self._system)
         self._last_path = path
         durable.discard(draft, self._system)

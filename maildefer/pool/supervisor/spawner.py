@@ -66,9 +66,8 @@ class Spawner:
         """Fork a keeper, or a scout, unless there is one."""
         if kind in self._keeper_and_scout or self._throttle.wait(boottime()):
             return
-        slot = self._board.slots - (
-            1 if kind is ProcessKind.KEEPER else 2
-        )  # reserved: dead workers wait for the keeper
+        # Their slots are reserved: dead workers' slots wait for the keeper.
+        slot = self._board.slots - (1 if kind is ProcessKind.KEEPER else 2)
         main = (lambda: _run_keeper(context)) if kind is ProcessKind.KEEPER else (lambda: _run_scout(context))
         if (pid := self._fork(kind, slot, main)) is not None:
             SlotView(self._board, slot).pid = pid
