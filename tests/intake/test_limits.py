@@ -24,28 +24,28 @@ ENVELOPE = b"MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\n"
 QUEUED = replies.queued(["KEY"])
 NO = replies.NO_ROUTE
 
-# Conduct
+# Errors and commands
 
 
-def conduct(**limits: float) -> ErrorLimits:
+def error_limits(**limits: float) -> ErrorLimits:
     return ErrorLimits(FrontEndOptions(**limits), exempt=False)  # type: ignore[arg-type]
 
 
 def test_the_first_half_of_the_errors_is_free_then_each_waits_longer() -> None:
-    client = conduct(max_errors=12, tarpit_seconds=1, tarpit_max_seconds=10)
+    client = error_limits(max_errors=12, tarpit_seconds=1, tarpit_max_seconds=10)
     assert [client.note_replies(NO) for _ in range(12)] == [0] * 6 + [1, 2, 4, 8, 10, 10]
     assert client.limit_reached() == replies.TOO_MANY_ERRORS
 
 
 def test_what_is_no_error_is_not_slowed_down() -> None:
-    client = conduct(max_errors=2)
+    client = error_limits(max_errors=2)
     client.note_replies(NO)
     client.note_replies(NO)
     assert client.note_replies(QUEUED) == client.note_replies(replies.RECIPIENT_OK) == 0
 
 
 def test_a_message_clears_the_account() -> None:
-    client = conduct(max_errors=4, max_commands=9)
+    client = error_limits(max_errors=4, max_commands=9)
     for _ in range(3):
         client.note_replies(NO)
     client.note_replies(QUEUED)
@@ -54,7 +54,7 @@ def test_a_message_clears_the_account() -> None:
 
 
 def test_one_of_lmtps_recipients_is_enough_to_clear_it() -> None:
-    client = conduct(max_errors=2)
+    client = error_limits(max_errors=2)
     client.note_replies(NO)
     client.note_replies(NO, QUEUED)
     client.note_replies(NO)
@@ -62,7 +62,7 @@ def test_one_of_lmtps_recipients_is_enough_to_clear_it() -> None:
 
 
 def test_commands_that_bring_no_message_on_come_to_an_end_and_those_that_do_never() -> None:
-    client = conduct(max_commands=3)
+    client = error_limits(max_commands=3)
     for _ in range(1000):
         client.note_replies(replies.RECIPIENT_OK)
     client.note_replies(replies.NOOP)
@@ -79,11 +79,11 @@ def test_our_own_relays_are_borne_with() -> None:
 
 
 def test_no_tarpit_means_no_wait() -> None:
-    client = conduct(max_errors=2, tarpit_seconds=0)
+    client = error_limits(max_errors=2, tarpit_seconds=0)
     assert [client.note_replies(NO) for _ in range(2)] == [0, 0]
 
 
-def guests(most: int = 100, of_one: int = 0, exempt: str = "") -> ConnectionLimits:
+def connection_limits(most: int = 100, of_one: int = 0, exempt: str = "") -> ConnectionLimits:
     return ConnectionLimits(
         FrontEndOptions(max_connections=most, max_connections_per_client=of_one, exempt_networks=exempt)
     )
@@ -95,7 +95,7 @@ def figures(here: ConnectionLimits) -> tuple[object, object]:
 
 
 def test_a_client_has_its_share_of_connections() -> None:
-    here = guests(of_one=2)
+    here = connection_limits(of_one=2)
     assert [here.enter("192.0.2.1") for _ in range(3)] == [None, None, LimitReached.FOR_THIS_CLIENT]
     assert here.enter("192.0.2.2") is None
     here.leave("192.0.2.1")
@@ -107,13 +107,13 @@ def test_a_client_has_its_share_of_connections() -> None:
 
 
 def test_without_a_limit_for_one_client_there_is_that_for_all() -> None:
-    here = guests(most=10)
+    here = connection_limits(most=10)
     entered = [here.enter("192.0.2.1") for _ in range(11)]
     assert entered == [None] * 10 + [LimitReached.FOR_ANYBODY]
 
 
 def test_our_own_networks_and_socket_files_count_in_all_and_not_for_themselves() -> None:
-    here = guests(most=4, of_one=1, exempt="127.0.0.0/8")
+    here = connection_limits(most=4, of_one=1, exempt="127.0.0.0/8")
     assert [here.enter(address) for address in ("127.0.0.1", "127.0.0.1", "", "")] == [None] * 4
     assert figures(here) == (4, 0)
     assert here.enter("192.0.2.1") == LimitReached.FOR_ANYBODY
