@@ -1,5 +1,6 @@
-"""A look at a mount that may hang, bounded in time: the look is done by a forked child, and a child that hangs in the
-kernel, where not even KILL reaches it, is left behind.
+"""A call of a function that may hang on a mount, with a time limit: a forked child makes it.
+
+A child that hangs in the kernel, where not even KILL reaches it, is left behind.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ def bounded(function: Callable[[], T], seconds: float = LOOK_SECONDS) -> T | Tim
 def side_by_side(
     functions: Sequence[Callable[[], T]], seconds: float = LOOK_SECONDS
 ) -> list[T | TimedOut | LookFailed]:
-    """The same for several at a time, each in a child of its own, for so long in all; in their order."""
+    """Run several functions at a time, each in a child of its own, for so long in all; results in their order."""
     _reap()
     deadline = time.monotonic() + seconds
     children = [_begin(function) for function in functions]
@@ -69,7 +70,7 @@ def side_by_side(
 
 
 def _begin(function: Callable[[], object]) -> tuple[int, int]:
-    """The child's pid, and where its answer comes."""
+    """Fork a child for a function; returns its pid and the descriptor that its answer comes from."""
     reader, writer = os.pipe2(os.O_CLOEXEC)
     child = os.fork()
     if child == 0:
@@ -88,10 +89,10 @@ def _result(data: bytes | None, seconds: float) -> Any:
 
 
 def _run(function: Callable[[], object], writer: int) -> None:
-    """The child: nothing of what it does may reach the parent's files, nor may it outlive the answer."""
+    """Run in the child: nothing that it does may reach the parent's files, and it ends after its answer."""
     status = 1
     try:
-        # Whoever reads our output would otherwise wait for a child that hangs with it; and so would locks.
+        # Else a reader of the output would wait for a child that hangs, and a lock would stay held by it.
         null = os.open(os.devnull, os.O_RDWR)
         for standard in range(3):
             os.dup2(null, standard)
@@ -119,14 +120,14 @@ def _outcome(function: Callable[[], object]) -> bytes:
 
 
 def _rebuilt(kind: type[Exception], arguments: tuple[object, ...], facts: dict[str, object]) -> Exception:
-    """The error as it was. Not by its own constructor, which takes facts rather than the text in `args`."""
+    """Make the error again, not by its constructor, which takes facts rather than the text in `args`."""
     error = kind.__new__(kind, *arguments)
     error.__dict__.update(facts)
     return error
 
 
 def _read_all(readers: Sequence[int], deadline: float) -> dict[int, bytes | None]:
-    """All that comes from each until its end of file; None where the end does not come in time."""
+    """Read each descriptor until its end of file; None where the end does not come in time."""
     poll = select.poll()
     for reader in readers:
         poll.register(reader, select.POLLIN)

@@ -1,7 +1,7 @@
-"""Starting a process that outlives its starter, and hearing from it whether it has come up.
+"""Starting a process that outlives its starter, and waiting until it serves.
 
-The new process is told a descriptor: it writes `READY` there once it serves. Its starter learns of a failure by the end
-of the pipe, and its exit code from wait(2).
+The new process gets a descriptor, and writes `READY` there once it serves. Its starter learns of a failure by the end
+of the pipe, and of the exit code from wait(2).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _TAIL_BYTES: Final = 4000
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """It ended (`code`), or was killed for not having come up in time; `last_words` are the end of its log."""
+    """The process ended (`code`), or was killed as it was not ready in time; `last_words` are the end of its log."""
 
     code: int
     last_words: str
@@ -57,7 +57,7 @@ def launch(
             os.close(writer)
     try:
         if _is_ready(reader, patience_seconds):
-            child.returncode = 0  # it is nobody's to wait for from now on
+            child.returncode = 0  # subprocess is not to wait for it
             return child.pid
     finally:
         os.close(reader)
@@ -81,7 +81,7 @@ def _is_ready(reader: int, patience_seconds: float) -> bool:
 
 
 def _end(child: subprocess.Popen[bytes]) -> int:
-    """Its exit code; one that neither comes up nor ends is killed, with all that it started."""
+    """Return the exit code of a process; one that neither serves nor ends is killed, with all that it started."""
     try:
         return child.wait(1.0)
     except subprocess.TimeoutExpired:

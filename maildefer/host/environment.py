@@ -1,6 +1,6 @@
-"""The environment of a process that talks to strangers, and of all that it starts: variables of a list.
+"""The environment of a process that talks to the network, and of all that it starts: variables of a list.
 
-What its starter has besides may be anybody's password, and a broken process gives away what it has.
+Its starter's other variables may hold passwords, and a broken process gives away what it has.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _is_name: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*").fullmatch
 
 
 def listed(named: Collection[str] = (), environ: Mapping[str, str] | None = None) -> dict[str, str]:
-    """What of `environ`, else of our own environment, is on the list or in `named`."""
+    """The variables of `environ`, else of this process, that are on the list or in `named`."""
     given = os.environ if environ is None else environ
     return {
         name: value

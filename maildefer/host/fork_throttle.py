@@ -1,4 +1,4 @@
-"""Slowing down forks when children die at once, as Postfix's master does."""
+"""A pause between forks when children die at once, as Postfix's master makes one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class ForkThrottle:
         return self._deaths
 
     def note_death(self, settled: int, now: float) -> None:
-        """A child died, not by our hand, having settled so many."""
+        """Note that a child died that the supervisor did not end, after so many settles."""
         if settled:
             self.note_good()
             return
@@ -34,10 +34,10 @@ class ForkThrottle:
             events.emit("pool.throttled", deaths=self._deaths, pause_ms=events.ms(seconds))
 
     def note_good(self) -> None:
-        """A worker has settled something."""
+        """Note that a child has done its work."""
         self._deaths = 0
         self._not_before = 0.0
 
     def wait(self, now: float) -> float:
-        """Seconds until the next fork may be."""
+        """Seconds until the next fork is allowed."""
         return max(0.0, self._not_before - now)

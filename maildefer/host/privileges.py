@@ -1,4 +1,4 @@
-"""Becoming another user for good: what a process that talks to the network does once it has its sockets."""
+"""Becoming another user for good, as a process that talks to the network does once it has its sockets."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SHARED_UMASK = 0o027  # entries are for their queue's group to read, and for nob
 
 @dataclass(frozen=True, slots=True)
 class TargetUser:
-    """Whom to become: `groups` are the supplementary ones."""
+    """The user to become: `groups` are the supplementary ones."""
 
     uid: int
     gid: int
@@ -22,7 +22,7 @@ class TargetUser:
 
 
 def resolve(user: str, group: str) -> TargetUser:
-    """By names or numbers; an empty `user` stays who one is. Raises ConfigurationError for one that isn't there.
+    """Find a user by names or numbers; an empty `user` is the present one. Raises ConfigurationError for others.
 
     Without a group it is the user's own with the supplementary ones; with it, that group alone.
     """
@@ -42,10 +42,10 @@ def resolve(user: str, group: str) -> TargetUser:
 
 
 def drop(user: str, group: str) -> None:
-    """Become them, with no way back, and a umask for a shared group; nothing to do where both are empty.
+    """Become that user and group, with no way back, and a umask for a shared group; nothing to do where both are empty.
 
-    Called before there is any thread. What was to end with its parent still does (the kernel forgets it at a change of
-    user). Raises ConfigurationError for a user or group that isn't there, or without the right to become it.
+    Called before there is any thread. A process that was to end with its parent still does (the kernel forgets that at
+    a change of user). Raises ConfigurationError for an unknown user or group, or without the right to become it.
     """
     if not user and not group:
         return

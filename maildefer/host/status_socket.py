@@ -101,7 +101,7 @@ def _rest(sock: socket.socket) -> bytes:
 
 @contextmanager
 def _short(path: str) -> Iterator[str]:
-    """A name of the path that fits into `sun_path`, whose 108 bytes a long runtime directory exceeds."""
+    """Yield a name of the path that fits into `sun_path`, whose 108 bytes a long runtime directory exceeds."""
     if len(os.fsencode(path)) < 100:
         yield path
         return

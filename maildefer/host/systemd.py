@@ -1,4 +1,4 @@
-"""Telling systemd, or whoever set NOTIFY_SOCKET, how the service does: sd_notify(3) without libsystemd.
+"""Notes to systemd, or to another service manager that set NOTIFY_SOCKET: sd_notify(3) without libsystemd.
 
 Nothing here ever blocks or raises: a full or vanished socket must not stop the mail.
 """

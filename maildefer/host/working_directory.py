@@ -1,8 +1,8 @@
-"""The working directory of a process that runs other people's code: their moves are noticed, and undone.
+"""The working directory of a process that runs user code: a change is noticed, and undone.
 
-A function is put in the place of `os.chdir` and of `os.fchdir`. Asking getcwd(2) after each message would cost a system
-call, and an audit hook its call for each of a message's dozen other events; this costs nothing before somebody moves.
-What C code does by itself is not seen.
+`os.chdir` and `os.fchdir` are replaced by functions that notice it. Calling getcwd(2) after each message would cost a
+system call, and an audit hook its call for each of a message's dozen other events; this costs nothing before a change.
+A change by C code is not seen.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ _chdir, _fchdir = os.chdir, os.fchdir
 
 
 def enter(path: str) -> WorkingDirectory:
-    """Stand there, and notice all moves for as long as the process lives. Raises OSError."""
+    """Change to a directory, and notice all later changes for as long as the process lives. Raises OSError."""
     _chdir(path)
     return WorkingDirectory().__enter__()
 
 
 class WorkingDirectory:
-    """The directory in which the process stands when this is made. A context manager: noticed is what is done in it."""
+    """The working directory when this is made. As a context manager, it notices changes within its block."""
 
     __slots__ = ("_path", "movers")
 
     def __init__(self) -> None:
         self._path = os.getcwd()
         self.movers: set[int] = set()
-        """The threads that have changed it since it was last put back."""
+        """The threads that have changed the directory since it was last put back."""
 
     def __enter__(self) -> WorkingDirectory:
         vars(os).update(chdir=self._noting(_chdir), fchdir=self._noting(_fchdir))
@@ -40,7 +40,7 @@ class WorkingDirectory:
         vars(os).update(chdir=_chdir, fchdir=_fchdir)
 
     def put_back(self) -> bool:
-        """Stand where it began; False if that is gone."""
+        """Change back to the directory; False if that is gone."""
         self.movers.clear()
         try:
             _chdir(self._path)

@@ -1,7 +1,7 @@
-"""A receiver's batches: what it has claimed for `@batch` handlers, until there is enough or it has waited enough.
+"""A receiver's waiting batches: claims for `@batch` handlers, until they are enough or have waited long enough.
 
-The same rules as in a pool's workers (see `batching`), for a process that runs by itself: one thread collects, others
-handle.
+The same rules as in a pool's workers (see `batch_worker`), for a process that runs by itself: one thread gathers,
+others handle.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from maildefer.maildir.system import boottime
 from maildefer.pool.receiver.consumer import ConsumedClaim
 from maildefer.pool.worker.batch_group import BatchGroup
 
-MOST = 900  # claims that are collected at a time; the others of the board's places are for those in hand
+MOST = 900  # claims that wait at a time; the other places of the scoreboard are for claims in hand
 
 
 class WaitingBatches:
-    """One thread's; what it gives out is handled by any."""
+    """Groups of claims that wait; used by one thread, while any thread handles what it yields."""
 
     def __init__(self, dispatcher: Dispatcher, *, max_crashes: int, max_bytes: int) -> None:
         self._dispatcher = dispatcher
@@ -29,7 +29,7 @@ class WaitingBatches:
         return bool(self._waiting)
 
     def add(self, claim: ConsumedClaim) -> bool:
-        """Keep it for its batch; False where it is for no batch handler, and to be handled by itself."""
+        """Keep a claim for its batch; False where its message is for no batch handler, and to be handled by itself."""
         step = self._dispatcher.batch_for(claim.message)
         if step is None or step.terms is None:
             return False
@@ -40,9 +40,9 @@ class WaitingBatches:
         return True
 
     def due(self, *, idle: bool, everything: bool) -> Iterator[BatchGroup[ConsumedClaim]]:
-        """What is full or has waited long enough; without a linger, when there is nothing else to be claimed.
+        """Yield groups that are full or have waited long enough; without a linger, when nothing else can be claimed.
 
-        With `everything` also what could wait, since nothing more comes.
+        With `everything` the others too, since no more messages come.
         """
         now = boottime()
         crowded = sum(len(one.claims) for one in self._waiting.values()) >= MOST

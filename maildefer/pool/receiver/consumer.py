@@ -1,4 +1,4 @@
-"""Consuming a queue from any Python program, without a supervisor: a lease of one's own, kept by a small child process.
+"""Consuming a queue from any Python program, without a supervisor: under a lease that a small child process holds.
 
 with Queue("run/posts").consumer() as consumer:
     for claim in consumer:
@@ -68,7 +68,7 @@ class ConsumedClaim(Claim):
 
     @property
     def message(self) -> MailRequest:
-        """The message, parsed no further than somebody asks."""
+        """The message; each part of it is parsed when it is first asked for."""
         try:
             return self._message
         except AttributeError:  # the first look

@@ -146,7 +146,7 @@ class QueueReceiver:
                 undeliverable.push(router().UNDELIVERABLE_QUEUE, msg, "no handler finished it")
 
     def _own_process_message(self) -> Callable[[Any], object] | None:
-        """The `process_message` that somebody has put in the place of ours, or ours for a stand-in of the router."""
+        """The `process_message` of a subclass or program, or this class's where a stand-in routes; else None."""
         chosen = self.process_message
         if getattr(chosen, "__func__", None) is not QueueReceiver.process_message:
             return chosen
@@ -169,7 +169,7 @@ class QueueReceiver:
         return claim
 
     def _waits_for_batch(self, batches: WaitingBatches, claim: ConsumedClaim) -> bool:
-        """Whether it waits for others now, in nobody's hand."""
+        """Whether the claim waits for a batch now, and no thread has it in hand."""
         if self._is_oversized(claim) or not batches.add(claim):
             return False
         with self._settled:
@@ -177,7 +177,7 @@ class QueueReceiver:
         return True
 
     def _tell_waiting(self, idle: bool) -> None:
-        """Say once that there is nothing to do, as the next message may be long in coming."""
+        """Tell once that the queue is empty, as the next message may be long in coming."""
         waits = idle and not self._in_hand
         if waits and not self._told_waiting:
             events.emit("queue.waiting", queue=self.queue_dir)
@@ -213,7 +213,7 @@ class QueueReceiver:
                 attempts.flush()
 
     def _set_aside_oversized(self, claim: ConsumedClaim) -> bool:
-        """Put away a message over the limit; it is no handler's."""
+        """Settle a message over the size limit, which no handler gets; False for any other."""
         if not self._is_oversized(claim):
             return False
         reason = f"over the receiver's limit of {self.size_limit} bytes"
