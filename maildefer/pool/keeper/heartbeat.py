@@ -151,9 +151,8 @@ class Heartbeat:
         """Beat, with a full interval between a beat's reply and the next beat, on which observers rely."""
         self._beat_fails, sent = False, 0.0
         while not self.leaving.wait(self.format.beat_seconds):
-            if (
-                not self._beat_fails
-            ):  # else what succeeds may be what was sent first, and carried out then (I8)
+            # After a failure, what succeeds may be what was sent first, and carried out then (I8).
+            if not self._beat_fails:
                 sent = self._system.boottime()
             try:
                 is_ours = lease.renew()
