@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -289,7 +290,8 @@ def test_what_is_no_answer_ends_its_process_and_its_recipient_is_to_come_again(
 def test_the_answer_of_a_careless_fork_is_not_taken_for_the_next_ones(project: Path) -> None:
     async def talk(asked, policy):
         assert await asked("twice@d") is None
-        assert await asked("no@d") in ("554 5.7.1 not you", str(replies.NO_POLICY))
-        assert await asked("no@d") == "554 5.7.1 not you"
+        # The fork's answer comes before one of the next, which is then refused for now; the process ends for it.
+        after = Counter([await asked("no@d") for _ in range(4)])
+        assert after.total() - after[str(replies.NO_POLICY)] == after["554 5.7.1 not you"] >= 3
 
     ask(talk)
