@@ -1,7 +1,7 @@
-"""What a process's handlers print, and whatever they call writes to descriptors 1 and 2, as events of its log.
+"""What a process's handlers print, and what C code and child programs write to descriptors 1 and 2, as log events.
 
-Python's own streams make events at once. C code and child programs write to a file in memory, which takes no reader to
-go on, outlives the process for whoever made it, and is read after each attempt: so each line is about its message.
+Python's own streams make events at once. C code and child programs write to a file in memory, which needs no reader,
+outlives the process for the process that made it, and is read after each attempt: so each line is about its message.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ def close(*, but: int = -1) -> None:
 
 
 def high(descriptor: int) -> int:
-    """Another descriptor for the same, with a number that is hardly taken again should a handler close it.
+    """Duplicate a descriptor to a high number, which is hardly used again should a handler close it.
 
-    A handler that closes all there is, and opens files, would have our lines in them. Raises OSError.
+    Else the log lines would go into the files of a handler that closes all and opens others. Raises OSError.
     """
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     least = _HIGH if limit < 0 else max(3, min(_HIGH, limit - 24))
@@ -62,7 +62,7 @@ def is_unread(descriptor: int) -> bool:
 
 
 def tell_rest(descriptor: int, facts: Mapping[str, object]) -> None:
-    """What a process that has ended left unread, up to a limit: it may be a hole without an end."""
+    """Tell what a process that has ended left unread, up to a limit: it may be a hole without an end."""
     if descriptor < 0:
         return
     CapturedOutput(descriptor, lambda: facts).drain(most_bytes=_MOST_LEFT_BYTES)
@@ -73,7 +73,7 @@ def tell_rest(descriptor: int, facts: Mapping[str, object]) -> None:
 
 
 class CapturedOutput:
-    """The file of one process, as events; `about` are further facts."""
+    """The file of one process, read as events; `about` returns further facts."""
 
     def __init__(
         self, descriptor: int, about: Callable[[], Mapping[str, object]] = log_context.facts
@@ -114,7 +114,7 @@ class CapturedOutput:
             ) != self._seen:  # which appends, wherever it stands
                 self._seen = end
                 self.drain()
-        except OSError:  # a handler has closed all there is
+        except OSError:  # a handler has closed all descriptors
             return
 
     def drain(self, *, whole: bool = True, most_bytes: float = math.inf) -> None:
@@ -149,7 +149,7 @@ class CapturedOutput:
 def _read(descriptor: int) -> bytes:
     try:
         return os.read(descriptor, _CHUNK_BYTES)
-    except OSError:  # a handler has closed all there is
+    except OSError:  # a handler has closed all descriptors
         return b""
 
 
@@ -222,7 +222,7 @@ class _Stream(io.TextIOBase):
         return len(text)
 
     def end(self) -> None:
-        """What stands without its line's end is a line."""
+        """Tell the beginning of a line, which ends with the attempt, as a line."""
         self._begun.discard(self)
         text, self._line.text = getattr(self._line, "text", ""), ""
         self._tell(text)
@@ -262,5 +262,5 @@ class _ByteStream(io.RawIOBase):
 
 
 def _leave_to_parent() -> None:
-    """What a handler's own child leaves in the file is told by its parent."""
+    """Leave the file to the parent, in a handler's own child."""
     log_context.ended = None

@@ -31,7 +31,7 @@ _CLOCK_SLACK_SECONDS: Final = 60.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PidFile:
-    """What a pid file says. One by another program holds a pid only; then everything else is empty."""
+    """The contents of a pid file. Another program's holds a pid only; then everything else is empty."""
 
     pid: int
     start_time: int = 0  # clock ticks after the boot

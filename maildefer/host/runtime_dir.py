@@ -82,7 +82,7 @@ def record_path(pidfile: str) -> str:
 
 
 def lock_path(pidfile: str) -> str:
-    """The file whose flock means "somebody runs with this pid file"; taken by `host.lock`."""
+    """The file whose flock means "somebody runs with this pid file"; taken by `pidfile_lock`."""
     return os.path.join(directory(), f"{stem(pidfile)}.lock")
 
 

@@ -52,7 +52,7 @@ def listed() -> dict[int, ProcessEntry]:
 
 
 def below(pid: int) -> frozenset[ProcessEntry]:
-    """What that process has started, and what these have, but for whom nobody is left in between."""
+    """The processes that a process has started, and theirs; not one whose parent has ended in between."""
     table = listed()
     return frozenset(table[one] for one in _closure(table, [pid]) if one != pid)
 
@@ -86,9 +86,9 @@ def _is_same(table: Table, one: ProcessEntry) -> bool:
 
 
 def _end(choose: Callable[[Table], set[int]]) -> int:
-    """Stop them all before any is killed: who can't run can't start others, so none is missed.
+    """Stop all of them before any is killed: a stopped process can't start others, so none is missed.
 
-    What this user may not signal is left alone: a handler has given it another user.
+    A process that this user may not signal is left alone: a handler has started it as another user.
     """
     with ExitStack() as held:
         stopped: dict[int, PidfdProcess] = {}

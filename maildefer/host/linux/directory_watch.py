@@ -18,13 +18,13 @@ class DirectoryWatch:
 
     def __init__(self, path: str) -> None:
         self.missing = ""
-        """Why nothing is heard, where others have all the watches: names come by polling alone then."""
+        """Why there is no watch, where other processes have all of them: names come by polling alone then."""
         self._path = path
         self._inotify: Inotify | None = None
         self._watched = (0, 0)  # device and inode
 
     def wait(self, timeout_seconds: float) -> set[str]:
-        """Sleep so long, or until names arrive, which are returned; hints, like every listing. Raises OSError."""
+        """Sleep so long, or until names arrive, and return these; hints, like every listing. Raises OSError."""
         try:
             watching = self._inotify or self._begin()
         except OSError as fault:
@@ -47,7 +47,7 @@ class DirectoryWatch:
         os.utime(self._path)
 
     def look_again(self) -> None:
-        """Watch what is at the path by now: a directory that moved away with its parents made no event. OSError."""
+        """Watch the directory that is at the path now: a move with its parents made no event. Raises OSError."""
         found = os.stat(self._path)
         if self._watched != (found.st_dev, found.st_ino):
             self._end()
@@ -65,7 +65,7 @@ class DirectoryWatch:
         return watching
 
     def close(self) -> None:
-        """Give the descriptor back; the next wait would take another."""
+        """Close the descriptor; the next wait would open another."""
         self._end()
 
     def _end(self) -> None:

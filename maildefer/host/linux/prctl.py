@@ -1,4 +1,4 @@
-"""Things of Linux that the standard library lacks a name for: whom a process ends with, and the boot clock.
+"""prctl(2), for which the standard library has no name: the signal at the parent's death, privileges; the boot clock.
 
 ctypes costs 0.45 MB, once: the supervisor loads it before it forks, and its children share the pages.
 """
@@ -45,20 +45,20 @@ def death_signal() -> int:
 
 
 def adopt_orphans() -> None:
-    """Become the parent of whatever is left behind below this process; not inherited, but kept across exec.
+    """Become the parent of each process below this one whose parent ends; not inherited, but kept across exec.
 
-    Else it would be init's, where nobody finds it again; so it is in a sandbox that does not allow this.
+    Else it would be a child of init, where it is not found again; so it is in a sandbox that does not allow this.
     """
     _prctl(c_int(_PR_SET_CHILD_SUBREAPER), c_ulong(1), c_ulong(0), c_ulong(0), c_ulong(0))
 
 
 def gain_nothing() -> None:
-    """From now on no program that this process executes gets more rights than it has itself; inherited for good."""
+    """Let no program that this process executes get more rights than the process has; inherited for good."""
     _prctl(c_int(_PR_SET_NO_NEW_PRIVS), c_ulong(1), c_ulong(0), c_ulong(0), c_ulong(0))
 
 
 def empty_bounding_set() -> None:
-    """No program that is executed from now on can get a capability; where this process may decide that."""
+    """Let no program that is executed from now on get a capability, where this process may decide that."""
     for capability in range(_CAPABILITIES):
         if _prctl(c_int(_PR_CAPBSET_DROP), c_ulong(capability), c_ulong(0), c_ulong(0), c_ulong(0)):
             return  # the kernel has no more, or this root may not

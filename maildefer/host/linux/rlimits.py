@@ -6,10 +6,10 @@ import resource
 
 
 def allow(count: int) -> int:
-    """Raise the soft limit to so many where it is lower, as far as the hard one lets us; returns what is allowed.
+    """Raise the soft limit to so many where it is lower, as far as the hard limit allows; returns what is allowed.
 
-    Children inherit it. For processes that wait with epoll(7): select(2), for whose sake the soft limit is mostly 1024,
-    can't deal with higher numbers.
+    Children inherit it. For processes that wait with epoll(7): select(2), for which the soft limit is mostly 1024,
+    can't take higher numbers.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= count:
