@@ -98,18 +98,18 @@ class Transport(asyncio.Transport):
 
 
 class Fuzzer:
-    """All cases of a run share the writer and the hall, as connections do."""
+    """All cases of a run share the writer and the context, as connections do."""
 
-    def __init__(self, hall: ServerContext, layout: Layout) -> None:
-        self._hall = hall
+    def __init__(self, context: ServerContext, layout: Layout) -> None:
+        self._context = context
         self.layout = layout
         self.place = Path(layout.path)
         self._faults: list[dict[str, Any]] = []
-        hall.loop.set_exception_handler(lambda loop, context: self._faults.append(context))
+        context.loop.set_exception_handler(lambda loop, fault: self._faults.append(fault))
 
     def connect(self, *, lmtp: bool = False) -> tuple[SmtpSession, Transport]:
-        session = (LmtpSession if lmtp else SmtpSession)(self._hall)
-        transport = Transport(self._hall.loop, session)
+        session = (LmtpSession if lmtp else SmtpSession)(self._context)
+        transport = Transport(self._context.loop, session)
         session.connection_made(transport)
         return session, transport
 
@@ -149,19 +149,19 @@ class Fuzzer:
         return at
 
     def _held(self) -> int:
-        held = self._hall.facts()["held_bytes"]
+        held = self._context.facts()["held_bytes"]
         assert isinstance(held, int)
         return held
 
     async def quiet(self) -> None:
         """Until what a client left half done is cleared away."""
         deadline = time.monotonic() + PATIENCE_SECONDS
-        while os.listdir(self.layout.tmp) or self._held() or self._hall.writer._pending:
+        while os.listdir(self.layout.tmp) or self._held() or self._context.writer._pending:
             assert time.monotonic() < deadline, (
                 f"left over: {os.listdir(self.layout.tmp)}, {self._held()} bytes"
             )
             await asyncio.sleep(0.001)
-        assert not self._hall.facts()["connections"], "it is still there"
+        assert not self._context.facts()["connections"], "it is still there"
 
     def _compare(self, messages: list[Sent], said: bytes) -> int:
         """What is in `new/`, and away with it."""
@@ -216,10 +216,10 @@ def writing(options: IntakeOptions, layout: Layout) -> Iterator[WriterLink]:
 async def run(
     options: IntakeOptions, layout: Layout, end: WriterLink, play: Play, seed: int, seconds: float, cases: int
 ) -> str:
-    line = await WriterClient.open(end, threads=options.threads)
+    writer = await WriterClient.open(end, threads=options.threads)
     recipients = RecipientTable(options.queue, None)
-    hall = ServerContext(options, line, recipients, asyncio.get_running_loop(), AccessSecurity(options))
-    fuzzer, queued, done = Fuzzer(hall, layout), 0, 0
+    context = ServerContext(options, writer, recipients, asyncio.get_running_loop(), AccessSecurity(options))
+    fuzzer, queued, done = Fuzzer(context, layout), 0, 0
     deadline = time.monotonic() + seconds
     try:
         while done < cases and time.monotonic() < deadline:
@@ -230,7 +230,7 @@ async def run(
                 raise
             done += 1
     finally:
-        await line.close()
+        await writer.close()
     return f"{done} connections from seed {seed}, {queued} messages taken, each whole"
 
 

@@ -11,5 +11,5 @@ Only the writer touches the queue's filesystem, so that a mount that hangs holds
     capacity         whether the queue can take more messages
 
 A message: client > batcher > protocol, shared_memory > process > drafts > maildir/push.
-Imports point down: client, process > batcher, drafts > protocol > shared_memory.
+Imports point down: client, process > batcher, drafts, capacity > protocol > shared_memory.
 """
