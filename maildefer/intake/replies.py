@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final, assert_never
 
@@ -33,6 +33,14 @@ class Reply:
     text: str
     """With LF between its lines."""
     progress: Progress = Progress.NONE
+    wire: str = field(init=False, repr=False, compare=False)
+    """As it is sent, without the end of its last line; made once, as most replies are constants."""
+
+    def __post_init__(self) -> None:
+        *lines, last = self.text.split("\n")
+        status = f"{self.status} " if self.status else ""
+        wire = "".join(f"{self.code}-{status}{line}\r\n" for line in lines) + f"{self.code} {status}{last}"
+        object.__setattr__(self, "wire", wire)
 
     @property
     def failed(self) -> bool:
@@ -45,11 +53,7 @@ class Reply:
         return self.code >= 500
 
     def __str__(self) -> str:
-        """As it is sent, without the end of its last line."""
-        if "\n" in self.text:
-            *lines, last = self.text.split("\n")
-            return "".join(f"{self.code}-{line}\r\n" for line in lines) + f"{self.code} {last}"
-        return f"{self.code} {self.status} {self.text}" if self.status else f"{self.code} {self.text}"
+        return self.wire
 
 
 SENDER_OK: Final = Reply(250, "2.1.0", "sender ok", Progress.ONWARD)

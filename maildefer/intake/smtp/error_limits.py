@@ -21,11 +21,12 @@ class ErrorLimits:
         """Account for replies before they are sent; returns how many seconds to delay them."""
         if self._exempt or not answers:
             return 0.0
-        if any(reply.progress is Progress.STORED for reply in answers):
-            self._errors = self._idle_commands = 0
-            return 0.0
         if answers[0].progress is Progress.ONWARD:
             return 0.0
+        for reply in answers:
+            if reply.progress is Progress.STORED:
+                self._errors = self._idle_commands = 0
+                return 0.0
         self._idle_commands += 1
         if not answers[0].failed:
             return 0.0
