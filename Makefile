@@ -28,11 +28,12 @@ test: lint  ## all checks and all tests
 test-fast: setup  ## the tests that are done in a minute
 	$(PYTHON) -m pytest $(PYTEST_FLAGS) -m "not slow and not lifecycle and not mount"
 
-lint: setup  ## style, types, and the direction of imports
+lint: setup  ## style, types, the direction of imports, and the structure of the package
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy maildefer workers conf tests benchmarks
 	.venv/bin/lint-imports --no-logo
+	$(PYTHON) -m tests.structure
 
 format: setup  ## put all files into the one format
 	.venv/bin/ruff check --fix .
