@@ -35,8 +35,8 @@ def test_the_first_queue_comes_first(project: Project, start: Start) -> None:
     pool = start(workers=1)
     pool.signal(signal.SIGTSTP)
     pool.await_event("pool.paused")
+    high = project.push("quick", 60)  # first, so that the scout has seen them when the others come
     low = project.push("quick", 60, queue="run/later")
-    high = project.push("quick", 60)
     pool.signal(signal.SIGCONT)
     eventually(project.is_empty, "all are handled")
     order = [note.key for note in project.notes("start")]
