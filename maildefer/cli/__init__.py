@@ -12,7 +12,7 @@
     stdin_message        a message on standard input
     project_skeleton     the files of a new project
 
-Imports point down: program > group > commands > the other modules.
+Imports point down: program, commands > group and the other modules > output, defaults, parameters, process_usage.
 """
 
 from __future__ import annotations

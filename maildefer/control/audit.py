@@ -1,8 +1,8 @@
 """The loss audit: proves of every accepted key that it has an end, or lies in a folder, and names each that does not.
 
 From outside, while pools run: an entry that is renamed while folders are listed may be missed, and an end may be
-recorded after the journal was read. So whoever is missing is looked for again, in the folders and in the journal, for
-as long as patience lasts, before it is named.
+recorded after the journal was read. So a missing key is looked for again, in the folders and in the journal, until
+`patience_seconds` have passed, before it is named.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class AuditReport:
     unrecorded: int  # ends without a beginning: their pushes left no record
     unrecorded_keys: list[str]  # the first of them
     unreadable: dict[str, str]  # files of journals, and why
-    blind: list[str]  # who serves, or pushes, and leaves no records, and why, as far as that can be known
+    blind: list[str]  # users and pools that serve or push without records, and why, as far as known
     handed: int  # ends of what was handed over from queues that were not asked for, besides those of `ended`
 
     def count(self, verdict: Verdict) -> int:

@@ -63,7 +63,9 @@ def kept_since(queue: Layout) -> float | None:
     found = []
     for name in names(queue):
         if name.endswith(".pushed"):
-            with suppress(OSError, UntrustedRecord):  # forgotten meanwhile, or told by whoever reads it all
+            with suppress(
+                OSError, UntrustedRecord
+            ):  # deleted meanwhile, or reported when the whole file is read
                 first = next(
                     (record for line, _ in lines(f"{queue.journal}/{name}") if (record := parsed(line))), None
                 )

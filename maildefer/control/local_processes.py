@@ -1,5 +1,4 @@
-"""Finding the processes of this host behind pid files, for an operator's commands: look at them, signal them, ask
-them how they are.
+"""Finding the processes of this host behind pid files, to signal them or to ask for their status, for commands.
 
 The runtime directory's records come first; a pid file on a mount is read in a child with a time limit, so that a hung
 mount can't hang the command. For the command line only.
@@ -63,7 +62,7 @@ class LocalStatus:
 def find(directory: str, host: HostIdentity | None = None) -> list[PidFileStatus]:
     """Find every pid file in a directory, and every process of this host whose pid file belongs there, by path.
 
-    If the mount does not answer, this host's processes are found all the same, and one Found with the verdict
+    If the mount does not answer, this host's processes are found all the same, and one PidFileStatus with the verdict
     "no-answer" stands for the directory. Raises NotRunning if there is no such directory and nothing runs there.
     """
     host = host or this_host()

@@ -1,7 +1,7 @@
 """Asking pools for a reload, here by a signal and elsewhere through the mount, and waiting for their verdicts.
 
-A pool numbers those who ask, and tells up to which number it has answered; whoever has seen the number before asking
-waits for a higher one. So the look whose verdict is told began after the command did.
+A pool numbers the requests for a reload, and its status has the number up to which it has answered: a command reads
+that before its request, and waits for a higher one. So the probe whose verdict it shows began after the command.
 """
 
 from __future__ import annotations

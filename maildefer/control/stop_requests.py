@@ -49,7 +49,7 @@ class _StopRequest:
 
     @property
     def whose(self) -> str:
-        """The owner of the pid file, in words."""
+        """The host of the supervisor, in words."""
         host = f"host {self.found.process.host}"
         return f"{host} (this one before its boot, or a clone)" if self.found.verdict == "unproven" else host
 

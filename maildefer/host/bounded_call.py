@@ -26,14 +26,14 @@ _abandoned: list[int] = []  # children that were not reaped yet
 
 @dataclass(frozen=True, slots=True)
 class TimedOut:
-    """The function had not returned after so many seconds; its process was told to die, and not waited for."""
+    """The function had not returned after so many seconds; its process was killed, and not waited for."""
 
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class LookFailed:
-    """The function raised that."""
+    """The function raised this error."""
 
     error: Exception
 

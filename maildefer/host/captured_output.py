@@ -62,7 +62,7 @@ def is_unread(descriptor: int) -> bool:
 
 
 def tell_rest(descriptor: int, facts: Mapping[str, object]) -> None:
-    """Tell what a process that has ended left unread, up to a limit: it may be a hole without an end."""
+    """Emit the unread output of a process that has ended, up to a limit: the file may be a huge hole."""
     if descriptor < 0:
         return
     CapturedOutput(descriptor, lambda: facts).drain(most_bytes=_MOST_LEFT_BYTES)
@@ -104,7 +104,7 @@ class CapturedOutput:
         os.register_at_fork(after_in_child=_leave_to_parent)
 
     def end_attempt(self) -> None:
-        """On the hot path: one look at the file's end, where nothing was written."""
+        """Emit what the attempt has printed. On the hot path: one lseek(2) where nothing was printed."""
         if self._begun:
             for stream in tuple(self._begun):
                 stream.end()
@@ -154,10 +154,10 @@ def _read(descriptor: int) -> bytes:
 
 
 def capture_here(stopped: threading.Event) -> None:
-    """For a process without a supervisor, with threads: read after each attempt and twice a second, until `stopped`.
+    """Capture in a process without a supervisor: read after each attempt and twice a second, until `stopped`.
 
-    A process that waits for our end tells what is left then, however that came. Called in the main thread, before there
-    are others. Raises OSError.
+    A child process waits for the end of this process, however it ends, and then emits the rest. Called in the main
+    thread, before there are others. Raises OSError.
     """
     descriptor = make()
     output = CapturedOutput(descriptor)
@@ -201,7 +201,7 @@ def _outlive(output: CapturedOutput, ended: int) -> NoReturn:
 
 
 class _Stream(io.TextIOBase):
-    """`sys.stdout` or `sys.stderr`: each line is an event, told by the thread that ends it."""
+    """A `sys.stdout` or `sys.stderr` of which each line is an event, emitted by the thread that ends the line."""
 
     def __init__(self, descriptor: int, name: str, begun: set[_Stream]) -> None:
         self._descriptor = descriptor
@@ -222,7 +222,7 @@ class _Stream(io.TextIOBase):
         return len(text)
 
     def end(self) -> None:
-        """Tell the beginning of a line, which ends with the attempt, as a line."""
+        """Emit an unfinished line, since it ends with the attempt."""
         self._begun.discard(self)
         text, self._line.text = getattr(self._line, "text", ""), ""
         self._tell(text)
@@ -244,7 +244,7 @@ class _Stream(io.TextIOBase):
 
 
 class _ByteStream(io.RawIOBase):
-    """For programs that write bytes to `sys.stdout.buffer`."""
+    """The binary buffer of a stream, for handlers that write bytes to `sys.stdout.buffer`."""
 
     def __init__(self, stream: _Stream) -> None:
         self._stream = stream

@@ -214,7 +214,7 @@ def _ours(pid: int, facts: dict[str, object]) -> PidFile:
 
 
 def _is_name(lease: object) -> TypeGuard[str]:
-    """Files of a queue are named for it: it must not lead out of their folder."""
+    """Whether this may be a lease name: files of a queue are named for it, and must stay in their folder."""
     return isinstance(lease, str) and 0 < len(lease) <= _LONGEST_LEASE and not {"/", "\0"} & set(lease)
 
 

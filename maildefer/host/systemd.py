@@ -32,7 +32,7 @@ class Notifier:
         return self._send("STOPPING=1", status)
 
     def reloading(self, status: str = "") -> bool:
-        """Followed by `ready()` when done: `Type=notify-reload` waits for that."""
+        """Report that a reload begins; `ready()` reports its end, for which `Type=notify-reload` waits."""
         return self._send(
             f"RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}", status
         )

@@ -10,8 +10,7 @@ It knows the queue on disk and the envelope, and never the handlers: which recip
     context            what all connections of the process share
     options            all options and limits with their defaults, and the command line
     settings           what settings and boot modules may say, as a command line
-    client             the client of one connection
-    connection_table   connections counted over all processes, in shared memory
+    client             the client of a connection; connection_table: connections of all processes, in shared memory
     outcomes           what became of a message, as values; replies: the same in the words of SMTP
     status_report      what `status` shows of the process
     smtp/              the SMTP and LMTP dialogue
@@ -20,5 +19,6 @@ It knows the queue on disk and the envelope, and never the handlers: which recip
     http/              the same front end by HTTP
 
 A message: smtp/connection > smtp/session > smtp/transaction > writer/client > writer/process > maildir/push.
-Imports point down: server > listeners > smtp, http > context > access > writer, replies > outcomes, options, client.
+Imports point down: server > listeners, http > smtp > context, status_report > access, settings, writer > accept_loop,
+options, replies > client, connection_table, outcomes, startup.
 """

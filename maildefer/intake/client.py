@@ -24,7 +24,7 @@ class Client:
     """Its name in the domain name system, as a trusted proxy says; nothing is looked up here."""
     helo: str = ""
     extended: bool = False
-    """Said EHLO or LHLO."""
+    """Whether the client has greeted with EHLO or LHLO."""
     tls: str = ""
     """The version of the encryption, such as TLSv1.3; empty without."""
     user: str = ""

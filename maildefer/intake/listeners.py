@@ -1,4 +1,4 @@
-"""Listeners, which make sessions of connections: PROXY headers, handshakes, and the protocol that is spoken."""
+"""Listeners, which begin a session on each connection, after its PROXY header and TLS handshake."""
 
 from __future__ import annotations
 

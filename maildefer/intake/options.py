@@ -209,7 +209,7 @@ class ListeningSocket(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IntakeOptions(FrontEndOptions):
-    """Those of a process that speaks SMTP or LMTP. `routes_path` None: every recipient is taken."""
+    """The options of an SMTP or LMTP process. `routes_path` None: every recipient is accepted."""
 
     queue: str
     sockets: tuple[ListeningSocket, ...]

@@ -16,7 +16,7 @@ from maildefer import events
 from maildefer.host.linux import rlimits
 
 EARLY_SIGNALS: Final = (signal.SIGHUP, signal.SIGUSR1)
-"""Blocked by whoever starts the process, so that they wait in the kernel: else a reload would end it as it starts."""
+"""Signals that the starter of the process blocks, so that they wait: else a reload would end it as it starts."""
 _OTHER_DESCRIPTORS: Final = 200  # sockets, pipes, policies; and connections that are just being refused
 _UVLOOP: Final = "uvloop"
 
@@ -43,7 +43,7 @@ def gain_nothing() -> None:
 
 
 def unblock_early_signals() -> None:
-    """Let them in; called once handlers for them are installed."""
+    """Unblock the early signals; called once handlers for them are installed."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, EARLY_SIGNALS)
 
 

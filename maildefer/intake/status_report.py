@@ -23,7 +23,7 @@ class IntakeStatus:
     def __init__(
         self, facts: Callable[[], dict[str, object]], writers: Mapping[str, WriterClient], fd: int | None
     ) -> None:
-        """`writers`: of each queue; `fd`: where the report is written, if it is."""
+        """`writers`: the writer of each queue; `fd`: the descriptor for the report, None for no report."""
         self._facts = facts
         self._writers = writers
         self._fd = fd

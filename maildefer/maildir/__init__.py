@@ -18,6 +18,6 @@ The filesystem, the clock and randomness are passed in as a `System`; no module 
     operator/         work of commands on single entries and whole queues
 
 The life of an entry: push > claims > upkeep/promote or upkeep/reclaim > claims.
-Imports point down: pop, upkeep > claims, push, operator > journal, doubt, reasons > layout, scan > control_folder >
-durable, names > rights > system.
+Imports point down: pop, upkeep > claims, push, operator > journal, doubt, draft, reasons > layout > control_folder >
+durable, scan > names, reading, rights > system.
 """

@@ -20,7 +20,7 @@ _LIMIT_BYTES = 60_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Death:
-    """How a process died that held an entry."""
+    """The death of a process that held an entry."""
 
     how: str  # "by SIGSEGV", "by its time limit of 5 s"
     handler: str | None = None  # its full name; None before any had begun

@@ -27,7 +27,7 @@ class QueueOfPool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolContext:
-    """Made by the supervisor before it forks; read by its children."""
+    """The values and descriptors that the supervisor makes before it forks, and that its children read."""
 
     settings: PoolSettings
     project: str

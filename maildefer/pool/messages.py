@@ -29,7 +29,7 @@ _CONTROL_BYTES: Final = socket.CMSG_SPACE(_CREDENTIALS.size)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InvalidMessage:
-    """What was heard and is no message; its sender's pid, or 0 where that is not of our pid namespace."""
+    """A datagram that is no valid message; its sender's pid, or 0 where that is not of our pid namespace."""
 
     pid: int
     reason: str

@@ -69,6 +69,8 @@ def judge(mutant: Mutant, first_seed: int, *, most: int, seconds: float) -> Verd
     with mutant.planted(), installed():
         for number in range(1, most + 1):
             result = run(first_seed + number - 1)
+            if result.failure.startswith(("AttributeError", "NameError", "TypeError")):
+                raise AssertionError(f"{mutant.rule}: the planted code itself fails: {result.failure}")
             if result.failure:
                 return Verdict(mutant.rule, number, result.seed, result.failure)
             if time.monotonic() > until:

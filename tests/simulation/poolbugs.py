@@ -31,12 +31,12 @@ def early_lease(old: Any) -> Any:
 
 
 def on_its_time(old: Any) -> Any:
-    return lambda self, conversation: self._take(conversation)
+    return lambda self, conversation: self._take_token(conversation)
 
 
 def freed_anyway(old: Any) -> Any:
     def scan(self: Any) -> int:
-        self._look = lambda: lambda owner: "alive"
+        self._read_board = lambda: lambda owner: "alive"
         return int(old(self))
 
     return scan

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import os
+import re
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +17,7 @@ import pytest
 
 from tests.conftest import SECTION
 from tests.simulation.histories import Story
+from tests.simulation.mutants import MUTANTS, Mutant
 from tests.simulation.scheduler import Process
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -116,3 +121,24 @@ def test_a_failure_tells_its_seed_its_replay_and_a_short_trace() -> None:
     assert lines[-1].startswith("replay: PYTHONHASHSEED=0 python -m tests.simulation --seed ")
     assert any(line.lstrip().startswith(("I3", "I6")) for line in lines)
     assert len(lines) <= 70
+
+
+def attributes_of(function: Callable[..., object]) -> set[str]:
+    """What a planted bug reads or sets on the object that it is planted in."""
+    tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+    return {
+        node.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "self"
+    } - {"_asked"}  # of the bug's own
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: str(mutant.rule))
+def test_a_planted_bug_names_what_is_there(mutant: Mutant) -> None:
+    """Else it breaks nothing, or something else than what its name says."""
+    for where, _, make in mutant.replacements:
+        if isinstance(where, type):
+            modules = {inspect.getmodule(one) for one in where.__mro__ if one is not object}
+            source = "".join(inspect.getsource(module) for module in modules if module is not None)
+            missing = {name for name in attributes_of(make) if not re.search(rf"\b{name}\b", source)}
+            assert not missing, where

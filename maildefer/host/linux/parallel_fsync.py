@@ -2,7 +2,7 @@
 
 One after the other, each fsync(2) waits for the disk to empty its cache, though one commit of the journal may have held
 what all of them need. At the same time they wait together. Not for a mount whose server may be gone: the kernel's own
-threads do it, whom no signal ends, and a process does not end before they have.
+threads do it, which no signal ends, and a process does not end before they have ended.
 The standard library has no name for it, and a thread for each file costs more than it saves.
 """
 
@@ -64,7 +64,7 @@ class _Event(Structure):
 
 
 class _Context:
-    """One of the kernel's, for one thread at a time. Raises OSError where the kernel has none to give."""
+    """A context of io_setup(2), for one thread at a time. Raises OSError where the kernel has no more."""
 
     def __init__(self, numbers: tuple[int, int, int]) -> None:
         setup, self._submit, self._collect = map(c_long, numbers)
@@ -77,7 +77,7 @@ class _Context:
         self._events = (_Event * _MOST)()
 
     def sync(self, descriptors: Sequence[int], faults: list[OSError | None]) -> int:
-        """How many of the first were synced, or tried to; what went wrong is noted."""
+        """Sync the first files, and note their faults; returns how many were submitted to the kernel."""
         for index, descriptor in enumerate(descriptors):
             self._requests[index].descriptor = descriptor
         try:

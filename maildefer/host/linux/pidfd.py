@@ -59,7 +59,7 @@ class PidfdProcess:
 
     @property
     def descriptor(self) -> int:
-        """Readable once it has ended; -1 where the kernel has no such thing."""
+        """The pidfd, readable once the process has ended; -1 where the kernel has none."""
         return self._descriptor
 
 

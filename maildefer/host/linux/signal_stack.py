@@ -47,13 +47,13 @@ _libc.sigaltstack.argtypes = (POINTER(_Stack), POINTER(_Stack))
 
 
 class StackDumps:
-    """Memory for the dumps of many processes, a region for each; it outlives them, and whoever made it reads it.
+    """Memory for the stack dumps of many processes, a region for each; it outlives them, and its maker reads it.
 
     Made before the fork. Each process writes through a file description of its own, so that no two move one offset.
     """
 
     def __init__(self, slots: int) -> None:
-        """Raises OSError."""
+        """Make an empty region for each of so many slots. Raises OSError."""
         self._descriptor = os.memfd_create("maildefer-dumps", os.MFD_CLOEXEC)
         os.ftruncate(self._descriptor, slots * _REGION_BYTES)
 
@@ -70,7 +70,7 @@ class StackDumps:
         return "\n".join(line for line in text.splitlines() if not line.startswith(_NOT_OF_THE_STACK)).strip()
 
     def clear(self, slot: int) -> None:
-        """For its next process."""
+        """Clear the region of that slot for the next process that gets it."""
         if data := self._bytes(slot):
             os.pwrite(self._descriptor, bytes(len(data)), slot * _REGION_BYTES)
 

@@ -8,5 +8,5 @@
     security            certificate, credentials and trusted networks, read before privileges are dropped
     tls                 the certificate and its key
 
-Imports point down: security > credentials, tls > policy_client, passwords; recipients > domains.
+Imports point down: security > credentials > policy_client, passwords; security > tls, networks; recipients > domains.
 """

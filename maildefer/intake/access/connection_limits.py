@@ -12,7 +12,7 @@ from maildefer.intake.connection_table import ALONE, ConnectionTable, TableRow
 from maildefer.intake.options import FrontEndOptions
 
 _ONE_CLIENT_BYTES: Final = 8  # of an IPv6 address: a customer has a /64 at least
-# What no network of IPv6 that anybody has begins with (RFC 4291, section 2.4: 0000::/8 is reserved).
+# Numbers with which no IPv6 network in use begins (RFC 4291, section 2.4: 0000::/8 is reserved).
 _IPV4: Final = 1 << 32
 _ZERO: Final = 2 << 32
 _NO_ADDRESS: Final = 3 << 32
@@ -32,7 +32,7 @@ class ConnectionLimits:
     """
 
     def __init__(self, options: FrontEndOptions, row: TableRow = ALONE) -> None:
-        """`row`: this process's in the table of all. Raises ConfigurationError for a network that is none."""
+        """`row`: the row of this process in the table of all. Raises ConfigurationError for an invalid network."""
         self._most = options.max_connections
         self._most_of_one = options.max_connections_per_client
         self._exempt = Networks(options.exempt_networks)

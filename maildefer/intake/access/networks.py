@@ -27,7 +27,7 @@ class Networks:
         return self._unix or bool(self._blocks)
 
     def _has(self, address: str) -> bool:
-        """`address` as `Client.address` has it: empty on a socket file."""
+        """Whether the address, in the form of `Client.address`, is in a network; empty on a socket file."""
         if not address:
             return self._unix
         if (packed := _packed(address)) is None:

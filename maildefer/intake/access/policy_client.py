@@ -188,7 +188,7 @@ class PolicyClient:
                 return question
 
     def _reply(self, answer: dict[str, object], question: PolicyQuestion) -> Reply | None:
-        """Raises PolicyProcessFailed for what is no answer to the question."""
+        """Read the reply from an answer. Raises PolicyProcessFailed for an answer that is invalid or another's."""
         match answer:
             case {"number": question.number, "reply": None}:
                 return None

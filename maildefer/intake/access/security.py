@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class AccessSecurity:
-    """Those of one process. Raises ConfigurationError for what can't be used, or makes no sense together."""
+    """The access data of one process. Raises ConfigurationError for what is unusable or contradictory."""
 
     def __init__(self, options: IntakeOptions) -> None:
         self.certificate: Certificate | None = None

@@ -10,7 +10,7 @@ from maildefer.intake.options import FrontEndOptions, add_arguments, parsed_opti
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpOptions(FrontEndOptions):
-    """Those of a process that speaks HTTP. `queues`: the directory of each by its name in the URL."""
+    """The options of an HTTP process. `queues`: the directory of each queue by its name in the URL."""
 
     queues: Mapping[str, str]
     socket_fds: tuple[int, ...]

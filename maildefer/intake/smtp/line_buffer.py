@@ -19,7 +19,7 @@ class LineTooLong(Exception):
 
 
 class LineBuffer:
-    """Lines end with LF; a CR before it is dropped, as Postfix does. Message data is not read by lines."""
+    """Unread input, cut at each LF; a CR before it is dropped, as by Postfix. Message data is not cut into lines."""
 
     def __init__(self) -> None:
         self._data = b""

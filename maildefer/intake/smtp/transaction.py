@@ -36,7 +36,7 @@ class IncomingMessage:
     def __init__(
         self, context: ServerContext, client: Client, transaction: Transaction, *, together: bool
     ) -> None:
-        """`together`: all recipients or none."""
+        """`together`: the message is stored for all recipients or for none."""
         self._context = context
         self._client = client
         self._transaction = transaction
@@ -54,7 +54,7 @@ class IncomingMessage:
         )
 
     async def store(self) -> list[Stored]:
-        """What became of it for each recipient, in their order; returns when all is durable or has failed (I1)."""
+        """Push the message; returns the outcome for each recipient once all is durable or has failed (I1)."""
         recipients = self._transaction.recipients
         if self._abandoned:  # the client left before this began, and the parts that were sent are dropped
             return [Stored("", Refusal.CONNECTION_CLOSED)] * len(recipients)
@@ -130,7 +130,7 @@ class IncomingMessage:
         )
 
     def _look_for_loops(self, pieces: tuple[bytes, ...], recipients: tuple[str, ...]) -> None:
-        """With SMTP, whose reply is one for all, it goes to all or none; so too once a draft was begun for all."""
+        """Note recipients for whom it is a mail loop; all, if one is, with SMTP's one reply or a draft for all."""
         self._trace.feed(*pieces)
         found = self._trace.loops(recipients)
         for recipient in found.keys() - self._looping.keys():

@@ -33,7 +33,7 @@ class Message(NamedTuple):
 
 
 class Job(NamedTuple):
-    """A message to push; None asks for what is short."""
+    """A message to push; without a message, a question whether the queue can take more."""
 
     number: int
     message: Message | None

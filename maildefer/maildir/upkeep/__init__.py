@@ -8,5 +8,5 @@
     failed_moves    names that could not be moved, each tried again by itself
     tokens          conversation tokens; token_reclaim reclaims those of dead owners
 
-Imports point down: token_reclaim > reclaim > observer > leases, tokens.
+Imports point down: token_reclaim > reclaim, tokens > observer, promote > failed_moves, leases.
 """

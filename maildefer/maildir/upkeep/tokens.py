@@ -133,9 +133,9 @@ class Tokens:
         return True
 
     def _was_taken(self, fault: OSError, began: float, taken: str) -> bool:
-        """A doubtful reply, settled as a claim's: by a look for the unique destination, or not at all.
+        """Settle a doubtful reply as a claim's: whether a listing shows the unique destination, else False.
 
-        A look that is wrong or too early is harmless: what lands later, the audit finds.
+        A wrong or early listing is harmless: the audit finds a rename that is executed later.
         """
         quick = self._system.boottime() - began < QUICK_SECONDS
         if fault.errno not in doubt.DOUBTFUL or (fault.errno == errno.ENOENT and quick):

@@ -9,5 +9,5 @@
     listeners        binds sockets, or takes them from systemd
     status_report    what an intake process says of itself, parsed within limits
 
-Imports point down: frontends > config, process_group; log_sink, smtp_on_stdio > launcher; and these > intake_command.
+Imports point down: frontends > config, process_group; log_sink, smtp_on_stdio > launcher; all > the other modules.
 """

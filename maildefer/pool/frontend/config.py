@@ -24,18 +24,18 @@ WEB: Final = "web"
 
 
 class FrontEndConfig(NamedTuple):
-    """What settings say of a front end. Its sockets stay as long as the pool lives; all else may change at a reload."""
+    """The settings of a front end. Its sockets stay as long as the pool lives; all else may change at a reload."""
 
     kind: str
     module: str
     address: object
-    """Where it listens; equal for what needs no other sockets."""
+    """Where the front end listens; two configurations of equal addresses need the same sockets."""
     listen: Callable[[], Sequence[BoundSocket]]
-    """Binds them. Raises ConfigurationError."""
+    """Binds the sockets of that address. Raises ConfigurationError."""
     options: list[str]
     wanted: int
     queue: QueueOfPool
-    """Whose routes its processes are told."""
+    """The queue for whose routes its processes accept mail."""
     environment: tuple[str, ...] = ()
     """Variables that its processes get besides those of the list."""
     identity: Mapping[str, str] = MappingProxyType({})

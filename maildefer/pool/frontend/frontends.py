@@ -1,4 +1,4 @@
-"""The supervisor's front ends: their processes, and the routes that those are told."""
+"""The supervisor's front ends: their processes, and the routes for which these accept mail."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from maildefer.pool.probe import ProbeReport
 
 
 class FrontEnds:
-    """Those of `receiver_config` and of `web_config`, whose sockets are bound once. None without `--intake`."""
+    """The front ends of `receiver_config` and `web_config`; sockets are bound once. None without `--intake`."""
 
     def __init__(self, context: PoolContext, plan: PoolOptions, report: ProbeReport) -> None:
         """Raises ConfigurationError when there is no usable address, queue, user or group."""

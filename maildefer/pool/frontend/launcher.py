@@ -43,7 +43,7 @@ class IntakeLauncher:
         self._report = os.memfd_create("report")
 
     def write_routes(self, patterns: list[str]) -> None:
-        """Tell the patterns of the routes whose mail is taken; until this is called, all mail is."""
+        """Write the patterns of the routes whose mail is accepted; until this is called, all mail is accepted."""
         if self._routes is None:
             self._routes = RoutesMemory()
         self._routes.write([{"pattern": pattern} for pattern in patterns])
@@ -97,7 +97,7 @@ class IntakeLauncher:
         return {"kind": "intake", "address": address, **self._reported(), **pid}
 
     def _reported(self) -> dict[str, object]:
-        """Its report; a process that reports nonsense is killed, and nothing is told of it."""
+        """Read the report of the process; a process whose report is invalid is killed, and has no facts."""
         try:
             return read_report(self._report).facts()
         except UntrustedRecord as fault:

@@ -1,4 +1,4 @@
-"""The listening sockets of a front end: bound here, or passed on by systemd, and what is to be spoken on each.
+"""The listening sockets of a front end, bound here or passed on by systemd, each with its protocol.
 
 An address is `KIND://HOST:PORT`, `KIND:PATH` for a socket file, or `KIND:systemd` and `KIND:systemd:NAME` for sockets
 of the unit (`FileDescriptorName=`); KIND is smtp, smtps or lmtp.
@@ -22,7 +22,7 @@ _SYSTEMD: Final = "systemd"
 
 
 class SmtpListener(NamedTuple):
-    """A bound socket, and what is spoken on it."""
+    """A bound socket and its protocol."""
 
     socket: socket.socket
     kind: SocketProtocol

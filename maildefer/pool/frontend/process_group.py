@@ -36,7 +36,7 @@ class ProcessGroup:
     """Keeps `wanted` processes of one kind; its sockets are bound once, so that no client is refused at a death."""
 
     def __init__(self, kind: str, command: IntakeCommand, *, folder: str, wanted: int = 1) -> None:
-        """`folder`: where they are executed."""
+        """`folder`: the working directory in which the processes are executed."""
         self._kind = kind
         self._command = command
         self._folder = folder
@@ -90,7 +90,7 @@ class ProcessGroup:
         return True
 
     def replace_all(self, options: Sequence[str], wanted: int, environment: Sequence[str]) -> None:
-        """Execute others with these options in place of all that run, which finish what they have in hand."""
+        """Replace all processes by new ones with these options; the old ones first finish their transactions."""
         self._command = replace(self._command, options=options, environment=environment)
         self._wanted = wanted
         self._throttle.note_good()
@@ -102,7 +102,7 @@ class ProcessGroup:
         self.refill()
 
     def retire(self) -> None:
-        """Finish the transactions in hand, and end; once all have, connections are refused."""
+        """Let all processes finish their transactions and end; once all have ended, connections are refused."""
         self._wanted = 0
         self.signal(signal.SIGTERM)
         self._stop_listening_if_empty()
@@ -115,7 +115,7 @@ class ProcessGroup:
                 pass
 
     def _free_row(self) -> TableRow:
-        """In the table of those that are to stay."""
+        """Find a free row in the table of connections; processes that retire have no row in it."""
         taken = {member.row.number for pid, member in self._members.items() if pid not in self._retiring}
         number = next(number for number in range(self._wanted) if number not in taken)
         return TableRow(self._table, number, self._wanted)
@@ -128,7 +128,7 @@ class ProcessGroup:
             os.close(descriptor)
 
     def _stop_listening_if_empty(self) -> None:
-        """Also for processes that have inherited the sockets, such as a handler's: no client may wait in vain."""
+        """Stop listening, also for handlers' programs that have inherited the sockets: no client may wait in vain."""
         if not self._wanted and not self._members:
             for listener in self._command.listeners:
                 stop_listening(listener.socket)
@@ -159,7 +159,7 @@ class ProcessGroup:
         }
 
     def _reported(self, pid: int, member: GroupMember) -> dict[str, object]:
-        """Its report; a process that reports nonsense is killed, and nothing is told of it."""
+        """Read the report of a process; a process whose report is invalid is killed, and has no facts."""
         try:
             return read_report(member.report).facts()
         except UntrustedRecord as fault:

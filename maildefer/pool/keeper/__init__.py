@@ -11,5 +11,5 @@
     pidfile_writer    the pid file, and the doctor's checks of a queue
     standalone        a keeper for a program without a supervisor
 
-Imports point down: standalone > keeper > maintenance > mount_files > heartbeat, slot_reclaim > chores, mount_time.
+Imports point down: standalone > keeper > maintenance > chores, slot_reclaim, mount_files > heartbeat > mount_time.
 """

@@ -82,7 +82,7 @@ class ConsumedClaim(Claim):
         return name
 
     def handoff(self, other: Layout | HasLayout) -> None:
-        """To another `Queue` on the same filesystem. Raises QueueMissing, and OSError EXDEV across filesystems."""
+        """Move the entry to another queue. Raises QueueMissing; OSError EXDEV for a queue on another filesystem."""
         super().handoff(other if isinstance(other, Layout) else other.layout)
 
 
@@ -90,7 +90,7 @@ class Consumer:
     """Claims of one queue under a lease of one's own; a context manager, and an iterator that blocks.
 
     Used by the process that made it only (UseAfterFork elsewhere). One thread claims; each claim may be settled in
-    another one. Up to 32 claims may be in hand. At the end, what is still in hand goes back: with an exception it is
+    another one. Up to 32 claims may be held. At the end, those still held go back: after an exception each is
     charged as a crash, so that a message that breaks its program is buried one day.
     """
 
@@ -149,7 +149,7 @@ class Consumer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Give back what is in hand, leave the lease, end the keeper."""
+        """Return the claims that are still held to the queue, leave the lease, and end the keeper."""
         if os.getpid() == self._pid:
             self.close(charged=kind is not None and issubclass(kind, Exception))
 
@@ -176,7 +176,7 @@ class Consumer:
         return None
 
     def close(self, *, charged: bool = False) -> None:
-        """End: what is in hand goes back to the queue, the lease is left. May be called twice."""
+        """End: return the claims that are still held, and leave the lease. May be called twice."""
         if self._closed:
             return
         self._closed = True
@@ -198,7 +198,7 @@ class Consumer:
         send(self._keeper.context.deferrals[1], EntryDeferred(queue=0, name=name))
 
     def _next(self) -> ConsumedClaim | None:
-        """One pass over what is left of the listing, then over a new one."""
+        """Claim an entry of the rest of the last listing, then of a new one; None if there is none."""
         if not self._view.may_claim():  # paused, as a rule: then a long listing is for nothing
             self._restart_keeper()
             return None
@@ -241,7 +241,7 @@ class Consumer:
         return None
 
     def _sleep(self, seconds: float) -> None:
-        """Until a local writer delivers, or so long."""
+        """Sleep until a local writer adds an entry, or for so many seconds."""
         if not self._view.may_claim():
             self._restart_keeper()
             SYSTEM.sleep(min(seconds, _SILENT_POLL_SECONDS))
@@ -254,7 +254,7 @@ class Consumer:
             SYSTEM.sleep(seconds)
 
     def _restart_keeper(self) -> None:
-        """A keeper that died gets a successor, which goes on with the same lease."""
+        """Start another keeper in the place of one that died; it continues the same lease."""
         self._keeper.receive_messages()
         if not self._keeper.is_running():
             self._keeper.start()
@@ -284,7 +284,7 @@ class Consumer:
 
 
 def _forget_in_children(consumer: Consumer) -> None:
-    """Claims of the parent's must not be settled by a child that was forked while they were in hand."""
+    """Forget the parent's claims in a forked child, which must not settle them."""
     claimer = weakref.ref(consumer)
 
     def note() -> None:

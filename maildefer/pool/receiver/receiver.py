@@ -126,7 +126,7 @@ class QueueReceiver:
                 batches.release()
 
     def close(self) -> None:
-        """Have `start` return once what is in hand is settled. Any thread may call, any number of times."""
+        """Have `start` return once all claims are settled. Any thread may call, any number of times."""
         self._stopped.set()
         with self._settled:
             self._settled.notify_all()
@@ -191,7 +191,7 @@ class QueueReceiver:
         return self._in_hand < self.workers or self._stopped.is_set()
 
     def _all_settled(self) -> bool:
-        """Wait for what is in hand; True when there was nothing, so that an empty queue is empty for good."""
+        """Wait until all claims are settled; True if there were none, so that an empty queue is empty for good."""
         with self._settled:
             if not self._in_hand:
                 return True

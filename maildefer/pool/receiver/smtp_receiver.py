@@ -161,14 +161,16 @@ class SMTPReceiver:
         return None
 
     def _own_process_message(self) -> Callable[..., None] | None:
-        """What calls the `process_message` that a subclass, or somebody, has put in the place of ours."""
+        """Make a function that calls the `process_message` of a subclass or program; None where it is our own."""
         chosen = self.process_message
         if getattr(chosen, "__func__", None) is SMTPReceiver.process_message:
             return None
 
         def process_message(msg: Any) -> None:
             reply = chosen(msg.Peer, msg.From, [msg.To], msg.Data)
-            if reply and (code := str(reply)[:3]).isdecimal():  # a client who waits would have been told
+            if (
+                reply and (code := str(reply)[:3]).isdecimal()
+            ):  # a client that waits would have had this reply
                 raise SMTPError(int(code), str(reply)[4:])
 
         return process_message
@@ -186,7 +188,7 @@ class SMTPReceiver:
             self._launcher.write_routes(patterns)
 
     def _patterns(self) -> list[str] | None:
-        """What is loaded here; else what a probe says of this queue; None where routes decide nothing."""
+        """The patterns of the routes loaded here, else of a probe of this queue; None to accept every recipient."""
         if table := Router.table():
             return [pattern.pattern for pattern, _ in table]
         if self._own_process_message() is not None or (loaded_settings() is None and not is_project()):

@@ -133,7 +133,7 @@ class ThreadAttempts:
         )
 
     def _queues_of(self, own: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
-        """Who lists which module, for handoffs. None is imported here that the program has not asked for."""
+        """Map each module to the queues that list it, for handoffs; this imports no module."""
         queues_of: dict[str, tuple[str, ...]] = {}
         if self.settings is not None:
             for queue, modules in self.settings.queues.items():

@@ -11,5 +11,5 @@
     startup_terminal   the standard error of the start, for failures that a log file would hide
 
 SIGHUP: signals > supervisor > reload. SIGTERM: signals > supervisor > drain.
-Imports point down: supervisor > drain, reload, status_server > spawner, workers, signals.
+Imports point down: supervisor > drain, reload, runtime_record, status_server > signals, spawner, workers.
 """

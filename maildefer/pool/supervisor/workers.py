@@ -53,7 +53,7 @@ class WorkerTable:
         return self._slot(child).state in (State.IDLE, State.BUSY)
 
     def retire(self, child: ChildProcess, killed: Killed = "") -> None:
-        """Send TERM, upon which it ends after the message in hand."""
+        """Send TERM to a worker, which then ends after its present message."""
         child.retiring = True
         child.killed = child.killed or killed
         self._signal(child, signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""One attempt, from the claim in hand to its line in the log: read, handlers, outcome, settle, log line.
+"""One attempt at a claimed entry: read, handlers, outcome, settle, log line.
 
 A pool's worker and a receiver make the same attempts; what differs between them is given as functions. A batch is many
 attempts with one call of the handler: see `batch_group`.

@@ -18,7 +18,7 @@ _FULL_SOCKET_SECONDS = 0.05  # the kernel may hold ten names only (net.unix.max_
 
 
 class BatchLeader:
-    """Who leads for one queue, as one worker sees it: another one, or itself until its batch is due.
+    """The leader for one queue, as one worker sees it: another worker, or itself until its batch is due.
 
     Each worker shows in its own slot that it leads, and then looks at the others': of two that begin at once at most
     one goes on.

@@ -123,12 +123,12 @@ class QueueScout:
         )
 
     def _longest_wait(self) -> float:
-        """Longer where inotify tells of all writers, since all of them are on this host."""
+        """The longest sleep between listings: longer where inotify reports all writers, all being on this host."""
         hears_all = self._words[self._base + Q.LOCAL] and not self._watch.missing
         return _LONGEST_LOCAL_WAIT if hears_all else _LONGEST_WAIT
 
     def _tell_whether_watched(self) -> None:
-        """Tell once where inotify can't be had, and once where it can again."""
+        """Log once that inotify can't be had, and once that it can again."""
         if (missing := self._watch.missing) != self._missing_watch:
             self._missing_watch = missing
             if missing:

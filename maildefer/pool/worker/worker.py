@@ -200,7 +200,7 @@ class Worker:
         send(self._shared.deferrals[1], EntryDeferred(queue=self._words[self._base + S.QUEUE], name=name))
 
     def _wait_for_offer(self) -> None:
-        """Write the log lines, show on the scoreboard that nothing is in hand, and sleep until an offer or a signal."""
+        """Write the log lines, show on the scoreboard that the worker is idle, and sleep until an offer or a signal."""
         self._log.flush()
         if self._words[self._base + S.STATE] != _IDLE:
             self._words[self._base + S.STATE] = _IDLE
@@ -242,6 +242,6 @@ class Worker:
         self._stopping = True
 
     def _note_fork(self) -> None:
-        """Called in a handler's own child, which is not the worker: its death must not be taken for the worker's."""
+        """Forget the worker in a child that a handler has forked: its death must not be taken for the worker's."""
         self._forked = True
         signal_stack.enable()
