@@ -15,8 +15,8 @@ class AccessLogHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         error = record.exc_info[1] if record.exc_info else None
-        if isinstance(error, HttpProcessingError):  # the client's fault, told in several lines
-            reason = " ".join(str(error).split())
+        if isinstance(error, HttpProcessingError):  # its text quotes what the client sent, a token for one
+            reason = f"{error.code} {type(error).__name__}"
         else:
             reason = record.getMessage()
             if error is not None:

@@ -197,6 +197,26 @@ def test_a_request_that_cannot_be_read_is_one_line_of_the_log(web: Web) -> None:
     assert all(" event=intake.refused reason=" in line for line in told)
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"Authorization: Bearer %s\n\n",
+        b"Authorization: Bearer %s\x00\r\n\r\n",
+        b"Authorization : Bearer %s\r\n\r\n",
+        b"Authorization: Bearer\r\n %s\r\n\r\n",
+        b"Authorization: Bearer %s\r\r\n\r\n",
+        b"Authorization: Bearer %s" + b"x" * 9000 + b"\r\n\r\n",
+    ],
+)
+def test_no_token_comes_into_the_log_by_a_request_that_cannot_be_read(web: Web, line: bytes) -> None:
+    with web.dial() as client:
+        client.sendall(b"POST /queues/queue HTTP/1.1\r\nHost: x\r\n" + line.replace(b"%s", b"secret-of-ours"))
+        assert b" 400 " in b"".join(iter(lambda: client.recv(4096), b""))
+    told = web.log_path.read_text()
+    assert "event=intake.refused reason=" in told
+    assert "secret-of-ours" not in told
+
+
 def test_what_is_too_large_is_refused_announced_or_not(start) -> None:
     web = start("--max-bytes", "20000")
     assert web.post(b"x" * 30_000)[0] == 413
