@@ -74,6 +74,7 @@ class Header:
     KEEPER: Final = 7  # boot clock, ns: the keeper lives, whatever its mounts do
     SCOUT: Final = 8  # and the scout
     USED: Final = 5  # worker slots that were ever taken; the others need no look
+    INVALID_OFFERS: Final = 9  # 1: the scout has offered what is no name; by workers
     TOKENS: Final = 6  # 1 + the queue in which conversation tokens lie, once one was taken; by workers
 
 

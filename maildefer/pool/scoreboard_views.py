@@ -70,6 +70,7 @@ class HeaderView(RecordView):
     keeper_seen = Moment(Header.KEEPER)
     scout_seen = Moment(Header.SCOUT)
     used_slots = Word(Header.USED)
+    invalid_offers = Word(Header.INVALID_OFFERS)
 
     def __init__(self, board: Scoreboard) -> None:
         super().__init__(board.words, 0)

@@ -156,6 +156,7 @@ import os
 
 from maildefer.intake import status_report as report
 from maildefer.pool.keeper import keeper
+from maildefer.pool.worker import scout
 
 HERE = os.path.dirname(__file__)
 _mind, _tell = keeper.Keeper._check_supervisor, report.IntakeStatus._tell
@@ -185,6 +186,8 @@ def tell(self):
 
 
 keeper.Keeper._check_supervisor, report.IntakeStatus._tell = mind, tell
+_pack = scout.pack
+scout.pack = lambda names: lie("scout") or _pack(names)
 '''
 LIES = [
     b"[" * 4000,
@@ -234,6 +237,21 @@ def test_a_child_that_says_nonsense_is_ended_and_replaced_ever_more_slowly_and_a
     eventually(fronted.is_empty, "and acked")
     assert pids == {other: pool.child(other) for other in others}, "nobody else has ended"
     assert not pool.events("worker.died")
+    assert pool.stop() == 0
+
+
+def test_a_scout_that_offers_what_is_no_name_is_ended_and_replaced(
+    project: Project, start: Start, lies: Path
+) -> None:
+    pool = start(environ={"PYTHONPATH": f"{lies}:{ROOT}"})
+    liar, workers = pool.child("scout"), set(pool.worker_pids())
+    have_said(lies, "scout", b"../cur/another")
+    project.push("quick", 3)
+    pool.await_event("child.misbehaved", kind="scout")
+    pool.await_event("child.died", kind="scout", pid=liar, how="SIGKILL")
+    pool.await_event("child.started", 2, kind="scout")
+    eventually(project.is_empty, "all is handled")
+    assert set(pool.worker_pids()) == workers
     assert pool.stop() == 0
 
 

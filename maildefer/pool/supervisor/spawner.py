@@ -63,7 +63,11 @@ class Spawner:
         )
 
     def keep_running(self, kind: ProcessKind, context: PoolContext) -> None:
-        """Fork a keeper, or a scout, unless there is one."""
+        """Fork a keeper, or a scout, unless there is one; kill a scout that has offered what is no name."""
+        header = HeaderView(self._board)
+        if kind is ProcessKind.SCOUT and header.invalid_offers:
+            header.invalid_offers = 0
+            self.kill(kind)
         if kind in self._keeper_and_scout or self._throttle.wait(boottime()):
             return
         # Their slots are reserved: dead workers' slots wait for the keeper.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import select
 import socket
+from collections.abc import Callable
 
 from maildefer import events
 
@@ -27,13 +28,18 @@ def channel() -> tuple[socket.socket, socket.socket]:
     return sending, receiving
 
 
+def _ignore() -> None:
+    """Take no notice."""
+
+
 def pack(names: list[str]) -> bytes:
     return b"\0".join(map(os.fsencode, names))
 
 
-def unpack(data: bytes) -> list[str]:
-    """The names of an offer; a name that leads to another directory is dropped, whatever a broken scout offers."""
+def unpack(data: bytes, note_invalid: Callable[[], None] = _ignore) -> list[str]:
+    """The names of an offer; a name that leads to another directory is dropped, and `note_invalid` called."""
     if b"/" in data:
+        note_invalid()
         events.emit("child.misbehaved", kind="scout", reason=f"what it offered is no name: {data[:60]!r}")
         data = b"\0".join(name for name in data.split(b"\0") if b"/" not in name)
     return list(map(os.fsdecode, data.split(b"\0"))) if data else []
@@ -43,10 +49,14 @@ class Offers:
     """A worker's end of all queues' offers, in order of priority.
 
     `waker` is a descriptor that ends a wait when it is readable; `gate` one that is readable unless the pool is paused.
+    `note_invalid` is called when the scout has offered what is no name.
     """
 
-    def __init__(self, sockets: list[socket.socket], waker: int, gate: int) -> None:
+    def __init__(
+        self, sockets: list[socket.socket], waker: int, gate: int, note_invalid: Callable[[], None] = _ignore
+    ) -> None:
         self._sockets = sockets
+        self._note_invalid = note_invalid
         for sock in sockets:
             sock.setblocking(False)
         self._waker = waker
@@ -75,7 +85,7 @@ class Offers:
             except BlockingIOError:  # nothing there, or another worker was quicker
                 continue
             if data:
-                return index, unpack(data)
+                return index, unpack(data, self._note_invalid)
         return None
 
     def wake_for(self, end: socket.socket) -> None:

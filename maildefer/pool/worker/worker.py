@@ -59,7 +59,12 @@ class Worker:
         self._stopping = self._forked = False
         os.register_at_fork(after_in_child=self._note_fork)
         self._waker = self._catch_signals()
-        self._offers = Offers([workers for _, workers in shared.offers], self._waker, shared.not_paused)
+        self._offers = Offers(
+            [workers for _, workers in shared.offers],
+            self._waker,
+            shared.not_paused,
+            self._note_invalid_offer,
+        )
         self._queues = [
             QueueView(queue.name, queue.layout, index, shared.board, self._slot, shared.host.label)
             for index, queue in enumerate(shared.queues)
@@ -195,6 +200,10 @@ class Worker:
         if isinstance(fault, ResourcesExhausted):  # a handler has leaked them: another process has them again
             events.emit("worker.recycled", pid=os.getpid(), error=str(fault))
             self._stopping = True
+
+    def _note_invalid_offer(self) -> None:
+        """Show the supervisor that the scout is to be replaced."""
+        self._words[Header.INVALID_OFFERS] = 1
 
     def _tell_keeper(self, claim: Claim, name: str) -> None:
         send(self._shared.deferrals[1], EntryDeferred(queue=self._words[self._base + S.QUEUE], name=name))
