@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import time
 
 from maildefer import events
@@ -18,12 +17,6 @@ _FIRST_PAUSE_SECONDS = 1.0
 _FAULTS_IN_A_ROW = 3
 _ASIDE_SECONDS = 60.0
 _MOST_ASIDE = 1000
-_OF_RIGHTS = {
-    errno.EACCES,
-    errno.EPERM,
-    errno.ENOTDIR,
-    errno.EISDIR,
-}  # of an entry, unless of the queue's folders
 _LONGEST_PAUSE_SECONDS = 60.0
 UNROUTED_LIMIT = 100  # burials for `no route` in a row: a deployment fault, not the messages'
 _UNROUTED_PAUSE_SECONDS = 60.0
@@ -83,15 +76,11 @@ class QueueView:
         """Note that the filesystem refused, which is not the message's fault.
 
         One name alone is set aside for a minute. Faults of several names in a row are the filesystem's: the queue is
-        paused on this host, longer each time. A refusal by the rights of an entry, such as a folder or an unreadable
-        file of another user's, says nothing of the filesystem, however many there are.
+        paused on this host, longer each time.
         """
         if len(self._set_aside) >= _MOST_ASIDE:
             self._set_aside.clear()
         self._set_aside[name] = boottime() + _ASIDE_SECONDS
-        if fault.errno in _OF_RIGHTS and self._may_move_entries():
-            events.emit("entry.unreadable", queue=self.name, name=name, error=str(fault))
-            return
         faults = self._words[self._base + Q.FAULTS] = self._words[self._base + Q.FAULTS] + 1
         if faults >= _FAULTS_IN_A_ROW:
             seconds = backoff_seconds(
@@ -103,11 +92,6 @@ class QueueView:
             self.pause(seconds, fault.errno or errno.EIO, str(fault))
         else:
             events.emit("entry.unreadable", queue=self.name, name=name, error=str(fault))
-
-    def _may_move_entries(self) -> bool:
-        """Whether this process has the rights in the queue's folders without which it could claim nothing."""
-        layout, needed = self.claimer.layout, os.W_OK | os.X_OK
-        return all(os.access(path, needed, effective_ids=True) for path in (layout.new, layout.cur))
 
     def note_success(self) -> None:
         """Note that an entry was read: the filesystem works again."""

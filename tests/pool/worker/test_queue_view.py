@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +9,6 @@ from types import SimpleNamespace
 
 import pytest
 
-from maildefer.errors import StorageFault, storage_fault
 from maildefer.maildir.layout import create_queue
 from maildefer.maildir.operator import pause_mark as marks
 from maildefer.maildir.system import SYSTEM
@@ -139,33 +136,3 @@ def _mark(queue: QueueView, board: Scoreboard, paused: bool) -> None:
     marks.pause_queue(layout, user="ann", host="a") if paused else marks.resume_queue(layout)
     shared = SimpleNamespace(board=board, queues=[SimpleNamespace(name="queue", layout=layout)])
     apply_mark(shared, 0, SYSTEM)  # type: ignore[arg-type]
-
-
-def refused(name: str, number: int) -> StorageFault:
-    return storage_fault(f"/q/new/{name}", OSError(number, os.strerror(number)))
-
-
-def test_entries_that_others_have_made_unreadable_pause_nothing_however_many_they_are(
-    queue: QueueView,
-) -> None:
-    for number in range(40):
-        name = f"dir{number}"
-        queue.note_fault(refused(name, errno.EACCES), name)
-        assert queue.is_set_aside(name)
-        assert not queue.is_paused()
-
-
-def test_folders_of_the_queue_that_take_nothing_pause_it(
-    queue: QueueView, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As after a change of their modes: there each entry fails, and none by itself."""
-    monkeypatch.setattr(os, "access", lambda path, mode, **_: not path.endswith("/cur"))
-    for name in ("one", "two", "three"):
-        queue.note_fault(refused(name, errno.EACCES), name)
-    assert queue.is_paused()
-
-
-def test_faults_of_the_filesystem_pause_the_queue_whatever_its_rights(queue: QueueView) -> None:
-    for name in ("one", "two", "three"):
-        queue.note_fault(refused(name, errno.EIO), name)
-    assert queue.is_paused()
