@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import stat
 from dataclasses import asdict, dataclass
 
@@ -175,15 +176,20 @@ def is_folder(layout: Layout, lease: str, beat: int, *, system: System = SYSTEM)
         return False
 
 
-def fence(layout: Layout, lease: str, beat: int, *, system: System = SYSTEM) -> bool:
+def fence(
+    layout: Layout, lease: str, beat: int, *, latest: float = math.inf, system: System = SYSTEM
+) -> bool:
     """Fence a lease by moving exactly the beat that was seen; False if it has beaten since, or was fenced by another.
 
-    Raises OSError, IsADirectoryError for a folder that has a lease's name.
+    It is not sent after `latest`, by the boot clock, but False returned: where the server was away meanwhile, the owner
+    has been silent for that. Raises OSError, IsADirectoryError for a folder that has a lease's name.
     """
     system = inside(layout.path, system)
     seen, ended = f"{layout.leases}/{lease}.{beat}", f"{layout.fenced}/{lease}.{beat}"
     if is_folder(layout, lease, beat, system=system):
         raise IsADirectoryError(errno.EISDIR, "is a folder, so no lease: remove it", seen)
+    if system.boottime() > latest:
+        return False
     try:
         system.rename(seen, ended)
     except FileNotFoundError:

@@ -97,17 +97,18 @@ class LeaseObserver:
                 if watched.holder is None or watched.beat > beat:
                     watched.holder = leases.read_holder(self._layout, lease, beat, system=system)
                 watched.beat, watched.since, watched.has_beaten = beat, now, True
-            if self._has_fallen_silent(lease, watched, now) and self._fence(lease, beat):
+            if self._has_fallen_silent(lease, watched, now) and self._fence(lease, beat, now):
                 del self._watched[lease]
                 fenced.append(lease)
         self._refusals.keep(self._watched)
         return fenced
 
-    def _fence(self, lease: str, beat: int) -> bool:
+    def _fence(self, lease: str, beat: int, now: float) -> bool:
         if not self._refusals.may_try(lease):
             return False
         try:
-            is_ended = leases.fence(self._layout, lease, beat, system=self._system)
+            latest = now + self.format.beat_seconds
+            is_ended = leases.fence(self._layout, lease, beat, latest=latest, system=self._system)
         except OSError as fault:
             self._refusals.note(lease, fault)
             return False

@@ -121,6 +121,22 @@ def test_a_beat_between_the_listing_and_the_fence_saves_the_lease(
     assert watcher.watch(44) == []
 
 
+def test_a_lease_is_not_fenced_if_the_server_was_away_since_the_listing(
+    watcher: Watcher, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_folder = leases.is_folder
+
+    def hang(*given: object, **options: object) -> bool:
+        world.pass_time(FORMAT.ttl_seconds)
+        return is_folder(*given, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(leases, "is_folder", hang)
+    assert watcher.watch(FORMAT.ttl_seconds) == [], "the owner was silent because the server was"
+    monkeypatch.undo()
+    assert watcher.watch(FORMAT.ttl_seconds - 1) == [], "all silences are counted anew"
+    assert watcher.watch(2 * FORMAT.ttl_seconds) == [THEIRS]
+
+
 def test_two_observers_fence_a_lease_once(layout: Layout, lease: Lease, theirs: Lease, world: World) -> None:
     first, second = Watcher(layout, lease, world), Watcher(layout, lease, world)
     first.look()
