@@ -35,10 +35,10 @@ from maildefer.pool.scoreboard import (
     QUEUE_SHIFT,
     Header,
     ProcessKind,
-    Q,
     QueueState,
-    S,
+    QueueWord,
     Scoreboard,
+    SlotWord,
 )
 from maildefer.pool.status_record import on_claims
 from maildefer.pool.worker.offers import unpack
@@ -145,7 +145,7 @@ def take_over(size: int, folder: str) -> Work:
         if share_of(name, 2) == 0:
             os.unlink(f"{layout.new}/{name}")
     board = Scoreboard(1, 4)
-    for word, value in ((Q.STATE, QueueState.SERVED), (Q.HOSTS, 2), (Q.LOCAL, 1)):
+    for word, value in ((QueueWord.STATE, QueueState.SERVED), (QueueWord.HOSTS, 2), (QueueWord.LOCAL, 1)):
         board.words[board.queue(0) + word] = int(value)
 
     def claim(data: bytes) -> None:
@@ -174,8 +174,11 @@ def audit_claims(size: int, folder: str) -> Work:
     board.words[Header.USED] = each
     for slot in range(each):
         base = board.slot(slot)
-        board.words[base + S.PID], board.words[base + S.KIND] = 1000 + slot, int(ProcessKind.WORKER)
-        board.words[base + S.GATHERED] = GATHERED_PLACES
+        board.words[base + SlotWord.PID], board.words[base + SlotWord.KIND] = (
+            1000 + slot,
+            int(ProcessKind.WORKER),
+        )
+        board.words[base + SlotWord.GATHERED] = GATHERED_PLACES
     for number in range(size):
         slot, place = number % each, number // each
         board.words[board.gathering(slot) + place] = number + 1 | 1 << QUEUE_SHIFT

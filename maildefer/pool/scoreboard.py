@@ -78,7 +78,7 @@ class Header:
     TOKENS: Final = 6  # 1 + the queue in which conversation tokens lie, once one was taken; by workers
 
 
-class Q:
+class QueueWord:
     """Words of a queue's record."""
 
     STATE: Final = 0
@@ -98,7 +98,7 @@ class Q:
     PAUSED: Final = 15  # 1: by an operator, on all hosts; see `maildir.operator.pause_mark`
 
 
-class S:
+class SlotWord:
     """Words of a child's slot."""
 
     PID: Final = 0
@@ -177,7 +177,7 @@ class Scoreboard:
 
     def clear_slot(self, index: int) -> None:
         base, places = self.slot(index), self.gathering(index)
-        for word in range(places, places + min(self.words[base + S.GATHERED], GATHERED_PLACES)):
+        for word in range(places, places + min(self.words[base + SlotWord.GATHERED], GATHERED_PLACES)):
             self.words[word] = 0
         for word in range(base, base + NAME_WORD):
             self.words[word] = 0
@@ -190,29 +190,29 @@ class Scoreboard:
         """Write the lease. For the keeper, while the queue is not served."""
         start = (self.queue(index) + _LEASE_WORD) * WORD_BYTES
         self._memory[start : start + _LEASE_BYTES] = lease.encode("ascii").ljust(_LEASE_BYTES, b"\0")
-        self.words[self.queue(index) + Q.GENERATION] = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        self.words[self.queue(index) + QueueWord.GENERATION] = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
     def mount_time(self, index: int, wall: float, boot: float) -> float:
         """Compute the mount's time from our clocks; a local filesystem, and one not yet measured, goes by our own."""
         base = self.queue(index)
-        word = self.words[base + Q.CLOCK_OFFSET]
-        return boot + (word - _BIAS) / 1e6 if word and not self.words[base + Q.LOCAL] else wall
+        word = self.words[base + QueueWord.CLOCK_OFFSET]
+        return boot + (word - _BIAS) / 1e6 if word and not self.words[base + QueueWord.LOCAL] else wall
 
     def set_clock_offset(self, index: int, seconds: float) -> None:
-        self.words[self.queue(index) + Q.CLOCK_OFFSET] = int(seconds * 1e6) + _BIAS
+        self.words[self.queue(index) + QueueWord.CLOCK_OFFSET] = int(seconds * 1e6) + _BIAS
 
     def name(self, slot: int) -> str:
         """Read the entry that a child was last on: a hint for people."""
         base = self.slot(slot)
         start = (base + NAME_WORD) * WORD_BYTES
-        length = min(self.words[base + S.NAME_LENGTH], _NAME_BYTES)
+        length = min(self.words[base + SlotWord.NAME_LENGTH], _NAME_BYTES)
         return os.fsdecode(self._memory[start : start + length])
 
     def handler(self, slot: int) -> str:
         """Read the handler that a child was last in; empty if none had begun with its message."""
         base = self.slot(slot)
         start = (base + HANDLER_WORD) * WORD_BYTES
-        length = min(self.words[base + S.HANDLER_LENGTH], HANDLER_BYTES)
+        length = min(self.words[base + SlotWord.HANDLER_LENGTH], HANDLER_BYTES)
         return self._memory[start : start + length].decode("utf-8", "replace")
 
     def workers(self) -> list[int]:
@@ -221,21 +221,23 @@ class Scoreboard:
         return [
             slot
             for slot in self.worker_slots()
-            if words[self.slot(slot) + S.KIND] == ProcessKind.WORKER
-            and words[self.slot(slot) + S.STATE] <= State.BUSY
+            if words[self.slot(slot) + SlotWord.KIND] == ProcessKind.WORKER
+            and words[self.slot(slot) + SlotWord.STATE] <= State.BUSY
         ]
 
     def holds(self, slot: int) -> bool:
         """Whether the child may hold any claim."""
-        first = self.slot(slot) + S.HELD
+        first = self.slot(slot) + SlotWord.HELD
         return any(self.words[first : first + PLACES]) or any(self._gathered_words(slot))
 
     def holds_under(self, slot: int, queue: int) -> bool:
         """Whether the child may hold anything under our lease in that queue: a claim, or a token that lies there."""
         base = self.slot(slot)
-        if self.words[base + S.TOKENS] and self.words[Header.TOKENS] == queue + 1:
+        if self.words[base + SlotWord.TOKENS] and self.words[Header.TOKENS] == queue + 1:
             return True
-        if self.words[base + S.QUEUE] == queue and any(self.words[base + S.HELD : base + S.HELD + PLACES]):
+        if self.words[base + SlotWord.QUEUE] == queue and any(
+            self.words[base + SlotWord.HELD : base + SlotWord.HELD + PLACES]
+        ):
             return True
         return any(_queue_of(word) == queue for word in self._gathered_words(slot) if word)
 
@@ -262,12 +264,14 @@ class Scoreboard:
 
     def _gathered_words(self, slot: int) -> memoryview:
         first = self.gathering(slot)
-        return self.words[first : first + min(self.words[self.slot(slot) + S.GATHERED], GATHERED_PLACES)]
+        return self.words[
+            first : first + min(self.words[self.slot(slot) + SlotWord.GATHERED], GATHERED_PLACES)
+        ]
 
     def held_seqs(self, slot: int) -> set[int]:
         """List the claims that the child may hold, by SEQ."""
         base = self.slot(slot)
-        seqs = set(self.words[base + S.HELD : base + S.HELD + PLACES])
+        seqs = set(self.words[base + SlotWord.HELD : base + SlotWord.HELD + PLACES])
         seqs.update(word & _SEQ_MASK for word in self._gathered_words(slot))
         return seqs
 

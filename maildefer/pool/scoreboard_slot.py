@@ -8,8 +8,8 @@ from maildefer.pool.scoreboard import (
     NAME_WORD,
     PLACES,
     WORD_BYTES,
-    S,
     Scoreboard,
+    SlotWord,
 )
 
 
@@ -33,14 +33,14 @@ class ScoreboardSlot:
         base = board.slot(slot)
         self._words = board.words
         self._memory = board._memory
-        self._free = list(range(base + S.HELD + PLACES - 1, base + S.HELD - 1, -1))
+        self._free = list(range(base + SlotWord.HELD + PLACES - 1, base + SlotWord.HELD - 1, -1))
         self._seq = 0
         self._name_start = (base + NAME_WORD) * WORD_BYTES
-        self._length_word = base + S.NAME_LENGTH
+        self._length_word = base + SlotWord.NAME_LENGTH
         self._handler = ""
         self._handler_length = 0
         self._handler_start = (base + HANDLER_WORD) * WORD_BYTES
-        self._handler_word = base + S.HANDLER_LENGTH
+        self._handler_word = base + SlotWord.HANDLER_LENGTH
 
     def next_seq(self) -> int:
         self._seq += 1

@@ -5,7 +5,7 @@ A view holds no state: it reads and writes the scoreboard's memory, each word in
 
 from __future__ import annotations
 
-from maildefer.pool.scoreboard import Header, ProcessKind, Q, S, Scoreboard, State
+from maildefer.pool.scoreboard import Header, ProcessKind, QueueWord, Scoreboard, SlotWord, State
 
 
 class RecordView:
@@ -86,21 +86,21 @@ class QueueRecordView(RecordView):
 
     __slots__ = ()
 
-    state = Word(Q.STATE)
-    beat = Moment(Q.BEAT)
-    claim_until = Moment(Q.CLAIM_UNTIL)
-    generation = Word(Q.GENERATION)
-    hosts = Word(Q.HOSTS)
-    index_of_host = Word(Q.INDEX)
-    paused_until = Moment(Q.PAUSED_UNTIL)
-    faults = Word(Q.FAULTS)
-    unrouted = Word(Q.UNROUTED)
-    clock_offset = Word(Q.CLOCK_OFFSET)
-    is_local = Word(Q.LOCAL)
-    pause_code = Word(Q.PAUSE_CODE)
-    scans = Word(Q.SCANS)
-    ttl_seconds = Duration(Q.FORMAT_TTL)
-    paused = Word(Q.PAUSED)
+    state = Word(QueueWord.STATE)
+    beat = Moment(QueueWord.BEAT)
+    claim_until = Moment(QueueWord.CLAIM_UNTIL)
+    generation = Word(QueueWord.GENERATION)
+    hosts = Word(QueueWord.HOSTS)
+    index_of_host = Word(QueueWord.INDEX)
+    paused_until = Moment(QueueWord.PAUSED_UNTIL)
+    faults = Word(QueueWord.FAULTS)
+    unrouted = Word(QueueWord.UNROUTED)
+    clock_offset = Word(QueueWord.CLOCK_OFFSET)
+    is_local = Word(QueueWord.LOCAL)
+    pause_code = Word(QueueWord.PAUSE_CODE)
+    scans = Word(QueueWord.SCANS)
+    ttl_seconds = Duration(QueueWord.FORMAT_TTL)
+    paused = Word(QueueWord.PAUSED)
 
     def __init__(self, board: Scoreboard, index: int) -> None:
         super().__init__(board.words, board.queue(index))
@@ -111,29 +111,29 @@ class SlotView(RecordView):
 
     __slots__ = ()
 
-    pid = Word(S.PID)
-    kind = Word(S.KIND)
-    state = Word(S.STATE)
-    queue = Word(S.QUEUE)
-    deadline = Moment(S.DEADLINE)
-    handled = Word(S.HANDLED)
-    acked = Word(S.ACKED)
-    deferred = Word(S.DEFERRED)
-    failed = Word(S.FAILED)
-    buried = Word(S.BURIED)
-    released = Word(S.RELEASED)
-    handed_off = Word(S.HANDED)
-    lost = Word(S.LOST)
-    started = Moment(S.STARTED)
-    generation = Word(S.GENERATION)
-    began = Moment(S.BEGAN)
-    handler_length = Word(S.HANDLER_LENGTH)
-    tokens = Word(S.TOKENS)
-    waits_for = Word(S.WAITS_FOR)
-    lines_since = Moment(S.LINES_SINCE)
-    exit_word = Word(S.EXIT)
-    died = Moment(S.DIED)
-    limit_seconds = Duration(S.LIMIT)
+    pid = Word(SlotWord.PID)
+    kind = Word(SlotWord.KIND)
+    state = Word(SlotWord.STATE)
+    queue = Word(SlotWord.QUEUE)
+    deadline = Moment(SlotWord.DEADLINE)
+    handled = Word(SlotWord.HANDLED)
+    acked = Word(SlotWord.ACKED)
+    deferred = Word(SlotWord.DEFERRED)
+    failed = Word(SlotWord.FAILED)
+    buried = Word(SlotWord.BURIED)
+    released = Word(SlotWord.RELEASED)
+    handed_off = Word(SlotWord.HANDED)
+    lost = Word(SlotWord.LOST)
+    started = Moment(SlotWord.STARTED)
+    generation = Word(SlotWord.GENERATION)
+    began = Moment(SlotWord.BEGAN)
+    handler_length = Word(SlotWord.HANDLER_LENGTH)
+    tokens = Word(SlotWord.TOKENS)
+    waits_for = Word(SlotWord.WAITS_FOR)
+    lines_since = Moment(SlotWord.LINES_SINCE)
+    exit_word = Word(SlotWord.EXIT)
+    died = Moment(SlotWord.DIED)
+    limit_seconds = Duration(SlotWord.LIMIT)
 
     def __init__(self, board: Scoreboard, slot: int) -> None:
         super().__init__(board.words, board.slot(slot))

@@ -20,7 +20,7 @@ from benchmarks import processes
 from maildefer import Queue
 from maildefer.host.environment import listed
 from maildefer.pool.frontend.log_sink import LogSink
-from maildefer.pool.scoreboard import Q
+from maildefer.pool.scoreboard import QueueWord
 from maildefer.server import SMTPReceiver
 from tests.lifecycle.conftest import Start
 from tests.lifecycle.pool import Pool
@@ -274,17 +274,17 @@ def _speak(argument):
 
 
 def _scribble(argument):
-    from maildefer.pool.scoreboard import S
+    from maildefer.pool.scoreboard import SlotWord
     frame = sys._getframe()
     while not hasattr(frame.f_locals.get("self"), "_shared"):
         frame = frame.f_back
     board = frame.f_locals["self"]._shared.board
-    mine = next(slot for slot in board.workers() if board.words[board.slot(slot) + S.PID] == os.getpid())
-    others = [board.words[board.slot(slot) + S.PID] for slot in board.workers() if slot != mine]
+    mine = next(slot for slot in board.workers() if board.words[board.slot(slot) + SlotWord.PID] == os.getpid())
+    others = [board.words[board.slot(slot) + SlotWord.PID] for slot in board.workers() if slot != mine]
     base = board.slot(mine)
-    for word in (*range(S.PID, S.HELD), *range(S.TOKENS, S.LIMIT + 1)):
+    for word in (*range(SlotWord.PID, SlotWord.HELD), *range(SlotWord.TOKENS, SlotWord.LIMIT + 1)):
         board.words[base + word] = 2**64 - 1
-    board.words[base + S.PID] = others[0]
+    board.words[base + SlotWord.PID] = others[0]
     time.sleep(3600)
 
 
@@ -324,7 +324,7 @@ def test_a_keeper_of_a_program_that_says_nonsense_is_ended_and_replaced(
         alone, words = consumer._keeper, consumer._board.words
         eventually(lambda: not (alone.receive_messages() or alone.is_running()), "it is ended")
         assert "kind=keeper" in capfd.readouterr().err
-        words[consumer._board.queue(0) + Q.CLAIM_UNTIL] = 0  # as half a TTL later
+        words[consumer._board.queue(0) + QueueWord.CLAIM_UNTIL] = 0  # as half a TTL later
         key = queue.push("Subject: x\n\n")
         claim = consumer.claim(PATIENCE_SECONDS)
         assert claim is not None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from maildefer.pool.scoreboard import Header, ProcessKind, Q, S, Scoreboard, State
+from maildefer.pool.scoreboard import Header, ProcessKind, QueueWord, Scoreboard, SlotWord, State
 from maildefer.pool.scoreboard_views import HeaderView, QueueRecordView, SlotView
 
 
@@ -12,8 +12,8 @@ def test_a_view_reads_and_writes_the_words_of_its_own_record_only() -> None:
     board = Scoreboard(2, 3)
     slot, queue, header = SlotView(board, 1), QueueRecordView(board, 1), HeaderView(board)
     slot.pid, queue.hosts, header.deaths = 4711, 3, 2
-    assert board.words[board.slot(1) + S.PID] == 4711
-    assert board.words[board.queue(1) + Q.HOSTS] == 3
+    assert board.words[board.slot(1) + SlotWord.PID] == 4711
+    assert board.words[board.queue(1) + QueueWord.HOSTS] == 3
     assert board.words[Header.DEATHS] == 2
     assert (SlotView(board, 0).pid, SlotView(board, 2).pid, QueueRecordView(board, 0).hosts) == (0, 0, 0)
     assert sum(map(bool, board.words)) == 3
@@ -23,8 +23,8 @@ def test_times_are_seconds_in_a_view_and_integers_on_the_scoreboard() -> None:
     board = Scoreboard(1, 1)
     slot, queue = SlotView(board, 0), QueueRecordView(board, 0)
     slot.began, queue.ttl_seconds = 15_000.25, 20.0
-    assert board.words[board.slot(0) + S.BEGAN] == 15_000_250_000_000
-    assert board.words[board.queue(0) + Q.FORMAT_TTL] == 20_000
+    assert board.words[board.slot(0) + SlotWord.BEGAN] == 15_000_250_000_000
+    assert board.words[board.queue(0) + QueueWord.FORMAT_TTL] == 20_000
     assert (slot.began, queue.ttl_seconds) == (15_000.25, 20.0)
 
 
@@ -32,8 +32,8 @@ def test_a_time_limit_keeps_its_milliseconds_whenever_its_handler_began() -> Non
     board = Scoreboard(1, 1)
     slot = SlotView(board, 0)
     for uptime in range(1_000, 9_000_000, 12_345):
-        board.words[board.slot(0) + S.BEGAN] = began = uptime * 10**9 + 123_456_789
-        board.words[board.slot(0) + S.DEADLINE] = began + 3 * 10**8
+        board.words[board.slot(0) + SlotWord.BEGAN] = began = uptime * 10**9 + 123_456_789
+        board.words[board.slot(0) + SlotWord.DEADLINE] = began + 3 * 10**8
         slot.limit_seconds = slot.deadline - slot.began
         assert slot.limit_seconds == 0.3
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from maildefer.pool.scoreboard import Header, S, Scoreboard
+from maildefer.pool.scoreboard import Header, Scoreboard, SlotWord
 from maildefer.pool.status_record import Rates
 
 
 def settle(board: Scoreboard, slot: int, pid: int, settled: int) -> None:
     base = board.slot(slot)
     board.words[Header.USED] = max(board.words[Header.USED], slot + 1)
-    board.words[base + S.PID], board.words[base + S.HANDLED] = pid, settled
+    board.words[base + SlotWord.PID], board.words[base + SlotWord.HANDLED] = pid, settled
 
 
 def test_one_look_tells_no_rate():

@@ -11,7 +11,7 @@ from maildefer.errors import MaildeferError
 from maildefer.maildir import names
 from maildefer.maildir.names import EntryName
 from maildefer.maildir.upkeep import leases, tokens
-from maildefer.pool.scoreboard import Q, QueueState, S
+from maildefer.pool.scoreboard import QueueState, QueueWord, SlotWord
 from maildefer.pool.worker import cross_device
 
 
@@ -69,7 +69,7 @@ def by_wall_clock(old: Any) -> Any:
     apart: dict[int, tuple[int, float]] = {}
 
     def mount_time(self: Any, index: int, wall: float, boot: float) -> float:
-        word = self.words[self.queue(index) + Q.CLOCK_OFFSET]
+        word = self.words[self.queue(index) + QueueWord.CLOCK_OFFSET]
         seen = apart.setdefault(id(self), (word, wall - boot))
         if seen[0] != word:
             seen = apart[id(self)] = (word, wall - boot)
@@ -109,7 +109,7 @@ def deadline_left(old: Any) -> Any:
             return old(self, *handlers_messages_claims)
         except MaildeferError:
             now = self._slot.process.client.boottime()
-            self._words[self._base + S.DEADLINE] = int(now * 1e9) + self._timeout_ns
+            self._words[self._base + SlotWord.DEADLINE] = int(now * 1e9) + self._timeout_ns
             raise
 
     return run_handlers
@@ -158,7 +158,7 @@ def ack_first(old: Any) -> Any:
 
 def may_always(old: Any) -> Any:
     def may_claim(self: Any) -> bool:
-        if self._words[self._base + Q.STATE] != QueueState.SERVED:
+        if self._words[self._base + QueueWord.STATE] != QueueState.SERVED:
             return False
         self.claimer.serve_under(self._board.lease(self.index))
         return True
@@ -243,7 +243,7 @@ def always_beating(old: Any) -> Any:
 def dead_are_nobodys(old: Any) -> Any:
     def on_claims(board: Any) -> Any:
         on_claim = old(board)
-        living = {board.words[board.slot(slot) + S.PID] for slot in board.workers()}
+        living = {board.words[board.slot(slot) + SlotWord.PID] for slot in board.workers()}
         return lambda pid, seq: on_claim(pid, seq) if pid in living else None
 
     return on_claims

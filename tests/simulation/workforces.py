@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from maildefer.pool.fork import ChildProcess
 from maildefer.pool.messages import ReclaimSlots
-from maildefer.pool.scoreboard import Header, ProcessKind, S
+from maildefer.pool.scoreboard import Header, ProcessKind, SlotWord
 from maildefer.pool.supervisor.workers import WorkerTable
 from tests.simulation.scheduler import Process
 from tests.simulation.workers import SimulatedWorker
@@ -31,7 +31,9 @@ class SimulatedWorkforce(WorkerTable):
         supervisor, words, board = self._supervisor, self._board.words, self._board
         if supervisor.draining.has_begun:
             return None
-        free = [slot for slot in range(board.slots) if words[board.slot(slot) + S.KIND] == ProcessKind.FREE]
+        free = [
+            slot for slot in range(board.slots) if words[board.slot(slot) + SlotWord.KIND] == ProcessKind.FREE
+        ]
         now = supervisor.client.boottime()
         if not free or self.throttle.wait(now):
             return supervisor.soon(0.5, self.fork)
@@ -39,7 +41,7 @@ class SimulatedWorkforce(WorkerTable):
         self._born += 1
         base = board.slot(free[0])
         board.clear_slot(free[0])
-        words[base + S.KIND] = ProcessKind.WORKER
+        words[base + SlotWord.KIND] = ProcessKind.WORKER
         words[Header.USED] = max(words[Header.USED], free[0] + 1)
         self.processes[process.pid] = process
         self.add_worker(

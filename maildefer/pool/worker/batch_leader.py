@@ -11,7 +11,7 @@ import select
 import socket
 
 from maildefer.maildir.system import boottime
-from maildefer.pool.scoreboard import ProcessKind, S, Scoreboard, State
+from maildefer.pool.scoreboard import ProcessKind, Scoreboard, SlotWord, State
 from maildefer.pool.worker.offers import Offers
 
 _FULL_SOCKET_SECONDS = 0.05  # the kernel may hold ten names only (net.unix.max_dgram_qlen)
@@ -36,8 +36,8 @@ class BatchLeader:
         self._words = board.words
         self._slot = slot
         self._queue_bit = 1 << queue
-        self._leads_word = board.slot(slot) + S.GATHERS
-        self._until_word = board.slot(slot) + S.GATHERS_UNTIL
+        self._leads_word = board.slot(slot) + SlotWord.GATHERS
+        self._until_word = board.slot(slot) + SlotWord.GATHERS_UNTIL
         self._sending, self._receiving = ends
         for end in ends:
             end.setblocking(False)
@@ -49,17 +49,17 @@ class BatchLeader:
         words, bit = self._words, self._queue_bit
         for slot in self._board.worker_slots():
             base = self._board.slot(slot)
-            if words[base + S.GATHERS] & bit and slot != self._slot and self._accepts(base):
+            if words[base + SlotWord.GATHERS] & bit and slot != self._slot and self._accepts(base):
                 return True
         return False
 
     def _accepts(self, base: int) -> bool:
         words = self._words
         return (
-            words[base + S.KIND] == ProcessKind.WORKER
-            and words[base + S.STATE] in (State.IDLE, State.BUSY)
-            and not words[base + S.DEADLINE]
-            and words[base + S.GATHERS_UNTIL] > boottime() * 1e9
+            words[base + SlotWord.KIND] == ProcessKind.WORKER
+            and words[base + SlotWord.STATE] in (State.IDLE, State.BUSY)
+            and not words[base + SlotWord.DEADLINE]
+            and words[base + SlotWord.GATHERS_UNTIL] > boottime() * 1e9
         )
 
     def begin_leading(self, due: float) -> bool:

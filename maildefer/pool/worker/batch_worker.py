@@ -14,7 +14,7 @@ from maildefer.handling.outcomes import Buried
 from maildefer.maildir.system import boottime
 from maildefer.message.request import MailRequest
 from maildefer.pool.context import PoolContext
-from maildefer.pool.scoreboard import Header, S, State
+from maildefer.pool.scoreboard import Header, SlotWord, State
 from maildefer.pool.worker.attempt import ReadMessage
 from maildefer.pool.worker.batch_group import BatchGroup
 from maildefer.pool.worker.batch_leader import BatchLeader
@@ -57,7 +57,7 @@ class BatchWorker(Worker):
         while self._groups:
             key = next(iter(self._groups))
             if self._words[Header.DRAINING]:
-                self._words[self._base + S.RELEASED] += self._groups.pop(key).release()
+                self._words[self._base + SlotWord.RELEASED] += self._groups.pop(key).release()
             else:
                 self._handle_group(key)
         self._log.flush()
@@ -108,12 +108,12 @@ class BatchWorker(Worker):
                 and not leader.begin_leading(min(group.due, self._due))
             ):
                 claim.release()  # both began at once; the scout offers it again, and then it is passed on
-                self._words[self._base + S.RELEASED] += 1
+                self._words[self._base + SlotWord.RELEASED] += 1
                 return None
             self._groups[key] = group
             self._due = min(self._due, group.due)
         group.add(claim, len(message.Data))
-        self._words[self._base + S.TAKEN] += 1
+        self._words[self._base + SlotWord.TAKEN] += 1
         if group.is_full(self._limit_bytes):
             self._handle_group(key)
         return None
@@ -152,8 +152,8 @@ class BatchWorker(Worker):
         """Make the attempt at a group."""
         queue, group = self._queues[key[0]], self._groups.pop(key)
         self._due = min((waiting.due for waiting in self._groups.values()), default=_NEVER)
-        self._words[self._base + S.STATE] = State.BUSY
-        self._words[self._base + S.QUEUE] = queue.index
+        self._words[self._base + SlotWord.STATE] = State.BUSY
+        self._words[self._base + SlotWord.QUEUE] = queue.index
         if (leader := self._leaders.get(queue.index)) is not None:
             leader.end_leading()
         group.attempt(self._attempts[queue.index], lambda: not self._stopping)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from maildefer.maildir.claims import Claim
-from maildefer.pool.scoreboard import GATHERED_PLACES, IN_HANDLER, QUEUE_SHIFT, S, Scoreboard
+from maildefer.pool.scoreboard import GATHERED_PLACES, IN_HANDLER, QUEUE_SHIFT, Scoreboard, SlotWord
 from maildefer.pool.scoreboard_slot import ScoreboardSlot
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class GatheredSlots:
     ) -> None:
         self._words = board.words
         self._first = board.gathering(slot)
-        self._top = board.slot(slot) + S.GATHERED
+        self._top = board.slot(slot) + SlotWord.GATHERED
         self._slot = own
         self._tag = (queue + 1) << QUEUE_SHIFT
         self.free = free

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from maildefer.maildir.system import SYSTEM, System
-from maildefer.pool.scoreboard import Header, S, Scoreboard
+from maildefer.pool.scoreboard import Header, Scoreboard, SlotWord
 from maildefer.pool.scoreboard_slot import ScoreboardSlot
 from maildefer.pool.worker.queue_view import QueueView
 
@@ -52,7 +52,7 @@ class ConversationLocks:
         self._system = system
         self._board = board
         self._slot = slot
-        self._waits = board.slot(slot) + S.WAITS_FOR
+        self._waits = board.slot(slot) + SlotWord.WAITS_FOR
         self._slots = TokenSlots(board, slot, own)
         self._tokens: Tokens | None = None
 
@@ -62,7 +62,7 @@ class ConversationLocks:
         The handler's time limit does not run meanwhile: that a mount hangs, or another handler takes long, is not its
         fault, and a death in here is not its crash (I5).
         """
-        words, deadline = self._board.words, self._board.slot(self._slot) + S.DEADLINE
+        words, deadline = self._board.words, self._board.slot(self._slot) + SlotWord.DEADLINE
         until, words[deadline] = words[deadline], 0
         began = self._system.boottime()
         try:
@@ -101,7 +101,7 @@ class ConversationLocks:
         waiting = [
             slot
             for slot in board.workers()
-            if board.words[board.slot(slot) + S.WAITS_FOR] == number and slot != self._slot
+            if board.words[board.slot(slot) + SlotWord.WAITS_FOR] == number and slot != self._slot
         ]
         return not waiting or board.name(self._slot) < min(map(board.name, waiting))
 
@@ -125,7 +125,7 @@ class TokenSlots:
 
     def __init__(self, board: Scoreboard, slot: int, own: ScoreboardSlot) -> None:
         self._words = board.words
-        self._count = board.slot(slot) + S.TOKENS
+        self._count = board.slot(slot) + SlotWord.TOKENS
         self._slot = own
 
     def next_seq(self) -> int:

@@ -11,7 +11,7 @@ from maildefer.errors import StorageFault
 from maildefer.maildir.claims import Claimer, ClaimSlots
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.system import boottime
-from maildefer.pool.scoreboard import Q, QueueState, Scoreboard
+from maildefer.pool.scoreboard import QueueState, QueueWord, Scoreboard
 
 _FIRST_PAUSE_SECONDS = 1.0
 _FAULTS_IN_A_ROW = 3
@@ -44,11 +44,11 @@ class QueueView:
     def may_claim(self) -> bool:
         """Whether an entry may be claimed now (I8), under the current lease. Called before each claim."""
         words, base = self._words, self._base
-        if words[base + Q.CLAIM_UNTIL] < time.clock_gettime_ns(time.CLOCK_BOOTTIME):
+        if words[base + QueueWord.CLAIM_UNTIL] < time.clock_gettime_ns(time.CLOCK_BOOTTIME):
             return False
-        if words[base + Q.GENERATION] != self._generation:
-            generation = words[base + Q.GENERATION]  # read before the words that it covers
-            if words[base + Q.PAUSED] or not self._serve_under_current_lease():
+        if words[base + QueueWord.GENERATION] != self._generation:
+            generation = words[base + QueueWord.GENERATION]  # read before the words that it covers
+            if words[base + QueueWord.PAUSED] or not self._serve_under_current_lease():
                 return False
             self._generation = generation
         return True
@@ -56,16 +56,16 @@ class QueueView:
     def may_take_tokens(self) -> bool:
         """Whether conversation tokens may be taken now: also while this queue is paused, as other queues use them."""
         words, base = self._words, self._base
-        if words[base + Q.CLAIM_UNTIL] < time.clock_gettime_ns(time.CLOCK_BOOTTIME):
+        if words[base + QueueWord.CLAIM_UNTIL] < time.clock_gettime_ns(time.CLOCK_BOOTTIME):
             return False
-        return words[base + Q.GENERATION] == self._generation or self._serve_under_current_lease()
+        return words[base + QueueWord.GENERATION] == self._generation or self._serve_under_current_lease()
 
     def _serve_under_current_lease(self) -> bool:
-        if self._words[self._base + Q.STATE] != QueueState.SERVED:
+        if self._words[self._base + QueueWord.STATE] != QueueState.SERVED:
             return False
         if (lease := self._board.lease(self.index)) != self.claimer.lease:
             self.claimer.serve_under(lease)
-        self.claimer.local = bool(self._words[self._base + Q.LOCAL])
+        self.claimer.local = bool(self._words[self._base + QueueWord.LOCAL])
         return True
 
     def is_set_aside(self, name: str) -> bool:
@@ -81,7 +81,7 @@ class QueueView:
         if len(self._set_aside) >= _MOST_ASIDE:
             self._set_aside.clear()
         self._set_aside[name] = boottime() + _ASIDE_SECONDS
-        faults = self._words[self._base + Q.FAULTS] = self._words[self._base + Q.FAULTS] + 1
+        faults = self._words[self._base + QueueWord.FAULTS] = self._words[self._base + QueueWord.FAULTS] + 1
         if faults >= _FAULTS_IN_A_ROW:
             seconds = backoff_seconds(
                 faults - _FAULTS_IN_A_ROW,
@@ -95,18 +95,18 @@ class QueueView:
 
     def note_success(self) -> None:
         """Note that an entry was read: the filesystem works again."""
-        if self._words[self._base + Q.FAULTS]:
-            self._words[self._base + Q.FAULTS] = 0
-            if self._words[self._base + Q.PAUSE_CODE]:
-                self._words[self._base + Q.PAUSE_CODE] = 0
+        if self._words[self._base + QueueWord.FAULTS]:
+            self._words[self._base + QueueWord.FAULTS] = 0
+            if self._words[self._base + QueueWord.PAUSE_CODE]:
+                self._words[self._base + QueueWord.PAUSE_CODE] = 0
                 events.emit("queue.resumed", queue=self.name)
 
     def note_acked(self) -> None:
-        if self._words[self._base + Q.UNROUTED]:
-            self._words[self._base + Q.UNROUTED] = 0
+        if self._words[self._base + QueueWord.UNROUTED]:
+            self._words[self._base + QueueWord.UNROUTED] = 0
 
     def note_unrouted(self) -> None:
-        word = self._base + Q.UNROUTED
+        word = self._base + QueueWord.UNROUTED
         self._words[word] += 1
         if self._words[word] >= UNROUTED_LIMIT and self._words[word] % UNROUTED_LIMIT == 0:
             self.pause(
@@ -114,12 +114,12 @@ class QueueView:
             )
 
     def pause(self, seconds: float, code: int, why: str) -> None:
-        self._words[self._base + Q.PAUSE_CODE] = code
-        self._words[self._base + Q.PAUSED_UNTIL] = int((boottime() + seconds) * 1e9)
+        self._words[self._base + QueueWord.PAUSE_CODE] = code
+        self._words[self._base + QueueWord.PAUSED_UNTIL] = int((boottime() + seconds) * 1e9)
         events.emit("queue.paused", queue=self.name, pause_ms=events.ms(seconds), why=why)
 
     def is_paused(self) -> bool:
-        until = self._words[self._base + Q.PAUSED_UNTIL]
+        until = self._words[self._base + QueueWord.PAUSED_UNTIL]
         return until != 0 and until > boottime() * 1e9
 
     def _mount_time(self) -> float:

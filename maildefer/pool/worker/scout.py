@@ -23,7 +23,7 @@ from maildefer.maildir import scan
 from maildefer.maildir.names import EntryName
 from maildefer.maildir.system import boottime
 from maildefer.pool.context import PoolContext
-from maildefer.pool.scoreboard import Header, Q, QueueState, S, Scoreboard, State
+from maildefer.pool.scoreboard import Header, QueueState, QueueWord, Scoreboard, SlotWord, State
 from maildefer.pool.worker.offers import MOST_NAMES, pack
 
 _IDLE, _SERVED = int(State.IDLE), int(QueueState.SERVED)
@@ -124,7 +124,7 @@ class QueueScout:
 
     def _longest_wait(self) -> float:
         """The longest sleep between listings: longer where inotify reports all writers, all being on this host."""
-        hears_all = self._words[self._base + Q.LOCAL] and not self._watch.missing
+        hears_all = self._words[self._base + QueueWord.LOCAL] and not self._watch.missing
         return _LONGEST_LOCAL_WAIT if hears_all else _LONGEST_WAIT
 
     def _tell_whether_watched(self) -> None:
@@ -154,7 +154,7 @@ class QueueScout:
         if boottime() - self._touched_at > _TOUCH_SECONDS:
             self._touched_at = boottime()
             self._watch.look_again()
-            if not self._words[self._base + Q.LOCAL]:
+            if not self._words[self._base + QueueWord.LOCAL]:
                 self._watch.touch()
 
     def _offer(self, names: list[str]) -> None:
@@ -168,11 +168,11 @@ class QueueScout:
     def _may_offer(self) -> bool:
         words, base = self._words, self._base
         return (
-            words[base + Q.STATE] == _SERVED
+            words[base + QueueWord.STATE] == _SERVED
             and not words[Header.PAUSED]
             and not words[Header.DRAINING]
-            and not words[base + Q.PAUSED]
-            and words[base + Q.PAUSED_UNTIL] <= boottime() * 1e9
+            and not words[base + QueueWord.PAUSED]
+            and words[base + QueueWord.PAUSED_UNTIL] <= boottime() * 1e9
         )
 
     def _wait_until_allowed(self) -> None:
@@ -184,10 +184,10 @@ class QueueScout:
 
     def _split(self, names: list[str]) -> tuple[list[str], list[str]]:
         """Split names into this host's share, by the keys' hash, and the others'."""
-        hosts = self._words[self._base + Q.HOSTS]
+        hosts = self._words[self._base + QueueWord.HOSTS]
         if hosts <= 1:
             return names, []
-        index = self._words[self._base + Q.INDEX]
+        index = self._words[self._base + QueueWord.INDEX]
         mine: list[str] = []
         theirs: list[str] = []
         for name in names:
@@ -245,14 +245,14 @@ class OfferPace:
         if now - self._measured_at >= SLICE_SECONDS:
             self._measure(now)
         for base in self._workers:
-            if words[base + S.STATE] == _IDLE:
+            if words[base + SlotWord.STATE] == _IDLE:
                 return 1
         return self._per_slice
 
     def _measure(self, now: float) -> None:
         words = self._board.words
         self._workers = [self._board.slot(slot) for slot in self._board.workers()]
-        handled = sum(words[base + S.HANDLED] + words[base + S.TAKEN] for base in self._workers)
+        handled = sum(words[base + SlotWord.HANDLED] + words[base + SlotWord.TAKEN] for base in self._workers)
         rate = max(0, handled - self._handled) / (now - self._measured_at) / max(len(self._workers), 1)
         self._per_slice = max(1, min(int(rate * SLICE_SECONDS), MOST_NAMES))
         self._measured_at, self._handled = now, handled

@@ -28,7 +28,7 @@ from maildefer.maildir.claims import Claim
 from maildefer.pool.attempt_log import AttemptLog
 from maildefer.pool.context import PoolContext
 from maildefer.pool.messages import EntryDeferred, send
-from maildefer.pool.scoreboard import Header, S, State
+from maildefer.pool.scoreboard import Header, SlotWord, State
 from maildefer.pool.scoreboard_slot import ScoreboardSlot
 from maildefer.pool.worker.attempt import QueueAttempts, ReadMessage
 from maildefer.pool.worker.conversation_locks import ConversationLocks
@@ -44,7 +44,12 @@ _UNREADABLE_SECONDS = (
 )
 _SIGNALS = (signal.SIGTERM, signal.SIGCONT)
 _IDLE, _BUSY = int(State.IDLE), int(State.BUSY)
-_COUNTERS = {"acked": S.ACKED, "deferred": S.DEFERRED, "buried": S.BURIED, "handed_off": S.HANDED}
+_COUNTERS = {
+    "acked": SlotWord.ACKED,
+    "deferred": SlotWord.DEFERRED,
+    "buried": SlotWord.BURIED,
+    "handed_off": SlotWord.HANDED,
+}
 
 
 class Worker:
@@ -101,7 +106,7 @@ class Worker:
             if offer is None:
                 self._wait_for_offer()
                 continue
-            self._words[self._base + S.STATE] = _BUSY
+            self._words[self._base + SlotWord.STATE] = _BUSY
             queue = self._queues[offer[0]]
             read = self._attempts[offer[0]].read
             for name in offer[1]:
@@ -132,7 +137,7 @@ class Worker:
         """Claim one entry and make an attempt at it. Nothing that is wrong with it ends the worker."""
         if not queue.may_claim() or queue.is_set_aside(name):
             return
-        self._words[self._base + S.QUEUE] = queue.index
+        self._words[self._base + SlotWord.QUEUE] = queue.index
         try:
             claim = queue.claimer.claim(name)
         except (StorageFault, MemoryError) as fault:
@@ -147,9 +152,9 @@ class Worker:
     def _run_handlers(self, handlers: Callable[[M], T], messages: M, claims: Sequence[Claim]) -> T:
         """Run handlers with a message or a batch, under the deadline."""
         words, base = self._words, self._base
-        words[base + S.HANDLER_LENGTH] = 0
-        words[base + S.BEGAN] = began = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-        words[base + S.DEADLINE] = began + self._timeout_ns
+        words[base + SlotWord.HANDLER_LENGTH] = 0
+        words[base + SlotWord.BEGAN] = began = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        words[base + SlotWord.DEADLINE] = began + self._timeout_ns
         try:
             return handlers(messages)
         finally:  # also after a fault of the conversation's token
@@ -157,7 +162,7 @@ class Worker:
                 self._forked
             ):  # this is a handler's own child, not the worker, and has returned from the handler
                 os._exit(0)
-            words[base + S.DEADLINE] = 0
+            words[base + SlotWord.DEADLINE] = 0
             if self.directory.movers and not self.directory.put_back():
                 self._stopping = True  # the project's folder is gone
 
@@ -169,12 +174,12 @@ class Worker:
             if outcome.reason == NO_ROUTE:
                 queue.note_unrouted()
         elif word == "deferred" and isinstance(outcome, Deferred) and outcome.error is not None:
-            words[base + S.FAILED] += 1
-        words[base + S.HANDLED] += 1
-        words[base + _COUNTERS.get(word, S.RELEASED)] += 1
+            words[base + SlotWord.FAILED] += 1
+        words[base + SlotWord.HANDLED] += 1
+        words[base + _COUNTERS.get(word, SlotWord.RELEASED)] += 1
 
     def _note_lost(self) -> None:
-        self._words[self._base + S.LOST] += 1
+        self._words[self._base + SlotWord.LOST] += 1
 
     def _return_claim(self, queue: QueueView, claim: Claim, fault: QueueError | MemoryError) -> None:
         """Return an entry uncharged after a fault that is not the message's; where that fails, the audit does it.
@@ -184,7 +189,7 @@ class Worker:
         if not isinstance(fault, StorageFault | MemoryError):  # an error of ours: the worker ends
             raise fault
         self._note_fault(queue, claim.key, fault)
-        self._words[self._base + S.RELEASED] += 1
+        self._words[self._base + SlotWord.RELEASED] += 1
         doublings = claim.entry.returns / 2
         pause = backoff_seconds(doublings, first_seconds=2.0, longest_seconds=_UNREADABLE_SECONDS)
         try:
@@ -206,13 +211,16 @@ class Worker:
         self._words[Header.INVALID_OFFERS] = 1
 
     def _tell_keeper(self, claim: Claim, name: str) -> None:
-        send(self._shared.deferrals[1], EntryDeferred(queue=self._words[self._base + S.QUEUE], name=name))
+        send(
+            self._shared.deferrals[1],
+            EntryDeferred(queue=self._words[self._base + SlotWord.QUEUE], name=name),
+        )
 
     def _wait_for_offer(self) -> None:
         """Write the log lines, show on the scoreboard that the worker is idle, and sleep until an offer or a signal."""
         self._log.flush()
-        if self._words[self._base + S.STATE] != _IDLE:
-            self._words[self._base + S.STATE] = _IDLE
+        if self._words[self._base + SlotWord.STATE] != _IDLE:
+            self._words[self._base + SlotWord.STATE] = _IDLE
         self._handle_signals()
         if self._stopping:
             return
@@ -240,7 +248,7 @@ class Worker:
         signal.signal(signal.SIGCONT, self._flush_lines)
 
     def _note_lines(self, since: float) -> None:
-        self._words[self._base + S.LINES_SINCE] = int(since * 1e9)
+        self._words[self._base + SlotWord.LINES_SINCE] = int(since * 1e9)
 
     def _flush_lines(self, signum: int, frame: object) -> None:
         self._log.flush()

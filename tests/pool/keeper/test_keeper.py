@@ -24,7 +24,7 @@ from maildefer.pool.keeper.heartbeat import Heartbeat
 from maildefer.pool.keeper.keeper import Keeper
 from maildefer.pool.keeper.maintenance import Maintenance
 from maildefer.pool.messages import LeaveLeases, MountRefused, from_keeper, pair, receive
-from maildefer.pool.scoreboard import Header, ProcessKind, Q, QueueState, S, Scoreboard, State
+from maildefer.pool.scoreboard import Header, ProcessKind, QueueState, QueueWord, Scoreboard, SlotWord, State
 from maildefer.pool.status_record import on_claims
 from tests.support.queues import LABEL, World, put
 
@@ -43,8 +43,8 @@ class Place:
         self.board = Scoreboard(1, 3)
         self.board.words[Header.USED] = 3
         self.board.set_lease(0, OWN)
-        self.words[self.board.queue(0) + Q.STATE] = QueueState.SERVED
-        self.words[self.board.queue(0) + Q.LOCAL] = 1
+        self.words[self.board.queue(0) + QueueWord.STATE] = QueueState.SERVED
+        self.words[self.board.queue(0) + QueueWord.LOCAL] = 1
         self.host = this_host()
         self.freed: list[int] = []
         self.supervisor, keeper = pair()
@@ -80,8 +80,8 @@ class Place:
     def has_a_worker(self, state: State, *, held: int = 0) -> str:
         """In its slot, on a claim of that number; the claim's name."""
         base = self.board.slot(SLOT)
-        self.words[base + S.PID], self.words[base + S.KIND] = WORKER, ProcessKind.WORKER
-        self.words[base + S.STATE], self.words[base + S.HELD] = state, held
+        self.words[base + SlotWord.PID], self.words[base + SlotWord.KIND] = WORKER, ProcessKind.WORKER
+        self.words[base + SlotWord.STATE], self.words[base + SlotWord.HELD] = state, held
         return put(self.layout.cur, f"1.x,a=1:1,{OWN}.{WORKER}.{held or 1}")
 
     def joins(self, lease: str, holder: LeaseHolder) -> Lease:
@@ -187,7 +187,7 @@ def test_a_beat_that_failed_is_none_for_anybody(place: Place, fault: int) -> Non
     place.heartbeat.leaving = Waits(place.world, lambda: None, fail, fail)  # type: ignore[assignment]
     place.heartbeat._keep_beating(lease)
     assert place.heartbeat.last_good_beat == good[0] == place.world.uptime - 3 * BEAT_SECONDS
-    assert place.word(Q.CLAIM_UNTIL) == int((good[0] + TTL_SECONDS / 2) * 1e9)
+    assert place.word(QueueWord.CLAIM_UNTIL) == int((good[0] + TTL_SECONDS / 2) * 1e9)
 
 
 @pytest.mark.invariant(8)
@@ -241,7 +241,7 @@ def test_a_take_back_that_failed_keeps_the_slot_until_it_is_done(place: Place) -
     place.maintenance.reclaim_slot(SLOT)
     place.looks(0)
     assert place.freed == []
-    assert place.words[place.board.slot(SLOT) + S.STATE] == State.DEAD_CHARGED
+    assert place.words[place.board.slot(SLOT) + SlotWord.STATE] == State.DEAD_CHARGED
     place.looks(60)
     assert os.listdir(place.layout.new) == ["1.x,a=1,c=1,n=1"]
     assert place.freed == [SLOT]
@@ -270,18 +270,18 @@ def test_no_lease_is_joined_anew_while_a_worker_holds_a_claim_under_the_fenced_o
     seen: list[tuple[int, str]] = []
 
     def look() -> None:
-        seen.append((place.word(Q.STATE), place.heartbeat.lease))
+        seen.append((place.word(QueueWord.STATE), place.heartbeat.lease))
 
     def settle() -> None:
         look()
-        place.words[place.board.slot(SLOT) + S.HELD] = 0
+        place.words[place.board.slot(SLOT) + SlotWord.HELD] = 0
 
     place.heartbeat.leaving = Waits(place.world, look, look, settle)  # type: ignore[assignment]
-    place.words[place.board.queue(0) + Q.CLAIM_UNTIL] = 1 << 60
+    place.words[place.board.queue(0) + QueueWord.CLAIM_UNTIL] = 1 << 60
     place.heartbeat._drop_claims()
     assert seen == [(QueueState.FENCED, OWN)] * 3
-    assert place.word(Q.CLAIM_UNTIL) == 0
-    assert place.word(Q.STATE) == QueueState.ABSENT
+    assert place.word(QueueWord.CLAIM_UNTIL) == 0
+    assert place.word(QueueWord.STATE) == QueueState.ABSENT
     assert place.heartbeat.lease != OWN
 
 

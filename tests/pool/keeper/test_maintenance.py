@@ -27,7 +27,7 @@ from maildefer.pool.context import PoolContext, QueueOfPool
 from maildefer.pool.keeper.maintenance import Maintenance
 from maildefer.pool.keeper.mount_time import MountTime
 from maildefer.pool.messages import RequestReceived, from_keeper, pair, receive
-from maildefer.pool.scoreboard import Header, ProcessKind, Q, QueueState, S, Scoreboard, State
+from maildefer.pool.scoreboard import Header, ProcessKind, QueueState, QueueWord, Scoreboard, SlotWord, State
 from tests.support.queues import LABEL, START, World, everywhere, holder, put
 
 OWN = f"{LABEL}-1-aaaa"
@@ -70,7 +70,7 @@ class House:
             not_paused=-1,
             supervisor=1,
         )
-        self.board.words[self.board.queue(0) + Q.STATE] = QueueState.SERVED
+        self.board.words[self.board.queue(0) + QueueWord.STATE] = QueueState.SERVED
         Lease.join(layout, OWN, holder(), system=world.system)
         Lease.join(layout, THEIRS, holder(host="other-000000"), system=world.system)
         self.life = life = Life(queue, world, self.board)
@@ -96,12 +96,12 @@ class House:
         """One of ours has died with these in hand."""
         base, pid = self.board.slot(slot), 100 + slot
         self.board.words[Header.USED] = max(self.board.words[Header.USED], slot + 1)
-        self.board.words[base + S.PID] = pid
-        self.board.words[base + S.KIND] = ProcessKind.WORKER
-        self.board.words[base + S.STATE] = State.DEAD_CHARGED
+        self.board.words[base + SlotWord.PID] = pid
+        self.board.words[base + SlotWord.KIND] = ProcessKind.WORKER
+        self.board.words[base + SlotWord.STATE] = State.DEAD_CHARGED
         for seq, entry in enumerate(entries, 1):
             put(self.layout.cur, EntryName.parse(entry).claimed(f"{OWN}.{pid}.{seq}"))
-            self.board.words[base + S.HELD + seq] = seq
+            self.board.words[base + SlotWord.HELD + seq] = seq
         self.maintenance.reclaim_slot(slot)
 
     def events(self, name: str) -> list[dict[str, Any]]:
@@ -415,10 +415,10 @@ def test_its_tokens_are_forgotten_where_the_lease_that_is_gone_is_the_one_they_l
 ) -> None:
     """`home` is 1 + the queue in which they lie; this one is the first."""
     house.dead_worker(0)
-    house.board.words[house.board.slot(0) + S.TOKENS] = 1
+    house.board.words[house.board.slot(0) + SlotWord.TOKENS] = 1
     house.board.words[Header.TOKENS] = home
     house.maintenance._dead_slots.clear_all()
-    assert house.board.words[house.board.slot(0) + S.TOKENS] == left
+    assert house.board.words[house.board.slot(0) + SlotWord.TOKENS] == left
 
 
 def test_a_status_file_of_a_lease_that_was_fenced_is_taken_away_by_the_next(house: House) -> None:

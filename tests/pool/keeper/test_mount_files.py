@@ -13,7 +13,7 @@ from maildefer.maildir.layout import create_queue
 from maildefer.maildir.system import SYSTEM
 from maildefer.pool.context import QueueOfPool
 from maildefer.pool.keeper.mount_files import MountFiles
-from maildefer.pool.scoreboard import Q, Scoreboard
+from maildefer.pool.scoreboard import QueueWord, Scoreboard
 
 
 @pytest.mark.parametrize("workers", [1, 2_000])
@@ -26,4 +26,4 @@ def test_a_paused_host_has_no_share_however_many_workers_it_has(tmp_path: Path, 
     Path(layout.status, "b-2-abcdef.json").write_text(json.dumps(told))
     mount_files_class = MountFiles(shared, 0, heartbeat, SYSTEM)
     mount_files_class.share(["b-2-abcdef", "c-3-abcdef"])
-    assert board.words[board.queue(0) + Q.HOSTS] == 2, "the third has told nothing, and counts"
+    assert board.words[board.queue(0) + QueueWord.HOSTS] == 2, "the third has told nothing, and counts"

@@ -17,7 +17,7 @@ from maildefer.pool import status_record
 from maildefer.pool.keeper.maintenance import Maintenance
 from maildefer.pool.keeper.mount_time import MountTime
 from maildefer.pool.keeper.standalone import StandaloneKeeper
-from maildefer.pool.scoreboard import Q
+from maildefer.pool.scoreboard import QueueWord
 from maildefer.pool.scoreboard_slot import ScoreboardSlot
 from maildefer.pool.worker import queue_view
 from maildefer.pool.worker.queue_view import QueueView
@@ -150,7 +150,7 @@ def test_it_is_measured_once_a_minute_and_as_soon_as_the_wall_clock_was_set(host
 
 
 def test_a_local_filesystem_goes_by_this_hosts_clock_and_is_set_with_it(host: Host) -> None:
-    host.board.words[host.board.queue(0) + Q.LOCAL] = 1
+    host.board.words[host.board.queue(0) + QueueWord.LOCAL] = 1
     host.mount_ahead = 0.0
     host.looks()
     host.world.seconds += HOURS

@@ -13,7 +13,7 @@ from maildefer.maildir.system import boottime
 from maildefer.pool import status_record, worker_deaths
 from maildefer.pool.context import QueueOfPool
 from maildefer.pool.fork import ChildProcess
-from maildefer.pool.scoreboard import Header, ProcessKind, QueueState, S, Scoreboard, State
+from maildefer.pool.scoreboard import Header, ProcessKind, QueueState, Scoreboard, SlotWord, State
 from maildefer.pool.scoreboard_slot import ScoreboardSlot
 from maildefer.pool.status_record import Rates, on_claims
 from maildefer.pool.supervisor.drain import Drain
@@ -40,10 +40,10 @@ def test_only_our_own_kill_spares_the_message_in_hand(
     workers = WorkerTable(board)
     child = ChildProcess(pid=7, kind=ProcessKind.WORKER, slot=0, number=1)
     workers.add_worker(child)
-    board.words[board.slot(0) + S.HELD] = board.words[board.slot(0) + S.DEADLINE] = 1
+    board.words[board.slot(0) + SlotWord.HELD] = board.words[board.slot(0) + SlotWord.DEADLINE] = 1
     child.killed = killed
     assert workers.reap(child, int(by))
-    assert board.words[board.slot(0) + S.STATE] == state
+    assert board.words[board.slot(0) + SlotWord.STATE] == state
 
 
 def test_a_supervisor_past_its_drains_deadline_still_pauses() -> None:
@@ -79,9 +79,9 @@ def test_the_board_keeps_how_a_worker_died_until_its_slot_is_free(
     workers.add_worker(child)
     base = board.slot(0)
     ScoreboardSlot(board, 0).running("app.front.START")
-    board.words[base + S.HELD] = 1
-    board.words[base + S.BEGAN] = BEGAN
-    board.words[base + S.DEADLINE] = BEGAN + 2_500_000_000
+    board.words[base + SlotWord.HELD] = 1
+    board.words[base + SlotWord.BEGAN] = BEGAN
+    board.words[base + SlotWord.DEADLINE] = BEGAN + 2_500_000_000
     child.killed = killed
     workers.reap(child, status)
     death = worker_deaths.read_death(board, 0, None)
@@ -99,7 +99,7 @@ def test_a_worker_that_died_between_messages_was_in_no_handler() -> None:
     child = ChildProcess(pid=7, kind=ProcessKind.WORKER, slot=0, number=1)
     workers.add_worker(child)
     ScoreboardSlot(board, 0).running("app.front.START")
-    board.words[board.slot(0) + S.BEGAN] = BEGAN
+    board.words[board.slot(0) + SlotWord.BEGAN] = BEGAN
     workers.reap(child, int(signal.SIGSEGV))
     death = worker_deaths.read_death(board, 0, None)
     assert death is not None
@@ -110,7 +110,7 @@ def test_the_handler_of_now_is_on_the_board_whichever_was_there_before() -> None
     board = Scoreboard(1, 1)
     hand = ScoreboardSlot(board, 0)
     for name in ("app.front.A_LONG_NAME", "app.B", "app.B", "x" * 500):
-        board.words[board.slot(0) + S.HANDLER_LENGTH] = 0
+        board.words[board.slot(0) + SlotWord.HANDLER_LENGTH] = 0
         assert board.handler(0) == ""
         hand.running(name)
         assert board.handler(0) == name[:128]
@@ -133,7 +133,7 @@ def test_nothing_that_a_worker_writes_to_the_board_ends_whoever_reads_it(word: i
     board.words[Header.USED] = 2
     for slot in range(2):
         base = board.slot(slot)
-        board.words[base + S.KIND] = ProcessKind.WORKER
+        board.words[base + SlotWord.KIND] = ProcessKind.WORKER
         workers.add_worker(ChildProcess(pid=_NOBODY + slot, kind=ProcessKind.WORKER, slot=slot, number=slot))
     board.words[board.queue(0)] = QueueState.SERVED
     for at in range(len(board.words)):  # all of it, header, queue and the other's slot included
@@ -149,8 +149,10 @@ def test_nothing_that_a_worker_writes_to_the_board_ends_whoever_reads_it(word: i
     workers.is_all_reclaimed()
     for child in list(workers.by_pid.values()):
         workers.reap(child, signal.SIGKILL)
-        assert board.words[board.slot(child.slot) + S.PID] == child.pid, "whose claims are to be taken back"
-        board.words[board.slot(child.slot) + S.EXIT] = word
+        assert board.words[board.slot(child.slot) + SlotWord.PID] == child.pid, (
+            "whose claims are to be taken back"
+        )
+        board.words[board.slot(child.slot) + SlotWord.EXIT] = word
         worker_deaths.read_death(board, child.slot, None)
         board.gathered_in(child.slot)
         board.spared(child.slot, 0)

@@ -7,7 +7,7 @@ import pytest
 
 from maildefer.maildir.system import boottime
 from maildefer.pool.messages import pair
-from maildefer.pool.scoreboard import Header, ProcessKind, S, Scoreboard, State
+from maildefer.pool.scoreboard import Header, ProcessKind, Scoreboard, SlotWord, State
 from maildefer.pool.worker.batch_leader import BatchLeader
 from maildefer.pool.worker.offers import Offers, channel
 
@@ -26,7 +26,10 @@ class Host:
         self.offers = [self.offer() for _ in range(WORKERS)]
         for slot in range(WORKERS):
             base = self.board.slot(slot)
-            self.board.words[base + S.KIND], self.board.words[base + S.STATE] = ProcessKind.WORKER, State.IDLE
+            self.board.words[base + SlotWord.KIND], self.board.words[base + SlotWord.STATE] = (
+                ProcessKind.WORKER,
+                State.IDLE,
+            )
         self.workers = [self.worker(slot) for slot in range(WORKERS)]
 
     def worker(self, slot: int) -> BatchLeader:
@@ -79,7 +82,12 @@ def test_a_second_one_does_not_begin_beside_the_first(host: Host) -> None:
 
 @pytest.mark.parametrize(
     ("word", "value"),
-    [(S.DEADLINE, 1), (S.STATE, State.DEAD_CHARGED), (S.STATE, State.STARTING), (S.KIND, ProcessKind.FREE)],
+    [
+        (SlotWord.DEADLINE, 1),
+        (SlotWord.STATE, State.DEAD_CHARGED),
+        (SlotWord.STATE, State.STARTING),
+        (SlotWord.KIND, ProcessKind.FREE),
+    ],
 )
 def test_nothing_is_passed_on_to_one_in_a_handler_or_one_that_died(host: Host, word: int, value: int) -> None:
     one, other, _ = host.workers
@@ -87,9 +95,10 @@ def test_nothing_is_passed_on_to_one_in_a_handler_or_one_that_died(host: Host, w
     host.board.words[host.board.slot(0) + word] = value
     assert not other.is_other_leading()
     other.begin_leading(soon())
-    host.board.words[host.board.slot(0) + word] = {S.DEADLINE: 0, S.KIND: ProcessKind.WORKER}.get(
-        word, State.IDLE
-    )
+    host.board.words[host.board.slot(0) + word] = {
+        SlotWord.DEADLINE: 0,
+        SlotWord.KIND: ProcessKind.WORKER,
+    }.get(word, State.IDLE)
     assert one.is_other_leading(), "the other one has taken over"
 
 
@@ -103,15 +112,18 @@ def test_the_successor_in_a_slot_is_not_taken_for_the_one_who_gathered_there(hos
     host.workers[0].begin_leading(soon())
     host.board.clear_slot(0)
     base = host.board.slot(0)
-    host.board.words[base + S.KIND], host.board.words[base + S.STATE] = ProcessKind.WORKER, State.IDLE
+    host.board.words[base + SlotWord.KIND], host.board.words[base + SlotWord.STATE] = (
+        ProcessKind.WORKER,
+        State.IDLE,
+    )
     assert not host.workers[1].is_other_leading()
 
 
 def test_of_two_that_begin_at_once_at_most_one_goes_on(host: Host) -> None:
     one, other, _ = host.workers
     base = host.board.slot(0)
-    host.board.words[base + S.GATHERS_UNTIL] = int(soon() * 1e9)
-    host.board.words[base + S.GATHERS] = 1 << QUEUE  # it has said so, and has not looked yet
+    host.board.words[base + SlotWord.GATHERS_UNTIL] = int(soon() * 1e9)
+    host.board.words[base + SlotWord.GATHERS] = 1 << QUEUE  # it has said so, and has not looked yet
     assert not other.begin_leading(soon())
     assert not one.is_other_leading(), "the other one has taken it back"
     assert one.begin_leading(soon())

@@ -7,7 +7,15 @@ from itertools import pairwise
 import pytest
 
 from maildefer.handling.handler_marks import MOST_MESSAGES
-from maildefer.pool.scoreboard import GATHERED_PLACES, QUEUE_SHIFT, Header, ProcessKind, S, Scoreboard, State
+from maildefer.pool.scoreboard import (
+    GATHERED_PLACES,
+    QUEUE_SHIFT,
+    Header,
+    ProcessKind,
+    Scoreboard,
+    SlotWord,
+    State,
+)
 from maildefer.pool.scoreboard_slot import ScoreboardSlot
 from maildefer.pool.status_record import on_claims
 from maildefer.pool.worker.batch_group import batch_size
@@ -21,9 +29,9 @@ def board() -> Scoreboard:
     board = Scoreboard(3, 4)
     board.words[Header.USED] = 2
     base = board.slot(1)
-    board.words[base + S.PID] = PID
-    board.words[base + S.KIND] = ProcessKind.WORKER
-    board.words[base + S.STATE] = State.BUSY
+    board.words[base + SlotWord.PID] = PID
+    board.words[base + SlotWord.KIND] = ProcessKind.WORKER
+    board.words[base + SlotWord.STATE] = State.BUSY
     return board
 
 
@@ -63,7 +71,7 @@ def test_a_claim_is_held_under_the_lease_of_its_own_queue_whatever_the_worker_is
 ) -> None:
     places = gather(board, hand, 2, GatheredSlots.all_places(board, 1))
     places.take(places.next_seq(), "1.k")
-    board.words[board.slot(1) + S.QUEUE] = 0
+    board.words[board.slot(1) + SlotWord.QUEUE] = 0
     assert [board.holds_under(1, queue) for queue in range(3)] == [False, False, True]
     hand.take(hand.next_seq(), "2.k")
     assert [board.holds_under(1, queue) for queue in range(3)] == [True, False, True]
@@ -120,7 +128,7 @@ def test_a_cleared_slot_has_nothing_gathered(board: Scoreboard, hand: Scoreboard
     for _ in range(5):
         places.take(places.next_seq(), "x")
     board.clear_slot(1)
-    board.words[board.slot(1) + S.GATHERED] = 5  # as its next worker will have it
+    board.words[board.slot(1) + SlotWord.GATHERED] = 5  # as its next worker will have it
     assert board.gathered(1) == 0
 
 
@@ -171,7 +179,7 @@ def test_one_look_at_the_board_serves_any_number_of_claims(monkeypatch: pytest.M
     board.words[Header.USED] = workers
     for slot in range(workers):
         base = board.slot(slot)
-        board.words[base + S.PID], board.words[base + S.GATHERED] = 100 + slot, each
+        board.words[base + SlotWord.PID], board.words[base + SlotWord.GATHERED] = 100 + slot, each
         for place in range(each):
             board.words[board.gathering(slot) + place] = place + 1 | 1 << QUEUE_SHIFT
     looks = 0

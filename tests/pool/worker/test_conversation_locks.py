@@ -15,7 +15,16 @@ from maildefer.maildir.claims import Claim
 from maildefer.maildir.layout import Layout, create_queue
 from maildefer.maildir.push import Pusher
 from maildefer.maildir.upkeep.tokens import Tokens
-from maildefer.pool.scoreboard import PLACES, Header, ProcessKind, Q, QueueState, S, Scoreboard, State
+from maildefer.pool.scoreboard import (
+    PLACES,
+    Header,
+    ProcessKind,
+    QueueState,
+    QueueWord,
+    Scoreboard,
+    SlotWord,
+    State,
+)
 from maildefer.pool.scoreboard_slot import ScoreboardSlot
 from maildefer.pool.worker.conversation_locks import (
     IDLE_WAIT_SECONDS,
@@ -43,8 +52,8 @@ class Host:
     def __post_init__(self) -> None:
         self.board.set_lease(HOME, LEASE)
         base = self.board.queue(HOME)
-        self.board.words[base + Q.STATE] = QueueState.SERVED
-        self.board.words[base + Q.CLAIM_UNTIL] = (1 << 63) - 1
+        self.board.words[base + QueueWord.STATE] = QueueState.SERVED
+        self.board.words[base + QueueWord.CLAIM_UNTIL] = (1 << 63) - 1
 
     def worker(self, slot: int) -> ConversationLocks:
         hand = ScoreboardSlot(self.board, slot)
@@ -55,17 +64,20 @@ class Host:
         """A live worker, on that entry."""
         base = self.board.slot(slot)
         self.board.words[Header.USED] = max(self.board.words[Header.USED], slot + 1)
-        self.board.words[base + S.KIND], self.board.words[base + S.STATE] = ProcessKind.WORKER, State.BUSY
+        self.board.words[base + SlotWord.KIND], self.board.words[base + SlotWord.STATE] = (
+            ProcessKind.WORKER,
+            State.BUSY,
+        )
         ScoreboardSlot(self.board, slot).hint(name)
 
     def waits(self, slot: int, conversation: str) -> None:
-        self.board.words[self.board.slot(slot) + S.WAITS_FOR] = Tokens.token_number(conversation)
+        self.board.words[self.board.slot(slot) + SlotWord.WAITS_FOR] = Tokens.token_number(conversation)
 
     def held(self, slot: int) -> tuple[int, int]:
         """How many tokens the slot shows, and how many places."""
         base = self.board.slot(slot)
-        places = self.board.words[base + S.HELD : base + S.HELD + PLACES]
-        return self.board.words[base + S.TOKENS], sum(map(bool, places))
+        places = self.board.words[base + SlotWord.HELD : base + SlotWord.HELD + PLACES]
+        return self.board.words[base + SlotWord.TOKENS], sum(map(bool, places))
 
 
 @pytest.fixture
@@ -93,7 +105,7 @@ def test_who_holds_a_token_holds_something_in_its_queue_and_in_no_other(host: Ho
     assert not host.board.holds_under(0, HOME)
     worker.take_token(TALK)
     assert host.board.holds_under(0, HOME)
-    host.board.words[host.board.slot(0) + S.QUEUE] = 2
+    host.board.words[host.board.slot(0) + SlotWord.QUEUE] = 2
     assert host.board.holds_under(0, HOME)
     assert not host.board.holds_under(0, 0)
 
@@ -133,11 +145,11 @@ def test_who_has_nothing_else_to_do_waits_longer_but_not_for_ever(host: Host) ->
 def test_the_handlers_time_does_not_run_while_a_token_is_waited_for(host: Host) -> None:
     base, seen = host.board.slot(1), []
     assert host.worker(0).take_token(TALK)
-    host.board.words[base + S.DEADLINE] = 10**9
-    host.world.before("listdir", lambda: seen.append(host.board.words[base + S.DEADLINE]), times=2)
+    host.board.words[base + SlotWord.DEADLINE] = 10**9
+    host.world.before("listdir", lambda: seen.append(host.board.words[base + SlotWord.DEADLINE]), times=2)
     waited = seconds_of(host.world, lambda: host.worker(1).take_token(TALK))
     assert seen == [0, 0]
-    assert host.board.words[base + S.DEADLINE] - 10**9 == pytest.approx(waited * 1e9, rel=0.01)
+    assert host.board.words[base + SlotWord.DEADLINE] - 10**9 == pytest.approx(waited * 1e9, rel=0.01)
 
 
 def test_a_free_token_is_not_waited_for(host: Host) -> None:
@@ -147,7 +159,7 @@ def test_a_free_token_is_not_waited_for(host: Host) -> None:
 @pytest.mark.invariant(8)
 def test_without_a_good_beat_no_token_is_taken(host: Host) -> None:
     host.wanted = True
-    host.board.words[host.board.queue(HOME) + Q.CLAIM_UNTIL] = 0
+    host.board.words[host.board.queue(HOME) + QueueWord.CLAIM_UNTIL] = 0
     assert not host.worker(0).take_token(TALK)
     assert not os.path.exists(f"{host.layout.tokens}/held")
 
@@ -190,7 +202,7 @@ def test_nobody_waits_for_a_worker_that_died_while_it_waited(host: Host) -> None
         host.enter(slot, name)
     host.waits(0, TALK)
     assert not host.worker(1).take_token(TALK)
-    host.board.words[host.board.slot(0) + S.STATE] = State.DEAD_UNCHARGED
+    host.board.words[host.board.slot(0) + SlotWord.STATE] = State.DEAD_UNCHARGED
     assert host.worker(1).take_token(TALK)
 
 
@@ -208,7 +220,7 @@ def test_who_waits_says_so_only_while_it_does(host: Host) -> None:
     host.enter(1, "2.b")
     assert host.worker(0).take_token(TALK)
     seen: list[int] = []
-    word = host.board.slot(1) + S.WAITS_FOR
+    word = host.board.slot(1) + SlotWord.WAITS_FOR
     look = lambda: seen.append(host.board.words[word])  # noqa: E731
     host.world.before("listdir", look, where="/tokens/", times=1000)
     assert not host.worker(1).take_token(TALK)

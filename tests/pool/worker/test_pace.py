@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from maildefer.pool.scoreboard import Header, ProcessKind, S, Scoreboard, State
+from maildefer.pool.scoreboard import Header, ProcessKind, Scoreboard, SlotWord, State
 from maildefer.pool.worker import scout
 from maildefer.pool.worker.offers import MOST_NAMES
 from maildefer.pool.worker.scout import SLICE_SECONDS, OfferPace
@@ -18,8 +18,8 @@ class Host:
         self.board.words[Header.USED] = 2
         self.now = 100.0
         for slot in range(2):
-            self.write(slot, S.KIND, ProcessKind.WORKER)
-            self.write(slot, S.STATE, State.BUSY)
+            self.write(slot, SlotWord.KIND, ProcessKind.WORKER)
+            self.write(slot, SlotWord.STATE, State.BUSY)
         self.pace = OfferPace(self.board)
 
     def write(self, slot: int, word: int, value: int) -> None:
@@ -34,7 +34,7 @@ def host(monkeypatch: pytest.MonkeyPatch) -> Host:
     return host
 
 
-@pytest.mark.parametrize("word", [S.HANDLED, S.TAKEN])
+@pytest.mark.parametrize("word", [SlotWord.HANDLED, SlotWord.TAKEN])
 def test_an_offer_carries_what_a_worker_did_in_its_last_5_ms_settled_or_gathered(
     host: Host, word: int
 ) -> None:
@@ -48,12 +48,12 @@ def test_an_offer_carries_one_name_while_a_worker_is_idle_or_slow(host: Host) ->
     host.now += 2 * SLICE_SECONDS
     assert host.pace.names_per_offer() == 1
     host.now += 2 * SLICE_SECONDS
-    host.write(0, S.HANDLED, 1000)
-    host.write(1, S.STATE, State.IDLE)
+    host.write(0, SlotWord.HANDLED, 1000)
+    host.write(1, SlotWord.STATE, State.IDLE)
     assert host.pace.names_per_offer() == 1
 
 
 def test_no_offer_carries_more_than_fits(host: Host) -> None:
     host.now += 2 * SLICE_SECONDS
-    host.write(0, S.HANDLED, 100_000)
+    host.write(0, SlotWord.HANDLED, 100_000)
     assert host.pace.names_per_offer() == MOST_NAMES

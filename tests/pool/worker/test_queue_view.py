@@ -13,7 +13,7 @@ from maildefer.maildir.layout import create_queue
 from maildefer.maildir.operator import pause_mark as marks
 from maildefer.maildir.system import SYSTEM
 from maildefer.pool.pause import apply_mark
-from maildefer.pool.scoreboard import Q, QueueState, Scoreboard
+from maildefer.pool.scoreboard import QueueState, QueueWord, Scoreboard
 from maildefer.pool.scoreboard_slot import ScoreboardSlot
 from maildefer.pool.worker.queue_view import QueueView
 
@@ -41,7 +41,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 def board() -> Scoreboard:
     board = Scoreboard(1, 1)
     board.set_lease(0, LEASE)
-    board.words[board.queue(0) + Q.STATE] = QueueState.SERVED
+    board.words[board.queue(0) + QueueWord.STATE] = QueueState.SERVED
     return board
 
 
@@ -50,7 +50,7 @@ def beat(board: Scoreboard) -> Callable[[float], None]:
     """What the keeper publishes for a beat that was sent then."""
 
     def publish(sent: float) -> None:
-        board.words[board.queue(0) + Q.CLAIM_UNTIL] = int((sent + TTL_SECONDS / 2) * 1e9)
+        board.words[board.queue(0) + QueueWord.CLAIM_UNTIL] = int((sent + TTL_SECONDS / 2) * 1e9)
 
     return publish
 
@@ -93,10 +93,10 @@ def test_no_claim_is_sent_under_a_lease_that_is_not_served_yet(
 ) -> None:
     beat(clock.seconds)
     assert queue.may_claim()
-    board.words[board.queue(0) + Q.STATE] = QueueState.FENCED
+    board.words[board.queue(0) + QueueWord.STATE] = QueueState.FENCED
     board.set_lease(0, LEASE.replace("17", "18"))
     assert not queue.may_claim()
-    board.words[board.queue(0) + Q.STATE] = QueueState.SERVED
+    board.words[board.queue(0) + QueueWord.STATE] = QueueState.SERVED
     assert queue.may_claim()
     assert queue.claimer.lease == LEASE.replace("17", "18")
 
@@ -125,7 +125,7 @@ def test_conversations_go_on_under_the_lease_of_a_paused_queue(
     assert queue.may_take_tokens()
     assert queue.claimer.lease == f"{LEASE}0"
     assert not queue.may_claim()
-    board.words[board.queue(0) + Q.STATE] = QueueState.FENCED
+    board.words[board.queue(0) + QueueWord.STATE] = QueueState.FENCED
     clock.seconds += 1
     assert not queue.may_take_tokens()
 

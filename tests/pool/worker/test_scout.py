@@ -18,7 +18,7 @@ from maildefer.host.linux.inotify import Inotify
 from maildefer.maildir import scan
 from maildefer.maildir.layout import create_queue
 from maildefer.pool.context import QueueOfPool
-from maildefer.pool.scoreboard import Header, Q, QueueState, Scoreboard
+from maildefer.pool.scoreboard import Header, QueueState, QueueWord, Scoreboard
 from maildefer.pool.worker.offers import unpack
 from maildefer.pool.worker.scout import QueueScout, share_of
 
@@ -61,10 +61,10 @@ def scout_of(path: Path, *, index: int, hosts: int) -> tuple[QueueScout, Offered
     layout = create_queue(str(path / "queue"))
     board = Scoreboard(1, 4)
     for word, value in (
-        (Q.STATE, int(QueueState.SERVED)),
-        (Q.HOSTS, hosts),
-        (Q.INDEX, index),
-        (Q.LOCAL, 1),
+        (QueueWord.STATE, int(QueueState.SERVED)),
+        (QueueWord.HOSTS, hosts),
+        (QueueWord.INDEX, index),
+        (QueueWord.LOCAL, 1),
     ):
         board.words[board.queue(0) + word] = value
     offered = Offered(layout.new)

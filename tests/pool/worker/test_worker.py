@@ -12,7 +12,7 @@ from maildefer.cli.commands.status import _worker as row
 from maildefer.errors import MountFault
 from maildefer.handling.outcomes import Deferred
 from maildefer.host.working_directory import WorkingDirectory
-from maildefer.pool.scoreboard import IN_HANDLER, Header, ProcessKind, S, Scoreboard, State
+from maildefer.pool.scoreboard import IN_HANDLER, Header, ProcessKind, Scoreboard, SlotWord, State
 from maildefer.pool.scoreboard_slot import ScoreboardSlot
 from maildefer.pool.status_record import of_worker
 from maildefer.pool.worker.batch_group import BatchGroup
@@ -29,7 +29,7 @@ def test_a_dispatch_that_ends_in_a_fault_leaves_no_deadline_behind() -> None:
 
     class Refusing:
         def dispatch(self, message: object) -> object:
-            deadlines.append(board.words[board.slot(0) + S.DEADLINE])
+            deadlines.append(board.words[board.slot(0) + SlotWord.DEADLINE])
             raise fault
 
     worker: Any = Worker.__new__(Worker)
@@ -44,7 +44,7 @@ def test_a_dispatch_that_ends_in_a_fault_leaves_no_deadline_behind() -> None:
     assert not attempts.make(claim, attempts.read)
     assert returned == [fault]
     assert deadlines[0] > 0
-    assert board.words[board.slot(0) + S.DEADLINE] == 0
+    assert board.words[board.slot(0) + SlotWord.DEADLINE] == 0
 
 
 def test_nor_does_one_in_a_worker_that_gathers_and_its_message_is_in_no_handler_any_more() -> None:
@@ -64,13 +64,13 @@ def test_nor_does_one_in_a_worker_that_gathers_and_its_message_is_in_no_handler_
     seen: list[int] = []
 
     def refuse(message: object) -> None:
-        seen.extend((board.words[board.slot(0) + S.DEADLINE], board.words[place] & IN_HANDLER))
+        seen.extend((board.words[board.slot(0) + SlotWord.DEADLINE], board.words[place] & IN_HANDLER))
         raise MountFault("tokens", OSError(errno.EIO, "no token"))
 
     with pytest.raises(MountFault):
         worker._run_marked(hand, refuse, "message", [claim])
     assert all(seen)
-    assert board.words[board.slot(0) + S.DEADLINE] == 0
+    assert board.words[board.slot(0) + SlotWord.DEADLINE] == 0
     assert board.words[place] & IN_HANDLER == 0
 
 
@@ -89,9 +89,12 @@ def test_only_what_was_deferred_after_an_exception_is_counted_as_failed() -> Non
         Deferred("boom", error="ValueError: boom"),
     ):
         attempts.settle(claim, None, outcome, "m.START")
-    assert (board.words[board.slot(0) + S.DEFERRED], board.words[board.slot(0) + S.FAILED]) == (3, 1)
+    assert (board.words[board.slot(0) + SlotWord.DEFERRED], board.words[board.slot(0) + SlotWord.FAILED]) == (
+        3,
+        1,
+    )
     shared: Any = SimpleNamespace(board=board, queues=[SimpleNamespace(name="q")])
-    board.words[board.slot(0) + S.KIND] = ProcessKind.WORKER
+    board.words[board.slot(0) + SlotWord.KIND] = ProcessKind.WORKER
     told = of_worker(shared, 0)
     assert told is not None
     assert row(told)[4] == 1
@@ -156,7 +159,7 @@ def test_what_was_gathered_is_given_back_in_a_drain_and_let_go_where_that_fails(
     worker._groups = {(0, "h", 0): BatchGroup(step, limit=9, lingers=True, due=9.0, claims=claims)}
     worker.serve()
     assert ended == ["released", "let go"]
-    assert board.words[board.slot(0) + S.RELEASED] == 1
+    assert board.words[board.slot(0) + SlotWord.RELEASED] == 1
     assert worker._groups == {}
 
 
@@ -208,8 +211,8 @@ def test_of_two_workers_that_begin_to_gather_at_once_one_gives_its_message_back(
     assert worker._read_or_gather(queue, gatherer, claim) is None
     assert ended == (["gathered"] if gathered else ["released"])
     assert asked == ([7.0] if waits else [])
-    assert board.words[board.slot(0) + S.RELEASED] == (not gathered)
-    assert board.words[board.slot(0) + S.TAKEN] == gathered
+    assert board.words[board.slot(0) + SlotWord.RELEASED] == (not gathered)
+    assert board.words[board.slot(0) + SlotWord.TAKEN] == gathered
     assert worker._due == (7.0 if gathered else 9.0)
 
 
@@ -218,11 +221,13 @@ def test_a_worker_that_has_nothing_to_do_lets_its_lines_go_says_so_and_sleeps_un
     did: list[object] = []
     worker: Any = Worker.__new__(Worker)
     worker._words, worker._base, worker._stopping = board.words, board.slot(1), False
-    board.words[board.slot(1) + S.STATE] = State.BUSY
+    board.words[board.slot(1) + SlotWord.STATE] = State.BUSY
     worker._log = SimpleNamespace(flush=lambda: did.append("flushed"))
     worker._handle_signals = lambda: did.append("listens")
     worker._offers = SimpleNamespace(
-        wait=lambda paused, seconds: did.append((paused, seconds, board.words[board.slot(1) + S.STATE]))
+        wait=lambda paused, seconds: did.append(
+            (paused, seconds, board.words[board.slot(1) + SlotWord.STATE])
+        )
     )
     worker._wait_for_offer()
     assert did == ["flushed", "listens", (False, None, State.IDLE)]
