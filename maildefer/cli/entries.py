@@ -19,6 +19,7 @@ from maildefer.maildir.names import EntryName, owner_of, pushed_at, size_of
 from maildefer.maildir.operator import entries
 from maildefer.maildir.operator.entries import Folder, FoundEntry
 from maildefer.message.envelope import TOP_LIMIT_BYTES, split
+from maildefer.units import seconds_in
 
 QueuePath = Annotated[str, typer.Argument(metavar="QUEUE", help="The queue's directory.")]
 Keys = Annotated[
@@ -42,7 +43,6 @@ Limit = Annotated[
 BURIED: tuple[Folder, ...] = ("dead", "undeliverable")  # those with a reason beside them
 _MOST_NAMED = 20  # of those that something can't be done to
 _SHOWN_BYTES = 1 << 30  # more than any queue's `max_bytes` allows in earnest
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -246,7 +246,9 @@ def _size(path: str) -> int | None:
 def _seconds(age: str | None) -> float | None:
     if age is None:
         return None
-    number, unit = (age[:-1], _UNITS.get(age[-1:])) if not age[-1:].isdigit() else (age, 1)
-    if unit is None or not number.isascii() or not number.isdecimal():
-        raise MaildeferError(f"{age!r} is no age: give a number and a unit, such as 90s, 15m, 6h or 2d")
-    return float(number) * unit
+    try:
+        return float(seconds_in(age))
+    except ValueError as fault:
+        raise MaildeferError(
+            f"{age!r} is no age: give a number and a unit, such as 90s, 15m, 6h or 2d"
+        ) from fault
