@@ -132,7 +132,7 @@ class Queue:
         Raises EntryNotFound (a KeyError), EntryMalformed, EntryTooLarge, StorageFault's kinds.
         """
         found = entries.find(self.layout, key)
-        data = entries.show(found)
+        data = entries.read_found(found)
         return received(data, found.key, found.entry.attempts or None, self.dir, self.dir)
 
     def remove(self, key: str) -> None:
@@ -151,11 +151,11 @@ class Queue:
 
     def keys(self) -> list[str]:
         """The stable keys of the waiting entries, in no order."""
-        return [found.key for found in entries.listed(self.layout, "waiting")]
+        return [found.key for found in entries.list_entries(self.layout, "waiting")]
 
     def count(self) -> int:
         """The number of waiting entries."""
-        return sum(1 for _ in entries.listed(self.layout, "waiting"))
+        return sum(1 for _ in entries.list_entries(self.layout, "waiting"))
 
     __len__ = count
 
@@ -168,7 +168,7 @@ class Queue:
             return False, None
         found = entries.find(self.layout, key, ("waiting",))
         try:
-            data = entries.show(found, self.pop_limit + TOP_LIMIT_BYTES)
+            data = entries.read_found(found, self.pop_limit + TOP_LIMIT_BYTES)
         except EntryTooLarge:
             return True, found.path
         return len(received(data, found.key, None, None, None).Data) > self.pop_limit, found.path

@@ -77,9 +77,11 @@ def chosen(layout: Layout, folders: tuple[Folder, ...], wanted: Choice) -> Itera
     """
     if not wanted.keys:
         for folder in folders:
-            yield from (found for found in entries.listed(layout, folder) if _fits(layout, found, wanted))
+            yield from (
+                found for found in entries.list_entries(layout, folder) if _fits(layout, found, wanted)
+            )
         return
-    named = entries.named(layout, wanted.keys, folders)
+    named = entries.find_named(layout, wanted.keys, folders)
     for matches in named.values():
         yield from (found for found in matches if _fits(layout, found, wanted))
     missing = sorted(key for key, matches in named.items() if not matches)
@@ -93,7 +95,7 @@ def one(layout: Layout, key: str, folders: tuple[Folder, ...] = entries.FOLDERS)
     """The entry of a key or of a key's beginning. Raises EntryNotFound, EntryAmbiguous, OSError."""
     if not key:
         raise typer.BadParameter("The key is empty.")
-    if not (matches := entries.named(layout, [key], folders)[key]):
+    if not (matches := entries.find_named(layout, [key], folders)[key]):
         raise EntryNotFound(key, layout.path)
     return matches[0]
 
@@ -201,7 +203,7 @@ def show_message(found: FoundEntry, *, whole: bool) -> None:
     What no worker would read, such as a sparse file, is printed as a raw file only.
     """
     try:
-        data = entries.show(found) if whole else entries.show(found, _SHOWN_BYTES)
+        data = entries.read_found(found) if whole else entries.read_found(found, _SHOWN_BYTES)
     except EntryTooLarge as fault:
         raise MaildeferError(f"{fault}: `maildefer queue show QUEUE KEY --file` prints all of it") from fault
     shown = data if whole else data[split(data)[1] :]

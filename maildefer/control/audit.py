@@ -205,7 +205,7 @@ def _locate(ledger: KeyLedger, *, again: bool, system: System) -> None:
                     pass
         for folder in FOLDERS:
             ledger.locate(
-                number, folder, (found.entry for found in entries.listed(queue, folder, system=system))
+                number, folder, (found.entry for found in entries.list_entries(queue, folder, system=system))
             )
 
 

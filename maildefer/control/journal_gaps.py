@@ -8,7 +8,7 @@ from typing import Final
 from maildefer.control.requests import leases
 from maildefer.errors import MaildeferError
 from maildefer.maildir.layout import Layout
-from maildefer.maildir.rights.recording import barred
+from maildefer.maildir.rights.recording import barred_writers
 from maildefer.maildir.system import System
 from maildefer.untrusted import number
 
@@ -35,7 +35,7 @@ def silent_writers(
         if not any(older.values()) or system.boottime() >= deadline:
             break
         system.sleep(_PAUSE_SECONDS)
-    found = {queue.path: [*barred(queue.path), *older.get(queue.path, [])] for queue in queues}
+    found = {queue.path: [*barred_writers(queue.path), *older.get(queue.path, [])] for queue in queues}
     return {path: texts for path, texts in found.items() if texts}
 
 

@@ -11,7 +11,7 @@ from typing import Final
 
 from maildefer.maildir.journal import unquoted
 from maildefer.maildir.layout import Layout
-from maildefer.maildir.rights.confined import inside
+from maildefer.maildir.rights.confined import confined_to
 from maildefer.untrusted import UntrustedRecord, open_plain
 
 _NAME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(\.[a-zA-Z0-9-]+){2,4}\.(pushed|settled)")
@@ -31,7 +31,7 @@ class JournalRecord:
 
 def names(queue: Layout) -> list[str]:
     """The names of the journal's files, by day; other names are passed over. Raises OSError."""
-    return sorted(name for name in inside(queue.path).listdir(queue.journal) if _NAME.fullmatch(name))
+    return sorted(name for name in confined_to(queue.path).listdir(queue.journal) if _NAME.fullmatch(name))
 
 
 def lines(path: str, at: int = 0) -> Iterator[tuple[bytes, int]]:

@@ -17,7 +17,7 @@ from maildefer.host.identity import this_host
 from maildefer.maildir import durable
 from maildefer.maildir.doubt import live_leases
 from maildefer.maildir.layout import Layout
-from maildefer.maildir.rights.confined import inside
+from maildefer.maildir.rights.confined import confined_to
 from maildefer.maildir.rights.modes import rights_in
 from maildefer.maildir.scan import raise_unread
 from maildefer.maildir.system import token
@@ -66,7 +66,7 @@ def request(queue_path: str, lease: str, verb: Verb) -> str:
     draft = f"{layout.tmp}/.request-{host.label}-{os.getpid()}-{token(8)}"
     path = f"{layout.requests}/{lease}.{verb}"
     try:
-        rights, system = rights_in(layout.path), inside(layout.path)
+        rights, system = rights_in(layout.path), confined_to(layout.path)
         durable.replace_file(path, text.encode() + b"\n", draft, durably=False, rights=rights, system=system)
     except FileNotFoundError as fault:
         raise QueueMissing(layout.path) from fault
@@ -87,7 +87,7 @@ def withdraw(queue_path: str, lease: str, verb: Verb) -> None:
     """Remove a request whose lease ended before its keeper read it."""
     layout = Layout(queue_path)
     try:
-        inside(layout.path).unlink(f"{layout.requests}/{lease}.{verb}")
+        confined_to(layout.path).unlink(f"{layout.requests}/{lease}.{verb}")
     except FileNotFoundError:  # it was read, which is the ordinary case
         pass
 
@@ -120,7 +120,7 @@ def live_names(queue_path: str) -> dict[str, int]:
     layout = Layout(queue_path)
     try:
         # Twice: a listing may miss a lease that beats meanwhile.
-        system = inside(layout.path)
+        system = confined_to(layout.path)
         names = live_leases(layout, system) | live_leases(layout, system)
         return {name: beat for name, beat in names.items() if not is_folder(layout, name, beat)}
     except FileNotFoundError as fault:

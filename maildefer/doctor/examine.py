@@ -38,7 +38,7 @@ from maildefer.host.mounts import mount_of, nearest
 from maildefer.maildir import scan
 from maildefer.maildir.layout import Layout, read_format
 from maildefer.maildir.names import split_beat
-from maildefer.maildir.rights.folder import TRIAL, Folder, opened
+from maildefer.maildir.rights.folder import TRIAL, Folder, open_folder
 from maildefer.maildir.system import SYSTEM
 from maildefer.maildir.upkeep.leases import STATUS_LIMIT_BYTES, is_folder, read_holder
 from maildefer.units import size
@@ -75,7 +75,7 @@ def examine(path: str, *, races: int = trials.RACES, user: str = "", group: str 
     place = layout.tmp if is_queue else path
     try:
         below = ("tmp",) if is_queue else ()
-        with opened(path, *below) as parent, trials.trial_folder(parent) as folder:
+        with open_folder(path, *below) as parent, trials.trial_folder(parent) as folder:
             found += [trials.try_names(folder), trials.try_sync(folder), _clock(folder)]
             if races:
                 found += [trials.try_race(folder, races), trials.try_sight(folder)]

@@ -12,7 +12,7 @@ from maildefer.doctor.findings import Finding, ok, refuse, warn
 from maildefer.maildir import scan
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.rights.modes import umask
-from maildefer.maildir.rights.recording import barred
+from maildefer.maildir.rights.recording import barred_writers
 
 _LOOKED_AT: Final = 200  # entries of new/
 _ALL: Final = os.R_OK | os.W_OK | os.X_OK
@@ -90,7 +90,7 @@ def examine_journal(layout: Layout) -> Iterator[Finding]:
     """Check, if a journal is kept, whether this user, and the users that serve the queue, may write records to it."""
     if not os.path.isdir(layout.journal):
         return
-    found = [*barred(layout.path)]
+    found = [*barred_writers(layout.path)]
     if not found and not os.access(layout.journal, os.W_OK | os.X_OK):
         found = [f"this user may not write to {_names(layout, [layout.journal])}"]
     for text in found:

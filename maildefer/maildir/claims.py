@@ -31,23 +31,23 @@ class ClaimSlots(Protocol):
 
     def next_seq(self) -> int: ...
 
-    def take(self, seq: int, name: str) -> int:
+    def take_place(self, seq: int, name: str) -> int:
         """Publish a name; returns the place that is to be cleared later."""
 
-    def drop(self, place: int) -> None: ...
+    def free_place(self, place: int) -> None: ...
 
 
 class Claimer:
     """Claims entries of one queue for one process under one lease; not after a fork. Any thread may settle claims."""
 
     __slots__ = tuple(
-        "_cur _lease _new _owner hand host is_shared journal kind layout local mount_time stale system".split()
+        "_cur _lease _new _owner host is_shared journal kind layout local mount_time slots stale system".split()
     )
 
     def __init__(
         self,
         layout: Layout,
-        hand: ClaimSlots,
+        slots: ClaimSlots,
         *,
         lease: str,
         host: str,
@@ -59,7 +59,7 @@ class Claimer:
         self.layout = layout
         self.kind = kind or Claim  # the class of the claims
         self.stale = False  # set in a forked child, which is not the claimer
-        self.hand = hand
+        self.slots = slots
         self.host = host
         self.system = system
         self.mount_time = mount_time or system.time
@@ -87,15 +87,17 @@ class Claimer:
 
         Raises StorageFault's kinds; the entry is then where it was.
         """
-        hand = self.hand
-        seq = hand.next_seq()
+        slots = self.slots
+        seq = slots.next_seq()
         if ",n=" in name or ",a=" in name or _OTHER(name) or len(name) > _LONGEST or not name.isascii():
-            entry = names.carried(EntryName.parse(name), self.host, self.system, shared=self.is_shared)
+            entry = names.with_usable_key(
+                EntryName.parse(name), self.host, self.system, shared=self.is_shared
+            )
             claimed = entry.claimed(f"{self._owner}{seq}")
         else:  # the same for an entry that is here for the first time
             entry = None
             claimed = f"{name},a=1:1,{self._owner}{seq}"
-        place = hand.take(seq, claimed)
+        place = slots.take_place(seq, claimed)
         system = self.system
         began = system.boottime()
         try:
@@ -113,12 +115,12 @@ class Claimer:
         system = self.system
         lost = fault.errno == errno.ENOENT
         if lost and (self.local or system.boottime() - began < QUICK_SECONDS):
-            self.hand.drop(place)
+            self.slots.free_place(place)
             return False
         with suppress(OSError):  # the listing failed: as if not claimed; the audit finds out
-            if fault.errno in doubt.DOUBTFUL and doubt.listed(self.layout.cur, claimed, system):
+            if fault.errno in doubt.DOUBTFUL and doubt.is_listed(self.layout.cur, claimed, system):
                 return True
-        self.hand.drop(place)
+        self.slots.free_place(place)
         if lost:
             return False
         raise_named(self._new, fault)
@@ -154,7 +156,7 @@ class Claim:
         claimer, entry = self._claimer, self.entry
         if not claimer.is_shared:
             return entry
-        return names.set_apart(entry, names.unique_of(self.name), claimer.host, claimer.system)
+        return names.with_unique(entry, names.unique_of(self.name), claimer.host, claimer.system)
 
     @property
     def attempt(self) -> int:
@@ -174,7 +176,7 @@ class Claim:
         try:
             return reading.read_entry(claimer._cur + self.name, limit_bytes, system=claimer.system)
         except FileNotFoundError as fault:
-            self._let_go()
+            self._free_place()
             raise ClaimLost(self.name) from fault
 
     def ack(self, *, keep: bool = False) -> None:
@@ -184,13 +186,13 @@ class Claim:
         if keep:
             return self._move(claimer.layout.done_new, self.to_settle.returned().waiting(), folder=".done")
         if claimer.journal is not None:
-            claimer.journal.ends("ack", self.key, handoffs=self.entry.handoffs)
+            claimer.journal.record_end("ack", self.key, handoffs=self.entry.handoffs)
         try:
             claimer.system.unlink(claimer._cur + self.name)
         except OSError as fault:
             if self._still_there(fault):
                 raise_named(claimer._cur + self.name, fault)
-        self._let_go()
+        self._free_place()
 
     def release(self) -> None:
         """Move the entry back to `new/`, the attempt not charged: for a fault that is not the message's."""
@@ -232,7 +234,7 @@ class Claim:
 
     def abandon(self) -> None:
         """Forget the claim without a settle, for faults that do not end: the audit reclaims the entry."""
-        self._let_go()
+        self._free_place()
 
     def _move(
         self, folder_path: str, name: str, *, folder: str | None = None, other: Layout | None = None
@@ -241,7 +243,7 @@ class Claim:
         self._must_be_held()
         source, destination = claimer._cur + self.name, f"{folder_path}/{name}"
         if claimer.journal is not None:
-            claimer.journal.moves(self.key, destination)
+            claimer.journal.record_move(self.key, destination)
         for last in (False, True):
             try:
                 claimer.system.rename(source, destination)
@@ -256,7 +258,7 @@ class Claim:
                 if last or fault.errno != errno.ENOENT:
                     raise storage_fault(destination, fault) from fault
                 self._make_again(folder)
-        self._let_go()
+        self._free_place()
 
     def _make_again(self, folder: str | None) -> None:
         """Make the destination's folder again: it is missing, since our own name is in `cur/`."""
@@ -280,7 +282,7 @@ class Claim:
         try:
             return doubt.is_still_claimed(claimer.layout, self.name, claimer.system)
         except ClaimLost:
-            self._let_go()
+            self._free_place()
             raise
         except OSError as worse:
             raise_named(claimer.layout.path, worse)
@@ -293,7 +295,7 @@ class Claim:
         if self._place < 0:
             raise QueueError(f"the claim {self.name} is settled already: a claim is settled once", self.name)
 
-    def _let_go(self) -> None:
+    def _free_place(self) -> None:
         if self._place >= 0:
-            self._claimer.hand.drop(self._place)
+            self._claimer.slots.free_place(self._place)
             self._place = -1

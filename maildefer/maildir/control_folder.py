@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from maildefer.maildir import durable
-from maildefer.maildir.rights.folder import Folder, opened
+from maildefer.maildir.rights.folder import Folder, open_folder
 from maildefer.maildir.rights.modes import give_folder, make_in, rights_in
 from maildefer.maildir.system import System
 
@@ -44,7 +44,7 @@ def make_control(queue: str, format: Format, system: System) -> None:
             give_folder(queue, ".maildefer", rights)
     except OSError as fault:
         try:
-            with opened(queue, "tmp", system=system) as tmp:
+            with open_folder(queue, "tmp", system=system) as tmp:
                 with tmp.folder(draft) as made:
                     clear_control(made)
                 tmp.rmdir(draft)

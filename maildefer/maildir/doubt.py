@@ -34,7 +34,7 @@ def fresh_listing(path: str, system: System, *, touch: bool = True) -> list[str]
     return system.listdir(path)
 
 
-def listed(path: str, name: str, system: System) -> bool:
+def is_listed(path: str, name: str, system: System) -> bool:
     return name in fresh_listing(path, system)
 
 
@@ -54,7 +54,7 @@ def lease_is_live(layout: Layout, lease: str, system: System) -> bool:
 
 def is_still_claimed(layout: Layout, claimed: str, system: System) -> bool:
     """Whether our own claim is there; else it is settled, as long as our lease is live. Raises ClaimLost, OSError."""
-    if listed(layout.cur, claimed, system):
+    if is_listed(layout.cur, claimed, system):
         return True
     owner = owner_of(claimed)
     assert owner is not None, claimed

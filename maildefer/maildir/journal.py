@@ -82,18 +82,18 @@ class Journal:
         self._gap: float | None = None
         self._failing: set[Kind] = set()
 
-    def pushed(self, keys: Iterable[str]) -> None:
+    def record_pushes(self, keys: Iterable[str]) -> None:
         """Record pushes that are durable and about to be acknowledged, by one write for all of them."""
         now = self._system.time()
         self._append("pushed", now, "".join(f"\n{now:.3f} push {quoted(key)} ." for key in keys))
 
-    def ends(self, how: End, key: str, *, handoffs: int = 0) -> None:
+    def record_end(self, how: End, key: str, *, handoffs: int = 0) -> None:
         """Record an entry that is about to be unlinked."""
         now = self._system.time()
         handed = f" {HANDOFFS_FIELD}{handoffs}" if handoffs else ""
         self._append("settled", now, f"\n{now:.3f} {how} {quoted(key)}{handed} .")
 
-    def moves(self, key: str, destination: str) -> None:
+    def record_move(self, key: str, destination: str) -> None:
         """Record an entry that is about to be renamed to that path, in this queue or another one."""
         now, home = self._system.time(), f"{self._layout.path}/"
         if destination.startswith(home):
@@ -102,7 +102,7 @@ class Journal:
             place = os.path.relpath(destination, self._layout.path)
         self._append("settled", now, f"\n{now:.3f} move {quoted(key)} {quoted(place)} .")
 
-    def kept(self, key: str) -> None:
+    def record_kept(self, key: str) -> None:
         """Record that another process had the entry, so that the end recorded before did not happen."""
         now = self._system.time()
         self._append("settled", now, f"\n{now:.3f} kept {quoted(key)} .")
@@ -156,7 +156,7 @@ class Journal:
         """Open the shared file; on NFS, or if something else has its name, make a file of this process's own."""
         system, rights = self._system, recording.record_rights(self._layout.path, self._system)
         place = (self._layout.path, ".maildefer", "journal")
-        with folder.opened(*place, listing=False, system=system) as journal:
+        with folder.open_folder(*place, listing=False, system=system) as journal:
             if not (self._direct and kind == "settled") and rights.owner < 0:  # root gives its file away
                 try:
                     return self._open_shared(journal, f"{stem}.{kind}", rights)
@@ -211,7 +211,9 @@ def journal_of(layout: Layout, system: System = SYSTEM) -> Journal | None:
 def begin_journal(layout: Layout) -> bool:
     """Have a journal kept by all processes that begin after this; False if one is kept already."""
     made = make_in(layout.path, recording.JOURNAL, SYSTEM)
-    recording.let_record(layout.path)  # also for a journal that root, or a umask, has closed to others
+    recording.give_journal_rights(
+        layout.path
+    )  # also for a journal that root, or a umask, has closed to others
     if made:
         _journals.pop(layout.path, None)
     return made
@@ -225,7 +227,7 @@ def expect_records(layout: Layout, since: float | None = None) -> None:
     now = time.time()
     day = time.strftime("%Y-%m-%d", time.gmtime(now))
     name = f"{day}.{host_name()}.{boot_name()}.{os.geteuid()}.{token(8)}.pushed"  # all may read it
-    with folder.opened(layout.path, ".maildefer", "journal") as journal:
+    with folder.open_folder(layout.path, ".maildefer", "journal") as journal:
         rights = rights_in(layout.path)
         descriptor = journal.open(name, durable.NEW, rights.file_mode if rights.is_shared else 0o644)
         try:
@@ -239,7 +241,7 @@ def end_journal(layout: Layout) -> str | None:
     """Keep no journal from now on, and delete its records; returns where other files of it are. Raises OSError."""
     _journals.pop(layout.path, None)
     ended = f"journal-ended-{token(8)}"
-    with folder.opened(layout.path, ".maildefer") as control:
+    with folder.open_folder(layout.path, ".maildefer") as control:
         control.rename("journal", control, ended)
         with control.folder(ended) as journal:
             journal.remove(name for name in journal.names() if name.rpartition(".")[2] in KEPT_SECONDS)

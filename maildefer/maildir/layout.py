@@ -17,7 +17,7 @@ from maildefer.maildir import durable
 from maildefer.maildir.control_folder import CONTROL_FOLDERS, make_control
 from maildefer.maildir.control_folder import FORMAT_VERSION as FORMAT_VERSION
 from maildefer.maildir.control_folder import Format as Format
-from maildefer.maildir.rights.confined import inside
+from maildefer.maildir.rights.confined import confined_to
 from maildefer.maildir.rights.modes import PLAIN, make_directory, make_in
 from maildefer.maildir.system import SYSTEM, System
 from maildefer.untrusted import UntrustedRecord, number, read_record
@@ -95,7 +95,7 @@ def create_queue(path: str, *, format: Format | None = None, system: System = SY
     layout = Layout(path)
     try:
         _make_with_parents(layout.path, system)
-        system = inside(layout.path, system)
+        system = confined_to(layout.path, system)
         try:
             present = set(system.listdir(layout.path))
         except PermissionError:  # a user who may only put entries in, and so makes nothing
@@ -132,7 +132,7 @@ def open_queue(path: str, *, system: System = SYSTEM) -> Layout:
     A Maildir without a control folder is a queue that no process has used yet: it gets one.
     """
     layout = Layout(path)
-    system = inside(layout.path, system)
+    system = confined_to(layout.path, system)
     try:
         present = _listed_maildir(layout, system)
     except PermissionRefused:
@@ -218,7 +218,7 @@ def mend(layout: Layout, *, system: System = SYSTEM) -> bool:
     Returns whether any was missing. The control folder must be there: without it the queue is gone, or was never ours.
     Raises QueueMissing, and StorageFault's kinds.
     """
-    made, system = False, inside(layout.path, system)
+    made, system = False, confined_to(layout.path, system)
     try:
         present = system.listdir(layout.path)
         if ".maildefer" not in present:
@@ -246,7 +246,7 @@ def mend(layout: Layout, *, system: System = SYSTEM) -> bool:
 def read_format(layout: Layout, *, system: System = SYSTEM) -> Format:
     """Read what the hosts have agreed on. Raises FormatUnknown for a newer version and for a damaged file."""
     try:
-        found = read_record(layout.format, files=inside(layout.path, system))
+        found = read_record(layout.format, files=confined_to(layout.path, system))
         version, beat, ttl = found["version"], number(found["beat_seconds"]), number(found["ttl_seconds"])
     except (FileNotFoundError, NotADirectoryError) as fault:
         raise FormatUnknown(layout.path, "no format file") from fault
@@ -263,7 +263,7 @@ def read_format(layout: Layout, *, system: System = SYSTEM) -> Format:
 
 def make_folder(layout: Layout, folder: str, system: System) -> None:
     """Make a Maildir++ folder, which mail readers recognise by its `maildirfolder` file."""
-    system = inside(layout.path, system)
+    system = confined_to(layout.path, system)
     make_in(layout.path, folder, system)
     made = [name for name in _MAILDIR if make_in(layout.path, f"{folder}/{name}", system)]
     with suppress(FileExistsError):  # the ordinary case

@@ -179,7 +179,7 @@ def hashed(host: str) -> str:
     return f"{crc32(host.encode('utf-8', 'surrogateescape')):08x}"
 
 
-def carried(entry: EntryName, host: str, system: System, *, shared: bool = False) -> EntryName:
+def with_usable_key(entry: EntryName, host: str, system: System, *, shared: bool = False) -> EntryName:
     """Return the entry, with a new key if another writer's key can't have our fields and every suffix.
 
     `shared`: the queue is one in which the entry will get a UNIQUE.
@@ -205,9 +205,9 @@ def unique_of(claimed: str) -> str:
     return blake2b(info.encode("utf-8", "surrogateescape"), digest_size=_UNIQUE_BYTES).hexdigest()
 
 
-def set_apart(entry: EntryName, unique: str, host: str, system: System) -> EntryName:
+def with_unique(entry: EntryName, unique: str, host: str, system: System) -> EntryName:
     """Return the entry with this UNIQUE instead of any that its name has; if it is empty, with a random one."""
-    return carried(replace(entry, unique=unique or system.token(_UNIQUE_BYTES)), host, system)
+    return with_usable_key(replace(entry, unique=unique or system.token(_UNIQUE_BYTES)), host, system)
 
 
 def is_field(text: str) -> bool:

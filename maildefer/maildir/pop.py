@@ -13,7 +13,7 @@ from maildefer.maildir.layout import Layout
 from maildefer.maildir.names import EntryName
 from maildefer.maildir.operator.entries import FoundEntry
 from maildefer.maildir.reasons import write_reason
-from maildefer.maildir.rights.confined import inside
+from maildefer.maildir.rights.confined import confined_to
 from maildefer.maildir.rights.modes import is_shared_at
 from maildefer.maildir.system import SYSTEM, System
 
@@ -57,12 +57,12 @@ class Popped:
     def unlink(self) -> bool:
         """Remove the entry. True only if this call removed it: only then may its bytes be used (at most once)."""
         if (journal := journal_of(self._layout, self._system)) is not None:
-            journal.ends("pop", self.entry.key, handoffs=self.entry.handoffs)
+            journal.record_end("pop", self.entry.key, handoffs=self.entry.handoffs)
         try:
             self._system.unlink(self.path)
         except FileNotFoundError:
             if journal is not None:
-                journal.kept(self.entry.key)
+                journal.record_kept(self.entry.key)
             return False
         except OSError as fault:
             raise_named(self.path, fault)
@@ -74,7 +74,7 @@ class Popped:
         if self._returned is None:
             entry = self.entry
             if is_shared_at(self._layout.path, self._system):
-                entry = names.set_apart(entry, names.unique_of(self._name), self._host, self._system)
+                entry = names.with_unique(entry, names.unique_of(self._name), self._host, self._system)
             self._returned = entry.returned()
         return self._returned
 
@@ -88,7 +88,7 @@ class Popped:
         """Move the entry to another folder of the same filesystem, under its next name (I4). Raises OSError."""
         destination = f"{directory}/{self.returned.waiting()}"
         if (journal := journal_of(self._layout, self._system)) is not None:
-            journal.moves(self.entry.key, destination)
+            journal.record_move(self.entry.key, destination)
         try:
             self._system.rename(self.path, destination)
         except FileNotFoundError:  # a keeper has returned it to new/, where it is safe as well
@@ -97,8 +97,8 @@ class Popped:
 
 def pop_entry(layout: Layout, found: FoundEntry, *, host: str, system: System = SYSTEM) -> Popped | None:
     """Take the entry that was seen waiting; None if another process was first. Raises StorageFault's kinds."""
-    system = inside(layout.path, system)
-    entry = names.carried(found.entry, host, system)
+    system = confined_to(layout.path, system)
+    entry = names.with_usable_key(found.entry, host, system)
     name = names.pop_name(entry, system)
     try:
         system.rename(found.path, f"{layout.cur}/{name}")
@@ -106,7 +106,7 @@ def pop_entry(layout: Layout, found: FoundEntry, *, host: str, system: System = 
         if fault.errno not in doubt.DOUBTFUL:
             raise_named(found.path, fault)
         try:
-            is_ours = doubt.listed(layout.cur, name, system)
+            is_ours = doubt.is_listed(layout.cur, name, system)
         except OSError as worse:  # if the entry is ours, a keeper returns it after the TTL
             raise_named(layout.cur, worse)
         if not is_ours:

@@ -116,12 +116,12 @@ class Pusher:
     def withdraw(self, key: str) -> None:
         """Remove an entry that was pushed and is not acknowledged yet; if it was claimed meanwhile it stays."""
         if self._journal is not None:
-            self._journal.ends("withdraw", key)
+            self._journal.record_end("withdraw", key)
         try:
             self._system.unlink(f"{self.layout.new}/{key}")
         except OSError:
             if self._journal is not None:
-                self._journal.kept(key)
+                self._journal.record_kept(key)
 
     def _place_entry(self, compose: Compose) -> str:
         """Write one entry and rename it into `new/`; not durable before the next sync."""
@@ -245,7 +245,7 @@ class Pusher:
                 durable.discard(f"{self.layout.new}/{key}", self._system)
             raise_named(self.layout.new, fault)
         if self._journal is not None:
-            self._journal.pushed(keys)
+            self._journal.record_pushes(keys)
 
     def _rename_draft(self, draft: str, key: str, descriptor: int) -> bool:
         try:
@@ -264,7 +264,7 @@ class Pusher:
             durable.discard(draft, system)
             raise_named(self.layout.new, fault)
         try:
-            if doubt.listed(self.layout.tmp, draft.rpartition("/")[2], system):
+            if doubt.is_listed(self.layout.tmp, draft.rpartition("/")[2], system):
                 if fault.errno == errno.ENOENT and self._mend_queue():  # new/ was not there
                     return self._rename_draft(draft, key, descriptor)
                 durable.discard(draft, system)

@@ -10,7 +10,7 @@ from maildefer.errors import MaildeferError
 from maildefer.maildir import durable
 from maildefer.maildir.layout import Layout, mend
 from maildefer.maildir.names import EntryName
-from maildefer.maildir.rights.folder import opened
+from maildefer.maildir.rights.folder import open_folder
 from maildefer.maildir.rights.modes import rights_in
 from maildefer.maildir.system import SYSTEM, System
 from maildefer.untrusted import UntrustedRecord, read_plain, value_in
@@ -100,8 +100,8 @@ def _write(layout: Layout, dead: EntryName, data: bytes, system: System) -> None
     """Write the file durably, following no link that another user may have put in a folder's place."""
     draft = f".reason-{system.pid()}-{system.token(8)}"
     with (
-        opened(layout.path, "tmp", system=system) as tmp,
-        opened(layout.path, ".maildefer", "dead", system=system) as reasons,
+        open_folder(layout.path, "tmp", system=system) as tmp,
+        open_folder(layout.path, ".maildefer", "dead", system=system) as reasons,
     ):
         rights = rights_in(layout.path, system)
         descriptor = tmp.open(draft, durable.NEW, rights.file_mode)

@@ -46,7 +46,7 @@ class ScoreboardSlot:
         self._seq += 1
         return self._seq
 
-    def take(self, seq: int, name: str) -> int:
+    def take_place(self, seq: int, name: str) -> int:
         """Publish SEQ, in one store, and the name as a hint; IndexError when all places are taken."""
         place = self._free.pop()
         self._words[place] = seq
@@ -61,13 +61,13 @@ class ScoreboardSlot:
         self._memory[self._name_start : self._name_start + len(hint)] = hint
         self._words[self._length_word] = len(hint)
 
-    def take_unnamed(self, seq: int) -> int:
+    def take_unnamed_place(self, seq: int) -> int:
         """Publish SEQ without a name: the hint stays the entry's."""
         place = self._free.pop()
         self._words[place] = seq
         return place
 
-    def drop(self, place: int) -> None:
+    def free_place(self, place: int) -> None:
         self._words[place] = 0
         self._free.append(place)
 

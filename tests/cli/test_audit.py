@@ -120,7 +120,7 @@ def test_what_waits_without_a_record_of_its_push_keeps_the_audit_from_being_cont
 
 def test_a_queue_that_was_handed_all_of_its_mail_says_where_the_pushes_are_on_record(maildefer, kept) -> None:
     journal.close_journals()
-    journal.journal_of(kept).ends("ack", "1.M2P3Q4.h,S=1", handoffs=1)
+    journal.journal_of(kept).record_end("ack", "1.M2P3Q4.h,S=1", handoffs=1)
     ended = maildefer("audit", kept.path)
     assert ended.code == 0
     assert "1 end is of messages from other queues" in ended.err

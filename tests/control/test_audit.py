@@ -22,7 +22,7 @@ from maildefer.maildir.names import EntryName
 from maildefer.maildir.operator import entries
 from maildefer.maildir.push import Pusher
 from maildefer.maildir.system import SYSTEM
-from tests.support.queues import DATA, LABEL, FakeHand
+from tests.support.queues import DATA, LABEL, FakeSlots
 
 LEASE = f"{LABEL}-17-abcdef012345"
 DAY = 86400.0
@@ -41,7 +41,7 @@ def push(queue: Layout) -> str:
 
 
 def claim(queue: Layout, key: str) -> Claim:
-    taken = Claimer(queue, FakeHand(), lease=LEASE, host=LABEL).claim(key)
+    taken = Claimer(queue, FakeSlots(), lease=LEASE, host=LABEL).claim(key)
     assert taken is not None
     return taken
 
@@ -309,7 +309,7 @@ def test_a_second_end_of_a_key_is_no_end_without_a_beginning(queue: Layout) -> N
     key = push(queue)
     again = claim(queue, key)
     write(queue, "2026-11-01.a.1.settled", "1.0 kept nothing")  # of a former day
-    journal.journal_of(queue).ends("ack", key)  # type: ignore[union-attr]  # and killed before its unlink
+    journal.journal_of(queue).record_end("ack", key)  # type: ignore[union-attr]  # and killed before its unlink
     again.ack()
     assert audited(queue).unrecorded == 0
 
@@ -320,7 +320,7 @@ def test_what_was_handed_over_has_its_beginning_in_another_journal(queue: Layout
     journal.expect_records(other)
     key = push(queue)
     name = claim(queue, key).handoff(other)
-    handed = Claimer(other, FakeHand(), lease=LEASE, host=LABEL).claim(
+    handed = Claimer(other, FakeSlots(), lease=LEASE, host=LABEL).claim(
         name or EntryName(key=key).handed_on().waiting()
     )
     assert handed is not None
@@ -339,7 +339,7 @@ def test_a_push_that_is_recorded_while_the_audit_looks_is_heard_of(queue: Layout
     journal.expect_records(queue)
     key = blind_push(queue)
     claim(queue, key).ack()
-    report = audited(queue, sleep=lambda seconds: journal.journal_of(queue).pushed([key]))  # type: ignore[union-attr]
+    report = audited(queue, sleep=lambda seconds: journal.journal_of(queue).record_pushes([key]))  # type: ignore[union-attr]
     assert report.unrecorded == 0
     assert report.looks == 1, "by reading on, with the same look at the folders"
 

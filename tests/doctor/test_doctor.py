@@ -17,7 +17,7 @@ from maildefer.errors import QueueMissing, UnsafeMount
 from maildefer.host import runtime_dir
 from maildefer.host.mounts import is_local, mount_of, parse
 from maildefer.maildir.layout import create_queue
-from maildefer.maildir.rights.folder import opened
+from maildefer.maildir.rights.folder import open_folder
 from tests.support.queues import holder
 
 NFS = "64 29 0:52 / /srv/mail rw,relatime shared:340 - nfs4 192.0.2.7:/export/mail rw,vers=4.2,{},addr=192.0.2.7"
@@ -154,7 +154,7 @@ def test_a_mount_without_barriers_is_warned_of():
 
 def test_this_filesystem_passes_every_trial(tmp_path):
     for trial in (trials.try_names, trials.try_race, trials.try_sight, trials.try_sync):
-        with opened(str(tmp_path)) as folder:
+        with open_folder(str(tmp_path)) as folder:
             assert trial(folder).verdict == "ok"
         assert os.listdir(tmp_path) == []
 
@@ -179,7 +179,7 @@ def test_little_space_is_told_in_a_unit_that_fits(queue, monkeypatch):
 
 def test_two_winners_of_one_race_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "rename", lambda *names, **folders: os.link(*names, **folders))
-    with opened(str(tmp_path)) as folder:
+    with open_folder(str(tmp_path)) as folder:
         found = trials.try_race(folder, 10)
     assert found.verdict == "refuse"
     assert "10 of 10" in found.fact
@@ -190,7 +190,7 @@ def test_a_race_without_a_winner_is_refused(tmp_path, monkeypatch):
         raise FileNotFoundError
 
     monkeypatch.setattr(os, "rename", lose)
-    with opened(str(tmp_path)) as folder:
+    with open_folder(str(tmp_path)) as folder:
         assert trials.try_race(folder, 10).verdict == "refuse"
 
 
@@ -204,7 +204,7 @@ def test_a_rename_that_fails_otherwise_is_refused_and_leaves_nothing(tmp_path, m
 
     monkeypatch.setattr(os, "rename", fail)
     monkeypatch.setattr(trials, "_RACE_TIMEOUT_SECONDS", 0.5)
-    with opened(str(tmp_path)) as folder:
+    with open_folder(str(tmp_path)) as folder:
         assert trials.try_race(folder, 10).verdict == "refuse"
     assert os.listdir(tmp_path) == []
 
@@ -212,7 +212,7 @@ def test_a_rename_that_fails_otherwise_is_refused_and_leaves_nothing(tmp_path, m
 def test_a_rename_that_no_listing_shows_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "rename", lambda source, target, **folders: None)
     monkeypatch.setattr(trials, "_SLOW_SIGHT_SECONDS", 0.01)
-    with opened(str(tmp_path)) as folder:
+    with open_folder(str(tmp_path)) as folder:
         assert trials.try_sight(folder, 2).verdict == "refuse"
 
 
@@ -221,7 +221,7 @@ def test_names_cut_by_the_filesystem_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "open", lambda path, *rest, **named: real(path[:60], *rest, **named))
     monkeypatch.chdir(tmp_path)
     os.mkdir("d")
-    with opened("d") as folder:
+    with open_folder("d") as folder:
         assert trials.try_names(folder).verdict == "refuse"
 
 
@@ -230,7 +230,7 @@ def test_a_filesystem_that_cannot_sync_is_refused(tmp_path, monkeypatch):
         raise OSError(22, "Invalid argument")
 
     monkeypatch.setattr(os, "fsync", fail)
-    with opened(str(tmp_path)) as folder:
+    with open_folder(str(tmp_path)) as folder:
         assert trials.try_sync(folder).verdict == "refuse"
 
 

@@ -44,10 +44,10 @@ class PlainHand:
         self.last += 1
         return self.last
 
-    def take(self, seq: int, name: str) -> int:
+    def take_place(self, seq: int, name: str) -> int:
         return 0
 
-    def drop(self, place: int) -> None:
+    def free_place(self, place: int) -> None:
         pass
 
 
@@ -94,7 +94,7 @@ def test_every_message_is_claimed_routed_parsed_and_buried_with_its_bytes_intact
         assert handlers == "reader.READ"
         claim.bury("the end of this test", handler=handlers)
         dead = entries.find(queue, key, ("dead",))
-        assert entries.show(dead) == raw, name
+        assert entries.read_found(dead) == raw, name
         assert raw.endswith(data), name
         entries.delete(queue, dead)
 

@@ -202,7 +202,7 @@ def test_no_task_is_done_whose_body_has_not_run(handler: Handler, monkeypatch: p
     made = Task(work)
     layout = create_queue("run/queue")
     call = UnsignedMessage.of(Call(task=made.name, args=["x"], kwargs={}), made.address)
-    message = MailRequest("peer", "", made.address, call.signed(signature.made(layout.path), "key"))
+    message = MailRequest("peer", "", made.address, call.signed(signature.ensure_secret(layout.path), "key"))
     message.queue, message.key = layout.path, "key"
     with pytest.raises(HandlerNotRun):
         made.handle(message)

@@ -123,16 +123,16 @@ def test_systemd_hears_of_start_life_and_end(tmp_path: Path, manager: socket.soc
     pool = start(environ=environ)
     heard: list[str] = []
 
-    def hear(wanted: str) -> None:
+    def note_deferred(wanted: str) -> None:
         while not any(line.startswith(wanted) for line in heard):
             heard.extend(manager.recv(4096).decode().splitlines())
 
-    hear("READY=1")
-    hear("STATUS=serving: 2 workers")
+    note_deferred("READY=1")
+    note_deferred("STATUS=serving: 2 workers")
     heard.clear()
-    hear("WATCHDOG=1")
+    note_deferred("WATCHDOG=1")
     assert pool.stop() == 0
-    hear("STOPPING=1")
+    note_deferred("STOPPING=1")
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ from maildefer.maildir.layout import Layout, create_queue
 from maildefer.maildir.names import lease_name
 from maildefer.maildir.push import Pusher
 from maildefer.maildir.upkeep.leases import Lease
-from tests.support.queues import DATA, LABEL, FakeHand, World, holder
+from tests.support.queues import DATA, LABEL, FakeSlots, World, holder
 
 settings.register_profile("same-each-time", derandomize=True, deadline=None)
 settings.load_profile("same-each-time")
@@ -47,8 +47,8 @@ def pusher(layout: Layout, world: World) -> Pusher:
 
 
 @pytest.fixture
-def hand() -> FakeHand:
-    return FakeHand()
+def slots() -> FakeSlots:
+    return FakeSlots()
 
 
 @pytest.fixture
@@ -59,8 +59,8 @@ def lease(layout: Layout, world: World) -> Lease:
 
 
 @pytest.fixture
-def claimer(layout: Layout, hand: FakeHand, lease: Lease, world: World) -> Claimer:
-    claimer = Claimer(layout, hand, lease=lease.name, host=LABEL, system=world.system)
+def claimer(layout: Layout, slots: FakeSlots, lease: Lease, world: World) -> Claimer:
+    claimer = Claimer(layout, slots, lease=lease.name, host=LABEL, system=world.system)
     world.forget()
     return claimer
 

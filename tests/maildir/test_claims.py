@@ -29,7 +29,7 @@ from maildefer.maildir.names import EntryName
 from maildefer.maildir.push import Pusher
 from maildefer.maildir.upkeep import leases
 from maildefer.maildir.upkeep.leases import Lease
-from tests.support.queues import DATA, FAULTS, LABEL, START, FakeHand, World, everywhere, put, somebody_else
+from tests.support.queues import DATA, FAULTS, LABEL, START, FakeSlots, World, everywhere, put, somebody_else
 
 Claimed = Callable[[], Claim]
 
@@ -77,9 +77,9 @@ def test_two_claimers_of_one_entry_have_different_destinations_and_one_gets_it(
 ) -> None:
     waiting(layout, "1.x")
     world.pid = 17
-    first = Claimer(layout, FakeHand(), lease=lease.name, host=LABEL, system=world.system)
+    first = Claimer(layout, FakeSlots(), lease=lease.name, host=LABEL, system=world.system)
     world.pid = 18
-    second = Claimer(layout, FakeHand(), lease=lease.name, host=LABEL, system=world.system)
+    second = Claimer(layout, FakeSlots(), lease=lease.name, host=LABEL, system=world.system)
     claims = [first.claim("1.x"), second.claim("1.x")]
     assert claims[1] is None
     destinations = [call.arguments[1] for call in world.asked("rename")]
@@ -142,21 +142,21 @@ def test_entries_whose_names_differ_only_after_a_colon_are_never_made_one(
 
 @pytest.mark.invariant(3)
 def test_what_may_be_held_is_published_before_the_claim_is_sent(
-    claimer: Claimer, layout: Layout, hand: FakeHand, world: World
+    claimer: Claimer, layout: Layout, slots: FakeSlots, world: World
 ) -> None:
     seen: list[dict[int, tuple[int, str]]] = []
-    world.before("rename", lambda: seen.append(dict(hand.held)))
+    world.before("rename", lambda: seen.append(dict(slots.held)))
     claim = taken(claimer, waiting(layout, "1.x"))
     assert seen == [{0: (1, claim.name)}]
 
 
 @pytest.mark.invariant(10)
 def test_a_name_that_is_gone_costs_one_call_and_no_error(
-    claimer: Claimer, layout: Layout, hand: FakeHand, world: World
+    claimer: Claimer, layout: Layout, slots: FakeSlots, world: World
 ) -> None:
     assert claimer.claim("1.gone") is None
     assert len(world.calls) == 1
-    assert hand.held == {}
+    assert slots.held == {}
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.09])
@@ -168,7 +168,7 @@ def test_a_quick_lost_race_is_not_looked_into(claimer: Claimer, world: World, se
 
 @pytest.mark.invariant(3)
 def test_a_slow_lost_race_is_looked_into_by_a_fresh_listing(
-    claimer: Claimer, layout: Layout, hand: FakeHand, world: World
+    claimer: Claimer, layout: Layout, slots: FakeSlots, world: World
 ) -> None:
     world.take("rename", 0.1)
     assert claimer.claim("1.gone") is None
@@ -176,13 +176,13 @@ def test_a_slow_lost_race_is_looked_into_by_a_fresh_listing(
         ("utime", layout.cur),
         ("listdir", layout.cur),
     ]
-    assert hand.held == {}
+    assert slots.held == {}
 
 
 def test_on_a_local_filesystem_a_lost_race_is_never_looked_into(
-    layout: Layout, lease: Lease, hand: FakeHand, world: World
+    layout: Layout, lease: Lease, slots: FakeSlots, world: World
 ) -> None:
-    claimer = Claimer(layout, hand, lease=lease.name, host=LABEL, local=True, system=world.system)
+    claimer = Claimer(layout, slots, lease=lease.name, host=LABEL, local=True, system=world.system)
     world.forget()
     world.take("rename", 60)
     assert claimer.claim("1.gone") is None
@@ -192,16 +192,16 @@ def test_on_a_local_filesystem_a_lost_race_is_never_looked_into(
 @pytest.mark.invariant(3)
 @pytest.mark.parametrize("fault", [errno.ENOENT, errno.EIO, errno.ESTALE, errno.EINTR, errno.ETIMEDOUT])
 def test_a_claim_whose_reply_was_lost_is_ours(
-    claimer: Claimer, layout: Layout, hand: FakeHand, world: World, fault: int
+    claimer: Claimer, layout: Layout, slots: FakeSlots, world: World, fault: int
 ) -> None:
     world.lose_reply("rename", fault)
     world.take("rename", 1.0)
     claim = taken(claimer, waiting(layout, "1.x"))
-    assert list(hand.held.values()) == [(1, claim.name)]
+    assert list(slots.held.values()) == [(1, claim.name)]
     assert claim.read() == DATA
     claim.ack()
     assert everywhere(layout) == {}
-    assert hand.held == {}
+    assert slots.held == {}
 
 
 @pytest.mark.invariant(3)
@@ -217,48 +217,48 @@ def test_a_claim_is_not_ours_because_somebody_elses_is_there(
 
 @pytest.mark.parametrize("fault", [errno.EIO, errno.ESTALE, errno.EINTR, errno.ETIMEDOUT])
 def test_a_doubtful_claim_that_did_not_happen_is_a_fault(
-    claimer: Claimer, layout: Layout, hand: FakeHand, world: World, fault: int
+    claimer: Claimer, layout: Layout, slots: FakeSlots, world: World, fault: int
 ) -> None:
     world.refuse("rename", fault)
     with pytest.raises(StorageFault):
         claimer.claim(waiting(layout, "1.x"))
     assert everywhere(layout) == {"new/1.x": DATA}
-    assert hand.held == {}
+    assert slots.held == {}
 
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_refused_claim_names_the_fault_and_leaves_the_entry_where_it_was(
-    claimer: Claimer, layout: Layout, hand: FakeHand, world: World, fault: int
+    claimer: Claimer, layout: Layout, slots: FakeSlots, world: World, fault: int
 ) -> None:
     world.refuse("rename", fault)
     with pytest.raises(type(storage_fault("", OSError(fault, "")))) as error:
         claimer.claim(waiting(layout, "1.x"))
     assert error.value.remedy in str(error.value)
     assert everywhere(layout) == {"new/1.x": DATA}
-    assert hand.held == {}
+    assert slots.held == {}
 
 
 def test_a_look_that_fails_counts_as_not_ours_and_the_audit_finds_the_claim(
-    claimer: Claimer, layout: Layout, hand: FakeHand, world: World
+    claimer: Claimer, layout: Layout, slots: FakeSlots, world: World
 ) -> None:
     world.lose_reply("rename", errno.EIO)
     world.refuse("listdir", errno.EIO)
     with pytest.raises(StorageFault):
         claimer.claim(waiting(layout, "1.x"))
-    assert hand.held == {}, "so that the audit takes it back"
+    assert slots.held == {}, "so that the audit takes it back"
     assert [name.partition("/")[0] for name in everywhere(layout)] == ["cur"]
 
 
 def test_a_claim_that_lands_late_is_nobodys_until_the_audit(
-    claimer: Claimer, layout: Layout, hand: FakeHand, world: World
+    claimer: Claimer, layout: Layout, slots: FakeSlots, world: World
 ) -> None:
     world.hold("rename", errno.EIO)
     with pytest.raises(StorageFault):
         claimer.claim(waiting(layout, "1.x"))
     assert world.land() == []
     [name] = os.listdir(layout.cur)
-    assert name in hand.published
-    assert hand.held == {}
+    assert name in slots.published
+    assert slots.held == {}
 
 
 def test_claims_after_a_new_lease_are_made_under_it_and_older_ones_keep_theirs(
@@ -282,13 +282,13 @@ def test_a_claim_reads_the_bytes_as_they_were_pushed(claimed: Callable[[bytes], 
 
 
 def test_an_entry_that_is_gone_when_it_is_read_is_a_lost_claim(
-    claimed: Claimed, layout: Layout, hand: FakeHand
+    claimed: Claimed, layout: Layout, slots: FakeSlots
 ) -> None:
     claim = claimed()
     os.unlink(f"{layout.cur}/{claim.name}")
     with pytest.raises(ClaimLost):
         claim.read()
-    assert hand.held == {}
+    assert slots.held == {}
 
 
 def test_a_claim_tells_key_attempt_and_age(claimer: Claimer, layout: Layout, world: World) -> None:
@@ -339,7 +339,7 @@ def test_an_unreadable_file_is_a_named_fault_and_can_be_released(public_path: Pa
     put(layout.new, "secret")
     os.chmod(f"{layout.new}/secret", 0o600)
     with somebody_else():
-        claim = taken(Claimer(layout, FakeHand(), lease=f"{LABEL}-1-abcd", host=LABEL), "secret")
+        claim = taken(Claimer(layout, FakeSlots(), lease=f"{LABEL}-1-abcd", host=LABEL), "secret")
         with pytest.raises(PermissionRefused):
             claim.read()
         claim.release()
@@ -390,13 +390,13 @@ def expected(settle: str) -> dict[str, bytes]:
 @pytest.mark.parametrize("settle", SETTLES)
 @pytest.mark.invariant(2)
 def test_each_settle_is_one_rename_or_the_unlink_and_leads_where_the_design_says(
-    held: Claim, layout: Layout, other: Layout, hand: FakeHand, world: World, settle: str
+    held: Claim, layout: Layout, other: Layout, slots: FakeSlots, world: World, settle: str
 ) -> None:
     SETTLES[settle][0](held, other)
     assert all_entries(layout, other) == expected(settle)
     moves = [call for call in world.asked("rename", "unlink") if held.name in call.arguments[0]]
     assert len(moves) == 1
-    assert hand.held == {}
+    assert slots.held == {}
 
 
 @pytest.mark.invariant(4)
@@ -420,14 +420,14 @@ def test_only_push_and_the_reason_of_a_burial_pay_for_fsync(
 @pytest.mark.parametrize("settle", SETTLES)
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_refused_settle_names_the_fault_keeps_the_claim_and_can_be_repeated(
-    held: Claim, layout: Layout, other: Layout, hand: FakeHand, world: World, settle: str, fault: int
+    held: Claim, layout: Layout, other: Layout, slots: FakeSlots, world: World, settle: str, fault: int
 ) -> None:
     world.refuse("unlink" if settle == "ack" else "rename", fault, where=f"/{held.name}")
     with pytest.raises(type(storage_fault("", OSError(fault, "")))) as error:
         SETTLES[settle][0](held, other)
     assert error.value.remedy in str(error.value)
     assert everywhere(layout) == {f"cur/{held.name}": DATA}
-    assert len(hand.held) == 1
+    assert len(slots.held) == 1
     SETTLES[settle][0](held, other)
     assert all_entries(layout, other) == expected(settle)
 
@@ -460,12 +460,12 @@ def test_a_postponed_or_deferred_claim_tells_its_new_name(claimed: Claimed, layo
 @pytest.mark.parametrize("settle", SETTLES)
 @pytest.mark.parametrize("fault", [errno.ENOENT, errno.EIO, errno.ESTALE, errno.EINTR, errno.ETIMEDOUT])
 def test_a_settle_whose_reply_was_lost_is_done(
-    held: Claim, layout: Layout, other: Layout, hand: FakeHand, world: World, settle: str, fault: int
+    held: Claim, layout: Layout, other: Layout, slots: FakeSlots, world: World, settle: str, fault: int
 ) -> None:
     world.lose_reply("unlink" if settle == "ack" else "rename", fault, where=f"/{held.name}")
     SETTLES[settle][0](held, other)
     assert all_entries(layout, other) == expected(settle)
-    assert hand.held == {}
+    assert slots.held == {}
 
 
 @pytest.mark.parametrize("settle", SETTLES)
@@ -486,14 +486,14 @@ def test_a_settle_is_done_though_the_entry_has_moved_on_from_its_destination(
 @pytest.mark.invariant(7)
 @pytest.mark.parametrize("settle", SETTLES)
 def test_a_lost_claim_cannot_be_settled(
-    held: Claim, layout: Layout, other: Layout, hand: FakeHand, lease: Lease, settle: str
+    held: Claim, layout: Layout, other: Layout, slots: FakeSlots, lease: Lease, settle: str
 ) -> None:
     assert leases.fence(layout, lease.name, lease.beat)
     os.rename(f"{layout.cur}/{held.name}", f"{layout.new}/{KEY},a=4,c=2,n=6")
     with pytest.raises(ClaimLost):
         SETTLES[settle][0](held, other)
     assert all_entries(layout, other) == {f"new/{KEY},a=4,c=2,n=6": DATA}
-    assert hand.held == {}
+    assert slots.held == {}
 
 
 @pytest.mark.invariant(7)
@@ -528,15 +528,15 @@ def test_our_lease_hidden_from_one_listing_by_a_beat_is_still_seen(
 
 
 def test_a_settle_that_cannot_be_looked_into_keeps_the_claim(
-    held: Claim, layout: Layout, hand: FakeHand, world: World
+    held: Claim, layout: Layout, slots: FakeSlots, world: World
 ) -> None:
     world.refuse("unlink", errno.EIO)
     world.refuse("listdir", errno.EIO)
     with pytest.raises(StorageFault):
         held.ack()
-    assert len(hand.held) == 1
+    assert len(slots.held) == 1
     held.ack()
-    assert hand.held == {}
+    assert slots.held == {}
 
 
 def test_a_settle_is_never_judged_by_stat(held: Claim, world: World) -> None:
@@ -559,15 +559,15 @@ def test_a_missing_folder_of_ours_is_made_again(
 
 
 def test_a_folder_that_cannot_be_made_again_is_a_named_fault_and_keeps_the_claim(
-    held: Claim, layout: Layout, hand: FakeHand, world: World
+    held: Claim, layout: Layout, slots: FakeSlots, world: World
 ) -> None:
     os.rename(f"{layout.path}/.later", f"{layout.path}-away")
     world.refuse("mkdir", errno.ENOSPC)
     with pytest.raises(NoSpace):
         held.defer(60)
-    assert len(hand.held) == 1
+    assert len(slots.held) == 1
     held.defer(60)
-    assert hand.held == {}
+    assert slots.held == {}
 
 
 def test_a_missing_new_is_made_again_by_a_release(held: Claim, layout: Layout, other: Layout) -> None:
@@ -577,7 +577,7 @@ def test_a_missing_new_is_made_again_by_a_release(held: Claim, layout: Layout, o
 
 
 def test_a_handoff_to_a_queue_that_is_not_there_keeps_the_claim(
-    held: Claim, layout: Layout, hand: FakeHand, tmp_path: Path
+    held: Claim, layout: Layout, slots: FakeSlots, tmp_path: Path
 ) -> None:
     with pytest.raises(QueueMissing, match="nowhere"):
         held.handoff(Layout(f"{tmp_path}/nowhere"))
@@ -587,12 +587,12 @@ def test_a_handoff_to_a_queue_that_is_not_there_keeps_the_claim(
 
 
 def test_a_handoff_across_filesystems_is_told_and_keeps_the_claim(
-    held: Claim, layout: Layout, other: Layout, hand: FakeHand, world: World
+    held: Claim, layout: Layout, other: Layout, slots: FakeSlots, world: World
 ) -> None:
     world.refuse("rename", errno.EXDEV)
     with pytest.raises(OSError, match="cross-device"):
         held.handoff(other)
-    assert len(hand.held) == 1
+    assert len(slots.held) == 1
     assert everywhere(layout) == {f"cur/{held.name}": DATA}
 
 
@@ -648,10 +648,10 @@ def test_no_settle_changes_a_byte(
 
 
 def test_a_due_time_goes_by_the_mounts_clock(
-    layout: Layout, hand: FakeHand, lease: Lease, world: World
+    layout: Layout, slots: FakeSlots, lease: Lease, world: World
 ) -> None:
     claimer = Claimer(
-        layout, hand, lease=lease.name, host=LABEL, mount_time=lambda: START + 3600.25, system=world.system
+        layout, slots, lease=lease.name, host=LABEL, mount_time=lambda: START + 3600.25, system=world.system
     )
     name = taken(claimer, waiting(layout, "X")).defer(60)
     assert name == "X,a=1,n=1,d=1700003661"
@@ -668,10 +668,10 @@ def test_a_due_time_out_of_reason_is_brought_within_it(
 
 
 def test_an_abandoned_claim_stays_where_it_is_for_the_audit(
-    held: Claim, layout: Layout, hand: FakeHand
+    held: Claim, layout: Layout, slots: FakeSlots
 ) -> None:
     held.abandon()
-    assert hand.held == {}
+    assert slots.held == {}
     assert list(everywhere(layout)) == [f"cur/{held.name}"]
     with pytest.raises(QueueError):
         held.ack()
@@ -710,13 +710,13 @@ def test_an_entry_buried_twice_has_two_reasons(claimer: Claimer, layout: Layout)
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("what", ["open", "write", "fsync"])
 def test_a_reason_that_cannot_be_written_keeps_the_claim(
-    held: Claim, layout: Layout, hand: FakeHand, world: World, what: str, fault: int
+    held: Claim, layout: Layout, slots: FakeSlots, world: World, what: str, fault: int
 ) -> None:
     world.refuse(what, fault)
     with pytest.raises(type(storage_fault("", OSError(fault, "")))):
         held.bury("no route")
     assert everywhere(layout) == {f"cur/{held.name}": DATA}
-    assert len(hand.held) == 1
+    assert len(slots.held) == 1
 
 
 def test_a_message_goes_all_the_way_byte_for_byte(pusher: Pusher, claimer: Claimer, layout: Layout) -> None:
@@ -735,5 +735,5 @@ def test_a_directory_of_another_user_cannot_be_claimed_and_stays_where_it_is(pub
         os.chmod(directory, 0o777)
     os.mkdir(f"{layout.new}/dir", 0o755)
     with somebody_else(), pytest.raises(PermissionRefused):
-        Claimer(layout, FakeHand(), lease=f"{LABEL}-1-abcd", host=LABEL).claim("dir")
+        Claimer(layout, FakeSlots(), lease=f"{LABEL}-1-abcd", host=LABEL).claim("dir")
     assert os.listdir(layout.new) == ["dir"]

@@ -24,7 +24,7 @@ from maildefer.maildir.upkeep import leases
 from maildefer.maildir.upkeep.leases import Lease
 from maildefer.maildir.upkeep.observer import LeaseObserver
 from maildefer.maildir.upkeep.reclaim import OwnerState, Reclaimer
-from tests.support.queues import FakeHand, everywhere, holder, put
+from tests.support.queues import FakeSlots, everywhere, holder, put
 
 pytestmark = [
     pytest.mark.slow,
@@ -60,7 +60,7 @@ def received(pipe: Connection) -> list[str]:
 
 def drain(pipe: Connection, queue: Layout, lease: str) -> None:
     """Claim and ack whatever is listed, until nothing is; send what was handled, by its content."""
-    claimer = Claimer(queue, FakeHand(), lease=lease, host=lease[:10])
+    claimer = Claimer(queue, FakeSlots(), lease=lease, host=lease[:10])
     handled: list[str] = []
     while names := list(scan.entries(queue.new)):
         for name in names:
@@ -86,7 +86,7 @@ def test_processes_of_two_hosts_handle_every_entry_once(queue: Layout) -> None:
 
 def hold(pipe: Connection, queue: Layout, lease: str, count: int) -> None:
     """Claim so many, say so, and never settle."""
-    claimer = Claimer(queue, FakeHand(), lease=lease, host=lease[:10])
+    claimer = Claimer(queue, FakeSlots(), lease=lease, host=lease[:10])
     claims = [claimer.claim(name) for name in sorted(scan.entries(queue.new))[:count]]
     pipe.send([claim.name for claim in claims if claim is not None])
     signal.pause()
@@ -185,7 +185,7 @@ def test_a_silent_hosts_claims_are_taken_back_by_another_after_the_ttl_and_a_bea
 @pytest.mark.invariant(7)
 def test_a_zombie_that_wakes_after_its_fence_cannot_settle(queue: Layout, here: Host) -> None:
     there = Host(queue, HOSTS[1])
-    zombie = Claimer(queue, FakeHand(), lease=there.lease.name, host=HOSTS[1])
+    zombie = Claimer(queue, FakeSlots(), lease=there.lease.name, host=HOSTS[1])
     put(queue.new, "1.x")
     claim = zombie.claim("1.x")
     assert claim is not None
@@ -200,7 +200,7 @@ def test_a_zombie_that_wakes_after_its_fence_cannot_settle(queue: Layout, here: 
 
 def release(pipe: Connection, queue: Layout, lease: str) -> None:
     """Claim and release, at random and against others, until every entry has come round often enough."""
-    claimer = Claimer(queue, FakeHand(), lease=lease, host=lease[:10])
+    claimer = Claimer(queue, FakeSlots(), lease=lease, host=lease[:10])
     handled: list[str] = []
     while names := list(scan.entries(queue.new)):
         for name in names:

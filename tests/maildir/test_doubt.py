@@ -49,9 +49,9 @@ def test_these_replies_are_certain(fault: str) -> None:
 
 def test_only_the_whole_name_counts(layout: Layout, world: World) -> None:
     put(layout.cur, "X,a=1:1,host-1-ab.1.1")
-    assert not doubt.listed(layout.cur, "X", world.system)
-    assert not doubt.listed(layout.cur, "X,a=1:1,host-1-ab.1.11", world.system)
-    assert doubt.listed(layout.cur, "X,a=1:1,host-1-ab.1.1", world.system)
+    assert not doubt.is_listed(layout.cur, "X", world.system)
+    assert not doubt.is_listed(layout.cur, "X,a=1:1,host-1-ab.1.11", world.system)
+    assert doubt.is_listed(layout.cur, "X,a=1:1,host-1-ab.1.1", world.system)
 
 
 def test_a_lease_seen_twice_in_a_listing_is_at_its_later_beat(

@@ -13,7 +13,7 @@ from maildefer.errors import NoSpace
 from maildefer.maildir.claims import Claimer
 from maildefer.maildir.layout import Layout, create_queue
 from maildefer.maildir.push import Pusher
-from tests.support.queues import LABEL, FakeHand, everywhere
+from tests.support.queues import LABEL, FakeSlots, everywhere
 
 pytestmark = [
     pytest.mark.mount,
@@ -56,7 +56,7 @@ def test_a_full_disk_refuses_pushes_cleanly_and_claims_go_on(layout: Layout, siz
     pusher = Pusher(layout, host=LABEL)
     keys = fill(pusher, size)
     assert everywhere(layout) == {f"new/{key}": b"x" * size for key in keys}
-    claimer = Claimer(layout, FakeHand(), lease=f"{LABEL}-1-abcd", host=LABEL)
+    claimer = Claimer(layout, FakeSlots(), lease=f"{LABEL}-1-abcd", host=LABEL)
     for key in keys:
         claim = claimer.claim(key)
         assert claim is not None
@@ -68,7 +68,7 @@ def test_a_full_disk_refuses_pushes_cleanly_and_claims_go_on(layout: Layout, siz
 
 def test_a_full_disk_keeps_a_burial_waiting_and_loses_nothing(layout: Layout) -> None:
     keys = fill(Pusher(layout, host=LABEL), 1)
-    claim = Claimer(layout, FakeHand(), lease=f"{LABEL}-1-abcd", host=LABEL).claim(keys[0])
+    claim = Claimer(layout, FakeSlots(), lease=f"{LABEL}-1-abcd", host=LABEL).claim(keys[0])
     assert claim is not None
     with pytest.raises(NoSpace):
         claim.bury("no route")

@@ -22,7 +22,7 @@ from maildefer.maildir.operator import entries
 from maildefer.maildir.push import Pusher
 from maildefer.maildir.system import SYSTEM
 from maildefer.maildir.upkeep import promote
-from tests.support.queues import DATA, LABEL, FakeHand
+from tests.support.queues import DATA, LABEL, FakeSlots
 
 LEASE = f"{LABEL}-17-abcdef012345"
 
@@ -46,7 +46,7 @@ def push(pusher: Pusher) -> str:
 
 
 def claimed(queue: Layout, key: str) -> Claim:
-    claim = Claimer(queue, FakeHand(), lease=LEASE, host=LABEL).claim(key)
+    claim = Claimer(queue, FakeSlots(), lease=LEASE, host=LABEL).claim(key)
     assert claim is not None
     return claim
 
@@ -73,7 +73,7 @@ def test_pushes_of_a_batch_are_recorded_by_one_write(queue: Layout) -> None:
     writes: list[bytes | memoryview] = []
     system = replace(SYSTEM, write=lambda fd, data: writes.append(data) or os.write(fd, data))
     pen = Journal(queue, host="h", boot="b", system=system)
-    pen.pushed(["1.a", "2.b", "3.c"])
+    pen.record_pushes(["1.a", "2.b", "3.c"])
     assert len(writes) == 1
     assert records(queue) == [["push", "1.a"], ["push", "2.b"], ["push", "3.c"]]
 
@@ -92,7 +92,7 @@ def test_an_ack_is_recorded_before_the_unlink(queue: Layout, pusher: Pusher) -> 
     seen: list[list[list[str]]] = []
     claimer = Claimer(
         queue,
-        FakeHand(),
+        FakeSlots(),
         lease=LEASE,
         host=LABEL,
         system=replace(SYSTEM, unlink=lambda path: seen.append(records(queue)) or os.unlink(path)),
@@ -155,7 +155,7 @@ def test_what_was_to_be_deleted_and_was_gone_is_recorded_as_kept(queue: Layout, 
 def test_a_pop_and_a_withdrawal_are_ends(queue: Layout, pusher: Pusher) -> None:
     popped, withdrawn = push(pusher), push(pusher)
     pusher.withdraw(withdrawn)
-    [found] = entries.listed(queue, "waiting")
+    [found] = entries.list_entries(queue, "waiting")
     taken = pop.pop_entry(queue, found, host=LABEL)
     assert taken is not None
     assert taken.unlink()
@@ -191,7 +191,7 @@ def test_a_journal_that_is_ended_leaves_nothing(queue: Layout, pusher: Pusher) -
 def test_names_of_other_writers_cannot_forge_a_record(queue: Layout) -> None:
     evil = "1.x\n1.0 push y .\n %é\udcff"
     assert journal.unquoted(journal.quoted(evil)) == evil
-    journal.journal_of(queue).ends("ack", evil)
+    journal.journal_of(queue).record_end("ack", evil)
     assert records(queue) == [["ack", journal.quoted(evil)]]
 
 
@@ -204,10 +204,10 @@ def test_a_full_disk_stops_nobody_and_leaves_a_gap(queue: Layout) -> None:
         return os.write(descriptor, data)
 
     pen = Journal(queue, host="h", boot="b", system=replace(SYSTEM, write=write, time=lambda: 1000.0))
-    pen.ends("ack", "1.a")
+    pen.record_end("ack", "1.a")
     full[0] = False
-    pen.ends("ack", "2.b")
-    pen.ends("ack", "3.c")
+    pen.record_end("ack", "2.b")
+    pen.record_end("ack", "3.c")
     assert records(queue) == [["gap", "1000.000"], ["ack", "2.b"], ["ack", "3.c"]]
 
 
@@ -218,9 +218,9 @@ def test_a_short_write_leaves_a_torn_record_and_a_gap(queue: Layout) -> None:
         return os.write(descriptor, data[:9] if short[0] else data)
 
     pen = Journal(queue, host="h", boot="b", system=replace(SYSTEM, write=write))
-    pen.ends("ack", "1.a")
+    pen.record_end("ack", "1.a")
     short[0] = False
-    pen.ends("ack", "2.b")
+    pen.record_end("ack", "2.b")
     [path] = Path(queue.journal).iterdir()
     torn, gap, whole = filter(None, path.read_text().split("\n"))
     assert not torn.endswith(" .")
@@ -235,10 +235,10 @@ def test_a_handler_that_closes_every_descriptor_costs_no_record(queue: Layout, p
         "from maildefer.maildir.journal import Journal\n"
         "from maildefer.maildir.layout import Layout\n"
         "pen = Journal(Layout(sys.argv[1]), host='h', boot='b')\n"
-        "pen.ends('ack', '1.a')\n"
+        "pen.record_end('ack', '1.a')\n"
         "os.closerange(0, 4096)\n"
         "mine = [os.open(sys.argv[2], os.O_RDWR | os.O_CREAT) for _ in range(20)]\n"
-        "pen.ends('ack', '2.b')\n"
+        "pen.record_end('ack', '2.b')\n"
     )
     theirs = f"{queue.path}/../theirs"
     subprocess.run([sys.executable, "-c", script, queue.path, theirs], check=True)
@@ -252,7 +252,7 @@ def test_threads_share_a_journal(queue: Layout) -> None:
 
     def write(number: int) -> None:
         for count in range(200):
-            pen.ends("ack", f"{number}.{count}")
+            pen.record_end("ack", f"{number}.{count}")
 
     threads = [threading.Thread(target=write, args=(number,)) for number in range(4)]
     for thread in threads:
@@ -274,8 +274,8 @@ def test_on_nfs_each_process_writes_its_ends_past_the_cache_into_a_file_of_its_o
     system = replace(SYSTEM, open=note)
     for _ in range(2):
         pen = Journal(queue, host="h", boot="b", direct=True, system=system)
-        pen.ends("ack", "1.a")
-        pen.pushed(["2.b"])
+        pen.record_end("ack", "1.a")
+        pen.record_pushes(["2.b"])
         pen.close()
     ends = [name for name in opened if name.endswith(".settled")]
     assert [opened[name] & (os.O_DIRECT | os.O_APPEND) for name in ends] == [os.O_DIRECT] * 2
@@ -290,8 +290,8 @@ def test_where_the_cache_cannot_be_passed_it_is_used(queue: Layout) -> None:
         return os.open(path, flags, mode, dir_fd=dir_fd)
 
     pen = Journal(queue, host="h", boot="b", direct=True, system=replace(SYSTEM, open=refuse))
-    pen.ends("ack", "1.a")
-    pen.ends("ack", "2.b")
+    pen.record_end("ack", "1.a")
+    pen.record_end("ack", "2.b")
     assert records(queue) == [["ack", "1.a"], ["ack", "2.b"]]
 
 
@@ -303,7 +303,7 @@ def test_a_local_filesystem_is_no_nfs(queue: Layout) -> None:
 def test_each_day_has_its_own_file(queue: Layout) -> None:
     clock = [86400.0 * 10 - 1]
     pen = Journal(queue, host="h", boot="b", system=replace(SYSTEM, time=lambda: clock[0]))
-    pen.ends("ack", "1.a")
+    pen.record_end("ack", "1.a")
     clock[0] += 2
-    pen.ends("ack", "2.b")
+    pen.record_end("ack", "2.b")
     assert sorted(os.listdir(queue.journal)) == ["1970-01-10.h.b.settled", "1970-01-11.h.b.settled"]

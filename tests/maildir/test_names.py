@@ -165,7 +165,7 @@ def test_two_names_have_one_key_and_counters_only_if_they_differ_in_their_info(o
 
 @given(any_names)
 def test_what_is_carried_is_read_back_through_every_transition(name: str) -> None:
-    entry = names.carried(EntryName.parse(name), LABEL, World().system)
+    entry = names.with_usable_key(EntryName.parse(name), LABEL, World().system)
     held = EntryName.parse(entry.claimed(OWNER))
     assert held == replace(entry, attempts=entry.attempts + 1, due=None)
     for back in (
@@ -182,10 +182,12 @@ def test_what_is_carried_is_read_back_through_every_transition(name: str) -> Non
 
 @given(any_names)
 def test_every_name_fits_into_255_bytes_with_all_that_is_ever_added(name: str) -> None:
-    entry = names.carried(EntryName.parse(name), identity.label("a" * 30, "x"), World(pid=4_194_304).system)
+    entry = names.with_usable_key(
+        EntryName.parse(name), identity.label("a" * 30, "x"), World(pid=4_194_304).system
+    )
     entry = replace(entry, failures=99, handoffs=1000, attempts=99999, crashes=9, returns=99999)
     lease = names.lease_name(identity.label("a" * 30, "x"), World(pid=4_194_304).system)
-    apart = names.set_apart(entry, UNIQUE, identity.label("a" * 30, "x"), World(pid=4_194_304).system)
+    apart = names.with_unique(entry, UNIQUE, identity.label("a" * 30, "x"), World(pid=4_194_304).system)
     for each in (entry, apart):
         assert len(each.claimed(f"{lease}.4194304.{10**9}").encode("utf-8", "surrogateescape")) <= 255
         assert len(f"{each.unique_key},n=999999.json".encode("utf-8", "surrogateescape")) <= 255
@@ -209,8 +211,8 @@ def test_no_own_name_exceeds_200_bytes() -> None:
 def test_two_entries_never_map_onto_one_destination(one: str, other: str) -> None:
     assume(one.partition(":")[0] != other.partition(":")[0])  # Maildir: one name for each unique part
     world = World()
-    first = names.carried(EntryName.parse(one), LABEL, world.system)
-    second = names.carried(EntryName.parse(other), LABEL, world.system)
+    first = names.with_usable_key(EntryName.parse(one), LABEL, world.system)
+    second = names.with_usable_key(EntryName.parse(other), LABEL, world.system)
     assert destinations(first).isdisjoint(destinations(second))
 
 
@@ -237,8 +239,8 @@ def test_entries_of_different_claims_never_map_onto_one_destination_whatever_the
     world, before = World(), {one, other, EntryName.parse(one).waiting(), EntryName.parse(other).waiting()}
     found: list[set[str]] = []
     for number, name in enumerate((one, other)):
-        held = names.carried(EntryName.parse(name), LABEL, world.system).claimed(f"{OWNER}{number}")
-        entry = names.set_apart(EntryName.parse(held), names.unique_of(held), LABEL, world.system)
+        held = names.with_usable_key(EntryName.parse(name), LABEL, world.system).claimed(f"{OWNER}{number}")
+        entry = names.with_unique(EntryName.parse(held), names.unique_of(held), LABEL, world.system)
         found.append(
             {
                 entry.returned(crashes=int(crashes)).waiting(),
@@ -254,7 +256,7 @@ def test_entries_of_different_claims_never_map_onto_one_destination_whatever_the
 @given(entries)
 def test_an_entry_is_set_apart_by_its_claim_alone_and_keeps_key_and_counters(entry: EntryName) -> None:
     held = entry.claimed(OWNER)
-    apart = names.set_apart(EntryName.parse(held), names.unique_of(held), LABEL, World().system)
+    apart = names.with_unique(EntryName.parse(held), names.unique_of(held), LABEL, World().system)
     assert replace(apart, unique="") == replace(EntryName.parse(held), unique="")
     assert EntryName.parse(apart.waiting()) == apart
     assert names.unique_of(EntryName(key="another").claimed(OWNER)) == apart.unique
@@ -267,11 +269,11 @@ def test_a_key_that_leaves_no_room_to_be_set_apart_is_replaced(claimed: bool) ->
     for length, is_kept in ((names.MAX_SHARED_KEY_BYTES, True), (names.MAX_SHARED_KEY_BYTES + 1, False)):
         entry = EntryName(key="x" * length, attempts=2)
         if claimed:
-            entry = names.carried(entry, LABEL, system, shared=True)
-        apart = names.set_apart(entry, UNIQUE, LABEL, system)
+            entry = names.with_usable_key(entry, LABEL, system, shared=True)
+        apart = names.with_unique(entry, UNIQUE, LABEL, system)
         assert (apart.key == "x" * length) == is_kept
         assert apart.attempts == 2
-        assert names.carried(EntryName.parse(apart.waiting()), LABEL, system) == apart
+        assert names.with_usable_key(EntryName.parse(apart.waiting()), LABEL, system) == apart
 
 
 @pytest.mark.invariant(4)
@@ -289,7 +291,7 @@ def test_attempts_never_fall_below_zero() -> None:
     ["12:30:00.mail", "x" * 145, "é" * 100, "", "X,a=1", "X,d=0", "X,f=1", f"X,u={UNIQUE}", "\udcff" * 145],
 )
 def test_a_foreign_key_that_cannot_carry_our_fields_gets_a_fresh_one(key: str) -> None:
-    entry = names.carried(EntryName(key=key, attempts=2), LABEL, World().system)
+    entry = names.with_usable_key(EntryName(key=key, attempts=2), LABEL, World().system)
     assert entry.key.endswith(f".{LABEL}")
     assert entry.attempts == 2
 
@@ -298,7 +300,7 @@ def test_a_foreign_key_that_cannot_carry_our_fields_gets_a_fresh_one(key: str) -
     "key", [KEY, "x" * 144, "é" * 72, "\udcff" * 144, "with space", "new\nline", "X,a=01"]
 )
 def test_any_other_foreign_key_is_taken_as_it_is(key: str) -> None:
-    assert names.carried(EntryName(key=key), LABEL, World().system).key == key
+    assert names.with_usable_key(EntryName(key=key), LABEL, World().system).key == key
 
 
 def test_keys_are_unique_within_a_process_even_if_the_clock_stands_still() -> None:

@@ -24,7 +24,7 @@ from maildefer.maildir.names import lease_name
 from maildefer.maildir.push import Compose, Pusher
 from maildefer.maildir.system import SYSTEM
 from maildefer.maildir.upkeep.leases import Lease
-from tests.support.queues import LABEL, FakeHand, holder
+from tests.support.queues import LABEL, FakeSlots, holder
 
 THREADS: Final = 3
 _BATCH: Final = 5  # of the last thread's pushes
@@ -71,7 +71,7 @@ def work(path: str, pushes: int, seed: int, mark: Mark, forget: str) -> None:
                 mark(f"pushed/{key}/{digest(body)}")
 
     lease = Lease.join(layout, lease_name(LABEL, SYSTEM), holder())
-    claimer = Claimer(layout, FakeHand(), lease=lease.name, host=LABEL)
+    claimer = Claimer(layout, FakeSlots(), lease=lease.name, host=LABEL)
     with ThreadPoolExecutor(THREADS + 1) as threads:
         consumer = threads.submit(_consume, claimer, done, mark, Random(seed))
         try:

@@ -21,9 +21,9 @@ from maildefer.maildir import journal
 from maildefer.maildir.claims import Claimer
 from maildefer.maildir.layout import Layout, create_queue
 from maildefer.maildir.push import Pusher
-from maildefer.maildir.rights.sharing import FrontEndAccount, share
+from maildefer.maildir.rights.sharing import FrontEndAccount, share_queue
 from tests.support.other_users import as_user
-from tests.support.queues import DATA, LABEL, FakeHand
+from tests.support.queues import DATA, LABEL, FakeSlots
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, and a user who is not")
 FRONT, GROUP = 61_021, 61_023  # nobody's
@@ -38,7 +38,7 @@ def queue() -> Iterator[Layout]:
     layout = create_queue(str(place / "queue"))
     journal.begin_journal(layout)
     journal.expect_records(layout)
-    share(layout.path, FrontEndAccount(user=FRONT, group=GROUP))
+    share_queue(layout.path, FrontEndAccount(user=FRONT, group=GROUP))
     os.chmod(layout.journal, 0o2700)
     yield layout
     journal.close_journals()
@@ -69,7 +69,7 @@ def test_pushes_without_a_record_are_told_once_and_keep_an_audit_from_being_cont
     assert "event=journal.failed" in lines[0]
     assert "Permission denied" in lines[0]
     for key in os.listdir(queue.new):
-        claim = Claimer(queue, FakeHand(), lease=LEASE, host=LABEL).claim(key)
+        claim = Claimer(queue, FakeSlots(), lease=LEASE, host=LABEL).claim(key)
         assert claim is not None
         claim.ack()
     command = [sys.executable, "-m", "maildefer", "audit", queue.path, "--patience", "0"]
@@ -136,7 +136,7 @@ def handle(queue: Layout) -> None:
     def act() -> None:
         journal.close_journals()
         key = Pusher(queue, host=LABEL).push(lambda stem: [DATA])
-        claim = Claimer(queue, FakeHand(), lease=LEASE, host=LABEL).claim(key)
+        claim = Claimer(queue, FakeSlots(), lease=LEASE, host=LABEL).claim(key)
         assert claim is not None
         claim.ack()
 

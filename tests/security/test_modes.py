@@ -16,7 +16,7 @@ from maildefer.doctor.examine import examine, examine_at_join
 from maildefer.doctor.findings import Finding
 from maildefer.errors import ConfigurationError
 from maildefer.maildir.layout import Layout, create_queue
-from maildefer.maildir.rights.sharing import FrontEndAccount, share
+from maildefer.maildir.rights.sharing import FrontEndAccount, share_queue
 from tests.sampling import one_fast
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
@@ -97,7 +97,7 @@ def test_a_folder_that_all_may_write_to_is_warned_of_and_the_remedy_cures(queue:
 
 
 def test_a_front_end_with_just_the_rights_that_it_needs_is_fine(queue: Path) -> None:
-    share(str(queue), FrontEndAccount(user=GUEST, group=GROUP))
+    share_queue(str(queue), FrontEndAccount(user=GUEST, group=GROUP))
     (finding,) = findings(queue, "front end", user=str(GUEST), group=str(GROUP))
     assert finding.verdict == "ok"
     assert "nothing else" in finding.fact
@@ -116,13 +116,13 @@ def test_a_front_end_with_more_rights_is_refused_and_the_remedy_cures(queue: Pat
 def test_a_front_end_that_lacks_a_right_is_refused_and_the_remedy_cures(
     queue: Path, name: str, mode: int
 ) -> None:
-    share(str(queue), FrontEndAccount(user=GUEST, group=GROUP))
+    share_queue(str(queue), FrontEndAccount(user=GUEST, group=GROUP))
     (queue / name).chmod(mode)
     assert cured(queue, "front end", user=str(GUEST), group=str(GROUP))
 
 
 def test_a_front_end_that_cannot_come_to_the_queue_is_refused_and_the_remedy_cures(queue: Path) -> None:
-    share(str(queue), FrontEndAccount(user=GUEST, group=GROUP))
+    share_queue(str(queue), FrontEndAccount(user=GUEST, group=GROUP))
     queue.parent.chmod(0o700)
     assert cured(queue, "front end", user=str(GUEST), group=str(GROUP))
 

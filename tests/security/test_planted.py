@@ -35,7 +35,7 @@ from maildefer.maildir.upkeep.tokens import Tokens
 from maildefer.pool.frontend import listeners
 from tests.support.front_end_security import ROOT
 from tests.support.other_users import as_user, as_user_meanwhile
-from tests.support.queues import DATA, LABEL, FakeHand, holder
+from tests.support.queues import DATA, LABEL, FakeSlots, holder
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, and a user who is not")
 MEMBER, GROUP = 61_011, 61_013  # nobody's
@@ -271,7 +271,7 @@ def test_tokens_are_made_nowhere_else(layout: Layout, folder_of_roots: Path) -> 
             swapped(f"{layout.tmp}/{os.path.basename(path)}", folder_of_roots)
 
     system = replace(SYSTEM, mkdir=mkdir)
-    tokens = Tokens(layout, FakeHand(), lease=lambda: f"{LABEL}-17-abcdef012345", system=system)
+    tokens = Tokens(layout, FakeSlots(), lease=lambda: f"{LABEL}-17-abcdef012345", system=system)
     with suppress(StorageFault):
         tokens.take_token("a conversation")
     assert len(list(folder_of_roots.iterdir())) == 3

@@ -16,7 +16,7 @@ import pytest
 from maildefer.errors import ConfigurationError
 from maildefer.host.privileges import resolve
 from maildefer.maildir.layout import create_queue
-from maildefer.maildir.rights.sharing import FrontEndAccount, share
+from maildefer.maildir.rights.sharing import FrontEndAccount, share_queue
 from tests.support.front_end_security import ROOT, Door
 
 pytestmark = [
@@ -43,7 +43,7 @@ def queue(place: Path) -> Path:
     for folder, _, files in os.walk(path):
         for each in (folder, *(f"{folder}/{file}" for file in files)):
             os.chown(each, OWNER, GROUP)
-    share(str(path), FrontEndAccount(user=GUEST, group=GROUP))
+    share_queue(str(path), FrontEndAccount(user=GUEST, group=GROUP))
     return path
 
 

@@ -32,13 +32,13 @@ from maildefer.maildir.operator import pause_mark
 from maildefer.maildir.push import Pusher
 from maildefer.maildir.rights import sharing
 from maildefer.maildir.rights.modes import FOLDER_MODES
-from maildefer.maildir.rights.sharing import FrontEndAccount, share
+from maildefer.maildir.rights.sharing import FrontEndAccount, share_queue
 from maildefer.maildir.upkeep.leases import Lease, fence
 from maildefer.maildir.upkeep.tokens import Tokens
 from tests.sampling import one_fast
 from tests.support.front_end_security import ROOT, Door
 from tests.support.other_users import ACCOUNTS_LOCK, Accounts, accounts, administer, become
-from tests.support.queues import DATA, LABEL, FakeHand, holder
+from tests.support.queues import DATA, LABEL, FakeSlots, holder
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make users")
 LEASE = f"{LABEL}-17-abcdef012345"
@@ -73,16 +73,16 @@ def queue(place: Path, users: Accounts) -> Layout:
         os.umask(0o002)
         layout = create_queue(path)
         journal.begin_journal(layout)
-        signature.made(path)
+        signature.ensure_secret(path)
         Pusher(layout, host=LABEL).push(lambda stem: [DATA])
-        claim = Claimer(layout, FakeHand(), lease=LEASE, host=LABEL).claim(os.listdir(layout.new)[0])
+        claim = Claimer(layout, FakeSlots(), lease=LEASE, host=LABEL).claim(os.listdir(layout.new)[0])
         assert claim is not None
         claim.bury("no route")
         Pusher(layout, host=LABEL).push(lambda stem: [DATA])
         Lease.join(layout, LEASE, holder())
 
     become(users.worker, make)
-    share(path, front_end(users))
+    share_queue(path, front_end(users))
     return Layout(path)
 
 
@@ -123,7 +123,7 @@ def waiting(queue: Layout) -> str:
 
 ATTEMPTS: dict[str, Callable[[Layout], object]] = {
     "list the queue": lambda queue: os.listdir(queue.path),
-    "read the secret of tasks": lambda queue: signature.known(queue.path),
+    "read the secret of tasks": lambda queue: signature.read_secret(queue.path),
     "write to the secret of tasks": lambda queue: write(f"{queue.control}/task-key"),
     "replace the secret of tasks": lambda queue: os.unlink(f"{queue.control}/task-key"),
     "make another secret": lambda queue: make(f"{queue.control}/task-key.1"),
@@ -176,7 +176,7 @@ def test_a_front_end_signs_no_task(queue: Layout, users: Accounts) -> None:
     """It has no secret, and where there is none yet it can't make one."""
     os.unlink(f"{queue.control}/task-key")
     with pytest.raises(Exception, match="Permission denied"):
-        become(users.front, lambda: _os_error(lambda: signature.made(queue.path)))
+        become(users.front, lambda: _os_error(lambda: signature.ensure_secret(queue.path)))
 
 
 def _os_error(act: Callable[[], object]) -> object:
@@ -200,7 +200,7 @@ def test_a_front_end_puts_entries_in_that_the_workers_user_handles(
     assert (stat.S_IMODE(facts.st_mode), facts.st_gid) == (0o640, users.gid)
 
     def take_out() -> bytes:
-        claim = Claimer(queue, FakeHand(), lease=LEASE, host=LABEL).claim(key)
+        claim = Claimer(queue, FakeSlots(), lease=LEASE, host=LABEL).claim(key)
         assert claim is not None
         data = read(f"{queue.cur}/{claim.name}")
         claim.ack()
@@ -220,7 +220,7 @@ def test_what_the_front_end_has_put_in_it_may_take_back_until_it_is_claimed(
     key = become(users.front, lambda: Pusher(open_queue(queue.path), host=LABEL).push(lambda stem: [DATA]))
 
     def claim() -> str:
-        taken = Claimer(queue, FakeHand(), lease=LEASE, host=LABEL).claim(key)
+        taken = Claimer(queue, FakeSlots(), lease=LEASE, host=LABEL).claim(key)
         assert taken is not None
         return f"{queue.cur}/{taken.name}"
 
@@ -259,15 +259,15 @@ def test_what_the_workers_user_and_root_make_is_for_nobody_else(
         pusher = Pusher(layout, host=LABEL)
         pusher.push(lambda stem: [DATA])
         pusher.draft().close()
-        signature.made(layout.path)
+        signature.ensure_secret(layout.path)
         pause_mark.pause_queue(layout, user="x", host="x")
         Lease.join(layout, f"{LABEL}-18-abcdef012345", holder())
         fence(layout, f"{LABEL}-18-abcdef012345", 0)
-        Tokens(layout, FakeHand(), lease=lambda: LEASE).take_token("a conversation")
+        Tokens(layout, FakeSlots(), lease=lambda: LEASE).take_token("a conversation")
         reasons.write_reason(layout, EntryName(key="1.x"), "no route", {}, host=LABEL)
 
     become(users.worker if who == "worker" else pwd.getpwuid(0), make_all)
-    assert share(queue.path, front_end(users)) == sharing.SharingResult()
+    assert share_queue(queue.path, front_end(users)) == sharing.SharingResult()
     assert [one.verdict for one in told(queue, users)] == ["ok"]
     others = [path for path, facts in tree(queue.path).items() if facts[1] != users.worker.pw_uid]
     assert [path for path in others if "/tokens/" not in path and not path.endswith("maildirfolder")] == []
@@ -350,7 +350,7 @@ def test_the_doctor_names_a_right_too_much_and_its_remedy_cures(
     below, mode, fact = TOO_MUCH[case]
     for path in tree(queue.path):
         os.chown(f"{queue.path}/{path}", -1, users.gid)
-    share(queue.path, front_end(users))
+    share_queue(queue.path, front_end(users))
     os.chmod(f"{queue.path}/{below}", mode)
     (found,) = told(queue, users)
     assert found.verdict == "refuse"
@@ -399,7 +399,7 @@ def test_the_commands_that_are_printed_do_the_same_in_a_shell(
         found = tree(str(odd))
         for path in (*FOLDER_MODES, ".", ".maildefer/format", ".maildefer/task-key", "cur", ".dead"):
             assert found[path] == as_found[path]
-        assert share(str(odd), front_end(users)) == sharing.SharingResult()
+        assert share_queue(str(odd), front_end(users)) == sharing.SharingResult()
     assert not (place / "no").exists()
 
 
@@ -427,7 +427,7 @@ def test_nothing_is_touched_behind_a_link_in_a_folders_place(
     before = tree(str(elsewhere))
     shutil.rmtree(f"{queue.path}/{folder}")
     os.symlink(elsewhere, f"{queue.path}/{folder}")
-    assert f"{folder} is a link, or no folder" in share(queue.path, front_end(users)).left
+    assert f"{folder} is a link, or no folder" in share_queue(queue.path, front_end(users)).left
     assert tree(str(elsewhere)) == before
 
 
@@ -450,7 +450,7 @@ def test_nothing_is_touched_through_a_link_that_takes_a_folders_place_meanwhile(
         return facts
 
     monkeypatch.setattr(os, "fstat", swapping)
-    share(queue.path, front_end(users))
+    share_queue(queue.path, front_end(users))
     monkeypatch.undo()
     assert os.path.islink(queue.cur)
     assert tree(str(elsewhere)) == before
@@ -464,7 +464,7 @@ def test_no_file_of_another_name_elsewhere_is_touched(place: Path, queue: Layout
     os.link(precious, f"{queue.control}/leases-old")
     os.symlink(precious, f"{queue.new}/2.x")
     os.mkfifo(f"{queue.new}/3.x")
-    share(queue.path, front_end(users))
+    share_queue(queue.path, front_end(users))
     assert stat.S_IMODE(precious.stat().st_mode) == 0o644
     assert precious.stat().st_uid == 0
 
@@ -473,14 +473,14 @@ def test_a_queue_of_the_front_ends_own_and_what_is_no_queue_are_refused(
     place: Path, queue: Layout, users: Accounts
 ) -> None:
     with pytest.raises(ConfigurationError, match="itself"):
-        share(queue.path, FrontEndAccount(user=users.worker.pw_uid, group=users.gid))
+        share_queue(queue.path, FrontEndAccount(user=users.worker.pw_uid, group=users.gid))
     with pytest.raises(NotAQueue):
-        share(str(place), front_end(users))
+        share_queue(str(place), front_end(users))
     os.symlink(queue.path, place / "link")
     with pytest.raises(OSError, match="Not a directory"):
-        share(str(place / "link"), front_end(users))
+        share_queue(str(place / "link"), front_end(users))
     with pytest.raises(PermissionError):
-        become(users.other, lambda: share(queue.path, front_end(users)))
+        become(users.other, lambda: share_queue(queue.path, front_end(users)))
 
 
 def test_workers_of_a_second_user_are_refused_with_the_reason(queue: Layout, users: Accounts) -> None:
@@ -525,7 +525,7 @@ def test_a_whole_front_end_serves_and_the_audit_accounts_for_what_it_stored(
         journal.close_journals()
         handled = 0
         for each in os.listdir(queue.new):
-            claim = Claimer(queue, FakeHand(), lease=LEASE, host=LABEL).claim(each)
+            claim = Claimer(queue, FakeSlots(), lease=LEASE, host=LABEL).claim(each)
             assert claim is not None
             handled += len(read(f"{queue.cur}/{claim.name}")) > 0
             claim.ack()

@@ -22,14 +22,14 @@ from maildefer.maildir.layout import Format, Layout, create_queue, open_queue
 from maildefer.maildir.names import EntryName
 from maildefer.maildir.operator import entries
 from maildefer.maildir.push import Pusher
-from maildefer.maildir.rights.sharing import FrontEndAccount, share
+from maildefer.maildir.rights.sharing import FrontEndAccount, share_queue
 from maildefer.maildir.system import SYSTEM
 from maildefer.maildir.upkeep.leases import Lease
 from maildefer.maildir.upkeep.observer import LeaseObserver
 from maildefer.maildir.upkeep.promote import Promoter
 from maildefer.maildir.upkeep.reclaim import Reclaimer
 from tests.support.other_users import as_user, told_by
-from tests.support.queues import LABEL, FakeHand, everywhere, holder
+from tests.support.queues import LABEL, FakeSlots, everywhere, holder
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, and users who are not")
 WORKERS, FRONT, MEMBER, GROUP = 61_051, 61_052, 61_053, 61_054  # nobody's
@@ -66,7 +66,7 @@ def queue(place: Path) -> Layout:
         create_queue(f"{place}/posts")
 
     as_user(WORKERS, GROUP, make)
-    share(f"{place}/queue", FrontEndAccount(user=FRONT, group=GROUP))
+    share_queue(f"{place}/queue", FrontEndAccount(user=FRONT, group=GROUP))
     return Layout(f"{place}/queue")
 
 
@@ -96,7 +96,7 @@ def settled(queue: Layout, deal: Deal) -> None:
     """The workers claim all that waits, and deal with it; in the order of names, then of those that come by that."""
 
     def work() -> None:
-        claimer = Claimer(queue, FakeHand(), lease=LEASE, host=LABEL)
+        claimer = Claimer(queue, FakeSlots(), lease=LEASE, host=LABEL)
         claims = [claimer.claim(name) for name in sorted(os.listdir(queue.new))]
         for claim in claims:
             assert claim is not None
@@ -274,7 +274,7 @@ def test_what_is_promoted_or_requeued_replaces_nothing_and_nobody_can_be_in_its_
         promoter = Promoter(queue)
         promoter.relist()
         promoter.promote(2e9)
-        for found in list(entries.listed(queue, "dead")):
+        for found in list(entries.list_entries(queue, "dead")):
             entries.requeue(queue, found)
 
     as_user(WORKERS, GROUP, bring_back)
@@ -289,7 +289,7 @@ def test_what_is_popped_and_not_taken_replaces_nothing(queue: Layout, end: str) 
     planted(queue, f"{key}:2,T")
 
     def pop_all() -> None:
-        for found in sorted(entries.listed(queue, "waiting"), key=lambda found: found.name):
+        for found in sorted(entries.list_entries(queue, "waiting"), key=lambda found: found.name):
             popped = pop.pop_entry(queue, found, host=LABEL)
             assert popped is not None
             match end:
@@ -336,7 +336,7 @@ def test_a_key_of_another_writer_that_leaves_no_room_gets_a_fresh_one_at_its_cla
 
     def attempt(queue: Layout) -> list[str]:
         keys = []
-        claimer = Claimer(queue, FakeHand(), lease=LEASE, host=LABEL)
+        claimer = Claimer(queue, FakeSlots(), lease=LEASE, host=LABEL)
         for _ in range(2):
             (name,) = os.listdir(queue.new)
             claim = claimer.claim(name)
@@ -356,11 +356,11 @@ def test_a_command_by_a_key_that_another_has_chosen_too_is_refused_and_names_bot
     settled(queue, buried)
     for folders in (("dead",), entries.FOLDERS):
         with pytest.raises(EntryAmbiguous, match="is the key of several entries") as caught:
-            entries.named(queue, [key], folders)
+            entries.find_named(queue, [key], folders)
         assert sorted(caught.value.candidates) == sorted(os.listdir(queue.dead_new))
     for name in os.listdir(queue.dead_new):
         if Path(queue.dead_new, name).read_bytes() == EVIL:
-            (evil,) = entries.named(queue, [name], ("dead",))[name]
+            (evil,) = entries.find_named(queue, [name], ("dead",))[name]
             assert entries.find(queue, evil.entry.unique_key).name == name
     shown = maildefer("dead", "list", queue.path).stdout
     assert all(EntryName.parse(name).unique_key in shown for name in os.listdir(queue.dead_new))
@@ -368,16 +368,16 @@ def test_a_command_by_a_key_that_another_has_chosen_too_is_refused_and_names_bot
     assert maildefer("dead", "delete", queue.path, evil.entry.unique_key).returncode == 0
     assert contents(queue) == [VICTIM]
     assert len(os.listdir(queue.reasons)) == 1
-    assert len(entries.named(queue, [key])[key]) == 1
+    assert len(entries.find_named(queue, [key])[key]) == 1
 
 
 def test_of_two_that_wait_under_one_key_the_whole_name_tells_which_is_meant(queue: Layout) -> None:
     key = pushed(queue)
     planted(queue, f"{key}:2,T")
     other = pushed(queue)
-    assert [found.name for found in entries.named(queue, [key, other])[key]] == [key]
+    assert [found.name for found in entries.find_named(queue, [key, other])[key]] == [key]
     with pytest.raises(EntryAmbiguous):
-        entries.named(queue, [key[:-1], other])
+        entries.find_named(queue, [key[:-1], other])
 
 
 def maildefer(*arguments: str) -> subprocess.CompletedProcess[str]:

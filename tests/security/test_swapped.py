@@ -155,7 +155,7 @@ class Round:
     def promote(self) -> None:
         self.put(".later/new", DEFERRED)
         promoter = Promoter(self.queue, system=self.system)
-        promoter.hear(DEFERRED)
+        promoter.note_deferred(DEFERRED)
         promoter.promote(time.time())
 
     def return_what_a_reader_moved(self) -> None:

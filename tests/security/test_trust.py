@@ -25,7 +25,7 @@ from maildefer.maildir.push import Pusher
 from maildefer.maildir.upkeep.leases import Lease
 from maildefer.message.envelope import split
 from tests.support.other_users import as_user, told_by
-from tests.support.queues import LABEL, FakeHand, holder
+from tests.support.queues import LABEL, FakeSlots, holder
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, and users who are not")
 WORKERS, FRONT, MEMBER, GROUP, OTHER = 61_001, 61_002, 61_011, 61_003, 61_041  # nobody's
@@ -56,7 +56,7 @@ def queue(place: Path) -> Layout:
         layout = create_queue(f"{place}/queue")
         journal.begin_journal(layout)
         fill(layout)
-        signature.made(layout.path)
+        signature.ensure_secret(layout.path)
 
     as_user(WORKERS, GROUP, make)
     return Layout(f"{place}/queue")
@@ -93,7 +93,7 @@ def push(layout: Layout, text: bytes = b"Subject: hello\n\nhello\n") -> str:
 
 def claimed(layout: Layout) -> Claim:
     """The newest."""
-    claim = Claimer(layout, FakeHand(), lease=LEASE, host=LABEL).claim(max(os.listdir(layout.new)))
+    claim = Claimer(layout, FakeSlots(), lease=LEASE, host=LABEL).claim(max(os.listdir(layout.new)))
     assert claim is not None
     return claim
 
@@ -227,7 +227,7 @@ def test_an_audit_believes_who_may_write_to_the_journal(shared: Layout) -> None:
 
     assert audit() == (1, [gone]), "it was lost"
     pen = journal.Journal(shared, host="forged", boot="0")
-    as_user(FRONT, GROUP, lambda: (pen.ends("ack", gone), pen.pushed([never])))
+    as_user(FRONT, GROUP, lambda: (pen.record_end("ack", gone), pen.record_pushes([never])))
     assert audit() == (1, [never]), "the false records are believed"
 
 
@@ -272,8 +272,8 @@ def test_a_broken_worker_may_everything_with_its_users_queues_and_sign_calls(que
         "remove": files | folders - {"."},
         "put_in": folders,
     }
-    secret = told_by(WORKERS, GROUP, lambda: (signature.known(queue.path) or b"").hex())
-    assert bytes.fromhex(secret) == signature.known(queue.path)
+    secret = told_by(WORKERS, GROUP, lambda: (signature.read_secret(queue.path) or b"").hex())
+    assert bytes.fromhex(secret) == signature.read_secret(queue.path)
 
 
 @pytest.mark.parametrize("umask", [0o077, 0o027, 0o022, 0o007, 0o002, 0])
@@ -282,7 +282,7 @@ def test_another_local_user_may_nothing_with_a_queue_whatever_the_umask(place: P
         os.umask(umask)
         layout = create_queue(f"{place}/queue")
         push(layout)
-        signature.made(layout.path)
+        signature.ensure_secret(layout.path)
 
     as_user(WORKERS, GROUP, make)
     may = what_may(OTHER, OTHER, Layout(f"{place}/queue"))

@@ -110,7 +110,9 @@ def rename_first(old: Any) -> Any:
 
 
 def promote_without(old: Any) -> Any:
-    return SimpleNamespace(carried=lambda entry, host, system: replace(entry, attempts=0), due_of=old.due_of)
+    return SimpleNamespace(
+        with_usable_key=lambda entry, host, system: replace(entry, attempts=0), due_of=old.due_of
+    )
 
 
 def by_destination(old: Any) -> Any:
@@ -119,10 +121,10 @@ def by_destination(old: Any) -> Any:
         try:
             system.rename(f"{self._claimer.layout.cur}/{self.name}", f"{folder_path}/{name}")
         except OSError as fault:
-            if not doubt.listed(folder_path, name, system):
-                self._let_go()
+            if not doubt.is_listed(folder_path, name, system):
+                self._free_place()
                 raise ClaimLost(self.name) from fault
-        self._let_go()
+        self._free_place()
 
     return move
 
@@ -140,7 +142,7 @@ def impatient(old: Any) -> Any:
 
 def cleared_early(old: Any) -> Any:
     def move(self: Any, *where: Any, **more: Any) -> None:
-        self._claimer.hand._words[self._place] = 0
+        self._claimer.slots._words[self._place] = 0
         old(self, *where, **more)
 
     return move
@@ -186,13 +188,13 @@ def as_named(old: Any) -> Any:
 
 
 def crash_free(old: Any) -> Any:
-    return lambda self, name, *, charged, taken, **more: old(self, name, charged=False, taken=taken)
+    return lambda self, name, *, charged, moved, **more: old(self, name, charged=False, moved=moved)
 
 
 def foreign_unreturned(old: Any) -> Any:
     return SimpleNamespace(
-        carried=lambda entry, host, system: replace(entry, returns=entry.returns - 1),
-        set_apart=old.set_apart,
+        with_usable_key=lambda entry, host, system: replace(entry, returns=entry.returns - 1),
+        with_unique=old.with_unique,
         unique_of=old.unique_of,
     )
 

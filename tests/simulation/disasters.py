@@ -241,7 +241,7 @@ class Disasters:
             system = process.client.system
             try:
                 for layout in self.layouts:
-                    for found in list(entries.listed(layout, "dead", system=system))[:1]:
+                    for found in list(entries.list_entries(layout, "dead", system=system))[:1]:
                         entries.requeue(layout, found, system=system)
             except Violation:
                 raise

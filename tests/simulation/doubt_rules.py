@@ -12,7 +12,7 @@ from tests.simulation.world import short
 def watched(
     oracle: Oracle, listed: Callable[[str, str, System], bool], path: str, name: str, system: System
 ) -> bool:
-    """`doubt.listed`, with the server's truth beside it."""
+    """`doubt.is_listed`, with the server's truth beside it."""
     server = oracle.world.server
     before = server.look(f"{path}/{name}")
     seen = listed(path, name, system)

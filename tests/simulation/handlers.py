@@ -12,7 +12,7 @@ from tests.simulation.world import TTL_SECONDS
 
 if TYPE_CHECKING:
     from tests.simulation.supervisors import SimulatedSupervisor
-    from tests.simulation.workers import WatchedHand
+    from tests.simulation.workers import WatchedSlot
 
 _CONVERSATIONS = 2
 
@@ -21,10 +21,10 @@ class Handlers:
     """One worker's, for one queue. With tokens, a message belongs to a conversation, as for a stateful handler."""
 
     def __init__(
-        self, supervisor: SimulatedSupervisor, hand: WatchedHand, tokens: ConversationLocks, queue: str
+        self, supervisor: SimulatedSupervisor, slots: WatchedSlot, tokens: ConversationLocks, queue: str
     ) -> None:
         self._host = supervisor.host
-        self._hand = hand
+        self._slots = slots
         self._tokens = tokens
         self._queue = queue
 
@@ -32,29 +32,29 @@ class Handlers:
         if not self._host.world.weather.conversations:
             return self._handle(request), "handler"
         conversation = f"conversation {crc32(request.Data) % _CONVERSATIONS}"
-        oracle, process = self._hand.oracle, self._hand.process
+        oracle, process = self._slots.oracle, self._slots.process
         if not self._tokens.take_token(conversation):
-            oracle.ends(process, self._hand.current, "Postponed")
+            oracle.ends(process, self._slots.current, "Postponed")
             return Postponed(1.0, "the conversation is in other hands"), ""
         try:
-            oracle.converses(process, conversation, self._hand.current)
+            oracle.converses(process, conversation, self._slots.current)
             return self._handle(request), "handler"
         finally:
             oracle.falls_silent(process)
             self._tokens.release_token(conversation)
 
     def _handle(self, request: Any) -> Outcome:
-        world, hand = self._host.world, self._hand
-        hand.oracle.begins(hand.process, hand.current, request.Data)
-        world.note(hand.process.name, f"handles {hand.current.rpartition('/')[2]}")
+        world, slots = self._host.world, self._slots
+        slots.oracle.begins(slots.process, slots.current, request.Data)
+        world.note(slots.process.name, f"handles {slots.current.rpartition('/')[2]}")
         random = world.scheduler.random
         seconds = random.expovariate(1 / world.weather.handling)
         if not self._host.calm and random.random() < 0.1:
             seconds = random.uniform(0, 2 * TTL_SECONDS)
-        hand.process.client.sleep(seconds)
+        slots.process.client.sleep(seconds)
         outcome = self._outcome()
         failed = isinstance(outcome, Deferred) and outcome.error is not None
-        hand.oracle.ends(hand.process, hand.current, FAILED if failed else type(outcome).__name__)
+        slots.oracle.ends(slots.process, slots.current, FAILED if failed else type(outcome).__name__)
         return outcome
 
     def _outcome(self) -> Outcome:

@@ -38,7 +38,7 @@ class Stage:
     scheduler: Scheduler
     processes: dict[int, Process]
     heard: Callable[[str, dict[str, Any]], None]
-    look: Look  # at `doubt.listed`, with the truth beside it
+    look: Look  # at `doubt.is_listed`, with the truth beside it
     thorough: bool  # keepers look whether every folder of the queue is there
     kill: Callable[[int], None]  # what a process does to another one
     acting: Process | None = None  # for whom the schedule acts, where no thread runs
@@ -143,7 +143,7 @@ def installed() -> Iterator[None]:
         yield
         return
     clock = Time()
-    listed = doubt.listed
+    listed = doubt.is_listed
     system = SimpleNamespace(chunks=lambda path: scan.chunks(path, system=running().client.system))
     with ExitStack() as stack:
 
@@ -177,7 +177,7 @@ def installed() -> Iterator[None]:
         put(heartbeat, "start_time", lambda pid: 1)
         put(maintenance, "alive", _alive)
         put(events, "emit", lambda event, **facts: _on[-1].heard(event, facts))
-        put(doubt, "listed", lambda path, name, system: _on[-1].look(listed, path, name, system))
+        put(doubt, "is_listed", lambda path, name, system: _on[-1].look(listed, path, name, system))
         put(names, "_count", count())
         _installed.append(True)
         try:

@@ -72,7 +72,7 @@ class SimulatedKeeper(Keeper):
         self._reclaim_dead_slots()
         scheduler.start(process, "mind", self._mind)
 
-    def hear(self, message: dict[str, Any]) -> None:
+    def note_deferred(self, message: dict[str, Any]) -> None:
         if self._process.alive and (order := from_supervisor(message)) is not None:
             self._carry_out(order)
 

@@ -109,7 +109,7 @@ MUTANTS = (
     Mutant(
         "claim: published after it was sent",
         (
-            (ScoreboardSlot, "take", poolbugs.published_late),
+            (ScoreboardSlot, "take_place", poolbugs.published_late),
             (claims.Claim, "__init__", poolbugs.published_with_claim),
         ),
     ),
@@ -122,7 +122,7 @@ MUTANTS = (
         one(slot_reclaim.DeadSlots, "_reclaim_slot", bugs.given_up),
         units="tests/pool/keeper/test_maintenance.py",
     ),
-    Mutant("settle: under a name that others can choose", one(names, "set_apart", bugs.as_named)),
+    Mutant("settle: under a name that others can choose", one(names, "with_unique", bugs.as_named)),
     Mutant("requeue: without what sets it apart", one(entries, "requeue", bugs.requeue_plain)),
     Mutant("promote: drops a field", one(promote, "names", bugs.promote_without)),
     Mutant("settle: ENOENT taken for done", one(claims.Claim, "_still_there", bugs.constant(False))),
@@ -131,7 +131,7 @@ MUTANTS = (
     Mutant("settle: ack before the handler", one(attempt.QueueAttempts, "read", poolbugs.ack_first)),
     Mutant("bury: no reason", one(claims, "write_reason", bugs.constant(None))),
     Mutant("read: not all bytes", one(reading, "read_entry", bugs.truncated)),
-    Mutant("look: by stat", one(doubt, "listed", bugs.by_stat)),
+    Mutant("look: by stat", one(doubt, "is_listed", bugs.by_stat)),
     Mutant("look: a listing without a change of one's own", one(doubt, "fresh_listing", bugs.untouched)),
     Mutant("push: no sync of the directory", one(durable.DirectorySync, "sync", bugs.constant(None))),
     Mutant("push: no sync of the file", one(push.Pusher, "_sync_file", bugs.constant(None))),

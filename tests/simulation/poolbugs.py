@@ -184,7 +184,7 @@ def published_with_claim(old: Any) -> Any:
         old(self, claimer, name, key, entry, place, began)
         owner = names.owner_of(name)
         assert owner is not None
-        claimer.hand._words[place] = owner.seq
+        claimer.slots._words[place] = owner.seq
 
     return begin
 
@@ -251,4 +251,4 @@ def dead_are_nobodys(old: Any) -> Any:
 
 def lost_race(old: Any) -> Any:
     """A look that is never made: what the reply says is believed."""
-    return SimpleNamespace(DOUBTFUL=old.DOUBTFUL, listed=lambda path, name, system: False)
+    return SimpleNamespace(DOUBTFUL=old.DOUBTFUL, is_listed=lambda path, name, system: False)

@@ -38,8 +38,8 @@ class Memory(bytearray):
 class Mailbox:
     """The keeper's or a worker's end of a socket: what is sent is heard at once."""
 
-    def __init__(self, hear: Callable[[dict[str, Any]], object]) -> None:
-        self._hear = hear
+    def __init__(self, note_deferred: Callable[[dict[str, Any]], object]) -> None:
+        self._hear = note_deferred
 
     def send(self, data: bytes, flags: int = 0) -> int:
         self._hear(json.loads(data.decode()))

@@ -45,7 +45,7 @@ class SimulatedSupervisor:
         settings: Any = SimpleNamespace(
             max_crashes=MAX_CRASHES, queues=dict.fromkeys(paths, ()), drain_seconds=_DRAIN_SECONDS
         )
-        to_keeper: Any = Mailbox(lambda message: self.keeper.hear(message))
+        to_keeper: Any = Mailbox(lambda message: self.keeper.note_deferred(message))
         to_supervisor: Any = Mailbox(self._hear)
         deferred: Any = Mailbox(lambda message: self.keeper.hear_deferred(message))
         nobody: Any = None

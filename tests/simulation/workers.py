@@ -29,7 +29,7 @@ _TIMEOUT_NS = 9_000_000_000
 POLICY = RetryPolicy(max_attempts=8, first_seconds=0.5, cap_seconds=3)
 
 
-class WatchedHand(ScoreboardSlot):
+class WatchedSlot(ScoreboardSlot):
     """A process's places on the board, and the same for the oracle: claims by name, tokens by SEQ."""
 
     __slots__ = ("process", "oracle", "claim", "current", "_names")
@@ -43,20 +43,20 @@ class WatchedHand(ScoreboardSlot):
         self._names: dict[int, str | int] = {}
         oracle.held[process.pid] = set()
 
-    def take(self, seq: int, name: str) -> int:
-        place = super().take(seq, name)
+    def take_place(self, seq: int, name: str) -> int:
+        place = super().take_place(seq, name)
         self._names[place] = name
         self.oracle.held[self.process.pid].add(name)
         return place
 
-    def take_unnamed(self, seq: int) -> int:
-        place = super().take_unnamed(seq)
+    def take_unnamed_place(self, seq: int) -> int:
+        place = super().take_unnamed_place(seq)
         self._names[place] = seq
         self.oracle.held[self.process.pid].add(seq)
         return place
 
-    def drop(self, place: int) -> None:
-        super().drop(place)
+    def free_place(self, place: int) -> None:
+        super().free_place(place)
         self.oracle.held[self.process.pid].discard(self._names.pop(place))
 
 
@@ -67,8 +67,8 @@ class WatchedClaim(Claim):
 
     def __init__(self, *facts: Any) -> None:
         super().__init__(*facts)
-        hand: Any = self._claimer.hand
-        hand.current, hand.claim = f"{self._claimer.layout.cur}/{self.name}", self
+        slots: Any = self._claimer.slots
+        slots.current, slots.claim = f"{self._claimer.layout.cur}/{self.name}", self
 
     def ack(self, *, keep: bool = False) -> None:
         self._told(lambda: super(WatchedClaim, self).ack(keep=keep))
@@ -78,18 +78,18 @@ class WatchedClaim(Claim):
 
     def abandon(self) -> None:
         super().abandon()
-        hand: Any = self._claimer.hand
-        hand.oracle.ended(hand.process)
+        slots: Any = self._claimer.slots
+        slots.oracle.ended(slots.process)
 
     def _told(self, settle: Any) -> None:
-        hand: Any = self._claimer.hand
+        slots: Any = self._claimer.slots
         claimed = f"{self._claimer.layout.cur}/{self.name}"
         try:
             settle()
         except ClaimLost:
-            hand.oracle.reports_lost(hand.process, claimed)
+            slots.oracle.reports_lost(slots.process, claimed)
             raise
-        hand.oracle.reports_settled(hand.process, claimed)
+        slots.oracle.reports_settled(slots.process, claimed)
 
 
 class _Lines:
@@ -112,13 +112,13 @@ class SimulatedWorker(Worker):
         self._base = board.slot(slot)
         self._forked = self._stopping = False
         self.directory = WorkingDirectory()
-        hand = self._slot = WatchedHand(board, slot, process, supervisor.oracle)
+        slots = self._slot = WatchedSlot(board, slot, process, supervisor.oracle)
         self._offers = WaitedOffers(supervisor.channels, supervisor.bell)
         self._queues = [self._serving(supervisor, index) for index in range(len(self._shared.queues))]
         home = self._queues[0]
         system = process.client.system
-        tokens = ConversationLocks(home, board, slot, hand, self._offers.is_any, system=system)
-        handlers: Any = [Handlers(supervisor, hand, tokens, queue.name) for queue in self._shared.queues]
+        tokens = ConversationLocks(home, board, slot, slots, self._offers.is_any, system=system)
+        handlers: Any = [Handlers(supervisor, slots, tokens, queue.name) for queue in self._shared.queues]
         self._settler = Settler(
             policy=POLICY,
             layouts={queue.name: queue.layout for queue in self._shared.queues},
@@ -160,8 +160,8 @@ class SimulatedWorker(Worker):
 
     def _attempt(self, queue: QueueView, name: str, read: ReadMessage) -> None:
         super()._attempt(queue, name, read)
-        hand: Any = self._slot
-        hand.oracle.ended(hand.process)
+        slots: Any = self._slot
+        slots.oracle.ended(slots.process)
 
     def _handle_signals(self) -> None:
         pass

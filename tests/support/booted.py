@@ -77,12 +77,12 @@ class Machine:
     def attempt(
         self, command: str, *, stdin: str = "", seconds: float = 120
     ) -> subprocess.CompletedProcess[str]:
-        inside = f"cd {PROJECT} 2>/dev/null || cd /; {command}"
+        confined_to = f"cd {PROJECT} 2>/dev/null || cd /; {command}"
         return subprocess.run(
             [
                 *f"nsenter --target {self.pid} --mount --pid --net --ipc --uts --cgroup".split(),
                 *"env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 sh -euc".split(),
-                inside,
+                confined_to,
             ],
             input=stdin,
             capture_output=True,

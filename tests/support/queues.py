@@ -231,7 +231,7 @@ class World:
         return [*(name for name in names if name not in self.hidden), *self.ghosts.get(directory, [])]
 
 
-class FakeHand:
+class FakeSlots:
     """A board of one process: what it may hold, and everything that it ever published."""
 
     def __init__(self) -> None:
@@ -243,13 +243,13 @@ class FakeHand:
         self.seq += 1
         return self.seq
 
-    def take(self, seq: int, name: str) -> int:
+    def take_place(self, seq: int, name: str) -> int:
         place = seq - 1  # the first place is 0
         self.held[place] = (seq, name)
         self.published.append(name)
         return place
 
-    def drop(self, place: int) -> None:
+    def free_place(self, place: int) -> None:
         del self.held[place]
 
 

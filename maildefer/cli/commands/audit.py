@@ -18,7 +18,7 @@ from maildefer.control.journal_reader import kept_since
 from maildefer.maildir import journal
 from maildefer.maildir.layout import open_queue
 from maildefer.maildir.operator.entries import FOLDERS
-from maildefer.maildir.rights.recording import barred
+from maildefer.maildir.rights.recording import barred_writers
 
 app = Commands()
 
@@ -50,7 +50,7 @@ def _begin(queues: list[str]) -> None:
         begun = journal.begin_journal(layout := open_or_make(queue))
         journal.expect_records(layout, None if begun else kept_since(layout))
         output.say(f"{queue} keeps a journal {'from now on' if begun else 'already'}")
-        for text in barred(layout.path):
+        for text in barred_writers(layout.path):
             output.complain(f"{queue}: {text}: `maildefer audit --on {queue}`, as root, gives it the right")
     output.say(
         "processes that run keep none yet: `maildefer reload --all-hosts`, and start anew what pushes;\n"

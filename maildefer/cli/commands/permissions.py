@@ -65,14 +65,14 @@ def permissions(
 
 
 def _printed(queue: str, front_end: sharing.FrontEndAccount) -> bool:
-    for command in sharing.commands(queue, front_end):
+    for command in sharing.sharing_commands(queue, front_end):
         output.raw(os.fsencode(shlex.join(command)) + b"\n")
     return False
 
 
 def _applied(queue: str, front_end: sharing.FrontEndAccount) -> bool:
     """Apply the rights to a queue; returns whether something had to be left alone."""
-    done = sharing.share(queue, front_end)
+    done = sharing.share_queue(queue, front_end)
     for left in done.left:
         output.complain(f"{queue}: {left}")
     output.line(

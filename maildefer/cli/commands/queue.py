@@ -38,7 +38,7 @@ def list_(
 ) -> None:
     """List what waits, is claimed and is deferred, the oldest first."""
     layout = look_into_queue(queue)
-    listed = chain.from_iterable(operate.listed(layout, each) for each in _folders(folder, _LIVE))
+    listed = chain.from_iterable(operate.list_entries(layout, each) for each in _folders(folder, _LIVE))
     shown = entries.by_age(listed, limit)
     for found in shown:
         told = entries.facts(layout, found, envelope=envelope)
@@ -69,7 +69,7 @@ def count(queue: QueuePath, folder: In = None, json: Json = False) -> None:
     """Count the entries."""
     layout = look_into_queue(queue)
     folders = _folders(folder, FOLDERS)
-    counts: dict[str, object] = {each: sum(1 for _ in operate.listed(layout, each)) for each in folders}
+    counts: dict[str, object] = {each: sum(1 for _ in operate.list_entries(layout, each)) for each in folders}
     if json:
         output.record({"queue": layout.path, **counts})
     elif folder is not None:

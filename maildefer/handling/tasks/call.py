@@ -68,7 +68,7 @@ def call_in(data: bytes, queue: str, key: str) -> Call:
     if found is None:
         raise Reject("no call of a task, and neither is a copy of one under another name")
     text, given = data[found.end() :].rstrip(b"\n"), found[1].decode()
-    secret = task_signature.known(queue)
+    secret = task_signature.read_secret(queue)
     if secret is None or not task_signature.is_same(given, task_signature.signature(secret, key, text)):
         if secret is not None and task_signature.is_same(
             given, task_signature.signature_without_key(secret, text)

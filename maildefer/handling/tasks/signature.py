@@ -8,7 +8,7 @@ from typing import Final
 from maildefer.digest import blake2b
 from maildefer.errors import QueueError, raise_named
 from maildefer.maildir import durable
-from maildefer.maildir.rights.confined import inside
+from maildefer.maildir.rights.confined import confined_to
 from maildefer.maildir.rights.modes import rights_in
 from maildefer.maildir.system import SYSTEM
 
@@ -18,12 +18,12 @@ _BOUND: Final = b"call of an entry"  # no signature of this kind is one of the k
 SIGNATURE_CHARACTERS: Final = 2 * _BYTES
 
 
-def made(queue: str) -> bytes:
+def ensure_secret(queue: str) -> bytes:
     """The queue's secret, made if there is none. Raises StorageFault's kinds, QueueError for a damaged one."""
     queue = os.path.abspath(queue)
-    path, system = f"{queue}/{_NAME}", inside(queue)
+    path, system = f"{queue}/{_NAME}", confined_to(queue)
     try:
-        if (there := known(queue)) is not None:
+        if (there := read_secret(queue)) is not None:
             return there
         draft = f"{path}.{SYSTEM.token(6)}"
         durable.write_new(draft, os.urandom(_BYTES), rights=rights_in(queue), system=system)
@@ -41,7 +41,7 @@ def made(queue: str) -> bytes:
         raise_named(path, fault)
 
 
-def known(queue: str) -> bytes | None:
+def read_secret(queue: str) -> bytes | None:
     """The queue's secret; None if nothing was ever signed. Raises OSError, QueueError for a damaged one."""
     try:
         return _read(os.path.join(queue, _NAME))

@@ -73,7 +73,7 @@ class Task(Generic[P, R]):
         """
         layout = queue_at(self.queue)
         message = UnsignedMessage.of(self._call(arguments, named), self.address)
-        secret = signature.made(layout.path)
+        secret = signature.ensure_secret(layout.path)
         host = this_host().label
 
         def compose(stem: str) -> tuple[bytes, bytes]:

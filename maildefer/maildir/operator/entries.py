@@ -16,7 +16,7 @@ from maildefer.maildir import doubt, durable, names, reading, reasons, scan
 from maildefer.maildir.journal import journal_of
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.names import EntryName
-from maildefer.maildir.rights.confined import inside, one_round
+from maildefer.maildir.rights.confined import confined_to, one_round
 from maildefer.maildir.system import SYSTEM, System
 
 Folder = Literal["waiting", "claimed", "deferred", "dead", "undeliverable"]
@@ -46,12 +46,12 @@ class FoundEntry:
         return self.entry.key
 
 
-def listed(layout: Layout, folder: Folder, *, system: System = SYSTEM) -> Iterator[FoundEntry]:
+def list_entries(layout: Layout, folder: Folder, *, system: System = SYSTEM) -> Iterator[FoundEntry]:
     """Yield the folder's entries, lazily and in no order. Raises OSError.
 
     Entries that a mail reader moved to `cur/` count as waiting; in `cur/` of the other folders, as deferred or dead.
     """
-    system = inside(layout.path, system)
+    system = confined_to(layout.path, system)
     match folder:
         case "waiting":
             yield from (
@@ -70,7 +70,7 @@ def listed(layout: Layout, folder: Folder, *, system: System = SYSTEM) -> Iterat
             yield from _both(folder, layout.dead_new, layout.dead_cur, system)
         case "undeliverable":  # waiting entries that have a reason; they count as waiting too
             told = reasons.told_of(layout, system=system)
-            for found in listed(layout, "waiting", system=system) if told else ():
+            for found in list_entries(layout, "waiting", system=system) if told else ():
                 if reasons.reason_name(found.entry) in told:
                     yield FoundEntry(folder, found.directory, found.name)
 
@@ -79,7 +79,7 @@ def oldest(layout: Layout, *, system: System = SYSTEM) -> list[FoundEntry]:
     """Sort the first `MOST_LISTED` waiting entries that the filesystem lists by age. Raises StorageFault's kinds."""
     try:
         return sorted(
-            islice(listed(layout, "waiting", system=system), MOST_LISTED), key=lambda found: found.name
+            islice(list_entries(layout, "waiting", system=system), MOST_LISTED), key=lambda found: found.name
         )
     except OSError as fault:
         scan.raise_unread(layout.new, fault)
@@ -95,7 +95,7 @@ def find(
         if "waiting" in folders and _is_waiting(layout, key, system):
             return FoundEntry("waiting", layout.new, key)  # spares the listing of a long queue
         for folder in folders:
-            for found in listed(layout, folder, system=system):
+            for found in list_entries(layout, folder, system=system):
                 if found.name.startswith(head) and (found.name == key or _has_key(found.entry, entry)):
                     return found
     except OSError as fault:
@@ -103,7 +103,7 @@ def find(
     raise EntryNotFound(key, layout.path)
 
 
-def named(
+def find_named(
     layout: Layout, keys: Sequence[str], folders: tuple[Folder, ...] = FOLDERS, *, system: System = SYSTEM
 ) -> dict[str, list[FoundEntry]]:
     """Find the entries that people name: by key, by whole name, or by the beginning of only one key.
@@ -124,7 +124,7 @@ def named(
     short: dict[str, list[FoundEntry]] = {key: [] for key in keys}
     try:
         for folder in folders:
-            for found in listed(layout, folder, system=system):
+            for found in list_entries(layout, folder, system=system):
                 heard = (key for length in lengths for key in heads.get(found.name[:length], ()))
                 for key in dict.fromkeys(heard):  # a whole name begins with its key as well
                     if found.name == key:
@@ -157,7 +157,7 @@ def _has_key(entry: EntryName, wanted: EntryName) -> bool:
     return entry.key == wanted.key and wanted.unique in ("", entry.unique)
 
 
-def show(found: FoundEntry, limit_bytes: int = sys.maxsize, *, system: System = SYSTEM) -> bytes:
+def read_found(found: FoundEntry, limit_bytes: int = sys.maxsize, *, system: System = SYSTEM) -> bytes:
     """Read the entry's bytes. Raises EntryNotFound, EntryMalformed, EntryTooLarge, StorageFault's kinds."""
     try:
         return reading.read_entry(found.path, limit_bytes, system=system)
@@ -188,18 +188,18 @@ def delete(layout: Layout, found: FoundEntry, *, system: System = SYSTEM) -> Non
     """
     if found.folder == "claimed":
         raise EntryNotFound(found.key, layout.new)
-    system = inside(layout.path, system)
+    system = confined_to(layout.path, system)
     if (journal := journal_of(layout, system)) is not None:
-        journal.ends("delete", found.key, handoffs=found.entry.handoffs)
+        journal.record_end("delete", found.key, handoffs=found.entry.handoffs)
     try:
         system.unlink(found.path)
     except FileNotFoundError as fault:
         if journal is not None:
-            journal.kept(found.key)
+            journal.record_kept(found.key)
         raise EntryNotFound(found.key, found.directory) from fault
     except IsADirectoryError as fault:
         if journal is not None:
-            journal.kept(found.key)
+            journal.record_kept(found.key)
         what = "a directory (remove it with `rm -r`, if nothing in it is wanted)"
         raise EntryMalformed(found.path, what) from fault
     except OSError as fault:
@@ -213,9 +213,9 @@ def clear(layout: Layout, folder: Folder, *, system: System = SYSTEM) -> int:
 
     Raises StorageFault's kinds; EntryMalformed at the end, for a directory that is left.
     """
-    deleted, left, system = 0, None, inside(layout.path, system)
+    deleted, left, system = 0, None, confined_to(layout.path, system)
     with one_round(system):
-        for found in listed(layout, folder, system=system):
+        for found in list_entries(layout, folder, system=system):
             try:
                 delete(layout, found, system=system)
                 deleted += 1
@@ -229,15 +229,15 @@ def clear(layout: Layout, folder: Folder, *, system: System = SYSTEM) -> int:
 
 
 def _to_new(layout: Layout, found: FoundEntry, entry: EntryName, system: System) -> str:
-    system = inside(layout.path, system)
-    name = names.carried(entry, "requeued", system).waiting()
+    system = confined_to(layout.path, system)
+    name = names.with_usable_key(entry, "requeued", system).waiting()
     if (journal := journal_of(layout, system)) is not None:
-        journal.moves(entry.key, f"{layout.new}/{name}")
+        journal.record_move(entry.key, f"{layout.new}/{name}")
     try:
         system.rename(found.path, f"{layout.new}/{name}")
     except OSError as fault:
         # If it was moved and the reply was lost, the entry is there, or claimed already, which looks like gone.
-        if fault.errno not in doubt.DOUBTFUL or not doubt.listed(layout.new, name, system):
+        if fault.errno not in doubt.DOUBTFUL or not doubt.is_listed(layout.new, name, system):
             if isinstance(fault, FileNotFoundError):
                 raise EntryNotFound(found.key, found.directory) from fault
             raise_named(found.path, fault)

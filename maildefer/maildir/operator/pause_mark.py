@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from maildefer.errors import raise_named
 from maildefer.maildir import durable
 from maildefer.maildir.layout import Layout
-from maildefer.maildir.rights.confined import inside
+from maildefer.maildir.rights.confined import confined_to
 from maildefer.maildir.rights.modes import rights_in
 from maildefer.maildir.system import SYSTEM, System
 from maildefer.untrusted import UntrustedRecord, number, read_record
@@ -30,7 +30,7 @@ class PauseMark:
 
 def pause_queue(layout: Layout, *, user: str, host: str, system: System = SYSTEM) -> bool:
     """Make the mark durably; False if it exists already. Raises StorageFault's kinds."""
-    system = inside(layout.path, system)
+    system = confined_to(layout.path, system)
     if is_paused(layout, system=system):
         return False
     facts = {"since": round(system.time(), 3), "user": user, "host": host}
@@ -45,7 +45,7 @@ def pause_queue(layout: Layout, *, user: str, host: str, system: System = SYSTEM
 
 def resume_queue(layout: Layout, *, system: System = SYSTEM) -> bool:
     """Remove the mark durably; False if there is none. Raises StorageFault's kinds."""
-    system = inside(layout.path, system)
+    system = confined_to(layout.path, system)
     if not is_paused(layout, system=system):
         return False
     try:
@@ -60,7 +60,7 @@ def resume_queue(layout: Layout, *, system: System = SYSTEM) -> bool:
 
 def is_paused(layout: Layout, *, system: System = SYSTEM) -> bool:
     """Whether the mark exists, by a fresh listing (I10). Raises StorageFault's kinds."""
-    system = inside(layout.path, system)
+    system = confined_to(layout.path, system)
     try:
         try:
             system.utime(layout.control)  # what surely drops an NFSv3 client's stale listing

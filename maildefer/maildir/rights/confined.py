@@ -20,7 +20,7 @@ _PATH_FLAGS: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _LIST_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-def inside(queue_path: str, system: System = SYSTEM) -> System:
+def confined_to(queue_path: str, system: System = SYSTEM) -> System:
     """Confine a System to the queue; for one thread. For a folder that is a link, or below one, calls raise
     NotADirectoryError."""
     return (
@@ -29,7 +29,7 @@ def inside(queue_path: str, system: System = SYSTEM) -> System:
 
 
 def unconfined(system: System) -> System:
-    """Return the System that `inside` was given."""
+    """Return the System that `confined_to` was given."""
     return system.system if isinstance(system, _ConfinedSystem) else system
 
 

@@ -72,7 +72,7 @@ class Folder:
 
 
 @contextmanager
-def opened(path: str, *below: str, listing: bool = True, system: System = SYSTEM) -> Iterator[Folder]:
+def open_folder(path: str, *below: str, listing: bool = True, system: System = SYSTEM) -> Iterator[Folder]:
     """Open the folder at `path`, which is trusted, or a folder below it; links below are refused. Raises OSError.
 
     The folders in between need not be readable; nor, without `listing`, the last one.

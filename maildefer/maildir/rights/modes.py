@@ -23,8 +23,8 @@ import stat
 from dataclasses import dataclass, replace
 from typing import Final
 
-from maildefer.maildir.rights.confined import inside, unconfined
-from maildefer.maildir.rights.folder import opened
+from maildefer.maildir.rights.confined import confined_to, unconfined
+from maildefer.maildir.rights.folder import open_folder
 from maildefer.maildir.system import SYSTEM, System
 
 QUEUE_MODE: Final = 0o3710
@@ -116,7 +116,7 @@ def make_in(queue: str, below: str, system: System) -> bool:
     A folder that will be moved is made private; `give_folder` then gives it the mode of its new place.
     """
     rights = rights_in(queue, system)
-    if not make_directory(f"{queue}/{below}", rights.folder_mode, inside(queue, system)):
+    if not make_directory(f"{queue}/{below}", rights.folder_mode, confined_to(queue, system)):
         return False
     if rights.is_shared:
         give_folder(queue, below, rights)
@@ -140,7 +140,7 @@ def make_directory(path: str, mode: int, system: System) -> bool:
 
 def give_folder(queue: str, below: str, rights: Rights) -> None:
     """Give a folder that this process has made its mode, and, as root, its owner. Raises OSError."""
-    with opened(queue, *below.split("/")) as made:
+    with open_folder(queue, *below.split("/")) as made:
         if rights.owner >= 0:
             os.fchown(made.descriptor, rights.owner, -1)
         mode = FOLDER_MODES.get(below, PRIVATE_FOLDER_MODE)

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Final
 
 from maildefer.maildir.rights.confined import unconfined
-from maildefer.maildir.rights.folder import opened
+from maildefer.maildir.rights.folder import open_folder
 from maildefer.maildir.rights.modes import FOLDER_MODES, Rights, is_shared, rights_in
 from maildefer.maildir.system import SYSTEM, System
 
@@ -21,13 +21,13 @@ _READABLE: Final = 0o644
 _ACCESS_LIST: Final = "system.posix_acl_access"
 
 
-def let_record(queue: str) -> None:
+def give_journal_rights(queue: str) -> None:
     """Give the journal's folder the queue's owner, and the group and mode of `new/`: a user that may push may record.
 
     In a queue that a front end shares, the mode is that of `maildefer permissions`. Root changes all of this; another
     user only what it owns, as far as it may. A second call changes nothing. Raises OSError.
     """
-    with opened(queue) as top, opened(queue, *JOURNAL.split("/"), listing=False) as journal:
+    with open_folder(queue) as top, open_folder(queue, *JOURNAL.split("/"), listing=False) as journal:
         owner, new = os.fstat(top.descriptor), top.lstat("new")
         group = owner.st_gid if is_shared(owner) else new.st_gid
         mode = FOLDER_MODES[JOURNAL] if is_shared(owner) else stat.S_IMODE(new.st_mode)
@@ -35,7 +35,7 @@ def let_record(queue: str) -> None:
         facts = os.fstat(journal.descriptor)
         user = os.geteuid()
         if user not in (0, facts.st_uid) or facts.st_uid not in (0, user, owner.st_uid):
-            return  # it belongs to another user, whom `barred` may name
+            return  # it belongs to another user, whom `barred_writers` may name
         if user == 0 and facts.st_uid != owner.st_uid:
             os.chown(path, owner.st_uid, -1)
         if facts.st_gid != group:
@@ -57,7 +57,7 @@ def record_rights(queue: str, system: System) -> Rights:
     return replace(rights, file_mode=_READABLE, exceeds_umask=True) if owner else rights
 
 
-def barred(queue: str) -> Iterator[str]:
+def barred_writers(queue: str) -> Iterator[str]:
     """Name, in words, the users who own, serve or now read the queue, and certainly can't write to its journal.
 
     Owner, group and mode decide. Where there is an access list nothing is known; nor of members of a group, except

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from maildefer.errors import ConfigurationError, NotAQueue
-from maildefer.maildir.rights.folder import Folder, opened
+from maildefer.maildir.rights.folder import Folder, open_folder
 from maildefer.maildir.rights.modes import (
     FOLDER_MODES,
     FORMAT_MODE,
@@ -46,7 +46,7 @@ class SharingResult:
     left: list[str] = field(default_factory=list)  # what was not changed, and why
 
 
-def commands(queue: str, front_end: FrontEndAccount) -> Iterator[list[str]]:
+def sharing_commands(queue: str, front_end: FrontEndAccount) -> Iterator[list[str]]:
     """Return the commands that the queue's owner, if it is a member of the group, or root has to give, unquoted.
 
     Raises ConfigurationError, NotAQueue, OSError.
@@ -78,7 +78,7 @@ def commands(queue: str, front_end: FrontEndAccount) -> Iterator[list[str]]:
     yield ["chmod", f"{QUEUE_MODE:o}", queue]
 
 
-def share(queue: str, front_end: FrontEndAccount) -> SharingResult:
+def share_queue(queue: str, front_end: FrontEndAccount) -> SharingResult:
     """Give the front end the rights that it needs, and take all others from it; a second call changes nothing.
 
     For root, or for the queue's owner if that is a member of the group. Raises ConfigurationError, NotAQueue,
@@ -88,14 +88,14 @@ def share(queue: str, front_end: FrontEndAccount) -> SharingResult:
         if os.geteuid() not in (0, owner):
             raise ConfigurationError(f"{queue} belongs to user {owner}: run this as that user, or as root")
         sharer = _Sharer(top, owner, front_end)
-        sharer.share()
+        sharer.share_all()
         return sharer.result
 
 
 @contextmanager
 def _opened(queue: str, front_end: FrontEndAccount) -> Iterator[tuple[Folder, int]]:
     """Open the queue's folder, which must be no link; yields it with its owner."""
-    with opened(os.path.dirname(queue), os.path.basename(queue) or ".") as top:
+    with open_folder(os.path.dirname(queue), os.path.basename(queue) or ".") as top:
         if lacking := _REQUIRED - set(top.names()):
             raise NotAQueue(queue, f"it has no {', '.join(sorted(lacking))}")
         owner = os.fstat(top.descriptor).st_uid
@@ -116,7 +116,7 @@ class _Sharer:
         self._front_end = front_end
         self.result = SharingResult()
 
-    def share(self) -> None:
+    def share_all(self) -> None:
         """Change private folders first, and last the queue's own folder, which gives the group access."""
         for place in ("", ".maildefer"):
             with self._folder(place) as folder:

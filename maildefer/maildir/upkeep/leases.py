@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from maildefer.errors import LeaseFenced, raise_named
 from maildefer.maildir import doubt, durable
 from maildefer.maildir.layout import Layout
-from maildefer.maildir.rights.confined import inside
+from maildefer.maildir.rights.confined import confined_to
 from maildefer.maildir.rights.modes import make_in, rights_in
 from maildefer.maildir.system import SYSTEM, System
 from maildefer.untrusted import UntrustedRecord, read_record
@@ -43,7 +43,7 @@ class Lease:
         self.layout = layout
         self.name = name
         self.beat = beat
-        self._system = inside(layout.path, system)
+        self._system = confined_to(layout.path, system)
         self._inherited = False  # whether a dead predecessor may have made the next beat
 
     @property
@@ -184,7 +184,7 @@ def fence(
     It is not sent after `latest`, by the boot clock, but False returned: where the server was away meanwhile, the owner
     has been silent for that. Raises OSError, IsADirectoryError for a folder that has a lease's name.
     """
-    system = inside(layout.path, system)
+    system = confined_to(layout.path, system)
     seen, ended = f"{layout.leases}/{lease}.{beat}", f"{layout.fenced}/{lease}.{beat}"
     if is_folder(layout, lease, beat, system=system):
         raise IsADirectoryError(errno.EISDIR, "is a folder, so no lease: remove it", seen)

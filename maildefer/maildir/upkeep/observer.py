@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from maildefer.maildir import doubt
 from maildefer.maildir.layout import Format, Layout
-from maildefer.maildir.rights.confined import inside
+from maildefer.maildir.rights.confined import confined_to
 from maildefer.maildir.system import SYSTEM, System
 from maildefer.maildir.upkeep import leases
 from maildefer.maildir.upkeep.failed_moves import FailedMoves
@@ -51,7 +51,7 @@ class LeaseObserver:
         self._own = own
         self._known_dead = known_dead
         self._refusals = FailedMoves(system=system) if refusals is None else refusals
-        self._system = inside(layout.path, system)
+        self._system = confined_to(layout.path, system)
         self._watched: dict[str, WatchedLease] = {}
         self._allowed_silence_seconds = format.ttl_seconds
         self._allowance_until = 0.0

@@ -13,7 +13,7 @@ from maildefer.maildir import names, scan
 from maildefer.maildir.journal import journal_of
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.names import EntryName
-from maildefer.maildir.rights.confined import inside, one_round
+from maildefer.maildir.rights.confined import confined_to, one_round
 from maildefer.maildir.system import SYSTEM, System
 from maildefer.maildir.upkeep.failed_moves import IN_A_ROW, FailedMoves
 
@@ -34,7 +34,7 @@ class Promoter:
     ) -> None:
         self._layout = layout
         self._refusals = FailedMoves(system=system) if refusals is None else refusals
-        self._system = inside(layout.path, system)
+        self._system = confined_to(layout.path, system)
         self._heap: list[tuple[int, str]] = []
         self._known: set[str] = set()
         self._horizon = math.inf  # entries that are due from then on may have been listed and dropped
@@ -42,7 +42,7 @@ class Promoter:
         self._began = self._took = 0.0
         self._relist_at = self._early_at = 0.0
 
-    def hear(self, name: str) -> None:
+    def note_deferred(self, name: str) -> None:
         """Note a name that this host has just put into `.later/new/`."""
         due = names.due_of(name)
         if due is not None and name not in self._known and name not in self._refusals:
@@ -151,10 +151,10 @@ class Promoter:
 
     def _move(self, name: str) -> str:
         """Move one entry; returns its key, or an empty text if another host or an operator has moved it."""
-        entry = names.carried(EntryName.parse(name), "later", self._system)
+        entry = names.with_usable_key(EntryName.parse(name), "later", self._system)
         back = f"{self._layout.new}/{entry.returned().waiting()}"
         if (journal := journal_of(self._layout, self._system)) is not None:
-            journal.moves(entry.key, back)
+            journal.record_move(entry.key, back)
         try:
             self._system.rename(f"{self._layout.later_new}/{name}", back)
         except FileNotFoundError:

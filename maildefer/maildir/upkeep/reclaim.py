@@ -18,7 +18,7 @@ from maildefer.maildir.journal import journal_of
 from maildefer.maildir.layout import Layout, make_folder
 from maildefer.maildir.names import EntryName, Owner, is_entry, owner_of
 from maildefer.maildir.reasons import Death
-from maildefer.maildir.rights.confined import inside, one_round
+from maildefer.maildir.rights.confined import confined_to, one_round
 from maildefer.maildir.rights.modes import is_shared_at
 from maildefer.maildir.system import SYSTEM, System
 from maildefer.maildir.upkeep.failed_moves import FailedMoves
@@ -72,7 +72,7 @@ class Reclaimer:
         self._host = host
         self._max_crashes = max_crashes
         self._grace = grace_seconds
-        self._system = inside(layout.path, system)
+        self._system = confined_to(layout.path, system)
         self._refusals = FailedMoves(system=system) if refusals is None else refusals
         self._returns = FailedMoves(system=system) if returns is None else returns
         self._is_shared: bool | None = None  # not read yet: often nothing has to be reclaimed
@@ -80,12 +80,12 @@ class Reclaimer:
             str, dict[str, float]
         ] = {}  # by folder, then path: when first seen, on the boot clock
 
-    def scan(self, taken: Reclaimed | None = None) -> Reclaimed:
-        """Scan once: list `cur/` first, then read the scoreboard and the leases. Adds to `taken`, and returns it.
+    def scan(self, moved: Reclaimed | None = None) -> Reclaimed:
+        """Scan once: list `cur/` first, then read the scoreboard and the leases. Adds to `moved`, and returns it.
 
         Raises OSError if a listing fails; a single entry that can't be moved is tried again by itself.
         """
-        taken = Reclaimed() if taken is None else taken
+        moved = Reclaimed() if moved is None else moved
         mine: list[tuple[str, Owner]] = []
         theirs: dict[str, list[str]] = {}
         foreign: list[str] = []
@@ -106,23 +106,23 @@ class Reclaimer:
         state_of = self._look()
         with one_round(self._system):
             for name, owner in mine:
-                self._audit(name, state_of(owner), taken)
+                self._audit(name, state_of(owner), moved)
             for lease in self._observer.abandoned(theirs):
                 death = Death(how=f"with all of {lease}, whose lease has ended")
                 for name in theirs[lease]:
-                    self._try_to_reclaim_claim(name, charged=True, taken=taken, death=death)
-            self._return_foreign(self._layout.cur, foreign, taken)
-        return taken
+                    self._try_to_reclaim_claim(name, charged=True, moved=moved, death=death)
+            self._return_foreign(self._layout.cur, foreign, moved)
+        return moved
 
-    def scan_deferred(self, taken: Reclaimed | None = None) -> Reclaimed:
+    def scan_deferred(self, moved: Reclaimed | None = None) -> Reclaimed:
         """Return entries that a mail reader moved in `.later/`. Raises OSError as `scan` does."""
-        taken = Reclaimed() if taken is None else taken
+        moved = Reclaimed() if moved is None else moved
         try:
             listed = fresh_listing(self._layout.later_cur, self._system)
         except FileNotFoundError:  # the folder is made again by the next defer
             listed = []
-        self._return_foreign(self._layout.later_cur, filter(is_entry, listed), taken)
-        return taken
+        self._return_foreign(self._layout.later_cur, filter(is_entry, listed), moved)
+        return moved
 
     def reclaim_claims_of(
         self,
@@ -130,7 +130,7 @@ class Reclaimer:
         *,
         charged: bool,
         spared: frozenset[int] = frozenset(),
-        taken: Reclaimed | None = None,
+        moved: Reclaimed | None = None,
         death: Death | None = None,
     ) -> Reclaimed:
         """Reclaim the claims of one worker of ours that is known to be dead, under our current lease.
@@ -140,48 +140,48 @@ class Reclaimer:
         Those of the SEQs `spared` are never charged: it had not begun with them. What it held under an earlier lease,
         which was fenced, `scan` reclaims. `death` is what is known of how it died.
         """
-        taken = Reclaimed() if taken is None else taken
+        moved = Reclaimed() if moved is None else moved
         own, fault = self._own(), None
         for name in fresh_listing(self._layout.cur, self._system):
             owner = owner_of(name)
             if owner is not None and owner.pid == pid and owner.lease == own:
                 its_fault = charged and owner.seq not in spared
                 try:
-                    self.reclaim_claim(name, charged=its_fault, taken=taken, death=death)
+                    self.reclaim_claim(name, charged=its_fault, moved=moved, death=death)
                 except OSError as refused:  # the other claims must not wait for this one
                     fault = refused
         if fault is not None:
             raise fault
-        return taken
+        return moved
 
-    def _audit(self, name: str, state: OwnerState, taken: Reclaimed) -> None:
+    def _audit(self, name: str, state: OwnerState, moved: Reclaimed) -> None:
         match state:
             case "held":
                 pass
             case "alive":  # the worker took its claim for failed, and the rename was executed after all
-                self._try_to_reclaim_claim(name, charged=False, taken=taken)
+                self._try_to_reclaim_claim(name, charged=False, moved=moved)
             case "dead":
-                self._try_to_reclaim_claim(name, charged=True, taken=taken)
+                self._try_to_reclaim_claim(name, charged=True, moved=moved)
 
     def _try_to_reclaim_claim(
-        self, name: str, *, charged: bool, taken: Reclaimed, death: Death | None = None
+        self, name: str, *, charged: bool, moved: Reclaimed, death: Death | None = None
     ) -> None:
         """Reclaim one claim; one that can't be moved, or buried on a full disk, must not delay the others."""
         path = f"{self._layout.cur}/{name}"
         if not self._refusals.may_try(path):
             return
         try:
-            self.reclaim_claim(name, charged=charged, taken=taken, death=death)
+            self.reclaim_claim(name, charged=charged, moved=moved, death=death)
         except OSError as fault:
             self._refusals.note(path, fault)
         else:
             self._refusals.forget(path)
 
     def reclaim_claim(
-        self, name: str, *, charged: bool, taken: Reclaimed, death: Death | None = None
+        self, name: str, *, charged: bool, moved: Reclaimed, death: Death | None = None
     ) -> None:
         """Reclaim a claim (the crash charged; buried at the limit), or release it; no doubt: if gone, it was done."""
-        system, entry = self._system, self._set_apart(EntryName.parse(name), names.unique_of(name))
+        system, entry = self._system, self._with_unique(EntryName.parse(name), names.unique_of(name))
         back = entry.returned(crashes=1) if charged else entry.returned(attempts=-1)
         folder, reason = self._layout.new, ""
         if charged and back.crashes >= self._max_crashes:
@@ -194,7 +194,7 @@ class Reclaimer:
             reasons.write_reason(self._layout, back, reason, facts, host=self._host, system=system)
             folder = self._layout.dead_new
         if (journal := journal_of(self._layout, system)) is not None:
-            journal.moves(back.key, f"{folder}/{back.waiting()}")
+            journal.record_move(back.key, f"{folder}/{back.waiting()}")
         try:
             system.rename(f"{self._layout.cur}/{name}", f"{folder}/{back.waiting()}")
         except FileNotFoundError:
@@ -202,11 +202,11 @@ class Reclaimer:
                 make_folder(self._layout, ".dead", system)
             return
         if reason:
-            taken.buried[back.key] = reason
+            moved.buried[back.key] = reason
         else:
-            (taken.reclaimed if charged else taken.released).append(back.key)
+            (moved.reclaimed if charged else moved.released).append(back.key)
 
-    def _return_foreign(self, folder: str, foreign: Iterable[str], taken: Reclaimed) -> None:
+    def _return_foreign(self, folder: str, foreign: Iterable[str], moved: Reclaimed) -> None:
         """Return what a mail reader moved from `new/X` to `cur/X:2,S`, since reading a queue must not empty it."""
         now, before = self._system.boottime(), self._foreign.get(folder, {})
         seen = (f"{folder}/{name}" for name in islice(foreign, _MOST_FOREIGN))
@@ -217,8 +217,8 @@ class Reclaimer:
         for path, since in watched.items():
             if now - since < self._grace or not refusals.may_try(path):
                 continue
-            entry = names.carried(EntryName.parse(path.rpartition("/")[2]), self._host, self._system)
-            entry = self._set_apart(entry)  # a reader's `N:2,S` and `N:2,T` may have been two entries
+            entry = names.with_usable_key(EntryName.parse(path.rpartition("/")[2]), self._host, self._system)
+            entry = self._with_unique(entry)  # a reader's `N:2,S` and `N:2,T` may have been two entries
             back = f"{self._layout.new}/{entry.returned().waiting()}"
             if entry.due is not None and folder == self._layout.later_cur:
                 back = f"{self._layout.later_new}/{entry.deferred(entry.due)}"
@@ -230,12 +230,12 @@ class Reclaimer:
                 refusals.note(path, fault)
                 continue
             refusals.forget(path)
-            taken.returned.append(entry.key)
+            moved.returned.append(entry.key)
 
-    def _set_apart(self, entry: EntryName, unique: str = "") -> EntryName:
+    def _with_unique(self, entry: EntryName, unique: str = "") -> EntryName:
         """In a queue that a front end of another user shares, give the entry a UNIQUE: no other gets its name (I2)."""
         if self._is_shared is None:
             self._is_shared = is_shared_at(self._layout.path, self._system)
         if not self._is_shared:
             return entry
-        return names.set_apart(entry, unique, self._host, self._system)
+        return names.with_unique(entry, unique, self._host, self._system)

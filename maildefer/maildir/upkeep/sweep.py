@@ -17,8 +17,8 @@ from maildefer.maildir.journal import KEPT_SECONDS as JOURNAL_SECONDS
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.names import EntryName, split_beat
 from maildefer.maildir.reasons import reason_name
-from maildefer.maildir.rights.confined import inside
-from maildefer.maildir.rights.folder import TOKENS, TRIALS, Folder, clear_tokens, clear_trials, opened
+from maildefer.maildir.rights.confined import confined_to
+from maildefer.maildir.rights.folder import TOKENS, TRIALS, Folder, clear_tokens, clear_trials, open_folder
 from maildefer.maildir.system import SYSTEM, System
 
 DRAFT_SECONDS = 36 * 3600.0  # Maildir's own figure
@@ -36,7 +36,7 @@ class Sweeper:
 
     def __init__(self, layout: Layout, *, system: System = SYSTEM) -> None:
         self._layout = layout
-        self._system = inside(layout.path, system)
+        self._system = confined_to(layout.path, system)
         self._first_seen: dict[str, float] = {}
 
     def sweep(self, mount_time: float) -> int:
@@ -44,7 +44,7 @@ class Sweeper:
         now, seen, removed = self._system.boottime(), dict[str, float](), 0
         for parts, seconds, is_over in self._folders():
             try:
-                with opened(self._layout.path, *parts, system=self._system) as folder:
+                with open_folder(self._layout.path, *parts, system=self._system) as folder:
                     for name in filter(is_over, self._names(folder)):
                         path = "/".join((*parts, name))
                         if len(seen) < 4 * _MOST:
@@ -132,7 +132,7 @@ def _empty(draft: Folder, name: str) -> None:
 
 def mount_time_offset(layout: Layout, *, system: System = SYSTEM) -> float:
     """Return the mount's time minus our boot clock, in seconds, by the mtime of a new file. Raises OSError."""
-    system = inside(layout.path, system)
+    system = confined_to(layout.path, system)
     path = f"{layout.tmp}/.clock-{system.pid()}-{system.token(8)}"
     descriptor = system.open(path, durable.NEW, 0o600)
     try:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from maildefer.maildir.doubt import fresh_listing
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.names import Owner, owner_of
-from maildefer.maildir.rights.confined import inside
+from maildefer.maildir.rights.confined import confined_to
 from maildefer.maildir.system import SYSTEM, System
 from maildefer.maildir.upkeep.failed_moves import FailedMoves
 from maildefer.maildir.upkeep.observer import LeaseObserver
@@ -38,7 +38,7 @@ class TokenReclaimer:
         self._own = own
         self._read_board = look
         self._refusals = FailedMoves(system=system) if refusals is None else refusals
-        self._system = inside(layout.path, system)
+        self._system = confined_to(layout.path, system)
 
     def scan(self) -> int:
         """Reclaim tokens that nobody holds; returns how many. Raises OSError; single tokens are tried again later."""

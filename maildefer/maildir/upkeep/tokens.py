@@ -21,8 +21,8 @@ from maildefer.maildir import doubt, durable
 from maildefer.maildir.claims import QUICK_SECONDS, ClaimSlots
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.names import EntryName
-from maildefer.maildir.rights.confined import inside
-from maildefer.maildir.rights.folder import TOKENS, Folder, clear_tokens, opened, token_names
+from maildefer.maildir.rights.confined import confined_to
+from maildefer.maildir.rights.folder import TOKENS, Folder, clear_tokens, open_folder, token_names
 from maildefer.maildir.rights.modes import make_in, rights_in
 from maildefer.maildir.system import SYSTEM, System
 
@@ -37,15 +37,15 @@ class _HeldToken:
 class Tokens:
     """The tokens of one process; for one thread, and not for a forked child, which is not their owner.
 
-    `hand` publishes the tokens that may be held, for the audit. `lease` returns the lease under which to take tokens,
+    `slots` publishes the tokens that may be held, for the audit. `lease` returns the lease under which to take tokens,
     in the queue that has them, or None while nothing may be claimed there (I8).
     """
 
     def __init__(
-        self, layout: Layout, hand: ClaimSlots, *, lease: Callable[[], str | None], system: System = SYSTEM
+        self, layout: Layout, slots: ClaimSlots, *, lease: Callable[[], str | None], system: System = SYSTEM
     ) -> None:
         self._layout = layout
-        self._slots = hand
+        self._slots = slots
         self._lease = lease
         self._system = system
         self._pid = system.pid()
@@ -98,7 +98,7 @@ class Tokens:
             self._system.rename(held_path(self._layout, held.name), free_path(self._layout, held.name))
         except OSError:  # no slot of the scoreboard has the token then, so that the audit reclaims it
             pass
-        self._slots.drop(held.place)
+        self._slots.free_place(held.place)
 
     def _find(self, token: str) -> list[str]:
         """List the free names of the token freshly, newest first: one or none, if nothing is wrong."""
@@ -116,13 +116,13 @@ class Tokens:
         system = self._system
         seq = self._slots.next_seq()
         taken = f"{name}:1,{lease}.{self._pid}.{seq}"
-        place = self._slots.take(seq, taken)
+        place = self._slots.take_place(seq, taken)
         began = system.boottime()
         try:
             system.rename(f"{folder_of(self._layout, token)}/{name}", held_path(self._layout, taken))
         except OSError as fault:
             if not self._was_taken(fault, began, taken):
-                self._slots.drop(place)
+                self._slots.free_place(place)
                 if fault.errno != errno.ENOENT:
                     raise
                 make_in(  # no process was first: the folder was removed
@@ -141,24 +141,26 @@ class Tokens:
         if fault.errno not in doubt.DOUBTFUL or (fault.errno == errno.ENOENT and quick):
             return False
         try:
-            return doubt.listed(f"{self._layout.tokens}/held", taken, self._system)
+            return doubt.is_listed(f"{self._layout.tokens}/held", taken, self._system)
         except OSError:
             return False
 
     def _remove(self, prefix: str, names: list[str]) -> None:
         try:
-            with opened(self._layout.path, ".maildefer", "tokens", prefix, system=self._system) as folder:
+            with open_folder(
+                self._layout.path, ".maildefer", "tokens", prefix, system=self._system
+            ) as folder:
                 folder.remove(names)
         except OSError:
             pass
 
     def _make(self, prefix: str) -> None:
         """Make a folder of tokens, complete and durable before it is visible; the loser of a race uses the winner's."""
-        system = inside(self._layout.path, self._system)
+        system = confined_to(self._layout.path, self._system)
         for below in ("tokens", "tokens/held"):
             make_in(self._layout.path, f".maildefer/{below}", system)
         draft = f"{TOKENS}{prefix}-{system.pid()}-{system.token(8)}"
-        with opened(self._layout.path, "tmp", system=system) as tmp:
+        with open_folder(self._layout.path, "tmp", system=system) as tmp:
             tmp.mkdir(draft, rights_in(self._layout.path, system).folder_mode)
             try:
                 with tmp.folder(draft) as made:

@@ -20,7 +20,7 @@ from maildefer import log_context
 from maildefer.digest import blake2b
 from maildefer.maildir import durable
 from maildefer.maildir.layout import Layout
-from maildefer.maildir.rights.confined import inside
+from maildefer.maildir.rights.confined import confined_to
 from maildefer.maildir.rights.modes import make_in
 from maildefer.maildir.system import SYSTEM
 from maildefer.message.outgoing.refusals import ServerReply, is_final
@@ -74,7 +74,7 @@ class SentMessage:
         record = {"taken": sorted(taken), "refused": final, "attempt": self.attempt}
         queue = os.path.dirname(os.path.dirname(self.folder))
         make_in(queue, ".maildefer/sent", SYSTEM)
-        old, token, system = self._names(), SYSTEM.token(8), inside(queue)
+        old, token, system = self._names(), SYSTEM.token(8), confined_to(queue)
         path = f"{self.folder}/{self.name},{self.attempt:06d}.{token}"
         durable.replace_file(path, json.dumps(record).encode(), f"{self.folder}/.{token}", system=system)
         for name in old:

@@ -15,7 +15,7 @@ from maildefer.host.identity import start_time
 from maildefer.maildir import doubt, durable
 from maildefer.maildir.layout import Format, create_queue, open_queue, read_format
 from maildefer.maildir.names import lease_name
-from maildefer.maildir.rights.confined import inside
+from maildefer.maildir.rights.confined import confined_to
 from maildefer.maildir.system import SYSTEM, System
 from maildefer.maildir.upkeep.leases import Lease, LeaseHolder, fence
 from maildefer.pool.context import PoolContext
@@ -49,7 +49,7 @@ class Heartbeat:
         self.left = threading.Event()
         self.last_good_beat = 0.0
         self._context = context
-        self._system = inside(self.queue.layout.path, system)  # of this thread's own
+        self._system = confined_to(self.queue.layout.path, system)  # of this thread's own
         self._index = index
         self._lease_name = first_lease
         self._earlier_lease = ""  # our lease before this one

@@ -202,7 +202,7 @@ class Maintenance:
 
     def _promote(self) -> None:
         while not self._deferred_names.empty():
-            self._promoter.hear(self._deferred_names.get())
+            self._promoter.note_deferred(self._deferred_names.get())
         for key in self._promoter.promote(self._heartbeat.mount_time.now()):
             events.emit("entry.promoted", queue=self._name, key=key)
 

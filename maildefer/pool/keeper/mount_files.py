@@ -8,7 +8,7 @@ from typing import Final, get_args
 
 from maildefer import events
 from maildefer.maildir import durable
-from maildefer.maildir.rights.confined import inside
+from maildefer.maildir.rights.confined import confined_to
 from maildefer.maildir.rights.modes import rights_in
 from maildefer.maildir.system import System
 from maildefer.maildir.upkeep.failed_moves import FailedMoves
@@ -35,7 +35,7 @@ class MountFiles:
         self._heartbeat = heartbeat
         self._layout = heartbeat.queue.layout
         self._name = heartbeat.queue.name
-        self._system = inside(self._layout.path, system)
+        self._system = confined_to(self._layout.path, system)
         self.reload: ReloadProgress | None = None  # how the last one went
         self._rates = Rates(context.board)
         self.refusals = FailedMoves(system=system)  # requests that could not be consumed

@@ -74,7 +74,7 @@ class DeadSlots:
         with logged_reclaims(self._queue) as reclaimed:
             spared = board.spared(slot, self._index)
             charged, death = state == State.DEAD_CHARGED, worker_deaths.read_death(board, slot, self._dumps)
-            reclaimer.reclaim_claims_of(pid, charged=charged, spared=spared, taken=reclaimed, death=death)
+            reclaimer.reclaim_claims_of(pid, charged=charged, spared=spared, moved=reclaimed, death=death)
         board.forget_gathered(slot, self._index)
         if tokens is not None:
             if count := tokens.reclaim_tokens_of(pid):

@@ -40,7 +40,7 @@ class BatchWorker(Worker):
         for queue in self._queues:
             if application.has_batches(queue.name):
                 slots = GatheredSlots(shared.board, slot, self._slot, queue.index, self._free_places)
-                self._gathered_slots[queue.index] = queue.claimer.hand = slots
+                self._gathered_slots[queue.index] = queue.claimer.slots = slots
                 queue.claimer.kind = GatheredClaim
                 self._attempts[queue.index].run_handlers = partial(self._run_marked, slots)
         self._leaders = {

@@ -53,7 +53,7 @@ class GatheredSlots:
     def next_seq(self) -> int:
         return self._slot.next_seq()
 
-    def take(self, seq: int, name: str) -> int:
+    def take_place(self, seq: int, name: str) -> int:
         place = self.free.pop()
         if place >= self._first + self._words[self._top]:  # first, so that every look sees the claim
             self._words[self._top] = place - self._first + 1
@@ -61,7 +61,7 @@ class GatheredSlots:
         self._slot.hint(name)
         return place
 
-    def drop(self, place: int) -> None:
+    def free_place(self, place: int) -> None:
         self._words[place] = 0
         self.free.append(place)
 

@@ -131,10 +131,10 @@ class TokenSlots:
     def next_seq(self) -> int:
         return self._slot.next_seq()
 
-    def take(self, seq: int, name: str) -> int:
+    def take_place(self, seq: int, name: str) -> int:
         self._words[self._count] += 1  # first, so that a place that is taken is counted
-        return self._slot.take_unnamed(seq)
+        return self._slot.take_unnamed_place(seq)
 
-    def drop(self, place: int) -> None:
-        self._slot.drop(place)
+    def free_place(self, place: int) -> None:
+        self._slot.free_place(place)
         self._words[self._count] -= 1

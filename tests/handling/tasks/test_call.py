@@ -89,7 +89,7 @@ def signed_without_key(layout: Layout, entry: Path) -> None:
     """The call as an earlier version has it."""
     data = entry.read_bytes()
     text = data.rpartition(b"\n\n")[2].rstrip(b"\n")
-    signature = blake2b(text, key=taskkey.made(layout.path), digest_size=32).hexdigest()
+    signature = blake2b(text, key=taskkey.ensure_secret(layout.path), digest_size=32).hexdigest()
     entry.write_bytes(re.sub(rb"(?<=Maildefer-Signature: )[0-9a-f]+", signature.encode(), data))
 
 
@@ -116,10 +116,10 @@ def test_a_copy_that_says_that_it_was_handed_on_from_the_calls_own_entry_is_refu
 def test_a_call_keeps_its_key_and_is_good_wherever_its_entry_goes(project: Layout, deferred: Path) -> None:
     assert handled(project, Claim.release) == ACKED
     assert handled(project, lambda claim: claim.defer(0, failed=True)) == ACKED
-    [later] = entries.listed(project, "deferred")
+    [later] = entries.list_entries(project, "deferred")
     entries.release_deferred(project, later)
     assert handled(project, lambda claim: claim.bury("for now")) == ACKED
-    [dead] = entries.listed(project, "dead")
+    [dead] = entries.list_entries(project, "dead")
     entries.requeue(project, dead)
     [name] = os.listdir(project.new)
     os.rename(f"{project.new}/{name}", f"{project.new}/{name}:2,S")  # as a mail reader does
@@ -184,7 +184,7 @@ def test_what_is_signed_and_yet_no_call_is_a_dead_letter(
     project: Layout, deferred: Path, text: bytes
 ) -> None:
     top, _, _ = deferred.read_bytes().rpartition(b"\n\n")
-    signature = taskkey.signature(taskkey.made(project.path), deferred.name, text)
+    signature = taskkey.signature(taskkey.ensure_secret(project.path), deferred.name, text)
     top = re.sub(rb"(?<=Maildefer-Signature: )[0-9a-f]+", signature.encode(), top)
     deferred.write_bytes(top + b"\n\n" + text)
     assert "a call of a task" in refused(project)

@@ -104,7 +104,7 @@ def test_a_call_that_was_not_deferred_here_is_rejected() -> None:
     for data in (forged, unsigned, b""):
         Queue("run/queue").push(data, sender="eve@x", recipient=deferred.address)
         assert isinstance(handled()[0], Buried)
-    signature.made(Queue("run/other").layout.path)
+    signature.ensure_secret(Queue("run/other").layout.path)
     Queue("run/other").push(genuine.Data, recipient=deferred.address)
     assert isinstance(handled("run/other")[0], Buried)
     assert CALLS == []
@@ -122,7 +122,7 @@ def test_names_that_differ_in_case_only_are_two_tasks() -> None:
 
 
 def test_a_signature_that_is_no_number_is_none() -> None:
-    wanted = signature.signature(signature.made(Queue("run/queue").layout.path), "key", b"text")
+    wanted = signature.signature(signature.ensure_secret(Queue("run/queue").layout.path), "key", b"text")
     assert signature.is_same(wanted, wanted)
     for given in ("zz", "abc", ""):
         assert not signature.is_same(given, wanted)

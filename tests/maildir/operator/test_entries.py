@@ -68,8 +68,8 @@ def test_a_listing_tells_waiting_entries_from_claimed_ones(layout: Layout) -> No
     Path(layout.cur, pop_name(entry, SYSTEM)).write_bytes(DATA)
     seen = moved(layout, layout.cur, "{key}:2,S")
     new = pushed(layout)
-    assert {found.key for found in entries.listed(layout, "waiting")} == {seen, new}
-    assert len(list(entries.listed(layout, "claimed"))) == 2
+    assert {found.key for found in entries.list_entries(layout, "waiting")} == {seen, new}
+    assert len(list(entries.list_entries(layout, "claimed"))) == 2
 
 
 def test_what_is_in_no_folder_is_not_found(layout: Layout) -> None:
@@ -85,13 +85,13 @@ def test_a_key_cannot_lead_out_of_the_queue(layout: Layout) -> None:
 
 
 def test_the_bytes_are_shown_untouched(layout: Layout) -> None:
-    assert entries.show(entries.find(layout, pushed(layout))) == DATA
+    assert entries.read_found(entries.find(layout, pushed(layout))) == DATA
 
 
 def test_a_directory_cannot_be_shown(layout: Layout) -> None:
     os.mkdir(f"{layout.new}/directory")
     with pytest.raises(EntryMalformed):
-        entries.show(entries.find(layout, "directory"))
+        entries.read_found(entries.find(layout, "directory"))
 
 
 @pytest.mark.invariant(4)
@@ -124,7 +124,7 @@ def test_what_somebody_else_moved_meanwhile_is_not_found(layout: Layout) -> None
         with pytest.raises(EntryNotFound):
             operation(layout, found)
     with pytest.raises(EntryNotFound):
-        entries.show(found)
+        entries.read_found(found)
 
 
 def test_a_requeue_whose_reply_was_lost_has_happened(layout: Layout) -> None:
@@ -181,14 +181,14 @@ def test_the_beginning_of_a_key_names_it_and_a_part_of_its_counters_does_not(lay
     key = moved(layout, layout.dead_new, "{key},a=20,c=4,n=6")
     folders: tuple[entries.Folder, ...] = ("waiting", "dead")
     for head in (key[:-1], key, f"{key},a=20,c=4,n=6", f"{key},a=1"):
-        assert [found.key for found in entries.named(layout, [head], folders)[head]] == [key]
+        assert [found.key for found in entries.find_named(layout, [head], folders)[head]] == [key]
     for head in (f"{key},a=", f"{key},a=20,", f"{key}x"):
-        assert entries.named(layout, [head], folders)[head] == []
+        assert entries.find_named(layout, [head], folders)[head] == []
 
 
 def test_of_the_keys_that_a_beginning_may_mean_no_more_are_kept_than_are_told(layout: Layout) -> None:
     for number in range(200):
         Path(layout.new, f"1.M0P1Q{number}R9c1f0a77.other,S=1").touch()
     with pytest.raises(EntryAmbiguous) as caught:
-        entries.named(layout, ["1.M0P1Q"], ("waiting", "dead"))
+        entries.find_named(layout, ["1.M0P1Q"], ("waiting", "dead"))
     assert len(caught.value.candidates) <= 100

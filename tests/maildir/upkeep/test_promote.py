@@ -66,7 +66,7 @@ def test_an_entry_without_a_due_time_is_due_at_once(promoter: Promoter, layout: 
 def test_a_defer_of_this_host_is_heard_of_without_a_listing(
     promoter: Promoter, layout: Layout, world: World
 ) -> None:
-    promoter.hear(deferred(layout, "1.x,a=1,n=1,d=1700000000"))
+    promoter.note_deferred(deferred(layout, "1.x,a=1,n=1,d=1700000000"))
     assert promoter.promote(START) == ["1.x"]
     assert world.asked("scandir", "listdir") == []
 
@@ -74,8 +74,8 @@ def test_a_defer_of_this_host_is_heard_of_without_a_listing(
 def test_a_name_heard_twice_or_heard_and_listed_is_promoted_once(promoter: Promoter, layout: Layout) -> None:
     name = deferred(layout, "1.x,a=1,n=1,d=1700000000")
     promoter.relist()
-    promoter.hear(name)
-    promoter.hear(name)
+    promoter.note_deferred(name)
+    promoter.note_deferred(name)
     assert promoter.promote(START) == ["1.x"]
 
 
@@ -134,7 +134,7 @@ def test_one_that_can_not_be_promoted_is_tried_after_pauses_that_grow_however_of
     tries = []
     for _ in range(1000):  # for a hundred seconds
         world.forget()
-        promoter.hear(name)
+        promoter.note_deferred(name)
         promoter.relist()
         promoter.promote(world.seconds)
         tries += [world.uptime for _ in world.asked("rename")]
@@ -224,7 +224,7 @@ def test_memory_is_bounded_and_what_did_not_fit_comes_with_the_next_listing(
         deferred(layout, f"{due}.x,n=1,d={due}")
     promoter.relist()
     for due in range(11, 21):
-        promoter.hear(deferred(layout, f"{due}.x,n=1,d={due}"))
+        promoter.note_deferred(deferred(layout, f"{due}.x,n=1,d={due}"))
     assert len(promoter._heap) == len(promoter._known) <= 6
     promoted = []
     for _ in range(7):
@@ -272,8 +272,8 @@ def test_a_near_due_time_is_heard_of_while_many_later_ones_are_held(
 ) -> None:
     monkeypatch.setattr(later, "HEAP", 3)
     for number in range(10):
-        promoter.hear(deferred(layout, f"{number}.x,n=1,d=1700009999"))
-    promoter.hear(deferred(layout, "near.x,n=1,d=1700000000"))
+        promoter.note_deferred(deferred(layout, f"{number}.x,n=1,d=1700009999"))
+    promoter.note_deferred(deferred(layout, "near.x,n=1,d=1700000000"))
     assert promoter.promote(START) == ["near.x"]
 
 

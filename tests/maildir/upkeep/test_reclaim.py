@@ -18,7 +18,7 @@ from maildefer.maildir.upkeep.failed_moves import FailedMoves
 from maildefer.maildir.upkeep.leases import Lease
 from maildefer.maildir.upkeep.observer import LeaseObserver
 from maildefer.maildir.upkeep.reclaim import OwnerState, Reclaimed, Reclaimer
-from tests.support.queues import DATA, LABEL, FakeHand, World, everywhere, holder, put
+from tests.support.queues import DATA, LABEL, FakeSlots, World, everywhere, holder, put
 
 Claimed = Callable[[], Claim]
 THEIRS = "other-000000-9-abcd"
@@ -122,7 +122,7 @@ def test_the_board_is_read_after_the_listing(
 
 
 def test_a_claim_that_was_given_up_and_landed_late_is_found_by_the_audit(
-    keeper: Keeper, claimer: Claimer, hand: FakeHand, layout: Layout, world: World
+    keeper: Keeper, claimer: Claimer, slots: FakeSlots, layout: Layout, world: World
 ) -> None:
     put(layout.new, "1.x")
     world.hold("rename", errno.EIO)
@@ -130,7 +130,7 @@ def test_a_claim_that_was_given_up_and_landed_late_is_found_by_the_audit(
         claimer.claim("1.x")
     assert not keeper.scan()
     world.land()
-    keeper.board[4711, 1] = "held" if hand.held else "alive"
+    keeper.board[4711, 1] = "held" if slots.held else "alive"
     assert keeper.scan() == Reclaimed(released=["1.x"])
     assert everywhere(layout) == {"new/1.x,n=1": DATA}
 
@@ -255,7 +255,7 @@ def test_a_reclaim_whose_reply_was_lost_needs_no_answer(
 def test_the_owner_of_a_reclaimed_claim_cannot_settle_it(
     keeper: Keeper, layout: Layout, world: World, theirs: Lease
 ) -> None:
-    zombie = Claimer(layout, FakeHand(), lease=THEIRS, host="other-000000", system=world.system)
+    zombie = Claimer(layout, FakeSlots(), lease=THEIRS, host="other-000000", system=world.system)
     put(layout.new, "1.x")
     claim = zombie.claim("1.x")
     assert claim is not None
@@ -433,9 +433,9 @@ def test_a_take_back_that_can_not_move_one_claim_moves_the_others_and_says_so(
     world.refuse("rename", errno.EACCES)
     taken = Reclaimed()
     with pytest.raises(OSError, match="Permission"):
-        keeper.recovery.reclaim_claims_of(17, charged=True, taken=taken)
+        keeper.recovery.reclaim_claims_of(17, charged=True, moved=taken)
     assert len(taken.reclaimed) == 2
-    keeper.recovery.reclaim_claims_of(17, charged=True, taken=taken)
+    keeper.recovery.reclaim_claims_of(17, charged=True, moved=taken)
     assert sorted(taken.reclaimed) == ["0.x", "1.x", "2.x"]
 
 

@@ -18,7 +18,7 @@ from maildefer.maildir.upkeep.observer import LeaseObserver
 from maildefer.maildir.upkeep.reclaim import OwnerState
 from maildefer.maildir.upkeep.token_reclaim import TokenReclaimer
 from maildefer.maildir.upkeep.tokens import Tokens, token_of
-from tests.support.queues import LABEL, FakeHand, World, holder
+from tests.support.queues import LABEL, FakeSlots, World, holder
 
 TALK = "['n.START', 'ann@example.org']"
 TOKEN = token_of(TALK)
@@ -31,9 +31,9 @@ def make(layout: Layout, lease: Lease, world: World) -> Callable[..., Tokens]:
     """Tokens of one more process."""
     pids = count(100)
 
-    def tokens(hand: FakeHand | None = None, lease_name: str | None = lease.name) -> Tokens:
+    def tokens(slots: FakeSlots | None = None, lease_name: str | None = lease.name) -> Tokens:
         world.pid = next(pids)
-        made = Tokens(layout, hand or FakeHand(), lease=lambda: lease_name, system=world.system)
+        made = Tokens(layout, slots or FakeSlots(), lease=lambda: lease_name, system=world.system)
         world.forget()
         return Both(made, world)  # type: ignore[return-value]
 
@@ -115,11 +115,11 @@ def test_one_message_may_take_part_in_two_conversations_of_one_token(make: Calla
 def test_a_taken_tokens_name_tells_lease_process_and_number(
     make: Callable[..., Tokens], layout: Layout, lease: Lease
 ) -> None:
-    hand = FakeHand()
-    tokens = make(hand)
+    slots = FakeSlots()
+    tokens = make(slots)
     tokens.take_token(TALK)
     assert held(layout) == [f"{TOKEN}:1,{lease.name}.100.1"]
-    assert list(hand.held.values()) == [(1, held(layout)[0])]
+    assert list(slots.held.values()) == [(1, held(layout)[0])]
 
 
 @pytest.mark.invariant(4)
@@ -136,15 +136,15 @@ def test_a_name_never_comes_back(make: Callable[..., Tokens], layout: Layout) ->
 def test_a_token_is_on_the_board_from_before_its_rename_until_after_the_one_back(
     make: Callable[..., Tokens], world: World
 ) -> None:
-    hand = FakeHand()
-    tokens = make(hand)
+    slots = FakeSlots()
+    tokens = make(slots)
     seen: list[int] = []
-    world.before("rename", lambda: seen.append(len(hand.held)), where="/held/", times=2)
+    world.before("rename", lambda: seen.append(len(slots.held)), where="/held/", times=2)
     tokens.take_token(TALK)
-    world.after("rename", lambda: seen.append(len(hand.held)), where="/held/")
+    world.after("rename", lambda: seen.append(len(slots.held)), where="/held/")
     tokens.release_token(TALK)
     assert seen == [1, 1, 1]
-    assert hand.held == {}
+    assert slots.held == {}
 
 
 @pytest.mark.invariant(8)
@@ -158,7 +158,7 @@ def test_nothing_is_taken_after_a_listing_that_outlasted_the_lease(
     layout: Layout, lease: Lease, world: World
 ) -> None:
     lives = [lease.name, lease.name, lease.name, None]
-    tokens = Tokens(layout, FakeHand(), lease=lambda: lives.pop(0), system=world.system)
+    tokens = Tokens(layout, FakeSlots(), lease=lambda: lives.pop(0), system=world.system)
     assert tokens.take_token(TALK)
     tokens.release_token(TALK)
     assert not tokens.take_token(TALK)
@@ -168,13 +168,13 @@ def test_nothing_is_taken_after_a_listing_that_outlasted_the_lease(
 def test_a_child_that_a_handler_forked_gives_nothing_back(
     make: Callable[..., Tokens], world: World, layout: Layout
 ) -> None:
-    hand = FakeHand()
-    tokens = make(hand)
+    slots = FakeSlots()
+    tokens = make(slots)
     tokens.take_token(TALK)
     world.pid += 1000
     tokens.tokens.release_token(TALK)  # type: ignore[attr-defined]
     assert len(held(layout)) == 1
-    assert len(hand.held) == 1
+    assert len(slots.held) == 1
 
 
 def test_a_free_token_costs_one_listing_and_one_rename(make: Callable[..., Tokens], world: World) -> None:
@@ -343,29 +343,31 @@ def test_a_name_that_a_listing_still_shows_does_not_hide_the_newer_one(
 
 
 @pytest.fixture
-def used(make: Callable[..., Tokens], world: World) -> tuple[Tokens, FakeHand]:
+def used(make: Callable[..., Tokens], world: World) -> tuple[Tokens, FakeSlots]:
     """A process whose token exists and is free."""
-    hand = FakeHand()
-    tokens = make(hand)
+    slots = FakeSlots()
+    tokens = make(slots)
     tokens.take_token(TALK)
     tokens.release_token(TALK)
     world.forget()
-    return tokens, hand
+    return tokens, slots
 
 
 @pytest.mark.parametrize("fault", [errno.EIO, errno.ESTALE, errno.EINTR])
 def test_a_lost_reply_is_settled_by_a_look(
-    fault: int, used: tuple[Tokens, FakeHand], layout: Layout, world: World
+    fault: int, used: tuple[Tokens, FakeSlots], layout: Layout, world: World
 ) -> None:
-    tokens, hand = used
+    tokens, slots = used
     world.lose_reply("rename", fault, where="/held/")
     assert tokens.take_token(TALK)
-    assert len(hand.held) == 1
+    assert len(slots.held) == 1
     tokens.release_token(TALK)
     assert free(layout) == [f"{TOKEN},n=2"]
 
 
-def test_a_retry_that_finds_nothing_is_settled_by_a_look(used: tuple[Tokens, FakeHand], world: World) -> None:
+def test_a_retry_that_finds_nothing_is_settled_by_a_look(
+    used: tuple[Tokens, FakeSlots], world: World
+) -> None:
     tokens, _ = used
     world.take("rename", 5, where="/held/")
     world.lose_reply("rename", errno.ENOENT, where="/held/")
@@ -373,38 +375,38 @@ def test_a_retry_that_finds_nothing_is_settled_by_a_look(used: tuple[Tokens, Fak
 
 
 def test_a_quick_loss_needs_no_look(
-    make: Callable[..., Tokens], used: tuple[Tokens, FakeHand], world: World
+    make: Callable[..., Tokens], used: tuple[Tokens, FakeSlots], world: World
 ) -> None:
-    tokens, hand = used
+    tokens, slots = used
     other = make()
     world.before("rename", lambda: other.take_token(TALK), where="/held/")
     assert not tokens.take_token(TALK)
     assert len(world.asked("listdir")) == 2  # each its token's folder
-    assert hand.held == {}
+    assert slots.held == {}
 
 
 @pytest.mark.parametrize("fault", [errno.EIO, errno.EACCES, errno.ENOSPC])
 def test_a_refused_rename_is_raised_and_nothing_is_held(
-    fault: int, used: tuple[Tokens, FakeHand], layout: Layout, world: World
+    fault: int, used: tuple[Tokens, FakeSlots], layout: Layout, world: World
 ) -> None:
-    tokens, hand = used
+    tokens, slots = used
     world.refuse("rename", fault, where="/held/")
     with pytest.raises(Exception, match="tokens"):
         tokens.take_token(TALK)
-    assert hand.held == {}
+    assert slots.held == {}
     assert held(layout) == []
     assert tokens.take_token(TALK)
 
 
 @pytest.mark.parametrize("fault", [errno.EIO, errno.ENOENT, errno.ENOSPC])
 def test_a_token_that_can_not_be_given_back_is_left_to_the_audit(
-    fault: int, used: tuple[Tokens, FakeHand], layout: Layout, lease: Lease, world: World
+    fault: int, used: tuple[Tokens, FakeSlots], layout: Layout, lease: Lease, world: World
 ) -> None:
-    tokens, hand = used
+    tokens, slots = used
     tokens.take_token(TALK)
     world.refuse("rename", fault, where="/held/")
     tokens.release_token(TALK)
-    assert hand.held == {}
+    assert slots.held == {}
     assert len(held(layout)) == 1
     assert not tokens.take_token(TALK)
     assert freeing(layout, lease, world, "alive").scan() == 1
@@ -413,7 +415,7 @@ def test_a_token_that_can_not_be_given_back_is_left_to_the_audit(
 
 @pytest.mark.invariant(4)
 def test_a_giving_back_that_lands_late_frees_nobody_elses_token(
-    make: Callable[..., Tokens], used: tuple[Tokens, FakeHand], layout: Layout, lease: Lease, world: World
+    make: Callable[..., Tokens], used: tuple[Tokens, FakeSlots], layout: Layout, lease: Lease, world: World
 ) -> None:
     tokens, _ = used
     tokens.take_token(TALK)
@@ -428,14 +430,14 @@ def test_a_giving_back_that_lands_late_frees_nobody_elses_token(
 
 @pytest.mark.invariant(4)
 def test_a_taking_that_lands_late_is_freed_by_the_audit(
-    used: tuple[Tokens, FakeHand], layout: Layout, lease: Lease, world: World
+    used: tuple[Tokens, FakeSlots], layout: Layout, lease: Lease, world: World
 ) -> None:
-    tokens, hand = used
+    tokens, slots = used
     world.hold("rename", errno.EIO, where="/held/")
     with pytest.raises(MountFault):
         tokens.take_token(TALK)
     assert world.land() == []
-    assert hand.held == {}
+    assert slots.held == {}
     assert not tokens.take_token(TALK)
     assert freeing(layout, lease, world, "alive").scan() == 1
     assert tokens.take_token(TALK)

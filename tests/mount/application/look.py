@@ -13,5 +13,5 @@ directory, name = sys.argv[1:]
 print(
     os.path.exists(f"{directory}/{name}"),
     name in os.listdir(directory),
-    doubt.listed(directory, name, SYSTEM),
+    doubt.is_listed(directory, name, SYSTEM),
 )

@@ -181,7 +181,7 @@ def test_a_message_over_the_limit_goes_to_the_oversize_queue(note: Note) -> None
     queue.push(b"x" * 100, sender="a@b", recipient="post@osb.example")
     QueueReceiver("run/posts", size_limit=100, oversize_dir="run/big").start(one_shot=True)
     assert len(note.seen) == 1
-    [found] = entries.listed(Queue("run/big").layout, "undeliverable")
+    [found] = entries.list_entries(Queue("run/big").layout, "undeliverable")
     assert (
         read_reason(Queue("run/big").layout, found.entry)["reason"]
         == "over the receiver's limit of 100 bytes"
@@ -321,7 +321,7 @@ def test_what_would_be_buried_goes_to_the_undeliverable_queue_of_the_boot_module
     to = "post@elsewhere.example" if kind == "no route" else "post@osb.example"
     Queue("run/posts").push(DATA, sender="ann@example.org", recipient=to)
     QueueReceiver("run/posts").start(one_shot=True)
-    [found] = entries.listed(Router.UNDELIVERABLE_QUEUE.layout, "undeliverable")
+    [found] = entries.list_entries(Router.UNDELIVERABLE_QUEUE.layout, "undeliverable")
     told = read_reason(Router.UNDELIVERABLE_QUEUE.layout, found.entry)
     assert {"no route": "no route", "rejected": "no", "given up": "given up after 1"}[kind] in str(
         told["reason"]

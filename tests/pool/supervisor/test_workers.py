@@ -108,11 +108,11 @@ def test_a_worker_that_died_between_messages_was_in_no_handler() -> None:
 
 def test_the_handler_of_now_is_on_the_board_whichever_was_there_before() -> None:
     board = Scoreboard(1, 1)
-    hand = ScoreboardSlot(board, 0)
+    slots = ScoreboardSlot(board, 0)
     for name in ("app.front.A_LONG_NAME", "app.B", "app.B", "x" * 500):
         board.words[board.slot(0) + SlotWord.HANDLER_LENGTH] = 0
         assert board.handler(0) == ""
-        hand.running(name)
+        slots.running(name)
         assert board.handler(0) == name[:128]
     assert board.name(0) == ""
 

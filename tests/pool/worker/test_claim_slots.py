@@ -36,12 +36,12 @@ def board() -> Scoreboard:
 
 
 @pytest.fixture
-def hand(board: Scoreboard) -> ScoreboardSlot:
+def slots(board: Scoreboard) -> ScoreboardSlot:
     return ScoreboardSlot(board, 1)
 
 
-def gather(board: Scoreboard, hand: ScoreboardSlot, queue: int, free: list[int]) -> GatheredSlots:
-    return GatheredSlots(board, 1, hand, queue, free)
+def gather(board: Scoreboard, slots: ScoreboardSlot, queue: int, free: list[int]) -> GatheredSlots:
+    return GatheredSlots(board, 1, slots, queue, free)
 
 
 def test_there_is_room_for_the_largest_batch() -> None:
@@ -50,44 +50,44 @@ def test_there_is_room_for_the_largest_batch() -> None:
 
 @pytest.mark.invariant(5)
 def test_a_gathered_claim_is_held_before_it_is_sent_until_it_is_settled(
-    board: Scoreboard, hand: ScoreboardSlot
+    board: Scoreboard, slots: ScoreboardSlot
 ) -> None:
-    places = gather(board, hand, 2, GatheredSlots.all_places(board, 1))
+    places = gather(board, slots, 2, GatheredSlots.all_places(board, 1))
     seq = places.next_seq()
     assert on_claims(board)(PID, seq) is False
-    place = places.take(seq, "1.k,a=1")
+    place = places.take_place(seq, "1.k,a=1")
     assert (on_claims(board)(PID, seq), board.holds(1), board.gathered(1), board.name(1)) == (
         True,
         True,
         1,
         "1.k,a=1",
     )
-    places.drop(place)
+    places.free_place(place)
     assert (on_claims(board)(PID, seq), board.holds(1), board.gathered(1)) == (False, False, 0)
 
 
 def test_a_claim_is_held_under_the_lease_of_its_own_queue_whatever_the_worker_is_on(
-    board: Scoreboard, hand: ScoreboardSlot
+    board: Scoreboard, slots: ScoreboardSlot
 ) -> None:
-    places = gather(board, hand, 2, GatheredSlots.all_places(board, 1))
-    places.take(places.next_seq(), "1.k")
+    places = gather(board, slots, 2, GatheredSlots.all_places(board, 1))
+    places.take_place(places.next_seq(), "1.k")
     board.words[board.slot(1) + SlotWord.QUEUE] = 0
     assert [board.holds_under(1, queue) for queue in range(3)] == [False, False, True]
-    hand.take(hand.next_seq(), "2.k")
+    slots.take_place(slots.next_seq(), "2.k")
     assert [board.holds_under(1, queue) for queue in range(3)] == [True, False, True]
 
 
 def test_places_are_shared_by_the_queues_and_used_from_the_lowest(
-    board: Scoreboard, hand: ScoreboardSlot
+    board: Scoreboard, slots: ScoreboardSlot
 ) -> None:
     free = GatheredSlots.all_places(board, 1)
-    first, second = gather(board, hand, 0, free), gather(board, hand, 2, free)
-    taken = [one.take(one.next_seq(), "x") for one in (first, second) * (GATHERED_PLACES // 2)]
+    first, second = gather(board, slots, 0, free), gather(board, slots, 2, free)
+    taken = [one.take_place(one.next_seq(), "x") for one in (first, second) * (GATHERED_PLACES // 2)]
     assert sorted(taken) == list(range(board.gathering(1), board.gathering(1) + GATHERED_PLACES))
     assert not free
     for place in taken:
-        first.drop(place)
-    assert first.take(1, "x") == taken[-1], "the last that came free, so that few are ever looked at"
+        first.free_place(place)
+    assert first.take_place(1, "x") == taken[-1], "the last that came free, so that few are ever looked at"
 
 
 def test_slots_do_not_share_places(board: Scoreboard) -> None:
@@ -97,9 +97,9 @@ def test_slots_do_not_share_places(board: Scoreboard) -> None:
     assert ends[0][0] >= board.slot(3) + 160
 
 
-def test_what_a_handler_has_begun_with_is_not_spared(board: Scoreboard, hand: ScoreboardSlot) -> None:
+def test_what_a_handler_has_begun_with_is_not_spared(board: Scoreboard, slots: ScoreboardSlot) -> None:
     free = GatheredSlots.all_places(board, 1)
-    places, others = gather(board, hand, 0, free), gather(board, hand, 2, free)
+    places, others = gather(board, slots, 0, free), gather(board, slots, 2, free)
     claims = [_claim(places), _claim(places), _claim(places)]
     other = _claim(others)
     places.mark_in_handler(claims[:2])
@@ -111,11 +111,11 @@ def test_what_a_handler_has_begun_with_is_not_spared(board: Scoreboard, hand: Sc
 
 
 def test_what_was_taken_back_in_one_queue_is_still_to_be_taken_back_in_another(
-    board: Scoreboard, hand: ScoreboardSlot
+    board: Scoreboard, slots: ScoreboardSlot
 ) -> None:
     free = GatheredSlots.all_places(board, 1)
-    _claim(gather(board, hand, 0, free))
-    _claim(gather(board, hand, 2, free))
+    _claim(gather(board, slots, 0, free))
+    _claim(gather(board, slots, 2, free))
     assert board.gathered_in(1) == 0
     board.forget_gathered(1, 0)
     assert board.gathered_in(1) == 2
@@ -123,10 +123,10 @@ def test_what_was_taken_back_in_one_queue_is_still_to_be_taken_back_in_another(
     assert board.gathered_in(1) is None
 
 
-def test_a_cleared_slot_has_nothing_gathered(board: Scoreboard, hand: ScoreboardSlot) -> None:
-    places = gather(board, hand, 0, GatheredSlots.all_places(board, 1))
+def test_a_cleared_slot_has_nothing_gathered(board: Scoreboard, slots: ScoreboardSlot) -> None:
+    places = gather(board, slots, 0, GatheredSlots.all_places(board, 1))
     for _ in range(5):
-        places.take(places.next_seq(), "x")
+        places.take_place(places.next_seq(), "x")
     board.clear_slot(1)
     board.words[board.slot(1) + SlotWord.GATHERED] = 5  # as its next worker will have it
     assert board.gathered(1) == 0
@@ -152,7 +152,7 @@ def _claim(places: GatheredSlots) -> GatheredClaim:
     seq = places.next_seq()
     name = f"1.k:1,a-1-abcdef.{PID}.{seq}"
     claim = GatheredClaim.__new__(GatheredClaim)
-    claim.name, claim._place = name, places.take(seq, name)
+    claim.name, claim._place = name, places.take_place(seq, name)
     return claim
 
 

@@ -56,9 +56,9 @@ class Host:
         self.board.words[base + QueueWord.CLAIM_UNTIL] = (1 << 63) - 1
 
     def worker(self, slot: int) -> ConversationLocks:
-        hand = ScoreboardSlot(self.board, slot)
-        home = QueueView("home", self.layout, HOME, self.board, hand, LABEL)
-        return ConversationLocks(home, self.board, slot, hand, lambda: self.wanted, system=self.world.system)
+        slots = ScoreboardSlot(self.board, slot)
+        home = QueueView("home", self.layout, HOME, self.board, slots, LABEL)
+        return ConversationLocks(home, self.board, slot, slots, lambda: self.wanted, system=self.world.system)
 
     def enter(self, slot: int, name: str) -> None:
         """A live worker, on that entry."""
@@ -112,7 +112,7 @@ def test_who_holds_a_token_holds_something_in_its_queue_and_in_no_other(host: Ho
 
 def test_a_tokens_name_does_not_hide_the_entrys(host: Host) -> None:
     worker = host.worker(0)
-    ScoreboardSlot(host.board, 0).take(1, "entry")
+    ScoreboardSlot(host.board, 0).take_place(1, "entry")
     worker.take_token(TALK)
     assert host.board.name(0) == "entry"
 

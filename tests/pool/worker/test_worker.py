@@ -58,8 +58,8 @@ def test_nor_does_one_in_a_worker_that_gathers_and_its_message_is_in_no_handler_
         False,
     )
     free = GatheredSlots.all_places(board, 0)
-    hand = GatheredSlots(board, 0, ScoreboardSlot(board, 0), 0, free)
-    place = hand.take(7, "key")
+    slots = GatheredSlots(board, 0, ScoreboardSlot(board, 0), 0, free)
+    place = slots.take_place(7, "key")
     claim: Any = SimpleNamespace(place=place)
     seen: list[int] = []
 
@@ -68,7 +68,7 @@ def test_nor_does_one_in_a_worker_that_gathers_and_its_message_is_in_no_handler_
         raise MountFault("tokens", OSError(errno.EIO, "no token"))
 
     with pytest.raises(MountFault):
-        worker._run_marked(hand, refuse, "message", [claim])
+        worker._run_marked(slots, refuse, "message", [claim])
     assert all(seen)
     assert board.words[board.slot(0) + SlotWord.DEADLINE] == 0
     assert board.words[place] & IN_HANDLER == 0
