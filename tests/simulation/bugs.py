@@ -54,9 +54,9 @@ def uncharged(old: Any) -> Any:
 
 
 def fence_by_prefix(old: Any) -> Any:
-    def fence(layout: Any, lease: str, beat: int, *, system: Any) -> bool:
+    def fence(layout: Any, lease: str, beat: int, *, system: Any, **more: Any) -> bool:
         now = doubt.live_leases(layout, system).get(lease, beat)
-        return bool(old(layout, lease, now, system=system))
+        return bool(old(layout, lease, now, system=system, **more))
 
     return fence
 
