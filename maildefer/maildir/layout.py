@@ -46,6 +46,8 @@ class Layout:
     fenced: str = field(init=False)
     reasons: str = field(init=False)
     tokens: str = field(init=False)
+    limits: str = field(init=False)
+    rates: str = field(init=False)
     states: str = field(init=False)
     status: str = field(init=False)
     requests: str = field(init=False)
@@ -73,6 +75,8 @@ class Layout:
             "fenced": f"{control}/fenced",
             "reasons": f"{control}/dead",
             "tokens": f"{control}/tokens",
+            "limits": f"{control}/limits",
+            "rates": f"{control}/rates",
             "states": f"{control}/states",
             "status": f"{control}/status",
             "requests": f"{control}/requests",

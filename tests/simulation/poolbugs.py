@@ -10,7 +10,7 @@ from typing import Any
 from maildefer.errors import MaildeferError
 from maildefer.maildir import names
 from maildefer.maildir.names import EntryName
-from maildefer.maildir.upkeep import leases, tokens
+from maildefer.maildir.upkeep import leases
 from maildefer.pool.scoreboard import QueueState, QueueWord, SlotWord
 from maildefer.pool.worker import cross_device
 
@@ -43,9 +43,9 @@ def freed_anyway(old: Any) -> Any:
 
 
 def same_token(old: Any) -> Any:
-    def free_path(layout: Any, taken: str) -> str:
+    def free_path(path: str, taken: str) -> str:
         entry = EntryName.parse(taken)
-        return f"{tokens.folder_of(layout, entry.key)}/{entry.waiting()}"
+        return f"{path}/{entry.key[:-1]}/{entry.waiting()}"
 
     return free_path
 

@@ -16,6 +16,7 @@ TOKENS = ".tokens-"  # the beginning of the name, in `tmp/`, of a folder of toke
 MARK = (
     "made"  # a file that stays in such a folder, so that it is never empty, even if all its tokens are taken
 )
+RATES = ".rates-"  # and of a folder of a rate's slots that is being made, or was removed
 TRIALS = ".doctor-"  # the beginning of the name of the doctor's folder,
 TRIAL = "trial"  # and of the names of all files that the doctor makes there
 _FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -102,3 +103,8 @@ def token_names(prefix: str) -> list[str]:
 def clear_tokens(draft: Folder, name: str) -> None:
     """Remove the files of a folder of tokens that is being made under that name."""
     draft.remove(token_names(name.removeprefix(TOKENS).partition("-")[0]))
+
+
+def clear_rates(draft: Folder) -> None:
+    """Remove the slots in a folder that is being made, or was removed."""
+    draft.remove(name for name in draft.names() if ",d=" in name)

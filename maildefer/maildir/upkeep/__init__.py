@@ -6,7 +6,8 @@
     promote         moves deferred entries to `new/` when they are due
     sweep           removes what crashes left behind
     failed_moves    names that could not be moved, each tried again by itself
-    tokens          conversation tokens; token_reclaim reclaims those of dead owners
+    tokens          tokens of conversations and limits; token_reclaim reclaims those of dead owners
+    rates           slots of rates: so many starts in a period
 
-Imports point down: token_reclaim > reclaim, tokens > observer, promote > failed_moves, leases.
+Imports point down: token_reclaim > reclaim, rates > tokens > observer, promote > failed_moves, leases.
 """

@@ -18,7 +18,16 @@ from maildefer.maildir.layout import Layout
 from maildefer.maildir.names import EntryName, split_beat
 from maildefer.maildir.reasons import reason_name
 from maildefer.maildir.rights.confined import confined_to
-from maildefer.maildir.rights.folder import TOKENS, TRIALS, Folder, clear_tokens, clear_trials, open_folder
+from maildefer.maildir.rights.folder import (
+    RATES,
+    TOKENS,
+    TRIALS,
+    Folder,
+    clear_rates,
+    clear_tokens,
+    clear_trials,
+    open_folder,
+)
 from maildefer.maildir.system import SYSTEM, System
 
 DRAFT_SECONDS = 36 * 3600.0  # Maildir's own figure
@@ -110,7 +119,7 @@ class Sweeper:
             if not stat.S_ISDIR(facts.st_mode):
                 folder.unlink(name)
                 return True
-            if not name.startswith((CONTROL_DRAFT, TOKENS, TRIALS)):
+            if not name.startswith((CONTROL_DRAFT, TOKENS, RATES, TRIALS)):
                 return False
             with folder.folder(name) as draft:
                 _empty(draft, name)
@@ -126,6 +135,8 @@ def _empty(draft: Folder, name: str) -> None:
         clear_control(draft)
     elif name.startswith(TOKENS):
         clear_tokens(draft, name)
+    elif name.startswith(RATES):
+        clear_rates(draft)
     else:
         clear_trials(draft)
 

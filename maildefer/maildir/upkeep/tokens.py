@@ -1,7 +1,8 @@
-"""Conversation tokens: on all hosts, only the worker that holds a conversation's token handles its messages.
+"""Tokens: on all hosts, only the worker that holds a conversation's token handles its messages.
 
     tokens/3f2/3f2a,n=N                     a free token
     tokens/held/3f2a,n=N:1,LEASE.PID.SEQ    a taken one
+    limits/                                 the same once more, for `@concurrency`: a token is one of a limit's slots
 
 There are 65,536 tokens, sixteen in a folder, and the hash of a conversation names its token. A folder is made complete
 in `tmp/`, and renamed into place, which the filesystem refuses if it exists: so no token is ever made twice, not even
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import errno
 from binascii import crc32
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from maildefer.errors import raise_named
@@ -22,7 +23,7 @@ from maildefer.maildir.claims import QUICK_SECONDS, ClaimSlots
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.names import EntryName
 from maildefer.maildir.rights.confined import confined_to
-from maildefer.maildir.rights.folder import TOKENS, Folder, clear_tokens, open_folder, token_names
+from maildefer.maildir.rights.folder import TOKENS, Folder, open_folder, token_names
 from maildefer.maildir.rights.modes import make_in, rights_in
 from maildefer.maildir.system import SYSTEM, System
 
@@ -38,13 +39,21 @@ class Tokens:
     """The tokens of one process; for one thread, and not for a forked child, which is not their owner.
 
     `slots` publishes the tokens that may be held, for the audit. `lease` returns the lease under which to take tokens,
-    in the queue that has them, or None while nothing may be claimed there (I8).
+    in the queue that has them, or None while nothing may be claimed there (I8). `folder` is `tokens` or `limits`.
     """
 
     def __init__(
-        self, layout: Layout, slots: ClaimSlots, *, lease: Callable[[], str | None], system: System = SYSTEM
+        self,
+        layout: Layout,
+        slots: ClaimSlots,
+        *,
+        lease: Callable[[], str | None],
+        folder: str = "tokens",
+        system: System = SYSTEM,
     ) -> None:
         self._layout = layout
+        self._folder = folder
+        self._path = f"{layout.control}/{folder}"
         self._slots = slots
         self._lease = lease
         self._system = system
@@ -61,20 +70,29 @@ class Tokens:
         if token in self._held:  # two conversations of one message
             self._held[token].times += 1
             return True
+        return self.take_one_of((token,)) is not None
+
+    def take_one_of(self, tokens: Sequence[str]) -> str | None:
+        """Take the first of these tokens that is free; returns which. Raises StorageFault's kinds; none is then held.
+
+        None also where a listing overlooks one that is free: the caller has to try again later.
+        """
         if self._lease() is None:
-            return False
+            return None
         try:
-            names = self._find(token)
-            lease = self._lease()  # again, since the listing may have taken long (I8)
-            if not names or lease is None or not self._claim(token, names[0], lease):
-                return False
+            for prefix in dict.fromkeys(token[:-1] for token in tokens):
+                free = self._list_free(prefix)
+                for token in tokens:
+                    if names := free.get(token):
+                        lease = self._lease()  # again, since the listing may have taken long (I8)
+                        if lease is not None and self._claim(token, names[0], lease):
+                            # listed during a rename, and gone; or too many, in an inconsistent copy of the queue
+                            if names[1:]:
+                                self._remove(prefix, names[1:])
+                            return token
         except OSError as fault:
-            raise_named(self._layout.tokens, fault)
-        if names[
-            1:
-        ]:  # listed during a rename, and gone; or one too many, in an inconsistent copy of the queue
-            self._remove(token[:-1], names[1:])
-        return True
+            raise_named(self._path, fault)
+        return None
 
     def holds_token(self, conversation: str) -> bool:
         return token_of(conversation) in self._held
@@ -85,8 +103,11 @@ class Tokens:
         return 1 + int(token_of(conversation), 16)
 
     def release_token(self, conversation: str) -> None:
+        """Release the conversation's token, as `release` does."""
+        self.release(token_of(conversation))
+
+    def release(self, token: str) -> None:
         """Release the token; raises nothing. If the rename fails, or its reply is lost, the keeper reclaims it."""
-        token = token_of(conversation)
         held = self._held.get(token)
         if held is None or self._system.pid() != self._pid:
             return
@@ -95,21 +116,25 @@ class Tokens:
             return
         del self._held[token]
         try:
-            self._system.rename(held_path(self._layout, held.name), free_path(self._layout, held.name))
+            self._system.rename(held_path(self._path, held.name), free_path(self._path, held.name))
         except OSError:  # no slot of the scoreboard has the token then, so that the audit reclaims it
             pass
         self._slots.free_place(held.place)
 
-    def _find(self, token: str) -> list[str]:
-        """List the free names of the token freshly, newest first: one or none, if nothing is wrong."""
-        folder = folder_of(self._layout, token)
+    def _list_free(self, prefix: str) -> dict[str, list[str]]:
+        """List the free tokens of a folder freshly: the names of each, newest first; one, if nothing is wrong."""
+        folder = f"{self._path}/{prefix}"
         try:
             listed = doubt.fresh_listing(folder, self._system)
         except FileNotFoundError:
-            self._make(token[:-1])
+            self._make(prefix)
             listed = doubt.fresh_listing(folder, self._system)
-        names = [name for name in listed if name.partition(",")[0] == token]
-        return sorted(names, key=lambda name: EntryName.parse(name).returns, reverse=True)
+        free: dict[str, list[str]] = {}
+        for name in listed:
+            free.setdefault(name.partition(",")[0], []).append(name)
+        for names in free.values():
+            names.sort(key=lambda name: EntryName.parse(name).returns, reverse=True)
+        return free
 
     def _claim(self, token: str, name: str, lease: str) -> bool:
         """Claim a token by one rename to a destination of our own, published before it is sent."""
@@ -119,15 +144,14 @@ class Tokens:
         place = self._slots.take_place(seq, taken)
         began = system.boottime()
         try:
-            system.rename(f"{folder_of(self._layout, token)}/{name}", held_path(self._layout, taken))
+            system.rename(f"{self._path}/{token[:-1]}/{name}", held_path(self._path, taken))
         except OSError as fault:
             if not self._was_taken(fault, began, taken):
                 self._slots.free_place(place)
                 if fault.errno != errno.ENOENT:
                     raise
-                make_in(  # no process was first: the folder was removed
-                    self._layout.path, ".maildefer/tokens/held", system
-                )
+                # no process was first: the folder was removed
+                make_in(self._layout.path, f".maildefer/{self._folder}/held", system)
                 return False
         self._held[token] = _HeldToken(taken, place)
         return True
@@ -141,52 +165,57 @@ class Tokens:
         if fault.errno not in doubt.DOUBTFUL or (fault.errno == errno.ENOENT and quick):
             return False
         try:
-            return doubt.is_listed(f"{self._layout.tokens}/held", taken, self._system)
+            return doubt.is_listed(f"{self._path}/held", taken, self._system)
         except OSError:
             return False
 
     def _remove(self, prefix: str, names: list[str]) -> None:
         try:
             with open_folder(
-                self._layout.path, ".maildefer", "tokens", prefix, system=self._system
+                self._layout.path, ".maildefer", self._folder, prefix, system=self._system
             ) as folder:
                 folder.remove(names)
         except OSError:
             pass
 
     def _make(self, prefix: str) -> None:
-        """Make a folder of tokens, complete and durable before it is visible; the loser of a race uses the winner's."""
         system = confined_to(self._layout.path, self._system)
-        for below in ("tokens", "tokens/held"):
+        for below in (self._folder, f"{self._folder}/held"):
             make_in(self._layout.path, f".maildefer/{below}", system)
         draft = f"{TOKENS}{prefix}-{system.pid()}-{system.token(8)}"
-        with open_folder(self._layout.path, "tmp", system=system) as tmp:
-            tmp.mkdir(draft, rights_in(self._layout.path, system).folder_mode)
-            try:
-                with tmp.folder(draft) as made:
-                    for name in token_names(prefix):
-                        system.close(made.open(name, durable.NEW, durable.FILE_MODE))
-                    made.sync()
-            except OSError:
-                self._discard(tmp, draft)
-                raise
-            try:
-                system.rename(f"{self._layout.tmp}/{draft}", f"{self._layout.tokens}/{prefix}")
-            except OSError as fault:
-                if fault.errno in (errno.EEXIST, errno.ENOTEMPTY):
-                    self._discard(tmp, draft)  # one exists for good, so this rename can't succeed later
-                elif (
-                    fault.errno != errno.ENOENT
-                ):  # it may have succeeded, or may yet: the draft must stay complete
-                    raise
+        make_whole(self._layout, draft, token_names(prefix), f"{self._path}/{prefix}", system)
 
-    def _discard(self, tmp: Folder, draft: str) -> None:
+
+def make_whole(layout: Layout, draft: str, names: Sequence[str], destination: str, system: System) -> None:
+    """Make a folder of files, complete and durable before it is visible; the loser of a race uses the winner's."""
+    with open_folder(layout.path, "tmp", system=system) as tmp:
+        tmp.mkdir(draft, rights_in(layout.path, system).folder_mode)
         try:
             with tmp.folder(draft) as made:
-                clear_tokens(made, draft)
-            tmp.rmdir(draft)
-        except OSError:  # the sweep of `tmp/` removes it later
-            pass
+                for name in names:
+                    system.close(made.open(name, durable.NEW, durable.FILE_MODE))
+                made.sync()
+        except OSError:
+            _discard(tmp, draft, names)
+            raise
+        try:
+            system.rename(f"{layout.tmp}/{draft}", destination)
+        except OSError as fault:
+            if fault.errno in (errno.EEXIST, errno.ENOTEMPTY):
+                _discard(tmp, draft, names)  # one exists for good, so this rename can't succeed later
+            elif (
+                fault.errno != errno.ENOENT
+            ):  # it may have succeeded, or may yet: the draft must stay complete
+                raise
+
+
+def _discard(tmp: Folder, draft: str, names: Sequence[str]) -> None:
+    try:
+        with tmp.folder(draft) as made:
+            made.remove(names)
+        tmp.rmdir(draft)
+    except OSError:  # the sweep of `tmp/` removes it later
+        pass
 
 
 def token_of(conversation: str) -> str:
@@ -195,15 +224,17 @@ def token_of(conversation: str) -> str:
     return f"{crc32(conversation.encode('utf-8', 'surrogateescape')) & 0xFFFF:04x}"
 
 
-def folder_of(layout: Layout, token: str) -> str:
-    return f"{layout.tokens}/{token[:-1]}"
+def slots_of(limit: str, count: int) -> list[str]:
+    """Return the tokens that are the slots of a limit: `count` in a row, so that one listing shows most of them."""
+    first = int(token_of(limit), 16)
+    return [f"{(first + number) & 0xFFFF:04x}" for number in range(count)]
 
 
-def held_path(layout: Layout, taken: str) -> str:
-    return f"{layout.tokens}/held/{taken}"
+def held_path(path: str, taken: str) -> str:
+    return f"{path}/held/{taken}"
 
 
-def free_path(layout: Layout, taken: str) -> str:
+def free_path(path: str, taken: str) -> str:
     """Return the path that a taken token gets when it is free again, with the next generation's name (I4)."""
     entry = EntryName.parse(taken).returned()
-    return f"{folder_of(layout, entry.key)}/{entry.waiting()}"
+    return f"{path}/{entry.key[:-1]}/{entry.waiting()}"

@@ -17,7 +17,7 @@ from maildefer.maildir.upkeep.leases import Lease, fence
 from maildefer.maildir.upkeep.observer import LeaseObserver
 from maildefer.maildir.upkeep.reclaim import OwnerState
 from maildefer.maildir.upkeep.token_reclaim import TokenReclaimer
-from maildefer.maildir.upkeep.tokens import Tokens, token_of
+from maildefer.maildir.upkeep.tokens import Tokens, slots_of, token_of
 from tests.support.queues import LABEL, FakeSlots, World, holder
 
 TALK = "['n.START', 'ann@example.org']"
@@ -53,6 +53,14 @@ class Both:
     def release_token(self, conversation: str) -> None:
         self.world.pid = self.pid
         self.tokens.release_token(conversation)
+
+    def take_one_of(self, tokens: list[str]) -> str | None:
+        self.world.pid = self.pid
+        return self.tokens.take_one_of(tokens)
+
+    def release(self, token: str) -> None:
+        self.world.pid = self.pid
+        self.tokens.release(token)
 
 
 def freeing(
@@ -543,3 +551,51 @@ def test_any_conversation_has_a_token_with_a_safe_name(text: str, make: Callable
     assert int(token_of(text), 16) < 65_536
     assert len(token_of(text)) == 4
     assert make().take_token(text)
+
+
+# The slots of limits
+
+
+@pytest.fixture
+def make_limits(layout: Layout, lease: Lease, world: World) -> Callable[[], Tokens]:
+    pids = count(100)
+
+    def limits() -> Tokens:
+        world.pid = next(pids)
+        made = Tokens(layout, FakeSlots(), lease=lambda: lease.name, folder="limits", system=world.system)
+        return Both(made, world)  # type: ignore[return-value]
+
+    return limits
+
+
+def test_a_limit_has_so_many_slots_in_a_folder_of_their_own(
+    make_limits: Callable[[], Tokens], layout: Layout
+) -> None:
+    slots = slots_of("workers.sending.send", 2)
+    first, second, third = make_limits(), make_limits(), make_limits()
+    assert [one.take_one_of(slots) for one in (first, second, third)] == [slots[0], slots[1], None]
+    second.release(slots[1])
+    assert third.take_one_of(slots) == slots[1]
+    assert not os.path.exists(f"{layout.tokens}/held")
+    assert len(os.listdir(f"{layout.limits}/held")) == 2
+
+
+def test_the_slots_of_a_limit_are_different_tokens_also_at_the_end_of_all() -> None:
+    last = next(text for text in map(str, count()) if token_of(text) == "fffe")
+    assert slots_of(last, 4) == ["fffe", "ffff", "0000", "0001"]
+
+
+@pytest.mark.invariant(6)
+def test_the_slots_of_the_dead_are_free_again_and_their_owners_are_told_of(
+    make_limits: Callable[[], Tokens], layout: Layout, lease: Lease, world: World
+) -> None:
+    slots = slots_of("workers.sending.send", 1)
+    dead = Tokens(layout, FakeSlots(), lease=lambda: OTHER_LEASE, folder="limits", system=world.system)
+    assert dead.take_one_of(slots)
+    living = make_limits()
+    assert living.take_one_of(slots) is None
+    reclaimer = freeing(layout, lease, world)
+    assert reclaimer.scan() == 1
+    assert reclaimer.overlaps == [f"{OTHER_LEASE}.{dead._pid}"]
+    assert living.take_one_of(slots)
+    assert freeing(layout, lease, world).scan() == 0
