@@ -111,6 +111,16 @@ class AddressRefused(MaildeferError, ValueError):
         self.address, self.why = address, why
 
 
+class UniqueKeyRefused(MaildeferError, ValueError):
+    """A unique key that is empty, too long, or no text that can be encoded."""
+
+    def __init__(self, key: str, why: str) -> None:
+        super().__init__(
+            f"the unique key {key[:60]!r} {why}: give 1 to 1024 bytes of text, such as an order's number"
+        )
+        self.key, self.why = key, why
+
+
 class EncodingError(MaildeferError):
     """A message that cannot be decoded, or cannot be written in canonical form."""
 
@@ -251,6 +261,10 @@ class ReadOnly(StorageFault):
 
 class PermissionRefused(StorageFault):
     remedy = "give this user (or the shared group) write permission to the queue's folders, or run this as their owner"
+
+
+class MarkersRefused(PermissionRefused):
+    remedy = "a user who may only put entries into this queue can't push with a unique key: push as the queue's owner"
 
 
 class ReadRefused(PermissionRefused):

@@ -1,0 +1,91 @@
+"""A marker's folder while it is made in `tmp/`: the marker and its entry, synced before the folder is renamed."""
+
+from __future__ import annotations
+
+import errno
+from contextlib import suppress
+
+from maildefer.maildir import doubt, durable
+from maildefer.maildir.draft import Draft
+from maildefer.maildir.layout import Layout
+from maildefer.maildir.markers.names import DRAFT, ENDED, MARKER_DRAFT, key_in
+from maildefer.maildir.rights.modes import Rights, give_folder, make_directory
+from maildefer.maildir.system import System
+
+
+class MarkerDraft:
+    """One folder in `tmp/`, of a name that nobody else can have; for one thread. All calls raise OSError."""
+
+    def __init__(self, layout: Layout, marker: str, *, rights: Rights, system: System) -> None:
+        self.name = f"{MARKER_DRAFT}{system.pid()}-{system.token(8)}"
+        self.path = f"{layout.tmp}/{self.name}"
+        self.marker = marker
+        self.key = key_in(marker)
+        self.descriptor = -1
+        self._layout = layout
+        self._rights = rights
+        self._system = system
+        make_directory(self.path, rights.folder_mode, system)
+        if rights.is_shared:
+            give_folder(layout.path, f"tmp/{self.name}", rights)
+
+    def write(self, data: bytes | Draft) -> None:
+        """Write marker and entry, and sync them; a draft of the entry is moved here."""
+        system, entry = self._system, f"{self.path}/{self.marker}{DRAFT}"
+        if isinstance(data, Draft):
+            self.descriptor, data.descriptor = data.descriptor, -1
+            self._move_here(data.path, entry)
+        else:
+            self.descriptor = durable.begin_file(entry, data, rights=self._rights, system=system)
+        made = system.open(f"{self.path}/{self.marker}", durable.NEW, self._rights.file_mode)
+        try:
+            self._rights.give(made)
+        finally:
+            system.close(made)
+        system.fsync(self.descriptor)
+        durable.sync_directory(self.path, system=system)
+
+    def _move_here(self, source: str, entry: str) -> None:
+        try:
+            self._system.rename(source, entry)
+        except OSError:  # the reply may be lost
+            if not doubt.is_listed(self.path, entry.rpartition("/")[2], self._system):
+                durable.discard(source, self._system)
+                raise
+
+    def has_link(self) -> bool:
+        """Whether the entry is still somewhere: else it was swept, or somebody has pushed it and it has ended."""
+        try:
+            return self._system.fstat(self.descriptor).st_nlink > 0
+        except OSError as fault:
+            if fault.errno != errno.ESTALE:
+                raise
+            return False
+
+    def close(self) -> None:
+        if self.descriptor >= 0:
+            self._system.close(self.descriptor)
+            self.descriptor = -1
+
+    def discard(self, place: str) -> None:
+        """Remove the folder, or what of it a request that is executed late puts at `place`; raises nothing.
+
+        The entry is made one that has ended before its marker goes, so that nobody takes it for one that was pushed.
+        If somebody has pushed it meanwhile, all stays.
+        """
+        self.close()
+        system, ended = self._system, f"{self.key}{ENDED}"
+        for folder in (self.path, place):
+            with suppress(OSError):
+                system.rename(f"{folder}/{self.marker}{DRAFT}", f"{folder}/{ended}")
+                for name in (self.marker, ended):
+                    self._remove(name, place)
+                break
+        with suppress(OSError):
+            system.rmdir(self.path)
+
+    def _remove(self, name: str, place: str) -> None:
+        for folder in (self.path, place):
+            with suppress(OSError):
+                self._system.unlink(f"{folder}/{name}")
+                break

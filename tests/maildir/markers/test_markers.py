@@ -1,0 +1,337 @@
+"""Pushing under a marker: one entry for a name, whoever dies, and whatever becomes of a reply."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from maildefer.errors import MarkersRefused, MountFault, NoSpace, QueueMissing, UniqueKeyRefused
+from maildefer.maildir.draft import Draft
+from maildefer.maildir.layout import Layout
+from maildefer.maildir.markers.markers import Marked, Markers
+from maildefer.maildir.markers.names import hash_of
+from maildefer.maildir.push import Pusher
+from tests.maildir.markers.conftest import die_at, refuse_call, survives
+from tests.support.queues import DATA, LABEL, World, everywhere, somebody_else
+
+
+def push(markers: Markers, name: str = "order-17", data: bytes = DATA) -> Marked:
+    return markers.push(name, lambda stem: [data])
+
+
+def place_of(layout: Layout, name: str = "order-17", folder: str = "unique") -> str:
+    return f"{layout.control}/{folder}/{hash_of(name)}"
+
+
+def held(layout: Layout, name: str = "order-17") -> list[str]:
+    place = place_of(layout, name)
+    return sorted(os.listdir(place)) if os.path.isdir(place) else []
+
+
+def age(layout: Layout, seconds: float, name: str = "order-17", folder: str = "unique") -> None:
+    """Make the marker older."""
+    place = place_of(layout, name, folder)
+    for file in os.listdir(place):
+        since = os.stat(f"{place}/{file}").st_mtime - seconds
+        os.utime(f"{place}/{file}", (since, since))
+
+
+def test_a_second_push_of_a_name_stores_nothing_and_says_which_key_it_found(
+    markers: Markers, layout: Layout
+) -> None:
+    first = push(markers)
+    second = push(markers, data=b"another")
+    assert (first.is_new, second.is_new) == (True, False)
+    assert second.key == first.key
+    assert everywhere(layout) == {f"new/{first.key}": DATA}
+
+
+def test_pushes_of_other_names_are_stored(markers: Markers, layout: Layout) -> None:
+    keys = {push(markers, name).key for name in ("a", "b", "A", "a ")}
+    assert len(keys) == 4
+    assert {f"new/{key}" for key in keys} == set(everywhere(layout))
+
+
+def test_the_key_of_an_entry_names_its_marker(markers: Markers, layout: Layout) -> None:
+    key = push(markers).key
+    assert f",q={hash_of('order-17')},S={len(DATA)}" in key
+    assert held(layout) == [key]
+
+
+@pytest.mark.invariant(1)
+def test_the_marker_is_durable_before_its_entry_can_be_handled(
+    markers: Markers, layout: Layout, world: World
+) -> None:
+    push(markers, "the folder exists")
+    world.forget()
+    key = push(markers).key
+    steps = [str(call) for call in world.calls if call.what in ("write", "fsync", "rename")]
+    draft = next(call.arguments[0] for call in world.calls if call.what == "mkdir").rpartition("/")[2]
+    assert steps == [
+        f"write {key}.draft",
+        f"fsync {key}.draft",
+        f"fsync {draft}",
+        f"rename {draft} -> {hash_of('order-17')}",
+        "fsync unique",
+        f"rename {key}.draft -> {key}",
+        "fsync new",
+    ]
+
+
+@pytest.mark.invariant(1)
+def test_an_entry_that_is_found_is_durable_before_its_key_is_returned(markers: Markers, world: World) -> None:
+    push(markers)
+    world.forget()
+    push(markers)
+    assert [str(call) for call in world.calls if call.what == "fsync"] == ["fsync unique", "fsync new"]
+
+
+def test_a_pusher_that_is_killed_at_any_call_blocks_nobody(layout: Layout) -> None:
+    calls = 0
+    while True:
+        calls += 1
+        name = f"order-{calls}"
+        world = World(tokens=1000 * calls)
+        die_at(world, calls)
+        dies = Markers(layout, "unique", host=LABEL, system=world.system)
+        survived = survives(lambda dies=dies, name=name: push(dies, name))  # type: ignore[misc]
+        marked = push(Markers(layout, "unique", host=LABEL), name)
+        entries = [path for path in everywhere(layout) if f",q={hash_of(name)}," in path]
+        assert entries == [f"new/{marked.key}"], f"killed before call {calls}"
+        assert held(layout, name) == [marked.key]
+        if survived:
+            break
+    assert calls > 15
+
+
+@pytest.mark.parametrize("fault", [errno.ENOENT, errno.EIO, errno.ESTALE])
+def test_a_lost_reply_to_the_rename_of_the_marker_is_settled_by_a_look(
+    markers: Markers, layout: Layout, world: World, fault: int
+) -> None:
+    world.lose_reply("rename", fault, where="/unique/")
+    marked = push(markers)
+    assert marked.is_new
+    assert everywhere(layout) == {f"new/{marked.key}": DATA}
+
+
+def test_a_lost_reply_to_the_rename_of_the_entry_is_settled_by_a_look(
+    markers: Markers, layout: Layout, world: World
+) -> None:
+    world.lose_reply("rename", errno.ENOENT, where="/new/")
+    marked = push(markers)
+    assert marked.is_new
+    assert everywhere(layout) == {f"new/{marked.key}": DATA}
+
+
+def test_of_two_that_write_at_the_same_time_the_first_to_rename_wins(
+    markers: Markers, layout: Layout, world: World
+) -> None:
+    other = Markers(layout, "unique", host="other-0a1b2c")
+    found: list[Marked] = []
+    world.before("rename", lambda: found.append(push(other, data=b"other")), where="/unique/")
+    marked = push(markers)
+    assert marked == Marked(key=found[0].key, fact="", is_new=False)
+    assert everywhere(layout) == {f"new/{marked.key}": b"other"}
+    assert os.listdir(layout.tmp) == []
+
+
+def test_a_late_rename_of_a_marker_that_lost_revives_nothing(
+    markers: Markers, layout: Layout, world: World
+) -> None:
+    other = Markers(layout, "unique", host="other-0a1b2c")
+    world.hold("rename", errno.EIO, where="/unique/")
+    with pytest.raises(MountFault):
+        push(markers)
+    marked = push(other, data=b"other")
+    os.unlink(f"{layout.new}/{marked.key}")
+    os.unlink(f"{place_of(layout)}/{marked.key}")
+    assert world.land() == [errno.ENOENT]
+    assert held(layout) == []
+    assert everywhere(layout) == {}
+
+
+def test_a_late_rename_that_comes_between_is_withdrawn_too(
+    markers: Markers, layout: Layout, world: World
+) -> None:
+    world.hold("rename", errno.EIO, where="/unique/")
+    world.before("unlink", world.land, where=".draft")
+    with pytest.raises(MountFault):
+        push(markers)
+    assert held(layout) == []
+    assert everywhere(layout) == {}
+
+
+def test_a_finder_moves_the_entry_of_a_pusher_that_died_and_a_late_duplicate_finds_nothing(
+    markers: Markers, layout: Layout, world: World
+) -> None:
+    world.hold("rename", errno.EIO, where="/new/")
+    world.refuse("rename", errno.EIO, where=".ended", times=10)  # it can't withdraw
+    with pytest.raises(MountFault):
+        push(markers)
+    found = push(Markers(layout, "unique", host="other-0a1b2c"), data=b"other")
+    assert not found.is_new
+    assert everywhere(layout) == {f"new/{found.key}": DATA}
+    os.rename(f"{layout.new}/{found.key}", f"{layout.cur}/{found.key},a=1:1,x-1-abcd.1.1")
+    assert world.land() == [errno.ENOENT]
+    assert len(everywhere(layout)) == 1
+
+
+@pytest.mark.invariant(1)
+def test_no_key_is_returned_and_nothing_is_left_if_any_step_fails(markers: Markers, layout: Layout) -> None:
+    push(markers, "the folder exists")
+    before, failed = everywhere(layout), set()
+    for number in range(1, 100):
+        world = World(tokens=1000 * number)
+        refuse_call(world, number, errno.ENOSPC)
+        fresh = Markers(layout, "unique", host=LABEL, system=world.system)
+        name = f"order-{number}"
+        try:
+            marked = push(fresh, name)
+        except NoSpace:
+            call = world.calls[number - 1]
+            failed.add(call.what)
+            if call.arguments[-1] == layout.new:  # the last sync: whoever tries again finds the entry
+                found = push(markers, name)
+                assert not found.is_new
+                os.unlink(f"{layout.new}/{found.key}")
+                continue
+            assert everywhere(layout) == before
+            assert held(layout, name) == []
+        else:
+            before[f"new/{marked.key}"] = DATA
+            if len(world.calls) < number:
+                break
+    assert failed > {"mkdir", "open", "write", "fsync", "rename"}
+    assert os.listdir(layout.tmp) == []
+
+
+def test_a_marker_that_kept_no_entry_is_freed_after_the_ttl(markers: Markers, layout: Layout) -> None:
+    lost = push(markers)
+    os.unlink(f"{layout.new}/{lost.key}")  # by hand: nobody has freed the marker
+    assert push(markers) == Marked(key=lost.key, fact="", is_new=False)
+    age(layout, 46)
+    assert push(markers).is_new
+    assert len(everywhere(layout)) == 1
+
+
+@pytest.mark.parametrize("folder", ["new", "cur", ".later/new", ".later/cur"])
+def test_an_old_marker_is_kept_while_its_entry_is_anywhere(
+    markers: Markers, layout: Layout, world: World, folder: str
+) -> None:
+    key = push(markers).key
+    os.rename(f"{layout.new}/{key}", f"{layout.path}/{folder}/{key},n=1")
+    age(layout, 3600)
+    assert push(markers) == Marked(key=key, fact="", is_new=False)
+    world.forget()
+    assert push(markers) == Marked(key=key, fact="", is_new=False)
+    assert [
+        call for call in world.calls if "cur" in call.arguments[0]
+    ] == []  # not looked for again before the TTL
+
+
+def test_an_entry_that_goes_round_behind_the_listings_is_found_by_the_time_of_its_marker(
+    markers: Markers, layout: Layout, world: World
+) -> None:
+    key = push(markers).key
+    age(layout, 3600)
+    names = [f"{layout.new}/{key}", *(f"{layout.new}/{key},n={n}" for n in (1, 2, 3))]
+
+    def hop(folder: str) -> None:
+        """Claim the entry after `cur/` was listed, and return it after `new/` was."""
+        path = names.pop(0)
+        if folder == layout.cur:
+            if ",n=" in path:  # whoever claims a returned entry touches its marker
+                os.utime(f"{place_of(layout)}/{key}")
+            os.rename(path, f"{layout.cur}/hidden")
+        else:
+            os.rename(f"{layout.cur}/hidden", names[0])
+
+    os.rename(names[0], f"{layout.new}/{key},n=1")
+    names.pop(0)
+    world.after("scandir", lambda: hop(layout.cur), where=layout.cur, times=2)
+    listed = World().system.scandir
+    assert listed is not None
+    world.after(
+        "scandir", lambda: os.path.exists(f"{layout.cur}/hidden") and hop(layout.new), where=layout.new
+    )
+    world.after(
+        "scandir", lambda: os.path.exists(f"{layout.cur}/hidden") and hop(layout.new), where=layout.new
+    )
+    assert push(markers) == Marked(key=key, fact="", is_new=False)
+
+
+def test_what_is_found_returns_the_fact_that_was_kept_with_it(layout: Layout) -> None:
+    kept = Markers(layout, "requests", host=LABEL, kept_seconds=3600)
+    first = kept.push("a", lambda stem: [DATA], fact="0a1b")
+    assert first == Marked(key=first.key, fact="0a1b", is_new=True)
+    assert ",q=" not in first.key
+    os.unlink(f"{layout.new}/{first.key}")
+    assert kept.push("a", lambda stem: [DATA], fact="ffff") == Marked(
+        key=first.key, fact="0a1b", is_new=False
+    )
+    assert kept.find("a") == Marked(key=first.key, fact="0a1b", is_new=False)
+    assert kept.find("b") is None
+
+
+def test_a_kept_marker_goes_by_its_age_alone(layout: Layout) -> None:
+    kept = Markers(layout, "requests", host=LABEL, kept_seconds=3600)
+    first = kept.push("a", lambda stem: [DATA])
+    age(layout, 3590, "a", "requests")
+    assert kept.find("a") is not None
+    age(layout, 10, "a", "requests")
+    second = kept.push("a", lambda stem: [DATA])
+    assert second.is_new
+    assert set(everywhere(layout)) == {f"new/{first.key}", f"new/{second.key}"}
+
+
+def test_a_large_message_that_came_in_parts_is_moved_beside_its_marker(
+    layout: Layout, pusher: Pusher, world: World
+) -> None:
+    kept = Markers(layout, "requests", host=LABEL, kept_seconds=3600, system=world.system)
+    draft = pusher.draft()
+    draft.append(b"Subject: large\n\n")
+    draft.append(b"body")
+
+    def compose(stem: str) -> Draft:
+        return draft
+
+    marked = kept.push("a", compose)
+    assert everywhere(layout) == {f"new/{marked.key}": b"Subject: large\n\nbody"}
+    assert os.listdir(layout.tmp) == []
+
+
+@pytest.mark.parametrize("name", ["", "x" * (1 << 20), "é" * 513, "\ud800"])
+def test_a_name_that_is_no_name_is_refused(markers: Markers, layout: Layout, name: str) -> None:
+    with pytest.raises(UniqueKeyRefused, match="the unique key"):
+        push(markers, name)
+    assert everywhere(layout) == {}
+
+
+@pytest.mark.parametrize("name", [None, 17, b"order", ["order"]])
+def test_a_name_that_is_no_text_is_refused(markers: Markers, name: object) -> None:
+    with pytest.raises(TypeError, match="unique="):
+        push(markers, name)  # type: ignore[arg-type]
+
+
+def test_a_queue_that_is_gone_is_missing(markers: Markers, layout: Layout) -> None:
+    os.rename(layout.path, f"{layout.path}-away")
+    with pytest.raises(QueueMissing):
+        push(markers)
+
+
+def test_a_user_who_may_only_put_entries_in_is_told_so(public_path: Path) -> None:
+    from maildefer.maildir.layout import create_queue
+
+    if os.geteuid() != 0:
+        pytest.skip("for root, who can be somebody else")
+    layout = create_queue(str(public_path / "queue"))
+    push(Markers(layout, "unique", host=LABEL), "the folder exists")
+    os.chmod(f"{layout.control}/unique", 0o2700)
+    for folder in (layout.path, layout.tmp, layout.new, layout.control):
+        os.chmod(folder, 0o777)
+    with somebody_else(), pytest.raises(MarkersRefused, match="may only put entries"):
+        push(Markers(layout, "unique", host=LABEL))
+    assert os.listdir(layout.tmp) == []
