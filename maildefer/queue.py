@@ -1,7 +1,8 @@
 """The queue in any Python program: `Queue("run/posts").push(message)`.
 
-The code is in `maildefer.maildir` (push, pop, operator) and `maildefer.pool.receiver.consumer`; the error is in
-`maildefer.errors`. Importing this module loads no e-mail package, since every worker imports it.
+The code is in `maildefer.maildir` (push, pop, operator), `maildefer.pool.receiver.consumer` and
+`maildefer.message.safe_maildir`; the error is in `maildefer.errors`. Importing this module loads no e-mail package,
+since every worker imports it.
 """
 
 from __future__ import annotations
@@ -9,28 +10,26 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from maildefer.errors import AddressRefused, EntryTooLarge, QueueError, raise_named
 from maildefer.handling.project.queue_paths import located, queue_at, redirected, refuse_to_empty
 from maildefer.host.identity import this_host
 from maildefer.maildir.layout import Layout
-from maildefer.maildir.names import EntryName, fresh_stem, hashed, sized
-from maildefer.maildir.operator import entries
+from maildefer.maildir.names import EntryName, hashed, sized
+from maildefer.maildir.operator import entries, schedule
 from maildefer.maildir.operator.entries import FoundEntry
 from maildefer.maildir.pop import Popped, pop_entry
-from maildefer.maildir.push import Pusher
+from maildefer.maildir.push import Planned, Pusher
 from maildefer.maildir.reasons import write_reason
-from maildefer.maildir.system import SYSTEM
 from maildefer.message.envelope import TOP_LIMIT_BYTES, block
 from maildefer.message.request import MailRequest, bytes_of, envelope_of, received
 
 if TYPE_CHECKING:
     import mailbox
-    from mailbox import Maildir as SafeMaildir  # as a type; `__getattr__` below gives the class
-    from typing import BinaryIO
+    from datetime import datetime
 
+    from maildefer.message.safe_maildir import SafeMaildir  # `__getattr__` below loads it
     from maildefer.pool.receiver.consumer import Consumer
 
 __all__ = ["Queue", "QueueError", "SafeMaildir"]
@@ -74,16 +73,46 @@ class Queue:
         """The paths of the queue's files; in tests, of a queue in their store."""
         return self._pusher().layout
 
-    def push(self, message: object, *, sender: str | None = None, recipient: str | None = None) -> str:
+    def push(
+        self,
+        message: object,
+        *,
+        sender: str | None = None,
+        recipient: str | None = None,
+        after: float | None = None,
+        at: datetime | None = None,
+    ) -> str:
         """Make one entry of `message`, for one recipient; durable when it returns (I1). Returns the stable key.
 
         `message`: bytes (kept unchanged), str, a message of the `email` package, a MailRequest, whose envelope is kept,
         or an object with a `__str__` of its own; an empty message is permitted. `sender` ("" is the null sender) and
         `recipient` are the envelope; without a recipient there is no envelope, and From and To are read from the
-        headers. Threads that push at the same time share directory syncs. Raises TypeError if `message` is no message,
-        AddressRefused, QueueMissing, StorageFault's kinds.
+        headers. Threads that push at the same time share directory syncs. With `after` (in seconds) or `at` (a datetime
+        with its zone) the entry waits in `.later/` until then, by the clock of the queue's mount. Raises TypeError if
+        `message` is no message; TypeError and ValueError for what is no such time; AddressRefused, QueueMissing,
+        StorageFault's kinds.
         """
-        return self._pusher().push(self._composed(message, sender, recipient))
+        pusher, compose = self._pusher(), self._composed(message, sender, recipient)
+        if after is None and at is None:
+            return pusher.push(compose)
+        return pusher.push(Planned(compose=compose, due=pusher.due(after=after, at=at)))
+
+    def cancel(self, key: str) -> bool:
+        """Remove an entry that waits or is deferred, and say whether it was; a worker's entry is left to it.
+
+        Raises StorageFault's kinds.
+        """
+        return schedule.cancel(self.layout, key, host=_host())
+
+    def reschedule(self, key: str, *, after: float | None = None, at: datetime | None = None) -> None:
+        """Have an entry that waits or is deferred tried at another time; its counters are kept.
+
+        Raises EntryNotFound (a KeyError) also for an entry that a worker holds; what `push` raises for times.
+        """
+        if after is None and at is None:
+            raise TypeError("reschedule(…): give after=… or at=…")
+        pusher = self._pusher()
+        schedule.reschedule(pusher.layout, key, pusher.due(after=after, at=at), host=_host())
 
     def push_undeliverable(self, message: object, reason: str, /, **facts: object) -> str:
         """Push a message with a reason beside it, for `maildefer dead list`, as to `Router.UNDELIVERABLE_QUEUE`."""
@@ -178,9 +207,7 @@ class Queue:
 
         Delivery is at least once, as in a pool. The options are those of `maildefer.pool.receiver.consumer.Consumer`.
         """
-        from maildefer.pool.receiver.consumer import (
-            Consumer,  # only for consumers: most programs only push
-        )
+        from maildefer.pool.receiver.consumer import Consumer  # most programs only push
 
         return Consumer(self.layout, **options)
 
@@ -190,7 +217,7 @@ class Queue:
         import mailbox  # the e-mail package and more, which few programs need here
 
         path = self.layout.path
-        return _safe_maildir()(path) if self._safe else mailbox.Maildir(path)
+        return __getattr__("SafeMaildir")(path) if self._safe else mailbox.Maildir(path)
 
     def __repr__(self) -> str:
         return f"Queue({self.dir!r})"
@@ -258,31 +285,15 @@ def _pusher(path: str, safe: bool = False) -> Pusher:
     return found
 
 
-@cache
-def _safe_maildir() -> type[mailbox.Maildir]:
-    """Make the class `SafeMaildir` at its first use: its base class loads the e-mail package (see `Queue.mbox`)."""
-    import mailbox
-
-    class SafeMaildir(mailbox.Maildir):
-        """A `mailbox.Maildir` whose new files hold a hash of the host's name in place of the name."""
-
-        __qualname__ = "SafeMaildir"  # its place in this module: see `__getattr__`
-
-        def _create_tmp(self) -> BinaryIO:
-            """Make the file that `mailbox.Maildir.add` writes to, and then moves to `new/`."""
-            path = os.path.join(self._path, "tmp", fresh_stem(hashed(_HOST), SYSTEM))
-            return open(path, "xb+", opener=lambda name, flags: os.open(name, flags, 0o600))
-
-    return SafeMaildir
-
-
 def _host() -> str:
     return this_host().label
 
 
-def __getattr__(name: str) -> object:
+def __getattr__(name: str) -> Any:
     if name == "HASHED_HOSTNAME":  # the hash in keys of `safe` queues in place of the host's name
         return hashed(_HOST)
     if name == "SafeMaildir":
-        return _safe_maildir()
+        from maildefer.message.safe_maildir import SafeMaildir  # loads the e-mail package
+
+        return SafeMaildir
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -8,7 +8,9 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta, timezone
 from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
@@ -19,9 +21,11 @@ from maildefer.errors import AddressRefused, EntryNotFound, NotAQueue, Permissio
 from maildefer.mail import MailRequest, MailResponse
 from maildefer.maildir import push as push_module
 from maildefer.maildir.layout import create_queue
+from maildefer.maildir.names import EntryName
 from maildefer.message.envelope import Envelope, split
 from maildefer.queue import Queue, QueueError, SafeMaildir
 
+NEW_YEAR = datetime(2090, 1, 1, tzinfo=UTC)
 DATA = b"From: header@example.org\nTo: other@example.org\nSubject: hello\n\nFrom the start\n\xff\x00\r\n"
 
 
@@ -475,3 +479,67 @@ def test_a_push_says_which_part_of_the_envelope_is_wrong(tmp_path: Path) -> None
         with pytest.raises(TypeError, match="give one address"):
             queue.push(b"Subject: x\n\n", sender=sender, recipient="c@d")
     assert queue.count() == 0
+
+
+# later
+
+
+def later_names(queue: Queue) -> list[str]:
+    return os.listdir(f"{queue.dir}/.later/new")
+
+
+def test_a_message_pushed_for_later_waits_until_it_is_due(queue: Queue) -> None:
+    before = time.time()
+    key = queue.push(DATA, sender="", recipient="post@osb.example", after=60)
+    (name,) = later_names(queue)
+    due = EntryName.parse(name).due
+    assert name == f"{key},d={due}"
+    assert due is not None
+    assert before + 59 <= due <= time.time() + 62
+    assert queue.keys() == []
+    assert queue.get(key).Data == DATA
+
+
+def test_the_received_line_of_a_message_for_later_has_the_time_of_its_push(queue: Queue) -> None:
+    key = queue.push(DATA, recipient="post@osb.example", at=datetime(2090, 1, 1, tzinfo=UTC))
+    (name,) = later_names(queue)
+    data = Path(queue.dir, ".later/new", name).read_bytes()
+    assert split(data, key)[1] > 0
+    assert f" {time.gmtime().tm_year} ".encode() in data.split(b"\n")[2]
+    assert b" 2090 " not in data
+
+
+def test_a_time_of_another_zone_is_the_same_moment(queue: Queue) -> None:
+    queue.push(DATA, at=datetime(2090, 1, 1, 1, 0, tzinfo=timezone(timedelta(hours=1))))
+    assert EntryName.parse(later_names(queue)[0]).due == 3786912000
+
+
+@pytest.mark.parametrize("given", [{"after": -1}, {"at": datetime(2090, 1, 1)}, {"after": 1, "at": NEW_YEAR}])
+def test_nothing_is_pushed_at_what_is_no_time(queue: Queue, given: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="give"):
+        queue.push(DATA, **given)
+    assert [files for _, _, files in os.walk(queue.dir) if any(not f.startswith("f") for f in files)] == [
+        ["maildirfolder"],
+        ["maildirfolder"],
+    ]
+
+
+def test_what_waits_can_be_cancelled_and_what_was_cancelled_is_gone(queue: Queue) -> None:
+    key, other = queue.push(DATA, after=60), queue.push(DATA)
+    assert queue.cancel(key)
+    assert queue.cancel(other)
+    assert not queue.cancel(key)
+    with pytest.raises(EntryNotFound):
+        queue.get(key)
+
+
+def test_what_waits_can_be_rescheduled(queue: Queue) -> None:
+    key = queue.push(DATA, after=60)
+    queue.reschedule(key, at=NEW_YEAR)
+    assert later_names(queue) == [f"{key},n=1,d={int(NEW_YEAR.timestamp())}"]
+    queue.reschedule(key, after=0)
+    assert os.listdir(f"{queue.dir}/new") == [f"{key},n=2"]
+    with pytest.raises(TypeError, match="give after=… or at=…"):
+        queue.reschedule(key)
+    with pytest.raises(EntryNotFound):
+        queue.reschedule("1.x", after=5)

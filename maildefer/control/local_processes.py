@@ -22,8 +22,8 @@ from maildefer.host.identity import HostIdentity, this_host
 from maildefer.host.linux.pidfd import PidfdProcess
 from maildefer.host.pidfile import PidFile, Verdict
 from maildefer.host.runtime_dir import RuntimeRecord
+from maildefer.maildir.due import mount_offset
 from maildefer.maildir.layout import Layout
-from maildefer.maildir.upkeep.sweep import mount_time_offset
 
 _BOOT_SLACK_SECONDS: Final = 2.0
 SIGNALS: Final[dict[Verb, signal.Signals]] = {
@@ -185,7 +185,9 @@ def is_a_clones(pidfile: PidFile) -> bool:
     for layout in map(Layout, pidfile.queues):
         try:
             told = os.stat(f"{layout.status}/{pidfile.lease}.json").st_mtime
-            if told > mount_time_offset(layout) + _BOOT_SLACK_SECONDS:  # the mount's time when we were booted
+            if (
+                told > mount_offset(layout).least + _BOOT_SLACK_SECONDS
+            ):  # the mount's time when we were booted
                 return True
         except OSError:  # no such lease, or no queue: nobody tells
             pass

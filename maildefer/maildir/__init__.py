@@ -6,7 +6,8 @@ The filesystem, the clock and randomness are passed in as a `System`; no module 
     layout            the folders of a queue: makes, opens and mends it; control_folder: its folder `.maildefer/`
     names             builds and parses the names of entries and leases
     durable           writes that survive a power cut (I1)
-    push              makes an entry in `new/`; draft: an entry that is written while its bytes come
+    push              makes an entry in `new/`, or in `.later/`; draft: an entry that is written while its bytes come
+    due               when an entry is due, by the mount's time
     claims            claims an entry by one rename, and settles it by one more or by unlink
     pop               takes an entry at most once, without a lease
     doubt             settles a doubtful reply by fresh listings
@@ -19,6 +20,6 @@ The filesystem, the clock and randomness are passed in as a `System`; no module 
     operator/         work of commands on single entries and whole queues
 
 The life of an entry: push > claims > upkeep/promote or upkeep/reclaim > claims.
-Imports point down: pop, upkeep > claims, push, operator > markers > journal, doubt, draft, reasons > layout >
+Imports point down: upkeep, operator > claims, push, pop > markers > due > journal, doubt, draft, reasons > layout >
 control_folder > durable, scan > names, reading, rights > system.
 """

@@ -15,6 +15,7 @@ from typing import Protocol
 from maildefer.errors import ClaimLost, QueueError, QueueMissing, UseAfterFork, raise_named, storage_fault
 from maildefer.maildir import doubt, names, reading
 from maildefer.maildir import layout as layouts
+from maildefer.maildir.due import postpone
 from maildefer.maildir.journal import Journal, journal_of
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.names import EntryName
@@ -83,22 +84,23 @@ class Claimer:
             self.is_shared = is_shared_at(self.layout.path, self.system)
 
     def claim(self, name: str) -> Claim | None:
-        """Claim the entry that was seen as `new/NAME`; None if another process was first (I10).
+        """Claim the entry that was seen as `new/NAME`; None if another process was first (I10), or if it is not due.
 
         Raises StorageFault's kinds; the entry is then where it was.
         """
-        slots = self.slots
+        slots, system = self.slots, self.system
         seq = slots.next_seq()
         if ",n=" in name or ",a=" in name or _OTHER(name) or len(name) > _LONGEST or not name.isascii():
-            entry = names.with_usable_key(
-                EntryName.parse(name), self.host, self.system, shared=self.is_shared
-            )
+            entry = EntryName.parse(name)
+            entry = names.with_usable_key(entry, self.host, system, shared=self.is_shared)
+            if entry.due is not None and entry.due > self.mount_time():
+                postpone(name, entry, self.layout, host=self.host, system=system)
+                return None
             claimed = entry.claimed(f"{self._owner}{seq}")
         else:  # the same for an entry that is here for the first time
             entry = None
             claimed = f"{name},a=1:1,{self._owner}{seq}"
         place = slots.take_place(seq, claimed)
-        system = self.system
         began = system.boottime()
         try:
             system.rename(self._new + name, self._cur + claimed)
@@ -165,10 +167,6 @@ class Claim:
     @property
     def crashes(self) -> int:
         return 0 if self._entry is None else self._entry.crashes
-
-    @property
-    def pushed_at(self) -> float | None:
-        return names.pushed_at(self.key)
 
     def read(self, limit_bytes: int = 64 << 20) -> bytes:
         """Read the entry's bytes. Raises EntryMalformed, EntryTooLarge, ClaimLost, StorageFault's kinds."""

@@ -1,13 +1,16 @@
 """Names of entries and leases: the one place that parses and builds them.
 
-    new/    KEY[,u=UNIQUE][,f=FAILURES][,h=HANDOFFS][,a=ATTEMPTS][,c=CRASHES][,n=RETURNS]
+    new/    KEY[,u=UNIQUE][,f=FAILURES][,h=HANDOFFS][,a=ATTEMPTS][,c=CRASHES][,n=RETURNS][,d=DUE]
     cur/    KEY,u=…,f=…,h=…,a=…,c=…,n=…:1,LEASE.PID.SEQ
     later/  KEY,u=…,f=…,h=…,a=…,c=…,n=…,d=DUE_UNIX_SECONDS
-    KEY  =  <unix secs>.M<usecs>P<pid>Q<count>R<random hex>.<host>,S=<bytes>
+    KEY  =  <unix secs>.M<usecs>P<pid>Q<count>R<random hex>.<host>[,t=<unix secs>],S=<bytes>
     LEASE = <host>-<pid>-<random hex>
 
-Names of other writers have none of our fields, which then count as zero; fields that we do not know stay where they
-are, as part of the key. `u`, `f` and `h`, which came later, stand first, so that an older version carries them along.
+The first field of a key is when the entry was pushed, from which its age counts. An entry that was pushed for later has
+its first due time there, and when it was pushed in `t`. In `new/` a `d` means that the entry is not claimed before.
+
+Names of other writers have none of our fields, which then count as zero; unknown fields stay where they are, as part of
+the key. `u`, `f` and `h`, which came later, stand first, so that an older version carries them along.
 
 A front end of another user chooses the names of the entries that it puts in, and may choose names that entries of
 others have or will get. So in such a queue every entry that leaves `cur/` gets a UNIQUE made of its claim (decision
@@ -31,7 +34,9 @@ MAX_HANDOFFS = 1000  # with one more the handoffs are taken for a loop
 MAX_DUE = 10**12 - 1  # a field has at most 12 digits
 _RANK = {"f=": 0, "h=": 1, "a=": 2, "c=": 3, "n=": 4, "d=": 5}  # our fields, in the order in which they stand
 _OWNER = re.compile(r"([a-z0-9-]{1,40}-[0-9]{1,10}-[0-9a-f]{4,16})\.([0-9]{1,10})\.([0-9]{1,19})\Z")
-_OWN = re.compile(r"([0-9]{1,11})\.M([0-9]{6})P[0-9]+Q[0-9]+R[0-9a-f]{16}\.[^,/]+,S=[0-9]+\Z")
+_TIME = "([0-9]{1,11})"
+_OWN = re.compile(rf"{_TIME}\.M([0-9]{{6}})P[0-9]+Q[0-9]+R[0-9a-f]{{16}}\.[^,/]+(?:,t={_TIME})?,S=[0-9]+\Z")
+_PUSHED = ",t="  # before the time of a push for later
 _POP = "pop-"
 _UNIQUE_BYTES = 5
 _UNIQUE = re.compile(r",u=[0-9a-f]{10}\Z")
@@ -100,7 +105,7 @@ class EntryName:
         return f"{self.key},u={self.unique}" if self.unique else self.key
 
     def waiting(self) -> str:
-        """The name in `new/`, and in `.dead/`."""
+        """The name in `new/`, and in `.dead/`; with the due time, if there is one."""
         fields = self.unique_key
         if self.failures:
             fields += f",f={self.failures}"
@@ -112,15 +117,21 @@ class EntryName:
             fields += f",c={self.crashes}"
         if self.returns:
             fields += f",n={self.returns}"
+        if self.due is not None:
+            fields += f",d={self.due}"
         return fields
 
     def claimed(self, owner: str) -> str:
         """The name in `cur/`; `owner` is LEASE.PID.SEQ. The attempt is charged here (I5)."""
-        return f"{replace(self, attempts=self.attempts + 1).waiting()}:1,{owner}"
+        return f"{replace(self, attempts=self.attempts + 1, due=None).waiting()}:1,{owner}"
 
     def deferred(self, due: int, *, attempts: int = 0, failures: int = 0) -> str:
         """The name in `.later/new/`, of the next generation (I4)."""
-        return f"{self.returned(attempts=attempts, failures=failures).waiting()},d={due}"
+        return replace(self.returned(attempts=attempts, failures=failures), due=due).waiting()
+
+    def promoted(self) -> EntryName:
+        """The next generation (I4), which may be claimed at once."""
+        return replace(self.returned(), due=None)
 
     def handed_on(self) -> EntryName:
         """The next generation (I4), for another queue: crashes are kept, attempts begin at zero."""
@@ -129,14 +140,13 @@ class EntryName:
         )
 
     def returned(self, *, attempts: int = 0, crashes: int = 0, failures: int = 0) -> EntryName:
-        """The next generation (I4); the arguments are added to the counters."""
+        """The next generation (I4), with the same due time; the arguments are added to the counters."""
         return replace(
             self,
             failures=self.failures + failures,
             attempts=max(0, self.attempts + attempts),
             crashes=self.crashes + crashes,
             returns=self.returns + 1,
-            due=None,
         )
 
 
@@ -162,11 +172,16 @@ def pop_name(entry: EntryName, system: System) -> str:
     return f"{entry.waiting()}:1,{_POP}{system.pid()}-{system.token(8)}"
 
 
-def fresh_stem(host: str, system: System) -> str:
-    """Return a new key without its size, unique over all hosts and times; the size is added when it is known."""
+def fresh_stem(host: str, system: System, due: int | None = None) -> str:
+    """Return a new key without its size, unique over all hosts and times; the size is added when it is known.
+
+    `due`: when the entry is due, if it is pushed for later.
+    """
     seconds, micros = divmod(int(system.time() * 1_000_000), 1_000_000)
     padded = f"{1_000_000 + micros}"[1:]  # takes half the time of a format of six digits
-    return f"{seconds}.M{padded}P{system.pid()}Q{next(_count)}R{system.token(8)}.{host}"
+    begin = seconds if due is None else due
+    stem = f"{begin}.M{padded}P{system.pid()}Q{next(_count)}R{system.token(8)}.{host}"
+    return stem if due is None else f"{stem}{_PUSHED}{seconds}"
 
 
 def sized(stem: str, size_bytes: int) -> str:
@@ -239,16 +254,22 @@ def due_of(name: str) -> int | None:
     return due if due > 0 else None
 
 
+def first_name(key: str) -> str:
+    """Return the name under which an entry of ours is pushed: its key, and the due time of a push for later."""
+    own = _OWN.match(key) if _PUSHED in key else None
+    return f"{key},d={own[1]}" if own and own[3] else key
+
+
 def pushed_at(key: str) -> float | None:
-    """Return when the entry was pushed, in Unix seconds, by the first field of its key; None if that has no time."""
+    """Return when the entry was pushed, or first due, by the first field of its key; None if that has no time."""
     seconds = key.partition(".")[0]
     return float(seconds) if seconds.isascii() and seconds.isdecimal() and len(seconds) <= 11 else None
 
 
 def pushed_by_us_at(key: str) -> float | None:
-    """Return this time to the microsecond, for a key that a push of ours has made; None for any other."""
+    """Return when a push of ours made this key, to the microsecond; None for any other key."""
     match = _OWN.match(key)
-    return int(match[1]) + int(match[2]) / 1e6 if match else None
+    return int(match[3] or match[1]) + int(match[2]) / 1e6 if match else None
 
 
 def size_of(key: str) -> int | None:

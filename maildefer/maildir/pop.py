@@ -6,15 +6,18 @@ unlink of a process that was only slow then finds it gone, and the process does 
 
 from __future__ import annotations
 
+import math
+
 from maildefer.errors import EntryMalformed, StorageFault, raise_named, storage_fault
 from maildefer.maildir import doubt, names, reading
-from maildefer.maildir.journal import journal_of
+from maildefer.maildir.due import clock_of
+from maildefer.maildir.journal import End, journal_of
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.names import EntryName
-from maildefer.maildir.operator.entries import FoundEntry
 from maildefer.maildir.reasons import write_reason
 from maildefer.maildir.rights.confined import confined_to
 from maildefer.maildir.rights.modes import is_shared_at
+from maildefer.maildir.scan import FoundEntry
 from maildefer.maildir.system import SYSTEM, System
 
 _NO_LIMIT = 1 << 62
@@ -54,13 +57,18 @@ class Popped:
                 pass
             raise
 
-    def unlink(self) -> bool:
-        """Remove the entry. True only if this call removed it: only then may its bytes be used (at most once)."""
+    def unlink(self, how: End = "pop", *, sure_until: float = -math.inf) -> bool:
+        """Remove the entry. True only if this call removed it: only then may its bytes be used (at most once).
+
+        Until `sure_until`, on the boot clock, no keeper returns it: if it is gone then, the first reply was lost.
+        """
         if (journal := journal_of(self._layout, self._system)) is not None:
-            journal.record_end("pop", self.entry.key, handoffs=self.entry.handoffs)
+            journal.record_end(how, self.entry.key, handoffs=self.entry.handoffs)
         try:
             self._system.unlink(self.path)
         except FileNotFoundError:
+            if self._system.boottime() < sure_until:
+                return True
             if journal is not None:
                 journal.record_kept(self.entry.key)
             return False
@@ -75,7 +83,7 @@ class Popped:
             entry = self.entry
             if is_shared_at(self._layout.path, self._system):
                 entry = names.with_unique(entry, names.unique_of(self._name), self._host, self._system)
-            self._returned = entry.returned()
+            self._returned = entry.promoted()
         return self._returned
 
     def bury(self, reason: str) -> None:
@@ -95,10 +103,17 @@ class Popped:
             pass
 
 
-def pop_entry(layout: Layout, found: FoundEntry, *, host: str, system: System = SYSTEM) -> Popped | None:
-    """Take the entry that was seen waiting; None if another process was first. Raises StorageFault's kinds."""
+def pop_entry(
+    layout: Layout, found: FoundEntry, *, host: str, is_early: bool = False, system: System = SYSTEM
+) -> Popped | None:
+    """Take the entry that was seen waiting; None if another process was first, or if it is not due.
+
+    With `is_early`, it may be taken before it is due. Raises StorageFault's kinds.
+    """
     system = confined_to(layout.path, system)
     entry = names.with_usable_key(found.entry, host, system)
+    if entry.due is not None and not is_early and entry.due > clock_of(layout, system).now():
+        return None
     name = names.pop_name(entry, system)
     try:
         system.rename(found.path, f"{layout.cur}/{name}")

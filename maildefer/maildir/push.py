@@ -1,26 +1,30 @@
-"""Push: make an entry durable in `new/`, and only then return its key (I1)."""
+"""Push: make an entry durable in `new/`, or in `.later/` until it is due, and only then return its key (I1)."""
 
 from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import TYPE_CHECKING
 
 from maildefer.errors import (
     MaildeferError,
     QueueMissing,
     StaleHandle,
-    StorageFault,
     raise_named,
     storage_fault,
 )
 from maildefer.maildir import doubt, durable, names
-from maildefer.maildir.draft import Draft, draft_name
+from maildefer.maildir.draft import Draft, UnsyncedEntry, draft_name
+from maildefer.maildir.due import clock_of, due_time
 from maildefer.maildir.journal import Journal, journal_of
 from maildefer.maildir.layout import Layout, mend
 from maildefer.maildir.rights.modes import Rights, rights_in
 from maildefer.maildir.system import SYSTEM, System
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 SyncAll = Callable[[Sequence[int]], list[OSError | None]]
 Compose = Callable[[str], Sequence[bytes | memoryview] | Draft]
@@ -28,25 +32,15 @@ _TRIES = 5
 _MOST_UNSYNCED = 32  # written before the first of them is synced; so many descriptors are open
 
 
-class _UnsyncedEntry(NamedTuple):
-    """An entry in `tmp/` that is not synced yet; with `draft` it can't be written again from its chunks."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planned:
+    """A compose whose entry is pushed for later: see `Pusher.due`."""
 
-    key: str
-    path: str
-    descriptor: int
-    draft: Draft | None
+    compose: Compose
+    due: int | None
 
-    def close(self, system: System) -> None:
-        if self.draft is not None:
-            self.draft.close()
-        else:
-            system.close(self.descriptor)
-
-    def announce_sync(self, system: System) -> None:
-        if self.draft is not None:
-            self.draft.announce_sync()
-        else:
-            durable.announce_sync(self.descriptor, system)
+    def __call__(self, stem: str) -> Sequence[bytes | memoryview] | Draft:
+        return self.compose(stem)
 
 
 class Pusher:
@@ -71,7 +65,9 @@ class Pusher:
         self._system = system
         self._journal = journal or journal_of(layout, system)
         self._sync_all = sync_all or partial(durable.sync_all, system=system)
-        self._commit = durable.DirectorySync(layout.new, system=system)
+        self._clock = clock_of(layout, system)
+        folders = layout.new, layout.later_new
+        self._commits = {folder: durable.DirectorySync(folder, system=system) for folder in folders}
         self._known_rights: Rights | None = None
 
     @property
@@ -80,6 +76,18 @@ class Pusher:
         if self._known_rights is None:
             self._known_rights = rights_in(self.layout.path, self._system)
         return self._known_rights
+
+    def due(self, *, after: float | None = None, at: datetime | None = None) -> int | None:
+        """Return when a `Planned` entry is due, after so many seconds or at a time; None if at once.
+
+        Raises TypeError and ValueError for what is no such time, StorageFault's kinds.
+        """
+        if after is None and at is None:
+            return None
+        try:
+            return due_time(self._clock.now(), after=after, at=at)
+        except OSError as fault:
+            raise_named(self.layout.tmp, fault)
 
     def push(self, compose: Compose) -> str:
         """Write what `compose(stem)` returns as one entry; the stem is the key without its size. Returns the key.
@@ -93,16 +101,13 @@ class Pusher:
         self._sync([key])
         return key
 
-    def draft(self, stem: str | None = None) -> Draft:
+    def draft(self, stem: str | None = None, *, due: int | None = None) -> Draft:
         """Begin an entry whose bytes come in parts; a compose that returns it makes `push_all` finish it."""
-        stem = stem or names.fresh_stem(self._host, self._system)
+        stem = stem or names.fresh_stem(self._host, self._system, due)
         return Draft(self.layout, stem, rights=self._rights, system=self._system)
 
     def push_all(self, composes: Sequence[Compose]) -> list[str | MaildeferError]:
-        """Push several entries with one directory sync: for each its key, or what `push` would have raised for it.
-
-        Also what `compose` raises, as far as it is an error of this package.
-        """
+        """Push several entries, with one sync of each folder: for each its key, or the error of its push or compose."""
         results: list[str | MaildeferError] = []
         for first in range(0, len(composes), _MOST_UNSYNCED):
             results += self._place_all(composes[first : first + _MOST_UNSYNCED])
@@ -118,7 +123,7 @@ class Pusher:
         if self._journal is not None:
             self._journal.record_end("withdraw", key)
         try:
-            self._system.unlink(f"{self.layout.new}/{key}")
+            self._system.unlink(self._place(key))
         except OSError:
             if self._journal is not None:
                 self._journal.record_kept(key)
@@ -135,16 +140,16 @@ class Pusher:
         raise self._swept_fault()
 
     def _swept_fault(self) -> StaleHandle:
-        fault = OSError(errno.ESTALE, "files in tmp/ are taken away while being written")
-        return StaleHandle(self.layout.tmp, fault)
+        gone = "files in tmp/ are taken away while being written"
+        return StaleHandle(self.layout.tmp, OSError(errno.ESTALE, gone))
 
     def _place_all(self, composes: Sequence[Compose]) -> list[str | MaildeferError]:
         """Write all, sync all, rename each."""
         if len(composes) == 1:
             return [self._finish_entry(composes[0], None)]
-        waiting: list[_UnsyncedEntry] = []
+        waiting: list[UnsyncedEntry] = []
         try:
-            begun: list[_UnsyncedEntry | MaildeferError | None] = []
+            begun: list[UnsyncedEntry | MaildeferError | None] = []
             for compose in composes:
                 try:
                     begun.append(one := self._begin_entry(compose))
@@ -158,7 +163,7 @@ class Pusher:
             results = []
             for compose, entry in zip(composes, begun, strict=True):
                 synced = None
-                if isinstance(entry, _UnsyncedEntry):
+                if isinstance(entry, UnsyncedEntry):
                     waiting.pop(0)
                     synced = next(faults)
                 results.append(self._finish_entry(compose, entry, synced))
@@ -168,7 +173,7 @@ class Pusher:
                 self._discard_entry(each)
 
     def _finish_entry(
-        self, compose: Compose, begun: _UnsyncedEntry | MaildeferError | None, fault: OSError | None = None
+        self, compose: Compose, begun: UnsyncedEntry | MaildeferError | None, fault: OSError | None = None
     ) -> str | MaildeferError:
         """Rename an entry that was begun and synced, or begin again; returns its key, or the fault."""
         try:
@@ -186,20 +191,21 @@ class Pusher:
         except MaildeferError as fault:
             return fault
 
-    def _begin_entry(self, compose: Compose) -> _UnsyncedEntry | None:
+    def _begin_entry(self, compose: Compose) -> UnsyncedEntry | None:
         """Create the file and write it; None if the caller has to begin again.
 
         That is so if a file of that name exists, after a CREATE whose reply was lost, or if `tmp/` was made again.
         """
-        stem = names.fresh_stem(self._host, self._system)
+        stem = names.fresh_stem(self._host, self._system, getattr(compose, "due", None))
         chunks = compose(stem)
         if isinstance(chunks, Draft):
-            return _UnsyncedEntry(chunks.key, chunks.path, chunks.descriptor, chunks)
+            return UnsyncedEntry(chunks.key, chunks.path, chunks.descriptor, chunks)
         data = b"".join(chunks)
         key = names.sized(stem, len(data))
         path = f"{self.layout.tmp}/{draft_name(key, self._rights)}"
         try:
-            return _UnsyncedEntry(key, path, self._write_file(path, data), None)
+            descriptor = durable.begin_file(path, data, rights=self._rights, system=self._system)
+            return UnsyncedEntry(key, path, descriptor, None)
         except FileNotFoundError as fault:
             if self._mend_queue():
                 return None
@@ -209,15 +215,12 @@ class Pusher:
         except OSError as fault:
             raise_named(self.layout.tmp, fault)
 
-    def _write_file(self, path: str, data: bytes) -> int:
-        return durable.begin_file(path, data, rights=self._rights, system=self._system)
-
-    def _sync_and_rename(self, begun: _UnsyncedEntry) -> bool:
+    def _sync_and_rename(self, begun: UnsyncedEntry) -> bool:
         """Sync and rename; False if it was swept before its rename, and has to be written again, under another key."""
         self._sync_file(begun)
         return self._rename_entry(begun)
 
-    def _sync_file(self, begun: _UnsyncedEntry) -> None:
+    def _sync_file(self, begun: UnsyncedEntry) -> None:
         try:
             self._system.fsync(begun.descriptor)
         except BaseException as fault:
@@ -226,30 +229,38 @@ class Pusher:
                 raise_named(self.layout.tmp, fault)
             raise
 
-    def _rename_entry(self, begun: _UnsyncedEntry) -> bool:
+    def _rename_entry(self, begun: UnsyncedEntry) -> bool:
         """Rename a synced entry into `new/`; False if it was swept."""
         try:
             return self._rename_draft(begun.path, begun.key, begun.descriptor)
         finally:
             begun.close(self._system)
 
-    def _discard_entry(self, begun: _UnsyncedEntry) -> None:
+    def _discard_entry(self, begun: UnsyncedEntry) -> None:
         begun.close(self._system)
         durable.discard(begun.path, self._system)
 
+    def _place(self, key: str) -> str:
+        """Return where an entry is put: a worker moves what is not due, and could not be put into `.later/`, there."""
+        name = names.first_name(key)
+        is_later = name != key and not self._rights.only_puts_in
+        return f"{self.layout.later_new if is_later else self.layout.new}/{name}"
+
     def _sync(self, keys: Sequence[str]) -> None:
+        places = [self._place(key) for key in keys]
         try:
-            self._commit.sync()
+            for folder in dict.fromkeys(place.rpartition("/")[0] for place in places):
+                self._commits[folder].sync()
         except OSError as fault:
-            for key in keys:  # not acknowledged, so withdrawn, unless they are claimed already
-                durable.discard(f"{self.layout.new}/{key}", self._system)
-            raise_named(self.layout.new, fault)
+            for place in places:  # not acknowledged, so withdrawn, unless they are claimed already
+                durable.discard(place, self._system)
+            raise_named(folder, fault)
         if self._journal is not None:
             self._journal.record_pushes(keys)
 
     def _rename_draft(self, draft: str, key: str, descriptor: int) -> bool:
         try:
-            self._system.rename(draft, f"{self.layout.new}/{key}")
+            self._system.rename(draft, self._place(key))
         except OSError as fault:
             return self._was_placed(fault, draft, key, descriptor)
         return True
@@ -259,16 +270,17 @@ class Pusher:
 
         A listing of `new/` can't tell: the entry may have been claimed, handled and unlinked by now.
         """
-        system = self._system
+        system, folder = self._system, self._place(key).rpartition("/")[0]
         if fault.errno not in doubt.DOUBTFUL:
             durable.discard(draft, system)
-            raise_named(self.layout.new, fault)
+            raise_named(folder, fault)
         try:
             if doubt.is_listed(self.layout.tmp, draft.rpartition("/")[2], system):
                 if fault.errno == errno.ENOENT and self._mend_queue():  # new/ was not there
                     return self._rename_draft(draft, key, descriptor)
                 durable.discard(draft, system)
-                raise self._not_placed(fault)
+                missing = fault.errno == errno.ENOENT  # the folder
+                raise QueueMissing(self.layout.path) if missing else storage_fault(folder, fault)
             return system.fstat(descriptor).st_nlink > 0
         except OSError as worse:
             if worse.errno == errno.ESTALE:
@@ -284,8 +296,3 @@ class Pusher:
             return mend(self.layout, system=self._system)
         except MaildeferError:  # the queue is gone, or the filesystem refuses: the first fault is raised
             return False
-
-    def _not_placed(self, fault: OSError) -> QueueMissing | StorageFault:
-        if fault.errno == errno.ENOENT:
-            return QueueMissing(self.layout.path)  # new/ is not there
-        return storage_fault(self.layout.new, fault)

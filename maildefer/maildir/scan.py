@@ -4,14 +4,37 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import islice
-from typing import NoReturn
+from typing import Literal, NoReturn
 
 from maildefer.errors import ReadRefused, storage_fault
-from maildefer.maildir.names import is_entry
+from maildefer.maildir.names import EntryName, is_entry
 from maildefer.maildir.system import SYSTEM, System
 
 CHUNK = 1000
+Folder = Literal["waiting", "claimed", "deferred", "dead", "undeliverable"]
+
+
+@dataclass(frozen=True, slots=True)
+class FoundEntry:
+    """The place where an entry was seen; a hint, since another process may move it at any time (I10)."""
+
+    folder: Folder
+    directory: str
+    name: str
+
+    @property
+    def path(self) -> str:
+        return f"{self.directory}/{self.name}"
+
+    @property
+    def entry(self) -> EntryName:
+        return EntryName.parse(self.name)
+
+    @property
+    def key(self) -> str:
+        return self.entry.key
 
 
 def entries(path: str, *, system: System = SYSTEM) -> Iterator[str]:

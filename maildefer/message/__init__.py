@@ -6,11 +6,11 @@
     bounce            whether a message is a bounce, and of what
     addresses         bare addresses; smtp_error: the error by which a handler chooses an SMTP reply
     enhanced_status   the words for RFC 3463's status codes
-    mbox              many messages in one stream
+    mbox              many messages in one stream; safe_maildir: the standard library's Maildir, with other names
     mime/             between bytes and a tree of decoded parts
     outgoing/         the SMTP client side: relay, MX, what was sent to whom
 
 Reading: request > mime/parser. Sending: response > mime/canonical > outgoing/relay.
 Imports point down: outgoing, templates > response > request > attachments, bounce > addresses > mime > envelope,
-smtp_error, mbox > enhanced_status.
+smtp_error, mbox, safe_maildir > enhanced_status.
 """

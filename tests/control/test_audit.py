@@ -19,8 +19,8 @@ from maildefer.maildir import journal
 from maildefer.maildir.claims import Claim, Claimer
 from maildefer.maildir.layout import Layout, create_queue
 from maildefer.maildir.names import EntryName
-from maildefer.maildir.operator import entries
-from maildefer.maildir.push import Pusher
+from maildefer.maildir.operator import entries, schedule
+from maildefer.maildir.push import Planned, Pusher
 from maildefer.maildir.system import SYSTEM
 from tests.support.queues import DATA, LABEL, FakeSlots
 
@@ -365,3 +365,32 @@ def test_a_file_of_the_journal_that_is_none_is_named_and_passed_over(queue: Layo
         "b": "is not a plain file",
         "c": "holds what are no records",
     }
+
+
+def push_for_later(queue: Layout, due: int) -> str:
+    return Pusher(queue, host=LABEL).push(Planned(compose=lambda stem: [DATA], due=due))
+
+
+def test_what_was_pushed_for_later_rescheduled_or_cancelled_is_proven(queue: Layout) -> None:
+    soon = int(time.time()) + 60
+    push_for_later(queue, soon)
+    assert schedule.cancel(queue, push_for_later(queue, soon), host=LABEL)
+    schedule.reschedule(queue, push_for_later(queue, soon), soon + 60, host=LABEL)
+    schedule.reschedule(queue, push_for_later(queue, soon), None, host=LABEL)
+    report = audited(queue)
+    assert (report.accepted, report.ended, report.suspects) == (4, 1, [])
+    assert report.found == {"waiting": 1, "claimed": 0, "deferred": 2, "dead": 0}
+
+
+def test_what_was_pushed_for_later_before_the_journal_began_needs_no_record(tmp_path: Path) -> None:
+    queue = create_queue(str(tmp_path / "other"))
+    before = push_for_later(queue, int(time.time()) + 3600)
+    journal.begin_journal(queue)
+    journal.expect_records(queue)
+    assert audited(queue).unrecorded == 0
+    key = push_for_later(queue, int(time.time()) + 3600)
+    for name in os.listdir(queue.journal):
+        path = Path(queue.journal, name)
+        path.write_text("".join(line for line in path.read_text().splitlines(True) if key not in line))
+    assert audited(queue).unrecorded_keys == [key]
+    assert before != key

@@ -291,10 +291,9 @@ def test_an_entry_that_is_gone_when_it_is_read_is_a_lost_claim(
     assert slots.held == {}
 
 
-def test_a_claim_tells_key_attempt_and_age(claimer: Claimer, layout: Layout, world: World) -> None:
+def test_a_claim_tells_key_and_attempt(claimer: Claimer, layout: Layout, world: World) -> None:
     claim = taken(claimer, waiting(layout, "1700000000.M1.h,S=22,a=2,n=3"))
     assert claim.key == "1700000000.M1.h,S=22"
-    assert claim.pushed_at == START
     assert claim.began == world.uptime
     assert claim.entry == EntryName(key="1700000000.M1.h,S=22", attempts=3, returns=3)
 
@@ -737,3 +736,41 @@ def test_a_directory_of_another_user_cannot_be_claimed_and_stays_where_it_is(pub
     with somebody_else(), pytest.raises(PermissionRefused):
         Claimer(layout, FakeSlots(), lease=f"{LABEL}-1-abcd", host=LABEL).claim("dir")
     assert os.listdir(layout.new) == ["dir"]
+
+
+def test_an_entry_in_new_that_is_not_due_is_postponed_and_not_claimed(
+    claimer: Claimer, layout: Layout, world: World, slots: FakeSlots
+) -> None:
+    """A pusher that may write to `tmp/` and `new/` only has put it there."""
+    name = waiting(layout, "1.x,d=1700000060")
+    assert claimer.claim(name) is None
+    assert list(everywhere(layout)) == [".later/new/1.x,n=1,d=1700000060"]
+    assert slots.held == {}
+
+
+def test_an_entry_in_new_that_is_due_is_claimed(claimer: Claimer, layout: Layout, world: World) -> None:
+    name = waiting(layout, "1.x,d=1700000060")
+    world.pass_time(60)
+    claim = taken(claimer, name)
+    assert claim.entry == EntryName(key="1.x", attempts=1)
+    claim.release()
+    assert list(everywhere(layout)) == ["new/1.x,n=1"]
+
+
+def test_a_claimer_goes_by_the_mounts_time(
+    layout: Layout, slots: FakeSlots, lease: Lease, world: World
+) -> None:
+    late = Claimer(
+        layout, slots, lease=lease.name, host=LABEL, mount_time=lambda: START + 60, system=world.system
+    )
+    assert late.claim(waiting(layout, "1.x,d=1700000060")) is not None
+
+
+def test_postponing_that_the_filesystem_refuses_is_a_fault(
+    claimer: Claimer, layout: Layout, world: World
+) -> None:
+    name = waiting(layout, "1.x,d=1700000060")
+    world.refuse("rename", errno.EACCES)
+    with pytest.raises(PermissionRefused):
+        claimer.claim(name)
+    assert list(everywhere(layout)) == [f"new/{name}"]

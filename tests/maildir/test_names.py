@@ -193,15 +193,17 @@ def test_every_name_fits_into_255_bytes_with_all_that_is_ever_added(name: str) -
         assert len(f"{each.unique_key},n=999999.json".encode("utf-8", "surrogateescape")) <= 255
 
 
-def test_no_own_name_exceeds_200_bytes() -> None:
+@pytest.mark.parametrize(("due", "more"), [(None, 0), (9_999_999_999, len(",t=9999999999"))])
+def test_no_own_name_exceeds_200_bytes_and_a_time(due: int | None, more: int) -> None:
     world = World(seconds=9_999_999_999.999999, pid=4_194_304)
     host = identity.label("a" * 30, "x")
-    key = f"{names.fresh_stem(host, replace(world.system, token=token))},S={64 << 20}"
+    key = f"{names.fresh_stem(host, replace(world.system, token=token), due)},S={64 << 20}"
+    assert len(key) + len(",p=9,q=0123456789abcdef") <= names.MAX_SHARED_KEY_BYTES
     entry = EntryName(
         key=key, failures=99, handoffs=1000, attempts=99999, crashes=9, returns=99999, due=names.MAX_DUE
     )
     lease = names.lease_name(host, replace(world.system, token=token))
-    for each, most in ((entry, 200), (replace(entry, unique=UNIQUE), 213)):
+    for each, most in ((entry, 200 + more), (replace(entry, unique=UNIQUE), 213 + more)):
         assert len(each.claimed(f"{lease}.4194304.{10**9}")) <= most
         assert len(each.deferred(names.MAX_DUE)) <= most
 
@@ -328,6 +330,27 @@ def test_a_key_tells_when_it_was_pushed() -> None:
     assert names.pushed_at("mail.txt") is None
     assert names.pushed_at("²³.x") is None
     assert names.pushed_at("9" * 12 + ".x") is None
+
+
+def test_a_key_of_a_push_for_later_tells_when_it_is_due_and_when_it_was_pushed() -> None:
+    key = names.sized(names.fresh_stem(LABEL, World(seconds=START + 0.25).system, int(START) + 60), 22)
+    assert names.pushed_at(key) == START + 60
+    assert names.pushed_by_us_at(key) == START + 0.25
+    assert names.first_name(key) == f"{key},d=1700000060"
+    assert EntryName.parse(names.first_name(key)) == EntryName(key=key, due=1_700_000_060)
+
+
+@pytest.mark.parametrize("key", [KEY, "mail.txt", "1.x,t=5,S=3", f"{KEY[:-5]},t=x,S=22", ",t="])
+def test_any_other_key_is_the_name_of_its_push(key: str) -> None:
+    assert names.first_name(key) == key
+
+
+def test_a_due_time_stays_with_the_name_until_the_entry_is_due() -> None:
+    entry = EntryName(key=KEY, attempts=1, returns=2, due=9)
+    assert entry.waiting() == f"{KEY},a=1,n=2,d=9"
+    assert entry.returned().waiting() == f"{KEY},a=1,n=3,d=9"
+    assert entry.promoted().waiting() == f"{KEY},a=1,n=3"
+    assert entry.claimed("L.1.2") == f"{KEY},a=2,n=2:1,L.1.2"
 
 
 def test_a_key_tells_its_size() -> None:

@@ -11,7 +11,7 @@ from maildefer.errors import MountFault, StaleHandle
 from maildefer.maildir import pop
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.operator import entries
-from tests.support.queues import LABEL, World, put
+from tests.support.queues import LABEL, START, World, put
 
 
 def take(layout: Layout, world: World) -> pop.Popped | None:
@@ -53,3 +53,14 @@ def test_what_can_be_neither_read_nor_put_back_is_a_named_fault(layout: Layout, 
     with pytest.raises(MountFault):
         popped.read()
     assert len(os.listdir(layout.cur)) == 1  # a keeper returns it
+
+
+def test_an_entry_in_new_that_is_not_due_is_not_popped(layout: Layout, world: World) -> None:
+    put(layout.new, "1.x,d=1700000060")
+    world.after("write", lambda: [os.utime(file.path, (START, START)) for file in os.scandir(layout.tmp)])
+    (found,) = entries.list_entries(layout, "waiting")
+    assert pop.pop_entry(layout, found, host=LABEL, system=world.system) is None
+    world.after("write", lambda: [os.utime(file.path, (START + 60,) * 2) for file in os.scandir(layout.tmp)])
+    popped = pop.pop_entry(layout, found, host=LABEL, system=world.system)
+    assert popped is not None
+    assert popped.unlink()

@@ -26,10 +26,11 @@ from maildefer.errors import (
     StaleHandle,
     StorageFault,
 )
+from maildefer.maildir import names
 from maildefer.maildir.layout import Layout, create_queue
-from maildefer.maildir.push import Pusher
+from maildefer.maildir.push import Planned, Pusher
 from maildefer.maildir.system import SYSTEM
-from tests.support.queues import DATA, FAULTS, LABEL, World, everywhere
+from tests.support.queues import DATA, FAULTS, LABEL, START, World, everywhere
 
 NAMED: dict[int, type[StorageFault]] = {
     errno.ENOSPC: NoSpace,
@@ -463,3 +464,85 @@ def test_threads_push_at_once_and_every_key_is_there(tmp_path: Path) -> None:
         thread.join(30)
     assert len(set(keys)) == 200
     assert sorted(os.listdir(layout.new)) == sorted(keys)
+
+
+def later(pusher: Pusher, due: int = int(START) + 60) -> str:
+    return pusher.push(Planned(compose=lambda stem: [DATA], due=due))
+
+
+@pytest.mark.invariant(1)
+def test_a_push_for_later_is_durable_in_later_before_it_returns(
+    pusher: Pusher, world: World, layout: Layout
+) -> None:
+    key = later(pusher)
+    draft = f"{layout.tmp}/{key}"
+    assert [(call.what, *call.arguments) for call in world.calls] == [
+        ("open", draft),
+        ("write", draft),
+        ("fsync", draft),
+        ("rename", draft, f"{layout.later_new}/{key},d=1700000060"),
+        ("close", draft),
+        ("open", layout.later_new),
+        ("fsync", layout.later_new),
+        ("close", layout.later_new),
+    ]
+
+
+def test_the_age_of_a_push_for_later_counts_from_its_due_time(pusher: Pusher) -> None:
+    key = later(pusher)
+    assert names.pushed_at(key) == START + 60
+    assert names.pushed_by_us_at(key) == START
+
+
+def test_one_batch_holds_entries_for_now_and_for_later(pusher: Pusher, world: World, layout: Layout) -> None:
+    first, second = pusher.push_all([lambda stem: [b"1"], Planned(compose=lambda stem: [b"2"], due=2**31)])
+    assert everywhere(layout) == {f"new/{first}": b"1", f".later/new/{second},d=2147483648": b"2"}
+    assert [call.arguments[0] for call in world.asked("fsync")][2:] == [layout.new, layout.later_new]
+
+
+@pytest.mark.invariant(1)
+@pytest.mark.parametrize("what", ["write", "fsync", "rename", "open"])
+def test_no_key_is_returned_for_later_if_any_step_fails(
+    pusher: Pusher, world: World, layout: Layout, what: str
+) -> None:
+    world.refuse(what, errno.ENOSPC)
+    with pytest.raises(NoSpace):
+        later(pusher)
+    assert everywhere(layout) == {}
+
+
+@pytest.mark.invariant(1)
+def test_a_push_for_later_whose_directory_sync_fails_is_withdrawn(
+    pusher: Pusher, world: World, layout: Layout
+) -> None:
+    world.refuse("open", errno.ESTALE, where=".later/new")
+    with pytest.raises(StaleHandle, match=r"\.later/new"):
+        later(pusher)
+    assert everywhere(layout) == {}
+
+
+@pytest.mark.invariant(1)
+def test_a_push_for_later_whose_reply_was_lost_is_not_pushed_twice(
+    pusher: Pusher, world: World, layout: Layout
+) -> None:
+    world.lose_reply("rename", errno.ENOENT)
+    key = later(pusher)
+    assert list(everywhere(layout)) == [f".later/new/{key},d=1700000060"]
+
+
+def test_a_missing_later_folder_is_made_again(pusher: Pusher, layout: Layout) -> None:
+    shutil.rmtree(f"{layout.path}/.later")
+    key = later(pusher)
+    assert list(everywhere(layout)) == [f".later/new/{key},d=1700000060"]
+
+
+def test_a_push_for_later_can_be_withdrawn(pusher: Pusher, layout: Layout) -> None:
+    pusher.withdraw(later(pusher))
+    assert everywhere(layout) == {}
+
+
+def test_a_draft_can_be_pushed_for_later(pusher: Pusher, layout: Layout) -> None:
+    draft = pusher.draft(due=2**31)
+    draft.append(DATA)
+    (key,) = pusher.push_all([lambda stem: draft])
+    assert everywhere(layout) == {f".later/new/{key},d=2147483648": DATA}

@@ -93,7 +93,7 @@ def test_an_address_brings_no_header_along_into_a_queue(tmp_path: Path, address:
     addresses = {"sender": "ann@example.org", "recipient": "post@osb.example", which: address}
     queue = Queue(str(tmp_path / "queue"))
     with pytest.raises(AddressRefused):
-        queue.push(b"x\n", **addresses)
+        queue.push(b"x\n", sender=addresses["sender"], recipient=addresses["recipient"])
     assert len(queue) == 0
 
 

@@ -21,6 +21,7 @@ from maildefer.control import requests
 from maildefer.doctor.examine import examine
 from maildefer.errors import MaildeferError
 from maildefer.maildir import layout
+from maildefer.maildir.due import mount_offset
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.operator import entries, pause_mark
 from maildefer.maildir.pop import pop_entry
@@ -32,7 +33,7 @@ from maildefer.maildir.upkeep.leases import Lease
 from maildefer.maildir.upkeep.observer import LeaseObserver
 from maildefer.maildir.upkeep.promote import Promoter
 from maildefer.maildir.upkeep.reclaim import Reclaimer
-from maildefer.maildir.upkeep.sweep import WATCHED_SECONDS, Sweeper, mount_time_offset
+from maildefer.maildir.upkeep.sweep import WATCHED_SECONDS, Sweeper
 from tests.security.test_planted import GROUP, MEMBER, place, precious
 from tests.security.test_planted import layout as shared_queue
 from tests.support.other_users import as_user_meanwhile
@@ -170,7 +171,7 @@ class Round:
         Lease.join(self.queue, LEASE, holder()).leave()
 
     def look_at_the_clock(self) -> None:
-        mount_time_offset(self.queue)
+        mount_offset(self.queue)
 
     def pause(self) -> None:
         pause_mark.pause_queue(self.queue, user="root", host=LABEL)

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import islice
-from typing import Final, Literal
+from typing import Final
 
 from maildefer.errors import EntryAmbiguous, EntryMalformed, EntryNotFound, raise_named
 from maildefer.maildir import doubt, durable, names, reading, reasons, scan
@@ -17,33 +16,13 @@ from maildefer.maildir.journal import journal_of
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.names import EntryName
 from maildefer.maildir.rights.confined import confined_to, one_round
+from maildefer.maildir.scan import Folder as Folder
+from maildefer.maildir.scan import FoundEntry as FoundEntry
 from maildefer.maildir.system import SYSTEM, System
 
-Folder = Literal["waiting", "claimed", "deferred", "dead", "undeliverable"]
 FOLDERS: Final[tuple[Folder, ...]] = ("waiting", "claimed", "deferred", "dead")
 MOST_LISTED: Final = 1000
 _MOST_CANDIDATES: Final = 100
-
-
-@dataclass(frozen=True, slots=True)
-class FoundEntry:
-    """The place where an entry was seen; a hint, since another process may move it at any time (I10)."""
-
-    folder: Folder
-    directory: str
-    name: str
-
-    @property
-    def path(self) -> str:
-        return f"{self.directory}/{self.name}"
-
-    @property
-    def entry(self) -> EntryName:
-        return EntryName.parse(self.name)
-
-    @property
-    def key(self) -> str:
-        return self.entry.key
 
 
 def list_entries(layout: Layout, folder: Folder, *, system: System = SYSTEM) -> Iterator[FoundEntry]:
@@ -177,7 +156,7 @@ def requeue(layout: Layout, found: FoundEntry, *, system: System = SYSTEM) -> st
 
 def release_deferred(layout: Layout, found: FoundEntry, *, system: System = SYSTEM) -> str:
     """Move a deferred entry to `new/` before it is due; its counters are kept. Returns the waiting name."""
-    return _to_new(layout, found, found.entry.returned(), system)
+    return _to_new(layout, found, found.entry.promoted(), system)
 
 
 def delete(layout: Layout, found: FoundEntry, *, system: System = SYSTEM) -> None:

@@ -52,6 +52,7 @@ class Rights:
     owner: int = -1  # the user to whom root gives a new file,
     group: int = -1  # and the group that it must have got from its folder
     exceeds_umask: bool = False
+    only_puts_in: bool = False  # this user may write to `tmp/` and `new/` only
 
     def give(self, descriptor: int) -> None:
         """Give a new file its owner, or the rights that the umask has removed; often there is nothing to do. Raises
@@ -94,6 +95,7 @@ def rights_in(path: str, system: System = SYSTEM) -> Rights:
         file_mode=OTHERS_FILE_MODE,
         folder_mode=0o700,
         exceeds_umask=bool(umask() & OTHERS_FILE_MODE),
+        only_puts_in=True,
     )
 
 

@@ -152,7 +152,7 @@ class Promoter:
     def _move(self, name: str) -> str:
         """Move one entry; returns its key, or an empty text if another host or an operator has moved it."""
         entry = names.with_usable_key(EntryName.parse(name), "later", self._system)
-        back = f"{self._layout.new}/{entry.returned().waiting()}"
+        back = f"{self._layout.new}/{entry.promoted().waiting()}"
         if (journal := journal_of(self._layout, self._system)) is not None:
             journal.record_move(entry.key, back)
         try:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import stat
 from collections.abc import Callable, Iterator
 
-from maildefer.maildir import durable, scan
+from maildefer.maildir import scan
 from maildefer.maildir.control_folder import CONTROL_DRAFT, clear_control
 from maildefer.maildir.journal import KEPT_SECONDS as JOURNAL_SECONDS
 from maildefer.maildir.layout import Layout
@@ -139,17 +139,3 @@ def _empty(draft: Folder, name: str) -> None:
         clear_rates(draft)
     else:
         clear_trials(draft)
-
-
-def mount_time_offset(layout: Layout, *, system: System = SYSTEM) -> float:
-    """Return the mount's time minus our boot clock, in seconds, by the mtime of a new file. Raises OSError."""
-    system = confined_to(layout.path, system)
-    path = f"{layout.tmp}/.clock-{system.pid()}-{system.token(8)}"
-    descriptor = system.open(path, durable.NEW, 0o600)
-    try:
-        system.write(descriptor, b".")
-        system.fsync(descriptor)
-        return system.fstat(descriptor).st_mtime - system.boottime()
-    finally:
-        system.close(descriptor)
-        durable.discard(path, system)

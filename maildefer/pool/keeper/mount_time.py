@@ -7,9 +7,9 @@ this host's wall clock, and is set with it.
 from __future__ import annotations
 
 from maildefer import events
+from maildefer.maildir.due import mount_offset
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.system import System
-from maildefer.maildir.upkeep.sweep import mount_time_offset
 from maildefer.pool.scoreboard import Scoreboard
 from maildefer.pool.scoreboard_views import QueueRecordView
 
@@ -44,7 +44,7 @@ class MountTime:
         board, began = self._board, self._system.boottime()
         own = self._own_offset()
         if not self._record.is_local:
-            offset = mount_time_offset(self._layout, system=self._system)
+            offset = mount_offset(self._layout, system=self._system).least  # none is promoted early
             is_exact = self._system.boottime() - began <= _SLOW_SECONDS
             if is_exact or not self._record.clock_offset:  # else what is known is nearer
                 board.set_clock_offset(self._index, offset)

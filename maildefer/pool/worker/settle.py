@@ -17,7 +17,7 @@ from maildefer.handling.project.queue_paths import queue_at
 from maildefer.handling.retry import RetryPolicy
 from maildefer.maildir.claims import Claim
 from maildefer.maildir.layout import Layout
-from maildefer.maildir.names import MAX_HANDOFFS
+from maildefer.maildir.names import MAX_HANDOFFS, pushed_at
 from maildefer.pool.worker import cross_device
 
 T = TypeVar("T")
@@ -75,7 +75,7 @@ class Settler:
     def _defer(self, claim: Claim, outcome: Deferred, handler: str, message: object, buried: Burial) -> str:
         failed = outcome.error is not None
         failures = claim.entry.failed + failed
-        now, pushed = claim.mount_time(), claim.pushed_at
+        now, pushed = claim.mount_time(), pushed_at(claim.key)
         age = 0.0 if pushed is None else max(0.0, now - pushed)
         seconds = self.policy.delay(outcome, claim.attempt, failures, age, self.random, now)
         if seconds is None:

@@ -12,7 +12,7 @@ from maildefer.maildir.layout import Layout
 from maildefer.maildir.names import EntryName
 from maildefer.maildir.upkeep import sweep
 from maildefer.maildir.upkeep.leases import Lease
-from maildefer.maildir.upkeep.sweep import KEPT_SECONDS, WATCHED_SECONDS, Sweeper, mount_time_offset
+from maildefer.maildir.upkeep.sweep import KEPT_SECONDS, WATCHED_SECONDS, Sweeper
 from tests.support.queues import LABEL, START, World, everywhere, put
 
 LONG_AGO = START - KEPT_SECONDS - 1
@@ -198,25 +198,6 @@ def test_a_sweep_is_bounded(
         removed.append(sweeper.sweep(START))
         assert removed[-1]
     assert sum(removed) <= 10
-
-
-def test_the_mounts_time_comes_from_a_file_just_written_and_is_kept_against_the_boot_clock(
-    layout: Layout, world: World
-) -> None:
-    when = START + 7200.0
-    world.after("write", lambda: os.utime(f"{layout.tmp}/{os.listdir(layout.tmp)[0]}", (when, when)))
-    assert mount_time_offset(layout, system=world.system) == when - world.uptime
-    assert os.listdir(layout.tmp) == []
-
-
-@pytest.mark.parametrize("what", ["write", "fsync", "fstat"])
-def test_a_clock_file_that_cannot_be_written_leaves_nothing(layout: Layout, world: World, what: str) -> None:
-    before = len(os.listdir("/proc/self/fd"))
-    world.refuse(what, errno.ENOSPC)
-    with pytest.raises(OSError, match="No space"):
-        mount_time_offset(layout, system=world.system)
-    assert os.listdir(layout.tmp) == []
-    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_what_dovecot_keeps_in_a_queue_is_never_swept(sweeper: Sweeper, layout: Layout, world: World) -> None:

@@ -60,7 +60,7 @@ class Desk:
                 entry = EntryName.parse(name)
                 self.due.append(entry.due)
                 if folder != self.first.dead_new:
-                    entry = entry.returned()
+                    entry = entry.promoted()
                     os.rename(f"{folder}/{name}", f"{self.first.new}/{entry.waiting()}")
                 return entry
         raise AssertionError("it is nowhere")

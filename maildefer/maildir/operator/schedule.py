@@ -1,0 +1,95 @@
+"""Cancelling and rescheduling an entry that waits or is deferred, by its key.
+
+Any process on any host may do this while pools run: what a worker holds, or has handled, is left alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Final
+
+from maildefer.errors import EntryNotFound, MaildeferError, raise_named
+from maildefer.maildir import doubt, names
+from maildefer.maildir.journal import journal_of
+from maildefer.maildir.layout import Layout, mend, read_format
+from maildefer.maildir.operator import entries
+from maildefer.maildir.pop import pop_entry
+from maildefer.maildir.rights.confined import confined_to
+from maildefer.maildir.rights.modes import is_shared_at
+from maildefer.maildir.scan import FoundEntry
+from maildefer.maildir.system import SYSTEM, System
+
+_TRIES: Final = 3  # a keeper may promote the entry meanwhile, or another process reschedule it
+
+
+def cancel(layout: Layout, key: str, *, host: str, system: System = SYSTEM) -> bool:
+    """Remove the entry of that key; False if it is claimed, was handled, or never was. Raises StorageFault's kinds.
+
+    It is moved to a name of this process's own first, so that a lost reply can't hide which of these it is.
+    """
+    system = confined_to(layout.path, system)
+    for found in _seen(layout, key, system):
+        sure_until = system.boottime() + read_format(layout, system=system).ttl_seconds
+        taken = pop_entry(layout, found, host=host, is_early=True, system=system)
+        if taken is not None and taken.unlink("delete", sure_until=sure_until):
+            return True
+    return False
+
+
+def reschedule(layout: Layout, key: str, due: int | None, *, host: str, system: System = SYSTEM) -> None:
+    """Have the entry of that key tried at its new due time, None being now; all its counters are kept.
+
+    Raises EntryNotFound if it is claimed, was handled, or never was; StorageFault's kinds.
+    """
+    system = confined_to(layout.path, system)
+    for found in _seen(layout, key, system):
+        if move(layout, found, due, host=host, system=system):
+            return
+    raise EntryNotFound(key, layout.path)
+
+
+def move(layout: Layout, found: FoundEntry, due: int | None, *, host: str, system: System = SYSTEM) -> bool:
+    """Move an entry to its new due time by one rename; False if another process has moved it. Raises StorageFault's
+    kinds."""
+    system, entry = confined_to(layout.path, system), found.entry
+    if due is None and entry.due is None:
+        return True
+    entry = names.with_usable_key(entry, host, system)
+    if is_shared_at(layout.path, system):
+        entry = names.with_unique(entry, entry.unique, host, system)
+    folder, name = layout.new, entry.promoted().waiting()
+    if due is not None:
+        folder, name = layout.later_new, entry.deferred(due)
+    if (journal := journal_of(layout, system)) is not None:
+        journal.record_move(entry.key, f"{folder}/{name}")
+    try:
+        system.rename(found.path, f"{folder}/{name}")
+    except OSError as fault:
+        if gone := isinstance(fault, FileNotFoundError):
+            with suppress(MaildeferError):  # the folder may be missing
+                mend(layout, system=system)
+        # If it was moved and the reply was lost, the entry is there, or was promoted or claimed, which looks like gone.
+        if fault.errno in doubt.DOUBTFUL and doubt.is_listed(folder, name, system):
+            return True
+        if gone:
+            return False
+        raise_named(found.path, fault)
+    return True
+
+
+def _seen(layout: Layout, key: str, system: System) -> Iterator[FoundEntry]:
+    """Yield the place where the entry was pushed, if the key tells it, then where listings show it.
+
+    Deferred entries are listed first: one that is promoted meanwhile is then seen waiting.
+    """
+    if (name := names.first_name(key)) != key:  # spares the listing of many deferred entries
+        yield FoundEntry("deferred", layout.later_new, name)
+    for _ in range(_TRIES):
+        for folder in (layout.later_new, layout.new):
+            with suppress(OSError):  # an NFS client's stale listing is dropped where this user may change it
+                system.utime(folder)
+        try:
+            yield entries.find(layout, key, ("deferred", "waiting"), system=system)
+        except EntryNotFound:
+            return
