@@ -318,5 +318,5 @@ def test_by_path_the_same_race_is_lost(
 def test_by_path_a_sweep_loses_it_too(
     queue: Layout, elsewhere: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sweep, "opened", opened_by_path)
+    monkeypatch.setattr(sweep, "open_folder", opened_by_path)
     assert lost(queue, elsewhere, swap_drafts(queue, elsewhere), Round.sweep)
