@@ -338,6 +338,9 @@ def test_a_key_of_a_push_for_later_tells_when_it_is_due_and_when_it_was_pushed()
     assert names.pushed_by_us_at(key) == START + 0.25
     assert names.first_name(key) == f"{key},d=1700000060"
     assert EntryName.parse(names.first_name(key)) == EntryName(key=key, due=1_700_000_060)
+    with_more = key.replace(",S=", ",p=3,q=0123456789abcdef,S=")
+    assert names.first_name(with_more) == f"{with_more},d=1700000060"
+    assert names.pushed_by_us_at(with_more) == START + 0.25
 
 
 @pytest.mark.parametrize("key", [KEY, "mail.txt", "1.x,t=5,S=3", f"{KEY[:-5]},t=x,S=22", ",t="])
