@@ -34,10 +34,8 @@ MAX_HANDOFFS = 1000  # with one more the handoffs are taken for a loop
 MAX_DUE = 10**12 - 1  # a field has at most 12 digits
 _RANK = {"f=": 0, "h=": 1, "a=": 2, "c=": 3, "n=": 4, "d=": 5}  # our fields, in the order in which they stand
 _OWNER = re.compile(r"([a-z0-9-]{1,40}-[0-9]{1,10}-[0-9a-f]{4,16})\.([0-9]{1,10})\.([0-9]{1,19})\Z")
-_TIME = "([0-9]{1,11})"
-_OWN = re.compile(
-    rf"{_TIME}\.M([0-9]{{6}})P[0-9]+Q[0-9]+R[0-9a-f]{{16}}\.[^,/]+(?:,t={_TIME})?(?:,[pq]=\w+)*,S=[0-9]+\Z"
-)
+_NUMBERS = r"([0-9]{1,11})\.M([0-9]{6})P[0-9]+Q[0-9]+R[0-9a-f]{16}"  # the beginning of a key of ours
+_OWN = re.compile(rf"{_NUMBERS}\.[^,/]+(?:,t=([0-9]{{1,11}}))?(?:,[pq]=\w+)*,S=[0-9]+\Z")
 _PUSHED = ",t="  # before the time of a push for later
 _POP = "pop-"
 _UNIQUE_BYTES = 5
