@@ -203,7 +203,7 @@ class Chaos:
             lost_claims=[
                 EntryName.parse(event["name"]).key for event in events if event["event"] == "claim.lost"
             ],
-            audited=audit([self._project.queue.path], patience_seconds=10),
+            audited=audit([self._project.queue.path], timeout_seconds=10),
             counts={
                 **self._faults.counts,
                 "messages accepted by SMTP": sum(len(load.told.keys) for load in self._mail),

@@ -208,7 +208,7 @@ def audit_journal(size: int, folder: str) -> Work:
     _touch(layout.new, size, "")
     with open(f"{layout.journal}/2026-01-01.bench.b0000000.pushed", "w", encoding="ascii") as file:
         file.writelines(f"\n1.0 push {name} ." for name in os.listdir(layout.new))
-    return lambda: audit([layout.path], patience_seconds=0), layout.new
+    return lambda: audit([layout.path], timeout_seconds=0), layout.new
 
 
 def count(size: int, folder: str) -> Work:
@@ -217,7 +217,7 @@ def count(size: int, folder: str) -> Work:
     _touch(layout.new, size, "")
 
     def work() -> None:
-        if queue_status.take(layout.path, 600).waiting != size:
+        if queue_status.read_queue_status(layout.path, 600).waiting != size:
             raise RuntimeError("not all were counted")
 
     return work, layout.new

@@ -152,7 +152,7 @@ class Soak:
         return "\n".join(lines)
 
     def _losses(self) -> list[str]:
-        report = audit([layout.path for layout in self._project.layouts.values()], patience_seconds=10)
+        report = audit([layout.path for layout in self._project.layouts.values()], timeout_seconds=10)
         accepted, sent = report.accepted, self._pushed + len(self._mail.told.keys)
         print(f"  {accepted} accepted ({len(self._mail.told.keys)} by SMTP), {report.ended} ended, ", end="")
         print(

@@ -98,7 +98,7 @@ from maildefer.handling import handler_marks as marks
 from maildefer.handling.dispatch import Dispatcher
 from maildefer.handling.routes import RoutingBase
 from maildefer.message.request import MailRequest
-from maildefer.pool.attempt_log import tell_failure
+from maildefer.pool.attempt_log import log_failure
 events.configure("json")
 router = RoutingBase()
 
@@ -292,7 +292,7 @@ def test_a_processor_that_raises_ends_no_handler() -> None:
     assert "ZeroDivisionError" in lines[0]["error"]
 
 
-FAIL = DISPATCH + "; tell_failure(outcome, message, name, last=number == 2)"
+FAIL = DISPATCH + "; log_failure(outcome, message, name, last=number == 2)"
 
 
 def test_a_handlers_exception_is_logged_as_a_warning_and_as_an_error_the_last_time() -> None:

@@ -20,7 +20,7 @@ from maildefer.control import local_processes as control
 from maildefer.control import stop
 from maildefer.errors import AlreadyRunning, MaildeferError
 from maildefer.handling.project import finder
-from maildefer.host.daemonize import Failed, launch
+from maildefer.host.daemonize import LaunchFailed, launch
 
 Pid = Annotated[str | None, typer.Option("--pid", metavar="PATH", help="The pid file.")]
 Force = Annotated[bool, typer.Option("--force", "-f", help="Stop what runs with that pid file, then start.")]
@@ -108,7 +108,7 @@ def serve(kind: str, default_pid: str, options: ServerOptions, more: dict[str, o
     started = launch(
         lambda ready: _command({**orders, "ready_fd": ready}), log_path=log_path, keep=(lock,), before=enter
     )
-    if isinstance(started, Failed):
+    if isinstance(started, LaunchFailed):
         output.say(started.last_words)
         output.complain(f"it has not come up: {log_path} tells why")
         raise typer.Exit(started.code if started.code > 0 else 1)

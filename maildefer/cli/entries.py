@@ -46,7 +46,7 @@ _SHOWN_BYTES = 1 << 30  # more than any queue's `max_bytes` allows in earnest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Choice:
+class EntrySelection:
     """Which entries a command is for."""
 
     keys: list[str] = field(default_factory=list)
@@ -59,18 +59,20 @@ class Choice:
         return not self.keys and not self.all and self.reason is None and self.older_than_seconds is None
 
 
-def choice(
+def selection(
     keys: list[str] | None, all: bool, reason: str | None = None, older_than: str | None = None
-) -> Choice:
+) -> EntrySelection:
     """The choice that arguments ask for. Raises BadParameter for an empty key or reason, as of an unset variable."""
     if "" in (keys or []):
         raise typer.BadParameter("A key is empty.")
     if reason is not None and not reason.strip():
         raise typer.BadParameter("--reason: it is empty; all are chosen by --all.")
-    return Choice(keys=keys or [], all=all, reason=reason, older_than_seconds=_seconds(older_than))
+    return EntrySelection(keys=keys or [], all=all, reason=reason, older_than_seconds=_seconds(older_than))
 
 
-def chosen(layout: Layout, folders: tuple[Folder, ...], wanted: Choice) -> Iterator[FoundEntry]:
+def select_entries(
+    layout: Layout, folders: tuple[Folder, ...], wanted: EntrySelection
+) -> Iterator[FoundEntry]:
     """The chosen entries, lazily. Keys of no entry are named at the end.
 
     Raises OSError, EntryNotFound; EntryAmbiguous, before the first, for a key that is cut too short.
@@ -91,7 +93,7 @@ def chosen(layout: Layout, folders: tuple[Folder, ...], wanted: Choice) -> Itera
         raise EntryNotFound(missing[0], layout.path)
 
 
-def one(layout: Layout, key: str, folders: tuple[Folder, ...] = entries.FOLDERS) -> FoundEntry:
+def find_one(layout: Layout, key: str, folders: tuple[Folder, ...] = entries.FOLDERS) -> FoundEntry:
     """The entry of a key or of a key's beginning. Raises EntryNotFound, EntryAmbiguous, OSError."""
     if not key:
         raise typer.BadParameter("The key is empty.")
@@ -113,7 +115,7 @@ def _age(found: FoundEntry) -> tuple[bool, float, str]:
 def apply(
     layout: Layout,
     folders: tuple[Folder, ...],
-    wanted: Choice,
+    wanted: EntrySelection,
     action: Callable[[FoundEntry], object],
     done: str,
 ) -> int:
@@ -125,7 +127,7 @@ def apply(
     if wanted.is_empty:
         raise typer.BadParameter("Name the entries by their keys, or choose them by an option such as --all.")
     number, left = 0, list[EntryMalformed]()
-    for found in chosen(layout, folders, wanted):
+    for found in select_entries(layout, folders, wanted):
         try:
             action(found)
         except EntryMalformed as fault:
@@ -146,11 +148,11 @@ def apply(
     return number
 
 
-def facts(layout: Layout, found: FoundEntry, *, envelope: bool = True) -> dict[str, Any]:
+def entry_facts(layout: Layout, found: FoundEntry, *, envelope: bool = True) -> dict[str, Any]:
     """The facts of an entry, under the names of `postqueue -j` where it has them."""
     entry = found.entry
     pushed, size, owner = pushed_at(entry.key), size_of(entry.key), owner_of(found.name)
-    told: dict[str, Any] = {
+    facts: dict[str, Any] = {
         "queue_name": found.folder,
         "queue_id": entry.key,
         "entry_name": found.name,
@@ -165,35 +167,33 @@ def facts(layout: Layout, found: FoundEntry, *, envelope: bool = True) -> dict[s
         "owner": None if owner is None else {"lease": owner.lease, "pid": owner.pid},
     }
     if envelope:
-        told |= _envelope(found.path)
+        facts |= _envelope(found.path)
     if found.folder in BURIED:
-        told |= {"reason": str(reasons.read_reason(layout, entry).get("reason", ""))}
-    return told
+        facts |= {"reason": str(reasons.read_reason(layout, entry).get("reason", ""))}
+    return facts
 
 
-def show_line(told: dict[str, Any]) -> None:
+def show_line(facts: dict[str, Any]) -> None:
     """Print one entry in one line; columns are not aligned, since a listing may be endless."""
-    arrival, size = told["arrival_time"], told["message_size"]
+    arrival, size = facts["arrival_time"], facts["message_size"]
     age = output.duration(time.time() - arrival) if arrival is not None else "?"
-    people = (
-        f"<{told.get('sender') or ''}> → {', '.join(r['address'] for r in told.get('recipients', [])) or '?'}"
-    )
-    tries = f"try {told['attempts']}" + (f", {told['crashes']} crashed" if told["crashes"] else "")
+    people = f"<{facts.get('sender') or ''}> → {', '.join(r['address'] for r in facts.get('recipients', [])) or '?'}"
+    tries = f"try {facts['attempts']}" + (f", {facts['crashes']} crashed" if facts["crashes"] else "")
     note = ""
-    if told["due_time"] is not None:
-        seconds = told["due_time"] - time.time()
+    if facts["due_time"] is not None:
+        seconds = facts["due_time"] - time.time()
         note = f"due {'in' if seconds > 0 else 'since'} {output.duration(abs(seconds))}"
-    elif told["owner"]:
-        note = f"held by {told['owner']['lease']}.{told['owner']['pid']}"
-    elif told.get("reason"):
-        note = told["reason"]
+    elif facts["owner"]:
+        note = f"held by {facts['owner']['lease']}.{facts['owner']['pid']}"
+    elif facts.get("reason"):
+        note = facts["reason"]
     words = [
-        f"{told['queue_name']:<8}",
+        f"{facts['queue_name']:<8}",
         f"{age:>7}",
         f"{size if size is not None else '?':>9}",
         f"{tries:<6}",
     ]
-    key = EntryName.parse(told["entry_name"]).unique_key  # as a command takes it
+    key = EntryName.parse(facts["entry_name"]).unique_key  # as a command takes it
     output.line(output.clean("  ".join([*words, key, people, note]).rstrip()))
 
 
@@ -213,7 +213,7 @@ def show_message(found: FoundEntry, *, whole: bool) -> None:
         output.raw(shown)
 
 
-def _fits(layout: Layout, found: FoundEntry, wanted: Choice) -> bool:
+def _fits(layout: Layout, found: FoundEntry, wanted: EntrySelection) -> bool:
     if wanted.reason is None and wanted.older_than_seconds is None:
         return True
     record = reasons.read_reason(layout, found.entry) if found.folder in BURIED else {}
@@ -221,8 +221,8 @@ def _fits(layout: Layout, found: FoundEntry, wanted: Choice) -> bool:
     if wanted.reason is not None and wanted.reason.lower() not in said.lower():
         return False
     if wanted.older_than_seconds is not None:
-        told = record.get("time")
-        since = float(told) if isinstance(told, int | float) else pushed_at(found.name)
+        when = record.get("time")
+        since = float(when) if isinstance(when, int | float) else pushed_at(found.name)
         return since is not None and time.time() - since > wanted.older_than_seconds
     return True
 

@@ -15,7 +15,7 @@ import typer.core
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class _Light:
+class _WithPlainParameters:
     """A mixin before typer's own classes."""
 
     params: list[Any]
@@ -23,19 +23,19 @@ class _Light:
     def __init__(self, *arguments: Any, **attributes: Any) -> None:
         super().__init__(*arguments, **attributes)
         for parameter in self.params:
-            _lighten(parameter)
+            _use_plain_conversion(parameter)
 
     def get_help_option(self, ctx: Any) -> Any:
         option = super().get_help_option(ctx)  # type: ignore[misc]  # click's Command has it
-        _lighten(option)
+        _use_plain_conversion(option)
         return option
 
 
-class Command(_Light, typer.core.TyperCommand):
+class Command(_WithPlainParameters, typer.core.TyperCommand):
     pass
 
 
-class Group(_Light, typer.core.TyperGroup):
+class Group(_WithPlainParameters, typer.core.TyperGroup):
     """A group that lists its commands with whole sentences, without loading any."""
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
@@ -58,17 +58,17 @@ class Commands(typer.Typer):
             **attributes,
         )
         if help:
-            super().callback()(_nothing)
+            super().callback()(_do_nothing)
 
     def command(self, *arguments: Any, **attributes: Any) -> Callable[[F], F]:
         return super().command(*arguments, **{"cls": Command, **attributes})
 
 
-def _nothing() -> None:
+def _do_nothing() -> None:
     pass
 
 
-class _Plain:
+class _PlainConversion:
     """A conversion to the plain types of our parameters; typer calls `coerce`."""
 
     __slots__ = ("_convert", "_many", "_minimum")
@@ -103,8 +103,8 @@ _PLAIN: Final[dict[Any, tuple[type, bool]]] = {
 }
 
 
-def _lighten(parameter: Any) -> None:
+def _use_plain_conversion(parameter: Any) -> None:
     descriptor = getattr(parameter, "type_descriptor", None)
     if hasattr(parameter, "_runtime_param") and descriptor is not None and descriptor.annotation in _PLAIN:
         convert, many = _PLAIN[descriptor.annotation]
-        parameter._runtime_param = _Plain(convert, many, descriptor.parameter_info.min)
+        parameter._runtime_param = _PlainConversion(convert, many, descriptor.parameter_info.min)

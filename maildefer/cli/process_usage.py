@@ -16,7 +16,7 @@ class Usage:
     cpu_seconds: float
 
 
-def of_tree(pid: int) -> Usage | None:
+def usage_of_tree(pid: int) -> Usage | None:
     """The usage of a process's tree; None if it has ended or is another user's. Reads /proc only."""
     try:
         top = psutil.Process(pid)

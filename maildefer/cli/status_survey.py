@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 from maildefer.cli.defaults import RUN
 from maildefer.control import local_processes as control
 from maildefer.control.local_processes import LocalStatus
-from maildefer.control.queue_status import EntryCounts, take
+from maildefer.control.queue_status import EntryCounts, read_queue_status
 from maildefer.errors import MaildeferError, PermissionRefused
 from maildefer.handling.project import finder
 from maildefer.host import runtime_dir
-from maildefer.host.bounded_call import LookFailed, TimedOut, bounded, side_by_side
+from maildefer.host.bounded_call import CallFailed, TimedOut, bounded, side_by_side
 from maildefer.host.identity import this_host
 from maildefer.host.runtime_dir import RuntimeRecord
 
@@ -63,7 +63,7 @@ def look(records: list[RuntimeRecord], named: list[str] | None, *, elsewhere: bo
     known = list(dict.fromkeys(map(os.path.abspath, named or [q for r in records for q in r.queues])))
     jobs: list[Callable[[], Any]] = [partial(control.ask, record, _SECONDS * 0.8) for record in records]
     jobs += [partial(_usage, record.pid) for record in records]
-    jobs += [partial(take, queue, _SECONDS * 0.75) for queue in known]
+    jobs += [partial(read_queue_status, queue, _SECONDS * 0.75) for queue in known]
     if elsewhere and not named:
         jobs.append(partial(_elsewhere, known, _SECONDS * 0.75))
     answers = side_by_side(jobs, _SECONDS)
@@ -71,10 +71,13 @@ def look(records: list[RuntimeRecord], named: list[str] | None, *, elsewhere: bo
     asked = [
         _asked(record, answer) for record, answer in zip(records, islice(found, len(records)), strict=True)
     ]
-    used = [None if isinstance(one, TimedOut | LookFailed) else one for one in islice(found, len(records))]
+    used = [None if isinstance(one, TimedOut | CallFailed) else one for one in islice(found, len(records))]
     doubts: list[str] = []
-    unread = any(isinstance(one, LookFailed) and isinstance(one.error, PermissionRefused) for one in answers)
-    queues = {queue: _census(answer) for queue, answer in zip(known, islice(found, len(known)), strict=True)}
+    unread = any(isinstance(one, CallFailed) and isinstance(one.error, PermissionRefused) for one in answers)
+    queues = {
+        queue: _counts_or_problem(answer)
+        for queue, answer in zip(known, islice(found, len(known)), strict=True)
+    }
     for answer in found:
         if isinstance(answer, _Elsewhere):
             queues |= answer.queues
@@ -98,7 +101,7 @@ def _elsewhere(known: Collection[str], seconds: float) -> _Elsewhere:
     for queue in dict.fromkeys([*named, *_written_out()]):
         if queue not in known:
             try:
-                found[queue] = take(queue, max(0.0, deadline - time.monotonic()))
+                found[queue] = read_queue_status(queue, max(0.0, deadline - time.monotonic()))
             except MaildeferError as error:
                 found[queue] = str(error)
     return _Elsewhere(queues=found, doubts=doubts)
@@ -152,14 +155,14 @@ def _asked(record: RuntimeRecord, answer: object) -> LocalStatus:
     return LocalStatus(record=record, status=None, problem=problem)
 
 
-def _census(answer: object) -> EntryCounts | str:
+def _counts_or_problem(answer: object) -> EntryCounts | str:
     match answer:
         case EntryCounts():
             return answer
         case TimedOut():
             hangs = "its filesystem hangs; this host's processes are as shown"
             return f"no answer within {answer.seconds:g} s: {hangs}"
-        case LookFailed():
+        case CallFailed():
             return str(answer.error)
         case _:
             return f"no answer that can be understood: {answer}"
@@ -169,4 +172,4 @@ def _usage(pid: int) -> Usage | None:
     """The usage of a process, read in a process of its own: reading /proc hangs for a process stuck in a page fault."""
     from maildefer.cli import process_usage  # psutil, for those who have something to look at
 
-    return process_usage.of_tree(pid)
+    return process_usage.usage_of_tree(pid)

@@ -2,7 +2,7 @@
 
 From outside, while pools run: an entry that is renamed while folders are listed may be missed, and an end may be
 recorded after the journal was read. So a missing key is looked for again, in the folders and in the journal, until
-`patience_seconds` have passed, before it is named.
+`timeout_seconds` have passed, before it is named.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from maildefer.maildir.operator.inspection import look_into_queue
 from maildefer.maildir.system import SYSTEM, System
 
 Verdict = Literal["lost", "unproven"]
-PATIENCE_SECONDS = 60.0  # an NFS client may keep what was appended to itself for half of it
+TIMEOUT_SECONDS = 60.0  # an NFS client may keep what was appended to itself for half of it
 LEAST_LOOKS = 3
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.1, 10.0
 _MOST_NAMED = 10
@@ -71,14 +71,14 @@ class AuditReport:
 
 
 def audit(
-    paths: Sequence[str], *, patience_seconds: float = PATIENCE_SECONDS, system: System = SYSTEM
+    paths: Sequence[str], *, timeout_seconds: float = TIMEOUT_SECONDS, system: System = SYSTEM
 ) -> AuditReport:
     """Audit these queues together. Raises JournalMissing, QueueMissing and its kin, MaildeferError, OSError.
 
     Memory stays flat whatever is open; beyond some 100,000 open keys they lie in a temporary file.
     """
     try:
-        return _audited([_kept(path) for path in paths], patience_seconds, system)
+        return _audited([_kept(path) for path in paths], timeout_seconds, system)
     except sqlite3.Error as fault:
         raise MaildeferError(
             f"the audit can't keep its open keys: {fault}: make room for temporary files, or name a folder with "
@@ -86,7 +86,7 @@ def audit(
         ) from fault
 
 
-def _audited(queues: Sequence[Layout], patience_seconds: float, system: System) -> AuditReport:
+def _audited(queues: Sequence[Layout], timeout_seconds: float, system: System) -> AuditReport:
     began = system.boottime()
     ledger, strangers = _ledger(queues)
     accepted, since, handed = ledger.accepted, ledger.since, ledger.handed
@@ -101,9 +101,7 @@ def _audited(queues: Sequence[Layout], patience_seconds: float, system: System) 
             is_seen = True
         if any(ledger.unrecorded(now=system.time())):
             ledger.read()  # what was pushed since the last reading
-        if _is_done(ledger, system) or (
-            looks >= LEAST_LOOKS and system.boottime() - began > patience_seconds
-        ):
+        if _is_done(ledger, system) or (looks >= LEAST_LOOKS and system.boottime() - began > timeout_seconds):
             break
         system.sleep(pauses.note_failure(system.boottime()))
         ledger.read()
@@ -114,7 +112,7 @@ def _audited(queues: Sequence[Layout], patience_seconds: float, system: System) 
             is_seen = False
     found.update(ledger.located())
     _seek_beginnings(ledger, system)  # of what was seen in a folder
-    blind = silent_writers(ledger.queues, ledger.kept_since, patience_seconds, system)
+    blind = silent_writers(ledger.queues, ledger.kept_since, timeout_seconds, system)
     suspects = [_suspect(each, ledger, strangers, blind) for each in ledger.missing()]
     unrecorded = sorted(ledger.unrecorded(now=system.time()))
     return AuditReport(
@@ -146,7 +144,7 @@ def _seek_beginnings(ledger: KeyLedger, system: System) -> None:
 def _is_done(ledger: KeyLedger, system: System) -> bool:
     """Whether no key is missing, and no record of a push may still come: an NFS client may keep one for a time."""
     now = system.time()
-    return ledger.is_complete() and not any(ledger.unrecorded(now=now, ended_since=now - PATIENCE_SECONDS))
+    return ledger.is_complete() and not any(ledger.unrecorded(now=now, ended_since=now - TIMEOUT_SECONDS))
 
 
 def _kept(path: str) -> Layout:

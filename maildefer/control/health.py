@@ -20,7 +20,7 @@ _MANY_DEATHS: Final = 5  # in a row, without a minute between them: then they ar
 Judge = Callable[[Status], list[str]]
 
 
-def dead(status: Status) -> list[str]:
+def why_dead(status: Status) -> list[str]:
     """The reasons to restart a process; a handler that takes long, a pause, or a mount that hangs is none."""
     limit = _number(status, "ttl_seconds") + _GRACE_SECONDS
     signs = {
@@ -35,54 +35,54 @@ def dead(status: Status) -> list[str]:
     ]
 
 
-def unready(status: Status) -> list[str]:
+def why_unready(status: Status) -> list[str]:
     """The reasons for which a process handles no messages now, or not with the code that it was told to load."""
-    found = dead(status)
+    found = why_dead(status)
     if status.get("draining"):
         found.append("it is draining")
     if status.get("paused"):
         found.append("it is paused")
     if status.get("workers") is not None and not any(map(_is_up, objects(status["workers"]))):
         found.append("no worker is up yet")
-    found += [why for group in objects(status.get("front_end_groups")) if (why := down(group))]
+    found += [why for group in objects(status.get("front_end_groups")) if (why := why_down(group))]
     for queue in objects(status.get("queues")):
         if queue.get("paused_everywhere") and not status.get("paused"):
             found.append(f"{queue.get('queue')}: paused on all hosts by an operator")
-        found += [f"{queue.get('queue')}: {why}" for why in (standing(queue),) if why]
-    return found + list(refused(status))
+        found += [f"{queue.get('queue')}: {why}" for why in (why_idle(queue),) if why]
+    return found + list(why_reload_refused(status))
 
 
-def degraded(status: Status) -> list[str]:
+def why_degraded(status: Status) -> list[str]:
     """The faults of a process, which may still handle mail; an operator's pause is no fault."""
-    found = dead(status)
+    found = why_dead(status)
     if trouble := status.get("trouble"):
         found.append(str(trouble))
     if seconds := status.get("throttled_seconds"):
         found.append(f"its workers die at once, and are forked more slowly: the next one in {seconds} s")
     starts = _number(status, "up_seconds") < _number(status, "ttl_seconds")
     for queue in objects(status.get("queues")):
-        found += [f"{queue.get('queue')}: {why}" for why in degraded_queue(queue, starts=starts)]
+        found += [f"{queue.get('queue')}: {why}" for why in why_queue_degraded(queue, starts=starts)]
     found += [
         why
         for group in objects(status.get("front_end_groups"))
-        if group.get("deaths") and (why := down(group))
+        if group.get("deaths") and (why := why_down(group))
     ]
     for front_end in objects(status.get("front_ends")):
         for name, reason in shortages(front_end).items():
             found.append(f"its front end refuses mail for {name}: {reason}")
-    return found + list(refused(status))
+    return found + list(why_reload_refused(status))
 
 
-def degraded_queue(queue: Status, *, starts: bool = False) -> list[str]:
+def why_queue_degraded(queue: Status, *, starts: bool = False) -> list[str]:
     """The faults of one queue, by a pool's status or its file on the mount; a pool that starts has yet to join."""
     found = []
-    why = standing(queue)
+    why = why_idle(queue)
     if why and not (starts and queue.get("state") == "absent"):
         found.append(why)
     return found + [_failing(fault) for fault in objects(queue.get("faults"))]
 
 
-def down(group: Status) -> str:
+def why_down(group: Status) -> str:
     """The reason for which the front ends of one kind take no mail, or soon will not; empty if they do."""
     deaths, up = int(_number(group, "deaths")), int(_number(group, "up"))
     what = f"its front end {group.get('kind')} {group.get('address') or ''}".rstrip()
@@ -97,8 +97,8 @@ def down(group: Status) -> str:
 
 def shortages(front_end: Status) -> dict[str, object]:
     """The queues for which a front end refuses mail, each with the reason."""
-    told = front_end.get("shortages")
-    return told if isinstance(told, dict) else {}
+    found = front_end.get("shortages")
+    return found if isinstance(found, dict) else {}
 
 
 def _failing(fault: Status) -> str:
@@ -111,7 +111,7 @@ def _failing(fault: Status) -> str:
     return f"the keeper's chore `{fault.get('chore')}` fails{when}: {fault.get('error')}{more}"
 
 
-def standing(queue: Status) -> str:
+def why_idle(queue: Status) -> str:
     """The reason for which a pool claims nothing from a queue, other than an operator's pause; empty if it claims."""
     seconds = _number(queue, "paused_seconds")
     match queue.get("paused_for"):
@@ -130,7 +130,7 @@ def standing(queue: Status) -> str:
     )
 
 
-def refused(status: Status) -> Iterator[str]:
+def why_reload_refused(status: Status) -> Iterator[str]:
     """The reason for which the last reload was refused, if it was."""
     reload = status.get("reload")
     why = status.get("reload_refused") or (reload.get("refused") if isinstance(reload, Mapping) else None)

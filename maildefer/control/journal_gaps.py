@@ -17,7 +17,7 @@ _PAUSE_SECONDS: Final = 1.0
 
 
 def silent_writers(
-    queues: Sequence[Layout], kept_since: Mapping[int, float], patience_seconds: float, system: System
+    queues: Sequence[Layout], kept_since: Mapping[int, float], timeout_seconds: float, system: System
 ) -> dict[str, list[str]]:
     """The users and pools that leave no records, in words, by the queue's path.
 
@@ -25,7 +25,7 @@ def silent_writers(
 
     `kept_since`: since when the journal of which of them is kept, where that is known.
     """
-    deadline = system.boottime() + min(patience_seconds, _TOLD_SECONDS)
+    deadline = system.boottime() + min(timeout_seconds, _TOLD_SECONDS)
     while True:
         older = {
             queue.path: _older_than_journal(queue, since)

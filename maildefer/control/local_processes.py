@@ -184,9 +184,9 @@ def is_a_clones(pidfile: PidFile) -> bool:
     """
     for layout in map(Layout, pidfile.queues):
         try:
-            told = os.stat(f"{layout.status}/{pidfile.lease}.json").st_mtime
+            written_at = os.stat(f"{layout.status}/{pidfile.lease}.json").st_mtime
             if (
-                told > mount_offset(layout).least + _BOOT_SLACK_SECONDS
+                written_at > mount_offset(layout).least + _BOOT_SLACK_SECONDS
             ):  # the mount's time when we were booted
                 return True
         except OSError:  # no such lease, or no queue: nobody tells

@@ -23,7 +23,7 @@ from maildefer.maildir.operator.pause_mark import PauseMark
 from maildefer.untrusted import objects
 
 _TOLD_EVERY_SECONDS: Final = 60.0  # at the latest: see the keeper's status files
-_GLANCE: Final = 1000  # names of a folder before the next one has its turn
+_TURN_NAMES: Final = 1000  # names of a folder before the next one has its turn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +65,7 @@ class EntryCounts:
     free_bytes: int | None = None  # of its filesystem; None where it does not say
 
 
-def take(queue: str, seconds: float) -> EntryCounts:
+def read_queue_status(queue: str, seconds: float) -> EntryCounts:
     """Count a queue's entries for at most `seconds`.
 
     Raises QueueMissing, NotAQueue, FormatUnknown and StorageFault's kinds.
@@ -75,7 +75,7 @@ def take(queue: str, seconds: float) -> EntryCounts:
     serving = tuple(_serving(lease, ttl) for lease in leases(queue))
     count = _EntryCounter(layout, time.monotonic() + seconds)
     try:
-        count.go()
+        count.count_all()
     except OSError as fault:
         scan.raise_unread(layout.path, fault)
     return EntryCounts(
@@ -118,7 +118,7 @@ class _EntryCounter:
         self.oldest: float | None = None  # of those that wait
         self.partial: set[entries.Folder] = set()  # what time did not suffice for
 
-    def go(self) -> None:
+    def count_all(self) -> None:
         """Count until all is counted, or time is over. Raises OSError."""
         parts = self._parts
         while parts:
@@ -131,7 +131,7 @@ class _EntryCounter:
 
     def _count_some(self, folder: entries.Folder, names: Iterator[str]) -> bool:
         """Count some more names; returns whether there may be more."""
-        some = list(islice(names, _GLANCE))
+        some = list(islice(names, _TURN_NAMES))
         if folder == "claimed":
             waiting = [name for name in some if not entries.is_claimed(name)]
             self.numbers["claimed"] += len(some) - len(waiting)
@@ -140,7 +140,7 @@ class _EntryCounter:
             self._note_waiting(some)
         else:
             self.numbers[folder] += len(some)
-        return len(some) == _GLANCE
+        return len(some) == _TURN_NAMES
 
     def _note_waiting(self, names: list[str]) -> None:
         self.numbers["waiting"] += len(names)

@@ -28,7 +28,7 @@ _MOUNT_POLL_SECONDS: Final = 0.5
 class ReloadVerdict:
     """The answer of one process, or of one host's pool; `text` says it in words."""
 
-    who: str
+    subject: str
     outcome: Outcome
     text: str
 
@@ -37,7 +37,7 @@ class ReloadVerdict:
 class ReloadRequest:
     """A process or pool that was asked, and the number up to which it had answered before."""
 
-    who: str
+    subject: str
     answered: int | None  # None: it does not tell
     up_seconds: float = 0.0
     then: str = ": its workers are replaced one at a time"
@@ -63,8 +63,8 @@ def reload_there(queue: str, names: Iterable[str], seconds: float = SECONDS) -> 
     for name in names:
         if isinstance(bounded(lambda name=name: request(queue, name, "reload")), TimedOut):  # type: ignore[misc]
             raise MaildeferError(f"{queue} does not answer: its filesystem hangs")
-        told = _told(states[name].status.get("reload")) if name in states else None
-        waiting[name] = ReloadRequest(who=name, answered=told[0] if told else 0)
+        answer = _reload_answer(states[name].status.get("reload")) if name in states else None
+        waiting[name] = ReloadRequest(subject=name, answered=answer[0] if answer else 0)
     deadline = time.monotonic() + seconds
     while waiting and time.monotonic() < deadline:
         time.sleep(_MOUNT_POLL_SECONDS)
@@ -76,7 +76,7 @@ def reload_there(queue: str, names: Iterable[str], seconds: float = SECONDS) -> 
     for name in waiting:
         why = "no answer through the mount" if name in states else "it is not seen any more"
         yield ReloadVerdict(
-            who=name, outcome="unknown", text=f"{why} within {seconds:g} s; the request stands"
+            subject=name, outcome="unknown", text=f"{why} within {seconds:g} s; the request stands"
         )
 
 
@@ -84,9 +84,9 @@ def _before(found: PidFileStatus) -> ReloadRequest:
     """Ask a process for its number of answers before the reload. Raises NotRunning where none is known to run."""
     must_run(found)
     status = _ask(found)
-    told = _told(status.get("reload"))
-    who = f"process {found.process.pid} of {found.path}"
-    asked = ReloadRequest(who=who, answered=told[0] if told else None, up_seconds=_up(status))
+    answer = _reload_answer(status.get("reload"))
+    subject = f"process {found.process.pid} of {found.path}"
+    asked = ReloadRequest(subject=subject, answered=answer[0] if answer else None, up_seconds=_up(status))
     return asked if found.process.kind == "supervise" else replace(asked, then="")
 
 
@@ -100,41 +100,41 @@ def _await_process(
 ) -> ReloadVerdict:
     if asked.answered is None:
         text = "was signalled, and does not tell how it went: see its log"
-        return ReloadVerdict(who=asked.who, outcome="unknown", text=text)
+        return ReloadVerdict(subject=asked.subject, outcome="unknown", text=text)
     while time.monotonic() < deadline:
         status = _ask(found)
-        told = _told(status.get("reload"))
-        if told is not None and (verdict := _verdict(asked, *told)) is not None:
+        answer = _reload_answer(status.get("reload"))
+        if answer is not None and (verdict := _verdict(asked, *answer)) is not None:
             return verdict
-        if told is not None and _up(status) < asked.up_seconds:
+        if answer is not None and _up(status) < asked.up_seconds:
             text = "accepted: it has started anew with the new settings"
-            return ReloadVerdict(who=asked.who, outcome="accepted", text=text)
+            return ReloadVerdict(subject=asked.subject, outcome="accepted", text=text)
         if status.get("draining"):
             text = "not answered: it is about to end, or to start anew"
-            return ReloadVerdict(who=asked.who, outcome="unknown", text=text)
+            return ReloadVerdict(subject=asked.subject, outcome="unknown", text=text)
         time.sleep(_POLL_SECONDS)
     text = f"no answer within {seconds:g} s: `maildefer status` and its log show how it goes"
-    return ReloadVerdict(who=asked.who, outcome="unknown", text=text)
+    return ReloadVerdict(subject=asked.subject, outcome="unknown", text=text)
 
 
 def _verdict_of_lease(state: LiveLease | None, asked: ReloadRequest) -> ReloadVerdict | None:
     if state is None:
         text = "its lease is gone: it has ended, or starts anew with other settings"
-        return ReloadVerdict(who=asked.who, outcome="unknown", text=text)
-    told = _told(state.status.get("reload"))
-    return None if told is None else _verdict(asked, *told)
+        return ReloadVerdict(subject=asked.subject, outcome="unknown", text=text)
+    answer = _reload_answer(state.status.get("reload"))
+    return None if answer is None else _verdict(asked, *answer)
 
 
 def _verdict(asked: ReloadRequest, answered: int, refused: str | None) -> ReloadVerdict | None:
     if asked.answered is None or answered <= asked.answered:
         return None
     if refused is None:
-        return ReloadVerdict(who=asked.who, outcome="accepted", text=f"accepted{asked.then}")
+        return ReloadVerdict(subject=asked.subject, outcome="accepted", text=f"accepted{asked.then}")
     text = f"refused, and what it had loaded goes on: {refused}"
-    return ReloadVerdict(who=asked.who, outcome="refused", text=text)
+    return ReloadVerdict(subject=asked.subject, outcome="refused", text=text)
 
 
-def _told(facts: object) -> tuple[int, str | None] | None:
+def _reload_answer(facts: object) -> tuple[int, str | None] | None:
     """The number up to which a process has answered, and why it refused; None where its status has neither."""
     if not isinstance(facts, Mapping) or not isinstance(answered := facts.get("answered"), int):
         return None

@@ -48,8 +48,8 @@ class LiveLease:
     @property
     def pool(self) -> tuple[str, ...]:
         """The pool that holds it, equal in all queues: the supervisor's process, or else the lease's name."""
-        told = [self.facts.get(name) for name in _SUPERVISOR]
-        return (self.name,) if None in told else tuple(map(str, told))
+        process = [self.facts.get(name) for name in _SUPERVISOR]
+        return (self.name,) if None in process else tuple(map(str, process))
 
 
 def request(queue_path: str, lease: str, verb: Verb) -> str:

@@ -40,7 +40,7 @@ class _StopRequest:
 
     found: PidFileStatus
     lease: str
-    heard: bool = False  # the request lay in a queue at least once
+    filed: bool = False  # the request lay in a queue at least once
     problem: str = ""  # of the last request
     asked_at: float = 0.0  # monotonic, as all times here
     gone_since: float | None = None
@@ -97,31 +97,31 @@ class StopRequests:
     def look(self) -> Iterator[StopStep]:
         """Yield the supervisors that have stopped meanwhile, and ask the others again from time to time."""
         for asked in tuple(self._waiting):
-            glance = bounded(partial(_glance, asked.found))
-            if not isinstance(glance, TimedOut) and glance is not None:
-                yield from self._judge(asked, glance)
+            view = bounded(partial(_view_remote, asked.found))
+            if not isinstance(view, TimedOut) and view is not None:
+                yield from self._judge(asked, view)
 
-    def _judge(self, asked: _StopRequest, glance: _RemoteView) -> Iterator[StopStep]:
+    def _judge(self, asked: _StopRequest, view: _RemoteView) -> Iterator[StopStep]:
         found, process = asked.found, asked.found.process
-        if glance.pidfile is None or not glance.pidfile.same_process(process):
+        if view.pidfile is None or not view.pidfile.same_process(process):
             self._end(asked)
             yield StopStep.of(found, "stopped", f"{asked.whose} has stopped process {process.pid}")
-        elif glance.pidfile.lease is not None and glance.pidfile.lease != asked.lease:
+        elif view.pidfile.lease is not None and view.pidfile.lease != asked.lease:
             # It was fenced, and has joined anew: the old request reaches nobody.
             _withdraw(process, asked.lease)
-            asked.lease, asked.gone_since, asked.heard = glance.pidfile.lease, None, False
+            asked.lease, asked.gone_since, asked.filed = view.pidfile.lease, None, False
             text = f"{asked.whose} had joined anew, and was asked again to stop process {process.pid}"
-            yield from _ask(asked, glance.pidfile, text)
-        elif glance.beat is not None:
+            yield from _ask(asked, view.pidfile, text)
+        elif view.beat is not None:
             asked.gone_since = None
-            asked.beats.add(glance.beat)
-            asked.beat_seconds = glance.beat_seconds
+            asked.beats.add(view.beat)
+            asked.beat_seconds = view.beat_seconds
             if time.monotonic() >= asked.ask_at:
                 text = f"{asked.whose} was asked to stop process {process.pid}"
-                yield from _ask(asked, glance.pidfile, text)
+                yield from _ask(asked, view.pidfile, text)
         elif asked.gone_since is None:
             asked.gone_since = time.monotonic()
-        elif time.monotonic() - asked.gone_since > 2 * glance.beat_seconds + _SLACK_SECONDS:
+        elif time.monotonic() - asked.gone_since > 2 * view.beat_seconds + _SLACK_SECONDS:
             # Two beats without joining anew: it has left, or died and was fenced.
             self._end(asked)
             _remove(found)
@@ -138,7 +138,7 @@ class StopRequests:
         """Yield the supervisors that have not stopped."""
         for asked in self._waiting:
             process = asked.found.process
-            if not asked.heard:
+            if not asked.filed:
                 text = f"{asked.whose} can't be asked to stop process {process.pid}: {asked.problem}"
                 yield StopStep.of(asked.found, "no-answer", text)
                 continue
@@ -156,8 +156,8 @@ def _ask(asked: _StopRequest, process: PidFile, text: str) -> Iterator[StopStep]
     """File the request, and report the first one that could be filed."""
     asked.problem = _request(process, asked.lease)
     asked.asked_at = time.monotonic()
-    if not asked.problem and not asked.heard:
-        asked.heard = True
+    if not asked.problem and not asked.filed:
+        asked.filed = True
         yield StopStep.of(asked.found, "requested", text)
 
 
@@ -173,7 +173,7 @@ def _request(process: PidFile, lease: str) -> str:
     return "; ".join(problems) if len(problems) == len(process.queues) else ""
 
 
-def _glance(found: PidFileStatus) -> _RemoteView | None:
+def _view_remote(found: PidFileStatus) -> _RemoteView | None:
     """Look at a lease once; None where the mount's answer proves nothing."""
     seconds, answered = Format().beat_seconds, False
     beats: list[int] = []

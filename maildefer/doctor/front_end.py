@@ -261,9 +261,9 @@ def _run_as(user: str, group: str, act: Callable[[], Any]) -> Any:
     with os.fdopen(answers) as file:
         text = file.read()
     os.waitpid(child, 0)
-    told = json.loads(text) if text else {"fault": "it ended"}
-    if "fault" in told:
+    answer = json.loads(text) if text else {"fault": "it ended"}
+    if "fault" in answer:
         raise ConfigurationError(
-            f"nothing can be tried as user {user or 'of now'}, group {group or 'of that user'}: {told['fault']}"
+            f"nothing can be tried as user {user or 'of now'}, group {group or 'of that user'}: {answer['fault']}"
         )
-    return told["ok"]
+    return answer["ok"]

@@ -32,7 +32,7 @@ class TimedOut:
 
 
 @dataclass(frozen=True, slots=True)
-class LookFailed:
+class CallFailed:
     """The function raised this error."""
 
     error: Exception
@@ -45,20 +45,20 @@ def bounded(function: Callable[[], T], seconds: float = LOOK_SECONDS) -> T | Tim
     comes as a MaildeferError of the same text. For a process of one thread: the command line.
     """
     (result,) = side_by_side([function], seconds)
-    if isinstance(result, LookFailed):
+    if isinstance(result, CallFailed):
         raise result.error
     return result
 
 
 def side_by_side(
     functions: Sequence[Callable[[], T]], seconds: float = LOOK_SECONDS
-) -> list[T | TimedOut | LookFailed]:
+) -> list[T | TimedOut | CallFailed]:
     """Run several functions at a time, each in a child of its own, for so long in all; results in their order."""
     _reap()
     deadline = time.monotonic() + seconds
     children = [_begin(function) for function in functions]
     answers = _read_all([reader for _, reader in children], deadline)
-    results: list[T | TimedOut | LookFailed] = []
+    results: list[T | TimedOut | CallFailed] = []
     for child, reader in children:
         os.close(reader)
         _abandoned.append(child)
@@ -83,9 +83,9 @@ def _result(data: bytes | None, seconds: float) -> Any:
     if data is None:
         return TimedOut(seconds)
     if not data:
-        return LookFailed(MaildeferError("the process that looked at the mount died: see the kernel's log"))
+        return CallFailed(MaildeferError("the process that looked at the mount died: see the kernel's log"))
     succeeded, value = pickle.loads(data)
-    return value if succeeded else LookFailed(_rebuilt(*value))
+    return value if succeeded else CallFailed(_rebuilt(*value))
 
 
 def _run(function: Callable[[], object], writer: int) -> None:

@@ -61,7 +61,7 @@ def is_unread(descriptor: int) -> bool:
     return descriptor >= 0 and os.fstat(descriptor).st_size > os.lseek(descriptor, 0, os.SEEK_CUR)
 
 
-def tell_rest(descriptor: int, facts: Mapping[str, object]) -> None:
+def emit_rest(descriptor: int, facts: Mapping[str, object]) -> None:
     """Emit the unread output of a process that has ended, up to a limit: the file may be a huge hole."""
     if descriptor < 0:
         return
@@ -123,21 +123,21 @@ class CapturedOutput:
             most_bytes -= len(data)
             *lines, self._rest = (self._rest + data).split(b"\n")
             for line in lines:
-                self._tell(line)
+                self._emit_line(line)
             if len(self._rest) >= _LINE_BYTES:
-                self._tell_rest()
+                self._emit_rest()
         if whole and self._rest:
-            self._tell_rest()
+            self._emit_rest()
 
     @property
     def descriptor(self) -> int:
         return self._descriptor
 
-    def _tell_rest(self) -> None:
+    def _emit_rest(self) -> None:
         line, self._rest = self._rest, b""
-        self._tell(line)
+        self._emit_line(line)
 
-    def _tell(self, line: bytes) -> None:
+    def _emit_line(self, line: bytes) -> None:
         if line:
             events.emit(EVENT, text=line.decode("utf-8", "backslashreplace"), **self._about())
         read = os.lseek(self._descriptor, 0, os.SEEK_CUR)
@@ -218,16 +218,16 @@ class _Stream(io.TextIOBase):
         if rest:
             self._begun.add(self)
         for line in lines:
-            self._tell(line)
+            self._emit_line(line)
         return len(text)
 
     def end(self) -> None:
         """Emit an unfinished line, since it ends with the attempt."""
         self._begun.discard(self)
         text, self._line.text = getattr(self._line, "text", ""), ""
-        self._tell(text)
+        self._emit_line(text)
 
-    def _tell(self, line: str) -> None:
+    def _emit_line(self, line: str) -> None:
         for begin in range(0, len(line), _LINE_BYTES):
             piece = line[begin : begin + _LINE_BYTES]
             events.emit(EVENT, stream=self._name, text=piece, **log_context.facts())

@@ -20,7 +20,7 @@ _TAIL_BYTES: Final = 4000
 
 
 @dataclass(frozen=True, slots=True)
-class Failed:
+class LaunchFailed:
     """The process ended (`code`), or was killed as it was not ready in time; `last_words` are the end of its log."""
 
     code: int
@@ -33,8 +33,8 @@ def launch(
     log_path: str,
     keep: tuple[int, ...] = (),
     before: Callable[[], None] | None = None,
-    patience_seconds: float = 60.0,
-) -> int | Failed:
+    timeout_seconds: float = 60.0,
+) -> int | LaunchFailed:
     """Start `command(ready_fd)` in a session of its own, its output appended to a log; the pid once it is ready.
 
     `keep` are descriptors that it inherits; `before` runs in the child before exec. Raises OSError.
@@ -56,17 +56,17 @@ def launch(
         finally:
             os.close(writer)
     try:
-        if _is_ready(reader, patience_seconds):
+        if _is_ready(reader, timeout_seconds):
             child.returncode = 0  # subprocess is not to wait for it
             return child.pid
     finally:
         os.close(reader)
     code = _end(child)
-    return Failed(code, _tail(log_path, began_at))
+    return LaunchFailed(code, _tail(log_path, began_at))
 
 
-def _is_ready(reader: int, patience_seconds: float) -> bool:
-    deadline = time.monotonic() + patience_seconds
+def _is_ready(reader: int, timeout_seconds: float) -> bool:
+    deadline = time.monotonic() + timeout_seconds
     poll = select.poll()
     poll.register(reader, select.POLLIN)
     data = b""

@@ -39,7 +39,7 @@ class IntakeStatus:
                 look_at = loop.time() + _LOOK_SECONDS
             for queue, writer in self._writers.items():
                 self._note_shortage(queue, await writer.shortage() if look else writer.last_shortage)
-            self._tell()
+            self._write_report()
             await asyncio.sleep(_WRITE_SECONDS)
 
     def _note_shortage(self, queue: str, shortage: str) -> None:
@@ -50,7 +50,7 @@ class IntakeStatus:
         elif self._shortages.pop(queue, None):
             events.emit("intake.opened", queue=queue)
 
-    def _tell(self) -> None:
+    def _write_report(self) -> None:
         if self._fd is None:
             return
         told = _encode(self._facts(), self._shortages).ljust(REPORT_BYTES)

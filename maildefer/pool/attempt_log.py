@@ -20,7 +20,7 @@ FLUSH_SECONDS = 0.1
 _MOST_LINES = 1000
 
 
-def tell_failure(outcome: Outcome, message: object, handler: str, *, last: bool) -> None:
+def log_failure(outcome: Outcome, message: object, handler: str, *, last: bool) -> None:
     """Log the exception in which the attempt ended, if any, through `logging`: to Sentry, mail, a file.
 
     At level ERROR after the last attempt, else WARNING.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from maildefer.cli.process_usage import of_tree
+from maildefer.cli.process_usage import usage_of_tree
 
 PROGRAM = """
 import os, sys
@@ -24,7 +24,7 @@ def test_a_process_and_its_children_are_counted_together():
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"up\n"
-        usage = of_tree(process.pid)
+        usage = usage_of_tree(process.pid)
         assert process.stdin is not None
         process.stdin.close()
     assert usage is not None
@@ -35,4 +35,4 @@ def test_a_process_and_its_children_are_counted_together():
 def test_a_process_that_has_ended_uses_nothing_that_is_known():
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
-    assert of_tree(process.pid) is None
+    assert usage_of_tree(process.pid) is None

@@ -21,7 +21,7 @@ from maildefer.cli import process_usage, status_survey
 from maildefer.cli.commands.status import _show, _show_front_end, _show_queue
 from maildefer.cli.receiver_process import ReceiverService
 from maildefer.control import local_processes as control
-from maildefer.control import queue_status as census
+from maildefer.control import queue_status
 from maildefer.control.local_processes import LocalStatus
 from maildefer.control.requests import LiveLease, leases
 from maildefer.doctor import examine as doctor
@@ -415,8 +415,8 @@ def test_status_says_in_words_why_nothing_is_claimed(facts, told, capsys, queue)
     _show(LocalStatus(record=record, status={"queues": [sound | facts]}))
     assert f"run/queue: {told}" in capsys.readouterr().out
 
-    lease = census._serving(LiveLease(queue=queue.path, name="x-1-2", beat=3, status=sound | facts), 60)
-    _show_queue(replace(census.take(queue.path, 10), serving=(lease,)))
+    lease = queue_status._serving(LiveLease(queue=queue.path, name="x-1-2", beat=3, status=sound | facts), 60)
+    _show_queue(replace(queue_status.read_queue_status(queue.path, 10), serving=(lease,)))
     assert told in capsys.readouterr().out
 
 
@@ -546,8 +546,8 @@ def test_status_tells_of_one_process_and_of_all_how_many_connections_there_are(o
 def test_what_other_hosts_workers_are_on_is_told_and_how_fast_their_pool_is(queue, capsys):
     busy = {"pid": 4711, "state": "handling", "seconds": 12.0, "entry": "1.x.there"}
     told = {"workers": [busy, {"pid": 4712, "state": "idle"}], "rate_per_second": 2.5}
-    lease = census._serving(LiveLease(queue=queue.path, name="there-1-2", beat=3, status=told), 60)
-    seen = replace(census.take(queue.path, 10), serving=(lease,))
+    lease = queue_status._serving(LiveLease(queue=queue.path, name="there-1-2", beat=3, status=told), 60)
+    seen = replace(queue_status.read_queue_status(queue.path, 10), serving=(lease,))
     _show_queue(seen)
     shown = capsys.readouterr().out
     assert "1 of its workers busy  its pool 2.5/s" in shown
@@ -607,14 +607,14 @@ def test_a_lease_whose_beats_do_not_show_is_judged_by_its_status_file(queue):
     (lease,) = leases(queue.path)
     assert lease.beaten_seconds is not None
     silent = [
-        census._serving(replace(lease, beaten_seconds=beaten, told_seconds=told), 8).silent
+        queue_status._serving(replace(lease, beaten_seconds=beaten, told_seconds=told), 8).silent
         for beaten, told in ((7, 999), (9, 1), (None, 67), (None, 69), (None, None))
     ]
     assert silent == [False, True, False, True, False]
 
 
 def test_a_hung_mount_does_not_hang_status(maildefer, queue, monkeypatch):
-    monkeypatch.setattr(status_survey, "take", lambda *_: time.sleep(60))
+    monkeypatch.setattr(status_survey, "read_queue_status", lambda *_: time.sleep(60))
     monkeypatch.setattr(status_survey, "_SECONDS", 0.2)
     began = time.monotonic()
     ended = maildefer("status", queue.path)
@@ -631,7 +631,7 @@ def test_a_process_whose_memory_cannot_be_read_does_not_hang_status(monkeypatch)
         assert os.getpid() != own, "it would hang itself"
         time.sleep(60)
 
-    monkeypatch.setattr(process_usage, "of_tree", hang)
+    monkeypatch.setattr(process_usage, "usage_of_tree", hang)
     monkeypatch.setattr(status_survey, "_SECONDS", 0.2)
     record = runtime_dir.RuntimeRecord(
         pid=own, start_time=1, kind="supervise", pidfile="/run/p.pid", started=1.0
@@ -642,7 +642,7 @@ def test_a_process_whose_memory_cannot_be_read_does_not_hang_status(monkeypatch)
 
 def test_all_processes_and_queues_are_looked_at_side_by_side(monkeypatch, queue):
     """Each of them hangs, and is given up after the time for all."""
-    monkeypatch.setattr(status_survey, "take", lambda *_: time.sleep(60))
+    monkeypatch.setattr(status_survey, "read_queue_status", lambda *_: time.sleep(60))
     monkeypatch.setattr(control, "ask", lambda *_: time.sleep(60))
     monkeypatch.setattr(status_survey, "_SECONDS", 0.5)
     records = [
@@ -655,23 +655,23 @@ def test_all_processes_and_queues_are_looked_at_side_by_side(monkeypatch, queue)
     seen = status_survey.look(records, [f"{queue.path}{n}" for n in range(20)], elsewhere=False)
     assert time.monotonic() - began < 10, "one after the other it would be twenty"
     assert {"no answer" in one.problem for one, _ in seen.local} == {True}
-    assert {"hangs" in str(census) for census in seen.queues.values()} == {True}
+    assert {"hangs" in str(counts) for counts in seen.queues.values()} == {True}
 
 
 def test_a_count_that_takes_too_long_says_that_it_is_not_all(queue, monkeypatch):
-    monkeypatch.setattr(census, "_GLANCE", 1)
+    monkeypatch.setattr(queue_status, "_TURN_NAMES", 1)
     for number in range(5):
         Path(queue.new, f"{number}.x.host").touch()
     Path(queue.dead_new, "1.x.host").touch()
-    short = census.take(queue.path, 0)
+    short = queue_status.read_queue_status(queue.path, 0)
     assert (short.complete, "waiting" in short.partial) == (False, True)
     assert short.waiting < 5
-    whole = census.take(queue.path, 10)
+    whole = queue_status.read_queue_status(queue.path, 10)
     assert (whole.complete, whole.partial, whole.waiting, whole.dead) == (True, (), 5, 1)
 
 
 def test_status_names_the_folders_that_were_not_counted_to_the_end(queue, capsys):
-    seen = census.take(queue.path, 10)
+    seen = queue_status.read_queue_status(queue.path, 10)
     _show_queue(replace(seen, waiting=4000, partial=("waiting",), complete=False))
     shown = capsys.readouterr().out
     assert "over 4000 waiting" in shown
@@ -680,11 +680,11 @@ def test_status_names_the_folders_that_were_not_counted_to_the_end(queue, capsys
 
 
 def test_a_long_folder_leaves_no_other_uncounted(queue, monkeypatch):
-    monkeypatch.setattr(census, "_GLANCE", 10)
+    monkeypatch.setattr(queue_status, "_TURN_NAMES", 10)
     for number in range(25):
         Path(queue.dead_new, f"{number}.x.host").touch()
     Path(queue.new, "1700000000.x.host").touch()
-    told = census.take(queue.path, 0)
+    told = queue_status.read_queue_status(queue.path, 0)
     assert (told.waiting, told.deferred, told.partial) == (1, 0, ("dead",))
 
 

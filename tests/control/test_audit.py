@@ -47,7 +47,7 @@ def claim(queue: Layout, key: str) -> Claim:
 
 
 def audited(*queues: Layout, sleep: Callable[[float], None] = lambda seconds: None) -> AuditReport:
-    return audit([queue.path for queue in queues], patience_seconds=0, system=replace(SYSTEM, sleep=sleep))
+    return audit([queue.path for queue in queues], timeout_seconds=0, system=replace(SYSTEM, sleep=sleep))
 
 
 def write(queue: Layout, name: str, *records: str) -> None:

@@ -28,15 +28,15 @@ def with_queue(**facts: object) -> dict[str, Any]:
 
 
 def test_a_sound_pool_lives_is_ready_and_is_not_degraded() -> None:
-    assert (health.dead(SOUND), health.unready(SOUND), health.degraded(SOUND)) == ([], [], [])
+    assert (health.why_dead(SOUND), health.why_unready(SOUND), health.why_degraded(SOUND)) == ([], [], [])
 
 
 @pytest.mark.parametrize("name", ["keeper_silent_seconds", "scout_silent_seconds", "without_workers_seconds"])
 def test_what_is_silent_for_longer_than_the_ttl_is_dead_within_ten_seconds(name: str) -> None:
-    assert health.dead(SOUND | {name: 45.0}) == []
-    assert len(health.dead(SOUND | {name: 55.0})) == 1
-    assert len(health.unready(SOUND | {name: 55.0})) == 1
-    assert len(health.degraded(SOUND | {name: 55.0})) == 1
+    assert health.why_dead(SOUND | {name: 45.0}) == []
+    assert len(health.why_dead(SOUND | {name: 55.0})) == 1
+    assert len(health.why_unready(SOUND | {name: 55.0})) == 1
+    assert len(health.why_degraded(SOUND | {name: 55.0})) == 1
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_what_is_silent_for_longer_than_the_ttl_is_dead_within_ten_seconds(name:
     ],
 )
 def test_what_a_new_start_would_not_mend_is_no_death(facts: dict[str, object]) -> None:
-    assert health.dead(SOUND | facts) == []
+    assert health.why_dead(SOUND | facts) == []
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_what_a_new_start_would_not_mend_is_no_death(facts: dict[str, object]) -
     ],
 )
 def test_a_pool_that_takes_no_messages_now_is_not_ready(facts: dict[str, object], said: str) -> None:
-    (problem,) = health.unready(SOUND | facts)
+    (problem,) = health.why_unready(SOUND | facts)
     assert said in problem
 
 
@@ -95,13 +95,13 @@ def test_a_pool_that_takes_no_messages_now_is_not_ready(facts: dict[str, object]
     ],
 )
 def test_what_is_not_as_it_should_be_is_told(facts: dict[str, object], said: str) -> None:
-    (problem,) = health.degraded(SOUND | facts)
+    (problem,) = health.why_degraded(SOUND | facts)
     assert said in problem
 
 
 @pytest.mark.parametrize("facts", [{"paused": True}, {"draining": True}, with_queue(paused_everywhere=True)])
 def test_what_an_operator_wants_is_no_trouble(facts: dict[str, object]) -> None:
-    assert health.degraded(SOUND | facts) == []
+    assert health.why_degraded(SOUND | facts) == []
 
 
 GROUP = {"kind": "intake", "address": "smtp://127.0.0.1:25", "wanted": 1, "up": 1, "deaths": 0}
@@ -119,25 +119,25 @@ def test_a_front_end_that_dies_again_and_again_is_degraded_and_not_ready(
     facts: dict[str, object], said: str
 ) -> None:
     status = SOUND | {"front_end_groups": [GROUP | facts]}
-    for problems in (health.degraded(status), health.unready(status)):
+    for problems in (health.why_degraded(status), health.why_unready(status)):
         (problem,) = problems
         assert problem.startswith("its front end intake smtp://127.0.0.1:25 ")
         assert said in problem
-    assert health.dead(status) == []
+    assert health.why_dead(status) == []
 
 
 def test_a_front_end_that_starts_is_not_ready_and_one_that_ends_is_not_wanted() -> None:
     starts = SOUND | {"front_end_groups": [GROUP | {"up": 0}]}
-    assert (len(health.unready(starts)), health.degraded(starts)) == (1, [])
-    assert health.unready(SOUND | {"front_end_groups": [GROUP | {"up": 0, "wanted": 0}]}) == []
-    assert health.unready(SOUND | {"front_end_groups": [GROUP | {"deaths": 2}]}) == []
+    assert (len(health.why_unready(starts)), health.why_degraded(starts)) == (1, [])
+    assert health.why_unready(SOUND | {"front_end_groups": [GROUP | {"up": 0, "wanted": 0}]}) == []
+    assert health.why_unready(SOUND | {"front_end_groups": [GROUP | {"deaths": 2}]}) == []
 
 
 def test_a_pool_that_starts_has_yet_to_join() -> None:
-    assert health.degraded(with_queue(state="absent") | {"up_seconds": 3.0}) == []
-    assert len(health.unready(with_queue(state="absent") | {"up_seconds": 3.0})) == 1
+    assert health.why_degraded(with_queue(state="absent") | {"up_seconds": 3.0}) == []
+    assert len(health.why_unready(with_queue(state="absent") | {"up_seconds": 3.0})) == 1
 
 
 @pytest.mark.parametrize("status", [{}, {"queues": None, "workers": None}, {"queues": ["x"], "reload": "x"}])
 def test_an_account_of_another_version_is_passed_over(status: dict[str, Any]) -> None:
-    assert (health.dead(status), health.unready(status), health.degraded(status)) == ([], [], [])
+    assert (health.why_dead(status), health.why_unready(status), health.why_degraded(status)) == ([], [], [])

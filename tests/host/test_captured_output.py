@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from maildefer.host.captured_output import make, tell_rest
+from maildefer.host.captured_output import emit_rest, make
 from tests.sampling import one_fast
 
 PROGRAM = """
@@ -142,7 +142,7 @@ for pid in [os.fork()]:
     if not pid:
         os.write(1, b'last'); os._exit(1)
     os.waitpid(pid, 0)
-printed.tell_rest(output._descriptor, {'key': 'dead', 'pid': pid})"""
+printed.emit_rest(output._descriptor, {'key': 'dead', 'pid': pid})"""
     *_, last = printed("print('x')", after)
     assert (last["text"], last["key"]) == ("last", "dead")
 
@@ -159,7 +159,7 @@ def test_what_a_dead_process_has_left_is_told_up_to_a_limit(
         os.pwrite(descriptor, b"a line\n" * 1_000_000, 0)
     else:
         os.lseek(descriptor, 1 << 50, os.SEEK_SET)
-    tell_rest(descriptor, {"pid": 7})
+    emit_rest(descriptor, {"pid": 7})
     told = capfd.readouterr().err
     assert len(told) < 50 << 20
     assert ("bytes more, which are not told" in told) == (left != "offset")

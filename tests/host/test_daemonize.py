@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from maildefer.host.daemonize import READY, Failed, launch
+from maildefer.host.daemonize import READY, LaunchFailed, launch
 
 pytestmark = pytest.mark.lifecycle
 
@@ -72,20 +72,18 @@ def test_what_it_is_to_keep_is_inherited_and_nothing_else(up, tmp_path):
 def test_the_log_is_appended_to_and_only_the_last_words_of_this_one_are_told(up, log):
     up("print('first', flush=True)")
     failed = launch(python("print('second', flush=True)\nsys.exit(78)"), log_path=log)
-    assert failed == Failed(78, "second")
+    assert failed == LaunchFailed(78, "second")
     assert open_text(log) == "first\nsecond\n"
 
 
 def test_a_process_that_ends_before_it_is_ready_has_failed_with_its_code(log):
-    assert launch(python("sys.exit(3)"), log_path=log) == Failed(3, "")
+    assert launch(python("sys.exit(3)"), log_path=log) == LaunchFailed(3, "")
 
 
 def test_a_process_that_never_comes_up_is_killed_with_all_its_children(log):
     began = time.monotonic()
-    failed = launch(
-        python("print(os.fork(), flush=True)\nsignal.pause()"), log_path=log, patience_seconds=0.3
-    )
-    assert isinstance(failed, Failed)
+    failed = launch(python("print(os.fork(), flush=True)\nsignal.pause()"), log_path=log, timeout_seconds=0.3)
+    assert isinstance(failed, LaunchFailed)
     assert failed.code == 1
     assert time.monotonic() - began < 10
     children = [int(line) for line in failed.last_words.split() if line != "0"]

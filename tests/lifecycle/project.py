@@ -127,7 +127,7 @@ class Project:
     def lost(self) -> list[Suspect]:
         """What the audit can't prove of what was accepted, in the queues that keep a journal."""
         kept = [layout.path for layout in self.layouts.values() if os.path.isdir(layout.journal)]
-        report = audit(kept, patience_seconds=5) if kept else None
+        report = audit(kept, timeout_seconds=5) if kept else None
         return [each for each in report.suspects if each.verdict == "lost"] if report else []
 
     def leases(self) -> list[str]:

@@ -35,7 +35,7 @@ def test_an_audit_while_everything_moves_accuses_nobody(project: Project, start:
     pusher.start()
     looks = 0
     while pusher.is_alive() or looks < 20:
-        report = audit([project.queue.path], patience_seconds=30)
+        report = audit([project.queue.path], timeout_seconds=30)
         assert report.suspects == []
         looks += 1
     pusher.join()
@@ -52,7 +52,7 @@ def test_what_vanishes_under_a_running_pool_is_named(project: Project, start: St
     eventually(lambda: len(project.names("later_new")) == 2, "two are deferred")
     [gone, _] = os.listdir(project.queue.later_new)
     os.rename(f"{project.queue.later_new}/{gone}", f"{project.queue.path}/gone")
-    [suspect] = audit([project.queue.path], patience_seconds=1).suspects
+    [suspect] = audit([project.queue.path], timeout_seconds=1).suspects
     assert (suspect.key in keys, suspect.verdict, suspect.last) == (
         True,
         "lost",
@@ -94,7 +94,7 @@ def test_a_pool_that_began_before_the_journal_is_named_until_its_workers_are_oth
         for layout in project.layouts.values():
             journal.begin_journal(layout)
             journal.expect_records(layout)
-        report = audit([queue], patience_seconds=0)
+        report = audit([queue], timeout_seconds=0)
         [text] = report.blind
         assert "has workers that began before the journal did" in text
         [old] = pool.worker_pids()
@@ -103,11 +103,11 @@ def test_a_pool_that_began_before_the_journal_is_named_until_its_workers_are_oth
         pool.await_ready()
         assert audit([queue]).blind == [], "it hears of the others"
         journal.expect_records(project.queue, journal_reader.kept_since(project.queue))
-        assert audit([queue], patience_seconds=0).blind == [], "it keeps the same journal"
+        assert audit([queue], timeout_seconds=0).blind == [], "it keeps the same journal"
         journal.end_journal(project.queue)
         journal.begin_journal(project.queue)
         journal.expect_records(project.queue)
-        assert len(audit([queue], patience_seconds=0).blind) == 1, "what it keeps is one that is gone"
+        assert len(audit([queue], timeout_seconds=0).blind) == 1, "what it keeps is one that is gone"
         assert pool.stop() == 0
     finally:
         if pool.process is not None and pool.process.poll() is None:

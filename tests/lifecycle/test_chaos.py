@@ -118,13 +118,13 @@ def test_drafts_are_left_by_killed_front_ends_only(project: Project) -> None:
 def test_what_the_audit_accuses_is_seen(project: Project) -> None:
     [key] = project.push()
     Path(project.queue.new, key).unlink()
-    report = audit([project.queue.path], patience_seconds=0)
+    report = audit([project.queue.path], timeout_seconds=0)
     found = violations(project, [key], f"start {key}, end {key}", audited=report)
     assert any("the audit accuses" in text for text in found)
 
 
 def test_a_push_without_a_record_is_seen(project: Project) -> None:
-    report = audit([project.queue.path], patience_seconds=0)
+    report = audit([project.queue.path], timeout_seconds=0)
     [found] = violations(project, ["a"], "start a, end a", audited=report)
     assert "the journal has 0" in found
 

@@ -159,7 +159,7 @@ from maildefer.pool.keeper import keeper
 from maildefer.pool.worker import scout
 
 HERE = os.path.dirname(__file__)
-_mind, _tell = keeper.Keeper._check_supervisor, report.IntakeStatus._tell
+_mind, _tell = keeper.Keeper._check_supervisor, report.IntakeStatus._write_report
 keeper._CHECK_SECONDS = 0.05
 
 
@@ -185,7 +185,7 @@ def tell(self):
     _tell(self)
 
 
-keeper.Keeper._check_supervisor, report.IntakeStatus._tell = mind, tell
+keeper.Keeper._check_supervisor, report.IntakeStatus._write_report = mind, tell
 _pack = scout.pack
 scout.pack = lambda names: lie("scout") or _pack(names)
 '''

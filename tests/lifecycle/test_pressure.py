@@ -35,7 +35,7 @@ def project(tmp_path: Path) -> Project:
 
 
 def proven(project: Project) -> AuditReport:
-    report = audit([project.queue.path], patience_seconds=5)
+    report = audit([project.queue.path], timeout_seconds=5)
     assert report.suspects == []
     return report
 
@@ -300,7 +300,7 @@ def test_a_disk_that_fills_up_refuses_pushes_and_holds_up_only_what_needs_space(
     eventually(lambda: len(project.names("later_new")) == 4, "the others are deferred", LONG)
     eventually(lambda: not project.names("new") and not project.names("cur"), "nothing waits", LONG)
     assert sorted(project.starts().values()) == [1] * 10
-    report = audit([project.queue.path], patience_seconds=5)
+    report = audit([project.queue.path], timeout_seconds=5)
     assert report.count("lost") == 0
     assert all("could not write its records" in suspect.why for suspect in report.suspects)
     serves_on(project, pool)

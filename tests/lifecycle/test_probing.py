@@ -62,7 +62,7 @@ def test_a_stopped_keeper_or_scout_is_not_live_within_the_ttl_and_ten_seconds(
 ) -> None:
     pool = start()
     with stopped(pool.child(kind)):
-        eventually(lambda: health.dead(pool.status()), f"the {kind}'s silence", TTL_SECONDS + 10)
+        eventually(lambda: health.why_dead(pool.status()), f"the {kind}'s silence", TTL_SECONDS + 10)
         told = maildefer(pool, "probe", "--live")
         assert (told.returncode, f"its {kind} has given no sign of life" in told.stderr) == (1, True)
         assert maildefer(pool, "status").returncode == 4
@@ -87,7 +87,7 @@ def test_workers_that_do_not_start_are_told_within_the_ttl_and_ten_seconds(
         'import sys, time\nif "maildefer.pool.worker.worker" in sys.modules: time.sleep(600)\n"""Two',
     )
     pool = start(ready=False)
-    eventually(lambda: health.dead(pool.status()), "that none is up", 2 * TTL_SECONDS + 10)
+    eventually(lambda: health.why_dead(pool.status()), "that none is up", 2 * TTL_SECONDS + 10)
     told = maildefer(pool, "probe", "--live")
     assert (told.returncode, "it has had no worker that was up" in told.stderr) == (1, True)
 
@@ -108,10 +108,10 @@ def test_a_pool_is_not_ready_while_paused_refused_or_not_joined(project: Project
     pool = start(workers=1)
     assert ready(pool) == 0
     maildefer(pool, "pause", "run/later")
-    eventually(lambda: health.unready(pool.status()), "the pause is heeded")
+    eventually(lambda: health.why_unready(pool.status()), "the pause is heeded")
     assert "run/later" in maildefer(pool, "probe", "--ready").stderr
     maildefer(pool, "resume", "run/later")
-    eventually(lambda: not health.unready(pool.status()), "it goes on")
+    eventually(lambda: not health.why_unready(pool.status()), "it goes on")
     assert ready(pool) == 0
 
     project.edit("workers/front.py", "def HANDLE(", "def HANDLE((")
@@ -125,10 +125,10 @@ def test_a_pool_is_not_ready_while_paused_refused_or_not_joined(project: Project
 
     away = project.path / "away"
     os.rename(project.layouts["run/later"].path, away)
-    eventually(lambda: health.unready(pool.status()), "it has no lease there")
+    eventually(lambda: health.why_unready(pool.status()), "it has no lease there")
     assert ready(pool) == 1
     os.rename(away, project.layouts["run/later"].path)
-    eventually(lambda: not health.unready(pool.status()), "it joins anew")
+    eventually(lambda: not health.why_unready(pool.status()), "it joins anew")
 
 
 def test_status_shows_what_the_keeper_fails_in(project: Project, start: Start) -> None:
@@ -136,12 +136,12 @@ def test_status_shows_what_the_keeper_fails_in(project: Project, start: Start) -
     status = project.queue.status
     os.rename(status, f"{status}.away")
     Path(status).touch()  # a file in the folder's place
-    eventually(lambda: health.degraded(pool.status()), "the chore fails")
+    eventually(lambda: health.why_degraded(pool.status()), "the chore fails")
     told = maildefer(pool, "status")
     assert (told.returncode, "the keeper's chore `status` fails" in told.stderr) == (4, True)
     os.unlink(status)
     os.rename(f"{status}.away", status)
-    eventually(lambda: not health.degraded(pool.status()), "it is done again")
+    eventually(lambda: not health.why_degraded(pool.status()), "it is done again")
     assert maildefer(pool, "status").returncode == 0
 
 

@@ -115,7 +115,7 @@ class SimulatedSupervisor:
                 delay = self.world.scheduler.random.uniform(0, 0.1)
                 self.soon(delay, lambda: self.workforce.kill_holders(index))
 
-    def tell_keeper(self, order: FromSupervisor) -> None:
+    def send_to_keeper(self, order: FromSupervisor) -> None:
         send(self.shared.keeper[0], order)
 
     # Keeper and scout, of which the drain sees no more than this

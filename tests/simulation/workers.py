@@ -125,7 +125,7 @@ class SimulatedWorker(Worker):
             host=self._shared.host.label,
             is_ending=lambda: self._stopping,
             random=supervisor.world.scheduler.random.random,
-            deferred=self._tell_keeper,
+            deferred=self._report_deferred,
             open_queue=lambda path: create_queue(path, system=system),
         )
         lines: Any = _Lines()

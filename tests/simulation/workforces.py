@@ -85,5 +85,5 @@ class SimulatedWorkforce(WorkerTable):
         spared = status == signal.SIGKILL and self.by_pid[pid].killed in ("fence", "drain")
         self._supervisor.oracle.processes[pid].spared = spared
         if self.reap(self.by_pid[pid], status):
-            self._supervisor.tell_keeper(ReclaimSlots())
+            self._supervisor.send_to_keeper(ReclaimSlots())
         self.fork()

@@ -12,8 +12,8 @@ from maildefer.cli import output
 from maildefer.cli.defaults import open_or_make
 from maildefer.cli.entries import Json, Yes
 from maildefer.cli.parameters import Commands
-from maildefer.control.audit import PATIENCE_SECONDS, AuditReport
-from maildefer.control.audit import audit as take
+from maildefer.control.audit import TIMEOUT_SECONDS, AuditReport
+from maildefer.control.audit import audit as run_audit
 from maildefer.control.journal_reader import kept_since
 from maildefer.maildir import journal
 from maildefer.maildir.layout import open_queue
@@ -30,7 +30,7 @@ def audit(
     off: Annotated[bool, typer.Option("--off", help="Keep none from now on, and delete it.")] = False,
     patience: Annotated[
         float, typer.Option("--patience", metavar="SECONDS", min=0.0, help="Look so long before accusing.")
-    ] = PATIENCE_SECONDS,
+    ] = TIMEOUT_SECONDS,
     yes: Yes = False,
     json: Json = False,
 ) -> None:
@@ -79,7 +79,7 @@ def _end(queues: list[str], yes: bool) -> None:
 
 
 def _audit(queues: list[str], patience: float, json: bool) -> None:
-    report = take(queues, patience_seconds=patience)
+    report = run_audit(queues, timeout_seconds=patience)
     for suspect in report.suspects:
         if json:
             output.record({"kind": "suspect", **asdict(suspect)})

@@ -35,14 +35,14 @@ def list_(
 ) -> None:
     """List dead letters with their reasons, the oldest first."""
     layout = look_into_queue(queue)
-    wanted = entries.choice(keys, not keys, reason, older_than)
-    letters = entries.chosen(layout, entries.BURIED, wanted)
+    wanted = entries.selection(keys, not keys, reason, older_than)
+    letters = entries.select_entries(layout, entries.BURIED, wanted)
     number = 0
     folders: set[str] = set()
     for found in islice(letters, limit) if keys else entries.by_age(letters, limit):
         number += 1
-        told = entries.facts(layout, found)
-        output.record(told) if json else entries.show_line(told)
+        facts = entries.entry_facts(layout, found)
+        output.record(facts) if json else entries.show_line(facts)
         folders.add(found.folder)
     if number and not json:
         more = f", `maildefer dead requeue {queue} …` tries again" if "dead" in folders else ""
@@ -60,10 +60,10 @@ def show(
 ) -> None:
     """Show one dead letter: why it was buried, and the message."""
     layout = look_into_queue(queue)
-    found = entries.one(layout, key, entries.BURIED)
+    found = entries.find_one(layout, key, entries.BURIED)
     record = reasons.read_reason(layout, found.entry)
     if json:
-        output.record(entries.facts(layout, found) | record)
+        output.record(entries.entry_facts(layout, found) | record)
         return
     if not raw:
         for name, value in record.items():
@@ -86,11 +86,11 @@ def requeue(
 ) -> None:
     """Put dead letters back into the queue, their attempts counted anew."""
     layout = open_queue(queue)
-    wanted = entries.choice(keys, all, reason, older_than)
+    wanted = entries.selection(keys, all, reason, older_than)
     number = entries.apply(
         layout, ("dead",), wanted, lambda found: operate.requeue(layout, found), "requeued"
     )
-    if not number and not wanted.keys and any(entries.chosen(layout, ("undeliverable",), wanted)):
+    if not number and not wanted.keys and any(entries.select_entries(layout, ("undeliverable",), wanted)):
         output.say(_KEPT.format(queue=queue))
 
 
@@ -105,7 +105,7 @@ def delete(
 ) -> None:
     """Delete dead letters and their reasons for good."""
     layout = open_queue(queue)
-    wanted = entries.choice(keys, all, reason, older_than)
+    wanted = entries.selection(keys, all, reason, older_than)
     if (
         not wanted.keys
         and not wanted.is_empty

@@ -79,8 +79,8 @@ def _each(queues: list[str], do: Callable[[str], str]) -> None:
     failed = False
     for queue in queues:
         try:
-            told = answered(bounded(lambda queue=queue: do(queue)), queue)  # type: ignore[misc]
-            output.line(f"{output.clean(os.path.relpath(queue))} {told}")
+            answer = answered(bounded(lambda queue=queue: do(queue)), queue)  # type: ignore[misc]
+            output.line(f"{output.clean(os.path.relpath(queue))} {answer}")
         except MaildeferError as error:
             output.complain(str(error))
             failed = True

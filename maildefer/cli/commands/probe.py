@@ -41,7 +41,7 @@ def probe(
     answers = side_by_side([partial(control.ask, record, _SECONDS * 0.8) for record in records], _SECONDS)
     failed = False
     for record, answer in zip(records, answers, strict=True):
-        for problem in _problems(answer, health.dead if live else health.unready):
+        for problem in _problems(answer, health.why_dead if live else health.why_unready):
             failed = True
             output.complain(f"{record.kind} {record.pid}: {problem}")
     if failed:

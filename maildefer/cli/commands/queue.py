@@ -41,8 +41,8 @@ def list_(
     listed = chain.from_iterable(operate.list_entries(layout, each) for each in _folders(folder, _LIVE))
     shown = entries.by_age(listed, limit)
     for found in shown:
-        told = entries.facts(layout, found, envelope=envelope)
-        output.record(told) if json else entries.show_line(told)
+        facts = entries.entry_facts(layout, found, envelope=envelope)
+        output.record(facts) if json else entries.show_line(facts)
     if len(shown) == limit:
         output.say(f"there may be more: `maildefer queue count {queue}` counts them")
 
@@ -56,9 +56,9 @@ def show(
 ) -> None:
     """Show one message, wherever it is."""
     layout = look_into_queue(queue)
-    found = entries.one(layout, key)
+    found = entries.find_one(layout, key)
     if json:
-        output.record(entries.facts(layout, found))
+        output.record(entries.entry_facts(layout, found))
         return
     output.say(f"{found.folder}: {found.path}")
     entries.show_message(found, whole=whole)
@@ -82,7 +82,7 @@ def count(queue: QueuePath, folder: In = None, json: Json = False) -> None:
 def requeue(queue: QueuePath, keys: Keys = None, all: All = False, older_than: OlderThan = None) -> None:
     """Put dead letters back into the queue, their attempts counted anew."""
     layout = open_queue(queue)
-    wanted = entries.choice(keys, all, older_than=older_than)
+    wanted = entries.selection(keys, all, older_than=older_than)
     entries.apply(layout, ("dead",), wanted, lambda found: operate.requeue(layout, found), "requeued")
 
 
@@ -90,7 +90,7 @@ def requeue(queue: QueuePath, keys: Keys = None, all: All = False, older_than: O
 def release(queue: QueuePath, keys: Keys = None, all: All = False, older_than: OlderThan = None) -> None:
     """Let deferred entries be tried at once."""
     layout = open_queue(queue)
-    wanted = entries.choice(keys, all, older_than=older_than)
+    wanted = entries.selection(keys, all, older_than=older_than)
     entries.apply(
         layout, ("deferred",), wanted, lambda found: operate.release_deferred(layout, found), "released"
     )
@@ -102,7 +102,7 @@ def delete(
 ) -> None:
     """Delete waiting or deferred entries for good."""
     layout = open_queue(queue)
-    wanted = entries.choice(keys, all, older_than=older_than)
+    wanted = entries.selection(keys, all, older_than=older_than)
     if not wanted.keys and not wanted.is_empty and not output.confirmed(f"Delete entries of {queue}?", yes):
         raise typer.Exit(1)
     entries.apply(layout, _CLEARED, wanted, lambda found: operate.delete(layout, found), "deleted")

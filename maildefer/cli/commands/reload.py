@@ -57,9 +57,9 @@ def reload(
         ask("reload", queues, pid, all_hosts, host)
         output.say("`maildefer status` and the pool's log show how it goes")
     elif is_elsewhere(queues, pid, all_hosts, host):
-        _tell(_verdicts_there(queues, host, timeout))
+        _print_verdicts(_verdicts_there(queues, host, timeout))
     else:
-        _tell(reload_verdicts.reload_here(pools(pid), timeout))
+        _print_verdicts(reload_verdicts.reload_here(pools(pid), timeout))
 
 
 def _check(seconds: float) -> None:
@@ -80,11 +80,11 @@ def _check(seconds: float) -> None:
     output.line(f"settings and handlers load: {output.count(number, 'queue', 'queues')}, {routes}")
 
 
-def _tell(found: Iterable[ReloadVerdict]) -> None:
+def _print_verdicts(found: Iterable[ReloadVerdict]) -> None:
     outcomes: set[str] = set()
     for verdict in found:
         outcomes.add(verdict.outcome)
-        text = output.clean_lines(f"{verdict.who}: {verdict.text}".rstrip())
+        text = output.clean_lines(f"{verdict.subject}: {verdict.text}".rstrip())
         output.line(text) if verdict.outcome == "accepted" else output.say(f"maildefer: {text}")
         output.flush()
     if "refused" in outcomes:

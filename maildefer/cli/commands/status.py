@@ -54,23 +54,23 @@ def status(
     runs = bool(seen.local)
     own = {lease for one, _ in seen.local if one.status is not None for lease in one.record.leases.values()}
     kept = {queue for one, _ in seen.local if one.record.kind == "log" for queue in one.record.queues}
-    for queue, census in seen.queues.items():
-        if isinstance(census, str):
-            census = (
-                census.removeprefix(f"{queue} ")
+    for queue, counts in seen.queues.items():
+        if isinstance(counts, str):
+            counts = (
+                counts.removeprefix(f"{queue} ")
                 .removeprefix(f"{queue}: ")
                 .replace(f" at {queue}:", " there:")
             )
-            output.complain(f"{queue}: {census}")
-            trouble.append(f"{os.path.relpath(queue)}: {census}")
+            output.complain(f"{queue}: {counts}")
+            trouble.append(f"{os.path.relpath(queue)}: {counts}")
             continue
-        runs = runs or (pid is None and not all(lease.silent for lease in census.serving))
-        problems = _queue_problems(census, own, is_kept=queue in kept)
+        runs = runs or (pid is None and not all(lease.silent for lease in counts.serving))
+        problems = _queue_problems(counts, own, is_kept=queue in kept)
         trouble += [f"{os.path.relpath(queue)}: {problem}" for problem in problems]
         if json:
-            output.record({"kind": "queue", **asdict(census), "degraded": problems})
+            output.record({"kind": "queue", **asdict(counts), "degraded": problems})
         else:
-            _show_queue(census, own)
+            _show_queue(counts, own)
     for doubt in seen.doubts:
         output.complain(doubt)
     if not runs and (seen.doubts or seen.unread):
@@ -89,24 +89,24 @@ def status(
 def _problems(one: LocalStatus) -> list[str]:
     """The problems of one process of this host."""
     if one.status is not None:
-        return health.degraded(one.status)
+        return health.why_degraded(one.status)
     return [one.problem] if one.record.status_socket is not None else []  # others answer no questions
 
 
-def _queue_problems(census: EntryCounts, own: Collection[str], *, is_kept: bool) -> list[str]:
+def _queue_problems(counts: EntryCounts, own: Collection[str], *, is_kept: bool) -> list[str]:
     """The problems of a queue, as the mount shows it, but for those that this host's own pools report.
 
     The queue of a sink is served by no pool.
     """
     found = []
-    for lease in census.serving:
+    for lease in counts.serving:
         if lease.gone or lease.silent:
             found.append(f"{lease.lease}: {_silence(lease)}")
         elif lease.lease not in own:
-            found += [f"{lease.lease}: {why}" for why in health.degraded_queue(lease.status)]
-            found += [f"{lease.lease}: {why}" for why in health.refused(lease.status)]
-    if census.waiting and not census.serving and not is_kept:
-        found.append(f"nobody serves it, and {output.count(census.waiting, 'entry waits', 'entries wait')}")
+            found += [f"{lease.lease}: {why}" for why in health.why_queue_degraded(lease.status)]
+            found += [f"{lease.lease}: {why}" for why in health.why_reload_refused(lease.status)]
+    if counts.waiting and not counts.serving and not is_kept:
+        found.append(f"nobody serves it, and {output.count(counts.waiting, 'entry waits', 'entries wait')}")
     return found
 
 
@@ -138,15 +138,15 @@ def _show(one: LocalStatus, used: Usage | None = None) -> None:
         if problem:
             output.line(output.clean(f"  {problem}"))
     for queue in objects(state.get("queues")):
-        if stands := _standing(queue):
+        if stands := _idle_text(queue):
             output.line(output.clean(f"  {queue.get('queue')}: {stands}"))
     if state.get("reload_refused"):
-        told = f"the last reload was refused, and the old application goes on: {state['reload_refused']}"
-        output.line(output.clean(f"  {told}"))
+        report = f"the last reload was refused, and the old application goes on: {state['reload_refused']}"
+        output.line(output.clean(f"  {report}"))
     for front_end in objects(state.get("front_ends")):
         _show_front_end(front_end)
     for group in objects(state.get("front_end_groups")):
-        if why := health.down(group):
+        if why := health.why_down(group):
             output.line(output.clean(f"  {why}"))
     if workers := objects(state.get("workers")):
         output.table(
@@ -154,30 +154,30 @@ def _show(one: LocalStatus, used: Usage | None = None) -> None:
         )
 
 
-def _standing(queue: dict[str, Any]) -> str:
+def _idle_text(queue: dict[str, Any]) -> str:
     if queue.get("paused_everywhere"):
         return "paused on all hosts by an operator"
-    return "; ".join(health.degraded_queue(queue))
+    return "; ".join(health.why_queue_degraded(queue))
 
 
-def _show_front_end(told: dict[str, Any]) -> None:
+def _show_front_end(report: dict[str, Any]) -> None:
     """Print where a front end listens, its connections, and why it can take no more."""
-    words = [f"  {told.get('kind')} {told.get('pid')}", str(told.get("address") or "")]
-    if "connections" in told:
-        words.append(_connections(told))
-        words.append(f"{output.count(int(number(told.get('accepted'))), 'message', 'messages')} taken")
-    if told.get("max_backlog"):
-        words.append(f"up to {told['max_backlog']} waiting entries")
-    if free := number(told.get("min_free_bytes")):
+    words = [f"  {report.get('kind')} {report.get('pid')}", str(report.get("address") or "")]
+    if "connections" in report:
+        words.append(_connections(report))
+        words.append(f"{output.count(int(number(report.get('accepted'))), 'message', 'messages')} taken")
+    if report.get("max_backlog"):
+        words.append(f"up to {report['max_backlog']} waiting entries")
+    if free := number(report.get("min_free_bytes")):
         words.append(f"down to {output.size(int(free))} free")
     output.line(output.clean("  ".join(words)))
-    for queue, reason in health.shortages(told).items():
+    for queue, reason in health.shortages(report).items():
         output.line(output.clean(f"    refuses for now (452): {queue}: {reason}"))
 
 
-def _connections(told: dict[str, Any]) -> str:
-    own, of_all = told["connections"], told.get("connections_of_all", told["connections"])
-    most = told.get("max_connections")
+def _connections(report: dict[str, Any]) -> str:
+    own, of_all = report["connections"], report.get("connections_of_all", report["connections"])
+    most = report.get("max_connections")
     return (
         f"{own} of {most} connections" if of_all == own else f"{own} connections, {of_all} of {most} in all"
     )
@@ -225,26 +225,26 @@ def _pause(pause: PauseMark) -> str:
     return f"paused on all hosts{whom}{since}"
 
 
-def _show_queue(census: EntryCounts, own: Collection[str] = ()) -> None:
+def _show_queue(counts: EntryCounts, own: Collection[str] = ()) -> None:
     """Print a queue and each lease that serves it; `own` are leases whose workers were shown already."""
-    oldest = f", oldest {output.duration(census.oldest_seconds)}" if census.oldest_seconds is not None else ""
-    numbers = {"waiting": census.waiting, "claimed": census.claimed}
-    numbers |= {"deferred": census.deferred, "dead": census.dead}
-    told = {name: f"{'over ' if name in census.partial else ''}{n} {name}" for name, n in numbers.items()}
-    free = f", {output.size(census.free_bytes)} free" if census.free_bytes is not None else ""
+    oldest = f", oldest {output.duration(counts.oldest_seconds)}" if counts.oldest_seconds is not None else ""
+    numbers = {"waiting": counts.waiting, "claimed": counts.claimed}
+    numbers |= {"deferred": counts.deferred, "dead": counts.dead}
+    report = {name: f"{'over ' if name in counts.partial else ''}{n} {name}" for name, n in numbers.items()}
+    free = f", {output.size(counts.free_bytes)} free" if counts.free_bytes is not None else ""
     output.line(
-        output.clean(f"{census.queue}: {told.pop('waiting')}{oldest}, {', '.join(told.values())}{free}")
+        output.clean(f"{counts.queue}: {report.pop('waiting')}{oldest}, {', '.join(report.values())}{free}")
     )
-    if census.partial:
-        short = ", ".join(census.partial)
+    if counts.partial:
+        short = ", ".join(counts.partial)
         output.line(f"  not counted to the end in time: {short}; `maildefer queue count` counts all")
-    if census.pause is not None:
-        output.line(output.clean(f"  {_pause(census.pause)}; `maildefer resume` lets it go on"))
+    if counts.pause is not None:
+        output.line(output.clean(f"  {_pause(counts.pause)}; `maildefer resume` lets it go on"))
     rows = []
-    for lease in census.serving:
+    for lease in counts.serving:
         state = lease.status
         busy = f"{lease.busy} of its workers busy"
-        stands = _standing(state)
+        stands = _idle_text(state)
         words = [stands] if stands else [word for word in ("paused",) if state.get(word)]
         rate = f"its pool {lease.rate:.1f}/s" if lease.rate is not None else ""
         if lease.gone or lease.silent:
@@ -252,10 +252,10 @@ def _show_queue(census: EntryCounts, own: Collection[str] = ()) -> None:
         rows.append((f"  {lease.lease}", f"beat {lease.beat}", busy, rate, " ".join(words)))
     if rows:
         output.table(rows)
-        for lease in census.serving:
+        for lease in counts.serving:
             if lease.lease not in own and not lease.silent:
                 _show_busy(lease)
     else:
         output.line("  nobody serves it")
-    if census.dead:
-        output.say(f"`maildefer dead list {os.path.relpath(census.queue)}` shows the dead letters")
+    if counts.dead:
+        output.say(f"`maildefer dead list {os.path.relpath(counts.queue)}` shows the dead letters")

@@ -104,8 +104,8 @@ def find_named(
     try:
         for folder in folders:
             for found in list_entries(layout, folder, system=system):
-                heard = (key for length in lengths for key in heads.get(found.name[:length], ()))
-                for key in dict.fromkeys(heard):  # a whole name begins with its key as well
+                candidates = (key for length in lengths for key in heads.get(found.name[:length], ()))
+                for key in dict.fromkeys(candidates):  # a whole name begins with its key as well
                     if found.name == key:
                         whole[key].append(found)
                     elif _has_key(found.entry, EntryName.parse(key)):

@@ -78,7 +78,7 @@ class ConsumedClaim(Claim):
 
     def defer(self, seconds: float, *, failed: bool = False) -> str:
         name = super().defer(seconds, failed=failed)
-        self._consumer.tell_deferred(name)
+        self._consumer.report_deferred(name)
         return name
 
     def handoff(self, other: Layout | HasLayout) -> None:
@@ -193,7 +193,7 @@ class Consumer:
                 self._keeper.receive_messages()
         self._leave()
 
-    def tell_deferred(self, name: str) -> None:
+    def report_deferred(self, name: str) -> None:
         """Have the keeper know of a due time at once, not at its next listing."""
         send(self._keeper.context.deferrals[1], EntryDeferred(queue=0, name=name))
 

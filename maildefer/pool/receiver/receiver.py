@@ -116,7 +116,7 @@ class QueueReceiver:
                 if claim is not None and (batches is None or not self._waits_for_batch(batches, claim)):
                     threads.submit(self._handle, attempts, partial(attempts.attempt, claim))
                 idle = claim is None
-                self._tell_waiting(idle and not one_shot)
+                self._log_idle(idle and not one_shot)
                 for group in batches.due(idle=idle, everything=idle and one_shot) if batches else ():
                     self._count_in_hand()
                     threads.submit(self._handle, attempts, partial(attempts.attempt_batch, group))
@@ -176,7 +176,7 @@ class QueueReceiver:
             self._in_hand -= 1
         return True
 
-    def _tell_waiting(self, idle: bool) -> None:
+    def _log_idle(self, idle: bool) -> None:
         """Tell once that the queue is empty, as the next message may be long in coming."""
         waits = idle and not self._in_hand
         if waits and not self._told_waiting:

@@ -50,7 +50,7 @@ class Spawner:
             output = -1
         pid = self._fork(ProcessKind.WORKER, slot, lambda: _run_worker(context, slot, number, output), output)
         if pid is None:
-            captured_output.tell_rest(output, {})
+            captured_output.emit_rest(output, {})
             return None
         return ChildProcess(
             pid=pid,

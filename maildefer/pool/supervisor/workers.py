@@ -187,7 +187,7 @@ class WorkerTable:
         slot = self._slot(child)
         # Whatever it wrote there: by these the keeper knows which claims to reclaim.
         slot.pid, slot.kind = child.pid, ProcessKind.WORKER
-        captured_output.tell_rest(child.output, self._about(child))
+        captured_output.emit_rest(child.output, self._about(child))
         settled = slot.handled
         held = self._board.holds(child.slot)
         handling = slot.deadline != 0

@@ -16,7 +16,7 @@ from maildefer.errors import ClaimLost, EntryMalformed, EntryTooLarge, QueueErro
 from maildefer.handling.outcomes import ACKED, Buried, Outcome
 from maildefer.maildir.claims import Claim
 from maildefer.message.request import MailRequest, received
-from maildefer.pool.attempt_log import AttemptLog, tell_failure
+from maildefer.pool.attempt_log import AttemptLog, log_failure
 
 if TYPE_CHECKING:
     from maildefer.handling.dispatch import Dispatcher
@@ -105,7 +105,7 @@ class QueueAttempts:
         self.log.add(
             self.queue, claim.key, handler, word, claim.attempt, now - claim.began, now, reason=reason
         )
-        tell_failure(outcome, message, handler, last=word == "buried")
+        log_failure(outcome, message, handler, last=word == "buried")
 
     def _end_in_fault(self, claim: Claim, fault: QueueError | MemoryError) -> None:
         if isinstance(fault, ClaimLost):

@@ -127,7 +127,7 @@ class QueueScout:
         hears_all = self._words[self._base + QueueWord.LOCAL] and not self._watch.missing
         return _LONGEST_LOCAL_WAIT if hears_all else _LONGEST_WAIT
 
-    def _tell_whether_watched(self) -> None:
+    def _log_whether_watched(self) -> None:
         """Log once that inotify can't be had, and once that it can again."""
         if (missing := self._watch.missing) != self._missing_watch:
             self._missing_watch = missing
@@ -144,7 +144,7 @@ class QueueScout:
         """Wait for events of local writers, which name the entries, or until the next listing shows other hosts'."""
         listed_at = boottime()
         names = self._watch.wait(self._wait_seconds)
-        self._tell_whether_watched()
+        self._log_whether_watched()
         while names and self._may_offer():
             self._offer(self._memory.unknown(sorted(names), boottime()))
             self._wait_seconds = _SHORTEST_WAIT

@@ -82,7 +82,7 @@ class Worker:
             layouts={queue.name: queue.layout for queue in shared.queues},
             host=shared.host.label,
             is_ending=lambda: self._stopping,
-            deferred=self._tell_keeper,
+            deferred=self._report_deferred,
         )
         self._log = AttemptLog(self._note_lines)
         self._limit_bytes = settings.max_bytes
@@ -193,7 +193,7 @@ class Worker:
         doublings = claim.entry.returns / 2
         pause = backoff_seconds(doublings, first_seconds=2.0, longest_seconds=_UNREADABLE_SECONDS)
         try:
-            self._tell_keeper(claim, claim.postpone(pause))
+            self._report_deferred(claim, claim.postpone(pause))
         except QueueError:
             claim.abandon()
 
@@ -210,7 +210,7 @@ class Worker:
         """Show the supervisor that the scout is to be replaced."""
         self._words[Header.INVALID_OFFERS] = 1
 
-    def _tell_keeper(self, claim: Claim, name: str) -> None:
+    def _report_deferred(self, claim: Claim, name: str) -> None:
         send(
             self._shared.deferrals[1],
             EntryDeferred(queue=self._words[self._base + SlotWord.QUEUE], name=name),
