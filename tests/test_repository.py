@@ -15,7 +15,10 @@ from maildefer.version import VERSION
 
 ROOT = Path(__file__).resolve().parent.parent
 HEAVY = frozenset(
-    "aiosmtpd asyncio dns email filelock jinja2 logging.config mailbox psutil smtplib ssl structlog typer".split()
+    (
+        "aiosmtpd asyncio cronsim dns email filelock jinja2 logging.config mailbox psutil smtplib ssl structlog typer "
+        "zoneinfo"
+    ).split()
 )
 
 
@@ -51,6 +54,7 @@ def test_every_test_dependency_and_script_is_declared() -> None:
     config.read(ROOT / "setup.cfg")
     required = re.findall(r"^([\w-]+)", config["options"]["install_requires"], re.MULTILINE)
     assert set(required) == {
+        "cronsim",
         "filelock",
         "flufl",
         "Jinja2",
