@@ -56,6 +56,7 @@ class Layout:
     journal: str = field(init=False)
     paused: str = field(init=False)
     sent: str = field(init=False)
+    periodic: str = field(init=False)
 
     def __post_init__(self) -> None:
         path = os.path.abspath(self.path)
@@ -85,6 +86,7 @@ class Layout:
             "journal": f"{control}/journal",
             "paused": f"{control}/paused",
             "sent": f"{control}/sent",
+            "periodic": f"{control}/periodic",
         }
         for name, value in places.items():
             object.__setattr__(self, name, value)

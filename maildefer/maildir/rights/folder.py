@@ -17,6 +17,7 @@ MARK = (
     "made"  # a file that stays in such a folder, so that it is never empty, even if all its tokens are taken
 )
 RATES = ".rates-"  # and of a folder of a rate's slots that is being made, or was removed
+PERIODIC = ".periodic-"  # the same, of the folder of a periodic task
 TRIALS = ".doctor-"  # the beginning of the name of the doctor's folder,
 TRIAL = "trial"  # and of the names of all files that the doctor makes there
 _FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -108,3 +109,8 @@ def clear_tokens(draft: Folder, name: str) -> None:
 def clear_rates(draft: Folder) -> None:
     """Remove the slots in a folder that is being made, or was removed."""
     draft.remove(name for name in draft.names() if ",d=" in name)
+
+
+def clear_periodic(draft: Folder) -> None:
+    """Remove the one file of a periodic task's folder that is being made: INSTANT and a comma."""
+    draft.remove(name for name in draft.names() if name.endswith(",") and name[:-1].isdecimal())

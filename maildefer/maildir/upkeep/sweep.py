@@ -19,10 +19,12 @@ from maildefer.maildir.names import EntryName, split_beat
 from maildefer.maildir.reasons import reason_name
 from maildefer.maildir.rights.confined import confined_to
 from maildefer.maildir.rights.folder import (
+    PERIODIC,
     RATES,
     TOKENS,
     TRIALS,
     Folder,
+    clear_periodic,
     clear_rates,
     clear_tokens,
     clear_trials,
@@ -119,7 +121,7 @@ class Sweeper:
             if not stat.S_ISDIR(facts.st_mode):
                 folder.unlink(name)
                 return True
-            if not name.startswith((CONTROL_DRAFT, TOKENS, RATES, TRIALS)):
+            if not name.startswith((CONTROL_DRAFT, TOKENS, RATES, PERIODIC, TRIALS)):
                 return False
             with folder.folder(name) as draft:
                 _empty(draft, name)
@@ -137,5 +139,7 @@ def _empty(draft: Folder, name: str) -> None:
         clear_tokens(draft, name)
     elif name.startswith(RATES):
         clear_rates(draft)
+    elif name.startswith(PERIODIC):
+        clear_periodic(draft)
     else:
         clear_trials(draft)
