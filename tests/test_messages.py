@@ -12,6 +12,8 @@ from typing import get_args
 
 import pytest
 
+from maildefer.handling.periodic.schedule import Schedule
+from maildefer.handling.periodic.table import PeriodicTask
 from maildefer.pool.messages import (
     ChildMisbehaved,
     EntryDeferred,
@@ -22,6 +24,7 @@ from maildefer.pool.messages import (
     LeaveLeases,
     Message,
     MountRefused,
+    PeriodicTable,
     ReclaimSlots,
     ReloadProgress,
     RequestReceived,
@@ -37,6 +40,14 @@ from maildefer.pool.messages import (
 )
 
 Ends = tuple[socket, socket]
+HOURLY = PeriodicTask(name="workers.nightly.digest", queue="run/queue", schedule=Schedule(every_seconds=3600))
+NIGHTLY = PeriodicTask(
+    name="workers.nightly.backup",
+    queue="run/queue",
+    schedule=Schedule(cron="15 3 * * *", zone="Europe/Berlin"),
+    catch_up="none",
+    overlap=False,
+)
 of_worker = partial(from_worker, queues=2)
 NOTHING = [
     b"[" * 50_000,
@@ -126,6 +137,8 @@ def test_what_a_worker_does_not_say_is_nonsense(ends: Ends, nonsense: bytes) -> 
         (from_supervisor, LeaveLeases()),
         (from_supervisor, WritePidFile()),
         (from_supervisor, ReloadProgress(asked=2, answered=1, refused=None)),
+        (from_supervisor, PeriodicTable(queue=1, tasks=())),
+        (from_supervisor, PeriodicTable(queue=0, tasks=(HOURLY, NIGHTLY))),
         (from_supervisor, ReloadProgress(asked=2, answered=2, refused="no module named x")),
     ],
 )

@@ -15,9 +15,11 @@
     project/          where a project is, its settings, the import of its modules, the queues that paths mean
     policy/           the project's policy for the front end, in a process of its own
     tasks/            functions as deferred work: @task
+    periodic/         schedules of tasks as instants
     state/            conversation states: storages and locks
 
 An attempt: dispatch > routes > step > results > outcomes.
 Imports point down: handoff_check > application > dispatch > batch > handoff > tasks, decorators > routes >
-step, policy > results, handler_check, retry > outcomes > state > project, handler_marks, patterns, undeliverable.
+step, policy > results, handler_check, retry > outcomes > state > project, handler_marks, patterns, undeliverable,
+periodic.
 """

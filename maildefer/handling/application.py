@@ -5,8 +5,10 @@ A worker loads it after the fork; a probe loads it for the supervisor, which imp
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
@@ -16,6 +18,7 @@ from maildefer.handling import handler_marks
 from maildefer.handling.dispatch import ConversationTokens, Dispatcher
 from maildefer.handling.handler_check import check, place_of
 from maildefer.handling.handler_marks import FIRST_STATE, Handler
+from maildefer.handling.periodic.table import MOST_BYTES, PeriodicTask, record_of
 from maildefer.handling.project.module_loader import import_user_module, module_files, project_files
 from maildefer.handling.project.queue_paths import located
 from maildefer.handling.project.settings import PoolSettings, load_settings, place, pool_settings, wrong
@@ -125,6 +128,24 @@ class Application:
             for function in functions
             if handler_marks.module_of(function) in modules
         ]
+
+    def periodic_tasks(self) -> list[PeriodicTask]:
+        """The tasks whose calls are pushed by a schedule, by name. Raises ConfigurationError.
+
+        Those of modules that no queue lists are left out: another host's settings may list them.
+        """
+        found = []
+        for function in {one for _, functions in self.router.table() for one in functions}:
+            task = handler_marks.scheduled_task_of(function)
+            if task is not None and task.periodic and handler_marks.module_of(function) in self.queues_of:
+                found.append(replace(task.periodic, queue=self.queue_named(task.queue)))
+        for queue in self.settings.queues:
+            table = [record_of(task) for task in found if task.queue == queue]
+            if len(json.dumps(table)) > MOST_BYTES:
+                raise ConfigurationError(
+                    f"{queue} has {len(table)} periodic tasks, too many for one queue: give some of them another one"
+                )
+        return sorted(found, key=lambda task: task.name)
 
     def _modules_of_queues(self) -> Iterator[tuple[str, frozenset[str]]]:
         return ((queue, frozenset(modules)) for queue, modules in self.settings.queues.items())

@@ -8,7 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from maildefer.handling.periodic.table import PeriodicTask
 
 Handler = Callable[..., object]
 
@@ -26,6 +29,7 @@ _BATCH: Final = "_maildefer_batch"
 _ONE: Final = "_maildefer_one"
 _KEPT: Final = "_maildefer_kept"
 _FAULTS: Final = "_maildefer_faults"
+_SCHEDULED: Final = "_maildefer_scheduled"
 
 
 class BatchTerms(NamedTuple):
@@ -42,6 +46,15 @@ class HasRecipient(Protocol):
     def To(self) -> str | None: ...
     @property
     def From(self) -> str | None: ...
+
+
+class ScheduledTask(Protocol):
+    """A task of which calls are pushed by a schedule."""
+
+    @property
+    def periodic(self) -> PeriodicTask | None: ...
+    @property
+    def queue(self) -> str: ...
 
 
 def routes_of(function: object) -> tuple[str, ...]:
@@ -113,6 +126,15 @@ def is_in_undeliverable_queue(fault: BaseException) -> bool:
 
 def mark_in_undeliverable_queue(fault: BaseException) -> None:
     setattr(fault, _KEPT, True)
+
+
+def scheduled_task_of(function: object) -> ScheduledTask | None:
+    """The task of which the function makes the calls, if it has a schedule; else None."""
+    return getattr(function, _SCHEDULED, None)
+
+
+def mark_scheduled(function: object, task: ScheduledTask) -> None:
+    setattr(function, _SCHEDULED, task)
 
 
 def name_of(function: Handler) -> str:

@@ -13,6 +13,7 @@ CHORES: Final = (
     "reclaim",
     "clock",
     "promote",
+    "tick",
     "list deferred",
     "return",
     "free tokens",

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final, Literal, TypeVar, assert_never
 
+from maildefer.handling.periodic.table import PeriodicTask, record_of, task_in
 from maildefer.untrusted import UntrustedRecord, record_in
 
 T = TypeVar("T")
@@ -125,7 +126,15 @@ class ReloadProgress:
     refused: str | None
 
 
-FromSupervisor = ReclaimSlots | LeaveLeases | WritePidFile | ReloadProgress
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeriodicTable:
+    """The tasks of which calls are to be pushed into that queue by a schedule."""
+
+    queue: int
+    tasks: tuple[PeriodicTask, ...]
+
+
+FromSupervisor = ReclaimSlots | LeaveLeases | WritePidFile | ReloadProgress | PeriodicTable
 Message = FromKeeper | FromWorker | FromSupervisor
 
 
@@ -196,6 +205,8 @@ def _record_of(message: Message) -> dict[str, object]:
             return {"do": "write pid file"}
         case ReloadProgress(asked=asked, answered=answered, refused=refused):
             return {"do": "note reload", "asked": asked, "answered": answered, "refused": refused}
+        case PeriodicTable(queue=queue, tasks=tasks):
+            return {"do": "push by schedule", "queue": queue, "tasks": list(map(record_of, tasks))}
         case _:
             assert_never(message)
 
@@ -244,6 +255,8 @@ def from_supervisor(record: dict[str, object]) -> FromSupervisor | None:
             "refused": str() | None as refused,
         }:
             return ReloadProgress(asked=asked, answered=answered, refused=refused)
+        case {"do": "push by schedule", "queue": int(queue), "tasks": list(tasks)} if queue >= 0:
+            return PeriodicTable(queue=queue, tasks=tuple(filter(None, map(task_in, tasks))))
     return None
 
 

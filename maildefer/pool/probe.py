@@ -15,6 +15,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Final
 
 from maildefer.errors import ConfigurationError
+from maildefer.handling.periodic.table import PeriodicTask, task_in
 from maildefer.handling.project.settings import PoolSettings
 from maildefer.maildir.system import boottime
 from maildefer.pool.fork import spawn
@@ -47,6 +48,7 @@ class ProbeReport:
 
     settings: PoolSettings
     routes: tuple[ProbedRoute, ...]  # in the order in which they are tried
+    periodic: tuple[PeriodicTask, ...] = ()
     files: tuple[str, ...]  # of the source
     reload: bool  # whether it is to be loaded anew when these change
 
@@ -162,6 +164,7 @@ def _report_of(found: dict[str, Any]) -> ProbeReport:
             ProbedRoute(queue=route["queue"], pattern=route["pattern"], stateless=route["stateless"])
             for route in found["routes"]
         ),
+        periodic=tuple(filter(None, map(task_in, found.get("periodic", ())))),
         files=tuple(found["files"]),
         reload=bool(found.get("reload")),
     )
@@ -171,8 +174,14 @@ def _is_description(found: dict[str, Any]) -> bool:
     """Whether all that is read later is of its type: the process that wrote it runs user code."""
     match found:
         case {"settings": {"queues": dict(served), **settings}, "routes": list(routes), "files": list(files)}:
-            texts = [list(served), *served.values(), files]
-            return all(map(_are_texts, texts)) and all(map(_is_route, routes)) and _are_settings(settings)
+            texts, periodic = [list(served), *served.values(), files], found.get("periodic", [])
+            return (
+                all(map(_are_texts, texts))
+                and all(map(_is_route, routes))
+                and isinstance(periodic, list)
+                and None not in map(task_in, periodic)
+                and _are_settings(settings)
+            )
     return False
 
 

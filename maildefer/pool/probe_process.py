@@ -1,8 +1,8 @@
 """Describe a project for the supervisor, which must not import its code: `python -m maildefer.pool.probe_process`.
 
-Run in the project's folder, it prints one line of JSON: `{"settings", "queues", "routes", "files", "reload"}`, or
-`{"error", "detail"}` with the traceback in the project's code, if any. It ends with 0, or 78 for a configuration that
-can't be used. What user code prints goes to standard error. The parent limits its time.
+Run in the project's folder, it prints one line of JSON: `{"settings", "queues", "routes", "periodic", "files",
+"reload"}`, or `{"error", "detail"}` with the traceback in the project's code, if any. It ends with 0, or 78 for a
+configuration that can't be used. What user code prints goes to standard error. The parent limits its time.
 """
 
 from __future__ import annotations
@@ -53,6 +53,7 @@ def probed() -> dict[str, Any]:
     """Load the project in the working directory and describe it as plain data. Raises `ConfigurationError`."""
     from maildefer.handling.application import Application
     from maildefer.handling.handoff_check import check_handoffs
+    from maildefer.handling.periodic.table import record_of
 
     application = Application.load()
     check_handoffs(application)
@@ -61,6 +62,7 @@ def probed() -> dict[str, Any]:
         "settings": settings.to_json(),
         "queues": {queue: list(modules) for queue, modules in settings.queues.items()},
         "routes": application.routes_table(),
+        "periodic": [record_of(task) for task in application.periodic_tasks()],
         "files": application.files(),
         "reload": settings.reload or application.router.RELOAD,
     }

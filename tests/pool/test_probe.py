@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from maildefer.handling.application import PoolSettings
+from maildefer.handling.periodic.table import task_in
 
 HANDLER = """
 from maildefer.routing import route, stateless
@@ -104,3 +105,58 @@ def test_a_thread_of_the_projects_does_not_hold_the_answer_up(tmp_path: Path) ->
         'handlers = ["workers.posting"]\n'
     )
     assert probe(tmp_path, settings)[0] == 0
+
+
+TASKS = """
+from maildefer.tasks import task
+@task(every="1h")
+def digest(): ...
+@task(cron="15 3 * * *", tz="Europe/Berlin", catch_up="none", overlap=False)
+def backup(): ...
+@task
+def other(): ...
+"""
+
+
+def test_periodic_tasks_are_described_with_their_queues(tmp_path: Path) -> None:
+    settings = 'queues = {"run/queue": ["workers.posting"], "run/slow/": ["workers.posting"]}\n'
+    report = probe(tmp_path, settings, TASKS.replace('every="1h"', 'every="1h", queue="run/slow"'))[1]
+    tasks = [task_in(record) for record in report["periodic"]]
+    assert [(task.name, task.queue, str(task.schedule)) for task in tasks if task] == [
+        ("workers.posting.backup", "run/queue", "15 3 * * *"),
+        ("workers.posting.digest", "run/slow", "every 1h"),
+    ]
+
+
+def test_periodic_tasks_of_a_module_that_no_queue_lists_are_other_hosts(tmp_path: Path) -> None:
+    (tmp_path / "jobs.py").write_text(TASKS)
+    status, report, _ = probe(
+        tmp_path, 'queues = {"run/queue": ["workers.posting"]}\n', f"import jobs\n{HANDLER}"
+    )
+    assert status == 0
+    assert report["periodic"] == []
+
+
+@pytest.mark.parametrize(
+    ("wrong", "why"),
+    [
+        ('cron="0 0 31 2 *"', "Bad day-of-month"),
+        ('cron="15 3 * * *", tz="Europe/Atlantis"', "no zone that this host knows"),
+        ('every="0.2s"', "is no time"),
+        ('every="1h", cron="15 3 * * *"', "two schedules"),
+    ],
+)
+def test_a_schedule_that_is_none_is_refused_with_its_line(tmp_path: Path, wrong: str, why: str) -> None:
+    settings = 'queues = {"run/queue": ["workers.posting"]}\n'
+    status, report, _ = probe(tmp_path, settings, TASKS.replace('every="1h"', wrong))
+    assert status == 78
+    assert why in report["error"]
+    assert "workers/posting.py:3" in report["error"]
+
+
+def test_more_periodic_tasks_than_one_message_holds_are_refused(tmp_path: Path) -> None:
+    many = "".join(f"@task(every=60)\ndef digest_{number}(): ...\n" for number in range(500))
+    settings = 'queues = {"run/queue": ["workers.posting"]}\n'
+    status, report, _ = probe(tmp_path, settings, f"from maildefer.tasks import task\n{many}")
+    assert status == 78
+    assert "run/queue has 500 periodic tasks, too many for one queue" in report["error"]

@@ -8,13 +8,16 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from maildefer.errors import MaildeferError
 from maildefer.handling.outcomes import Reject
 from maildefer.handling.tasks import signature as task_signature
+from maildefer.maildir.names import sized
+from maildefer.message.envelope import block
 
 SIGNATURE: Final = "Maildefer-Signature"
 _HEAD: Final = re.compile(rf"To: [^\n]*\nSubject: [^\n]*\n{SIGNATURE}: ([0-9a-f]+)\n(?:[^\n]+\n)*\n".encode())
@@ -57,6 +60,20 @@ class UnsignedMessage:
     def _with(self, signature: str) -> bytes:
         end = "\nMIME-Version: 1.0\nContent-Type: application/json\n\n"
         return b"%b%b%b%b\n" % (self.top, signature.encode(), end.encode(), self.text)
+
+
+def composed(call: Call, address: str, queue: str, host: str) -> Callable[[str], tuple[bytes, bytes]]:
+    """Return what composes the entry of a call, for `Pusher`; the queue's secret is made if there is none.
+
+    Raises ArgumentsRefused, StorageFault's kinds, QueueError.
+    """
+    message, secret = UnsignedMessage.of(call, address), task_signature.ensure_secret(queue)
+
+    def compose(stem: str) -> tuple[bytes, bytes]:
+        top = block(stem, "", address, host=host, when=time.time(), via="push")
+        return top, message.signed(secret, sized(stem, len(top) + message.size_bytes))
+
+    return compose
 
 
 def call_in(data: bytes, queue: str, key: str) -> Call:

@@ -12,15 +12,16 @@ import inspect
 import os
 import re
 import sys
-import time
 from collections.abc import Callable
 from types import ModuleType
-from typing import Any, Generic, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
 from maildefer.errors import ConfigurationError
 from maildefer.handling import handler_marks
 from maildefer.handling.handler_check import never_runs
 from maildefer.handling.outcomes import Reject
+from maildefer.handling.periodic.schedule import CatchUp
+from maildefer.handling.periodic.table import PeriodicTask, periodic_task, task_address
 from maildefer.handling.project.finder import is_project, named_project, settings_beside
 from maildefer.handling.project.queue_paths import listed_queues, located, queue_at, redirected
 from maildefer.handling.project.settings import (
@@ -32,13 +33,12 @@ from maildefer.handling.project.settings import (
 )
 from maildefer.handling.results import ensure_run
 from maildefer.handling.routes import Router
-from maildefer.handling.tasks import signature
-from maildefer.handling.tasks.call import ArgumentsRefused, Call, UnsignedMessage, call_in
+from maildefer.handling.tasks.call import ArgumentsRefused, Call, call_in, composed
 from maildefer.host.identity import this_host
-from maildefer.maildir.names import sized
 from maildefer.maildir.push import Pusher
-from maildefer.message.addresses import TASK_DOMAIN
-from maildefer.message.envelope import block
+
+if TYPE_CHECKING:
+    from datetime import timedelta
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -49,7 +49,7 @@ __all__ = ["ArgumentsRefused", "Task", "task"]
 class Task(Generic[P, R]):
     """A function that can be called at once, or later by `defer`. Any thread and process may do either."""
 
-    def __init__(self, function: Callable[P, R], queue: str | None = None) -> None:
+    def __init__(self, function: Callable[P, R], queue: str | None = None, **schedule: Any) -> None:
         if handler_marks.batch_of(function) is not None:
             raise TypeError(f"@task on {function.__qualname__}: its calls come one by one, never as a @batch")
         if "." in function.__qualname__ or never_runs(function):
@@ -58,10 +58,11 @@ class Task(Generic[P, R]):
         handler_marks.mark_takes_one_message(self)
         self.function = function
         self.name = f"{function.__module__}.{function.__name__}"
-        self.address = f"{self.name.lower()}@{TASK_DOMAIN}"
+        self.address = task_address(self.name)
         self._queue = queue
         self._checked: ModuleType | None = None  # the settings against which the queue was checked
         self._signature = inspect.signature(function)
+        self.periodic = self._scheduled(schedule)
 
     def __call__(self, *arguments: P.args, **named: P.kwargs) -> R:
         return self.function(*arguments, **named)
@@ -71,16 +72,9 @@ class Task(Generic[P, R]):
 
         Raises ArgumentsRefused, QueueError's kinds, ConfigurationError for a queue that no setting lists.
         """
-        layout = queue_at(self.queue)
-        message = UnsignedMessage.of(self._call(arguments, named), self.address)
-        secret = signature.ensure_secret(layout.path)
-        host = this_host().label
-
-        def compose(stem: str) -> tuple[bytes, bytes]:
-            top = block(stem, "", self.address, host=host, when=time.time(), via="push")
-            return top, message.signed(secret, sized(stem, len(top) + message.size_bytes))
-
-        return Pusher(layout, host=host).push(compose)
+        layout, host = queue_at(self.queue), this_host().label
+        call = self._call(arguments, named)
+        return Pusher(layout, host=host).push(composed(call, self.address, layout.path, host))
 
     @property
     def queue(self) -> str:
@@ -132,6 +126,19 @@ class Task(Generic[P, R]):
         elif call.task.lower() != self.name.lower():  # case counts in names, and not in addresses
             raise Reject(f"a call of {call.task} that came to {self.name}")
 
+    def _scheduled(self, schedule: dict[str, Any]) -> PeriodicTask | None:
+        """Return what the decorator says of times, if it does. Raises ValueError, TypeError."""
+        try:
+            found = periodic_task(self.name, **schedule)
+        except ValueError as fault:
+            raise ValueError(f"@task on {self.name}: {fault}") from fault
+        if found is not None:
+            try:
+                self._signature.bind()
+            except TypeError as fault:
+                raise TypeError(f"@task on {self.name}: {fault}: periodic calls have none") from fault
+        return found
+
     def _call(self, arguments: tuple[Any, ...], named: dict[str, Any]) -> Call:
         try:
             bound = self._signature.bind(*arguments, **named)
@@ -152,19 +159,32 @@ class Task(Generic[P, R]):
 @overload
 def task(function: Callable[P, R], /) -> Task[P, R]: ...
 @overload
-def task(*, queue: str | None = None) -> Callable[[Callable[P, R]], Task[P, R]]: ...
+def task(
+    *,
+    queue: str | None = None,
+    every: str | float | timedelta | None = None,
+    cron: str | None = None,
+    tz: str | None = None,
+    catch_up: CatchUp = "last",
+    overlap: bool = True,
+) -> Callable[[Callable[P, R]], Task[P, R]]: ...
 
 
-def task(function: Any = None, /, *, queue: str | None = None) -> Any:
+def task(function: Any = None, /, *, queue: str | None = None, **schedule: Any) -> Any:
     """Make a task of a function: `@task`, or `@task(queue="run/slow")`, in a module that the queue lists.
 
+    With `every="1h"`, or `cron="15 3 * * *"` and `tz="Europe/Berlin"` (else UTC), the pools that serve the queue push a
+    call without arguments at each of these times, once for all hosts. `catch_up` says which calls are made up for after
+    no pool ran for a while: the "last" one, "all" (100 at most), or "none". Without `overlap`, none is pushed while the
+    last one has not ended.
+
     The function's result is lost; its exceptions are treated as any handler's. A call may be made more than once, as
-    any message may be handled more than once. Raises TypeError for methods and coroutines, and, where settings
-    are loaded, ConfigurationError for a queue that they don't list.
+    any message may be handled more than once. Raises TypeError for methods and coroutines, ValueError for a schedule
+    that is none or never comes, and, where settings are loaded, ConfigurationError for a queue that they don't list.
     """
     if function is None:
-        return lambda given: _register(Task(given, queue))
-    return _register(Task(function, queue))
+        return lambda given: _register(Task(given, queue, **schedule))
+    return _register(Task(function, queue, **schedule))
 
 
 def _register(made: Task[P, R]) -> Task[P, R]:
@@ -178,6 +198,8 @@ def _register(made: Task[P, R]) -> Task[P, R]:
     handler.__name__ = handler.__qualname__ = function.__name__
     handler.__module__ = function.__module__
     handler_marks.mark_stateless(handler)
+    if made.periodic is not None:
+        handler_marks.mark_scheduled(handler, made)
     regex = f"^{re.escape(made.address)}$"
     handler_marks.add_route(handler, regex)
     Router.register_route(regex, handler)

@@ -5,11 +5,13 @@
     maintenance       the thread of a queue's chores: reclaim, promote, requests, status, sweep
     chores            each chore by itself, tried again after a pause
     slot_reclaim      reclaims what dead workers of this host held
+    ticker            pushes calls of periodic tasks
     reclaim_log       log lines of all that was reclaimed
     mount_files       requests, status and shares of hosts on the mount
     mount_time        the mount's clock, kept against the boot clock
     pidfile_writer    the pid file, and the doctor's checks of a queue
     standalone        a keeper for a program without a supervisor
 
-Imports point down: standalone > keeper > maintenance > chores, slot_reclaim, mount_files > heartbeat > mount_time.
+Imports point down: standalone > keeper > maintenance > chores, slot_reclaim, ticker, mount_files > heartbeat >
+mount_time.
 """

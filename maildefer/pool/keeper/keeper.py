@@ -28,6 +28,7 @@ from maildefer.pool.messages import (
     FromWorker,
     InvalidMessage,
     LeaveLeases,
+    PeriodicTable,
     ReclaimSlots,
     ReloadProgress,
     SlotReclaimed,
@@ -126,6 +127,10 @@ class Keeper:
             case ReloadProgress():
                 for maintenance in self._maintenance:
                     maintenance.note_reload(order)
+            case PeriodicTable(queue=index, tasks=tasks):
+                for maintenance in self._maintenance[index : index + 1]:
+                    maintenance.ticker.use_table(tasks)
+                    maintenance.wake()
             case _:
                 assert_never(order)
 

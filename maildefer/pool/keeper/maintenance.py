@@ -1,4 +1,4 @@
-"""The thread of one queue's chores: dead owners' claims, due entries, requests, status, sweeps."""
+"""The thread of one queue's chores: dead owners' claims, due entries, periodic tasks, requests, status, sweeps."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ from maildefer.pool.keeper.heartbeat import Heartbeat
 from maildefer.pool.keeper.mount_files import MountFiles
 from maildefer.pool.keeper.reclaim_log import logged_reclaims
 from maildefer.pool.keeper.slot_reclaim import DeadSlots
+from maildefer.pool.keeper.ticker import Ticker
 from maildefer.pool.messages import ReloadProgress
 from maildefer.pool.pause import apply_mark
 from maildefer.pool.scoreboard import QueueState
@@ -38,14 +39,8 @@ if TYPE_CHECKING:
 _FIRST_SWEEP_SECONDS = 60.0
 _SWEEP_EVERY_SECONDS = 900.0
 _FOLDERS_EVERY_SECONDS = 60.0
-_BY_ENTRY = (
-    "take back",
-    "fence",
-    "reclaim",
-    "promote",
-    "return",
-    "free tokens",
-)  # chores of which entries fail by themselves
+# Chores of which entries fail by themselves:
+_BY_ENTRY = ("take back", "fence", "reclaim", "promote", "return", "free tokens")
 
 
 class Maintenance:
@@ -78,6 +73,7 @@ class Maintenance:
         )
         self._promoter = Promoter(self._layout, refusals=self._failed_moves["promote"], system=system)
         self._sweeper = Sweeper(self._layout, system=system)
+        self.ticker = Ticker(heartbeat, context.host.label, system)
         self._observer = self._make_observer()
         self._reclaimer = self._make_reclaimer()
         self._mount_files = self.mount_files_class(context, index, heartbeat, system)
@@ -140,12 +136,15 @@ class Maintenance:
         take_back.wanted = self._dead_slots.next_at
         promote = Chore("promote", "promotion.failed", self._promote, refusals=stuck["promote"])
         promote.wanted = self._promote_at
+        tick = Chore("tick", "tick.failed", self.ticker.tick, refusals=self.ticker.refusals)
+        tick.wanted = self.ticker.next_at
         return [
             take_back,
             fence,
             Chore("reclaim", "reclaim.failed", self._reclaim, every=beat, refusals=stuck["reclaim"]),
             Chore("clock", "clock.failed", clock.measure, wanted=clock.measure_at),
             promote,
+            tick,
             Chore("list deferred", "listing.failed", self._list_deferred, wanted=self._list_deferred_at),
             Chore("return", "return.failed", self._return, every=beat, refusals=stuck["return"]),
             Chore(

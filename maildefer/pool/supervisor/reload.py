@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 from maildefer import events
 from maildefer.errors import ConfigurationError
+from maildefer.handling.periodic.table import PeriodicTask
 from maildefer.handling.project.settings import PoolSettings
 from maildefer.maildir.system import boottime
-from maildefer.pool.context import QueueOfPool
-from maildefer.pool.messages import ReloadProgress
+from maildefer.pool.context import PoolContext, QueueOfPool
+from maildefer.pool.messages import PeriodicTable, ReloadProgress, send
 from maildefer.pool.options import PoolOptions
 from maildefer.pool.probe import FileWatch, Probe, ProbeReport
 from maildefer.pool.supervisor.workers import WorkerTable
@@ -30,8 +31,13 @@ class ProbedApplication:
 class Reloader:
     """Probes the application again: when asked to, and with `Router.RELOAD` when its files change."""
 
-    def __init__(self, options: PoolOptions, report: ProbeReport) -> None:
+    def __init__(self, options: PoolOptions, report: ProbeReport, context: PoolContext) -> None:
         self._options = options
+        self._keeper, self._queues = context.keeper[0], context.queues
+        self._periodic: tuple[PeriodicTask, ...] | None = (
+            report.periodic or None
+        )  # None: there never were any
+        self._untold: list[PeriodicTable] = []
         self._files = FileWatch(report.files if report.reload else ())
         self._probe: Probe | None = None
         self._asked_meanwhile = False
@@ -48,6 +54,23 @@ class Reloader:
     def progress(self) -> ReloadProgress:
         """The progress, for `maildefer reload`: it is answered once `answered` exceeds what `asked` was before."""
         return ReloadProgress(asked=self._asked, answered=self._answered, refused=self.refused or None)
+
+    def tell_keeper(self) -> None:
+        """Send the keeper how the reload stands, which it shows to other hosts, and which tasks are periodic."""
+        send(self._keeper, self.progress)
+        self._untold = [
+            PeriodicTable(
+                queue=index, tasks=tuple(one for one in self._periodic or () if one.queue == queue.name)
+            )
+            for index, queue in enumerate(self._queues)
+            if self._periodic is not None
+        ]
+        self._tell_tables()
+
+    def _tell_tables(self) -> None:
+        """Send what was not sent; a table that does not go now is sent at the next `poll`."""
+        while self._untold and send(self._keeper, self._untold[-1]):
+            self._untold.pop()
 
     def request(self) -> None:
         """Count a request; a probe that begins from now on answers it."""
@@ -70,6 +93,7 @@ class Reloader:
 
     def poll(self) -> ProbedApplication | None:
         """Return the application once it is known and sound. Raises ConfigurationError when it is broken."""
+        self._tell_tables()
         if self._files.changed() or (self._asked_meanwhile and self._probe is None):
             self._begin_probe()
         if self._probe is None:
@@ -92,6 +116,8 @@ class Reloader:
             raise
         self._end_probe("")
         self._files = FileWatch(report.files if report.reload else ())
+        if report.periodic or self._periodic is not None:
+            self._periodic = report.periodic
         return found
 
     def _end_probe(self, refused: str) -> None:

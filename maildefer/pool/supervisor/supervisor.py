@@ -58,7 +58,7 @@ class Supervisor:
         self._status_server = StatusServer(context, self._workers, status)
         self.drain = Drain(context)
         self._pause = PoolPause(context)
-        self._reloader = Reloader(options, report)
+        self._reloader = Reloader(options, report, context)
         self._roll: Roll | None = None
         self._tick_seconds = tick_seconds(context.settings, report)
         self._wanted, self._generation, self._forks_on = context.settings.workers, 1, False
@@ -189,7 +189,7 @@ class Supervisor:
                     self._status_server.trouble = ""
                     self._registration.write()
                     messages.send(self._context.keeper[0], messages.WritePidFile())
-                    self._send_progress()
+                    self._reloader.tell_keeper()
                 case messages.RequestReceived(verb=verb):
                     self._handle_signal(_VERBS[verb])
                 case messages.MountRefused(why=why):
@@ -232,17 +232,13 @@ class Supervisor:
             return
         try:
             if (reloaded := self._reloader.poll()) is not None:
-                self._send_progress()
+                self._reloader.tell_keeper()
                 self._roll_over_to(reloaded)
         except ConfigurationError:  # logged already; the old workers stay
-            self._send_progress()
+            self._reloader.tell_keeper()
             self._status_server.notifier.ready()
         if self._roll is not None and self._roll.step(self._workers, self._fork_worker, self._wanted):
             self._end_roll(self._roll)
-
-    def _send_progress(self) -> None:
-        """Send how the reload stands to the keeper, whose status files other hosts read."""
-        messages.send(self._context.keeper[0], self._reloader.progress)
 
     def _roll_over_to(self, reloaded: ProbedApplication) -> None:
         """Roll the workers over to a sound application, or restart where the shared memory does not fit it."""

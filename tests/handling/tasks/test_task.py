@@ -177,3 +177,36 @@ def test_methods_and_coroutines_are_refused() -> None:
     for wrong in (Blog.rebuild, never, yielding):
         with pytest.raises(TypeError):
             task(wrong)
+
+
+def test_a_schedule_that_is_none_is_refused_with_the_tasks_name() -> None:
+    def digest() -> None: ...
+
+    digest.__qualname__ = "digest"
+    with pytest.raises(ValueError, match=r"@task on .*digest: .*two schedules"):
+        task(every="1h", cron="15 3 * * *")(digest)
+    with pytest.raises(ValueError, match=r"@task on .*digest: cron='0 0 30 2 \*'"):
+        task(cron="0 0 30 2 *")(digest)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'daily'"):
+        task(daily=True)(digest)  # type: ignore[call-overload]
+
+
+def test_a_function_that_needs_arguments_cannot_be_periodic() -> None:
+    with pytest.raises(TypeError, match="missing a required argument: 'blog_id': periodic calls have none"):
+        task(every="1h")(rebuild)
+
+
+def test_a_periodic_task_is_a_task_as_any_other() -> None:
+    calls = []
+
+    def digest(day: str = "today") -> None:
+        calls.append(day)
+
+    digest.__qualname__ = "digest"
+    made = task(cron="15 3 * * *", tz="Europe/Berlin")(digest)
+    made()
+    made.defer("yesterday")
+    assert handled()[0] == ACKED
+    assert calls == ["today", "yesterday"]
+    assert made.periodic is not None
+    assert made.periodic.catch_up == "last"
