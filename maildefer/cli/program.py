@@ -34,6 +34,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "pause": ("pause", "Let no host claim messages from queues, until they are resumed."),
     "resume": ("pause", "Let hosts claim messages from paused queues again."),
     "reload": ("reload", "Let pools load settings and handlers anew, one worker at a time."),
+    "periodic": ("periodic", "Look at tasks with a schedule, run them now, pause and resume them."),
     "push": ("push", "Put messages into a queue."),
     "queue": ("queue", "Look at queued messages and change what becomes of them."),
     "dead": ("dead", "Look at dead letters, requeue or delete them."),

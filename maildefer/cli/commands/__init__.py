@@ -7,5 +7,5 @@ push           puts messages into a queue                queue, dead     entries
 sendmail, send a drop-in for sendmail(8); an SMTP client queue_legacy    Salmon's options of `queue`
 mailboxes      `cleanse` and `blast`                     passwd          the password file
 audit, doctor  proofs and checks                         routes          the table of routes
-permissions    rights of a front end of another user
+permissions    rights of a front end of another user     periodic        tasks with a schedule
 """

@@ -1,0 +1,120 @@
+"""`maildefer periodic`: what the project's tasks and the names of files say; nothing runs here."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from maildefer.handling.periodic.schedule import Schedule
+from maildefer.handling.periodic.table import PeriodicTask
+from maildefer.handling.tasks.call import call_in
+from maildefer.maildir.layout import Layout, create_queue
+from maildefer.maildir.upkeep.ticks import Tick, Ticks
+from tests.cli.conftest import Maildefer
+
+TASKS = """
+from maildefer.tasks import task
+@task(every="1h")
+def digest(): raise RuntimeError
+@task(cron="15 3 * * *", tz="Europe/Berlin", catch_up="none")
+def backup(): ...
+@task
+def other(): ...
+"""
+DIGEST = PeriodicTask(name="workers.nightly.digest", schedule=Schedule(every_seconds=3600))
+
+
+@pytest.fixture
+def project(monkeypatch: pytest.MonkeyPatch) -> Path:
+    here = Path.cwd()
+    for package in ("conf", "workers"):
+        (here / package).mkdir()
+        (here / package / "__init__.py").touch()
+    (here / "conf" / "settings.py").write_text('queues = {"run/queue": ["workers.nightly"]}\n')
+    (here / "workers" / "nightly.py").write_text(TASKS)
+    return here
+
+
+@pytest.fixture
+def layout(project: Path) -> Layout:
+    return create_queue(str(project / "run/queue"))
+
+
+def ticks(layout: Layout) -> Ticks:
+    return Ticks(layout, host="test-000000")
+
+
+def test_the_tasks_are_listed_with_their_schedules_before_any_pool_has_run(
+    maildefer: Maildefer, project: Path
+) -> None:
+    ended = maildefer("periodic", "list")
+    assert ended.code == 0
+    _, backup, digest = (line.split() for line in ended.out.splitlines())
+    assert backup[:3] == ["workers.nightly.backup", "run/queue", "15"]
+    assert backup[7] == "Europe/Berlin"
+    assert digest[:5] == ["workers.nightly.digest", "run/queue", "every", "1h", "-"]
+    assert digest[5].endswith(":00:00Z")
+    assert not (project / "run").exists(), "looking makes no queue"
+
+
+def test_the_last_instant_and_its_key_are_told(maildefer: Maildefer, layout: Layout) -> None:
+    ticks(layout).begin(DIGEST.folder, 1_795_852_000)
+    first = maildefer("periodic", "list", "--json").records[1]
+    assert (first["task"], first["last"], first["last_key"]) == ("workers.nightly.digest", None, None)
+    ticks(layout).push(DIGEST.folder, Tick(instant=1_795_852_000, key=""), 1_795_852_800, lambda stem: [b"x"])
+    record = maildefer("periodic", "list", "--json").records[1]
+    (key,) = os.listdir(layout.new)
+    assert (record["last"], record["last_key"]) == (1_795_852_800, key)
+    assert record["next"] > time.time() - 60
+    assert record["next"] % 3600 == 0
+    assert record["paused"] is False
+
+
+def test_a_call_can_be_pushed_now(maildefer: Maildefer, project: Path) -> None:
+    ended = maildefer("periodic", "run", "digest")
+    assert ended.code == 0
+    path = project / "run/queue/new" / ended.out.strip()
+    data = path.read_bytes()
+    call = call_in(data[data.rindex(b"To: ") :], str(project / "run/queue"), path.name)
+    assert (call.task, call.args) == ("workers.nightly.digest", [])
+
+
+def test_a_task_is_paused_and_resumed_for_all_hosts(maildefer: Maildefer, layout: Layout) -> None:
+    assert maildefer("periodic", "pause", "nightly.digest").out == "workers.nightly.digest is paused\n"
+    assert maildefer("periodic", "pause", "digest").out == "workers.nightly.digest was paused already\n"
+    assert ticks(layout).paused() == {"workers.nightly.digest"}
+    assert [record["paused"] for record in maildefer("periodic", "list", "--json").records] == [False, True]
+    assert maildefer("periodic", "list").out.splitlines()[-1].endswith("paused")
+    assert maildefer("periodic", "resume", "digest").out == "workers.nightly.digest goes on\n"
+    assert maildefer("periodic", "resume", "digest").out == "workers.nightly.digest was not paused\n"
+    assert ticks(layout).paused() == set()
+
+
+@pytest.mark.parametrize("command", ["run", "pause", "resume"])
+def test_a_name_that_is_none_is_told_with_those_there_are(
+    maildefer: Maildefer, project: Path, command: str
+) -> None:
+    for name in ("other", "digest2", ""):
+        ended = maildefer("periodic", command, name)
+        assert ended.code == 1
+        assert "name one of workers.nightly.backup, workers.nightly.digest" in ended.err
+    assert not (project / "run").exists()
+
+
+def test_a_schedule_that_never_comes_is_told_with_its_line(maildefer: Maildefer, project: Path) -> None:
+    (project / "workers" / "nightly.py").write_text(TASKS.replace("15 3 * * *", "0 0 31 2 *"))
+    ended = maildefer("periodic", "list")
+    assert ended.code == 78
+    assert "workers/nightly.py:5" in ended.err
+
+
+def test_a_project_without_schedules_is_told_how_to_give_one(maildefer: Maildefer, project: Path) -> None:
+    (project / "workers" / "nightly.py").write_text(
+        "from maildefer.tasks import task\n@task\ndef other(): ...\n"
+    )
+    ended = maildefer("periodic", "list")
+    assert (ended.code, ended.out) == (0, "")
+    assert "@task(every=" in ended.err
