@@ -216,6 +216,15 @@ class EntryTooLarge(QueueError):
         self.path, self.size_bytes, self.limit_bytes = path, size_bytes, limit_bytes
 
 
+class UniqueKeyHeld(QueueError):
+    """A dead letter can't be requeued, since another entry of its unique key has not ended."""
+
+    def __init__(self, key: str, holder: str) -> None:
+        remedy = "requeue it when that has ended, or delete one of the two"
+        super().__init__(f"{key} has the unique key of {holder}, which has not ended: {remedy}", key)
+        self.key, self.holder = key, holder
+
+
 class ClaimLost(QueueError):
     """The claim was fenced and reclaimed: another worker handles, or has handled, the entry."""
 

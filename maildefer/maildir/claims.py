@@ -18,12 +18,15 @@ from maildefer.maildir import layout as layouts
 from maildefer.maildir.due import postpone
 from maildefer.maildir.journal import Journal, journal_of
 from maildefer.maildir.layout import Layout
+from maildefer.maildir.markers import ends
+from maildefer.maildir.markers.names import IN_KEY
 from maildefer.maildir.names import EntryName
 from maildefer.maildir.reasons import write_reason
 from maildefer.maildir.rights.modes import is_shared_at
 from maildefer.maildir.system import SYSTEM, System
 
 _OTHER, _LONGEST = re.compile(r":|,[cdfhu]=").search, names.MAX_SHARED_KEY_BYTES
+_ENDS = frozenset((".dead", ".done"))  # the folders in which an entry has ended
 QUICK_SECONDS = 0.1  # an ENOENT sooner than this is no reply to a retry: another process was first
 
 
@@ -96,6 +99,8 @@ class Claimer:
             if entry.due is not None and entry.due > self.mount_time():
                 postpone(name, entry, self.layout, host=self.host, system=system)
                 return None
+            if IN_KEY in name and entry.returns:
+                ends.touch(self.layout, entry.key, system=system)
             claimed = entry.claimed(f"{self._owner}{seq}")
         else:  # the same for an entry that is here for the first time
             entry = None
@@ -186,7 +191,10 @@ class Claim:
         if claimer.journal is not None:
             claimer.journal.record_end("ack", self.key, handoffs=self.entry.handoffs)
         try:
-            claimer.system.unlink(claimer._cur + self.name)
+            if IN_KEY in self.name:
+                ends.end_entry(claimer.layout, claimer._cur + self.name, self.key, system=claimer.system)
+            else:
+                claimer.system.unlink(claimer._cur + self.name)
         except OSError as fault:
             if self._still_there(fault):
                 raise_named(claimer._cur + self.name, fault)
@@ -255,19 +263,10 @@ class Claim:
                     raise QueueMissing(other.path) from fault
                 if last or fault.errno != errno.ENOENT:
                     raise storage_fault(destination, fault) from fault
-                self._make_again(folder)
+                layouts.make_again(claimer.layout, folder, claimer.system)  # our own name is in `cur/`
         self._free_place()
-
-    def _make_again(self, folder: str | None) -> None:
-        """Make the destination's folder again: it is missing, since our own name is in `cur/`."""
-        claimer = self._claimer
-        try:
-            if folder is not None:
-                layouts.make_folder(claimer.layout, folder, claimer.system)
-            else:
-                layouts.create_queue(claimer.layout.path, system=claimer.system)
-        except OSError as fault:
-            raise_named(claimer.layout.path, fault)
+        if IN_KEY in self.name and (other is not None or folder in _ENDS):
+            ends.free_marker_of(claimer.layout, self.entry, folder_path, system=claimer.system)
 
     def _still_there(self, fault: OSError) -> bool:
         """Settle a settle's doubtful reply: True, nothing happened; False, it is done; ClaimLost, it was reclaimed.

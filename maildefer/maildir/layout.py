@@ -278,6 +278,14 @@ def make_folder(layout: Layout, folder: str, system: System) -> None:
         durable.sync_directory(f"{layout.path}/{folder}", system=system)
 
 
+def make_again(layout: Layout, folder: str | None, system: System) -> None:
+    """Make a Maildir++ folder that is missing, or without one the whole queue. Raises StorageFault's kinds."""
+    try:
+        make_folder(layout, folder, system) if folder else create_queue(layout.path, system=system)
+    except OSError as fault:
+        raise_named(layout.path, fault)
+
+
 def _make_with_parents(path: str, system: System) -> None:
     try:
         made = _make(path, system)

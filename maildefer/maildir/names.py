@@ -3,7 +3,7 @@
     new/    KEY[,u=UNIQUE][,f=FAILURES][,h=HANDOFFS][,a=ATTEMPTS][,c=CRASHES][,n=RETURNS][,d=DUE]
     cur/    KEY,u=…,f=…,h=…,a=…,c=…,n=…:1,LEASE.PID.SEQ
     later/  KEY,u=…,f=…,h=…,a=…,c=…,n=…,d=DUE_UNIX_SECONDS
-    KEY  =  <unix secs>.M<usecs>P<pid>Q<count>R<random hex>.<host>[,t=<unix secs>],S=<bytes>
+    KEY  =  <unix secs>.M<usecs>P<pid>Q<count>R<random hex>.<host>[,t=<unix secs>][,q=<marker>],S=<bytes>
     LEASE = <host>-<pid>-<random hex>
 
 The first field of a key is when the entry was pushed, from which its age counts. An entry that was pushed for later has

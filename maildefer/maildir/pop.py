@@ -13,6 +13,7 @@ from maildefer.maildir import doubt, names, reading
 from maildefer.maildir.due import clock_of
 from maildefer.maildir.journal import End, journal_of
 from maildefer.maildir.layout import Layout
+from maildefer.maildir.markers.ends import end_entry, free_marker_of, touch
 from maildefer.maildir.names import EntryName
 from maildefer.maildir.reasons import write_reason
 from maildefer.maildir.rights.confined import confined_to
@@ -65,7 +66,7 @@ class Popped:
         if (journal := journal_of(self._layout, self._system)) is not None:
             journal.record_end(how, self.entry.key, handoffs=self.entry.handoffs)
         try:
-            self._system.unlink(self.path)
+            end_entry(self._layout, self.path, self.entry.key, system=self._system)
         except FileNotFoundError:
             if self._system.boottime() < sure_until:
                 return True
@@ -100,7 +101,9 @@ class Popped:
         try:
             self._system.rename(self.path, destination)
         except FileNotFoundError:  # a keeper has returned it to new/, where it is safe as well
-            pass
+            return
+        if directory != self._layout.new:
+            free_marker_of(self._layout, self.entry, directory, system=self._system)
 
 
 def pop_entry(
@@ -114,6 +117,7 @@ def pop_entry(
     entry = names.with_usable_key(found.entry, host, system)
     if entry.due is not None and not is_early and entry.due > clock_of(layout, system).now():
         return None
+    touch(layout, entry.key, system=system)
     name = names.pop_name(entry, system)
     try:
         system.rename(found.path, f"{layout.cur}/{name}")

@@ -8,8 +8,10 @@ A marker is a folder `.maildefer/FOLDER/HASH/`, where HASH is the hash of the na
 
     names       the names of folders and files, and what a listing of a marker's folder says
     drafts      a marker's folder while it is made in `tmp/`
+    ends        ends an entry that has a marker, and frees that
     presence    whether the entry of a marker is anywhere in the queue
+    finder      finds a marker, carries out what is left of its push, frees it when it is over
     markers     pushes an entry under a marker, or finds the one that is there
 
-Imports point down: markers > drafts, presence > names.
+Imports point down: markers > finder > drafts, ends, presence > names.
 """

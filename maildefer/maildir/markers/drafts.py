@@ -22,6 +22,7 @@ class MarkerDraft:
         self.marker = marker
         self.key = key_in(marker)
         self.descriptor = -1
+        self.is_alone = False  # without an entry
         self._layout = layout
         self._rights = rights
         self._system = system
@@ -29,20 +30,22 @@ class MarkerDraft:
         if rights.is_shared:
             give_folder(layout.path, f"tmp/{self.name}", rights)
 
-    def write(self, data: bytes | Draft) -> None:
-        """Write marker and entry, and sync them; a draft of the entry is moved here."""
+    def write(self, data: bytes | Draft | None) -> None:
+        """Write marker and entry, and sync them; a draft of the entry is moved here. None: the entry exists already."""
         system, entry = self._system, f"{self.path}/{self.marker}{DRAFT}"
+        self.is_alone = data is None
         if isinstance(data, Draft):
             self.descriptor, data.descriptor = data.descriptor, -1
             self._move_here(data.path, entry)
-        else:
+        elif data is not None:
             self.descriptor = durable.begin_file(entry, data, rights=self._rights, system=system)
         made = system.open(f"{self.path}/{self.marker}", durable.NEW, self._rights.file_mode)
         try:
             self._rights.give(made)
         finally:
             system.close(made)
-        system.fsync(self.descriptor)
+        if data is not None:
+            system.fsync(self.descriptor)
         durable.sync_directory(self.path, system=system)
 
     def _move_here(self, source: str, entry: str) -> None:
@@ -55,6 +58,8 @@ class MarkerDraft:
 
     def has_link(self) -> bool:
         """Whether the entry is still somewhere: else it was swept, or somebody has pushed it and it has ended."""
+        if self.descriptor < 0:  # it was not written here
+            return True
         try:
             return self._system.fstat(self.descriptor).st_nlink > 0
         except OSError as fault:
@@ -81,6 +86,9 @@ class MarkerDraft:
                 for name in (self.marker, ended):
                     self._remove(name, place)
                 break
+        else:
+            if self.is_alone:
+                self._remove(self.marker, place)
         with suppress(OSError):
             system.rmdir(self.path)
 

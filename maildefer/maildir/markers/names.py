@@ -45,6 +45,11 @@ class MarkerState:
     def has_ended(self) -> bool:
         return bool(self.marker) and self.key in self.ended
 
+    @property
+    def is_requeues(self) -> bool:
+        """Whether a requeue has made it, and no push."""
+        return ",n=" in self.marker
+
     @classmethod
     def of(cls, listed: Iterable[str]) -> MarkerState:
         """Read a listing. A draft alone, which should not be there, counts as a marker, so that it is never lost."""

@@ -5,6 +5,7 @@ Any process on any host may do this while pools run: the first process moves the
 
 from __future__ import annotations
 
+import stat
 import sys
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -14,6 +15,9 @@ from maildefer.errors import EntryAmbiguous, EntryMalformed, EntryNotFound, rais
 from maildefer.maildir import doubt, durable, names, reading, reasons, scan
 from maildefer.maildir.journal import journal_of
 from maildefer.maildir.layout import Layout
+from maildefer.maildir.markers.ends import end_entry, free_marker_of
+from maildefer.maildir.markers.markers import Markers
+from maildefer.maildir.markers.names import IN_KEY, UNIQUE
 from maildefer.maildir.names import EntryName
 from maildefer.maildir.rights.confined import confined_to, one_round
 from maildefer.maildir.scan import Folder as Folder
@@ -147,10 +151,13 @@ def read_found(found: FoundEntry, limit_bytes: int = sys.maxsize, *, system: Sys
 def requeue(layout: Layout, found: FoundEntry, *, system: System = SYSTEM) -> str:
     """Move a dead letter back to `new/`, with all counters at zero; its reason stays for a week.
 
-    Returns the waiting name. Raises EntryNotFound and StorageFault's kinds.
+    Returns the waiting name. Raises EntryNotFound, UniqueKeyHeld and StorageFault's kinds.
     """
     before = found.entry
     fresh = EntryName(key=before.key, unique=before.unique, returns=before.returns + 1)
+    if IN_KEY in before.key:
+        free_marker_of(layout, before, found.directory, system=system)
+        Markers(layout, UNIQUE, host="requeued", system=system).retake(fresh.waiting())
     return _to_new(layout, found, fresh, system)
 
 
@@ -171,7 +178,13 @@ def delete(layout: Layout, found: FoundEntry, *, system: System = SYSTEM) -> Non
     if (journal := journal_of(layout, system)) is not None:
         journal.record_end("delete", found.key, handoffs=found.entry.handoffs)
     try:
-        system.unlink(found.path)
+        if found.folder == "dead" or (
+            IN_KEY in found.name and stat.S_ISDIR(system.lstat(found.path).st_mode)
+        ):
+            free_marker_of(layout, found.entry, found.directory, system=system)
+            system.unlink(found.path)
+        else:
+            end_entry(layout, found.path, found.key, system=system)
     except FileNotFoundError as fault:
         if journal is not None:
             journal.record_kept(found.key)

@@ -16,6 +16,7 @@ from maildefer.maildir import names, reasons
 from maildefer.maildir.doubt import fresh_listing
 from maildefer.maildir.journal import journal_of
 from maildefer.maildir.layout import Layout, make_folder
+from maildefer.maildir.markers.ends import free_marker_of
 from maildefer.maildir.names import EntryName, Owner, is_entry, owner_of
 from maildefer.maildir.reasons import Death
 from maildefer.maildir.rights.confined import confined_to, one_round
@@ -203,6 +204,7 @@ class Reclaimer:
             return
         if reason:
             moved.buried[back.key] = reason
+            free_marker_of(self._layout, entry, folder, system=system)
         else:
             (moved.reclaimed if charged else moved.released).append(back.key)
 

@@ -1,0 +1,95 @@
+"""Ending an entry that has a marker in `unique/`, and freeing that.
+
+What ends an entry leaves evidence, since a process may die before it frees the marker: an entry that is acked or
+deleted is moved beside its marker, in one rename; a buried one is among the dead letters, under a name of a later
+generation. So whoever finds the marker need not guess. The marker goes only once that evidence is on stable storage:
+otherwise a power cut could bring the entry back beside the next one of its name.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from maildefer.errors import raise_named
+from maildefer.maildir import doubt, durable, scan
+from maildefer.maildir.layout import Layout
+from maildefer.maildir.markers.names import DRAFT, ENDED, key_in, path_in_key
+from maildefer.maildir.names import EntryName
+from maildefer.maildir.system import System
+
+
+def end_entry(layout: Layout, path: str, key: str, *, system: System) -> None:
+    """Remove an entry in one rename or unlink, and then free its marker.
+
+    Raises OSError if the entry is where it was, or in doubt, as an unlink would.
+    """
+    place = path_in_key(layout, key)
+    if place is None:
+        system.unlink(path)
+        return
+    ended = f"{place}/{key}{ENDED}"
+    try:
+        system.rename(path, ended)
+    except FileNotFoundError:  # there is no marker; or the entry is gone, which the unlink says too
+        system.unlink(path)
+        return
+    with suppress(OSError):  # whoever finds the marker sees that its entry has ended
+        durable.sync_directory(place, system=system)
+        _free(place, key, None, system)
+        system.unlink(ended)
+        system.rmdir(place)
+
+
+def free_marker_of(layout: Layout, entry: EntryName, folder: str, *, system: System) -> None:
+    """Free the marker of an entry that was moved to that folder, where it has ended for this queue; raises nothing.
+
+    `entry` is its name before: a marker of a later generation belongs to a requeue that came meanwhile.
+    """
+    if (place := path_in_key(layout, entry.key)) is not None:
+        with suppress(OSError):  # it is freed when nobody has found the entry after the TTL
+            durable.sync_directory(folder, system=system)
+            _free(place, entry.key, entry.returns, system)
+            system.rmdir(place)
+
+
+def finish_requeue(layout: Layout, marker: str, *, system: System) -> None:
+    """Move a dead letter to `new/` for which a requeue has made this marker, if that has not happened. Raises OSError.
+
+    Nothing else would stop a late request of that requeue from moving it, after the marker has been freed.
+    """
+    entry = EntryName.parse(marker)
+    for folder in (layout.dead_new, layout.dead_cur):
+        for name in scan.entries(folder, system=system):
+            if name.startswith(entry.key) and EntryName.parse(name).returns < entry.returns:
+                with suppress(FileNotFoundError):  # another process was first
+                    system.rename(f"{folder}/{name}", f"{layout.new}/{marker}")
+
+
+def touch(layout: Layout, key: str, *, system: System) -> None:
+    """Change the time of an entry's marker, before a returned entry is claimed (see `presence`).
+
+    Raises StorageFault's kinds; the entry must not be claimed then.
+    """
+    if (place := path_in_key(layout, key)) is not None:
+        try:
+            for name in markers_of(place, key, system):
+                system.utime(f"{place}/{name}")
+        except FileNotFoundError:  # it has none any more
+            pass
+        except OSError as fault:
+            raise_named(place, fault)
+
+
+def markers_of(place: str, key: str, system: System) -> list[str]:
+    """List the names of an entry's markers freshly: one, or none. Raises OSError."""
+    listed = doubt.fresh_listing(place, system)
+    return [name for name in listed if not name.endswith((DRAFT, ENDED)) and key_in(name) == key]
+
+
+def _free(place: str, key: str, returns: int | None, system: System) -> None:
+    """Unlink an entry's marker by its exact name; it is the key's, unless the entry was requeued."""
+    with suppress(FileNotFoundError):
+        return system.unlink(f"{place}/{key}")
+    for name in markers_of(place, key, system):
+        if returns is None or EntryName.parse(name).returns <= returns:
+            system.unlink(f"{place}/{name}")
