@@ -13,5 +13,5 @@ A marker is a folder `.maildefer/FOLDER/HASH/`, where HASH is the hash of the na
     finder      finds a marker, carries out what is left of its push, frees it when it is over
     markers     pushes an entry under a marker, or finds the one that is there
 
-Imports point down: markers > finder > drafts, ends, presence > names.
+Imports point down: markers > finder > drafts, ends > presence > names.
 """

@@ -14,6 +14,7 @@ from maildefer.errors import raise_named
 from maildefer.maildir import doubt, durable, scan
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.markers.names import DRAFT, ENDED, key_in, path_in_key
+from maildefer.maildir.markers.presence import touch_marker
 from maildefer.maildir.names import EntryName
 from maildefer.maildir.system import System
 
@@ -73,7 +74,7 @@ def touch(layout: Layout, key: str, *, system: System) -> None:
     if (place := path_in_key(layout, key)) is not None:
         try:
             for name in markers_of(place, key, system):
-                system.utime(f"{place}/{name}")
+                touch_marker(f"{place}/{name}", system)
         except FileNotFoundError:  # it has none any more
             pass
         except OSError as fault:

@@ -6,12 +6,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
-from maildefer.maildir import doubt, durable
+from maildefer.maildir import doubt, durable, names
 from maildefer.maildir.journal import journal_of
 from maildefer.maildir.layout import Layout, mend, read_format
 from maildefer.maildir.markers.ends import finish_requeue
 from maildefer.maildir.markers.names import DRAFT, ENDED, MarkerState
-from maildefer.maildir.markers.presence import is_gone
+from maildefer.maildir.markers.presence import is_gone, touch_marker
 from maildefer.maildir.system import SYSTEM, System
 
 _TRIES: Final = 5
@@ -110,7 +110,7 @@ class MarkerFinder:
             return False
         if is_gone(self._layout, state.key, self._entry_path(state.marker), marker, system=system):
             return True
-        system.utime(marker)
+        touch_marker(marker, system)
         return False
 
     def _free(self, place: str, state: MarkerState) -> None:
@@ -137,7 +137,9 @@ class MarkerFinder:
 
     def _entry_path(self, marker: str) -> str:
         """Return the path at which the entry of a marker is put."""
-        return f"{self._layout.new}/{marker.partition(':')[0]}"
+        name = marker.partition(":")[0]
+        first = names.first_name(name)
+        return f"{self._layout.new if first == name else self._layout.later_new}/{first}"
 
     @property
     def _ttl_seconds(self) -> float:

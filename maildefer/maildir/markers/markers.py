@@ -123,7 +123,7 @@ class Markers:
 
     def _push_new(self, place: str, compose: Compose, fact: str) -> Marked | None:
         """Make an entry with its marker, or return the one that came first; None if the caller has to begin again."""
-        stem = names.fresh_stem(self._host, self._system)
+        stem = names.fresh_stem(self._host, self._system, getattr(compose, "due", None))
         if self._is_in_key:
             stem += f"{IN_KEY}{place.rpartition('/')[2]}"
         chunks = compose(stem)

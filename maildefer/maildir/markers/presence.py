@@ -1,10 +1,10 @@
 """Whether an entry that has not ended is in the queue: needed only for a marker whose entry has left no trace.
 
-Every claim, settle, promotion and return moves an entry one step on the way `cur/`, `.later/`, `new/`, or back from
-`new/` to `cur/`, and only a claim leads back. So one round of listings in this order finds an entry, whatever moves it
-meanwhile, unless it is claimed during the round; and two rounds find it, unless it is claimed in both. The claim in the
-second round is one of a returned entry, and whoever claims such an entry changes the time of its marker before (see
-`ends.touch`). So an entry that two rounds have not shown, while its marker kept its time, is not in the queue.
+Every settle, promotion and return moves an entry onwards on the way `cur/`, `.later/`, `new/`; only a claim, a pop and
+a reschedule lead back. So one round of listings in this order finds an entry, whatever moves it meanwhile, unless it is
+moved back during the round; and two rounds find it, unless it is moved back in both. Whoever moves an entry back that
+has returned before, as in the second round, changes the time of its marker first (see `ends.touch`). So an entry that
+two rounds have not shown, while its marker kept its time, is not in the queue.
 """
 
 from __future__ import annotations
@@ -42,6 +42,15 @@ def is_gone(layout: Layout, key: str, first: str, marker: str, *, system: System
             if any(name.startswith(key) for name in scan.entries(folder, system=system)):
                 return False
     return time_of(marker, system) == before
+
+
+def touch_marker(path: str, system: System) -> None:
+    """Set a file's mtime to the mount's present time."""
+    descriptor = system.open(path, _READ)
+    try:
+        system.utime(descriptor)
+    finally:
+        system.close(descriptor)
 
 
 def time_of(path: str, system: System) -> float:

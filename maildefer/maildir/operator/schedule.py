@@ -13,6 +13,7 @@ from maildefer.errors import EntryNotFound, MaildeferError, raise_named
 from maildefer.maildir import doubt, names
 from maildefer.maildir.journal import journal_of
 from maildefer.maildir.layout import Layout, mend, read_format
+from maildefer.maildir.markers.ends import touch
 from maildefer.maildir.operator import entries
 from maildefer.maildir.pop import pop_entry
 from maildefer.maildir.rights.confined import confined_to
@@ -56,6 +57,7 @@ def move(layout: Layout, found: FoundEntry, due: int | None, *, host: str, syste
     if due is None and entry.due is None:
         return True
     entry = names.with_usable_key(entry, host, system)
+    touch(layout, entry.key, system=system)
     if is_shared_at(layout.path, system):
         entry = names.with_unique(entry, entry.unique, host, system)
     folder, name = layout.new, entry.promoted().waiting()

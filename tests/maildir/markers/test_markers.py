@@ -13,7 +13,7 @@ from maildefer.maildir.draft import Draft
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.markers.markers import Marked, Markers
 from maildefer.maildir.markers.names import hash_of
-from maildefer.maildir.push import Pusher
+from maildefer.maildir.push import Planned, Pusher
 from tests.maildir.markers.conftest import die_at, refuse_call, survives
 from tests.support.queues import DATA, LABEL, World, everywhere, somebody_else
 
@@ -261,6 +261,23 @@ def test_an_entry_that_goes_round_behind_the_listings_is_found_by_the_time_of_it
         "scandir", lambda: os.path.exists(f"{layout.cur}/hidden") and hop(layout.new), where=layout.new
     )
     assert push(markers) == Marked(key=key, fact="", is_new=False)
+
+
+def test_an_entry_for_later_waits_there_and_whoever_finds_its_marker_puts_it_there(
+    markers: Markers, layout: Layout, world: World
+) -> None:
+    planned = Planned(compose=lambda stem: [DATA], due=1_800_000_000)
+    world.hold("rename", errno.EIO, where="/.later/new/")
+    world.refuse("rename", errno.EIO, where=".ended", times=10)
+    with pytest.raises(MountFault):
+        markers.push("order-17", planned)
+    found = push(markers)
+    assert everywhere(layout) == {f".later/new/{found.key},d=1800000000": DATA}
+    assert f",q={hash_of('order-17')},S=" in found.key
+    age(layout, 3600)
+    world.forget()
+    assert push(markers) == found
+    assert world.asked("scandir") == []  # it is where it was put: nothing has to be listed
 
 
 def test_what_is_found_returns_the_fact_that_was_kept_with_it(layout: Layout) -> None:
