@@ -10,6 +10,7 @@
     background_options   options of `start` and `log`; receiver_process: the process behind them
     routes_process       the process behind `routes`
     stdin_message        a message on standard input
+    due_time             the options `--after` and `--at`
     project_skeleton     the files of a new project
 
 Imports point down: program, commands > group and the other modules > output, defaults, parameters, process_usage.

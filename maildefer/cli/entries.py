@@ -15,7 +15,7 @@ from maildefer.cli import output
 from maildefer.errors import EntryMalformed, EntryNotFound, EntryTooLarge, MaildeferError
 from maildefer.maildir import durable, reasons
 from maildefer.maildir.layout import Layout
-from maildefer.maildir.names import EntryName, owner_of, pushed_at, size_of
+from maildefer.maildir.names import EntryName, owner_of, pushed_at, pushed_by_us_at, size_of
 from maildefer.maildir.operator import entries
 from maildefer.maildir.operator.entries import Folder, FoundEntry
 from maildefer.message.envelope import TOP_LIMIT_BYTES, split
@@ -108,8 +108,14 @@ def by_age(found: Iterable[FoundEntry], limit: int | None) -> list[FoundEntry]:
 
 
 def _age(found: FoundEntry) -> tuple[bool, float, str]:
-    pushed = pushed_at(found.name)
+    pushed = _arrived_at(found.entry.key)
     return pushed is None, pushed or 0.0, found.name
+
+
+def _arrived_at(key: str) -> float | None:
+    """When the entry was pushed, also if it was pushed for later."""
+    own = pushed_by_us_at(key)
+    return pushed_at(key) if own is None else own
 
 
 def apply(
@@ -118,8 +124,12 @@ def apply(
     wanted: EntrySelection,
     action: Callable[[FoundEntry], object],
     done: str,
+    *,
+    lists_first: bool = False,
 ) -> int:
     """Call a function for each chosen entry and print its key; returns how many.
+
+    With `lists_first`, none is listed after the first was moved, for a function that moves them within these folders.
 
     An entry that another process moved first is named and passed over. EntryMalformed is raised after the others are
     done, for entries that the function could not work on.
@@ -127,7 +137,8 @@ def apply(
     if wanted.is_empty:
         raise typer.BadParameter("Name the entries by their keys, or choose them by an option such as --all.")
     number, left = 0, list[EntryMalformed]()
-    for found in select_entries(layout, folders, wanted):
+    listed = select_entries(layout, folders, wanted)
+    for found in list(listed) if lists_first else listed:
         try:
             action(found)
         except EntryMalformed as fault:
@@ -151,7 +162,7 @@ def apply(
 def entry_facts(layout: Layout, found: FoundEntry, *, envelope: bool = True) -> dict[str, Any]:
     """The facts of an entry, under the names of `postqueue -j` where it has them."""
     entry = found.entry
-    pushed, size, owner = pushed_at(entry.key), size_of(entry.key), owner_of(found.name)
+    pushed, size, owner = _arrived_at(entry.key), size_of(entry.key), owner_of(found.name)
     facts: dict[str, Any] = {
         "queue_name": found.folder,
         "queue_id": entry.key,
@@ -222,7 +233,7 @@ def _fits(layout: Layout, found: FoundEntry, wanted: EntrySelection) -> bool:
         return False
     if wanted.older_than_seconds is not None:
         when = record.get("time")
-        since = float(when) if isinstance(when, int | float) else pushed_at(found.name)
+        since = float(when) if isinstance(when, int | float) else _arrived_at(found.entry.key)
         return since is not None and time.time() - since > wanted.older_than_seconds
     return True
 

@@ -187,6 +187,72 @@ def test_a_released_entry_waits_again_with_its_attempts(maildefer, push, queue):
     assert os.listdir(queue.new) == [f"{key},a=2,n=3"]
 
 
+def due_times(layout) -> list[int | None]:
+    return [EntryName.parse(name).due for name in os.listdir(layout.later_new)]
+
+
+@pytest.mark.parametrize(("after", "seconds"), [("60", 60), ("5m", 300), ("2h", 7200)])
+def test_a_message_is_pushed_for_later(push, queue, after, seconds):
+    key = push("-r", "post@osb.example", "--after", after)
+    assert os.listdir(queue.new) == []
+    (due,) = due_times(queue)
+    assert time.time() + seconds - 10 < due < time.time() + seconds + 10
+    assert os.listdir(queue.later_new) == [f"{key},d={due}"]
+
+
+def test_a_message_is_pushed_for_a_time_in_any_zone(push, queue):
+    push("--at", "2090-01-01T01:00+01:00")
+    push("--at", "2090-01-01T00:00:00Z")
+    assert due_times(queue) == [3786912000] * 2
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--after", "soon"), "such as 90s"),
+        (("--after", "-5"), "such as 90s"),
+        (("--after", "9999999d"), "beyond the year 2100"),
+        (("--at", "tomorrow"), "with its zone"),
+        (("--at", "2090-01-01"), "with its zone"),
+        (("--at", "2001-01-01T00:00Z"), "is past, by the clock of the queue's mount"),
+        (("--at", "2200-01-01T00:00Z"), "beyond the year 2100"),
+        (("--at", "2090-01-01T00:00Z", "--after", "5"), "give one"),
+    ],
+)
+def test_what_is_no_time_is_a_usage_error(maildefer, queue, options, said):
+    ended = maildefer("push", queue.path, *options, stdin=MESSAGE)
+    assert ended.code == 2
+    assert said in " ".join(ended.err.replace("│", " ").split())
+    assert os.listdir(queue.new) + os.listdir(queue.later_new) == []
+
+
+def test_a_listing_tells_when_an_entry_arrived_and_when_it_is_due(maildefer, push, queue):
+    push("--after", "2h")
+    (told,) = maildefer("queue", "list", queue.path, "--json").records
+    assert abs(told["arrival_time"] - time.time()) < 60
+    assert told["due_time"] > time.time() + 7000
+    assert "due in 120 min" in maildefer("queue", "list", queue.path).out.replace("119", "120")
+
+
+def test_entries_are_rescheduled_with_their_counters(maildefer, push, queue):
+    key, other = push("--after", "2h"), push()
+    ended = maildefer("queue", "reschedule", queue.path, "--all", "--at", "2090-01-01T00:00Z")
+    assert sorted(ended.out.split()) == sorted([key, other])
+    assert sorted(os.listdir(queue.later_new)) == sorted(f"{each},n=1,d=3786912000" for each in (key, other))
+    assert maildefer("queue", "reschedule", queue.path, key, "--after", "0").code == 0
+    assert os.listdir(queue.new) == [f"{key},n=2"]
+
+
+def test_a_reschedule_without_a_time_or_an_entry_is_refused(maildefer, push, queue):
+    key = push()
+    assert maildefer("queue", "reschedule", queue.path, key).code == 2
+    assert maildefer("queue", "reschedule", queue.path, "--after", "5").code == 2
+    ended = maildefer("queue", "reschedule", queue.path, "1.x", "--after", "5")
+    assert (ended.code, "no entry 1.x" in ended.err) == (1, True)
+    claim(queue, key)
+    assert maildefer("queue", "reschedule", queue.path, key, "--after", "5").code == 1
+
+
 def test_delete_takes_only_what_was_named(maildefer, push, queue):
     keys = [push() for _ in range(3)]
     assert maildefer("queue", "delete", queue.path, keys[0], keys[2]).code == 0

@@ -15,11 +15,12 @@ import typer
 
 from maildefer.cli import output
 from maildefer.cli.defaults import open_or_make
+from maildefer.cli.due_time import After, At, due
 from maildefer.cli.group import EX_TEMPFAIL
 from maildefer.cli.parameters import Commands
 from maildefer.errors import MaildeferError, StorageFault
 from maildefer.host.identity import this_host
-from maildefer.maildir.push import Pusher
+from maildefer.maildir.push import Compose, Planned, Pusher
 from maildefer.message import mbox as streams
 from maildefer.message.envelope import block, split
 from maildefer.message.mbox import StreamMessage
@@ -28,6 +29,7 @@ app = Commands()
 _THREADS = 16  # that wait for the disk together and share directory syncs
 _AHEAD = 4 * _THREADS  # messages in memory
 
+Put = Callable[[Compose], str]  # pushes one entry, and returns its key
 Work = tuple[str, Callable[[], list[str]]]  # where it is from, and the push, which returns its keys
 
 
@@ -51,20 +53,23 @@ def push(
     null: Annotated[
         bool, typer.Option("--null", "-0", help="Each file holds many messages, with a NUL behind each.")
     ] = False,
+    after: After = None,
+    at: At = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON Lines.")] = False,
 ) -> None:
-    """Put messages into a queue."""
+    """Put messages into a queue, to be handled at once, or later."""
     if mbox and null:
         raise typer.BadParameter("--mbox and --null are two ways to hold many messages: give one.")
     try:
         layout = open_or_make(queue)
+        pusher = Pusher(layout, host=this_host().label)
+        put = _put_for(pusher, due(pusher, after, at))
     except StorageFault as refusal:
         _give_up(refusal)
-    pusher = Pusher(layout, host=this_host().label)
     reader = streams.mbox if mbox else streams.null_separated if null else None
     number = 0
     fault: Exception | None = None
-    for file, result in _pushed(_works(pusher, files or ["-"], reader, recipients or [], sender)):
+    for file, result in _pushed(_works(put, files or ["-"], reader, recipients or [], sender)):
         if isinstance(result, Exception):
             fault = fault or result
             continue
@@ -121,8 +126,12 @@ def _outcome(work: Callable[[], list[str]]) -> list[str] | Exception:
         return fault
 
 
+def _put_for(pusher: Pusher, when: int | None) -> Put:
+    return pusher.push if when is None else lambda compose: pusher.push(Planned(compose=compose, due=when))
+
+
 def _works(
-    pusher: Pusher,
+    put: Put,
     files: list[str],
     reader: Callable[[IO[bytes]], Iterator[StreamMessage]] | None,
     recipients: list[str],
@@ -131,13 +140,13 @@ def _works(
     for file in files:
         if reader is None:
             # mypy infers no type for a lambda with a default, here and below.
-            yield file, lambda file=file: _push(pusher, _read(file), recipients, sender)  # type: ignore[misc]
+            yield file, lambda file=file: _push(put, _read(file), recipients, sender)  # type: ignore[misc]
             continue
         try:
             with _opened(file) as source:
                 for found in reader(source):
                     by = found.sender if sender is None and recipients else sender
-                    yield file, partial(_push, pusher, found.data, recipients, by)
+                    yield file, partial(_push, put, found.data, recipients, by)
         except streams.NotAnMbox as fault:
             yield file, partial(_fail, MaildeferError(f"{file}: {fault}"))
         except OSError as fault:
@@ -148,7 +157,7 @@ def _fail(fault: Exception) -> list[str]:
     raise fault
 
 
-def _push(pusher: Pusher, data: bytes, recipients: list[str], sender: str | None) -> list[str]:
+def _push(put: Put, data: bytes, recipients: list[str], sender: str | None) -> list[str]:
     """Push one message; a file that has an envelope keeps it, as far as no other is given."""
     host = this_host().label
     envelope, offset = split(data)
@@ -159,9 +168,9 @@ def _push(pusher: Pusher, data: bytes, recipients: list[str], sender: str | None
     if not recipients:
         if sender is not None:
             raise MaildeferError("a sender without a recipient is no envelope: give --recipient too")
-        return [pusher.push(lambda _: [data])]
+        return [put(lambda _: [data])]
     return [
-        pusher.push(
+        put(
             lambda stem, to=recipient: [  # type: ignore[misc]
                 block(stem, sender or "", to, host=host, when=time.time(), via="push"),
                 message,

@@ -9,12 +9,17 @@ import typer
 
 from maildefer.cli import entries, output
 from maildefer.cli.commands.queue_legacy import QueueGroup, salmon
+from maildefer.cli.due_time import After, At, due
 from maildefer.cli.entries import All, Json, Keys, Limit, OlderThan, OneKey, QueuePath, Yes
 from maildefer.cli.parameters import Commands
+from maildefer.errors import EntryNotFound
+from maildefer.host.identity import this_host
 from maildefer.maildir.layout import open_queue
 from maildefer.maildir.operator import entries as operate
-from maildefer.maildir.operator.entries import FOLDERS, Folder
+from maildefer.maildir.operator import schedule
+from maildefer.maildir.operator.entries import FOLDERS, Folder, FoundEntry
 from maildefer.maildir.operator.inspection import look_into_queue
+from maildefer.maildir.push import Pusher
 
 app = Commands("Look at queued messages and change what becomes of them.", cls=QueueGroup)
 _LIVE: tuple[Folder, ...] = ("waiting", "claimed", "deferred")
@@ -97,10 +102,35 @@ def release(queue: QueuePath, keys: Keys = None, all: All = False, older_than: O
 
 
 @app.command()
+def reschedule(
+    queue: QueuePath,
+    keys: Keys = None,
+    all: All = False,
+    older_than: OlderThan = None,
+    after: After = None,
+    at: At = None,
+) -> None:
+    """Have waiting or deferred entries tried at another time."""
+    layout, host = open_queue(queue), this_host().label
+    if after is None and at is None:
+        raise typer.BadParameter("Say when, by --after or --at.")
+    when, wanted = (
+        due(Pusher(layout, host=host), after, at),
+        entries.selection(keys, all, older_than=older_than),
+    )
+
+    def move(found: FoundEntry) -> None:
+        if not schedule.move(layout, found, when, host=host):
+            raise EntryNotFound(found.key, layout.path)
+
+    entries.apply(layout, _CLEARED, wanted, move, "rescheduled", lists_first=True)
+
+
+@app.command()
 def delete(
     queue: QueuePath, keys: Keys = None, all: All = False, older_than: OlderThan = None, yes: Yes = False
 ) -> None:
-    """Delete waiting or deferred entries for good."""
+    """Delete waiting or deferred entries for good, which cancels what they ask for."""
     layout = open_queue(queue)
     wanted = entries.selection(keys, all, older_than=older_than)
     if not wanted.keys and not wanted.is_empty and not output.confirmed(f"Delete entries of {queue}?", yes):

@@ -13,8 +13,9 @@ import os
 import re
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, TypeVar, overload
 
 from maildefer.errors import ConfigurationError
 from maildefer.handling import handler_marks
@@ -35,15 +36,31 @@ from maildefer.handling.results import ensure_run
 from maildefer.handling.routes import Router
 from maildefer.handling.tasks.call import ArgumentsRefused, Call, call_in, composed
 from maildefer.host.identity import this_host
-from maildefer.maildir.push import Pusher
+from maildefer.maildir.push import Planned, Pusher
 
 if TYPE_CHECKING:
-    from datetime import timedelta
+    from datetime import datetime, timedelta
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 __all__ = ["ArgumentsRefused", "Task", "task"]
+
+_NAMED: Final = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+_OPTIONS: Final = frozenset(("after", "at"))  # of `defer`, beside the function's own arguments
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskOptions(Generic[P, R]):
+    """A task and options for its calls: `task.options(after=60).defer(…)`."""
+
+    task: Task[P, R]
+    after: float | None = None
+    at: datetime | None = None
+
+    def defer(self, *arguments: P.args, **named: P.kwargs) -> str:
+        """Push the call: see `Task.defer`. All that is named here is the function's."""
+        return self.task._push(arguments, named, self)
 
 
 class Task(Generic[P, R]):
@@ -62,19 +79,40 @@ class Task(Generic[P, R]):
         self._queue = queue
         self._checked: ModuleType | None = None  # the settings against which the queue was checked
         self._signature = inspect.signature(function)
+        own = [each.name for each in self._signature.parameters.values() if each.kind in _NAMED]
+        self._options = _OPTIONS.difference(own)
         self.periodic = self._scheduled(schedule)
 
     def __call__(self, *arguments: P.args, **named: P.kwargs) -> R:
         return self.function(*arguments, **named)
 
-    def defer(self, *arguments: P.args, **named: P.kwargs) -> str:
+    @overload
+    def defer(self, *arguments: P.args, **named: P.kwargs) -> str: ...
+    @overload
+    def defer(self, *arguments: Any, after: float, **named: Any) -> str: ...
+    @overload
+    def defer(self, *arguments: Any, at: datetime, **named: Any) -> str: ...
+
+    def defer(self, *arguments: Any, **named: Any) -> str:
         """Push the call for a worker; durable when this returns the entry's key.
 
-        Raises ArgumentsRefused, QueueError's kinds, ConfigurationError for a queue that no setting lists.
+        `after` (in seconds) or `at` (a datetime with its zone) say when it is to be made, unless the function itself
+        has a parameter of that name: see `options`. Raises ArgumentsRefused, TypeError and ValueError for what is no
+        such time, QueueError's kinds, ConfigurationError for a queue that no setting lists.
         """
+        options = {name: named.pop(name) for name in self._options.intersection(named)}
+        return self.options(**options).defer(*arguments, **named)
+
+    def options(self, *, after: float | None = None, at: datetime | None = None) -> TaskOptions[P, R]:
+        """Give options for calls whose arguments are all the function's, as where it has a parameter `at` itself."""
+        return TaskOptions(task=self, after=after, at=at)
+
+    def _push(self, arguments: tuple[Any, ...], named: dict[str, Any], options: TaskOptions[P, R]) -> str:
         layout, host = queue_at(self.queue), this_host().label
-        call = self._call(arguments, named)
-        return Pusher(layout, host=host).push(composed(call, self.address, layout.path, host))
+        compose = composed(self._call(arguments, named), self.address, layout.path, host)
+        pusher = Pusher(layout, host=host)
+        due = pusher.due(after=options.after, at=options.at)
+        return pusher.push(compose if due is None else Planned(compose=compose, due=due))
 
     @property
     def queue(self) -> str:

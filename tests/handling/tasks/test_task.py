@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import enum
 import math
+import os
+import time
 import types
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ from maildefer.handling.outcomes import ACKED, Buried, Deferred
 from maildefer.handling.project import settings as settings_module
 from maildefer.handling.routes import Router
 from maildefer.handling.tasks import signature
+from maildefer.maildir.names import EntryName
 from maildefer.queue import Queue
 from maildefer.routing import Defer
 from maildefer.tasks import ArgumentsRefused, task
@@ -89,7 +93,7 @@ def test_arguments_without_end_are_refused() -> None:
 
 def test_arguments_that_the_function_does_not_take_are_refused() -> None:
     with pytest.raises(ArgumentsRefused, match="blog_id"):
-        task(rebuild).defer(title="x")  # type: ignore[call-arg]
+        task(rebuild).defer(title="x")  # type: ignore[call-overload]
     assert issubclass(ArgumentsRefused, TypeError)
 
 
@@ -210,3 +214,53 @@ def test_a_periodic_task_is_a_task_as_any_other() -> None:
     assert calls == ["today", "yesterday"]
     assert made.periodic is not None
     assert made.periodic.catch_up == "last"
+
+
+def due_of_the_only_call() -> int | None:
+    [name] = os.listdir(f"{Queue('run/queue').layout.path}/.later/new")
+    return EntryName.parse(name).due
+
+
+def test_a_call_is_made_later_on_request() -> None:
+    key = task(rebuild).defer(7, after=3600)
+    due = due_of_the_only_call()
+    assert due is not None
+    assert time.time() + 3590 < due < time.time() + 3610
+    Queue("run/queue").reschedule(key, after=0)
+    assert handled()[0] == ACKED
+    assert CALLS == [(7, (), {})]
+
+
+def test_a_call_is_made_at_a_time_on_request() -> None:
+    task(rebuild).defer(7, at=datetime(2090, 1, 1, tzinfo=UTC))
+    assert due_of_the_only_call() == 3786912000
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [({"after": -1}, ValueError), ({"after": "1"}, TypeError), ({"at": datetime(2090, 1, 1)}, ValueError)],
+)
+def test_a_call_at_what_is_no_time_is_refused(options: dict[str, Any], error: type[Exception]) -> None:
+    with pytest.raises(error, match="give"):
+        task(rebuild).defer(7, **options)
+    assert Queue("run/queue").count() == 0
+
+
+def remind(user: str, at: str, after: int = 0) -> None:
+    CALLS.append((user, at, after))
+
+
+def test_a_functions_own_parameter_is_no_option() -> None:
+    task(remind).defer("ann", at="noon", after=5)
+    assert handled()[0] == ACKED
+    assert CALLS == [("ann", "noon", 5)]
+
+
+def test_options_can_be_given_beside_parameters_of_the_same_name() -> None:
+    key = task(remind).options(after=3600).defer("ann", at="noon", after=5)
+    assert due_of_the_only_call() is not None
+    Queue("run/queue").reschedule(key, after=0)
+    assert handled()[0] == ACKED
+    assert CALLS == [("ann", "noon", 5)]
+    with pytest.raises(TypeError, match="eta"):
+        task(remind).options(eta=5)  # type: ignore[call-arg]
