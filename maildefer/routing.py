@@ -8,7 +8,16 @@
 
 from __future__ import annotations
 
-from maildefer.handling.decorators import batch, nolocking, route, route_like, state_key_generator, stateless
+from maildefer.handling.decorators import (
+    batch,
+    nolocking,
+    retry,
+    route,
+    route_like,
+    state_key_generator,
+    stateless,
+    timeout,
+)
 from maildefer.handling.outcomes import Defer, Reject
 from maildefer.handling.routes import DEFAULT_STATE_KEY, LOG, ROUTE_FIRST_STATE, Router, RoutingBase
 from maildefer.handling.state.directory import DirectoryStorage
@@ -20,6 +29,8 @@ __all__ = [
     "stateless",
     "nolocking",
     "batch",
+    "retry",
+    "timeout",
     "state_key_generator",
     "Router",
     "RoutingBase",

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Final
+from contextlib import suppress
+from typing import Any, Final
 
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
-LONGEST_SECONDS: Final = 10 * 365 * 86400.0  # beyond it, a time is taken for a mistake
+LONGEST_SECONDS: Final = 10 * 365 * 86400.0  # with so much or more, a time is taken for a mistake
 
 
 def size(number: float) -> str:
@@ -23,13 +24,16 @@ def seconds_in(text: str) -> int:
     return int(digits) * _SECONDS[unit]
 
 
-def seconds_of(given: object) -> float:
-    """The seconds of a program's argument: a number, or a text as in `seconds_in`. Raises ValueError."""
-    seconds = seconds_in(given) if isinstance(given, str) else given
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
-        raise ValueError("give seconds, or a text such as 90s, 15m, 6h or 2d")
-    if not 0 <= seconds <= LONGEST_SECONDS:
-        raise ValueError("give zero or more, and less than ten years")
+def seconds_of(name: str, given: Any, *, least: float = 0.0) -> float:
+    """The seconds of a program's argument: a number, or a text as in `seconds_in`. Raises ValueError, with its name."""
+    seconds: Any = None
+    with suppress(ValueError):
+        seconds = seconds_in(given) if isinstance(given, str) else given
+    wrong = f"{name}={given!r} is no time: give"
+    if type(seconds) not in (int, float):
+        raise ValueError(f"{wrong} seconds, or a text such as 90s, 15m, 6h or 2d")
+    if not least <= seconds < LONGEST_SECONDS:
+        raise ValueError(f"{wrong} {least or 'zero'} or more, and less than ten years")
     return float(seconds)
 
 

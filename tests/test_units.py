@@ -17,13 +17,19 @@ def test_a_text_that_is_no_time_is_refused(text: str) -> None:
 
 
 def test_an_argument_is_a_number_or_a_text() -> None:
-    assert [units.seconds_of(given) for given in (0, 2.5, "5m")] == [0.0, 2.5, 300.0]
+    assert [units.seconds_of("after", given) for given in (0, 2.5, "5m")] == [0.0, 2.5, 300.0]
 
 
 @pytest.mark.parametrize("given", [True, None, b"5m", -1, float("nan"), float("inf"), 10**12, "99999w", [5]])
 def test_an_argument_that_is_no_time_is_refused(given: object) -> None:
-    with pytest.raises(ValueError, match="give "):
-        units.seconds_of(given)
+    with pytest.raises(ValueError, match=r"^after=.* is no time: give "):
+        units.seconds_of("after", given)
+
+
+def test_an_argument_may_have_a_least_value() -> None:
+    assert units.seconds_of("lifetime", 1, least=1) == 1.0
+    with pytest.raises(ValueError, match="give 1 or more"):
+        units.seconds_of("lifetime", 0.9, least=1)
 
 
 def test_a_span_is_written_as_it_is_read() -> None:

@@ -41,9 +41,7 @@ def table(modules: list[str]) -> list[dict[str, object]]:
         {
             "queue": None,
             "pattern": regex,
-            "module": handler_marks.module_of(function),
-            "function": handler_marks.name_of(function),
-            "stateless": handler_marks.is_stateless(function),
+            **handler_marks.described(function),
         }
         for regex in Router.ORDER
         for function in Router.REGISTERED[regex][1]

@@ -73,7 +73,7 @@ class Application:
         queue: str,
         *,
         tokens: ConversationTokens | None = None,
-        running: Callable[[str], None] | None = None,
+        running: Callable[[str, float | None], None] | None = None,
     ) -> Dispatcher:
         """The dispatcher of a queue, named as in the settings or by its absolute path. Raises `ConfigurationError`."""
         modules = self.settings.queues[self.queue_named(queue)]
@@ -119,9 +119,7 @@ class Application:
             {
                 "queue": queue,
                 "pattern": pattern.pattern,
-                "module": handler_marks.module_of(function),
-                "function": handler_marks.name_of(function),
-                "stateless": handler_marks.is_stateless(function),
+                **handler_marks.described(function),
             }
             for queue, modules in self._modules_of_queues()
             for pattern, functions in self.router.table()

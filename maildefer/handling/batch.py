@@ -34,7 +34,7 @@ class Batches:
                     returned = step.batch_function(list(messages))
             said = result_of_each(step.batch_function, messages, returned)
         except BaseException as fault:  # noqa: BLE001  # no worker ends for a sys.exit in a handler
-            outcome = outcome_of(fault, step.module)
+            outcome = outcome_of(fault, step.module, step.retry)
             if isinstance(outcome, Deferred) and outcome.error is not None:
                 return outcome
             return [outcome] * len(messages)
@@ -49,7 +49,7 @@ class Batches:
         if said is None:
             return ACKED
         if isinstance(said, BaseException):
-            return outcome_of(said, step.module)
+            return outcome_of(said, step.module, step.retry)
         handoff = handoff_in(said)
         assert handoff is not None, said
         outcome = self._handoffs.resolve(handoff)

@@ -1,6 +1,7 @@
 """The decorators of handler modules.
 
-`@route` and `@route_like` stand on top, `@stateless` and `@batch` below them; they return the function itself.
+`@route` and `@route_like` stand on top, `@stateless` and `@batch` below them, `@retry` and `@timeout` anywhere; they
+return the function itself.
 """
 
 from __future__ import annotations
@@ -8,15 +9,17 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable
-from typing import Any, NoReturn, TypeVar, cast
+from typing import Any, Never, NoReturn, TypeVar, cast
 
 from maildefer.handling import handler_marks
 from maildefer.handling.handler_check import never_runs, place_of
-from maildefer.handling.handler_marks import LONGEST_LINGER_SECONDS, MOST_MESSAGES, Handler
+from maildefer.handling.handler_marks import LONGEST_LINGER_SECONDS, MOST_MESSAGES, Handler, RetryTerms
 from maildefer.handling.patterns import capture_faults, regex_text
 from maildefer.handling.routes import KeyFunction, Router
+from maildefer.units import seconds_of
 
 Function = TypeVar("Function", bound=Handler)
+Pause = float | str
 
 
 def route(format: str, **captures: str) -> Callable[[Function], Function]:
@@ -89,6 +92,47 @@ def batch(*, limit: int = 100, linger: float = 1.0) -> Callable[[Function], Func
     return decorate
 
 
+def retry(
+    *bare: Never,
+    attempts: int | None = None,
+    backoff: Pause | tuple[Pause, Pause] | None = None,
+    lifetime: Pause | None = None,
+    **unknown: Never,
+) -> Callable[[Function], Function]:
+    """Say how often and how soon a message is tried again on which the function below fails, in place of the settings.
+
+    `attempts`: with so many failures it is buried. `backoff`: the pause before the next try, or the first and the
+    longest of pauses that double; each is up to a tenth longer or shorter. `lifetime`: the age at which a failure
+    buries. Times are seconds, or texts such as `"5m"`. For handlers, batches and tasks, above or below their other
+    decorators. Raises `TypeError` and `ValueError` that name the function and the argument.
+    """
+
+    def terms() -> RetryTerms:
+        if bare or unknown or (attempts is None and backoff is None and lifetime is None):
+            wrong = f", not {', '.join(unknown)}" if unknown else ""
+            raise TypeError(f"give attempts, backoff or lifetime by name{wrong}")
+        return RetryTerms.of(attempts, backoff, lifetime)
+
+    for function in cast(tuple[Any, ...], bare):  # without parentheses
+        _with_policy("@retry", function, handler_marks.RETRY, terms)
+    return lambda func: _with_policy("@retry", func, handler_marks.RETRY, terms)
+
+
+def timeout(seconds: Pause) -> Callable[[Function], Function]:
+    """Give the function below a time limit of its own, longer or shorter than the pool's `handler_timeout_seconds`.
+
+    `seconds` may be a text such as `"5m"`. For handlers, batches and tasks in a pool, above or below their other
+    decorators. Raises `TypeError` and `ValueError` that name the function.
+    """
+
+    def limit() -> float:
+        return seconds_of("seconds", seconds, least=0.001)
+
+    if isinstance(seconds, Callable):  # type: ignore[arg-type]  # without parentheses
+        _with_policy("@timeout", seconds, handler_marks.TIMEOUT, limit)
+    return lambda func: _with_policy("@timeout", func, handler_marks.TIMEOUT, limit)
+
+
 def bounce_to(soft: Callable[[Any], object], hard: Callable[[Any], object]) -> Callable[[Function], Function]:
     """Send bounces to `soft` or `hard`, whose result is the handler's, and other messages to the function below.
 
@@ -126,6 +170,20 @@ def state_key_generator(func: KeyFunction) -> KeyFunction:
     """Let `func(module_name, message)` make the key of the states of its module, for example one key per list."""
     Router.HANDLERS[handler_marks.module_of(func)] = func
     return func
+
+
+def _with_policy(decorator: str, function: Any, mark: str, value: Callable[[], object]) -> Any:
+    """Mark the function with the value; what is wrong with it is told together with the function."""
+    name = f"{decorator} on {handler_marks.full_name(function)}"
+    try:
+        if hasattr(function, mark):
+            raise TypeError("it stands there twice: keep one of them")
+        handler_marks.mark_policy(function, mark, value())
+    except AttributeError as fault:  # a method, or a function written in C
+        raise TypeError(f"{name}: it goes on the functions of a module ({fault})") from None
+    except (TypeError, ValueError) as fault:
+        raise type(fault)(f"{name}: {fault}") from None
+    return function
 
 
 def _register(function: Function, regexes: tuple[str, ...]) -> Function:

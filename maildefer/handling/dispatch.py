@@ -54,7 +54,7 @@ class Dispatcher:
     `dispatch` may be called by several threads; handlers then run one at a time, but for `@nolocking` ones.
     `queues_of` says which queues list a module, for handoffs; without it, handoffs are not checked against queues.
     `tokens` keeps other workers out of a conversation; a single process needs none. `running` is called with the name
-    of each handler before it runs.
+    of each handler before it runs, and with its own time limit in seconds, if it has one.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Dispatcher:
         *,
         queues_of: Mapping[str, Sequence[str]] | None = None,
         tokens: ConversationTokens | None = None,
-        running: Callable[[str], None] | None = None,
+        running: Callable[[str, float | None], None] | None = None,
     ) -> None:
         self._router = router
         self._modules = None if modules is None else frozenset(modules)
@@ -106,15 +106,27 @@ class Dispatcher:
             self._build()
         return [step.name for (steps, _), _ in self._table.matches(address) for step in steps]
 
+    def most_failures(self, message: HasRecipient) -> int | None:
+        """After how many failures no handler of the message may run again, by `@retry(attempts=…)`; None for no limit.
+
+        It is asked after a worker's death, of which it is not known which of the handlers was the cause: the most
+        patient one counts, and no `@batch`, whose death charges messages that had no part in it.
+        """
+        try:
+            steps = [step for (steps, _), _ in self._matched(message) for step in steps]
+        except (RouteTooSlow, RouteUntried):
+            return None
+        allowed = [step.retry.max_attempts if step.retry and step.terms is None else None for step in steps]
+        known = [number for number in allowed if number is not None]
+        return max(known) if known and len(known) == len(allowed) else None
+
     def batch_for(self, message: HasRecipient) -> HandlerStep | None:
         """The `@batch` function that takes the message with others; None where the message is dispatched alone.
 
         It is dispatched alone, too, where routes of other handlers match it: then all their outcomes make one.
         """
-        if self._generation != self._router.generation:
-            self._build()
         try:
-            matched = self._table.matches(message.To or "")
+            matched = self._matched(message)
         except (RouteTooSlow, RouteUntried):
             return None
         if len(matched) != 1 or len(steps := matched[0][0][0]) != 1 or steps[0].terms is None:
@@ -125,7 +137,7 @@ class Dispatcher:
     def dispatch_batch(self, step: HandlerStep, messages: Sequence[HasRecipient]) -> list[Outcome] | Deferred:
         """Run a `@batch` function once: an outcome for each message, or one failure, which any of them may cause."""
         if self._running is not None:
-            self._running(step.name)
+            self._running(step.name, step.timeout_seconds)
         return log_context.run_handlers(self._batches.run, step, messages)
 
     def buried(self, message: HasRecipient, outcome: Outcome) -> None:
@@ -139,6 +151,11 @@ class Dispatcher:
                 self._router.set_state(outcome.module, message, ERROR_STATE)
             except Exception:  # noqa: BLE001, S110  # the state stays as it was, which is what a retry would find
                 pass
+
+    def _matched(self, message: HasRecipient) -> _Matched:
+        if self._generation != self._router.generation:
+            self._build()
+        return self._table.matches(message.To or "")
 
     def _build(self) -> None:
         """Make the table of patterns and steps from the router's routes."""
@@ -233,7 +250,7 @@ class Dispatcher:
     def _run(self, step: HandlerStep, message: HasRecipient, groups: dict[str, Any]) -> Outcome:
         log_context.begin_handler(message, step.name)
         if self._running is not None:
-            self._running(step.name)
+            self._running(step.name, step.timeout_seconds)
         try:
             if step.nolocking:
                 result = step.function(message, **groups)
@@ -250,14 +267,14 @@ class Dispatcher:
             self._router.set_state(following.module, message, following.state)
             return ACKED
         except BaseException as fault:  # noqa: BLE001  # no worker ends for a sys.exit in a handler
-            return outcome_of(fault, step.module)
+            return outcome_of(fault, step.module, step.retry)
 
 
 def _state_fault(fault: Exception, step: HandlerStep, *, ran: bool) -> Outcome:
     """The outcome where a state can't be read: postponed, and not charged, if no handler has run yet."""
     if isinstance(fault, StorageFault) and not ran:
         return Postponed(FAULT_SECONDS, f"its state can't be read: {fault}")
-    return failure(fault, step.module)
+    return failure(fault, step.module, step.retry)
 
 
 def _states_text(matched: _Matched, states: Mapping[str, str]) -> str:

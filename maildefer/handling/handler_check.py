@@ -18,10 +18,9 @@ from typing import Any, Final
 
 from maildefer.errors import ConfigurationError
 from maildefer.handling import handler_marks
-from maildefer.handling.handler_marks import Handler
+from maildefer.handling.handler_marks import MOST_DECORATORS, Handler
 
 _NEVER_RUNS: Final = CO_COROUTINE | CO_GENERATOR | CO_ASYNC_GENERATOR
-_MOST_DECORATORS: Final = 100  # what is wrapped in itself has no end
 
 
 def check(table: Iterable[tuple[re.Pattern[str], Sequence[Handler]]]) -> None:
@@ -60,11 +59,8 @@ def never_runs(function: object) -> bool:
 
 def place_of(function: object) -> str:
     """File and line of the function beneath its decorators."""
-    for _ in range(_MOST_DECORATORS):
-        if (inner := _beneath(function)) is None:
-            break
-        function = inner
-    code = _code_of(function)
+    *_, innermost = handler_marks.layers(function)
+    code = _code_of(innermost)
     return f"{code.co_filename}:{code.co_firstlineno}" if code is not None else "?"
 
 
@@ -75,14 +71,6 @@ def _code_of(function: object) -> CodeType | None:
     return getattr(function, "__code__", None)
 
 
-def _beneath(function: object) -> object | None:
-    if isinstance(function, partial):
-        return function.func
-    if isinstance(function, MethodType):
-        return function.__func__
-    return getattr(function, "__wrapped__", None)
-
-
 def _misfit(function: Callable[..., Any], captures: Sequence[str]) -> str | None:
     """The reason why a call with one message and these captures can't succeed; None if it can, or may.
 
@@ -90,7 +78,7 @@ def _misfit(function: Callable[..., Any], captures: Sequence[str]) -> str | None
     its own may supply what is missing beneath it, so nothing is reported as missing there.
     """
     supplied = False
-    for _ in range(_MOST_DECORATORS):
+    for _ in range(MOST_DECORATORS):
         try:
             signature = inspect.signature(function, follow_wrapped=False)
         except (TypeError, ValueError):  # written in C, or a __signature__ that is none

@@ -5,10 +5,13 @@ The marks are plain attributes, so that `functools.wraps` carries them to a wrap
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
+from types import MethodType
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+
+from maildefer.units import seconds_of
 
 if TYPE_CHECKING:
     from maildefer.handling.periodic.table import PeriodicTask
@@ -30,6 +33,10 @@ _ONE: Final = "_maildefer_one"
 _KEPT: Final = "_maildefer_kept"
 _FAULTS: Final = "_maildefer_faults"
 _SCHEDULED: Final = "_maildefer_scheduled"
+RETRY: Final = "_maildefer_retry"
+TIMEOUT: Final = "_maildefer_timeout"
+_HANDLER: Final = "_maildefer_handler"
+MOST_DECORATORS: Final = 100  # what is wrapped in itself has no end
 
 
 class BatchTerms(NamedTuple):
@@ -37,6 +44,30 @@ class BatchTerms(NamedTuple):
 
     limit: int
     linger_seconds: float
+
+
+class RetryTerms(NamedTuple):
+    """The parts of the retry policy that a `@retry` replaces, named as in `RetryPolicy`; None: it leaves them alone."""
+
+    max_attempts: int | None = None
+    first_seconds: float | None = None
+    cap_seconds: float | None = None
+    lifetime_seconds: float | None = None
+
+    @classmethod
+    def of(cls, attempts: object, backoff: object, lifetime: object) -> RetryTerms:
+        """The terms that the arguments of a `@retry` mean. Raises ValueError."""
+        if attempts is not None and (type(attempts) is not int or attempts < 1):
+            raise ValueError(f"attempts={attempts!r}: give a number from 1")
+        pair = backoff if isinstance(backoff, tuple | list) else (backoff, backoff)
+        first, longest = (None, None)
+        if backoff is not None:
+            pauses = [seconds_of("backoff", pause) for pause in pair]
+            if len(pauses) != 2 or pauses[0] > pauses[1]:
+                raise ValueError(f"backoff={backoff!r}: give one pause, or the first and the longest")
+            first, longest = pauses
+        age = None if lifetime is None else seconds_of("lifetime", lifetime, least=1)
+        return cls(attempts, first, longest, age)
 
 
 class HasRecipient(Protocol):
@@ -75,6 +106,27 @@ def batch_of(function: object) -> BatchTerms | None:
     return getattr(function, _BATCH, None)
 
 
+def retry_of(function: object) -> RetryTerms | None:
+    return getattr(function, RETRY, None)
+
+
+def timeout_of(function: object) -> float | None:
+    """The function's own time limit, in seconds."""
+    return getattr(function, TIMEOUT, None)
+
+
+def described(function: Handler) -> dict[str, object]:
+    """What `maildefer routes` tells of a handler, as plain data."""
+    terms = retry_of(function)
+    return {
+        "module": module_of(function),
+        "function": name_of(function),
+        "stateless": is_stateless(function),
+        "retry": None if terms is None else terms._asdict(),
+        "timeout_seconds": timeout_of(function),
+    }
+
+
 def add_route(function: object, regex: str) -> None:
     setattr(function, _ROUTES, (*routes_of(function), regex))
 
@@ -108,6 +160,39 @@ def mark_nolocking(function: object) -> None:
 
 def mark_batch(function: object, terms: BatchTerms) -> None:
     setattr(function, _BATCH, terms)
+
+
+def mark_handled_by(function: object, handler: Handler) -> None:
+    """Note the handler that calls the function, as that of a `@task` does; it has the function's policy."""
+    setattr(function, _HANDLER, handler)
+    for mark in (RETRY, TIMEOUT):
+        if hasattr(function, mark):
+            setattr(handler, mark, getattr(function, mark))
+
+
+def mark_policy(function: object, mark: str, value: object) -> None:
+    """Mark the function, and what is registered beneath it, as the decorator may stand above the route.
+
+    Raises AttributeError for what takes no marks.
+    """
+    setattr(function, mark, value)
+    for layer in layers(function):
+        if is_registered(layer):
+            setattr(layer, mark, value)
+        if (handler := getattr(layer, _HANDLER, None)) is not None:
+            setattr(handler, mark, value)
+
+
+def layers(function: object) -> Iterator[object]:
+    """The function, then what its decorators have wrapped, from the outermost to the innermost."""
+    for _ in range(MOST_DECORATORS):
+        yield function
+        if isinstance(function, partial):
+            function = function.func
+        elif isinstance(function, MethodType):
+            function = function.__func__
+        elif (function := getattr(function, "__wrapped__", None)) is None:
+            return
 
 
 def takes_one_message(function: object) -> bool:

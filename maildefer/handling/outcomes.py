@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
+from maildefer.handling.handler_marks import RetryTerms
+
 LONGEST_REASON: Final = 2000  # characters; a reason is shown in one line
 
 
@@ -81,7 +83,8 @@ class Deferred:
 
     `at` and `until` are unix seconds.
     `error` is None where the handler asked for it (`Defer`, a 4yz reply), else the type and text of its exception,
-    with the traceback in `detail`, the module of the failed handler in `module` and the exception in `fault`.
+    with the traceback in `detail`, the module of the failed handler in `module` and the exception in `fault`. `retry`
+    is what that handler's `@retry` says.
     """
 
     reason: str
@@ -92,6 +95,7 @@ class Deferred:
     at: float | None = None
     until: float | None = None
     fault: BaseException | None = field(default=None, compare=False, repr=False)
+    retry: RetryTerms | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 from maildefer.errors import HandlerNotRun
 from maildefer.handling import handler_marks
-from maildefer.handling.handler_marks import Handler
+from maildefer.handling.handler_marks import Handler, RetryTerms
 from maildefer.handling.outcomes import Buried, Defer, Deferred, Outcome, Reject
 from maildefer.message.smtp_error import SMTPError
 
@@ -88,28 +88,28 @@ def result_of_each(function: Handler, messages: Sequence[object], returned: obje
     return found
 
 
-def outcome_of(fault: BaseException, module: str) -> Outcome:
+def outcome_of(fault: BaseException, module: str, retry: RetryTerms | None = None) -> Outcome:
     """The outcome of a raised exception: `Defer`, `Reject`, an SMTP reply by its class, or a failure."""
     if isinstance(fault, Defer):
         at, until = (None if one is None else one.timestamp() for one in (fault.at, fault.until))
-        return Deferred(fault.reason, fault.after, at=at, until=until)
+        return Deferred(fault.reason, fault.after, at=at, until=until, retry=retry)
     if isinstance(fault, Reject):
         return Buried(fault.reason)
     if isinstance(fault, SMTPError):
         if 400 <= fault.code < 500:
-            return Deferred(str(fault))
+            return Deferred(str(fault), retry=retry)
         if 500 <= fault.code < 600:
             return Buried(str(fault))
-    return failure(fault, module)
+    return failure(fault, module, retry)
 
 
-def failure(fault: BaseException, module: str | None) -> Deferred:
+def failure(fault: BaseException, module: str | None, retry: RetryTerms | None = None) -> Deferred:
     """The outcome of an unexpected exception: deferred by the backoff, with its traceback for the log."""
     import traceback  # needed only here, and not by an idle pool
 
     text = "".join(traceback.format_exception_only(fault)).strip()
     detail = "".join(traceback.format_exception(fault))
-    return Deferred(text, error=text, detail=detail, module=module, fault=fault)
+    return Deferred(text, error=text, detail=detail, module=module, fault=fault, retry=retry)
 
 
 def ensure_run(function: Handler, result: object) -> None:

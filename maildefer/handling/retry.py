@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from maildefer.backoff import backoff_seconds
+from maildefer.handling.handler_marks import RetryTerms
 from maildefer.handling.outcomes import Deferred
 
 
@@ -26,6 +27,12 @@ class RetryPolicy:
     first_seconds: float = 60
     cap_seconds: float = 4 * 3600
     jitter: float = 0.1
+
+    def under(self, terms: RetryTerms | None) -> RetryPolicy:
+        """The policy for the failures of a handler whose `@retry` says so."""
+        if terms is None:
+            return self
+        return replace(self, **{name: value for name, value in terms._asdict().items() if value is not None})
 
     def next(self, failures: int, age_seconds: float, random: Callable[[], float]) -> float | None:
         """Seconds until the next try after so many failures, the last one included, or None: give up and bury.

@@ -6,7 +6,7 @@ import functools
 from typing import Any, NamedTuple
 
 from maildefer.handling import handler_marks
-from maildefer.handling.handler_marks import BatchTerms, Handler
+from maildefer.handling.handler_marks import BatchTerms, Handler, RetryTerms
 from maildefer.handling.results import result_of_each
 
 
@@ -21,6 +21,8 @@ class HandlerStep(NamedTuple):
     nolocking: bool
     terms: BatchTerms | None
     batch_function: Handler
+    retry: RetryTerms | None = None
+    timeout_seconds: float | None = None
 
 
 def step_of(function: Handler) -> HandlerStep:
@@ -34,6 +36,8 @@ def step_of(function: Handler) -> HandlerStep:
         handler_marks.is_nolocking(function),
         handler_marks.batch_of(function),
         function,
+        handler_marks.retry_of(function),
+        handler_marks.timeout_of(function),
     )
 
 

@@ -40,6 +40,7 @@ class ProbedRoute:
     queue: str
     pattern: str
     stateless: bool
+    timeout_seconds: float | None = None  # the handler's own time limit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,7 +162,12 @@ def _report_of(found: dict[str, Any]) -> ProbeReport:
     return ProbeReport(
         settings=PoolSettings.from_json(found["settings"]),
         routes=tuple(
-            ProbedRoute(queue=route["queue"], pattern=route["pattern"], stateless=route["stateless"])
+            ProbedRoute(
+                queue=route["queue"],
+                pattern=route["pattern"],
+                stateless=route["stateless"],
+                timeout_seconds=route["timeout_seconds"],
+            )
             for route in found["routes"]
         ),
         periodic=tuple(filter(None, map(task_in, found.get("periodic", ())))),
@@ -195,8 +201,13 @@ def _are_settings(found: Mapping[Any, Any]) -> bool:
 
 def _is_route(found: object) -> bool:
     match found:
-        case {"queue": str(), "pattern": str(), "stateless": bool()}:
-            return True
+        case {
+            "queue": str(),
+            "pattern": str(),
+            "stateless": bool(),
+            "timeout_seconds": None | float() as seconds,
+        }:
+            return seconds is None or 0 < seconds < _MOST
     return False
 
 

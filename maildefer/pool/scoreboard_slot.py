@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from maildefer.pool.scoreboard import (
     HANDLER_BYTES,
     HANDLER_WORD,
@@ -22,10 +24,12 @@ class ScoreboardSlot:
         "_handler_length",
         "_handler_start",
         "_handler_word",
+        "_left_ns",
         "_length_word",
         "_memory",
         "_name_start",
         "_seq",
+        "_timed_words",
         "_words",
     )
 
@@ -41,6 +45,8 @@ class ScoreboardSlot:
         self._handler_length = 0
         self._handler_start = (base + HANDLER_WORD) * WORD_BYTES
         self._handler_word = base + SlotWord.HANDLER_LENGTH
+        self._timed_words = base + SlotWord.BEGAN, base + SlotWord.DEADLINE
+        self._left_ns = 0  # of the pool's time limit, while a handler with its own runs
 
     def next_seq(self) -> int:
         self._seq += 1
@@ -71,10 +77,27 @@ class ScoreboardSlot:
         self._words[place] = 0
         self._free.append(place)
 
-    def running(self, handler: str) -> None:
+    def running(self, handler: str, limit_seconds: float | None = None) -> None:
         """Publish which handler has the message; the name is written only where it is another than the last."""
+        if limit_seconds is not None or self._left_ns:
+            self._begin_limit(limit_seconds)
         if handler is not self._handler:
             encoded = handler.encode("utf-8", "replace")[:HANDLER_BYTES]
             self._memory[self._handler_start : self._handler_start + len(encoded)] = encoded
             self._handler, self._handler_length = handler, len(encoded)
         self._words[self._handler_word] = self._handler_length
+
+    def _begin_limit(self, seconds: float | None) -> None:
+        """Begin a handler's own time limit, or go on with the pool's, which the message's other handlers share.
+
+        The pool's does not run while a handler with its own does.
+        """
+        words, (began, deadline) = self._words, self._timed_words
+        if not words[self._handler_word]:  # the message's first handler: the pool's limit has just begun
+            self._left_ns = 0
+        now = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        if seconds is not None:
+            self._left_ns = self._left_ns or max(words[deadline] - now, 1)
+            words[began], words[deadline] = now, now + int(seconds * 1e9)
+        elif self._left_ns:
+            words[began], words[deadline], self._left_ns = now, now + self._left_ns, 0

@@ -335,6 +335,8 @@ def test_the_table_of_routes_is_plain_data(project: Write) -> None:
         "module": "app.index",
         "function": "START",
         "stateless": True,
+        "retry": None,
+        "timeout_seconds": None,
     }
 
 

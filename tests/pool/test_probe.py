@@ -11,6 +11,7 @@ import pytest
 
 from maildefer.handling.application import PoolSettings
 from maildefer.handling.periodic.table import task_in
+from maildefer.pool import probe as probe_module
 
 HANDLER = """
 from maildefer.routing import route, stateless
@@ -47,6 +48,8 @@ def test_a_sound_project_is_described_in_one_line(tmp_path: Path) -> None:
             "module": "workers.posting",
             "function": "START",
             "stateless": True,
+            "retry": None,
+            "timeout_seconds": None,
         }
     ]
     assert str(tmp_path / "workers" / "posting.py") in report["files"]
@@ -160,3 +163,10 @@ def test_more_periodic_tasks_than_one_message_holds_are_refused(tmp_path: Path) 
     status, report, _ = probe(tmp_path, settings, f"from maildefer.tasks import task\n{many}")
     assert status == 78
     assert "run/queue has 500 periodic tasks, too many for one queue" in report["error"]
+
+
+@pytest.mark.parametrize("seconds", ["5", 5, -1.0, 0.0, float("nan"), float("inf"), [5.0]])
+def test_a_route_whose_time_limit_is_none_is_no_route(seconds: object) -> None:
+    route = {"queue": "q", "pattern": "p", "stateless": True, "timeout_seconds": 5.0}
+    assert probe_module._is_route(route)
+    assert not probe_module._is_route({**route, "timeout_seconds": seconds})

@@ -43,6 +43,9 @@ class Handlers:
             oracle.falls_silent(process)
             self._tokens.release_token(conversation)
 
+    def most_failures(self, request: Any) -> int | None:
+        return None
+
     def _handle(self, request: Any) -> Outcome:
         world, slots = self._host.world, self._slots
         slots.oracle.begins(slots.process, slots.current, request.Data)

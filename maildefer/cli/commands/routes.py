@@ -16,6 +16,7 @@ from maildefer.cli.parameters import Commands
 from maildefer.errors import ConfigurationError, MaildeferError, RouteNotFound
 from maildefer.handling.project.finder import is_project
 from maildefer.matching.index import limited_matches
+from maildefer.units import span
 
 app = Commands()
 _SECONDS = 60.0
@@ -54,10 +55,16 @@ def routes(
             output.record(row)
     if not json:
         rows = [
-            [row["queue"] or "", f"{row['module']}.{row['function']}", _kind(row), row["pattern"]]
+            [
+                row["queue"] or "",
+                f"{row['module']}.{row['function']}",
+                _kind(row),
+                _policy(row),
+                row["pattern"],
+            ]
             for row in table
         ]
-        output.table(rows, ("queue", "handler", "kind", "pattern"))
+        output.table(rows, ("queue", "handler", "kind", "policy", "pattern"))
         for row in table if test is not None else []:
             captures = " ".join(f"{name}={value!r}" for name, value in row["captures"].items())
             output.line(output.clean(f"{row['module']}.{row['function']}: {captures or 'no captures'}"))
@@ -65,6 +72,25 @@ def routes(
 
 def _kind(row: dict[str, Any]) -> str:
     return "stateless" if row["stateless"] else "stateful"
+
+
+def _policy(row: dict[str, Any]) -> str:
+    """What its `@retry` and `@timeout` say; `-` where all is as in the settings."""
+    terms = row["retry"] or {}
+    first, longest = terms.get("first_seconds"), terms.get("cap_seconds")
+    pauses = (
+        None
+        if first is None or longest is None
+        else span(first) + ("" if first == longest else f"-{span(longest)}")
+    )
+    lifetime, limit = terms.get("lifetime_seconds"), row["timeout_seconds"]
+    said = {
+        "attempts": terms.get("max_attempts"),
+        "backoff": pauses,
+        "lifetime": lifetime and span(lifetime),
+        "timeout": limit and span(limit),
+    }
+    return ",".join(f"{name}={value}" for name, value in said.items() if value is not None) or "-"
 
 
 def _matched(row: dict[str, Any], address: str) -> dict[str, Any] | None:

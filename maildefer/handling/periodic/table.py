@@ -104,10 +104,7 @@ def task_in(record: object) -> PeriodicTask | None:
 def _interval(every: object) -> int:
     if hasattr(every, "total_seconds"):  # a timedelta, whose module a pool can do without
         every = every.total_seconds()
-    try:
-        seconds = seconds_of(every)
-    except ValueError as fault:
-        raise ValueError(f"every={every!r}: {fault}") from fault
+    seconds = seconds_of("every", every)
     if not 1 <= seconds <= LONGEST_SECONDS or seconds != int(seconds):
         raise ValueError(f"every={every!r}: give whole seconds, from one second to a year")
     return int(seconds)

@@ -238,6 +238,7 @@ def _register(made: Task[P, R]) -> Task[P, R]:
     handler_marks.mark_stateless(handler)
     if made.periodic is not None:
         handler_marks.mark_scheduled(handler, made)
+    handler_marks.mark_handled_by(made, handler)
     regex = f"^{re.escape(made.address)}$"
     handler_marks.add_route(handler, regex)
     Router.register_route(regex, handler)

@@ -255,5 +255,6 @@ class WorkerTable:
 
 def tick_seconds(settings: PoolSettings, report: ProbeReport) -> float:
     """Compute how often to read the scoreboard: more often for a short time limit, or for sources that may change."""
-    limit = settings.handler_timeout_seconds or _TICK_SECONDS * 4
+    own = [route.timeout_seconds for route in report.routes if route.timeout_seconds]
+    limit = min(settings.handler_timeout_seconds or _TICK_SECONDS * 4, *own, _TICK_SECONDS * 4)
     return min(1.0 if report.reload else _TICK_SECONDS, max(0.2, limit / 4))

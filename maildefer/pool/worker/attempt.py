@@ -65,6 +65,8 @@ class QueueAttempts:
                 return True
             if isinstance(message, Buried):
                 self._settle(claim, None, message, "")
+            elif claim.crashes and (worn_out := self._worn_out(claim, message)) is not None:
+                self._settle(claim, message, worn_out, "")
             else:
                 outcome, handler = self.run_handlers(self.dispatcher.dispatch, message, (claim,))
                 self._settle(claim, message, outcome, handler)
@@ -72,6 +74,16 @@ class QueueAttempts:
             self._end_in_fault(claim, fault)
             return False
         return True
+
+    def _worn_out(self, claim: Claim, message: MailRequest) -> Buried | None:
+        """Give up a message whose workers died as often as its handlers' `@retry` lets them fail."""
+        most, failures = self.dispatcher.most_failures(message), claim.entry.failed
+        if most is None or failures < most:
+            return None
+        return Buried(
+            f"given up after {claim.attempt - 1} attempts, {failures} of which failed, at last by the death of the "
+            f"worker: @retry allows {most}"
+        )
 
     def read(self, claim: Claim) -> MailRequest | Buried:
         """Read the message of a claim, for `make`. Raises ClaimLost, StorageFault's kinds."""

@@ -39,10 +39,10 @@ def bisect(
             pieces += [piece[half:], piece[:half]]
             continue
         failed_alone += 1
-        yield piece, [ended if len(piece) == 1 else Deferred(ended.reason)] * len(piece)
+        yield piece, [ended if len(piece) == 1 else Deferred(ended.reason, retry=ended.retry)] * len(piece)
         rest = [item for piece in reversed(pieces) for item in piece]
         if rest and (failed_alone > _DOUBTFUL or not may_go_on()):
-            yield rest, [Deferred(ended.reason)] * len(rest)
+            yield rest, [Deferred(ended.reason, retry=ended.retry)] * len(rest)
             return
         if rest and failed_alone == _DOUBTFUL:
             pieces.append(_take_out(pieces, choose(len(rest))))

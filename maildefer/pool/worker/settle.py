@@ -77,7 +77,8 @@ class Settler:
         failures = claim.entry.failed + failed
         now, pushed = claim.mount_time(), pushed_at(claim.key)
         age = 0.0 if pushed is None else max(0.0, now - pushed)
-        seconds = self.policy.delay(outcome, claim.attempt, failures, age, self.random, now)
+        policy = self.policy.under(outcome.retry)
+        seconds = policy.delay(outcome, claim.attempt, failures, age, self.random, now)
         if seconds is None:
             buried(message, outcome)
             some = f", {failures} of which failed" if failed and failures < claim.attempt else ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 
 from maildefer import events
 from maildefer.errors import MountFault, StorageFault
+from maildefer.handling.handler_marks import RetryTerms
 from maildefer.handling.outcomes import Deferred, HandedOff, Outcome, Postponed
 from maildefer.handling.project import settings as settings_module
 from maildefer.handling.retry import RetryPolicy
@@ -221,3 +223,10 @@ def test_what_no_patience_cures_is_told_at_once(desk: Desk, slept: list[float]) 
     with pytest.raises(fault):
         desk.settler.persist(refusals.settle)
     assert (refusals.tries, slept) == (1, [])
+
+
+def test_a_handlers_own_policy_decides_its_failures(desk: Desk) -> None:
+    desk.entry = aged(desk, f"{MONDAY}.M1P1Q1R1.host")
+    own = replace(FAILED, retry=RetryTerms(max_attempts=2))
+    assert [desk.settles(own), desk.settles(own)] == ["deferred", "buried"]
+    assert desk.reason() == "given up after 2 attempts: boom"

@@ -1,0 +1,60 @@
+"""The policy that handlers have by `@retry` and `@timeout`, in a running pool."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+from maildefer.maildir import reasons
+from tests.lifecycle.conftest import Start
+from tests.lifecycle.project import Project, eventually
+
+pytestmark = pytest.mark.lifecycle
+
+
+def decorate(project: Project, line: str) -> None:
+    project.edit("workers/front.py", "import Defer, Reject, route, stateless", "import *")
+    project.edit("workers/front.py", "@stateless\ndef HANDLE", f"@stateless\n{line}\ndef HANDLE")
+
+
+def reason(project: Project) -> str:
+    [dead] = eventually(lambda: project.names("dead_new"), "it is buried")
+    return str(reasons.read_reason(project.queue, dead)["reason"])
+
+
+def test_a_handler_of_one_attempt_never_runs_again_after_an_exception(project: Project, start: Start) -> None:
+    decorate(project, "@retry(attempts=1)")
+    start(workers=1)
+    [key] = project.push("fail")
+    assert reason(project) == "given up after 1 attempts: RuntimeError: it broke"
+    assert project.starts()[key] == 1
+
+
+def test_nor_after_its_workers_death(project: Project, start: Start) -> None:
+    decorate(project, "@retry(attempts=1)")
+    start(workers=1)
+    [key] = project.push("wait")
+    [first] = eventually(lambda: project.notes("start"), "the handler begins")
+    os.kill(first.pid, signal.SIGKILL)
+    assert reason(project) == (
+        "given up after 1 attempts, 1 of which failed, at last by the death of the worker: @retry allows 1"
+    )
+    assert project.starts()[key] == 1
+
+
+def test_a_handler_has_a_shorter_time_limit_than_its_pool(project: Project, start: Start) -> None:
+    decorate(project, '@timeout("1s")')
+    pool = start(workers=1, settings={"max_crashes": 1})
+    project.push("sleep60")
+    assert "by its time limit of 1 s in workers.front.HANDLE" in reason(project)
+    assert len(pool.events("worker.timed_out", handler="workers.front.HANDLE")) == 1
+
+
+def test_a_handler_has_a_longer_time_limit_than_its_pool(project: Project, start: Start) -> None:
+    decorate(project, '@timeout("1h")')
+    pool = start(workers=1, settings={"handler_timeout_seconds": 0.5})
+    project.push("sleep2.5")
+    eventually(lambda: project.notes("end"), "the handler ends")
+    assert pool.events("worker.timed_out") == []
