@@ -9,8 +9,19 @@ from maildefer.maildir import doubt, durable
 from maildefer.maildir.draft import Draft
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.markers.names import DRAFT, ENDED, MARKER_DRAFT, key_in
+from maildefer.maildir.rights.folder import Folder
 from maildefer.maildir.rights.modes import Rights, give_folder, make_directory
 from maildefer.maildir.system import System
+
+
+def clear_marker(draft: Folder) -> None:
+    """Empty what a crash has left of a marker's folder in `tmp/`, in the order of `MarkerDraft.discard`."""
+    names = draft.names()
+    for name in names:
+        if name.endswith(DRAFT):
+            draft.rename(name, draft, f"{name.removesuffix(DRAFT)}{ENDED}")
+    draft.remove(name for name in names if not name.endswith((DRAFT, ENDED)))
+    draft.remove(name for name in draft.names() if name.endswith(ENDED))
 
 
 class MarkerDraft:

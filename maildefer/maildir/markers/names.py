@@ -13,6 +13,9 @@ from maildefer.maildir.layout import Layout
 from maildefer.maildir.names import EntryName, is_entry
 
 UNIQUE: Final = "unique"  # the folder of the markers that are freed when their entry ends
+SWEPT: Final[dict[str, float | None]] = {
+    UNIQUE: None
+}  # each folder of markers, and for how long they are kept
 MARKER_DRAFT: Final = (
     ".marker-"  # the beginning of the name, in `tmp/`, of a marker's folder that is being made
 )

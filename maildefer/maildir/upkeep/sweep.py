@@ -1,5 +1,5 @@
-"""Removing what crashes have left: drafts in `tmp/`, reasons without an entry, fenced leases, answered requests, and
-requests that no pool will answer.
+"""Removing what crashes have left: drafts in `tmp/`, reasons without an entry, fenced leases, answered requests,
+requests that no pool will answer, and markers that are over.
 
 Each folder is opened once in a pass, since another user could put a link in its place; and in a folder that is removed,
 only files with names of our own are deleted.
@@ -10,11 +10,15 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 from maildefer.maildir import scan
 from maildefer.maildir.control_folder import CONTROL_DRAFT, clear_control
 from maildefer.maildir.journal import KEPT_SECONDS as JOURNAL_SECONDS
 from maildefer.maildir.layout import Layout
+from maildefer.maildir.markers.drafts import clear_marker
+from maildefer.maildir.markers.finder import MarkerFinder
+from maildefer.maildir.markers.names import MARKER_DRAFT, SWEPT
 from maildefer.maildir.names import EntryName, split_beat
 from maildefer.maildir.reasons import reason_name
 from maildefer.maildir.rights.confined import confined_to
@@ -65,6 +69,19 @@ class Sweeper:
             except OSError:  # the folder is missing, or the next pass meets the fault again
                 pass
         self._first_seen = seen
+        return removed + self._sweep_markers(mount_time)
+
+    def _sweep_markers(self, mount_time: float) -> int:
+        """Free markers that are over, and that no push has found; carry out what is left of a push."""
+        removed = 0
+        for name, kept_seconds in SWEPT.items():
+            finder = MarkerFinder(self._layout, name, kept_seconds=kept_seconds, system=self._system)
+            than = mount_time - (DRAFT_SECONDS if kept_seconds is None else kept_seconds)
+            for place in (f"{finder.folder}/{hashed}" for hashed in self._listed(finder.folder)[:_MOST]):
+                with suppress(OSError):  # freed meanwhile; or the next pass meets the fault again
+                    if self._system.lstat(place).st_mtime < than and finder.found(place) is None:
+                        self._system.rmdir(place)
+                        removed += 1
         return removed
 
     def _folders(self) -> Iterator[tuple[tuple[str, ...], Callable[[str], float], Callable[[str], bool]]]:
@@ -121,7 +138,7 @@ class Sweeper:
             if not stat.S_ISDIR(facts.st_mode):
                 folder.unlink(name)
                 return True
-            if not name.startswith((CONTROL_DRAFT, TOKENS, RATES, PERIODIC, TRIALS)):
+            if not name.startswith((CONTROL_DRAFT, MARKER_DRAFT, TOKENS, RATES, PERIODIC, TRIALS)):
                 return False
             with folder.folder(name) as draft:
                 _empty(draft, name)
@@ -135,6 +152,8 @@ def _empty(draft: Folder, name: str) -> None:
     """Empty what a crash has left of a control folder or tokens that were being made, or of the doctor's trials."""
     if name.startswith(CONTROL_DRAFT):
         clear_control(draft)
+    elif name.startswith(MARKER_DRAFT):
+        clear_marker(draft)
     elif name.startswith(TOKENS):
         clear_tokens(draft, name)
     elif name.startswith(RATES):

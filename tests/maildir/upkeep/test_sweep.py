@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 
 import pytest
 
 from maildefer.maildir import reasons
 from maildefer.maildir.layout import Layout
+from maildefer.maildir.markers.markers import Markers
+from maildefer.maildir.markers.names import hash_of
 from maildefer.maildir.names import EntryName
 from maildefer.maildir.upkeep import sweep
 from maildefer.maildir.upkeep.leases import Lease
 from maildefer.maildir.upkeep.sweep import KEPT_SECONDS, WATCHED_SECONDS, Sweeper
 from tests.support.queues import LABEL, START, World, everywhere, put
 
+UNIQUE = ".maildefer/unique"
 LONG_AGO = START - KEPT_SECONDS - 1
 
 
@@ -210,3 +214,68 @@ def test_what_dovecot_keeps_in_a_queue_is_never_swept(sweeper: Sweeper, layout: 
     before = sorted(os.walk(layout.path))
     assert watched(sweeper, world) == 0
     assert sorted(os.walk(layout.path)) == before
+
+
+def unended(layout: Layout) -> set[str]:
+    return {path for path in everywhere(layout) if path.startswith(("new/", "cur/", ".later/"))}
+
+
+def place_of(layout: Layout, name: str) -> str:
+    return f"{layout.path}/{UNIQUE}/{hash_of(name)}"
+
+
+def push_marked(layout: Layout, name: str) -> str:
+    return Markers(layout, "unique", host=LABEL).push(name, lambda stem: [b"x"]).key
+
+
+def make_older(layout: Layout, name: str, seconds: float) -> None:
+    """Make a marker's folder, and the marker in it, older."""
+    place = place_of(layout, name)
+    for path in (*(f"{place}/{file}" for file in os.listdir(place)), place):
+        since = os.stat(path).st_mtime - seconds
+        os.utime(path, (since, since))
+
+
+def test_a_marker_whose_entry_has_ended_is_removed_after_36_hours(sweeper: Sweeper, layout: Layout) -> None:
+    for name in ("by hand", "by a worker that was killed", "waiting", "fresh"):
+        push_marked(layout, name)
+    keys = {
+        name: os.listdir(place_of(layout, name))[0] for name in ("by hand", "by a worker that was killed")
+    }
+    os.unlink(f"{layout.new}/{keys['by hand']}")
+    killed = keys["by a worker that was killed"]
+    os.rename(f"{layout.new}/{killed}", f"{place_of(layout, 'by a worker that was killed')}/{killed}.ended")
+    for name in ("by hand", "by a worker that was killed", "waiting"):
+        make_older(layout, name, 37 * 3600)
+    before = unended(layout)
+    assert sweeper.sweep(time.time()) == 2
+    assert set(os.listdir(f"{layout.path}/{UNIQUE}")) == {hash_of("waiting"), hash_of("fresh")}
+    assert unended(layout) == before
+    assert sweeper.sweep(time.time() + 36 * 3600 - 60) == 0, "what was seen alive is left alone for as long"
+
+
+def test_a_sweep_carries_out_a_push_that_was_killed_after_its_marker_was_made(
+    sweeper: Sweeper, layout: Layout
+) -> None:
+    key = push_marked(layout, "order-17")
+    os.rename(f"{layout.new}/{key}", f"{place_of(layout, 'order-17')}/{key}.draft")
+    make_older(layout, "order-17", 37 * 3600)
+    assert sweeper.sweep(time.time()) == 0
+    assert unended(layout) == {f"new/{key}"}
+    assert os.listdir(place_of(layout, "order-17")) == [key]
+
+
+def test_a_markers_folder_that_a_crash_has_left_in_tmp_is_removed_and_a_late_rename_revives_nothing(
+    sweeper: Sweeper, layout: Layout, world: World
+) -> None:
+    draft = f"{layout.tmp}/.marker-1-0a1b"
+    os.mkdir(draft)
+    for name in ("K,q=0123456789abcdef,S=1", "K,q=0123456789abcdef,S=1.draft"):
+        put(draft, name)
+    old(draft)
+    seen: list[list[str]] = []
+    world.before("unlink", lambda: seen.append(sorted(os.listdir(draft))), where=".marker-", times=9)
+    assert watched(sweeper, world) == 1
+    assert os.listdir(layout.tmp) == []
+    key = "K,q=0123456789abcdef,S=1"
+    assert seen == [[key, f"{key}.ended"], [f"{key}.ended"]], "at each moment it is one whose entry has ended"
