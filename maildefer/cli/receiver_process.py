@@ -192,7 +192,7 @@ class ReceiverService:
             os.setgid(gid)
             os.setuid(uid)
             if confined:
-                prctl.gain_nothing()
+                prctl.set_no_new_privileges()
 
     def _register(self) -> None:
         host, path = this_host(), self._orders["pidfile"]
@@ -201,7 +201,7 @@ class ReceiverService:
             socket_path = runtime_dir.socket_path(path)
             reloads = callable(getattr(self._receiver, "reload", None))
             status_socket.answer_in_thread(
-                status_socket.listen(socket_path),
+                status_socket.listen_at(socket_path),
                 lambda: {**tell(), "reload": self._reloads} if reloads else tell(),
             )
         queue = getattr(

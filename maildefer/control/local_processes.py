@@ -207,7 +207,7 @@ def ask(record: RuntimeRecord, seconds: float = 2.0) -> LocalStatus:
     if record.status_socket is None:
         return LocalStatus(record=record, status=None, problem="it answers no questions")
     try:
-        return LocalStatus(record=record, status=status_socket.ask(record.status_socket, seconds))
+        return LocalStatus(record=record, status=status_socket.ask_status(record.status_socket, seconds))
     except TimeoutError:
         problem = f"no answer within {seconds:g} s: it is stopped, or hangs"
         return LocalStatus(record=record, status=None, problem=problem)

@@ -13,7 +13,7 @@ from itertools import islice
 from typing import Any, Final
 
 from maildefer.control.requests import LiveLease, leases
-from maildefer.host.identity import HostIdentity, alive, this_host
+from maildefer.host.identity import HostIdentity, is_alive, this_host
 from maildefer.maildir import scan
 from maildefer.maildir.layout import Layout, read_format
 from maildefer.maildir.names import pushed_at
@@ -160,7 +160,7 @@ def _is_gone(facts: dict[str, object], host: HostIdentity) -> bool:
     if not host.shares_pids_with(str(facts.get("boot_id")), str(facts.get("pid_namespace"))):
         return False
     pids = [(facts.get(f"{who}pid"), facts.get(f"{who}start_time")) for who in ("", "keeper_")]
-    return all(isinstance(p, int) and isinstance(s, int) and not alive(p, s) for p, s in pids)
+    return all(isinstance(p, int) and isinstance(s, int) and not is_alive(p, s) for p, s in pids)
 
 
 def _serving(lease: LiveLease, ttl_seconds: float) -> ServingHost:

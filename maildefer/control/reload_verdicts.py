@@ -146,7 +146,7 @@ def _ask(found: PidFileStatus) -> dict[str, object]:
     if found.record is None or found.record.status_socket is None:
         return {}
     try:
-        return status_socket.ask(found.record.status_socket)
+        return status_socket.ask_status(found.record.status_socket)
     except (OSError, ValueError):  # it hangs, or executes itself anew just now
         return {}
 

@@ -21,7 +21,7 @@ from typing import Any, Final
 from maildefer.doctor.findings import Finding, ok, refuse, warn
 from maildefer.errors import ConfigurationError
 from maildefer.events import plain
-from maildefer.host.privileges import drop, resolve
+from maildefer.host.privileges import drop_privileges, resolve_user
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.rights.folder import TRIALS
 from maildefer.maildir.rights.modes import FOLDER_MODES, OWNERS_FILE_MODE
@@ -48,7 +48,7 @@ class _Found:
 
 def examine_front_end(layout: Layout, user: str, group: str) -> Iterator[Finding]:
     """Check whether a front end of that user and group could serve, and could do no more. Raises ConfigurationError."""
-    wanted, owner = resolve(user, group), os.stat(layout.path)
+    wanted, owner = resolve_user(user, group), os.stat(layout.path)
     who = f"a front end of {user or 'this user'}{f', group {group}' if group else ''}"
     if os.geteuid() != 0:
         yield warn("front end", f"what {who} may do can't be tried", "run the doctor as root")
@@ -90,9 +90,9 @@ def examine_front_end(layout: Layout, user: str, group: str) -> Iterator[Finding
 
 
 def _owner_account(owner: os.stat_result) -> tuple[str, str]:
-    """Return user and group by which `drop` becomes the queue's owner; without an account, with the queue's group."""
+    """Return the user and group of the queue's owner, for `drop_privileges`; without an account, the queue's group."""
     try:
-        resolve(str(owner.st_uid), "")
+        resolve_user(str(owner.st_uid), "")
     except ConfigurationError:
         return str(owner.st_uid), str(owner.st_gid)
     return str(owner.st_uid), ""
@@ -248,7 +248,7 @@ def _run_as(user: str, group: str, act: Callable[[], Any]) -> Any:
     answers, answering = os.pipe2(os.O_CLOEXEC)
     if not (child := os.fork()):
         try:
-            drop(user, group)
+            drop_privileges(user, group)
             said = json.dumps({"ok": act()})
         except Exception as fault:  # noqa: BLE001  # raised by the parent
             said = json.dumps({"fault": f"{type(fault).__name__}: {fault}"})

@@ -28,7 +28,7 @@ _BEGINNINGS: Final = ("LC_", "PYTHON")
 _is_name: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*").fullmatch
 
 
-def listed(named: Collection[str] = (), environ: Mapping[str, str] | None = None) -> dict[str, str]:
+def passed_variables(named: Collection[str] = (), environ: Mapping[str, str] | None = None) -> dict[str, str]:
     """The variables of `environ`, else of this process, that are on the list or in `named`."""
     given = os.environ if environ is None else environ
     return {

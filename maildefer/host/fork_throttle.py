@@ -23,7 +23,7 @@ class ForkThrottle:
     def note_death(self, settled: int, now: float) -> None:
         """Note that a child died that the supervisor did not end, after so many settles."""
         if settled:
-            self.note_good()
+            self.note_success()
             return
         self._deaths += 1
         if self._deaths >= DEATHS:
@@ -33,7 +33,7 @@ class ForkThrottle:
             self._not_before = now + seconds
             events.emit("pool.throttled", deaths=self._deaths, pause_ms=events.ms(seconds))
 
-    def note_good(self) -> None:
+    def note_success(self) -> None:
         """Note that a child has done its work."""
         self._deaths = 0
         self._not_before = 0.0

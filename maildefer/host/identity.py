@@ -75,7 +75,7 @@ def start_time(pid: int) -> int | None:
     return None if fields is None or fields[_STATE] in _DEAD else int(fields[_START_TIME])
 
 
-def alive(pid: int, start_time: int) -> bool:
+def is_alive(pid: int, start_time: int) -> bool:
     """Whether that very process still runs: same pid, same start time, and not a zombie.
 
     Where /proc hides other users' processes (`hidepid`), a pid that exists counts as alive: its death can't be proved.
@@ -86,7 +86,7 @@ def alive(pid: int, start_time: int) -> bool:
     return fields[_STATE] not in _DEAD and int(fields[_START_TIME]) == start_time
 
 
-def exists(pid: int) -> bool:
+def pid_exists(pid: int) -> bool:
     """Whether any process has that pid just now."""
     return start_time(pid) is not None or _hidden(pid)
 

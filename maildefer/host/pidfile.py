@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final, Literal, TypeGuard, assert_never
 
 from maildefer.errors import NotRunning, PidFileUnusable
-from maildefer.host.identity import HostIdentity, alive, exists, start_time
+from maildefer.host.identity import HostIdentity, is_alive, pid_exists, start_time
 from maildefer.maildir import durable
 from maildefer.maildir.rights.modes import Rights
 from maildefer.maildir.system import token
@@ -137,9 +137,9 @@ def verify(pidfile: PidFile, host: HostIdentity) -> Verdict:
     "unverified" is another program's file with a live pid, of which nobody can tell whose it is.
     """
     if pidfile.foreign:
-        return "unverified" if exists(pidfile.pid) else "stale"
+        return "unverified" if pid_exists(pidfile.pid) else "stale"
     if host.shares_pids_with(pidfile.boot_id, pidfile.pid_namespace):
-        return "running" if alive(pidfile.pid, pidfile.start_time) else "stale"
+        return "running" if is_alive(pidfile.pid, pidfile.start_time) else "stale"
     if pidfile.host == host.label and not _of_a_clone(pidfile):
         return "unproven"
     return "other-host"

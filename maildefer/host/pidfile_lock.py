@@ -15,7 +15,7 @@ import filelock
 
 from maildefer.errors import AlreadyRunning
 from maildefer.host import runtime_dir
-from maildefer.host.identity import alive, start_time
+from maildefer.host.identity import is_alive, start_time
 
 _PATIENCE_SECONDS: Final = 2.0
 
@@ -79,4 +79,4 @@ def _holder(path: str) -> int | None:
             pid, began = (int(number) for number in file.read(60).split())
     except (OSError, ValueError):  # just created: its holder has not written yet
         return None
-    return pid if alive(pid, began) else None
+    return pid if is_alive(pid, began) else None

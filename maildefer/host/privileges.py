@@ -7,7 +7,12 @@ import os
 from dataclasses import dataclass
 
 from maildefer.errors import ConfigurationError
-from maildefer.host.linux.prctl import death_signal, die_with_parent, empty_bounding_set, gain_nothing
+from maildefer.host.linux.prctl import (
+    death_signal,
+    die_with_parent,
+    empty_bounding_set,
+    set_no_new_privileges,
+)
 
 SHARED_UMASK = 0o027  # entries are for their queue's group to read, and for nobody else
 
@@ -21,7 +26,7 @@ class TargetUser:
     groups: tuple[int, ...] = ()
 
 
-def resolve(user: str, group: str) -> TargetUser:
+def resolve_user(user: str, group: str) -> TargetUser:
     """Find a user by names or numbers; an empty `user` is the present one. Raises ConfigurationError for others.
 
     Without a group it is the user's own with the supplementary ones; with it, that group alone.
@@ -41,7 +46,7 @@ def resolve(user: str, group: str) -> TargetUser:
     return TargetUser(account.pw_uid, account.pw_gid, tuple(os.getgrouplist(account.pw_name, account.pw_gid)))
 
 
-def drop(user: str, group: str) -> None:
+def drop_privileges(user: str, group: str) -> None:
     """Become that user and group, with no way back, and a umask for a shared group; nothing to do where both are empty.
 
     Called before there is any thread. A process that was to end with its parent still does (the kernel forgets that at
@@ -49,7 +54,7 @@ def drop(user: str, group: str) -> None:
     """
     if not user and not group:
         return
-    wanted, parent, signum = resolve(user, group), os.getppid(), death_signal()
+    wanted, parent, signum = resolve_user(user, group), os.getppid(), death_signal()
     codecs.lookup("ascii")  # loaded at its first use, when Python's own library may be out of reach
     try:
         if os.geteuid() == 0:
@@ -62,7 +67,7 @@ def drop(user: str, group: str) -> None:
             f"this process may not become user {user or 'of now'}, group {group or 'of that user'}: "
             "start it as root, or as that very user without --user and --group"
         ) from fault
-    gain_nothing()
+    set_no_new_privileges()
     if signum:
         die_with_parent(parent, signum)
     os.umask(SHARED_UMASK)

@@ -16,7 +16,7 @@ from typing import Any, Final, Literal
 
 from maildefer import untrusted
 from maildefer.errors import UnsafeRuntimeDirectory
-from maildefer.host.identity import HostIdentity, alive, this_host
+from maildefer.host.identity import HostIdentity, is_alive, this_host
 from maildefer.maildir import durable
 from maildefer.maildir.system import token
 from maildefer.untrusted import UntrustedRecord
@@ -123,7 +123,7 @@ def records(host: HostIdentity | None = None) -> list[RuntimeRecord]:
         # In a runtime directory on a shared mount, another host's pids say nothing here.
         if not host.shares_pids_with(record.boot_id, record.pid_namespace):
             continue
-        if alive(record.pid, record.start_time):
+        if is_alive(record.pid, record.start_time):
             live.append(record)
         else:
             _remove(path, record)

@@ -20,7 +20,7 @@ MOST_WAITING = 16
 _LIMIT_BYTES = 16 << 20
 
 
-def listen(path: str) -> socket.socket:
+def listen_at(path: str) -> socket.socket:
     """A listening, non-blocking socket at `path`, in the place of what a dead predecessor left there.
 
     Called by the process that holds the lock of the pid file which the socket is named for. Raises OSError.
@@ -36,7 +36,7 @@ def listen(path: str) -> socket.socket:
     return sock
 
 
-def answer(connection: socket.socket, status: dict[str, object]) -> None:
+def answer_status(connection: socket.socket, status: dict[str, object]) -> None:
     """Send the status and close. Never blocks for a client that does not read: what does not fit is cut."""
     try:
         connection.setblocking(False)
@@ -54,7 +54,7 @@ def answer(connection: socket.socket, status: dict[str, object]) -> None:
 
 
 def answer_in_thread(listening: socket.socket, facts: Callable[[], dict[str, object]]) -> None:
-    """Answer all who ask at a socket of `listen`, in a thread, until the process ends; returns at once.
+    """Answer all who ask at a socket of `listen_at`, in a thread, until the process ends; returns at once.
 
     For a process whose main thread has other things to do.
     """
@@ -62,7 +62,7 @@ def answer_in_thread(listening: socket.socket, facts: Callable[[], dict[str, obj
     threading.Thread(target=_answer_all, args=(listening, facts), name="status", daemon=True).start()
 
 
-def ask(path: str, seconds: float = 2.0) -> dict[str, object]:
+def ask_status(path: str, seconds: float = 2.0) -> dict[str, object]:
     """The status of the process that listens at `path`. Raises TimeoutError, OSError, UntrustedRecord."""
     deadline = time.monotonic() + seconds
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as sock:
@@ -89,7 +89,7 @@ def _answer_all(listening: socket.socket, facts: Callable[[], dict[str, object]]
             connection, _ = listening.accept()
         except OSError:  # closed, or no descriptor is free for a connection
             return
-        answer(connection, facts())
+        answer_status(connection, facts())
 
 
 def _rest(sock: socket.socket) -> bytes:

@@ -16,7 +16,7 @@ from typing import Any
 _chdir, _fchdir = os.chdir, os.fchdir
 
 
-def enter(path: str) -> WorkingDirectory:
+def enter_directory(path: str) -> WorkingDirectory:
     """Change to a directory, and notice all later changes for as long as the process lives. Raises OSError."""
     _chdir(path)
     return WorkingDirectory().__enter__()

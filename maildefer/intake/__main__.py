@@ -20,16 +20,16 @@ def main() -> int:
     """0 after TERM; 78 for what the options name and can't be used, 1 for a queue or socket that can't."""
     options = parse()
     events.configure(options.log_format, log_file=options.log_file, level=options.log_level)
-    startup.gain_nothing()
+    startup.ensure_no_new_privileges()
     startup.raise_descriptor_limit(options.max_connections)
     try:
         security = AccessSecurity(options)
         if options.user or options.group:
-            from maildefer.host.privileges import drop  # ctypes, and only here
+            from maildefer.host.privileges import drop_privileges  # ctypes, and only here
 
             _load(security)  # while its files can still be read
             set_title(f"intake {options.queue}")  # which the kernel forbids once privileges are dropped
-            drop(options.user, options.group)
+            drop_privileges(options.user, options.group)
         closing = (*(each.fd for each in options.sockets), *options.inherited_fds)
         link = process.fork(options.queue, options, hostname=options.hostname, closing=closing)
         set_title(f"intake {options.queue}")

@@ -24,7 +24,7 @@ _UVLOOP: Final = "uvloop"
 def raise_descriptor_limit(max_connections: int) -> None:
     """Allow a descriptor for each connection, where 1,024 are usual; log it where the hard limit is too low."""
     wanted = max_connections + _OTHER_DESCRIPTORS
-    if (allowed := rlimits.allow(wanted)) < wanted:
+    if (allowed := rlimits.allow_descriptors(wanted)) < wanted:
         events.emit(
             "intake.cramped",
             reason=f"{allowed} descriptors, and max_connections is {max_connections}: raise the hard limit "
@@ -32,14 +32,14 @@ def raise_descriptor_limit(max_connections: int) -> None:
         )
 
 
-def gain_nothing() -> None:
+def ensure_no_new_privileges() -> None:
     """See to it that no program that this process executes gains rights, where its starter has not done so already."""
     with open("/proc/self/status", "rb") as facts:
         if b"\nNoNewPrivs:\t1\n" in facts.read():
             return
     from maildefer.host.linux import prctl  # ctypes, which a pool's front ends do without
 
-    prctl.gain_nothing()
+    prctl.set_no_new_privileges()
 
 
 def unblock_early_signals() -> None:

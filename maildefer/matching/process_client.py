@@ -143,7 +143,7 @@ class _MatchingProcess:
                     stdin=theirs.fileno(),
                     stdout=subprocess.DEVNULL,
                     cwd="/",
-                    env=environment.listed(),
+                    env=environment.passed_variables(),
                 )
         except BaseException:
             self.socket.close()

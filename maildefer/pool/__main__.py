@@ -84,7 +84,7 @@ def assemble(
         dumps=_dumps(slots),
         force=options.force,
     )
-    return context, options, report, status_socket.listen(runtime_dir.socket_path(options.pidfile))
+    return context, options, report, status_socket.listen_at(runtime_dir.socket_path(options.pidfile))
 
 
 def _dumps(slots: int) -> StackDumps | None:

@@ -12,7 +12,7 @@ from typing import Literal
 
 from maildefer import events
 from maildefer.host.linux.descendants import ProcessEntry
-from maildefer.host.linux.prctl import die_with_parent, gain_nothing
+from maildefer.host.linux.prctl import die_with_parent, set_no_new_privileges
 from maildefer.pool.scoreboard import ProcessKind
 
 Killed = Literal["", "drain", "fence", "timeout", "recycled", "retired"]
@@ -108,7 +108,7 @@ def spawn(
             os.set_inheritable(descriptor, True)
         signal.pthread_sigmask(signal.SIG_BLOCK, hold)
         if confined:
-            gain_nothing()
+            set_no_new_privileges()
         os.execve(argv[0], list(argv), dict(environ if environ is not None else os.environ))
 
     return fork(main)

@@ -22,7 +22,7 @@ _LEAST_SECONDS: Final = 1.0
 _BOOTED: Final = time.time() - boottime()
 
 
-def of_pool(context: PoolContext, **more: object) -> dict[str, Any]:
+def pool_record(context: PoolContext, **more: object) -> dict[str, Any]:
     """Describe the pool. Reads memory only, so it works whatever the mounts do."""
     board, header = context.board, HeaderView(context.board)
     served = [
@@ -40,8 +40,8 @@ def of_pool(context: PoolContext, **more: object) -> dict[str, Any]:
         "scout_silent_seconds": _since(max(header.scout_seen, header.started)),
         "ttl_seconds": max(QueueRecordView(board, index).ttl_seconds for index in range(board.queues))
         or Format().ttl_seconds,
-        "workers": [one for slot in context.board.worker_slots() if (one := of_worker(context, slot))],
-        "queues": [of_queue(context, index) for index in range(len(context.queues))],
+        "workers": [one for slot in context.board.worker_slots() if (one := worker_record(context, slot))],
+        "queues": [queue_record(context, index) for index in range(len(context.queues))],
         **more,
     }
 
@@ -59,7 +59,7 @@ def _since(moment: float) -> float:
     return round(boottime() - moment, 1)
 
 
-def of_queue(context: PoolContext, index: int) -> dict[str, Any]:
+def queue_record(context: PoolContext, index: int) -> dict[str, Any]:
     """Describe one queue as this host serves it."""
     board, now = context.board, boottime()
     header, record = HeaderView(board), QueueRecordView(board, index)
@@ -68,7 +68,7 @@ def of_queue(context: PoolContext, index: int) -> dict[str, Any]:
     workers = [
         one
         for slot in board.worker_slots()
-        if (one := of_worker(context, slot)) and one["queue_index"] == index
+        if (one := worker_record(context, slot)) and one["queue_index"] == index
     ]
     return {
         "queue": context.queues[index].name,
@@ -99,7 +99,7 @@ def _workers_since(board: Scoreboard) -> float | None:
     return round(oldest + _BOOTED, 3) if oldest else None
 
 
-def of_worker(context: PoolContext, slot: int) -> dict[str, Any] | None:
+def worker_record(context: PoolContext, slot: int) -> dict[str, Any] | None:
     """Describe one worker, and what it is on; None where the slot has none."""
     board, child = context.board, SlotView(context.board, slot)
     if not child.is_worker:

@@ -223,7 +223,7 @@ def test_a_probe_looks_at_no_mount(maildefer, wanted, monkeypatch):
 
     for name in ("stat", "lstat", "listdir", "scandir", "open", "access", "readlink", "chdir"):
         monkeypatch.setattr(os, name, hang(getattr(os, name)))
-    with status_socket.listen(str(record.status_socket)) as listening:
+    with status_socket.listen_at(str(record.status_socket)) as listening:
         status_socket.answer_in_thread(listening, lambda: {"workers": [{"state": "idle"}]})
         ended = maildefer("probe", wanted)
     assert (ended.code, ended.out) == (0, f"{wanted[2:]}\n"), ended.err

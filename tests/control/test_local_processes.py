@@ -208,9 +208,11 @@ def test_the_status_of_each_process_is_asked_and_a_hung_one_is_named(run: Path, 
     record(run / "a.pid", answering.pid, paths[0])
     record(run / "b.pid", hung.pid, paths[1])
     record(run / "c.pid", mute.pid)
-    with statussocket.listen(paths[0]) as first, statussocket.listen(paths[1]):
+    with statussocket.listen_at(paths[0]) as first, statussocket.listen_at(paths[1]):
         first.setblocking(True)
-        thread = threading.Thread(target=lambda: statussocket.answer(first.accept()[0], {"workers": 8}))
+        thread = threading.Thread(
+            target=lambda: statussocket.answer_status(first.accept()[0], {"workers": 8})
+        )
         thread.start()
         statuses = {item.record.pid: item for item in control.local_status(seconds=0.3)}
         thread.join()

@@ -13,7 +13,7 @@ import pytest
 from maildefer.errors import MaildeferError, NoSpace, QueueMissing
 from maildefer.host import bounded_call as module
 from maildefer.host.bounded_call import TimedOut, bounded
-from maildefer.host.identity import exists
+from maildefer.host.identity import pid_exists
 
 
 def sleep_for_ever() -> None:
@@ -42,9 +42,9 @@ def test_a_child_that_hangs_is_killed_and_reaped_later() -> None:
     bounded(sleep_for_ever, 0.05)
     (child,) = module._abandoned
     deadline = time.monotonic() + 30
-    while exists(child) and time.monotonic() < deadline:
+    while pid_exists(child) and time.monotonic() < deadline:
         os.sched_yield()
-    assert not exists(child)
+    assert not pid_exists(child)
     assert bounded(lambda: 1) == 1
     assert module._abandoned == []
 

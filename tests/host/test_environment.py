@@ -21,7 +21,7 @@ def test_what_is_neither_on_the_list_nor_named_is_left_out() -> None:
     given = dict.fromkeys(
         "PATH LC_TIME PYTHONPATH TZ BLOG_DB_URL AWS_SECRET PATHS MAILDEFER_DB LISTEN_FDS".split(), "x"
     )
-    assert environment.listed(["BLOG_DB_URL", "MISSING"], given).keys() == {
+    assert environment.passed_variables(["BLOG_DB_URL", "MISSING"], given).keys() == {
         "PATH",
         "LC_TIME",
         "PYTHONPATH",
@@ -34,7 +34,7 @@ def test_each_variable_of_our_own_that_is_no_secret_is_on_the_list() -> None:
     text = "".join(path.read_text() for path in PACKAGE.rglob("*.py") if path.name != "environment.py")
     ours = set(re.findall(r"\b(?:MAILDEFER|SALMON)_[A-Z_]*[A-Z]\b", text))
     assert "MAILDEFER_PROJECT" in ours
-    assert ours - environment.listed(environ=dict.fromkeys(ours, "x")).keys() == SECRET
+    assert ours - environment.passed_variables(environ=dict.fromkeys(ours, "x")).keys() == SECRET
 
 
 @pytest.mark.parametrize("said", [{"A": "b"}, 7, ["A=b"], ["a b"], [""], [7], ["BLOG_DB_URL", None]])

@@ -69,8 +69,8 @@ def test_the_same_boot_in_another_pid_namespace_is_another_host() -> None:
 def test_a_running_process_is_alive_only_under_its_own_start_time() -> None:
     began = identity.start_time(os.getpid())
     assert began is not None
-    assert identity.alive(os.getpid(), began)
-    assert not identity.alive(os.getpid(), began + 1)
+    assert identity.is_alive(os.getpid(), began)
+    assert not identity.is_alive(os.getpid(), began + 1)
 
 
 @pytest.mark.parametrize("comm", [b"a) S 1 1", b"(((", b") R (", b"  x  "])
@@ -99,16 +99,16 @@ def test_a_zombie_is_dead() -> None:
     child.send_signal(signal.SIGKILL)
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # ended, and not reaped
     assert identity.start_time(child.pid) is None
-    assert not identity.alive(child.pid, began)
+    assert not identity.is_alive(child.pid, began)
     child.communicate()
     assert identity.start_time(child.pid) is None
-    assert not identity.exists(child.pid)
+    assert not identity.pid_exists(child.pid)
 
 
 @pytest.mark.parametrize("pid", [0, -1, 2**31, 10**12])
 def test_a_pid_that_no_process_can_have_is_dead(pid: int) -> None:
     assert identity.start_time(pid) is None
-    assert not identity.alive(pid, 1)
+    assert not identity.is_alive(pid, 1)
 
 
 def test_a_process_that_proc_hides_counts_as_alive(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,4 +117,4 @@ def test_a_process_that_proc_hides_counts_as_alive(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(identity, "stat_fields", lambda pid: None)
     monkeypatch.setattr(os, "kill", refuse)
-    assert identity.alive(12345, 1)
+    assert identity.is_alive(12345, 1)

@@ -12,7 +12,7 @@ import os, time
 from maildefer.host import identity
 
 boot, up = os.environ["BOOT"], os.environ["UP_SECONDS"]
-_line, _alive, _clock = identity._line, identity.alive, time.clock_gettime
+_line, _alive, _clock = identity._line, identity.is_alive, time.clock_gettime
 shift = _clock(time.CLOCK_BOOTTIME) - float(up) if up else 0.0
 
 def alive(pid, start_time):
@@ -23,7 +23,7 @@ def alive(pid, start_time):
         return False
 
 identity._line = lambda path: boot if path.endswith("boot_id") else _line(path)
-identity.alive = alive
+identity.is_alive = alive
 time.clock_gettime = lambda clock: _clock(clock) - (shift if clock == time.CLOCK_BOOTTIME else 0.0)
 """
 

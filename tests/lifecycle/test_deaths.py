@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from maildefer.host.identity import exists
+from maildefer.host.identity import pid_exists
 from maildefer.pool.receiver.consumer import Consumer
 from tests.lifecycle.conftest import Start
 from tests.lifecycle.project import Project, eventually
@@ -217,7 +217,7 @@ def test_the_dump_of_a_handlers_child_is_not_its_workers(project: Project, start
 def family(project: Project) -> dict[str, int]:
     """The children of a handler by kind; 0 once they have ended."""
     pids = {path.suffix[1:]: int(path.read_text()) for path in project.path.glob("family.*")}
-    return {kind: pid if exists(pid) else 0 for kind, pid in pids.items()}
+    return {kind: pid if pid_exists(pid) else 0 for kind, pid in pids.items()}
 
 
 def end(pids: dict[str, int]) -> None:

@@ -18,7 +18,7 @@ import pytest
 
 from benchmarks import processes
 from maildefer import Queue
-from maildefer.host.environment import listed
+from maildefer.host.environment import passed_variables
 from maildefer.pool.frontend.log_sink import LogSink
 from maildefer.pool.scoreboard import QueueWord
 from maildefer.server import SMTPReceiver
@@ -72,9 +72,9 @@ def test_a_pools_front_end_and_all_that_it_starts_get_no_variable_but_those_of_a
     assert len(intake) >= 4, "with its writer and two policies"
     assert len(web) == 2
     for pid in intake:
-        assert environment(pid) == listed(NAMED, pool.environ), pid
+        assert environment(pid) == passed_variables(NAMED, pool.environ), pid
     for pid in web:
-        assert environment(pid) == listed((), pool.environ), pid
+        assert environment(pid) == passed_variables((), pool.environ), pid
     assert SECRET.items() <= environment(pool.worker_pids()[0]).items(), "which handlers may need"
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from maildefer.host.identity import exists
+from maildefer.host.identity import pid_exists
 from tests.lifecycle.project import eventually
 
 pytestmark = pytest.mark.lifecycle
@@ -115,9 +115,9 @@ def test_what_a_handler_has_started_ends_with_its_receiver(port: int) -> None:
     with smtplib.LMTP("127.0.0.1", port, timeout=20) as client:
         client.sendmail("ann@example.org", ["bob@osb.example"], "Subject: hi\r\n\r\nhello\r\n")
     pid = int(noted(1)[0])
-    assert exists(pid)
+    assert pid_exists(pid)
     assert maildefer("stop").returncode == 0
-    eventually(lambda: not exists(pid), "it has ended")
+    eventually(lambda: not pid_exists(pid), "it has ended")
 
 
 def test_the_routes_of_a_salmon_project_are_shown(port: int) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from maildefer.errors import ConfigurationError
-from maildefer.host.privileges import resolve
+from maildefer.host.privileges import resolve_user
 from maildefer.maildir.layout import create_queue
 from maildefer.maildir.rights.sharing import FrontEndAccount, share_queue
 from tests.support.front_end_security import ROOT, Door
@@ -121,11 +121,11 @@ def test_it_still_ends_with_its_parent() -> None:
         """
 import os, sys
 from maildefer.host.linux.prctl import death_signal, die_with_parent
-from maildefer.host.privileges import drop
+from maildefer.host.privileges import drop_privileges
 parent = os.getpid()
 if not (child := os.fork()):
     die_with_parent(parent)
-    drop(*sys.argv[1:])
+    drop_privileges(*sys.argv[1:])
     print(os.getuid(), int(death_signal()), flush=True)
     os._exit(0)
 os.waitpid(child, 0)
@@ -148,11 +148,11 @@ def test_who_is_not_root_can_become_nobody_else() -> None:
 import codecs, grp, os, pwd, sys
 codecs.lookup("ascii")
 from maildefer.errors import ConfigurationError
-from maildefer.host.privileges import drop
+from maildefer.host.privileges import drop_privileges
 guest, owner, group = sys.argv[1:]
 os.setresuid(*[int(guest)] * 3)
 try:
-    drop(owner, group)
+    drop_privileges(owner, group)
 except ConfigurationError as refusal:
     print(os.getuid(), refusal)
 """,
@@ -163,18 +163,18 @@ except ConfigurationError as refusal:
 
 
 def test_a_user_alone_comes_with_all_of_its_groups() -> None:
-    identity = resolve("nobody", "")
+    identity = resolve_user("nobody", "")
     assert (identity.uid, identity.gid) == (65534, 65534)
     assert identity.gid in identity.groups
 
 
 def test_a_group_alone_leaves_the_user() -> None:
-    assert resolve("", str(GROUP)) == (resolve(str(os.geteuid()), str(GROUP)))
+    assert resolve_user("", str(GROUP)) == (resolve_user(str(os.geteuid()), str(GROUP)))
 
 
 def test_a_number_without_an_account_needs_a_group() -> None:
     with pytest.raises(ConfigurationError, match=str(GUEST)):
-        resolve(str(GUEST), "")
+        resolve_user(str(GUEST), "")
 
 
 def test_a_route_table_is_read_by_whom_it_became(place: Path, queue: Path) -> None:

@@ -175,7 +175,7 @@ def installed() -> Iterator[None]:
         put(scoreboard, "mmap", SimpleNamespace(mmap=Memory))
         put(scoreboard, "GATHERED_PLACES", 0)  # no batches here, and a board is copied with each death
         put(heartbeat, "start_time", lambda pid: 1)
-        put(maintenance, "alive", _alive)
+        put(maintenance, "is_alive", _alive)
         put(events, "emit", lambda event, **facts: _on[-1].heard(event, facts))
         put(doubt, "is_listed", lambda path, name, system: _on[-1].look(listed, path, name, system))
         put(names, "_count", count())

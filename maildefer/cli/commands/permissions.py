@@ -12,7 +12,7 @@ import typer
 from maildefer.cli import output
 from maildefer.cli.parameters import Commands
 from maildefer.errors import ConfigurationError, MaildeferError
-from maildefer.host.privileges import resolve
+from maildefer.host.privileges import resolve_user
 from maildefer.maildir.rights import sharing
 
 app = Commands()
@@ -35,7 +35,7 @@ def permissions(
     ] = False,
 ) -> None:
     """Print, or give, the rights with which a front end of another user serves queues, and no others."""
-    wanted = resolve(user, group)
+    wanted = resolve_user(user, group)
     if 0 in (wanted.uid, wanted.gid):
         raise ConfigurationError(
             "root, and members of root's group, may do more than a front end should: name a user and a group of its own"

@@ -154,10 +154,10 @@ def _carry_out(asked: SendmailCommand) -> None:
             _take(asked)
         case "s":
             from maildefer.pool.frontend.smtp_on_stdio import (
-                speak,  # a process of its own, for who speaks SMTP
+                serve_stdio,  # a process of its own, for who speaks SMTP
             )
 
-            raise typer.Exit(speak(_queue(asked)))
+            raise typer.Exit(serve_stdio(_queue(asked)))
         case "p":
             from maildefer.cli.commands.queue import list_
 

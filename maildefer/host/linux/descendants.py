@@ -34,7 +34,7 @@ class ProcessEntry:
 Table = Mapping[int, ProcessEntry]
 
 
-def listed() -> dict[int, ProcessEntry]:
+def list_processes() -> dict[int, ProcessEntry]:
     """Every process of this pid namespace that can be seen and has not ended."""
     found = {}
     try:
@@ -51,9 +51,9 @@ def listed() -> dict[int, ProcessEntry]:
     return found
 
 
-def below(pid: int) -> frozenset[ProcessEntry]:
+def processes_below(pid: int) -> frozenset[ProcessEntry]:
     """The processes that a process has started, and theirs; not one whose parent has ended in between."""
-    table = listed()
+    table = list_processes()
     return frozenset(table[one] for one in _closure(table, [pid]) if one != pid)
 
 
@@ -66,7 +66,7 @@ def is_or_is_below(parent: int, pid: int) -> bool:
 
 
 def end_below(pid: int) -> int:
-    """End all that `below` shows; returns how many."""
+    """End all that `processes_below` shows; returns how many."""
     return _end(lambda table: _closure(table, [pid]) - {pid})
 
 
@@ -94,7 +94,7 @@ def _end(choose: Callable[[Table], set[int]]) -> int:
         stopped: dict[int, PidfdProcess] = {}
         refused: set[int] = set()
         for _ in range(_MOST_LOOKS):
-            table = listed()
+            table = list_processes()
             fresh = choose(table) - stopped.keys() - refused - {os.getpid()}
             if not fresh:
                 break

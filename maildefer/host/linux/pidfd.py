@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
-from maildefer.host.identity import alive
+from maildefer.host.identity import is_alive
 
 _POLL_SECONDS: Final = 0.05
 
@@ -29,7 +29,7 @@ class PidfdProcess:
             OSError
         ):  # before Linux 5.3, or forbidden in a container: look at /proc before each signal instead
             self._descriptor = -1
-        if not alive(pid, start_time):  # only now: before the open, the pid could still have changed hands
+        if not is_alive(pid, start_time):  # only now: before the open, the pid could still have changed hands
             self.close()
             raise ProcessLookupError(f"process {pid} has ended")
 
@@ -37,7 +37,7 @@ class PidfdProcess:
         """Signal it, and nobody else. Raises ProcessLookupError, PermissionError."""
         if self._descriptor >= 0:
             signal.pidfd_send_signal(self._descriptor, signum)
-        elif alive(self.pid, self._start_time):
+        elif is_alive(self.pid, self._start_time):
             os.kill(self.pid, signum)
         else:
             raise ProcessLookupError(f"process {self.pid} has ended")
@@ -50,7 +50,7 @@ class PidfdProcess:
         return any(int(mask, 16) & bit for mask in masks.values())
 
     def has_ended(self) -> bool:
-        return not alive(self.pid, self._start_time)
+        return not is_alive(self.pid, self._start_time)
 
     def close(self) -> None:
         if self._descriptor >= 0:

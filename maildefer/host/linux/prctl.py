@@ -52,7 +52,7 @@ def adopt_orphans() -> None:
     _prctl(c_int(_PR_SET_CHILD_SUBREAPER), c_ulong(1), c_ulong(0), c_ulong(0), c_ulong(0))
 
 
-def gain_nothing() -> None:
+def set_no_new_privileges() -> None:
     """Let no program that this process executes get more rights than the process has; inherited for good."""
     _prctl(c_int(_PR_SET_NO_NEW_PRIVS), c_ulong(1), c_ulong(0), c_ulong(0), c_ulong(0))
 

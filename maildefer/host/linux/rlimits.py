@@ -5,7 +5,7 @@ from __future__ import annotations
 import resource
 
 
-def allow(count: int) -> int:
+def allow_descriptors(count: int) -> int:
     """Raise the soft limit to so many where it is lower, as far as the hard limit allows; returns what is allowed.
 
     Children inherit it. For processes that wait with epoll(7): select(2), for which the soft limit is mostly 1024,

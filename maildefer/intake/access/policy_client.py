@@ -84,7 +84,7 @@ class PolicyClient:
         """Replace each process after the question in hand: the project has changed."""
         self._reload.set()
         self._reload = asyncio.Event()
-        self._throttle.note_good()
+        self._throttle.note_success()
 
     async def close(self) -> None:
         for task in self._tasks:
@@ -158,7 +158,7 @@ class PolicyClient:
                 try:
                     writer.write(question.text.encode() + b"\n")
                     reply = self._reply(await self._read_answer(reader, self._seconds), question)
-                    self._throttle.note_good()
+                    self._throttle.note_success()
                 finally:
                     question.set_answer(reply)
             if reader.at_eof():

@@ -20,7 +20,7 @@ def main() -> int:
     """0 after TERM; 78 for what the options name and can't be used, 1 for a queue or socket that can't."""
     options = parse()
     events.configure(options.log_format, log_file=options.log_file, level=options.log_level)
-    startup.gain_nothing()
+    startup.ensure_no_new_privileges()
     startup.raise_descriptor_limit(options.max_connections)
     try:
         if find_spec("aiohttp") is None:
@@ -29,10 +29,10 @@ def main() -> int:
 
         tokens = ApiTokens(options.token_file)
         if options.user or options.group:
-            from maildefer.host.privileges import drop  # ctypes, and only here
+            from maildefer.host.privileges import drop_privileges  # ctypes, and only here
 
             set_title("web")
-            drop(options.user, options.group)
+            drop_privileges(options.user, options.group)
         links = _fork_writers(options)
         set_title(f"web {' '.join(options.queues)}")
         in_order = asyncio.run(serve(options, links, tokens))

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 from maildefer import events
 from maildefer.errors import ConfigurationError
 from maildefer.handling.project.settings import PoolSettings
-from maildefer.host.privileges import drop, resolve
+from maildefer.host.privileges import drop_privileges, resolve_user
 from maildefer.intake import settings as front_end_settings
 from maildefer.pool.context import PoolContext, QueueOfPool
 from maildefer.pool.frontend import listeners
@@ -78,7 +78,7 @@ def try_identity(front: FrontEndConfig) -> None:
 
 
 def _become_and_look(user: str, group: str, paths: Sequence[str]) -> None:
-    drop(user, group)
+    drop_privileges(user, group)
     given = {"--user": user, "--group": group}
     options = " ".join(f"{option} {shlex.quote(name)}" for option, name in given.items() if name)
     for path in paths:
@@ -183,5 +183,5 @@ def _identity(config: Mapping[str, Any], plan: PoolOptions) -> dict[str, str]:
     group = plan.group or str(config.get("group", ""))
     if not user and not group:
         return {}
-    resolve(user, group)
+    resolve_user(user, group)
     return {"user": user, "group": group}

@@ -94,5 +94,5 @@ class IntakeCommand:
         if self.routes is not None:
             argv.append(f"--routes=/proc/self/fd/{self.routes.descriptor}")
             inherited.append(self.routes.descriptor)
-        environ = environment.listed(self.environment)
+        environ = environment.passed_variables(self.environment)
         return ProcessImage(argv=[*argv, *self.options], environ=environ, inherited=inherited)

@@ -93,7 +93,7 @@ class ProcessGroup:
         """Replace all processes by new ones with these options; the old ones first finish their transactions."""
         self._command = replace(self._command, options=options, environment=environment)
         self._wanted = wanted
-        self._throttle.note_good()
+        self._throttle.note_success()
         self._retiring = set(self._members)
         # Those that retire count among themselves, as those that come may have other limits.
         os.close(self._table)

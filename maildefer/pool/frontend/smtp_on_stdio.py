@@ -17,7 +17,7 @@ from maildefer.pool.frontend.listeners import SmtpListener, bound_file
 _GREETING_SECONDS: Final = 30.0
 
 
-def speak(queue: str) -> int:
+def serve_stdio(queue: str) -> int:
     """Pass on what either side says until one hangs up; returns the exit code.
 
     Raises QueueError's kinds, and MaildeferError when the intake process does not come up.

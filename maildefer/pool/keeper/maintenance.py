@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from maildefer import events
 from maildefer.backoff import Backoff
-from maildefer.host.identity import alive
+from maildefer.host.identity import is_alive
 from maildefer.maildir.layout import mend
 from maildefer.maildir.names import Owner
 from maildefer.maildir.system import SYSTEM, System
@@ -264,7 +264,7 @@ class Maintenance:
         """Whether it is dead for sure: its pids are this host's, and neither supervisor nor keeper is alive."""
         if not self._context.host.shares_pids_with(holder.boot_id, holder.pid_namespace):
             return False
-        return not alive(holder.pid, holder.start_time) and not alive(
+        return not is_alive(holder.pid, holder.start_time) and not is_alive(
             holder.keeper_pid, holder.keeper_start_time
         )
 

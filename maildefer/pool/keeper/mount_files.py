@@ -95,7 +95,7 @@ class MountFiles:
         more: dict[str, object] = {"lease": self._heartbeat.lease}
         more["rate_per_second"] = self._rates.noted(self._system.boottime())
         more["reload"] = None if self.reload is None else asdict(self.reload)
-        status = status_record.of_queue(self._context, self._index) | more
+        status = status_record.queue_record(self._context, self._index) | more
         steady = {name: value for name, value in status.items() if name not in _CHANGING}
         if steady == self._status and self._system.boottime() < self._status_at:
             return

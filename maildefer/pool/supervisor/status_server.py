@@ -38,14 +38,14 @@ class StatusServer:
                 connection, _ = self._socket.accept()
             except OSError:  # no request waits
                 return
-            status = status_record.of_pool(
+            status = status_record.pool_record(
                 self._context,
                 trouble=self.trouble or None,
                 rate_per_second=self._rates.per_second(),
                 without_workers_seconds=round(boottime() - self._had_workers_at, 1),
                 **more,
             )
-            status_socket.answer(connection, status)
+            status_socket.answer_status(connection, status)
 
     def report(self, now: float) -> None:
         """Note the rate, and report to the service manager: ready, alive, one line of status."""

@@ -251,7 +251,7 @@ class Supervisor:
         self._context = replace(self._context, settings=reloaded.settings)
         self._options.configure_log(reloaded.settings)
         self._generation += 1
-        self._workers.throttle.note_good()
+        self._workers.throttle.note_success()
         if self._options.workers is None:
             self._wanted = reloaded.settings.workers
         events.emit("pool.reloading", generation=self._generation)

@@ -73,7 +73,7 @@ class WorkerTable:
         """Kill the workers that hold a claim or token of a queue whose lease was fenced: they own it no more."""
         for child in self.by_pid.values():
             if self._board.holds_under(child.slot, queue):
-                child.killed, child.family = "fence", descendants.below(child.pid)
+                child.killed, child.family = "fence", descendants.processes_below(child.pid)
                 self._signal(child, signal.SIGKILL)
 
     def end_misbehaving(self, pid: int, reason: str) -> bool:
@@ -83,7 +83,7 @@ class WorkerTable:
         if not child.misbehaved:
             child.misbehaved = True
             events.emit("child.misbehaved", kind="worker", worker=child.number, pid=pid, reason=reason)
-            child.family |= descendants.below(pid)
+            child.family |= descendants.processes_below(pid)
             self._signal(child, signal.SIGKILL)
         return True
 
@@ -100,11 +100,11 @@ class WorkerTable:
             deadline = self._slot(child).deadline
             if child.aborted_at:
                 if now - child.aborted_at > _ABORT_SECONDS:
-                    child.family |= descendants.below(child.pid)
+                    child.family |= descendants.processes_below(child.pid)
                     self._signal(child, signal.SIGKILL)
             elif deadline and now > deadline:
                 child.killed, child.aborted_at = "timeout", now
-                child.family = descendants.below(child.pid)
+                child.family = descendants.processes_below(child.pid)
                 entry = self._board.name(child.slot)
                 handler = self._board.handler(child.slot) or None
                 events.emit(

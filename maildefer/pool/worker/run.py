@@ -30,7 +30,7 @@ def run(shared: PoolContext, slot: int, number: int, output: int = -1) -> int:
             captured.capture()
         queue_paths.in_service = True
         os.environ[finder.PROJECT] = shared.project  # else it is looked for, also by children
-        directory = working_directory.enter(shared.project)
+        directory = working_directory.enter_directory(shared.project)
         application = Application.load(shared.settings.module, probed=True)
         directory.put_back()  # if a module of the project has moved
     except (ConfigurationError, OSError) as fault:

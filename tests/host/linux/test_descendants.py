@@ -10,8 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from maildefer.host.identity import exists, start_time
-from maildefer.host.linux.descendants import ProcessEntry, below, end_below, end_family, listed
+from maildefer.host.identity import pid_exists, start_time
+from maildefer.host.linux.descendants import (
+    ProcessEntry,
+    end_below,
+    end_family,
+    list_processes,
+    processes_below,
+)
 from maildefer.host.linux.pidfd import PidfdProcess
 from tests.lifecycle.project import eventually
 
@@ -40,10 +46,10 @@ def test_all_below_a_process_are_found_and_ended_but_itself(tmp_path: Path, own_
     first = chain(tmp_path, 4, own_sessions=own_sessions)
     try:
         pids = {int(name) for name in os.listdir(tmp_path)} - {first.pid}
-        assert {one.pid for one in below(first.pid)} == pids
+        assert {one.pid for one in processes_below(first.pid)} == pids
         assert end_below(first.pid) == 3
         eventually(lambda: not any(start_time(pid) for pid in pids), "they have ended")
-        assert exists(first.pid)
+        assert pid_exists(first.pid)
         assert end_below(first.pid) == 0
     finally:
         first.kill()
@@ -56,7 +62,7 @@ def test_a_familys_members_are_found_by_session_and_by_what_was_known_before(tmp
     other = chain(tmp_path / "other", 2, own_sessions=True)
     pids = [int(name) for name in os.listdir(tmp_path) if name != "other"]
     others = [int(name) for name in os.listdir(tmp_path / "other")]
-    known = below(other.pid)
+    known = processes_below(other.pid)
     for leader in (first, other):
         leader.kill()
         leader.wait()
@@ -67,10 +73,10 @@ def test_a_familys_members_are_found_by_session_and_by_what_was_known_before(tmp
 def test_who_has_got_an_ended_ones_pid_is_left_alone(tmp_path: Path) -> None:
     first = chain(tmp_path, 1)
     try:
-        mine = listed()[first.pid]
+        mine = list_processes()[first.pid]
         before = ProcessEntry(pid=mine.pid, parent=mine.parent, session=0, start_time=mine.start_time - 1)
         assert end_family(0x7FFFFFFF, [before]) == 0
-        assert exists(first.pid)
+        assert pid_exists(first.pid)
     finally:
         first.kill()
         first.wait()
@@ -80,7 +86,7 @@ def test_what_may_not_be_signalled_does_not_hold_up_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = chain(tmp_path, 3)
-    spared = max(one.pid for one in below(first.pid))
+    spared = max(one.pid for one in processes_below(first.pid))
     send = PidfdProcess.send
 
     def refusing(self: PidfdProcess, signum: signal.Signals) -> None:

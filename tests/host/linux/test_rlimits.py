@@ -4,7 +4,7 @@ import resource
 
 import pytest
 
-from maildefer.host.linux.rlimits import allow
+from maildefer.host.linux.rlimits import allow_descriptors
 
 
 class Limits:
@@ -35,5 +35,5 @@ def test_the_soft_limit_is_raised_as_far_as_needed_and_as_the_hard_one_lets_us(
     monkeypatch: pytest.MonkeyPatch, soft: int, hard: int, asked: int, allowed: int, after: int
 ) -> None:
     limits = Limits(monkeypatch, soft, hard)
-    assert allow(asked) == allowed
+    assert allow_descriptors(asked) == allowed
     assert limits.now == (after, hard)

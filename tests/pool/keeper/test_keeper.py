@@ -215,7 +215,7 @@ def test_another_machine_of_our_name_is_told_of_once(
 ) -> None:
     lines: list[str] = []
     monkeypatch.setattr(events, "emit", lambda event, **facts: lines.append(event))
-    monkeypatch.setattr(maintenance, "alive", lambda pid, start_time: True)
+    monkeypatch.setattr(maintenance, "is_alive", lambda pid, start_time: True)
     lease = place.joins(f"{LABEL}-9-0badcafe", holder_of(place, **differing))
     for _ in range(4):
         lease.renew()

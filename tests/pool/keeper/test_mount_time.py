@@ -86,7 +86,7 @@ class Host:
         return due - self.mount_time
 
     def shown(self) -> float:
-        found: float = status_record.of_queue(self.shared, 0)["clock_offset_seconds"]
+        found: float = status_record.queue_record(self.shared, 0)["clock_offset_seconds"]
         return found
 
 

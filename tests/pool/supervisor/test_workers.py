@@ -138,7 +138,7 @@ def test_nothing_that_a_worker_writes_to_the_board_ends_whoever_reads_it(word: i
     board.words[board.queue(0)] = QueueState.SERVED
     for at in range(len(board.words)):  # all of it, header, queue and the other's slot included
         board.words[at] = word
-    status_record.of_pool(shared)
+    status_record.pool_record(shared)
     rates.note(1.0)
     on_claims(board)(_NOBODY, 1)
     workers.check_slots()

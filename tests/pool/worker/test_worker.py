@@ -14,7 +14,7 @@ from maildefer.handling.outcomes import Deferred
 from maildefer.host.working_directory import WorkingDirectory
 from maildefer.pool.scoreboard import IN_HANDLER, Header, ProcessKind, Scoreboard, SlotWord, State
 from maildefer.pool.scoreboard_slot import ScoreboardSlot
-from maildefer.pool.status_record import of_worker
+from maildefer.pool.status_record import worker_record
 from maildefer.pool.worker.batch_group import BatchGroup
 from maildefer.pool.worker.batch_worker import BatchWorker
 from maildefer.pool.worker.claim_slots import GatheredSlots
@@ -95,7 +95,7 @@ def test_only_what_was_deferred_after_an_exception_is_counted_as_failed() -> Non
     )
     shared: Any = SimpleNamespace(board=board, queues=[SimpleNamespace(name="q")])
     board.words[board.slot(0) + SlotWord.KIND] = ProcessKind.WORKER
-    told = of_worker(shared, 0)
+    told = worker_record(shared, 0)
     assert told is not None
     assert row(told)[4] == 1
 
