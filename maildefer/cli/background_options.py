@@ -165,7 +165,7 @@ def _lock(pidfile: str, force: bool) -> int:
     except AlreadyRunning:
         if not force:
             raise
-    for step in stop.stop([control.look(pidfile)], kill=True):
+    for step in stop.stop([control.find_process(pidfile)], kill=True):
         output.say(f"{step.path}: {step.text}")
         if step.failed:
             raise MaildeferError(f"what runs with {pidfile} would not stop") from None

@@ -46,7 +46,7 @@ def meant(pid: str | None, all_projects: bool = False) -> list[RuntimeRecord]:
         return [record for record in records if record.pidfile == os.path.abspath(pid)]
     if all_projects or not records:
         return records
-    own = control.of_project(records, os.environ.get(finder.PROJECT) or os.getcwd())
+    own = control.records_of_project(records, os.environ.get(finder.PROJECT) or os.getcwd())
     return own if own or not _is_outside() else records
 
 
@@ -61,7 +61,9 @@ def _is_outside() -> bool:
 def look(records: list[RuntimeRecord], named: list[str] | None, *, elsewhere: bool) -> StatusSurvey:
     """Ask all processes and look at all queues at the same time, so that one that hangs delays no other."""
     known = list(dict.fromkeys(map(os.path.abspath, named or [q for r in records for q in r.queues])))
-    jobs: list[Callable[[], Any]] = [partial(control.ask, record, _SECONDS * 0.8) for record in records]
+    jobs: list[Callable[[], Any]] = [
+        partial(control.ask_process, record, _SECONDS * 0.8) for record in records
+    ]
     jobs += [partial(_usage, record.pid) for record in records]
     jobs += [partial(read_queue_status, queue, _SECONDS * 0.75) for queue in known]
     if elsewhere and not named:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from maildefer.control.requests import leases
+from maildefer.control.requests import read_leases
 from maildefer.errors import MaildeferError
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.rights.recording import barred_writers
@@ -45,7 +45,7 @@ def _older_than_journal(queue: Layout, since: float) -> list[str]:
     Judged by the status files of their keepers; a keeper of a former version does not report when its workers began.
     """
     try:
-        serving = leases(queue.path)
+        serving = read_leases(queue.path)
     except (MaildeferError, OSError):  # by now
         return []
     return [

@@ -29,12 +29,12 @@ class JournalRecord:
     detail: str | None
 
 
-def names(queue: Layout) -> list[str]:
+def list_files(queue: Layout) -> list[str]:
     """The names of the journal's files, by day; other names are passed over. Raises OSError."""
     return sorted(name for name in confined_to(queue.path).listdir(queue.journal) if _NAME.fullmatch(name))
 
 
-def lines(path: str, at: int = 0) -> Iterator[tuple[bytes, int]]:
+def read_lines(path: str, at: int = 0) -> Iterator[tuple[bytes, int]]:
     """Yield the whole lines from an offset on, each with the offset of the next; an unfinished last line is left out.
 
     Raises OSError, and UntrustedRecord for a file that is none of a journal.
@@ -61,20 +61,25 @@ def kept_since(queue: Layout) -> float | None:
     Raises OSError.
     """
     found = []
-    for name in names(queue):
+    for name in list_files(queue):
         if name.endswith(".pushed"):
             with suppress(
                 OSError, UntrustedRecord
             ):  # deleted meanwhile, or reported when the whole file is read
                 first = next(
-                    (record for line, _ in lines(f"{queue.journal}/{name}") if (record := parsed(line))), None
+                    (
+                        record
+                        for line, _ in read_lines(f"{queue.journal}/{name}")
+                        if (record := parse_record(line))
+                    ),
+                    None,
                 )
                 if first is not None and first.verb == "begin":
-                    found.append(since(first))
+                    found.append(beginning_of(first))
     return min(found, default=None)
 
 
-def since(begin: JournalRecord) -> float:
+def beginning_of(begin: JournalRecord) -> float:
     """The time since which a journal is kept, by one note of a beginning: the note's own time, or the first note's."""
     try:
         return min(begin.when, float(begin.detail or "nan"))
@@ -82,7 +87,7 @@ def since(begin: JournalRecord) -> float:
         return begin.when
 
 
-def parsed(line: bytes) -> JournalRecord | None:
+def parse_record(line: bytes) -> JournalRecord | None:
     """Parse the record of a line; None for an empty line. Raises UntrustedRecord for a torn one."""
     text = line.decode("ascii", "replace").rstrip("\n")
     if not text:

@@ -113,7 +113,7 @@ class KeyLedger:
         """
         days: dict[str, list[tuple[int, str]]] = {}
         for number, queue in enumerate(self.queues):
-            for name in journal_reader.names(queue):
+            for name in journal_reader.list_files(queue):
                 days.setdefault(name[:10], []).append((number, name))
         for yesterday, day in pairwise(["", *sorted(days)]):
             self._run("DELETE FROM early WHERE day < ? AND pushed_at IS NULL", yesterday)
@@ -190,7 +190,7 @@ class KeyLedger:
         """Read all pushes once more for ends without one: theirs may have been read, and forgotten, before a first."""
         self._run("BEGIN")
         for queue in self.queues:
-            for name in journal_reader.names(queue):
+            for name in journal_reader.list_files(queue):
                 if name.endswith(".pushed"):
                     for record, _ in self._records(f"{queue.journal}/{name}"):
                         if record.verb == "push":
@@ -215,7 +215,7 @@ class KeyLedger:
         match record.verb:
             case "begin":
                 self._begun[queue] = max(record.when, self._begun.get(queue, record.when))
-                first = journal_reader.since(record)
+                first = journal_reader.beginning_of(record)
                 self.kept_since[queue] = min(first, self.kept_since.get(queue, first))
             case "push" if self._accepts:
                 self._accept(queue, key, record.when)
@@ -281,9 +281,9 @@ class KeyLedger:
         if path in self.unreadable:
             return
         try:
-            for line, following in journal_reader.lines(path, at):
+            for line, following in journal_reader.read_lines(path, at):
                 try:
-                    if record := journal_reader.parsed(line):
+                    if record := journal_reader.parse_record(line):
                         yield record, following
                 except UntrustedRecord:
                     self.torn += counts

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from maildefer.control import pidfile_proof
-from maildefer.control.requests import LiveLease, Verb, leases
+from maildefer.control.requests import LiveLease, Verb, read_leases
 from maildefer.errors import MaildeferError, NotRunning, PidFileUnusable
 from maildefer.host import pidfile as pidfiles
 from maildefer.host import runtime_dir, status_socket
@@ -59,7 +59,7 @@ class LocalStatus:
     problem: str = ""
 
 
-def find(directory: str, host: HostIdentity | None = None) -> list[PidFileStatus]:
+def find_processes(directory: str, host: HostIdentity | None = None) -> list[PidFileStatus]:
     """Find every pid file in a directory, and every process of this host whose pid file belongs there, by path.
 
     If the mount does not answer, this host's processes are found all the same, and one PidFileStatus with the verdict
@@ -115,10 +115,11 @@ def queues_named(directory: str) -> tuple[list[str], list[str]]:
 
 
 def _not_believed(file: PidFile) -> str:
-    return f"it is of {pidfile_proof.whose(file)}, and its queues are not believed: name them, or run this as that user"
+    owner = pidfile_proof.owner_text(file)
+    return f"it is of {owner}, and its queues are not believed: name them, or run this as that user"
 
 
-def look(path: str, host: HostIdentity | None = None) -> PidFileStatus:
+def find_process(path: str, host: HostIdentity | None = None) -> PidFileStatus:
     """Find the process of one pid file. Raises NotRunning if there is neither the file nor a process."""
     host = host or this_host()
     path = os.path.abspath(path)
@@ -133,10 +134,10 @@ def look(path: str, host: HostIdentity | None = None) -> PidFileStatus:
     return _by_content(path, content, host)
 
 
-def look_or_suggest(path: str) -> PidFileStatus:
+def find_or_suggest(path: str) -> PidFileStatus:
     """Find the process of one pid file. Raises NotRunning, which names the processes that run on this host."""
     try:
-        return look(path)
+        return find_process(path)
     except NotRunning as error:
         here = [record.pidfile for record in runtime_dir.records(this_host())]
         if not here:
@@ -194,7 +195,7 @@ def is_a_clones(pidfile: PidFile) -> bool:
     return False
 
 
-def of_project(records: Iterable[RuntimeRecord], folder: str) -> list[RuntimeRecord]:
+def records_of_project(records: Iterable[RuntimeRecord], folder: str) -> list[RuntimeRecord]:
     """The processes of the project in which this folder is; by paths alone, so that no mount is looked at."""
     run, records = os.path.join(folder, "run"), list(records)
     around = {one.project for one in records if one.project and f"{folder}/".startswith(f"{one.project}/")}
@@ -202,7 +203,7 @@ def of_project(records: Iterable[RuntimeRecord], folder: str) -> list[RuntimeRec
     return [one for one in records if os.path.dirname(one.pidfile) == run or one.project == nearest]
 
 
-def ask(record: RuntimeRecord, seconds: float = 2.0) -> LocalStatus:
+def ask_process(record: RuntimeRecord, seconds: float = 2.0) -> LocalStatus:
     """Ask one process for its status, in bounded time."""
     if record.status_socket is None:
         return LocalStatus(record=record, status=None, problem="it answers no questions")
@@ -217,12 +218,12 @@ def ask(record: RuntimeRecord, seconds: float = 2.0) -> LocalStatus:
 
 def local_status(host: HostIdentity | None = None, seconds: float = 2.0) -> list[LocalStatus]:
     """Ask the processes of this host for their status, one after the other, without touching a mount."""
-    return [ask(record, seconds) for record in runtime_dir.records(host)]
+    return [ask_process(record, seconds) for record in runtime_dir.records(host)]
 
 
 def mount_status(queue_path: str, seconds: float = 2.0) -> list[LiveLease] | TimedOut:
     """Read all hosts' leases and status files in a queue. Raises QueueMissing, and StorageFault's kinds."""
-    return bounded(lambda: leases(queue_path), seconds)
+    return bounded(lambda: read_leases(queue_path), seconds)
 
 
 def as_pidfile(record: RuntimeRecord, host: HostIdentity) -> PidFile:
@@ -251,7 +252,7 @@ def _by_content(path: str, content: PidFile | str, host: HostIdentity) -> PidFil
         return PidFileStatus(path=path, verdict="unusable", problem=content)
     verdict = pidfiles.verify(content, host)
     if verdict == "running":
-        if problem := pidfile_proof.doubt(content):
+        if problem := pidfile_proof.why_doubted(content):
             return PidFileStatus(path=path, verdict="unverified", pidfile=content, problem=problem)
     elif verdict in ("other-host", "unproven") and not pidfile_proof.is_trusted(content):
         return PidFileStatus(path=path, verdict="unverified", pidfile=content, problem=_not_believed(content))

@@ -21,7 +21,7 @@ def is_trusted(file: PidFile) -> bool:
     return file.owner in (0, os.geteuid())
 
 
-def whose(file: PidFile) -> str:
+def owner_text(file: PidFile) -> str:
     """The owner of a pid file, in words."""
     if file.owner is None:
         return "nobody known"
@@ -31,7 +31,7 @@ def whose(file: PidFile) -> str:
         return f"user {file.owner}"
 
 
-def doubt(file: PidFile) -> str:
+def why_doubted(file: PidFile) -> str:
     """The reason not to believe that the process it names is a maildefer of the file's owner; empty if it is one."""
     import psutil  # for those who have no record of the process only: it is slow to load
 
@@ -44,7 +44,7 @@ def doubt(file: PidFile) -> str:
     except (psutil.Error, OSError):
         return "this user may not look at it"
     if users != {file.owner}:
-        return f"it does not run as {whose(file)}, whose the file is"
+        return f"it does not run as {owner_text(file)}, whose the file is"
     if not interpreter.startswith(_INTERPRETERS) or not _is_maildefer(arguments):
         return "it is no maildefer"
     return ""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Final
 
-from maildefer.control.requests import LiveLease, leases
+from maildefer.control.requests import LiveLease, read_leases
 from maildefer.host.identity import HostIdentity, is_alive, this_host
 from maildefer.maildir import scan
 from maildefer.maildir.layout import Layout, read_format
@@ -72,7 +72,7 @@ def read_queue_status(queue: str, seconds: float) -> EntryCounts:
     """
     layout = look_into_queue(queue)
     ttl = read_format(layout).ttl_seconds
-    serving = tuple(_serving(lease, ttl) for lease in leases(queue))
+    serving = tuple(_serving(lease, ttl) for lease in read_leases(queue))
     count = _EntryCounter(layout, time.monotonic() + seconds)
     try:
         count.count_all()

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from maildefer.control.local_processes import PidFileStatus, must_run, signal_process
-from maildefer.control.requests import LiveLease, leases, request
+from maildefer.control.requests import LiveLease, file_request, read_leases
 from maildefer.errors import MaildeferError
 from maildefer.host import status_socket
 from maildefer.host.bounded_call import TimedOut, bounded
@@ -61,7 +61,7 @@ def reload_there(queue: str, names: Iterable[str], seconds: float = SECONDS) -> 
     states = _states(queue)
     waiting: dict[str, ReloadRequest] = {}
     for name in names:
-        if isinstance(bounded(lambda name=name: request(queue, name, "reload")), TimedOut):  # type: ignore[misc]
+        if isinstance(bounded(lambda name=name: file_request(queue, name, "reload")), TimedOut):  # type: ignore[misc]
             raise MaildeferError(f"{queue} does not answer: its filesystem hangs")
         answer = _reload_answer(states[name].status.get("reload")) if name in states else None
         waiting[name] = ReloadRequest(subject=name, answered=answer[0] if answer else 0)
@@ -152,5 +152,5 @@ def _ask(found: PidFileStatus) -> dict[str, object]:
 
 
 def _states(queue: str) -> dict[str, LiveLease]:
-    found = bounded(lambda: leases(queue))
+    found = bounded(lambda: read_leases(queue))
     return {} if isinstance(found, TimedOut) else {lease.name: lease for lease in found}

@@ -52,7 +52,7 @@ class LiveLease:
         return (self.name,) if None in process else tuple(map(str, process))
 
 
-def request(queue_path: str, lease: str, verb: Verb) -> str:
+def file_request(queue_path: str, lease: str, verb: Verb) -> str:
     """File a request for one lease; the same one again replaces it. Returns its path.
 
     Raises QueueMissing, and StorageFault's kinds. Nobody need be there to read it: a lease name never comes back, so
@@ -75,15 +75,15 @@ def request(queue_path: str, lease: str, verb: Verb) -> str:
     return path
 
 
-def request_all(queue_path: str, verb: Verb) -> list[str]:
-    """File a request for each live lease of the queue; returns the leases. Raises as `request` does."""
+def file_requests(queue_path: str, verb: Verb) -> list[str]:
+    """File a request for each live lease of the queue; returns the leases. Raises as `file_request` does."""
     names = live_names(queue_path)
     for name in names:
-        request(queue_path, name, verb)
+        file_request(queue_path, name, verb)
     return sorted(names)
 
 
-def withdraw(queue_path: str, lease: str, verb: Verb) -> None:
+def withdraw_request(queue_path: str, lease: str, verb: Verb) -> None:
     """Remove a request whose lease ended before its keeper read it."""
     layout = Layout(queue_path)
     try:
@@ -92,7 +92,7 @@ def withdraw(queue_path: str, lease: str, verb: Verb) -> None:
         pass
 
 
-def leases(queue_path: str) -> list[LiveLease]:
+def read_leases(queue_path: str) -> list[LiveLease]:
     """The live leases of a queue with their status, by name. Raises QueueMissing, and StorageFault's kinds.
 
     Only names are believed (I10): whether a lease beats, two calls an interval apart tell.

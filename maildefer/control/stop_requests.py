@@ -14,7 +14,7 @@ from typing import Final
 
 from maildefer.control.local_processes import PidFileStatus
 from maildefer.control.pidfile_proof import is_trusted
-from maildefer.control.requests import live_names, request, withdraw
+from maildefer.control.requests import file_request, live_names, withdraw_request
 from maildefer.control.stop_steps import StopStep
 from maildefer.errors import (
     FormatUnknown,
@@ -166,7 +166,7 @@ def _request(process: PidFile, lease: str) -> str:
     problems: list[str] = []
     for queue in process.queues:
         try:
-            if isinstance(bounded(partial(request, queue, lease, "stop")), TimedOut):
+            if isinstance(bounded(partial(file_request, queue, lease, "stop")), TimedOut):
                 problems.append(f"{queue} does not answer")
         except MaildeferError as error:
             problems.append(str(error))
@@ -200,7 +200,7 @@ def _view_remote(found: PidFileStatus) -> _RemoteView | None:
 def _withdraw(process: PidFile, lease: str) -> None:
     for queue in process.queues:
         try:
-            bounded(partial(withdraw, queue, lease, "stop"))
+            bounded(partial(withdraw_request, queue, lease, "stop"))
         except (OSError, MaildeferError):  # a request nobody reads any more: untidy, nothing worse
             pass
 

@@ -23,7 +23,7 @@ from maildefer.cli.receiver_process import ReceiverService
 from maildefer.control import local_processes as control
 from maildefer.control import queue_status
 from maildefer.control.local_processes import LocalStatus
-from maildefer.control.requests import LiveLease, leases
+from maildefer.control.requests import LiveLease, read_leases
 from maildefer.doctor import examine as doctor
 from maildefer.doctor.findings import refuse
 from maildefer.host import pidfile, runtime_dir
@@ -601,10 +601,10 @@ def test_a_lease_whose_beats_do_not_show_is_judged_by_its_status_file(queue):
     Lease.join(queue, "b-7-aa", holder()).renew()
     os.utime(f"{queue.leases}/b-7-aa.1")
     Path(queue.status, "b-7-aa.json").write_text("{}")
-    (lease,) = leases(queue.path)
+    (lease,) = read_leases(queue.path)
     assert lease.beaten_seconds is None, "a rename may set no change time: it was written just now"
     os.utime(f"{queue.leases}/b-7-aa.1", (1, 1))
-    (lease,) = leases(queue.path)
+    (lease,) = read_leases(queue.path)
     assert lease.beaten_seconds is not None
     silent = [
         queue_status._serving(replace(lease, beaten_seconds=beaten, told_seconds=told), 8).silent
@@ -643,7 +643,7 @@ def test_a_process_whose_memory_cannot_be_read_does_not_hang_status(monkeypatch)
 def test_all_processes_and_queues_are_looked_at_side_by_side(monkeypatch, queue):
     """Each of them hangs, and is given up after the time for all."""
     monkeypatch.setattr(status_survey, "read_queue_status", lambda *_: time.sleep(60))
-    monkeypatch.setattr(control, "ask", lambda *_: time.sleep(60))
+    monkeypatch.setattr(control, "ask_process", lambda *_: time.sleep(60))
     monkeypatch.setattr(status_survey, "_SECONDS", 0.5)
     records = [
         runtime_dir.RuntimeRecord(

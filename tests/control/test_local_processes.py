@@ -98,7 +98,7 @@ def test_every_pid_file_of_a_directory_is_found_with_what_stands_behind_it(run: 
     (run / "empty.pid").touch()
     (run / "bare.pid").write_text(f"{process.pid}\n")
     (run / "queue").mkdir()
-    found = control.find(str(run))
+    found = control.find_processes(str(run))
     assert [(os.path.basename(item.path), item.verdict) for item in found] == [
         ("bare.pid", "unverified"),
         ("elsewhere.pid", "other-host"),
@@ -126,20 +126,20 @@ def test_a_process_whose_pid_file_is_not_written_yet_is_found_by_its_record(run:
     process = spawn()
     record(run / "supervise.pid", process.pid)
     record(run.parent / "elsewhere.pid", process.pid)
-    (found,) = control.find(str(run))
+    (found,) = control.find_processes(str(run))
     assert (found.path, found.verdict, found.process.pid) == (
         str(run / "supervise.pid"),
         "running",
         process.pid,
     )
-    assert control.look(str(run / "supervise.pid")) == found
+    assert control.find_process(str(run / "supervise.pid")) == found
 
 
 def test_a_record_counts_more_than_an_old_pid_file_of_the_same_name(run: Path, spawn: Spawn) -> None:
     process = spawn()
     write(run / "supervise.pid", os.getpid(), start_time=1)
     record(run / "supervise.pid", process.pid)
-    (found,) = control.find(str(run))
+    (found,) = control.find_processes(str(run))
     assert found.process.pid == process.pid
 
 
@@ -157,7 +157,7 @@ def test_a_mount_that_hangs_hides_nothing_that_runs_here(
 
     monkeypatch.setattr(os, "listdir", listdir)
     monkeypatch.setattr(bounded, "__defaults__", (0.2,))
-    directory, supervisor = control.find(str(run))
+    directory, supervisor = control.find_processes(str(run))
     assert (directory.verdict, directory.path) == ("no-answer", str(run))
     assert "did not answer within 0.2 s" in directory.problem
     assert (supervisor.verdict, supervisor.process.pid) == ("running", process.pid)
@@ -165,9 +165,9 @@ def test_a_mount_that_hangs_hides_nothing_that_runs_here(
 
 def test_a_mistyped_directory_or_pid_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(NotRunning, match="no directory"):
-        control.find(str(tmp_path / "rnu"))
+        control.find_processes(str(tmp_path / "rnu"))
     with pytest.raises(NotRunning, match="no pid file"):
-        control.look(str(tmp_path / "x.pid"))
+        control.find_process(str(tmp_path / "x.pid"))
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ def test_a_mistyped_directory_or_pid_file_is_an_error(tmp_path: Path) -> None:
 def test_a_verb_reaches_the_process_as_its_signal(run: Path, spawn: Spawn, verb: Verb, name: str) -> None:
     process = spawn(name)
     write(run / "x.pid", process.pid)
-    said = control.signal_process(control.look(str(run / "x.pid")), verb)
+    said = control.signal_process(control.find_process(str(run / "x.pid")), verb)
     assert said == f"sent {name} to process {process.pid} of {run}/x.pid"
     assert process.stdout is not None
     assert process.stdout.readline() == f"{name}\n".encode()
@@ -188,7 +188,7 @@ def test_a_process_without_a_handler_is_neither_frozen_nor_ended(run: Path, spaw
     verbs: tuple[Verb, Verb] = ("pause", "reload")
     for verb in verbs:
         with pytest.raises(MaildeferError, match=f"does not take `{verb}`"):
-            control.signal_process(control.look(str(run / "x.pid")), verb)
+            control.signal_process(control.find_process(str(run / "x.pid")), verb)
     assert process.poll() is None
 
 
@@ -196,7 +196,7 @@ def test_a_stranger_with_a_reused_pid_is_not_signalled(run: Path, spawn: Spawn) 
     process = spawn("SIGHUP")
     content = write(run / "x.pid", process.pid, start_time=1)
     with pytest.raises(NotRunning, match="stale"):
-        control.signal_process(control.look(str(run / "x.pid")), "reload")
+        control.signal_process(control.find_process(str(run / "x.pid")), "reload")
     late = control.PidFileStatus(path="x.pid", verdict="running", pidfile=content)  # it ended after the look
     with pytest.raises(NotRunning, match="just ended"):
         control.signal_process(late, "reload")

@@ -21,10 +21,10 @@ def add_lease(layout: Layout, name: str, beat: int = 0, **facts: object) -> None
 
 
 def test_a_request_is_a_file_named_for_the_lease(layout: Layout) -> None:
-    path = requests.request(layout.path, "web-abcdef-7-0011", "stop")
+    path = requests.file_request(layout.path, "web-abcdef-7-0011", "stop")
     assert path == f"{layout.requests}/web-abcdef-7-0011.stop"
     assert json.loads(Path(path).read_text())["verb"] == "stop"
-    requests.request(layout.path, "web-abcdef-7-0011", "stop")
+    requests.file_request(layout.path, "web-abcdef-7-0011", "stop")
     assert sorted(os.listdir(layout.requests)) == ["done", "web-abcdef-7-0011.stop"]
     assert os.listdir(layout.tmp) == []
 
@@ -32,14 +32,14 @@ def test_a_request_is_a_file_named_for_the_lease(layout: Layout) -> None:
 def test_all_live_leases_are_asked(layout: Layout) -> None:
     add_lease(layout, "a-1-x", 3)
     add_lease(layout, "b-1-y", 12)
-    assert requests.request_all(layout.path, "reload") == ["a-1-x", "b-1-y"]
+    assert requests.file_requests(layout.path, "reload") == ["a-1-x", "b-1-y"]
     assert set(os.listdir(layout.requests)) == {"done", "a-1-x.reload", "b-1-y.reload"}
 
 
 def test_a_request_can_be_withdrawn_and_withdrawn_again(layout: Layout) -> None:
-    requests.request(layout.path, "a-1-x", "pause")
+    requests.file_request(layout.path, "a-1-x", "pause")
     for _ in range(2):
-        requests.withdraw(layout.path, "a-1-x", "pause")
+        requests.withdraw_request(layout.path, "a-1-x", "pause")
     assert os.listdir(layout.requests) == ["done"]
 
 
@@ -50,7 +50,7 @@ def test_leases_come_with_what_their_supervisors_tell(layout: Layout) -> None:
     Path(layout.leases, ".nfs0001").touch()
     Path(layout.leases, "no-number.x").touch()
     Path(layout.status, "a-1-x.json").write_text('{"workers": 8}')
-    first, second = requests.leases(layout.path)
+    first, second = requests.read_leases(layout.path)
     assert (first.name, first.beat, first.facts, first.status) == ("a-1-x", 3, {"host": "a"}, {"workers": 8})
     assert (second.name, second.facts, second.status) == ("b-1-y", {}, {})
 
@@ -68,12 +68,12 @@ def test_a_lease_that_is_listed_under_two_beats_is_one(layout: Layout) -> None:
 
 
 def test_a_queue_that_is_not_there_is_an_error_and_an_unserved_maildir_is_not(tmp_path: Path) -> None:
-    for ask in (requests.leases, requests.live_names):
+    for ask in (requests.read_leases, requests.live_names):
         with pytest.raises(QueueMissing):
             ask(str(tmp_path / "mistyped"))
     with pytest.raises(QueueMissing):
-        requests.request(str(tmp_path / "mistyped"), "a-1-x", "stop")
+        requests.file_request(str(tmp_path / "mistyped"), "a-1-x", "stop")
     for name in ("tmp", "new", "cur"):
         (tmp_path / "maildir" / name).mkdir(parents=True)
-    assert requests.leases(str(tmp_path / "maildir")) == []
+    assert requests.read_leases(str(tmp_path / "maildir")) == []
     assert not (tmp_path / "mistyped").exists()

@@ -93,7 +93,7 @@ def elsewhere(run: Path, queue: Layout | None, lease: str | None = LEASE) -> Pat
 
 
 def stop_all(run: Path, timeout_seconds: float = 10.0, **how: bool) -> list[StopStep]:
-    return list(stop(control.find(str(run)), timeout_seconds=timeout_seconds, **how))
+    return list(stop(control.find_processes(str(run)), timeout_seconds=timeout_seconds, **how))
 
 
 def whats(steps: list[StopStep]) -> list[str]:
@@ -152,7 +152,7 @@ def test_a_process_that_ends_between_the_look_and_the_signal_is_not_missed_or_mi
 ) -> None:
     process = spawn()
     write(run / "x.pid", process.pid)
-    found = control.find(str(run))
+    found = control.find_processes(str(run))
     process.kill()
     process.wait()
     assert whats(list(stop(found))) == ["removed"]
@@ -173,7 +173,7 @@ def test_a_bare_pid_is_neither_signalled_nor_removed(run: Path, spawn: Spawn) ->
 
 def test_another_host_is_asked_through_the_mount_and_its_leaving_awaited(run: Path, queue: Layout) -> None:
     path = elsewhere(run, queue)
-    steps = stop(control.find(str(run)), timeout_seconds=10)
+    steps = stop(control.find_processes(str(run)), timeout_seconds=10)
     assert next(steps).what == "requested"
     os.rename(f"{queue.requests}/{LEASE}.stop", f"{queue.requests_done}/{LEASE}.stop")  # its keeper
     os.unlink(f"{queue.leases}/{LEASE}.3")
@@ -184,7 +184,7 @@ def test_another_host_is_asked_through_the_mount_and_its_leaving_awaited(run: Pa
 
 def test_another_host_that_joined_anew_is_asked_again_under_its_new_lease(run: Path, queue: Layout) -> None:
     elsewhere(run, queue)
-    steps = stop(control.find(str(run)), timeout_seconds=10)
+    steps = stop(control.find_processes(str(run)), timeout_seconds=10)
     assert next(steps).what == "requested"
     os.rename(f"{queue.leases}/{LEASE}.3", f"{queue.fenced}/{LEASE}.3")
     path = elsewhere(run, queue, "b-123456-99-bb")
@@ -263,7 +263,9 @@ def test_another_host_that_could_not_be_asked_at_first_is_asked_until_the_timeou
     monkeypatch.setattr(stop_requests, "_FAILED_SECONDS", 0.1)
     path = elsewhere(run, queue)
     os.rename(queue.path, queue.path + ".away")
-    steps = stop(told_when(control.find(str(run)), lambda: os.rename(queue.path + ".away", queue.path)))
+    steps = stop(
+        told_when(control.find_processes(str(run)), lambda: os.rename(queue.path + ".away", queue.path))
+    )
     assert next(steps).what == "requested"
     path.unlink()
     assert whats(list(steps)) == ["stopped"]
@@ -288,7 +290,7 @@ def test_a_request_that_is_lost_is_filed_again(
             path.unlink(missing_ok=True)
         return look(queue_path)
 
-    steps = stop(control.find(str(run)), timeout_seconds=60)
+    steps = stop(control.find_processes(str(run)), timeout_seconds=60)
     assert next(steps).what == "requested"
     request.unlink()
     monkeypatch.setattr(stop_requests, "live_names", obeyed)

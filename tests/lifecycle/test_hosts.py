@@ -230,7 +230,7 @@ def test_a_new_keeper_does_not_make_a_queue_that_went_away(project: Project, sta
 
 def test_a_stop_reaches_all_hosts_through_the_mount(project: Project, start: Start) -> None:
     pools = [start(host="a"), start(host="b")]
-    assert len(requests.request_all(project.queue.path, "stop")) == 2
+    assert len(requests.file_requests(project.queue.path, "stop")) == 2
     assert [pool.wait() for pool in pools] == [0, 0]
     assert project.leases() == []
 

@@ -140,7 +140,7 @@ def test_a_request_through_the_mount_is_carried_out_within_a_beat(
 ) -> None:
     pool = start()
     lease = pool.status()["queues"][0]["lease"]
-    requests.request(project.queue.path, lease, verb)
+    requests.file_request(project.queue.path, lease, verb)
     pool.await_event("request.received", verb=verb)
     match verb:
         case "pause":
@@ -156,8 +156,8 @@ def test_a_request_through_the_mount_is_carried_out_within_a_beat(
 
 def test_a_request_for_another_lease_is_left_alone(project: Project, start: Start) -> None:
     pool = start()
-    requests.request(project.queue.path, "b-123456-99-aabbccddeeff", "stop")
+    requests.file_request(project.queue.path, "b-123456-99-aabbccddeeff", "stop")
     lease = pool.status()["queues"][0]["lease"]
-    requests.request(project.queue.path, lease, "pause")
+    requests.file_request(project.queue.path, lease, "pause")
     pool.await_event("request.received", verb="pause")
     assert pool.events("request.received", verb="stop") == []

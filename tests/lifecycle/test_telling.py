@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from maildefer.control.requests import leases
+from maildefer.control.requests import read_leases
 from maildefer.host import pidfile
 from maildefer.host.identity import this_host
 from tests.lifecycle.conftest import Start
@@ -70,7 +70,7 @@ def test_a_pool_tells_other_hosts_its_rate(project: Project, start: Start) -> No
     queue = next(iter(project.layouts.values())).path
     rate = eventually(
         lambda: [
-            told for lease in leases(queue) if (told := lease.status.get("rate_per_second")) is not None
+            told for lease in read_leases(queue) if (told := lease.status.get("rate_per_second")) is not None
         ],
         "a rate in the status file",
     )

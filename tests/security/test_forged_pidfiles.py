@@ -169,7 +169,7 @@ def test_no_first_line_of_a_pid_file_ends_a_command_otherwise_than_by_what_it_sa
 ) -> None:
     path = run / "x.pid"
     path.write_text(f"{first}\n")
-    for found in (local_processes.look(str(path)), *local_processes.find(str(run))):
+    for found in (local_processes.find_process(str(path)), *local_processes.find_processes(str(run))):
         with pytest.raises(NotRunning, match=str(path)):
             list(reload_verdicts.reload_here([found], 0.0))
         with pytest.raises(NotRunning, match=str(path)):

@@ -178,7 +178,7 @@ class Round:
         pause_mark.resume_queue(self.queue)
 
     def ask(self) -> None:
-        requests.request(self.queue.path, LEASE, "stop")
+        requests.file_request(self.queue.path, LEASE, "stop")
 
     def make_folders(self) -> None:
         layout.make_folder(self.queue, ".later", SYSTEM)

@@ -13,7 +13,7 @@ from typing import Final
 
 import pytest
 
-from maildefer.control.requests import request
+from maildefer.control.requests import file_request
 from maildefer.errors import LeaseFenced, PermissionRefused
 from maildefer.handling.state.directory import DirectoryStorage
 from maildefer.handling.tasks import signature
@@ -72,7 +72,7 @@ def fill(layout: Layout) -> None:
             deal(claim)
     push(layout)
     pause_queue(layout, user="ann", host=LABEL)
-    request(layout.path, LEASE, "stop")
+    file_request(layout.path, LEASE, "stop")
     DirectoryStorage(layout.states).set("key", "ann@example.org", "START")
 
 
@@ -328,7 +328,7 @@ def test_a_member_of_a_group_that_serves_a_queue_together_may_everything_but_cha
 @pytest.mark.parametrize("user", [WORKERS, MEMBER])
 def test_who_serves_a_queue_can_stop_and_fence_the_pools_of_all_its_hosts(common: Layout, user: int) -> None:
     lease = Lease.join(common, f"{LABEL}-18-abcdef012345", holder())
-    as_user(user, GROUP, lambda: request(common.path, lease.name, "stop"))
+    as_user(user, GROUP, lambda: file_request(common.path, lease.name, "stop"))
     assert any(lease.name in name for name in os.listdir(common.requests))
     as_user(user, GROUP, lambda: os.rename(lease.path, f"{common.fenced}/{os.path.basename(lease.path)}"))
     with pytest.raises(LeaseFenced):

@@ -107,7 +107,7 @@ def _of_project(named: list[str] | None) -> list[str]:
         if not found:
             raise
     if not found:
-        control.look_or_suggest(pid_path(None, supervise_pid()))  # which says that nothing runs
+        control.find_or_suggest(pid_path(None, supervise_pid()))  # which says that nothing runs
         raise MaildeferError("no queue of this project is known: name those that are meant")
     return found
 

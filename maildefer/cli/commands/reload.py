@@ -15,7 +15,7 @@ from maildefer.control import local_processes as control
 from maildefer.control import reload_verdicts
 from maildefer.control.pidfile_proof import is_trusted
 from maildefer.control.reload_verdicts import ReloadVerdict
-from maildefer.control.requests import Verb, leases, request
+from maildefer.control.requests import Verb, file_request, read_leases
 from maildefer.errors import ConfigurationError, MaildeferError, NotRunning
 from maildefer.host.bounded_call import bounded
 
@@ -119,15 +119,15 @@ def is_elsewhere(queues: list[str] | None, pid: str | None, all_hosts: bool, hos
 def pools(pid: str | None) -> list[control.PidFileStatus]:
     """This project's pools on this host; other projects' are named by their pid files only."""
     if pid is not None:
-        return [control.look_or_suggest(pid)]
+        return [control.find_or_suggest(pid)]
     found = [one for one in here() if one.verdict == "running" and one.process.kind == "supervise"]
-    return found or [control.look_or_suggest(pid_path(None, supervise_pid()))]  # which says that nothing runs
+    return found or [control.find_or_suggest(pid_path(None, supervise_pid()))]  # which says that nothing runs
 
 
 def here() -> list[control.PidFileStatus]:
     """The processes of this host behind the pid files in the project's `run`, which may be missing."""
     try:
-        return control.find(RUN)
+        return control.find_processes(RUN)
     except NotRunning:
         return []
 
@@ -135,7 +135,7 @@ def here() -> list[control.PidFileStatus]:
 def _through_the_mount(verb: Verb, queues: list[str] | None, host: str | None) -> None:
     for queue, names in _meant(queues, host):
         for lease in names:
-            answered(bounded(lambda q=queue, le=lease: request(q, le, verb)), queue)  # type: ignore[misc]
+            answered(bounded(lambda q=queue, le=lease: file_request(q, le, verb)), queue)  # type: ignore[misc]
             output.line(output.clean(f"asked {lease} to {verb}, through {queue}"))
 
 
@@ -147,7 +147,7 @@ def _meant(queues: list[str] | None, host: str | None) -> Iterator[tuple[str, li
     asked: set[tuple[str, ...]] = set()
     for queue in queues or known_queues():
         names = []
-        for lease in answered(bounded(lambda queue=queue: leases(queue)), queue):  # type: ignore[misc]
+        for lease in answered(bounded(lambda queue=queue: read_leases(queue)), queue):  # type: ignore[misc]
             if lease.pool not in asked and (host is None or _is_on(host, lease.name)):
                 asked.add(lease.pool)
                 names.append(lease.name)

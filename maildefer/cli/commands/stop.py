@@ -55,10 +55,10 @@ def stop(
 
 def _found(pid: str | None, all_in: str | None, tell: Callable[[str], None]) -> list[PidFileStatus]:
     if all_in is not None:
-        found = control.find(all_in)
+        found = control.find_processes(all_in)
         for item in found:
             tell(output.clean(item.path))
         if not found:
             output.say(f"no pid files in {all_in}: nothing to stop")
         return found
-    return [control.look_or_suggest(pid_path(pid, SMTP_PID))]
+    return [control.find_or_suggest(pid_path(pid, SMTP_PID))]
