@@ -8,7 +8,8 @@ stand_ins   events, sockets and inotify on simulated time
 stage       where these and the simulated clock stand in for the real ones
 hosts       machines; supervisors, workforces, keepers, workers and handlers are what runs on them, mostly the real code
 oracle      the invariants, looked at with each request that the server carries out: by transitions for entries,
-            beats for leases, conversations for tokens, looks for listings, and final in the end; readings of names
+            beats for leases, conversations for tokens, periodic for ticks, looks for listings, and final in the end;
+            readings of names
 disasters   what is done to them
 schedule    one seed's run, from its first push to the last look
 explore     very many seeds, in many sittings

@@ -49,6 +49,7 @@ class Weather:
     far: bool = False  # the second one is on another filesystem
     conversations: bool = False  # messages belong to conversations, which take turns
     shared: bool = False  # with a front end of another user, the first queue
+    ticks: int = 0  # seconds between the instants of a periodic task
     paperwork: bool = False  # keepers write status files, read the others', and look for requests
 
     def __str__(self) -> str:
@@ -115,6 +116,9 @@ def forecast(seed: int) -> Weather:
         partitions=times(0.25, 2),
         restarts=times(0.25, 2),
         clocks=times(0.2, 2),
+        ticks=random.choice((1, 2, 3))
+        if random.random() < 0.25
+        else 0,  # as for conversations, on no local one
     )
 
 

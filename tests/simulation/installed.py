@@ -21,9 +21,10 @@ from maildefer.maildir.layout import Layout
 from maildefer.maildir.push import Pusher
 from maildefer.maildir.system import System
 from maildefer.pool import scoreboard, status_record
-from maildefer.pool.keeper import heartbeat, keeper, maintenance
+from maildefer.pool.keeper import heartbeat, keeper, maintenance, ticker
 from maildefer.pool.supervisor import drain, workers
 from maildefer.pool.worker import attempt, cross_device, queue_view, scout, settle, worker
+from tests.simulation import periodic
 from tests.simulation.scheduler import Process, Scheduler
 from tests.simulation.stand_ins import Memory, nothing
 
@@ -176,6 +177,7 @@ def installed() -> Iterator[None]:
         put(scoreboard, "GATHERED_PLACES", 0)  # no batches here, and a board is copied with each death
         put(heartbeat, "start_time", lambda pid: 1)
         put(maintenance, "is_alive", _alive)
+        put(ticker.Ticker, "compose", staticmethod(lambda task, queue, host: lambda stem: [periodic.DATA]))
         put(events, "emit", lambda event, **facts: _on[-1].heard(event, facts))
         put(doubt, "is_listed", lambda path, name, system: _on[-1].look(listed, path, name, system))
         put(names, "_count", count())

@@ -12,6 +12,7 @@ from maildefer.pool.keeper.mount_files import MountFiles
 from maildefer.pool.messages import from_supervisor, from_worker
 from maildefer.pool.scoreboard import ProcessKind
 from maildefer.pool.worker.scout import OfferMemory, OfferPace, QueueScout
+from tests.simulation.periodic import task
 from tests.simulation.scheduler import Process
 from tests.simulation.stand_ins import Arrivals, Event
 
@@ -65,6 +66,8 @@ class SimulatedKeeper(Keeper):
             maintenance = SimulatedMaintenance(context, index, heartbeat, self._note_reclaimed, system=system)
             maintenance._mount_files.is_done = supervisor.world.weather.paperwork
             maintenance._wake = events[3]
+            if (seconds := supervisor.world.weather.ticks) and not index:
+                maintenance.ticker.use_table((task(seconds),))
             self._heartbeats.append(heartbeat)
             self._maintenance.append(maintenance)
             scheduler.start(process, "beat", heartbeat._run)
@@ -79,6 +82,10 @@ class SimulatedKeeper(Keeper):
     def hear_deferred(self, message: dict[str, Any]) -> None:
         if self._process.alive and (told := from_worker(message, queues=len(self._maintenance))) is not None:
             self._receive_from_worker(told)
+
+    def end_ticks(self) -> None:
+        """As after a reload without the task."""
+        self._maintenance[0].ticker.use_table(())
 
     def _mind(self) -> None:
         """The main thread, between its messages; at last it waits until the leases are left."""

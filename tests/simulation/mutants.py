@@ -25,16 +25,17 @@ from maildefer.maildir.upkeep import (
     promote,
     reclaim,
     sweep,
+    ticks,
     token_reclaim,
     tokens,
 )
 from maildefer.pool import status_record
-from maildefer.pool.keeper import heartbeat, keeper, maintenance, slot_reclaim
+from maildefer.pool.keeper import heartbeat, keeper, maintenance, slot_reclaim, ticker
 from maildefer.pool.scoreboard import Scoreboard
 from maildefer.pool.scoreboard_slot import ScoreboardSlot
 from maildefer.pool.supervisor import workers
 from maildefer.pool.worker import attempt, conversation_locks, cross_device, queue_view, scout, worker
-from tests.simulation import bugs, poolbugs
+from tests.simulation import bugs, periodicbugs, poolbugs
 from tests.simulation.installed import installed
 from tests.simulation.schedule import run
 
@@ -252,6 +253,14 @@ MUTANTS = (
         one(sweep, "DRAFT_SECONDS", lambda old: old / 60),
         units="tests/maildir/upkeep/test_sweep.py",
     ),
+    Mutant("tick: who loses pushes too", one(ticks.Ticks, "push", periodicbugs.loser_pushes)),
+    Mutant(
+        "tick: the entry before the name that tells of it", one(ticks.Ticks, "push", periodicbugs.entry_first)
+    ),
+    Mutant("tick: by the host's clock", one(ticker.Ticker, "_now", periodicbugs.by_host_clock)),
+    Mutant("tick: finished only by who made it", one(ticks.Ticks, "finish", periodicbugs.own_only)),
+    Mutant("tick: a lost reply taken for a lost race", one(ticks.Ticks, "move", periodicbugs.lost_at_once)),
+    Mutant("tick: a doubtful move's draft discarded", one(ticks, "doubt", periodicbugs.no_doubt)),
     Mutant("audit: none", one(reclaim.Reclaimer, "_audit", bugs.constant(None))),
     Mutant("audit: the board read before the listing", one(reclaim.Reclaimer, "scan", poolbugs.board_first)),
     Mutant(

@@ -1,7 +1,7 @@
 """The invariants, looked at whenever the server carries something out, and when a process believes something.
 
 Claims go by their whole paths. What the server does to entries is judged in `transitions`, to leases in `beats`, to
-conversation tokens in `conversations`.
+conversation tokens in `conversations`, to periodic tasks in `periodic`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from tests.simulation.beats import Beats
 from tests.simulation.conversations import Conversations
 from tests.simulation.histories import Story, Violation
 from tests.simulation.name_cache import entry_in, owner_in
+from tests.simulation.periodic import PeriodicCalls
 from tests.simulation.scheduler import Process
 from tests.simulation.server import Directory, Node
 from tests.simulation.transitions import Transitions
@@ -41,9 +42,11 @@ class Oracle:
     beats: Beats = field(init=False)
     conversations: Conversations = field(init=False)
     transitions: Transitions = field(init=False)
+    periodic: PeriodicCalls = field(init=False)
 
     def __post_init__(self) -> None:
         self.beats, self.conversations, self.transitions = Beats(self), Conversations(self), Transitions(self)
+        self.periodic = PeriodicCalls(self)
         for layout in self.layouts:
             folders = {
                 layout.tmp: "tmp",
@@ -94,6 +97,8 @@ class Oracle:
         if queue is None:
             if request.source.startswith(f"{self.layouts[0].tokens}/"):
                 self.conversations.moved(request)
+            if request.source.startswith(f"{self.layouts[0].periodic}/"):
+                self.periodic.moved(request)
             return
         if overwritten is not None and overwritten is not node and destination:
             self.fail("I2", f"{request.process.name} overwrote another file: {request}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property, partial
 from itertools import count
 from typing import Any
@@ -25,6 +25,7 @@ from tests.simulation.server import Server, Tree
 from tests.simulation.world import BEAT_SECONDS, TTL_SECONDS, World
 
 _CALM_SECONDS = 240.0
+_TICKING_SECONDS = 15.0  # of the calm
 _SETTLED_EVERY = 4  # of so many schedules one waits in the end until all dead leases are fenced
 
 
@@ -107,6 +108,7 @@ class Play:
         self._clear_up()
         self.scheduler.run(self._is_over, limit=self.scheduler.now + _CALM_SECONDS)
         final.check(self.oracle, self._families() if self.settled else None)
+        self.oracle.periodic.check(self.weather.ticks)
 
     def close(self) -> None:
         self.over = True
@@ -123,6 +125,7 @@ class Play:
         """Everybody is awake, every late request has landed, and nothing is left to do."""
         return (
             not self.world.under_way
+            and not self.world.weather.ticks
             and self.disasters.frozen_until <= self.scheduler.now
             and not any(host.to_push for host in self.hosts)
             and final.is_all_done(self.oracle)
@@ -146,7 +149,10 @@ class Play:
             shared=weather.shared,
             queues=weather.queues,
             conversations=weather.conversations,
+            ticks=weather.ticks,
         )
+        if weather.ticks:
+            self.scheduler.at(world.now + _TICKING_SECONDS, self._end_ticks)
         world.down_until = world.grace_until = min(world.grace_until, world.now)
         self.disasters.end_quiet()
         for host in self.hosts:
@@ -155,6 +161,12 @@ class Play:
             host.supervisor.board.words[Header.PAUSED] = 0
             if not host.alive:
                 host.start(reboot=True)
+
+    def _end_ticks(self) -> None:
+        """Not before whatever was begun in the storm is finished."""
+        self.world.weather = replace(self.world.weather, ticks=0)
+        for host in self.hosts:
+            host.supervisor.keeper.end_ticks()
 
     def _kill(self, pid: int) -> None:
         """A keeper kills a worker of its host."""

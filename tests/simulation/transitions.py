@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.names import EntryName, is_popped, unique_of
 from maildefer.maildir.reasons import reason_path
+from tests.simulation import periodic
 from tests.simulation.histories import FAILED, Story
 from tests.simulation.name_cache import entry_in, owner_in
 from tests.simulation.scheduler import Process
@@ -30,6 +31,10 @@ class Transitions:
         key = entry_in(name).key
         self.oracle.stories[key] = Story(node.data, request.process)
         self.oracle.unsynced.add(key)
+        if node.data.startswith(periodic.DATA) and request.destination.startswith(
+            f"{self.oracle.layouts[0].new}/"
+        ):
+            self.oracle.periodic.called(key)
 
     def claimed(self, request: Request, name: str, claimed: str) -> None:
         oracle, owner = self.oracle, owner_in(claimed)

@@ -110,25 +110,27 @@ class Ticks:
         key = sized(stem, len(data))
         draft = self._draft_of(key)
         durable.write_new(draft, data, rights=rights_in(layout.path, system), system=system)
-        try:
-            tick = self.move(folder, before, Tick(instant=instant, key=key))
-        except OSError as fault:
-            if fault.errno not in doubt.DOUBTFUL:  # else it may yet be done: the draft must stay
-                durable.discard(draft, system)
-            raise
+        tick = self.move(folder, before, Tick(instant=instant, key=key))
         if tick.key != key:
             durable.discard(draft, system)
         self.finish(tick)
         return tick, tick.key == key
 
     def move(self, folder: str, before: Tick, tick: Tick) -> Tick:
-        """Move the file on from `before`; returns where it is now, which may be another host's doing."""
+        """Move the file on from `before`; returns where it is now, which may be another host's doing.
+
+        After a refusal nothing will come of it, so the draft goes; after any other fault it may yet be done.
+        """
         path = f"{self._layout.periodic}/{folder}"
         try:
             self._system.rename(f"{path}/{before.name}", f"{path}/{tick.name}")
-        except OSError:
+        except OSError as fault:
+            if fault.errno not in doubt.DOUBTFUL:
+                if tick.key != before.key:
+                    durable.discard(self._draft_of(tick.key), self._system)
+                raise
             found = self.last(folder)
-            if found is None or found == before:  # not done, and it may yet be
+            if found is None or found == before:
                 raise
             tick = found
         durable.sync_directory(path, system=self._system)  # before the entry's own rename is

@@ -65,12 +65,12 @@ class Ticker:
         dues = [watched.due for folder, watched in self._watched.items() if folder not in self.refusals]
         if not dues:
             return self.refusals.next_at()
-        due = self._system.boottime() + min(dues) - self._heartbeat.mount_time.now()
+        due = self._system.boottime() + min(dues) - self._now()
         return min(due, self.refusals.next_at())
 
     def tick(self) -> None:
         """Push the calls that are due. What fails for one task delays no other. Raises OSError."""
-        now = self._heartbeat.mount_time.now()
+        now = self._now()
         while not self._tables.empty():
             tasks = {task.folder: task for task in self._tables.get()}
             known = {folder: watched.since for folder, watched in self._watched.items()}
@@ -92,6 +92,9 @@ class Ticker:
                 self.refusals.note(folder, fault)
             else:
                 self.refusals.forget(folder)
+
+    def _now(self) -> float:
+        return self._heartbeat.mount_time.now()
 
     def _look_at(self, folder: str, watched: _WatchedTask, now: float, *, is_paused: bool) -> None:
         schedule, ticks = watched.task.schedule, self._ticks

@@ -158,6 +158,25 @@ def test_a_move_that_is_refused_leaves_no_draft(
     assert ticks.last(FOLDER) == begun
 
 
+@pytest.mark.parametrize(
+    ("what", "where"), [("utime", FOLDER), ("listdir", FOLDER), ("fsync", FOLDER), ("rename", "/new/")]
+)
+def test_a_fault_after_a_move_loses_no_entry(
+    layout: Layout, ticks: Ticks, world: World, what: str, where: str
+) -> None:
+    """One that says that it was refused is not about the move."""
+    begun = ticks.begin(FOLDER, 100)
+    world.lose_reply("rename", errno.ENOENT, where="/periodic/")
+    world.refuse(what, errno.ENOSPC, where=where)
+    with pytest.raises(OSError, match=r".+"):
+        ticks.push(FOLDER, begun, 110, compose)
+    last = ticks.last(FOLDER)
+    assert last is not None
+    assert last.instant == 110
+    ticks.finish(last)
+    assert everywhere(layout) == {f"new/{last.key}": DATA}
+
+
 def test_an_entry_that_is_handled_is_not_revived_by_who_finishes_it_again(
     layout: Layout, ticks: Ticks, others: Ticks
 ) -> None:
