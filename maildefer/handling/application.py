@@ -79,16 +79,20 @@ class Application:
         modules = self.settings.queues[self.queue_named(queue)]
         return Dispatcher(self.router, modules, queues_of=self.queues_of, tokens=tokens, running=running)
 
-    def has_batches(self, queue: str, *, only: bool = False) -> bool:
-        """Whether any handler of the queue is a `@batch`; with `only`, whether all are."""
+    def handlers_of(self, queue: str) -> list[Handler]:
+        """The functions of the queue that have routes, in the order in which these are tried."""
         modules = self.settings.queues[self.queue_named(queue)]
+        table = self.router.table()
         found = [
-            handler_marks.batch_of(function) is not None
-            for _, functions in self.router.table()
-            for function in functions
-            if handler_marks.module_of(function) in modules
+            one for _, functions in table for one in functions if handler_marks.module_of(one) in modules
         ]
-        return any(found) and (not only or all(found))
+        return list(dict.fromkeys(found))
+
+    def batches_of(self, queue: str) -> list[Handler]:
+        """The `@batch` functions of the queue."""
+        return [
+            function for function in self.handlers_of(queue) if handler_marks.batch_of(function) is not None
+        ]
 
     def queue_named(self, queue: str) -> str:
         """The settings' own spelling of a queue's path."""

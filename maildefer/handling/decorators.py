@@ -69,24 +69,31 @@ def nolocking(func: Function) -> Function:
     return func
 
 
-def batch(*, limit: int = 100, linger: float = 1.0) -> Callable[[Function], Function]:
+def batch(
+    *, limit: int = 100, linger: float = 1.0, overlap: bool = False, exclusive: bool = False
+) -> Callable[[Function], Function]:
     """Give the function lists of up to `limit` messages; the first message waits `linger` seconds for the others.
 
     Stands below `@route` and `@stateless`. The captures of a message are its `captures`. What the function raises or
     returns holds for all messages; a mapping from messages to exceptions or `"module.FUNCTION"` says it for each.
-    With `linger=0`, it gets the messages that wait already. Raises `ValueError` for terms out of range, `TypeError` for
-    functions that can't take lists.
+    With `linger=0`, it gets the messages that wait already. On a host, one call ends before the next one begins, unless
+    with `overlap`; with `exclusive`, that holds for all hosts that share the queues. Raises `ValueError` for terms out
+    of range, `TypeError` for functions that can't take lists.
     """
     if type(limit) is not int or not 1 <= limit <= MOST_MESSAGES:
         raise ValueError(f"@batch(limit={limit!r}): give a number from 1 to {MOST_MESSAGES}")
     if not isinstance(linger, int | float) or not 0 <= linger <= LONGEST_LINGER_SECONDS:
         raise ValueError(f"@batch(linger={linger!r}): give seconds from 0 to {LONGEST_LINGER_SECONDS:g}")
+    if not isinstance(overlap, bool) or not isinstance(exclusive, bool) or (overlap and exclusive):
+        raise ValueError(
+            f"@batch(overlap={overlap!r}, exclusive={exclusive!r}): give True for one of them at most"
+        )
 
     def decorate(func: Function) -> Function:
         _below_the_route("@batch", func)
         if handler_marks.takes_one_message(func):
             raise TypeError(f"@batch on {handler_marks.full_name(func)}, which takes one message at a time")
-        handler_marks.mark_batch(func, handler_marks.BatchTerms(limit, float(linger)))
+        handler_marks.mark_batch(func, handler_marks.BatchTerms(limit, float(linger), overlap, exclusive))
         return func
 
     return decorate

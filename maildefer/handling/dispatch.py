@@ -43,7 +43,7 @@ class ConversationTokens(Protocol):
         """Let other workers take the token."""
 
 
-# A row: its steps, whether any of them is stateful.
+# A row: its steps, whether any of them needs a token: it is stateful, or a call of it must not overlap.
 _Row = tuple[Sequence[HandlerStep], bool]
 _Matched = list[tuple[_Row, MatchLike]]
 
@@ -92,8 +92,8 @@ class Dispatcher:
         if not matched:
             return Buried(NO_ROUTE), ""
         try:
-            for (_, stateful), _ in matched:
-                if stateful:
+            for (_, needs_token), _ in matched:
+                if needs_token:
                     return self._run_with_tokens(message, matched)
             return self._run_matched(message, matched)
         finally:
@@ -164,8 +164,8 @@ class Dispatcher:
         for pattern, functions in self._router.table():
             steps = tuple(step_of(function) for function in functions if self._has_function(function))
             if steps:
-                stateful = not all(step.stateless for step in steps)
-                table.append((pattern, (steps, stateful)))
+                needs_token = any(not step.stateless or step.call_token for step in steps)
+                table.append((pattern, (steps, needs_token)))
         self._stateful_modules = frozenset(
             s.module for _, (steps, _) in table for s in steps if not s.stateless
         )
@@ -189,6 +189,8 @@ class Dispatcher:
             for conversation in wanted:
                 if not tokens.take_token(conversation):
                     reason = f"another worker handles the conversation {conversation}"
+                    if not conversation.startswith("["):
+                        reason = f"another worker is in the {conversation}"
                     return Postponed(TOKEN_SECONDS, reason), ""
                 taken.append(conversation)
             return self._run_matched(message, matched)
@@ -197,14 +199,19 @@ class Dispatcher:
                 tokens.release_token(conversation)
 
     def _conversations(self, message: HasRecipient, matched: _Matched) -> list[str]:
-        """The conversations of the message, sorted: all workers take tokens in one order, so no two can deadlock."""
+        """What the message needs tokens for, sorted: all workers take them in one order, so no two can deadlock.
+
+        Its conversations, and calls of `@batch` functions with this message alone.
+        """
         modules = {
             step.module
             for (steps, _), _ in matched
             for step in steps
             if not step.stateless and not step.nolocking
         }
-        return sorted({ascii([self._router.state_key(module, message), message.From]) for module in modules})
+        calls = {step.call_token for (steps, _), _ in matched for step in steps if step.call_token}
+        conversations = {ascii([self._router.state_key(module, message), message.From]) for module in modules}
+        return sorted(conversations | calls)
 
     def _run_matched(self, message: HasRecipient, matched: _Matched) -> tuple[Outcome, str]:
         """Run each stateless handler, and the first stateful one that is its module's state when its turn comes."""

@@ -40,10 +40,15 @@ MOST_DECORATORS: Final = 100  # what is wrapped in itself has no end
 
 
 class BatchTerms(NamedTuple):
-    """The most messages that a `@batch` function takes, and how long the first of them waits for the others."""
+    """The most messages that a `@batch` function takes, how long the first of them waits, and which calls may overlap.
+
+    Calls do not overlap on a host, unless with `overlap`; with `exclusive`, not in the whole cluster either.
+    """
 
     limit: int
     linger_seconds: float
+    overlap: bool = False
+    exclusive: bool = False
 
 
 class RetryTerms(NamedTuple):
@@ -122,6 +127,7 @@ def described(function: Handler) -> dict[str, object]:
         "module": module_of(function),
         "function": name_of(function),
         "stateless": is_stateless(function),
+        "exclusive": (batch := batch_of(function)) is not None and batch.exclusive,
         "retry": None if terms is None else terms._asdict(),
         "timeout_seconds": timeout_of(function),
     }

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import functools
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from maildefer.handling import handler_marks
 from maildefer.handling.handler_marks import BatchTerms, Handler, RetryTerms
 from maildefer.handling.results import result_of_each
+
+CALL: Final = "batch "  # what the name of a call's token begins with; a conversation's begins with a bracket
+EXCLUSIVE_CALL: Final = "exclusive batch "
 
 
 class HandlerStep(NamedTuple):
@@ -23,6 +26,13 @@ class HandlerStep(NamedTuple):
     batch_function: Handler
     retry: RetryTerms | None = None
     timeout_seconds: float | None = None
+
+    @property
+    def call_token(self) -> str:
+        """The name of the token under which a `@batch` function is called; empty where none is needed."""
+        if self.terms is None or self.terms.overlap:
+            return ""
+        return f"{EXCLUSIVE_CALL if self.terms.exclusive else CALL}{self.name}"
 
 
 def step_of(function: Handler) -> HandlerStep:

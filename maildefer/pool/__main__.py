@@ -13,13 +13,14 @@ from maildefer import events, logs
 from maildefer.errors import ConfigurationError, MaildeferError
 from maildefer.host import runtime_dir, status_socket
 from maildefer.host.identity import this_host
+from maildefer.host.linux.process_locks import ProcessLocks
 from maildefer.host.linux.process_title import set_title
 from maildefer.host.linux.signal_stack import StackDumps
 from maildefer.pool.context import PoolContext
 from maildefer.pool.messages import pair
 from maildefer.pool.options import PoolOptions
 from maildefer.pool.probe import Probe, ProbeReport
-from maildefer.pool.scoreboard import Scoreboard
+from maildefer.pool.scoreboard import BATCH_CHANNELS, Scoreboard
 from maildefer.pool.supervisor.startup_terminal import StartupTerminal
 from maildefer.pool.supervisor.supervisor import Supervisor
 from maildefer.pool.worker import offers
@@ -76,7 +77,8 @@ def assemble(
         queues=queues,
         board=Scoreboard(len(queues), slots),
         offers=tuple(offers.channel() for _ in queues),
-        gathering=tuple(pair() for _ in queues),
+        gathering=tuple(pair() for _ in range(BATCH_CHANNELS)),
+        locks=ProcessLocks(),
         keeper=pair(identified=True),
         deferrals=pair(identified=True),
         not_paused=os.eventfd(1, os.EFD_NONBLOCK | os.EFD_CLOEXEC),

@@ -8,6 +8,7 @@ from itertools import chain
 
 from maildefer.handling.project.settings import PoolSettings
 from maildefer.host.identity import HostIdentity
+from maildefer.host.linux.process_locks import ProcessLocks
 from maildefer.host.linux.signal_stack import StackDumps
 from maildefer.maildir.layout import Layout
 from maildefer.pool.scoreboard import ProcessKind, Scoreboard
@@ -39,7 +40,8 @@ class PoolContext:
     keeper: tuple[socket.socket, socket.socket]  # supervisor's end, keeper's end: messages both ways
     gathering: tuple[
         tuple[socket.socket, socket.socket], ...
-    ] = ()  # to the worker that gathers, and its own end
+    ] = ()  # to the leaders of batches, and their ends
+    locks: ProcessLocks | None = None  # which workers lead, and which are in a `@batch` function
     deferrals: tuple[socket.socket, socket.socket]  # keeper's end, workers' end: names just deferred
     not_paused: int  # an eventfd that is readable while claims go on, and not while the pool is paused
     supervisor: int  # pid

@@ -84,7 +84,7 @@ class PoolOptions:
     def served(self, settings: PoolSettings, routes: Sequence[ProbedRoute] = ()) -> tuple[QueueOfPool, ...]:
         """List the queues to serve, in the settings' order of priority. Raises ConfigurationError for an unknown one.
 
-        If `routes` shows conversations in them, the queue in which their tokens lie is among them, for its tokens only.
+        If `routes` shows that they need tokens, the queue in which tokens lie is among them, for its tokens only.
         """
         absolute = {os.path.join(self.project, name): name for name in settings.queues}
         absolute = {os.path.normpath(path): name for path, name in absolute.items()}
@@ -98,7 +98,7 @@ class PoolOptions:
             QueueOfPool(name=name, layout=Layout(path)) for path, name in absolute.items() if path in wanted
         ]
         names = {queue.name for queue in served}
-        if any(not route.stateless and route.queue in names for route in routes):
+        if any((not route.stateless or route.exclusive) and route.queue in names for route in routes):
             home, first = next(iter(absolute.items()))
             if first not in names:
                 served.append(QueueOfPool(name=first, layout=Layout(home), tokens_only=True))

@@ -41,6 +41,7 @@ class ProbedRoute:
     pattern: str
     stateless: bool
     timeout_seconds: float | None = None  # the handler's own time limit
+    exclusive: bool = False  # a `@batch` with one call at a time on all hosts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,6 +168,7 @@ def _report_of(found: dict[str, Any]) -> ProbeReport:
                 pattern=route["pattern"],
                 stateless=route["stateless"],
                 timeout_seconds=route["timeout_seconds"],
+                exclusive=route["exclusive"],
             )
             for route in found["routes"]
         ),
@@ -205,6 +207,7 @@ def _is_route(found: object) -> bool:
             "queue": str(),
             "pattern": str(),
             "stateless": bool(),
+            "exclusive": bool(),
             "timeout_seconds": None | float() as seconds,
         }:
             return seconds is None or 0 < seconds < _MOST

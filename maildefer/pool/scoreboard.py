@@ -22,6 +22,7 @@ _QUEUE_WORDS = FAULT_WORD + FAULT_PLACES * FAULT_WORDS
 _SLOT_WORDS = 184
 PLACES = 32  # claims that one process may hold at a time, besides those that it gathers
 GATHERED_PLACES = 1024  # for batches; at the end, so that a pool without batches never touches them
+BATCH_CHANNELS = 8  # `@batch` functions beyond so many share them, and their leaders
 HANDLER_WORD = 28 + PLACES
 HANDLER_BYTES = 16 * WORD_BYTES
 NAME_WORD = 44 + PLACES
@@ -122,8 +123,6 @@ class SlotWord:
     LINES_SINCE: Final = HELD + PLACES + 1  # attempt lines wait since then: boot clock, ns; 0: none do
     GATHERED: Final = HELD + PLACES + 2  # how many of its places for gathered claims it has ever used
     TAKEN: Final = HELD + PLACES + 4  # how many it has gathered so far
-    GATHERS: Final = HELD + PLACES + 5  # in which queues it gathers for all workers here: one bit each
-    GATHERS_UNTIL: Final = HELD + PLACES + 6  # and how long: boot clock, ns
     WAITS_FOR: Final = HELD + PLACES + 3  # 1 + the conversation token that its entry waits for, or 0
     FAILED: Final = HELD + PLACES + 7  # of DEFERRED, those after an exception
     HANDLER_LENGTH: Final = (

@@ -16,7 +16,7 @@ from maildefer.handling import handler_marks
 from maildefer.handling.application import Application
 from maildefer.handling.dispatch import Dispatcher
 from maildefer.handling.handler_marks import MOST_MESSAGES
-from maildefer.handling.outcomes import ACKED, NO_ROUTE, Buried, Deferred, HandedOff
+from maildefer.handling.outcomes import ACKED, NO_ROUTE, Buried, Deferred, HandedOff, Postponed
 from maildefer.handling.project.settings import PoolSettings
 from maildefer.handling.state.storage import MemoryStorage
 from maildefer.mail import MailRequest
@@ -93,7 +93,7 @@ def test_a_batch_handler_gets_the_list_of_messages_with_their_captures() -> None
 def test_the_function_stays_one_that_tests_can_call() -> None:
     START = handler(len)
     assert START([mail(), mail()]) == 2
-    assert handler_marks.batch_of(START) == (5, 0.0)
+    assert handler_marks.batch_of(START) == (5, 0.0, False, False)
 
 
 def test_defer_reject_and_smtp_replies_hold_for_all_of_the_batch() -> None:
@@ -381,6 +381,44 @@ def test_a_limit_is_a_number_that_the_board_has_room_for(limit: Any) -> None:
 def test_a_linger_ends(linger: Any) -> None:
     with pytest.raises(ValueError, match=r"@batch\(linger="):
         batch(linger=linger)
+
+
+@pytest.mark.parametrize(
+    "calls", [{"overlap": 1}, {"exclusive": "yes"}, {"overlap": True, "exclusive": True}]
+)
+def test_calls_overlap_or_are_exclusive_and_not_both(calls: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"@batch\(overlap="):
+        batch(**calls)
+
+
+def test_a_message_of_several_handlers_waits_until_no_call_of_its_batch_function_is_on() -> None:
+    START = handler(len)
+    asked: list[str] = []
+
+    class Tokens:
+        def take_token(self, conversation: str) -> bool:
+            asked.append(conversation)
+            return False
+
+        def release_token(self, conversation: str) -> None: ...
+
+    @route("(post)@blog", post="[a-z0-9]+")
+    @stateless
+    def ALONE(message: MailRequest, post: str) -> None: ...
+
+    outcome, names = Dispatcher(Router, tokens=Tokens()).dispatch(mail())
+    assert isinstance(outcome, Postponed)
+    assert (asked, names) == ([f"batch {handler_marks.full_name(START)}"], "")
+
+
+def test_a_receiver_refuses_an_exclusive_batch() -> None:
+    @route("(post)@blog", post="[a-z0-9]+")
+    @stateless
+    @batch(exclusive=True)
+    def START(messages: Messages) -> None: ...
+
+    with pytest.raises(ConfigurationError, match="maildefer supervise"):
+        QueueReceiver("run/queue").start(one_shot=True)
 
 
 def test_a_crash_limit_of_one_is_refused_since_it_would_bury_whole_batches(

@@ -16,7 +16,7 @@ from maildefer.maildir.upkeep.leases import fence
 from maildefer.message.envelope import block
 from tests.lifecycle.conftest import Start
 from tests.lifecycle.pool import Pool
-from tests.lifecycle.project import APPLICATION, BODY, Project, eventually
+from tests.lifecycle.project import APPLICATION, BODY, Note, Project, eventually
 
 pytestmark = pytest.mark.lifecycle
 
@@ -28,8 +28,8 @@ def project(tmp_path: Path) -> Project:
     return Project(tmp_path, APPLICATION.parent / "batches")
 
 
-def terms(limit: int = 10, linger: str = "0.3") -> dict[str, str]:
-    return {"BATCH_LIMIT": str(limit), "BATCH_LINGER": linger}
+def terms(limit: int = 10, linger: str = "0.3", calls: str = "") -> dict[str, str]:
+    return {"BATCH_LIMIT": str(limit), "BATCH_LINGER": linger, "BATCH_CALLS": calls}
 
 
 def push(project: Project, *recipients: str, queue: str = "run/queue") -> list[str]:
@@ -48,6 +48,19 @@ def sizes(project: Project) -> list[int]:
     """Of the batches so far, in their order."""
     words = [note.word for note in project.notes()]
     return [int(word.removeprefix("batch")) for word in words if word.startswith("batch")]
+
+
+def overlapping(project: Project, deaths: dict[int, float] | None = None) -> int:
+    """How many calls began while another one was on; a killed worker's call lasts until its death."""
+    on: dict[int, Note] = {}
+    count = 0
+    for note in project.notes():
+        if note.word.startswith("batch"):
+            count += any(note.time < (deaths or {}).get(pid, float("inf")) for pid in on)
+            on[note.pid] = note
+        elif note.word.startswith("called"):
+            del on[note.pid]
+    return count
 
 
 def gathered(pool: Pool) -> int:
@@ -134,8 +147,41 @@ def test_where_all_handlers_are_batches_one_worker_of_a_host_gathers_for_all(
     assert sizes(project) == [41]
 
 
-def test_while_the_one_who_gathered_is_in_its_handler_another_gathers(project: Project, start: Start) -> None:
+def test_while_a_call_is_on_another_worker_gathers_and_calls_when_it_has_ended(
+    project: Project, start: Start
+) -> None:
     pool = start(workers=3, environ=terms(limit=3, linger=LONG))
+    push(project, "wait@test", "quick@test", "quick@test", queue="run/later")
+    eventually(lambda: sizes(project) == [3], "the first batch is in its handler")
+    push(project, *["quick@test"] * 7, queue="run/later")
+    eventually(lambda: gathered(pool) == 10, "the others are gathered meanwhile")
+    assert sizes(project) == [3]
+    project.go()
+    eventually(lambda: sizes(project) == [3, 3, 3], "the full ones are called")
+    eventually(lambda: gathered(pool) == 1, "the last one waits")
+    assert overlapping(project) == 0
+
+
+def test_500_mails_are_as_many_calls_as_limit_and_linger_say_in_a_pool_with_other_handlers(
+    project: Project, start: Start
+) -> None:
+    """The other handlers take long enough that no worker is idle meanwhile."""
+    start(workers=8, environ=terms(limit=200, linger="6"))
+    pushed_at = time.monotonic()
+    mixed = [("sleep0.001@test", "sleep0.01@alone")[number % 2] for number in range(1000)]
+    keys = push(project, *mixed)
+    eventually(project.is_empty, "all are handled")
+    assert sorted(sizes(project)) == [100, 200, 200]
+    assert overlapping(project) == 0
+    assert project.starts() == dict.fromkeys(keys[::2], 1)
+    assert len(project.notes("alone")) == 500
+    [last] = project.notes("batch100")
+    assert last.time - pushed_at < 6 + 10, "it has not waited for the other handlers"
+    assert len({note.pid for note in project.notes("alone")}) > 4
+
+
+def test_calls_may_overlap_where_the_function_says_so(project: Project, start: Start) -> None:
+    pool = start(workers=3, environ=terms(limit=3, linger=LONG, calls="overlap"))
     push(project, "wait@test", "quick@test", "quick@test", queue="run/later")
     eventually(lambda: sizes(project) == [3], "the first batch is in its handler")
     push(project, *["quick@test"] * 3, queue="run/later")
@@ -154,6 +200,47 @@ def test_the_death_of_the_one_who_gathers_holds_nothing_up(project: Project, sta
     push(project, *["quick@test"] * 3, queue="run/later")
     eventually(project.is_empty, "another one has all six")
     assert sizes(project) == [6]
+
+
+@pytest.mark.slow
+def test_an_exclusive_function_is_called_once_at_a_time_on_all_hosts(project: Project, start: Start) -> None:
+    environ = terms(limit=5, linger="0.2", calls="exclusive")
+    first, second = (start(host=host, workers=3, environ=environ) for host in ("a", "b"))
+    deaths: dict[int, float] = {}
+    keys = push(project, *["sleep0.04@test"] * 60)
+    for pool in (first, second):
+        pids = set(pool.worker_pids())
+        [pid] = eventually(lambda pids=pids: pids & in_call(project), "one of its workers is in the call")  # type: ignore[misc]
+        os.kill(pid, signal.SIGKILL)
+        deaths[pid] = time.monotonic()
+        pool.await_event("worker.died", pid=pid)
+    pids = set(first.worker_pids())
+    eventually(lambda: pids & in_call(project), "the first host is in the call again")
+    for pid in first.kill_tree():
+        deaths[pid] = time.monotonic()
+    eventually(project.is_empty, "all are handled", 60)
+    assert overlapping(project, deaths) == 0
+    assert {note.key for note in project.notes("end")} == set(keys)
+
+
+def in_call(project: Project) -> set[int]:
+    """The processes that are in a call, as far as they have told."""
+    on: set[int] = set()
+    for note in project.notes():
+        (on.add if note.word.startswith("batch") else on.discard if note.word.startswith("called") else id)(
+            note.pid
+        )
+    return on
+
+
+def test_an_exclusive_function_needs_no_lease_of_its_own_where_the_tokens_are(
+    project: Project, start: Start
+) -> None:
+    pool = start(workers=2, environ=terms(limit=2, linger=LONG, calls="exclusive"), queues=["run/later"])
+    push(project, "quick@test", "quick@test", queue="run/later")
+    eventually(lambda: sizes(project) == [2], "it is called")
+    eventually(lambda: not project.names("cur", "run/later"), "both are handled")
+    assert pool.stop() == 0
 
 
 # Outcomes

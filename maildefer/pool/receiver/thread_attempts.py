@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from maildefer import events
-from maildefer.errors import QueueError
+from maildefer.errors import ConfigurationError, QueueError
 from maildefer.handling import handler_marks, undeliverable
 from maildefer.handling.application import pool_settings
 from maildefer.handling.dispatch import Dispatcher
@@ -64,7 +64,8 @@ class ThreadAttempts:
         own = tuple(
             dict.fromkeys(handler_marks.module_of(f) for _, functions in Router.table() for f in functions)
         )
-        dispatcher = Dispatcher(Router, own, queues_of=self._queues_of(own), tokens=ThreadLocks())
+        self._tokens = ThreadLocks()
+        dispatcher = Dispatcher(Router, own, queues_of=self._queues_of(own), tokens=self._tokens)
         if process_message is not None:
             dispatcher = Dispatcher(_only(process_message))
         host = this_host().label
@@ -83,15 +84,34 @@ class ThreadAttempts:
         self._attempts.make(claim, self._message_of)
 
     def attempt_batch(self, group: BatchGroup[ConsumedClaim]) -> None:
-        """Make one attempt at a batch, each of its messages settled by itself; raises no fault."""
-        group.attempt(self._attempts)
+        """Make one attempt at a batch, each of its messages settled by itself; raises no fault.
+
+        It waits until the last call of the function has ended, unless these may overlap.
+        """
+        token = group.step.call_token
+        while token and not self._tokens.take_token(token):
+            pass  # it has waited
+        try:
+            group.attempt(self._attempts)
+        finally:
+            if token:
+                self._tokens.release_token(token)
 
     def waiting_batches(self) -> WaitingBatches | None:
-        """Where messages wait for a batch; None without batch handlers."""
-        if not any(
-            handler_marks.batch_of(function) for _, functions in Router.table() for function in functions
-        ):
+        """Where messages wait for a batch; None without batch handlers.
+
+        Raises ConfigurationError where one is exclusive.
+        """
+        functions = [function for _, functions in Router.table() for function in functions]
+        terms = {function: handler_marks.batch_of(function) for function in functions}
+        if not any(terms.values()):
             return None
+        for function, its in terms.items():
+            if its is not None and its.exclusive:
+                raise ConfigurationError(
+                    f"{handler_marks.full_name(function)} is a @batch(exclusive=True), and a receiver knows of no "
+                    "other host: run it by `maildefer supervise`"
+                )
         given = self.settings
         return WaitingBatches(
             self._attempts.dispatcher,

@@ -10,8 +10,8 @@
     cross_device         a handoff to a queue on another filesystem
     conversation_locks   the conversation tokens that a worker holds
     batch_worker         a worker with @batch handlers
-    batch_group          messages that wait for one call; claim_slots: their claims on the scoreboard
-    batch_leader         one worker gathers for all of a host
+    batch_group          messages that wait for calls; claim_slots: their claims on the scoreboard
+    batch_leader         one worker gathers for all of a host; which calls may begin
     bisect               finds the messages on which a batch fails
 
 A worker imports none of the modules of batches unless its application has @batch handlers.

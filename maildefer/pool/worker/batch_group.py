@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
-from maildefer.errors import QueueError
 from maildefer.handling.outcomes import Deferred, Outcome
 from maildefer.maildir.system import boottime
 from maildefer.pool.worker.attempt import QueueAttempts
 from maildefer.pool.worker.bisect import bisect
+from maildefer.pool.worker.claim_slots import release_all
 
 if TYPE_CHECKING:
     from maildefer.handling.step import HandlerStep
@@ -23,32 +23,66 @@ _ALONE_AFTER_CRASHES = 3
 
 @dataclass(slots=True)
 class BatchGroup(Generic[C]):
-    """Messages for one call of a `@batch` function."""
+    """Messages for calls of a `@batch` function: for one, or for several while another call must end first."""
 
     step: HandlerStep
     limit: int
-    lingers: bool
-    due: float  # on the boot clock
+    linger_seconds: float
     claims: list[C] = field(default_factory=list)
-    size_bytes: int = 0
+    sizes: list[int] = field(default_factory=list)
+    size_bytes: int = 0  # of all
+    began: list[float] = field(default_factory=list)  # on the boot clock
+    retry_at: float = 0.0  # when to ask again whether another call has ended
 
     @classmethod
     def begin(cls, step: HandlerStep, crashes: int, max_crashes: int) -> Self:
-        """Begin a group for messages with so many crashes; the function's linger begins now."""
+        """Begin a group for messages with so many crashes."""
         assert step.terms is not None
-        limit, linger = step.terms
-        return cls(step, batch_size(limit, crashes, max_crashes), linger > 0, boottime() + linger)
+        return cls(step, batch_size(step.terms.limit, crashes, max_crashes), step.terms.linger_seconds)
+
+    @property
+    def lingers(self) -> bool:
+        return self.linger_seconds > 0
 
     @property
     def waits_for_more(self) -> bool:
         return self.lingers and self.limit > 1
 
+    @property
+    def due(self) -> float:
+        """When the first message has waited for the function's linger."""
+        return self.began[0] + self.linger_seconds
+
     def add(self, claim: C, size_bytes: int) -> None:
         self.claims.append(claim)
+        self.sizes.append(size_bytes)
         self.size_bytes += size_bytes
+        self.began.append(boottime())
 
     def is_full(self, limit_bytes: int) -> bool:
         return len(self.claims) >= self.limit or self.size_bytes >= limit_bytes
+
+    def look_at(self, limit_bytes: int) -> float:
+        """When to look at it next: once it is due or full, but not before another call may have ended."""
+        return max(self.retry_at, 0.0 if self.is_full(limit_bytes) else self.due)
+
+    def take(self, limit_bytes: int) -> Self:
+        """Take out the messages of one call, the first to come; the others wait on."""
+        count = size = 0
+        for size_bytes in self.sizes[: self.limit]:
+            size += size_bytes
+            count += 1
+            if size >= limit_bytes:
+                break
+        taken = replace(self, claims=self.claims[:count], sizes=self.sizes[:count], began=self.began[:count])
+        self.forget(count)
+        return taken
+
+    def forget(self, count: int) -> None:
+        """Forget its first claims, which are another worker's now."""
+        self.size_bytes -= sum(self.sizes[:count])
+        for waiting in (self.claims, self.sizes, self.began):
+            del waiting[:count]
 
     def attempt(self, attempts: QueueAttempts, may_go_on: Callable[[], bool] = lambda: True) -> None:
         """Call the function, and settle each message by itself; raises no fault.
@@ -67,15 +101,8 @@ class BatchGroup(Generic[C]):
 
     def release(self) -> int:
         """Release all its claims; returns how many were. What cannot be released, the audit returns."""
-        released = 0
         waiting: list[Any] = self.claims
-        for claim in waiting:
-            try:
-                claim.release()
-                released += 1
-            except QueueError:  # lost, or the filesystem refuses
-                claim.abandon()
-        return released
+        return release_all(waiting)
 
 
 def batch_size(limit: int, crashes: int, max_crashes: int) -> int:

@@ -1,7 +1,11 @@
-"""One worker of a host, the leader, gathers where a queue has only `@batch` handlers; the others pass their offers on.
+"""One worker of a host, the leader, gathers for a `@batch` function; the others pass on to it what they find.
 
-So one call handles the messages that idle workers of a host would else share, one each. A name that is passed on is a
-hint like any offer (I10): the entry still waits in `new/`, and the scout offers it again if nobody claims it.
+So one call handles what came on a host within the function's linger, whichever workers have claimed it. What is passed
+on is a name, a hint like any offer (I10): of an entry in `new/`, or of a claim in `cur/`, which the leader takes over,
+by a rename to a destination of its own (I3). The worker that has passed a claim on does nothing more with it, but
+shows it on the scoreboard until it is taken over, or released after a second or two.
+
+Locks of the kernel say which worker leads, and which is in a function, so that a death leaves nothing behind.
 """
 
 from __future__ import annotations
@@ -9,95 +13,171 @@ from __future__ import annotations
 import os
 import select
 import socket
+from binascii import crc32
+from typing import Final
 
+from maildefer.errors import StorageFault
+from maildefer.handling.dispatch import ConversationTokens
+from maildefer.handling.step import CALL, EXCLUSIVE_CALL
+from maildefer.host.linux.process_locks import ProcessLocks
 from maildefer.maildir.system import boottime
-from maildefer.pool.scoreboard import ProcessKind, Scoreboard, SlotWord, State
+from maildefer.pool.scoreboard import BATCH_CHANNELS, Scoreboard
+from maildefer.pool.worker.claim_slots import GatheredClaim, release_untaken
+from maildefer.pool.worker.conversation_locks import ConversationLocks
 from maildefer.pool.worker.offers import Offers
 
-_FULL_SOCKET_SECONDS = 0.05  # the kernel may hold ten names only (net.unix.max_dgram_qlen)
+_FULL_SOCKET_SECONDS: Final = 0.05  # the kernel may hold ten names only (net.unix.max_dgram_qlen)
+_PASSED_SECONDS: Final = 1.0  # a leader takes over in milliseconds, unless it dies or its mount hangs
+_SEATS: Final = BATCH_CHANNELS  # the numbers of locks: channels, seats, and calls
+_CALLS: Final = 1 << 32
 
 
 class BatchLeader:
-    """The leader for one queue, as one worker sees it: another worker, or itself until its batch is due.
-
-    Each worker shows in its own slot that it leads, and then looks at the others': of two that begin at once at most
-    one goes on.
-    """
+    """The leader of one channel, as one worker sees it: another worker, or itself until its function is called."""
 
     def __init__(
-        self,
-        board: Scoreboard,
-        slot: int,
-        queue: int,
-        ends: tuple[socket.socket, socket.socket],
-        offers: Offers,
+        self, number: int, ends: tuple[socket.socket, socket.socket], locks: ProcessLocks, offers: Offers
     ) -> None:
-        self._board = board
-        self._words = board.words
-        self._slot = slot
-        self._queue_bit = 1 << queue
-        self._leads_word = board.slot(slot) + SlotWord.GATHERS
-        self._until_word = board.slot(slot) + SlotWord.GATHERS_UNTIL
+        self._number = number
+        self._locks = locks
         self._sending, self._receiving = ends
         for end in ends:
             end.setblocking(False)
         self._offers = offers
         self.is_leading = False
+        self._passed: list[GatheredClaim] = []  # lately
+        self._passed_before: list[GatheredClaim] = []
+        self._look_at = 0.0
 
-    def is_other_leading(self) -> bool:
-        """Whether another worker leads and takes names: it lives, is in no handler, and its batch is not due."""
-        words, bit = self._words, self._queue_bit
-        for slot in self._board.worker_slots():
-            base = self._board.slot(slot)
-            if words[base + SlotWord.GATHERS] & bit and slot != self._slot and self._accepts(base):
-                return True
-        return False
-
-    def _accepts(self, base: int) -> bool:
-        words = self._words
-        return (
-            words[base + SlotWord.KIND] == ProcessKind.WORKER
-            and words[base + SlotWord.STATE] in (State.IDLE, State.BUSY)
-            and not words[base + SlotWord.DEADLINE]
-            and words[base + SlotWord.GATHERS_UNTIL] > boottime() * 1e9
-        )
-
-    def begin_leading(self, due: float) -> bool:
-        """Lead from now on, until the batch is due or `end_leading`; False if another worker leads."""
-        words = self._words
-        words[self._until_word] = int(due * 1e9)
-        words[self._leads_word] |= self._queue_bit
-        if self.is_other_leading():
-            self.end_leading()
-            return False
-        if not self.is_leading:
+    def begin_leading(self) -> bool:
+        """Lead until `end_leading`; False while another worker does."""
+        if not self.is_leading and self._locks.try_lock(self._number):
             self._offers.wake_for(self._receiving)
             self.is_leading = True
-        return True
+        return self.is_leading
 
     def end_leading(self) -> None:
-        """Lead no longer; nothing to do where this worker does not."""
-        self._words[self._leads_word] &= ~self._queue_bit
+        """Lead no longer; nothing to do where this worker does not. Names that were passed on wait for the next one."""
         if self.is_leading:
             self._offers.stop_waking_for(self._receiving)
+            self._locks.unlock(self._number)
             self.is_leading = False
 
-    def pass_on(self, name: str) -> bool:
-        """Pass a name on to the leader; False where it has more than it can take."""
-        for last in (False, True):
-            try:
-                self._sending.send(os.fsencode(name))
-                return True
-            except BlockingIOError:
-                if not last:
-                    select.select([], [self._sending], [], _FULL_SOCKET_SECONDS)
-        return False
+    @property
+    def passes(self) -> bool:
+        """Whether a claim of this worker may not have been taken over yet."""
+        return bool(self._passed or self._passed_before)
 
-    def receive_name(self) -> str | None:
-        """A name that was passed on to this worker; None when there is none."""
-        if not self.is_leading:
-            return None
+    def pass_name(self, queue: int, name: str) -> bool:
+        """Pass on the name of an entry that waits; False where the leader has more than it can take."""
+        if self._send(f"{queue} {name}"):
+            return True
+        select.select([], [self._sending], [], _FULL_SOCKET_SECONDS)
+        return self._send(f"{queue} {name}")
+
+    def pass_claim(self, queue: int, claim: GatheredClaim) -> bool:
+        """Pass a claim on; False where the leader has more than it can take."""
+        if not self._send(f"{queue} cur/{claim.name}"):
+            return False
+        if not self.passes:
+            self._look_at = boottime() + _PASSED_SECONDS
+        self._passed.append(claim)
+        return True
+
+    def receive(self) -> tuple[int, str] | None:
+        """Receive a queue and a name, as `Claimer.claim` takes it; None when there is none."""
         try:
-            return os.fsdecode(self._receiving.recv(4096))
+            queue, _, name = os.fsdecode(self._receiving.recv(4096)).partition(" ")
         except BlockingIOError:
             return None
+        return int(queue), name
+
+    def settle_passed(self, *, now: bool = False) -> int:
+        """Forget the claims that were taken over, and release those that were not within a second; returns how many.
+
+        With `now`, release all that were not.
+        """
+        if not self.passes or not (now or self._look_at <= boottime()):
+            return 0
+        old = self._passed_before + self._passed if now else self._passed_before
+        self._passed, self._passed_before = [], [] if now else self._passed
+        self._look_at = boottime() + _PASSED_SECONDS
+        return release_untaken(old)
+
+    def _send(self, text: str) -> bool:
+        try:
+            self._sending.send(os.fsencode(text))
+        except BlockingIOError:
+            return False
+        return True
+
+
+class LeadersSeat:
+    """The right of a leader to do nothing else meanwhile; at most half of a host's workers have it."""
+
+    def __init__(self, locks: ProcessLocks, offers: Offers) -> None:
+        self._locks = locks
+        self._offers = offers
+        self._number: int | None = None
+        self._was_refused = False
+
+    @property
+    def is_taken(self) -> bool:
+        return self._number is not None
+
+    def take(self, board: Scoreboard) -> None:
+        """Leave the offers to the other workers, if there are enough of them; once until the next `leave`."""
+        if self._number is not None or self._was_refused:
+            return
+        seats = range(_SEATS, _SEATS + len(board.workers()) // 2)
+        free = (number for number in seats if self._locks.try_lock(number))
+        self._number = next(free, None)
+        if self._number is None:
+            self._was_refused = True
+        else:
+            self._offers.rest()
+
+    def leave(self) -> None:
+        self._was_refused = False
+        if self._number is not None:
+            self._locks.unlock(self._number)
+            self._offers.resume()
+            self._number = None
+
+
+class BatchCalls:
+    """The tokens of a worker with `@batch` functions, for calls and for conversations: `ConversationTokens`.
+
+    A call's is a lock of this host, and for an exclusive function one of the conversation tokens as well.
+    """
+
+    def __init__(self, locks: ProcessLocks, conversations: ConversationTokens | None) -> None:
+        self._locks = locks
+        self._conversations = conversations
+
+    def take_token(self, conversation: str) -> bool:
+        if not conversation.startswith((CALL, EXCLUSIVE_CALL)):
+            return self._conversations is None or self._conversations.take_token(conversation)
+        if not self._locks.try_lock(_number_of(conversation)):
+            return False
+        if not conversation.startswith(EXCLUSIVE_CALL):
+            return True
+        assert isinstance(self._conversations, ConversationLocks)
+        try:
+            if self._conversations.try_token(conversation):
+                return True
+        except StorageFault:
+            self._locks.unlock(_number_of(conversation))
+            raise
+        self._locks.unlock(_number_of(conversation))
+        return False
+
+    def release_token(self, conversation: str) -> None:
+        if self._conversations is not None and not conversation.startswith(CALL):
+            self._conversations.release_token(conversation)
+        if conversation.startswith((CALL, EXCLUSIVE_CALL)):
+            self._locks.unlock(_number_of(conversation))
+
+
+def _number_of(call: str) -> int:
+    return _CALLS + crc32(call.encode("utf-8", "replace"))

@@ -6,10 +6,14 @@ keeper returns uncharged what the worker had gathered for another.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from maildefer.maildir.claims import Claim
+from maildefer.errors import QueueError
+from maildefer.maildir.claims import Claim, Claimer
+from maildefer.maildir.doubt import fresh_listing
+from maildefer.maildir.names import EntryName, owner_of
 from maildefer.pool.scoreboard import GATHERED_PLACES, IN_HANDLER, QUEUE_SHIFT, Scoreboard, SlotWord
 from maildefer.pool.scoreboard_slot import ScoreboardSlot
 
@@ -27,6 +31,75 @@ class GatheredClaim(Claim):
     @property
     def place(self) -> int:
         return self._place
+
+    @property
+    def claimer(self) -> Claimer:
+        return self._claimer
+
+
+class GatheringClaimer(Claimer):
+    """A claimer that also takes over what another worker under its lease has claimed, and passes on."""
+
+    __slots__ = ()
+
+    def claim(self, name: str) -> Claim | None:
+        """Claim `new/NAME`, or take over `cur/NAME`: a claim by one more rename, whose attempt is charged once (I5).
+
+        None if another process was first (I10), as the old holder, which releases what is not taken over. Raises
+        StorageFault's kinds; the entry is then where it was.
+        """
+        folder, slash, claimed = name.rpartition("/")
+        if not slash:
+            return super().claim(name)
+        owner = owner_of(claimed)
+        if folder != "cur" or owner is None or owner.lease != self.lease:
+            return None
+        entry = EntryName.parse(claimed)
+        entry = replace(entry, attempts=max(0, entry.attempts - 1))
+        slots, system = self.slots, self.system
+        seq = slots.next_seq()
+        taken = entry.claimed(f"{self._owner}{seq}")
+        place = slots.take_place(seq, taken)
+        began = system.boottime()
+        try:
+            system.rename(self._cur + claimed, self._cur + taken)
+        except OSError as fault:
+            if not self._was_claimed(fault, began, taken, place):
+                return None
+        return self.kind(self, taken, entry.key, entry, place, began)
+
+
+def release_all(claims: Sequence[Claim], listed: Collection[str] | None = None) -> int:
+    """Release claims, of the names `listed` only if that is given; returns how many were.
+
+    The others, and what cannot be released, are forgotten; of these, the audit returns what is still there.
+    """
+    released = 0
+    for claim in claims:
+        if listed is not None and claim.name not in listed:
+            claim.abandon()
+            continue
+        try:
+            claim.release()
+            released += 1
+        except QueueError:  # lost, or the filesystem refuses
+            claim.abandon()
+    return released
+
+
+def release_untaken(claims: Sequence[GatheredClaim]) -> int:
+    """Release the claims that were passed on and that nobody has taken over; returns how many were."""
+    by_claimer: dict[int, list[GatheredClaim]] = {}
+    for claim in claims:
+        by_claimer.setdefault(id(claim.claimer), []).append(claim)
+    released = 0
+    for [first, *others] in by_claimer.values():
+        try:
+            listed = fresh_listing(first.claimer.layout.cur, first.claimer.system)
+        except OSError:  # the audit will tell
+            listed = []
+        released += release_all([first, *others], frozenset(listed))
+    return released
 
 
 class GatheredSlots:

@@ -81,6 +81,10 @@ class ConversationLocks:
         finally:
             self._board.words[self._waits] = 0
 
+    def try_token(self, conversation: str) -> bool:
+        """Take the token if no other worker holds it, without a wait. Raises StorageFault's kinds."""
+        return (self._tokens or self._begin()).take_token(conversation)
+
     def release_token(self, conversation: str) -> None:
         if self._tokens is not None:
             self._tokens.release_token(conversation)

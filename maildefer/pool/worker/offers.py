@@ -56,6 +56,7 @@ class Offers:
         self, sockets: list[socket.socket], waker: int, gate: int, note_invalid: Callable[[], None] = _ignore
     ) -> None:
         self._sockets = sockets
+        self._left: list[socket.socket] = []
         self._note_invalid = note_invalid
         for sock in sockets:
             sock.setblocking(False)
@@ -94,6 +95,18 @@ class Offers:
 
     def stop_waking_for(self, end: socket.socket) -> None:
         self._epoll.unregister(end.fileno())
+
+    def rest(self) -> None:
+        """Leave the offers to other workers, also while this one waits, until `resume`."""
+        for sock in self._sockets:
+            self._epoll.unregister(sock.fileno())
+        self._sockets, self._left = [], self._sockets
+
+    def resume(self) -> None:
+        """Take offers again."""
+        self._sockets, self._left = self._left, []
+        for sock in self._sockets:
+            self._epoll.register(sock.fileno(), select.EPOLLIN | select.EPOLLEXCLUSIVE)
 
     def is_any(self) -> bool:
         """Whether there may be an offer, or a signal came."""

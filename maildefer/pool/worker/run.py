@@ -47,7 +47,7 @@ def run(shared: PoolContext, slot: int, number: int, output: int = -1) -> int:
 
 
 def _make_worker(shared: PoolContext, slot: int, application: Application) -> Worker:
-    if not any(application.has_batches(queue.name) for queue in shared.queues):
+    if not any(application.batches_of(queue.name) for queue in shared.queues):
         return Worker(shared, slot, application)
     from maildefer.pool.worker.batch_worker import BatchWorker  # few pools need it
 

@@ -19,7 +19,7 @@ from maildefer import events
 from maildefer.backoff import backoff_seconds
 from maildefer.errors import QueueError, ResourcesExhausted, StorageFault
 from maildefer.handling.application import Application
-from maildefer.handling.dispatch import Dispatcher
+from maildefer.handling.dispatch import ConversationTokens, Dispatcher
 from maildefer.handling.outcomes import ACKED, NO_ROUTE, Buried, Deferred, Outcome
 from maildefer.host import working_directory
 from maildefer.host.captured_output import CapturedOutput
@@ -76,7 +76,10 @@ class Worker:
         ]
         home = None if shared.tokens_in is None else self._queues[shared.tokens_in]
         is_wanted = self._offers.is_any
-        tokens = None if home is None else ConversationLocks(home, shared.board, slot, self._slot, is_wanted)
+        conversations = (
+            None if home is None else ConversationLocks(home, shared.board, slot, self._slot, is_wanted)
+        )
+        tokens = self._tokens(conversations)
         self._settler = Settler(
             policy=application.retry_policy(),
             layouts={queue.name: queue.layout for queue in shared.queues},
@@ -219,12 +222,19 @@ class Worker:
     def _wait_for_offer(self) -> None:
         """Write the log lines, show on the scoreboard that the worker is idle, and sleep until an offer or a signal."""
         self._log.flush()
-        if self._words[self._base + SlotWord.STATE] != _IDLE:
-            self._words[self._base + SlotWord.STATE] = _IDLE
+        if self._words[self._base + SlotWord.STATE] != (state := self._state_while_waiting()):
+            self._words[self._base + SlotWord.STATE] = state
         self._handle_signals()
         if self._stopping:
             return
         self._offers.wait(paused=bool(self._words[Header.PAUSED]), seconds=self._wait_limit_seconds())
+
+    def _tokens(self, conversations: ConversationLocks | None) -> ConversationTokens | None:
+        """What the dispatchers take tokens from."""
+        return conversations
+
+    def _state_while_waiting(self) -> int:
+        return _IDLE
 
     def _wait_limit_seconds(self) -> float | None:
         """How long to sleep at most; None for any time. A batch falls due without an offer: see `BatchWorker`."""

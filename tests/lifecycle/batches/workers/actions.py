@@ -23,6 +23,7 @@ def handled(messages: list[Any]) -> dict[Any, Exception]:
             said[message] = one
     for message in messages:
         note("end", message)
+    note(f"called{len(messages)}", messages[0])
     return said
 
 

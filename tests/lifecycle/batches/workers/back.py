@@ -6,11 +6,11 @@ from typing import Any
 
 from maildefer.routing import batch, route, stateless
 from workers.actions import handled
-from workers.front import LIMIT, LINGER
+from workers.front import TERMS
 
 
 @route("(what)(argument)@test")
 @stateless
-@batch(limit=LIMIT, linger=LINGER)
+@batch(**TERMS)
 def LATER(messages: list[Any]) -> dict[Any, Exception]:
     return handled(messages)

@@ -9,12 +9,16 @@ from maildefer.routing import batch, route, stateless
 from workers.actions import ACTIONS, handled
 from workers.journal import note
 
-LIMIT, LINGER = int(os.environ.get("BATCH_LIMIT", "10")), float(os.environ.get("BATCH_LINGER", "0.3"))
+TERMS: dict[str, Any] = {
+    "limit": int(os.environ.get("BATCH_LIMIT", "10")),
+    "linger": float(os.environ.get("BATCH_LINGER", "0.3")),
+    **dict.fromkeys(os.environ.get("BATCH_CALLS", "").split(), True),
+}
 
 
 @route("(what)(argument)@test")
 @stateless
-@batch(limit=LIMIT, linger=LINGER)
+@batch(**TERMS)
 def TOGETHER(messages: list[Any]) -> dict[Any, Exception]:
     return handled(messages)
 
