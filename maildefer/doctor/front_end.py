@@ -153,6 +153,15 @@ def _try_as_front_end(layout: Layout, name: str, found: _Found) -> tuple[list[st
             ("leave records in .maildefer/journal/", lambda: _open(f"{layout.journal}/{own}", _MAKE)),
             ("remove its own there", lambda: os.unlink(f"{layout.journal}/{own}")),
         ]
+    if os.path.isdir(f"{layout.control}/idempotency"):
+        needed += [
+            (
+                "leave answers in .maildefer/idempotency/",
+                lambda: os.mkdir(f"{layout.control}/idempotency/{own}", 0o770),
+            ),
+            ("list .maildefer/idempotency/", lambda: os.listdir(f"{layout.control}/idempotency")),
+            ("remove its own there", lambda: os.rmdir(f"{layout.control}/idempotency/{own}")),
+        ]
     lacking = [what for what, act in needed if not _is_possible(act)]
     refused: list[tuple[str, Callable[[], object]]] = []
     for below in ("", ".maildefer", *found.folders):
@@ -200,6 +209,8 @@ def _remove_trial(layout: Layout, name: str) -> None:
         for tail in ("", "-own", "-own-2", "-own-link", "-moved"):
             with suppress(OSError):
                 os.unlink(f"{place}/{name}{tail}")
+    with suppress(OSError):
+        os.rmdir(f"{layout.control}/idempotency/{name}-own")
 
 
 def _is_possible(act: Callable[[], object]) -> bool:

@@ -23,6 +23,9 @@ class Refusal(Enum):
     TOO_MUCH_HELD = "too much held"
     """The messages that are coming take more memory than they may together."""
     CONNECTION_CLOSED = "connection closed"
+    DUE_REFUSED = "due time refused"
+    KEY_REUSED = "key reused"
+    """By another message, which was to be pushed once under the same name. HTTP only, as is the one before."""
 
 
 class Stored(NamedTuple):
@@ -32,6 +35,12 @@ class Stored(NamedTuple):
     fault: Refusal | None = None
     reason: str = ""
     """Of the fault, for the log."""
+    is_repeated: bool = False
+    """Whether a request before this one has stored it."""
+
+
+class DueRefused(MaildeferError):
+    """A time that a message can't be pushed for."""
 
 
 def refusal_of(fault: MaildeferError) -> Refusal:
@@ -41,5 +50,7 @@ def refusal_of(fault: MaildeferError) -> Refusal:
             return Refusal.QUEUE_FULL
         case AddressRefused():
             return Refusal.ADDRESS_REFUSED
+        case DueRefused():
+            return Refusal.DUE_REFUSED
         case _:
             return Refusal.STORAGE_FAILED

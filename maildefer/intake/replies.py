@@ -158,6 +158,8 @@ def refused(refusal: Refusal) -> Reply:
             return FAULT
         case Refusal.INTERNAL_ERROR:
             return INTERNAL
+        case Refusal.DUE_REFUSED | Refusal.KEY_REUSED:
+            return UNKNOWN_PARAMETER
         case Refusal.ADDRESS_REFUSED:
             return BAD_RECIPIENT
         case Refusal.MAIL_LOOP:

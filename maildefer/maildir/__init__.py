@@ -14,12 +14,13 @@ The filesystem, the clock and randomness are passed in as a `System`; no module 
     scan              lists folders lazily; reading: reads the bytes of a claimed entry
     reasons           the file that says why an entry was buried
     journal           the optional record of pushes and settles
+    idempotency/      requests that are carried out once, however often they come
     markers/          at most one entry for each name at a time
     rights/           modes, and safe work in folders that other users may write to
     upkeep/           leases, and the chores of a keeper: reclaim, promote, sweep
     operator/         work of commands on single entries and whole queues
 
 The life of an entry: push > claims > upkeep/promote or upkeep/reclaim > claims.
-Imports point down: upkeep, operator > claims, push, pop > markers > due > journal, doubt, draft, reasons > layout >
-control_folder > durable, scan > names, reading, rights > system.
+Imports point down: upkeep, operator > idempotency > claims, push, pop > markers > due > journal, doubt, draft,
+reasons > layout > control_folder > durable, scan > names, reading, rights > system.
 """

@@ -13,7 +13,10 @@ from maildefer.maildir.rights.modes import give_folder, make_in, rights_in
 from maildefer.maildir.system import System
 
 FORMAT_VERSION = 1
-CONTROL_FOLDERS = ("leases", "fenced", "dead", "tokens", "states", "status", "requests", "requests/done")
+CONTROL_FOLDERS = (
+    *("leases", "fenced", "dead", "tokens", "states", "status", "idempotency"),
+    *("requests", "requests/done"),
+)
 CONTROL_DRAFT = ".maildefer-"  # the beginning of the name, in `tmp/`, of a control folder that is being made
 
 
@@ -41,7 +44,8 @@ def make_control(queue: str, format: Format, system: System) -> None:
     try:
         system.rename(path, f"{queue}/.maildefer")
         if rights.is_shared:
-            give_folder(queue, ".maildefer", rights)
+            for place in (".maildefer", ".maildefer/idempotency"):
+                give_folder(queue, place, rights)
     except OSError as fault:
         try:
             with open_folder(queue, "tmp", system=system) as tmp:

@@ -96,6 +96,15 @@ class Draft:
         durable.announce_sync(self.descriptor, self._system, offset=self._announced_bytes)
         self._announced_bytes = self.size_bytes
 
+    def sync(self) -> None:
+        """Make its bytes durable, and close it."""
+        try:
+            self._system.fsync(self.descriptor)
+        except OSError as fault:
+            self.discard()
+            raise_named(self._layout.tmp, fault)
+        self.close()
+
     def close(self) -> None:
         """Close the descriptor; the file stays."""
         if self.descriptor >= 0:

@@ -123,7 +123,7 @@ class Pusher:
         if self._journal is not None:
             self._journal.record_end("withdraw", key)
         try:
-            self._system.unlink(self._place(key))
+            self._system.unlink(self.place_of(key))
         except OSError:
             if self._journal is not None:
                 self._journal.record_kept(key)
@@ -240,14 +240,14 @@ class Pusher:
         begun.close(self._system)
         durable.discard(begun.path, self._system)
 
-    def _place(self, key: str) -> str:
+    def place_of(self, key: str) -> str:
         """Return where an entry is put: a worker moves what is not due, and could not be put into `.later/`, there."""
         name = names.first_name(key)
         is_later = name != key and not self._rights.only_puts_in
         return f"{self.layout.later_new if is_later else self.layout.new}/{name}"
 
     def _sync(self, keys: Sequence[str]) -> None:
-        places = [self._place(key) for key in keys]
+        places = [self.place_of(key) for key in keys]
         try:
             for folder in dict.fromkeys(place.rpartition("/")[0] for place in places):
                 self._commits[folder].sync()
@@ -260,7 +260,7 @@ class Pusher:
 
     def _rename_draft(self, draft: str, key: str, descriptor: int) -> bool:
         try:
-            self._system.rename(draft, self._place(key))
+            self._system.rename(draft, self.place_of(key))
         except OSError as fault:
             return self._was_placed(fault, draft, key, descriptor)
         return True
@@ -270,7 +270,7 @@ class Pusher:
 
         A listing of `new/` can't tell: the entry may have been claimed, handled and unlinked by now.
         """
-        system, folder = self._system, self._place(key).rpartition("/")[0]
+        system, folder = self._system, self.place_of(key).rpartition("/")[0]
         if fault.errno not in doubt.DOUBTFUL:
             durable.discard(draft, system)
             raise_named(folder, fault)

@@ -46,8 +46,7 @@ class ApiTokens:
 
         All tokens are compared, each in constant time: how long it takes tells nothing of them.
         """
-        kind, _, given = header.partition(" ")
-        presented = given.strip().encode("utf-8", "surrogateescape")
+        kind, presented = header.partition(" ")[0], bearer(header)
         matching = [queues for token, queues in self._tokens.items() if hmac.compare_digest(token, presented)]
         if kind.lower() != "bearer" or not matching:
             return None
@@ -66,3 +65,8 @@ class ApiTokens:
             raise ConfigurationError(
                 f"the token file {self._path} can't be read ({fault}): make one, as docs/delivery.md shows"
             ) from fault
+
+
+def bearer(header: str) -> bytes:
+    """The token in an Authorization header."""
+    return header.partition(" ")[2].strip().encode("utf-8", "surrogateescape")

@@ -13,8 +13,9 @@ from aiohttp.http_exceptions import HttpProcessingError
 from maildefer import events
 from maildefer.errors import AddressRefused
 from maildefer.intake import replies
+from maildefer.intake.http import push_headers
 from maildefer.intake.http.admission import RETRY_SECONDS, HttpConnection
-from maildefer.intake.http.api_tokens import ApiTokens
+from maildefer.intake.http.api_tokens import ApiTokens, bearer
 from maildefer.intake.http.options import HttpOptions
 from maildefer.intake.outcomes import Refusal, Stored
 from maildefer.intake.smtp.syntax import is_too_long
@@ -56,7 +57,7 @@ class PushEndpoint:
         queue, began = request.match_info["name"], time.monotonic()
         _begin_request(request)
         try:
-            keys, size_bytes = await self._push(request)
+            stored, size_bytes = await self._push(request)
         except PushRefused as refused:
             events.emit(
                 "intake.refused",
@@ -66,6 +67,8 @@ class PushEndpoint:
                 status=refused.status,
             )
             return _problem(refused)
+        keys = [each.key for each in stored]
+        repeated = {"repeated": True} if stored[0].is_repeated else {}
         self._accepted += 1
         events.emit(
             "intake.accepted",
@@ -74,8 +77,10 @@ class PushEndpoint:
             bytes=size_bytes,
             client=request.remote,
             duration_ms=events.ms(time.monotonic() - began),
+            **repeated,
         )
-        return web.json_response({"key": keys[0], "keys": keys, "queue": queue}, status=201)
+        headers = {"Idempotent-Replayed": "true"} if repeated else None
+        return web.json_response({"key": keys[0], "keys": keys, "queue": queue}, status=201, headers=headers)
 
     async def expect(self, request: web.Request) -> web.Response | None:
         """Answer `Expect: 100-continue`: a client that is refused anyway need not send the message."""
@@ -105,17 +110,18 @@ class PushEndpoint:
             raise PushRefused(415, "send the message as it is: nothing is unpacked here")
         if (request.content_length or 0) > self._limit_bytes:
             raise PushRefused(413, f"more than {self._limit_bytes} bytes")
-        message = self._envelope(request)
+        message = self._with_headers(self._envelope(request), request)
         if shortage := await writer.shortage():
             raise refused_push(Refusal.QUEUE_FULL, shortage)
         return writer, message
 
-    async def _push(self, request: web.Request) -> tuple[list[str], int]:
+    async def _push(self, request: web.Request) -> tuple[list[Stored], int]:
         """Read the body, and push it: in parts where it is large."""
         writer, message = await self._check(request)
         pieces: list[bytes] = []
         draft = kept = size = 0
         whole = False
+        digest = push_headers.fingerprint(message) if message.once else None
         try:
             async for piece in self._pieces(request):
                 size += len(piece)
@@ -123,6 +129,8 @@ class PushEndpoint:
                     raise PushRefused(413, f"more than {self._limit_bytes} bytes")
                 if self._held_bytes + len(piece) > self._options.max_held_bytes:
                     raise PushRefused(503, "too much in hand")
+                if digest is not None:
+                    digest.update(piece)
                 pieces.append(piece)
                 kept += len(piece)
                 self._held_bytes += len(piece)
@@ -137,9 +145,11 @@ class PushEndpoint:
             if not size:
                 raise PushRefused(400, "the message is empty")
             whole = True
+            if digest is not None:
+                message = message._replace(fingerprint=digest.hexdigest())
             stored = await writer.push(message._replace(pieces=tuple(pieces), draft=draft))
             _refuse_faults(stored)
-            return [each.key for each in stored], size
+            return stored, size
         finally:
             self._held_bytes -= kept
             if draft and not whole:
@@ -190,6 +200,21 @@ class PushEndpoint:
         client = f"([{request.remote}])" if request.remote else ""
         return Message(sender or "", recipients or ("",), (), "HTTP", client, True)
 
+    def _with_headers(self, message: Message, request: web.Request) -> Message:
+        """Read when it is due, and whether it is to be pushed once."""
+        try:
+            asked = push_headers.parse(request.headers)
+        except ValueError as fault:
+            raise PushRefused(400, str(fault)) from None
+        if asked is push_headers.NOTHING:
+            return message
+        token = bearer(request.headers["Authorization"])
+        return message._replace(
+            once=push_headers.request_name(token, asked.idempotency_key) if asked.idempotency_key else "",
+            after_seconds=asked.after_seconds,
+            at=asked.at,
+        )
+
     @property
     def _limit_bytes(self) -> int:
         return self._options.max_bytes - TOP_LIMIT_BYTES
@@ -221,6 +246,12 @@ def refused_push(refusal: Refusal, reason: str) -> PushRefused:
     """The response for a refusal, in the words of its SMTP reply; `reason` is for the log."""
     detail = replies.refused(refusal).text
     match refusal:
+        case Refusal.KEY_REUSED:
+            detail = f"{push_headers.KEY} was given with another request: make a new key for each message"
+            return PushRefused(409, detail, reason)
+        case Refusal.DUE_REFUSED:
+            name, _, why = reason.partition("=")
+            return PushRefused(400, f"Maildefer-{name.title()}: {why}", reason)
         case Refusal.ADDRESS_REFUSED:
             return PushRefused(400, detail, reason)
         case Refusal.TOO_LARGE:

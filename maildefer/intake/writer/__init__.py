@@ -8,8 +8,9 @@ Only the writer touches the queue's filesystem, so that a mount that hangs holds
     shared_memory    memory for messages that are too large for the socket
     process          the writer
     drafts           large messages, written to `tmp/` as their parts come
+    once             messages that are pushed once, however often they come
     capacity         whether the queue can take more messages
 
 A message: client > batcher > protocol, shared_memory > process > drafts > maildir/push.
-Imports point down: client, process > batcher, drafts, capacity > protocol > shared_memory.
+Imports point down: client, process > batcher, drafts, once, capacity > protocol > shared_memory.
 """

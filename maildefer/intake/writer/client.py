@@ -107,7 +107,7 @@ class WriterClient:
         future: asyncio.Future[WriterAnswer] = self._loop.create_future()
         self._pending[number] = future
         job = Job(number, message)
-        if message is None:
+        if message is None or (message.once and message.whole):  # which has syncs of its own
             self._send(_NO_BATCH, [job])
         else:
             queue = self._messages if message.whole else self._parts

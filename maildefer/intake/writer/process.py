@@ -29,7 +29,8 @@ from maildefer.intake.options import FrontEndOptions
 from maildefer.intake.outcomes import Refusal, Stored, refusal_of
 from maildefer.intake.writer import shared_memory
 from maildefer.intake.writer.capacity import QueueCapacity
-from maildefer.intake.writer.drafts import DraftStore
+from maildefer.intake.writer.drafts import DraftStore, due_of, fail, planned
+from maildefer.intake.writer.once import OnceWriter
 from maildefer.intake.writer.protocol import (
     FrameReader,
     Job,
@@ -104,6 +105,7 @@ class Writer:
         )
         self._hostname = hostname or os.uname().nodename
         self._drafts = DraftStore(self._pusher, self._envelope_block)
+        self._once = OnceWriter(self._pusher, self._composes, host=this_host().label)
         self._threads = limits.threads
         self._socket, self._blocks = end.socket, end.blocks
         self._frames = FrameReader()
@@ -147,7 +149,11 @@ class Writer:
         whole = (
             []
             if shortage
-            else [job.message for job in batch if job.message is not None and job.message.whole]
+            else [
+                job.message
+                for job in batch
+                if job.message is not None and job.message.whole and not job.message.once
+            ]
         )
         pushed = iter(self._push(whole))
         answers = []
@@ -158,6 +164,8 @@ class Writer:
                 stored = [Stored("", Refusal.QUEUE_FULL, shortage)] * len(message.recipients)
             elif message is not None and not message.whole:
                 stored = self._keep_part(message)
+            elif message is not None and message.once:
+                stored = self._push_once(message)
             elif message is not None:
                 stored = next(pushed)
                 if message.together and not all(each.key for each in stored):
@@ -173,6 +181,14 @@ class Writer:
             return [_outcome(fault)]
         return []
 
+    def _push_once(self, message: Message) -> list[Stored]:
+        try:
+            return self._once.push(message)
+        except Exception as fault:  # noqa: BLE001  # the thread must go on, and its client must have a reply
+            return [_internal(fault)] * len(message.recipients)
+        finally:
+            self._drafts.drop_draft(message.draft)  # of a repetition
+
     def _push(self, messages: list[Message]) -> list[list[Stored]]:
         """Push messages; returns for each the outcome for each of its recipients."""
         composes: list[Compose] = []
@@ -184,7 +200,7 @@ class Writer:
         try:
             results = list(map(_outcome, self._pusher.push_all(composes)))
         except Exception as fault:  # noqa: BLE001  # the thread must go on, and each client must have a reply
-            results = [Stored("", Refusal.INTERNAL_ERROR, f"{type(fault).__name__}: {fault}")] * len(composes)
+            results = [_internal(fault)] * len(composes)
         rest = iter(results)
         stored = [list(islice(rest, count)) for count in counts]
         for message, each in zip(messages, stored, strict=True):
@@ -194,7 +210,11 @@ class Writer:
 
     def _composes(self, message: Message) -> list[Compose]:
         if not message.draft:
-            return [partial(self._compose, message, to) for to in message.recipients]
+            try:
+                due = due_of(self._pusher, message)
+            except MaildeferError as fault:
+                return [partial(fail, fault)] * len(message.recipients)
+            return [planned(partial(self._compose, message, to), due) for to in message.recipients]
         if not message.recipients:
             self._drafts.drop_draft(message.draft)
             return []
@@ -224,6 +244,10 @@ class Writer:
         for each in stored:
             if each.key:
                 self._pusher.withdraw(each.key)
+
+
+def _internal(fault: Exception) -> Stored:
+    return Stored("", Refusal.INTERNAL_ERROR, f"{type(fault).__name__}: {fault}")
 
 
 def _outcome(result: str | MaildeferError) -> Stored:

@@ -30,6 +30,13 @@ class Message(NamedTuple):
     together: bool
     draft: int = 0
     whole: bool = True
+    once: str = ""
+    """With a name, it is pushed once for all messages of that name: see `maildir/idempotency`."""
+    fingerprint: str = ""
+    """Of this message; another one of its name is refused."""
+    after_seconds: float | None = None
+    at: str = ""
+    """In ISO 8601, with a zone."""
 
 
 class Job(NamedTuple):
@@ -121,13 +128,13 @@ def _unpack_job(
     return Job(number, message if span is None else message._replace(pieces=(blocks.get(Span(*span)),)))
 
 
-def _pack_outcome(stored: Stored) -> tuple[str, str | None, str]:
-    key, fault, reason = stored
-    return key, None if fault is None else fault.value, reason
+def _pack_outcome(stored: Stored) -> tuple[str, str | None, str, bool]:
+    key, fault, reason, is_repeated = stored
+    return key, None if fault is None else fault.value, reason, is_repeated
 
 
-def _unpack_outcome(key: str, fault: str | None, reason: str) -> Stored:
-    return Stored(key, None if fault is None else Refusal(fault), reason)
+def _unpack_outcome(key: str, fault: str | None, reason: str, is_repeated: bool) -> Stored:
+    return Stored(key, None if fault is None else Refusal(fault), reason, is_repeated)
 
 
 def _frame(value: Any) -> bytes:

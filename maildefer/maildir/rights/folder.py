@@ -18,6 +18,7 @@ MARK = (
 )
 RATES = ".rates-"  # and of a folder of a rate's slots that is being made, or was removed
 PERIODIC = ".periodic-"  # the same, of the folder of a periodic task
+ONCE = ".once-"  # of the name of a marker that is being made (maildir/idempotency)
 TRIALS = ".doctor-"  # the beginning of the name of the doctor's folder,
 TRIAL = "trial"  # and of the names of all files that the doctor makes there
 _FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -94,6 +95,11 @@ def open_folder(path: str, *below: str, listing: bool = True, system: System = S
 def clear_trials(trials: Folder) -> None:
     """Remove the files that the doctor has made in its folder."""
     trials.remove(name for name in trials.names() if name.startswith(TRIAL))
+
+
+def clear_answer(marker: Folder) -> None:
+    """Remove from a marker what is in it: one file, whose name is a fingerprint."""
+    marker.remove(name for name in marker.names() if len(name) == 32 and name.isalnum())
 
 
 def token_names(prefix: str) -> list[str]:

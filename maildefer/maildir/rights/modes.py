@@ -8,6 +8,7 @@ front end that runs as another user, who is a member of a group that the workers
         .maildefer/          2710
             format           0640
             journal/         3730   members of the group put files in
+            idempotency/     3770   members of the group put folders in, 0770, which the owner empties
             all else         2700, 0600
         all else             2700, 0600
 
@@ -20,6 +21,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -35,7 +37,9 @@ FOLDER_MODES: Final = {  # by the path below the queue; all others are private
     "new": 0o3770,
     ".maildefer": 0o2710,
     ".maildefer/journal": 0o3730,
+    ".maildefer/idempotency": 0o3770,
 }
+_GROUPS_FOLDER_MODE: Final = 0o770
 OWNERS_FILE_MODE: Final = 0o600
 OTHERS_FILE_MODE: Final = 0o640
 _SHARED: Final = stat.S_ISVTX | stat.S_ISGID
@@ -125,6 +129,20 @@ def make_in(queue: str, below: str, system: System) -> bool:
     return True
 
 
+def make_for_group(queue: str, below: str, system: System, fill: Callable[[], None] = lambda: None) -> bool:
+    """Make a folder that whoever shares the queue may change, filled by that; returns whether this call made it.
+
+    What is made in it before it gets its mode has the queue's group. Raises OSError.
+    """
+    rights = rights_in(queue, system)
+    if not make_directory(f"{queue}/{below}", rights.folder_mode, system):
+        return False
+    fill()
+    if rights.is_shared:
+        give_folder(queue, below, rights, _GROUPS_FOLDER_MODE)
+    return True
+
+
 def make_directory(path: str, mode: int, system: System) -> bool:
     """Make a directory; False if it exists: it was made before, or by another host at the same moment."""
     try:
@@ -140,12 +158,13 @@ def make_directory(path: str, mode: int, system: System) -> bool:
     return True
 
 
-def give_folder(queue: str, below: str, rights: Rights) -> None:
+def give_folder(queue: str, below: str, rights: Rights, mode: int | None = None) -> None:
     """Give a folder that this process has made its mode, and, as root, its owner. Raises OSError."""
     with open_folder(queue, *below.split("/")) as made:
         if rights.owner >= 0:
             os.fchown(made.descriptor, rights.owner, -1)
-        mode = FOLDER_MODES.get(below, PRIVATE_FOLDER_MODE)
+        if mode is None:
+            mode = FOLDER_MODES.get(below, PRIVATE_FOLDER_MODE)
         # The mode is often inherited already, and a service may be forbidden to set such bits (RestrictSUIDSGID=).
         if stat.S_IMODE(os.fstat(made.descriptor).st_mode) != mode:
             os.fchmod(made.descriptor, mode)

@@ -54,7 +54,7 @@ def sharing_commands(queue: str, front_end: FrontEndAccount) -> Iterator[list[st
     with _opened(queue, front_end) as (_, owner):
         pass
     control, one = f"{queue}/.maildefer", ("-mindepth", "1", "-maxdepth", "1")
-    for place, known in ((queue, ("tmp", "new", ".maildefer")), (control, ("journal",))):
+    for place, known in ((queue, ("tmp", "new", ".maildefer")), (control, ("journal", "idempotency"))):
         folders = ["find", place, *one, "-type", "d"]
         others = [word for name in known for word in ("!", "-name", name)]
         if owner:

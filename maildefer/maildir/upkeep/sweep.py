@@ -14,6 +14,7 @@ from contextlib import suppress
 
 from maildefer.maildir import scan
 from maildefer.maildir.control_folder import CONTROL_DRAFT, clear_control
+from maildefer.maildir.idempotency.expire import Expirer
 from maildefer.maildir.journal import KEPT_SECONDS as JOURNAL_SECONDS
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.markers.drafts import clear_marker
@@ -23,11 +24,13 @@ from maildefer.maildir.names import EntryName, split_beat
 from maildefer.maildir.reasons import reason_name
 from maildefer.maildir.rights.confined import confined_to
 from maildefer.maildir.rights.folder import (
+    ONCE,
     PERIODIC,
     RATES,
     TOKENS,
     TRIALS,
     Folder,
+    clear_answer,
     clear_periodic,
     clear_rates,
     clear_tokens,
@@ -43,6 +46,7 @@ KEPT_SECONDS = (
 )  # fenced leases, answered requests, reasons without an entry: for people who ask what happened
 SENT_SECONDS = 31 * 24 * 3600.0  # records of recipients already served: longer than a message is tried
 _JOURNAL_SECONDS: dict[str, float] = dict(JOURNAL_SECONDS.items())
+_SWEEP_PASSES = 15
 _MOST = 10_000  # names that are watched in a folder at a time
 
 
@@ -53,6 +57,15 @@ class Sweeper:
         self._layout = layout
         self._system = confined_to(layout.path, system)
         self._first_seen: dict[str, float] = {}
+        self._expirer = Expirer(layout, system=system)
+        self._passes = 0
+
+    def do_pass(self, mount_time: float) -> None:
+        """Look at the next answers to requests, and sweep every so often; once a minute. Raises OSError."""
+        self._passes += 1
+        if self._passes % _SWEEP_PASSES == 1:
+            self.sweep(mount_time)
+        self._expirer.expire(mount_time)
 
     def sweep(self, mount_time: float) -> int:
         """Sweep all folders once; returns how many files were removed. Faults of single files are ignored."""
@@ -138,7 +151,7 @@ class Sweeper:
             if not stat.S_ISDIR(facts.st_mode):
                 folder.unlink(name)
                 return True
-            if not name.startswith((CONTROL_DRAFT, MARKER_DRAFT, TOKENS, RATES, PERIODIC, TRIALS)):
+            if not name.startswith((CONTROL_DRAFT, MARKER_DRAFT, ONCE, TOKENS, RATES, PERIODIC, TRIALS)):
                 return False
             with folder.folder(name) as draft:
                 _empty(draft, name)
@@ -149,7 +162,7 @@ class Sweeper:
 
 
 def _empty(draft: Folder, name: str) -> None:
-    """Empty what a crash has left of a control folder or tokens that were being made, or of the doctor's trials."""
+    """Empty what a crash has left of a control folder, tokens or a marker in the making, or of the doctor's trials."""
     if name.startswith(CONTROL_DRAFT):
         clear_control(draft)
     elif name.startswith(MARKER_DRAFT):
@@ -160,5 +173,7 @@ def _empty(draft: Folder, name: str) -> None:
         clear_rates(draft)
     elif name.startswith(PERIODIC):
         clear_periodic(draft)
+    elif name.startswith(ONCE):
+        clear_answer(draft)
     else:
         clear_trials(draft)

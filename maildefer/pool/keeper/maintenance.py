@@ -36,8 +36,7 @@ from maildefer.pool.scoreboard_views import HeaderView, QueueRecordView
 if TYPE_CHECKING:
     from maildefer.maildir.upkeep.token_reclaim import TokenReclaimer
 
-_FIRST_SWEEP_SECONDS = 60.0
-_SWEEP_EVERY_SECONDS = 900.0
+_SWEEP_EVERY_SECONDS = 60.0
 _FOLDERS_EVERY_SECONDS = 60.0
 # Chores of which entries fail by themselves:
 _BY_ENTRY = ("take back", "fence", "reclaim", "promote", "return", "free tokens")
@@ -131,7 +130,7 @@ class Maintenance:
         fence = Chore("fence", "fence.failed", self._fence, every=beat, refusals=stuck["fence"])
         fence.backoff = self._fence_backoff
         sweep = Chore("sweep", "sweep.failed", self._sweep, every=lambda: _SWEEP_EVERY_SECONDS, at_once=False)
-        sweep.due = self._system.boottime() + _FIRST_SWEEP_SECONDS
+        sweep.due = self._system.boottime() + _SWEEP_EVERY_SECONDS
         take_back = Chore("take back", "takeback.failed", self._reclaim_slots, refusals=stuck["take back"])
         take_back.wanted = self._dead_slots.next_at
         promote = Chore("promote", "promotion.failed", self._promote, refusals=stuck["promote"])
@@ -194,7 +193,7 @@ class Maintenance:
         apply_mark(self._context, self._index, self._system)
 
     def _sweep(self) -> None:
-        self._sweeper.sweep(self._heartbeat.mount_time.now())
+        self._sweeper.do_pass(self._heartbeat.mount_time.now())
 
     def _reclaim_slots(self) -> None:
         self._dead_slots.reclaim(self._reclaimer, self._token_reclaimer())

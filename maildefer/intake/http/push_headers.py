@@ -1,0 +1,107 @@
+"""The header fields of a push: `Maildefer-After` or `Maildefer-At`, and `Idempotency-Key`.
+
+Source of the last: draft-ietf-httpapi-idempotency-key-header, whose values are strings of RFC 9651 (`"8e03978e"`); most
+clients send the same without the quotes, which is taken as well.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, Protocol
+
+from maildefer.digest import blake2b
+from maildefer.intake.writer.protocol import Message
+from maildefer.units import seconds_in
+
+AFTER: Final = "Maildefer-After"
+AT: Final = "Maildefer-At"
+KEY: Final = "Idempotency-Key"
+MAX_KEY_CHARACTERS: Final = 255
+_SECONDS: Final = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,6})?").fullmatch
+_BARE: Final = re.compile(r"[!#-~][!-~]*").fullmatch  # printable, without spaces, and not begun by a quote
+_QUOTED: Final = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])*)"').fullmatch
+
+
+class Fields(Protocol):
+    """The header of a request, as aiohttp has it."""
+
+    def getall(self, name: str, default: Sequence[str]) -> Sequence[str]:
+        """Return all values of a field."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PushHeaders:
+    """What a request asks for besides the push itself; nothing, mostly."""
+
+    after_seconds: float | None = None
+    at: str = ""
+    """A time with its zone, in ISO 8601."""
+    idempotency_key: str = ""
+
+
+NOTHING: Final = PushHeaders()
+
+
+def parse(header: Fields) -> PushHeaders:
+    """Read them. Raises ValueError, which names the field, for a value that is none."""
+    after, at, key = _value(header, AFTER), _value(header, AT), _value(header, KEY)
+    if after is None and at is None and key is None:
+        return NOTHING
+    if after is not None and at is not None:
+        raise ValueError(f"give {AFTER} or {AT}, not both")
+    return PushHeaders(
+        after_seconds=None if after is None else _seconds(after),
+        at="" if at is None else _time(at),
+        idempotency_key="" if key is None else _key(key),
+    )
+
+
+def request_name(token: bytes, key: str) -> str:
+    """Return the name of all requests with that token and key: no client meets another's answers."""
+    return blake2b(b"%d %b %b" % (len(token), token, key.encode()), digest_size=16).hexdigest()
+
+
+def fingerprint(message: Message) -> blake2b:
+    """Begin the digest of a request, to which the body is added: another envelope, time or body is another request."""
+    same = (message.sender, message.recipients, message.after_seconds, message.at)
+    return blake2b(repr(same).encode("utf-8", "backslashreplace") + b"\n", digest_size=16)
+
+
+def _value(header: Fields, name: str) -> str | None:
+    values = header.getall(name, ())
+    if len(values) > 1:
+        raise ValueError(f"{name} is given {len(values)} times")
+    return values[0].strip(" \t") if values else None
+
+
+def _seconds(text: str) -> float:
+    try:
+        return float(text) if _SECONDS(text) else float(seconds_in(text if len(text) < 13 else ""))
+    except ValueError:
+        raise ValueError(f"{AFTER} takes a number of seconds, or a time such as 15m, 6h or 2d") from None
+
+
+def _time(text: str) -> str:
+    try:
+        if datetime.fromisoformat(text).utcoffset() is None:
+            raise ValueError
+    except ValueError:
+        raise ValueError(f"{AT} takes a time with its zone, such as 2027-01-31T08:00:00+01:00") from None
+    return text
+
+
+def _key(text: str) -> str:
+    quoted = _QUOTED(text)
+    key = re.sub(r"\\(.)", r"\1", quoted[1]) if quoted else text
+    if not key:
+        raise ValueError(f"{KEY} is empty")
+    if len(key) > MAX_KEY_CHARACTERS:
+        raise ValueError(f"{KEY} has more than {MAX_KEY_CHARACTERS} characters")
+    if not quoted and not _BARE(text):
+        raise ValueError(
+            f'{KEY} takes printable ASCII characters, in quotes ("8e03978e") where it has spaces'
+        )
+    return key

@@ -1,0 +1,62 @@
+"""Removes what is kept of requests once it is a day old, a bounded number at a time."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from maildefer.maildir.layout import Layout
+from maildefer.maildir.rights.confined import confined_to
+from maildefer.maildir.rights.folder import Folder, clear_answer, open_folder
+from maildefer.maildir.system import SYSTEM, System
+
+KEPT_SECONDS: Final = 86400.0
+_MOST: Final = 1000  # markers that are looked at in one pass,
+_MOST_FOLDERS: Final = 32  # and folders of them
+
+
+class Expirer:
+    """The passes over one queue's markers; one thread only. Each goes on where the one before has ended."""
+
+    def __init__(self, layout: Layout, *, system: System = SYSTEM) -> None:
+        self._layout = layout
+        self._system = confined_to(layout.path, system)
+        self._begin = (
+            self._system.token(1),
+            "",
+        )  # a folder, and the last name in it; each host begins elsewhere
+
+    def expire(self, mount_time: float) -> int:
+        """Look at the next markers, and remove those that are old by the mount's time; returns how many. Raises
+        OSError."""
+        before, left, removed = mount_time - KEPT_SECONDS, _MOST, 0
+        bucket, after = self._begin
+        with open_folder(self._layout.path, ".maildefer", "idempotency", system=self._system) as top:
+            names = sorted(top.names())
+            following = [name for name in names if name >= bucket] + [name for name in names if name < bucket]
+            for name in following[:_MOST_FOLDERS]:
+                self._begin = f"{name}/", ""  # what sorts behind it
+                try:
+                    with top.folder(name) as folder:
+                        markers = sorted(each for each in folder.names() if name != bucket or each > after)
+                        removed += sum(self._is_removed(folder, each, before) for each in markers[:left])
+                except OSError:  # no folder, or not ours to look into: the others are cleared all the same
+                    continue
+                if len(markers) >= left:
+                    self._begin = name, markers[left - 1]
+                    break
+                left -= len(markers)
+        return removed
+
+    def _is_removed(self, folder: Folder, name: str, before: float) -> bool:
+        """Remove a marker that is older. What takes its place meanwhile is another folder, and stays."""
+        try:
+            if folder.lstat(name).st_mtime >= before:
+                return False
+            with folder.folder(name) as marker:
+                if self._system.fstat(marker.descriptor).st_mtime >= before:
+                    return False
+                clear_answer(marker)
+            folder.rmdir(name)
+        except OSError:  # another keeper has removed it, or the next pass meets the fault again
+            return False
+        return True

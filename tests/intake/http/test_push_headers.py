@@ -1,0 +1,155 @@
+"""The header fields of a push: what each takes, and what it refuses by its name."""
+
+from __future__ import annotations
+
+import pytest
+from multidict import CIMultiDict
+
+from maildefer.intake.http.push_headers import (
+    AFTER,
+    AT,
+    KEY,
+    NOTHING,
+    PushHeaders,
+    fingerprint,
+    parse,
+    request_name,
+)
+from maildefer.intake.writer.protocol import Message
+
+MESSAGE = Message("a@x.org", ("b@x.org", "c@x.org"), (), "HTTP", "", True)
+
+
+def parsed(*fields: tuple[str, str]) -> PushHeaders:
+    return parse(CIMultiDict(fields))
+
+
+def refusal(*fields: tuple[str, str]) -> str:
+    with pytest.raises(ValueError) as refused:  # noqa: PT011  # its text is looked at by the caller
+        parsed(*fields)
+    return str(refused.value)
+
+
+def test_a_request_without_them_asks_for_nothing() -> None:
+    assert parsed(("Content-Type", "message/rfc822")) is NOTHING
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("8e03978e-40d5-43dd-bc93-6894a57f9324", "8e03978e-40d5-43dd-bc93-6894a57f9324"),
+        ('"8e03978e-40d5-43dd-bc93-6894a57f9324"', "8e03978e-40d5-43dd-bc93-6894a57f9324"),
+        (' "two words" ', "two words"),
+        (r'"a \"b\" \\ c"', r'a "b" \ c'),
+        ("order:17/2,x;y=z", "order:17/2,x;y=z"),
+        ("k" * 255, "k" * 255),
+        ('"' + "k" * 255 + '"', "k" * 255),
+    ],
+)
+def test_a_key_is_a_string_of_the_draft_or_the_same_without_its_quotes(text: str, key: str) -> None:
+    assert parsed((KEY, text)).idempotency_key == key
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "is empty"),
+        ("  ", "is empty"),
+        ('""', "is empty"),
+        ("k" * 256, "more than 255"),
+        ('"' + "k" * 256 + '"', "more than 255"),
+        ("k" * 7000, "more than 255"),
+        ("two words", "in quotes"),
+        ('"open', "in quotes"),
+        ('"a"b"', "in quotes"),
+        (r'"a\b"', "in quotes"),
+        ('"a"; b', "in quotes"),
+        ("schlüssel", "printable ASCII"),
+        ("a\tb", "printable ASCII"),
+        ("a\x7f", "printable ASCII"),
+        ('"a\x00"', "printable ASCII"),
+        ("\udcff", "printable ASCII"),
+    ],
+)
+def test_any_other_key_is_refused_by_its_name(text: str, why: str) -> None:
+    told = refusal((KEY, text))
+    assert told.startswith("Idempotency-Key")
+    assert why in told
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("0", 0), ("60", 60), ("1.5", 1.5), (" 90 ", 90), ("15m", 900), ("2d", 172800)]
+)
+def test_after_is_in_seconds_or_with_a_unit(text: str, seconds: float) -> None:
+    assert parsed((AFTER, text)).after_seconds == seconds
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "-1", "+60", "1e3", "nan", "inf", "0x10", "60 s", "soon", "٣", "9" * 400, "1,5", "PT60S", "-5m"],
+)
+def test_any_other_time_after_is_refused_by_its_name(text: str) -> None:
+    assert refusal((AFTER, text)).startswith("Maildefer-After takes")
+
+
+@pytest.mark.parametrize(
+    "text", ["2027-01-31T08:00:00+01:00", "2027-01-31T08:00:00Z", "2027-01-31 08:00+00:00"]
+)
+def test_at_is_a_time_with_its_zone(text: str) -> None:
+    assert parsed((AT, text)).at == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "2027-01-31T08:00:00",
+        "2027-01-31",
+        "1801234567",
+        "tomorrow",
+        "2027-02-30T00:00:00Z",
+        "9" * 500,
+        "\udcff",
+    ],
+)
+def test_any_other_moment_is_refused_by_its_name(text: str) -> None:
+    assert refusal((AT, text)).startswith("Maildefer-At takes")
+
+
+def test_one_of_each_is_given_and_of_both_times_one() -> None:
+    assert refusal((AFTER, "1"), (AFTER, "1")) == "Maildefer-After is given 2 times"
+    assert refusal((KEY, "a"), (KEY.lower(), "b")) == "Idempotency-Key is given 2 times"
+    assert (
+        refusal((AFTER, "1"), (AT, "2027-01-31T08:00:00Z"))
+        == "give Maildefer-After or Maildefer-At, not both"
+    )
+
+
+def test_a_request_is_known_by_its_key_and_by_whose_token_it_has() -> None:
+    names = {
+        request_name(token, key) for token in (b"tok", b"toke") for key in ("key", "nkey", "ekey", '"key"')
+    }
+    assert len(names) == 8
+    assert {len(name) for name in names} == {32}
+    assert not any("tok" in name for name in names)
+
+
+def test_another_envelope_time_or_body_is_another_request_and_its_way_here_is_not() -> None:
+    def of(body: bytes = b"", **other: object) -> str:
+        digest = fingerprint(MESSAGE._replace(**other))  # type: ignore[arg-type]
+        digest.update(body)
+        return digest.hexdigest()
+
+    others = [
+        of(),
+        of(b"x"),
+        of(sender=""),
+        of(sender="a@y.org"),
+        of(recipients=("b@x.org",)),
+        of(recipients=("c@x.org", "b@x.org")),
+        of(after_seconds=60.0),
+        of(after_seconds=0.0),
+        of(at="2027-01-31T08:00:00Z"),
+    ]
+    assert len(set(others)) == len(others)
+    assert of(client="([127.0.0.2])", pieces=(b"x",), draft=3) == of()
