@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from maildefer.errors import MaildeferError
 from maildefer.maildir import pop
 from maildefer.maildir.layout import Layout
-from maildefer.maildir.operator import entries
+from maildefer.maildir.operator import entries, schedule
+from maildefer.maildir.push import Pusher
 from maildefer.pool.scoreboard import Header, ProcessKind
 from tests.simulation import final
 from tests.simulation.faults import Weather
 from tests.simulation.histories import Violation
 from tests.simulation.hosts import SimulatedHost
+from tests.simulation.name_cache import entry_in
 from tests.simulation.oracle import Oracle
 from tests.simulation.scheduler import Process
 from tests.simulation.world import TTL_SECONDS, Request, World
@@ -50,6 +52,8 @@ class Disasters:
             (weather.drains, self._drain),
             (weather.pauses, self._pause),
             (weather.clocks, self._set_clock),
+            (weather.cancels, self._cancel),
+            (weather.reschedules, self._reschedule),
         ]
         for times, disaster in plans:
             for _ in range(times):
@@ -229,6 +233,48 @@ class Disasters:
                 pass
 
         self.world.scheduler.start(process, "pop", pop_some)
+
+    def _cancel(self) -> None:
+        """A program cancels what it has pushed, and may be killed at it."""
+
+        def cancel_one(host: SimulatedHost, process: Process, key: str) -> None:
+            began = self.world.now
+            done = schedule.cancel(self.layouts[0], key, host=host.label, system=process.client.system)
+            if done or self.world.now - began < TTL_SECONDS / 2:
+                self.oracle.answered_cancel(process, key, done)
+
+        self._plan_one(cancel_one)
+
+    def _reschedule(self) -> None:
+        def reschedule_one(host: SimulatedHost, process: Process, key: str) -> None:
+            random = self.world.scheduler.random
+            after = random.choice((0.0, random.uniform(0.1, 5)))
+            pusher = Pusher(self.layouts[0], host=host.label, system=process.client.system)
+            due = pusher.due(after=after)
+            schedule.reschedule(self.layouts[0], key, due, host=host.label, system=process.client.system)
+
+        self._plan_one(reschedule_one)
+
+    def _plan_one(self, act: Callable[[SimulatedHost, Process, str], None]) -> None:
+        """A program does something to an entry that is deferred, or else to any."""
+        host, random = self._any(), self.world.scheduler.random
+        later = [
+            entry_in(name).key for name in self.world.server.directories[self.layouts[0].later_new].names
+        ]
+        keys = later or [key for key, story in self.oracle.stories.items() if not story.end]
+        if not host.alive or not keys:
+            return
+        process, key = host.process("planner", None), random.choice(sorted(keys))
+
+        def act_once() -> None:
+            try:
+                act(host, process, key)
+            except MaildeferError:  # told to the program
+                pass
+
+        self.world.scheduler.start(process, "plan", act_once)
+        if random.random() < 0.4:
+            self.world.later(random.uniform(0, 0.2), lambda: process.alive and host.end(process))
 
     def _requeue(self) -> None:
         """An operator puts a dead letter back."""

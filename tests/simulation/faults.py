@@ -7,6 +7,7 @@ from random import Random
 from typing import Any
 
 _SHARED_EVERY = 3  # schedules
+_LATER_SHARE = 0.3  # of schedules
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +51,9 @@ class Weather:
     conversations: bool = False  # messages belong to conversations, which take turns
     shared: bool = False  # with a front end of another user, the first queue
     ticks: int = 0  # seconds between the instants of a periodic task
+    later: float = 0.0  # a push has a due time
+    cancels: int = 0  # programs that cancel an entry, and may die at it
+    reschedules: int = 0
     paperwork: bool = False  # keepers write status files, read the others', and look for requests
 
     def __str__(self) -> str:
@@ -60,6 +64,14 @@ class Weather:
 
 def forecast(seed: int) -> Weather:
     """Each schedule has a few kinds of trouble, not all of them: rules break where one kind is frequent."""
+    weather, random = _forecast(seed), Random(seed ^ 0xD0E)
+    if random.random() > _LATER_SHARE:
+        return weather
+    cancels, reschedules = (random.randint(1, 3) if random.random() < 0.5 else 0 for _ in range(2))
+    return replace(weather, later=random.choice((0.5, 1.0)), cancels=cancels, reschedules=reschedules)
+
+
+def _forecast(seed: int) -> Weather:
     random = Random(seed ^ 0x5EED)
 
     def chance(often: float, most: float) -> float:

@@ -84,16 +84,17 @@ def power_was_cut(oracle: Oracle) -> None:
     """
     oracle.unsynced.clear()
     present = {
-        entry_in(name).key: (folder, entry_in(name).attempts)
+        entry_in(name).key: (folder, entry_in(name).attempts, entry_in(name).due)
         for path, (folder, _) in oracle.places.items()
         for name in oracle.world.server.directories[path].names
         if folder not in ("tmp", "leases", "fenced")
     }
     for key, story in oracle.stories.items():
         if key in present:
-            folder, attempts = present[key]
+            folder, attempts, due = present[key]
+            story.not_before = float(due or 0)
             story.end = "dead" if folder == "dead" else ""
             story.starts, story.charged = min(story.starts, attempts), attempts
-            story.handed_out = False  # what `pop` ends, no sync makes durable
+            story.handed_out = story.cancelled = False  # what `pop` ends, no sync makes durable
         elif story.acknowledged and story.end not in ("acked", "popped"):
             oracle.fail("I1", f"acknowledged, and gone with the power: {key}")

@@ -25,6 +25,9 @@ class Story:
     end: str = ""  # acked, popped, withdrawn, or dead
     acknowledged: bool = False
     handed_out: bool = False  # by pop
+    not_before: float = 0.0  # the mount's time at which it is due, as last asked for
+    cancelled: bool = False
+    ended_by: Process | None = None
 
     def begins(self, attempts: int) -> bool:
         """A handler starts, under a name with so many attempts; whether each start so far was charged (I5).

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import count
 
 from greenlet import GreenletExit
 
 from maildefer.errors import MaildeferError
 from maildefer.maildir.layout import Layout
-from maildefer.maildir.push import Pusher
+from maildefer.maildir.push import Planned, Pusher
+from maildefer.maildir.rights.modes import PLAIN
 from tests.simulation.cache import Cache
 from tests.simulation.client import Client
 from tests.simulation.oracle import Oracle
 from tests.simulation.scheduler import Process
 from tests.simulation.supervisors import SimulatedSupervisor
+from tests.simulation.transitions import LATEST_PUSH_SECONDS
 from tests.simulation.world import World
 
 
@@ -58,8 +61,10 @@ class SimulatedHost:
         process = Process(f"{self.label[0]}.{kind}{pid}", pid, family)
         process.client = Client(self.world, process, self.cache)
         self.oracle.processes[pid] = process
-        if kind in ("popper", "operator"):
+        if kind in ("popper", "operator", "planner"):
             self._guests.append(process)
+        if kind == "planner":
+            self.oracle.planners.add(pid)
         return process
 
     def processes(self) -> list[Process]:
@@ -101,10 +106,19 @@ class SimulatedHost:
     def _push_all(self) -> None:
         random, client = self.world.scheduler.random, self.pusher.client
         pusher = Pusher(self.layouts[0], host=self.label, system=client.system)
+        if self.world.weather.shared and random.random() < 0.5:  # the front end's own user
+            pusher._known_rights = replace(PLAIN, only_puts_in=True)
         while self.to_push:
             data = self.to_push[-1]
+            wanted, pid = self.oracle.wanted, self.pusher.pid
+            wanted.pop(pid, None)
             try:
-                key = pusher.push(lambda stem, data=data: [data])  # type: ignore[misc]
+                due = None
+                if self.world.weather.later and random.random() < self.world.weather.later:
+                    after = random.uniform(0.1, LATEST_PUSH_SECONDS)
+                    wanted[pid] = self.world.mount_time + after
+                    due = pusher.due(after=after)
+                key = pusher.push(Planned(compose=lambda stem, data=data: [data], due=due))  # type: ignore[misc]
             except GreenletExit:
                 raise
             except MaildeferError as fault:

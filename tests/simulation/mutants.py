@@ -15,9 +15,9 @@ from unittest.mock import patch
 
 import pytest
 
-from maildefer.maildir import claims, doubt, durable, names, pop, push, reading
+from maildefer.maildir import claims, doubt, due, durable, names, pop, push, reading
 from maildefer.maildir.names import EntryName
-from maildefer.maildir.operator import entries
+from maildefer.maildir.operator import entries, schedule
 from maildefer.maildir.upkeep import (
     failed_moves,
     leases,
@@ -35,7 +35,7 @@ from maildefer.pool.scoreboard import Scoreboard
 from maildefer.pool.scoreboard_slot import ScoreboardSlot
 from maildefer.pool.supervisor import workers
 from maildefer.pool.worker import attempt, conversation_locks, cross_device, queue_view, scout, worker
-from tests.simulation import bugs, periodicbugs, poolbugs
+from tests.simulation import bugs, laterbugs, periodicbugs, poolbugs
 from tests.simulation.installed import installed
 from tests.simulation.schedule import run
 
@@ -261,6 +261,22 @@ MUTANTS = (
     Mutant("tick: finished only by who made it", one(ticks.Ticks, "finish", periodicbugs.own_only)),
     Mutant("tick: a lost reply taken for a lost race", one(ticks.Ticks, "move", periodicbugs.lost_at_once)),
     Mutant("tick: a doubtful move's draft discarded", one(ticks, "doubt", periodicbugs.no_doubt)),
+    Mutant("later: due by the pusher's own clock", one(due.MountClock, "now", laterbugs.by_own_clock)),
+    Mutant("later: pushed into new/", one(push.Pusher, "_place", laterbugs.put_into_new)),
+    Mutant("later: its folder not synced", one(durable.DirectorySync, "sync", laterbugs.unsynced_later)),
+    Mutant("later: promoted a second early", one(promote.Promoter, "promote", laterbugs.a_second_early)),
+    Mutant(
+        "later: what is in new/ claimed before it is due",
+        one(claims.Claimer, "claim", laterbugs.claimed_early),
+    ),
+    Mutant("later: postponed under the same name", one(claims, "postpone", laterbugs.postponed_as_it_is)),
+    Mutant("reschedule: n not raised", one(schedule, "names", laterbugs.same_generation)),
+    Mutant(
+        "cancel: what it has taken forgets its due time",
+        one(names, "pop_name", laterbugs.taken_without_due),
+    ),
+    Mutant("cancel: a lost reply taken for a lost race", one(pop.Popped, "unlink", laterbugs.unsure)),
+    Mutant("cancel: what is gone taken for cancelled", one(schedule, "cancel", laterbugs.not_taken)),
     Mutant("audit: none", one(reclaim.Reclaimer, "_audit", bugs.constant(None))),
     Mutant("audit: the board read before the listing", one(reclaim.Reclaimer, "scan", poolbugs.board_first)),
     Mutant(

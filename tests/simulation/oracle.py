@@ -33,7 +33,13 @@ class Oracle:
     outcomes: dict[str, str] = field(default_factory=dict)  # by claim: what its handler ended in
     died_in: set[str] = field(default_factory=set)  # claims in whose handlers their workers died
     left: dict[str, Process] = field(default_factory=dict)  # by claim: who moved it from cur/
-    unsynced: set[str] = field(default_factory=set)  # keys whose names are in new/ and not on the disk
+    unsynced: dict[str, str] = field(
+        default_factory=dict
+    )  # keys whose names are not on the disk: their folders
+    wanted: dict[int, float] = field(
+        default_factory=dict
+    )  # by pid: the mount's time until which its push is to wait
+    planners: set[int] = field(default_factory=set)  # pids of programs that reschedule entries
     claims: int = 0
     taken_back: int = 0
     places: dict[str, tuple[str, Layout]] = field(
@@ -86,8 +92,7 @@ class Oracle:
             self.beats.must_be_led(request)
 
     def synced(self, path: str) -> None:
-        if self.places.get(path, ("",))[0] == "new":
-            self.unsynced.clear()
+        self.unsynced = {key: folder for key, folder in self.unsynced.items() if folder != path}
 
     def done(self, request: Request, node: Node, overwritten: Node | None) -> None:
         source, queue, name = self.place(request.source)
@@ -103,12 +108,16 @@ class Oracle:
         if overwritten is not None and overwritten is not node and destination:
             self.fail("I2", f"{request.process.name} overwrote another file: {request}")
         match source, destination:
-            case "tmp", "new":
+            case "tmp", ("new" | "later"):
                 self.transitions.pushed(request, node, new_name)
-            case "new", "cur":
+            case (("new" | "later"), "cur"):
                 self.transitions.claimed(request, name, new_name)
-            case "new", "":
+            case (("new" | "later"), ""):
                 self.transitions.withdrawn(request, name)
+            case (("new" | "later"), ("new" | "later")) if request.process.pid in self.planners:
+                self.transitions.rescheduled(request, name, new_name)
+            case "new", "later":
+                self.transitions.postponed(request, name, new_name)
             case "cur", "cur":
                 self.transitions.seized(request, name, new_name)
             case "cur", "new" if other is not queue:
@@ -166,14 +175,23 @@ class Oracle:
             self.fail("pop", f"{process.name} got what another has: {key} ({story.end or 'waiting'})")
         story.handed_out = True
 
+    def answered_cancel(self, process: Process, key: str, was_cancelled: bool) -> None:
+        """A program was told whether an entry was cancelled; `was_cancelled` was answered within the TTL."""
+        story = self.stories[key]
+        if was_cancelled and (story.end != "popped" or story.ended_by is not process):
+            self.fail("cancel", f"{process.name} was told that it cancelled {key} ({story.end or 'waiting'})")
+        if not was_cancelled and story.end == "popped" and story.ended_by is process:
+            self.fail("cancel", f"{process.name} was told that it did not cancel {key}")
+        story.cancelled = story.cancelled or was_cancelled
+
     def begins(self, process: Process, claimed: str, data: bytes) -> None:
         """A handler starts."""
         entry = entry_in(claimed.rpartition("/")[2])
         story = self.stories[entry.key]
         if data != story.data:
             self.fail("I9", f"the handler got other bytes than were pushed: {short(claimed)}")
-        if story.handed_out:
-            self.fail("pop", f"handled after it was popped: {short(claimed)}")
+        if story.handed_out or story.cancelled:
+            self.fail("pop", f"handled after it was popped or cancelled: {short(claimed)}")
         self.begun.add(claimed)
         if not story.begins(entry.attempts):
             self.fail(

@@ -88,7 +88,7 @@ def acked_before_copied(old: Any) -> Any:
 
 
 def unlinked_by_somebody(old: Any) -> Any:
-    return lambda self: old(self) or True
+    return lambda self, *how, **more: old(self, *how, **more) or True
 
 
 def refreshed_or_not(old: Any) -> Any:

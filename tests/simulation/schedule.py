@@ -147,6 +147,7 @@ class Play:
             local=weather.local,
             paperwork=weather.paperwork,
             shared=weather.shared,
+            later=weather.later,
             queues=weather.queues,
             conversations=weather.conversations,
             ticks=weather.ticks,

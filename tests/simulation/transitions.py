@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from tests.simulation.oracle import Oracle
 
 _LONGEST_DEFER_SECONDS = 70.0  # an entry that can't be read waits for a minute
-_EARLIEST_SECONDS = 2.0
+_EARLIEST_SECONDS = 0.5
+_DRIFT_SECONDS = 0.1  # of a host's boot clock, in the time for which it keeps what it has measured
+LATEST_PUSH_SECONDS = 8.0
+_LONGEST_LATER_SECONDS = LATEST_PUSH_SECONDS + 20.0  # a clock that took long to measure may be so much ahead
 
 
 @dataclass(slots=True)
@@ -29,23 +32,52 @@ class Transitions:
     def pushed(self, request: Request, node: Node, name: str) -> None:
         assert isinstance(node, File)
         key = entry_in(name).key
-        self.oracle.stories[key] = Story(node.data, request.process)
-        self.oracle.unsynced.add(key)
+        oracle, due = self.oracle, entry_in(name).due
+        oracle.unsynced[key] = request.destination.rpartition("/")[0]
+        wanted = oracle.wanted.get(request.process.pid, 0.0)
+        if not wanted - _DRIFT_SECONDS <= (due or 0) <= oracle.world.mount_time + _LONGEST_LATER_SECONDS:
+            oracle.fail("due", f"{request.process.name} asked for {wanted:.3f}, and pushed {name}")
+        oracle.stories[key] = Story(node.data, request.process, not_before=wanted)
         if node.data.startswith(periodic.DATA) and request.destination.startswith(
-            f"{self.oracle.layouts[0].new}/"
+            f"{oracle.layouts[0].new}/"
         ):
-            self.oracle.periodic.called(key)
+            oracle.periodic.called(key)
 
     def claimed(self, request: Request, name: str, claimed: str) -> None:
         oracle, owner = self.oracle, owner_in(claimed)
-        if owner is None:  # a mail reader, or `pop`
+        if owner is None:  # a mail reader, `pop`, or a program that cancels
+            before, after = entry_in(name), entry_in(claimed)
+            if before.due is not None and before.due > oracle.world.mount_time and after.due != before.due:
+                oracle.fail("due", f"{request.process.name} dropped the due time of {name}: {claimed}")
             return
         oracle.claims += 1
+        self._must_be_due(request, name)
         if owner.pid != request.process.pid:
             oracle.fail(
                 "I3", f"{request.process.name} claims in another's name: {short(request.destination)}"
             )
         self.moved(request, name, claimed, attempts=1, crashes=0, returns=0)
+
+    def _must_be_due(self, request: Request, name: str) -> None:
+        """Nothing is claimed before it is due by the mount's time, whatever the clocks of hosts say."""
+        story, now = self.oracle.stories.get(entry_in(name).key), self.oracle.world.mount_time
+        if story is not None and now < story.not_before - _DRIFT_SECONDS:
+            early = story.not_before - now
+            self.oracle.fail("due", f"{request.process.name} claimed {name} {early:.3f} s before it was due")
+
+    def postponed(self, request: Request, name: str, new_name: str) -> None:
+        """By whoever would have claimed it from `new/` before it is due; nothing is charged, the due time stays."""
+        before, after = entry_in(name), entry_in(new_name)
+        if before.due is None or after.due != before.due:
+            self.oracle.fail("due", f"{request.process.name} postponed {name} as {new_name}")
+        self.moved(request, name, new_name, attempts=0, crashes=0)
+
+    def rescheduled(self, request: Request, name: str, new_name: str) -> None:
+        after = entry_in(new_name)
+        story = self.oracle.stories.get(after.key)
+        if story is not None:
+            story.not_before = float(after.due or 0)
+        self.moved(request, name, new_name, attempts=0, crashes=0)
 
     def moved(
         self,
@@ -82,6 +114,12 @@ class Transitions:
         What a mail reader has moved was not claimed, and what `pop` has left may look like it: that is named afresh.
         """
         source, queue, name = self.oracle.place(request.source)
+        is_planned = source in ("new", "later") and (
+            request.destination.startswith(f"{self.oracle.layouts[0].later_new}/")
+            or request.process.pid in self.oracle.planners
+        )
+        if is_planned and self.oracle.world.weather.shared and queue is self.oracle.layouts[0]:
+            return after.unique or "another"
         if source != "cur" or request.destination.startswith(f"{self.oracle.layouts[0].cur}/"):
             return before.unique
         if not self.oracle.world.weather.shared or queue is not self.oracle.layouts[0]:
@@ -254,7 +292,7 @@ class Transitions:
         """`pop` ends an entry at once; what its crash leaves, a keeper returns."""
         if destination == "":
             if story is not None:
-                story.end = "popped"
+                story.end, story.ended_by = "popped", request.process
         elif destination == "new":
             self.moved(request, name, new_name, attempts=0, crashes=0)
         elif destination == "dead":

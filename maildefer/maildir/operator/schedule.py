@@ -72,8 +72,11 @@ def move(layout: Layout, found: FoundEntry, due: int | None, *, host: str, syste
             with suppress(MaildeferError):  # the folder may be missing
                 mend(layout, system=system)
         # If it was moved and the reply was lost, the entry is there, or was promoted or claimed, which looks like gone.
-        if fault.errno in doubt.DOUBTFUL and doubt.is_listed(folder, name, system):
-            return True
+        try:
+            if fault.errno in doubt.DOUBTFUL and doubt.is_listed(folder, name, system):
+                return True
+        except OSError as worse:
+            raise_named(folder, worse)
         if gone:
             return False
         raise_named(found.path, fault)

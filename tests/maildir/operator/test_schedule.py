@@ -160,6 +160,13 @@ def test_a_lost_reply_to_a_reschedule_is_settled_by_looking(
     assert list(everywhere(layout)) == [f".later/new/{deferred},n=1,d={NEW}"]
 
 
+def test_a_doubt_that_cannot_be_settled_is_a_fault(deferred: str, layout: Layout, world: World) -> None:
+    world.lose_reply("rename", errno.EIO)
+    world.refuse("listdir", errno.EIO, where=".later/new")
+    with pytest.raises(MountFault):
+        reschedule(layout, deferred, NEW, world)
+
+
 def test_an_entry_that_is_claimed_meanwhile_is_not_rescheduled(
     pusher: Pusher, claimer: Claimer, layout: Layout, world: World
 ) -> None:
