@@ -178,7 +178,7 @@ def _opened(log_file: str) -> int:
     return os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
 
 
-def set_apart(descriptor: int) -> None:
+def write_log_to(descriptor: int) -> None:
     """Write the log to this descriptor, a copy of descriptor 2, so that 2 can be used for other output."""
     global _descriptor
     _descriptor = descriptor

@@ -92,7 +92,7 @@ class CapturedOutput:
         An attempt's end reads what has come. Called once, before any project code. Raises OSError.
         """
         writer = os.open(f"/proc/self/fd/{self._descriptor}", os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
-        events.set_apart(high(2))
+        events.write_log_to(high(2))
         given, self._descriptor = self._descriptor, high(self._descriptor)
         os.close(given)
         for descriptor in (1, 2):

@@ -103,7 +103,7 @@ class Host:
         self.dead: set[int] = set()
         self.silent = threading.Event()
         self.observer = LeaseObserver(queue, self.format, lambda: self.lease.name, lambda holder: False)
-        self.recovery = Reclaimer(
+        self.reclaimer = Reclaimer(
             queue,
             self.observer,
             own=lambda: self.lease.name,
@@ -135,7 +135,7 @@ class Host:
         while not until():
             assert time.monotonic() < deadline, "waited too long"
             fenced += self.observer.look(self.last_good_beat)
-            self.recovery.scan()
+            self.reclaimer.scan()
             threading.Event().wait(0.02)
         return fenced
 
@@ -151,7 +151,7 @@ def test_a_killed_processs_claims_are_taken_back_by_its_host_and_charged(queue: 
         put(queue.new, f"{number}.x")
     process, pipe = start(hold, queue, here.lease.name, 10)
     assert len(received(pipe)) == 10
-    assert not here.recovery.scan()
+    assert not here.reclaimer.scan()
     os.kill(process.pid or 0, signal.SIGKILL)
     process.join(PATIENCE_SECONDS)
     here.dead.add(process.pid or 0)

@@ -22,11 +22,11 @@ def never_again(old: Any) -> Any:
 
 
 def given_up(old: Any) -> Any:
-    """A fault of a take-back taken for its end: the slot is free while claims of its worker are left."""
+    """A reclaim that failed, taken for one that is done: the slot is free while claims of its worker are left."""
 
-    def reclaim_slot(self: Any, slot: int, recovery: Any, tokens: Any) -> bool:
+    def reclaim_slot(self: Any, slot: int, reclaimer: Any, tokens: Any) -> bool:
         try:
-            return bool(old(self, slot, recovery, tokens))
+            return bool(old(self, slot, reclaimer, tokens))
         except (OSError, MaildeferError):
             return True
 

@@ -27,7 +27,7 @@ class Sum:
     schedules: int = 0
     steps: int = 0
     claims: int = 0
-    taken_back: int = 0
+    reclaimed: int = 0
     failed: int | None = None  # the seed that did
 
     @property
@@ -38,13 +38,13 @@ class Sum:
         self.schedules += other.schedules
         self.steps += other.steps
         self.claims += other.claims
-        self.taken_back += other.taken_back
+        self.reclaimed += other.reclaimed
         self.failed = other.failed
 
     def __str__(self) -> str:
         return (
             f"{self.schedules:,} schedules from seed {self.first}: {self.steps:,} calls and wake-ups,"
-            f" {self.claims:,} claims, {self.taken_back:,} taken back"
+            f" {self.claims:,} claims, {self.reclaimed:,} reclaimed"
         )
 
 
@@ -98,7 +98,7 @@ def _play(block: tuple[int, int]) -> Sum:
         found.schedules += 1
         found.steps += result.steps
         found.claims += result.claims
-        found.taken_back += result.taken_back
+        found.reclaimed += result.reclaimed
         del result  # its trace leads to all that a schedule was made of
         gc.collect(0)  # now, while that is in the processor's caches; it all is young
     gc.collect()

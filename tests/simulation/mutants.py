@@ -119,7 +119,7 @@ MUTANTS = (
     Mutant("requeue: n not raised", one(entries, "requeue", bugs.requeue_same)),
     Mutant("refused: never tried again", one(failed_moves.FailedMoves, "may_try", bugs.never_again)),
     Mutant(
-        "refused: a take-back that failed frees the slot",
+        "refused: a reclaim that failed frees the slot",
         one(slot_reclaim.DeadSlots, "_reclaim_slot", bugs.given_up),
         units="tests/pool/keeper/test_maintenance.py",
     ),
@@ -184,7 +184,10 @@ MUTANTS = (
     Mutant("death: in a handler, not charged", one(workers.WorkerTable, "reap", poolbugs.uncharged_deaths)),
     Mutant("look: a refresh that failed overlooked", one(doubt, "fresh_listing", poolbugs.refreshed_or_not)),
     Mutant("token: taken on an earlier leave", one(tokens.Tokens, "take_token", poolbugs.early_lease)),
-    Mutant("token: freed under its holder", one(token_reclaim.TokenReclaimer, "scan", poolbugs.freed_anyway)),
+    Mutant(
+        "token: reclaimed under its holder",
+        one(token_reclaim.TokenReclaimer, "scan", poolbugs.reclaimed_anyway),
+    ),
     Mutant(
         "token: n not raised",
         ((tokens, "free_path", poolbugs.same_token), (token_reclaim, "free_path", poolbugs.same_token)),
@@ -234,7 +237,7 @@ MUTANTS = (
         units="tests/pool/keeper/test_keeper.py",
     ),
     Mutant(
-        "death: its claim is nobody's before it is taken back",
+        "death: its claim is nobody's before it is reclaimed",
         one(status_record, "on_claims", poolbugs.dead_are_nobodys),
         units="tests/pool/keeper/test_keeper.py",
     ),

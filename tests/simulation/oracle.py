@@ -41,7 +41,7 @@ class Oracle:
     )  # by pid: the mount's time until which its push is to wait
     planners: set[int] = field(default_factory=set)  # pids of programs that reschedule entries
     claims: int = 0
-    taken_back: int = 0
+    reclaimed: int = 0
     places: dict[str, tuple[str, Layout]] = field(
         default_factory=dict
     )  # by path: which folder of which queue

@@ -34,7 +34,7 @@ def on_its_time(old: Any) -> Any:
     return lambda self, conversation: self._take_token(conversation)
 
 
-def freed_anyway(old: Any) -> Any:
+def reclaimed_anyway(old: Any) -> Any:
     def scan(self: Any) -> int:
         self._read_board = lambda: lambda owner: "alive"
         return int(old(self))
@@ -138,8 +138,8 @@ def board_first(old: Any) -> Any:
     return scan
 
 
-def held_now(recovery: Any) -> dict[int, set[int]]:
-    board = recovery._look.__self__._context.board
+def held_now(reclaimer: Any) -> dict[int, set[int]]:
+    board = reclaimer._look.__self__._context.board
     found: dict[int, set[int]] = {}
     for slot in board.worker_slots():
         base = board.slot(slot)

@@ -38,7 +38,7 @@ class Result:
     failure: str = ""
     steps: int = 0
     claims: int = 0
-    taken_back: int = 0
+    reclaimed: int = 0
     recorded: Sequence[tuple[float, str, object]] = field(default=(), repr=False)
 
     @cached_property
@@ -63,7 +63,7 @@ def run(seed: int, weather: Weather | None = None) -> Result:
             play.close()
     oracle = play.oracle
     steps, trace = play.scheduler.steps, play.world.trace
-    return Result(seed, weather, failure, steps, oracle.claims, oracle.taken_back, trace)
+    return Result(seed, weather, failure, steps, oracle.claims, oracle.reclaimed, trace)
 
 
 class Play:

@@ -163,7 +163,7 @@ class Transitions:
         if mover is holder:
             self._settled(request, name, destination, new_name)
         else:
-            oracle.taken_back += 1
+            oracle.reclaimed += 1
             if oracle.is_live(request.source):
                 if holder is not None and holder.alive and name in oracle.held.get(owner.pid, ()):
                     oracle.fail(
@@ -171,7 +171,7 @@ class Transitions:
                     )
                 if oracle.beats.family(queue, owner.lease) is not mover.family:
                     oracle.fail("I6", f"{mover.name} took {name} under another's live lease")
-            self._taken_back(request, name, destination, new_name)
+            self._check_reclaim(request, name, destination, new_name)
         oracle.left[request.source] = mover
         if story is not None and destination in ("", "dead"):
             story.end = destination or "acked"
@@ -179,7 +179,7 @@ class Transitions:
                 self._must_have_reason(queue, entry_in(new_name))
         return None
 
-    def _taken_back(self, request: Request, name: str, destination: str, new_name: str) -> None:
+    def _check_reclaim(self, request: Request, name: str, destination: str, new_name: str) -> None:
         oracle = self.oracle
         before, after = entry_in(name), entry_in(new_name)
         story = oracle.stories.get(before.key)

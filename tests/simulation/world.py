@@ -15,7 +15,7 @@ START: Final = 1_700_000_000.0
 BEAT_SECONDS: Final = 1.0
 LONGEST_RETRY_SECONDS: Final = 1.0
 TTL_SECONDS: Final = 3 * BEAT_SECONDS + 2 * LONGEST_RETRY_SECONDS
-LATEST_COPY_SECONDS: Final = 8.0  # so that one lands after its owner was fenced and its entry taken back
+LATEST_COPY_SECONDS: Final = 8.0  # so that one lands after its owner was fenced and its entry reclaimed
 MAX_CRASHES: Final = 3
 _TRACE_LINES: Final = 4000
 

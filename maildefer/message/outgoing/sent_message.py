@@ -39,14 +39,14 @@ class SentMessage:
     """A message that a handler sends; `name` is the same at each attempt.
 
     It is made from the key, the bytes that came, the handler, sender, recipients and subject. The key alone is not
-    enough: another user who pushes entries may have chosen the key of another entry. `former` is the name in versions
-    that left out the bytes; its records still count.
+    enough: another user who pushes entries may have chosen the key of another entry.
+    `older_name` is its name in versions that left out the bytes; their records still count.
     """
 
     name: str
     folder: str
     attempt: int
-    former: str | None = None
+    older_name: str | None = None
 
     def recorded(self) -> tuple[set[str], dict[str, ServerReply]]:
         """The recipients that have taken the message, and those that have refused it permanently. Raises OSError.
@@ -88,7 +88,7 @@ class SentMessage:
         ):  # so that an NFS client looks again for a folder
             try:
                 SYSTEM.utime(above)
-                known = (self.name, self.former)
+                known = (self.name, self.older_name)
                 return sorted(
                     (name for name in SYSTEM.listdir(self.folder) if name.rpartition(",")[0] in known),
                     key=lambda name: name.rpartition(",")[2],
@@ -119,12 +119,12 @@ def sent_message_of(sender: str, recipients: Sequence[str], data: bytes, home: s
     facts = [handler, sender, sorted(recipients), subject[0].decode("latin-1") if subject else ""]
     came = getattr(message, "Data", b"")
     came = came if isinstance(came, bytes) else str(came).encode("utf-8", "surrogateescape")
-    kind, former = _digest(*facts, blake2b(came, digest_size=32).hexdigest()), _digest(*facts)
+    kind, older_name = _digest(*facts, blake2b(came, digest_size=32).hexdigest()), _digest(*facts)
     counts = _counts.setdefault(message, {})
     counts[kind] = number = counts.get(kind, 0) + 1
     return SentMessage(
         name=f"{_stem(key)}.{kind}.{number}",
-        former=f"{_stem(key)}.{former}.{number}",
+        older_name=f"{_stem(key)}.{older_name}.{number}",
         folder=Layout(os.path.join(home, queue)).sent,
         attempt=getattr(message, "attempt", None) or 1,
     )

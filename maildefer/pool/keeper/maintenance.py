@@ -131,14 +131,14 @@ class Maintenance:
         fence.backoff = self._fence_backoff
         sweep = Chore("sweep", "sweep.failed", self._sweep, every=lambda: _SWEEP_EVERY_SECONDS, at_once=False)
         sweep.due = self._system.boottime() + _SWEEP_EVERY_SECONDS
-        take_back = Chore("take back", "takeback.failed", self._reclaim_slots, refusals=stuck["take back"])
-        take_back.wanted = self._dead_slots.next_at
+        reclaim_slots = Chore("take back", "takeback.failed", self._reclaim_slots, refusals=stuck["take back"])
+        reclaim_slots.wanted = self._dead_slots.next_at
         promote = Chore("promote", "promotion.failed", self._promote, refusals=stuck["promote"])
         promote.wanted = self._promote_at
         tick = Chore("tick", "tick.failed", self.ticker.tick, refusals=self.ticker.refusals)
         tick.wanted = self.ticker.next_at
         return [
-            take_back,
+            reclaim_slots,
             fence,
             Chore("reclaim", "reclaim.failed", self._reclaim, every=beat, refusals=stuck["reclaim"]),
             Chore("clock", "clock.failed", clock.measure, wanted=clock.measure_at),
@@ -147,7 +147,7 @@ class Maintenance:
             Chore("list deferred", "listing.failed", self._list_deferred, wanted=self._list_deferred_at),
             Chore("return", "return.failed", self._return, every=beat, refusals=stuck["return"]),
             Chore(
-                "free tokens", "token.failed", self._free_tokens, every=beat, refusals=stuck["free tokens"]
+                "free tokens", "token.failed", self._reclaim_tokens, every=beat, refusals=stuck["free tokens"]
             ),
             Chore("share", "share.failed", self._share, every=beat),
             Chore(
@@ -182,9 +182,9 @@ class Maintenance:
         with logged_reclaims(self._name) as reclaimed:
             self._reclaimer.scan_deferred(reclaimed)
 
-    def _free_tokens(self) -> None:
+    def _reclaim_tokens(self) -> None:
         if (tokens := self._token_reclaimer()) is not None:
-            self._log_freed_tokens(tokens.scan())
+            self._log_reclaimed_tokens(tokens.scan())
 
     def _share(self) -> None:
         self._mount_files.share(self._observer.others)
@@ -204,7 +204,7 @@ class Maintenance:
         for key in self._promoter.promote(self._heartbeat.mount_time.now()):
             events.emit("entry.promoted", queue=self._name, key=key)
 
-    def _log_freed_tokens(self, count: int) -> None:
+    def _log_reclaimed_tokens(self, count: int) -> None:
         if count:
             events.emit("token.freed", queue=self._name, count=count)
 

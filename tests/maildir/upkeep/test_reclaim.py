@@ -35,7 +35,7 @@ class Keeper:
             layout, Format(), lambda: lease.name, lambda holder: False, system=world.system
         )
         self.refusals, self.returns = FailedMoves(system=world.system), FailedMoves(system=world.system)
-        self.recovery = Reclaimer(
+        self.reclaimer = Reclaimer(
             layout,
             self.observer,
             own=lambda: lease.name,
@@ -53,7 +53,7 @@ class Keeper:
         return self.board.get((owner.pid, owner.seq), "held")
 
     def scan(self) -> Reclaimed:
-        return self.recovery.scan_deferred(self.recovery.scan())
+        return self.reclaimer.scan_deferred(self.reclaimer.scan())
 
 
 @pytest.fixture
@@ -168,13 +168,13 @@ def test_only_the_dead_workers_claims_are_taken_back(keeper: Keeper, lease: Leas
     claimed_by(layout, lease.name, "1.x", pid=17)
     other = claimed_by(layout, lease.name, "2.x", pid=18)
     stranger = claimed_by(layout, THEIRS, "3.x", pid=17)
-    assert keeper.recovery.reclaim_claims_of(17, charged=True) == Reclaimed(reclaimed=["1.x"])
+    assert keeper.reclaimer.reclaim_claims_of(17, charged=True) == Reclaimed(reclaimed=["1.x"])
     assert set(everywhere(layout)) == {"new/1.x,a=1,c=1,n=1", f"cur/{other}", f"cur/{stranger}"}
 
 
 def test_what_was_killed_for_a_drain_is_not_charged(keeper: Keeper, lease: Lease, layout: Layout) -> None:
     claimed_by(layout, lease.name, "1.x,a=2,n=4", pid=17)
-    assert keeper.recovery.reclaim_claims_of(17, charged=False) == Reclaimed(released=["1.x"])
+    assert keeper.reclaimer.reclaim_claims_of(17, charged=False) == Reclaimed(released=["1.x"])
     assert list(everywhere(layout)) == ["new/1.x,a=2,n=5"]
 
 
@@ -300,14 +300,14 @@ def test_an_entry_that_kills_every_worker_is_handled_max_crashes_times(
         assert claim is not None
         attempts.append((claim.attempt, claim.crashes))
         claim.abandon()
-        keeper.recovery.reclaim_claims_of(4711, charged=True)
+        keeper.reclaimer.reclaim_claims_of(4711, charged=True)
     assert attempts == [(1, 0), (2, 1), (3, 2)]
     assert os.listdir(layout.dead_new) == ["1.x,a=3,c=3,n=3"]
 
 
 def test_an_uncharged_take_back_never_buries(keeper: Keeper, lease: Lease, layout: Layout) -> None:
     claimed_by(layout, lease.name, "1.x,c=4", pid=17)
-    assert keeper.recovery.reclaim_claims_of(17, charged=False) == Reclaimed(released=["1.x"])
+    assert keeper.reclaimer.reclaim_claims_of(17, charged=False) == Reclaimed(released=["1.x"])
 
 
 def test_one_that_cannot_be_buried_on_a_full_disk_does_not_keep_the_others_waiting(
@@ -433,9 +433,9 @@ def test_a_take_back_that_can_not_move_one_claim_moves_the_others_and_says_so(
     world.refuse("rename", errno.EACCES)
     taken = Reclaimed()
     with pytest.raises(OSError, match="Permission"):
-        keeper.recovery.reclaim_claims_of(17, charged=True, moved=taken)
+        keeper.reclaimer.reclaim_claims_of(17, charged=True, moved=taken)
     assert len(taken.reclaimed) == 2
-    keeper.recovery.reclaim_claims_of(17, charged=True, moved=taken)
+    keeper.reclaimer.reclaim_claims_of(17, charged=True, moved=taken)
     assert sorted(taken.reclaimed) == ["0.x", "1.x", "2.x"]
 
 
@@ -445,9 +445,9 @@ def test_a_folder_of_the_deferred_that_can_not_be_read_leaves_the_claims_alone(
     claimed_by(layout, THEIRS, "1.x")
     theirs.leave()
     world.refuse("listdir", errno.EACCES, where="/.later/cur", times=9)
-    assert keeper.recovery.scan().reclaimed == ["1.x"]
+    assert keeper.reclaimer.scan().reclaimed == ["1.x"]
     with pytest.raises(OSError, match="Permission"):
-        keeper.recovery.scan_deferred()
+        keeper.reclaimer.scan_deferred()
 
 
 def test_a_name_that_is_gone_before_its_return_is_not_told_as_returned(
@@ -497,7 +497,7 @@ def test_memory_stays_bounded_however_much_a_reader_moved(
     returned = []
     for _ in range(8):
         returned += keeper.scan().returned
-        assert all(len(watched) <= 3 for watched in keeper.recovery._foreign.values())
+        assert all(len(watched) <= 3 for watched in keeper.reclaimer._foreign.values())
         world.pass_time(GRACE)
     assert sorted(returned) == sorted(f"{number}.x" for number in range(10))
 
