@@ -3,15 +3,15 @@
 scheduler   threads as greenlets, simulated time, processes that die and freeze
 server      the shared filesystem in memory, and what a power cut leaves of it
 client      one host's view of it: the `System` of each process, with all that a network does to a request
-weather     what goes wrong in one schedule, drawn from its seed
+faults      what goes wrong in one schedule, drawn from its seed
 stand_ins   events, sockets and inotify on simulated time
-stage       where these and the simulated clock stand in for the real ones
+installed   puts these and the simulated clock in the place of the real ones
 hosts       machines; supervisors, workforces, keepers, workers and handlers are what runs on them, mostly the real code
-oracle      the invariants, looked at with each request that the server carries out: by transitions for entries,
-            beats for leases, conversations for tokens, periodic for ticks, looks for listings, and final in the end;
-            readings of names
-disasters   what is done to them
-schedule    one seed's run, from its first push to the last look
-explore     very many seeds, in many sittings
-mutants     planted bugs, each of which must be caught; table prints by what
+oracle      the invariants, checked at each request that the server carries out: by transitions for entries,
+            beats for leases, conversations for tokens, periodic for ticks, doubt_rules for listings, final in the end;
+            histories holds what became of each entry, name_cache parses each name once
+disasters   kills, freezes, cuts off and restarts processes, hosts and the server
+schedule    one seed's run, from its first push to the last check
+explore     very many seeds, in several runs
+mutants     planted bugs (bugs, poolbugs), each of which must be caught; table prints by what
 """

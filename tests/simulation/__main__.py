@@ -18,7 +18,7 @@ from pathlib import Path
 
 from tests.simulation.explore import explore
 from tests.simulation.schedule import Result, run
-from tests.simulation.shrink import shrink, story
+from tests.simulation.shrink import history, shrink
 from tests.simulation.table import plant
 
 
@@ -53,13 +53,13 @@ def main() -> int:
 def show(result: Result) -> int:
     """A failure, as small as it gets."""
     if not result.failure:
-        print(f"seed {result.seed}: {result.weather}: no violation, {result.claims} claims")
+        print(f"seed {result.seed}: {result.fault_rates}: no violation, {result.claims} claims")
         return 0
-    print(f"seed {result.seed}: {result.failure}\nweather: {result.weather}")
+    print(f"seed {result.seed}: {result.failure}\nfaults: {result.fault_rates}")
     small = shrink(result)
     if small is not result:
-        print(f"shrunk to: {small.weather}\n{small.failure}")
-    print(story(small))
+        print(f"shrunk to: {small.fault_rates}\n{small.failure}")
+    print(history(small))
     print(f"replay: PYTHONHASHSEED=0 python -m tests.simulation --seed {result.seed}")
     return 1
 

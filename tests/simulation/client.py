@@ -69,14 +69,14 @@ class Client:
 
     # The way to the server and back
 
-    def _travel(self, *, changes: bool) -> None:
+    def _send_over_network(self, *, changes: bool) -> None:
         """To the server, which may be away; after a restart it lists for a while, but does not rename."""
         if not self.process.alive:
             raise GreenletExit
         world, random, scheduler, cache = self.world, self._random, self._scheduler, self.cache
-        weather = world.weather
-        latency = -log(1.0 - random()) * weather.latency
-        if weather.slow and random() < weather.slow:
+        fault_rates = world.fault_rates
+        latency = -log(1.0 - random()) * fault_rates.latency
+        if fault_rates.slow and random() < fault_rates.slow:
             latency += random() * LONGEST_RETRY_SECONDS
         scheduler.sleep(latency if latency < LONGEST_RETRY_SECONDS else LONGEST_RETRY_SECONDS)
         while True:
@@ -88,9 +88,9 @@ class Client:
             scheduler.sleep(until - scheduler.now + random() * LONGEST_RETRY_SECONDS)
 
     def _refuse(self, path: str) -> None:
-        refused = self.world.weather.refused
+        refused = self.world.fault_rates.refused
         if refused and self._random() < refused:
-            self._travel(changes=True)
+            self._send_over_network(changes=True)
             code = self.world.scheduler.random.choice(_REFUSALS)
             self.world.note(self.process.name, f"{os.path.basename(path)} refused: {errno.errorcode[code]}")
             raise refusal(code, path)
@@ -98,19 +98,19 @@ class Client:
     def _change(self, what: str, source: str, destination: str = "") -> None:
         """A rename or unlink, with all that may happen to it."""
         self._must_live()
-        world, random, weather = self.world, self._random, self.world.weather
+        world, random, fault_rates = self.world, self._random, self.world.fault_rates
         if self._is_missing(source):
             raise refusal(errno.ENOENT, source)
         self._refuse(source)
-        if destination and not weather.local and world.server.look(destination) is None:
+        if destination and not fault_rates.local and world.server.look(destination) is None:
             self._note_missing(destination)
         request = Request(what, source, destination, self.process, world.scheduler.now)
         if world.watcher is not None:
             world.watcher.sends(request)
-        if weather.copied and random() < weather.copied:
+        if fault_rates.copied and random() < fault_rates.copied:
             world.carry_out_late(request, random() * LATEST_COPY_SECONDS)
-        if weather.doubtful and random() < weather.doubtful / 2:
-            self._travel(changes=True)
+        if fault_rates.doubtful and random() < fault_rates.doubtful / 2:
+            self._send_over_network(changes=True)
             world.carry_out_late(request, random() * LATEST_COPY_SECONDS)
             raise refusal(world.scheduler.random.choice(_DOUBTS), source)
         boots = -1
@@ -123,8 +123,8 @@ class Client:
             except OSError as refused:
                 fault = refused
             if random() < 0.3:  # else the reply is as quick as can be
-                self._travel(changes=False)
-            if weather.lost and random() < weather.lost:
+                self._send_over_network(changes=False)
+            if fault_rates.lost and random() < fault_rates.lost:
                 world.note(self.process.name, "has no reply, sends it again")
                 world.scheduler.sleep(0.1 + random() * (LONGEST_RETRY_SECONDS - 0.1))
                 boots = -1
@@ -138,7 +138,7 @@ class Client:
         if destination:
             cache.changed(destination.rpartition("/")[0])
             cache.arrived(destination)
-        if weather.doubtful and random() < weather.doubtful / 2:
+        if fault_rates.doubtful and random() < fault_rates.doubtful / 2:
             raise refusal(world.scheduler.random.choice(_DOUBTS), source)
 
     def _send(self, request: Request) -> None:
@@ -148,8 +148,8 @@ class Client:
         thread.sending = request
         if (doom := self.cache.next_request) is not None:
             self.cache.next_request = None
-            self.world.later(self._random() * self.world.weather.latency, doom)
-        self._travel(changes=True)
+            self.world.later(self._random() * self.world.fault_rates.latency, doom)
+        self._send_over_network(changes=True)
         thread.sending = None
 
     # Names
@@ -168,13 +168,13 @@ class Client:
 
     def mkdir(self, path: str, mode: int = 0o777, *, dir_fd: int | None = None) -> None:
         path = self._at(path, dir_fd)
-        self._travel(changes=True)
+        self._send_over_network(changes=True)
         self.world.server.mkdir(path, self.world.mount_time)
         self.cache.changed(path.rpartition("/")[0])
 
     def rmdir(self, path: str, *, dir_fd: int | None = None) -> None:
         path = self._at(path, dir_fd)
-        self._travel(changes=True)
+        self._send_over_network(changes=True)
         self.world.server.rmdir(path, self.world.mount_time)
         self.cache.changed(path.rpartition("/")[0])
 
@@ -182,8 +182,8 @@ class Client:
         path = folder if isinstance(folder, str) else self._opened[folder][1]
         world = self.world
         self._refuse(path)
-        self._travel(changes=True)
-        if world.weather.untouchable and world.chance(world.weather.untouchable):
+        self._send_over_network(changes=True)
+        if world.fault_rates.untouchable and world.chance(world.fault_rates.untouchable):
             raise refusal(world.scheduler.random.choice(_REFUSALS), path)
         world.server.directory(path).mtime = START + self._scheduler.now
         self.cache.changed(path)
@@ -193,19 +193,19 @@ class Client:
         world = self.world
         if not self.process.alive:
             raise GreenletExit
-        weather = world.weather
-        if weather.stale and path in self.cache.listings and self._random() < weather.stale:
+        fault_rates = world.fault_rates
+        if fault_rates.stale and path in self.cache.listings and self._random() < fault_rates.stale:
             return list(self.cache.listings[path])
-        if weather.refused:
+        if fault_rates.refused:
             self._refuse(path)
-        self._travel(changes=False)
+        self._send_over_network(changes=False)
         names = list(world.server.directory(path).names)
-        if weather.torn and self._random() < weather.torn:
-            self._travel(changes=False)
-            if weather.gap:
-                world.scheduler.sleep(self._random() * weather.gap)
+        if fault_rates.torn and self._random() < fault_rates.torn:
+            self._send_over_network(changes=False)
+            if fault_rates.gap:
+                world.scheduler.sleep(self._random() * fault_rates.gap)
             names = torn(names, world.server.directory(path).names, self._random)
-        if not weather.local:
+        if not fault_rates.local:
             self.cache.listings[path] = names[:]
         return names
 
@@ -223,7 +223,7 @@ class Client:
             self._must_live()
         else:
             self._refuse(path)
-            self._travel(changes=creates)
+            self._send_over_network(changes=creates)
         if creates:
             node: Any = world.server.create(path, world.mount_time, exclusive=bool(flags & os.O_EXCL))
             self.cache.changed(path.rpartition("/")[0])
@@ -250,7 +250,7 @@ class Client:
         node, path, _ = self._opened[descriptor]
         self._must_live()
         self._refuse(path)
-        if self.world.chance(self.world.weather.refused) and len(data) > 1:
+        if self.world.chance(self.world.fault_rates.refused) and len(data) > 1:
             data = data[: len(data) // 2]
         self.world.server.write(node, data, self.world.mount_time)
         return len(data)
@@ -261,7 +261,7 @@ class Client:
     def fsync(self, descriptor: int) -> None:
         node, path, _ = self._opened[descriptor]
         self._refuse(path)
-        self._travel(changes=True)
+        self._send_over_network(changes=True)
         if isinstance(node, File):
             node.synced = node.data
         else:
@@ -275,8 +275,8 @@ class Client:
 
     def fstat(self, descriptor: int) -> os.stat_result:
         node, path, _ = self._opened[descriptor]
-        self._travel(changes=False)
-        is_gone = isinstance(node, File) and node.links == 0 and not self.world.weather.local
+        self._send_over_network(changes=False)
+        is_gone = isinstance(node, File) and node.links == 0 and not self.world.fault_rates.local
         if is_gone and self.world.chance(0.5):
             raise refusal(errno.ESTALE, path)
         return facts_of(node)
@@ -285,11 +285,11 @@ class Client:
         path = self._at(path, dir_fd)
         if path.endswith("/."):  # a queue's own folder: a step on a path
             self._must_live()
-            is_shared = self.world.weather.shared and path == "/q/."
+            is_shared = self.world.fault_rates.shared and path == "/q/."
             return facts_of(self.world.server.directory(path[:-2]), 0o3710 if is_shared else 0o2770)
         if self._is_missing(path):
             raise refusal(errno.ENOENT, path)
-        self._travel(changes=False)
+        self._send_over_network(changes=False)
         node = self.world.server.directories.get(path) or self.world.server.look(path)
         if node is None:
             self._note_missing(path)
@@ -299,7 +299,7 @@ class Client:
     # Names that were looked up in vain
 
     def _note_missing(self, path: str) -> None:
-        if not self.world.weather.local:
+        if not self.world.fault_rates.local:
             self.cache.note_missing(path, self.world.now)
 
     def _is_missing(self, path: str) -> bool:

@@ -13,7 +13,7 @@ from maildefer.maildir.operator import entries, schedule
 from maildefer.maildir.push import Pusher
 from maildefer.pool.scoreboard import Header, ProcessKind
 from tests.simulation import final
-from tests.simulation.faults import Weather
+from tests.simulation.faults import FaultRates
 from tests.simulation.histories import Violation
 from tests.simulation.hosts import SimulatedHost
 from tests.simulation.name_cache import entry_in
@@ -34,30 +34,30 @@ class Disasters:
     hosts: list[SimulatedHost]
     frozen_until: float = 0.0  # the longest
 
-    def plan(self, weather: Weather) -> None:
+    def plan(self, fault_rates: FaultRates) -> None:
         random, start = self.world.scheduler.random, self.world.now
         plans: list[tuple[int, Callable[[], object]]] = [
-            (weather.worker_deaths, self._kill_worker),
-            (weather.keeper_deaths, self._kill_keeper),
-            (weather.host_deaths, self._kill_host),
-            (weather.freezes, self._freeze),
-            (weather.partitions, self._partition),
-            (weather.restarts, self._restart_server),
-            (weather.power_cuts, self._cut_power),
-            (weather.readers, self._read_mail),
-            (weather.operators, self._requeue),
-            (weather.pops, self._pop),
-            (weather.scout_deaths, self._kill_scout),
-            (weather.supervisor_freezes, self._freeze_supervisor),
-            (weather.drains, self._drain),
-            (weather.pauses, self._pause),
-            (weather.clocks, self._set_clock),
-            (weather.cancels, self._cancel),
-            (weather.reschedules, self._reschedule),
+            (fault_rates.worker_deaths, self._kill_worker),
+            (fault_rates.keeper_deaths, self._kill_keeper),
+            (fault_rates.host_deaths, self._kill_host),
+            (fault_rates.freezes, self._freeze),
+            (fault_rates.partitions, self._partition),
+            (fault_rates.restarts, self._restart_server),
+            (fault_rates.power_cuts, self._cut_power),
+            (fault_rates.readers, self._read_mail),
+            (fault_rates.operators, self._requeue),
+            (fault_rates.pops, self._pop),
+            (fault_rates.scout_deaths, self._kill_scout),
+            (fault_rates.supervisor_freezes, self._freeze_supervisor),
+            (fault_rates.drains, self._drain),
+            (fault_rates.pauses, self._pause),
+            (fault_rates.clocks, self._set_clock),
+            (fault_rates.cancels, self._cancel),
+            (fault_rates.reschedules, self._reschedule),
         ]
         for times, disaster in plans:
             for _ in range(times):
-                self.world.scheduler.at(start + random.uniform(0.5, weather.seconds), disaster)
+                self.world.scheduler.at(start + random.uniform(0.5, fault_rates.seconds), disaster)
 
     def _any(self) -> SimulatedHost:
         return self.world.scheduler.random.choice(self.hosts)
@@ -261,7 +261,7 @@ class Disasters:
         later = [
             entry_in(name).key for name in self.world.server.directories[self.layouts[0].later_new].names
         ]
-        keys = later or [key for key, story in self.oracle.stories.items() if not story.end]
+        keys = later or [key for key, history in self.oracle.histories.items() if not history.end]
         if not host.alive or not keys:
             return
         process, key = host.process("planner", None), random.choice(sorted(keys))

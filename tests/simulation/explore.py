@@ -57,7 +57,7 @@ def explore(
     until = None if seconds is None else time.monotonic() + seconds
     starts = count(total.following, _BLOCK) if last is None else range(total.following, last, _BLOCK)
     blocks = ((start, _BLOCK if last is None else min(_BLOCK, last - start)) for start in starts)
-    for part in _played(blocks, processes, until):
+    for part in _results(blocks, processes, until):
         total.add(part)
         if progress is not None:
             _keep(total, progress)
@@ -66,7 +66,7 @@ def explore(
     return total
 
 
-def _played(blocks: Iterator[tuple[int, int]], processes: int, until: float | None) -> Iterator[Sum]:
+def _results(blocks: Iterator[tuple[int, int]], processes: int, until: float | None) -> Iterator[Sum]:
     """The blocks in their order."""
     gc.collect()
     gc.freeze()
@@ -74,7 +74,7 @@ def _played(blocks: Iterator[tuple[int, int]], processes: int, until: float | No
     try:
         with installed():
             if processes == 1:
-                yield from map(_play, blocks)
+                yield from map(_run_one, blocks)
                 return
             if until is not None:  # a pool asks for all of them at once
                 rounds = iter(lambda: [next(blocks) for _ in range(processes)], None)
@@ -82,13 +82,13 @@ def _played(blocks: Iterator[tuple[int, int]], processes: int, until: float | No
                 rounds = iter([list(blocks)])
             with _FORK.Pool(processes) as pool:
                 for some in rounds:
-                    yield from pool.imap(_play, some)
+                    yield from pool.imap(_run_one, some)
     finally:
         gc.enable()
         gc.unfreeze()
 
 
-def _play(block: tuple[int, int]) -> Sum:
+def _run_one(block: tuple[int, int]) -> Sum:
     found = Sum(block[0])
     for seed in range(block[0], block[0] + block[1]):
         result = run(seed)

@@ -11,7 +11,7 @@ _LATER_SHARE = 0.3  # of schedules
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Weather:
+class FaultRates:
     """Chances for each request, and how often each disaster happens. All zero: a fine day."""
 
     hosts: int = 2
@@ -57,21 +57,21 @@ class Weather:
     paperwork: bool = False  # keepers write status files, read the others', and look for requests
 
     def __str__(self) -> str:
-        plain = Weather()
+        plain = FaultRates()
         told = [f.name for f in fields(self) if getattr(self, f.name) != getattr(plain, f.name)]
         return " ".join(f"{name}={getattr(self, name):g}" for name in told) or "fine"
 
 
-def forecast(seed: int) -> Weather:
+def forecast(seed: int) -> FaultRates:
     """Each schedule has a few kinds of trouble, not all of them: rules break where one kind is frequent."""
-    weather, random = _forecast(seed), Random(seed ^ 0xD0E)
+    fault_rates, random = _forecast(seed), Random(seed ^ 0xD0E)
     if random.random() > _LATER_SHARE:
-        return weather
+        return fault_rates
     cancels, reschedules = (random.randint(1, 3) if random.random() < 0.5 else 0 for _ in range(2))
-    return replace(weather, later=random.choice((0.5, 1.0)), cancels=cancels, reschedules=reschedules)
+    return replace(fault_rates, later=random.choice((0.5, 1.0)), cancels=cancels, reschedules=reschedules)
 
 
-def _forecast(seed: int) -> Weather:
+def _forecast(seed: int) -> FaultRates:
     random = Random(seed ^ 0x5EED)
 
     def chance(often: float, most: float) -> float:
@@ -86,7 +86,7 @@ def _forecast(seed: int) -> Weather:
         if kind < until:
             return replace(special(random), shared=shared)
     local = random.random() < 0.15
-    weather = Weather(
+    fault_rates = FaultRates(
         hosts=1 if local else random.choice((2, 2, 3)),
         workers=random.choice((1, 2, 2)),
         entries=random.randint(1, 6),
@@ -115,9 +115,9 @@ def _forecast(seed: int) -> Weather:
         paperwork=random.random() < 0.15,
     )
     if local:
-        return weather
+        return fault_rates
     return replace(
-        weather,
+        fault_rates,
         lost=chance(0.5, 0.15),
         copied=chance(0.5, 0.15),
         doubtful=chance(0.4, 0.08),
@@ -134,9 +134,9 @@ def _forecast(seed: int) -> Weather:
     )
 
 
-def _haze(random: Random) -> Weather:
+def _haze(random: Random) -> FaultRates:
     """No disaster, long handlers, and no listing that can be trusted: a beat falls into every second one."""
-    return Weather(
+    return FaultRates(
         hosts=3,
         workers=random.choice((1, 2)),
         entries=random.randint(3, 6),
@@ -148,9 +148,9 @@ def _haze(random: Random) -> Weather:
     )
 
 
-def _fog(random: Random) -> Weather:
+def _fog(random: Random) -> FaultRates:
     """Hosts come and go, replies are lost, and no look can refresh what it looks at."""
-    return Weather(
+    return FaultRates(
         hosts=3,
         entries=random.randint(3, 6),
         seconds=random.uniform(6, 15),
@@ -164,9 +164,9 @@ def _fog(random: Random) -> Weather:
     )
 
 
-def _headless(random: Random) -> Weather:
+def _headless(random: Random) -> FaultRates:
     """Supervisors are stopped while there is work for a long time."""
-    return Weather(
+    return FaultRates(
         hosts=random.choice((1, 2)),
         workers=random.choice((1, 2)),
         entries=random.randint(5, 8),
@@ -177,9 +177,9 @@ def _headless(random: Random) -> Weather:
     )
 
 
-def _dark(random: Random) -> Weather:
+def _dark(random: Random) -> FaultRates:
     """The power goes while there is much to push."""
-    return Weather(
+    return FaultRates(
         hosts=1,
         workers=random.choice((1, 2)),
         local=True,
@@ -192,12 +192,12 @@ def _dark(random: Random) -> Weather:
     )
 
 
-def simpler(weather: Weather) -> list[Weather]:
+def simpler(fault_rates: FaultRates) -> list[FaultRates]:
     """The same with one trouble less, for shrinking."""
-    plain = Weather()
+    plain = FaultRates()
     found = []
-    for field in fields(weather):
-        value = getattr(weather, field.name)
+    for field in fields(fault_rates):
+        value = getattr(fault_rates, field.name)
         if field.name in (
             "hosts",
             "workers",
@@ -212,13 +212,13 @@ def simpler(weather: Weather) -> list[Weather]:
             continue
         least = 1 if field.name in ("entries", "queues") else getattr(plain, field.name)
         if value != least:
-            found.append(_with(weather, field.name, least))
+            found.append(_with(fault_rates, field.name, least))
             if isinstance(value, int) and value > least + 1:
-                found.append(_with(weather, field.name, value - 1))
-    if weather.workers > 1:
-        found.append(replace(weather, workers=1))
+                found.append(_with(fault_rates, field.name, value - 1))
+    if fault_rates.workers > 1:
+        found.append(replace(fault_rates, workers=1))
     return found
 
 
-def _with(weather: Weather, name: str, value: Any) -> Weather:
-    return replace(weather, **{name: value})
+def _with(fault_rates: FaultRates, name: str, value: Any) -> FaultRates:
+    return replace(fault_rates, **{name: value})

@@ -39,15 +39,16 @@ def check(oracle: Oracle, families: list[Process] | None) -> None:
         oracle.fail("liveness", f"left over in the end: {', '.join(left[:3])}")
     oracle.conversations.check()
     dead = _dead(oracle)
-    for key, story in oracle.stories.items():
+    for key, history in oracle.histories.items():
         if key in dead:
-            if dead[key] != story.data:
+            if dead[key] != history.data:
                 oracle.fail("I9", f"a dead letter has other bytes than were pushed: {key}")
-        elif story.acknowledged and story.end not in ("acked", "popped"):
+        elif history.acknowledged and history.end not in ("acked", "popped"):
             oracle.fail(
-                "lost", f"acknowledged, and neither handled nor dead: {key} (last: {story.end or 'waiting'})"
+                "lost",
+                f"acknowledged, and neither handled nor dead: {key} (last: {history.end or 'waiting'})",
             )
-        elif story.acknowledged and not story.finished and story.end != "popped":
+        elif history.acknowledged and not history.finished and history.end != "popped":
             oracle.fail("lost", f"acknowledged, and gone without a handler: {key}")
     if families is not None and (names := leftover_leases(oracle, families)):
         oracle.fail("liveness", f"a dead supervisor's lease was never fenced: {names[0]}")
@@ -89,12 +90,12 @@ def power_was_cut(oracle: Oracle) -> None:
         for name in oracle.world.server.directories[path].names
         if folder not in ("tmp", "leases", "fenced")
     }
-    for key, story in oracle.stories.items():
+    for key, history in oracle.histories.items():
         if key in present:
             folder, attempts, due = present[key]
-            story.not_before = float(due or 0)
-            story.end = "dead" if folder == "dead" else ""
-            story.starts, story.charged = min(story.starts, attempts), attempts
-            story.handed_out = story.cancelled = False  # what `pop` ends, no sync makes durable
-        elif story.acknowledged and story.end not in ("acked", "popped"):
+            history.not_before = float(due or 0)
+            history.end = "dead" if folder == "dead" else ""
+            history.starts, history.charged = min(history.starts, attempts), attempts
+            history.handed_out = history.cancelled = False  # what `pop` ends, no sync makes durable
+        elif history.acknowledged and history.end not in ("acked", "popped"):
             oracle.fail("I1", f"acknowledged, and gone with the power: {key}")

@@ -29,7 +29,7 @@ class Handlers:
         self._queue = queue
 
     def dispatch(self, request: Any) -> tuple[Outcome, str]:
-        if not self._host.world.weather.conversations:
+        if not self._host.world.fault_rates.conversations:
             return self._handle(request), "handler"
         conversation = f"conversation {crc32(request.Data) % _CONVERSATIONS}"
         oracle, process = self._slots.oracle, self._slots.process
@@ -51,7 +51,7 @@ class Handlers:
         slots.oracle.begins(slots.process, slots.current, request.Data)
         world.note(slots.process.name, f"handles {slots.current.rpartition('/')[2]}")
         random = world.scheduler.random
-        seconds = random.expovariate(1 / world.weather.handling)
+        seconds = random.expovariate(1 / world.fault_rates.handling)
         if not self._host.calm and random.random() < 0.1:
             seconds = random.uniform(0, 2 * TTL_SECONDS)
         slots.process.client.sleep(seconds)

@@ -14,7 +14,7 @@ class Violation(Exception):
 
 
 @dataclass(slots=True)
-class Story:
+class History:
     """One entry, by its key."""
 
     data: bytes

@@ -32,7 +32,7 @@ class SimulatedHost:
         self.layouts = layouts
         self.label = f"{'abc'[number]}-00000{number}"
         self.calm = False
-        self.pace = world.weather.pace
+        self.pace = world.fault_rates.pace
         self.to_push: list[bytes] = []
         self._boots = 0
         self._guests: list[Process] = []  # programs beside the pool
@@ -92,7 +92,7 @@ class SimulatedHost:
         """What it had sent may still arrive."""
         world = self.world
         for thread in process.threads:
-            if thread.sending is not None and not world.weather.local and world.chance(0.7):
+            if thread.sending is not None and not world.fault_rates.local and world.chance(0.7):
                 world.carry_out_late(thread.sending, world.a_while())
         world.note(process.name, "dies")
         self.oracle.dies(process)
@@ -106,7 +106,7 @@ class SimulatedHost:
     def _push_all(self) -> None:
         random, client = self.world.scheduler.random, self.pusher.client
         pusher = Pusher(self.layouts[0], host=self.label, system=client.system)
-        if self.world.weather.shared and random.random() < 0.5:  # the front end's own user
+        if self.world.fault_rates.shared and random.random() < 0.5:  # the front end's own user
             pusher._known_rights = replace(PLAIN, only_puts_in=True)
         while self.to_push:
             data = self.to_push[-1]
@@ -114,7 +114,7 @@ class SimulatedHost:
             wanted.pop(pid, None)
             try:
                 due = None
-                if self.world.weather.later and random.random() < self.world.weather.later:
+                if self.world.fault_rates.later and random.random() < self.world.fault_rates.later:
                     after = random.uniform(0.1, LATEST_PUSH_SECONDS)
                     wanted[pid] = self.world.mount_time + after
                     due = pusher.due(after=after)

@@ -1,6 +1,6 @@
-"""Where schedules are played: the real modules with a simulated clock, /proc and log.
+"""Runs the real modules with a simulated clock, /proc and log.
 
-They ask the stage, and the stage asks the schedule that is being played.
+The stand-ins ask the installation, which asks the schedule that runs.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Look = Callable[[Listed, str, str, System], bool]
 
 
 @dataclass(slots=True)
-class Stage:
+class Installation:
     """What the stand-ins need to know of the schedule that is on."""
 
     scheduler: Scheduler
@@ -45,7 +45,7 @@ class Stage:
     acting: Process | None = None  # for whom the schedule acts, where no thread runs
 
 
-_on: list[Stage] = []
+_on: list[Installation] = []
 _installed: list[bool] = []
 
 
@@ -76,11 +76,11 @@ class Time:
 
 def running() -> Process:
     """The process whose thread runs now, or for whom the schedule acts."""
-    stage = _on[-1]
-    if (thread := stage.scheduler.thread) is not None:
+    installation = _on[-1]
+    if (thread := installation.scheduler.thread) is not None:
         return thread.process
-    assert stage.acting is not None
-    return stage.acting
+    assert installation.acting is not None
+    return installation.acting
 
 
 def act_as(process: Process) -> None:
@@ -126,10 +126,10 @@ def _alive(pid: int, start: int) -> bool:
 
 
 @contextmanager
-def playing(stage: Stage) -> Iterator[None]:
+def simulated(installation: Installation) -> Iterator[None]:
     """A schedule is on. Keys count from zero in each, so that it replays."""
     with installed():
-        _on.append(stage)
+        _on.append(installation)
         names._count = count()
         try:
             yield
@@ -139,7 +139,7 @@ def playing(stage: Stage) -> Iterator[None]:
 
 @contextmanager
 def installed() -> Iterator[None]:
-    """Put the stand-ins in their places, for as many schedules as are played inside; a planted bug goes outside."""
+    """Put the stand-ins in their places, for the schedules that run inside; a planted bug is put in first."""
     if _installed:
         yield
         return

@@ -64,9 +64,9 @@ class SimulatedKeeper(Keeper):
             events: list[Any] = [Event(scheduler) for _ in range(4)]
             heartbeat.leaving, heartbeat.joined, heartbeat.left = events[:3]
             maintenance = SimulatedMaintenance(context, index, heartbeat, self._note_reclaimed, system=system)
-            maintenance._mount_files.is_done = supervisor.world.weather.paperwork
+            maintenance._mount_files.is_done = supervisor.world.fault_rates.paperwork
             maintenance._wake = events[3]
-            if (seconds := supervisor.world.weather.ticks) and not index:
+            if (seconds := supervisor.world.fault_rates.ticks) and not index:
                 maintenance.ticker.use_table((task(seconds),))
             self._heartbeats.append(heartbeat)
             self._maintenance.append(maintenance)

@@ -1,4 +1,4 @@
-"""Names taken apart, each once: the oracle meets the same ones again and again."""
+"""Parses each name once: the oracle sees the same ones again and again."""
 
 from __future__ import annotations
 

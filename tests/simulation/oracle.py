@@ -12,7 +12,7 @@ from typing import NoReturn
 from maildefer.maildir.layout import Layout
 from tests.simulation.beats import Beats
 from tests.simulation.conversations import Conversations
-from tests.simulation.histories import Story, Violation
+from tests.simulation.histories import History, Violation
 from tests.simulation.name_cache import entry_in, owner_in
 from tests.simulation.periodic import PeriodicCalls
 from tests.simulation.scheduler import Process
@@ -25,7 +25,7 @@ from tests.simulation.world import Request, World, short
 class Oracle:
     world: World
     layouts: list[Layout]
-    stories: dict[str, Story] = field(default_factory=dict)
+    histories: dict[str, History] = field(default_factory=dict)
     processes: dict[int, Process] = field(default_factory=dict)
     held: dict[int, set[str | int]] = field(default_factory=dict)  # by pid: what it may hold, as it published
     handling: dict[int, str] = field(default_factory=dict)  # by pid: the claim whose handler runs
@@ -157,46 +157,48 @@ class Oracle:
             self.fail("deadline", f"{process.name} is killed for a handler that does not run")
 
     def acknowledged(self, key: str, data: bytes) -> None:
-        story = self.stories.get(key)
-        if story is None or story.end == "withdrawn":
+        history = self.histories.get(key)
+        if history is None or history.end == "withdrawn":
             self.fail("I1", f"acknowledged, but never in new/: {key}")
         if key in self.unsynced:
             self.fail("I1", f"acknowledged before its name is on the disk: {key}")
-        if story.data != data:
+        if history.data != data:
             self.fail("I9", f"pushed other bytes than were given: {key}")
-        story.acknowledged = True
+        history.acknowledged = True
 
     def handed_out(self, process: Process, key: str, data: bytes) -> None:
         """`pop` has returned it, which happens at most once, and to nobody who handles it."""
-        story = self.stories[entry_in(key).key]
-        if data != story.data:
+        history = self.histories[entry_in(key).key]
+        if data != history.data:
             self.fail("I9", f"popped other bytes than were pushed: {key}")
-        if story.handed_out or story.end != "popped":
-            self.fail("pop", f"{process.name} got what another has: {key} ({story.end or 'waiting'})")
-        story.handed_out = True
+        if history.handed_out or history.end != "popped":
+            self.fail("pop", f"{process.name} got what another has: {key} ({history.end or 'waiting'})")
+        history.handed_out = True
 
     def answered_cancel(self, process: Process, key: str, was_cancelled: bool) -> None:
         """A program was told whether an entry was cancelled; `was_cancelled` was answered within the TTL."""
-        story = self.stories[key]
-        if was_cancelled and (story.end != "popped" or story.ended_by is not process):
-            self.fail("cancel", f"{process.name} was told that it cancelled {key} ({story.end or 'waiting'})")
-        if not was_cancelled and story.end == "popped" and story.ended_by is process:
+        history = self.histories[key]
+        if was_cancelled and (history.end != "popped" or history.ended_by is not process):
+            self.fail(
+                "cancel", f"{process.name} was told that it cancelled {key} ({history.end or 'waiting'})"
+            )
+        if not was_cancelled and history.end == "popped" and history.ended_by is process:
             self.fail("cancel", f"{process.name} was told that it did not cancel {key}")
-        story.cancelled = story.cancelled or was_cancelled
+        history.cancelled = history.cancelled or was_cancelled
 
     def begins(self, process: Process, claimed: str, data: bytes) -> None:
         """A handler starts."""
         entry = entry_in(claimed.rpartition("/")[2])
-        story = self.stories[entry.key]
-        if data != story.data:
+        history = self.histories[entry.key]
+        if data != history.data:
             self.fail("I9", f"the handler got other bytes than were pushed: {short(claimed)}")
-        if story.handed_out or story.cancelled:
+        if history.handed_out or history.cancelled:
             self.fail("pop", f"handled after it was popped or cancelled: {short(claimed)}")
         self.begun.add(claimed)
-        if not story.begins(entry.attempts):
+        if not history.begins(entry.attempts):
             self.fail(
                 "I5",
-                f"{story.starts} handlers began, {story.charged} attempts are charged: {short(claimed)}",
+                f"{history.starts} handlers began, {history.charged} attempts are charged: {short(claimed)}",
             )
         for pid, other in self.handling.items():
             if (
@@ -213,7 +215,7 @@ class Oracle:
         """A handler has returned or raised, or was not begun."""
         self.outcomes[claimed] = outcome
         if outcome != "Postponed":
-            self.stories[entry_in(claimed.rpartition("/")[2]).key].finished += 1
+            self.histories[entry_in(claimed.rpartition("/")[2]).key].finished += 1
 
     def converses(self, process: Process, conversation: str, claimed: str) -> None:
         self.conversations.begins(process, conversation, claimed)

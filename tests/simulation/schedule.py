@@ -1,4 +1,4 @@
-"""One schedule: a seed, its weather, the pools under it, a calm end, and the last look."""
+"""One schedule: a seed, its faults, the pools under it, a calm end, and the last look."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from tests.simulation.cache import Cache
 from tests.simulation.client import Client
 from tests.simulation.disasters import Disasters
 from tests.simulation.doubt_rules import watched
-from tests.simulation.faults import Weather, forecast
+from tests.simulation.faults import FaultRates, forecast
 from tests.simulation.histories import Violation
 from tests.simulation.hosts import SimulatedHost
-from tests.simulation.installed import Stage, layout_of, playing
+from tests.simulation.installed import Installation, layout_of, simulated
 from tests.simulation.oracle import Oracle
 from tests.simulation.scheduler import Process, Scheduler
 from tests.simulation.server import Server, Tree
@@ -34,7 +34,7 @@ class Result:
     """What came of a schedule."""
 
     seed: int
-    weather: Weather
+    fault_rates: FaultRates
     failure: str = ""
     steps: int = 0
     claims: int = 0
@@ -47,41 +47,41 @@ class Result:
         return [(when, who, str(what)) for when, who, what in self.recorded]
 
 
-def run(seed: int, weather: Weather | None = None) -> Result:
+def run(seed: int, fault_rates: FaultRates | None = None) -> Result:
     """Run one schedule to its end, or to the first violation."""
-    weather = forecast(seed) if weather is None else weather
-    play = Play(seed, weather)
+    fault_rates = forecast(seed) if fault_rates is None else fault_rates
+    this = ScheduleRun(seed, fault_rates)
     failure = ""
-    with playing(play.stage):
+    with simulated(this.installation):
         try:
-            play.through()
+            this.through()
         except Violation as violation:
             failure = str(violation)
         except Exception as error:  # noqa: BLE001  # whatever the code under test raises out of its loop
             failure = f"{type(error).__name__}: {error}"
         finally:
-            play.close()
-    oracle = play.oracle
-    steps, trace = play.scheduler.steps, play.world.trace
-    return Result(seed, weather, failure, steps, oracle.claims, oracle.reclaimed, trace)
+            this.close()
+    oracle = this.oracle
+    steps, trace = this.scheduler.steps, this.world.trace
+    return Result(seed, fault_rates, failure, steps, oracle.claims, oracle.reclaimed, trace)
 
 
-class Play:
+class ScheduleRun:
     """The hosts and what is done to them."""
 
-    def __init__(self, seed: int, weather: Weather) -> None:
+    def __init__(self, seed: int, fault_rates: FaultRates) -> None:
         self.scheduler = Scheduler(seed)
-        self.world = World(self.scheduler, Server(), Weather(latency=0.001, local=weather.local))
-        second = "/far/p" if weather.far else "/p"
-        self.layouts = [layout_of(path) for path in ("/q", second)[: weather.queues]]
+        self.world = World(self.scheduler, Server(), FaultRates(latency=0.001, local=fault_rates.local))
+        second = "/far/p" if fault_rates.far else "/p"
+        self.layouts = [layout_of(path) for path in ("/q", second)[: fault_rates.queues]]
         self.oracle = Oracle(self.world, self.layouts)
-        self.weather = weather
+        self.fault_rates = fault_rates
         self.hosts: list[SimulatedHost] = []
         self.over = False
         self.settled = seed % _SETTLED_EVERY == 0
         look = partial(watched, self.oracle)
-        self.stage = Stage(
-            self.scheduler, self.oracle.processes, self.heard, look, weather.paperwork, self._kill
+        self.installation = Installation(
+            self.scheduler, self.oracle.processes, self.heard, look, fault_rates.paperwork, self._kill
         )
 
     def heard(self, event: str, facts: dict[str, Any]) -> None:
@@ -92,23 +92,23 @@ class Play:
         """The queue is made; the storm; the calm; the last look."""
         self._make_queue()
         self.world.watcher = self.oracle
-        self.world.weather = self.weather
+        self.world.fault_rates = self.fault_rates
         SimulatedHost.pids = count(100)
         self.hosts = [
-            SimulatedHost(self.world, self.oracle, self.layouts, i) for i in range(self.weather.hosts)
+            SimulatedHost(self.world, self.oracle, self.layouts, i) for i in range(self.fault_rates.hosts)
         ]
-        for number in range(self.weather.entries):
+        for number in range(self.fault_rates.entries):
             self.scheduler.random.choice(self.hosts).to_push.append(f"Subject: {number}\n\nbody\n".encode())
         self.oracle.conversations.minded = lambda: any(
             host.supervisor.board.words[Header.TOKENS] for host in self.hosts
         )
         self.disasters = Disasters(self.world, self.oracle, self.layouts, self.hosts)
-        self.disasters.plan(self.weather)
-        self.scheduler.run_to(self.scheduler.now + self.weather.seconds)
+        self.disasters.plan(self.fault_rates)
+        self.scheduler.run_to(self.scheduler.now + self.fault_rates.seconds)
         self._clear_up()
         self.scheduler.run(self._is_over, limit=self.scheduler.now + _CALM_SECONDS)
         final.check(self.oracle, self._families() if self.settled else None)
-        self.oracle.periodic.check(self.weather.ticks)
+        self.oracle.periodic.check(self.fault_rates.ticks)
 
     def close(self) -> None:
         self.over = True
@@ -118,14 +118,14 @@ class Play:
     def _make_queue(self) -> None:
         """A copy of one that was made by the real code, in a schedule of its own."""
         server = self.world.server = Server(made(*(layout.path for layout in self.layouts)))
-        if self.weather.local:
+        if self.fault_rates.local:
             server.can_lose_power()
 
     def _is_done(self) -> bool:
         """Everybody is awake, every late request has landed, and nothing is left to do."""
         return (
             not self.world.under_way
-            and not self.world.weather.ticks
+            and not self.world.fault_rates.ticks
             and self.disasters.frozen_until <= self.scheduler.now
             and not any(host.to_push for host in self.hosts)
             and final.is_all_done(self.oracle)
@@ -140,19 +140,19 @@ class Play:
 
     def _clear_up(self) -> None:
         world = self.world
-        weather = self.weather
-        world.weather = Weather(
+        fault_rates = self.fault_rates
+        world.fault_rates = FaultRates(
             latency=0.002,
-            workers=weather.workers,
-            local=weather.local,
-            paperwork=weather.paperwork,
-            shared=weather.shared,
-            later=weather.later,
-            queues=weather.queues,
-            conversations=weather.conversations,
-            ticks=weather.ticks,
+            workers=fault_rates.workers,
+            local=fault_rates.local,
+            paperwork=fault_rates.paperwork,
+            shared=fault_rates.shared,
+            later=fault_rates.later,
+            queues=fault_rates.queues,
+            conversations=fault_rates.conversations,
+            ticks=fault_rates.ticks,
         )
-        if weather.ticks:
+        if fault_rates.ticks:
             self.scheduler.at(world.now + _TICKING_SECONDS, self._end_ticks)
         world.down_until = world.grace_until = min(world.grace_until, world.now)
         self.disasters.end_quiet()
@@ -165,7 +165,7 @@ class Play:
 
     def _end_ticks(self) -> None:
         """Not before whatever was begun in the storm is finished."""
-        self.world.weather = replace(self.world.weather, ticks=0)
+        self.world.fault_rates = replace(self.world.fault_rates, ticks=0)
         for host in self.hosts:
             host.supervisor.keeper.end_ticks()
 
@@ -180,7 +180,7 @@ class Play:
 @cache
 def made(*paths: str) -> Tree:
     """Queues that nobody has used yet."""
-    world = World(Scheduler(0), Server(), Weather(latency=0.001))
+    world = World(Scheduler(0), Server(), FaultRates(latency=0.001))
     process = Process("setup", 1)
     process.client = Client(world, process, Cache())
     done: list[Layout] = []

@@ -18,15 +18,15 @@ def shrink(result: Result) -> Result:
     again = True
     while again:
         again = False
-        for weather in simpler(result.weather):
-            smaller = run(result.seed, weather)
+        for fault_rates in simpler(result.fault_rates):
+            smaller = run(result.seed, fault_rates)
             if smaller.failure.partition(":")[0] == kind:
                 result, again = smaller, True
                 break
     return result
 
 
-def story(result: Result) -> str:
+def history(result: Result) -> str:
     """The last events that tell of the keys and leases in the failure, under short names."""
     wanted = {*_KEY.findall(result.failure), *_LEASE.findall(result.failure)}
     names: dict[str, str] = {}

@@ -1,6 +1,6 @@
 """Stand-ins for what a pool has beside the filesystem: events, sockets, inotify, shared memory.
 
-They are put in the place of the real ones by `stage`.
+They are put in the place of the real ones by `installation`.
 """
 
 from __future__ import annotations

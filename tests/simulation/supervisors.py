@@ -33,11 +33,11 @@ class SimulatedSupervisor:
         self.host = host
         self.world = host.world
         self.oracle = host.oracle
-        scheduler, weather = self.world.scheduler, self.world.weather
+        scheduler, fault_rates = self.world.scheduler, self.world.fault_rates
         self.process = host.process("supervisor", None)
         self.process.family = self.process
         self.client = self.process.client
-        self.board = board = Scoreboard(len(host.layouts), 2 * weather.workers + 2)
+        self.board = board = Scoreboard(len(host.layouts), 2 * fault_rates.workers + 2)
         paths = [layout.path for layout in host.layouts]
         self.process.leases = lambda: {path: board.lease(index) for index, path in enumerate(paths)}
         self.bell, room = Bell(scheduler), Bell(scheduler)
@@ -71,7 +71,7 @@ class SimulatedSupervisor:
         act_as(self.process)
         self._start_keeper()
         self._start_scout()
-        for _ in range(weather.workers):
+        for _ in range(fault_rates.workers):
             self.workforce.fork()
         scheduler.start(self.process, "tick", self._live)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from maildefer.maildir.layout import Format, Layout
-from tests.simulation.faults import Weather
-from tests.simulation.histories import Story, Violation
+from tests.simulation.faults import FaultRates
+from tests.simulation.histories import History, Violation
 from tests.simulation.oracle import Oracle
 from tests.simulation.scheduler import Process, Scheduler
 from tests.simulation.server import File, Server
@@ -15,9 +15,9 @@ from tests.simulation.world import TTL_SECONDS, Request, World
 
 def test_a_claim_that_is_settled_late_leaves_its_worker_on_the_next_one() -> None:
     layout, worker = Layout("/q"), Process("worker", 7)
-    oracle = Oracle(World(Scheduler(0), Server(), Weather()), [layout])
+    oracle = Oracle(World(Scheduler(0), Server(), FaultRates()), [layout])
     oracle.processes[7] = worker
-    oracle.stories["1.x"] = Story(b"", worker)
+    oracle.histories["1.x"] = History(b"", worker)
     late, now = (
         f"{layout.cur}/{key},a=1:1,h-1-0123456789ab.7.{seq}" for seq, key in enumerate(("1.x", "2.x"), 1)
     )
@@ -33,7 +33,7 @@ def test_a_claim_that_is_settled_late_leaves_its_worker_on_the_next_one() -> Non
 def test_a_keeper_that_joins_late_may_mind_its_stopped_supervisor_from_then_on() -> None:
     layout, supervisor = Layout("/q"), Process("supervisor", 5)
     keeper, worker = Process("keeper", 6, supervisor), Process("worker", 7, supervisor)
-    world = World(Scheduler(0), Server(), Weather())
+    world = World(Scheduler(0), Server(), FaultRates())
     beats = Oracle(world, [layout]).beats
     supervisor.frozen_until = 200.0
     world.scheduler.now = 90.0

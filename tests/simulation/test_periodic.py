@@ -5,19 +5,19 @@ from __future__ import annotations
 import pytest
 
 from tests.simulation import schedule
-from tests.simulation.faults import Weather
+from tests.simulation.faults import FaultRates
 from tests.simulation.histories import Violation
 from tests.simulation.hosts import SimulatedHost
-from tests.simulation.installed import playing
+from tests.simulation.installed import simulated
 from tests.simulation.periodic import PeriodicCalls
-from tests.simulation.schedule import Play
+from tests.simulation.schedule import ScheduleRun
 from tests.simulation.world import START
 
 INSTANTS = 200
 EVERY_SECONDS = 3
 
 
-class Killed(Play):
+class Killed(ScheduleRun):
     """At each instant a host loses power, mostly in the middle of one of its requests; it is back before the next."""
 
     def plan(self) -> None:
@@ -47,7 +47,7 @@ def test_two_hundred_instants_have_two_hundred_entries_though_a_host_dies_at_eac
     seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tests.simulation.scheduler._MOST_STEPS", 5_000_000)
-    weather = Weather(
+    fault_rates = FaultRates(
         hosts=3,
         workers=1,
         entries=1,
@@ -58,13 +58,15 @@ def test_two_hundred_instants_have_two_hundred_entries_though_a_host_dies_at_eac
         torn=0.2,
         stale=0.3,
     )
-    play = Killed(seed, weather)
+    play = Killed(seed, fault_rates)
     plan = schedule.Disasters.plan
     deaths: list[SimulatedHost] = []
-    monkeypatch.setattr(schedule.Disasters, "plan", lambda self, weather: (plan(self, weather), play.plan()))
+    monkeypatch.setattr(
+        schedule.Disasters, "plan", lambda self, fault_rates: (plan(self, fault_rates), play.plan())
+    )
     die = SimulatedHost.die
     monkeypatch.setattr(SimulatedHost, "die", lambda self: (deaths.append(self), die(self)))
-    with playing(play.stage):
+    with simulated(play.installation):
         try:
             play.through()
         finally:

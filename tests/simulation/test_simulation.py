@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import SECTION
-from tests.simulation.histories import Story
+from tests.simulation.histories import History
 from tests.simulation.mutants import MUTANTS, Mutant
 from tests.simulation.scheduler import Process
 
@@ -80,11 +80,11 @@ def test_every_planted_bug_is_caught(record_property: Record) -> None:
 
 
 def test_a_handler_that_begins_after_its_claim_was_taken_over_was_charged_all_the_same() -> None:
-    story = Story(b"x", Process("a.pusher1", 1))
-    assert story.begins(1)
-    assert story.begins(3), "the second attempt was claimed, and its worker frozen before its handler"
-    assert story.begins(2), "now it thaws"
-    assert not story.begins(2), "but twice in one attempt is once too often"
+    history = History(b"x", Process("a.pusher1", 1))
+    assert history.begins(1)
+    assert history.begins(3), "the second attempt was claimed, and its worker frozen before its handler"
+    assert history.begins(2), "now it thaws"
+    assert not history.begins(2), "but twice in one attempt is once too often"
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ from maildefer.maildir.layout import Layout
 from maildefer.maildir.names import EntryName, is_popped, unique_of
 from maildefer.maildir.reasons import reason_path
 from tests.simulation import periodic
-from tests.simulation.histories import FAILED, Story
+from tests.simulation.histories import FAILED, History
 from tests.simulation.name_cache import entry_in, owner_in
 from tests.simulation.scheduler import Process
 from tests.simulation.server import File, Node
@@ -37,7 +37,7 @@ class Transitions:
         wanted = oracle.wanted.get(request.process.pid, 0.0)
         if not wanted - _DRIFT_SECONDS <= (due or 0) <= oracle.world.mount_time + _LONGEST_LATER_SECONDS:
             oracle.fail("due", f"{request.process.name} asked for {wanted:.3f}, and pushed {name}")
-        oracle.stories[key] = Story(node.data, request.process, not_before=wanted)
+        oracle.histories[key] = History(node.data, request.process, not_before=wanted)
         if node.data.startswith(periodic.DATA) and request.destination.startswith(
             f"{oracle.layouts[0].new}/"
         ):
@@ -60,9 +60,9 @@ class Transitions:
 
     def _must_be_due(self, request: Request, name: str) -> None:
         """Nothing is claimed before it is due by the mount's time, whatever the clocks of hosts say."""
-        story, now = self.oracle.stories.get(entry_in(name).key), self.oracle.world.mount_time
-        if story is not None and now < story.not_before - _DRIFT_SECONDS:
-            early = story.not_before - now
+        history, now = self.oracle.histories.get(entry_in(name).key), self.oracle.world.mount_time
+        if history is not None and now < history.not_before - _DRIFT_SECONDS:
+            early = history.not_before - now
             self.oracle.fail("due", f"{request.process.name} claimed {name} {early:.3f} s before it was due")
 
     def postponed(self, request: Request, name: str, new_name: str) -> None:
@@ -74,9 +74,9 @@ class Transitions:
 
     def rescheduled(self, request: Request, name: str, new_name: str) -> None:
         after = entry_in(new_name)
-        story = self.oracle.stories.get(after.key)
-        if story is not None:
-            story.not_before = float(after.due or 0)
+        history = self.oracle.histories.get(after.key)
+        if history is not None:
+            history.not_before = float(after.due or 0)
         self.moved(request, name, new_name, attempts=0, crashes=0)
 
     def moved(
@@ -118,21 +118,21 @@ class Transitions:
             request.destination.startswith(f"{self.oracle.layouts[0].later_new}/")
             or request.process.pid in self.oracle.planners
         )
-        if is_planned and self.oracle.world.weather.shared and queue is self.oracle.layouts[0]:
+        if is_planned and self.oracle.world.fault_rates.shared and queue is self.oracle.layouts[0]:
             return after.unique or "another"
         if source != "cur" or request.destination.startswith(f"{self.oracle.layouts[0].cur}/"):
             return before.unique
-        if not self.oracle.world.weather.shared or queue is not self.oracle.layouts[0]:
+        if not self.oracle.world.fault_rates.shared or queue is not self.oracle.layouts[0]:
             return before.unique
         if owner_in(name) is not None:
             return unique_of(name)
         return after.unique if after.unique not in ("", before.unique) else "another"
 
     def withdrawn(self, request: Request, name: str) -> None:
-        story = self.oracle.stories.get(entry_in(name).key)
-        if story is None or story.acknowledged or request.process is not story.pushed_by:
+        history = self.oracle.histories.get(entry_in(name).key)
+        if history is None or history.acknowledged or request.process is not history.pushed_by:
             self.oracle.fail("I1", f"{request.process.name} removed {name} from new/")
-        story.end = "withdrawn"
+        history.end = "withdrawn"
 
     def handed_off(self, request: Request, name: str, new_name: str) -> None:
         """To another queue's new/: attempts start anew, crashes go along, and the handoff is counted."""
@@ -150,14 +150,14 @@ class Transitions:
             handoffs=1,
         )
         oracle.left[request.source] = request.process
-        oracle.stories[entry_in(name).key].counted_anew()
+        oracle.histories[entry_in(name).key].counted_anew()
 
     def left_cur(self, request: Request, queue: Layout, name: str, destination: str, new_name: str) -> None:
         owner, oracle = owner_in(name), self.oracle
-        story = oracle.stories.get(entry_in(name).key)
+        history = oracle.histories.get(entry_in(name).key)
         if owner is None:
             if is_popped(name):
-                return self._popped(request, story, destination, name, new_name)
+                return self._popped(request, history, destination, name, new_name)
             return self.moved(request, name, new_name, attempts=0, crashes=0)
         holder, mover = oracle.processes.get(owner.pid), request.process
         if mover is holder:
@@ -173,8 +173,8 @@ class Transitions:
                     oracle.fail("I6", f"{mover.name} took {name} under another's live lease")
             self._check_reclaim(request, name, destination, new_name)
         oracle.left[request.source] = mover
-        if story is not None and destination in ("", "dead"):
-            story.end = destination or "acked"
+        if history is not None and destination in ("", "dead"):
+            history.end = destination or "acked"
             if destination == "dead":
                 self._must_have_reason(queue, entry_in(new_name))
         return None
@@ -182,7 +182,7 @@ class Transitions:
     def _check_reclaim(self, request: Request, name: str, destination: str, new_name: str) -> None:
         oracle = self.oracle
         before, after = entry_in(name), entry_in(new_name)
-        story = oracle.stories.get(before.key)
+        history = oracle.histories.get(before.key)
         owner = owner_in(name)
         holder = oracle.processes.get(owner.pid) if owner else None
         match destination:
@@ -192,8 +192,8 @@ class Transitions:
                     oracle.fail(
                         "I5", f"its workers died {MAX_CRASHES} times, and it is not buried: {new_name}"
                     )
-                if not charged and request.source in oracle.begun and story is not None:
-                    self._forgiven(request.source, story, holder)
+                if not charged and request.source in oracle.begun and history is not None:
+                    self._forgiven(request.source, history, holder)
                 self.moved(request, name, new_name, attempts=0 if charged else -1, crashes=int(charged))
             case "dead":
                 if after.crashes < MAX_CRASHES:
@@ -202,7 +202,7 @@ class Transitions:
             case _:
                 oracle.fail("I7", f"{request.process.name} settled {name}, which is not its own")
 
-    def _forgiven(self, claimed: str, story: Story, holder: Process | None) -> None:
+    def _forgiven(self, claimed: str, history: History, holder: Process | None) -> None:
         """The attempt is given back (I5): only when its worker died for a fence or a drain, or outside a handler.
 
         The design says so on purpose: what a worker that dies between handler and settle has done may be done again,
@@ -213,7 +213,7 @@ class Transitions:
             oracle.fail(
                 "I5", f"released uncharged, though its worker did not die outside a handler: {short(claimed)}"
             )
-        story.given_back()
+        history.given_back()
 
     def _settled(self, request: Request, name: str, destination: str, new_name: str) -> None:
         oracle = self.oracle
@@ -261,18 +261,18 @@ class Transitions:
         """By its own worker, after the handler (I5): only a worker that is told to end has no patience with a fault."""
         if not request.process.stopping:
             self.oracle.fail("I5", f"given back uncharged, though its handler had begun: {name}")
-        self.oracle.stories[entry_in(name).key].given_back()
+        self.oracle.histories[entry_in(name).key].given_back()
 
     def _must_be_shipped(self, request: Request, name: str) -> None:
         """Across filesystems a copy has to be in the other queue, and on its disk, before the ack (I1)."""
         oracle = self.oracle
-        story = oracle.stories[entry_in(name).key]
+        history = oracle.histories[entry_in(name).key]
         copies = [
             copy
-            for key, copy in oracle.stories.items()
+            for key, copy in oracle.histories.items()
             if copy.pushed_by is request.process
-            and copy.data == story.data
-            and copy is not story
+            and copy.data == history.data
+            and copy is not history
             and copy.end != "withdrawn"
             and key not in oracle.unsynced
         ]
@@ -287,12 +287,12 @@ class Transitions:
         self.moved(request, name, new_name, attempts=0, crashes=0, returns=0)
 
     def _popped(
-        self, request: Request, story: Story | None, destination: str, name: str, new_name: str
+        self, request: Request, history: History | None, destination: str, name: str, new_name: str
     ) -> None:
         """`pop` ends an entry at once; what its crash leaves, a keeper returns."""
         if destination == "":
-            if story is not None:
-                story.end, story.ended_by = "popped", request.process
+            if history is not None:
+                history.end, history.ended_by = "popped", request.process
         elif destination == "new":
             self.moved(request, name, new_name, attempts=0, crashes=0)
         elif destination == "dead":
@@ -309,6 +309,6 @@ class Transitions:
         before, after = entry_in(name), entry_in(new_name)
         if after.returns != before.returns + 1 or after.unique_key != before.unique_key:
             self.oracle.fail("I4", f"requeued {name} as {new_name}")
-        story = self.oracle.stories[before.key]
-        story.counted_anew()
-        story.end = ""
+        history = self.oracle.histories[before.key]
+        history.counted_anew()
+        history.end = ""

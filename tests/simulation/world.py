@@ -1,4 +1,4 @@
-"""What all hosts of one schedule share: server, weather, time, and the record of what happened."""
+"""What all hosts of one schedule share: server, faults, time, and the record of what happened."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from tests.simulation.faults import Weather
+from tests.simulation.faults import FaultRates
 from tests.simulation.scheduler import Process, Scheduler
 from tests.simulation.server import Node, Server
 
@@ -59,7 +59,7 @@ class Watcher(Protocol):
 class World:
     scheduler: Scheduler
     server: Server
-    weather: Weather
+    fault_rates: FaultRates
     watcher: Watcher | None = None
     down_until: float = 0.0
     grace_until: float = 0.0

@@ -131,7 +131,9 @@ class Maintenance:
         fence.backoff = self._fence_backoff
         sweep = Chore("sweep", "sweep.failed", self._sweep, every=lambda: _SWEEP_EVERY_SECONDS, at_once=False)
         sweep.due = self._system.boottime() + _SWEEP_EVERY_SECONDS
-        reclaim_slots = Chore("take back", "takeback.failed", self._reclaim_slots, refusals=stuck["take back"])
+        reclaim_slots = Chore(
+            "take back", "takeback.failed", self._reclaim_slots, refusals=stuck["take back"]
+        )
         reclaim_slots.wanted = self._dead_slots.next_at
         promote = Chore("promote", "promotion.failed", self._promote, refusals=stuck["promote"])
         promote.wanted = self._promote_at
