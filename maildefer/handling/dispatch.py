@@ -28,6 +28,7 @@ from maildefer.handling.results import Handoff, failure, meaning_of, outcome_of
 from maildefer.handling.routes import RoutingBase
 from maildefer.handling.step import HandlerStep, step_of
 from maildefer.matching.index import MatchLike, Pattern, PatternTable
+from maildefer.message.addresses import TASK_DOMAIN
 
 TOKEN_SECONDS: Final = 1.0
 FAULT_SECONDS: Final = 30.0
@@ -90,7 +91,7 @@ class Dispatcher:
         except RouteUntried as fault:
             return (failure(fault, None) if fault.failed else Postponed(FAULT_SECONDS, str(fault))), ""
         if not matched:
-            return Buried(NO_ROUTE), ""
+            return Buried(_no_route(message.To or "")), ""
         try:
             for (_, needs_token), _ in matched:
                 if needs_token:
@@ -291,3 +292,11 @@ def _states_text(matched: _Matched, states: Mapping[str, str]) -> str:
         f"its routes match {names}, but the sender is in the state {found}: "
         "write that function, give it such a route, or move the sender by `Router.set_state`"
     )
+
+
+def _no_route(address: str) -> str:
+    """The reason of a burial; a call of a task that was renamed or removed is told as one."""
+    name, _, domain = address.rpartition("@")
+    if domain != TASK_DOMAIN:
+        return NO_ROUTE
+    return f"{NO_ROUTE}: no module of this queue has the task {name}: was it renamed or removed?"

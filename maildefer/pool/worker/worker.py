@@ -174,7 +174,7 @@ class Worker:
         if outcome is ACKED:
             queue.note_acked()
         elif isinstance(outcome, Buried):
-            if outcome.reason == NO_ROUTE:
+            if outcome.reason.startswith(NO_ROUTE):
                 queue.note_unrouted()
         elif word == "deferred" and isinstance(outcome, Deferred) and outcome.error is not None:
             words[base + SlotWord.FAILED] += 1

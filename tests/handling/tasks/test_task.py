@@ -16,7 +16,7 @@ import pytest
 
 from maildefer.errors import ConfigurationError
 from maildefer.handling.dispatch import Dispatcher
-from maildefer.handling.outcomes import ACKED, Buried, Deferred
+from maildefer.handling.outcomes import ACKED, NO_ROUTE, Buried, Deferred
 from maildefer.handling.project import settings as settings_module
 from maildefer.handling.routes import Router
 from maildefer.handling.tasks import signature
@@ -264,3 +264,16 @@ def test_options_can_be_given_beside_parameters_of_the_same_name() -> None:
     assert CALLS == [("ann", "noon", 5)]
     with pytest.raises(TypeError, match="eta"):
         task(remind).options(eta=5)  # type: ignore[call-arg]
+
+
+def test_a_call_of_a_task_that_is_gone_is_buried_and_told_as_one() -> None:
+    def vanished() -> None: ...
+
+    vanished.__qualname__ = "vanished"
+    task(vanished).defer()
+    Router.clear_routes()
+    outcome = handled()[0]
+    assert isinstance(outcome, Buried)
+    assert outcome.reason.startswith(NO_ROUTE), "by which a pool knows of a deployment fault"
+    assert "no module of this queue has the task" in outcome.reason
+    assert "test_task.vanished" in outcome.reason
