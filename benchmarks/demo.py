@@ -126,7 +126,12 @@ def report(project: Project, mail: list[Mail], sent: Sent, stopped: str) -> int:
         ),
         ("refused", len(sent.refused), refused),
         ("handled", len(pages), "published, each on a page of its own"),
-        ("rebuilt", log.rebuilt, f"times, in the background; the front page lists {len(listed)}"),
+        (
+            "rebuilt",
+            log.rebuilt,
+            f"times in the background, once for {len(pages) / max(1, log.rebuilt):.0f} posts; "
+            f"the front page lists {len(listed)}",
+        ),
         (
             "answered",
             sum(answers.values()),
@@ -164,6 +169,7 @@ Where to look:
         "left in the queues": left,
         "accepted by nobody": not accepted,
         "no worker was killed": project.killed == 0,
+        "rebuilt for less than 20 posts": len(pages) > 100 and len(pages) < 20 * log.rebuilt,
         "still running": project.alive(),
     }
     wrong = [f"NOT ACCOUNTED FOR: {what}: {facts}" for what, facts in faults.items() if facts]

@@ -55,7 +55,8 @@ class Log:
             outcome = event["outcome"]
             self.deferred += outcome.startswith("defer")
             self.posted += outcome.startswith("hand")
-            self.rebuilt += outcome.startswith("ack") and "index" in event["handler"]
+        elif event["event"] == "handler.logged":
+            self.rebuilt += event.get("handler") == "workers.index.START"
 
 
 class Project:

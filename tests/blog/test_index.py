@@ -74,10 +74,23 @@ def test_workers_that_rebuild_at_the_same_time_drop_no_post(pages: Path) -> None
     assert front.count("<li>") == 48
 
 
+def test_many_posts_are_one_rebuild(
+    mail: Callable[..., MailRequest], pages: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rebuilt: list[int] = []
+    rebuild = blog.rebuild_index
+    monkeypatch.setattr(blog, "rebuild_index", lambda: rebuilt.append(1) or rebuild())
+    for name in ("one", "two", "three"):
+        publish(name)
+    START([mail(f"{name}@osb.example", key=name) for name in ("one", "two", "three")])
+    assert rebuilt == [1]
+    assert (pages / "index.html").read_text().count("<li>") == 3
+
+
 def test_the_note_of_an_answer_goes_with_the_work_that_is_done(
     mail: Callable[..., MailRequest], pages: Path
 ) -> None:
     blog.note_answered("1.M1")
-    START(mail(key="1.M1"), post_name="hello", host="example")
+    START([mail(key="1.M1")])
     assert not blog.was_answered("1.M1")
-    START(mail(key="1.M1"), post_name="hello", host="example")
+    START([mail(key="1.M1")])
