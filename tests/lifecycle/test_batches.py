@@ -205,20 +205,26 @@ def test_the_death_of_the_one_who_gathers_holds_nothing_up(project: Project, sta
 @pytest.mark.slow
 def test_an_exclusive_function_is_called_once_at_a_time_on_all_hosts(project: Project, start: Start) -> None:
     environ = terms(limit=5, linger="0.2", calls="exclusive")
-    first, second = (start(host=host, workers=3, environ=environ) for host in ("a", "b"))
+    pools = [start(host=host, workers=3, environ=environ) for host in ("a", "b")]
     deaths: dict[int, float] = {}
-    keys = push(project, *["sleep0.04@test"] * 60)
-    for pool in (first, second):
-        pids = set(pool.worker_pids())
-        [pid] = eventually(lambda pids=pids: pids & in_call(project), "one of its workers is in the call")  # type: ignore[misc]
-        os.kill(pid, signal.SIGKILL)
+    keys = push(project, *["sleep0.02@test"] * 30, *["wait@test"] * 4, *["sleep0.02@test"] * 30)
+
+    def waiting_call() -> int:
+        """The worker in whose call a message waits."""
+        waiting = [note for note in project.notes("start") if note.pid in in_call(project)]
+        on = {note.pid for note in waiting if note.key in keys[30:34]} - deaths.keys()
+        return next(iter(on), 0)
+
+    pid = eventually(waiting_call, "a worker is in the call")
+    os.kill(pid, signal.SIGKILL)
+    deaths[pid] = time.monotonic()
+    pid = eventually(waiting_call, "another one is in the call")
+    [host] = [pool for pool in pools if pid in pool.worker_pids()]
+    for pid in host.kill_tree():
         deaths[pid] = time.monotonic()
-        pool.await_event("worker.died", pid=pid)
-    pids = set(first.worker_pids())
-    eventually(lambda: pids & in_call(project), "the first host is in the call again")
-    for pid in first.kill_tree():
-        deaths[pid] = time.monotonic()
-    eventually(project.is_empty, "all are handled", 60)
+    eventually(waiting_call, "a worker of the other host is in the call")
+    project.go()
+    eventually(project.is_empty, "all are handled", 90)
     assert overlapping(project, deaths) == 0
     assert {note.key for note in project.notes("end")} == set(keys)
 
