@@ -176,6 +176,11 @@ class PushEndpoint:
 
     def _envelope(self, request: web.Request) -> Message:
         """Read `?sender=` and any number of `?recipient=`; without them, the entry has no envelope."""
+        if unknown := sorted(set(request.query) - {"sender", "recipient"}):
+            name = f" {unknown[0]}" if unknown[0].isidentifier() and unknown[0].isascii() else ""
+            raise PushRefused(400, f"no such parameter{name[:40]}: give sender, and recipient once for each")
+        if len(request.query.getall("sender", [])) > 1:
+            raise PushRefused(400, "sender is given more than once")
         sender, recipients = (
             request.query.get("sender"),
             tuple(dict.fromkeys(request.query.getall("recipient", []))),

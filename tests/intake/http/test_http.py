@@ -145,6 +145,9 @@ def test_the_query_is_the_envelope_with_an_entry_for_each_recipient(web: Web) ->
         ("recipient=", "empty"),
         ("recipient=a@b&sender=%3Ca", "is refused"),
         ("recipient=%FF@b", "UTF-8"),
+        ("recipients=a@b", "no such parameter recipients: give sender, and recipient"),
+        ("recipient=a@b&x%5C%0A=1", "no such parameter: give sender, and recipient"),
+        ("recipient=a@b&sender=a@b&sender=c@d", "sender is given more than once"),
     ],
 )
 def test_an_envelope_that_cannot_be_is_refused(web: Web, query: str, detail: str) -> None:
