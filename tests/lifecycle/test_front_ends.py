@@ -228,6 +228,26 @@ def test_a_message_that_comes_by_http_is_handled(project: Project, start: Start)
     assert pool.stop() == 0
 
 
+@pytest.mark.parametrize(
+    ("settings", "fact"),
+    [
+        ('web_config = {"token_file": "tokens", "port": 0}', "can be read by everybody (mode 644): chmod o="),
+        ('receiver_config = {"port": 0, "tls_certificate": "no.pem"}', "no.pem"),
+    ],
+)
+def test_a_pool_whose_front_end_has_never_come_up_for_its_settings_ends_with_78(
+    project: Project, start: Start, settings: str, fact: str
+) -> None:
+    token = project.path / "tokens"
+    token.write_text("a-token-that-is-long\n")
+    token.chmod(0o644)
+    project.edit("conf/settings.py", "router_def", f"{settings}\nrouter_def")
+    pool = start(intake=True, ready=False)
+    assert pool.wait() == os.EX_CONFIG
+    assert "can't be started with its settings" in pool.await_event("pool.draining")["reason"]
+    assert fact in pool.log()
+
+
 def front_ends(pool: Pool, having: str) -> list[dict[str, Any]]:
     return [one for one in pool.status()["front_ends"] if one.get(having)]
 

@@ -41,6 +41,10 @@ class FrontEnds:
         """Note that a child has ended and was reaped; False when it is none of these."""
         return any(group.note_death(pid, status) for group in self._groups.values())
 
+    def why_none_comes_up(self) -> str:
+        """Say why to end the pool, where the settings of a front end have never worked; else empty."""
+        return next((why for group in self._groups.values() if (why := group.why_none_comes_up())), "")
+
     def reload(self, report: ProbeReport) -> None:
         """Let processes read the application's routes again, or replace them by others with its new options."""
         try:

@@ -46,6 +46,8 @@ class ProcessGroup:
         self._retiring: set[int] = set()
         self._misbehaved: set[int] = set()
         self._throttle = ForkThrottle()
+        self._any_came_up = False
+        self._is_unusable = False
 
     def __len__(self) -> int:
         return len(self._members)
@@ -76,6 +78,9 @@ class ProcessGroup:
         member = self._members.pop(pid, None)
         if member is None:
             return False
+        code = os.waitstatus_to_exitcode(status)
+        self._any_came_up = self._any_came_up or _has_reported(member)
+        self._is_unusable = code == os.EX_CONFIG and not self._any_came_up
         os.close(member.report)
         self._misbehaved.discard(pid)
         if pid in self._retiring:
@@ -83,11 +88,17 @@ class ProcessGroup:
         else:
             connection_table.clear_row(member.row)
             if self._wanted:
-                how = fork.how_died(os.waitstatus_to_exitcode(status))
+                how = fork.how_died(code)
                 events.emit("child.died", kind=self._kind, pid=pid, how=how)
                 self._throttle.note_death(int(boottime() - member.began > _STEADY_SECONDS), boottime())
         self._stop_listening_if_empty()
         return True
+
+    def why_none_comes_up(self) -> str:
+        """Say why to end rather than execute processes for ever; empty where any has ever come up, or may yet."""
+        if not self._is_unusable:
+            return ""
+        return f"the front end ({self._kind}) can't be started with its settings; the log says why"
 
     def replace_all(self, options: Sequence[str], wanted: int, environment: Sequence[str]) -> None:
         """Replace all processes by new ones with these options; the old ones first finish their transactions."""
@@ -168,3 +179,10 @@ class ProcessGroup:
                 events.emit("child.misbehaved", kind=self._kind, pid=pid, reason=f"its report {fault}")
                 os.kill(pid, signal.SIGKILL)
             return {}
+
+
+def _has_reported(member: GroupMember) -> bool:
+    try:
+        return bool(read_report(member.report).facts())
+    except UntrustedRecord:
+        return True

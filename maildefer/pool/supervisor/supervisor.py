@@ -174,7 +174,10 @@ class Supervisor:
                     code = os.waitstatus_to_exitcode(status)
                     if reason := self._workers.why_none_comes_up(code, self._wanted):
                         self._begin_drain(reason, exit_code=EX_CONFIG if code == EX_CONFIG else 1)
-            elif not self._front_ends.note_death(pid, status):
+            elif self._front_ends.note_death(pid, status):
+                if reason := self._front_ends.why_none_comes_up():
+                    self._begin_drain(reason, exit_code=EX_CONFIG)
+            else:
                 self._spawner.reap(pid, status, expected=self.drain.has_begun)
 
     def _receive_from_keeper(self) -> None:
