@@ -10,7 +10,7 @@ from maildefer.maildir.rights.folder import Folder, clear_answer, open_folder
 from maildefer.maildir.system import SYSTEM, System
 
 KEPT_SECONDS: Final = 86400.0
-_MOST: Final = 1000  # markers that are looked at in one pass,
+_MOST: Final = 100  # markers that are looked at in one pass,
 _MOST_FOLDERS: Final = 32  # and folders of them
 
 

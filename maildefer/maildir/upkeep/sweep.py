@@ -46,7 +46,9 @@ KEPT_SECONDS = (
 )  # fenced leases, answered requests, reasons without an entry: for people who ask what happened
 SENT_SECONDS = 31 * 24 * 3600.0  # records of recipients already served: longer than a message is tried
 _JOURNAL_SECONDS: dict[str, float] = dict(JOURNAL_SECONDS.items())
-_SWEEP_PASSES = 15
+PASS_SECONDS = 60.0
+_BUSY_SECONDS = 3.0  # as long as there are answers to remove
+_SWEEP_SECONDS = 900.0
 _MOST = 10_000  # names that are watched in a folder at a time
 
 
@@ -58,14 +60,18 @@ class Sweeper:
         self._system = confined_to(layout.path, system)
         self._first_seen: dict[str, float] = {}
         self._expirer = Expirer(layout, system=system)
-        self._passes = 0
+        self._sweep_at = 0.0
+        self.wait_seconds = PASS_SECONDS  # before the next pass
 
     def do_pass(self, mount_time: float) -> None:
-        """Look at the next answers to requests, and sweep every so often; once a minute. Raises OSError."""
-        self._passes += 1
-        if self._passes % _SWEEP_PASSES == 1:
+        """Look at the next answers to requests, and sweep if it is time for that. Raises OSError."""
+        now = self._system.boottime()
+        if now >= self._sweep_at:
+            self._sweep_at = now + _SWEEP_SECONDS
             self.sweep(mount_time)
-        self._expirer.expire(mount_time)
+        self.wait_seconds = PASS_SECONDS  # also if that fails now
+        if self._expirer.expire(mount_time):
+            self.wait_seconds = _BUSY_SECONDS
 
     def sweep(self, mount_time: float) -> int:
         """Sweep all folders once; returns how many files were removed. Faults of single files are ignored."""

@@ -18,7 +18,7 @@ from maildefer.maildir.upkeep.leases import LeaseHolder
 from maildefer.maildir.upkeep.observer import LeaseObserver
 from maildefer.maildir.upkeep.promote import Promoter
 from maildefer.maildir.upkeep.reclaim import OwnerState, Reclaimer, StateOf
-from maildefer.maildir.upkeep.sweep import Sweeper
+from maildefer.maildir.upkeep.sweep import PASS_SECONDS, Sweeper
 from maildefer.pool import status_record
 from maildefer.pool.chore_faults import ChoreFaults
 from maildefer.pool.context import PoolContext
@@ -36,7 +36,6 @@ from maildefer.pool.scoreboard_views import HeaderView, QueueRecordView
 if TYPE_CHECKING:
     from maildefer.maildir.upkeep.token_reclaim import TokenReclaimer
 
-_SWEEP_EVERY_SECONDS = 60.0
 _FOLDERS_EVERY_SECONDS = 60.0
 # Chores of which entries fail by themselves:
 _BY_ENTRY = ("take back", "fence", "reclaim", "promote", "return", "free tokens")
@@ -129,8 +128,10 @@ class Maintenance:
         stuck, files, clock = self._failed_moves, self._mount_files, self._heartbeat.mount_time
         fence = Chore("fence", "fence.failed", self._fence, every=beat, refusals=stuck["fence"])
         fence.backoff = self._fence_backoff
-        sweep = Chore("sweep", "sweep.failed", self._sweep, every=lambda: _SWEEP_EVERY_SECONDS, at_once=False)
-        sweep.due = self._system.boottime() + _SWEEP_EVERY_SECONDS
+        sweep = Chore(
+            "sweep", "sweep.failed", self._sweep, every=lambda: self._sweeper.wait_seconds, at_once=False
+        )
+        sweep.due = self._system.boottime() + PASS_SECONDS
         reclaim_slots = Chore(
             "take back", "takeback.failed", self._reclaim_slots, refusals=stuck["take back"]
         )

@@ -279,3 +279,21 @@ def test_a_markers_folder_that_a_crash_has_left_in_tmp_is_removed_and_a_late_ren
     assert os.listdir(layout.tmp) == []
     key = "K,q=0123456789abcdef,S=1"
     assert seen == [[key, f"{key}.ended"], [f"{key}.ended"]], "at each moment it is one whose entry has ended"
+
+
+def test_answers_are_looked_at_once_a_minute_and_more_often_while_there_are_some_to_remove(
+    sweeper: Sweeper, layout: Layout, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweeps: list[float] = []
+    monkeypatch.setattr(Sweeper, "sweep", lambda self, mount_time: sweeps.append(mount_time) or 0)
+    for number in range(250):
+        path = f"{layout.control}/idempotency/3f/3f{number:030x}"
+        os.makedirs(path)
+        os.utime(path, (0, 0))
+    waits = []
+    for _ in range(40):
+        sweeper.do_pass(START)
+        waits.append(sweeper.wait_seconds)
+        world.pass_time(sweeper.wait_seconds)
+    assert waits == [3.0] * 3 + [60.0] * 37
+    assert len(sweeps) == 3, "these are every fifteen minutes"
