@@ -26,7 +26,6 @@ from maildefer.maildir.rights.modes import is_shared_at
 from maildefer.maildir.system import SYSTEM, System
 
 _OTHER, _LONGEST = re.compile(r":|,[cdfhu]=").search, names.MAX_SHARED_KEY_BYTES
-_ENDS = frozenset((".dead", ".done"))  # the folders in which an entry has ended
 QUICK_SECONDS = 0.1  # an ENOENT sooner than this is no reply to a retry: another process was first
 
 
@@ -45,7 +44,7 @@ class Claimer:
     """Claims entries of one queue for one process under one lease; not after a fork. Any thread may settle claims."""
 
     __slots__ = tuple(
-        "_cur _lease _new _owner host is_shared journal kind layout local mount_time slots stale system".split()
+        "_cur _lease _new _owner _permit host is_shared journal kind layout local mount_time slots stale system".split()
     )
 
     def __init__(
@@ -57,6 +56,7 @@ class Claimer:
         host: str,
         local: bool = False,
         mount_time: Callable[[], float] | None = None,
+        may_claim: Callable[[], bool] = lambda: True,
         kind: type[Claim] | None = None,
         system: System = SYSTEM,
     ) -> None:
@@ -70,6 +70,7 @@ class Claimer:
         self.local = local
         self.journal: Journal | None = None
         self.is_shared = False  # whether a front end of another user shares the queue, and chooses names
+        self._permit = may_claim
         self._new = f"{layout.new}/"
         self._cur = f"{layout.cur}/"
         self.serve_under(lease)
@@ -94,13 +95,14 @@ class Claimer:
         slots, system = self.slots, self.system
         seq = slots.next_seq()
         if ",n=" in name or ",a=" in name or _OTHER(name) or len(name) > _LONGEST or not name.isascii():
-            entry = EntryName.parse(name)
-            entry = names.with_usable_key(entry, self.host, system, shared=self.is_shared)
+            entry = names.with_usable_key(EntryName.parse(name), self.host, system, shared=self.is_shared)
             if entry.due is not None and entry.due > self.mount_time():
                 postpone(name, entry, self.layout, host=self.host, system=system)
                 return None
             if IN_KEY in name and entry.returns:
                 ends.touch(self.layout, entry.key, system=system)
+                if not self._permit():  # the touch may have taken long (I8)
+                    return None
             claimed = entry.claimed(f"{self._owner}{seq}")
         else:  # the same for an entry that is here for the first time
             entry = None
@@ -265,7 +267,7 @@ class Claim:
                     raise storage_fault(destination, fault) from fault
                 layouts.make_again(claimer.layout, folder, claimer.system)  # our own name is in `cur/`
         self._free_place()
-        if IN_KEY in self.name and (other is not None or folder in _ENDS):
+        if IN_KEY in self.name and (other is not None or folder in (".dead", ".done")):
             ends.free_marker_of(claimer.layout, self.entry, folder_path, system=claimer.system)
 
     def _still_there(self, fault: OSError) -> bool:

@@ -185,7 +185,10 @@ class Client:
         self._send_over_network(changes=True)
         if world.fault_rates.untouchable and world.chance(world.fault_rates.untouchable):
             raise refusal(world.scheduler.random.choice(_REFUSALS), path)
-        world.server.directory(path).mtime = START + self._scheduler.now
+        node: Any = world.server.look(path) or world.server.directory(path)
+        if not isinstance(folder, str):
+            node = self._opened[folder][0]
+        node.mtime = START + self._scheduler.now
         self.cache.changed(path)
 
     def listdir(self, folder: str | int) -> list[str]:

@@ -54,6 +54,7 @@ class Disasters:
             (fault_rates.clocks, self._set_clock),
             (fault_rates.cancels, self._cancel),
             (fault_rates.reschedules, self._reschedule),
+            (fault_rates.pusher_deaths, self._kill_pusher),
         ]
         for times, disaster in plans:
             for _ in range(times):
@@ -76,6 +77,17 @@ class Disasters:
             self._kill_worker(host)
         if host.alive:
             host.supervisor.lose(ProcessKind.KEEPER)
+
+    def _kill_pusher(self) -> None:
+        """Another follows."""
+        host = self._any()
+        if host.alive and host.pusher.alive:
+            host.end(host.pusher)
+            self.world.later(self.world.scheduler.random.uniform(0.01, 2), lambda: self._push_on(host))
+
+    def _push_on(self, host: SimulatedHost) -> None:
+        if host.alive:
+            host.start_pusher()
 
     def _kill_scout(self) -> None:
         host = self._any()

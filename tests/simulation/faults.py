@@ -8,6 +8,7 @@ from typing import Any
 
 _SHARED_EVERY = 3  # schedules
 _LATER_SHARE = 0.3  # of schedules
+_UNIQUE_CHANCE = 0.35
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +55,8 @@ class FaultRates:
     later: float = 0.0  # a push has a due time
     cancels: int = 0  # programs that cancel an entry, and may die at it
     reschedules: int = 0
+    unique: int = 0  # so many unique keys, under one of which most entries are pushed
+    pusher_deaths: int = 0
     paperwork: bool = False  # keepers write status files, read the others', and look for requests
 
     def __str__(self) -> str:
@@ -64,11 +67,24 @@ class FaultRates:
 
 def forecast(seed: int) -> FaultRates:
     """Each schedule has a few kinds of trouble, not all of them: rules break where one kind is frequent."""
-    fault_rates, random = _forecast(seed), Random(seed ^ 0xD0E)
+    random = Random(seed ^ 0xD0E)
+    fault_rates = _with_unique_keys(_forecast(seed), Random(seed ^ 0x0DD))
     if random.random() > _LATER_SHARE:
         return fault_rates
     cancels, reschedules = (random.randint(1, 3) if random.random() < 0.5 else 0 for _ in range(2))
     return replace(fault_rates, later=random.choice((0.5, 1.0)), cancels=cancels, reschedules=reschedules)
+
+
+def _with_unique_keys(fault_rates: FaultRates, random: Random) -> FaultRates:
+    """Drawn by itself, so that all else is as it was without them."""
+    if random.random() > _UNIQUE_CHANCE:
+        return fault_rates
+    return replace(
+        fault_rates,
+        unique=random.choice((1, 1, 2)),
+        entries=fault_rates.entries + random.randint(2, 8),
+        pusher_deaths=random.choice((0, 1, 3)),
+    )
 
 
 def _forecast(seed: int) -> FaultRates:

@@ -90,6 +90,7 @@ def power_was_cut(oracle: Oracle) -> None:
         for name in oracle.world.server.directories[path].names
         if folder not in ("tmp", "leases", "fenced")
     }
+    oracle.uniqueness.power_was_cut()
     for key, history in oracle.histories.items():
         if key in present:
             folder, attempts, due = present[key]

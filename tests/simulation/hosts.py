@@ -9,6 +9,8 @@ from greenlet import GreenletExit
 
 from maildefer.errors import MaildeferError
 from maildefer.maildir.layout import Layout
+from maildefer.maildir.markers.markers import Markers
+from maildefer.maildir.markers.names import UNIQUE
 from maildefer.maildir.push import Planned, Pusher
 from maildefer.maildir.rights.modes import PLAIN
 from tests.simulation.cache import Cache
@@ -18,6 +20,8 @@ from tests.simulation.scheduler import Process
 from tests.simulation.supervisors import SimulatedSupervisor
 from tests.simulation.transitions import LATEST_PUSH_SECONDS
 from tests.simulation.world import World
+
+_UNIQUE_CHANCE = 0.85
 
 
 class SimulatedHost:
@@ -52,6 +56,9 @@ class SimulatedHost:
         """A supervisor starts; with `reboot`, on a machine that has just booted."""
         self._boots += reboot
         self.supervisor = SimulatedSupervisor(self, f"{self.label}.{self._boots}")
+        self.start_pusher()
+
+    def start_pusher(self) -> None:
         if not self.pusher.alive:
             self.pusher = self.process("pusher", None)
             self.world.scheduler.start(self.pusher, "push", self._push_all)
@@ -108,8 +115,10 @@ class SimulatedHost:
         pusher = Pusher(self.layouts[0], host=self.label, system=client.system)
         if self.world.fault_rates.shared and random.random() < 0.5:  # the front end's own user
             pusher._known_rights = replace(PLAIN, only_puts_in=True)
+        markers = Markers(self.layouts[0], UNIQUE, host=self.label, system=client.system)
+        unique = self.world.fault_rates.unique
         while self.to_push:
-            data = self.to_push[-1]
+            data, since = self.to_push[-1], self.world.now
             wanted, pid = self.oracle.wanted, self.pusher.pid
             wanted.pop(pid, None)
             try:
@@ -118,7 +127,17 @@ class SimulatedHost:
                     after = random.uniform(0.1, LATEST_PUSH_SECONDS)
                     wanted[pid] = self.world.mount_time + after
                     due = pusher.due(after=after)
-                key = pusher.push(Planned(compose=lambda stem, data=data: [data], due=due))  # type: ignore[misc]
+                planned = Planned(compose=lambda stem, data=data: [data], due=due)  # type: ignore[misc]
+                if unique and random.random() < _UNIQUE_CHANCE:
+                    marked = markers.push(f"name-{random.randrange(unique)}", planned)
+                    if not marked.is_new:
+                        self.oracle.uniqueness.found(marked.key, since)
+                        self.to_push.pop()
+                        client.sleep(random.expovariate(1 / self.pace))
+                        continue
+                    key = marked.key
+                else:
+                    key = pusher.push(planned)
             except GreenletExit:
                 raise
             except MaildeferError as fault:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import NoReturn
 
 from maildefer.maildir.layout import Layout
+from maildefer.maildir.markers.names import DRAFT, IN_KEY
 from tests.simulation.beats import Beats
 from tests.simulation.conversations import Conversations
 from tests.simulation.histories import History, Violation
@@ -18,6 +19,7 @@ from tests.simulation.periodic import PeriodicCalls
 from tests.simulation.scheduler import Process
 from tests.simulation.server import Directory, Node
 from tests.simulation.transitions import Transitions
+from tests.simulation.uniqueness import Uniqueness
 from tests.simulation.world import Request, World, short
 
 
@@ -49,10 +51,11 @@ class Oracle:
     conversations: Conversations = field(init=False)
     transitions: Transitions = field(init=False)
     periodic: PeriodicCalls = field(init=False)
+    uniqueness: Uniqueness = field(init=False)
 
     def __post_init__(self) -> None:
         self.beats, self.conversations, self.transitions = Beats(self), Conversations(self), Transitions(self)
-        self.periodic = PeriodicCalls(self)
+        self.periodic, self.uniqueness = PeriodicCalls(self), Uniqueness(self)
         for layout in self.layouts:
             folders = {
                 layout.tmp: "tmp",
@@ -95,11 +98,18 @@ class Oracle:
         self.unsynced = {key: folder for key, folder in self.unsynced.items() if folder != path}
 
     def done(self, request: Request, node: Node, overwritten: Node | None) -> None:
-        source, queue, name = self.place(request.source)
-        destination, other, new_name = self.place(request.destination)
         if isinstance(node, Directory):
             return
+        self._judge(request, node, overwritten)
+        if IN_KEY in request.source:
+            self.uniqueness.moved(request)
+
+    def _judge(self, request: Request, node: Node, overwritten: Node | None) -> None:
+        source, queue, name = self.place(request.source)
+        destination, other, new_name = self.place(request.destination)
         if queue is None:
+            if request.source.endswith(DRAFT) and destination:
+                self.transitions.pushed(request, node, new_name)
             if request.source.startswith(f"{self.layouts[0].tokens}/"):
                 self.conversations.moved(request)
             if request.source.startswith(f"{self.layouts[0].periodic}/"):

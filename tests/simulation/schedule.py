@@ -151,6 +151,7 @@ class ScheduleRun:
             queues=fault_rates.queues,
             conversations=fault_rates.conversations,
             ticks=fault_rates.ticks,
+            unique=fault_rates.unique,
         )
         if fault_rates.ticks:
             self.scheduler.at(world.now + _TICKING_SECONDS, self._end_ticks)

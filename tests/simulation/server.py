@@ -37,9 +37,11 @@ class Record:
     """One change of names, as the journal has it."""
 
     what: Operation
-    source: str
-    destination: str
-    node: File
+    folder: Directory
+    name: str
+    other: Directory  # where a rename leads
+    new_name: str
+    node: Node
     durable: bool = False
 
 
@@ -57,7 +59,7 @@ class Server:
     def __init__(self, tree: Tree | None = None) -> None:
         self._numbers = 0
         self.journal: list[Record] | None = None  # since the last cut; None where no power can be cut
-        self._base: dict[str, dict[str, Node]] = {}
+        self._base: dict[Directory, dict[str, Node]] = {}
         self.directories: dict[str, Directory] = {}
         if tree is None:
             self.directories["/"] = self._new_directory()
@@ -118,13 +120,13 @@ class Server:
                 raise refusal(errno.EISDIR, destination)
             if there is not None:
                 there.links -= 1
-            self._note("rename", source, destination, node)
         else:
             if isinstance(there, File):
                 raise refusal(errno.ENOTDIR, destination)
             if there is not None and there.names:
                 raise refusal(errno.ENOTEMPTY, destination)
             self._move_directory(source, destination)
+        self._note("rename", folder, name, other, new_name, node)
         del folder.names[name]
         other.names[new_name] = node
         folder.mtime = other.mtime = now
@@ -144,7 +146,7 @@ class Server:
         del folder.names[name]
         node.links -= 1
         folder.mtime = now
-        self._note("unlink", path, "", node)
+        self._note("unlink", folder, name, folder, "", node)
         return node
 
     def create(self, path: str, now: float, *, exclusive: bool) -> File:
@@ -158,20 +160,22 @@ class Server:
             return there
         made = folder.names[name] = self._new_file(b"", now)
         folder.mtime = now
-        self._note("create", path, path, made)
+        self._note("create", folder, name, folder, name, made)
         return made
 
     def mkdir(self, path: str, now: float) -> None:
         folder, name = self._parent(path)
         if name in folder.names:
             raise refusal(errno.EEXIST, path)
-        folder.names[name] = self.directories[path] = self._new_directory()
+        made = folder.names[name] = self.directories[path] = self._new_directory()
         folder.mtime = now
+        self._note("create", folder, name, folder, name, made)
 
     def rmdir(self, path: str, now: float) -> None:
         folder, name = self._parent(path)
         if self.directory(path).names:
             raise refusal(errno.ENOTEMPTY, path)
+        self._note("unlink", folder, name, folder, "", folder.names[name])
         del folder.names[name], self.directories[path]
         folder.mtime = now
 
@@ -181,26 +185,33 @@ class Server:
 
     # Power
 
-    def _note(self, what: Operation, source: str, destination: str, node: File) -> None:
+    def _note(
+        self, what: Operation, folder: Directory, name: str, other: Directory, new_name: str, node: Node
+    ) -> None:
         if self.journal is not None:
-            self.journal.append(Record(what, source, destination, node))
+            self.journal.append(Record(what, folder, name, other, new_name, node))
 
     def can_lose_power(self) -> None:
         """From now on: what is there now is on the disk."""
         self.journal = []
-        self._base = {path: dict(folder.names) for path, folder in self.directories.items()}
+        self._base = {folder: dict(folder.names) for folder in self.directories.values()}
         for file in self._files():
             file.synced = file.data
 
     def sync_directory(self, path: str) -> None:
-        """Its changes of now are on the disk, and all that the same files went through before."""
+        """Its changes of now are on the disk, and all that the same files and folders went through before."""
         if self.journal is None:
             return
-        touched = set()
+        synced, touched = self.directories.get(path), set()
         for record in reversed(self.journal):
-            if path in (record.source.rpartition("/")[0], record.destination.rpartition("/")[0]):
+            if synced in (record.folder, record.other):
                 touched.add(record.node)
             record.durable = record.durable or record.node in touched
+
+    def is_durable(self, path: str) -> bool:
+        """Whether the name that is there would survive a power cut."""
+        node = self.look(path)
+        return all(record.durable for record in self.journal or () if record.node is node)
 
     def cut_power(self, random: Random, *, ordered: bool) -> None:
         """What was not synced is gone: of the names the last ones (a journal), or any; of the bytes any tail."""
@@ -209,11 +220,13 @@ class Server:
         for index, record in enumerate(records):
             last = index if record.durable else last
         kept = random.randint(last + 1, len(records)) if ordered else 0
-        for path, folder in self.directories.items():
-            folder.names = dict(self._base.get(path, folder.names))
+        made = {record.node for record in records if isinstance(record.node, Directory)}
+        for folder in (*self._base, *made):
+            folder.names = dict(self._base.get(folder, {}))
         for index, record in enumerate(records):
             if record.durable or (index < kept if ordered else random.random() < 0.5):
                 self._replay(record)
+        self._find_directories()
         for file in self._files():
             file.links = 1
             unsynced = len(file.data) - len(file.synced)
@@ -225,17 +238,28 @@ class Server:
 
     def _replay(self, record: Record) -> None:
         """As far as what it needs has survived."""
+        folder, node = record.folder, record.node
         if record.what == "create":
-            folder, name = self._parent(record.destination)
-            folder.names.setdefault(name, record.node)
+            folder.names.setdefault(record.name, node)
             return
-        folder, name = self._parent(record.source)
-        if folder.names.get(name) is not record.node:
+        if folder.names.get(record.name) is not node:
             return
-        del folder.names[name]
+        there = record.other.names.get(record.new_name)
+        if not record.durable and isinstance(there, Directory) and there.names:  # what emptied it is lost
+            return
+        del folder.names[record.name]
         if record.what == "rename":
-            folder, name = self._parent(record.destination)
-            folder.names[name] = record.node
+            record.other.names[record.new_name] = node
+
+    def _find_directories(self) -> None:
+        """Set the paths of all folders that can be reached."""
+        self.directories, found = {}, [("/", self.directories["/"])]
+        while found:
+            path, folder = found.pop()
+            self.directories[path] = folder
+            for name, node in folder.names.items():
+                if isinstance(node, Directory):
+                    found.append((f"{path.rstrip('/')}/{name}", node))
 
     def _files(self) -> Iterable[File]:
         for folder in self.directories.values():

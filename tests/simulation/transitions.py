@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from maildefer.maildir.layout import Layout
+from maildefer.maildir.markers.names import DRAFT
 from maildefer.maildir.names import EntryName, is_popped, unique_of
 from maildefer.maildir.reasons import reason_path
 from tests.simulation import periodic
@@ -35,6 +36,8 @@ class Transitions:
         oracle, due = self.oracle, entry_in(name).due
         oracle.unsynced[key] = request.destination.rpartition("/")[0]
         wanted = oracle.wanted.get(request.process.pid, 0.0)
+        if request.source.endswith(DRAFT):  # by whoever found its marker, who may want another time
+            wanted = float(due or 0)
         if not wanted - _DRIFT_SECONDS <= (due or 0) <= oracle.world.mount_time + _LONGEST_LATER_SECONDS:
             oracle.fail("due", f"{request.process.name} asked for {wanted:.3f}, and pushed {name}")
         oracle.histories[key] = History(node.data, request.process, not_before=wanted)

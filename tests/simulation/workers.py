@@ -153,6 +153,7 @@ class SimulatedWorker(Worker):
             lease="",
             host=label,
             mount_time=serving._mount_time,
+            may_claim=serving.may_claim,
             kind=WatchedClaim,
             system=self._process.client.system,
         )

@@ -94,17 +94,22 @@ class MarkerDraft:
         for folder in (self.path, place):
             with suppress(OSError):
                 system.rename(f"{folder}/{self.marker}{DRAFT}", f"{folder}/{ended}")
-                for name in (self.marker, ended):
-                    self._remove(name, place)
+                if self._is_removed(self.marker, place):  # else that stays as evidence
+                    self._is_removed(ended, place)
                 break
         else:
             if self.is_alone:
-                self._remove(self.marker, place)
+                self._is_removed(self.marker, place)
         with suppress(OSError):
             system.rmdir(self.path)
 
-    def _remove(self, name: str, place: str) -> None:
+    def _is_removed(self, name: str, place: str) -> bool:
         for folder in (self.path, place):
-            with suppress(OSError):
+            try:
                 self._system.unlink(f"{folder}/{name}")
-                break
+            except FileNotFoundError:
+                continue
+            except OSError:
+                return False
+            break
+        return True

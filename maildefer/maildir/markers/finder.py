@@ -39,6 +39,7 @@ class MarkerFinder:
         self._journal = journal_of(layout, system)
         synced = self.folder, layout.new, layout.later_new
         self._commits = {path: durable.DirectorySync(path, system=system) for path in synced}
+        self._is_folder_synced = False
         self._known_ttl = 0.0
 
     def found(self, place: str, *, afresh: bool = False) -> Marked | None:
@@ -62,6 +63,10 @@ class MarkerFinder:
         return None
 
     def sync_markers(self) -> None:
+        """Make the names of the markers durable; at first also that of their folder, which may be new."""
+        if not self._is_folder_synced:
+            durable.sync_directory(self._layout.control, system=self._system)
+            self._is_folder_synced = True
         self._commits[self.folder].sync()
 
     def sync_entry(self, marker: str) -> None:

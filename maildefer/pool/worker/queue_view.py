@@ -39,7 +39,9 @@ class QueueView:
         self._set_aside: dict[
             str, float
         ] = {}  # names that could not be claimed: not before this boot-clock second
-        self.claimer = Claimer(layout, slots, lease="", host=host, mount_time=self._mount_time)
+        self.claimer = Claimer(
+            layout, slots, lease="", host=host, mount_time=self._mount_time, may_claim=self.may_claim
+        )
 
     def may_claim(self) -> bool:
         """Whether an entry may be claimed now (I8), under the current lease. Called before each claim."""
