@@ -53,6 +53,7 @@ class Crew:
     bed: NfsBed
     pools: list[Job] = field(default_factory=list)
     feeders: list[Job] = field(default_factory=list)
+    settings: str = ""  # the application's module, where it is not the usual one
 
     def python(self, guest: Guest, *argv: str, user: int = 0, group: int = 0) -> Job:
         """Start Python in the application's directory, with this checkout, as root or as another user."""
@@ -60,6 +61,7 @@ class Crew:
         path = f"{ROOT}:{sysconfig.get_path('purelib')}"
         env = {"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1", "MAILDEFER_HOST_ID": guest.name}
         env |= {"MAILDEFER_RUNTIME_DIR": runtime, "MAILDEFER_LOG_FORMAT": "logfmt"}
+        env |= {"MAILDEFER_SETTINGS_MODULE": self.settings} if self.settings else {}
         script = f'mkdir -p -m 700 {runtime}; cd "$0" && exec "$@"'
         python = [sys.executable]
         if user:

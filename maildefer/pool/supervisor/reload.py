@@ -63,7 +63,7 @@ class Reloader:
                 queue=index, tasks=tuple(one for one in self._periodic or () if one.queue == queue.name)
             )
             for index, queue in enumerate(self._queues)
-            if self._periodic is not None
+            if self._periodic is not None and not queue.tokens_only
         ]
         self._tell_tables()
 
