@@ -20,6 +20,7 @@ NAMES = (
     "idle",
     "latency",
     "backlog",
+    "deferred",
     "recovery",
     "syscalls",
     "tokens",
