@@ -89,11 +89,29 @@ assert queue().count() == 0
 settings.relay.deliver("To: a@x\\nFrom: b@x\\n\\n")
 assert queue().count() == 1
 """
+LATER = """
+from maildefer.testing import queue
+from maildefer.queue import Queue
+import app.first, os
+
+key = Queue("run/posts").push("Subject: x\\n\\n", after=60)
+app.first.notify.defer("ann", after=60)
+assert len(os.listdir(queue("run/posts").layout.later_new)) == 1
+assert len(os.listdir(queue().layout.later_new)) == 1
+queue("run/posts").reschedule(key, after=0)
+assert queue("run/posts").keys() == [key] and queue("run/posts").cancel(key)
+"""
 ORDERS = {
     "helpers first": ("testing", "load", "client"),
     "application first": ("load", "testing", "client"),
     "conversation before the application": ("testing", "client", "load"),
 }
+
+
+def test_what_a_test_pushes_for_later_is_kept_from_the_projects_queues(project: Path) -> None:
+    assert run(LATER, project) == ""
+    assert real_mail(project) == [1, 1, 1]
+    assert os.listdir(project / "run" / "posts" / ".later" / "new") == []
 
 
 @one_fast("order", list(ORDERS))

@@ -24,12 +24,12 @@ from maildefer.doctor.examine import examine, examine_at_join
 from maildefer.doctor.findings import Finding
 from maildefer.errors import ConfigurationError, NotAQueue
 from maildefer.handling.tasks import signature
-from maildefer.maildir import journal, reasons
+from maildefer.maildir import journal, names, reasons
 from maildefer.maildir.claims import Claimer
 from maildefer.maildir.layout import Layout, create_queue, mend, open_queue
 from maildefer.maildir.names import EntryName
-from maildefer.maildir.operator import pause_mark
-from maildefer.maildir.push import Pusher
+from maildefer.maildir.operator import pause_mark, schedule
+from maildefer.maildir.push import Planned, Pusher
 from maildefer.maildir.rights import sharing
 from maildefer.maildir.rights.modes import FOLDER_MODES
 from maildefer.maildir.rights.sharing import FrontEndAccount, share_queue
@@ -227,6 +227,37 @@ def test_what_the_front_end_has_put_in_it_may_take_back_until_it_is_claimed(
     path = become(users.worker, claim)
     with pytest.raises(PermissionError):
         become(users.front, lambda: read(path))
+
+
+def test_what_the_front_end_puts_in_for_later_waits_in_new_until_a_worker_postpones_it(
+    queue: Layout, users: Accounts
+) -> None:
+    """It may not write to `.later/`; its pushes carry the due time in their names."""
+
+    def put_in() -> str:
+        journal.close_journals()
+        pusher = Pusher(open_queue(queue.path), host=LABEL)
+        key = pusher.push(Planned(compose=lambda stem: [DATA], due=pusher.due(after=3600)))
+        assert pusher.push(Planned(compose=lambda stem: [DATA], due=None))
+        with pytest.raises(PermissionError):
+            os.listdir(queue.later_new)
+        return key
+
+    key = become(users.front, put_in)
+    name = names.first_name(key)
+    assert name.startswith(f"{key},d=")
+    assert name in os.listdir(queue.new)
+
+    def see() -> None:
+        claimer = Claimer(queue, FakeSlots(), lease=LEASE, host=LABEL)
+        assert claimer.claim(name) is None
+
+    become(users.worker, see)
+    [later] = os.listdir(queue.later_new)
+    entry, due = EntryName.parse(later), EntryName.parse(name).due
+    assert (entry.key, entry.returns, entry.due, len(entry.unique)) == (key, 1, due, 10)
+    assert name not in os.listdir(queue.new)
+    assert become(users.worker, lambda: schedule.cancel(queue, key, host=LABEL))
 
 
 def test_another_program_of_the_group_reads_what_waits_and_changes_nothing_of_it(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import time
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -107,6 +108,15 @@ def test_what_a_handler_asks_for_and_what_is_postponed_is_no_failure(desk: Desk)
     ]
     assert desk.entry.failures == 3
     assert desk.entry.attempts == 1
+
+
+@pytest.mark.parametrize(("old_days", "word"), [(4, "deferred"), (6, "buried")])
+def test_the_lifetime_of_what_was_pushed_for_later_counts_from_its_time(
+    desk: Desk, old_days: int, word: str
+) -> None:
+    due = int(time.time()) - old_days * 86400
+    desk.entry = aged(desk, key=f"{due}.M1P1Q1R1.host,t=1000000000,S=3", failures=7, attempts=7)
+    assert desk.settles(FAILED) == word
 
 
 def test_a_crash_is_a_failure(desk: Desk) -> None:
