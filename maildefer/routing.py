@@ -2,8 +2,8 @@
 
 `Router` is the table of routes of this process, `ROUTE_FIRST_STATE` the state in which each conversation begins, and
 `LOG` the logger of deliveries without a pool. The code is in `maildefer.handling.routes`,
-`maildefer.handling.decorators`, `maildefer.handling.outcomes`, `maildefer.handling.state.storage` and
-`maildefer.handling.state.directory`.
+`maildefer.handling.decorators`, `maildefer.handling.limits.declare`, `maildefer.handling.outcomes`,
+`maildefer.handling.state.storage` and `maildefer.handling.state.directory`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from maildefer.handling.decorators import (
     stateless,
     timeout,
 )
+from maildefer.handling.limits.declare import concurrency, rate
 from maildefer.handling.outcomes import Defer, Reject
 from maildefer.handling.routes import DEFAULT_STATE_KEY, LOG, ROUTE_FIRST_STATE, Router, RoutingBase
 from maildefer.handling.state.directory import DirectoryStorage
@@ -29,6 +30,8 @@ __all__ = [
     "stateless",
     "nolocking",
     "batch",
+    "concurrency",
+    "rate",
     "retry",
     "timeout",
     "state_key_generator",

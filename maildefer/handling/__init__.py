@@ -14,12 +14,13 @@
     undeliverable     what a program's undeliverable queue is given
     project/          where a project is, its settings, the import of its modules, the queues that paths mean
     policy/           the project's policy for the front end, in a process of its own
+    limits/           @concurrency and @rate: so many at a time, or in a period, over all hosts
     tasks/            functions as deferred work: @task
     periodic/         schedules of tasks as instants
     state/            conversation states: storages and locks
 
 An attempt: dispatch > routes > step > results > outcomes.
 Imports point down: handoff_check > application > dispatch > batch > handoff > tasks, decorators > routes >
-step, policy > results, handler_check, retry > outcomes > state > project, handler_marks, patterns, undeliverable,
-periodic.
+step, policy > handler_check, retry > limits > results > outcomes > state > project, handler_marks, patterns,
+undeliverable, periodic.
 """

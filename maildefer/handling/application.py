@@ -15,9 +15,11 @@ from typing import Any
 from maildefer import logs
 from maildefer.errors import ConfigurationError, HandlerMissing
 from maildefer.handling import handler_marks
-from maildefer.handling.dispatch import ConversationTokens, Dispatcher
+from maildefer.handling.dispatch import Dispatcher
 from maildefer.handling.handler_check import check, place_of
 from maildefer.handling.handler_marks import FIRST_STATE, Handler
+from maildefer.handling.limits.admission import ConversationTokens, LimitSlots
+from maildefer.handling.limits.limit import LimitUse, limits_of
 from maildefer.handling.periodic.table import MOST_BYTES, PeriodicTask, record_of
 from maildefer.handling.project.module_loader import import_user_module, module_files, project_files
 from maildefer.handling.project.queue_paths import located
@@ -73,11 +75,33 @@ class Application:
         queue: str,
         *,
         tokens: ConversationTokens | None = None,
+        limits: LimitSlots | None = None,
         running: Callable[[str, float | None], None] | None = None,
     ) -> Dispatcher:
         """The dispatcher of a queue, named as in the settings or by its absolute path. Raises `ConfigurationError`."""
         modules = self.settings.queues[self.queue_named(queue)]
-        return Dispatcher(self.router, modules, queues_of=self.queues_of, tokens=tokens, running=running)
+        return Dispatcher(
+            self.router,
+            modules,
+            queues_of=self.queues_of,
+            tokens=tokens,
+            limits=limits,
+            running=running,
+        )
+
+    def has_limits(self, queue: str) -> bool:
+        """Whether any handler of the queue is limited."""
+        return any(map(limits_of, self.handlers_of(queue)))
+
+    def limits_before_claim(self, queue: str) -> tuple[LimitUse, ...]:
+        """The limits of the queue's one handler, where they hold for all of its messages; else none."""
+        handlers = self.handlers_of(queue)
+        if len(handlers) != 1 or handler_marks.batch_of(handlers[0]) is not None:
+            return ()
+        [handler] = handlers
+        if not handler_marks.is_stateless(handler) or any(limit.key for limit in limits_of(handler)):
+            return ()
+        return tuple(LimitUse(limit, handler_marks.full_name(handler)) for limit in limits_of(handler))
 
     def handlers_of(self, queue: str) -> list[Handler]:
         """The functions of the queue that have routes, in the order in which these are tried."""

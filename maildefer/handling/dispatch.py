@@ -6,7 +6,7 @@ A dispatcher runs only functions whose module its queue lists. It catches every 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from maildefer import log_context
 from maildefer.errors import RouteTooSlow, RouteUntried, StorageFault
@@ -14,6 +14,13 @@ from maildefer.handling import handler_marks
 from maildefer.handling.batch import Batches
 from maildefer.handling.handler_marks import ERROR_STATE, Handler, HasRecipient
 from maildefer.handling.handoff import HandoffResolver
+from maildefer.handling.limits.admission import (
+    ConversationTokens,
+    LimitSlots,
+    batch_within_limits,
+    within_limits,
+    within_tokens,
+)
 from maildefer.handling.outcomes import (
     ACKED,
     NO_ROUTE,
@@ -22,6 +29,7 @@ from maildefer.handling.outcomes import (
     HandedOff,
     Outcome,
     Postponed,
+    no_handler_text,
     worst,
 )
 from maildefer.handling.results import Handoff, failure, meaning_of, outcome_of
@@ -30,21 +38,9 @@ from maildefer.handling.step import HandlerStep, step_of
 from maildefer.matching.index import MatchLike, Pattern, PatternTable
 from maildefer.message.addresses import TASK_DOMAIN
 
-TOKEN_SECONDS: Final = 1.0
 FAULT_SECONDS: Final = 30.0
 
-
-class ConversationTokens(Protocol):
-    """The tokens by which one worker of all hosts at a time handles a conversation."""
-
-    def take_token(self, conversation: str, /) -> bool:
-        """Take the token; False while another worker holds it. Raises StorageFault's kinds."""
-
-    def release_token(self, conversation: str, /) -> None:
-        """Let other workers take the token."""
-
-
-# A row: its steps, whether any of them needs a token: it is stateful, or a call of it must not overlap.
+# A row: its steps, whether any of them needs a token or slot: it is stateful, limited, or its calls must not overlap.
 _Row = tuple[Sequence[HandlerStep], bool]
 _Matched = list[tuple[_Row, MatchLike]]
 
@@ -54,7 +50,8 @@ class Dispatcher:
 
     `dispatch` may be called by several threads; handlers then run one at a time, but for `@nolocking` ones.
     `queues_of` says which queues list a module, for handoffs; without it, handoffs are not checked against queues.
-    `tokens` keeps other workers out of a conversation; a single process needs none. `running` is called with the name
+    `tokens` keeps other workers out of a conversation; a single process needs none. `limits` keeps the limits of
+    handlers, which without it hold for nobody. `running` is called with the name
     of each handler before it runs, and with its own time limit in seconds, if it has one.
     """
 
@@ -65,6 +62,7 @@ class Dispatcher:
         *,
         queues_of: Mapping[str, Sequence[str]] | None = None,
         tokens: ConversationTokens | None = None,
+        limits: LimitSlots | None = None,
         running: Callable[[str, float | None], None] | None = None,
     ) -> None:
         self._router = router
@@ -72,6 +70,7 @@ class Dispatcher:
         self._handoffs = HandoffResolver(router, queues_of)
         self._batches = Batches(router, self._handoffs)
         self._tokens = tokens
+        self._limits = limits
         self._running = running
         self._generation = -1
         self._table: PatternTable[_Row] = PatternTable(())
@@ -137,6 +136,11 @@ class Dispatcher:
 
     def dispatch_batch(self, step: HandlerStep, messages: Sequence[HasRecipient]) -> list[Outcome] | Deferred:
         """Run a `@batch` function once: an outcome for each message, or one failure, which any of them may cause."""
+        if self._limits is None or not step.limits:
+            return self._run_batch(step, messages)
+        return batch_within_limits(self._limits, step, messages, lambda: self._run_batch(step, messages))
+
+    def _run_batch(self, step: HandlerStep, messages: Sequence[HasRecipient]) -> list[Outcome] | Deferred:
         if self._running is not None:
             self._running(step.name, step.timeout_seconds)
         return log_context.run_handlers(self._batches.run, step, messages)
@@ -165,7 +169,7 @@ class Dispatcher:
         for pattern, functions in self._router.table():
             steps = tuple(step_of(function) for function in functions if self._has_function(function))
             if steps:
-                needs_token = any(not step.stateless or step.call_token for step in steps)
+                needs_token = any(not s.stateless or s.call_token or s.limits for s in steps)
                 table.append((pattern, (steps, needs_token)))
         self._stateful_modules = frozenset(
             s.module for _, (steps, _) in table for s in steps if not s.stateless
@@ -179,25 +183,13 @@ class Dispatcher:
         """Run the handlers under the tokens of all their conversations, which are taken before any handler runs."""
         tokens = self._tokens
         if tokens is None:
-            return self._run_matched(message, matched)
+            return self._run_within_limits(message, matched)
         log_context.begin_handler(message, "")
         try:
             wanted = self._conversations(message, matched)
         except Exception as fault:  # noqa: BLE001  # a @state_key_generator is the user's code
             return failure(fault, None), ""
-        taken: list[str] = []
-        try:
-            for conversation in wanted:
-                if not tokens.take_token(conversation):
-                    reason = f"another worker handles the conversation {conversation}"
-                    if not conversation.startswith("["):
-                        reason = f"another worker is in the {conversation}"
-                    return Postponed(TOKEN_SECONDS, reason), ""
-                taken.append(conversation)
-            return self._run_matched(message, matched)
-        finally:
-            for conversation in reversed(taken):
-                tokens.release_token(conversation)
+        return within_tokens(tokens, wanted, lambda: self._run_within_limits(message, matched))
 
     def _conversations(self, message: HasRecipient, matched: _Matched) -> list[str]:
         """What the message needs tokens for, sorted: all workers take them in one order, so no two can deadlock.
@@ -213,6 +205,17 @@ class Dispatcher:
         calls = {step.call_token for (steps, _), _ in matched for step in steps if step.call_token}
         conversations = {ascii([self._router.state_key(module, message), message.From]) for module in modules}
         return sorted(conversations | calls)
+
+    def _run_within_limits(self, message: HasRecipient, matched: _Matched) -> tuple[Outcome, str]:
+        if self._limits is None:
+            return self._run_matched(message, matched)
+        return within_limits(
+            self._limits,
+            message,
+            matched,
+            self._router.get_state,
+            lambda: self._run_matched(message, matched),
+        )
 
     def _run_matched(self, message: HasRecipient, matched: _Matched) -> tuple[Outcome, str]:
         """Run each stateless handler, and the first stateful one that is its module's state when its turn comes."""
@@ -248,7 +251,8 @@ class Dispatcher:
                     if type(ended) is HandedOff:
                         handoffs = [*(handoffs or ()), ended]
         if not names and outcome is ACKED:
-            return Buried("no handler in the sender's state", detail=_states_text(matched, states)), ""
+            known = ", ".join(step.name for (steps, _), _ in matched for step in steps)
+            return Buried("no handler in the sender's state", detail=no_handler_text(known, states)), ""
         if handoffs and type(outcome) is HandedOff:
             outcome = handoffs[0] if len(handoffs) == 1 else self._handoffs.combine(handoffs)
             if type(outcome) is HandedOff:
@@ -283,15 +287,6 @@ def _state_fault(fault: Exception, step: HandlerStep, *, ran: bool) -> Outcome:
     if isinstance(fault, StorageFault) and not ran:
         return Postponed(FAULT_SECONDS, f"its state can't be read: {fault}")
     return failure(fault, step.module, step.retry)
-
-
-def _states_text(matched: _Matched, states: Mapping[str, str]) -> str:
-    names = ", ".join(step.name for (steps, _), _ in matched for step in steps)
-    found = ", ".join(f"{module}.{state}" for module, state in states.items())
-    return (
-        f"its routes match {names}, but the sender is in the state {found}: "
-        "write that function, give it such a route, or move the sender by `Router.set_state`"
-    )
 
 
 def _no_route(address: str) -> str:

@@ -19,6 +19,7 @@ from typing import Any, Final
 from maildefer.errors import ConfigurationError
 from maildefer.handling import handler_marks
 from maildefer.handling.handler_marks import MOST_DECORATORS, Handler
+from maildefer.handling.limits.declare import key_fault
 
 _NEVER_RUNS: Final = CO_COROUTINE | CO_GENERATOR | CO_ASYNC_GENERATOR
 
@@ -39,6 +40,8 @@ def check_handler(function: Handler, captures: Sequence[str]) -> None:
             f"{place_of(function)}: {handler_marks.full_name(function)} is a coroutine or a generator, "
             "whose body no call runs: make it a plain function"
         )
+    if (wrong := key_fault(function, captures)) is not None:
+        raise ConfigurationError(f"{place_of(function)}: {handler_marks.full_name(function)} {wrong}")
     if handler_marks.batch_of(function) is not None:
         captures = ()  # each message has its own
     if (misfit := _misfit(function, captures)) is not None:

@@ -5,11 +5,11 @@ The marks are plain attributes, so that `functools.wraps` carries them to a wrap
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from types import MethodType
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from maildefer.units import seconds_of
 
@@ -35,6 +35,8 @@ _FAULTS: Final = "_maildefer_faults"
 _SCHEDULED: Final = "_maildefer_scheduled"
 RETRY: Final = "_maildefer_retry"
 TIMEOUT: Final = "_maildefer_timeout"
+LIMITS: Final = "_maildefer_limits"
+_TASK: Final = "_maildefer_task"
 _HANDLER: Final = "_maildefer_handler"
 MOST_DECORATORS: Final = 100  # what is wrapped in itself has no end
 
@@ -93,6 +95,14 @@ class ScheduledTask(Protocol):
     def queue(self) -> str: ...
 
 
+class HasArguments(Protocol):
+    """The part of a `@task` that the keys of limits need."""
+
+    @property
+    def parameters(self) -> tuple[str, ...]: ...
+    def arguments_in(self, message: Any, /) -> Mapping[str, Any]: ...
+
+
 def routes_of(function: object) -> tuple[str, ...]:
     """The regular expressions of the function's routes, in the order of their registration."""
     return getattr(function, _ROUTES, ())
@@ -120,6 +130,15 @@ def timeout_of(function: object) -> float | None:
     return getattr(function, TIMEOUT, None)
 
 
+def task_of(function: object) -> HasArguments | None:
+    """The task whose calls the function makes; None for any other function."""
+    return getattr(function, _TASK, None)
+
+
+def mark_task(function: object, task: HasArguments) -> None:
+    setattr(function, _TASK, task)
+
+
 def described(function: Handler) -> dict[str, object]:
     """What `maildefer routes` tells of a handler, as plain data."""
     terms = retry_of(function)
@@ -130,6 +149,7 @@ def described(function: Handler) -> dict[str, object]:
         "exclusive": (batch := batch_of(function)) is not None and batch.exclusive,
         "retry": None if terms is None else terms._asdict(),
         "timeout_seconds": timeout_of(function),
+        "limits": [str(limit) for limit in getattr(function, LIMITS, ())],
     }
 
 
@@ -171,7 +191,7 @@ def mark_batch(function: object, terms: BatchTerms) -> None:
 def mark_handled_by(function: object, handler: Handler) -> None:
     """Note the handler that calls the function, as that of a `@task` does; it has the function's policy."""
     setattr(function, _HANDLER, handler)
-    for mark in (RETRY, TIMEOUT):
+    for mark in (RETRY, TIMEOUT, LIMITS):
         if hasattr(function, mark):
             setattr(handler, mark, getattr(function, mark))
 

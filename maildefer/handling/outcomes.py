@@ -6,6 +6,7 @@ exception). Several handlers can match one message: the worst of their outcomes 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
@@ -118,10 +119,14 @@ class HandedOff:
 
 @dataclass(frozen=True, slots=True)
 class Postponed:
-    """The attempt did not begin, and is not charged: another worker has the conversation, or a state can't be read."""
+    """The attempt did not begin, and is not charged: another worker has the conversation, or a state can't be read.
+
+    With `limit`, its number, a limit is reached: there may be thousands of these, and the log tells once of all.
+    """
 
     seconds: float
     reason: str
+    limit: int = 0
 
 
 Outcome = Acked | Deferred | Buried | HandedOff | Postponed
@@ -153,3 +158,12 @@ def severity(outcome: Outcome) -> int:
 def worst(first: Outcome, second: Outcome) -> Outcome:
     """The outcome that counts for both; of equals, the first."""
     return second if severity(second) > severity(first) else first
+
+
+def no_handler_text(known: str, states: Mapping[str, str]) -> str:
+    """What to do where none of the handlers that match is the state that the sender is in."""
+    found = ", ".join(f"{module}.{state}" for module, state in states.items())
+    return (
+        f"its routes match {known}, but the sender is in the state {found}: "
+        "write that function, give it such a route, or move the sender by `Router.set_state`"
+    )

@@ -7,6 +7,7 @@ from typing import Any, Final, NamedTuple
 
 from maildefer.handling import handler_marks
 from maildefer.handling.handler_marks import BatchTerms, Handler, RetryTerms
+from maildefer.handling.limits.limit import Limit, limits_of
 from maildefer.handling.results import result_of_each
 
 CALL: Final = "batch "  # what the name of a call's token begins with; a conversation's begins with a bracket
@@ -26,6 +27,7 @@ class HandlerStep(NamedTuple):
     batch_function: Handler
     retry: RetryTerms | None = None
     timeout_seconds: float | None = None
+    limits: tuple[Limit, ...] = ()
 
     @property
     def call_token(self) -> str:
@@ -48,6 +50,7 @@ def step_of(function: Handler) -> HandlerStep:
         function,
         handler_marks.retry_of(function),
         handler_marks.timeout_of(function),
+        limits_of(function),
     )
 
 

@@ -93,13 +93,22 @@ FromKeeper = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EntryDeferred:
-    """An entry waits in that queue's `.later/`, under that name."""
+    """An entry waits in that queue's `.later/`, under that name; for a limit, if `limit` is its number."""
 
     queue: int
     name: str
+    limit: int = 0
 
 
-FromWorker = EntryDeferred
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlotReleased:
+    """A slot of that limit, for which entries of that queue wait, is free."""
+
+    queue: int
+    limit: int
+
+
+FromWorker = EntryDeferred | SlotReleased
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,8 +190,10 @@ def receive(
 
 def _record_of(message: Message) -> dict[str, object]:
     match message:
-        case EntryDeferred(queue=queue, name=name):
-            return {"queue": queue, "name": name}
+        case EntryDeferred(queue=queue, name=name, limit=limit):
+            return {"queue": queue, "name": name, "limit": limit}
+        case SlotReleased(queue=queue, limit=limit):
+            return {"queue": queue, "released": limit}
         case LeaseLost(queue=queue):
             return {"fenced": queue}
         case LeaseJoined(queue=queue):
@@ -234,8 +245,12 @@ def from_keeper(record: dict[str, object]) -> FromKeeper | None:
 def from_worker(record: dict[str, object], *, queues: int) -> FromWorker | None:
     """Parse what a worker says to the keeper of so many queues."""
     match record:
-        case {"queue": int(queue), "name": str(name)} if 0 <= queue < queues and _is_name(name):
-            return EntryDeferred(queue=queue, name=name)
+        case {"queue": int(queue), "name": str(name), "limit": int(limit)} if (
+            0 <= queue < queues and _is_name(name)
+        ):
+            return EntryDeferred(queue=queue, name=name, limit=limit)
+        case {"queue": int(queue), "released": int(limit)} if 0 <= queue < queues:
+            return SlotReleased(queue=queue, limit=limit)
     return None
 
 

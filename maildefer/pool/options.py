@@ -98,7 +98,8 @@ class PoolOptions:
             QueueOfPool(name=name, layout=Layout(path)) for path, name in absolute.items() if path in wanted
         ]
         names = {queue.name for queue in served}
-        if any((not route.stateless or route.exclusive) and route.queue in names for route in routes):
+        needing = [route for route in routes if not route.stateless or route.exclusive or route.limits]
+        if any(route.queue in names for route in needing):
             home, first = next(iter(absolute.items()))
             if first not in names:
                 served.append(QueueOfPool(name=first, layout=Layout(home), tokens_only=True))

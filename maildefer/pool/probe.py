@@ -42,6 +42,7 @@ class ProbedRoute:
     stateless: bool
     timeout_seconds: float | None = None  # the handler's own time limit
     exclusive: bool = False  # a `@batch` with one call at a time on all hosts
+    limits: tuple[str, ...] = ()  # what its `@concurrency` and `@rate` say
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,6 +170,7 @@ def _report_of(found: dict[str, Any]) -> ProbeReport:
                 stateless=route["stateless"],
                 timeout_seconds=route["timeout_seconds"],
                 exclusive=route["exclusive"],
+                limits=tuple(route["limits"]),
             )
             for route in found["routes"]
         ),
@@ -209,8 +211,9 @@ def _is_route(found: object) -> bool:
             "stateless": bool(),
             "exclusive": bool(),
             "timeout_seconds": None | float() as seconds,
+            "limits": list(limits),
         }:
-            return seconds is None or 0 < seconds < _MOST
+            return (seconds is None or 0 < seconds < _MOST) and _are_texts(limits)
     return False
 
 

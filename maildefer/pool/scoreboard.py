@@ -16,7 +16,8 @@ from enum import IntEnum
 from typing import Final
 
 WORD_BYTES = 8
-_HEADER_WORDS = 32
+_LINES_WORD, _LINES = 32, 256  # of messages that wait for a limit: see `worker.limits.waiting_line`
+_HEADER_WORDS = _LINES_WORD + _LINES
 FAULT_WORD, FAULT_PLACES, FAULT_WORDS = 64, 16, 32  # of a queue: see `chore_faults`
 _QUEUE_WORDS = FAULT_WORD + FAULT_PLACES * FAULT_WORDS
 _SLOT_WORDS = 184
@@ -96,6 +97,7 @@ class QueueWord:
     PAUSE_CODE: Final = 11  # errno of the fault, or 0
     SCANS: Final = 12  # of the keeper, so far
     FORMAT_TTL: Final = 13  # milliseconds
+    LIMITED: Final = 14  # entries that wait for a limit, as far as this host knows
     PAUSED: Final = 15  # 1: by an operator, on all hosts; see `maildir.operator.pause_mark`
 
 
@@ -157,6 +159,10 @@ class Scoreboard:
     def most_workers(self) -> int:
         """How many may be wanted, beside a roll's new ones and the dead whose claims are still to be reclaimed."""
         return self.slots // 2 - 2
+
+    def line_words(self) -> range:
+        """The words of the header that hold ends of waiting lines; written by all workers."""
+        return range(_LINES_WORD, _LINES_WORD + _LINES)
 
     def worker_slots(self) -> range:
         """The slots that may have a worker, alive or dead."""

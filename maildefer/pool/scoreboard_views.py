@@ -100,6 +100,7 @@ class QueueRecordView(RecordView):
     pause_code = Word(QueueWord.PAUSE_CODE)
     scans = Word(QueueWord.SCANS)
     ttl_seconds = Duration(QueueWord.FORMAT_TTL)
+    limited = Word(QueueWord.LIMITED)
     paused = Word(QueueWord.PAUSED)
 
     def __init__(self, board: Scoreboard, index: int) -> None:

@@ -82,6 +82,7 @@ def queue_record(context: PoolContext, index: int) -> dict[str, Any]:
         "may_claim": record.claim_until >= now,
         "hosts": record.hosts,
         "paused": bool(header.paused or record.paused) or paused_for > 0,
+        "limited": record.limited,
         "paused_everywhere": bool(record.paused),
         "paused_seconds": round(paused_for, 1),
         "paused_for": errno.errorcode.get(code, str(code)) if code and paused_for else None,

@@ -338,6 +338,7 @@ def test_the_table_of_routes_is_plain_data(project: Write) -> None:
         "retry": None,
         "timeout_seconds": None,
         "exclusive": False,
+        "limits": [],
     }
 
 

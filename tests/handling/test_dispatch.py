@@ -9,7 +9,8 @@ import pytest
 
 from maildefer.errors import MountFault
 from maildefer.handling import handler_marks
-from maildefer.handling.dispatch import FAULT_SECONDS, TOKEN_SECONDS, Dispatcher
+from maildefer.handling.dispatch import FAULT_SECONDS, Dispatcher
+from maildefer.handling.limits.admission import TOKEN_SECONDS
 from maildefer.handling.outcomes import (
     ACKED,
     NO_ROUTE,

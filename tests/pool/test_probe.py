@@ -51,6 +51,7 @@ def test_a_sound_project_is_described_in_one_line(tmp_path: Path) -> None:
             "retry": None,
             "timeout_seconds": None,
             "exclusive": False,
+            "limits": [],
         }
     ]
     assert str(tmp_path / "workers" / "posting.py") in report["files"]
@@ -168,6 +169,14 @@ def test_more_periodic_tasks_than_one_message_holds_are_refused(tmp_path: Path) 
 
 @pytest.mark.parametrize("seconds", ["5", 5, -1.0, 0.0, float("nan"), float("inf"), [5.0]])
 def test_a_route_whose_time_limit_is_none_is_no_route(seconds: object) -> None:
-    route = {"queue": "q", "pattern": "p", "stateless": True, "exclusive": False, "timeout_seconds": 5.0}
+    route = {
+        "queue": "q",
+        "pattern": "p",
+        "stateless": True,
+        "exclusive": False,
+        "timeout_seconds": 5.0,
+        "limits": ["2 at a time"],
+    }
     assert probe_module._is_route(route)
     assert not probe_module._is_route({**route, "timeout_seconds": seconds})
+    assert not probe_module._is_route({**route, "limits": [2]})

@@ -75,7 +75,7 @@ def _kind(row: dict[str, Any]) -> str:
 
 
 def _policy(row: dict[str, Any]) -> str:
-    """What its `@retry` and `@timeout` say; `-` where all is as in the settings."""
+    """What its `@retry`, `@timeout`, `@concurrency` and `@rate` say; `-` where all is as in the settings."""
     terms = row["retry"] or {}
     first, longest = terms.get("first_seconds"), terms.get("cap_seconds")
     pauses = (
@@ -90,7 +90,8 @@ def _policy(row: dict[str, Any]) -> str:
         "lifetime": lifetime and span(lifetime),
         "timeout": limit and span(limit),
     }
-    return ",".join(f"{name}={value}" for name, value in said.items() if value is not None) or "-"
+    terms_text = ",".join(f"{name}={value}" for name, value in said.items() if value is not None)
+    return "; ".join(filter(None, (terms_text, *row["limits"]))) or "-"
 
 
 def _matched(row: dict[str, Any], address: str) -> dict[str, Any] | None:

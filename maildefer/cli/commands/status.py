@@ -138,7 +138,7 @@ def _show(one: LocalStatus, used: Usage | None = None) -> None:
         if problem:
             output.line(output.clean(f"  {problem}"))
     for queue in objects(state.get("queues")):
-        if stands := _idle_text(queue):
+        if stands := "; ".join(filter(None, (_idle_text(queue), _limited_text(queue)))):
             output.line(output.clean(f"  {queue.get('queue')}: {stands}"))
     if state.get("reload_refused"):
         report = f"the last reload was refused, and the old application goes on: {state['reload_refused']}"
@@ -158,6 +158,12 @@ def _idle_text(queue: dict[str, Any]) -> str:
     if queue.get("paused_everywhere"):
         return "paused on all hosts by an operator"
     return "; ".join(health.why_queue_degraded(queue))
+
+
+def _limited_text(queue: dict[str, Any]) -> str:
+    """How many entries wait for a limit, as far as this host knows."""
+    limited = int(number(queue.get("limited")))
+    return output.count(limited, "entry waits for a limit", "entries wait for a limit") if limited else ""
 
 
 def _show_front_end(report: dict[str, Any]) -> None:

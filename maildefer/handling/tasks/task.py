@@ -154,11 +154,7 @@ class Task(Generic[P, R]):
 
     def handle(self, message: Any) -> None:
         """Make the call in the message. `Defer` and `Reject` have the same effect as in any handler."""
-        entry = message.copied_as or message.key
-        if message.queue is None or entry is None:
-            raise Reject("no call of a task")
-        data = message.Data if isinstance(message.Data, bytes) else message.Data.encode()
-        call = call_in(data, redirected(located(message.queue)), entry)
+        call = self._call_in(message)
         if call.task == self.name:
             ensure_run(self.function, self.function(*call.args, **call.kwargs))
         elif call.task.lower() != self.name.lower():  # case counts in names, and not in addresses
@@ -176,6 +172,25 @@ class Task(Generic[P, R]):
             except TypeError as fault:
                 raise TypeError(f"@task on {self.name}: {fault}: periodic calls have none") from fault
         return found
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """The names of the function's parameters."""
+        return tuple(self._signature.parameters)
+
+    def arguments_in(self, message: Any) -> dict[str, Any]:
+        """The arguments of the call in the message, by their names. Raises Reject as `handle` does, and TypeError."""
+        call = self._call_in(message)
+        bound = self._signature.bind(*call.args, **call.kwargs)
+        bound.apply_defaults()
+        return dict(bound.arguments)
+
+    def _call_in(self, message: Any) -> Call:
+        entry = message.copied_as or message.key
+        if message.queue is None or entry is None:
+            raise Reject("no call of a task")
+        data = message.Data if isinstance(message.Data, bytes) else message.Data.encode()
+        return call_in(data, redirected(located(message.queue)), entry)
 
     def _call(self, arguments: tuple[Any, ...], named: dict[str, Any]) -> Call:
         try:
@@ -239,6 +254,7 @@ def _register(made: Task[P, R]) -> Task[P, R]:
     if made.periodic is not None:
         handler_marks.mark_scheduled(handler, made)
     handler_marks.mark_handled_by(made, handler)
+    handler_marks.mark_task(handler, made)
     regex = f"^{re.escape(made.address)}$"
     handler_marks.add_route(handler, regex)
     Router.register_route(regex, handler)

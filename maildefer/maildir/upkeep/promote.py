@@ -140,6 +140,10 @@ class Promoter:
                     promoted += [key] if key else []
         return promoted
 
+    def promote_now(self, name: str) -> bool:
+        """Move an entry to `new/` before it is due, if it is there. Raises OSError."""
+        return bool(self._move(name))
+
     def _due(self, mount_time: float) -> Iterator[str]:
         """Yield due entries; those whose move failed before come last, since it may fail again."""
         again = self._refusals.due()

@@ -34,9 +34,12 @@ from maildefer.maildir.upkeep.tokens import make_whole
 MOST_STARTS: Final = 5000  # each is a file
 _SLOT: Final = re.compile(r"([0-9]{1,4}),d=([0-9]{1,15}),u=[0-9a-f]{16}\Z")
 _HASH: Final = re.compile(r"[0-9a-f]{20}\Z")
-_SLACK_SECONDS: Final = (
-    0.2  # between taking a slot and the start; and for what hosts know of the mount's time
-)
+_GRACE_SECONDS: Final = 0.1  # between taking a slot and the start
+_CLOCK_SHARE, _LEAST_CLOCK_SECONDS, _MOST_CLOCK_SECONDS = (
+    50,
+    0.1,
+    1.1,
+)  # for what hosts know of the mount's time
 _SET_BACK_SECONDS: Final = 60.0
 _RELIST_SECONDS: Final = 5.0
 _MOST_MISSES: Final = 3
@@ -86,7 +89,7 @@ class RateSlots:
         self._layout = layout
         self._now = now
         self._system = system
-        self._slack = _SLACK_SECONDS
+        self._grace = _GRACE_SECONDS
         self._seen: dict[str, _Seen] = {}
 
     def take_slot(self, rate: RateOf) -> RateGrant | float:
@@ -112,10 +115,13 @@ class RateSlots:
     def return_slot(self, grant: RateGrant) -> None:
         """Let others have a slot for which nothing was started; raises nothing. Where it fails, the slot is wasted."""
         folder, _, name = grant.path.rpartition("/")
+        free = self._named(name.partition(",")[0], 0.0)
         try:
-            self._system.rename(grant.path, f"{folder}/{self._named(name.partition(',')[0], 0.0)}")
+            self._system.rename(grant.path, f"{folder}/{free}")
         except OSError:
-            pass
+            return
+        if (seen := self._seen.get(folder)) is not None:
+            heapq.heappush(seen.slots, (0, 0, free))
 
     def _may_have_changed(self, seen: _Seen, rate: RateOf) -> bool:
         """Whether a slot may be free that was not listed as free: others' next starts are at least a period away."""
@@ -137,8 +143,9 @@ class RateSlots:
 
     def _take(self, path: str, name: str, rate: RateOf, seen: _Seen) -> RateGrant | None:
         """Take one slot by one rename; None if others were first, or it took so long that the slot is not good now."""
-        system, began, slack = self._system, self._system.boottime(), self._slack
-        taken = self._named(name.partition(",")[0], rate.period_seconds + slack)
+        system, began, grace = self._system, self._system.boottime(), self._grace
+        clocks = min(max(rate.period_seconds / _CLOCK_SHARE, _LEAST_CLOCK_SECONDS), _MOST_CLOCK_SECONDS)
+        taken = self._named(name.partition(",")[0], rate.period_seconds + grace + clocks)
         try:
             system.rename(f"{path}/{name}", f"{path}/{taken}")
         except OSError as fault:
@@ -152,8 +159,8 @@ class RateSlots:
         heapq.heappush(seen.slots, (_due_of(taken), 0, taken))
         lasted = system.boottime() - began
         # A start later than the slot says would be less than a period before the slot's next one.
-        self._slack = max(_SLACK_SECONDS, min(2 * lasted, rate.period_seconds))
-        return RateGrant(f"{path}/{taken}", began + slack / 2) if lasted < slack / 2 else None
+        self._grace = max(_GRACE_SECONDS, min(2 * lasted, rate.period_seconds))
+        return RateGrant(f"{path}/{taken}", began + grace) if lasted < grace else None
 
     def _named(self, number: str, seconds: float) -> str:
         return f"{number},d={int((self._now() + seconds) * 1000)},u={self._system.token(8)}"

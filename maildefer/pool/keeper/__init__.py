@@ -4,6 +4,7 @@
     heartbeat         the thread of a queue's lease: joins, beats, leaves
     maintenance       the thread of a queue's chores: reclaim, promote, requests, status, sweep
     chores            each chore by itself, tried again after a pause
+    limited_entries   what waits for a limit: promoted when a slot is free, and counted
     slot_reclaim      reclaims what dead workers of this host held
     ticker            pushes calls of periodic tasks
     reclaim_log       log lines of all that was reclaimed
@@ -12,6 +13,6 @@
     pidfile_writer    the pid file, and the doctor's checks of a queue
     standalone        a keeper for a program without a supervisor
 
-Imports point down: standalone > keeper > maintenance > chores, slot_reclaim, ticker, mount_files > heartbeat >
-mount_time.
+Imports point down: standalone > keeper > maintenance > chores, slot_reclaim, limited_entries, ticker, mount_files >
+heartbeat > mount_time.
 """

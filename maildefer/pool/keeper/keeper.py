@@ -32,6 +32,7 @@ from maildefer.pool.messages import (
     ReclaimSlots,
     ReloadProgress,
     SlotReclaimed,
+    SlotReleased,
     WritePidFile,
     from_supervisor,
     from_worker,
@@ -89,7 +90,10 @@ class Keeper:
             received: Iterator[FromSupervisor | InvalidMessage] = receive(orders, from_supervisor)
             for order in received:
                 self._carry_out(order)
-            for message in receive(deferrals, partial(from_worker, queues=len(self._maintenance))):
+            told: Iterator[FromWorker | InvalidMessage] = receive(
+                deferrals, partial(from_worker, queues=len(self._maintenance))
+            )
+            for message in told:
                 self._receive_from_worker(message)
             self._check_supervisor()
         for heartbeat in self._heartbeats:
@@ -103,8 +107,8 @@ class Keeper:
     def _receive_from_worker(self, message: FromWorker | InvalidMessage) -> None:
         """Act on a worker's message; where its handlers have broken it, the supervisor ends it."""
         match message:
-            case EntryDeferred(queue=index, name=name):
-                self._maintenance[index].note_deferred(name)
+            case EntryDeferred(queue=index) | SlotReleased(queue=index):
+                self._maintenance[index].receive_from_worker(message)
             case InvalidMessage(pid=pid, reason=reason):
                 send(self._context.keeper[1], ChildMisbehaved(pid=pid, reason=reason))
             case _:

@@ -24,11 +24,12 @@ from maildefer.pool.chore_faults import ChoreFaults
 from maildefer.pool.context import PoolContext
 from maildefer.pool.keeper.chores import Chore, Chores
 from maildefer.pool.keeper.heartbeat import Heartbeat
+from maildefer.pool.keeper.limited_entries import LimitedEntries
 from maildefer.pool.keeper.mount_files import MountFiles
-from maildefer.pool.keeper.reclaim_log import logged_reclaims
+from maildefer.pool.keeper.reclaim_log import log_reclaimed_tokens, logged_reclaims
 from maildefer.pool.keeper.slot_reclaim import DeadSlots
 from maildefer.pool.keeper.ticker import Ticker
-from maildefer.pool.messages import ReloadProgress
+from maildefer.pool.messages import EntryDeferred, ReloadProgress, SlotReleased
 from maildefer.pool.pause import apply_mark
 from maildefer.pool.scoreboard import QueueState
 from maildefer.pool.scoreboard_views import HeaderView, QueueRecordView
@@ -62,7 +63,7 @@ class Maintenance:
         self._heartbeat = heartbeat
         self._layout = heartbeat.queue.layout
         self._name = heartbeat.queue.name
-        self._deferred_names: SimpleQueue[str] = SimpleQueue()
+        self._from_workers: SimpleQueue[EntryDeferred | SlotReleased] = SimpleQueue()
         self._namesakes: set[str] = set()  # logged already
         self._wake = threading.Event()
         self._failed_moves = {chore: FailedMoves(system=system) for chore in _BY_ENTRY}
@@ -70,6 +71,7 @@ class Maintenance:
             context, index, self._name, on_reclaimed, self._failed_moves["take back"]
         )
         self._promoter = Promoter(self._layout, refusals=self._failed_moves["promote"], system=system)
+        self._limited = LimitedEntries(self._record, self._promoter)
         self._sweeper = Sweeper(self._layout, system=system)
         self.ticker = Ticker(heartbeat, context.host.label, system)
         self._observer = self._make_observer()
@@ -88,9 +90,9 @@ class Maintenance:
         self._dead_slots.add_slot(slot)
         self._wake.set()
 
-    def note_deferred(self, name: str) -> None:
-        """Note that a worker of this host has deferred an entry. Called by any thread."""
-        self._deferred_names.put(name)
+    def receive_from_worker(self, message: EntryDeferred | SlotReleased) -> None:
+        """Note what a worker of this host has told. Called by any thread."""
+        self._from_workers.put(message)
         self._wake.set()
 
     def note_reload(self, progress: ReloadProgress) -> None:
@@ -187,9 +189,10 @@ class Maintenance:
 
     def _reclaim_tokens(self) -> None:
         if (tokens := self._token_reclaimer()) is not None:
-            self._log_reclaimed_tokens(tokens.scan())
+            log_reclaimed_tokens(self._name, tokens.scan(), tokens.overlaps)
 
     def _share(self) -> None:
+        self._limited.forget_past(self._heartbeat.mount_time.now())
         self._mount_files.share(self._observer.others)
 
     def _apply_pause_mark(self) -> None:
@@ -202,14 +205,11 @@ class Maintenance:
         self._dead_slots.reclaim(self._reclaimer, self._token_reclaimer())
 
     def _promote(self) -> None:
-        while not self._deferred_names.empty():
-            self._promoter.note_deferred(self._deferred_names.get())
+        while not self._from_workers.empty():
+            self._limited.receive(self._from_workers.get())
         for key in self._promoter.promote(self._heartbeat.mount_time.now()):
-            events.emit("entry.promoted", queue=self._name, key=key)
-
-    def _log_reclaimed_tokens(self, count: int) -> None:
-        if count:
-            events.emit("token.freed", queue=self._name, count=count)
+            if not self._limited.forget(key):
+                events.emit("entry.promoted", queue=self._name, key=key)
 
     def _make_observer(self) -> LeaseObserver:
         return LeaseObserver(
@@ -288,7 +288,7 @@ class Maintenance:
 
     def _promote_at(self) -> float:
         """Compute when to promote, on the boot clock."""
-        if not self._deferred_names.empty():
+        if not self._from_workers.empty():
             return 0.0
         again = self._failed_moves["promote"].next_at()
         if (due := self._promoter.next_due()) is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from maildefer import events
@@ -17,6 +17,15 @@ def logged_reclaims(queue: str) -> Iterator[Reclaimed]:
         yield reclaimed
     finally:
         _log(queue, reclaimed)
+
+
+def log_reclaimed_tokens(queue: str, count: int, overlaps: Sequence[str] = ()) -> None:
+    """Log how many tokens were reclaimed; `overlaps` are owners, on another host or fenced, of slots of limits."""
+    if count:
+        events.emit("token.freed", queue=queue, count=count)
+    for owner in overlaps:
+        lease, _, pid = owner.rpartition(".")
+        events.emit("limit.overlapped", queue=queue, lease=lease, pid=int(pid))
 
 
 def _log(queue: str, reclaimed: Reclaimed) -> None:

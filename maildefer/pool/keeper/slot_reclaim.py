@@ -6,13 +6,12 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
-from maildefer import events
 from maildefer.errors import MaildeferError
 from maildefer.maildir.upkeep.failed_moves import FailedMoves
 from maildefer.maildir.upkeep.reclaim import Reclaimer
 from maildefer.pool import worker_deaths
 from maildefer.pool.context import PoolContext
-from maildefer.pool.keeper.reclaim_log import logged_reclaims
+from maildefer.pool.keeper.reclaim_log import log_reclaimed_tokens, logged_reclaims
 from maildefer.pool.scoreboard import State
 from maildefer.pool.scoreboard_views import HeaderView, SlotView
 
@@ -77,8 +76,7 @@ class DeadSlots:
             reclaimer.reclaim_claims_of(pid, charged=charged, spared=spared, moved=reclaimed, death=death)
         board.forget_gathered(slot, self._index)
         if tokens is not None:
-            if count := tokens.reclaim_tokens_of(pid):
-                events.emit("token.freed", queue=self._queue, count=count)
+            log_reclaimed_tokens(self._queue, tokens.reclaim_tokens_of(pid))
             child.tokens = 0
         return True
 

@@ -12,6 +12,7 @@ from maildefer.errors import ConfigurationError, QueueError
 from maildefer.handling import handler_marks, undeliverable
 from maildefer.handling.application import pool_settings
 from maildefer.handling.dispatch import Dispatcher
+from maildefer.handling.limits.limit import limits_of
 from maildefer.handling.outcomes import Buried, Outcome
 from maildefer.handling.project.settings import PoolSettings, loaded_settings
 from maildefer.handling.retry import RetryPolicy
@@ -66,6 +67,9 @@ class ThreadAttempts:
         )
         self._tokens = ThreadLocks()
         dispatcher = Dispatcher(Router, own, queues_of=self._queues_of(own), tokens=self._tokens)
+        for handler in {one for _, functions in Router.table() for one in functions if limits_of(one)}:
+            limits = "; ".join(map(str, limits_of(handler)))
+            events.emit("limit.unkept", queue=queue, handler=handler_marks.full_name(handler), limit=limits)
         if process_message is not None:
             dispatcher = Dispatcher(_only(process_message))
         host = this_host().label

@@ -12,10 +12,12 @@
     batch_worker         a worker with @batch handlers
     batch_group          messages that wait for calls; claim_slots: their claims on the scoreboard
     batch_leader         one worker gathers for all of a host; which calls may begin
+    limits/              slots of @concurrency and @rate
     bisect               finds the messages on which a batch fails
 
-A worker imports none of the modules of batches unless its application has @batch handlers.
-Imports point down: run > batch_worker > worker > conversation_locks > queue_view; batch_worker > batch_group,
+A worker imports none of the modules of batches unless its application has @batch handlers, and none of limits/ unless
+any handler is limited.
+Imports point down: run > batch_worker > worker > limits > conversation_locks > queue_view; batch_worker > batch_group,
 batch_leader, claim_slots; batch_group > attempt, bisect; worker > attempt > settle > cross_device; worker, scout >
 offers.
 """

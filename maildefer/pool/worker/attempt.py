@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from maildefer import events
 from maildefer.errors import ClaimLost, EntryMalformed, EntryTooLarge, QueueError, StorageFault
-from maildefer.handling.outcomes import ACKED, Buried, Outcome
+from maildefer.handling.outcomes import ACKED, Buried, Outcome, Postponed
 from maildefer.maildir.claims import Claim
 from maildefer.message.request import MailRequest, received
 from maildefer.pool.attempt_log import AttemptLog, log_failure
@@ -114,9 +114,10 @@ class QueueAttempts:
         self.note_settled(claim, outcome, word)
         now = time.clock_gettime(time.CLOCK_BOOTTIME)
         reason = getattr(outcome, "reason", None)
-        self.log.add(
-            self.queue, claim.key, handler, word, claim.attempt, now - claim.began, now, reason=reason
-        )
+        if not (isinstance(outcome, Postponed) and outcome.limit):
+            self.log.add(
+                self.queue, claim.key, handler, word, claim.attempt, now - claim.began, now, reason=reason
+            )
         log_failure(outcome, message, handler, last=word == "buried")
 
     def _end_in_fault(self, claim: Claim, fault: QueueError | MemoryError) -> None:

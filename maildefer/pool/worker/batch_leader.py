@@ -17,7 +17,7 @@ from binascii import crc32
 from typing import Final
 
 from maildefer.errors import StorageFault
-from maildefer.handling.dispatch import ConversationTokens
+from maildefer.handling.limits.admission import ConversationTokens
 from maildefer.handling.step import CALL, EXCLUSIVE_CALL
 from maildefer.host.linux.process_locks import ProcessLocks
 from maildefer.maildir.system import boottime

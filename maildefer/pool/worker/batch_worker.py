@@ -14,8 +14,8 @@ from functools import partial
 
 from maildefer.errors import StorageFault
 from maildefer.handling.application import Application
-from maildefer.handling.dispatch import ConversationTokens
 from maildefer.handling.handler_marks import batch_of, full_name
+from maildefer.handling.limits.admission import ConversationTokens
 from maildefer.handling.outcomes import Buried
 from maildefer.maildir.claims import Claim
 from maildefer.maildir.system import boottime

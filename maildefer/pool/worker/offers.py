@@ -12,6 +12,7 @@ import socket
 from collections.abc import Callable
 
 from maildefer import events
+from maildefer.maildir.system import boottime
 
 MOST_BYTES = 60_000
 MOST_NAMES = 64
@@ -69,6 +70,7 @@ class Offers:
         for descriptor in (waker, gate):
             self._paused.register(descriptor, select.POLLIN)
         self._takes = 0
+        self._held: dict[int, tuple[float, list[str]]] = {}  # offers that wait, by queue: until when
 
     def take_offer(self) -> tuple[int, list[str]] | None:
         """Take the next offer: the queue's index, and names; None when there is none."""
@@ -81,6 +83,10 @@ class Offers:
         )
         for step in range(count):
             index = (first + step) % count
+            if self._held and index in self._held:
+                if (names := self._resume(index)) is not None:
+                    return index, names
+                continue
             try:
                 data = self._sockets[index].recv(MOST_BYTES)
             except BlockingIOError:  # nothing there, or another worker was quicker
@@ -88,6 +94,20 @@ class Offers:
             if data:
                 return index, unpack(data, self._note_invalid)
         return None
+
+    def hold(self, index: int, names: list[str], seconds: float) -> None:
+        """Take no offer of that queue for so long, and then this one again; other queues go on meanwhile."""
+        self._held[index] = boottime() + seconds, names
+        self._epoll.unregister(self._sockets[index].fileno())
+
+    def _resume(self, index: int) -> list[str] | None:
+        """Return the offer that was held, if its time has come."""
+        until, names = self._held[index]
+        if boottime() < until:
+            return None
+        del self._held[index]
+        self._epoll.register(self._sockets[index].fileno(), select.EPOLLIN | select.EPOLLEXCLUSIVE)
+        return names
 
     def wake_for(self, end: socket.socket) -> None:
         """End a wait also when that socket is readable, which `take_offer` does not read."""
@@ -117,6 +137,9 @@ class Offers:
         if paused:
             ready = self._paused.poll(None if seconds is None else seconds * 1000)
         else:
+            if self._held:
+                until = max(0.0, min(until for until, _ in self._held.values()) - boottime())
+                seconds = until if seconds is None else min(seconds, until)
             ready = self._epoll.poll(seconds)
         if any(descriptor == self._waker for descriptor, _ in ready):
             try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import time
+from typing import Protocol
 
 from maildefer import events
 from maildefer.backoff import backoff_seconds
@@ -22,10 +23,17 @@ UNROUTED_LIMIT = 100  # burials for `no route` in a row: a deployment fault, not
 _UNROUTED_PAUSE_SECONDS = 60.0
 
 
+class Gate(Protocol):
+    """What keeps a worker from claiming in a queue whose one handler is limited: see `worker.limits.gate`."""
+
+    def holds(self, names: list[str]) -> bool: ...
+    def leave(self) -> None: ...
+
+
 class QueueView:
     """A queue as one worker or consumer sees it; used by that process only."""
 
-    __slots__ = ("_set_aside", "_base", "_board", "_generation", "_words", "claimer", "index", "name")
+    __slots__ = ("_set_aside", "_base", "_board", "_generation", "_words", "claimer", "gate", "index", "name")
 
     def __init__(
         self, name: str, layout: Layout, index: int, board: Scoreboard, slots: ClaimSlots, host: str
@@ -36,6 +44,7 @@ class QueueView:
         self._words = board.words
         self._base = board.queue(index)
         self._generation = -1
+        self.gate: Gate | None = None  # where its one handler is limited
         self._set_aside: dict[
             str, float
         ] = {}  # names that could not be claimed: not before this boot-clock second

@@ -43,7 +43,9 @@ class Settler:
     host: str
     is_ending: Callable[[], bool] = lambda: False
     random: Callable[[], float] = random.random
-    deferred: Callable[[Claim, str], None] = lambda claim, name: None  # called with each deferred name
+    deferred: Callable[[Claim, str, int], None] = lambda claim, name, limit: (
+        None
+    )  # called with each deferred name, and the number of the limit for which it waits, or 0
     keep: KeepMessage = lambda message, reason, facts: False
     open_queue: Callable[[str], Layout] = queue_at  # makes a queue of the settings where there is none yet
     _opened: dict[str, Layout] = field(default_factory=dict)
@@ -67,7 +69,7 @@ class Settler:
                 return self._hand_off(claim, message, outcome, handler, buried)
             case Postponed():
                 name = self.persist(lambda: claim.postpone(outcome.seconds))
-                self.deferred(claim, name)
+                self.deferred(claim, name, outcome.limit)
                 return "postponed"
             case _:
                 assert_never(outcome)
@@ -86,7 +88,7 @@ class Settler:
             self._bury(claim, message, reason, handler, outcome.error, outcome.detail, failed=failed)
             return "buried"
         name = self.persist(lambda: claim.defer(seconds, failed=failed))
-        self.deferred(claim, name)
+        self.deferred(claim, name, 0)
         return "deferred"
 
     def _bury(

@@ -19,7 +19,8 @@ from maildefer import events
 from maildefer.backoff import backoff_seconds
 from maildefer.errors import QueueError, ResourcesExhausted, StorageFault
 from maildefer.handling.application import Application
-from maildefer.handling.dispatch import ConversationTokens, Dispatcher
+from maildefer.handling.dispatch import Dispatcher
+from maildefer.handling.limits.admission import ConversationTokens, LimitSlots
 from maildefer.handling.outcomes import ACKED, NO_ROUTE, Buried, Deferred, Outcome
 from maildefer.host import working_directory
 from maildefer.host.captured_output import CapturedOutput
@@ -27,7 +28,7 @@ from maildefer.host.linux import signal_stack
 from maildefer.maildir.claims import Claim
 from maildefer.pool.attempt_log import AttemptLog
 from maildefer.pool.context import PoolContext
-from maildefer.pool.messages import EntryDeferred, send
+from maildefer.pool.messages import EntryDeferred, SlotReleased, send
 from maildefer.pool.scoreboard import Header, SlotWord, State
 from maildefer.pool.scoreboard_slot import ScoreboardSlot
 from maildefer.pool.worker.attempt import QueueAttempts, ReadMessage
@@ -59,7 +60,7 @@ class Worker:
         settings = shared.settings
         self.output: CapturedOutput | None = None
         self._shared, self._words, self._base = shared, shared.board.words, shared.board.slot(slot)
-        self._slot = ScoreboardSlot(shared.board, slot)
+        self._slot, self._slot_index = ScoreboardSlot(shared.board, slot), slot
         self.directory = working_directory.WorkingDirectory()
         self._stopping = self._forked = False
         os.register_at_fork(after_in_child=self._note_fork)
@@ -80,6 +81,7 @@ class Worker:
             None if home is None else ConversationLocks(home, shared.board, slot, self._slot, is_wanted)
         )
         tokens = self._tokens(conversations)
+        limits = self._make_limits(home, application)
         self._settler = Settler(
             policy=application.retry_policy(),
             layouts={queue.name: queue.layout for queue in shared.queues},
@@ -91,7 +93,8 @@ class Worker:
         self._limit_bytes = settings.max_bytes
         self._attempts = [
             self._attempts_at(
-                queue, application.dispatcher(queue.name, tokens=tokens, running=self._slot.running)
+                queue,
+                application.dispatcher(queue.name, tokens=tokens, limits=limits, running=self._slot.running),
             )
             for queue in self._queues
         ]
@@ -112,7 +115,7 @@ class Worker:
             self._words[self._base + SlotWord.STATE] = _BUSY
             queue = self._queues[offer[0]]
             read = self._attempts[offer[0]].read
-            for name in offer[1]:
+            for position, name in enumerate(offer[1]):
                 if (
                     self._stopping
                     or self._attempts_left == 0
@@ -120,8 +123,26 @@ class Worker:
                     or self._words[Header.PAUSED]
                 ):
                     break
+                if queue.gate is not None and queue.gate.holds(offer[1][position:]):
+                    break
                 self._attempt(queue, name, read)
+            if queue.gate is not None:
+                queue.gate.leave()
         self._log.flush()
+
+    def _make_limits(self, home: QueueView | None, application: Application) -> LimitSlots | None:
+        """Make what keeps the limits of handlers, and gates of queues, where there are any."""
+        if home is None or not any(application.has_limits(queue.name) for queue in self._queues):
+            return None
+        from maildefer.pool.worker.limits.gate import LimitGate, WorkerLimits  # few pools need them
+
+        limits = WorkerLimits(home, self._shared.board, self._slot_index, self._slot, self._report_released)
+        for queue in self._queues:
+            if uses := application.limits_before_claim(queue.name):
+                queue.gate = LimitGate(
+                    limits, uses, partial(self._offers.hold, queue.index), queue.note_fault
+                )
+        return limits
 
     def _attempts_at(self, queue: QueueView, dispatcher: Dispatcher) -> QueueAttempts:
         return QueueAttempts(
@@ -196,7 +217,7 @@ class Worker:
         doublings = claim.entry.returns / 2
         pause = backoff_seconds(doublings, first_seconds=2.0, longest_seconds=_UNREADABLE_SECONDS)
         try:
-            self._report_deferred(claim, claim.postpone(pause))
+            self._report_deferred(claim, claim.postpone(pause), 0)
         except QueueError:
             claim.abandon()
 
@@ -213,11 +234,13 @@ class Worker:
         """Show the supervisor that the scout is to be replaced."""
         self._words[Header.INVALID_OFFERS] = 1
 
-    def _report_deferred(self, claim: Claim, name: str) -> None:
-        send(
-            self._shared.deferrals[1],
-            EntryDeferred(queue=self._words[self._base + SlotWord.QUEUE], name=name),
-        )
+    def _report_deferred(self, claim: Claim, name: str, limit: int) -> None:
+        queue = self._words[self._base + SlotWord.QUEUE]
+        send(self._shared.deferrals[1], EntryDeferred(queue=queue, name=name, limit=limit))
+
+    def _report_released(self, limit: int) -> None:
+        queue = self._words[self._base + SlotWord.QUEUE]
+        send(self._shared.deferrals[1], SlotReleased(queue=queue, limit=limit))
 
     def _wait_for_offer(self) -> None:
         """Write the log lines, show on the scoreboard that the worker is idle, and sleep until an offer or a signal."""

@@ -45,7 +45,7 @@ def test_so_many_starts_are_granted_and_then_it_says_when_the_next_one_may_be(
     assert [takes(process) for _ in range(3)] == [True] * 3
     wait = process.take_slot(RATE)
     assert isinstance(wait, float)
-    assert 59 < wait < 61
+    assert 60 < wait < 62
     pass_time(world, wait)
     assert takes(process)
 
@@ -53,7 +53,7 @@ def test_so_many_starts_are_granted_and_then_it_says_when_the_next_one_may_be(
 def test_all_processes_share_them(make: Make, world: World) -> None:
     first, second = make(), make()
     assert [takes(one) for one in (first, second, first, second, first)] == [True, True, True, False, False]
-    pass_time(world, 61)
+    pass_time(world, 62)
     assert [takes(one) for one in (second, first, second, second, first)] == [True, True, True, False, False]
 
 
@@ -100,7 +100,7 @@ def test_no_name_of_a_slot_comes_back(make: Make, layout: Layout, world: World) 
         seen += slots(layout) if seen else []
         assert [takes(process) for _ in range(3)] == [True] * 3
         seen += slots(layout)
-        pass_time(world, 61)
+        pass_time(world, 62)
     taken = {name for name in seen if name.partition(",d=")[2]}
     assert len(taken) == len(set(seen))
 
@@ -137,7 +137,7 @@ def test_of_two_that_take_the_same_slot_one_gets_it(make: Make, world: World) ->
     rate = RateOf("one at a time", 1, 60.0)
     first, second = make(), make()
     takes(first, rate)
-    pass_time(world, 61)
+    pass_time(world, 62)
     took: list[bool] = []
     world.before("rename", lambda: took.append(takes(second, rate)), where="/rates/")
     took.append(takes(first, rate))

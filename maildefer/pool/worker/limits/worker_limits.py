@@ -1,0 +1,223 @@
+"""A worker's slots of limits: taken before the handlers of a message run, all or none, and released after.
+
+Slots of `@concurrency` are tokens (`maildir.upkeep.tokens`), those of `@rate` files that say when they are free again
+(`maildir.upkeep.rates`); both are in the queue `home`. Slots of rates are taken last, since what is taken in vain is
+wasted where it can't be returned.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+
+from maildefer import events
+from maildefer.handling.limits.limit import LimitUse
+from maildefer.handling.outcomes import Postponed
+from maildefer.maildir.names import pushed_at
+from maildefer.maildir.system import SYSTEM, System
+from maildefer.maildir.upkeep.rates import RateGrant, RateOf, RateSlots
+from maildefer.maildir.upkeep.tokens import Tokens, slots_of
+from maildefer.pool.scoreboard import Header, QueueWord, Scoreboard, SlotWord
+from maildefer.pool.scoreboard_slot import ScoreboardSlot
+from maildefer.pool.worker.conversation_locks import TokenSlots
+from maildefer.pool.worker.limits.waiting_line import WaitingLine, number_of
+from maildefer.pool.worker.queue_view import QueueView
+
+_QUICK_SECONDS = 0.1  # a slot of a handler that takes less is waited for, for so long
+_LOOK_SECONDS = 0.005
+_SHARE = 4  # a worker may wait for a fifth of its time
+_GUESS_SECONDS = 1.0  # that a handler takes, before it has run here
+_FIRST_SECONDS, _LONGEST_SECONDS = (
+    2.0,
+    60.0,
+)  # that a message waits for `@concurrency`; once promoted, it came sooner
+_LONGEST_RATE_SECONDS = 600.0  # for a rate, or as long again as it has waited
+_LEAST_SECONDS = 0.5
+_MOST_KNOWN = 1000
+
+
+class WorkerLimits:
+    """The slots of one worker, for one message at a time. Implements the dispatcher's `LimitSlots`."""
+
+    def __init__(
+        self,
+        home: QueueView,
+        board: Scoreboard,
+        slot: int,
+        own: ScoreboardSlot,
+        tell_released: Callable[[int], None],
+        *,
+        draw: Callable[[float, float], float] = random.uniform,
+        system: System = SYSTEM,
+    ) -> None:
+        self._home = home
+        self._board = board
+        self._base = board.slot(slot)
+        self._system = system
+        self._tell_released = tell_released  # called with the number of a limit for which entries wait here
+        self._draw = draw
+        layout, slots = home.claimer.layout, TokenSlots(board, slot, own)
+        self._tokens = Tokens(layout, slots, lease=self._lease, folder="limits", system=system)
+        self._rates = RateSlots(layout, now=home.claimer.mount_time, system=system)
+        self._line = WaitingLine(board, system=system)
+        self._taken: list[str] = []
+        self._grants: list[RateGrant] = []
+        self._ahead: tuple[LimitUse, ...] = ()  # what they were taken for, before the claim
+        self._began = 0.0
+        self._running: tuple[LimitUse, ...] = ()
+        self._mean_seconds: dict[str, float] = {}  # that handlers took here, by limit
+        self._may_wait_at = 0.0
+
+    def take_slots(self, uses: Sequence[LimitUse], key: str | None) -> Postponed | None:
+        """Take a slot of each limit; or none, and say for how long the entry of that key is postponed.
+
+        The handler's time limit does not run meanwhile, as for conversations. Raises StorageFault's kinds.
+        """
+        words, deadline = self._board.words, self._base + SlotWord.DEADLINE
+        until, words[deadline] = words[deadline], 0
+        began = self._system.boottime()
+        try:
+            full = None if self._has_ahead(uses) else self._take(uses)
+        finally:
+            words[deadline] = until and until + int((self._system.boottime() - began) * 1e9)
+        if full is not None:
+            return self._postponed(*full, key)
+        self._ahead, self._running, self._began = (), tuple(uses), self._system.boottime()
+        return None
+
+    def take_ahead(self, uses: Sequence[LimitUse]) -> float | None:
+        """Take a slot of each limit before the claim, for the next message; else return in how many seconds to try."""
+        if self._has_ahead(uses):
+            return None
+        full = self._take(uses)
+        if full is None:
+            self._ahead = tuple(uses)
+            return None
+        return full[1] or 0.0
+
+    def release_ahead(self) -> None:
+        """Release what was taken for a message that did not come."""
+        if self._ahead:
+            self._return_all()
+
+    def release_slots(self) -> None:
+        """Release the slots of a message whose handlers have returned; those of rates are used."""
+        seconds = self._system.boottime() - self._began
+        self._grants.clear()
+        self._release_tokens()
+        for use in self._running:
+            if use.limit.period_seconds is None:
+                if len(self._mean_seconds) >= _MOST_KNOWN:
+                    self._mean_seconds.clear()
+                mean = self._mean_seconds.get(use.name, seconds)
+                self._mean_seconds[use.name] = mean + (seconds - mean) / 4
+                if not self._line.is_empty(number := number_of(use.name)):
+                    self._tell_released(number)
+        self._running = ()
+
+    def _has_ahead(self, uses: Sequence[LimitUse]) -> bool:
+        """Whether these slots are taken already, and good for a start now."""
+        if not self._ahead:
+            return False
+        if self._ahead == tuple(uses) and self._are_good():
+            return True
+        self._return_all()
+        return False
+
+    def _take(self, uses: Sequence[LimitUse]) -> tuple[LimitUse, float | None] | None:
+        """Take a slot of each limit; where one has none, none, and return it with the seconds until it may have one."""
+        self._board.words[Header.TOKENS] = (
+            self._home.index + 1
+        )  # the keeper reclaims what the dead hold from now on
+        try:
+            for use in uses:
+                if use.limit.period_seconds is None and not self._take_token(use):
+                    self._return_all()
+                    return use, None
+            for use in uses:
+                if use.limit.period_seconds is not None:
+                    rate = RateOf(use.name, use.limit.count, use.limit.period_seconds)
+                    grant = self._rates.take_slot(rate)
+                    if not isinstance(grant, RateGrant):
+                        self._return_all()
+                        return use, grant
+                    self._grants.append(grant)
+        except BaseException:
+            self._return_all()
+            raise
+        if self._are_good():
+            return None
+        self._return_all()  # a mount was slow; another try finds what it leaves free
+        return uses[-1], _LEAST_SECONDS
+
+    def _are_good(self) -> bool:
+        """Whether the slots of rates that were taken are good for a start now."""
+        return not self._grants or self._system.boottime() < min(grant.until for grant in self._grants)
+
+    def _take_token(self, use: LimitUse) -> bool:
+        """Take a slot of `@concurrency`; wait for it a moment where handlers are quick and nothing else is held."""
+        slots = slots_of(use.name, use.limit.count)
+        if any(slot in self._taken for slot in slots):  # of another limit of this message, by its hash
+            return True
+        first = int(self._draw(0, len(slots)))  # workers that begin at the same one get in each other's way
+        slots = slots[first:] + slots[:first]
+        began, waited = self._system.boottime(), 0.0
+        while (taken := self._tokens.take_one_of(slots)) is None and self._waits(use, began, waited):
+            self._system.sleep(_LOOK_SECONDS)
+            waited = self._system.boottime() - began
+        if waited:
+            self._may_wait_at = began + (1 + _SHARE) * waited
+        if taken is not None:
+            self._taken.append(taken)
+        return taken is not None
+
+    def _waits(self, use: LimitUse, began: float, waited: float) -> bool:
+        is_quick = self._mean_seconds.get(use.name, _GUESS_SECONDS) < _QUICK_SECONDS
+        return is_quick and not self._taken and waited < _QUICK_SECONDS and began >= self._may_wait_at
+
+    def _return_all(self) -> None:
+        """Return what nothing was started for."""
+        for grant in self._grants:
+            self._rates.return_slot(grant)
+        self._grants.clear()
+        self._ahead = ()
+        self._release_tokens()
+
+    def _release_tokens(self) -> None:
+        for token in reversed(self._taken):
+            self._tokens.release(token)
+        self._taken.clear()
+
+    def _postponed(self, use: LimitUse, seconds: float | None, key: str | None) -> Postponed:
+        """For how long a message is postponed: the longer, the longer it has waited already.
+
+        For a rate, until about its turn in the line of those that wait here, since it is known when slots are free;
+        for `@concurrency` it is not, and the keeper promotes the oldest when a slot is released here.
+        """
+        limit, number, age = use.limit, number_of(use.name), self._age(key)
+        if limit.period_seconds is None or seconds is None:
+            longest = min(max(age, _FIRST_SECONDS), _LONGEST_SECONDS)
+            wait = self._draw(longest / 2, longest)
+            _, is_first = self._line.join(number, least_seconds=wait, spacing_seconds=0.0)
+        else:
+            words = self._board.words
+            hosts = words[self._board.queue(words[self._base + SlotWord.QUEUE]) + QueueWord.HOSTS]
+            spacing = limit.period_seconds / limit.count * max(1, hosts)
+            wait, is_first = self._line.join(number, least_seconds=seconds, spacing_seconds=spacing)
+            longest = max(age, _LONGEST_RATE_SECONDS)
+            if wait > longest:  # the line is an estimate
+                wait = self._draw(longest / 2, longest)
+        if is_first:
+            wait_ms, key_text = events.ms(wait), use.shown_key
+            events.emit("limit.reached", handler=use.handler, limit=str(limit), key=key_text, wait_ms=wait_ms)
+        which = f" for {use.shown_key}" if limit.key is not None else ""
+        return Postponed(
+            max(wait, _LEAST_SECONDS), f"{use.handler} is limited to {limit}{which}", limit=number
+        )
+
+    def _age(self, key: str | None) -> float:
+        pushed = None if key is None else pushed_at(key)
+        return 0.0 if pushed is None else self._home.claimer.mount_time() - pushed
+
+    def _lease(self) -> str | None:
+        return self._home.claimer.lease if self._home.may_take_tokens() else None
