@@ -8,22 +8,22 @@ since every worker imports it.
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, overload
 
-from maildefer.errors import AddressRefused, EntryTooLarge, QueueError, raise_named
+from maildefer.errors import EntryTooLarge, QueueError, raise_named
 from maildefer.handling.project.queue_paths import located, queue_at, redirected, refuse_to_empty
 from maildefer.host.identity import this_host
 from maildefer.maildir.layout import Layout
+from maildefer.maildir.markers.unique import PushedKey, push_unique
 from maildefer.maildir.names import EntryName, hashed, sized
 from maildefer.maildir.operator import entries, schedule
 from maildefer.maildir.operator.entries import FoundEntry
 from maildefer.maildir.pop import Popped, pop_entry
-from maildefer.maildir.push import Planned, Pusher
+from maildefer.maildir.push import Compose, Planned, Pusher
 from maildefer.maildir.reasons import write_reason
-from maildefer.message.envelope import TOP_LIMIT_BYTES, block
-from maildefer.message.request import MailRequest, bytes_of, envelope_of, received
+from maildefer.message.envelope import TOP_LIMIT_BYTES
+from maildefer.message.request import MailRequest, compose_of, received
 
 if TYPE_CHECKING:
     import mailbox
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from maildefer.message.safe_maildir import SafeMaildir  # `__getattr__` below loads it
     from maildefer.pool.receiver.consumer import Consumer
 
-__all__ = ["Queue", "QueueError", "SafeMaildir"]
+__all__ = ["PushedKey", "Queue", "QueueError", "SafeMaildir"]
 
 _HOST = os.uname().nodename
 _pushers: dict[str, Pusher] = {}  # one for each queue and process, so that its threads share directory syncs
@@ -73,6 +73,18 @@ class Queue:
         """The paths of the queue's files; in tests, of a queue in their store."""
         return self._pusher().layout
 
+    @overload
+    def push(
+        self,
+        message: object,
+        *,
+        unique: str,
+        sender: str | None = None,
+        recipient: str | None = None,
+        after: float | None = None,
+        at: datetime | None = None,
+    ) -> PushedKey: ...
+    @overload
     def push(
         self,
         message: object,
@@ -81,21 +93,37 @@ class Queue:
         recipient: str | None = None,
         after: float | None = None,
         at: datetime | None = None,
+        unique: None = None,
+    ) -> str: ...
+
+    def push(
+        self,
+        message: object,
+        *,
+        sender: str | None = None,
+        recipient: str | None = None,
+        after: float | None = None,
+        at: datetime | None = None,
+        unique: str | None = None,
     ) -> str:
         """Make one entry of `message`, for one recipient; durable when it returns (I1). Returns the stable key.
 
         `message`: bytes (kept unchanged), str, a message of the `email` package, a MailRequest, whose envelope is kept,
-        or an object with a `__str__` of its own; an empty message is permitted. `sender` ("" is the null sender) and
+        or an object with a `__str__` of its own, and may be empty. `sender` ("" is the null sender) and
         `recipient` are the envelope; without a recipient there is no envelope, and From and To are read from the
         headers. Threads that push at the same time share directory syncs. With `after` (in seconds) or `at` (a datetime
-        with its zone) the entry waits in `.later/` until then, by the clock of the queue's mount. Raises TypeError if
-        `message` is no message; TypeError and ValueError for what is no such time; AddressRefused, QueueMissing,
-        StorageFault's kinds.
+        with its zone) the entry waits in `.later/` until then, by the clock of the queue's mount. With `unique`, it
+        stores nothing while an entry of that key has not ended here; the `PushedKey`, a str, says so by `is_new`.
+        Raises TypeError if `message` is no message; TypeError and ValueError for what is no such time or unique key;
+        AddressRefused, QueueMissing, StorageFault's kinds.
         """
-        pusher, compose = self._pusher(), self._composed(message, sender, recipient)
-        if after is None and at is None:
-            return pusher.push(compose)
-        return pusher.push(Planned(compose=compose, due=pusher.due(after=after, at=at)))
+        pusher, compose = self._pusher(), compose_of(message, sender, recipient, host=_HOST)
+        planned: Compose = compose
+        if after is not None or at is not None:
+            planned = Planned(compose=compose, due=pusher.due(after=after, at=at))
+        if unique is None:
+            return pusher.push(planned)
+        return push_unique(pusher.layout, unique, planned, host=hashed(_HOST) if self._safe else _host())
 
     def cancel(self, key: str) -> bool:
         """Remove an entry that waits or is deferred, and say whether it was; a worker's entry is left to it.
@@ -119,7 +147,7 @@ class Queue:
         layout = self.layout
 
         def compose(stem: str) -> tuple[bytes, ...]:
-            data = b"".join(self._composed(message, None, None)(stem))
+            data = b"".join(compose_of(message, None, None, host=_HOST)(stem))
             entry = EntryName(key=sized(stem, len(data)))
             try:
                 write_reason(layout, entry, reason, {"kept": True, **facts}, host=_host())
@@ -137,8 +165,7 @@ class Queue:
         StorageFault's kinds, with the entry where it was.
         """
         for found in self._seen():
-            popped = pop_entry(self.layout, found, host=_host())
-            if popped is None:
+            if (popped := pop_entry(self.layout, found, host=_host())) is None:
                 continue
             try:
                 data = popped.read(self.pop_limit + TOP_LIMIT_BYTES) if self.pop_limit else popped.read()
@@ -174,9 +201,8 @@ class Queue:
         In a process that runs tests, raises RealQueueRefused for a queue outside of their store.
         """
         self._hints.clear()
-        layout = self.layout
-        refuse_to_empty(layout.path)
-        entries.clear(layout, "waiting")
+        refuse_to_empty(self.layout.path)
+        entries.clear(self.layout, "waiting")
 
     def keys(self) -> list[str]:
         """The stable keys of the waiting entries, in no order."""
@@ -222,28 +248,6 @@ class Queue:
     def __repr__(self) -> str:
         return f"Queue({self.dir!r})"
 
-    def _composed(
-        self, message: object, sender: str | None, recipient: str | None
-    ) -> Callable[[str], tuple[bytes, ...]]:
-        if recipient is not None and not isinstance(recipient, str):
-            raise TypeError(f"push(recipient={recipient!r}): give one address, and push once for each")
-        if sender is not None and not isinstance(sender, str):
-            raise TypeError(f'push(sender={sender!r}): give one address, or "" for the null sender')
-        if type(message) is bytes:  # the ordinary case: the envelope is in the arguments
-            data = message
-            to, by = recipient or "", sender or ""
-        else:
-            data, known = bytes_of(message), envelope_of(message)
-            to = recipient if recipient is not None else known.recipient
-            by = sender if sender is not None else known.sender
-        if not to and sender is None and recipient is None:
-            return lambda stem: (data,)
-        if not to and recipient is None:
-            raise AddressRefused(
-                to, f"push(sender={sender!r}) needs a recipient beside it: give recipient=…, too"
-            )
-        return lambda stem: (block(stem, by, to, host=_HOST, when=time.time(), via="push"), data)
-
     def _pusher(self) -> Pusher:
         return self._known.get(redirected(self._place)) or _pusher(self._place, self._safe)
 
@@ -268,20 +272,17 @@ class Queue:
             write_reason(other, popped.returned, reason, {"queue": self.dir}, host=_host())
             popped.move_to(other.new)
         except OSError:  # another filesystem: copied, then unlinked
-            data = popped.read()
-            if data is not None:
+            if (data := popped.read()) is not None:
                 _pusher(self._oversize).push(lambda stem: (data,))
                 popped.unlink()
 
 
 def _pusher(path: str, safe: bool = False) -> Pusher:
     """The one pusher of this process for the queue, which is made if it is missing."""
-    absolute = redirected(path)
-    pushers = _safe_pushers if safe else _pushers
+    absolute, pushers = redirected(path), _safe_pushers if safe else _pushers
     found = pushers.get(absolute)
     if found is None or not os.path.isdir(found.layout.new):
-        host = hashed(_HOST) if safe else _host()
-        found = pushers.setdefault(absolute, Pusher(queue_at(path), host=host))
+        found = pushers.setdefault(absolute, Pusher(queue_at(path), host=hashed(_HOST) if safe else _host()))
     return found
 
 

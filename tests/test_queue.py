@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta, timezone
 from email.message import EmailMessage
 from pathlib import Path
@@ -543,3 +544,45 @@ def test_what_waits_can_be_rescheduled(queue: Queue) -> None:
         queue.reschedule(key)
     with pytest.raises(EntryNotFound):
         queue.reschedule("1.x", after=5)
+
+
+def test_a_push_of_a_unique_key_that_has_not_ended_returns_the_key_it_found(tmp_path: Path) -> None:
+    queue = Queue(str(tmp_path / "queue"))
+    first = queue.push("Subject: one\n\n", unique="order-17")
+    second = queue.push("Subject: two\n\n", unique="order-17", after=60)
+    assert (first.is_new, second.is_new) == (True, False)
+    assert second == first
+    assert queue.keys() == [first]
+    queue.remove(first)
+    assert queue.push("Subject: three\n\n", unique="order-17").is_new
+
+
+def test_a_unique_key_and_a_due_time_go_together(tmp_path: Path) -> None:
+    queue = Queue(str(tmp_path / "queue"))
+    key = queue.push("Subject: one\n\n", unique="order-17", after=3600)
+    assert queue.keys() == []
+    assert queue.push("Subject: two\n\n", unique="order-17") == key
+    assert queue.cancel(key)
+    assert queue.push("Subject: three\n\n", unique="order-17").is_new
+
+
+def test_threads_that_push_one_unique_key_store_one_entry(tmp_path: Path) -> None:
+    queue = Queue(str(tmp_path / "queue"))
+    with ThreadPoolExecutor(8) as executor:
+        keys = list(executor.map(lambda number: queue.push(f"{number}", unique="order-17"), range(64)))
+    assert len(set(keys)) == 1
+    assert sum(key.is_new for key in keys) == 1
+    assert queue.count() == 1
+
+
+@pytest.mark.parametrize("unique", ["", "x" * (1 << 20)])
+def test_an_empty_unique_key_and_one_of_a_megabyte_are_refused(tmp_path: Path, unique: str) -> None:
+    queue = Queue(str(tmp_path / "queue"))
+    with pytest.raises(ValueError, match="the unique key"):
+        queue.push("x", unique=unique)
+    assert queue.count() == 0
+
+
+def test_a_queue_that_keeps_no_hostname_keeps_none_with_a_unique_key_either(tmp_path: Path) -> None:
+    key = Queue(str(tmp_path / "queue"), safe=True).push("x", unique="order-17")
+    assert os.uname().nodename not in key

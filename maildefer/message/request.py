@@ -8,12 +8,14 @@ bytes and the envelope of any message that can be pushed.
 from __future__ import annotations
 
 import os
+import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from maildefer.errors import AddressRefused
 from maildefer.message import addresses
-from maildefer.message.envelope import Envelope, handed, split, trace
+from maildefer.message.envelope import Envelope, block, handed, split, trace
 from maildefer.message.mime.header_access import HeaderAccess
 
 if TYPE_CHECKING:
@@ -250,3 +252,27 @@ def _given(message: MailRequest, name: str) -> str:
     except AttributeError:  # it would be read from the headers
         return ""
     return found if isinstance(found, str) else ""
+
+
+def compose_of(
+    message: object, sender: str | None, recipient: str | None, *, host: str
+) -> Callable[[str], tuple[bytes, ...]]:
+    """Return what writes an entry of a message for its key: see `Queue.push`. Raises TypeError, AddressRefused."""
+    if recipient is not None and not isinstance(recipient, str):
+        raise TypeError(f"push(recipient={recipient!r}): give one address, and push once for each")
+    if sender is not None and not isinstance(sender, str):
+        raise TypeError(f'push(sender={sender!r}): give one address, or "" for the null sender')
+    if type(message) is bytes:  # the ordinary case: the envelope is in the arguments
+        data = message
+        to, by = recipient or "", sender or ""
+    else:
+        data, known = bytes_of(message), envelope_of(message)
+        to = recipient if recipient is not None else known.recipient
+        by = sender if sender is not None else known.sender
+    if not to and sender is None and recipient is None:
+        return lambda stem: (data,)
+    if not to and recipient is None:
+        raise AddressRefused(
+            to, f"push(sender={sender!r}) needs a recipient beside it: give recipient=…, too"
+        )
+    return lambda stem: (block(stem, by, to, host=host, when=time.time(), via="push"), data)

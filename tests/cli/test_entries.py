@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import json
 import os
 import re
 import shutil
@@ -553,3 +554,42 @@ def test_what_is_no_traceback_is_not_shown_as_one(maildefer, push, queue):
     bury(queue, raised := push(), traceback="Traceback (most recent call last):\n  ...")
     assert "\ndetail: the handlers" in maildefer("dead", "show", queue.path, told).out
     assert "\ntraceback: Traceback" in maildefer("dead", "show", queue.path, raised).out
+
+
+def test_a_push_of_a_unique_key_that_has_not_ended_stores_nothing_and_names_the_key(maildefer, queue):
+    first = maildefer("push", queue.path, "--unique", "order-17", stdin=MESSAGE)
+    second = maildefer("push", queue.path, "--unique", "order-17", stdin=MESSAGE)
+    assert (first.code, second.code) == (0, 0)
+    key = first.out.strip()
+    assert second.out.strip() == key
+    assert f"nothing stored: {key}" in second.err
+    assert os.listdir(queue.new) == [key]
+    told = json.loads(maildefer("push", queue.path, "--unique", "order-17", "--json", stdin=MESSAGE).out)
+    assert (told["queue_id"], told["new"]) == (key, False)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--unique", ""), "is empty"),
+        (("--unique", "x" * 1025), "has 1025 bytes"),
+        (("--unique", "a", "--mbox"), "one message"),
+        (("--unique", "a", "-r", "a@b.example", "-r", "c@b.example"), "one recipient"),
+    ],
+)
+def test_what_is_no_unique_key_is_a_usage_error(maildefer, queue, options, said):
+    ended = maildefer("push", queue.path, *options, stdin=MESSAGE)
+    assert ended.code == 2
+    assert said in " ".join(ended.err.replace("│", " ").split())
+    assert os.listdir(queue.new) == []
+
+
+def test_a_dead_letter_whose_unique_key_another_entry_has_is_not_requeued(maildefer, push, queue):
+    key = push("--unique", "order-17")
+    os.rename(f"{queue.new}/{key}", f"{queue.dead_new}/{key},n=1")
+    os.unlink(f"{queue.control}/unique/{key.partition(',q=')[2][:16]}/{key}")
+    second = push("--unique", "order-17")
+    refused = maildefer("dead", "requeue", queue.path, key)
+    assert refused.code == 1
+    assert f"has the unique key of {second}" in " ".join(refused.err.split())
+    assert os.listdir(queue.dead_new) == [f"{key},n=1"]

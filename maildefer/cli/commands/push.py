@@ -18,8 +18,10 @@ from maildefer.cli.defaults import open_or_make
 from maildefer.cli.due_time import After, At, due
 from maildefer.cli.group import EX_TEMPFAIL
 from maildefer.cli.parameters import Commands
-from maildefer.errors import MaildeferError, StorageFault
+from maildefer.errors import MaildeferError, StorageFault, UniqueKeyRefused
 from maildefer.host.identity import this_host
+from maildefer.maildir.markers.names import hash_of
+from maildefer.maildir.markers.unique import PushedKey, push_unique
 from maildefer.maildir.push import Compose, Planned, Pusher
 from maildefer.message import mbox as streams
 from maildefer.message.envelope import block, split
@@ -55,19 +57,29 @@ def push(
     ] = False,
     after: After = None,
     at: At = None,
+    unique: Annotated[
+        str | None,
+        typer.Option(
+            "--unique", metavar="TEXT", help="Store nothing while an entry of this unique key has not ended."
+        ),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON Lines.")] = False,
 ) -> None:
     """Put messages into a queue, to be handled at once, or later."""
+    if unique is not None:
+        _must_be_unique_key(unique)
     if mbox and null:
         raise typer.BadParameter("--mbox and --null are two ways to hold many messages: give one.")
+    if unique is not None and (mbox or null or len(files or []) > 1 or len(recipients or []) > 1):
+        raise typer.BadParameter("--unique is for one message to one recipient at most.")
     try:
         layout = open_or_make(queue)
         pusher = Pusher(layout, host=this_host().label)
-        put = _put_for(pusher, due(pusher, after, at))
+        put = _put_for(pusher, due(pusher, after, at), unique)
     except StorageFault as refusal:
         _give_up(refusal)
     reader = streams.mbox if mbox else streams.null_separated if null else None
-    number = 0
+    number, found = 0, ""
     fault: Exception | None = None
     for file, result in _pushed(_works(put, files or ["-"], reader, recipients or [], sender)):
         if isinstance(result, Exception):
@@ -76,6 +88,9 @@ def push(
         for key in result:
             number += 1
             facts: dict[str, object] = {"queue_id": key, "queue": layout.path, "file": file}
+            if isinstance(key, PushedKey):
+                facts["new"] = key.is_new
+                found = "" if key.is_new else key
             output.record(facts) if json else output.line(output.clean(key))
     if isinstance(fault, StorageFault):
         _give_up(fault, f" (pushed so far: {number})")
@@ -83,6 +98,9 @@ def push(
         if number:
             output.say(f"pushed before that: {number}")
         raise fault
+    if found:
+        output.say(f"nothing stored: {found}, of the same unique key, has not ended")
+        return
     entries = output.count(number, "entry is", "entries are")
     output.say(f"{entries} durable in {queue}: `maildefer queue list {queue}` shows what waits")
 
@@ -126,8 +144,21 @@ def _outcome(work: Callable[[], list[str]]) -> list[str] | Exception:
         return fault
 
 
-def _put_for(pusher: Pusher, when: int | None) -> Put:
-    return pusher.push if when is None else lambda compose: pusher.push(Planned(compose=compose, due=when))
+def _must_be_unique_key(text: str) -> None:
+    try:
+        hash_of(text)
+    except UniqueKeyRefused as refusal:
+        raise typer.BadParameter(str(refusal)) from refusal
+
+
+def _put_for(pusher: Pusher, when: int | None, unique: str | None) -> Put:
+    def put(compose: Compose) -> str:
+        planned = compose if when is None else Planned(compose=compose, due=when)
+        if unique is None:
+            return pusher.push(planned)
+        return push_unique(pusher.layout, unique, planned, host=this_host().label)
+
+    return put
 
 
 def _works(

@@ -11,7 +11,7 @@ A marker is a folder `.maildefer/FOLDER/HASH/`, where HASH is the hash of the na
     ends        ends an entry that has a marker, and frees that
     presence    whether the entry of a marker is anywhere in the queue
     finder      finds a marker, carries out what is left of its push, frees it when it is over
-    markers     pushes an entry under a marker, or finds the one that is there
+    markers     pushes an entry under a marker, or finds the one that is there; unique: the same for a unique key
 
-Imports point down: markers > finder > drafts, ends > presence > names.
+Imports point down: unique > markers > finder > drafts, ends > presence > names.
 """

@@ -21,7 +21,7 @@ from maildefer.handling.project import settings as settings_module
 from maildefer.handling.routes import Router
 from maildefer.handling.tasks import signature
 from maildefer.maildir.names import EntryName
-from maildefer.queue import Queue
+from maildefer.queue import PushedKey, Queue
 from maildefer.routing import Defer
 from maildefer.tasks import ArgumentsRefused, task
 from tests.support.in_project import enter_project
@@ -32,6 +32,10 @@ CALLS: list[Any] = []
 def rebuild(blog_id: int, *more: Any, **named: Any) -> str:
     CALLS.append((blog_id, more, named))
     return "workers.index.START"  # no handoff: results are lost
+
+
+def announce(blog_id: int, unique: bool = False) -> None:
+    CALLS.append((blog_id, unique))
 
 
 @pytest.fixture(autouse=True)
@@ -277,3 +281,34 @@ def test_a_call_of_a_task_that_is_gone_is_buried_and_told_as_one() -> None:
     assert outcome.reason.startswith(NO_ROUTE), "by which a pool knows of a deployment fault"
     assert "no module of this queue has the task" in outcome.reason
     assert "test_task.vanished" in outcome.reason
+
+
+def test_a_second_call_with_a_unique_key_is_not_pushed_while_one_has_not_ended() -> None:
+    deferred = task(rebuild)
+    first = deferred.defer(7, unique="front page")
+    second = deferred.defer(8, unique="front page", after=60)
+    assert isinstance(first, PushedKey)
+    assert isinstance(second, PushedKey)
+    assert (first.is_new, second.is_new, second) == (True, False, first)
+    assert handled() == (ACKED, f"{__name__}.rebuild")
+    assert CALLS == [(7, (), {})]
+    assert deferred.options(unique="front page").defer(9) != first
+
+
+def test_unique_keys_of_different_tasks_are_different() -> None:
+    keys = {task(function).defer(7, unique="front page") for function in (rebuild, announce)}
+    assert len(keys) == 2
+
+
+def test_a_parameter_of_the_function_named_unique_is_the_functions() -> None:
+    deferred = task(announce)
+    keys = {deferred.defer(7, unique=True), deferred.defer(7, unique=True)}
+    assert len(keys) == 2
+    assert len({deferred.options(unique="a").defer(7, unique=False) for _ in range(2)}) == 1
+
+
+@pytest.mark.parametrize("unique", ["", "x" * (1 << 20)])
+def test_an_empty_unique_key_and_one_of_a_megabyte_are_refused(unique: str) -> None:
+    with pytest.raises(ValueError, match="the unique key"):
+        task(rebuild).defer(7, unique=unique)
+    assert Queue("run/queue").count() == 0
