@@ -280,6 +280,14 @@ class ReadRefused(PermissionRefused):
     remedy = "give this user (or the shared group) permission to read the queue's folders, or run this as their owner"
 
 
+class ClaimRefused(PermissionRefused):
+    remedy = "if it is another user's directory, only that user or root can move it; else let this user write to new/"
+
+
+class EntryReadRefused(PermissionRefused):
+    remedy = "give this user (or the shared group) permission to read this file; it is tried again"
+
+
 class MountFault(StorageFault):
     remedy = "the filesystem or its server is at fault: see the kernel's log; use a hard mount for NFS"
 
@@ -313,11 +321,16 @@ _BY_ERRNO: dict[int, type[StorageFault]] = {
 }
 
 
-def storage_fault(path: str, fault: OSError) -> StorageFault:
-    """The named error for what the filesystem answered about `path`."""
-    return _BY_ERRNO.get(fault.errno or 0, MountFault)(path, fault)
+def storage_fault(
+    path: str, fault: OSError, *, refused: type[PermissionRefused] = PermissionRefused
+) -> StorageFault:
+    """The named error for what the filesystem answered about `path`; `refused` for a lack of permission."""
+    kind = _BY_ERRNO.get(fault.errno or 0, MountFault)
+    return (refused if kind is PermissionRefused else kind)(path, fault)
 
 
-def raise_named(path: str, fault: OSError) -> NoReturn:
+def raise_named(
+    path: str, fault: OSError, *, refused: type[PermissionRefused] = PermissionRefused
+) -> NoReturn:
     """Raise the named error for `fault`, with it as the cause."""
-    raise storage_fault(path, fault) from fault
+    raise storage_fault(path, fault, refused=refused) from fault

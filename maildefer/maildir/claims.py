@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Protocol
 
-from maildefer.errors import ClaimLost, QueueError, QueueMissing, UseAfterFork, raise_named, storage_fault
+from maildefer.errors import ClaimLost, ClaimRefused, QueueError, QueueMissing, UseAfterFork, raise_named
 from maildefer.maildir import doubt, names, reading
 from maildefer.maildir import layout as layouts
 from maildefer.maildir.due import postpone
@@ -132,7 +132,7 @@ class Claimer:
         self.slots.free_place(place)
         if lost:
             return False
-        raise_named(self._new, fault)
+        raise_named(fault.filename or self._new, fault, refused=ClaimRefused)
 
 
 class Claim:
@@ -264,7 +264,7 @@ class Claim:
                 if other is not None and fault.errno == errno.ENOENT:
                     raise QueueMissing(other.path) from fault
                 if last or fault.errno != errno.ENOENT:
-                    raise storage_fault(destination, fault) from fault
+                    raise_named(destination, fault)
                 layouts.make_again(claimer.layout, folder, claimer.system)  # our own name is in `cur/`
         self._free_place()
         if IN_KEY in self.name and (other is not None or folder in (".dead", ".done")):

@@ -6,7 +6,7 @@ import errno
 import os
 import stat
 
-from maildefer.errors import EntryMalformed, EntryTooLarge, raise_named
+from maildefer.errors import EntryMalformed, EntryReadRefused, EntryTooLarge, raise_named
 from maildefer.maildir.system import SYSTEM, System
 
 # O_NOFOLLOW: a link is no message. O_NONBLOCK: a FIFO must not hold the worker.
@@ -43,7 +43,7 @@ def read_entry(path: str, limit_bytes: int, *, system: System = SYSTEM) -> bytes
     except OSError as fault:
         if what := _NOT_A_FILE.get(fault.errno or 0):
             raise EntryMalformed(path, what) from fault
-        raise_named(path, fault)
+        raise_named(path, fault, refused=EntryReadRefused)
 
 
 def _read_on(descriptor: int, path: str, first: bytes, limit_bytes: int, system: System) -> bytes:

@@ -12,6 +12,7 @@ import pytest
 
 from maildefer.errors import (
     ClaimLost,
+    ClaimRefused,
     EntryMalformed,
     EntryTooLarge,
     NoSpace,
@@ -339,7 +340,7 @@ def test_an_unreadable_file_is_a_named_fault_and_can_be_released(public_path: Pa
     os.chmod(f"{layout.new}/secret", 0o600)
     with somebody_else():
         claim = taken(Claimer(layout, FakeSlots(), lease=f"{LABEL}-1-abcd", host=LABEL), "secret")
-        with pytest.raises(PermissionRefused):
+        with pytest.raises(PermissionRefused, match="permission to read this file"):
             claim.read()
         claim.release()
     assert os.listdir(layout.new) == ["secret,n=1"]
@@ -733,8 +734,11 @@ def test_a_directory_of_another_user_cannot_be_claimed_and_stays_where_it_is(pub
     for directory in (layout.path, layout.new, layout.cur):
         os.chmod(directory, 0o777)
     os.mkdir(f"{layout.new}/dir", 0o755)
-    with somebody_else(), pytest.raises(PermissionRefused):
+    with somebody_else(), pytest.raises(ClaimRefused) as raised:
         Claimer(layout, FakeSlots(), lease=f"{LABEL}-1-abcd", host=LABEL).claim("dir")
+    assert str(raised.value).startswith(
+        f"{layout.new}/dir: Permission denied: if it is another user's directory,"
+    )
     assert os.listdir(layout.new) == ["dir"]
 
 
