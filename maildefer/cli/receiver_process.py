@@ -182,17 +182,23 @@ class ReceiverService:
     def _become_user(self) -> None:
         """Become another user, after the sockets are bound and the pid file is written, which may need root."""
         uid, gid = self._orders["uid"], self._orders["gid"]
-        if uid is not None and gid is not None:
-            confined = not getattr(
-                self._receiver, "runs_handlers", True
-            )  # whose programs may need rights: Salmon's do
+        if uid is None or gid is None:
+            return
+        # A receiver's programs, such as Salmon's, may need more rights.
+        confined = not getattr(self._receiver, "runs_handlers", True)
+        try:
             os.setgroups([])
             if confined:
                 prctl.empty_bounding_set()
             os.setgid(gid)
             os.setuid(uid)
-            if confined:
-                prctl.set_no_new_privileges()
+        except PermissionError as fault:
+            raise ConfigurationError(
+                f"this process may not become user {uid}, group {gid}: start it as root, "
+                "or as that very user without --uid and --gid"
+            ) from fault
+        if confined:
+            prctl.set_no_new_privileges()
 
     def _register(self) -> None:
         host, path = this_host(), self._orders["pidfile"]

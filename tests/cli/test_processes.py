@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import re
@@ -346,6 +347,25 @@ def test_privileges_are_dropped_before_the_receiver_starts(project):
     assert command("stop").returncode == 0
     assert is_gone(int(started.stdout))
     assert command("start", "--uid", "65534").returncode == 2
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
+@pytest.mark.parametrize("more", [("--no-daemon",), ()], ids=["foreground", "background"])
+def test_without_the_right_to_become_the_user_a_start_says_what_to_do(project, more):
+    boot("boot", "Serves")
+    refused = command("start", "--uid", "65534", "--gid", "65534", *more, preexec_fn=become_nobody_else)
+    assert refused.returncode == 78
+    assert (
+        "may not become user 65534, group 65534: start it as root, or as that very user without"
+        in refused.stderr
+    )
+
+
+def become_nobody_else() -> None:
+    """After the exec, root is without the capabilities to become another user."""
+    prctl, drop_from_bounding_set = ctypes.CDLL(None).prctl, 24
+    for capability in (6, 7):  # CAP_SETGID, CAP_SETUID: capabilities(7)
+        prctl(drop_from_bounding_set, capability, 0, 0, 0)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
