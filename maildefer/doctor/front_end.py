@@ -40,10 +40,9 @@ class _Found:
 
     folders: list[str]  # the folders that the front end must not use
     files: list[str]  # the files that it must neither read nor write to
-    of_others: list[
-        str
-    ]  # the files that it must not write to; members of its group may read each other's files
+    of_others: list[str]  # those that it must not write to; members of its group may read each other's files
     is_recorded: bool
+    unlisted: list[str]  # the folders that the owner may not list, so that nothing is known of their files
 
 
 def examine_front_end(layout: Layout, user: str, group: str) -> Iterator[Finding]:
@@ -81,6 +80,9 @@ def examine_front_end(layout: Layout, user: str, group: str) -> Iterator[Finding
         )
     if more:
         yield refuse("front end", f"{who} has rights that it does not need: it may {_joined(more)}", command)
+    if found.unlisted:
+        fact = f"the queue's owner may not list {_joined(found.unlisted)}: what {who} may do with its files is unknown"
+        yield warn("front end", fact, command)
     if not lacking and not unread and not more:
         records = ", leave records" if found.is_recorded else ""
         yield ok(
@@ -121,19 +123,37 @@ def _prepare_trial(layout: Layout, front_end_user: int, name: str) -> dict[str, 
                 folders += [below] if below not in FOLDER_MODES else []
             elif stat.S_ISREG(facts.st_mode) and below != ".maildefer/format":
                 files.append(below)
+    unlisted: list[str] = []
     for below in ("tmp", "new", ".maildefer/journal"):
-        with suppress(FileNotFoundError), os.scandir(f"{layout.path}/{below}") as listing:
-            for entry in islice(listing, _MOST_LOOKED_AT):
-                with suppress(FileNotFoundError):  # claimed meanwhile
-                    if (
-                        entry.is_file(follow_symlinks=False)
-                        and (user := entry.stat().st_uid) != front_end_user
-                    ):
-                        (files if user == owner else of_others).append(f"{below}/{entry.name}")
+        try:
+            owners = _owners_of_files(f"{layout.path}/{below}")
+        except PermissionError:
+            unlisted.append(f"{below}/")
+            continue
+        for each, user in owners.items():
+            if user != front_end_user:
+                (files if user == owner else of_others).append(f"{below}/{each}")
     for place in (layout.tmp, layout.new):
         os.close(os.open(f"{place}/{name}", _MAKE, OWNERS_FILE_MODE))
     is_recorded = os.path.isdir(layout.journal)
-    return {"folders": folders, "files": files, "of_others": of_others, "is_recorded": is_recorded}
+    return {
+        "folders": folders,
+        "files": files,
+        "of_others": of_others,
+        "is_recorded": is_recorded,
+        "unlisted": unlisted,
+    }
+
+
+def _owners_of_files(folder: str) -> dict[str, int]:
+    """Return the owners of a folder's files, of no more than `_MOST_LOOKED_AT`. Raises PermissionError."""
+    owners: dict[str, int] = {}
+    with suppress(FileNotFoundError), os.scandir(folder) as listing:
+        for entry in islice(listing, _MOST_LOOKED_AT):
+            with suppress(FileNotFoundError):  # claimed meanwhile
+                if entry.is_file(follow_symlinks=False):
+                    owners[entry.name] = entry.stat().st_uid
+    return owners
 
 
 def _try_as_front_end(layout: Layout, name: str, found: _Found) -> tuple[list[str], list[str]]:

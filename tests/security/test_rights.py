@@ -355,6 +355,20 @@ def test_the_doctor_finds_a_queue_that_is_shared_as_it_should_be_fine(queue: Lay
     assert tree(queue.path) == before, "it leaves nothing behind"
 
 
+def test_the_doctor_tries_the_rest_where_the_owner_may_not_list_the_journal_and_its_remedy_cures(
+    queue: Layout, users: Accounts
+) -> None:
+    os.chown(queue.journal, 0, -1)
+    os.chmod(queue.journal, 0o3730)
+    found = {one.fact: one.verdict for one in told(queue, users)}
+    assert [found[fact] for fact in found if "may not list .maildefer/journal/: what" in fact] == ["warn"], (
+        found
+    )
+    share_queue(queue.path, front_end(users))
+    (found_then,) = told(queue, users)
+    assert found_then.verdict == "ok", found_then
+
+
 TOO_MUCH = {
     "task-key": (".maildefer/task-key", 0o640, "read .maildefer/task-key"),
     "format": (".maildefer/format", 0o660, "write to .maildefer/format"),
