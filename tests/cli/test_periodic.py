@@ -82,6 +82,20 @@ def test_a_call_can_be_pushed_now(maildefer: Maildefer, project: Path) -> None:
     assert (call.task, call.args) == ("workers.nightly.digest", [])
 
 
+def test_from_another_directory_the_queue_is_the_projects(
+    maildefer: Maildefer, layout: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MAILDEFER_PROJECT", str(Path.cwd()))
+    monkeypatch.chdir(tmp_path)
+    ticks(layout).begin(DIGEST.folder, 1_795_852_000)
+    ticks(layout).push(DIGEST.folder, Tick(instant=1_795_852_000, key=""), 1_795_852_800, lambda stem: [b"x"])
+    assert maildefer("periodic", "list", "--json").records[1]["last"] == 1_795_852_800
+    key = maildefer("periodic", "run", "digest").out.strip()
+    assert key in os.listdir(layout.new)
+    maildefer("periodic", "pause", "digest")
+    assert ticks(layout).paused() == {"workers.nightly.digest"}
+
+
 def test_a_task_is_paused_and_resumed_for_all_hosts(maildefer: Maildefer, layout: Layout) -> None:
     assert maildefer("periodic", "pause", "nightly.digest").out == "workers.nightly.digest is paused\n"
     assert maildefer("periodic", "pause", "digest").out == "workers.nightly.digest was paused already\n"

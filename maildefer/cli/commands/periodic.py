@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from typing import Annotated, TypeVar
@@ -64,7 +65,7 @@ def run(task: OneTask) -> None:
 def pause(task: OneTask) -> None:
     """Let no host push calls of a task, until it is resumed."""
     found = _named(task)
-    made = answered(bounded(lambda: _ticks(open_or_make(found.queue)).pause(found.label)), found.queue)
+    made = answered(bounded(lambda: _ticks(open_or_make(_path(found))).pause(found.label)), found.queue)
     output.line(output.clean(f"{found.name} {'is paused' if made else 'was paused already'}"))
     output.say("calls that wait in the queue are not held up; `maildefer periodic resume` lets it go on")
 
@@ -105,7 +106,7 @@ def _pushed(task: PeriodicTask) -> str:
     from maildefer.handling.tasks.call import Call, composed  # for this only
     from maildefer.maildir.push import Pusher
 
-    layout, host = open_or_make(task.queue), this_host().label
+    layout, host = open_or_make(_path(task)), this_host().label
     call = Call(task=task.name, args=[], kwargs={})
     return Pusher(layout, host=host).push(composed(call, task.address, layout.path, host))
 
@@ -115,13 +116,19 @@ def _asked(task: PeriodicTask, ask: Callable[[Ticks], T]) -> T | None:
 
     def asked() -> T | None:
         try:
-            return ask(_ticks(open_queue(task.queue)))
+            return ask(_ticks(open_queue(_path(task))))
         except QueueMissing:
             return None
         except OSError as fault:
             raise_named(task.queue, fault)
 
     return answered(bounded(asked), task.queue)
+
+
+def _path(task: PeriodicTask) -> str:
+    from maildefer.handling.project.finder import project  # for this only
+
+    return os.path.join(project(), task.queue)
 
 
 def _ticks(layout: Layout) -> Ticks:

@@ -82,9 +82,8 @@ class Schedule:
         try:
             moments = CronSim(self.cron, datetime.fromtimestamp(instant, self._tz()))
         except CronSimError as fault:
-            raise ValueError(
-                f"cron={self.cron!r}: {fault}: give five fields, such as '15 3 * * *'"
-            ) from fault
+            why = "a day of the month that is none, or never comes" if "day-of-month" in str(fault) else fault
+            raise ValueError(f"cron={self.cron!r}: {why}: give five fields, such as '15 3 * * *'") from fault
         for moment in moments:
             found = int(moment.timestamp())
             if found > instant:  # else of the first of two repeated hours, and we began in the second

@@ -76,7 +76,7 @@ def periodic_task(
             raise ValueError(
                 f"cron={cron!r}, tz={tz!r}: give texts, such as '15 3 * * *' and 'Europe/Berlin'"
             )
-        schedule = Schedule(cron=" ".join(cron.split()), zone=tz or "UTC")
+        schedule = Schedule(cron=" ".join(cron.split()), zone="UTC" if tz is None else tz)
     schedule.check(int(time.time()))
     return PeriodicTask(name=name, schedule=schedule, catch_up=catch_up, overlap=overlap)  # type: ignore[arg-type]
 

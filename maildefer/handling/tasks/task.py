@@ -235,7 +235,17 @@ def task(
 ) -> Callable[[Callable[P, R]], Task[P, R]]: ...
 
 
-def task(function: Any = None, /, *, queue: str | None = None, **schedule: Any) -> Any:
+def task(
+    function: Any = None,
+    /,
+    *,
+    queue: str | None = None,
+    every: str | float | timedelta | None = None,
+    cron: str | None = None,
+    tz: str | None = None,
+    catch_up: CatchUp = "last",
+    overlap: bool = True,
+) -> Any:
     """Make a task of a function: `@task`, or `@task(queue="run/slow")`, in a module that the queue lists.
 
     With `every="1h"`, or `cron="15 3 * * *"` and `tz="Europe/Berlin"` (else UTC), the pools that serve the queue push a
@@ -247,9 +257,12 @@ def task(function: Any = None, /, *, queue: str | None = None, **schedule: Any) 
     any message may be handled more than once. Raises TypeError for methods and coroutines, ValueError for a schedule
     that is none or never comes, and, where settings are loaded, ConfigurationError for a queue that they don't list.
     """
+    if not (function is None or callable(function)):
+        raise TypeError(f"@task({function!r}): name what it is: queue=, every= or cron=")
+    schedule = {"every": every, "cron": cron, "tz": tz, "catch_up": catch_up, "overlap": overlap}
     if function is None:
         return lambda given: _register(Task(given, queue, **schedule))
-    return _register(Task(function, queue, **schedule))
+    return _register(Task(function, queue))
 
 
 def _register(made: Task[P, R]) -> Task[P, R]:

@@ -82,7 +82,7 @@ def test_an_hourly_line_comes_each_hour_that_passes() -> None:
 
 @pytest.mark.parametrize("line", ["0 0 31 2 *", "0 0 30 2 *", "0 0 31 4,6,9,11 *"])
 def test_a_line_that_never_comes_is_refused(line: str) -> None:
-    with pytest.raises(ValueError, match=r"never comes|Bad day-of-month"):
+    with pytest.raises(ValueError, match="never comes"):
         Schedule(cron=line).check(NOW)
 
 

@@ -195,7 +195,9 @@ def test_a_schedule_that_is_none_is_refused_with_the_tasks_name() -> None:
         task(every="1h", cron="15 3 * * *")(digest)
     with pytest.raises(ValueError, match=r"@task on .*digest: cron='0 0 30 2 \*'"):
         task(cron="0 0 30 2 *")(digest)
-    with pytest.raises(TypeError, match="unexpected keyword argument 'daily'"):
+    with pytest.raises(TypeError, match=r"@task\('1h'\): name what it is: queue=, every= or cron="):
+        task("1h")  # type: ignore[call-overload]
+    with pytest.raises(TypeError, match=r"task\(\) got an unexpected keyword argument 'daily'"):
         task(daily=True)(digest)  # type: ignore[call-overload]
 
 
