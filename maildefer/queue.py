@@ -20,7 +20,7 @@ from maildefer.maildir.names import EntryName, hashed, sized
 from maildefer.maildir.operator import entries, schedule
 from maildefer.maildir.operator.entries import FoundEntry
 from maildefer.maildir.pop import Popped, pop_entry
-from maildefer.maildir.push import Compose, Planned, Pusher
+from maildefer.maildir.push import Planned, Pusher
 from maildefer.maildir.reasons import write_reason
 from maildefer.message.envelope import TOP_LIMIT_BYTES
 from maildefer.message.request import MailRequest, compose_of, received
@@ -83,6 +83,7 @@ class Queue:
         recipient: str | None = None,
         after: float | None = None,
         at: datetime | None = None,
+        priority: str = "normal",
     ) -> PushedKey: ...
     @overload
     def push(
@@ -93,6 +94,7 @@ class Queue:
         recipient: str | None = None,
         after: float | None = None,
         at: datetime | None = None,
+        priority: str = "normal",
         unique: None = None,
     ) -> str: ...
 
@@ -104,23 +106,20 @@ class Queue:
         recipient: str | None = None,
         after: float | None = None,
         at: datetime | None = None,
+        priority: str = "normal",
         unique: str | None = None,
     ) -> str:
         """Make one entry of `message`, for one recipient; durable when it returns (I1). Returns the stable key.
 
         `message`: bytes (kept unchanged), str, a message of the `email` package, a MailRequest, whose envelope is kept,
-        or an object with a `__str__` of its own, and may be empty. `sender` ("" is the null sender) and
-        `recipient` are the envelope; without a recipient there is no envelope, and From and To are read from the
-        headers. Threads that push at the same time share directory syncs. With `after` (in seconds) or `at` (a datetime
-        with its zone) the entry waits in `.later/` until then, by the clock of the queue's mount. With `unique`, it
-        stores nothing while an entry of that key has not ended here; the `PushedKey`, a str, says so by `is_new`.
-        Raises TypeError if `message` is no message; TypeError and ValueError for what is no such time or unique key;
-        AddressRefused, QueueMissing, StorageFault's kinds.
+        or an object with a `__str__` of its own. `sender` ("" is the null sender) and `recipient` are the envelope;
+        without a recipient, From and To are read from the headers. With `after` (in seconds) or `at` (a datetime with
+        its zone) it waits in `.later/` until then, by the mount's clock. `priority`: `high`, `normal` or `low`. With
+        `unique`, it stores nothing while an entry of that key has not ended; the `PushedKey` says so by `is_new`.
+        Raises TypeError, ValueError for no such value; AddressRefused, QueueMissing, StorageFault's kinds.
         """
         pusher, compose = self._pusher(), compose_of(message, sender, recipient, host=_HOST)
-        planned: Compose = compose
-        if after is not None or at is not None:
-            planned = Planned(compose=compose, due=pusher.due(after=after, at=at))
+        planned = Planned(compose=compose, due=pusher.due(after=after, at=at), priority=priority)
         if unique is None:
             return pusher.push(planned)
         return push_unique(pusher.layout, unique, planned, host=hashed(_HOST) if self._safe else _host())

@@ -586,3 +586,29 @@ def test_an_empty_unique_key_and_one_of_a_megabyte_are_refused(tmp_path: Path, u
 def test_a_queue_that_keeps_no_hostname_keeps_none_with_a_unique_key_either(tmp_path: Path) -> None:
     key = Queue(str(tmp_path / "queue"), safe=True).push("x", unique="order-17")
     assert os.uname().nodename not in key
+
+
+def test_a_push_may_have_a_priority(queue: Queue) -> None:
+    keys = [queue.push(DATA, priority=priority) for priority in ("low", "normal", "high")]
+    assert [",p=low," in keys[0], ",p=" in keys[1], ",p=high," in keys[2]] == [True, False, True]
+    with pytest.raises(ValueError, match="priority='urgent': give one of high, normal, low"):
+        queue.push(DATA, priority="urgent")
+    with queue.consumer() as consumer:
+        claimed = []
+        for _ in keys:
+            claim = consumer.claim(5)
+            assert claim is not None
+            claimed.append(claim.key)
+            claim.ack()
+    assert claimed == keys[::-1]
+
+
+def test_a_unique_push_may_have_a_priority_and_a_due_time(tmp_path: Path) -> None:
+    queue = Queue(str(tmp_path / "queue"))
+    first = queue.push("Subject: one\n\n", unique="order-17", priority="high")
+    assert ",p=high," in first
+    assert "priorities" in os.listdir(queue.layout.control)
+    assert queue.push("Subject: two\n\n", unique="order-17", priority="low") == first
+    later = queue.push("Subject: three\n\n", unique="order-18", priority="low", after=60)
+    assert ",t=" in later
+    assert ",p=low," in later

@@ -18,6 +18,7 @@ from maildefer.maildir.layout import Layout
 from maildefer.maildir.names import EntryName, owner_of, pushed_at, pushed_by_us_at, size_of
 from maildefer.maildir.operator import entries
 from maildefer.maildir.operator.entries import Folder, FoundEntry
+from maildefer.maildir.scan import priority_of
 from maildefer.message.envelope import TOP_LIMIT_BYTES, split
 from maildefer.units import seconds_in
 
@@ -170,6 +171,7 @@ def entry_facts(layout: Layout, found: FoundEntry, *, envelope: bool = True) -> 
         "queue": layout.path,
         "arrival_time": None if pushed is None else int(pushed),
         "message_size": size if size is not None else _size(found.path),
+        "priority": priority_of(entry.key),
         "attempts": entry.attempts,
         "failures": entry.failures,
         "crashes": entry.crashes,
@@ -204,6 +206,8 @@ def show_line(facts: dict[str, Any]) -> None:
         f"{size if size is not None else '?':>9}",
         f"{tries:<6}",
     ]
+    if facts["priority"] != "normal":
+        words.append(facts["priority"])
     key = EntryName.parse(facts["entry_name"]).unique_key  # as a command takes it
     output.line(output.clean("  ".join([*words, key, people, note]).rstrip()))
 

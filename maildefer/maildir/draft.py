@@ -1,14 +1,16 @@
-"""An entry that is written to `tmp/` while its bytes come, since it is too large to be held in memory."""
+"""An entry's bytes before its push: composed at once, or written to `tmp/` while they come, as they are too many."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from maildefer.digest import blake2b
 from maildefer.errors import QueueMissing, raise_named
-from maildefer.maildir import durable
+from maildefer.maildir import durable, scan
 from maildefer.maildir.layout import Layout, mend
 from maildefer.maildir.rights.modes import PLAIN, Rights
 from maildefer.maildir.system import SYSTEM, System
@@ -135,3 +137,35 @@ class UnsyncedEntry(NamedTuple):
             self.draft.announce_sync()
         else:
             durable.announce_sync(self.descriptor, system)
+
+
+Compose = Callable[[str], Sequence[bytes | memoryview] | Draft]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planned:
+    """A compose whose entry is pushed for later, as `Pusher.due` says, or with a priority. ValueError for none."""
+
+    compose: Compose
+    due: int | None = None
+    priority: str = "normal"
+
+    def __post_init__(self) -> None:
+        if self.priority not in scan.PRIORITIES:
+            raise ValueError(f"priority={self.priority!r}: give one of {', '.join(scan.PRIORITIES)}")
+
+    @property
+    def part(self) -> str:
+        """The part of the entry's key that says its priority."""
+        return scan.PRIORITIES[self.priority]
+
+    def __call__(self, stem: str) -> Sequence[bytes | memoryview] | Draft:
+        return self.compose(stem)
+
+
+def mark_priorities(layout: Layout, rights: Rights, system: System) -> None:
+    """Let keepers know that the queue has entries with priorities. A scout that is not told goes by what it sees."""
+    with suppress(OSError):  # it is there; or this user may not
+        system.close(
+            durable.begin_file(f"{layout.control}/{scan.PRIORITY_MARK}", b"", rights=rights, system=system)
+        )

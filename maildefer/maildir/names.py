@@ -3,7 +3,7 @@
     new/    KEY[,u=UNIQUE][,f=FAILURES][,h=HANDOFFS][,a=ATTEMPTS][,c=CRASHES][,n=RETURNS][,d=DUE]
     cur/    KEY,u=…,f=…,h=…,a=…,c=…,n=…:1,LEASE.PID.SEQ
     later/  KEY,u=…,f=…,h=…,a=…,c=…,n=…,d=DUE_UNIX_SECONDS
-    KEY  =  <unix secs>.M<usecs>P<pid>Q<count>R<random hex>.<host>[,t=<unix secs>][,q=<marker>],S=<bytes>
+    KEY  =  <unix secs>.M<usecs>P<pid>Q<count>R<random hex>.<host>[,t=<unix secs>][,p=PRIORITY][,q=<marker>],S=<bytes>
     LEASE = <host>-<pid>-<random hex>
 
 The first field of a key is when the entry was pushed, from which its age counts. An entry that was pushed for later has
@@ -172,16 +172,16 @@ def pop_name(entry: EntryName, system: System) -> str:
     return f"{entry.waiting()}:1,{_POP}{system.pid()}-{system.token(8)}"
 
 
-def fresh_stem(host: str, system: System, due: int | None = None) -> str:
+def fresh_stem(host: str, system: System, due: int | None = None, part: str = "") -> str:
     """Return a new key without its size, unique over all hosts and times; the size is added when it is known.
 
-    `due`: when the entry is due, if it is pushed for later.
+    `due`: when the entry is due, if it is pushed for later; `part`: a further part of the key.
     """
     seconds, micros = divmod(int(system.time() * 1_000_000), 1_000_000)
     padded = f"{1_000_000 + micros}"[1:]  # takes half the time of a format of six digits
     begin = seconds if due is None else due
     stem = f"{begin}.M{padded}P{system.pid()}Q{next(_count)}R{system.token(8)}.{host}"
-    return stem if due is None else f"{stem}{_PUSHED}{seconds}"
+    return stem + part if due is None else f"{stem}{_PUSHED}{seconds}{part}"
 
 
 def sized(stem: str, size_bytes: int) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -15,8 +14,10 @@ from maildefer.errors import (
     raise_named,
     storage_fault,
 )
-from maildefer.maildir import doubt, durable, names
-from maildefer.maildir.draft import Draft, UnsyncedEntry, draft_name
+from maildefer.maildir import doubt, durable, names, scan
+from maildefer.maildir.draft import Compose as Compose
+from maildefer.maildir.draft import Draft, UnsyncedEntry, draft_name, mark_priorities
+from maildefer.maildir.draft import Planned as Planned
 from maildefer.maildir.due import clock_of, due_time
 from maildefer.maildir.journal import Journal, journal_of
 from maildefer.maildir.layout import Layout, mend
@@ -27,20 +28,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 SyncAll = Callable[[Sequence[int]], list[OSError | None]]
-Compose = Callable[[str], Sequence[bytes | memoryview] | Draft]
 _TRIES = 5
 _MOST_UNSYNCED = 32  # written before the first of them is synced; so many descriptors are open
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Planned:
-    """A compose whose entry is pushed for later: see `Pusher.due`."""
-
-    compose: Compose
-    due: int | None
-
-    def __call__(self, stem: str) -> Sequence[bytes | memoryview] | Draft:
-        return self.compose(stem)
 
 
 class Pusher:
@@ -69,6 +58,7 @@ class Pusher:
         folders = layout.new, layout.later_new
         self._commits = {folder: durable.DirectorySync(folder, system=system) for folder in folders}
         self._known_rights: Rights | None = None
+        self._is_marked = False  # whether this process has said that entries here have priorities
 
     @property
     def _rights(self) -> Rights:
@@ -196,7 +186,12 @@ class Pusher:
 
         That is so if a file of that name exists, after a CREATE whose reply was lost, or if `tmp/` was made again.
         """
-        stem = names.fresh_stem(self._host, self._system, getattr(compose, "due", None))
+        stem = names.fresh_stem(
+            self._host, self._system, getattr(compose, "due", None), getattr(compose, "part", "")
+        )
+        if scan.any_priority([stem]) and not self._is_marked:
+            mark_priorities(self.layout, self._rights, self._system)
+            self._is_marked = True
         chunks = compose(stem)
         if isinstance(chunks, Draft):
             return UnsyncedEntry(chunks.key, chunks.path, chunks.descriptor, chunks)

@@ -7,17 +7,23 @@ import time
 from contextlib import suppress
 
 from maildefer import events
-from maildefer.maildir.operator.pause_mark import is_paused
+from maildefer.maildir.operator.pause_mark import MARK, marks
+from maildefer.maildir.scan import PRIORITY_MARK
 from maildefer.maildir.system import System
 from maildefer.pool.context import PoolContext
 from maildefer.pool.scoreboard_views import HeaderView, QueueRecordView
 
 
 def apply_mark(context: PoolContext, index: int, system: System) -> None:
-    """Write to the scoreboard whether the queue is paused on all hosts. For the keeper. Raises StorageFault."""
+    """Write the queue's marks to the scoreboard: whether it is paused on all hosts, whether entries have priorities.
+
+    For the keeper. Raises StorageFault.
+    """
     queue = context.queues[index]
-    paused = is_paused(queue.layout, system=system)
+    found = marks(queue.layout, system=system)
+    paused = MARK in found
     record = QueueRecordView(context.board, index)
+    record.has_priorities = int(PRIORITY_MARK in found)
     if bool(record.paused) == paused:
         return
     record.paused = int(paused)

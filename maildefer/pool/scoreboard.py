@@ -99,6 +99,7 @@ class QueueWord:
     FORMAT_TTL: Final = 13  # milliseconds
     LIMITED: Final = 14  # entries that wait for a limit, as far as this host knows
     PAUSED: Final = 15  # 1: by an operator, on all hosts; see `maildir.operator.pause_mark`
+    PRIORITIES: Final = 16  # 1: entries have priorities; see `maildir.scan`
 
 
 class SlotWord:

@@ -98,6 +98,7 @@ class QueueRecordView(RecordView):
     clock_offset = Word(QueueWord.CLOCK_OFFSET)
     is_local = Word(QueueWord.LOCAL)
     pause_code = Word(QueueWord.PAUSE_CODE)
+    has_priorities = Word(QueueWord.PRIORITIES)
     scans = Word(QueueWord.SCANS)
     ttl_seconds = Duration(QueueWord.FORMAT_TTL)
     limited = Word(QueueWord.LIMITED)

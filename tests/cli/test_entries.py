@@ -188,6 +188,23 @@ def test_a_released_entry_waits_again_with_its_attempts(maildefer, push, queue):
     assert os.listdir(queue.new) == [f"{key},a=2,n=3"]
 
 
+def test_a_message_is_pushed_and_listed_with_its_priority(maildefer, push, queue):
+    push("-r", "post@osb.example", "--priority", "high")
+    (name,) = os.listdir(queue.new)
+    assert ",p=high," in name
+    told = maildefer("queue", "list", queue.path).out
+    assert "try 0   high  " in told
+    (told,) = maildefer("queue", "list", queue.path, "--json").records
+    assert told["priority"] == "high"
+
+
+def test_a_priority_that_is_none_is_refused(maildefer, queue):
+    ended = maildefer("push", queue.path, "--priority", "urgent", stdin=MESSAGE)
+    assert ended.code == 2
+    assert "'urgent' is none of high, normal, low" in " ".join(ended.err.replace("│", " ").split())
+    assert os.listdir(queue.new) == []
+
+
 def due_times(layout) -> list[int | None]:
     return [EntryName.parse(name).due for name in os.listdir(layout.later_new)]
 

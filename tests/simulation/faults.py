@@ -9,6 +9,7 @@ from typing import Any
 _SHARED_EVERY = 3  # schedules
 _LATER_SHARE = 0.3  # of schedules
 _UNIQUE_CHANCE = 0.35
+_PRIORITIES_EVERY = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +58,7 @@ class FaultRates:
     reschedules: int = 0
     unique: int = 0  # so many unique keys, under one of which most entries are pushed
     pusher_deaths: int = 0
+    priorities: bool = False  # entries are pushed with any of them
     paperwork: bool = False  # keepers write status files, read the others', and look for requests
 
     def __str__(self) -> str:
@@ -69,6 +71,7 @@ def forecast(seed: int) -> FaultRates:
     """Each schedule has a few kinds of trouble, not all of them: rules break where one kind is frequent."""
     random = Random(seed ^ 0xD0E)
     fault_rates = _with_unique_keys(_forecast(seed), Random(seed ^ 0x0DD))
+    fault_rates = replace(fault_rates, priorities=seed % _PRIORITIES_EVERY == 0)
     if random.random() > _LATER_SHARE:
         return fault_rates
     cancels, reschedules = (random.randint(1, 3) if random.random() < 0.5 else 0 for _ in range(2))

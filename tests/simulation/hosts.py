@@ -8,6 +8,7 @@ from itertools import count
 from greenlet import GreenletExit
 
 from maildefer.errors import MaildeferError
+from maildefer.maildir import scan
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.markers.markers import Markers
 from maildefer.maildir.markers.names import UNIQUE
@@ -127,7 +128,14 @@ class SimulatedHost:
                     after = random.uniform(0.1, LATEST_PUSH_SECONDS)
                     wanted[pid] = self.world.mount_time + after
                     due = pusher.due(after=after)
-                planned = Planned(compose=lambda stem, data=data: [data], due=due)  # type: ignore[misc]
+                priority = (
+                    random.choice(list(scan.PRIORITIES)) if self.world.fault_rates.priorities else "normal"
+                )
+                planned = Planned(
+                    compose=lambda stem, data=data: [data],  # type: ignore[misc]
+                    due=due,
+                    priority=priority,
+                )
                 if unique and random.random() < _UNIQUE_CHANCE:
                     marked = markers.push(f"name-{random.randrange(unique)}", planned)
                     if not marked.is_new:

@@ -145,7 +145,10 @@ def installed() -> Iterator[None]:
         return
     clock = Time()
     listed = doubt.is_listed
-    system = SimpleNamespace(chunks=lambda path: scan.chunks(path, system=running().client.system))
+    chunks = scan.chunks
+    system = SimpleNamespace(
+        **{**vars(scan), "chunks": lambda path, **only: chunks(path, system=running().client.system, **only)}
+    )
     with ExitStack() as stack:
 
         def put(module: Any, name: str, value: object) -> None:
@@ -167,6 +170,7 @@ def installed() -> Iterator[None]:
         for module in (workers, drain):
             put(module, "boottime", clock.boottime)
         put(scout, "scan", system)
+        put(scout, "keep_short", lambda sending: None)
         put(scout, "select", SimpleNamespace(select=lambda *descriptors: clock.sleep(0.1)))  # the gate
         for name in ("create_queue", "open_queue"):
             put(heartbeat, name, _thoroughly(getattr(heartbeat, name)))

@@ -15,7 +15,7 @@ from unittest.mock import patch
 
 import pytest
 
-from maildefer.maildir import claims, doubt, due, durable, names, pop, push, reading
+from maildefer.maildir import claims, doubt, due, durable, names, pop, push, reading, scan
 from maildefer.maildir.names import EntryName
 from maildefer.maildir.operator import entries, schedule
 from maildefer.maildir.upkeep import (
@@ -213,6 +213,12 @@ MUTANTS = (
         "pop: somebody else's unlink taken for its own",
         one(pop.Popped, "unlink", poolbugs.unlinked_by_somebody),
         units="tests/test_queue.py",
+    ),
+    Mutant("priorities: no turn of a low one", one(scan, "_TURNS", lambda old: [range(2)])),
+    Mutant(
+        "priorities: a low one waits for all others",
+        one(scan, "_TURNS", lambda old: [range(3)]),
+        units="tests/maildir/test_priorities.py",
     ),
     Mutant("scout: goes by arrivals alone", one(scout.QueueScout, "_pass", bugs.constant(None))),
     Mutant(

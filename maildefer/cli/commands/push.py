@@ -23,6 +23,7 @@ from maildefer.host.identity import this_host
 from maildefer.maildir.markers.names import hash_of
 from maildefer.maildir.markers.unique import PushedKey, push_unique
 from maildefer.maildir.push import Compose, Planned, Pusher
+from maildefer.maildir.scan import PRIORITIES
 from maildefer.message import mbox as streams
 from maildefer.message.envelope import block, split
 from maildefer.message.mbox import StreamMessage
@@ -63,6 +64,10 @@ def push(
             "--unique", metavar="TEXT", help="Store nothing while an entry of this unique key has not ended."
         ),
     ] = None,
+    priority: Annotated[
+        str,
+        typer.Option("--priority", metavar="PRIORITY", help="high, normal or low: which are handled first."),
+    ] = "normal",
     json: Annotated[bool, typer.Option("--json", help="Print JSON Lines.")] = False,
 ) -> None:
     """Put messages into a queue, to be handled at once, or later."""
@@ -72,10 +77,12 @@ def push(
         raise typer.BadParameter("--mbox and --null are two ways to hold many messages: give one.")
     if unique is not None and (mbox or null or len(files or []) > 1 or len(recipients or []) > 1):
         raise typer.BadParameter("--unique is for one message to one recipient at most.")
+    if priority not in PRIORITIES:
+        raise typer.BadParameter(f"--priority: {priority!r} is none of {', '.join(PRIORITIES)}.")
     try:
         layout = open_or_make(queue)
         pusher = Pusher(layout, host=this_host().label)
-        put = _put_for(pusher, due(pusher, after, at), unique)
+        put = _put_for(pusher, due(pusher, after, at), unique, priority)
     except StorageFault as refusal:
         _give_up(refusal)
     reader = streams.mbox if mbox else streams.null_separated if null else None
@@ -151,9 +158,9 @@ def _must_be_unique_key(text: str) -> None:
         raise typer.BadParameter(str(refusal)) from refusal
 
 
-def _put_for(pusher: Pusher, when: int | None, unique: str | None) -> Put:
+def _put_for(pusher: Pusher, when: int | None, unique: str | None, priority: str) -> Put:
     def put(compose: Compose) -> str:
-        planned = compose if when is None else Planned(compose=compose, due=when)
+        planned = Planned(compose=compose, due=when, priority=priority)
         if unique is None:
             return pusher.push(planned)
         return push_unique(pusher.layout, unique, planned, host=this_host().label)

@@ -38,7 +38,7 @@ from maildefer.handling.tasks.call import ArgumentsRefused, Call, call_in, compo
 from maildefer.host.identity import this_host
 from maildefer.maildir.markers.names import hash_of
 from maildefer.maildir.markers.unique import push_unique
-from maildefer.maildir.push import Compose, Planned, Pusher
+from maildefer.maildir.push import Planned, Pusher
 
 if TYPE_CHECKING:
     from datetime import datetime, timedelta
@@ -49,7 +49,9 @@ R = TypeVar("R")
 __all__ = ["ArgumentsRefused", "Task", "task"]
 
 _NAMED: Final = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-_OPTIONS: Final = frozenset(("after", "at", "unique"))  # of `defer`, beside the function's own arguments
+_OPTIONS: Final = frozenset(
+    ("after", "at", "unique", "priority")
+)  # of `defer`, beside the function's arguments
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +62,7 @@ class TaskOptions(Generic[P, R]):
     after: float | None = None
     at: datetime | None = None
     unique: str | None = None
+    priority: str = "normal"
 
     def defer(self, *arguments: P.args, **named: P.kwargs) -> str:
         """Push the call: see `Task.defer`. All that is named here is the function's."""
@@ -97,31 +100,38 @@ class Task(Generic[P, R]):
     def defer(self, *arguments: Any, at: datetime, **named: Any) -> str: ...
     @overload
     def defer(self, *arguments: Any, unique: str, **named: Any) -> str: ...
+    @overload
+    def defer(self, *arguments: Any, priority: str, **named: Any) -> str: ...
 
     def defer(self, *arguments: Any, **named: Any) -> str:
         """Push the call for a worker; durable when this returns the entry's key.
 
-        `after` (in seconds) or `at` (a datetime with its zone) say when it is to be made, unless the function itself
-        has a parameter of that name: see `options`. With `unique`, nothing is pushed while a call of this task with
-        that key has not ended; the key of its entry is returned, a `PushedKey`, and says by `is_new` which it is.
-        Raises ArgumentsRefused, TypeError and ValueError for what is no such time or unique key, QueueError's kinds,
-        ConfigurationError for a queue that no setting lists.
+        `after` (in seconds) or `at` (a datetime with its zone) say when it is to be made, `priority` (`high`, `normal`
+        or `low`) before which others, unless the function itself has a parameter of that name: see `options`. With
+        `unique`, nothing is pushed while a call of this task with that key has not ended; the key of its entry is
+        returned, a `PushedKey`, and says by `is_new` which it is. Raises ArgumentsRefused, TypeError and ValueError for
+        what is no such value, QueueError's kinds, ConfigurationError for a queue that no setting lists.
         """
         options = {name: named.pop(name) for name in self._options.intersection(named)}
         return self.options(**options).defer(*arguments, **named)
 
     def options(
-        self, *, after: float | None = None, at: datetime | None = None, unique: str | None = None
+        self,
+        *,
+        after: float | None = None,
+        at: datetime | None = None,
+        unique: str | None = None,
+        priority: str = "normal",
     ) -> TaskOptions[P, R]:
         """Give options for calls whose arguments are all the function's, as where it has a parameter `at` itself."""
-        return TaskOptions(task=self, after=after, at=at, unique=unique)
+        return TaskOptions(task=self, after=after, at=at, unique=unique, priority=priority)
 
     def _push(self, arguments: tuple[Any, ...], named: dict[str, Any], options: TaskOptions[P, R]) -> str:
         layout, host = queue_at(self.queue), this_host().label
         compose = composed(self._call(arguments, named), self.address, layout.path, host)
         pusher = Pusher(layout, host=host)
         due = pusher.due(after=options.after, at=options.at)
-        planned: Compose = compose if due is None else Planned(compose=compose, due=due)
+        planned = Planned(compose=compose, due=due, priority=options.priority)
         if options.unique is None:
             return pusher.push(planned)
         return push_unique(layout, f"{self.name} {hash_of(options.unique)}", planned, host=host)

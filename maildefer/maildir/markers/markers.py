@@ -18,8 +18,8 @@ from collections.abc import Callable, Sequence
 from typing import Final, NoReturn
 
 from maildefer.errors import MarkersRefused, QueueMissing, StaleHandle, UniqueKeyHeld, raise_named
-from maildefer.maildir import doubt, names
-from maildefer.maildir.draft import Draft
+from maildefer.maildir import doubt, names, scan
+from maildefer.maildir.draft import Draft, mark_priorities
 from maildefer.maildir.layout import Layout, mend
 from maildefer.maildir.markers.drafts import MarkerDraft
 from maildefer.maildir.markers.finder import Marked as Marked
@@ -123,7 +123,11 @@ class Markers:
 
     def _push_new(self, place: str, compose: Compose, fact: str) -> Marked | None:
         """Make an entry with its marker, or return the one that came first; None if the caller has to begin again."""
-        stem = names.fresh_stem(self._host, self._system, getattr(compose, "due", None))
+        stem = names.fresh_stem(
+            self._host, self._system, getattr(compose, "due", None), getattr(compose, "part", "")
+        )
+        if scan.any_priority([stem]):
+            mark_priorities(self._layout, self._rights, self._system)
         if self._is_in_key:
             stem += f"{IN_KEY}{place.rpartition('/')[2]}"
         chunks = compose(stem)

@@ -59,16 +59,21 @@ def resume_queue(layout: Layout, *, system: System = SYSTEM) -> bool:
 
 
 def is_paused(layout: Layout, *, system: System = SYSTEM) -> bool:
-    """Whether the mark exists, by a fresh listing (I10). Raises StorageFault's kinds."""
+    """Whether the mark exists. Raises StorageFault's kinds."""
+    return MARK in marks(layout, system=system)
+
+
+def marks(layout: Layout, *, system: System = SYSTEM) -> list[str]:
+    """List the control folder, in which queues have their marks, afresh (I10). Raises StorageFault's kinds."""
     system = confined_to(layout.path, system)
     try:
         try:
             system.utime(layout.control)  # what surely drops an NFSv3 client's stale listing
         except OSError:  # this user may not change the folder: the listing may be stale
             pass
-        return MARK in system.listdir(layout.control)
+        return system.listdir(layout.control)
     except FileNotFoundError:  # a Maildir that no process has used yet
-        return False
+        return []
     except OSError as fault:
         raise_named(layout.control, fault)
 

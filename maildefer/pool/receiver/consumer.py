@@ -116,6 +116,7 @@ class Consumer:
         self._slot.kind, self._slot.pid, self._slot.state = ProcessKind.WORKER, self._pid, State.BUSY
         self._slot.started = boottime()
         self._board = board
+        self._record = QueueRecordView(board, 0)
         own = ScoreboardSlot(board, 0)
         self._gathered_slots = (
             GatheredSlots(board, 0, own, 0, GatheredSlots.all_places(board, 0)) if batches else None
@@ -124,6 +125,7 @@ class Consumer:
         self._most_claims = GATHERED_PLACES if batches else PLACES
         self._view.claimer.kind = ConsumedClaim
         self._names: Iterator[str] = iter(())
+        self._listing = scan.Listing(layout.new, lambda: bool(self._record.has_priorities), boottime)
         self._watch: DirectoryWatch | None = None
         self._closed = False
         _forget_in_children(self)
@@ -133,7 +135,7 @@ class Consumer:
         self._keeper.start()
         deadline, why = boottime() + JOIN_SECONDS, "no answer from the mount"
         while boottime() < deadline:
-            if QueueRecordView(self._board, 0).state == QueueState.SERVED:
+            if self._record.state == QueueState.SERVED:
                 return self
             self._keeper.receive_messages()
             if self._keeper.refused:
@@ -202,16 +204,12 @@ class Consumer:
         if not self._view.may_claim():  # paused, as a rule: then a long listing is for nothing
             self._restart_keeper()
             return None
-        for names in (self._names, self._listing()):
+        for names in (self._names, self._listing.names()):
             self._names = names
             for name in names:
                 if (claim := self._claim_name(name)) is not None:
                     return claim
         return None
-
-    def _listing(self) -> Iterator[str]:
-        for chunk in scan.chunks(self._layout.new):
-            yield from chunk
 
     def _claim_name(self, name: str) -> ConsumedClaim | None:
         if not self._view.may_claim():

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 
 from maildefer.maildir.claims import Claim
 from maildefer.maildir.layout import Layout
-from maildefer.maildir.push import Pusher
+from maildefer.maildir.push import Planned, Pusher
+from maildefer.maildir.scan import priority_of
 from maildefer.maildir.system import SYSTEM
 from maildefer.message import envelope
 
@@ -35,5 +36,5 @@ def hand_off_copy(claim: Claim, other: Layout, *, host: str) -> None:
         )
         return [block, data[offset:]]
 
-    Pusher(other, host=host).push(compose)
+    Pusher(other, host=host).push(Planned(compose=compose, priority=priority_of(claim.key)))
     claim.ack()

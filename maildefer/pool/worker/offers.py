@@ -16,6 +16,7 @@ from maildefer.maildir.system import boottime
 
 MOST_BYTES = 60_000
 MOST_NAMES = 64
+MOST_SHORT = 16  # names of up to 255 bytes in an offer through a short socket
 _BUFFER_BYTES = (
     32 << 10
 )  # some tens of names, where net.unix.max_dgram_qlen (10; systemd makes it 512) allows more
@@ -27,6 +28,11 @@ def channel() -> tuple[socket.socket, socket.socket]:
     sending, receiving = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     sending.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER_BYTES)
     return sending, receiving
+
+
+def keep_short(sending: socket.socket) -> None:
+    """Have the socket be writable only while one offer waits in it, or none, so that later ones can be the next."""
+    sending.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 0)  # the kernel makes it the least, 4,608 bytes
 
 
 def _ignore() -> None:

@@ -14,6 +14,7 @@ import threading
 import time
 from binascii import crc32
 from collections import deque
+from collections.abc import Iterator, Sequence
 from typing import NoReturn
 
 from maildefer import events
@@ -24,7 +25,7 @@ from maildefer.maildir.names import EntryName
 from maildefer.maildir.system import boottime
 from maildefer.pool.context import PoolContext
 from maildefer.pool.scoreboard import Header, QueueState, QueueWord, Scoreboard, SlotWord, State
-from maildefer.pool.worker.offers import MOST_NAMES, pack
+from maildefer.pool.worker.offers import MOST_NAMES, MOST_SHORT, keep_short, pack
 
 _IDLE, _SERVED = int(State.IDLE), int(QueueState.SERVED)
 SLICE_SECONDS = 0.005  # an offer holds no more than a worker handles in this time
@@ -57,7 +58,7 @@ def _end_with_thread(failure: threading.ExceptHookArgs) -> None:
 
 
 class QueueScout:
-    """Offers the names of one queue, oldest first as far as a slice of the listing tells."""
+    """Offers the names of one queue, by priority, and the oldest first as far as a slice of the listing tells."""
 
     def __init__(self, shared: PoolContext, index: int) -> None:
         self.name = shared.queues[index].name
@@ -72,7 +73,8 @@ class QueueScout:
         self._memory = OfferMemory()
         self._pace = OfferPace(shared.board)
         self._deaths = 0
-        self._steals = False  # whether passes offer other hosts' shares
+        self._steals: set[int | None] = set()  # the ranks whose listings offer other hosts' shares
+        self._by_priority: scan.NamesByPriority | None = None  # once any entry had a priority
         self._wait_seconds = _SHORTEST_WAIT
         self._touched_at = 0.0
 
@@ -100,27 +102,62 @@ class QueueScout:
         backlog of hosts that claim nothing would serve one slice of it.
         """
         self._forget_after_deaths()
-        steals, offered = self._steals, False
-        others: list[str] = []
-        for chunk in scan.chunks(self._layout.new):
+        any_shown = False
+        for names in () if self._by_priority else self._listed():
+            any_shown |= bool(names)
+            self._offer(names)
+            if not self._may_offer():
+                return
+        if self._by_priority is not None:
+            any_shown |= self._offer_by_priority(self._by_priority, look=True)
+        longer = min(self._wait_seconds * 2, self._longest_wait())
+        self._wait_seconds = _SHORTEST_WAIT if any_shown else longer
+
+    def _listed(self, rank: int | None = None) -> Iterator[list[str]]:
+        """What a listing shows, of one rank or of all; none of it where priorities turn out to be in use."""
+        steals, offered, others = rank in self._steals, False, list[str]()
+        for chunk in scan.chunks(self._layout.new, only=rank):
+            if rank is None and self._with_priorities(chunk):
+                return
             mine, theirs = self._split(chunk)
             mine = self._memory.unknown(mine, boottime())
             offered |= bool(mine)
-            self._offer(mine)
+            yield mine
             if steals:
                 theirs = self._memory.unknown(theirs, boottime())
-                self._offer(theirs)
+                yield theirs
             if not others and (steals or not offered):
                 others = theirs
-            if not self._may_offer():
-                return
         if not offered and not steals:
             others = self._memory.unknown(others, boottime())
-            self._offer(others)
-        self._steals = bool(others) and not offered
-        self._wait_seconds = (
-            _SHORTEST_WAIT if offered or others else min(self._wait_seconds * 2, self._longest_wait())
-        )
+            yield others
+        (self._steals.add if others and not offered else self._steals.discard)(rank)
+
+    def _with_priorities(self, names: Sequence[str] = ()) -> scan.NamesByPriority | None:
+        """The order of offers once entries have priorities, by the queue's mark or by these names; else None."""
+        marked = self._words[self._base + QueueWord.PRIORITIES]
+        if self._by_priority is None and (marked or scan.any_priority(names)):
+            self._by_priority = scan.NamesByPriority(self._listed, boottime)
+            self._memory.clear()  # of names that are not offered after all
+            keep_short(self._socket)
+        return self._by_priority
+
+    def _offer_by_priority(self, names: scan.NamesByPriority, *, look: bool) -> bool:
+        """Offer what comes next whenever a worker has room for it, until nothing is left; whether there was any."""
+        offered = None
+        while self._may_offer():
+            if self._has_room():
+                self._forget_after_deaths()
+                names.add(self._memory.unknown(sorted(self._watch.wait(0.0)), boottime()))
+                following = names.take(min(self._pace.names_per_offer(), MOST_SHORT), look=look)
+                if not following:
+                    break
+                offered = self._socket.send(pack(following))
+        return offered is not None
+
+    def _has_room(self) -> bool:
+        """Wait until at most one offer waits for a worker; False after a while, to look at the pool's state."""
+        return bool(select.select([], [self._socket], [], _LONGEST_WAIT)[1])
 
     def _longest_wait(self) -> float:
         """The longest sleep between listings: longer where inotify reports all writers, all being on this host."""
@@ -146,7 +183,12 @@ class QueueScout:
         names = self._watch.wait(self._wait_seconds)
         self._log_whether_watched()
         while names and self._may_offer():
-            self._offer(self._memory.unknown(sorted(names), boottime()))
+            fresh = self._memory.unknown(sorted(names), boottime())
+            if (by_priority := self._with_priorities(fresh)) is None:
+                self._offer(fresh)
+            else:
+                by_priority.add(fresh)
+                self._offer_by_priority(by_priority, look=False)
             self._wait_seconds = _SHORTEST_WAIT
             if boottime() - listed_at > REMEMBER_SECONDS:  # time to list again, however busy the writers are
                 return
@@ -160,7 +202,7 @@ class QueueScout:
     def _offer(self, names: list[str]) -> None:
         """Write the names to the workers' socket; a full socket holds the scout up, as it should."""
         start = 0
-        while start < len(names):
+        while start < len(names) and not self._with_priorities():
             count = self._pace.names_per_offer()
             self._socket.send(pack(names[start : start + count]))
             start += count

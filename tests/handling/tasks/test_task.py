@@ -244,7 +244,12 @@ def test_a_call_is_made_at_a_time_on_request() -> None:
 
 @pytest.mark.parametrize(
     ("options", "error"),
-    [({"after": -1}, ValueError), ({"after": "1"}, TypeError), ({"at": datetime(2090, 1, 1)}, ValueError)],
+    [
+        ({"priority": "urgent"}, ValueError),
+        ({"after": -1}, ValueError),
+        ({"after": "1"}, TypeError),
+        ({"at": datetime(2090, 1, 1)}, ValueError),
+    ],
 )
 def test_a_call_at_what_is_no_time_is_refused(options: dict[str, Any], error: type[Exception]) -> None:
     with pytest.raises(error, match="give"):
@@ -314,3 +319,19 @@ def test_an_empty_unique_key_and_one_of_a_megabyte_are_refused(unique: str) -> N
     with pytest.raises(ValueError, match="the unique key"):
         task(rebuild).defer(7, unique=unique)
     assert Queue("run/queue").count() == 0
+
+
+def test_a_call_has_a_priority() -> None:
+    key = task(rebuild).defer(7, priority="high")
+    assert ",p=high," in key
+    assert handled() == (ACKED, f"{__name__}.rebuild")
+    assert CALLS == [(7, (), {})]
+
+
+def test_a_priority_of_the_functions_own_is_its_argument() -> None:
+    deferred = task(queue="run/queue")(hurry)
+    assert ",p=" not in deferred.defer(priority="mine")
+    assert ",p=low," in deferred.options(priority="low").defer(priority="mine")
+
+
+def hurry(priority: str) -> None: ...

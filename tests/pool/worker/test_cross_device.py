@@ -72,3 +72,10 @@ def test_a_sender_cannot_claim_a_key_by_the_text_of_its_message(
     key = Queue(first.path).push(forged, sender="a@x", recipient="b@y")
     request = received(Path(first.new, key).read_bytes(), key, 1, first.path, first.path)
     assert request.key == key
+
+
+def test_a_shipped_entry_keeps_its_priority(queues: tuple[Layout, Layout, Layout]) -> None:
+    first, second, _ = queues
+    Queue(first.path).push(b"Subject: x\n\nbody\n", sender="a@x", recipient="b@y", priority="high")
+    shipped(first, second)
+    assert ",p=high," in only(second.new)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import errno
 import itertools
 import os
+import select
+import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,9 +20,10 @@ from maildefer.host.linux import directory_watch
 from maildefer.host.linux.inotify import Inotify
 from maildefer.maildir import scan
 from maildefer.maildir.layout import create_queue
+from maildefer.maildir.system import boottime
 from maildefer.pool.context import QueueOfPool
 from maildefer.pool.scoreboard import Header, QueueState, QueueWord, Scoreboard
-from maildefer.pool.worker.offers import unpack
+from maildefer.pool.worker.offers import MOST_SHORT, channel, keep_short, pack, unpack
 from maildefer.pool.worker.scout import QueueScout, share_of
 
 ENTRIES = 6_000
@@ -165,3 +169,87 @@ def test_a_pass_over_others_shares_that_meets_its_own_is_the_last_of_them(tmp_pa
     offered.names.clear()
     scout._pass()
     assert {share_of(name, 2) for name in offered.names} == {0}
+
+
+BySocket = tuple[QueueScout, socket.socket, str]
+
+
+@pytest.fixture
+def by_socket(tmp_path: Path) -> Iterator[BySocket]:
+    """A scout with the real socket, of which the workers' end is read here."""
+    scout, offered = scout_of(tmp_path, index=0, hosts=1)
+    scout._socket, workers = channel()
+    workers.settimeout(20)
+    with scout._socket, workers:
+        yield scout, workers, offered._new
+    scout._watch.close()
+
+
+def test_few_offers_wait_for_workers_where_entries_have_priorities(by_socket: BySocket) -> None:
+    """So one that comes later can be the next."""
+    scout, _, new = by_socket
+    Path(new, "1.x,p=low,S=1").touch()
+    assert scout._with_priorities(os.listdir(new)) is not None
+    offers = 0
+    while select.select([], [scout._socket], [], 0)[1]:
+        scout._socket.send(
+            pack(["1763982000.M000000P12345Q1R9c1f0a77aabbccdd.some-host-0a1b2c,p=low,S=123456"])
+        )
+        offers += 1
+    assert offers <= 2
+
+
+def test_an_offer_of_the_longest_names_goes_through_a_short_socket(by_socket: BySocket) -> None:
+    scout, workers, _ = by_socket
+    keep_short(scout._socket)
+    names = ["x" * 255] * MOST_SHORT
+    scout._socket.send(pack(names))
+    assert unpack(workers.recv(60_000)) == names
+
+
+def test_a_backlog_of_low_ones_is_offered_behind_what_is_higher(by_socket: BySocket) -> None:
+    scout, workers, new = by_socket
+    for number in range(2_500):
+        Path(new, f"{number:05}.x,p=low,S=1").touch()
+    thread = threading.Thread(target=scout._pass, daemon=True)
+    thread.start()
+    for _ in range(30):
+        unpack(workers.recv(60_000))
+    Path(new, "99999.x,p=high,S=1").touch()
+    Path(new, "99998.x,S=1").touch()
+    following = [name for _ in range(12) for name in unpack(workers.recv(60_000))]
+    scout._words[Header.DRAINING] = 1
+    thread.join(20)
+    assert following.index("99999.x,p=high,S=1") < following.index("99998.x,S=1") < 8
+
+
+def test_the_queues_mark_is_enough(by_socket: BySocket) -> None:
+    scout, _, new = by_socket
+    for number in range(2_500):
+        Path(new, f"{number:05}.x,S=1").touch()
+    assert scout._with_priorities(os.listdir(new)) is None
+    scout._words[scout._base + QueueWord.PRIORITIES] = 1
+    assert scout._with_priorities() is not None
+
+
+def test_without_priorities_each_listed_name_is_looked_at_once(tmp_path: Path, listed: list[str]) -> None:
+    scout, _ = scout_of(tmp_path, index=0, hosts=1)
+    fill(tmp_path, 2_500, share=0, hosts=1)
+    scout._pass()
+    assert len(listed) == 2_500
+    assert scout._by_priority is None
+
+
+def test_a_host_with_no_share_of_a_priority_offers_the_others(tmp_path: Path) -> None:
+    scout, offered = scout_of(tmp_path, index=1, hosts=2)
+    names = [f"1763982000.M0P1Q{number}R9c1f0a77.other,p=high,S=1" for number in range(50)]
+    theirs = [name for name in names if share_of(name, 2) == 0]
+    mine = next(
+        f"1763982000.M0P1Q{n}R9c1f0a77.h,S=1"
+        for n in range(50)
+        if share_of(f"1763982000.M0P1Q{n}R9c1f0a77.h,S=1", 2)
+    )
+    for name in (*theirs, mine):
+        Path(offered._new, name).touch()
+    ordered = scan.NamesByPriority(scout._listed, boottime)
+    assert sorted(ordered.take(1000)) == sorted([*theirs, mine])
