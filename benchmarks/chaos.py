@@ -20,6 +20,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ WORKERS = 4  # on each
 KILLS_PER_SECOND = 10.0
 RATE = 333.0  # messages a second, where nothing else is said
 BATCH = 25  # messages pushed with one directory sync
+LATER_SECONDS = 3.0  # every fourth batch is pushed for so much later
 MAIL = 0.2  # of the messages comes by SMTP
 CONNECTIONS = 4
 PUSHING = 0.7  # of the time: the rest is for the backlog
@@ -155,9 +157,11 @@ class Chaos:
         """All along, so that pushes, too, meet with deaths; a little faster than they are handled."""
         pause = self._seconds * PUSHING * BATCH / self._by_push
         due = time.monotonic()
+        laters = cycle((None, None, None, LATER_SECONDS))
         while len(self._pushed) < self._by_push and not self._halt.wait(max(0.0, due - time.monotonic())):
             due += pause
-            self._pushed += self._project.push("chaos", min(BATCH, self._by_push - len(self._pushed)))
+            count = min(BATCH, self._by_push - len(self._pushed))
+            self._pushed += self._project.push("chaos", count, after=next(laters))
 
     def _strike_until_handled(self, senders: list[threading.Thread], progress: bool) -> None:
         now = began = shown = due = time.monotonic()

@@ -40,6 +40,7 @@ class Journal:
     began: float  # in seconds since the boot, since pids come again
     starts: list[str]
     ends: list[str]
+    early: list[str]
 
     @property
     def died_handling(self) -> str | None:
@@ -82,6 +83,7 @@ def judge(facts: Facts) -> Verdict:
     unknown = starts.keys() - pushed
     left = _left_over(facts.project)
     drafts = left.pop("tmp")  # of front ends that were killed at it: swept after 36 hours
+    early = [key for journal in journals for key in journal.early]
     doubly_acked = [key for key, count in Counter(facts.acked).items() if count > 1]
     rows: list[tuple[str, object]] = [
         ("messages pushed", len(pushed)),
@@ -95,6 +97,8 @@ def judge(facts: Facts) -> Verdict:
         ("handlings ended", sum(ends.values())),
         ("handlings beyond one a message", sum(extra.values())),
         ("… of which by frozen workers that lived on", outlived),
+        ("pushed for later", sum(",t=" in key for key in pushed)),
+        ("… of which handled before they were due", len(early)),
         ("lost", len(lost)),
         ("entries left over", sum(left.values())),
         ("drafts of killed front ends in tmp/", drafts),
@@ -114,6 +118,7 @@ def judge(facts: Facts) -> Verdict:
             not unexplained,
             f"handled again, though no worker died on it: {sorted(unexplained)[:3]}",
         ),
+        (not early, f"handled before they were due: {early[:3]}"),
         (not doubly_acked, f"acked twice: {doubly_acked[:3]}"),
         (not any(left.values()), f"left over: {left}"),
         (drafts <= facts.doubtful, f"{drafts} drafts are left in tmp/"),
@@ -155,6 +160,7 @@ def read(path: Path) -> Journal:
         began=int(path.name.partition("-")[2]) / 1e9,
         starts=[key for word, key in lines if word == "start"],
         ends=[key for word, key in lines if word == "end"],
+        early=[key for word, key in lines if word == "early"],
     )
 
 

@@ -16,7 +16,7 @@ from maildefer.maildir import journal as journals
 from maildefer.maildir import scan
 from maildefer.maildir.layout import Format, Layout, create_queue
 from maildefer.maildir.names import EntryName
-from maildefer.maildir.push import Pusher
+from maildefer.maildir.push import Planned, Pusher
 from maildefer.message.envelope import block
 
 APPLICATION = Path(__file__).parent / "application"
@@ -73,14 +73,17 @@ class Project:
         """The first."""
         return next(iter(self.layouts.values()))
 
-    def push(self, what: str = "quick", count: int = 1, queue: str | None = None) -> list[str]:
-        """Push messages to `WHAT@test`; returns their keys."""
+    def push(
+        self, what: str = "quick", count: int = 1, queue: str | None = None, *, after: float | None = None
+    ) -> list[str]:
+        """Push messages to `WHAT@test`, for now or for so many seconds later; returns their keys."""
         pusher = self._pushers[queue or next(iter(self._pushers))]
         compose = lambda stem: [  # noqa: E731
             block(stem, "ann@example.org", f"{what}@test", host="test", when=time.time(), via="push"),
             BODY,
         ]
-        return [key for key in pusher.push_all([compose] * count) if isinstance(key, str)]
+        planned = Planned(compose=compose, due=pusher.due(after=after))
+        return [key for key in pusher.push_all([planned] * count) if isinstance(key, str)]
 
     def go(self) -> None:
         """Let the handlers of `wait@test` come to their ends."""

@@ -135,3 +135,8 @@ def test_a_dead_worker_may_have_had_a_survivors_pid(project: Project) -> None:
         "it is the survivor's journal"
     )
     assert violations(project, ["a"], *journals, survivors={1: 5.0, 2: 0.0}) == [], "the survivor began later"
+
+
+def test_a_message_that_was_handled_before_it_was_due_is_seen(project: Project) -> None:
+    [found] = violations(project, ["a"], "start a, early a, end a")
+    assert "before they were due: ['a']" in found

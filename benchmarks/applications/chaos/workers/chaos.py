@@ -18,6 +18,8 @@ JOURNAL = os.path.join("journal", f"{os.getpid()}-{time.monotonic_ns()}")
 @stateless
 def START(message: Any, name: str = "") -> None:
     _note("start", message.key)
+    if ",t=" in message.key and float(message.key.partition(".")[0]) > time.time():  # pushed for later
+        _note("early", message.key)
     time.sleep(random.expovariate(1 / MEAN_SECONDS))
     _note("end", message.key)
 
