@@ -10,6 +10,7 @@ _SHARED_EVERY = 3  # schedules
 _LATER_SHARE = 0.3  # of schedules
 _UNIQUE_CHANCE = 0.35
 _PRIORITIES_EVERY = 5
+_REQUESTS_CHANCE = 0.3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +60,7 @@ class FaultRates:
     unique: int = 0  # so many unique keys, under one of which most entries are pushed
     pusher_deaths: int = 0
     priorities: bool = False  # entries are pushed with any of them
+    requests: int = 0  # so many requests, which are made again and again in the place of most pushes
     paperwork: bool = False  # keepers write status files, read the others', and look for requests
 
     def __str__(self) -> str:
@@ -72,6 +74,7 @@ def forecast(seed: int) -> FaultRates:
     random = Random(seed ^ 0xD0E)
     fault_rates = _with_unique_keys(_forecast(seed), Random(seed ^ 0x0DD))
     fault_rates = replace(fault_rates, priorities=seed % _PRIORITIES_EVERY == 0)
+    fault_rates = _with_requests(fault_rates, Random(seed ^ 0xA6A))
     if random.random() > _LATER_SHARE:
         return fault_rates
     cancels, reschedules = (random.randint(1, 3) if random.random() < 0.5 else 0 for _ in range(2))
@@ -87,6 +90,18 @@ def _with_unique_keys(fault_rates: FaultRates, random: Random) -> FaultRates:
         unique=random.choice((1, 1, 2)),
         entries=fault_rates.entries + random.randint(2, 8),
         pusher_deaths=random.choice((0, 1, 3)),
+    )
+
+
+def _with_requests(fault_rates: FaultRates, random: Random) -> FaultRates:
+    """The same."""
+    if random.random() > _REQUESTS_CHANCE:
+        return fault_rates
+    return replace(
+        fault_rates,
+        requests=random.choice((1, 2, 3)),
+        entries=fault_rates.entries + random.randint(3, 10),
+        pusher_deaths=max(fault_rates.pusher_deaths, random.choice((0, 2, 4))),
     )
 
 

@@ -9,6 +9,8 @@ from greenlet import GreenletExit
 
 from maildefer.errors import MaildeferError
 from maildefer.maildir import scan
+from maildefer.maildir.draft import Draft
+from maildefer.maildir.idempotency.once import OncePusher
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.markers.markers import Markers
 from maildefer.maildir.markers.names import UNIQUE
@@ -16,6 +18,7 @@ from maildefer.maildir.push import Planned, Pusher
 from maildefer.maildir.rights.modes import PLAIN
 from tests.simulation.cache import Cache
 from tests.simulation.client import Client
+from tests.simulation.keyed_requests import RECIPIENTS, data_of
 from tests.simulation.oracle import Oracle
 from tests.simulation.scheduler import Process
 from tests.simulation.supervisors import SimulatedSupervisor
@@ -23,6 +26,8 @@ from tests.simulation.transitions import LATEST_PUSH_SECONDS
 from tests.simulation.world import World
 
 _UNIQUE_CHANCE = 0.85
+_REQUESTS_CHANCE = 0.8
+_OTHERS_CHANCE = 0.15
 
 
 class SimulatedHost:
@@ -118,7 +123,13 @@ class SimulatedHost:
             pusher._known_rights = replace(PLAIN, only_puts_in=True)
         markers = Markers(self.layouts[0], UNIQUE, host=self.label, system=client.system)
         unique = self.world.fault_rates.unique
+        once = OncePusher(pusher, system=client.system)
         while self.to_push:
+            if self.world.fault_rates.requests and random.random() < _REQUESTS_CHANCE:
+                if self._ask(pusher, once):
+                    self.to_push.pop()
+                client.sleep(random.expovariate(1 / self.pace))
+                continue
             data, since = self.to_push[-1], self.world.now
             wanted, pid = self.oracle.wanted, self.pusher.pid
             wanted.pop(pid, None)
@@ -155,3 +166,29 @@ class SimulatedHost:
             self.to_push.pop()
             self.oracle.acknowledged(key, data)
             client.sleep(random.expovariate(1 / self.pace))
+
+    def _ask(self, pusher: Pusher, once: OncePusher) -> bool:
+        """Make one of the requests, as a client does whose answer was lost; whether it has an answer."""
+        random = self.world.scheduler.random
+        number, fingerprint = (
+            random.randrange(self.world.fault_rates.requests),
+            int(random.random() < _OTHERS_CHANCE),
+        )
+        self.oracle.wanted.pop(self.pusher.pid, None)
+
+        def write() -> list[Draft]:
+            drafts = []
+            for recipient in range(RECIPIENTS):
+                drafts.append(draft := pusher.draft())
+                draft.append(data_of(number, fingerprint, recipient))
+                draft.sync()
+            return drafts
+
+        try:
+            answer = once.push(f"{number:032x}", f"{fingerprint:032x}", write)
+        except MaildeferError as fault:
+            self.world.note(self.pusher.name, f"has no answer: {type(fault).__name__}")
+            return False
+        keys = [key for _, key in answer.entries]
+        self.oracle.keyed.answered(number, fingerprint, int(answer.fingerprint), keys)
+        return True

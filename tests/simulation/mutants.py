@@ -16,6 +16,7 @@ from unittest.mock import patch
 import pytest
 
 from maildefer.maildir import claims, doubt, due, durable, names, pop, push, reading, scan
+from maildefer.maildir.idempotency import once
 from maildefer.maildir.names import EntryName
 from maildefer.maildir.operator import entries, schedule
 from maildefer.maildir.upkeep import (
@@ -35,7 +36,7 @@ from maildefer.pool.scoreboard import Scoreboard
 from maildefer.pool.scoreboard_slot import ScoreboardSlot
 from maildefer.pool.supervisor import workers
 from maildefer.pool.worker import attempt, conversation_locks, cross_device, queue_view, scout, worker
-from tests.simulation import bugs, laterbugs, periodicbugs, poolbugs
+from tests.simulation import bugs, keyedbugs, laterbugs, periodicbugs, poolbugs
 from tests.simulation.installed import installed
 from tests.simulation.schedule import run
 
@@ -271,7 +272,7 @@ MUTANTS = (
     Mutant("tick: a lost reply taken for a lost race", one(ticks.Ticks, "move", periodicbugs.lost_at_once)),
     Mutant("tick: a doubtful move's draft discarded", one(ticks, "doubt", periodicbugs.no_doubt)),
     Mutant("later: due by the pusher's own clock", one(due.MountClock, "now", laterbugs.by_own_clock)),
-    Mutant("later: pushed into new/", one(push.Pusher, "_place", laterbugs.put_into_new)),
+    Mutant("later: pushed into new/", one(push.Pusher, "place_of", laterbugs.put_into_new)),
     Mutant("later: its folder not synced", one(durable.DirectorySync, "sync", laterbugs.unsynced_later)),
     Mutant("later: promoted a second early", one(promote.Promoter, "promote", laterbugs.a_second_early)),
     Mutant(
@@ -286,6 +287,26 @@ MUTANTS = (
     ),
     Mutant("cancel: a lost reply taken for a lost race", one(pop.Popped, "unlink", laterbugs.unsure)),
     Mutant("cancel: what is gone taken for cancelled", one(schedule, "cancel", laterbugs.not_taken)),
+    Mutant(
+        "request: finished only by who made its marker",
+        one(once.OncePusher, "_finish", keyedbugs.finished_by_its_maker),
+    ),
+    Mutant("request: the entries before the marker", one(once.OncePusher, "_place", keyedbugs.entries_first)),
+    Mutant("request: any marker taken for its own", one(once.OncePusher, "_after", keyedbugs.any_is_mine)),
+    Mutant(
+        "request: drafts discarded whose marker may be there",
+        one(once.OncePusher, "_discard", keyedbugs.discarded_at_once),
+    ),
+    Mutant(
+        "request: drafts whose names are not synced",
+        one(durable.DirectorySync, "sync", keyedbugs.unsynced("/tmp")),
+    ),
+    Mutant("request: a marker that is not synced", one(once, "durable", keyedbugs.marker_unsynced)),
+    Mutant(
+        "request: only its first entry in the marker",
+        one(once.OncePusher, "_place", keyedbugs.half_an_answer),
+    ),
+    Mutant("request: withdrawn after a fault", one(once.OncePusher, "_finish", keyedbugs.withdrawn)),
     Mutant("audit: none", one(reclaim.Reclaimer, "_audit", bugs.constant(None))),
     Mutant("audit: the board read before the listing", one(reclaim.Reclaimer, "scan", poolbugs.board_first)),
     Mutant(

@@ -14,6 +14,7 @@ from maildefer.maildir.markers.names import DRAFT, IN_KEY
 from tests.simulation.beats import Beats
 from tests.simulation.conversations import Conversations
 from tests.simulation.histories import History, Violation
+from tests.simulation.keyed_requests import KeyedRequests
 from tests.simulation.name_cache import entry_in, owner_in
 from tests.simulation.periodic import PeriodicCalls
 from tests.simulation.scheduler import Process
@@ -52,10 +53,12 @@ class Oracle:
     transitions: Transitions = field(init=False)
     periodic: PeriodicCalls = field(init=False)
     uniqueness: Uniqueness = field(init=False)
+    keyed: KeyedRequests = field(init=False)
 
     def __post_init__(self) -> None:
         self.beats, self.conversations, self.transitions = Beats(self), Conversations(self), Transitions(self)
         self.periodic, self.uniqueness = PeriodicCalls(self), Uniqueness(self)
+        self.keyed = KeyedRequests(self)
         for layout in self.layouts:
             folders = {
                 layout.tmp: "tmp",

@@ -152,6 +152,7 @@ class ScheduleRun:
             conversations=fault_rates.conversations,
             ticks=fault_rates.ticks,
             unique=fault_rates.unique,
+            requests=fault_rates.requests,
         )
         if fault_rates.ticks:
             self.scheduler.at(world.now + _TICKING_SECONDS, self._end_ticks)

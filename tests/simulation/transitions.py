@@ -36,10 +36,14 @@ class Transitions:
         oracle, due = self.oracle, entry_in(name).due
         oracle.unsynced[key] = request.destination.rpartition("/")[0]
         wanted = oracle.wanted.get(request.process.pid, 0.0)
-        if request.source.endswith(DRAFT):  # by whoever found its marker, who may want another time
+        if request.late or request.source.endswith(DRAFT):  # by whom another time may be wanted by now
             wanted = float(due or 0)
         if not wanted - _DRIFT_SECONDS <= (due or 0) <= oracle.world.mount_time + _LONGEST_LATER_SECONDS:
             oracle.fail("due", f"{request.process.name} asked for {wanted:.3f}, and pushed {name}")
+        if request.destination.startswith(
+            f"{oracle.layouts[0].path}/"
+        ):  # else a handoff to another filesystem
+            oracle.keyed.pushed(key, node.data)
         oracle.histories[key] = History(node.data, request.process, not_before=wanted)
         if node.data.startswith(periodic.DATA) and request.destination.startswith(
             f"{oracle.layouts[0].new}/"

@@ -12,8 +12,8 @@ A request is known by a name of 32 hex digits; by the fingerprint it is known fo
 4. The keys in the marker are the answer.
 
 A death before 2 leaves drafts for the sweep, and no entry. What one after it has left undone, the next request does.
-The reply of 2 may be lost: the marker's content tells whose it is. As long as nothing tells, the drafts stay, as the
-marker may still come, and names them. None is withdrawn after 2.
+The reply of 2 may be lost, and it may come late: the marker's content tells whose it is, and what it names is discarded
+only once it can't get into its place any more. None is withdrawn after 2.
 """
 
 from __future__ import annotations
@@ -101,17 +101,17 @@ class OncePusher:
         entries = tuple((draft.path.rpartition("/")[2], draft.key) for draft in drafts)
         mine = Answer(fingerprint=fingerprint, entries=entries, is_repeated=False)
         made = f"{ONCE}{self._system.token(8)}"
-        may_come = False  # the marker, after a rename whose reply tells nothing
         found: Answer | None = None
+        is_sent = False
         try:
             self._syncs[self._layout.tmp].sync()
             self._make(made, mine)
             for _ in range(_TRIES):
                 try:
+                    is_sent = True
                     self._system.rename(f"{self._layout.tmp}/{made}", marker)
                     found = mine
                 except OSError as fault:
-                    may_come = may_come or fault.errno in doubt.DOUBTFUL - {errno.ENOENT}
                     found = self._after(fault, marker, mine)
                 if found is not None:
                     return found
@@ -119,8 +119,8 @@ class OncePusher:
         except OSError as fault:
             raise_named(marker, fault)
         finally:
-            if found is not mine and not (found is None and may_come):
-                self._discard(made, drafts)
+            if found is not mine:
+                self._discard(made, drafts, is_sent=is_sent)
 
     def _after(self, fault: OSError, marker: str, mine: Answer) -> Answer | None:
         """Return the marker that is there after a rename that failed; None to try again."""
@@ -157,8 +157,19 @@ class OncePusher:
                 raise
             make_for_group(layout.path, below, self._system)
 
-    def _discard(self, made: str, drafts: Sequence[Draft]) -> None:
-        """Remove a marker that was not placed, and then what it names."""
+    def _discard(self, made: str, drafts: Sequence[Draft], *, is_sent: bool) -> None:
+        """Remove a marker that was not placed, and then what it names.
+
+        If its rename was sent, it is renamed away before: where that succeeds, no late copy of the other finds it, and
+        nobody has read it. Else all stays, as it may be in its place, or get there: a sweep removes what is left.
+        """
+        if is_sent:
+            gone = f"{ONCE}{self._system.token(8)}"
+            try:
+                self._system.rename(f"{self._layout.tmp}/{made}", f"{self._layout.tmp}/{gone}")
+            except OSError:
+                return
+            made = gone
         try:
             with open_folder(self._layout.path, "tmp", system=self._system) as tmp:
                 with tmp.folder(made) as marker:
