@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 import threading
+from collections.abc import Callable
 from datetime import datetime
 from typing import Final, NamedTuple
 
@@ -77,6 +78,25 @@ class MountClock:
                 self._own, self._offset = own, measured.most
                 self._until = boot + _KEPT_SECONDS if is_exact else boot
             return system.boottime() + self._offset
+
+
+def _report_nothing(path: str) -> None:
+    """Do nothing: the function that is called before `report_pushes_with` sets another."""
+
+
+_report: Callable[[str], object] = _report_nothing
+
+
+def report_pushes_with(report: Callable[[str], object]) -> None:
+    """Have this process report by its path each entry that it puts into `.later/`, from a push or a reschedule."""
+    global _report
+    _report = report
+
+
+def report_push(path: str) -> None:
+    """Report the entry at this path, if it is one in `.later/`."""
+    if "/.later/new/" in path:
+        _report(path)
 
 
 _clocks: dict[str, MountClock] = {}  # of this process, by the queue's path

@@ -18,7 +18,7 @@ from maildefer.maildir import doubt, durable, names, scan
 from maildefer.maildir.draft import Compose as Compose
 from maildefer.maildir.draft import Draft, UnsyncedEntry, draft_name, mark_priorities
 from maildefer.maildir.draft import Planned as Planned
-from maildefer.maildir.due import clock_of, due_time
+from maildefer.maildir.due import clock_of, due_time, report_push
 from maildefer.maildir.journal import Journal, journal_of
 from maildefer.maildir.layout import Layout, mend
 from maildefer.maildir.rights.modes import Rights, rights_in
@@ -252,6 +252,8 @@ class Pusher:
             raise_named(folder, fault)
         if self._journal is not None:
             self._journal.record_pushes(keys)
+        for place in places:
+            report_push(place)
 
     def _rename_draft(self, draft: str, key: str, descriptor: int) -> bool:
         try:

@@ -14,7 +14,7 @@ from maildefer.control.audit import audit
 from maildefer.maildir.names import EntryName, pushed_at
 from maildefer.queue import Queue
 from tests.lifecycle.conftest import Start
-from tests.lifecycle.pool import ROOT
+from tests.lifecycle.pool import ROOT, Pool
 from tests.lifecycle.project import BEAT_SECONDS, Project, eventually
 
 pytestmark = pytest.mark.lifecycle
@@ -138,3 +138,19 @@ def test_what_another_program_puts_into_new_for_later_waits_too(project: Project
     eventually(project.is_empty, "it is acked")
     assert project.starts() == {key: 1, "1.x": 1}
     assert handled_at(project)["1.x"] >= due
+
+
+def test_what_a_handler_pushes_for_later_waits_for_no_listing(tmp_path: Path) -> None:
+    """Its worker tells the keeper, which lists what is deferred once a minute here."""
+    project = Project(tmp_path, beat_seconds=120, ttl_seconds=600)
+    pool = Pool(project, workers=1)
+    pool.start()
+    try:
+        pool.await_ready()
+        eventually(lambda: os.listdir(project.queue.status), "the chores of its first beat are over")
+        project.push("later1")
+        eventually(lambda: len(project.notes("end")) == 2, "both are handled", 30)
+        assert pool.stop() == 0
+    finally:
+        if pool.process is not None and pool.process.poll() is None:
+            pool.kill_tree()

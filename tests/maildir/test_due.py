@@ -15,6 +15,7 @@ from maildefer.maildir import due
 from maildefer.maildir.due import LATEST, MountClock, due_time, mount_offset
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.names import EntryName
+from maildefer.maildir.operator import schedule
 from maildefer.maildir.push import Planned, Pusher
 from maildefer.maildir.rights import modes
 from tests.support.queues import DATA, LABEL, START, World, everywhere, put
@@ -181,3 +182,17 @@ def test_in_a_shared_queue_a_postponed_name_is_set_apart(layout: Layout, world: 
     due.postpone(name, EntryName.parse(name), layout, host=LABEL, system=world.system)
     assert Path(layout.later_new, other).read_bytes() == b"other"
     assert len(os.listdir(layout.later_new)) == 2
+
+
+def test_what_is_put_into_later_is_reported_once_it_is_durable_and_nothing_else(
+    pusher: Pusher, layout: Layout, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reported: list[tuple[str, bool]] = []
+    monkeypatch.setattr(due, "_report", lambda path: reported.append((path, bool(world.asked("fsync")))))
+    pusher.push(lambda stem: [DATA])
+    assert reported == []
+    key = pusher.push(Planned(compose=lambda stem: [DATA], due=int(START) + 60))
+    schedule.reschedule(layout, key, int(START) + 5, host=LABEL, system=world.system)
+    schedule.reschedule(layout, key, None, host=LABEL, system=world.system)
+    later = layout.later_new
+    assert reported == [(f"{later}/{key},d=1700000060", True), (f"{later}/{key},n=1,d=1700000005", True)]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from maildefer.maildir import doubt, durable, names
+from maildefer.maildir.due import report_push
 from maildefer.maildir.journal import journal_of
 from maildefer.maildir.layout import Layout, mend, read_format
 from maildefer.maildir.markers.ends import finish_requeue
@@ -73,6 +74,7 @@ class MarkerFinder:
         """Make the place of an entry durable, and say so in the journal."""
         path = self._entry_path(marker)
         self._commits[path.rpartition("/")[0]].sync()
+        report_push(path)
 
     def record_push(self, key: str) -> None:
         if self._journal is not None:

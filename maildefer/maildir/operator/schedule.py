@@ -11,6 +11,7 @@ from typing import Final
 
 from maildefer.errors import EntryNotFound, MaildeferError, raise_named
 from maildefer.maildir import doubt, names
+from maildefer.maildir.due import report_push
 from maildefer.maildir.journal import journal_of
 from maildefer.maildir.layout import Layout, mend, read_format
 from maildefer.maildir.markers.ends import touch
@@ -80,6 +81,7 @@ def move(layout: Layout, found: FoundEntry, due: int | None, *, host: str, syste
         if gone:
             return False
         raise_named(found.path, fault)
+    report_push(f"{folder}/{name}")
     return True
 
 

@@ -7,6 +7,7 @@ their new code.
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import Final
 
 from maildefer import events, logs
@@ -16,7 +17,9 @@ from maildefer.handling.project import finder, queue_paths
 from maildefer.host import working_directory
 from maildefer.host.captured_output import CapturedOutput
 from maildefer.host.linux.process_title import set_title
+from maildefer.maildir import due
 from maildefer.pool.context import PoolContext
+from maildefer.pool.messages import EntryDeferred, send
 from maildefer.pool.worker.worker import Worker
 
 EXIT_APPLICATION_BROKEN: Final = 78
@@ -41,9 +44,18 @@ def run(shared: PoolContext, slot: int, number: int, output: int = -1) -> int:
     worker = _make_worker(shared, slot, application)
     worker.output, worker.directory = captured, directory
     set_title(f"worker {number} {' '.join(queue.name for queue in shared.queues)}")
+    due.report_pushes_with(partial(_report_push, shared))
     events.emit("worker.started", worker=number, pid=os.getpid())
     worker.serve()
     return 0
+
+
+def _report_push(shared: PoolContext, path: str) -> None:
+    """Have the keeper know of an entry that a handler has pushed for later at once, not at its next listing."""
+    folder, _, name = path.rpartition("/")
+    for index, queue in enumerate(shared.queues):
+        if queue.layout.later_new == folder:
+            send(shared.deferrals[1], EntryDeferred(queue=index, name=name))
 
 
 def _make_worker(shared: PoolContext, slot: int, application: Application) -> Worker:

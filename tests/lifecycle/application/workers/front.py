@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from maildefer.queue import Queue
 from maildefer.routing import Defer, Reject, route, stateless
 from workers.journal import note
 
@@ -37,6 +38,11 @@ def _wait(argument: str) -> None:
 
 def _defer(argument: str) -> None:
     raise Defer("not now", after=float(argument))
+
+
+def _later(argument: str) -> None:
+    """Another message, for so many seconds later."""
+    Queue("run/queue").push("Subject: x\n\n", sender="", recipient="quick@test", after=float(argument))
 
 
 def _reject(argument: str) -> None:
@@ -149,6 +155,7 @@ ACTIONS: dict[str, Callable[[str], Any]] = {
     "wait": _wait,
     "hang": lambda argument: time.sleep(3600),
     "defer": _defer,
+    "later": _later,
     "reject": _reject,
     "move": _move,
     "fail": _fail,
