@@ -9,8 +9,8 @@ installed   puts these and the simulated clock in the place of the real ones
 hosts       machines; supervisors, workforces, keepers, workers and handlers are what runs on them, mostly the real code
 oracle      the invariants, checked at each request that the server carries out: by transitions for entries,
             beats for leases, conversations for tokens, periodic for ticks, uniqueness for unique keys,
-            keyed_requests for requests, doubt_rules for listings, final in the end; histories holds what became of
-            each entry, name_cache parses each name once
+            keyed_requests for requests, limits for what runs at a time, doubt_rules for listings, final in the end;
+            histories holds what became of each entry, name_cache parses each name once
 disasters   kills, freezes, cuts off and restarts processes, hosts and the server
 schedule    one seed's run, from its first push to the last check
 explore     very many seeds, in several runs

@@ -73,17 +73,19 @@ class Conversations:
 
     def check(self) -> None:
         """In the end: every token in one place, and free."""
-        server, tokens = self.oracle.world.server, self.oracle.layouts[0].tokens
-        found: Counter[str] = Counter()
-        for path, folder in server.directories.items():
-            if path.startswith(f"{tokens}/"):
-                found.update(entry_in(name).key for name in folder.names if name != MARK)
-        if doubled := [token for token, count in found.items() if count > 1]:
-            self.oracle.fail("I2", f"a token is there more than once: {doubled[0]}")
+        server, home = self.oracle.world.server, self.oracle.layouts[0]
+        for place in (home.tokens, home.limits):
+            found: Counter[str] = Counter()
+            for path, folder in server.directories.items():
+                if path.startswith(f"{place}/"):
+                    found.update(entry_in(name).key for name in folder.names if name != MARK)
+            if doubled := [token for token, count in found.items() if count > 1]:
+                self.oracle.fail("I2", f"a token is there more than once: {doubled[0]}")
 
     def outstanding(self) -> list[str]:
         """Tokens that are taken; but a host in which nobody has conversed yet leaves the dead's until one does."""
         if not self.minded():
             return []
-        folder = self.oracle.world.server.directories.get(f"{self.oracle.layouts[0].tokens}/held")
-        return [f"held/{name}" for name in folder.names] if folder else []
+        directories, home = self.oracle.world.server.directories, self.oracle.layouts[0]
+        folders = [directories.get(f"{place}/held") for place in (home.tokens, home.limits)]
+        return [f"held/{name}" for folder in folders if folder for name in folder.names]

@@ -8,6 +8,7 @@ from typing import Any
 
 _SHARED_EVERY = 3  # schedules
 _LATER_SHARE = 0.3  # of schedules
+_LIMITED_SHARE = 0.15  # of those on no local filesystem, as for conversations
 _UNIQUE_CHANCE = 0.35
 _PRIORITIES_EVERY = 5
 _REQUESTS_CHANCE = 0.3
@@ -51,6 +52,7 @@ class FaultRates:
     clocks: int = 0  # wall clocks that somebody sets by hours
     queues: int = 1  # with two, handlers hand half of the entries on
     far: bool = False  # the second one is on another filesystem
+    limits: bool = False  # at most so many handlers run at a time, and in a period
     conversations: bool = False  # messages belong to conversations, which take turns
     shared: bool = False  # with a front end of another user, the first queue
     ticks: int = 0  # seconds between the instants of a periodic task
@@ -75,6 +77,8 @@ def forecast(seed: int) -> FaultRates:
     fault_rates = _with_unique_keys(_forecast(seed), Random(seed ^ 0x0DD))
     fault_rates = replace(fault_rates, priorities=seed % _PRIORITIES_EVERY == 0)
     fault_rates = _with_requests(fault_rates, Random(seed ^ 0xA6A))
+    if not fault_rates.local and Random(seed ^ 0x11417).random() < _LIMITED_SHARE:
+        fault_rates = replace(fault_rates, limits=True)
     if random.random() > _LATER_SHARE:
         return fault_rates
     cancels, reschedules = (random.randint(1, 3) if random.random() < 0.5 else 0 for _ in range(2))

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
+from maildefer.handling.limits.admission import LimitSlots
 from maildefer.handling.outcomes import ACKED, Buried, Deferred, HandedOff, Outcome, Postponed
 from maildefer.pool.worker.conversation_locks import ConversationLocks
 from tests.simulation.histories import FAILED
+from tests.simulation.limits import AT_A_TIME, RATE
 from tests.simulation.world import TTL_SECONDS
 
 if TYPE_CHECKING:
@@ -21,14 +23,40 @@ class Handlers:
     """One worker's, for one queue. With tokens, a message belongs to a conversation, as for a stateful handler."""
 
     def __init__(
-        self, supervisor: SimulatedSupervisor, slots: WatchedSlot, tokens: ConversationLocks, queue: str
+        self,
+        supervisor: SimulatedSupervisor,
+        slots: WatchedSlot,
+        tokens: ConversationLocks,
+        limits: LimitSlots,
+        queue: str,
     ) -> None:
         self._host = supervisor.host
         self._slots = slots
         self._tokens = tokens
+        self._limits = limits
         self._queue = queue
 
     def dispatch(self, request: Any) -> tuple[Outcome, str]:
+        if self._host.world.fault_rates.limits:
+            return self._handle_within_limits(request)
+        return self._converse(request)
+
+    def _handle_within_limits(self, request: Any) -> tuple[Outcome, str]:
+        oracle, process = self._slots.oracle, self._slots.process
+        uses = ((AT_A_TIME,), (RATE,), (AT_A_TIME, RATE))[crc32(request.Data) % 3]
+        if (full := self._limits.take_slots(uses, request.key)) is not None:
+            oracle.ends(process, self._slots.current, "Postponed")
+            oracle.limits.waiting.add(request.key)
+            return full, ""
+        oracle.limits.waiting.discard(request.key)
+        try:
+            oracle.limits.begins(process, uses)
+            return self._handle(request), "handler"
+        finally:
+            oracle.limits.running.pop(process.pid, None)
+            self._limits.release_slots()
+
+    def _converse(self, request: Any) -> tuple[Outcome, str]:
         if not self._host.world.fault_rates.conversations:
             return self._handle(request), "handler"
         conversation = f"conversation {crc32(request.Data) % _CONVERSATIONS}"

@@ -1,7 +1,7 @@
 """The invariants, looked at whenever the server carries something out, and when a process believes something.
 
 Claims go by their whole paths. What the server does to entries is judged in `transitions`, to leases in `beats`, to
-conversation tokens in `conversations`, to periodic tasks in `periodic`.
+tokens in `conversations`, to periodic tasks in `periodic`; `limits` judges what runs at a time.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from tests.simulation.beats import Beats
 from tests.simulation.conversations import Conversations
 from tests.simulation.histories import History, Violation
 from tests.simulation.keyed_requests import KeyedRequests
+from tests.simulation.limits import LimitedHandlers
 from tests.simulation.name_cache import entry_in, owner_in
 from tests.simulation.periodic import PeriodicCalls
 from tests.simulation.scheduler import Process
@@ -54,11 +55,13 @@ class Oracle:
     periodic: PeriodicCalls = field(init=False)
     uniqueness: Uniqueness = field(init=False)
     keyed: KeyedRequests = field(init=False)
+    limits: LimitedHandlers = field(init=False)
 
     def __post_init__(self) -> None:
         self.beats, self.conversations, self.transitions = Beats(self), Conversations(self), Transitions(self)
         self.periodic, self.uniqueness = PeriodicCalls(self), Uniqueness(self)
         self.keyed = KeyedRequests(self)
+        self.limits = LimitedHandlers(self)
         for layout in self.layouts:
             folders = {
                 layout.tmp: "tmp",
@@ -113,7 +116,7 @@ class Oracle:
         if queue is None:
             if request.source.endswith(DRAFT) and destination:
                 self.transitions.pushed(request, node, new_name)
-            if request.source.startswith(f"{self.layouts[0].tokens}/"):
+            if request.source.startswith((f"{self.layouts[0].tokens}/", f"{self.layouts[0].limits}/")):
                 self.conversations.moved(request)
             if request.source.startswith(f"{self.layouts[0].periodic}/"):
                 self.periodic.moved(request)
@@ -164,6 +167,7 @@ class Oracle:
         if claimed is not None and claimed not in self.outcomes:
             self.died_in.add(claimed)
         self.conversations.held.pop(process.pid, None)
+        self.limits.running.pop(process.pid, None)
 
     def timed_out(self, process: Process) -> None:
         if process.pid not in self.handling:

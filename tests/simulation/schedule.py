@@ -150,6 +150,7 @@ class ScheduleRun:
             later=fault_rates.later,
             queues=fault_rates.queues,
             conversations=fault_rates.conversations,
+            limits=fault_rates.limits,
             ticks=fault_rates.ticks,
             unique=fault_rates.unique,
             requests=fault_rates.requests,

@@ -139,6 +139,7 @@ class WaitedOffers(Offers):
         self._sockets: Any = channels
         self._bell = bell
         self._takes = 0
+        self._held = {}
         self._note_invalid = lambda: None
 
     def is_any(self) -> bool:

@@ -254,13 +254,15 @@ class Transitions:
 
     def _must_be_due_soon(self, request: Request, name: str) -> None:
         """By the mount's time, whatever clock its host has."""
-        due = entry_in(name).due
-        if due is not None and due > self.oracle.world.mount_time + _LONGEST_DEFER_SECONDS:
+        due, key = entry_in(name).due, entry_in(name).key
+        is_late = due is not None and due > self.oracle.world.mount_time + _LONGEST_DEFER_SECONDS
+        if is_late and key not in self.oracle.limits.waiting:  # a rate's line may be long
             self.oracle.fail("due", f"{request.process.name} deferred for much longer than it was to: {name}")
 
     def promoted(self, request: Request, name: str, new_name: str) -> None:
-        due = entry_in(name).due
-        if due is not None and due > self.oracle.world.mount_time + _EARLIEST_SECONDS:
+        due, key = entry_in(name).due, entry_in(name).key
+        is_early = due is not None and due > self.oracle.world.mount_time + _EARLIEST_SECONDS
+        if is_early and key not in self.oracle.limits.waiting:
             self.oracle.fail("due", f"{request.process.name} promoted long before it was due: {name}")
         self.moved(request, name, new_name, attempts=0, crashes=0)
 

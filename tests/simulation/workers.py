@@ -14,6 +14,7 @@ from maildefer.pool.scoreboard import Scoreboard
 from maildefer.pool.scoreboard_slot import ScoreboardSlot
 from maildefer.pool.worker.attempt import ReadMessage
 from maildefer.pool.worker.conversation_locks import ConversationLocks
+from maildefer.pool.worker.limits.worker_limits import WorkerLimits
 from maildefer.pool.worker.queue_view import QueueView
 from maildefer.pool.worker.settle import Settler
 from maildefer.pool.worker.worker import Worker
@@ -118,7 +119,18 @@ class SimulatedWorker(Worker):
         home = self._queues[0]
         system = process.client.system
         tokens = ConversationLocks(home, board, slot, slots, self._offers.is_any, system=system)
-        handlers: Any = [Handlers(supervisor, slots, tokens, queue.name) for queue in self._shared.queues]
+        limits = WorkerLimits(
+            home,
+            board,
+            slot,
+            slots,
+            self._report_released,
+            draw=supervisor.world.scheduler.random.uniform,
+            system=system,
+        )
+        handlers: Any = [
+            Handlers(supervisor, slots, tokens, limits, queue.name) for queue in self._shared.queues
+        ]
         self._settler = Settler(
             policy=POLICY,
             layouts={queue.name: queue.layout for queue in self._shared.queues},

@@ -88,7 +88,14 @@ class Sweeper:
             except OSError:  # the folder is missing, or the next pass meets the fault again
                 pass
         self._first_seen = seen
-        return removed + self._sweep_markers(mount_time)
+        return removed + self._sweep_markers(mount_time) + self._sweep_rates(mount_time)
+
+    def _sweep_rates(self, mount_time: float) -> int:
+        if not self._listed(self._layout.rates):
+            return 0
+        from maildefer.maildir.upkeep.rates import RateSweeper  # a queue without rates never needs it
+
+        return RateSweeper(self._layout, system=self._system).sweep(mount_time)
 
     def _sweep_markers(self, mount_time: float) -> int:
         """Free markers that are over, and that no push has found; carry out what is left of a push."""

@@ -268,6 +268,15 @@ def test_a_late_copy_of_a_removal_removes_no_later_folder(make: Make, layout: La
         os.rename(f"{layout.rates}/{RATE.folder}", f"{layout.tmp}/{draft}")
 
 
+def test_the_sweep_of_a_queue_sweeps_its_rates_too(make: Make, layout: Layout, world: World) -> None:
+    sweeper = Sweeper(layout, system=world.system)
+    assert sweeper.sweep(world.seconds) == 0
+    takes(make())
+    pass_time(world, 700)
+    assert sweeper.sweep(world.seconds) == 1
+    assert os.listdir(layout.rates) == []
+
+
 def test_what_was_removed_leaves_the_drafts_in_time(make: Make, layout: Layout, world: World) -> None:
     process, sweeper = make(), RateSweeper(layout, system=world.system)
     takes(process)
