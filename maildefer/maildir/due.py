@@ -10,7 +10,6 @@ import math
 import os
 import threading
 from collections.abc import Callable
-from datetime import datetime
 from typing import Final, NamedTuple
 
 from maildefer.errors import raise_named
@@ -137,6 +136,8 @@ def _seconds(after: object, most: float) -> float:
 
 
 def _moment(at: object, now: float) -> float:
+    from datetime import datetime  # front ends and keepers, which import this module, need none
+
     if not isinstance(at, datetime):
         raise TypeError(f"at={at!r}: give a datetime with its zone, or seconds as `after`")
     if at.utcoffset() is None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
 from functools import partial
 
 from maildefer.errors import MaildeferError
@@ -76,6 +75,8 @@ def due_of(pusher: Pusher, message: Message) -> int | None:
     """When a message is due, by the mount's time; None if at once. Raises DueRefused, StorageFault's kinds."""
     if message.after_seconds is None and not message.at:
         return None
+    from datetime import datetime  # an SMTP front end needs none
+
     try:
         at = datetime.fromisoformat(message.at) if message.at else None
         return pusher.due(after=message.after_seconds, at=at)
