@@ -6,6 +6,7 @@ Imported by the commands of maildefer.cli; no part of a pool imports it.
     pidfile_proof     whether a pid file may be believed
     health            what a process's account of itself means: alive, ready, degraded
     queue_status      what a queue holds and which hosts serve it
+    drained           ends a pool of this host when its queues have nothing left
     stop              stops processes of this host by signals and those of others by requests
     stop_requests     asks other hosts' supervisors to stop, and waits; stop_steps: what `stop` reports
     requests          the files by which a supervisor of any host is asked for something

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sys
-from typing import Annotated
+import time
+from typing import Annotated, Any
 
 import typer
 
@@ -37,6 +38,9 @@ def supervise(
     group: Annotated[
         str, typer.Option("--group", metavar="NAME", help="And this group; else the user's own.")
     ] = "",
+    drain: Annotated[
+        bool, typer.Option("--drain", help="End when nothing is left but deferred entries that are not due.")
+    ] = False,
     force: Annotated[
         bool, typer.Option("--force", "-f", help="Start on a mount that the doctor refuses.")
     ] = False,
@@ -59,6 +63,10 @@ def supervise(
 
     if (user or group) and not intake:
         raise typer.BadParameter("--user and --group are for the front end: add --intake.")
+    if drain and intake:
+        raise typer.BadParameter(
+            "--drain is for queues alone: a front end takes new messages until it is stopped."
+        )
     chosen_format, chosen_level = log_format(log_format_name), log_level(log_level_name)
     if log_file:
         events.must_open(log_file)
@@ -70,7 +78,7 @@ def supervise(
             if finding.verdict != "ok":
                 output.say(f"{place}: {finding.fact}: {finding.remedy}")
     pidfile = pid_path(pid, supervise_pid())
-    orders = {
+    orders: dict[str, Any] = {
         "project": project(),
         "queues": [os.path.abspath(queue) for queue in queues] if queues else None,
         "workers": workers,
@@ -85,4 +93,27 @@ def supervise(
         "log_file": os.path.abspath(log_file) if log_file else None,
     }
     sys.stdout.flush()
+    if drain:
+        _fork_and_wait(pidfile, orders["lock_fd"])
     os.execv(sys.executable, [sys.executable, "-m", "maildefer.pool", json.dumps(orders)])
+
+
+def _fork_and_wait(pidfile: str, lock: int) -> None:
+    """Return in a child, which becomes the supervisor; the parent ends it when nothing is left, with its exit code."""
+    from maildefer.control.drained import DeferredRest, wait_until_drained
+    from maildefer.host.pidfile_lock import name_holder
+
+    if (pid := os.fork()) == 0:
+        name_holder(lock)
+        return
+    os.close(lock)
+
+    def report(rest: DeferredRest) -> None:
+        entries = output.count(rest.count, "deferred entry is", "deferred entries are")
+        due = output.duration(max(0.0, rest.next_due - time.time()))
+        output.say(
+            f"{rest.queue}: {entries} left, the first due in {due}: "
+            f"`maildefer queue list {rest.queue} --in deferred` shows them"
+        )
+
+    raise typer.Exit(wait_until_drained(pid, pidfile, report))

@@ -1,0 +1,107 @@
+"""`maildefer supervise --drain`: a pool that ends when nothing is left for it to do."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.lifecycle.pool import Pool
+from tests.lifecycle.project import PATIENCE_SECONDS, Project, eventually
+
+pytestmark = pytest.mark.lifecycle
+
+Drain = Callable[..., subprocess.Popen[str]]
+
+
+@pytest.fixture
+def drain(project: Project) -> Iterator[Drain]:
+    """Start the command in the project."""
+    begun: list[subprocess.Popen[str]] = []
+
+    def start(*options: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "maildefer", "supervise", "--drain", "-w", "2", *options]
+        begun.append(
+            subprocess.Popen(
+                command, cwd=project.path, env=Pool(project).environ, stderr=subprocess.PIPE, text=True
+            )
+        )
+        return begun[-1]
+
+    yield start
+    for process in begun:
+        if process.poll() is None:
+            process.terminate()
+            process.wait(PATIENCE_SECONDS)
+        assert process.stderr is not None
+        process.stderr.close()
+
+
+def said(process: subprocess.Popen[str]) -> str:
+    return process.communicate(timeout=PATIENCE_SECONDS)[1]
+
+
+def test_it_ends_when_all_queues_are_empty(project: Project, drain: Drain) -> None:
+    project.push("quick", 20)
+    project.push("sleep0.2", 2, queue="run/later")
+    process = drain()
+    log = said(process)
+    assert process.returncode == 0, log
+    assert project.is_empty()
+    assert len(project.notes("end")) == 22
+    assert project.leases() == []
+
+
+def test_it_ends_at_once_where_nothing_is_there(project: Project, drain: Drain) -> None:
+    process = drain()
+    said(process)
+    assert process.returncode == 0
+
+
+def test_it_waits_for_what_is_claimed(project: Project, drain: Drain) -> None:
+    project.push("wait")
+    process = drain()
+    eventually(lambda: project.notes("start"), "the handler begins")
+    assert process.poll() is None
+    project.go()
+    said(process)
+    assert process.returncode == 0
+    assert len(project.notes("end")) == 1
+
+
+def test_deferred_entries_that_are_not_due_are_left_and_named(project: Project, drain: Drain) -> None:
+    project.push("defer3600", 2)
+    project.push("quick", 3)
+    process = drain()
+    log = said(process)
+    assert process.returncode == 0
+    assert "2 deferred entries are left, the first due in 1.0 h" in log or "due in 60 min" in log, log
+    assert len(project.names("later_new")) == 2
+    assert project.names("new") == project.names("cur") == []
+
+
+def test_a_term_ends_it_as_any_pool(project: Project, drain: Drain) -> None:
+    project.push("wait")
+    process = drain()
+    eventually(lambda: project.notes("start"), "the handler begins")
+    os.kill(process.pid, signal.SIGTERM)
+    project.go()
+    said(process)
+    assert process.returncode == 0
+
+
+def test_a_pool_that_cannot_start_ends_with_its_own_code(project: Project, drain: Drain) -> None:
+    project.edit("workers/front.py", "@stateless", "@no_such_decorator")
+    process = drain()
+    log = said(process)
+    assert process.returncode == 78, log
+
+
+def test_a_front_end_is_refused_beside_it(drain: Drain) -> None:
+    process = drain("--intake")
+    assert "a front end takes new messages" in " ".join(said(process).split())
+    assert process.returncode == 2
