@@ -39,6 +39,17 @@ class Conversations:
                 oracle.fail("I3", f"two are in one conversation: {short(claimed)} and {short(for_claim)}")
         self.held[process.pid] = conversation, claimed
 
+    def calls(self, process: Process, claimed: str) -> None:
+        """An exclusive function is called: under a token, unless the host has lost its lease."""
+        oracle, family, layout = self.oracle, process.family, self.oracle.layouts[0]
+        folder = oracle.world.server.directories.get(f"{layout.tokens}/held")
+        owners = [owner_in(name) for name in (folder.names if folder else ())]
+        if not any(owner is not None and owner.pid == process.pid for owner in owners):
+            lease = family.leases()[layout.path] if family is not None else ""
+            if oracle.beats.is_live(layout, lease):
+                oracle.fail("exclusive", f"{process.name} calls without a token: {short(claimed)}")
+        self.begins(process, "a batch", claimed)
+
     def _is_live(self, process: Process) -> bool:
         """Whether it has a token under a live lease: one that lost its lease is told, and killed, in a moment."""
         folder = self.oracle.world.server.directories.get(f"{self.oracle.layouts[0].tokens}/held")

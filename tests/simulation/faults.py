@@ -12,6 +12,7 @@ _LIMITED_SHARE = 0.15  # of those on no local filesystem, as for conversations
 _UNIQUE_CHANCE = 0.35
 _PRIORITIES_EVERY = 5
 _REQUESTS_CHANCE = 0.3
+_BATCHES_SHARE = 0.25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +64,7 @@ class FaultRates:
     pusher_deaths: int = 0
     priorities: bool = False  # entries are pushed with any of them
     requests: int = 0  # so many requests, which are made again and again in the place of most pushes
+    batches: int = 0  # most messages are for a `@batch` function; 2: with one call at a time on all hosts
     paperwork: bool = False  # keepers write status files, read the others', and look for requests
 
     def __str__(self) -> str:
@@ -79,6 +81,7 @@ def forecast(seed: int) -> FaultRates:
     fault_rates = _with_requests(fault_rates, Random(seed ^ 0xA6A))
     if not fault_rates.local and Random(seed ^ 0x11417).random() < _LIMITED_SHARE:
         fault_rates = replace(fault_rates, limits=True)
+    fault_rates = _with_batches(fault_rates, Random(seed ^ 0xBA7C))
     if random.random() > _LATER_SHARE:
         return fault_rates
     cancels, reschedules = (random.randint(1, 3) if random.random() < 0.5 else 0 for _ in range(2))
@@ -106,6 +109,20 @@ def _with_requests(fault_rates: FaultRates, random: Random) -> FaultRates:
         requests=random.choice((1, 2, 3)),
         entries=fault_rates.entries + random.randint(3, 10),
         pusher_deaths=max(fault_rates.pusher_deaths, random.choice((0, 2, 4))),
+    )
+
+
+def _with_batches(fault_rates: FaultRates, random: Random) -> FaultRates:
+    if fault_rates.conversations or fault_rates.limits or random.random() > _BATCHES_SHARE:
+        return fault_rates
+    batches = 1 if fault_rates.local else random.choice((1, 2))  # the model of power knows no renamed folders
+    return replace(
+        fault_rates,
+        batches=batches,
+        workers=2,
+        entries=fault_rates.entries + 4,
+        pace=0.2,
+        handling=random.choice((0.5, 3.0)),
     )
 
 

@@ -112,6 +112,7 @@ class SimulatedHost:
         memory = self.supervisor.board._memory
         before = memory[:]
         world.scheduler.kill(process)
+        self.supervisor.locks.end(process.pid)
         memory[:] = (
             before  # `finally` clauses, which a killed process does not have, may have written to the board
         )

@@ -23,7 +23,18 @@ from maildefer.maildir.system import System
 from maildefer.pool import scoreboard, status_record
 from maildefer.pool.keeper import heartbeat, keeper, maintenance, ticker
 from maildefer.pool.supervisor import drain, workers
-from maildefer.pool.worker import attempt, cross_device, queue_view, scout, settle, worker
+from maildefer.pool.worker import (
+    attempt,
+    batch_group,
+    batch_leader,
+    batch_worker,
+    claim_slots,
+    cross_device,
+    queue_view,
+    scout,
+    settle,
+    worker,
+)
 from tests.simulation import periodic
 from tests.simulation.scheduler import Process, Scheduler
 from tests.simulation.stand_ins import Memory, nothing
@@ -154,11 +165,12 @@ def installed() -> Iterator[None]:
         def put(module: Any, name: str, value: object) -> None:
             stack.enter_context(patch.object(module, name, value))
 
-        for module in (worker, attempt, queue_view, settle, scout, status_record):
+        for module in (worker, attempt, queue_view, settle, scout, status_record, batch_worker):
             put(module, "time", clock)
         for module in (queue_view, status_record, scout):
             put(module, "boottime", clock.boottime)
-        put(keeper, "boottime", clock.boottime)
+        for module in (keeper, batch_group, batch_leader, batch_worker):
+            put(module, "boottime", clock.boottime)
         put(keeper, "os", SimpleNamespace(getppid=_parent, _exit=_exit, kill=_kill))
         put(keeper, "descendants", SimpleNamespace(is_or_is_below=lambda parent, pid: True))
         put(
@@ -178,7 +190,8 @@ def installed() -> Iterator[None]:
         for module in (heartbeat, maintenance):
             put(module, "threading", threads)
         put(scoreboard, "mmap", SimpleNamespace(mmap=Memory))
-        put(scoreboard, "GATHERED_PLACES", 0)  # no batches here, and a board is copied with each death
+        for module in (scoreboard, claim_slots):  # few, since a board is copied with each death
+            put(module, "GATHERED_PLACES", 8)
         put(heartbeat, "start_time", lambda pid: 1)
         put(maintenance, "is_alive", _alive)
         put(ticker.Ticker, "compose", staticmethod(lambda task, queue, host: lambda stem: [periodic.DATA]))

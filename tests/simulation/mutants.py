@@ -35,8 +35,17 @@ from maildefer.pool.keeper import heartbeat, keeper, maintenance, slot_reclaim, 
 from maildefer.pool.scoreboard import Scoreboard
 from maildefer.pool.scoreboard_slot import ScoreboardSlot
 from maildefer.pool.supervisor import workers
-from maildefer.pool.worker import attempt, conversation_locks, cross_device, queue_view, scout, worker
-from tests.simulation import bugs, keyedbugs, laterbugs, periodicbugs, poolbugs
+from maildefer.pool.worker import (
+    attempt,
+    batch_leader,
+    claim_slots,
+    conversation_locks,
+    cross_device,
+    queue_view,
+    scout,
+    worker,
+)
+from tests.simulation import batchbugs, bugs, keyedbugs, laterbugs, periodicbugs, poolbugs
 from tests.simulation.installed import installed
 from tests.simulation.schedule import run
 
@@ -262,6 +271,43 @@ MUTANTS = (
         "sweep: drafts after 36 minutes",
         one(sweep, "DRAFT_SECONDS", lambda old: old / 60),
         units="tests/maildir/upkeep/test_sweep.py",
+    ),
+    Mutant(
+        "batch: a claim that is taken over is charged twice",
+        one(claim_slots, "replace", batchbugs.charged_twice),
+    ),
+    Mutant(
+        "batch: a claim published after it was sent",
+        one(claim_slots.GatheringClaimer, "claim", batchbugs.published_late),
+    ),
+    Mutant(
+        "batch: what was passed on is kept",
+        one(batch_leader.BatchLeader, "pass_claim", batchbugs.passed_and_kept),
+    ),
+    Mutant(
+        "batch: a death in its handler not charged",
+        one(claim_slots.GatheredSlots, "mark_in_handler", batchbugs.never_in_a_handler),
+    ),
+    Mutant(
+        "batch: a death charges what was only gathered",
+        one(Scoreboard, "spared", batchbugs.all_in_a_handler),
+        units="tests/pool/worker/test_claim_slots.py",
+    ),
+    Mutant(
+        "batch: calls overlap on a host", one(batch_leader.BatchCalls, "take_token", batchbugs.calls_at_once)
+    ),
+    Mutant(
+        "batch: an exclusive call asks its host alone",
+        one(batch_leader.BatchCalls, "take_token", batchbugs.calls_on_all_hosts),
+    ),
+    Mutant(
+        "batch: the token is given back as the call begins",
+        one(batch_leader.BatchCalls, "take_token", batchbugs.ends_with_the_first),
+    ),
+    Mutant(
+        "batch: taken over under another's lease",
+        one(claim_slots.GatheringClaimer, "claim", batchbugs.from_any_lease),
+        units="tests/pool/worker/test_batch_leader.py",
     ),
     Mutant("tick: who loses pushes too", one(ticks.Ticks, "push", periodicbugs.loser_pushes)),
     Mutant(

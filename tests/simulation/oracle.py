@@ -32,7 +32,9 @@ class Oracle:
     histories: dict[str, History] = field(default_factory=dict)
     processes: dict[int, Process] = field(default_factory=dict)
     held: dict[int, set[str | int]] = field(default_factory=dict)  # by pid: what it may hold, as it published
-    handling: dict[int, str] = field(default_factory=dict)  # by pid: the claim whose handler runs
+    handling: dict[int, set[str]] = field(default_factory=dict)  # by pid: the claims whose handler runs
+    calling: dict[int, Process] = field(default_factory=dict)  # by pid: what is in a `@batch` function
+    passed: set[str] = field(default_factory=set)  # claims that another worker has taken over
     begun: set[str] = field(default_factory=set)  # claims whose handler began
     outcomes: dict[str, str] = field(default_factory=dict)  # by claim: what its handler ended in
     died_in: set[str] = field(default_factory=set)  # claims in whose handlers their workers died
@@ -134,6 +136,8 @@ class Oracle:
                 self.transitions.rescheduled(request, name, new_name)
             case "new", "later":
                 self.transitions.postponed(request, name, new_name)
+            case "cur", "cur" if owner_in(name) is not None and owner_in(new_name) is not None:
+                self.transitions.passed_on(request, name, new_name)
             case "cur", "cur":
                 self.transitions.seized(request, name, new_name)
             case "cur", "new" if other is not queue:
@@ -159,13 +163,14 @@ class Oracle:
 
     def is_off(self, process: Process, claimed: str) -> None:
         """The server settles that claim for it; late, and by now it may be on the next one."""
-        if self.handling.get(process.pid) == claimed:
-            del self.handling[process.pid]
+        if claimed in self.handling.get(process.pid, ()):
+            self.handling[process.pid].discard(claimed)
+            if not self.handling[process.pid]:
+                del self.handling[process.pid]
 
     def dies(self, process: Process) -> None:
-        claimed = self.handling.pop(process.pid, None)
-        if claimed is not None and claimed not in self.outcomes:
-            self.died_in.add(claimed)
+        self.died_in |= self.handling.pop(process.pid, set()) - self.outcomes.keys()
+        self.calling.pop(process.pid, None)
         self.conversations.held.pop(process.pid, None)
         self.limits.running.pop(process.pid, None)
 
@@ -217,7 +222,7 @@ class Oracle:
                 "I5",
                 f"{history.starts} handlers began, {history.charged} attempts are charged: {short(claimed)}",
             )
-        for pid, other in self.handling.items():
+        for pid, other in ((pid, other) for pid, others in self.handling.items() for other in others):
             if (
                 entry_in(other.rpartition("/")[2]).key == entry.key
                 and self.processes[pid].alive
@@ -226,13 +231,28 @@ class Oracle:
                 and self.is_live(other)
             ):
                 self.fail("I3", f"two hold it under live leases: {short(claimed)} and {short(other)}")
-        self.handling[process.pid] = claimed
+        self.handling.setdefault(process.pid, set()).add(claimed)
 
     def ends(self, process: Process, claimed: str, outcome: str) -> None:
         """A handler has returned or raised, or was not begun."""
         self.outcomes[claimed] = outcome
         if outcome != "Postponed":
             self.histories[entry_in(claimed.rpartition("/")[2]).key].finished += 1
+
+    def calls(self, process: Process, claimed: str, *, exclusive: bool) -> None:
+        """A `@batch` function is called: the only call of it on its host, or on all."""
+        for other in self.calling.values():
+            if other.family is process.family:
+                self.fail(
+                    "overlap", f"{process.name} calls while {other.name} is in its call: {short(claimed)}"
+                )
+        self.calling[process.pid] = process
+        if exclusive:
+            self.conversations.calls(process, claimed)
+
+    def returns(self, process: Process) -> None:
+        self.calling.pop(process.pid, None)
+        self.falls_silent(process)
 
     def converses(self, process: Process, conversation: str, claimed: str) -> None:
         self.conversations.begins(process, conversation, claimed)
@@ -241,7 +261,9 @@ class Oracle:
         self.conversations.held.pop(process.pid, None)
 
     def reports_settled(self, process: Process, claimed: str) -> None:
-        self.handling.pop(process.pid, None)
+        self.is_off(process, claimed)
+        if claimed in self.passed:  # it is another worker's, and this one has only let go of it
+            return
         if self.left.get(claimed) is not process:
             by = self.left.get(claimed)
             self.fail(
@@ -250,6 +272,6 @@ class Oracle:
             )
 
     def reports_lost(self, process: Process, claimed: str) -> None:
-        self.handling.pop(process.pid, None)
+        self.is_off(process, claimed)
         if claimed not in self.left:
             self.fail("I7", f"{process.name} believes that it lost {short(claimed)}, and nobody took it")

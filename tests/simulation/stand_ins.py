@@ -99,6 +99,9 @@ class Bell:
         if self._sleeping:
             self._scheduler.wake(self._sleeping.popleft())
 
+    def rouse_all(self) -> None:
+        self.rouse(list(self._sleeping))
+
     def rouse(self, threads: list[Thread]) -> None:
         for thread in threads:
             if thread in self._sleeping:
@@ -141,6 +144,17 @@ class WaitedOffers(Offers):
         self._takes = 0
         self._held = {}
         self._note_invalid = lambda: None
+
+    def wake_for(self, end: Any) -> None:
+        """A channel rouses all."""
+
+    stop_waking_for = wake_for
+
+    def rest(self) -> None:
+        self._sockets, self._left = [], self._sockets
+
+    def resume(self) -> None:
+        self._sockets, self._left = self._left, []
 
     def is_any(self) -> bool:
         return any(map(len, self._sockets))

@@ -10,14 +10,16 @@ from maildefer.host.identity import HostIdentity
 from maildefer.maildir.layout import Format
 from maildefer.pool.context import PoolContext, QueueOfPool
 from maildefer.pool.messages import FromSupervisor, LeaseLost, from_keeper, send
-from maildefer.pool.scoreboard import Header, ProcessKind, Scoreboard
+from maildefer.pool.scoreboard import BATCH_CHANNELS, Header, ProcessKind, Scoreboard
 from maildefer.pool.supervisor.drain import Drain
+from tests.simulation.batches import PassingChannel
 from tests.simulation.installed import act_as
 from tests.simulation.keepers import SimulatedKeeper, SimulatedScout
 from tests.simulation.scheduler import Process
 from tests.simulation.stand_ins import Bell, Channel, Mailbox
 from tests.simulation.workforces import SimulatedWorkforce
 from tests.simulation.world import MAX_CRASHES
+from tests.support.host_locks import HostLocks
 
 if TYPE_CHECKING:
     from tests.simulation.hosts import SimulatedHost
@@ -49,6 +51,8 @@ class SimulatedSupervisor:
         to_supervisor: Any = Mailbox(self._hear)
         deferred: Any = Mailbox(lambda message: self.keeper.hear_deferred(message))
         nobody: Any = None
+        passing: Any = [PassingChannel(self.bell) for _ in range(BATCH_CHANNELS)]
+        self.locks = HostLocks()
         self.shared = PoolContext(
             settings=settings,
             project="/",
@@ -62,6 +66,7 @@ class SimulatedSupervisor:
             offers=(),
             keeper=(to_keeper, to_supervisor),
             deferrals=(nobody, deferred),
+            gathering=tuple((channel, channel) for channel in passing),
             not_paused=0,
             supervisor=self.process.pid,
         )

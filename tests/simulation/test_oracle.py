@@ -21,7 +21,7 @@ def test_a_claim_that_is_settled_late_leaves_its_worker_on_the_next_one() -> Non
     late, now = (
         f"{layout.cur}/{key},a=1:1,h-1-0123456789ab.7.{seq}" for seq, key in enumerate(("1.x", "2.x"), 1)
     )
-    oracle.outcomes[late], oracle.handling[7] = "Acked", now
+    oracle.outcomes[late], oracle.handling[7] = "Acked", {now}
     oracle.done(Request("unlink", late, "", worker, 0.0, late=True), File(1), None)
     oracle.timed_out(worker)
     oracle.outcomes[now] = "Acked"

@@ -86,6 +86,22 @@ class Transitions:
             history.not_before = float(after.due or 0)
         self.moved(request, name, new_name, attempts=0, crashes=0)
 
+    def passed_on(self, request: Request, name: str, new_name: str) -> None:
+        """A worker takes over what another one of its host has claimed, and no handler has begun with."""
+        oracle, before, after = self.oracle, owner_in(name), owner_in(new_name)
+        assert before is not None
+        assert after is not None
+        mover, holder = request.process, oracle.processes.get(before.pid)
+        if after.pid != mover.pid:
+            oracle.fail("I3", f"{mover.name} takes over in another's name: {short(request.destination)}")
+        if before.lease != after.lease or (holder is not None and holder.family is not mover.family):
+            oracle.fail("I6", f"{mover.name} took {name} from another host")
+        if request.source in oracle.begun:
+            oracle.fail("I3", f"{mover.name} took over {name}, whose handler had begun")
+        self.moved(request, name, new_name, attempts=0, crashes=0, returns=0)
+        oracle.left[request.source] = mover
+        oracle.passed.add(request.source)
+
     def moved(
         self,
         request: Request,

@@ -33,7 +33,7 @@ POLICY = RetryPolicy(max_attempts=8, first_seconds=0.5, cap_seconds=3)
 class WatchedSlot(ScoreboardSlot):
     """A process's places on the board, and the same for the oracle: claims by name, tokens by SEQ."""
 
-    __slots__ = ("process", "oracle", "claim", "current", "_names")
+    __slots__ = ("process", "oracle", "claim", "current", "paths", "_names")
 
     def __init__(self, board: Scoreboard, slot: int, process: Process, oracle: Oracle) -> None:
         super().__init__(board, slot)
@@ -42,6 +42,7 @@ class WatchedSlot(ScoreboardSlot):
         self.current = ""
         self.claim: Any = None
         self._names: dict[int, str | int] = {}
+        self.paths: dict[str, str] = {}  # of gathered claims, by key
         oracle.held[process.pid] = set()
 
     def take_place(self, seq: int, name: str) -> int:
@@ -119,6 +120,7 @@ class SimulatedWorker(Worker):
         home = self._queues[0]
         system = process.client.system
         tokens = ConversationLocks(home, board, slot, slots, self._offers.is_any, system=system)
+        self._conversations = tokens
         limits = WorkerLimits(
             home,
             board,
@@ -129,7 +131,7 @@ class SimulatedWorker(Worker):
             system=system,
         )
         handlers: Any = [
-            Handlers(supervisor, slots, tokens, limits, queue.name) for queue in self._shared.queues
+            self._handlers_for(supervisor, slots, tokens, limits, queue.name) for queue in self._shared.queues
         ]
         self._settler = Settler(
             policy=POLICY,
@@ -155,6 +157,9 @@ class SimulatedWorker(Worker):
         self._process.stopping = True
         self._note_stop(signal.SIGTERM, None)
         self._bell.rouse(self._process.threads)
+
+    def _handlers_for(self, *facts: Any) -> Handlers:
+        return Handlers(*facts)
 
     def _serving(self, supervisor: SimulatedSupervisor, index: int) -> QueueView:
         queue, label = supervisor.shared.queues[index], supervisor.shared.host.label

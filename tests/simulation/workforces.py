@@ -9,6 +9,7 @@ from maildefer.pool.fork import ChildProcess
 from maildefer.pool.messages import ReclaimSlots
 from maildefer.pool.scoreboard import Header, ProcessKind, SlotWord
 from maildefer.pool.supervisor.workers import WorkerTable
+from tests.simulation.batches import SimulatedBatchWorker
 from tests.simulation.scheduler import Process
 from tests.simulation.workers import SimulatedWorker
 
@@ -47,7 +48,8 @@ class SimulatedWorkforce(WorkerTable):
         self.add_worker(
             ChildProcess(pid=process.pid, kind=ProcessKind.WORKER, slot=free[0], number=self._born, began=now)
         )
-        worker = self._workers[process.pid] = SimulatedWorker(supervisor, free[0], process)
+        kind = SimulatedBatchWorker if supervisor.world.fault_rates.batches else SimulatedWorker
+        worker = self._workers[process.pid] = kind(supervisor, free[0], process)
         supervisor.world.scheduler.start(process, "work", lambda: self._live(worker, process))
         return None
 
@@ -55,6 +57,7 @@ class SimulatedWorkforce(WorkerTable):
         """Returns only when the worker ends by itself."""
         worker.serve()
         process.alive = False
+        self._supervisor.locks.end(process.pid)
         self.processes.pop(process.pid, None)
         self._supervisor.oracle.ended(process)
         self._soon_reaped(process.pid, 0)

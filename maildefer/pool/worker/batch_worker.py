@@ -62,15 +62,7 @@ class BatchWorker(Worker):
             queue = self._queues[index]
             slots = GatheredSlots(shared.board, slot, self._slot, index, self._free_places)
             self._gathered_slots[index] = slots
-            queue.claimer = GatheringClaimer(
-                queue.claimer.layout,
-                slots,
-                lease="",
-                host=queue.claimer.host,
-                mount_time=queue.claimer.mount_time,
-                kind=GatheredClaim,
-                system=queue.claimer.system,
-            )
+            queue.claimer = GatheringClaimer.like(queue.claimer, slots)
             self._attempts[index].run_handlers = partial(self._run_marked, slots)
         self._leaders = [
             BatchLeader(number, shared.gathering[number], locks, self._offers)

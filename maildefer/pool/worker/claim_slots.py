@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from maildefer.errors import QueueError
 from maildefer.maildir.claims import Claim, Claimer
@@ -41,6 +41,15 @@ class GatheringClaimer(Claimer):
     """A claimer that also takes over what another worker under its lease has claimed, and passes on."""
 
     __slots__ = ()
+
+    @classmethod
+    def like(cls, claimer: Claimer, slots: GatheredSlots) -> Self:
+        """Make one that claims as `claimer` does, but gathers."""
+        made = cls.__new__(cls)
+        for name in Claimer.__slots__:
+            setattr(made, name, getattr(claimer, name))
+        made.slots, made.kind = slots, GatheredClaim
+        return made
 
     def claim(self, name: str) -> Claim | None:
         """Claim `new/NAME`, or take over `cur/NAME`: a claim by one more rename, whose attempt is charged once (I5).

@@ -124,15 +124,17 @@ class Offers:
 
     def rest(self) -> None:
         """Leave the offers to other workers, also while this one waits, until `resume`."""
-        for sock in self._sockets:
-            self._epoll.unregister(sock.fileno())
+        for index, sock in enumerate(self._sockets):
+            if index not in self._held:
+                self._epoll.unregister(sock.fileno())
         self._sockets, self._left = [], self._sockets
 
     def resume(self) -> None:
         """Take offers again."""
         self._sockets, self._left = self._left, []
-        for sock in self._sockets:
-            self._epoll.register(sock.fileno(), select.EPOLLIN | select.EPOLLEXCLUSIVE)
+        for index, sock in enumerate(self._sockets):
+            if index not in self._held:
+                self._epoll.register(sock.fileno(), select.EPOLLIN | select.EPOLLEXCLUSIVE)
 
     def is_any(self) -> bool:
         """Whether there may be an offer, or a signal came."""
@@ -143,7 +145,7 @@ class Offers:
         if paused:
             ready = self._paused.poll(None if seconds is None else seconds * 1000)
         else:
-            if self._held:
+            if self._held and self._sockets:
                 until = max(0.0, min(until for until, _ in self._held.values()) - boottime())
                 seconds = until if seconds is None else min(seconds, until)
             ready = self._epoll.poll(seconds)

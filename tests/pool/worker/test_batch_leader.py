@@ -147,8 +147,11 @@ def test_a_claim_that_is_passed_on_is_the_leaders_alone_and_charged_once(host: H
 )
 def test_only_a_claim_under_ones_own_lease_is_taken_over(host: Host, layout: Layout, path: str) -> None:
     claimer, slots = host.claims(layout, 0)
-    free = len(slots.free)
-    assert claimer.claim(path.replace("LEASE", LEASE)) is None
+    path, free = path.replace("LEASE", LEASE), len(slots.free)
+    with open(f"{layout.path}/{path}", "xb"):
+        pass
+    assert claimer.claim(path) is None
+    assert os.path.exists(f"{layout.path}/{path}")
     assert len(slots.free) == free
 
 

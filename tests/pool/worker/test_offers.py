@@ -84,6 +84,28 @@ def test_offers_are_taken_by_priority_but_no_queue_starves() -> None:
     assert 1 <= taken.count("ordinary") <= 3
 
 
+def test_a_worker_that_rests_takes_no_offer_nor_one_that_it_holds_until_it_resumes() -> None:
+    with closing_all(channel(), channel()) as ((urgent, first), (ordinary, second)):
+        reader, writer = os.pipe()
+        gate = os.eventfd(1)
+        offers = Offers([first, second], reader, gate)
+        offers.hold(0, ["held"], 0.0)
+        offers.rest()
+        urgent.send(pack(["urgent"]))
+        ordinary.send(pack(["ordinary"]))
+        assert (offers.is_any(), offers.take_offer()) == (False, None)
+        offers.resume()
+        assert offers.is_any()
+        assert [offers.take_offer() for _ in range(4)] == [
+            (0, ["held"]),
+            (0, ["urgent"]),
+            (1, ["ordinary"]),
+            None,
+        ]
+        for descriptor in (reader, writer, gate):
+            os.close(descriptor)
+
+
 def test_no_name_that_leads_elsewhere_is_taken_from_an_offer(capfd: pytest.CaptureFixture[str]) -> None:
     """Each is renamed below `new/`: what a broken scout offers must not move another file of the worker's user."""
     assert unpack(b"1.a\0../../home/x\0/etc/passwd\x002.b") == ["1.a", "2.b"]
