@@ -76,6 +76,10 @@ class Pusher:
             return None
         try:
             return due_time(self._clock.now(), after=after, at=at)
+        except FileNotFoundError as fault:  # of `tmp/`
+            if self._mend_queue():
+                return self.due(after=after, at=at)
+            raise QueueMissing(self.layout.path) from fault
         except OSError as fault:
             raise_named(self.layout.tmp, fault)
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
 
-from maildefer.errors import NoSpace
+from maildefer.errors import NoSpace, QueueMissing
 from maildefer.maildir import due
 from maildefer.maildir.due import LATEST, MountClock, due_time, mount_offset
 from maildefer.maildir.layout import Layout
@@ -196,3 +197,11 @@ def test_what_is_put_into_later_is_reported_once_it_is_durable_and_nothing_else(
     schedule.reschedule(layout, key, None, host=LABEL, system=world.system)
     later = layout.later_new
     assert reported == [(f"{later}/{key},d=1700000060", True), (f"{later}/{key},n=1,d=1700000005", True)]
+
+
+def test_a_missing_folder_is_made_again_for_the_measure(pusher: Pusher, layout: Layout) -> None:
+    os.rmdir(layout.tmp)
+    assert pusher.due(after=60) is not None
+    shutil.rmtree(layout.path)
+    with pytest.raises(QueueMissing):
+        Pusher(layout, host=LABEL).due(after=60)
