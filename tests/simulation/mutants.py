@@ -17,6 +17,8 @@ import pytest
 
 from maildefer.maildir import claims, doubt, due, durable, names, pop, push, reading, scan
 from maildefer.maildir.idempotency import once
+from maildefer.maildir.markers import drafts, ends, finder, markers, presence
+from maildefer.maildir.markers.names import MarkerState
 from maildefer.maildir.names import EntryName
 from maildefer.maildir.operator import entries, schedule
 from maildefer.maildir.upkeep import (
@@ -45,7 +47,7 @@ from maildefer.pool.worker import (
     scout,
     worker,
 )
-from tests.simulation import batchbugs, bugs, keyedbugs, laterbugs, periodicbugs, poolbugs
+from tests.simulation import batchbugs, bugs, keyedbugs, laterbugs, markerbugs, periodicbugs, poolbugs
 from tests.simulation.installed import installed
 from tests.simulation.schedule import run
 
@@ -358,5 +360,69 @@ MUTANTS = (
     Mutant(
         "audit: a new keeper forgets the dead",
         one(keeper.Keeper, "_reclaim_dead_slots", poolbugs.forgets_dead),
+    ),
+    Mutant("unique: a place is taken that is held", one(markers.Markers, "_take", markerbugs.taken_by_force)),
+    Mutant(
+        "unique: a doubtful take taken for done", one(markers.Markers, "_take", markerbugs.taken_in_doubt)
+    ),
+    Mutant("unique: the marker goes before its entry", one(ends, "end_entry", markerbugs.freed_first)),
+    Mutant(
+        "unique: whatever is in its folder goes",
+        one(ends, "_free", markerbugs.freed_whole),
+        units="tests/maildir/markers/test_ends.py",
+    ),
+    Mutant(
+        "unique: the marker goes before the end is on the disk", one(ends, "durable", markerbugs.unsynced)
+    ),
+    Mutant(
+        "unique: the marker not on the disk before its entry",
+        one(finder.MarkerFinder, "sync_markers", bugs.constant(None)),
+    ),
+    Mutant(
+        "unique: the folder of markers not on the disk",
+        one(finder.MarkerFinder, "__init__", markerbugs.folder_unsynced),
+    ),
+    Mutant(
+        "unique: an entry that is found not on the disk",
+        one(finder.MarkerFinder, "sync_entry", bugs.constant(None)),
+    ),
+    Mutant(
+        "unique: whoever finds a marker leaves its entry there",
+        one(finder.MarkerFinder, "_finished", markerbugs.found_unfinished),
+    ),
+    Mutant("unique: freed after the TTL without a look", one(finder, "is_gone", bugs.constant(True))),
+    Mutant(
+        "unique: freed after a look at new/ alone",
+        one(presence, "scan", markerbugs.seen_once),
+        units="tests/maildir/markers/test_markers.py",
+    ),
+    Mutant(
+        "unique: freed whatever the marker's time",
+        one(presence, "time_of", bugs.constant(0.0)),
+        units="tests/maildir/markers/test_markers.py",
+    ),
+    Mutant(
+        "unique: a returned entry claimed without a touch",
+        one(ends, "touch", bugs.constant(None)),
+        units="tests/maildir/markers/test_ends.py",
+    ),
+    Mutant(
+        "unique: claimed after a long touch",
+        one(claims.Claimer, "__init__", markerbugs.never_asked_again),
+    ),
+    Mutant(
+        "unique: evidence of an end overlooked",
+        one(MarkerState, "has_ended", markerbugs.without_evidence),
+    ),
+    Mutant(
+        "unique: a marker without an entry left behind",
+        one(drafts.MarkerDraft, "discard", markerbugs.discarded_plainly),
+        units="tests/maildir/markers/test_markers.py",
+    ),
+    Mutant("unique: requeued without its marker", one(markers.Markers, "retake", bugs.constant(None))),
+    Mutant(
+        "unique: swept without a trace",
+        one(sweep, "clear_marker", markerbugs.swept_plainly),
+        units="tests/maildir/upkeep/test_sweep.py",
     ),
 )
