@@ -7,13 +7,12 @@ from itertools import count
 
 from greenlet import GreenletExit
 
-from maildefer.errors import MaildeferError
+from maildefer.errors import MaildeferError, QueueMissing
 from maildefer.maildir import scan
 from maildefer.maildir.draft import Draft
 from maildefer.maildir.idempotency.once import OncePusher
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.markers.markers import Markers
-from maildefer.maildir.markers.names import UNIQUE
 from maildefer.maildir.push import Planned, Pusher
 from maildefer.maildir.rights.modes import PLAIN
 from tests.simulation.cache import Cache
@@ -122,7 +121,7 @@ class SimulatedHost:
         pusher = Pusher(self.layouts[0], host=self.label, system=client.system)
         if self.world.fault_rates.shared and random.random() < 0.5:  # the front end's own user
             pusher._known_rights = replace(PLAIN, only_puts_in=True)
-        markers = Markers(self.layouts[0], UNIQUE, host=self.label, system=client.system)
+        markers = Markers(self.layouts[0], host=self.label, system=client.system)
         unique = self.world.fault_rates.unique
         once = OncePusher(pusher, system=client.system)
         while self.to_push:
@@ -160,6 +159,10 @@ class SimulatedHost:
                     key = pusher.push(planned)
             except GreenletExit:
                 raise
+            except QueueMissing as fault:
+                self.oracle.fail(
+                    "push", f"{self.pusher.name} does not find the queue, which is there: {fault}"
+                )
             except MaildeferError as fault:
                 self.world.note(self.pusher.name, f"could not push: {type(fault).__name__}")
                 client.sleep(1)

@@ -65,7 +65,7 @@ def unsynced(old: Any) -> Any:
 
 def found_unfinished(old: Any) -> Any:
     """Whoever finds a marker leaves its entry where it is."""
-    return lambda self, place, state: Marked(key=state.key, fact=state.fact, is_new=False)
+    return lambda self, place, state: Marked(key=state.key, is_new=False)
 
 
 def folder_unsynced(old: Any) -> Any:

@@ -144,6 +144,7 @@ class WaitedOffers(Offers):
         self._takes = 0
         self._held = {}
         self._note_invalid = lambda: None
+        self._held = {}
 
     def wake_for(self, end: Any) -> None:
         """A channel rouses all."""

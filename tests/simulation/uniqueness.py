@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from maildefer.maildir.markers.names import DRAFT, IN_KEY, UNIQUE, hash_of, marker_path
+from maildefer.maildir.markers.names import DRAFT, IN_KEY, hash_of, marker_path
 from tests.simulation.name_cache import entry_in
 from tests.simulation.world import TTL_SECONDS, Request
 
@@ -61,7 +61,7 @@ class Uniqueness:
         self.ended[key] = self.oracle.world.now, has_evidence
 
     def _must_be_durable(self, key: str) -> None:
-        path = marker_path(self.oracle.layouts[0], UNIQUE, hash_in(key))
+        path = marker_path(self.oracle.layouts[0], hash_in(key))
         if not self.oracle.world.server.is_durable(path):
             self.oracle.fail("I12", f"an entry waits whose marker is not on the disk: {key}")
 

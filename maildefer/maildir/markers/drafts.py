@@ -5,8 +5,7 @@ from __future__ import annotations
 import errno
 from contextlib import suppress
 
-from maildefer.maildir import doubt, durable
-from maildefer.maildir.draft import Draft
+from maildefer.maildir import durable
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.markers.names import DRAFT, ENDED, MARKER_DRAFT, key_in
 from maildefer.maildir.rights.folder import Folder
@@ -41,31 +40,21 @@ class MarkerDraft:
         if rights.is_shared:
             give_folder(layout.path, f"tmp/{self.name}", rights)
 
-    def write(self, data: bytes | Draft | None) -> None:
-        """Write marker and entry, and sync them; a draft of the entry is moved here. None: the entry exists already."""
-        system, entry = self._system, f"{self.path}/{self.marker}{DRAFT}"
+    def write(self, data: bytes | None) -> None:
+        """Write marker and entry, and sync them. None: the entry exists already."""
+        system, rights = self._system, self._rights
         self.is_alone = data is None
-        if isinstance(data, Draft):
-            self.descriptor, data.descriptor = data.descriptor, -1
-            self._move_here(data.path, entry)
-        elif data is not None:
-            self.descriptor = durable.begin_file(entry, data, rights=self._rights, system=system)
-        made = system.open(f"{self.path}/{self.marker}", durable.NEW, self._rights.file_mode)
+        if data is not None:
+            entry = f"{self.path}/{self.marker}{DRAFT}"
+            self.descriptor = durable.begin_file(entry, data, rights=rights, system=system)
+        made = system.open(f"{self.path}/{self.marker}", durable.NEW, rights.file_mode)
         try:
-            self._rights.give(made)
+            rights.give(made)
         finally:
             system.close(made)
         if data is not None:
             system.fsync(self.descriptor)
         durable.sync_directory(self.path, system=system)
-
-    def _move_here(self, source: str, entry: str) -> None:
-        try:
-            self._system.rename(source, entry)
-        except OSError:  # the reply may be lost
-            if not doubt.is_listed(self.path, entry.rpartition("/")[2], self._system):
-                durable.discard(source, self._system)
-                raise
 
     def has_link(self) -> bool:
         """Whether the entry is still somewhere: else it was swept, or somebody has pushed it and it has ended."""

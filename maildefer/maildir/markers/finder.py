@@ -11,7 +11,7 @@ from maildefer.maildir.due import report_push
 from maildefer.maildir.journal import journal_of
 from maildefer.maildir.layout import Layout, mend, read_format
 from maildefer.maildir.markers.ends import finish_requeue
-from maildefer.maildir.markers.names import DRAFT, ENDED, MarkerState
+from maildefer.maildir.markers.names import DRAFT, ENDED, UNIQUE, MarkerState
 from maildefer.maildir.markers.presence import is_gone, touch_marker
 from maildefer.maildir.system import SYSTEM, System
 
@@ -23,19 +23,15 @@ class Marked:
     """The entry of a name: the one that this push has made (`is_new`), or the one that was found."""
 
     key: str
-    fact: str
     is_new: bool
 
 
 class MarkerFinder:
-    """Looks at the markers of one folder of one queue; any thread. All calls raise OSError."""
+    """Looks at the markers of one queue; any thread. All calls raise OSError."""
 
-    def __init__(
-        self, layout: Layout, folder: str, *, kept_seconds: float | None = None, system: System = SYSTEM
-    ) -> None:
-        self.folder = f"{layout.control}/{folder}"
+    def __init__(self, layout: Layout, *, system: System = SYSTEM) -> None:
+        self.folder = f"{layout.control}/{UNIQUE}"
         self._layout = layout
-        self._kept_seconds = kept_seconds
         self._system = system
         self._journal = journal_of(layout, system)
         synced = self.folder, layout.new, layout.later_new
@@ -57,7 +53,8 @@ class MarkerFinder:
             except FileNotFoundError:  # there is none, or it was freed meanwhile
                 return None
             if not is_held:
-                self._free(place, state)
+                with suppress(FileNotFoundError):  # freed by another process
+                    self._free(place, state)
                 return None
             if (found := self._finished(place, state)) is not None:
                 return found
@@ -89,7 +86,7 @@ class MarkerFinder:
             except OSError as fault:
                 if fault.errno not in doubt.DOUBTFUL:
                     raise
-                if not doubt.is_listed(place, f"{marker}{DRAFT}", self._system):
+                if not self._has_draft(place, marker):
                     return False
                 if (
                     last
@@ -99,10 +96,16 @@ class MarkerFinder:
                     raise
         return False
 
-    def _is_over(self, place: str, state: MarkerState) -> bool:
-        """Whether a marker is to be freed that no evidence says it of: kept for long enough, or without an entry.
+    def _has_draft(self, place: str, marker: str) -> bool:
+        try:
+            return doubt.is_listed(place, f"{marker}{DRAFT}", self._system)
+        except FileNotFoundError:  # the entry has ended meanwhile, and its marker is freed
+            return False
 
-        An entry is looked for only if nobody has seen it for the TTL, by the mount's time.
+    def _is_over(self, place: str, state: MarkerState) -> bool:
+        """Whether a marker is to be freed that no evidence says it of: its entry is nowhere.
+
+        It is looked for only if nobody has seen it for the TTL, by the mount's time.
         """
         if state.has_draft:
             return False
@@ -111,8 +114,6 @@ class MarkerFinder:
             finish_requeue(self._layout, state.marker, system=self._system)
         system, marker = self._system, f"{place}/{state.marker}"
         age_seconds = system.lstat(place).st_mtime - system.lstat(marker).st_mtime
-        if self._kept_seconds is not None:
-            return age_seconds >= self._kept_seconds
         if age_seconds < self._ttl_seconds:
             return False
         if is_gone(self._layout, state.key, self._entry_path(state.marker), marker, system=system):
@@ -140,13 +141,12 @@ class MarkerFinder:
         self.sync_entry(state.marker)
         if state.has_draft:
             self.record_push(state.key)
-        return Marked(key=state.key, fact=state.fact, is_new=False)
+        return Marked(key=state.key, is_new=False)
 
     def _entry_path(self, marker: str) -> str:
         """Return the path at which the entry of a marker is put."""
-        name = marker.partition(":")[0]
-        first = names.first_name(name)
-        return f"{self._layout.new if first == name else self._layout.later_new}/{first}"
+        first = names.first_name(marker)
+        return f"{self._layout.new if first == marker else self._layout.later_new}/{first}"
 
     @property
     def _ttl_seconds(self) -> float:

@@ -1,7 +1,7 @@
 """Pushing an entry under a marker, so that of all pushes of one name only one makes an entry.
 
 1. The entry and its marker are written to a folder in `tmp/`, and synced.
-2. That folder is renamed to `.maildefer/FOLDER/HASH`, and the new name is synced. The filesystem refuses to rename a
+2. That folder is renamed to `.maildefer/unique/HASH`, and the new name is synced. The filesystem refuses to rename a
    folder to one that is not empty. Its name in `tmp/` is never used again, so a request that is sent again, or that
    arrives late, finds nothing.
 3. The entry is moved from there to `new/`, or to `.later/` until it is due, and that is synced.
@@ -18,8 +18,8 @@ from collections.abc import Callable, Sequence
 from typing import Final, NoReturn
 
 from maildefer.errors import MarkersRefused, QueueMissing, StaleHandle, UniqueKeyHeld, raise_named
-from maildefer.maildir import doubt, names, scan
-from maildefer.maildir.draft import Draft, mark_priorities
+from maildefer.maildir import doubt, names
+from maildefer.maildir.draft import Draft
 from maildefer.maildir.layout import Layout, mend
 from maildefer.maildir.markers.drafts import MarkerDraft
 from maildefer.maildir.markers.finder import Marked as Marked
@@ -28,7 +28,6 @@ from maildefer.maildir.markers.names import (
     IN_KEY,
     hash_of,
     key_in,
-    must_be_fact,
     path_in_key,
 )
 from maildefer.maildir.rights.modes import Rights, make_in, rights_in
@@ -44,59 +43,36 @@ class _Swept(Exception):
 
 
 class Markers:
-    """The markers of one folder of one queue; for any thread, process and host at any time.
+    """The markers of one queue; for any thread, process and host at any time.
 
-    >>> ticks = Markers(layout, "ticks", host="mx1-0a1b2c", kept_seconds=7 * 86400)    # doctest: +SKIP
-    >>> marked = ticks.push("nightly@1700000000", lambda stem: [block(stem), data])    # doctest: +SKIP
-    >>> marked.key, marked.is_new                                                      # doctest: +SKIP
-
-    Without `kept_seconds`, for the folder `unique` alone, a marker is freed when its entry has ended: was acked,
-    buried, handed to another queue, or deleted. Else it is kept for so long after its push, by the mount's time,
-    whatever becomes of the entry.
+    >>> marked = Markers(layout, host="mx1-0a1b2c").push("order-17", lambda stem: [data])    # doctest: +SKIP
+    >>> marked.key, marked.is_new                                                            # doctest: +SKIP
     """
 
-    def __init__(
-        self,
-        layout: Layout,
-        folder: str,
-        *,
-        host: str,
-        kept_seconds: float | None = None,
-        system: System = SYSTEM,
-    ) -> None:
+    def __init__(self, layout: Layout, *, host: str, system: System = SYSTEM) -> None:
         self._layout = layout
         self._host = host
-        self._is_in_key = kept_seconds is None
         self._system = system
-        self._finder = MarkerFinder(layout, folder, kept_seconds=kept_seconds, system=system)
+        self._finder = MarkerFinder(layout, system=system)
         self._known_rights: Rights | None = None
 
-    def push(self, name: str, compose: Compose, *, fact: str = "") -> Marked:
-        """Push what `compose(stem)` returns, unless there is an entry of that name; returns this or that entry's key.
+    def push(self, unique: str, compose: Compose) -> Marked:
+        """Push what `compose(stem)` returns, unless an entry of that unique key has not ended; returns the key of
+        the one or the other.
 
-        When it returns, the entry and its marker are on stable storage, also those that were found. `fact`, at most 64
-        hexadecimal digits, is kept in the marker's name, for whoever finds it. `compose` may be called more than once,
-        or not at all; where it returns a `Draft`, the caller discards that if it was not called. Raises TypeError and
-        UniqueKeyRefused for a name, MarkersRefused for a user who may only put entries in, QueueMissing, StorageFault's
-        kinds, and what `compose` raises. The entry may be handled after a MountFault, and where the
-        last sync failed; whoever tries again is told of it.
+        When it returns, the entry and its marker are on stable storage, also those that were found. `compose` may be
+        called more than once, or not at all. Raises TypeError and UniqueKeyRefused for a unique key, MarkersRefused for
+        a user who may only put entries in, QueueMissing, StorageFault's kinds, and what `compose` raises. The entry may
+        be handled after a MountFault, and where the last sync failed; whoever tries again is told of it.
         """
-        place = f"{self._finder.folder}/{hash_of(name)}"
-        must_be_fact(fact)
+        place = f"{self._finder.folder}/{hash_of(unique)}"
         try:
             for _ in range(_TRIES):
-                if (marked := self._finder.found(place) or self._push_new(place, compose, fact)) is not None:
+                if (marked := self._finder.found(place) or self._push_new(place, compose)) is not None:
                     return marked
         except OSError as fault:
             self._raise(fault)
         raise StaleHandle(place, OSError(errno.ESTALE, "files in tmp/ are taken away while being written"))
-
-    def find(self, name: str) -> Marked | None:
-        """Return the entry of that name, if there is one, as `push` does. Raises what `push` raises."""
-        try:
-            return self._finder.found(f"{self._finder.folder}/{hash_of(name)}")
-        except OSError as fault:
-            self._raise(fault)
 
     def retake(self, marker: str) -> None:
         """Make the marker of a dead letter that is about to be requeued under that name, and is its latest generation.
@@ -121,21 +97,16 @@ class Markers:
             raise QueueMissing(self._layout.path) from fault
         raise_named(self._finder.folder, fault)
 
-    def _push_new(self, place: str, compose: Compose, fact: str) -> Marked | None:
+    def _push_new(self, place: str, compose: Compose) -> Marked | None:
         """Make an entry with its marker, or return the one that came first; None if the caller has to begin again."""
-        stem = names.fresh_stem(
-            self._host, self._system, getattr(compose, "due", None), getattr(compose, "part", "")
-        )
-        if scan.any_priority([stem]):
-            mark_priorities(self._layout, self._rights, self._system)
-        if self._is_in_key:
-            stem += f"{IN_KEY}{place.rpartition('/')[2]}"
+        stem = names.fresh_stem(self._host, self._system, getattr(compose, "due", None))
+        stem += f"{IN_KEY}{place.rpartition('/')[2]}"
         chunks = compose(stem)
-        data = chunks if isinstance(chunks, Draft) else b"".join(chunks)
-        key = data.key if isinstance(data, Draft) else names.sized(stem, len(data))
-        return self._make(place, f"{key}:{fact}" if fact else key, data)
+        assert not isinstance(chunks, Draft), "the entry is written beside its marker"
+        data = b"".join(chunks)
+        return self._make(place, names.sized(stem, len(data)), data)
 
-    def _make(self, place: str, marker: str, data: bytes | Draft | None) -> Marked | None:
+    def _make(self, place: str, marker: str, data: bytes | None) -> Marked | None:
         draft, held = self._begun(marker), False
         try:
             draft.write(data)
@@ -143,7 +114,7 @@ class Markers:
                 held = self._take(draft, place)
                 if held:
                     self._place(draft, place)
-                    return Marked(key=draft.key, fact=marker.partition(":")[2], is_new=True)
+                    return Marked(key=draft.key, is_new=True)
                 if (found := self._finder.found(place, afresh=True)) is not None:
                     return found
         except (FileExistsError, _Swept):  # after a CREATE whose reply was lost; or nothing is left of it

@@ -12,10 +12,7 @@ from maildefer.errors import UniqueKeyRefused
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.names import EntryName, is_entry
 
-UNIQUE: Final = "unique"  # the folder of the markers that are freed when their entry ends
-SWEPT: Final[dict[str, float | None]] = {
-    UNIQUE: None
-}  # each folder of markers, and for how long they are kept
+UNIQUE: Final = "unique"  # the folder of the markers
 MARKER_DRAFT: Final = (
     ".marker-"  # the beginning of the name, in `tmp/`, of a marker's folder that is being made
 )
@@ -25,7 +22,6 @@ LONGEST_BYTES: Final = 1024
 IN_KEY: Final = ",q="  # before the hash, in the keys of entries that have a marker in `unique/`
 _HASH_BYTES: Final = 8
 _IN_KEY: Final = re.compile(r",q=([0-9a-f]{16}),")
-_FACT: Final = re.compile(r"[0-9a-f]{0,64}\Z")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,10 +35,6 @@ class MarkerState:
     @property
     def key(self) -> str:
         return key_in(self.marker)
-
-    @property
-    def fact(self) -> str:
-        return self.marker.partition(":")[2]
 
     @property
     def has_ended(self) -> bool:
@@ -84,22 +76,16 @@ def hash_of(name: object) -> str:
     return blake2b(data, digest_size=_HASH_BYTES).hexdigest()
 
 
-def must_be_fact(fact: str) -> str:
-    if not _FACT.match(fact):
-        raise ValueError(f"fact={fact!r}: give at most 64 hexadecimal digits")
-    return fact
-
-
-def marker_path(layout: Layout, folder: str, hashed: str) -> str:
-    return f"{layout.control}/{folder}/{hashed}"
+def marker_path(layout: Layout, hashed: str) -> str:
+    return f"{layout.control}/{UNIQUE}/{hashed}"
 
 
 def path_in_key(layout: Layout, key: str) -> str | None:
     """Return the folder of the marker that an entry's key names; None for an entry without one."""
     match = _IN_KEY.search(key) if IN_KEY in key else None
-    return marker_path(layout, UNIQUE, match[1]) if match else None
+    return marker_path(layout, match[1]) if match else None
 
 
 def key_in(marker: str) -> str:
     """Return the key of the entry that a marker names."""
-    return EntryName.parse(marker.partition(":")[0]).key
+    return EntryName.parse(marker).key

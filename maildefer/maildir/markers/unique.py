@@ -6,7 +6,6 @@ import os
 
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.markers.markers import Compose, Markers
-from maildefer.maildir.markers.names import UNIQUE
 
 _markers: dict[tuple[str, str], Markers] = {}  # of this process, by queue and host
 os.register_at_fork(after_in_child=_markers.clear)  # a sync that runs in the parent would never end here
@@ -22,7 +21,7 @@ class PushedKey(str):
 def push_unique(layout: Layout, unique: str, compose: Compose, *, host: str) -> PushedKey:
     """Push an entry unless one of that key has not ended. Raises what `Markers.push` raises."""
     place = layout.path, host
-    markers = _markers.get(place) or _markers.setdefault(place, Markers(layout, UNIQUE, host=host))
+    markers = _markers.get(place) or _markers.setdefault(place, Markers(layout, host=host))
     marked = markers.push(unique, compose)
     key = PushedKey(marked.key)
     key.is_new = marked.is_new

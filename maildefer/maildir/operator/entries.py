@@ -17,7 +17,7 @@ from maildefer.maildir.journal import journal_of
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.markers.ends import end_entry, free_marker_of
 from maildefer.maildir.markers.markers import Markers
-from maildefer.maildir.markers.names import IN_KEY, UNIQUE
+from maildefer.maildir.markers.names import IN_KEY
 from maildefer.maildir.names import EntryName
 from maildefer.maildir.rights.confined import confined_to, one_round
 from maildefer.maildir.scan import Folder as Folder
@@ -157,7 +157,7 @@ def requeue(layout: Layout, found: FoundEntry, *, system: System = SYSTEM) -> st
     fresh = EntryName(key=before.key, unique=before.unique, returns=before.returns + 1)
     if IN_KEY in before.key:
         free_marker_of(layout, before, found.directory, system=system)
-        Markers(layout, UNIQUE, host="requeued", system=system).retake(fresh.waiting())
+        Markers(layout, host="requeued", system=system).retake(fresh.waiting())
     return _to_new(layout, found, fresh, system)
 
 

@@ -19,7 +19,7 @@ from maildefer.maildir.journal import KEPT_SECONDS as JOURNAL_SECONDS
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.markers.drafts import clear_marker
 from maildefer.maildir.markers.finder import MarkerFinder
-from maildefer.maildir.markers.names import MARKER_DRAFT, SWEPT
+from maildefer.maildir.markers.names import MARKER_DRAFT
 from maildefer.maildir.names import EntryName, split_beat
 from maildefer.maildir.reasons import reason_name
 from maildefer.maildir.rights.confined import confined_to
@@ -99,15 +99,13 @@ class Sweeper:
 
     def _sweep_markers(self, mount_time: float) -> int:
         """Free markers that are over, and that no push has found; carry out what is left of a push."""
-        removed = 0
-        for name, kept_seconds in SWEPT.items():
-            finder = MarkerFinder(self._layout, name, kept_seconds=kept_seconds, system=self._system)
-            than = mount_time - (DRAFT_SECONDS if kept_seconds is None else kept_seconds)
-            for place in (f"{finder.folder}/{hashed}" for hashed in self._listed(finder.folder)[:_MOST]):
-                with suppress(OSError):  # freed meanwhile; or the next pass meets the fault again
-                    if self._system.lstat(place).st_mtime < than and finder.found(place) is None:
-                        self._system.rmdir(place)
-                        removed += 1
+        removed, finder = 0, MarkerFinder(self._layout, system=self._system)
+        for place in (f"{finder.folder}/{hashed}" for hashed in self._listed(finder.folder)[:_MOST]):
+            with suppress(OSError):  # freed meanwhile; or the next pass meets the fault again
+                is_old = self._system.lstat(place).st_mtime < mount_time - DRAFT_SECONDS
+                if is_old and finder.found(place) is None:
+                    self._system.rmdir(place)
+                    removed += 1
         return removed
 
     def _folders(self) -> Iterator[tuple[tuple[str, ...], Callable[[str], float], Callable[[str], bool]]]:

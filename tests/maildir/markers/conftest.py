@@ -18,7 +18,7 @@ class Killed(BaseException):
 
 @pytest.fixture
 def markers(layout: Layout, world: World) -> Markers:
-    return Markers(layout, "unique", host=LABEL, system=world.system)
+    return Markers(layout, host=LABEL, system=world.system)
 
 
 def die_at(world: World, number: int) -> None:

@@ -99,7 +99,7 @@ def test_a_worker_that_is_killed_at_any_call_of_an_end_leaves_at_most_one_entry_
 ) -> None:
     for calls in range(1, 100):
         name = f"order-{calls}"
-        markers = Markers(layout, "unique", host=LABEL)
+        markers = Markers(layout, host=LABEL)
         key = push(markers, name).key
         dying = World(tokens=1000 * calls)
         claimer = Claimer(layout, FakeSlots(), lease=lease.name, host=LABEL, system=dying.system)
@@ -278,7 +278,7 @@ def test_a_requeue_that_is_killed_at_any_call_is_finished_by_whoever_finds_its_m
 ) -> None:
     for calls in range(1, 100):
         name = f"order-{calls}"
-        markers = Markers(layout, "unique", host=LABEL)
+        markers = Markers(layout, host=LABEL)
         claimer = Claimer(layout, FakeSlots(), lease=lease.name, host=LABEL)
         claim = claimer.claim(push(markers, name).key)
         assert claim is not None

@@ -9,11 +9,10 @@ from pathlib import Path
 import pytest
 
 from maildefer.errors import MarkersRefused, MountFault, NoSpace, QueueMissing, UniqueKeyRefused
-from maildefer.maildir.draft import Draft
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.markers.markers import Marked, Markers
 from maildefer.maildir.markers.names import hash_of
-from maildefer.maildir.push import Planned, Pusher
+from maildefer.maildir.push import Planned
 from tests.maildir.markers.conftest import die_at, refuse_call, survives
 from tests.support.queues import DATA, LABEL, World, everywhere, somebody_else
 
@@ -22,8 +21,8 @@ def push(markers: Markers, name: str = "order-17", data: bytes = DATA) -> Marked
     return markers.push(name, lambda stem: [data])
 
 
-def place_of(layout: Layout, name: str = "order-17", folder: str = "unique") -> str:
-    return f"{layout.control}/{folder}/{hash_of(name)}"
+def place_of(layout: Layout, name: str = "order-17") -> str:
+    return f"{layout.control}/unique/{hash_of(name)}"
 
 
 def held(layout: Layout, name: str = "order-17") -> list[str]:
@@ -31,9 +30,9 @@ def held(layout: Layout, name: str = "order-17") -> list[str]:
     return sorted(os.listdir(place)) if os.path.isdir(place) else []
 
 
-def age(layout: Layout, seconds: float, name: str = "order-17", folder: str = "unique") -> None:
+def age(layout: Layout, seconds: float, name: str = "order-17") -> None:
     """Make the marker older."""
-    place = place_of(layout, name, folder)
+    place = place_of(layout, name)
     for file in os.listdir(place):
         since = os.stat(f"{place}/{file}").st_mtime - seconds
         os.utime(f"{place}/{file}", (since, since))
@@ -96,9 +95,9 @@ def test_a_pusher_that_is_killed_at_any_call_blocks_nobody(layout: Layout) -> No
         name = f"order-{calls}"
         world = World(tokens=1000 * calls)
         die_at(world, calls)
-        dies = Markers(layout, "unique", host=LABEL, system=world.system)
+        dies = Markers(layout, host=LABEL, system=world.system)
         survived = survives(lambda dies=dies, name=name: push(dies, name))  # type: ignore[misc]
-        marked = push(Markers(layout, "unique", host=LABEL), name)
+        marked = push(Markers(layout, host=LABEL), name)
         entries = [path for path in everywhere(layout) if f",q={hash_of(name)}," in path]
         assert entries == [f"new/{marked.key}"], f"killed before call {calls}"
         assert held(layout, name) == [marked.key]
@@ -129,11 +128,11 @@ def test_a_lost_reply_to_the_rename_of_the_entry_is_settled_by_a_look(
 def test_of_two_that_write_at_the_same_time_the_first_to_rename_wins(
     markers: Markers, layout: Layout, world: World
 ) -> None:
-    other = Markers(layout, "unique", host="other-0a1b2c")
+    other = Markers(layout, host="other-0a1b2c")
     found: list[Marked] = []
     world.before("rename", lambda: found.append(push(other, data=b"other")), where="/unique/")
     marked = push(markers)
-    assert marked == Marked(key=found[0].key, fact="", is_new=False)
+    assert marked == Marked(key=found[0].key, is_new=False)
     assert everywhere(layout) == {f"new/{marked.key}": b"other"}
     assert os.listdir(layout.tmp) == []
 
@@ -141,7 +140,7 @@ def test_of_two_that_write_at_the_same_time_the_first_to_rename_wins(
 def test_a_late_rename_of_a_marker_that_lost_revives_nothing(
     markers: Markers, layout: Layout, world: World
 ) -> None:
-    other = Markers(layout, "unique", host="other-0a1b2c")
+    other = Markers(layout, host="other-0a1b2c")
     world.hold("rename", errno.EIO, where="/unique/")
     with pytest.raises(MountFault):
         push(markers)
@@ -164,6 +163,36 @@ def test_a_late_rename_that_comes_between_is_withdrawn_too(
     assert everywhere(layout) == {}
 
 
+def test_a_push_whose_entry_somebody_else_has_moved_and_which_has_ended_since_is_done(
+    markers: Markers, layout: Layout, world: World
+) -> None:
+    def end_meanwhile() -> None:
+        found = push(Markers(layout, host="other-0a1b2c"))
+        os.unlink(f"{layout.new}/{found.key}")
+        os.unlink(f"{place_of(layout)}/{found.key}")
+        os.rmdir(place_of(layout))
+
+    world.before("rename", end_meanwhile, where="/new/")
+    assert push(markers).is_new
+    assert everywhere(layout) == {}
+
+
+def test_a_marker_that_is_freed_while_it_is_looked_at_is_free(
+    markers: Markers, layout: Layout, world: World
+) -> None:
+    key = push(markers).key
+    place = place_of(layout)
+    os.rename(f"{layout.new}/{key}", f"{place}/{key}.ended")
+
+    def free() -> None:
+        for name in os.listdir(place):
+            os.unlink(f"{place}/{name}")
+        os.rmdir(place)
+
+    world.after("listdir", free, where=place)
+    assert push(markers).is_new
+
+
 def test_a_finder_moves_the_entry_of_a_pusher_that_died_and_a_late_duplicate_finds_nothing(
     markers: Markers, layout: Layout, world: World
 ) -> None:
@@ -171,7 +200,7 @@ def test_a_finder_moves_the_entry_of_a_pusher_that_died_and_a_late_duplicate_fin
     world.refuse("rename", errno.EIO, where=".ended", times=10)  # it can't withdraw
     with pytest.raises(MountFault):
         push(markers)
-    found = push(Markers(layout, "unique", host="other-0a1b2c"), data=b"other")
+    found = push(Markers(layout, host="other-0a1b2c"), data=b"other")
     assert not found.is_new
     assert everywhere(layout) == {f"new/{found.key}": DATA}
     os.rename(f"{layout.new}/{found.key}", f"{layout.cur}/{found.key},a=1:1,x-1-abcd.1.1")
@@ -186,7 +215,7 @@ def test_no_key_is_returned_and_nothing_is_left_if_any_step_fails(markers: Marke
     for number in range(1, 100):
         world = World(tokens=1000 * number)
         refuse_call(world, number, errno.ENOSPC)
-        fresh = Markers(layout, "unique", host=LABEL, system=world.system)
+        fresh = Markers(layout, host=LABEL, system=world.system)
         name = f"order-{number}"
         try:
             marked = push(fresh, name)
@@ -211,7 +240,7 @@ def test_no_key_is_returned_and_nothing_is_left_if_any_step_fails(markers: Marke
 def test_a_marker_that_kept_no_entry_is_freed_after_the_ttl(markers: Markers, layout: Layout) -> None:
     lost = push(markers)
     os.unlink(f"{layout.new}/{lost.key}")  # by hand: nobody has freed the marker
-    assert push(markers) == Marked(key=lost.key, fact="", is_new=False)
+    assert push(markers) == Marked(key=lost.key, is_new=False)
     age(layout, 46)
     assert push(markers).is_new
     assert len(everywhere(layout)) == 1
@@ -224,9 +253,9 @@ def test_an_old_marker_is_kept_while_its_entry_is_anywhere(
     key = push(markers).key
     os.rename(f"{layout.new}/{key}", f"{layout.path}/{folder}/{key},n=1")
     age(layout, 3600)
-    assert push(markers) == Marked(key=key, fact="", is_new=False)
+    assert push(markers) == Marked(key=key, is_new=False)
     world.forget()
-    assert push(markers) == Marked(key=key, fact="", is_new=False)
+    assert push(markers) == Marked(key=key, is_new=False)
     assert [
         call for call in world.calls if "cur" in call.arguments[0]
     ] == []  # not looked for again before the TTL
@@ -260,7 +289,7 @@ def test_an_entry_that_goes_round_behind_the_listings_is_found_by_the_time_of_it
     world.after(
         "scandir", lambda: os.path.exists(f"{layout.cur}/hidden") and hop(layout.new), where=layout.new
     )
-    assert push(markers) == Marked(key=key, fact="", is_new=False)
+    assert push(markers) == Marked(key=key, is_new=False)
 
 
 def test_an_entry_for_later_waits_there_and_whoever_finds_its_marker_puts_it_there(
@@ -278,46 +307,6 @@ def test_an_entry_for_later_waits_there_and_whoever_finds_its_marker_puts_it_the
     world.forget()
     assert push(markers) == found
     assert world.asked("scandir") == []  # it is where it was put: nothing has to be listed
-
-
-def test_what_is_found_returns_the_fact_that_was_kept_with_it(layout: Layout) -> None:
-    kept = Markers(layout, "requests", host=LABEL, kept_seconds=3600)
-    first = kept.push("a", lambda stem: [DATA], fact="0a1b")
-    assert first == Marked(key=first.key, fact="0a1b", is_new=True)
-    assert ",q=" not in first.key
-    os.unlink(f"{layout.new}/{first.key}")
-    assert kept.push("a", lambda stem: [DATA], fact="ffff") == Marked(
-        key=first.key, fact="0a1b", is_new=False
-    )
-    assert kept.find("a") == Marked(key=first.key, fact="0a1b", is_new=False)
-    assert kept.find("b") is None
-
-
-def test_a_kept_marker_goes_by_its_age_alone(layout: Layout) -> None:
-    kept = Markers(layout, "requests", host=LABEL, kept_seconds=3600)
-    first = kept.push("a", lambda stem: [DATA])
-    age(layout, 3590, "a", "requests")
-    assert kept.find("a") is not None
-    age(layout, 10, "a", "requests")
-    second = kept.push("a", lambda stem: [DATA])
-    assert second.is_new
-    assert set(everywhere(layout)) == {f"new/{first.key}", f"new/{second.key}"}
-
-
-def test_a_large_message_that_came_in_parts_is_moved_beside_its_marker(
-    layout: Layout, pusher: Pusher, world: World
-) -> None:
-    kept = Markers(layout, "requests", host=LABEL, kept_seconds=3600, system=world.system)
-    draft = pusher.draft()
-    draft.append(b"Subject: large\n\n")
-    draft.append(b"body")
-
-    def compose(stem: str) -> Draft:
-        return draft
-
-    marked = kept.push("a", compose)
-    assert everywhere(layout) == {f"new/{marked.key}": b"Subject: large\n\nbody"}
-    assert os.listdir(layout.tmp) == []
 
 
 @pytest.mark.parametrize("name", ["", "x" * (1 << 20), "é" * 513, "\ud800"])
@@ -345,10 +334,10 @@ def test_a_user_who_may_only_put_entries_in_is_told_so(public_path: Path) -> Non
     if os.geteuid() != 0:
         pytest.skip("for root, who can be somebody else")
     layout = create_queue(str(public_path / "queue"))
-    push(Markers(layout, "unique", host=LABEL), "the folder exists")
+    push(Markers(layout, host=LABEL), "the folder exists")
     os.chmod(f"{layout.control}/unique", 0o2700)
     for folder in (layout.path, layout.tmp, layout.new, layout.control):
         os.chmod(folder, 0o777)
     with somebody_else(), pytest.raises(MarkersRefused, match="may only put entries"):
-        push(Markers(layout, "unique", host=LABEL))
+        push(Markers(layout, host=LABEL))
     assert os.listdir(layout.tmp) == []

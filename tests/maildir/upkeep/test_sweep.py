@@ -225,7 +225,7 @@ def place_of(layout: Layout, name: str) -> str:
 
 
 def push_marked(layout: Layout, name: str) -> str:
-    return Markers(layout, "unique", host=LABEL).push(name, lambda stem: [b"x"]).key
+    return Markers(layout, host=LABEL).push(name, lambda stem: [b"x"]).key
 
 
 def make_older(layout: Layout, name: str, seconds: float) -> None:
