@@ -1,8 +1,8 @@
 """The queue in any Python program: `Queue("run/posts").push(message)`.
 
 The code is in `maildefer.maildir` (push, pop, operator), `maildefer.pool.receiver.consumer` and
-`maildefer.message.safe_maildir`; the error is in `maildefer.errors`. Importing this module loads no e-mail package,
-since every worker imports it.
+`maildefer.message.safe_maildir`; the error is in `maildefer.errors`, a key of a unique push in
+`maildefer.maildir.markers.unique`. Importing this module loads no e-mail package, since every worker imports it.
 """
 
 from __future__ import annotations

@@ -111,7 +111,6 @@ def test_no_public_function_or_class_of_a_public_module_is_left_out_of_its_list(
 
 
 INTERNAL = {  # what other modules of the package use, and programs should not
-    "errors": ("raise_named", "storage_fault"),
     "logs": ("EventHandler", "adopt", "configure", "load", "warm_up"),
 }
 

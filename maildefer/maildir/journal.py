@@ -211,9 +211,7 @@ def journal_of(layout: Layout, system: System = SYSTEM) -> Journal | None:
 def begin_journal(layout: Layout) -> bool:
     """Have a journal kept by all processes that begin after this; False if one is kept already."""
     made = make_in(layout.path, recording.JOURNAL, SYSTEM)
-    recording.give_journal_rights(
-        layout.path
-    )  # also for a journal that root, or a umask, has closed to others
+    recording.give_journal_rights(layout.path)  # also where root, or a umask, has closed it to others
     if made:
         _journals.pop(layout.path, None)
     return made
