@@ -15,5 +15,5 @@ oracle      the invariants, checked at each request that the server carries out:
 disasters   kills, freezes, cuts off and restarts processes, hosts and the server
 schedule    one seed's run, from its first push to the last check
 explore     very many seeds, in several runs
-mutants     planted bugs (bugs, batchbugs, poolbugs), each of which must be caught; table prints by what
+mutants     planted bugs (bugs, batchbugs, limitbugs …), each of which must be caught; table prints by what
 """

@@ -50,7 +50,7 @@ class Handlers:
             return full, ""
         oracle.limits.waiting.discard(request.key)
         try:
-            oracle.limits.begins(process, uses)
+            oracle.limits.begins(process, uses, self._slots.current)
             return self._handle(request), "handler"
         finally:
             oracle.limits.running.pop(process.pid, None)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from maildefer.handling.limits.limit import Limit, LimitUse
 from tests.simulation.name_cache import owner_in
 from tests.simulation.scheduler import Process
+from tests.simulation.world import short
 
 if TYPE_CHECKING:
     from tests.simulation.oracle import Oracle
@@ -25,13 +26,16 @@ class LimitedHandlers:
     starts: dict[LimitUse, list[float]] = field(default_factory=dict)
     waiting: set[str] = field(default_factory=set)  # keys of entries that may be promoted before they are due
 
-    def begins(self, process: Process, uses: Sequence[LimitUse]) -> None:
+    def begins(self, process: Process, uses: Sequence[LimitUse], claimed: str) -> None:
         """A handler starts, under these limits; one that lost its lease is told, and killed, in a moment."""
         oracle, now = self.oracle, self.oracle.world.mount_time
         self.running[process.pid] = tuple(uses)
         for use in uses:
             period = use.limit.period_seconds
             if period is None:
+                at_home = claimed.startswith(f"{oracle.layouts[0].path}/") and oracle.is_live(claimed)
+                if at_home and not self._is_live(process.pid):
+                    oracle.fail("limit", f"{process.name} runs without a slot: {short(claimed)}")
                 living = [pid for pid, held in self.running.items() if use in held and self._is_live(pid)]
                 if len(living) > use.limit.count:
                     oracle.fail("limit", f"{len(living)} run at a time, with a limit of {use.limit.count}")

@@ -26,6 +26,7 @@ from maildefer.maildir.upkeep import (
     leases,
     observer,
     promote,
+    rates,
     reclaim,
     sweep,
     ticks,
@@ -47,7 +48,17 @@ from maildefer.pool.worker import (
     scout,
     worker,
 )
-from tests.simulation import batchbugs, bugs, keyedbugs, laterbugs, markerbugs, periodicbugs, poolbugs
+from maildefer.pool.worker.limits import worker_limits
+from tests.simulation import (
+    batchbugs,
+    bugs,
+    keyedbugs,
+    laterbugs,
+    limitbugs,
+    markerbugs,
+    periodicbugs,
+    poolbugs,
+)
 from tests.simulation.installed import installed
 from tests.simulation.schedule import run
 
@@ -208,6 +219,16 @@ MUTANTS = (
         "token: waited for on the handler's time",
         one(conversation_locks.ConversationLocks, "take_token", poolbugs.on_its_time),
     ),
+    Mutant("limit: slots not published", one(worker_limits, "TokenSlots", limitbugs.unpublished)),
+    Mutant(
+        "limit: released before the handler, and again",
+        one(worker_limits.WorkerLimits, "take_slots", limitbugs.released_at_once),
+    ),
+    Mutant("limit: one slot more", one(worker_limits, "slots_of", limitbugs.one_more)),
+    Mutant("rate: a slot free before its time", one(rates.RateSlots, "_named", limitbugs.shorter(0.5))),
+    Mutant("rate: by a host's clock", one(rates.RateSlots, "__init__", limitbugs.by_hosts_clock)),
+    Mutant("rate: a lost race taken for one's own", one(rates.RateSlots, "_take", limitbugs.believed)),
+    Mutant("rate: taken slots taken again", one(rates.RateSlots, "_list_slots", limitbugs.any_slot_free)),
     Mutant("handoff: n not raised", one(claims.Claim, "handoff", poolbugs.handed_on(returns=-1))),
     Mutant("handoff: attempts kept", one(claims.Claim, "handoff", poolbugs.handed_on(attempts=1))),
     Mutant("handoff: failures kept", one(claims.Claim, "handoff", poolbugs.handed_on(failures=1))),
