@@ -17,7 +17,7 @@ from maildefer.pool.scoreboard import Header, ProcessKind, QueueState, Scoreboar
 from maildefer.pool.scoreboard_slot import ScoreboardSlot
 from maildefer.pool.status_record import Rates, on_claims
 from maildefer.pool.supervisor.drain import Drain
-from maildefer.pool.supervisor.workers import WorkerTable
+from maildefer.pool.supervisor.workers import WorkerTable, tick_seconds
 
 _NOBODY = 1 << 30  # no process has such a number
 
@@ -159,3 +159,15 @@ def test_nothing_that_a_worker_writes_to_the_board_ends_whoever_reads_it(word: i
         board.forget_gathered(child.slot, 0)
         board.clear_slot(child.slot)
     assert board.workers() == []
+
+
+@pytest.mark.parametrize(
+    ("pool", "own", "seconds"),
+    [(3600, [], 2.0), (0, [], 2.0), (0, [None, 1.0], 0.25), (4, [3600.0], 1.0), (4, [0.1], 0.2)],
+)
+def test_the_board_is_read_often_enough_for_the_shortest_time_limit(
+    pool: float, own: list[float | None], seconds: float
+) -> None:
+    settings: Any = SimpleNamespace(handler_timeout_seconds=pool)
+    report: Any = SimpleNamespace(reload=False, routes=[SimpleNamespace(timeout_seconds=one) for one in own])
+    assert tick_seconds(settings, report) == seconds

@@ -11,6 +11,7 @@ import pytest
 
 from maildefer.maildir.layout import create_queue
 from maildefer.maildir.operator import pause_mark as marks
+from maildefer.maildir.push import Planned, Pusher
 from maildefer.maildir.system import SYSTEM
 from maildefer.pool.pause import apply_mark
 from maildefer.pool.scoreboard import QueueState, QueueWord, Scoreboard
@@ -136,3 +137,12 @@ def _mark(queue: QueueView, board: Scoreboard, paused: bool) -> None:
     marks.pause_queue(layout, user="ann", host="a") if paused else marks.resume_queue(layout)
     shared = SimpleNamespace(board=board, queues=[SimpleNamespace(name="queue", layout=layout)])
     apply_mark(shared, 0, SYSTEM)  # type: ignore[arg-type]
+
+
+def test_the_keeper_shows_that_entries_have_priorities(queue: QueueView, board: Scoreboard) -> None:
+    _mark(queue, board, False)
+    assert board.words[board.queue(0) + QueueWord.PRIORITIES] == 0
+    push = Pusher(queue.claimer.layout, host="h-0a1b2c").push
+    push(Planned(compose=lambda stem: [b"x"], priority="low"))
+    _mark(queue, board, False)
+    assert board.words[board.queue(0) + QueueWord.PRIORITIES] == 1
