@@ -1,5 +1,5 @@
-"""The queue's own code at work on a recorded disk: pushes of several threads, alone and in batches, whose files are
-synced at the same time; claims, and all that ends them.
+"""The queue's own code at work on a recorded disk: pushes of several threads, for now and for later, alone and in
+batches, whose files are synced at the same time; claims, and all that ends them.
 
 Each fact that is told to the world becomes a mark in the log: `pushed/KEY/DIGEST` once a push has returned,
 `acking/KEY` just before the entry may go.
@@ -21,7 +21,7 @@ from maildefer.maildir import scan
 from maildefer.maildir.claims import Claimer
 from maildefer.maildir.layout import Layout, create_queue
 from maildefer.maildir.names import lease_name
-from maildefer.maildir.push import Compose, Pusher
+from maildefer.maildir.push import Compose, Planned, Pusher
 from maildefer.maildir.system import SYSTEM
 from maildefer.maildir.upkeep.leases import Lease
 from tests.support.queues import LABEL, FakeSlots, holder
@@ -56,6 +56,7 @@ def work(path: str, pushes: int, seed: int, mark: Mark, forget: str) -> None:
     mark("begin")
     pusher = forgetful(layout, forget)
     done = threading.Event()
+    later = pusher.due(after=3600)
 
     def push(thread: int) -> None:
         random = Random(f"{seed} {thread}")
@@ -65,7 +66,11 @@ def work(path: str, pushes: int, seed: int, mark: Mark, forget: str) -> None:
                 f"Subject: {thread}.{number}\n\n".encode() + random.randbytes(random.choice(_SIZES))
                 for number in range(first, first + size)
             ]
-            keys = pusher.push_all([_composed(body) for body in bodies])
+            dues = [later if random.random() < 0.3 else None for _ in bodies]
+            planned = [
+                Planned(compose=_composed(body), due=due) for body, due in zip(bodies, dues, strict=True)
+            ]
+            keys = pusher.push_all(planned)
             for key, body in zip(keys, bodies, strict=True):
                 assert isinstance(key, str), key
                 mark(f"pushed/{key}/{digest(body)}")
