@@ -91,7 +91,9 @@ class Chaos:
 
     def __init__(self, directory: Path, messages: int, seconds: float, seed: int) -> None:
         self._messages, self._seconds = messages, seconds
-        self._project = Project(directory, APPLICATIONS / "chaos", queues=("run/queue",), journal=True)
+        self._project = Project(
+            directory, APPLICATIONS / "chaos", queues=("run/queue", "run/ticks"), journal=True
+        )
         (directory / "journal").mkdir()
         handler_seconds = seconds * BUSY * len(HOSTS) * WORKERS / messages
         environ = {"CHAOS_HANDLER_SECONDS": f"{handler_seconds:.6f}"}
@@ -208,6 +210,7 @@ class Chaos:
                 EntryName.parse(event["name"]).key for event in events if event["event"] == "claim.lost"
             ],
             audited=audit([self._project.queue.path], timeout_seconds=10),
+            instants=[event["instant"] for event in events if event["event"] == "tick.pushed"],
             counts={
                 **self._faults.counts,
                 "messages accepted by SMTP": sum(len(load.told.keys) for load in self._mail),

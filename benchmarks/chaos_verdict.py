@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ class Facts:
         str
     ] = ()  # keys of claims whose settle found them taken: their worker had been frozen
     audited: AuditReport | None = None
+    instants: Sequence[int] = ()  # of the periodic task, as the log has them
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,8 @@ def judge(facts: Facts) -> Verdict:
     left = _left_over(facts.project)
     drafts = left.pop("tmp")  # of front ends that were killed at it: swept after 36 hours
     early = [key for journal in journals for key in journal.early]
+    calls, wanted = _calls(facts)
+    twice = [instant for instant, count in Counter(facts.instants).items() if count > 1]
     doubly_acked = [key for key, count in Counter(facts.acked).items() if count > 1]
     rows: list[tuple[str, object]] = [
         ("messages pushed", len(pushed)),
@@ -99,6 +103,9 @@ def judge(facts: Facts) -> Verdict:
         ("… of which by frozen workers that lived on", outlived),
         ("pushed for later", sum(",t=" in key for key in pushed)),
         ("… of which handled before they were due", len(early)),
+        ("instants of a periodic task", wanted),
+        ("… that were pushed twice", len(twice)),
+        ("calls of it, made or waiting", calls),
         ("lost", len(lost)),
         ("entries left over", sum(left.values())),
         ("drafts of killed front ends in tmp/", drafts),
@@ -119,6 +126,8 @@ def judge(facts: Facts) -> Verdict:
             f"handled again, though no worker died on it: {sorted(unexplained)[:3]}",
         ),
         (not early, f"handled before they were due: {early[:3]}"),
+        (not twice, f"instants of a periodic task that were pushed twice: {twice[:3]}"),
+        (calls >= wanted, f"{wanted} instants of a periodic task, and only {calls} calls of it"),
         (not doubly_acked, f"acked twice: {doubly_acked[:3]}"),
         (not any(left.values()), f"left over: {left}"),
         (drafts <= facts.doubtful, f"{drafts} drafts are left in tmp/"),
@@ -169,6 +178,17 @@ def _dead(project: Project) -> dict[str, str]:
     return {
         entry.key: str(read_reason(project.queue, entry).get("error")) for entry in project.names("dead_new")
     }
+
+
+def _calls(facts: Facts) -> tuple[int, int]:
+    """How many calls of the periodic task there are, and how many there are to be: one for each second."""
+    if not facts.instants:
+        return 0, 0
+    layout, made = facts.project.layouts["run/ticks"], facts.project.path / "ticks"
+    (folder,) = Path(layout.periodic).glob("*@*")
+    (last,) = (int(name.partition(",")[0]) for name in os.listdir(folder))
+    waiting = sum(scan.count(path) for path in (layout.new, layout.cur, layout.later_new, layout.dead_new))
+    return made.stat().st_size + waiting, last - min(facts.instants) + 1
 
 
 def _left_over(project: Project) -> dict[str, int]:

@@ -29,7 +29,7 @@ def test_nothing_is_lost_or_handled_again_for_no_reason_while_everybody_is_kille
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
     (tmp_path / "journal").mkdir()
-    return Project(tmp_path, APPLICATIONS / "chaos", queues=("run/queue",), journal=True)
+    return Project(tmp_path, APPLICATIONS / "chaos", queues=("run/queue", "run/ticks"), journal=True)
 
 
 def violations(
@@ -74,6 +74,26 @@ def test_an_entry_left_over_anywhere_is_seen(project: Project) -> None:
     Path(project.queue.later_new, "a,a=1,d=5").touch()
     [found] = violations(project, ["a"], "start a, end a")
     assert "left over" in found
+
+
+@pytest.mark.parametrize(
+    ("instants", "calls", "told"),
+    [
+        ([10, 11, 13], 4, ""),  # the event of one is lost with its host
+        ([10, 11, 11, 13], 4, "pushed twice: [11]"),
+        ([10, 11, 13], 3, "4 instants of a periodic task, and only 3 calls"),
+    ],
+)
+def test_an_instant_of_a_periodic_task_that_comes_twice_or_is_never_called_is_seen(
+    project: Project, instants: list[int], calls: int, told: str
+) -> None:
+    folder = Path(project.layouts["run/ticks"].periodic, "workers.ticking.tick@0f")
+    folder.mkdir(parents=True)
+    (folder / "13,KEY").touch()
+    (project.path / "ticks").write_bytes(b"." * calls)
+    found = "".join(violations(project, ["a"], "start a, end a", instants=instants))
+    assert told in found
+    assert bool(told) == bool(found)
 
 
 def test_a_dead_letter_is_allowed_by_the_crash_limit_only(project: Project) -> None:
