@@ -22,6 +22,7 @@ import errno
 import os
 import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -62,6 +63,7 @@ class OncePusher:
         self._system = system
         folders = layout.tmp, layout.new, layout.later_new
         self._syncs = {folder: DirectorySync(folder, system=system) for folder in folders}
+        self._durable: set[str] = set()  # folders of markers whose names this process has synced
 
     def push(self, name: str, fingerprint: str, write: Callable[[], Sequence[Draft]]) -> Answer:
         """Push what `write` returns, synced and closed, unless it is pushed already; durable when it returns (I1).
@@ -150,8 +152,7 @@ class OncePusher:
         layout = self._layout
         below = bucket.removeprefix(f"{layout.path}/")
         try:
-            if make_for_group(layout.path, below, self._system):
-                durable.sync_directory(self._folder, system=self._system)
+            make_for_group(layout.path, below, self._system)
         except FileNotFoundError:
             if not mend(layout, system=self._system):
                 raise
@@ -182,8 +183,14 @@ class OncePusher:
 
     def _finish(self, marker: str, answer: Answer) -> None:
         """Rename what was not renamed before, once the marker is durable, and make it durable."""
+        bucket = marker.rpartition("/")[0]
         try:
-            durable.sync_directory(marker.rpartition("/")[0], system=self._system)
+            if bucket not in self._durable:  # whoever has made these may have died before that
+                with suppress(PermissionError):  # a front end may not look into it
+                    durable.sync_directory(self._layout.control, system=self._system)
+                durable.sync_directory(self._folder, system=self._system)
+                self._durable.add(bucket)
+            durable.sync_directory(bucket, system=self._system)
             placed = self._rename_all(answer.entries)
             places = [self._pusher.place_of(key) for _, key in answer.entries]
             for folder in {place.rpartition("/")[0] for place in places}:

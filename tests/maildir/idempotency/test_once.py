@@ -100,6 +100,17 @@ def test_requests_of_other_names_are_carried_out(client: Client, layout: Layout)
 
 
 @pytest.mark.invariant(1)
+def test_a_folder_of_markers_is_durable_before_the_entries_of_the_first_are_placed_whoever_has_made_it(
+    client: Client, layout: Layout, world: World
+) -> None:
+    os.mkdir(f"{layout.control}/idempotency/3f")
+    client.request()
+    asked = [(call.what, call.arguments[-1]) for call in world.asked("fsync", "rename")]
+    (first, *_) = (number for number, call in enumerate(asked) if call[1].startswith(layout.new))
+    assert ("fsync", f"{layout.control}/idempotency") in asked[:first]
+
+
+@pytest.mark.invariant(1)
 def test_data_names_and_marker_are_durable_before_the_entries_are_placed_and_they_before_the_answer(
     client: Client, layout: Layout, world: World
 ) -> None:
