@@ -1,13 +1,9 @@
 from __future__ import annotations
 
-import dataclasses
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,61 +14,12 @@ from maildefer.errors import MaildeferError, NotRunning
 from maildefer.host import pidfile, runtime_dir
 from maildefer.host import status_socket as statussocket
 from maildefer.host.bounded_call import TimedOut, bounded
-from maildefer.host.identity import HOST_ID_VARIABLE, start_time, this_host
+from maildefer.host.identity import start_time, this_host
 from maildefer.host.runtime_dir import RuntimeRecord
 from maildefer.maildir.layout import create_queue
+from tests.support.pid_files import Spawn, write
 
-pytestmark = pytest.mark.lifecycle
-
-Spawn = Callable[..., subprocess.Popen[bytes]]
-
-CODE = """
-import signal, sys
-from maildefer.host.linux.process_title import set_title
-set_title("supervisor of a test")
-for name in sys.argv[1:]:
-    signal.signal(getattr(signal, name), lambda signum, frame: print(signal.Signals(signum).name, flush=True))
-print("up", flush=True)
-while sys.stdin.readline() == "go on\\n":
-    pass
-"""
-
-
-@pytest.fixture(autouse=True)
-def own_runtime_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(runtime_dir.DIRECTORY_VARIABLE, str(tmp_path / "runtime"))
-    monkeypatch.delenv(HOST_ID_VARIABLE, raising=False)
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> Path:
-    (tmp_path / "run").mkdir()
-    return tmp_path / "run"
-
-
-@pytest.fixture
-def spawn() -> Iterator[Spawn]:
-    running: list[subprocess.Popen[bytes]] = []
-
-    def _spawn(*signals: str) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-c", CODE, *signals]
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"up\n"
-        running.append(process)
-        return process
-
-    yield _spawn
-    for process in running:
-        process.kill()
-        process.communicate()
-
-
-def write(path: Path, pid: int, **facts: object) -> pidfile.PidFile:
-    content = pidfile.for_process(pid, this_host(), kind="supervise")
-    content = dataclasses.replace(content, **facts)  # type: ignore[arg-type]
-    pidfile.write(str(path), content)
-    return content
+pytestmark = [pytest.mark.lifecycle, pytest.mark.usefixtures("own_runtime_directory")]
 
 
 def record(path: Path, pid: int, status_socket: str | None = None) -> RuntimeRecord:
@@ -228,5 +175,5 @@ def test_the_status_on_a_mount_that_hangs_is_given_up(
         while True:
             signal.pause()
 
-    monkeypatch.setattr(control, "leases", hang)
+    monkeypatch.setattr(control, "read_leases", hang)
     assert control.mount_status(str(tmp_path), 0.1) == TimedOut(0.1)

@@ -18,66 +18,19 @@ from maildefer.control.stop import stop
 from maildefer.control.stop_steps import StopStep
 from maildefer.host import pidfile, runtime_dir
 from maildefer.host.bounded_call import bounded
-from maildefer.host.identity import HOST_ID_VARIABLE, HostIdentity, this_host
+from maildefer.host.identity import HostIdentity, this_host
 from maildefer.maildir.layout import Format, Layout, create_queue
+from tests.support.pid_files import Spawn, write
 
-pytestmark = pytest.mark.lifecycle
+pytestmark = [pytest.mark.lifecycle, pytest.mark.usefixtures("own_runtime_directory")]
 
-Spawn = Callable[..., subprocess.Popen[bytes]]
-
-CODE = """
-import signal, sys
-from maildefer.host.linux.process_title import set_title
-set_title("supervisor of a test")
-if "stubborn" in sys.argv:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-print("up", flush=True)
-sys.stdin.read()
-"""
 OTHER = HostIdentity(label="b-123456", boot_id="id:b", pid_namespace="pid:[2]")
 LEASE = "b-123456-99-aa"
-
-
-@pytest.fixture(autouse=True)
-def own_runtime_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(runtime_dir.DIRECTORY_VARIABLE, str(tmp_path / "runtime"))
-    monkeypatch.delenv(HOST_ID_VARIABLE, raising=False)
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> Path:
-    (tmp_path / "run").mkdir()
-    return tmp_path / "run"
 
 
 @pytest.fixture
 def queue(run: Path) -> Layout:
     return create_queue(str(run / "queue"), format=Format(beat_seconds=0.05, ttl_seconds=0.5))
-
-
-@pytest.fixture
-def spawn() -> Iterator[Spawn]:
-    running: list[subprocess.Popen[bytes]] = []
-
-    def _spawn(*arguments: str) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-c", CODE, *arguments]
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"up\n"
-        running.append(process)
-        return process
-
-    yield _spawn
-    for process in running:
-        process.kill()
-        process.communicate()
-
-
-def write(path: Path, pid: int, **facts: object) -> pidfile.PidFile:
-    content = pidfile.for_process(pid, this_host(), kind="supervise")
-    content = dataclasses.replace(content, **facts)  # type: ignore[arg-type]
-    pidfile.write(str(path), content)
-    return content
 
 
 def elsewhere(run: Path, queue: Layout | None, lease: str | None = LEASE) -> Path:

@@ -122,7 +122,8 @@ def by_sink(folder: Path) -> Iterator[int]:
 
 @contextmanager
 def by_stdio(folder: Path) -> Iterator[int]:
-    code = "import sys; from maildefer.pool.frontend.smtp_on_stdio import speak; sys.exit(speak(sys.argv[1]))"
+    code = "import sys; from maildefer.pool.frontend import smtp_on_stdio; "
+    code += "sys.exit(smtp_on_stdio.serve_stdio(sys.argv[1]))"
     command = [sys.executable, "-c", code, str(folder / "queue")]
     environ = {**os.environ, "PYTHONPATH": str(ROOT)}
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environ) as speaking:
