@@ -15,6 +15,7 @@ from benchmarks.places import RESULTS, Unavailable
 NAMES = (
     "drain",
     "push",
+    "unique",
     "intake",
     "large",
     "idle",

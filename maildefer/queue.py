@@ -122,7 +122,7 @@ class Queue:
         planned = Planned(compose=compose, due=pusher.due(after=after, at=at), priority=priority)
         if unique is None:
             return pusher.push(planned)
-        return push_unique(pusher.layout, unique, planned, host=hashed(_HOST) if self._safe else _host())
+        return push_unique(pusher.layout, unique, planned, host=pusher.host)
 
     def cancel(self, key: str) -> bool:
         """Remove an entry that waits or is deferred, and say whether it was; a worker's entry is left to it.

@@ -21,6 +21,7 @@ import pytest
 from maildefer.errors import AddressRefused, EntryNotFound, NotAQueue, PermissionRefused, QueueMissing
 from maildefer.mail import MailRequest, MailResponse
 from maildefer.maildir import push as push_module
+from maildefer.maildir import scan
 from maildefer.maildir.layout import create_queue
 from maildefer.maildir.names import EntryName
 from maildefer.message.envelope import Envelope, split
@@ -612,3 +613,12 @@ def test_a_unique_push_may_have_a_priority_and_a_due_time(tmp_path: Path) -> Non
     later = queue.push("Subject: three\n\n", unique="order-18", priority="low", after=60)
     assert ",t=" in later
     assert ",p=low," in later
+
+
+def test_a_unique_key_and_a_priority_go_together(tmp_path: Path) -> None:
+    queue = Queue(str(tmp_path / "queue"))
+    low = queue.push("Subject: one\n\n", unique="a", priority="low")
+    high = queue.push("Subject: two\n\n", unique="b", priority="high")
+    assert [scan.priority_of(key) for key in (low, high)] == ["low", "high"]
+    assert os.path.exists(f"{queue.layout.control}/{scan.PRIORITY_MARK}")
+    assert not queue.push("Subject: three\n\n", unique="a").is_new

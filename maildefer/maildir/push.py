@@ -50,7 +50,7 @@ class Pusher:
     ) -> None:
         """`sync_all`: syncs the files of several entries, where there is a faster way than one after the other."""
         self.layout = layout
-        self._host = host
+        self.host = host
         self._system = system
         self._journal = journal or journal_of(layout, system)
         self._sync_all = sync_all or partial(durable.sync_all, system=system)
@@ -97,7 +97,7 @@ class Pusher:
 
     def draft(self, stem: str | None = None, *, due: int | None = None) -> Draft:
         """Begin an entry whose bytes come in parts; a compose that returns it makes `push_all` finish it."""
-        stem = stem or names.fresh_stem(self._host, self._system, due)
+        stem = stem or names.fresh_stem(self.host, self._system, due)
         return Draft(self.layout, stem, rights=self._rights, system=self._system)
 
     def push_all(self, composes: Sequence[Compose]) -> list[str | MaildeferError]:
@@ -191,7 +191,7 @@ class Pusher:
         That is so if a file of that name exists, after a CREATE whose reply was lost, or if `tmp/` was made again.
         """
         stem = names.fresh_stem(
-            self._host, self._system, getattr(compose, "due", None), getattr(compose, "part", "")
+            self.host, self._system, getattr(compose, "due", None), getattr(compose, "part", "")
         )
         if scan.any_priority([stem]) and not self._is_marked:
             mark_priorities(self.layout, self._rights, self._system)

@@ -163,7 +163,7 @@ def _put_for(pusher: Pusher, when: int | None, unique: str | None, priority: str
         planned = Planned(compose=compose, due=when, priority=priority)
         if unique is None:
             return pusher.push(planned)
-        return push_unique(pusher.layout, unique, planned, host=this_host().label)
+        return push_unique(pusher.layout, unique, planned, host=pusher.host)
 
     return put
 

@@ -19,7 +19,7 @@ from typing import Final, NoReturn
 
 from maildefer.errors import MarkersRefused, QueueMissing, StaleHandle, UniqueKeyHeld, raise_named
 from maildefer.maildir import doubt, names
-from maildefer.maildir.draft import Draft
+from maildefer.maildir.draft import Draft, mark_priorities
 from maildefer.maildir.layout import Layout, mend
 from maildefer.maildir.markers.drafts import MarkerDraft
 from maildefer.maildir.markers.finder import Marked as Marked
@@ -55,6 +55,7 @@ class Markers:
         self._system = system
         self._finder = MarkerFinder(layout, system=system)
         self._known_rights: Rights | None = None
+        self._has_priorities = False  # whether this process has said so
 
     def push(self, unique: str, compose: Compose) -> Marked:
         """Push what `compose(stem)` returns, unless an entry of that unique key has not ended; returns the key of
@@ -99,7 +100,11 @@ class Markers:
 
     def _push_new(self, place: str, compose: Compose) -> Marked | None:
         """Make an entry with its marker, or return the one that came first; None if the caller has to begin again."""
-        stem = names.fresh_stem(self._host, self._system, getattr(compose, "due", None))
+        due, part = getattr(compose, "due", None), getattr(compose, "part", "")
+        stem = names.fresh_stem(self._host, self._system, due, part)
+        if part and not self._has_priorities:
+            mark_priorities(self._layout, self._rights, self._system)
+            self._has_priorities = True
         stem += f"{IN_KEY}{place.rpartition('/')[2]}"
         chunks = compose(stem)
         assert not isinstance(chunks, Draft), "the entry is written beside its marker"
