@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 import typer
 
@@ -19,7 +18,6 @@ from maildefer.host.identity import this_host
 from maildefer.maildir.layout import Layout, open_queue
 from maildefer.maildir.upkeep.ticks import Tick, Ticks
 
-T = TypeVar("T")
 app = Commands("Look at tasks with a schedule, run them now, pause and resume them.")
 
 OneTask = Annotated[
@@ -30,13 +28,15 @@ OneTask = Annotated[
 @app.command("list")
 def list_(json: Annotated[bool, typer.Option("--json", help="Print JSON Lines.")] = False) -> None:
     """List the tasks with a schedule: their last and next instants, and which are paused."""
-    tasks, now, paused = _tasks(), int(time.time()), dict[str, set[str]]()
-    rows = []
+    tasks, now, rows = _tasks(), int(time.time()), []
+    lasts: dict[str, Tick | None] = {}
+    paused: set[str] = set()
+    for queue in dict.fromkeys(task.queue for task in tasks):
+        there, labels = _looked_up([task for task in tasks if task.queue == queue])
+        lasts |= there
+        paused |= {task.name for task in tasks if task.queue == queue and task.label in labels}
     for task in tasks:
-        if task.queue not in paused:
-            paused[task.queue] = _asked(task, lambda ticks: ticks.paused()) or set()
-        last = _asked(task, lambda ticks, task=task: ticks.last(task.folder))  # type: ignore[misc]
-        is_paused = task.label in paused[task.queue]
+        last, is_paused = lasts.get(task.folder), task.name in paused
         following = None if is_paused else task.schedule.next_after(max(now, last.instant if last else 0))
         if json:
             output.record(_facts(task, last, following, is_paused))
@@ -74,7 +74,7 @@ def pause(task: OneTask) -> None:
 def resume(task: OneTask) -> None:
     """Let the hosts push calls of a paused task again; what it missed is made up for as its `catch_up` says."""
     found = _named(task)
-    ended = _asked(found, lambda ticks: ticks.resume(found.label))
+    ended = answered(bounded(lambda: _ticks(open_or_make(_path(found))).resume(found.label)), found.queue)
     output.line(output.clean(f"{found.name} {'goes on' if ended else 'was not paused'}"))
 
 
@@ -111,18 +111,19 @@ def _pushed(task: PeriodicTask) -> str:
     return Pusher(layout, host=host).push(composed(call, task.address, layout.path, host))
 
 
-def _asked(task: PeriodicTask, ask: Callable[[Ticks], T]) -> T | None:
-    """Ask in bounded time what the queue's files say; None where there is no queue yet."""
+def _looked_up(tasks: list[PeriodicTask]) -> tuple[dict[str, Tick | None], set[str]]:
+    """The last instants of tasks of one queue, by folder, and the labels of those that are paused there."""
 
-    def asked() -> T | None:
+    def look() -> tuple[dict[str, Tick | None], set[str]]:
         try:
-            return ask(_ticks(open_queue(_path(task))))
+            ticks = _ticks(open_queue(_path(tasks[0])))
+            return {task.folder: ticks.last(task.folder) for task in tasks}, ticks.paused()
         except QueueMissing:
-            return None
+            return {}, set()
         except OSError as fault:
-            raise_named(task.queue, fault)
+            raise_named(_path(tasks[0]), fault)
 
-    return answered(bounded(asked), task.queue)
+    return answered(bounded(look), tasks[0].queue)
 
 
 def _path(task: PeriodicTask) -> str:

@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from maildefer.maildir import doubt, durable
+from maildefer.maildir import doubt, durable, scan
 from maildefer.maildir.draft import draft_name
 from maildefer.maildir.journal import journal_of
 from maildefer.maildir.layout import Layout
@@ -79,9 +79,7 @@ class Ticks:
             system.rename(f"{layout.tmp}/{draft}", f"{layout.periodic}/{folder}")
             durable.sync_directory(layout.periodic, system=system)
         except OSError as fault:
-            if (
-                fault.errno in doubt.DOUBTFUL
-            ):  # it may have been done, or may yet be: the draft must stay complete
+            if fault.errno in doubt.DOUBTFUL:  # it was done, or may yet be: the draft must stay complete
                 if (found := self.last(folder)) is None:
                     raise
                 return found
@@ -92,9 +90,8 @@ class Ticks:
             if fault.errno not in (errno.EEXIST, errno.ENOTEMPTY):
                 raise
         if (found := self.last(folder)) is None:
-            raise FileNotFoundError(
-                errno.ENOENT, "no file tells the last instant", f"{layout.periodic}/{folder}"
-            )
+            path = f"{layout.periodic}/{folder}"
+            raise FileExistsError(errno.EEXIST, "what is there tells no instant: remove it", path)
         return found
 
     def push(
@@ -154,13 +151,13 @@ class Ticks:
 
     def has_ended(self, tick: Tick) -> bool:
         """Whether the entry is in no folder from which it is handled, as far as listings show."""
-        layout = self._layout
-        return not any(
-            name.startswith(tick.key)
-            # In the order in which entries move, once round, so that none moves past the look.
-            for path in (layout.new, layout.cur, layout.later_new, layout.later_cur, layout.new, layout.cur)
-            for name in self._system.listdir(path)
-        )
+        layout, system = self._layout, self._system
+        # In the order in which entries move, once round, so that none moves past the look.
+        for path in (layout.new, layout.cur, layout.later_new, layout.later_cur, layout.new, layout.cur):
+            system.utime(path)  # as before every listing that must be fresh: see `doubt`
+            if any(name.startswith(tick.key) for name in scan.entries(path, system=system)):
+                return False
+        return True
 
     def paused(self) -> set[str]:
         """Return the labels of the tasks that are paused, by a fresh listing."""

@@ -220,6 +220,14 @@ def test_a_folder_from_which_the_file_was_removed_begins_anew(layout: Layout, ti
     assert ticks.begin(FOLDER, 200) == ticks.last(FOLDER) == Tick(instant=200, key="")
 
 
+def test_a_folder_with_other_things_is_told_as_such(layout: Layout, ticks: Ticks) -> None:
+    os.makedirs(f"{layout.periodic}/{FOLDER}")
+    put(f"{layout.periodic}/{FOLDER}", "notes.txt")
+    with pytest.raises(FileExistsError, match="tells no instant: remove it"):
+        ticks.begin(FOLDER, 100)
+    assert os.listdir(layout.tmp) == []
+
+
 def test_an_entry_has_ended_once_it_is_in_no_folder_from_which_it_is_handled(
     layout: Layout, ticks: Ticks
 ) -> None:
