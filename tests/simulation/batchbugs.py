@@ -43,8 +43,8 @@ def published_late(old: Any) -> Any:
 def passed_and_kept(old: Any) -> Any:
     """What was passed on stays in the group of the worker that has passed it on."""
 
-    def pass_claim(self: Any, queue: int, claim: Any) -> bool:
-        old(self, queue, claim)
+    def pass_claim(self: Any, queue: int, claim: Any, since: float) -> bool:
+        old(self, queue, claim, since)
         return False
 
     return pass_claim

@@ -32,6 +32,7 @@ class BatchGroup(Generic[C]):
     sizes: list[int] = field(default_factory=list)
     size_bytes: int = 0  # of all
     began: list[float] = field(default_factory=list)  # on the boot clock
+    first: float = 0.0  # of these, which need not be in order: claims are passed on
     retry_at: float = 0.0  # when to ask again whether another call has ended
 
     @classmethod
@@ -51,13 +52,16 @@ class BatchGroup(Generic[C]):
     @property
     def due(self) -> float:
         """When the first message has waited for the function's linger."""
-        return self.began[0] + self.linger_seconds
+        return self.first + self.linger_seconds
 
-    def add(self, claim: C, size_bytes: int) -> None:
+    def add(self, claim: C, size_bytes: int, since: float = 0.0) -> None:
+        """Add a claim that waits since then, or from now on."""
+        began = since or boottime()
+        self.first = min(self.first, began) if self.claims else began
         self.claims.append(claim)
         self.sizes.append(size_bytes)
         self.size_bytes += size_bytes
-        self.began.append(boottime())
+        self.began.append(began)
 
     def is_full(self, limit_bytes: int) -> bool:
         return len(self.claims) >= self.limit or self.size_bytes >= limit_bytes
@@ -83,6 +87,7 @@ class BatchGroup(Generic[C]):
         self.size_bytes -= sum(self.sizes[:count])
         for waiting in (self.claims, self.sizes, self.began):
             del waiting[:count]
+        self.first = min(self.began, default=0.0)
 
     def attempt(self, attempts: QueueAttempts, may_go_on: Callable[[], bool] = lambda: True) -> None:
         """Call the function, and settle each message by itself; raises no fault.

@@ -70,27 +70,30 @@ class BatchLeader:
 
     def pass_name(self, queue: int, name: str) -> bool:
         """Pass on the name of an entry that waits; False where the leader has more than it can take."""
-        if self._send(f"{queue} {name}"):
+        if self._send(f"{queue} 0 {name}"):
             return True
         select.select([], [self._sending], [], _FULL_SOCKET_SECONDS)
-        return self._send(f"{queue} {name}")
+        return self._send(f"{queue} 0 {name}")
 
-    def pass_claim(self, queue: int, claim: GatheredClaim) -> bool:
-        """Pass a claim on; False where the leader has more than it can take."""
-        if not self._send(f"{queue} cur/{claim.name}"):
+    def pass_claim(self, queue: int, claim: GatheredClaim, since: float) -> bool:
+        """Pass on a claim that has waited since then; False where the leader has more than it can take."""
+        if not self._send(f"{queue} {since:.6f} cur/{claim.name}"):
             return False
         if not self.passes:
             self._look_at = boottime() + _PASSED_SECONDS
         self._passed.append(claim)
         return True
 
-    def receive(self) -> tuple[int, str] | None:
-        """Receive a queue and a name, as `Claimer.claim` takes it; None when there is none."""
+    def receive(self) -> tuple[int, float, str] | None:
+        """Receive a queue, since when it has waited, and a name as `Claimer.claim` takes it; None when there is none.
+
+        The time is zero for what has not been claimed yet.
+        """
         try:
-            queue, _, name = os.fsdecode(self._receiving.recv(4096)).partition(" ")
+            queue, since, name = os.fsdecode(self._receiving.recv(4096)).split(" ", 2)
         except BlockingIOError:
             return None
-        return int(queue), name
+        return int(queue), float(since), name
 
     def settle_passed(self, *, now: bool = False) -> int:
         """Forget the claims that were taken over, and release those that were not within a second; returns how many.

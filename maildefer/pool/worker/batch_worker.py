@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import takewhile
 
 from maildefer.errors import StorageFault
 from maildefer.handling.application import Application
@@ -122,12 +123,17 @@ class BatchWorker(Worker):
         leader = self._leader_of[queue.index, function]
         return not leader.begin_leading() and leader.pass_name(queue.index, name)
 
-    def _attempt_or_gather(self, queue: QueueView, name: str) -> None:
-        """Claim and read an entry of a queue with batches; then gather it, or make an attempt at it at once."""
-        if queue.may_claim() and not queue.is_set_aside(name) and self._make_room():
-            super()._attempt(queue, name, partial(self._read_or_gather, queue))
+    def _attempt_or_gather(self, queue: QueueView, name: str, since: float = 0.0) -> None:
+        """Claim and read an entry of a queue with batches; then gather it, or make an attempt at it at once.
 
-    def _read_or_gather(self, queue: QueueView, claim: GatheredClaim) -> MailRequest | Buried | None:
+        `since`: when another worker has claimed it, which passes it on.
+        """
+        if queue.may_claim() and not queue.is_set_aside(name) and self._make_room():
+            super()._attempt(queue, name, partial(self._read_or_gather, queue, since))
+
+    def _read_or_gather(
+        self, queue: QueueView, since: float, claim: GatheredClaim
+    ) -> MailRequest | Buried | None:
         """Read the message of a claim, for its attempt; None where it now waits for others."""
         attempts = self._attempts[queue.index]
         message = attempts.read(claim)
@@ -140,7 +146,7 @@ class BatchWorker(Worker):
         key = (queue.index, step.name, claim.crashes)
         if (group := self._groups.get(key)) is None:
             group = self._groups[key] = BatchGroup.begin(step, claim.crashes, self._max_crashes)
-        group.add(claim, len(message.Data))
+        group.add(claim, len(message.Data), since)
         self._words[self._base + SlotWord.TAKEN] += 1
         return None
 
@@ -155,7 +161,7 @@ class BatchWorker(Worker):
             while leader.is_leading and self._may_claim() and (passed := leader.receive()) is not None:
                 queue = self._queues[passed[0]]
                 if not queue.is_paused():
-                    self._attempt_or_gather(queue, passed[1])
+                    self._attempt_or_gather(queue, passed[2], passed[1])
         for key in list(self._groups):
             self._update_group(key, idle=idle)
         self._update_leading()
@@ -166,10 +172,9 @@ class BatchWorker(Worker):
         if group.waits_for_more and not full and self._has_room():
             leader = self._leader_of[key[:2]]
             if not leader.begin_leading():
-                passed = 0
-                while passed < len(group.claims) and leader.pass_claim(key[0], group.claims[passed]):
-                    passed += 1
-                group.forget(passed)
+                waiting = zip(group.claims, group.began, strict=True)
+                passed = takewhile(lambda one: leader.pass_claim(key[0], *one), waiting)
+                group.forget(sum(1 for _ in passed))
                 if not group.claims:
                     del self._groups[key]
                     return

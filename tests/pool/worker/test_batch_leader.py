@@ -84,7 +84,7 @@ def test_what_is_passed_on_wakes_the_leader_and_nobody_else(host: Host) -> None:
     assert other.pass_name(1, "1.k")
     assert [offers.is_any() for offers in host.offers] == [True, False, False]
     assert not third.is_leading
-    assert (one.receive(), one.receive()) == ((1, "1.k"), None)
+    assert (one.receive(), one.receive()) == ((1, 0.0, "1.k"), None)
 
 
 def test_a_leader_that_dies_leads_no_longer(host: Host) -> None:
@@ -101,7 +101,7 @@ def test_what_was_passed_on_to_a_leader_that_has_ended_is_the_next_ones(host: Ho
     one.end_leading()
     assert not host.offers[0].is_any()
     assert other.begin_leading()
-    assert other.receive() == (0, "1.k")
+    assert other.receive() == (0, 0.0, "1.k")
 
 
 def test_a_leader_with_more_than_it_can_take_is_passed_no_more(host: Host) -> None:
@@ -111,7 +111,7 @@ def test_a_leader_with_more_than_it_can_take_is_passed_no_more(host: Host) -> No
     while other.pass_name(0, f"{passed}.k"):
         passed += 1
     assert passed >= 10
-    assert one.receive() == (0, "0.k")
+    assert one.receive() == (0, 0.0, "0.k")
     assert other.pass_name(0, "again")
 
 
@@ -124,13 +124,14 @@ def test_a_claim_that_is_passed_on_is_the_leaders_alone_and_charged_once(host: H
     assert isinstance(claim, GatheredClaim)
     one, other, _ = host.workers
     other.begin_leading()
-    assert one.pass_claim(0, claim)
+    assert one.pass_claim(0, claim, 17.25)
     received = other.receive()
     assert received is not None
-    taken = second.claim(received[1])
+    assert received[:2] == (0, 17.25)
+    taken = second.claim(received[2])
     assert taken is not None
     assert (taken.key, taken.attempt, taken.entry.attempts, taken.entry.returns) == (key, 1, 1, 0)
-    assert second.claim(received[1]) is None, "a name that is passed on twice"
+    assert second.claim(received[2]) is None, "a name that is passed on twice"
     taken.ack()
     assert layout_is_empty(layout)
 
@@ -167,7 +168,7 @@ def test_a_claim_that_is_passed_on_is_shown_until_it_is_taken_over(
         claim = first.claim(key)
         assert isinstance(claim, GatheredClaim)
         names.append(f"cur/{claim.name}")
-        one.pass_claim(0, claim)
+        one.pass_claim(0, claim, now)
     assert host.board.gathered(0) == 2
     assert second.claim(names[0]) is not None
     now += 1

@@ -267,7 +267,7 @@ def test_what_was_passed_on_as_the_call_began_is_in_the_next_one(begin: Begin) -
     host.in_call = meanwhile
     late = host.workers[1]
     late._attempt_or_gather(late._queues[0], *host.push())
-    assert late._leader_of[0, "m.F"].pass_claim(0, *late._groups[0, "m.F", 0].claims)
+    assert late._leader_of[0, "m.F"].pass_claim(0, *late._groups[0, "m.F", 0].claims, host.now)
     late._groups.clear()
     host.now += LINGER
     host.workers[0]._handle_group((0, "m.F", 0))
@@ -277,6 +277,25 @@ def test_what_was_passed_on_as_the_call_began_is_in_the_next_one(begin: Begin) -
     assert host.sizes() == [1, 1]
     host.wait(2)
     assert (host.gathered(), os.listdir(host.layout.cur)) == ([0] * 4, [])
+
+
+def test_what_is_passed_on_has_waited_since_it_was_claimed(begin: Begin) -> None:
+    """A worker that leads, and then has another message in hand, passes on what it has gathered."""
+    host = begin()
+    host.offer(0, *host.push())
+    host.now += 3
+
+    def meanwhile() -> None:
+        host.in_call = lambda: None
+        host.offer(1, *host.push())
+
+    host.in_call = meanwhile
+    host.offer(0, *host.push(body=b"single"))
+    host.look()
+    assert host.workers[1]._leader_of[0, "m.F"].is_leading
+    assert host.sizes() == [1]
+    host.wait(LINGER - 3)
+    assert host.sizes() == [1, 2]
 
 
 def test_the_messages_of_a_leader_that_dies_are_another_leaders(begin: Begin) -> None:
