@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
-from tests.support.front_end_security import ROOT
+from tests.support.front_end import ROOT
 
 PACKAGE = ROOT / "maildefer"
 

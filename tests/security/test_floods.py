@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import SECTION
-from tests.support.front_end_security import ENVELOPE, GREETING, Door, eventually, read_all
+from tests.support.front_end_security import ENVELOPE, GREETING, AttackedFrontEnd, eventually, read_all
 
 pytestmark = pytest.mark.lifecycle
 MANY = 10_000
@@ -21,12 +21,12 @@ MOST_BYTES = 6_000  # for an idle connection, as docs/security.md says
 
 
 @contextmanager
-def crowd(door: Door, count: int, say: bytes = b"") -> Iterator[list[socket.socket]]:
+def crowd(attacked: AttackedFrontEnd, count: int, say: bytes = b"") -> Iterator[list[socket.socket]]:
     """So many connections, each greeted."""
     with ExitStack() as stack:
         clients = []
         for _ in range(count):
-            client = stack.enter_context(door.connect())
+            client = stack.enter_context(attacked.connect())
             assert client.recv(512).startswith(b"220")
             if say:
                 client.sendall(say)
@@ -62,74 +62,74 @@ def test_ten_thousand_idle_connections_cost_little_and_the_others_are_served(
     tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     allow_here(1024)  # as a process mostly has it: the front end is to allow itself more
-    with Door(tmp_path, "--max-connections", str(MANY + 50)) as door:
+    with AttackedFrontEnd(tmp_path, "--max-connections", str(MANY + 50)) as attacked:
         allow_here(MANY + 1_000)
-        before = door.memory()
-        with crowd(door, MANY, b"EHLO idle\r\n"):
-            each = (door.memory() - before) / MANY
-            figures = f"{each:.0f} bytes each, {door.memory() / 1e6:.0f} MB in all"
+        before = attacked.memory()
+        with crowd(attacked, MANY, b"EHLO idle\r\n"):
+            each = (attacked.memory() - before) / MANY
+            figures = f"{each:.0f} bytes each, {attacked.memory() / 1e6:.0f} MB in all"
             record_property(SECTION, f"{MANY} idle connections to one front end\n{figures}")
             assert each < MOST_BYTES
-            assert door.send().startswith(b"250 ")
-            with crowd(door, 50), door.connect() as late:
+            assert attacked.send().startswith(b"250 ")
+            with crowd(attacked, 50), attacked.connect() as late:
                 assert read_all(late) == b"421 4.3.2 too many connections; try again later\r\n"
-        eventually(lambda: door.send().startswith(b"250 "), "and after they have gone")
-        assert "intake.cramped" not in door.log()
+        eventually(lambda: attacked.send().startswith(b"250 "), "and after they have gone")
+        assert "intake.cramped" not in attacked.log()
 
 
 def test_a_front_end_that_may_not_have_so_many_descriptors_says_so(tmp_path: Path) -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with Door(tmp_path, "--max-connections", str(hard)) as door:
-        assert "intake.cramped" in door.log()
-        assert door.send().startswith(b"250 ")
+    with AttackedFrontEnd(tmp_path, "--max-connections", str(hard)) as attacked:
+        assert "intake.cramped" in attacked.log()
+        assert attacked.send().startswith(b"250 ")
 
 
 def test_without_a_descriptor_left_it_goes_on_tells_who_comes_and_takes_connections_again(
     tmp_path: Path,
 ) -> None:
-    with Door(tmp_path, "--max-connections", "5000") as door:
-        subprocess.run(["prlimit", f"--pid={door.process.pid}", "--nofile=40"], check=True)
+    with AttackedFrontEnd(tmp_path, "--max-connections", "5000") as attacked:
+        subprocess.run(["prlimit", f"--pid={attacked.process.pid}", "--nofile=40"], check=True)
         with ExitStack() as stack:
-            first = stack.enter_context(door.connect())
+            first = stack.enter_context(attacked.connect())
             assert first.recv(512).startswith(b"220")
-            others = [stack.enter_context(door.connect()) for _ in range(100)]
+            others = [stack.enter_context(attacked.connect()) for _ in range(100)]
             greetings = [other.recv(512)[:4] for other in others]
             assert set(greetings) == {b"220 ", b"421 "}
             assert greetings[-1] == b"421 "
             first.sendall(GREETING + ENVELOPE + b"DATA\r\nx\r\n.\r\nQUIT\r\n")
             assert b"queued as" in read_all(first)
-        eventually(lambda: door.send().startswith(b"250 "), "it takes connections again")
-        assert door.process.poll() is None
-        assert door.log().count("no connection can be taken: Too many open files") == 1
-        assert "Traceback" not in door.log()
+        eventually(lambda: attacked.send().startswith(b"250 "), "it takes connections again")
+        assert attacked.process.poll() is None
+        assert attacked.log().count("no connection can be taken: Too many open files") == 1
+        assert "Traceback" not in attacked.log()
 
 
 def test_one_clients_flood_of_connections_leaves_room_for_others(tmp_path: Path) -> None:
     share = ("--max-connections-per-client", "10", "--exempt-networks", "127.0.0.2")
-    with Door(tmp_path, *share) as door, ExitStack() as stack:
-        held = stack.enter_context(crowd(door, 10))
-        late = stack.enter_context(door.connect())
+    with AttackedFrontEnd(tmp_path, *share) as attacked, ExitStack() as stack:
+        held = stack.enter_context(crowd(attacked, 10))
+        late = stack.enter_context(attacked.connect())
         assert read_all(late).startswith(b"421 4.7.0 ")
-        other = socket.create_connection(door.address, timeout=30, source_address=("127.0.0.2", 0))
+        other = socket.create_connection(attacked.address, timeout=30, source_address=("127.0.0.2", 0))
         stack.enter_context(other).sendall(GREETING + ENVELOPE + b"DATA\r\nx\r\n.\r\nQUIT\r\n")
         assert b"queued as" in read_all(other)
         assert len(held) == 10
 
 
 def test_a_flood_of_connections_that_come_and_go_leaves_nothing_behind(tmp_path: Path) -> None:
-    with Door(tmp_path) as door:
+    with AttackedFrontEnd(tmp_path) as attacked:
         for _ in range(100):
-            with door.connect():
+            with attacked.connect():
                 pass
-        before = door.memory()
+        before = attacked.memory()
         for number in range(2_000):
-            with door.connect() as client:
+            with attacked.connect() as client:
                 if number % 3 == 0:
                     client.sendall(GREETING + ENVELOPE + b"DATA\r\nhalf a mess")
-        eventually(lambda: door.descriptors() < 30, "all are closed")
-        assert door.memory() - before < 16e6  # what 512 at a time have taken, and no more after 20,000
-        assert door.send().startswith(b"250 ")
-        assert [data for _, data in door.entries()] == [b"Subject: a test\n\nHello\n"]
+        eventually(lambda: attacked.descriptors() < 30, "all are closed")
+        assert attacked.memory() - before < 16e6  # what 512 at a time have taken, and no more after 20,000
+        assert attacked.send().startswith(b"250 ")
+        assert [data for _, data in attacked.entries()] == [b"Subject: a test\n\nHello\n"]
 
 
 @pytest.mark.parametrize(
@@ -145,8 +145,8 @@ def test_a_flood_of_connections_that_come_and_go_leaves_nothing_behind(tmp_path:
 def test_a_slow_client_has_its_time_and_no_more(
     tmp_path: Path, limits: tuple[str, ...], begin: bytes, drip: bytes
 ) -> None:
-    with Door(tmp_path, *limits) as door:
-        with door.connect() as client:
+    with AttackedFrontEnd(tmp_path, *limits) as attacked:
+        with attacked.connect() as client:
             client.sendall(begin)
             client.settimeout(0.05)
             said, deadline = b"", time.monotonic() + 30
@@ -159,18 +159,18 @@ def test_a_slow_client_has_its_time_and_no_more(
                     continue
                 except ConnectionError:
                     break
-        assert door.drafts() == []
-        assert door.entries() == []
-        assert door.send().startswith(b"250 ")
+        assert attacked.drafts() == []
+        assert attacked.entries() == []
+        assert attacked.send().startswith(b"250 ")
 
 
 def test_a_client_that_does_not_read_is_not_listened_to(tmp_path: Path) -> None:
     """Commands without end, whose replies nobody takes: they must not pile up."""
-    with Door(tmp_path) as door:
-        before = door.memory()
-        with door.connect() as client:
+    with AttackedFrontEnd(tmp_path) as attacked:
+        before = attacked.memory()
+        with attacked.connect() as client:
             client.settimeout(2)
             with pytest.raises(TimeoutError):
                 client.sendall(b"NOOP\r\n" * 20_000_000)
-            assert door.memory() - before < 8e6
-            assert door.send().startswith(b"250 ")
+            assert attacked.memory() - before < 8e6
+            assert attacked.send().startswith(b"250 ")

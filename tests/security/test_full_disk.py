@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.security.load import Load, Watch
-from tests.support.front_end_security import Door, eventually
+from tests.support.front_end_security import AttackedFrontEnd, eventually
 
 pytestmark = [
     pytest.mark.lifecycle,
@@ -77,17 +77,17 @@ def test_what_has_no_room_is_refused_for_now_and_taken_again_when_there_is(disk:
     os.chown(disk, GUEST, GUEST)
     free = str(DISK_BYTES // 4) if limit == "room" else "0"
     arguments = ("--min-free-bytes", free, "--user", str(GUEST), "--group", str(GUEST))
-    with Door(disk.parent, *arguments, queue=disk / "queue") as door:
-        with Watch(door.queue) as watch, Load(door.address) as load:
+    with AttackedFrontEnd(disk.parent, *arguments, queue=disk / "queue") as attacked:
+        with Watch(attacked.queue) as watch, Load(attacked.address) as load:
             for _ in range(2):
                 before = load.replies[b"452"]
                 eventually(lambda: load.replies[b"452"] >= before + 10, "the disk is full")  # noqa: B023
-                eventually(lambda: REASONS[limit] in door.log(), "the log says why")
-                assert make_room(door.queue, watch) > 0
+                eventually(lambda: REASONS[limit] in attacked.log(), "the log says why")
+                assert make_room(attacked.queue, watch) > 0
                 had = len(load.acknowledged)
                 eventually(lambda: len(load.acknowledged) >= had + 20, "it goes on by itself")  # noqa: B023
-        assert door.process.poll() is None
-        eventually(lambda: door.drafts() == [], "no draft is left")
+        assert attacked.process.poll() is None
+        eventually(lambda: attacked.drafts() == [], "no draft is left")
     assert set(load.replies) == {b"452"}
     assert watch.partial == []
     assert load.acknowledged <= set(watch.numbers())

@@ -33,7 +33,7 @@ from maildefer.maildir.upkeep.leases import Lease
 from maildefer.maildir.upkeep.sweep import WATCHED_SECONDS, Sweeper
 from maildefer.maildir.upkeep.tokens import Tokens
 from maildefer.pool.frontend import listeners
-from tests.support.front_end_security import ROOT
+from tests.support.front_end import ROOT
 from tests.support.other_users import as_user, as_user_meanwhile
 from tests.support.queues import DATA, LABEL, FakeSlots, holder
 
@@ -309,17 +309,17 @@ def test_a_sockets_mode_is_given_to_no_file_that_a_link_in_its_place_leads_to(
     run = place / "run"
     run.mkdir()
     os.chown(run, MEMBER, GROUP)
-    door, link = run / "lmtp", run / "link"
+    attacked, link = run / "lmtp", run / "link"
 
     def step() -> None:
         with suppress(FileExistsError):
             link.symlink_to(precious)
-        link.rename(door)
+        link.rename(attacked)
 
     with as_user_meanwhile(MEMBER, GROUP, step):
         for _ in range(300):
             with suppress(ConfigurationError):
-                listeners.bound_file(str(door), 0o666).close()
+                listeners.bound_file(str(attacked), 0o666).close()
     assert stat.S_IMODE(precious.stat().st_mode) == 0o600
 
 

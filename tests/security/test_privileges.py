@@ -17,7 +17,8 @@ from maildefer.errors import ConfigurationError
 from maildefer.host.privileges import resolve_user
 from maildefer.maildir.layout import create_queue
 from maildefer.maildir.rights.sharing import FrontEndAccount, share_queue
-from tests.support.front_end_security import ROOT, Door
+from tests.support.front_end import ROOT
+from tests.support.front_end_security import AttackedFrontEnd
 
 pytestmark = [
     pytest.mark.lifecycle,
@@ -60,9 +61,9 @@ def python(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 def test_both_processes_are_another_user_without_any_capability(place: Path, queue: Path) -> None:
-    with Door(place, "--user", str(GUEST), "--group", str(GROUP), queue=queue) as door:
-        assert len(door.pids()) >= 2
-        for pid in door.pids():
+    with AttackedFrontEnd(place, "--user", str(GUEST), "--group", str(GROUP), queue=queue) as attacked:
+        assert len(attacked.pids()) >= 2
+        for pid in attacked.pids():
             facts = status(pid)
             assert facts["Uid"] == [str(GUEST)] * 4
             assert facts["Gid"] == [str(GROUP)] * 4
@@ -73,22 +74,22 @@ def test_both_processes_are_another_user_without_any_capability(place: Path, que
 
 
 def test_a_front_end_that_stays_who_it_is_can_gain_no_rights_either(place: Path) -> None:
-    with Door(place) as door:
-        assert [status(pid)["NoNewPrivs"] for pid in door.pids()] == [["1"]] * len(door.pids())
-        assert len(door.pids()) >= 2
+    with AttackedFrontEnd(place) as attacked:
+        assert [status(pid)["NoNewPrivs"] for pid in attacked.pids()] == [["1"]] * len(attacked.pids())
+        assert len(attacked.pids()) >= 2
 
 
 def test_it_serves_with_the_right_to_write_to_tmp_and_new_alone(place: Path, queue: Path) -> None:
-    with Door(place, "--user", str(GUEST), "--group", str(GROUP), queue=queue) as door:
-        assert door.send().startswith(b"250 "), door.log()
+    with AttackedFrontEnd(place, "--user", str(GUEST), "--group", str(GROUP), queue=queue) as attacked:
+        assert attacked.send().startswith(b"250 "), attacked.log()
     (entry,) = (queue / "new").iterdir()
     facts = entry.stat()
     assert (facts.st_uid, facts.st_gid, facts.st_mode & 0o7777) == (GUEST, GROUP, 0o640)
 
 
 def test_the_owner_of_the_queue_handles_what_the_guest_has_stored(place: Path, queue: Path) -> None:
-    with Door(place, "--user", str(GUEST), "--group", str(GROUP), queue=queue) as door:
-        door.send()
+    with AttackedFrontEnd(place, "--user", str(GUEST), "--group", str(GROUP), queue=queue) as attacked:
+        attacked.send()
     said = python(
         """
 import os, sys
@@ -110,9 +111,9 @@ print(pop(sys.argv[1]))
 
 def test_without_the_right_to_write_to_new_nothing_is_taken(place: Path, queue: Path) -> None:
     (queue / "new").chmod(0o2750)
-    with Door(place, "--user", str(GUEST), "--group", str(GROUP), queue=queue) as door:
-        assert door.send().startswith(b"451 4.3.0 ")
-        assert door.entries() == []
+    with AttackedFrontEnd(place, "--user", str(GUEST), "--group", str(GROUP), queue=queue) as attacked:
+        assert attacked.send().startswith(b"451 4.3.0 ")
+        assert attacked.entries() == []
 
 
 def test_it_still_ends_with_its_parent() -> None:
@@ -136,10 +137,10 @@ os.waitpid(child, 0)
 
 
 def test_a_user_that_is_not_there_ends_it_with_78(place: Path, queue: Path) -> None:
-    door = Door(place, "--user", "no-such-user", queue=queue)
-    assert door.process.wait(30) == 78
-    assert "no-such-user" in door.log()
-    door.__exit__()
+    attacked = AttackedFrontEnd(place, "--user", "no-such-user", queue=queue)
+    assert attacked.process.wait(30) == 78
+    assert "no-such-user" in attacked.log()
+    attacked.__exit__()
 
 
 def test_who_is_not_root_can_become_nobody_else() -> None:
@@ -181,7 +182,11 @@ def test_a_route_table_is_read_by_whom_it_became(place: Path, queue: Path) -> No
     """As the supervisor gives it: a file in memory that it made itself."""
     table = os.memfd_create("routes")
     os.pwrite(table, json.dumps({"routes": [{"pattern": "^post@osb.example$"}]}).encode(), 0)
-    with Door(place, "--user", str(GUEST), "--group", str(GROUP), queue=queue, routes=table) as door:
-        assert door.send().startswith(b"250 ")
-        assert b"\r\n550 5.1.1 " in door.speak(b"EHLO c\r\nMAIL FROM:<a@b>\r\nRCPT TO:<else@osb.example>\r\n")
+    with AttackedFrontEnd(
+        place, "--user", str(GUEST), "--group", str(GROUP), queue=queue, routes=table
+    ) as attacked:
+        assert attacked.send().startswith(b"250 ")
+        assert b"\r\n550 5.1.1 " in attacked.speak(
+            b"EHLO c\r\nMAIL FROM:<a@b>\r\nRCPT TO:<else@osb.example>\r\n"
+        )
     os.close(table)

@@ -36,7 +36,8 @@ from maildefer.maildir.rights.sharing import FrontEndAccount, share_queue
 from maildefer.maildir.upkeep.leases import Lease, fence
 from maildefer.maildir.upkeep.tokens import Tokens
 from tests.sampling import one_fast
-from tests.support.front_end_security import ROOT, Door
+from tests.support.front_end import ROOT
+from tests.support.front_end_security import AttackedFrontEnd
 from tests.support.other_users import ACCOUNTS_LOCK, Accounts, accounts, administer, become
 from tests.support.queues import DATA, LABEL, FakeSlots, holder
 
@@ -558,11 +559,13 @@ def test_a_whole_front_end_serves_and_the_audit_accounts_for_what_it_stored(
     place: Path, queue: Layout, users: Accounts
 ) -> None:
     (key,) = os.listdir(queue.new)
-    with Door(place, "--user", users.front.pw_name, "--group", users.group, queue=Path(queue.path)) as door:
-        assert door.send().startswith(b"250 "), door.log()
+    with AttackedFrontEnd(
+        place, "--user", users.front.pw_name, "--group", users.group, queue=Path(queue.path)
+    ) as attacked:
+        assert attacked.send().startswith(b"250 "), attacked.log()
         large = b"Subject: large\r\n\r\n" + b"x" * 70 * 30_000 + b"\r\n"
-        assert door.send(large).startswith(b"250 "), door.log()
-        assert "journal.failed" not in door.log()
+        assert attacked.send(large).startswith(b"250 "), attacked.log()
+        assert "journal.failed" not in attacked.log()
     stored = set(os.listdir(queue.new)) - {key}
     assert len(stored) == 2
 

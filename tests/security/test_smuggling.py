@@ -18,7 +18,7 @@ from maildefer.mail import MailRequest
 from maildefer.message.outgoing.relay import Relay
 from maildefer.queue import Queue
 from tests.support.client_fuzzer import ENDS
-from tests.support.front_end_security import ENVELOPE, GREETING, Door
+from tests.support.front_end_security import ENVELOPE, GREETING, AttackedFrontEnd
 
 pytestmark = pytest.mark.lifecycle
 FALSE_ENDS = [end for end in ENDS if end.count(b"\r\n.\r\n") == 0]
@@ -26,14 +26,14 @@ SMUGGLED = b"MAIL FROM:<evil@example.org>\r\nRCPT TO:<post@osb.example>\r\nDATA\
 
 
 @pytest.fixture(scope="module")
-def doors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Door]]:
+def doors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, AttackedFrontEnd]]:
     smtp, lmtp = tmp_path_factory.mktemp("smtp"), tmp_path_factory.mktemp("lmtp")
-    with Door(smtp) as one, Door(lmtp, "--lmtp") as other:
+    with AttackedFrontEnd(smtp) as one, AttackedFrontEnd(lmtp, "--lmtp") as other:
         yield {"SMTP": one, "LMTP": other}
 
 
 @pytest.fixture(params=["SMTP", "LMTP"])
-def door(doors: dict[str, Door], request: pytest.FixtureRequest) -> Door:
+def attacked(doors: dict[str, AttackedFrontEnd], request: pytest.FixtureRequest) -> AttackedFrontEnd:
     found = doors[request.param]
     for entry in (found.queue / "new").iterdir():
         entry.unlink()
@@ -43,61 +43,65 @@ def door(doors: dict[str, Door], request: pytest.FixtureRequest) -> Door:
 MAIL = ENVELOPE + b"DATA\r\nhello\r\n.\r\n"
 
 
-def greeting(door: Door) -> bytes:
-    return b"LHLO c\r\n" if "--lmtp" in door.arguments else GREETING
+def greeting(attacked: AttackedFrontEnd) -> bytes:
+    return b"LHLO c\r\n" if "--lmtp" in attacked.arguments else GREETING
 
 
 @pytest.mark.parametrize("end", FALSE_ENDS, ids=repr)
-def test_a_false_end_of_data_ends_no_message_that_comes_in(door: Door, end: bytes) -> None:
+def test_a_false_end_of_data_ends_no_message_that_comes_in(attacked: AttackedFrontEnd, end: bytes) -> None:
     data = b"first" + end + SMUGGLED
-    replies = door.speak(greeting(door) + ENVELOPE + b"DATA\r\n" + data + b"\r\n.\r\n")
+    replies = attacked.speak(greeting(attacked) + ENVELOPE + b"DATA\r\n" + data + b"\r\n.\r\n")
     assert replies.count(b"queued as") == 1
-    ((envelope, kept),) = door.entries()
+    ((envelope, kept),) = attacked.entries()
     assert envelope is not None
     assert envelope.sender == "ann@example.org"
     assert kept == re.sub(rb"(?<=\r\n)\.", b"", data).replace(b"\r\n", b"\n") + b"\n"
 
 
 @pytest.mark.parametrize("end", ENDS, ids=repr)
-def test_no_end_of_data_counts_in_a_chunk(door: Door, end: bytes) -> None:
+def test_no_end_of_data_counts_in_a_chunk(attacked: AttackedFrontEnd, end: bytes) -> None:
     data = b"first" + end + SMUGGLED + b"\r\n.\r\n"
-    replies = door.speak(greeting(door) + ENVELOPE + b"BDAT %d LAST\r\n" % len(data) + data)
+    replies = attacked.speak(greeting(attacked) + ENVELOPE + b"BDAT %d LAST\r\n" % len(data) + data)
     assert replies.count(b"queued as") == 1
-    assert [kept for _, kept in door.entries()] == [data.replace(b"\r\n", b"\n")]
+    assert [kept for _, kept in attacked.entries()] == [data.replace(b"\r\n", b"\n")]
 
 
 @pytest.mark.parametrize(
     "line",
     [b"BDAT\t%d LAST", b"BDAT %d LAST\0", b"BDAT %d \xff", b"BDAT %d LAST" + b" " * 13_000, b" bdat=%d"],
 )
-def test_a_chunk_behind_a_line_that_is_not_obeyed_is_not_taken_for_commands(door: Door, line: bytes) -> None:
+def test_a_chunk_behind_a_line_that_is_not_obeyed_is_not_taken_for_commands(
+    attacked: AttackedFrontEnd, line: bytes
+) -> None:
     chunk = ENVELOPE + b"DATA\r\nsmuggled\r\n.\r\n"
-    replies = door.speak(greeting(door) + line % len(chunk) + b"\r\n" + chunk)
+    replies = attacked.speak(greeting(attacked) + line % len(chunk) + b"\r\n" + chunk)
     assert re.search(rb"\r\n50[01] [^\r]*\r\n\Z", replies)
-    assert door.entries() == []
+    assert attacked.entries() == []
 
 
 @pytest.mark.parametrize(
     "name", [b"(((", b'"', b"a;b", b"a\\", b"x" * 255, "\u00e4(".encode(), b"[(]"], ids=repr
 )
-def test_a_greeting_opens_nothing_in_a_trace_field(door: Door, name: bytes) -> None:
+def test_a_greeting_opens_nothing_in_a_trace_field(attacked: AttackedFrontEnd, name: bytes) -> None:
     """RFC 5322: a comment or quoted string that it opened would hide what the front end itself says behind it."""
-    door.speak(
-        greeting(door).replace(b"client.example", name).replace(b" c\r\n", b" " + name + b"\r\n") + MAIL
+    attacked.speak(
+        greeting(attacked).replace(b"client.example", name).replace(b" c\r\n", b" " + name + b"\r\n") + MAIL
     )
-    (path,) = (door.queue / "new").iterdir()
+    (path,) = (attacked.queue / "new").iterdir()
     (received,) = re.findall(rb"^Received: (.*)", path.read_bytes(), re.MULTILINE)
     assert re.fullmatch(
         rb"from [A-Za-z0-9?]+ \(\[127\.0\.0\.1\]\) by [^()\"]+ \(maildefer\) with [^()\"]+", received
     )
 
 
-def test_a_dot_that_ends_with_the_next_command_in_one_packet_ends_one_message(door: Door) -> None:
+def test_a_dot_that_ends_with_the_next_command_in_one_packet_ends_one_message(
+    attacked: AttackedFrontEnd,
+) -> None:
     """The true end, with what is pipelined behind it: that is no smuggling, and both are the client's own."""
     second = ENVELOPE + b"DATA\r\nsecond\r\n.\r\n"
-    replies = door.speak(greeting(door) + ENVELOPE + b"DATA\r\nfirst\r\n.\r\n" + second)
+    replies = attacked.speak(greeting(attacked) + ENVELOPE + b"DATA\r\nfirst\r\n.\r\n" + second)
     assert replies.count(b"queued as") == 2
-    assert sorted(kept for _, kept in door.entries()) == [b"first\n", b"second\n"]
+    assert sorted(kept for _, kept in attacked.entries()) == [b"first\n", b"second\n"]
 
 
 class Wire:

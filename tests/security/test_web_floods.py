@@ -1,4 +1,4 @@
-"""The HTTP door: too many, too slow, too long, without a proxy before it."""
+"""The front end by HTTP: too many, too slow, too long, without a proxy before it."""
 
 from __future__ import annotations
 

@@ -11,15 +11,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks import processes
-from maildefer.message.envelope import Envelope, split
+from maildefer.message.envelope import Envelope
+from tests.support.front_end import ROOT, stored
 
-ROOT = Path(__file__).parent.parent.parent
 GREETING = b"EHLO client.example\r\n"
 ENVELOPE = b"MAIL FROM:<ann@example.org>\r\nRCPT TO:<post@osb.example>\r\n"
 PATIENCE_SECONDS = 30.0
 
 
-class Door:
+class AttackedFrontEnd:
     """`python -m maildefer.intake` on a queue of its own; a context manager."""
 
     def __init__(
@@ -58,7 +58,7 @@ class Door:
                 env=environ,
             )
 
-    def __enter__(self) -> Door:
+    def __enter__(self) -> AttackedFrontEnd:
         try:
             eventually(
                 lambda: "intake.listening" in self.log() or self.process.poll() is not None, "it listens"
@@ -112,12 +112,7 @@ class Door:
 
     def entries(self) -> list[tuple[Envelope | None, bytes]]:
         """What is in `new/`, envelope and message, oldest first."""
-        found = []
-        for path in sorted((self.queue / "new").iterdir()):
-            data = path.read_bytes()
-            envelope, offset = split(data, path.name)
-            found.append((envelope, data[offset:]))
-        return found
+        return stored(self.queue)
 
     def drafts(self) -> list[str]:
         return os.listdir(self.queue / "tmp")
