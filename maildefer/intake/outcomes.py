@@ -39,6 +39,10 @@ class Stored(NamedTuple):
     """Whether a request before this one has stored it."""
 
 
+class QueueFull(MaildeferError):
+    """What is short, so that nothing more is stored."""
+
+
 class DueRefused(MaildeferError):
     """A time that a message can't be pushed for."""
 
@@ -46,7 +50,7 @@ class DueRefused(MaildeferError):
 def refusal_of(fault: MaildeferError) -> Refusal:
     """What an error of the queue means for its client: `ADDRESS_REFUSED` is all that sending again can't cure."""
     match fault:
-        case NoSpace() | QuotaExceeded():
+        case NoSpace() | QuotaExceeded() | QueueFull():
             return Refusal.QUEUE_FULL
         case AddressRefused():
             return Refusal.ADDRESS_REFUSED

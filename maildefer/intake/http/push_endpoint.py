@@ -111,7 +111,7 @@ class PushEndpoint:
         if (request.content_length or 0) > self._limit_bytes:
             raise PushRefused(413, f"more than {self._limit_bytes} bytes")
         message = self._with_headers(self._envelope(request), request)
-        if shortage := await writer.shortage():
+        if not message.once and (shortage := await writer.shortage()):  # one that was stored is told of
             raise refused_push(Refusal.QUEUE_FULL, shortage)
         return writer, message
 

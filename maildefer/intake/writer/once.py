@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 
 from maildefer.errors import MaildeferError
-from maildefer.intake.outcomes import Refusal, Stored, refusal_of
+from maildefer.intake.outcomes import QueueFull, Refusal, Stored, refusal_of
 from maildefer.intake.writer.protocol import Message
 from maildefer.maildir.draft import Draft
 from maildefer.maildir.idempotency.once import OncePusher
@@ -24,10 +24,19 @@ class OnceWriter:
         self._composes = composes
         self._once = OncePusher(pusher)
 
-    def push(self, message: Message) -> list[Stored]:
-        """Push a message, or find it pushed: the outcome for each recipient, for all of them the same."""
+    def push(self, message: Message, shortage: str = "") -> list[Stored]:
+        """Push a message, or find it pushed: the outcome for each recipient, for all of them the same.
+
+        What was pushed is told of whatever is short.
+        """
+
+        def write() -> list[Draft]:
+            if shortage:
+                raise QueueFull(shortage)
+            return self._write(message)
+
         try:
-            answer = self._once.push(message.once, message.fingerprint, lambda: self._write(message))
+            answer = self._once.push(message.once, message.fingerprint, write)
         except MaildeferError as fault:
             return [Stored("", refusal_of(fault), str(fault))] * len(message.recipients)
         if answer.fingerprint != message.fingerprint:

@@ -159,13 +159,13 @@ class Writer:
         answers = []
         for number, message in batch:
             stored: list[Stored] = []
-            if message is not None and shortage:
+            if message is not None and message.once and message.whole:
+                stored = self._push_once(message, shortage)
+            elif message is not None and shortage:
                 self._drafts.drop_draft(message.draft)
                 stored = [Stored("", Refusal.QUEUE_FULL, shortage)] * len(message.recipients)
             elif message is not None and not message.whole:
                 stored = self._keep_part(message)
-            elif message is not None and message.once:
-                stored = self._push_once(message)
             elif message is not None:
                 stored = next(pushed)
                 if message.together and not all(each.key for each in stored):
@@ -181,9 +181,9 @@ class Writer:
             return [_outcome(fault)]
         return []
 
-    def _push_once(self, message: Message) -> list[Stored]:
+    def _push_once(self, message: Message, shortage: str) -> list[Stored]:
         try:
-            return self._once.push(message)
+            return self._once.push(message, shortage)
         except Exception as fault:  # noqa: BLE001  # the thread must go on, and its client must have a reply
             return [_internal(fault)] * len(message.recipients)
         finally:

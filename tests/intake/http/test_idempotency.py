@@ -148,6 +148,23 @@ def test_a_quoted_key_is_the_same_key_and_who_expects_to_be_told_first_is(web: W
     assert (status, told["detail"]) == (400, "Idempotency-Key is empty")
 
 
+@pytest.mark.parametrize("body", [MESSAGE, LARGE])
+def test_what_was_stored_is_told_of_while_the_queue_takes_no_more(
+    start: Callable[..., Web], body: bytes
+) -> None:
+    web = start("--max-backlog", "1", "--buffer-bytes", str(8 << 20))
+    first = post(web, body)
+    assert first[0] == 201
+    wait_until(lambda: web.post()[0] == 503)
+    stored = new(web)
+    assert post(web, body) == (*first[:2], True)
+    assert post(web, body + b"x")[0] == 409
+    status, told, _ = post(web, body, key="another")
+    assert (status, "insufficient system storage" in told["detail"]) == (503, True)
+    assert new(web) == stored
+    assert web.drafts() == []
+
+
 def test_a_refusal_is_not_kept(web: Web) -> None:
     assert post(web, b"")[0] == 400
     assert post(web, path="/queues/queue?recipient=")[0] == 400
