@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from maildefer.message.response import MailResponse
 
     ROUTABLE_TO_HEADER: str
-    """The header that tells the recipient where there is no envelope; "to", or for example "Delivered-To"."""
+    """The header that names the recipient where there is no envelope; "to", or for example "Delivered-To"."""
 
 __all__ = ["MailRequest", "MailResponse", "ROUTABLE_TO_HEADER"]
 

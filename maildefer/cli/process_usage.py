@@ -9,7 +9,7 @@ import psutil
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """The usage of a tree of processes. Shared pages count once (PSS), where the kernel tells."""
+    """The usage of a tree of processes. Shared pages count once (PSS), where the kernel shows it."""
 
     processes: int
     memory_bytes: int

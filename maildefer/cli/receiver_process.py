@@ -135,7 +135,7 @@ class ReceiverService:
             os.close(ready)
 
     def _wait(self) -> None:
-        """Wait until the process is told to stop, for a receiver that serves in threads."""
+        """Wait until the process is asked to stop, for a receiver that serves in threads."""
         ended = getattr(self._receiver, "ended", None)
         while not self._stopping.wait(_LOOK_SECONDS):
             if ended is not None and (code := ended()) is not None:

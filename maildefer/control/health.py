@@ -36,7 +36,7 @@ def why_dead(status: Status) -> list[str]:
 
 
 def why_unready(status: Status) -> list[str]:
-    """The reasons for which a process handles no messages now, or not with the code that it was told to load."""
+    """The reasons for which a process handles no messages now, or not with the code that it was to load."""
     found = why_dead(status)
     if status.get("draining"):
         found.append("it is draining")

@@ -76,7 +76,7 @@ def examine_replaceable_folders(layout: Layout) -> Iterator[Finding]:
 
 
 def _who_replaces(facts: os.stat_result) -> str:
-    """Return who, besides root, can replace what is in the folder; empty if nobody can."""
+    """Return the users, besides root, that can replace what is in the folder, in words; empty if there are none."""
     if facts.st_uid != 0:
         return f"user {facts.st_uid}"
     if facts.st_mode & stat.S_ISVTX:

@@ -180,7 +180,7 @@ def state_key_generator(func: KeyFunction) -> KeyFunction:
 
 
 def _with_policy(decorator: str, function: Any, mark: str, value: Callable[[], object]) -> Any:
-    """Mark the function with the value; what is wrong with it is told together with the function."""
+    """Mark the function with the value; what is wrong with it is reported together with the function."""
     name = f"{decorator} on {handler_marks.full_name(function)}"
     try:
         if hasattr(function, mark):
@@ -217,7 +217,7 @@ def _below_the_route(decorator: str, function: Handler) -> None:
 
 
 def _is_method(function: Handler) -> bool:
-    """Whether the function was defined in a class's body; while that runs, only the qualified name tells."""
+    """Whether the function was defined in a class's body; while that runs, only the qualified name shows it."""
     outer, _, _ = getattr(function, "__qualname__", "").rpartition(".")
     return bool(outer) and not outer.endswith("<locals>")
 

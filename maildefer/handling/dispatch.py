@@ -290,7 +290,7 @@ def _state_fault(fault: Exception, step: HandlerStep, *, ran: bool) -> Outcome:
 
 
 def _no_route(address: str) -> str:
-    """The reason of a burial; a call of a task that was renamed or removed is told as one."""
+    """The reason of a burial; a call of a task that was renamed or removed is named as one."""
     name, _, domain = address.rpartition("@")
     if domain != TASK_DOMAIN:
         return NO_ROUTE

@@ -53,7 +53,7 @@ def check_handler(function: Handler, captures: Sequence[str]) -> None:
 
 
 def never_runs(function: object) -> bool:
-    """Whether a call makes a coroutine or a generator, as far as the function's code tells."""
+    """Whether a call makes a coroutine or a generator, as far as the function's code shows."""
     while isinstance(function, partial | MethodType):
         function = function.func if isinstance(function, partial) else function.__func__
     code = _code_of(function)

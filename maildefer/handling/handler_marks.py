@@ -140,7 +140,7 @@ def mark_task(function: object, task: HasArguments) -> None:
 
 
 def described(function: Handler) -> dict[str, object]:
-    """What `maildefer routes` tells of a handler, as plain data."""
+    """What `maildefer routes` shows of a handler, as plain data."""
     terms = retry_of(function)
     return {
         "module": module_of(function),

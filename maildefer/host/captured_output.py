@@ -67,7 +67,7 @@ def emit_rest(descriptor: int, facts: Mapping[str, object]) -> None:
         return
     CapturedOutput(descriptor, lambda: facts).drain(most_bytes=_MOST_LEFT_BYTES)
     if (left := os.fstat(descriptor).st_size - os.lseek(descriptor, 0, os.SEEK_CUR)) > 0:
-        events.emit(EVENT, text=f"and {left} bytes more, which are not told", **facts)
+        events.emit(EVENT, text=f"and {left} bytes more, which are left out", **facts)
     _made.discard(descriptor)
     os.close(descriptor)
 

@@ -1,4 +1,4 @@
-"""Pid files: the first line a bare pid, for everybody's scripts; the second, JSON that tells whose pid it is.
+"""Pid files: the first line a bare pid, for everybody's scripts; the second, JSON that says whose pid it is.
 
 A pid file may lie on a mount that many hosts share, and may outlive its process by years, so whoever means to signal
 the pid asks `verify` first.

@@ -1,4 +1,4 @@
-"""The host's own runtime directory: what runs here, told without a look at any mount.
+"""The host's own runtime directory: what runs here, known without a look at any mount.
 
 Each process that was asked for a pid file (supervisor, receiver, front end, sink) leaves a record here beside its
 lock, named for the pid file's path; `stop` and `status` read these first, so a hung mount can't hang them.

@@ -1,4 +1,4 @@
-"""The options of a front end, each told once: its name, default and help, and where it can be given.
+"""The options of a front end, each defined once: its name, default and help, and where it can be given.
 
 From `FrontEndOptions` come the command line (`add_arguments`), the names that settings may give (`setting_names`), and
 the table in docs/delivery.md (which tests/docs/test_delivery_page.py compares). Names end with their unit. The figures

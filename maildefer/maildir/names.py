@@ -47,7 +47,7 @@ _count = itertools.count()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EntryName:
-    """An entry's name in parts. Claims charge `attempts`, reclaims `crashes`; `returns` tells generations.
+    """An entry's name in parts. Claims charge `attempts`, reclaims `crashes`; `returns` tells its names apart.
 
     `failures` are attempts that ended in an exception, `handoffs` the queues that it has left. `unique` tells entries
     of one key apart, in a queue that a front end of another user shares; else it is empty.

@@ -134,7 +134,7 @@ def split(data: bytes, key: str | None = None) -> tuple[Envelope | None, int]:
 
 
 def handed(data: bytes, offset: int) -> str | None:
-    """The first key of an entry that came from a queue on another filesystem, as its block tells; else None.
+    """The first key of an entry that came from a queue on another filesystem, as its block says; else None.
 
     `offset` is where `split` found the end of our own block.
     """

@@ -129,7 +129,7 @@ def worker_record(context: PoolContext, slot: int) -> dict[str, Any] | None:
 
 
 def on_claims(board: Scoreboard) -> Callable[[int, int], bool | None]:
-    """Make a function that tells whether a process, by its pid, is on a claim, by its SEQ, as of now.
+    """Make a function that says whether a process, by its pid, is on a claim, by its SEQ, as of now.
 
     It returns None when no living process of that pid is here. The scoreboard is read once for any number of claims.
     """

@@ -162,6 +162,6 @@ def test_what_a_dead_process_has_left_is_told_up_to_a_limit(
     emit_rest(descriptor, {"pid": 7})
     told = capfd.readouterr().err
     assert len(told) < 50 << 20
-    assert ("bytes more, which are not told" in told) == (left != "offset")
+    assert ("bytes more, which are left out" in told) == (left != "offset")
     with pytest.raises(OSError):  # noqa: PT011  # EBADF: it is closed
         os.fstat(descriptor)

@@ -34,7 +34,7 @@ def rate(limit: str, *, key: Key = None) -> Callable[[Function], Function]:
 
 
 def _limited(decorator: str, function: Any, made: Callable[[], Limit]) -> Any:
-    """Mark the function with one limit more; what is wrong with it is told together with the function."""
+    """Mark the function with one limit more; what is wrong with it is reported together with the function."""
     name = f"{decorator} on {handler_marks.full_name(function)}"
     try:
         limit, others = made(), limits.limits_of(function)

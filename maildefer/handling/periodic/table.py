@@ -1,4 +1,4 @@
-"""A periodic task as a value, which the probe tells the supervisor, and the supervisor its keeper."""
+"""A periodic task as a value, which the probe sends to the supervisor, and the supervisor to its keeper."""
 
 from __future__ import annotations
 

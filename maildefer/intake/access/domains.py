@@ -47,6 +47,6 @@ class Domains:
         return bool(self._given) and address.rpartition("@")[2].lower() not in self._given
 
     def knows(self, address: str) -> bool:
-        """Whether any route could take some address of that domain; True where that can't be told."""
+        """Whether any route could take some address of that domain; True where that is not known."""
         _, at, domain = address.lower().rpartition("@")
         return not at or any(pattern is None or pattern.match(domain) for pattern in self._patterns)

@@ -62,7 +62,7 @@ class Admission:
 
 
 class HttpConnection(asyncio.Protocol):
-    """A connection, with aiohttp's handler behind it. It is told when a request begins, and when it is answered."""
+    """A connection, with aiohttp's handler behind it. It is notified when a request begins, and when it is answered."""
 
     def __init__(self, admission: Admission, client: Client, loop: asyncio.AbstractEventLoop) -> None:
         self._admission = admission
@@ -94,7 +94,7 @@ class HttpConnection(asyncio.Protocol):
         return self._in_request or self._in_head
 
     def dismiss(self) -> None:
-        """Close it; a client that waits for a response is told to try again later."""
+        """Close it; a client that waits for a response is asked to try again later."""
         if self.busy:
             self._transport.write(
                 problem(HTTPStatus.SERVICE_UNAVAILABLE, "closing; try again later", retry=True)

@@ -1,4 +1,4 @@
-"""Pushes the entries of a request once, however often it comes, and tells the same keys each time.
+"""Pushes the entries of a request once, however often it comes, and returns the same keys each time.
 
     .maildefer/idempotency/3f/3f2a…/FINGERPRINT     a line for each entry: its name in tmp/, and its key
 

@@ -86,7 +86,7 @@ def move(layout: Layout, found: FoundEntry, due: int | None, *, host: str, syste
 
 
 def _seen(layout: Layout, key: str, system: System) -> Iterator[FoundEntry]:
-    """Yield the place where the entry was pushed, if the key tells it, then where listings show it.
+    """Yield the place where the entry was pushed, if the key says it, then where listings show it.
 
     Deferred entries are listed first: one that is promoted meanwhile is then seen waiting.
     """

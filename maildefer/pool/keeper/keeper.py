@@ -73,7 +73,7 @@ class Keeper:
         self._began = boottime()
 
     def serve(self) -> int:
-        """Run until told to leave, then until every lease is left."""
+        """Run until asked to leave, then until every lease is left."""
         for thread in (
             *(heartbeat.thread for heartbeat in self._heartbeats),
             *(maintenance.thread for maintenance in self._maintenance),

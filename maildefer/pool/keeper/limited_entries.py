@@ -1,4 +1,4 @@
-"""Entries in `.later/` that wait for a limit, as the workers of this host have told.
+"""Entries in `.later/` that wait for a limit, as the workers of this host have reported.
 
 When a worker releases a slot of the limit, the oldest of them is promoted at once, so that slots are used as soon as
 they are free; their due times are for what this host does not know of. They are counted for `status`, and not logged

@@ -91,7 +91,7 @@ class Maintenance:
         self._wake.set()
 
     def receive_from_worker(self, message: EntryDeferred | SlotReleased) -> None:
-        """Note what a worker of this host has told. Called by any thread."""
+        """Note what a worker of this host has reported. Called by any thread."""
         self._from_workers.put(message)
         self._wake.set()
 

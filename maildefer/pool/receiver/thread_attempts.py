@@ -127,7 +127,7 @@ class ThreadAttempts:
         self._log.flush()
 
     def _message_of(self, claim: ConsumedClaim) -> MailRequest | None:
-        """The message, told in the log; a pool has one line for each attempt, and no more."""
+        """Read the message and log it; a pool has one line for each attempt, and no more."""
         if self._set_aside(claim):
             return None
         message = claim.message

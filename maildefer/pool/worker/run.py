@@ -1,4 +1,4 @@
-"""The life of a worker's process: the application is loaded, then the worker serves until it is told to end.
+"""The life of a worker's process: the application is loaded, then the worker serves until it is asked to end.
 
 The application is loaded after the fork, so that the modules of its handlers are the worker's own: a new worker has
 their new code.

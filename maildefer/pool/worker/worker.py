@@ -106,7 +106,7 @@ class Worker:
         gc.freeze()
 
     def serve(self) -> None:
-        """Take offers until told to end, or until this worker has handled its share of messages."""
+        """Take offers until asked to end, or until this worker has handled its share of messages."""
         while not self._stopping and self._attempts_left != 0:
             offer = None if self._words[Header.PAUSED] else self._offers.take_offer()
             if offer is None:
