@@ -354,7 +354,11 @@ MUTANTS = (
         "cancel: what it has taken forgets its due time",
         one(names, "pop_name", laterbugs.taken_without_due),
     ),
-    Mutant("cancel: a lost reply taken for a lost race", one(pop.Popped, "unlink", laterbugs.unsure)),
+    Mutant(
+        "cancel: a lost reply taken for a lost race",
+        one(pop.Popped, "unlink", laterbugs.unsure),
+        units="tests/maildir/operator/test_schedule.py",
+    ),
     Mutant("cancel: what is gone taken for cancelled", one(schedule, "cancel", laterbugs.not_taken)),
     Mutant(
         "request: finished only by who made its marker",
