@@ -34,6 +34,15 @@ class MountOffset(NamedTuple):
     least: float
     most: float
 
+    @property
+    def width(self) -> float:
+        return self.most - self.least
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether measuring took so little that the offset may be kept for a while."""
+        return self.width <= _SLOW_SECONDS
+
 
 def mount_offset(layout: Layout, *, system: System = SYSTEM) -> MountOffset:
     """Measure the mount's time by the mtime of a new file in `tmp/`. Raises OSError."""
@@ -73,9 +82,8 @@ class MountClock:
             own = system.time() - boot
             if boot >= self._until or abs(own - self._own) > _SET_SECONDS:
                 measured = mount_offset(self._layout, system=system)
-                is_exact = measured.most - measured.least <= _SLOW_SECONDS
                 self._own, self._offset = own, measured.most
-                self._until = boot + _KEPT_SECONDS if is_exact else boot
+                self._until = boot + _KEPT_SECONDS if measured.is_exact else boot
             return system.boottime() + self._offset
 
 

@@ -177,6 +177,22 @@ def test_a_measurement_that_took_long_does_not_replace_one_that_is_nearer(host: 
     assert not [told for told in host.told if told.get("offset_ms", 0) < 0]
 
 
+def test_a_first_measurement_that_took_long_is_made_again(host: Host) -> None:
+    """It would be kept for a minute, in which this host's limits and due times were as much behind."""
+    host.world.take("fsync", 11)
+    host.clock.measure_first()
+    assert host.measured == 2
+    assert host.defers(60) == pytest.approx(60, abs=1)
+
+
+def test_on_a_mount_that_is_always_slow_the_quickest_of_three_measurements_counts(host: Host) -> None:
+    seconds = iter((30, 5, 20))
+    host.world.before("fsync", lambda: host.world.pass_time(next(seconds)), times=3)
+    host.clock.measure_first()
+    assert host.measured == 3
+    assert host.defers(60) == pytest.approx(55, abs=1), "behind, so that nothing is promoted early"
+
+
 def test_a_clock_that_differs_from_the_mounts_is_told_and_shown_for_as_long_as_it_does(host: Host) -> None:
     host.looks()
     assert [told["offset_ms"] for told in host.told if told["event"] == "clock.differs"] == [AHEAD * 1000]
