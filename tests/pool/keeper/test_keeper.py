@@ -324,7 +324,7 @@ def test_a_mount_that_is_refused_is_told_to_the_supervisor_and_not_tried_again(p
 
 def test_a_queue_that_is_joined_anew_is_not_swept_for_it(place: Place) -> None:
     swept: list[float] = []
-    sweeper: Any = SimpleNamespace(do_pass=swept.append)
+    sweeper: Any = SimpleNamespace(do_pass=swept.append, wait_seconds=900.0)
     place.maintenance._sweeper = sweeper
     place.looks()
     place.heartbeat.format = Format(beat_seconds=BEAT_SECONDS, ttl_seconds=TTL_SECONDS)
