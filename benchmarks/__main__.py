@@ -27,6 +27,7 @@ NAMES = (
     "tokens",
     "journal",
     "batches",
+    "limits",
     "routes",
     "parsing",
     "handler",

@@ -16,6 +16,7 @@ from maildefer.pool.messages import EntryDeferred, SlotReleased
 from maildefer.pool.scoreboard_views import QueueRecordView
 
 _MOST = 20_000
+_LATE_SECONDS = 5.0
 
 
 class LimitedEntries:
@@ -51,7 +52,8 @@ class LimitedEntries:
         return True
 
     def forget_past(self, mount_time: float) -> None:
-        """Forget entries that other hosts have promoted."""
+        """Forget entries that other hosts must have promoted by now."""
+        mount_time -= _LATE_SECONDS
         for limit, waiting in list(self._names.items()):
             past = [name for name in waiting if (due_of(name) or 0) <= mount_time]
             if past:

@@ -1,0 +1,68 @@
+"""Limits over real NFS: never more at a time, or in a period, while the server crashes or a reply is lost."""
+
+from __future__ import annotations
+
+import re
+
+from tests.mount.bed import EXPORT
+from tests.mount.cases import on
+from tests.mount.conftest import Enlist, Tell
+from tests.mount.harness import Crew
+from tests.mount.test_pools import settle_accounts
+
+COUNT, STARTS, PERIOD_SECONDS = 2, 30, 5  # as in workers/limited.py
+_LATE_SECONDS = 0.5  # from a start to the note of its time, which waits for the server
+_SLOT = rb"\d{1,4},d=\d{13},u=[0-9a-f]{16}"
+# Both names in one frame: only the RENAME call has them.
+START = re.compile(_SLOT + rb".{0,400}" + _SLOT, re.DOTALL)
+
+
+def judge(crew: Crew) -> str:
+    """By what all handlers noted; returns how many ran at a time, and started in a period, at most."""
+    paths = crew.bed.directory.glob("limited.*")
+    lines = [line.split() for path in paths for line in path.read_text().splitlines()]
+    times, at_once = sorted(float(began) for began, _ in lines), max(int(count) for _, count in lines)
+    window = max(
+        sum(1 for began in times if start <= began < start + PERIOD_SECONDS - _LATE_SECONDS)
+        for start in times
+    )
+    assert at_once <= COUNT
+    assert window <= STARTS
+    held = crew.bed.server.check(["sh", "-c", f"find {EXPORT}/queue/.maildefer/limits/held -type f"])
+    assert held == ""
+    return f"at most {at_once} at a time, {window} in {PERIOD_SECONDS} s"
+
+
+@on("4.2", "3", chosen=("4.2",))
+def test_the_server_crashes_twice_and_no_more_run_than_the_limits(
+    vers: str, enlist: Enlist, tell: Tell
+) -> None:
+    crew = enlist(vers)
+    crew.settings = "conf.limited"
+    crew.begin()
+    crew.feed(40, at_once=20)
+    for handled in (20, 60):
+        crew.await_handled(handled)
+        crew.bed.server.kill()
+        crew.bed.server.boot()
+    figures = settle_accounts(crew)
+    tell(vers, figures, judge(crew))
+    assert figures.fences == 0
+
+
+@on("4.2", "3", chosen=("3",))
+def test_a_start_whose_reply_is_lost_for_good(vers: str, enlist: Enlist, tell: Tell) -> None:
+    """The server has done it, its reply cache is gone, and the client asks again."""
+    crew = enlist(vers)
+    crew.settings = "conf.limited"
+    crew.begin()
+    crew.feed(40, at_once=20)
+    crew.await_handled(10)
+    passed = crew.bed.wire.lose_reply("c0", START)
+    assert passed.wait(60), "the client sends such a call"
+    crew.bed.restart_nfsd()
+    crew.bed.wire.reset("c0")
+    crew.bed.wire.heal()
+    figures = settle_accounts(crew)
+    tell(vers, figures, judge(crew))
+    assert (figures.extra, figures.takeovers, figures.fences) == (0, 0, 0)
