@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -25,7 +26,7 @@ from maildefer.maildir.journal import journal_of
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.names import fresh_stem, sized
 from maildefer.maildir.rights.confined import confined_to
-from maildefer.maildir.rights.folder import PERIODIC, clear_periodic, open_folder
+from maildefer.maildir.rights.folder import PERIODIC
 from maildefer.maildir.rights.modes import make_in, rights_in
 from maildefer.maildir.system import SYSTEM, System
 
@@ -69,24 +70,22 @@ class Ticks:
         """Make the folder of a task that begins then; if another host makes it first, return what that has."""
         layout, system = self._layout, self._system
         make_in(layout.path, ".maildefer/periodic", system)
-        draft = f"{PERIODIC}{system.pid()}-{system.token(8)}"
-        with open_folder(layout.path, "tmp", system=system) as tmp:
-            tmp.mkdir(draft, rights_in(layout.path, system).folder_mode)
-            with tmp.folder(draft) as made:
-                system.close(made.open(f"{instant},", durable.NEW, durable.FILE_MODE))
-                made.sync()
+        name = f"{PERIODIC}{system.pid()}-{system.token(8)}"
+        draft, rights = f"{layout.tmp}/{name}", rights_in(layout.path, system)
+        make_in(layout.path, f"tmp/{name}", system)
+        durable.write_new(f"{draft}/{instant},", b"", rights=rights, system=system)
+        durable.sync_directory(draft, system=system)
         try:
-            system.rename(f"{layout.tmp}/{draft}", f"{layout.periodic}/{folder}")
+            system.rename(draft, f"{layout.periodic}/{folder}")
             durable.sync_directory(layout.periodic, system=system)
         except OSError as fault:
             if fault.errno in doubt.DOUBTFUL:  # it was done, or may yet be: the draft must stay complete
                 if (found := self.last(folder)) is None:
                     raise
                 return found
-            with open_folder(layout.path, "tmp", system=system) as tmp:
-                with tmp.folder(draft) as made:
-                    clear_periodic(made)
-                tmp.rmdir(draft)
+            with suppress(OSError):  # else the sweep of `tmp/` removes it
+                system.unlink(f"{draft}/{instant},")
+                system.rmdir(draft)
             if fault.errno not in (errno.EEXIST, errno.ENOTEMPTY):
                 raise
         if (found := self.last(folder)) is None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+from pathlib import Path
 
 import pytest
 
-from maildefer.maildir.layout import Layout
+from maildefer.maildir.layout import Layout, create_queue
 from maildefer.maildir.upkeep.sweep import DRAFT_SECONDS, WATCHED_SECONDS, Sweeper
 from maildefer.maildir.upkeep.ticks import Tick, Ticks, tick_in
 from tests.support.queues import DATA, LABEL, START, World, everywhere, put
@@ -45,6 +46,27 @@ def test_a_task_begins_without_an_entry(layout: Layout, ticks: Ticks) -> None:
     assert ticks.begin(FOLDER, 100) == ticks.last(FOLDER) == Tick(instant=100, key="")
     assert everywhere(layout) == {}
     assert os.listdir(layout.tmp) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
+def test_what_root_makes_in_a_shared_queue_is_the_owners(tmp_path: Path) -> None:
+    """Else the pool of the queue's user could move nothing on."""
+    layout, owner = create_queue(f"{tmp_path}/shared"), 54321
+    for path, mode in (
+        (layout.tmp, 0o3770),
+        (layout.new, 0o3770),
+        (layout.control, 0o2710),
+        (layout.path, 0o3710),
+    ):
+        os.chown(path, owner, owner)
+        os.chmod(path, mode)
+    ticks = Ticks(layout, host=LABEL)
+    tick, _ = ticks.push(FOLDER, ticks.begin(FOLDER, 100), 110, compose)
+    ticks.pause("workers.nightly.digest")
+    made = [layout.periodic, f"{layout.periodic}/{FOLDER}", f"{layout.periodic}/{FOLDER}/{tick.name}"]
+    made += [f"{layout.new}/{tick.key}", f"{layout.periodic}/workers.nightly.digest.paused"]
+    assert {os.stat(path).st_uid for path in made} == {owner}
+    assert os.stat(layout.periodic).st_mode & 0o077 == 0
 
 
 def test_the_second_host_that_begins_takes_what_the_first_has(
