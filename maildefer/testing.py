@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final, Literal
 
+from maildefer.crash_points import every_crash
 from maildefer.handling.project import queue_paths, test_store
 from maildefer.handling.project.test_store import RealQueueRefused, store
 from maildefer.mail import MailRequest, MailResponse
@@ -34,6 +35,7 @@ __all__ = [
     "assert_in_state",
     "clear_queue",
     "delivered",
+    "every_crash",
     "queue",
     "relay",
     "store",

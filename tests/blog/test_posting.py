@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
+from conf.testing import settings
 from maildefer.mail import MailRequest
 from maildefer.routing import Reject
-from maildefer.testing import RouterConversation
+from maildefer.server import Relay
+from maildefer.testing import RouterConversation, every_crash
 from workers.posting import POSTING
 
 Post = Callable[..., MailRequest]
@@ -101,3 +103,9 @@ def test_a_conversation_of_a_test_is_answered_each_time(pages: Path) -> None:
         assert ann.say("hello@osb.example", "It works.", expect="is published") is not None
     assert ann.queue.count() == 2
     assert "It works." in (pages / "hello.html").read_text()
+
+
+def test_a_death_at_any_step_repeats_at_most_the_answer(mail: Post, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settings, "relay", Relay("127.0.0.1", 25))  # which sends nothing in tests
+    captures = {"post_name": "hello", "host": "example"}
+    assert every_crash(POSTING, mail(), may_repeat=("deliver",), **captures) == 1

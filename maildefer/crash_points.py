@@ -1,0 +1,153 @@
+"""Deaths of a handler's worker in tests: after each effect, followed by the attempt that a pool makes next.
+
+For `maildefer.testing.every_crash`. A death is an exception that no `except Exception` catches; what a handler has in
+`finally` runs all the same, which a killed worker's does not.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Container, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import wraps
+from typing import Any
+from unittest.mock import patch
+
+from maildefer.handling import handler_marks
+from maildefer.handling.routes import RoutingBase
+from maildefer.handling.tasks.task import Task
+from maildefer.message.outgoing.relay import Relay
+from maildefer.queue import Queue
+
+_MOST_EFFECTS = 1000
+
+
+class WorkerDied(BaseException):
+    """The worker died here, as far as the test goes."""
+
+
+@dataclass(slots=True)
+class _Effects:
+    """The effects of one or two attempts, and after which of them the worker dies."""
+
+    dies_after: int = 0  # 0: after none
+    done: list[tuple[str, str]] = field(default_factory=list)  # what kind, and what
+    _inside: bool = False
+    _is_dead: bool = False
+
+    def attempt(self, call: Callable[[], object]) -> None:
+        """Make one attempt, which may end in the worker's death. An exception of the handler's is raised."""
+        self._is_dead = False
+        try:
+            call()
+        except WorkerDied:
+            self.dies_after = 0
+
+    def watched(
+        self, kind: str, describe: Callable[..., str], real: Callable[..., Any]
+    ) -> Callable[..., Any]:
+        @wraps(real)
+        def effect(*arguments: Any, **named: Any) -> Any:
+            if self._inside:  # a part of an effect, as the push of a message that is sent in a test
+                return real(*arguments, **named)
+            if self._is_dead:
+                raise WorkerDied
+            self._inside = True
+            try:
+                result = real(*arguments, **named)
+            finally:
+                self._inside = False
+            if getattr(result, "is_new", True):  # else a push under a unique key has stored nothing
+                self.done.append((kind, describe(*arguments, **named)))
+                if len(self.done) == self.dies_after:
+                    self._is_dead = True
+                    raise WorkerDied
+            return result
+
+        return effect
+
+    @contextmanager
+    def watch(self) -> Iterator[None]:
+        with ExitStack() as stack:
+            for owner, name, kind, describe in (
+                (Queue, "push", "push", _push_text),
+                (Task, "_push", "defer", _call_text),
+                (Relay, "deliver", "deliver", _sent_text),
+                (RoutingBase, "set_state", "state", _state_text),
+            ):
+                watched = self.watched(kind, describe, getattr(owner, name))
+                stack.enter_context(patch.object(owner, name, watched))
+            yield
+
+
+def every_crash(
+    handler: Callable[..., object],
+    *arguments: Any,
+    before: Callable[[], object] = lambda: None,
+    may_repeat: Container[str] = (),
+    **captures: Any,
+) -> int:
+    """Call the handler with a death after each of its effects, each time followed by a whole second attempt.
+
+    Effects are `push`, `defer` (of a task), `deliver` (by a relay) and `state`. Raises AssertionError that names the
+    effect that happened more often than without a death, unless its kind is in `may_repeat`; a state that is written
+    again is the same state. `arguments` and `captures` are the handler's. A message among them, or in a list of them,
+    gets a key of its own for each death, and its attempt's number. `before` is called before each, and puts back what
+    the handler has changed otherwise. Returns how many effects there are.
+    """
+    alive = _Effects()
+    _run(alive, handler, arguments, captures, before, 0)
+    wanted = Counter(alive.done)
+    for number in range(1, len(alive.done) + 1):
+        if number > _MOST_EFFECTS:
+            raise AssertionError(f"{handler_marks.full_name(handler)} has over {_MOST_EFFECTS} effects")
+        effects = _Effects(dies_after=number)
+        _run(effects, handler, arguments, captures, before, number)
+        kind, what = effects.done[min(number, len(effects.done)) - 1]
+        for (kind_again, what_again), _ in (Counter(effects.done) - wanted).items():
+            if kind_again != "state" and kind_again not in may_repeat:
+                raise AssertionError(
+                    f"{handler_marks.full_name(handler)} did it twice: {kind_again} {what_again}. Its worker died "
+                    f"after {kind} {what}, and the next attempt did it again: push with unique=…, or look for what "
+                    "is done by message.key"
+                )
+    return len(alive.done)
+
+
+def _run(
+    effects: _Effects,
+    handler: Callable[..., object],
+    arguments: tuple[Any, ...],
+    captures: dict[str, Any],
+    before: Callable[[], object],
+    number: int,
+) -> None:
+    """Make one attempt, and a second one if the worker died in it."""
+    before()
+    dies = bool(effects.dies_after)
+    messages = [one for each in arguments for one in (each if isinstance(each, list) else [each])]
+    for attempt in (1, 2) if dies else (1,):
+        for place, message in enumerate(messages):
+            if hasattr(message, "attempt"):
+                message.key, message.attempt = f"{number}.M{place}.crash", attempt
+        with effects.watch():
+            effects.attempt(lambda: handler(*arguments, **captures))
+
+
+def _push_text(queue: Queue, message: object, **named: Any) -> str:
+    to = named.get("recipient") or getattr(message, "To", None)
+    return f"to {queue.dir}" + (f" for {to}" if to else "")
+
+
+def _call_text(task: Any, arguments: tuple[Any, ...], named: dict[str, Any], options: object) -> str:
+    return f"{task.name}{json.dumps([arguments, named], default=repr)}"
+
+
+def _sent_text(relay: Relay, message: Any, To: Any = None, From: Any = None) -> str:
+    return f"to {To or getattr(message, 'To', None) or message['To']}"
+
+
+def _state_text(router: RoutingBase, module: str, message: object, state: str) -> str:
+    return f"of {module}: {state}"

@@ -1,0 +1,142 @@
+"""Handlers whose worker dies after each effect: the sound pass, and a double effect is named."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from maildefer import testing
+from maildefer.crash_points import every_crash
+from maildefer.handling.tasks.task import Task
+from maildefer.mail import MailRequest, MailResponse
+from maildefer.queue import Queue
+from maildefer.routing import Router
+from maildefer.server import Relay
+
+
+@pytest.fixture(autouse=True)
+def in_store(tmp_path: Path) -> Iterator[None]:
+    testing._begin()
+    testing.store(str(tmp_path))
+    yield
+    testing._end()
+
+
+def mail() -> MailRequest:
+    return MailRequest("test", "ann@example.org", "post@osb.example", "Subject: x\n\nText.\n")
+
+
+def test_a_push_under_a_unique_key_is_made_once() -> None:
+    def handler(message: MailRequest) -> None:
+        testing.queue("run/posts").push(message, unique=f"post {message.key}")
+        testing.queue("run/posts").push(message, unique=f"index {message.key}")
+
+    assert every_crash(handler, mail()) == 2
+
+
+def test_a_plain_push_is_made_twice_and_named() -> None:
+    def handler(message: MailRequest) -> None:
+        testing.queue("run/posts").push(message, recipient="bob@example.org")
+        Relay().deliver(message, To="ann@example.org")
+
+    with pytest.raises(
+        AssertionError, match=r"twice: push to \S*posts for bob@example.org\. Its worker died after push"
+    ):
+        every_crash(handler, mail())
+
+
+def test_what_may_be_repeated_is_said() -> None:
+    def handler(message: MailRequest) -> None:
+        Relay().deliver(MailResponse(To="ann@example.org", From="a@b.c", Subject="x", Body="y"))
+
+    assert every_crash(handler, mail(), may_repeat=("deliver",)) == 1
+    with pytest.raises(AssertionError, match="deliver to ann@"):
+        every_crash(handler, mail())
+
+
+def test_an_answer_that_is_noted_after_it_was_sent_may_come_twice(tmp_path: Path) -> None:
+    """The death between the two is the one that a note can't help against."""
+
+    def handler(message: MailRequest) -> None:
+        note = tmp_path / str(message.key)
+        if not note.exists():
+            testing.queue("run/first").push(message)
+            note.touch()
+        testing.queue("run/second").push(message, unique=str(message.key))
+
+    with pytest.raises(AssertionError, match="run/first"):
+        every_crash(handler, mail())
+
+
+def test_a_task_that_is_deferred_twice_is_found_by_name_and_arguments(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Task, "_push", lambda self, arguments, named, options: "1.M1")
+    rebuild = Task(_rebuild, "run/posts")
+
+    def handler(message: MailRequest) -> None:
+        rebuild.defer(7)
+
+    with pytest.raises(AssertionError, match=r"defer \S*_rebuild\[\[7\], \{\}\]"):
+        every_crash(handler, mail())
+
+
+def test_a_state_that_is_written_again_is_the_same_state() -> None:
+    def handler(message: MailRequest) -> None:
+        Router.set_state("app.lists", message, "CONFIRMING")
+
+    assert every_crash(handler, mail()) == 1
+
+
+def test_each_of_a_batch_has_a_key_of_its_own_and_the_number_of_its_attempt() -> None:
+    seen: list[tuple[str | None, int | None]] = []
+
+    def handler(messages: list[MailRequest]) -> None:
+        seen.extend((message.key, message.attempt) for message in messages)
+        testing.queue("run/posts").push(messages[0], unique=str(messages[0].key))
+
+    every_crash(handler, [mail(), mail()])
+    assert [attempt for _, attempt in seen] == [1, 1, 1, 1, 2, 2]
+    assert len({key for key, _ in seen}) == 4
+
+
+def test_a_handlers_own_exception_is_raised_and_nothing_stays_watched() -> None:
+    push = Queue.push
+
+    def handler(message: MailRequest) -> None:
+        raise ValueError("of its own")
+
+    with pytest.raises(ValueError, match="of its own"):
+        every_crash(handler, mail())
+    assert Queue.push is push
+
+
+def test_a_dead_worker_has_no_effect_in_what_it_cleans_up(tmp_path: Path) -> None:
+    def handler(message: MailRequest) -> None:
+        try:
+            testing.queue("run/posts").push(message, unique=f"a{message.key}")
+        finally:
+            testing.queue("run/posts").push(message, unique=f"b{message.key}")
+
+    assert every_crash(handler, mail()) == 2
+
+
+def test_before_puts_back_what_a_handler_has_changed(tmp_path: Path) -> None:
+    note = tmp_path / "note"
+
+    def handler(message: MailRequest) -> None:
+        if not note.exists():
+            note.touch()
+            testing.queue("run/posts").push(message)
+
+    def before() -> None:
+        note.unlink(missing_ok=True)
+
+    assert every_crash(handler, mail(), before=before) == 1
+    assert os.path.exists(note)
+
+
+def _rebuild(number: int) -> None: ...
