@@ -13,9 +13,10 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import wraps
 from typing import Any, Final, Literal
 
-from maildefer.crash_points import every_crash
+from maildefer import crash_points
 from maildefer.handling.project import queue_paths, test_store
 from maildefer.handling.project.test_store import RealQueueRefused, store
 from maildefer.mail import MailRequest, MailResponse
@@ -93,6 +94,12 @@ def assert_in_state(module: str, To: str, From: str, state: str) -> None:
     """Raise AssertionError unless the sender is in that state of that module."""
     found = Router.get_state(module, MailRequest("test", From, To, b""))
     assert found == state, f"{From} is in {module}'s state {found}, not in {state}"
+
+
+@wraps(crash_points.every_crash)
+def every_crash(*arguments: Any, **named: Any) -> int:
+    _begin()
+    return crash_points.every_crash(*arguments, **named)
 
 
 class RouterConversation:

@@ -107,5 +107,5 @@ def test_a_conversation_of_a_test_is_answered_each_time(pages: Path) -> None:
 
 def test_a_death_at_any_step_repeats_at_most_the_answer(mail: Post, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(settings, "relay", Relay("127.0.0.1", 25))  # which sends nothing in tests
-    captures = {"post_name": "hello", "host": "example"}
-    assert every_crash(POSTING, mail(), may_repeat=("deliver",), **captures) == 1
+    effects = every_crash(POSTING, mail(), may_repeat=("deliver",), post_name="hello", host="example")
+    assert effects == 1
