@@ -43,7 +43,9 @@ async def serve(options: IntakeOptions, link: WriterLink, security: AccessSecuri
     if options.ready_fd is not None:
         os.write(options.ready_fd, b"\n")
         os.close(options.ready_fd)
-    report = loop.create_task(IntakeStatus(context.facts, {options.queue: writer}, options.report_fd).keep())
+    report = loop.create_task(
+        IntakeStatus(context.facts, {options.queue: writer}, options.report_fd).keep_reporting()
+    )
     await asyncio.wait(
         [asyncio.create_task(event.wait()) for event in (stop, writer.closed)],
         return_when=asyncio.FIRST_COMPLETED,

@@ -30,7 +30,7 @@ class IntakeStatus:
         self._written = b""
         self._shortages: dict[str, str] = {}
 
-    async def keep(self) -> None:
+    async def keep_reporting(self) -> None:
         """Keep the report true until this is cancelled."""
         loop, look_at = asyncio.get_running_loop(), 0.0
         while True:

@@ -53,7 +53,7 @@ def reason_name(dead: EntryName) -> str:
     return f"{dead.unique_key},n={dead.returns}.json"
 
 
-def told_of(layout: Layout, *, system: System = SYSTEM) -> set[str]:
+def names_of_reasons(layout: Layout, *, system: System = SYSTEM) -> set[str]:
     """Return the names of all reasons. Raises OSError."""
     try:
         return set(system.listdir(layout.reasons))

@@ -60,8 +60,8 @@ def _is_declared_attachment(mail: MailBase) -> bool:
 
 
 def _declared_name(mail: MailBase) -> str:
-    told = mail.content_encoding["Content-Disposition"][1].get("filename")
-    return told or mail.content_encoding["Content-Type"][1].get("name") or ""
+    filename = mail.content_encoding["Content-Disposition"][1].get("filename")
+    return filename or mail.content_encoding["Content-Type"][1].get("name") or ""
 
 
 def _safe(name: str) -> str:

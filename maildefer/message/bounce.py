@@ -103,8 +103,8 @@ class BounceAnalyzer:
         self.headers = headers
         self.score = score
         status = self._first("Status")
-        told = status is not None and score > THRESHOLD
-        self._failures = _no_failures() if told or msg is None else _failures(msg)
+        is_decided = status is not None and score > THRESHOLD
+        self._failures = _no_failures() if is_decided or msg is None else _failures(msg)
         self.primary_status: Code = NO_CODE
         self.secondary_status: Code = NO_CODE
         self.combined_status: Code = NO_CODE

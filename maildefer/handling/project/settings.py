@@ -118,9 +118,9 @@ class PoolSettings:
     def from_json(cls, data: Mapping[str, Any]) -> PoolSettings:
         """The inverse of `to_json`, of this or an older version."""
         known = {field.name for field in fields(cls)}
-        told = {name: value for name, value in data.items() if name in known}
-        told["queues"] = {queue: tuple(modules) for queue, modules in data["queues"].items()}
-        return cls(**told | {"kept": tuple(data.get("kept", ()))})
+        known_facts = {name: value for name, value in data.items() if name in known}
+        known_facts["queues"] = {queue: tuple(modules) for queue, modules in data["queues"].items()}
+        return cls(**known_facts | {"kept": tuple(data.get("kept", ()))})
 
 
 def pool_settings(module: ModuleType, environ: Mapping[str, str] = os.environ) -> PoolSettings:

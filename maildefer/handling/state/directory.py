@@ -103,12 +103,12 @@ class DirectoryStorage(EntryStorage):
 
     def conversations(self) -> Iterator[tuple[str, str | None]]:
         """The key and sender of each conversation that is not in `START`; changes meanwhile may be missed."""
-        told = set()
+        seen = set()
         for bucket in self._list(self.path):
             for name in self._list(f"{self.path}/{bucket}"):
                 record = self._recorded(f"{self.path}/{bucket}/{name}")
-                if record is not None and (found := (record.key, record.sender)) not in told:
-                    told.add(found)
+                if record is not None and (found := (record.key, record.sender)) not in seen:
+                    seen.add(found)
                     if self.get(*found) != FIRST_STATE:
                         yield found
 

@@ -69,7 +69,7 @@ async def serve(options: HttpOptions, links: Mapping[str, WriterLink], tokens: A
     report = loop.create_task(
         IntakeStatus(
             lambda: {**admission.connections.limits.facts(), **endpoint.facts()}, writers, options.report_fd
-        ).keep()
+        ).keep_reporting()
     )
     await asyncio.wait(
         [loop.create_task(event.wait()) for event in (stop, *(writer.closed for writer in writers.values()))],

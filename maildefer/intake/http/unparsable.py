@@ -35,13 +35,13 @@ class HttpHandler(web.RequestHandler):
                 )
             return resp, True  # and the connection ends
         if isinstance(resp, web.HTTPException):
-            told = web.json_response(
+            response = web.json_response(
                 {"status": resp.status, "detail": resp.reason},
                 status=resp.status,
                 content_type="application/problem+json",
             )
-            told.headers.extend((name, resp.headers[name]) for name in resp.headers if name == "Allow")
-            resp = told
+            response.headers.extend((name, resp.headers[name]) for name in resp.headers if name == "Allow")
+            resp = response
         return await super().finish_response(request, resp, start_time)
 
 

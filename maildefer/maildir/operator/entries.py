@@ -52,9 +52,9 @@ def list_entries(layout: Layout, folder: Folder, *, system: System = SYSTEM) -> 
         case "dead":
             yield from _both(folder, layout.dead_new, layout.dead_cur, system)
         case "undeliverable":  # waiting entries that have a reason; they count as waiting too
-            told = reasons.told_of(layout, system=system)
-            for found in list_entries(layout, "waiting", system=system) if told else ():
-                if reasons.reason_name(found.entry) in told:
+            with_reason = reasons.names_of_reasons(layout, system=system)
+            for found in list_entries(layout, "waiting", system=system) if with_reason else ():
+                if reasons.reason_name(found.entry) in with_reason:
                     yield FoundEntry(folder, found.directory, found.name)
 
 

@@ -178,8 +178,8 @@ def _encode(mail: MailBase, part: MIMEPart, ctype: str, declared: dict[str, str]
     needs_charset = params != declared and params.get("charset") != "us-ascii"
     if needs_charset or mail.content_encoding["Content-Type"][0] not in (None, ctype):
         contents["Content-Type"] = (ctype, params)
-    told = mail.content_encoding["Content-Transfer-Encoding"][0]
-    if encoding != told and not (encoding in _PLAIN_CODINGS and told in _PLAIN_CODINGS):
+    given = mail.content_encoding["Content-Transfer-Encoding"][0]
+    if encoding != given and not (encoding in _PLAIN_CODINGS and given in _PLAIN_CODINGS):
         contents["Content-Transfer-Encoding"] = None if encoding is None else (encoding, {})
     return contents
 

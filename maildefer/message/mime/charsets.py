@@ -35,9 +35,9 @@ def guess_encoding_and_decode(original: str | None, data: bytes | str, errors: s
     """
     if isinstance(data, str):
         return data
-    told = detected(_beginning(data)) if _DENSE(data) else None
+    guessed = detected(_beginning(data)) if _DENSE(data) else None
     first = (
-        (told, "utf-8") if b"\x1b" in data else ("utf-8", told)
+        (guessed, "utf-8") if b"\x1b" in data else ("utf-8", guessed)
     )  # ISO-2022 has seven bits, and so is UTF-8 as well
     for charset in (*first, "cp1252", "latin-1"):
         text = None if charset is None else _fitting(data, charset)

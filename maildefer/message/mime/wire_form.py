@@ -109,8 +109,8 @@ def is_wire(text: object, *, is_header: bool = False) -> bool:
 def boundary_of(items: Iterable[Item]) -> str | None:
     """The boundary in the headers of a multipart, as `email` reads it."""
     own = next((value for name, value in items if name.lower() == "content-type"), "")
-    told = parsed(own)[1].get("boundary") if own else None
-    return None if told is None else told.rstrip()
+    own_boundary = parsed(own)[1].get("boundary") if own else None
+    return None if own_boundary is None else own_boundary.rstrip()
 
 
 def line_end_of(message: Message) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from maildefer.message.smtp_error import SMTPError
 
 ServerReply = tuple[int, bytes]
-_MOST_TOLD = 10
+_MOST_NAMED = 10
 
 
 class RecipientsRefused(SMTPError, smtplib.SMTPRecipientsRefused):
@@ -29,13 +29,13 @@ class RecipientsRefused(SMTPError, smtplib.SMTPRecipientsRefused):
             next(iter(recipients.values()))[0],
         )
         is_one = {own for own, _ in recipients.values()} == {code}  # the code stands in front of the text
-        told = [
+        replies = [
             f"{recipient}: {'' if is_one else f'{own} '}{text_of(text)}"
-            for recipient, (own, text) in list(recipients.items())[:_MOST_TOLD]
+            for recipient, (own, text) in list(recipients.items())[:_MOST_NAMED]
         ]
-        if len(recipients) > _MOST_TOLD:
-            told.append(f"and {len(recipients) - _MOST_TOLD} more")
-        _set_reply(self, code, "; ".join(told))
+        if len(recipients) > _MOST_NAMED:
+            replies.append(f"and {len(recipients) - _MOST_NAMED} more")
+        _set_reply(self, code, "; ".join(replies))
 
 
 class DataRefused(SMTPError, smtplib.SMTPDataError):
@@ -73,8 +73,8 @@ def is_final(code: int) -> bool:
 
 def text_of(text: bytes | str) -> str:
     """A reply's text in one line."""
-    told = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
-    return " ".join(told.split())
+    readable = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
+    return " ".join(readable.split())
 
 
 def _set_reply(error: SMTPError, code: int, message: str) -> None:

@@ -93,9 +93,9 @@ class SmtpDelivery:
         replies: Mapping[str, ServerReply] = {}
         raised: Exception | None = None
         try:
-            told = connection.sendmail(self._sender, recipients, self._data, options)
-            if isinstance(told, dict):  # a substitute for smtplib in tests may return nothing
-                replies = told
+            answer = connection.sendmail(self._sender, recipients, self._data, options)
+            if isinstance(answer, dict):  # a substitute for smtplib in tests may return nothing
+                replies = answer
         except smtplib.SMTPRecipientsRefused as fault:
             replies, raised = fault.recipients, fault
         except (smtplib.SMTPDataError, smtplib.SMTPSenderRefused) as fault:

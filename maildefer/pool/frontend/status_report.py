@@ -32,8 +32,8 @@ class FrontEndStatus:
 
     def facts(self) -> dict[str, object]:
         """Facts for `maildefer status`; empty where nothing was reported."""
-        told = {each.name: getattr(self, each.name) for each in fields(self)}
-        found = {name: value for name, value in told.items() if value is not None}
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        found = {name: value for name, value in values.items() if value is not None}
         return found if found != {"shortages": {}} else {}
 
 
@@ -42,21 +42,21 @@ def read_report(descriptor: int) -> FrontEndStatus:
 
     It is read again where it is none, since its process may be writing.
     """
-    told = os.pread(descriptor, _REPORT_BYTES, 0)
+    data = os.pread(descriptor, _REPORT_BYTES, 0)
     for _ in range(_READS):
         try:
-            return _parsed(told)
+            return _parsed(data)
         except UntrustedRecord:
-            before, told = told, os.pread(descriptor, _REPORT_BYTES, 0)
-            if told == before:
+            before, data = data, os.pread(descriptor, _REPORT_BYTES, 0)
+            if data == before:
                 raise
     return FrontEndStatus()
 
 
-def _parsed(told: bytes) -> FrontEndStatus:
-    if not told.strip(b" \0"):
+def _parsed(data: bytes) -> FrontEndStatus:
+    if not data.strip(b" \0"):
         return FrontEndStatus()
-    found = record_in(told.rstrip(b" \0"))
+    found = record_in(data.rstrip(b" \0"))
     numbers = {
         each.name: _number(found.get(each.name)) for each in fields(FrontEndStatus) if "int" in str(each.type)
     }

@@ -66,7 +66,7 @@ class QueueReceiver:
         self._stopped = threading.Event()
         self._settled = threading.Condition()
         self._in_hand = 0
-        self._told_waiting = False
+        self._logged_idle = False
         self._directory = WorkingDirectory()
         self.reloaded: Callable[[], None] = lambda: None  # told after each `Router.reload`
 
@@ -179,9 +179,9 @@ class QueueReceiver:
     def _log_idle(self, idle: bool) -> None:
         """Tell once that the queue is empty, as the next message may be long in coming."""
         waits = idle and not self._in_hand
-        if waits and not self._told_waiting:
+        if waits and not self._logged_idle:
             events.emit("queue.waiting", queue=self.queue_dir)
-        self._told_waiting = waits
+        self._logged_idle = waits
 
     def _count_in_hand(self) -> None:
         with self._settled:

@@ -80,7 +80,7 @@ class QueueScout:
 
     def serve(self) -> None:
         """Pass over the listing, then sleep until an entry comes or may have come, for ever."""
-        told = ""
+        reported = ""
         while True:
             if not self._may_offer():
                 self._wait_until_allowed()
@@ -88,11 +88,11 @@ class QueueScout:
             try:
                 self._pass()
                 self._wait_for_entries()
-                told = ""
+                reported = ""
             except OSError as fault:
-                if str(fault) != told:
-                    told = str(fault)
-                    events.emit("scan.failed", queue=self.name, error=told)
+                if str(fault) != reported:
+                    reported = str(fault)
+                    events.emit("scan.failed", queue=self.name, error=reported)
                 time.sleep(_LONGEST_WAIT)
 
     def _pass(self) -> None:
