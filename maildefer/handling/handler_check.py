@@ -41,7 +41,8 @@ def check_handler(function: Handler, captures: Sequence[str]) -> None:
             "whose body no call runs: make it a plain function"
         )
     if (wrong := key_fault(function, captures)) is not None:
-        raise ConfigurationError(f"{place_of(function)}: {handler_marks.full_name(function)} {wrong}")
+        place = place_of(handler_marks.task_of(function) or function)
+        raise ConfigurationError(f"{place}: {handler_marks.full_name(function)} {wrong}")
     if handler_marks.batch_of(function) is not None:
         captures = ()  # each message has its own
     if (misfit := _misfit(function, captures)) is not None:

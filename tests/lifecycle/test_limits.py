@@ -193,3 +193,11 @@ def test_only_a_frozen_hosts_last_handlers_run_beside_others_and_the_log_names_t
     assert handled(project, to) >= 30
     if running_then := [event for event in second.events("limit.overlapped") if event["lease"] == lease]:
         assert {event["pid"] for event in running_then} <= set(frozen)
+
+
+def test_calls_of_a_batch_are_limited(project: Project, start: Start) -> None:
+    for host in ("a", "b"):
+        start(host=host, workers=2)
+    project.push("batch-0", 40)
+    eventually(project.is_empty, "all are handled")
+    assert most_at_once(project, "batch-") == 1

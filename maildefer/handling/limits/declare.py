@@ -22,7 +22,13 @@ def concurrency(count: int, *, key: Key = None) -> Callable[[Function], Function
     the handler gets. A message that must wait is postponed, uncharged. Above or below the other decorators. Raises
     `ValueError` and `TypeError` that name the function.
     """
-    return lambda func: _limited("@concurrency", func, lambda: limits.at_a_time(count, key))
+
+    def made() -> Limit:
+        return limits.at_a_time(count, key)
+
+    if callable(count):  # without parentheses
+        _limited("@concurrency", count, made)
+    return lambda func: _limited("@concurrency", func, made)
 
 
 def rate(limit: str, *, key: Key = None) -> Callable[[Function], Function]:
@@ -30,7 +36,13 @@ def rate(limit: str, *, key: Key = None) -> Callable[[Function], Function]:
 
     `key` and the rest are as for `concurrency`.
     """
-    return lambda func: _limited("@rate", func, lambda: limits.in_a_period(limit, key))
+
+    def made() -> Limit:
+        return limits.in_a_period(limit, key)
+
+    if callable(limit):  # without parentheses
+        _limited("@rate", limit, made)
+    return lambda func: _limited("@rate", func, made)
 
 
 def _limited(decorator: str, function: Any, made: Callable[[], Limit]) -> Any:

@@ -100,6 +100,12 @@ def test_the_same_limit_stands_there_once() -> None:
     ]
 
 
+@pytest.mark.parametrize("bare", [any_concurrency, any_rate])
+def test_without_parentheses_it_is_refused(bare: Any) -> None:
+    with pytest.raises(ValueError, match=r"on tests\.handling\.limits\.test_declare\.send: .*give a number"):
+        bare(fresh())
+
+
 def test_a_method_is_refused() -> None:
     class Handlers:
         def send(self, message: Any) -> None: ...
@@ -174,7 +180,9 @@ def test_a_name_that_is_no_parameter_of_the_task_is_refused_at_load(tasks: Routi
     send.__qualname__ = "send"
     concurrency(1, key="host")(task(send))
     [(_, [handler])] = tasks.table()
-    with pytest.raises(ConfigurationError, match="nothing gives it host: it has domain"):
+    with pytest.raises(
+        ConfigurationError, match=r"test_declare\.py:\d+: .*nothing gives it host: it has domain"
+    ):
         check_handler(handler, ())
 
 

@@ -6,7 +6,7 @@ import os
 import time
 from typing import Any
 
-from maildefer.routing import concurrency, rate, route, stateless
+from maildefer.routing import batch, concurrency, rate, route, stateless
 from workers.journal import note
 
 RATE = os.environ.get("RATE", "30/6s")
@@ -45,3 +45,13 @@ def send(message: Any, name: str) -> None:
 @stateless
 def free(message: Any, argument: str) -> None:
     work(message, argument)
+
+
+@route("batch-(argument)@test")
+@stateless
+@batch(limit=5, linger=0.1, overlap=True)
+@concurrency(1)
+def together(messages: list[Any]) -> None:
+    note("start", messages[0])
+    time.sleep(0.1)
+    note("end", messages[0])

@@ -1,0 +1,105 @@
+"""What waits for a limit on this host: counted, promoted oldest first as slots are released, not told one by one."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from maildefer.maildir.layout import Layout, create_queue
+from maildefer.maildir.names import EntryName
+from maildefer.maildir.upkeep.promote import Promoter
+from maildefer.pool.keeper.limited_entries import LimitedEntries
+from maildefer.pool.messages import EntryDeferred, SlotReleased
+from maildefer.pool.scoreboard import Scoreboard
+from maildefer.pool.scoreboard_views import QueueRecordView
+from tests.support.queues import World
+
+LIMIT, OTHER = 77, 78
+
+
+class Stage:
+    def __init__(self, layout: Layout, world: World) -> None:
+        self.layout, self.world = layout, world
+        self.record = QueueRecordView(Scoreboard(1, 2), 0)
+        self.limited = LimitedEntries(self.record, Promoter(layout, system=world.system))
+
+    def postpone(self, key: str, limit: int = LIMIT, due: int = 60) -> str:
+        name = f"{key},n=1,d={int(self.world.seconds) + due}"
+        open(f"{self.layout.later_new}/{name}", "xb").close()
+        self.limited.receive(EntryDeferred(queue=0, name=name, limit=limit))
+        return name
+
+    def release(self, limit: int = LIMIT) -> None:
+        self.limited.receive(SlotReleased(queue=0, limit=limit))
+
+    def promoted(self) -> list[str]:
+        return sorted(EntryName.parse(name).key for name in os.listdir(self.layout.new))
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Stage:
+    return Stage(create_queue(str(tmp_path / "queue")), World())
+
+
+def test_each_slot_that_is_released_promotes_the_oldest_that_waits_for_it(stage: Stage) -> None:
+    for key in ("1.a", "2.b", "3.c"):
+        stage.postpone(key)
+    stage.postpone("0.d", limit=OTHER)
+    stage.release()
+    assert stage.promoted() == ["1.a"]
+    stage.release()
+    assert stage.promoted() == ["1.a", "2.b"]
+
+
+@pytest.mark.invariant(4)
+def test_it_is_the_next_generation_of_its_name(stage: Stage) -> None:
+    stage.postpone("1.a")
+    stage.release()
+    assert os.listdir(stage.layout.new) == ["1.a,n=2"]
+
+
+def test_what_another_host_has_promoted_is_passed_over(stage: Stage) -> None:
+    gone = stage.postpone("1.a")
+    stage.postpone("2.b")
+    os.unlink(f"{stage.layout.later_new}/{gone}")
+    stage.release()
+    assert stage.promoted() == ["2.b"]
+
+
+def test_a_release_for_which_nothing_waits_promotes_nothing(stage: Stage) -> None:
+    stage.postpone("1.a", limit=0)
+    stage.postpone("2.b", limit=OTHER)
+    stage.release()
+    assert stage.promoted() == []
+
+
+def test_they_are_counted_for_the_status(stage: Stage) -> None:
+    for key in ("1.a", "2.b", "3.c"):
+        stage.postpone(key)
+    stage.postpone("4.d", limit=0)
+    assert stage.record.limited == 3
+    stage.release()
+    assert stage.record.limited == 2
+    assert stage.limited.forget("2.b"), "promoted when it was due, and not told"
+    assert not stage.limited.forget("4.d")
+    assert stage.record.limited == 1
+
+
+def test_those_that_must_be_gone_by_now_are_forgotten(stage: Stage) -> None:
+    stage.postpone("1.a", due=10)
+    stage.postpone("2.b", due=60)
+    stage.limited.forget_past(stage.world.seconds + 12)
+    assert stage.record.limited == 2, "it may be promoted in a moment"
+    stage.limited.forget_past(stage.world.seconds + 30)
+    assert stage.record.limited == 1
+    stage.release()
+    assert stage.promoted() == ["2.b"]
+
+
+def test_memory_for_them_has_an_end(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("maildefer.pool.keeper.limited_entries._MOST", 2)
+    for key in ("1.a", "2.b", "3.c"):
+        stage.postpone(key)
+    assert stage.record.limited == 2
