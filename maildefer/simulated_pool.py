@@ -1,0 +1,265 @@
+"""A pool in a test's own process: the project's queues and handlers, real claims and settles, and a simulated clock.
+
+For the fixture `maildefer_queue` of `maildefer.pytest_plugin`. There is no process, socket or sleep in it. What is
+deferred is handled once the test has advanced the clock; handlers see its time in `time.time()`, and in the `datetime`
+that the project's modules have imported.
+"""
+
+from __future__ import annotations
+
+import datetime as datetimes
+import itertools
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any, cast
+from unittest.mock import patch
+
+from maildefer import testing
+from maildefer.handling import handler_marks
+from maildefer.handling.dispatch import Dispatcher
+from maildefer.handling.outcomes import Outcome
+from maildefer.handling.project import settings
+from maildefer.handling.retry import RetryPolicy
+from maildefer.handling.tasks.task import Task
+from maildefer.host.identity import this_host
+from maildefer.mail import MailRequest
+from maildefer.maildir import due, names
+from maildefer.maildir.claims import Claim, Claimer
+from maildefer.maildir.names import EntryName
+from maildefer.maildir.system import SYSTEM
+from maildefer.pool.attempt_log import AttemptLog
+from maildefer.pool.worker.attempt import QueueAttempts
+from maildefer.pool.worker.settle import Settler
+from maildefer.queue import Queue
+from maildefer.routing import Router
+
+_MOST_ATTEMPTS = 10_000
+_LEASE = "test-1-abcdef"
+_real_time, _real_datetime = time.time, datetimes.datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SimulatedAttempt:
+    """One attempt: `outcome` is `acked`, `deferred`, `buried`, `handed_off` or `postponed`."""
+
+    queue: str
+    key: str
+    handler: str
+    outcome: str
+    attempt: int
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeferredCall:
+    """A call of a `@task` that a handler, or the test, has deferred."""
+
+    task: str
+    arguments: tuple[Any, ...]
+    named: dict[str, Any]
+
+
+class SimulatedPool:
+    """What the fixture `maildefer_queue` gives: pushes, drains, and advances the clock. For one thread."""
+
+    def __init__(self) -> None:
+        testing.store()
+        module = settings.loaded_settings()
+        self._settings = None if module is None else settings.pool_settings(module)
+        own = {handler_marks.module_of(one) for _, functions in Router.table() for one in functions}
+        queues = {"run/queue": tuple(own)} if self._settings is None else self._settings.queues
+        self._queues = {name: testing.queue(name) for name in queues}
+        self._inbox = testing.queue("run/answers")
+        self._offset = 0.0
+        self._seqs = itertools.count(1)
+        self._ended: list[SimulatedAttempt] = []
+        self.tasks: list[DeferredCall] = []
+        queues_of: dict[str, tuple[str, ...]] = {}
+        for queue, modules in queues.items():
+            for name in modules:
+                queues_of[name] = (*queues_of.get(name, ()), queue)
+        self._attempts = {
+            name: self._attempts_of(name, Dispatcher(Router, modules, queues_of=queues_of))
+            for name, modules in queues.items()
+        }
+
+    @property
+    def now(self) -> datetimes.datetime:
+        """The simulated time, in UTC."""
+        return _real_datetime.fromtimestamp(self._time(), datetimes.UTC)
+
+    @property
+    def answers(self) -> list[MailRequest]:
+        """The messages that handlers have given to a relay, in their order."""
+        return [self._inbox.get(key) for key in sorted(self._inbox.keys())]
+
+    def push(self, message: object, *, queue: str | None = None, **options: Any) -> str:
+        """Push a message into one of the project's queues, the first unless `queue` names one: see `Queue.push`."""
+        return str(self._queues[queue or next(iter(self._queues))].push(message, **options))
+
+    def advance(self, **duration: float) -> list[SimulatedAttempt]:
+        """Move the clock by so many `hours`, `minutes`, `days` …, handling in between what falls due; see `drain`."""
+        until, ended = self._offset + datetimes.timedelta(**duration).total_seconds(), self.drain()
+        while (following := self._next_due()) is not None and following - _real_time() <= until:
+            self._offset = max(self._offset, following - _real_time())
+            ended += self.drain()
+        self._offset = max(self._offset, until)
+        return ended + self.drain()
+
+    def drain(self) -> list[SimulatedAttempt]:
+        """Handle all that is due now, and what comes of it; returns the attempts in their order."""
+        self._ended = []
+        while sum(self._drain_queue(name) for name in self._queues):
+            if len(self._ended) > _MOST_ATTEMPTS:
+                raise AssertionError(
+                    f"{_MOST_ATTEMPTS} attempts, and there is still something to be done: a loop?"
+                )
+        return self._ended
+
+    def dead(self, queue: str | None = None) -> list[str]:
+        """The keys of the dead letters of a queue."""
+        layout = self._queues[queue or next(iter(self._queues))].layout
+        return sorted(EntryName.parse(name).key for name in _listed(layout.dead_new))
+
+    @contextmanager
+    def installed(self) -> Iterator[None]:
+        """The clock is the process's, and the queues are empty, until the end."""
+        real_push = Task._push
+
+        def push(task: Any, arguments: tuple[Any, ...], named: dict[str, Any], options: Any) -> str:
+            key = real_push(task, arguments, named, options)
+            if getattr(key, "is_new", True):
+                self.tasks.append(DeferredCall(task=task.name, arguments=arguments, named=named))
+            return key
+
+        with ExitStack() as stack:
+            for owner, name, value in (
+                (time, "time", self._time),
+                (time, "time_ns", lambda: int(self._time() * 1e9)),
+                (due.MountClock, "now", lambda clock: self._time()),
+                (Task, "_push", push),
+                *self._datetimes(),
+            ):
+                stack.enter_context(patch.object(owner, name, value))
+            object.__setattr__(SYSTEM, "time", self._time)  # a frozen value, which all modules share
+            stack.callback(object.__setattr__, SYSTEM, "time", _real_time)
+            for queue in (self._inbox, *self._queues.values()):
+                _empty(queue)
+            stack.enter_context(testing._answers_in(self._inbox))
+            yield
+
+    def _datetimes(self) -> list[tuple[Any, str, Any]]:
+        """The `datetime` of the project's modules, which asks this clock."""
+        clock = self._time
+
+        class Datetime(datetimes.datetime):
+            @classmethod
+            def now(cls, tz: datetimes.tzinfo | None = None) -> Any:
+                return _real_datetime.fromtimestamp(clock(), tz)
+
+            @classmethod
+            def utcnow(cls) -> Any:
+                return _real_datetime.fromtimestamp(clock(), datetimes.UTC).replace(tzinfo=None)
+
+        folder = f"{settings.project()}{os.sep}"
+        return [
+            (module, "datetime", Datetime)
+            for module in list(sys.modules.values())
+            if (getattr(module, "__file__", None) or "").startswith(folder)
+            and vars(module).get("datetime") is _real_datetime
+            and not module.__name__.startswith("maildefer.")
+        ]
+
+    def _time(self) -> float:
+        return _real_time() + self._offset
+
+    def _attempts_of(self, queue: str, dispatcher: Dispatcher) -> QueueAttempts:
+        policy = RetryPolicy()
+        if self._settings is not None:
+            policy = RetryPolicy(
+                max_attempts=self._settings.max_attempts, lifetime_seconds=self._settings.lifetime_seconds
+            )
+        log = cast(AttemptLog, _Lines(lambda *line, reason=None: self._note(line, reason)))
+        return QueueAttempts(
+            queue=queue,
+            dispatcher=dispatcher,
+            settler=Settler(policy=policy, layouts={}, host=this_host().label),
+            log=log,
+            return_claim=_raise,
+            note_settled=_nothing,
+        )
+
+    def _note(self, line: tuple[Any, ...], reason: str | None) -> None:
+        queue, key, handler, outcome, attempt, *_ = line
+        self._ended.append(
+            SimulatedAttempt(
+                queue=queue, key=key, handler=handler, outcome=outcome, attempt=attempt, reason=reason
+            )
+        )
+
+    def _drain_queue(self, name: str) -> int:
+        """Promote what is due, and make an attempt at all that waits; returns how many."""
+        layout, now = self._queues[name].layout, self._time()
+        for later in _listed(layout.later_new):
+            if (names.due_of(later) or 0) <= now:
+                waiting = EntryName.parse(later).returned().waiting()
+                os.rename(f"{layout.later_new}/{later}", f"{layout.new}/{waiting}")
+        slots: Any = self
+        claimer = Claimer(layout, slots, lease=_LEASE, host=this_host().label, mount_time=self._time)
+        claims = [claim for each in _listed(layout.new) if (claim := claimer.claim(each)) is not None]
+        for claim in claims:
+            self._attempts[name].make(claim, self._attempts[name].read)
+        return len(claims)
+
+    def _next_due(self) -> float | None:
+        folders = (queue.layout.later_new for queue in self._queues.values())
+        return min(
+            (float(names.due_of(name) or 0) for folder in folders for name in _listed(folder)), default=None
+        )
+
+    # As the places of the scoreboard, which nobody reads here
+
+    def next_seq(self) -> int:
+        return next(self._seqs)
+
+    def take_place(self, seq: int, name: str) -> int:
+        return seq
+
+    def free_place(self, place: int) -> None:
+        pass
+
+
+class _Lines:
+    """In the place of the log: attempts are the test's to look at."""
+
+    def __init__(self, add: Callable[..., None]) -> None:
+        self.add = add
+
+    def flush(self) -> None:
+        pass
+
+
+def _raise(claim: Claim, fault: BaseException) -> None:
+    raise fault
+
+
+def _nothing(claim: Claim, outcome: Outcome, word: str) -> None:
+    pass
+
+
+def _listed(folder: str) -> list[str]:
+    try:
+        return sorted(name for name in os.listdir(folder) if names.is_entry(name))
+    except FileNotFoundError:  # made at the first use
+        return []
+
+
+def _empty(queue: Queue) -> None:
+    layout = queue.layout
+    for folder in (layout.new, layout.cur, layout.later_new, layout.dead_new):
+        for name in _listed(folder):
+            os.unlink(f"{folder}/{name}")

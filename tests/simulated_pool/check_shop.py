@@ -1,0 +1,73 @@
+"""The tests of the shop, which pytest runs in a process of their own: see `tests/test_pytest_plugin`."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from maildefer.routing import Router
+from maildefer.utils import import_settings
+from workers import shop  # type: ignore[attr-defined]  # the shop's, not the blog's
+
+import_settings(False)
+Router.load(["workers.shop"])
+
+
+@pytest.fixture(autouse=True)
+def _nothing_seen() -> None:
+    shop.SEEN.clear()
+
+
+def mail(pool: Any, to: str) -> str:
+    return str(pool.push("Subject: x\n\ny\n", sender="ann@x", recipient=to))
+
+
+def test_five_days_of_retries_without_a_sleep(maildefer_queue: Any) -> None:
+    began = time.monotonic()
+    key = mail(maildefer_queue, "down@x")
+    ended = maildefer_queue.advance(days=4)
+    assert {one.outcome for one in ended} == {"deferred"}
+    assert maildefer_queue.dead() == []
+    ended += maildefer_queue.advance(days=2)
+    assert [one.outcome for one in ended] == ["deferred"] * (len(ended) - 1) + ["buried"]
+    assert maildefer_queue.dead() == [key]
+    assert [one.attempt for one in ended] == list(range(1, len(ended) + 1))
+    assert len(ended) >= 15
+    first, last = shop.SEEN[0], shop.SEEN[-1]
+    assert 4.5 * 86400 < last[0] - first[0] < 5.5 * 86400
+    assert abs(last[0] - last[1]) < 60
+    assert time.monotonic() - began < 60
+
+
+def test_an_answer_comes_an_hour_later(maildefer_queue: Any) -> None:
+    mail(maildefer_queue, "twice@x")
+    assert [one.outcome for one in maildefer_queue.drain()] == ["deferred"]
+    assert maildefer_queue.advance(minutes=55) == []
+    assert maildefer_queue.answers == []
+    assert [one.outcome for one in maildefer_queue.advance(minutes=10)] == ["acked"]
+    assert [answer["To"] for answer in maildefer_queue.answers] == ["ann@x"]
+
+
+def test_a_task_is_captured_and_made_when_it_is_due(maildefer_queue: Any) -> None:
+    mail(maildefer_queue, "work@x")
+    maildefer_queue.drain()
+    [call] = maildefer_queue.tasks
+    assert (call.task, call.arguments) == ("workers.shop.REBUILD", (7,))
+    assert maildefer_queue.advance(hours=23) == []
+    assert shop.SEEN == []
+    [made] = maildefer_queue.advance(hours=2)
+    assert (made.queue, made.outcome, shop.SEEN) == ("run/work", "acked", [7])
+
+
+def test_what_is_rejected_is_a_dead_letter_and_each_test_begins_with_none(maildefer_queue: Any) -> None:
+    assert maildefer_queue.dead() == []
+    assert maildefer_queue.answers == []
+    key = mail(maildefer_queue, "never@x")
+    [one] = maildefer_queue.drain()
+    assert (one.outcome, one.reason, maildefer_queue.dead()) == ("buried", "never", [key])
+
+
+def test_without_the_fixture_the_clock_is_the_hosts() -> None:
+    assert abs(time.time() - time.clock_gettime(time.CLOCK_REALTIME)) < 5

@@ -1,0 +1,3 @@
+"""Two queues, the second one for calls of tasks."""
+
+queues = {"run/queue": ["workers.shop"], "run/work": ["workers.shop"]}

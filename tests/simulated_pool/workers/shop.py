@@ -1,0 +1,47 @@
+"""A shop whose handlers take days."""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime
+from typing import Any
+
+from maildefer.mail import MailRequest, MailResponse
+from maildefer.routing import Defer, Reject, route, stateless
+from maildefer.server import Relay
+from maildefer.tasks import task
+
+SEEN: list[Any] = []
+
+
+@route("down@x")
+@stateless
+def DOWN(message: MailRequest) -> None:
+    SEEN.append((time.time(), datetime.now().astimezone().timestamp()))
+    raise Defer("the shop is down")
+
+
+@route("twice@x")
+@stateless
+def TWICE(message: MailRequest) -> None:
+    if message.attempt == 1:
+        raise Defer("not yet", after=3600)
+    answer = MailResponse(To=message.From, From="shop@x", Subject="Done", Body="y")
+    Relay("mail.example", 25).deliver(answer)
+
+
+@route("work@x")
+@stateless
+def WORK(message: MailRequest) -> None:
+    REBUILD.defer(7, after=86400)
+
+
+@route("never@x")
+@stateless
+def NEVER(message: MailRequest) -> None:
+    raise Reject("never")
+
+
+@task(queue="run/work")
+def REBUILD(number: int) -> None:
+    SEEN.append(number)
