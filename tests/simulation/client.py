@@ -99,7 +99,7 @@ class Client:
         """A rename or unlink, with all that may happen to it."""
         self._must_live()
         world, random, fault_rates = self.world, self._random, self.world.fault_rates
-        if self._is_missing(source):
+        if self._is_missing(source) or (destination and self._is_missing(destination.rpartition("/")[0])):
             raise refusal(errno.ENOENT, source)
         self._refuse(source)
         if destination and not fault_rates.local and world.server.look(destination) is None:
@@ -181,6 +181,8 @@ class Client:
     def utime(self, folder: str | int) -> None:
         path = folder if isinstance(folder, str) else self._opened[folder][1]
         world = self.world
+        if isinstance(folder, str):
+            self._must_be_there(path)
         self._refuse(path)
         self._send_over_network(changes=True)
         if world.fault_rates.untouchable and world.chance(world.fault_rates.untouchable):
@@ -196,6 +198,8 @@ class Client:
         world = self.world
         if not self.process.alive:
             raise GreenletExit
+        if isinstance(folder, str):
+            self._must_be_there(path)
         fault_rates = world.fault_rates
         if fault_rates.stale and path in self.cache.listings and self._random() < fault_rates.stale:
             return list(self.cache.listings[path])
@@ -306,4 +310,14 @@ class Client:
             self.cache.note_missing(path, self.world.now)
 
     def _is_missing(self, path: str) -> bool:
-        return bool(self.cache.missing) and self.cache.is_missing(path, self.world.now)
+        """Whether the name, or that of its folder, was looked up in vain."""
+        if not self.cache.missing:
+            return False
+        return any(self.cache.is_missing(one, self.world.now) for one in (path, path.rpartition("/")[0]))
+
+    def _must_be_there(self, folder: str) -> None:
+        """Raise ENOENT for a folder that is looked up in vain, or was before."""
+        if self.world.server.directories.get(folder) is None:
+            self._note_missing(folder)
+        if self._is_missing(folder):
+            raise refusal(errno.ENOENT, folder)

@@ -30,7 +30,7 @@ def end_entry(layout: Layout, path: str, key: str, *, system: System) -> None:
         return
     ended = f"{place}/{key}{ENDED}"
     try:
-        system.rename(path, ended)
+        _rename_surely(path, ended, place, system)
     except FileNotFoundError:  # there is no marker; or the entry is gone, which the unlink says too
         system.unlink(path)
         return
@@ -81,8 +81,18 @@ def touch(layout: Layout, key: str, *, system: System) -> None:
             raise_named(place, fault)
 
 
+def _rename_surely(path: str, ended: str, place: str, system: System) -> None:
+    """Rename an entry to its marker's folder, also if an NFS client has looked that up in vain before it was there."""
+    try:
+        system.rename(path, ended)
+    except FileNotFoundError:
+        system.utime(place.rpartition("/")[0])
+        system.rename(path, ended)
+
+
 def markers_of(place: str, key: str, system: System) -> list[str]:
     """List the names of an entry's markers freshly: one, or none. Raises OSError."""
+    system.utime(place.rpartition("/")[0])  # an NFS client may have looked the place up in vain
     listed = doubt.fresh_listing(place, system)
     return [name for name in listed if not name.endswith((DRAFT, ENDED)) and key_in(name) == key]
 

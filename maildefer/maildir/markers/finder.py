@@ -47,7 +47,7 @@ class MarkerFinder:
         for _ in range(_TRIES):
             try:
                 if afresh:
-                    self._system.utime(self.folder)
+                    self.look_up_anew()
                 state = MarkerState.of(doubt.fresh_listing(place, self._system))
                 is_held = bool(state.marker) and not state.has_ended and not self._is_over(place, state)
             except FileNotFoundError:  # there is none, or it was freed meanwhile
@@ -59,6 +59,10 @@ class MarkerFinder:
             if (found := self._finished(place, state)) is not None:
                 return found
         return None
+
+    def look_up_anew(self) -> None:
+        """Have an NFS client forget which markers it has looked up in vain, by a change of its own to their folder."""
+        self._system.utime(self.folder)
 
     def sync_markers(self) -> None:
         """Make the names of the markers durable; at first also that of their folder, which may be new."""
@@ -88,16 +92,14 @@ class MarkerFinder:
                     raise
                 if not self._has_draft(place, marker):
                     return False
-                if (
-                    last
-                    or not isinstance(fault, FileNotFoundError)
-                    or not mend(self._layout, system=self._system)
-                ):
+                if last or not isinstance(fault, FileNotFoundError):
                     raise
+                mend(self._layout, system=self._system)  # its folder may be missing
         return False
 
     def _has_draft(self, place: str, marker: str) -> bool:
         try:
+            self.look_up_anew()
             return doubt.is_listed(place, f"{marker}{DRAFT}", self._system)
         except FileNotFoundError:  # the entry has ended meanwhile, and its marker is freed
             return False

@@ -152,6 +152,7 @@ class Markers:
                     raise
                 if not doubt.is_listed(self._layout.tmp, draft.name, self._system):
                     if draft.has_link():
+                        self._finder.look_up_anew()
                         return True
                     raise _Swept from fault
                 if last or fault.errno != errno.ENOENT:

@@ -136,6 +136,18 @@ def test_a_lost_reply_to_the_rename_of_an_ack_is_settled_as_any(
     assert push(markers).is_new
 
 
+def test_an_ack_finds_a_marker_whose_folder_this_client_has_looked_up_in_vain(
+    claim: Claim, markers: Markers, layout: Layout, world: World
+) -> None:
+    world.refuse("rename", errno.ENOENT, where=".ended")
+    claim.ack()
+    renames = world.asked("rename", "utime")
+    assert [call.what for call in renames][:3] == ["rename", "utime", "rename"]
+    assert renames[1].arguments == (f"{layout.control}/unique",)
+    assert not os.path.exists(place_of(layout))
+    assert push(markers).is_new
+
+
 def test_an_ack_without_a_marker_unlinks_the_entry(claim: Claim, layout: Layout) -> None:
     os.unlink(f"{place_of(layout)}/{claim.key}")
     os.rmdir(place_of(layout))

@@ -125,6 +125,22 @@ def test_a_lost_reply_to_the_rename_of_the_entry_is_settled_by_a_look(
     assert everywhere(layout) == {f"new/{marked.key}": DATA}
 
 
+def test_a_client_that_has_looked_a_marker_up_in_vain_looks_anew_before_it_moves_the_entry(
+    markers: Markers, layout: Layout, world: World
+) -> None:
+    """Else it takes its own entry for one that somebody else has moved."""
+    other = push(markers, "the folder exists").key
+    os.unlink(f"{layout.new}/{other}")
+    world.forget()
+    world.lose_reply("rename", errno.ENOENT, where="/unique/")
+    world.refuse("rename", errno.ENOENT, where="/new/")
+    marked = push(markers)
+    looks = [call for call in world.asked("utime", "rename") if call.arguments[-1] != layout.tmp]
+    folder = f"{layout.control}/unique"
+    assert [call.arguments[0] for call in looks if call.what == "utime"].count(folder) == 2
+    assert everywhere(layout) == {f"new/{marked.key}": DATA}
+
+
 def test_of_two_that_write_at_the_same_time_the_first_to_rename_wins(
     markers: Markers, layout: Layout, world: World
 ) -> None:
