@@ -10,6 +10,7 @@ from socket import socket
 
 import pytest
 
+from maildefer.pool.worker import offers as offers_module
 from maildefer.pool.worker.offers import MOST_BYTES, MOST_NAMES, Offers, channel, pack, unpack
 
 COUNT = """
@@ -111,3 +112,26 @@ def test_no_name_that_leads_elsewhere_is_taken_from_an_offer(capfd: pytest.Captu
     assert unpack(b"1.a\0../../home/x\0/etc/passwd\x002.b") == ["1.a", "2.b"]
     assert capfd.readouterr().err.count("child.misbehaved") == 1
     assert unpack(b"../x") == []
+
+
+def test_an_offer_that_is_held_wakes_nobody_and_comes_back_in_time_while_others_go_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = [1000.0]
+    monkeypatch.setattr(offers_module, "boottime", lambda: clock[0])
+    reader, writer = os.pipe()
+    with closing_all(channel(), channel()) as ((first, first_end), (second, second_end)):
+        offers = Offers([first_end, second_end], reader, reader)
+        first.send(pack(["a", "b"]))
+        assert offers.take_offer() == (0, ["a", "b"])
+        offers.hold(0, ["b"], 5.0)
+        first.send(pack(["c"]))
+        assert not offers.is_any()
+        assert offers.take_offer() is None
+        second.send(pack(["d"]))
+        assert offers.take_offer() == (1, ["d"])
+        clock[0] += 5.0
+        assert offers.take_offer() == (0, ["b"])
+        assert offers.take_offer() == (0, ["c"])
+    os.close(reader)
+    os.close(writer)
