@@ -88,4 +88,4 @@ def path_in_key(layout: Layout, key: str) -> str | None:
 
 def key_in(marker: str) -> str:
     """Return the key of the entry that a marker names."""
-    return EntryName.parse(marker).key
+    return EntryName.parse(marker).key if ",n=" in marker else marker
