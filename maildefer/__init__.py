@@ -38,6 +38,7 @@ Private:
     maildir/     the queue on disk
     skeleton/    the project that `maildefer new` writes
     events       the events of the log; log_context: what a line is about
+    crash_points, simulated_pool, pytest_plugin   for `testing`: deaths of a worker, a queue with a clock, fixtures
     storage_faults  what the filesystem refuses, as errors; the base of all errors
     untrusted    small files of unknown content; digest, units, backoff, version: small things that all use
 

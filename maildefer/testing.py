@@ -4,6 +4,7 @@ Tests never touch real mail. As soon as this module is imported, everything that
 the project, or keep in one of its state stores, goes to the tests' own store: a folder that `store` or the variable
 `MAILDEFER_TEST_STORE` names, else a temporary one. Messages that handlers give to a `Relay` go there too, into the
 queue `TEST_QUEUE`; only a `relay()` of this module sends. The store is in `maildefer.handling.project.test_store`.
+`every_crash` is in `maildefer.crash_points`.
 """
 
 from __future__ import annotations
