@@ -13,7 +13,7 @@ from tests.mount.test_pools import _LENGTH, settle_accounts
 
 _KEY = rb"(\d+\.M\d+P\d+Q\d+R[0-9a-f]+\.[a-z0-9-]+,q=[0-9a-f]{16},S=\d+)"
 MARKER = re.compile(rb"\.marker-\d+-[0-9a-f]{16}.{0,400}\x00\x00\x00\x10[0-9a-f]{16}", re.DOTALL)
-ENTRY = re.compile(_KEY + rb"\.draft.{0,400}" + _LENGTH + rb"\1", re.DOTALL)
+ENTRY = re.compile(_KEY + rb"\.draft.{0,400}" + _LENGTH + rb"\1(?!\.)", re.DOTALL)
 END = re.compile(_LENGTH + _KEY + rb",a=1:1,c0-.{0,400}\1\.ended", re.DOTALL)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from contextlib import suppress
 
-from maildefer.maildir import durable
+from maildefer.maildir import doubt, durable
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.markers.names import DRAFT, ENDED, MARKER_DRAFT, key_in
 from maildefer.maildir.rights.folder import Folder
@@ -79,10 +79,9 @@ class MarkerDraft:
         If somebody has pushed it meanwhile, all stays.
         """
         self.close()
-        system, ended = self._system, f"{self.key}{ENDED}"
+        ended = f"{self.key}{ENDED}"
         for folder in (self.path, place):
-            with suppress(OSError):
-                system.rename(f"{folder}/{self.marker}{DRAFT}", f"{folder}/{ended}")
+            if self._is_ended(folder, ended):
                 if self._is_removed(self.marker, place):  # else that stays as evidence
                     self._is_removed(ended, place)
                 break
@@ -90,7 +89,16 @@ class MarkerDraft:
             if self.is_alone:
                 self._is_removed(self.marker, place)
         with suppress(OSError):
-            system.rmdir(self.path)
+            self._system.rmdir(self.path)
+
+    def _is_ended(self, folder: str, ended: str) -> bool:
+        """Rename the entry there to one that has ended; whether it is, by a listing where a reply may be lost."""
+        with suppress(OSError):
+            self._system.rename(f"{folder}/{self.marker}{DRAFT}", f"{folder}/{ended}")
+            return True
+        with suppress(OSError):
+            return doubt.is_listed(folder, ended, self._system)
+        return False
 
     def _is_removed(self, name: str, place: str) -> bool:
         for folder in (self.path, place):

@@ -153,6 +153,16 @@ def test_of_two_that_write_at_the_same_time_the_first_to_rename_wins(
     assert os.listdir(layout.tmp) == []
 
 
+def test_a_push_that_finds_another_leaves_nothing_though_a_reply_is_lost(
+    markers: Markers, layout: Layout, world: World
+) -> None:
+    other = Markers(layout, host="other-0a1b2c")
+    world.before("rename", lambda: push(other), where="/unique/")
+    world.lose_reply("rename", errno.ENOENT, where=".ended")
+    assert not push(markers).is_new
+    assert os.listdir(layout.tmp) == []
+
+
 def test_a_late_rename_of_a_marker_that_lost_revives_nothing(
     markers: Markers, layout: Layout, world: World
 ) -> None:
