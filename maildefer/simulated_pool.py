@@ -19,7 +19,6 @@ from typing import Any, cast
 from unittest.mock import patch
 
 from maildefer import testing
-from maildefer.handling import handler_marks
 from maildefer.handling.dispatch import Dispatcher
 from maildefer.handling.outcomes import Outcome
 from maildefer.handling.project import settings
@@ -36,6 +35,7 @@ from maildefer.pool.worker.attempt import QueueAttempts
 from maildefer.pool.worker.settle import Settler
 from maildefer.queue import Queue
 from maildefer.routing import Router
+from maildefer.utils import import_settings
 
 _MOST_ATTEMPTS = 10_000
 _LEASE = "test-1-abcdef"
@@ -68,10 +68,8 @@ class SimulatedPool:
 
     def __init__(self) -> None:
         testing.store()
-        module = settings.loaded_settings()
-        self._settings = None if module is None else settings.pool_settings(module)
-        own = {handler_marks.module_of(one) for _, functions in Router.table() for one in functions}
-        queues = {"run/queue": tuple(own)} if self._settings is None else self._settings.queues
+        self._settings = settings.pool_settings(settings.loaded_settings() or import_settings(False))
+        queues = self._settings.queues
         self._queues = {name: testing.queue(name) for name in queues}
         self._inbox = testing.queue("run/answers")
         self._offset = 0.0
@@ -178,11 +176,9 @@ class SimulatedPool:
         return _real_time() + self._offset
 
     def _attempts_of(self, queue: str, dispatcher: Dispatcher) -> QueueAttempts:
-        policy = RetryPolicy()
-        if self._settings is not None:
-            policy = RetryPolicy(
-                max_attempts=self._settings.max_attempts, lifetime_seconds=self._settings.lifetime_seconds
-            )
+        policy = RetryPolicy(
+            max_attempts=self._settings.max_attempts, lifetime_seconds=self._settings.lifetime_seconds
+        )
         log = cast(AttemptLog, _Lines(lambda *line, reason=None: self._note(line, reason)))
         return QueueAttempts(
             queue=queue,

@@ -9,6 +9,7 @@ import pytest
 
 from conf.testing import settings
 from maildefer.mail import MailRequest, MailResponse
+from maildefer.pytest_plugin import maildefer_queue as maildefer_queue  # also where it is not installed
 from maildefer.routing import Router
 from workers import blog
 
