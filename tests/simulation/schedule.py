@@ -25,6 +25,7 @@ from tests.simulation.server import Server, Tree
 from tests.simulation.world import BEAT_SECONDS, TTL_SECONDS, World
 
 _CALM_SECONDS = 240.0
+_LIMITED_CALM_SECONDS = 900.0  # what waits for a limit waits a minute at a time, in two queues
 _TICKING_SECONDS = 15.0  # of the calm
 _SETTLED_EVERY = 4  # of so many schedules one waits in the end until all dead leases are fenced
 
@@ -106,7 +107,8 @@ class ScheduleRun:
         self.disasters.plan(self.fault_rates)
         self.scheduler.run_to(self.scheduler.now + self.fault_rates.seconds)
         self._clear_up()
-        self.scheduler.run(self._is_over, limit=self.scheduler.now + _CALM_SECONDS)
+        calm = _LIMITED_CALM_SECONDS if self.fault_rates.limits else _CALM_SECONDS
+        self.scheduler.run(self._is_over, limit=self.scheduler.now + calm)
         final.check(self.oracle, self._families() if self.settled else None)
         self.oracle.periodic.check(self.fault_rates.ticks)
 
