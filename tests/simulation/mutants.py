@@ -434,6 +434,7 @@ MUTANTS = (
     Mutant(
         "unique: claimed after a long touch",
         one(claims.Claimer, "__init__", markerbugs.never_asked_again),
+        units="tests/maildir/markers/test_ends.py",
     ),
     Mutant(
         "unique: evidence of an end overlooked",

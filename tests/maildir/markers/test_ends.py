@@ -342,6 +342,18 @@ def test_whoever_claims_a_returned_entry_changes_the_time_of_its_marker_before(
     assert asked.index("utime") < asked.index("rename")
 
 
+@pytest.mark.invariant(8)
+def test_no_claim_is_sent_if_the_touch_took_longer_than_a_claim_may_be_sent(
+    claim: Claim, layout: Layout, lease: Lease, world: World
+) -> None:
+    claim.release()
+    silent = Claimer(
+        layout, FakeSlots(), lease=lease.name, host=LABEL, may_claim=lambda: False, system=world.system
+    )
+    assert silent.claim(f"{claim.key},n=1") is None
+    assert f"new/{claim.key},n=1" in everywhere(layout)
+
+
 def test_an_entry_whose_marker_cannot_be_touched_is_not_claimed(
     claim: Claim, claimer: Claimer, layout: Layout, world: World
 ) -> None:
