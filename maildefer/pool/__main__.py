@@ -96,8 +96,8 @@ def _dumps(slots: int) -> StackDumps | None:
         return None
 
 
-# What handlers import of this package, and what those modules import when a message is parsed. By name: the pool does
-# not depend on them, it only loads them once where each worker would load them for itself.
+# What handlers import of this package, what those modules import when a message is parsed, and the worker that gathers
+# batches. By name: the pool does not depend on them, it only loads them once where each worker would load them itself.
 _HANDLERS_IMPORT = (
     "email.parser",
     "email.policy",
@@ -107,8 +107,10 @@ _HANDLERS_IMPORT = (
     "maildefer.message.mime.canonical",
     "maildefer.message.outgoing.relay",
     "maildefer.message.response",
+    "maildefer.pool.worker.batch_worker",
     "maildefer.queue",
     "maildefer.routing",
+    "maildefer.utils",
     "maildefer.view",
 )
 
