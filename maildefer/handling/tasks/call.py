@@ -11,13 +11,16 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from maildefer.errors import MaildeferError
 from maildefer.handling.outcomes import Reject
 from maildefer.handling.tasks import signature as task_signature
 from maildefer.maildir.names import sized
 from maildefer.message.envelope import block
+
+if TYPE_CHECKING:
+    from inspect import BoundArguments, Signature
 
 SIGNATURE: Final = "Maildefer-Signature"
 _HEAD: Final = re.compile(rf"To: [^\n]*\nSubject: [^\n]*\n{SIGNATURE}: ([0-9a-f]+)\n(?:[^\n]+\n)*\n".encode())
@@ -29,7 +32,7 @@ class ArgumentsRefused(MaildeferError, TypeError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """A task and its arguments."""
+    """A task and its arguments: what was given by name is in `kwargs`, so that it is bound by name when it is made."""
 
     task: str
     args: Sequence[Any]
@@ -96,6 +99,17 @@ def call_in(data: bytes, queue: str, key: str) -> Call:
             )
         raise Reject("a call of a task that was not deferred here, or a copy of one under another name")
     return _decoded(text)
+
+
+def bound(call: Call, signature: Signature) -> BoundArguments:
+    """The call's arguments as the function, which may have changed meanwhile, takes them now. Raises Reject."""
+    try:
+        return signature.bind(*call.args, **call.kwargs)
+    except TypeError as fault:
+        raise Reject(
+            f"{call.task} does not take the arguments of this call: {fault}: make it take them and requeue the call, "
+            "or defer it anew; its arguments are in the message"
+        ) from fault
 
 
 def _encoded(call: Call) -> bytes:

@@ -34,7 +34,7 @@ from maildefer.handling.project.settings import (
 )
 from maildefer.handling.results import ensure_run
 from maildefer.handling.routes import Router
-from maildefer.handling.tasks.call import ArgumentsRefused, Call, call_in, composed
+from maildefer.handling.tasks.call import ArgumentsRefused, Call, bound, call_in, composed
 from maildefer.host.identity import this_host
 from maildefer.maildir.markers.names import hash_of
 from maildefer.maildir.markers.unique import push_unique
@@ -178,6 +178,7 @@ class Task(Generic[P, R]):
         """Make the call in the message. `Defer` and `Reject` have the same effect as in any handler."""
         call = self._call_in(message)
         if call.task == self.name:
+            bound(call, self._signature)
             ensure_run(self.function, self.function(*call.args, **call.kwargs))
         elif call.task.lower() != self.name.lower():  # case counts in names, and not in addresses
             raise Reject(f"a call of {call.task} that came to {self.name}")
@@ -201,11 +202,10 @@ class Task(Generic[P, R]):
         return tuple(self._signature.parameters)
 
     def arguments_in(self, message: Any) -> dict[str, Any]:
-        """The arguments of the call in the message, by their names. Raises Reject as `handle` does, and TypeError."""
-        call = self._call_in(message)
-        bound = self._signature.bind(*call.args, **call.kwargs)
-        bound.apply_defaults()
-        return dict(bound.arguments)
+        """The arguments of the call in the message, by their names. Raises Reject as `handle` does."""
+        given = bound(self._call_in(message), self._signature)
+        given.apply_defaults()
+        return dict(given.arguments)
 
     def _call_in(self, message: Any) -> Call:
         entry = message.copied_as or message.key
@@ -216,10 +216,12 @@ class Task(Generic[P, R]):
 
     def _call(self, arguments: tuple[Any, ...], named: dict[str, Any]) -> Call:
         try:
-            bound = self._signature.bind(*arguments, **named)
+            self._signature.bind(*arguments, **named)
         except TypeError as fault:
             raise ArgumentsRefused(f"{self.name}: {fault}: call it as it is defined") from fault
-        return Call(task=self.name, args=list(bound.args), kwargs=bound.kwargs)
+        return Call(
+            task=self.name, args=list(arguments), kwargs=named
+        )  # what has a name keeps it: see `bound`
 
     def _settings(self) -> ModuleType | None:
         """The loaded settings; else those of the function's project, or of the project of the working directory."""

@@ -20,7 +20,9 @@ from maildefer.handling.outcomes import ACKED, NO_ROUTE, Buried, Deferred
 from maildefer.handling.project import settings as settings_module
 from maildefer.handling.routes import Router
 from maildefer.handling.tasks import signature
+from maildefer.handling.tasks.call import Call, composed
 from maildefer.maildir.names import EntryName
+from maildefer.maildir.push import Pusher
 from maildefer.queue import PushedKey, Queue
 from maildefer.routing import Defer
 from maildefer.tasks import ArgumentsRefused, task
@@ -63,6 +65,60 @@ def test_a_task_is_still_the_function() -> None:
     deferred = task(rebuild)
     assert deferred(7) == "workers.index.START"
     assert (deferred.name, deferred.__doc__, deferred.__module__) == (f"{__name__}.rebuild", None, __name__)
+
+
+def redefined(function: Any) -> None:
+    """The module is loaded anew, and has another function of the name `move`."""
+    Router.clear_routes()
+    function.__name__ = function.__qualname__ = "move"
+    task(function)
+
+
+def move(src: str, dst: str) -> None:
+    CALLS.append(f"{src} to {dst}")
+
+
+def test_what_a_call_gives_by_name_is_bound_by_name_when_the_function_has_changed() -> None:
+    def reordered(dst: str, src: str, mode: str = "") -> None:
+        CALLS.append(f"{src} to {dst}")
+
+    task(move).defer(src="a", dst="b")
+    redefined(reordered)
+    assert handled()[0] == ACKED
+    assert CALLS == ["a to b"]
+
+
+def test_a_call_with_a_name_that_the_function_no_longer_has_is_a_dead_letter_that_says_so() -> None:
+    def renamed(src: str, target: str = "") -> None:
+        CALLS.append("a call that nobody made")
+
+    task(move).defer("a", dst="b")
+    redefined(renamed)
+    outcome = handled()[0]
+    assert isinstance(outcome, Buried)
+    assert "test_task.move does not take the arguments of this call: got an unexpected" in outcome.reason
+    assert "'dst'" in outcome.reason
+    assert CALLS == []
+
+
+def test_a_call_of_an_earlier_version_which_has_positions_only_is_made() -> None:
+    earlier = Call(task=f"{__name__}.move", args=["a", "b"], kwargs={})
+    layout = Queue("run/queue").layout
+    Pusher(layout, host="here").push(composed(earlier, task(move).address, layout.path, "here"))
+    assert handled()[0] == ACKED
+    assert CALLS == ["a to b"]
+
+
+def test_the_names_of_a_call_are_signed() -> None:
+    task(move).defer(src="a", dst="b")
+    [path] = (
+        Path(Queue("run/queue").layout.new) / name for name in os.listdir(Queue("run/queue").layout.new)
+    )
+    text = path.read_bytes()
+    assert b'"args": [], "kwargs": {"src": "a", "dst": "b"}' in text
+    path.write_bytes(text.replace(b'"src"', b'"tmp"').replace(b'"dst"', b'"src"').replace(b'"tmp"', b'"dst"'))
+    assert isinstance(handled()[0], Buried)
+    assert CALLS == []
 
 
 def test_the_message_of_a_call_is_json() -> None:
