@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from maildefer.cli import output
-from maildefer.errors import EntryMalformed, EntryNotFound, EntryTooLarge, MaildeferError
+from maildefer.errors import EntryMalformed, EntryNotFound, EntryTooLarge, MaildeferError, UniqueKeyHeld
 from maildefer.maildir import durable, reasons
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.names import EntryName, owner_of, pushed_at, pushed_by_us_at, size_of
@@ -132,19 +132,21 @@ def apply(
 
     With `lists_first`, none is listed after the first was moved, for a function that moves them within these folders.
 
-    An entry that another process moved first is named and passed over. EntryMalformed is raised after the others are
-    done, for entries that the function could not work on.
+    An entry that another process moved first is named and passed over. EntryMalformed or UniqueKeyHeld is raised after
+    the others are done, for the first that was refused.
     """
     if wanted.is_empty:
         raise typer.BadParameter("Name the entries by their keys, or choose them by an option such as --all.")
-    number, left = 0, list[EntryMalformed]()
+    number, malformed, first = 0, 0, None
     listed = select_entries(layout, folders, wanted)
     for found in list(listed) if lists_first else listed:
         try:
             action(found)
-        except EntryMalformed as fault:
-            left.append(fault)
-            if 1 < len(left) <= _MOST_NAMED:  # and the first by the error
+        except (EntryMalformed, UniqueKeyHeld) as fault:
+            malformed += isinstance(fault, EntryMalformed)
+            if first is None:  # which is named by the error
+                first = fault
+            elif malformed <= _MOST_NAMED or isinstance(fault, UniqueKeyHeld):
                 output.complain(str(fault))
             continue
         except EntryNotFound:
@@ -153,10 +155,10 @@ def apply(
         output.line(output.clean(found.key))
         number += 1
     output.say(f"{output.count(number, 'entry', 'entries')} {done}")
-    if (more := len(left) - _MOST_NAMED) > 0:
+    if (more := malformed - _MOST_NAMED) > 0:
         output.complain(f"and {more} more, for reasons of that kind")
-    if left:
-        raise left[0]
+    if first is not None:
+        raise first
     return number
 
 

@@ -610,3 +610,26 @@ def test_a_dead_letter_whose_unique_key_another_entry_has_is_not_requeued(mailde
     assert refused.code == 1
     assert f"has the unique key of {second}" in " ".join(refused.err.split())
     assert os.listdir(queue.dead_new) == [f"{key},n=1"]
+
+
+@pytest.mark.parametrize(
+    ("command", "chosen"), [("dead", ("--all",)), ("dead", ("--reason", "broken")), ("queue", ("--all",))]
+)
+def test_a_requeue_of_many_goes_on_past_those_whose_unique_key_is_held_and_names_each(
+    maildefer, push, queue, command, chosen
+):
+    held = []
+    for number in range(3):
+        held.append(key := push("--unique", f"order-{number}"))
+        os.unlink(f"{queue.control}/unique/{key.partition(',q=')[2][:16]}/{key}")
+        bury(queue, key, "broken")
+        push("--unique", f"order-{number}")
+    free = {push(), push("--unique", "order-17")}
+    for key in free:
+        bury(queue, key, "broken")
+    ended = maildefer(command, "requeue", queue.path, *chosen)
+    assert ended.code == 1
+    assert set(ended.out.split()) == free
+    assert {EntryName.parse(name).key for name in os.listdir(queue.dead_new)} == set(held)
+    assert all(f"{key} has the unique key of " in ended.err for key in held)
+    assert "2 entries requeued" in ended.err
