@@ -547,6 +547,15 @@ def test_what_waits_can_be_rescheduled(queue: Queue) -> None:
         queue.reschedule("1.x", after=5)
 
 
+@pytest.mark.parametrize("key", [None, 5, b"key", ["key"]])
+def test_what_is_no_key_is_a_type_error_that_says_so(queue: Queue, key: Any) -> None:
+    queue.push(DATA)
+    for call in (queue.cancel, lambda key: queue.reschedule(key, after=5), queue.get, queue.remove):
+        with pytest.raises(TypeError, match="is no key of an entry: give the text that `push`"):
+            call(key)
+    assert queue.count() == 1
+
+
 def test_a_push_of_a_unique_key_that_has_not_ended_returns_the_key_it_found(tmp_path: Path) -> None:
     queue = Queue(str(tmp_path / "queue"))
     first = queue.push("Subject: one\n\n", unique="order-17")
@@ -594,6 +603,9 @@ def test_a_push_may_have_a_priority(queue: Queue) -> None:
     assert [",p=low," in keys[0], ",p=" in keys[1], ",p=high," in keys[2]] == [True, False, True]
     with pytest.raises(ValueError, match="priority='urgent': give one of high, normal, low"):
         queue.push(DATA, priority="urgent")
+    for wrong in (["low"], 5, None, {"low": 1}):
+        with pytest.raises(ValueError, match=r"priority=.*: give one of high, normal, low"):
+            queue.push(DATA, priority=wrong)  # type: ignore[call-overload]
     with queue.consumer() as consumer:
         claimed = []
         for _ in keys:

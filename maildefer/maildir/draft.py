@@ -151,7 +151,7 @@ class Planned:
     priority: str = "normal"
 
     def __post_init__(self) -> None:
-        if self.priority not in scan.PRIORITIES:
+        if not isinstance(self.priority, str) or self.priority not in scan.PRIORITIES:
             raise ValueError(f"priority={self.priority!r}: give one of {', '.join(scan.PRIORITIES)}")
 
     @property

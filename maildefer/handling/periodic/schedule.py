@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 CatchUp = Literal["last", "all", "none"]
 
 MOST_MISSED: Final = 100  # instants that are made up for
-LONGEST_SECONDS: Final = 366 * 86400  # of an interval
+LONGEST_SECONDS: Final = 365 * 86400  # of an interval
 _DAY: Final = 86400
 _SPANS: Final = (3600, _DAY, 31 * _DAY, 366 * _DAY)  # to look back for the last instants of a line
 
@@ -40,7 +40,7 @@ class Schedule:
     def check(self, now: int) -> None:
         """Raise ValueError for a line that is none or never comes, and for an unknown zone."""
         if (
-            self.cron and len(self.cron.split()) != 5
+            not self.every_seconds and len(self.cron.split()) != 5
         ):  # the library takes seconds too, and treats these lines otherwise
             raise ValueError(
                 f"cron={self.cron!r}: give five fields, such as '15 3 * * *'; every='10s' is for seconds"

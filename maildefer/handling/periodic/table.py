@@ -106,7 +106,7 @@ def _interval(every: object) -> int:
         every = every.total_seconds()
     seconds = seconds_of("every", every)
     if not 1 <= seconds <= LONGEST_SECONDS or seconds != int(seconds):
-        raise ValueError(f"every={every!r}: give whole seconds, from one second to a year")
+        raise ValueError(f"every={every!r}: give whole seconds, from one second to a year (365d)")
     return int(seconds)
 
 

@@ -73,6 +73,8 @@ class Task(Generic[P, R]):
     """A function that can be called at once, or later by `defer`. Any thread and process may do either."""
 
     def __init__(self, function: Callable[P, R], queue: str | None = None, **schedule: Any) -> None:
+        if not hasattr(function, "__qualname__"):
+            raise TypeError(f"@task on {function!r}: it goes on plain functions: define one that calls this")
         if handler_marks.batch_of(function) is not None:
             raise TypeError(f"@task on {function.__qualname__}: its calls come one by one, never as a @batch")
         if "." in function.__qualname__ or never_runs(function):

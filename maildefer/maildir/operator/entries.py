@@ -71,7 +71,8 @@ def oldest(layout: Layout, *, system: System = SYSTEM) -> list[FoundEntry]:
 def find(
     layout: Layout, key: str, folders: tuple[Folder, ...] = FOLDERS, *, system: System = SYSTEM
 ) -> FoundEntry:
-    """Find the entry with that key, or with that whole name. Raises EntryNotFound and StorageFault's kinds."""
+    """Find the entry with that key, or with that whole name. Raises EntryNotFound, StorageFault's kinds, TypeError."""
+    ensure_key(key)
     entry = EntryName.parse(key)
     head = entry.key.partition(",")[0]
     try:
@@ -84,6 +85,12 @@ def find(
     except OSError as fault:
         scan.raise_unread(layout.path, fault)
     raise EntryNotFound(key, layout.path)
+
+
+def ensure_key(key: object) -> None:
+    """Raise TypeError for what a program gives as a key and is none: a `push` that failed has returned none."""
+    if not isinstance(key, str):
+        raise TypeError(f"{key!r} is no key of an entry: give the text that `push` or `defer` has returned")
 
 
 def find_named(

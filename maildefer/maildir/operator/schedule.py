@@ -90,6 +90,7 @@ def _seen(layout: Layout, key: str, system: System) -> Iterator[FoundEntry]:
 
     Deferred entries are listed first: one that is promoted meanwhile is then seen waiting.
     """
+    entries.ensure_key(key)
     if (name := names.first_name(key)) != key:  # spares the listing of many deferred entries
         yield FoundEntry("deferred", layout.later_new, name)
     for _ in range(_TRIES):

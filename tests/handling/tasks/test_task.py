@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import functools
 import math
 import os
 import time
@@ -243,6 +244,21 @@ def test_methods_and_coroutines_are_refused() -> None:
             task(wrong)
 
 
+def test_a_partial_and_an_object_are_refused_by_what_they_are() -> None:
+    class Rebuilder:
+        def __call__(self) -> None: ...
+
+    for wrong, name in (
+        (functools.partial(rebuild, 7), r"functools\.partial\("),
+        (Rebuilder(), "<.*Rebuilder"),
+    ):
+        for decorator in (task, task(queue="run/queue"), task(every="1h")):
+            with pytest.raises(TypeError, match=rf"@task on {name}.*: it goes on plain functions"):
+                decorator(wrong)
+    with pytest.raises(TypeError, match="@task on None: it goes on plain functions"):
+        task(every="1h")(None)  # type: ignore[arg-type]
+
+
 def test_a_schedule_that_is_none_is_refused_with_the_tasks_name() -> None:
     def digest() -> None: ...
 
@@ -251,6 +267,12 @@ def test_a_schedule_that_is_none_is_refused_with_the_tasks_name() -> None:
         task(every="1h", cron="15 3 * * *")(digest)
     with pytest.raises(ValueError, match=r"@task on .*digest: cron='0 0 30 2 \*'"):
         task(cron="0 0 30 2 *")(digest)
+    for empty in ("", "  "):
+        with pytest.raises(ValueError, match=r"@task on .*digest: cron='': give five fields"):
+            task(cron=empty)(digest)
+    with pytest.raises(ValueError, match=r"@task on .*digest: every='366d': give .* to a year \(365d\)"):
+        task(every="366d")(digest)
+    assert task(every="365d")(digest).periodic is not None
     with pytest.raises(TypeError, match=r"@task\('1h'\): name what it is: queue=, every= or cron="):
         task("1h")  # type: ignore[call-overload]
     with pytest.raises(TypeError, match=r"task\(\) got an unexpected keyword argument 'daily'"):
