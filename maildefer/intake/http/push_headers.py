@@ -7,7 +7,7 @@ clients send the same without the quotes, which is taken as well.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Protocol
@@ -19,6 +19,8 @@ from maildefer.units import seconds_in
 AFTER: Final = "Maildefer-After"
 AT: Final = "Maildefer-At"
 KEY: Final = "Idempotency-Key"
+_OURS: Final = "maildefer-"
+_KNOWN: Final = frozenset({AFTER.lower(), AT.lower()})
 MAX_KEY_CHARACTERS: Final = 255
 _SECONDS: Final = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,6})?").fullmatch
 _BARE: Final = re.compile(r"[!#-~][!-~]*").fullmatch  # printable, without spaces, and not begun by a quote
@@ -27,6 +29,9 @@ _QUOTED: Final = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])*)"').fullmatch
 
 class Fields(Protocol):
     """The header of a request, as aiohttp has it."""
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield the names of its fields, as they were sent."""
 
     def getall(self, name: str, default: Sequence[str]) -> Sequence[str]:
         """Return all values of a field."""
@@ -46,7 +51,11 @@ NOTHING: Final = PushHeaders()
 
 
 def parse(header: Fields) -> PushHeaders:
-    """Read them. Raises ValueError, which names the field, for a value that is none."""
+    """Read them. Raises ValueError, which names the field, for a value that is none, and for a name that is none."""
+    for name in header:
+        if name[: len(_OURS)].lower() == _OURS and name.lower() not in _KNOWN:
+            shown = f" {name[:40]}" if name.isascii() and name.isprintable() else ""
+            raise ValueError(f"no such field{shown}: give {AFTER} or {AT}, and {KEY}")
     after, at, key = _value(header, AFTER), _value(header, AT), _value(header, KEY)
     if after is None and at is None and key is None:
         return NOTHING

@@ -158,6 +158,13 @@ def test_an_envelope_that_cannot_be_is_refused(web: Web, query: str, detail: str
     assert web.entries() == []
 
 
+def test_a_misspelt_field_is_refused_and_nothing_is_stored(web: Web) -> None:
+    status, told, _ = web.post(headers={"Maildefer-Aftr": "5"})
+    assert status == 400
+    assert told["detail"].startswith("no such field Maildefer-Aftr: give Maildefer-After")
+    assert web.entries() == []
+
+
 @pytest.mark.parametrize("token", [None, "not-one-of-the-tokens"])
 def test_who_has_no_token_is_refused(web: Web, token: str | None) -> None:
     status, _, response = web.post(token=token)

@@ -116,6 +116,25 @@ def test_any_other_moment_is_refused_by_its_name(text: str) -> None:
     assert refusal((AT, text)).startswith("Maildefer-At takes")
 
 
+@pytest.mark.parametrize(
+    "name", ["Maildefer-Aftr", "maildefer-unique", "MAILDEFER-PRIORITY", "Maildefer-", "Maildefer-After-"]
+)
+def test_a_field_of_ours_that_is_unknown_is_refused_and_the_known_ones_are_named(name: str) -> None:
+    told = f"no such field {name}: give Maildefer-After or Maildefer-At, and Idempotency-Key"
+    assert refusal((name, "5")) == told
+    assert refusal((AFTER, "5"), (KEY, "k"), (name, "")) == told
+
+
+def test_a_long_name_is_cut_and_one_that_cannot_be_shown_is_not() -> None:
+    assert len(refusal(("Maildefer-" + "x" * 9000, "5"))) < 120
+    assert refusal(("Maildefer-\udcff", "5")).startswith("no such field: give ")
+
+
+def test_known_fields_in_any_case_and_those_of_others_are_taken() -> None:
+    assert parsed((AFTER.upper(), "5")).after_seconds == 5
+    assert parsed(("X-Maildefer-Unique", "5"), ("Maildeferred", "5")) is NOTHING
+
+
 def test_one_of_each_is_given_and_of_both_times_one() -> None:
     assert refusal((AFTER, "1"), (AFTER, "1")) == "Maildefer-After is given 2 times"
     assert refusal((KEY, "a"), (KEY.lower(), "b")) == "Idempotency-Key is given 2 times"
