@@ -51,7 +51,7 @@ def wait_until_drained(pid: int, pidfile: str, report: Callable[[DeferredRest], 
         if rests is not None and empty == 2:
             for rest in rests:
                 report(rest)
-            os.kill(pid, signal.SIGTERM)
+            os.kill(pid, signal.SIGUSR2)  # which says why, as the TERM of an operator does not
             asked = True
         time.sleep(_LOOK_SECONDS)
     code = os.waitstatus_to_exitcode(ended[1])

@@ -29,6 +29,7 @@ class PoolOptions:
     lock_fd: int = -1
     force: bool = False
     intake: bool = False
+    drain: bool = False  # SIGUSR2 says that nothing is left to do
     user: str = ""  # of the front ends; before what receiver_config says
     group: str = ""
     log_level: str | None = None

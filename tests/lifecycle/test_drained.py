@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -45,6 +46,12 @@ def said(process: subprocess.Popen[str]) -> str:
     return process.communicate(timeout=PATIENCE_SECONDS)[1]
 
 
+def reasons(log: str) -> list[str]:
+    """Why the pool drained and stopped."""
+    lines = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
+    return [line["reason"] for line in lines if line["event"] in ("pool.draining", "pool.stopped")]
+
+
 def test_it_ends_when_all_queues_are_empty(project: Project, drain: Drain) -> None:
     project.push("quick", 20)
     project.push("sleep0.2", 2, queue="run/later")
@@ -57,9 +64,10 @@ def test_it_ends_when_all_queues_are_empty(project: Project, drain: Drain) -> No
 
 
 def test_it_ends_at_once_where_nothing_is_there(project: Project, drain: Drain) -> None:
-    process = drain()
-    said(process)
+    process = drain("--log-format", "json")
+    log = said(process)
     assert process.returncode == 0
+    assert reasons(log) == ["drained", "drained"]
 
 
 def test_it_waits_for_what_is_claimed(project: Project, drain: Drain) -> None:
@@ -86,11 +94,11 @@ def test_deferred_entries_that_are_not_due_are_left_and_named(project: Project, 
 
 def test_a_term_ends_it_as_any_pool(project: Project, drain: Drain) -> None:
     project.push("wait")
-    process = drain()
+    process = drain("--log-format", "json")
     eventually(lambda: project.notes("start"), "the handler begins")
     os.kill(process.pid, signal.SIGTERM)
     project.go()
-    said(process)
+    assert set(reasons(said(process))) == {"SIGTERM"}
     assert process.returncode == 0
 
 

@@ -86,6 +86,7 @@ def supervise(
         "lock_fd": acquire_lock(pidfile),
         "force": force,
         "intake": intake,
+        "drain": drain,
         "user": user,
         "group": group,
         "log_format": chosen_format,

@@ -15,7 +15,7 @@ CAUGHT = (
     signal.SIGTSTP,
     signal.SIGCONT,
     signal.SIGUSR1,
-    signal.SIGUSR2,  # of no use here, but its default would end the whole pool
+    signal.SIGUSR2,  # of no use but to `--drain`, and its default would end the whole pool
     signal.SIGCHLD,
 )
 

@@ -123,10 +123,10 @@ class Supervisor:
 
     def _handle_signal(self, signum: signal.Signals) -> None:
         match signum:
-            case signal.SIGTERM:
-                self._begin_drain("SIGTERM")
-            case signal.SIGINT if not self.drain.has_begun:
-                self._begin_drain("SIGINT")
+            case signal.SIGUSR2 if self._options.drain:
+                self._begin_drain("drained")
+            case signal.SIGTERM | signal.SIGINT if signum == signal.SIGTERM or not self.drain.has_begun:
+                self._begin_drain(signum.name)
             case signal.SIGINT | signal.SIGQUIT:
                 self._begin_drain(signum.name)
                 self.drain.end_time()
