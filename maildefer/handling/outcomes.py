@@ -106,6 +106,7 @@ class Buried:
     reason: str
     error: str | None = None
     detail: str | None = None
+    begun: bool = True  # else the claim was no attempt, and is not counted as one
 
 
 @dataclass(frozen=True, slots=True)

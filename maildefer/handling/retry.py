@@ -78,3 +78,9 @@ class RetryPolicy:
             max(tries, 1) - 1, first_seconds=self.first_seconds, longest_seconds=self.cap_seconds
         )
         return base * (1 + self.jitter * (2 * random() - 1))
+
+
+def given_up(attempts: int, failures: int | None) -> str:
+    """Say after how many attempts a message is given up, and how many of them failed, if that is another number."""
+    some = f", {failures} of which failed" if failures is not None and failures < attempts else ""
+    return f"given up after {attempts} attempt{'s' if attempts > 1 else ''}{some}"

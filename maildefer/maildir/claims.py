@@ -218,9 +218,9 @@ class Claim:
         self._move(self._claimer.layout.later_new, name, folder=".later")
         return name
 
-    def bury(self, reason: str, *, failed: bool = False, **facts: object) -> str:
+    def bury(self, reason: str, *, failed: bool = False, begun: bool = True, **facts: object) -> str:
         """Move the entry to the dead letters, after writing the reason durably beside it. Returns the dead name."""
-        claimer, entry = self._claimer, self.to_settle.returned(failures=int(failed))
+        claimer, entry = self._claimer, self.to_settle.returned(attempts=begun - 1, failures=int(failed))
         self._must_be_held()
         try:
             write_reason(claimer.layout, entry, reason, facts, host=claimer.host, system=claimer.system)

@@ -28,7 +28,7 @@ def test_a_handler_of_one_attempt_never_runs_again_after_an_exception(project: P
     decorate(project, "@retry(attempts=1)")
     start(workers=1)
     [key] = project.push("fail")
-    assert reason(project) == "given up after 1 attempts: RuntimeError: it broke"
+    assert reason(project) == "given up after 1 attempt: RuntimeError: it broke"
     assert project.starts()[key] == 1
 
 
@@ -38,10 +38,27 @@ def test_nor_after_its_workers_death(project: Project, start: Start) -> None:
     [key] = project.push("wait")
     [first] = eventually(lambda: project.notes("start"), "the handler begins")
     os.kill(first.pid, signal.SIGKILL)
-    assert reason(project) == (
-        "given up after 1 attempts, 1 of which failed, at last by the death of the worker: @retry allows 1"
-    )
+    assert reason(project) == "given up after 1 attempt, by the death of the worker: @retry allows 1"
+    [dead] = project.names("dead_new")
+    assert (dead.attempts, dead.crashes) == (1, 1), "what looks at it once more is no attempt"
     assert project.starts()[key] == 1
+
+
+def test_a_handler_of_two_attempts_beside_one_without_a_limit_is_tried_as_often_as_the_pool_lets_it(
+    project: Project, start: Start
+) -> None:
+    """Who killed the worker is told in the reason, and decides nothing."""
+    decorate(project, '@timeout("1s")\n@retry(attempts=2)')
+    with open(project.path / "workers" / "front.py", "a") as module:
+        module.write(
+            '\n\n@route("(user)@test", user=".+")\n@stateless\ndef BESIDE(message, user=None): ...\n'
+        )
+    start(workers=1, settings={"max_crashes": 3})
+    [key] = project.push("sleep60")
+    assert reason(project).startswith(
+        "its worker died 3 times while handling it, at last by its time limit of 1 s in workers.front.HANDLE"
+    )
+    assert project.starts()[key] == 3
 
 
 def test_a_handler_has_a_shorter_time_limit_than_its_pool(project: Project, start: Start) -> None:

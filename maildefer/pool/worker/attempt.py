@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from maildefer import events
 from maildefer.errors import ClaimLost, EntryMalformed, EntryTooLarge, QueueError, StorageFault
 from maildefer.handling.outcomes import ACKED, Buried, Outcome, Postponed
+from maildefer.handling.retry import given_up
 from maildefer.maildir.claims import Claim
 from maildefer.message.request import MailRequest, received
 from maildefer.pool.attempt_log import AttemptLog, log_failure
@@ -80,10 +81,9 @@ class QueueAttempts:
         most, failures = self.dispatcher.most_failures(message), claim.entry.failed
         if most is None or failures < most:
             return None
-        return Buried(
-            f"given up after {claim.attempt - 1} attempts, {failures} of which failed, at last by the death of the "
-            f"worker: @retry allows {most}"
-        )
+        ended = given_up(max(claim.attempt - 1, failures), failures)  # crashes of other queues count, too
+        last = "at last by" if failures > 1 else "by"
+        return Buried(f"{ended}, {last} the death of the worker: @retry allows {most}", begun=False)
 
     def read(self, claim: Claim) -> MailRequest | Buried:
         """Read the message of a claim, for `make`. Raises ClaimLost, StorageFault's kinds."""

@@ -14,7 +14,7 @@ from maildefer.backoff import backoff_seconds
 from maildefer.errors import ClaimLost, ConfigurationError, QueueError, QueueMissing, StorageFault
 from maildefer.handling.outcomes import Acked, Buried, Deferred, HandedOff, Outcome, Postponed
 from maildefer.handling.project.queue_paths import queue_at
-from maildefer.handling.retry import RetryPolicy
+from maildefer.handling.retry import RetryPolicy, given_up
 from maildefer.maildir.claims import Claim
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.names import MAX_HANDOFFS, pushed_at
@@ -63,7 +63,15 @@ class Settler:
                 return self._defer(claim, outcome, handler, message, buried)
             case Buried():
                 buried(message, outcome)
-                self._bury(claim, message, outcome.reason, handler, outcome.error, outcome.detail)
+                self._bury(
+                    claim,
+                    message,
+                    outcome.reason,
+                    handler,
+                    outcome.error,
+                    outcome.detail,
+                    begun=outcome.begun,
+                )
                 return "buried"
             case HandedOff():
                 return self._hand_off(claim, message, outcome, handler, buried)
@@ -83,8 +91,7 @@ class Settler:
         seconds = policy.delay(outcome, claim.attempt, failures, age, self.random, now)
         if seconds is None:
             buried(message, outcome)
-            some = f", {failures} of which failed" if failed and failures < claim.attempt else ""
-            reason = f"given up after {claim.attempt} attempts{some}: {outcome.reason}"
+            reason = f"{given_up(claim.attempt, failures if failed else None)}: {outcome.reason}"
             self._bury(claim, message, reason, handler, outcome.error, outcome.detail, failed=failed)
             return "buried"
         name = self.persist(lambda: claim.defer(seconds, failed=failed))
@@ -101,12 +108,13 @@ class Settler:
         detail: str | None,
         *,
         failed: bool = False,
+        begun: bool = True,
     ) -> None:
         facts = {"handler": handler, "error": error, "traceback": detail}
         if self.keep(message, reason, facts):
             self.persist(claim.ack)
             return
-        self.persist(lambda: claim.bury(reason, failed=failed, **facts))
+        self.persist(lambda: claim.bury(reason, failed=failed, begun=begun, **facts))
 
     def _hand_off(
         self, claim: Claim, message: object, outcome: HandedOff, handler: str, buried: Burial
