@@ -12,13 +12,14 @@ import itertools
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 from unittest.mock import patch
 
 from maildefer import testing
+from maildefer.errors import QueueUnlisted
 from maildefer.handling.dispatch import Dispatcher
 from maildefer.handling.outcomes import Outcome
 from maildefer.handling.project import settings
@@ -68,7 +69,8 @@ class SimulatedPool:
 
     def __init__(self) -> None:
         testing.store()
-        self._settings = settings.pool_settings(settings.loaded_settings() or import_settings(False))
+        self._module = settings.loaded_settings() or import_settings(False)
+        self._settings = settings.pool_settings(self._module)
         queues = self._settings.queues
         self._queues = {name: testing.queue(name) for name in queues}
         self._inbox = testing.queue("run/answers")
@@ -97,11 +99,14 @@ class SimulatedPool:
 
     def push(self, message: object, *, queue: str | None = None, **options: Any) -> str:
         """Push a message into one of the project's queues, the first unless `queue` names one: see `Queue.push`."""
-        return str(self._queues[queue or next(iter(self._queues))].push(message, **options))
+        return str(self._queue(queue).push(message, **options))
 
     def advance(self, **duration: float) -> list[SimulatedAttempt]:
-        """Move the clock by so many `hours`, `minutes`, `days` …, handling in between what falls due; see `drain`."""
-        until, ended = self._offset + datetimes.timedelta(**duration).total_seconds(), self.drain()
+        """Move the clock by so many `hours`, `minutes`, `days` …, handling in between what falls due; see `drain`.
+
+        Raises TypeError, ValueError for what is no such time, or would set it back.
+        """
+        until, ended = self._offset + _seconds_of(duration), self.drain()
         while (following := self._next_due()) is not None and following - _real_time() <= until:
             self._offset = max(self._offset, following - _real_time())
             ended += self.drain()
@@ -120,7 +125,7 @@ class SimulatedPool:
 
     def dead(self, queue: str | None = None) -> list[str]:
         """The keys of the dead letters of a queue."""
-        layout = self._queues[queue or next(iter(self._queues))].layout
+        layout = self._queue(queue).layout
         return sorted(EntryName.parse(name).key for name in _listed(layout.dead_new))
 
     @contextmanager
@@ -149,6 +154,13 @@ class SimulatedPool:
                 _empty(queue)
             stack.enter_context(testing._answers_in(self._inbox))
             yield
+
+    def _queue(self, name: str | None) -> Queue:
+        found = self._queues.get(next(iter(self._queues)) if name is None else name)
+        if found is None:
+            place = os.path.join(settings.project(), str(name))
+            raise QueueUnlisted(place, settings.place(self._module, "queues"), str(name))
+        return found
 
     def _datetimes(self) -> list[tuple[Any, str, Any]]:
         """The `datetime` of the project's modules, which asks this clock."""
@@ -237,6 +249,20 @@ class _Lines:
 
     def flush(self) -> None:
         pass
+
+
+def _seconds_of(duration: Mapping[str, float]) -> float:
+    given = ", ".join(f"{unit}={number!r}" for unit, number in duration.items())
+    advice = "give numbers that move the clock on, such as hours=5 or days=2"
+    try:
+        seconds = datetimes.timedelta(**duration).total_seconds()
+    except TypeError as fault:
+        raise TypeError(f"advance({given}): {fault}: {advice}") from None
+    except (ValueError, OverflowError) as fault:  # not a number, or too many
+        raise ValueError(f"advance({given}): {fault}: {advice}") from None
+    if seconds < 0:
+        raise ValueError(f"advance({given}) would set the clock back: {advice}")
+    return seconds
 
 
 def _raise(claim: Claim, fault: BaseException) -> None:

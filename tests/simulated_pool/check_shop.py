@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from maildefer.errors import QueueUnlisted
 from maildefer.routing import Router
 from maildefer.utils import import_settings
 from workers import shop  # type: ignore[attr-defined]  # the shop's, not the blog's
@@ -67,6 +68,34 @@ def test_what_is_rejected_is_a_dead_letter_and_each_test_begins_with_none(mailde
     key = mail(maildefer_queue, "never@x")
     [one] = maildefer_queue.drain()
     assert (one.outcome, one.reason, maildefer_queue.dead()) == ("buried", "never", [key])
+
+
+def test_a_queue_that_the_settings_do_not_list_is_told_in_words(maildefer_queue: Any) -> None:
+    for ask in (
+        lambda: maildefer_queue.push("Subject: x\n\ny\n", queue="run/nope"),
+        lambda: maildefer_queue.dead("run/nope"),
+    ):
+        with pytest.raises(QueueUnlisted, match=r"run/nope, nor is it in `queues` of .*settings\.py"):
+            ask()
+
+
+@pytest.mark.parametrize(
+    ("hours", "kind"),
+    [
+        (-1, ValueError),
+        (float("nan"), ValueError),
+        (float("inf"), ValueError),
+        ("5", TypeError),
+        (None, TypeError),
+    ],
+)
+def test_a_time_that_does_not_move_the_clock_on_is_refused(
+    hours: Any, kind: type[Exception], maildefer_queue: Any
+) -> None:
+    now = maildefer_queue.now
+    with pytest.raises(kind, match=r"^advance\(hours=.*\).*: give numbers that move the clock on"):
+        maildefer_queue.advance(hours=hours)
+    assert abs((maildefer_queue.now - now).total_seconds()) < 60
 
 
 def test_without_the_fixture_the_clock_is_the_hosts() -> None:
