@@ -33,6 +33,8 @@ _FIRST_SECONDS, _LONGEST_SECONDS = (
 )  # that a message waits for `@concurrency`; once promoted, it came sooner
 _LONGEST_RATE_SECONDS = 600.0  # for a rate, or as long again as it has waited
 _LEAST_SECONDS = 0.5
+_JOIN_SECONDS = 2.0  # that a worker's first messages wait for the lease of `home`, all together
+_HOME_SECONDS = 1.0  # between tries without it
 _MOST_KNOWN = 1000
 
 
@@ -67,6 +69,8 @@ class WorkerLimits:
         self._running: tuple[LimitUse, ...] = ()
         self._mean_seconds: dict[str, float] = {}  # that handlers took here, by limit
         self._may_wait_at = 0.0
+        self._has_joined = False  # whether `home` was served at some time, and so its time is known
+        self._wait_until: float | None = None  # for that
 
     def take_slots(self, uses: Sequence[LimitUse], key: str | None) -> Postponed | None:
         """Take a slot of each limit; or none, and say for how long the entry of that key is postponed.
@@ -77,6 +81,8 @@ class WorkerLimits:
         until, words[deadline] = words[deadline], 0
         began = self._system.boottime()
         try:
+            if not self._wait_for_home(uses):
+                return self._without_home(uses[0])
             full = None if self._has_ahead(uses) else self._take(uses)
         finally:
             words[deadline] = until and until + int((self._system.boottime() - began) * 1e9)
@@ -87,6 +93,8 @@ class WorkerLimits:
 
     def take_ahead(self, uses: Sequence[LimitUse]) -> float | None:
         """Take a slot of each limit before the claim, for the next message; else return in how many seconds to try."""
+        if not self._may_take(uses):
+            return 0.0
         if self._has_ahead(uses):
             return None
         full = self._take(uses)
@@ -114,6 +122,31 @@ class WorkerLimits:
                 if not self._line.is_empty(number := number_of(use.name)):
                     self._tell_released(number)
         self._running = ()
+
+    def _may_take(self, uses: Sequence[LimitUse]) -> bool:
+        """Whether there is a lease to take tokens under; slots of rates need to know the time, so only that it was."""
+        if self._has_joined and all(use.limit.period_seconds is not None for use in uses):
+            return True
+        if not self._home.may_take_tokens():
+            return False
+        self._has_joined = True
+        return True
+
+    def _wait_for_home(self, uses: Sequence[LimitUse]) -> bool:
+        """Whether slots may be taken; where `home` is joined a moment later than the message's queue, after a wait."""
+        while not self._may_take(uses):
+            now = self._system.boottime()
+            if self._wait_until is None:
+                self._wait_until = now + _JOIN_SECONDS
+            if self._has_joined or now >= self._wait_until:
+                return False
+            self._system.sleep(_LOOK_SECONDS)
+        return True
+
+    def _without_home(self, use: LimitUse) -> Postponed:
+        """No limit is reached, so the log does not tell one; of `home` it tells what is wrong."""
+        reason = f"the limits of {use.handler} can't be kept while {self._home.name} has no lease"
+        return Postponed(_HOME_SECONDS, reason, limit=number_of(use.name))
 
     def _has_ahead(self, uses: Sequence[LimitUse]) -> bool:
         """Whether these slots are taken already, and good for a start now."""

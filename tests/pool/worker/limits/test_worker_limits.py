@@ -154,6 +154,67 @@ def start(worker: WorkerLimits, use: LimitUse = RATE) -> bool:
     return True
 
 
+# Before `home` is joined
+
+
+def unjoin(host: Host) -> None:
+    host.board.words[host.board.queue(0) + QueueWord.STATE] = 0
+
+
+def join(host: Host) -> None:
+    host.board.words[host.board.queue(0) + QueueWord.STATE] = QueueState.SERVED
+
+
+@pytest.mark.parametrize("use", [ONE, RATE])
+def test_the_first_message_waits_until_the_queue_of_the_slots_is_joined(
+    use: LimitUse, host: Host, told: list[dict[str, Any]]
+) -> None:
+    worker, looks = host.worker(0), list[float]()
+    unjoin(host)
+
+    def sleep(seconds: float) -> None:
+        looks.append(seconds)
+        host.pass_time(seconds)
+        if len(looks) == 20:
+            join(host)
+
+    object.__setattr__(worker._system, "sleep", sleep)
+    assert worker.take_slots([use], host.key(0)) is None
+    assert len(looks) == 20
+    assert told == []
+
+
+@pytest.mark.parametrize("use", [ONE, RATE])
+def test_without_the_queue_of_the_slots_it_is_postponed_and_no_limit_is_told_to_be_reached(
+    use: LimitUse, host: Host, told: list[dict[str, Any]]
+) -> None:
+    worker = host.worker(0)
+    unjoin(host)
+    began = host.world.uptime
+    waits = []
+    for _ in range(3):
+        postponed = worker.take_slots([use], host.key(100))
+        assert postponed is not None
+        waits.append((postponed.seconds, round(host.world.uptime - began, 1)))
+    assert waits == [(1.0, 2.0)] * 3, "it waits once, and is tried again soon"
+    assert "home has no lease" in postponed.reason
+    assert worker.take_ahead([use]) == 0.0
+    assert told == []
+    join(host)
+    assert worker.take_slots([use], host.key(100)) is None
+
+
+def test_where_the_lease_is_late_only_slots_at_a_time_have_to_wait(host: Host) -> None:
+    """A slot of a rate is taken for good, whoever takes it; that it is free depends on the time."""
+    worker = host.worker(0)
+    assert start(worker, ONE)
+    host.board.words[host.board.queue(0) + QueueWord.CLAIM_UNTIL] = 0
+    assert start(worker, RATE)
+    began = host.world.uptime
+    assert worker.take_slots([ONE], host.key(0)) is not None
+    assert host.world.uptime == began
+
+
 # How long
 
 
