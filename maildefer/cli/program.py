@@ -35,7 +35,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "resume": ("pause", "Let hosts claim messages from paused queues again."),
     "reload": ("reload", "Let pools load settings and handlers anew, one worker at a time."),
     "periodic": ("periodic", "Look at tasks with a schedule, run them now, pause and resume them."),
-    "push": ("push", "Put messages into a queue."),
+    "push": ("push", "Put messages into a queue, to be handled at once, or later."),
     "queue": ("queue", "Look at queued messages and change what becomes of them."),
     "dead": ("dead", "Look at dead letters, requeue or delete them."),
     "audit": ("audit", "Prove from a queue's journal that nothing was lost."),

@@ -31,7 +31,8 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, and users
 WORKERS, FRONT, MEMBER, GROUP, OTHER = 61_001, 61_002, 61_011, 61_003, 61_041  # nobody's
 LEASE: Final = f"{LABEL}-17-abcdef012345"
 SHARED_BY_A_GROUP: Final = 0o2770
-READABLE: Final = {"tmp", "new", ".maildefer/format"}
+READABLE: Final = {"tmp", "new", ".maildefer/format", ".maildefer/idempotency"}
+PUT_IN: Final = {"tmp", "new", ".maildefer/journal", ".maildefer/idempotency"}
 FORGED: Final = b"Return-Path: <root@example.org>\nDelivered-To: post@osb.example\n\nPay at once.\n"
 
 
@@ -174,7 +175,7 @@ def test_a_broken_front_end_may_nothing_with_what_it_has_not_stored_itself(share
         "read": {*own, *READABLE},
         "change": own,
         "remove": own,
-        "put_in": {"tmp", "new", ".maildefer/journal"},
+        "put_in": PUT_IN,
     }
 
 
@@ -186,7 +187,7 @@ def test_another_member_of_the_front_ends_group_reads_what_that_has_stored_and_c
     assert may["read"] - files_of(shared, FRONT) == READABLE
     assert may["read"] >= stored
     assert may["change"] == may["remove"] == set()
-    assert may["put_in"] == {"tmp", "new", ".maildefer/journal"}
+    assert may["put_in"] == PUT_IN
 
 
 def test_a_broken_front_end_sends_as_anybody(shared: Layout) -> None:

@@ -117,6 +117,8 @@ def _failing_unit(mutant: Mutant) -> str:
         return ""
     first = _First()
     options = ["-q", "-x", "-p", "no:randomly", "-p", "no:cacheprovider", "-p", "no:xdist"]
+    # Of maildefer's own plugin, whose distribution has `tests` in a checkout: they are imported here already.
+    options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
     with mutant.planted(), redirect_stdout(io.StringIO()):
         pytest.main([*options, mutant.units], plugins=[first])
     return first.name
