@@ -4,7 +4,8 @@ import io
 import json
 import os
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,3 +59,14 @@ def maildefer(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 @pytest.fixture
 def queue(tmp_path: Any) -> Layout:
     return create_queue(str(tmp_path / "q"))
+
+
+@pytest.fixture
+def public_queue() -> Iterator[Layout]:
+    """A queue that other users can look at, and nobody but its owner can change."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        layout = create_queue(f"{folder}/queue")
+        for path, _, _ in os.walk(layout.path):
+            os.chmod(path, 0o755)
+        yield layout

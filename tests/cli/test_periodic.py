@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from maildefer.cli.commands import periodic
 from maildefer.handling.periodic.schedule import Schedule
 from maildefer.handling.periodic.table import PeriodicTask
 from maildefer.handling.tasks.call import call_in
 from maildefer.maildir.layout import Layout, create_queue
 from maildefer.maildir.upkeep.ticks import Tick, Ticks
 from tests.cli.conftest import Maildefer
+from tests.support.queues import somebody_else
 
 TASKS = """
 from maildefer.tasks import task
@@ -116,6 +118,35 @@ def test_a_name_that_is_none_is_told_with_those_there_are(
         assert ended.code == 1
         assert "name one of workers.nightly.backup, workers.nightly.digest" in ended.err
     assert not (project / "run").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root is needed to be somebody else")
+@pytest.mark.parametrize("paused", [False, True])
+def test_a_pause_by_who_may_not_write_tells_the_path_and_what_to_do(
+    maildefer: Maildefer, public_queue: Layout, monkeypatch: pytest.MonkeyPatch, paused: bool
+) -> None:
+    layout = public_queue
+    ticks(layout).pause(DIGEST.label)
+    if not paused:
+        ticks(layout).resume(DIGEST.label)
+    # What reads the project is tried elsewhere; that user can't read this one.
+    monkeypatch.setattr(periodic, "_tasks", lambda: [DIGEST])
+    monkeypatch.setattr(periodic, "_path", lambda task: layout.path)
+    with somebody_else():
+        ended = maildefer("periodic", "resume" if paused else "pause", "digest")
+    assert ended.code == 1
+    assert f"{layout.periodic}: Permission denied: give this user" in ended.err
+    assert ticks(layout).paused() == ({DIGEST.label} if paused else set())
+
+
+@pytest.mark.parametrize("command", [("list",), ("run", "digest"), ("pause", "digest"), ("resume", "digest")])
+def test_outside_of_a_project_it_is_told_how_to_name_one(
+    maildefer: Maildefer, command: tuple[str, ...]
+) -> None:
+    ended = maildefer("periodic", *command)
+    assert (ended.code, ended.out) == (78, "")
+    assert f"no project here, as {Path.cwd()} has no settings" in ended.err
+    assert "MAILDEFER_PROJECT" in ended.err
 
 
 def test_a_schedule_that_never_comes_is_told_with_its_line(maildefer: Maildefer, project: Path) -> None:

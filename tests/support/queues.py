@@ -12,6 +12,7 @@ Each counts for the first matching call, or for `times` of them; `where` is a te
 
 from __future__ import annotations
 
+import codecs
 import errno
 import os
 from collections.abc import Callable, Iterator
@@ -275,6 +276,7 @@ def everywhere(layout: Layout) -> dict[str, bytes]:
 @contextmanager
 def somebody_else() -> Iterator[None]:
     """As a user without privileges; for root only."""
+    codecs.lookup("ascii")  # loaded at its first use, when Python's own library may be out of reach
     os.seteuid(65534)
     try:
         yield

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -65,7 +66,7 @@ def run(task: OneTask) -> None:
 def pause(task: OneTask) -> None:
     """Let no host push calls of a task, until it is resumed."""
     found = _named(task)
-    made = answered(bounded(lambda: _ticks(open_or_make(_path(found))).pause(found.label)), found.queue)
+    made = _marked(found, lambda ticks: ticks.pause(found.label))
     output.line(output.clean(f"{found.name} {'is paused' if made else 'was paused already'}"))
     output.say("calls that wait in the queue are not held up; `maildefer periodic resume` lets it go on")
 
@@ -74,15 +75,20 @@ def pause(task: OneTask) -> None:
 def resume(task: OneTask) -> None:
     """Let the hosts push calls of a paused task again; what it missed is made up for as its `catch_up` says."""
     found = _named(task)
-    ended = answered(bounded(lambda: _ticks(open_or_make(_path(found))).resume(found.label)), found.queue)
+    ended = _marked(found, lambda ticks: ticks.resume(found.label))
     output.line(output.clean(f"{found.name} {'goes on' if ended else 'was not paused'}"))
 
 
 def _tasks() -> list[PeriodicTask]:
     """The periodic tasks of the project in the working directory. Raises ConfigurationError."""
-    from maildefer.handling.project.finder import project  # for this only
+    from maildefer.handling.project.finder import PROJECT, is_project, project  # for this only
     from maildefer.pool.probe import Probe
 
+    if not is_project():
+        raise ConfigurationError(
+            f"no project here, as {os.getcwd()} has no settings: "
+            f"change to the project's folder, or name it in {PROJECT}"
+        )
     try:
         return list(Probe(project()).wait().periodic)
     except ConfigurationError as error:
@@ -109,6 +115,17 @@ def _pushed(task: PeriodicTask) -> str:
     layout, host = open_or_make(_path(task)), this_host().label
     call = Call(task=task.name, args=[], kwargs={})
     return Pusher(layout, host=host).push(composed(call, task.address, layout.path, host))
+
+
+def _marked(task: PeriodicTask, act: Callable[[Ticks], bool]) -> bool:
+    def mark() -> bool:
+        layout = open_or_make(_path(task))
+        try:
+            return act(_ticks(layout))
+        except OSError as fault:
+            raise_named(layout.periodic, fault)
+
+    return answered(bounded(mark), task.queue)
 
 
 def _looked_up(tasks: list[PeriodicTask]) -> tuple[dict[str, Tick | None], set[str]]:
