@@ -202,13 +202,13 @@ class ReceiverService:
 
     def _register(self) -> None:
         host, path = this_host(), self._orders["pidfile"]
-        socket_path, tell = None, getattr(self._receiver, "status", None)
-        if callable(tell):
+        socket_path, report = None, getattr(self._receiver, "status", None)
+        if callable(report):
             socket_path = runtime_dir.socket_path(path)
             reloads = callable(getattr(self._receiver, "reload", None))
             status_socket.answer_in_thread(
                 status_socket.listen_at(socket_path),
-                lambda: {**tell(), "reload": self._reloads} if reloads else tell(),
+                lambda: {**report(), "reload": self._reloads} if reloads else report(),
             )
         queue = getattr(
             self._receiver, "queue_dir", None

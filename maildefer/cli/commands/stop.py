@@ -53,11 +53,11 @@ def stop(
         raise typer.Exit(1)
 
 
-def _found(pid: str | None, all_in: str | None, tell: Callable[[str], None]) -> list[PidFileStatus]:
+def _found(pid: str | None, all_in: str | None, report: Callable[[str], None]) -> list[PidFileStatus]:
     if all_in is not None:
         found = control.find_processes(all_in)
         for item in found:
-            tell(output.clean(item.path))
+            report(output.clean(item.path))
         if not found:
             output.say(f"no pid files in {all_in}: nothing to stop")
         return found

@@ -90,10 +90,10 @@ class Keeper:
             received: Iterator[FromSupervisor | InvalidMessage] = receive(orders, from_supervisor)
             for order in received:
                 self._carry_out(order)
-            told: Iterator[FromWorker | InvalidMessage] = receive(
+            reports: Iterator[FromWorker | InvalidMessage] = receive(
                 deferrals, partial(from_worker, queues=len(self._maintenance))
             )
-            for message in told:
+            for message in reports:
                 self._receive_from_worker(message)
             self._check_supervisor()
         for heartbeat in self._heartbeats:

@@ -120,15 +120,15 @@ class Ticker:
         watched.due = schedule.next_after(max(last.instant, int(now))) or math.inf
 
     def _push(self, folder: str, task: PeriodicTask, last: Tick, instant: int) -> Tick:
-        told = {"queue": self._queue.name, "task": task.name, "instant": instant}
+        context = {"queue": self._queue.name, "task": task.name, "instant": instant}
         if not task.overlap and last.key and not self._ticks.has_ended(last):
             skipped = Tick(instant=instant, key=last.key)
             if (found := self._ticks.move(folder, last, skipped)) == skipped:
-                events.emit("tick.skipped", **told, key=last.key)
+                events.emit("tick.skipped", **context, key=last.key)
             self._ticks.finish(found)
             return found
         compose = self.compose(task, self._queue.layout.path, self._host)
         found, is_ours = self._ticks.push(folder, last, instant, compose)
         if is_ours:
-            events.emit("tick.pushed", **told, key=found.key)
+            events.emit("tick.pushed", **context, key=found.key)
         return found

@@ -187,8 +187,8 @@ def _keep_undeliverable(message: object, reason: str, facts: Mapping[str, object
         return False
     try:
         queue, key, attempt = (getattr(message, name, None) for name in ("queue", "key", "attempt"))
-        told = {"queue": queue, "came_as": key, "attempts": attempt, **facts}
-        undeliverable.push(Router.UNDELIVERABLE_QUEUE, message, reason, **told)
+        context = {"queue": queue, "came_as": key, "attempts": attempt, **facts}
+        undeliverable.push(Router.UNDELIVERABLE_QUEUE, message, reason, **context)
     except Exception:
         LOG.exception("the undeliverable queue did not take a message: it goes to the dead letters")
         return False
