@@ -15,6 +15,7 @@ from maildefer.cli.parameters import Group
 from maildefer.errors import ConfigurationError, MaildeferError, UnsafeMount
 
 EX_TEMPFAIL: Final = 75  # sysexits.h
+EX_NOPERM: Final = 77
 EX_CONFIG: Final = 78
 
 

@@ -22,6 +22,7 @@ from maildefer.maildir.reasons import write_reason
 from maildefer.message.envelope import split
 from maildefer.queue import Queue
 from tests.sampling import one_fast
+from tests.support.queues import somebody_else
 
 MESSAGE = b"Subject: caf\xe9\r\n\r\nbody\x1b[31m\n"
 
@@ -633,3 +634,28 @@ def test_a_requeue_of_many_goes_on_past_those_whose_unique_key_is_held_and_names
     assert {EntryName.parse(name).key for name in os.listdir(queue.dead_new)} == set(held)
     assert all(f"{key} has the unique key of " in ended.err for key in held)
     assert "2 entries requeued" in ended.err
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root is needed to be somebody else")
+@pytest.mark.parametrize(
+    ("options", "may_put", "code"),
+    [
+        ((), False, 75),
+        (("--unique", "order-17"), False, 75),
+        ((), True, 0),
+        (("--unique", "order-17"), True, 77),
+    ],
+)
+def test_who_may_only_put_entries_in_is_not_asked_to_try_again_with_a_unique_key(
+    maildefer, queue, public_queue, options, may_put, code
+):
+    maildefer("push", queue.path, *options, stdin=MESSAGE)  # loads what that user may not read
+    if may_put:
+        for folder in (public_queue.tmp, public_queue.new):
+            os.chmod(folder, 0o777)
+    with somebody_else():
+        ended = maildefer("push", public_queue.path, *options, stdin=MESSAGE)
+    assert ended.code == code
+    assert ("may only put entries" in ended.err) is (code == 77)
+    assert ("write permission" in ended.err) is (code == 75)
+    assert os.listdir(public_queue.tmp) == []

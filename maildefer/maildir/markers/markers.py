@@ -63,8 +63,8 @@ class Markers:
 
         When it returns, the entry and its marker are on stable storage, also those that were found. `compose` may be
         called more than once, or not at all. Raises TypeError and UniqueKeyRefused for a unique key, MarkersRefused for
-        a user who may only put entries in, QueueMissing, StorageFault's kinds, and what `compose` raises. The entry may
-        be handled after a MountFault, and where the last sync failed; whoever tries again is told of it.
+        a user who may put entries in, but no markers, QueueMissing, StorageFault's kinds, and what `compose` raises.
+        The entry may be handled after a MountFault, and where the last sync failed; whoever tries again is told of it.
         """
         place = f"{self._finder.folder}/{hash_of(unique)}"
         try:
@@ -93,10 +93,19 @@ class Markers:
 
     def _raise(self, fault: OSError) -> NoReturn:
         if fault.errno in (errno.EACCES, errno.EPERM):
+            self._must_be_writable()
             raise MarkersRefused(self._finder.folder, fault) from fault
         if fault.errno == errno.ENOENT:
             raise QueueMissing(self._layout.path) from fault
         raise_named(self._finder.folder, fault)
+
+    def _must_be_writable(self) -> None:
+        """Raise what a plain push would, for a user who may not put entries in either; StorageFault's kinds."""
+        try:
+            stem = names.fresh_stem(self._host, self._system)
+            Draft(self._layout, stem, rights=self._rights, system=self._system).discard()
+        except OSError as fault:  # of the rights; the folder can't be looked at
+            raise_named(self._layout.path, fault)
 
     def _push_new(self, place: str, compose: Compose) -> Marked | None:
         """Make an entry with its marker, or return the one that came first; None if the caller has to begin again."""

@@ -8,8 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from maildefer.errors import MarkersRefused, MountFault, NoSpace, QueueMissing, UniqueKeyRefused
-from maildefer.maildir.layout import Layout
+from maildefer.errors import (
+    MarkersRefused,
+    MountFault,
+    NoSpace,
+    PermissionRefused,
+    QueueMissing,
+    UniqueKeyRefused,
+)
+from maildefer.maildir.layout import Layout, create_queue
 from maildefer.maildir.markers.markers import Marked, Markers
 from maildefer.maildir.markers.names import hash_of
 from maildefer.maildir.push import Planned
@@ -355,8 +362,6 @@ def test_a_queue_that_is_gone_is_missing(markers: Markers, layout: Layout) -> No
 
 
 def test_a_user_who_may_only_put_entries_in_is_told_so(public_path: Path) -> None:
-    from maildefer.maildir.layout import create_queue
-
     if os.geteuid() != 0:
         pytest.skip("for root, who can be somebody else")
     layout = create_queue(str(public_path / "queue"))
@@ -366,4 +371,24 @@ def test_a_user_who_may_only_put_entries_in_is_told_so(public_path: Path) -> Non
         os.chmod(folder, 0o777)
     with somebody_else(), pytest.raises(MarkersRefused, match="may only put entries"):
         push(Markers(layout, host=LABEL))
+    assert os.listdir(layout.tmp) == []
+
+
+@pytest.mark.parametrize("has_markers", [False, True])
+@pytest.mark.parametrize("mode", [0o755, 0o700])
+def test_a_user_who_may_put_nothing_in_is_told_what_any_push_tells(
+    public_path: Path, has_markers: bool, mode: int
+) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("for root, who can be somebody else")
+    layout = create_queue(str(public_path / "queue"))
+    if has_markers:
+        push(Markers(layout, host=LABEL), "the folder exists")
+        os.chmod(f"{layout.control}/unique", 0o2700)
+    for folder in (layout.tmp, layout.new, layout.control, layout.path):
+        os.chmod(folder, mode)
+    with somebody_else(), pytest.raises(PermissionRefused, match="write permission") as refused:
+        push(Markers(layout, host=LABEL))
+    assert refused.type is PermissionRefused
+    assert str(refused.value).startswith(f"{layout.tmp}: ")
     assert os.listdir(layout.tmp) == []
