@@ -76,7 +76,7 @@ class Application:
         *,
         tokens: ConversationTokens | None = None,
         limits: LimitSlots | None = None,
-        running: Callable[[str, float | None], None] | None = None,
+        running: Callable[[str, float | None, int], None] | None = None,
     ) -> Dispatcher:
         """The dispatcher of a queue, named as in the settings or by its absolute path. Raises `ConfigurationError`."""
         modules = self.settings.queues[self.queue_named(queue)]

@@ -52,7 +52,7 @@ class Dispatcher:
     `queues_of` says which queues list a module, for handoffs; without it, handoffs are not checked against queues.
     `tokens` keeps other workers out of a conversation; a single process needs none. `limits` keeps the limits of
     handlers, which without it hold for nobody. `running` is called with the name
-    of each handler before it runs, and with its own time limit in seconds, if it has one.
+    of each handler before it runs, its own time limit in seconds, if it has one, and its `most_timeouts`.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Dispatcher:
         queues_of: Mapping[str, Sequence[str]] | None = None,
         tokens: ConversationTokens | None = None,
         limits: LimitSlots | None = None,
-        running: Callable[[str, float | None], None] | None = None,
+        running: Callable[[str, float | None, int], None] | None = None,
     ) -> None:
         self._router = router
         self._modules = None if modules is None else frozenset(modules)
@@ -109,8 +109,8 @@ class Dispatcher:
     def most_failures(self, message: HasRecipient) -> int | None:
         """After how many failures no handler of the message may run again, by `@retry(attempts=…)`; None for no limit.
 
-        It is asked after a worker's death, of which it is not known which of the handlers was the cause: the most
-        patient one counts, and no `@batch`, whose death charges messages that had no part in it.
+        It is asked after a worker's death, of which it is not known which of the handlers was the cause (else the
+        keeper gives it up): the most patient one counts, and no `@batch`, whose death charges messages without a part.
         """
         try:
             steps = [step for (steps, _), _ in self._matched(message) for step in steps]
@@ -142,7 +142,7 @@ class Dispatcher:
 
     def _run_batch(self, step: HandlerStep, messages: Sequence[HasRecipient]) -> list[Outcome] | Deferred:
         if self._running is not None:
-            self._running(step.name, step.timeout_seconds)
+            self._running(step.name, step.timeout_seconds, step.most_timeouts)
         return log_context.run_handlers(self._batches.run, step, messages)
 
     def buried(self, message: HasRecipient, outcome: Outcome) -> None:
@@ -262,7 +262,7 @@ class Dispatcher:
     def _run(self, step: HandlerStep, message: HasRecipient, groups: dict[str, Any]) -> Outcome:
         log_context.begin_handler(message, step.name)
         if self._running is not None:
-            self._running(step.name, step.timeout_seconds)
+            self._running(step.name, step.timeout_seconds, step.most_timeouts)
         try:
             if step.nolocking:
                 result = step.function(message, **groups)

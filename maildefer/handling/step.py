@@ -28,6 +28,7 @@ class HandlerStep(NamedTuple):
     retry: RetryTerms | None = None
     timeout_seconds: float | None = None
     limits: tuple[Limit, ...] = ()
+    most_timeouts: int = 0
 
     @property
     def call_token(self) -> str:
@@ -51,7 +52,19 @@ def step_of(function: Handler) -> HandlerStep:
         handler_marks.retry_of(function),
         handler_marks.timeout_of(function),
         limits_of(function),
+        _most_timeouts(function),
     )
+
+
+def _most_timeouts(function: Handler) -> int:
+    """After how many failures a death by the handler's own time limit is the last one; 0: it does not say.
+
+    The death of a `@batch` charges messages that had no part in it, so that it never does.
+    """
+    terms = handler_marks.retry_of(function)
+    if terms is None or handler_marks.timeout_of(function) is None or handler_marks.batch_of(function):
+        return 0
+    return terms.max_attempts or 0
 
 
 def one_by_one(function: Handler) -> Handler:

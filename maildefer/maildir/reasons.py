@@ -25,6 +25,7 @@ class Death:
     how: str  # "by SIGSEGV", "by its time limit of 5 s"
     handler: str | None = None  # its full name; None before any had begun
     seconds: float | None = None  # since the handlers began
+    most_failures: int = 0  # that the handler's @retry allows, where it is sure to be the cause; 0: it is not
     stack: str | None = None  # of all its threads at that moment, if it could still write it
 
     def __str__(self) -> str:

@@ -127,6 +127,9 @@ class SlotWord:
     GATHERED: Final = HELD + PLACES + 2  # how many of its places for gathered claims it has ever used
     TAKEN: Final = HELD + PLACES + 4  # how many it has gathered so far
     WAITS_FOR: Final = HELD + PLACES + 3  # 1 + the conversation token that its entry waits for, or 0
+    MOST_TIMEOUTS: Final = (
+        HELD + PLACES + 5
+    )  # of the handler, while it has a time limit of its own; see `step`
     FAILED: Final = HELD + PLACES + 7  # of DEFERRED, those after an exception
     HANDLER_LENGTH: Final = (
         HELD + PLACES + 8

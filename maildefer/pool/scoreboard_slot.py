@@ -27,6 +27,7 @@ class ScoreboardSlot:
         "_left_ns",
         "_length_word",
         "_memory",
+        "_most_word",
         "_name_start",
         "_seq",
         "_timed_words",
@@ -46,6 +47,7 @@ class ScoreboardSlot:
         self._handler_start = (base + HANDLER_WORD) * WORD_BYTES
         self._handler_word = base + SlotWord.HANDLER_LENGTH
         self._timed_words = base + SlotWord.BEGAN, base + SlotWord.DEADLINE
+        self._most_word = base + SlotWord.MOST_TIMEOUTS
         self._left_ns = 0  # of the pool's time limit, while a handler with its own runs
 
     def next_seq(self) -> int:
@@ -77,10 +79,11 @@ class ScoreboardSlot:
         self._words[place] = 0
         self._free.append(place)
 
-    def running(self, handler: str, limit_seconds: float | None = None) -> None:
+    def running(self, handler: str, limit_seconds: float | None = None, most: int = 0) -> None:
         """Publish which handler has the message; the name is written only where it is another than the last."""
         if limit_seconds is not None or self._left_ns:
             self._begin_limit(limit_seconds)
+            self._words[self._most_word] = most
         if handler is not self._handler:
             encoded = handler.encode("utf-8", "replace")[:HANDLER_BYTES]
             self._memory[self._handler_start : self._handler_start + len(encoded)] = encoded

@@ -136,6 +136,7 @@ class SlotView(RecordView):
     exit_word = Word(SlotWord.EXIT)
     died = Moment(SlotWord.DIED)
     limit_seconds = Duration(SlotWord.LIMIT)
+    most_timeouts = Word(SlotWord.MOST_TIMEOUTS)
 
     def __init__(self, board: Scoreboard, slot: int) -> None:
         super().__init__(board.words, board.slot(slot))

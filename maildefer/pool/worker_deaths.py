@@ -58,6 +58,7 @@ def read_death(board: Scoreboard, slot: int, dumps: StackDumps | None) -> Death 
         handler=board.handler(slot) or None,
         seconds=round(child.died - child.began, 3) if child.began else None,
         stack=stack or None,
+        most_failures=child.most_timeouts if child.limit_seconds else 0,
     )
 
 

@@ -118,7 +118,7 @@ def test_each_handler_is_told_of_before_it_runs(project: Project) -> None:
     told: list[tuple[str, list[str]]] = []
     project.add("m.ONE")
     project.add("m.TWO", raising(ValueError("odd")))
-    project.dispatch(running=lambda name, seconds: told.append((name, list(project.ran))))
+    project.dispatch(running=lambda name, seconds, most: told.append((name, list(project.ran))))
     assert told == [("m.ONE", []), ("m.TWO", ["m.ONE"])]
 
 

@@ -248,9 +248,19 @@ def test_after_a_workers_death_the_most_patient_handler_counts(
     assert Dispatcher(router).most_failures(mail()) == most
 
 
-def test_each_handler_is_begun_with_its_own_time_limit(router: RoutingBase) -> None:
-    begun: list[float | None] = []
-    for function in (fresh(), timeout("5m")(fresh())):
+def test_each_handler_is_begun_with_its_own_time_limit_and_how_often_it_may_exceed_it(
+    router: RoutingBase,
+) -> None:
+    begun: list[tuple[float | None, int]] = []
+    patient = retry(attempts=2)
+    for function in (
+        fresh(),
+        timeout("5m")(fresh()),
+        timeout(1)(patient(fresh())),
+        patient(fresh()),
+        timeout(1)(retry(backoff=2)(fresh())),
+        batch(limit=5)(timeout(1)(patient(fresh()))),
+    ):
         route("post@osb")(stateless(function))
-    Dispatcher(router, running=lambda name, seconds: begun.append(seconds)).dispatch(mail())
-    assert begun == [None, 300.0]
+    Dispatcher(router, running=lambda *told: begun.append(told[1:])).dispatch(mail())
+    assert begun == [(None, 0), (300.0, 0), (1.0, 2), (None, 0), (1.0, 0), (1.0, 0)]

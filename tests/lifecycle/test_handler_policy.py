@@ -44,21 +44,36 @@ def test_nor_after_its_workers_death(project: Project, start: Start) -> None:
     assert project.starts()[key] == 1
 
 
-def test_a_handler_of_two_attempts_beside_one_without_a_limit_is_tried_as_often_as_the_pool_lets_it(
-    project: Project, start: Start
+@pytest.mark.parametrize("most", [2, 1])
+def test_a_time_limit_of_a_handlers_own_counts_by_its_own_policy(
+    project: Project, start: Start, most: int
 ) -> None:
-    """Who killed the worker is told in the reason, and decides nothing."""
-    decorate(project, '@timeout("1s")\n@retry(attempts=2)')
+    """The one beside it allows more; only the one that hangs has come to its end."""
+    decorate(project, f'@timeout("1s")\n@retry(attempts={most})')
     with open(project.path / "workers" / "front.py", "a") as module:
         module.write(
             '\n\n@route("(user)@test", user=".+")\n@stateless\ndef BESIDE(message, user=None): ...\n'
         )
-    start(workers=1, settings={"max_crashes": 3})
+    start(workers=1)
     [key] = project.push("sleep60")
-    assert reason(project).startswith(
-        "its worker died 3 times while handling it, at last by its time limit of 1 s in workers.front.HANDLE"
-    )
-    assert project.starts()[key] == 3
+    words = reason(project)
+    assert "by its time limit of 1 s in workers.front.HANDLE after " in words
+    assert words.endswith(f": @retry allows {most}")
+    [dead] = project.names("dead_new")
+    assert (dead.attempts, dead.crashes) == (most, most)
+    assert project.starts()[key] == most
+
+
+def test_a_death_of_another_kind_counts_by_the_most_patient_handler(project: Project, start: Start) -> None:
+    decorate(project, '@timeout("1h")\n@retry(attempts=1)')
+    with open(project.path / "workers" / "front.py", "a") as module:
+        module.write(
+            '\n\n@route("(user)@test", user=".+")\n@stateless\ndef BESIDE(message, user=None): ...\n'
+        )
+    start(workers=1, settings={"max_crashes": 2})
+    [key] = project.push("exit3")
+    assert reason(project).startswith("its worker died 2 times while handling it, at last by exiting with 3")
+    assert project.starts()[key] == 2
 
 
 def test_a_handler_has_a_shorter_time_limit_than_its_pool(project: Project, start: Start) -> None:

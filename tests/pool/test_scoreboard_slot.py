@@ -85,3 +85,17 @@ def test_the_next_message_begins_with_the_whole_limit(course: Course) -> None:
 def test_a_handler_without_a_limit_reads_no_clock(course: Course, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scoreboard_slot, "time", None)
     assert course.left(None) == POOL
+
+
+def test_how_often_a_handler_may_exceed_its_limit_is_told_as_long_as_it_runs(course: Course) -> None:
+    def most() -> int:
+        return course.words[course.base + SlotWord.MOST_TIMEOUTS]
+
+    course.slot.running("m.HANDLER", 1.0, 2)
+    assert most() == 2
+    course.slot.running("m.BESIDE")
+    assert most() == 0
+    course.slot.running("m.HANDLER", 1.0, 2)
+    course.begin_message()
+    course.slot.running("m.BESIDE")
+    assert most() == 0, "nor for the next message"

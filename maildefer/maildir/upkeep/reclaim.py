@@ -185,13 +185,17 @@ class Reclaimer:
         system, entry = self._system, self._with_unique(EntryName.parse(name), names.unique_of(name))
         back = entry.returned(crashes=1) if charged else entry.returned(attempts=-1)
         folder, reason = self._layout.new, ""
-        if charged and back.crashes >= self._max_crashes:
+        most = death.most_failures if death is not None and charged else 0
+        is_worn_out = 0 < most <= back.failed
+        if charged and (back.crashes >= self._max_crashes or is_worn_out):
             times = "once" if back.crashes == 1 else f"{back.crashes} times"
             reason = f"its worker died {times} while handling it"
             facts: dict[str, object] = {"error": "crash limit"}
             if death is not None:
                 reason = f"{reason}, {'at last ' if back.crashes > 1 else ''}{death}"
                 facts |= death.facts()
+            if is_worn_out:
+                reason += f": @retry allows {most}"
             reasons.write_reason(self._layout, back, reason, facts, host=self._host, system=system)
             folder = self._layout.dead_new
         if (journal := journal_of(self._layout, system)) is not None:

@@ -13,6 +13,7 @@ from maildefer.maildir import names, reasons
 from maildefer.maildir.claims import Claim, Claimer
 from maildefer.maildir.layout import Format, Layout
 from maildefer.maildir.names import EntryName, Owner
+from maildefer.maildir.reasons import Death
 from maildefer.maildir.upkeep import leases, reclaim
 from maildefer.maildir.upkeep.failed_moves import FailedMoves
 from maildefer.maildir.upkeep.leases import Lease
@@ -170,6 +171,28 @@ def test_only_the_dead_workers_claims_are_taken_back(keeper: Keeper, lease: Leas
     stranger = claimed_by(layout, THEIRS, "3.x", pid=17)
     assert keeper.reclaimer.reclaim_claims_of(17, charged=True) == Reclaimed(reclaimed=["1.x"])
     assert set(everywhere(layout)) == {"new/1.x,a=1,c=1,n=1", f"cur/{other}", f"cur/{stranger}"}
+
+
+@pytest.mark.parametrize(
+    ("name", "most", "charged", "folder"),
+    [
+        ("1.x,a=1", 2, True, "new"),
+        ("1.x,a=2,c=1", 2, True, "dead"),
+        ("1.x,f=1,a=2", 2, True, "dead"),
+        ("1.x,a=2,c=1", 0, True, "new"),
+        ("1.x,a=2,c=2", 2, False, "new"),
+    ],
+)
+def test_a_death_that_a_handler_is_sure_to_have_caused_counts_by_its_policy(
+    keeper: Keeper, lease: Lease, layout: Layout, name: str, most: int, charged: bool, folder: str
+) -> None:
+    claimed_by(layout, lease.name, name, pid=17)
+    death = Death(how="by its time limit of 1 s", handler="m.HANDLE", most_failures=most)
+    moved = keeper.reclaimer.reclaim_claims_of(17, charged=charged, death=death)
+    assert len(os.listdir(layout.new if folder == "new" else layout.dead_new)) == 1
+    for reason in moved.buried.values():
+        assert reason.endswith("by its time limit of 1 s in m.HANDLE: @retry allows 2")
+    assert bool(moved.buried) == (folder == "dead")
 
 
 def test_what_was_killed_for_a_drain_is_not_charged(keeper: Keeper, lease: Lease, layout: Layout) -> None:
