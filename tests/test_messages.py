@@ -134,7 +134,7 @@ def test_what_a_worker_does_not_say_is_nonsense(ends: Ends, nonsense: bytes) -> 
         (from_keeper, JoinFailed(why="Stale file handle")),
         (from_keeper, ChildMisbehaved(pid=7, reason="what it said is none of its messages")),
         (of_worker, EntryDeferred(queue=1, name="1.a")),
-        (of_worker, EntryDeferred(queue=1, name="1.a", limit=77)),
+        (of_worker, EntryDeferred(queue=1, name="1.a", limit=77, turn_ms=123_456_789)),
         (of_worker, SlotReleased(queue=1, limit=77)),
         (from_supervisor, ReclaimSlots()),
         (from_supervisor, LeaveLeases()),

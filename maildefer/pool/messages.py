@@ -93,11 +93,15 @@ FromKeeper = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EntryDeferred:
-    """An entry waits in that queue's `.later/`, under that name; for a limit, if `limit` is its number."""
+    """An entry waits in that queue's `.later/`, under that name; for a limit, if `limit` is its number.
+
+    `turn_ms`, on the boot clock, is when its turn for a rate is; 0 if it has none.
+    """
 
     queue: int
     name: str
     limit: int = 0
+    turn_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,8 +194,8 @@ def receive(
 
 def _record_of(message: Message) -> dict[str, object]:
     match message:
-        case EntryDeferred(queue=queue, name=name, limit=limit):
-            return {"queue": queue, "name": name, "limit": limit}
+        case EntryDeferred(queue=queue, name=name, limit=limit, turn_ms=turn_ms):
+            return {"queue": queue, "name": name, "limit": limit, "turn": turn_ms}
         case SlotReleased(queue=queue, limit=limit):
             return {"queue": queue, "released": limit}
         case LeaseLost(queue=queue):
@@ -245,10 +249,10 @@ def from_keeper(record: dict[str, object]) -> FromKeeper | None:
 def from_worker(record: dict[str, object], *, queues: int) -> FromWorker | None:
     """Parse what a worker says to the keeper of so many queues."""
     match record:
-        case {"queue": int(queue), "name": str(name), "limit": int(limit)} if (
+        case {"queue": int(queue), "name": str(name), "limit": int(limit), "turn": int(turn_ms)} if (
             0 <= queue < queues and _is_name(name)
         ):
-            return EntryDeferred(queue=queue, name=name, limit=limit)
+            return EntryDeferred(queue=queue, name=name, limit=limit, turn_ms=turn_ms)
         case {"queue": int(queue), "released": int(limit)} if 0 <= queue < queues:
             return SlotReleased(queue=queue, limit=limit)
     return None

@@ -71,7 +71,7 @@ class Maintenance:
             context, index, self._name, on_reclaimed, self._failed_moves["take back"]
         )
         self._promoter = Promoter(self._layout, refusals=self._failed_moves["promote"], system=system)
-        self._limited = LimitedEntries(self._record, self._promoter)
+        self._limited = LimitedEntries(self._record, self._promoter, system=system)
         self._sweeper = Sweeper(self._layout, system=system)
         self.ticker = Ticker(heartbeat, context.host.label, system)
         self._observer = self._make_observer()
@@ -207,6 +207,7 @@ class Maintenance:
     def _promote(self) -> None:
         while not self._from_workers.empty():
             self._limited.receive(self._from_workers.get())
+        self._limited.promote_turns()
         for key in self._promoter.promote(self._heartbeat.mount_time.now()):
             if not self._limited.forget(key):
                 events.emit("entry.promoted", queue=self._name, key=key)
@@ -290,7 +291,7 @@ class Maintenance:
         """Compute when to promote, on the boot clock."""
         if not self._from_workers.empty():
             return 0.0
-        again = self._failed_moves["promote"].next_at()
+        again = min(self._failed_moves["promote"].next_at(), self._limited.next_turn())
         if (due := self._promoter.next_due()) is None:
             return again
         return min(again, self._system.boottime() + due - self._heartbeat.mount_time.now())

@@ -43,9 +43,9 @@ class Settler:
     host: str
     is_ending: Callable[[], bool] = lambda: False
     random: Callable[[], float] = random.random
-    deferred: Callable[[Claim, str, int], None] = lambda claim, name, limit: (
+    deferred: Callable[[Claim, str, Postponed | None], None] = lambda claim, name, postponed: (
         None
-    )  # called with each deferred name, and the number of the limit for which it waits, or 0
+    )  # called with each deferred name, and its outcome where it was postponed
     keep: KeepMessage = lambda message, reason, facts: False
     open_queue: Callable[[str], Layout] = queue_at  # makes a queue of the settings where there is none yet
     _opened: dict[str, Layout] = field(default_factory=dict)
@@ -77,7 +77,7 @@ class Settler:
                 return self._hand_off(claim, message, outcome, handler, buried)
             case Postponed():
                 name = self.persist(lambda: claim.postpone(outcome.seconds))
-                self.deferred(claim, name, outcome.limit)
+                self.deferred(claim, name, outcome)
                 return "postponed"
             case _:
                 assert_never(outcome)
@@ -95,7 +95,7 @@ class Settler:
             self._bury(claim, message, reason, handler, outcome.error, outcome.detail, failed=failed)
             return "buried"
         name = self.persist(lambda: claim.defer(seconds, failed=failed))
-        self.deferred(claim, name, 0)
+        self.deferred(claim, name, None)
         return "deferred"
 
     def _bury(

@@ -21,7 +21,7 @@ from maildefer.errors import QueueError, ResourcesExhausted, StorageFault
 from maildefer.handling.application import Application
 from maildefer.handling.dispatch import Dispatcher
 from maildefer.handling.limits.admission import ConversationTokens, LimitSlots
-from maildefer.handling.outcomes import ACKED, NO_ROUTE, Buried, Deferred, Outcome
+from maildefer.handling.outcomes import ACKED, NO_ROUTE, Buried, Deferred, Outcome, Postponed
 from maildefer.host import working_directory
 from maildefer.host.captured_output import CapturedOutput
 from maildefer.host.linux import signal_stack
@@ -217,7 +217,7 @@ class Worker:
         doublings = claim.entry.returns / 2
         pause = backoff_seconds(doublings, first_seconds=2.0, longest_seconds=_UNREADABLE_SECONDS)
         try:
-            self._report_deferred(claim, claim.postpone(pause), 0)
+            self._report_deferred(claim, claim.postpone(pause), None)
         except QueueError:
             claim.abandon()
 
@@ -234,9 +234,10 @@ class Worker:
         """Show the supervisor that the scout is to be replaced."""
         self._words[Header.INVALID_OFFERS] = 1
 
-    def _report_deferred(self, claim: Claim, name: str, limit: int) -> None:
+    def _report_deferred(self, claim: Claim, name: str, postponed: Postponed | None) -> None:
         queue = self._words[self._base + SlotWord.QUEUE]
-        send(self._shared.deferrals[1], EntryDeferred(queue=queue, name=name, limit=limit))
+        limit, turn_ms = (postponed.limit, int(postponed.turn * 1000)) if postponed else (0, 0)
+        send(self._shared.deferrals[1], EntryDeferred(queue=queue, name=name, limit=limit, turn_ms=turn_ms))
 
     def _report_released(self, limit: int) -> None:
         queue = self._words[self._base + SlotWord.QUEUE]

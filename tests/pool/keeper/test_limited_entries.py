@@ -23,12 +23,12 @@ class Stage:
     def __init__(self, layout: Layout, world: World) -> None:
         self.layout, self.world = layout, world
         self.record = QueueRecordView(Scoreboard(1, 2), 0)
-        self.limited = LimitedEntries(self.record, Promoter(layout, system=world.system))
+        self.limited = LimitedEntries(self.record, Promoter(layout, system=world.system), system=world.system)
 
-    def postpone(self, key: str, limit: int = LIMIT, due: int = 60) -> str:
+    def postpone(self, key: str, limit: int = LIMIT, due: int = 60, turn: float = 0.0) -> str:
         name = f"{key},n=1,d={int(self.world.seconds) + due}"
         open(f"{self.layout.later_new}/{name}", "xb").close()
-        self.limited.receive(EntryDeferred(queue=0, name=name, limit=limit))
+        self.limited.receive(EntryDeferred(queue=0, name=name, limit=limit, turn_ms=int(turn * 1000)))
         return name
 
     def release(self, limit: int = LIMIT) -> None:
@@ -73,6 +73,31 @@ def test_a_release_for_which_nothing_waits_promotes_nothing(stage: Stage) -> Non
     stage.postpone("2.b", limit=OTHER)
     stage.release()
     assert stage.promoted() == []
+
+
+def test_each_that_has_a_turn_for_a_rate_is_promoted_then_and_not_at_the_next_second(stage: Stage) -> None:
+    stage.world.uptime += 0.001
+    began = stage.world.uptime
+    for key, turn in (("3.c", 0.7), ("1.a", 0.21), ("2.b", 0.42), ("4.d", 0.0)):
+        stage.postpone(key, due=1, turn=turn and began + turn)
+    seen = []
+    for _ in range(20):
+        stage.limited.promote_turns()
+        seen.append(len(stage.promoted()))
+        stage.world.uptime += 0.05
+    assert [seen.index(count) for count in (1, 2, 3)] == [5, 9, 15], "in steps of 50 ms"
+    assert stage.promoted() == ["1.a", "2.b", "3.c"]
+    assert stage.record.limited == 1
+    assert stage.limited.next_turn() == float("inf")
+
+
+def test_a_turn_that_another_host_has_promoted_is_over(stage: Stage) -> None:
+    name = stage.postpone("1.a", due=1, turn=stage.world.uptime + 0.5)
+    os.unlink(f"{stage.layout.later_new}/{name}")
+    assert abs(stage.limited.next_turn() - stage.world.uptime - 0.5) <= 0.05
+    stage.world.uptime += 1
+    stage.limited.promote_turns()
+    assert (stage.promoted(), stage.record.limited) == ([], 0)
 
 
 def test_they_are_counted_for_the_status(stage: Stage) -> None:

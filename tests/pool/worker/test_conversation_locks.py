@@ -168,7 +168,7 @@ def test_the_keeper_is_told_of_what_is_postponed(host: Host) -> None:
     """Else it would hear of it only when it lists `.later/` again, which is seldom."""
     told: list[str] = []
 
-    def note(claim: Claim, name: str, limit: int) -> None:
+    def note(claim: Claim, name: str, postponed: Postponed | None) -> None:
         told.append(name)
 
     settler = Settler(policy=RetryPolicy(), layouts={}, host=LABEL, deferred=note)

@@ -244,9 +244,10 @@ class WorkerLimits:
             wait_ms, key_text = events.ms(wait), use.shown_key
             events.emit("limit.reached", handler=use.handler, limit=str(limit), key=key_text, wait_ms=wait_ms)
         which = f" for {use.shown_key}" if limit.key is not None else ""
-        return Postponed(
-            max(wait, _LEAST_SECONDS), f"{use.handler} is limited to {limit}{which}", limit=number
-        )
+        reason, wait = f"{use.handler} is limited to {limit}{which}", max(wait, _LEAST_SECONDS)
+        has_turn = limit.period_seconds is not None and seconds is not None
+        turn = self._system.boottime() + wait if has_turn else 0.0
+        return Postponed(wait, reason, limit=number, turn=turn)
 
     def _age(self, key: str | None) -> float:
         pushed = None if key is None else pushed_at(key)

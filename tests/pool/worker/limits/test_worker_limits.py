@@ -241,6 +241,8 @@ def test_for_a_rate_each_is_told_a_turn_of_its_own(host: Host) -> None:
     waits = [postponed.seconds for postponed in found if postponed is not None]
     assert 60 < waits[0] < 62
     assert [round(later - first) for first, later in pairwise(waits)] == [20, 20, 20]
+    turns = [postponed.turn - host.world.uptime for postponed in found if postponed is not None]
+    assert turns == pytest.approx(waits), "to the millisecond, not to the second"
 
 
 def test_hosts_that_share_a_queue_share_the_turns(host: Host) -> None:
