@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final, Protocol
 
 from maildefer.digest import blake2b
@@ -43,7 +43,7 @@ class PushHeaders:
 
     after_seconds: float | None = None
     at: str = ""
-    """A time with its zone, in ISO 8601."""
+    """A time in UTC, in ISO 8601."""
     idempotency_key: str = ""
 
 
@@ -94,12 +94,16 @@ def _seconds(text: str) -> float:
 
 
 def _time(text: str) -> str:
+    """Return the time in UTC, so that a request is the same in whichever zone it names the moment."""
     try:
-        if datetime.fromisoformat(text).utcoffset() is None:
+        at = datetime.fromisoformat(text.upper())  # RFC 3339 allows `t` and `z`
+        if at.utcoffset() is None:
             raise ValueError
+        return at.astimezone(UTC).isoformat()
     except ValueError:
         raise ValueError(f"{AT} takes a time with its zone, such as 2027-01-31T08:00:00+01:00") from None
-    return text
+    except OverflowError:  # at either end of the calendar: refused as any time that is past, or too late
+        return text
 
 
 def _key(text: str) -> str:

@@ -93,9 +93,15 @@ def test_any_other_time_after_is_refused_by_its_name(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["2027-01-31T08:00:00+01:00", "2027-01-31T08:00:00Z", "2027-01-31 08:00+00:00"]
+    "text",
+    ["2027-01-31T08:00:00+01:00", "2027-01-31T07:00:00Z", "2027-01-31 07:00+00:00", "2027-01-31t07:00:00z"],
 )
-def test_at_is_a_time_with_its_zone(text: str) -> None:
+def test_at_is_a_time_with_its_zone_and_the_same_in_each(text: str) -> None:
+    assert parsed((AT, text)).at == "2027-01-31T07:00:00+00:00"
+
+
+@pytest.mark.parametrize("text", ["0001-01-01T00:00:00+01:00", "9999-12-31T23:59:59-01:00"])
+def test_a_time_at_either_end_of_the_calendar_is_left_to_be_refused_as_past_or_too_late(text: str) -> None:
     assert parsed((AT, text)).at == text
 
 
