@@ -149,7 +149,7 @@ def cleared_early(old: Any) -> Any:
 
 
 def same_stem(old: Any) -> Any:
-    return lambda host, system: f"{int(system.time()) // 100}.{host}"
+    return lambda host, system, due=None, part="": f"{int(system.time()) // 100}.{host}{part}"
 
 
 def truncated(old: Any) -> Any:

@@ -16,11 +16,15 @@ from maildefer.maildir.system import System
 def clear_marker(draft: Folder) -> None:
     """Empty what a crash has left of a marker's folder in `tmp/`, in the order of `MarkerDraft.discard`."""
     names = draft.names()
+    ended = [name for name in names if name.endswith(ENDED)]
     for name in names:
         if name.endswith(DRAFT):
-            draft.rename(name, draft, f"{name.removesuffix(DRAFT)}{ENDED}")
+            ended.append(
+                f"{name.removesuffix(DRAFT)}{ENDED}"
+            )  # btrfs would not list it before the folder is opened anew
+            draft.rename(name, draft, ended[-1])
     draft.remove(name for name in names if not name.endswith((DRAFT, ENDED)))
-    draft.remove(name for name in draft.names() if name.endswith(ENDED))
+    draft.remove(ended)
 
 
 class MarkerDraft:
