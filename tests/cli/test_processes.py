@@ -830,6 +830,7 @@ def test_supervise_becomes_the_supervisor_with_what_was_asked_for(maildefer, pro
         "pidfile": told["pidfile"],
         "force": False,
         "intake": True,
+        "drain": False,
         "user": "",
         "group": "",
         "log_level": None,
