@@ -207,7 +207,7 @@ class Maintenance:
     def _promote(self) -> None:
         while not self._from_workers.empty():
             self._limited.receive(self._from_workers.get())
-        self._limited.promote_turns()
+        self._limited.promote_ready()
         for key in self._promoter.promote(self._heartbeat.mount_time.now()):
             if not self._limited.forget(key):
                 events.emit("entry.promoted", queue=self._name, key=key)
@@ -291,7 +291,7 @@ class Maintenance:
         """Compute when to promote, on the boot clock."""
         if not self._from_workers.empty():
             return 0.0
-        again = min(self._failed_moves["promote"].next_at(), self._limited.next_turn())
+        again = min(self._failed_moves["promote"].next_at(), self._limited.next_at())
         if (due := self._promoter.next_due()) is None:
             return again
         return min(again, self._system.boottime() + due - self._heartbeat.mount_time.now())

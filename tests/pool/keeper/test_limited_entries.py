@@ -78,26 +78,65 @@ def test_a_release_for_which_nothing_waits_promotes_nothing(stage: Stage) -> Non
 def test_each_that_has_a_turn_for_a_rate_is_promoted_then_and_not_at_the_next_second(stage: Stage) -> None:
     stage.world.uptime += 0.001
     began = stage.world.uptime
-    for key, turn in (("3.c", 0.7), ("1.a", 0.21), ("2.b", 0.42), ("4.d", 0.0)):
-        stage.postpone(key, due=1, turn=turn and began + turn)
+    for key, turn in (("3.c", 0.7), ("1.a", 0.21), ("2.b", 0.42)):
+        stage.postpone(key, due=1, turn=began + turn)
     seen = []
     for _ in range(20):
-        stage.limited.promote_turns()
+        stage.limited.promote_ready()
         seen.append(len(stage.promoted()))
         stage.world.uptime += 0.05
     assert [seen.index(count) for count in (1, 2, 3)] == [5, 9, 15], "in steps of 50 ms"
     assert stage.promoted() == ["1.a", "2.b", "3.c"]
-    assert stage.record.limited == 1
-    assert stage.limited.next_turn() == float("inf")
+    assert stage.record.limited == 0
+    assert stage.limited.next_at() == float("inf")
 
 
 def test_a_turn_that_another_host_has_promoted_is_over(stage: Stage) -> None:
     name = stage.postpone("1.a", due=1, turn=stage.world.uptime + 0.5)
     os.unlink(f"{stage.layout.later_new}/{name}")
-    assert abs(stage.limited.next_turn() - stage.world.uptime - 0.5) <= 0.05
+    assert abs(stage.limited.next_at() - stage.world.uptime - 0.5) <= 0.05
     stage.world.uptime += 1
-    stage.limited.promote_turns()
+    stage.limited.promote_ready()
     assert (stage.promoted(), stage.record.limited) == ([], 0)
+
+
+def test_where_no_slot_is_released_here_the_oldest_tries_one_sooner_than_it_is_due(stage: Stage) -> None:
+    """Another host may have released it; the longer that lasts, the more rarely."""
+    stage.postpone("1.a")
+    stage.postpone("2.b")
+    tries = []
+    for second in range(120):
+        stage.limited.promote_ready()
+        for name in os.listdir(stage.layout.new):
+            tries.append((second, EntryName.parse(name).key))
+            os.unlink(f"{stage.layout.new}/{name}")
+            stage.postpone(EntryName.parse(name).key)  # without success
+        assert stage.limited.next_at() <= stage.world.uptime + 1
+        stage.world.uptime += 1
+    assert {key for _, key in tries} == {"1.a"}, "it stays the first"
+    assert [second for second, _ in tries][:6] == [1, 2, 3, 4, 6, 8]
+    assert len(tries) < 25
+
+
+def test_a_release_here_is_as_good_as_a_try(stage: Stage) -> None:
+    for number in range(5):
+        stage.postpone(f"{number}.a")
+    for number in range(4):
+        stage.world.uptime += 0.9
+        stage.release()
+        stage.limited.promote_ready()
+        assert len(stage.promoted()) == number + 1
+
+
+def test_very_many_limits_are_tried_some_at_a_time(stage: Stage) -> None:
+    for number in range(50):
+        stage.postpone(f"{number}.a", limit=number + 1)
+    counts = []
+    for _ in range(4):
+        stage.limited.promote_ready()
+        counts.append(len(stage.promoted()))
+        stage.world.uptime += 1
+    assert counts == [0, 20, 40, 50]
 
 
 def test_they_are_counted_for_the_status(stage: Stage) -> None:
