@@ -124,9 +124,9 @@ class SimulatedPool:
         return self._ended
 
     def dead(self, queue: str | None = None) -> list[str]:
-        """The keys of the dead letters of a queue."""
-        layout = self._queue(queue).layout
-        return sorted(EntryName.parse(name).key for name in _listed(layout.dead_new))
+        """The keys of the dead letters of all queues, or of one."""
+        chosen = self._queues.values() if queue is None else (self._queue(queue),)
+        return sorted(EntryName.parse(name).key for one in chosen for name in _listed(one.layout.dead_new))
 
     @contextmanager
     def installed(self) -> Iterator[None]:

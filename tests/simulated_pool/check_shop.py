@@ -70,6 +70,13 @@ def test_what_is_rejected_is_a_dead_letter_and_each_test_begins_with_none(mailde
     assert (one.outcome, one.reason, maildefer_queue.dead()) == ("buried", "never", [key])
 
 
+def test_dead_letters_of_any_queue_are_told(maildefer_queue: Any) -> None:
+    key = maildefer_queue.push("Subject: x\n\ny\n", sender="ann@x", recipient="never@x", queue="run/work")
+    maildefer_queue.drain()
+    assert maildefer_queue.dead() == maildefer_queue.dead("run/work") == [key]
+    assert maildefer_queue.dead("run/queue") == []
+
+
 def test_a_queue_that_the_settings_do_not_list_is_told_in_words(maildefer_queue: Any) -> None:
     for ask in (
         lambda: maildefer_queue.push("Subject: x\n\ny\n", queue="run/nope"),

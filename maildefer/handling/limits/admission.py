@@ -14,7 +14,7 @@ from maildefer.handling import handler_marks
 from maildefer.handling.handler_marks import Handler, RetryTerms
 from maildefer.handling.limits.limit import Limit, LimitUse
 from maildefer.handling.outcomes import Outcome, Postponed
-from maildefer.handling.results import outcome_of
+from maildefer.handling.results import ensure_run, outcome_of
 from maildefer.matching.index import MatchLike
 
 T = TypeVar("T")
@@ -140,5 +140,9 @@ def uses_of(step: LimitedStep, message: Any, captures: Mapping[str, Any]) -> Ite
 def _key_of(limit: Limit, message: tuple[Any, ...], given: Mapping[str, Any]) -> str:
     """The key's value as a text. Case does not count: who sends the message chooses it, as in an address."""
     assert limit.key is not None
-    value = given[limit.key] if isinstance(limit.key, str) else limit.key(*message, **given)
+    if isinstance(limit.key, str):
+        value = given[limit.key]
+    else:
+        value = limit.key(*message, **given)
+        ensure_run(limit.key, value)  # the text of a coroutine would be a key of its own for each message
     return str(value).casefold().encode("utf-8", "backslashreplace").decode()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -183,6 +183,24 @@ def test_a_key_that_fails_is_a_failure_of_its_handler_and_rejects_as_one(stage: 
     assert outcome.error == "KeyError: 'example.net'"
     assert stage.dispatch("bad@example.net") == Buried("no such user")
     assert stage.ran == []
+
+
+async def later(message: Any, **captures: str) -> str:
+    return "a"
+
+
+def one_by_one(message: Any, **captures: str) -> Iterator[str]:
+    yield "a"
+
+
+@pytest.mark.parametrize("key", [later, one_by_one])
+def test_a_key_whose_body_has_not_run_is_a_failure_and_no_key(key: Any, stage: Stage) -> None:
+    stage.add("m.send", by(key))
+    outcome = stage.dispatch("ann@example.net")
+    assert isinstance(outcome, Deferred)
+    assert outcome.error is not None
+    assert f"{key.__name__} returned a" in outcome.error
+    assert (stage.ran, stage.slots.uses) == ([], [])
 
 
 def test_a_fault_of_the_mount_is_raised_and_nothing_runs(stage: Stage) -> None:
