@@ -130,7 +130,10 @@ class SimulatedPool:
 
     @contextmanager
     def installed(self) -> Iterator[None]:
-        """The clock is the process's, and the queues are empty, until the end."""
+        """The clock is the process's until the end; the queues begin empty, and conversations in their first states.
+
+        Raises RealQueueRefused where states outside of the tests' store would be deleted.
+        """
         real_push = Task._push
 
         def push(task: Any, arguments: tuple[Any, ...], named: dict[str, Any], options: Any) -> str:
@@ -152,6 +155,7 @@ class SimulatedPool:
             stack.callback(object.__setattr__, SYSTEM, "time", _real_time)
             for queue in (self._inbox, *self._queues.values()):
                 _empty(queue)
+            Router.clear_states()
             stack.enter_context(testing._answers_in(self._inbox))
             yield
 

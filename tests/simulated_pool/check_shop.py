@@ -77,6 +77,14 @@ def test_dead_letters_of_any_queue_are_told(maildefer_queue: Any) -> None:
     assert maildefer_queue.dead("run/queue") == []
 
 
+@pytest.mark.parametrize("test", ["one", "the next"])
+def test_a_conversation_begins_anew_in_each_test(test: str, maildefer_queue: Any) -> None:
+    for _ in range(3):
+        mail(maildefer_queue, "talk@x")
+        maildefer_queue.drain()
+    assert shop.SEEN == ["START", "SECOND", "SECOND"]
+
+
 def test_a_queue_that_the_settings_do_not_list_is_told_in_words(maildefer_queue: Any) -> None:
     for ask in (
         lambda: maildefer_queue.push("Subject: x\n\ny\n", queue="run/nope"),

@@ -42,6 +42,17 @@ def NEVER(message: MailRequest) -> None:
     raise Reject("never")
 
 
+@route("talk@x")
+def START(message: MailRequest) -> Any:
+    SEEN.append("START")
+    return SECOND
+
+
+@route("talk@x")
+def SECOND(message: MailRequest) -> None:
+    SEEN.append("SECOND")
+
+
 @task(queue="run/work")
 def REBUILD(number: int) -> None:
     SEEN.append(number)
