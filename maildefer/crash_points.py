@@ -105,6 +105,12 @@ def every_crash(
             raise AssertionError(f"{handler_marks.full_name(handler)} has over {_MOST_EFFECTS} effects")
         effects = _Effects(dies_after=number)
         _run(effects, handler, arguments, captures, before, number)
+        if effects.dies_after:  # it has not died
+            raise AssertionError(
+                f"{handler_marks.full_name(handler)} had {len(alive.done)} effects and then {len(effects.done)}, so "
+                f"no death after the effect {number} can be tried: what it had done was still there; put that back "
+                'in `before`, as before=lambda: clear_queue("run/posts") does for a push with unique="front page"'
+            )
         kind, what = effects.done[min(number, len(effects.done)) - 1]
         for (kind_again, what_again), _ in (Counter(effects.done) - wanted).items():
             if kind_again != "state" and kind_again not in may_repeat:

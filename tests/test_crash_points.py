@@ -140,3 +140,14 @@ def test_before_puts_back_what_a_handler_has_changed(tmp_path: Path) -> None:
 
 
 def _rebuild(number: int) -> None: ...
+
+
+def test_what_an_earlier_run_has_left_is_named_where_it_hides_an_effect() -> None:
+    def handler(message: MailRequest) -> None:
+        for key in ("front page", "last page"):
+            testing.queue("run/posts").push(MailResponse(To="a@b", From="c@d", Body="x"), unique=key)
+
+    with pytest.raises(AssertionError, match=r"had 2 effects and then 0.*before=lambda: clear_queue"):
+        every_crash(handler, MailRequest("test", "ann@x", "bob@y", b""))
+    before = lambda: testing.clear_queue("run/posts")  # noqa: E731
+    assert every_crash(handler, MailRequest("test", "ann@x", "bob@y", b""), before=before) == 2
