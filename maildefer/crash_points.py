@@ -7,6 +7,7 @@ For `maildefer.testing.every_crash`. A death is an exception that no `except Exc
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Container, Iterator
 from contextlib import ExitStack, contextmanager
@@ -22,6 +23,7 @@ from maildefer.message.outgoing.relay import Relay
 from maildefer.queue import Queue
 
 _MOST_EFFECTS = 1000
+_RUN_KEY = re.compile(r"\b[0-9]+(\.M[0-9]+\.crash)\b")  # another in each run, of the same effect
 
 
 class WorkerDied(BaseException):
@@ -60,7 +62,7 @@ class _Effects:
             finally:
                 self._inside = False
             if getattr(result, "is_new", True):  # else a push under a unique key has stored nothing
-                self.done.append((kind, describe(*arguments, **named)))
+                self.done.append((kind, _RUN_KEY.sub(r"0\1", describe(*arguments, **named))))
                 if len(self.done) == self.dies_after:
                     self._is_dead = True
                     raise WorkerDied
@@ -93,9 +95,11 @@ def every_crash(
 
     Effects are `push`, `defer` (of a task), `deliver` (by a relay) and `state`. Raises AssertionError that names the
     effect that happened more often than without a death, unless its kind is in `may_repeat`; a state that is written
-    again is the same state. `arguments` and `captures` are the handler's. A message among them, or in a list of them,
-    gets a key of its own for each death, and its attempt's number. `before` is called before each, and puts back what
-    the handler has changed otherwise. Returns how many effects there are.
+    again is the same state. Raises it also for effects that differ from run to run.
+
+    `arguments` and `captures` are the handler's. A message among them, or in a list of them, gets a key of its own for
+    each death, and its attempt's number. `before` is called before each, and puts back what the handler has changed
+    otherwise. Returns how many effects there are.
     """
     alive = _Effects()
     _run(alive, handler, arguments, captures, before, 0)
@@ -111,9 +115,15 @@ def every_crash(
                 f"no death after the effect {number} can be tried: what it had done was still there; put that back "
                 'in `before`, as before=lambda: clear_queue("run/posts") does for a push with unique="front page"'
             )
-        kind, what = effects.done[min(number, len(effects.done)) - 1]
-        for (kind_again, what_again), _ in (Counter(effects.done) - wanted).items():
+        kind, what = effects.done[number - 1]
+        for kind_again, what_again in Counter(effects.done) - wanted:
             if kind_again != "state" and kind_again not in may_repeat:
+                if effects.done.count((kind_again, what_again)) == 1:
+                    raise AssertionError(
+                        f"{handler_marks.full_name(handler)} did {kind_again} {what_again}, and not in its first run, "
+                        "in which no worker died, so its effects can't be compared: make them the same in each run, "
+                        "with arguments and unique keys of message.key"
+                    )
                 raise AssertionError(
                     f"{handler_marks.full_name(handler)} did it twice: {kind_again} {what_again}. Its worker died "
                     f"after {kind} {what}, and the next attempt did it again: push with unique=…, or look for what "

@@ -84,6 +84,35 @@ def test_a_task_that_is_deferred_twice_is_found_by_name_and_arguments(
         every_crash(handler, mail())
 
 
+def test_effects_that_differ_from_run_to_run_are_told_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Task, "_push", lambda self, arguments, named, options: "1.M1")
+    rebuild = Task(_rebuild, "run/posts")
+    numbers = iter(range(10))
+
+    def handler(message: MailRequest) -> None:
+        rebuild.defer(next(numbers))
+
+    with pytest.raises(
+        AssertionError, match=r"did defer \S*_rebuild\[\[1\], \{\}\], and not in its first run"
+    ):
+        every_crash(handler, mail())
+
+
+def test_an_argument_made_of_the_messages_key_is_the_same_in_each_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Task, "_push", lambda self, arguments, named, options: "1.M1")
+    look = Task(_look, "run/posts")
+    seen: set[str] = set()
+
+    def handler(message: MailRequest) -> None:
+        if (key := str(message.key)) not in seen or message.attempt == 1:
+            seen.add(key)
+            look.defer(key)
+
+    assert every_crash(handler, mail()) == 1
+
+
 def test_a_state_that_is_written_again_is_the_same_state() -> None:
     def handler(message: MailRequest) -> None:
         Router.set_state("app.lists", message, "CONFIRMING")
@@ -140,6 +169,9 @@ def test_before_puts_back_what_a_handler_has_changed(tmp_path: Path) -> None:
 
 
 def _rebuild(number: int) -> None: ...
+
+
+def _look(key: str) -> None: ...
 
 
 def test_what_an_earlier_run_has_left_is_named_where_it_hides_an_effect() -> None:
