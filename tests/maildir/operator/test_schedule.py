@@ -198,3 +198,18 @@ def test_a_rescheduled_entry_is_promoted_at_its_new_time(deferred: str, layout: 
     promoter.relist()
     assert promoter.promote(NEW - 1) == []
     assert promoter.promote(NEW) == [deferred]
+
+
+def test_in_a_shared_queue_what_a_mail_reader_has_moved_gets_a_name_of_its_own(
+    layout: Layout, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(schedule, "is_shared_at", lambda path, system: True)
+    put(layout.cur, "1.x,u=0123456789,n=2:2,S")
+    put(layout.new, "2.x,u=0123456789,n=2")
+    reschedule(layout, "1.x", NEW, world)
+    reschedule(layout, "2.x", NEW, world)
+    moved, waiting = sorted(
+        (EntryName.parse(name) for name in os.listdir(layout.later_new)), key=lambda e: e.key
+    )
+    assert moved.unique not in ("", "0123456789")
+    assert waiting.unique == "0123456789"
