@@ -149,7 +149,11 @@ MUTANTS = (
         units="tests/pool/keeper/test_maintenance.py",
     ),
     Mutant("settle: under a name that others can choose", one(names, "with_unique", bugs.as_named)),
-    Mutant("requeue: without what sets it apart", one(entries, "requeue", bugs.requeue_plain)),
+    Mutant(
+        "requeue: without what sets it apart",
+        one(entries, "requeue", bugs.requeue_plain),
+        units="tests/maildir/operator/test_entries.py",
+    ),
     Mutant("promote: drops a field", one(promote, "names", bugs.promote_without)),
     Mutant("settle: ENOENT taken for done", one(claims.Claim, "_still_there", bugs.constant(False))),
     Mutant("settle: judged by its destination", one(claims.Claim, "_move", bugs.by_destination)),
@@ -207,8 +211,16 @@ MUTANTS = (
     Mutant("reclaim: the crash not charged", one(reclaim.Reclaimer, "reclaim_claim", bugs.crash_free)),
     Mutant("reclaim: never buried", one(reclaim.Reclaimer, "reclaim_claim", bugs.never_buried)),
     Mutant("death: in a handler, not charged", one(workers.WorkerTable, "reap", poolbugs.uncharged_deaths)),
-    Mutant("look: a refresh that failed overlooked", one(doubt, "fresh_listing", poolbugs.refreshed_or_not)),
-    Mutant("token: taken on an earlier leave", one(tokens.Tokens, "take_token", poolbugs.early_lease)),
+    Mutant(
+        "look: a refresh that failed overlooked",
+        one(doubt, "fresh_listing", poolbugs.refreshed_or_not),
+        units="tests/maildir/test_doubt.py",
+    ),
+    Mutant(
+        "token: taken on an earlier leave",
+        one(tokens.Tokens, "take_token", poolbugs.early_lease),
+        units="tests/maildir/upkeep/test_tokens.py",
+    ),
     Mutant(
         "token: reclaimed under its holder",
         one(token_reclaim.TokenReclaimer, "scan", poolbugs.reclaimed_anyway),
@@ -220,6 +232,7 @@ MUTANTS = (
     Mutant(
         "token: waited for on the handler's time",
         one(conversation_locks.ConversationLocks, "take_token", poolbugs.on_its_time),
+        units="tests/pool/worker/test_conversation_locks.py",
     ),
     Mutant("limit: slots not published", one(worker_limits, "TokenSlots", limitbugs.unpublished)),
     Mutant(
@@ -238,7 +251,9 @@ MUTANTS = (
     Mutant("defer: a failure not counted", one(claims.Claim, "defer", bugs.failing(False))),
     Mutant("defer: what a handler asked for, a failure", one(claims.Claim, "defer", bugs.failing(True))),
     Mutant(
-        "clock: the mount's time by the wall clock", one(Scoreboard, "mount_time", poolbugs.by_wall_clock)
+        "clock: the mount's time by the wall clock",
+        one(Scoreboard, "mount_time", poolbugs.by_wall_clock),
+        units="tests/pool/keeper/test_mount_time.py",
     ),
     Mutant("handoff: crashes forgotten", one(claims.Claim, "handoff", poolbugs.handed_on(crashes=-9))),
     Mutant(
@@ -371,10 +386,12 @@ MUTANTS = (
     Mutant(
         "request: drafts discarded whose marker may be there",
         one(once.OncePusher, "_discard", keyedbugs.discarded_at_once),
+        units="tests/maildir/idempotency/test_once.py",
     ),
     Mutant(
         "request: drafts whose names are not synced",
         one(durable.DirectorySync, "sync", keyedbugs.unsynced("/tmp")),
+        units="tests/maildir/idempotency/test_once.py",
     ),
     Mutant("request: a marker that is not synced", one(once, "durable", keyedbugs.marker_unsynced)),
     Mutant(
@@ -447,7 +464,11 @@ MUTANTS = (
         one(drafts.MarkerDraft, "discard", markerbugs.discarded_plainly),
         units="tests/maildir/markers/test_markers.py",
     ),
-    Mutant("unique: requeued without its marker", one(markers.Markers, "retake", bugs.constant(None))),
+    Mutant(
+        "unique: requeued without its marker",
+        one(markers.Markers, "retake", bugs.constant(None)),
+        units="tests/maildir/markers/test_ends.py",
+    ),
     Mutant(
         "unique: swept without a trace",
         one(sweep, "clear_marker", markerbugs.swept_plainly),

@@ -73,7 +73,7 @@ def test_no_new_schedule_does_either(record_property: Record) -> None:
 @pytest.mark.slow
 def test_every_planted_bug_is_caught(record_property: Record) -> None:
     done = python(
-        "-m", "tests.simulation", "--mutants", "--seed-from", "1000", "--seconds", "200", "--processes", "2"
+        "-m", "tests.simulation", "--mutants", "--seed-from", "1000", "--seconds", "100", "--processes", "2"
     )
     record_property(SECTION, f"planted bugs\n{done.stdout.strip()}")
     assert done.returncode == 0, done.stdout + done.stderr
