@@ -59,7 +59,9 @@ def move(layout: Layout, found: FoundEntry, due: int | None, *, host: str, syste
         return True
     entry = names.with_usable_key(entry, host, system)
     touch(layout, entry.key, system=system)
-    if is_shared_at(layout.path, system):  # in cur/ is what a mail reader has moved, or `pop` has left: named afresh
+    if is_shared_at(
+        layout.path, system
+    ):  # in cur/ is what a mail reader has moved, or `pop` has left: named afresh
         kept = "" if found.path.startswith(f"{layout.cur}/") else entry.unique
         entry = names.with_unique(entry, kept, host, system)
     folder, name = layout.new, entry.promoted().waiting()
