@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import wraps
@@ -17,6 +17,7 @@ from typing import Any
 from unittest.mock import patch
 
 from maildefer.handling import handler_marks
+from maildefer.handling.results import ensure_run
 from maildefer.handling.routes import RoutingBase
 from maildefer.handling.tasks.task import Task
 from maildefer.message.outgoing.relay import Relay
@@ -95,7 +96,8 @@ def every_crash(
 
     Effects are `push`, `defer` (of a task), `deliver` (by a relay) and `state`. Raises AssertionError that names the
     effect that happened more often than without a death, unless its kind is in `may_repeat`; a state that is written
-    again is the same state. Raises it also for effects that differ from run to run.
+    again is the same state. Raises it also for effects that differ from run to run,
+    HandlerNotRun for an `async def` function, and what the handler raises.
 
     `arguments` and `captures` are the handler's. A message among them, or in a list of them, gets a key of its own for
     each death, and its attempt's number. `before` is called before each, and puts back what the handler has changed
@@ -149,7 +151,13 @@ def _run(
             if hasattr(message, "attempt"):
                 message.key, message.attempt = f"{number}.M{place}.crash", attempt
         with effects.watch():
-            effects.attempt(lambda: handler(*arguments, **captures))
+            effects.attempt(lambda: _call(handler, arguments, captures))
+
+
+def _call(handler: Callable[..., object], arguments: tuple[Any, ...], captures: dict[str, Any]) -> None:
+    result = handler(*arguments, **captures)
+    if not isinstance(result, Mapping):  # what a @batch returns: which of its messages are deferred
+        ensure_run(handler, result)
 
 
 def _push_text(queue: Queue, message: object, **named: Any) -> str:

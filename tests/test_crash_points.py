@@ -10,10 +10,11 @@ import pytest
 
 from maildefer import testing
 from maildefer.crash_points import every_crash
+from maildefer.errors import HandlerNotRun
 from maildefer.handling.tasks.task import Task
 from maildefer.mail import MailRequest, MailResponse
 from maildefer.queue import Queue
-from maildefer.routing import Router
+from maildefer.routing import Defer, Reject, Router
 from maildefer.server import Relay
 
 
@@ -141,6 +142,35 @@ def test_a_handlers_own_exception_is_raised_and_nothing_stays_watched() -> None:
     with pytest.raises(ValueError, match="of its own"):
         every_crash(handler, mail())
     assert Queue.push is push
+
+
+def test_an_async_handler_is_refused_since_no_effect_of_it_happens() -> None:
+    async def handler(message: MailRequest) -> None:
+        testing.queue("run/posts").push(message)
+
+    with pytest.raises(HandlerNotRun, match="handler returned a coroutine, and nobody runs it"):
+        every_crash(handler, mail())
+
+
+def test_a_batch_may_return_which_of_its_messages_are_deferred() -> None:
+    def handler(messages: list[MailRequest]) -> dict[MailRequest, Exception]:
+        testing.queue("run/posts").push(messages[0], unique=str(messages[0].key))
+        return {messages[1]: Defer("later")}
+
+    assert every_crash(handler, [mail(), mail()]) == 1
+
+
+@pytest.mark.parametrize("fault", [Defer("later"), Reject("never"), OSError("no disk")])
+@pytest.mark.parametrize("attempt", [1, 2])
+def test_what_a_handler_raises_in_either_attempt_ends_the_trial(fault: Exception, attempt: int) -> None:
+    def handler(message: MailRequest) -> None:
+        if message.attempt == attempt:
+            raise fault
+        testing.queue("run/posts").push(message, unique=str(message.key))
+
+    with pytest.raises(type(fault)) as raised:
+        every_crash(handler, mail())
+    assert raised.value is fault
 
 
 def test_a_dead_worker_has_no_effect_in_what_it_cleans_up(tmp_path: Path) -> None:
