@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import datetime as datetimes
 import time
+from datetime import date, datetime
+from time import time as early_time
 from typing import Any
 
 import pytest
@@ -111,6 +114,39 @@ def test_a_time_that_does_not_move_the_clock_on_is_refused(
     with pytest.raises(kind, match=r"^advance\(hours=.*\).*: give numbers that move the clock on"):
         maildefer_queue.advance(hours=hours)
     assert abs((maildefer_queue.now - now).total_seconds()) < 60
+
+
+def _times() -> dict[str, float]:
+    from datetime import datetime as imported_late
+
+    return {
+        "time.time": time.time(),
+        "time.time_ns": time.time_ns() / 1e9,
+        "date.today": date.today().toordinal() * 86400,
+        "datetime.today": datetimes.datetime.today().timestamp(),
+        "datetime.now": datetime.now().timestamp(),
+        "datetime.utcnow": datetime.utcnow().timestamp(),  # as an application may
+        "datetime.datetime.now": datetimes.datetime.now().timestamp(),
+        "imported in a function": imported_late.now().timestamp(),
+        "from time import time": early_time(),
+        "time.localtime": time.mktime(time.localtime()),
+        "time.strftime": float(time.strftime("%s")),
+        "time.monotonic": time.monotonic(),
+    }
+
+
+def test_the_clock_moves_what_the_page_on_tests_says(maildefer_queue: Any) -> None:
+    before = _times()
+    maildefer_queue.advance(days=30)
+    after = _times()
+    assert {name for name, at in after.items() if at - before[name] > 20 * 86400} == {
+        "time.time",
+        "time.time_ns",
+        "date.today",
+        "datetime.today",
+        "datetime.now",
+        "datetime.utcnow",
+    }
 
 
 def test_without_the_fixture_the_clock_is_the_hosts() -> None:
