@@ -82,7 +82,7 @@ class LimitedEntries:
             for waiting in [one for one in self._waiting.values() if one.is_to_be_tried(now)][:_MOST_TRIES]:
                 waiting.tried = now
                 self._promote_oldest(waiting)
-        while self._turns and self._turns[0][0] <= now * 1000:
+        while self._turns and self._turns[0][0] / 1000 <= now:  # as `next_at` has it
             name = heapq.heappop(self._turns)[1]
             self._keys.discard(EntryName.parse(name).key)
             self._promoter.promote_now(name)

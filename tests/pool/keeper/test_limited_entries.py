@@ -167,3 +167,12 @@ def test_memory_for_them_has_an_end(stage: Stage, monkeypatch: pytest.MonkeyPatc
     for key in ("1.a", "2.b", "3.c"):
         stage.postpone(key)
     assert stage.record.limited == 2
+
+
+@pytest.mark.parametrize("turn", [1024.1, 1025.35, 1050.05])
+def test_it_promotes_at_the_very_time_for_which_its_thread_wakes(stage: Stage, turn: float) -> None:
+    """Whatever a float makes of it: else that thread would wake again and again for nothing."""
+    stage.postpone("1.a", turn=turn)
+    stage.world.uptime = stage.limited.next_at()
+    stage.limited.promote_ready()
+    assert stage.promoted() == ["1.a"]
