@@ -49,6 +49,10 @@ class PeriodicCalls:
             self.oracle.fail("tick", f"a call of no instant is pushed: {key}")
         self.pushed.add(key)
 
+    def are_pushed(self) -> bool:
+        """Whether every call is, or was, in `new/`: the last may be on its way as the task ends."""
+        return self.pushed.issuperset(self.keys.values())
+
     def check(self, seconds: int) -> None:
         """In the end there is one for each instant since the task began."""
         if self.first is None:

@@ -131,6 +131,7 @@ class ScheduleRun:
             and self.disasters.frozen_until <= self.scheduler.now
             and not any(host.to_push for host in self.hosts)
             and final.is_all_done(self.oracle)
+            and self.oracle.periodic.are_pushed()
         )
 
     def _is_over(self) -> bool:
