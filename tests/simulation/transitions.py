@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tests.simulation.oracle import Oracle
 
 _LONGEST_DEFER_SECONDS = 70.0  # an entry that can't be read waits for a minute
+_LONGEST_FAULT_SECONDS = 610.0  # or, if it has waited for a limit many a time, for ten
 _EARLIEST_SECONDS = 0.5
 _DRIFT_SECONDS = 0.1  # of a host's boot clock, in the time for which it keeps what it has measured
 LATEST_PUSH_SECONDS = 8.0
@@ -271,7 +272,9 @@ class Transitions:
     def _must_be_due_soon(self, request: Request, name: str) -> None:
         """By the mount's time, whatever clock its host has."""
         due, key = entry_in(name).due, entry_in(name).key
-        is_late = due is not None and due > self.oracle.world.mount_time + _LONGEST_DEFER_SECONDS
+        limited = self.oracle.world.fault_rates.limits
+        longest = _LONGEST_FAULT_SECONDS if limited else _LONGEST_DEFER_SECONDS
+        is_late = due is not None and due > self.oracle.world.mount_time + longest
         if is_late and key not in self.oracle.limits.waiting:  # a rate's line may be long
             self.oracle.fail("due", f"{request.process.name} deferred for much longer than it was to: {name}")
 
