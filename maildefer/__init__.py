@@ -17,6 +17,7 @@ Public modules:
     tasks        functions as deferred work
     policy       the client that a policy is asked about
     testing      helpers for an application's tests
+    pytest_plugin   the fixture of these tests, by which the project's queues are handled at once
     encoding     messages between bytes and decoded parts
     utils        settings, and the steps of starting a server
     logs         handlers' log lines in a logging configuration of one's own
@@ -38,7 +39,7 @@ Private:
     maildir/     the queue on disk
     skeleton/    the project that `maildefer new` writes
     events       the events of the log; log_context: what a line is about
-    crash_points, simulated_pool, pytest_plugin   for `testing`: deaths of a worker, a queue with a clock, fixtures
+    crash_points, simulated_pool   for `testing` and `pytest_plugin`: deaths of a worker, a queue with a clock
     storage_faults  what the filesystem refuses, as errors; the base of all errors
     untrusted    small files of unknown content; digest, units, backoff, version: small things that all use
 

@@ -10,6 +10,8 @@ import pytest
 if TYPE_CHECKING:
     from maildefer.simulated_pool import SimulatedPool
 
+__all__ = ["maildefer_queue"]
+
 
 @pytest.fixture
 def maildefer_queue() -> Iterator[SimulatedPool]:
