@@ -15,6 +15,7 @@ from maildefer.maildir.names import owner_of, split_beat
 from maildefer.maildir.system import System
 
 DOUBTFUL = frozenset({errno.ENOENT, errno.EIO, errno.ESTALE, errno.EINTR, errno.ETIMEDOUT})
+NOT_EMPTY = frozenset({errno.EEXIST, errno.ENOTEMPTY})  # what rename(2) says of the folder to be replaced
 
 _NOT_OURS = frozenset({errno.EROFS, errno.EPERM, errno.EACCES})
 

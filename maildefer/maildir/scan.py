@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Final, Literal, NoReturn
 
-from maildefer.errors import ReadRefused, storage_fault
+from maildefer.errors import ReadRefused, raise_named
 from maildefer.maildir.names import EntryName, is_entry
 from maildefer.maildir.system import SYSTEM, System
 
@@ -171,6 +170,12 @@ class Listing:
             look = False  # else what can't be claimed would be shown for ever
 
 
+def has_entry(path: str, key: str, *, system: System = SYSTEM) -> bool:
+    """Whether the entry of that key, in whatever state, is in a folder, by a fresh listing. Raises OSError."""
+    system.utime(path)  # as before every listing that must be fresh: see `doubt`
+    return any(name.startswith(key) for name in entries(path, system=system))
+
+
 def count(*paths: str, system: System = SYSTEM) -> int:
     """Count the entries of all these folders together."""
     return sum(1 for path in paths for _ in entries(path, system=system))
@@ -178,6 +183,4 @@ def count(*paths: str, system: System = SYSTEM) -> int:
 
 def raise_unread(path: str, fault: OSError) -> NoReturn:
     """Raise what `errors.raise_named` raises, for a caller that only reads, and needs no permission to write."""
-    if fault.errno in (errno.EACCES, errno.EPERM):
-        raise ReadRefused(path, fault) from fault
-    raise storage_fault(path, fault) from fault
+    raise_named(path, fault, refused=ReadRefused)

@@ -98,8 +98,8 @@ def discarded_plainly(old: Any) -> Any:
 def seen_once(old: Any) -> Any:
     """One round of listings, whatever the marker's time."""
     return SimpleNamespace(
-        entries=lambda folder, *, system: (
-            old.entries(folder, system=system) if folder.endswith("/new") else ()
+        has_entry=lambda folder, key, *, system: (
+            folder.endswith("/new") and old.has_entry(folder, key, system=system)
         )
     )
 

@@ -67,6 +67,7 @@ def no_doubt(old: Any) -> Any:
     """After whatever fault nothing will come of a move, and its draft goes."""
     return SimpleNamespace(
         DOUBTFUL=frozenset(),
+        NOT_EMPTY=old.NOT_EMPTY,
         fresh_listing=lambda path, system: old.fresh_listing(path, system),
         is_listed=lambda path, name, system: old.is_listed(path, name, system),
     )

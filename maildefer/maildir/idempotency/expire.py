@@ -20,10 +20,8 @@ class Expirer:
     def __init__(self, layout: Layout, *, system: System = SYSTEM) -> None:
         self._layout = layout
         self._system = confined_to(layout.path, system)
-        self._begin = (
-            self._system.token(1),
-            "",
-        )  # a folder, and the last name in it; each host begins elsewhere
+        # A folder, and the last name in it that was looked at; each host begins elsewhere.
+        self._begin = self._system.token(1), ""
 
     def expire(self, mount_time: float) -> int:
         """Look at the next markers, and remove those that are old by the mount's time; returns how many. Raises

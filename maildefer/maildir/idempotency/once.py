@@ -39,7 +39,6 @@ from maildefer.maildir.system import SYSTEM, System
 
 _MOST_BYTES: Final = 1 << 20
 _TRIES: Final = 5
-_TAKEN: Final = {errno.ENOTEMPTY, errno.EEXIST}  # rename(2)
 _LINE: Final = re.compile(r"([^/ ]+) ([^/ ]+)").fullmatch
 
 
@@ -130,7 +129,8 @@ class OncePusher:
         if fault.errno == errno.ENOENT:
             self._make_bucket(bucket)
         found = self._read(marker, touch=True)
-        if found is None and fault.errno not in {errno.ENOENT, *_TAKEN}:  # these by a sweep meanwhile
+        by_a_sweep = {errno.ENOENT, *doubt.NOT_EMPTY}  # which has removed it meanwhile
+        if found is None and fault.errno not in by_a_sweep:
             raise fault
         return mine if found is not None and found.entries == mine.entries else found
 

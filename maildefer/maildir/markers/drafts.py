@@ -19,9 +19,7 @@ def clear_marker(draft: Folder) -> None:
     ended = [name for name in names if name.endswith(ENDED)]
     for name in names:
         if name.endswith(DRAFT):
-            ended.append(
-                f"{name.removesuffix(DRAFT)}{ENDED}"
-            )  # btrfs would not list it before the folder is opened anew
+            ended.append(f"{name.removesuffix(DRAFT)}{ENDED}")  # btrfs would not list it as soon as this
             draft.rename(name, draft, ended[-1])
     draft.remove(name for name in names if not name.endswith((DRAFT, ENDED)))
     draft.remove(ended)

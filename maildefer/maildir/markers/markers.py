@@ -34,7 +34,6 @@ from maildefer.maildir.rights.modes import Rights, make_in, rights_in
 from maildefer.maildir.system import SYSTEM, System
 
 Compose = Callable[[str], Sequence[bytes | memoryview] | Draft]
-_HELD: Final = frozenset({errno.EEXIST, errno.ENOTEMPTY})
 _TRIES: Final = 5
 
 
@@ -155,7 +154,7 @@ class Markers:
                 self._system.rename(draft.path, place)
                 return True
             except OSError as fault:
-                if fault.errno in _HELD:
+                if fault.errno in doubt.NOT_EMPTY:
                     return False
                 if fault.errno not in doubt.DOUBTFUL:
                     raise

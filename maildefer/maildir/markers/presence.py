@@ -36,11 +36,10 @@ def is_gone(layout: Layout, key: str, first: str, marker: str, *, system: System
     for _ in range(_ROUNDS):
         for folder in (layout.cur, layout.later_cur, layout.later_new, layout.new):
             try:
-                system.utime(folder)  # as before every listing that must be fresh: see `doubt`
+                if scan.has_entry(folder, key, system=system):
+                    return False
             except FileNotFoundError:  # it holds nothing, and is made again when it is needed
                 continue
-            if any(name.startswith(key) for name in scan.entries(folder, system=system)):
-                return False
     return time_of(marker, system) == before
 
 

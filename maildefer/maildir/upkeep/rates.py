@@ -35,11 +35,8 @@ MOST_STARTS: Final = 5000  # each is a file
 _SLOT: Final = re.compile(r"([0-9]{1,4}),d=([0-9]{1,15}),u=[0-9a-f]{16}\Z")
 _HASH: Final = re.compile(r"[0-9a-f]{20}\Z")
 _GRACE_SECONDS: Final = 0.1  # between taking a slot and the start
-_CLOCK_SHARE, _LEAST_CLOCK_SECONDS, _MOST_CLOCK_SECONDS = (
-    50,
-    0.1,
-    1.1,
-)  # for what hosts know of the mount's time
+# What is added for what hosts know of the mount's time: a share of the period, at least and at most so much.
+_CLOCK_SHARE, _LEAST_CLOCK_SECONDS, _MOST_CLOCK_SECONDS = 50, 0.1, 1.1
 _SET_BACK_SECONDS: Final = 60.0
 _RELIST_SECONDS: Final = 5.0
 _MOST_MISSES: Final = 3

@@ -86,7 +86,7 @@ class Ticks:
             with suppress(OSError):  # else the sweep of `tmp/` removes it
                 system.unlink(f"{draft}/{instant},")
                 system.rmdir(draft)
-            if fault.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+            if fault.errno not in doubt.NOT_EMPTY:
                 raise
         if (found := self.last(folder)) is None:
             path = f"{layout.periodic}/{folder}"
@@ -153,8 +153,7 @@ class Ticks:
         layout, system = self._layout, self._system
         # In the order in which entries move, once round, so that none moves past the look.
         for path in (layout.new, layout.cur, layout.later_new, layout.later_cur, layout.new, layout.cur):
-            system.utime(path)  # as before every listing that must be fresh: see `doubt`
-            if any(name.startswith(tick.key) for name in scan.entries(path, system=system)):
+            if scan.has_entry(path, tick.key, system=system):
                 return False
         return True
 

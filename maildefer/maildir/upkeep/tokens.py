@@ -201,12 +201,10 @@ def make_whole(layout: Layout, draft: str, names: Sequence[str], destination: st
         try:
             system.rename(f"{layout.tmp}/{draft}", destination)
         except OSError as fault:
-            if fault.errno in (errno.EEXIST, errno.ENOTEMPTY):
+            if fault.errno in doubt.NOT_EMPTY:
                 _discard(tmp, draft, names)  # one exists for good, so this rename can't succeed later
-            elif (
-                fault.errno != errno.ENOENT
-            ):  # it may have succeeded, or may yet: the draft must stay complete
-                raise
+            elif fault.errno != errno.ENOENT:
+                raise  # it may have succeeded, or may yet: the draft must stay complete
 
 
 def _discard(tmp: Folder, draft: str, names: Sequence[str]) -> None:

@@ -16,7 +16,6 @@ import socket
 from binascii import crc32
 from typing import Final
 
-from maildefer.errors import StorageFault
 from maildefer.handling.limits.admission import ConversationTokens
 from maildefer.handling.step import CALL, EXCLUSIVE_CALL
 from maildefer.host.linux.process_locks import ProcessLocks
@@ -166,14 +165,13 @@ class BatchCalls:
         if not conversation.startswith(EXCLUSIVE_CALL):
             return True
         assert isinstance(self._conversations, ConversationLocks)
+        is_taken = False
         try:
-            if self._conversations.try_token(conversation):
-                return True
-        except StorageFault:
-            self._locks.unlock(_number_of(conversation))
-            raise
-        self._locks.unlock(_number_of(conversation))
-        return False
+            is_taken = self._conversations.try_token(conversation)
+        finally:
+            if not is_taken:
+                self._locks.unlock(_number_of(conversation))
+        return is_taken
 
     def release_token(self, conversation: str) -> None:
         if self._conversations is not None and not conversation.startswith(CALL):

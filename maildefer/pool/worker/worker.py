@@ -134,7 +134,8 @@ class Worker:
         """Make what keeps the limits of handlers, and gates of queues, where there are any."""
         if home is None or not any(application.has_limits(queue.name) for queue in self._queues):
             return None
-        from maildefer.pool.worker.limits.gate import LimitGate, WorkerLimits  # few pools need them
+        from maildefer.pool.worker.limits.gate import LimitGate  # few pools need these
+        from maildefer.pool.worker.limits.worker_limits import WorkerLimits
 
         limits = WorkerLimits(home, self._shared.board, self._slot_index, self._slot, self._report_released)
         for queue in self._queues:

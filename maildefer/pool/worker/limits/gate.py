@@ -12,8 +12,6 @@ from maildefer.errors import StorageFault
 from maildefer.handling.limits.limit import LimitUse
 from maildefer.pool.worker.limits.worker_limits import WorkerLimits
 
-__all__ = ["LimitGate", "WorkerLimits"]
-
 _FIRST_SECONDS, _LONGEST_SECONDS = 0.02, 1.0
 
 

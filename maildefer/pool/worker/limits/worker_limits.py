@@ -27,10 +27,7 @@ _QUICK_SECONDS = 0.1  # a slot of a handler that takes less is waited for, for s
 _LOOK_SECONDS = 0.005
 _SHARE = 4  # a worker may wait for a fifth of its time
 _GUESS_SECONDS = 1.0  # that a handler takes, before it has run here
-_FIRST_SECONDS, _LONGEST_SECONDS = (
-    2.0,
-    60.0,
-)  # that a message waits for `@concurrency`; once promoted, it came sooner
+_FIRST_SECONDS, _LONGEST_SECONDS = 2.0, 60.0  # that a message waits for `@concurrency`, unless it is promoted
 _LONGEST_RATE_SECONDS = 600.0  # for a rate, or as long again as it has waited
 _LEAST_SECONDS = 0.5
 _JOIN_SECONDS = 2.0  # that a worker's first messages wait for the lease of `home`, all together
@@ -159,9 +156,8 @@ class WorkerLimits:
 
     def _take(self, uses: Sequence[LimitUse]) -> tuple[LimitUse, float | None] | None:
         """Take a slot of each limit; where one has none, none, and return it with the seconds until it may have one."""
-        self._board.words[Header.TOKENS] = (
-            self._home.index + 1
-        )  # the keeper reclaims what the dead hold from now on
+        # The keeper reclaims what the dead hold from now on.
+        self._board.words[Header.TOKENS] = self._home.index + 1
         try:
             for use in uses:
                 if use.limit.period_seconds is None and not self._take_token(use):
