@@ -14,7 +14,7 @@ from maildefer.errors import (
     raise_named,
     storage_fault,
 )
-from maildefer.maildir import doubt, durable, names, scan
+from maildefer.maildir import doubt, durable, names
 from maildefer.maildir.draft import Compose as Compose
 from maildefer.maildir.draft import Draft, UnsyncedEntry, draft_name, mark_priorities
 from maildefer.maildir.draft import Planned as Planned
@@ -190,10 +190,9 @@ class Pusher:
 
         That is so if a file of that name exists, after a CREATE whose reply was lost, or if `tmp/` was made again.
         """
-        stem = names.fresh_stem(
-            self.host, self._system, getattr(compose, "due", None), getattr(compose, "part", "")
-        )
-        if scan.any_priority([stem]) and not self._is_marked:
+        due, part = getattr(compose, "due", None), getattr(compose, "part", "")
+        stem = names.fresh_stem(self.host, self._system, due, part)
+        if part and not self._is_marked:
             mark_priorities(self.layout, self._rights, self._system)
             self._is_marked = True
         chunks = compose(stem)
