@@ -154,7 +154,10 @@ def take_over(size: int, folder: str) -> Work:
 
     claim_all = SimpleNamespace(send=claim)
     shared: Any = SimpleNamespace(
-        queues=[QueueOfPool(name="run/queue", layout=layout)], board=board, offers=[(claim_all, None)], gate=0
+        queues=[QueueOfPool(name="run/queue", layout=layout)],
+        board=board,
+        offers=[(claim_all, None)],
+        not_paused=0,
     )
     scout = QueueScout(shared, 0)
 
