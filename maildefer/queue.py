@@ -119,6 +119,8 @@ class Queue:
         Raises TypeError, ValueError for no such value; AddressRefused, QueueMissing, StorageFault's kinds.
         """
         pusher, compose = self._pusher(), compose_of(message, sender, recipient, host=_HOST)
+        if after is None and at is None and unique is None and priority == "normal":
+            return pusher.push(compose)
         planned = Planned(compose=compose, due=pusher.due(after=after, at=at), priority=priority)
         if unique is None:
             return pusher.push(planned)

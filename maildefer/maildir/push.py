@@ -55,8 +55,8 @@ class Pusher:
         self._journal = journal or journal_of(layout, system)
         self._sync_all = sync_all or partial(durable.sync_all, system=system)
         self._clock = clock_of(layout, system)
-        folders = layout.new, layout.later_new
-        self._commits = {folder: durable.DirectorySync(folder, system=system) for folder in folders}
+        self._new_folder = durable.DirectorySync(layout.new, system=system)
+        self._later_folder = durable.DirectorySync(layout.later_new, system=system)
         self._known_rights: Rights | None = None
         self._is_marked = False  # whether this process has said that entries here have priorities
 
@@ -190,7 +190,7 @@ class Pusher:
 
         That is so if a file of that name exists, after a CREATE whose reply was lost, or if `tmp/` was made again.
         """
-        due, part = getattr(compose, "due", None), getattr(compose, "part", "")
+        due, part = (compose.due, compose.part) if isinstance(compose, Planned) else (None, "")
         stem = names.fresh_stem(self.host, self._system, due, part)
         if part and not self._is_marked:
             mark_priorities(self.layout, self._rights, self._system)
@@ -241,21 +241,26 @@ class Pusher:
     def place_of(self, key: str) -> str:
         """Return where an entry is put: a worker moves what is not due, and could not be put into `.later/`, there."""
         name = names.first_name(key)
-        is_later = name != key and not self._rights.only_puts_in
-        return f"{self.layout.later_new if is_later else self.layout.new}/{name}"
+        if name == key or self._rights.only_puts_in:
+            return f"{self.layout.new}/{name}"
+        return f"{self.layout.later_new}/{name}"
 
     def _sync(self, keys: Sequence[str]) -> None:
-        places = [self.place_of(key) for key in keys]
+        later = [place for key in keys if (place := self.place_of(key)).startswith(self.layout.later_new)]
+        folder = self.layout.new
         try:
-            for folder in dict.fromkeys(place.rpartition("/")[0] for place in places):
-                self._commits[folder].sync()
+            if len(later) < len(keys):
+                self._new_folder.sync()
+            if later:
+                folder = self.layout.later_new
+                self._later_folder.sync()
         except OSError as fault:
-            for place in places:  # not acknowledged, so withdrawn, unless they are claimed already
-                durable.discard(place, self._system)
+            for key in keys:  # not acknowledged, so withdrawn, unless they are claimed already
+                durable.discard(self.place_of(key), self._system)
             raise_named(folder, fault)
         if self._journal is not None:
             self._journal.record_pushes(keys)
-        for place in places:
+        for place in later:
             report_push(place)
 
     def _rename_draft(self, draft: str, key: str, descriptor: int) -> bool:
