@@ -2,16 +2,15 @@
 
     application       a loaded project: settings, handler modules, and the routes of each queue
     dispatch          a message to the handlers of a queue, and their results to one outcome
-    batch             runs @batch functions: many messages, an outcome for each
     handoff           to which queue a handed-on message goes
     routes            the table of routes, and Router.deliver; patterns: a route's pattern as a regular expression
-    step              a handler with its marks looked up
     results           what a returned value and a raised exception mean
     outcomes          what an attempt ended in, as values; retry: when a deferred message is tried again
     decorators        @route, @stateless, @batch, @bounce_to and the others
     handler_marks     what the decorators write on a function
     handler_check     what is wrong with a handler before it runs; handoff_check: handoffs that lead nowhere
     undeliverable     what a program's undeliverable queue is given
+    calls/            one call of a handler, or of a @batch function with many messages
     project/          where a project is, its settings, the import of its modules, the queues that paths mean
     policy/           the project's policy for the front end, in a process of its own
     limits/           @concurrency and @rate: so many at a time, or in a period, over all hosts
@@ -19,8 +18,8 @@
     periodic/         schedules of tasks as instants
     state/            conversation states: storages and locks
 
-An attempt: dispatch > routes > step > results > outcomes.
-Imports point down: handoff_check > application > dispatch > batch > handoff > tasks, decorators > routes >
-step, policy > handler_check, retry > limits > results > outcomes > state > project, handler_marks, patterns,
-undeliverable, periodic.
+An attempt: dispatch > routes > calls > results > outcomes.
+Imports point down: handoff_check > application > dispatch > handoff > tasks, decorators > routes > calls, policy >
+handler_check, retry > limits > results > outcomes > state > project, handler_marks, patterns, undeliverable,
+periodic.
 """

@@ -11,7 +11,8 @@ from typing import Any, Final
 from maildefer import log_context
 from maildefer.errors import RouteTooSlow, RouteUntried, StorageFault
 from maildefer.handling import handler_marks
-from maildefer.handling.batch import Batches
+from maildefer.handling.calls.batch import Batches
+from maildefer.handling.calls.step import HandlerStep, step_of
 from maildefer.handling.handler_marks import ERROR_STATE, Handler, HasRecipient
 from maildefer.handling.handoff import HandoffResolver
 from maildefer.handling.limits.admission import (
@@ -34,7 +35,6 @@ from maildefer.handling.outcomes import (
 )
 from maildefer.handling.results import Handoff, failure, meaning_of, outcome_of
 from maildefer.handling.routes import RoutingBase
-from maildefer.handling.step import HandlerStep, step_of
 from maildefer.matching.index import MatchLike, Pattern, PatternTable
 from maildefer.message.addresses import TASK_DOMAIN
 
@@ -68,7 +68,7 @@ class Dispatcher:
         self._router = router
         self._modules = None if modules is None else frozenset(modules)
         self._handoffs = HandoffResolver(router, queues_of)
-        self._batches = Batches(router, self._handoffs)
+        self._batches = Batches(router.lock, self._handoffs.hand_on)
         self._tokens = tokens
         self._limits = limits
         self._running = running
@@ -143,7 +143,12 @@ class Dispatcher:
     def _run_batch(self, step: HandlerStep, messages: Sequence[HasRecipient]) -> list[Outcome] | Deferred:
         if self._running is not None:
             self._running(step.name, step.timeout_seconds, step.most_timeouts)
-        return log_context.run_handlers(self._batches.run, step, messages)
+        try:
+            return log_context.run_handlers(self._batches.run, step, messages)
+        finally:
+            if self._router.keeps_states:
+                for message in messages:
+                    self._router.end_attempt(message)
 
     def buried(self, message: HasRecipient, outcome: Outcome) -> None:
         """Set the conversation to `ERROR` if the message is buried after an exception.

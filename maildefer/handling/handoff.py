@@ -38,6 +38,11 @@ class HandoffResolver:
             return Buried(f"{name} is in several queues: {', '.join(queues)}")
         return Buried(f"{name} is in no queue")
 
+    def hand_on(self, handoff: Handoff, message: HasRecipient) -> Outcome:
+        """Resolve the one handoff of a message, and begin its state."""
+        outcome = self.resolve(handoff)
+        return self.begin_state(outcome, message) if isinstance(outcome, HandedOff) else outcome
+
     def combine(self, handoffs: Sequence[HandedOff]) -> Outcome:
         """The one outcome of several handlers' handoffs of a message, since an entry moves to one queue.
 

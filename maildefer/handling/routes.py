@@ -16,12 +16,12 @@ from typing import Any, Final, Protocol
 from maildefer import log_context
 from maildefer.errors import ConfigurationError, HandlerMissing
 from maildefer.handling import handler_marks, undeliverable
+from maildefer.handling.calls.step import one_by_one
 from maildefer.handling.handler_check import check
 from maildefer.handling.handler_marks import ERROR_STATE, FIRST_STATE, Handler, HasRecipient, entry_key
 from maildefer.handling.patterns import compiled
 from maildefer.handling.results import Handoff, ensure_run, meaning_of
 from maildefer.handling.state.storage import EntryStorage, MemoryStorage, StateStorage
-from maildefer.handling.step import one_by_one
 from maildefer.matching.index import PatternTable
 from maildefer.message.smtp_error import SMTPError
 

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from maildefer.handling import decorators, handler_marks
+from maildefer.handling.calls.step import step_of
 from maildefer.handling.dispatch import Dispatcher
 from maildefer.handling.handler_marks import RetryTerms
 from maildefer.handling.outcomes import Buried, Deferred
 from maildefer.handling.retry import RetryPolicy
 from maildefer.handling.routes import RoutingBase
-from maildefer.handling.step import step_of
 from maildefer.mail import MailRequest
 from maildefer.queue import Queue
 from maildefer.routing import Defer, Reject, batch, retry, route, stateless, timeout

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from maildefer.handling.step import EXCLUSIVE_CALL
+from maildefer.handling.calls.step import EXCLUSIVE_CALL
 from maildefer.maildir.names import owner_of
 from maildefer.pool.worker import batch_leader
 

@@ -9,9 +9,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
+from maildefer.handling.calls.step import HandlerStep
 from maildefer.handling.handler_marks import BatchTerms
 from maildefer.handling.outcomes import Deferred, Outcome
-from maildefer.handling.step import HandlerStep
 from maildefer.pool.scoreboard import Scoreboard
 from maildefer.pool.worker.batch_worker import BatchWorker
 from maildefer.pool.worker.claim_slots import GatheredClaim, GatheredSlots

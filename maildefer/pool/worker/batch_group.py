@@ -15,7 +15,7 @@ from maildefer.pool.worker.bisect import bisect
 from maildefer.pool.worker.claim_slots import release_all
 
 if TYPE_CHECKING:
-    from maildefer.handling.step import HandlerStep
+    from maildefer.handling.calls.step import HandlerStep
 
 C = TypeVar("C")  # a claim with its `message`
 _ALONE_AFTER_CRASHES = 3

@@ -16,8 +16,8 @@ import socket
 from binascii import crc32
 from typing import Final
 
+from maildefer.handling.calls.step import CALL, EXCLUSIVE_CALL
 from maildefer.handling.limits.admission import ConversationTokens
-from maildefer.handling.step import CALL, EXCLUSIVE_CALL
 from maildefer.host.linux.process_locks import ProcessLocks
 from maildefer.maildir.system import boottime
 from maildefer.pool.scoreboard import BATCH_CHANNELS, Scoreboard

@@ -9,11 +9,11 @@ import pytest
 
 from maildefer.errors import MountFault
 from maildefer.handling import handler_marks
+from maildefer.handling.calls.step import step_of
 from maildefer.handling.dispatch import Dispatcher
 from maildefer.handling.limits.limit import Limit, LimitUse
 from maildefer.handling.outcomes import ACKED, Buried, Deferred, Postponed, Reject
 from maildefer.handling.routes import RoutingBase
-from maildefer.handling.step import step_of
 from maildefer.mail import MailRequest
 
 FULL = Postponed(7.0, "no slot", limit=1)

@@ -11,10 +11,10 @@ import pytest
 
 from maildefer.errors import ConfigurationError
 from maildefer.handling import decorators
+from maildefer.handling.calls.step import step_of
 from maildefer.handling.handler_check import check_handler
 from maildefer.handling.limits.limit import limits_of
 from maildefer.handling.routes import RoutingBase
-from maildefer.handling.step import step_of
 from maildefer.routing import batch, concurrency, rate, route, stateless
 from maildefer.tasks import task
 from tests.support.in_project import enter_project

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from maildefer.errors import MountFault
+from maildefer.handling.calls.step import HandlerStep
 from maildefer.handling.handler_marks import BatchTerms
 from maildefer.handling.outcomes import ACKED, Outcome
-from maildefer.handling.step import HandlerStep
 from maildefer.host.working_directory import WorkingDirectory
 from maildefer.maildir.claims import Claimer
 from maildefer.maildir.layout import Layout, create_queue

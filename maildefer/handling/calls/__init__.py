@@ -1,0 +1,7 @@
+"""One call of a handler: for a message, or for the messages of a batch.
+
+    step    a handler with its marks looked up
+    batch   calls a @batch function, and makes an outcome for each message
+
+Imports point down: batch > step.
+"""
