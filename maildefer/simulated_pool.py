@@ -171,6 +171,9 @@ class SimulatedPool:
         clock = self._time
 
         class Datetime(datetimes.datetime):
+            def __new__(cls, *parts: Any, **named: Any) -> Any:
+                return _real_datetime(*parts, **named)  # as arguments of tasks have to be
+
             @classmethod
             def now(cls, tz: datetimes.tzinfo | None = None) -> Any:
                 return _real_datetime.fromtimestamp(clock(), tz)

@@ -13,9 +13,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from maildefer.errors import MaildeferError
 from maildefer.handling.outcomes import Reject
 from maildefer.handling.tasks import signature as task_signature
+from maildefer.handling.tasks.arguments import ArgumentsRefused, restored, survives, written
 from maildefer.maildir.names import sized
 from maildefer.message.envelope import block
 
@@ -24,10 +24,6 @@ if TYPE_CHECKING:
 
 SIGNATURE: Final = "Maildefer-Signature"
 _HEAD: Final = re.compile(rf"To: [^\n]*\nSubject: [^\n]*\n{SIGNATURE}: ([0-9a-f]+)\n(?:[^\n]+\n)*\n".encode())
-
-
-class ArgumentsRefused(MaildeferError, TypeError):
-    """The arguments don't fit the function, or change when they are written as JSON and read again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,10 +43,10 @@ class UnsignedMessage:
     text: bytes
 
     @classmethod
-    def of(cls, call: Call, address: str) -> UnsignedMessage:
-        """Make it. Raises ArgumentsRefused for arguments that JSON would change."""
+    def of(cls, call: Call, address: str, parameters: Sequence[str] = ()) -> UnsignedMessage:
+        """Make it. Raises ArgumentsRefused for arguments that would not be read as they are."""
         top = f"To: {address}\nSubject: {call.task}\n{SIGNATURE}: "
-        return cls(top=top.encode(), text=_encoded(call))
+        return cls(top=top.encode(), text=_encoded(call, parameters))
 
     @property
     def size_bytes(self) -> int:
@@ -65,12 +61,15 @@ class UnsignedMessage:
         return b"%b%b%b%b\n" % (self.top, signature.encode(), end.encode(), self.text)
 
 
-def composed(call: Call, address: str, queue: str, host: str) -> Callable[[str], tuple[bytes, bytes]]:
+def composed(
+    call: Call, address: str, queue: str, host: str, parameters: Sequence[str] = ()
+) -> Callable[[str], tuple[bytes, bytes]]:
     """Return what composes the entry of a call, for `Pusher`; the queue's secret is made if there is none.
 
-    Raises ArgumentsRefused, StorageFault's kinds, QueueError.
+    `parameters` are the names of the first arguments, for errors. Raises ArgumentsRefused, StorageFault's kinds,
+    QueueError.
     """
-    message, secret = UnsignedMessage.of(call, address), task_signature.ensure_secret(queue)
+    message, secret = UnsignedMessage.of(call, address, parameters), task_signature.ensure_secret(queue)
 
     def compose(stem: str) -> tuple[bytes, bytes]:
         top = block(stem, "", address, host=host, when=time.time(), via="push")
@@ -112,20 +111,31 @@ def bound(call: Call, signature: Signature) -> BoundArguments:
         ) from fault
 
 
-def _encoded(call: Call) -> bytes:
-    given = {"task": call.task, "args": call.args, "kwargs": call.kwargs}
+def _encoded(call: Call, parameters: Sequence[str]) -> bytes:
+    typed: set[str] = set()
+    names = [
+        *parameters[: len(call.args)],
+        *(f"argument {n + 1}" for n in range(len(parameters), len(call.args))),
+    ]
     try:
-        text = json.dumps(given, allow_nan=False)
-        survives = _is_same(_strictly(text), given)
-    except (TypeError, ValueError, RecursionError) as fault:
+        args = [written(one, name, typed) for one, name in zip(call.args, names, strict=True)]
+        kwargs = {name: written(one, name, typed) for name, one in call.kwargs.items()}
+        given = {"task": call.task, "args": args, "kwargs": kwargs, **({"typed": True} if typed else {})}
+        text = json.dumps(given, allow_nan=False).encode()
+        read = _decoded(text)
+    except ArgumentsRefused as fault:
+        raise ArgumentsRefused(f"{call.task}: {fault}") from fault.__cause__
+    except (TypeError, ValueError, RecursionError, Reject) as fault:
         raise ArgumentsRefused(
             f"{call.task}: its arguments are no JSON: {fault}: give plain values"
         ) from fault
-    if not survives:
-        raise ArgumentsRefused(
-            f"{call.task}: its arguments would not come out of JSON as they are: give lists for tuples, texts for keys"
-        )
-    return text.encode()
+    before, after = [*call.args, *call.kwargs.values()], [*read.args, *read.kwargs.values()]
+    for name, *pair in zip([*names, *call.kwargs], before, after, strict=True):
+        if not survives(*pair):
+            raise ArgumentsRefused(
+                f"{call.task}: {name} would not come out of JSON as it is: {pair[1]!r:.200}"
+            )
+    return text
 
 
 def _decoded(text: bytes) -> Call:
@@ -134,8 +144,12 @@ def _decoded(text: bytes) -> Call:
     except (ValueError, RecursionError) as fault:
         raise Reject(f"a call of a task that is no JSON: {fault}") from fault
     match read:
-        case {"task": str() as task, "args": list() as args, "kwargs": dict() as kwargs, **more} if not more:
-            return Call(task=task, args=args, kwargs=kwargs)
+        case {"task": str() as task, "args": list() as args, "kwargs": dict() as kwargs, **more}:
+            if not more:
+                return Call(task=task, args=args, kwargs=kwargs)
+            if more.pop("typed", None) is True and not more:
+                kwargs = {name: restored(one) for name, one in kwargs.items()}
+                return Call(task=task, args=restored(args), kwargs=kwargs)
     raise Reject("a call of a task without its name and arguments")
 
 
@@ -155,16 +169,3 @@ def _named_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(named) < len(pairs):
         raise ValueError("a name stands twice in one object")
     return named
-
-
-def _is_same(first: Any, second: Any) -> bool:
-    """Whether both are equal, and of the same types at all levels."""
-    if type(first) is not type(second):
-        return False
-    if isinstance(first, list):
-        return len(first) == len(second) and all(map(_is_same, first, second))
-    if isinstance(first, dict):
-        return first.keys() == second.keys() and all(
-            type(key) is str and _is_same(first[key], second[key]) for key in second
-        )
-    return bool(first == second)

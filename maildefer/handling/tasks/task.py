@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import os
 import re
 import sys
 from collections.abc import Callable
@@ -17,24 +16,19 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, TypeVar, overload
 
-from maildefer.errors import ConfigurationError
 from maildefer.handling import handler_marks
 from maildefer.handling.handler_check import never_runs
 from maildefer.handling.outcomes import Reject
 from maildefer.handling.periodic.schedule import CatchUp
 from maildefer.handling.periodic.table import PeriodicTask, periodic_task, task_address
 from maildefer.handling.project.finder import is_project, named_project, settings_beside
-from maildefer.handling.project.queue_paths import listed_queues, located, queue_at, redirected
-from maildefer.handling.project.settings import (
-    FRONT_QUEUE,
-    load_settings,
-    loaded_settings,
-    place,
-    pool_settings,
-)
+from maildefer.handling.project.queue_paths import located, queue_at, redirected
+from maildefer.handling.project.settings import FRONT_QUEUE, load_settings, loaded_settings
 from maildefer.handling.results import ensure_run
 from maildefer.handling.routes import Router
-from maildefer.handling.tasks.call import ArgumentsRefused, Call, bound, call_in, composed
+from maildefer.handling.tasks.arguments import ArgumentsRefused
+from maildefer.handling.tasks.call import Call, bound, call_in, composed
+from maildefer.handling.tasks.listing import listing_queue, refuse_unlisted
 from maildefer.host.identity import this_host
 from maildefer.maildir.markers.names import hash_of
 from maildefer.maildir.markers.unique import push_unique
@@ -46,9 +40,10 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 
-__all__ = ["ArgumentsRefused", "Task", "task"]
+__all__ = ["Task", "task"]
 
 _NAMED: Final = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+_POSITIONAL: Final = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _OPTIONS: Final = frozenset(
     ("after", "at", "unique", "priority")
 )  # of `defer`, beside the function's arguments
@@ -87,8 +82,9 @@ class Task(Generic[P, R]):
         self._queue = queue
         self._checked: ModuleType | None = None  # the settings against which the queue was checked
         self._signature = inspect.signature(function)
-        own = [each.name for each in self._signature.parameters.values() if each.kind in _NAMED]
-        self._options = _OPTIONS.difference(own)
+        parameters = self._signature.parameters.values()
+        self._positional = [each.name for each in parameters if each.kind in _POSITIONAL]
+        self._options = _OPTIONS.difference(each.name for each in parameters if each.kind in _NAMED)
         self.periodic = self._scheduled(schedule)
 
     def __call__(self, *arguments: P.args, **named: P.kwargs) -> R:
@@ -130,7 +126,8 @@ class Task(Generic[P, R]):
 
     def _push(self, arguments: tuple[Any, ...], named: dict[str, Any], options: TaskOptions[P, R]) -> str:
         layout, host = queue_at(self.queue), this_host().label
-        compose = composed(self._call(arguments, named), self.address, layout.path, host)
+        call = self._call(arguments, named)
+        compose = composed(call, self.address, layout.path, host, self._positional)
         pusher = Pusher(layout, host=host)
         due = pusher.due(after=options.after, at=options.at)
         planned = Planned(compose=compose, due=due, priority=options.priority)
@@ -140,37 +137,23 @@ class Task(Generic[P, R]):
 
     @property
     def queue(self) -> str:
-        """The queue of the calls: the given one; else the queue that lists the function's module, or the first one.
+        """The queue of the calls: the given one, else the first one that lists the function's module.
 
-        It is an absolute path in the function's project. Raises ConfigurationError.
+        It is an absolute path in the function's project. Where no setting lists handlers it is `run/queue`. Raises
+        ConfigurationError, also for a module that no queue lists.
         """
         settings = self._settings()
+        if settings is not None:
+            self.check(settings)
         if settings is None or self._queue is not None:
-            path = located(self._queue or FRONT_QUEUE)
-            if settings is not None:
-                self.check(settings)
-            return path
-        known = pool_settings(settings)
-        listed = [queue for queue, modules in known.queues.items() if self.function.__module__ in modules]
-        return os.path.join(known.project, listed[0] if listed else known.first_queue)
+            return located(self._queue or FRONT_QUEUE)
+        return listing_queue(settings, self._line(), self.name)
 
     def check(self, settings: ModuleType) -> None:
-        """Raise ConfigurationError for a queue that no setting lists, or that does not list the function's module."""
-        if self._queue is None or self._checked is settings:
-            return
-        path, known = located(self._queue), pool_settings(settings)
-        if path not in listed_queues(settings):
-            raise ConfigurationError(
-                f"{self._line()}@task on {self.name}: no setting lists the queue {self._queue}: correct its name, "
-                f"or add {self._queue!r}: [{self.function.__module__!r}] to `queues` of {place(settings, 'queues')}"
-            )
-        for queue, modules in known.queues.items():
-            if located(queue) == path and self.function.__module__ not in modules:
-                raise ConfigurationError(
-                    f"{self._line()}@task on {self.name}: the queue {queue} has no handlers of that module, so "
-                    f"its calls would be buried: add {self.function.__module__!r} in {place(settings, 'queues')}"
-                )
-        self._checked = settings
+        """Raise ConfigurationError for a given queue that no setting lists, or that does not list the module."""
+        if self._queue is not None and self._checked is not settings:
+            refuse_unlisted(settings, self._line(), self.name, self._queue)
+            self._checked = settings
 
     def _line(self) -> str:
         code = getattr(inspect.unwrap(self.function), "__code__", None)

@@ -6,6 +6,7 @@ import enum
 import functools
 import math
 import os
+import re
 import time
 import types
 from collections.abc import Iterator
@@ -136,7 +137,18 @@ class Colour(enum.IntEnum):
 
 @pytest.mark.parametrize(
     "value",
-    [(1, 2), {1: 2}, {"a": (1,)}, b"x", object(), math.nan, math.inf, Colour.RED, {1}, [Colour.RED]],
+    [
+        (1, 2),
+        {1: 2},
+        {"a": (1,)},
+        bytearray(b"x"),
+        object(),
+        math.nan,
+        math.inf,
+        Colour.RED,
+        {1},
+        [Colour.RED],
+    ],
     ids=lambda value: type(value).__name__,
 )
 def test_arguments_that_do_not_survive_json_are_refused(value: Any) -> None:
@@ -227,6 +239,31 @@ def test_a_task_for_a_queue_that_no_setting_lists_is_refused_where_it_is_loaded(
     assert not (tmp_path / "run" / "notfy").exists()
     task(queue="run/notify")(rebuild)
     task(queue="run/kept")(rebuild)
+
+
+@pytest.mark.parametrize(
+    ("module", "why"),
+    [
+        (__name__, rf"of that module, .*buried: add '{re.escape(__name__)}' in "),
+        ("__main__", "of __main__, .*no worker imports: move the function to a module"),
+    ],
+)
+def test_a_call_for_which_no_queue_has_handlers_is_refused_where_it_is_deferred(
+    module: str, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = types.ModuleType("conf.settings")
+    vars(settings)["queues"] = {"run/first": ["workers.front"], "run/kept": []}
+    monkeypatch.setattr(settings_module, "_loaded", settings)
+    monkeypatch.setattr(rebuild, "__module__", module)
+    deferred = task(rebuild)  # where it is loaded it is no mistake: it may be called without a queue
+    with pytest.raises(
+        ConfigurationError, match=rf"test_task\.py:\d+: @task on .*: no queue has handlers {why}"
+    ):
+        deferred.defer(1)
+    deferred(1)
+    monkeypatch.delitem(vars(settings), "queues")
+    deferred.defer(1)  # to a receiver's handlers, say, which no setting lists
+    assert Queue("run/queue").count() == 1
 
 
 def test_methods_and_coroutines_are_refused() -> None:
