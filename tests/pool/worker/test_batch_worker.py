@@ -78,7 +78,7 @@ class Host:
         waker, gate = self.keep(pair())
         worker._offers = Offers([self.offered[1]], waker.fileno(), gate.fileno())
         worker._log = SimpleNamespace(add=lambda *line, **facts: None, flush=lambda: None)
-        worker._settler = None
+        worker._settler, worker._returned = None, {}
         claimer = Claimer(self.layout, worker._slot, lease="", host="test")
         view = SimpleNamespace(
             index=0,
