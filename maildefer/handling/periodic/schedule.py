@@ -117,11 +117,14 @@ def to_make(
     """Return the instants to push calls for, after the last that a call was pushed for.
 
     Those that passed before this keeper watched, or longer ago than `grace_seconds`, were missed: `catch_up` says
-    whether the last of them is made up for, all of them (100 at most), or none. Raises ValueError.
+    whether the last of them is made up for, all of them (100 at most), or none. Where any were missed while it watched,
+    nothing could be pushed for so long, and the instants since then were missed like them. Raises ValueError.
     """
     found = schedule.newest(cursor, int(now))
     in_time = [one for one in found if one > watched_since and one >= now - grace_seconds]
     missed = found[: len(found) - len(in_time)]
+    if missed and missed[-1] > watched_since and in_time:
+        missed, in_time = [], in_time[-1:]
     match catch_up:
         case "all":
             return found

@@ -164,10 +164,16 @@ def test_what_is_late_by_less_than_the_grace_is_made_whatever_was_asked(catch_up
     assert made == [501, 502, 503, 504]
 
 
-def test_a_stall_longer_than_the_grace_is_made_up_for_once() -> None:
-    schedule = Schedule(every_seconds=1)
-    made = to_make(schedule, "last", cursor=500, now=600.5, watched_since=400, grace_seconds=2)
-    assert made == [598, 599, 600]
+@pytest.mark.parametrize(("every", "made"), [(1, [600]), (40, [600]), (90, [540])])
+def test_a_stall_longer_than_the_grace_is_made_up_for_once(every: int, made: list[int]) -> None:
+    schedule = Schedule(every_seconds=every)
+    assert to_make(schedule, "last", cursor=500, now=600.5, watched_since=400, grace_seconds=45) == made
+
+
+def test_after_a_stall_without_catching_up_only_what_is_due_now_is_made() -> None:
+    for every, made in ((1, [600]), (90, [])):
+        schedule = Schedule(every_seconds=every)
+        assert to_make(schedule, "none", cursor=500, now=600.5, watched_since=400, grace_seconds=45) == made
 
 
 def test_no_more_than_a_hundred_are_made_up_for() -> None:
