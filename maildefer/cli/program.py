@@ -1,7 +1,7 @@
 """The command `maildefer`: the table of its commands, and the exit codes that errors become.
 
 0 done, 1 failure, 2 usage, 3 not running and 4 degraded (`status`), 75 temporary failure (`push`), 77 not
-for this user (`push --unique`), 78 bad configuration.
+for this user (`push`), 78 bad configuration.
 """
 
 from __future__ import annotations

@@ -79,11 +79,11 @@ def test_two_formats_at_once_are_a_wrong_usage(maildefer, queue):
     assert maildefer("push", queue.path, "--mbox", "-0").code == 2
 
 
-def test_a_queue_that_may_not_be_read_is_a_temporary_failure(maildefer, queue, monkeypatch):
+def test_a_queue_that_may_not_be_read_is_a_failure_that_stays(maildefer, queue, monkeypatch):
     def refuse(*_, **__):
         raise PermissionRefused(queue.format, OSError(errno.EACCES, "Permission denied"))
 
     monkeypatch.setattr("maildefer.cli.commands.push.open_or_make", refuse)
     ended = maildefer("push", queue.path, stdin=b"x")
-    assert (ended.code, ended.out) == (75, "")
+    assert (ended.code, ended.out) == (77, "")
     assert "write permission" in ended.err

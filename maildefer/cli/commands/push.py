@@ -18,7 +18,7 @@ from maildefer.cli.defaults import open_or_make
 from maildefer.cli.due_time import After, At, due
 from maildefer.cli.group import EX_NOPERM, EX_TEMPFAIL
 from maildefer.cli.parameters import Commands
-from maildefer.errors import MaildeferError, MarkersRefused, StorageFault, UniqueKeyRefused
+from maildefer.errors import MaildeferError, PermissionRefused, StorageFault, UniqueKeyRefused
 from maildefer.host.identity import this_host
 from maildefer.maildir.markers.names import hash_of
 from maildefer.maildir.markers.unique import PushedKey, push_unique
@@ -115,7 +115,7 @@ def push(
 def _give_up(fault: StorageFault, more: str = "") -> NoReturn:
     """Exit with 75, which asks the caller to try again, or with 77 where only another user could do it."""
     output.complain(f"{fault}{more}")
-    code = EX_NOPERM if isinstance(fault, MarkersRefused) else EX_TEMPFAIL if fault.temporary else 1
+    code = EX_NOPERM if isinstance(fault, PermissionRefused) else EX_TEMPFAIL if fault.temporary else 1
     raise typer.Exit(code) from fault
 
 
