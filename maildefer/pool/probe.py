@@ -54,6 +54,7 @@ class ProbeReport:
     periodic: tuple[PeriodicTask, ...] = ()
     files: tuple[str, ...]  # of the source
     reload: bool  # whether it is to be loaded anew when these change
+    front_end_fault: str = ""  # why the HTTP front end can't use its file of tokens
 
 
 class Probe:
@@ -177,6 +178,7 @@ def _report_of(found: dict[str, Any]) -> ProbeReport:
         periodic=tuple(filter(None, map(task_in, found.get("periodic", ())))),
         files=tuple(found["files"]),
         reload=bool(found.get("reload")),
+        front_end_fault=str(found.get("front_end_fault", "")),
     )
 
 

@@ -1,8 +1,9 @@
 """Describe a project for the supervisor, which must not import its code: `python -m maildefer.pool.probe_process`.
 
 Run in the project's folder, it prints one line of JSON: `{"settings", "queues", "routes", "periodic", "files",
-"reload"}`, or `{"error", "detail"}` with the traceback in the project's code, if any. It ends with 0, or 78 for a
-configuration that can't be used. What user code prints goes to standard error. The parent limits its time.
+"reload", "front_end_fault"}`, or `{"error", "detail"}` with the traceback in the project's code, if any. It ends with
+0, or 78 for a configuration that can't be used. What user code prints goes to standard error. The parent limits its
+time.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import json
 import os
 import sys
 import traceback
+from collections.abc import Mapping
 from itertools import dropwhile
 from typing import Any
 
@@ -65,7 +67,20 @@ def probed() -> dict[str, Any]:
         "periodic": [record_of(task) for task in application.periodic_tasks()],
         "files": application.files(),
         "reload": settings.reload or application.router.RELOAD,
+        "front_end_fault": _front_end_fault(settings.project, settings.web_config or {}),
     }
+
+
+def _front_end_fault(project: str, web_config: Mapping[str, Any]) -> str:
+    """Say why the HTTP front end can't use its token file; empty where it can, or has none."""
+    from maildefer.intake.http.api_tokens import ApiTokens
+
+    try:
+        if path := web_config.get("token_file"):
+            ApiTokens(os.path.join(project, str(path)))
+    except ConfigurationError as fault:
+        return str(fault)
+    return ""
 
 
 def _set_standard_output_apart() -> int:

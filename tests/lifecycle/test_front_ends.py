@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from benchmarks import processes
+from tests.lifecycle.commands import maildefer
 from tests.lifecycle.conftest import Start
 from tests.lifecycle.pool import Pool
 from tests.lifecycle.project import PATIENCE_SECONDS, Project, eventually
@@ -203,7 +204,9 @@ def test_a_front_end_that_is_to_listen_elsewhere_or_cannot_be_stays_as_it_is(
     assert pool.stop() == 0
 
 
-def test_a_message_that_comes_by_http_is_handled(project: Project, start: Start) -> None:
+def test_a_message_that_comes_by_http_is_handled_and_a_reload_tells_of_bad_tokens(
+    project: Project, start: Start
+) -> None:
     token = project.path / "tokens"
     token.write_text("a-token-that-is-long\n")
     token.chmod(0o600)
@@ -225,6 +228,10 @@ def test_a_message_that_comes_by_http_is_handled(project: Project, start: Start)
     [shown] = eventually(lambda: front_ends(pool, "accepted"), "status counts it")
     assert (shown["kind"], shown["accepted"]) == ("web", 1)
     assert not pool.events("child.started", kind="intake")  # nobody asked for one
+    token.write_text("a-short-token\n")
+    refused = maildefer(pool, "reload")
+    assert refused.returncode == os.EX_CONFIG
+    assert f"{token}:1: a token of less than 16 characters" in refused.stderr
     assert pool.stop() == 0
 
 

@@ -102,6 +102,8 @@ class Reloader:
             report = self._probe.poll()
             if report is None:
                 return None
+            if self._options.intake and report.front_end_fault:
+                raise ConfigurationError(report.front_end_fault)
             settings = self._options.settings(report)
             found = ProbedApplication(
                 report=report, settings=settings, queues=self._options.served(settings, report.routes)
