@@ -164,8 +164,8 @@ def test_thousands_of_one_key_do_not_delay_anothers_by_a_second(project: Project
 def test_only_a_frozen_hosts_last_handlers_run_beside_others_and_the_log_names_them(
     to: str, most: int, project: Project, start: Start
 ) -> None:
-    """Two hosts with two workers, of which some are killed; then one host freezes for longer than the TTL."""
-    first, second = (start(host=host, workers=2, environ=machine(project, host)) for host in ("a", "b"))
+    """Two hosts with four workers, of which some are killed; then one host freezes for longer than the TTL."""
+    first, second = (start(host=host, workers=4, environ=machine(project, host)) for host in ("a", "b"))
     gone: dict[int, float] = {}
 
     def running(pool: Pool) -> list[int]:
