@@ -1,5 +1,8 @@
 """`python -m benchmarks.chaos`: two hosts on one directory, whose processes are killed and frozen all the time.
 
+Each means of maildefer is a kind of message in `chaos_loads`, with a handler in `applications/chaos/workers`; what it
+promises besides that nothing is lost is judged in `chaos_means`.
+
 Ten kills a second: workers, and at times a keeper, a scout, a process of a front end, a supervisor or a whole host.
 It prints what happened, and ends with 1 if a message was lost, left over, buried without reason, or handled once more
 than dead workers and claims lost in the frost account for; or if `maildefer audit` says anything but that all is
@@ -17,15 +20,17 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from functools import partial
-from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 from benchmarks import filesystem, processes
 from benchmarks.chaos_faults import Faults
+from benchmarks.chaos_loads import PushLoad, RequestLoad
+from benchmarks.chaos_means import MeansFacts
 from benchmarks.chaos_verdict import Facts, Verdict, judge
 from benchmarks.mail_load import Door, MailLoad
 from benchmarks.places import APPLICATIONS, Unavailable
@@ -38,8 +43,8 @@ HOSTS = ("a", "b")
 WORKERS = 4  # on each
 KILLS_PER_SECOND = 10.0
 RATE = 333.0  # messages a second, where nothing else is said
-BATCH = 25  # messages pushed with one directory sync
-LATER_SECONDS = 3.0  # every fourth batch is pushed for so much later
+REQUESTS = 0.02  # for each message, by HTTP with an Idempotency-Key
+TOKEN = "a-token-for-the-chaos"
 MAIL = 0.2  # of the messages comes by SMTP
 CONNECTIONS = 4
 PUSHING = 0.7  # of the time: the rest is for the backlog
@@ -95,6 +100,9 @@ class Chaos:
             directory, APPLICATIONS / "chaos", queues=("run/queue", "run/ticks"), journal=True
         )
         (directory / "journal").mkdir()
+        token_file = directory / "tokens"
+        token_file.touch(0o600)
+        token_file.write_text(f"{TOKEN}\n")
         handler_seconds = seconds * BUSY * len(HOSTS) * WORKERS / messages
         environ = {"CHAOS_HANDLER_SECONDS": f"{handler_seconds:.6f}"}
         self._pools = [
@@ -108,8 +116,13 @@ class Chaos:
             MailLoad(partial(self._door, number), lambda: "chaos@test", by_mail, every)
             for number in range(CONNECTIONS)
         ]
-        self._pushed: list[str] = []
-        self._by_push = messages - by_mail * CONNECTIONS
+        doors = [Door(pool.log_path, "web") for pool in self._pools]
+        requests = max(CONNECTIONS, int(messages * REQUESTS))
+        self._requests = RequestLoad(
+            doors, TOKEN, requests, seconds * PUSHING / requests, random.Random(seed)
+        )
+        self._pushes = PushLoad(self._project, messages - by_mail * CONNECTIONS, seconds * PUSHING)
+        self._loads: list[PushLoad | RequestLoad | MailLoad] = [self._pushes, self._requests, *self._mail]
         self._halt = threading.Event()
 
     def run(self, progress: bool) -> Verdict:
@@ -118,11 +131,11 @@ class Chaos:
             pool.start()
         for pool in self._pools:
             pool.await_ready()
-        senders = [threading.Thread(target=self._push, name="pusher"), *(load.thread for load in self._mail)]
+        senders = [load.thread for load in self._loads]
         for thread in senders:
             thread.start()
         self._strike_until_handled(senders, progress)
-        for load in self._mail:
+        for load in self._loads:
             load.stop()
         for thread in senders:
             thread.join()
@@ -145,7 +158,7 @@ class Chaos:
     def end(self) -> None:
         """Leave no process behind, whatever happened."""
         self._halt.set()
-        for load in self._mail:
+        for load in self._loads:
             load.stop()
         for pool in self._pools:
             if pool.process is not None and pool.process.poll() is None:
@@ -154,16 +167,6 @@ class Chaos:
     def _door(self, number: int) -> int | None:
         """Each sender has one host's front end; it hears where that listens now."""
         return self._doors[number % len(self._doors)].port()
-
-    def _push(self) -> None:
-        """All along, so that pushes, too, meet with deaths; a little faster than they are handled."""
-        pause = self._seconds * PUSHING * BATCH / self._by_push
-        due = time.monotonic()
-        laters = cycle((None, None, None, LATER_SECONDS))
-        while len(self._pushed) < self._by_push and not self._halt.wait(max(0.0, due - time.monotonic())):
-            due += pause
-            count = min(BATCH, self._by_push - len(self._pushed))
-            self._pushed += self._project.push("chaos", count, after=next(laters))
 
     def _strike_until_handled(self, senders: list[threading.Thread], progress: bool) -> None:
         now = began = shown = due = time.monotonic()
@@ -182,7 +185,11 @@ class Chaos:
             print()
 
     def _keys(self) -> list[str]:
-        return [*self._pushed, *(key for load in self._mail for key in load.told.keys)]
+        return [
+            *self._pushes.keys,
+            *(key for load in self._mail for key in load.told.keys),
+            *self._requests.keys(),
+        ]
 
     def _settle(self) -> None:
         """Let the pools finish in peace: whatever still lies about afterwards is left over."""
@@ -203,6 +210,22 @@ class Chaos:
             project=self._project,
             pushed=self._keys(),
             wanted=self._messages,
+            means=MeansFacts(
+                unique=self._pushes.unique,
+                answers=self._requests.answers,
+                unanswered=self._requests.unanswered,
+                fenced={
+                    int(event["lease"].rsplit("-", 2)[1]): _monotonic(event)
+                    for event in events
+                    if event["event"] == "lease.fenced"
+                },
+                overlapped={
+                    event["pid"]: _monotonic(event)
+                    for event in events
+                    if event["event"] == "limit.overlapped"
+                },
+                thawed=self._faults.thawed,
+            ),
             doubtful=sum(load.told.doubtful for load in self._mail),
             survivors=survivors,
             acked=[event["key"] for event in events if event.get("outcome") == "acked"],
@@ -231,6 +254,11 @@ def _events(log_path: Path) -> Iterator[dict[str, Any]]:
                 yield json.loads(line)
             except ValueError:
                 continue
+
+
+def _monotonic(event: Mapping[str, Any]) -> float:
+    """When it was logged, on the monotonic clock; the wall clock is not set meanwhile."""
+    return datetime.fromisoformat(event["ts"]).timestamp() - time.time() + time.monotonic()
 
 
 @contextmanager

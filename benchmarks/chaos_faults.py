@@ -12,8 +12,8 @@ from benchmarks import processes
 from tests.lifecycle.pool import Pool
 from tests.lifecycle.project import TTL_SECONDS
 
-KILLED = {"worker": 0.9, "intake": 0.06, "keeper": 0.02, "scout": 0.02}  # of the single kills
-FROZEN = ("worker", "worker", "keeper", "scout", "supervisor", "intake")
+KILLED = {"worker": 0.9, "intake": 0.04, "web": 0.02, "keeper": 0.02, "scout": 0.02}  # of the single kills
+FROZEN = ("worker", "worker", "keeper", "scout", "supervisor", "intake", "web")
 TREE_EVERY_SECONDS = (2.0, 5.0)
 RESTART_AFTER_SECONDS = (0.0, 1.0)
 FREEZE_EVERY_SECONDS = (0.2, 1.0)
@@ -31,6 +31,7 @@ class Faults:
         self._pools = pools
         self._down: dict[Pool, float] = {}  # when it is started again
         self._frozen: list[tuple[float, int]] = []  # when it goes on, pid
+        self.thawed: dict[int, list[float]] = {}  # by pid: when it went on
         now = time.monotonic()
         self._tree_at = now + chance.uniform(*TREE_EVERY_SECONDS)
         self._freeze_at = now + chance.uniform(*FREEZE_EVERY_SECONDS)
@@ -66,7 +67,7 @@ class Faults:
         [kind] = self._random.choices(list(KILLED), list(KILLED.values()))
         if pids := [pid for pool in self._up() for pid in processes.by_role(pool.pid).get(kind, [])]:
             processes.kill([self._random.choice(pids)])
-            self.counts["intake processes killed" if kind == "intake" else f"{kind}s killed"] += 1
+            self.counts[f"{kind} processes killed" if kind in ("intake", "web") else f"{kind}s killed"] += 1
 
     def _kill_host(self) -> None:
         """A whole host at once, or its supervisor alone, whose children then end by themselves."""
@@ -116,6 +117,7 @@ class Faults:
     def _thaw(self, now: float) -> None:
         for _, pid in [each for each in self._frozen if each[0] <= now]:
             try:
+                self.thawed.setdefault(pid, []).append(time.monotonic())
                 os.kill(pid, signal.SIGCONT)
             except ProcessLookupError:  # killed meanwhile
                 pass

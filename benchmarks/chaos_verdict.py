@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from benchmarks.chaos_means import MeansFacts, judge_means
+from benchmarks.chaos_notes import read
 from maildefer.control.audit import AuditReport
 from maildefer.maildir import scan
 from maildefer.maildir.reasons import read_reason
@@ -32,22 +34,7 @@ class Facts:
     ] = ()  # keys of claims whose settle found them taken: their worker had been frozen
     audited: AuditReport | None = None
     instants: Sequence[int] = ()  # of the periodic task, as the log has them
-
-
-@dataclass(frozen=True, slots=True)
-class Journal:
-    """What one worker process wrote."""
-
-    pid: int
-    began: float  # in seconds since the boot, since pids come again
-    starts: list[str]
-    ends: list[str]
-    early: list[str]
-
-    @property
-    def died_handling(self) -> str | None:
-        """The key it was on when it was killed; None if it was between two."""
-        return self.starts[-1] if len(self.starts) > len(self.ends) else None
+    means: MeansFacts = field(default_factory=MeansFacts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +51,12 @@ class Verdict:
 def judge(facts: Facts) -> Verdict:
     """Compare what was pushed with what was handled and with what still lies in the queue."""
     journals = [read(path) for path in (facts.project.path / "journal").iterdir()]
-    starts = Counter(key for journal in journals for key in journal.starts)
-    ends = Counter(key for journal in journals for key in journal.ends)
+    starts = Counter(start.key for journal in journals for start in journal.starts)
+    ends = Counter(key for journal in journals for key, _ in journal.ends)
     pushed = set(facts.pushed)
     dead_ones = [journal for journal in journals if journal.began < facts.survivors.get(journal.pid, 1e12)]
-    died_handling = Counter(key for journal in dead_ones if (key := journal.died_handling))
-    last = Counter(journal.starts[-1] for journal in dead_ones if journal.starts)
+    died_handling = Counter(key for journal in dead_ones for key in journal.in_hand)
+    last = Counter(key for journal in dead_ones for key in journal.last)
     extra = {key: count - 1 for key, count in starts.items() if count > 1}
     # After its handler's end and before the ack's reply a message is in a worker's hands as well.
     died_settling = sum(
@@ -94,8 +81,8 @@ def judge(facts: Facts) -> Verdict:
         ("seconds", f"{facts.seconds:.1f}"),
         *facts.counts.items(),
         ("worker processes that handled something", len(journals)),
-        ("worker processes that died while handling", sum(died_handling.values())),
-        ("… that died between the handler's end and the ack", died_settling),
+        ("messages in handlers of workers that died", sum(died_handling.values())),
+        ("… between the handler's end and the ack", died_settling),
         ("claims that a frozen worker lost to a fence", len(facts.lost_claims)),
         ("handlings begun", sum(starts.values())),
         ("handlings ended", sum(ends.values())),
@@ -130,10 +117,13 @@ def judge(facts: Facts) -> Verdict:
         (calls >= wanted, f"{wanted} instants of a periodic task, and only {calls} calls of it"),
         (not doubly_acked, f"acked twice: {doubly_acked[:3]}"),
         (not any(left.values()), f"left over: {left}"),
-        (drafts <= facts.doubtful, f"{drafts} drafts are left in tmp/"),
+        (drafts <= facts.doubtful + 3 * facts.means.unanswered, f"{drafts} drafts are left in tmp/"),
         (len(by_limit) == len(dead), f"buried for another reason than crashes: {dead}"),
         (not any(facts.exit_codes), f"a supervisor ended with {facts.exit_codes}"),
     ]
+    means_rows, means_checks = judge_means(facts.means, journals, dead)
+    rows += means_rows
+    checks += means_checks
     if facts.audited is not None:
         audit_rows, audit_checks = _audited(facts.audited, len(pushed), facts.doubtful)
         rows += audit_rows
@@ -160,17 +150,6 @@ def _audited(
         ),
     ]
     return rows, checks
-
-
-def read(path: Path) -> Journal:
-    lines = [line.split() for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
-    return Journal(
-        pid=int(path.name.partition("-")[0]),
-        began=int(path.name.partition("-")[2]) / 1e9,
-        starts=[key for word, key in lines if word == "start"],
-        ends=[key for word, key in lines if word == "end"],
-        early=[key for word, key in lines if word == "early"],
-    )
 
 
 def _dead(project: Project) -> dict[str, str]:

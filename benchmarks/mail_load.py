@@ -31,8 +31,9 @@ class Told:
 class Door:
     """Where a pool's front end listens, as its log says; read on from where the last look ended. Any thread."""
 
-    def __init__(self, log_path: Path) -> None:
+    def __init__(self, log_path: Path, kind: str = "intake") -> None:
         self._log_path = log_path
+        self._kind = f'"{kind}"'.encode()
         self._at = 0
         self._port: int | None = None
         self._lock = threading.Lock()
@@ -47,7 +48,7 @@ class Door:
                         if not line.endswith(b"\n"):
                             break
                         self._at += len(line)
-                        if b'"child.started"' in line and b'"intake"' in line:
+                        if b'"child.started"' in line and self._kind in line:
                             self._port = int(json.loads(line)["address"].rpartition(":")[2])
             except FileNotFoundError:  # the pool has not been started
                 pass

@@ -9,7 +9,7 @@ from pathlib import Path
 
 _TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 # A title, "maildefer: scout run/queue", or what a child of its own was started as, "maildefer.pool.keeper.keeper".
-_ROLE = re.compile(rb"maildefer(?::|\.pool\.)[ \w-]*?(keeper|scout|worker|intake|probe)")
+_ROLE = re.compile(rb"maildefer(?::|\.pool\.)[ \w-]*?(keeper|scout|worker|intake|web|probe)")
 
 
 def tree(pid: int) -> list[int]:

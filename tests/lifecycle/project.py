@@ -15,8 +15,10 @@ from maildefer.control.audit import Suspect, audit
 from maildefer.maildir import journal as journals
 from maildefer.maildir import scan
 from maildefer.maildir.layout import Format, Layout, create_queue
+from maildefer.maildir.markers.finder import Marked
+from maildefer.maildir.markers.markers import Markers
 from maildefer.maildir.names import EntryName
-from maildefer.maildir.push import Planned, Pusher
+from maildefer.maildir.push import Compose, Planned, Pusher
 from maildefer.message.envelope import block
 
 APPLICATION = Path(__file__).parent / "application"
@@ -74,16 +76,22 @@ class Project:
         return next(iter(self.layouts.values()))
 
     def push(
-        self, what: str = "quick", count: int = 1, queue: str | None = None, *, after: float | None = None
+        self,
+        what: str = "quick",
+        count: int = 1,
+        queue: str | None = None,
+        *,
+        after: float | None = None,
+        priority: str = "normal",
     ) -> list[str]:
         """Push messages to `WHAT@test`, for now or for so many seconds later; returns their keys."""
         pusher = self._pushers[queue or next(iter(self._pushers))]
-        compose = lambda stem: [  # noqa: E731
-            block(stem, "ann@example.org", f"{what}@test", host="test", when=time.time(), via="push"),
-            BODY,
-        ]
-        planned = Planned(compose=compose, due=pusher.due(after=after))
+        planned = Planned(compose=_composed(what), due=pusher.due(after=after), priority=priority)
         return [key for key in pusher.push_all([planned] * count) if isinstance(key, str)]
+
+    def push_unique(self, what: str, unique: str) -> Marked:
+        """Push a message to `WHAT@test` into the first queue, unless one of that unique key has not ended."""
+        return Markers(self.queue, host="test").push(unique, Planned(compose=_composed(what)))
 
     def go(self) -> None:
         """Let the handlers of `wait@test` come to their ends."""
@@ -135,6 +143,13 @@ class Project:
 
     def leases(self) -> list[str]:
         return [name for name in os.listdir(self.queue.leases) if not name.startswith(".")]
+
+
+def _composed(what: str) -> Compose:
+    return lambda stem: [
+        block(stem, "ann@example.org", f"{what}@test", host="test", when=time.time(), via="push"),
+        BODY,
+    ]
 
 
 def eventually(condition: Callable[[], T], what: str, seconds: float = PATIENCE_SECONDS) -> T:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from benchmarks import chaos
+from benchmarks.chaos_means import Answer, MeansFacts, UniquePush
 from benchmarks.chaos_verdict import Facts, judge
 from benchmarks.places import APPLICATIONS
 from maildefer.control.audit import audit
@@ -35,8 +36,9 @@ def project(tmp_path: Path) -> Project:
 def violations(
     project: Project, pushed: list[str], *journals: str, survivor: int = 0, **more: Any
 ) -> list[str]:
+    """Each journal is a process's, whose supervisor has ten times its pid."""
     for number, text in enumerate(journals, 1):
-        path = project.path / "journal" / f"{number}-1"
+        path = project.path / "journal" / f"{number}-1-{number}0"
         path.write_text("".join(f"{line.strip()}\n" for line in text.split(", ")))
     facts: dict[str, Any] = {
         "project": project,
@@ -160,3 +162,101 @@ def test_a_dead_worker_may_have_had_a_survivors_pid(project: Project) -> None:
 def test_a_message_that_was_handled_before_it_was_due_is_seen(project: Project) -> None:
     [found] = violations(project, ["a"], "start a, early a, end a")
     assert "before they were due: ['a']" in found
+
+
+def test_all_messages_of_a_call_may_be_handled_again_where_its_worker_died(project: Project) -> None:
+    again = "start a, end a", "start b, end b"
+    assert violations(project, ["a", "b"], "start a, start b", *again) == []
+    assert violations(project, ["a", "b"], "start a, start b, end a, end b", *again) == [], (
+        "before their acks"
+    )
+    found = violations(project, ["a", "b"], "start a, end a, start b, end b", *again, survivor=2)
+    assert any("though no worker died on it: ['a']" in text for text in found), "it was done with that one"
+
+
+def pushed(key: str, at: float, *, is_new: bool = True) -> UniquePush:
+    return UniquePush(unique="u", key=key, is_new=is_new, began=at, returned=at + 0.5)
+
+
+ENDED = "start a 1 x, end a 2, start b 4 x, end b 5"
+
+
+@pytest.mark.parametrize(
+    ("pushes", "journal", "told"),
+    [
+        ([pushed("a", 0), pushed("a", 1, is_new=False), pushed("b", 3)], ENDED, ""),
+        ([pushed("a", 0), pushed("b", 1)], ENDED, "of one unique key had not ended"),
+        (
+            [pushed("a", 0), pushed("b", 3)],
+            f"{ENDED}, start a 9 x, end a 9.1",
+            "of one unique key had not ended",
+        ),
+        ([pushed("a", 0), pushed("a", 99, is_new=False)], ENDED, "that had ended held its unique key"),
+    ],
+)
+def test_two_unended_entries_of_a_unique_key_are_seen_and_one_that_holds_it_for_ever(
+    project: Project, pushes: list[UniquePush], journal: str, told: str
+) -> None:
+    found = "".join(violations(project, ["a", "b"], journal, "start a 1 x", means=MeansFacts(unique=pushes)))
+    assert told in found
+    assert bool(told) == bool(found)
+
+
+def test_what_a_worker_begins_with_that_was_frozen_after_its_claim_is_no_unended_entry(
+    project: Project,
+) -> None:
+    pushes, late = [pushed("a", 0), pushed("b", 3)], "start a 9 x, end a 9.1"
+    for thawed, told in (({}, True), ({2: [8.5]}, False), ({2: [1.0]}, True), ({3: [8.5]}, True)):
+        means = MeansFacts(unique=pushes, thawed=thawed)
+        assert bool(violations(project, ["a", "b"], ENDED, late, means=means)) is told
+
+
+def test_two_answers_to_one_request_and_entries_beside_its_answer_are_seen(project: Project) -> None:
+    def seen(handled: str, *answers: Answer) -> str:
+        return "".join(
+            violations(project, ["a", "b"], handled, doubtful=9, means=MeansFacts(answers=answers))
+        )
+
+    handled, one = (
+        "start a 1 request-1-x, end a 1, start b 1 request-1-y, end b 1",
+        Answer(request="request-1", keys=("a", "b")),
+    )
+    assert seen(handled, one, one) == ""
+    assert "one request had two answers: ['request-1']" in seen(
+        handled, one, Answer(request="request-1", keys=("a", "c"))
+    )
+    assert "[('request-1', 'c')]" in seen(f"{handled}, start c 2 request-1-x, end c 2", one)
+
+
+@pytest.mark.parametrize(
+    ("name", "means", "is_named"),
+    [
+        ("limited-a", {}, False),
+        ("limited-a", {"overlapped": {1: 6.0}}, True),
+        ("limited-a", {"overlapped": {1: 8.0}}, False),
+        ("limited-a", {"overlapped": {9: 6.0}}, False),
+        ("limited-a", {"fenced": {10: 6.0}}, False),
+        ("exclusive", {"fenced": {10: 6.0}}, True),
+        ("exclusive", {"fenced": {10: 8.0}}, False),
+        ("batch-on-a", {"fenced": {10: 6.0}, "overlapped": {}}, False),
+    ],
+)
+def test_more_at_a_time_than_a_limit_are_seen_unless_the_log_names_them(
+    project: Project, name: str, means: dict[str, Any], is_named: bool
+) -> None:
+    journal = f"start a 7 x, over a 7 {name} 1 1.10 2.20, end a 7.1"
+    found = violations(project, ["a"], journal, means=MeansFacts(**means))
+    assert bool(found) is not is_named
+    assert is_named or "the log names none" in found[0]
+
+
+def test_more_starts_in_a_period_than_a_rate_are_seen(project: Project) -> None:
+    keys = [f"k{number}" for number in range(101)]
+    for seconds, told in ((5.5, ""), (4.0, "101 starts in 5 s")):
+        times = [
+            f"start {key} {100 + seconds * n / 101} rated-a, end {key} 200" for n, key in enumerate(keys)
+        ]
+        found = "".join(violations(project, keys, ", ".join(times)))
+        assert told in found
+        assert bool(told) == bool(found)
+    assert violations(project, keys, ", ".join(times), means=MeansFacts(thawed={1: [102.5]})) == []

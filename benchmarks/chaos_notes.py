@@ -1,0 +1,82 @@
+"""What one worker process of a run of chaos wrote down: see `workers/notes.py` of its application."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """A message's handler began."""
+
+    key: str
+    at: float  # monotonic
+    what: str  # the recipient's local part
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Excess:
+    """More ran at a time than were to."""
+
+    name: str
+    at: float  # monotonic
+    most: int
+    running: tuple[tuple[int, int], ...]  # pid, and its supervisor's
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Journal:
+    """The notes of one process, in order."""
+
+    pid: int
+    began: float  # in seconds since the boot, since pids come again
+    supervisor: int
+    starts: Sequence[Start]
+    ends: Sequence[tuple[str, float]]
+    early: Sequence[str]
+    excesses: Sequence[Excess]
+    last: Sequence[str]
+    """The keys that it began with since it had none in hand: of one call, alone or in company. In a dead one, the
+    handlers of some may have ended, and their acks not."""
+    in_hand: Sequence[str]
+    """Of these, the keys whose handlers had not ended."""
+
+
+def read(path: Path) -> Journal:
+    """Whole lines only: WORD KEY SECONDS, and more of some."""
+    pid, began, supervisor, *_ = (*path.name.split("-"), "0")
+    starts: list[Start] = []
+    ends: list[tuple[str, float]] = []
+    early: list[str] = []
+    excesses: list[Excess] = []
+    last: list[str] = []
+    in_hand: Counter[str] = Counter()
+    for line in path.read_text().splitlines(keepends=True):
+        match line.split() if line.endswith("\n") else []:
+            case ["start", key, *more]:
+                seconds, what = (*more, *("0", "")[len(more) :])
+                starts.append(Start(key=key, at=float(seconds), what=what))
+                last = [*(last if in_hand.total() else ()), key]
+                in_hand[key] += 1
+            case ["end", key, *more]:
+                ends.append((key, float(more[0] if more else 0)))
+                in_hand[key] -= 1
+            case ["early", key, *_]:
+                early.append(key)
+            case ["over", _, at, name, most, *running]:
+                pids = tuple((int(one.partition(".")[0]), int(one.partition(".")[2])) for one in running)
+                excesses.append(Excess(name=name, at=float(at), most=int(most), running=pids))
+    return Journal(
+        pid=int(pid),
+        began=int(began) / 1e9,
+        supervisor=int(supervisor),
+        starts=starts,
+        ends=ends,
+        early=early,
+        excesses=excesses,
+        last=last,
+        in_hand=list((+in_hand).elements()),
+    )
