@@ -42,6 +42,7 @@ Limit = Annotated[
 ]
 
 BURIED: tuple[Folder, ...] = ("dead", "undeliverable")  # those with a reason beside them
+_LEAST_TO_DELETE = 10  # characters of a key that is cut short: the seconds of its push
 _MOST_NAMED = 20  # of those that something can't be done to
 _SHOWN_BYTES = 1 << 30  # more than any queue's `max_bytes` allows in earnest
 
@@ -54,6 +55,7 @@ class EntrySelection:
     all: bool = False
     reason: str | None = None
     older_than_seconds: float | None = None
+    deletes: bool = False
 
     @property
     def is_empty(self) -> bool:
@@ -61,14 +63,21 @@ class EntrySelection:
 
 
 def selection(
-    keys: list[str] | None, all: bool, reason: str | None = None, older_than: str | None = None
+    keys: list[str] | None,
+    all: bool,
+    reason: str | None = None,
+    older_than: str | None = None,
+    *,
+    deletes: bool = False,
 ) -> EntrySelection:
     """The choice that arguments ask for. Raises BadParameter for an empty key or reason, as of an unset variable."""
     if "" in (keys or []):
         raise typer.BadParameter("A key is empty.")
     if reason is not None and not reason.strip():
         raise typer.BadParameter("--reason: it is empty; all are chosen by --all.")
-    return EntrySelection(keys=keys or [], all=all, reason=reason, older_than_seconds=_seconds(older_than))
+    return EntrySelection(
+        keys=keys or [], all=all, reason=reason, older_than_seconds=_seconds(older_than), deletes=deletes
+    )
 
 
 def select_entries(
@@ -76,7 +85,8 @@ def select_entries(
 ) -> Iterator[FoundEntry]:
     """The chosen entries, lazily. Keys of no entry are named at the end.
 
-    Raises OSError, EntryNotFound; EntryAmbiguous, before the first, for a key that is cut too short.
+    Raises OSError, EntryNotFound; before the first, EntryAmbiguous for a key that begins several, and BadParameter for
+    one of which hardly anything is given, where entries are deleted.
     """
     if not wanted.keys:
         for folder in folders:
@@ -85,6 +95,8 @@ def select_entries(
             )
         return
     named = entries.find_named(layout, wanted.keys, folders)
+    if wanted.deletes:
+        _refuse_short_keys(named)
     for matches in named.values():
         yield from (found for found in matches if _fits(layout, found, wanted))
     missing = sorted(key for key, matches in named.items() if not matches)
@@ -92,6 +104,17 @@ def select_entries(
         output.complain(f"no entry {key} in {layout.path}")
     if missing:
         raise EntryNotFound(missing[0], layout.path)
+
+
+def _refuse_short_keys(named: dict[str, list[FoundEntry]]) -> None:
+    """A number that belongs to an option, or half a pasted key, begins a key where there is only one entry."""
+    for key, matches in named.items():
+        for found in matches:
+            if len(key) < _LEAST_TO_DELETE and key not in (found.key, found.entry.unique_key, found.name):
+                raise typer.BadParameter(
+                    f"{key!r} is too short to delete {output.clean(found.key)} by: "
+                    f"give its whole key, or at least {_LEAST_TO_DELETE} characters of it."
+                )
 
 
 def find_one(layout: Layout, key: str, folders: tuple[Folder, ...] = entries.FOLDERS) -> FoundEntry:

@@ -428,6 +428,29 @@ def test_a_key_may_be_cut_short_where_it_begins_only_one(maildefer, queue):
     assert maildefer("dead", "requeue", queue.path, "17").out.strip() == second
 
 
+@pytest.mark.parametrize("command", ["queue", "dead"])
+@pytest.mark.parametrize("short", ["1", "170000001"])
+def test_nothing_is_deleted_by_a_few_characters_of_a_key(maildefer, queue, command, short):
+    [name] = aged(queue, 1_700_000_012)
+    if command == "dead":
+        bury(queue, name)
+    ended = maildefer(command, "delete", queue.path, short)
+    assert (ended.code, ended.out) == (2, "")
+    assert f"'{short}' is too short to delete {name} by" in " ".join(ended.err.split())
+    assert len(os.listdir(queue.new) + os.listdir(queue.dead_new)) == 1
+
+
+def test_of_several_keys_none_is_deleted_where_one_is_too_short(maildefer, queue):
+    names = aged(queue, 1_700_000_011, 1_800_000_012)
+    assert maildefer("queue", "delete", queue.path, names[0], "18").code == 2
+    assert sorted(os.listdir(queue.new)) == names
+
+
+def test_a_short_key_that_is_whole_is_deleted(maildefer, queue):
+    Path(f"{queue.new}/1.a").write_bytes(MESSAGE)
+    assert maildefer("queue", "delete", queue.path, "1.a").out == "1.a\n"
+
+
 @pytest.mark.parametrize("more", [[], ["1700000013"]])
 def test_a_key_that_begins_several_is_refused_and_nothing_is_done(maildefer, queue, more):
     names = aged(queue, 1_700_000_011, 1_700_000_012, 1_700_000_013)

@@ -105,7 +105,7 @@ def delete(
 ) -> None:
     """Delete dead letters and their reasons for good."""
     layout = open_queue(queue)
-    wanted = entries.selection(keys, all, reason, older_than)
+    wanted = entries.selection(keys, all, reason, older_than, deletes=True)
     if (
         not wanted.keys
         and not wanted.is_empty

@@ -132,7 +132,7 @@ def delete(
 ) -> None:
     """Delete waiting or deferred entries for good, which cancels what they ask for."""
     layout = open_queue(queue)
-    wanted = entries.selection(keys, all, older_than=older_than)
+    wanted = entries.selection(keys, all, older_than=older_than, deletes=True)
     if not wanted.keys and not wanted.is_empty and not output.confirmed(f"Delete entries of {queue}?", yes):
         raise typer.Exit(1)
     entries.apply(layout, _CLEARED, wanted, lambda found: operate.delete(layout, found), "deleted")
