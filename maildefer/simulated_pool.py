@@ -72,7 +72,7 @@ class SimulatedPool:
         self._module = settings.loaded_settings() or import_settings(False)
         self._settings = settings.pool_settings(self._module)
         queues = self._settings.queues
-        self._queues = {name: testing.queue(name) for name in queues}
+        self._queues = {name: testing.queue(name) for name in (*queues, *self._settings.kept)}
         self._inbox = testing.queue("run/answers")
         self._offset = 0.0
         self._seqs = itertools.count(1)
@@ -116,7 +116,7 @@ class SimulatedPool:
     def drain(self) -> list[SimulatedAttempt]:
         """Handle all that is due now, and what comes of it; returns the attempts in their order."""
         self._ended = []
-        while sum(self._drain_queue(name) for name in self._queues):
+        while sum(self._drain_queue(name) for name in self._attempts):
             if len(self._ended) > _MOST_ATTEMPTS:
                 raise AssertionError(
                     f"{_MOST_ATTEMPTS} attempts, and there is still something to be done: a loop?"
@@ -231,7 +231,7 @@ class SimulatedPool:
         return len(claims)
 
     def _next_due(self) -> float | None:
-        folders = (queue.layout.later_new for queue in self._queues.values())
+        folders = (self._queues[name].layout.later_new for name in self._attempts)
         return min(
             (float(names.due_of(name) or 0) for folder in folders for name in _listed(folder)), default=None
         )

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from maildefer.errors import QueueUnlisted
+from maildefer.queue import Queue
 from maildefer.routing import Router
 from maildefer.utils import import_settings
 from workers import shop  # type: ignore[attr-defined]  # the shop's, not the blog's
@@ -43,6 +44,14 @@ def test_five_days_of_retries_without_a_sleep(maildefer_queue: Any) -> None:
     assert 4.5 * 86400 < last[0] - first[0] < 5.5 * 86400
     assert abs(last[0] - last[1]) < 60
     assert time.monotonic() - began < 60
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_queue_that_programs_read_begins_empty_and_is_left_alone(maildefer_queue: Any, number: int) -> None:
+    key = Queue("run/kept").push(b"Subject: x\n\n")
+    maildefer_queue.push(b"Subject: y\n\n", queue="run/kept", after=60)
+    assert maildefer_queue.advance(days=1) == []
+    assert Queue("run/kept").keys() == [key]
 
 
 def test_an_answer_comes_an_hour_later(maildefer_queue: Any) -> None:

@@ -1,3 +1,3 @@
-"""Two queues, the second one for calls of tasks."""
+"""Two queues, the second one for calls of tasks, and one that programs read."""
 
-queues = {"run/queue": ["workers.shop"], "run/work": ["workers.shop"]}
+queues = {"run/queue": ["workers.shop"], "run/work": ["workers.shop"], "run/kept": []}
