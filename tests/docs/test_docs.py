@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from maildefer.events import EVENTS
+from tests.support.documents import is_file
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PAGES = [
@@ -66,6 +67,7 @@ BLOCKS = [
     for page in PAGES[1:]
     if page.stem != "tutorial"  # whose blocks belong together: see test_tutorial.py
     for number, code in enumerate(re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL), 1)
+    if not is_file(code)  # which a reader types into a project: see test_recipes.py
 ]
 
 
@@ -225,3 +227,10 @@ def test_each_mark_that_a_test_may_have_is_told_to_contributors() -> None:
     declared = re.findall(r"^ +([^:\n]+):", marks[1], re.MULTILINE)
     table = (ROOT / "CONTRIBUTING.md").read_text().partition("| mark | for")[2].partition("\n\n")[0]
     assert sorted(re.findall(r"^\| `([^`]+)`", table, re.MULTILINE)) == sorted(declared)
+
+
+def test_the_index_names_each_page_once_and_no_other() -> None:
+    index = (ROOT / "docs/README.md").read_text()
+    named = re.findall(r"^\| \[.+?\]\((.+?)\) \|", index, re.MULTILINE)
+    pages = [path.name for path in (ROOT / "docs").glob("*.md") if path.name != "README.md"]
+    assert sorted(named) == sorted([*pages, "decisions/README.md"])

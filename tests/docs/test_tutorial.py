@@ -14,10 +14,11 @@ from pathlib import Path
 import pytest
 
 from benchmarks.ports import free_port
+from tests.support.documents import blocks_of, write_block
 
 TUTORIAL = Path(__file__).resolve().parent.parent.parent / "docs" / "tutorial.md"
 README = TUTORIAL.parent.parent / "README.md"
-BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", TUTORIAL.read_text(), re.DOTALL | re.MULTILINE)
+BLOCKS = blocks_of(TUTORIAL)
 LOOKING = (
     "cat ",
     "ls ",
@@ -97,10 +98,7 @@ class Reader:
             )
 
     def write(self, text: str) -> None:
-        first, _, rest = text.partition("\n")
-        name, _, where = first.removeprefix("# ").partition(", ")
-        path = self.folder / name
-        path.write_text(f"{path.read_text()}\n{rest}" if where == "at its end" else text)
+        write_block(self.folder, text)
 
     def see(self, expected: str) -> None:
         wanted = [re.compile(".*".join(map(re.escape, line.split("…")))) for line in expected.splitlines()]

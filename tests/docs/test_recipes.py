@@ -1,0 +1,91 @@
+"""Files of the documents, typed into a new project: the recipes and the like, their tests, and their pools."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from maildefer.cli.project_skeleton import write_project
+from tests.support.documents import blocks_of, is_file, write_block
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+BLOCKS = [*blocks_of(ROOT / "docs/recipes.md"), *blocks_of(ROOT / "docs/testing.md")]
+NEEDED = {"tests/test_thumbnails.py": "PIL", "tests/test_orders.py": "django"}
+MISSING = {file: package for file, package in NEEDED.items() if importlib.util.find_spec(package) is None}
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """What somebody has who has typed all recipes."""
+    project = tmp_path / "blog"
+    write_project(project)
+    for kind, block in BLOCKS:
+        if kind == "python" and is_file(block):
+            write_block(project, block)
+    return project
+
+
+def run(project: Path, *command: str) -> str:
+    environ = {
+        name: text for name, text in os.environ.items() if not name.startswith(("MAILDEFER_", "PYTEST"))
+    }
+    environ |= {"PYTHONPATH": str(ROOT), "MAILDEFER_RUNTIME_DIR": str(project / "r")}
+    ended = subprocess.run(
+        [sys.executable, "-m", *command],
+        cwd=project,
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stdout[-6000:] + ended.stderr[-3000:]
+    return ended.stdout
+
+
+def test_the_tests_of_the_recipes_pass(project: Path) -> None:
+    files = [block.partition("\n")[0].removeprefix("# ") for kind, block in BLOCKS if kind == "python"]
+    tests = [file for file in files if file.startswith("tests/")]
+    assert set(NEEDED) < set(tests)
+    number = sum(block.count("\ndef test_") for _, block in BLOCKS)
+    told = run(
+        project, "pytest", "-q", "-p", "no:cacheprovider", *(file for file in tests if file not in MISSING)
+    )
+    if MISSING:
+        pytest.skip(f"only these were left out: {MISSING} are not installed: .ci/setup test")
+    assert f"{number} passed" in told
+
+
+@pytest.mark.lifecycle
+def test_a_host_handles_what_is_in_the_queues_of_its_role(project: Path) -> None:
+    if MISSING:
+        pytest.skip("Pillow is not installed: .ci/setup test")
+    [commands] = [block for kind, block in BLOCKS if kind == "sh"]
+    mail_host, big_host, _ = [line.partition("#")[0].split() for line in commands.splitlines()]
+    photo = "from PIL import Image; Image.new('RGB', (800, 600)).save('cat.png')"
+    subprocess.run([sys.executable, "-c", photo], cwd=project, check=True)
+    push = (
+        "from maildefer.mail import MailResponse; from maildefer.queue import Queue\n"
+        "mail = MailResponse(To='photos@localhost', From='ann@example.org', Subject='x', Body='y')\n"
+        "mail.attach(filename='cat.png', content_type='image/png', data=open('cat.png', 'rb').read())\n"
+        "Queue('run/queue').push(mail)"
+    )
+    subprocess.run(
+        [sys.executable, "-c", push], cwd=project, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True
+    )
+
+    def drain(command: list[str]) -> list[int]:
+        run(project, *(word for word in command if word != "--intake"), "--drain")
+        folders = ("run/queue/new", "run/photos/new", "run/thumbnails")
+        return [len(os.listdir(project / each)) if (project / each).exists() else 0 for each in folders]
+
+    assert drain(big_host) == [1, 0, 0]
+    assert drain(mail_host) == [0, 1, 0]
+    assert drain(big_host) == [0, 0, 1]
