@@ -13,7 +13,7 @@ from typing import Final
 from maildefer.doctor.findings import Finding, ok, refuse, warn
 from maildefer.events import plain
 from maildefer.maildir.durable import NEW
-from maildefer.maildir.rights.folder import TRIAL, TRIALS, Folder, clear_trials
+from maildefer.maildir.rights.folder import TRIAL, TRIALS, Folder, clear_draft
 from maildefer.maildir.system import token
 
 RACES: Final = 200
@@ -37,7 +37,7 @@ def trial_folder(parent: Folder) -> Iterator[Folder]:
             try:
                 yield folder
             finally:
-                clear_trials(folder)
+                clear_draft(folder, TRIALS)
     finally:
         parent.rmdir(name)
 
@@ -56,7 +56,7 @@ def try_names(folder: Folder) -> Finding:
             )
         raise
     listed = folder.names()
-    clear_trials(folder)
+    clear_draft(folder, TRIALS)
     if listed != [name]:
         return refuse(
             "names",
@@ -85,7 +85,7 @@ def try_race(folder: Folder, rounds: int = RACES) -> Finding:
     says = [words[side * (rounds + 1) + 1 : (side + 1) * (rounds + 1)].tolist() for side in (0, 1)]
     words.release()
     listed = folder.names()
-    clear_trials(folder)
+    clear_draft(folder, TRIALS)
     if status or not finished:
         return refuse(
             "rename",
@@ -141,7 +141,7 @@ def try_sight(folder: Folder, looks: int = _LOOKS) -> Finding:
         longest = max(longest, time.monotonic() - began)
     os.close(answers)
     status = os.waitpid(child, 0)[1]
-    clear_trials(folder)
+    clear_draft(folder, TRIALS)
     if status or not seen:
         return refuse(
             "visibility",
@@ -184,7 +184,7 @@ def try_sync(folder: Folder) -> Finding:
                 "fsync", f"fsync of a folder fails: {fault.strerror}", "use a filesystem that can sync"
             )
         took.append(time.monotonic() - began)
-    clear_trials(folder)
+    clear_draft(folder, TRIALS)
     middle = sorted(took)[len(took) // 2]
     text = f"a durable file takes {middle * 1000:.2f} ms"
     if middle > 1:

@@ -6,7 +6,8 @@ The filesystem, the clock and randomness are passed in as a `System`; no module 
     layout            the folders of a queue: makes, opens and mends it; control_folder: its folder `.maildefer/`
     names             builds and parses the names of entries and leases
     durable           writes that survive a power cut (I1)
-    push              makes an entry in `new/`, or in `.later/`; draft: an entry that is written while its bytes come
+    push              makes an entry in `new/`, or in `.later/`
+    drafts/           what is made in `tmp/`, and renamed to where it belongs
     due               when an entry is due, by the mount's time
     claims            claims an entry by one rename, and settles it by one more or by unlink
     pop               takes an entry at most once, without a lease
@@ -21,6 +22,6 @@ The filesystem, the clock and randomness are passed in as a `System`; no module 
     operator/         work of commands on single entries and whole queues
 
 The life of an entry: push > claims > upkeep/promote or upkeep/reclaim > claims.
-Imports point down: upkeep, operator > idempotency > claims, push, pop > markers > due > journal, doubt, draft,
+Imports point down: upkeep, operator > idempotency > claims, push, pop > markers > drafts > due > journal, doubt,
 reasons > layout > control_folder > durable, scan > names, reading, rights > system.
 """

@@ -27,7 +27,8 @@ def begin_file(path: str, data: bytes, *, rights: Rights = PLAIN, system: System
     descriptor = system.open(path, NEW, rights.file_mode)
     try:
         rights.give(descriptor)
-        write_all(descriptor, data, system)
+        if data:
+            write_all(descriptor, data, system)
     except BaseException:
         system.close(descriptor)
         discard(path, system)

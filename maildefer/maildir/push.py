@@ -5,23 +5,22 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from maildefer.errors import (
     MaildeferError,
     QueueMissing,
     StaleHandle,
     raise_named,
-    storage_fault,
 )
-from maildefer.maildir import doubt, durable, names
-from maildefer.maildir.draft import Compose as Compose
-from maildefer.maildir.draft import Draft, UnsyncedEntry, draft_name, mark_priorities
-from maildefer.maildir.draft import Planned as Planned
-from maildefer.maildir.due import clock_of, due_time, report_push
-from maildefer.maildir.journal import Journal, journal_of
+from maildefer.maildir import durable, names
+from maildefer.maildir.drafts.entry import Compose as Compose
+from maildefer.maildir.drafts.entry import Draft, draft_name, mark_priorities
+from maildefer.maildir.drafts.entry import Planned as Planned
+from maildefer.maildir.drafts.placer import DraftPlacer
+from maildefer.maildir.due import clock_of, due_time
+from maildefer.maildir.journal import Journal
 from maildefer.maildir.layout import Layout, mend
-from maildefer.maildir.rights.modes import Rights, rights_in
 from maildefer.maildir.system import SYSTEM, System
 
 if TYPE_CHECKING:
@@ -30,6 +29,27 @@ if TYPE_CHECKING:
 SyncAll = Callable[[Sequence[int]], list[OSError | None]]
 _TRIES = 5
 _MOST_UNSYNCED = 32  # written before the first of them is synced; so many descriptors are open
+
+
+class UnsyncedEntry(NamedTuple):
+    """An entry in `tmp/` that is not synced yet; with `draft` it can't be written again from its chunks."""
+
+    key: str
+    path: str
+    descriptor: int
+    draft: Draft | None
+
+    def close(self, system: System) -> None:
+        if self.draft is not None:
+            self.draft.close()
+        else:
+            system.close(self.descriptor)
+
+    def announce_sync(self, system: System) -> None:
+        if self.draft is not None:
+            self.draft.announce_sync()
+        else:
+            durable.announce_sync(self.descriptor, system)
 
 
 class Pusher:
@@ -52,20 +72,10 @@ class Pusher:
         self.layout = layout
         self.host = host
         self._system = system
-        self._journal = journal or journal_of(layout, system)
+        self.placer = DraftPlacer(layout, journal=journal, system=system)
         self._sync_all = sync_all or partial(durable.sync_all, system=system)
         self._clock = clock_of(layout, system)
-        self._new_folder = durable.DirectorySync(layout.new, system=system)
-        self._later_folder = durable.DirectorySync(layout.later_new, system=system)
-        self._known_rights: Rights | None = None
         self._is_marked = False  # whether this process has said that entries here have priorities
-
-    @property
-    def _rights(self) -> Rights:
-        """The rights as they were at the first push, so that not every push looks at the queue's folder."""
-        if self._known_rights is None:
-            self._known_rights = rights_in(self.layout.path, self._system)
-        return self._known_rights
 
     def due(self, *, after: float | None = None, at: datetime | None = None) -> int | None:
         """Return when a `Planned` entry is due, after so many seconds or at a time; None if at once.
@@ -98,7 +108,7 @@ class Pusher:
     def draft(self, stem: str | None = None, *, due: int | None = None) -> Draft:
         """Begin an entry whose bytes come in parts; a compose that returns it makes `push_all` finish it."""
         stem = stem or names.fresh_stem(self.host, self._system, due)
-        return Draft(self.layout, stem, rights=self._rights, system=self._system)
+        return Draft(self.layout, stem, rights=self.placer.rights, system=self._system)
 
     def push_all(self, composes: Sequence[Compose]) -> list[str | MaildeferError]:
         """Push several entries, with one sync of each folder: for each its key, or the error of its push or compose."""
@@ -114,13 +124,13 @@ class Pusher:
 
     def withdraw(self, key: str) -> None:
         """Remove an entry that was pushed and is not acknowledged yet; if it was claimed meanwhile it stays."""
-        if self._journal is not None:
-            self._journal.record_end("withdraw", key)
+        if self.placer.journal is not None:
+            self.placer.journal.record_end("withdraw", key)
         try:
             self._system.unlink(self.place_of(key))
         except OSError:
-            if self._journal is not None:
-                self._journal.record_kept(key)
+            if self.placer.journal is not None:
+                self.placer.journal.record_kept(key)
 
     def _place_entry(self, compose: Compose) -> str:
         """Write one entry and rename it into `new/`; not durable before the next sync."""
@@ -193,16 +203,16 @@ class Pusher:
         due, part = (compose.due, compose.part) if isinstance(compose, Planned) else (None, "")
         stem = names.fresh_stem(self.host, self._system, due, part)
         if part and not self._is_marked:
-            mark_priorities(self.layout, self._rights, self._system)
+            mark_priorities(self.layout, self.placer.rights, self._system)
             self._is_marked = True
         chunks = compose(stem)
         if isinstance(chunks, Draft):
             return UnsyncedEntry(chunks.key, chunks.path, chunks.descriptor, chunks)
         data = b"".join(chunks)
         key = names.sized(stem, len(data))
-        path = f"{self.layout.tmp}/{draft_name(key, self._rights)}"
+        path = f"{self.layout.tmp}/{draft_name(key, self.placer.rights)}"
         try:
-            descriptor = durable.begin_file(path, data, rights=self._rights, system=self._system)
+            descriptor = durable.begin_file(path, data, rights=self.placer.rights, system=self._system)
             return UnsyncedEntry(key, path, descriptor, None)
         except FileNotFoundError as fault:
             if self._mend_queue():
@@ -239,61 +249,39 @@ class Pusher:
         durable.discard(begun.path, self._system)
 
     def place_of(self, key: str) -> str:
-        """Return where an entry is put: a worker moves what is not due, and could not be put into `.later/`, there."""
-        name = names.first_name(key)
-        if name == key or self._rights.only_puts_in:
-            return f"{self.layout.new}/{name}"
-        return f"{self.layout.later_new}/{name}"
+        """Return where an entry is put."""
+        return self.placer.place_of(key)
 
     def _sync(self, keys: Sequence[str]) -> None:
-        later = [place for key in keys if (place := self.place_of(key)).startswith(self.layout.later_new)]
-        folder = self.layout.new
         try:
-            if len(later) < len(keys):
-                self._new_folder.sync()
-            if later:
-                folder = self.layout.later_new
-                self._later_folder.sync()
+            self.placer.commit(keys, keys)
         except OSError as fault:
             for key in keys:  # not acknowledged, so withdrawn, unless they are claimed already
                 durable.discard(self.place_of(key), self._system)
-            raise_named(folder, fault)
-        if self._journal is not None:
-            self._journal.record_pushes(keys)
-        for place in later:
-            report_push(place)
+            raise_named(fault.filename or self._folder_of(keys[0]), fault)
+
+    def _folder_of(self, key: str) -> str:
+        return self.place_of(key).rpartition("/")[0]
 
     def _rename_draft(self, draft: str, key: str, descriptor: int) -> bool:
-        try:
-            self._system.rename(draft, self.place_of(key))
-        except OSError as fault:
-            return self._was_placed(fault, draft, key, descriptor)
-        return True
-
-    def _was_placed(self, fault: OSError, draft: str, key: str, descriptor: int) -> bool:
-        """Settle a rename's doubtful reply: it succeeded if the draft is gone and its file still has a link somewhere.
+        """Rename a synced draft; it was if it is gone and its file still has a link somewhere, else it was swept.
 
         A listing of `new/` can't tell: the entry may have been claimed, handled and unlinked by now.
         """
-        system, folder = self._system, self.place_of(key).rpartition("/")[0]
-        if fault.errno not in doubt.DOUBTFUL:
-            durable.discard(draft, system)
-            raise_named(folder, fault)
         try:
-            if doubt.is_listed(self.layout.tmp, draft.rpartition("/")[2], system):
-                if fault.errno == errno.ENOENT and self._mend_queue():  # new/ was not there
-                    return self._rename_draft(draft, key, descriptor)
-                durable.discard(draft, system)
-                missing = fault.errno == errno.ENOENT  # the folder
-                raise QueueMissing(self.layout.path) if missing else storage_fault(folder, fault)
-            return system.fstat(descriptor).st_nlink > 0
-        except OSError as worse:
-            if worse.errno == errno.ESTALE:
+            if self.placer.move_all([(draft, key)]):
+                return True
+            try:
+                return self._system.fstat(descriptor).st_nlink > 0
+            except OSError as fault:
+                if fault.errno != errno.ESTALE:
+                    raise
                 return False
-            durable.discard(draft, system)
-            if worse.errno == errno.ENOENT:
-                raise QueueMissing(self.layout.path) from worse
-            raise_named(self.layout.tmp, worse)
+        except OSError as fault:
+            durable.discard(draft, self._system)
+            if fault.errno == errno.ENOENT:
+                raise QueueMissing(self.layout.path) from fault
+            raise_named(self._folder_of(key), fault)
 
     def _mend_queue(self) -> bool:
         """Whether a folder of the queue was missing, as after a clean-up of empty ones, and has been made again."""

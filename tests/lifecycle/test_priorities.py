@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from maildefer.maildir import scan
-from maildefer.maildir.draft import Planned
+from maildefer.maildir.drafts.entry import Planned
 from maildefer.maildir.push import Pusher
 from maildefer.message.envelope import block
 from tests.lifecycle.conftest import Start

@@ -80,7 +80,9 @@ def test_pushes_of_a_batch_are_recorded_by_one_write(queue: Layout) -> None:
 
 def test_a_push_that_failed_is_not_recorded(queue: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
     pusher = Pusher(queue, host=LABEL)
-    monkeypatch.setattr(pusher._new_folder, "sync", lambda: (_ for _ in ()).throw(OSError(errno.EIO, "gone")))
+    monkeypatch.setattr(
+        pusher.placer._new_folder, "sync", lambda: (_ for _ in ()).throw(OSError(errno.EIO, "gone"))
+    )
     with pytest.raises(MountFault):
         push(pusher)
     assert records(queue) == []

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from maildefer.maildir import names, scan
-from maildefer.maildir.draft import Planned
+from maildefer.maildir.drafts.entry import Planned
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.names import EntryName
 from maildefer.maildir.push import Pusher

@@ -9,7 +9,7 @@ from greenlet import GreenletExit
 
 from maildefer.errors import MaildeferError, QueueMissing
 from maildefer.maildir import scan
-from maildefer.maildir.draft import Draft
+from maildefer.maildir.drafts.entry import Draft
 from maildefer.maildir.idempotency.once import OncePusher
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.markers.markers import Markers
@@ -120,7 +120,7 @@ class SimulatedHost:
         random, client = self.world.scheduler.random, self.pusher.client
         pusher = Pusher(self.layouts[0], host=self.label, system=client.system)
         if self.world.fault_rates.shared and random.random() < 0.5:  # the front end's own user
-            pusher._known_rights = replace(PLAIN, only_puts_in=True)
+            pusher.placer._known_rights = replace(PLAIN, only_puts_in=True)
         markers = Markers(self.layouts[0], host=self.label, system=client.system)
         unique = self.world.fault_rates.unique
         once = OncePusher(pusher, system=client.system)

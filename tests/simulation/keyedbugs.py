@@ -21,7 +21,7 @@ def entries_first(old: Any) -> Any:
     """The entries are renamed before the marker is there."""
 
     def place(self: Any, marker: str, fingerprint: str, drafts: Any) -> Any:
-        self._rename_all([(draft.path.rpartition("/")[2], draft.key) for draft in drafts])
+        self._pusher.placer.move_all([(draft.path, draft.key) for draft in drafts])
         return old(self, marker, fingerprint, drafts)
 
     return place
@@ -30,16 +30,21 @@ def entries_first(old: Any) -> Any:
 def any_is_mine(old: Any) -> Any:
     """A marker that is there is taken for one's own."""
 
-    def after(self: Any, fault: OSError, marker: str, mine: Any) -> Any:
-        found = old(self, fault, marker, mine)
+    def placed(self: Any, made: Any, marker: str, mine: Any) -> Any:
+        found = old(self, made, marker, mine)
         return found and mine
 
-    return after
+    return placed
 
 
 def discarded_at_once(old: Any) -> Any:
     """What a marker names is discarded, whether that may be in its place or not."""
-    return lambda self, made, drafts, *, is_sent: old(self, made, drafts, is_sent=False)
+
+    def discard(self: Any) -> bool:
+        self.is_sent = False
+        return bool(old(self))
+
+    return discard
 
 
 def unsynced(name: str) -> Any:
@@ -62,7 +67,9 @@ def marker_unsynced(old: Any) -> Any:
         if "/idempotency" not in path:
             old.sync_directory(path, **named)
 
-    return SimpleNamespace(sync_directory=sync_directory, write_new=old.write_new, read_small=old.read_small)
+    return SimpleNamespace(
+        sync_directory=sync_directory, DirectorySync=old.DirectorySync, read_small=old.read_small
+    )
 
 
 def half_an_answer(old: Any) -> Any:

@@ -14,7 +14,7 @@ def by_own_clock(old: Any) -> Any:
 
 
 def put_into_new(old: Any) -> Any:
-    return lambda self, key: f"{self.layout.new}/{key}"
+    return lambda self, key: f"{self._layout.new}/{key}"
 
 
 def unsynced_later(old: Any) -> Any:

@@ -76,6 +76,14 @@ def folder_unsynced(old: Any) -> Any:
     return begin
 
 
+def entry_unsynced(old: Any) -> Any:
+    def begin(self: Any, *facts: Any, **more: Any) -> None:
+        old(self, *facts, **more)
+        self.placer._new_folder = self.placer._later_folder = SimpleNamespace(sync=lambda: None)
+
+    return begin
+
+
 def without_evidence(old: Any) -> Any:
     return property(lambda self: False)
 
@@ -83,7 +91,7 @@ def without_evidence(old: Any) -> Any:
 def discarded_plainly(old: Any) -> Any:
     """A push that is given up removes its entry, and leaves what a late request has made of its marker."""
 
-    def discard(self: Any, place: str) -> None:
+    def withdraw(self: Any, place: str) -> None:
         self.close()
         for folder in (self.path, place):
             with suppress(OSError):
@@ -92,7 +100,7 @@ def discarded_plainly(old: Any) -> Any:
             with suppress(OSError):
                 self._system.unlink(os.path.join(self.path, name)) if name else self._system.rmdir(self.path)
 
-    return discard
+    return withdraw
 
 
 def seen_once(old: Any) -> Any:

@@ -16,6 +16,7 @@ from unittest.mock import patch
 import pytest
 
 from maildefer.maildir import claims, doubt, due, durable, names, pop, push, reading, scan
+from maildefer.maildir.drafts import folder, placer
 from maildefer.maildir.idempotency import once
 from maildefer.maildir.markers import drafts, ends, finder, markers, presence
 from maildefer.maildir.markers.names import MarkerState
@@ -170,7 +171,7 @@ MUTANTS = (
         one(push.Pusher, "_sync_and_rename", bugs.rename_first),
         units="tests/maildir/test_push.py",
     ),
-    Mutant("push: a doubtful rename taken for done", one(push.Pusher, "_was_placed", bugs.constant(True))),
+    Mutant("push: a doubtful rename taken for done", one(placer.DraftPlacer, "_left", bugs.constant([]))),
     Mutant("push: keys that come back", one(names, "fresh_stem", bugs.same_stem)),
     Mutant("lease: a doubtful beat taken for fenced", one(leases.Lease, "_settle_by_look", bugs.no_look)),
     Mutant(
@@ -358,7 +359,7 @@ MUTANTS = (
     Mutant("tick: a lost reply taken for a lost race", one(ticks.Ticks, "move", periodicbugs.lost_at_once)),
     Mutant("tick: a doubtful move's draft discarded", one(ticks, "doubt", periodicbugs.no_doubt)),
     Mutant("later: due by the pusher's own clock", one(due.MountClock, "now", laterbugs.by_own_clock)),
-    Mutant("later: pushed into new/", one(push.Pusher, "place_of", laterbugs.put_into_new)),
+    Mutant("later: pushed into new/", one(placer.DraftPlacer, "place_of", laterbugs.put_into_new)),
     Mutant("later: its folder not synced", one(durable.DirectorySync, "sync", laterbugs.unsynced_later)),
     Mutant("later: promoted a second early", one(promote.Promoter, "promote", laterbugs.a_second_early)),
     Mutant(
@@ -382,10 +383,10 @@ MUTANTS = (
         one(once.OncePusher, "_finish", keyedbugs.finished_by_its_maker),
     ),
     Mutant("request: the entries before the marker", one(once.OncePusher, "_place", keyedbugs.entries_first)),
-    Mutant("request: any marker taken for its own", one(once.OncePusher, "_after", keyedbugs.any_is_mine)),
+    Mutant("request: any marker taken for its own", one(once.OncePusher, "_placed", keyedbugs.any_is_mine)),
     Mutant(
         "request: drafts discarded whose marker may be there",
-        one(once.OncePusher, "_discard", keyedbugs.discarded_at_once),
+        one(folder.FolderDraft, "discard", keyedbugs.discarded_at_once),
         units="tests/maildir/idempotency/test_once.py",
     ),
     Mutant(
@@ -428,7 +429,7 @@ MUTANTS = (
     ),
     Mutant(
         "unique: an entry that is found not on the disk",
-        one(finder.MarkerFinder, "sync_entry", bugs.constant(None)),
+        one(finder.MarkerFinder, "__init__", markerbugs.entry_unsynced),
     ),
     Mutant(
         "unique: whoever finds a marker leaves its entry there",
@@ -461,7 +462,7 @@ MUTANTS = (
     ),
     Mutant(
         "unique: a marker without an entry left behind",
-        one(drafts.MarkerDraft, "discard", markerbugs.discarded_plainly),
+        one(drafts.MarkerDraft, "withdraw", markerbugs.discarded_plainly),
         units="tests/maildir/markers/test_markers.py",
     ),
     Mutant(

@@ -8,7 +8,7 @@ from functools import partial
 from maildefer.errors import MaildeferError
 from maildefer.intake.outcomes import DueRefused
 from maildefer.intake.writer.protocol import Message
-from maildefer.maildir.draft import Draft
+from maildefer.maildir.drafts.entry import Draft
 from maildefer.maildir.push import Compose, Planned, Pusher
 
 EnvelopeBlock = Callable[[str, Message, str], bytes]

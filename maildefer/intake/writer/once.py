@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from maildefer.errors import MaildeferError
 from maildefer.intake.outcomes import QueueFull, Refusal, Stored, refusal_of
 from maildefer.intake.writer.protocol import Message
-from maildefer.maildir.draft import Draft
+from maildefer.maildir.drafts.entry import Draft
 from maildefer.maildir.idempotency.once import OncePusher
 from maildefer.maildir.names import fresh_stem
 from maildefer.maildir.push import Compose, Pusher

@@ -6,7 +6,7 @@ from typing import Final
 
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.rights.confined import confined_to
-from maildefer.maildir.rights.folder import Folder, clear_answer, open_folder
+from maildefer.maildir.rights.folder import ONCE, Folder, clear_draft, open_folder
 from maildefer.maildir.system import SYSTEM, System
 
 KEPT_SECONDS: Final = 86400.0
@@ -53,7 +53,7 @@ class Expirer:
             with folder.folder(name) as marker:
                 if self._system.fstat(marker.descriptor).st_mtime >= before:
                     return False
-                clear_answer(marker)
+                clear_draft(marker, ONCE)
             folder.rmdir(name)
         except OSError:  # another keeper has removed it, or the next pass meets the fault again
             return False

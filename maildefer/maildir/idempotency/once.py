@@ -19,7 +19,6 @@ only once it can't get into its place any more. None is withdrawn after 2.
 from __future__ import annotations
 
 import errno
-import os
 import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -27,14 +26,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from maildefer.errors import raise_named
-from maildefer.maildir import doubt, durable
-from maildefer.maildir.draft import Draft
-from maildefer.maildir.durable import DirectorySync
-from maildefer.maildir.journal import journal_of
+from maildefer.maildir import durable
+from maildefer.maildir.drafts.entry import Draft
+from maildefer.maildir.drafts.folder import FolderDraft
 from maildefer.maildir.layout import mend
 from maildefer.maildir.push import Pusher
-from maildefer.maildir.rights.folder import ONCE, clear_answer, open_folder
-from maildefer.maildir.rights.modes import make_for_group, rights_in
+from maildefer.maildir.rights.folder import ONCE
+from maildefer.maildir.rights.modes import GROUPS_FOLDER_MODE, make_for_group
 from maildefer.maildir.system import SYSTEM, System
 
 _MOST_BYTES: Final = 1 << 20
@@ -60,8 +58,7 @@ class OncePusher:
         self._folder = f"{layout.control}/idempotency"
         self._pusher = pusher
         self._system = system
-        folders = layout.tmp, layout.new, layout.later_new
-        self._syncs = {folder: DirectorySync(folder, system=system) for folder in folders}
+        self._sync_drafts = durable.DirectorySync(layout.tmp, system=system).sync
         self._durable: set[str] = set()  # folders of markers whose names this process has synced
 
     def push(self, name: str, fingerprint: str, write: Callable[[], Sequence[Draft]]) -> Answer:
@@ -101,52 +98,30 @@ class OncePusher:
         """Make the marker, or find another's; then the drafts are of no use."""
         entries = tuple((draft.path.rpartition("/")[2], draft.key) for draft in drafts)
         mine = Answer(fingerprint=fingerprint, entries=entries, is_repeated=False)
-        made = f"{ONCE}{self._system.token(8)}"
-        found: Answer | None = None
-        is_sent = False
+        text = "".join(f"{name} {key}\n" for name, key in entries).encode()
+        made, found, layout = None, None, self._layout
         try:
-            self._syncs[self._layout.tmp].sync()
-            self._make(made, mine)
+            self._sync_drafts()
+            made = FolderDraft(layout, ONCE, mode=GROUPS_FOLDER_MODE, system=self._system)
+            made.write({fingerprint: text})
             for _ in range(_TRIES):
-                try:
-                    is_sent = True
-                    self._system.rename(f"{self._layout.tmp}/{made}", marker)
-                    found = mine
-                except OSError as fault:
-                    found = self._after(fault, marker, mine)
-                if found is not None:
+                if (found := self._placed(made, marker, mine)) is not None:
                     return found
             raise OSError(errno.ESTALE, "folders are taken away while being written")
         except OSError as fault:
             raise_named(marker, fault)
         finally:
-            if found is not mine:
-                self._discard(made, drafts, is_sent=is_sent)
+            if found is not mine and (made is None or made.discard()):
+                for draft in drafts:
+                    draft.discard()
 
-    def _after(self, fault: OSError, marker: str, mine: Answer) -> Answer | None:
-        """Return the marker that is there after a rename that failed; None to try again."""
-        bucket, _, _ = marker.rpartition("/")
-        if fault.errno == errno.ENOENT:
-            self._make_bucket(bucket)
+    def _placed(self, made: FolderDraft, marker: str, mine: Answer) -> Answer | None:
+        """Rename a marker into its place; returns that which is there then, or None to try again."""
+        bucket = marker.rpartition("/")[0]
+        if made.place(marker, lambda: self._make_bucket(bucket)) and not made.is_doubted:
+            return mine
         found = self._read(marker, touch=True)
-        by_a_sweep = {errno.ENOENT, *doubt.NOT_EMPTY}  # which has removed it meanwhile
-        if found is None and fault.errno not in by_a_sweep:
-            raise fault
         return mine if found is not None and found.entries == mine.entries else found
-
-    def _make(self, made: str, answer: Answer) -> None:
-        """Make a marker in `tmp/`, durable."""
-        layout, system = self._layout, self._system
-        path = f"{layout.tmp}/{made}"
-        text = "".join(f"{name} {key}\n" for name, key in answer.entries).encode()
-
-        def fill() -> None:
-            rights = rights_in(layout.path, system)
-            durable.write_new(f"{path}/{answer.fingerprint}", text, rights=rights, system=system)
-
-        if not make_for_group(layout.path, f"tmp/{made}", system, fill):  # after a MKDIR whose reply was lost
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
-        durable.sync_directory(path, system=system)
 
     def _make_bucket(self, bucket: str) -> None:
         layout = self._layout
@@ -158,29 +133,6 @@ class OncePusher:
                 raise
             make_for_group(layout.path, below, self._system)
 
-    def _discard(self, made: str, drafts: Sequence[Draft], *, is_sent: bool) -> None:
-        """Remove a marker that was not placed, and then what it names.
-
-        If its rename was sent, it is renamed away before: where that succeeds, no late copy of the other finds it, and
-        nobody has read it. Else all stays, as it may be in its place, or get there: a sweep removes what is left.
-        """
-        if is_sent:
-            gone = f"{ONCE}{self._system.token(8)}"
-            try:
-                self._system.rename(f"{self._layout.tmp}/{made}", f"{self._layout.tmp}/{gone}")
-            except OSError:
-                return
-            made = gone
-        try:
-            with open_folder(self._layout.path, "tmp", system=self._system) as tmp:
-                with tmp.folder(made) as marker:
-                    clear_answer(marker)
-                tmp.rmdir(made)
-        except OSError:  # it was not made, or a sweep removes it
-            pass
-        for draft in drafts:
-            draft.discard()
-
     def _finish(self, marker: str, answer: Answer) -> None:
         """Rename what was not renamed before, once the marker is durable, and make it durable."""
         bucket = marker.rpartition("/")[0]
@@ -191,34 +143,7 @@ class OncePusher:
                 durable.sync_directory(self._folder, system=self._system)
                 self._durable.add(bucket)
             durable.sync_directory(bucket, system=self._system)
-            placed = self._rename_all(answer.entries)
-            places = [self._pusher.place_of(key) for _, key in answer.entries]
-            for folder in {place.rpartition("/")[0] for place in places}:
-                self._syncs[folder].sync()
+            tmp = self._layout.tmp
+            self._pusher.placer.finish([(f"{tmp}/{name}", key) for name, key in answer.entries])
         except OSError as fault:
             raise_named(self._layout.new, fault)
-        if placed and (journal := journal_of(self._layout, self._system)) is not None:
-            journal.record_pushes(placed)
-
-    def _rename_all(self, entries: Sequence[tuple[str, str]]) -> list[str]:
-        """Return the keys of those that this call has renamed. Raises OSError."""
-        placed, last = list[str](), OSError()
-        for _ in range(_TRIES):
-            failed = []
-            for name, key in entries:
-                try:
-                    self._system.rename(f"{self._layout.tmp}/{name}", self._pusher.place_of(key))
-                    placed.append(key)
-                except OSError as fault:
-                    if fault.errno not in doubt.DOUBTFUL:
-                        raise
-                    failed.append((name, key))
-                    last = fault
-            if not failed:
-                return placed
-            there = set(doubt.fresh_listing(self._layout.tmp, self._system))
-            entries = [entry for entry in failed if entry[0] in there]
-            if not entries:
-                return placed
-            mend(self._layout, system=self._system)
-        raise last

@@ -6,15 +6,16 @@ import errno
 from contextlib import suppress
 
 from maildefer.maildir import doubt, durable
+from maildefer.maildir.drafts.folder import FolderDraft
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.markers.names import DRAFT, ENDED, MARKER_DRAFT, key_in
 from maildefer.maildir.rights.folder import Folder
-from maildefer.maildir.rights.modes import Rights, give_folder, make_directory
+from maildefer.maildir.rights.modes import Rights
 from maildefer.maildir.system import System
 
 
 def clear_marker(draft: Folder) -> None:
-    """Empty what a crash has left of a marker's folder in `tmp/`, in the order of `MarkerDraft.discard`."""
+    """Empty what a crash has left of a marker's folder in `tmp/`, in the order of `MarkerDraft.withdraw`."""
     names = draft.names()
     ended = [name for name in names if name.endswith(ENDED)]
     for name in names:
@@ -25,38 +26,24 @@ def clear_marker(draft: Folder) -> None:
     draft.remove(ended)
 
 
-class MarkerDraft:
-    """One folder in `tmp/`, of a name that nobody else can have; for one thread. All calls raise OSError."""
+class MarkerDraft(FolderDraft):
+    """The folder of a marker and of its entry, if `data` is given; for one thread. All calls raise OSError."""
 
     def __init__(self, layout: Layout, marker: str, *, rights: Rights, system: System) -> None:
-        self.name = f"{MARKER_DRAFT}{system.pid()}-{system.token(8)}"
-        self.path = f"{layout.tmp}/{self.name}"
+        super().__init__(layout, MARKER_DRAFT, rights=rights, system=system)
         self.marker = marker
         self.key = key_in(marker)
         self.descriptor = -1
         self.is_alone = False  # without an entry
-        self._layout = layout
-        self._rights = rights
-        self._system = system
-        make_directory(self.path, rights.folder_mode, system)
-        if rights.is_shared:
-            give_folder(layout.path, f"tmp/{self.name}", rights)
 
-    def write(self, data: bytes | None) -> None:
+    def write_marker(self, data: bytes | None) -> None:
         """Write marker and entry, and sync them. None: the entry exists already."""
-        system, rights = self._system, self._rights
         self.is_alone = data is None
         if data is not None:
             entry = f"{self.path}/{self.marker}{DRAFT}"
-            self.descriptor = durable.begin_file(entry, data, rights=rights, system=system)
-        made = system.open(f"{self.path}/{self.marker}", durable.NEW, rights.file_mode)
-        try:
-            rights.give(made)
-        finally:
-            system.close(made)
-        if data is not None:
-            system.fsync(self.descriptor)
-        durable.sync_directory(self.path, system=system)
+            self.descriptor = durable.begin_file(entry, data, rights=self.rights, system=self._system)
+            self._system.fsync(self.descriptor)
+        self.write({self.marker: b""})
 
     def has_link(self) -> bool:
         """Whether the entry is still somewhere: else it was swept, or somebody has pushed it and it has ended."""
@@ -74,7 +61,7 @@ class MarkerDraft:
             self._system.close(self.descriptor)
             self.descriptor = -1
 
-    def discard(self, place: str) -> None:
+    def withdraw(self, place: str) -> None:
         """Remove the folder, or what of it a request that is executed late puts at `place`; raises nothing.
 
         The entry is made one that has ended before its marker goes, so that nobody takes it for one that was pushed.

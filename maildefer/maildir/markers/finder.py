@@ -6,10 +6,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
-from maildefer.maildir import doubt, durable, names
-from maildefer.maildir.due import report_push
-from maildefer.maildir.journal import journal_of
-from maildefer.maildir.layout import Layout, mend, read_format
+from maildefer.maildir import doubt, durable
+from maildefer.maildir.drafts.placer import DraftPlacer
+from maildefer.maildir.layout import Layout, read_format
 from maildefer.maildir.markers.ends import finish_requeue
 from maildefer.maildir.markers.names import DRAFT, ENDED, UNIQUE, MarkerState
 from maildefer.maildir.markers.presence import is_gone, touch_marker
@@ -33,9 +32,8 @@ class MarkerFinder:
         self.folder = f"{layout.control}/{UNIQUE}"
         self._layout = layout
         self._system = system
-        self._journal = journal_of(layout, system)
-        synced = self.folder, layout.new, layout.later_new
-        self._commits = {path: durable.DirectorySync(path, system=system) for path in synced}
+        self.placer = DraftPlacer(layout, system=system)
+        self._commit = durable.DirectorySync(self.folder, system=system)
         self._is_folder_synced = False
         self._known_ttl = 0.0
 
@@ -69,40 +67,11 @@ class MarkerFinder:
         if not self._is_folder_synced:
             durable.sync_directory(self._layout.control, system=self._system)
             self._is_folder_synced = True
-        self._commits[self.folder].sync()
-
-    def sync_entry(self, marker: str) -> None:
-        """Make the place of an entry durable, and say so in the journal."""
-        path = self._entry_path(marker)
-        self._commits[path.rpartition("/")[0]].sync()
-        report_push(path)
-
-    def record_push(self, key: str) -> None:
-        if self._journal is not None:
-            self._journal.record_pushes([key])
+        self._commit.sync()
 
     def move_entry(self, place: str, marker: str) -> bool:
         """Move an entry from beside its marker to where it waits; False if another process has, or it has ended."""
-        for last in (False, True):
-            try:
-                self._system.rename(f"{place}/{marker}{DRAFT}", self._entry_path(marker))
-                return True
-            except OSError as fault:
-                if fault.errno not in doubt.DOUBTFUL:
-                    raise
-                if not self._has_draft(place, marker):
-                    return False
-                if last or not isinstance(fault, FileNotFoundError):
-                    raise
-                mend(self._layout, system=self._system)  # its folder may be missing
-        return False
-
-    def _has_draft(self, place: str, marker: str) -> bool:
-        try:
-            self.look_up_anew()
-            return doubt.is_listed(place, f"{marker}{DRAFT}", self._system)
-        except FileNotFoundError:  # the entry has ended meanwhile, and its marker is freed
-            return False
+        return bool(self.placer.move_all([(f"{place}/{marker}{DRAFT}", marker)]))
 
     def _is_over(self, place: str, state: MarkerState) -> bool:
         """Whether a marker is to be freed that no evidence says it of: its entry is nowhere.
@@ -118,7 +87,7 @@ class MarkerFinder:
         age_seconds = system.lstat(place).st_mtime - system.lstat(marker).st_mtime
         if age_seconds < self._ttl_seconds:
             return False
-        if is_gone(self._layout, state.key, self._entry_path(state.marker), marker, system=system):
+        if is_gone(self._layout, state.key, self.placer.place_of(state.marker), marker, system=system):
             return True
         touch_marker(marker, system)
         return False
@@ -140,15 +109,8 @@ class MarkerFinder:
         self.sync_markers()
         if state.has_draft and not self.move_entry(place, state.marker):
             return None
-        self.sync_entry(state.marker)
-        if state.has_draft:
-            self.record_push(state.key)
+        self.placer.commit([state.marker], [state.key] if state.has_draft else [])
         return Marked(key=state.key, is_new=False)
-
-    def _entry_path(self, marker: str) -> str:
-        """Return the path at which the entry of a marker is put."""
-        first = names.first_name(marker)
-        return f"{self._layout.new if first == marker else self._layout.later_new}/{first}"
 
     @property
     def _ttl_seconds(self) -> float:

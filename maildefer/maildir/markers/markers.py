@@ -18,9 +18,9 @@ from collections.abc import Callable, Sequence
 from typing import Final, NoReturn
 
 from maildefer.errors import MarkersRefused, QueueMissing, StaleHandle, UniqueKeyHeld, raise_named
-from maildefer.maildir import doubt, names
-from maildefer.maildir.draft import Draft, mark_priorities
-from maildefer.maildir.layout import Layout, mend
+from maildefer.maildir import names
+from maildefer.maildir.drafts.entry import Draft, mark_priorities
+from maildefer.maildir.layout import Layout
 from maildefer.maildir.markers.drafts import MarkerDraft
 from maildefer.maildir.markers.finder import Marked as Marked
 from maildefer.maildir.markers.finder import MarkerFinder
@@ -30,7 +30,7 @@ from maildefer.maildir.markers.names import (
     key_in,
     path_in_key,
 )
-from maildefer.maildir.rights.modes import Rights, make_in, rights_in
+from maildefer.maildir.rights.modes import make_in
 from maildefer.maildir.system import SYSTEM, System
 
 Compose = Callable[[str], Sequence[bytes | memoryview] | Draft]
@@ -53,7 +53,6 @@ class Markers:
         self._host = host
         self._system = system
         self._finder = MarkerFinder(layout, system=system)
-        self._known_rights: Rights | None = None
         self._has_priorities = False  # whether this process has said so
 
     def push(self, unique: str, compose: Compose) -> Marked:
@@ -102,7 +101,7 @@ class Markers:
         """Raise what a plain push would, for a user who may not put entries in either; StorageFault's kinds."""
         try:
             stem = names.fresh_stem(self._host, self._system)
-            Draft(self._layout, stem, rights=self._rights, system=self._system).discard()
+            Draft(self._layout, stem, rights=self._finder.placer.rights, system=self._system).discard()
         except OSError as fault:  # of the rights; the folder can't be looked at
             raise_named(self._layout.path, fault)
 
@@ -111,7 +110,7 @@ class Markers:
         due, part = getattr(compose, "due", None), getattr(compose, "part", "")
         stem = names.fresh_stem(self._host, self._system, due, part)
         if part and not self._has_priorities:
-            mark_priorities(self._layout, self._rights, self._system)
+            mark_priorities(self._layout, self._finder.placer.rights, self._system)
             self._has_priorities = True
         stem += f"{IN_KEY}{place.rpartition('/')[2]}"
         chunks = compose(stem)
@@ -120,9 +119,10 @@ class Markers:
         return self._make(place, names.sized(stem, len(data)), data)
 
     def _make(self, place: str, marker: str, data: bytes | None) -> Marked | None:
-        draft, held = self._begun(marker), False
+        rights, held = self._finder.placer.rights, False
+        draft = MarkerDraft(self._layout, marker, rights=rights, system=self._system)
         try:
-            draft.write(data)
+            draft.write_marker(data)
             for _ in range(_TRIES):
                 held = self._take(draft, place)
                 if held:
@@ -136,38 +136,19 @@ class Markers:
             if held:
                 draft.close()
             else:
-                draft.discard(place)
+                draft.withdraw(place)
         return None
 
-    def _begun(self, marker: str) -> MarkerDraft:
-        try:
-            return MarkerDraft(self._layout, marker, rights=self._rights, system=self._system)
-        except FileNotFoundError:
-            if not mend(self._layout, system=self._system):
-                raise
-        return MarkerDraft(self._layout, marker, rights=self._rights, system=self._system)
-
     def _take(self, draft: MarkerDraft, place: str) -> bool:
-        """Rename the folder into its place; False if the place is held. A doubt is settled by listing `tmp/`."""
-        for last in (False, True):
-            try:
-                self._system.rename(draft.path, place)
-                return True
-            except OSError as fault:
-                if fault.errno in doubt.NOT_EMPTY:
-                    return False
-                if fault.errno not in doubt.DOUBTFUL:
-                    raise
-                if not doubt.is_listed(self._layout.tmp, draft.name, self._system):
-                    if draft.has_link():
-                        self._finder.look_up_anew()
-                        return True
-                    raise _Swept from fault
-                if last or fault.errno != errno.ENOENT:
-                    raise
-                below = self._finder.folder.removeprefix(f"{self._layout.path}/")
-                make_in(self._layout.path, below, self._system)
-        return False
+        """Rename the folder into its place; False if the place is held."""
+        below = self._finder.folder.removeprefix(f"{self._layout.path}/")
+        if not draft.place(place, lambda: make_in(self._layout.path, below, self._system)):
+            return False
+        if draft.is_doubted:
+            if not draft.has_link():
+                raise _Swept
+            self._finder.look_up_anew()
+        return True
 
     def _place(self, draft: MarkerDraft, place: str) -> None:
         """Make the marker durable, and then the entry.
@@ -180,13 +161,6 @@ class Markers:
                 return
             self._finder.move_entry(place, draft.marker)
         except OSError:
-            draft.discard(place)
+            draft.withdraw(place)
             raise
-        self._finder.sync_entry(draft.marker)
-        self._finder.record_push(draft.key)
-
-    @property
-    def _rights(self) -> Rights:
-        if self._known_rights is None:
-            self._known_rights = rights_in(self._layout.path, self._system)
-        return self._known_rights
+        self._finder.placer.commit([draft.marker], [draft.key])

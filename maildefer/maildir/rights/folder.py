@@ -7,6 +7,7 @@ for clean-up, trials and drafts only: doubts are settled by path, and no descrip
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -92,31 +93,22 @@ def open_folder(path: str, *below: str, listing: bool = True, system: System = S
         system.close(descriptor)
 
 
-def clear_trials(trials: Folder) -> None:
-    """Remove the files that the doctor has made in its folder."""
-    trials.remove(name for name in trials.names() if name.startswith(TRIAL))
-
-
-def clear_answer(marker: Folder) -> None:
-    """Remove from a marker what is in it: one file, whose name is a fingerprint."""
-    marker.remove(name for name in marker.names() if len(name) == 32 and name.isalnum())
-
-
 def token_names(prefix: str) -> list[str]:
     """Return the names of the files in a folder of tokens that was just made."""
     return [MARK, *(f"{prefix}{digit:x}" for digit in range(16))]
 
 
-def clear_tokens(draft: Folder, name: str) -> None:
-    """Remove the files of a folder of tokens that is being made under that name."""
-    draft.remove(token_names(name.removeprefix(TOKENS).partition("-")[0]))
+OURS = {  # by the beginning of a folder's name: the names of the files that we make in it
+    TOKENS: re.compile(rf"{MARK}|[0-9a-f]{{4}}").fullmatch,
+    RATES: re.compile(r".*,d=.*").fullmatch,
+    PERIODIC: re.compile(r"[0-9]+,").fullmatch,
+    ONCE: re.compile(r"[0-9A-Za-z]{32}").fullmatch,  # a fingerprint
+    TRIALS: re.compile(rf"{TRIAL}.*").fullmatch,
+}
 
 
-def clear_rates(draft: Folder) -> None:
-    """Remove the slots in a folder that is being made, or was removed."""
-    draft.remove(name for name in draft.names() if ",d=" in name)
-
-
-def clear_periodic(draft: Folder) -> None:
-    """Remove the one file of a periodic task's folder that is being made: INSTANT and a comma."""
-    draft.remove(name for name in draft.names() if name.endswith(",") and name[:-1].isdecimal())
+def clear_draft(draft: Folder, name: str) -> None:
+    """Remove our files from a folder of that name in `tmp/`, or of a name that begins as such names do."""
+    for begin, is_ours in OURS.items():
+        if name.startswith(begin):
+            draft.remove(filter(is_ours, draft.names()))

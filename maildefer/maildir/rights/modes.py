@@ -21,7 +21,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -39,7 +38,7 @@ FOLDER_MODES: Final = {  # by the path below the queue; all others are private
     ".maildefer/journal": 0o3730,
     ".maildefer/idempotency": 0o3770,
 }
-_GROUPS_FOLDER_MODE: Final = 0o770
+GROUPS_FOLDER_MODE: Final = 0o770
 OWNERS_FILE_MODE: Final = 0o600
 OTHERS_FILE_MODE: Final = 0o640
 _SHARED: Final = stat.S_ISVTX | stat.S_ISGID
@@ -129,18 +128,11 @@ def make_in(queue: str, below: str, system: System) -> bool:
     return True
 
 
-def make_for_group(queue: str, below: str, system: System, fill: Callable[[], None] = lambda: None) -> bool:
-    """Make a folder that whoever shares the queue may change, filled by that; returns whether this call made it.
-
-    What is made in it before it gets its mode has the queue's group. Raises OSError.
-    """
+def make_for_group(queue: str, below: str, system: System) -> None:
+    """Make a folder that whoever shares the queue may change, unless it is there. Raises OSError."""
     rights = rights_in(queue, system)
-    if not make_directory(f"{queue}/{below}", rights.folder_mode, system):
-        return False
-    fill()
-    if rights.is_shared:
-        give_folder(queue, below, rights, _GROUPS_FOLDER_MODE)
-    return True
+    if make_directory(f"{queue}/{below}", rights.folder_mode, system) and rights.is_shared:
+        give_folder(queue, below, rights, GROUPS_FOLDER_MODE)
 
 
 def make_directory(path: str, mode: int, system: System) -> bool:

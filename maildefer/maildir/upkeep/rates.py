@@ -24,12 +24,12 @@ from maildefer.digest import blake2b
 from maildefer.errors import raise_named
 from maildefer.maildir import doubt
 from maildefer.maildir.claims import QUICK_SECONDS
+from maildefer.maildir.drafts.folder import make_whole
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.rights.confined import confined_to
 from maildefer.maildir.rights.folder import RATES, open_folder
 from maildefer.maildir.rights.modes import make_in
 from maildefer.maildir.system import SYSTEM, System
-from maildefer.maildir.upkeep.tokens import make_whole
 
 MOST_STARTS: Final = 5000  # each is a file
 _SLOT: Final = re.compile(r"([0-9]{1,4}),d=([0-9]{1,15}),u=[0-9a-f]{16}\Z")
@@ -189,9 +189,8 @@ class RateSlots:
         make_in(self._layout.path, ".maildefer/rates", system)
         token = system.token(8)
         since = int(self._now() * 1000)
-        names = [f"{number},d={since},u={token}" for number in range(rate.starts)]
-        draft = f"{RATES}{path.rpartition('/')[2]}-{system.pid()}-{token}"
-        make_whole(self._layout, draft, names, path, system)
+        files = {f"{number},d={since},u={token}": b"" for number in range(rate.starts)}
+        make_whole(self._layout, f"{RATES}{path.rpartition('/')[2]}-", files, path, system=system)
 
 
 class RateSweeper:

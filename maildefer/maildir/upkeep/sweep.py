@@ -23,20 +23,7 @@ from maildefer.maildir.markers.names import MARKER_DRAFT
 from maildefer.maildir.names import EntryName, split_beat
 from maildefer.maildir.reasons import reason_name
 from maildefer.maildir.rights.confined import confined_to
-from maildefer.maildir.rights.folder import (
-    ONCE,
-    PERIODIC,
-    RATES,
-    TOKENS,
-    TRIALS,
-    Folder,
-    clear_answer,
-    clear_periodic,
-    clear_rates,
-    clear_tokens,
-    clear_trials,
-    open_folder,
-)
+from maildefer.maildir.rights.folder import OURS, Folder, clear_draft, open_folder
 from maildefer.maildir.system import SYSTEM, System
 
 DRAFT_SECONDS = 36 * 3600.0  # Maildir's own figure
@@ -162,7 +149,7 @@ class Sweeper:
             if not stat.S_ISDIR(facts.st_mode):
                 folder.unlink(name)
                 return True
-            if not name.startswith((CONTROL_DRAFT, MARKER_DRAFT, ONCE, TOKENS, RATES, PERIODIC, TRIALS)):
+            if not name.startswith((CONTROL_DRAFT, MARKER_DRAFT, *OURS)):
                 return False
             with folder.folder(name) as draft:
                 _empty(draft, name)
@@ -178,13 +165,5 @@ def _empty(draft: Folder, name: str) -> None:
         clear_control(draft)
     elif name.startswith(MARKER_DRAFT):
         clear_marker(draft)
-    elif name.startswith(TOKENS):
-        clear_tokens(draft, name)
-    elif name.startswith(RATES):
-        clear_rates(draft)
-    elif name.startswith(PERIODIC):
-        clear_periodic(draft)
-    elif name.startswith(ONCE):
-        clear_answer(draft)
     else:
-        clear_trials(draft)
+        clear_draft(draft, name)

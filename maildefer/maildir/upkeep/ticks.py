@@ -16,18 +16,18 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
 from maildefer.maildir import doubt, durable, scan
-from maildefer.maildir.draft import draft_name
-from maildefer.maildir.journal import journal_of
+from maildefer.maildir.drafts.entry import draft_name
+from maildefer.maildir.drafts.folder import make_whole
+from maildefer.maildir.drafts.placer import DraftPlacer
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.names import fresh_stem, sized
 from maildefer.maildir.rights.confined import confined_to
 from maildefer.maildir.rights.folder import PERIODIC
-from maildefer.maildir.rights.modes import make_in, rights_in
+from maildefer.maildir.rights.modes import make_in
 from maildefer.maildir.system import SYSTEM, System
 
 PAUSED: Final = ".paused"  # the end of the name of a mark: the task with that label is paused on all hosts
@@ -53,6 +53,7 @@ class Ticks:
         self._layout = layout
         self._host = host
         self._system = confined_to(layout.path, system)
+        self._placer = DraftPlacer(layout, system=self._system)
 
     def last(self, folder: str) -> Tick | None:
         """Return the last instant of the task with that folder, by a fresh listing; None if it has no folder."""
@@ -68,28 +69,11 @@ class Ticks:
 
     def begin(self, folder: str, instant: int) -> Tick:
         """Make the folder of a task that begins then; if another host makes it first, return what that has."""
-        layout, system = self._layout, self._system
+        layout, system, path = self._layout, self._system, f"{self._layout.periodic}/{folder}"
         make_in(layout.path, ".maildefer/periodic", system)
-        name = f"{PERIODIC}{system.pid()}-{system.token(8)}"
-        draft, rights = f"{layout.tmp}/{name}", rights_in(layout.path, system)
-        make_in(layout.path, f"tmp/{name}", system)
-        durable.write_new(f"{draft}/{instant},", b"", rights=rights, system=system)
-        durable.sync_directory(draft, system=system)
-        try:
-            system.rename(draft, f"{layout.periodic}/{folder}")
-            durable.sync_directory(layout.periodic, system=system)
-        except OSError as fault:
-            if fault.errno in doubt.DOUBTFUL:  # it was done, or may yet be: the draft must stay complete
-                if (found := self.last(folder)) is None:
-                    raise
-                return found
-            with suppress(OSError):  # else the sweep of `tmp/` removes it
-                system.unlink(f"{draft}/{instant},")
-                system.rmdir(draft)
-            if fault.errno not in doubt.NOT_EMPTY:
-                raise
+        make_whole(layout, PERIODIC, {f"{instant},": b""}, path, system=system)
+        durable.sync_directory(layout.periodic, system=system)
         if (found := self.last(folder)) is None:
-            path = f"{layout.periodic}/{folder}"
             raise FileExistsError(errno.EEXIST, "what is there tells no instant: remove it", path)
         return found
 
@@ -100,12 +84,12 @@ class Ticks:
 
         Returns what is the last instant then, and whether this call made it so. What `before` names is finished.
         """
-        layout, system = self._layout, self._system
+        system = self._system
         stem = fresh_stem(self._host, system)
         data = b"".join(compose(stem))
         key = sized(stem, len(data))
         draft = self._draft_of(key)
-        durable.write_new(draft, data, rights=rights_in(layout.path, system), system=system)
+        durable.write_new(draft, data, rights=self._placer.rights, system=system)
         tick = self.move(folder, before, Tick(instant=instant, key=key))
         if tick.key != key:
             durable.discard(draft, system)
@@ -134,19 +118,8 @@ class Ticks:
 
     def finish(self, tick: Tick) -> None:
         """Put the entry into `new/`, unless that was done: by the host that made it, or by any other."""
-        if not tick.key:
-            return
-        layout, system = self._layout, self._system
-        draft = self._draft_of(tick.key)
-        try:
-            system.rename(draft, f"{layout.new}/{tick.key}")
-        except FileNotFoundError:
-            if doubt.is_listed(layout.tmp, draft.rpartition("/")[2], system):  # it is `new/` that is missing
-                raise
-            return
-        durable.sync_directory(layout.new, system=system)
-        if (journal := journal_of(layout, system)) is not None:
-            journal.record_pushes([tick.key])
+        if tick.key:
+            self._placer.finish([(self._draft_of(tick.key), tick.key)])
 
     def has_ended(self, tick: Tick) -> bool:
         """Whether the entry is in no folder from which it is handled, as far as listings show."""
@@ -169,12 +142,8 @@ class Ticks:
         """Make the mark that pauses a task on all hosts; False if there is one."""
         make_in(self._layout.path, ".maildefer/periodic", self._system)
         try:
-            durable.write_new(
-                f"{self._layout.periodic}/{label}{PAUSED}",
-                b"",
-                rights=rights_in(self._layout.path, self._system),
-                system=self._system,
-            )
+            mark = f"{self._layout.periodic}/{label}{PAUSED}"
+            durable.write_new(mark, b"", rights=self._placer.rights, system=self._system)
         except FileExistsError:
             return False
         durable.sync_directory(self._layout.periodic, system=self._system)
@@ -190,7 +159,7 @@ class Ticks:
         return True
 
     def _draft_of(self, key: str) -> str:
-        return f"{self._layout.tmp}/{draft_name(key, rights_in(self._layout.path, self._system))}"
+        return f"{self._layout.tmp}/{draft_name(key, self._placer.rights)}"
 
 
 def tick_in(name: str) -> Tick | None:

@@ -18,13 +18,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from maildefer.errors import raise_named
-from maildefer.maildir import doubt, durable
+from maildefer.maildir import doubt
 from maildefer.maildir.claims import QUICK_SECONDS, ClaimSlots
+from maildefer.maildir.drafts.folder import make_whole
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.names import EntryName
 from maildefer.maildir.rights.confined import confined_to
-from maildefer.maildir.rights.folder import TOKENS, Folder, open_folder, token_names
-from maildefer.maildir.rights.modes import make_in, rights_in
+from maildefer.maildir.rights.folder import TOKENS, open_folder, token_names
+from maildefer.maildir.rights.modes import make_in
 from maildefer.maildir.system import SYSTEM, System
 
 
@@ -182,38 +183,8 @@ class Tokens:
         system = confined_to(self._layout.path, self._system)
         for below in (self._folder, f"{self._folder}/held"):
             make_in(self._layout.path, f".maildefer/{below}", system)
-        draft = f"{TOKENS}{prefix}-{system.pid()}-{system.token(8)}"
-        make_whole(self._layout, draft, token_names(prefix), f"{self._path}/{prefix}", system)
-
-
-def make_whole(layout: Layout, draft: str, names: Sequence[str], destination: str, system: System) -> None:
-    """Make a folder of files, complete and durable before it is visible; the loser of a race uses the winner's."""
-    with open_folder(layout.path, "tmp", system=system) as tmp:
-        tmp.mkdir(draft, rights_in(layout.path, system).folder_mode)
-        try:
-            with tmp.folder(draft) as made:
-                for name in names:
-                    system.close(made.open(name, durable.NEW, durable.FILE_MODE))
-                made.sync()
-        except OSError:
-            _discard(tmp, draft, names)
-            raise
-        try:
-            system.rename(f"{layout.tmp}/{draft}", destination)
-        except OSError as fault:
-            if fault.errno in doubt.NOT_EMPTY:
-                _discard(tmp, draft, names)  # one exists for good, so this rename can't succeed later
-            elif fault.errno != errno.ENOENT:
-                raise  # it may have succeeded, or may yet: the draft must stay complete
-
-
-def _discard(tmp: Folder, draft: str, names: Sequence[str]) -> None:
-    try:
-        with tmp.folder(draft) as made:
-            made.remove(names)
-        tmp.rmdir(draft)
-    except OSError:  # the sweep of `tmp/` removes it later
-        pass
+        files = dict.fromkeys(token_names(prefix), b"")
+        make_whole(self._layout, f"{TOKENS}{prefix}-", files, f"{self._path}/{prefix}", system=system)
 
 
 def token_of(conversation: str) -> str:

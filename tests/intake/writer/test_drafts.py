@@ -16,7 +16,7 @@ from maildefer.intake.writer.process import Writer
 from maildefer.intake.writer.protocol import Job, Message, WriterAnswer
 from maildefer.intake.writer.shared_memory import make_links
 from maildefer.maildir import durable
-from maildefer.maildir.draft import Draft
+from maildefer.maildir.drafts.entry import Draft
 from maildefer.maildir.layout import Layout, create_queue
 from maildefer.maildir.push import Pusher
 from maildefer.maildir.system import System

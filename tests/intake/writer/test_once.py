@@ -13,7 +13,7 @@ from maildefer.errors import AddressRefused, MaildeferError
 from maildefer.intake.outcomes import DueRefused, Refusal, Stored
 from maildefer.intake.writer.once import OnceWriter
 from maildefer.intake.writer.protocol import Message
-from maildefer.maildir.draft import Draft
+from maildefer.maildir.drafts.entry import Draft
 from maildefer.maildir.layout import Layout, create_queue
 from maildefer.maildir.push import Compose, Pusher
 from tests.support.queues import LABEL, everywhere

@@ -208,16 +208,28 @@ def test_an_entry_that_is_handled_is_not_revived_by_who_finishes_it_again(
     assert everywhere(layout) == {}
 
 
-def test_a_missing_new_is_no_finished_entry(layout: Layout, ticks: Ticks, world: World) -> None:
+def test_a_missing_new_is_no_finished_entry_and_is_made_again(layout: Layout, ticks: Ticks) -> None:
     begun = ticks.begin(FOLDER, 100)
     os.rmdir(layout.new)
-    with pytest.raises(FileNotFoundError):
-        ticks.push(FOLDER, begun, 110, compose)
-    os.mkdir(layout.new)
+    last, is_ours = ticks.push(FOLDER, begun, 110, compose)
+    assert is_ours
+    assert os.listdir(layout.new) == [last.key]
+
+
+@pytest.mark.invariant(1)
+def test_an_entry_that_its_maker_has_moved_and_not_synced_is_on_the_disk_before_the_name_goes_on(
+    layout: Layout, ticks: Ticks, others: Ticks, world: World
+) -> None:
+    """As where the host that won is killed after its second rename."""
+    begun = ticks.begin(FOLDER, 100)
+    world.refuse("fsync", errno.EIO, where="/new")
+    with pytest.raises(OSError, match=r".+"):
+        others.push(FOLDER, begun, 110, compose)
+    world.forget()
     last = ticks.last(FOLDER)
     assert last is not None
     ticks.finish(last)
-    assert os.listdir(layout.new) == [last.key]
+    assert [str(call) for call in world.asked("fsync")] == ["fsync new"]
 
 
 def test_a_listing_that_a_rename_hides_the_name_from_is_taken_again(
