@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import os
 import subprocess
 import sys
@@ -11,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from maildefer.cli.project_skeleton import write_project
+from maildefer.mail import MailResponse
+from maildefer.queue import Queue
 from tests.support.documents import blocks_of, is_file, write_block
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -67,22 +70,19 @@ def test_the_tests_of_the_recipes_pass(project: Path) -> None:
 def test_a_host_handles_what_is_in_the_queues_of_its_role(project: Path) -> None:
     if MISSING:
         pytest.skip("Pillow is not installed: .ci/setup test")
+    from PIL import Image
+
     [commands] = [block for kind, block in BLOCKS if kind == "sh"]
     mail_host, big_host, _ = [line.partition("#")[0].split() for line in commands.splitlines()]
-    photo = "from PIL import Image; Image.new('RGB', (800, 600)).save('cat.png')"
-    subprocess.run([sys.executable, "-c", photo], cwd=project, check=True)
-    push = (
-        "from maildefer.mail import MailResponse; from maildefer.queue import Queue\n"
-        "mail = MailResponse(To='photos@localhost', From='ann@example.org', Subject='x', Body='y')\n"
-        "mail.attach(filename='cat.png', content_type='image/png', data=open('cat.png', 'rb').read())\n"
-        "Queue('run/queue').push(mail)"
-    )
-    subprocess.run(
-        [sys.executable, "-c", push], cwd=project, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True
-    )
+    mail = MailResponse(To="photos@localhost", From="ann@example.org", Subject="Photo", Body="See there.")
+    photo = io.BytesIO()
+    Image.new("RGB", (800, 600)).save(photo, "PNG")
+    mail.attach(filename="cat.png", content_type="image/png", data=photo.getvalue())
+    (project / "run").mkdir()
+    Queue(str(project / "run/queue")).push(mail)
 
     def drain(command: list[str]) -> list[int]:
-        run(project, *(word for word in command if word != "--intake"), "--drain")
+        run(project, *(word for word in command if word != "--intake"), "--drain", "--workers", "1")
         folders = ("run/queue/new", "run/photos/new", "run/thumbnails")
         return [len(os.listdir(project / each)) if (project / each).exists() else 0 for each in folders]
 
