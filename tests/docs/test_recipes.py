@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import io
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,10 +15,16 @@ import pytest
 from maildefer.cli.project_skeleton import write_project
 from maildefer.mail import MailResponse
 from maildefer.queue import Queue
-from tests.support.documents import blocks_of, is_file, write_block
+from tests.support.documents import blocks_of, is_file, name_of, write_block
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-BLOCKS = [*blocks_of(ROOT / "docs/recipes.md"), *blocks_of(ROOT / "docs/testing.md")]
+FILES = [
+    block
+    for page in sorted((ROOT / "docs").glob("*.md"))
+    if page.stem != "tutorial"
+    for kind, block in blocks_of(page)
+    if kind == "python" and is_file(block)
+]
 NEEDED = {"tests/test_thumbnails.py": "PIL", "tests/test_orders.py": "django"}
 MISSING = {file: package for file, package in NEEDED.items() if importlib.util.find_spec(package) is None}
 
@@ -29,9 +36,8 @@ def project(tmp_path: Path) -> Path:
     """What somebody has who has typed all recipes."""
     project = tmp_path / "blog"
     write_project(project)
-    for kind, block in BLOCKS:
-        if kind == "python" and is_file(block):
-            write_block(project, block)
+    for block in FILES:
+        write_block(project, block)
     return project
 
 
@@ -54,10 +60,9 @@ def run(project: Path, *command: str) -> str:
 
 
 def test_the_tests_of_the_recipes_pass(project: Path) -> None:
-    files = [block.partition("\n")[0].removeprefix("# ") for kind, block in BLOCKS if kind == "python"]
-    tests = [file for file in files if file.startswith("tests/")]
+    tests = [file for file in map(name_of, FILES) if file.startswith("tests/")]
     assert set(NEEDED) < set(tests)
-    number = sum(block.count("\ndef test_") for _, block in BLOCKS)
+    number = sum(block.count("\ndef test_") for block in FILES)
     told = run(
         project, "pytest", "-q", "-p", "no:cacheprovider", *(file for file in tests if file not in MISSING)
     )
@@ -66,13 +71,32 @@ def test_the_tests_of_the_recipes_pass(project: Path) -> None:
     assert f"{number} passed" in told
 
 
+def test_the_programs_of_the_documents_print_what_they_say(project: Path) -> None:
+    programs = [block for block in FILES if "/" not in name_of(block)]
+    assert len(programs) >= 5
+    runs = "import runpy, sys\nfor name in sys.argv[1:]: runpy.run_path(name)"
+    (project / "run_them.py").write_text(runs)
+    told = run(project, "run_them", *map(name_of, programs))
+    said = [
+        text for block in programs for text in re.findall(r"^print\(.*\)  # ([^:\n]+)", block, re.MULTILINE)
+    ]
+    assert len(said) >= 4
+    printed = iter(told.splitlines())
+    assert [text for text in said if text not in printed] == []
+
+
+def test_no_file_of_the_documents_is_written_twice() -> None:
+    whole = [name_of(block) for block in FILES if "at its end" not in block.partition("\n")[0]]
+    assert sorted(whole) == sorted(set(whole))
+
+
 @pytest.mark.lifecycle
 def test_a_host_handles_what_is_in_the_queues_of_its_role(project: Path) -> None:
     if MISSING:
         pytest.skip("Pillow is not installed: .ci/setup test")
     from PIL import Image
 
-    [commands] = [block for kind, block in BLOCKS if kind == "sh"]
+    [commands] = [block for kind, block in blocks_of(ROOT / "docs/recipes.md") if kind == "sh"]
     mail_host, big_host, _ = [line.partition("#")[0].split() for line in commands.splitlines()]
     mail = MailResponse(To="photos@localhost", From="ann@example.org", Subject="Photo", Body="See there.")
     photo = io.BytesIO()

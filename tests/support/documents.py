@@ -15,6 +15,11 @@ def is_file(block: str) -> bool:
     return re.match(r"# [\w/]+\.py(,|\n)", block) is not None
 
 
+def name_of(block: str) -> str:
+    """The file that the first line names."""
+    return block.partition("\n")[0].removeprefix("# ").partition(",")[0]
+
+
 def write_block(project: Path, block: str) -> Path:
     """Write what a block holds to the file of its first line, `# conf/settings.py, at its end` for what is added."""
     first, _, rest = block.partition("\n")
