@@ -10,6 +10,7 @@ from __future__ import annotations
 import smtplib
 from collections.abc import Mapping
 
+from maildefer.message.outgoing.mx import RelayUnresolved
 from maildefer.message.smtp_error import SMTPError
 
 ServerReply = tuple[int, bytes]
@@ -54,6 +55,14 @@ class SenderRefused(SMTPError, smtplib.SMTPSenderRefused):
         _set_reply(self, code, f"{sender or '<>'}: {text_of(text)}")
 
 
+class DomainRefused(SMTPError, RelayUnresolved):
+    """The recipient's domain takes no mail, or does not exist."""
+
+    def __init__(self, code: int, text: str) -> None:
+        self.final_code = code
+        _set_reply(self, code, text)
+
+
 def as_reply(fault: Exception) -> Exception:
     """The error as an `SMTPError`, if a server has refused; any other error as it is."""
     match fault:
@@ -63,6 +72,8 @@ def as_reply(fault: Exception) -> Exception:
             return SenderRefused(fault.smtp_code, fault.smtp_error, fault.sender)
         case smtplib.SMTPDataError():
             return DataRefused(fault.smtp_code, fault.smtp_error)
+        case RelayUnresolved() if fault.final_code:
+            return DomainRefused(fault.final_code, str(fault))
     return fault
 
 

@@ -6,7 +6,7 @@ import os
 import re
 import socket
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
 
 from maildefer import log_context
 from maildefer.errors import AddressRefused
@@ -28,12 +28,18 @@ class _ByteMessage(Protocol):
     def to_bytes(self) -> bytes: ...
 
 
+TLS_MODES: Final = ("", "opportunistic", "required", "verified")
+
+
 class Relay:
     """Sends messages by SMTP or LMTP to one host, or with `host=None` to each recipient's own (by MX).
 
-    May be used by several threads and after a fork, since nothing is kept between deliveries. Raises `TypeError`
-    for `ssl` together with `starttls` or `lmtp`. Where a password is sent, the server's certificate is verified;
-    for a certificate of your own authority, set `tls_context`.
+    May be used by several threads and after a fork, since nothing is kept between deliveries. `tls` says when a
+    connection is encrypted by STARTTLS: `opportunistic`, where the server offers it and it works (RFC 7435);
+    `required`, else nothing is sent; `verified`, where besides the server's certificate is good for its host's name,
+    also with `ssl`. `starttls` is `required` by Salmon's name. Where a password is sent, the certificate is verified
+    in any case; for one of your own authority, set `tls_context`.
+    Raises `TypeError` for `ssl` together with `starttls` or `lmtp`, `ValueError` for another `tls`.
     """
 
     timeout_seconds: float = 300  # RFC 5321, section 4.5.3.2
@@ -49,17 +55,22 @@ class Relay:
         starttls: bool = False,
         debug: int = 0,
         lmtp: bool = False,
+        *,
+        tls: str = "",
     ) -> None:
-        if ssl and (starttls or lmtp):
+        if ssl and (starttls or lmtp or tls in ("opportunistic", "required")):
             raise TypeError(
                 "ssl goes neither with starttls (which upgrades a plain connection) nor with lmtp"
             )
+        if tls not in TLS_MODES:
+            raise ValueError(f"tls={tls!r}: give one of {', '.join(TLS_MODES[1:])}")
         self.hostname = host
         self.port = port
         self.username = username
         self.password = password
         self.ssl = ssl
         self.starttls = starttls
+        self.tls = tls or ("required" if starttls else "")
         self.debug = debug
         self.lmtp = lmtp
         self._home = (
@@ -128,6 +139,31 @@ class Relay:
 
     def configure_relay(self, hostname: str) -> smtplib.SMTP:
         """A connection to that host, encrypted and logged in as asked."""
+        relay = self._connect(hostname)
+        try:
+            if self.tls and not self.ssl:
+                relay = self._encrypt(relay, hostname)
+            if self.username and self.password:
+                relay.login(self.username, self.password)
+        except BaseException:
+            relay.close()
+            raise
+        return relay
+
+    def open_connection(self, hostname: str) -> smtplib.SMTP:
+        """A connection for one delivery, which `end_connection` ends."""
+        return self.configure_relay(hostname)
+
+    def end_connection(self, hostname: str, connection: smtplib.SMTP, *, is_good: bool) -> None:
+        """End a delivery's connection, which `is_good` unless it has failed. Raises nothing."""
+        import smtplib  # as above
+
+        try:
+            connection.quit()
+        except (OSError, smtplib.SMTPException):
+            connection.close()  # the server has closed the connection; all replies have come
+
+    def _connect(self, hostname: str) -> smtplib.SMTP:
         import smtplib  # as above
 
         relay: smtplib.SMTP
@@ -139,19 +175,28 @@ class Relay:
             relay = smtplib.SMTP_SSL(hostname, self.port, local_hostname=us, timeout=timeout, context=context)
         else:
             relay = smtplib.SMTP(hostname, self.port, local_hostname=us, timeout=timeout)
+        relay.set_debuglevel(self.debug)
+        return relay
+
+    def _encrypt(self, relay: smtplib.SMTP, hostname: str) -> smtplib.SMTP:
+        """Encrypt the connection; a server whose encryption fails gets another one, in the clear if that is enough."""
+        if self.tls != "opportunistic" or self.password:
+            relay.starttls(context=self._context())
+            return relay
+        import smtplib  # as above
+
+        relay.ehlo_or_helo_if_needed()
+        if not relay.has_extn("starttls"):
+            return relay
         try:
-            relay.set_debuglevel(self.debug)
-            if self.starttls:
-                relay.starttls(context=self._context())
-            if self.username and self.password:
-                relay.login(self.username, self.password)
-        except BaseException:
+            relay.starttls(context=self.tls_context)
+        except (OSError, ValueError, smtplib.SMTPException):  # ValueError: a host name that is none in TLS
             relay.close()
-            raise
+            return self._connect(hostname)
         return relay
 
     def _context(self) -> tls.SSLContext | None:
-        if self.tls_context is not None or not self.password:
+        if self.tls_context is not None or not (self.password or self.tls == "verified"):
             return self.tls_context
         import ssl  # comes with smtplib
 
@@ -160,8 +205,8 @@ class Relay:
     def resolve_relay_host(self, To: str) -> str:
         """The host to deliver to: the configured one, else the recipient's first MX, else the recipient's domain.
 
-        Raises `RelayUnresolved` for an address without a domain, a domain that takes no mail (RFC 7505), and
-        where `dnspython` isn't installed.
+        Raises `RelayUnresolved` for an address without a domain, what `exchangers` refuses, and where `dnspython`
+        isn't installed.
         """
         return self.relay_hosts(To)[0]
 
@@ -172,7 +217,7 @@ class Relay:
         domain = addresses.first(To).rpartition("@")[2]
         if "@" not in To or not domain:
             raise RelayUnresolved(f"{To!r} has no domain to look up: give local@domain, or the relay a host")
-        return exchangers(domain)
+        return exchangers(domain, (_own_name().lower(),))
 
     def send(self, To: addresses.Given, From: str, Subject: str, Body: str) -> None:
         """Send a plain text message."""

@@ -6,9 +6,11 @@ import smtplib
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
+from maildefer.message.outgoing.mx import RelayUnresolved
 from maildefer.message.outgoing.refusals import ServerReply, is_final
 
 _UNREACHED = 451
+_NO_SMTPUTF8: ServerReply = (553, b"5.6.7 the server takes no addresses beyond ASCII (SMTPUTF8)")
 
 
 class Connector(Protocol):
@@ -17,7 +19,8 @@ class Connector(Protocol):
     lmtp: bool
 
     def relay_hosts(self, To: str, /) -> list[str]: ...
-    def configure_relay(self, hostname: str, /) -> smtplib.SMTP: ...
+    def open_connection(self, hostname: str, /) -> smtplib.SMTP: ...
+    def end_connection(self, hostname: str, connection: smtplib.SMTP, /, *, is_good: bool) -> None: ...
 
 
 class SmtpDelivery:
@@ -29,6 +32,7 @@ class SmtpDelivery:
         self._data = data
         self._faults: list[Exception] = []
         self._is_in_doubt = False
+        self.reached = False  # whether any host has answered
         self.taken: set[str] = set()
         self.refused: dict[str, ServerReply] = {}
 
@@ -66,24 +70,28 @@ class SmtpDelivery:
         """Send to one host; returns the errors."""
         self._is_in_doubt = False
         try:
-            connection = self._connector.configure_relay(host)
-        except (OSError, smtplib.SMTPException) as fault:
+            connection = self._connector.open_connection(host)
+        except (
+            OSError,
+            ValueError,
+            smtplib.SMTPException,
+        ) as fault:  # ValueError: no name for the DNS or for TLS
             return self._unreached(recipients, fault)
         faults: list[Exception] = []
+        is_good = False
         try:
             try:
                 connection.ehlo_or_helo_if_needed()
             except (OSError, smtplib.SMTPException) as fault:
                 return self._unreached(recipients, fault)
+            self.reached = True
             # LMTP answers DATA once for each recipient, of which smtplib reads the first only.
             for some in [[one] for one in recipients] if self._connector.lmtp else [recipients]:
                 if (raised := self._send_over(connection, some)) is not None:
                     faults.append(raised)
+            is_good = not self._is_in_doubt
         finally:
-            try:
-                connection.quit()
-            except (OSError, smtplib.SMTPException):
-                connection.close()  # the server has closed the connection; all replies have come
+            self._connector.end_connection(host, connection, is_good=is_good)
         return faults
 
     def _send_over(self, connection: smtplib.SMTP, recipients: list[str]) -> Exception | None:
@@ -101,6 +109,9 @@ class SmtpDelivery:
         except (smtplib.SMTPDataError, smtplib.SMTPSenderRefused) as fault:
             text = fault.smtp_error if isinstance(fault.smtp_error, bytes) else fault.smtp_error.encode()
             replies, raised = dict.fromkeys(recipients, (fault.smtp_code, text)), fault
+        except smtplib.SMTPNotSupportedError:
+            replies = dict.fromkeys(recipients, _NO_SMTPUTF8)
+            raised = smtplib.SMTPRecipientsRefused(dict(replies))
         except (OSError, smtplib.SMTPException) as fault:
             self._is_in_doubt = True  # the message may have been taken: no other host is tried
             replies, raised = dict.fromkeys(recipients, _reply_for(fault)), fault
@@ -118,5 +129,6 @@ class SmtpDelivery:
 
 
 def _reply_for(fault: Exception) -> ServerReply:
-    """The reply for an error that is no reply of a server: temporary."""
-    return _UNREACHED, f"{type(fault).__name__}: {fault}".encode("utf-8", "replace")
+    """The reply for an error that is no reply of a server: temporary, unless the domain takes no mail at all."""
+    code = fault.final_code if isinstance(fault, RelayUnresolved) else None
+    return code or _UNREACHED, f"{type(fault).__name__}: {fault}".encode("utf-8", "replace")
