@@ -20,6 +20,7 @@ from unittest.mock import patch
 
 from maildefer import testing
 from maildefer.errors import QueueUnlisted
+from maildefer.handling.calls.step import use_middleware
 from maildefer.handling.dispatch import Dispatcher
 from maildefer.handling.outcomes import Outcome
 from maildefer.handling.project import settings
@@ -71,6 +72,7 @@ class SimulatedPool:
         testing.store()
         self._module = settings.loaded_settings() or import_settings(False)
         self._settings = settings.pool_settings(self._module)
+        use_middleware(Router)
         queues = self._settings.queues
         self._queues = {name: testing.queue(name) for name in (*queues, *self._settings.kept)}
         self._inbox = testing.queue("run/answers")

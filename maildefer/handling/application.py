@@ -15,6 +15,7 @@ from typing import Any
 from maildefer import logs
 from maildefer.errors import ConfigurationError, HandlerMissing
 from maildefer.handling import handler_marks
+from maildefer.handling.calls.step import use_middleware
 from maildefer.handling.dispatch import Dispatcher
 from maildefer.handling.handler_check import check, place_of
 from maildefer.handling.handler_marks import FIRST_STATE, Handler
@@ -55,6 +56,7 @@ class Application:
             )
         provide(loaded)
         application.log_processors = set_up_logging(loaded)
+        use_middleware(application.router)
         application.import_handlers(probed=probed)
         return application
 

@@ -172,7 +172,8 @@ class Dispatcher:
         generation = self._router.generation
         table: list[tuple[Pattern, _Row]] = []
         for pattern, functions in self._router.table():
-            steps = tuple(step_of(function) for function in functions if self._has_function(function))
+            mine = filter(self._has_function, functions)
+            steps = tuple(step_of(function, self._router.middleware) for function in mine)
             if steps:
                 needs_token = any(not s.stateless or s.call_token or s.limits for s in steps)
                 table.append((pattern, (steps, needs_token)))

@@ -33,6 +33,7 @@ _ONE: Final = "_maildefer_one"
 _KEPT: Final = "_maildefer_kept"
 _FAULTS: Final = "_maildefer_faults"
 _SCHEDULED: Final = "_maildefer_scheduled"
+_RAISED_BY: Final = "_maildefer_raised_by"
 RETRY: Final = "_maildefer_retry"
 TIMEOUT: Final = "_maildefer_timeout"
 LIMITS: Final = "_maildefer_limits"
@@ -237,6 +238,17 @@ def is_in_undeliverable_queue(fault: BaseException) -> bool:
 
 def mark_in_undeliverable_queue(fault: BaseException) -> None:
     setattr(fault, _KEPT, True)
+
+
+def raised_by(fault: BaseException) -> str:
+    """The middleware that raised the exception; empty for a handler's."""
+    middleware: str = getattr(fault, _RAISED_BY, "")
+    return middleware
+
+
+def mark_raised_by(fault: BaseException, middleware: str) -> None:
+    with suppress(AttributeError, TypeError):  # what keeps no marks is taken for a handler's
+        setattr(fault, _RAISED_BY, middleware)
 
 
 def scheduled_task_of(function: object) -> ScheduledTask | None:

@@ -108,6 +108,8 @@ def failure(fault: BaseException, module: str | None, retry: RetryTerms | None =
     import traceback  # needed only here, and not by an idle pool
 
     text = "".join(traceback.format_exception_only(fault)).strip()
+    if middleware := handler_marks.raised_by(fault):
+        text = f"middleware {middleware}: {text}"
     detail = "".join(traceback.format_exception(fault))
     return Deferred(text, error=text, detail=detail, module=module, fault=fault, retry=retry)
 

@@ -11,12 +11,12 @@ import re
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 from maildefer import log_context
 from maildefer.errors import ConfigurationError, HandlerMissing
 from maildefer.handling import handler_marks, undeliverable
-from maildefer.handling.calls.step import one_by_one
+from maildefer.handling.calls.step import one_by_one, use_middleware
 from maildefer.handling.handler_check import check
 from maildefer.handling.handler_marks import ERROR_STATE, FIRST_STATE, Handler, HasRecipient, entry_key
 from maildefer.handling.patterns import compiled
@@ -25,16 +25,13 @@ from maildefer.handling.state.storage import EntryStorage, MemoryStorage, StateS
 from maildefer.matching.index import PatternTable
 from maildefer.message.smtp_error import SMTPError
 
+if TYPE_CHECKING:
+    from maildefer.handling.calls.middleware import Middleware
+
 LOG: Final = logging.getLogger("routing")
 ROUTE_FIRST_STATE: Final = FIRST_STATE
 KeyFunction = Callable[[str, Any], str]
 _Table = tuple[dict[str, tuple[re.Pattern[str], list[Handler]]], list[str]]
-
-
-class Pushable(Protocol):
-    """A queue that takes undeliverable messages."""
-
-    def push(self, message: Any, /) -> object: ...
 
 
 def DEFAULT_STATE_KEY(mod: str, msg: object) -> str:
@@ -54,7 +51,8 @@ class RoutingBase:
         self.HANDLERS: dict[str, KeyFunction] = {}
         self.RELOAD = False
         self.LOG_EXCEPTIONS = True
-        self.UNDELIVERABLE_QUEUE: Pushable | None = None
+        self.UNDELIVERABLE_QUEUE: undeliverable.Pushable | None = None
+        self.middleware: Middleware | None = None
         self.generation = 0  # grows with each change of the table, for values that are made from it
         self.lock = threading.RLock()  # one handler of the process at a time, except @nolocking ones
         self._table_lock = threading.RLock()
@@ -110,6 +108,7 @@ class RoutingBase:
 
     def load(self, modules: list[str] | tuple[str, ...]) -> None:
         """Import handler modules, which register themselves. A second call changes nothing."""
+        use_middleware(self)
         for module in modules:
             try:
                 importlib.import_module(module)
@@ -257,7 +256,7 @@ class RoutingBase:
 
     def call(self, func: Handler, message: HasRecipient, kwargs: dict[str, Any]) -> object:
         """Call the handler under the lock of all handlers of this process, unless it is `@nolocking`."""
-        func = one_by_one(func)
+        func = one_by_one(func, self.middleware)
         if handler_marks.is_nolocking(func):
             return func(message, **kwargs)
         with self.lock:

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import sys
 import traceback
-from typing import Any
+from typing import Any, Protocol
+
+
+class Pushable(Protocol):
+    """A queue that takes undeliverable messages."""
+
+    def push(self, message: Any, /) -> object: ...
 
 
 def push(queue: Any, message: Any, reason: str, /, **facts: object) -> None:

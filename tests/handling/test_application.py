@@ -84,6 +84,42 @@ def module(**names: object) -> types.ModuleType:
     return made
 
 
+HOOKS = """
+import sys
+from contextlib import contextmanager
+assert "app.posting" not in sys.modules, "hooks are loaded before the handlers"
+SEEN = []
+@contextmanager
+def hook(call):
+    yield
+    SEEN.append((call.handler, call.queue, call.outcome.word))
+"""
+
+
+def test_middleware_is_loaded_before_the_handlers_and_surrounds_them(project: Write) -> None:
+    project("settings.py", TWO_QUEUES + 'middleware = ["app.hooks.hook"]\n')
+    project("hooks.py", HOOKS)
+    application = Application.load()
+    message = MailRequest("peer", "ann@x", "post@osb.example", b"Subject: x\n\ny\n")
+    message.queue = "run/queue"
+    assert application.dispatcher("run/queue").dispatch(message) == (ACKED, "app.posting.START")
+    assert sys.modules["app.hooks"].SEEN == [("app.posting.START", "run/queue", "acked")]
+    assert any(file.endswith("app/hooks.py") for file in application.files())  # whose change reloads the pool
+
+
+def test_a_project_with_a_middleware_that_is_none_does_not_load(project: Write) -> None:
+    path = project("settings.py", TWO_QUEUES + 'middleware = ["app.hooks.hok"]\n')
+    project("hooks.py", HOOKS)
+    with pytest.raises(
+        ConfigurationError, match=r"hooks\.py: there is no hok in it: correct app\.hooks\.hok"
+    ):
+        Application.load()
+    path.write_text(TWO_QUEUES + 'middleware = "app.hooks.hook"\n')
+    del sys.modules["app.settings"]
+    with pytest.raises(ConfigurationError, match=rf"{path}:3: middleware is .*give a list of names"):
+        Application.load()
+
+
 # The settings module
 
 

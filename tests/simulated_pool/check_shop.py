@@ -14,7 +14,7 @@ from maildefer.errors import QueueUnlisted
 from maildefer.queue import Queue
 from maildefer.routing import Router
 from maildefer.utils import import_settings
-from workers import shop  # type: ignore[attr-defined]  # the shop's, not the blog's
+from workers import hooks, shop  # type: ignore[attr-defined]  # the shop's, not the blog's
 
 import_settings(False)
 Router.load(["workers.shop"])
@@ -72,6 +72,14 @@ def test_a_task_is_captured_and_made_when_it_is_due(maildefer_queue: Any) -> Non
     assert shop.SEEN == []
     [made] = maildefer_queue.advance(hours=2)
     assert (made.queue, made.outcome, shop.SEEN) == ("run/work", "acked", [7])
+
+
+def test_middleware_surrounds_the_handlers_and_a_date_is_an_argument(maildefer_queue: Any) -> None:
+    when = datetime(2026, 11, 28, tzinfo=datetimes.UTC) + datetimes.timedelta(days=1)
+    shop.REBUILD.defer(when)
+    maildefer_queue.drain()
+    assert [when] == shop.SEEN
+    assert hooks.ENDED[-1] == ("workers.shop.REBUILD", {"number": when}, "acked")
 
 
 def test_what_is_rejected_is_a_dead_letter_and_each_test_begins_with_none(maildefer_queue: Any) -> None:

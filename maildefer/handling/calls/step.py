@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import functools
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from maildefer.handling import handler_marks
 from maildefer.handling.handler_marks import BatchTerms, Handler, RetryTerms
 from maildefer.handling.limits.limit import Limit, limits_of
+from maildefer.handling.project.settings import loaded_settings
 from maildefer.handling.results import result_of_each
+
+if TYPE_CHECKING:
+    from maildefer.handling.calls.middleware import Middleware
 
 CALL: Final = "batch "  # what the name of a call's token begins with; a conversation's begins with a bracket
 EXCLUSIVE_CALL: Final = "exclusive batch "
@@ -38,17 +42,35 @@ class HandlerStep(NamedTuple):
         return f"{EXCLUSIVE_CALL if self.terms.exclusive else CALL}{self.name}"
 
 
-def step_of(function: Handler) -> HandlerStep:
-    """Look up the marks of a handler."""
+class HasMiddleware(Protocol):
+    """The part of a router that puts middleware around its handlers."""
+
+    middleware: Middleware | None
+    generation: int
+
+
+def use_middleware(router: HasMiddleware) -> None:
+    """Have the middleware of the loaded settings put around the router's handlers. Raises ConfigurationError."""
+    settings = loaded_settings()
+    if settings is None or not hasattr(settings, "middleware"):
+        return
+    from maildefer.handling.calls.middleware import middleware_of  # few projects have any
+
+    router.middleware = middleware_of(settings)
+    router.generation += 1
+
+
+def step_of(function: Handler, middleware: Middleware | None = None) -> HandlerStep:
+    """Look up the marks of a handler, and put the middleware around it."""
     return HandlerStep(
-        one_by_one(function),
+        one_by_one(function, middleware),
         handler_marks.full_name(function),
         handler_marks.module_of(function),
         handler_marks.name_of(function),
         handler_marks.is_stateless(function),
         handler_marks.is_nolocking(function),
         handler_marks.batch_of(function),
-        function,
+        function if middleware is None else middleware.around(function, takes_list=True),
         handler_marks.retry_of(function),
         handler_marks.timeout_of(function),
         limits_of(function),
@@ -67,13 +89,13 @@ def _most_timeouts(function: Handler) -> int:
     return terms.max_attempts or 0
 
 
-def one_by_one(function: Handler) -> Handler:
-    """Make a function that takes one message of a `@batch` function; any other function is returned as it is.
+def one_by_one(function: Handler, middleware: Middleware | None = None) -> Handler:
+    """Make a function that takes one message, of a `@batch` function too, with the middleware around it.
 
     Messages come one at a time in tests, in `Router.deliver`, and where several handlers match a message.
     """
     if handler_marks.batch_of(function) is None:
-        return function
+        return function if middleware is None else middleware.around(function)
 
     @functools.wraps(function)
     def alone(message: Any, **captures: Any) -> object:
@@ -83,4 +105,4 @@ def one_by_one(function: Handler) -> Handler:
             raise said
         return said
 
-    return alone
+    return alone if middleware is None else middleware.around(alone)

@@ -25,6 +25,7 @@
 | `log_file` | `MAILDEFER_LOG_FILE` | standard error | where a pool appends its log; `USR1` opens it anew |
 | `logging_config` | | none | for workers and receivers: a mapping for `logging.config.dictConfig`, or a file |
 | `log_processors` | | `[]` | for the same: structlog processors for each line of a handler's |
+| `middleware` | | `[]` | functions of context managers around each call of a handler (docs/middleware.md) |
 | `state_path` | `MAILDEFER_STATE_PATH` | in the first queue | the directory of conversation states |
 
 `MAILDEFER_SETTINGS_MODULE` or `SALMON_SETTINGS_MODULE` names the module, else it is `conf.settings`, or

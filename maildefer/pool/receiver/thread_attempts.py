@@ -11,6 +11,7 @@ from maildefer import events
 from maildefer.errors import ConfigurationError, QueueError
 from maildefer.handling import handler_marks, undeliverable
 from maildefer.handling.application import pool_settings
+from maildefer.handling.calls.step import use_middleware
 from maildefer.handling.dispatch import Dispatcher
 from maildefer.handling.limits.limit import limits_of
 from maildefer.handling.outcomes import Buried, Outcome
@@ -66,12 +67,15 @@ class ThreadAttempts:
             dict.fromkeys(handler_marks.module_of(f) for _, functions in Router.table() for f in functions)
         )
         self._tokens = ThreadLocks()
+        use_middleware(Router)
         dispatcher = Dispatcher(Router, own, queues_of=self._queues_of(own), tokens=self._tokens)
         for handler in {one for _, functions in Router.table() for one in functions if limits_of(one)}:
             limits = "; ".join(map(str, limits_of(handler)))
             events.emit("limit.unkept", queue=queue, handler=handler_marks.full_name(handler), limit=limits)
         if process_message is not None:
-            dispatcher = Dispatcher(_only(process_message))
+            only = _only(process_message)
+            only.middleware = Router.middleware
+            dispatcher = Dispatcher(only)
         host = this_host().label
         self._log = SharedAttemptLog()
         self._attempts = QueueAttempts(

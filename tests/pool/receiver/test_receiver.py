@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -24,6 +25,7 @@ from maildefer.maildir.operator import entries
 from maildefer.maildir.reasons import read_reason
 from maildefer.matching import index, process_client
 from maildefer.message.request import MailRequest
+from maildefer.middleware import CallOutcome, HandlerCall
 from maildefer.queue import Queue
 from maildefer.routing import Defer, MemoryStorage, Reject, Router, batch, nolocking, route, stateless
 from maildefer.server import LMTPReceiver, QueueReceiver, SMTPError, SMTPReceiver, undeliverable_message
@@ -357,6 +359,38 @@ def test_a_process_message_of_a_subclass_takes_the_handlers_place(note: Note) ->
     Own("run/posts", workers=1).start(one_shot=True)
     assert (sorted(seen), note.seen) == (["post0@elsewhere.example", "post1@elsewhere.example"], [])
     assert [len(os.listdir(f"run/posts/{folder}/new")) for folder in (".", ".dead", ".later")] == [0, 0, 1]
+
+
+@pytest.mark.parametrize("kind", ["handler", "process_message"])
+def test_middleware_of_the_settings_surrounds_what_a_receiver_calls(
+    kind: str, note: Note, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    @contextmanager
+    def hook(call: HandlerCall) -> Iterator[None]:
+        yield
+        seen.append((call.message.To, call.outcome))
+        if call.message.To == "bad@osb.example":
+            raise RuntimeError("boom")
+
+    hooks, settings = ModuleType("receiver_hooks"), ModuleType("conf.settings")
+    vars(hooks)["hook"] = hook
+    vars(settings).update(handlers=[__name__], middleware=["receiver_hooks.hook"])
+    monkeypatch.setitem(sys.modules, "receiver_hooks", hooks)
+    monkeypatch.setattr(settings_module, "_loaded", settings)
+    monkeypatch.setattr(Router, "middleware", None)
+    receiver = QueueReceiver("run/queue", workers=4)
+    if kind == "process_message":
+        receiver.process_message = lambda message: None  # type: ignore[method-assign, assignment]
+    for name in ("good", "bad"):
+        Queue("run/queue").push(DATA, sender="a@b", recipient=f"{name}@osb.example")
+    receiver.start(one_shot=True)
+    assert sorted(to for to, outcome in seen if outcome == CallOutcome("acked")) == [
+        "bad@osb.example",
+        "good@osb.example",
+    ]
+    assert [len(os.listdir(f"run/queue/{folder}/new")) for folder in (".", ".dead", ".later")] == [0, 0, 1]
 
 
 def test_process_message_never_raises(note: Note) -> None:

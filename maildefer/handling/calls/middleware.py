@@ -1,0 +1,248 @@
+"""The project's context managers around each call of a handler: `middleware` in the settings, the outermost first.
+
+They see the outcome and can't make it better: what one raises is the call's exception from then on, and one that
+suppresses an exception suppresses it for nobody, so that a failed message is never taken for a handled one.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from types import ModuleType, TracebackType
+from typing import Any, Final, Literal
+
+from maildefer.errors import ConfigurationError
+from maildefer.handling import handler_marks
+from maildefer.handling.handler_check import never_runs, place_of
+from maildefer.handling.handler_marks import Handler
+from maildefer.handling.outcomes import Buried, Deferred
+from maildefer.handling.project.module_loader import import_user_module
+from maildefer.handling.project.settings import wrong
+from maildefer.handling.results import Handoff, handoff_in, meaning_of, outcome_of, result_of_each
+
+Word = Literal["acked", "handed_off", "deferred", "failed", "buried"]
+_WORDS: Final[tuple[Word, ...]] = ("acked", "handed_off", "deferred", "failed", "buried")  # the worst last
+
+
+@dataclass(frozen=True, slots=True)
+class CallOutcome:
+    """What a handler ended in: `acked`, `handed_off`, `deferred`, `failed` (by an exception) or `buried`.
+
+    `deferred` and `buried` are what the handler asked for, by `Defer`, `Reject` or an `SMTPError`. What was `failed` is
+    tried again or buried by the retry policy, afterwards.
+    """
+
+    word: Word
+    reason: str | None = None
+    exception: BaseException | None = None
+
+
+_ADVICE: Final = "write a function of one argument that yields once, below @contextlib.contextmanager"
+_ACKED: Final = CallOutcome("acked")
+_HANDED_OFF: Final = CallOutcome("handed_off")
+
+
+@dataclass(slots=True)
+class HandlerCall:
+    """One call of a handler, for middleware: with one message, or with those of a batch."""
+
+    handler: str
+    """The handler's full name, such as `workers.posting.POSTING`."""
+    messages: Sequence[Any]
+    """The message, or those of a batch."""
+    outcomes: Sequence[CallOutcome] = ()
+    """For each message, once the handler has ended."""
+    _function: Handler | None = field(default=None, repr=False)
+    _captures: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The captures of the route, or the arguments of a task's call. Raises Reject for what is no such call."""
+        task = handler_marks.task_of(self._function)
+        return dict(self._captures if task is None else task.arguments_in(self.message))
+
+    @property
+    def message(self) -> Any:
+        """The message; of a batch the first one, as in `queue`, `key` and `attempt`."""
+        return self.messages[0]
+
+    @property
+    def queue(self) -> str | None:
+        """The queue as the settings name it; None in tests and programs without one, as `key` and `attempt`."""
+        queue: str | None = self.messages[0].queue
+        return queue
+
+    @property
+    def key(self) -> str | None:
+        key: str | None = self.messages[0].key
+        return key
+
+    @property
+    def attempt(self) -> int | None:
+        attempt: int | None = self.messages[0].attempt
+        return attempt
+
+    @property
+    def outcome(self) -> CallOutcome | None:
+        """The outcome, None until the handler has ended; of a batch the worst of its messages' outcomes."""
+        return max(self.outcomes, key=lambda one: _WORDS.index(one.word), default=None)
+
+
+MiddlewareFunction = Callable[[HandlerCall], AbstractContextManager[object]]
+
+
+class Middleware:
+    """The functions that the settings name, to be put around handlers; safe among threads and tasks."""
+
+    def __init__(self, functions: Sequence[tuple[str, MiddlewareFunction]]) -> None:
+        self.functions = tuple(functions)
+
+    def around(self, handler: Handler, *, takes_list: bool = False) -> Handler:
+        """The handler with the functions around each of its calls, which are given one message or a list of them."""
+        name = handler_marks.full_name(handler)
+
+        def begin(given: Any, captures: Mapping[str, Any]) -> _Surroundings:
+            messages = given if takes_list else (given,)
+            return _Surroundings(self.functions, HandlerCall(name, messages, (), handler, captures))
+
+        def outcomes(messages: Sequence[Any], result: object) -> Sequence[CallOutcome]:
+            if takes_list:
+                return [_of_said(said) for said in result_of_each(handler, messages, result)]
+            return (_HANDED_OFF if isinstance(meaning_of(handler, result), Handoff) else _ACKED,)
+
+        if inspect.iscoroutinefunction(inspect.unwrap(handler)):
+
+            @functools.wraps(handler)
+            async def awaited(given: Any, **captures: Any) -> object:
+                with begin(given, captures) as call:
+                    result = handler(given, **captures)
+                    result = await result if inspect.isawaitable(result) else result
+                    call.outcomes = outcomes(call.messages, result)
+                return result
+
+            return awaited
+
+        @functools.wraps(handler)
+        def surrounded(given: Any, **captures: Any) -> object:
+            with begin(given, captures) as call:
+                result = handler(given, **captures)
+                call.outcomes = outcomes(call.messages, result)
+            return result
+
+        return surrounded
+
+
+class _Surroundings:
+    """The context managers of one call, entered in their order and left in the other one."""
+
+    __slots__ = ("_call", "_entered", "_functions")
+
+    def __init__(self, functions: Sequence[tuple[str, MiddlewareFunction]], call: HandlerCall) -> None:
+        self._functions, self._call = functions, call
+        self._entered: list[tuple[str, AbstractContextManager[object]]] = []
+
+    def __enter__(self) -> HandlerCall:
+        for name, function in self._functions:
+            try:
+                manager = function(self._call)
+                if not isinstance(manager, AbstractContextManager):
+                    raise TypeError(f"it returned {manager!r:.200}, which is no context manager: {_ADVICE}")
+                manager.__enter__()
+            except BaseException as fault:
+                self._fail(fault, name)
+                self.__exit__(type(fault), fault, fault.__traceback__)
+                raise
+            self._entered.append((name, manager))
+        return self._call
+
+    def __exit__(
+        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        began_with = fault
+        if fault is not None and not self._call.outcomes:
+            self._fail(fault, "")
+        try:
+            while self._entered:
+                name, manager = self._entered.pop()
+                try:
+                    if fault is None:
+                        manager.__exit__(None, None, None)
+                    else:
+                        manager.__exit__(type(fault), fault, fault.__traceback__)
+                except BaseException as raised:  # noqa: BLE001  # the user's code may raise anything
+                    if raised is not fault:
+                        fault = raised
+                        self._fail(fault, name)
+            if fault is not None and fault is not began_with:
+                raise fault
+        finally:
+            del fault, began_with  # which hold this frame
+
+    def _fail(self, fault: BaseException, middleware: str) -> None:
+        """Note the exception in which the call has ended by now, and which middleware raised it, if any did."""
+        handler_marks.mark_raised_by(fault, middleware)
+        self._call.outcomes = [_of_exception(fault)] * len(self._call.messages)
+
+
+def middleware_of(settings: ModuleType) -> Middleware | None:
+    """Import and check the functions that the settings name; None where they name none. Raises ConfigurationError."""
+    names = getattr(settings, "middleware", ())
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        raise wrong(settings, "middleware", 'a list of names such as ["conf.hooks.timing"]', names)
+    if len(set(names)) < len(names):
+        raise wrong(settings, "middleware", "each name once", names)
+    found = [(name, _function(name, settings)) for name in names]
+    return Middleware(found) if found else None
+
+
+def _function(name: str, settings: ModuleType) -> MiddlewareFunction:
+    module_name, _, attribute = name.rpartition(".")
+    if not module_name:
+        raise wrong(settings, "middleware", "names of functions with their modules", name)
+    module = import_user_module(module_name, listed_in=f"middleware of {settings.__name__}")
+    function = getattr(module, attribute, None)
+    if function is None:
+        raise ConfigurationError(
+            f"{module.__file__}: there is no {attribute} in it: correct {name} in `middleware`"
+        )
+    if (fault := _fault(function)) is not None:
+        raise ConfigurationError(f"{place_of(function)}: the middleware {name} {fault}")
+    checked: MiddlewareFunction = function
+    return checked
+
+
+def _fault(function: object) -> str | None:
+    """What is wrong with it, as far as can be seen before a call."""
+    if not callable(function) or (hasattr(type(function), "__enter__") and not isinstance(function, type)):
+        return f"is {function!r}, and not a function that makes a context manager: {_ADVICE}"
+    if inspect.isasyncgenfunction(inspect.unwrap(function)):
+        return f"is an async context manager, and handlers are surrounded by plain ones: {_ADVICE}"
+    if never_runs(function):
+        return f"is a generator or a coroutine: {_ADVICE}"
+    try:
+        inspect.signature(function).bind(None)
+    except TypeError as fault:
+        return f"can't be called with one argument, the call: {fault}: {_ADVICE}"
+    except ValueError:  # written in C
+        pass
+    return None
+
+
+def _of_said(said: BaseException | str | None) -> CallOutcome:
+    """The outcome for one message of a batch."""
+    if isinstance(said, BaseException):
+        return _of_exception(said)
+    return _HANDED_OFF if said is not None and handoff_in(said) else _ACKED
+
+
+def _of_exception(fault: BaseException) -> CallOutcome:
+    match outcome_of(fault, ""):
+        case Buried(reason=reason):
+            return CallOutcome("buried", reason)
+        case Deferred(reason=reason, fault=exception):
+            return CallOutcome("deferred" if exception is None else "failed", reason, exception)
+        case other:
+            raise AssertionError(other)
