@@ -14,6 +14,7 @@ from maildefer.handling.state.mapping import DirectoryMapping
 from maildefer.mail import MailRequest
 from maildefer.message import addresses
 from maildefer.queue import Queue
+from maildefer.routing import Reject
 
 __all__ = ["ConfirmationEngine", "ConfirmationStorage"]
 
@@ -84,8 +85,10 @@ class ConfirmationEngine:
         """Keep the message, and mail the rendered template to its sender, from the address to be answered.
 
         The address is `target-confirm-SECRET@host`, with the host from `vars`; the template gets `vars`, and
-        `confirm_address`, the part before the `@`.
+        `confirm_address`, the part before the `@`. Raises `Reject` for an automatic message: nobody would confirm it.
         """
+        if sign := message.automatic_sign:
+            raise Reject(f"no confirmation is asked for an automatic message ({sign})")
         variables = {**vars, "target": target, "message": message}
         variables["confirm_address"] = self.register(target, message)
         address = f"{variables['confirm_address']}@{vars['host']}"
@@ -94,6 +97,7 @@ class ConfirmationEngine:
         question["From"] = question["Reply-To"] = address
         question["Subject"] = "Confirmation required"
         question["Auto-Submitted"] = "auto-replied"  # no program may answer it (RFC 3834)
+        question.answers = message
         relay.deliver(question)
 
     def register(self, target: str, message: MailRequest) -> str:

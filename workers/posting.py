@@ -26,7 +26,7 @@ def POSTING(message: MailRequest, post_name: str, host: str) -> str:
     except blog.PostNameRefused as refused:
         raise Reject(str(refused)) from refused
     key = message.key  # there is always one in a queue, and none in a `RouterConversation`
-    if wants_answer(message) and not (key and blog.was_answered(key)):
+    if not message.is_automatic and not (key and blog.was_answered(key)):
         answer = view.respond(
             {"page": page, "name": page.name, "host": host, "author": message.From},
             "page_ready.msg",
@@ -40,11 +40,6 @@ def POSTING(message: MailRequest, post_name: str, host: str) -> str:
         if key:
             blog.note_answered(key)
     return "workers.index.START"
-
-
-def wants_answer(message: MailRequest) -> bool:
-    """Programs get no answer, or two of them could go on forever (RFC 3834, section 2)."""
-    return (message["Auto-Submitted"] or "no").strip().lower() == "no"
 
 
 def first_text(message: MailRequest) -> str:

@@ -4,6 +4,7 @@
     request           what a handler gets, and the bytes and envelope of what may be pushed; attachments: its files
     response          what a handler sends; templates: responses made from templates
     bounce            whether a message is a bounce, and of what
+    automatic         what no program may answer
     addresses         bare addresses; smtp_error: the error by which a handler chooses an SMTP reply
     enhanced_status   the words for RFC 3463's status codes
     mbox              many messages in one stream; safe_maildir: the standard library's Maildir, with other names
@@ -11,6 +12,6 @@
     outgoing/         the SMTP client side: relay, MX, what was sent to whom
 
 Reading: request > mime/parser. Sending: response > mime/canonical > outgoing/relay.
-Imports point down: outgoing, templates > response > request > attachments, bounce > addresses > mime > envelope,
-smtp_error, mbox, safe_maildir > enhanced_status.
+Imports point down: outgoing, templates > response > request > attachments, bounce, automatic > addresses >
+mime > envelope, smtp_error, mbox, safe_maildir > enhanced_status.
 """

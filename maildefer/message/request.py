@@ -147,6 +147,18 @@ class MailRequest(HeaderAccess):
             self.bounce = detect(self)
         return self.bounce.probable(threshold)
 
+    @property
+    def is_automatic(self) -> bool:
+        """Whether no program may answer it: a program wrote it, or a list sent it, or it has no sender (RFC 3834)."""
+        return self.automatic_sign is not None
+
+    @property
+    def automatic_sign(self) -> str | None:
+        """What shows that it is automatic, such as `Precedence: bulk`; None if nothing does."""
+        from maildefer.message.automatic import automatic_sign  # reads headers
+
+        return automatic_sign(self._readable(), self.From)
+
     def to_message(self) -> MIMEPart:
         """The message as an object of the `email` package; what was not changed stands in it as it came."""
         from maildefer.message.mime.canonical import to_message

@@ -42,6 +42,8 @@ class MailResponse(HeaderAccess):
         Body: str | None = None,
         Html: str | None = None,
     ) -> None:
+        self.answers: MailRequest | None = None
+        """The message that it answers: to be set where a relay cannot know it from the message that is handled."""
         self.Body = Body
         self.Html = Html
         self.base = MailBase()

@@ -5,7 +5,8 @@ sent_message    one message over all attempts: its Message-ID, and the recipient
 smtp_delivery   one message to one or more servers, recipient by recipient
 mx              the servers of a domain (RFC 5321, section 5.1)
 refusals        the errors that a handler sees when a server refuses
-stamps          `Date` and `Message-ID` for messages without them
+stamps          `Date` and `Message-ID` for messages without them, and the fields of an answer
+answer          which message a response answers, and how it names it
 
-Imports point down: relay > sent_message, smtp_delivery, mx, stamps > refusals.
+Imports point down: relay > sent_message, smtp_delivery, mx, stamps > answer, refusals.
 """

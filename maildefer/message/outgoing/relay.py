@@ -8,7 +8,7 @@ import socket
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
 
-from maildefer import log_context
+from maildefer import events, log_context
 from maildefer.errors import AddressRefused
 from maildefer.message import addresses
 from maildefer.message.envelope import encode_address
@@ -82,7 +82,9 @@ class Relay:
 
         Recipients and sender: the argument, else the message's attribute, else its header; `From=""` is the null
         sender. A received message that was not changed goes out byte for byte; anything else gets a `Date` and a
-        `Message-ID` if it has none, in a handler the same at each attempt.
+        `Message-ID` if it has none, in a handler the same at each attempt. A response that answers a message (see
+        `message.outgoing.answer`) gets `In-Reply-To`, `References` and `Auto-Submitted`, too. If that message is
+        automatic, the answer is not sent, but logged as `answer.withheld`, unless it has an `Auto-Submitted` already.
 
         Raises what `smtplib` does, also when only some of the recipients are refused (`SMTPRecipientsRefused`, its
         `recipients`). In a handler of a queue's message, a refusal is an `SMTPError` too: a 4yz defers that message,
@@ -92,14 +94,19 @@ class Relay:
         sender, recipients = self.envelope_of(message, To, From)
         data = _wire_bytes(message)
         # With smtplib, 10 MB with ssl: only for a process that sends.
+        from maildefer.message.outgoing.answer import answered_by
         from maildefer.message.outgoing.refusals import as_reply, is_final
         from maildefer.message.outgoing.sent_message import sent_message_of
         from maildefer.message.outgoing.smtp_delivery import SmtpDelivery
         from maildefer.message.outgoing.stamps import stamped
 
+        answered = answered_by(message, recipients)
+        if answered is not None and "Auto-Submitted" not in message and (sign := answered.automatic_sign):
+            events.emit("answer.withheld", to=recipients[0], sign=sign, **log_context.facts())
+            return
         outgoing = sent_message_of(sender, recipients, data, self._home)
         if not isinstance(message, MailRequest):
-            data = stamped(data, sender, outgoing.name if outgoing else None, _own_name())
+            data = stamped(data, sender, outgoing.name if outgoing else None, _own_name(), answered)
         taken: set[str] = set()
         refused: dict[str, tuple[int, bytes]] = {}
         if outgoing is not None and len(recipients) > 1:
@@ -227,8 +234,13 @@ class Relay:
         self.deliver(MailResponse(To=recipients, From=From, Subject=Subject, Body=Body), To=recipients)
 
     def reply(self, original: Any, From: str, Subject: str, Body: str) -> None:
-        """Send a plain text message to the sender of a received one."""
-        self.send(original.From, From, Subject, Body)
+        """Send a plain text message to the sender of a received one, as an answer to it."""
+        from maildefer.message.response import MailResponse  # as above
+
+        recipients = addresses.every(original.From)
+        answer = MailResponse(To=recipients, From=From, Subject=Subject, Body=Body)
+        answer.answers = original if isinstance(original, MailRequest) else None
+        self.deliver(answer, To=recipients)
 
 
 def _working_directory() -> str:

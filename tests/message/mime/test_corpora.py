@@ -66,6 +66,7 @@ def check(name: str, data: bytes) -> None:
     headers_first(name, data)
     read(request)
     assert request.Data == data, name
+    assert isinstance(request.is_automatic, bool), name
     assert isinstance(request.is_bounce(), bool), name
     assert isinstance(request.bounce.error_for_humans(), str), name
     assert request.to_message().as_bytes() == data, name
