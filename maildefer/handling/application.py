@@ -22,8 +22,8 @@ from maildefer.handling.handler_marks import FIRST_STATE, Handler
 from maildefer.handling.limits.admission import ConversationTokens, LimitSlots
 from maildefer.handling.limits.limit import LimitUse, limits_of
 from maildefer.handling.periodic.table import MOST_BYTES, PeriodicTask, record_of
+from maildefer.handling.project.mail_settings import provide
 from maildefer.handling.project.module_loader import import_user_module, module_files, project_files
-from maildefer.handling.project.queue_paths import located
 from maildefer.handling.project.settings import PoolSettings, load_settings, place, pool_settings, wrong
 from maildefer.handling.retry import RetryPolicy
 from maildefer.handling.routes import DEFAULT_STATE_KEY, Router, RoutingBase
@@ -221,19 +221,6 @@ class Application:
                 )
 
 
-def provide(settings: ModuleType) -> None:
-    """Give handlers what the settings describe: `settings.relay`, and templates for `maildefer.view`.
-
-    Neither replaces what the project has set itself. Both are cheap: their modules are imported at the first use.
-    """
-    config = getattr(settings, "relay_config", None)
-    if config is not None and not hasattr(settings, "relay"):
-        settings.relay = _relay(settings, config)  # type: ignore[attr-defined]  # as Salmon's boot modules do
-    config = getattr(settings, "template_config", None)
-    if config is not None:
-        _use_templates(settings, config)
-
-
 def set_up_logging(settings: ModuleType) -> tuple[logs.Processor, ...]:
     """Set up `logging` by `logging_config`, before handler modules are imported; returns `log_processors`.
 
@@ -250,34 +237,9 @@ def set_up_logging(settings: ModuleType) -> tuple[logs.Processor, ...]:
     return tuple(processors)
 
 
-def _relay(settings: ModuleType, config: object) -> object:
-    from maildefer.message.outgoing.relay import Relay  # only for applications that send
-
-    try:
-        return Relay(**config)  # type: ignore[arg-type]  # whatever it holds, the call checks it
-    except TypeError as fault:
-        raise ConfigurationError(
-            f"{place(settings, 'relay_config')}: relay_config: {fault}: give the arguments of Relay, "
-            'such as {"host": "127.0.0.1", "port": 8825}'
-        ) from fault
-
-
 def _queues_of(queues: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
     found: dict[str, tuple[str, ...]] = {}
     for queue, modules in queues.items():
         for module in modules:
             found[module] = (*found.get(module, ()), queue)
     return found
-
-
-def _use_templates(settings: ModuleType, config: object) -> None:
-    from maildefer.message import (
-        templates,
-    )  # brings the e-mail package, which an application without them can spare
-
-    folder, below = (
-        (config.get("dir"), config.get("module", "")) if isinstance(config, Mapping) else (None, "")
-    )
-    if not isinstance(folder, str) or not isinstance(below, str):
-        raise wrong(settings, "template_config", 'a mapping such as {"dir": "workers/templates"}', config)
-    templates.configured = templates.LazyJinjaLoader(located(os.path.join(folder, below)))

@@ -5,6 +5,7 @@
     response          what a handler sends; templates: responses made from templates
     bounce            whether a message is a bounce, and of what
     automatic         what no program may answer
+    authentication    what the mail server in front says of the author; authentication_results: the field it says it in
     addresses         bare addresses; smtp_error: the error by which a handler chooses an SMTP reply
     enhanced_status   the words for RFC 3463's status codes
     mbox              many messages in one stream; safe_maildir: the standard library's Maildir, with other names
@@ -12,6 +13,6 @@
     outgoing/         the SMTP client side: relay, MX, what was sent to whom
 
 Reading: request > mime/parser. Sending: response > mime/canonical > outgoing/relay.
-Imports point down: outgoing, templates > response > request > attachments, bounce, automatic > addresses >
-mime > envelope, smtp_error, mbox, safe_maildir > enhanced_status.
+Imports point down: outgoing, templates > response > request > attachments, bounce, automatic, authentication >
+addresses, authentication_results > mime > envelope, smtp_error, mbox, safe_maildir > enhanced_status.
 """

@@ -11,6 +11,7 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from maildefer.errors import AddressRefused
@@ -20,6 +21,7 @@ from maildefer.message.mime.header_access import HeaderAccess
 
 if TYPE_CHECKING:
     from maildefer.message.attachments import ReceivedAttachment
+    from maildefer.message.authentication import Authentication
     from maildefer.message.bounce import BounceAnalyzer
     from maildefer.message.mime.mail import MailBase
     from maildefer.message.mime.mime_part import MIMEPart
@@ -158,6 +160,13 @@ class MailRequest(HeaderAccess):
         from maildefer.message.automatic import automatic_sign  # reads headers
 
         return automatic_sign(self._readable(), self.From)
+
+    @cached_property
+    def authentication(self) -> Authentication:
+        """What the mail server in front says of its author, as far as `authentication_config` has it believed."""
+        from maildefer.message.authentication import authentication_of  # only for handlers that ask
+
+        return authentication_of(self.Data)
 
     def to_message(self) -> MIMEPart:
         """The message as an object of the `email` package; what was not changed stands in it as it came."""

@@ -27,7 +27,7 @@ from maildefer.handling.routes import DEFAULT_STATE_KEY, Router, RoutingBase
 from maildefer.handling.state.directory import DirectoryStorage
 from maildefer.handling.state.storage import ShelveStorage
 from maildefer.mail import MailRequest
-from maildefer.message import templates
+from maildefer.message import authentication, templates
 from maildefer.message.outgoing.relay import Relay
 
 Write = Callable[[str, str], Path]
@@ -448,6 +448,39 @@ def test_template_config_is_where_views_find_their_templates(
 def test_a_template_config_of_the_wrong_kind_is_named(project: Write) -> None:
     path = project("settings.py", "template_config = 'templates'\n" + TWO_QUEUES)
     with pytest.raises(ConfigurationError, match=rf"{path}:1: template_config is 'templates': give"):
+        Application.load()
+
+
+def test_the_servers_whose_results_are_believed_are_set_when_the_project_is_loaded(
+    project: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(authentication, "configured", authentication.TrustedServers())
+    project("settings.py", 'authentication_config = {"servers": ["MX.example"]}\n' + TWO_QUEUES)
+    Application.load()
+    assert authentication.configured.servers == {"mx.example"}
+
+
+def test_an_authentication_config_that_is_wrong_is_named(project: Write) -> None:
+    path = project("settings.py", 'authentication_config = {"server": "mx.example"}\n' + TWO_QUEUES)
+    with pytest.raises(ConfigurationError, match=rf"{path}:1: authentication_config is .*give \{{"):
+        Application.load()
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ("3", "dkim_config is 3: give a mapping"),
+        (
+            '{"osb.example": {"selector": "mail", "key": "dkim.pem"}}',
+            "the key .*/dkim.pem cannot be read: No such",
+        ),
+    ],
+)
+def test_a_dkim_config_by_which_nothing_could_be_signed_is_named(
+    project: Write, config: str, said: str
+) -> None:
+    path = project("settings.py", f"dkim_config = {config}\n" + TWO_QUEUES)
+    with pytest.raises(ConfigurationError, match=f"{path}:1: .*{said}"):
         Application.load()
 
 

@@ -9,6 +9,8 @@
 | `receiver_config` | | none | the front end: where it listens, queue, processes, TLS, AUTH, limits (docs/delivery.md) |
 | `web_config` | | none | the front end by HTTP: token_file, host, port, queues, processes and its limits |
 | `relay_config` | | none | arguments of `Relay`, made as `settings.relay` where the module has none |
+| `authentication_config` | | none | `servers` whose Authentication-Results count, `fields`, `hops`, `alignment` |
+| `dkim_config` | | none | by the domain of From: `selector`, `key` (a file), `domain`, to sign what handlers send |
 | `template_config` | | none | `dir`, and `module` below it: where `maildefer.view` finds templates |
 | `workers` | `MAILDEFER_WORKERS` | CPUs, at least 2 | processes that handle |
 | `handler_timeout_seconds` | `MAILDEFER_HANDLER_TIMEOUT_SECONDS` | 3600 | for one message; 0: none |

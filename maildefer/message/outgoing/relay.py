@@ -94,6 +94,7 @@ class Relay:
         sender, recipients = self.envelope_of(message, To, From)
         data = _wire_bytes(message)
         # With smtplib, 10 MB with ssl: only for a process that sends.
+        from maildefer.message.outgoing import dkim_signature
         from maildefer.message.outgoing.answer import answered_by
         from maildefer.message.outgoing.refusals import as_reply, is_final
         from maildefer.message.outgoing.sent_message import sent_message_of
@@ -107,6 +108,8 @@ class Relay:
         outgoing = sent_message_of(sender, recipients, data, self._home)
         if not isinstance(message, MailRequest):
             data = stamped(data, sender, outgoing.name if outgoing else None, _own_name(), answered)
+        if dkim_signature.configured and _is_made_here(message):
+            data = dkim_signature.signed(data)
         taken: set[str] = set()
         refused: dict[str, tuple[int, bytes]] = {}
         if outgoing is not None and len(recipients) > 1:
@@ -290,6 +293,15 @@ def _first_given(message: Any, given: addresses.Given, name: str) -> addresses.G
         return from_string(message).raw(name)
     header: addresses.Given = message[name]
     return header
+
+
+def _is_made_here(message: Any) -> bool:
+    """Whether it is a response or a message of `email`, and no part of a received message in either form."""
+    if isinstance(message, (MailRequest, bytes, str)):
+        return False
+    return hasattr(message, "answers") or (
+        hasattr(message, "get_content_maintype") and getattr(message, "wire_form", None) is None
+    )
 
 
 def _wire_bytes(message: Any) -> bytes:

@@ -67,6 +67,7 @@ def check(name: str, data: bytes) -> None:
     read(request)
     assert request.Data == data, name
     assert isinstance(request.is_automatic, bool), name
+    assert not request.authentication.is_verified, name
     assert isinstance(request.is_bounce(), bool), name
     assert isinstance(request.bounce.error_for_humans(), str), name
     assert request.to_message().as_bytes() == data, name

@@ -1,0 +1,76 @@
+"""What the settings say about mail: the relay, templates, keys for signatures, and the servers that are believed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from types import ModuleType
+
+from maildefer.errors import ConfigurationError
+from maildefer.handling.project.queue_paths import located
+from maildefer.handling.project.settings import place, project, wrong
+
+
+def provide(settings: ModuleType) -> None:
+    """Give handlers what the settings describe; nothing replaces what the project has set itself.
+
+    What is not described costs nothing. Raises `ConfigurationError`.
+    """
+    config = getattr(settings, "relay_config", None)
+    if config is not None and not hasattr(settings, "relay"):
+        settings.relay = _relay(settings, config)  # type: ignore[attr-defined]  # as Salmon's boot modules do
+    config = getattr(settings, "template_config", None)
+    if config is not None:
+        _use_templates(settings, config)
+    config = getattr(settings, "authentication_config", None)
+    if config is not None:
+        _trust_servers(settings, config)
+    config = getattr(settings, "dkim_config", None)
+    if config is not None:
+        _load_dkim_keys(settings, config)
+
+
+def _relay(settings: ModuleType, config: object) -> object:
+    from maildefer.message.outgoing.relay import Relay  # only for applications that send
+
+    try:
+        return Relay(**config)  # type: ignore[arg-type]  # whatever it holds, the call checks it
+    except TypeError as fault:
+        raise ConfigurationError(
+            f"{place(settings, 'relay_config')}: relay_config: {fault}: give the arguments of Relay, "
+            'such as {"host": "127.0.0.1", "port": 8825}'
+        ) from fault
+
+
+def _trust_servers(settings: ModuleType, config: object) -> None:
+    from maildefer.message import authentication  # only for applications that ask
+
+    try:
+        authentication.configured = authentication.trusted_servers(config)
+    except ConfigurationError as fault:
+        raise ConfigurationError(f"{place(settings, 'authentication_config')}: {fault}") from None
+
+
+def _load_dkim_keys(settings: ModuleType, config: object) -> None:
+    from maildefer.message.outgoing import dkim_signature  # only for applications that sign
+
+    if not isinstance(config, Mapping):
+        example = 'a mapping such as {"osb.example": {"selector": "mail", "key": "conf/dkim.pem"}}'
+        raise wrong(settings, "dkim_config", example, config)
+    try:
+        dkim_signature.configured = dkim_signature.load_keys(config, project(settings))
+    except ConfigurationError as fault:
+        raise ConfigurationError(f"{place(settings, 'dkim_config')}: {fault}") from fault.__cause__
+
+
+def _use_templates(settings: ModuleType, config: object) -> None:
+    from maildefer.message import (
+        templates,
+    )  # brings the e-mail package, which an application without them can spare
+
+    folder, below = (
+        (config.get("dir"), config.get("module", "")) if isinstance(config, Mapping) else (None, "")
+    )
+    if not isinstance(folder, str) or not isinstance(below, str):
+        raise wrong(settings, "template_config", 'a mapping such as {"dir": "workers/templates"}', config)
+    templates.configured = templates.LazyJinjaLoader(located(os.path.join(folder, below)))
