@@ -5,9 +5,10 @@ sent_message    one message over all attempts: its Message-ID, and the recipient
 smtp_delivery   one message to one or more servers, recipient by recipient
 mx              the servers of a domain (RFC 5321, section 5.1)
 refusals        the errors that a handler sees when a server refuses
+wire_message    the bytes of a message as they go over the wire
 stamps          `Date` and `Message-ID` for messages without them, and the fields of an answer
 answer          which message a response answers, and how it names it
 dkim_signature  signatures of what is made here (RFC 6376)
 
-Imports point down: relay > sent_message, smtp_delivery, mx, stamps, dkim_signature > answer, refusals.
+Imports point down: relay > sent_message, smtp_delivery, mx, wire_message > stamps, dkim_signature > answer, refusals.
 """

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import Final, cast
 
-from maildefer import log_context
+from maildefer import events, log_context
 from maildefer.message import addresses
 from maildefer.message.request import MailRequest
 from maildefer.message.response import MailResponse
@@ -41,6 +41,16 @@ def answered_by(message: object, recipients: list[str]) -> MailRequest | None:
         and not by & authors
     ]
     return found[0] if len(found) == 1 else None
+
+
+def is_withheld(message: object, recipients: list[str]) -> bool:
+    """Whether the message is an answer to an automatic one, that does not say itself what it is; tells the log."""
+    answered = answered_by(message, recipients)
+    if answered is None or "Auto-Submitted" in cast(MailResponse, message):
+        return False
+    if sign := answered.automatic_sign:
+        events.emit("answer.withheld", to=recipients[0], sign=sign, **log_context.facts())
+    return sign is not None
 
 
 def _authors(message: MailRequest, messages: int) -> set[str]:

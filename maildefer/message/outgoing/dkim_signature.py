@@ -11,6 +11,7 @@ import re
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
+from email.message import Message
 from typing import Any, Final
 
 from maildefer import log_context
@@ -18,6 +19,7 @@ from maildefer.errors import ConfigurationError
 from maildefer.message import addresses
 from maildefer.message.authentication import authentication_of
 from maildefer.message.request import MailRequest
+from maildefer.message.response import MailResponse
 
 # Signed as often as they are there, and once more, so that none can be added (RFC 6376, section 8.15).
 _CLOSED: Final = (
@@ -57,13 +59,22 @@ def load_keys(config: Mapping[str, Any], folder: str) -> dict[str, DkimKey]:
     return {domain.lower(): _key(domain.lower(), entry, folder) for domain, entry in config.items()}
 
 
-def signed(data: bytes) -> bytes:
-    """The message, with CRLF line ends, below a signature of its author's domain, if there is a key for that."""
+def signed(message: object, data: bytes) -> bytes:
+    """`data`, the message with CRLF line ends, below a signature of its author's domain, if there is a key for that."""
+    if not _is_made_here(message):
+        return data
     author = authentication_of(data).author
     key = configured.get(author.rpartition("@")[2])
     if key is None or _is_in_a_strangers_name(author):
         return data
     return _signature(data, key) + data
+
+
+def _is_made_here(message: object) -> bool:
+    """Whether it is a response or a message of `email`, and not a received message in that form."""
+    if isinstance(message, MailResponse):
+        return True
+    return isinstance(message, Message) and getattr(message, "wire_form", None) is None
 
 
 def _is_in_a_strangers_name(author: str) -> bool:

@@ -6,9 +6,9 @@ import os
 import re
 import socket
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Final
 
-from maildefer import events, log_context
+from maildefer import log_context
 from maildefer.errors import AddressRefused
 from maildefer.message import addresses
 from maildefer.message.envelope import encode_address
@@ -19,13 +19,7 @@ if TYPE_CHECKING:
     import smtplib
     import ssl as tls
 
-_LINE_END = re.compile(rb"\r\n|\r|\n")
 _LINE_BREAK = re.compile(r"[\r\n](?![ \t\n])|\0").search  # and no fold of a header
-
-
-@runtime_checkable
-class _ByteMessage(Protocol):
-    def to_bytes(self) -> bytes: ...
 
 
 TLS_MODES: Final = ("", "opportunistic", "required", "verified")
@@ -92,24 +86,19 @@ class Relay:
         `RelayUnresolved` without a recipient, and OSError if the record of these recipients can't be read.
         """
         sender, recipients = self.envelope_of(message, To, From)
-        data = _wire_bytes(message)
         # With smtplib, 10 MB with ssl: only for a process that sends.
-        from maildefer.message.outgoing import dkim_signature
-        from maildefer.message.outgoing.answer import answered_by
+        from maildefer.message.outgoing.answer import is_withheld
         from maildefer.message.outgoing.refusals import as_reply, is_final
         from maildefer.message.outgoing.sent_message import sent_message_of
         from maildefer.message.outgoing.smtp_delivery import SmtpDelivery
-        from maildefer.message.outgoing.stamps import stamped
+        from maildefer.message.outgoing.wire_message import completed, wire_bytes
 
-        answered = answered_by(message, recipients)
-        if answered is not None and "Auto-Submitted" not in message and (sign := answered.automatic_sign):
-            events.emit("answer.withheld", to=recipients[0], sign=sign, **log_context.facts())
+        if is_withheld(message, recipients):
             return
+        data = wire_bytes(message)
         outgoing = sent_message_of(sender, recipients, data, self._home)
-        if not isinstance(message, MailRequest):
-            data = stamped(data, sender, outgoing.name if outgoing else None, _own_name(), answered)
-        if dkim_signature.configured and _is_made_here(message):
-            data = dkim_signature.signed(data)
+        name = outgoing.name if outgoing else None
+        data = completed(message, data, sender=sender, recipients=recipients, name=name, host=_own_name())
         taken: set[str] = set()
         refused: dict[str, tuple[int, bytes]] = {}
         if outgoing is not None and len(recipients) > 1:
@@ -293,25 +282,3 @@ def _first_given(message: Any, given: addresses.Given, name: str) -> addresses.G
         return from_string(message).raw(name)
     header: addresses.Given = message[name]
     return header
-
-
-def _is_made_here(message: Any) -> bool:
-    """Whether it is a response or a message of `email`, and no part of a received message in either form."""
-    if isinstance(message, (MailRequest, bytes, str)):
-        return False
-    return hasattr(message, "answers") or (
-        hasattr(message, "get_content_maintype") and getattr(message, "wire_form", None) is None
-    )
-
-
-def _wire_bytes(message: Any) -> bytes:
-    """The message with the line ends of SMTP, since bare ones allow smuggling; `smtplib` doubles leading dots."""
-    if isinstance(message, bytes):
-        data = message
-    elif isinstance(message, _ByteMessage):
-        data = message.to_bytes()
-    elif hasattr(message, "get_content_maintype"):  # of the `email` package
-        data = message.as_bytes()
-    else:
-        data = str(message).encode("utf-8", "surrogateescape")
-    return _LINE_END.sub(b"\r\n", data)

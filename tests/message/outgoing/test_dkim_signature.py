@@ -186,7 +186,7 @@ def test_neither_is_it_in_the_name_of_an_address_that_only_stands_there(
 
 
 def test_a_project_without_the_setting_imports_nothing_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dkim_signature, "signed", lambda data: pytest.fail("asked"))
+    monkeypatch.setattr(dkim_signature, "signed", lambda message, data: pytest.fail("asked"))
     wire = Wire()
     wire.deliver(response())
     assert b"DKIM-Signature" not in wire.sent[0][2]
