@@ -305,6 +305,13 @@ def test_whose_queue_it_is_tests_empty_none_outside_of_their_store(project: Path
     assert len(os.listdir(another.new)) == 1
 
 
+def test_a_file_outside_of_the_store_is_refused_as_a_folder_is(tmp_path: Path) -> None:
+    shelf = tmp_path / "states"  # as Python 3.13 makes it
+    shelf.touch()
+    with pytest.raises(testing.RealQueueRefused, match="not in the tests' store"):
+        test_store.refuse_to_empty(str(shelf))
+
+
 @pytest.mark.parametrize("kind", [DirectoryStorage, ShelveStorage])
 def test_states_outside_of_the_store_are_not_forgotten(
     project: Path,

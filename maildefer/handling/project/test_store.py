@@ -145,7 +145,7 @@ def _settings_name() -> str:
 def _refuse_served(place: str) -> None:
     try:
         leases = [name for name in os.listdir(f"{place}/.maildefer/leases") if not name.startswith(".")]
-    except FileNotFoundError:  # no queue yet, or one that was never served
+    except (FileNotFoundError, NotADirectoryError):  # never served; or a shelf of states
         return
     if leases:
         raise RealQueueRefused(
