@@ -28,6 +28,7 @@ NAMES = (
     "journal",
     "batches",
     "limits",
+    "middleware",
     "routes",
     "parsing",
     "handler",

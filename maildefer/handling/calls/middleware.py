@@ -14,13 +14,14 @@ from dataclasses import dataclass, field
 from types import ModuleType, TracebackType
 from typing import Any, Final, Literal
 
+from maildefer import log_context
 from maildefer.errors import ConfigurationError
 from maildefer.handling import handler_marks
 from maildefer.handling.handler_check import never_runs, place_of
 from maildefer.handling.handler_marks import Handler
 from maildefer.handling.outcomes import Buried, Deferred
 from maildefer.handling.project.module_loader import import_user_module
-from maildefer.handling.project.settings import wrong
+from maildefer.handling.project.settings import place, wrong
 from maildefer.handling.results import Handoff, handoff_in, meaning_of, outcome_of, result_of_each
 
 Word = Literal["acked", "handed_off", "deferred", "failed", "buried"]
@@ -73,7 +74,7 @@ class HandlerCall:
     def queue(self) -> str | None:
         """The queue as the settings name it; None in tests and programs without one, as `key` and `attempt`."""
         queue: str | None = self.messages[0].queue
-        return queue
+        return log_context.queue_names.get(queue, queue)
 
     @property
     def key(self) -> str | None:
@@ -205,9 +206,8 @@ def _function(name: str, settings: ModuleType) -> MiddlewareFunction:
     module = import_user_module(module_name, listed_in=f"middleware of {settings.__name__}")
     function = getattr(module, attribute, None)
     if function is None:
-        raise ConfigurationError(
-            f"{module.__file__}: there is no {attribute} in it: correct {name} in `middleware`"
-        )
+        where = place(settings, "middleware")
+        raise ConfigurationError(f"{where}: {module.__file__} has no {attribute}: correct the name {name}")
     if (fault := _fault(function)) is not None:
         raise ConfigurationError(f"{place_of(function)}: the middleware {name} {fault}")
     checked: MiddlewareFunction = function

@@ -482,7 +482,7 @@ def settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> types.ModuleType
         (["no.such.module"], "there is no module no"),
         (
             [f"{__name__}.nothing"],
-            rf"test_middleware\.py: there is no nothing in it: correct {__name__}\.nothing",
+            rf"test_middleware\.py has no nothing: correct the name {__name__}\.nothing",
         ),
         (
             [f"{__name__}.BOOM"],

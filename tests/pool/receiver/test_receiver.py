@@ -370,6 +370,7 @@ def test_middleware_of_the_settings_surrounds_what_a_receiver_calls(
     @contextmanager
     def hook(call: HandlerCall) -> Iterator[None]:
         yield
+        assert (call.queue, call.attempt) == ("run/queue", 1)
         seen.append((call.message.To, call.outcome))
         if call.message.To == "bad@osb.example":
             raise RuntimeError("boom")
