@@ -20,6 +20,7 @@ from maildefer.handling import handler_marks
 from maildefer.handling.results import ensure_run
 from maildefer.handling.routes import RoutingBase
 from maildefer.handling.tasks.task import Task
+from maildefer.message.once import Once, forget
 from maildefer.message.outgoing.relay import Relay
 from maildefer.queue import Queue
 
@@ -79,6 +80,8 @@ class _Effects:
                 (Task, "_push", "defer", _call_text),
                 (Relay, "deliver", "deliver", _sent_text),
                 (RoutingBase, "set_state", "state", _state_text),
+                (Once, "_begin", "once", lambda once: f"begin of {once._what}"),
+                (Once, "_end", "once", lambda once: f"end of {once._what}"),
             ):
                 watched = self.watched(kind, describe, getattr(owner, name))
                 stack.enter_context(patch.object(owner, name, watched))
@@ -94,10 +97,10 @@ def every_crash(
 ) -> int:
     """Call the handler with a death after each of its effects, each time followed by a whole second attempt.
 
-    Effects are `push`, `defer` (of a task), `deliver` (by a relay) and `state`. Raises AssertionError that names the
-    effect that happened more often than without a death, unless its kind is in `may_repeat`; a state that is written
-    again is the same state. Raises it also for effects that differ from run to run,
-    HandlerNotRun for an `async def` function, and what the handler raises.
+    Effects are `push`, `defer` (of a task), `deliver` (by a relay), `state`, and begin and end of a block of `once`.
+    Raises AssertionError that names the effect that happened more often than without a death, unless its kind is in
+    `may_repeat`; a state that is written again is the same state, and a block may be begun again. Raises it also for
+    effects that differ from run to run, HandlerNotRun for an `async def` function, and what the handler raises.
 
     `arguments` and `captures` are the handler's. A message among them, or in a list of them, gets a key of its own for
     each death, and its attempt's number. `before` is called before each, and puts back what the handler has changed
@@ -119,7 +122,7 @@ def every_crash(
             )
         kind, what = effects.done[number - 1]
         for kind_again, what_again in Counter(effects.done) - wanted:
-            if kind_again != "state" and kind_again not in may_repeat:
+            if kind_again not in ("state", "once") and kind_again not in may_repeat:
                 if effects.done.count((kind_again, what_again)) == 1:
                     raise AssertionError(
                         f"{handler_marks.full_name(handler)} did {kind_again} {what_again}, and not in its first run, "
@@ -128,8 +131,8 @@ def every_crash(
                     )
                 raise AssertionError(
                     f"{handler_marks.full_name(handler)} did it twice: {kind_again} {what_again}. Its worker died "
-                    f"after {kind} {what}, and the next attempt did it again: push with unique=…, or look for what "
-                    "is done by message.key"
+                    f"after {kind} {what}, and the next attempt did it again: push with unique=…, or do it in a "
+                    "block of message.once(…) that asks the other side where it was interrupted"
                 )
     return len(alive.done)
 
@@ -146,6 +149,8 @@ def _run(
     before()
     dies = bool(effects.dies_after)
     messages = [one for each in arguments for one in (each if isinstance(each, list) else [each])]
+    for message in messages:
+        forget(message)
     for attempt in (1, 2) if dies else (1,):
         for place, message in enumerate(messages):
             if hasattr(message, "attempt"):

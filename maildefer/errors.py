@@ -135,6 +135,45 @@ class UniqueKeyRefused(MaildeferError, ValueError):
         self.key, self.why = key, why
 
 
+class EffectNameRefused(MaildeferError, ValueError):
+    """A name for `MailRequest.once` that is empty, too long, or no text that can be encoded."""
+
+    def __init__(self, name: str, why: str) -> None:
+        super().__init__(
+            f"once({name[:60]!r}) {why}: give 1 to 1024 bytes of text, such as an invoice's number"
+        )
+        self.name, self.why = name, why
+
+
+class EffectOpen(MaildeferError):
+    """A block of `MailRequest.once` within another one of the same name and message."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            f"{what}: this process is in such a block already: give each step of a handler its own name"
+        )
+        self.what = what
+
+
+class EffectLost(MaildeferError):
+    """The end of a block of `MailRequest.once` whose effect another attempt has begun meanwhile."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            f"{what}: another attempt has begun it meanwhile, as this one's claim was lost: it may be done twice"
+        )
+        self.what = what
+
+
+class MessageHasNoKey(MaildeferError):
+    """`MailRequest.once` of a message that is from no queue, for which nothing can be remembered."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "once: the message is from no queue: call it in the handlers of a queue, or in tests"
+        )
+
+
 class EncodingError(MaildeferError):
     """A message that cannot be decoded, or cannot be written in canonical form."""
 
@@ -252,6 +291,10 @@ class UseAfterFork(QueueError):
 
 
 __all__ = [
+    "MessageHasNoKey",
+    "EffectOpen",
+    "EffectNameRefused",
+    "EffectLost",
     "AddressRefused",
     "AlreadyRunning",
     "ClaimLost",

@@ -213,3 +213,38 @@ def test_what_an_earlier_run_has_left_is_named_where_it_hides_an_effect() -> Non
         every_crash(handler, MailRequest("test", "ann@x", "bob@y", b""))
     before = lambda: testing.clear_queue("run/posts")  # noqa: E731
     assert every_crash(handler, MailRequest("test", "ann@x", "bob@y", b""), before=before) == 2
+
+
+def test_a_handler_that_asks_the_other_side_where_once_was_interrupted_is_sound() -> None:
+    invoices: set[str] = set()
+
+    def handler(message: MailRequest) -> None:
+        with message.once("invoice-17") as first:
+            if first and not (first.interrupted and message.key in invoices):
+                invoices.add(str(message.key))
+                testing.queue("run/posts").push(message, recipient="bob@example.org")
+
+    assert every_crash(handler, mail(), before=invoices.clear) == 3
+    assert every_crash(handler, mail(), before=invoices.clear) == 3
+
+
+def test_one_that_does_it_again_where_once_was_interrupted_is_named() -> None:
+    def handler(message: MailRequest) -> None:
+        with message.once("invoice-17") as first:
+            if first:
+                testing.queue("run/posts").push(message, recipient="bob@example.org")
+
+    with pytest.raises(AssertionError, match=r"twice: push to .*block of message\.once"):
+        every_crash(handler, mail())
+
+
+def test_what_follows_a_block_of_once_is_not_protected_by_it() -> None:
+    def handler(message: MailRequest) -> None:
+        with message.once("invoice-17") as first:
+            pass
+        if first:
+            Relay().deliver(message, To="ann@example.org")
+        Relay().deliver(message, To="bob@example.org")
+
+    with pytest.raises(AssertionError, match="deliver to bob@"):
+        every_crash(handler, mail())

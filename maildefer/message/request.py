@@ -18,6 +18,7 @@ from maildefer.errors import AddressRefused
 from maildefer.message import addresses
 from maildefer.message.envelope import Envelope, block, handed, split, trace
 from maildefer.message.mime.header_access import HeaderAccess
+from maildefer.message.once import HasEffects
 
 if TYPE_CHECKING:
     from maildefer.message.attachments import ReceivedAttachment
@@ -32,7 +33,7 @@ ROUTABLE_TO_HEADER = "to"
 _NO_ENVELOPE = Envelope("", "")
 
 
-class MailRequest(HeaderAccess):
+class MailRequest(HeaderAccess, HasEffects):
     """A received message: `Peer`, `From`, `To`, `Data`, and by `request["Subject"]`, `.body()`, … what is in it.
 
     `From` and `To` are bare addresses in lower case. They are the envelope's if one is given; if not, they are read

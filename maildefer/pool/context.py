@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from dataclasses import dataclass
 from itertools import chain
@@ -47,6 +48,12 @@ class PoolContext:
     supervisor: int  # pid
     dumps: StackDumps | None = None  # where workers' stack dumps go; None: to standard error
     force: bool = False
+
+    def all_queues(self) -> list[Layout]:
+        """The settings' queues, also those that this pool does not serve; without handlers only those that exist."""
+        paths = [os.path.join(self.project, name) for name in (*self.settings.queues, *self.settings.kept)]
+        needed = len(self.settings.queues)
+        return [Layout(path) for number, path in enumerate(paths) if number < needed or os.path.isdir(path)]
 
     def close_for(self, kind: ProcessKind) -> None:
         """Close the ends of other processes, in a child of that kind, so that it can't send in their place."""

@@ -10,12 +10,14 @@ import os
 import sys
 from collections.abc import Callable
 from types import ModuleType
+from typing import Any
 
 from maildefer import events
-from maildefer.errors import ConfigurationError, QueueMissing, QueueUnlisted
+from maildefer.errors import ConfigurationError, MessageHasNoKey, QueueMissing, QueueUnlisted
 from maildefer.handling.project import finder, settings
 from maildefer.maildir import journal
 from maildefer.maildir.layout import Layout, create_queue
+from maildefer.message import once
 
 redirect: Callable[[str], str] | None = None
 """Gives the path in the tests' store that stands for a path; set by `maildefer.testing`."""
@@ -75,6 +77,24 @@ def queue_at(path: str) -> Layout:
     if not os.path.isdir(place):
         _refuse_unless_listed(meant, parents=place != meant)
     return create_queue(place)
+
+
+def effects_home(message: Any) -> Layout | None:
+    """The queue that remembers what a message has done: the settings' first, at all its handoffs.
+
+    None in tests for a message that is from no queue. Raises MessageHasNoKey, and what `queue_at` raises.
+    """
+    if not message.key or not message.queue:
+        if redirect is None:
+            raise MessageHasNoKey
+        return None
+    module = settings.loaded_settings()
+    path = settings.pool_settings(module).first_queue if module is not None else message.queue
+    place = redirected(located(path))
+    return Layout(place) if os.path.isdir(f"{place}/.maildefer") else queue_at(path)
+
+
+once.home_of = effects_home
 
 
 def listed_queues(module: ModuleType) -> list[str]:

@@ -9,8 +9,9 @@ A file must be old by the mount's time, and the sweeper must have seen it for a 
 from __future__ import annotations
 
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from maildefer.maildir import scan
 from maildefer.maildir.control_folder import CONTROL_DRAFT, clear_control
@@ -25,6 +26,9 @@ from maildefer.maildir.reasons import reason_name
 from maildefer.maildir.rights.confined import confined_to
 from maildefer.maildir.rights.folder import OURS, Folder, clear_draft, open_folder
 from maildefer.maildir.system import SYSTEM, System
+
+if TYPE_CHECKING:
+    from maildefer.maildir.idempotency.effects import EffectSweeper
 
 DRAFT_SECONDS = 36 * 3600.0  # Maildir's own figure
 WATCHED_SECONDS = 3600.0
@@ -42,8 +46,13 @@ _MOST = 10_000  # names that are watched in a folder at a time
 class Sweeper:
     """The sweeps of one queue; one thread only. Each pass is bounded, so that it delays no other chore."""
 
-    def __init__(self, layout: Layout, *, system: System = SYSTEM) -> None:
+    def __init__(
+        self, layout: Layout, *, queues: Callable[[], Sequence[Layout]] = tuple, system: System = SYSTEM
+    ) -> None:
+        """`queues` returns all of the project, in which a message may be that has done something before."""
         self._layout = layout
+        self._queues = queues
+        self._effects: EffectSweeper | None = None
         self._system = confined_to(layout.path, system)
         self._first_seen: dict[str, float] = {}
         self._expirer = Expirer(layout, system=system)
@@ -75,7 +84,19 @@ class Sweeper:
             except OSError:  # the folder is missing, or the next pass meets the fault again
                 pass
         self._first_seen = seen
-        return removed + self._sweep_markers(mount_time) + self._sweep_rates(mount_time)
+        removed += self._sweep_markers(mount_time) + self._sweep_rates(mount_time)
+        return removed + self._sweep_effects(mount_time)
+
+    def _sweep_effects(self, mount_time: float) -> int:
+        if not self._listed(f"{self._layout.control}/once"):
+            return 0
+        if self._effects is None:  # a queue whose messages use no `once` never needs it
+            from maildefer.maildir.idempotency.effects import EffectSweeper
+
+            self._effects = EffectSweeper(self._layout, self._queues, system=self._system)
+        with suppress(OSError):  # a queue is away: its messages may have done something
+            return self._effects.expire(mount_time)
+        return 0
 
     def _sweep_rates(self, mount_time: float) -> int:
         if not self._listed(self._layout.rates):

@@ -72,7 +72,7 @@ class Maintenance:
         )
         self._promoter = Promoter(self._layout, refusals=self._failed_moves["promote"], system=system)
         self._limited = LimitedEntries(self._record, self._promoter, system=system)
-        self._sweeper = Sweeper(self._layout, system=system)
+        self._sweeper = Sweeper(self._layout, queues=context.all_queues, system=system)
         self.ticker = Ticker(heartbeat, context.host.label, system)
         self._observer = self._make_observer()
         self._reclaimer = self._make_reclaimer()

@@ -37,7 +37,7 @@ def test_a_marker_goes_once_it_is_a_day_old_by_the_mounts_time(layout: Layout, w
 def test_all_are_looked_at_in_passes_of_a_bounded_size(
     layout: Layout, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(expire, "_MOST", 10)
+    monkeypatch.setattr(Expirer, "most", 10)
     monkeypatch.setattr(expire, "_MOST_FOLDERS", 3)
     for number in range(25):
         marker(layout, number, KEPT_SECONDS + 1, bucket="a0")

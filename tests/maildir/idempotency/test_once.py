@@ -6,10 +6,8 @@ import errno
 import itertools
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -19,14 +17,11 @@ from maildefer.maildir.idempotency.once import Answer, OncePusher
 from maildefer.maildir.layout import Layout, create_queue
 from maildefer.maildir.push import Pusher
 from maildefer.maildir.system import System
-from tests.support.queues import DATA, LABEL, TRACKED, World, everywhere
+from tests.support.deaths import Death, Mortal
+from tests.support.queues import DATA, LABEL, World, everywhere
 
 NAME, OTHER = "3f" + "2a" * 15, "3f" + "2b" * 15
 SAME, ANOTHER = "0" * 32, "1" * 32
-
-
-class Death(BaseException):
-    """What no code of a process outlives."""
 
 
 class Client:
@@ -131,27 +126,6 @@ def test_data_names_and_marker_are_durable_before_the_entries_are_placed_and_the
         *(("rename", f"{layout.tmp}/{name}", f"{layout.new}/{key}") for name, key in answer.entries),
         ("fsync", layout.new),
     ]
-
-
-class Mortal:
-    """A system on which, from one call on, nothing is carried out, what a `finally` asks for neither."""
-
-    def __init__(self, system: System, step: int, *, before: bool) -> None:
-        self.count = 0
-        self._step, self._before = step, before
-        self.system = replace(system, **{what: self._wrapped(getattr(system, what)) for what in TRACKED})
-
-    def _wrapped(self, real: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*arguments: Any, **named: Any) -> Any:
-            self.count += 1
-            if self.count > self._step + (not self._before):
-                raise Death
-            told = real(*arguments, **named)
-            if self.count == self._step + 1:
-                raise Death
-            return told
-
-        return call
 
 
 def after_each_step(tmp_path: Path, *, before: bool) -> Iterator[tuple[int, Layout]]:

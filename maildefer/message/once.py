@@ -1,0 +1,174 @@
+"""What a message has done already: `with message.once("invoice-17") as first:`.
+
+What a handler does outside of the queue can't be undone, and a worker can die between any two of its steps. So the
+begin and the end of such a step are recorded on the mount, under the message's key, its bytes and the step's name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self
+from weakref import WeakKeyDictionary
+
+from maildefer.digest import blake2b
+from maildefer.errors import EffectLost, EffectNameRefused, EffectOpen, MessageHasNoKey
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from maildefer.maildir.idempotency.effects import EffectState
+    from maildefer.maildir.layout import Layout
+
+_LONGEST_BYTES: Final = 1024
+
+_open: Final = dict[object, "Once"]()  # the effects whose blocks this process is in
+_in_tests: Final[WeakKeyDictionary[Any, dict[object, EffectState]]] = WeakKeyDictionary()
+
+
+class EffectRecord(Protocol):
+    """Where an effect is recorded: on the mount, or in memory."""
+
+    def begin(self) -> EffectState: ...
+
+    def end(self) -> bool: ...
+
+
+class Once:
+    """One effect of a message, for one block; `async with` does the same while the event loop goes on.
+
+    In the block it is true where the effect is to be done. `interrupted`: an attempt before this one has begun it and
+    not ended, so that it may have happened. False: it is done, and the block's end changes nothing.
+    """
+
+    __slots__ = ("_effect", "_place", "_state", "_what")
+
+    def __init__(self, effect: EffectRecord, place: object, what: str) -> None:
+        self._effect = effect
+        self._place = place
+        self._what = what
+        self._state: EffectState | None = None
+
+    def __bool__(self) -> bool:
+        return self._known != "done"
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether the effect was begun before, and not ended: nobody here knows if it happened."""
+        return self._known == "interrupted"
+
+    @property
+    def _known(self) -> EffectState:
+        if self._state is None:
+            raise TypeError(f"{self._what} is for a block: with message.{self._what} as first:")
+        return self._state
+
+    def __enter__(self) -> Self:
+        if self._state is not None or _open.setdefault(self._place, self) is not self:
+            raise EffectOpen(self._what)
+        try:
+            self._begin()
+        except BaseException:
+            self._leave()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None and self:
+                self._end()
+        finally:
+            self._leave()
+
+    async def __aenter__(self) -> Self:
+        import asyncio  # a worker without async handlers needs none
+
+        entered = asyncio.ensure_future(asyncio.to_thread(self.__enter__))
+        try:
+            return await asyncio.shield(entered)
+        except asyncio.CancelledError:  # the thread goes on, and nobody will be in its block
+            entered.add_done_callback(lambda done: done.exception() or self._leave())
+            raise
+
+    async def __aexit__(self, *raised: Any) -> None:
+        from asyncio import to_thread
+
+        await to_thread(self.__exit__, *raised)
+
+    def _begin(self) -> None:
+        self._state = self._effect.begin()
+
+    def _end(self) -> None:
+        if not self._effect.end():
+            raise EffectLost(self._what)
+
+    def _leave(self) -> None:
+        _open.pop(self._place, None)
+
+
+class _InMemory:
+    """An effect of a message that is from no queue, in a test."""
+
+    def __init__(self, message: Any, name: str) -> None:
+        self._states = _in_tests.setdefault(message, {})
+        self._what = message.key, name
+
+    def begin(self) -> EffectState:
+        found = self._states.get(self._what, "new")
+        self._states[self._what] = "done" if found == "done" else "interrupted"
+        return found
+
+    def end(self) -> bool:
+        self._states[self._what] = "done"
+        return True
+
+
+def forget(message: object) -> None:
+    """Forget what a message that is from no queue has done, in a test."""
+    _in_tests.pop(message, None)
+
+
+def _homeless(message: Any) -> Layout | None:
+    raise MessageHasNoKey
+
+
+home_of: Callable[[Any], Layout | None] = _homeless
+"""The queue that records what a message has done; None where a test does, in memory. Set where handlers run."""
+
+
+class HasEffects:
+    """What a message has done: one method of `MailRequest`."""
+
+    __slots__ = ()
+
+    def once(self: Any, name: str) -> Once:
+        """For a block whose effect is not to happen twice: `with message.once("invoice-17") as first:`.
+
+        `first` is false once a block of that name has ended, in whichever attempt at this message, on whichever host;
+        `first.interrupted` tells that one was begun and has not ended, so that its effect may have happened.
+        Raises TypeError, EffectNameRefused, MessageHasNoKey; its blocks EffectOpen, EffectLost, StorageFault's kinds.
+        """
+        encoded, what, home = _encoded(name), f"once({name!r})", home_of(self)
+        if home is None:
+            return Once(_InMemory(self, name), (id(self), name), what)
+        from maildefer.maildir.idempotency.effects import Effect  # most handlers never need it
+
+        facts = b"\0".join((self.key.encode("utf-8", "surrogateescape"), encoded))
+        data = self.Data if isinstance(self.Data, bytes) else self.Data.encode("utf-8", "surrogateescape")
+        # Whoever may put entries into a queue can choose another's key: see decision 50.
+        hashed = blake2b(facts + b"\0" + blake2b(data, digest_size=32).digest(), digest_size=16).hexdigest()
+        effect = Effect(home, hashed, facts)
+        return Once(effect, effect.path, what)
+
+
+def _encoded(name: str) -> bytes:
+    if not isinstance(name, str):
+        raise TypeError(f"once({name!r}): give text, such as an invoice's number")
+    try:
+        encoded = name.encode()
+    except UnicodeEncodeError as fault:
+        raise EffectNameRefused(name, "has half of a surrogate pair") from fault
+    if not encoded or len(encoded) > _LONGEST_BYTES:
+        raise EffectNameRefused(name, f"has {len(encoded)} bytes")
+    return encoded
