@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import functools
 import sys
 import types
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -218,8 +219,8 @@ def leaving(call: HandlerCall) -> Any:
         (broken_before, False, "RuntimeError: boom"),
         (broken_after, True, "RuntimeError: boom"),
         (broken_after_all, True, "RuntimeError: boom"),
-        (twice, True, "generator didn't stop"),
-        (never, False, "generator didn't yield"),
+        (twice, True, "it yielded twice"),
+        (never, False, "it did not yield"),
         (
             none_at_all,
             False,
@@ -291,6 +292,37 @@ def test_a_variable_that_one_sets_is_the_handlers() -> None:
 
     assert outcome(handler, setting) is ACKED
     assert (SEEN, current.get()) == (["workers.words.WORDS"], "none")
+
+
+def test_decorators_below_and_above_a_context_manager_are_called() -> None:
+    def decorated(function: Any) -> Any:
+        @functools.wraps(function)
+        def call(given: HandlerCall) -> Any:
+            SEEN.append("decorator")
+            return function(given)
+
+        return call
+
+    @decorated
+    @contextmanager
+    @decorated
+    def both(call: HandlerCall) -> Iterator[None]:
+        yield
+        SEEN.append(call.outcome)
+
+    outcome(returns(None), both)
+    assert ["decorator", "decorator", "handler", CallOutcome("acked")] == SEEN
+
+
+@pytest.mark.parametrize("fault", [StopIteration(7), GeneratorExit(), KeyboardInterrupt()], ids=repr)
+def test_an_exception_that_generators_convert_or_swallow_stays_the_handlers(fault: BaseException) -> None:
+    @contextmanager
+    def plain(call: HandlerCall) -> Iterator[None]:
+        yield
+
+    ended = failed(raises(fault), noting, plain)
+    assert ended.fault is fault
+    assert SEEN[-1].exception is fault
 
 
 def test_a_class_of_context_managers_is_a_middleware() -> None:
