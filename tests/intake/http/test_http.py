@@ -123,6 +123,9 @@ def test_a_message_is_an_entry_as_it_was_sent_and_its_key_is_told(web: Web) -> N
     assert response.getheader("Server") is None
     assert os.listdir(web.folder / "queue" / "new") == [told["key"]] == told["keys"]
     assert web.entries() == [(None, MESSAGE)]
+    webhook = b'{"status": "firing"}'
+    assert web.post(webhook, headers={"Content-Type": "application/json"})[0] == 201
+    assert (None, webhook) in web.entries()
 
 
 def test_the_query_is_the_envelope_with_an_entry_for_each_recipient(web: Web) -> None:
