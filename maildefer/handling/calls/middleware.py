@@ -126,7 +126,7 @@ class Middleware:
 
             @functools.wraps(handler)
             async def awaited(given: Any, **captures: Any) -> object:
-                call = HandlerCall(name, given if takes_list else (given,), handler, captures)
+                call = HandlerCall(name, tuple(given) if takes_list else (given,), handler, captures)
                 entered = _enter(generators, call)
                 try:
                     result = handler(given, **captures)
@@ -142,7 +142,7 @@ class Middleware:
 
         @functools.wraps(handler)
         def surrounded(given: Any, **captures: Any) -> object:
-            call = HandlerCall(name, given if takes_list else (given,), handler, captures)
+            call = HandlerCall(name, tuple(given) if takes_list else (given,), handler, captures)
             entered = _enter(generators, call)
             try:
                 result = handler(given, **captures)

@@ -380,6 +380,23 @@ def test_a_batch_is_one_call_with_an_outcome_for_each_message() -> None:
     assert ended.reason == "middleware conf.hooks.broken_after: RuntimeError: boom"
 
 
+def test_a_batch_that_empties_its_list_shows_its_messages_all_the_same() -> None:
+    def emptying(messages: list[Any]) -> None:
+        messages.clear()
+        raise BOOM
+
+    @contextmanager
+    def counting(call: HandlerCall) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            SEEN.append((len(call.messages), call.key, len(call.outcomes)))
+
+    with pytest.raises(RuntimeError):
+        Middleware([("counting", counting)]).around(emptying, takes_list=True)([mail("0.M1"), mail("1.M1")])
+    assert SEEN == [(2, "0.M1", 2)]
+
+
 def test_a_batch_that_gets_one_message_is_a_call_of_that() -> None:
     assert outcome(batched(lambda messages: {messages[0]: Defer("later")}), noting) == Deferred("later")
     assert SEEN[-1] == CallOutcome("deferred", "later")
