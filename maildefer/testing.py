@@ -23,6 +23,7 @@ from maildefer.handling.project.test_store import RealQueueRefused, store
 from maildefer.mail import MailRequest, MailResponse
 from maildefer.maildir.layout import create_queue
 from maildefer.message import addresses
+from maildefer.message.outgoing.answer import is_withheld
 from maildefer.queue import Queue
 from maildefer.routing import Router
 from maildefer.server import Relay
@@ -179,6 +180,8 @@ class _ServerRelay(Relay):
 def _keep(self: Relay, message: Any, To: addresses.Given = None, From: addresses.Given = None) -> None:
     """Replace `Relay.deliver`: push one entry for each recipient to the test queue."""
     sender, recipients = self.envelope_of(message, To, From)
+    if is_withheld(message, recipients):
+        return
     inbox = _inbox if _inbox is not None else queue()
     for recipient in recipients:
         inbox.push(message, sender=sender, recipient=recipient)

@@ -13,6 +13,7 @@ from maildefer import testing
 from maildefer.handling.project import finder, queue_paths, test_store
 from maildefer.handling.project import settings as settings_module
 from maildefer.handling.state.directory import DirectoryStorage
+from maildefer.mail import MailRequest
 from maildefer.maildir.layout import create_queue
 from maildefer.queue import Queue
 from maildefer.routing import Router, ShelveStorage
@@ -283,6 +284,15 @@ def test_no_store_is_where_a_link_leads_a_queue_of_the_settings(
     with pytest.raises(testing.RealQueueRefused, match="give another folder"):
         testing.store(str(mounted) if by == "call" else None)
     assert real_mail(project) == [1, 1, 1]
+
+
+def test_an_answer_to_automatic_mail_is_not_kept_as_it_would_not_be_sent(project: Path) -> None:
+    client = testing.RouterConversation("ann@x", "hello")
+    client.begin()
+    relay = Relay("127.0.0.1", 9)
+    for head in ("Precedence: bulk", "Precedence: first-class"):
+        relay.reply(MailRequest("p", "ann@x", "b@x", f"{head}\n\n"), "b@x", "Re", head)
+    assert [str(client.queue.get(key)).count("first-class") for key in client.queue.keys()] == [1]  # noqa: SIM118
 
 
 def test_whose_queue_it_is_tests_empty_none_outside_of_their_store(project: Path, tmp_path: Path) -> None:

@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from maildefer.intake.access import passwords
+from maildefer.message.authentication import authentication_of, trusted_servers
 from maildefer.message.envelope import Envelope
-from tests.support import certificates, postfix
+from tests.support import certificates, milter, postfix
 from tests.support.front_end import SECONDS, FrontEnd, front_end, wait_until
 
 pytestmark = pytest.mark.lifecycle
@@ -255,6 +256,40 @@ def test_postfix_passes_on_addresses_beyond_ascii() -> None:
         wait_until(server.entries)
         assert server.entries()[0][0] == Envelope("ann@blog.test", "björn@blog.test")
         assert via(server) == "UTF8LMTP"
+
+
+def test_behind_postfix_its_milters_results_are_believed_and_no_forged_ones() -> None:
+    """The milters write as OpenDKIM and OpenDMARC do; `header_checks` removes what comes in the server's name."""
+    forged = (
+        "Authentication-Results: relay.test; dmarc=pass header.from=bank.test\r\n"
+        "authentication-results: relay.test; dkim=pass header.d=bank.test\r\n"
+    )
+    written = [
+        ("Authentication-Results", "relay.test;\n\tdkim=pass (2048-bit key) header.d=s.test"),
+        ("Authentication-Results", "relay.test; dmarc=pass (p=none dis=none) header.from=s.test"),
+    ]
+    with (
+        postfix.home() as folder,
+        lmtp_file(folder) as server,
+        milter.inserting(*written) as port,
+        postfix.relaying(
+            folder,
+            f"lmtp:unix:{folder}/lmtp",
+            f"smtpd_milters = inet:127.0.0.1:{port}",
+            "header_checks = regexp:{{/^Authentication-Results:/ IGNORE}}",
+        ) as relay,
+    ):
+        for author in ("ann@s.test", "ceo@bank.test"):
+            send(relay, f"{forged}From: {author}\r\n\r\nhi\r\n".encode(), "post@blog.test")
+        wait_until(lambda: len(server.entries()) == 2)
+        assert not any(b"=bank.test" in data for _, data in server.entries())
+        trusted = trusted_servers({"servers": ["relay.test"], "fields": 2})
+        found = {
+            one.author: one for one in (authentication_of(data, trusted) for _, data in server.entries())
+        }
+        assert [one.method for one in found["ann@s.test"].results] == ["dmarc", "dkim"]
+        assert found["ann@s.test"].verified_by == "dmarc"
+        assert found["ceo@bank.test"].verified_by is None
 
 
 def test_postfix_tries_again_what_is_refused_for_now() -> None:

@@ -8,7 +8,8 @@ from types import ModuleType
 
 from maildefer.errors import ConfigurationError
 from maildefer.handling.project.queue_paths import located
-from maildefer.handling.project.settings import place, project, wrong
+from maildefer.handling.project.settings import FRONT_QUEUE, place, project, wrong
+from maildefer.maildir.layout import Layout
 
 
 def provide(settings: ModuleType) -> None:
@@ -60,7 +61,15 @@ def _load_dkim_keys(settings: ModuleType, config: object) -> None:
     try:
         dkim_signature.configured = dkim_signature.load_keys(config, project(settings))
     except ConfigurationError as fault:
+        if isinstance(fault.__cause__, PermissionError) and not _may_claim(settings):
+            return  # a front end of another user, which needs the routes, and sends nothing
         raise ConfigurationError(f"{place(settings, 'dkim_config')}: {fault}") from fault.__cause__
+
+
+def _may_claim(settings: ModuleType) -> bool:
+    """Whether this process could be a worker of any of the queues."""
+    claims = [Layout(located(path)).cur for path in getattr(settings, "queues", ()) or (FRONT_QUEUE,)]
+    return any(os.access(path, os.W_OK) or not os.path.exists(path) for path in claims)
 
 
 def _use_templates(settings: ModuleType, config: object) -> None:

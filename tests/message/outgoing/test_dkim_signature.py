@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import os
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -210,6 +211,12 @@ def test_a_key_that_is_not_there_or_not_a_key_is_named_at_load(pem: Path, tmp_pa
         load_keys({"osb.example": {"selector": "mail", "key": "missing"}}, str(tmp_path))
     with pytest.raises(ConfigurationError, match="cannot be read: Is a directory"):
         load_keys({"osb.example": {"selector": "mail", "key": "."}}, str(tmp_path))
+
+
+def test_without_dkimpy_the_error_says_what_to_install(pem: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "dkim", None)
+    with pytest.raises(ConfigurationError, match=r"dkimpy is missing: pip install 'maildefer\[dkim\]'"):
+        load_keys({"osb.example": {"selector": "mail", "key": str(pem)}}, "/")
 
 
 def test_a_key_that_any_user_can_read_is_refused(pem: Path, tmp_path: Path) -> None:
