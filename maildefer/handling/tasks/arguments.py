@@ -88,7 +88,7 @@ def written(value: Any, place: str, typed: set[str]) -> Any:
             if type(name) is not str:
                 raise ArgumentsRefused(f"{place} has the key {name!r}: give texts for keys")
         inner = {name: written(one, f"{place}[{name!r}]", typed) for name, one in value.items()}
-        return _marked(_DICT, inner, typed) if _MARK in inner else inner
+        return {_MARK: [_DICT, inner]} if _MARK in inner else inner
     if (known := _by_class.get(kind) or _BUILT_IN.get(_full_name(kind))) is None:
         otherwise = "give plain values, or register its class by maildefer.tasks.register_type"
         raise ArgumentsRefused(
@@ -100,7 +100,8 @@ def written(value: Any, place: str, typed: set[str]) -> Any:
         raise ArgumentsRefused(
             f"{place} can't be encoded as {known.name}: {type(fault).__name__}: {fault}"
         ) from fault
-    return _marked(known.name, written(encoded, place, typed), typed)
+    typed.add(known.name)
+    return {_MARK: [known.name, written(encoded, place, typed)]}
 
 
 def restored(value: Any) -> Any:
@@ -128,11 +129,6 @@ def survives(before: Any, after: Any) -> bool:
     if isinstance(before, dict):
         return before.keys() == after.keys() and all(survives(before[name], after[name]) for name in before)
     return type(before) not in _PLAIN or before == after
-
-
-def _marked(name: str, value: Any, typed: set[str]) -> dict[str, Any]:
-    typed.add(name)
-    return {_MARK: [name, value]}
 
 
 def _decoded(name: str, value: Any) -> Any:

@@ -120,7 +120,9 @@ def _encoded(call: Call, parameters: Sequence[str]) -> bytes:
     try:
         args = [written(one, name, typed) for one, name in zip(call.args, names, strict=True)]
         kwargs = {name: written(one, name, typed) for name, one in call.kwargs.items()}
-        given = {"task": call.task, "args": args, "kwargs": kwargs, **({"typed": True} if typed else {})}
+        given = {"task": call.task, "args": args, "kwargs": kwargs, "typed": True}
+        if not typed:  # written as by every version
+            given = {"task": call.task, "args": call.args, "kwargs": call.kwargs}
         text = json.dumps(given, allow_nan=False).encode()
         read = _decoded(text)
     except ArgumentsRefused as fault:

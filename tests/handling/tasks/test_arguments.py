@@ -108,8 +108,9 @@ def test_an_instant_comes_out_the_same_and_with_its_offset(fold: int) -> None:
 
 
 def test_a_call_with_plain_values_is_written_as_by_every_version() -> None:
-    wanted = {"task": "rebuild", "args": [1, {"a": [None]}], "kwargs": {}}
-    assert text_of(1, {"a": [None]}) == json.dumps(wanted).encode()
+    given = [1, {"a": [None]}, LOOKS_LIKE_ONE]
+    wanted = {"task": "rebuild", "args": given, "kwargs": {}}
+    assert text_of(*given) == json.dumps(wanted).encode()
 
 
 def test_a_call_of_an_earlier_version_with_what_looks_like_a_type_is_read_as_it_was_written(
