@@ -23,7 +23,6 @@ _FROM_TOKEN: Final = re.compile(rf'{QUOTED}|\(|[^"()\\]++', re.DOTALL).match
 _ADDRESS: Final = re.compile(
     r"[^\s@<>,:;]++@((?:[a-z0-9](?:[a-z0-9-]*+))(?:\.[a-z0-9][a-z0-9-]*+)++)"
 ).fullmatch
-_LONGEST_FROM: Final = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,8 +186,6 @@ def _fields(data: bytes) -> list[tuple[str, str]]:
 
 def _address(value: str) -> str:
     """The one address in a From field; empty if there are none or several, or one that could be read in two ways."""
-    if len(value) > _LONGEST_FROM:
-        return ""
     at, text = 0, ""
     while at < len(value):
         token = _FROM_TOKEN(value, at)

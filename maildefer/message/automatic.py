@@ -69,7 +69,7 @@ def automatic_sign(head: MailBase, sender: str) -> str | None:
         return NULL_SENDER
     for address in (sender, addresses.first((head.raw("from") or "")[:_LONGEST])):
         if _SENDERS(address[:_LONGEST]):
-            return f"sender {address}"
+            return _shown("sender", address)
     for name, value in head.mime_part.raw_items():
         lower, text = name.lower(), str(value)[:_LONGEST]
         is_sign = _SIGNS.get(lower)
@@ -79,6 +79,12 @@ def automatic_sign(head: MailBase, sender: str) -> str | None:
         else:
             found = is_sign(text) is not None
         if found:
-            return " ".join(f"{name}: {text[:60]}".split())
+            return _shown(f"{name}:", text)
     subject = (head["subject"] or "")[:_LONGEST].strip()
-    return f"Subject: {subject[:60]}" if _SUBJECTS(subject) else None
+    return _shown("Subject:", subject) if _SUBJECTS(subject) else None
+
+
+def _shown(name: str, value: str) -> str:
+    """The beginning of what a stranger wrote, in one line that any log and any file of reasons takes."""
+    words = " ".join(f"{name} {value[:60]}".split())
+    return "".join(sign if sign.isprintable() else "?" for sign in words)

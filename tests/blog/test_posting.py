@@ -73,8 +73,18 @@ def test_a_bounce_is_no_post(mail: Post, pages: Path) -> None:
     assert not pages.exists()
 
 
-def test_an_automatic_mail_is_published_but_not_answered(mail: Post, pages: Path, relay: Any) -> None:
-    POSTING(mail(Auto_Submitted="auto-generated"), post_name="hello", host="example")
+@pytest.mark.parametrize(
+    "sign",
+    [
+        {"Auto_Submitted": "auto-generated"},
+        {"List_Id": "<talk.example>"},
+        {"X_Auto_Response_Suppress": "All"},
+    ],
+)
+def test_an_automatic_mail_is_published_but_not_answered(
+    mail: Post, pages: Path, relay: Any, sign: dict[str, str]
+) -> None:
+    POSTING(mail(**sign), post_name="hello", host="example")
     assert (pages / "hello.html").exists()
     assert relay.delivered == []
 

@@ -27,7 +27,7 @@ AUTOMATIC = {
     ),
     "Exchange in French, with a space that does not break": (
         "From: Bob <bob@s.example>\nSubject: =?iso-8859-1?Q?R=E9ponse_automatique=A0:_Bonjour?=\n",
-        "Subject: Réponse automatique\xa0: Bonjour",
+        "Subject: Réponse automatique : Bonjour",
     ),
     "Outlook, which wants no answer": (
         f"{PLAIN}X-Auto-Response-Suppress: All\n",
@@ -178,6 +178,11 @@ def test_hostile_headers_are_read_as_quickly_as_others() -> None:
         f"From: {long}\nSubject: {long}\nX-Auto-Response-Suppress: {long}\nAuto-Submitted: {'(' * 100_000}\n"
     )
     assert mail(head).is_automatic  # "(((" is not "no"
+
+
+def test_what_is_shown_of_it_is_one_line_that_can_be_printed() -> None:
+    data = b"Precedence: bulk \xff\x1b[31m\0\n\tx\n\n"
+    assert MailRequest("p", "a@b", "c@d", data).automatic_sign == "Precedence: bulk ??[31m? x"
 
 
 def test_the_body_is_not_parsed_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
