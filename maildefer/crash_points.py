@@ -17,6 +17,7 @@ from typing import Any
 from unittest.mock import patch
 
 from maildefer.handling import handler_marks
+from maildefer.handling.calls.event_loop import finished
 from maildefer.handling.results import ensure_run
 from maildefer.handling.routes import RoutingBase
 from maildefer.handling.tasks.task import Task
@@ -100,7 +101,7 @@ def every_crash(
     Effects are `push`, `defer` (of a task), `deliver` (by a relay), `state`, and begin and end of a block of `once`.
     Raises AssertionError that names the effect that happened more often than without a death, unless its kind is in
     `may_repeat`; a state that is written again is the same state, and a block may be begun again. Raises it also for
-    effects that differ from run to run, HandlerNotRun for an `async def` function, and what the handler raises.
+    effects that differ from run to run, HandlerNotRun for a generator, and what the handler raises.
 
     `arguments` and `captures` are the handler's. A message among them, or in a list of them, gets a key of its own for
     each death, and its attempt's number. `before` is called before each, and puts back what the handler has changed
@@ -160,7 +161,9 @@ def _run(
 
 
 def _call(handler: Callable[..., object], arguments: tuple[Any, ...], captures: dict[str, Any]) -> None:
-    result = handler(*arguments, **captures)
+    result = finished(
+        handler(*arguments, **captures), handler_marks.timeout_of(handler), handler_marks.full_name(handler)
+    )
     if not isinstance(result, Mapping):  # what a @batch returns: which of its messages are deferred
         ensure_run(handler, result)
 

@@ -47,6 +47,17 @@ class HandlerNotRun(MaildeferError, TypeError):
         self.function = function
 
 
+class HandlerTimedOut(MaildeferError, TimeoutError):
+    """An `async def` handler was cancelled at its time limit."""
+
+    def __init__(self, function: str, limit_seconds: float) -> None:
+        super().__init__(
+            f"{function} was cancelled at its time limit of {limit_seconds:g} s: give it more by @timeout, "
+            "or look at what it awaited"
+        )
+        self.function, self.limit_seconds = function, limit_seconds
+
+
 class RouteNotFound(MaildeferError):
     """No route of the queue matches the recipient."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextvars import ContextVar, copy_context
 from typing import Any, Final, ParamSpec, TypeVar
 
@@ -67,6 +67,18 @@ def run_handlers(handlers: Callable[..., T], *arguments: Any) -> T:
         _latest = None
         if not _isolated and len(copy_context()) > _variables:
             _clear()
+
+
+async def await_handlers(handlers: Coroutine[Any, Any, T]) -> T:
+    """As `run_handlers`, for one message among others on a loop, whose task has a context of its own."""
+    global _latest
+    isolate()
+    try:
+        return await handlers
+    finally:
+        if ended is not None:
+            ended()
+        _latest = None
 
 
 def _clear() -> None:

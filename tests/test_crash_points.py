@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -144,11 +145,24 @@ def test_a_handlers_own_exception_is_raised_and_nothing_stays_watched() -> None:
     assert Queue.push is push
 
 
-def test_an_async_handler_is_refused_since_no_effect_of_it_happens() -> None:
-    async def handler(message: MailRequest) -> None:
-        testing.queue("run/posts").push(message)
+def test_an_async_handler_dies_after_each_of_its_effects_too() -> None:
+    async def sound(message: MailRequest) -> None:
+        await asyncio.sleep(0)
+        testing.queue("run/posts").push(message, unique=str(message.key))
 
-    with pytest.raises(HandlerNotRun, match="handler returned a coroutine, and nobody runs it"):
+    async def twice(message: MailRequest) -> None:
+        await asyncio.to_thread(testing.queue("run/posts").push, message)
+
+    assert every_crash(sound, mail()) == 1
+    with pytest.raises(AssertionError, match="twice did it twice: push"):
+        every_crash(twice, mail())
+
+
+def test_a_generator_is_refused_since_no_effect_of_it_happens() -> None:
+    def handler(message: MailRequest) -> Iterator[None]:
+        yield
+
+    with pytest.raises(HandlerNotRun, match="handler returned a generator, and nobody runs it"):
         every_crash(handler, mail())
 
 

@@ -1,7 +1,8 @@
 """From a message to user code and back: projects, routes, handlers, outcomes.
 
     application       a loaded project: settings, handler modules, and the routes of each queue
-    dispatch          a message to the handlers of a queue, and their results to one outcome
+    dispatch          a message to the handlers of a queue, by itself or on a loop
+    run_handlers      runs what has matched, and makes one outcome of the results
     handoff           to which queue a handed-on message goes
     routes            the table of routes, and Router.deliver; patterns: a route's pattern as a regular expression
     results           what a returned value and a raised exception mean
@@ -18,8 +19,8 @@
     periodic/         schedules of tasks as instants
     state/            conversation states: storages and locks
 
-An attempt: dispatch > routes > calls > results > outcomes.
-Imports point down: handoff_check > application > dispatch > handoff > tasks, decorators > routes > calls, policy >
-handler_check, retry > limits > results > outcomes > state > project, handler_marks, patterns, undeliverable,
-periodic.
+An attempt: dispatch > run_handlers > routes > calls > results > outcomes.
+Imports point down: handoff_check > application > dispatch > run_handlers > handoff > tasks, decorators > routes >
+calls, policy > handler_check, retry > limits > results > outcomes > state > project, handler_marks, patterns,
+undeliverable, periodic.
 """

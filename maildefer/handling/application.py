@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from types import ModuleType
 from typing import Any
@@ -16,6 +16,7 @@ from maildefer import logs
 from maildefer.errors import ConfigurationError, HandlerMissing
 from maildefer.handling import handler_marks
 from maildefer.handling.calls.step import use_middleware
+from maildefer.handling.calls.terms import Running
 from maildefer.handling.dispatch import Dispatcher
 from maildefer.handling.handler_check import check, place_of
 from maildefer.handling.handler_marks import FIRST_STATE, Handler
@@ -78,7 +79,7 @@ class Application:
         *,
         tokens: ConversationTokens | None = None,
         limits: LimitSlots | None = None,
-        running: Callable[[str, float | None, int], None] | None = None,
+        running: Running | None = None,
     ) -> Dispatcher:
         """The dispatcher of a queue, named as in the settings or by its absolute path. Raises `ConfigurationError`."""
         modules = self.settings.queues[self.queue_named(queue)]
@@ -94,6 +95,10 @@ class Application:
     def has_limits(self, queue: str) -> bool:
         """Whether any handler of the queue is limited."""
         return any(map(limits_of, self.handlers_of(queue)))
+
+    def has_async(self, queue: str) -> bool:
+        """Whether any handler of the queue is async by its marks."""
+        return any(map(handler_marks.is_async, self.handlers_of(queue)))
 
     def limits_before_claim(self, queue: str) -> tuple[LimitUse, ...]:
         """The limits of the queue's one handler, where they hold for all of its messages; else none."""

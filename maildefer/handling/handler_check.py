@@ -12,7 +12,7 @@ import re
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from inspect import CO_ASYNC_GENERATOR, CO_COROUTINE, CO_GENERATOR, Parameter
+from inspect import CO_ASYNC_GENERATOR, CO_GENERATOR, CO_ITERABLE_COROUTINE, Parameter
 from types import CodeType, FunctionType, MethodType
 from typing import Any, Final
 
@@ -21,7 +21,7 @@ from maildefer.handling import handler_marks
 from maildefer.handling.handler_marks import MOST_DECORATORS, Handler
 from maildefer.handling.limits.declare import key_fault
 
-_NEVER_RUNS: Final = CO_COROUTINE | CO_GENERATOR | CO_ASYNC_GENERATOR
+_NEVER_RUNS: Final = CO_GENERATOR | CO_ASYNC_GENERATOR
 
 
 def check(table: Iterable[tuple[re.Pattern[str], Sequence[Handler]]]) -> None:
@@ -37,8 +37,8 @@ def check_handler(function: Handler, captures: Sequence[str]) -> None:
         raise ConfigurationError(fault)
     if never_runs(function):
         raise ConfigurationError(
-            f"{place_of(function)}: {handler_marks.full_name(function)} is a coroutine or a generator, "
-            "whose body no call runs: make it a plain function"
+            f"{place_of(function)}: {handler_marks.full_name(function)} is a generator, whose body no call "
+            "runs: make it a plain function, or an `async def` without `yield`"
         )
     if (wrong := key_fault(function, captures)) is not None:
         place = place_of(handler_marks.task_of(function) or function)
@@ -54,11 +54,12 @@ def check_handler(function: Handler, captures: Sequence[str]) -> None:
 
 
 def never_runs(function: object) -> bool:
-    """Whether a call makes a coroutine or a generator, as far as the function's code shows."""
+    """Whether a call makes a generator, as far as the function's code shows, whose body nobody runs."""
     while isinstance(function, partial | MethodType):
         function = function.func if isinstance(function, partial) else function.__func__
     code = _code_of(function)
-    return code is not None and bool(code.co_flags & _NEVER_RUNS)
+    flags = 0 if code is None else code.co_flags
+    return bool(flags & _NEVER_RUNS) and not flags & CO_ITERABLE_COROUTINE
 
 
 def place_of(function: object) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
+from inspect import iscoroutinefunction
 from types import MethodType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
@@ -147,6 +148,7 @@ def described(function: Handler) -> dict[str, object]:
         "module": module_of(function),
         "function": name_of(function),
         "stateless": is_stateless(function),
+        "async": is_async(function),
         "exclusive": (batch := batch_of(function)) is not None and batch.exclusive,
         "retry": None if terms is None else terms._asdict(),
         "timeout_seconds": timeout_of(function),
@@ -220,6 +222,19 @@ def layers(function: object) -> Iterator[object]:
             function = function.__func__
         elif (function := getattr(function, "__wrapped__", None)) is None:
             return
+
+
+def is_async(function: object) -> bool:
+    """Whether a call makes a coroutine, as far as the function and what its decorators have wrapped show.
+
+    A decorator may run that to its end, and one that hides the function may return it.
+    """
+    return any(map(_is_coroutine_function, layers(task_of(function) or function)))
+
+
+def _is_coroutine_function(function: object) -> bool:
+    call = getattr(type(function), "__call__", None)  # noqa: B004  # the method itself is wanted
+    return iscoroutinefunction(function) or iscoroutinefunction(call)
 
 
 def takes_one_message(function: object) -> bool:

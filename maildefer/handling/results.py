@@ -161,9 +161,9 @@ def _work_not_done(one: object) -> str | None:
             f"{name}, and raised nothing: write `raise {name}(…)`; "
             "only a @batch may return exceptions, in a mapping from its messages"
         )
-    run_it = f"{_NOT_DONE}: make it a plain function, or run it in there, as asyncio.run(…) does"
     if isinstance(one, Coroutine):
-        return f"a coroutine, {run_it}"
+        return f"a coroutine, {_NOT_DONE}: await it in there, or run it, as asyncio.run(…) does"
+    run_it = f"{_NOT_DONE}: make it a plain function, or run it in there"
     if isinstance(one, Generator | AsyncGenerator):
         return f"a generator, {run_it}"
     if hasattr(kind, "__await__"):

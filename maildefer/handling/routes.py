@@ -11,11 +11,13 @@ import re
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Final
 
 from maildefer import log_context
 from maildefer.errors import ConfigurationError, HandlerMissing
 from maildefer.handling import handler_marks, undeliverable
+from maildefer.handling.calls.event_loop import finished
 from maildefer.handling.calls.step import one_by_one, use_middleware
 from maildefer.handling.handler_check import check
 from maildefer.handling.handler_marks import ERROR_STATE, FIRST_STATE, Handler, HasRecipient, entry_key
@@ -255,12 +257,10 @@ class RoutingBase:
         return None
 
     def call(self, func: Handler, message: HasRecipient, kwargs: dict[str, Any]) -> object:
-        """Call the handler under the lock of all handlers of this process, unless it is `@nolocking`."""
-        func = one_by_one(func, self.middleware)
-        if handler_marks.is_nolocking(func):
-            return func(message, **kwargs)
-        with self.lock:
-            return func(message, **kwargs)
+        """Call the handler, to its end, under the lock of all handlers of this process, unless it is `@nolocking`."""
+        with nullcontext() if handler_marks.is_nolocking(func) else self.lock:
+            result = one_by_one(func, self.middleware)(message, **kwargs)
+            return finished(result, handler_marks.timeout_of(func), handler_marks.full_name(func))
 
     def function_of(self, handoff: Handoff) -> Handler:
         """The registered function to which a handoff goes. Raises `HandlerMissing`."""

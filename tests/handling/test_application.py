@@ -369,6 +369,7 @@ def test_the_table_of_routes_is_plain_data(project: Write) -> None:
         "module": "app.index",
         "function": "START",
         "stateless": True,
+        "async": False,
         "retry": None,
         "timeout_seconds": None,
         "exclusive": False,
@@ -543,15 +544,20 @@ def test_a_module_of_states_without_a_first_one_is_refused_with_its_line(project
 
 
 @pytest.mark.parametrize(
-    "body", ["async def START(message, **groups): ...", "def START(message, **groups): yield"]
+    "body", ["async def START(message, **groups): yield", "def START(message, **groups): yield"]
 )
 def test_a_handler_whose_body_no_call_runs_is_refused(project: Write, body: str) -> None:
     project("settings.py", TWO_QUEUES)
     path = project("index.py", f"from maildefer.routing import route\n@route('.*')\n{body}\n")
-    with pytest.raises(
-        ConfigurationError, match=rf"{path}:2: app\.index\.START is a coroutine or a generator"
-    ):
+    with pytest.raises(ConfigurationError, match=rf"{path}:2: app\.index\.START is a generator"):
         Application.load()
+
+
+def test_an_application_knows_which_queues_have_async_handlers(project: Write) -> None:
+    project("settings.py", TWO_QUEUES)
+    project("index.py", HANDLER.replace("def START", "async def START"))
+    application = Application.load()
+    assert [application.has_async(queue) for queue in application.settings.queues] == [False, True]
 
 
 # Handoffs that can be seen

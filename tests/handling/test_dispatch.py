@@ -9,7 +9,7 @@ import pytest
 
 from maildefer.errors import MountFault
 from maildefer.handling import handler_marks
-from maildefer.handling.dispatch import FAULT_SECONDS, Dispatcher
+from maildefer.handling.dispatch import Dispatcher
 from maildefer.handling.limits.admission import TOKEN_SECONDS
 from maildefer.handling.outcomes import (
     ACKED,
@@ -23,6 +23,7 @@ from maildefer.handling.outcomes import (
     Reject,
 )
 from maildefer.handling.routes import RoutingBase
+from maildefer.handling.run_handlers import FAULT_SECONDS
 from maildefer.handling.state.directory import DirectoryStorage
 from maildefer.handling.state.storage import MemoryStorage
 from maildefer.mail import MailRequest

@@ -6,7 +6,7 @@ import functools
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from maildefer.handling.patterns import capture_faults
 from maildefer.mail import MailRequest
 from maildefer.routing import Router, batch, route, route_like, stateless
 from maildefer.server import QueueReceiver, SMTPReceiver
+from maildefer.tasks import task
 from tests.sampling import one_fast
 
 Handler = Callable[..., Any]
@@ -184,7 +185,15 @@ def test_each_of_stacked_routes_has_to_fit() -> None:
         check(Router.table())
 
 
-# Coroutines and generators, as far as they show
+# Generators, as far as they show
+
+
+def generator(message: object) -> Iterator[None]:
+    yield
+
+
+async def async_generator(message: object) -> AsyncIterator[None]:
+    yield
 
 
 async def coroutine(message: object) -> None: ...
@@ -193,28 +202,74 @@ async def coroutine(message: object) -> None: ...
 class CalledLater:
     async def __call__(self, message: object) -> None: ...
 
-    async def method(self, message: object) -> None: ...
+    def method(self, message: object) -> Iterator[None]:
+        yield
+
+
+class CalledInSteps:
+    def __call__(self, message: object) -> Iterator[None]:
+        yield
 
 
 @pytest.mark.parametrize(
     "function",
     [
-        coroutine,
-        functools.partial(coroutine, 1),
-        CalledLater(),
+        generator,
+        async_generator,
+        functools.partial(generator, 1),
+        CalledInSteps(),
         CalledLater().method,
-        functools.partial(CalledLater()),
+        functools.partial(CalledInSteps()),
     ],
 )
-def test_a_coroutine_is_refused_in_each_of_its_forms(function: Handler) -> None:
+def test_a_generator_is_refused_in_each_of_its_forms(function: Handler) -> None:
     assert never_runs(function)
-    with pytest.raises(ConfigurationError, match=rf"^{HERE}:\d+: .* is a coroutine or a generator"):
+    with pytest.raises(ConfigurationError, match=rf"^{HERE}:\d+: .* is a generator, whose body no call runs"):
         check_handler(function, ())
 
 
-@pytest.mark.parametrize("function", [plain, noting(coroutine), Called(), len, int, functools.partial(plain)])
-def test_what_may_run_is_no_coroutine(function: Handler) -> None:
+@pytest.mark.parametrize(
+    "function",
+    [
+        plain,
+        noting(generator),
+        Called(),
+        len,
+        int,
+        functools.partial(plain),
+        coroutine,
+        functools.partial(coroutine),
+        CalledLater(),
+    ],
+)
+def test_what_may_run_is_no_generator(function: Handler) -> None:
     assert not never_runs(function)
+
+
+@pytest.mark.parametrize(
+    ("function", "is_async"),
+    [
+        (coroutine, True),
+        (functools.partial(coroutine, 1), True),
+        (CalledLater(), True),
+        (functools.partial(CalledLater()), True),
+        (noting(coroutine), True),
+        (plain, False),
+        (async_generator, False),
+        (CalledLater().method, False),
+        (len, False),
+    ],
+)
+def test_a_function_is_async_by_what_its_decorators_show(function: Handler, is_async: bool) -> None:
+    assert handler_marks.is_async(function) == is_async
+    assert handler_marks.described(function)["async"] == is_async
+
+
+def test_the_handler_of_a_task_is_async_as_its_function_is() -> None:
+    for function, is_async in ((coroutine, True), (plain, False)):
+        task(function)
+        [*_, handler] = [one for _, functions in Router.table() for one in functions]
+        assert handler_marks.is_async(handler) == is_async
 
 
 # The captures of a route

@@ -48,6 +48,10 @@ async def async_generator(message: object, **captures: object) -> AsyncIterator[
     yield
 
 
+def old_coroutine(message: object, **captures: object) -> Iterator[None]:
+    yield
+
+
 class Later:
     """Awaitable, and nothing else; false, too."""
 
@@ -89,17 +93,20 @@ def same(function: Handler) -> Handler:
     return function
 
 
-HANDLERS: list[Handler] = [
+AWAITED: list[Handler] = [
     coroutine,
-    generator,
-    async_generator,
     Called(),
     lambda message, **captures: Later(),
+    types.coroutine(old_coroutine),
+]
+HANDLERS: list[Handler] = [
+    generator,
+    async_generator,
     lambda message, **captures: [coroutine(message)],
-    types.coroutine(generator),
     contextlib.contextmanager(generator),
     contextlib.asynccontextmanager(async_generator),
 ]
+every_async_handler = pytest.mark.parametrize("handler", AWAITED)
 every_handler = pytest.mark.parametrize("handler", HANDLERS)
 every_decorator = pytest.mark.parametrize(
     "above", [same, wrapped, held, hidden, lambda f: wrapped(held(hidden(f)))]
@@ -152,6 +159,43 @@ def test_no_handler_is_done_whose_body_has_not_run(above: Handler, handler: Hand
     router = RoutingBase()
     router.register_route("^.*$", made)
     assert is_not_run(dispatched(router))
+
+
+@every_decorator
+@every_async_handler
+def test_what_a_handler_returns_is_awaited_in_each_form(above: Handler, handler: Handler) -> None:
+    made = above(handler)
+    handler_marks.mark_stateless(made)
+    router = RoutingBase()
+    router.register_route("^.*$", made)
+    assert dispatched(router) is ACKED
+    router.deliver(mail())
+
+
+@every_async_handler
+def test_what_a_batch_returns_is_awaited_in_each_form(handler: Handler) -> None:
+    made = batch()(wrapped(handler))
+    handler_marks.mark_stateless(made)
+    router = RoutingBase()
+    router.register_route("^.*$", made)
+    dispatcher = Dispatcher(router)
+    step = dispatcher.batch_for(mail())
+    assert step is not None
+    assert dispatcher.dispatch_batch(step, [mail(), mail()]) == [ACKED, ACKED]
+    assert dispatched(router) is ACKED
+
+
+def test_what_a_coroutine_returns_is_not_awaited_in_turn() -> None:
+    async def forgetful(message: object) -> object:
+        return coroutine(message)
+
+    handler_marks.mark_stateless(forgetful)
+    router = RoutingBase()
+    router.register_route("^.*$", forgetful)
+    outcome = dispatched(router)
+    assert is_not_run(outcome)
+    assert isinstance(outcome, Deferred)
+    assert "await it in there" in outcome.reason
 
 
 @every_handler
@@ -208,7 +252,7 @@ def test_no_task_is_done_whose_body_has_not_run(handler: Handler, monkeypatch: p
         made.handle(message)
 
 
-@every_handler
+@pytest.mark.parametrize("handler", [*HANDLERS, *AWAITED])
 def test_what_a_bounce_goes_to_has_run_as_well(handler: Handler, monkeypatch: pytest.MonkeyPatch) -> None:
     @route(".*")
     @stateless
@@ -219,7 +263,7 @@ def test_what_a_bounce_goes_to_has_run_as_well(handler: Handler, monkeypatch: py
     message = mail()
     message.bounce = types.SimpleNamespace(is_hard=lambda: True)  # type: ignore[assignment]
     outcome, _ = Dispatcher(Router).dispatch(message)
-    assert is_not_run(outcome)
+    assert outcome is ACKED if handler in AWAITED else is_not_run(outcome)
 
 
 @every_decorator
@@ -244,18 +288,20 @@ def test_a_receiver_keeps_a_message_whose_handler_has_not_run(handler: Handler) 
     assert len(os.listdir("run/queue/.later/new")) == 1
 
 
-def test_the_function_that_gets_a_receivers_messages_has_run_as_well() -> None:
+@pytest.mark.parametrize("handler", [generator, coroutine])
+def test_the_function_that_gets_a_receivers_messages_has_run_as_well(handler: Handler) -> None:
     class Own(QueueReceiver):
         def process_message(self, msg: Any) -> Any:
-            return coroutine(msg)
+            return handler(msg)
 
     queue = Queue("run/queue")
     queue.push("To: post@osb\n\nhi\n")
     Own("run/queue", sleep=0.01).start(one_shot=True)
-    assert len(os.listdir("run/queue/.later/new")) == 1
+    assert len(os.listdir("run/queue/.later/new")) == (handler is generator)
+    assert os.listdir("run/queue/cur") == []
 
 
-@every_handler
+@pytest.mark.parametrize("handler", [*HANDLERS, *AWAITED])
 def test_no_answer_of_a_policy_counts_whose_body_has_not_run(handler: Handler) -> None:
     def accept(session: Session, sender: str, recipient: str) -> object:
         return handler(sender)
@@ -280,7 +326,7 @@ def test_a_policy_that_never_runs_is_not_loaded(tmp_path: Path, monkeypatch: pyt
 
 
 def test_a_bounce_goes_to_nothing_that_never_runs() -> None:
-    for soft, hard in ((coroutine, hidden), (hidden, generator)):
+    for soft, hard in ((async_generator, hidden), (hidden, generator)):
         with pytest.raises(TypeError, match="no call runs its body"):
             bounce_to(soft=soft, hard=hard)
 

@@ -48,6 +48,7 @@ def test_a_sound_project_is_described_in_one_line(tmp_path: Path) -> None:
             "module": "workers.posting",
             "function": "START",
             "stateless": True,
+            "async": False,
             "retry": None,
             "timeout_seconds": None,
             "exclusive": False,

@@ -71,7 +71,8 @@ def routes(
 
 
 def _kind(row: dict[str, Any]) -> str:
-    return "stateless" if row["stateless"] else "stateful"
+    kind = "stateless" if row["stateless"] else "stateful"
+    return f"{kind}, async" if row["async"] else kind
 
 
 def _policy(row: dict[str, Any]) -> str:

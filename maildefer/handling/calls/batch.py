@@ -3,38 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import nullcontext
+from inspect import isawaitable
 
 from maildefer import log_context
+from maildefer.handling.calls.event_loop import outside
 from maildefer.handling.calls.step import HandlerStep
+from maildefer.handling.calls.terms import CallTerms
 from maildefer.handling.handler_marks import HasRecipient
 from maildefer.handling.outcomes import ACKED, Deferred, Outcome
 from maildefer.handling.results import Handoff, MessageResult, handoff_in, outcome_of, result_of_each
 
 
 class Batches:
-    """Runs the `@batch` functions of one queue, under the lock of all handlers; `hand_on` resolves their handoffs."""
+    """Runs the `@batch` functions of one queue; `hand_on` resolves their handoffs."""
 
-    def __init__(
-        self, lock: AbstractContextManager[object], hand_on: Callable[[Handoff, HasRecipient], Outcome]
-    ) -> None:
-        self._lock = lock
+    def __init__(self, hand_on: Callable[[Handoff, HasRecipient], Outcome]) -> None:
         self._hand_on = hand_on
 
-    def run(self, step: HandlerStep, messages: Sequence[HasRecipient]) -> list[Outcome] | Deferred:
+    async def run(
+        self, step: HandlerStep, messages: Sequence[HasRecipient], terms: CallTerms
+    ) -> list[Outcome] | Deferred:
         """Call the function once: an outcome for each message, in order; or the one failure that it raised.
 
         `Defer`, `Reject` and SMTP replies are no failures: they hold for all messages.
         """
         log_context.begin_handler(list(messages), step.name)
         try:
-            if step.nolocking:
-                returned = step.batch_function(list(messages))
-            else:
-                with self._lock:
-                    returned = step.batch_function(list(messages))
+            if terms.running is not None:
+                terms.running(step.name, step.timeout_seconds, step.most_timeouts)
+            call = outside(step.batch_function) if terms.on_loop else step.batch_function
+            with nullcontext() if step.nolocking else terms.lock:
+                returned = call(list(messages))
+            if isawaitable(returned):
+                returned = await terms.finished(step, returned)
             said = result_of_each(step.batch_function, messages, returned)
-        except BaseException as fault:  # noqa: BLE001  # no worker ends for a sys.exit in a handler
+        except BaseException as fault:  # no worker ends for a sys.exit in a handler
+            if terms.has_cancelled(fault):
+                raise
             outcome = outcome_of(fault, step.module, step.retry)
             if isinstance(outcome, Deferred) and outcome.error is not None:
                 return outcome

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from types import ModuleType
@@ -17,6 +17,7 @@ from typing import Any, Final, Literal
 from maildefer import log_context
 from maildefer.errors import ConfigurationError
 from maildefer.handling import handler_marks
+from maildefer.handling.calls.event_loop import outside
 from maildefer.handling.handler_check import never_runs, place_of
 from maildefer.handling.handler_marks import Handler
 from maildefer.handling.outcomes import Buried, Deferred
@@ -122,23 +123,15 @@ class Middleware:
             else:
                 call.outcomes = (_HANDED_OFF,)
 
-        if inspect.iscoroutinefunction(inspect.unwrap(handler)):
-
-            @functools.wraps(handler)
-            async def awaited(given: Any, **captures: Any) -> object:
-                call = HandlerCall(name, tuple(given) if takes_list else (given,), handler, captures)
-                entered = _enter(generators, call)
-                try:
-                    result = handler(given, **captures)
-                    result = await result if inspect.isawaitable(result) else result
-                    note(call, result)
-                except BaseException as fault:
-                    fault = _leave_failed(entered, call, fault)
-                    raise fault
-                _leave(entered, call)
-                return result
-
-            return awaited
+        async def ended(entered: _Entered, call: HandlerCall, result: Awaitable[object]) -> object:
+            try:
+                returned = await result
+                note(call, returned)
+            except BaseException as fault:
+                fault = _leave_failed(entered, call, fault)
+                raise fault
+            _leave(entered, call)
+            return returned
 
         @functools.wraps(handler)
         def surrounded(given: Any, **captures: Any) -> object:
@@ -146,6 +139,8 @@ class Middleware:
             entered = _enter(generators, call)
             try:
                 result = handler(given, **captures)
+                if result is not None and inspect.isawaitable(result):
+                    return ended(entered, call, result)
                 note(call, result)
             except BaseException as fault:
                 fault = _leave_failed(entered, call, fault)
@@ -153,7 +148,12 @@ class Middleware:
             _leave(entered, call)
             return result
 
-        return surrounded
+        @functools.wraps(handler)
+        async def awaited(given: Any, **captures: Any) -> object:
+            result = outside(surrounded)(given, **captures)  # begun in the context in which it ends
+            return await result if inspect.isawaitable(result) else result
+
+        return awaited if handler_marks.is_async(handler) else surrounded
 
 
 def _generator_of(function: MiddlewareFunction) -> Callable[[HandlerCall], _Running]:
@@ -263,7 +263,7 @@ def _fault(function: object) -> str | None:
         return f"is {function!r}, and not a function that makes a context manager: {_ADVICE}"
     if inspect.isasyncgenfunction(inspect.unwrap(function)):
         return f"is an async context manager, and handlers are surrounded by plain ones: {_ADVICE}"
-    if never_runs(function):
+    if never_runs(function) or handler_marks.is_async(function):
         return f"is a generator or a coroutine: {_ADVICE}"
     try:
         inspect.signature(function).bind(None)

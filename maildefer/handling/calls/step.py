@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Awaitable
+from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from maildefer.handling import handler_marks
@@ -33,6 +35,7 @@ class HandlerStep(NamedTuple):
     timeout_seconds: float | None = None
     limits: tuple[Limit, ...] = ()
     most_timeouts: int = 0
+    is_async: bool = False
 
     @property
     def call_token(self) -> str:
@@ -75,6 +78,7 @@ def step_of(function: Handler, middleware: Middleware | None = None) -> HandlerS
         handler_marks.timeout_of(function),
         limits_of(function),
         _most_timeouts(function),
+        handler_marks.is_async(function),
     )
 
 
@@ -100,7 +104,14 @@ def one_by_one(function: Handler, middleware: Middleware | None = None) -> Handl
     @functools.wraps(function)
     def alone(message: Any, **captures: Any) -> object:
         message.captures = captures
-        [said] = result_of_each(function, [message], function([message]))
+        returned = function([message])
+        return result_later(message, returned) if isawaitable(returned) else result(message, returned)
+
+    async def result_later(message: object, returned: Awaitable[object]) -> object:
+        return result(message, await returned)
+
+    def result(message: object, returned: object) -> object:
+        [said] = result_of_each(function, [message], returned)
         if isinstance(said, BaseException):
             raise said
         return said

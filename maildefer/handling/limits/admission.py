@@ -5,7 +5,7 @@ A message that must wait is postponed and holds nothing meanwhile, so that no tw
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, Protocol, TypeVar
 
 from maildefer import log_context
@@ -25,17 +25,22 @@ FAULT_SECONDS: Final = 30.0
 class ConversationTokens(Protocol):
     """The tokens by which one worker of all hosts at a time handles a conversation."""
 
-    def take_token(self, conversation: str, /) -> bool:
-        """Take the token; False while another worker holds it. Raises StorageFault's kinds."""
+    def take_token(self, conversation: str, /) -> bool | Awaitable[bool]:
+        """Take the token; False while another worker holds it. Raises StorageFault's kinds.
+
+        An awaitable is for a message on a loop, which a wait must not block.
+        """
 
     def release_token(self, conversation: str, /) -> None:
         """Let other workers take the token."""
 
 
 class LimitSlots(Protocol):
-    """What keeps limits over all hosts; of one worker."""
+    """What keeps limits over all hosts; of one worker, or of one message on its loop."""
 
-    def take_slots(self, uses: Sequence[LimitUse], key: str | None, /) -> Postponed | None:
+    def take_slots(
+        self, uses: Sequence[LimitUse], key: str | None, /
+    ) -> Postponed | Awaitable[Postponed | None] | None:
         """Take a slot of each limit for the entry of that key, or none and say for how long it is postponed.
 
         Raises StorageFault's kinds.
@@ -64,31 +69,32 @@ class LimitedStep(Protocol):
     def retry(self) -> RetryTerms | None: ...
 
 
-def within_tokens(
-    tokens: ConversationTokens, wanted: Sequence[str], run: Callable[[], tuple[Outcome, str]]
+async def within_tokens(
+    tokens: ConversationTokens, wanted: Sequence[str], run: Callable[[], Awaitable[tuple[Outcome, str]]]
 ) -> tuple[Outcome, str]:
     """Run handlers under the tokens of conversations, and of calls that must not overlap."""
     taken: list[str] = []
     try:
         for conversation in wanted:
-            if not tokens.take_token(conversation):
+            is_taken = tokens.take_token(conversation)
+            if not (is_taken if isinstance(is_taken, bool) else await is_taken):
                 reason = f"another worker handles the conversation {conversation}"
                 if not conversation.startswith("["):
                     reason = f"another worker is in the {conversation}"
                 return Postponed(TOKEN_SECONDS, reason), ""
             taken.append(conversation)
-        return run()
+        return await run()
     finally:
         for conversation in reversed(taken):
             tokens.release_token(conversation)
 
 
-def within_limits(
+async def within_limits(
     slots: LimitSlots,
     message: Any,
     matched: Iterable[tuple[tuple[Sequence[LimitedStep], bool], MatchLike]],
     get_state: Callable[[str, Any], str],
-    run: Callable[[], tuple[Outcome, str]],
+    run: Callable[[], Awaitable[tuple[Outcome, str]]],
 ) -> tuple[Outcome, str]:
     """Run the handlers that match the message under the limits of those whose turn it is."""
     uses: list[LimitUse] = []
@@ -101,28 +107,33 @@ def within_limits(
             return Postponed(FAULT_SECONDS, f"the limits of {step.name} can't be read: {fault}"), ""
         except BaseException as fault:  # noqa: BLE001  # the key may be a function of the user's
             return outcome_of(fault, step.module, step.retry), step.name
-    full = slots.take_slots(uses, handler_marks.entry_key(message)) if uses else None
+    full = await _taken(slots, uses, message) if uses else None
     if full is not None:
         return full, ""
     try:
-        return run()
+        return await run()
     finally:
         if uses:
             slots.release_slots()
 
 
-def batch_within_limits(
-    slots: LimitSlots, step: LimitedStep, messages: Sequence[object], run: Callable[[], T]
+async def batch_within_limits(
+    slots: LimitSlots, step: LimitedStep, messages: Sequence[object], run: Callable[[], Awaitable[T]]
 ) -> T | list[Outcome]:
     """Run a `@batch` under its limits, which count calls."""
     uses = tuple(LimitUse(limit, step.name) for limit in step.limits)
-    full = slots.take_slots(uses, handler_marks.entry_key(messages[0]))
+    full = await _taken(slots, uses, messages[0])
     if full is not None:
         return [full] * len(messages)
     try:
-        return run()
+        return await run()
     finally:
         slots.release_slots()
+
+
+async def _taken(slots: LimitSlots, uses: Sequence[LimitUse], message: object) -> Postponed | None:
+    full = slots.take_slots(uses, handler_marks.entry_key(message))
+    return full if full is None or isinstance(full, Postponed) else await full
 
 
 def uses_of(step: LimitedStep, message: Any, captures: Mapping[str, Any]) -> Iterator[LimitUse]:

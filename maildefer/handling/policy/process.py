@@ -21,6 +21,7 @@ from typing import Any
 from maildefer import events
 from maildefer.errors import ConfigurationError
 from maildefer.handling.handler_check import never_runs, place_of
+from maildefer.handling.handler_marks import is_async
 from maildefer.handling.policy.decide import Session, decide
 from maildefer.handling.project.module_loader import import_user_module
 from maildefer.handling.results import ensure_run
@@ -64,7 +65,7 @@ def load(name: str) -> Callable[..., Any]:
     accept: Any = getattr(module, function, None)
     if not callable(accept):
         raise ConfigurationError(f"receiver_config: {name}: {module_name} has no such function")
-    if never_runs(accept):
+    if never_runs(accept) or is_async(accept):
         raise ConfigurationError(
             f"{place_of(accept)}: {name} is a coroutine or a generator, whose body no call runs: "
             "make it a plain function (receiver_config)"

@@ -11,8 +11,9 @@ import functools
 import inspect
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from inspect import isawaitable
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, TypeVar, overload
 
@@ -159,14 +160,24 @@ class Task(Generic[P, R]):
         code = getattr(inspect.unwrap(self.function), "__code__", None)
         return "" if code is None else f"{code.co_filename}:{code.co_firstlineno}: "
 
-    def handle(self, message: Any) -> None:
-        """Make the call in the message. `Defer` and `Reject` have the same effect as in any handler."""
+    def handle(self, message: Any) -> Awaitable[None] | None:
+        """Make the call in the message. `Defer` and `Reject` have the same effect as in any handler.
+
+        The rest of the call of an `async def` function is returned.
+        """
         call = self._call_in(message)
         if call.task == self.name:
             bound(call, self._signature)
-            ensure_run(self.function, self.function(*call.args, **call.kwargs))
+            result: object = self.function(*call.args, **call.kwargs)
+            if isawaitable(result):
+                return self._awaited(result)
+            ensure_run(self.function, result)
         elif call.task.lower() != self.name.lower():  # case counts in names, and not in addresses
             raise Reject(f"a call of {call.task} that came to {self.name}")
+        return None
+
+    async def _awaited(self, result: Awaitable[object]) -> None:
+        ensure_run(self.function, await result)
 
     def _scheduled(self, schedule: dict[str, Any]) -> PeriodicTask | None:
         """Return what the decorator says of times, if it does. Raises ValueError, TypeError."""
@@ -251,7 +262,7 @@ def task(
     last one has not ended.
 
     The function's result is lost; its exceptions are treated as any handler's. A call may be made more than once, as
-    any message may be handled more than once. Raises TypeError for methods and coroutines, ValueError for a schedule
+    any message may be handled more than once. Raises TypeError for methods and generators, ValueError for a schedule
     that is none or never comes, and, where settings are loaded, ConfigurationError for a queue that they don't list.
     """
     if not (function is None or callable(function)):
@@ -267,8 +278,8 @@ def _register(made: Task[P, R]) -> Task[P, R]:
     if (settings := loaded_settings()) is not None:
         made.check(settings)
 
-    def handler(message: Any) -> None:
-        made.handle(message)
+    def handler(message: Any) -> Awaitable[None] | None:
+        return made.handle(message)
 
     handler.__name__ = handler.__qualname__ = function.__name__
     handler.__module__ = function.__module__

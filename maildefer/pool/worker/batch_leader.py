@@ -159,7 +159,7 @@ class BatchCalls:
 
     def take_token(self, conversation: str) -> bool:
         if not conversation.startswith((CALL, EXCLUSIVE_CALL)):
-            return self._conversations is None or self._conversations.take_token(conversation)
+            return self._conversations is None or self._conversations.take_token(conversation) is True
         if not self._locks.try_lock(_number_of(conversation)):
             return False
         if not conversation.startswith(EXCLUSIVE_CALL):

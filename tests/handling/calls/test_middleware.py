@@ -429,6 +429,33 @@ def test_an_async_handler_is_surrounded_in_its_task(is_batch: bool) -> None:
     assert SEEN == [("1.M1", "acked")]  # the second was left by its exception
 
 
+@pytest.mark.parametrize("hides", [False, True])
+def test_an_async_handler_is_surrounded_until_it_has_ended_whatever_hides_it(hides: bool) -> None:
+    current = contextvars.ContextVar[str]("current")
+
+    @contextmanager
+    def setting(call: HandlerCall) -> Iterator[None]:
+        token = current.set("set")
+        try:
+            yield
+        finally:
+            if (
+                not hides
+            ):  # what hides a coroutine is called in one context, which the coroutine has a copy of
+                current.reset(token)
+
+    async def slow(message: Any, **captures: Any) -> None:
+        await asyncio.sleep(0)
+        SEEN.append(current.get())
+        raise Defer("later")
+
+    def hiding(message: Any, **captures: Any) -> object:
+        return slow(message)
+
+    assert outcome(hiding if hides else slow, noting, setting) == Deferred("later")
+    assert SEEN[1:] == ["set", "Defer('later')", CallOutcome("deferred", "later")]
+
+
 def test_a_cancelled_handler_is_left_and_stays_cancelled() -> None:
     async def endless(message: Any) -> None:
         await asyncio.Event().wait()

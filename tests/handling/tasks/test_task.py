@@ -9,7 +9,7 @@ import os
 import re
 import time
 import types
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -266,8 +266,9 @@ def test_a_call_for_which_no_queue_has_handlers_is_refused_where_it_is_deferred(
     assert Queue("run/queue").count() == 1
 
 
-def test_methods_and_coroutines_are_refused() -> None:
-    async def never() -> None: ...
+def test_methods_and_generators_are_refused() -> None:
+    async def never() -> AsyncIterator[None]:
+        yield
 
     def yielding() -> Iterator[None]:
         yield

@@ -1,0 +1,111 @@
+"""The event loop that a thread keeps for what `async def` handlers return.
+
+It is kept so that clients that are bound to a loop live on from message to message; tasks that a handler leaves behind
+go on whenever the loop runs, and are cancelled at its end. asyncio is imported at the first use: 5 MB, which a pool
+without such handlers does not need.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import select
+import threading
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from contextvars import copy_context
+from functools import wraps
+from inspect import isawaitable, iscoroutine
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
+
+from maildefer.errors import HandlerTimedOut
+
+if TYPE_CHECKING:
+    import asyncio
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+CANCEL_GRACE_SECONDS: Final = 5.0
+"""How long a handler that was cancelled at its time limit has to end; then its worker is killed."""
+
+_runners: Final[dict[int, asyncio.Runner]] = {}  # by thread; that of an ended thread goes to its successor
+_parents: Final[list[asyncio.Runner]] = []  # of the process from which this one was forked
+
+
+def finished(result: object, limit_seconds: float | None = None, name: str = "") -> Any:
+    """What a function has returned; where that is awaitable, its result, for which this thread's loop runs."""
+    if result is None or not isawaitable(result):
+        return result
+    import asyncio  # see above
+
+    if asyncio._get_running_loop() is not None:
+        if iscoroutine(result):
+            result.close()
+        raise RuntimeError(
+            f"{name or 'an async function'} can't be run to its end where an event loop runs already: "
+            "call what delivers the message from a function that is not async, as by asyncio.to_thread"
+        )
+    return runner().run(within_limit(result, limit_seconds, name), context=copy_context())
+
+
+async def within_limit(awaitable: Awaitable[T], seconds: float | None, name: str) -> T:
+    """Await it, and cancel it at the time limit. Raises HandlerTimedOut, unless it returns all the same."""
+    if seconds is None:
+        return await awaitable
+    import asyncio  # see above
+
+    try:
+        async with asyncio.timeout(seconds) as limit:
+            return await awaitable
+    except TimeoutError as fault:
+        if limit.expired():
+            raise HandlerTimedOut(name, seconds) from fault
+        raise
+
+
+def outside(function: Callable[P, T]) -> Callable[P, T]:
+    """Let the function be called on a loop as if none ran: it may run one of its own, as by `asyncio.run`."""
+    import asyncio  # see above
+
+    @wraps(function)
+    def call(*arguments: P.args, **named: P.kwargs) -> T:
+        running = asyncio._get_running_loop()
+        asyncio._set_running_loop(None)
+        try:
+            return function(*arguments, **named)
+        finally:
+            asyncio._set_running_loop(running)
+
+    return call
+
+
+def runner() -> asyncio.Runner:
+    """Return this thread's, made at the first call, and again in a forked child."""
+    thread = threading.get_ident()
+    if thread not in _runners:
+        import asyncio  # see above
+
+        if not _runners and not _parents:
+            atexit.register(close)
+            os.register_at_fork(after_in_child=_leave_to_parent)
+        _runners[thread] = asyncio.Runner()
+    return _runners[thread]
+
+
+def close() -> None:
+    """Close the loops of all threads: what still runs there is cancelled. A further message has a new one."""
+    while _runners:
+        _, ended = _runners.popitem()
+        with suppress(RuntimeError):  # its thread is in it
+            ended.close()
+
+
+def _leave_to_parent() -> None:
+    """In a forked child: never touch the parent's loops, whose epoll both have, not even when they are deleted."""
+    for one in _runners.values():
+        if (selector := getattr(one.get_loop(), "_selector", None)) is not None:
+            with select.epoll() as own:
+                os.dup2(own.fileno(), selector.fileno(), inheritable=False)
+    _parents.extend(_runners.values())
+    _runners.clear()

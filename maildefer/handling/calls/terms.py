@@ -1,0 +1,79 @@
+"""With what handlers are called: by tokens, limits and a scoreboard; each to its end, or many on a loop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from maildefer.handling.calls import event_loop
+from maildefer.handling.calls.event_loop import CANCEL_GRACE_SECONDS
+from maildefer.handling.calls.step import HandlerStep
+from maildefer.handling.limits.admission import ConversationTokens, LimitSlots
+
+T = TypeVar("T")
+
+Running = Callable[[str, float | None, int], None]
+"""Called before each handler: its name, its own time limit in seconds, if it has one, and its `most_timeouts`."""
+
+
+@dataclass(kw_only=True)
+class CallTerms:
+    """The terms of a dispatcher's calls, of which each runs to its end; those of `lock` run one at a time."""
+
+    lock: AbstractContextManager[object]
+    tokens: ConversationTokens | None = None
+    limits: LimitSlots | None = None
+    running: Running | None = None
+    on_loop: bool = field(default=False, init=False)
+
+    async def finished(self, step: HandlerStep, result: Awaitable[object]) -> object:
+        """The result of what is awaitable; without a time limit but its own."""
+        if self.running is not None and step.timeout_seconds is not None:
+            limit = step.timeout_seconds + CANCEL_GRACE_SECONDS  # until the worker is killed
+            self.running(step.name, limit, step.most_timeouts)
+        with nullcontext() if step.nolocking else self.lock:
+            return event_loop.finished(result, step.timeout_seconds, step.name)
+
+    def has_cancelled(self, fault: BaseException) -> bool:
+        """Whether the exception ends the attempt without an outcome, since the worker has cancelled it."""
+        return False
+
+
+@dataclass(kw_only=True)
+class LoopTerms(CallTerms):
+    """The terms for one message, or batch, among others on the loop that runs.
+
+    `left_seconds`: of the time limit that those of its handlers share that have none of their own; None for no limit.
+    """
+
+    left_seconds: float | None = None
+    on_loop: bool = field(default=True, init=False)
+
+    async def finished(self, step: HandlerStep, result: Awaitable[object]) -> object:
+        if step.timeout_seconds is not None or self.left_seconds is None:
+            return await event_loop.within_limit(result, step.timeout_seconds, step.name)
+        began = time.monotonic()
+        try:
+            return await event_loop.within_limit(result, self.left_seconds, step.name)
+        finally:
+            self.left_seconds = max(0.0, self.left_seconds - (time.monotonic() - began))
+
+    def has_cancelled(self, fault: BaseException) -> bool:
+        """A handler may raise a CancelledError of its own, too."""
+        import asyncio  # only here, where a loop runs
+
+        task = asyncio.current_task()
+        return isinstance(fault, asyncio.CancelledError) and task is not None and task.cancelling() > 0
+
+
+def at_once(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run the handlers of one attempt, which wait for nothing by `CallTerms`, without a loop."""
+    try:
+        coroutine.send(None)
+    except StopIteration as ended:
+        return ended.value  # type: ignore[no-any-return]
+    coroutine.close()
+    raise RuntimeError("tokens and slots that wait are for `Dispatcher.begin`, on a loop")
