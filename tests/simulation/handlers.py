@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
-from maildefer.handling.limits.admission import LimitSlots
 from maildefer.handling.outcomes import ACKED, Buried, Deferred, HandedOff, Outcome, Postponed
 from maildefer.pool.worker.conversation_locks import ConversationLocks
+from maildefer.pool.worker.limits.worker_limits import WorkerLimits
 from tests.simulation.histories import FAILED
 from tests.simulation.limits import AT_A_TIME, RATE
 from tests.simulation.world import TTL_SECONDS
@@ -27,7 +27,7 @@ class Handlers:
         supervisor: SimulatedSupervisor,
         slots: WatchedSlot,
         tokens: ConversationLocks,
-        limits: LimitSlots,
+        limits: WorkerLimits,
         queue: str,
     ) -> None:
         self._host = supervisor.host

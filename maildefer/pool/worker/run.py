@@ -13,6 +13,7 @@ from typing import Final
 from maildefer import events, logs
 from maildefer.errors import ConfigurationError
 from maildefer.handling.application import Application
+from maildefer.handling.calls import event_loop
 from maildefer.handling.project import finder, queue_paths
 from maildefer.host import working_directory
 from maildefer.host.captured_output import CapturedOutput
@@ -47,6 +48,7 @@ def run(shared: PoolContext, slot: int, number: int, output: int = -1) -> int:
     due.report_pushes_with(partial(_report_push, shared))
     events.emit("worker.started", worker=number, pid=os.getpid())
     worker.serve()
+    event_loop.close()
     return 0
 
 

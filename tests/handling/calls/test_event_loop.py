@@ -88,6 +88,29 @@ def test_what_a_handler_leaves_behind_goes_on_with_the_next_and_is_cancelled_at_
     assert finished(asyncio.sleep(0, "a new loop")) == "a new loop"
 
 
+def test_the_end_waits_for_no_thread_and_not_long_for_what_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(event_loop, "CANCEL_GRACE_SECONDS", 0.01)
+    ended, cancelled = threading.Event(), threading.Event()
+
+    async def stubborn() -> None:
+        while not ended.is_set():
+            try:
+                await asyncio.to_thread(ended.wait)
+            except asyncio.CancelledError:
+                cancelled.set()
+
+    async def leave() -> asyncio.Task[None]:
+        return asyncio.create_task(stubborn())
+
+    left = finished(leave())
+    finished(asyncio.sleep(0))
+    event_loop.close()
+    assert cancelled.is_set()
+    ended.set()
+    assert not left.done()
+    left._log_destroy_pending = False  # type: ignore[attr-defined]  # asyncio would tell
+
+
 def test_an_exception_leaves_the_loop_sound() -> None:
     async def leave() -> None:
         raise SystemExit(3)
