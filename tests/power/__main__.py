@@ -1,6 +1,6 @@
 """`python -m tests.power FILESYSTEM`, as root where the kernel has dm-log-writes: record, cut, mount, look.
 
-It prints one line of JSON.  `--forget files` or `--forget directories` plants a bug: those are not synced.
+It prints one line of JSON.  `--forget files`, `directories` or `markers` plants a bug: those are not synced.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def main() -> int:
     parser.add_argument("--pushes", type=int, default=60)
     parser.add_argument("--cuts", type=int, default=0, help="so many, chosen at random (0: all)")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--forget", choices=("nothing", "files", "directories"), default="nothing")
+    parser.add_argument("--forget", choices=("nothing", "files", "directories", "markers"), default="nothing")
     options = parser.parse_args()
     random = Random(options.seed)
     with TemporaryDirectory(dir="/dev/shm") as home:
@@ -116,6 +116,7 @@ def main() -> int:
         json.dumps(
             {
                 "pushed": sum(entry.mark.startswith("pushed") for entry in log),
+                "unique": sum(entry.mark.startswith("unique") for entry in log),
                 "writes": sum(entry.size_bytes > 0 for entry in log),
                 "confirmed": sum(entry.is_durable for entry in log),
                 "cuts": len(chosen),

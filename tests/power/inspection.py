@@ -11,9 +11,12 @@ from contextlib import contextmanager
 from maildefer import Queue
 from maildefer.maildir import scan
 from maildefer.maildir.layout import Layout, open_queue
+from maildefer.maildir.markers.names import hash_of
 from maildefer.maildir.names import EntryName
 from maildefer.maildir.reasons import read_reason
-from tests.power.workload import digest
+from tests.power.workload import UNIQUE, digest
+
+_UNENDED = ("new", "cur", "later_new")
 
 
 @contextmanager
@@ -32,7 +35,7 @@ def complaints(path: str, marks: Iterable[str]) -> Iterator[str]:
     acking: set[str] = set()
     for mark in marks:
         match mark.split("/"):
-            case ["pushed", key, sum_of_it]:
+            case ["pushed" | "unique", key, sum_of_it]:
                 pushed[key] = sum_of_it
             case ["acking", key]:
                 acking.add(key)
@@ -53,9 +56,19 @@ def complaints(path: str, marks: Iterable[str]) -> Iterator[str]:
     for name in scan.entries(layout.dead_new):
         if read_reason(layout, EntryName.parse(name)).get("reason") != "on purpose":
             yield f"the dead letter {name} is without its reason"
+    for unique in UNIQUE:
+        told = Queue(path).push(b"Subject: again\n\n", unique=unique)
+        held = [key for folder in _UNENDED for key in _keys(layout, folder) if f"q={hash_of(unique)}" in key]
+        # None: its marker is there, and is free again after the TTL.
+        if held not in ([], [told]):
+            yield f"of the unique key {unique} there are {held}, and a push is told {told}"
     key = Queue(path).push(b"Subject: life goes on\n\n")
     if Queue(path).get(key).Data != b"Subject: life goes on\n\n":
         yield "a new message does not come back"
+
+
+def _keys(layout: Layout, folder: str) -> list[str]:
+    return [EntryName.parse(name).key for name in scan.entries(getattr(layout, folder))]
 
 
 def _entries(layout: Layout) -> dict[str, list[str]]:

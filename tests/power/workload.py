@@ -1,8 +1,9 @@
 """The queue's own code at work on a recorded disk: pushes of several threads, for now and for later, alone and in
 batches, whose files are synced at the same time; claims, and all that ends them.
 
-Each fact that is told to the world becomes a mark in the log: `pushed/KEY/DIGEST` once a push has returned,
-`acking/KEY` just before the entry may go.
+Another thread pushes two unique keys again and again. Each fact that is told to the world becomes a mark in the log:
+`pushed/KEY/DIGEST` once a push has returned, `unique/KEY/DIGEST` where that made an entry of a unique key, `acking/KEY`
+just before the entry may go.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from maildefer.host.linux import parallel_fsync
 from maildefer.maildir import scan
 from maildefer.maildir.claims import Claimer
 from maildefer.maildir.layout import Layout, create_queue
+from maildefer.maildir.markers.markers import Markers
+from maildefer.maildir.markers.names import IN_KEY
 from maildefer.maildir.names import lease_name
 from maildefer.maildir.push import Compose, Planned, Pusher
 from maildefer.maildir.system import SYSTEM
@@ -28,7 +31,10 @@ from tests.support.queues import LABEL, FakeSlots, holder
 
 THREADS: Final = 3
 _BATCH: Final = 5  # of the last thread's pushes
+_SETTLES: Final = ("ack", "defer", "bury", "release", "hold")
 _SIZES: Final = (80, 900, 5_000, 30_000)  # within a block, and over some
+
+UNIQUE: Final = ("order-1", "order-2")
 
 Mark = Callable[[str], None]
 
@@ -75,12 +81,25 @@ def work(path: str, pushes: int, seed: int, mark: Mark, forget: str) -> None:
                 assert isinstance(key, str), key
                 mark(f"pushed/{key}/{digest(body)}")
 
+    def push_uniquely() -> None:
+        system = replace(SYSTEM, fsync=lambda descriptor: None) if forget == "markers" else SYSTEM
+        random, markers = Random(f"{seed} unique"), Markers(layout, host=LABEL, system=system)
+        for number in range(pushes // THREADS):
+            body = f"Subject: unique {number}\n\n".encode() + random.randbytes(random.choice(_SIZES))
+            marked = markers.push(random.choice(UNIQUE), _composed(body))
+            if marked.is_new:
+                mark(f"unique/{marked.key}/{digest(body)}")
+            else:
+                done.wait(0.01)
+
     lease = Lease.join(layout, lease_name(LABEL, SYSTEM), holder())
     claimer = Claimer(layout, FakeSlots(), lease=lease.name, host=LABEL)
-    with ThreadPoolExecutor(THREADS + 1) as threads:
+    with ThreadPoolExecutor(THREADS + 2) as threads:
         consumer = threads.submit(_consume, claimer, done, mark, Random(seed))
         try:
+            uniquely = threads.submit(push_uniquely)
             list(threads.map(push, range(THREADS)))
+            uniquely.result()
         finally:
             done.set()
         consumer.result()
@@ -91,16 +110,18 @@ def _composed(body: bytes) -> Compose:
 
 
 def _consume(claimer: Claimer, done: threading.Event, mark: Mark, random: Random) -> None:
-    """Half of what waits stays, so that there is something to lose."""
+    """Half of what waits stays, so that there is something to lose; unique keys become free again."""
     spared: set[str] = set()
     while not done.wait(0.01):
         for name in [name for name in scan.entries(claimer.layout.new) if name not in spared]:
-            if random.random() < 0.5:
+            is_unique = IN_KEY in name
+            if not is_unique and random.random() < 0.5:
                 spared.add(name)
                 continue
             claim = claimer.claim(name)
             assert claim is not None, "nobody else claims"
-            match random.choice(("ack", "defer", "bury", "release", "hold")):
+            settles = ("ack", "ack", "bury", "release") if is_unique else _SETTLES
+            match random.choice(settles):
                 case "ack":
                     mark(f"acking/{claim.key}")
                     claim.ack()

@@ -35,7 +35,7 @@ def end_entry(layout: Layout, path: str, key: str, *, system: System) -> None:
         system.unlink(path)
         return
     with suppress(OSError):  # whoever finds the marker sees that its entry has ended
-        durable.sync_directory(place, system=system)
+        sync_move(layout, place, system)
         _free(place, key, None, system)
         system.unlink(ended)
         system.rmdir(place)
@@ -48,9 +48,20 @@ def free_marker_of(layout: Layout, entry: EntryName, folder: str, *, system: Sys
     """
     if (place := path_in_key(layout, entry.key)) is not None:
         with suppress(OSError):  # it is freed when nobody has found the entry after the TTL
-            durable.sync_directory(folder, system=system)
+            sync_move(layout, folder, system)
             _free(place, entry.key, entry.returns, system)
             system.rmdir(place)
+
+
+def sync_move(layout: Layout, folder: str, system: System) -> None:
+    """Sync that an entry has moved to that folder, and before it that it has left those through which it went.
+
+    With a sync of its last folder alone, btrfs may have it in two after a power cut.
+    """
+    for path in (layout.later_new, layout.new, layout.cur):
+        with suppress(FileNotFoundError):  # it holds nothing
+            durable.sync_directory(path, system=system)
+    durable.sync_directory(folder, system=system)
 
 
 def finish_requeue(layout: Layout, marker: str, *, system: System) -> None:

@@ -9,7 +9,7 @@ from typing import Final
 from maildefer.maildir import doubt, durable
 from maildefer.maildir.drafts.placer import DraftPlacer
 from maildefer.maildir.layout import Layout, read_format
-from maildefer.maildir.markers.ends import finish_requeue
+from maildefer.maildir.markers.ends import finish_requeue, sync_move
 from maildefer.maildir.markers.names import DRAFT, ENDED, UNIQUE, MarkerState
 from maildefer.maildir.markers.presence import is_gone, touch_marker
 from maildefer.maildir.system import SYSTEM, System
@@ -95,7 +95,7 @@ class MarkerFinder:
     def _free(self, place: str, state: MarkerState) -> None:
         """Free the place, if anything is in it: what ended is durable first, then the marker goes, then that."""
         if state.ended:
-            durable.sync_directory(place, system=self._system)
+            sync_move(self._layout, place, self._system)
         for name in (state.marker, *(f"{key}{ENDED}" for key in state.ended)):
             if name:
                 with suppress(FileNotFoundError):  # another process was first

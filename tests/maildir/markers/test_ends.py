@@ -75,6 +75,9 @@ def test_an_ack_is_durable_before_the_marker_goes(claim: Claim, layout: Layout, 
     changes = [(call.what, *call.arguments) for call in world.asked("rename", "fsync", "unlink", "rmdir")]
     assert changes == [
         ("rename", f"{layout.cur}/{claim.name}", ended),
+        ("fsync", layout.later_new),
+        ("fsync", layout.new),
+        ("fsync", layout.cur),
         ("fsync", place),
         ("unlink", f"{place}/{claim.key}"),
         ("unlink", ended),
@@ -85,8 +88,11 @@ def test_an_ack_is_durable_before_the_marker_goes(claim: Claim, layout: Layout, 
 def test_a_burial_is_durable_before_the_marker_goes(claim: Claim, layout: Layout, world: World) -> None:
     bury(claim)
     changes = [(call.what, call.arguments[0]) for call in world.asked("rename", "fsync", "unlink", "rmdir")]
-    assert changes[-4:] == [
+    assert changes[-7:] == [
         ("rename", f"{layout.cur}/{claim.name}"),
+        ("fsync", layout.later_new),
+        ("fsync", layout.new),
+        ("fsync", layout.cur),
         ("fsync", layout.dead_new),
         ("unlink", f"{place_of(layout)}/{claim.key}"),
         ("rmdir", place_of(layout)),
