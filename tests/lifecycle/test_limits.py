@@ -137,7 +137,8 @@ def test_no_window_has_more_starts_than_the_rate_and_what_waits_costs_few_attemp
     assert began[-1] - began[0] < 30, "70 at 5 a second take 14 s, and a bit"
     released = sum(worker["released"] for pool in pools for worker in pool.status()["workers"])
     assert released < 4 * 70, "each waits a few times, not once a second"
-    assert sum(attempts(*pools).values()) == 70
+    eventually(lambda: sum(attempts(*pools).values()) >= 70, "all are logged")
+    assert attempts(*pools) == {"acked": 70}
 
 
 @pytest.mark.slow
@@ -165,7 +166,7 @@ def test_only_a_frozen_hosts_last_handlers_run_beside_others_and_the_log_names_t
     to: str, most: int, project: Project, start: Start
 ) -> None:
     """Two hosts with four workers, of which some are killed; then one host freezes for longer than the TTL."""
-    first, second = (start(host=host, workers=4, environ=machine(project, host)) for host in ("a", "b"))
+    pools = [start(host=host, workers=4, environ=machine(project, host)) for host in ("a", "b")]
     gone: dict[int, float] = {}
 
     def running(pool: Pool) -> list[int]:
@@ -176,10 +177,11 @@ def test_only_a_frozen_hosts_last_handlers_run_beside_others_and_the_log_names_t
 
     project.push(f"{to}-0.3", 30, "run/later" if to == "sole" else None)
     for _ in range(3):
-        [pid, *_] = eventually(lambda: running(first) or running(second), "one is in a handler")
+        [pid, *_] = eventually(lambda: running(pools[0]) or running(pools[1]), "one is in a handler")
         os.kill(pid, signal.SIGKILL)
         gone[pid] = time.monotonic()
-    eventually(lambda: running(first), "the host is in a handler")
+    first = eventually(lambda: next(filter(running, pools), None), "a host is in a handler")
+    [second] = [pool for pool in pools if pool is not first]
     lease = first.status()["queues"][0]["lease"]
     frozen = first.tree()
     send_all(frozen, signal.SIGSTOP)
@@ -192,7 +194,7 @@ def test_only_a_frozen_hosts_last_handlers_run_beside_others_and_the_log_names_t
     assert most_at_once(project, f"{to}-", gone) == most
     assert handled(project, to) >= 30
     if running_then := [event for event in second.events("limit.overlapped") if event["lease"] == lease]:
-        assert {event["pid"] for event in running_then} <= set(frozen)
+        assert {event["pid"] for event in running_then} <= gone.keys(), "frozen, or killed just before"
 
 
 def test_calls_of_a_batch_are_limited(project: Project, start: Start) -> None:
