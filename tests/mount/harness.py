@@ -90,9 +90,17 @@ class Crew:
         self.pools.append(pool)
         return pool
 
-    def feed(self, count: int, *, at_once: int = 0, pause_seconds: float = 0.1, dead: int = 0) -> None:
+    def feed(
+        self,
+        count: int,
+        *,
+        at_once: int = 0,
+        pause_seconds: float = 0.1,
+        dead: int = 0,
+        priorities: bool = False,
+    ) -> None:
         """Let messages enter on every client: some as fast as they can, the others one after each pause."""
-        argv = list(map(str, (at_once, count, pause_seconds, dead)))
+        argv = [*map(str, (at_once, count, pause_seconds, dead)), *(["any"] if priorities else [])]
         for guest in self.bed.clients:
             self.feeders.append(self.python(guest, "feed.py", *argv))
 
@@ -170,7 +178,8 @@ class Crew:
         accepted, started, ended = self.accepted(), self.notes("start"), self.notes("end")
         expected = len({key for key, _ in started}) + len({key for key, _ in self.notes("defer")})
         places = f"{_LEFT} .maildefer/requests ../run"
-        script = f"cd {EXPORT}/queue && find {places} -type f ! -path '*/done/*' ! -name maildirfolder"
+        unheld = "! -path '*/done/*' ! -path '*/tokens/???/*' ! -name maildirfolder"
+        script = f"cd {EXPORT}/queue && find {places} -type f {unheld}"
         return Figures(
             accepted=len(accepted),
             lost=len(accepted - {key for key, _ in ended}),

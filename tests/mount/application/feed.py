@@ -1,6 +1,6 @@
-"""Messages enter here, and each is noted once its push has returned: feed.py AT_ONCE COUNT PAUSE_SECONDS DEAD.
+"""Messages enter here, and each is noted once its push has returned: feed.py AT_ONCE COUNT PAUSE_SECONDS DEAD [any].
 
-The first DEAD of them are to be rejected, and every tenth is put off once.
+The first DEAD of them are to be rejected, and every tenth is put off once. With `any` they have any priority.
 """
 
 import sys
@@ -11,6 +11,7 @@ from maildefer.errors import StorageFault
 from workers.journal import Journal
 
 at_once, count, pause, dead = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4])
+priorities = ("low", "normal", "high") if len(sys.argv) > 5 else ("normal",)
 journal = Journal("accepted")
 queue = Queue("/mnt/nfs/queue")
 for number in range(count):
@@ -18,7 +19,9 @@ for number in range(count):
     text = f"Subject: {number}\n\n" + "All of it, and once. " * 40
     while True:
         try:
-            journal.note(queue.push(text, sender="ann@example.org", recipient=f"{what}-{number}@test"))
+            priority = priorities[number % len(priorities)]
+            recipient = f"{what}-{number}@test"
+            journal.note(queue.push(text, sender="ann@example.org", recipient=recipient, priority=priority))
             break
         except StorageFault as fault:  # not accepted, so it is sent once more, as any sender does
             print(fault, file=sys.stderr, flush=True)
