@@ -13,6 +13,8 @@ _UNIQUE_CHANCE = 0.35
 _PRIORITIES_EVERY = 5
 _REQUESTS_CHANCE = 0.3
 _BATCHES_SHARE = 0.25
+_TOGETHER_SHARE = 0.15
+_JOURNAL_SHARE = 0.15
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +67,8 @@ class FaultRates:
     priorities: bool = False  # entries are pushed with any of them
     requests: int = 0  # so many requests, which are made again and again in the place of most pushes
     batches: int = 0  # most messages are for a `@batch` function; 2: with one call at a time on all hosts
+    together: int = 0  # so many entries are pushed at a time, most times
+    journal: bool = False  # a loss journal is kept
     paperwork: bool = False  # keepers write status files, read the others', and look for requests
 
     def __str__(self) -> str:
@@ -82,6 +86,10 @@ def forecast(seed: int) -> FaultRates:
     if not fault_rates.local and Random(seed ^ 0x11417).random() < _LIMITED_SHARE:
         fault_rates = replace(fault_rates, limits=True)
     fault_rates = _with_batches(fault_rates, Random(seed ^ 0xBA7C))
+    if Random(seed ^ 0xA11).random() < _TOGETHER_SHARE:
+        fault_rates = replace(fault_rates, together=4, entries=fault_rates.entries + 4)
+    if not fault_rates.local and Random(seed ^ 0x10E).random() < _JOURNAL_SHARE:
+        fault_rates = replace(fault_rates, journal=True)  # whose records no power cut spares
     if random.random() > _LATER_SHARE:
         return fault_rates
     cancels, reschedules = (random.randint(1, 3) if random.random() < 0.5 else 0 for _ in range(2))

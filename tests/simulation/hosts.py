@@ -27,6 +27,7 @@ from tests.simulation.world import World
 _UNIQUE_CHANCE = 0.85
 _REQUESTS_CHANCE = 0.8
 _OTHERS_CHANCE = 0.15
+_TOGETHER_CHANCE = 0.7
 
 
 class SimulatedHost:
@@ -130,6 +131,10 @@ class SimulatedHost:
                     self.to_push.pop()
                 client.sleep(random.expovariate(1 / self.pace))
                 continue
+            if self.world.fault_rates.together and random.random() < _TOGETHER_CHANCE:
+                self._push_together(pusher)
+                client.sleep(random.expovariate(1 / self.pace))
+                continue
             data, since = self.to_push[-1], self.world.now
             wanted, pid = self.oracle.wanted, self.pusher.pid
             wanted.pop(pid, None)
@@ -157,6 +162,7 @@ class SimulatedHost:
                     key = marked.key
                 else:
                     key = pusher.push(planned)
+                    self.oracle.recorded(key)
             except GreenletExit:
                 raise
             except QueueMissing as fault:
@@ -170,6 +176,19 @@ class SimulatedHost:
             self.to_push.pop()
             self.oracle.acknowledged(key, data)
             client.sleep(random.expovariate(1 / self.pace))
+
+    def _push_together(self, pusher: Pusher) -> None:
+        """Push several with one sync of their folder; what was refused of them is pushed again."""
+        self.oracle.wanted.pop(self.pusher.pid, None)
+        several = self.to_push[-self.world.fault_rates.together :]
+        planned = [Planned(compose=lambda stem, data=data: [data]) for data in several]  # type: ignore[misc]
+        for data, result in zip(several, pusher.push_all(planned), strict=True):
+            if isinstance(result, str):
+                self.to_push.remove(data)
+                self.oracle.recorded(result)
+                self.oracle.acknowledged(result, data)
+            else:
+                self.world.note(self.pusher.name, f"could not push: {type(result).__name__}")
 
     def _ask(self, pusher: Pusher, once: OncePusher) -> bool:
         """Make one of the requests, as a client does whose answer was lost; whether it has an answer."""

@@ -16,10 +16,13 @@ from typing import Any
 from unittest.mock import patch
 
 from maildefer import events
-from maildefer.maildir import doubt, names, scan
+from maildefer.maildir import claims, doubt, due, names, pop, scan
+from maildefer.maildir.drafts import placer
 from maildefer.maildir.layout import Layout
+from maildefer.maildir.operator import entries, schedule
 from maildefer.maildir.push import Pusher
 from maildefer.maildir.system import System
+from maildefer.maildir.upkeep import promote, reclaim
 from maildefer.pool import scoreboard, status_record
 from maildefer.pool.keeper import heartbeat, keeper, maintenance, ticker
 from maildefer.pool.supervisor import drain, workers
@@ -36,6 +39,7 @@ from maildefer.pool.worker import (
     worker,
 )
 from tests.simulation import periodic
+from tests.simulation.journals import Records, SimulatedJournal
 from tests.simulation.scheduler import Process, Scheduler
 from tests.simulation.stand_ins import Memory, nothing
 
@@ -53,6 +57,7 @@ class Installation:
     look: Look  # at `doubt.is_listed`, with the truth beside it
     thorough: bool  # keepers look whether every folder of the queue is there
     kill: Callable[[int], None]  # what a process does to another one
+    records: Records | None  # of the loss journal, where one is kept
     acting: Process | None = None  # for whom the schedule acts, where no thread runs
 
 
@@ -131,6 +136,11 @@ def _thoroughly(real: Callable[..., Layout]) -> Callable[..., Layout]:
     return opened
 
 
+def _journal_of(layout: Layout, system: object = None) -> SimulatedJournal | None:
+    records = _on[-1].records
+    return None if records is None else records.journal(running(), layout)
+
+
 def _alive(pid: int, start: int) -> bool:
     process = _on[-1].processes.get(pid)
     return process is not None and process.alive
@@ -192,6 +202,8 @@ def installed() -> Iterator[None]:
         put(scoreboard, "mmap", SimpleNamespace(mmap=Memory))
         for module in (scoreboard, claim_slots):  # few, since a board is copied with each death
             put(module, "GATHERED_PLACES", 8)
+        for module in (claims, due, entries, placer, pop, promote, reclaim, schedule):
+            put(module, "journal_of", _journal_of)
         put(heartbeat, "start_time", lambda pid: 1)
         put(maintenance, "is_alive", _alive)
         put(ticker.Ticker, "compose", staticmethod(lambda task, queue, host: lambda stem: [periodic.DATA]))

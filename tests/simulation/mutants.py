@@ -15,7 +15,7 @@ from unittest.mock import patch
 
 import pytest
 
-from maildefer.maildir import claims, doubt, due, durable, names, pop, push, reading, scan
+from maildefer.maildir import claims, doubt, due, durable, journal, names, pop, push, reading, scan
 from maildefer.maildir.drafts import folder, placer
 from maildefer.maildir.idempotency import once
 from maildefer.maildir.markers import drafts, ends, finder, markers, presence
@@ -53,6 +53,7 @@ from maildefer.pool.worker.limits import worker_limits
 from tests.simulation import (
     batchbugs,
     bugs,
+    journalbugs,
     keyedbugs,
     laterbugs,
     limitbugs,
@@ -406,6 +407,13 @@ MUTANTS = (
         "audit: a new keeper forgets the dead",
         one(keeper.Keeper, "_reclaim_dead_slots", poolbugs.forgets_dead),
     ),
+    Mutant("push_all: its files not synced", one(durable, "sync_all", journalbugs.files_unsynced)),
+    Mutant("push_all: the keys in another order", one(push.Pusher, "push_all", journalbugs.keys_of_others)),
+    Mutant(
+        "push_all: only the first fault is told", one(push.Pusher, "push_all", journalbugs.first_fault_only)
+    ),
+    Mutant("journal: a push without a record", one(journal.Journal, "record_pushes", bugs.constant(None))),
+    Mutant("journal: an end after the unlink", one(claims.Claim, "ack", journalbugs.end_after_unlink)),
     Mutant("unique: a place is taken that is held", one(markers.Markers, "_take", markerbugs.taken_by_force)),
     Mutant(
         "unique: a doubtful take taken for done", one(markers.Markers, "_take", markerbugs.taken_in_doubt)

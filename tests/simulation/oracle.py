@@ -14,6 +14,7 @@ from maildefer.maildir.markers.names import DRAFT, IN_KEY
 from tests.simulation.beats import Beats
 from tests.simulation.conversations import Conversations
 from tests.simulation.histories import History, Violation
+from tests.simulation.journals import Records
 from tests.simulation.keyed_requests import KeyedRequests
 from tests.simulation.limits import LimitedHandlers
 from tests.simulation.name_cache import entry_in, owner_in
@@ -46,6 +47,7 @@ class Oracle:
         default_factory=dict
     )  # by pid: the mount's time until which its push is to wait
     planners: set[int] = field(default_factory=set)  # pids of programs that reschedule entries
+    records: Records | None = None  # of the loss journal
     claims: int = 0
     reclaimed: int = 0
     places: dict[str, tuple[str, Layout]] = field(
@@ -187,6 +189,11 @@ class Oracle:
         if history.data != data:
             self.fail("I9", f"pushed other bytes than were given: {key}")
         history.acknowledged = True
+
+    def recorded(self, key: str) -> None:
+        """A plain push has returned; of one that a marker tells of, a process that died may owe the record."""
+        if self.records is not None and not self.records.has_push(key):
+            self.fail("audit", f"acknowledged, and not on record: {key}")
 
     def handed_out(self, process: Process, key: str, data: bytes) -> None:
         """`pop` has returned it, which happens at most once, and to nobody who handles it."""

@@ -19,6 +19,7 @@ from tests.simulation.faults import FaultRates, forecast
 from tests.simulation.histories import Violation
 from tests.simulation.hosts import SimulatedHost
 from tests.simulation.installed import Installation, layout_of, simulated
+from tests.simulation.journals import Records
 from tests.simulation.oracle import Oracle
 from tests.simulation.scheduler import Process, Scheduler
 from tests.simulation.server import Server, Tree
@@ -80,9 +81,15 @@ class ScheduleRun:
         self.hosts: list[SimulatedHost] = []
         self.over = False
         self.settled = seed % _SETTLED_EVERY == 0
-        look = partial(watched, self.oracle)
+        self.oracle.records = Records() if fault_rates.journal else None
         self.installation = Installation(
-            self.scheduler, self.oracle.processes, self.heard, look, fault_rates.paperwork, self._kill
+            scheduler=self.scheduler,
+            processes=self.oracle.processes,
+            heard=self.heard,
+            look=partial(watched, self.oracle),
+            thorough=fault_rates.paperwork,
+            kill=self._kill,
+            records=self.oracle.records,
         )
 
     def heard(self, event: str, facts: dict[str, Any]) -> None:
@@ -111,6 +118,8 @@ class ScheduleRun:
         self.scheduler.run(self._is_over, limit=self.scheduler.now + calm)
         final.check(self.oracle, self._families() if self.settled else None)
         self.oracle.periodic.check(self.fault_rates.ticks)
+        if self.oracle.records is not None:
+            self.oracle.records.check(self.oracle)
 
     def close(self) -> None:
         self.over = True
@@ -157,6 +166,8 @@ class ScheduleRun:
             ticks=fault_rates.ticks,
             unique=fault_rates.unique,
             requests=fault_rates.requests,
+            together=fault_rates.together,
+            journal=fault_rates.journal,
         )
         if fault_rates.ticks:
             self.scheduler.at(world.now + _TICKING_SECONDS, self._end_ticks)

@@ -1,0 +1,89 @@
+"""The loss journal: the real records, each one request, and in the end the real ledger over all of them."""
+
+from __future__ import annotations
+
+import os
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from maildefer.control.key_ledger import KeyLedger
+from maildefer.maildir.journal import Journal, Kind, quoted
+from maildefer.maildir.layout import Layout
+from tests.simulation.name_cache import entry_in
+
+if TYPE_CHECKING:
+    from tests.simulation.oracle import Oracle
+    from tests.simulation.scheduler import Process
+
+
+@dataclass(slots=True)
+class Records:
+    """What is in the journals of all queues, by file."""
+
+    files: dict[str, bytearray] = field(default_factory=dict)  # by path
+    journals: dict[tuple[int, str], SimulatedJournal] = field(default_factory=dict)  # by pid and queue
+
+    def journal(self, process: Process, layout: Layout) -> SimulatedJournal:
+        """The one of a process for a queue."""
+        found = self.journals.get((process.pid, layout.path))
+        if found is None:
+            found = self.journals[process.pid, layout.path] = SimulatedJournal(self, process, layout)
+        return found
+
+    def has_push(self, key: str) -> bool:
+        record = f" push {quoted(key)} .".encode()
+        return any(record in data for data in self.files.values())
+
+    def check(self, oracle: Oracle) -> None:
+        """In the end there is, of each push on record, the record of an end, or a dead letter."""
+        with TemporaryDirectory() as home:
+            queues = [Layout(f"{home}{layout.path}") for layout in oracle.layouts]
+            for queue in queues:
+                os.makedirs(queue.journal)
+            for path, data in self.files.items():
+                with open(f"{home}{path}", "wb") as file:
+                    file.write(data)
+            ledger = KeyLedger(queues)
+            ledger.read()
+        for number, layout in enumerate(oracle.layouts):
+            dead = oracle.world.server.directories[layout.dead_new].names
+            ledger.locate(number, "dead", map(entry_in, dead))
+        for missing in ledger.missing():
+            oracle.fail("audit", f"an end without a record: {missing.key}")
+
+
+class SimulatedJournal(Journal):
+    """The journal of one process, which may die before a record is written."""
+
+    def __init__(self, records: Records, process: Process, layout: Layout) -> None:
+        client = process.client
+        super().__init__(layout, host=process.name[0], boot=f"boot.{process.pid}", system=client.system)
+        unlocked: Any = nullcontext()  # a thread that waits here would stop all others
+        self._lock = unlocked
+        writes: Any = _Writes(self, client)
+        self._system = writes
+        self._records = records
+
+    def _descriptor(self, kind: Kind, now: float) -> int:
+        return ("pushed", "settled").index(kind)
+
+    def append(self, descriptor: int, data: bytes) -> None:
+        kind = ("pushed", "settled")[descriptor]
+        path = f"{self._layout.journal}/2023-11-14.{self._writer}.{kind}"
+        self._records.files.setdefault(path, bytearray()).extend(data)
+
+
+class _Writes:
+    """The part of a `System` that a journal needs."""
+
+    def __init__(self, journal: SimulatedJournal, client: Any) -> None:
+        self._journal = journal
+        self._client = client
+        self.time = client.time
+
+    def write(self, descriptor: int, data: bytes) -> int:
+        self._client._send_over_network(changes=False)
+        self._journal.append(descriptor, data)
+        return len(data)
