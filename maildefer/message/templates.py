@@ -127,10 +127,7 @@ def respond(
     headers = {
         name: filled_in(value, variables) if isinstance(value, str) else value for name, value in kwd.items()
     }
-    answering = _answering(message := variables.get("message"))
-    response = MailResponse(**{**answering, **headers})
-    if answering and "To" not in headers and isinstance(message, MailRequest):
-        response.answers = message
+    response = MailResponse(**{**_answering(variables.get("message")), **headers})
     if Body:
         response.Body = render(loader, variables, Body)
     if Html:

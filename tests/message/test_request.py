@@ -174,6 +174,7 @@ def test_making_a_request_does_not_import_the_email_package() -> None:
         f"r = received({entry('s@x', 'r@y', TEXT)!r}, {KEY!r}, 1, 'q', None)\n"
         "assert r.To == 'r@y' and not [m for m in sys.modules if m.partition('.')[0] == 'email'], sys.modules\n"
         "assert r['subject'] == '\\xe9' and 'email' in sys.modules\n"
+        "assert not {'maildefer.message.authentication', 'maildefer.message.automatic'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
