@@ -319,6 +319,12 @@ def test_a_handlers_exception_is_logged_as_a_warning_and_as_an_error_the_last_ti
     assert all(one["traced"] for one in told)
 
 
+def test_the_exception_of_a_middleware_is_logged_with_its_name() -> None:
+    body = "fault = OSError('no'); marks.mark_raised_by(fault, 'conf.hooks.report'); raise fault"
+    first, *_ = handled(body, deliver=FAIL)
+    assert first["error"] == "middleware conf.hooks.report: OSError: no"
+
+
 SALMON = """\
 [loggers]
 keys=root

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 
 from maildefer import events, log_context
+from maildefer.handling.handler_marks import raised_by
 from maildefer.handling.outcomes import Outcome
 
 LOG = logging.getLogger("maildefer.handler")
@@ -32,6 +33,8 @@ def log_failure(outcome: Outcome, message: object, handler: str, *, last: bool) 
 def _log(fault: BaseException, message: object, handler: str, level: int) -> None:
     log_context.begin_handler(message, handler)
     text = f"{type(fault).__name__}: {fault}"
+    if middleware := raised_by(fault):
+        text = f"middleware {middleware}: {text}"
     try:
         LOG.log(level, "%s", text, exc_info=fault)
     except Exception as another:  # noqa: BLE001  # a handler of the project's own; the message is settled
