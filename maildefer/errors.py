@@ -320,6 +320,7 @@ __all__ = [
     "FormatUnknown",
     "HandlerMissing",
     "HandlerNotRun",
+    "HandlerTimedOut",
     "JournalMissing",
     "LeaseFenced",
     "MaildeferError",
