@@ -1,4 +1,4 @@
-"""What is promised beside that nothing is lost: of unique keys, requests by HTTP, limits and exclusive calls."""
+"""What is promised beside that nothing is lost: of unique keys, requests, limits, exclusive calls, effects once."""
 
 from __future__ import annotations
 
@@ -63,6 +63,7 @@ def judge_means(
     twice = list(_held_by_two(facts, journals, dead))
     blocked = list(_blocked(facts, journals))
     differing, doubled = list(_differing(facts)), list(_doubled(facts, journals))
+    repeated = list(_repeated(facts, journals))
     most = _most_starts(facts, journals)
     whats = Counter(start.what.partition("-")[0] for journal in journals for start in journal.starts)
     rows: list[tuple[str, object]] = [
@@ -72,7 +73,12 @@ def judge_means(
         ("requests by HTTP, made again and again", len({answer.request for answer in facts.answers})),
         ("… of which the answers differ", len(differing)),
         ("… of which entries were handled that no answer names", len(doubled)),
-        *((f"handlings of {what}", whats[what]) for what in ("limited", "rated", "batch", "exclusive")),
+        *(
+            (f"handlings of {what}", whats[what])
+            for what in ("limited", "rated", "batch", "exclusive", "async")
+        ),
+        ("effects that are to happen once, begun", sum(len(journal.effects) for journal in journals)),
+        ("… after they had ended, or as if for the first time", len(repeated)),
         ("more at a time than a limit, beside fenced hosts' workers that the log names", len(named)),
         ("more at a time than a limit, otherwise", len(unnamed)),
         (f"most starts in {PERIOD_SECONDS:g} s, with a rate of {STARTS}", most),
@@ -82,6 +88,7 @@ def judge_means(
         (not blocked, f"an entry that had ended held its unique key: {blocked[:3]}"),
         (not differing, f"one request had two answers: {differing[:3]}"),
         (not doubled, f"entries of a request that no answer names: {doubled[:3]}"),
+        (not repeated, f"effects that happened again: {repeated[:3]}"),
         (not unnamed, f"more at a time than were to, and the log names none: {unnamed[:3]}"),
         (most <= STARTS, f"{most} starts in {PERIOD_SECONDS:g} s, with a rate of {STARTS}"),
     ]
@@ -146,6 +153,19 @@ def _doubled(facts: MeansFacts, journals: Sequence[Journal]) -> Iterator[tuple[s
             request = start.what.rpartition("-")[0]  # request-NUMBER-RECIPIENT
             if start.what.startswith("request-") and start.key not in named.get(request, (start.key,)):
                 yield request, start.key
+
+
+def _repeated(facts: MeansFacts, journals: Sequence[Journal]) -> Iterator[str]:
+    """Keys of messages whose effect began after it had ended, or twice without being told of the attempt before."""
+    done: dict[str, float] = {}
+    for key, at in (found for journal in journals for found in journal.done):
+        done[key] = min(at, done.get(key, at))
+    firsts = Counter(effect.key for journal in journals for effect in journal.effects if effect.is_first)
+    for journal in journals:
+        for effect in journal.effects:
+            is_late = effect.at > done.get(effect.key, effect.at)
+            if firsts[effect.key] > 1 or (is_late and not _was_frozen(facts, journal, effect.at)):
+                yield effect.key
 
 
 def _excesses(facts: MeansFacts, journals: Sequence[Journal]) -> tuple[list[Excess], list[Excess]]:

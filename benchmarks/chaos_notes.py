@@ -28,6 +28,15 @@ class Excess:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Effect:
+    """What is to happen once was begun, for the first time or after an attempt that was interrupted."""
+
+    key: str
+    at: float  # monotonic
+    is_first: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Journal:
     """The notes of one process, in order."""
 
@@ -38,6 +47,8 @@ class Journal:
     ends: Sequence[tuple[str, float]]
     early: Sequence[str]
     excesses: Sequence[Excess]
+    effects: Sequence[Effect]
+    done: Sequence[tuple[str, float]]  # keys whose effect has ended, and is remembered
     last: Sequence[str]
     """The keys that it began with since it had none in hand: of one call, alone or in company. In a dead one, the
     handlers of some may have ended, and their acks not."""
@@ -52,6 +63,8 @@ def read(path: Path) -> Journal:
     ends: list[tuple[str, float]] = []
     early: list[str] = []
     excesses: list[Excess] = []
+    effects: list[Effect] = []
+    done: list[tuple[str, float]] = []
     last: list[str] = []
     in_hand: Counter[str] = Counter()
     for line in path.read_text().splitlines(keepends=True):
@@ -64,6 +77,12 @@ def read(path: Path) -> Journal:
             case ["end", key, *more]:
                 ends.append((key, float(more[0] if more else 0)))
                 in_hand[key] -= 1
+            case ["failed", key, *_]:
+                in_hand[key] -= 1
+            case ["effect", key, at, which]:
+                effects.append(Effect(key=key, at=float(at), is_first=which == "first"))
+            case ["done", key, at]:
+                done.append((key, float(at)))
             case ["early", key, *_]:
                 early.append(key)
             case ["over", _, at, name, most, *running]:
@@ -77,6 +96,8 @@ def read(path: Path) -> Journal:
         ends=ends,
         early=early,
         excesses=excesses,
+        effects=effects,
+        done=done,
         last=last,
         in_hand=list((+in_hand).elements()),
     )

@@ -260,3 +260,25 @@ def test_more_starts_in_a_period_than_a_rate_are_seen(project: Project) -> None:
         assert told in found
         assert bool(told) == bool(found)
     assert violations(project, keys, ", ".join(times), means=MeansFacts(thawed={1: [102.5]})) == []
+
+
+@pytest.mark.parametrize(
+    ("journals", "is_seen"),
+    [
+        (("start a 1 once, effect a 1 first", "start a 2 once, effect a 2 again, done a 3, end a 3"), False),
+        (("start a 1 once, effect a 1 first, done a 2", "start a 3 once, done a 3, end a 3"), False),
+        (("start a 1 once, effect a 1 first", "start a 2 once, effect a 2 first, done a 3, end a 3"), True),
+        (("start a 1 once, effect a 1 first, done a 2", "start a 3 once, effect a 3 again, end a 3"), True),
+    ],
+)
+def test_an_effect_that_happens_again_is_seen(
+    project: Project, journals: tuple[str, ...], is_seen: bool
+) -> None:
+    found = violations(project, ["a"], *journals)
+    assert bool(found) is is_seen
+    assert not is_seen or "effects that happened again: ['a'" in found[0]
+
+
+def test_a_handler_that_fails_has_nothing_in_hand(project: Project) -> None:
+    found = violations(project, ["a", "b"], "start a, failed a, start b, end b", "start a, end a", survivor=2)
+    assert any("though no worker died on it: ['a']" in text for text in found)
