@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from tests.simulation.oracle import Oracle
 
 _LONGEST_DEFER_SECONDS = 70.0  # an entry that can't be read waits for a minute
-_LONGEST_FAULT_SECONDS = 610.0  # or for ten, if it has waited for limits, and one worker met three faults in a row
+_LONGEST_FAULT_SECONDS = (
+    610.0  # or for ten, if it has waited for limits, and one worker met three faults in a row
+)
 _EARLIEST_SECONDS = 0.5
 _DRIFT_SECONDS = 0.1  # of a host's boot clock, in the time for which it keeps what it has measured
 LATEST_PUSH_SECONDS = 8.0

@@ -113,7 +113,6 @@ class SimulatedWorker(Worker):
         self._words = board.words
         self._base = board.slot(slot)
         self._forked = self._stopping = False
-        self._returned = {}
         self.directory = WorkingDirectory()
         slots = self._slot = WatchedSlot(board, slot, process, supervisor.oracle)
         self._offers = WaitedOffers(supervisor.channels, supervisor.bell)

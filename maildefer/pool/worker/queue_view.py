@@ -19,6 +19,8 @@ _FAULTS_IN_A_ROW = 3
 _ASIDE_SECONDS = 60.0
 _MOST_ASIDE = 1000
 _LONGEST_PAUSE_SECONDS = 60.0
+_UNREADABLE_SECONDS = 600.0
+_DOUBLINGS = 5  # of an entry's pause, at most, for each fault of it that this process has met
 UNROUTED_LIMIT = 100  # burials for `no route` in a row: a deployment fault, not the messages'
 _UNROUTED_PAUSE_SECONDS = 60.0
 
@@ -33,7 +35,7 @@ class Gate(Protocol):
 class QueueView:
     """A queue as one worker or consumer sees it; used by that process only."""
 
-    __slots__ = ("_set_aside", "_base", "_board", "_generation", "_words", "claimer", "gate", "index", "name")
+    __slots__ = tuple("_set_aside _returned _base _board _generation _words claimer gate index name".split())
 
     def __init__(
         self, name: str, layout: Layout, index: int, board: Scoreboard, slots: ClaimSlots, host: str
@@ -45,6 +47,7 @@ class QueueView:
         self._base = board.queue(index)
         self._generation = -1
         self.gate: Gate | None = None  # where its one handler is limited
+        self._returned: dict[str, int] = {}  # by key: faults in a row of an entry that was claimed
         self._set_aside: dict[
             str, float
         ] = {}  # names that could not be claimed: not before this boot-clock second
@@ -103,6 +106,24 @@ class QueueView:
             self.pause(seconds, fault.errno or errno.EIO, str(fault))
         else:
             events.emit("entry.unreadable", queue=self.name, name=name, error=str(fault))
+
+    def pause_after_fault(self, key: str, returns: int) -> float:
+        """For how long a claimed entry that met a fault waits: 2 s, then 4 s, … and at last ten minutes.
+
+        Its returns are the same for all processes, and count postponements too: only after faults that this one has met
+        may it wait longer than 2 s.
+        """
+        if len(self._returned) >= _MOST_ASIDE:
+            self._returned.clear()
+        before = self._returned.get(key, 0)
+        self._returned[key] = before + 1
+        doublings = min(returns / 2, _DOUBLINGS * before)
+        return backoff_seconds(doublings, first_seconds=2.0, longest_seconds=_UNREADABLE_SECONDS)
+
+    def note_settled(self, key: str) -> None:
+        """Note that an attempt at the entry has ended without a fault."""
+        if self._returned:
+            self._returned.pop(key, None)
 
     def note_success(self) -> None:
         """Note that an entry was read: the filesystem works again."""

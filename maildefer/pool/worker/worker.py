@@ -16,7 +16,6 @@ from functools import partial
 from typing import TypeVar
 
 from maildefer import events
-from maildefer.backoff import backoff_seconds
 from maildefer.errors import QueueError, ResourcesExhausted, StorageFault
 from maildefer.handling.application import Application
 from maildefer.handling.dispatch import Dispatcher
@@ -40,11 +39,6 @@ from maildefer.pool.worker.settle import Settler
 M = TypeVar("M")
 T = TypeVar("T")
 
-_UNREADABLE_SECONDS = (
-    600.0  # an entry that can't be read is tried after 2 s, 4 s, … and at last after so many
-)
-_DOUBLINGS = 5  # of that pause, at most, for each time in a row that this worker could not read the entry
-_MOST_RETURNED = 1000
 _SIGNALS = (signal.SIGTERM, signal.SIGCONT)
 _IDLE, _BUSY = int(State.IDLE), int(State.BUSY)
 _COUNTERS = {
@@ -67,7 +61,6 @@ class Worker:
         self._stopping = self._forked = False
         os.register_at_fork(after_in_child=self._note_fork)
         self._waker = self._catch_signals()
-        self._returned: dict[str, int] = {}  # by key: how often in a row an entry was returned after a fault
         self._offers = Offers(
             [workers for _, workers in shared.offers],
             self._waker,
@@ -196,8 +189,7 @@ class Worker:
 
     def _note_settled(self, queue: QueueView, claim: Claim, outcome: Outcome, word: str) -> None:
         words, base = self._words, self._base
-        if self._returned:
-            self._returned.pop(claim.key, None)
+        queue.note_settled(claim.key)
         if outcome is ACKED:
             queue.note_acked()
         elif isinstance(outcome, Buried):
@@ -220,12 +212,7 @@ class Worker:
             raise fault
         self._note_fault(queue, claim.key, fault)
         self._words[self._base + SlotWord.RELEASED] += 1
-        if len(self._returned) >= _MOST_RETURNED:
-            self._returned.clear()
-        faults = self._returned[claim.key] = self._returned.get(claim.key, -1) + 1
-        # `n` is the same for all workers, and counts postponements too: what waited for a limit need not have failed.
-        doublings = min(claim.entry.returns / 2, _DOUBLINGS * faults)
-        pause = backoff_seconds(doublings, first_seconds=2.0, longest_seconds=_UNREADABLE_SECONDS)
+        pause = queue.pause_after_fault(claim.key, claim.entry.returns)
         try:
             self._report_deferred(claim, claim.postpone(pause), None)
         except QueueError:

@@ -78,7 +78,7 @@ class Host:
         waker, gate = self.keep(pair())
         worker._offers = Offers([self.offered[1]], waker.fileno(), gate.fileno())
         worker._log = SimpleNamespace(add=lambda *line, **facts: None, flush=lambda: None)
-        worker._settler, worker._returned = None, {}
+        worker._settler = None
         claimer = Claimer(self.layout, worker._slot, lease="", host="test")
         view = SimpleNamespace(
             index=0,
@@ -89,6 +89,7 @@ class Host:
             is_paused=lambda: False,
             note_success=lambda: None,
             note_acked=lambda: None,
+            note_settled=lambda key: None,
         )
         worker._queues = [view]
         worker._attempts = [worker._attempts_at(view, self.dispatcher(slot))]

@@ -146,3 +146,14 @@ def test_the_keeper_shows_that_entries_have_priorities(queue: QueueView, board: 
     push(Planned(compose=lambda stem: [b"x"], priority="low"))
     _mark(queue, board, False)
     assert board.words[board.queue(0) + QueueWord.PRIORITIES] == 1
+
+
+def test_what_has_waited_often_is_tried_again_soon_after_a_fault_and_held_longer_after_each(
+    queue: QueueView,
+) -> None:
+    """Each postponement raises `n`, as each fault does: only what this worker has seen fail may wait for minutes."""
+    assert [queue.pause_after_fault("waited", 40) for _ in range(4)] == [2, 64, 600, 600]
+    pauses = [queue.pause_after_fault("new", returns) for returns in range(0, 20, 2)]
+    assert pauses == [2, 4, 8, 16, 32, 64, 128, 256, 512, 600]
+    queue.note_settled("waited")
+    assert queue.pause_after_fault("waited", 44) == 2, "it has been read meanwhile"

@@ -46,9 +46,10 @@ def test_only_what_was_deferred_after_an_exception_is_counted_as_failed() -> Non
     worker: Any = Worker.__new__(Worker)
     worker._words, worker._base = board.words, board.slot(0)
     worker._timeout_ns = worker._limit_bytes = 1 << 20
-    worker._settler, worker._returned = SimpleNamespace(settle=lambda *given: "deferred"), {}
+    worker._settler = SimpleNamespace(settle=lambda *given: "deferred")
     worker._log = SimpleNamespace(add=lambda *line, **facts: None)
-    attempts = worker._attempts_at(SimpleNamespace(index=0, name="q"), SimpleNamespace(buried=None))
+    queue = SimpleNamespace(index=0, name="q", note_settled=lambda key: None)
+    attempts = worker._attempts_at(queue, SimpleNamespace(buried=None))
     claim: Any = SimpleNamespace(key="k", attempt=1, began=0.0)
     for outcome in (
         Deferred("later"),
@@ -65,30 +66,6 @@ def test_only_what_was_deferred_after_an_exception_is_counted_as_failed() -> Non
     told = worker_record(shared, 0)
     assert told is not None
     assert row(told)[4] == 1
-
-
-def test_what_has_waited_often_is_tried_again_soon_after_a_fault_and_held_longer_after_each() -> None:
-    """Each postponement raises `n`, as each fault does: only what this worker has seen fail may wait for minutes."""
-    board = Scoreboard(1, 1)
-    worker: Any = Worker.__new__(Worker)
-    worker._words, worker._base, worker._returned = board.words, board.slot(0), {}
-    worker._note_fault = worker._report_deferred = lambda *told: None
-    fault = MountFault("limits", OSError(errno.EIO, "no slot"))
-    pauses: list[float] = []
-
-    def fails(key: str, returns: int) -> float:
-        claim: Any = SimpleNamespace(
-            key=key,
-            entry=SimpleNamespace(returns=returns),
-            postpone=lambda pause: pauses.append(pause) or key,
-        )
-        worker._return_claim(SimpleNamespace(name="q"), claim, fault)
-        return pauses[-1]
-
-    assert [fails("waited", 40) for _ in range(4)] == [2.0, 64.0, 600.0, 600.0]
-    assert [fails("new", returns) for returns in range(0, 20, 2)] == [2, 4, 8, 16, 32, 64, 128, 256, 512, 600]
-    worker._note_settled(None, SimpleNamespace(key="waited"), Deferred("later"), "deferred")
-    assert fails("waited", 44) == 2.0, "it has been read meanwhile"
 
 
 def test_a_worker_that_has_nothing_to_do_lets_its_lines_go_says_so_and_sleeps_until_it_has() -> None:
