@@ -150,11 +150,11 @@ def _run(
     before()
     dies = bool(effects.dies_after)
     messages = [one for each in arguments for one in (each if isinstance(each, list) else [each])]
-    for message in messages:
-        forget(message)
     for attempt in (1, 2) if dies else (1,):
         for place, message in enumerate(messages):
             if hasattr(message, "attempt"):
+                if attempt == 1:
+                    forget(message)
                 message.key, message.attempt = f"{number}.M{place}.crash", attempt
         with effects.watch():
             effects.attempt(lambda: _call(handler, arguments, captures))

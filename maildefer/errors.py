@@ -156,22 +156,13 @@ class EffectNameRefused(MaildeferError, ValueError):
         self.name, self.why = name, why
 
 
-class EffectOpen(MaildeferError):
-    """A block of `MailRequest.once` within another one of the same name and message."""
-
-    def __init__(self, what: str) -> None:
-        super().__init__(
-            f"{what}: this process is in such a block already: give each step of a handler its own name"
-        )
-        self.what = what
-
-
 class EffectLost(MaildeferError):
-    """The end of a block of `MailRequest.once` whose effect another attempt has begun meanwhile."""
+    """The end of a block of `MailRequest.once` whose effect another attempt, or a block in it, has begun meanwhile."""
 
     def __init__(self, what: str) -> None:
         super().__init__(
-            f"{what}: another attempt has begun it meanwhile, as this one's claim was lost: it may be done twice"
+            f"{what}: another attempt has begun it meanwhile, as this one's claim was lost, or a block within this one "
+            "of the same name: it may be done twice"
         )
         self.what = what
 
@@ -303,7 +294,6 @@ class UseAfterFork(QueueError):
 
 __all__ = [
     "MessageHasNoKey",
-    "EffectOpen",
     "EffectNameRefused",
     "EffectLost",
     "AddressRefused",

@@ -262,3 +262,7 @@ def test_what_follows_a_block_of_once_is_not_protected_by_it() -> None:
 
     with pytest.raises(AssertionError, match="deliver to bob@"):
         every_crash(handler, mail())
+
+
+def test_arguments_that_are_no_messages_may_be_anything() -> None:
+    assert every_crash(lambda *arguments: None, "text", {"a": 1}, [1, 2], None) == 0

@@ -7,11 +7,11 @@ begin and the end of such a step are recorded on the mount, under the message's 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, Protocol, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 from weakref import WeakKeyDictionary
 
 from maildefer.digest import blake2b
-from maildefer.errors import EffectLost, EffectNameRefused, EffectOpen, MessageHasNoKey
+from maildefer.errors import EffectLost, EffectNameRefused, MessageHasNoKey
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -21,16 +21,7 @@ if TYPE_CHECKING:
 
 _LONGEST_BYTES: Final = 1024
 
-_open: Final = dict[object, "Once"]()  # the effects whose blocks this process is in
-_in_tests: Final[WeakKeyDictionary[Any, dict[object, EffectState]]] = WeakKeyDictionary()
-
-
-class EffectRecord(Protocol):
-    """Where an effect is recorded: on the mount, or in memory."""
-
-    def begin(self) -> EffectState: ...
-
-    def end(self) -> bool: ...
+_in_tests: Final[WeakKeyDictionary[Any, dict[object, object]]] = WeakKeyDictionary()
 
 
 class Once:
@@ -40,11 +31,10 @@ class Once:
     not ended, so that it may have happened. False: it is done, and the block's end changes nothing.
     """
 
-    __slots__ = ("_effect", "_place", "_state", "_what")
+    __slots__ = ("_effect", "_state", "_what")
 
-    def __init__(self, effect: EffectRecord, place: object, what: str) -> None:
+    def __init__(self, effect: Any, what: str) -> None:
         self._effect = effect
-        self._place = place
         self._what = what
         self._state: EffectState | None = None
 
@@ -63,33 +53,21 @@ class Once:
         return self._state
 
     def __enter__(self) -> Self:
-        if self._state is not None or _open.setdefault(self._place, self) is not self:
-            raise EffectOpen(self._what)
-        try:
-            self._begin()
-        except BaseException:
-            self._leave()
-            raise
+        if self._state is not None:
+            raise TypeError(f"{self._what}: this value was used: write message.{self._what} for each block")
+        self._begin()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        try:
-            if kind is None and self:
-                self._end()
-        finally:
-            self._leave()
+        if kind is None and self:
+            self._end()
 
     async def __aenter__(self) -> Self:
-        import asyncio  # a worker without async handlers needs none
+        from asyncio import to_thread  # a worker without async handlers needs none
 
-        entered = asyncio.ensure_future(asyncio.to_thread(self.__enter__))
-        try:
-            return await asyncio.shield(entered)
-        except asyncio.CancelledError:  # the thread goes on, and nobody will be in its block
-            entered.add_done_callback(lambda done: done.exception() or self._leave())
-            raise
+        return await to_thread(self.__enter__)
 
     async def __aexit__(self, *raised: Any) -> None:
         from asyncio import to_thread
@@ -103,9 +81,6 @@ class Once:
         if not self._effect.end():
             raise EffectLost(self._what)
 
-    def _leave(self) -> None:
-        _open.pop(self._place, None)
-
 
 class _InMemory:
     """An effect of a message that is from no queue, in a test."""
@@ -115,13 +90,16 @@ class _InMemory:
         self._what = message.key, name
 
     def begin(self) -> EffectState:
-        found = self._states.get(self._what, "new")
-        self._states[self._what] = "done" if found == "done" else "interrupted"
-        return found
+        found = self._states.get(self._what)
+        if found == "done":
+            return "done"
+        self._states[self._what] = self
+        return "interrupted" if found else "new"
 
     def end(self) -> bool:
-        self._states[self._what] = "done"
-        return True
+        is_mine = self._states[self._what] is self
+        self._states[self._what] = "done" if is_mine else self._states[self._what]
+        return is_mine
 
 
 def forget(message: object) -> None:
@@ -147,19 +125,18 @@ class HasEffects:
 
         `first` is false once a block of that name has ended, in whichever attempt at this message, on whichever host;
         `first.interrupted` tells that one was begun and has not ended, so that its effect may have happened.
-        Raises TypeError, EffectNameRefused, MessageHasNoKey; its blocks EffectOpen, EffectLost, StorageFault's kinds.
+        Raises TypeError, EffectNameRefused, MessageHasNoKey; its blocks EffectLost, StorageFault's kinds.
         """
         encoded, what, home = _encoded(name), f"once({name!r})", home_of(self)
         if home is None:
-            return Once(_InMemory(self, name), (id(self), name), what)
+            return Once(_InMemory(self, name), what)
         from maildefer.maildir.idempotency.effects import Effect  # most handlers never need it
 
         facts = b"\0".join((self.key.encode("utf-8", "surrogateescape"), encoded))
         data = self.Data if isinstance(self.Data, bytes) else self.Data.encode("utf-8", "surrogateescape")
         # Whoever may put entries into a queue can choose another's key: see decision 50.
         hashed = blake2b(facts + b"\0" + blake2b(data, digest_size=32).digest(), digest_size=16).hexdigest()
-        effect = Effect(home, hashed, facts)
-        return Once(effect, effect.path, what)
+        return Once(Effect(home, hashed, facts), what)
 
 
 def _encoded(name: str) -> bytes:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from maildefer.errors import EffectLost, EffectNameRefused, EffectOpen, MessageHasNoKey
+from maildefer.errors import EffectLost, EffectNameRefused, MessageHasNoKey
 from maildefer.handling.project import queue_paths, settings
 from maildefer.maildir.idempotency.effects import Effect
 from maildefer.maildir.layout import Layout, create_queue
@@ -85,12 +84,14 @@ def test_blocks_of_several_names_may_be_nested_and_each_ends_by_itself(queue: st
     assert (once(message, "charge"), once(message, "mail")) == (UNSURE, DONE)
 
 
-def test_a_block_within_one_of_the_same_name_is_refused_and_the_outer_one_goes_on(queue: str) -> None:
-    message = mail(queue)
-    with message.once("invoice-17") as first:
-        with pytest.raises(EffectOpen, match="its own name"), message.once("invoice-17"):
-            pass
-        assert first
+@pytest.mark.parametrize("is_in_memory", [True, False])
+def test_a_block_within_one_of_the_same_name_takes_it_from_the_outer_one(
+    queue: str, monkeypatch: pytest.MonkeyPatch, is_in_memory: bool
+) -> None:
+    monkeypatch.setattr(queue_paths, "redirect", lambda place: place)
+    message = mail(None if is_in_memory else queue)
+    with pytest.raises(EffectLost, match="a block within this one"), message.once("invoice-17"):
+        assert once(message) == UNSURE
     assert once(message) == DONE
 
 
@@ -100,7 +101,7 @@ def test_one_value_is_for_one_block(queue: str) -> None:
         assert first
     with first:
         pass
-    with pytest.raises(EffectOpen), first:
+    with pytest.raises(TypeError, match="for each block"), first:
         pass
 
 
@@ -176,43 +177,3 @@ def test_async_with_does_the_same_while_the_event_loop_goes_on(queue: str) -> No
     assert asyncio.run(handler(mail(queue))) == TO_DO
     assert asyncio.run(handler(mail(queue))) == DONE
     assert set(threads) == {threading.main_thread()}
-
-
-@pytest.fixture
-def slow_begin(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[threading.Event, threading.Event]]:
-    begins, go_on, real = threading.Event(), threading.Event(), Effect.begin
-
-    def begin(effect: Effect) -> Any:
-        begins.set()
-        assert go_on.wait(10)
-        return real(effect)
-
-    monkeypatch.setattr(Effect, "begin", begin)
-    yield begins, go_on
-    go_on.set()
-
-
-def test_a_handler_that_is_cancelled_as_it_begins_keeps_nobody_from_it(
-    queue: str, slow_begin: tuple[threading.Event, threading.Event]
-) -> None:
-    begins, go_on = slow_begin
-
-    async def handler(message: MailRequest) -> None:
-        async with message.once("invoice-17"):
-            raise AssertionError("it was cancelled before")
-
-    async def cancelled() -> tuple[bool, bool]:
-        task = asyncio.ensure_future(handler(mail(queue)))
-        await asyncio.to_thread(begins.wait, 10)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        go_on.set()
-        while True:
-            try:
-                async with mail(queue).once("invoice-17") as first:
-                    return told(first)
-            except EffectOpen:  # the thread has not ended yet
-                await asyncio.sleep(0)
-
-    assert asyncio.run(asyncio.wait_for(cancelled(), 20)) == UNSURE

@@ -15,6 +15,7 @@ _REQUESTS_CHANCE = 0.3
 _BATCHES_SHARE = 0.25
 _TOGETHER_SHARE = 0.15
 _JOURNAL_SHARE = 0.15
+_EFFECTS_SHARE = 0.2  # as of limits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +70,7 @@ class FaultRates:
     batches: int = 0  # most messages are for a `@batch` function; 2: with one call at a time on all hosts
     together: int = 0  # so many entries are pushed at a time, most times
     journal: bool = False  # a loss journal is kept
+    effects: bool = False  # handlers have an effect that is recorded
     paperwork: bool = False  # keepers write status files, read the others', and look for requests
 
     def __str__(self) -> str:
@@ -90,6 +92,8 @@ def forecast(seed: int) -> FaultRates:
         fault_rates = replace(fault_rates, together=4, entries=fault_rates.entries + 4)
     if not fault_rates.local and Random(seed ^ 0x10E).random() < _JOURNAL_SHARE:
         fault_rates = replace(fault_rates, journal=True)  # whose records no power cut spares
+    if not fault_rates.local and Random(seed ^ 0x0CE).random() < _EFFECTS_SHARE:
+        fault_rates = replace(fault_rates, effects=True)
     if random.random() > _LATER_SHARE:
         return fault_rates
     cancels, reschedules = (random.randint(1, 3) if random.random() < 0.5 else 0 for _ in range(2))

@@ -82,8 +82,13 @@ class Handlers:
         seconds = random.expovariate(1 / world.fault_rates.handling)
         if not self._host.calm and random.random() < 0.1:
             seconds = random.uniform(0, 2 * TTL_SECONDS)
-        slots.process.client.sleep(seconds)
-        outcome = self._outcome()
+        fault = None
+        if world.fault_rates.effects:
+            layout = self._host.layouts[0]
+            fault = slots.oracle.effects.have(layout, request.key, slots.process, seconds)
+        else:
+            slots.process.client.sleep(seconds)
+        outcome = Deferred(str(fault), error=type(fault).__name__) if fault else self._outcome()
         failed = isinstance(outcome, Deferred) and outcome.error is not None
         slots.oracle.ends(slots.process, slots.current, FAILED if failed else type(outcome).__name__)
         return outcome

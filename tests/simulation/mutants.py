@@ -17,7 +17,7 @@ import pytest
 
 from maildefer.maildir import claims, doubt, due, durable, journal, names, pop, push, reading, scan
 from maildefer.maildir.drafts import folder, placer
-from maildefer.maildir.idempotency import once
+from maildefer.maildir.idempotency import effects, once
 from maildefer.maildir.markers import drafts, ends, finder, markers, presence
 from maildefer.maildir.markers.names import MarkerState
 from maildefer.maildir.names import EntryName
@@ -53,6 +53,7 @@ from maildefer.pool.worker.limits import worker_limits
 from tests.simulation import (
     batchbugs,
     bugs,
+    effectbugs,
     journalbugs,
     keyedbugs,
     laterbugs,
@@ -401,6 +402,24 @@ MUTANTS = (
         one(once.OncePusher, "_place", keyedbugs.half_an_answer),
     ),
     Mutant("request: withdrawn after a fault", one(once.OncePusher, "_finish", keyedbugs.withdrawn)),
+    Mutant(
+        "effect: ended by anybody",
+        one(effects.Effect, "end", effectbugs.ended_by_anybody),
+        units="tests/maildir/idempotency/test_effects.py",
+    ),
+    Mutant(
+        "effect: what was interrupted told as done",
+        one(effects.Effect, "begin", effectbugs.interrupted_as_done),
+    ),
+    Mutant(
+        "effect: what was interrupted told as new",
+        one(effects.Effect, "begin", effectbugs.interrupted_as_new),
+    ),
+    Mutant(
+        "effect: a doubtful rename taken for done",
+        one(effects.Effect, "_is_moved", effectbugs.moved_in_doubt),
+        units="tests/maildir/idempotency/test_effects.py",
+    ),
     Mutant("audit: none", one(reclaim.Reclaimer, "_audit", bugs.constant(None))),
     Mutant("audit: the board read before the listing", one(reclaim.Reclaimer, "scan", poolbugs.board_first)),
     Mutant(

@@ -13,6 +13,7 @@ from maildefer.maildir.layout import Layout
 from maildefer.maildir.markers.names import DRAFT, IN_KEY
 from tests.simulation.beats import Beats
 from tests.simulation.conversations import Conversations
+from tests.simulation.effects import Effects
 from tests.simulation.histories import History, Violation
 from tests.simulation.journals import Records
 from tests.simulation.keyed_requests import KeyedRequests
@@ -60,12 +61,14 @@ class Oracle:
     uniqueness: Uniqueness = field(init=False)
     keyed: KeyedRequests = field(init=False)
     limits: LimitedHandlers = field(init=False)
+    effects: Effects = field(init=False)
 
     def __post_init__(self) -> None:
         self.beats, self.conversations, self.transitions = Beats(self), Conversations(self), Transitions(self)
         self.periodic, self.uniqueness = PeriodicCalls(self), Uniqueness(self)
         self.keyed = KeyedRequests(self)
         self.limits = LimitedHandlers(self)
+        self.effects = Effects(self)
         for layout in self.layouts:
             folders = {
                 layout.tmp: "tmp",
@@ -108,6 +111,8 @@ class Oracle:
         self.unsynced = {key: folder for key, folder in self.unsynced.items() if folder != path}
 
     def done(self, request: Request, node: Node, overwritten: Node | None) -> None:
+        if "/once/" in request.destination:
+            self.effects.moved(request, node)
         if isinstance(node, Directory):
             return
         self._judge(request, node, overwritten)
