@@ -7,7 +7,7 @@ PYTEST_FLAGS ?= -n auto
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast lint format simulate fuzz mutants bench chaos soak nfs power shared constraints clean
+.PHONY: help setup demo test test-packages test-fast lint format simulate fuzz mutants bench chaos soak nfs power shared constraints clean
 
 help:  ## list these targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1|/' | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -18,12 +18,15 @@ setup:  ## make the virtual environment .venv, with maildefer and what its tests
 demo: setup  ## see it: mail by SMTP, eight workers, a worker killed, nothing lost
 	@$(PYTHON) -m benchmarks.demo
 
-# What starts whole pools, or whole hosts, runs with less beside it: its deadlines are long, but not endless.
-test: lint  ## all checks and all tests
+# The long tests come first (tests/conftest.py), and are handed out a few at a time. Pools and guests mostly wait, so four
+# tests with them run at once; they stand by themselves, as those of the first part leave them no processor.
+test: setup  ## all checks and all tests
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target lint test-packages
+	$(PYTHON) -m pytest $(PYTEST_FLAGS) --maxschedchunk=8 -m "not lifecycle and not mount"
+	$(PYTHON) -m pytest -n 4 --dist=loadgroup -m "lifecycle or mount"
+
+test-packages: setup
 	@.ci/setup test
-	$(PYTHON) -m pytest $(PYTEST_FLAGS) -m "not lifecycle and not mount"
-	$(PYTHON) -m pytest -n 2 -m lifecycle
-	$(PYTHON) -m pytest -m mount
 
 test-fast: setup  ## the tests that are done in a minute
 	$(PYTHON) -m pytest $(PYTEST_FLAGS) -m "not slow and not lifecycle and not mount"

@@ -27,7 +27,14 @@ def _no_project_stays_loaded() -> Iterator[None]:
 
 
 def _project_modules() -> set[str]:
+    if sys.modules.keys().isdisjoint(PACKAGES):  # no module is there without its package
+        return set()
     return {name for name in sys.modules if name.partition(".")[0] in PACKAGES}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes long comes first, so that nothing is left of it when the other processes have no more to do."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -16,6 +16,7 @@ from tests.mount.bed import NfsBed, missing
 from tests.mount.harness import Crew, Figures
 
 ALL = os.environ.get("MAILDEFER_NFS") == "all"
+_HERE = f"{os.path.dirname(__file__)}{os.sep}"
 _PROPERTY = "nfs"
 _COLUMNS = "accepted lost extra takeovers fences doubles".split()
 
@@ -23,12 +24,15 @@ Enlist = Callable[..., Crew]
 Tell = Callable[..., None]
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """All cases are `make nfs`; the others run those that are marked as chosen."""
-    here = [item for item in items if item.path.is_relative_to(os.path.dirname(__file__))]
+    """All cases are `make nfs`; the others run those that are marked as chosen. At most two beds at a time."""
+    here = [item for item in items if str(item.path).startswith(_HERE)]
+    files = sorted({item.path for item in here})
     for item in here:
         item.add_marker(pytest.mark.mount)
         item.add_marker(pytest.mark.slow)
+        item.add_marker(pytest.mark.xdist_group(f"guests {files.index(item.path) % 2}"))
     left = set() if ALL else {item for item in here if not item.get_closest_marker("chosen")}
     if left:
         config.hook.pytest_deselected(items=list(left))

@@ -7,25 +7,27 @@ import os
 import shutil
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
 from tests.power.disks import MAKE, PATH
 
 WHOLE = os.environ.get("MAILDEFER_POWER") == "all"
+_HERE = f"{os.path.dirname(__file__)}{os.sep}"
 _PROPERTY = "power"
 PACKAGES = "e2fsprogs xfsprogs btrfs-progs mount"
 
 Tell = Callable[..., None]
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """They run alone, with the other tests that take a whole machine."""
+    """One at a time, and one of the mount tests beside it."""
     for item in items:
-        if item.path.is_relative_to(Path(__file__).parent):
+        if str(item.path).startswith(_HERE):
             item.add_marker(pytest.mark.mount)
             item.add_marker(pytest.mark.slow)
+            item.add_marker(pytest.mark.xdist_group("guests 0"))
 
 
 @pytest.fixture
