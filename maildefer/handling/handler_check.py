@@ -140,7 +140,7 @@ def _passes_arguments_on(wrapper: Callable[..., Any], inner: object) -> bool:
         defined = ast.parse(textwrap.dedent(inspect.getsource(wrapper.__code__))).body[0]
     except (ValueError, OSError, SyntaxError, IndexError):  # a cell without contents; no source
         return False
-    if not isinstance(defined, ast.FunctionDef):
+    if not isinstance(defined, ast.FunctionDef | ast.AsyncFunctionDef):
         return False
     own = {argument.arg for argument in (*defined.args.posonlyargs, *defined.args.args)}
     rest = {argument.arg for argument in (defined.args.vararg, defined.args.kwarg) if argument is not None}

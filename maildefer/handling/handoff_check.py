@@ -38,7 +38,7 @@ def _written_out(file: str, handlers: set[str]) -> Iterator[tuple[int, Handoff]]
     except (OSError, SyntaxError):  # no source, or not in Python: nothing is found
         return
     for statement in tree.body:
-        if isinstance(statement, ast.FunctionDef) and statement.name in handlers:
+        if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef) and statement.name in handlers:
             for returned in _returns(statement):
                 match returned.value:
                     case ast.Constant(value=str() as text):

@@ -572,9 +572,12 @@ def test_a_handoff_that_leads_somewhere_passes(project: Write) -> None:
 
 
 @pytest.mark.parametrize("target", ["app.index.MISSING", "app.nowhere.START"])
-def test_a_handoff_that_leads_nowhere_is_named_with_file_and_line(project: Write, target: str) -> None:
+@pytest.mark.parametrize("kind", ["def", "async def"])
+def test_a_handoff_that_leads_nowhere_is_named_with_file_and_line(
+    project: Write, target: str, kind: str
+) -> None:
     project("settings.py", TWO_QUEUES)
-    path = project("posting.py", SENDER.format(f'"{target}"'))
+    path = project("posting.py", SENDER.format(f'"{target}"').replace("def START", f"{kind} START"))
     with pytest.raises(HandlerMissing, match=rf"{path}:4: no handler {target}: correct the name"):
         check_handoffs(Application.load())
 

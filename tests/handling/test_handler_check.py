@@ -59,6 +59,16 @@ def noting(function: Handler) -> Handler:
     return wrapper
 
 
+def awaiting(function: Handler) -> Handler:
+    """Hands everything on, and awaits it."""
+
+    @functools.wraps(function)
+    async def wrapper(message: object, *arguments: object, **captures: object) -> object:
+        return await function(message, *arguments, **captures)  # type: ignore[no-any-return]
+
+    return wrapper
+
+
 def supplying(function: Handler) -> Handler:
     """Gives an argument of its own."""
 
@@ -111,6 +121,7 @@ class Called:
         (noting(plain), ("name", "host")),
         (noting(noting(needing)), ("name", "host")),
         (noting(anything), ("whatever",)),
+        (awaiting(noting(needing)), ("name", "host")),
         (supplying(with_database), ("host",)),
         (adding(with_database), ("host",)),
         (noting(adding(with_database)), ("host",)),
@@ -127,6 +138,7 @@ def test_a_handler_that_its_captures_fit_is_taken(function: Handler, captures: t
     [
         (plain, ("nmae",), "unexpected keyword argument 'nmae'"),
         (needing, ("name",), "missing a required argument: 'host'"),
+        (awaiting(needing), ("name",), "missing a required argument: 'host'"),
         (alone, ("host",), "unexpected keyword argument 'host'"),
         (lambda: None, (), "too many positional arguments"),
         (plain, ("message",), "multiple values for argument 'message'"),
