@@ -1,8 +1,8 @@
 """The queue in any Python program: `Queue("run/posts").push(message)`.
 
 The code is in `maildefer.maildir` (push, pop, operator), `maildefer.pool.receiver.consumer` and
-`maildefer.message.safe_maildir`; the error is in `maildefer.errors`, a key of a unique push in
-`maildefer.maildir.markers.unique`. Importing this module loads no e-mail package, since every worker imports it.
+`maildefer.message.safe_maildir`; the error in `maildefer.errors`, a key of a unique push in
+`maildefer.maildir.markers.unique`. Importing this loads no e-mail package, since every worker does.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ __all__ = ["PushedKey", "Queue", "QueueError", "SafeMaildir"]
 _HOST = os.uname().nodename
 _pushers: dict[str, Pusher] = {}  # one for each queue and process, so that its threads share directory syncs
 _safe_pushers: dict[str, Pusher] = {}  # the same, for keys without the host's name
-os.register_at_fork(after_in_child=_safe_pushers.clear)
-os.register_at_fork(after_in_child=_pushers.clear)  # a sync that runs in the parent would never end here
+for _known in (_pushers, _safe_pushers):  # a sync that runs in the parent would never end here
+    os.register_at_fork(after_in_child=_known.clear)
 
 
 class Queue:
@@ -57,9 +57,8 @@ class Queue:
         self.dir = os.fspath(queue_dir)
         self.pop_limit = pop_limit
         self.oversize_dir: str | None = None
-        self._oversize: str | None = None
-        if oversize_dir:
-            self._oversize = located(os.fspath(oversize_dir))
+        self._oversize = located(os.fspath(oversize_dir)) if oversize_dir else None
+        if oversize_dir and self._oversize:
             self.oversize_dir = os.path.join(os.fspath(oversize_dir), "new")
             _pusher(self._oversize)
         self._safe = safe
@@ -122,9 +121,9 @@ class Queue:
         if after is None and at is None and unique is None and priority == "normal":
             return pusher.push(compose)
         planned = Planned(compose=compose, due=pusher.due(after=after, at=at), priority=priority)
-        if unique is None:
-            return pusher.push(planned)
-        return push_unique(pusher.layout, unique, planned, host=pusher.host)
+        if unique is not None:
+            return push_unique(pusher.layout, unique, planned, host=pusher.host)
+        return pusher.push(planned)
 
     def cancel(self, key: str) -> bool:
         """Remove an entry that waits or is deferred, and say whether it was; a worker's entry is left to it.
