@@ -57,16 +57,16 @@ class Application:
             )
         provide(loaded)
         application.log_processors = set_up_logging(loaded)
-        use_middleware(application.router)
         application.import_handlers(probed=probed)
         return application
 
     def import_handlers(self, *, probed: bool = False) -> None:
-        """Set the defaults for captures and the shared state store, then import each queue's modules, in order."""
+        """Set captures' defaults and the state store, then import middleware and each queue's modules, in order."""
         self.router.defaults(**self.settings.router_defaults)
         store = self.router.STATE_STORE
         if type(store) is MemoryStorage and not store.states:  # else the settings module has chosen one
             self.router.STATE_STORE = DirectoryStorage(self._absolute(self.settings.state_path))
+        use_middleware(self.router)
         for queue, modules in self.settings.queues.items():
             for name in modules:
                 import_user_module(name, listed_in=f"handlers of {queue} in {self.settings.module}")

@@ -107,6 +107,12 @@ def test_middleware_is_loaded_before_the_handlers_and_surrounds_them(project: Wr
     assert any(file.endswith("app/hooks.py") for file in application.files())  # whose change reloads the pool
 
 
+def test_hooks_may_import_handlers_whose_routes_need_the_settings_captures(project: Write) -> None:
+    project("settings.py", TWO_QUEUES + 'middleware = ["app.hooks.hook"]\n')
+    project("hooks.py", HOOKS.replace("assert", "import app.posting #"))
+    assert Application.load().dispatcher("run/queue").matches("post@osb.example") == ["app.posting.START"]
+
+
 def test_a_project_with_a_middleware_that_is_none_does_not_load(project: Write) -> None:
     path = project("settings.py", TWO_QUEUES + 'middleware = ["app.hooks.hok"]\n')
     project("hooks.py", HOOKS)
