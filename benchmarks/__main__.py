@@ -29,6 +29,7 @@ NAMES = (
     "batches",
     "limits",
     "middleware",
+    "concurrent",
     "routes",
     "parsing",
     "handler",

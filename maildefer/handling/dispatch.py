@@ -12,7 +12,7 @@ from maildefer.errors import RouteTooSlow, RouteUntried
 from maildefer.handling import handler_marks
 from maildefer.handling.calls.batch import Batches
 from maildefer.handling.calls.step import HandlerStep, step_of
-from maildefer.handling.calls.terms import CallTerms, LoopTerms, Running, at_once
+from maildefer.handling.calls.terms import CallTerms, LoopTerms, Running, WithinLimit, at_once
 from maildefer.handling.handler_marks import ERROR_STATE, Handler, HasRecipient
 from maildefer.handling.handoff import HandoffResolver
 from maildefer.handling.limits.admission import ConversationTokens, LimitSlots, batch_within_limits
@@ -52,6 +52,7 @@ class Dispatcher:
         self._generation = -1
         self._table: PatternTable[Row] = PatternTable(())
         self._stateful_modules: frozenset[str] = frozenset()
+        self._kinds: frozenset[bool] = frozenset()  # of its handlers: async or not
 
     def dispatch(self, message: HasRecipient) -> tuple[Outcome, str]:
         """Run every handler of the message; returns the worst outcome, and the handlers' full names."""
@@ -75,13 +76,15 @@ class Dispatcher:
         limits: LimitSlots | None = None,
         running: Running | None = None,
         limit_seconds: float | None = None,
+        within_limit: WithinLimit | None = None,
     ) -> tuple[Outcome, str]:
         """As `dispatch`, for one of many messages on a loop, each in a task of its own, with terms of its own.
 
         Handlers that are not async run in place. `limit_seconds` is the time limit of handlers without a `@timeout`,
-        which the message's handlers share. Raises CancelledError if the task is cancelled.
+        which the message's handlers share; `within_limit` keeps all limits by itself. Raises CancelledError if the task
+        is cancelled.
         """
-        terms = self._loop_terms(tokens, limits, running, limit_seconds)
+        terms = self._loop_terms(tokens, limits, running, limit_seconds, within_limit)
         return await log_context.await_handlers(self._begin(message, terms))
 
     async def _begin(self, message: HasRecipient, terms: CallTerms) -> tuple[Outcome, str]:
@@ -116,13 +119,17 @@ class Dispatcher:
         """After how many failures no handler of the message may run again, by `@retry(attempts=…)`; None for no limit.
 
         It is asked after a worker's death, of which it is not known which of the handlers was the cause (else the
-        keeper gives it up): the most patient one counts, and no `@batch`, whose death charges messages without a part.
+        keeper gives it up): the most patient one counts, and neither a `@batch` nor an async one, whose death charges
+        messages without a part.
         """
         try:
             steps = [step for (steps, _), _ in self._matched(message) for step in steps]
         except (RouteTooSlow, RouteUntried):
             return None
-        allowed = [step.retry.max_attempts if step.retry and step.terms is None else None for step in steps]
+        allowed = [
+            step.retry.max_attempts if step.retry and step.terms is None and not step.is_async else None
+            for step in steps
+        ]
         known = [number for number in allowed if number is not None]
         return max(known) if known and len(known) == len(allowed) else None
 
@@ -142,6 +149,10 @@ class Dispatcher:
 
     def is_async(self, message: HasRecipient) -> bool:
         """Whether any handler that matches is async by its marks; `begin` is for others, too."""
+        if self._generation != self._router.generation:
+            self._build()
+        if len(self._kinds) < 2:  # all are alike
+            return True in self._kinds
         try:
             return any(step.is_async for (steps, _), _ in self._matched(message) for step in steps)
         except (RouteTooSlow, RouteUntried):
@@ -162,9 +173,10 @@ class Dispatcher:
         limits: LimitSlots | None = None,
         running: Running | None = None,
         limit_seconds: float | None = None,
+        within_limit: WithinLimit | None = None,
     ) -> list[Outcome] | Deferred:
         """As `dispatch_batch`, on a loop: see `begin`."""
-        terms = self._loop_terms(None, limits, running, limit_seconds)
+        terms = self._loop_terms(None, limits, running, limit_seconds, within_limit)
         return await log_context.await_handlers(self._attempt_batch(step, messages, terms))
 
     async def _attempt_batch(
@@ -188,9 +200,15 @@ class Dispatcher:
         limits: LimitSlots | None,
         running: Running | None,
         limit_seconds: float | None,
+        within_limit: WithinLimit | None,
     ) -> LoopTerms:
         return LoopTerms(
-            lock=self._router.lock, tokens=tokens, limits=limits, running=running, left_seconds=limit_seconds
+            lock=self._router.lock,
+            tokens=tokens,
+            limits=limits,
+            running=running,
+            left_seconds=limit_seconds,
+            within_limit=within_limit,
         )
 
     def buried(self, message: HasRecipient, outcome: Outcome) -> None:
@@ -223,6 +241,7 @@ class Dispatcher:
         self._stateful_modules = frozenset(
             s.module for _, (steps, _) in table for s in steps if not s.stateless
         )
+        self._kinds = frozenset(step.is_async for _, (steps, _) in table for step in steps)
         self._table, self._generation = PatternTable(table), generation
 
     def _has_function(self, function: Handler) -> bool:

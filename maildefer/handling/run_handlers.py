@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Coroutine, Sequence
+from functools import partial
 from inspect import isawaitable
 from typing import Any, Final
 
 from maildefer import log_context
 from maildefer.errors import StorageFault
-from maildefer.handling.calls.event_loop import outside
+from maildefer.handling.calls.event_loop import called_outside
 from maildefer.handling.calls.step import HandlerStep
 from maildefer.handling.calls.terms import CallTerms, at_once
 from maildefer.handling.handler_marks import HasRecipient
@@ -159,7 +160,7 @@ class HandlersOfMessage:
         try:
             if terms.running is not None:
                 terms.running(step.name, step.timeout_seconds, step.most_timeouts)
-            function = outside(step.function) if terms.on_loop else step.function
+            function = partial(called_outside, step.function) if terms.on_loop else step.function
             if step.nolocking:
                 result = function(message, **groups)
             else:

@@ -51,7 +51,7 @@ def main() -> int:
         terminal.report_failure(str(fault))
         return 1
     os.chdir("/")  # from here on a mount that hangs does not hang this process
-    _share_memory_with_children()
+    _share_memory_with_children(is_async=any(route.is_async for route in report.routes))
     set_title(f"supervisor {options.pidfile}")
     if code := supervisor.run():
         terminal.report_failure(supervisor.drain.reason)
@@ -115,10 +115,13 @@ _HANDLERS_IMPORT = (
 )
 
 
-def _share_memory_with_children() -> None:
+_ASYNC_HANDLERS_NEED = ("maildefer.pool.worker.in_flight.async_worker",)  # and asyncio
+
+
+def _share_memory_with_children(*, is_async: bool) -> None:
     """Load what every worker will need, then keep the collector from touching, and so copying, those pages."""
     logs.warm_up()
-    for name in _HANDLERS_IMPORT:
+    for name in (*_HANDLERS_IMPORT, *(_ASYNC_HANDLERS_NEED if is_async else ())):
         importlib.import_module(name)
     gc.collect()
     gc.freeze()

@@ -16,6 +16,7 @@ from maildefer.pool.context import QueueOfPool
 from maildefer.pool.probe import ProbedRoute, ProbeReport
 
 MOST_WORKERS: Final = 4096
+MOST_IN_FLIGHT: Final = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +27,7 @@ class PoolOptions:
     pidfile: str
     queues: tuple[str, ...] | None = None  # None: all of the settings
     workers: int | None = None
+    concurrency: int | None = None
     lock_fd: int = -1
     force: bool = False
     intake: bool = False
@@ -57,13 +59,21 @@ class PoolOptions:
     def settings(self, report: ProbeReport) -> PoolSettings:
         """Combine the application's settings with the command line, which comes first.
 
-        Raises ConfigurationError for more workers than any host has use for, since a slip would take all memory,
-        and for a log file that can't be opened.
+        Raises ConfigurationError for more workers than any host has use for, since a slip would take all memory, for
+        more messages in flight than a worker has room for, and for a log file that can't be opened.
         """
-        settings = report.settings
-        settings = replace(settings, workers=self.workers) if self.workers is not None else settings
+        given = report.settings
+        settings = replace(
+            given,
+            workers=given.workers if self.workers is None else self.workers,
+            concurrency=given.concurrency if self.concurrency is None else self.concurrency,
+        )
         if settings.workers > MOST_WORKERS:
             raise ConfigurationError(f"workers={settings.workers}: at most {MOST_WORKERS} on one host")
+        if settings.concurrency > MOST_IN_FLIGHT:
+            raise ConfigurationError(
+                f"concurrency={settings.concurrency}: at most {MOST_IN_FLIGHT} in one worker"
+            )
         if (file := self._log_file_of(settings)) is not None and file != events.current_log_file():
             events.must_open(file)
         return settings

@@ -43,6 +43,7 @@ class ProbedRoute:
     timeout_seconds: float | None = None  # the handler's own time limit
     exclusive: bool = False  # a `@batch` with one call at a time on all hosts
     limits: tuple[str, ...] = ()  # what its `@concurrency` and `@rate` say
+    is_async: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,6 +173,7 @@ def _report_of(found: dict[str, Any]) -> ProbeReport:
                 timeout_seconds=route["timeout_seconds"],
                 exclusive=route["exclusive"],
                 limits=tuple(route["limits"]),
+                is_async=route["async"],
             )
             for route in found["routes"]
         ),
@@ -212,6 +214,7 @@ def _is_route(found: object) -> bool:
             "pattern": str(),
             "stateless": bool(),
             "exclusive": bool(),
+            "async": bool(),
             "timeout_seconds": None | float() as seconds,
             "limits": list(limits),
         }:

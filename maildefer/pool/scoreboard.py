@@ -22,7 +22,7 @@ FAULT_WORD, FAULT_PLACES, FAULT_WORDS = 64, 16, 32  # of a queue: see `chore_fau
 _QUEUE_WORDS = FAULT_WORD + FAULT_PLACES * FAULT_WORDS
 _SLOT_WORDS = 184
 PLACES = 32  # claims that one process may hold at a time, besides those that it gathers
-GATHERED_PLACES = 1024  # for batches; at the end, so that a pool without batches never touches them
+GATHERED_PLACES = 1024  # for batches and messages in flight; at the end, so that other pools never touch them
 BATCH_CHANNELS = 8  # `@batch` functions beyond so many share them, and their leaders
 HANDLER_WORD = 28 + PLACES
 HANDLER_BYTES = 16 * WORD_BYTES
@@ -136,7 +136,9 @@ class SlotWord:
     )  # of its name, at HANDLER_WORD; 0 before any handler has the message
     EXIT: Final = HELD + PLACES + 9  # 1 + the wait status of a dead one; see `worker_deaths`
     DIED: Final = HELD + PLACES + 10  # boot clock, ns
-    LIMIT: Final = HELD + PLACES + 11  # the time limit that it was ended for, ms; 0: it was not
+    LIMIT: Final = (
+        HELD + PLACES + 11
+    )  # the time limit that it was ended for, ms; 0: it was not; see `worker_deaths`
 
 
 class Scoreboard:
@@ -253,6 +255,10 @@ class Scoreboard:
     def gathered(self, slot: int) -> int:
         """Count the claims that the child holds for batches."""
         return sum(1 for word in self._gathered_words(slot) if word)
+
+    def in_handlers(self, slot: int) -> int:
+        """Count those of them whose messages handlers have: of a batch, or in flight."""
+        return sum(1 for word in self._gathered_words(slot) if word & IN_HANDLER)
 
     def spared(self, slot: int, queue: int) -> frozenset[int]:
         """List the claims, by SEQ, that the child had gathered in that queue and no handler had begun with."""

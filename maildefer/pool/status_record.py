@@ -106,7 +106,8 @@ def worker_record(context: PoolContext, slot: int) -> dict[str, Any] | None:
     if not child.is_worker:
         return None
     index = min(child.queue, len(context.queues) - 1)
-    handling = child.deadline != 0
+    in_handlers = board.in_handlers(slot)
+    handling = child.deadline != 0 or in_handlers > 0
     return {
         "pid": child.pid,
         "state": "handling" if handling else _named(State, child.state),
@@ -116,6 +117,7 @@ def worker_record(context: PoolContext, slot: int) -> dict[str, Any] | None:
         "handler": (board.handler(slot) or None) if handling else None,
         "seconds": round(boottime() - child.began, 3) if handling else None,
         "gathered": board.gathered(slot),
+        "in_handlers": in_handlers,
         "waits_for": child.waits_for or None,
         "handled": child.handled,
         "acked": child.acked,

@@ -6,6 +6,7 @@ On the scoreboard a death outlives the keeper, and stays until the dead worker's
 from __future__ import annotations
 
 import os
+import re
 import signal
 from typing import Final
 
@@ -20,7 +21,10 @@ _MOST_STATUS: Final = 0xFFFF  # wait(2)
 _SIGNALS: Final = frozenset(map(int, signal.valid_signals()))
 _MOST_STACK: Final = 16_000
 _PACKAGE: Final = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-_CALLER: Final = f'  File "{_PACKAGE}/handling/dispatch.py"'
+_CALLERS: Final = ("handling/run_handlers.py", "handling/calls/batch.py", "pool/worker/in_flight/flights.py")
+_CALLER: Final = re.compile(
+    "|".join(f'  File "{re.escape(_PACKAGE)}/{re.escape(file)}"' for file in _CALLERS)
+)
 
 
 def note_death(
@@ -53,10 +57,11 @@ def read_death(board: Scoreboard, slot: int, dumps: StackDumps | None) -> Death 
     if word == _EXCEPTION:
         return Death(how="by an exception of its program")
     stack = _of_handlers(dumps.read(slot))[:_MOST_STACK] if dumps is not None else ""
+    seconds = round(child.died - child.began, 3) if child.began else None
     return Death(
-        how=_how(_exit_code(word - 1), child.limit_seconds),
+        how=_how(_exit_code(word - 1), child.limit_seconds, seconds),
         handler=board.handler(slot) or None,
-        seconds=round(child.died - child.began, 3) if child.began else None,
+        seconds=seconds,
         stack=stack or None,
         most_failures=child.most_timeouts if child.limit_seconds else 0,
     )
@@ -70,10 +75,14 @@ def _exit_code(status: int) -> int:
 
 def _of_handlers(stack: str) -> str:
     """Cut the lines below a handler, which are of this package and help nobody."""
-    return "\n\n".join(thread.partition(_CALLER)[0].rstrip() for thread in stack.split("\n\n"))
+    return "\n\n".join(_CALLER.split(thread, 1)[0].rstrip() for thread in stack.split("\n\n"))
 
 
-def _how(code: int, limit_seconds: float) -> str:
+def _how(code: int, limit_seconds: float, seconds: float | None) -> str:
+    if (
+        seconds is not None and seconds < limit_seconds
+    ):  # it was in its handler when another one was over the limit
+        return "by holding up the event loop beyond another message's time limit"
     if limit_seconds and code == -signal.SIGKILL:
         return f"by its time limit of {limit_seconds:g} s, by SIGKILL, since SIGABRT did not end it"
     if limit_seconds:

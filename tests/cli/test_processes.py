@@ -815,7 +815,17 @@ def test_supervise_becomes_the_supervisor_with_what_was_asked_for(maildefer, pro
 
     monkeypatch.setattr(os, "execv", note)
     maildefer(
-        "supervise", "-w", "3", "--intake", "--log-format", "json", "--log-file", "pool.log", "run/queue"
+        "supervise",
+        "-w",
+        "3",
+        "--concurrency",
+        "70",
+        "--intake",
+        "--log-format",
+        "json",
+        "--log-file",
+        "pool.log",
+        "run/queue",
     )
     ((python, *module, orders),) = executed
     assert (python, module) == (sys.executable, ["-m", "maildefer.pool"])
@@ -826,6 +836,7 @@ def test_supervise_becomes_the_supervisor_with_what_was_asked_for(maildefer, pro
         "project": os.getcwd(),
         "queues": [os.path.abspath("run/queue")],
         "workers": 3,
+        "concurrency": 70,
         "log_file": os.path.abspath("pool.log"),
         "pidfile": told["pidfile"],
         "force": False,

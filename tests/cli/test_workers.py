@@ -12,6 +12,7 @@ from maildefer.cli.commands.status import _worker
     [
         ({"state": "idle", "gathered": 0, "waits_for": None}, "idle"),
         ({"state": "idle", "gathered": 37, "waits_for": None}, "gathers 37"),
+        ({"state": "handling", "in_handlers": 37, "gathered": 37}, "handles 37"),
         ({"state": "handling", "gathered": 37, "waits_for": None}, "handling"),
         ({"state": "handling", "gathered": 0, "waits_for": 4711}, "waits"),
     ],

@@ -175,6 +175,7 @@ def test_a_route_whose_time_limit_is_none_is_no_route(seconds: object) -> None:
         "pattern": "p",
         "stateless": True,
         "exclusive": False,
+        "async": False,
         "timeout_seconds": 5.0,
         "limits": ["2 at a time"],
     }

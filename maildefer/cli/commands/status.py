@@ -198,6 +198,8 @@ def _worker(worker: dict[str, Any]) -> list[object]:
     state = worker.get("state")
     if state in ("idle", "busy") and worker.get("gathered"):
         state = f"gathers {worker['gathered']}"
+    elif state == "handling" and number(worker.get("in_handlers")) > 1:
+        state = f"handles {worker['in_handlers']}"
     elif worker.get("waits_for"):
         state = "waits"
     return [f"  {worker.get('pid')}", state, busy, handled, failed, worker.get("queue"), entry]

@@ -26,6 +26,16 @@ def supervise(
         int | None,
         typer.Option("--workers", "-w", metavar="N", min=1, help="How many; else as the settings say."),
     ] = None,
+    concurrency: Annotated[
+        int | None,
+        typer.Option(
+            "--concurrency",
+            metavar="N",
+            min=1,
+            max=1000,
+            help="How many messages for async handlers each has in flight; else as the settings say (10).",
+        ),
+    ] = None,
     pid: Annotated[
         str | None, typer.Option("--pid", metavar="PATH", help="The pid file (run/supervise-HOST.pid).")
     ] = None,
@@ -82,6 +92,7 @@ def supervise(
         "project": project(),
         "queues": [os.path.abspath(queue) for queue in queues] if queues else None,
         "workers": workers,
+        "concurrency": concurrency,
         "pidfile": pidfile,
         "lock_fd": acquire_lock(pidfile),
         "force": force,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from functools import partial
 from inspect import isawaitable
 
 from maildefer import log_context
-from maildefer.handling.calls.event_loop import outside
+from maildefer.handling.calls.event_loop import called_outside
 from maildefer.handling.calls.step import HandlerStep
 from maildefer.handling.calls.terms import CallTerms
 from maildefer.handling.handler_marks import HasRecipient
@@ -32,7 +33,8 @@ class Batches:
         try:
             if terms.running is not None:
                 terms.running(step.name, step.timeout_seconds, step.most_timeouts)
-            call = outside(step.batch_function) if terms.on_loop else step.batch_function
+            function = step.batch_function
+            call = partial(called_outside, function) if terms.on_loop else function
             with nullcontext() if step.nolocking else terms.lock:
                 returned = call(list(messages))
             if isawaitable(returned):

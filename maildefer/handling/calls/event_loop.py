@@ -66,18 +66,24 @@ async def within_limit(awaitable: Awaitable[T], seconds: float | None, name: str
 
 def outside(function: Callable[P, T]) -> Callable[P, T]:
     """Let the function be called on a loop as if none ran: it may run one of its own, as by `asyncio.run`."""
-    import asyncio  # see above
 
     @wraps(function)
     def call(*arguments: P.args, **named: P.kwargs) -> T:
-        running = asyncio._get_running_loop()
-        asyncio._set_running_loop(None)
-        try:
-            return function(*arguments, **named)
-        finally:
-            asyncio._set_running_loop(running)
+        return called_outside(function, *arguments, **named)
 
     return call
+
+
+def called_outside(function: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
+    """Call it as `outside` says."""
+    import asyncio  # see above
+
+    running = asyncio._get_running_loop()
+    asyncio._set_running_loop(None)
+    try:
+        return function(*arguments, **named)
+    finally:
+        asyncio._set_running_loop(running)
 
 
 def runner() -> asyncio.Runner:

@@ -18,6 +18,9 @@ T = TypeVar("T")
 Running = Callable[[str, float | None, int], None]
 """Called before each handler: its name, its own time limit in seconds, if it has one, and its `most_timeouts`."""
 
+WithinLimit = Callable[[Awaitable[Any], str], Awaitable[Any]]
+"""Awaits what a handler does, by its name, and cancels it at the limit that `Running` was told last."""
+
 
 @dataclass(kw_only=True)
 class CallTerms:
@@ -50,9 +53,12 @@ class LoopTerms(CallTerms):
     """
 
     left_seconds: float | None = None
+    within_limit: WithinLimit | None = None
     on_loop: bool = field(default=True, init=False)
 
     async def finished(self, step: HandlerStep, result: Awaitable[object]) -> object:
+        if self.within_limit is not None:
+            return await self.within_limit(result, step.name)
         if step.timeout_seconds is not None or self.left_seconds is None:
             return await event_loop.within_limit(result, step.timeout_seconds, step.name)
         began = time.monotonic()

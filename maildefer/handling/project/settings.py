@@ -13,6 +13,7 @@
 | `dkim_config` | | none | by the domain of From: `selector`, `key` (a file), `domain`, to sign what handlers send |
 | `template_config` | | none | `dir`, and `module` below it: where `maildefer.view` finds templates |
 | `workers` | `MAILDEFER_WORKERS` | CPUs, at least 2 | processes that handle |
+| `concurrency` | `MAILDEFER_CONCURRENCY` | 10 | messages for `async def` handlers in flight in each of them, to 1000 |
 | `handler_timeout_seconds` | `MAILDEFER_HANDLER_TIMEOUT_SECONDS` | 3600 | for one message; 0: none |
 | `drain_seconds` | `MAILDEFER_DRAIN_SECONDS` | 30 | from `TERM` to `KILL` |
 | `max_attempts` | `MAILDEFER_MAX_ATTEMPTS` | 20 | attempts that fail before an exception buries; a `Defer` is none |
@@ -95,6 +96,7 @@ class PoolSettings:
     receiver_config: Mapping[str, Any] | None = None
     web_config: Mapping[str, Any] | None = None
     workers: int = 2
+    concurrency: int = 10
     handler_timeout_seconds: float = 3600.0
     drain_seconds: float = 30.0
     max_attempts: int = 20
@@ -173,6 +175,7 @@ _SCALARS: Final = (str, int, float, bool, type(None))
 # Name, type, least value.
 _PLAIN: Final[tuple[tuple[str, type, float], ...]] = (
     ("workers", int, 1),
+    ("concurrency", int, 1),
     ("handler_timeout_seconds", float, 0),
     ("drain_seconds", float, 0),
     ("max_attempts", int, 1),

@@ -190,7 +190,7 @@ class WorkerTable:
         captured_output.emit_rest(child.output, self._about(child))
         settled = slot.handled
         held = self._board.holds(child.slot)
-        handling = slot.deadline != 0
+        handling = slot.deadline != 0 or self._board.in_handlers(child.slot) > 0
         was_starting = slot.state == State.STARTING
         self.any_came_up = self.any_came_up or not was_starting
         code = os.waitstatus_to_exitcode(status)
@@ -203,7 +203,7 @@ class WorkerTable:
         # It may have died of its own accord before our signal came.
         spared = child.killed in ("drain", "fence") and code == -signal.SIGKILL
         charged = handling and not spared
-        limit = slot.deadline - slot.began
+        limit = slot.limit_seconds or max(0.0, slot.deadline - slot.began)
         if not handling:
             slot.began = slot.handler_length = 0
         over = handling and child.killed == "timeout"

@@ -12,12 +12,13 @@
     batch_worker         a worker with @batch handlers
     batch_group          messages that wait for calls; claim_slots: their claims on the scoreboard
     batch_leader         one worker gathers for all of a host; which calls may begin
+    in_flight/           a worker with async handlers: many messages at a time, on an event loop
     limits/              slots of @concurrency and @rate
     bisect               finds the messages on which a batch fails
 
-A worker imports none of the modules of batches unless its application has @batch handlers, and none of limits/ unless
-any handler is limited.
-Imports point down: run > batch_worker > worker > limits > conversation_locks > queue_view; batch_worker > batch_group,
-batch_leader, claim_slots; batch_group > attempt, bisect; worker > attempt > settle > cross_device; worker, scout >
-offers.
+A worker imports none of the modules of batches unless its application has @batch or async handlers, none of in_flight/
+unless it has async ones, and none of limits/ unless any handler is limited.
+Imports point down: run > in_flight > batch_worker > worker > limits > conversation_locks > queue_view; batch_worker >
+batch_group, batch_leader, claim_slots; batch_group > attempt, bisect; worker > attempt > settle > cross_device; worker,
+scout > offers.
 """

@@ -72,7 +72,7 @@ class QueueAttempts:
                 outcome, handler = self.run_handlers(self.dispatcher.dispatch, message, (claim,))
                 self._settle(claim, message, outcome, handler)
         except (QueueError, MemoryError) as fault:
-            self._end_in_fault(claim, fault)
+            self.end_in_fault(claim, fault)
             return False
         return True
 
@@ -97,7 +97,7 @@ class QueueAttempts:
         try:
             self._settle(claim, message, outcome, handler)
         except (QueueError, MemoryError) as fault:
-            self._end_in_fault(claim, fault)
+            self.end_in_fault(claim, fault)
 
     def _settle(self, claim: Claim, message: object, outcome: Outcome, handler: str) -> None:
         """Settle the claim as the outcome says, and log it. Raises ClaimLost, or a fault with the claim still held."""
@@ -120,7 +120,8 @@ class QueueAttempts:
             )
         log_failure(outcome, message, handler, last=word == "buried")
 
-    def _end_in_fault(self, claim: Claim, fault: QueueError | MemoryError) -> None:
+    def end_in_fault(self, claim: Claim, fault: QueueError | MemoryError) -> None:
+        """End an attempt whose claim is lost, or that failed for a fault that is not the message's."""
         if isinstance(fault, ClaimLost):
             self.note_lost()
             events.emit("claim.lost", queue=self.queue, name=fault.name)

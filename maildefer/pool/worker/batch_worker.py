@@ -57,14 +57,10 @@ class BatchWorker(Worker):
         assert locks is not None
         self._max_crashes = shared.settings.max_crashes
         self._groups: dict[GroupKey, BatchGroup[GatheredClaim]] = {}
-        self._free_places = GatheredSlots.all_places(shared.board, slot)
+        self._free_places = self._all_places(slot)
         self._gathered_slots: dict[int, GatheredSlots] = {}
         for index in {index for index, _ in functions}:
-            queue = self._queues[index]
-            slots = GatheredSlots(shared.board, slot, self._slot, index, self._free_places)
-            self._gathered_slots[index] = slots
-            queue.claimer = GatheringClaimer.like(queue.claimer, slots)
-            self._attempts[index].run_handlers = partial(self._run_marked, slots)
+            self._gather_in(self._queues[index], slot)
         self._leaders = [
             BatchLeader(number, shared.gathering[number], locks, self._offers)
             for number in range(min(len(functions), BATCH_CHANNELS))
@@ -74,6 +70,16 @@ class BatchWorker(Worker):
         }
         self._only = {index: name for (index, name), is_only in functions.items() if is_only}
         self._seat = LeadersSeat(locks, self._offers)
+
+    def _all_places(self, slot: int) -> list[int]:
+        return GatheredSlots.all_places(self._shared.board, slot)
+
+    def _gather_in(self, queue: QueueView, slot: int) -> None:
+        """Give the claims of a queue places of their own."""
+        slots = GatheredSlots(self._shared.board, slot, self._slot, queue.index, self._free_places)
+        self._gathered_slots[queue.index] = slots
+        queue.claimer = GatheringClaimer.like(queue.claimer, slots)
+        self._attempts[queue.index].run_handlers = partial(self._run_marked, slots)
 
     def _tokens(self, conversations: ConversationLocks | None) -> ConversationTokens:
         assert self._shared.locks is not None
@@ -90,7 +96,7 @@ class BatchWorker(Worker):
             if self._words[Header.DRAINING]:
                 self._words[self._base + SlotWord.RELEASED] += self._groups.pop(key).release()
             elif not self._handle_group(key):
-                time.sleep(_LOOK_SECONDS)
+                self._pause()
         self._log.flush()
 
     def _attempt(self, queue: QueueView, name: str, read: ReadMessage) -> None:
@@ -189,6 +195,10 @@ class BatchWorker(Worker):
         batch = group.take(self._limit_bytes)
         if not group.claims:
             del self._groups[key]
+        self._call(queue, batch)
+        return True
+
+    def _call(self, queue: QueueView, batch: BatchGroup[GatheredClaim]) -> None:
         self._words[self._base + SlotWord.STATE] = State.BUSY
         self._words[self._base + SlotWord.QUEUE] = queue.index
         try:
@@ -196,7 +206,6 @@ class BatchWorker(Worker):
         finally:
             if batch.step.call_token:
                 self._calls.release_token(batch.step.call_token)
-        return True
 
     def _may_call(self, group: BatchGroup[GatheredClaim], now: float) -> bool:
         """Take the token of the call, if it needs one."""
@@ -249,8 +258,12 @@ class BatchWorker(Worker):
             self._settle_passed()
             oldest_first = sorted(self._groups, key=lambda key: self._groups[key].due)
             if not any(map(self._handle_group, oldest_first)):
-                time.sleep(_LOOK_SECONDS)
+                self._pause()
         return True
+
+    def _pause(self) -> None:
+        """Wait a moment for what other workers do."""
+        time.sleep(_LOOK_SECONDS)
 
     def _may_claim(self) -> bool:
         return not (self._stopping or self._attempts_left == 0 or self._words[Header.PAUSED])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import suppress
 from random import randrange
 from typing import TypeVar
 
@@ -10,6 +11,8 @@ from maildefer.handling.outcomes import Deferred, Outcome
 
 T = TypeVar("T")
 _DOUBTFUL = 2
+
+Search = Generator[tuple[list[T], list[Outcome] | None], list[Outcome] | Deferred | None, None]
 
 
 def bisect(
@@ -20,16 +23,33 @@ def bisect(
 ) -> Iterator[tuple[list[T], list[Outcome]]]:
     """Yield all items in pieces, with their outcomes as soon as they are known.
 
-    `call` returns an outcome for each item, or one failure for all. After a failure the two halves are called by
-    themselves, and so on: one bad item of 500 is found in 19 calls. Where two single items in a row fail, a third one
-    is tried, chosen by chance: if that fails as well, the cause is not the items, but a database that is down, say.
-    Then, as when there is no time to go on, the rest is deferred and not called again. Only an item that has failed
-    alone has the exception in its outcome.
+    `call` returns an outcome for each item, or one failure for all.
+    """
+    steps = search(items, may_go_on, choose)
+    ended: list[Outcome] | Deferred | None = None
+    with suppress(StopIteration):
+        while True:
+            piece, outcomes = steps.send(ended)
+            ended = call(piece) if outcomes is None else None
+            if outcomes is not None:
+                yield piece, outcomes
+
+
+def search(
+    items: list[T], may_go_on: Callable[[], bool] = lambda: True, choose: Callable[[int], int] = randrange
+) -> Search[T]:
+    """Yield pieces: without outcomes, to be called and the end of the call to be sent; with them once they are known.
+
+    After a failure the two halves are called by themselves, and so on: one bad item of 500 is found in 19 calls. Where
+    two single items in a row fail, a third one is tried, chosen by chance: if that fails as well, the cause is not the
+    items, but a database that is down, say. Then, as when there is no time to go on, the rest is deferred and not
+    called again. Only an item that has failed alone has the exception in its outcome.
     """
     pieces, failed_alone = [items], 0
     while pieces:
         piece = pieces.pop()
-        ended = call(piece)
+        ended = yield piece, None
+        assert ended is not None
         if not isinstance(ended, Deferred):
             failed_alone = 0
             yield piece, ended

@@ -114,16 +114,24 @@ def release_untaken(claims: Sequence[GatheredClaim]) -> int:
 class GatheredSlots:
     """A worker's places for the claims of one queue; `free` is shared by all its queues. Implements `ClaimSlots`."""
 
-    __slots__ = ("_first", "_slot", "_tag", "_top", "_words", "free")
+    __slots__ = ("_first", "_shows_names", "_slot", "_tag", "_top", "_words", "free")
 
     def __init__(
-        self, board: Scoreboard, slot: int, own: ScoreboardSlot, queue: int, free: list[int]
+        self,
+        board: Scoreboard,
+        slot: int,
+        own: ScoreboardSlot,
+        queue: int,
+        free: list[int],
+        *,
+        shows_names: bool = True,
     ) -> None:
         self._words = board.words
         self._first = board.gathering(slot)
         self._top = board.slot(slot) + SlotWord.GATHERED
         self._slot = own
         self._tag = (queue + 1) << QUEUE_SHIFT
+        self._shows_names = shows_names
         self.free = free
 
     @staticmethod
@@ -140,7 +148,8 @@ class GatheredSlots:
         if place >= self._first + self._words[self._top]:  # first, so that every look sees the claim
             self._words[self._top] = place - self._first + 1
         self._words[place] = self._tag | seq
-        self._slot.hint(name)
+        if self._shows_names:
+            self._slot.hint(name)
         return place
 
     def free_place(self, place: int) -> None:

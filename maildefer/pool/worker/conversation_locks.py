@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from maildefer.maildir.claims import ClaimSlots
 from maildefer.maildir.system import SYSTEM, System
 from maildefer.pool.scoreboard import Header, Scoreboard, SlotWord
 from maildefer.pool.scoreboard_slot import ScoreboardSlot
@@ -53,7 +54,7 @@ class ConversationLocks:
         self._board = board
         self._slot = slot
         self._waits = board.slot(slot) + SlotWord.WAITS_FOR
-        self._slots = TokenSlots(board, slot, own)
+        self.slots: ClaimSlots = TokenSlots(board, slot, own)
         self._tokens: Tokens | None = None
 
     def take_token(self, conversation: str) -> bool:
@@ -117,7 +118,7 @@ class ConversationLocks:
         self._board.words[Header.TOKENS] = (
             self._home.index + 1
         )  # the keeper reclaims the tokens of the dead from now on
-        self._tokens = Tokens(self._home.claimer.layout, self._slots, lease=self._lease, system=self._system)
+        self._tokens = Tokens(self._home.claimer.layout, self.slots, lease=self._lease, system=self._system)
         return self._tokens
 
     def _lease(self) -> str | None:

@@ -78,6 +78,11 @@ class Offers:
         self._takes = 0
         self._held: dict[int, tuple[float, list[str]]] = {}  # offers that wait, by queue: until when
 
+    @property
+    def descriptor(self) -> int:
+        """A descriptor that is readable when there may be an offer, or a signal came."""
+        return self._epoll.fileno()
+
     def take_offer(self) -> tuple[int, list[str]] | None:
         """Take the next offer: the queue's index, and names; None when there is none."""
         self._takes += 1
@@ -105,6 +110,17 @@ class Offers:
         """Take no offer of that queue for so long, and then this one again; other queues go on meanwhile."""
         self._held[index] = boottime() + seconds, names
         self._epoll.unregister(self._sockets[index].fileno())
+
+    def hold_no_longer(self, index: int) -> None:
+        """Take the offer of that queue, if one is held, at the next call."""
+        if index in self._held:
+            self._held[index] = 0.0, self._held[index][1]
+
+    def held_seconds(self) -> float | None:
+        """In how many seconds the next of the offers that are held is to be taken; None where none is."""
+        if not self._held or not self._sockets:
+            return None
+        return max(0.0, min(until for until, _ in self._held.values()) - boottime())
 
     def _resume(self, index: int) -> list[str] | None:
         """Return the offer that was held, if its time has come."""
@@ -145,8 +161,7 @@ class Offers:
         if paused:
             ready = self._paused.poll(None if seconds is None else seconds * 1000)
         else:
-            if self._held and self._sockets:
-                until = max(0.0, min(until for until, _ in self._held.values()) - boottime())
+            if (until := self.held_seconds()) is not None:
                 seconds = until if seconds is None else min(seconds, until)
             ready = self._epoll.poll(seconds)
         if any(descriptor == self._waker for descriptor, _ in ready):

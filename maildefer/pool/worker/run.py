@@ -61,6 +61,10 @@ def _report_push(shared: PoolContext, path: str) -> None:
 
 
 def _make_worker(shared: PoolContext, slot: int, application: Application) -> Worker:
+    if any(application.has_async(queue.name) for queue in shared.queues):
+        from maildefer.pool.worker.in_flight.async_worker import AsyncWorker  # and asyncio
+
+        return AsyncWorker(shared, slot, application)
     if not any(application.batches_of(queue.name) for queue in shared.queues):
         return Worker(shared, slot, application)
     from maildefer.pool.worker.batch_worker import BatchWorker  # few pools need it

@@ -1,7 +1,4 @@
-"""A worker: takes an offer, claims its entries, and has an attempt made at one message at a time.
-
-Its process begins in `run`.
-"""
+"""A worker: takes an offer, claims its entries, and has an attempt made at one message at a time."""
 
 from __future__ import annotations
 
@@ -248,7 +245,10 @@ class Worker:
         self._handle_signals()
         if self._stopping:
             return
-        self._offers.wait(paused=bool(self._words[Header.PAUSED]), seconds=self._wait_limit_seconds())
+        self._sleep(paused=bool(self._words[Header.PAUSED]), seconds=self._wait_limit_seconds())
+
+    def _sleep(self, *, paused: bool, seconds: float | None) -> None:
+        self._offers.wait(paused=paused, seconds=seconds)
 
     def _tokens(self, conversations: ConversationLocks | None) -> ConversationTokens | None:
         """What the dispatchers take tokens from."""
@@ -258,7 +258,7 @@ class Worker:
         return _IDLE
 
     def _wait_limit_seconds(self) -> float | None:
-        """How long to sleep at most; None for any time. A batch falls due without an offer: see `BatchWorker`."""
+        """How long to sleep at most; None for any time."""
         return None
 
     def _catch_signals(self) -> int:

@@ -13,11 +13,20 @@ from maildefer.maildir.system import boottime
 from maildefer.pool import status_record, worker_deaths
 from maildefer.pool.context import QueueOfPool
 from maildefer.pool.fork import ChildProcess
-from maildefer.pool.scoreboard import Header, ProcessKind, QueueState, Scoreboard, SlotWord, State
+from maildefer.pool.scoreboard import (
+    IN_HANDLER,
+    Header,
+    ProcessKind,
+    QueueState,
+    Scoreboard,
+    SlotWord,
+    State,
+)
 from maildefer.pool.scoreboard_slot import ScoreboardSlot
 from maildefer.pool.status_record import Rates, on_claims
 from maildefer.pool.supervisor.drain import Drain
 from maildefer.pool.supervisor.workers import WorkerTable, tick_seconds
+from maildefer.pool.worker.claim_slots import GatheredSlots
 
 _NOBODY = 1 << 30  # no process has such a number
 
@@ -91,6 +100,43 @@ def test_the_board_keeps_how_a_worker_died_until_its_slot_is_free(
     assert str(death).startswith(f"{how} in app.front.START after ")
     board.clear_slot(0)
     assert worker_deaths.read_death(board, 0, None) is None
+
+
+@pytest.mark.invariant(5)
+def test_a_worker_that_dies_between_turns_of_its_loop_has_charged_what_is_in_flight() -> None:
+    board = Scoreboard(1, 1)
+    workers = WorkerTable(board)
+    child = ChildProcess(pid=7, kind=ProcessKind.WORKER, slot=0, number=1)
+    workers.add_worker(child)
+    slots = GatheredSlots(board, 0, ScoreboardSlot(board, 0), 0, GatheredSlots.all_places(board, 0))
+    flying, read = (slots.take_place(slots.next_seq(), "x") for _ in range(2))
+    board.words[flying] |= IN_HANDLER
+    assert workers.reap(child, int(signal.SIGKILL))
+    assert board.words[board.slot(0) + SlotWord.STATE] == State.DEAD_CHARGED
+    assert board.spared(0, 0) == {board.words[read] & 0xFFFF}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "how"),
+    [
+        (1.0, "by holding up the event loop beyond another message's time limit"),
+        (90.0, "by its time limit of 60 s"),
+    ],
+)
+def test_whoever_held_up_the_loop_is_told_from_who_was_over_its_own_limit(seconds: float, how: str) -> None:
+    board = Scoreboard(1, 1)
+    workers = WorkerTable(board)
+    child = ChildProcess(pid=7, kind=ProcessKind.WORKER, slot=0, number=1)
+    workers.add_worker(child)
+    base = board.slot(0)
+    board.words[base + SlotWord.HELD] = board.words[base + SlotWord.DEADLINE] = 1
+    board.words[base + SlotWord.BEGAN] = int((boottime() - seconds) * 1e9)
+    board.words[base + SlotWord.LIMIT] = 60_000
+    child.killed = "timeout"
+    workers.reap(child, int(signal.SIGABRT))
+    death = worker_deaths.read_death(board, 0, None)
+    assert death is not None
+    assert (death.how, death.most_failures) == (how, 0)
 
 
 def test_a_worker_that_died_between_messages_was_in_no_handler() -> None:

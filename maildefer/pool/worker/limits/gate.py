@@ -25,7 +25,8 @@ class LimitGate:
         hold: Callable[[list[str], float], object],
         note_fault: Callable[[StorageFault, str], object],
     ) -> None:
-        self._limits = limits
+        self.limits = limits
+        self.waits = True  # whether a slot of a quick handler is waited for
         self._uses = tuple(uses)
         self._hold = hold
         self._note_fault = note_fault
@@ -34,7 +35,7 @@ class LimitGate:
     def holds(self, names: list[str]) -> bool:
         """Take the slots for one message; where there are none, hold the offer for a while, longer each time."""
         try:
-            seconds = self._limits.take_ahead(self._uses)
+            seconds = self.limits.take_ahead(self._uses, waits=self.waits)
         except StorageFault as fault:
             self._note_fault(fault, names[0])
             seconds = _LONGEST_SECONDS
@@ -48,4 +49,4 @@ class LimitGate:
 
     def leave(self) -> None:
         """Release slots for which no message came."""
-        self._limits.release_ahead()
+        self.limits.release_ahead()

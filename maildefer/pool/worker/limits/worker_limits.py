@@ -7,12 +7,15 @@ wasted where it can't be returned.
 
 from __future__ import annotations
 
+import copy
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from typing import Self, TypeVar
 
 from maildefer import events
 from maildefer.handling.limits.limit import LimitUse
 from maildefer.handling.outcomes import Postponed
+from maildefer.maildir.claims import ClaimSlots
 from maildefer.maildir.names import pushed_at
 from maildefer.maildir.system import SYSTEM, System
 from maildefer.maildir.upkeep.rates import RateGrant, RateOf, RateSlots
@@ -33,6 +36,9 @@ _LEAST_SECONDS = 0.5
 _JOIN_SECONDS = 2.0  # that a worker's first messages wait for the lease of `home`, all together
 _HOME_SECONDS = 1.0  # between tries without it
 _MOST_KNOWN = 1000
+
+T = TypeVar("T")
+Pauses = Generator[float, None, T]  # yields how many seconds to sleep before it goes on
 
 
 class WorkerLimits:
@@ -69,6 +75,15 @@ class WorkerLimits:
         self._has_joined = False  # whether `home` was served at some time, and so its time is known
         self._wait_until: float | None = None  # for that
 
+    def beside(self, slots: ClaimSlots | None = None) -> Self:
+        """Make those of another message that is in flight in this worker; `slots` publishes its tokens from then on."""
+        other = copy.copy(self)
+        other._taken, other._grants, other._ahead, other._running = [], [], (), ()
+        if slots is not None:
+            layout = self._home.claimer.layout
+            other._tokens = Tokens(layout, slots, lease=self._lease, folder="limits", system=self._system)
+        return other
+
     def take_slots(self, uses: Sequence[LimitUse], key: str | None) -> Postponed | None:
         """Take a slot of each limit; or none, and say for how long the entry of that key is postponed.
 
@@ -78,23 +93,27 @@ class WorkerLimits:
         until, words[deadline] = words[deadline], 0
         began = self._system.boottime()
         try:
-            if not self._wait_for_home(uses):
-                return self._without_home(uses[0])
-            full = None if self._has_ahead(uses) else self._take(uses)
+            return self._slept(self.taking_slots(uses, key))
         finally:
             words[deadline] = until and until + int((self._system.boottime() - began) * 1e9)
+
+    def taking_slots(self, uses: Sequence[LimitUse], key: str | None) -> Pauses[Postponed | None]:
+        """Do what `take_slots` does, but leave all sleep to the caller."""
+        if not (yield from self._wait_for_home(uses)):
+            return self._without_home(uses[0])
+        full = None if self._has_ahead(uses) else (yield from self._take(uses))
         if full is not None:
             return self._postponed(*full, key)
         self._ahead, self._running, self._began = (), tuple(uses), self._system.boottime()
         return None
 
-    def take_ahead(self, uses: Sequence[LimitUse]) -> float | None:
+    def take_ahead(self, uses: Sequence[LimitUse], *, waits: bool = True) -> float | None:
         """Take a slot of each limit before the claim, for the next message; else return in how many seconds to try."""
         if not self._may_take(uses):
             return 0.0
         if self._has_ahead(uses):
             return None
-        full = self._take(uses)
+        full = self._slept(self._take(uses, waits=waits))
         if full is None:
             self._ahead = tuple(uses)
             return None
@@ -129,7 +148,15 @@ class WorkerLimits:
         self._has_joined = True
         return True
 
-    def _wait_for_home(self, uses: Sequence[LimitUse]) -> bool:
+    def _slept(self, pauses: Pauses[T]) -> T:
+        while True:
+            try:
+                self._system.sleep(next(pauses))
+            except StopIteration as end:
+                result: T = end.value
+                return result
+
+    def _wait_for_home(self, uses: Sequence[LimitUse]) -> Pauses[bool]:
         """Whether slots may be taken; where `home` is joined a moment later than the message's queue, after a wait."""
         while not self._may_take(uses):
             now = self._system.boottime()
@@ -137,7 +164,7 @@ class WorkerLimits:
                 self._wait_until = now + _JOIN_SECONDS
             if self._has_joined or now >= self._wait_until:
                 return False
-            self._system.sleep(_LOOK_SECONDS)
+            yield _LOOK_SECONDS
         return True
 
     def _without_home(self, use: LimitUse) -> Postponed:
@@ -154,13 +181,15 @@ class WorkerLimits:
         self._return_all()
         return False
 
-    def _take(self, uses: Sequence[LimitUse]) -> tuple[LimitUse, float | None] | None:
+    def _take(
+        self, uses: Sequence[LimitUse], *, waits: bool = True
+    ) -> Pauses[tuple[LimitUse, float | None] | None]:
         """Take a slot of each limit; where one has none, none, and return it with the seconds until it may have one."""
         # The keeper reclaims what the dead hold from now on.
         self._board.words[Header.TOKENS] = self._home.index + 1
         try:
             for use in uses:
-                if use.limit.period_seconds is None and not self._take_token(use):
+                if use.limit.period_seconds is None and not (yield from self._take_token(use, waits)):
                     self._return_all()
                     return use, None
             for use in uses:
@@ -183,7 +212,7 @@ class WorkerLimits:
         """Whether the slots of rates that were taken are good for a start now."""
         return not self._grants or self._system.boottime() < min(grant.until for grant in self._grants)
 
-    def _take_token(self, use: LimitUse) -> bool:
+    def _take_token(self, use: LimitUse, waits: bool) -> Pauses[bool]:
         """Take a slot of `@concurrency`; wait for it a moment where handlers are quick and nothing else is held."""
         slots = slots_of(use.name, use.limit.count)
         if any(slot in self._taken for slot in slots):  # of another limit of this message, by its hash
@@ -191,8 +220,10 @@ class WorkerLimits:
         first = int(self._draw(0, len(slots)))  # workers that begin at the same one get in each other's way
         slots = slots[first:] + slots[:first]
         began, waited = self._system.boottime(), 0.0
-        while (taken := self._tokens.take_one_of(slots)) is None and self._waits(use, began, waited):
-            self._system.sleep(_LOOK_SECONDS)
+        while (taken := self._tokens.take_one_of(slots)) is None:
+            if not (waits and self._waits(use, began, waited)):
+                break
+            yield _LOOK_SECONDS
             waited = self._system.boottime() - began
         if waited:
             self._may_wait_at = began + (1 + _SHARE) * waited

@@ -1,0 +1,300 @@
+"""Calls of async handlers that are in flight, and the turns of the event loop in which they go on.
+
+The worker is outside of the loop while it claims, reads and settles, so that a mount that hangs takes no time of
+theirs: their clock stands still meanwhile. Within a turn, the scoreboard has the time at which the first of them will
+have been over its limit for too long: it is cancelled at its limit, and a worker in which one goes on all the same, or
+does not let the loop go on, is ended as any.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+import os
+from asyncio import AbstractEventLoop, CancelledError, Task, TimerHandle
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import count
+from typing import Any, TypeVar
+
+from maildefer.errors import HandlerTimedOut
+from maildefer.handling.calls.event_loop import CANCEL_GRACE_SECONDS
+from maildefer.maildir.system import boottime
+from maildefer.pool.scoreboard import Scoreboard, SlotWord
+from maildefer.pool.scoreboard_slot import ScoreboardSlot
+from maildefer.pool.worker.claim_slots import GatheredClaim, GatheredSlots
+from maildefer.pool.worker.in_flight.company import Company
+
+T = TypeVar("T")
+Ended = Callable[[BaseException], object]
+
+
+class Flight(Coroutine[Any, Any, None]):
+    """One call, for a message or a batch: a coroutine that shows on the scoreboard which call each step belongs to."""
+
+    def __init__(
+        self, flights: Flights, claims: Sequence[GatheredClaim], slots: GatheredSlots, queue: int, size: int
+    ) -> None:
+        self.claims, self.queue, self.size_bytes = claims, queue, size
+        self.crashes = max(claim.crashes for claim in claims)
+        self.name = min(claim.name for claim in claims)
+        self.began_ns = int(boottime() * 1e9)
+        self.handler = ""
+        self.limit_seconds = flights.limit_seconds
+        self.is_over = False  # cancelled at its limit
+        self.may_be_cancelled = False
+        self.due = math.inf  # by the clock of the flights; never, while it waits
+        self.task: Task[None] | None = None
+        self._slots = slots
+        self._flights = flights
+        self._left: float | None = None  # of the pool's limit, while a handler with its own runs
+
+    def begin(self, coroutine: Coroutine[Any, Any, Any], ended: Ended) -> None:
+        """Begin the call; `ended` is called outside of the loop, with the StopIteration or fault in which it ended."""
+        self._coroutine, self.ended = coroutine, ended
+        self._flights.add(self)
+        self.go_on(self.limit_seconds)
+
+    def running(self, handler: str, limit_seconds: float | None, most_timeouts: int) -> None:
+        """Note that a handler begins, with a time limit of its own or what is left of the message's."""
+        self.handler, left = handler, self.due - self._flights.now()
+        if limit_seconds is not None:
+            self._left = left if self._left is None else self._left
+            self.limit_seconds = limit_seconds
+            self._flights.limit(self, limit_seconds)
+        elif self._left is not None:
+            self.limit_seconds, left, self._left = self._flights.limit_seconds, self._left, None
+            self._flights.limit(self, left)
+        self._flights.show_handler(self)
+
+    async def within_limit(self, awaitable: Awaitable[T], name: str) -> T:
+        """Await what an async handler does, which is cancelled at its limit. Raises HandlerTimedOut."""
+        assert self.task is not None
+        before, self.may_be_cancelled = self.task.cancelling(), True
+        try:
+            return await awaitable
+        except CancelledError as fault:
+            if self.is_over and self.task.uncancel() <= before:
+                raise HandlerTimedOut(name, self.limit_seconds) from fault
+            raise
+        finally:
+            self.may_be_cancelled = self.is_over = False
+            self._flights.forget_overdue(self)
+
+    def wait(self) -> float:
+        """Begin to wait for what other messages have: no handler has it now. Returns what is left of its limit."""
+        left, self.due = self.due - self._flights.now(), math.inf
+        self._slots.unmark(self.claims)
+        return left
+
+    def go_on(self, left: float) -> None:
+        """Go on with so much left of its limit."""
+        self._slots.mark_in_handler(self.claims)
+        self._flights.limit(self, left)
+
+    def send(self, value: Any) -> Any:
+        return self._step(self._coroutine.send, value)
+
+    def throw(self, *fault: Any) -> Any:
+        return self._step(self._coroutine.throw, *fault)
+
+    def close(self) -> None:
+        self._coroutine.close()
+
+    def __await__(self) -> Any:
+        raise NotImplementedError("it is run by its task only")
+
+    def _step(self, step: Callable[..., Any], *given: Any) -> Any:
+        if self._flights.shown is not self:
+            self._flights.publish(self)
+        try:
+            return step(*given)
+        except BaseException as end:  # noqa: BLE001  # for whoever settles
+            self._flights.note_ended(self, end)
+            raise StopIteration from None
+        finally:
+            self._flights.end_step()
+
+
+class Flights:
+    """All that one worker has in flight. `has_forked` says whether this process is a child that a handler has made."""
+
+    def __init__(
+        self,
+        loop: AbstractEventLoop,
+        board: Scoreboard,
+        slot: int,
+        own: ScoreboardSlot,
+        waker: int,
+        company: Company,
+        *,
+        limit_seconds: float,
+        has_forked: Callable[[], bool],
+    ) -> None:
+        self.loop, self.limit_seconds, self.size_bytes = loop, limit_seconds, 0
+        self._company = company
+        self._words, self._base, self._slot = board.words, board.slot(slot), own
+        self._has_forked = has_forked
+        self._all: set[Flight] = set()
+        self._ended: deque[tuple[Flight, BaseException]] = deque()
+        self.shown: Flight | None = None
+        self._overdue: list[Flight] = []  # cancelled, and still there
+        # A heap; of a flight, only the entry with its present `due` holds.
+        self._due: list[tuple[float, int, Flight]] = []
+        self._numbers = count()
+        self._timer: TimerHandle | None = None
+        self._is_inside, self._left_at, self._outside_seconds = False, boottime(), 0.0
+        self._watched = -1
+        loop.add_reader(waker, self._wake, waker)
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    @property
+    def seconds_outside(self) -> float:
+        """For how long no turn was made."""
+        return boottime() - self._left_at
+
+    def now(self) -> float:
+        """The time by the clock that stands still outside of the loop."""
+        return (boottime() if self._is_inside else self._left_at) - self._outside_seconds
+
+    def add(self, flight: Flight) -> None:
+        self._company.join(flight.crashes, len(flight.claims))
+        self._all.add(flight)
+        self.size_bytes += flight.size_bytes
+        flight.task = self.loop.create_task(flight)
+
+    def turn(self, seconds: float | None, watch: int = -1) -> None:
+        """Run the loop until a call has ended, a signal or what is watched has come, or so long; then settle."""
+        if not self._ended:
+            self.watch(watch)
+            timer = None if seconds is None else self.loop.call_later(seconds, self.loop.stop)
+            self._begin_turn()
+            try:
+                self.loop.run_forever()
+            except (SystemExit, KeyboardInterrupt) as fault:  # of a task that a handler has left behind
+                self.loop.call_exception_handler({"message": "a task has raised it", "exception": fault})
+            finally:
+                self._leave()
+                if timer is not None:
+                    timer.cancel()
+        while self._ended:
+            flight, end = self._ended.popleft()
+            flight.ended(end)
+
+    @contextmanager
+    def outside(self) -> Iterator[None]:
+        """Leave the loop for a look at the mount, from a step."""
+        if not self._is_inside:
+            yield
+            return
+        self._leave()
+        try:
+            yield
+        finally:
+            self._enter()
+
+    def limit(self, flight: Flight, seconds: float) -> None:
+        """Have the flight cancelled in so many seconds, and no longer when it was to be before."""
+        flight.due = self.now() + seconds
+        heapq.heappush(self._due, (flight.due, next(self._numbers), flight))
+        if self._due[0][2] is flight:
+            self._await_limit()
+
+    def publish(self, flight: Flight) -> None:
+        """Show on the scoreboard which call the worker is on."""
+        self._words[self._base + SlotWord.QUEUE] = flight.queue
+        self._words[self._base + SlotWord.BEGAN] = flight.began_ns
+        self._slot.hint(flight.name)
+        self.shown = flight
+        self.show_handler(flight)
+
+    def show_handler(self, flight: Flight) -> None:
+        self._words[self._base + SlotWord.LIMIT] = int(flight.limit_seconds * 1000)
+        self._slot.running(flight.handler)
+
+    def end_step(self) -> None:
+        """Show what is overdue, if anything: else it is the step's call that a crash or a look finds."""
+        if self._has_forked():  # a handler's own child, which has come back from it
+            os._exit(0)
+        if self._overdue and self.shown is not self._overdue[0]:
+            self.publish(self._overdue[0])
+
+    def forget_overdue(self, flight: Flight) -> None:
+        if flight in self._overdue:
+            self._overdue.remove(flight)
+
+    def note_ended(self, flight: Flight, end: BaseException) -> None:
+        """Stop the turn, so that the call's messages are settled."""
+        flight.wait()
+        self._all.remove(flight)
+        self.size_bytes -= flight.size_bytes
+        self._company.leave(flight.crashes, len(flight.claims))
+        self._ended.append((flight, end))
+        self._stop()
+
+    def _begin_turn(self) -> None:
+        self._words[self._base + SlotWord.MOST_TIMEOUTS] = 0  # a death charges those without a part in it
+        self.shown = None
+        self.end_step()
+        self._enter()
+
+    def _enter(self) -> None:
+        self._outside_seconds += boottime() - self._left_at
+        self._is_inside = True
+        self._set_deadline()
+
+    def _leave(self) -> None:
+        self._words[self._base + SlotWord.DEADLINE] = 0
+        self._is_inside, self._left_at = False, boottime()
+
+    def _set_deadline(self) -> None:
+        if not self._is_inside:  # a handler of its own may have one
+            return
+        first = self._overdue[0] if self._overdue else self._first_due()
+        until = 0.0 if first is None else first.due + CANCEL_GRACE_SECONDS + self._outside_seconds
+        self._words[self._base + SlotWord.DEADLINE] = int(until * 1e9)
+
+    def _first_due(self) -> Flight | None:
+        while self._due and self._due[0][0] != self._due[0][2].due:
+            heapq.heappop(self._due)
+        return self._due[0][2] if self._due else None
+
+    def _await_limit(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        if (first := self._first_due()) is not None:
+            self._timer = self.loop.call_later(first.due - self.now(), self._cancel_overdue)
+        self._set_deadline()
+
+    def _cancel_overdue(self) -> None:
+        now = self.now()
+        while (flight := self._first_due()) is not None and flight.due <= now:
+            heapq.heappop(self._due)
+            if flight.may_be_cancelled and flight.task is not None:
+                flight.is_over = flight.task.cancel()
+                self._overdue.append(flight)
+        self._await_limit()
+
+    def watch(self, descriptor: int) -> None:
+        """Stop the turns when that is readable; -1: nothing but signals."""
+        if descriptor == self._watched:
+            return
+        if self._watched >= 0:
+            self.loop.remove_reader(self._watched)
+        if descriptor >= 0:
+            self.loop.add_reader(descriptor, self._stop)
+        self._watched = descriptor
+
+    def _wake(self, waker: int) -> None:
+        try:
+            os.read(waker, 4096)
+        except BlockingIOError:
+            pass
+        self._stop()
+
+    def _stop(self) -> None:
+        if self._is_inside:  # else a handler runs the loop, for what it awaits
+            self.loop.stop()
