@@ -15,6 +15,7 @@ from maildefer.handling.tasks.call import call_in
 from maildefer.maildir.layout import Layout, create_queue
 from maildefer.maildir.upkeep.ticks import Tick, Ticks
 from tests.cli.conftest import Maildefer
+from tests.sampling import one_fast
 from tests.support.queues import somebody_else
 
 TASKS = """
@@ -109,7 +110,7 @@ def test_a_task_is_paused_and_resumed_for_all_hosts(maildefer: Maildefer, layout
     assert ticks(layout).paused() == set()
 
 
-@pytest.mark.parametrize("command", ["run", "pause", "resume"])
+@one_fast("command", ["run", "pause", "resume"])
 def test_a_name_that_is_none_is_told_with_those_there_are(
     maildefer: Maildefer, project: Path, command: str
 ) -> None:

@@ -108,7 +108,7 @@ def test_the_doctor_tells_a_user_of_the_queue_who_leaves_no_records(queue: Layou
     as_user(FRONT, GROUP, act)
 
 
-@pytest.fixture(params=[0o2770, 0o700])
+@pytest.fixture(params=[0o2770, pytest.param(0o700, marks=pytest.mark.slow)])
 def owned(request: pytest.FixtureRequest) -> Iterator[Layout]:
     """A queue of a user's, that no front end shares."""
     place = Path(tempfile.mkdtemp(prefix="maildefer-", dir="/tmp"))

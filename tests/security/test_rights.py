@@ -626,6 +626,8 @@ def serve_for_a_moment(project: Path, command: list[str]) -> None:
             pool.communicate(timeout=60)
 
 
+@pytest.mark.slow
+@pytest.mark.lifecycle
 def test_the_recipe_is_carried_out_as_it_stands(place: Path, users: Accounts, queue: Layout) -> None:
     """With other names for users that may be there already, in a folder in which the queue is `run/queue`."""
     assert RECIPE is not None

@@ -28,6 +28,7 @@ from maildefer.maildir.upkeep.leases import Lease
 from maildefer.maildir.upkeep.observer import LeaseObserver
 from maildefer.maildir.upkeep.promote import Promoter
 from maildefer.maildir.upkeep.reclaim import Reclaimer
+from tests.sampling import one_fast
 from tests.support.other_users import as_user, told_by
 from tests.support.queues import LABEL, FakeSlots, everywhere, holder
 
@@ -124,7 +125,7 @@ def contents(queue: Layout) -> list[bytes]:
 
 
 @pytest.mark.invariant(2)
-@pytest.mark.parametrize("deal", DEALS)
+@one_fast("deal", DEALS)
 def test_entries_that_are_named_like_a_waiting_one_replace_it_nowhere(queue: Layout, deal: str) -> None:
     key = pushed(queue)
     evils = [b"Subject: evil %d\n\nevil\n" % number for number in range(len(TAILS))]
@@ -135,7 +136,7 @@ def test_entries_that_are_named_like_a_waiting_one_replace_it_nowhere(queue: Lay
 
 
 @pytest.mark.invariant(2)
-@pytest.mark.parametrize("deal", DEALS)
+@one_fast("deal", DEALS)
 def test_an_entry_that_is_named_like_one_that_was_settled_replaces_it_nowhere(
     queue: Layout, deal: str
 ) -> None:
@@ -151,7 +152,7 @@ def test_an_entry_that_is_named_like_one_that_was_settled_replaces_it_nowhere(
 
 
 @pytest.mark.invariant(2)
-@pytest.mark.parametrize("deal", DEALS)
+@one_fast("deal", DEALS)
 def test_an_entry_that_copies_what_sets_another_apart_gets_its_own(queue: Layout, deal: str) -> None:
     """What came back to `new/` shows all that its name has, and all can be copied."""
     pushed(queue)

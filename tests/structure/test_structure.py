@@ -65,6 +65,7 @@ def test_a_look_up_leads_to_a_file_that_holds_its_answer(tmp_path: Path) -> None
     ]
 
 
+@pytest.mark.slow  # and `make lint` runs it
 def test_the_package_is_as_its_table_says() -> None:
     data = tomllib.loads(DATA.read_text())
     assert len(data["lookups"]) >= 20

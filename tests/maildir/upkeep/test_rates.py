@@ -194,7 +194,9 @@ def test_a_clock_that_was_set_back_blocks_no_slot_for_longer(make: Make, world: 
     assert takes(make())
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize(
+    "seed", [pytest.param(seed, marks=[pytest.mark.slow] * (seed > 1)) for seed in range(8)]
+)
 def test_no_window_of_a_period_has_more_starts_than_the_rate(
     seed: int, make: Make, layout: Layout, world: World
 ) -> None:
