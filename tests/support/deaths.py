@@ -17,8 +17,11 @@ class Death(BaseException):
 class Mortal:
     """A system on which, from one call on, nothing is carried out, what a `finally` asks for neither."""
 
-    def __init__(self, system: System, step: int, *, before: bool) -> None:
+    def __init__(
+        self, system: System, step: int, *, before: bool, die: Callable[[], object] | None = None
+    ) -> None:
         self.count = 0
+        self._die = die or _raise
         self._step, self._before = step, before
         self.system = replace(system, **{what: self._wrapped(getattr(system, what)) for what in TRACKED})
 
@@ -26,10 +29,14 @@ class Mortal:
         def call(*arguments: Any, **named: Any) -> Any:
             self.count += 1
             if self.count > self._step + (not self._before):
-                raise Death
+                self._die()
             told = real(*arguments, **named)
             if self.count == self._step + 1:
-                raise Death
+                self._die()
             return told
 
         return call
+
+
+def _raise() -> None:
+    raise Death

@@ -6,6 +6,7 @@ import errno
 import itertools
 import os
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from maildefer.errors import MaildeferError, MountFault, NoSpace
 from maildefer.maildir.idempotency import effects
 from maildefer.maildir.idempotency.effects import Effect, EffectState, EffectSweeper
 from maildefer.maildir.layout import Layout, create_queue
-from maildefer.maildir.system import System
+from maildefer.maildir.system import SYSTEM, System
 from maildefer.maildir.upkeep.sweep import WATCHED_SECONDS, Sweeper
 from tests.support.deaths import Death, Mortal
 from tests.support.queues import START, World, put
@@ -242,6 +243,24 @@ def test_a_death_at_any_call_leaves_it_new_or_interrupted_before_its_end_and_don
         assert effect(layout).begin() == (DONE if found == DONE else INTERRUPTED), step
     assert step > (8 if is_second else 30)
     assert {state for count, state in seen if count} == {INTERRUPTED, DONE}
+    assert effect(layout).begin() == DONE
+
+
+@pytest.mark.slow
+def test_so_it_is_after_kill_9_at_each_of_its_system_calls(tmp_path: Path) -> None:
+    create_queue(str(tmp_path / "queue"))
+    found: list[EffectState] = []
+    for step in itertools.count():
+        layout = Layout(str(shutil.copytree(tmp_path / "queue", tmp_path / f"queue{step}")))
+        if (pid := os.fork()) == 0:
+            mortal = Mortal(SYSTEM, step, before=False, die=lambda: os.kill(os.getpid(), signal.SIGKILL))
+            attempt(layout, mortal.system, [])
+            os._exit(0)
+        if os.waitpid(pid, 0)[1] == 0:
+            break
+        found.append(effect(layout).begin())
+    assert len(found) > 30
+    assert [state for state, _ in itertools.groupby(found)] == [NEW, INTERRUPTED, DONE]
     assert effect(layout).begin() == DONE
 
 
