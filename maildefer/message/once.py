@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from maildefer.maildir.idempotency.effects import EffectState
     from maildefer.maildir.layout import Layout
 
-_LONGEST_BYTES: Final = 1024
-
 _in_tests: Final[WeakKeyDictionary[Any, dict[object, object]]] = WeakKeyDictionary()
 
 
@@ -127,25 +125,15 @@ class HasEffects:
         `first.interrupted` tells that one was begun and has not ended, so that its effect may have happened.
         Raises TypeError, EffectNameRefused, MessageHasNoKey; its blocks EffectLost, StorageFault's kinds.
         """
-        encoded, what, home = _encoded(name), f"once({name!r})", home_of(self)
-        if home is None:
-            return Once(_InMemory(self, name), what)
-        from maildefer.maildir.idempotency.effects import Effect  # most handlers never need it
+        # Most handlers need none of it.
+        from maildefer.maildir.idempotency.effects import Effect
+        from maildefer.maildir.markers.names import encoded_name
 
+        encoded, what = encoded_name(name, "once({!r})", EffectNameRefused), f"once({name!r})"
+        if (home := home_of(self)) is None:
+            return Once(_InMemory(self, name), what)
         facts = b"\0".join((self.key.encode("utf-8", "surrogateescape"), encoded))
         data = self.Data if isinstance(self.Data, bytes) else self.Data.encode("utf-8", "surrogateescape")
         # Whoever may put entries into a queue can choose another's key: see decision 50.
         hashed = blake2b(facts + b"\0" + blake2b(data, digest_size=32).digest(), digest_size=16).hexdigest()
         return Once(Effect(home, hashed, facts), what)
-
-
-def _encoded(name: str) -> bytes:
-    if not isinstance(name, str):
-        raise TypeError(f"once({name!r}): give text, such as an invoice's number")
-    try:
-        encoded = name.encode()
-    except UnicodeEncodeError as fault:
-        raise EffectNameRefused(name, "has half of a surrogate pair") from fault
-    if not encoded or len(encoded) > _LONGEST_BYTES:
-        raise EffectNameRefused(name, f"has {len(encoded)} bytes")
-    return encoded

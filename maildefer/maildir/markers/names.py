@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -63,17 +63,24 @@ def hash_of(name: object) -> str:
     finds the first's entry. A search for two such names takes some 2**32 hashes, and for the name of somebody else's
     hash 2**64: a name that a stranger chooses should be told apart by who chose it.
     """
+    return blake2b(encoded_name(name, "unique={!r}"), digest_size=_HASH_BYTES).hexdigest()
+
+
+def encoded_name(
+    name: object, what: str, refused: Callable[[str, str], Exception] = UniqueKeyRefused
+) -> bytes:
+    """Return the bytes of a name that an application has chosen. Raises TypeError, and `refused` for the others."""
     if not isinstance(name, str):
-        raise TypeError(f"unique={name!r}: give text, such as an order's number")
+        raise TypeError(f"{what.format(name)}: give text, such as an order's number")
     try:
         data = name.encode()
     except UnicodeEncodeError as fault:
-        raise UniqueKeyRefused(name, "has half of a surrogate pair") from fault
+        raise refused(name, "has half of a surrogate pair") from fault
     if not data:
-        raise UniqueKeyRefused(name, "is empty")
+        raise refused(name, "is empty")
     if len(data) > LONGEST_BYTES:
-        raise UniqueKeyRefused(name, f"has {len(data)} bytes, more than {LONGEST_BYTES}")
-    return blake2b(data, digest_size=_HASH_BYTES).hexdigest()
+        raise refused(name, f"has {len(data)} bytes, more than {LONGEST_BYTES}")
+    return data
 
 
 def marker_path(layout: Layout, hashed: str) -> str:
