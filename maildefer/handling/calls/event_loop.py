@@ -46,7 +46,16 @@ def finished(result: object, limit_seconds: float | None = None, name: str = "")
             f"{name or 'an async function'} can't be run to its end where an event loop runs already: "
             "call what delivers the message from a function that is not async, as by asyncio.to_thread"
         )
-    return runner().run(within_limit(result, limit_seconds, name), context=copy_context())
+    loop, main = runner().get_loop(), within_limit(result, limit_seconds, name)
+    try:
+        return runner().run(main, context=copy_context())
+    except (SystemExit, KeyboardInterrupt):  # asyncio lets out those of any task, and the others stay
+        for one in asyncio.all_tasks(loop):
+            if one.get_coro() is main:
+                one.cancel()
+                with suppress(BaseException):
+                    loop.run_until_complete(one)
+        raise
 
 
 async def within_limit(awaitable: Awaitable[T], seconds: float | None, name: str) -> T:

@@ -6,8 +6,10 @@ import asyncio
 import gc
 import os
 import threading
+import warnings
 from collections.abc import Iterator
 from contextvars import ContextVar
+from pathlib import Path
 
 import pytest
 
@@ -121,6 +123,26 @@ def test_an_exception_leaves_the_loop_sound() -> None:
     assert finished(loop()) is kept
 
 
+def test_an_exit_in_a_task_of_its_own_ends_the_handler_as_well() -> None:
+    steps = []
+
+    async def leave() -> None:
+        raise SystemExit(3)
+
+    async def handler() -> None:
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(leave())
+                await asyncio.Event().wait()
+        finally:
+            steps.append("ended")
+
+    with pytest.raises(SystemExit):
+        finished(handler())
+    assert steps == ["ended"]
+    assert finished(asyncio.sleep(0, "sound")) == "sound"
+
+
 def test_a_call_within_a_running_loop_says_that_it_can_not_wait() -> None:
     async def inner() -> None: ...
 
@@ -201,18 +223,26 @@ def test_without_a_limit_it_is_only_awaited() -> None:
 # Forks
 
 
+def watched(one: asyncio.AbstractEventLoop) -> int:
+    """How many descriptors its epoll watches: the socket by which threads wake it, at least."""
+    descriptor = one._selector.fileno()  # type: ignore[attr-defined]
+    return Path(f"/proc/self/fdinfo/{descriptor}").read_text().count("tfd:")
+
+
 def test_a_forked_child_has_a_loop_of_its_own_and_leaves_the_parents_alone() -> None:
-    finished(asyncio.sleep(0))
-    child = os.fork()
+    parents = finished(loop())
+    before, child = watched(parents), os.fork()
     if child == 0:
         status = 1
         try:
+            warnings.simplefilter("ignore")
             made = finished(asyncio.to_thread(lambda: "own"))
+            status = 0 if made == "own" and finished(loop()) is not parents else 2
             event_loop._parents.clear()
+            del parents
             gc.collect()  # the end of a process deletes the parent's loop as well
-            status = 0 if made == "own" else 2
         finally:
             os._exit(status)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    # A thread wakes a loop by a socket, which the child has not taken out of the parent's epoll.
+    assert watched(parents) == before > 0
     assert finished(asyncio.to_thread(lambda: "parent's"), 20.0) == "parent's"
