@@ -8,8 +8,9 @@ import smtplib
 import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from email import message_from_bytes
 from typing import Final
+
+from maildefer.mail import MailRequest
 
 CONNECTIONS: Final = 4
 AUTHORS: Final = ("ann@example.org", "bob@example.org", "chris@example.net", "dana@example.net")
@@ -31,8 +32,7 @@ class Mail:
 
     @property
     def wants_answer(self) -> bool:
-        said = message_from_bytes(self.data).get("Auto-Submitted", "no")
-        return str(said).strip().lower() == "no"
+        return not MailRequest("demo", self.sender, None, self.data).is_automatic
 
 
 @dataclass(slots=True)

@@ -12,7 +12,7 @@ from tests.mount.guest import Guest, Job
 from tests.mount.harness import BEAT_SECONDS, QUEUE, RUN, TTL_SECONDS, Crew
 
 OWNER, FRONT, MEMBER, GROUP = 61_001, 61_002, 61_011, 61_003  # nobody's
-FAILED, TEMPORARY, REFUSED = 1, 75, 78
+FAILED, NOT_PERMITTED, REFUSED = 1, 77, 78
 PATIENCE_SECONDS = 60.0
 LOOKS = (["queue", "list", QUEUE], ["dead", "list", QUEUE], ["status", QUEUE], ["audit", QUEUE])
 MESSAGES = 3
@@ -69,7 +69,7 @@ def test_two_users_share_a_queue_and_a_root_that_is_nobody_is_told_what_it_may_n
     before = as_it_is(crew)
     for looks in LOOKS:
         assert "Permission denied" in refused(crew, FAILED, *looks)
-    assert "or run this as their owner" in refused(crew, TEMPORARY, "push", QUEUE, "-")
+    assert "or run this as their owner" in refused(crew, NOT_PERMITTED, "push", QUEUE, "-")
     assert "Permission denied" in refused(crew, FAILED, "queue", "clear", QUEUE)
     assert "Permission denied" in refused(crew, FAILED, "pause", QUEUE)
     for starts in (["doctor", QUEUE], ["supervise", QUEUE]):
