@@ -75,16 +75,16 @@ class Dispatcher:
         tokens: ConversationTokens | None = None,
         limits: LimitSlots | None = None,
         running: Running | None = None,
-        limit_seconds: float | None = None,
         within_limit: WithinLimit | None = None,
     ) -> tuple[Outcome, str]:
         """As `dispatch`, for one of many messages on a loop, each in a task of its own, with terms of its own.
 
-        Handlers that are not async run in place. `limit_seconds` is the time limit of handlers without a `@timeout`,
-        which the message's handlers share; `within_limit` keeps all limits by itself. Raises CancelledError if the task
-        is cancelled.
+        Handlers that are not async run in place. `within_limit` keeps time limits; without it, only those of `@timeout`
+        are kept. Raises CancelledError if the task is cancelled.
         """
-        terms = self._loop_terms(tokens, limits, running, limit_seconds, within_limit)
+        terms = LoopTerms(
+            lock=self._router.lock, tokens=tokens, limits=limits, running=running, within_limit=within_limit
+        )
         return await log_context.await_handlers(self._begin(message, terms))
 
     async def _begin(self, message: HasRecipient, terms: CallTerms) -> tuple[Outcome, str]:
@@ -172,11 +172,11 @@ class Dispatcher:
         *,
         limits: LimitSlots | None = None,
         running: Running | None = None,
-        limit_seconds: float | None = None,
         within_limit: WithinLimit | None = None,
     ) -> list[Outcome] | Deferred:
         """As `dispatch_batch`, on a loop: see `begin`."""
-        terms = self._loop_terms(None, limits, running, limit_seconds, within_limit)
+        lock = self._router.lock
+        terms = LoopTerms(lock=lock, limits=limits, running=running, within_limit=within_limit)
         return await log_context.await_handlers(self._attempt_batch(step, messages, terms))
 
     async def _attempt_batch(
@@ -193,23 +193,6 @@ class Dispatcher:
             if self._router.keeps_states:
                 for message in messages:
                     self._router.end_attempt(message)
-
-    def _loop_terms(
-        self,
-        tokens: ConversationTokens | None,
-        limits: LimitSlots | None,
-        running: Running | None,
-        limit_seconds: float | None,
-        within_limit: WithinLimit | None,
-    ) -> LoopTerms:
-        return LoopTerms(
-            lock=self._router.lock,
-            tokens=tokens,
-            limits=limits,
-            running=running,
-            left_seconds=limit_seconds,
-            within_limit=within_limit,
-        )
 
     def buried(self, message: HasRecipient, outcome: Outcome) -> None:
         """Set the conversation to `ERROR` if the message is buried after an exception.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -47,25 +46,15 @@ class CallTerms:
 
 @dataclass(kw_only=True)
 class LoopTerms(CallTerms):
-    """The terms for one message, or batch, among others on the loop that runs.
+    """The terms for one message, or batch, among others on the loop that runs."""
 
-    `left_seconds`: of the time limit that those of its handlers share that have none of their own; None for no limit.
-    """
-
-    left_seconds: float | None = None
     within_limit: WithinLimit | None = None
     on_loop: bool = field(default=True, init=False)
 
     async def finished(self, step: HandlerStep, result: Awaitable[object]) -> object:
         if self.within_limit is not None:
             return await self.within_limit(result, step.name)
-        if step.timeout_seconds is not None or self.left_seconds is None:
-            return await event_loop.within_limit(result, step.timeout_seconds, step.name)
-        began = time.monotonic()
-        try:
-            return await event_loop.within_limit(result, self.left_seconds, step.name)
-        finally:
-            self.left_seconds = max(0.0, self.left_seconds - (time.monotonic() - began))
+        return await event_loop.within_limit(result, step.timeout_seconds, step.name)
 
     def has_cancelled(self, fault: BaseException) -> bool:
         """A handler may raise a CancelledError of its own, too."""

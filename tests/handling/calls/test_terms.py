@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import types
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from typing import Any
 
 import pytest
 
 from maildefer import log_context
 from maildefer.handling import handler_marks
-from maildefer.handling.calls import event_loop, terms
+from maildefer.handling.calls import event_loop
 from maildefer.handling.calls.event_loop import CANCEL_GRACE_SECONDS
 from maildefer.handling.dispatch import Dispatcher
 from maildefer.handling.limits.limit import LimitUse
@@ -398,24 +397,20 @@ def test_a_batch_is_cancelled_at_its_time_limit_too() -> None:
         assert "cancelled at its time limit" in ended.reason
 
 
-def test_handlers_without_a_limit_of_their_own_share_that_of_the_message(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    now, limits = [100.0], []
+def test_a_worker_may_keep_all_limits_by_itself() -> None:
+    kept = []
 
-    async def taking(message: MailRequest, seconds: float) -> None:
-        now[0] += seconds
+    async def within_limit(awaitable: Awaitable[Any], name: str) -> Any:
+        kept.append(name)
+        return await awaitable
 
-    async def within_limit(awaitable: Coroutine[Any, Any, None], seconds: float | None, name: str) -> None:
-        limits.append(seconds)
-        await awaitable
+    @timeout(60)
+    async def HANDLER(message: MailRequest) -> str:
+        return await asyncio.sleep(0, f"{__name__}.HANDLER")
 
-    monkeypatch.setattr(event_loop, "within_limit", within_limit)
-    monkeypatch.setattr(terms, "time", types.SimpleNamespace(monotonic=lambda: now[0]))
-    first, own, second, third = (functools.partial(taking, seconds=taken) for taken in (30, 50, 20, 1))
-    dispatcher = Dispatcher(router(first, timeout(60)(own), second, third))
-    asyncio.run(dispatcher.begin(mail(), limit_seconds=40.0))
-    assert limits == [40.0, 60.0, 10.0, 0.0]
+    ended, name = asyncio.run(Dispatcher(router(HANDLER)).begin(mail(), within_limit=within_limit))
+    assert isinstance(ended, HandedOff)
+    assert kept == [name]
 
 
 def test_the_worker_is_told_each_handlers_limit_with_its_grace_where_it_is_cancelled_first() -> None:
