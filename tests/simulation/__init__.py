@@ -6,8 +6,8 @@ client      one host's view of it: the `System` of each process, with all that a
 faults      what goes wrong in one schedule, drawn from its seed
 stand_ins   events, sockets and inotify on simulated time
 installed   puts these and the simulated clock in the place of the real ones
-hosts       machines; supervisors, workforces, keepers, workers, batches and handlers are what runs on them, mostly the
-            real code
+hosts       machines; supervisors, workforces, keepers, workers, batches, handlers and consumers are what runs on them,
+            mostly the real code
 oracle      the invariants, checked at each request that the server carries out: by transitions for entries,
             beats for leases, conversations for tokens, periodic for ticks, uniqueness for unique keys,
             keyed_requests for requests, journals for records of pushes and ends, limits for what runs at a time,

@@ -13,9 +13,11 @@ from maildefer.maildir.operator import entries, schedule
 from maildefer.maildir.push import Pusher
 from maildefer.pool.scoreboard import Header, ProcessKind
 from tests.simulation import final
+from tests.simulation.consumers import SimulatedConsumer
 from tests.simulation.faults import FaultRates
 from tests.simulation.histories import Violation
 from tests.simulation.hosts import SimulatedHost
+from tests.simulation.installed import act_as
 from tests.simulation.name_cache import entry_in
 from tests.simulation.oracle import Oracle
 from tests.simulation.scheduler import Process
@@ -55,6 +57,8 @@ class Disasters:
             (fault_rates.cancels, self._cancel),
             (fault_rates.reschedules, self._reschedule),
             (fault_rates.pusher_deaths, self._kill_pusher),
+            (fault_rates.consumers, self._start_consumer),
+            (fault_rates.consumer_deaths, self._kill_consumer),
         ]
         for times, disaster in plans:
             for _ in range(times):
@@ -84,6 +88,20 @@ class Disasters:
         if host.alive and host.pusher.alive:
             host.end(host.pusher)
             self.world.later(self.world.scheduler.random.uniform(0.01, 2), lambda: self._push_on(host))
+
+    def _start_consumer(self) -> None:
+        host = self._any()
+        if host.alive:
+            act_as(host.supervisor.process)
+            host.consumers.append(SimulatedConsumer(host))
+
+    def _kill_consumer(self) -> None:
+        """The whole program, or its keeper alone."""
+        living = [one for host in self.hosts for one in host.consumers if one.process.alive]
+        if living:
+            random = self.world.scheduler.random
+            program = random.choice(living)
+            program.die() if random.random() < 0.5 else program.lose(ProcessKind.KEEPER)
 
     def _push_on(self, host: SimulatedHost) -> None:
         if host.alive:

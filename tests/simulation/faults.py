@@ -16,6 +16,7 @@ _BATCHES_SHARE = 0.25
 _TOGETHER_SHARE = 0.15
 _JOURNAL_SHARE = 0.15
 _EFFECTS_SHARE = 0.2  # as of limits
+_CONSUMERS_SHARE = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +70,8 @@ class FaultRates:
     requests: int = 0  # so many requests, which are made again and again in the place of most pushes
     batches: int = 0  # most messages are for a `@batch` function; 2: with one call at a time on all hosts
     together: int = 0  # so many entries are pushed at a time, most times
+    consumers: int = 0  # programs that consume the first queue, each with a keeper of its own
+    consumer_deaths: int = 0
     journal: bool = False  # a loss journal is kept
     effects: bool = False  # handlers have an effect that is recorded
     paperwork: bool = False  # keepers write status files, read the others', and look for requests
@@ -90,6 +93,10 @@ def forecast(seed: int) -> FaultRates:
     fault_rates = _with_batches(fault_rates, Random(seed ^ 0xBA7C))
     if Random(seed ^ 0xA11).random() < _TOGETHER_SHARE:
         fault_rates = replace(fault_rates, together=4, entries=fault_rates.entries + 4)
+    chance = Random(seed ^ 0xC05)
+    if not fault_rates.local and chance.random() < _CONSUMERS_SHARE:
+        deaths = chance.choice((0, 1, 2))
+        fault_rates = replace(fault_rates, consumers=chance.randint(1, 2), consumer_deaths=deaths)
     if not fault_rates.local and Random(seed ^ 0x10E).random() < _JOURNAL_SHARE:
         fault_rates = replace(fault_rates, journal=True)  # whose records no power cut spares
     if not fault_rates.local and Random(seed ^ 0x0CE).random() < _EFFECTS_SHARE:

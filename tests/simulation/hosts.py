@@ -17,6 +17,7 @@ from maildefer.maildir.push import Planned, Pusher
 from maildefer.maildir.rights.modes import PLAIN
 from tests.simulation.cache import Cache
 from tests.simulation.client import Client
+from tests.simulation.consumers import SimulatedConsumer
 from tests.simulation.keyed_requests import RECIPIENTS, data_of
 from tests.simulation.oracle import Oracle
 from tests.simulation.scheduler import Process
@@ -46,6 +47,7 @@ class SimulatedHost:
         self.to_push: list[bytes] = []
         self._boots = 0
         self._guests: list[Process] = []  # programs beside the pool
+        self.consumers: list[SimulatedConsumer] = []
         self.cache = Cache(
             skew=random.choice((0.0, random.uniform(-90, 90))),
             uptime=random.uniform(10, 1e5),
@@ -74,11 +76,15 @@ class SimulatedHost:
         process = Process(f"{self.label[0]}.{kind}{pid}", pid, family)
         process.client = Client(self.world, process, self.cache)
         self.oracle.processes[pid] = process
-        if kind in ("popper", "operator", "planner"):
-            self._guests.append(process)
+        if kind in ("popper", "operator", "planner", "consumer"):
+            self.add_guest(process)
         if kind == "planner":
             self.oracle.planners.add(pid)
         return process
+
+    def add_guest(self, process: Process) -> None:
+        """It ends with the machine."""
+        self._guests.append(process)
 
     def processes(self) -> list[Process]:
         return [*self.supervisor.processes(), self.supervisor.process, self.pusher]

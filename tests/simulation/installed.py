@@ -23,8 +23,9 @@ from maildefer.maildir.operator import entries, schedule
 from maildefer.maildir.push import Pusher
 from maildefer.maildir.system import System
 from maildefer.maildir.upkeep import promote, reclaim
-from maildefer.pool import scoreboard, status_record
+from maildefer.pool import scoreboard, status_record, worker_deaths
 from maildefer.pool.keeper import heartbeat, keeper, maintenance, ticker
+from maildefer.pool.receiver import consumer
 from maildefer.pool.supervisor import drain, workers
 from maildefer.pool.worker import (
     attempt,
@@ -204,6 +205,10 @@ def installed() -> Iterator[None]:
             put(module, "GATHERED_PLACES", 8)
         for module in (claims, due, entries, placer, pop, promote, reclaim, schedule):
             put(module, "journal_of", _journal_of)
+        put(consumer, "select", SimpleNamespace(select=lambda *sockets: clock.sleep(sockets[3])))
+        put(consumer, "SYSTEM", clock)
+        for module in (consumer, worker_deaths):
+            put(module, "boottime", clock.boottime)
         put(heartbeat, "start_time", lambda pid: 1)
         put(maintenance, "is_alive", _alive)
         put(ticker.Ticker, "compose", staticmethod(lambda task, queue, host: lambda stem: [periodic.DATA]))

@@ -36,6 +36,7 @@ from maildefer.maildir.upkeep import (
 )
 from maildefer.pool import status_record
 from maildefer.pool.keeper import heartbeat, keeper, maintenance, slot_reclaim, ticker
+from maildefer.pool.receiver import consumer
 from maildefer.pool.scoreboard import Scoreboard
 from maildefer.pool.scoreboard_slot import ScoreboardSlot
 from maildefer.pool.supervisor import workers
@@ -425,6 +426,12 @@ MUTANTS = (
     Mutant(
         "audit: a new keeper forgets the dead",
         one(keeper.Keeper, "_reclaim_dead_slots", poolbugs.forgets_dead),
+    ),
+    Mutant("consumer: claims in silence", one(consumer.Consumer, "_next", poolbugs.consumer_never_asks)),
+    Mutant(
+        "consumer: a listing's fault as it came",
+        one(consumer.Consumer, "_next", poolbugs.listing_unnamed),
+        units="tests/pool/receiver/test_consumer.py",
     ),
     Mutant("push_all: its files not synced", one(durable, "sync_all", journalbugs.files_unsynced)),
     Mutant("push_all: the keys in another order", one(push.Pusher, "push_all", journalbugs.keys_of_others)),

@@ -252,3 +252,43 @@ def dead_are_nobodys(old: Any) -> Any:
 def lost_race(old: Any) -> Any:
     """A look that is never made: what the reply says is believed."""
     return SimpleNamespace(DOUBTFUL=old.DOUBTFUL, is_listed=lambda path, name, system: False)
+
+
+class _AlwaysMay:
+    """A view of a queue that may claim, once it has a lease."""
+
+    def __init__(self, view: Any) -> None:
+        self._view = view
+
+    def may_claim(self) -> bool:
+        return bool(self._view.may_claim() or self._view.claimer.lease)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._view, name)
+
+
+def consumer_never_asks(old: Any) -> Any:
+    """A consumer that claims whatever its keeper's beats do."""
+
+    def next_claim(self: Any) -> Any:
+        view, self._view = self._view, _AlwaysMay(self._view)
+        try:
+            return old(self)
+        finally:
+            self._view = view
+
+    return next_claim
+
+
+def listing_unnamed(old: Any) -> Any:
+    """A consumer that lets the fault of a listing through as it is."""
+
+    def next_claim(self: Any) -> Any:
+        if not self._view.may_claim():
+            return self._restart_keeper()
+        for name in self._listing.names():
+            if (claim := self._claim_name(name)) is not None:
+                return claim
+        return None
+
+    return next_claim

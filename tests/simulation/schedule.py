@@ -148,7 +148,8 @@ class ScheduleRun:
         return self._is_done() and not (self.settled and final.leftover_leases(self.oracle, self._families()))
 
     def _families(self) -> list[Process]:
-        return [host.supervisor.process for host in self.hosts]
+        programs = [one.process for host in self.hosts for one in host.consumers]
+        return [*(host.supervisor.process for host in self.hosts), *filter(lambda one: one.alive, programs)]
 
     def _clear_up(self) -> None:
         world = self.world

@@ -204,11 +204,14 @@ class Consumer:
         if not self._view.may_claim():  # paused, as a rule: then a long listing is for nothing
             self._restart_keeper()
             return None
-        for names in (self._names, self._listing.names()):
-            self._names = names
-            for name in names:
-                if (claim := self._claim_name(name)) is not None:
-                    return claim
+        try:
+            for names in (self._names, self._listing.names()):
+                self._names = names
+                for name in names:
+                    if (claim := self._claim_name(name)) is not None:
+                        return claim
+        except OSError as fault:  # of a listing
+            scan.raise_unread(self._layout.new, fault)
         return None
 
     def _claim_name(self, name: str) -> ConsumedClaim | None:
