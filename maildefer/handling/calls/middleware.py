@@ -44,6 +44,7 @@ class CallOutcome:
 
 _ADVICE: Final = "write a function of one argument that yields once, below @contextlib.contextmanager"
 _ACKED: Final = CallOutcome("acked")
+_TWICE: Final = "it yielded twice"
 _ALL_ACKED: Final = (_ACKED,)
 _HANDED_OFF: Final = CallOutcome("handed_off")
 
@@ -101,7 +102,6 @@ class HandlerCall:
 
 MiddlewareFunction = Callable[[HandlerCall], AbstractContextManager[object]]
 _Running = Generator[None, None, None]
-_Entered = list[tuple[str, _Running]]
 
 
 class Middleware:
@@ -109,43 +109,58 @@ class Middleware:
 
     def __init__(self, functions: Sequence[tuple[str, MiddlewareFunction]]) -> None:
         self.functions = tuple(functions)
-        self._generators = tuple((name, _generator_of(function)) for name, function in functions)
+        self._names = [name for name, _ in functions]
+        self._generators = [_generator_of(function) for _, function in functions]
 
     def around(self, handler: Handler, *, takes_list: bool = False) -> Handler:
         """The handler with the functions around each of its calls, which are given one message or a list of them."""
-        name, generators = handler_marks.full_name(handler), self._generators
+        name, names, generators = handler_marks.full_name(handler), self._names, self._generators
 
         def note(call: HandlerCall, result: object) -> None:
             if takes_list:
                 call.outcomes = [_of_said(said) for said in result_of_each(handler, call.messages, result)]
-            elif result is None or not isinstance(meaning_of(handler, result), Handoff):
-                call.outcomes = _ALL_ACKED
-            else:
+            elif isinstance(meaning_of(handler, result), Handoff):
                 call.outcomes = (_HANDED_OFF,)
+            else:
+                call.outcomes = _ALL_ACKED
 
-        async def ended(entered: _Entered, call: HandlerCall, result: Awaitable[object]) -> object:
+        async def ended(entered: list[_Running], call: HandlerCall, result: Awaitable[object]) -> object:
             try:
                 returned = await result
                 note(call, returned)
+                while entered:
+                    for _ in entered.pop():
+                        raise RuntimeError(_TWICE)
             except BaseException as fault:
-                fault = _leave_failed(entered, call, fault)
+                fault = _leave_failed(names, entered, call, fault)
                 raise fault
-            _leave(entered, call)
             return returned
 
         @functools.wraps(handler)
         def surrounded(given: Any, **captures: Any) -> object:
             call = HandlerCall(name, tuple(given) if takes_list else (given,), handler, captures)
-            entered = _enter(generators, call)
+            entered: list[_Running] = []
             try:
+                for generator in generators:
+                    running = generator(call)
+                    for _ in running:
+                        break
+                    else:
+                        raise RuntimeError("it did not yield")
+                    entered.append(running)
                 result = handler(given, **captures)
-                if result is not None and inspect.isawaitable(result):
+                if result is None and not takes_list:
+                    call.outcomes = _ALL_ACKED
+                elif inspect.isawaitable(result):
                     return ended(entered, call, result)
-                note(call, result)
+                else:
+                    note(call, result)
+                while entered:
+                    for _ in entered.pop():
+                        raise RuntimeError(_TWICE)
             except BaseException as fault:
-                fault = _leave_failed(entered, call, fault)
+                fault = _leave_failed(names, entered, call, fault)
                 raise fault
-            _leave(entered, call)
             return result
 
         @functools.wraps(handler)
@@ -172,56 +187,27 @@ def _generator_of(function: MiddlewareFunction) -> Callable[[HandlerCall], _Runn
     return generator
 
 
-def _enter(
-    generators: Sequence[tuple[str, Callable[[HandlerCall], _Running]]], call: HandlerCall
-) -> _Entered:
-    """Begin them in their order. Raises what one raises, once those before it were left."""
-    entered: _Entered = []
-    for name, generator in generators:
-        try:
-            running = generator(call)
-            for _ in running:
-                break
-            else:
-                raise RuntimeError("it did not yield")
-        except BaseException as fault:
-            fault = _leave_failed(entered, call, fault, name)
-            raise fault
-        entered.append((name, running))
-    return entered
-
-
-def _leave(entered: _Entered, call: HandlerCall) -> None:
-    """Let them end, the last one first. Raises what one raises, once all were left."""
-    while entered:
-        name, running = entered.pop()
-        try:
-            for _ in running:
-                running.close()
-                raise RuntimeError("it yielded twice")
-        except BaseException as fault:
-            fault = _leave_failed(entered, call, fault, name)
-            raise fault
-
-
 def _leave_failed(
-    entered: _Entered, call: HandlerCall, fault: BaseException, raised_by: str = ""
+    names: Sequence[str], entered: list[_Running], call: HandlerCall, fault: BaseException
 ) -> BaseException:
-    """Raise the handler's or a middleware's exception in each of them; returns the last one that was raised."""
-    _note_fault(call, fault, raised_by)
+    """Raise the exception in each of those that are entered, the last one first; returns the last that was raised.
+
+    If not all are entered it is that of the next one, which was entered or left.
+    """
+    _note_fault(call, fault, names[len(entered)] if len(entered) < len(names) else "")
     while entered:
-        name, running = entered.pop()
+        running = entered.pop()
         try:
             running.throw(fault)
             running.close()
-            raise RuntimeError("it yielded twice")
+            raise RuntimeError(_TWICE)
         except StopIteration:  # it has suppressed the exception, for nobody
             pass
         except BaseException as raised:  # noqa: BLE001  # the user's code may raise anything
             is_converted = isinstance(fault, StopIteration) and raised.__cause__ is fault  # PEP 479
             if raised is not fault and not is_converted:
                 fault = raised
-                _note_fault(call, fault, name)
+                _note_fault(call, fault, names[len(entered)])
     return fault
 
 

@@ -251,6 +251,25 @@ def test_one_that_breaks_when_the_handler_has_failed_is_the_one_that_is_named() 
     ]
 
 
+def test_one_that_goes_on_after_an_exception_is_named_and_the_others_are_left() -> None:
+    @contextmanager
+    def endless(call: HandlerCall) -> Iterator[None]:
+        while True:
+            with suppress(BaseException):
+                yield
+
+    def ended_by(handler: Any) -> str:
+        SEEN.clear()
+        reason = failed(handler, noting, endless).reason
+        assert SEEN[-1].reason == reason
+        return reason
+
+    assert (
+        ended_by(raises(BOOM))
+        == "middleware conf.hooks.endless: RuntimeError: generator ignored GeneratorExit"
+    )
+
+
 def test_those_that_were_entered_are_left_where_a_later_one_breaks() -> None:
     outcome(returns(None), named("first"), noting, broken_before, named("later"))
     assert SEEN[0] == "first in"
