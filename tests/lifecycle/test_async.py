@@ -75,15 +75,17 @@ def test_a_killed_worker_has_all_taken_back_each_charged_once_and_they_run_in_sm
     assert Counter(note.key for note in project.notes("end")) == Counter(keys)
 
 
-def test_of_a_hundred_in_flight_a_killer_is_buried_alone(project: Project, start: Start) -> None:
-    start(workers=2, environ={"ASYNC_CONCURRENCY": "50"})
-    sound = push(project, *["sleep0.05@test"] * 50)
-    [killer] = push(project, "kill@test")
-    sound += push(project, *["sleep0.05@test"] * 49)
-    dead = eventually(lambda: project.names("dead_new"), "the killer is buried")
+def test_in_the_company_of_a_hundred_killers_of_each_kind_are_buried_and_nobody_else(
+    project: Project, start: Start
+) -> None:
+    start(workers=2, settings={"max_crashes": 3}, environ={"ASYNC_CONCURRENCY": "50"})
+    sound = push(project, *["sleep0.05@test"] * 50, *["sleep0.01@many"] * 10)
+    killers = push(project, "kill@test", "kill@many", "kill@plain")
+    sound += push(project, *["sleep0.05@test"] * 45, *["sleep0.01@many"] * 5, *["quick@plain"] * 5)
+    eventually(lambda: len(project.names("dead_new")) == 3, "the killers are buried")
     eventually(project.is_empty, "all others are handled")
-    assert [entry.key for entry in dead] == [entry.key for entry in project.names("dead_new")] == [killer]
-    assert dead[0].crashes == 5
+    dead = {entry.key: entry.crashes for entry in project.names("dead_new")}
+    assert dead == dict.fromkeys(killers, 3)
     assert {note.key for note in project.notes("end")} == set(sound)
 
 
@@ -100,24 +102,30 @@ def test_each_message_in_flight_has_an_outcome_of_its_own(project: Project, star
     pool.await_event("attempt.ended", key=brief, outcome="deferred")
     pool.await_event("attempt.ended", 4, handler="workers.front.MANY")
     eventually(lambda: in_flight(pool) == [20], "the others are in flight still")
+    pool.signal(signal.SIGTSTP)
+    pool.await_event("pool.paused")
+    later = push(project, *["quick@test"] * 3)
     project.go()
+    eventually(lambda: not project.names("cur"), "what was in flight is settled in a pause")
+    assert {entry.key for entry in project.names("new")} == set(later)
+    pool.signal(signal.SIGCONT)
     eventually(lambda: not project.names("new") and not project.names("cur"), "all have an outcome")
-    pool.await_event("attempt.ended", 31)
+    pool.await_event("attempt.ended", 34)
     outcomes = {event["key"]: event["outcome"] for event in pool.events("attempt.ended")}
     assert outcomes == {
         **dict.fromkeys((defer, fail, brief), "deferred"),
         **dict.fromkeys((reject, batch[3]), "buried"),
-        **dict.fromkeys((fork, *plain, *others, *batch[:3]), "acked"),
+        **dict.fromkeys((fork, *plain, *others, *later, *batch[:3]), "acked"),
     }
-    later = {entry.key: (entry.attempts, entry.failures) for entry in project.names("later_new")}
-    assert later == {defer: (1, 0), fail: (1, 1), brief: (1, 1)}
+    deferred = {entry.key: (entry.attempts, entry.failures) for entry in project.names("later_new")}
+    assert deferred == {defer: (1, 0), fail: (1, 1), brief: (1, 1)}
     [reason] = pool.events("attempt.ended", key=brief)
     assert "workers.front.BRIEF was cancelled at its time limit of 0.3 s" in reason["reason"]
     assert pool.events("worker.died") == []
     assert sizes(project) == [4]
     [worker] = workers(pool)
     counters = ("handled", "acked", "deferred", "failed", "buried", "released", "lost")
-    assert [worker[name] for name in counters] == [31, 26, 3, 2, 2, 0, 0]
+    assert [worker[name] for name in counters] == [34, 29, 3, 2, 2, 0, 0]
 
 
 def test_a_handler_that_swallows_its_cancellation_ends_its_worker_as_any_over_its_limit(

@@ -160,16 +160,15 @@ def _seq(claim: GatheredClaim) -> int:
     return int(claim.name.rpartition(".")[2])
 
 
-def test_a_worker_without_batches_loads_nothing_of_them() -> None:
+def test_a_worker_without_batches_and_async_handlers_loads_nothing_of_them() -> None:
     loaded = (
         "import sys, maildefer.pool.worker.run, maildefer.pool.keeper.keeper, maildefer.pool.worker.scout; "
         "print(*sys.modules)"
     )
     modules = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True)
-    of_batches = {
-        f"maildefer.pool.worker.{name}" for name in ("batch_worker", "claim_slots", "batch_leader", "bisect")
-    }
-    assert of_batches.isdisjoint(modules.stdout.split())
+    names = ("batch_worker", "claim_slots", "batch_leader", "bisect", "in_flight")
+    of_others = {"asyncio", *(f"maildefer.pool.worker.{name}" for name in names)}
+    assert of_others.isdisjoint(modules.stdout.split())
 
 
 def test_one_look_at_the_board_serves_any_number_of_claims(monkeypatch: pytest.MonkeyPatch) -> None:
