@@ -137,7 +137,7 @@ class Middleware:
             return returned
 
         @functools.wraps(handler)
-        def surrounded(given: Any, **captures: Any) -> object:
+        def surrounded(given: Any, /, **captures: Any) -> object:
             call = HandlerCall(name, tuple(given) if takes_list else (given,), handler, captures)
             entered: list[_Running] = []
             try:
@@ -164,7 +164,7 @@ class Middleware:
             return result
 
         @functools.wraps(handler)
-        async def awaited(given: Any, **captures: Any) -> object:
+        async def awaited(given: Any, /, **captures: Any) -> object:
             result = outside(surrounded)(given, **captures)  # begun in the context in which it ends
             return await result if inspect.isawaitable(result) else result
 

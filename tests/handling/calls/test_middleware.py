@@ -530,6 +530,15 @@ def test_a_delivery_without_a_pool_is_surrounded() -> None:
         router.deliver(mail())
 
 
+def test_a_capture_may_have_any_name() -> None:
+    def handler(message: object, given: str, name: str) -> None:
+        SEEN.append((given, name))
+
+    surrounded = Middleware([("noting", noting)]).around(handler)
+    surrounded(mail(), given="a", name="b")
+    assert ("a", "b") in SEEN
+
+
 def test_without_middleware_a_handler_is_called_as_it_is() -> None:
     handler = returns(None)
     assert step_of(handler).function is handler
