@@ -264,24 +264,32 @@ class Pusher:
         return self.place_of(key).rpartition("/")[0]
 
     def _rename_draft(self, draft: str, key: str, descriptor: int) -> bool:
-        """Rename a synced draft; it was if it is gone and its file still has a link somewhere, else it was swept.
+        try:
+            self._system.rename(draft, self.placer.place_of(key))
+        except OSError as fault:
+            return self._was_moved(fault, draft, key, descriptor)
+        return True
+
+    def _was_moved(self, fault: OSError, draft: str, key: str, descriptor: int) -> bool:
+        """Whether a draft is in its place after a doubtful reply: it is gone, and its file still has a link somewhere.
 
         A listing of `new/` can't tell: the entry may have been claimed, handled and unlinked by now.
         """
         try:
-            if self.placer.move_all([(draft, key)]):
-                return True
-            try:
-                return self._system.fstat(descriptor).st_nlink > 0
-            except OSError as fault:
-                if fault.errno != errno.ESTALE:
-                    raise
-                return False
-        except OSError as fault:
+            return bool(self.placer.move_left([(draft, key)], fault)) or self._has_link(descriptor)
+        except OSError as worse:
             durable.discard(draft, self._system)
-            if fault.errno == errno.ENOENT:
-                raise QueueMissing(self.layout.path) from fault
-            raise_named(self._folder_of(key), fault)
+            if worse.errno == errno.ENOENT:
+                raise QueueMissing(self.layout.path) from worse
+            raise_named(self._folder_of(key), worse)
+
+    def _has_link(self, descriptor: int) -> bool:
+        try:
+            return self._system.fstat(descriptor).st_nlink > 0
+        except OSError as fault:
+            if fault.errno != errno.ESTALE:
+                raise
+            return False
 
     def _mend_queue(self) -> bool:
         """Whether a folder of the queue was missing, as after a clean-up of empty ones, and has been made again."""

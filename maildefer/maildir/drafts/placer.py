@@ -48,30 +48,36 @@ class DraftPlacer:
         moved = self.move_all(drafts)
         self.commit([marker for _, marker in drafts], moved)
 
-    def move_all(self, drafts: Sequence[tuple[str, str]]) -> list[str]:
+    def move_all(self, drafts: Sequence[tuple[str, str]], *, is_last: bool = False) -> list[str]:
         """Rename drafts, all in one folder, to where they wait; returns the markers of those that this call has moved.
 
         A draft that is not in its folder any more was moved before, wherever its entry is by now.
         """
-        moved = []
-        for last in (False, True):
-            failed, fault = [], None
-            for draft, marker in drafts:
-                try:
-                    self._system.rename(draft, self.place_of(marker))
-                    moved.append(marker)
-                except OSError as raised:
-                    if raised.errno not in doubt.DOUBTFUL:
-                        raise
-                    failed.append((draft, marker))
-                    fault = raised
-            if fault is None or not (drafts := self._left(failed)):
-                break
-            if last or fault.errno != errno.ENOENT:
-                raise fault
-            with suppress(MaildeferError):  # the queue is gone, or the filesystem refuses: the next try tells
-                mend(self._layout, system=self._system)
-        return moved
+        moved, failed, fault = [], [], None
+        for draft, marker in drafts:
+            try:
+                self._system.rename(draft, self.place_of(marker))
+                moved.append(marker)
+            except OSError as raised:
+                if raised.errno not in doubt.DOUBTFUL:
+                    raise
+                failed.append((draft, marker))
+                fault = raised
+        return moved if fault is None else moved + self.move_left(failed, fault, is_last=is_last)
+
+    def move_left(
+        self, drafts: Sequence[tuple[str, str]], fault: OSError, *, is_last: bool = False
+    ) -> list[str]:
+        """Settle that fault of their renames, and rename those that are left; returns what `move_all` returns."""
+        if fault.errno not in doubt.DOUBTFUL:
+            raise fault
+        if not (left := self._left(drafts)):
+            return []
+        if is_last or fault.errno != errno.ENOENT:
+            raise fault
+        with suppress(MaildeferError):  # the queue is gone, or the filesystem refuses: the next try tells
+            mend(self._layout, system=self._system)
+        return self.move_all(left, is_last=True)
 
     def _left(self, drafts: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
         """Return those of these drafts that a fresh listing still shows."""
