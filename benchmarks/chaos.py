@@ -50,6 +50,8 @@ CONNECTIONS = 4
 PUSHING = 0.7  # of the time: the rest is for the backlog
 BUSY = 0.6  # of the workers' time goes to handlers, the rest to dying and being born
 PATIENCE = 10  # times the planned time, then what is still there is left over
+LEAST_PATIENCE_SECONDS = 180.0
+REST_SECONDS = 120.0  # what waits for a limit, and whose keeper has died, waits for up to a minute at a time
 
 
 def main() -> int:
@@ -171,7 +173,7 @@ class Chaos:
     def _strike_until_handled(self, senders: list[threading.Thread], progress: bool) -> None:
         now = began = shown = due = time.monotonic()
         while any(thread.is_alive() for thread in senders) or not self._project.is_empty():
-            if now - began > self._seconds * PATIENCE:
+            if now - began > max(self._seconds * PATIENCE, LEAST_PATIENCE_SECONDS):
                 return
             due += 1 / KILLS_PER_SECOND
             self._halt.wait(max(0.0, due - time.monotonic()))
@@ -196,7 +198,7 @@ class Chaos:
         for pool in self._pools:
             pool.await_ready()
         try:
-            eventually(self._project.is_empty, "all is handled", TTL_SECONDS * 5)
+            eventually(self._project.is_empty, "all is handled", REST_SECONDS)
             eventually(
                 lambda: len(self._project.leases()) == len(HOSTS), "old leases are fenced", TTL_SECONDS * 5
             )
