@@ -127,7 +127,7 @@ class AsyncWorker(BatchWorker):
             self._end_leading()
             self._settle_passed()
             self._handle_signals()
-            self._turn(_LOOK_SECONDS if self._groups else None)
+            self._turn(_LOOK_SECONDS if self._groups or self._is_leading_or_passes() else None)
             if not crashes or self._is_batch_waiting():
                 self._update_groups(idle=True)
         return True

@@ -60,12 +60,12 @@ class Flight(Coroutine[Any, Any, None]):
         """Note that a handler begins, with a time limit of its own or what is left of the message's."""
         self.handler, left = handler, self.due - self._flights.now()
         if limit_seconds is not None:
-            self._left = left if self._left is None else self._left
-            self.limit_seconds = limit_seconds
+            self._left, self.limit_seconds = left if self._left is None else self._left, limit_seconds
             self._flights.limit(self, limit_seconds)
-        elif self._left is not None:
-            self.limit_seconds, left, self._left = self._flights.limit_seconds, self._left, None
-            self._flights.limit(self, left)
+        elif self._left is not None or left <= 0:
+            left, self._left = left if self._left is None else self._left, None
+            self.limit_seconds = self._flights.limit_seconds
+            self._flights.limit(self, max(left, 0.0))
         self._flights.show_handler(self)
 
     async def within_limit(self, awaitable: Awaitable[T], name: str) -> T:
@@ -205,8 +205,8 @@ class Flights:
 
     def publish(self, flight: Flight) -> None:
         """Show on the scoreboard which call the worker is on."""
-        self._words[self._base + SlotWord.QUEUE] = flight.queue
-        self._words[self._base + SlotWord.BEGAN] = flight.began_ns
+        words, base = self._words, self._base
+        words[base + SlotWord.QUEUE], words[base + SlotWord.BEGAN] = flight.queue, flight.began_ns
         self._slot.hint(flight.name)
         self.shown = flight
         self.show_handler(flight)

@@ -229,14 +229,14 @@ def test_a_handler_with_its_own_limit_leaves_the_others_what_they_had(worker: Wo
     dues: list[float] = []
 
     async def handle(flight: Flight) -> None:
-        for seconds, takes in ((None, 10), (1.0, 5), (None, 10), (None, 0)):
+        for seconds, takes in ((None, 10), (1.0, 5), (None, 10), (None, 100), (None, 0)):
             flight.running("m.F", seconds, 0)
             dues.append(flight.due - worker.flights.now())
             worker.now += takes
 
     worker.begin(handle)
     worker.turn()
-    assert dues == pytest.approx([LIMIT, 1.0, LIMIT - 10, LIMIT - 20])
+    assert dues == pytest.approx([LIMIT, 1.0, LIMIT - 10, LIMIT - 20, 0])
 
 
 def test_an_exit_of_a_task_that_was_left_behind_ends_no_worker(worker: Worker) -> None:
