@@ -48,7 +48,8 @@ class Handlers:
             oracle.ends(process, self._slots.current, "Postponed")
             oracle.limits.waiting.add(request.key)
             return full, ""
-        oracle.limits.waiting.discard(request.key)
+        if oracle.is_live(self._slots.current):  # else another has reclaimed it, and it may wait again
+            oracle.limits.waiting.discard(request.key)
         try:
             oracle.limits.begins(process, uses, self._slots.current)
             return self._handle(request), "handler"
