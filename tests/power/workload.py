@@ -56,8 +56,9 @@ def digest(data: bytes) -> str:
     return blake2b(data, digest_size=8).hexdigest()
 
 
-def work(path: str, pushes: int, seed: int, mark: Mark, forget: str) -> None:
+def work(path: str, pushes: int, seed: int, mark: Mark, forget: str, *, buries_unique: bool = True) -> None:
     """Make the queue, push, claim and settle, all at the same time."""
+    ends_of_unique = ("ack", "ack", "bury" if buries_unique else "ack", "release")
     layout = create_queue(path)
     mark("begin")
     pusher = forgetful(layout, forget)
@@ -95,7 +96,7 @@ def work(path: str, pushes: int, seed: int, mark: Mark, forget: str) -> None:
     lease = Lease.join(layout, lease_name(LABEL, SYSTEM), holder())
     claimer = Claimer(layout, FakeSlots(), lease=lease.name, host=LABEL)
     with ThreadPoolExecutor(THREADS + 2) as threads:
-        consumer = threads.submit(_consume, claimer, done, mark, Random(seed))
+        consumer = threads.submit(_consume, claimer, done, mark, Random(seed), ends_of_unique)
         try:
             uniquely = threads.submit(push_uniquely)
             list(threads.map(push, range(THREADS)))
@@ -109,7 +110,9 @@ def _composed(body: bytes) -> Compose:
     return lambda stem: [body]
 
 
-def _consume(claimer: Claimer, done: threading.Event, mark: Mark, random: Random) -> None:
+def _consume(
+    claimer: Claimer, done: threading.Event, mark: Mark, random: Random, ends_of_unique: Sequence[str]
+) -> None:
     """Half of what waits stays, so that there is something to lose; unique keys become free again."""
     spared: set[str] = set()
     while not done.wait(0.01):
@@ -120,8 +123,7 @@ def _consume(claimer: Claimer, done: threading.Event, mark: Mark, random: Random
                 continue
             claim = claimer.claim(name)
             assert claim is not None, "nobody else claims"
-            settles = ("ack", "ack", "bury", "release") if is_unique else _SETTLES
-            match random.choice(settles):
+            match random.choice(ends_of_unique if is_unique else _SETTLES):
                 case "ack":
                     mark(f"acking/{claim.key}")
                     claim.ack()
