@@ -123,6 +123,7 @@ class HasEffects:
 
         `first` is false once a block of that name has ended, in whichever attempt at this message, on whichever host;
         `first.interrupted` tells that one was begun and has not ended, so that its effect may have happened.
+        All handlers and middleware of the message share its names: one of a handler's own has the handler's name in it.
         Raises TypeError, EffectNameRefused, MessageHasNoKey; its blocks EffectLost, StorageFault's kinds.
         """
         # Most handlers need none of it.

@@ -36,6 +36,8 @@ def reject():
     raise Reject("never")
 """
 
+IMPORTS = "from conf.hooks import here, tracer\nfrom workers.blog import rebuild"
+
 HANDLE = """
 import json
 from maildefer.queue import Queue
@@ -88,15 +90,16 @@ with hooks.tracer.start_as_current_span("publish"):
     push("good", headers=header)                    # as a stranger may send it
     push("good", headers="traceparent: 00-nonsense\\n", queue="run/work")
     push("good")
-    hooks.rebuild.defer(blog_id=7, traceparent=hooks.here())
+import publish  # the last part, which defers the task
+
 handle("run/queue", "run/work")
 spans = {span.name: [] for span in exporter.get_finished_spans()}
 for span in exporter.get_finished_spans():
     spans[span.name].append(span)
-[publish] = spans["publish"]
+published = {(span.context.span_id, span.context.trace_id) for span in spans["publish"]}
 print(json.dumps({
-    name: sorted(span.parent is not None and span.parent.span_id == publish.context.span_id
-                 and span.context.trace_id == publish.context.trace_id for span in ones)
+    name: sorted(span.parent is not None and (span.parent.span_id, span.context.trace_id) in published
+                 for span in ones)
     for name, ones in spans.items()
 }))
 assert set(shop.SEEN) == {span.context.span_id for span in spans["workers.shop.START"]}
@@ -133,7 +136,11 @@ RECIPES = [
         "def tracing(",
         "tracing",
         OPENTELEMETRY,
-        {"workers.shop.START": [False, False, False, True], "conf.hooks.rebuild": [True], "publish": [False]},
+        {
+            "workers.shop.START": [False, False, False, True],
+            "workers.blog.rebuild": [True],
+            "publish": [False, False],
+        },
         id="opentelemetry",
     ),
     pytest.param("def connections(", "connections", DJANGO, [True, True, True], id="django"),
@@ -146,15 +153,18 @@ def test_a_recipe_does_what_it_says_with_its_library(
     part: str, name: str, script: str, wanted: Any, tmp_path: Path
 ) -> None:
     [block] = [code for code in BLOCKS if part in code]
+    in_hooks, *elsewhere = re.split(r"\n\n\n# (?:In|Where) .*:\n", block)
     for file, text in (
         ("conf/__init__.py", ""),
-        ("conf/hooks.py", block.partition("\n\n\nwith tracer")[0]),  # which would push when it is imported
+        ("conf/hooks.py", in_hooks),
         (
             "conf/settings.py",
-            'queues = {"run/queue": ["workers.shop", "conf.hooks"], "run/work": ["workers.shop"]}\n'
+            'queues = {"run/queue": ["workers.shop", "workers.blog"], "run/work": ["workers.shop"]}\n'
             f'middleware = ["conf.hooks.{name}"]\nmax_attempts = 1  # the last one is logged as an error\n',
         ),
         ("workers/__init__.py", ""),
+        ("workers/blog.py", "".join(elsewhere[:1])),
+        ("publish.py", "\n".join([IMPORTS, *elsewhere[1:]]) if elsewhere else ""),
         ("workers/shop.py", WORKERS),
         ("main.py", HANDLE + script),
     ):
