@@ -11,6 +11,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from types import ModuleType
 from typing import Any, Final, Literal
 
@@ -233,14 +234,25 @@ def _function(name: str, settings: ModuleType) -> MiddlewareFunction:
     if not module_name:
         raise wrong(settings, "middleware", "names of functions with their modules", name)
     module = import_user_module(module_name, listed_in=f"middleware of {settings.__name__}")
-    function = getattr(module, attribute, None)
+    function, where = getattr(module, attribute, None), place(settings, "middleware")
+    if isinstance(function, ModuleType) or (function is None and _is_module(name)):
+        raise ConfigurationError(f"{where}: {name} is a module: name a function in it, as {name}.FUNCTION")
     if function is None:
-        where = place(settings, "middleware")
         raise ConfigurationError(f"{where}: {module.__file__} has no {attribute}: correct the name {name}")
     if (fault := _fault(function)) is not None:
-        raise ConfigurationError(f"{place_of(function)}: the middleware {name} {fault}")
+        defined_at = place_of(function)
+        raise ConfigurationError(
+            f"{where if defined_at == '?' else defined_at}: the middleware {name} {fault}"
+        )
     checked: MiddlewareFunction = function
     return checked
+
+
+def _is_module(name: str) -> bool:
+    try:
+        return find_spec(name) is not None
+    except ImportError:  # what is before its last dot is no package
+        return False
 
 
 def _fault(function: object) -> str | None:

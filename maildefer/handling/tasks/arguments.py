@@ -74,20 +74,30 @@ def register_type(
     )
 
 
-def written(value: Any, place: str, typed: set[str]) -> Any:
-    """The value as JSON has it; adds to `typed` the types that this needed. Raises ArgumentsRefused naming `place`."""
+def argument(value: Any, name: str, typed: set[str]) -> Any:
+    """The value as JSON has it; adds to `typed` the types that this needed. Raises ArgumentsRefused naming it."""
+    try:
+        return _written(value, name, typed)
+    except RecursionError as fault:
+        raise ArgumentsRefused(
+            f"{name} is nested too deep, or holds itself, or its type is encoded as what holds one of that type: "
+            "give plain values"
+        ) from fault
+
+
+def _written(value: Any, place: str, typed: set[str]) -> Any:
     kind = type(value)
     if kind is float and not math.isfinite(value):
         raise ArgumentsRefused(f"{place} is {value}, which is no number of JSON")
     if kind in _PLAIN:
         return value
     if kind is list:
-        return [written(one, f"{place}[{number}]", typed) for number, one in enumerate(value)]
+        return [_written(one, f"{place}[{number}]", typed) for number, one in enumerate(value)]
     if kind is dict:
         for name in value:
             if type(name) is not str:
                 raise ArgumentsRefused(f"{place} has the key {name!r}: give texts for keys")
-        inner = {name: written(one, f"{place}[{name!r}]", typed) for name, one in value.items()}
+        inner = {name: _written(one, f"{place}[{name!r}]", typed) for name, one in value.items()}
         return {_MARK: [_DICT, inner]} if _MARK in inner else inner
     if (known := _by_class.get(kind) or _BUILT_IN.get(_full_name(kind))) is None:
         otherwise = "give plain values, or register its class by maildefer.tasks.register_type"
@@ -101,11 +111,11 @@ def written(value: Any, place: str, typed: set[str]) -> Any:
             f"{place} can't be encoded as {known.name}: {type(fault).__name__}: {fault}"
         ) from fault
     typed.add(known.name)
-    return {_MARK: [known.name, written(encoded, place, typed)]}
+    return {_MARK: [known.name, _written(encoded, place, typed)]}
 
 
 def restored(value: Any) -> Any:
-    """The value of which `written` has made this. Raises Reject for types that are not known, and misread values."""
+    """The value of which `argument` has made this. Raises Reject for types that are not known, and misread values."""
     if type(value) is list:
         return [restored(one) for one in value]
     if type(value) is not dict:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from maildefer.handling.outcomes import Reject
 from maildefer.handling.tasks import signature as task_signature
-from maildefer.handling.tasks.arguments import ArgumentsRefused, restored, survives, written
+from maildefer.handling.tasks.arguments import ArgumentsRefused, argument, restored, survives
 from maildefer.maildir.names import sized
 from maildefer.message.envelope import block
 
@@ -118,25 +118,31 @@ def _encoded(call: Call, parameters: Sequence[str]) -> bytes:
         *(f"argument {n + 1}" for n in range(len(parameters), len(call.args))),
     ]
     try:
-        args = [written(one, name, typed) for one, name in zip(call.args, names, strict=True)]
-        kwargs = {name: written(one, name, typed) for name, one in call.kwargs.items()}
+        args = [argument(one, name, typed) for one, name in zip(call.args, names, strict=True)]
+        kwargs = {name: argument(one, name, typed) for name, one in call.kwargs.items()}
         given = {"task": call.task, "args": args, "kwargs": kwargs, "typed": True}
         if not typed:  # written as by every version
             given = {"task": call.task, "args": call.args, "kwargs": call.kwargs}
         text = json.dumps(given, allow_nan=False).encode()
-        read = _decoded(text)
+        read = _strictly(text.decode())
     except ArgumentsRefused as fault:
         raise ArgumentsRefused(f"{call.task}: {fault}") from fault.__cause__
-    except (TypeError, ValueError, RecursionError, Reject) as fault:
+    except (TypeError, ValueError, RecursionError) as fault:
         raise ArgumentsRefused(
             f"{call.task}: its arguments are no JSON: {fault}: give plain values"
         ) from fault
-    before, after = [*call.args, *call.kwargs.values()], [*read.args, *read.kwargs.values()]
-    for name, *pair in zip([*names, *call.kwargs], before, after, strict=True):
-        if not survives(*pair):
+    before, found = [*call.args, *call.kwargs.values()], [*read["args"], *read["kwargs"].values()]
+    for name, value, one in zip([*names, *call.kwargs], before, found, strict=True):
+        try:
+            after = restored(one) if typed else one
+        except Reject as fault:
+            why = fault.__cause__ or fault
             raise ArgumentsRefused(
-                f"{call.task}: {name} would not come out of JSON as it is: {pair[1]!r:.200}"
-            )
+                f"{call.task}: {name} can't be read again, {type(why).__name__}: {why}: make the decode of its type "
+                f"take what encode has made: {one!r:.200}"
+            ) from why
+        if not survives(value, after):
+            raise ArgumentsRefused(f"{call.task}: {name} would not come out of JSON as it is: {after!r:.200}")
     return text
 
 

@@ -589,8 +589,13 @@ def settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> types.ModuleType
             rf"test_middleware\.py has no nothing: correct the name {__name__}\.nothing",
         ),
         (
+            [__name__],
+            rf"{__name__} is a module: name a function in it, as {__name__}\.FUNCTION",
+        ),
+        (["email.mime"], r"^conf\.settings: email\.mime is a module: name a function in it"),
+        (
             [f"{__name__}.BOOM"],
-            "and not a function that makes a context manager: write a function of one argument",
+            r"^conf\.settings: the middleware .* and not a function that makes a context manager: write",
         ),
         ([f"{__name__}.READY"], "and not a function that makes a context manager"),
         (
@@ -607,7 +612,7 @@ def settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> types.ModuleType
             "is an async context manager, and handlers are surrounded by plain ones",
         ),
     ],
-    ids=range(14),
+    ids=range(16),
 )
 def test_a_wrong_setting_is_refused_where_it_is_loaded(
     value: Any, why: str, settings: types.ModuleType

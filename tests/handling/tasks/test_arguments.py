@@ -156,6 +156,13 @@ def test_an_argument_that_cannot_be_written_is_named_where_it_is_deferred(
     assert Queue("run/queue").count() == 0
 
 
+def test_an_argument_that_holds_itself_is_named() -> None:
+    endless: list[Any] = []
+    endless.append({"a": endless})
+    with pytest.raises(ArgumentsRefused, match="rebuild: when is nested too deep, or holds itself"):
+        task(rebuild).defer(1, when=endless)
+
+
 def fails(*_: object) -> Any:
     raise OSError("no database")
 
@@ -168,9 +175,13 @@ def endless(value: Money) -> Any:
     ("encode", "decode", "why"),
     [
         (fails, Money.of, "given can't be encoded as money: OSError: no database"),
-        (endless, Money.of, "recursion"),
+        (endless, Money.of, "rebuild: given is nested too deep, or holds itself, or its type is encoded"),
         (lambda one: {one}, Money.of, "given is of set"),
-        (lambda one: one.currency, Money.of, "an argument of the type 'money' can't be read: ValueError"),
+        (
+            lambda one: one.currency,
+            Money.of,
+            r"rebuild: given can't be read again, ValueError.*: make the decode.*'EUR'\]}$",
+        ),
         (lambda one: one.currency, str, "given would not come out of JSON as it is: 'EUR'"),
     ],
     ids=range(5),
