@@ -115,7 +115,7 @@ def pop_entry(
     """
     system = confined_to(layout.path, system)
     entry = names.with_usable_key(found.entry, host, system)
-    if entry.due is not None and not is_early and entry.due > clock_of(layout, system).now():
+    if not is_early and not _is_due(entry, layout, system):
         return None
     touch(layout, entry.key, system=system)
     name = names.pop_name(entry, system)
@@ -133,3 +133,10 @@ def pop_entry(
                 return None
             raise storage_fault(found.path, fault) from fault
     return Popped(layout, entry, name, host, system)
+
+
+def _is_due(entry: EntryName, layout: Layout, system: System) -> bool:
+    try:
+        return entry.due is None or entry.due <= clock_of(layout, system).now()
+    except OSError as fault:
+        raise_named(layout.tmp, fault)

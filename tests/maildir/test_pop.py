@@ -64,3 +64,12 @@ def test_an_entry_in_new_that_is_not_due_is_not_popped(layout: Layout, world: Wo
     popped = pop.pop_entry(layout, found, host=LABEL, system=world.system)
     assert popped is not None
     assert popped.unlink()
+
+
+def test_a_mount_whose_time_cannot_be_told_is_a_named_fault(layout: Layout, world: World) -> None:
+    put(layout.new, "1.x,d=1700000060")
+    (found,) = entries.list_entries(layout, "waiting")
+    world.refuse("open", errno.EIO)
+    with pytest.raises(MountFault):
+        pop.pop_entry(layout, found, host=LABEL, system=world.system)
+    assert os.listdir(layout.new) == ["1.x,d=1700000060"]
