@@ -9,6 +9,7 @@ import smtplib
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -41,15 +42,20 @@ def START(message):
 
 
 @pytest.fixture
-def installed(tmp_path: Path) -> Path:
-    """All units beside each other, for a project that is here."""
-    program = tmp_path / ".venv/bin/maildefer"
+def installed() -> Iterator[Path]:
+    """All units beside each other, for a project that is here, on a filesystem from which programs may be started."""
+    with tempfile.TemporaryDirectory(dir="/tmp", ignore_cleanup_errors=True) as folder:
+        yield units_in(Path(folder))
+
+
+def units_in(folder: Path) -> Path:
+    program = folder / ".venv/bin/maildefer"
     program.parent.mkdir(parents=True)
     program.write_text(f'#!/bin/sh\nexec {sys.executable} -m maildefer "$@"\n')
     program.chmod(0o755)
     for unit in UNITS:
-        (tmp_path / unit.name).write_text(unit.read_text().replace("/srv/blog", str(tmp_path)))
-    return tmp_path
+        (folder / unit.name).write_text(unit.read_text().replace("/srv/blog", str(folder)))
+    return folder
 
 
 def said(folder: Path, unit: str, name: str) -> list[str]:
