@@ -80,7 +80,8 @@ class Dispatcher:
         """As `dispatch`, for one of many messages on a loop, each in a task of its own, with terms of its own.
 
         Handlers that are not async run in place. `within_limit` keeps time limits; without it, only those of `@timeout`
-        are kept. Raises CancelledError if the task is cancelled.
+        are kept. A handler whose task is cancelled, by whatever, has failed. Raises CancelledError only if that is done
+        while the message waits for tokens or slots.
         """
         terms = LoopTerms(
             lock=self._router.lock, tokens=tokens, limits=limits, running=running, within_limit=within_limit

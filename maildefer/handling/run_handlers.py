@@ -179,9 +179,7 @@ class HandlersOfMessage:
     ) -> Outcome:
         try:
             return self._outcome(step, message, await terms.finished(step, result))
-        except BaseException as fault:
-            if terms.has_cancelled(fault):
-                raise
+        except BaseException as fault:  # noqa: BLE001  # also a cancellation, by whatever
             return outcome_of(fault, step.module, step.retry)
 
     def _outcome(self, step: HandlerStep, message: HasRecipient, result: object) -> Outcome:

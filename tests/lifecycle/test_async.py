@@ -91,9 +91,9 @@ def test_in_the_company_of_a_hundred_killers_of_each_kind_are_buried_and_nobody_
 
 def test_each_message_in_flight_has_an_outcome_of_its_own(project: Project, start: Start) -> None:
     pool = start(workers=1)
-    [defer, reject, fail, brief, fork] = (
+    [defer, reject, fail, cancel, brief, fork] = (
         push(project, what)[0]
-        for what in ("defer300@test", "reject@test", "fail@test", "hang@brief", "fork@test")
+        for what in ("defer300@test", "reject@test", "fail@test", "cancel@test", "hang@brief", "fork@test")
     )
     plain = push(project, *["quick@plain"] * 2)
     others = push(project, *["wait@test"] * 20)
@@ -110,22 +110,22 @@ def test_each_message_in_flight_has_an_outcome_of_its_own(project: Project, star
     assert {entry.key for entry in project.names("new")} == set(later)
     pool.signal(signal.SIGCONT)
     eventually(lambda: not project.names("new") and not project.names("cur"), "all have an outcome")
-    pool.await_event("attempt.ended", 34)
+    pool.await_event("attempt.ended", 35)
     outcomes = {event["key"]: event["outcome"] for event in pool.events("attempt.ended")}
     assert outcomes == {
-        **dict.fromkeys((defer, fail, brief), "deferred"),
+        **dict.fromkeys((defer, fail, cancel, brief), "deferred"),
         **dict.fromkeys((reject, batch[3]), "buried"),
         **dict.fromkeys((fork, *plain, *others, *later, *batch[:3]), "acked"),
     }
     deferred = {entry.key: (entry.attempts, entry.failures) for entry in project.names("later_new")}
-    assert deferred == {defer: (1, 0), fail: (1, 1), brief: (1, 1)}
+    assert deferred == {defer: (1, 0), fail: (1, 1), cancel: (1, 1), brief: (1, 1)}
     [reason] = pool.events("attempt.ended", key=brief)
     assert "workers.front.BRIEF was cancelled at its time limit of 0.3 s" in reason["reason"]
     assert pool.events("worker.died") == []
     assert sizes(project) == [4]
     [worker] = workers(pool)
     counters = ("handled", "acked", "deferred", "failed", "buried", "released", "lost")
-    assert [worker[name] for name in counters] == [34, 29, 3, 2, 2, 0, 0]
+    assert [worker[name] for name in counters] == [35, 29, 4, 3, 2, 0, 0]
 
 
 def test_a_handler_that_swallows_its_cancellation_ends_its_worker_as_any_over_its_limit(

@@ -40,9 +40,7 @@ class Batches:
             if isawaitable(returned):
                 returned = await terms.finished(step, returned)
             said = result_of_each(step.batch_function, messages, returned)
-        except BaseException as fault:  # no worker ends for a sys.exit in a handler
-            if terms.has_cancelled(fault):
-                raise
+        except BaseException as fault:  # noqa: BLE001  # no worker ends for a sys.exit in a handler
             outcome = outcome_of(fault, step.module, step.retry)
             if isinstance(outcome, Deferred) and outcome.error is not None:
                 return outcome

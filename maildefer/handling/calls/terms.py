@@ -39,10 +39,6 @@ class CallTerms:
         with nullcontext() if step.nolocking else self.lock:
             return event_loop.finished(result, step.timeout_seconds, step.name)
 
-    def has_cancelled(self, fault: BaseException) -> bool:
-        """Whether the exception ends the attempt without an outcome, since the worker has cancelled it."""
-        return False
-
 
 @dataclass(kw_only=True)
 class LoopTerms(CallTerms):
@@ -55,13 +51,6 @@ class LoopTerms(CallTerms):
         if self.within_limit is not None:
             return await self.within_limit(result, step.name)
         return await event_loop.within_limit(result, step.timeout_seconds, step.name)
-
-    def has_cancelled(self, fault: BaseException) -> bool:
-        """A handler may raise a CancelledError of its own, too."""
-        import asyncio  # only here, where a loop runs
-
-        task = asyncio.current_task()
-        return isinstance(fault, asyncio.CancelledError) and task is not None and task.cancelling() > 0
 
 
 def at_once(coroutine: Coroutine[Any, Any, T]) -> T:

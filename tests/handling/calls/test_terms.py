@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -22,6 +22,7 @@ from maildefer.message.smtp_error import SMTPError
 from maildefer.routing import batch, concurrency, nolocking, timeout
 
 Handler = Callable[..., Any]
+T = TypeVar("T")
 
 
 @pytest.fixture(autouse=True)
@@ -427,25 +428,42 @@ def test_the_worker_is_told_each_handlers_limit_with_its_grace_where_it_is_cance
     assert told == [(name, 2.0, 0)]  # the worker adds the grace to all
 
 
-async def cancelled(attempt: Coroutine[Any, Any, tuple[Outcome, str]]) -> tuple[Outcome, str]:
-    """As a drain does: the attempt waits, and its task is cancelled."""
+async def cancelled(attempt: Coroutine[Any, Any, T]) -> T:
+    """As by what another handler does with all tasks: the attempt waits, and its task is cancelled."""
     task = asyncio.create_task(attempt)
     await asyncio.sleep(0.001)
     task.cancel()
     return await task
 
 
-def test_what_the_worker_cancels_has_no_outcome_and_holds_nothing() -> None:
-    @timeout(60)
-    async def HANDLER(message: MailRequest) -> None:
+def test_a_handler_whose_task_is_cancelled_by_whatever_has_failed_and_holds_nothing() -> None:
+    async def START(message: MailRequest) -> None:
         await waits()
 
-    HANDLER.__name__ = "START"
     taken: dict[str, asyncio.Lock] = {}
-    dispatcher = Dispatcher(router(HANDLER, stateless=False))
-    with pytest.raises(asyncio.CancelledError):
-        asyncio.run(cancelled(dispatcher.begin(mail(), tokens=LoopTokens(taken))))
+    attempt = Dispatcher(router(START, stateless=False)).begin(mail(), tokens=LoopTokens(taken))
+    ended, name = asyncio.run(cancelled(attempt))
+    assert isinstance(ended, Deferred)
+    assert "CancelledError" in str(ended.error)
+    assert "in START" in str(ended.detail)
+    assert name.endswith(".START")
     assert [lock.locked() for lock in taken.values()] == [False]
+
+
+def test_a_batch_that_cancels_its_own_task_has_failed() -> None:
+    @batch()
+    async def HANDLER(messages: list[MailRequest]) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        await asyncio.sleep(0)
+
+    dispatcher = Dispatcher(router(HANDLER))
+    step = dispatcher.batch_for(mail())
+    assert step is not None
+    ended = asyncio.run(dispatcher.begin_batch(step, [mail(), mail()]))
+    assert isinstance(ended, Deferred)
+    assert "CancelledError" in str(ended.error)
 
 
 def test_what_is_cancelled_and_ends_all_the_same_has_its_outcome() -> None:

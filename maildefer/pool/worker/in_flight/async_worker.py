@@ -17,6 +17,7 @@ from maildefer.handling.application import Application
 from maildefer.handling.calls import event_loop
 from maildefer.handling.limits.admission import ConversationTokens, LimitSlots
 from maildefer.handling.outcomes import Buried, Deferred, Outcome, Postponed
+from maildefer.handling.results import failure
 from maildefer.maildir.claims import Claim
 from maildefer.maildir.names import EntryName
 from maildefer.message.request import MailRequest
@@ -158,8 +159,8 @@ class AsyncWorker(BatchWorker):
             attempts.settle(claim, message, outcome, handler)
         elif isinstance(end, QueueError | MemoryError):
             attempts.end_in_fault(claim, end)
-        else:
-            raise end
+        else:  # its task was cancelled where it waited for tokens or slots, or there is an error of ours
+            attempts.settle(claim, message, failure(end, None), flight.handler)
 
     def _call(self, queue: QueueView, batch: BatchGroup[GatheredClaim]) -> None:
         if batch.step.is_async:
@@ -208,7 +209,7 @@ class AsyncWorker(BatchWorker):
             postponed = Postponed(_FAULT_SECONDS, f"the limits of {batch.step.name} can't be kept: {end}")
             self._call_pieces(queue, batch, pieces, [postponed] * len(flight.claims))
         else:
-            raise end
+            self._call_pieces(queue, batch, pieces, failure(end, None))
 
     def _flight(
         self, queue: QueueView, claims: Sequence[GatheredClaim], messages: Sequence[MailRequest]

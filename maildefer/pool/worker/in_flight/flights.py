@@ -42,12 +42,10 @@ class Flight(Coroutine[Any, Any, None]):
         self.began_ns = int(boottime() * 1e9)
         self.handler = ""
         self.limit_seconds = flights.limit_seconds
-        self.is_over = False  # cancelled at its limit
-        self.may_be_cancelled = False
+        self.may_be_cancelled = self.is_over = False  # over: cancelled at its limit
         self.due = math.inf  # by the clock of the flights; never, while it waits
         self.task: Task[None] | None = None
-        self._slots = slots
-        self._flights = flights
+        self._slots, self._flights = slots, flights
         self._left: float | None = None  # of the pool's limit, while a handler with its own runs
 
     def begin(self, coroutine: Coroutine[Any, Any, Any], ended: Ended) -> None:
@@ -75,10 +73,12 @@ class Flight(Coroutine[Any, Any, None]):
         try:
             return await awaitable
         except CancelledError as fault:
-            if self.is_over and self.task.uncancel() <= before:
+            if self.is_over:
                 raise HandlerTimedOut(name, self.limit_seconds) from fault
             raise
         finally:
+            while self.task.cancelling() > before:  # by whatever: it is the handler's only
+                self.task.uncancel()
             self.may_be_cancelled = self.is_over = False
             self._flights.forget_overdue(self)
 

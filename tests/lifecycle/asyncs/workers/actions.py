@@ -39,6 +39,14 @@ async def _fail(argument: str) -> None:
     raise RuntimeError("it broke")
 
 
+async def _cancel(argument: str) -> None:
+    """Its own task, as by mistake."""
+    task = asyncio.current_task()
+    assert task is not None
+    task.cancel()
+    await asyncio.sleep(1)
+
+
 async def _kill(argument: str) -> None:
     """Once others are in flight."""
     await asyncio.sleep(0.02)
@@ -79,6 +87,7 @@ ACTIONS: dict[str, Callable[[str], Awaitable[None]]] = {
     "defer": _defer,
     "reject": _reject,
     "fail": _fail,
+    "cancel": _cancel,
     "kill": _kill,
     "hang": _hang,
     "swallow": _swallow,

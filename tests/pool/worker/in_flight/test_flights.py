@@ -144,6 +144,47 @@ def test_a_handler_that_ends_well_after_its_cancellation_has_ended_well(worker: 
     assert end.value == "done"
 
 
+def test_a_time_limit_is_told_as_such_also_where_the_handler_has_cancelled_itself_before(
+    worker: Worker,
+) -> None:
+    async def cancel_first() -> None:
+        cancel_own_task()
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            await asyncio.sleep(3600)
+
+    worker.begin(limited(0.01, cancel_first))
+    worker.loop.call_later(0.005, lambda: setattr(worker, "now", worker.now + 1))
+    worker.flights.turn(5.0)
+    [end] = worker.ends
+    assert isinstance(end, HandlerTimedOut)
+
+
+def test_a_cancellation_is_over_with_the_handler_that_it_was_for(worker: Worker) -> None:
+    async def cancel() -> None:
+        cancel_own_task()
+        await asyncio.sleep(3600)
+
+    async def call(flight: Flight) -> int:
+        with pytest.raises(asyncio.CancelledError):
+            await flight.within_limit(cancel(), "m.F")
+        assert flight.task is not None
+        return flight.task.cancelling()
+
+    worker.begin(call)
+    worker.flights.turn(5.0)
+    [end] = worker.ends
+    assert isinstance(end, StopIteration)
+    assert end.value == 0
+
+
+def cancel_own_task() -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    task.cancel()
+
+
 def test_what_swallows_its_cancellation_is_shown_and_its_deadline_stays(worker: Worker) -> None:
     async def swallow() -> None:
         while not is_over:

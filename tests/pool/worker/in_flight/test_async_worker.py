@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from maildefer.errors import MountFault
+from maildefer.handling.outcomes import ACKED, Deferred, Outcome
+from maildefer.pool.worker.bisect import search
+from maildefer.pool.worker.in_flight.async_worker import AsyncWorker
+
+QUEUE: Any = SimpleNamespace(index=0)
+
+
+class Attempts:
+    """Notes what becomes of the claims."""
+
+    def __init__(self) -> None:
+        self.settled: list[tuple[Any, Outcome, str]] = []
+        self.faults: list[tuple[Any, BaseException]] = []
+
+    def settle(self, claim: Any, message: object, outcome: Outcome, handler: str) -> None:
+        self.settled.append((claim, outcome, handler))
+
+    def end_in_fault(self, claim: Any, fault: BaseException) -> None:
+        self.faults.append((claim, fault))
+
+
+@pytest.fixture
+def attempts() -> Attempts:
+    return Attempts()
+
+
+@pytest.fixture
+def worker(attempts: Attempts, monkeypatch: pytest.MonkeyPatch) -> Any:
+    made: Any = AsyncWorker.__new__(AsyncWorker)
+    made._attempts = [attempts]
+    monkeypatch.setattr(made, "_note_landed", lambda queue, flight: None, raising=False)
+    return made
+
+
+def flight(*claims: Any) -> Any:
+    return SimpleNamespace(claims=claims, handler="m.F")
+
+
+def test_a_call_that_returns_has_the_outcome_that_it_says(worker: Any, attempts: Attempts) -> None:
+    worker._end_message(QUEUE, flight("a"), None, StopIteration((ACKED, "m.G")))
+    assert attempts.settled == [("a", ACKED, "m.G")]
+
+
+def test_a_fault_of_the_mount_is_not_the_messages(worker: Any, attempts: Attempts) -> None:
+    fault = MountFault("q", OSError(5, "I/O error"))
+    worker._end_message(QUEUE, flight("a"), None, fault)
+    assert (attempts.settled, attempts.faults) == ([], [("a", fault)])
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        asyncio.CancelledError(),
+        RuntimeError("an error of ours"),
+        SystemExit(1),
+        KeyboardInterrupt(),
+        GeneratorExit(),
+    ],
+)
+def test_a_call_that_ends_in_any_other_exception_has_failed_and_the_worker_lives(
+    worker: Any, attempts: Attempts, end: BaseException
+) -> None:
+    worker._end_message(QUEUE, flight("a"), None, end)
+    [(claim, outcome, handler)] = attempts.settled
+    assert (claim, handler) == ("a", "m.F")
+    assert isinstance(outcome, Deferred)
+    assert type(end).__name__ in str(outcome.error)
+
+
+def test_a_batch_whose_call_is_cancelled_falls_apart_as_after_any_failure(
+    worker: Any, attempts: Attempts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Begun:
+        claims: list[Any]
+
+        def begin(self, coroutine: object, ended: Any) -> None:
+            ended(asyncio.CancelledError())
+
+    def begin(queue: object, claims: list[Any], messages: object) -> Begun:
+        begun.append([claim.name for claim in claims])
+        made = Begun()
+        made.claims = claims
+        return made
+
+    begun: list[list[str]] = []
+    attempts.dispatcher = SimpleNamespace(begin_batch=lambda *given, **terms: None)  # type: ignore[attr-defined]
+    monkeypatch.setattr(worker, "_flight", begin)
+    monkeypatch.setattr(worker, "_terms", lambda flight: {})
+    claims = [SimpleNamespace(name=name, message=name) for name in "ab"]
+    batch = SimpleNamespace(step=SimpleNamespace(name="m.F", call_token=""))
+    worker._call_pieces(QUEUE, batch, search(claims), None)
+    assert begun == [["a", "b"], ["a"], ["b"]]
+    assert [(claim.name, type(outcome)) for claim, outcome, _ in attempts.settled] == [
+        ("a", Deferred),
+        ("b", Deferred),
+    ]
