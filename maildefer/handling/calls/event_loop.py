@@ -19,6 +19,7 @@ from inspect import isawaitable, iscoroutine
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 from maildefer.errors import HandlerTimedOut
+from maildefer.handling.calls.threads import handler_threads, with_threads
 
 if TYPE_CHECKING:
     import asyncio
@@ -61,12 +62,12 @@ def finished(result: object, limit_seconds: float | None = None, name: str = "")
 async def within_limit(awaitable: Awaitable[T], seconds: float | None, name: str) -> T:
     """Await it, and cancel it at the time limit. Raises HandlerTimedOut, unless it returns all the same."""
     if seconds is None:
-        return await awaitable
+        return await with_threads(awaitable)
     import asyncio  # see above
 
     try:
         async with asyncio.timeout(seconds) as limit:
-            return await awaitable
+            return await with_threads(awaitable)
     except TimeoutError as fault:
         if limit.expired():
             raise HandlerTimedOut(name, seconds) from fault
@@ -104,7 +105,8 @@ def runner() -> asyncio.Runner:
         if not _runners and not _parents:
             atexit.register(close)
             os.register_at_fork(after_in_child=_leave_to_parent)
-        _runners[thread] = asyncio.Runner()
+        _runners[thread] = made = asyncio.Runner()
+        made.get_loop().set_default_executor(handler_threads())
     return _runners[thread]
 
 

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from maildefer.handling.calls import event_loop
 from maildefer.handling.calls.event_loop import CANCEL_GRACE_SECONDS
 from maildefer.handling.calls.step import HandlerStep
+from maildefer.handling.calls.threads import with_threads
 from maildefer.handling.limits.admission import ConversationTokens, LimitSlots
 
 T = TypeVar("T")
@@ -49,7 +50,7 @@ class LoopTerms(CallTerms):
 
     async def finished(self, step: HandlerStep, result: Awaitable[object]) -> object:
         if self.within_limit is not None:
-            return await self.within_limit(result, step.name)
+            return await self.within_limit(with_threads(result), step.name)
         return await event_loop.within_limit(result, step.timeout_seconds, step.name)
 
 
