@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from maildefer import utils, view
+from maildefer import routing, utils, view
 from maildefer.errors import ConfigurationError, HandlerMissing
 from maildefer.handling import handler_marks
 from maildefer.handling.application import (
@@ -638,3 +638,9 @@ def test_other_texts_and_other_functions_are_no_handoffs(project: Write, text: s
     project("settings.py", TWO_QUEUES)
     project("posting.py", text)
     check_handoffs(Application.load())
+
+
+def test_a_decorator_that_settings_import_is_no_setting_of_its_name() -> None:
+    imported = module(handlers=["app.one"], concurrency=routing.concurrency)
+    assert pool_settings(imported, {}).concurrency == 10
+    assert pool_settings(module(handlers=["app.one"], concurrency=7), {}).concurrency == 7

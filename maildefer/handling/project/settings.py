@@ -155,7 +155,7 @@ def plain_settings(module: ModuleType, environ: Mapping[str, str] = os.environ) 
         variable = f"MAILDEFER_{name.upper()}"
         if environ.get(variable):
             values[name] = _parsed(environ[variable], kind, least, variable)
-        elif hasattr(module, name):
+        elif hasattr(module, name) and not _is_decorator(getattr(module, name)):
             values[name] = _checked(getattr(module, name), kind, least, module, name)
         if values.get(name) and (choices := _CHOICES.get(name)):
             where = variable if environ.get(variable) else place(module, name)
@@ -163,6 +163,11 @@ def plain_settings(module: ModuleType, environ: Mapping[str, str] = os.environ) 
                 raise ConfigurationError(f"{where}: {values[name]!r} is not one of {', '.join(choices)}")
             values[name] = chosen
     return values
+
+
+def _is_decorator(value: object) -> bool:
+    """Whether it is `@concurrency`, which settings with handlers of their own have imported."""
+    return callable(value) and getattr(value, "__module__", "").startswith("maildefer.")
 
 
 def router_defaults(module: ModuleType) -> dict[str, str]:
