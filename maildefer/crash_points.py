@@ -7,6 +7,7 @@ For `maildefer.testing.every_crash`. A death is an exception that no `except Exc
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Container, Iterator, Mapping
@@ -26,7 +27,7 @@ from maildefer.message.outgoing.relay import Relay
 from maildefer.queue import Queue
 
 _MOST_EFFECTS = 1000
-_RUN_KEY = re.compile(r"\b[0-9]+(\.M[0-9]+\.crash)\b")  # another in each run, of the same effect
+_RUN_KEY = re.compile(r"\b[0-9]+(\.M[0-9]+)R[0-9a-f]+(\.crash)\b")  # another in each run, of the same effect
 
 
 class WorkerDied(BaseException):
@@ -44,10 +45,15 @@ class _Effects:
 
     def attempt(self, call: Callable[[], object]) -> None:
         """Make one attempt, which may end in the worker's death. An exception of the handler's is raised."""
+        __tracebackhide__ = True
         self._is_dead = False
         try:
             call()
         except WorkerDied:
+            self.dies_after = 0
+        except BaseExceptionGroup as group:  # of an asyncio.TaskGroup
+            if group.subgroup(WorkerDied) is None:
+                raise
             self.dies_after = 0
 
     def watched(
@@ -65,7 +71,7 @@ class _Effects:
             finally:
                 self._inside = False
             if getattr(result, "is_new", True):  # else a push under a unique key has stored nothing
-                self.done.append((kind, _RUN_KEY.sub(r"0\1", describe(*arguments, **named))))
+                self.done.append((kind, _RUN_KEY.sub(r"0\1\2", describe(*arguments, **named))))
                 if len(self.done) == self.dies_after:
                     self._is_dead = True
                     raise WorkerDied
@@ -107,6 +113,7 @@ def every_crash(
     each death, and its attempt's number. `before` is called before each, and puts back what the handler has changed
     otherwise. Returns how many effects there are.
     """
+    __tracebackhide__ = True  # for pytest, as below: the assertion is the test's
     alive = _Effects()
     _run(alive, handler, arguments, captures, before, 0)
     wanted = Counter(alive.done)
@@ -147,7 +154,9 @@ def _run(
     number: int,
 ) -> None:
     """Make one attempt, and a second one if the worker died in it."""
+    __tracebackhide__ = True
     before()
+    run = os.urandom(8).hex()  # another in each call, so that what an earlier test has pushed is another's
     dies = bool(effects.dies_after)
     messages = [one for each in arguments for one in (each if isinstance(each, list) else [each])]
     for attempt in (1, 2) if dies else (1,):
@@ -155,7 +164,7 @@ def _run(
             if hasattr(message, "attempt"):
                 if attempt == 1:
                     forget(message)
-                message.key, message.attempt = f"{number}.M{place}.crash", attempt
+                message.key, message.attempt = f"{number}.M{place}R{run}.crash", attempt
         with effects.watch():
             effects.attempt(lambda: _call(handler, arguments, captures))
 

@@ -100,6 +100,7 @@ def assert_in_state(module: str, To: str, From: str, state: str) -> None:
 
 @wraps(crash_points.every_crash)
 def every_crash(*arguments: Any, **named: Any) -> int:
+    __tracebackhide__ = True  # for pytest
     _begin()
     return crash_points.every_crash(*arguments, **named)
 

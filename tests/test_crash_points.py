@@ -266,3 +266,38 @@ def test_what_follows_a_block_of_once_is_not_protected_by_it() -> None:
 
 def test_arguments_that_are_no_messages_may_be_anything() -> None:
     assert every_crash(lambda *arguments: None, "text", {"a": 1}, [1, 2], None) == 0
+
+
+def test_keys_of_one_call_are_no_keys_of_the_next() -> None:
+    def handler(message: MailRequest) -> None:
+        testing.queue("run/posts").push(message, unique=message.key)
+
+    assert [every_crash(handler, mail()) for _ in range(2)] == [1, 1]
+
+
+def test_a_death_in_a_group_of_tasks_is_one() -> None:
+    async def push(message: MailRequest, name: str) -> None:
+        testing.queue("run/posts").push(message, unique=f"{name} {message.key}")
+
+    async def handler(message: MailRequest) -> None:
+        async with asyncio.TaskGroup() as group:
+            for name in "ab":
+                group.create_task(push(message, name))
+
+    assert every_crash(handler, mail()) == 2
+
+    async def fails(message: MailRequest) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(asyncio.to_thread(lambda: 1 / 0))
+
+    with pytest.raises(ExceptionGroup):
+        every_crash(fails, mail())
+
+
+def test_a_failure_is_shown_without_the_lines_of_this_package() -> None:
+    def twice(message: MailRequest) -> None:
+        testing.queue("run/posts").push(message)
+
+    with pytest.raises(AssertionError) as raised:
+        testing.every_crash(twice, mail())
+    assert {str(line.path) for line in raised.traceback.filter(raised)} == {__file__}
