@@ -93,7 +93,7 @@ EVENTS: Final[dict[str, str]] = {
     "worker.ended": "a worker ended in good order",
     "worker.died": "a worker died",
     "worker.timed_out": "a handler exceeded its time limit; its worker was killed",
-    "worker.recycled": "a worker is replaced, since it exceeds its memory limit, or has no memory or descriptors left",
+    "worker.recycled": "a worker is replaced, for its memory, a lack of memory or descriptors, or an error of ours",
     "child.started": "a keeper, a scout or an intake process has started",
     "child.died": "a keeper, a scout or an intake process died",
     "child.misbehaved": "a child sent an invalid message or report; it is killed and replaced",

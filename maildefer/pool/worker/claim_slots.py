@@ -33,6 +33,10 @@ class GatheredClaim(Claim):
         return self._place
 
     @property
+    def is_held(self) -> bool:
+        return self._place >= 0
+
+    @property
     def claimer(self) -> Claimer:
         return self._claimer
 

@@ -78,12 +78,17 @@ class AsyncWorker(BatchWorker):
         self._use_in_gates(self._limits)
 
     def serve(self) -> None:
-        """Serve like any worker; at the end, wait for what is in flight."""
-        super().serve()
-        while self._flights:
-            self._handle_signals()
-            self._turn(None)
-        self._log.flush()
+        """Serve like any worker; at the end, wait for what is in flight. Raises an error of ours, which it ends for."""
+        try:
+            super().serve()
+            while self._flights:
+                self._handle_signals()
+                self._turn(None)
+            self._log.flush()
+        except BaseException:
+            self._flights.spare_all()
+            raise
+        self._flights.raise_fault()
 
     def _all_places(self, slot: int) -> list[int]:
         return self._places
@@ -116,7 +121,7 @@ class AsyncWorker(BatchWorker):
         if crashes and not self._await_room(crashes):
             return
         super()._attempt(queue, name, read)
-        if self._flights and self._flights.seconds_outside > _MOST_OUTSIDE_SECONDS:
+        if self._flights and self._flights.limits.seconds_outside > _MOST_OUTSIDE_SECONDS:
             self._turn(0.0)
         self._await_room(0)  # so that offers go to workers with room
 
@@ -284,6 +289,8 @@ class AsyncWorker(BatchWorker):
         if seconds != 0.0:
             self._log.flush()
         self._flights.turn(seconds, watch)
+        if self._flights.faults:
+            self._stopping = True
         if self.directory.movers and not self.directory.put_back():
             self._stopping = True
 

@@ -74,7 +74,7 @@ class FlightTokens(BatchCalls):
         """Take the token, if need be after a wait; False where the message is to be postponed."""
         token = _token(conversation)
         if token not in self._lines:
-            with flights.outside():
+            with flights.limits.outside():
                 if self._take(conversation, flight):
                     return True
         left = flight.wait()
@@ -93,7 +93,7 @@ class FlightTokens(BatchCalls):
                 place.woken = flights.loop.create_future()
                 await _sleep(flights, _LOOK_SECONDS if is_elsewhere else WAIT_SECONDS, place.woken)
                 if line[0] is place:
-                    with flights.outside():
+                    with flights.limits.outside():
                         if self._take(conversation, flight):
                             return True
                 waited = flights.loop.time() - began
@@ -137,7 +137,7 @@ class LimitedFlight(Flight):
         return await self.tokens.take_for(self, self._flights, conversation)
 
     def release_token(self, conversation: str) -> None:
-        with self._flights.outside():
+        with self._flights.limits.outside():
             self.tokens.release_token(conversation)
 
     async def take_slots(self, uses: Sequence[LimitUse], key: str | None) -> Postponed | None:
@@ -145,7 +145,7 @@ class LimitedFlight(Flight):
         pauses, left = self.limits.taking_slots(uses, key), self.wait()
         try:
             while True:
-                with self._flights.outside():
+                with self._flights.limits.outside():
                     seconds = next(pauses)
                 await _sleep(self._flights, seconds, self._flights.loop.create_future())
         except StopIteration as end:
@@ -158,7 +158,7 @@ class LimitedFlight(Flight):
 
     def release_slots(self) -> None:
         assert self.limits is not None
-        with self._flights.outside():
+        with self._flights.limits.outside():
             self.limits.release_slots()
 
 

@@ -1,30 +1,26 @@
 """Calls of async handlers that are in flight, and the turns of the event loop in which they go on.
 
 The worker is outside of the loop while it claims, reads and settles, so that a mount that hangs takes no time of
-theirs: their clock stands still meanwhile. Within a turn, the scoreboard has the time at which the first of them will
-have been over its limit for too long: it is cancelled at its limit, and a worker in which one goes on all the same, or
-does not let the loop go on, is ended as any.
+theirs. No exception of a call ends the worker at once, whose death would be charged to the others as well.
 """
 
 from __future__ import annotations
 
-import heapq
 import math
 import os
-from asyncio import AbstractEventLoop, CancelledError, Task, TimerHandle
+from asyncio import AbstractEventLoop, CancelledError, Task
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
-from contextlib import contextmanager
-from itertools import count
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
+from maildefer import events
 from maildefer.errors import HandlerTimedOut
-from maildefer.handling.calls.event_loop import CANCEL_GRACE_SECONDS
 from maildefer.maildir.system import boottime
 from maildefer.pool.scoreboard import Scoreboard, SlotWord
 from maildefer.pool.scoreboard_slot import ScoreboardSlot
 from maildefer.pool.worker.claim_slots import GatheredClaim, GatheredSlots
 from maildefer.pool.worker.in_flight.company import Company
+from maildefer.pool.worker.in_flight.time_limits import TimeLimits
 
 T = TypeVar("T")
 Ended = Callable[[BaseException], object]
@@ -42,8 +38,8 @@ class Flight(Coroutine[Any, Any, None]):
         self.began_ns = int(boottime() * 1e9)
         self.handler = ""
         self.limit_seconds = flights.limit_seconds
-        self.may_be_cancelled = self.is_over = False  # over: cancelled at its limit
-        self.due = math.inf  # by the clock of the flights; never, while it waits
+        self._is_in_handler = self._is_over = False  # in an async one; cancelled at its limit
+        self.due = math.inf  # by the clock of the limits; never, while it waits
         self.task: Task[None] | None = None
         self._slots, self._flights = slots, flights
         self._left: float | None = None  # of the pool's limit, while a handler with its own runs
@@ -56,42 +52,54 @@ class Flight(Coroutine[Any, Any, None]):
 
     def running(self, handler: str, limit_seconds: float | None, most_timeouts: int) -> None:
         """Note that a handler begins, with a time limit of its own or what is left of the message's."""
-        self.handler, left = handler, self.due - self._flights.now()
+        self.handler, left = handler, self.due - self._flights.limits.now()
         if limit_seconds is not None:
             self._left, self.limit_seconds = left if self._left is None else self._left, limit_seconds
-            self._flights.limit(self, limit_seconds)
+            self._flights.limits.begin(self, limit_seconds)
         elif self._left is not None or left <= 0:
             left, self._left = left if self._left is None else self._left, None
             self.limit_seconds = self._flights.limit_seconds
-            self._flights.limit(self, max(left, 0.0))
+            self._flights.limits.begin(self, max(left, 0.0))
         self._flights.show_handler(self)
 
     async def within_limit(self, awaitable: Awaitable[T], name: str) -> T:
         """Await what an async handler does, which is cancelled at its limit. Raises HandlerTimedOut."""
         assert self.task is not None
-        before, self.may_be_cancelled = self.task.cancelling(), True
+        before, self._is_in_handler = self.task.cancelling(), True
         try:
             return await awaitable
         except CancelledError as fault:
-            if self.is_over:
+            if self._is_over:
                 raise HandlerTimedOut(name, self.limit_seconds) from fault
             raise
         finally:
             while self.task.cancelling() > before:  # by whatever: it is the handler's only
                 self.task.uncancel()
-            self.may_be_cancelled = self.is_over = False
-            self._flights.forget_overdue(self)
+            self._is_in_handler = self._is_over = False
+            self._flights.limits.forget_overdue(self)
+
+    def may_be_cancelled(self) -> bool:
+        return self._is_in_handler
+
+    def cancel(self) -> None:
+        assert self.task is not None
+        self._is_over = True
+        self.task.cancel()
 
     def wait(self) -> float:
         """Begin to wait for what other messages have: no handler has it now. Returns what is left of its limit."""
-        left, self.due = self.due - self._flights.now(), math.inf
+        left, self.due = self.due - self._flights.limits.now(), math.inf
         self._slots.unmark(self.claims)
         return left
 
     def go_on(self, left: float) -> None:
         """Go on with so much left of its limit."""
         self._slots.mark_in_handler(self.claims)
-        self._flights.limit(self, left)
+        self._flights.limits.begin(self, left)
+
+    def charge(self) -> None:
+        """Have the worker's death charged to what is not settled."""
+        self._slots.mark_in_handler([claim for claim in self.claims if claim.is_held])
 
     def send(self, value: Any) -> Any:
         return self._step(self._coroutine.send, value)
@@ -139,26 +147,14 @@ class Flights:
         self._all: set[Flight] = set()
         self._ended: deque[tuple[Flight, BaseException]] = deque()
         self.shown: Flight | None = None
-        self._overdue: list[Flight] = []  # cancelled, and still there
-        # A heap; of a flight, only the entry with its present `due` holds.
-        self._due: list[tuple[float, int, Flight]] = []
-        self._numbers = count()
-        self._timer: TimerHandle | None = None
-        self._is_inside, self._left_at, self._outside_seconds = False, boottime(), 0.0
+        self.faults: list[tuple[Flight, BaseException]] = []
+        """Errors of ours at the ends of calls: the worker is to end, once the others have ended."""
+        self.limits = TimeLimits[Flight](loop, board, slot)
         self._watched = -1
         loop.add_reader(waker, self._wake, waker)
 
     def __len__(self) -> int:
         return len(self._all)
-
-    @property
-    def seconds_outside(self) -> float:
-        """For how long no turn was made."""
-        return boottime() - self._left_at
-
-    def now(self) -> float:
-        """The time by the clock that stands still outside of the loop."""
-        return (boottime() if self._is_inside else self._left_at) - self._outside_seconds
 
     def add(self, flight: Flight) -> None:
         self._company.join(flight.crashes, len(flight.claims))
@@ -177,31 +173,29 @@ class Flights:
             except (SystemExit, KeyboardInterrupt) as fault:  # of a task that a handler has left behind
                 self.loop.call_exception_handler({"message": "a task has raised it", "exception": fault})
             finally:
-                self._leave()
+                self.limits.leave()
                 if timer is not None:
                     timer.cancel()
         while self._ended:
             flight, end = self._ended.popleft()
-            flight.ended(end)
+            try:
+                flight.ended(end)
+            except BaseException as fault:  # noqa: BLE001  # the others have to end before the worker does
+                self.faults.append((flight, fault))
+                events.emit("worker.recycled", pid=os.getpid(), error=f"{type(fault).__name__}: {fault}")
 
-    @contextmanager
-    def outside(self) -> Iterator[None]:
-        """Leave the loop for a look at the mount, from a step."""
-        if not self._is_inside:
-            yield
-            return
-        self._leave()
-        try:
-            yield
-        finally:
-            self._enter()
+    def spare_all(self) -> None:
+        """Have a death that comes now charged to nothing that is in flight."""
+        for flight in self._all:
+            flight.wait()
 
-    def limit(self, flight: Flight, seconds: float) -> None:
-        """Have the flight cancelled in so many seconds, and no longer when it was to be before."""
-        flight.due = self.now() + seconds
-        heapq.heappush(self._due, (flight.due, next(self._numbers), flight))
-        if self._due[0][2] is flight:
-            self._await_limit()
+    def raise_fault(self) -> None:
+        """Raise the first error of ours, if there is any: the worker's death is charged to what met them."""
+        for flight, _ in self.faults:
+            flight.charge()
+        for flight, fault in self.faults:
+            self.publish(flight)
+            raise fault
 
     def publish(self, flight: Flight) -> None:
         """Show on the scoreboard which call the worker is on."""
@@ -219,12 +213,8 @@ class Flights:
         """Show what is overdue, if anything: else it is the step's call that a crash or a look finds."""
         if self._has_forked():  # a handler's own child, which has come back from it
             os._exit(0)
-        if self._overdue and self.shown is not self._overdue[0]:
-            self.publish(self._overdue[0])
-
-    def forget_overdue(self, flight: Flight) -> None:
-        if flight in self._overdue:
-            self._overdue.remove(flight)
+        if self.limits.overdue and self.shown is not self.limits.overdue[0]:
+            self.publish(self.limits.overdue[0])
 
     def note_ended(self, flight: Flight, end: BaseException) -> None:
         """Stop the turn, so that the call's messages are settled."""
@@ -239,44 +229,7 @@ class Flights:
         self._words[self._base + SlotWord.MOST_TIMEOUTS] = 0  # a death charges those without a part in it
         self.shown = None
         self.end_step()
-        self._enter()
-
-    def _enter(self) -> None:
-        self._outside_seconds += boottime() - self._left_at
-        self._is_inside = True
-        self._set_deadline()
-
-    def _leave(self) -> None:
-        self._words[self._base + SlotWord.DEADLINE] = 0
-        self._is_inside, self._left_at = False, boottime()
-
-    def _set_deadline(self) -> None:
-        if not self._is_inside:  # a handler of its own may have one
-            return
-        first = self._overdue[0] if self._overdue else self._first_due()
-        until = 0.0 if first is None else first.due + CANCEL_GRACE_SECONDS + self._outside_seconds
-        self._words[self._base + SlotWord.DEADLINE] = int(until * 1e9)
-
-    def _first_due(self) -> Flight | None:
-        while self._due and self._due[0][0] != self._due[0][2].due:
-            heapq.heappop(self._due)
-        return self._due[0][2] if self._due else None
-
-    def _await_limit(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        if (first := self._first_due()) is not None:
-            self._timer = self.loop.call_later(first.due - self.now(), self._cancel_overdue)
-        self._set_deadline()
-
-    def _cancel_overdue(self) -> None:
-        now = self.now()
-        while (flight := self._first_due()) is not None and flight.due <= now:
-            heapq.heappop(self._due)
-            if flight.may_be_cancelled and flight.task is not None:
-                flight.is_over = flight.task.cancel()
-                self._overdue.append(flight)
-        self._await_limit()
+        self.limits.enter()
 
     def watch(self, descriptor: int) -> None:
         """Stop the turns when that is readable; -1: nothing but signals."""
@@ -296,5 +249,5 @@ class Flights:
         self._stop()
 
     def _stop(self) -> None:
-        if self._is_inside:  # else a handler runs the loop, for what it awaits
+        if self.limits.is_inside:  # else a handler runs the loop, for what it awaits
             self.loop.stop()

@@ -8,6 +8,7 @@ import pytest
 
 from maildefer.errors import MountFault
 from maildefer.handling.outcomes import ACKED, Deferred, Outcome
+from maildefer.pool.worker.batch_worker import BatchWorker
 from maildefer.pool.worker.bisect import search
 from maildefer.pool.worker.in_flight.async_worker import AsyncWorker
 
@@ -103,3 +104,41 @@ def test_a_batch_whose_call_is_cancelled_falls_apart_as_after_any_failure(
         ("a", Deferred),
         ("b", Deferred),
     ]
+
+
+def test_what_is_in_flight_goes_back_uncharged_where_the_worker_ends_by_an_error_of_ours(
+    worker: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def serve(self: object) -> None:
+        raise RuntimeError("ours")
+
+    spared: list[bool] = []
+    monkeypatch.setattr(BatchWorker, "serve", serve)
+    worker._flights = SimpleNamespace(spare_all=lambda: spared.append(True))
+    with pytest.raises(RuntimeError, match="ours"):
+        worker.serve()
+    assert spared == [True]
+
+
+def test_a_worker_begins_nothing_more_after_an_error_of_ours_and_ends_by_it(
+    worker: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Flights(list[str]):
+        faults: list[str]
+
+        def turn(self, seconds: object, watch: int) -> None:
+            self.faults.append(self.pop())
+
+        def raise_fault(self) -> None:
+            raise RuntimeError("ours")
+
+    worker._flights = flights = Flights(["a"])
+    flights.faults = []
+    worker._log = SimpleNamespace(flush=lambda: None)
+    worker.directory = SimpleNamespace(movers=[])
+    monkeypatch.setattr(BatchWorker, "serve", lambda self: None)
+    monkeypatch.setattr(worker, "_handle_signals", lambda: None)
+    worker._stopping = False
+    with pytest.raises(RuntimeError, match="ours"):
+        worker.serve()
+    assert worker._stopping

@@ -13,7 +13,7 @@ from maildefer.handling.calls.event_loop import CANCEL_GRACE_SECONDS
 from maildefer.pool.scoreboard import IN_HANDLER, Header, Scoreboard, SlotWord
 from maildefer.pool.scoreboard_slot import ScoreboardSlot
 from maildefer.pool.worker.claim_slots import GatheredSlots
-from maildefer.pool.worker.in_flight import flights as module
+from maildefer.pool.worker.in_flight import flights, time_limits
 from maildefer.pool.worker.in_flight.company import Company
 from maildefer.pool.worker.in_flight.flights import Flight, Flights
 
@@ -49,11 +49,16 @@ class Worker:
         )
         return self
 
-    def begin(self, handler: Callable[[Flight], Coroutine[Any, Any, Any]], name: str = "a") -> Flight:
-        claim: Any = SimpleNamespace(crashes=0, name=name)
+    def begin(
+        self,
+        handler: Callable[[Flight], Coroutine[Any, Any, Any]],
+        name: str = "a",
+        ended: Callable[[BaseException], object] | None = None,
+    ) -> Flight:
+        claim: Any = SimpleNamespace(crashes=0, name=name, is_held=True)
         claim.place = self.slots.take_place(self.slots.next_seq(), name)
         flight = Flight(self.flights, [claim], self.slots, 0, 100)
-        flight.begin(handler(flight), self.ends.append)
+        flight.begin(handler(flight), ended or self.ends.append)
         return flight
 
     def turn(self) -> None:
@@ -72,7 +77,8 @@ class Worker:
 def worker(monkeypatch: pytest.MonkeyPatch) -> Iterator[Worker]:
     with asyncio.Runner() as runner:
         made = Worker(runner.get_loop())
-        monkeypatch.setattr(module, "boottime", lambda: made.now)
+        for module in (flights, time_limits):
+            monkeypatch.setattr(module, "boottime", lambda: made.now)
         yield made.open()
         for end in (made.waker, made.writer):
             os.close(end)
@@ -241,7 +247,7 @@ def test_claims_are_in_a_handler_from_the_call_to_its_end_but_for_waits(worker: 
         worker.now += 100
         flight.go_on(left)
         marked.append(worker.marked())
-        assert flight.due == pytest.approx(worker.flights.now() + LIMIT)
+        assert flight.due == pytest.approx(worker.flights.limits.now() + LIMIT)
 
     worker.begin(handle)
     assert worker.marked() == 1
@@ -255,7 +261,7 @@ def test_a_look_at_the_mount_from_a_step_takes_no_time_of_any_call(worker: Worke
     deadlines: list[float] = []
 
     async def look(flight: Flight) -> None:
-        with worker.flights.outside():
+        with worker.flights.limits.outside():
             deadlines.append(worker.deadline)
             worker.now += 100
         deadlines.append(worker.deadline)
@@ -272,7 +278,7 @@ def test_a_handler_with_its_own_limit_leaves_the_others_what_they_had(worker: Wo
     async def handle(flight: Flight) -> None:
         for seconds, takes in ((None, 10), (1.0, 5), (None, 10), (None, 100), (None, 0)):
             flight.running("m.F", seconds, 0)
-            dues.append(flight.due - worker.flights.now())
+            dues.append(flight.due - worker.flights.limits.now())
             worker.now += takes
 
     worker.begin(handle)
@@ -303,3 +309,59 @@ def test_a_turn_ends_by_a_signal(worker: Worker) -> None:
     os.write(worker.writer, b"x")
     worker.flights.turn(None)
     assert len(worker.flights) == 1
+
+
+def test_an_error_of_ours_at_the_end_of_a_call_is_charged_to_it_alone_once_the_others_have_ended(
+    worker: Worker,
+) -> None:
+    async def done(flight: Flight) -> None:
+        flight.running("m.DONE", None, 0)
+
+    async def sleep(flight: Flight) -> None:
+        flight.running("m.SLEEP", None, 0)
+        await asyncio.sleep(0.005)
+
+    def settle(end: BaseException) -> None:
+        raise AssertionError("ours")
+
+    worker.begin(done, "bad", settle)
+    worker.begin(done, "settled", settle).claims[0].is_held = False  # type: ignore[misc]
+    worker.begin(sleep)
+    while worker.flights:
+        worker.flights.turn(5.0)
+    assert len(worker.ends) == 1
+    assert worker.marked() == 0, "a kill that comes now charges nothing"
+    with pytest.raises(AssertionError, match="ours"):
+        worker.flights.raise_fault()
+    assert (worker.board.name(0), worker.board.handler(0)) == ("bad", "m.DONE")
+    assert worker.marked() == 1
+
+
+def test_no_death_is_charged_to_what_is_in_flight_once_it_is_spared(worker: Worker) -> None:
+    worker.begin(hang)
+    worker.begin(hang)
+    worker.turn()
+    assert worker.marked() == 2
+    worker.flights.spare_all()
+    assert worker.marked() == 0
+
+
+def test_where_asyncio_fails_at_a_cancellation_the_other_limits_are_kept(worker: Worker) -> None:
+    async def sleep() -> None:
+        await asyncio.sleep(3600)
+
+    def fail() -> bool:
+        raise RecursionError
+
+    told: list[dict[str, Any]] = []
+    worker.loop.set_exception_handler(lambda loop, facts: told.append(facts))
+    worker.begin(limited(0.01, sleep), "bad").task = SimpleNamespace(  # type: ignore[assignment]
+        cancelling=lambda: 0, cancel=fail
+    )
+    worker.begin(limited(0.02, sleep))
+    worker.turn()
+    worker.loop.call_later(0.005, lambda: setattr(worker, "now", worker.now + 1))
+    worker.flights.turn(5.0)
+    assert [type(end) for end in worker.ends] == [HandlerTimedOut]
+    assert [type(facts["exception"]) for facts in told] == [RecursionError]
+    assert worker.board.name(0) == "bad", "it is ended with its worker, and named"
