@@ -121,14 +121,16 @@ class Dispatcher:
 
         It is asked after a worker's death, of which it is not known which of the handlers was the cause (else the
         keeper gives it up): the most patient one counts, and neither a `@batch` nor an async one, whose death charges
-        messages without a part.
+        messages without a part; but of an async one, that it may never begin again.
         """
         try:
             steps = [step for (steps, _), _ in self._matched(message) for step in steps]
         except (RouteTooSlow, RouteUntried):
             return None
         allowed = [
-            step.retry.max_attempts if step.retry and step.terms is None and not step.is_async else None
+            step.retry.max_attempts
+            if step.retry and step.terms is None and (not step.is_async or step.retry.max_attempts == 1)
+            else None
             for step in steps
         ]
         known = [number for number in allowed if number is not None]

@@ -44,6 +44,14 @@ def fresh() -> Callable[..., Any]:
     return posting
 
 
+def fresh_async() -> Callable[..., Any]:
+    async def posting(message: Any) -> None:
+        raise ValueError("boom")
+
+    posting.__qualname__ = posting.__name__
+    return posting
+
+
 def mail() -> MailRequest:
     return MailRequest("peer", "ann@example.org", "post@osb", b"Subject: x\n\nhi\n")
 
@@ -237,6 +245,9 @@ def test_a_batch_fails_by_its_own_policy(router: RoutingBase) -> None:
         ([retry(attempts=2)(fresh()), fresh()], None),
         ([retry(backoff=2)(fresh())], None),
         ([batch(limit=5)(retry(attempts=2)(fresh()))], None),
+        ([retry(attempts=2)(fresh_async())], None),
+        ([retry(attempts=1)(fresh_async())], 1),
+        ([retry(attempts=1)(fresh_async()), fresh()], None),
         ([], None),
     ],
 )

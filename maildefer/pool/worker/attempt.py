@@ -66,7 +66,7 @@ class QueueAttempts:
                 return True
             if isinstance(message, Buried):
                 self._settle(claim, None, message, "")
-            elif claim.crashes and (worn_out := self._worn_out(claim, message)) is not None:
+            elif claim.crashes and (worn_out := self.worn_out(claim, message)) is not None:
                 self._settle(claim, message, worn_out, "")
             else:
                 outcome, handler = self.run_handlers(self.dispatcher.dispatch, message, (claim,))
@@ -76,8 +76,8 @@ class QueueAttempts:
             return False
         return True
 
-    def _worn_out(self, claim: Claim, message: MailRequest) -> Buried | None:
-        """Give up a message whose workers died as often as its handlers' `@retry` lets them fail."""
+    def worn_out(self, claim: Claim, message: MailRequest) -> Buried | None:
+        """Why a message is given up whose workers died as often as its handlers' `@retry` lets them fail."""
         most, failures = self.dispatcher.most_failures(message), claim.entry.failed
         if most is None or failures < most:
             return None

@@ -147,6 +147,9 @@ class AsyncWorker(BatchWorker):
         dispatcher = attempts.dispatcher
         if not isinstance(message, MailRequest) or not dispatcher.is_async(message):
             return message
+        if claim.crashes and (worn_out := attempts.worn_out(claim, message)) is not None:
+            attempts.settle(claim, message, worn_out, "")
+            return None
         flight = self._flight(queue, [claim], [message])
         flight.begin(
             dispatcher.begin(message, tokens=flight, **self._terms(flight)),
@@ -220,8 +223,7 @@ class AsyncWorker(BatchWorker):
         self, queue: QueueView, claims: Sequence[GatheredClaim], messages: Sequence[MailRequest]
     ) -> LimitedFlight:
         size = sum(len(message.Data) for message in messages)
-        slots = self._gathered_slots[queue.index]
-        flight = LimitedFlight(self._flights, claims, slots, queue.index, size)
+        flight = LimitedFlight(self._flights, claims, self._gathered_slots[queue.index], queue.index, size)
         flight.tokens, flight.limits = self._flight_tokens, self._limits
         if self._limits is not None:
             self._use_in_gates(self._spare_limits.pop() if self._spare_limits else self._limits.beside())
@@ -289,9 +291,7 @@ class AsyncWorker(BatchWorker):
         if seconds != 0.0:
             self._log.flush()
         self._flights.turn(seconds, watch)
-        if self._flights.faults:
-            self._stopping = True
-        if self.directory.movers and not self.directory.put_back():
+        if self._flights.faults or (self.directory.movers and not self.directory.put_back()):
             self._stopping = True
 
     def _run_handlers(self, handlers: Callable[[M], T], messages: M, claims: Sequence[Claim]) -> T:

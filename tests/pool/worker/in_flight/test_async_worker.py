@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from maildefer.errors import MountFault
-from maildefer.handling.outcomes import ACKED, Deferred, Outcome
+from maildefer.handling.outcomes import ACKED, Buried, Deferred, Outcome
+from maildefer.message.request import MailRequest
 from maildefer.pool.worker.batch_worker import BatchWorker
 from maildefer.pool.worker.bisect import search
 from maildefer.pool.worker.in_flight.async_worker import AsyncWorker
@@ -75,6 +76,26 @@ def test_a_call_that_ends_in_any_other_exception_has_failed_and_the_worker_lives
     assert (claim, handler) == ("a", "m.F")
     assert isinstance(outcome, Deferred)
     assert type(end).__name__ in str(outcome.error)
+
+
+@pytest.mark.parametrize("crashes", [0, 1])
+def test_a_message_whose_workers_died_as_often_as_its_handlers_allow_is_not_begun_again(
+    worker: Any, attempts: Any, crashes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given_up = Buried("enough", begun=False)
+    message = MailRequest("peer", "ann@example.org", "post@osb", b"Subject: x\n\nhi\n")
+    begun: list[object] = []
+    attempts.read = lambda claim: message
+    attempts.worn_out = lambda claim, message: given_up
+    attempts.dispatcher = SimpleNamespace(is_async=lambda message: True, begin=lambda message, **terms: None)
+    made = SimpleNamespace(begin=lambda *given: begun.append(given))
+    monkeypatch.setattr(worker, "_flight", lambda *given: made)
+    monkeypatch.setattr(worker, "_terms", lambda flight: {})
+    worker._with_batches = set()
+    claim = SimpleNamespace(crashes=crashes)
+    assert worker._read_or_gather(QUEUE, 0.0, claim) is None
+    assert len(begun) == 1 - crashes
+    assert attempts.settled == [(claim, given_up, "")] * crashes
 
 
 def test_a_batch_whose_call_is_cancelled_falls_apart_as_after_any_failure(
