@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import AsyncGenerator, Coroutine, Generator, Iterator, Mapping, Sequence
+from itertools import islice
 from types import FunctionType
 from typing import Final, NamedTuple
 
@@ -18,6 +19,7 @@ from maildefer.handling.handler_marks import Handler, RetryTerms
 from maildefer.handling.outcomes import Buried, Defer, Deferred, Outcome, Reject
 from maildefer.message.smtp_error import SMTPError
 
+_MOST_OF_A_GROUP: Final = 5
 _HANDOFF: Final = re.compile(r"((?:[^\W\d]\w*\.)+)([^\W\d]\w*)")
 
 MessageResult = BaseException | str | None
@@ -89,17 +91,23 @@ def result_of_each(function: Handler, messages: Sequence[object], returned: obje
 
 
 def outcome_of(fault: BaseException, module: str, retry: RetryTerms | None = None) -> Outcome:
-    """The outcome of a raised exception: `Defer`, `Reject`, an SMTP reply by its class, or a failure."""
-    if isinstance(fault, Defer):
-        at, until = (None if one is None else one.timestamp() for one in (fault.at, fault.until))
-        return Deferred(fault.reason, fault.after, at=at, until=until, retry=retry)
-    if isinstance(fault, Reject):
-        return Buried(fault.reason)
-    if isinstance(fault, SMTPError):
-        if 400 <= fault.code < 500:
-            return Deferred(str(fault), retry=retry)
-        if 500 <= fault.code < 600:
-            return Buried(str(fault))
+    """The outcome of a raised exception: `Defer`, `Reject`, an SMTP reply by its class, or a failure.
+
+    In groups, as an `asyncio.TaskGroup` raises, one that is alone means what it means without them.
+    """
+    said = fault
+    while isinstance(said, BaseExceptionGroup) and len(said.exceptions) == 1:
+        said = said.exceptions[0]
+    if isinstance(said, Defer):
+        at, until = (None if one is None else one.timestamp() for one in (said.at, said.until))
+        return Deferred(said.reason, said.after, at=at, until=until, retry=retry)
+    if isinstance(said, Reject):
+        return Buried(said.reason)
+    if isinstance(said, SMTPError):
+        if 400 <= said.code < 500:
+            return Deferred(str(said), retry=retry)
+        if 500 <= said.code < 600:
+            return Buried(str(said))
     return failure(fault, module, retry)
 
 
@@ -108,10 +116,24 @@ def failure(fault: BaseException, module: str | None, retry: RetryTerms | None =
     import traceback  # needed only here, and not by an idle pool
 
     text = "".join(traceback.format_exception_only(fault)).strip()
+    if isinstance(fault, BaseExceptionGroup):
+        leaves = ("".join(traceback.format_exception_only(one)).strip() for one in _leaves(fault))
+        text = "; ".join((text, *islice(leaves, _MOST_OF_A_GROUP)))
     if middleware := handler_marks.raised_by(fault):
         text = f"middleware {middleware}: {text}"
     detail = "".join(traceback.format_exception(fault))
     return Deferred(text, error=text, detail=detail, module=module, fault=fault, retry=retry)
+
+
+def _leaves(group: BaseExceptionGroup) -> Iterator[BaseException]:
+    """The exceptions in a group and in the groups in it."""
+    waiting: deque[BaseException] = deque(group.exceptions)
+    while waiting:
+        one = waiting.popleft()
+        if isinstance(one, BaseExceptionGroup):
+            waiting.extend(one.exceptions)
+        else:
+            yield one
 
 
 def ensure_run(function: Handler, result: object) -> None:

@@ -23,13 +23,14 @@ from maildefer.handling.dispatch import Dispatcher
 from maildefer.handling.outcomes import ACKED, Defer, Deferred, Outcome, Reject
 from maildefer.handling.policy.decide import Session, decide
 from maildefer.handling.policy.process import answer, load
-from maildefer.handling.results import ensure_run, meaning_of
+from maildefer.handling.results import ensure_run, meaning_of, outcome_of
 from maildefer.handling.routes import RoutingBase
 from maildefer.handling.tasks import signature
 from maildefer.handling.tasks.call import Call, UnsignedMessage
 from maildefer.handling.tasks.task import Task
 from maildefer.mail import MailRequest
 from maildefer.maildir.layout import create_queue
+from maildefer.message.smtp_error import SMTPError
 from maildefer.queue import Queue
 from maildefer.routing import Router, batch, nolocking, route, stateless
 from maildefer.server import QueueReceiver
@@ -471,3 +472,23 @@ def test_a_generator_that_has_begun_is_closed_whatever_it_does_then() -> None:
     next(begun)
     with pytest.raises(HandlerNotRun):
         meaning_of(hidden, begun)
+
+
+# Groups of exceptions
+
+
+def test_what_is_alone_in_groups_means_what_it_means_without_them() -> None:
+    for said in (Defer("later", after=60), Reject("never"), SMTPError(451, "busy"), SMTPError(550, "none")):
+        group = ExceptionGroup("tasks", [ExceptionGroup("tasks", [said])])
+        assert outcome_of(group, "m") == outcome_of(said, "m")
+
+
+def test_a_group_of_several_has_failed_and_its_reason_names_them() -> None:
+    group = ExceptionGroup(
+        "tasks", [Reject("never"), ExceptionGroup("more", [ValueError("x"), KeyError("y")])]
+    )
+    outcome = outcome_of(group, "m")
+    assert isinstance(outcome, Deferred)
+    assert outcome.fault is group
+    for text in ("tasks (2 sub-exceptions); ", "Reject: never; ", "ValueError: x; KeyError: 'y'"):
+        assert text in outcome.reason
