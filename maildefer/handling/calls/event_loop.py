@@ -11,8 +11,8 @@ import atexit
 import os
 import select
 import threading
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
 from contextvars import copy_context
 from functools import wraps
 from inspect import isawaitable, iscoroutine
@@ -50,7 +50,8 @@ def finished(result: object, limit_seconds: float | None = None, name: str = "")
     loop, main = runner().get_loop(), within_limit(result, limit_seconds, name)
     try:
         return runner().run(main, context=copy_context())
-    except (SystemExit, KeyboardInterrupt):  # asyncio lets out those of any task, and the others stay
+    except (SystemExit, KeyboardInterrupt, RuntimeError):
+        # asyncio lets out the first two of any task, and the last is of `loop.stop()`: the handler's own task stays.
         for one in asyncio.all_tasks(loop):
             if one.get_coro() is main:
                 one.cancel()
@@ -106,8 +107,23 @@ def runner() -> asyncio.Runner:
             atexit.register(close)
             os.register_at_fork(after_in_child=_leave_to_parent)
         _runners[thread] = made = asyncio.Runner()
-        made.get_loop().set_default_executor(handler_threads())
+        with _without_a_line():
+            made.get_loop().set_default_executor(handler_threads())
     return _runners[thread]
+
+
+@contextmanager
+def _without_a_line() -> Iterator[None]:
+    """Without what asyncio logs of its selector, which would be a line of the message that is handled."""
+    import logging  # asyncio has it
+
+    logger = logging.getLogger("asyncio")
+    before = logger.level
+    logger.setLevel(max(before, logging.INFO))
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def close() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import os
 import threading
 import warnings
@@ -141,6 +142,31 @@ def test_an_exit_in_a_task_of_its_own_ends_the_handler_as_well() -> None:
         finished(handler())
     assert steps == ["ended"]
     assert finished(asyncio.sleep(0, "sound")) == "sound"
+
+
+def test_a_handler_that_stops_the_loop_does_not_go_on_later() -> None:
+    steps = []
+
+    async def handler() -> None:
+        asyncio.get_running_loop().stop()
+        try:
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            steps.append("went on")
+        finally:
+            steps.append("ended")
+
+    with pytest.raises(RuntimeError, match="stopped before"):
+        finished(handler())
+    assert steps == ["ended"]
+    assert finished(asyncio.sleep(0, "sound")) == "sound"
+
+
+def test_a_loop_that_is_made_for_a_message_logs_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG")
+    finished(loop())
+    assert caplog.records == []
+    assert logging.getLogger("asyncio").level == logging.NOTSET
 
 
 def test_a_call_within_a_running_loop_says_that_it_can_not_wait() -> None:
