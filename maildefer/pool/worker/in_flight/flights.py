@@ -84,6 +84,7 @@ class Flight(Coroutine[Any, Any, None]):
     def cancel(self) -> None:
         assert self.task is not None
         self._is_over = True
+        self._flights.end_step()  # what it waits for may take the cancellation, so that it makes no step
         self.task.cancel()
 
     def wait(self) -> float:
@@ -108,7 +109,9 @@ class Flight(Coroutine[Any, Any, None]):
         return self._step(self._coroutine.throw, *fault)
 
     def close(self) -> None:
-        self._coroutine.close()
+        """Cancel it: closed, its task would be woken by nothing. A handler may do that with all tasks."""
+        if self.task is not None:
+            self.task.cancel()
 
     def __await__(self) -> Any:
         raise NotImplementedError("it is run by its task only")
@@ -218,6 +221,8 @@ class Flights:
 
     def note_ended(self, flight: Flight, end: BaseException) -> None:
         """Stop the turn, so that the call's messages are settled."""
+        if flight not in self._all:  # something has run its coroutine besides its task
+            return
         flight.wait()
         self._all.remove(flight)
         self.size_bytes -= flight.size_bytes

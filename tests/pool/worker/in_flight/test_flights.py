@@ -218,6 +218,29 @@ def test_what_swallows_its_cancellation_is_shown_and_its_deadline_stays(worker: 
     is_over.append(True)
 
 
+def test_what_waits_for_a_task_that_swallows_the_cancellation_is_shown_before_any_further_step(
+    worker: Worker,
+) -> None:
+    async def swallow() -> None:
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            await asyncio.sleep(3600)
+
+    async def wait() -> None:
+        await asyncio.ensure_future(swallow())
+
+    worker.begin(limited(0.01, wait), "bad")
+    worker.begin(hang, "last")
+    worker.turn()
+    assert worker.board.name(0) == "last"
+    worker.loop.call_later(0.005, lambda: setattr(worker, "now", worker.now + 1))
+    worker.loop.call_later(0.05, lambda: shown.append(worker.board.name(0)))
+    shown: list[str] = []
+    worker.flights.turn(0.06)
+    assert shown == ["bad"]
+
+
 def test_the_call_whose_step_it_is_is_shown(worker: Worker) -> None:
     shown: list[tuple[str, str]] = []
 
@@ -365,3 +388,22 @@ def test_where_asyncio_fails_at_a_cancellation_the_other_limits_are_kept(worker:
     assert [type(end) for end in worker.ends] == [HandlerTimedOut]
     assert [type(facts["exception"]) for facts in told] == [RecursionError]
     assert worker.board.name(0) == "bad", "it is ended with its worker, and named"
+
+
+def test_a_call_whose_coroutine_something_closes_or_runs_to_its_end_ends_once(worker: Worker) -> None:
+    async def sleep() -> None:
+        await asyncio.sleep(0.001)
+
+    closed = worker.begin(limited(None, sleep))
+    thrown = worker.begin(limited(None, sleep))
+    worker.turn()
+    closed.close()
+    with pytest.raises(StopIteration):
+        thrown.throw(ValueError("from elsewhere"))
+    worker.flights.turn(0.05)
+    worker.flights.turn(0.05)
+    assert thrown.task is not None
+    thrown.task.cancel()
+    worker.turn()
+    assert sorted(type(end).__name__ for end in worker.ends) == ["CancelledError", "ValueError"]
+    assert worker.marked() == 0
