@@ -36,6 +36,7 @@ from maildefer.storage_faults import (
     ReadOnly,
     ReadRefused,
     ResourcesExhausted,
+    SigningRefused,
     StaleHandle,
     StorageFault,
 )
@@ -237,6 +238,7 @@ __all__ = [
     "RouteNotFound",
     "RouteTooSlow",
     "RouteUntried",
+    "SigningRefused",
     "StaleHandle",
     "StorageFault",
     "UniqueKeyHeld",

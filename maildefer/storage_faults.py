@@ -49,6 +49,13 @@ class MarkersRefused(PermissionRefused):
     remedy = "a user who may only put entries into this queue can't push with a unique key: push as the queue's owner"
 
 
+class SigningRefused(PermissionRefused):
+    remedy = (
+        "it signs calls of tasks, and whoever has it can have the workers call any task: defer as the workers' user, "
+        "or push a message for a handler that defers"
+    )
+
+
 class ReadRefused(PermissionRefused):
     remedy = "give this user (or the shared group) permission to read the queue's folders, or run this as their owner"
 

@@ -70,7 +70,7 @@ def nolocking(func: Function) -> Function:
 
 
 def batch(
-    *, limit: int = 100, linger: float = 1.0, overlap: bool = False, exclusive: bool = False
+    *bare: Never, limit: int = 100, linger: float = 1.0, overlap: bool = False, exclusive: bool = False
 ) -> Callable[[Function], Function]:
     """Give the function lists of up to `limit` messages; the first message waits `linger` seconds for the others.
 
@@ -80,6 +80,8 @@ def batch(
     with `overlap`; with `exclusive`, that holds for all hosts that share the queues. Raises `ValueError` for terms out
     of range, `TypeError` for functions that can't take lists.
     """
+    if bare:
+        raise TypeError("@batch stands with parentheses, as @batch() or @batch(limit=100)")
     if type(limit) is not int or not 1 <= limit <= MOST_MESSAGES:
         raise ValueError(f"@batch(limit={limit!r}): give a number from 1 to {MOST_MESSAGES}")
     if not isinstance(linger, int | float) or not 0 <= linger <= LONGEST_LINGER_SECONDS:

@@ -11,6 +11,7 @@ from maildefer.maildir import durable
 from maildefer.maildir.rights.confined import confined_to
 from maildefer.maildir.rights.modes import rights_in
 from maildefer.maildir.system import SYSTEM
+from maildefer.storage_faults import SigningRefused
 
 _NAME: Final = ".maildefer/task-key"
 _BYTES: Final = 32
@@ -38,7 +39,7 @@ def ensure_secret(queue: str) -> bytes:
         durable.sync_directory(os.path.dirname(path), system=system)
         return _read(path)
     except OSError as fault:
-        raise_named(path, fault)
+        raise_named(path, fault, refused=SigningRefused)
 
 
 def read_secret(queue: str) -> bytes | None:

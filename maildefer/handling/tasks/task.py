@@ -88,6 +88,9 @@ class Task(Generic[P, R]):
         self._options = _OPTIONS.difference(each.name for each in parameters if each.kind in _NAMED)
         self.periodic = self._scheduled(schedule)
 
+    def __repr__(self) -> str:
+        return f"<task {self.name}>"
+
     def __call__(self, *arguments: P.args, **named: P.kwargs) -> R:
         return self.function(*arguments, **named)
 

@@ -468,3 +468,9 @@ def _is_free_for_another_thread() -> bool:
     thread.start()
     thread.join()
     return bool(got)
+
+
+def test_without_parentheses_it_is_refused() -> None:
+    bare: Any = batch
+    with pytest.raises(TypeError, match=r"@batch stands with parentheses, as @batch\(\)"):
+        bare(lambda messages: None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 from maildefer.digest import blake2b
-from maildefer.errors import QueueError, StorageFault
+from maildefer.errors import QueueError, SigningRefused, StorageFault
 from maildefer.handling.dispatch import Dispatcher
 from maildefer.handling.outcomes import ACKED, Buried, Outcome
 from maildefer.handling.routes import Router
@@ -226,3 +227,17 @@ def test_a_secret_that_cannot_be_made_is_an_error_that_names_it(
         task(rebuild).defer(7)
     assert os.listdir(project.new) == []
     assert not [name for name in os.listdir(f"{project.path}/.maildefer") if "task-key" in name]
+
+
+def test_a_secret_that_may_not_be_read_is_for_the_workers_user_only(
+    project: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: str, **limit: int) -> bytes:
+        raise PermissionError(errno.EACCES, "Permission denied", path)
+
+    monkeypatch.setattr("maildefer.maildir.durable.read_small", refuse)
+    with pytest.raises(
+        SigningRefused, match=r"task-key: Permission denied: .*defer as the workers' user"
+    ) as refused:
+        taskkey.ensure_secret(project.path)
+    assert "permission to" not in str(refused.value)

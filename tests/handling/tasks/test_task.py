@@ -451,3 +451,10 @@ def test_a_priority_of_the_functions_own_is_its_argument() -> None:
 
 
 def hurry(priority: str) -> None: ...
+
+
+def test_a_task_is_shown_by_its_name() -> None:
+    assert repr(task(_named)) == f"<task {__name__}._named>"
+
+
+def _named() -> None: ...
