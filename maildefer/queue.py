@@ -205,12 +205,12 @@ class Queue:
         entries.clear(self.layout, "waiting")
 
     def keys(self) -> list[str]:
-        """The stable keys of the waiting entries, in no order."""
-        return [found.key for found in entries.list_entries(self.layout, "waiting")]
+        """The stable keys of the waiting entries, in no order. Raises StorageFault's kinds."""
+        return [found.key for found in entries.waiting(self.layout)]
 
     def count(self) -> int:
-        """The number of waiting entries."""
-        return sum(1 for _ in entries.list_entries(self.layout, "waiting"))
+        """The number of waiting entries. Raises StorageFault's kinds."""
+        return sum(1 for _ in entries.waiting(self.layout))
 
     __len__ = count
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import email
+import errno
 import io
 import os
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta, timezone
 from email.message import EmailMessage
@@ -24,6 +25,8 @@ from maildefer.maildir import push as push_module
 from maildefer.maildir import scan
 from maildefer.maildir.layout import create_queue
 from maildefer.maildir.names import EntryName
+from maildefer.maildir.operator import entries
+from maildefer.maildir.operator.entries import FoundEntry
 from maildefer.message.envelope import Envelope, split
 from maildefer.queue import Queue, QueueError, SafeMaildir
 
@@ -634,3 +637,13 @@ def test_a_unique_key_and_a_priority_go_together(tmp_path: Path) -> None:
     assert [scan.priority_of(key) for key in (low, high)] == ["low", "high"]
     assert os.path.exists(f"{queue.layout.control}/{scan.PRIORITY_MARK}")
     assert not queue.push("Subject: three\n\n", unique="a").is_new
+
+
+def test_a_queue_that_may_not_be_listed_is_named(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object, **__: object) -> Iterator[FoundEntry]:
+        raise PermissionError(errno.EACCES, "Permission denied", "new")
+
+    monkeypatch.setattr(entries, "list_entries", refused)
+    for call in (queue.keys, queue.count):
+        with pytest.raises(PermissionRefused, match=rf"^{queue.dir}/new: .* permission to read the queue"):
+            call()

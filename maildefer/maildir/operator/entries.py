@@ -58,14 +58,17 @@ def list_entries(layout: Layout, folder: Folder, *, system: System = SYSTEM) -> 
                     yield FoundEntry(folder, found.directory, found.name)
 
 
-def oldest(layout: Layout, *, system: System = SYSTEM) -> list[FoundEntry]:
-    """Sort the first `MOST_LISTED` waiting entries that the filesystem lists by age. Raises StorageFault's kinds."""
+def waiting(layout: Layout, *, system: System = SYSTEM) -> Iterator[FoundEntry]:
+    """Yield the waiting entries, lazily and in no order. Raises StorageFault's kinds."""
     try:
-        return sorted(
-            islice(list_entries(layout, "waiting", system=system), MOST_LISTED), key=lambda found: found.name
-        )
+        yield from list_entries(layout, "waiting", system=system)
     except OSError as fault:
         scan.raise_unread(layout.new, fault)
+
+
+def oldest(layout: Layout, *, system: System = SYSTEM) -> list[FoundEntry]:
+    """Sort the first `MOST_LISTED` waiting entries that the filesystem lists by age. Raises StorageFault's kinds."""
+    return sorted(islice(waiting(layout, system=system), MOST_LISTED), key=lambda found: found.name)
 
 
 def find(
