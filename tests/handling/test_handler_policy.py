@@ -157,7 +157,7 @@ def test_a_task_has_the_policy_of_its_function(
     above: bool, router: RoutingBase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     enter_project(tmp_path, monkeypatch)
-    monkeypatch.setattr("maildefer.handling.tasks.task.Router", router)
+    monkeypatch.setattr("maildefer.handling.tasks.declare.Router", router)
     function: Any = fresh()
     for decorator in [task, *POLICY] if above else [*POLICY, task]:
         function = decorator(function)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import re
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -20,13 +19,11 @@ from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, TypeVar, overl
 from maildefer.handling import handler_marks
 from maildefer.handling.handler_check import never_runs
 from maildefer.handling.outcomes import Reject
-from maildefer.handling.periodic.schedule import CatchUp
 from maildefer.handling.periodic.table import PeriodicTask, periodic_task, task_address
 from maildefer.handling.project.finder import is_project, named_project, settings_beside
 from maildefer.handling.project.queue_paths import located, queue_at, redirected
 from maildefer.handling.project.settings import FRONT_QUEUE, load_settings, loaded_settings
 from maildefer.handling.results import ensure_run
-from maildefer.handling.routes import Router
 from maildefer.handling.tasks.arguments import ArgumentsRefused
 from maildefer.handling.tasks.call import Call, bound, call_in, composed
 from maildefer.handling.tasks.listing import listing_queue, refuse_unlisted
@@ -36,12 +33,10 @@ from maildefer.maildir.markers.unique import push_unique
 from maildefer.maildir.push import Planned, Pusher
 
 if TYPE_CHECKING:
-    from datetime import datetime, timedelta
+    from datetime import datetime
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-__all__ = ["Task", "task"]
 
 _NAMED: Final = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 _POSITIONAL: Final = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
@@ -69,16 +64,21 @@ class Task(Generic[P, R]):
     """A function that can be called at once, or later by `defer`. Any thread and process may do either."""
 
     def __init__(self, function: Callable[P, R], queue: str | None = None, **schedule: Any) -> None:
-        if not hasattr(function, "__qualname__"):
+        if isinstance(function, Task):
+            raise TypeError(f"@task on {function.name}: it is a task already: put one @task on top")
+        if isinstance(function, type) or not hasattr(function, "__qualname__"):
             raise TypeError(f"@task on {function!r}: it goes on plain functions: define one that calls this")
         if handler_marks.batch_of(function) is not None:
             raise TypeError(f"@task on {function.__qualname__}: its calls come one by one, never as a @batch")
         if "." in function.__qualname__ or never_runs(function):
-            raise TypeError(f"@task on {function.__qualname__}: it goes on plain functions of a module")
+            raise TypeError(
+                f"@task on {function.__qualname__}: it goes on plain functions of a module; "
+                "a decorator below it is made with functools.wraps"
+            )
         functools.update_wrapper(self, function)
         handler_marks.mark_takes_one_message(self)
         self.function = function
-        self.name = f"{function.__module__}.{function.__name__}"
+        self.name: str = f"{function.__module__}.{function.__name__}"
         self.address = task_address(self.name)
         self._queue = queue
         self._checked: ModuleType | None = None  # the settings against which the queue was checked
@@ -90,6 +90,15 @@ class Task(Generic[P, R]):
 
     def __repr__(self) -> str:
         return f"<task {self.name}>"
+
+    if not TYPE_CHECKING:  # a checker knows what there is
+
+        def __getattr__(self, name: str) -> Any:
+            known = vars(self).get("name", "of no function yet")
+            raise AttributeError(
+                f"the task {known} has no {name}: .defer(…) calls it later, .options(…).defer(…) says when, and @retry "
+                "how often"
+            )
 
     def __call__(self, *arguments: P.args, **named: P.kwargs) -> R:
         return self.function(*arguments, **named)
@@ -230,68 +239,3 @@ class Task(Generic[P, R]):
         if module is not None and named_project() is None and (beside := settings_beside(module)):
             return load_settings(beside)
         return load_settings() if is_project() else None
-
-
-@overload
-def task(function: Callable[P, R], /) -> Task[P, R]: ...
-@overload
-def task(
-    *,
-    queue: str | None = None,
-    every: str | float | timedelta | None = None,
-    cron: str | None = None,
-    tz: str | None = None,
-    catch_up: CatchUp = "last",
-    overlap: bool = True,
-) -> Callable[[Callable[P, R]], Task[P, R]]: ...
-
-
-def task(
-    function: Any = None,
-    /,
-    *,
-    queue: str | None = None,
-    every: str | float | timedelta | None = None,
-    cron: str | None = None,
-    tz: str | None = None,
-    catch_up: CatchUp = "last",
-    overlap: bool = True,
-) -> Any:
-    """Make a task of a function: `@task`, or `@task(queue="run/slow")`, in a module that the queue lists.
-
-    With `every="1h"`, or `cron="15 3 * * *"` and `tz="Europe/Berlin"` (else UTC), the pools that serve the queue push a
-    call without arguments at each of these times, once for all hosts. `catch_up` says which calls are made up for after
-    no pool ran for a while: the "last" one, "all" (100 at most), or "none". Without `overlap`, none is pushed while the
-    last one has not ended.
-
-    The function's result is lost; its exceptions are treated as any handler's. A call may be made more than once, as
-    any message may be handled more than once. Raises TypeError for methods and generators, ValueError for a schedule
-    that is none or never comes, and, where settings are loaded, ConfigurationError for a queue that they don't list.
-    """
-    if not (function is None or callable(function)):
-        raise TypeError(f"@task({function!r}): name what it is: queue=, every= or cron=")
-    schedule = {"every": every, "cron": cron, "tz": tz, "catch_up": catch_up, "overlap": overlap}
-    if function is None:
-        return lambda given: _register(Task(given, queue, **schedule))
-    return _register(Task(function, queue))
-
-
-def _register(made: Task[P, R]) -> Task[P, R]:
-    function = made.function
-    if (settings := loaded_settings()) is not None:
-        made.check(settings)
-
-    def handler(message: Any) -> Awaitable[None] | None:
-        return made.handle(message)
-
-    handler.__name__ = handler.__qualname__ = function.__name__
-    handler.__module__ = function.__module__
-    handler_marks.mark_stateless(handler)
-    if made.periodic is not None:
-        handler_marks.mark_scheduled(handler, made)
-    handler_marks.mark_handled_by(made, handler)
-    handler_marks.mark_task(handler, made)
-    regex = f"^{re.escape(made.address)}$"
-    handler_marks.add_route(handler, regex)
-    Router.register_route(regex, handler)
-    return made

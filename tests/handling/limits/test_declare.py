@@ -145,7 +145,7 @@ def test_it_may_stand_anywhere(
 @pytest.fixture
 def tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RoutingBase:
     enter_project(tmp_path, monkeypatch)
-    from maildefer.handling.tasks import task as tasks
+    from maildefer.handling.tasks import declare as tasks
 
     made = RoutingBase()
     monkeypatch.setattr(tasks, "Router", made)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import enum
 import functools
 import math
@@ -295,6 +296,42 @@ def test_a_partial_and_an_object_are_refused_by_what_they_are() -> None:
                 decorator(wrong)
     with pytest.raises(TypeError, match="@task on None: it goes on plain functions"):
         task(every="1h")(None)  # type: ignore[arg-type]
+
+
+def test_a_class_and_a_task_are_refused() -> None:
+    class Rebuilder: ...
+
+    Rebuilder.__qualname__ = "Rebuilder"
+    for wrong, why in ((Rebuilder, "it goes on plain functions"), (task(rebuild), "it is a task already")):
+        for decorator in (task, task(every="1h")):
+            with pytest.raises(TypeError, match=f"@task on .*{why}"):
+                decorator(wrong)
+
+
+def test_a_decorator_that_hides_the_function_below_it_is_told_how_it_is_made() -> None:
+    def hiding(function: Any) -> Any:
+        def inner() -> None:
+            function()
+
+        return inner
+
+    with pytest.raises(TypeError, match=r"inner: .* a decorator below it is made with functools\.wraps"):
+        task(hiding(rebuild))
+
+
+def test_a_task_is_shown_by_its_name_and_copied_as_it_is() -> None:
+    made = task(rebuild)
+    assert repr(made) == f"<task {__name__}.rebuild>"
+    assert copy.copy(made).name == made.name
+
+
+@pytest.mark.parametrize("word", ["delay", "apply_async", "schedule", "enqueue"])
+def test_words_of_other_libraries_are_answered_with_defer(word: str) -> None:
+    with pytest.raises(AttributeError, match=rf"rebuild has no {word}: \.defer\(…\) calls it later"):
+        getattr(task(rebuild), word)
+    any_task: Any = task
+    with pytest.raises(TypeError, match=r"argument 'retries': give queue, .*; @retry, @timeout"):
+        any_task(retries=3)
 
 
 def test_a_schedule_that_is_none_is_refused_with_the_tasks_name() -> None:
