@@ -20,6 +20,7 @@ from unittest.mock import patch
 
 from maildefer import testing
 from maildefer.errors import QueueUnlisted
+from maildefer.handling.calls.event_loop import refuse_running_loop
 from maildefer.handling.calls.step import use_middleware
 from maildefer.handling.dispatch import Dispatcher
 from maildefer.handling.outcomes import Outcome
@@ -66,7 +67,7 @@ class DeferredCall:
 
 
 class SimulatedPool:
-    """What the fixture `maildefer_queue` gives: pushes, drains, and advances the clock. For one thread."""
+    """What the fixture `maildefer_queue` gives: pushes, drains, and advances the clock. For a thread without a loop."""
 
     def __init__(self) -> None:
         testing.store()
@@ -117,6 +118,7 @@ class SimulatedPool:
 
     def drain(self) -> list[SimulatedAttempt]:
         """Handle all that is due now, and what comes of it; returns the attempts in their order."""
+        refuse_running_loop("maildefer_queue")
         self._ended = []
         while sum(self._drain_queue(name) for name in self._attempts):
             if len(self._ended) > _MOST_ATTEMPTS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime as datetimes
 import time
 from datetime import date, datetime
@@ -168,3 +169,16 @@ def test_the_clock_moves_what_the_page_on_tests_says(maildefer_queue: Any) -> No
 
 def test_without_the_fixture_the_clock_is_the_hosts() -> None:
     assert abs(time.time() - time.clock_gettime(time.CLOCK_REALTIME)) < 5
+
+
+def test_where_a_loop_runs_it_says_so_before_any_attempt(maildefer_queue: Any) -> None:
+    async def called(handle: Any) -> None:
+        handle()
+
+    mail(maildefer_queue, "down@x")
+    for handle in (maildefer_queue.drain, lambda: maildefer_queue.advance(days=9)):
+        with pytest.raises(
+            RuntimeError, match=r"^maildefer_queue .* loop runs already: .*asyncio\.to_thread"
+        ):
+            asyncio.run(called(handle))
+    assert [one.attempt for one in maildefer_queue.drain()] == [1]

@@ -40,13 +40,12 @@ def finished(result: object, limit_seconds: float | None = None, name: str = "")
         return result
     import asyncio  # see above
 
-    if asyncio._get_running_loop() is not None:
+    try:
+        refuse_running_loop(name or "an async function")
+    except RuntimeError:
         if iscoroutine(result):
             result.close()
-        raise RuntimeError(
-            f"{name or 'an async function'} can't be run to its end where an event loop runs already: "
-            "call what delivers the message from a function that is not async, as by asyncio.to_thread"
-        )
+        raise
     loop, main = runner().get_loop(), within_limit(result, limit_seconds, name)
     try:
         return runner().run(main, context=copy_context())
@@ -58,6 +57,17 @@ def finished(result: object, limit_seconds: float | None = None, name: str = "")
                 with suppress(BaseException):
                     loop.run_until_complete(one)
         raise
+
+
+def refuse_running_loop(name: str) -> None:
+    """Raise RuntimeError where a loop runs, in which this thread's can't be run."""
+    import asyncio  # see above
+
+    if asyncio._get_running_loop() is not None:
+        raise RuntimeError(
+            f"{name} can't be run to its end where an event loop runs already: "
+            "call what delivers the message from a function that is not async, as by asyncio.to_thread"
+        )
 
 
 async def within_limit(awaitable: Awaitable[T], seconds: float | None, name: str) -> T:
