@@ -8,6 +8,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -20,6 +21,7 @@ from maildefer.host.bounded_call import TimedOut, bounded
 from maildefer.host.linux.pidfd import PidfdProcess, wait_any
 
 _GLANCE_SECONDS: Final = 0.2
+_AFTER_QUIT_SECONDS: Final = 5.0
 _AFTER_KILL_SECONDS: Final = 5.0
 
 
@@ -32,8 +34,9 @@ def stop(
 ) -> Iterator[StopStep]:
     """Ask all of them to end, wait for all together, and yield each step when it happens.
 
-    `kill` ends a process of this host that has not ended in time by KILL; its children die with it, and what they had
-    in hand is reclaimed. Other hosts' supervisors can only be asked. The command failed if any step did.
+    `kill` ends a process of this host that has not ended in time by KILL: its children die with it, and what they had
+    in hand is reclaimed, charged. So a supervisor is sent QUIT before, at which it ends at once and releases that
+    uncharged. Other hosts' supervisors can only be asked. The command failed if any step did.
     """
     local: list[_Local] = []
     remote = StopRequests()
@@ -126,8 +129,19 @@ def _await_local(local: list[_Local], seconds: float) -> Iterator[StopStep]:
         yield StopStep.of(waiting.found, "stopped", f"process {waiting.found.process.pid} has ended")
 
 
+def _await_all(local: list[_Local], seconds: float) -> Iterator[StopStep]:
+    deadline = time.monotonic() + seconds
+    while local and time.monotonic() < deadline:
+        yield from _await_local(local, _GLANCE_SECONDS)
+
+
 def _give_up(local: list[_Local], kill: bool, waited: float) -> Iterator[StopStep]:
     if kill:
+        pools = [waiting for waiting in local if waiting.found.process.kind == "supervise"]
+        for waiting in pools:
+            with suppress(ProcessLookupError):  # just in time
+                waiting.process.send(signal.SIGQUIT)
+        yield from _await_all(local, _AFTER_QUIT_SECONDS if pools else 0)
         for waiting in local:
             pid = waiting.process.pid
             try:
@@ -137,9 +151,7 @@ def _give_up(local: list[_Local], kill: bool, waited: float) -> Iterator[StopSte
             yield StopStep.of(
                 waiting.found, "killed", f"process {pid} would not stop within {waited:g} s and was killed"
             )
-    deadline = time.monotonic() + (_AFTER_KILL_SECONDS if kill else 0)
-    while local and time.monotonic() < deadline:
-        yield from _await_local(local, _GLANCE_SECONDS)
+        yield from _await_all(local, _AFTER_KILL_SECONDS)
     for waiting in local:
         waiting.process.close()
         hint = (

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from maildefer.control import local_processes as control
+from maildefer.control import stop as stop_module
 from maildefer.control import stop_requests
 from maildefer.control.requests import live_names
 from maildefer.control.stop import stop
@@ -82,7 +83,19 @@ def test_a_process_that_would_not_stop_is_named_and_left(run: Path, spawn: Spawn
     assert (run / "x.pid").exists()
 
 
-def test_a_process_that_would_not_stop_is_killed_if_that_is_asked_for(run: Path, spawn: Spawn) -> None:
+def test_before_a_process_is_killed_it_is_asked_to_end_at_once_so_that_it_can_release_its_messages(
+    run: Path, spawn: Spawn
+) -> None:
+    process = spawn("draining")
+    write(run / "x.pid", process.pid)
+    assert whats(stop_all(run, 0.2, kill=True)) == ["signalled", "stopped"]
+    assert process.wait() == -signal.SIGQUIT
+
+
+def test_a_process_that_would_not_stop_is_killed_if_that_is_asked_for(
+    run: Path, spawn: Spawn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stop_module, "_AFTER_QUIT_SECONDS", 0.2)
     process = spawn("stubborn")
     write(run / "x.pid", process.pid)
     steps = stop_all(run, 0.2, kill=True)

@@ -21,6 +21,9 @@ set_title("supervisor of a test")
 for name in sys.argv[1:]:
     if name == "stubborn":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.signal(signal.SIGQUIT, signal.SIG_IGN)
+    elif name == "draining":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
     else:
         signal.signal(getattr(signal, name), lambda signum, frame: print(signal.Signals(signum).name, flush=True))
 print("up", flush=True)
@@ -31,7 +34,10 @@ while sys.stdin.readline() == "go on\\n":
 
 @contextmanager
 def spawning() -> Iterator[Spawn]:
-    """A function that starts a process, which prints the signals named as arguments, or ignores TERM if `stubborn`."""
+    """A function that starts a process, which prints the signals named as arguments.
+
+    If `draining`, it ignores TERM, if `stubborn`, QUIT as well.
+    """
     running: list[subprocess.Popen[bytes]] = []
 
     def spawn(*arguments: str) -> subprocess.Popen[bytes]:
