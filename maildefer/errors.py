@@ -10,6 +10,7 @@ from __future__ import annotations
 from maildefer.queue_errors import (
     ClaimLost,
     EntryAmbiguous,
+    EntryClaimed,
     EntryMalformed,
     EntryNotFound,
     EntryTooLarge,
@@ -207,6 +208,7 @@ __all__ = [
     "EffectNameRefused",
     "EncodingError",
     "EntryAmbiguous",
+    "EntryClaimed",
     "EntryMalformed",
     "EntryNotFound",
     "EntryReadRefused",

@@ -61,6 +61,19 @@ class EntryNotFound(QueueError, KeyError):
     __str__ = Exception.__str__  # KeyError's would quote the sentence
 
 
+class EntryClaimed(EntryNotFound):
+    """The entry of that key is a worker's for now."""
+
+    def __init__(self, key: str, where: str) -> None:
+        QueueError.__init__(
+            self,
+            f"{key} in {where} is claimed, a worker handles it: do it when that has ended, as "
+            f"`maildefer queue show {key}` tells",
+            key,
+        )
+        self.key = key
+
+
 class EntryAmbiguous(QueueError):
     """The given text begins several keys, or is the key of several entries, as another user can make them."""
 

@@ -99,11 +99,11 @@ def select_entries(
         _refuse_short_keys(named)
     for matches in named.values():
         yield from (found for found in matches if _fits(layout, found, wanted))
-    missing = sorted(key for key, matches in named.items() if not matches)
-    for key in missing[1:]:  # and the first by the error
-        output.complain(f"no entry {key} in {layout.path}")
-    if missing:
-        raise EntryNotFound(missing[0], layout.path)
+    errors = entries.not_found(layout, sorted(key for key, matches in named.items() if not matches))
+    for error in errors[1:]:
+        output.complain(str(error))
+    if errors:
+        raise errors[0]
 
 
 def _refuse_short_keys(named: dict[str, list[FoundEntry]]) -> None:

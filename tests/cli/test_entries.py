@@ -145,6 +145,18 @@ def test_the_list_tells_where_each_entry_is(maildefer, push, queue):
     assert "due in" in maildefer("queue", "list", queue.path).out
 
 
+def test_a_claimed_entry_is_named_as_one_where_it_can_not_be_deleted(maildefer, push, queue):
+    claimed = [push(), push()]
+    for key in claimed:
+        claim(queue, key)
+    ended = maildefer("queue", "delete", queue.path, *claimed, "1.x")
+    assert ended.code == 1
+    for key in claimed:
+        assert f"{key} in {queue.path} is claimed, a worker" in ended.err or f"{key} is claimed" in ended.err
+    assert "no entry 1.x" in ended.err
+    assert len(os.listdir(queue.cur)) == 2
+
+
 def test_the_list_ends_at_its_limit(maildefer, push, queue):
     push(), push(), push()
     assert len(maildefer("queue", "list", queue.path, "-n", "2", "--json").records) == 2

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Final
 
-from maildefer.errors import EntryAmbiguous, EntryMalformed, EntryNotFound, raise_named
+from maildefer.errors import EntryAmbiguous, EntryClaimed, EntryMalformed, EntryNotFound, raise_named
 from maildefer.maildir import doubt, durable, names, reading, reasons, scan
 from maildefer.maildir.journal import journal_of
 from maildefer.maildir.layout import Layout
@@ -94,6 +94,12 @@ def ensure_key(key: object) -> None:
     """Raise TypeError for what a program gives as a key and is none: a `push` that failed has returned none."""
     if not isinstance(key, str):
         raise TypeError(f"{key!r} is no key of an entry: give the text that `push` or `defer` has returned")
+
+
+def not_found(layout: Layout, keys: Sequence[str]) -> list[EntryNotFound]:
+    """The errors for keys that none of the folders has for which one has looked. Raises StorageFault's kinds."""
+    claimed = find_named(layout, keys, ("claimed",)) if keys else {}
+    return [(EntryClaimed if claimed[key] else EntryNotFound)(key, layout.path) for key in keys]
 
 
 def find_named(
@@ -179,11 +185,11 @@ def release_deferred(layout: Layout, found: FoundEntry, *, system: System = SYST
 def delete(layout: Layout, found: FoundEntry, *, system: System = SYSTEM) -> None:
     """Remove the entry for good, a dead letter with its reason. Raises EntryNotFound and StorageFault's kinds.
 
-    A claimed entry is refused as not found, since a worker holds it. A directory, which may hold anything, is left
+    A claimed entry is refused by EntryClaimed, since a worker holds it. A directory, which may hold anything, is left
     to its owner: EntryMalformed.
     """
     if found.folder == "claimed":
-        raise EntryNotFound(found.key, layout.new)
+        raise EntryClaimed(found.key, layout.path)
     system = confined_to(layout.path, system)
     if (journal := journal_of(layout, system)) is not None:
         journal.record_end("delete", found.key, handoffs=found.entry.handoffs)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from maildefer.errors import EntryAmbiguous, EntryMalformed, EntryNotFound, QueueMissing
+from maildefer.errors import EntryAmbiguous, EntryClaimed, EntryMalformed, EntryNotFound, QueueMissing
 from maildefer.maildir import reasons
 from maildefer.maildir.layout import Layout, create_queue
 from maildefer.maildir.names import EntryName, pop_name
@@ -156,7 +156,7 @@ def test_a_directory_is_left_to_its_owner_and_the_others_are_deleted(layout: Lay
 
 def test_a_claimed_entry_is_not_deleted(layout: Layout) -> None:
     key = moved(layout, layout.cur, "{key},a=1:1," + OWNER)
-    with pytest.raises(EntryNotFound):
+    with pytest.raises(EntryClaimed, match="is claimed, a worker handles it"):
         entries.delete(layout, entries.find(layout, key))
     assert len(os.listdir(layout.cur)) == 1
 
