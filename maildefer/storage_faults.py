@@ -23,6 +23,7 @@ class StorageFault(QueueError):
 
     remedy: ClassVar[str] = "see the system's log"
     temporary: ClassVar[bool] = True
+    is_charged = True  # as a failure, to the message whose handler raises it
 
     def __init__(self, path: str, fault: OSError) -> None:
         super().__init__(f"{path}: {fault.strerror or fault}: {self.remedy}", path)

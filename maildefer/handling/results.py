@@ -13,7 +13,7 @@ from itertools import islice
 from types import FunctionType
 from typing import Final, NamedTuple
 
-from maildefer.errors import HandlerNotRun
+from maildefer.errors import HandlerNotRun, StorageFault
 from maildefer.handling import handler_marks
 from maildefer.handling.handler_marks import Handler, RetryTerms
 from maildefer.handling.outcomes import Buried, Defer, Deferred, Outcome, Reject
@@ -93,6 +93,7 @@ def result_of_each(function: Handler, messages: Sequence[object], returned: obje
 def outcome_of(fault: BaseException, module: str, retry: RetryTerms | None = None) -> Outcome:
     """The outcome of a raised exception: `Defer`, `Reject`, an SMTP reply by its class, or a failure.
 
+    What `message.once` could not record is the mount's fault: deferred by the backoff, and no failure.
     In groups, as an `asyncio.TaskGroup` raises, one that is alone means what it means without them.
     """
     said = fault
@@ -108,6 +109,8 @@ def outcome_of(fault: BaseException, module: str, retry: RetryTerms | None = Non
             return Deferred(str(said), retry=retry)
         if 500 <= said.code < 600:
             return Buried(str(said))
+    if isinstance(said, StorageFault) and not said.is_charged:
+        return Deferred(str(said), retry=retry)
     return failure(fault, module, retry)
 
 

@@ -7,17 +7,19 @@ begin and the end of such a step are recorded on the mount, under the message's 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 from weakref import WeakKeyDictionary
 
 from maildefer.digest import blake2b
-from maildefer.errors import EffectLost, EffectNameRefused, MessageHasNoKey
+from maildefer.errors import EffectLost, EffectNameRefused, MessageHasNoKey, StorageFault
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from maildefer.maildir.idempotency.effects import EffectState
     from maildefer.maildir.layout import Layout
+
+T = TypeVar("T")
 
 _in_tests: Final[WeakKeyDictionary[Any, dict[object, object]]] = WeakKeyDictionary()
 
@@ -73,11 +75,19 @@ class Once:
         await to_thread(self.__exit__, *raised)
 
     def _begin(self) -> None:
-        self._state = self._effect.begin()
+        self._state = _recorded(self._effect.begin)
 
     def _end(self) -> None:
-        if not self._effect.end():
+        if not _recorded(self._effect.end):
             raise EffectLost(self._what)
+
+
+def _recorded(record: Callable[[], T]) -> T:
+    try:
+        return record()
+    except StorageFault as fault:
+        fault.is_charged = False  # the message has no part in it
+        raise
 
 
 class _InMemory:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import threading
 from pathlib import Path
@@ -10,8 +11,10 @@ from typing import Any
 
 import pytest
 
-from maildefer.errors import EffectLost, EffectNameRefused, MessageHasNoKey
+from maildefer.errors import EffectLost, EffectNameRefused, MessageHasNoKey, NoSpace
+from maildefer.handling.outcomes import Deferred
 from maildefer.handling.project import queue_paths, settings
+from maildefer.handling.results import outcome_of
 from maildefer.maildir.idempotency.effects import Effect
 from maildefer.maildir.layout import Layout, create_queue
 from maildefer.message.once import Once
@@ -114,6 +117,25 @@ def test_who_has_lost_its_claim_is_told_so_where_another_attempt_has_begun(
     with pytest.raises(EffectLost, match="may be done twice"), first:
         Effect(layout, os.path.basename(effect.path), b"").begin()
     assert once(message) == UNSURE
+
+
+@pytest.mark.parametrize("step", ["begin", "end"])
+def test_what_cannot_be_recorded_defers_the_message_and_is_no_failure(
+    step: str, queue: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise NoSpace("/queue", OSError(errno.ENOSPC, "No space left on device"))
+
+    monkeypatch.setattr(Effect, step, full)
+    with pytest.raises(NoSpace) as raised:
+        once(mail(queue))
+    for fault in (raised.value, ExceptionGroup("tasks", [raised.value])):
+        outcome = outcome_of(fault, "workers.shop")
+        assert isinstance(outcome, Deferred)
+        assert (outcome.error, outcome.reason) == (None, str(raised.value))
+    with pytest.raises(NoSpace) as raised:
+        full()  # as a push of the handler's own
+    assert getattr(outcome_of(raised.value, "workers.shop"), "error", None) is not None
 
 
 @pytest.mark.parametrize(
