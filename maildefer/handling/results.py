@@ -7,6 +7,7 @@ raises. A mapping from messages to any of these says it for each message: `{mess
 from __future__ import annotations
 
 import re
+import time
 from collections import deque
 from collections.abc import AsyncGenerator, Coroutine, Generator, Iterator, Mapping, Sequence
 from itertools import islice
@@ -93,25 +94,42 @@ def result_of_each(function: Handler, messages: Sequence[object], returned: obje
 def outcome_of(fault: BaseException, module: str, retry: RetryTerms | None = None) -> Outcome:
     """The outcome of a raised exception: `Defer`, `Reject`, an SMTP reply by its class, or a failure.
 
-    What `message.once` could not record is the mount's fault: deferred by the backoff, and no failure.
-    In groups, as an `asyncio.TaskGroup` raises, one that is alone means what it means without them.
+    In groups, as an `asyncio.TaskGroup` raises, what all ask for is the outcome: of several times the latest. What
+    `message.once` could not record is the mount's fault: deferred by the backoff, and no failure.
     """
-    said = fault
-    while isinstance(said, BaseExceptionGroup) and len(said.exceptions) == 1:
-        said = said.exceptions[0]
-    if isinstance(said, Defer):
-        at, until = (None if one is None else one.timestamp() for one in (said.at, said.until))
-        return Deferred(said.reason, said.after, at=at, until=until, retry=retry)
-    if isinstance(said, Reject):
-        return Buried(said.reason)
-    if isinstance(said, SMTPError):
-        if 400 <= said.code < 500:
-            return Deferred(str(said), retry=retry)
-        if 500 <= said.code < 600:
-            return Buried(str(said))
-    if isinstance(said, StorageFault) and not said.is_charged:
-        return Deferred(str(said), retry=retry)
+    group = _leaves(fault) if isinstance(fault, BaseExceptionGroup) else (fault,)
+    asked = [_asked(one, retry) for one in group]
+    deferred = [one for one in asked if isinstance(one, Deferred)]
+    if len(deferred) == len(asked):
+        return max(deferred, key=_wait)
+    buried = [one.reason for one in asked if isinstance(one, Buried)]
+    if len(buried) == len(asked):
+        return Buried(Reject("; ".join(buried[:_MOST_OF_A_GROUP])).reason)
     return failure(fault, module, retry)
+
+
+def _asked(fault: BaseException, retry: RetryTerms | None) -> Deferred | Buried | None:
+    """The outcome that an exception asks for; None for an unexpected one."""
+    if isinstance(fault, Defer):
+        at, until = (None if one is None else one.timestamp() for one in (fault.at, fault.until))
+        return Deferred(fault.reason, fault.after, at=at, until=until, retry=retry)
+    if isinstance(fault, Reject):
+        return Buried(fault.reason)
+    if isinstance(fault, SMTPError):
+        if 400 <= fault.code < 500:
+            return Deferred(str(fault), retry=retry)
+        if 500 <= fault.code < 600:
+            return Buried(str(fault))
+    if isinstance(fault, StorageFault) and not fault.is_charged:
+        return Deferred(str(fault), retry=retry)
+    return None
+
+
+def _wait(one: Deferred) -> float:
+    """About how many seconds it asks for, to compare it with others."""
+    if one.at is not None:
+        return one.at - time.time()
+    return 1.0 if one.after_seconds is None else one.after_seconds  # by the backoff: longer than at once
 
 
 def failure(fault: BaseException, module: str | None, retry: RetryTerms | None = None) -> Deferred:

@@ -11,6 +11,7 @@ import json
 import os
 import types
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from maildefer.bounce import bounce_to
 from maildefer.errors import ConfigurationError, HandlerNotRun
 from maildefer.handling import handler_marks
 from maildefer.handling.dispatch import Dispatcher
-from maildefer.handling.outcomes import ACKED, Defer, Deferred, Outcome, Reject
+from maildefer.handling.outcomes import ACKED, LONGEST_REASON, Buried, Defer, Deferred, Outcome, Reject
 from maildefer.handling.policy.decide import Session, decide
 from maildefer.handling.policy.process import answer, load
 from maildefer.handling.results import ensure_run, meaning_of, outcome_of
@@ -481,6 +482,31 @@ def test_what_is_alone_in_groups_means_what_it_means_without_them() -> None:
     for said in (Defer("later", after=60), Reject("never"), SMTPError(451, "busy"), SMTPError(550, "none")):
         group = ExceptionGroup("tasks", [ExceptionGroup("tasks", [said])])
         assert outcome_of(group, "m") == outcome_of(said, "m")
+
+
+def test_a_group_of_rejects_is_one_with_their_texts() -> None:
+    assert outcome_of(ExceptionGroup("tasks", [Reject("one"), SMTPError(550, "two")]), "m") == Buried(
+        "one; 550 two"
+    )
+    long = outcome_of(ExceptionGroup("tasks", [Reject("x" * 1500)] * 3), "m")
+    assert isinstance(long, Buried)
+    assert len(long.reason) == LONGEST_REASON
+
+
+def test_a_group_of_defers_is_the_one_with_the_longest_wait() -> None:
+    tomorrow = datetime.now(UTC) + timedelta(days=1)
+    defers = [Defer("now", after=0), Defer("soon"), Defer("hour", after=3600), Defer("day", at=tomorrow)]
+    for count in range(1, 5):
+        for order in (defers[:count], defers[:count][::-1]):
+            assert outcome_of(ExceptionGroup("tasks", order), "m") == outcome_of(defers[count - 1], "m")
+
+
+def test_a_group_of_defers_and_other_things_has_failed() -> None:
+    for other in (Reject("never"), ValueError("x")):
+        outcome = outcome_of(ExceptionGroup("tasks", [Defer("later"), other]), "m")
+        assert isinstance(outcome, Deferred)
+        assert outcome.error is not None
+        assert "Defer: later; " in outcome.reason
 
 
 def test_a_group_of_several_has_failed_and_its_reason_names_them() -> None:
