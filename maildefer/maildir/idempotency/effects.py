@@ -29,6 +29,7 @@ from maildefer.maildir.rights.modes import make_in
 from maildefer.maildir.system import SYSTEM, System
 
 _TRIES: Final = 5
+_LOOKS: Final = 50
 _NAME: Final = re.compile(r"([0-9]{1,9}),(begun|done),[0-9a-f]+").fullmatch
 _durable: Final = set[str]()  # folders of folders that this process has synced
 
@@ -77,7 +78,7 @@ class Effect:
 
     def _latest(self) -> str | None:
         """Return the file's name, by a fresh listing; None if there is none."""
-        for _ in range(_TRIES):  # a rename meanwhile may hide the one name of a folder
+        for looks_left in reversed(range(_LOOKS)):  # a rename meanwhile may hide the one name of a folder
             try:
                 self._system.utime(
                     self.path.rpartition("/")[0]
@@ -85,6 +86,12 @@ class Effect:
                 found = list(filter(_NAME, doubt.fresh_listing(self.path, self._system)))
             except FileNotFoundError:
                 return None
+            except OSError as fault:
+                # After a lost reply an NFS client still knows the folder by its name in `tmp/`: it says so at each look
+                # while another of its processes is moving something from folder to folder.
+                if fault.errno != errno.ESTALE or not looks_left:
+                    raise
+                continue
             if found:
                 return max(found, key=_number)
         return None

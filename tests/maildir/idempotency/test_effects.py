@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from maildefer.errors import MaildeferError, MountFault, NoSpace
+from maildefer.errors import MaildeferError, MountFault, NoSpace, StaleHandle
 from maildefer.maildir.idempotency import effects
 from maildefer.maildir.idempotency.effects import Effect, EffectState, EffectSweeper
 from maildefer.maildir.layout import Layout, create_queue
@@ -138,6 +138,23 @@ def test_lost_replies_change_nothing(layout: Layout, world: World, fault: int) -
     world.lose_reply("rename", fault, where=OTHER)
     assert other.begin() == INTERRUPTED
     assert other.end()
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_look_at_a_folder_that_is_stale_for_a_moment_is_repeated(
+    layout: Layout, world: World, is_first: bool
+) -> None:
+    """After a lost reply an NFS client knows the folder by two names; looks fail while its other processes rename."""
+    if not is_first:
+        effect(layout).begin()
+    world.refuse("listdir", errno.ESTALE, where=NAME, times=20)
+    assert effect(layout, world).begin() == (NEW if is_first else INTERRUPTED)
+
+
+def test_one_that_stays_stale_is_a_fault(layout: Layout, world: World) -> None:
+    world.refuse("listdir", errno.ESTALE, where=NAME, times=100)
+    with pytest.raises(StaleHandle, match="mount the filesystem anew"):
+        effect(layout, world).begin()
 
 
 @pytest.mark.parametrize("fault", [errno.EIO, errno.ESTALE])
