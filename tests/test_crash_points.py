@@ -242,6 +242,19 @@ def test_a_handler_that_asks_the_other_side_where_once_was_interrupted_is_sound(
     assert every_crash(handler, mail(), before=invoices.clear) == 3
 
 
+def test_each_message_of_a_batch_remembers_its_own_under_one_name() -> None:
+    invoices: set[str] = set()
+
+    def handler(messages: list[MailRequest]) -> None:
+        for message in messages:
+            with message.once("invoice") as first:
+                if first and not (first.interrupted and message.key in invoices):
+                    invoices.add(str(message.key))
+                    testing.queue("run/posts").push(message, recipient="bob@example.org")
+
+    assert every_crash(handler, [mail(), mail()], before=invoices.clear) == 6
+
+
 def test_one_that_does_it_again_where_once_was_interrupted_is_named() -> None:
     def handler(message: MailRequest) -> None:
         with message.once("invoice-17") as first:

@@ -30,8 +30,9 @@ ACK = re.compile(rb"(?:" + _REMOVE3 + rb"|" + _REMOVE4 + rb")" + _LENGTH + _KEY 
 def settle_accounts(crew: Crew, killed: Guest | None = None, deaths: int = 0, dead: int = 0) -> Figures:
     """Everything drains and ends; what holds in every case is asserted here.
 
-    What a killed host was writing in `tmp/` stays for the sweep, which takes it after 36 hours. `deaths` are those of
-    workers that a test has killed, `dead` the letters that are to be dead in the end, each with its reason.
+    What a killed host was writing in `tmp/` stays for the sweep, which takes it after 36 hours, as does the record of
+    an effect that a killed worker was making. `deaths` are those of workers that a test has killed, `dead` the letters
+    that are to be dead in the end, each with its reason.
     """
     crew.drain()
     crew.stop()
@@ -41,7 +42,10 @@ def settle_accounts(crew: Crew, killed: Guest | None = None, deaths: int = 0, de
     assert figures.extra <= figures.takeovers
     assert figures.extra <= figures.fences * WORKERS + deaths
     drafts = {
-        path for path in figures.left if killed and path.startswith("tmp/") and f"{killed.name}-" in path
+        path
+        for path in figures.left
+        if (killed and path.startswith("tmp/") and f"{killed.name}-" in path)
+        or (deaths and path.startswith("tmp/.effect-"))
     }
     letters = {path for path in figures.left if path.startswith(".dead/")}
     reasons = {path for path in figures.left if path.startswith(".maildefer/dead/")}

@@ -64,6 +64,13 @@ def test_an_answer_comes_an_hour_later(maildefer_queue: Any) -> None:
     assert [answer["To"] for answer in maildefer_queue.answers] == ["ann@x"]
 
 
+def test_what_a_message_of_a_batch_has_done_once_is_known_in_its_next_attempt(maildefer_queue: Any) -> None:
+    keys = [mail(maildefer_queue, "paid@x") for _ in range(2)]
+    maildefer_queue.advance(hours=2)
+    told = [(attempt, first) for key in keys for seen, attempt, first in shop.SEEN if seen == key]
+    assert told == [(1, True), (2, False)] * 2
+
+
 def test_a_task_is_captured_and_made_when_it_is_due(maildefer_queue: Any) -> None:
     mail(maildefer_queue, "work@x")
     maildefer_queue.drain()

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from maildefer.mail import MailRequest, MailResponse
-from maildefer.routing import Defer, Reject, route, stateless
+from maildefer.routing import Defer, Reject, batch, route, stateless
 from maildefer.server import Relay
 from maildefer.tasks import task
 
@@ -34,6 +34,17 @@ def TWICE(message: MailRequest) -> None:
 @stateless
 def WORK(message: MailRequest) -> None:
     REBUILD.defer(7, after=86400)
+
+
+@route("paid@x")
+@stateless
+@batch(limit=10)
+def PAID(messages: list[MailRequest]) -> None:
+    for message in messages:
+        with message.once("charge") as first:
+            SEEN.append((message.key, message.attempt, bool(first)))
+    if any(message.attempt == 1 for message in messages):
+        raise Defer("not yet", after=3600)
 
 
 @route("never@x")
