@@ -98,7 +98,10 @@ def outcome_of(fault: BaseException, module: str, retry: RetryTerms | None = Non
     `message.once` could not record is the mount's fault: deferred by the backoff, and no failure.
     """
     group = _leaves(fault) if isinstance(fault, BaseExceptionGroup) else (fault,)
-    asked = [_asked(one, retry) for one in group]
+    try:
+        asked = [_asked(one, retry) for one in group]
+    except Exception as another:  # noqa: BLE001  # of a class of the project's own, that has no reason, say
+        return failure(another, module, retry)
     deferred = [one for one in asked if isinstance(one, Deferred)]
     if len(deferred) == len(asked):
         return max(deferred, key=_wait)

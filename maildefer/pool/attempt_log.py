@@ -32,13 +32,20 @@ def log_failure(outcome: Outcome, message: object, handler: str, *, last: bool) 
 
 def _log(fault: BaseException, message: object, handler: str, level: int) -> None:
     log_context.begin_handler(message, handler)
-    text = f"{type(fault).__name__}: {fault}"
-    if middleware := raised_by(fault):
-        text = f"middleware {middleware}: {text}"
     try:
+        text = f"{type(fault).__name__}: {_said(fault)}".removesuffix(": ")
+        if middleware := raised_by(fault):
+            text = f"middleware {middleware}: {text}"
         LOG.log(level, "%s", text, exc_info=fault)
     except Exception as another:  # noqa: BLE001  # a handler of the project's own; the message is settled
-        events.emit("log.unusable", error=f"{type(another).__name__}: {another}")
+        events.emit("log.unusable", error=f"{type(another).__name__}: {_said(another)}")
+
+
+def _said(fault: BaseException) -> str:
+    try:
+        return str(fault)
+    except Exception:  # noqa: BLE001  # of a class of the project's own
+        return "<exception str() failed>"  # as in a traceback
 
 
 class AttemptLog:

@@ -18,6 +18,7 @@ from maildefer.handling.outcomes import (
     worst,
 )
 from maildefer.handling.results import outcome_of
+from maildefer.message.smtp_error import SMTPError
 
 FROM_WORST: list[Outcome] = [
     Postponed(1, "token taken"),
@@ -98,3 +99,34 @@ def test_a_reason_that_is_none_is_the_usual_one(kind: Any) -> None:
 @pytest.mark.parametrize("kind", [Defer, Reject])
 def test_a_reason_is_a_text_of_bounded_length(kind: Any, reason: object, said: str) -> None:
     assert kind(reason).reason == said
+
+
+class Later(Defer):
+    """Forgets its base class."""
+
+    def __init__(self) -> None:
+        pass
+
+
+class Refused(SMTPError):
+    def __str__(self) -> str:
+        return self.missing  # type: ignore[attr-defined, no-any-return]
+
+
+class Untold(Exception):
+    __str__ = Refused.__str__
+
+
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [
+        (Later(), "AttributeError: 'Later' object has no attribute 'at'"),
+        (Refused(550, "no"), "AttributeError: 'Refused' object has no attribute 'missing'"),
+        (SMTPError("550", "no"), "TypeError: "),  # type: ignore[arg-type]
+        (Untold(), "<exception str() failed>"),
+    ],
+)
+def test_an_exception_whose_class_is_broken_is_a_failure(fault: Exception, error: str) -> None:
+    ended = outcome_of(fault, "m")
+    assert isinstance(ended, Deferred)
+    assert error in str(ended.error)
