@@ -154,6 +154,8 @@ class LimitedFlight(Flight):
         except IndexError:
             return Postponed(_FULL_SECONDS, "no place is left on the scoreboard for the slots of its limits")
         finally:
+            with self._flights.limits.outside():
+                pauses.close()  # a cancellation would leave what it has to the garbage collector
             self.go_on(left)
 
     def release_slots(self) -> None:

@@ -168,3 +168,33 @@ def test_a_wait_for_a_limit_is_not_in_a_handler_and_blocks_nobody(worker: Flying
     worker.converse("2", ANN)
     assert worker.run() == ["2 1/1", "full"]
     assert marked == [0]
+
+
+def test_a_message_that_is_cancelled_while_it_waits_for_a_limit_returns_what_it_has_at_once(
+    worker: Flying,
+) -> None:
+    held: list[str] = []
+
+    def taking_slots(uses: object, key: object) -> Iterator[float]:
+        held.append("slot")
+        try:
+            yield 60.0
+        finally:
+            held.clear()
+
+    async def handle(flight: LimitedFlight) -> None:
+        await flight.take_slots((), "a")
+
+    claim: Any = SimpleNamespace(crashes=0, name="1")
+    claim.place = worker.slots.take_place(worker.slots.next_seq(), "1")
+    flight = LimitedFlight(worker.flights, [claim], worker.slots, 0, 100)
+    flight.limits = SimpleNamespace(taking_slots=taking_slots)  # type: ignore[assignment]
+    flight.begin(handle(flight), worker.ends.append)
+    worker.turn()
+    assert held == ["slot"]
+    assert flight.task is not None
+    flight.task.cancel()
+    worker.flights.turn(5.0)
+    [end] = worker.ends  # whose traceback has the frame that waited
+    assert isinstance(end, asyncio.CancelledError)
+    assert held == []
