@@ -27,6 +27,12 @@ _NEVER_RUNS: Final = CO_GENERATOR | CO_ASYNC_GENERATOR
 def check(table: Iterable[tuple[re.Pattern[str], Sequence[Handler]]]) -> None:
     """Raise ConfigurationError, with file and line, for the first route that is wrong, or wrong for its handler."""
     for pattern, functions in table:
+        tasks = [task for task in map(handler_marks.task_of, functions) if task is not None]
+        if len(tasks) > 1:
+            raise ConfigurationError(
+                f"{place_of(tasks[1])}: a second @task of the name of the one at {place_of(tasks[0])}: "
+                "both would be called for each call: rename one of them"
+            )
         for function in functions:
             check_handler(function, tuple(pattern.groupindex))
 

@@ -124,6 +124,15 @@ def test_a_project_with_a_middleware_that_is_none_does_not_load(project: Write) 
         Application.load()
 
 
+def test_two_tasks_of_one_name_are_refused_since_each_call_would_be_made_by_both(project: Write) -> None:
+    project("settings.py", TWO_QUEUES)
+    path = project(
+        "posting.py", "from maildefer.tasks import task\n\n@task\ndef a(x): ...\n\n@task\ndef a(x): ...\n"
+    )
+    with pytest.raises(ConfigurationError, match=rf"{path}:6: a second @task .* at {path}:3: .*rename one"):
+        Application.load()
+
+
 # The settings module
 
 
