@@ -99,3 +99,15 @@ def test_how_often_a_handler_may_exceed_its_limit_is_told_as_long_as_it_runs(cou
     course.begin_message()
     course.slot.running("m.BESIDE")
     assert most() == 0, "nor for the next message"
+
+
+def test_a_handler_that_is_cancelled_first_is_ended_after_its_grace_and_for_its_limit(course: Course) -> None:
+    def limit() -> int:
+        return course.words[course.base + SlotWord.LIMIT]
+
+    course.slot.running("m.HANDLER", 2.0, 0, 5.0)
+    assert course.words[course.base + SlotWord.DEADLINE] == (course.now + 7) * SECOND
+    assert limit() == 2000
+    course.begin_message()
+    assert course.left(None) == POOL
+    assert limit() == 0, "the pool's, which the deadline tells"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from maildefer.handling.calls import event_loop
 from maildefer.handling.calls.event_loop import CANCEL_GRACE_SECONDS
@@ -15,8 +15,17 @@ from maildefer.handling.limits.admission import ConversationTokens, LimitSlots
 
 T = TypeVar("T")
 
-Running = Callable[[str, float | None, int], None]
-"""Called before each handler: its name, its own time limit in seconds, if it has one, and its `most_timeouts`."""
+
+class Running(Protocol):
+    """Called before each handler: its name, its own time limit, if it has one, and its `most_timeouts`.
+
+    Once more for what it returned, if that is awaited: it is cancelled at the limit, and has the grace to end.
+    """
+
+    def __call__(
+        self, name: str, limit_seconds: float | None, most: int, grace_seconds: float = 0.0, /
+    ) -> None: ...
+
 
 WithinLimit = Callable[[Awaitable[Any], str], Awaitable[Any]]
 """Awaits what a handler does, by its name, and cancels it at the limit that `Running` was told last."""
@@ -35,8 +44,7 @@ class CallTerms:
     async def finished(self, step: HandlerStep, result: Awaitable[object]) -> object:
         """The result of what is awaitable; without a time limit but its own."""
         if self.running is not None and step.timeout_seconds is not None:
-            limit = step.timeout_seconds + CANCEL_GRACE_SECONDS  # until the worker is killed
-            self.running(step.name, limit, step.most_timeouts)
+            self.running(step.name, step.timeout_seconds, step.most_timeouts, CANCEL_GRACE_SECONDS)
         with nullcontext() if step.nolocking else self.lock:
             return event_loop.finished(result, step.timeout_seconds, step.name)
 

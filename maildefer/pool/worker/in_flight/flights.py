@@ -210,7 +210,7 @@ class Flights:
 
     def show_handler(self, flight: Flight) -> None:
         self._words[self._base + SlotWord.LIMIT] = int(flight.limit_seconds * 1000)
-        self._slot.running(flight.handler)
+        self._slot.show_handler(flight.handler)
 
     def end_step(self) -> None:
         """Show what is overdue, if anything: else it is the step's call that a crash or a look finds."""

@@ -241,6 +241,18 @@ def test_what_waits_for_a_task_that_swallows_the_cancellation_is_shown_before_an
     assert shown == ["bad"]
 
 
+def test_a_plain_handlers_limit_before_it_is_not_that_of_a_call(worker: Worker) -> None:
+    worker.own.running("m.PLAIN", 2.0)  # outside of the loop
+    seen: list[tuple[float, int]] = []
+
+    async def handler(flight: Flight) -> None:
+        seen.append((worker.deadline, worker.board.words[worker.base + SlotWord.LIMIT]))
+
+    worker.begin(handler)
+    worker.turn()
+    assert seen == [(worker.now + LIMIT + CANCEL_GRACE_SECONDS, LIMIT * 1000)]
+
+
 def test_the_call_whose_step_it_is_is_shown(worker: Worker) -> None:
     shown: list[tuple[str, str]] = []
 
