@@ -48,7 +48,12 @@ class FolderDraft:
         self.name, self.path = name, f"{self._layout.tmp}/{name}"
 
     def write(self, files: Mapping[str, bytes]) -> None:
-        """Write files, and make them and the folder durable. They get the queue's group before the folder its mode."""
+        """Write files, and make them and the folder durable."""
+        self.create(files)
+        self.sync()
+
+    def create(self, files: Mapping[str, bytes]) -> None:
+        """Write files that are durable with the folder, once that is synced."""
         for name, data in files.items():
             self._files.append(name)
             path = f"{self.path}/{name}"
@@ -58,6 +63,9 @@ class FolderDraft:
                     self._system.fsync(descriptor)
             finally:
                 self._system.close(descriptor)
+
+    def sync(self) -> None:
+        """Make the folder durable. Its files have the queue's group before it has its mode."""
         if self.rights.is_shared:
             give_folder(self._layout.path, f"tmp/{self.name}", self.rights, self._mode)
         durable.sync_directory(self.path, system=self._system)

@@ -37,13 +37,18 @@ class MarkerDraft(FolderDraft):
         self.is_alone = False  # without an entry
 
     def write_marker(self, data: bytes | None) -> None:
-        """Write marker and entry, and sync them. None: the entry exists already."""
+        """Write marker and entry, and sync them. None: the entry exists already.
+
+        Both are there before the first sync, so that one commit of ext4's journal has both names.
+        """
         self.is_alone = data is None
         if data is not None:
             entry = f"{self.path}/{self.marker}{DRAFT}"
             self.descriptor = durable.begin_file(entry, data, rights=self.rights, system=self._system)
+        self.create({self.marker: b""})
+        if data is not None:
             self._system.fsync(self.descriptor)
-        self.write({self.marker: b""})
+        self.sync()
 
     def has_link(self) -> bool:
         """Whether the entry is still somewhere: else it was swept, or somebody has pushed it and it has ended."""
