@@ -15,11 +15,16 @@ from maildefer.handling.calls.step import HandlerStep, step_of
 from maildefer.handling.calls.terms import CallTerms, LoopTerms, Running, WithinLimit, at_once
 from maildefer.handling.handler_marks import ERROR_STATE, Handler, HasRecipient
 from maildefer.handling.handoff import HandoffResolver
-from maildefer.handling.limits.admission import ConversationTokens, LimitSlots, batch_within_limits
+from maildefer.handling.limits.admission import (
+    FAULT_SECONDS,
+    ConversationTokens,
+    LimitSlots,
+    batch_within_limits,
+)
 from maildefer.handling.outcomes import NO_ROUTE, Buried, Deferred, Outcome, Postponed
 from maildefer.handling.results import failure
 from maildefer.handling.routes import RoutingBase
-from maildefer.handling.run_handlers import FAULT_SECONDS, HandlersOfMessage, Matched, Row
+from maildefer.handling.run_handlers import HandlersOfMessage, Matched, Row
 from maildefer.matching.index import Pattern, PatternTable
 from maildefer.message.addresses import TASK_DOMAIN
 

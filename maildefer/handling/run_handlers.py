@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Coroutine, Sequence
 from functools import partial
 from inspect import isawaitable
-from typing import Any, Final
+from typing import Any
 
 from maildefer import log_context
 from maildefer.errors import StorageFault
@@ -14,7 +14,7 @@ from maildefer.handling.calls.step import HandlerStep
 from maildefer.handling.calls.terms import CallTerms, at_once
 from maildefer.handling.handler_marks import HasRecipient
 from maildefer.handling.handoff import HandoffResolver
-from maildefer.handling.limits.admission import within_limits, within_tokens
+from maildefer.handling.limits.admission import FAULT_SECONDS, within_limits, within_tokens
 from maildefer.handling.outcomes import (
     ACKED,
     Buried,
@@ -27,8 +27,6 @@ from maildefer.handling.outcomes import (
 from maildefer.handling.results import Handoff, failure, meaning_of, outcome_of
 from maildefer.handling.routes import RoutingBase
 from maildefer.matching.index import MatchLike
-
-FAULT_SECONDS: Final = 30.0
 
 # A row: its steps, whether any of them needs a token or slot: it is stateful, limited, or its calls must not overlap.
 Row = tuple[Sequence[HandlerStep], bool]

@@ -10,7 +10,7 @@ import pytest
 from maildefer.errors import MountFault
 from maildefer.handling import handler_marks
 from maildefer.handling.dispatch import Dispatcher
-from maildefer.handling.limits.admission import TOKEN_SECONDS
+from maildefer.handling.limits.admission import FAULT_SECONDS, TOKEN_SECONDS
 from maildefer.handling.outcomes import (
     ACKED,
     NO_ROUTE,
@@ -23,7 +23,6 @@ from maildefer.handling.outcomes import (
     Reject,
 )
 from maildefer.handling.routes import RoutingBase
-from maildefer.handling.run_handlers import FAULT_SECONDS
 from maildefer.handling.state.directory import DirectoryStorage
 from maildefer.handling.state.storage import MemoryStorage
 from maildefer.mail import MailRequest

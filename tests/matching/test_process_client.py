@@ -15,8 +15,8 @@ import pytest
 
 from maildefer.errors import RouteUntried
 from maildefer.handling.dispatch import Dispatcher
+from maildefer.handling.limits.admission import FAULT_SECONDS
 from maildefer.handling.outcomes import ACKED, Buried, Deferred, Outcome, Postponed
-from maildefer.handling.run_handlers import FAULT_SECONDS
 from maildefer.matching import index, process, process_client
 from tests.lifecycle.project import eventually
 from tests.matching.test_many_routes import ENDLESS, ENDLESS_ADDRESS, mail, router

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Self
 
 from tests.mount.guest import KERNEL, BedError, Guest
-from tests.mount.wire import Wire
+from tests.mount.wire import Needle, Wire
 
 HERE = Path(__file__).parent
 MOUNT = "/mnt/nfs"  # where a client sees the export
@@ -140,6 +140,14 @@ class NfsBed(Bed):
         words = "rw,sync,root_squash,no_subtree_check,insecure,fsid=0" + (options and f",{options}")
         self.server.check(["exportfs", "-i", "-o", words, f"{NETWORK}:{EXPORT}"])
         self.mount()  # what the clients know of who may do what is from before
+
+    def lose_reply_for_good(self, client: str, *needles: Needle) -> None:
+        """Have the client's next such call done by the server, and asked for again when its reply cache is gone."""
+        passed = self.wire.lose_reply(client, *needles)
+        assert passed.wait(60), "the client sends such a call"
+        self.restart_nfsd()
+        self.wire.reset(client)
+        self.wire.heal()
 
     def restart_nfsd(self, down_seconds: float = 0.0) -> None:
         """Stop nfsd and start it again: the reply cache and all NFSv4 state go, the host stays up."""

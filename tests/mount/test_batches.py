@@ -54,10 +54,6 @@ def test_a_claim_taken_over_or_a_calls_token_whose_reply_is_lost_for_good(
 ) -> None:
     """The server has done it, its reply cache is gone, and the client asks again."""
     crew = begin(vers, enlist)
-    passed = crew.bed.wire.lose_reply("c0", call)
-    assert passed.wait(60), "the client sends such a call"
-    crew.bed.restart_nfsd()
-    crew.bed.wire.reset("c0")
-    crew.bed.wire.heal()
+    crew.bed.lose_reply_for_good("c0", call)
     figures = settle_calls(crew, tell, vers)
     assert (figures.extra, figures.fences) == (0, 0)

@@ -58,11 +58,7 @@ def test_a_start_whose_reply_is_lost_for_good(vers: str, enlist: Enlist, tell: T
     crew.begin()
     crew.feed(40, at_once=20)
     crew.await_handled(10)
-    passed = crew.bed.wire.lose_reply("c0", START)
-    assert passed.wait(60), "the client sends such a call"
-    crew.bed.restart_nfsd()
-    crew.bed.wire.reset("c0")
-    crew.bed.wire.heal()
+    crew.bed.lose_reply_for_good("c0", START)
     figures = settle_accounts(crew)
     tell(vers, figures, judge(crew))
     assert (figures.extra, figures.takeovers, figures.fences) == (0, 0, 0)

@@ -81,10 +81,6 @@ def test_a_begin_or_an_end_whose_reply_is_lost_for_good(
 ) -> None:
     """The server has done it, its reply cache is gone, and the client asks again."""
     crew = begin(vers, enlist)
-    passed = crew.bed.wire.lose_reply("c0", call)
-    assert passed.wait(60), "the client sends such a call"
-    crew.bed.restart_nfsd()
-    crew.bed.wire.reset("c0")
-    crew.bed.wire.heal()
+    crew.bed.lose_reply_for_good("c0", call)
     figures, interrupted = settle_effects(crew, tell, vers)
     assert (figures.extra, figures.takeovers, interrupted) == (0, 0, 0), "the look settles the doubt"

@@ -61,10 +61,6 @@ def test_a_tick_whose_reply_is_lost_for_good(vers: str, enlist: Enlist) -> None:
     crew.make_queue()
     crew.start_pool(crew.bed.clients[0])
     await_instants(crew, 3)
-    passed = crew.bed.wire.lose_reply("c0", MOVE)
-    assert passed.wait(60), "the client sends such a call"
-    crew.bed.restart_nfsd()
-    crew.bed.wire.reset("c0")
-    crew.bed.wire.heal()
+    crew.bed.lose_reply_for_good("c0", MOVE)
     await_instants(crew, 10)
     settle_accounts(crew)

@@ -104,11 +104,7 @@ def lose_one_reply(call: re.Pattern[bytes], vers: str, enlist: Enlist, tell: Tel
     crew.begin()
     crew.feed(120, at_once=40)
     crew.await_handled(20)
-    passed = crew.bed.wire.lose_reply("c0", call)
-    assert passed.wait(60), "the client sends such a call"
-    crew.bed.restart_nfsd()
-    crew.bed.wire.reset("c0")
-    crew.bed.wire.heal()
+    crew.bed.lose_reply_for_good("c0", call)
     figures = settle_accounts(crew)
     tell(vers, figures)
     assert (figures.extra, figures.takeovers, figures.fences) == (0, 0, 0), "the look settles the doubt"

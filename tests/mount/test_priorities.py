@@ -55,9 +55,5 @@ def test_the_server_crashes_while_they_are_pushed(vers: str, enlist: Enlist, tel
 def test_a_push_with_a_priority_whose_reply_is_lost_for_good(vers: str, enlist: Enlist, tell: Tell) -> None:
     """The server has done it, its reply cache is gone, and the client asks again."""
     crew = push(vers, enlist)
-    passed = crew.bed.wire.lose_reply("c0", PUSH)
-    assert passed.wait(60), "the client sends such a call"
-    crew.bed.restart_nfsd()
-    crew.bed.wire.reset("c0")
-    crew.bed.wire.heal()
+    crew.bed.lose_reply_for_good("c0", PUSH)
     tell(vers, settle_in_order(crew))

@@ -61,9 +61,5 @@ def test_a_unique_push_or_its_end_whose_reply_is_lost_for_good(
     crew.begin()
     push_on_all(crew, 150)
     crew.await_handled(3)
-    passed = crew.bed.wire.lose_reply("c0", call)
-    assert passed.wait(60), "the client sends such a call"
-    crew.bed.restart_nfsd()
-    crew.bed.wire.reset("c0")
-    crew.bed.wire.heal()
+    crew.bed.lose_reply_for_good("c0", call)
     settle_once(crew, tell, vers, doubts=call is MARKER)

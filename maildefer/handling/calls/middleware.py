@@ -129,9 +129,7 @@ class Middleware:
             try:
                 returned = await result
                 note(call, returned)
-                while entered:
-                    for _ in entered.pop():
-                        raise RuntimeError(_TWICE)
+                _leave(entered)
             except BaseException as fault:
                 fault = _leave_failed(names, entered, call, fault)
                 raise fault
@@ -156,9 +154,7 @@ class Middleware:
                     return ended(entered, call, result)
                 else:
                     note(call, result)
-                while entered:
-                    for _ in entered.pop():
-                        raise RuntimeError(_TWICE)
+                _leave(entered)
             except BaseException as fault:
                 fault = _leave_failed(names, entered, call, fault)
                 raise fault
@@ -186,6 +182,13 @@ def _generator_of(function: MiddlewareFunction) -> Callable[[HandlerCall], _Runn
             yield
 
     return generator
+
+
+def _leave(entered: list[_Running]) -> None:
+    """Leave those that are entered, the last one first."""
+    while entered:
+        for _ in entered.pop():
+            raise RuntimeError(_TWICE)
 
 
 def _leave_failed(

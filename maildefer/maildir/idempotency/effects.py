@@ -80,9 +80,7 @@ class Effect:
         """Return the file's name, by a fresh listing; None if there is none."""
         for looks_left in reversed(range(_LOOKS)):  # a rename meanwhile may hide the one name of a folder
             try:
-                self._system.utime(
-                    self.path.rpartition("/")[0]
-                )  # an NFS client may have looked it up in vain
+                self._system.utime(self.path.rpartition("/")[0])  # an NFS client may have looked in vain
                 found = list(filter(_NAME, doubt.fresh_listing(self.path, self._system)))
             except FileNotFoundError:
                 return None
@@ -133,9 +131,8 @@ class EffectSweeper(Expirer):
     ) -> None:
         super().__init__(layout, system=system)
         self._queues = queues
-        self._absent: set[tuple[str, str]] = (
-            set()
-        )  # at the last pass: what moved meanwhile may have been overlooked
+        # At the last pass: what moved meanwhile may have been overlooked.
+        self._absent: set[tuple[str, str]] = set()
 
     def _over(self, old: list[tuple[str, str]]) -> Iterable[tuple[str, str]]:
         keys = {place: key for place in {*old, *self._absent} if (key := self._key_of(*place)) is not None}

@@ -15,7 +15,7 @@ from maildefer import log_context
 from maildefer.errors import QueueError
 from maildefer.handling.application import Application
 from maildefer.handling.calls import event_loop
-from maildefer.handling.limits.admission import ConversationTokens, LimitSlots
+from maildefer.handling.limits.admission import FAULT_SECONDS, ConversationTokens, LimitSlots
 from maildefer.handling.outcomes import Buried, Deferred, Outcome, Postponed
 from maildefer.handling.results import failure
 from maildefer.maildir.claims import Claim
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 _PLACES_EACH = 4  # on the scoreboard: a claim, a conversation's token, two slots of limits
 _MOST_OUTSIDE_SECONDS = 0.002  # for claims one after the other, while others are in flight
 _LOOK_SECONDS = 0.02
-_FAULT_SECONDS = 30.0
 
 
 class AsyncWorker(BatchWorker):
@@ -214,7 +213,7 @@ class AsyncWorker(BatchWorker):
         if isinstance(end, StopIteration):
             self._call_pieces(queue, batch, pieces, end.value)
         elif isinstance(end, QueueError | MemoryError):
-            postponed = Postponed(_FAULT_SECONDS, f"the limits of {batch.step.name} can't be kept: {end}")
+            postponed = Postponed(FAULT_SECONDS, f"the limits of {batch.step.name} can't be kept: {end}")
             self._call_pieces(queue, batch, pieces, [postponed] * len(flight.claims))
         else:
             self._call_pieces(queue, batch, pieces, failure(end, None))
