@@ -7,13 +7,14 @@ of the pipe, and of the exit code from wait(2).
 from __future__ import annotations
 
 import os
-import select
 import signal
 import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
+
+from maildefer.host.linux.readiness import await_readable
 
 READY: Final = b"READY\n"
 _TAIL_BYTES: Final = 4000
@@ -67,10 +68,8 @@ def launch(
 
 def _is_ready(reader: int, timeout_seconds: float) -> bool:
     deadline = time.monotonic() + timeout_seconds
-    poll = select.poll()
-    poll.register(reader, select.POLLIN)
     data = b""
-    while poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+    while await_readable(reader, deadline - time.monotonic()):
         chunk = os.read(reader, 64)
         data += chunk
         if READY in data:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import select
 import signal
 import sys
 from collections.abc import Mapping, Sequence
@@ -17,6 +16,7 @@ from typing import Any, Final
 from maildefer.errors import ConfigurationError
 from maildefer.handling.periodic.table import PeriodicTask, task_in
 from maildefer.handling.project.settings import PoolSettings
+from maildefer.host.linux.readiness import await_readable
 from maildefer.maildir.system import boottime
 from maildefer.pool.fork import spawn
 
@@ -101,7 +101,7 @@ class Probe:
     def wait(self) -> ProbeReport:
         """Wait for the application, at start, when there is nothing else to do."""
         while True:
-            select.select([self._reader], [], [], 0.5)
+            await_readable(self._reader, 0.5)
             if (found := self.poll()) is not None:
                 os.waitpid(self.pid, 0)
                 return found

@@ -5,6 +5,7 @@ pidfd             a process held by a pidfd, so that the verified process is the
 descendants       all processes that a process has started, found in /proc
 inotify           inotify(7); directory_watch: being woken when a local writer adds a file to a directory
 parallel_fsync    several files synced at once, by io_submit(2)
+readiness         waiting for one descriptor, whatever its number
 process_locks     locks among the processes of a host, which end with their holder
 rlimits           RLIMIT_NOFILE
 signal_stack      stack dumps of a process that dies in C code, on a signal stack that is large enough

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import select
 import signal
 import subprocess
 import time
@@ -12,6 +11,7 @@ from typing import Any, Final
 
 from maildefer import events
 from maildefer.errors import MaildeferError
+from maildefer.host.linux.readiness import await_readable
 from maildefer.intake.startup import EARLY_SIGNALS
 from maildefer.pool.frontend.intake_command import BoundSocket, IntakeCommand, RoutesMemory
 from maildefer.pool.frontend.status_report import read_report
@@ -80,7 +80,7 @@ class IntakeLauncher:
         """Return once it takes connections. Raises MaildeferError when it does not come up."""
         assert self._ready is not None
         assert self.process is not None
-        if not select.select([self._ready], [], [], _START_SECONDS)[0]:
+        if not await_readable(self._ready, _START_SECONDS):
             raise MaildeferError(f"the process that takes mail was not ready within {_START_SECONDS:.0f} s")
         if not os.read(self._ready, 1):  # it has ended
             code = self.process.wait(_END_SECONDS)

@@ -9,7 +9,6 @@ with Queue("run/posts").consumer() as consumer:
 from __future__ import annotations
 
 import os
-import select
 import subprocess
 import weakref
 from collections.abc import Iterator
@@ -24,6 +23,7 @@ from maildefer.errors import (
     UseAfterFork,
 )
 from maildefer.host.linux.directory_watch import DirectoryWatch
+from maildefer.host.linux.readiness import await_readable
 from maildefer.maildir import scan
 from maildefer.maildir.claims import Claim
 from maildefer.maildir.layout import Layout
@@ -144,7 +144,7 @@ class Consumer:
             why = self._keeper.trouble or why
             if not self._keeper.is_running():
                 break
-            select.select([self._keeper.context.keeper[0]], [], [], 0.5)
+            await_readable(self._keeper.context.keeper[0].fileno(), 0.5)
         self._leave()
         raise QueueError(f"can't join {self._layout.path}: {why}", self._layout.path)
 
@@ -191,7 +191,7 @@ class Consumer:
             send(self._keeper.context.keeper[0], ReclaimSlots())
             deadline = boottime() + LEAVE_SECONDS
             while self._slot.kind and boottime() < deadline and self._keeper.is_running():
-                select.select([self._keeper.context.keeper[0]], [], [], 0.1)
+                await_readable(self._keeper.context.keeper[0].fileno(), 0.1)
                 self._keeper.receive_messages()
         self._leave()
 

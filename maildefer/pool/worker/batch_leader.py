@@ -11,7 +11,6 @@ Locks of the kernel say which worker leads, and which is in a function, so that 
 from __future__ import annotations
 
 import os
-import select
 import socket
 from binascii import crc32
 from typing import Final
@@ -19,6 +18,7 @@ from typing import Final
 from maildefer.handling.calls.step import CALL, EXCLUSIVE_CALL
 from maildefer.handling.limits.admission import ConversationTokens
 from maildefer.host.linux.process_locks import ProcessLocks
+from maildefer.host.linux.readiness import await_writable
 from maildefer.maildir.system import boottime
 from maildefer.pool.scoreboard import BATCH_CHANNELS, Scoreboard
 from maildefer.pool.worker.claim_slots import GatheredClaim, release_untaken
@@ -71,7 +71,7 @@ class BatchLeader:
         """Pass on the name of an entry that waits; False where the leader has more than it can take."""
         if self._send(f"{queue} 0 {name}"):
             return True
-        select.select([], [self._sending], [], _FULL_SOCKET_SECONDS)
+        await_writable(self._sending.fileno(), _FULL_SOCKET_SECONDS)
         return self._send(f"{queue} 0 {name}")
 
     def pass_claim(self, queue: int, claim: GatheredClaim, since: float) -> bool:

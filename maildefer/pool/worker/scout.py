@@ -7,7 +7,6 @@ claims. Each queue has its thread, since each mount may hang by itself.
 from __future__ import annotations
 
 import os
-import select
 import signal
 import socket
 import threading
@@ -20,6 +19,7 @@ from typing import NoReturn
 from maildefer import events
 from maildefer.host.linux.directory_watch import DirectoryWatch
 from maildefer.host.linux.process_title import set_title
+from maildefer.host.linux.readiness import await_readable, await_writable
 from maildefer.maildir import scan
 from maildefer.maildir.names import EntryName
 from maildefer.maildir.system import boottime
@@ -157,7 +157,7 @@ class QueueScout:
 
     def _has_room(self) -> bool:
         """Wait until at most one offer waits for a worker; False after a while, to look at the pool's state."""
-        return bool(select.select([], [self._socket], [], _LONGEST_WAIT)[1])
+        return await_writable(self._socket.fileno(), _LONGEST_WAIT)
 
     def _longest_wait(self) -> float:
         """The longest sleep between listings: longer where inotify reports all writers, all being on this host."""
@@ -220,7 +220,7 @@ class QueueScout:
     def _wait_until_allowed(self) -> None:
         """Wait until entries may be offered: while the pool is paused, for the gate; else (lease, fault) a moment."""
         if self._words[Header.PAUSED]:
-            select.select([self._gate], [], [])
+            await_readable(self._gate)
         else:
             time.sleep(_MAY_NOT_OFFER_SECONDS)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import itertools
 import os
-import select
 import socket
 import threading
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ import pytest
 from maildefer import events
 from maildefer.host.linux import directory_watch
 from maildefer.host.linux.inotify import Inotify
+from maildefer.host.linux.readiness import await_writable
 from maildefer.maildir import scan
 from maildefer.maildir.layout import create_queue
 from maildefer.maildir.system import boottime
@@ -191,7 +191,7 @@ def test_few_offers_wait_for_workers_where_entries_have_priorities(by_socket: By
     Path(new, "1.x,p=low,S=1").touch()
     assert scout._with_priorities(os.listdir(new)) is not None
     offers = 0
-    while select.select([], [scout._socket], [], 0)[1]:
+    while await_writable(scout._socket.fileno(), 0):
         scout._socket.send(
             pack(["1763982000.M000000P12345Q1R9c1f0a77aabbccdd.some-host-0a1b2c,p=low,S=123456"])
         )
