@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 
@@ -9,6 +10,8 @@ import pytest
 
 from maildefer.handling.project import queue_paths, settings
 from maildefer.handling.project.finder import PACKAGES
+
+_MOST_LEFT_OPEN = 8  # what a library keeps, and what the collector has not found yet
 
 SECTION = "section"  # record_property(SECTION, "title\nlines")
 
@@ -24,6 +27,15 @@ def _no_project_stays_loaded() -> Iterator[None]:
         del sys.modules[name]
     sys.path[:] = path
     settings._loaded = queue_paths._outside = None
+
+
+@pytest.fixture(autouse=True)
+def _no_descriptors_stay_open() -> Iterator[None]:
+    """Tests share a process: a few descriptors that each left open have ended others, in some orders only."""
+    before = len(os.listdir("/proc/self/fd"))
+    yield
+    left = len(os.listdir("/proc/self/fd")) - before
+    assert left <= _MOST_LEFT_OPEN, f"{left} descriptors were left open"
 
 
 def _project_modules() -> set[str]:

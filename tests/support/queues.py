@@ -85,6 +85,7 @@ class World:
     held: list[tuple[Callable[..., Any], tuple[Any, ...]]] = field(default_factory=list)
     paths: dict[int, str] = field(default_factory=dict)
     steps: set[int] = field(default_factory=set)
+    descriptors: set[int] = field(default_factory=set)
     tokens: int = 0
     pid: int = 4711
     system: System = field(default=SYSTEM, repr=False)
@@ -144,6 +145,11 @@ class World:
         self.seconds += seconds
         self.uptime += seconds
 
+    def close_all(self) -> None:
+        """Close what is open, as the kernel does for a process that was killed."""
+        while self.descriptors:
+            os.close(self.descriptors.pop())
+
     def forget(self) -> None:
         self.calls.clear()
 
@@ -165,6 +171,7 @@ class World:
             ):  # a step on a path, which calls by path take as well
                 step = self._carry_out(what, real, arguments, named)
                 self.steps.add(step)
+                self.descriptors.discard(step)  # it is closed on any way
                 return step
             if what == "close" and arguments[0] in self.steps:
                 self.steps.remove(arguments[0])
@@ -218,7 +225,11 @@ class World:
             case "open":
                 descriptor = real(*arguments, **named)
                 self.paths[descriptor] = self._path(what, arguments[0], named.get("dir_fd"))
+                self.descriptors.add(descriptor)
                 return descriptor
+            case "close":
+                self.descriptors.discard(arguments[0])
+                return real(*arguments)
             case "listdir":
                 return self._shown(self._path(what, arguments[0], None), real(arguments[0]))
             case "scandir":

@@ -27,6 +27,7 @@ def die_at(world: World, number: int) -> None:
 
     def die() -> None:
         if len(world.calls) - asked >= number:
+            world.close_all()
             raise Killed
 
     for what in TRACKED:
