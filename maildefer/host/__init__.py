@@ -17,5 +17,5 @@ Knows no queue's contents and no mail.
     fork_throttle      a pause between forks when children die at once
     linux/             wrappers of Linux system calls and of /proc, one for each module
 
-Imports point down: captured_output, pidfile_lock, privileges > linux, pidfile, runtime_dir > identity and the others.
+Imports point down: captured_output, daemonize, pidfile_lock, privileges > linux, pidfile, runtime_dir > the others.
 """
