@@ -16,6 +16,7 @@ Public modules:
     delivery     delivery to users' Maildirs, and forwarding
     tasks        functions as deferred work
     middleware   what context managers around handlers are given
+    django       Django's mail into the outgoing queue
     policy       the client that a policy is asked about
     testing      helpers for an application's tests
     pytest_plugin   the fixture of these tests, by which the project's queues are handled at once

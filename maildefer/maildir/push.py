@@ -5,17 +5,12 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from maildefer.errors import (
-    MaildeferError,
-    QueueMissing,
-    StaleHandle,
-    raise_named,
-)
+from maildefer.errors import MaildeferError, QueueMissing, StaleHandle, raise_named
 from maildefer.maildir import durable, names
 from maildefer.maildir.drafts.entry import Compose as Compose
-from maildefer.maildir.drafts.entry import Draft, draft_name, mark_priorities
+from maildefer.maildir.drafts.entry import Draft, UnsyncedEntry, draft_name, mark_priorities
 from maildefer.maildir.drafts.entry import Planned as Planned
 from maildefer.maildir.drafts.placer import DraftPlacer
 from maildefer.maildir.due import clock_of, due_time
@@ -29,27 +24,6 @@ if TYPE_CHECKING:
 SyncAll = Callable[[Sequence[int]], list[OSError | None]]
 _TRIES = 5
 _MOST_UNSYNCED = 32  # written before the first of them is synced; so many descriptors are open
-
-
-class UnsyncedEntry(NamedTuple):
-    """An entry in `tmp/` that is not synced yet; with `draft` it can't be written again from its chunks."""
-
-    key: str
-    path: str
-    descriptor: int
-    draft: Draft | None
-
-    def close(self, system: System) -> None:
-        if self.draft is not None:
-            self.draft.close()
-        else:
-            system.close(self.descriptor)
-
-    def announce_sync(self, system: System) -> None:
-        if self.draft is not None:
-            self.draft.announce_sync()
-        else:
-            durable.announce_sync(self.descriptor, system)
 
 
 class Pusher:
@@ -121,6 +95,21 @@ class Pusher:
         except MaildeferError as fault:
             return [fault if isinstance(result, str) else result for result in results]
         return results
+
+    def push_together(self, composes: Sequence[Compose]) -> list[str]:
+        """Push all entries, or none: after a fault those that are in place are withdrawn. Raises what `push` raises.
+
+        If this process dies before the end, the first ones may stay; so does one that was claimed before it could be
+        withdrawn.
+        """
+        results = self.push_all(composes)
+        keys = [result for result in results if isinstance(result, str)]
+        for fault in results:
+            if isinstance(fault, MaildeferError):
+                for key in keys:
+                    self.withdraw(key)
+                raise fault
+        return keys
 
     def withdraw(self, key: str) -> None:
         """Remove an entry that was pushed and is not acknowledged yet; if it was claimed meanwhile it stays."""

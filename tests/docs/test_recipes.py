@@ -25,7 +25,7 @@ FILES = [
     for kind, block in blocks_of(page)
     if kind == "python" and is_file(block)
 ]
-NEEDED = {"tests/test_thumbnails.py": "PIL", "tests/test_orders.py": "django"}
+NEEDED = {"tests/test_thumbnails.py": "PIL", "tests/test_orders.py": "django", "tests/test_mail.py": "django"}
 MISSING = {file: package for file, package in NEEDED.items() if importlib.util.find_spec(package) is None}
 
 pytestmark = pytest.mark.slow

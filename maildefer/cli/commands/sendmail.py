@@ -19,7 +19,7 @@ import typer
 
 from maildefer.cli import output
 from maildefer.cli.parameters import Command, Commands
-from maildefer.errors import AddressRefused, ConfigurationError, MaildeferError
+from maildefer.errors import AddressRefused, ConfigurationError
 
 app = Commands()
 
@@ -204,12 +204,7 @@ def _enqueue(path: str, data: bytes, sender: str, recipients: list[str]) -> None
     ]
     for to in recipients:
         block("-", sender, to, host=host, when=0, via="push")
-    results = pusher.push_all(tops)  # one directory sync for all
-    if faults := [result for result in results if isinstance(result, MaildeferError)]:
-        for key in results:  # whoever called tries again for all of them
-            if isinstance(key, str):
-                pusher.withdraw(key)
-        raise faults[0]
+    pusher.push_together(tops)  # else whoever called tries again for all of them
 
 
 def _queue(asked: SendmailCommand) -> str:

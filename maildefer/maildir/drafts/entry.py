@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from maildefer.digest import blake2b
 from maildefer.errors import QueueMissing, raise_named
@@ -115,6 +116,27 @@ class Draft:
     def discard(self) -> None:
         self.close()
         durable.discard(self.path, self._system)
+
+
+class UnsyncedEntry(NamedTuple):
+    """An entry in `tmp/` that is not synced yet; with `draft` it can't be written again from its chunks."""
+
+    key: str
+    path: str
+    descriptor: int
+    draft: Draft | None
+
+    def close(self, system: System) -> None:
+        if self.draft is not None:
+            self.draft.close()
+        else:
+            system.close(self.descriptor)
+
+    def announce_sync(self, system: System) -> None:
+        if self.draft is not None:
+            self.draft.announce_sync()
+        else:
+            durable.announce_sync(self.descriptor, system)
 
 
 Compose = Callable[[str], Sequence[bytes | memoryview] | Draft]
