@@ -5,7 +5,7 @@
     group, parameters    typer's groups, loaded when a command is called
     output               printing: data to standard output, all else to standard error
     defaults             default paths and pid files
-    entries              entries as `queue` and `dead` name and print them
+    entries/             entries as `queue` and `dead` name, choose and print them
     status_survey        what `status` shows, gathered in bounded time; process_usage: memory and time of processes
     background_options   options of `start` and `log`; receiver_process: the process behind them
     routes_process       the process behind `routes`

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 import json
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, fields
-from typing import Annotated, Any, get_type_hints
+from dataclasses import dataclass
+from typing import Annotated
 
 import typer
 
@@ -44,7 +43,7 @@ Daemon = Annotated[bool, typer.Option(help="In the background, with its output i
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerOptions:
-    """The server options, as `with_options` gives them to a command."""
+    """The server options, as `parameters.with_options` gives them to a command."""
 
     pid: Pid = None
     force: Force = False
@@ -55,34 +54,6 @@ class ServerOptions:
     gid: Gid = None
     debug: Debug = False
     daemon: Daemon = True
-
-
-def with_options(command: Callable[..., None]) -> Callable[..., None]:
-    """The signature that typer sees of a command: its own parameters, then the server options instead of `options`."""
-    own = [
-        one for one in inspect.signature(command, eval_str=True).parameters.values() if one.name != "options"
-    ]
-    hints = get_type_hints(ServerOptions, include_extras=True)
-    shared = [
-        inspect.Parameter(
-            field.name,
-            inspect.Parameter.POSITIONAL_OR_KEYWORD,
-            default=field.default,
-            annotation=hints[field.name],
-        )
-        for field in fields(ServerOptions)
-    ]
-
-    def carry_out(**given: Any) -> None:
-        command(
-            options=ServerOptions(**{field.name: given.pop(field.name) for field in fields(ServerOptions)}),
-            **given,
-        )
-
-    carry_out.__name__, carry_out.__doc__ = command.__name__, command.__doc__
-    carry_out.__annotations__ = {one.name: one.annotation for one in (*own, *shared)}
-    vars(carry_out)["__signature__"] = inspect.Signature([*own, *shared])
-    return carry_out
 
 
 def serve(kind: str, default_pid: str, options: ServerOptions, more: dict[str, object]) -> None:

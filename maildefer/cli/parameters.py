@@ -6,8 +6,10 @@ never ask for what is put in its place here.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from dataclasses import fields
+from typing import Any, Final, TypeVar, get_type_hints
 
 import typer
 import typer.core
@@ -62,6 +64,40 @@ class Commands(typer.Typer):
 
     def command(self, *arguments: Any, **attributes: Any) -> Callable[[F], F]:
         return super().command(*arguments, **{"cls": Command, **attributes})
+
+
+def with_options(
+    kind: type, parameter: str = "options"
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command, instead of one of its parameters, options for the fields of a dataclass, which it then gets."""
+    hints = get_type_hints(kind, include_extras=True)
+    shared = [
+        inspect.Parameter(
+            field.name,
+            inspect.Parameter.POSITIONAL_OR_KEYWORD,
+            default=field.default,
+            annotation=hints[field.name],
+        )
+        for field in fields(kind)
+    ]
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        own = [
+            one
+            for one in inspect.signature(command, eval_str=True).parameters.values()
+            if one.name != parameter
+        ]
+
+        def carry_out(**given: Any) -> None:
+            options = {one.name: given.pop(one.name, one.default) for one in shared}
+            command(**{parameter: kind(**options)}, **given)
+
+        carry_out.__name__, carry_out.__doc__ = command.__name__, command.__doc__
+        carry_out.__annotations__ = {one.name: one.annotation for one in (*own, *shared)}
+        vars(carry_out)["__signature__"] = inspect.Signature([*own, *shared])
+        return carry_out
+
+    return decorate
 
 
 def _do_nothing() -> None:

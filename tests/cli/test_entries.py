@@ -190,7 +190,7 @@ def test_show_gives_the_very_bytes_to_a_pipe(push, queue):
 def test_count_counts_every_folder(maildefer, push, queue):
     push(), bury(queue, push()), defer(queue, push(), 9e9)
     (told,) = maildefer("queue", "count", queue.path, "--json").records
-    assert told == {"queue": queue.path, "waiting": 1, "claimed": 0, "deferred": 1, "dead": 1}
+    assert told == {"queue": queue.path, "waiting": 1, "claimed": 0, "deferred": 1, "held": 0, "dead": 1}
     assert maildefer("queue", "count", queue.path, "--in", "dead").out == "1\n"
 
 

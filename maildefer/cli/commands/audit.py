@@ -10,7 +10,7 @@ import typer
 
 from maildefer.cli import output
 from maildefer.cli.defaults import open_or_make
-from maildefer.cli.entries import Json, Yes
+from maildefer.cli.entries.selection import Json, Yes
 from maildefer.cli.parameters import Commands
 from maildefer.control.audit import TIMEOUT_SECONDS, AuditReport
 from maildefer.control.audit import audit as run_audit

@@ -8,9 +8,24 @@ from typing import Annotated, Final
 
 import typer
 
-from maildefer.cli import entries, output
-from maildefer.cli.entries import All, Json, Keys, Limit, OlderThan, OneKey, QueuePath, Reason, Yes
-from maildefer.cli.parameters import Commands
+from maildefer.cli import output
+from maildefer.cli.entries import listing
+from maildefer.cli.entries.actions import apply
+from maildefer.cli.entries.selection import (
+    All,
+    EntryFilter,
+    EntrySelection,
+    Json,
+    Keys,
+    Limit,
+    OneKey,
+    QueuePath,
+    Yes,
+    by_age,
+    find_one,
+    select_entries,
+)
+from maildefer.cli.parameters import Commands, with_options
 from maildefer.maildir import reasons
 from maildefer.maildir.layout import open_queue
 from maildefer.maildir.operator import entries as operate
@@ -22,27 +37,28 @@ _KEPT: Final = (
 )
 
 app = Commands("Look at dead letters, requeue or delete them.")
+with_filter = with_options(EntryFilter, "where")
 
 
 @app.command("list")
+@with_filter
 def list_(
     queue: QueuePath,
+    where: EntryFilter,
     keys: Keys = None,
-    reason: Reason = None,
-    older_than: OlderThan = None,
     limit: Limit = None,
     json: Json = False,
 ) -> None:
     """List dead letters with their reasons, the oldest first."""
     layout = look_into_queue(queue)
-    wanted = entries.selection(keys, not keys, reason, older_than)
-    letters = entries.select_entries(layout, entries.BURIED, wanted)
+    wanted = EntrySelection(keys=keys or [], all=not keys, where=where)
+    letters = select_entries(layout, listing.BURIED, wanted)
     number = 0
     folders: set[str] = set()
-    for found in islice(letters, limit) if keys else entries.by_age(letters, limit):
+    for found in islice(letters, limit) if keys else by_age(letters, limit):
         number += 1
-        facts = entries.entry_facts(layout, found)
-        output.record(facts) if json else entries.show_line(facts)
+        facts = listing.entry_facts(layout, found)
+        output.record(facts) if json else listing.show_line(facts)
         folders.add(found.folder)
     if number and not json:
         more = f", `maildefer dead requeue {queue} …` tries again" if "dead" in folders else ""
@@ -60,10 +76,10 @@ def show(
 ) -> None:
     """Show one dead letter: why it was buried, and the message."""
     layout = look_into_queue(queue)
-    found = entries.find_one(layout, key, entries.BURIED)
+    found = find_one(layout, key, listing.BURIED)
     record = reasons.read_reason(layout, found.entry)
     if json:
-        output.record(entries.entry_facts(layout, found) | record)
+        output.record(listing.entry_facts(layout, found) | record)
         return
     if not raw:
         for name, value in record.items():
@@ -73,46 +89,44 @@ def show(
                     name = "detail"  # what the pool says itself
                 output.line(f"{output.clean(name)}: {output.clean_lines(text.strip())}")
         output.line("")
-    entries.show_message(found, whole=False)
+    listing.show_message(found, whole=False)
 
 
 @app.command()
+@with_filter
 def requeue(
     queue: QueuePath,
+    where: EntryFilter,
     keys: Keys = None,
     all: All = False,
-    reason: Reason = None,
-    older_than: OlderThan = None,
 ) -> None:
     """Put dead letters back into the queue, their attempts counted anew."""
     layout = open_queue(queue)
-    wanted = entries.selection(keys, all, reason, older_than)
-    number = entries.apply(
-        layout, ("dead",), wanted, lambda found: operate.requeue(layout, found), "requeued"
-    )
-    if not number and not wanted.keys and any(entries.select_entries(layout, ("undeliverable",), wanted)):
+    wanted = EntrySelection(keys=keys or [], all=all, where=where)
+    number = apply(layout, ("dead",), wanted, lambda found: operate.requeue(layout, found), "requeued")
+    if not number and not wanted.keys and any(select_entries(layout, ("undeliverable",), wanted)):
         output.say(_KEPT.format(queue=queue))
 
 
 @app.command()
+@with_filter
 def delete(
     queue: QueuePath,
+    where: EntryFilter,
     keys: Keys = None,
     all: All = False,
-    reason: Reason = None,
-    older_than: OlderThan = None,
     yes: Yes = False,
 ) -> None:
     """Delete dead letters and their reasons for good."""
     layout = open_queue(queue)
-    wanted = entries.selection(keys, all, reason, older_than, deletes=True)
+    wanted = EntrySelection(keys=keys or [], all=all, where=where, deletes=True)
     if (
         not wanted.keys
         and not wanted.is_empty
         and not output.confirmed(f"Delete dead letters of {queue}?", yes)
     ):
         raise typer.Exit(1)
-    entries.apply(layout, entries.BURIED, wanted, lambda found: operate.delete(layout, found), "deleted")
+    apply(layout, listing.BURIED, wanted, lambda found: operate.delete(layout, found), "deleted")
 
 
 def _moment(value: object) -> str:

@@ -7,16 +7,16 @@ from typing import Annotated, Final
 
 import typer
 
-from maildefer.cli.background_options import ServerOptions, serve, with_options
+from maildefer.cli.background_options import ServerOptions, serve
 from maildefer.cli.defaults import LOG_PID
-from maildefer.cli.parameters import Commands
+from maildefer.cli.parameters import Commands, with_options
 
 app = Commands()
 KEPT_IN: Final = "run/log"
 
 
 @app.command()
-@with_options
+@with_options(ServerOptions)
 def log(
     options: ServerOptions,
     host: Annotated[

@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from itertools import chain
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
-from maildefer.cli import entries, output
+from maildefer.cli import output
 from maildefer.cli.commands.queue_legacy import QueueGroup, salmon
 from maildefer.cli.due_time import After, At, due
-from maildefer.cli.entries import All, Json, Keys, Limit, OlderThan, OneKey, QueuePath, Yes
-from maildefer.cli.parameters import Commands
+from maildefer.cli.entries import listing
+from maildefer.cli.entries.actions import apply
+from maildefer.cli.entries.selection import (
+    All,
+    EntryFilter,
+    EntrySelection,
+    Json,
+    Keys,
+    Limit,
+    OneKey,
+    QueuePath,
+    Yes,
+    by_age,
+    find_one,
+    select_entries,
+)
+from maildefer.cli.entries.shape import EDGES_MINUTES, shape_of
+from maildefer.cli.parameters import Commands, with_options
 from maildefer.errors import EntryNotFound
 from maildefer.host.identity import this_host
 from maildefer.maildir.layout import open_queue
@@ -22,11 +40,14 @@ from maildefer.maildir.operator.inspection import look_into_queue
 from maildefer.maildir.push import Pusher
 
 app = Commands("Look at queued messages and change what becomes of them.", cls=QueueGroup)
-_LIVE: tuple[Folder, ...] = ("waiting", "claimed", "deferred")
-_CLEARED: tuple[Folder, ...] = ("waiting", "deferred")
+with_filter = with_options(EntryFilter, "where")
+_LIVE: Final[tuple[Folder, ...]] = ("waiting", "claimed", "deferred")
+_UNCLAIMED: Final[tuple[Folder, ...]] = ("waiting", "deferred")
+_HELD: Final = "held"  # deferred until `unhold`
 
 In = Annotated[
-    str | None, typer.Option("--in", metavar="FOLDER", help="Only waiting, claimed, deferred or dead ones.")
+    str | None,
+    typer.Option("--in", metavar="FOLDER", help="Only waiting, claimed, deferred, held or dead ones."),
 ]
 
 
@@ -34,8 +55,11 @@ app.command("salmon", hidden=True)(salmon)
 
 
 @app.command("list")
+@with_filter
 def list_(
     queue: QueuePath,
+    where: EntryFilter,
+    keys: Keys = None,
     folder: In = None,
     limit: Limit = None,
     envelope: Annotated[bool, typer.Option(help="Read sender and recipient from each file.")] = True,
@@ -43,13 +67,42 @@ def list_(
 ) -> None:
     """List what waits, is claimed and is deferred, the oldest first."""
     layout = look_into_queue(queue)
-    listed = chain.from_iterable(operate.list_entries(layout, each) for each in _folders(folder, _LIVE))
-    shown = entries.by_age(listed, limit)
+    wanted = EntrySelection(keys=keys or [], all=not keys, where=where)
+    listed = select_entries(layout, _folders(folder, _LIVE), wanted)
+    shown = by_age((found for found in listed if folder != _HELD or schedule.is_held(found.entry)), limit)
     for found in shown:
-        facts = entries.entry_facts(layout, found, envelope=envelope)
-        output.record(facts) if json else entries.show_line(facts)
+        facts = listing.entry_facts(layout, found, envelope=envelope)
+        output.record(facts) if json else listing.show_line(facts)
     if len(shown) == limit:
         output.say(f"there may be more: `maildefer queue count {queue}` counts them")
+
+
+@app.command()
+def shape(
+    queue: QueuePath,
+    folder: In = None,
+    senders: Annotated[
+        bool, typer.Option("--senders", "-s", help="By the senders' domains, not the recipients'.")
+    ] = False,
+    limit: Annotated[int, typer.Option("--limit", "-n", metavar="N", min=1, help="So many domains.")] = 20,
+    json: Json = False,
+) -> None:
+    """Count what waits, is claimed and is deferred by domain and by age in minutes, as qshape(1) does."""
+    layout = look_into_queue(queue)
+    chosen = chain.from_iterable(operate.list_entries(layout, each) for each in _folders(folder, _LIVE))
+    if folder == _HELD:
+        chosen = chain(found for found in chosen if schedule.is_held(found.entry))
+    shaped = shape_of(chosen, senders=senders)
+    rows = sorted(shaped.items(), key=lambda row: (-sum(row[1]), row[0]))
+    total = [sum(column) for column in zip(*shaped.values(), strict=True)] or [0] * (len(EDGES_MINUTES) + 1)
+    if json:
+        for domain, counts in rows:
+            output.record({"domain": domain, "total": sum(counts), "by_age": counts})
+        return
+    head = ("", "T", *map(str, EDGES_MINUTES), f"{EDGES_MINUTES[-1]}+")
+    output.table([(name, sum(counts), *counts) for name, counts in [("TOTAL", total), *rows[:limit]]], head)
+    if len(rows) > limit:
+        output.say(f"and {len(rows) - limit} more domains: --limit shows them")
 
 
 @app.command()
@@ -61,22 +114,27 @@ def show(
 ) -> None:
     """Show one message, wherever it is."""
     layout = look_into_queue(queue)
-    found = entries.find_one(layout, key)
+    found = find_one(layout, key)
     if json:
-        output.record(entries.entry_facts(layout, found))
+        output.record(listing.entry_facts(layout, found))
         return
     output.say(f"{found.folder}: {found.path}")
-    entries.show_message(found, whole=whole)
+    listing.show_message(found, whole=whole)
 
 
 @app.command()
-def count(queue: QueuePath, folder: In = None, json: Json = False) -> None:
+@with_filter
+def count(queue: QueuePath, where: EntryFilter, folder: In = None, json: Json = False) -> None:
     """Count the entries."""
     layout = look_into_queue(queue)
-    folders = _folders(folder, FOLDERS)
-    counts: dict[str, object] = {each: sum(1 for _ in operate.list_entries(layout, each)) for each in folders}
+    wanted = EntrySelection(all=True, where=where)
+    counts: dict[str, int] = dict.fromkeys((*_LIVE, _HELD, "dead"), 0)
+    for found in select_entries(layout, _folders(folder, FOLDERS), wanted):
+        counts[_HELD if schedule.is_held(found.entry) else found.folder] += 1
     if json:
-        output.record({"queue": layout.path, **counts})
+        output.record(
+            {"queue": layout.path, **{name: counts[name] for name in counts if folder in (None, name)}}
+        )
     elif folder is not None:
         output.line(str(counts[folder]))
     else:
@@ -84,29 +142,69 @@ def count(queue: QueuePath, folder: In = None, json: Json = False) -> None:
 
 
 @app.command()
-def requeue(queue: QueuePath, keys: Keys = None, all: All = False, older_than: OlderThan = None) -> None:
+@with_filter
+def requeue(queue: QueuePath, where: EntryFilter, keys: Keys = None, all: All = False) -> None:
     """Put dead letters back into the queue, their attempts counted anew."""
     layout = open_queue(queue)
-    wanted = entries.selection(keys, all, older_than=older_than)
-    entries.apply(layout, ("dead",), wanted, lambda found: operate.requeue(layout, found), "requeued")
+    wanted = EntrySelection(keys=keys or [], all=all, where=where)
+    apply(layout, ("dead",), wanted, lambda found: operate.requeue(layout, found), "requeued")
 
 
 @app.command()
-def release(queue: QueuePath, keys: Keys = None, all: All = False, older_than: OlderThan = None) -> None:
-    """Let deferred entries be tried at once."""
+@with_filter
+def release(queue: QueuePath, where: EntryFilter, keys: Keys = None, all: All = False) -> None:
+    """Let deferred entries be tried at once; those on hold stay there."""
     layout = open_queue(queue)
-    wanted = entries.selection(keys, all, older_than=older_than)
-    entries.apply(
-        layout, ("deferred",), wanted, lambda found: operate.release_deferred(layout, found), "released"
-    )
+    wanted = EntrySelection(keys=keys or [], all=all, where=where, is_held=False)
+    apply(layout, ("deferred",), wanted, lambda found: operate.release_deferred(layout, found), "released")
 
 
 @app.command()
-def reschedule(
+@with_filter
+def hold(queue: QueuePath, where: EntryFilter, keys: Keys = None, all: All = False) -> None:
+    """Put waiting or deferred entries aside: nobody tries them until `unhold`."""
+    layout, host = open_queue(queue), this_host().label
+    wanted = EntrySelection(keys=keys or [], all=all, where=where, is_held=False)
+    moved = _moved(lambda found: schedule.hold(layout, found, host=host))
+    apply(layout, _UNCLAIMED, wanted, moved, "held", lists_first=True)
+
+
+@app.command()
+@with_filter
+def unhold(queue: QueuePath, where: EntryFilter, keys: Keys = None, all: All = False) -> None:
+    """Let entries that are on hold be tried, at once or when they were pushed for."""
+    layout, host = open_queue(queue), this_host().label
+    wanted = EntrySelection(keys=keys or [], all=all, where=where, is_held=True)
+    now = Pusher(layout, host=host).due(after=0) or 0
+    moved = _moved(lambda found: schedule.unhold(layout, found, now=now, host=host))
+    apply(layout, ("deferred",), wanted, moved, "let go", lists_first=True)
+
+
+@app.command()
+@with_filter
+def move(
     queue: QueuePath,
+    to: Annotated[str, typer.Option("--to", metavar="QUEUE", help="The other queue's directory.")],
+    where: EntryFilter,
     keys: Keys = None,
     all: All = False,
-    older_than: OlderThan = None,
+) -> None:
+    """Move waiting or deferred entries to another queue, their attempts counted anew."""
+    layout, other, host = open_queue(queue), open_queue(to), this_host().label
+    if os.path.samefile(layout.path, other.path):
+        raise typer.BadParameter(f"--to: {to} is the queue that they are in.")
+    wanted = EntrySelection(keys=keys or [], all=all, where=where)
+    moved = _moved(lambda found: schedule.move_to(layout, found, other, host=host))
+    apply(layout, _UNCLAIMED, wanted, moved, f"moved to {to}")
+
+
+@app.command()
+@with_filter
+def reschedule(
+    queue: QueuePath,
+    where: EntryFilter,
+    keys: Keys = None,
+    all: All = False,
     after: After = None,
     at: At = None,
 ) -> None:
@@ -114,34 +212,31 @@ def reschedule(
     layout, host = open_queue(queue), this_host().label
     if after is None and at is None:
         raise typer.BadParameter("Say when, by --after or --at.")
-    when, wanted = (
-        due(Pusher(layout, host=host), after, at),
-        entries.selection(keys, all, older_than=older_than),
-    )
-
-    def move(found: FoundEntry) -> None:
-        if not schedule.move(layout, found, when, host=host):
-            raise EntryNotFound(found.key, layout.path)
-
-    entries.apply(layout, _CLEARED, wanted, move, "rescheduled", lists_first=True)
+    when = due(Pusher(layout, host=host), after, at)
+    wanted = EntrySelection(keys=keys or [], all=all, where=where, is_held=False)
+    moved = _moved(lambda found: schedule.move(layout, found, when, host=host))
+    apply(layout, _UNCLAIMED, wanted, moved, "rescheduled", lists_first=True)
 
 
 @app.command()
+@with_filter
 def delete(
-    queue: QueuePath, keys: Keys = None, all: All = False, older_than: OlderThan = None, yes: Yes = False
+    queue: QueuePath, where: EntryFilter, keys: Keys = None, all: All = False, yes: Yes = False
 ) -> None:
     """Delete waiting or deferred entries for good, which cancels what they ask for."""
     layout = open_queue(queue)
-    wanted = entries.selection(keys, all, older_than=older_than, deletes=True)
+    wanted = EntrySelection(keys=keys or [], all=all, where=where, deletes=True)
     if not wanted.keys and not wanted.is_empty and not output.confirmed(f"Delete entries of {queue}?", yes):
         raise typer.Exit(1)
-    entries.apply(layout, _CLEARED, wanted, lambda found: operate.delete(layout, found), "deleted")
+    apply(layout, _UNCLAIMED, wanted, lambda found: operate.delete(layout, found), "deleted")
 
 
 @app.command()
 def clear(queue: QueuePath, folder: In = None, yes: Yes = False) -> None:
     """Delete all that wait (or, with --in, are deferred or dead) for good."""
     layout = open_queue(queue)
+    if folder == _HELD:
+        raise typer.BadParameter("What is on hold is deleted by `delete`, by keys or a filter.")
     (chosen,) = _folders(folder, ("waiting",))
     if chosen == "claimed":
         raise typer.BadParameter("Claimed entries are in workers' hands: stop or pause the pools first.")
@@ -151,10 +246,22 @@ def clear(queue: QueuePath, folder: In = None, yes: Yes = False) -> None:
     output.say(f"{output.count(number, 'entry', 'entries')} deleted from {queue}")
 
 
+def _moved(action: Callable[[FoundEntry], bool]) -> Callable[[FoundEntry], None]:
+    """The action, for which an entry that another process has moved first is one that is not found."""
+
+    def move_one(found: FoundEntry) -> None:
+        if not action(found):
+            raise EntryNotFound(found.key, found.directory)
+
+    return move_one
+
+
 def _folders(given: str | None, default: tuple[Folder, ...]) -> tuple[Folder, ...]:
     if given is None:
         return default
+    if given == _HELD:
+        return ("deferred",)
     for folder in FOLDERS:
         if folder == given:
             return (folder,)
-    raise typer.BadParameter(f"--in: {given!r} is not one of {', '.join(FOLDERS)}.")
+    raise typer.BadParameter(f"--in: {given!r} is not one of {', '.join((*FOLDERS, _HELD))}.")

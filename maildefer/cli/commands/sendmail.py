@@ -161,7 +161,7 @@ def _carry_out(asked: SendmailCommand) -> None:
         case "p":
             from maildefer.cli.commands.queue import list_
 
-            list_(_queue(asked))
+            list_(queue=_queue(asked))
         case "i" | "q":  # aliases, and a queue run: there is nothing to do
             pass
         case mode:

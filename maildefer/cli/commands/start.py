@@ -6,16 +6,16 @@ from typing import Annotated
 
 import typer
 
-from maildefer.cli.background_options import ServerOptions, serve, with_options
+from maildefer.cli.background_options import ServerOptions, serve
 from maildefer.cli.defaults import SMTP_PID
-from maildefer.cli.parameters import Commands
+from maildefer.cli.parameters import Commands, with_options
 from maildefer.handling.project import finder
 
 app = Commands()
 
 
 @app.command()
-@with_options
+@with_options(ServerOptions)
 def start(
     options: ServerOptions,
     boot: Annotated[

@@ -5,14 +5,15 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from maildefer.errors import EntryNotFound, MountFault
 from maildefer.maildir.claims import Claim, Claimer
-from maildefer.maildir.layout import Layout
+from maildefer.maildir.layout import Layout, create_queue
 from maildefer.maildir.names import EntryName
-from maildefer.maildir.operator import schedule
+from maildefer.maildir.operator import entries, schedule
 from maildefer.maildir.push import Planned, Pusher
 from maildefer.maildir.upkeep.promote import Promoter
 from tests.support.queues import DATA, LABEL, START, World, everywhere, put
@@ -213,3 +214,43 @@ def test_in_a_shared_queue_what_a_mail_reader_has_moved_gets_a_name_of_its_own(
     )
     assert moved.unique not in ("", "0123456789")
     assert waiting.unique == "0123456789"
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Layout:
+    return create_queue(str(tmp_path / "other"))
+
+
+@pytest.mark.parametrize("fault", [errno.ENOENT, errno.EIO, errno.ESTALE])
+def test_a_lost_reply_to_a_move_to_another_queue_is_settled_by_looking(
+    layout: Layout, other: Layout, world: World, fault: int
+) -> None:
+    put(layout.new, "1.a")
+    (found,) = entries.list_entries(layout, "waiting")
+    world.lose_reply("rename", fault)
+    assert schedule.move_to(layout, found, other, host=LABEL, system=world.system)
+    assert os.listdir(other.new) == ["1.a,h=1,n=1"]
+
+
+def test_what_another_process_has_taken_first_is_not_moved(
+    layout: Layout, other: Layout, world: World
+) -> None:
+    put(layout.new, "1.a")
+    (found,) = entries.list_entries(layout, "waiting")
+    world.before("rename", lambda: os.unlink(f"{layout.new}/1.a"))
+    assert not schedule.move_to(layout, found, other, host=LABEL, system=world.system)
+    assert not os.listdir(other.new)
+
+
+def test_what_is_held_is_promoted_by_nobody(layout: Layout, world: World) -> None:
+    put(layout.new, "1.a")
+    (found,) = entries.list_entries(layout, "waiting")
+    assert schedule.hold(layout, found, host=LABEL, system=world.system)
+    promoter = Promoter(layout, system=world.system)
+    world.pass_time(30 * 365 * 86400)
+    promoter.relist()
+    assert promoter.promote(world.seconds) == []
+    (held,) = entries.list_entries(layout, "deferred")
+    assert schedule.is_held(held.entry)
+    assert schedule.unhold(layout, held, now=START, host=LABEL, system=world.system)
+    assert os.listdir(layout.new) == ["1.a,n=2"]

@@ -1,0 +1,10 @@
+"""Entries as `queue` and `dead` name, choose, change and print them.
+
+    selection    the arguments that choose entries, and which entries those are
+    patterns     addresses and texts that they look for
+    actions      doing something to each of those that are chosen
+    listing      printing entries
+    shape        counting them by domain and age
+
+Imports point down: actions, shape > selection > listing, patterns.
+"""
