@@ -16,6 +16,7 @@ from maildefer.maildir import journal
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.push import Pusher
 from maildefer.message import addresses
+from maildefer.message.dsn.asked import passed_on
 from maildefer.message.envelope import block, date, encode_address
 from maildefer.message.request import MailRequest, bytes_of, envelope_of
 
@@ -40,12 +41,13 @@ def deliver(message: object, maildir: str, *, sender: str | None = None, recipie
     known = envelope_of(message)
     to = recipient if recipient is not None else known.recipient
     by = sender if sender is not None else known.sender
+    dsn = known.dsn and passed_on(message, by)
     host = this_host().label
 
     def compose(stem: str) -> tuple[bytes, ...]:
         if not to:
             return (data,)
-        return block(stem, by, to, host=host, when=time.time(), via="maildir"), data
+        return block(stem, by, to, host=host, when=time.time(), via="maildir", dsn=dsn), data
 
     return _pusher(maildir).push(compose)
 

@@ -126,6 +126,10 @@ class FrontEndOptions:
         "", "MODULE.FUNCTION, called with a name and a password in a process of its own, instead of a file"
     )
     auth_required: bool = _setting(False, "take no mail from a client that has not authenticated")
+    dsn: bool = _setting(
+        False,
+        "offer DSN (RFC 3461), as it is where the settings have `notices`: who offers it has to send reports",
+    )
     proxy_networks: str = _setting("", "whose connections begin with the PROXY protocol, version 1 or 2")
     xclient_networks: str = _setting("", "who may say by XCLIENT and XFORWARD for whom it speaks")
     hostname: str = _setting("", "the name in greetings and Received lines; else the host's", http=True)

@@ -139,6 +139,10 @@ def lines(text: Sequence[str]) -> Reply:
     return Reply(250, "", "\n".join(text))
 
 
+def bad_parameter(fault: ValueError) -> Reply:
+    return Reply(501, "5.5.4", str(fault))
+
+
 def queued(keys: Sequence[str]) -> Reply:
     shown = " ".join(keys[:3]) + (" ..." if len(keys) > 3 else "")
     return Reply(250, "2.0.0", f"queued as {shown}", Progress.STORED)

@@ -1,9 +1,11 @@
-"""The envelope block: three lines at the top of an entry's file, which holds one message for one recipient.
+"""The envelope block: the lines at the top of an entry's file, which holds one message for one recipient.
 
     Return-Path: <SENDER>
     Delivered-To: RECIPIENT
+    Maildefer-DSN: PARAMETERS
     Received: [from CLIENT ]by HOST (maildefer) with VIA id STEM; DATE
 
+The third is there only where the sender has given parameters of RFC 3461 (see `dsn.parameters`).
 STEM is the stem of the entry's key, so a block counts as ours only in the entry that it was made for: a message
 whose own text begins with such lines cannot have them cut off. Everything below the block is the message, byte for
 byte (I9). The forms are those of RFC 5321, section 4.4; addresses beyond ASCII stand there as UTF-8 (RFC 6532).
@@ -20,14 +22,14 @@ from typing import Final, NamedTuple
 from maildefer.errors import AddressRefused
 
 ADDRESS_LIMIT_BYTES: Final = 900  # RFC 5322 allows a line 998 bytes; RFC 5321 an address 254
-TOP_LIMIT_BYTES: Final = 4096  # a block has at most some 2,900
+TOP_LIMIT_BYTES: Final = 4096  # a block has at most some 3,600
 CLIENT_CHARACTERS: Final = 600  # of the client's description in the Received line
 HEADER_LIMIT_BYTES: Final = 1 << 20  # how far a header section is searched for its end
 
 # Tried at the first byte only, within TOP_LIMIT_BYTES: half the time of four `bytes.find`, which it replaced.
 # A client's name may hold anything printable: the greedy dots find the last "(maildefer) with", which is ours.
 _BLOCK: Final = re.compile(
-    rb"Return-Path: <([^\n]*)>\nDelivered-To: ([^\n]+)\n"
+    rb"Return-Path: <([^\n]*)>\nDelivered-To: ([^\n]+)\n(?:Maildefer-DSN: ([ -~]+)\n)?"
     rb"Received: [^\n]*\(maildefer\) with [!-~]+ id ([!-:<-~]+);[^\n]*\n"
 ).match
 
@@ -43,6 +45,8 @@ _ADDRESS: Final = re.compile(
     r'|"(?:[^"\\\x00-\x1f\x7f-\x9f\u2028\u2029]|\\[^\x00-\x1f\x7f-\x9f\u2028\u2029])*")+'
 )
 _RECEIVED: Final = re.compile(rb"\nreceived[ \t]*:").findall  # in lower case
+_DSN: Final = re.compile(r"[!-~]+(?: [!-~]+)*").fullmatch
+_MOST_OF_DSN: Final = 800  # characters, of some 690 that the limits of RFC 3461 allow
 _TOKEN: Final = re.compile(r"[!-:=?-~]+")  # printable, no space, none of ; < >
 _UNPRINTABLE: Final = re.compile(r"[^ -~]")
 _UNFIT: Final = "{!r} cannot stand in a Received line"
@@ -76,36 +80,69 @@ class Envelope(NamedTuple):
     """The reverse-path; empty for the null sender of bounces."""
     recipient: str
 
+    @property
+    def dsn(self) -> str:
+        """What the sender asks of reports, as `dsn.parameters` has it."""
+        return ""
+
+
+class AskingEnvelope(Envelope):
+    """The envelope of a sender that asks for anything; it is equal to another one of the same addresses."""
+
+    dsn: str = ""
+
+    def __new__(cls, sender: str, recipient: str, dsn: str) -> AskingEnvelope:
+        made = super().__new__(cls, sender, recipient)
+        made.dsn = dsn
+        return made
+
+
+def asking(sender: str, recipient: str, dsn: str) -> Envelope:
+    """The envelope of a sender that may have given parameters."""
+    return AskingEnvelope(sender, recipient, dsn) if dsn else Envelope(sender, recipient)
+
 
 def block(
-    stem: str, sender: str, recipient: str, *, host: str, when: float, via: str, client: str = ""
+    stem: str,
+    sender: str,
+    recipient: str,
+    *,
+    host: str,
+    when: float,
+    via: str,
+    client: str = "",
+    dsn: str = "",
 ) -> bytes:
-    """The three lines to prepend to a message at its push.
+    """The lines to prepend to a message at its push.
 
     `stem` is the key's stem, `when` in Unix seconds, `via` the protocol (`ESMTP`, `LMTP`, `push`), `client` the client
-    that sent it, if known (`helo.example ([192.0.2.1])`). Raises `AddressRefused` for an address that cannot stand
-    on one line unambiguously, and for an empty recipient: a message without recipient is pushed without a block.
+    that sent it, if known (`helo.example ([192.0.2.1])`), `dsn` what `dsn.parameters` has checked.
+    Raises `AddressRefused` for an address that cannot stand on one line unambiguously, and for an empty recipient: a
+    message without recipient is pushed without a block.
     """
     if not (stem.isascii() and stem.isprintable()) or " " in stem or ";" in stem:  # quicker than a match
         raise ValueError(_UNFIT.format(stem))
     return b"%b%b; %b\n" % (
-        _up_to_the_id(sender, recipient, host, via, client),
+        _up_to_the_id(sender, recipient, host, via, client, dsn),
         stem.encode("ascii"),
         _date(int(when)),
     )
 
 
 @lru_cache(maxsize=1024)  # a push takes a few microseconds in all, and most envelopes repeat
-def _up_to_the_id(sender: str, recipient: str, host: str, via: str, client: str) -> bytes:
+def _up_to_the_id(sender: str, recipient: str, host: str, via: str, client: str, dsn: str) -> bytes:
     if not recipient:
         raise AddressRefused(recipient, "a recipient cannot be empty")
     for word in (host, via):
         if not _TOKEN.fullmatch(word):
             raise ValueError(_UNFIT.format(word))
+    if dsn and (len(dsn) > _MOST_OF_DSN or not _DSN(dsn)):
+        raise ValueError(f"{dsn[:100]!r} cannot stand in a Maildefer-DSN line")
     origin = f"from {_printable(client)} " if client else ""
-    return b"Return-Path: <%b>\nDelivered-To: %b\nReceived: %bby %b (maildefer) with %b id " % (
+    return b"Return-Path: <%b>\nDelivered-To: %b\n%bReceived: %bby %b (maildefer) with %b id " % (
         encode_address(sender),
         encode_address(recipient),
+        f"Maildefer-DSN: {dsn}\n".encode("ascii") if dsn else b"",
         origin.encode("ascii"),
         host.encode("ascii"),
         via.encode("ascii"),
@@ -121,8 +158,10 @@ def split(data: bytes, key: str | None = None) -> tuple[Envelope | None, int]:
     """
     own = _BLOCK(data, 0, TOP_LIMIT_BYTES)
     if own is not None:
-        sender, recipient, stem = own.groups()
+        sender, recipient, dsn, stem = own.groups()
         if key is None or (key.startswith(text := stem.decode()) and key[len(text) : len(text) + 1] in ","):
+            if dsn is not None:
+                return AskingEnvelope(_text(sender), _text(recipient), dsn.decode()), own.end()
             try:
                 return Envelope(sender.decode(), recipient.decode()), own.end()
             except UnicodeDecodeError:

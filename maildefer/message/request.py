@@ -1,8 +1,8 @@
 """A received message with its envelope, as handlers get it, parsed only as far as it is read.
 
 Making a request costs about a microsecond and imports nothing. The first access to a header parses the headers, and
-the first access to the body or a part the whole message. A request belongs to one thread at a time. Here are also the
-bytes and the envelope of any message that can be pushed.
+the first one to the body the whole message. A request belongs to one thread. Here are also the bytes and the envelope
+of any message that can be pushed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from maildefer.errors import AddressRefused
 from maildefer.message import addresses
-from maildefer.message.envelope import Envelope, block, handed, split, trace
+from maildefer.message.dsn.asked import HasDsnParameters, passed_on
+from maildefer.message.envelope import Envelope, asking, block, handed, split, trace
 from maildefer.message.mime.header_access import HeaderAccess
 from maildefer.message.once import HasEffects
 
@@ -33,7 +34,7 @@ ROUTABLE_TO_HEADER = "to"
 _NO_ENVELOPE = Envelope("", "")
 
 
-class MailRequest(HeaderAccess, HasEffects):
+class MailRequest(HeaderAccess, HasEffects, HasDsnParameters):
     """A received message: `Peer`, `From`, `To`, `Data`, and by `request["Subject"]`, `.body()`, … what is in it.
 
     `From` and `To` are bare addresses in lower case. They are the envelope's if one is given; if not, they are read
@@ -220,6 +221,8 @@ def received(data: bytes, key: str | None, attempt: int | None, queue: str | Non
             request.key, request.copied_as = first, key
         request.From = envelope.sender.lower()
         request.To = envelope.recipient.lower()
+        if envelope.dsn:
+            request.came_with = envelope
         return request
     request.Data = data
     sender, recipient = trace(data)  # of another program; what is absent comes from the headers
@@ -251,13 +254,10 @@ def bytes_of(message: object) -> bytes:
 
 
 def envelope_of(message: object) -> Envelope:
-    """A request's envelope as it came or was set; an empty recipient where there is none.
-
-    Addresses in headers do not count: the reader of the entry reads them, and nothing is parsed here.
-    """
+    """A request's envelope as it came or was set, whatever its headers say; an empty recipient where there is none."""
     if not isinstance(message, MailRequest):
         return _NO_ENVELOPE
-    return Envelope(_given(message, "From"), _given(message, "To"))
+    return asking(sender := _given(message, "From"), _given(message, "To"), passed_on(message, sender))
 
 
 def _meant(message: object) -> str:
@@ -285,16 +285,16 @@ def compose_of(
     if sender is not None and not isinstance(sender, str):
         raise TypeError(f'push(sender={sender!r}): give one address, or "" for the null sender')
     if type(message) is bytes:  # the ordinary case: the envelope is in the arguments
-        data = message
-        to, by = recipient or "", sender or ""
+        data, known = message, _NO_ENVELOPE
     else:
         data, known = bytes_of(message), envelope_of(message)
-        to = recipient if recipient is not None else known.recipient
-        by = sender if sender is not None else known.sender
+    to = recipient if recipient is not None else known.recipient
+    by = sender if sender is not None else known.sender
+    dsn = known.dsn and passed_on(message, by)
     if not to and sender is None and recipient is None:
         return lambda stem: (data,)
     if not to and recipient is None:
         raise AddressRefused(
             to, f"push(sender={sender!r}) needs a recipient beside it: give recipient=…, too"
         )
-    return lambda stem: (block(stem, by, to, host=host, when=time.time(), via="push"), data)
+    return lambda stem: (block(stem, by, to, host=host, when=time.time(), via="push", dsn=dsn), data)

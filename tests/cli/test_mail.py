@@ -318,3 +318,12 @@ def test_sendmail_that_fails_for_one_recipient_leaves_no_entry_for_the_others(ma
     monkeypatch.setattr(durable, "begin_file", full)
     assert maildefer("sendmail", "-i", "-f", "me@x", "ann@x", "bob@x", "cid@x", stdin=MESSAGE).code == 75
     assert len(inbox) == 0
+
+
+def test_sendmail_keeps_what_is_asked_of_reports(maildefer, inbox):
+    for said in (["-N", "failure,delay", "-Rhdrs", "-V", "QQ+2B1"], ["-Nnever"]):
+        assert maildefer("sendmail", "-i", "-f", "me@x", *said, "ann@x", stdin=MESSAGE).code == 0
+    asked = {one.came_with.dsn for one in taken(inbox)}
+    assert asked == {"RET=HDRS ENVID=QQ+2B1 NOTIFY=FAILURE,DELAY", "NOTIFY=NEVER"}
+    ended = maildefer("sendmail", "-N", "sometimes", "ann@x", stdin=MESSAGE)
+    assert (ended.code, "NOTIFY is NEVER alone" in ended.err, taken(inbox)) == (64, True, [])

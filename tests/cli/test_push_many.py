@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
 
 import pytest
 
 from maildefer.errors import PermissionRefused
 from maildefer.maildir import durable
-from maildefer.message.envelope import split
+from maildefer.message.envelope import Envelope, split
 
 MBOX = b"From a@b.example now\nSubject: 1\n\nx\n\nFrom MAILER-DAEMON now\nSubject: 2\n\nx\n"
 
@@ -87,3 +88,23 @@ def test_a_queue_that_may_not_be_read_is_a_failure_that_stays(maildefer, queue, 
     ended = maildefer("push", queue.path, stdin=b"x")
     assert (ended.code, ended.out) == (77, "")
     assert "write permission" in ended.err
+
+
+def test_what_is_asked_of_reports_is_kept_also_when_an_entrys_file_is_pushed_again(
+    maildefer, queue, tmp_path
+):
+    asked = "RET=HDRS ENVID=QQ NOTIFY=NEVER"
+    given = ("-f", "me@x", "-r", "ann@x", "--dsn", "notify=never RET=HDRS ENVID=QQ")
+    assert maildefer("push", queue.path, *given, stdin=b"hi\n").code == 0
+    [name] = os.listdir(queue.new)
+    for more, kept in (((), asked), (("-r", "bob@x"), asked), (("-f", "list@x"), "")):
+        ended = maildefer("push", queue.path, f"{queue.new}/{name}", *more)
+        envelope, data = pushed(queue, ended.out.strip())
+        assert isinstance(envelope, Envelope)
+        assert (envelope.dsn, data) == (kept, b"hi\n")
+
+
+@pytest.mark.parametrize("wrong", [("--dsn", "NOTIFY=SOON", "-r", "a@x"), ("--dsn", "NOTIFY=NEVER")])
+def test_what_can_not_be_asked_is_a_wrong_usage(maildefer, queue, wrong):
+    assert maildefer("push", queue.path, *wrong, stdin=b"hi\n").code == 2
+    assert os.listdir(queue.new) == []

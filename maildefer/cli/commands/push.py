@@ -68,6 +68,14 @@ def push(
         str,
         typer.Option("--priority", metavar="PRIORITY", help="high, normal or low: which are handled first."),
     ] = "normal",
+    dsn: Annotated[
+        str,
+        typer.Option(
+            "--dsn",
+            metavar="TEXT",
+            help="What is asked of reports: 'NOTIFY=NEVER', 'RET=HDRS ENVID=x' (RFC 3461).",
+        ),
+    ] = "",
     json: Annotated[bool, typer.Option("--json", help="Print JSON Lines.")] = False,
 ) -> None:
     """Put messages into a queue, to be handled at once, or later."""
@@ -79,6 +87,7 @@ def push(
         raise typer.BadParameter("--unique is for one message to one recipient at most.")
     if priority not in PRIORITIES:
         raise typer.BadParameter(f"--priority: {priority!r} is none of {', '.join(PRIORITIES)}.")
+    dsn = _checked_dsn(dsn, recipients)
     try:
         layout = open_or_make(queue)
         pusher = Pusher(layout, host=this_host().label)
@@ -88,7 +97,7 @@ def push(
     reader = streams.mbox if mbox else streams.null_separated if null else None
     number, found = 0, ""
     fault: Exception | None = None
-    for file, result in _pushed(_works(put, files or ["-"], reader, recipients or [], sender)):
+    for file, result in _pushed(_works(put, files or ["-"], reader, recipients or [], sender, dsn)):
         if isinstance(result, Exception):
             fault = fault or result
             continue
@@ -159,6 +168,19 @@ def _must_be_unique_key(text: str) -> None:
         raise typer.BadParameter(str(refusal)) from refusal
 
 
+def _checked_dsn(text: str, recipients: list[str] | None) -> str:
+    if not text:
+        return ""
+    from maildefer.message.dsn.parameters import ParameterRefused, checked  # few pushes ask for anything
+
+    if not recipients:
+        raise typer.BadParameter("--dsn is about an envelope: give --recipient too.")
+    try:
+        return checked(text)
+    except ParameterRefused as refusal:
+        raise typer.BadParameter(f"--dsn: {refusal}.") from refusal
+
+
 def _put_for(pusher: Pusher, when: int | None, unique: str | None, priority: str) -> Put:
     def put(compose: Compose) -> str:
         planned = Planned(compose=compose, due=when, priority=priority)
@@ -175,17 +197,18 @@ def _works(
     reader: Callable[[IO[bytes]], Iterator[StreamMessage]] | None,
     recipients: list[str],
     sender: str | None,
+    dsn: str,
 ) -> Iterator[Work]:
     for file in files:
         if reader is None:
             # mypy infers no type for a lambda with a default, here and below.
-            yield file, lambda file=file: _push(put, _read(file), recipients, sender)  # type: ignore[misc]
+            yield file, lambda file=file: _push(put, _read(file), recipients, sender, dsn)  # type: ignore[misc]
             continue
         try:
             with _opened(file) as source:
                 for found in reader(source):
                     by = found.sender if sender is None and recipients else sender
-                    yield file, partial(_push, put, found.data, recipients, by)
+                    yield file, partial(_push, put, found.data, recipients, by, dsn)
         except streams.NotAnMbox as fault:
             yield file, partial(_fail, MaildeferError(f"{file}: {fault}"))
         except OSError as fault:
@@ -196,13 +219,14 @@ def _fail(fault: Exception) -> list[str]:
     raise fault
 
 
-def _push(put: Put, data: bytes, recipients: list[str], sender: str | None) -> list[str]:
+def _push(put: Put, data: bytes, recipients: list[str], sender: str | None, dsn: str) -> list[str]:
     """Push one message; a file that has an envelope keeps it, as far as no other is given."""
     host = this_host().label
     envelope, offset = split(data)
     message = data[offset:]
     if envelope is not None and offset:
         recipients = recipients or [envelope.recipient]
+        dsn = dsn or (envelope.dsn if sender in (None, envelope.sender) else "")
         sender = envelope.sender if sender is None else sender
     if not recipients:
         if sender is not None:
@@ -211,7 +235,7 @@ def _push(put: Put, data: bytes, recipients: list[str], sender: str | None) -> l
     return [
         put(
             lambda stem, to=recipient: [  # type: ignore[misc]
-                block(stem, sender or "", to, host=host, when=time.time(), via="push"),
+                block(stem, sender or "", to, host=host, when=time.time(), via="push", dsn=dsn),
                 message,
             ]
         )

@@ -4,6 +4,7 @@ Exit codes of sysexits.h: 64 usage, 65 a message that is none, 67 an address tha
 With `--host` or `--port` it sends the message there instead, as Salmon's does.
 
     [-i] [-t] [-f SENDER] [-F NAME] [-bs | -bp] [--queue QUEUE | --host HOST --port PORT --lmtp] RECIPIENT...
+    [-N never | success,failure,delay] [-R full | hdrs] [-V ENVID], for reports (RFC 3461), with a queue
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ EX_CONFIG: Final = 78
 
 # Options of sendmail(8) with an argument, which may stand right behind them; those not looked at are passed over.
 _WITH_ARGUMENT: Final = "BCFLNORVXbefhopr"
+_DSN: Final = {"N": "NOTIFY", "R": "RET", "V": "ENVID"}
 _LONG: Final = ("--host", "--port", "--queue")
 
 
@@ -62,6 +64,8 @@ class SendmailCommand:
     queue: str | None = None
     lmtp: bool = False
     debug: bool = False
+    dsn: str = ""
+    """By `-N`, `-R` and `-V`: see `message/dsn/parameters`."""
 
 
 @app.command(
@@ -142,6 +146,8 @@ def _short(asked: SendmailCommand, letters: str, rest: list[str]) -> None:
             asked.sender = value.strip("<>")
         elif letter == "F":
             asked.name = value
+        elif letter in _DSN:
+            asked.dsn = f"{asked.dsn} {_DSN[letter]}={value}".lstrip()
         elif letter == "b":
             asked.mode = value
         elif letter == "o" and value.startswith("i"):
@@ -187,10 +193,21 @@ def _take(asked: SendmailCommand) -> None:
         relay = Relay(asked.host or "127.0.0.1", asked.port or 8825, debug=int(asked.debug), lmtp=asked.lmtp)
         relay.deliver(data, To=recipients, From=sender)
         return
-    _enqueue(_queue(asked), data, sender, recipients)
+    _enqueue(_queue(asked), data, sender, recipients, _checked_dsn(asked.dsn))
 
 
-def _enqueue(path: str, data: bytes, sender: str, recipients: list[str]) -> None:
+def _checked_dsn(text: str) -> str:
+    if not text:
+        return ""
+    from maildefer.message.dsn.parameters import ParameterRefused, checked
+
+    try:
+        return checked(text)
+    except ParameterRefused as fault:
+        raise UsageError(str(fault)) from fault
+
+
+def _enqueue(path: str, data: bytes, sender: str, recipients: list[str], dsn: str) -> None:
     from maildefer.cli.defaults import open_or_make
     from maildefer.host.identity import this_host
     from maildefer.maildir.push import Pusher
@@ -199,7 +216,12 @@ def _enqueue(path: str, data: bytes, sender: str, recipients: list[str]) -> None
     host = this_host().label
     pusher = Pusher(open_or_make(path), host=host)
     tops = [  # all of them first: an address that can't be must not leave half of the entries
-        (lambda stem, to=to: (block(stem, sender, to, host=host, when=time.time(), via="push"), data))
+        (
+            lambda stem, to=to: (
+                block(stem, sender, to, host=host, when=time.time(), via="push", dsn=dsn),
+                data,
+            )
+        )
         for to in recipients
     ]
     for to in recipients:

@@ -206,18 +206,21 @@ class PushEndpoint:
         return Message(sender or "", recipients or ("",), (), "HTTP", client, True)
 
     def _with_headers(self, message: Message, request: web.Request) -> Message:
-        """Read when it is due, and whether it is to be pushed once."""
+        """Read what its headers ask for."""
         try:
             asked = push_headers.parse(request.headers)
         except ValueError as fault:
             raise PushRefused(400, str(fault)) from None
         if asked is push_headers.NOTHING:
             return message
+        if asked.dsn and not message.recipients[0]:
+            raise PushRefused(400, f"{push_headers.DSN} is about an envelope: give recipient too")
         token = bearer(request.headers["Authorization"])
         return message._replace(
             once=push_headers.request_name(token, asked.idempotency_key) if asked.idempotency_key else "",
             after_seconds=asked.after_seconds,
             at=asked.at,
+            dsn=dict.fromkeys(message.recipients, asked.dsn) if asked.dsn else {},
         )
 
     @property
@@ -282,9 +285,7 @@ def _fault(fault: Exception) -> str:
 
 
 def _problem(refused: PushRefused) -> web.Response:
-    headers = {}
-    if refused.status == 503:
-        headers["Retry-After"] = str(RETRY_SECONDS)
+    headers = {"Retry-After": str(RETRY_SECONDS)} if refused.status == 503 else {}
     if refused.status == 401:
         headers["WWW-Authenticate"] = 'Bearer realm="maildefer"'
     response = web.json_response(

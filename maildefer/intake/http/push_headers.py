@@ -1,4 +1,4 @@
-"""The header fields of a push: `Maildefer-After` or `Maildefer-At`, and `Idempotency-Key`.
+"""The header fields of a push: `Maildefer-After` or `Maildefer-At`, `Maildefer-DSN`, and `Idempotency-Key`.
 
 Source of the last: draft-ietf-httpapi-idempotency-key-header, whose values are strings of RFC 9651 (`"8e03978e"`); most
 clients send the same without the quotes, which is taken as well.
@@ -14,13 +14,15 @@ from typing import Final, Protocol
 
 from maildefer.digest import blake2b
 from maildefer.intake.writer.protocol import Message
+from maildefer.message.dsn.parameters import ParameterRefused, checked
 from maildefer.units import seconds_in
 
 AFTER: Final = "Maildefer-After"
 AT: Final = "Maildefer-At"
 KEY: Final = "Idempotency-Key"
+DSN: Final = "Maildefer-DSN"
 _OURS: Final = "maildefer-"
-_KNOWN: Final = frozenset({AFTER.lower(), AT.lower()})
+_KNOWN: Final = frozenset({AFTER.lower(), AT.lower(), DSN.lower()})
 MAX_KEY_CHARACTERS: Final = 255
 _SECONDS: Final = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,6})?").fullmatch
 _BARE: Final = re.compile(r"[!#-~][!-~]*").fullmatch  # printable, without spaces, and not begun by a quote
@@ -45,6 +47,8 @@ class PushHeaders:
     at: str = ""
     """A time in UTC, in ISO 8601."""
     idempotency_key: str = ""
+    dsn: str = ""
+    """What is asked of reports: see `message/dsn/parameters`."""
 
 
 NOTHING: Final = PushHeaders()
@@ -54,10 +58,10 @@ def parse(header: Fields) -> PushHeaders:
     """Read them. Raises ValueError, which names the field, for a value that is none, and for a name that is none."""
     for name in header:
         if name[: len(_OURS)].lower() == _OURS and name.lower() not in _KNOWN:
-            shown = f" {name[:40]}" if name.isascii() and name.isprintable() else ""
-            raise ValueError(f"no such field{shown}: give {AFTER} or {AT}, and {KEY}")
-    after, at, key = _value(header, AFTER), _value(header, AT), _value(header, KEY)
-    if after is None and at is None and key is None:
+            shown = f" {name[:30]}" if name.isascii() and name.isprintable() else ""
+            raise ValueError(f"no such field{shown}: give {AFTER} or {AT}, {DSN}, and {KEY}")
+    after, at, key, dsn = (_value(header, name) for name in (AFTER, AT, KEY, DSN))
+    if after is None and at is None and key is None and dsn is None:
         return NOTHING
     if after is not None and at is not None:
         raise ValueError(f"give {AFTER} or {AT}, not both")
@@ -65,6 +69,7 @@ def parse(header: Fields) -> PushHeaders:
         after_seconds=None if after is None else _seconds(after),
         at="" if at is None else _time(at),
         idempotency_key="" if key is None else _key(key),
+        dsn="" if dsn is None else _dsn(dsn),
     )
 
 
@@ -75,7 +80,8 @@ def request_name(token: bytes, key: str) -> str:
 
 def fingerprint(message: Message) -> blake2b:
     """Begin the digest of a request, to which the body is added: another envelope, time or body is another request."""
-    same = (message.sender, message.recipients, message.after_seconds, message.at)
+    same: tuple[object, ...] = (message.sender, message.recipients, message.after_seconds, message.at)
+    same += (message.dsn,) if message.dsn else ()
     return blake2b(repr(same).encode("utf-8", "backslashreplace") + b"\n", digest_size=16)
 
 
@@ -104,6 +110,13 @@ def _time(text: str) -> str:
         raise ValueError(f"{AT} takes a time with its zone, such as 2027-01-31T08:00:00+01:00") from None
     except OverflowError:  # at either end of the calendar: refused as any time that is past, or too late
         return text
+
+
+def _dsn(text: str) -> str:
+    try:
+        return checked(text)
+    except ParameterRefused as fault:
+        raise ValueError(f"{DSN}: {fault}") from None
 
 
 def _key(text: str) -> str:

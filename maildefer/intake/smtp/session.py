@@ -16,7 +16,7 @@ from maildefer.intake.smtp.auth import AuthDialogue
 from maildefer.intake.smtp.connection import Answer
 from maildefer.intake.smtp.data_commands import DataCommands
 from maildefer.intake.smtp.transaction import Transaction, note_refusal
-from maildefer.message.envelope import encode_address
+from maildefer.message.dsn import parameters as dsn_parameters
 
 Command = Callable[[Any, str], Answer]
 _BODIES = {"7BIT", "8BITMIME"}
@@ -103,18 +103,21 @@ class SmtpSession(DataCommands):
             return replies.SYNTAX_MAIL
         if syntax.is_source_route(argument[5:]):
             return replies.SOURCE_ROUTE
-        if (path := syntax.path(argument[5:])) is None or not _is_valid(path.address):
+        if (path := syntax.path(argument[5:])) is None or not syntax.is_valid(path.address):
             return replies.BAD_SENDER
         if (parameters := syntax.parameters(path.parameters)) is None:
             return replies.SYNTAX_MAIL
         utf8 = "SMTPUTF8" in parameters
         if parameters.pop("SMTPUTF8", ""):  # it has no value (RFC 6531, section 3.1)
             return replies.SYNTAX_MAIL
+        if isinstance(dsn := self._take_dsn(parameters, dsn_parameters.OF_MESSAGE), Reply):
+            return dsn
         if refusal := self._parameter_refusal(parameters) or _utf8_refusal(path.address, utf8):
             return refusal
+        transaction = Transaction(sender=path.address, via=self._via(utf8), utf8=utf8, dsn=dsn)
         if (shortage := self.context.writer.known_shortage()) is None:
-            return self._begin_if_capacity(path.address, utf8)
-        return replies.FULL if shortage else self._begin_transaction(path.address, utf8)
+            return self._begin_if_capacity(transaction)
+        return replies.FULL if shortage else self._begin_transaction(transaction)
 
     def rcpt(self, argument: str) -> Answer:
         if self.transaction is None:
@@ -125,12 +128,17 @@ class SmtpSession(DataCommands):
             return replies.SYNTAX_RCPT
         if syntax.is_source_route(argument[3:]):
             return replies.SOURCE_ROUTE
-        if (path := syntax.path(argument[3:])) is None or not path.address or not _is_valid(path.address):
+        if (
+            (path := syntax.path(argument[3:])) is None
+            or not path.address
+            or not syntax.is_valid(path.address)
+        ):
             return replies.BAD_RECIPIENT
         address = self.context.recipients.qualified(path.address, self.context.options.hostname)
-        if path.parameters:
-            known = syntax.parameters(path.parameters) is not None
-            return replies.UNKNOWN_PARAMETER if known else replies.SYNTAX_RCPT
+        if isinstance(dsn := self._recipient_dsn(path.parameters) if path.parameters else "", Reply):
+            return dsn
+        if dsn:
+            self.transaction.recipient_dsn[address] = dsn
         refusal = _utf8_refusal(address, self.transaction.utf8) or self._recipient_refusal(
             address, len(self.transaction.recipients)
         )
@@ -208,7 +216,22 @@ class SmtpSession(DataCommands):
             offered.append(f"AUTH {' '.join(sasl.MECHANISMS)}")
         if xclient.allowed(self):
             offered += [f"XCLIENT {xclient.XCLIENT}", f"XFORWARD {xclient.XFORWARD}"]
+        if self.context.options.dsn:
+            offered.append("DSN")
         return [*offered, "8BITMIME", "ENHANCEDSTATUSCODES", "CHUNKING"]
+
+    def _recipient_dsn(self, text: str) -> str | Reply:
+        if (parameters := syntax.parameters(text)) is None:
+            return replies.SYNTAX_RCPT
+        dsn = self._take_dsn(parameters, dsn_parameters.OF_RECIPIENT)
+        return replies.UNKNOWN_PARAMETER if parameters and isinstance(dsn, str) else dsn
+
+    def _take_dsn(self, parameters: dict[str, str], names: tuple[str, ...]) -> str | Reply:
+        """Remove RFC 3461's parameters, and return their text; where it is not offered, they stay, to be refused."""
+        try:
+            return dsn_parameters.taken(parameters, names) if self.context.options.dsn else ""
+        except dsn_parameters.ParameterRefused as fault:
+            return replies.bad_parameter(fault)
 
     def _parameter_refusal(self, parameters: dict[str, str]) -> Reply | None:
         """The refusal of a parameter of MAIL; None where all can be met."""
@@ -223,11 +246,11 @@ class SmtpSession(DataCommands):
             return replies.TOO_LARGE
         return replies.UNKNOWN_PARAMETER if parameters else None
 
-    async def _begin_if_capacity(self, sender: str, utf8: bool) -> Reply:
-        return replies.FULL if await self.context.writer.shortage() else self._begin_transaction(sender, utf8)
+    async def _begin_if_capacity(self, transaction: Transaction) -> Reply:
+        return replies.FULL if await self.context.writer.shortage() else self._begin_transaction(transaction)
 
-    def _begin_transaction(self, sender: str, utf8: bool) -> Reply:
-        self.transaction = Transaction(sender=sender, via=self._via(utf8), utf8=utf8)
+    def _begin_transaction(self, transaction: Transaction) -> Reply:
+        self.transaction = transaction
         return replies.SENDER_OK
 
     def _via(self, utf8: bool) -> str:
@@ -254,16 +277,6 @@ class SmtpSession(DataCommands):
         if others >= self.context.options.max_recipients:
             return replies.TOO_MANY_RECIPIENTS
         return self.context.recipients.refusal(address)
-
-
-def _is_valid(address: str) -> bool:
-    if syntax.is_too_long(address):
-        return False
-    try:
-        encode_address(address)
-    except ValueError:
-        return False
-    return True
 
 
 def _utf8_refusal(address: str, utf8: bool) -> Reply | None:

@@ -10,6 +10,8 @@ import re
 import socket
 from typing import Final, NamedTuple
 
+from maildefer.message.envelope import encode_address
+
 _WORD: Final = r'[^\s<>"\\()\[\],:;@]+'
 _QUOTED: Final = r'"(?:[^"\\]|\\.)*"'
 _DOMAIN: Final = rf"(?:{_WORD}|\[[^\s<>\[\]]+\])"
@@ -18,7 +20,7 @@ _PATH: Final = re.compile(
     rf"\s*(?:<((?:{_WORD}|{_QUOTED})(?:@{_DOMAIN})?|)>|({_WORD}@{_DOMAIN}))(?:\s+(.*))?", re.DOTALL
 ).fullmatch
 _ROUTE: Final = re.compile(r"\s*<?\s*@[^\s<>:]*:").match
-_PARAMETER: Final = re.compile(r"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([!-<>-~]+))?").fullmatch
+_PARAMETER: Final = re.compile(r"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([!-<>-~\u00a0-\U0010ffff]+))?").fullmatch
 _DOT_STRING: Final = re.compile(r'[^\s<>"\\()\[\],:;@.]+(?:\.[^\s<>"\\()\[\],:;@.]+)*').fullmatch
 _NAME: Final = re.compile(r"[^\s\x00-\x1f\x7f]{1,255}").fullmatch
 _LOCAL_PART_BYTES: Final = 64  # RFC 5321, section 4.5.3.1, as is the domain's
@@ -54,6 +56,17 @@ def is_too_long(address: str) -> bool:
         len(local.encode(errors="surrogateescape")) > _LOCAL_PART_BYTES
         or len(domain.encode(errors="surrogateescape")) > _DOMAIN_BYTES
     )
+
+
+def is_valid(address: str) -> bool:
+    """Whether it has no excessive length, and can stand in an envelope."""
+    if is_too_long(address):
+        return False
+    try:
+        encode_address(address)
+    except ValueError:
+        return False
+    return True
 
 
 def is_source_route(text: str) -> bool:

@@ -28,6 +28,16 @@ class Transaction:
     """SMTPUTF8 was asked for (RFC 6531)."""
     recipients: list[str] = field(default_factory=list)
     """Those that were accepted, in their order; LMTP replies for each, also where one is named twice."""
+    dsn: str = ""
+    """RET and ENVID, as `message/dsn/parameters` has them."""
+    recipient_dsn: dict[str, str] = field(default_factory=dict)
+    """NOTIFY and ORCPT, where a recipient comes with any, whether it is accepted or not; the last counts."""
+
+    def asked_of_reports(self) -> dict[str, str]:
+        """By recipient, the parameters for its entry."""
+        if not self.dsn:
+            return self.recipient_dsn
+        return {each: f"{self.dsn} {self.recipient_dsn.get(each, '')}".rstrip() for each in self.recipients}
 
 
 class IncomingMessage:
@@ -127,6 +137,7 @@ class IncomingMessage:
             together=self._together,
             draft=self._draft,
             whole=whole,
+            dsn=self._transaction.asked_of_reports(),
         )
 
     def _look_for_loops(self, pieces: tuple[bytes, ...], recipients: tuple[str, ...]) -> None:

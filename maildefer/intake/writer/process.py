@@ -234,6 +234,7 @@ class Writer:
             when=time.time(),
             via=message.via,
             client=message.client,
+            dsn=message.dsn.get(recipient, ""),
         )
 
     def _withdraw(self, stored: list[Stored]) -> None:

@@ -37,6 +37,8 @@ class Message(NamedTuple):
     after_seconds: float | None = None
     at: str = ""
     """In ISO 8601, with a zone."""
+    dsn: dict[str, str] = {}  # noqa: RUF012  # a default that nobody changes
+    """By recipient, what the sender asks of reports, where it does: see `message/dsn/parameters`."""
 
 
 class Job(NamedTuple):

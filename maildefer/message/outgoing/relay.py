@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from maildefer import log_context
 from maildefer.errors import AddressRefused
 from maildefer.message import addresses
+from maildefer.message.dsn.asked import passed_on
 from maildefer.message.envelope import encode_address
 from maildefer.message.outgoing.mx import RelayUnresolved, exchangers
 from maildefer.message.request import MailRequest
@@ -103,7 +104,7 @@ class Relay:
         refused: dict[str, tuple[int, bytes]] = {}
         if outgoing is not None and len(recipients) > 1:
             taken, refused = outgoing.recorded()
-        sending = SmtpDelivery(self, sender, data)
+        sending = SmtpDelivery(self, sender, data, passed_on(message, sender))
         sending.send([one for one in recipients if one not in taken and one not in refused])
         if not sending.refused and not refused:
             return

@@ -26,10 +26,12 @@ class Connector(Protocol):
 class SmtpDelivery:
     """The delivery of one message. `taken` and `refused`: the recipients by the servers' replies so far."""
 
-    def __init__(self, connector: Connector, sender: str, data: bytes) -> None:
+    def __init__(self, connector: Connector, sender: str, data: bytes, dsn: str = "") -> None:
+        """`dsn`: parameters for servers that take them, as `message.dsn.parameters` has them."""
         self._connector = connector
         self._sender = sender
         self._data = data
+        self._dsn = dsn.split()
         self._faults: list[Exception] = []
         self._is_in_doubt = False
         self.reached = False  # whether any host has answered
@@ -98,10 +100,15 @@ class SmtpDelivery:
         options = [] if all(one.isascii() for one in (self._sender, *recipients)) else ["SMTPUTF8"]
         if not self._data.isascii() and connection.has_extn("8bitmime"):
             options.append("BODY=8BITMIME")
+        dsn = self._dsn if self._dsn and connection.has_extn("dsn") else []
+        options += [word for word in dsn if word.startswith(("RET=", "ENVID="))]
+        of_recipient = [word for word in dsn if word.startswith(("NOTIFY=", "ORCPT="))]
         replies: Mapping[str, ServerReply] = {}
         raised: Exception | None = None
         try:
-            answer = connection.sendmail(self._sender, recipients, self._data, options)
+            answer = connection.sendmail(
+                self._sender, recipients, self._data, options, *([of_recipient] if of_recipient else ())
+            )
             if isinstance(answer, dict):  # a substitute for smtplib in tests may return nothing
                 replies = answer
         except smtplib.SMTPRecipientsRefused as fault:

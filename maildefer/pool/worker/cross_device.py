@@ -33,6 +33,7 @@ def hand_off_copy(claim: Claim, other: Layout, *, host: str) -> None:
             when=SYSTEM.time(),
             via=envelope.HANDOFF,
             client=f"key {first}",
+            dsn=found.dsn,
         )
         return [block, data[offset:]]
 

@@ -244,6 +244,14 @@ def test_a_message_waits_until_a_time_that_is_given_with_its_zone(web: Web) -> N
     assert [due_of(name) for name in later(web)] == [4102439400]
 
 
+def test_what_is_asked_of_reports_is_kept_with_each_entry_and_refused_without_an_envelope(web: Web) -> None:
+    asked = {"Maildefer-DSN": "NOTIFY=NEVER ENVID=QQ"}
+    assert web.post(path="/queues/queue?recipient=a@x&recipient=b@x", headers=asked)[0] == 201
+    assert {one.dsn for one, _ in web.entries() if one is not None} == {"ENVID=QQ NOTIFY=NEVER"}
+    assert web.post(headers=asked)[0] == 400
+    assert len(new(web)) == 2
+
+
 def test_no_time_at_all_is_now(web: Web) -> None:
     assert web.post(headers={"Maildefer-After": "0"})[0] == 201
     assert (len(new(web)), later(web)) == (1, [])

@@ -8,6 +8,7 @@ from multidict import CIMultiDict
 from maildefer.intake.http.push_headers import (
     AFTER,
     AT,
+    DSN,
     KEY,
     NOTHING,
     PushHeaders,
@@ -126,7 +127,7 @@ def test_any_other_moment_is_refused_by_its_name(text: str) -> None:
     "name", ["Maildefer-Aftr", "maildefer-unique", "MAILDEFER-PRIORITY", "Maildefer-", "Maildefer-After-"]
 )
 def test_a_field_of_ours_that_is_unknown_is_refused_and_the_known_ones_are_named(name: str) -> None:
-    told = f"no such field {name}: give Maildefer-After or Maildefer-At, and Idempotency-Key"
+    told = f"no such field {name}: give Maildefer-After or Maildefer-At, Maildefer-DSN, and Idempotency-Key"
     assert refusal((name, "5")) == told
     assert refusal((AFTER, "5"), (KEY, "k"), (name, "")) == told
 
@@ -178,3 +179,11 @@ def test_another_envelope_time_or_body_is_another_request_and_its_way_here_is_no
     ]
     assert len(set(others)) == len(others)
     assert of(client="([127.0.0.2])", pieces=(b"x",), draft=3) == of()
+
+
+def test_what_is_asked_of_reports_is_checked_as_by_smtp_and_another_is_another_request() -> None:
+    asked = parsed((DSN, "notify=never RET=HDRS")).dsn
+    assert asked == "RET=HDRS NOTIFY=NEVER"
+    assert DSN in refusal((DSN, "NOTIFY=SOMETIMES"))
+    with_dsn = MESSAGE._replace(dsn=dict.fromkeys(MESSAGE.recipients, asked))
+    assert fingerprint(with_dsn).digest() != fingerprint(MESSAGE).digest()

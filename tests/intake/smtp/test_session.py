@@ -98,6 +98,7 @@ def test_ehlo_offers_what_there_is(server: FrontEnd) -> None:
         (HELLO + b"MAIL FROM:<a@b>\r\nRCPT TO:<c@d> NOTIFY=NEVER\r\n", replies.UNKNOWN_PARAMETER),
         (HELLO + b"MAIL FROM:<a@b>\r\nRCPT TO:<c@d> ORCPT=rfc822;c@d\r\n", replies.UNKNOWN_PARAMETER),
         (HELLO + b"MAIL FROM:<a@b>\r\nRCPT TO:<c@d> =\r\n", replies.SYNTAX_RCPT),
+        (HELLO + b"MAIL FROM:<a@b>\r\nRCPT TO:<c@d> ORCPT=\xff\r\n", replies.NOT_UTF8),
         (HELLO + b"MAIL FROM:<a@b>\r\nRCPT TO:<@r1,@r2:c@d>\r\n", replies.SOURCE_ROUTE),
         (HELLO + "MAIL FROM:<a@b>\r\nRCPT TO:<ü@d>\r\n".encode(), replies.NEEDS_UTF8),
         (HELLO + b"DATA\r\n", replies.RCPT_FIRST),

@@ -9,6 +9,9 @@ import pytest
 
 from maildefer.maildir.claims import Claimer
 from maildefer.maildir.layout import Layout, create_queue
+from maildefer.maildir.push import Pusher
+from maildefer.message.dsn.parameters import parsed
+from maildefer.message.envelope import block
 from maildefer.message.request import received
 from maildefer.pool.scoreboard import Scoreboard
 from maildefer.pool.scoreboard_slot import ScoreboardSlot
@@ -79,3 +82,17 @@ def test_a_shipped_entry_keeps_its_priority(queues: tuple[Layout, Layout, Layout
     Queue(first.path).push(b"Subject: x\n\nbody\n", sender="a@x", recipient="b@y", priority="high")
     shipped(first, second)
     assert ",p=high," in only(second.new)
+
+
+def test_what_the_sender_asks_of_reports_goes_with_it(queues: tuple[Layout, Layout, Layout]) -> None:
+    first, second, third = queues
+    asked = "RET=HDRS ENVID=QQ314 NOTIFY=NEVER"
+    Pusher(first, host=HOST).push(
+        lambda stem: [block(stem, "a@x", "b@y", host="h", when=0, via="ESMTP", dsn=asked), b"\nhi\n"]
+    )
+    shipped(first, second)
+    shipped(second, third)
+    name = only(third.new)
+    message = received(Path(third.new, name).read_bytes(), name, 1, third.path, None)
+    assert message.dsn == parsed(asked)
+    assert (message.dsn.envid, message.Data) == ("QQ314", b"\nhi\n")
