@@ -1,13 +1,15 @@
-"""A next server for mail that is sent: real sockets, replies by script, and what it has taken."""
+"""Next servers for mail that is sent: one with real sockets and replies by script; and what real ones have taken."""
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 CLOSE = "close"  # the connection, without a reply
 TAKEN = "taken"  # the message, and then the connection closed without a reply
@@ -45,6 +47,37 @@ class NextServer:
                 if scripted:
                     return scripted
         return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RealServer:
+    """A mail server of another project, which puts what it takes into a Maildir, below a field for the recipient."""
+
+    port: int
+    maildir: Path
+    field: bytes
+
+    def copies(self, recipient: str) -> int:
+        return self.recipients().count(recipient)
+
+    def recipients(self) -> list[str]:
+        """Of all messages there are, one for each copy."""
+        line = re.compile(rb"^%b: *(\S+)" % re.escape(self.field), re.MULTILINE | re.IGNORECASE)
+        found = (line.search(data) for data in self.messages())
+        return sorted(match[1].decode() for match in found if match)
+
+    def messages(self) -> list[bytes]:
+        new = self.maildir / "new"
+        return [path.read_bytes() for path in new.iterdir()] if new.exists() else []
+
+
+def greets(port: int) -> bool:
+    """Whether a server on loopback is ready for mail."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=5) as client:
+            return client.recv(512).startswith(b"220")
+    except OSError:
+        return False
 
 
 @contextmanager

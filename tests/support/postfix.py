@@ -1,4 +1,4 @@
-"""A Postfix of a test's own, on loopback, which passes on all that it is given to where it is told to."""
+"""A Postfix of a test's own, on loopback: it passes on all that it is given to where it is told to, or keeps it."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pytest
 from benchmarks.ports import free_port
 from benchmarks.postfix import DAEMONS, running
 from tests.support.certificates import CI, need
+from tests.support.next_server import RealServer
 
 _MAIN = """\
 compatibility_level = 3.6
@@ -51,6 +52,7 @@ flush unix n - n 1000? 0 flush
 proxymap unix - - n - - proxymap
 smtp unix - - n - - smtp
 lmtp unix - - n - - lmtp
+virtual unix - n n - - virtual
 error unix - - n - - error
 retry unix - - n - - error
 anvil unix - - n - 1 anvil
@@ -91,3 +93,28 @@ def relaying(folder: Path, transport: str, *settings: str, service: str = "") ->
     main += "".join(f"{line}\n" for line in settings)
     with running(folder, folder / "spool", port, main, f"{_MASTER.format(port=port)}{service}\n"):
         yield Relay(port, folder)
+
+
+_KEEPING = """\
+virtual_transport = virtual
+virtual_mailbox_domains = static:all
+virtual_mailbox_maps = static:mail/
+virtual_mailbox_base = {home}
+virtual_uid_maps = static:65534
+virtual_gid_maps = static:65534
+virtual_minimum_uid = 1
+smtpd_delay_reject = no
+smtpd_recipient_restrictions = check_recipient_access regexp:{home}/at_rcpt, permit
+smtpd_end_of_data_restrictions = check_recipient_access regexp:{home}/at_end
+"""
+
+
+@contextmanager
+def taking(folder: Path, *settings: str, at_rcpt: str = "", at_end: str = "") -> Iterator[RealServer]:
+    """In a folder from `home`; with lines of access(5) for a recipient, at its RCPT and at the end of the data."""
+    (folder / "mail").mkdir()
+    os.chown(folder / "mail", 65534, 65534)
+    (folder / "at_rcpt").write_text(at_rcpt)
+    (folder / "at_end").write_text(at_end)
+    with relaying(folder, "error:nowhere", *_KEEPING.format(home=folder).splitlines(), *settings) as relay:
+        yield RealServer(port=relay.port, maildir=folder / "mail", field=b"Delivered-To")
