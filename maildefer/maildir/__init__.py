@@ -15,6 +15,7 @@ The filesystem, the clock and randomness are passed in as a `System`; no module 
     scan              lists folders lazily; reading: reads the bytes of a claimed entry
     reasons           the file that says why an entry was buried
     journal           the optional record of pushes and settles
+    outbox/           what handlers send: it is seen when they have returned, all of it or nothing
     idempotency/      requests that are carried out once, however often they come
     markers/          at most one entry for each name at a time
     rights/           modes, and safe work in folders that other users may write to
@@ -22,6 +23,6 @@ The filesystem, the clock and randomness are passed in as a `System`; no module 
     operator/         work of commands on single entries and whole queues
 
 The life of an entry: push > claims > upkeep/promote or upkeep/reclaim > claims.
-Imports point down: upkeep, operator > idempotency > claims, push, pop > markers > drafts > due > journal, doubt,
-reasons > layout > control_folder > durable, scan > names, reading, rights > system.
+Imports point down: upkeep, operator > outbox > idempotency > claims, push, pop > markers > drafts > due > journal,
+doubt, reasons > layout > control_folder > durable, scan > names, reading, rights > system.
 """

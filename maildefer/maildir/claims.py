@@ -10,14 +10,14 @@ import errno
 import re
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from typing import Protocol
 
 from maildefer.errors import ClaimLost, ClaimRefused, QueueError, QueueMissing, UseAfterFork, raise_named
 from maildefer.maildir import doubt, names, reading
-from maildefer.maildir import layout as layouts
 from maildefer.maildir.due import postpone
 from maildefer.maildir.journal import Journal, journal_of
-from maildefer.maildir.layout import Layout
+from maildefer.maildir.layout import Layout, make_again
 from maildefer.maildir.markers import ends
 from maildefer.maildir.markers.names import IN_KEY
 from maildefer.maildir.names import EntryName
@@ -25,7 +25,7 @@ from maildefer.maildir.reasons import write_reason
 from maildefer.maildir.rights.modes import is_shared_at
 from maildefer.maildir.system import SYSTEM, System
 
-_OTHER, _LONGEST = re.compile(r":|,[cdfhu]=").search, names.MAX_SHARED_KEY_BYTES
+_OTHER, _LONGEST = re.compile(r":|,[cdfhou]=").search, names.MAX_SHARED_KEY_BYTES
 QUICK_SECONDS = 0.1  # an ENOENT sooner than this is no reply to a retry: another process was first
 
 
@@ -34,8 +34,7 @@ class ClaimSlots(Protocol):
 
     def next_seq(self) -> int: ...
 
-    def take_place(self, seq: int, name: str) -> int:
-        """Publish a name; returns the place that is to be cleared later."""
+    def take_place(self, seq: int, name: str) -> int: ...
 
     def free_place(self, place: int) -> None: ...
 
@@ -64,15 +63,13 @@ class Claimer:
         self.kind = kind or Claim  # the class of the claims
         self.stale = False  # set in a forked child, which is not the claimer
         self.slots = slots
-        self.host = host
-        self.system = system
+        self.host, self.system = host, system
         self.mount_time = mount_time or system.time
         self.local = local
         self.journal: Journal | None = None
         self.is_shared = False  # whether a front end of another user shares the queue, and chooses names
         self._permit = may_claim
-        self._new = f"{layout.new}/"
-        self._cur = f"{layout.cur}/"
+        self._new, self._cur = f"{layout.new}/", f"{layout.cur}/"
         self.serve_under(lease)
 
     @property
@@ -142,7 +139,7 @@ class Claim:
     filesystem refused; after the latter the claim is still held and may be settled again.
     """
 
-    __slots__ = ("_claimer", "_entry", "_place", "began", "key", "name")
+    __slots__ = ("_claimer", "_entry", "_place", "began", "committed", "key", "name")
 
     def __init__(
         self, claimer: Claimer, name: str, key: str, entry: EntryName | None, place: int, began: float
@@ -153,6 +150,7 @@ class Claim:
         self._entry = entry  # as it was waiting; None: all counters are zero
         self._place = place
         self.began = began  # on the boot clock
+        self.committed = "" if entry is None else entry.outputs  # as in its name, until they are published
 
     @property
     def entry(self) -> EntryName:
@@ -162,7 +160,7 @@ class Claim:
     @property
     def to_settle(self) -> EntryName:
         """The parts for the next name: in a shared queue, of a name that no other entry can have (I2)."""
-        claimer, entry = self._claimer, self.entry
+        claimer, entry = self._claimer, replace(self.entry, outputs=self.committed)
         if not claimer.is_shared:
             return entry
         return names.with_unique(entry, names.unique_of(self.name), claimer.host, claimer.system)
@@ -177,9 +175,10 @@ class Claim:
 
     def read(self, limit_bytes: int = 64 << 20) -> bytes:
         """Read the entry's bytes. Raises EntryMalformed, EntryTooLarge, ClaimLost, StorageFault's kinds."""
-        claimer = self._claimer
         try:
-            return reading.read_entry(claimer._cur + self.name, limit_bytes, system=claimer.system)
+            return reading.read_entry(
+                self._claimer._cur + self.name, limit_bytes, system=self._claimer.system
+            )
         except FileNotFoundError as fault:
             self._free_place()
             raise ClaimLost(self.name) from fault
@@ -229,12 +228,14 @@ class Claim:
         self._move(claimer.layout.dead_new, entry.waiting(), folder=".dead")
         return entry.waiting()
 
-    def handoff(self, other: Layout) -> None:
-        """Move the entry to another queue on the same filesystem, in one rename; key and crashes are kept.
+    def handoff(self, other: Layout, *, outputs: str = "") -> None:
+        """Move the entry to another queue on the same filesystem, in one rename; key, crashes and OUTPUTS go along.
 
         Attempts begin at zero. Raises QueueMissing; across filesystems OSError EXDEV: see `pool.worker.cross_device`.
         """
-        self._move(other.new, self.to_settle.handed_on().waiting(), other=other)
+        claimer = self._claimer
+        entry = names.with_outputs(self.to_settle, outputs, claimer.host, claimer.system)
+        self._move(other.new, entry.handed_on().waiting(), other=other)
 
     def mount_time(self) -> float:
         """The present time by the mount's clock, as far as this host knows it, in Unix seconds."""
@@ -265,7 +266,7 @@ class Claim:
                     raise QueueMissing(other.path) from fault
                 if last or fault.errno != errno.ENOENT:
                     raise_named(destination, fault)
-                layouts.make_again(claimer.layout, folder, claimer.system)  # our own name is in `cur/`
+                make_again(claimer.layout, folder, claimer.system)  # our own name is in `cur/`
         self._free_place()
         if IN_KEY in self.name and (other is not None or folder in (".dead", ".done")):
             ends.free_marker_of(claimer.layout, self.entry, folder_path, system=claimer.system)
@@ -275,16 +276,15 @@ class Claim:
 
         The destination can't tell, since the entry may have been moved on from there.
         """
-        claimer = self._claimer
         if fault.errno not in doubt.DOUBTFUL:
             return True
         try:
-            return doubt.is_still_claimed(claimer.layout, self.name, claimer.system)
+            return doubt.is_still_claimed(self._claimer.layout, self.name, self._claimer.system)
         except ClaimLost:
             self._free_place()
             raise
         except OSError as worse:
-            raise_named(claimer.layout.path, worse)
+            raise_named(self._claimer.layout.path, worse)
 
     def _must_be_held(self) -> None:
         if self._claimer.stale:

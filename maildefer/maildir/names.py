@@ -1,6 +1,6 @@
 """Names of entries and leases: the one place that parses and builds them.
 
-    new/    KEY[,u=UNIQUE][,f=FAILURES][,h=HANDOFFS][,a=ATTEMPTS][,c=CRASHES][,n=RETURNS][,d=DUE]
+    new/    KEY[,u=UNIQUE|,o=OUTPUTS][,f=FAILURES][,h=HANDOFFS][,a=ATTEMPTS][,c=CRASHES][,n=RETURNS][,d=DUE]
     cur/    KEY,u=…,f=…,h=…,a=…,c=…,n=…:1,LEASE.PID.SEQ
     later/  KEY,u=…,f=…,h=…,a=…,c=…,n=…,d=DUE_UNIX_SECONDS
     KEY  =  <unix secs>.M<usecs>P<pid>Q<count>R<random hex>.<host>[,t=<unix secs>][,p=PRIORITY][,q=<marker>],S=<bytes>
@@ -10,11 +10,12 @@ The first field of a key is when the entry was pushed, from which its age counts
 its first due time there, and when it was pushed in `t`. In `new/` a `d` means that the entry is not claimed before.
 
 Names of other writers have none of our fields, which then count as zero; unknown fields stay where they are, as part of
-the key. `u`, `f` and `h`, which came later, stand first, so that an older version carries them along.
+the key. `u`, `o`, `f` and `h`, which came later, stand first, so that an older version carries them along.
 
 A front end of another user chooses the names of the entries that it puts in, and may choose names that entries of
 others have or will get. So in such a queue every entry that leaves `cur/` gets a UNIQUE made of its claim (decision
-50): no two entries get the same next name, whatever names they had before.
+50): no two entries get the same next name, whatever names they had before. OUTPUTS is one as well: under it a claim has
+committed what its handlers have sent (decision 73); an `h` at its end says that the entry was handed on with it.
 Source of the form: the Maildir description (cr.yp.to/proto/maildir.html), Maildir++ for `S=`.
 """
 
@@ -33,15 +34,16 @@ MAX_KEY_BYTES = 144  # so that key, fields, lease and sequence stay under the 25
 MAX_HANDOFFS = 1000  # with one more the handoffs are taken for a loop
 MAX_DUE = 10**12 - 1  # a field has at most 12 digits
 _RANK = {"f=": 0, "h=": 1, "a=": 2, "c=": 3, "n=": 4, "d=": 5}  # our fields, in the order in which they stand
+_COUNTERS = "failures", "handoffs", "attempts", "crashes", "returns", "due"
 _OWNER = re.compile(r"([a-z0-9-]{1,40}-[0-9]{1,10}-[0-9a-f]{4,16})\.([0-9]{1,10})\.([0-9]{1,19})\Z")
 _NUMBERS = r"([0-9]{1,11})\.M([0-9]{6})P[0-9]+Q[0-9]+R[0-9a-f]{16}"  # the beginning of a key of ours
 _OWN = re.compile(rf"{_NUMBERS}\.[^,/]+(?:,t=([0-9]{{1,11}}))?(?:,[pq]=\w+)*,S=[0-9]+\Z")
 _PUSHED = ",t="  # before the time of a push for later
 _POP = "pop-"
 _UNIQUE_BYTES = 5
-_UNIQUE = re.compile(r",u=[0-9a-f]{10}\Z")
-_UNIQUE_LENGTH = len(",u=") + 2 * _UNIQUE_BYTES
-MAX_SHARED_KEY_BYTES = MAX_KEY_BYTES - _UNIQUE_LENGTH  # of a key that has a UNIQUE, or will get one
+_UNIQUE = re.compile(r",(?:u=([0-9a-f]{10})|o=([0-9a-f]{10}h?))\Z")
+HANDED_ON = "h"  # at the end of OUTPUTS
+MAX_SHARED_KEY_BYTES = MAX_KEY_BYTES - 13  # of a key that has a UNIQUE or OUTPUTS, or will get one
 _count = itertools.count()
 
 
@@ -49,12 +51,13 @@ _count = itertools.count()
 class EntryName:
     """An entry's name in parts. Claims charge `attempts`, reclaims `crashes`; `returns` tells its names apart.
 
-    `failures` are attempts that ended in an exception, `handoffs` the queues that it has left. `unique` tells entries
-    of one key apart, in a queue that a front end of another user shares; else it is empty.
+    `failures` are attempts that ended in an exception, `handoffs` the queues that it has left. `unique`, in a queue
+    that a front end of another user shares, and `outputs`, where some are committed, tell entries of one key apart.
     """
 
     key: str
     unique: str = ""
+    outputs: str = ""
     failures: int = 0
     handoffs: int = 0
     attempts: int = 0
@@ -72,27 +75,17 @@ class EntryName:
         key, colon, info = name.partition(":")
         if colon and (":" in info or not info.startswith(("1,", "2,"))):  # no info: a colon of another writer
             return cls(key=name)
-        found, last = [0] * len(_RANK), len(_RANK)
+        counts, last = dict[str, int](), len(_RANK)
         while True:
             rest, _, text = key.rpartition(",")
             rank = _RANK.get(text[:2], last)
             if rank >= last or not rest or (value := _count_of(text)) < 1:
                 break
-            key, last, found[rank] = rest, rank, value
-        failures, handoffs, attempts, crashes, returns, due = found
-        unique = ""
-        if len(key) > _UNIQUE_LENGTH and _UNIQUE.match(key, len(key) - _UNIQUE_LENGTH):
-            key, unique = key[:-_UNIQUE_LENGTH], key[-2 * _UNIQUE_BYTES :]
-        return cls(
-            key=key,
-            unique=unique,
-            failures=failures,
-            handoffs=handoffs,
-            attempts=attempts,
-            crashes=crashes,
-            returns=returns,
-            due=due or None,
-        )
+            key, last, counts[_COUNTERS[rank]] = rest, rank, value
+        found = _UNIQUE.search(key, 1) if ",u=" in key or ",o=" in key else None
+        unique, outputs = found.groups("") if found else ("", "")
+        key = key[: found.start()] if found else key
+        return cls(key=key, unique=unique, outputs=outputs, **counts)
 
     @property
     def failed(self) -> int:
@@ -102,23 +95,19 @@ class EntryName:
     @property
     def unique_key(self) -> str:
         """The part of the name before the counters, which no other entry's name begins with."""
-        return f"{self.key},u={self.unique}" if self.unique else self.key
+        return self.key + (f",u={self.unique}" if self.unique else self.outputs and f",o={self.outputs}")
+
+    @property
+    def is_handled(self) -> bool:
+        """Whether its handlers are done, and what they have sent is committed."""
+        return self.outputs != "" and not self.outputs.endswith(HANDED_ON)
 
     def waiting(self) -> str:
         """The name in `new/`, and in `.dead/`; with the due time, if there is one."""
         fields = self.unique_key
-        if self.failures:
-            fields += f",f={self.failures}"
-        if self.handoffs:
-            fields += f",h={self.handoffs}"
-        if self.attempts:
-            fields += f",a={self.attempts}"
-        if self.crashes:
-            fields += f",c={self.crashes}"
-        if self.returns:
-            fields += f",n={self.returns}"
-        if self.due is not None:
-            fields += f",d={self.due}"
+        for field, counter in zip(_RANK, _COUNTERS, strict=True):
+            if count := getattr(self, counter):
+                fields += f",{field}{count}"
         return fields
 
     def claimed(self, owner: str) -> str:
@@ -135,9 +124,8 @@ class EntryName:
 
     def handed_on(self) -> EntryName:
         """The next generation (I4), for another queue: crashes are kept, attempts begin at zero."""
-        return replace(
-            self.returned(attempts=-self.attempts, failures=-self.failures), handoffs=self.handoffs + 1
-        )
+        anew = self.returned(attempts=-self.attempts, failures=-self.failures)
+        return replace(anew, handoffs=self.handoffs + 1)
 
     def returned(self, *, attempts: int = 0, crashes: int = 0, failures: int = 0) -> EntryName:
         """The next generation (I4), with the same due time; the arguments are added to the counters."""
@@ -173,9 +161,9 @@ def pop_name(entry: EntryName, system: System) -> str:
 
 
 def fresh_stem(host: str, system: System, due: int | None = None, part: str = "") -> str:
-    """Return a new key without its size, unique over all hosts and times; the size is added when it is known.
+    """Return a new key without its size, unique over all hosts and times. `part`: a further part of it.
 
-    `due`: when the entry is due, if it is pushed for later; `part`: a further part of the key.
+    `due`: when the entry is due, if it is pushed for later.
     """
     seconds, micros = divmod(int(system.time() * 1_000_000), 1_000_000)
     padded = f"{1_000_000 + micros}"[1:]  # takes half the time of a format of six digits
@@ -199,15 +187,24 @@ def with_usable_key(entry: EntryName, host: str, system: System, *, shared: bool
 
     `shared`: the queue is one in which the entry will get a UNIQUE.
     """
-    key, longest = entry.key, MAX_SHARED_KEY_BYTES if shared or entry.unique else MAX_KEY_BYTES
+    key, is_longer = entry.key, shared or entry.unique_key != entry.key
+    longest = MAX_SHARED_KEY_BYTES if is_longer else MAX_KEY_BYTES
+    is_ours = not entry.outputs or entry.returns  # whoever commits outputs returns the entry, too
     if (
-        0 < len(key) <= longest
+        is_ours
+        and 0 < len(key) <= longest
         and ":" not in key
         and not is_field(key.rpartition(",")[2])
         and (key.isascii() or len(key.encode("utf-8", "replace")) <= longest)
     ):
         return entry
-    return replace(entry, key=fresh_stem(host, system), unique="")
+    return replace(entry, key=fresh_stem(host, system), unique="", outputs=entry.outputs if is_ours else "")
+
+
+def with_outputs(entry: EntryName, outputs: str, host: str, system: System) -> EntryName:
+    """Return the entry with these OUTPUTS, if there are any; they tell it from others as a UNIQUE does."""
+    alone = with_usable_key(replace(entry, unique="", outputs=""), host, system, shared=True)
+    return replace(alone, outputs=outputs) if outputs else entry
 
 
 def unique_of(claimed: str) -> str:
@@ -221,7 +218,9 @@ def unique_of(claimed: str) -> str:
 
 
 def with_unique(entry: EntryName, unique: str, host: str, system: System) -> EntryName:
-    """Return the entry with this UNIQUE instead of any that its name has; if it is empty, with a random one."""
+    """Return the entry with this UNIQUE, or if it is empty a random one, unless it has OUTPUTS, which tell it too."""
+    if entry.outputs:
+        return entry
     return with_usable_key(replace(entry, unique=unique or system.token(_UNIQUE_BYTES)), host, system)
 
 

@@ -47,11 +47,11 @@ likely_names = st.builds(
 ).filter(lambda name: name not in ("", ",") and not name.startswith("."))
 any_names = foreign_names | likely_names | plain_keys
 entries = st.builds(
-    lambda key, u, f, h, a, c, n: EntryName(
-        key=key, unique=u, failures=f, handoffs=h, attempts=a, crashes=c, returns=n
+    lambda key, apart, f, h, a, c, n: EntryName(
+        key=key, unique=apart[0], outputs=apart[1], failures=f, handoffs=h, attempts=a, crashes=c, returns=n
     ),
     plain_keys,
-    st.sampled_from(("", UNIQUE)),
+    st.sampled_from((("", ""), (UNIQUE, ""), ("", UNIQUE), ("", f"{UNIQUE}h"))),
     *[counters] * 5,
 )
 
@@ -203,7 +203,8 @@ def test_no_own_name_exceeds_200_bytes_and_a_time(due: int | None, more: int) ->
         key=key, failures=99, handoffs=1000, attempts=99999, crashes=9, returns=99999, due=names.MAX_DUE
     )
     lease = names.lease_name(host, replace(world.system, token=token))
-    for each, most in ((entry, 200 + more), (replace(entry, unique=UNIQUE), 213 + more)):
+    apart = replace(entry, unique=UNIQUE), replace(entry, outputs=f"{UNIQUE}h")
+    for each, most in zip((entry, *apart), (200 + more, 213 + more, 214 + more), strict=True):
         assert len(each.claimed(f"{lease}.4194304.{10**9}")) <= most
         assert len(each.deferred(names.MAX_DUE)) <= most
 
@@ -255,7 +256,7 @@ def test_entries_of_different_claims_never_map_onto_one_destination_whatever_the
     assert found[0].isdisjoint(before)
 
 
-@given(entries)
+@given(entries.filter(lambda entry: not entry.outputs))
 def test_an_entry_is_set_apart_by_its_claim_alone_and_keeps_key_and_counters(entry: EntryName) -> None:
     held = entry.claimed(OWNER)
     apart = names.with_unique(EntryName.parse(held), names.unique_of(held), LABEL, World().system)
@@ -263,6 +264,26 @@ def test_an_entry_is_set_apart_by_its_claim_alone_and_keeps_key_and_counters(ent
     assert EntryName.parse(apart.waiting()) == apart
     assert names.unique_of(EntryName(key="another").claimed(OWNER)) == apart.unique
     assert names.unique_of(entry.claimed(f"{OWNER}0")) != apart.unique
+
+
+@given(entries, st.sampled_from((UNIQUE, f"{UNIQUE}h")))
+def test_committed_outputs_set_an_entry_apart_and_stay_until_they_are_published(
+    entry: EntryName, outputs: str
+) -> None:
+    system = World().system
+    sent = names.with_outputs(entry, outputs, LABEL, system)
+    assert replace(sent, outputs="") == replace(entry, unique="", outputs="")
+    assert EntryName.parse(sent.claimed(OWNER)).outputs == outputs
+    assert sent.is_handled == (outputs == UNIQUE)
+    for after in (sent.returned(crashes=1), sent.promoted(), sent.handed_on()):
+        assert names.with_unique(after, "fedcba9876", LABEL, system) == after
+        assert names.with_usable_key(EntryName.parse(after.waiting()), LABEL, system) == after
+    assert names.with_outputs(entry, "", LABEL, system) == entry
+
+
+def test_outputs_that_another_writer_has_put_into_a_name_are_not_believed() -> None:
+    entry = names.with_usable_key(EntryName.parse(f"{KEY},o={UNIQUE},a=1"), LABEL, World().system)
+    assert (entry.outputs, entry.attempts, entry.key == KEY) == ("", 1, False)
 
 
 @pytest.mark.parametrize("claimed", [False, True])
@@ -290,7 +311,18 @@ def test_attempts_never_fall_below_zero() -> None:
 
 @pytest.mark.parametrize(
     "key",
-    ["12:30:00.mail", "x" * 145, "é" * 100, "", "X,a=1", "X,d=0", "X,f=1", f"X,u={UNIQUE}", "\udcff" * 145],
+    [
+        "12:30:00.mail",
+        "x" * 145,
+        "é" * 100,
+        "",
+        "X,a=1",
+        "X,d=0",
+        "X,f=1",
+        f"X,u={UNIQUE}",
+        f"X,o={UNIQUE}h",
+        "\udcff" * 145,
+    ],
 )
 def test_a_foreign_key_that_cannot_carry_our_fields_gets_a_fresh_one(key: str) -> None:
     entry = names.with_usable_key(EntryName(key=key, attempts=2), LABEL, World().system)

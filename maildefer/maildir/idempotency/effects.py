@@ -139,7 +139,7 @@ class EffectSweeper(Expirer):
         wanted = set(keys.values())
         for queue in dict.fromkeys((self._layout, *self._queues())) if wanted else ():
             self._system.lstat(queue.control)  # else its mount may be away
-            for name in _entries(queue, self._system):
+            for name in unended(queue, self._system):
                 wanted.discard(EntryName.parse(name).key)
         absent = {place for place, key in keys.items() if key in wanted}
         over, self._absent = absent & self._absent, absent - self._absent
@@ -154,7 +154,7 @@ class EffectSweeper(Expirer):
         return None
 
 
-def _entries(queue: Layout, system: System) -> Iterator[str]:
+def unended(queue: Layout, system: System) -> Iterator[str]:
     """Return the names of all entries that have not ended, in the order in which they move."""
     for folder in (queue.dead_new, queue.dead_cur, queue.cur, queue.later_cur, queue.later_new, queue.new):
         yield from scan.entries(folder, system=system)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import stat
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import Final
 
@@ -167,10 +168,15 @@ def read_found(found: FoundEntry, limit_bytes: int = sys.maxsize, *, system: Sys
 def requeue(layout: Layout, found: FoundEntry, *, system: System = SYSTEM) -> str:
     """Move a dead letter back to `new/`, with all counters at zero; its reason stays for a week.
 
+    If its handlers were done, they run again: what they had committed is not published any more, but for a handoff's.
     Returns the waiting name. Raises EntryNotFound, UniqueKeyHeld and StorageFault's kinds.
     """
     before = found.entry
-    fresh = EntryName(key=before.key, unique=before.unique, returns=before.returns + 1)
+    fresh = EntryName(
+        key=before.key, unique=before.unique, outputs=before.outputs, returns=before.returns + 1
+    )
+    if before.is_handled:
+        fresh = replace(fresh, unique=before.outputs, outputs="")
     if IN_KEY in before.key:
         free_marker_of(layout, before, found.directory, system=system)
         Markers(layout, host="requeued", system=system).retake(fresh.waiting())

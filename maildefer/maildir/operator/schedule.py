@@ -1,6 +1,7 @@
 """Cancelling, rescheduling, holding and moving an entry that waits or is deferred.
 
-Any process on any host may do this while pools run: what a worker holds, or has handled, is left alone.
+Any process on any host may do this while pools run: what a worker holds, or has handled, is left alone, also where what
+its handlers have sent is yet to be published.
 """
 
 from __future__ import annotations
@@ -151,6 +152,9 @@ def _seen(layout: Layout, key: str, system: System) -> Iterator[FoundEntry]:
             with suppress(OSError):  # an NFS client's stale listing is dropped where this user may change it
                 system.utime(folder)
         try:
-            yield entries.find(layout, key, ("deferred", "waiting"), system=system)
+            found = entries.find(layout, key, ("deferred", "waiting"), system=system)
         except EntryNotFound:
             return
+        if found.entry.outputs:
+            return
+        yield found

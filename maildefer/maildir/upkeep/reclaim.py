@@ -187,7 +187,7 @@ class Reclaimer:
         folder, reason = self._layout.new, ""
         most = death.most_failures if death is not None and charged else 0
         is_worn_out = 0 < most <= back.failed
-        if charged and (back.crashes >= self._max_crashes or is_worn_out):
+        if charged and (back.crashes >= self._max_crashes or is_worn_out) and not back.is_handled:
             times = "once" if back.crashes == 1 else f"{back.crashes} times"
             reason = f"its worker died {times} while handling it"
             facts: dict[str, object] = {"error": "crash limit"}
@@ -196,6 +196,10 @@ class Reclaimer:
                 facts |= death.facts()
             if is_worn_out:
                 reason += f": @retry allows {most}"
+            if back.outputs:
+                reason += (
+                    "; what handlers before it have sent may wait for it: requeue it, and it is published"
+                )
             reasons.write_reason(self._layout, back, reason, facts, host=self._host, system=system)
             folder = self._layout.dead_new
         if (journal := journal_of(self._layout, system)) is not None:

@@ -29,6 +29,7 @@ from maildefer.maildir.system import SYSTEM, System
 
 if TYPE_CHECKING:
     from maildefer.maildir.idempotency.effects import EffectSweeper
+    from maildefer.maildir.outbox.sweep import OutboxSweeper
 
 DRAFT_SECONDS = 36 * 3600.0  # Maildir's own figure
 WATCHED_SECONDS = 3600.0
@@ -53,6 +54,7 @@ class Sweeper:
         self._layout = layout
         self._queues = queues
         self._effects: EffectSweeper | None = None
+        self._outbox: OutboxSweeper | None = None
         self._system = confined_to(layout.path, system)
         self._first_seen: dict[str, float] = {}
         self._expirer = Expirer(layout, system=system)
@@ -85,7 +87,7 @@ class Sweeper:
                 pass
         self._first_seen = seen
         removed += self._sweep_markers(mount_time) + self._sweep_rates(mount_time)
-        return removed + self._sweep_effects(mount_time)
+        return removed + self._sweep_effects(mount_time) + self._sweep_outbox(mount_time)
 
     def _sweep_effects(self, mount_time: float) -> int:
         if not self._listed(f"{self._layout.control}/once"):
@@ -96,6 +98,17 @@ class Sweeper:
             self._effects = EffectSweeper(self._layout, self._queues, system=self._system)
         with suppress(OSError):  # a queue is away: its messages may have done something
             return self._effects.expire(mount_time)
+        return 0
+
+    def _sweep_outbox(self, mount_time: float) -> int:
+        if not self._listed(f"{self._layout.control}/outbox"):
+            return 0
+        if self._outbox is None:  # a queue to which no handlers send never needs it
+            from maildefer.maildir.outbox.sweep import OutboxSweeper
+
+            self._outbox = OutboxSweeper(self._layout, self._queues, system=self._system)
+        with suppress(OSError):  # as for effects; or a draft was published meanwhile
+            return self._outbox.sweep(mount_time)
         return 0
 
     def _sweep_rates(self, mount_time: float) -> int:

@@ -81,9 +81,9 @@ class ConsumedClaim(Claim):
         self._consumer.report_deferred(name)
         return name
 
-    def handoff(self, other: Layout | HasLayout) -> None:
+    def handoff(self, other: Layout | HasLayout, *, outputs: str = "") -> None:
         """Move the entry to another queue. Raises QueueMissing; OSError EXDEV for a queue on another filesystem."""
-        super().handoff(other if isinstance(other, Layout) else other.layout)
+        super().handoff(other if isinstance(other, Layout) else other.layout, outputs=outputs)
 
 
 class Consumer:

@@ -1,0 +1,148 @@
+"""The outputs of one attempt: entries that its handlers push, in the outboxes of the queues for which they are."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from functools import partial
+from threading import Lock
+from typing import Final, ParamSpec, TypeVar
+
+from maildefer.errors import raise_named
+from maildefer.maildir import durable
+from maildefer.maildir.drafts.placer import DraftPlacer
+from maildefer.maildir.layout import Layout
+from maildefer.maildir.outbox.current import current
+from maildefer.maildir.push import Compose, Pusher
+from maildefer.maildir.rights.modes import make_in
+from maildefer.maildir.system import SYSTEM, System
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_OUTBOX: Final = ".maildefer/outbox"
+_durable: Final[set[str]] = set()  # outboxes whose names this process has synced
+
+
+def outbox_of(layout: Layout) -> str:
+    """Return the path of a queue's outbox, which is made for the first output."""
+    return f"{layout.path}/{_OUTBOX}"
+
+
+class _OutboxPlacer(DraftPlacer):
+    """Puts entries into an outbox, where they are durable once that is synced."""
+
+    def __init__(self, layout: Layout, token: str, *, system: System) -> None:
+        super().__init__(layout, system=system)
+        self._place = f"{outbox_of(layout)}/{token}."
+
+    def place_of(self, marker: str) -> str:
+        return self._place + marker
+
+    def commit(self, markers: Sequence[str], moved: Sequence[str]) -> None:
+        """Leave that to `Outputs.sync`, which does it once for all."""
+
+    def move_left(
+        self, drafts: Sequence[tuple[str, str]], fault: OSError, *, is_last: bool = False
+    ) -> list[str]:
+        if fault.errno == errno.ENOENT and make_in(self._layout.path, _OUTBOX, self._system):
+            _durable.discard(outbox_of(self._layout))
+        return super().move_left(drafts, fault, is_last=is_last)
+
+
+class Outputs:
+    """What the handlers of one claimed message push; any thread that has their context may.
+
+    An output that can't be written raises what a push raises, and is none.
+    """
+
+    def __init__(self, token: str, queues: Collection[str], *, system: System = SYSTEM) -> None:
+        """`queues`: the paths of the project's, in whose outboxes a later claimer of the message looks."""
+        self.token = token
+        self.is_sent = False
+        """Whether a commit was sent, so that it may be executed at any time."""
+        self._queues = queues
+        self._system = system
+        self._pid = system.pid()
+        self._lock = Lock()
+        self._is_closed = False
+        self._drafts: dict[Pusher, list[tuple[str, str]]] = {}  # paths and keys, by who writes them
+        self._pushers: dict[tuple[str, str], tuple[Pusher, Pusher]] = {}  # of outputs, and of entries
+
+    def __bool__(self) -> bool:
+        return bool(self._drafts)
+
+    def around(self, handlers: Callable[P, T]) -> Callable[P, T]:
+        """Return a function that calls the handlers, whose pushes are outputs until they return."""
+
+        def call(*arguments: P.args, **named: P.kwargs) -> T:
+            before = current.set(self)
+            try:
+                return handlers(*arguments, **named)
+            finally:
+                current.reset(before)
+                self._close()
+
+        return call
+
+    async def during(self, handlers: Awaitable[T]) -> T:
+        """The same for handlers that are awaited, in a task of their own."""
+        current.set(self)
+        try:
+            return await handlers
+        finally:
+            self._close()
+
+    def pushing(self, pusher: Pusher) -> Callable[[Compose], str]:
+        is_ours = pusher.layout.path in self._queues and self._system.pid() == self._pid
+        return partial(self._push, pusher) if is_ours else pusher.push
+
+    def _push(self, pusher: Pusher, compose: Compose) -> str:
+        with self._lock:  # the end of the handlers waits until it is whole
+            if not self._is_closed:
+                own = self._own(pusher)
+                key = own.push(compose)
+                self._drafts.setdefault(own, []).append((own.place_of(key), key))
+                return key
+        return pusher.push(compose)  # by a thread or a task that the handlers have left behind
+
+    def _own(self, pusher: Pusher) -> Pusher:
+        """Return what writes outputs in the place of that pusher's entries."""
+        place = pusher.layout.path, pusher.host
+        if place not in self._pushers:
+            own = Pusher(pusher.layout, host=pusher.host, system=self._system)
+            own.placer = _OutboxPlacer(pusher.layout, self.token, system=self._system)
+            self._pushers[place] = own, pusher
+        return self._pushers[place][0]
+
+    def _close(self) -> None:
+        with self._lock:
+            self._is_closed = True
+
+    def sync(self) -> None:
+        """Make all outputs durable. Raises StorageFault's kinds."""
+        for outbox in dict.fromkeys(outbox_of(own.layout) for own in self._drafts):
+            try:
+                if outbox not in _durable:  # whoever has made it may have died before that
+                    durable.sync_directory(outbox.rpartition("/")[0], system=self._system)
+                durable.sync_directory(outbox, system=self._system)
+            except OSError as fault:
+                raise_named(outbox, fault)
+            _durable.add(outbox)
+
+    def publish(self) -> None:
+        """Publish what is committed, durably. Raises StorageFault's kinds."""
+        for own, pusher in self._pushers.values():
+            try:
+                if drafts := self._drafts.get(own):
+                    pusher.placer.finish(drafts)
+            except OSError as fault:
+                raise_named(own.layout.new, fault)
+
+    def discard(self) -> None:
+        """Remove what is not committed, and can't be any more; what can't be removed, a sweep removes later."""
+        if not self.is_sent:
+            for drafts in self._drafts.values():
+                for path, _ in drafts:
+                    durable.discard(path, self._system)
+        self._drafts.clear()

@@ -1,0 +1,74 @@
+"""Publishes what a claim has committed, whoever its claimer was: from the outboxes of all queues of the project."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from maildefer.errors import QueueMissing, raise_named
+from maildefer.maildir import doubt, durable
+from maildefer.maildir.claims import Claim
+from maildefer.maildir.drafts.placer import DraftPlacer
+from maildefer.maildir.layout import Layout
+from maildefer.maildir.names import HANDED_ON, unique_of
+from maildefer.maildir.outbox.outputs import Outputs, outbox_of
+from maildefer.maildir.system import SYSTEM, System
+
+
+class Outboxes:
+    """The outboxes of a project's queues, for one process. `is_used`: whether handlers' pushes are outputs."""
+
+    def __init__(
+        self, queues: Callable[[], Sequence[Layout]], *, is_used: bool = False, system: System = SYSTEM
+    ) -> None:
+        """`queues` is called once, when something is sent, or is to be published."""
+        self.is_used = is_used
+        self._list_queues = queues
+        self._system = system
+        self._known: dict[str, Layout] = {}
+
+    def begin(self, claim: Claim) -> Outputs | None:
+        """Begin the outputs of an attempt; None where pushes are no outputs."""
+        return Outputs(unique_of(claim.name), self._queues, system=self._system) if self.is_used else None
+
+    def finish(self, claim: Claim) -> None:
+        """Publish what is committed in the claim's name, of which any part may have been published before.
+
+        Raises QueueMissing if a queue of the project is away, for which it may be, and StorageFault's kinds.
+        """
+        self.publish(claim._claimer.layout, claim.committed)
+        if claim.committed.endswith(HANDED_ON):
+            claim.committed = ""  # no later name needs to say it
+
+    def publish(self, home: Layout, outputs: str) -> None:
+        """The same for an entry that this process has in `cur/` of the queue `home`, with these OUTPUTS in its name."""
+        system = self._system
+        try:
+            durable.sync_directory(home.cur, system=system)  # whoever has committed may have died before that
+        except OSError as fault:
+            raise_named(home.cur, fault)
+        for layout in self._queues.values():
+            try:
+                if drafts := _drafts_in(layout, outputs.removesuffix(HANDED_ON), system):
+                    DraftPlacer(layout, system=system).finish(drafts)
+            except OSError as fault:
+                raise_named(layout.new, fault)
+
+    @property
+    def _queues(self) -> dict[str, Layout]:
+        if not self._known:
+            self._known = {layout.path: layout for layout in self._list_queues()}
+        return self._known
+
+
+def _drafts_in(layout: Layout, token: str, system: System) -> list[tuple[str, str]]:
+    """Return the drafts of that token in a queue's outbox, with their keys."""
+    outbox = outbox_of(layout)
+    try:
+        system.utime(layout.control)  # an NFS client may have looked the outbox up in vain
+    except FileNotFoundError as fault:
+        raise QueueMissing(layout.path, "what handlers have sent may be there: mount it") from fault
+    try:
+        listed = doubt.fresh_listing(outbox, system)
+    except FileNotFoundError:  # nothing was ever sent to it
+        return []
+    return [(f"{outbox}/{name}", name.partition(".")[2]) for name in listed if name.startswith(f"{token}.")]
