@@ -6,6 +6,7 @@
     output               printing: data to standard output, all else to standard error
     defaults             default paths and pid files
     entries/             entries as `queue` and `dead` name, choose and print them
+    manual/              examples, and the manual pages
     status_survey        what `status` shows, gathered in bounded time; process_usage: memory and time of processes
     background_options   options of `start` and `log`; receiver_process: the process behind them
     routes_process       the process behind `routes`

@@ -27,10 +27,29 @@ class _WithPlainParameters:
         for parameter in self.params:
             _use_plain_conversion(parameter)
 
+    def get_params(self, ctx: Any) -> list[Any]:
+        found: list[Any] = super().get_params(ctx)  # type: ignore[misc]
+        for parameter in found:
+            if parameter.name in _COMPLETION:  # typer adds these to a command that was made already
+                parameter._runtime_param = _PlainConversion(bool, False, None)
+        return found
+
     def get_help_option(self, ctx: Any) -> Any:
         option = super().get_help_option(ctx)  # type: ignore[misc]  # click's Command has it
         _use_plain_conversion(option)
         return option
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        super().format_epilog(ctx, formatter)  # type: ignore[misc]
+        path = ctx.command_path.partition(" ")[2]
+        if not path:
+            return
+        from maildefer.cli.manual.examples import EXAMPLES  # only to show them
+
+        if examples := EXAMPLES.get(path):
+            with formatter.section("Examples"):
+                for what, example in examples:
+                    formatter.write(f"  {what}:\n    {example}\n")
 
 
 class Command(_WithPlainParameters, typer.core.TyperCommand):
@@ -49,11 +68,13 @@ class Group(_WithPlainParameters, typer.core.TyperGroup):
 class Commands(typer.Typer):
     """The collection of a module's commands, its `app`; with a help text, they are subcommands of one."""
 
-    def __init__(self, help: str | None = None, *, cls: type[Group] = Group, **attributes: Any) -> None:
+    def __init__(
+        self, help: str | None = None, *, cls: type[Group] = Group, completes: bool = False, **attributes: Any
+    ) -> None:
         super().__init__(
             cls=cls,
             help=help,
-            add_completion=False,
+            add_completion=completes,
             rich_markup_mode=None,  # rich takes 100 ms
             pretty_exceptions_enable=False,
             no_args_is_help=True,
@@ -102,6 +123,9 @@ def with_options(
 
 def _do_nothing() -> None:
     pass
+
+
+_COMPLETION: Final = ("install_completion", "show_completion")
 
 
 class _PlainConversion:

@@ -53,6 +53,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
         "permissions",
         "Print, or give, the rights with which a front end of another user serves queues, and no others.",
     ),
+    "man": ("man", "Write the manual pages of all commands."),
     "gen": ("new", "Write a new project (Salmon's name of `new`)."),
 }
 
@@ -72,6 +73,7 @@ class Program(LazyGroup):
 
 app = Commands(
     cls=Program,
+    completes=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 
@@ -89,13 +91,13 @@ def _version(wanted: bool) -> None:
         raise typer.Exit()
 
 
-@app.callback()
+@app.callback(help="Run a pool of workers over a shared Maildir.")
 def _program(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
-    """Run a pool of workers over a shared Maildir."""
+    """Nothing but the options of `maildefer` itself."""
 
 
 def run(arguments: list[str] | None = None) -> NoReturn:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import islice
 from typing import Annotated, Final
 
 import typer
@@ -20,14 +21,36 @@ from maildefer.maildir import reasons
 from maildefer.maildir.layout import Layout
 from maildefer.maildir.operator import entries
 from maildefer.maildir.operator.entries import FOLDERS, Folder, FoundEntry
+from maildefer.maildir.operator.inspection import look_into_queue
 from maildefer.maildir.operator.schedule import is_held
 from maildefer.units import seconds_in
 
+_MOST_OFFERED: Final = 100  # to a shell that completes a key
+
+
+def _keys_of(context: typer.Context, incomplete: str) -> list[str]:
+    """The keys that begin so, for the shell that completes them."""
+    try:
+        layout = look_into_queue(context.params["queue"])
+        found = (one for folder in FOLDERS for one in entries.list_entries(layout, folder))
+        return list(
+            islice((one.entry.unique_key for one in found if one.name.startswith(incomplete)), _MOST_OFFERED)
+        )
+    except (MaildeferError, OSError, KeyError, TypeError):  # no queue is named yet, or it can't be read
+        return []
+
+
 QueuePath = Annotated[str, typer.Argument(metavar="QUEUE", help="The queue's directory.")]
 Keys = Annotated[
-    list[str] | None, typer.Argument(metavar="[KEY]...", help="Entries by their keys, or how these begin.")
+    list[str] | None,
+    typer.Argument(
+        metavar="[KEY]...", help="Entries by their keys, or how these begin.", autocompletion=_keys_of
+    ),
 ]
-OneKey = Annotated[str, typer.Argument(metavar="KEY", help="The entry's key, or how it alone begins.")]
+OneKey = Annotated[
+    str,
+    typer.Argument(metavar="KEY", help="The entry's key, or how it alone begins.", autocompletion=_keys_of),
+]
 All = Annotated[bool, typer.Option("--all", "-a", help="All that are there.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON Lines.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
