@@ -17,6 +17,7 @@ NAMES = (
     "push",
     "unique",
     "intake",
+    "outgoing",
     "large",
     "idle",
     "latency",

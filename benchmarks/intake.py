@@ -136,7 +136,7 @@ def _send(server: Server, load: Load, messages: int) -> None:
 
 
 def _command(server: Server, load: Load, messages: int) -> tuple[list[str], dict[str, str]]:
-    program, env = native.smtp_source()
+    program, env = native.postfix_program("smtp-source")
     command = [program, *(["-d"] if load.kept else []), "-s", str(load.connections), "-m", str(messages)]
     command += ["-l", str(load.message_bytes), "-f", "sender@example.org", "-t", RECIPIENT]
     return [*command, f"127.0.0.1:{server.port}"], env

@@ -1,4 +1,4 @@
-"""Programs that are not Python: C contenders compiled on demand, and Postfix's smtp-source."""
+"""Programs that are not Python: C contenders compiled on demand, and Postfix's smtp-source and smtp-sink."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ def compiled(name: str) -> str:
     return str(program)
 
 
-def smtp_source() -> tuple[str, dict[str, str]]:
-    """Postfix's load generator and the environment it needs.
+def postfix_program(name: str) -> tuple[str, dict[str, str]]:
+    """Postfix's load generator `smtp-source`, or its `smtp-sink`, and the environment that it needs.
 
     Debian's package is unpacked into the cache, not installed: nothing is configured and no mail server starts.
     """
-    if installed := shutil.which("smtp-source", path=os.environ.get("PATH", "") + ":/usr/sbin"):
+    if installed := shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin"):
         return installed, dict(os.environ)
     unpacked = CACHE / "postfix"
-    program = unpacked / "usr/sbin/smtp-source"
+    program = unpacked / "usr/sbin" / name
     if not program.exists():
         _unpack_postfix(unpacked)
     return str(program), os.environ | {"LD_LIBRARY_PATH": str(unpacked / "usr/lib/postfix")}
@@ -47,5 +47,5 @@ def _unpack_postfix(target: Path) -> None:
         subprocess.run(["dpkg", "-x", str(package), str(target)], check=True, capture_output=True)
     except (OSError, ValueError, subprocess.CalledProcessError) as error:
         raise Unavailable(
-            f"no smtp-source, and postfix can't be fetched ({error}): apt-get install postfix"
+            f"no smtp-source and smtp-sink, and postfix can't be fetched ({error}): apt-get install postfix"
         ) from error
