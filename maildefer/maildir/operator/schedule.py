@@ -57,9 +57,13 @@ def reschedule(layout: Layout, key: str, due: int | None, *, host: str, system: 
 
 
 def move(layout: Layout, found: FoundEntry, due: int | None, *, host: str, system: System = SYSTEM) -> bool:
-    """Move an entry to its new due time by one rename; False if another process has moved it. Raises StorageFault's
-    kinds."""
+    """Move an entry to its new due time by one rename. Raises StorageFault's kinds.
+
+    False if another process has moved it, or its handlers are done and what they have sent is yet to be published.
+    """
     system, entry = confined_to(layout.path, system), found.entry
+    if entry.outputs:
+        return False
     if due is None and entry.due is None:
         return True
     entry = names.with_usable_key(entry, host, system)
@@ -94,10 +98,12 @@ def unhold(layout: Layout, found: FoundEntry, *, now: float, host: str, system: 
 def move_to(layout: Layout, found: FoundEntry, other: Layout, *, host: str, system: System = SYSTEM) -> bool:
     """Move an entry that nobody has claimed to another queue on the same filesystem, in one rename, as a handoff does.
 
-    Its attempts begin at zero, its due time is kept. False if another process has moved it; raises MaildeferError for
-    a queue on another filesystem, and StorageFault's kinds.
+    Its attempts begin at zero, its due time is kept. False as of `move`; raises MaildeferError for a queue on another
+    filesystem, and StorageFault's kinds.
     """
     system = confined_to(layout.path, system)
+    if found.entry.outputs:
+        return False
     entry = names.with_usable_key(found.entry, host, system)
     if is_shared_at(other.path, system) or is_shared_at(layout.path, system):
         entry = names.with_unique(entry, "", host, system)

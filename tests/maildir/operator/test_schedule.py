@@ -254,3 +254,14 @@ def test_what_is_held_is_promoted_by_nobody(layout: Layout, world: World) -> Non
     assert schedule.is_held(held.entry)
     assert schedule.unhold(layout, held, now=START, host=LABEL, system=world.system)
     assert os.listdir(layout.new) == ["1.a,n=2"]
+
+
+def test_what_its_handlers_have_sent_is_published_where_the_entry_is(
+    layout: Layout, other: Layout, world: World
+) -> None:
+    put(layout.new, "1.a,o=0123456789,a=1,n=1")
+    (found,) = entries.list_entries(layout, "waiting")
+    assert found.entry.outputs
+    assert not schedule.hold(layout, found, host=LABEL, system=world.system)
+    assert not schedule.move_to(layout, found, other, host=LABEL, system=world.system)
+    assert os.listdir(layout.new) == ["1.a,o=0123456789,a=1,n=1"]
