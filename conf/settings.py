@@ -25,7 +25,14 @@ queue_config = {"queue": "run/posts", "sleep": 10}
 queue_handlers = ["workers.index"]
 
 # What `maildefer supervise` serves, in order of priority.
-queues = {"run/queue": handlers, "run/posts": queue_handlers}
+queues = {
+    "run/queue": handlers,
+    "run/posts": queue_handlers,
+    "run/outgoing": ["maildefer.handlers.outgoing"],
+}
+
+# Where mail of the queue run/outgoing is delivered: the development sink, or your mail server; None: by MX.
+outgoing_config = {"host": "127.0.0.1", "port": 8825}
 
 # The least level of what the log shows of handlers' own lines; "info" leaves out `logging.debug`.
 log_level = "debug"

@@ -109,6 +109,7 @@ EVENTS: Final[dict[str, str]] = {
     "policy.failed": "a policy raised an exception, crashed or took too long; the recipient was refused for now",
     "route.slow": "a route took too long to say whether it matches; recipients are no longer checked against it",
     "answer.withheld": "an answer to an automatic message was not sent; with the sign by which it was known for one",
+    "entry.delivered": "a next server took a message of the outgoing queue; with its words",
     "handler.failed": "a handler raised an exception; with its traceback",
     "handler.logged": "a record that a handler logged by logging or structlog",
     "handler.printed": "text that a handler, or code that it calls, wrote to standard output or error",

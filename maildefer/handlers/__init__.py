@@ -2,7 +2,8 @@
 
 log        logs every message
 queue      keeps every message in `run/queue`
+outgoing   delivers what is in the outgoing queue, by the setting `outgoing_config`
 forward    forwards every message by `settings.relay`
 """
 
-__all__ = ["forward", "log", "queue"]
+__all__ = ["forward", "log", "outgoing", "queue"]

@@ -15,12 +15,13 @@
     project/          where a project is, its settings, the import of its modules, the queues that paths mean
     policy/           the project's policy for the front end, in a process of its own
     limits/           @concurrency and @rate: so many at a time, or in a period, over all hosts
+    outgoing/         delivery of what is in the outgoing queue, for `maildefer.handlers.outgoing`
     tasks/            functions as deferred work: @task
     periodic/         schedules of tasks as instants
     state/            conversation states: storages and locks
 
 An attempt: dispatch > run_handlers > routes > calls > results > outcomes.
 Imports point down: handoff_check > application > dispatch > run_handlers > handoff > tasks, decorators > routes >
-calls, policy > handler_check, retry > limits > results > outcomes > state > project, handler_marks, patterns,
-undeliverable, periodic.
+calls, policy > outgoing > handler_check, retry > limits > results > outcomes > state > project, handler_marks,
+patterns, undeliverable, periodic.
 """

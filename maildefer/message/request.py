@@ -221,7 +221,7 @@ def received(data: bytes, key: str | None, attempt: int | None, queue: str | Non
             request.key, request.copied_as = first, key
         request.From = envelope.sender.lower()
         request.To = envelope.recipient.lower()
-        if envelope.dsn:
+        if envelope.dsn or request.To != envelope.recipient or request.From != envelope.sender:
             request.came_with = envelope
         return request
     request.Data = data

@@ -140,7 +140,9 @@ def uses_of(step: LimitedStep, message: Any, captures: Mapping[str, Any]) -> Ite
     """The limits of a handler for one message. Raises what a key's function, or reading a task's call, raises."""
     task = handler_marks.task_of(step.function)
     for limit in step.limits:
-        if limit.key is None:
+        if limit.choose is not None:
+            yield from limit.choose(message)
+        elif limit.key is None:
             yield LimitUse(limit, step.name)
         elif task is None:
             yield LimitUse(limit, step.name, _key_of(limit, (message,), captures))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -36,8 +36,13 @@ class Limit:
     period_seconds: float | None = None
     key: Key = None
     label: str = ""  # tells it from other limits of its function
+    choose: Callable[[Any], Sequence[LimitUse]] | None = (
+        None  # gives the limits of each message, in place of this one
+    )
 
     def __str__(self) -> str:
+        if self.choose is not None:
+            return "by destination"
         if self.period_seconds is None:
             text = f"{self.count} at a time"
         else:

@@ -26,7 +26,7 @@ PROJECT: Final = "MAILDEFER_PROJECT"
 
 _SETTINGS: Final = frozenset(
     "queues handlers queue_handlers queue_config receiver receiver_config web_config relay relay_config "
-    "router_defaults template_config authentication_config dkim_config".split()
+    "outgoing_config router_defaults template_config authentication_config dkim_config".split()
 )
 _STAR: Final = re.compile(rb"^\s*from\s+(\.*)([\w.]*)\s+import\s*\(?\s*\*", re.MULTILINE)
 _OWN_FOLDER: Final = os.path.dirname(

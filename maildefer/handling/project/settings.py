@@ -9,6 +9,7 @@
 | `receiver_config` | | none | the front end: where it listens, queue, processes, TLS, AUTH, limits (docs/delivery.md) |
 | `web_config` | | none | the front end by HTTP: token_file, host, port, queues, processes and its limits |
 | `relay_config` | | none | arguments of `Relay`, made as `settings.relay` where the module has none |
+| `outgoing_config` | | 127.0.0.1, port 25 | where `maildefer.handlers.outgoing` delivers (docs/outgoing.md) |
 | `authentication_config` | | none | `servers` whose Authentication-Results count, `fields`, `hops`, `alignment` |
 | `dkim_config` | | none | by the domain of From: `selector`, `key` (a file), `domain`, to sign what handlers send |
 | `template_config` | | none | `dir`, and `module` below it: where `maildefer.view` finds templates |

@@ -14,7 +14,7 @@ class HasDsnParameters:
 
     __slots__ = ()
     came_with: Envelope | None = None
-    """The envelope as it came, where it has parameters."""
+    """The envelope as it came, where it has parameters, or an address that is not in lower case."""
 
     @property
     def dsn(self) -> DsnParameters:

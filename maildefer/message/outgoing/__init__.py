@@ -1,6 +1,7 @@
 """Mail that handlers send: to a relay or to the servers of the recipients' domains.
 
 relay           `Relay`, what handlers and settings name
+kept_relay      a relay that keeps its connections for the next message; with kept_connections and connection
 sent_message    one message over all attempts: its Message-ID, and the recipients that have taken it
 smtp_delivery   one message to one or more servers, recipient by recipient
 mx              the servers of a domain (RFC 5321, section 5.1)
@@ -10,5 +11,6 @@ stamps          `Date` and `Message-ID` for messages without them, and the field
 answer          which message a response answers, and how it names it
 dkim_signature  signatures of what is made here (RFC 6376)
 
-Imports point down: relay > sent_message, smtp_delivery, mx, wire_message > stamps, dkim_signature > answer, refusals.
+Imports point down: kept_relay > kept_connections > connection, relay > sent_message, smtp_delivery, mx, wire_message >
+stamps, dkim_signature > answer, refusals.
 """

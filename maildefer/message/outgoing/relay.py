@@ -99,7 +99,7 @@ class Relay:
         data = wire_bytes(message)
         outgoing = sent_message_of(sender, recipients, data, self._home)
         name = outgoing.name if outgoing else None
-        data = completed(message, data, sender=sender, recipients=recipients, name=name, host=_own_name())
+        data = completed(message, data, sender=sender, recipients=recipients, name=name, host=own_name())
         taken: set[str] = set()
         refused: dict[str, tuple[int, bytes]] = {}
         if outgoing is not None and len(recipients) > 1:
@@ -167,7 +167,7 @@ class Relay:
         import smtplib  # as above
 
         relay: smtplib.SMTP
-        timeout, us = self.timeout_seconds, _own_name()
+        timeout, us = self.timeout_seconds, own_name()
         if self.lmtp:
             relay = smtplib.LMTP(hostname, self.port, local_hostname=us, timeout=timeout)
         elif self.ssl:
@@ -217,7 +217,7 @@ class Relay:
         domain = addresses.first(To).rpartition("@")[2]
         if "@" not in To or not domain:
             raise RelayUnresolved(f"{To!r} has no domain to look up: give local@domain, or the relay a host")
-        return exchangers(domain, (_own_name().lower(),))
+        return exchangers(domain, (own_name().lower(),))
 
     def send(self, To: addresses.Given, From: str, Subject: str, Body: str) -> None:
         """Send a plain text message."""
@@ -244,7 +244,7 @@ def _working_directory() -> str:
 
 
 @lru_cache(maxsize=1)
-def _own_name() -> str:
+def own_name() -> str:
     """The name for EHLO, looked up once in a process.
 
     By itself `smtplib` asks the DNS for it at each connection, which takes seconds where a name server is slow.

@@ -10,6 +10,8 @@ from maildefer.message.outgoing.mx import RelayUnresolved
 from maildefer.message.outgoing.refusals import ServerReply, is_final
 
 _UNREACHED = 451
+_MOST_STALE = 3  # kept connections that may turn out to be closed
+_CLOSED: ServerReply = (421, b"4.4.2 the server closed the connection before")
 _NO_SMTPUTF8: ServerReply = (553, b"5.6.7 the server takes no addresses beyond ASCII (SMTPUTF8)")
 
 
@@ -33,8 +35,11 @@ class SmtpDelivery:
         self._data = data
         self._dsn = dsn.split()
         self._faults: list[Exception] = []
-        self._is_in_doubt = False
+        self._is_in_doubt = self._is_stale = False
+        self.connection: smtplib.SMTP | None = None  # the one that was opened last
         self.reached = False  # whether any host has answered
+        self.said: dict[str, tuple[str, ServerReply]] = {}
+        """By recipient, the host that has answered last, and its reply to the message or to the recipient."""
         self.taken: set[str] = set()
         self.refused: dict[str, ServerReply] = {}
 
@@ -69,10 +74,18 @@ class SmtpDelivery:
         self._faults += faults
 
     def _send_to(self, host: str, recipients: list[str]) -> list[Exception]:
-        """Send to one host; returns the errors."""
-        self._is_in_doubt = False
+        """Send to one host; returns the errors. A kept connection that the server has closed is not the last word."""
+        for _ in range(_MOST_STALE):
+            self._is_in_doubt = self._is_stale = False
+            faults = self._send_by_one(host, recipients)
+            if not self._is_stale or self.taken.intersection(recipients):
+                break
+        return faults
+
+    def _send_by_one(self, host: str, recipients: list[str]) -> list[Exception]:
+        """Send over one connection; returns the errors."""
         try:
-            connection = self._connector.open_connection(host)
+            self.connection = connection = self._connector.open_connection(host)
         except (
             OSError,
             ValueError,
@@ -91,7 +104,11 @@ class SmtpDelivery:
             for some in [[one] for one in recipients] if self._connector.lmtp else [recipients]:
                 if (raised := self._send_over(connection, some)) is not None:
                     faults.append(raised)
+                last_reply = getattr(connection, "last_reply", (250, b""))
+                self.said |= {one: (host, self.refused.get(one, last_reply)) for one in some}
             is_good = not self._is_in_doubt
+            is_closed = getattr(connection, "sock", connection) is None
+            self._is_stale = is_closed and is_good and getattr(connection, "messages", 0) > 0
         finally:
             self._connector.end_connection(host, connection, is_good=is_good)
         return faults
@@ -112,7 +129,9 @@ class SmtpDelivery:
             if isinstance(answer, dict):  # a substitute for smtplib in tests may return nothing
                 replies = answer
         except smtplib.SMTPRecipientsRefused as fault:
-            replies, raised = fault.recipients, fault
+            # With a 421, the server closes the connection, and the recipients after it have no reply.
+            replies = dict.fromkeys(recipients, _CLOSED) | fault.recipients
+            raised = smtplib.SMTPRecipientsRefused(dict(replies))
         except (smtplib.SMTPDataError, smtplib.SMTPSenderRefused) as fault:
             text = fault.smtp_error if isinstance(fault.smtp_error, bytes) else fault.smtp_error.encode()
             replies, raised = dict.fromkeys(recipients, (fault.smtp_code, text)), fault
@@ -120,7 +139,8 @@ class SmtpDelivery:
             replies = dict.fromkeys(recipients, _NO_SMTPUTF8)
             raised = smtplib.SMTPRecipientsRefused(dict(replies))
         except (OSError, smtplib.SMTPException) as fault:
-            self._is_in_doubt = True  # the message may have been taken: no other host is tried
+            # It may have been taken: no other host is tried.
+            self._is_in_doubt = getattr(connection, "may_have_taken", True)
             replies, raised = dict.fromkeys(recipients, _reply_for(fault)), fault
         for one in recipients:
             if one in replies:

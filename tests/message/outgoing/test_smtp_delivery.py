@@ -27,6 +27,7 @@ from maildefer.message.outgoing.refusals import DataRefused, RecipientsRefused, 
 from maildefer.message.outgoing.relay import Relay
 from maildefer.server import SMTPError
 from tests.message.outgoing.test_relay import Resolver
+from tests.support import next_server
 
 KEY = "1712345678.M123456P1234Q7Rdeadbeef.mx-0a1b2c,S=20"
 THREE = ["a@x", "b@x", "c@x"]
@@ -366,3 +367,13 @@ def test_a_refusals_text_has_its_code_once() -> None:
     assert str(RecipientsRefused({"b@x": (550, b"no such user")})) == "550 b@x: no such user"
     both = RecipientsRefused({"a@x": (550, b"no such user"), "b@x": (450, b"later")})
     assert str(both) == "450 a@x: 550 no such user; b@x: 450 later"
+
+
+def test_those_whom_a_closing_server_was_not_asked_about_have_not_taken_it() -> None:
+    """With a 421 to the first of three, `smtplib` tells only of that one."""
+    with next_server.running() as server:
+        server.replies["RCPT"] = ["421 4.3.2 going down"]
+        with pytest.raises(smtplib.SMTPRecipientsRefused) as refused:
+            Relay("127.0.0.1", server.port).deliver(b"Subject: s\r\n\r\n", To=THREE, From="s@x")
+    assert refused.value.recipients.keys() == set(THREE)
+    assert server.messages == []

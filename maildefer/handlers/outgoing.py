@@ -1,0 +1,47 @@
+"""Deliver what is in the outgoing queue, by the setting `outgoing_config`: a module for that queue in the settings.
+
+Each entry goes to its recipient by SMTP or LMTP. What a server takes is done, what it refuses for now comes again, and
+what it refuses for good is a dead letter with the server's words. See `docs/outgoing.md`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from maildefer.errors import ConfigurationError
+from maildefer.handling import handler_marks
+from maildefer.handling.outgoing.destinations import Destinations
+from maildefer.handling.project.settings import loaded_settings, place, plain_settings
+from maildefer.handling.retry import RetryPolicy
+from maildefer.mail import MailRequest
+from maildefer.routing import route, stateless
+
+_SETTINGS = loaded_settings()
+try:
+    DESTINATIONS = Destinations(getattr(_SETTINGS, "outgoing_config", None))
+except ConfigurationError as fault:
+    where = "" if _SETTINGS is None else f"{place(_SETTINGS, 'outgoing_config')}: "
+    raise ConfigurationError(f"{where}{fault}") from None
+_POLICY = RetryPolicy(
+    **{
+        name: value
+        for name, value in ({} if _SETTINGS is None else plain_settings(_SETTINGS)).items()
+        if name == "lifetime_seconds"
+    }
+)
+
+
+@route("(recipient)", recipient=".*")
+@stateless
+async def START(message: MailRequest, recipient: str | None = None) -> None:
+    from maildefer.handling.outgoing.delivery import Delivery  # 10 MB: only for a process that sends
+
+    delivery = Delivery(message, DESTINATIONS.of(message.To), _POLICY)
+    try:
+        await asyncio.to_thread(delivery.send)
+    except asyncio.CancelledError:
+        delivery.abort()
+        raise
+
+
+handler_marks.mark_policy(START, handler_marks.LIMITS, DESTINATIONS.limits())

@@ -1,0 +1,8 @@
+"""Delivery of what is in the outgoing queue, as `maildefer.handlers.outgoing` does it.
+
+    destinations   where mail goes, by the setting `outgoing_config`: servers, and the limits of each
+    delivery       one message to one recipient, and what becomes of it by the server's words
+    failure        the error for a recipient to whom a message can't be delivered, ever
+
+Imports point down: delivery > destinations, failure.
+"""

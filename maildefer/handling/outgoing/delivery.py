@@ -1,0 +1,107 @@
+"""One entry of the outgoing queue, delivered to its recipient: what the server says is what becomes of it."""
+
+from __future__ import annotations
+
+import os
+import smtplib
+import socket
+import time
+from contextlib import suppress
+from typing import Any
+
+from maildefer import events, log_context
+from maildefer.errors import AddressRefused
+from maildefer.handling.outcomes import Defer
+from maildefer.handling.outgoing.destinations import Destination, recipient_of
+from maildefer.handling.outgoing.failure import DeliveryFailed, said
+from maildefer.handling.project import queue_paths
+from maildefer.handling.retry import RetryPolicy
+from maildefer.maildir.due import clock_of
+from maildefer.maildir.names import pushed_at
+from maildefer.message.dsn.asked import passed_on
+from maildefer.message.envelope import date, encode_address
+from maildefer.message.outgoing.refusals import ServerReply, is_final
+from maildefer.message.outgoing.smtp_delivery import SmtpDelivery
+from maildefer.message.outgoing.wire_message import wire_bytes
+
+_BAD_ADDRESS = 553
+_EARLY_SECONDS = 60.0  # the lifetime ends here, before it ends where an attempt is settled
+
+
+class Delivery:
+    """The delivery of a message to its recipient. `send` is for a thread; `abort` ends it, from another one."""
+
+    def __init__(self, message: Any, destination: Destination, policy: RetryPolicy) -> None:
+        self._message = message
+        self._policy = policy
+        self._recipient = recipient_of(message)
+        envelope = message.came_with
+        self._sender: str = envelope.sender if envelope is not None else message.From
+        self._relay = destination.relay
+        self._must_be_addresses()
+        self._delivery = SmtpDelivery(
+            destination.relay, self._sender, _traced(message), passed_on(message, self._sender)
+        )
+
+    def send(self) -> None:
+        """Send it. Raises DeliveryFailed for good, and Defer where it is to be tried again."""
+        recipient, delivery = self._recipient, self._delivery
+        if queue_paths.redirect is not None:  # in tests, it goes to the queue of what was sent
+            self._relay.deliver(self._message, To=recipient, From=self._sender)
+            return
+        delivery.send([recipient])
+        host, reply = delivery.said.get(recipient, ("", (0, b"")))
+        if recipient in delivery.taken:
+            words = said(reply, host)
+            events.emit("entry.delivered", to=recipient, reply=words, **log_context.facts())
+            return
+        refused = delivery.refused[recipient]
+        if is_final(refused[0]):
+            raise DeliveryFailed(recipient, refused, host)
+        if self._is_given_up(attempts=self._message.attempt or 1):
+            raise DeliveryFailed(recipient, refused, host, self._age())
+        raise Defer(f"{recipient}: {said(refused, host)}")
+
+    def abort(self) -> None:
+        """Break the connection, so that the thread ends."""
+        connection: smtplib.SMTP | None = self._delivery.connection
+        sock = None if connection is None else connection.sock
+        with suppress(OSError):
+            if sock is not None:
+                sock.shutdown(socket.SHUT_RDWR)
+
+    def _must_be_addresses(self) -> None:
+        """Raise DeliveryFailed for what can't go into an SMTP command: entries are others' writing, too."""
+        for address in (self._sender, self._recipient):
+            try:
+                encode_address(address).decode()
+            except (AddressRefused, UnicodeDecodeError) as fault:
+                raise self._no_address(str(fault)) from None
+        if self._relay.hostname is None and "@" not in self._recipient:
+            raise self._no_address("it has no domain whose server could be looked up")
+
+    def _no_address(self, why: str) -> DeliveryFailed:
+        reply: ServerReply = (_BAD_ADDRESS, f"5.1.3 {why}".encode("utf-8", "backslashreplace"))
+        return DeliveryFailed(self._recipient, reply)
+
+    def _is_given_up(self, attempts: int) -> bool:
+        """Whether it is too old to be tried again, as its attempt would be settled a moment later."""
+        if attempts < self._policy.min_attempts:
+            return False
+        return self._age() >= self._policy.lifetime_seconds - _EARLY_SECONDS
+
+    def _age(self) -> float:
+        """Its age in seconds, by the time of its queue's mount."""
+        message = self._message
+        pushed = pushed_at(message.copied_as or message.key or "")
+        if pushed is None:
+            return 0.0
+        now = time.time() if message.queue is None else clock_of(queue_paths.queue_at(message.queue)).now()
+        return max(0.0, now - pushed)
+
+
+def _traced(message: Any) -> bytes:
+    """The message as it goes out, below a Received line of ours, by which a mail loop is found (RFC 5321, 4.4)."""
+    identity = f" id {message.key.partition(',')[0]}" if message.key else ""
+    line = f"Received: by {os.uname().nodename} (maildefer){identity}; {date(time.time())}\r\n"
+    return line.encode("utf-8", "backslashreplace") + wire_bytes(message)

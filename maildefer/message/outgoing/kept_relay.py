@@ -1,0 +1,53 @@
+"""A relay that keeps its connections for the next message."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+from maildefer.message.outgoing.relay import Relay, own_name
+
+if TYPE_CHECKING:
+    import smtplib
+
+    from maildefer.message.outgoing.kept_connections import KeptConnections
+
+
+class KeptRelay(Relay):
+    """Sends by connections that it keeps, for many threads at a time."""
+
+    def __init__(self, host: str | None = "127.0.0.1", port: int = 25, **options: Any) -> None:
+        super().__init__(host, port, **options)
+        self._lock = threading.Lock()
+        self._connections: KeptConnections | None = None
+
+    @property
+    def kept(self) -> KeptConnections:
+        with self._lock:
+            if self._connections is None:
+                # With smtplib, 10 MB with ssl: only for a process that sends.
+                from maildefer.message.outgoing.kept_connections import KeptConnections
+
+                self._connections = KeptConnections()
+            return self._connections
+
+    def open_connection(self, hostname: str) -> smtplib.SMTP:
+        """A kept connection, or a new one."""
+        return self.kept.take(hostname) or self.configure_relay(hostname)
+
+    def end_connection(self, hostname: str, connection: Any, *, is_good: bool) -> None:
+        """Keep the connection, if it is good for another message."""
+        if is_good:
+            self.kept.keep(hostname, connection)
+        else:
+            connection.close()
+
+    def _connect(self, hostname: str) -> smtplib.SMTP:
+        from maildefer.message.outgoing import connection  # as above
+
+        options: dict[str, Any] = {"local_hostname": own_name(), "timeout": self.timeout_seconds}
+        if self.lmtp:
+            return connection.LmtpConnection(hostname, self.port, **options)
+        if self.ssl:
+            return connection.SmtpsConnection(hostname, self.port, context=self._context(), **options)
+        return connection.SmtpConnection(hostname, self.port, **options)

@@ -1,0 +1,292 @@
+"""One entry of the outgoing queue at servers that take it, refuse it, break off or talk nonsense."""
+
+from __future__ import annotations
+
+import ssl
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from maildefer import events
+from maildefer.handling.outcomes import Defer
+from maildefer.handling.outgoing.delivery import Delivery
+from maildefer.handling.outgoing.destinations import Destinations
+from maildefer.handling.outgoing.failure import DeliveryFailed
+from maildefer.handling.retry import RetryPolicy
+from maildefer.message.envelope import block
+from maildefer.message.outgoing.relay import own_name
+from maildefer.message.request import MailRequest, received
+from tests.support import certificates, dns_server, next_server
+from tests.support.next_server import CLOSE, TAKEN, NextServer
+
+BODY = b"From: s@x\r\nSubject: s\r\n\r\n.hello\r\n"
+
+
+@pytest.fixture
+def server() -> Iterator[NextServer]:
+    with next_server.running() as started:
+        yield started
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    lines: list[dict[str, Any]] = []
+    monkeypatch.setattr(events, "emit", lambda event, **facts: lines.append({"event": event, **facts}))
+    return lines
+
+
+class Sender:
+    """Sends messages by one setting, as a worker does."""
+
+    def __init__(self, server: NextServer, **config: Any) -> None:
+        given = {"host": "127.0.0.1", "port": server.port, **config}
+        self.destinations = Destinations({key: value for key, value in given.items() if value != ""})
+
+    def send(
+        self,
+        recipient: str = "bob@b.example",
+        *,
+        sender: str = "s@x",
+        data: bytes = BODY,
+        age: float = 0.0,
+        attempt: int = 1,
+    ) -> None:
+        self.delivery(recipient, sender=sender, data=data, age=age, attempt=attempt).send()
+
+    def delivery(
+        self,
+        recipient: str = "bob@b.example",
+        *,
+        sender: str = "s@x",
+        data: bytes = BODY,
+        age: float = 0.0,
+        attempt: int = 1,
+    ) -> Delivery:
+        stem = f"{int(time.time() - age)}.M1P1Q1R0123456789abcdef.host"
+        top = block(stem, sender, recipient, host="host", when=0.0, via="push")
+        message = received(top + data, f"{stem},S=1", attempt, None, None)
+        return Delivery(message, self.destinations.of(recipient), RetryPolicy())
+
+
+@pytest.fixture
+def sender(server: NextServer) -> Iterator[Sender]:
+    made = Sender(server)
+    yield made
+    made.destinations.of("x@y").relay.kept.close_all()
+
+
+def test_what_the_server_takes_is_done_and_its_words_are_logged(
+    server: NextServer, sender: Sender, told: list[dict[str, Any]]
+) -> None:
+    server.replies["MESSAGE"] = "250 2.0.0 queued as 4711"
+    sender.send("Bob@b.example", sender="Ann@x")
+    [(by, to, data)] = server.messages
+    assert by.startswith("MAIL FROM:<Ann@x>")
+    assert to == ["Bob@b.example"], "in the case in which it was given"
+    assert data.startswith(b"Received: by ")
+    assert data.partition(b"\r\n")[2] == b"From: s@x\r\nSubject: s\r\n\r\n..hello\r\n"
+    [line] = [line for line in told if line["event"] == "entry.delivered"]
+    assert (line["to"], line["reply"]) == ("Bob@b.example", "250 2.0.0 queued as 4711 (127.0.0.1)")
+
+
+def test_a_refusal_for_good_is_final_with_the_servers_words(server: NextServer, sender: Sender) -> None:
+    server.replies["RCPT"] = "550 5.1.1 no such user here"
+    with pytest.raises(DeliveryFailed, match=r"550 5.1.1 no such user here \(127.0.0.1\)") as failed:
+        sender.send()
+    fault = failed.value
+    assert (fault.recipient, fault.code, fault.status, fault.server, fault.words) == (
+        "bob@b.example",
+        550,
+        "5.1.1",
+        "127.0.0.1",
+        "5.1.1 no such user here",
+    )
+
+
+@pytest.mark.parametrize(
+    ("verb", "reply"),
+    [
+        ("MAIL", "451 4.3.0 later"),
+        ("RCPT", "450 4.7.1 greylisted"),
+        ("DATA", "452 4.3.1 full"),
+        ("MESSAGE", "451 4.3.0 later"),
+        ("MAIL", "421 4.3.2 going down"),
+        ("RCPT", "421 4.3.2 going down"),
+        ("DATA", "421 4.3.2 going down"),
+        ("MESSAGE", "421 4.3.2 going down"),
+        ("MAIL", CLOSE),
+        ("RCPT", CLOSE),
+        ("MESSAGE", CLOSE),
+        ("MAIL", "what is it?"),
+        ("RCPT", "999999"),
+        ("DATA", "250 ready"),
+        ("MESSAGE", "\x00\x01"),
+    ],
+)
+@pytest.mark.parametrize("extension", ["PIPELINING", "8BITMIME"])
+def test_whatever_else_the_server_says_it_is_tried_again(
+    server: NextServer, sender: Sender, verb: str, reply: str, extension: str
+) -> None:
+    server.extensions = [extension]
+    server.replies[verb] = [reply]
+    with pytest.raises(Defer):
+        sender.send()
+    sender.send()
+    assert server.copies("bob@b.example") == 1
+
+
+@pytest.mark.parametrize("greeting", ["554 go away", "421 too many", "hello", CLOSE])
+def test_a_greeting_that_is_none_is_tried_again(server: NextServer, sender: Sender, greeting: str) -> None:
+    server.replies["GREETING"] = [greeting]
+    with pytest.raises(Defer):
+        sender.send()
+    sender.send()
+
+
+def test_an_endless_reply_is_cut_off(server: NextServer, sender: Sender) -> None:
+    server.replies["RCPT"] = ["\r\n".join(["250-and more"] * 5000)]
+    with pytest.raises(Defer, match="reply of over 200 lines"):
+        sender.send()
+    server.replies["RCPT"] = ["250 " + "x" * 20000]
+    with pytest.raises(Defer, match="endless line"):
+        sender.send()
+
+
+def test_a_250_that_is_lost_is_one_copy_more_and_no_other_host_is_tried(
+    server: NextServer, sender: Sender
+) -> None:
+    server.replies["MESSAGE"] = [TAKEN]
+    with pytest.raises(Defer, match="closed the connection"):
+        sender.send()
+    sender.send()
+    assert server.copies("bob@b.example") == 2
+
+
+def test_messages_for_one_server_go_over_one_connection(server: NextServer, sender: Sender) -> None:
+    server.replies["RCPT TO:<no@b.example>"] = "550 5.1.1 unknown"
+    for number in range(5):
+        sender.send(f"user{number}@other{number}.example")
+    with pytest.raises(DeliveryFailed):
+        sender.send("no@b.example")
+    sender.send("last@b.example")
+    assert (server.connections, len(server.messages)) == (1, 6)
+
+
+def test_a_server_that_takes_few_messages_over_a_connection_is_asked_anew_at_once(
+    server: NextServer, sender: Sender
+) -> None:
+    sender.send("a@b.example")
+    server.replies["MAIL"] = ["421 4.7.0 one is enough"]
+    sender.send("b@b.example")
+    assert (server.connections, len(server.messages)) == (2, 2)
+
+
+def test_a_server_that_has_closed_a_kept_connection_is_asked_anew(server: NextServer, sender: Sender) -> None:
+    sender.send("a@b.example")
+    server.replies["MAIL"] = [CLOSE]
+    sender.send("b@b.example")
+    assert (server.connections, len(server.messages)) == (2, 2)
+
+
+def test_an_address_beyond_ascii_is_final_where_the_server_takes_none(
+    server: NextServer, sender: Sender
+) -> None:
+    sender.send("bärbel@b.example")
+    assert server.copies("bärbel@b.example") == 1
+    sender.destinations.of("x@y").relay.kept.close_all()
+    server.extensions = []
+    with pytest.raises(DeliveryFailed, match="SMTPUTF8") as failed:
+        sender.send("bärbel@b.example")
+    assert failed.value.status == "5.6.7"
+
+
+@pytest.mark.parametrize("address", ["a@b\r\nRCPT TO:<c@d>", "a@b> SIZE=1", "a b@c", "\udcff@b"])
+def test_an_address_that_would_be_a_command_of_its_own_is_final(
+    server: NextServer, sender: Sender, address: str
+) -> None:
+    message = MailRequest(None, "s@x", "bob@b.example", BODY)
+    message.To = address
+    with pytest.raises(DeliveryFailed) as failed:
+        Delivery(message, sender.destinations.of(address), RetryPolicy()).send()
+    assert failed.value.status == "5.1.3"
+    assert server.lines == []
+
+
+def test_what_is_too_old_is_given_up_with_the_last_words(server: NextServer, sender: Sender) -> None:
+    server.replies["RCPT"] = "450 4.7.1 greylisted"
+    with pytest.raises(Defer):
+        sender.send(age=5 * 86400, attempt=4)
+    with pytest.raises(DeliveryFailed, match=r"given up after 120.0 hours: .*450 4.7.1 greylisted") as failed:
+        sender.send(age=5 * 86400, attempt=5)
+    assert (failed.value.status, failed.value.is_expired) == ("4.4.7", True)
+
+
+def test_a_refused_connection_is_tried_again(server: NextServer) -> None:
+    with next_server.running() as gone:
+        pass
+    with pytest.raises(Defer, match="Connection refused"):
+        Sender(gone).send()
+
+
+def test_a_certificate_that_does_not_match_sends_nothing(server: NextServer, tmp_path: Path) -> None:
+    server.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.tls.load_cert_chain(certificates.make(tmp_path))
+    with pytest.raises(Defer, match="certificate verify failed"):
+        Sender(server, host="localhost", tls="verified").send()
+    Sender(server, host="localhost", tls="required").send()
+    assert (server.encrypted, len(server.messages)) == (1, 1)
+
+
+def test_lmtp_goes_to_its_server(server: NextServer) -> None:
+    Sender(server, lmtp=True).send()
+    assert server.lines[0].startswith("lhlo ")
+    assert server.copies("bob@b.example") == 1
+
+
+def test_a_message_that_is_broken_off_ends_its_thread(server: NextServer, sender: Sender) -> None:
+    sender.send()
+    delivery = sender.delivery()
+    server.replies["RCPT"] = "450 4.7.1 later"
+    with pytest.raises(Defer):
+        delivery.send()
+    delivery.abort()
+
+
+def test_by_mx_all_hosts_of_the_domain_are_tried_in_their_order(server: NextServer) -> None:
+    records = {
+        "b.example MX": ["10 gone.invalid.", "20 localhost."],
+        "null.example MX": ["0 ."],
+        "broken.example MX": ["SERVFAIL"],
+        "localhost A": ["127.0.0.1"],
+    }
+    with dns_server.answering(records), next_server.running("::1", server.port) as by_ipv6:
+        by_mx = Sender(server, host=None)
+        by_mx.send("a@b.example")
+        by_mx.send("a@localhost")
+        by_mx.send("a@[127.0.0.1]")
+        by_mx.send("a@[IPv6:::1]")
+        taken = [to for _, [to], _ in server.messages + by_ipv6.messages]
+        assert sorted(taken) == ["a@[127.0.0.1]", "a@[IPv6:::1]", "a@b.example", "a@localhost"]
+        assert by_ipv6.copies("a@[IPv6:::1]") == 1
+        with pytest.raises(DeliveryFailed, match="takes no mail") as failed:
+            by_mx.send("a@null.example")
+        assert (failed.value.code, failed.value.server) == (556, "")
+        for address, why in (
+            ("a@nowhere.example", "does not exist"),
+            ("a@[192.0.2]", "no address literal"),
+            ("postmaster", "no domain whose server"),
+        ):
+            with pytest.raises(DeliveryFailed, match=why):
+                by_mx.send(address)
+        with pytest.raises(Defer, match="SERVFAIL"):
+            by_mx.send("a@broken.example")
+
+
+def test_an_mx_that_is_ourselves_is_final(server: NextServer) -> None:
+    records = {"b.example MX": [f"10 {own_name().lower()}."]}
+    with dns_server.answering(records), pytest.raises(DeliveryFailed, match="loops back to this host"):
+        Sender(server, host=None).send()
+    assert server.lines == []
