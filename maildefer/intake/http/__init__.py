@@ -4,6 +4,7 @@ A process of its own, executed as `python -m maildefer.intake.http` by the super
 Behind it are the same writers as behind SMTP, one for each queue: pushes share directory syncs.
 
     server          starts, reloads and ends the process
+    service         aiohttp's server behind the admission; `maildefer.monitoring` uses it too
     options         its command line and settings
     push_endpoint   the request handler
     push_headers    when an entry is due, and by which key a request is known again
@@ -12,6 +13,6 @@ Behind it are the same writers as behind SMTP, one for each queue: pushes share 
     access_log      aiohttp's log records as events
     unparsable      requests that aiohttp can't read
 
-Imports point down: server > push_endpoint, unparsable > admission > options, api_tokens, access_log,
+Imports point down: server > push_endpoint > service > unparsable > admission > options, api_tokens, access_log,
 push_headers.
 """

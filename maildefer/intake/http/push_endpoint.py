@@ -14,9 +14,10 @@ from maildefer import events
 from maildefer.errors import AddressRefused
 from maildefer.intake import replies
 from maildefer.intake.http import push_headers
-from maildefer.intake.http.admission import RETRY_SECONDS, HttpConnection
+from maildefer.intake.http.admission import RETRY_SECONDS
 from maildefer.intake.http.api_tokens import ApiTokens, bearer
 from maildefer.intake.http.options import HttpOptions
+from maildefer.intake.http.service import begin_request
 from maildefer.intake.outcomes import Refusal, Stored
 from maildefer.intake.smtp.syntax import is_too_long
 from maildefer.intake.writer.client import WriterClient
@@ -55,7 +56,7 @@ class PushEndpoint:
     async def post(self, request: web.Request) -> web.Response:
         """Push the request's body: 201 with the keys, or a problem in JSON (RFC 9457)."""
         queue, began = request.match_info["name"], time.monotonic()
-        _begin_request(request)
+        begin_request(request)
         try:
             stored, size_bytes = await self._push(request)
         except PushRefused as refused:
@@ -84,7 +85,7 @@ class PushEndpoint:
 
     async def expect(self, request: web.Request) -> web.Response | None:
         """Answer `Expect: 100-continue`: a client that is refused anyway need not send the message."""
-        _begin_request(request)
+        begin_request(request)
         try:
             if request.headers["Expect"].lower() != "100-continue":
                 raise PushRefused(417, "nothing is done here but 100-continue")
@@ -226,22 +227,6 @@ class PushEndpoint:
     @property
     def _limit_bytes(self) -> int:
         return self._options.max_bytes - TOP_LIMIT_BYTES
-
-
-def _begin_request(request: web.Request) -> None:
-    if (connection := _connection(request)) is not None:
-        connection.begin_request(request.content)
-
-
-def end_request(request: web.Request) -> bool:
-    """Note that a response, whatever it is, is about to be sent; True where it has to be the connection's last."""
-    connection = _connection(request)
-    return connection is not None and connection.end_request()
-
-
-def _connection(request: web.Request) -> HttpConnection | None:
-    protocol = None if request.transport is None else request.transport.get_protocol()
-    return protocol if isinstance(protocol, HttpConnection) else None
 
 
 def _refuse_faults(stored: list[Stored]) -> None:
